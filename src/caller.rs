@@ -1,0 +1,68 @@
+//! Who sends a request: an internal service with a name, a weight and a lane.
+
+use std::sync::Arc;
+
+/// A caller's place in the configuration; the key of every table with one entry a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallerId(pub u16);
+
+/// Which of a scope's two queues a caller waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Lane {
+    /// Ordinary work.
+    #[default]
+    Interactive,
+    /// Work that yields to all other, and never starves.
+    Background,
+}
+
+impl Lane {
+    /// Both lanes.
+    pub const ALL: [Self; 2] = [Self::Interactive, Self::Background];
+
+    /// The lane's name in metrics and the configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Background => "background",
+        }
+    }
+}
+
+/// How much of its work Weir does for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum Mode {
+    /// Pace, hold, retry.
+    #[default]
+    Enforce,
+    /// Delay, hold and retry nothing; report what would have been done.
+    Observe,
+    /// Only forward and count.
+    Bypass,
+}
+
+impl Mode {
+    /// The mode's name in the configuration and the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// One caller as configured.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Its place in the configuration.
+    pub id: CallerId,
+    /// Its name in metrics and logs.
+    pub name: Arc<str>,
+    /// Its share of a contended limit relative to the other callers, at least 1.
+    pub weight: u32,
+    /// The queue that it waits in.
+    pub lane: Lane,
+    /// Its own mode, where it differs from everybody's.
+    pub mode: Option<Mode>,
+}

@@ -1,0 +1,5 @@
+//! What an answer, or its absence, means: one closed list of classes.
+
+pub mod class;
+
+pub use class::ErrorClass;

@@ -1,0 +1,12 @@
+//! Weir: a reverse proxy that paces, retries and counts a company's calls to the OpenAI API.
+//!
+//! One request, one sentence: accept → identify the caller → read and price the request → admit (wait for its turn)
+//! → attempt → classify → retry or stop → respond → account.
+//!
+//! The modules below are the rooms of the house, in reading order. A room imports only rooms declared below it, so this
+//! list is the whole dependency graph; `tests/tidy.rs` enforces it.
+
+pub mod classify;
+pub mod openai;
+pub mod caller;
+pub mod clock;

@@ -1,0 +1,194 @@
+//! Which part of the API a request is for, read from its path alone.
+
+use http::Method;
+
+/// A group of the API's operations that shares a metric label, a price and a rule for repeats.
+///
+/// The list is closed: a path that it does not know is [`Endpoint::Other`], which passes through like any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// `POST /chat/completions` and the stored completions below it.
+    ChatCompletions,
+    /// `POST /completions`.
+    Completions,
+    /// `/responses` and below.
+    Responses,
+    /// `POST /embeddings`.
+    Embeddings,
+    /// `POST /moderations`.
+    Moderations,
+    /// `/audio/...`: speech, transcriptions, translations, voices.
+    Audio,
+    /// `/images/...`.
+    Images,
+    /// `/videos/...`.
+    Videos,
+    /// `/files/...`.
+    Files,
+    /// `/uploads/...`.
+    Uploads,
+    /// `/batches/...`.
+    Batches,
+    /// `/fine_tuning/...`.
+    FineTuning,
+    /// `/vector_stores/...`.
+    VectorStores,
+    /// `/assistants/...`.
+    Assistants,
+    /// `/threads/...`, runs included.
+    Threads,
+    /// `/conversations/...`.
+    Conversations,
+    /// `/containers/...`.
+    Containers,
+    /// `/evals/...`.
+    Evals,
+    /// `/realtime/...`.
+    Realtime,
+    /// `/models/...`.
+    Models,
+    /// `/organization/...` and `/projects/...`, the administration API.
+    Organization,
+    /// Any other path.
+    Other,
+}
+
+impl Endpoint {
+    /// Every endpoint, in the order of the metrics.
+    pub const ALL: [Self; 22] = [
+        Self::ChatCompletions,
+        Self::Completions,
+        Self::Responses,
+        Self::Embeddings,
+        Self::Moderations,
+        Self::Audio,
+        Self::Images,
+        Self::Videos,
+        Self::Files,
+        Self::Uploads,
+        Self::Batches,
+        Self::FineTuning,
+        Self::VectorStores,
+        Self::Assistants,
+        Self::Threads,
+        Self::Conversations,
+        Self::Containers,
+        Self::Evals,
+        Self::Realtime,
+        Self::Models,
+        Self::Organization,
+        Self::Other,
+    ];
+
+    /// Reads the endpoint from a path such as `/v1/chat/completions`.
+    ///
+    /// A version segment in front is optional; `/openai/deployments/{name}/...` and `/openai/v1/...` (Azure) are skipped.
+    pub fn of(_method: &Method, path: &str) -> Self {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+        if segments.peek() == Some(&"openai") {
+            segments.next();
+            if segments.peek() == Some(&"deployments") {
+                segments.next();
+                segments.next();
+            }
+        }
+        if segments.peek().is_some_and(|segment| is_version(segment)) {
+            segments.next();
+        }
+        match segments.next().unwrap_or_default() {
+            "chat" => Self::ChatCompletions,
+            "completions" => Self::Completions,
+            "responses" => Self::Responses,
+            "embeddings" => Self::Embeddings,
+            "moderations" => Self::Moderations,
+            "audio" => Self::Audio,
+            "images" => Self::Images,
+            "videos" => Self::Videos,
+            "files" => Self::Files,
+            "uploads" => Self::Uploads,
+            "batches" => Self::Batches,
+            "fine_tuning" | "fine-tunes" => Self::FineTuning,
+            "vector_stores" => Self::VectorStores,
+            "assistants" => Self::Assistants,
+            "threads" => Self::Threads,
+            "conversations" => Self::Conversations,
+            "containers" => Self::Containers,
+            "evals" => Self::Evals,
+            "realtime" => Self::Realtime,
+            "models" => Self::Models,
+            "organization" | "projects" => Self::Organization,
+            _ => Self::Other,
+        }
+    }
+
+    /// The endpoint's name in metrics, logs and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Completions => "completions",
+            Self::Responses => "responses",
+            Self::Embeddings => "embeddings",
+            Self::Moderations => "moderations",
+            Self::Audio => "audio",
+            Self::Images => "images",
+            Self::Videos => "videos",
+            Self::Files => "files",
+            Self::Uploads => "uploads",
+            Self::Batches => "batches",
+            Self::FineTuning => "fine_tuning",
+            Self::VectorStores => "vector_stores",
+            Self::Assistants => "assistants",
+            Self::Threads => "threads",
+            Self::Conversations => "conversations",
+            Self::Containers => "containers",
+            Self::Evals => "evals",
+            Self::Realtime => "realtime",
+            Self::Models => "models",
+            Self::Organization => "organization",
+            Self::Other => "other",
+        }
+    }
+
+    /// The endpoint's place in [`Endpoint::ALL`], for tables with one entry each.
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+fn is_version(segment: &str) -> bool {
+    segment
+        .strip_prefix('v')
+        .is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_is_complete_and_in_order() {
+        for (index, endpoint) in Endpoint::ALL.into_iter().enumerate() {
+            assert_eq!(endpoint.index(), index);
+        }
+        assert_eq!(Endpoint::Other.index() + 1, Endpoint::ALL.len());
+    }
+
+    #[test]
+    fn reads_the_first_segment_after_the_version() {
+        for (path, endpoint) in [
+            ("/v1/chat/completions", Endpoint::ChatCompletions),
+            ("/chat/completions", Endpoint::ChatCompletions),
+            ("/v1/completions", Endpoint::Completions),
+            ("/v1/responses/resp_1/cancel", Endpoint::Responses),
+            ("/openai/deployments/gpt-4o/chat/completions", Endpoint::ChatCompletions),
+            ("/openai/v1/embeddings", Endpoint::Embeddings),
+            ("/v1/organization/projects/p/rate_limits", Endpoint::Organization),
+            ("/", Endpoint::Other),
+            ("", Endpoint::Other),
+            ("/v1", Endpoint::Other),
+            ("/vector_stores", Endpoint::VectorStores),
+        ] {
+            assert_eq!(Endpoint::of(&Method::POST, path), endpoint, "{path}");
+        }
+    }
+}
