@@ -1,0 +1,3 @@
+//! The answer's body on its way to the caller.
+
+pub(crate) mod decode;
