@@ -7,7 +7,7 @@ pub mod response;
 pub mod stream;
 
 pub use class::ErrorClass;
-pub use failure::{Failure, failure};
+pub use failure::{Failure, FailureKind};
 pub use outcome::Outcome;
-pub use response::{Classified, response};
+pub use response::{Classified, MAX_BODY, response};
 pub use stream::stream_error;
