@@ -78,11 +78,8 @@ impl Plan {
         let models = models.min(left / SCOPE_SHARE / PER_MODEL);
         left -= models * PER_MODEL;
         let callers_fit = callers.min(left / pair_cost(1));
-        let endpoints = if callers_fit == 0 {
-            Endpoint::ALL.len()
-        } else {
-            ((left / callers_fit - PER_CALLER) / PER_PAIR).clamp(1, Endpoint::ALL.len())
-        };
+        let each = left.checked_div(callers_fit).unwrap_or(left);
+        let endpoints = (each.saturating_sub(PER_CALLER) / PER_PAIR).clamp(1, Endpoint::ALL.len());
         let worst = fixed + scopes * scope_cost() + models * PER_MODEL + callers_fit * pair_cost(endpoints);
         Self { callers: callers_fit, endpoints, models, scopes, worst }
     }

@@ -71,9 +71,9 @@ fn worst_case_is_what_the_plan_says() {
 fn callers_beyond_the_bound_are_other() {
     let names: Vec<Arc<str>> = (0..1_000).map(|index| Arc::from(format!("caller-{index}"))).collect();
     let metrics = Metrics::new(&Settings { callers: names, max_series: 3_000, ..settings(&[]) });
-    let named = metrics.plan().callers;
-    assert!(named < 1_000);
-    assert_eq!(metrics.labels_overflowed.count(Bounded::Caller), (1_000 - named) as u64);
+    let fitting = metrics.plan().callers;
+    assert!(fitting < 1_000);
+    assert_eq!(metrics.labels_overflowed.count(Bounded::Caller), (1_000 - fitting) as u64);
     let last = CallerId(999);
     metrics.caller(last).at(Endpoint::Files).requests.inc(Outcome::Success);
     let text = text(&metrics, &Gathered::default());
