@@ -70,7 +70,7 @@ impl Mode {
 }
 
 /// One caller as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// Its place in the configuration.
     pub id: CallerId,

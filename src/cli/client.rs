@@ -42,7 +42,8 @@ impl Client {
     /// The body of an answer.
     pub(super) fn get(&self, path: &str) -> Result<String, Failure> {
         let address = self.address;
-        let answer = self.runtime.block_on(async { tokio::time::timeout(TIMEOUT, self.exchange(path)).await });
+        let answer =
+            self.runtime.block_on(async { tokio::time::timeout(TIMEOUT, self.exchange(path)).await });
         let (status, body) = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
@@ -66,11 +67,15 @@ impl Client {
         self.runtime.block_on(clock::sleep(Duration::from_secs(seconds)));
     }
 
-    async fn exchange(&self, path: &str) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+    async fn exchange(
+        &self,
+        path: &str,
+    ) -> Result<(StatusCode, Bytes), Box<dyn std::error::Error + Send + Sync>> {
         let stream = TcpStream::connect(self.address).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         let connection = clock::spawn(connection);
-        let mut request = Request::get(path).header(HOST, self.address.to_string()).body(Empty::<Bytes>::new())?;
+        let mut request =
+            Request::get(path).header(HOST, self.address.to_string()).body(Empty::<Bytes>::new())?;
         if let Some(token) = &self.token {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose()))?;
             value.set_sensitive(true);

@@ -11,8 +11,9 @@ use super::Failure;
 /// # Errors
 /// Where the text isn't JSON.
 pub(super) fn render(json: &str) -> Result<String, Failure> {
-    let value: Value = serde_json::from_str(json)
-        .map_err(|error| Failure::Other(format!("the answer is not JSON: {error}; is this Weir's admin address?")))?;
+    let value: Value = serde_json::from_str(json).map_err(|error| {
+        Failure::Other(format!("the answer is not JSON: {error}; is this Weir's admin address?"))
+    })?;
     let mut text = String::new();
     match &value {
         Value::Object(object) => section("", object, &mut text),
@@ -53,7 +54,10 @@ fn rows_of(title: &str, rows: &[Value], text: &mut String) {
         }
     }
     let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|name| (*name).to_owned()).collect()];
-    lines.extend(rows.iter().map(|row| columns.iter().map(|name| row.get(*name).map_or(String::new(), cell)).collect()));
+    lines.extend(
+        rows.iter()
+            .map(|row| columns.iter().map(|name| row.get(*name).map_or(String::new(), cell)).collect()),
+    );
     let widths: Vec<usize> = (0..columns.len())
         .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0))
         .collect();

@@ -19,7 +19,7 @@ pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
             Ok((path, _)) => set(root, &path, &value, Origin::Environment(name), reader),
             Err(_) if steps.len() == 1 => {}
             Err(advice) => {
-                let message = format!("no such key; {advice}");
+                let message = format!("no such key: {advice}");
                 reader.problems.push(Problem {
                     origin: Origin::Environment(name),
                     key: String::new(),
@@ -47,7 +47,11 @@ fn find(steps: &[String]) -> Result<(String, Kind), String> {
     for (index, step) in steps.iter().enumerate() {
         let Some(key) = table.keys.iter().find(|key| key.name == step) else {
             let Some(near) = nearest(step, table.keys.iter().map(|key| key.name)) else {
-                return Err(format!("{} is not a key{}", quoted(step), within(&path)));
+                return Err(format!(
+                    "there is no {}{}; config/reference.toml lists all keys",
+                    quoted(step),
+                    within(&path)
+                ));
             };
             join(&mut path, near);
             let rest = steps[index + 1..].iter().map(String::as_str);
@@ -67,7 +71,7 @@ fn find(steps: &[String]) -> Result<(String, Kind), String> {
 }
 
 fn within(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!(" of [{path}]") }
+    if path.is_empty() { String::new() } else { format!(" in [{path}]") }
 }
 
 /// Numbers, lists and tables are written as in TOML; a list of plain values may be separated by commas alone.

@@ -16,6 +16,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) problems: Vec<Problem>,
     /// The elements of lists that were too wrong to be kept, by path.
     pub(crate) dropped: Vec<String>,
+    /// The range of the key that is being read, to say what to write.
+    range: Option<(&'static str, &'static str)>,
 }
 
 /// A table's values, and the place of the table itself.
@@ -28,7 +30,7 @@ pub(crate) struct Entries<'n> {
 impl<'a> Reader<'a> {
     /// A reader that has found nothing wrong yet.
     pub(crate) fn new(sources: &'a dyn Sources) -> Self {
-        Self { sources, problems: Vec::new(), dropped: Vec::new() }
+        Self { sources, problems: Vec::new(), dropped: Vec::new(), range: None }
     }
 
     /// Reports what is wrong with a value.
@@ -40,7 +42,18 @@ impl<'a> Reader<'a> {
 
     /// Reports a value of another kind than the key takes.
     pub(crate) fn mismatch(&mut self, node: &Node, kind: Kind) {
-        self.problem(node, format!("{} is not valid; write {}", node.datum.describe(), kind.describe()));
+        let slip = match (kind, node.datum.as_text()) {
+            (Kind::Choice(words), Some(text)) => nearest(text, words()),
+            _ => None,
+        };
+        let advice = match (slip, self.range) {
+            (Some(word), _) => format!("did you mean \"{word}\"?"),
+            (None, Some((least, greatest))) => {
+                format!("write {}, from {least} to {greatest}", kind.describe())
+            }
+            (None, None) => format!("write {}", kind.describe()),
+        };
+        self.problem(node, format!("{} is not valid; {advice}", node.datum.describe()));
     }
 
     /// The entries of a table; keys that nobody knows are reported, with the nearest that somebody does.
@@ -68,7 +81,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn field<T: Value>(&mut self, entries: &Entries<'_>, table: &Table, name: &str) -> Option<T> {
         let key = table.keys.iter().find(|key| key.name == name)?;
         if let Some(node) = entries.entries.get(name) {
+            let outer = std::mem::replace(&mut self.range, key.range);
             let read = T::read(node, self);
+            self.range = outer;
             if let Some(value) = read.filter(|value| self.in_range(value, key, node)) {
                 return Some(value);
             }

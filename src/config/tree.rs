@@ -50,7 +50,7 @@ impl Datum {
             Self::Integer(number) => number.to_string(),
             Self::Float(number) => number.to_string(),
             Self::Boolean(value) => value.to_string(),
-            Self::Strange(text) => super::problem::quoted(text),
+            Self::Strange(text) => text.clone(),
             Self::List(_) => "a list".to_owned(),
             Self::Table(_) => "a table".to_owned(),
         }

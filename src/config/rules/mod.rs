@@ -31,7 +31,13 @@ impl Rules<'_, '_> {
     ///
     /// A key that is wrong by itself was reported, and its default stands in for it: no second complaint.
     fn refuse(&mut self, keys: &[&str], message: impl Into<String>) {
-        if self.reader.problems.iter().any(|known| keys.contains(&known.key.as_str())) {
+        let within = |known: &Problem, key: &str| {
+            known.key.strip_prefix(key).is_some_and(|rest| rest.starts_with(['[', '.']))
+        };
+        let reported = |known: &Problem| {
+            keys.contains(&known.key.as_str()) || keys.first().is_some_and(|key| within(known, key))
+        };
+        if self.reader.problems.iter().any(reported) {
             return;
         }
         let written = keys.iter().find_map(|key| self.root.find(key));
