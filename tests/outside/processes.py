@@ -7,8 +7,10 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -17,6 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Start to first answer is a matter of milliseconds; a machine that is busy with a build needs longer.
 READY_WITHIN = 20.0
 END_WITHIN = 20.0
+
+# A suite that is told to end still ends what it started.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 @dataclasses.dataclass(frozen=True)
