@@ -3,7 +3,10 @@
 use std::io::{self, Write};
 
 use brotli_decompressor::DecompressorWriter;
+use bytes::Bytes;
 use flate2::write::{GzDecoder, ZlibDecoder};
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
 use ruzstd::decoding::FrameDecoder;
 
 /// The most that one piece of input may decode to. Beyond it the copy is given up: a bomb must not cost memory.
@@ -56,6 +59,25 @@ impl Coding {
             Self::Unknown
         }
     }
+}
+
+/// The decoded beginning of a body, `most` bytes at most; what can't be read is left out.
+pub fn copy<'a>(headers: &HeaderMap, frames: impl Iterator<Item = &'a Bytes>, most: usize) -> Vec<u8> {
+    let mut coding = Coding::of(headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()));
+    let mut plain = Vec::new();
+    for frame in frames {
+        let mut keep = |bytes: &[u8]| plain.extend_from_slice(&bytes[..bytes.len().min(most - plain.len())]);
+        match &mut coding {
+            Coding::Identity => keep(frame),
+            Coding::Coded(decoder) => {
+                if decoder.decode(frame, &mut keep).is_err() {
+                    break;
+                }
+            }
+            Coding::Unknown => break,
+        }
+    }
+    plain
 }
 
 impl Decoder {
