@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::SystemTime;
 
-pub use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+pub use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 
 /// The monotonic time now, by the runtime's clock.
 pub fn now() -> Instant {

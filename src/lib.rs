@@ -7,8 +7,20 @@
 //! list is the whole dependency graph; `tests/tidy.rs` enforces it.
 
 pub mod cli;
+pub mod simulate;
 pub mod config;
+pub mod server;
+pub mod admin;
+pub mod stream;
+pub mod upstream;
+pub mod replay;
+pub mod account;
+pub mod metrics;
+pub mod telemetry;
+pub mod estimate;
+pub mod retry;
 pub mod classify;
 pub mod openai;
 pub mod caller;
+pub mod pem;
 pub mod clock;

@@ -1,5 +1,13 @@
 //! What an answer, or its absence, means: one closed list of classes.
 
 pub mod class;
+pub mod failure;
+pub mod outcome;
+pub mod response;
+pub mod stream;
 
 pub use class::ErrorClass;
+pub use failure::{Failure, FailureKind};
+pub use outcome::Outcome;
+pub use response::{Classified, MAX_BODY, response};
+pub use stream::stream_error;

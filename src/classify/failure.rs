@@ -1,0 +1,148 @@
+//! The ways in which an attempt ends without an answer.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::ErrorClass;
+
+/// Why an attempt brought no answer, and whether the upstream may have seen the request.
+///
+/// It displays without secrets: addresses, header values and bodies never get in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// Whether any byte of the request may have reached the upstream. `false` means that a repeat is safe for every
+    /// endpoint.
+    pub sent: bool,
+    detail: Cow<'static, str>,
+}
+
+/// What went wrong with an attempt; closed, so that every use decides about each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The upstream's name did not resolve.
+    Dns,
+    /// The upstream, or the proxy on the way to it, refused the connection.
+    Refused,
+    /// The TLS handshake failed.
+    Tls,
+    /// No connection, TLS included, in time.
+    ConnectTimeout,
+    /// The connection broke before the head of an answer was complete.
+    Reset,
+    /// No head of an answer in time.
+    ResponseTimeout,
+    /// No chunk of the answer's body in time.
+    IdleTimeout,
+    /// What came back is not HTTP, or lies about its length.
+    Malformed,
+    /// The client left while its body was streamed to the upstream.
+    RequestAborted,
+    /// The client stopped sending, or sent too slowly, while its body was streamed.
+    RequestTimeout,
+    /// The framing of a body that was streamed is broken.
+    RequestMalformed,
+    /// A body that was streamed grew over the limit.
+    RequestTooLarge,
+}
+
+impl FailureKind {
+    /// Every kind.
+    pub const ALL: [Self; 12] = [
+        Self::Dns,
+        Self::Refused,
+        Self::Tls,
+        Self::ConnectTimeout,
+        Self::Reset,
+        Self::ResponseTimeout,
+        Self::IdleTimeout,
+        Self::Malformed,
+        Self::RequestAborted,
+        Self::RequestTimeout,
+        Self::RequestMalformed,
+        Self::RequestTooLarge,
+    ];
+
+    /// The class of an attempt that failed this way.
+    pub const fn class(self) -> ErrorClass {
+        match self {
+            Self::Dns => ErrorClass::ConnectionDns,
+            Self::Refused => ErrorClass::ConnectionRefused,
+            Self::Tls => ErrorClass::ConnectionTls,
+            Self::ConnectTimeout => ErrorClass::TimeoutConnect,
+            Self::Reset => ErrorClass::ConnectionReset,
+            Self::ResponseTimeout => ErrorClass::TimeoutResponse,
+            Self::IdleTimeout => ErrorClass::TimeoutIdle,
+            Self::Malformed => ErrorClass::MalformedResponse,
+            Self::RequestAborted => ErrorClass::WeirClientClosed,
+            Self::RequestTimeout => ErrorClass::RequestTimeout,
+            Self::RequestMalformed => ErrorClass::BadRequest,
+            Self::RequestTooLarge => ErrorClass::WeirBodyTooLarge,
+        }
+    }
+
+    const fn cause(self) -> &'static str {
+        match self {
+            Self::Dns => "the upstream's name did not resolve",
+            Self::Refused => "the upstream refused the connection",
+            Self::Tls => "the TLS handshake with the upstream failed",
+            Self::ConnectTimeout => "no connection to the upstream in time",
+            Self::Reset => "the upstream closed the connection before answering",
+            Self::ResponseTimeout => "the upstream did not answer in time",
+            Self::IdleTimeout => "the upstream stopped sending",
+            Self::Malformed => "the upstream's answer is not valid HTTP",
+            Self::RequestAborted => "the client left while it sent its body",
+            Self::RequestTimeout => "the client sent its body too slowly",
+            Self::RequestMalformed => "the body's framing is invalid",
+            Self::RequestTooLarge => "the body is larger than allowed",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure before anything was sent.
+    pub fn unsent(kind: FailureKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, sent: false, detail: detail.into() }
+    }
+
+    /// A failure after the upstream may have seen the request.
+    pub fn sent(kind: FailureKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, sent: true, detail: detail.into() }
+    }
+
+    /// What the system or a library said about it, for logs and reports; may be empty.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.kind.cause())?;
+        if !self.detail.is_empty() {
+            write!(out, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_the_cause_then_the_detail() {
+        let refused = Failure::unsent(FailureKind::Refused, "Connection refused (os error 111)");
+        assert_eq!(
+            refused.to_string(),
+            "the upstream refused the connection: Connection refused (os error 111)"
+        );
+        assert!(!refused.sent);
+        let reset = Failure::sent(FailureKind::Reset, "");
+        assert_eq!(reset.to_string(), "the upstream closed the connection before answering");
+        assert!(reset.sent);
+    }
+}

@@ -1,0 +1,197 @@
+//! Reading a body, as far as it may be kept.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame};
+
+use super::budget::{Budget, Reservation, Skipped};
+use super::pace::{Pace, Slow};
+use super::{Kind, Settings};
+
+/// Space set aside at first for a body that comes in several pieces, whatever length it announces.
+const FIRST_CAPACITY: usize = 1 << 20;
+
+/// Why a request's body could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It is larger than a body may be.
+    #[error("the body is larger than allowed")]
+    TooLarge,
+    /// The client sent nothing for too long.
+    #[error("the client stopped sending its body")]
+    Idle,
+    /// The client sends too slowly.
+    #[error("the client sends its body too slowly")]
+    TooSlow,
+    /// The client left, or reset the stream, before the body's end.
+    #[error("the client left before its body was complete")]
+    Aborted,
+    /// The body's framing is broken, a bad chunk for instance.
+    #[error("the body's framing is invalid")]
+    Malformed,
+}
+
+/// What is still to come of a body: the source, and what the client has used up of its limits.
+#[derive(Debug)]
+pub(super) struct Rest<B> {
+    source: B,
+    pace: Pace,
+    /// Bytes that may still come.
+    left: u64,
+}
+
+pub(super) async fn read<B>(
+    source: B,
+    settings: &Settings,
+    budget: &Arc<Budget>,
+) -> Result<Kind<B>, ReadError>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if source.is_end_stream() {
+        return Ok(Kind::Whole { bytes: Bytes::new(), trailers: None, reservation: None });
+    }
+    let announced = source.size_hint().lower();
+    if announced > settings.limit {
+        return Err(ReadError::TooLarge);
+    }
+    let too_large = announced > settings.keep as u64;
+    let keep = if too_large { settings.prefix } else { settings.keep };
+    let mut rest = Rest { source, pace: Pace::new(settings), left: settings.limit };
+    let mut pieces = Pieces::new(announced.min(keep as u64));
+    let mut reservation = Reservation::new(budget);
+    loop {
+        if too_large && pieces.len() >= keep {
+            return Ok(streamed(pieces, rest, Skipped::TooLarge, budget));
+        }
+        let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
+            return Ok(whole(pieces, None, reservation));
+        };
+        let data = match frame?.into_data() {
+            Ok(data) => data,
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => return Ok(whole(pieces, Some(Arc::new(trailers)), reservation)),
+                Err(_unknown) => continue,
+            },
+        };
+        let reserved = reservation.grow(data.len());
+        pieces.push(data);
+        if !reserved {
+            return Ok(streamed(pieces, rest, Skipped::BudgetSpent, budget));
+        }
+        if pieces.len() > settings.keep {
+            return Ok(streamed(pieces, rest, Skipped::TooLarge, budget));
+        }
+        if rest.source.is_end_stream() {
+            return Ok(whole(pieces, None, reservation));
+        }
+    }
+}
+
+fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, reservation: Reservation) -> Kind<B> {
+    Kind::Whole { bytes: pieces.into_bytes(), trailers, reservation: Some(Arc::new(reservation)) }
+}
+
+/// The prefix is at most what one body may keep, but is not counted in the budget: it is on its way out.
+fn streamed<B>(pieces: Pieces, rest: Rest<B>, why: Skipped, budget: &Budget) -> Kind<B> {
+    budget.count(why);
+    Kind::Streamed { prefix: pieces.into_bytes(), rest: Some(rest), why }
+}
+
+impl<B> Rest<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+        let Poll::Ready(item) = Pin::new(&mut self.source).poll_frame(cx) else {
+            return Poll::Ready(Some(Err(match ready!(self.pace.poll_slow(cx)) {
+                Slow::Idle => ReadError::Idle,
+                Slow::Rate => ReadError::TooSlow,
+            })));
+        };
+        let frame = match item {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(cause(error.into().as_ref())))),
+            Some(Ok(frame)) => frame,
+        };
+        if let Some(data) = frame.data_ref() {
+            self.pace.received(data.len());
+            match self.left.checked_sub(data.len() as u64) {
+                Some(left) => self.left = left,
+                None => return Poll::Ready(Some(Err(ReadError::TooLarge))),
+            }
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    pub(super) fn source(&self) -> &B {
+        &self.source
+    }
+}
+
+/// Tells a broken framing from a client that left.
+///
+/// hyper's kinds are private; a bad chunk is an `io::Error` of kind `InvalidInput` or `InvalidData` somewhere below.
+fn cause(error: &(dyn std::error::Error + 'static)) -> ReadError {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            let kind = error.kind();
+            if kind == std::io::ErrorKind::InvalidInput || kind == std::io::ErrorKind::InvalidData {
+                return ReadError::Malformed;
+            }
+        }
+        next = error.source();
+    }
+    ReadError::Aborted
+}
+
+/// The bytes read so far: one piece stays as it came, several are copied together once.
+#[derive(Debug)]
+struct Pieces {
+    announced: usize,
+    one: Bytes,
+    several: Vec<u8>,
+}
+
+impl Pieces {
+    fn new(announced: u64) -> Self {
+        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        Self { announced, one: Bytes::new(), several: Vec::new() }
+    }
+
+    fn len(&self) -> usize {
+        self.one.len() + self.several.len()
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.one = data;
+            return;
+        }
+        if self.several.is_empty() {
+            let now = self.one.len() + data.len();
+            self.several.reserve_exact(self.announced.min(FIRST_CAPACITY).max(now));
+            self.several.extend_from_slice(&std::mem::take(&mut self.one));
+        }
+        self.several.extend_from_slice(&data);
+    }
+
+    fn into_bytes(mut self) -> Bytes {
+        if self.several.is_empty() {
+            return self.one;
+        }
+        self.several.shrink_to_fit();
+        Bytes::from(self.several)
+    }
+}

@@ -1,0 +1,140 @@
+//! Taking connections from the kernel and dealing them to the workers.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use crate::clock;
+
+use super::{Counters, Draining, Limit, Slot, Slots};
+
+/// Pause after the process ran out of files: the connections it has must close before it can take others.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections and deals each to the seat with the fewest.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    seats: Vec<Place>,
+    slots: Arc<Slots>,
+    counters: Arc<Counters>,
+    draining: Draining,
+}
+
+#[derive(Debug)]
+struct Place {
+    /// Not bounded by itself: each message holds a slot, and those are.
+    deal: mpsc::UnboundedSender<Dealt>,
+    connections: Arc<AtomicUsize>,
+}
+
+/// Where a worker gets its connections from.
+#[derive(Debug)]
+pub struct Seat {
+    dealt: mpsc::UnboundedReceiver<Dealt>,
+}
+
+/// A connection on its way to a worker.
+#[derive(Debug)]
+pub(super) struct Dealt {
+    pub(super) stream: std::net::TcpStream,
+    pub(super) peer: SocketAddr,
+    pub(super) hold: Hold,
+}
+
+/// What a connection holds as long as it lives.
+#[derive(Debug)]
+pub struct Hold {
+    _slot: Slot,
+    seat: Arc<AtomicUsize>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.seat.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Acceptor {
+    /// An acceptor for `listener`, and a seat for each of `workers` (at least one).
+    pub fn new(
+        listener: TcpListener,
+        workers: usize,
+        slots: Arc<Slots>,
+        counters: Arc<Counters>,
+        draining: Draining,
+    ) -> (Self, Vec<Seat>) {
+        let (seats, places) = (0..workers.max(1))
+            .map(|_| {
+                let (deal, dealt) = mpsc::unbounded_channel();
+                (Seat { dealt }, Place { deal, connections: Arc::default() })
+            })
+            .unzip();
+        (Self { listener, seats: places, slots, counters, draining }, seats)
+    }
+
+    /// Accepts until a drain begins, then closes the listener. With one worker, run it on that worker's runtime.
+    ///
+    /// # Errors
+    /// When the runtime can't watch the listener.
+    pub async fn run(self) -> io::Result<()> {
+        let Self { listener, seats, slots, counters, mut draining } = self;
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let mut next = 0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = draining.begun() => return Ok(()),
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    counters.accept();
+                    if let Ok(slot) = slots.take(peer.ip()) {
+                        next = deal(&seats, next, stream, peer, slot);
+                    }
+                }
+                Err(error) if is_exhausted(&error) => {
+                    counters.reach(Limit::OpenFiles);
+                    clock::sleep(PAUSE).await;
+                }
+                // The client was gone before it was accepted; the next one may not be.
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Deals a connection to the seat with the fewest, looking from `next` on; answers where to look from then.
+fn deal(seats: &[Place], next: usize, stream: TcpStream, peer: SocketAddr, slot: Slot) -> usize {
+    // The worker's own runtime is to watch it; a stream that can't be given up by this one is closed.
+    let Ok(stream) = stream.into_std() else { return next };
+    let from_next = (0..seats.len()).map(|offset| (next + offset) % seats.len());
+    let Some(chosen) = from_next.min_by_key(|index| seats[*index].connections.load(Ordering::Relaxed)) else {
+        return next;
+    };
+    let seat = &seats[chosen];
+    seat.connections.fetch_add(1, Ordering::Relaxed);
+    let hold = Hold { _slot: slot, seat: Arc::clone(&seat.connections) };
+    // A worker that is gone takes no more; dropping the connection closes it.
+    drop(seat.deal.send(Dealt { stream, peer, hold }));
+    (chosen + 1) % seats.len()
+}
+
+/// Whether the process or the system is out of files or memory for another connection (EMFILE, ENFILE, ENOBUFS, ENOMEM).
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
+}
+
+impl Seat {
+    /// The next connection; `None` once the acceptor has ended and all were taken.
+    pub(super) async fn next(&mut self) -> Option<Dealt> {
+        self.dealt.recv().await
+    }
+}

@@ -1,0 +1,254 @@
+//! One connection, from its first byte to its last.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::{Layer, Service};
+
+use crate::clock::{self, Instant};
+
+use super::accept::{Dealt, Hold, Seat};
+use super::drain::Draining;
+use super::edge::{EdgeLayer, Render, Tracked};
+use super::io::{Watched, sniff};
+use super::watch::{Activity, Watch};
+use super::{Counters, Limit, Rule, Settings};
+
+/// Time for a connection that was idle too long to end in good order.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What is known of a connection when its service is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// The address at the other end.
+    pub peer: SocketAddr,
+    /// Whether it is encrypted.
+    pub tls: bool,
+    /// The names (DNS and URI) of the client's certificate, if it showed one that is trusted.
+    pub names: Vec<Box<str>>,
+    /// Whether it speaks HTTP/2.
+    pub http2: bool,
+}
+
+/// Serves connections; one for each worker.
+pub struct Front<M> {
+    settings: Settings,
+    make: M,
+    render: Render,
+    counters: Arc<Counters>,
+    draining: Draining,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
+}
+
+impl<M, S, B> Front<M>
+where
+    M: Fn(Arc<ConnectionInfo>) -> S + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + Unpin + 'static,
+    B: Body + From<Bytes> + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>> + Send + Unpin,
+{
+    /// A front whose services `make` makes, one for each connection, and whose refusals `render` renders.
+    pub fn new(
+        settings: Settings,
+        make: M,
+        render: Render,
+        counters: Arc<Counters>,
+        draining: Draining,
+    ) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1.header_read_timeout(None).max_header_size(settings.header_bytes).half_close(false);
+        if settings.header_count != Settings::default().header_count {
+            http1.max_headers(settings.header_count);
+        }
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(settings.streams)
+            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(settings.idle_timeout / 2)
+            .keep_alive_timeout(settings.write_timeout);
+        Self { settings, make, render, counters, draining, http1, http2 }
+    }
+
+    /// Serves the connections that a seat is dealt, until the acceptor ends. Connections go on after that: see
+    /// [`Drain::finished`](super::Drain::finished).
+    pub async fn run(self, mut seat: Seat) {
+        let front = Arc::new(self);
+        while let Some(Dealt { stream, peer, hold }) = seat.next().await {
+            drop(stream.set_nodelay(true));
+            if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
+                clock::spawn(Arc::clone(&front).serve(stream, peer, Some(hold)));
+            }
+        }
+    }
+
+    /// Serves one connection over any byte stream, until it ends.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection and drops the requests on it.
+    pub async fn serve<I>(self: Arc<Self>, io: I, peer: SocketAddr, hold: Option<Hold>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.serve_clear(io, peer, hold).await;
+    }
+
+    async fn serve_clear<I>(self: Arc<Self>, mut io: I, peer: SocketAddr, hold: Option<Hold>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let since = clock::now();
+        let mut draining = self.draining.clone();
+        let sniffed = tokio::select! {
+            biased;
+            sniffed = clock::timeout_at(since + self.settings.head_timeout, sniff(&mut io)) => sniffed,
+            () = draining.begun() => return,
+        };
+        let (http2, ahead) = match sniffed {
+            Ok(Ok(sniffed)) => sniffed,
+            Ok(Err(_gone)) => return,
+            Err(_late) => return self.counters.reach(Limit::HeadTimeout),
+        };
+        let info = ConnectionInfo { peer, tls: false, names: Vec::new(), http2 };
+        self.serve_http(io, ahead, info, hold, since).await;
+    }
+
+    async fn serve_http<I>(
+        &self,
+        io: I,
+        ahead: Bytes,
+        info: ConnectionInfo,
+        hold: Option<Hold>,
+        since: Instant,
+    ) where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Arc::<Activity>::default();
+        let http2 = info.http2;
+        let info = Arc::new(info);
+        let edge =
+            EdgeLayer { info: Arc::clone(&info), counters: Arc::clone(&self.counters), render: self.render };
+        let service = Tracked::new(edge.layer((self.make)(info)), Arc::clone(&activity));
+        let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), hold));
+        let watch = Watch::new(activity, &self.settings, http2, since);
+        if http2 {
+            self.drive(self.http2.serve_connection(io, service), watch).await;
+        } else {
+            self.drive(self.http1.serve_connection(io, service).with_upgrades(), watch).await;
+        }
+    }
+
+    /// Polls a connection until it ends, a limit is reached, or a drain has brought it to its end.
+    async fn drive(&self, connection: impl Connection, mut watch: Watch) {
+        let mut connection = pin!(connection);
+        let mut draining = self.draining.clone();
+        let told = draining.clone();
+        let mut begun = pin!(draining.begun());
+        let mut finishing = false;
+        let mut told_to_end = false;
+        let mut registered = None;
+        let ended = poll_fn(|cx| {
+            // As with the timer: the drain wakes the task that asked last.
+            if !finishing
+                && !registered.as_ref().is_some_and(|waker: &std::task::Waker| waker.will_wake(cx.waker()))
+            {
+                registered = Some(cx.waker().clone());
+                if begun.as_mut().poll(cx).is_ready() {
+                    finishing = true;
+                    connection.as_mut().finish();
+                }
+            }
+            if !finishing && told.has_begun() {
+                finishing = true;
+                connection.as_mut().finish();
+            }
+            loop {
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
+                }
+                match watch.check(cx) {
+                    None => return Poll::Pending,
+                    Some(Limit::IdleTimeout) if !told_to_end => {
+                        self.counters.reach(Limit::IdleTimeout);
+                        told_to_end = true;
+                        connection.as_mut().finish();
+                        watch.allow(GOODBYE);
+                    }
+                    Some(limit) => {
+                        if limit != Limit::IdleTimeout {
+                            self.counters.reach(limit);
+                        }
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        })
+        .await;
+        if let Err(error) = ended
+            && error.is_parse()
+        {
+            if error.is_parse_too_large() {
+                self.counters.reach(Limit::Headers);
+            } else {
+                self.counters.refuse(Rule::Unparsable);
+            }
+        }
+    }
+}
+
+impl<M> fmt::Debug for Front<M> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Front").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// What both kinds of hyper's connections can do.
+trait Connection: Future<Output = hyper::Result<()>> {
+    /// Ends the connection after what it is doing: `Connection: close`, or GOAWAY.
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Connection for http1::UpgradeableConnection<I, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> Connection for http2::Connection<I, S, TokioExecutor>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn StdError + Send + Sync>>,
+    S::Future: Send + 'static,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}

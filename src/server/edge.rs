@@ -1,0 +1,184 @@
+//! The layers around the service: hygiene, and panics that become answers. They know nothing of callers.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tower::{Layer, Service};
+
+use super::body::EdgeBody;
+use super::connection::ConnectionInfo;
+use super::counters::Counters;
+use super::hygiene::{self, Rule};
+use super::watch::{Activity, InFlight};
+
+/// A request that the front answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request broke a rule of hygiene.
+    Hygiene(Rule),
+    /// The service panicked.
+    Internal,
+}
+
+/// Renders refusals: errors become bytes in one place only, which is not here.
+pub type Render = fn(Refusal) -> Response<Bytes>;
+
+/// The layer around a connection's service.
+#[derive(Clone, Debug)]
+pub(super) struct EdgeLayer {
+    pub(super) info: Arc<ConnectionInfo>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) render: Render,
+}
+
+impl<S> Layer<S> for EdgeLayer {
+    type Service = Edge<S>;
+
+    fn layer(&self, service: S) -> Edge<S> {
+        Edge { service, edge: self.clone() }
+    }
+}
+
+/// A service behind hygiene and a guard against panics.
+#[derive(Clone, Debug)]
+pub struct Edge<S> {
+    service: S,
+    edge: EdgeLayer,
+}
+
+impl<S, B, R> Service<Request<R>> for Edge<S>
+where
+    S: Service<Request<R>, Response = Response<B>, Error = Infallible>,
+    S::Future: Unpin,
+    B: From<Bytes>,
+{
+    type Response = Response<B>;
+    type Error = Infallible;
+    type Future = EdgeFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<R>) -> Self::Future {
+        let edge = &self.edge;
+        let state = match hygiene::check(&request) {
+            Err(rule) => {
+                edge.counters.refuse(rule);
+                tracing::info!(rule = rule.as_str(), peer = %edge.info.peer, "request refused");
+                State::Refused(Refusal::Hygiene(rule))
+            }
+            Ok(()) => match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
+                Ok(future) => State::Called { future, counters: Arc::clone(&edge.counters) },
+                Err(_panic) => {
+                    edge.counters.panic();
+                    State::Refused(Refusal::Internal)
+                }
+            },
+        };
+        EdgeFuture { state, render: edge.render }
+    }
+}
+
+/// The future of an [`Edge`].
+#[derive(Debug)]
+pub struct EdgeFuture<F> {
+    state: State<F>,
+    render: Render,
+}
+
+#[derive(Debug)]
+enum State<F> {
+    Called { future: F, counters: Arc<Counters> },
+    Refused(Refusal),
+}
+
+impl<F, B> Future for EdgeFuture<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+    B: From<Bytes>,
+{
+    type Output = Result<Response<B>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let refusal = match &mut self.state {
+            State::Called { future, counters } => {
+                match catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx))) {
+                    Ok(poll) => return poll,
+                    Err(_panic) => {
+                        counters.panic();
+                        Refusal::Internal
+                    }
+                }
+            }
+            State::Refused(refusal) => *refusal,
+        };
+        // The future that panicked is dropped now, with all it holds.
+        self.state = State::Refused(refusal);
+        Poll::Ready(Ok((self.render)(refusal).map(B::from)))
+    }
+}
+
+/// A tower service as hyper calls one, each request tracked.
+#[derive(Debug)]
+pub(super) struct Tracked<S> {
+    service: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Tracked<S> {
+    pub(super) fn new(service: S, activity: Arc<Activity>) -> Self {
+        Self { service, activity }
+    }
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Tracked<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+    S::Future: Unpin,
+    B: Body,
+{
+    type Response = Response<EdgeBody<B>>;
+    type Error = Infallible;
+    type Future = TrackedFuture<S::Future>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let request_in_flight = self.activity.begin();
+        let mut service = self.service.clone();
+        // Services at the edge are always ready: whatever must wait does so in the future, where it can be seen.
+        let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
+        debug_assert!(ready.is_ready(), "a service at the edge must always be ready");
+        TrackedFuture { future: service.call(request), request: Some(request_in_flight) }
+    }
+}
+
+/// The future of a tracked request.
+#[derive(Debug)]
+pub(super) struct TrackedFuture<F> {
+    future: F,
+    request: Option<InFlight>,
+}
+
+impl<F, B> Future for TrackedFuture<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+    B: Body,
+{
+    type Output = Result<Response<EdgeBody<B>>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Poll::Ready(Ok(response)) = Pin::new(&mut self.future).poll(cx) else { return Poll::Pending };
+        match self.request.take() {
+            Some(request) => Poll::Ready(Ok(response.map(|body| EdgeBody::new(body, request)))),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Requests that mean more than one thing, or something that Weir does not do, are refused before anybody reads them.
+//!
+//! hyper refuses what it can't parse; these rules cover what it lets through. What can no longer be seen here is stated
+//! where it matters: hyper removes a `Content-Length` beside `Transfer-Encoding: chunked` and closes the connection
+//! after that request (RFC 9112, section 6.1 allows it), merges equal lengths, and drops fragments.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, StatusCode, Version};
+
+use crate::upstream::headers::nominated;
+
+/// A rule that a request broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// hyper could not parse it; it answers by itself, mostly 400.
+    Unparsable,
+    /// HTTP/1.1 without `Host`, or HTTP/2 without an authority (RFC 9112, section 3.2).
+    HostMissing,
+    /// More than one `Host`.
+    HostRepeated,
+    /// A `Host` or authority that is no host and port, or has a user in it (RFC 9110, section 4.2.4).
+    HostInvalid,
+    /// HTTP/2: `Host` differs from the authority (RFC 9113, section 8.3.1).
+    HostDiffers,
+    /// A transfer coding other than exactly one `chunked` (RFC 9112, section 6.1).
+    TransferEncoding,
+    /// CONNECT: Weir opens no tunnels.
+    Connect,
+    /// TRACE: it would show the credential.
+    Trace,
+    /// A target that does not begin with `/`, or `*` for another method than OPTIONS.
+    Target,
+    /// An absolute target of another scheme than http or https.
+    Scheme,
+    /// `Connection` nominates a field that must reach the upstream (RFC 9110, section 7.6.1).
+    Nominated,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Self; 11] = [
+        Self::Unparsable,
+        Self::HostMissing,
+        Self::HostRepeated,
+        Self::HostInvalid,
+        Self::HostDiffers,
+        Self::TransferEncoding,
+        Self::Connect,
+        Self::Trace,
+        Self::Target,
+        Self::Scheme,
+        Self::Nominated,
+    ];
+
+    /// The rule's name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unparsable => "unparsable",
+            Self::HostMissing => "host_missing",
+            Self::HostRepeated => "host_repeated",
+            Self::HostInvalid => "host_invalid",
+            Self::HostDiffers => "host_differs",
+            Self::TransferEncoding => "transfer_encoding",
+            Self::Connect => "connect",
+            Self::Trace => "trace",
+            Self::Target => "target",
+            Self::Scheme => "scheme",
+            Self::Nominated => "nominated",
+        }
+    }
+
+    /// The status of the refusal.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
+            Self::Connect | Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unparsable
+            | Self::HostMissing
+            | Self::HostRepeated
+            | Self::HostInvalid
+            | Self::HostDiffers
+            | Self::Target
+            | Self::Scheme
+            | Self::Nominated => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What to tell the client.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::Unparsable => "The request is not valid HTTP.",
+            Self::HostMissing => "The request has no Host header.",
+            Self::HostRepeated => "The request has more than one Host header.",
+            Self::HostInvalid => "The Host header is not a host and port.",
+            Self::HostDiffers => "The Host header differs from the request's authority.",
+            Self::TransferEncoding => "Only the transfer coding `chunked` is known, once.",
+            Self::Connect => "CONNECT is not supported.",
+            Self::Trace => "TRACE is not supported.",
+            Self::Target => "The request's target must be a path.",
+            Self::Scheme => "The request's target must be http or https.",
+            Self::Nominated => "The Connection header names a field that must not be removed.",
+        }
+    }
+}
+
+/// Checks a request's head.
+///
+/// An absolute target that differs from `Host` passes, as RFC 9112 (section 3.2.2) asks: neither leads anywhere, the
+/// upstream is the configured one. Paths pass as they are, dots included: nothing here resolves them.
+pub fn check<B>(request: &Request<B>) -> Result<(), Rule> {
+    if request.method() == Method::CONNECT {
+        return Err(Rule::Connect);
+    }
+    if request.method() == Method::TRACE {
+        return Err(Rule::Trace);
+    }
+    check_target(request)?;
+    check_host(request)?;
+    check_transfer_encoding(request.headers())?;
+    if nominated(request.headers()).any(is_end_to_end) {
+        return Err(Rule::Nominated);
+    }
+    Ok(())
+}
+
+fn check_target<B>(request: &Request<B>) -> Result<(), Rule> {
+    let path = request.uri().path();
+    if !path.starts_with('/') && !(path == "*" && request.method() == Method::OPTIONS) {
+        return Err(Rule::Target);
+    }
+    match request.uri().scheme_str() {
+        None | Some("http" | "https") => Ok(()),
+        Some(_) => Err(Rule::Scheme),
+    }
+}
+
+fn check_host<B>(request: &Request<B>) -> Result<(), Rule> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Rule::HostRepeated);
+    }
+    if let Some(authority) = request.uri().authority() {
+        if authority.as_str().contains('@') {
+            return Err(Rule::HostInvalid);
+        }
+        if request.version() == Version::HTTP_2
+            && host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()))
+        {
+            return Err(Rule::HostDiffers);
+        }
+    }
+    match host {
+        Some(host) if is_authority(host) => Ok(()),
+        Some(_) => Err(Rule::HostInvalid),
+        None if request.version() == Version::HTTP_2 && request.uri().authority().is_some() => Ok(()),
+        // HTTP/1.0 knows no Host.
+        None if request.version() < Version::HTTP_11 => Ok(()),
+        None => Err(Rule::HostMissing),
+    }
+}
+
+/// Whether a value is a host with or without a port: no user, no path, no space. Empty is allowed (RFC 9110, section
+/// 7.2): the target had no authority.
+fn is_authority(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    let (host, port) = match value.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if !value.ends_with(b"]") => (&value[..colon], &value[colon + 1..]),
+        _ => (value, &b""[..]),
+    };
+    let name = match host {
+        [b'[', address @ .., b']'] => {
+            return address.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.'))
+                && port.iter().all(u8::is_ascii_digit);
+        }
+        name => name,
+    };
+    port.iter().all(u8::is_ascii_digit)
+        && name.iter().all(|byte| {
+            // unreserved, pct-encoded and sub-delims of RFC 3986; commas are left out: they join two hosts.
+            byte.is_ascii_alphanumeric()
+                || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'')
+                || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=')
+        })
+}
+
+fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Rule> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(_), _) => Err(Rule::TransferEncoding),
+    }
+}
+
+/// Whether a field is between the caller and the API, so that no connection may take it away.
+fn is_end_to_end(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 9] = [
+        b"host",
+        b"authorization",
+        b"accept",
+        b"cookie",
+        b"expect",
+        b"idempotency-key",
+        b"user-agent",
+        b"x-api-key",
+        b"api-key",
+    ];
+    const PREFIXES: [&[u8]; 4] = [b"content-", b"openai-", b"x-stainless-", b"x-weir-"];
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || PREFIXES
+            .iter()
+            .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
+}

@@ -1,0 +1,101 @@
+//! A connection's bytes, watched.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::accept::Hold;
+use super::watch::Activity;
+
+/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A byte stream that reports what happens on it, after bytes that were read ahead.
+#[derive(Debug)]
+pub(super) struct Watched<I> {
+    io: I,
+    ahead: Bytes,
+    activity: Arc<Activity>,
+    /// An upgraded connection outlives its HTTP; it still counts as one.
+    _hold: Option<Hold>,
+}
+
+impl<I> Watched<I> {
+    pub(super) fn new(io: I, ahead: Bytes, activity: Arc<Activity>, hold: Option<Hold>) -> Self {
+        Self { io, ahead, activity, _hold: hold }
+    }
+}
+
+/// Reads until it is clear whether the client begins with HTTP/2's preface; the bytes read come along.
+///
+/// # Errors
+/// When the connection breaks, or ends without a byte.
+pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool, Bytes)> {
+    let mut start = [0; PREFACE.len()];
+    let mut read = 0;
+    loop {
+        let more = io.read(&mut start[read..]).await?;
+        read += more;
+        let same = start[..read] == PREFACE[..read];
+        if more == 0 && read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !same || more == 0 || read == PREFACE.len() {
+            return Ok((same && read == PREFACE.len(), Bytes::copy_from_slice(&start[..read])));
+        }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.ahead.has_remaining() {
+            let length = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead.split_to(length));
+            self.activity.read();
+            return Poll::Ready(Ok(()));
+        }
+        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        if read.is_ready() {
+            self.activity.read();
+        }
+        read
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.activity.write(written.is_pending());
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.activity.write(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

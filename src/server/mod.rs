@@ -1,0 +1,77 @@
+//! Accepting: connections in, requests up, answers down; nothing here knows what a caller is.
+//!
+//! One exclusive listener; an [`Acceptor`] deals its connections to [`Seat`]s, one for each worker. A [`Front`] serves a
+//! connection: TLS, the choice of HTTP/1.1 or HTTP/2, the clocks and limits that keep one client from harming others,
+//! [`hygiene`], and a panic that becomes an answer.
+
+mod accept;
+mod body;
+mod connection;
+mod counters;
+mod drain;
+mod edge;
+pub mod hygiene;
+mod io;
+mod listen;
+mod slots;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use accept::{Acceptor, Hold, Seat};
+pub use body::EdgeBody;
+pub use connection::{ConnectionInfo, Front};
+pub use counters::{Counters, Limit};
+pub use drain::{Drain, Draining};
+pub use edge::{Edge, EdgeFuture, Refusal, Render};
+pub use hygiene::Rule;
+pub use listen::{BindError, bind};
+pub use slots::{Slot, Slots};
+
+/// Limits on connections and on what comes over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Connections at once, over all workers.
+    pub connections: usize,
+    /// Connections at once from one address.
+    pub connections_per_peer: usize,
+    /// Time for the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Time for the head of a request, from its first byte; for the first request, from the connection's start.
+    pub head_timeout: Duration,
+    /// Time that a connection may wait for its next request.
+    pub idle_timeout: Duration,
+    /// Time in which a client must take some of an answer that waits to be sent.
+    pub write_timeout: Duration,
+    /// Bytes of a request's head.
+    pub header_bytes: usize,
+    /// Headers of a request. Any other value than 100 costs an allocation for each request (hyper).
+    pub header_count: usize,
+    /// Requests at once over one HTTP/2 connection.
+    pub streams: u32,
+}
+
+impl Default for Settings {
+    /// 10,000 connections, 10,000 of one peer, 10 s handshake, 30 s head, 75 s idle, 60 s write, 64 KiB and 100 headers,
+    /// 1,000 streams.
+    ///
+    /// One peer may have all: behind a balancer, or beside one service, there is only one. The idle time is above the
+    /// 60 s after which common clients drop a connection, so that the client closes first and no request meets a
+    /// connection that is going away.
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_peer: 10_000,
+            handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(60),
+            header_bytes: 64 << 10,
+            header_count: 100,
+            streams: 1000,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What a connection is waiting for, and for how long it may.
+//!
+//! The clock is read and the timer set only when a connection's wait changes, never for each request: a timer that fires
+//! too early is set again.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use crate::clock::{self, Instant, Sleep};
+
+use super::{Limit, Settings};
+
+/// What happened on a connection, as its parts report it. All orderings are relaxed: one task does it all, but for the
+/// streams of HTTP/2, which may be a moment late.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// Requests whose answers are not complete.
+    requests: AtomicU32,
+    /// Requests begun and ended, and writes that went on after a wait: a wait that saw one of these is a new wait.
+    progress: AtomicU32,
+    /// Whether bytes came that belong to no request yet.
+    head_begun: AtomicBool,
+    /// Whether the client has yet to take what it was sent.
+    write_waits: AtomicBool,
+}
+
+/// A request from its head to the end of its answer.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Activity {
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.head_begun.store(false, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.progress.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    pub(super) fn read(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 {
+            self.head_begun.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn write(&self, waits: bool) {
+        if self.write_waits.load(Ordering::Relaxed) {
+            if !waits {
+                self.write_waits.store(false, Ordering::Relaxed);
+                self.progress.fetch_add(1, Ordering::Relaxed);
+            }
+        } else if waits {
+            self.write_waits.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.progress.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Its first request, or the rest of a head.
+    Head,
+    /// Another request.
+    Idle,
+    /// The service.
+    Service,
+    /// The client, to take what it was sent.
+    Write,
+}
+
+/// Watches one connection.
+#[derive(Debug)]
+pub(super) struct Watch {
+    activity: Arc<Activity>,
+    /// Over HTTP/2, bytes without a request may be pings and window updates.
+    http2: bool,
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    write_timeout: Duration,
+    wait: Wait,
+    progress: u32,
+    deadline: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+    registered: Option<Waker>,
+}
+
+impl Watch {
+    /// Watches a connection that began at `since` and waits for its first request.
+    pub(super) fn new(activity: Arc<Activity>, settings: &Settings, http2: bool, since: Instant) -> Self {
+        let deadline = since + settings.head_timeout;
+        Self {
+            activity,
+            http2,
+            head_timeout: settings.head_timeout,
+            idle_timeout: settings.idle_timeout,
+            write_timeout: settings.write_timeout,
+            wait: Wait::Head,
+            progress: 0,
+            deadline: Some(deadline),
+            timer: Box::pin(clock::sleep_until(deadline)),
+            registered: None,
+        }
+    }
+
+    /// The limit that the connection has now reached, if any. To be called after each poll of the connection.
+    pub(super) fn check(&mut self, cx: &mut Context<'_>) -> Option<Limit> {
+        self.observe();
+        loop {
+            if !self.timer_fired(cx) {
+                return None;
+            }
+            let deadline = self.deadline?;
+            if deadline <= self.timer.deadline() {
+                return match self.wait {
+                    Wait::Head => Some(Limit::HeadTimeout),
+                    Wait::Idle => Some(Limit::IdleTimeout),
+                    Wait::Write => Some(Limit::WriteTimeout),
+                    Wait::Service => None,
+                };
+            }
+            self.timer.as_mut().reset(deadline);
+            self.registered = None;
+        }
+    }
+
+    /// Gives a connection that was told to end some time to do so.
+    pub(super) fn allow(&mut self, time: Duration) {
+        let deadline = clock::now() + time;
+        self.deadline = Some(deadline);
+        self.timer.as_mut().reset(deadline);
+        self.registered = None;
+    }
+
+    fn observe(&mut self) {
+        let progress = self.activity.progress.load(Ordering::Relaxed);
+        let wait = if self.activity.write_waits.load(Ordering::Relaxed) {
+            Wait::Write
+        } else if self.activity.requests.load(Ordering::Relaxed) > 0 {
+            Wait::Service
+        } else if progress == 0 || (!self.http2 && self.activity.head_begun.load(Ordering::Relaxed)) {
+            Wait::Head
+        } else {
+            Wait::Idle
+        };
+        if wait == self.wait && progress == self.progress {
+            return;
+        }
+        self.wait = wait;
+        self.progress = progress;
+        let allowed = match wait {
+            Wait::Head => self.head_timeout,
+            Wait::Idle => self.idle_timeout,
+            Wait::Write => self.write_timeout,
+            Wait::Service => {
+                self.deadline = None;
+                return;
+            }
+        };
+        let deadline = clock::now() + allowed;
+        self.deadline = Some(deadline);
+        // A timer that fires earlier than needed is set again then; one that fires later must be set now.
+        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(deadline);
+            self.registered = None;
+        }
+    }
+
+    /// Whether the timer has fired. It wakes the task that polled it last, so that it need not be polled again as long
+    /// as that stays the same.
+    fn timer_fired(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.timer.is_elapsed() {
+            return true;
+        }
+        if self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return false;
+        }
+        self.registered = Some(cx.waker().clone());
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+}

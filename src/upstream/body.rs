@@ -1,0 +1,87 @@
+//! The body of an answer, which brings its connection home.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::classify::Failure;
+
+use super::failure;
+use super::http1::Lease;
+use super::http2::Stream;
+
+/// The body of an answer, as it comes.
+///
+/// When it has been read to its end, its connection serves the next attempt. When it is dropped before, or fails, the
+/// connection (HTTP/1.1) or the stream (HTTP/2) is closed at once.
+#[derive(Debug)]
+pub struct AnswerBody {
+    incoming: Incoming,
+    /// Held for its drop, which decides what becomes of the connection.
+    source: Option<Source>,
+}
+
+/// Where an answer comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    Http1(Lease),
+    Http2 { _stream: Stream },
+}
+
+impl AnswerBody {
+    pub(super) fn new(incoming: Incoming, source: Source) -> Self {
+        let mut body = Self { incoming, source: Some(source) };
+        body.release_if_ended();
+        body
+    }
+
+    fn release_if_ended(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.release();
+        }
+    }
+
+    fn release(&mut self) {
+        match self.source.take() {
+            Some(Source::Http1(lease)) => lease.give_back(),
+            Some(Source::Http2 { .. }) | None => {}
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let item = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match item {
+            Some(Ok(frame)) => {
+                self.release_if_ended();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                self.source = None;
+                Poll::Ready(Some(Err(failure::of_body(&error))))
+            }
+            None => {
+                self.release();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,96 @@
+//! Connecting, step by step: DNS and TCP, the proxy's CONNECT, TLS.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use rustls::pki_types::ServerName;
+use tokio_rustls::TlsConnector;
+use tower::Service;
+
+use crate::classify::{Failure, FailureKind};
+
+use super::proxy::Proxy;
+use super::stream::TransportStream;
+use super::target::Target;
+use super::{dial, tunnel};
+
+/// A connection as a connector hands it over.
+#[derive(Debug)]
+pub struct Connected<I> {
+    /// Its bytes.
+    pub io: I,
+    /// Whether HTTP/2 was agreed on.
+    pub http2: bool,
+}
+
+/// Connects over the network: the tower service at the bottom of every attempt.
+#[derive(Clone)]
+pub struct Connector {
+    proxy: Option<Arc<Proxy>>,
+    tls: TlsConnector,
+    server_name: Option<ServerName<'static>>,
+}
+
+impl Connector {
+    /// A connector that encrypts as `tls` says, by way of `proxy` if there is one.
+    ///
+    /// `server_name` replaces the target's host in SNI and in the check of the upstream's certificate.
+    pub fn new(
+        tls: Arc<rustls::ClientConfig>,
+        proxy: Option<Proxy>,
+        server_name: Option<ServerName<'static>>,
+    ) -> Self {
+        Self { proxy: proxy.map(Arc::new), tls: TlsConnector::from(tls), server_name }
+    }
+
+    async fn connect(self, target: Arc<Target>) -> Result<Connected<TransportStream>, Failure> {
+        let tcp = match &self.proxy {
+            None => dial::dial(target.host(), target.port()).await?,
+            Some(proxy) => {
+                let tcp = dial::dial(proxy.host(), proxy.port()).await?;
+                tunnel::open(tcp, proxy, target.host(), target.port()).await?
+            }
+        };
+        if !target.tls() {
+            return Ok(Connected { io: TransportStream::Plain(tcp), http2: false });
+        }
+        let name = match self.server_name {
+            Some(name) => name,
+            None => ServerName::try_from(target.host().to_owned())
+                .map_err(|_| Failure::unsent(FailureKind::Tls, "the host is no valid server name"))?,
+        };
+        let tls = self.tls.connect(name, tcp).await.map_err(|error| tls_failure(&error))?;
+        let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(Connected { io: TransportStream::Tls(Box::new(tls)), http2 })
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Connector").field("proxy", &self.proxy).finish_non_exhaustive()
+    }
+}
+
+impl Service<Arc<Target>> for Connector {
+    type Response = Connected<TransportStream>;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, target: Arc<Target>) -> Self::Future {
+        Box::pin(self.clone().connect(target))
+    }
+}
+
+fn tls_failure(error: &std::io::Error) -> Failure {
+    let detail = match error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>()) {
+        Some(error) => error.to_string(),
+        None => error.kind().to_string(),
+    };
+    Failure::unsent(FailureKind::Tls, detail)
+}

@@ -1,0 +1,75 @@
+//! What the metrics show of the connections to the upstream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::classify::FailureKind;
+
+/// Counts over the pools of all workers.
+#[derive(Debug, Default)]
+pub struct Counters {
+    open: AtomicUsize,
+    idle: AtomicUsize,
+    connected: AtomicU64,
+    failed: [AtomicU64; FailureKind::ALL.len()],
+    lost: AtomicU64,
+}
+
+impl Counters {
+    /// Connections that are open, idle ones included.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Connections that wait for an attempt.
+    pub fn idle(&self) -> usize {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Connections made so far.
+    pub fn connected(&self) -> u64 {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Connections that could not be made, by what went wrong.
+    pub fn failed(&self, kind: FailureKind) -> u64 {
+        self.failed[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Idle connections that turned out dead when a request was to be sent, which then went over another.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn opened(self: &Arc<Self>) -> Open {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(self))
+    }
+
+    pub(super) fn count_failed(&self, kind: FailureKind) {
+        self.failed[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_lost(&self) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn idle_more(&self) {
+        self.idle.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn idle_less(&self) {
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that is open; counted until dropped.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Counters>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

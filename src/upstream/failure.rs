@@ -1,0 +1,70 @@
+//! What hyper's errors mean for an attempt.
+
+use std::borrow::Cow;
+use std::error::Error;
+
+use crate::classify::{Failure, FailureKind};
+use crate::replay::ReadError;
+
+/// An error before the head of an answer, after the request was handed to the connection.
+pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
+    if let Some(error) = find::<ReadError>(error) {
+        return of_request_body(*error);
+    }
+    if error.is_parse() {
+        return Failure::sent(FailureKind::Malformed, error.to_string());
+    }
+    if let Some(error) = find::<h2::Error>(error)
+        && error.is_remote()
+        && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    {
+        // RFC 9113 8.7: the stream was closed before any processing.
+        return Failure::unsent(FailureKind::Reset, "the upstream refused the stream");
+    }
+    Failure::sent(FailureKind::Reset, detail(error))
+}
+
+/// An error inside the body of an answer.
+pub(super) fn of_body(error: &hyper::Error) -> Failure {
+    if let Some(error) = find::<ReadError>(error) {
+        return of_request_body(*error);
+    }
+    match find::<std::io::Error>(error).map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput) => {
+            Failure::sent(FailureKind::Malformed, "bad framing of the body")
+        }
+        Some(_) | None => Failure::sent(FailureKind::Reset, detail(error)),
+    }
+}
+
+fn of_request_body(error: ReadError) -> Failure {
+    let kind = match error {
+        ReadError::TooLarge => FailureKind::RequestTooLarge,
+        ReadError::Idle | ReadError::TooSlow => FailureKind::RequestTimeout,
+        ReadError::Aborted => FailureKind::RequestAborted,
+        ReadError::Malformed => FailureKind::RequestMalformed,
+    };
+    Failure::sent(kind, "")
+}
+
+/// The system's word for it where there is one, else hyper's; neither holds anything of the request.
+fn detail(error: &hyper::Error) -> Cow<'static, str> {
+    if let Some(error) = find::<std::io::Error>(error) {
+        return error.kind().to_string().into();
+    }
+    if let Some(reason) = find::<h2::Error>(error).and_then(h2::Error::reason) {
+        return reason.to_string().into();
+    }
+    error.to_string().into()
+}
+
+fn find<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    let mut next = error.source();
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

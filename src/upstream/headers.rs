@@ -1,0 +1,231 @@
+//! What a proxy changes in the headers of a message: nothing but what HTTP demands.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+
+use super::Target;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 weir");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2.0 weir");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// What becomes of `Forwarded` and `X-Forwarded-*`, which say where a request came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Forwarded {
+    /// They are removed: addresses inside a company are not the upstream's business.
+    #[default]
+    Remove,
+    /// They pass as they are.
+    Keep,
+    /// They pass, and the client's address is added to `X-Forwarded-For`.
+    Append,
+}
+
+/// Makes the headers of a caller's request those of an attempt: hop-by-hop fields go, `Via` is added, `Host` becomes the
+/// target's. All others stay as they are, in their order.
+pub fn prepare_request(
+    headers: &mut HeaderMap,
+    version: http::Version,
+    client: IpAddr,
+    forwarded: Forwarded,
+    target: &Target,
+) {
+    strip_request(headers);
+    add_via(headers, version);
+    forward(headers, client, forwarded);
+    headers.insert(header::HOST, target.host_header().clone());
+}
+
+/// Removes what concerns only the connection to the caller (RFC 9110, section 7.6.1). `TE: trailers` stays, and is
+/// nominated again.
+pub fn strip_request(headers: &mut HeaderMap) {
+    let trailers = wants_trailers(headers);
+    strip(headers);
+    headers.remove(header::PROXY_AUTHORIZATION);
+    if trailers {
+        headers.insert(header::TE, TRAILERS);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Removes what concerns only the connection to the upstream.
+pub fn strip_response(headers: &mut HeaderMap) {
+    strip(headers);
+    headers.remove(header::PROXY_AUTHENTICATE);
+}
+
+/// Removes from trailers what may not be there: a proxy must not let them change the framing.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    strip(trailers);
+    trailers.remove(header::CONTENT_LENGTH);
+    trailers.remove(header::HOST);
+    trailers.remove(header::TRAILER);
+}
+
+/// Whether a message's headers leave no doubt about where its body ends.
+///
+/// hyper takes any list of codings that ends in `chunked`, and `chunked` together with a length.
+pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), Cow<'static, str>> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return Ok(()) };
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err("a transfer coding other than chunked".into());
+    }
+    if headers.contains_key(header::CONTENT_LENGTH) {
+        return Err("both a length and a transfer coding".into());
+    }
+    Ok(())
+}
+
+/// The names that a message's `Connection` lines nominate, over all lines.
+pub fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|name| !name.is_empty())
+}
+
+fn strip(headers: &mut HeaderMap) {
+    if let Entry::Occupied(connection) = headers.entry(header::CONNECTION) {
+        let (_, lines) = connection.remove_entry_mult();
+        let lines: Vec<HeaderValue> = lines.collect();
+        for name in lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b',')) {
+            let name = name.trim_ascii();
+            // By far the most common ones name no field.
+            if !name.eq_ignore_ascii_case(b"keep-alive")
+                && !name.eq_ignore_ascii_case(b"close")
+                && let Ok(name) = HeaderName::from_bytes(name)
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().any(|line| {
+        line.as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
+fn add_via(headers: &mut HeaderMap, version: http::Version) {
+    let own = if version == http::Version::HTTP_2 { VIA_HTTP2 } else { VIA_HTTP1 };
+    headers.append(header::VIA, own);
+}
+
+fn forward(headers: &mut HeaderMap, client: IpAddr, forwarded: Forwarded) {
+    match forwarded {
+        Forwarded::Keep => {}
+        Forwarded::Remove => {
+            for name in [header::FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP] {
+                headers.remove(name);
+            }
+        }
+        Forwarded::Append => {
+            if let Ok(client) = HeaderValue::try_from(client.to_string()) {
+                headers.append(X_FORWARDED_FOR, client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn strips_what_every_connection_line_nominates() {
+        let mut headers = map(&[
+            ("connection", "keep-alive, X-One"),
+            ("connection", "x-two ,,"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-two", "2b"),
+            ("x-three", "3"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("proxy-authorization", "Basic secret"),
+            ("content-type", "application/json"),
+        ]);
+        strip_request(&mut headers);
+        assert_eq!(headers, map(&[("x-three", "3"), ("content-type", "application/json")]));
+    }
+
+    #[test]
+    fn te_trailers_goes_on() {
+        let mut headers = map(&[("te", "gzip, Trailers"), ("connection", "te")]);
+        strip_request(&mut headers);
+        assert_eq!(headers, map(&[("te", "trailers"), ("connection", "te")]));
+    }
+
+    #[test]
+    fn the_host_is_the_target_s_and_via_is_added() {
+        let target = Target::parse("https://api.openai.com").unwrap();
+        let mut headers = map(&[
+            ("host", "127.0.0.1:8080"),
+            ("via", "1.0 fred"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("authorization", "Bearer k"),
+        ]);
+        let client = "10.0.0.2".parse().unwrap();
+        prepare_request(&mut headers, http::Version::HTTP_11, client, Forwarded::Remove, &target);
+        let expected = map(&[
+            ("host", "api.openai.com"),
+            ("via", "1.0 fred"),
+            ("via", "1.1 weir"),
+            ("authorization", "Bearer k"),
+        ]);
+        assert_eq!(headers, expected);
+        let mut headers = map(&[("x-forwarded-for", "10.0.0.1")]);
+        prepare_request(&mut headers, http::Version::HTTP_2, client, Forwarded::Append, &target);
+        let expected = map(&[
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("via", "2.0 weir"),
+            ("host", "api.openai.com"),
+        ]);
+        assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn framing_must_be_plain() {
+        for (lines, plain) in [
+            (&[("content-length", "3")][..], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[], true),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
+            (&[("transfer-encoding", "identity")], false),
+            (&[("transfer-encoding", "chunked"), ("content-length", "3")], false),
+        ] {
+            assert_eq!(check_framing(&map(lines)).is_ok(), plain, "{lines:?}");
+        }
+    }
+}

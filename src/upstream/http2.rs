@@ -1,0 +1,134 @@
+//! Connections over HTTP/2: many requests at a time, as many connections as their limits on streams ask for.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::classify::{Failure, FailureKind};
+use crate::clock::{self, Instant};
+use crate::replay;
+
+use super::{Counters, Settings};
+
+/// Streams on one connection, however many more the upstream allows.
+const MAX_STREAMS: usize = 100;
+/// Bytes that one stream may have in flight towards Weir.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Bytes that all streams of a connection may have in flight. h2 lets small frames wait up to half of it before it
+/// takes them for an attack and closes the connection (RUSTSEC-2026-0258), so it is large.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Quiet time after which the connection is tested.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Time for the answer to that test.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub(super) struct Pool {
+    connections: Mutex<Vec<Connection>>,
+    max_age: Duration,
+    counters: Arc<Counters>,
+}
+
+#[derive(Clone, Debug)]
+struct Connection {
+    sender: http2::SendRequest<replay::Body>,
+    /// Streams that the upstream allows now, and we use at most.
+    limit: Arc<AtomicUsize>,
+    /// Streams in use.
+    streams: Arc<AtomicUsize>,
+    born: Instant,
+    _open: Arc<super::counters::Open>,
+}
+
+/// The right to one stream of a connection, until dropped.
+#[derive(Debug)]
+pub(super) struct Stream {
+    connection: Connection,
+    pub(super) reused: bool,
+}
+
+impl Pool {
+    pub(super) fn new(settings: &Settings, counters: &Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Mutex::default(),
+            max_age: settings.max_age,
+            counters: Arc::clone(counters),
+        })
+    }
+
+    /// A stream of the first connection that has one to spare; the first, so that the others can fall idle and age out.
+    pub(super) fn take(&self) -> Option<Stream> {
+        let now = clock::now();
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections
+            .retain(|connection| !connection.sender.is_closed() && now < connection.born + self.max_age);
+        connections.iter().find_map(|connection| {
+            let limit = connection.limit.load(Ordering::Relaxed);
+            (connection.streams.load(Ordering::Relaxed) < limit)
+                .then(|| Stream::new(connection.clone(), true))
+        })
+    }
+
+    /// Starts HTTP/2 on a new connection and takes its first stream.
+    pub(super) async fn start<I>(self: Arc<Self>, io: I, settings: &Settings) -> Result<Stream, Failure>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_max_send_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let (sender, connection) = builder
+            .handshake(TokioIo::new(io))
+            .await
+            .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
+        let open = Arc::new(self.counters.opened());
+        let limit = Arc::new(AtomicUsize::new(MAX_STREAMS));
+        let learned = Arc::clone(&limit);
+        let mut connection = connection;
+        clock::spawn(poll_fn(move |cx| {
+            // The attempts that use the connection hear of its errors.
+            let ended = Pin::new(&mut connection).poll(cx).map(drop);
+            learned.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
+            ended
+        }));
+        let connection =
+            Connection { sender, limit, streams: Arc::default(), born: clock::now(), _open: open };
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection.clone());
+        Ok(Stream::new(connection, false))
+    }
+}
+
+impl Stream {
+    fn new(connection: Connection, reused: bool) -> Self {
+        connection.streams.fetch_add(1, Ordering::Relaxed);
+        Self { connection, reused }
+    }
+
+    pub(super) async fn send(
+        &mut self,
+        request: Request<replay::Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<replay::Body>>> {
+        self.connection.sender.try_send_request(request).await
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.connection.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,314 @@
+//! One attempt: a connection to the upstream, a request over it, the head of its answer.
+//!
+//! Each worker has an [`Upstream`] of its own, so that a request and its connection stay on one thread. Connecting is a
+//! tower service ([`Connector`] in production, anything in tests): DNS, TCP, a proxy's CONNECT and TLS are steps of their
+//! own, each with its own [`FailureKind`].
+//!
+//! Dropping the future of an attempt, or the body of its answer, ends the attempt upstream at once.
+
+mod body;
+mod connect;
+mod counters;
+mod dial;
+mod failure;
+pub mod headers;
+mod http1;
+mod http2;
+pub mod proxy;
+mod stream;
+mod target;
+pub mod tls;
+mod tunnel;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, Version};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::Service;
+
+use crate::classify::{Failure, FailureKind};
+use crate::clock::{self, Instant};
+use crate::replay;
+
+pub use body::AnswerBody;
+pub use connect::{Connected, Connector};
+pub use counters::Counters;
+pub use stream::TransportStream;
+pub use target::{Target, TargetError};
+
+use body::Source;
+
+/// How connections to the upstream are made and kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Time for a connection: DNS, TCP, CONNECT and TLS together.
+    pub connect_timeout: Duration,
+    /// Time that a connection waits unused before it is closed; to be less than the upstream's own.
+    pub idle_timeout: Duration,
+    /// Connections of one worker that wait unused.
+    pub max_idle: usize,
+    /// Age at which a connection is no longer used, so that a change of the upstream's addresses is followed.
+    pub max_age: Duration,
+    /// Bytes of the head of an answer.
+    pub header_bytes: usize,
+}
+
+impl Default for Settings {
+    /// 5 s to connect, 50 s idle (balancers commonly close after 60), 1,024 idle, 10 min old, 64 KiB of headers.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(50),
+            max_idle: 1024,
+            max_age: Duration::from_secs(600),
+            header_bytes: 64 << 10,
+        }
+    }
+}
+
+/// The upstream as one worker sees it: its address, and a pool of connections to it.
+///
+/// Cloning is cheap and shares the pool.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: Arc<Target>,
+    settings: Settings,
+    counters: Arc<Counters>,
+    connect: Connect,
+    http1: Arc<http1::Pool>,
+    http2: Arc<http2::Pool>,
+    /// Held while an HTTP/2 connection is made: those who wait for it then share it.
+    connecting: tokio::sync::Mutex<()>,
+    /// Whether the last connection spoke HTTP/2, which says what to expect of the next.
+    speaks_http2: std::sync::atomic::AtomicBool,
+}
+
+type Connect = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Channel, Failure>> + Send>> + Send + Sync>;
+
+impl Upstream {
+    /// An upstream at `target` whose connections `connector` makes.
+    pub fn new<S, I>(target: Arc<Target>, settings: Settings, counters: Arc<Counters>, connector: S) -> Self
+    where
+        S: Service<Arc<Target>, Response = Connected<I>, Error = Failure> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let http1 = http1::Pool::new(&settings, &counters);
+        let http2 = http2::Pool::new(&settings, &counters);
+        let connect = {
+            let (target, http1, http2) = (Arc::clone(&target), Arc::clone(&http1), Arc::clone(&http2));
+            let connect = move || -> Pin<Box<dyn Future<Output = Result<Channel, Failure>> + Send>> {
+                let (target, http1, http2) = (Arc::clone(&target), Arc::clone(&http1), Arc::clone(&http2));
+                let mut connector = connector.clone();
+                Box::pin(async move {
+                    std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
+                    let Connected { io, http2: speaks_http2 } = connector.call(target).await?;
+                    if speaks_http2 {
+                        http2.start(io, &settings).await.map(Channel::Http2)
+                    } else {
+                        http1.start(io, &settings).await.map(Channel::Http1)
+                    }
+                })
+            };
+            Box::new(connect)
+        };
+        let shared = Shared {
+            target,
+            settings,
+            counters,
+            connect,
+            http1,
+            http2,
+            connecting: tokio::sync::Mutex::default(),
+            speaks_http2: std::sync::atomic::AtomicBool::new(false),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Where requests go.
+    pub fn target(&self) -> &Target {
+        &self.shared.target
+    }
+
+    /// A connection for one attempt: an idle one if there is one, else a new one.
+    ///
+    /// # Errors
+    /// When no connection can be made; nothing was sent then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the connection being made.
+    pub async fn connection(&self) -> Result<Ready, Failure> {
+        let channel = match self.idle() {
+            Some(channel) => channel,
+            None => self.fresh().await?,
+        };
+        Ok(Ready { upstream: self.clone(), channel })
+    }
+
+    /// Takes a connection, sends `request` and waits for the head of its answer: [`Self::connection`] and
+    /// [`Ready::send`] in one.
+    pub async fn attempt(
+        &self,
+        request: Request<replay::Body>,
+        head_deadline: Option<Instant>,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        self.connection().await?.send(request, head_deadline).await
+    }
+
+    fn idle(&self) -> Option<Channel> {
+        if let Some(lease) = self.shared.http1.take() {
+            return Some(Channel::Http1(lease));
+        }
+        if self.shared.speaks_http2.load(std::sync::atomic::Ordering::Relaxed) {
+            return self.shared.http2.take().map(Channel::Http2);
+        }
+        None
+    }
+
+    async fn fresh(&self) -> Result<Channel, Failure> {
+        use std::sync::atomic::Ordering;
+        let shared = &self.shared;
+        let deadline = clock::now() + shared.settings.connect_timeout;
+        let connected = clock::timeout_at(deadline, async {
+            let turn = if shared.speaks_http2.load(Ordering::Relaxed) {
+                let turn = shared.connecting.lock().await;
+                if let Some(stream) = shared.http2.take() {
+                    return Ok(Channel::Http2(stream));
+                }
+                Some(turn)
+            } else {
+                None
+            };
+            let channel = (shared.connect)().await;
+            drop(turn);
+            channel
+        })
+        .await
+        .unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "")));
+        match &connected {
+            Ok(channel) => {
+                shared.speaks_http2.store(matches!(channel, Channel::Http2(_)), Ordering::Relaxed);
+            }
+            Err(failure) => shared.counters.count_failed(failure.kind),
+        }
+        connected
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Upstream").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// A connection that one attempt may use. Dropping it without a request closes it.
+#[derive(Debug)]
+pub struct Ready {
+    upstream: Upstream,
+    channel: Channel,
+}
+
+#[derive(Debug)]
+enum Channel {
+    Http1(http1::Lease),
+    Http2(http2::Stream),
+}
+
+impl Ready {
+    /// Sends a request and waits for the head of its answer, until `head_deadline` at most.
+    ///
+    /// The request's URI is what [`Target::uri`] makes of the caller's. An idle connection that turns out to be dead
+    /// before the request was sent is replaced, silently; nothing else is repeated.
+    ///
+    /// # Errors
+    /// [`Failure::sent`] tells whether the upstream may have seen the request.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the attempt and closes its connection, or resets its stream.
+    pub async fn send(
+        mut self,
+        mut request: Request<replay::Body>,
+        head_deadline: Option<Instant>,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        loop {
+            let outcome = match head_deadline {
+                None => self.channel.send(request, self.upstream.target()).await,
+                Some(deadline) => {
+                    let sending = self.channel.send(request, self.upstream.target());
+                    match clock::timeout_at(deadline, sending).await {
+                        Ok(outcome) => outcome,
+                        Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
+                    }
+                }
+            };
+            let mut error = match outcome {
+                Ok(response) => return self.answer(response),
+                Err(error) => error,
+            };
+            let Some(unsent) = error.take_message() else {
+                return Err(failure::of_attempt(error.error()));
+            };
+            if !self.channel.reused() {
+                let failure = failure::of_attempt(error.error());
+                return Err(Failure::unsent(failure.kind, failure.detail().to_owned()));
+            }
+            self.upstream.shared.counters.count_lost();
+            self.channel = self.upstream.fresh().await?;
+            request = unsent;
+        }
+    }
+
+    fn answer(self, response: Response<hyper::body::Incoming>) -> Result<Response<AnswerBody>, Failure> {
+        let (head, incoming) = response.into_parts();
+        let source = match self.channel {
+            Channel::Http1(lease) => {
+                headers::check_framing(&head.headers)
+                    .map_err(|problem| Failure::sent(FailureKind::Malformed, problem))?;
+                Source::Http1(lease)
+            }
+            Channel::Http2(stream) => Source::Http2 { _stream: stream },
+        };
+        Ok(Response::from_parts(head, AnswerBody::new(incoming, source)))
+    }
+}
+
+impl Channel {
+    async fn send(
+        &mut self,
+        mut request: Request<replay::Body>,
+        target: &Target,
+    ) -> Result<Response<hyper::body::Incoming>, hyper::client::conn::TrySendError<Request<replay::Body>>>
+    {
+        match self {
+            Self::Http1(lease) => {
+                *request.version_mut() = Version::HTTP_11;
+                lease.send(request).await
+            }
+            Self::Http2(stream) => {
+                *request.version_mut() = Version::HTTP_2;
+                request.headers_mut().remove(http::header::HOST);
+                let uri = std::mem::take(request.uri_mut());
+                *request.uri_mut() = target.absolute(uri);
+                stream.send(request).await
+            }
+        }
+    }
+
+    fn reused(&self) -> bool {
+        match self {
+            Self::Http1(lease) => lease.reused,
+            Self::Http2(stream) => stream.reused,
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! Tests of attempts over connections in memory, on a paused clock.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::mpsc;
+
+use crate::classify::{Failure, FailureKind};
+use crate::clock;
+use crate::replay::Body;
+
+use super::{Connected, Counters, Settings, Target, Upstream};
+
+struct Wire {
+    upstream: Upstream,
+    counters: Arc<Counters>,
+    /// The far ends of connections, as they are made.
+    accepted: mpsc::UnboundedReceiver<DuplexStream>,
+}
+
+fn wire(http2: bool) -> Wire {
+    let (sender, accepted) = mpsc::unbounded_channel();
+    let connector = tower::service_fn(move |_target: Arc<Target>| {
+        let sender = sender.clone();
+        async move {
+            let (near, far) = duplex(16 << 10);
+            sender.send(far).map_err(|_| Failure::unsent(FailureKind::Refused, ""))?;
+            Ok(Connected { io: near, http2 })
+        }
+    });
+    let counters = Arc::new(Counters::default());
+    let target = Arc::new(Target::parse("http://upstream.test").unwrap());
+    let upstream = Upstream::new(target, Settings::default(), Arc::clone(&counters), connector);
+    Wire { upstream, counters, accepted }
+}
+
+fn post(body: &'static str) -> Request<Body> {
+    let body = Body::from(Bytes::from_static(body.as_bytes()));
+    Request::post("/v1/embeddings").header("host", "upstream.test").body(body).unwrap()
+}
+
+/// Reads one request whose body is at its end when `end` was read.
+async fn read_until(far: &mut DuplexStream, end: &str) -> String {
+    let mut read = Vec::new();
+    while !read.ends_with(end.as_bytes()) {
+        assert_ne!(far.read_buf(&mut read).await.unwrap(), 0, "{}", String::from_utf8_lossy(&read));
+    }
+    String::from_utf8(read).unwrap()
+}
+
+/// Whether the connection is closed, and nothing came before.
+async fn is_closed(far: &mut DuplexStream) -> bool {
+    let mut rest = Vec::new();
+    matches!(
+        clock::timeout_at(clock::now() + Duration::from_secs(1), far.read_to_end(&mut rest)).await,
+        Ok(Ok(0) | Err(_))
+    )
+}
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_serves_one_attempt_after_the_other() {
+    let mut wire = wire(false);
+    let far = tokio::spawn(async move {
+        let mut far = wire.accepted.recv().await.unwrap();
+        for _ in 0..3 {
+            let request = read_until(&mut far, "body").await;
+            assert!(
+                request.starts_with("POST /v1/embeddings HTTP/1.1\r\nhost: upstream.test\r\n"),
+                "{request}"
+            );
+            assert!(request.contains("content-length: 4\r\n"), "{request}");
+            far.write_all(OK).await.unwrap();
+        }
+        (far, wire.accepted)
+    });
+    for _ in 0..3 {
+        let answer = wire.upstream.attempt(post("body"), None).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        assert_eq!(wire.counters.idle(), 1);
+    }
+    let (mut far, mut accepted) = far.await.unwrap();
+    assert!(accepted.try_recv().is_err());
+    assert_eq!((wire.counters.open(), wire.counters.connected()), (1, 1));
+    // Left alone, it is closed; after the idle timeout and half of it at the latest.
+    clock::sleep(Settings::default().idle_timeout.mul_f64(1.5)).await;
+    assert!(is_closed(&mut far).await);
+    assert_eq!((wire.counters.open(), wire.counters.idle()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_idle_connection_is_replaced_silently() {
+    let mut wire = wire(false);
+    let far = tokio::spawn(async move {
+        for _ in 0..2 {
+            let mut far = wire.accepted.recv().await.unwrap();
+            read_until(&mut far, "body").await;
+            far.write_all(OK).await.unwrap();
+        }
+    });
+    for _ in 0..2 {
+        let answer = wire.upstream.attempt(post("body"), None).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+    }
+    far.await.unwrap();
+    assert_eq!(wire.counters.connected(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_dies_after_the_request_is_a_reset() {
+    let mut wire = wire(false);
+    let far = tokio::spawn(async move {
+        let mut far = wire.accepted.recv().await.unwrap();
+        read_until(&mut far, "body").await;
+        far.write_all(OK).await.unwrap();
+        read_until(&mut far, "body").await;
+        wire.accepted
+    });
+    let answer = wire.upstream.attempt(post("body"), None).await.unwrap();
+    drop(answer.into_body().collect().await.unwrap());
+    let failure = wire.upstream.attempt(post("body"), None).await.unwrap_err();
+    assert_eq!((failure.kind, failure.sent), (FailureKind::Reset, true));
+    assert!(far.await.unwrap().try_recv().is_err(), "nothing may be repeated after it was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_head_in_time_ends_the_attempt() {
+    let mut wire = wire(false);
+    let deadline = clock::now() + Duration::from_secs(3);
+    let failure = wire.upstream.attempt(post("body"), Some(deadline)).await.unwrap_err();
+    assert_eq!(clock::now(), deadline);
+    assert_eq!((failure.kind, failure.sent), (FailureKind::ResponseTimeout, true));
+    let mut far = wire.accepted.recv().await.unwrap();
+    read_until(&mut far, "body").await;
+    assert!(is_closed(&mut far).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_attempt_or_its_body_closes_the_connection_at_once() {
+    let mut wire = wire(false);
+    let attempt = tokio::spawn({
+        let upstream = wire.upstream.clone();
+        async move { upstream.attempt(post("body"), None).await }
+    });
+    let mut far = wire.accepted.recv().await.unwrap();
+    read_until(&mut far, "body").await;
+    attempt.abort();
+    assert!(is_closed(&mut far).await);
+
+    let attempt = tokio::spawn({
+        let upstream = wire.upstream.clone();
+        async move { upstream.attempt(post("body"), None).await }
+    });
+    let mut far = wire.accepted.recv().await.unwrap();
+    read_until(&mut far, "body").await;
+    far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").await.unwrap();
+    let mut body = attempt.await.unwrap().unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "ok");
+    drop(body);
+    assert!(is_closed(&mut far).await);
+    assert_eq!((wire.counters.open(), wire.counters.idle()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_early_answer_is_passed_on_and_its_connection_closed() {
+    let mut wire = wire(false);
+    let body = Body::from(Bytes::from(vec![b'x'; 1 << 20]));
+    let request = Request::post("/v1/files").header("host", "upstream.test").body(body).unwrap();
+    let attempt = tokio::spawn({
+        let upstream = wire.upstream.clone();
+        async move { upstream.attempt(request, None).await }
+    });
+    let mut far = wire.accepted.recv().await.unwrap();
+    let mut start = vec![0; 1 << 10];
+    far.read_exact(&mut start).await.unwrap();
+    far.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno").await.unwrap();
+    let answer = attempt.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 413);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "no");
+    let mut rest = Vec::new();
+    drop(far.read_to_end(&mut rest).await);
+    assert!(rest.len() < 1 << 20, "the upload went on after the answer");
+    assert_eq!((wire.counters.open(), wire.counters.idle()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lying_answers_are_malformed_and_their_connection_closed() {
+    for lie in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\nok",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+        "ICY 200 OK\r\n\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+    ] {
+        let mut wire = wire(false);
+        let attempt = tokio::spawn({
+            let upstream = wire.upstream.clone();
+            async move { upstream.attempt(post("body"), None).await }
+        });
+        let mut far = wire.accepted.recv().await.unwrap();
+        read_until(&mut far, "body").await;
+        far.write_all(lie.as_bytes()).await.unwrap();
+        let failure = attempt.await.unwrap().expect_err(lie);
+        assert_eq!((failure.kind, failure.sent), (FailureKind::Malformed, true), "{lie}: {failure}");
+        assert!(is_closed(&mut far).await, "{lie}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_is_too_long_is_malformed() {
+    let mut wire = wire(false);
+    let attempt = tokio::spawn({
+        let upstream = wire.upstream.clone();
+        async move { upstream.attempt(post("body"), None).await }
+    });
+    let mut far = wire.accepted.recv().await.unwrap();
+    read_until(&mut far, "body").await;
+    far.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+    let line = format!("x-long: {}\r\n", "a".repeat(1000));
+    while far.write_all(line.as_bytes()).await.is_ok() {}
+    let failure = attempt.await.unwrap().unwrap_err();
+    assert_eq!((failure.kind, failure.sent), (FailureKind::Malformed, true), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_breaks_off_says_how() {
+    for (answer, kind) in [
+        ("content-length: 9\r\n\r\nok", FailureKind::Reset),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nok\r\n", FailureKind::Reset),
+        ("transfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", FailureKind::Malformed),
+    ] {
+        let mut wire = wire(false);
+        let attempt = tokio::spawn({
+            let upstream = wire.upstream.clone();
+            async move { upstream.attempt(post("body"), None).await }
+        });
+        let mut far = wire.accepted.recv().await.unwrap();
+        read_until(&mut far, "body").await;
+        far.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
+        drop(far);
+        let answer_body = attempt.await.unwrap().unwrap().into_body();
+        let failure = answer_body.collect().await.unwrap_err();
+        assert_eq!((failure.kind, failure.sent), (kind, true), "{answer}");
+        assert_eq!(wire.counters.idle(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn connecting_has_its_own_time() {
+    let connector = tower::service_fn(|_target: Arc<Target>| {
+        std::future::pending::<Result<Connected<DuplexStream>, Failure>>()
+    });
+    let counters = Arc::new(Counters::default());
+    let target = Arc::new(Target::parse("http://upstream.test").unwrap());
+    let upstream = Upstream::new(target, Settings::default(), Arc::clone(&counters), connector);
+    let began = clock::now();
+    let failure = upstream.attempt(post("body"), None).await.unwrap_err();
+    assert_eq!((failure.kind, failure.sent), (FailureKind::ConnectTimeout, false));
+    assert_eq!(clock::now() - began, Duration::from_secs(5));
+    assert_eq!(counters.failed(FailureKind::ConnectTimeout), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn http2_opens_as_many_connections_as_streams_need() {
+    let mut wire = wire(true);
+    let connections = tokio::spawn(async move {
+        let mut connections = 0;
+        while let Some(far) = wire.accepted.recv().await {
+            connections += 1;
+            let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+                assert_eq!(request.uri().authority().unwrap(), "upstream.test");
+                assert!(!request.headers().contains_key("host"));
+                clock::sleep(Duration::from_secs(1)).await;
+                Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+            });
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .max_concurrent_streams(40)
+                    .serve_connection(TokioIo::new(far), service),
+            );
+        }
+        connections
+    });
+    for _ in 0..3 {
+        let attempts: Vec<_> = (0..200)
+            .map(|_| {
+                let upstream = wire.upstream.clone();
+                tokio::spawn(async move {
+                    let answer = upstream.attempt(post("body"), None).await.unwrap();
+                    answer.into_body().collect().await.unwrap().to_bytes()
+                })
+            })
+            .collect();
+        for attempt in attempts {
+            assert_eq!(attempt.await.unwrap(), "ok");
+        }
+    }
+    drop(wire.upstream);
+    let connections = connections.await.unwrap();
+    assert!(
+        (5..=8).contains(&connections),
+        "{connections} connections for 200 requests over 40 streams each"
+    );
+}
