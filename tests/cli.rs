@@ -1,5 +1,7 @@
 //! The command line as a person meets it: the real binary, its words and its exit codes.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
 /// Runs `weir` with an environment of these variables alone.
@@ -113,4 +115,57 @@ fn a_weir_that_is_not_there_is_code_1_and_says_where() {
         assert_eq!(output.status.code(), Some(1));
         assert!(err(&output).starts_with("cannot ask 127.0.0.1:1: "), "{}", err(&output));
     }
+}
+
+/// Answers one request on loopback, and tells what it was.
+fn answering(answer: &'static str) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = Vec::new();
+        let mut buffer = [0; 4096];
+        while !request.ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut buffer).expect("a request");
+            request.extend_from_slice(&buffer[..read]);
+        }
+        stream.write_all(answer.as_bytes()).expect("a reader");
+        String::from_utf8_lossy(&request).into_owned()
+    });
+    (address, server)
+}
+
+#[test]
+fn status_is_a_table_or_json_and_shows_the_token_to_weir_alone() {
+    const ANSWER: &str =
+        "HTTP/1.1 200 OK\r\ncontent-length: 42\r\n\r\n{\"ready\":true,\"callers\":[{\"name\":\"search\"}]}";
+    let body = ANSWER.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let answer: &'static str = Box::leak(ANSWER.replace("42", &body.len().to_string()).into_boxed_str());
+    let (address, server) = answering(answer);
+    let output = weir(
+        &["status", "--config", "config/gateway.toml", "--admin", &address],
+        &[("WEIR_ADMIN_TOKEN", "admin-token-0123456789")],
+    );
+    assert_eq!(out(&output), "ready  yes\n\ncallers\n-------\nname\nsearch\n", "{}", err(&output));
+    let request = server.join().expect("it answered");
+    assert!(request.starts_with("GET /status HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("authorization: Bearer admin-token-0123456789\r\n"), "{request}");
+
+    let (address, server) = answering(answer);
+    assert_eq!(out(&weir(&["status", "--json", "--admin", &address], &[])), format!("{body}\n"));
+    assert!(!server.join().expect("it answered").contains("authorization"));
+}
+
+#[test]
+fn a_report_is_printed_as_it_comes_and_refusals_say_what_to_do() {
+    let (address, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabc\n");
+    assert_eq!(out(&weir(&["report", "a/../b", "--admin", &address], &[])), "abc\n");
+    let request = server.join().expect("it answered");
+    assert!(request.starts_with("GET /reports/a%2F..%2Fb HTTP/1.1\r\n"), "{request}");
+
+    let (address, server) = answering("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n");
+    let output = weir(&["report", "--admin", &address], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("asks for its admin token; give --config"), "{}", err(&output));
+    server.join().expect("it answered");
 }

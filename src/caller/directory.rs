@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::credential::{API_KEY, Credential, CredentialId, X_API_KEY, fingerprint};
 use super::secret::Secret;
@@ -37,15 +37,18 @@ pub struct Settings {
     pub serve_unknown: bool,
 }
 
+/// Callers by the whole value of one header.
+type ByValue = HashMap<Box<[u8]>, usize>;
+
 /// Everybody who may use this Weir.
 #[derive(Debug)]
 pub struct Callers {
-    callers: Vec<Arc<Caller>>,
+    all: Vec<Arc<Caller>>,
     credentials: Vec<Option<Credential>>,
     serve_unknown: bool,
     /// By the keyed hash of the Weir key; the key itself decides.
     by_key: HashMap<u64, Vec<(Secret, usize)>>,
-    by_header: Vec<(HeaderName, HashMap<Box<[u8]>, usize>)>,
+    by_header: Vec<(HeaderName, ByValue)>,
     by_san: HashMap<Box<str>, usize>,
     hash_key: RandomState,
 }
@@ -86,7 +89,7 @@ impl Callers {
     pub fn new(settings: Settings) -> Self {
         let hash_key = RandomState::new();
         let mut directory = Self {
-            callers: Vec::with_capacity(settings.entries.len() + 1),
+            all: Vec::with_capacity(settings.entries.len() + 1),
             credentials: Vec::with_capacity(settings.entries.len() + 1),
             serve_unknown: settings.serve_unknown,
             by_key: HashMap::new(),
@@ -97,20 +100,20 @@ impl Callers {
         for (index, entry) in settings.entries.into_iter().take(usize::from(u16::MAX) - 1).enumerate() {
             directory.add(index, entry, settings.credential.as_ref());
         }
-        let id = CallerId(u16::try_from(directory.callers.len()).unwrap_or(u16::MAX));
-        directory.callers.push(Arc::new(Caller::unknown(id)));
+        let id = CallerId(u16::try_from(directory.all.len()).unwrap_or(u16::MAX));
+        directory.all.push(Arc::new(Caller::unknown(id)));
         directory.credentials.push(settings.credential);
         directory
     }
 
     /// Everybody, in the order of their ids. The last is the default caller, also when unknown callers aren't served.
     pub fn all(&self) -> &[Arc<Caller>] {
-        &self.callers
+        &self.all
     }
 
     /// The caller with this id.
     pub fn get(&self, id: CallerId) -> Option<&Arc<Caller>> {
-        self.callers.get(usize::from(id.0))
+        self.all.get(usize::from(id.0))
     }
 
     /// Says who sent a request, from its headers and the names in its verified client certificate.
@@ -133,14 +136,10 @@ impl Callers {
             .or_else(|| self.by_header(headers).map(|index| (index, KnownBy::Header)));
         let (index, known_by) = match found {
             Some(found) => found,
-            None if self.serve_unknown => (self.callers.len() - 1, KnownBy::Nothing),
+            None if self.serve_unknown => (self.all.len() - 1, KnownBy::Nothing),
             None => return Err(Unknown),
         };
-        Ok(Identified {
-            caller: &self.callers[index],
-            known_by,
-            credential: self.credentials[index].as_ref(),
-        })
+        Ok(Identified { caller: &self.all[index], known_by, credential: self.credentials[index].as_ref() })
     }
 
     /// The name of the credential that headers bear upstream. Call it after [`Identified::rewrite`].
@@ -181,7 +180,7 @@ impl Callers {
         }
         let mut caller = entry.caller;
         caller.id = CallerId(u16::try_from(index).unwrap_or(u16::MAX));
-        self.callers.push(Arc::new(caller));
+        self.all.push(Arc::new(caller));
         self.credentials.push(entry.credential.or_else(|| everybody.cloned()));
     }
 
@@ -191,7 +190,7 @@ impl Callers {
         }
         let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
         let plain = [API_KEY, X_API_KEY].into_iter().flat_map(|name| headers.get_all(name));
-        bearer.chain(plain.map(|value| value.as_bytes())).find_map(|shown| {
+        bearer.chain(plain.map(HeaderValue::as_bytes)).find_map(|shown| {
             let keys = self.by_key.get(&self.hash_key.hash_one(shown))?;
             keys.iter().find(|(key, _)| key.is(shown)).map(|(_, index)| *index)
         })

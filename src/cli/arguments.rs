@@ -55,8 +55,12 @@ pub struct Run {
     /// The configuration file; any key can also come from the environment, as `WEIR_SECTION__KEY`
     #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
-    /// The API: scheme, host and port [default: https://api.openai.com]
-    #[arg(long, value_name = "URL")]
+    /// The API: scheme, host and port
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The API: scheme, host and port [default: https://api.openai.com]"
+    )]
     pub upstream: Option<String>,
     /// The address for callers [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]

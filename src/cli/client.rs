@@ -15,7 +15,7 @@ use super::arguments::AdminAccess;
 use super::{Failure, settings};
 use crate::caller::Secret;
 use crate::clock;
-use crate::config::sources::Process;
+use crate::config::sources::{Process, WithoutSecrets};
 
 /// The whole exchange: an admin listener has a thread of its own and answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,10 +32,12 @@ pub(super) struct Client {
 impl Client {
     /// The Weir that the options and the configuration name.
     pub(super) fn from_settings(admin: &AdminAccess) -> Result<Self, Failure> {
-        let config = settings::of_running(admin, &Process)?;
+        // Of all secrets only the token is needed: whoever asks for the status need not hold the upstream's key.
+        let config = settings::of_running(admin, &WithoutSecrets)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))?;
-        let token = config.admin.token.map(|token| token.secret);
+        let token = config.admin.token.map(|token| token.source.resolve(&Process)).transpose();
+        let token = token.map_err(|message| Failure::Usage(format!("admin.token: {message}")))?;
         Ok(Self { address: reachable(config.admin.listen), token, runtime })
     }
 
@@ -91,15 +93,10 @@ impl Client {
 
 /// An id as one segment of a path.
 pub(super) fn path_segment(id: &str) -> String {
-    let mut segment = String::with_capacity(id.len());
-    for byte in id.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            segment.push(char::from(byte));
-        } else {
-            segment.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    segment
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    id.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 /// Where a listener on every address is reached from this machine.

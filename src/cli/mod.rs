@@ -75,7 +75,7 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Status(options) => status(&options, terminal),
         Command::Simulate(_) => Err(not_in_this_build("simulate")),
         Command::Demo(_) => Err(not_in_this_build("demo")),
-        Command::Schema(options) => schema(&options, terminal),
+        Command::Schema(options) => schema(options, terminal),
         Command::Completions { shell } => {
             completions(shell, terminal);
             Ok(())
@@ -101,14 +101,13 @@ fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {
 fn explain(options: &Explain) -> Result<(), Failure> {
     /// An error body is a few hundred bytes; a pasted log may be more.
     const LONGEST_INPUT: u64 = 1024 * 1024;
-    let _input = match &options.code {
-        Some(code) => code.clone(),
-        None => {
-            let mut pasted = Vec::new();
-            let read = std::io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut pasted);
-            read.map_err(|error| Failure::Other(format!("cannot read standard input: {error}")))?;
-            String::from_utf8_lossy(&pasted).into_owned()
-        }
+    let _input = if let Some(code) = &options.code {
+        code.clone()
+    } else {
+        let mut pasted = Vec::new();
+        let read = std::io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut pasted);
+        read.map_err(|error| Failure::Other(format!("cannot read standard input: {error}")))?;
+        String::from_utf8_lossy(&pasted).into_owned()
     };
     Err(not_in_this_build("explain"))
 }
@@ -139,7 +138,7 @@ fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Failure> {
     }
 }
 
-fn schema(options: &Schema, terminal: &mut Terminal) -> Result<(), Failure> {
+fn schema(options: Schema, terminal: &mut Terminal) -> Result<(), Failure> {
     if options.reference {
         terminal.print(&render::reference());
         return Ok(());

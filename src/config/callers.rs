@@ -25,7 +25,7 @@ section! {
         lane: Lane = default("interactive"),
         /// Its own mode, where it differs from everybody's.
         mode: Option<Mode> = unset("observe"),
-        /// Requests that it may have waiting, where fewer than admission.max_waiting_per_caller.
+        /// Requests that it may have waiting, where fewer than `admission.max_waiting_per_caller`.
         max_waiting: Option<usize> = unset(1000) in 1..=10000000,
         /// The latest deadline that its requests may ask for.
         max_deadline: Option<Duration> = unset("2m") in "100ms"..="1d",

@@ -14,11 +14,12 @@ pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
     for (name, value) in reader.sources.overrides() {
         let Some(rest) = name.strip_prefix("WEIR_").filter(|rest| *rest != "CONFIG") else { continue };
         let steps: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
+        let top_level = steps.len() == 1;
         match find(&steps) {
-            Ok((_, Kind::Table(_))) if steps.len() == 1 => {}
-            Ok((path, _)) => set(root, &path, &value, Origin::Environment(name), reader),
-            Err(_) if steps.len() == 1 => {}
-            Err(advice) => {
+            Ok((path, kind)) if !(top_level && matches!(kind, Kind::Table(_))) => {
+                set(root, &path, &value, &Origin::Environment(name), reader);
+            }
+            Err(advice) if !top_level => {
                 let message = format!("no such key: {advice}");
                 reader.problems.push(Problem {
                     origin: Origin::Environment(name),
@@ -26,15 +27,16 @@ pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
                     message,
                 });
             }
+            Ok(_) | Err(_) => {}
         }
     }
 }
 
 /// Sets one key from a text, which its kind tells how to read. Does nothing for a key that nobody knows.
-pub(crate) fn set(root: &mut Node, path: &str, text: &str, origin: Origin, reader: &mut Reader<'_>) {
+pub(crate) fn set(root: &mut Node, path: &str, text: &str, origin: &Origin, reader: &mut Reader<'_>) {
     let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
     let Ok((path, kind)) = find(&steps) else { return };
-    let node = read(text.trim(), kind, &path, &origin);
+    let node = read(text.trim(), kind, &path, origin);
     if let Err(node) = root.put(node) {
         reader.problem(&node, "its section is not a table in the file; write it as one");
     }
@@ -62,10 +64,10 @@ fn find(steps: &[String]) -> Result<(String, Kind), String> {
         if index + 1 == steps.len() {
             return Ok((path, key.kind));
         }
-        table = match key.kind {
-            Kind::Table(inner) => inner,
-            _ => return Err(format!("\"{path}\" has no keys of its own")),
+        let Kind::Table(inner) = key.kind else {
+            return Err(format!("\"{path}\" has no keys of its own"));
         };
+        table = inner;
     }
     Err("name a section and a key, as WEIR_SERVER__LISTEN".to_owned())
 }

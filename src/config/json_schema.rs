@@ -37,7 +37,7 @@ fn property(key: &Key) -> Map<String, Json> {
     let mut schema = kind(key.kind);
     let mut doc = join(key.doc);
     if let Some((least, greatest)) = key.range {
-        doc.push_str(&format!(" From {least} to {greatest}."));
+        doc = format!("{doc} From {least} to {greatest}.");
         let (least, greatest) = (value(least), value(greatest));
         if matches!(key.kind, Kind::Integer) && least.is_number() {
             schema.insert("minimum".to_owned(), least);
@@ -79,7 +79,7 @@ fn kind(kind_: Kind) -> Map<String, Json> {
     };
     match schema {
         Json::Object(schema) => schema,
-        _ => Map::new(),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => Map::new(),
     }
 }
 

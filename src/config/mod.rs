@@ -113,7 +113,13 @@ pub fn parse(
     let mut root = Node::parse(text, &mut reader.problems);
     environment::apply(&mut root, &mut reader);
     for setting in overrides {
-        environment::set(&mut root, setting.key, &setting.value, Origin::Option(setting.option), &mut reader);
+        environment::set(
+            &mut root,
+            setting.key,
+            &setting.value,
+            &Origin::Option(setting.option),
+            &mut reader,
+        );
     }
     let config = Config::read(&root, &mut reader);
     let config = config.map(|config| {

@@ -20,11 +20,11 @@ section! {
         max_waiting_per_caller: usize = default(10000) in 1..=10000000,
         /// Bodies of waiting requests in all.
         max_waiting_bytes: Size = default("256MiB") in "1MiB"..="1TiB",
-        /// How tokens are estimated: "input" counts the prompt as the API has since March 2025, "input_plus_max"
-        /// adds max_tokens, "max" takes the larger as the guide says. Each is corrected by what the upstream reports.
+        /// How tokens are estimated: "input" counts the prompt as the API has since March 2025, `"input_plus_max"`
+        /// adds `max_tokens`, "max" takes the larger as the guide says. Each is corrected by what the upstream reports.
         estimate: Estimate = default("input"),
         /// How a limit nobody has described is paced: "learned" begins gently and uses deep buckets once it has seen
-        /// them, "any_shape" never bursts more than a second's worth.
+        /// them, `"any_shape"` never bursts more than a second's worth.
         profile: Profile = default("learned"),
     }
 }

@@ -11,7 +11,7 @@ use super::tree::Node;
 use super::url::BaseUrl;
 use crate::caller::Secret;
 
-/// Fills `upstream.proxy` from HTTPS_PROXY where the configuration leaves it out, and drops it for an exempt upstream.
+/// Fills `upstream.proxy` from `HTTPS_PROXY` where the configuration leaves it out, and drops it for an exempt upstream.
 pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Reader<'_>) -> Config {
     let upstream = &mut config.upstream;
     if upstream.no_proxy.is_empty() && root.find("upstream.no_proxy").is_none() {
@@ -71,16 +71,9 @@ fn percent_decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        match hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                decoded.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                decoded.push(*first);
-                rest = after;
-            }
-        }
+        let byte = hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&decoded).into_owned()
 }
@@ -89,7 +82,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// As curl reads NO_PROXY: an entry exempts the host that it names and all below it.
+/// As curl reads `NO_PROXY`: an entry exempts the host that it names and all below it.
 fn exempts(exempt: &[Pattern], host: &str) -> bool {
     exempt.iter().any(|pattern| {
         let name = pattern.as_str().trim_start_matches('.');

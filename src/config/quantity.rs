@@ -64,7 +64,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
             "d" => 86_400_000_000_000,
             _ => return None,
         };
-        total = total.checked_add(scale(number, nanos)?)?;
+        total = total.checked_add(scale(&number, nanos)?)?;
         rest = after;
     }
     let total = Duration::from_nanos(u64::try_from(total).ok()?);
@@ -141,7 +141,7 @@ fn parse_size(text: &str) -> Option<Size> {
         "GB" => 1_000_000_000,
         _ => return None,
     };
-    u64::try_from(scale(number, bytes)?).ok().map(Size)
+    u64::try_from(scale(&number, bytes)?).ok().map(Size)
 }
 
 fn format_size(size: Size) -> String {
@@ -202,7 +202,7 @@ fn split_number(text: &str) -> Option<(Decimal<'_>, &str)> {
 }
 
 /// The number times a unit, exact, without what is smaller than one.
-fn scale(number: Decimal<'_>, unit: u128) -> Option<u128> {
+fn scale(number: &Decimal<'_>, unit: u128) -> Option<u128> {
     let whole = number.whole.parse::<u64>().ok()?;
     let digits = number.fraction.get(..number.fraction.len().min(12))?;
     let fraction = if digits.is_empty() {

@@ -24,7 +24,7 @@ pub(crate) struct Reader<'a> {
 pub(crate) struct Entries<'n> {
     path: &'n str,
     origin: &'n Origin,
-    entries: &'n BTreeMap<String, Node>,
+    nodes: &'n BTreeMap<String, Node>,
 }
 
 impl<'a> Reader<'a> {
@@ -44,7 +44,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn mismatch(&mut self, node: &Node, kind: Kind) {
         let slip = match (kind, node.datum.as_text()) {
             (Kind::Choice(words), Some(text)) => nearest(text, words()),
-            _ => None,
+            (_, _) => None,
         };
         let advice = match (slip, self.range) {
             (Some(word), _) => format!("did you mean \"{word}\"?"),
@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
                 self.problem(value, format!("no such key {}; {advice}", quoted(name)));
             }
         }
-        Some(Entries { path: &node.path, origin: &node.origin, entries })
+        Some(Entries { path: &node.path, origin: &node.origin, nodes: entries })
     }
 
     /// The value of one key: what is written, or the default.
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
     /// A value that is wrong is reported and the default stands in, so that the rest is still checked.
     pub(crate) fn field<T: Value>(&mut self, entries: &Entries<'_>, table: &Table, name: &str) -> Option<T> {
         let key = table.keys.iter().find(|key| key.name == name)?;
-        if let Some(node) = entries.entries.get(name) {
+        if let Some(node) = entries.nodes.get(name) {
             let outer = std::mem::replace(&mut self.range, key.range);
             let read = T::read(node, self);
             self.range = outer;
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
             Presence::Default(text) => self.default(entries, key, text),
             Presence::Unset(_) => T::unset(),
             Presence::Required(example) => {
-                if !entries.entries.contains_key(name) {
+                if !entries.nodes.contains_key(name) {
                     self.problems.push(Problem {
                         origin: entries.origin.clone(),
                         key: format!("{}.{name}", entries.path),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::key::Kind;
 use super::read::Reader;
+use super::sources::Sources;
 use super::tree::{Datum, Node};
 use super::value::{Shown, Value};
 use crate::caller::Secret;
@@ -38,6 +39,30 @@ impl SecretSource {
         (!path.is_empty() && !path.contains('\0')).then(|| Self::File(path.into()))
     }
 
+    /// Looks the secret up, without the white space around it.
+    ///
+    /// # Errors
+    /// What is wrong and what to do, in one line that holds nothing of the secret.
+    pub fn resolve(&self, sources: &dyn Sources) -> Result<Secret, String> {
+        let secret = match self {
+            Self::Environment(name) => Secret::new(
+                sources.variable(name).ok_or_else(|| format!("the environment has no {name}; set it"))?,
+            ),
+            Self::File(path) => read_file(path, sources)?,
+        };
+        let secret = secret.trimmed();
+        let what = self.reference();
+        if secret.expose().is_empty() {
+            return Err(format!("{what} is empty; put the secret there"));
+        }
+        if !secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(format!(
+                "{what} holds more than one word of visible ASCII; a key has no spaces or line breaks"
+            ));
+        }
+        Ok(secret)
+    }
+
     /// The reference as it is written.
     pub fn reference(&self) -> String {
         match self {
@@ -68,7 +93,7 @@ impl Value for SecretRef {
             let secret = Secret::new(source.reference());
             return Some(Self { source, secret });
         }
-        match resolve(&source, reader) {
+        match source.resolve(reader.sources) {
             Ok(secret) => Some(Self { source, secret }),
             Err(message) => {
                 reader.problem(node, message);
@@ -82,28 +107,8 @@ impl Value for SecretRef {
     }
 }
 
-fn resolve(source: &SecretSource, reader: &Reader<'_>) -> Result<Secret, String> {
-    let secret = match source {
-        SecretSource::Environment(name) => Secret::new(
-            reader.sources.variable(name).ok_or_else(|| format!("the environment has no {name}; set it"))?,
-        ),
-        SecretSource::File(path) => read_file(path, reader)?,
-    };
-    let secret = secret.trimmed();
-    let what = source.reference();
-    if secret.expose().is_empty() {
-        return Err(format!("{what} is empty; put the secret there"));
-    }
-    if !secret.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!(
-            "{what} holds more than one word of visible ASCII; a key has no spaces or line breaks"
-        ));
-    }
-    Ok(secret)
-}
-
-fn read_file(path: &Path, reader: &Reader<'_>) -> Result<Secret, String> {
-    let bytes = reader.sources.file(path).map_err(|error| {
+fn read_file(path: &Path, sources: &dyn Sources) -> Result<Secret, String> {
+    let bytes = sources.file(path).map_err(|error| {
         format!("cannot read {}: {error}; give Weir's user the right to read it", path.display())
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {

@@ -202,10 +202,7 @@ fn every_key_can_come_from_the_environment() {
         }
         let name = format!("WEIR_{}", path.to_ascii_uppercase().replace('.', "__"));
         let value: toml::Table = toml::from_str(&format!("v = {}", key.presence.sample())).unwrap();
-        let text = match &value["v"] {
-            toml::Value::String(text) => text.clone(),
-            value => value.to_string(),
-        };
+        let text = value["v"].as_str().map_or_else(|| value["v"].to_string(), str::to_owned);
         // Alone it may contradict a default, but it is never unknown nor of the wrong kind.
         if let Err(problems) = read("", &Fake { blind: true, ..Fake::default() }.set(&name, &text)) {
             let said = problems.to_string();

@@ -38,12 +38,12 @@ section! {
         max_connection_age: Option<Duration> = default("10m") in "1s"..="1d",
         /// Whether HTTP/2 is spoken upstream. Off: a stream on HTTP/1.1 has a connection and a window of its own.
         http2: bool = default(false),
-        /// The HTTP proxy on the way there (CONNECT). Left out, HTTPS_PROXY and NO_PROXY of the environment count;
+        /// The HTTP proxy on the way there (CONNECT). Left out, `HTTPS_PROXY` and `NO_PROXY` of the environment count;
         /// "off" ignores them.
         proxy: Option<BaseUrl> = unset("http://proxy.internal:3128"),
         /// What the proxy asks for, as `user:password`.
         proxy_credential: Option<SecretRef> = unset("env:PROXY_CREDENTIAL"),
-        /// Hosts that are reached without the proxy, as in NO_PROXY: names, `.domain`, `*`. Left out: NO_PROXY.
+        /// Hosts that are reached without the proxy, as in `NO_PROXY`: names, `.domain`, `*`. Left out: `NO_PROXY`.
         no_proxy: Vec<Pattern> = default([]),
         /// TLS to the upstream.
         tls: UpstreamTls = default({}),

@@ -69,22 +69,23 @@ fn server_tls(config: &Config, rules: &mut Rules<'_, '_>) {
         (None, Some(_)) => rules.refuse(&["server.tls.key"], "has no certificate; write server.tls.cert too"),
         (Some(_), Some(_)) | (None, None) => {}
     }
-    match (tls.client_auth, &tls.client_ca) {
-        (ClientAuth::None, Some(_)) => rules.refuse(
+    let asks = tls.client_auth != ClientAuth::None;
+    if !asks && tls.client_ca.is_some() {
+        rules.refuse(
             &["server.tls.client_ca"],
             "has no effect with client_auth = \"none\"; write client_auth = \"required\" or \"optional\"",
-        ),
-        (ClientAuth::Optional | ClientAuth::Required, None) => rules.refuse(
+        );
+    }
+    if asks && tls.client_ca.is_none() {
+        rules.refuse(
             &["server.tls.client_auth"],
             "needs the authorities that client certificates come from; write server.tls.client_ca",
-        ),
-        (ClientAuth::Optional | ClientAuth::Required, Some(_)) if tls.cert.is_none() && tls.key.is_none() => {
-            rules.refuse(
-                &["server.tls.client_auth"],
-                "needs TLS on the listener; write server.tls.cert and server.tls.key",
-            )
-        }
-        (ClientAuth::None, None) | (ClientAuth::Optional | ClientAuth::Required, Some(_)) => {}
+        );
+    } else if asks && tls.cert.is_none() && tls.key.is_none() {
+        rules.refuse(
+            &["server.tls.client_auth"],
+            "needs TLS on the listener; write server.tls.cert and server.tls.key",
+        );
     }
 }
 
