@@ -11,3 +11,6 @@ pub use failure::{Failure, failure};
 pub use outcome::Outcome;
 pub use response::{Classified, response};
 pub use stream::stream_error;
+
+#[cfg(test)]
+mod tests;
