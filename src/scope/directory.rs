@@ -15,9 +15,7 @@ use super::settings::Settings;
 use super::spent::QuotaBreaker;
 use super::status::ScopeStatus;
 
-/// A keyed hash of what a request bears upstream: key, organization, project.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CredentialId(pub u64);
+pub use crate::caller::CredentialId;
 
 /// All scopes.
 #[derive(Clone, Debug)]

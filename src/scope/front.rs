@@ -95,6 +95,12 @@ impl Scope {
         }
     }
 
+    /// How long a request would wait for its turn if it came now.
+    pub fn expected_wait(&self, ask: &Ask) -> std::time::Duration {
+        let now = self.moment(clock::now());
+        self.lock().machine.predict(&self.request(ask), now)
+    }
+
     /// Pays for a retry after a failure of this class. While the breaker blocks it costs nothing: the retry will wait.
     ///
     /// # Errors

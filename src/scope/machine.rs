@@ -654,7 +654,8 @@ impl<W> Machine<W> {
         wake.extend(waiter.waker.take());
     }
 
-    fn predict(&self, request: &Request, now: Moment) -> Duration {
+    /// How long a request that came now would wait for its turn.
+    pub fn predict(&self, request: &Request, now: Moment) -> Duration {
         let ahead = self.queue.ahead(request.caller, request.lane, self.settings.queue.background_share);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
         let ahead = self.quota.charge_of(ahead.requests as u64, ahead.tokens);

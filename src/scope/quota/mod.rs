@@ -129,14 +129,7 @@ pub struct RefusalNumbers {
     pub wait: Option<Duration>,
 }
 
-/// What one attempt takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// Requests: 1, or 0 for what no limit counts.
-    pub requests: u32,
-    /// Estimated tokens.
-    pub tokens: u64,
-}
+pub use crate::estimate::Cost;
 
 /// What was taken from the buckets for one attempt, in cells.
 #[derive(Clone, Copy, Debug, Default)]
