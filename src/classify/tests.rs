@@ -171,7 +171,9 @@ impl Sample {
         let body = match &sample["body"] {
             Value::Null => Vec::new(),
             Value::String(text) => text.clone().into_bytes(),
-            object => serde_json::to_vec(object).unwrap(),
+            object @ (Value::Object(_) | Value::Array(_) | Value::Bool(_) | Value::Number(_)) => {
+                serde_json::to_vec(object).unwrap()
+            }
         };
         let path = sample["endpoint"].as_str().unwrap_or("/v1/chat/completions");
         Self {

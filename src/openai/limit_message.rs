@@ -92,8 +92,8 @@ impl Dimension {
             | Self::TokensPerMinute
             | Self::ImagesPerMinute
             | Self::AudioPerMinute
-            | Self::Other => Duration::from_secs(60),
-            Self::RequestsPerDay | Self::TokensPerDay => Duration::from_secs(86_400),
+            | Self::Other => Duration::from_mins(1),
+            Self::RequestsPerDay | Self::TokensPerDay => Duration::from_hours(24),
         }
     }
 

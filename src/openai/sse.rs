@@ -108,7 +108,7 @@ impl SseScanner {
                 match self.field(Parts::of(line)) {
                     Field::Blank => self.dispatch(&mut in_place, on_event),
                     Field::Data(parts) if in_place.is_none() && self.data.is_absent() => {
-                        in_place = Some(parts)
+                        in_place = Some(parts);
                     }
                     Field::Data(parts) => {
                         self.data.spill(&mut in_place);
