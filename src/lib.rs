@@ -7,6 +7,7 @@
 //! list is the whole dependency graph; `tests/tidy.rs` enforces it.
 
 pub mod cli;
+pub mod app;
 pub mod simulate;
 pub mod config;
 pub mod server;

@@ -5,9 +5,9 @@
 
 pub mod arguments;
 pub mod terminal;
-mod client;
+mod ask;
+mod serve;
 mod settings;
-mod table;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -17,8 +17,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::config::sources::{Process, Sources, WithoutSecrets};
 use crate::config::{self, json_schema, render};
-use arguments::{Arguments, Check, Command, Explain, Report, Run, Schema, Status};
-use client::Client;
+use arguments::{Arguments, Check, Command, Explain, Schema};
 use terminal::Terminal;
 
 /// What a command could not do.
@@ -68,12 +67,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, terminal: &mut Termin
 
 fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure> {
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
-        Command::Run(run) => serve(&run),
+        Command::Run(options) => serve::run(&options),
         Command::Check(options) => check(&options, terminal),
         Command::Explain(options) => explain(&options),
-        Command::Report(options) => report(&options, terminal),
-        Command::Status(options) => status(&options, terminal),
-        Command::Simulate(_) => Err(not_in_this_build("simulate")),
+        Command::Report(options) => ask::report(&options, terminal),
+        Command::Status(options) => ask::status(&options, terminal),
+        Command::Simulate(options) => serve::simulate(&options, terminal),
         Command::Demo(_) => Err(not_in_this_build("demo")),
         Command::Schema(options) => schema(options, terminal),
         Command::Completions { shell } => {
@@ -81,11 +80,6 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
             Ok(())
         }
     }
-}
-
-fn serve(run: &Run) -> Result<(), Failure> {
-    let _config = settings::load(run, &Process)?;
-    Err(not_in_this_build("run"))
 }
 
 fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {
@@ -112,32 +106,6 @@ fn explain(options: &Explain) -> Result<(), Failure> {
     Err(not_in_this_build("explain"))
 }
 
-fn report(options: &Report, terminal: &mut Terminal) -> Result<(), Failure> {
-    let client = Client::from_settings(&options.admin)?;
-    let answer = match &options.id {
-        Some(id) => client.get(&format!("/reports/{}", client::path_segment(id)))?,
-        None => client.get("/reports")?,
-    };
-    terminal.print(&answer);
-    Ok(())
-}
-
-fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Failure> {
-    let client = Client::from_settings(&options.admin)?;
-    loop {
-        let answer = client.get("/status")?;
-        let text = if options.json { format!("{}\n", answer.trim_end()) } else { table::render(&answer)? };
-        if options.watch.is_some() {
-            terminal.clear();
-        }
-        terminal.print(&text);
-        match options.watch {
-            Some(seconds) if !terminal.is_closed() => client.wait(seconds),
-            Some(_) | None => return Ok(()),
-        }
-    }
-}
-
 fn schema(options: Schema, terminal: &mut Terminal) -> Result<(), Failure> {
     if options.reference {
         terminal.print(&render::reference());
@@ -153,6 +121,14 @@ fn completions(shell: clap_complete::Shell, terminal: &mut Terminal) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
     terminal.print(&String::from_utf8_lossy(&script));
+}
+
+/// A runtime for a command that waits.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))
 }
 
 /// The answer of a command whose room isn't part of this build.

@@ -271,28 +271,29 @@ label! {
 }
 
 label! {
-    /// Which rule of HTTP a refused request broke.
     HttpRule {
-        /// `Transfer-Encoding` other than `chunked`, or with a length.
+        /// Not HTTP at all, or bytes that no message may have; hyper's own refusals, as one.
+        Unparsable = "unparsable",
+        /// HTTP/1.1 without `Host`.
+        HostMissing = "host_missing",
+        /// Two `Host` lines.
+        HostRepeated = "host_repeated",
+        /// A `Host` that is no host and port.
+        HostInvalid = "host_invalid",
+        /// A `Host` that differs from the authority (HTTP/2).
+        HostDiffers = "host_differs",
+        /// `Transfer-Encoding` other than one `chunked`.
         TransferEncoding = "transfer_encoding",
-        /// A `Content-Length` that is no single number.
-        ContentLength = "content_length",
-        /// No `Host`, two of them, or one that the target contradicts.
-        Host = "host",
-        /// A target that is no path, or a forbidden method.
+        /// CONNECT.
+        Connect = "connect",
+        /// TRACE.
+        Trace = "trace",
+        /// A target that is no path.
         Target = "target",
-        /// A header field that must not be forwarded.
-        Header = "header",
-        /// Headers over their size or number.
-        HeaderSize = "header_size",
-        /// An upgrade that is not supported.
-        Upgrade = "upgrade",
-        /// An expectation other than `100-continue`.
-        Expect = "expect",
-        /// A body that breaks its framing.
-        Body = "body",
-        /// Any other rule.
-        Other = "other",
+        /// A target of another scheme than http or https.
+        Scheme = "scheme",
+        /// A `Connection` line that nominates a field between the caller and the API.
+        Nominated = "nominated",
     }
 }
 
@@ -311,6 +312,20 @@ label! {
         ReplayBytes = "replay_bytes",
         /// Client connections.
         Connections = "connections",
+        /// Connections of one peer.
+        ConnectionsPerPeer = "connections_per_peer",
+        /// Time for the TLS handshake.
+        HandshakeTimeout = "handshake_timeout",
+        /// Time for a request's head.
+        HeadTimeout = "head_timeout",
+        /// Time that a connection waits for its next request.
+        IdleTimeout = "idle_timeout",
+        /// Time for the client to take its answer.
+        WriteTimeout = "write_timeout",
+        /// Bytes or number of a request's headers.
+        Headers = "headers",
+        /// Files that the process may open.
+        OpenFiles = "open_files",
         /// The decoded copy of an answer.
         DecodedCopy = "decoded_copy",
         /// Lines of log waiting to be written; the rest is dropped.

@@ -262,6 +262,11 @@ impl Metrics {
         })
     }
 
+    /// Requests under way, of all callers.
+    pub fn requests_in_flight(&self) -> i64 {
+        self.callers.each().map(|series| series.in_flight.get()).sum()
+    }
+
     /// Records how reading the configuration again went.
     pub fn reloaded(&self, successful: bool, now: SystemTime) {
         self.reload_successful.set(i64::from(successful));

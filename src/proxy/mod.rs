@@ -106,7 +106,7 @@ pub struct Client<'a> {
 #[derive(Debug)]
 pub struct Proxy {
     policies: Arc<Policies>,
-    scopes: Arc<Scopes>,
+    scopes: Scopes,
     account: Arc<Account>,
     upstream: Upstream,
     kept_bodies: Arc<replay::Budget>,
@@ -119,7 +119,7 @@ impl Proxy {
     /// A proxy of the worker with this index. `seed` makes its jitter and ids its own.
     pub fn new(
         policies: Arc<Policies>,
-        scopes: Arc<Scopes>,
+        scopes: Scopes,
         account: Arc<Account>,
         upstream: Upstream,
         kept_bodies: Arc<replay::Budget>,
@@ -156,7 +156,8 @@ impl Proxy {
         let caller = Arc::clone(identified.caller);
         let mut record = self.account.begin(&begin(caller.id), now);
         record.keep_headers(&parts.headers, &policy.report_headers);
-        let head = Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
+        let head =
+            Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
         record.set_deadline(head.deadline.turn);
         let body = match self.read(incoming, &policy, &mut record).await {
             Ok(body) => body,
