@@ -322,14 +322,29 @@ fn keys_in_the_samples_are_masked() {
     }
 }
 
-/// The rows of the API's guide, and the rules of the design's table that no sample shows.
+fn envelope(message: &str, kind: &str, code: &str) -> String {
+    serde_json::json!({"error": {"message": message, "type": kind, "code": code, "param": null}}).to_string()
+}
+
+fn check(rows: impl IntoIterator<Item = (u16, String, ErrorClass)>) {
+    for (status, body, class) in rows {
+        let status = StatusCode::from_u16(status).unwrap();
+        let classified = response(
+            Endpoint::ChatCompletions,
+            status,
+            &HeaderMap::new(),
+            body.as_bytes(),
+            SystemTime::UNIX_EPOCH,
+        );
+        assert_eq!(classified.class, class, "{status} {body}");
+    }
+}
+
+// The rows of the API's guide, and the rules of the class table that no sample shows.
+
 #[test]
-fn the_rows_of_the_guide_have_their_class() {
-    let envelope = |message: &str, kind: &str, code: &str| {
-        serde_json::json!({"error": {"message": message, "type": kind, "code": code, "param": null}})
-            .to_string()
-    };
-    let rows = [
+fn the_guides_rows_below_500_have_their_class() {
+    check([
         (
             400,
             envelope("Invalid service_tier argument", "invalid_request_error", "invalid_value"),
@@ -398,6 +413,12 @@ fn the_rows_of_the_guide_have_their_class() {
             RateLimitOther,
         ),
         (429, "slow down, please".to_owned(), RateLimitOther),
+    ]);
+}
+
+#[test]
+fn the_guides_rows_from_500_on_have_their_class() {
+    check([
         (
             500,
             envelope("The server had an error while processing your request", "server_error", ""),
@@ -427,18 +448,7 @@ fn the_rows_of_the_guide_have_their_class() {
             Overloaded,
         ),
         (599, String::new(), OtherServerError),
-    ];
-    for (status, body, class) in rows {
-        let status = StatusCode::from_u16(status).unwrap();
-        let classified = response(
-            Endpoint::ChatCompletions,
-            status,
-            &HeaderMap::new(),
-            body.as_bytes(),
-            SystemTime::UNIX_EPOCH,
-        );
-        assert_eq!(classified.class, class, "{status} {body}");
-    }
+    ]);
 }
 
 #[test]

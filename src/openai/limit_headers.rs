@@ -248,7 +248,7 @@ mod tests {
         ]));
         let requests = parsed.headers.requests.unwrap();
         assert_eq!(requests.reset, Some(Duration::from_millis(500)));
-        assert_eq!(requests.renewal, Some(Duration::from_secs(60)));
+        assert_eq!(requests.renewal, Some(Duration::from_mins(1)));
         assert_eq!(parsed.headers.tokens.unwrap().reset, None);
         assert_eq!(parsed.malformed, 0);
     }

@@ -377,11 +377,11 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes in any::<Vec<u8>>(), text in r#"[\[\]{}":,\\a-c0-9 ]{0,200}"#) {
-            let _: Result<RequestPeek, NotJson> = peek(&bytes);
+            peek(&bytes).ok();
             for lead in ["", "{\"messages\":", "{\"tools\":", "{\"input\":[\""] {
                 let mut json = lead.as_bytes().to_vec();
                 json.extend_from_slice(text.as_bytes());
-                let _: Result<RequestPeek, NotJson> = peek(&json);
+                peek(&json).ok();
             }
         }
 
