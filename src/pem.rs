@@ -50,10 +50,8 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let content = read(path)?;
     PrivateKeyDer::from_pem_slice(&content).map_err(|error| {
-        let problem = match error {
-            pem::Error::NoItemsFound => Problem::NoKey,
-            error => Problem::NotPem(error),
-        };
+        let problem =
+            if matches!(error, pem::Error::NoItemsFound) { Problem::NoKey } else { Problem::NotPem(error) };
         PemError { path: path.to_owned(), problem }
     })
 }

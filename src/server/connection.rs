@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
 use tower::{Layer, Service};
 
 use crate::clock::{self, Instant};
@@ -26,7 +27,7 @@ use super::drain::Draining;
 use super::edge::{EdgeLayer, Render, Tracked};
 use super::io::{Watched, sniff};
 use super::watch::{Activity, Watch};
-use super::{Counters, Limit, Rule, Settings};
+use super::{Counters, Limit, Rule, ServerTls, Settings, tls};
 
 /// Time for a connection that was idle too long to end in good order.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -47,6 +48,7 @@ pub struct ConnectionInfo {
 /// Serves connections; one for each worker.
 pub struct Front<M> {
     settings: Settings,
+    tls: Option<Arc<ServerTls>>,
     make: M,
     render: Render,
     counters: Arc<Counters>,
@@ -84,7 +86,13 @@ where
             .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(settings.idle_timeout / 2)
             .keep_alive_timeout(settings.write_timeout);
-        Self { settings, make, render, counters, draining, http1, http2 }
+        Self { settings, tls: None, make, render, counters, draining, http1, http2 }
+    }
+
+    /// Speaks TLS, and nothing else.
+    #[must_use]
+    pub fn with_tls(self, tls: Arc<ServerTls>) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Serves the connections that a seat is dealt, until the acceptor ends. Connections go on after that: see
@@ -107,10 +115,41 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.serve_clear(io, peer, hold).await;
+        match &self.tls {
+            Some(tls) => self.serve_tls(tls, io, peer, hold).await,
+            None => self.serve_clear(io, peer, hold).await,
+        }
     }
 
-    async fn serve_clear<I>(self: Arc<Self>, mut io: I, peer: SocketAddr, hold: Option<Hold>)
+    async fn serve_tls<I>(&self, tls: &ServerTls, io: I, peer: SocketAddr, hold: Option<Hold>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut draining = self.draining.clone();
+        let handshake = TlsAcceptor::from(tls.current()).accept(io);
+        let deadline = clock::now() + self.settings.handshake_timeout;
+        let shaken = tokio::select! {
+            biased;
+            shaken = clock::timeout_at(deadline, handshake) => shaken,
+            () = draining.begun() => return,
+        };
+        let io = match shaken {
+            Ok(Ok(io)) => io,
+            Ok(Err(error)) => {
+                self.counters.fail_tls();
+                tracing::info!(%peer, %error, "TLS handshake failed");
+                return;
+            }
+            Err(_late) => return self.counters.reach(Limit::HandshakeTimeout),
+        };
+        let session = io.get_ref().1;
+        let names = session.peer_certificates().and_then(<[_]>::first).map(tls::names).unwrap_or_default();
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        let info = ConnectionInfo { peer, tls: true, names, http2 };
+        self.serve_http(io, Bytes::new(), info, hold, clock::now()).await;
+    }
+
+    async fn serve_clear<I>(&self, mut io: I, peer: SocketAddr, hold: Option<Hold>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

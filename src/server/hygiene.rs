@@ -125,7 +125,7 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Rule> {
 
 fn check_target<B>(request: &Request<B>) -> Result<(), Rule> {
     let path = request.uri().path();
-    if !path.starts_with('/') && !(path == "*" && request.method() == Method::OPTIONS) {
+    if !path.starts_with('/') && (path != "*" || request.method() != Method::OPTIONS) {
         return Err(Rule::Target);
     }
     match request.uri().scheme_str() {

@@ -38,21 +38,24 @@ impl fmt::Display for BindError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { setting, address, source } = self;
         write!(out, "{setting} = \"{address}\": ")?;
-        match source.kind() {
-            io::ErrorKind::AddrInUse => write!(
+        let kind = source.kind();
+        if kind == io::ErrorKind::AddrInUse {
+            let port = address.port();
+            write!(
                 out,
-                "the address is in use, perhaps by another Weir; stop it (`ss -ltnp 'sport = :{}'` shows it) or set \
-                 {setting} to another address",
-                address.port()
-            ),
-            io::ErrorKind::PermissionDenied => write!(
+                "the address is in use, perhaps by another Weir; stop it (`ss -ltnp 'sport = :{port}'` shows it) or \
+                 set {setting} to another address"
+            )
+        } else if kind == io::ErrorKind::PermissionDenied {
+            write!(
                 out,
-                "not allowed; ports below 1024 need the capability CAP_NET_BIND_SERVICE, or set {setting} to a higher one"
-            ),
-            io::ErrorKind::AddrNotAvailable => {
-                write!(out, "no interface of this machine has the address; set {setting} to one that it has")
-            }
-            _ => write!(out, "can't listen: {source}"),
+                "not allowed; ports below 1024 need the capability CAP_NET_BIND_SERVICE, or set {setting} to a \
+                 higher one"
+            )
+        } else if kind == io::ErrorKind::AddrNotAvailable {
+            write!(out, "no interface of this machine has the address; set {setting} to one that it has")
+        } else {
+            write!(out, "can't listen: {source}")
         }
     }
 }

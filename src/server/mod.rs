@@ -14,6 +14,7 @@ pub mod hygiene;
 mod io;
 mod listen;
 mod slots;
+pub mod tls;
 mod watch;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use edge::{Edge, EdgeFuture, Refusal, Render};
 pub use hygiene::Rule;
 pub use listen::{BindError, bind};
 pub use slots::{Slot, Slots};
+pub use tls::ServerTls;
 
 /// Limits on connections and on what comes over them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),
-            write_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_mins(1),
             header_bytes: 64 << 10,
             header_count: 100,
             streams: 1000,

@@ -93,7 +93,7 @@ async fn a_head_that_drips_in_has_no_more_time() {
     clock::sleep(Duration::from_secs(20)).await;
     let began = clock::now();
     let (mut reader, mut writer) = tokio::io::split(house.client);
-    let drip = tokio::spawn(async move {
+    let drip = clock::spawn(async move {
         while writer.write_all(b"G").await.is_ok() {
             clock::sleep(Duration::from_secs(1)).await;
         }
@@ -210,12 +210,12 @@ async fn http2_is_known_by_its_preface() {
         .handshake(TokioIo::new(house.client))
         .await
         .unwrap();
-    let connection = tokio::spawn(connection);
+    let connection = clock::spawn(connection);
     let request = Request::post("http://weir/3600").body(Full::new(Bytes::from_static(b"body"))).unwrap();
     let answer = sender.send_request(request).await.unwrap();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "body");
     let request = Request::get("http://weir/10").body(Full::default()).unwrap();
-    let answer = tokio::spawn(sender.send_request(request));
+    let answer = clock::spawn(sender.send_request(request));
     clock::sleep(Duration::from_secs(1)).await;
     house.drain.begin();
     assert_eq!(answer.await.unwrap().unwrap().status(), 200);
@@ -233,7 +233,7 @@ async fn an_idle_http2_connection_is_told_to_go() {
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(house.client))
             .await
             .unwrap();
-    let connection = tokio::spawn(connection);
+    let connection = clock::spawn(connection);
     let request = Request::get("http://weir/").body(Full::<Bytes>::default()).unwrap();
     assert_eq!(sender.send_request(request).await.unwrap().status(), 200);
     let began = clock::now();

@@ -25,11 +25,21 @@ pub struct Connected<I> {
     pub http2: bool,
 }
 
+/// What a connector is asked for.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Where to.
+    pub target: Arc<Target>,
+    /// Whether HTTP/2 is not to be offered.
+    pub only_http1: bool,
+}
+
 /// Connects over the network: the tower service at the bottom of every attempt.
 #[derive(Clone)]
 pub struct Connector {
     proxy: Option<Arc<Proxy>>,
     tls: TlsConnector,
+    tls_http1: TlsConnector,
     server_name: Option<ServerName<'static>>,
 }
 
@@ -42,10 +52,18 @@ impl Connector {
         proxy: Option<Proxy>,
         server_name: Option<ServerName<'static>>,
     ) -> Self {
-        Self { proxy: proxy.map(Arc::new), tls: TlsConnector::from(tls), server_name }
+        let mut http1 = rustls::ClientConfig::clone(&tls);
+        http1.alpn_protocols.retain(|protocol| protocol != b"h2");
+        Self {
+            proxy: proxy.map(Arc::new),
+            tls: TlsConnector::from(tls),
+            tls_http1: TlsConnector::from(Arc::new(http1)),
+            server_name,
+        }
     }
 
-    async fn connect(self, target: Arc<Target>) -> Result<Connected<TransportStream>, Failure> {
+    async fn connect(self, destination: Destination) -> Result<Connected<TransportStream>, Failure> {
+        let Destination { target, only_http1 } = destination;
         let tcp = match &self.proxy {
             None => dial::dial(target.host(), target.port()).await?,
             Some(proxy) => {
@@ -61,7 +79,8 @@ impl Connector {
             None => ServerName::try_from(target.host().to_owned())
                 .map_err(|_| Failure::unsent(FailureKind::Tls, "the host is no valid server name"))?,
         };
-        let tls = self.tls.connect(name, tcp).await.map_err(|error| tls_failure(&error))?;
+        let connector = if only_http1 { self.tls_http1 } else { self.tls };
+        let tls = connector.connect(name, tcp).await.map_err(|error| tls_failure(&error))?;
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Connected { io: TransportStream::Tls(Box::new(tls)), http2 })
     }
@@ -73,7 +92,7 @@ impl std::fmt::Debug for Connector {
     }
 }
 
-impl Service<Arc<Target>> for Connector {
+impl Service<Destination> for Connector {
     type Response = Connected<TransportStream>;
     type Error = Failure;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Failure>> + Send>>;
@@ -82,8 +101,8 @@ impl Service<Arc<Target>> for Connector {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, target: Arc<Target>) -> Self::Future {
-        Box::pin(self.clone().connect(target))
+    fn call(&mut self, destination: Destination) -> Self::Future {
+        Box::pin(self.clone().connect(destination))
     }
 }
 

@@ -34,12 +34,15 @@ pub(super) async fn dial(host: &str, port: u16) -> Result<TcpStream, Failure> {
 }
 
 fn refused(error: &io::Error) -> Failure {
-    let kind = match error.kind() {
-        io::ErrorKind::NotFound => FailureKind::Dns,
-        io::ErrorKind::TimedOut => FailureKind::ConnectTimeout,
-        _ => FailureKind::Refused,
+    let system = error.kind();
+    let kind = if system == io::ErrorKind::NotFound {
+        FailureKind::Dns
+    } else if system == io::ErrorKind::TimedOut {
+        FailureKind::ConnectTimeout
+    } else {
+        FailureKind::Refused
     };
-    Failure::unsent(kind, error.kind().to_string())
+    Failure::unsent(kind, system.to_string())
 }
 
 /// The addresses in the resolver's order, but families in turn, beginning with the first's.

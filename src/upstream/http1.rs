@@ -14,6 +14,7 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::replay;
 
+use super::counters::Open;
 use super::{Counters, Settings};
 
 /// The idle connections of one worker.
@@ -45,7 +46,7 @@ struct Connection {
     sender: http1::SendRequest<replay::Body>,
     task: AbortHandle,
     born: Instant,
-    _open: super::counters::Open,
+    open: Open,
 }
 
 /// One connection, taken for one attempt. Dropping it closes the connection at once.
@@ -102,7 +103,7 @@ impl Pool {
             // The attempt that uses the connection hears of its errors; nobody else is concerned.
             drop(connection.with_upgrades().await);
         });
-        let connection = Connection { sender, task: task.abort_handle(), born: clock::now(), _open: open };
+        let connection = Connection { sender, task: task.abort_handle(), born: clock::now(), open };
         Ok(Lease { connection: Some(connection), reused: false, pool: self })
     }
 
@@ -168,6 +169,11 @@ impl Lease {
         let connection =
             self.connection.as_mut().expect("a lease holds its connection until it is given back");
         connection.sender.try_send_request(request).await
+    }
+
+    /// Lets the connection go on without HTTP: it is no longer the pool's.
+    pub(super) fn detach(mut self) -> Option<Open> {
+        self.connection.take().map(|connection| connection.open)
     }
 
     /// Ends the attempt: a connection that can serve another does.

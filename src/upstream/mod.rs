@@ -19,6 +19,7 @@ mod stream;
 mod target;
 pub mod tls;
 mod tunnel;
+pub mod upgrade;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
@@ -38,12 +41,13 @@ use crate::clock::{self, Instant};
 use crate::replay;
 
 pub use body::AnswerBody;
-pub use connect::{Connected, Connector};
+pub use connect::{Connected, Connector, Destination};
 pub use counters::Counters;
 pub use stream::TransportStream;
 pub use target::{Target, TargetError};
 
 use body::Source;
+use upgrade::{Switched, Upgrade};
 
 /// How connections to the upstream are made and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +71,7 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(50),
             max_idle: 1024,
-            max_age: Duration::from_secs(600),
+            max_age: Duration::from_mins(10),
             header_bytes: 64 << 10,
         }
     }
@@ -94,13 +98,23 @@ struct Shared {
     speaks_http2: std::sync::atomic::AtomicBool,
 }
 
-type Connect = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Channel, Failure>> + Send>> + Send + Sync>;
+type Connecting = Pin<Box<dyn Future<Output = Result<Channel, Failure>> + Send>>;
+type Connect = Box<dyn Fn(Protocol) -> Connecting + Send + Sync>;
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    /// Whatever the upstream speaks.
+    Any,
+    /// An upgrade, which only HTTP/1.1 knows.
+    Http1,
+}
 
 impl Upstream {
     /// An upstream at `target` whose connections `connector` makes.
     pub fn new<S, I>(target: Arc<Target>, settings: Settings, counters: Arc<Counters>, connector: S) -> Self
     where
-        S: Service<Arc<Target>, Response = Connected<I>, Error = Failure> + Clone + Send + Sync + 'static,
+        S: Service<Destination, Response = Connected<I>, Error = Failure> + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -108,12 +122,14 @@ impl Upstream {
         let http2 = http2::Pool::new(&settings, &counters);
         let connect = {
             let (target, http1, http2) = (Arc::clone(&target), Arc::clone(&http1), Arc::clone(&http2));
-            let connect = move || -> Pin<Box<dyn Future<Output = Result<Channel, Failure>> + Send>> {
-                let (target, http1, http2) = (Arc::clone(&target), Arc::clone(&http1), Arc::clone(&http2));
+            let connect = move |protocol| -> Connecting {
+                let destination =
+                    Destination { target: Arc::clone(&target), only_http1: protocol == Protocol::Http1 };
+                let (http1, http2) = (Arc::clone(&http1), Arc::clone(&http2));
                 let mut connector = connector.clone();
                 Box::pin(async move {
                     std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
-                    let Connected { io, http2: speaks_http2 } = connector.call(target).await?;
+                    let Connected { io, http2: speaks_http2 } = connector.call(destination).await?;
                     if speaks_http2 {
                         http2.start(io, &settings).await.map(Channel::Http2)
                     } else {
@@ -166,6 +182,33 @@ impl Upstream {
         self.connection().await?.send(request, head_deadline).await
     }
 
+    /// Sends a request to stop speaking HTTP on a connection of its own, and waits for the head of the answer.
+    ///
+    /// # Errors
+    /// As those of an attempt.
+    pub async fn upgrade(
+        &self,
+        request: Request<replay::Body>,
+        head_deadline: Option<Instant>,
+    ) -> Result<Upgrade, Failure> {
+        let deadline = clock::now() + self.shared.settings.connect_timeout;
+        let connected = clock::timeout_at(deadline, (self.shared.connect)(Protocol::Http1)).await;
+        let channel = connected.unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "")));
+        let channel = channel.inspect_err(|failure| self.shared.counters.count_failed(failure.kind))?;
+        let mut ready = Ready { upstream: self.clone(), channel };
+        let answer = ready.exchange(request, head_deadline).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return ready.answer(answer).map(Upgrade::Declined);
+        }
+        match ready.channel {
+            Channel::Http1(lease) => {
+                let (head, switched) = Switched::from(answer, lease.detach());
+                Ok(Upgrade::Switched(head, switched))
+            }
+            Channel::Http2(_) => Err(Failure::sent(FailureKind::Malformed, "101 over HTTP/2")),
+        }
+    }
+
     fn idle(&self) -> Option<Channel> {
         if let Some(lease) = self.shared.http1.take() {
             return Some(Channel::Http1(lease));
@@ -190,7 +233,7 @@ impl Upstream {
             } else {
                 None
             };
-            let channel = (shared.connect)().await;
+            let channel = (shared.connect)(Protocol::Any).await;
             drop(turn);
             channel
         })
@@ -238,22 +281,32 @@ impl Ready {
     /// Dropping the future ends the attempt and closes its connection, or resets its stream.
     pub async fn send(
         mut self,
-        mut request: Request<replay::Body>,
+        request: Request<replay::Body>,
         head_deadline: Option<Instant>,
     ) -> Result<Response<AnswerBody>, Failure> {
+        let answer = self.exchange(request, head_deadline).await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failure::sent(FailureKind::Malformed, "101 without a request to upgrade"));
+        }
+        self.answer(answer)
+    }
+
+    async fn exchange(
+        &mut self,
+        mut request: Request<replay::Body>,
+        head_deadline: Option<Instant>,
+    ) -> Result<Response<Incoming>, Failure> {
         loop {
+            let sending = self.channel.send(request, self.upstream.target());
             let outcome = match head_deadline {
-                None => self.channel.send(request, self.upstream.target()).await,
-                Some(deadline) => {
-                    let sending = self.channel.send(request, self.upstream.target());
-                    match clock::timeout_at(deadline, sending).await {
-                        Ok(outcome) => outcome,
-                        Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
-                    }
-                }
+                None => sending.await,
+                Some(deadline) => match clock::timeout_at(deadline, sending).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
+                },
             };
             let mut error = match outcome {
-                Ok(response) => return self.answer(response),
+                Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let Some(unsent) = error.take_message() else {
@@ -269,7 +322,7 @@ impl Ready {
         }
     }
 
-    fn answer(self, response: Response<hyper::body::Incoming>) -> Result<Response<AnswerBody>, Failure> {
+    fn answer(self, response: Response<Incoming>) -> Result<Response<AnswerBody>, Failure> {
         let (head, incoming) = response.into_parts();
         let source = match self.channel {
             Channel::Http1(lease) => {
@@ -288,8 +341,7 @@ impl Channel {
         &mut self,
         mut request: Request<replay::Body>,
         target: &Target,
-    ) -> Result<Response<hyper::body::Incoming>, hyper::client::conn::TrySendError<Request<replay::Body>>>
-    {
+    ) -> Result<Response<Incoming>, TrySendError<Request<replay::Body>>> {
         match self {
             Self::Http1(lease) => {
                 *request.version_mut() = Version::HTTP_11;

@@ -14,7 +14,7 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock;
 use crate::replay::Body;
 
-use super::{Connected, Counters, Settings, Target, Upstream};
+use super::{Connected, Counters, Destination, Settings, Target, Upstream};
 
 struct Wire {
     upstream: Upstream,
@@ -25,7 +25,7 @@ struct Wire {
 
 fn wire(http2: bool) -> Wire {
     let (sender, accepted) = mpsc::unbounded_channel();
-    let connector = tower::service_fn(move |_target: Arc<Target>| {
+    let connector = tower::service_fn(move |_destination: Destination| {
         let sender = sender.clone();
         async move {
             let (near, far) = duplex(16 << 10);
@@ -67,7 +67,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 #[tokio::test(start_paused = true)]
 async fn a_connection_serves_one_attempt_after_the_other() {
     let mut wire = wire(false);
-    let far = tokio::spawn(async move {
+    let far = clock::spawn(async move {
         let mut far = wire.accepted.recv().await.unwrap();
         for _ in 0..3 {
             let request = read_until(&mut far, "body").await;
@@ -97,7 +97,7 @@ async fn a_connection_serves_one_attempt_after_the_other() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_idle_connection_is_replaced_silently() {
     let mut wire = wire(false);
-    let far = tokio::spawn(async move {
+    let far = clock::spawn(async move {
         for _ in 0..2 {
             let mut far = wire.accepted.recv().await.unwrap();
             read_until(&mut far, "body").await;
@@ -115,7 +115,7 @@ async fn a_dead_idle_connection_is_replaced_silently() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_dies_after_the_request_is_a_reset() {
     let mut wire = wire(false);
-    let far = tokio::spawn(async move {
+    let far = clock::spawn(async move {
         let mut far = wire.accepted.recv().await.unwrap();
         read_until(&mut far, "body").await;
         far.write_all(OK).await.unwrap();
@@ -144,7 +144,7 @@ async fn no_head_in_time_ends_the_attempt() {
 #[tokio::test(start_paused = true)]
 async fn dropping_the_attempt_or_its_body_closes_the_connection_at_once() {
     let mut wire = wire(false);
-    let attempt = tokio::spawn({
+    let attempt = clock::spawn({
         let upstream = wire.upstream.clone();
         async move { upstream.attempt(post("body"), None).await }
     });
@@ -153,7 +153,7 @@ async fn dropping_the_attempt_or_its_body_closes_the_connection_at_once() {
     attempt.abort();
     assert!(is_closed(&mut far).await);
 
-    let attempt = tokio::spawn({
+    let attempt = clock::spawn({
         let upstream = wire.upstream.clone();
         async move { upstream.attempt(post("body"), None).await }
     });
@@ -172,7 +172,7 @@ async fn an_early_answer_is_passed_on_and_its_connection_closed() {
     let mut wire = wire(false);
     let body = Body::from(Bytes::from(vec![b'x'; 1 << 20]));
     let request = Request::post("/v1/files").header("host", "upstream.test").body(body).unwrap();
-    let attempt = tokio::spawn({
+    let attempt = clock::spawn({
         let upstream = wire.upstream.clone();
         async move { upstream.attempt(request, None).await }
     });
@@ -202,7 +202,7 @@ async fn lying_answers_are_malformed_and_their_connection_closed() {
         "SSH-2.0-OpenSSH_9.2\r\n",
     ] {
         let mut wire = wire(false);
-        let attempt = tokio::spawn({
+        let attempt = clock::spawn({
             let upstream = wire.upstream.clone();
             async move { upstream.attempt(post("body"), None).await }
         });
@@ -218,7 +218,7 @@ async fn lying_answers_are_malformed_and_their_connection_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_head_that_is_too_long_is_malformed() {
     let mut wire = wire(false);
-    let attempt = tokio::spawn({
+    let attempt = clock::spawn({
         let upstream = wire.upstream.clone();
         async move { upstream.attempt(post("body"), None).await }
     });
@@ -239,7 +239,7 @@ async fn a_body_that_breaks_off_says_how() {
         ("transfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", FailureKind::Malformed),
     ] {
         let mut wire = wire(false);
-        let attempt = tokio::spawn({
+        let attempt = clock::spawn({
             let upstream = wire.upstream.clone();
             async move { upstream.attempt(post("body"), None).await }
         });
@@ -256,7 +256,7 @@ async fn a_body_that_breaks_off_says_how() {
 
 #[tokio::test(start_paused = true)]
 async fn connecting_has_its_own_time() {
-    let connector = tower::service_fn(|_target: Arc<Target>| {
+    let connector = tower::service_fn(|_destination: Destination| {
         std::future::pending::<Result<Connected<DuplexStream>, Failure>>()
     });
     let counters = Arc::new(Counters::default());
@@ -272,7 +272,7 @@ async fn connecting_has_its_own_time() {
 #[tokio::test(start_paused = true)]
 async fn http2_opens_as_many_connections_as_streams_need() {
     let mut wire = wire(true);
-    let connections = tokio::spawn(async move {
+    let connections = clock::spawn(async move {
         let mut connections = 0;
         while let Some(far) = wire.accepted.recv().await {
             connections += 1;
@@ -282,7 +282,7 @@ async fn http2_opens_as_many_connections_as_streams_need() {
                 clock::sleep(Duration::from_secs(1)).await;
                 Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
             });
-            tokio::spawn(
+            clock::spawn(
                 hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                     .max_concurrent_streams(40)
                     .serve_connection(TokioIo::new(far), service),
@@ -294,7 +294,7 @@ async fn http2_opens_as_many_connections_as_streams_need() {
         let attempts: Vec<_> = (0..200)
             .map(|_| {
                 let upstream = wire.upstream.clone();
-                tokio::spawn(async move {
+                clock::spawn(async move {
                     let answer = upstream.attempt(post("body"), None).await.unwrap();
                     answer.into_body().collect().await.unwrap().to_bytes()
                 })
