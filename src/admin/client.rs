@@ -78,9 +78,9 @@ impl Client {
     /// A token that no header can bear is left out, and the answer will say that one is needed.
     pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
         let ip = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         };
         let bearer = |token: &str| {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;

@@ -190,11 +190,11 @@ mod tests {
 
     fn check(
         access: &Access,
-        method: Method,
+        method: &Method,
         path: &str,
         given: &[(&'static str, &'static str)],
     ) -> Result<(), Denied> {
-        access.check(&method, &Route::of(&method, path), &headers(given))
+        access.check(method, &Route::of(method, path), &headers(given))
     }
 
     #[test]
@@ -203,16 +203,16 @@ mod tests {
         for host in
             ["localhost:8081", "LOCALHOST", "127.0.0.1:8081", "127.9.9.9", "[::1]:8081", "weir.internal:8081"]
         {
-            assert_eq!(check(&access, Method::GET, "/status", &[("host", host)]), Ok(()), "{host}");
+            assert_eq!(check(&access, &Method::GET, "/status", &[("host", host)]), Ok(()), "{host}");
         }
         for host in ["evil.example", "evil.example:8081", "10.0.0.1:8081", "localhost.evil.example", ""] {
-            assert_eq!(check(&access, Method::GET, "/", &[("host", host)]), Err(Denied::Host), "{host}");
+            assert_eq!(check(&access, &Method::GET, "/", &[("host", host)]), Err(Denied::Host), "{host}");
             assert_eq!(
-                check(&access, Method::GET, "/metrics", &[("host", host)]),
+                check(&access, &Method::GET, "/metrics", &[("host", host)]),
                 Err(Denied::Host),
                 "{host}"
             );
-            assert_eq!(check(&access, Method::GET, "/livez", &[("host", host)]), Ok(()), "{host}");
+            assert_eq!(check(&access, &Method::GET, "/livez", &[("host", host)]), Ok(()), "{host}");
         }
     }
 
@@ -222,12 +222,12 @@ mod tests {
         let access = Access { loopback: false, token, hosts: Vec::new() };
         let host = ("host", "weir.prod:8081");
         for path in ["/metrics", "/livez", "/readyz"] {
-            assert_eq!(check(&access, Method::GET, path, &[host]), Ok(()), "{path}");
+            assert_eq!(check(&access, &Method::GET, path, &[host]), Ok(()), "{path}");
         }
         for path in ["/", "/status", "/reports", "/reports/w-000001", "/config", "/nothing"] {
-            assert_eq!(check(&access, Method::GET, path, &[host]), Err(Denied::Token), "{path}");
+            assert_eq!(check(&access, &Method::GET, path, &[host]), Err(Denied::Token), "{path}");
             let good = [host, ("authorization", "Bearer s3cret")];
-            assert_eq!(check(&access, Method::GET, path, &good), Ok(()), "{path}");
+            assert_eq!(check(&access, &Method::GET, path, &good), Ok(()), "{path}");
         }
         for wrong in [
             "Bearer s3cre",
@@ -239,13 +239,13 @@ mod tests {
             "Digest s3cret",
         ] {
             let given = [host, ("authorization", wrong)];
-            assert_eq!(check(&access, Method::POST, "/drain", &given), Err(Denied::Token), "{wrong}");
+            assert_eq!(check(&access, &Method::POST, "/drain", &given), Err(Denied::Token), "{wrong}");
         }
         let basic = [host, ("authorization", "Basic d2VpcjpzM2NyZXQ=")];
-        assert_eq!(check(&access, Method::GET, "/", &basic), Ok(()), "weir:s3cret");
+        assert_eq!(check(&access, &Method::GET, "/", &basic), Ok(()), "weir:s3cret");
         let none = Access { token: None, ..access };
         let bearer = [host, ("authorization", "Bearer ")];
-        assert_eq!(check(&none, Method::GET, "/", &bearer), Err(Denied::NoTokenConfigured));
+        assert_eq!(check(&none, &Method::GET, "/", &bearer), Err(Denied::NoTokenConfigured));
     }
 
     #[test]
@@ -264,7 +264,7 @@ mod tests {
         ] {
             let mut all = vec![host];
             all.extend(&given);
-            assert_eq!(check(&access, Method::POST, "/drain", &all), expected, "{given:?}");
+            assert_eq!(check(&access, &Method::POST, "/drain", &all), expected, "{given:?}");
         }
     }
 

@@ -191,11 +191,17 @@ impl Text {
         let heads: Vec<String> = heads.iter().map(|head| (*head).to_owned()).collect();
         for row in std::iter::once(&heads).chain(&rows) {
             let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            let line: String =
-                cells.collect::<Vec<_>>().join("  ").trim_end().chars().take(self.width - 2).collect();
-            self.line(format_args!("  {line}"));
+            let line = cells.collect::<Vec<_>>().join("  ");
+            self.line(format_args!("  {}", cut(line.trim_end(), self.width - 2)));
         }
     }
+}
+
+fn cut(line: &str, width: usize) -> String {
+    if line.chars().count() <= width {
+        return line.to_owned();
+    }
+    line.chars().take(width - 1).chain(['…']).collect()
 }
 
 /// What came from outside must not steer the terminal.

@@ -87,8 +87,8 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
     all
 }
 
-fn finding(level: Level, blame: Blame, sentence: String, advice: impl Into<String>) -> Option<Finding> {
-    Some(Finding { level, blame, sentence, advice: advice.into() })
+fn finding(level: Level, blame: Blame, sentence: String, advice: impl Into<String>) -> Finding {
+    Finding { level, blame, sentence, advice: advice.into() }
 }
 
 fn draining(status: &Status) -> Option<Finding> {
@@ -98,7 +98,7 @@ fn draining(status: &Status) -> Option<Finding> {
         count => format!("{} left to finish", plural(count, "request")),
     };
     let sentence = format!("Weir is draining: it takes no new work; {left}.");
-    finding(Level::Warning, Blame::Weir, sentence, "If nobody asked for this, look at who stopped it.")
+    Some(finding(Level::Warning, Blame::Weir, sentence, "If nobody asked for this, look at who stopped it."))
 }
 
 fn own_errors(status: &Status) -> Option<Finding> {
@@ -108,7 +108,7 @@ fn own_errors(status: &Status) -> Option<Finding> {
         format!("Weir itself failed: {} in the last {RECENT} minutes.", plural(count, "internal error"));
     let advice =
         "This is a defect of Weir. Its log says more; mode = \"bypass\" takes Weir's work out of the way.";
-    finding(Level::Critical, Blame::Weir, sentence, advice)
+    Some(finding(Level::Critical, Blame::Weir, sentence, advice))
 }
 
 fn keys_refused(status: &Status) -> Option<Finding> {
@@ -121,7 +121,7 @@ fn keys_refused(status: &Status) -> Option<Finding> {
         plural(count, "request"),
         worst.class
     );
-    finding(Level::Critical, Blame::Us, sentence, worst.solution.clone())
+    Some(finding(Level::Critical, Blame::Us, sentence, worst.solution.clone()))
 }
 
 fn quota_spent(status: &Status) -> Option<Finding> {
@@ -136,7 +136,7 @@ fn quota_spent(status: &Status) -> Option<Finding> {
     }
     let advice = "Add credit or raise the spend limit on the billing page; waiting does not help. \
                   Weir answers at once meanwhile, with the upstream's own error.";
-    finding(Level::Critical, Blame::Quota, sentence, advice)
+    Some(finding(Level::Critical, Blame::Quota, sentence, advice))
 }
 
 fn upstream_failing(status: &Status) -> Option<Finding> {
@@ -174,7 +174,7 @@ fn upstream_failing(status: &Status) -> Option<Finding> {
     let advice = format!(
         "{held}Look at status.openai.com and the network between. Weir lets requests go at a rising pace once a probe succeeds."
     );
-    finding(Level::Critical, Blame::Upstream, sentence, advice)
+    Some(finding(Level::Critical, Blame::Upstream, sentence, advice))
 }
 
 fn upstream_errors(status: &Status) -> Option<Finding> {
@@ -193,6 +193,9 @@ fn upstream_errors(status: &Status) -> Option<Finding> {
                     | "slow_down"
             )
     };
+    if upstream_failing(status).is_some() {
+        return None;
+    }
     let errors: Vec<&ErrorStatus> = recent_errors(status).filter(|error| theirs(&error.class)).collect();
     let worst = errors.iter().max_by_key(|error| error.recent(RECENT))?;
     let thinning = status.scopes.iter().any(|scope| scope.breaker.state == BreakerState::Thinning);
@@ -209,7 +212,7 @@ fn upstream_errors(status: &Status) -> Option<Finding> {
     } else if !seen {
         sentence = format!("{sentence} Retries have hidden all of them from callers in the last hour.");
     }
-    finding(level, Blame::Upstream, sentence, worst.solution.clone())
+    Some(finding(level, Blame::Upstream, sentence, worst.solution.clone()))
 }
 
 fn refusing(status: &Status) -> Option<Finding> {
@@ -221,7 +224,7 @@ fn refusing(status: &Status) -> Option<Finding> {
         plural(count, "request")
     );
     let advice = "Raise the limits with the upstream, move work to the background lane or another time, or give callers longer deadlines.";
-    finding(Level::Warning, Blame::Quota, sentence, advice)
+    Some(finding(Level::Warning, Blame::Quota, sentence, advice))
 }
 
 fn waiting(status: &Status) -> Option<Finding> {
@@ -233,21 +236,17 @@ fn waiting(status: &Status) -> Option<Finding> {
     let longest = status.callers.iter().map(|caller| caller.longest_wait_seconds).fold(0.0, f64::max);
     let what = match scope.limits.iter().max_by(|one, two| share(one).total_cmp(&share(two))) {
         Some(limit) if share(limit) >= NEAR_LIMIT => {
-            format!("the limit of {} {} of {}", amount(limit.limit), limit.name, scope.name)
+            format!("{} ({} {})", scope.name, amount(limit.limit), limit.name)
         }
         _ if scope.paused_seconds.is_some() => format!("{}, which the upstream asked to pause", scope.name),
-        _ => format!("their turn at {}", scope.name),
+        _ => scope.name.clone(),
     };
-    let sentence = format!(
-        "Waiting at our limit: {} for {what}, the longest for {} so far. Nothing fails because of it.",
-        if waiting == 1 {
-            "1 request waits".to_owned()
-        } else {
-            format!("{} requests wait", amount(waiting as f64))
-        },
-        duration(longest)
-    );
-    finding(Level::Notice, Blame::Quota, sentence, "Nothing to do unless waits near the callers' deadlines.")
+    let who = plural(waiting, "request");
+    let sentence =
+        format!("Waiting at our limit: {who} for {what}, the longest for {} so far.", duration(longest));
+    let advice =
+        "Nothing fails because of it, and there is nothing to do unless waits near the callers’ deadlines.";
+    Some(finding(Level::Notice, Blame::Quota, sentence, advice))
 }
 
 fn requests_refused(status: &Status) -> Option<Finding> {
@@ -276,7 +275,7 @@ fn requests_refused(status: &Status) -> Option<Finding> {
         amount(count as f64),
         worst.class
     );
-    finding(Level::Notice, Blame::Us, sentence, worst.solution.clone())
+    Some(finding(Level::Notice, Blame::Us, sentence, worst.solution.clone()))
 }
 
 fn foreign_use(status: &Status) -> Option<Finding> {
@@ -290,19 +289,19 @@ fn foreign_use(status: &Status) -> Option<Finding> {
         limit.name,
         scope.name
     );
-    finding(
+    Some(finding(
         Level::Notice,
         Blame::Us,
         sentence,
         "Send their requests through Weir too, or give them a project of their own.",
-    )
+    ))
 }
 
 fn reload_failed(status: &Status) -> Option<Finding> {
     (!status.reload.successful).then_some(())?;
     let why = status.reload.error.as_deref().unwrap_or("its log says why");
     let sentence = format!("The last configuration was rejected; the one before is in force: {why}");
-    finding(Level::Warning, Blame::Weir, sentence, "Correct it (`weir check FILE`) and reload.")
+    Some(finding(Level::Warning, Blame::Weir, sentence, "Correct it (`weir check FILE`) and reload."))
 }
 
 fn slow(status: &Status) -> Option<Finding> {
@@ -310,12 +309,12 @@ fn slow(status: &Status) -> Option<Finding> {
     (overhead.count >= ENOUGH && overhead.p99_seconds > SLOW_OVERHEAD).then_some(())?;
     let sentence =
         format!("Weir itself adds up to {} to 99 of 100 requests.", duration(overhead.p99_seconds));
-    finding(
+    Some(finding(
         Level::Notice,
         Blame::Weir,
         sentence,
         "Look at its CPU share: it may be throttled or short of workers.",
-    )
+    ))
 }
 
 fn not_enforcing(status: &Status) -> Option<Finding> {
@@ -324,12 +323,12 @@ fn not_enforcing(status: &Status) -> Option<Finding> {
         "bypass" => "Weir is bypassed: it only forwards and counts.",
         _ => return None,
     };
-    finding(
+    Some(finding(
         Level::Notice,
         Blame::Nobody,
         doing.to_owned(),
         "Set mode = \"enforce\" to let it pace and retry.",
-    )
+    ))
 }
 
 fn healthy(status: &Status) -> Finding {
@@ -386,8 +385,19 @@ mod tests {
         Status { errors, ..Status::default() }
     }
 
+    type Case = (Status, Level, Blame, &'static str);
+
+    fn check(cases: Vec<Case>) {
+        for (status, level, blame, sentence) in cases {
+            let all = findings(&status);
+            let first = &all[0];
+            assert_eq!((first.level, first.blame, first.sentence.as_str()), (level, blame, sentence));
+            assert!(all.is_sorted_by_key(|finding| std::cmp::Reverse(finding.level)), "{all:?}");
+        }
+    }
+
     #[test]
-    fn the_headline_for_each_state() {
+    fn headlines_about_the_upstream_and_the_quota() {
         let old = {
             let mut old = error("overloaded", 0, 50);
             old.minutes[54] = 50;
@@ -403,9 +413,7 @@ mod tests {
             quota_spent: Some(spent),
             ..ScopeStatus::default()
         };
-        let slow = Overhead { count: 100, p50_seconds: 0.001, p99_seconds: 0.2 };
-        let rejected = Reload { successful: false, error: Some("line 3".to_owned()), ..Reload::default() };
-        let cases: Vec<(Status, Level, Blame, &str)> = vec![
+        let cases = vec![
             (Status::default(), Level::Ok, Blame::Nobody, "Healthy: no request has come yet."),
             (
                 samples::healthy(),
@@ -418,8 +426,8 @@ mod tests {
                 samples::rate_limited(),
                 Level::Notice,
                 Blame::Quota,
-                "Waiting at our limit: 214 requests wait for the limit of 2,000,000 tokens per minute of acme · gpt-5, \
-                 the longest for 22 s so far. Nothing fails because of it.",
+                "Waiting at our limit: 214 requests for acme · gpt-5 (2,000,000 tokens per minute), \
+                 the longest for 22 s so far.",
             ),
             (
                 Status { scopes: vec![spent], ..Status::default() },
@@ -454,6 +462,15 @@ mod tests {
                 Blame::Upstream,
                 "Some attempts fail upstream: 90 in the last 5 minutes, most of them overloaded.",
             ),
+        ];
+        check(cases);
+    }
+
+    #[test]
+    fn headlines_about_us_and_weir() {
+        let slow = Overhead { count: 100, p50_seconds: 0.001, p99_seconds: 0.2 };
+        let rejected = Reload { successful: false, error: Some("line 3".to_owned()), ..Reload::default() };
+        let cases = vec![
             (
                 with_errors(vec![error("weir_deadline", 3, 3)]),
                 Level::Warning,
@@ -497,12 +514,7 @@ mod tests {
                 "Weir only observes: it delays, holds and retries nothing.",
             ),
         ];
-        for (status, level, blame, sentence) in cases {
-            let all = findings(&status);
-            let first = &all[0];
-            assert_eq!((first.level, first.blame, first.sentence.as_str()), (level, blame, sentence));
-            assert!(all.is_sorted_by_key(|finding| std::cmp::Reverse(finding.level)), "{all:?}");
-        }
+        check(cases);
     }
 
     #[test]
@@ -525,6 +537,7 @@ mod tests {
 
     /// Every class of the table leads to some finding, or is one that needs none.
     #[test]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is what is tested")]
     fn no_class_goes_unseen() {
         use crate::classify::ErrorClass;
         let needs_none = |class: ErrorClass| match class {
@@ -543,7 +556,7 @@ mod tests {
             | ErrorClass::Conflict
             | ErrorClass::ConversationLocked
             | ErrorClass::WeirClientClosed => true,
-            class => {
+            _ => {
                 let all = findings(&with_errors(vec![error(class.as_str(), 3, 3)]));
                 assert_ne!(all[0].level, Level::Ok, "{class:?}");
                 false

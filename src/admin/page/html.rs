@@ -32,12 +32,6 @@ impl Html {
         self
     }
 
-    /// Appends a number.
-    pub(super) fn number(&mut self, number: impl Into<f64>) -> &mut Self {
-        let number: f64 = number.into();
-        self.text(&number.to_string())
-    }
-
     pub(super) fn finish(self) -> String {
         self.0
     }

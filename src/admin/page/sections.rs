@@ -73,7 +73,7 @@ fn tiles(status: &Status, html: &mut Html) {
     let waiting = status.waiting();
     let wait_note =
         if waiting > 0 { format!("the longest for {}", duration(longest)) } else { "nobody".to_owned() };
-    let retried: u64 = status.errors.iter().map(|error| error.attempts).sum();
+    let failed: u64 = status.errors.iter().map(|error| error.attempts).sum();
     let overhead = status.overhead;
     let (adds, adds_note) = if overhead.count == 0 {
         ("–".to_owned(), "no request measured yet".to_owned())
@@ -89,7 +89,7 @@ fn tiles(status: &Status, html: &mut Html) {
     tile(
         "Errors callers saw",
         &short(status.errors_seen() as f64),
-        &format!("in the last hour; {} from upstream", short(retried as f64)),
+        &format!("in the last hour; {} failed", attempts(failed)),
         html,
     );
     tile("Weir itself adds", &adds, &adds_note, html);
@@ -101,6 +101,10 @@ fn last_minute(status: &Status) -> String {
         || "waiting ones included".to_owned(),
         |count| format!("{} ended in the last minute", short(count as f64)),
     )
+}
+
+fn attempts(count: u64) -> String {
+    if count == 1 { "1 attempt".to_owned() } else { format!("{} attempts", short(count as f64)) }
 }
 
 fn tile(name: &'static str, figure: &str, note: &str, html: &mut Html) {
@@ -172,13 +176,20 @@ fn breaker(scope: &ScopeStatus) -> (Level, String) {
     }
 }
 
+/// The bar is drawn, because browsers style meters each in their own way; the meter itself is for who cannot see it.
 fn gauge(limit: &LimitStatus, html: &mut Html) {
     let share = if limit.limit > 0.0 { (limit.used / limit.limit).clamp(0.0, 1.0) } else { 0.0 };
-    html.raw("<div class=\"gauge\"><p><span>").text(&limit.name).raw("</span><span class=\"figures\"><b>");
+    let near = if share >= NEAR_LIMIT { "bar near" } else { "bar" };
+    html.raw("<div class=\"gauge\"><p><span>").text(&limit.name).raw("</span><span><b>");
     html.text(&amount(limit.used)).raw("</b> of ").text(&amount(limit.limit));
-    html.text(&format!(" · {:.0} %", share * 100.0))
-        .raw("</span></p><meter min=\"0\" max=\"1\" optimum=\"0\" high=\"");
-    html.number(NEAR_LIMIT).raw("\" value=\"").text(&format!("{share:.4}")).raw("\" aria-label=\"");
+    html.text(&format!(" · {:.0} %", share * 100.0));
+    html.raw("</span></p><svg class=\"")
+        .raw(near)
+        .raw("\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\" ");
+    html.raw("aria-hidden=\"true\"><rect height=\"1\" width=\"").text(&format!("{:.2}", share * 100.0));
+    html.raw("\"/></svg><meter class=\"unseen\" value=\"")
+        .text(&format!("{share:.4}"))
+        .raw("\" aria-label=\"");
     html.text(&limit.name)
         .raw("\">")
         .text(&format!("{:.0} % used", share * 100.0))
@@ -239,7 +250,14 @@ fn queue(callers: &[CallerStatus], html: &mut Html) {
 }
 
 fn cell(name: &'static str, figure: &str, html: &mut Html) {
-    html.raw("<td role=\"cell\" class=\"n\" data-name=\"").raw(name).raw("\">").text(figure).raw("</td>");
+    let class = if matches!(figure, "0" | "–") { "n zero" } else { "n" };
+    html.raw("<td role=\"cell\" class=\"")
+        .raw(class)
+        .raw("\" data-name=\"")
+        .raw(name)
+        .raw("\">")
+        .text(figure)
+        .raw("</td>");
 }
 
 fn errors(errors: &[ErrorStatus], html: &mut Html) {
@@ -281,9 +299,9 @@ fn errors(errors: &[ErrorStatus], html: &mut Html) {
 
 fn last_seen(minutes: u64) -> String {
     match minutes {
-        0 => "within this minute".to_owned(),
-        1 => "last a minute ago".to_owned(),
-        minutes => format!("last {minutes} min ago"),
+        0 => "seen this minute".to_owned(),
+        1 => "seen a minute ago".to_owned(),
+        minutes => format!("seen {minutes} min ago"),
     }
 }
 
