@@ -107,7 +107,8 @@ fn a_room_imports_only_rooms_declared_below_it() {
 
 #[test]
 fn the_import_reader_sees_groups_and_skips_comments() {
-    let code = "use crate::{clock, openai::{sse, Endpoint}};\n// crate::proxy\nlet x = crate::scope::Scope;\n";
+    let code =
+        "use crate::{clock, openai::{sse, Endpoint}};\n// crate::proxy\nlet x = crate::scope::Scope;\n";
     assert_eq!(imported(code), ["clock", "openai", "scope"]);
 }
 

@@ -103,6 +103,7 @@ fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
         | Kind::HeaderName
         | Kind::Pattern
         | Kind::Text
+        | Kind::Operation
         | Kind::Path
         | Kind::Secret
         | Kind::Choice(_) => plain(),

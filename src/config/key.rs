@@ -28,6 +28,8 @@ pub enum Kind {
     Pattern,
     /// Free text; what it means is in the key's doc.
     Text,
+    /// A method and a path of the API.
+    Operation,
     /// A path of a file.
     Path,
     /// `env:NAME` or `file:PATH`, never the secret itself.
@@ -103,6 +105,7 @@ impl Kind {
             | Self::HeaderName
             | Self::Pattern
             | Self::Text
+            | Self::Operation
             | Self::Path
             | Self::Secret
             | Self::Choice(_) => None,
@@ -123,6 +126,7 @@ impl Kind {
             Self::HeaderName => "the name of a header, such as \"x-team\"",
             Self::Pattern => "a model's name in which * stands for anything, such as \"gpt-5*\"",
             Self::Text => "text in quotes",
+            Self::Operation => "a method and a path, such as \"POST /vector_stores/*/search\"",
             Self::Path => "a file's path in quotes",
             Self::Secret => "\"env:NAME\" or \"file:PATH\"",
             Self::Choice(words) => return one_of(&words()),
