@@ -99,7 +99,6 @@ fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
         | Kind::Size
         | Kind::Address
         | Kind::Url
-        | Kind::Host
         | Kind::HeaderName
         | Kind::Pattern
         | Kind::Text

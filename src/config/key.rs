@@ -20,11 +20,9 @@ pub enum Kind {
     Address,
     /// Scheme, host and port.
     Url,
-    /// A host name or IP address.
-    Host,
     /// The name of an HTTP header.
     HeaderName,
-    /// A model name in which `*` stands for anything.
+    /// A name in which `*` stands for anything.
     Pattern,
     /// Free text; what it means is in the key's doc.
     Text,
@@ -101,7 +99,6 @@ impl Kind {
             | Self::Size
             | Self::Address
             | Self::Url
-            | Self::Host
             | Self::HeaderName
             | Self::Pattern
             | Self::Text
@@ -122,9 +119,8 @@ impl Kind {
             Self::Size => "a number of bytes, such as \"64KiB\" or \"8MiB\"",
             Self::Address => "an IP address and a port, such as \"127.0.0.1:8080\"",
             Self::Url => "scheme, host and port, such as \"https://api.openai.com\"",
-            Self::Host => "a host name or an IP address",
             Self::HeaderName => "the name of a header, such as \"x-team\"",
-            Self::Pattern => "a model's name in which * stands for anything, such as \"gpt-5*\"",
+            Self::Pattern => "a name in which * stands for anything",
             Self::Text => "text in quotes",
             Self::Operation => "a method and a path, such as \"POST /vector_stores/*/search\"",
             Self::Path => "a file's path in quotes",
