@@ -21,7 +21,7 @@ pub enum Pricing {
     Input,
     /// The input and all output that is allowed: Azure, and the API until February 2025.
     InputPlusMax,
-    /// The larger of the two: what OpenAI's guide says.
+    /// The larger of the two: what the API's guide says.
     Max,
 }
 
@@ -111,9 +111,11 @@ impl Estimator {
                 let tools = if peek.has_tools { 217 } else { 0 };
                 by(peek.text_bytes) + 19 + tools + images
             }
-            Endpoint::Completions | Endpoint::Embeddings | Endpoint::Moderations => by(peek.text_chars),
-            // Limited by requests, images or minutes; where tokens count too, it is the text that is charged.
-            Endpoint::Audio
+            // Files, audio and the like are limited by requests, images or minutes; where tokens count too, it is the text.
+            Endpoint::Completions
+            | Endpoint::Embeddings
+            | Endpoint::Moderations
+            | Endpoint::Audio
             | Endpoint::Images
             | Endpoint::Videos
             | Endpoint::Files

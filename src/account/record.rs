@@ -327,7 +327,8 @@ impl Record {
         Some(total.saturating_sub(heads + waits))
     }
 
-    pub(super) fn account(&self) -> &Account {
+    /// Where it will end.
+    pub fn account(&self) -> &Account {
         &self.account
     }
 

@@ -11,3 +11,6 @@ pub use failure::{Failure, FailureKind};
 pub use outcome::Outcome;
 pub use response::{Classified, MAX_BODY, response};
 pub use stream::stream_error;
+
+#[cfg(test)]
+mod tests;

@@ -115,12 +115,12 @@ fn class(
         413 => ErrorClass::PayloadTooLarge,
         422 => ErrorClass::Unprocessable,
         429 => too_many(body, refusal),
-        400..=499 => ErrorClass::OtherClientError,
+        _ if status.is_client_error() => ErrorClass::OtherClientError,
         500 => server_error(body),
         503 => unavailable(body),
         529 => ErrorClass::Overloaded,
         502 | 504 | 520..=530 => gateway(body),
-        501..=599 => ErrorClass::OtherServerError,
+        _ if status.is_server_error() => ErrorClass::OtherServerError,
         _ => ErrorClass::MalformedResponse,
     }
 }

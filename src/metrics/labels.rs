@@ -153,6 +153,8 @@ label! {
         Committed = "committed",
         /// The body was not kept for another try.
         BodyNotKept = "body_not_kept",
+        /// The upstream said that it must not be.
+        Forbidden = "forbidden",
         /// Weir is draining.
         Draining = "draining",
         /// The mode only observes or bypasses.

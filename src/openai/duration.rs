@@ -1,6 +1,5 @@
 //! Durations as the API writes them: Go's notation, truncated to milliseconds.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 /// The longest text that is read as a duration; the API's longest is below 20 bytes.
@@ -44,26 +43,14 @@ pub fn format(duration: Duration) -> String {
     if seconds == 0 {
         return if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") };
     }
-    let mut text = String::new();
-    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    if hours > 0 {
-        push(&mut text, format_args!("{hours}h"));
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let fraction = if millis == 0 { String::new() } else { format!(".{millis:03}") };
+    let fraction = fraction.trim_end_matches('0');
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}{fraction}s"),
+        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
+        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
     }
-    if hours > 0 || minutes > 0 {
-        push(&mut text, format_args!("{minutes}m"));
-    }
-    push(&mut text, format_args!("{}", seconds % 60));
-    if millis > 0 {
-        push(&mut text, format_args!(".{millis:03}"));
-        text.truncate(text.trim_end_matches('0').len());
-    }
-    text.push('s');
-    text
-}
-
-fn push(text: &mut String, part: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _: std::fmt::Result = text.write_fmt(part);
 }
 
 /// One number with its unit, and what follows.
@@ -152,7 +139,7 @@ mod tests {
             assert_eq!(parse(text), None, "{text}");
         }
         assert_eq!(parse("0"), Some(Duration::ZERO));
-        assert_eq!(parse("1.5h"), Some(Duration::from_secs(5400)));
+        assert_eq!(parse("1.5h"), Some(Duration::from_mins(90)));
         assert_eq!(parse("1µs"), Some(Duration::from_micros(1)));
         assert_eq!(parse(".5s"), Some(Duration::from_millis(500)));
     }
@@ -168,7 +155,7 @@ mod tests {
     fn writes_truncated_milliseconds() {
         assert_eq!(format(Duration::from_micros(999)), "0s");
         assert_eq!(format(Duration::from_micros(1_999)), "1ms");
-        assert_eq!(format(Duration::from_secs(3600)), "1h0m0s");
+        assert_eq!(format(Duration::from_hours(1)), "1h0m0s");
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! The body of an error answer, in every dialect seen: OpenAI's envelope, its deviations, and what edges send instead.
+//! The body of an error answer, in every dialect seen: the API's envelope, its deviations, and what edges send instead.
 
 use std::borrow::Cow;
 
@@ -53,7 +53,7 @@ impl ErrorBody {
             Some(b'{') => Self::json(trimmed),
             Some(b'<') => Self { form: BodyForm::Html, message: title(trimmed), ..Self::default() },
             Some(_) => {
-                Self { form: BodyForm::Text, message: keep(text(trimmed), MAX_MESSAGE), ..Self::default() }
+                Self { form: BodyForm::Text, message: keep(&text(trimmed), MAX_MESSAGE), ..Self::default() }
             }
         }
     }
@@ -85,10 +85,10 @@ impl ErrorBody {
         // The name of an event is not the type of an error.
         let kind = fields.kind.filter(|kind| !(kind.is("error") || kind.bytes.starts_with(b"response.")));
         Self {
-            message: fields.message.and_then(|raw| keep(raw.text(MAX_MESSAGE), MAX_MESSAGE)),
-            kind: kind.and_then(|raw| keep(raw.text(MAX_FIELD), MAX_FIELD)),
-            code: fields.code.and_then(|raw| keep(raw.text(MAX_FIELD), MAX_FIELD)),
-            param: fields.param.and_then(|raw| keep(raw.text(MAX_FIELD), MAX_FIELD)),
+            message: fields.message.and_then(|raw| keep(&raw.text(MAX_MESSAGE), MAX_MESSAGE)),
+            kind: kind.and_then(|raw| keep(&raw.text(MAX_FIELD), MAX_FIELD)),
+            code: fields.code.and_then(|raw| keep(&raw.text(MAX_FIELD), MAX_FIELD)),
+            param: fields.param.and_then(|raw| keep(&raw.text(MAX_FIELD), MAX_FIELD)),
             status: fields.status.and_then(|status| u16::try_from(status).ok()),
             form: BodyForm::Json,
         }
@@ -189,15 +189,15 @@ fn title(page: &[u8]) -> Option<Box<str>> {
     let page = text(page);
     let (_, rest) = page.split_once("<title>")?;
     let (title, _) = rest.split_once("</title>")?;
-    keep(Cow::Borrowed(title.trim()), MAX_MESSAGE)
+    keep(title.trim(), MAX_MESSAGE)
 }
 
 fn text(bytes: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_MESSAGE + 4)])
 }
 
-fn keep(text: Cow<'_, str>, bound: usize) -> Option<Box<str>> {
-    (!text.is_empty()).then(|| cut(&text, bound).into())
+fn keep(text: &str, bound: usize) -> Option<Box<str>> {
+    (!text.is_empty()).then(|| cut(text, bound).into())
 }
 
 fn contains_ignoring_case(haystack: &str, needle: &str) -> bool {

@@ -204,23 +204,20 @@ impl<'a> Raw<'a> {
     /// The text with its escapes resolved and what is not UTF-8 replaced, at most `bound` bytes of it.
     pub(crate) fn text(&self, bound: usize) -> Cow<'a, str> {
         if !self.escaped {
-            return bounded_text(self.bytes, bound);
+            return bounded_text(self.bytes, bound).0;
         }
         let mut text = String::new();
         let mut rest = self.bytes;
-        while text.len() < bound && !rest.is_empty() {
+        loop {
             let plain = memchr(b'\\', rest).unwrap_or(rest.len());
-            text.push_str(&bounded_text(&rest[..plain], bound - text.len()));
-            rest = &rest[plain..];
-            if let Some((escape, after)) = Escape::take(rest) {
-                if text.len() + escape.character.len_utf8() > bound {
-                    break;
-                }
-                text.push(escape.character);
-                rest = after;
-            } else {
+            let (piece, whole) = bounded_text(&rest[..plain], bound - text.len());
+            text.push_str(&piece);
+            let Some((escape, after)) = Escape::take(&rest[plain..]) else { break };
+            if !whole || text.len() + escape.character.len_utf8() > bound {
                 break;
             }
+            text.push(escape.character);
+            rest = after;
         }
         Cow::Owned(text)
     }
@@ -269,17 +266,23 @@ fn is_scalar(byte: u8) -> bool {
 
 fn plain_length(bytes: &[u8]) -> TextLength {
     // Every byte that does not continue a character starts one.
-    #[expect(clippy::naive_bytecount, reason = "the compiler vectorizes it; a crate for one line is dearer")]
     let continuations = bytes.iter().filter(|byte| **byte & 0xC0 == 0x80).count();
     TextLength { chars: (bytes.len() - continuations) as u64, bytes: bytes.len() as u64 }
 }
 
-fn bounded_text(bytes: &[u8], bound: usize) -> Cow<'_, str> {
+/// At most `bound` bytes of text, and whether that is all of it.
+fn bounded_text(bytes: &[u8], bound: usize) -> (Cow<'_, str>, bool) {
     // A few bytes more than the bound, so that a character on the edge is cut off rather than replaced.
     let near = &bytes[..bytes.len().min(bound.saturating_add(4))];
     match String::from_utf8_lossy(near) {
-        Cow::Borrowed(text) => Cow::Borrowed(cut(text, bound)),
-        Cow::Owned(text) => Cow::Owned(cut(&text, bound).to_owned()),
+        Cow::Borrowed(text) => {
+            let kept = cut(text, bound);
+            (Cow::Borrowed(kept), kept.len() == bytes.len())
+        }
+        Cow::Owned(text) => {
+            let kept = cut(&text, bound);
+            (Cow::Owned(kept.to_owned()), kept.len() == text.len() && near.len() == bytes.len())
+        }
     }
 }
 
@@ -359,6 +362,13 @@ mod tests {
             let length = TextLength { chars: text.chars().count() as u64, bytes: text.len() as u64 };
             assert_eq!(raw.length(), length, "{json}");
         }
+    }
+
+    #[test]
+    fn a_bound_cuts_at_a_character_and_skips_nothing() {
+        assert_eq!(raw(r#""ab𝋀\"c""#).text(4), "ab");
+        assert_eq!(raw(r#""ab\u4e2dc""#).text(4), "ab");
+        assert_eq!(raw(r#""ab\u4e2dc""#).text(5), "ab中");
     }
 
     #[test]

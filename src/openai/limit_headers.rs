@@ -74,7 +74,7 @@ pub fn parse(headers: &HeaderMap) -> Parsed {
 /// that no sum or product of a few of them overflows.
 const MAX_COUNT: u64 = 1_000_000_000_000;
 /// The longest reset or window that is believed: the longest known is a month.
-const MAX_WINDOW: Duration = Duration::from_secs(32 * 86_400);
+const MAX_WINDOW: Duration = Duration::from_hours(32 * 24);
 
 /// The names of one dimension's headers.
 struct Names {

@@ -92,8 +92,8 @@ impl Dimension {
             | Self::TokensPerMinute
             | Self::ImagesPerMinute
             | Self::AudioPerMinute
-            | Self::Other => Duration::from_secs(60),
-            Self::RequestsPerDay | Self::TokensPerDay => Duration::from_secs(86_400),
+            | Self::Other => Duration::from_mins(1),
+            Self::RequestsPerDay | Self::TokensPerDay => Duration::from_hours(24),
         }
     }
 
@@ -104,25 +104,29 @@ impl Dimension {
 
     /// The dimension that a message is about. `kind` is the error's type (`tokens`, `requests`), for messages that name none.
     fn of(message: &str, kind: Option<&str>) -> Self {
-        let day = message.contains("per day");
-        let (tokens, requests) = match () {
-            () if message.contains("tokens per") || message.contains("token rate limit") => (true, false),
-            () if message.contains("requests per") || message.contains("call rate limit") => (false, true),
-            () if message.contains("(TPM)") || message.contains("(TPD)") => (true, false),
-            () if message.contains("(RPM)") || message.contains("(RPD)") => (false, true),
-            () if message.contains("images per") || message.contains("(IPM)") => {
-                return Self::ImagesPerMinute;
+        let says = |phrases: [&str; 4]| phrases.iter().any(|phrase| message.contains(phrase));
+        let day = message.contains("per day") || message.contains("(TPD)") || message.contains("(RPD)");
+        let unit = if says(["tokens per", "token rate limit", "(TPM)", "(TPD)"]) {
+            Unit::Tokens
+        } else if says(["requests per", "call rate limit", "(RPM)", "(RPD)"]) {
+            Unit::Requests
+        } else if says(["images per", "input-images", "image per", "(IPM)"]) {
+            return Self::ImagesPerMinute;
+        } else if message.contains("audio") {
+            return Self::AudioPerMinute;
+        } else {
+            match kind {
+                Some("tokens") => Unit::Tokens,
+                Some("requests") => Unit::Requests,
+                Some(_) | None => Unit::Other,
             }
-            () if message.contains("audio") => return Self::AudioPerMinute,
-            () => (kind == Some("tokens"), kind == Some("requests")),
         };
-        let day = day || message.contains("(TPD)") || message.contains("(RPD)");
-        match (tokens, requests, day) {
-            (true, _, false) => Self::TokensPerMinute,
-            (true, _, true) => Self::TokensPerDay,
-            (_, true, false) => Self::RequestsPerMinute,
-            (_, true, true) => Self::RequestsPerDay,
-            (false, false, _) => Self::Other,
+        match (unit, day) {
+            (Unit::Tokens, false) => Self::TokensPerMinute,
+            (Unit::Tokens, true) => Self::TokensPerDay,
+            (Unit::Requests, false) => Self::RequestsPerMinute,
+            (Unit::Requests, true) => Self::RequestsPerDay,
+            (Unit::Other, _) => Self::Other,
         }
     }
 }
@@ -168,18 +172,15 @@ pub fn wait(message: &str) -> Option<Duration> {
             rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(rest.len());
         let seconds: f64 = rest[..digits].trim_end_matches('.').parse().ok()?;
         let unit = rest[digits..].trim_start();
-        let scale = match () {
-            () if unit.starts_with("millisecond") => 0.001,
-            () if unit.starts_with("second") || unit.starts_with("sec") => 1.0,
-            () if unit.starts_with("minute") || unit.starts_with("min") => 60.0,
-            () if unit.starts_with("hour") => 3600.0,
-            () if unit.starts_with("day") => 86_400.0,
-            () => return None,
-        };
+        let scale = UNITS.iter().find(|(name, _)| unit.starts_with(name))?.1;
         return Duration::try_from_secs_f64(seconds * scale).ok();
     }
     None
 }
+
+/// Units in words, with the seconds that they stand for; a longer name before its own beginning.
+const UNITS: [(&str, f64); 6] =
+    [("millisecond", 0.001), ("sec", 1.0), ("min", 60.0), ("hour", 3600.0), ("day", 86_400.0), ("s", 1.0)];
 
 /// Whether a limit without numbers may take this long: Azure has said "86400 seconds" of a limit that renews every minute.
 fn is_plausible(wait: Duration, dimension: Dimension) -> bool {

@@ -50,6 +50,7 @@ fn closing(open: char, before: char) -> Option<char> {
         '"' | '`' => Some(open),
         '\'' if !before.is_alphanumeric() => Some(open),
         '“' => Some('”'),
+        '„' => Some('“'),
         '‘' => Some('’'),
         '«' => Some('»'),
         _ => None,
@@ -134,7 +135,7 @@ mod tests {
             ("see (https://x.example/a?b=c) or http://y.example", "see ((url)) or (url)"),
             ("got unsupported 'data:text/plain;base64,SGVs' now", "got unsupported '…' now"),
             ("with Bearer abc.def-123 there", "with (key) there"),
-            ("„nested“ “said so” ok", "„nested“ “…” ok"),
+            ("„gesagt“ “said so” ok", "„…“ “…” ok"),
             (
                 "Limit 30000, Used 29937, Requested 385. Please try again in 644ms.",
                 "Limit 30000, Used 29937, Requested 385. Please try again in 644ms.",

@@ -53,7 +53,7 @@ impl RequestPeek {
     fn field(&mut self, name: &str, value: &[u8]) {
         let text = || str::from_utf8(&value[..value.len().min(MAX_MODEL)]).unwrap_or_default().trim();
         match name {
-            "model" => self.model = Some(text().into()).filter(|model: &Box<str>| !model.is_empty()),
+            "model" => self.model = Some(text()).filter(|model| !model.is_empty()).map(Into::into),
             "stream" => self.stream = matches!(text(), "true" | "True" | "1"),
             "n" => self.n = text().parse().ok(),
             "prompt" => {

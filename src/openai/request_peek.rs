@@ -7,6 +7,7 @@ pub const MAX_MODEL: usize = 256;
 
 /// What a request body says of its price and of what a repeat would do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the body's own independent flags")]
 pub struct RequestPeek {
     /// The model, at most [`MAX_MODEL`] bytes.
     pub model: Option<Box<str>>,
@@ -107,7 +108,7 @@ impl RequestPeek {
                     }
                 }
                 b"service_tier" => {
-                    self.service_tier = cursor.string_or_skip()?.map(|tier| ServiceTier::named(&tier.key()))
+                    self.service_tier = cursor.string_or_skip()?.map(|tier| ServiceTier::named(&tier.key()));
                 }
                 _ => cursor.skip()?,
             }

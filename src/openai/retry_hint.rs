@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, header};
 use super::limit_message;
 
 /// The longest wait that is believed. Buckets of a month exist; what is longer is a mistake.
-pub const MAX_HINT: Duration = Duration::from_secs(32 * 86_400);
+pub const MAX_HINT: Duration = Duration::from_hours(32 * 24);
 
 static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Azure sends this, in seconds, on some 429s that have no other hint.

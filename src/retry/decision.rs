@@ -8,6 +8,7 @@ use crate::classify::ErrorClass;
 
 /// Everything that the decision is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the attempt")]
 pub struct Situation {
     /// The class of the attempt's error.
     pub class: ErrorClass,
@@ -108,13 +109,10 @@ impl StopReason {
 /// A requeue after a rate limit counts no attempt: it goes on while the deadline allows, as the queue waits until the request can
 /// pass.
 pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -> Decision {
-    let verdict =
-        match verdict(situation.class, situation.safety, situation.may_have_run, situation.committed) {
-            Verdict::Never(Why::Class) if policy.response_timeouts && is_response_timeout(situation) => {
-                Verdict::Backoff(cost(situation.class, situation.may_have_run))
-            }
-            verdict => verdict,
-        };
+    let mut verdict = verdict(situation.class, situation.safety, situation.may_have_run, situation.committed);
+    if policy.response_timeouts && may_ask_again(situation) {
+        verdict = Verdict::Backoff(cost(situation.class));
+    }
     let cost = match verdict {
         Verdict::Never(why) => return Decision::Stop(why.into()),
         Verdict::Queue => None,
@@ -142,8 +140,11 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
     Decision::After { delay, cost }
 }
 
-fn is_response_timeout(situation: &Situation) -> bool {
-    situation.class == ErrorClass::TimeoutResponse && situation.safety == Safety::Repeatable
+/// Whether the attempt brought no response in time, and a repeat does no harm.
+fn may_ask_again(situation: &Situation) -> bool {
+    situation.class == ErrorClass::TimeoutResponse
+        && situation.safety == Safety::Repeatable
+        && !situation.committed
 }
 
 impl From<Why> for StopReason {

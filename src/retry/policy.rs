@@ -60,7 +60,7 @@ impl Default for Policy {
 /// The most attempts that can be configured: past it a request is a retry storm of its own.
 const MAX_ATTEMPTS: u32 = 20;
 /// The longest backoff that can be configured.
-const MAX_CAP: Duration = Duration::from_secs(600);
+const MAX_CAP: Duration = Duration::from_mins(10);
 
 impl Policy {
     /// Checks settings and makes a policy of them.

@@ -11,14 +11,16 @@ use crate::classify::ErrorClass;
 ///
 /// `stopped` is why Weir made no other attempt; nothing where it decides nothing (observe, bypass). `attempts` counts those made.
 pub const fn stops_sdk(class: ErrorClass, stopped: Option<StopReason>, attempts: u32) -> bool {
-    match class {
-        // 408 and 409: the SDK's own retry stays as it is.
-        ErrorClass::RequestTimeout | ErrorClass::Conflict | ErrorClass::ConversationLocked => return false,
-        // Whoever asks, and however often.
-        ErrorClass::QuotaExhausted | ErrorClass::RequestExceedsLimit | ErrorClass::WeirQuotaBreaker => {
-            return stopped.is_some();
-        }
-        _ => {}
+    // 408 and 409: the SDK's own retry stays as it is.
+    if matches!(class, ErrorClass::RequestTimeout | ErrorClass::Conflict | ErrorClass::ConversationLocked) {
+        return false;
+    }
+    // Useless whoever asks, and however often.
+    if matches!(
+        class,
+        ErrorClass::QuotaExhausted | ErrorClass::RequestExceedsLimit | ErrorClass::WeirQuotaBreaker
+    ) {
+        return stopped.is_some();
     }
     match stopped {
         // Weir would have tried again, but for the damage.

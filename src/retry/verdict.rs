@@ -36,34 +36,27 @@ pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, comm
     if committed {
         return Verdict::Never(Why::Committed);
     }
-    match rule(class) {
-        Rule::Never => Verdict::Never(Why::Class),
-        Rule::Queue => Verdict::Queue,
-        Rule::Always => Verdict::Backoff(cost(class, may_have_run)),
-        Rule::WhereSafe => match (may_have_run, safety) {
-            (false, _) | (_, Safety::Repeatable) => Verdict::Backoff(cost(class, may_have_run)),
-            (true, Safety::OnlyIfUnsent) => Verdict::Never(Why::Unsafe),
-        },
+    let (rule, cost) = row(class);
+    let cost = if may_have_run { cost } else { REJECTED };
+    match (rule, may_have_run, safety) {
+        (Rule::Never, ..) => Verdict::Never(Why::Class),
+        (Rule::Queue, ..) => Verdict::Queue,
+        (Rule::WhereSafe, true, Safety::OnlyIfUnsent) => Verdict::Never(Why::Unsafe),
+        (Rule::Always, ..) | (Rule::WhereSafe, true, Safety::Repeatable) | (Rule::WhereSafe, false, _) => {
+            Verdict::Backoff(cost)
+        }
     }
 }
 
-/// What a retry after this class costs the budget.
+/// What a retry after this class costs the budget, if the upstream may have worked on the request.
 ///
 /// A cheap failure costs less than one that kept the upstream busy, and a timeout most (the ratio of AWS's clients). Nothing
 /// costs less than a half: with a reserve of 2 % that is what keeps attempts within 1.1 of requests when everything fails.
-pub const fn cost(class: ErrorClass, may_have_run: bool) -> MilliTokens {
-    match class {
-        ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => TIMED_OUT,
-        ErrorClass::TimeoutConnect
-        | ErrorClass::ConnectionDns
-        | ErrorClass::ConnectionRefused
-        | ErrorClass::ConnectionTls => NOT_SENT,
-        _ if !may_have_run => REJECTED,
-        _ => FAILED,
-    }
+pub const fn cost(class: ErrorClass) -> MilliTokens {
+    row(class).1
 }
 
-/// Nothing was sent. (AWS's ratio would be 200; the floor is 500.)
+/// Nothing was sent; AWS's ratio would make it 200.
 const NOT_SENT: MilliTokens = 500;
 /// The upstream refused the request before working on it.
 const REJECTED: MilliTokens = 500;
@@ -72,7 +65,8 @@ const FAILED: MilliTokens = 1000;
 /// The upstream may still be working on it.
 const TIMED_OUT: MilliTokens = 1400;
 
-/// A row of the table.
+/// What the table says of a class.
+#[derive(Clone, Copy)]
 enum Rule {
     Never,
     Queue,
@@ -82,24 +76,24 @@ enum Rule {
     WhereSafe,
 }
 
-const fn rule(class: ErrorClass) -> Rule {
+/// The table: a class, its rule, and what a retry after it costs.
+const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
     match class {
         ErrorClass::RateLimitRequests
         | ErrorClass::RateLimitTokens
         | ErrorClass::RateLimitOther
-        | ErrorClass::SlowDown => Rule::Queue,
-        ErrorClass::ResourceUnavailable
-        | ErrorClass::Overloaded
-        | ErrorClass::ConnectionDns
+        | ErrorClass::SlowDown => (Rule::Queue, REJECTED),
+        ErrorClass::ResourceUnavailable | ErrorClass::Overloaded => (Rule::Always, REJECTED),
+        ErrorClass::ConnectionDns
         | ErrorClass::ConnectionRefused
         | ErrorClass::ConnectionTls
-        | ErrorClass::TimeoutConnect => Rule::Always,
+        | ErrorClass::TimeoutConnect => (Rule::Always, NOT_SENT),
         ErrorClass::InternalServerError
         | ErrorClass::BadGateway
         | ErrorClass::ConnectionReset
         | ErrorClass::StreamError
         | ErrorClass::StreamCut
-        | ErrorClass::MalformedResponse => Rule::WhereSafe,
+        | ErrorClass::MalformedResponse => (Rule::WhereSafe, FAILED),
         // The request is wrong, spent or not allowed; or (408, 409) the client's own retry is the better one.
         ErrorClass::AuthenticationInvalid
         | ErrorClass::AuthenticationIncorrectKey
@@ -121,10 +115,8 @@ const fn rule(class: ErrorClass) -> Rule {
         | ErrorClass::RequestExceedsLimit
         | ErrorClass::QuotaExhausted
         | ErrorClass::OtherClientError
-        | ErrorClass::OtherServerError => Rule::Never,
-        // An answer that takes too long is a long answer, or an outage: a repeat pays for it twice.
-        ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => Rule::Never,
-        ErrorClass::WeirQueueFull
+        | ErrorClass::OtherServerError
+        | ErrorClass::WeirQueueFull
         | ErrorClass::WeirDeadline
         | ErrorClass::WeirBreakerOpen
         | ErrorClass::WeirQuotaBreaker
@@ -133,6 +125,63 @@ const fn rule(class: ErrorClass) -> Rule {
         | ErrorClass::WeirBodyTooLarge
         | ErrorClass::WeirDraining
         | ErrorClass::WeirClientClosed
-        | ErrorClass::WeirInternal => Rule::Never,
+        | ErrorClass::WeirInternal => (Rule::Never, FAILED),
+        // An answer that takes too long is a long answer, or an outage: a repeat pays for it twice.
+        ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => (Rule::Never, TIMED_OUT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(class: ErrorClass, safety: Safety, may_have_run: bool) -> String {
+        match verdict(class, safety, may_have_run, false) {
+            Verdict::Never(_) => "never".to_owned(),
+            Verdict::Queue => "queue".to_owned(),
+            Verdict::Backoff(cost) => cost.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_table_is_what_the_design_says() {
+        for class in ErrorClass::ALL {
+            // Of a repeatable operation, of another, and of any that provably did nothing.
+            let (safe, other, unsent) = match class.as_str() {
+                "rate_limit_requests" | "rate_limit_tokens" | "rate_limit_other" | "slow_down" => {
+                    ("queue", "queue", "queue")
+                }
+                "overloaded"
+                | "resource_unavailable"
+                | "connection_dns"
+                | "connection_refused"
+                | "connection_tls"
+                | "timeout_connect" => ("500", "500", "500"),
+                "internal_server_error"
+                | "bad_gateway"
+                | "connection_reset"
+                | "stream_error"
+                | "stream_cut"
+                | "malformed_response" => ("1000", "never", "500"),
+                _ => ("never", "never", "never"),
+            };
+            assert_eq!(told(class, Safety::Repeatable, true), safe, "{class:?}");
+            assert_eq!(told(class, Safety::OnlyIfUnsent, true), other, "{class:?}");
+            assert_eq!(told(class, Safety::OnlyIfUnsent, false), unsent, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_repeated_once_the_client_saw_a_byte() {
+        for class in ErrorClass::ALL {
+            let verdict = verdict(class, Safety::Repeatable, false, true);
+            assert_eq!(verdict, Verdict::Never(Why::Committed), "{class:?}");
+        }
+    }
+
+    #[test]
+    fn no_retry_costs_less_than_half_a_token() {
+        assert!(ErrorClass::ALL.into_iter().all(|class| cost(class) >= 500));
+        assert_eq!(cost(ErrorClass::TimeoutResponse), 1400);
     }
 }
