@@ -99,10 +99,10 @@ fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
         | Kind::Size
         | Kind::Address
         | Kind::Url
-        | Kind::Host
         | Kind::HeaderName
         | Kind::Pattern
         | Kind::Text
+        | Kind::Operation
         | Kind::Path
         | Kind::Secret
         | Kind::Choice(_) => plain(),

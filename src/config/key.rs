@@ -20,14 +20,14 @@ pub enum Kind {
     Address,
     /// Scheme, host and port.
     Url,
-    /// A host name or IP address.
-    Host,
     /// The name of an HTTP header.
     HeaderName,
-    /// A model name in which `*` stands for anything.
+    /// A name in which `*` stands for anything.
     Pattern,
     /// Free text; what it means is in the key's doc.
     Text,
+    /// A method and a path of the API.
+    Operation,
     /// A path of a file.
     Path,
     /// `env:NAME` or `file:PATH`, never the secret itself.
@@ -99,10 +99,10 @@ impl Kind {
             | Self::Size
             | Self::Address
             | Self::Url
-            | Self::Host
             | Self::HeaderName
             | Self::Pattern
             | Self::Text
+            | Self::Operation
             | Self::Path
             | Self::Secret
             | Self::Choice(_) => None,
@@ -119,10 +119,10 @@ impl Kind {
             Self::Size => "a number of bytes, such as \"64KiB\" or \"8MiB\"",
             Self::Address => "an IP address and a port, such as \"127.0.0.1:8080\"",
             Self::Url => "scheme, host and port, such as \"https://api.openai.com\"",
-            Self::Host => "a host name or an IP address",
             Self::HeaderName => "the name of a header, such as \"x-team\"",
-            Self::Pattern => "a model's name in which * stands for anything, such as \"gpt-5*\"",
+            Self::Pattern => "a name in which * stands for anything",
             Self::Text => "text in quotes",
+            Self::Operation => "a method and a path, such as \"POST /vector_stores/*/search\"",
             Self::Path => "a file's path in quotes",
             Self::Secret => "\"env:NAME\" or \"file:PATH\"",
             Self::Choice(words) => return one_of(&words()),

@@ -36,7 +36,7 @@ use crate::caller::Mode;
 use callers::Caller;
 use key::section;
 use observe::{Log, Metrics, Report, Trace};
-use pacing::{Admission, Limits};
+use pacing::{Admission, Estimate, Limits};
 use problem::{Origin, Problem, Problems};
 use read::Reader;
 use resilience::{Breaker, Outage, QuotaBreaker, Replay, Retry, Stream};
@@ -59,6 +59,8 @@ section! {
         upstream: Upstream = default({}),
         /// The queue before the upstream.
         admission: Admission = default({}),
+        /// How many tokens a request is taken to cost before its answer tells.
+        estimate: Estimate = default({}),
         /// What the upstream allows. Left out, it is learned from its answers.
         limits: Limits = default({}),
         /// Attempts after the first, where the table of outcomes allows one.

@@ -59,7 +59,7 @@ section! {
     /// The failures kept for `weir report`.
     Report {
         /// How many; 0 keeps none.
-        capacity: usize = default(100) in 0..=10000,
+        capacity: usize = default(256) in 0..=10000,
         /// Whether the request's body is kept with them. Off: it is the caller's business.
         request_data: bool = default(false),
         /// The request headers that are kept. Those that hold credentials can't be listed.
@@ -88,8 +88,12 @@ section! {
 section! {
     /// What Prometheus gets.
     Metrics {
-        /// The models that have series of their own; all others are "other".
+        /// The models that may have series of their own; all others are "other". Without an element, all may.
         models: Vec<Pattern> = default([]),
+        /// How many models get them; the first that are answered do.
+        max_models: usize = default(50) in 0..=10000,
+        /// How many scopes get them.
+        max_scopes: usize = default(100) in 0..=10000,
         /// Series in all: 128,000 take a quarter of a second to gather, 20,000 stay below 50 ms.
         max_series: usize = default(20000) in 1000..=1000000,
     }

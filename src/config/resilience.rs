@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use super::key::section;
+use super::key::{Kind, section};
 use super::quantity::{Ratio, Size};
+use super::value::textual;
 use crate::openai::Endpoint;
+use crate::retry::Operation;
 
 section! {
     /// Attempts after the first, where the table of outcomes allows one.
@@ -19,8 +21,9 @@ section! {
         floor: Duration = default("50ms") in 0..="1m",
         /// Whether an attempt without any answer in time is repeated. Off: the upstream may still be at work on it.
         timeouts: bool = default(false),
-        /// Endpoints that may be repeated after they were sent, on top of those that are safe by themselves.
-        extra_endpoints: Vec<Endpoint> = default([]),
+        /// Operations that may be repeated after they were sent, on top of those that are safe by themselves: a method and
+        /// a path in which `*` stands for one segment.
+        repeatable: Vec<Repeatable> = default([]),
         /// Endpoints that are never attempted twice.
         never: Vec<Endpoint> = default([]),
         /// What bounds the retries of a scope.
@@ -37,8 +40,10 @@ section! {
         capacity: Ratio = default(20.0) in 0.0..=10000.0,
         /// What each received request earns even if nothing succeeds, so that a trickle may always be retried.
         reserve: Ratio = default(0.02) in 0.0..=1.0,
-        /// Retries at once, waiting ones included, as a part of the requests in flight (3 at least).
-        concurrent: Ratio = default(0.2) in 0.0..=1.0,
+        /// Retries at once, as a part of the attempts in flight.
+        concurrent: Ratio = default(0.5) in 0.0..=1.0,
+        /// Retries at once that are always allowed.
+        concurrent_least: u32 = default(20) in 0..=100000,
     }
 }
 
@@ -49,18 +54,12 @@ section! {
         enabled: bool = default(true),
         /// Consecutive failures that open it. Five would open by chance ten times in 10,000 calls at a quarter of failures.
         failures: u32 = default(10) in 2..=1000,
-        /// The time over which the rate of failures is taken.
-        window: Duration = default("10s") in "1s"..="10m",
-        /// The rate of failures that opens it. Half of them only thins attempts out: work still gets done.
-        rate: Ratio = default(0.9) in 0.5..=1.0,
-        /// Attempts within the window that a rate is believed from.
-        min_attempts: u32 = default(20) in 2..=10000,
         /// How long no answer may begin, where they normally come faster.
         stall: Duration = default("30s") in "1s"..="1h",
         /// The wait before the first probe; it doubles with each that fails.
         probe_base: Duration = default("500ms") in "10ms"..="1m",
-        /// What that wait grows to. Traffic is to be back within 10 s of the upstream's return.
-        probe_cap: Duration = default("5s") in "10ms"..="10m",
+        /// What that wait grows to: traffic is back within 10 s of the upstream's return.
+        probe_cap: Duration = default("4s") in "10ms"..="10m",
     }
 }
 
@@ -87,6 +86,8 @@ section! {
         max_body: Size = default("8MiB") in 0..="1GiB",
         /// All that are kept together.
         max_total: Size = default("256MiB") in 0..="1TiB",
+        /// What is still read ahead of a larger one, so that it can be priced.
+        prefix: Size = default("64KiB") in 0..="16MiB",
     }
 }
 
@@ -100,3 +101,30 @@ section! {
         error_event: bool = default(false),
     }
 }
+
+/// An operation that may be repeated, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repeatable {
+    text: String,
+    operation: Operation,
+}
+
+impl Repeatable {
+    fn parse(text: &str) -> Option<Self> {
+        let operation = Operation::parse(text).ok()?;
+        Some(Self { text: text.trim().to_owned(), operation })
+    }
+
+    /// The operation.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// The endpoint that it belongs to.
+    pub fn endpoint(&self) -> Endpoint {
+        let path = self.text.split_whitespace().nth(1).unwrap_or_default();
+        Endpoint::of(&http::Method::POST, path)
+    }
+}
+
+textual!(Repeatable, Kind::Operation, Repeatable::parse, |repeatable: &Repeatable| repeatable.text.clone());

@@ -22,24 +22,29 @@ section! {
         max_connections: usize = default(10000) in 1..=1000000,
         /// Connections from one address. Behind a load balancer all callers share one: as many as in all.
         max_connections_per_peer: usize = default(10000) in 1..=1000000,
-        /// HTTP/2 streams open at once on one connection: more than the SDKs' pools ask for.
-        max_streams: u32 = default(200) in 1..=10000,
+        /// HTTP/2 streams open at once on one connection. The SDKs' pools go to 1,000 connections; HTTP/2 gives them one.
+        max_streams: u32 = default(1000) in 1..=10000,
         /// All header fields of a request together.
         header_bytes: Size = default("64KiB") in "4KiB"..="1MiB",
         /// Header fields of a request. hyper's own default; the SDKs send about 20.
         header_count: usize = default(100) in 10..=1000,
         /// From the first byte of a request to the end of its header fields.
-        header_timeout: Duration = default("15s") in "100ms"..="10m",
+        header_timeout: Duration = default("30s") in "100ms"..="10m",
         /// From accept to the end of the TLS handshake, or to the first byte without TLS.
         handshake_timeout: Duration = default("10s") in "100ms"..="10m",
-        /// How long a connection without a request stays open. Longer than the SDKs' pools keep one.
-        idle_timeout: Duration = default("120s") in "1s"..="1d",
-        /// A request's body. The API takes 512 MB files; over it the answer is 413.
-        body_max: Size = default("1GiB") in "1KiB"..="1TiB",
-        /// The least number of bytes in a second that a body may arrive with, after the first 10 s; 0 asks for none.
-        body_min_rate: Size = default("1KiB") in 0..="1GiB",
-        /// From the end of the header fields to the end of the body.
-        body_timeout: Option<Duration> = default("10m") in "1s"..="1d",
+        /// How long a connection without a request stays open. Above the 60 s after which common clients drop one, so that
+        /// the client closes first and no request meets a connection that is going away.
+        idle_timeout: Duration = default("75s") in "1s"..="1d",
+        /// How long a client may take none of an answer that waits to be sent.
+        write_timeout: Duration = default("60s") in "1s"..="1d",
+        /// A request's body, larger than any file the API takes; over it the answer is 413.
+        body_max: Size = default("2GiB") in "1KiB"..="1TiB",
+        /// The least number of bytes in a second that a body may arrive with, on average; 0 asks for none. Kestrel's value.
+        body_min_rate: Size = default("240B") in 0..="1GiB",
+        /// How long a body may arrive more slowly than that at first.
+        body_grace: Duration = default("5s") in 0..="1h",
+        /// How long a body may pause.
+        body_timeout: Duration = default("30s") in "1s"..="1d",
         /// What all requests together may hold in memory before they are sent, on top of what may be replayed.
         max_buffered_bytes: Size = default("512MiB") in "1MiB"..="1TiB",
         /// Whether requests of callers that nobody knows are served. Left out, they are served, except with an

@@ -320,7 +320,7 @@ fn contradictions_are_told() {
         ("retry.base = \"9s\"", "retry.base: the first backoff is above the greatest"),
         ("retry.floor = \"1s\"", "retry.floor: the least backoff is above the first"),
         ("retry.budget.capacity = 0", "the budget never pays for a retry"),
-        ("retry.max_attempts = 1\nretry.extra_endpoints = [\"files\"]", "allows no retry"),
+        ("retry.max_attempts = 1\nretry.repeatable = [\"POST /files\"]", "allows no retry"),
         ("breaker.probe_base = \"6s\"", "probe_base below probe_cap"),
         ("server.tls.key = \"/k\"", "server.tls.key: has no certificate"),
         ("server.tls.client_ca = \"/k\"", "has no effect with client_auth = \"none\""),
@@ -447,4 +447,50 @@ proptest! {
         let text = format!("{} = {value}\n", keys[seed % keys.len()]);
         let _result = read(&text, &Fake::default());
     }
+}
+
+/// Each room argues its own defaults; the configuration may not say otherwise.
+#[test]
+fn the_defaults_are_those_of_the_rooms() {
+    let config = Config::default();
+    let server = crate::server::Settings::default();
+    assert_eq!(config.server.max_connections, server.connections);
+    assert_eq!(config.server.max_connections_per_peer, server.connections_per_peer);
+    assert_eq!(config.server.handshake_timeout, server.handshake_timeout);
+    assert_eq!(config.server.header_timeout, server.head_timeout);
+    assert_eq!(config.server.idle_timeout, server.idle_timeout);
+    assert_eq!(config.server.write_timeout, server.write_timeout);
+    assert_eq!(config.server.header_bytes.bytes(), server.header_bytes);
+    assert_eq!(config.server.header_count, server.header_count);
+    assert_eq!(config.server.max_streams, server.streams);
+    let upstream = crate::upstream::Settings::default();
+    assert_eq!(config.upstream.connect_timeout, upstream.connect_timeout);
+    assert_eq!(config.upstream.pool_idle_timeout, upstream.idle_timeout);
+    assert_eq!(config.upstream.pool_max_idle, upstream.max_idle);
+    assert_eq!(config.upstream.max_connection_age, upstream.max_age);
+    assert_eq!(config.upstream.header_bytes.bytes(), upstream.header_bytes);
+    let replay = crate::replay::Settings::default();
+    assert_eq!(config.replay.max_body.bytes(), replay.keep);
+    assert_eq!(config.replay.prefix.bytes(), replay.prefix);
+    assert_eq!(config.server.body_max.0, replay.limit);
+    assert_eq!(config.server.body_timeout, replay.idle);
+    assert_eq!(config.server.body_min_rate.0, u64::from(replay.rate));
+    assert_eq!(config.server.body_grace, replay.grace);
+    let estimate = crate::estimate::Settings::default();
+    assert_eq!(config.estimate.pricing, estimate.pricing);
+    assert_eq!(config.estimate.chars_per_token, estimate.chars_per_token);
+    assert_eq!(config.estimate.tokens_per_image, estimate.tokens_per_image);
+    assert_eq!(config.estimate.default_max_tokens, estimate.default_max_tokens);
+    let retry = crate::retry::Settings::default();
+    assert_eq!(config.retry.max_attempts, retry.max_attempts);
+    assert_eq!(
+        (config.retry.base, config.retry.cap, config.retry.floor),
+        (retry.base, retry.cap, retry.floor)
+    );
+    assert_eq!(config.retry.timeouts, retry.response_timeouts);
+    assert_eq!(config.report.capacity, crate::account::Settings::default().reports);
+    let metrics = crate::metrics::Settings::default();
+    assert_eq!(config.metrics.max_models, metrics.max_models);
+    assert_eq!(config.metrics.max_scopes, metrics.max_scopes);
+    assert_eq!(config.metrics.max_series, metrics.max_series);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::key::{Kind, section};
 use super::pattern::Pattern;
+use super::quantity::Size;
 use super::secret::SecretRef;
 use super::server::TlsVersion;
 use super::url::BaseUrl;
@@ -33,9 +34,11 @@ section! {
         /// How long a connection without a request is kept: below the 60 s of most load balancers and NATs.
         pool_idle_timeout: Duration = default("50s") in "1s"..="1h",
         /// Connections without a request that each worker keeps.
-        pool_max_idle: usize = default(512) in 0..=100000,
+        pool_max_idle: usize = default(1024) in 0..=100000,
         /// How old a connection may grow before it is replaced between two requests, so that DNS changes are seen.
-        max_connection_age: Option<Duration> = default("10m") in "1s"..="1d",
+        max_connection_age: Duration = default("10m") in "1s"..="30d",
+        /// All header fields of an answer together.
+        header_bytes: Size = default("64KiB") in "8KiB"..="1MiB",
         /// Whether HTTP/2 is spoken upstream. Off: a stream on HTTP/1.1 has a connection and a window of its own.
         http2: bool = default(false),
         /// The HTTP proxy on the way there (CONNECT). Left out, `HTTPS_PROXY` and `NO_PROXY` of the environment count;

@@ -23,10 +23,10 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         rules.refuse(&["admin.token"], "is shorter than 16 characters and can be guessed; use a longer one");
     }
     let secret = ["authorization", "proxy-authorization", "cookie", "set-cookie", "api-key", "x-api-key"];
-    for (index, name) in config.report.headers.iter().enumerate() {
+    for (name, place) in config.report.headers.iter().zip(rules.kept("report.headers")) {
         if secret.contains(&name.as_str()) {
             rules.refuse(
-                &[&format!("report.headers[{index}]"), "report.headers"],
+                &[&place],
                 format!("\"{name}\" holds a credential, which is never kept; leave it out"),
             );
         }

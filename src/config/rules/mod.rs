@@ -79,6 +79,10 @@ fn fit_defaults(config: &mut Config, rules: &Rules<'_, '_>) {
     let (server, admission) = (&mut config.server, &mut config.admission);
     fit("server.max_connections_per_peer", &mut server.max_connections_per_peer, server.max_connections);
     fit("admission.max_waiting_per_caller", &mut admission.max_waiting_per_caller, admission.max_waiting);
+    if !rules.written("admission.max_waiting_bytes_per_caller") {
+        admission.max_waiting_bytes_per_caller =
+            admission.max_waiting_bytes_per_caller.min(admission.max_waiting_bytes);
+    }
     if !rules.written("replay.max_body") {
         config.replay.max_body = config.replay.max_body.min(config.replay.max_total);
     }

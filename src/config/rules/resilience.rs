@@ -23,10 +23,11 @@ fn retry(config: &Config, rules: &mut Rules<'_, '_>) {
             "the least backoff is above the first; write floor below base",
         );
     }
-    for (index, endpoint) in retry.extra_endpoints.iter().enumerate() {
-        if retry.never.contains(endpoint) {
+    for (repeatable, place) in retry.repeatable.iter().zip(rules.kept("retry.repeatable")) {
+        let endpoint = repeatable.endpoint();
+        if retry.never.contains(&endpoint) {
             rules.refuse(
-                &[&format!("retry.extra_endpoints[{index}]"), "retry.never"],
+                &[&place, "retry.never"],
                 format!("\"{}\" is also in retry.never; leave it out of one of them", endpoint.as_str()),
             );
         }
@@ -37,15 +38,17 @@ fn retry(config: &Config, rules: &mut Rules<'_, '_>) {
             "nothing times out before the deadline, and then it is too late; write upstream.response_timeout too",
         );
     }
-    if retry.max_attempts == 1 && !retry.extra_endpoints.is_empty() {
+    if retry.max_attempts == 1 && !retry.repeatable.is_empty() {
         rules.refuse(
             &["retry.max_attempts"],
-            "allows no retry, yet retry.extra_endpoints asks for some; leave one out",
+            "allows no retry, yet retry.repeatable asks for some; leave one out",
         );
     }
     let budget = &retry.budget;
     if retry.max_attempts > 1
-        && (budget.capacity.0 < 1.0 || (budget.earn.0 <= 0.0 && budget.reserve.0 <= 0.0))
+        && (budget.capacity.0 < 1.0
+            || (budget.earn.0 <= 0.0 && budget.reserve.0 <= 0.0)
+            || (budget.concurrent.0 <= 0.0 && budget.concurrent_least == 0))
     {
         rules.refuse(
             &["retry.budget.capacity", "retry.budget.earn", "retry.budget.reserve"],
@@ -66,6 +69,12 @@ fn waiting(config: &Config, rules: &mut Rules<'_, '_>) {
         rules.refuse(
             &["admission.max_waiting_per_caller", "admission.max_waiting"],
             "is more than admission.max_waiting allows in all; write at most that",
+        );
+    }
+    if admission.max_waiting_bytes_per_caller > admission.max_waiting_bytes {
+        rules.refuse(
+            &["admission.max_waiting_bytes_per_caller", "admission.max_waiting_bytes"],
+            "is more than admission.max_waiting_bytes allows in all; write at most that",
         );
     }
     if config.replay.max_body > config.replay.max_total {
