@@ -117,13 +117,14 @@ impl ForeignUse {
     }
 }
 
-/// Takes the foreign share from limits, as time goes by.
+/// Takes the foreign share from limits, as time goes by. Where there is not enough for all, the others come first: their
+/// share is what the schedule says, whatever the own load.
 #[derive(Clone, Debug)]
 pub struct ForeignConsumer {
     start: Instant,
     taken_until: Instant,
-    /// What is owed but less than one yet, by dimension.
-    rest: [f64; 4],
+    /// What is their due but not taken yet, by dimension: a fraction, or what found no room.
+    due: [f64; 4],
 }
 
 /// Others take their share in steps this long; between them an idle limit would drain as if alone.
@@ -132,7 +133,7 @@ const STEP: Duration = Duration::from_millis(50);
 impl ForeignConsumer {
     /// One who starts taking now. `start` is when the schedule of shares began.
     pub fn new(start: Instant, now: Instant) -> Self {
-        Self { start, taken_until: now, rest: [0.0; 4] }
+        Self { start, taken_until: now, due: [0.0; 4] }
     }
 
     /// Takes what the others took since the last call.
@@ -159,12 +160,11 @@ impl ForeignConsumer {
             for dimension in Dimension::ALL {
                 let Some(limiter) = limits.limiter(dimension) else { continue };
                 let rate = limiter.limit() as f64 / dimension.window().as_secs_f64();
-                let owed = &mut self.rest[dimension.index()];
-                *owed += share * rate * step.as_secs_f64();
-                let whole = owed.floor();
-                if whole >= 1.0 {
-                    *owed -= whole;
-                    limiter.force(whole as u64, self.taken_until);
+                let due = &mut self.due[dimension.index()];
+                // Whoever finds no room comes again, but not for more than a window's worth.
+                *due = (*due + share * rate * step.as_secs_f64()).min(limiter.limit() as f64);
+                if *due >= 1.0 {
+                    *due -= limiter.force(due.floor() as u64, self.taken_until) as f64;
                 }
             }
         }

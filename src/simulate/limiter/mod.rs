@@ -156,15 +156,17 @@ impl Limiter {
         }
     }
 
-    /// Takes `cost` whether it fits or not, as another consumer of the same limit would: what does not fit is lost, a limit
-    /// is never more than used up.
-    pub fn force(&mut self, cost: u64, now: Instant) {
+    /// Takes as much of `cost` as there is room for, as another consumer of the same limit would, and returns how much that
+    /// was.
+    pub fn force(&mut self, cost: u64, now: Instant) -> u64 {
         let room = match &mut self.machine {
             Machine::Bucket(bucket) => bucket.room(now),
             Machine::FixedWindow(window) => window.limit().saturating_sub(window.used(now)),
             Machine::SlidingLog(log) => log.limit().saturating_sub(log.used(now)),
         };
-        self.add(cost.min(room), now);
+        let taken = cost.min(room);
+        self.add(taken, now);
+        taken
     }
 
     /// What the headers tell now.
