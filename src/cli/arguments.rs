@@ -37,7 +37,7 @@ pub enum Command {
     /// Print what the status page shows
     Status(Status),
     /// Run a stand-in for the API, with its limits and its errors
-    Simulate(Pending),
+    Simulate(Box<crate::simulate::Args>),
     /// Run the same work without and with Weir against the stand-in, side by side
     Demo(Pending),
     /// Print the JSON Schema of the configuration, for editors

@@ -5,20 +5,20 @@
 
 pub mod arguments;
 pub mod terminal;
-mod client;
+mod ask;
 mod settings;
-mod table;
+mod stand_in;
 
 use std::ffi::OsString;
 use std::io::Read;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
 
 use crate::config::sources::{Process, Sources, WithoutSecrets};
 use crate::config::{self, json_schema, render};
-use arguments::{Arguments, Check, Command, Explain, Report, Run, Schema, Status};
-use client::Client;
+use arguments::{Arguments, Check, Command, Explain, Run, Schema};
 use terminal::Terminal;
 
 /// What a command could not do.
@@ -71,9 +71,9 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Run(run) => serve(&run),
         Command::Check(options) => check(&options, terminal),
         Command::Explain(options) => explain(&options),
-        Command::Report(options) => report(&options, terminal),
-        Command::Status(options) => status(&options, terminal),
-        Command::Simulate(_) => Err(not_in_this_build("simulate")),
+        Command::Report(options) => ask::report(&options, terminal),
+        Command::Status(options) => ask::status(&options, terminal),
+        Command::Simulate(options) => stand_in::run(&options, terminal),
         Command::Demo(_) => Err(not_in_this_build("demo")),
         Command::Schema(options) => schema(options, terminal),
         Command::Completions { shell } => {
@@ -112,32 +112,6 @@ fn explain(options: &Explain) -> Result<(), Failure> {
     Err(not_in_this_build("explain"))
 }
 
-fn report(options: &Report, terminal: &mut Terminal) -> Result<(), Failure> {
-    let client = Client::from_settings(&options.admin)?;
-    let answer = match &options.id {
-        Some(id) => client.get(&format!("/reports/{}", client::path_segment(id)))?,
-        None => client.get("/reports")?,
-    };
-    terminal.print(&answer);
-    Ok(())
-}
-
-fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Failure> {
-    let client = Client::from_settings(&options.admin)?;
-    loop {
-        let answer = client.get("/status")?;
-        let text = if options.json { format!("{}\n", answer.trim_end()) } else { table::render(&answer)? };
-        if options.watch.is_some() {
-            terminal.clear();
-        }
-        terminal.print(&text);
-        match options.watch {
-            Some(seconds) if !terminal.is_closed() => client.wait(seconds),
-            Some(_) | None => return Ok(()),
-        }
-    }
-}
-
 fn schema(options: Schema, terminal: &mut Terminal) -> Result<(), Failure> {
     if options.reference {
         terminal.print(&render::reference());
@@ -153,6 +127,12 @@ fn completions(shell: clap_complete::Shell, terminal: &mut Terminal) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
     terminal.print(&String::from_utf8_lossy(&script));
+}
+
+/// A runtime for one command on this thread.
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))
 }
 
 /// The answer of a command whose room isn't part of this build.

@@ -23,7 +23,12 @@ pub(super) struct Notes {
 }
 
 /// The upstream's answer on its way to the caller; `owed` is settled when its body ends.
-pub(super) fn relay(mut answer: Answer, notes: &Notes, mut owed: Exchange, settings: stream::Settings) -> Response<Body> {
+pub(super) fn relay(
+    mut answer: Answer,
+    notes: &Notes,
+    mut owed: Exchange,
+    settings: stream::Settings,
+) -> Response<Body> {
     let headers = &mut answer.head.headers;
     headers::strip_response(headers);
     let record = owed.record_mut();

@@ -78,7 +78,10 @@ pub(super) async fn attempt(
         let (held, body) = read_error(&mut rest, &head, policy.stream.idle_timeout).await;
         record.waited(Wait::Upstream, clock::now() - now);
         let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
-        return Attempted::Refused(Answer { head, held, rest, reader: Reader::blind() }, Box::new(classified));
+        return Attempted::Refused(
+            Answer { head, held, rest, reader: Reader::blind() },
+            Box::new(classified),
+        );
     }
     let mut reader = Reader::of(endpoint, &head.headers);
     if !reader.is_stream() || policy.hold.is_zero() || rest.is_end_stream() {
@@ -127,7 +130,11 @@ fn report(permit: &mut Permit, record: &Record, head: &response::Parts) {
 
 /// Reads an error's body up to a bound; what is beyond it, or comes too late, stays to be relayed. Returns the frames for the
 /// caller, and the decoded copy.
-async fn read_error(body: &mut AnswerBody, head: &response::Parts, patience: Duration) -> (Held<Failure>, Vec<u8>) {
+async fn read_error(
+    body: &mut AnswerBody,
+    head: &response::Parts,
+    patience: Duration,
+) -> (Held<Failure>, Vec<u8>) {
     let mut held = Held::nothing();
     let mut bytes = 0;
     let until = clock::now() + patience;
@@ -144,6 +151,7 @@ async fn read_error(body: &mut AnswerBody, head: &response::Parts, patience: Dur
             }
         }
     }
-    let plain = copy(&head.headers, held.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
+    let plain =
+        copy(&head.headers, held.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
     (held, plain)
 }

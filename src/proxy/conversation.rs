@@ -63,7 +63,8 @@ impl Conversation<'_> {
             };
             self.record.attempt(delay, permit.is_probe(), clock::now());
             let attempted =
-                attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy).await;
+                attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy)
+                    .await;
             drop(ticket.take());
             let unsuccessful = match attempted {
                 Attempted::Answered(answer) => return self.succeed(answer, permit),
@@ -221,7 +222,8 @@ impl Conversation<'_> {
             return self.pass_on(last, true);
         }
         let own = self.proxy.random(|rng| response::refusal(refused, rng));
-        self.record.failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));
+        self.record
+            .failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));
         answer::own(own, self.record)
     }
 }
@@ -229,14 +231,12 @@ impl Conversation<'_> {
 /// Tells the scope how an attempt failed.
 fn settle(permit: Permit, class: ErrorClass, classified: Option<&Classified>) {
     match classified {
-        Some(spent) if class == ErrorClass::QuotaExhausted => permit.quota_exhausted(
-            SpentQuota {
-                status: spent.status.as_u16(),
-                kind: spent.body.kind.clone(),
-                code: spent.body.code.clone(),
-                message: spent.body.message.clone().unwrap_or_default(),
-            },
-        ),
+        Some(spent) if class == ErrorClass::QuotaExhausted => permit.quota_exhausted(SpentQuota {
+            status: spent.status.as_u16(),
+            kind: spent.body.kind.clone(),
+            code: spent.body.code.clone(),
+            message: spent.body.message.clone().unwrap_or_default(),
+        }),
         Some(_) | None => permit.fail(class),
     }
 }

@@ -68,7 +68,8 @@ fn parse(text: &str) -> Option<Duration> {
         None => (text.strip_suffix('s').unwrap_or(text), 1.0),
     };
     let seconds = number.trim_end().parse::<f64>().ok()? * unit;
-    (seconds.is_finite() && seconds > 0.0).then(|| Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())))
+    (seconds.is_finite() && seconds > 0.0)
+        .then(|| Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())))
 }
 
 #[cfg(test)]

@@ -76,7 +76,9 @@ fn used(findings: &Findings, priced: u64) -> Option<Usage> {
 fn class_of(end: End, findings: &Findings) -> Option<ErrorClass> {
     match end {
         End::Complete if findings.error.is_some() => Some(ErrorClass::StreamError),
-        End::Complete if findings.stream && !findings.complete && !findings.unread => Some(ErrorClass::StreamCut),
+        End::Complete if findings.stream && !findings.complete && !findings.unread => {
+            Some(ErrorClass::StreamCut)
+        }
         End::Complete | End::CallerLeft => None,
         End::Cut => Some(ErrorClass::StreamCut),
         End::Stalled => Some(ErrorClass::TimeoutIdle),

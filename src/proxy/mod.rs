@@ -156,7 +156,8 @@ impl Proxy {
         let caller = Arc::clone(identified.caller);
         let mut record = self.account.begin(&begin(caller.id), now);
         record.keep_headers(&parts.headers, &policy.report_headers);
-        let head = Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
+        let head =
+            Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
         record.set_deadline(head.deadline.turn);
         let body = match self.read(incoming, &policy, &mut record).await {
             Ok(body) => body,

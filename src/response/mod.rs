@@ -221,7 +221,8 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for wait in [Duration::ZERO, Duration::from_millis(1500), Duration::from_secs(40), Duration::MAX] {
             for _ in 0..20 {
-                let hint = OwnAnswer::new(ErrorClass::WeirDeadline, "").retry_after(wait, &mut rng).retry_after;
+                let hint =
+                    OwnAnswer::new(ErrorClass::WeirDeadline, "").retry_after(wait, &mut rng).retry_after;
                 let hint = hint.unwrap();
                 assert!(hint >= SHORTEST_RETRY_AFTER && hint <= LONGEST_RETRY_AFTER, "{hint:?}");
                 assert!(hint >= wait.min(LONGEST_RETRY_AFTER));
@@ -233,7 +234,8 @@ mod tests {
 
     #[test]
     fn a_final_answer_stops_the_sdks() {
-        let response = OwnAnswer::new(ErrorClass::ConnectionRefused, "gone").final_answer().into_response("x");
+        let response =
+            OwnAnswer::new(ErrorClass::ConnectionRefused, "gone").final_answer().into_response("x");
         assert_eq!(response.headers()[SHOULD_RETRY], "false");
     }
 }

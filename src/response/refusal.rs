@@ -58,7 +58,8 @@ pub fn failure(class: ErrorClass, failure: &Failure) -> OwnAnswer {
 
 /// The upstream's own words, so that callers' handlers of `insufficient_quota` still work.
 fn quota(spent: &SpentQuota) -> OwnAnswer {
-    let owned = |text: &Option<Box<str>>| Cow::Owned(text.as_deref().unwrap_or("insufficient_quota").to_owned());
+    let owned =
+        |text: &Option<Box<str>>| Cow::Owned(text.as_deref().unwrap_or("insufficient_quota").to_owned());
     OwnAnswer {
         status: StatusCode::from_u16(spent.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS),
         kind: owned(&spent.kind),
@@ -103,10 +104,8 @@ mod tests {
         let deadline = refusal(&Refused::Deadline { predicted: Duration::from_millis(4200) }, &mut rng);
         assert!(deadline.message.contains("wait 4.2 s"), "{}", deadline.message);
         assert!(deadline.retry_after.unwrap() >= Duration::from_millis(4200));
-        let open = Refused::BreakerOpen {
-            failing_for: Duration::from_secs(95),
-            next_probe: Duration::from_secs(3),
-        };
+        let open =
+            Refused::BreakerOpen { failing_for: Duration::from_secs(95), next_probe: Duration::from_secs(3) };
         let open = refusal(&open, &mut rng);
         assert!(open.message.contains("failing for 95 s"), "{}", open.message);
         assert_eq!(open.status, 503);

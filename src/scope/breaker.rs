@@ -192,10 +192,18 @@ impl Breaker {
         self.watch_stall(settings, now);
         match self.state {
             State::Closed => {
-                if self.thinning(now) > 0.0 && self.next_at > now { Gate::At(self.next_at) } else { Gate::Pass }
+                if self.thinning(now) > 0.0 && self.next_at > now {
+                    Gate::At(self.next_at)
+                } else {
+                    Gate::Pass
+                }
             }
             State::Open { next_probe, probing, .. } => {
-                if probing || next_probe > now { Gate::Blocked(next_probe.max(now)) } else { Gate::Probe }
+                if probing || next_probe > now {
+                    Gate::Blocked(next_probe.max(now))
+                } else {
+                    Gate::Probe
+                }
             }
             State::Releasing { began, before, .. } => {
                 if release_rate(began, before, now) > before * RELEASED {
@@ -288,7 +296,8 @@ impl Breaker {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
                 } else {
                     let next_probe = now.plus(backoff(probes + 1, settings, rng));
-                    self.state = State::Open { since, next_probe, probes: probes + 1, probing: false, before };
+                    self.state =
+                        State::Open { since, next_probe, probes: probes + 1, probing: false, before };
                 }
             }
             State::Open { .. } => {}
@@ -372,7 +381,8 @@ impl Breaker {
         }
         self.run.failures += 1;
         let (alive, failing) = self.counts(now);
-        let (before_run, of) = (failing.saturating_sub(self.run.failures), (alive + failing).saturating_sub(self.run.failures));
+        let (before_run, of) =
+            (failing.saturating_sub(self.run.failures), (alive + failing).saturating_sub(self.run.failures));
         let likely = if of >= 10 { f64::from(before_run) / f64::from(of) } else { 0.0 };
         let needed = if likely > 0.0 { (CHANCE.ln() / likely.min(0.97).ln()).ceil() } else { 0.0 };
         let enough = f64::from(self.run.failures) >= needed.max(f64::from(settings.consecutive.max(1)));

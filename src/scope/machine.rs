@@ -12,8 +12,8 @@ use crate::classify::ErrorClass;
 use super::breaker::{self, Breaker, Gate, Health};
 use super::budget::{Budget, BudgetExhausted};
 use super::moment::{Moment, duration};
-use super::quota::{Charge, Cost, LimitReports, Marks, Quota, RefusalNumbers, Times};
 use super::queue::{Full, Key, Queue, State, Waiter};
+use super::quota::{Charge, Cost, LimitReports, Marks, Quota, RefusalNumbers, Times};
 use super::refusal::{Refused, SpentQuota};
 use super::settings::{LimitSettings, Settings};
 use super::spent::{Funds, QuotaBreaker};
@@ -245,7 +245,8 @@ impl<W> Machine<W> {
                 return Arrival::Refused(Refused::QuotaExhausted(answer));
             }
         };
-        if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now) {
+        if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now)
+        {
             let charge = self.quota.charge(request.cost);
             if let Some(probe) = self.passes(charge, now) {
                 let (queued, since) = match request.turn {
@@ -284,8 +285,11 @@ impl<W> Machine<W> {
                 }
             }
         }
-        for due in [self.queue.next_deadline(), self.queue.next_unpark(), self.breaker.stall_at(&self.settings.breaker)]
-        {
+        for due in [
+            self.queue.next_deadline(),
+            self.queue.next_unpark(),
+            self.breaker.stall_at(&self.settings.breaker),
+        ] {
             next = next.min(due.unwrap_or(Moment::NEVER));
         }
         if let Some((since, _)) = self.breaker.outage() {
@@ -394,7 +398,10 @@ impl<W> Machine<W> {
                     &mut self.rng,
                     now,
                 );
-                (breaker::health(class), Some(Ticket { since: attempt.since, not_before: verdict.not_before }))
+                (
+                    breaker::health(class),
+                    Some(Ticket { since: attempt.since, not_before: verdict.not_before }),
+                )
             }
         };
         if attempt.counted {
@@ -468,7 +475,12 @@ impl<W> Machine<W> {
             queue: self
                 .queue
                 .lines()
-                .map(|(caller, lane, waiting, oldest)| QueueStatus { caller, lane, waiting, oldest: now.since(oldest) })
+                .map(|(caller, lane, waiting, oldest)| QueueStatus {
+                    caller,
+                    lane,
+                    waiting,
+                    oldest: now.since(oldest),
+                })
                 .collect(),
             queue_bytes: self.queue.bytes(),
             predicted_wait: self.predict(&probe, now),
@@ -574,7 +586,8 @@ impl<W> Machine<W> {
         }
         let back = matches!(request.turn, Turn::Requeued(_));
         if !back && let Err(full) = self.queue.room(caller, lane, request.bytes, &self.settings.queue) {
-            let retry_after = self.predict(request, now).clamp(Duration::from_secs(1), Duration::from_mins(1));
+            let retry_after =
+                self.predict(request, now).clamp(Duration::from_secs(1), Duration::from_mins(1));
             return Arrival::Refused(match full {
                 Full::Queue => {
                     self.counts.queue_full += 1;
@@ -601,7 +614,8 @@ impl<W> Machine<W> {
             Turn::First | Turn::Retry => now,
         };
         #[expect(clippy::cast_possible_truncation, reason = "a wait in seconds needs no more than 24 bits")]
-        let waiter = Waiter::new(request.cost, request.bytes, since, request.deadline, predicted.as_secs_f64() as f32);
+        let waiter =
+            Waiter::new(request.cost, request.bytes, since, request.deadline, predicted.as_secs_f64() as f32);
         let key = match request.turn {
             Turn::Requeued(ticket) => {
                 self.queue.push_front(waiter, caller, lane, request.weight, ticket.not_before, now)
@@ -657,7 +671,11 @@ impl<W> Machine<W> {
     /// How long a request that came now would wait for its turn.
     pub fn predict(&self, request: &Request, now: Moment) -> Duration {
         let ahead = self.queue.ahead(request.caller, request.lane, self.settings.queue.background_share);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
         let ahead = self.quota.charge_of(ahead.requests as u64, ahead.tokens);
         duration(self.quota.predict(ahead, self.quota.charge(request.cost), now))
     }

@@ -139,7 +139,13 @@ impl<W> Queue<W> {
     }
 
     /// Adds a request at the end of its caller's line.
-    pub(crate) fn push_back(&mut self, mut waiter: Waiter<W>, caller: CallerId, lane: Lane, weight: u32) -> Key {
+    pub(crate) fn push_back(
+        &mut self,
+        mut waiter: Waiter<W>,
+        caller: CallerId,
+        lane: Lane,
+        weight: u32,
+    ) -> Key {
         let line = self.line(caller, lane, weight);
         waiter.line = line;
         let (deadline, bytes) = (waiter.deadline, waiter.bytes as usize);
@@ -293,9 +299,7 @@ impl<W> Queue<W> {
     pub(crate) fn keys(&self, lane: Option<Lane>) -> Vec<Key> {
         self.slab
             .waiting()
-            .filter(|&(_, waiter)| {
-                lane.is_none_or(|lane| self.lines[waiter.line as usize].lane == lane)
-            })
+            .filter(|&(_, waiter)| lane.is_none_or(|lane| self.lines[waiter.line as usize].lane == lane))
             .map(|(key, _)| key)
             .collect()
     }
@@ -350,7 +354,8 @@ impl<W> Queue<W> {
     /// What waits, by caller and lane: (caller, lane, requests, oldest).
     pub(crate) fn lines(&self) -> impl Iterator<Item = (CallerId, Lane, usize, Moment)> {
         self.lines.iter().filter(|line| line.waiting > 0).map(|line| {
-            let oldest = if line.head == NONE { Moment::NEVER } else { self.slab.get(self.slab.key(line.head)).since };
+            let oldest =
+                if line.head == NONE { Moment::NEVER } else { self.slab.get(self.slab.key(line.head)).since };
             (line.caller, line.lane, line.waiting, oldest)
         })
     }
@@ -386,8 +391,17 @@ impl<W> Queue<W> {
             return index;
         }
         self.forget_idle_lines();
-        let line =
-            Line { caller, lane, weight, counter: 0, head: NONE, tail: NONE, waiting: 0, bytes: 0, backlog: NONE };
+        let line = Line {
+            caller,
+            lane,
+            weight,
+            counter: 0,
+            head: NONE,
+            tail: NONE,
+            waiting: 0,
+            bytes: 0,
+            backlog: NONE,
+        };
         let index = match self.free_lines.pop() {
             Some(index) => {
                 self.lines[index as usize] = line;

@@ -406,7 +406,8 @@ impl Quota {
             Unit::Requests => (Slot::RequestsPerMinute, Slot::RequestsPerDay),
             Unit::Tokens => (Slot::TokensPerMinute, Slot::TokensPerDay),
         };
-        let learned_day = self.dimensions[day.index()].as_ref().is_some_and(|day| day.source == Source::Learned);
+        let learned_day =
+            self.dimensions[day.index()].as_ref().is_some_and(|day| day.source == Source::Learned);
         if learned_day && self.dimensions[minute.index()].is_none() { day } else { minute }
     }
 

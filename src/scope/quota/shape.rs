@@ -64,10 +64,7 @@ impl Shape {
 
     /// The shortest stated window that the resets allow, in seconds: no reset is longer than its window.
     pub(crate) fn at_least(&self) -> f64 {
-        WINDOWS
-            .into_iter()
-            .find(|window| self.longest_reset <= window * (1.0 + TOLERANCE))
-            .unwrap_or(MONTH)
+        WINDOWS.into_iter().find(|window| self.longest_reset <= window * (1.0 + TOLERANCE)).unwrap_or(MONTH)
     }
 
     /// Forgets everything, as when the limit becomes another one's.
