@@ -1,14 +1,13 @@
 //! From the configuration to the settings of each room: the only place that knows both.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential};
 use crate::config::Config;
-use crate::config::pacing::{Estimate, Family as FamilyLimits, Limits};
+use crate::config::pacing::{Family as FamilyLimits, Limits};
 use crate::config::server::TlsVersion;
 use crate::config::upstream::{AuthStyle, Roots};
-use crate::estimate::{self, Estimator, Pricing};
+use crate::estimate::{self, Estimator};
 use crate::proxy::Policy;
 use crate::scope::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
 use crate::upstream::headers::Forwarded;
@@ -16,11 +15,6 @@ use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, retry, server, stream};
 
 use super::Error;
-
-/// "Off" where a room knows no such thing: longer than any process lives.
-const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-/// The time that a body may take before its rate counts.
-const BODY_GRACE: Duration = Duration::from_secs(10);
 
 pub(super) fn server(config: &Config) -> server::Settings {
     let of = &config.server;
@@ -30,10 +24,10 @@ pub(super) fn server(config: &Config) -> server::Settings {
         handshake_timeout: of.handshake_timeout,
         head_timeout: of.header_timeout,
         idle_timeout: of.idle_timeout,
+        write_timeout: of.write_timeout,
         header_bytes: of.header_bytes.bytes(),
         header_count: of.header_count,
         streams: of.max_streams,
-        ..server::Settings::default()
     }
 }
 
@@ -43,8 +37,8 @@ pub(super) fn upstream(config: &Config) -> upstream::Settings {
         connect_timeout: of.connect_timeout,
         idle_timeout: of.pool_idle_timeout,
         max_idle: of.pool_max_idle,
-        max_age: of.max_connection_age.unwrap_or(NEVER),
-        ..upstream::Settings::default()
+        max_age: of.max_connection_age,
+        header_bytes: of.header_bytes.bytes(),
     }
 }
 
@@ -69,10 +63,11 @@ pub(super) fn upstream_tls(config: &Config) -> tls::Settings {
 pub(super) fn replay(config: &Config) -> replay::Settings {
     replay::Settings {
         keep: config.replay.max_body.bytes(),
+        prefix: config.replay.prefix.bytes(),
         limit: config.server.body_max.0,
+        idle: config.server.body_timeout,
         rate: u32::try_from(config.server.body_min_rate.0).unwrap_or(u32::MAX),
-        grace: BODY_GRACE,
-        ..replay::Settings::default()
+        grace: config.server.body_grace,
     }
 }
 
@@ -88,6 +83,8 @@ pub(super) fn account(config: &Config, log_text: bool) -> account::Settings {
 pub(super) fn metrics(config: &Config, callers: &Callers, workers: usize) -> metrics::Settings {
     metrics::Settings {
         callers: names(callers),
+        max_models: config.metrics.max_models,
+        max_scopes: config.metrics.max_scopes,
         max_series: config.metrics.max_series,
         workers,
         started: crate::clock::wall(),
@@ -109,8 +106,8 @@ pub(super) fn scopes(config: &Config) -> scope::Settings {
             max_waiting: queue.max_waiting,
             max_bytes: queue.max_waiting_bytes.bytes(),
             max_waiting_per_caller: queue.max_waiting_per_caller,
-            max_bytes_per_caller: queue.max_waiting_bytes.bytes() / 2,
-            ..QueueSettings::default()
+            max_bytes_per_caller: queue.max_waiting_bytes_per_caller.bytes(),
+            background_share: queue.background_share.0,
         },
         breaker: BreakerSettings {
             enabled: breaker.enabled,
@@ -125,10 +122,10 @@ pub(super) fn scopes(config: &Config) -> scope::Settings {
             per_success: budget.earn.0,
             per_request: budget.reserve.0,
             concurrent: budget.concurrent.0,
-            ..BudgetSettings::default()
+            concurrent_least: budget.concurrent_least,
         },
         quota_probe: config.quota_breaker.probe_interval,
-        ..scope::Settings::default()
+        max_unnamed_families: config.limits.max_unnamed_families,
     }
 }
 
@@ -148,14 +145,13 @@ pub(super) fn policy(config: &Config, before: Option<&Callers>) -> Result<Policy
         response_timeout: config.upstream.response_timeout,
         forwarded: if config.server.forwarded { Forwarded::Append } else { Forwarded::Remove },
         estimator: Estimator::new(estimate::Settings {
-            pricing: match config.admission.estimate {
-                Estimate::Input => Pricing::Input,
-                Estimate::InputPlusMax => Pricing::InputPlusMax,
-                Estimate::Max => Pricing::Max,
-            },
-            ..estimate::Settings::default()
+            pricing: config.estimate.pricing,
+            chars_per_token: config.estimate.chars_per_token,
+            tokens_per_image: config.estimate.tokens_per_image,
+            default_max_tokens: config.estimate.default_max_tokens,
         }),
         retry: retry_policy(config)?,
+        never_retried: config.retry.never.clone(),
         stream: stream::Settings {
             idle_timeout: config.upstream.idle_timeout,
             error_event: config.stream.error_event,
@@ -174,7 +170,7 @@ fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {
         cap: of.cap,
         floor: of.floor,
         response_timeouts: of.timeouts,
-        ..retry::Settings::default()
+        repeatable: of.repeatable.iter().map(|repeatable| repeatable.operation().clone()).collect(),
     };
     retry::Policy::new(settings).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|problem| format!("retry.{problem}")).collect();
@@ -241,12 +237,8 @@ fn limits(of: &Limits) -> LimitSettings {
         requests_per_day: of.requests_per_day,
         tokens_per_day: of.tokens_per_day,
         share: of.share.0,
-        in_flight: in_flight(of.in_flight),
+        in_flight: of.in_flight,
     }
-}
-
-fn in_flight(limit: Option<u64>) -> Option<u32> {
-    limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX))
 }
 
 /// The configured families, then those of the seed file: what a person wrote counts first.
@@ -265,7 +257,7 @@ fn families(of: &Limits) -> Vec<Family> {
             requests_per_day: model.requests_per_day,
             tokens_per_day: None,
             share: of.share.0,
-            in_flight: in_flight(of.in_flight),
+            in_flight: of.in_flight,
         }),
     });
     configured.chain(seeded).collect()
@@ -278,7 +270,7 @@ fn family_limits(family: &FamilyLimits, of: &Limits) -> Option<LimitSettings> {
         requests_per_day: family.requests_per_day,
         tokens_per_day: family.tokens_per_day,
         share: of.share.0,
-        in_flight: in_flight(family.in_flight.or(of.in_flight)),
+        in_flight: family.in_flight.or(of.in_flight),
     };
     let says_anything = family.requests_per_minute.is_some()
         || family.tokens_per_minute.is_some()

@@ -8,12 +8,14 @@ pub mod terminal;
 mod ask;
 mod serve;
 mod settings;
+mod stand_in;
 
 use std::ffi::OsString;
 use std::io::Read;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
 
 use crate::config::sources::{Process, Sources, WithoutSecrets};
 use crate::config::{self, json_schema, render};
@@ -72,7 +74,7 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Explain(options) => explain(&options),
         Command::Report(options) => ask::report(&options, terminal),
         Command::Status(options) => ask::status(&options, terminal),
-        Command::Simulate(options) => serve::simulate(&options, terminal),
+        Command::Simulate(options) => stand_in::run(&options, terminal),
         Command::Demo(_) => Err(not_in_this_build("demo")),
         Command::Schema(options) => schema(options, terminal),
         Command::Completions { shell } => {
@@ -123,12 +125,10 @@ fn completions(shell: clap_complete::Shell, terminal: &mut Terminal) {
     terminal.print(&String::from_utf8_lossy(&script));
 }
 
-/// A runtime for a command that waits.
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))
+/// A runtime for one command on this thread.
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))
 }
 
 /// The answer of a command whose room isn't part of this build.

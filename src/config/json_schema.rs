@@ -67,13 +67,7 @@ fn kind(kind_: Kind) -> Map<String, Json> {
         }
         Kind::Secret => json!({"type": "string", "pattern": "^(env:[A-Za-z0-9_]+|file:.+)$"}),
         Kind::Url => json!({"type": "string", "pattern": "^ *https?://[^/?#@]+/? *$"}),
-        Kind::Address
-        | Kind::Host
-        | Kind::HeaderName
-        | Kind::Pattern
-        | Kind::Text
-        | Kind::Operation
-        | Kind::Path => {
+        Kind::Address | Kind::HeaderName | Kind::Pattern | Kind::Text | Kind::Operation | Kind::Path => {
             json!({"type": "string", "minLength": 1})
         }
         // "file:PATH" stands for any path.

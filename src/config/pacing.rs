@@ -12,8 +12,8 @@ use crate::estimate::Pricing;
 section! {
     /// The queue before the upstream.
     Admission {
-        /// How long a request without a timeout of its own waits at most: two windows of a minute's limit would be
-        /// too late for most, half of one too early for a burst.
+        /// How long a request without a timeout of its own waits at most: one window of a minute's limit, after which
+        /// all of that limit has come back once.
         max_wait: Duration = default("60s") in "1ms"..="1d",
         /// Requests waiting in all: two minutes' work at the common 10,000 a minute.
         max_waiting: usize = default(20000) in 1..=10000000,

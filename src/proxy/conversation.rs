@@ -137,7 +137,7 @@ impl Conversation<'_> {
                 (Ok(_), None) => true,
             },
             committed: false,
-            replayable: self.call.body.can_repeat(),
+            replayable: self.call.body.can_repeat() && !self.policy.never_retried.contains(&head.endpoint),
             forbidden: classified.is_some_and(|classified| classified.should_retry == Some(false)),
             attempts,
             hint: classified.and_then(|classified| classified.hint),

@@ -60,6 +60,8 @@ pub struct Policy {
     pub estimator: Estimator,
     /// What is tried again, and how.
     pub retry: retry::Policy,
+    /// Endpoints that are never attempted twice.
+    pub never_retried: Vec<Endpoint>,
     /// How answers are relayed.
     pub stream: stream::Settings,
     /// How long a stream's head is held for its first event; 0 turns it off.
