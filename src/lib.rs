@@ -8,6 +8,7 @@
 
 pub mod estimate;
 pub mod retry;
+pub mod catalogue;
 pub mod classify;
 pub mod openai;
 pub mod caller;
