@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod telemetry;
 pub mod estimate;
 pub mod retry;
+pub mod catalogue;
 pub mod classify;
 pub mod openai;
 pub mod caller;

@@ -9,7 +9,9 @@ pub mod stream;
 pub use class::ErrorClass;
 pub use failure::{Failure, FailureKind};
 pub use outcome::Outcome;
+pub(crate) use response::of_body;
 pub use response::{Classified, MAX_BODY, response};
+pub(crate) use stream::status_of;
 pub use stream::stream_error;
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ pub fn response(
 }
 
 /// Classifies what is known without headers: a status, and a body that was read.
-pub(super) fn of_body(endpoint: Endpoint, status: StatusCode, body: ErrorBody) -> Classified {
+pub(crate) fn of_body(endpoint: Endpoint, status: StatusCode, body: ErrorBody) -> Classified {
     let refusal = body
         .message
         .as_deref()
