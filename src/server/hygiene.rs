@@ -212,3 +212,88 @@ fn is_end_to_end(name: &[u8]) -> bool {
             .iter()
             .any(|prefix| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(version: Version, method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().version(version).method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn names_are_unique_and_every_rule_refuses() {
+        for (index, rule) in Rule::ALL.into_iter().enumerate() {
+            assert_eq!(rule as usize, index);
+            assert!(rule.status().is_client_error() || rule.status() == 501);
+            assert_eq!(Rule::ALL.iter().filter(|other| other.as_str() == rule.as_str()).count(), 1);
+        }
+    }
+
+    #[test]
+    fn http2_takes_its_authority_for_host() {
+        for (uri, headers, outcome) in [
+            ("http://weir/", &[][..], Ok(())),
+            ("http://weir:8080/", &[("host", "WEIR:8080")], Ok(())),
+            ("http://weir/", &[("host", "evil")], Err(Rule::HostDiffers)),
+            ("http://weir/", &[("host", "weir"), ("host", "weir")], Err(Rule::HostRepeated)),
+            ("http://user@weir/", &[], Err(Rule::HostInvalid)),
+            ("/", &[("host", "weir")], Ok(())),
+            ("/", &[], Err(Rule::HostMissing)),
+        ] {
+            let request = request(Version::HTTP_2, "GET", uri, headers);
+            assert_eq!(check(&request), outcome, "{uri} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for (host, outcome) in [
+            ("weir", Ok(())),
+            ("weir.example:8080", Ok(())),
+            ("127.0.0.1", Ok(())),
+            ("[::1]", Ok(())),
+            ("[::1]:8080", Ok(())),
+            ("weir:", Ok(())),
+            ("", Ok(())),
+            ("my_service", Ok(())),
+            ("::1", Err(Rule::HostInvalid)),
+            ("[::1", Err(Rule::HostInvalid)),
+            ("[evil]:80", Err(Rule::HostInvalid)),
+            ("weir:80:80", Err(Rule::HostInvalid)),
+            ("weir:-1", Err(Rule::HostInvalid)),
+            ("user@weir", Err(Rule::HostInvalid)),
+            ("weir/evil", Err(Rule::HostInvalid)),
+            ("weir evil", Err(Rule::HostInvalid)),
+            ("weir,evil", Err(Rule::HostInvalid)),
+            ("weir?evil", Err(Rule::HostInvalid)),
+            ("weir#evil", Err(Rule::HostInvalid)),
+            ("w\\eir", Err(Rule::HostInvalid)),
+        ] {
+            let request = request(Version::HTTP_11, "GET", "/", &[("host", host)]);
+            assert_eq!(check(&request), outcome, "{host}");
+        }
+    }
+
+    #[test]
+    fn connection_may_nominate_only_what_concerns_it() {
+        for (nominated, outcome) in [
+            ("keep-alive", Ok(())),
+            ("close, te, upgrade, x-own", Ok(())),
+            ("Authorization", Err(Rule::Nominated)),
+            ("close,HOST", Err(Rule::Nominated)),
+            ("content-encoding", Err(Rule::Nominated)),
+            ("openai-organization", Err(Rule::Nominated)),
+            ("idempotency-key", Err(Rule::Nominated)),
+            ("contentious", Ok(())),
+        ] {
+            let request =
+                request(Version::HTTP_11, "POST", "/", &[("host", "weir"), ("connection", nominated)]);
+            assert_eq!(check(&request), outcome, "{nominated}");
+        }
+    }
+}

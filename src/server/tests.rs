@@ -243,3 +243,238 @@ async fn an_idle_http2_connection_is_told_to_go() {
     assert!(lasted < Settings::default().idle_timeout + Duration::from_secs(5), "{lasted:?}");
     assert_eq!(house.counters.reached(Limit::IdleTimeout), 1);
 }
+
+/// A body that yields one chunk, then fails.
+struct Broken(u8);
+
+impl From<Bytes> for Broken {
+    fn from(_: Bytes) -> Self {
+        Self(0)
+    }
+}
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+        self.0 += 1;
+        std::task::Poll::Ready(Some(match self.0 {
+            1 => Ok(http_body::Frame::data(Bytes::from_static(b"data: the last event\n\n"))),
+            _ => Err(std::io::ErrorKind::ConnectionReset.into()),
+        }))
+    }
+}
+
+fn broken_house() -> DuplexStream {
+    let (_drain, draining) = Drain::new();
+    let make = |_info| {
+        tower::service_fn(|_request: Request<Incoming>| {
+            std::future::ready(Ok::<_, Infallible>(Response::new(Broken(0))))
+        })
+    };
+    let front = Arc::new(Front::new(Settings::default(), make, render, Arc::default(), draining));
+    let (client, io) = duplex(4 << 10);
+    clock::spawn(front.serve(io, "192.0.2.1:1000".parse().unwrap(), None));
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_fails_is_cut_visibly_after_its_last_event() {
+    let mut client = broken_house();
+    client.write_all(GET).await.unwrap();
+    let (answer, _) = read_to_end(&mut client).await;
+    assert!(answer.ends_with("data: the last event\n\n\r\n"), "no end of the last chunk: {answer}");
+
+    let client = broken_house();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client)).await.unwrap();
+    clock::spawn(connection);
+    let request = Request::get("http://weir/").body(Full::<Bytes>::default()).unwrap();
+    let mut body = sender.send_request(request).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "data: the last event\n\n");
+    body.frame().await.unwrap().unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_is_noticed_at_once() {
+    let left = Arc::new(tokio::sync::Notify::new());
+    let (_drain, draining) = Drain::new();
+    let make = {
+        let left = Arc::clone(&left);
+        move |_info| {
+            let left = Arc::clone(&left);
+            tower::service_fn(move |_request: Request<Incoming>| -> Answer {
+                let guard = NotifyOnDrop(Arc::clone(&left));
+                Box::pin(async move {
+                    let _guard = guard;
+                    std::future::pending().await
+                })
+            })
+        }
+    };
+    let front = Arc::new(Front::new(Settings::default(), make, render, Arc::default(), draining));
+    let (mut client, io) = duplex(4 << 10);
+    clock::spawn(front.serve(io, "192.0.2.1:1000".parse().unwrap(), None));
+    client.write_all(GET).await.unwrap();
+    clock::sleep(Duration::from_secs(10)).await;
+    let began = clock::now();
+    drop(client);
+    left.notified().await;
+    assert_eq!(clock::now(), began);
+}
+
+struct NotifyOnDrop(Arc<tokio::sync::Notify>);
+
+impl Drop for NotifyOnDrop {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tls_handshake_has_its_own_time() {
+    let key = rcgen::generate_simple_self_signed(["weir.test".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let identity = crate::upstream::tls::Identity {
+        certificate: folder.path().join("cert.pem"),
+        key: folder.path().join("key.pem"),
+    };
+    std::fs::write(&identity.certificate, key.cert.pem()).unwrap();
+    std::fs::write(&identity.key, key.signing_key.serialize_pem()).unwrap();
+    let tls =
+        super::ServerTls::load(super::tls::Settings { identity, clients: None, only_tls13: false }).unwrap();
+    let counters = Arc::new(Counters::default());
+    let (_drain, draining) = Drain::new();
+    let make = |_info| tower::service_fn(|request| -> Answer { Box::pin(echo(request)) });
+    let front = Front::new(Settings::default(), make, render, Arc::clone(&counters), draining).with_tls(tls);
+    let (mut client, io) = duplex(4 << 10);
+    clock::spawn(Arc::new(front).serve(io, "192.0.2.1:1000".parse().unwrap(), None));
+    let began = clock::now();
+    let (_, closed) = read_to_end(&mut client).await;
+    assert_eq!(closed - began, Settings::default().handshake_timeout);
+    assert_eq!(counters.reached(Limit::HandshakeTimeout), 1);
+}
+
+/// A service that passes an upgrade on to an upstream over memory.
+mod upgrades {
+    use super::*;
+    use crate::replay::Body;
+    use crate::upstream::upgrade::{self, TunnelEnd, TunnelReport, Upgrade};
+    use crate::upstream::{self, Connected, Destination, Target, Upstream};
+    use tokio::sync::mpsc;
+
+    const ASK: &str =
+        "GET /v1/realtime HTTP/1.1\r\nhost: weir\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+    const SWITCH: &str =
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
+
+    struct Path {
+        client: DuplexStream,
+        upstream: mpsc::UnboundedReceiver<DuplexStream>,
+        reports: mpsc::UnboundedReceiver<TunnelReport>,
+        counters: Arc<upstream::Counters>,
+    }
+
+    fn path() -> Path {
+        let (far_ends, upstream_ends) = mpsc::unbounded_channel();
+        let connector = tower::service_fn(move |destination: Destination| {
+            assert!(destination.only_http1);
+            let (near, far) = duplex(1 << 10);
+            far_ends.send(far).unwrap();
+            std::future::ready(Ok(Connected { io: near, http2: false }))
+        });
+        let target = Arc::new(Target::parse("http://upstream.test").unwrap());
+        let counters = Arc::<upstream::Counters>::default();
+        let upstream = Upstream::new(target, upstream::Settings::default(), Arc::clone(&counters), connector);
+        let (report, reports) = mpsc::unbounded_channel();
+        let make = move |_info| {
+            let (upstream, report) = (upstream.clone(), report.clone());
+            tower::service_fn(move |request| -> Answer {
+                Box::pin(pass(upstream.clone(), report.clone(), request))
+            })
+        };
+        let (_drain, draining) = Drain::new();
+        let front = Arc::new(Front::new(Settings::default(), make, render, Arc::default(), draining));
+        let (client, io) = duplex(1 << 10);
+        clock::spawn(front.serve(io, "192.0.2.1:1000".parse().unwrap(), None));
+        Path { client, upstream: upstream_ends, reports, counters }
+    }
+
+    async fn pass(
+        upstream: Upstream,
+        report: mpsc::UnboundedSender<TunnelReport>,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
+        let protocol = upgrade::asked_for(request.headers()).unwrap();
+        let client = hyper::upgrade::on(&mut request);
+        let mut asked = request.map(|_| Body::empty());
+        upstream::headers::strip_request(asked.headers_mut());
+        upgrade::ask_for(asked.headers_mut(), protocol.clone());
+        Ok(match upstream.upgrade(asked, None).await.unwrap() {
+            Upgrade::Declined(answer) => answer.map(|_| Full::default()),
+            Upgrade::Switched(mut head, switched) => {
+                clock::spawn(async move {
+                    let idle = Duration::from_secs(60);
+                    report.send(switched.tunnel(client, idle, std::future::pending()).await).unwrap();
+                });
+                upstream::headers::strip_response(head.headers_mut());
+                upgrade::ask_for(head.headers_mut(), protocol);
+                head.map(|()| Full::default())
+            }
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_go_both_ways_until_nobody_sends() {
+        let mut path = path();
+        path.client.write_all(ASK.as_bytes()).await.unwrap();
+        let mut far = path.upstream.recv().await.unwrap();
+        let asked = read_answer(&mut far, "\r\n\r\n").await;
+        assert!(asked.starts_with("GET /v1/realtime HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("connection: upgrade\r\nupgrade: websocket\r\n"), "{asked}");
+        // The upstream may speak before it hears anything.
+        far.write_all(format!("{SWITCH}hello").as_bytes()).await.unwrap();
+        let answer = read_answer(&mut path.client, "hello").await;
+        assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
+        for _ in 0..100 {
+            path.client.write_all(b"ping").await.unwrap();
+            assert_eq!(read_answer(&mut far, "ping").await, "ping");
+            far.write_all(b"pong!").await.unwrap();
+            assert_eq!(read_answer(&mut path.client, "pong!").await, "pong!");
+            clock::sleep(Duration::from_secs(50)).await;
+        }
+        assert_eq!(path.counters.open(), 1);
+        let report = path.reports.recv().await.unwrap();
+        assert_eq!(report, TunnelReport { up: 400, down: 505, end: TunnelEnd::Idle });
+        assert_eq!((read_to_end(&mut path.client).await.0.as_str(), path.counters.open()), ("", 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_declines_is_heard() {
+        let mut path = path();
+        path.client.write_all(ASK.as_bytes()).await.unwrap();
+        let mut far = path.upstream.recv().await.unwrap();
+        read_answer(&mut far, "\r\n\r\n").await;
+        far.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        let answer = read_answer(&mut path.client, "\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_side_that_closes_ends_the_tunnel() {
+        let mut path = path();
+        path.client.write_all(ASK.as_bytes()).await.unwrap();
+        let mut far = path.upstream.recv().await.unwrap();
+        read_answer(&mut far, "\r\n\r\n").await;
+        far.write_all(SWITCH.as_bytes()).await.unwrap();
+        read_answer(&mut path.client, "\r\n\r\n").await;
+        drop(path.client);
+        assert_eq!(read_to_end(&mut far).await.0, "");
+        drop(far);
+        assert_eq!(path.reports.recv().await.unwrap().end, TunnelEnd::Closed);
+    }
+}

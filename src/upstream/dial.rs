@@ -101,3 +101,62 @@ where
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Instant;
+
+    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
+        list.iter().map(|address| format!("{address}:443").parse().unwrap()).collect()
+    }
+
+    const SIX: [&str; 2] = ["[2001:db8::1]", "[2001:db8::2]"];
+    const FOUR: [&str; 3] = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+
+    #[test]
+    fn families_take_turns() {
+        let found = addresses(&[SIX[0], SIX[1], FOUR[0], FOUR[1], FOUR[2]]);
+        let expected = addresses(&[SIX[0], FOUR[0], SIX[1], FOUR[1], FOUR[2]]);
+        assert_eq!(alternate(found.into_iter()), expected);
+        assert_eq!(alternate(addresses(&FOUR).into_iter()), addresses(&FOUR));
+        assert_eq!(alternate(addresses(&[]).into_iter()), []);
+    }
+
+    /// Connects after the given milliseconds, or fails when they are negative; tells what was tried when.
+    async fn try_all(delays: &[i64]) -> (io::Result<SocketAddr>, Duration, usize) {
+        let began: Instant = clock::now();
+        let all = addresses(&FOUR);
+        let tried = std::cell::Cell::new(0);
+        let winner = race(all[..delays.len()].to_vec(), |address| {
+            tried.set(tried.get() + 1);
+            let place = all.iter().position(|other| *other == address).unwrap();
+            let delay = delays[place];
+            async move {
+                clock::sleep(Duration::from_millis(delay.unsigned_abs())).await;
+                if delay < 0 { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(address) }
+            }
+        })
+        .await;
+        (winner, clock::now() - began, tried.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_address_has_a_head_start() {
+        let all = addresses(&FOUR);
+        for (delays, winner, after, tried) in [
+            (&[100, 0, 0][..], Some(0), 100, 1),
+            (&[10_000, 50, 0], Some(1), 300, 2),
+            (&[10_000, 10_000, 10], Some(2), 510, 3),
+            (&[400, 300, 300], Some(0), 400, 2),
+            // A failure lets the next one go at once.
+            (&[-20, 10, 0], Some(1), 30, 2),
+            (&[-20, -10, -5], None, 35, 3),
+            (&[], None, 0, 0),
+        ] {
+            let (won, took, count) = try_all(delays).await;
+            assert_eq!(won.ok(), winner.map(|place: usize| all[place]), "{delays:?}");
+            assert_eq!((took.as_millis(), count), (after, tried), "{delays:?}");
+        }
+    }
+}

@@ -62,3 +62,51 @@ fn refused(detail: &'static str) -> Failure {
 fn broken(error: &std::io::Error) -> Failure {
     Failure::unsent(FailureKind::Refused, format!("the connection to the proxy broke: {}", error.kind()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    async fn answer(answer: &'static str) -> (String, Result<(), Failure>) {
+        let proxy = Proxy::parse("http://user:secret@proxy.example:3128").unwrap();
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let opening = clock::spawn(async move { open(near, &proxy, "api.openai.com", 443).await.map(drop) });
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            far.read_buf(&mut request).await.unwrap();
+        }
+        far.write_all(answer.as_bytes()).await.unwrap();
+        drop(far);
+        (String::from_utf8(request).unwrap(), opening.await.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asks_for_the_host_and_says_who_it_is() {
+        let (request, opened) = answer("HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n").await;
+        assert_eq!(
+            request,
+            "CONNECT api.openai.com:443 HTTP/1.1\r\nHost: api.openai.com:443\r\n\
+             Proxy-Authorization: Basic dXNlcjpzZWNyZXQ=\r\n\r\n"
+        );
+        opened.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn says_why_there_is_no_tunnel() {
+        for (from_proxy, detail) in [
+            ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "user and password (407)"),
+            ("HTTP/1.0 503 No\r\n\r\n", "the proxy answered 503 to CONNECT"),
+            ("HTTP/1.1 200 OK\r\n\r\nSSH-2.0", "bytes before the tunnel's"),
+            ("SSH-2.0-OpenSSH\r\n\r\n", "does not speak HTTP"),
+            ("HTTP/1.1 200 OK\r\n", "closed the connection"),
+            ("", "closed the connection"),
+        ] {
+            let (_, opened) = answer(from_proxy).await;
+            let failure = opened.unwrap_err();
+            assert_eq!((failure.kind, failure.sent), (FailureKind::Refused, false));
+            assert!(failure.to_string().contains(detail), "{failure}");
+            assert!(!failure.to_string().contains("secret") && !failure.to_string().contains("dXNl"));
+        }
+    }
+}
