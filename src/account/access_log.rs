@@ -12,23 +12,23 @@ use super::{Account, Settings};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::{Label, Outcome};
-
-/// The `tracing` target of the access log; the subscriber writes its lines as they are.
-pub const TARGET: &str = "weir::access";
+use crate::telemetry::ACCESS_LOG;
 
 /// Writes the record's line, unless nobody listens or its sample says no.
 pub(super) fn write(record: &Record, settings: &Settings, now: Instant) {
-    if !tracing::enabled!(target: TARGET, tracing::Level::INFO) || !record.is_told(settings.log_sample) {
+    if !tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO) || !record.is_told(settings.log_sample) {
         return;
     }
     let entry = Entry::of(record, record.account(), now);
     let line = if settings.log_text { entry.text() } else { entry.json() };
-    tracing::info!(target: TARGET, "{line}");
+    tracing::info!(target: ACCESS_LOG, "{line}");
 }
 
 #[derive(Serialize)]
 struct Entry<'a> {
-    time: Rfc3339,
+    timestamp: Rfc3339,
+    level: &'static str,
+    target: &'static str,
     request_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
@@ -79,7 +79,9 @@ impl<'a> Entry<'a> {
         let usage = record.usage;
         let settled = record.answered.unwrap_or(now);
         Self {
-            time: Rfc3339(clock::wall()),
+            timestamp: Rfc3339(clock::wall()),
+            level: "INFO",
+            target: ACCESS_LOG,
             request_id: record.id.to_string(),
             trace_id: record.trace.map(|context| context.trace.to_string()),
             caller: account.caller_name(record.caller).as_ref().to_owned(),
@@ -119,7 +121,7 @@ impl<'a> Entry<'a> {
 
     /// `12:03:04.567 200 success batch chat_completions gpt-5 1.204 s (queue 0.310 s) 3 attempts: overloaded, …`
     fn text(&self) -> String {
-        let time = self.time.to_string();
+        let time = self.timestamp.to_string();
         let clock = time.get(11..23).unwrap_or(&time);
         let status = self.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
         let mut line = format!(

@@ -11,7 +11,6 @@ mod timestamp;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-pub use access_log::TARGET as ACCESS_LOG_TARGET;
 pub use attempts::{Attempt, Attempts};
 pub use history::{ClassHistory, History, MINUTES};
 pub use record::{Begin, ErrorDetail, Record, RequestId, Usage, Wait};

@@ -7,6 +7,7 @@ use crate::classify::ErrorClass;
 use crate::clock;
 use crate::metrics::{self, Gathered, Outcome};
 use crate::openai::Endpoint;
+use crate::telemetry;
 
 fn account() -> Arc<Account> {
     account_with(Settings::default())
@@ -251,4 +252,110 @@ Request data is not kept (reports.request_data).
     assert!(
         json.contains("\"type\":\"server_error\"") && !json.contains("secret") && !json.contains("my prompt")
     );
+}
+
+/// Runs with a subscriber that keeps what was logged.
+fn logged(log: impl FnOnce()) -> String {
+    let (sender, lines) = std::sync::mpsc::channel::<Vec<u8>>();
+    let writer = move || Line(sender.clone());
+    let subscriber = telemetry::subscriber(&telemetry::Settings::default(), writer).unwrap();
+    tracing::subscriber::with_default(subscriber, log);
+    lines.try_iter().map(|line| String::from_utf8(line).unwrap()).collect()
+}
+
+struct Line(std::sync::mpsc::Sender<Vec<u8>>);
+
+impl std::io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.send(line.to_vec()).unwrap();
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A request that succeeded with its second attempt.
+fn retried(account: &Arc<Account>) {
+    let start = clock::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let mut record = begin(account);
+    record.set_model("gpt-5");
+    record.set_estimate(150);
+    record.set_bytes_in(497);
+    record.set_deadline(at(60_000));
+    record.waited(Wait::Queue, Duration::from_millis(300));
+    record.attempt(Duration::ZERO, false, at(300));
+    record.attempt_answered(
+        StatusCode::SERVICE_UNAVAILABLE,
+        Some(HeaderValue::from_static("req_1")),
+        at(350),
+    );
+    record.attempt_failed(ErrorClass::Overloaded, at(350));
+    record.attempt(Duration::from_millis(500), false, at(850));
+    record.attempt_answered(StatusCode::OK, Some(HeaderValue::from_static("req_2")), at(1_250));
+    record.answered(StatusCode::OK, at(1_250));
+    record.sent(937);
+    record.used(Usage { input: 90, cached: 0, output: 10 }, 100);
+    record.finish(at(1_260));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_access_log_tells_it_in_one_json_line() {
+    let account = account();
+    let text = logged(|| retried(&account));
+    assert_eq!(text.lines().count(), 1);
+    let mut line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let line = line.as_object_mut().unwrap();
+    assert!(line.remove("timestamp").unwrap().as_str().unwrap().ends_with('Z'));
+    let expected = serde_json::json!({
+        "level": "INFO", "target": "weir::access",
+        "request_id": RequestId::new(&mut fastrand::Rng::with_seed(7)).to_string(),
+        "caller": "batch", "endpoint": "chat_completions", "model": "gpt-5", "outcome": "success", "status": 200,
+        "duration_ms": 1260.0, "queue_ms": 300.0, "overhead_ms": 0.0, "deadline_left_ms": 58750.0,
+        "stream": false, "bytes_in": 497, "bytes_out": 937,
+        "tokens_estimated": 150, "tokens_charged": 100, "tokens_input": 90, "tokens_cached": 0, "tokens_output": 10,
+        "attempt_count": 2,
+        "attempts": [
+            {"outcome": "overloaded", "status": 503, "delay_ms": 0.0, "start_ms": 300.0, "time_to_head_ms": 50.0,
+             "upstream_request_id": "req_1"},
+            {"outcome": "success", "status": 200, "delay_ms": 500.0, "start_ms": 850.0, "time_to_head_ms": 400.0,
+             "upstream_request_id": "req_2"},
+        ],
+    });
+    assert_eq!(&serde_json::Value::Object(line.clone()), &expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_terminal_it_is_text() {
+    let account = account_with(Settings { log_text: true, ..Settings::default() });
+    let text = logged(|| retried(&account));
+    let told =
+        "200 success batch chat_completions gpt-5 1.260 s (waited 0.300 s) 2 attempts: overloaded success";
+    assert!(text.contains(told), "{text}");
+    let text = logged(|| fail(&account, ErrorClass::BadRequest, "gpt\u{1b}[31m", Some("x")));
+    assert!(
+        text.contains("400 upstream_error batch") && text.contains("[bad_request] Something went wrong"),
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sample_never_leaves_out_an_error() {
+    let account = account_with(Settings { log_sample: 0.25, ..Settings::default() });
+    let mut rng = fastrand::Rng::with_seed(3);
+    let text = logged(|| {
+        for _ in 0..1_000 {
+            let id = RequestId::new(&mut rng);
+            let begin =
+                Begin { id, caller: CallerId(1), endpoint: Endpoint::Models, sdk_retries: 0, trace: None };
+            account.begin(&begin, clock::now()).finish(clock::now());
+        }
+    });
+    let told = text.lines().count();
+    assert!((200..300).contains(&told), "{told}");
+    let text = logged(|| (0..50).for_each(|_| fail(&account, ErrorClass::BadRequest, "gpt-5", None)));
+    assert_eq!(text.lines().count(), 50);
 }

@@ -6,8 +6,11 @@ pub(super) fn plural(count: u64, noun: &str) -> String {
     format!("{} {noun}{ending}", amount(count as f64))
 }
 
-/// A whole number with commas: `2,000,000`.
+/// A whole number with commas: `2,000,000`; a dash for what is none.
 pub(super) fn amount(figure: f64) -> String {
+    if !figure.is_finite() {
+        return "–".to_owned();
+    }
     let digits = format!("{:.0}", figure.abs());
     let mut grouped = String::with_capacity(digits.len() * 4 / 3 + 1);
     if figure <= -0.5 {

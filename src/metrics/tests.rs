@@ -154,6 +154,81 @@ fn hostile_names_are_escaped() {
     assert!(text.contains(r#"weir_requests_in_flight{caller="a\"b\\c\nd"} 0"#));
 }
 
+/// Dashboards, alerts and people's scripts rely on every name, label and help text here.
+///
+/// After a change that is meant: `BLESS=1 cargo test --lib golden`, and read the difference.
+#[test]
+fn golden_exposition() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
+    let actual = fixed_scenario();
+    if option_env!("BLESS").is_some() {
+        std::fs::write(path, &actual).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    for (number, (actual, golden)) in (1..).zip(actual.lines().zip(golden.lines())) {
+        assert_eq!(actual, golden, "{path}:{number}");
+    }
+    assert_eq!(actual.lines().count(), golden.lines().count());
+}
+
+/// A little of everything.
+fn fixed_scenario() -> String {
+    let metrics = Metrics::new(&Settings { workers: 2, ..settings(&["batch"]) });
+    let batch = metrics.caller(CallerId(0));
+    batch.in_flight.inc();
+    batch.queue_wait.observe(1.5);
+    batch.tokens.add(TokenKind::Input, 90);
+    batch.sdk_retries.inc();
+    let chat = batch.at(Endpoint::ChatCompletions);
+    chat.requests.inc(Outcome::Success);
+    chat.duration.observe(2.5);
+    metrics.time_to_first_byte.observe(Endpoint::ChatCompletions, 0.75);
+    metrics.overhead.observe(0.000_042);
+    metrics.attempts(Endpoint::ChatCompletions).inc(AttemptOutcome::Error);
+    metrics.attempts(Endpoint::ChatCompletions).inc(AttemptOutcome::Success);
+    metrics.attempt_errors.inc(ErrorClass::Overloaded);
+    metrics.errors.inc(ErrorClass::BadRequest);
+    metrics.retries.inc(ErrorClass::Overloaded);
+    metrics.retries_stopped.inc(RetryStop::Budget);
+    metrics.queue_refusals.inc(QueueRefusal::PredictedDeadline);
+    metrics.queue_prediction.observe(1.02);
+    metrics.estimate_error.observe(1.5);
+    metrics.tokens_estimated.inc_by(150);
+    metrics.model("gpt-5", true).tokens.add(TokenKind::Output, 10);
+    metrics.stream_outcomes.inc(StreamOutcome::Cut);
+    metrics.upstream_connections.set(ConnectionState::Idle, 4);
+    metrics.connections.add(ConnectionState::Active, 2);
+    metrics.limits_reached.inc(Bound::ReplayBytes);
+    metrics.worker_requests[1].inc();
+    metrics.reloaded(false, UNIX_EPOCH);
+    let limit = DimensionGauges {
+        dimension: "tokens_per_minute",
+        limit: 2e6,
+        level: 388_120.0,
+        window_seconds: 60.0,
+        foreign_use_ratio: 0.25,
+        pacer_burst: 66_667.0,
+    };
+    let scope = ScopeGauges {
+        name: "acme/gpt-5".to_owned(),
+        dimensions: vec![limit],
+        retry_budget_tokens: 12.5,
+        permits_in_flight: 3,
+        breaker_state: 2,
+        breaker_opened: 1,
+        ..ScopeGauges::default()
+    };
+    let gathered = Gathered {
+        scopes: vec![scope],
+        queue_depth: vec![(CallerId(0), Lane::Interactive, 7)],
+        queue_bytes: 4_096,
+        replay_bytes: 1_024,
+        log_lines_dropped: 5,
+        ..Gathered::default()
+    };
+    text(&metrics, &gathered)
+}
+
 fn full_scope(index: usize) -> ScopeGauges {
     let dimension = |dimension| DimensionGauges { dimension, limit: 500.0, ..DimensionGauges::default() };
     ScopeGauges {
