@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::time::Duration;
 
 use crate::failure::{Failure, Result, While as _};
 use crate::monotonic;
@@ -65,7 +66,9 @@ impl Snapshot {
         self.everyone
             .iter()
             .filter(|(pid, _)| !ours.contains(pid))
-            .map(|(pid, (name, used))| (name.clone(), used - before.everyone.get(pid).map_or(0.0, |(_, used)| *used)))
+            .map(|(pid, (name, used))| {
+                (name.clone(), used - before.everyone.get(pid).map_or(0.0, |(_, used)| *used))
+            })
             .max_by(|(_, one), (_, other)| one.total_cmp(other))
             .filter(|(_, used)| *used > 0.0)
     }
@@ -101,6 +104,16 @@ pub(crate) fn descendants(root: u32) -> Vec<u32> {
         }
     }
     found
+}
+
+/// The part of `pause` that the busiest processor spends on anything.
+pub(crate) fn busiest_share(pause: Duration) -> f64 {
+    let read = || processors(&fs::read_to_string("/proc/stat").unwrap_or_default());
+    let (before, started) = (read(), monotonic::nanos());
+    std::thread::sleep(pause);
+    let elapsed_us = (monotonic::nanos() - started) as f64 / 1e3;
+    let idle = before.iter().zip(read()).map(|(before, after)| (after.idle_us - before.idle_us) / elapsed_us);
+    1.0 - idle.fold(1.0, f64::min)
 }
 
 /// The load average over one minute.
@@ -149,7 +162,8 @@ fn processors(stat: &str) -> Vec<ProcessorTime> {
     lines
         .map(|line| {
             // proc_stat(5): user nice system idle iowait irq softirq steal
-            let column: Vec<f64> = line.split_ascii_whitespace().skip(1).map(|n| n.parse().unwrap_or(0.0)).collect();
+            let column: Vec<f64> =
+                line.split_ascii_whitespace().skip(1).map(|n| n.parse().unwrap_or(0.0)).collect();
             let of = |index: usize| column.get(index).copied().unwrap_or(0.0) * tick;
             ProcessorTime { idle_us: of(3) + of(4), stolen_us: of(7) }
         })
@@ -186,7 +200,9 @@ mod tests {
 
     #[test]
     fn processors_are_read_without_the_sum() {
-        let read = processors("cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 40 5 6 7 8 0 0\ncpu1 0 0 0 1 0 0 0 0 0 0\nintr 5\n");
+        let read = processors(
+            "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 40 5 6 7 8 0 0\ncpu1 0 0 0 1 0 0 0 0 0 0\nintr 5\n",
+        );
         let tick = tick_us();
         let first = ProcessorTime { idle_us: 45.0 * tick, stolen_us: 8.0 * tick };
         assert_eq!(read, [first, ProcessorTime { idle_us: tick, stolen_us: 0.0 }]);

@@ -9,6 +9,7 @@ mod payload;
 mod probe;
 mod relay;
 mod report;
+mod run;
 mod upstream;
 mod wire;
 
@@ -21,6 +22,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "compare")]
 enum Command {
+    /// Compares, and prints the tables.
+    Run(run::Options),
     /// The static API.
     Upstream(upstream::Options),
     /// The load generator.
@@ -32,9 +35,17 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Command::parse() {
+        Command::Run(options) => {
+            // Progress that nobody reads is no reason to stop.
+            let mut progress = |line: &str| drop(writeln!(std::io::stderr(), "{line}"));
+            run::run(&options, &mut progress)
+                .and_then(|document| Ok(write!(std::io::stdout(), "{document}")?))
+        }
         Command::Upstream(options) => upstream::run(&options),
         Command::Relay(options) => relay::run(&options),
-        Command::Load(shape) => load::run(&shape).and_then(|report| Ok(write!(std::io::stdout(), "{report}")?)),
+        Command::Load(shape) => {
+            load::run(&shape).and_then(|report| Ok(write!(std::io::stdout(), "{report}")?))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

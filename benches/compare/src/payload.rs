@@ -28,7 +28,9 @@ pub(crate) fn key(number: usize) -> String {
 pub(crate) fn key_number(head: &[u8]) -> usize {
     let digits = memchr::memmem::find(head, KEY_PREFIX.as_bytes())
         .and_then(|at| head.get(at + KEY_PREFIX.len()..at + KEY_PREFIX.len() + 4));
-    digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).map_or(0, |number: usize| number % KEYS)
+    digits
+        .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
+        .map_or(0, |number: usize| number % KEYS)
 }
 
 /// What a request asks of the upstream.
@@ -42,7 +44,8 @@ pub(crate) enum Ask {
 
 /// A whole request as the python SDK writes it, with a body of [`REQUEST_BODY`] bytes.
 pub(crate) fn request(ask: Ask, key_number: usize) -> Vec<u8> {
-    let stream = if ask == Ask::Stream { r#""stream":true,"stream_options":{"include_usage":true},"# } else { "" };
+    let stream =
+        if ask == Ask::Stream { r#""stream":true,"stream_options":{"include_usage":true},"# } else { "" };
     let start = format!(
         r#"{{"model":"gpt-4o-mini",{stream}"max_tokens":64,"temperature":0.2,"messages":[{{"role":"system","content":"You answer briefly."}},{{"role":"user","content":""#
     );
@@ -144,9 +147,13 @@ pub(crate) fn parse_event(event: &[u8]) -> Result<Event> {
     if event == b"data: [DONE]" {
         return Ok(Event::Done);
     }
-    let digits = event.strip_prefix(EVENT_PREFIX.as_bytes()).and_then(|rest| rest.get(..INSTANT_DIGITS + SEQUENCE_DIGITS));
+    let digits = event
+        .strip_prefix(EVENT_PREFIX.as_bytes())
+        .and_then(|rest| rest.get(..INSTANT_DIGITS + SEQUENCE_DIGITS));
     let number = |digits: &[u8]| {
-        digits.iter().try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+        digits
+            .iter()
+            .try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
     };
     let parsed = digits.and_then(|digits| {
         let (sent, sequence) = digits.split_at(INSTANT_DIGITS);
@@ -197,7 +204,8 @@ mod tests {
         let fed = reader.feed(&out, &mut |bytes| body.extend_from_slice(bytes)).expect("a valid stream");
         assert_eq!((fed.consumed, fed.message.is_some()), (out.len(), true));
         let body = String::from_utf8(body).expect("text");
-        let events: Vec<_> = body.split_terminator("\n\n").map(|event| parse_event(event.as_bytes()).ok()).collect();
+        let events: Vec<_> =
+            body.split_terminator("\n\n").map(|event| parse_event(event.as_bytes()).ok()).collect();
         assert_eq!(
             events,
             [

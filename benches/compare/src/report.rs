@@ -21,6 +21,11 @@ impl Report {
         self.values.get(name)?.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
+    /// Takes the other's values on top of its own.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.values.extend(other.values);
+    }
+
     pub(crate) fn parse(text: &str) -> Self {
         let pairs = text.lines().filter_map(|line| line.split_once(' '));
         Self { values: pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
@@ -46,6 +51,9 @@ mod tests {
         let back = Report::parse(&report.to_string());
         assert_eq!(back.number("requests"), Some(12.0));
         assert_eq!(back.text("stranger"), Some("some process"));
-        assert_eq!((back.number("broken"), back.number("missing"), back.number("stranger")), (None, None, None));
+        assert_eq!(
+            (back.number("broken"), back.number("missing"), back.number("stranger")),
+            (None, None, None)
+        );
     }
 }

@@ -90,8 +90,11 @@ impl MessageReader {
                     let taken = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
                     self.pass(&rest[..taken], body);
                     at += taken;
-                    self.state =
-                        if taken as u64 == left { State::ChunkEnd } else { State::ChunkData(left - taken as u64) };
+                    self.state = if taken as u64 == left {
+                        State::ChunkEnd
+                    } else {
+                        State::ChunkData(left - taken as u64)
+                    };
                 }
                 State::ChunkSize { .. } | State::ChunkEnd | State::Trailer { .. } => {
                     let Some(&byte) = rest.first() else {
@@ -130,19 +133,26 @@ impl MessageReader {
         let known = self.head.len();
         self.head.extend_from_slice(input);
         let Some(end) = memchr::memmem::find(&self.head[known.saturating_sub(3)..], b"\r\n\r\n") else {
-            return if self.head.len() > LONGEST_HEAD { Err(Failure::new("an endless head")) } else { Ok(None) };
+            return if self.head.len() > LONGEST_HEAD {
+                Err(Failure::new("an endless head"))
+            } else {
+                Ok(None)
+            };
         };
         let head_bytes = known.saturating_sub(3) + end + 4;
         self.head.truncate(head_bytes);
         self.body_bytes = 0;
         if self.kind == Kind::Response {
             let digits = self.head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
-            self.status = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| Failure::new("no status"))?;
+            self.status =
+                digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| Failure::new("no status"))?;
         }
         self.state = match (framing(&self.head)?, self.kind) {
             (Some(state), _) => state,
             (None, Kind::Request) => State::Length(0),
-            (None, Kind::Response) => return Err(Failure::new("an answer without length that no connection survives")),
+            (None, Kind::Response) => {
+                return Err(Failure::new("an answer without length that no connection survives"));
+            }
         };
         Ok(Some(head_bytes - known))
     }
@@ -219,7 +229,8 @@ mod tests {
     fn any_chunking_reads_the_same_messages() {
         for piece in 1..=ANSWERS.len() {
             let (messages, body) = read_all(Kind::Response, ANSWERS, piece).expect("valid answers");
-            let expected = [(200, 5), (503, 13), (204, 0)].map(|(status, body_bytes)| Message { status, body_bytes });
+            let expected =
+                [(200, 5), (503, 13), (204, 0)].map(|(status, body_bytes)| Message { status, body_bytes });
             assert_eq!(messages, expected, "in pieces of {piece}");
             assert_eq!(body, b"helloabc0123456789");
         }
@@ -227,7 +238,8 @@ mod tests {
 
     #[test]
     fn a_request_without_length_has_no_body() {
-        let (messages, body) = read_all(Kind::Request, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", 7).expect("valid");
+        let (messages, body) =
+            read_all(Kind::Request, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", 7).expect("valid");
         assert_eq!((messages.len(), body.len()), (1, 0));
     }
 

@@ -48,7 +48,11 @@ impl Client {
     }
 
     /// Reads what is there; the answer, once it is whole.
-    pub(super) fn read(&mut self, scratch: &mut [u8], body: &mut impl FnMut(&[u8])) -> Result<Option<Message>> {
+    pub(super) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        body: &mut impl FnMut(&[u8]),
+    ) -> Result<Option<Message>> {
         loop {
             let bytes = match self.socket.read(scratch) {
                 Ok(0) => return Err(Failure::new("load generator's connection was closed")),

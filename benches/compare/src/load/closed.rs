@@ -132,7 +132,11 @@ fn proxy_rss(common: &Common) -> Result<f64> {
     Ok(accounting::tree(*pid)?.rss_kib)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "options are small positive seconds")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "options are small positive seconds"
+)]
 pub(super) fn nanos(seconds: f64) -> u64 {
     (seconds * SECOND as f64) as u64
 }

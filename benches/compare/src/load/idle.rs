@@ -71,7 +71,9 @@ fn await_answer(poll: &mut Poll, clients: &mut [Client], place: usize, common: &
         poll.poll(&mut events, Some(common.patience()))?;
         for event in events.iter().filter(|event| event.is_readable()) {
             let answer = clients[event.token().0].read(&mut scratch, &mut |_| ())?;
-            if event.token().0 == place && let Some(message) = answer {
+            if event.token().0 == place
+                && let Some(message) = answer
+            {
                 return common.check(message);
             }
         }

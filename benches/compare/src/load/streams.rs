@@ -41,8 +41,8 @@ pub(super) fn run(options: &Options) -> Result<Report> {
         before.push((name, accounting::tree(*pid)?.rss_kib));
     }
     let mut load = Streams::start(options)?;
+    load.drive_until_all_flow(common)?;
     load.drive_until(monotonic::nanos() + nanos(options.warm_up))?;
-    load.require_all_flowing()?;
 
     let window = Window::open(common)?;
     load.delays = Histogram::new();
@@ -91,13 +91,19 @@ impl Streams {
         Ok(load)
     }
 
-    fn require_all_flowing(&self) -> Result<()> {
-        let silent = self.streams.iter().filter(|stream| stream.next_sequence == 0).count();
-        if silent > 0 {
-            let status = self.streams.iter().map(|stream| stream.client.status()).max().unwrap_or(0);
-            return Err(Failure::new(format!("{silent} streams never began (highest status {status})")));
+    fn drive_until_all_flow(&mut self, common: &Common) -> Result<()> {
+        let give_up = monotonic::nanos() + common.patience * SECOND;
+        loop {
+            let silent = self.streams.iter().filter(|stream| stream.next_sequence == 0).count();
+            if silent == 0 {
+                return Ok(());
+            }
+            if monotonic::nanos() > give_up {
+                let status = self.streams.iter().map(|stream| stream.client.status()).max().unwrap_or(0);
+                return Err(Failure::new(format!("{silent} streams never began (highest status {status})")));
+            }
+            self.drive_until(monotonic::nanos() + SECOND / 10)?;
         }
-        Ok(())
     }
 
     fn drive_until(&mut self, end: u64) -> Result<()> {
@@ -125,7 +131,8 @@ impl Streams {
                     wrong: None,
                 };
                 let partial = &mut stream.partial;
-                let ended = stream.client.read(&mut scratch, &mut |body| split(body, partial, &mut arrivals))?;
+                let ended =
+                    stream.client.read(&mut scratch, &mut |body| split(body, partial, &mut arrivals))?;
                 if let Some(wrong) = arrivals.wrong {
                     return Err(wrong);
                 }
@@ -168,7 +175,10 @@ impl Arrivals<'_> {
         match payload::parse_event(event) {
             Ok(Event::Chunk { sent, sequence }) => {
                 if sequence != *self.next_sequence {
-                    self.wrong = Some(Failure::new(format!("event {sequence} came instead of {}", self.next_sequence)));
+                    self.wrong = Some(Failure::new(format!(
+                        "event {sequence} came instead of {}",
+                        self.next_sequence
+                    )));
                 }
                 *self.next_sequence = sequence + 1;
                 *self.chunks += 1;
@@ -202,7 +212,9 @@ mod tests {
             };
             let (mut partial, mut reader) = (Vec::new(), MessageReader::new(Kind::Response));
             for piece in wire.chunks(piece) {
-                reader.feed(piece, &mut |body| split(body, &mut partial, &mut arrivals)).expect("a valid stream");
+                reader
+                    .feed(piece, &mut |body| split(body, &mut partial, &mut arrivals))
+                    .expect("a valid stream");
             }
             assert!(arrivals.wrong.is_none());
             arrivals.take(b"data: {\"id\":\"chatcmpl-0000000000000000000000000007\"}");

@@ -57,8 +57,12 @@ pub(super) struct Found {
 pub(super) fn find(contender: Contender, places: &Places) -> Result<Found> {
     let (path, version_argument) = match contender {
         Contender::Direct | Contender::Relay => (std::env::current_exe()?, None),
-        Contender::Nginx => (on_path("nginx").ok_or_else(|| Failure::new("apt-get install nginx-light"))?, Some("-v")),
-        Contender::Haproxy => (on_path("haproxy").ok_or_else(|| Failure::new("apt-get install haproxy"))?, Some("-v")),
+        Contender::Nginx => {
+            (on_path("nginx").ok_or_else(|| Failure::new("apt-get install nginx-light"))?, Some("-v"))
+        }
+        Contender::Haproxy => {
+            (on_path("haproxy").ok_or_else(|| Failure::new("apt-get install haproxy"))?, Some("-v"))
+        }
         Contender::Envoy => (find_envoy(places)?, Some("--version")),
         Contender::Litellm => {
             let path = places.environments.join("litellm/bin/litellm");
@@ -73,7 +77,10 @@ pub(super) fn find(contender: Contender, places: &Places) -> Result<Found> {
 
 fn find_weir(places: &Places) -> Result<PathBuf> {
     if let Some(path) = &places.weir {
-        return path.is_file().then(|| path.clone()).ok_or_else(|| Failure::new(format!("no {}", path.display())));
+        return path
+            .is_file()
+            .then(|| path.clone())
+            .ok_or_else(|| Failure::new(format!("no {}", path.display())));
     }
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let built = ["dist", "release"].map(|profile| package.join("target").join(profile).join("weir"));
@@ -104,7 +111,8 @@ fn version(path: &Path, argument: &str) -> String {
     let output = std::process::Command::new(path).arg(argument).output();
     let text = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let line = text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit())).unwrap_or("unknown version");
+    let line =
+        text.lines().find(|line| line.contains(|c: char| c.is_ascii_digit())).unwrap_or("unknown version");
     line.trim().to_owned()
 }
 
@@ -132,7 +140,12 @@ pub(super) struct Setup<'a> {
 }
 
 /// Writes a contender's configuration and says how to start it; `None` for `Direct`.
-pub(super) fn program(contender: Contender, found: &Found, variant: &Variant, setup: &Setup<'_>) -> Result<Option<Program>> {
+pub(super) fn program(
+    contender: Contender,
+    found: &Found,
+    variant: &Variant,
+    setup: &Setup<'_>,
+) -> Result<Option<Program>> {
     let base = Program::new(&found.path);
     let program = match contender {
         Contender::Direct => return Ok(None),
@@ -145,18 +158,26 @@ pub(super) fn program(contender: Contender, found: &Found, variant: &Variant, se
             base.with("-e stderr -p").with_path(setup.directory).with("-c").with_path(&file)
         }
         Contender::Haproxy => {
-            let file = configuration("haproxy.cfg", include_str!("../../configs/haproxy.cfg"), variant, setup)?;
+            let file =
+                configuration("haproxy.cfg", include_str!("../../configs/haproxy.cfg"), variant, setup)?;
             base.with("-db -f").with_path(&file)
         }
         Contender::Envoy => {
             let file = configuration("envoy.yaml", include_str!("../../configs/envoy.yaml"), variant, setup)?;
-            base.with(&format!("--disable-hot-restart --log-level error --concurrency {} -c", variant.workers))
-                .with_path(&file)
+            base.with(&format!(
+                "--disable-hot-restart --log-level error --concurrency {} -c",
+                variant.workers
+            ))
+            .with_path(&file)
         }
         Contender::Litellm => {
-            let file = configuration("litellm.yaml", include_str!("../../configs/litellm.yaml"), variant, setup)?;
+            let file =
+                configuration("litellm.yaml", include_str!("../../configs/litellm.yaml"), variant, setup)?;
             let mut program = base
-                .with(&format!("--host 127.0.0.1 --port {} --num_workers {}", setup.listen_port, variant.workers))
+                .with(&format!(
+                    "--host 127.0.0.1 --port {} --num_workers {}",
+                    setup.listen_port, variant.workers
+                ))
                 .with("--telemetry False --config")
                 .with_path(&file);
             // Otherwise it fetches a price list from the network at start.
@@ -168,7 +189,9 @@ pub(super) fn program(contender: Contender, found: &Found, variant: &Variant, se
             let file = configuration("weir.toml", include_str!("../../configs/weir.toml"), variant, setup)?;
             let mut program = base.with("--config").with_path(&file);
             program.environment.push(("BENCH_UPSTREAM_KEY".into(), payload::key(0)));
-            program.environment.extend((0..variant.callers).map(|number| (caller_key_name(number), payload::key(number))));
+            program
+                .environment
+                .extend((0..variant.callers).map(|number| (caller_key_name(number), payload::key(number))));
             program
         }
     };

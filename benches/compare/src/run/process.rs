@@ -48,7 +48,12 @@ pub(super) struct Running {
 impl Running {
     /// Starts a program on the given processors (`taskset` list syntax). It ends with this process (`setpriv`), and what
     /// it writes goes to `log`, or nowhere.
-    pub(super) fn start(name: &str, program: &Program, processors: &str, log: Option<PathBuf>) -> Result<Self> {
+    pub(super) fn start(
+        name: &str,
+        program: &Program,
+        processors: &str,
+        log: Option<PathBuf>,
+    ) -> Result<Self> {
         let mut command = pinned(program, processors);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if let Some(log) = &log {
@@ -83,9 +88,9 @@ impl Drop for Running {
         let Ok(Some(pid)) = i32::try_from(self.child.id()).map(Pid::from_raw) else { return };
         if matches!(self.child.try_wait(), Ok(None)) {
             // Not yet waited for, so the pid is still this child's.
-            drop(kill_process(pid, Signal::TERM));
+            let _ = kill_process(pid, Signal::TERM);
             if wait(&mut self.child, PATIENCE).is_none() {
-                drop(kill_process_group(pid, Signal::KILL));
+                let _ = kill_process_group(pid, Signal::KILL);
                 drop(self.child.wait());
             }
         }

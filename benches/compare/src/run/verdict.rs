@@ -155,9 +155,19 @@ mod tests {
 
     #[test]
     fn an_upstream_that_saturates_first_is_noticed() {
-        let full = [("processor0_busy_us", 1e6), ("upstream_cpu_us", 6e5), ("proxy_cpu_us", 8e5), ("processor1_busy_us", 8e5)];
-        let Some(Doubt::Invalid(why)) = judge(&report(&full), Purpose::Saturate, &PLACEMENT) else { panic!("believed") };
-        assert_eq!(why, "upstream and load saturate first: they use 100 % of their processor, the proxy 80 % of its own");
+        let full = [
+            ("processor0_busy_us", 1e6),
+            ("upstream_cpu_us", 6e5),
+            ("proxy_cpu_us", 8e5),
+            ("processor1_busy_us", 8e5),
+        ];
+        let Some(Doubt::Invalid(why)) = judge(&report(&full), Purpose::Saturate, &PLACEMENT) else {
+            panic!("believed")
+        };
+        assert_eq!(
+            why,
+            "upstream and load saturate first: they use 100 % of their processor, the proxy 80 % of its own"
+        );
         // At a fixed rate an idle proxy is no fault.
         assert_eq!(judge(&report(&full), Purpose::Reach { per_second: 50_000 }, &PLACEMENT), None);
     }

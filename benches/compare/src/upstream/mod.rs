@@ -142,7 +142,9 @@ impl Upstream {
     }
 
     fn serve(&mut self, place: usize, event: &Event) -> Result<()> {
-        let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else { return Ok(()) };
+        let Some(connection) = self.connections.get_mut(place).and_then(Option::as_mut) else {
+            return Ok(());
+        };
         let mut streams_asked = 0;
         let mut open = !event.is_writable() || connection.flush().is_ok();
         if open && event.is_readable() {
@@ -182,7 +184,8 @@ impl Upstream {
             let now = monotonic::nanos();
             let Some(mut stream) = self.streams.pop_front_if(|stream| stream.due <= now) else { break };
             let connection = self.connections[stream.connection].as_mut();
-            let Some(connection) = connection.filter(|connection| connection.accepted == stream.accepted) else {
+            let Some(connection) = connection.filter(|connection| connection.accepted == stream.accepted)
+            else {
                 continue; // its client left
             };
             let mut out = std::mem::take(&mut self.scratch);
