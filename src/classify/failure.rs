@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::ErrorClass;
+
 /// Why an attempt brought no answer, and whether the upstream may have seen the request.
 ///
 /// It displays without secrets: addresses, header values and bodies never get in.
@@ -61,6 +63,24 @@ impl FailureKind {
         Self::RequestMalformed,
         Self::RequestTooLarge,
     ];
+
+    /// The class of an attempt that failed this way.
+    pub const fn class(self) -> ErrorClass {
+        match self {
+            Self::Dns => ErrorClass::ConnectionDns,
+            Self::Refused => ErrorClass::ConnectionRefused,
+            Self::Tls => ErrorClass::ConnectionTls,
+            Self::ConnectTimeout => ErrorClass::TimeoutConnect,
+            Self::Reset => ErrorClass::ConnectionReset,
+            Self::ResponseTimeout => ErrorClass::TimeoutResponse,
+            Self::IdleTimeout => ErrorClass::TimeoutIdle,
+            Self::Malformed => ErrorClass::MalformedResponse,
+            Self::RequestAborted => ErrorClass::WeirClientClosed,
+            Self::RequestTimeout => ErrorClass::RequestTimeout,
+            Self::RequestMalformed => ErrorClass::BadRequest,
+            Self::RequestTooLarge => ErrorClass::WeirBodyTooLarge,
+        }
+    }
 
     const fn cause(self) -> &'static str {
         match self {

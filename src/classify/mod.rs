@@ -2,6 +2,17 @@
 
 pub mod class;
 pub mod failure;
+pub mod outcome;
+pub mod response;
+pub mod stream;
 
 pub use class::ErrorClass;
 pub use failure::{Failure, FailureKind};
+pub use outcome::Outcome;
+pub(crate) use response::of_body;
+pub use response::{Classified, MAX_BODY, response};
+pub(crate) use stream::status_of;
+pub use stream::stream_error;
+
+#[cfg(test)]
+mod tests;

@@ -84,18 +84,7 @@ impl Endpoint {
     ///
     /// A version segment in front is optional; `/openai/deployments/{name}/...` and `/openai/v1/...` (Azure) are skipped.
     pub fn of(_method: &Method, path: &str) -> Self {
-        let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
-        if segments.peek() == Some(&"openai") {
-            segments.next();
-            if segments.peek() == Some(&"deployments") {
-                segments.next();
-                segments.next();
-            }
-        }
-        if segments.peek().is_some_and(|segment| is_version(segment)) {
-            segments.next();
-        }
-        match segments.next().unwrap_or_default() {
+        match operation(path).next().unwrap_or_default() {
             "chat" => Self::ChatCompletions,
             "completions" => Self::Completions,
             "responses" => Self::Responses,
@@ -153,6 +142,24 @@ impl Endpoint {
     pub const fn index(self) -> usize {
         self as usize
     }
+}
+
+/// The segments of a path that name its operation: what stands before them (a version, Azure's deployment) is skipped.
+///
+/// `/v1/chat/completions` and `/openai/deployments/x/chat/completions` both give `chat`, `completions`.
+pub fn operation(path: &str) -> impl Iterator<Item = &str> {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+    if segments.peek() == Some(&"openai") {
+        segments.next();
+        if segments.peek() == Some(&"deployments") {
+            segments.next();
+            segments.next();
+        }
+    }
+    if segments.peek().is_some_and(|segment| is_version(segment)) {
+        segments.next();
+    }
+    segments
 }
 
 fn is_version(segment: &str) -> bool {

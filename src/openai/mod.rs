@@ -1,5 +1,26 @@
 //! All knowledge of the API's wire format, and nothing else: pure functions over headers and bytes.
+//!
+//! Nothing here awaits, reads a clock or trusts a length that it was told. Every parser takes arbitrary bytes, bounds what
+//! it keeps, and says "nothing" rather than fail.
 
+pub mod duration;
 pub mod endpoint;
+pub mod error_body;
+pub(crate) mod json;
+pub mod limit_headers;
+pub mod limit_message;
+pub mod masking;
+pub mod multipart;
+pub mod request_peek;
+pub mod retry_hint;
+pub mod sse;
+pub mod stainless;
+pub mod usage;
 
 pub use endpoint::Endpoint;
+pub use error_body::{BodyForm, ErrorBody};
+pub use limit_headers::{DimensionHeaders, LimitHeaders};
+pub use limit_message::{Dimension, LimitRefusal, Unit};
+pub use request_peek::{NotJson, RequestPeek, ServiceTier};
+pub use sse::{Event, SseScanner};
+pub use usage::Usage;

@@ -1,6 +1,20 @@
 //! Who sends a request: an internal service with a name, a weight and a lane.
+//!
+//! [`Callers`] says who it is, from a Weir key, a client certificate or a header, and swaps what the request bears for the
+//! upstream's credential. Nothing here shows a secret: not in `Debug`, not in an error.
+
+mod credential;
+mod directory;
+mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+pub use credential::{AuthHeader, Credential, CredentialId};
+pub use directory::{Callers, Entry, Identified, KnownBy, Settings, Unknown};
+pub use secret::Secret;
 
 /// A caller's place in the configuration; the key of every table with one entry a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,6 +56,9 @@ pub enum Mode {
 }
 
 impl Mode {
+    /// All modes.
+    pub const ALL: [Self; 3] = [Self::Enforce, Self::Observe, Self::Bypass];
+
     /// The mode's name in the configuration and the status.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +70,7 @@ impl Mode {
 }
 
 /// One caller as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// Its place in the configuration.
     pub id: CallerId,
@@ -65,4 +82,23 @@ pub struct Caller {
     pub lane: Lane,
     /// Its own mode, where it differs from everybody's.
     pub mode: Option<Mode>,
+    /// Requests that it may have waiting, where it has a bound of its own.
+    pub max_waiting: Option<usize>,
+    /// The latest deadline that its requests may ask for.
+    pub max_deadline: Option<Duration>,
+}
+
+impl Caller {
+    /// The caller of whom nothing is known.
+    pub fn unknown(id: CallerId) -> Self {
+        Self {
+            id,
+            name: Callers::DEFAULT.into(),
+            weight: 1,
+            lane: Lane::Interactive,
+            mode: None,
+            max_waiting: None,
+            max_deadline: None,
+        }
+    }
 }

@@ -1,0 +1,192 @@
+//! The access log: one line per request, as JSON for machines or as text for a terminal. Never a body or a key.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::attempts::Attempt;
+use super::record::{Record, Wait};
+use super::timestamp::Rfc3339;
+use super::{Account, Settings};
+use crate::classify::ErrorClass;
+use crate::clock::{self, Instant};
+use crate::metrics::{Label, Outcome};
+use crate::telemetry::ACCESS_LOG;
+
+/// Writes the record's line, unless nobody listens or its sample says no.
+pub(super) fn write(record: &Record, settings: &Settings, now: Instant) {
+    if !tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO) || !record.is_told(settings.log_sample) {
+        return;
+    }
+    let entry = Entry::of(record, record.account(), now);
+    let line = if settings.log_text { entry.text() } else { entry.json() };
+    tracing::info!(target: ACCESS_LOG, "{line}");
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    timestamp: Rfc3339,
+    level: &'static str,
+    target: &'static str,
+    request_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    caller: String,
+    endpoint: &'static str,
+    model: Option<&'a str>,
+    outcome: &'static str,
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_class: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<&'a str>,
+    duration_ms: f64,
+    queue_ms: f64,
+    overhead_ms: Option<f64>,
+    deadline_left_ms: Option<f64>,
+    stream: bool,
+    bytes_in: u64,
+    bytes_out: u64,
+    tokens_estimated: Option<u64>,
+    tokens_charged: Option<u64>,
+    tokens_input: Option<u64>,
+    tokens_cached: Option<u64>,
+    tokens_output: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    sdk_retries: u32,
+    attempt_count: u32,
+    attempts: Vec<AttemptEntry<'a>>,
+}
+
+#[derive(Serialize)]
+struct AttemptEntry<'a> {
+    outcome: &'static str,
+    status: Option<u16>,
+    delay_ms: f64,
+    start_ms: f64,
+    time_to_head_ms: Option<f64>,
+    upstream_request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_false")]
+    probe: bool,
+}
+
+impl<'a> Entry<'a> {
+    fn of(record: &'a Record, account: &Account, now: Instant) -> Self {
+        let detail = record.detail.as_deref();
+        let usage = record.usage;
+        let settled = record.answered.unwrap_or(now);
+        Self {
+            timestamp: Rfc3339(clock::wall()),
+            level: "INFO",
+            target: ACCESS_LOG,
+            request_id: record.id.to_string(),
+            trace_id: record.trace.map(|context| context.trace.to_string()),
+            caller: account.caller_name(record.caller).as_ref().to_owned(),
+            endpoint: record.endpoint.as_str(),
+            model: record.model(),
+            outcome: Outcome::of(record.class).name(),
+            status: record.status.map(|status| status.as_u16()),
+            error_class: record.class.map(ErrorClass::as_str),
+            error_code: detail.and_then(|detail| detail.code.as_deref()),
+            error_message: detail.map(|detail| detail.message.as_str()),
+            duration_ms: millis(now.saturating_duration_since(record.started)),
+            queue_ms: millis(record.waits(Wait::Queue)),
+            overhead_ms: record.overhead().map(millis),
+            deadline_left_ms: record.deadline.map(|at| left(at, settled)),
+            stream: record.streamed,
+            bytes_in: record.bytes_in,
+            bytes_out: record.bytes_out,
+            tokens_estimated: record.estimated,
+            tokens_charged: record.charged,
+            tokens_input: usage.map(|usage| usage.input),
+            tokens_cached: usage.map(|usage| usage.cached),
+            tokens_output: usage.map(|usage| usage.output),
+            sdk_retries: record.sdk_retries,
+            attempt_count: record.attempts.count(),
+            attempts: record
+                .attempts
+                .iter()
+                .map(|attempt| AttemptEntry::of(attempt, record.started))
+                .collect(),
+        }
+    }
+
+    fn json(&self) -> String {
+        // Only maps with other keys than strings, or a failing Serialize, can fail here; there are none.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// `12:03:04.567 200 success batch chat_completions gpt-5 1.204 s (queue 0.310 s) 3 attempts: overloaded, …`
+    fn text(&self) -> String {
+        let time = self.timestamp.to_string();
+        let clock = time.get(11..23).unwrap_or(&time);
+        let status = self.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
+        let mut line = format!(
+            "{clock} {status} {} {} {} {} {:.3} s",
+            self.outcome,
+            self.caller,
+            self.endpoint,
+            self.model.unwrap_or("-").escape_debug(),
+            self.duration_ms / 1e3
+        );
+        if self.queue_ms >= 1.0 {
+            append(&mut line, format_args!(" (waited {:.3} s)", self.queue_ms / 1e3));
+        }
+        if self.attempt_count > 1 {
+            append(&mut line, format_args!(" {} attempts:", self.attempt_count));
+            for attempt in &self.attempts {
+                append(&mut line, format_args!(" {}", attempt.outcome));
+            }
+        }
+        if let Some(class) = self.error_class {
+            append(&mut line, format_args!(" [{class}]"));
+        }
+        if let Some(message) = self.error_message.filter(|message| !message.is_empty()) {
+            append(&mut line, format_args!(" {message}"));
+        }
+        append(&mut line, format_args!(" {}", self.request_id));
+        line
+    }
+}
+
+impl<'a> AttemptEntry<'a> {
+    fn of(attempt: &'a Attempt, started: Instant) -> Self {
+        Self {
+            outcome: attempt.outcome(),
+            status: attempt.status.map(|status| status.as_u16()),
+            delay_ms: millis(attempt.delay),
+            start_ms: millis(attempt.started.saturating_duration_since(started)),
+            time_to_head_ms: attempt.time_to_head().map(millis),
+            upstream_request_id: attempt.upstream_id.as_ref().and_then(|id| id.to_str().ok()),
+            probe: attempt.probe,
+        }
+    }
+}
+
+fn append(line: &mut String, text: std::fmt::Arguments<'_>) {
+    let written = line.write_fmt(text);
+    debug_assert!(written.is_ok(), "a String takes everything");
+}
+
+/// Milliseconds with three decimals: microseconds are what Weir adds.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Negative once the deadline has passed.
+fn left(deadline: Instant, now: Instant) -> f64 {
+    millis(deadline.saturating_duration_since(now)) - millis(now.saturating_duration_since(deadline))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}

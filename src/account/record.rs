@@ -1,0 +1,440 @@
+//! One request from its head to its end, accounted for exactly once.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::attempts::{Attempt, Attempts};
+use super::{Account, access_log};
+use crate::caller::CallerId;
+use crate::classify::ErrorClass;
+use crate::clock::{self, Instant};
+use crate::metrics::{AttemptOutcome, Bound, Bounded, Outcome, TokenKind};
+use crate::openai::Endpoint;
+use crate::telemetry::{TraceContext, masked};
+
+/// Weir's own id of a request: the `x-request-id` of its refusals, and what the log and reports name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(u128);
+
+impl RequestId {
+    /// A new id.
+    pub fn new(rng: &mut fastrand::Rng) -> Self {
+        Self(rng.u128(..))
+    }
+
+    /// Whether a share of all requests that this id falls into by chance is told of.
+    fn sampled(self, share: f64) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
+        let drawn = self.0 as u32;
+        f64::from(drawn) < share * (f64::from(u32::MAX) + 1.0)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weir_{:032x}", self.0)
+    }
+}
+
+/// What is known of a request when its head was read.
+#[derive(Clone, Debug)]
+pub struct Begin {
+    /// Weir's id of it.
+    pub id: RequestId,
+    /// Who sent it.
+    pub caller: CallerId,
+    /// What it is for.
+    pub endpoint: Endpoint,
+    /// How often the caller's SDK has tried before (`x-stainless-retry-count`).
+    pub sdk_retries: u32,
+    /// The trace that it belongs to.
+    pub trace: Option<TraceContext>,
+}
+
+/// What a request waited for; none of it is Weir's overhead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Its turn.
+    Queue,
+    /// The pause before a retry.
+    Backoff,
+    /// The upstream, beyond the heads of attempts: events held until the first that counts, an error's body.
+    Upstream,
+    /// The client, to send the request's body.
+    Client,
+}
+
+const WAITS: usize = 4;
+
+/// Tokens as the upstream reports them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of the prompt, cached ones included.
+    pub input: u64,
+    /// Of the prompt, those that the upstream had cached.
+    pub cached: u64,
+    /// Of the answer.
+    pub output: u64,
+}
+
+/// An error's body, as far as it is kept: the message is masked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ErrorDetail {
+    /// The message, masked unless configured otherwise.
+    pub message: String,
+    /// `type`.
+    pub kind: Option<String>,
+    /// `code`.
+    pub code: Option<String>,
+    /// `param`.
+    pub param: Option<String>,
+}
+
+/// Characters of a code, type or param that are kept.
+const MAX_WORD: usize = 64;
+
+impl ErrorDetail {
+    /// Keeps an error's body with its message masked and the rest cut to 64 characters.
+    pub fn masked(
+        message: Option<&str>,
+        kind: Option<&str>,
+        code: Option<&str>,
+        param: Option<&str>,
+    ) -> Self {
+        let word = |word: &str| word.chars().filter(|part| !part.is_control()).take(MAX_WORD).collect();
+        Self {
+            message: message.map(masked).unwrap_or_default(),
+            kind: kind.map(word),
+            code: code.map(word),
+            param: param.map(word),
+        }
+    }
+}
+
+/// One request's story. Dropping it before [`Record::finish`] says that the client left.
+#[derive(Debug)]
+pub struct Record {
+    account: Arc<Account>,
+    pub(super) id: RequestId,
+    pub(super) caller: CallerId,
+    pub(super) endpoint: Endpoint,
+    pub(super) sdk_retries: u32,
+    pub(super) trace: Option<TraceContext>,
+    pub(super) started: Instant,
+    pub(super) model: Option<Box<str>>,
+    pub(super) attempts: Attempts,
+    pub(super) waits: [Duration; WAITS],
+    pub(super) predicted: Option<Duration>,
+    pub(super) estimated: Option<u64>,
+    pub(super) charged: Option<u64>,
+    pub(super) usage: Option<Usage>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) answered: Option<Instant>,
+    pub(super) status: Option<StatusCode>,
+    pub(super) class: Option<ErrorClass>,
+    pub(super) streamed: bool,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) detail: Option<Box<ErrorDetail>>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) request_data: Option<Box<str>>,
+    finished: bool,
+}
+
+impl Record {
+    pub(super) fn new(account: Arc<Account>, begin: &Begin, now: Instant) -> Self {
+        let series = account.metrics.caller(begin.caller);
+        series.in_flight.inc();
+        if begin.sdk_retries > 0 {
+            series.sdk_retries.inc();
+        }
+        Self {
+            account,
+            id: begin.id,
+            caller: begin.caller,
+            endpoint: begin.endpoint,
+            sdk_retries: begin.sdk_retries,
+            trace: begin.trace,
+            started: now,
+            model: None,
+            attempts: Attempts::default(),
+            waits: [Duration::ZERO; WAITS],
+            predicted: None,
+            estimated: None,
+            charged: None,
+            usage: None,
+            deadline: None,
+            answered: None,
+            status: None,
+            class: None,
+            streamed: false,
+            bytes_in: 0,
+            bytes_out: 0,
+            detail: None,
+            headers: Vec::new(),
+            request_data: None,
+            finished: false,
+        }
+    }
+
+    /// Weir's id of the request.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Who sent it.
+    pub fn caller(&self) -> CallerId {
+        self.caller
+    }
+
+    /// When its head was read.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The trace that it belongs to.
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.trace
+    }
+
+    /// The attempts so far.
+    pub fn attempts(&self) -> &Attempts {
+        &self.attempts
+    }
+
+    /// Time in which it waited for one thing so far.
+    pub fn waits(&self, wait: Wait) -> Duration {
+        self.waits[wait as usize]
+    }
+
+    /// The model that the request names.
+    pub fn set_model(&mut self, model: impl Into<Box<str>>) {
+        self.model = Some(model.into());
+    }
+
+    /// The model that the request names.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// Until when the caller waits.
+    pub fn set_deadline(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
+    }
+
+    /// Tokens that the request was priced at.
+    pub fn set_estimate(&mut self, tokens: u64) {
+        self.estimated = Some(tokens);
+    }
+
+    /// Bytes of the request's body.
+    pub fn set_bytes_in(&mut self, bytes: u64) {
+        self.bytes_in = bytes;
+    }
+
+    /// Whether the answer is a stream of events.
+    pub fn set_streamed(&mut self, streamed: bool) {
+        self.streamed = streamed;
+    }
+
+    /// Adds time in which the request waited for something.
+    pub fn waited(&mut self, wait: Wait, time: Duration) {
+        self.waits[wait as usize] += time;
+    }
+
+    /// The wait that admission predicted when the request arrived.
+    pub fn predicted(&mut self, wait: Duration) {
+        self.predicted = Some(wait);
+    }
+
+    /// An attempt begins, after a pause of `delay` (which this counts as [`Wait::Backoff`]).
+    pub fn attempt(&mut self, delay: Duration, probe: bool, now: Instant) {
+        self.waited(Wait::Backoff, delay);
+        self.end_attempt(None, now);
+        if let Some(class) = self.attempts.last().and_then(|last| last.class) {
+            self.account.metrics.retries.inc(class);
+        }
+        if self.attempts.push(Attempt::begin(delay, probe, now)) {
+            self.account.metrics.limits_reached.inc(Bound::AttemptsKept);
+        }
+    }
+
+    /// The running attempt's answer head came.
+    pub fn attempt_answered(&mut self, status: StatusCode, upstream_id: Option<HeaderValue>, now: Instant) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.answered = Some(now);
+            attempt.status = Some(status);
+            attempt.upstream_id = upstream_id;
+        }
+    }
+
+    /// The running attempt ended with an error. An attempt that succeeded ends with the record.
+    pub fn attempt_failed(&mut self, class: ErrorClass, now: Instant) {
+        self.end_attempt(Some(class), now);
+    }
+
+    /// The answer's head goes to the caller.
+    pub fn answered(&mut self, status: StatusCode, now: Instant) {
+        if self.answered.is_none() {
+            self.answered = Some(now);
+            self.status = Some(status);
+        }
+    }
+
+    /// What the caller gets is an error of this class; the last call counts.
+    pub fn failed(&mut self, class: ErrorClass, detail: Option<ErrorDetail>) {
+        self.class = Some(class);
+        if detail.is_some() {
+            self.detail = detail.map(Box::new);
+        }
+    }
+
+    /// Keeps, for a report, what of the request's headers is on the list.
+    pub fn keep_headers(&mut self, headers: &HeaderMap, list: &[HeaderName]) {
+        let listed = |name: &HeaderName| Some((name.clone(), headers.get(name)?.clone()));
+        self.headers = list.iter().filter_map(listed).filter(|(_, value)| !value.is_sensitive()).collect();
+    }
+
+    /// Keeps request data for a report; only where the configuration asks for it.
+    pub fn keep_request_data(&mut self, data: impl Into<Box<str>>) {
+        self.request_data = Some(data.into());
+    }
+
+    /// Tokens that the upstream reported, and what the permit was settled at.
+    pub fn used(&mut self, usage: Usage, charged: u64) {
+        self.usage = Some(usage);
+        self.charged = Some(charged);
+    }
+
+    /// Adds bytes of the answer's body that were handed to the server.
+    pub fn sent(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// The request ended: with what [`Record::failed`] said, or in success.
+    pub fn finish(mut self, now: Instant) {
+        self.end(now);
+    }
+
+    /// Time in which Weir itself kept the request busy before its answer; nothing if there was none.
+    pub fn overhead(&self) -> Option<Duration> {
+        let total = self.answered?.saturating_duration_since(self.started);
+        let heads: Duration = self.attempts.iter().filter_map(Attempt::time_to_head).sum();
+        let waits: Duration = self.waits.iter().sum();
+        Some(total.saturating_sub(heads + waits))
+    }
+
+    /// Where it will end.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// Whether the access log tells of it: always of an error.
+    pub(super) fn is_told(&self, sample: f64) -> bool {
+        self.class.is_some() || self.id.sampled(sample)
+    }
+
+    fn end_attempt(&mut self, class: Option<ErrorClass>, now: Instant) {
+        let Some(attempt) = self.attempts.last_mut().filter(|attempt| attempt.ended.is_none()) else {
+            return;
+        };
+        attempt.ended = Some(now);
+        attempt.class = class;
+        let metrics = &self.account.metrics;
+        metrics.attempts(self.endpoint).inc(AttemptOutcome::of(class));
+        if let Some(class) = class.filter(|class| !class.is_own()) {
+            metrics.attempt_errors.inc(class);
+            self.account.history.attempt(class, now);
+        }
+    }
+
+    fn end(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.finished, true) {
+            return;
+        }
+        self.end_attempt(self.class, now);
+        self.count(now);
+        access_log::write(self, &self.account.settings, now);
+        if let Some(class) = self.class {
+            self.account.history.request(class, now);
+            if Outcome::of(Some(class)) != Outcome::ClientClosed {
+                self.account.reports.add(
+                    self,
+                    class,
+                    &self.account.caller_name(self.caller),
+                    clock::wall(),
+                    now,
+                );
+            }
+        }
+    }
+
+    fn count(&self, now: Instant) {
+        let metrics = &self.account.metrics;
+        let series = metrics.caller(self.caller);
+        let outcome = Outcome::of(self.class);
+        series.in_flight.dec();
+        if series.overflows(self.endpoint) {
+            metrics.labels_overflowed.inc(Bounded::Endpoint);
+        }
+        let pair = series.at(self.endpoint);
+        pair.requests.inc(outcome);
+        pair.duration.observe(seconds(now, self.started));
+        if let Some(answered) = self.answered {
+            metrics.time_to_first_byte.observe(self.endpoint, seconds(answered, self.started));
+        }
+        if let Some(overhead) = self.overhead() {
+            metrics.overhead.observe(overhead.as_secs_f64());
+        }
+        let queued = self.waits(Wait::Queue);
+        series.queue_wait.observe(queued.as_secs_f64());
+        if let Some(predicted) = self.predicted.filter(|wait| *wait >= self.account.settings.prediction_floor)
+        {
+            metrics.queue_prediction.observe(queued.as_secs_f64() / predicted.as_secs_f64());
+        }
+        if let Some(class) = self.class {
+            metrics.errors.inc(class);
+        }
+        let model = self.model().map(|name| metrics.model(name, outcome == Outcome::Success));
+        if let Some(model) = model {
+            model.requests.inc(outcome);
+        }
+        let Some(usage) = self.usage else { return };
+        for (kind, tokens) in usage.kinds() {
+            series.tokens.add(kind, tokens);
+            if let Some(model) = model {
+                model.tokens.add(kind, tokens);
+            }
+        }
+        if let (Some(estimated), Some(charged @ 1..)) = (self.estimated, self.charged) {
+            metrics.tokens_estimated.inc_by(estimated);
+            metrics.estimate_error.observe(estimated as f64 / charged as f64);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        // An error that was passed on stays that error, also when the client did not read it to its end.
+        if self.class.is_none() {
+            self.class = Some(ErrorClass::WeirClientClosed);
+        }
+        self.end(clock::now());
+    }
+}
+
+impl Usage {
+    fn kinds(self) -> [(TokenKind, u64); 3] {
+        [(TokenKind::Input, self.input), (TokenKind::Cached, self.cached), (TokenKind::Output, self.output)]
+    }
+}
+
+fn seconds(end: Instant, start: Instant) -> f64 {
+    end.saturating_duration_since(start).as_secs_f64()
+}

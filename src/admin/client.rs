@@ -1,0 +1,169 @@
+//! Asks a running Weir's admin address, for the command line.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use thiserror::Error;
+use tokio::net::TcpStream;
+
+use super::status::{FailureLine, Status};
+use crate::clock;
+
+/// The whole exchange must take no longer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of an answer; 20,000 series are a tenth of it.
+const MAX_ANSWER: usize = 32 * 1024 * 1024;
+
+/// Why the admin address gave no answer, for a person at a terminal.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Nothing listens there.
+    #[error("no Weir answers at {address}: {source} (is it running? --admin names its admin address)")]
+    Connect {
+        /// Where it was looked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error("{address} did not answer within {} s", TIMEOUT.as_secs())]
+    Timeout {
+        /// Where it was asked.
+        address: SocketAddr,
+    },
+    /// It answered with an error.
+    #[error("{address} answered {status}: {message}")]
+    Refused {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// The status.
+        status: StatusCode,
+        /// What it said.
+        message: String,
+    },
+    /// What listens there is no Weir of this kind.
+    #[error("{address} answered with something that is not Weir's: {message}")]
+    NotWeir {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// What was wrong with it.
+        message: String,
+    },
+}
+
+/// An admin address and the token for it.
+#[derive(Clone)]
+pub struct Client {
+    address: SocketAddr,
+    token: Option<HeaderValue>,
+}
+
+/// Never shows the token.
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client for the Weir whose admin address is `address`, as it is configured: an unspecified one means this machine.
+    ///
+    /// A token that no header can bear is left out, and the answer will say that one is needed.
+    pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
+        let ip = match address.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        let bearer = |token: &str| {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        Self { address: SocketAddr::new(ip, address.port()), token: token.and_then(bearer) }
+    }
+
+    /// What the status page shows.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        let answer = self.ask(Method::GET, "/status", "application/json").await?;
+        serde_json::from_slice(&answer).map_err(|error| self.not_weir(&error))
+    }
+
+    /// The same as JSON, as it came.
+    pub async fn status_json(&self) -> Result<Bytes, ClientError> {
+        self.ask(Method::GET, "/status", "application/json").await
+    }
+
+    /// The last failures, the newest first.
+    pub async fn reports(&self) -> Result<Vec<FailureLine>, ClientError> {
+        let answer = self.ask(Method::GET, "/reports", "application/json").await?;
+        serde_json::from_slice(&answer).map_err(|error| self.not_weir(&error))
+    }
+
+    /// One report as text, ready to paste; `last` is the newest.
+    pub async fn report(&self, id: &str) -> Result<String, ClientError> {
+        let safe: String = id.chars().filter(|part| part.is_ascii_alphanumeric() || *part == '-').collect();
+        let answer = self.ask(Method::GET, &format!("/reports/{safe}"), "text/plain").await?;
+        String::from_utf8(answer.into()).map_err(|error| self.not_weir(&error))
+    }
+
+    /// Tells it to drain.
+    pub async fn drain(&self) -> Result<(), ClientError> {
+        self.ask(Method::POST, "/drain", "text/plain").await.map(drop)
+    }
+
+    /// Tells it to read its configuration again; a rejected one is [`ClientError::Refused`] with every problem.
+    pub async fn reload(&self) -> Result<(), ClientError> {
+        self.ask(Method::POST, "/reload", "text/plain").await.map(drop)
+    }
+
+    async fn ask(&self, method: Method, path: &str, accept: &'static str) -> Result<Bytes, ClientError> {
+        let address = self.address;
+        let asking = self.exchange(method, path, accept);
+        clock::timeout_at(clock::now() + TIMEOUT, asking)
+            .await
+            .unwrap_or(Err(ClientError::Timeout { address }))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, accept: &'static str) -> Result<Bytes, ClientError> {
+        let address = self.address;
+        let stream =
+            TcpStream::connect(address).await.map_err(|source| ClientError::Connect { address, source })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.not_weir(&error))?;
+        clock::spawn(async move {
+            // Its end, good or bad, shows in the answer.
+            drop(connection.await);
+        });
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, address.to_string())
+            .header(ACCEPT, accept)
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| self.not_weir(&error))?;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(AUTHORIZATION, token.clone());
+        }
+        let answer = sender.send_request(request).await.map_err(|error| self.not_weir(&error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| self.not_weir(&error))?.to_bytes();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let message = String::from_utf8_lossy(&body[..body.len().min(4_096)]).trim_end().to_owned();
+        Err(ClientError::Refused { address, status, message })
+    }
+
+    fn not_weir(&self, error: &impl ToString) -> ClientError {
+        ClientError::NotWeir { address: self.address, message: error.to_string() }
+    }
+}

@@ -1,0 +1,59 @@
+//! An hour of counts as sixty bars, and as words for who cannot see them.
+
+use std::fmt::Write as _;
+
+use super::html::Html;
+use crate::admin::words::plural;
+
+/// Height of the drawing, in its own units; a minute is one unit wide.
+const HEIGHT: u32 = 20;
+
+pub(super) fn sparkline(minutes: &[u32], html: &mut Html) {
+    let highest = minutes.iter().copied().max().unwrap_or(0).max(1);
+    let mut path = String::new();
+    for (minute, count) in minutes.iter().enumerate().filter(|(_, count)| **count > 0) {
+        // At least one unit, so that a single error beside a thousand is still seen.
+        let height = (u64::from(*count) * u64::from(HEIGHT)).div_ceil(u64::from(highest)).max(1);
+        let written = write!(path, "M{minute} {HEIGHT}v-{height}h.8v{height}z");
+        debug_assert!(written.is_ok(), "a String takes everything");
+    }
+    html.raw("<svg class=\"spark\" viewBox=\"0 0 ")
+        .text(&minutes.len().max(1).to_string())
+        .raw(" 20\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"")
+        .text(&in_words(minutes))
+        .raw("\"><path d=\"")
+        .text(&path)
+        .raw("\"/></svg>");
+}
+
+fn in_words(minutes: &[u32]) -> String {
+    let Some((at, highest)) = minutes.iter().copied().enumerate().max_by_key(|(_, count)| *count) else {
+        return "no minutes yet".to_owned();
+    };
+    let ago = minutes.len() - 1 - at;
+    let when =
+        if ago == 0 { "this minute".to_owned() } else { format!("{} ago", plural(ago as u64, "minute")) };
+    format!("the last {} minutes: at most {highest} a minute, {when}", minutes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_what_it_says() {
+        let mut html = Html::default();
+        let mut minutes = vec![0; 60];
+        minutes[10] = 1_000_000;
+        minutes[59] = 1;
+        sparkline(&minutes, &mut html);
+        let drawn = html.finish();
+        assert!(
+            drawn.contains("aria-label=\"the last 60 minutes: at most 1000000 a minute, 49 minutes ago\"")
+        );
+        assert!(drawn.contains("d=\"M10 20v-20h.8v20zM59 20v-1h.8v1z\""), "{drawn}");
+        let mut html = Html::default();
+        sparkline(&[], &mut html);
+        assert!(html.finish().contains("no minutes yet"));
+    }
+}

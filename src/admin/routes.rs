@@ -1,0 +1,179 @@
+//! The admin address's paths, and what each answers.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::Source;
+use super::guard::{Access, Denied};
+use super::page;
+use crate::metrics;
+
+/// An answer of the admin address: always short, always whole.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    Page,
+    Metrics,
+    Live,
+    Ready,
+    Status,
+    Reports,
+    Report(&'a str),
+    Config,
+    Drain,
+    Reload,
+    /// The path exists, for these methods.
+    WrongMethod(&'static str),
+    Unknown,
+}
+
+const READ: &str = "GET, HEAD";
+const POST: &str = "POST";
+
+impl<'a> Route<'a> {
+    pub(super) fn of(method: &Method, path: &'a str) -> Self {
+        let (route, allowed) = match path {
+            "/" => (Self::Page, READ),
+            "/metrics" => (Self::Metrics, READ),
+            "/livez" => (Self::Live, READ),
+            "/readyz" => (Self::Ready, READ),
+            "/status" => (Self::Status, READ),
+            "/reports" => (Self::Reports, READ),
+            "/config" => (Self::Config, READ),
+            "/drain" => (Self::Drain, POST),
+            "/reload" => (Self::Reload, POST),
+            _ => match path.strip_prefix("/reports/") {
+                Some(id) if !id.is_empty() => (Self::Report(id), READ),
+                _ => return Self::Unknown,
+            },
+        };
+        let reads = *method == Method::GET || *method == Method::HEAD;
+        let allows = if allowed == READ { reads } else { *method == Method::POST };
+        if allows { route } else { Self::WrongMethod(allowed) }
+    }
+
+    /// Whether it only asks if the process is well: what an orchestrator calls under any name.
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self, Self::Live | Self::Ready)
+    }
+
+    /// Whether it answers without the token off loopback.
+    pub(super) fn is_public(&self) -> bool {
+        self.is_probe() || matches!(self, Self::Metrics)
+    }
+}
+
+/// Answers one request.
+pub(super) fn answer<B>(request: &Request<B>, access: &Access, source: &dyn Source) -> Answer {
+    let route = Route::of(request.method(), request.uri().path());
+    if let Err(denied) = access.check(request.method(), &route, request.headers()) {
+        return refuse(denied);
+    }
+    match route {
+        Route::Page => the_page(request.uri().query() == Some("part=main"), source),
+        Route::Metrics => {
+            let mut out = Vec::with_capacity(256 * 1024);
+            source.metrics(&mut out);
+            plain(StatusCode::OK, metrics::CONTENT_TYPE, out)
+        }
+        Route::Live => text(StatusCode::OK, "ok\n"),
+        Route::Ready => ready(source),
+        Route::Status => json(&source.status().judged()),
+        Route::Reports => json(&source.reports()),
+        Route::Report(id) => report(id, request.headers(), source),
+        Route::Config => plain(StatusCode::OK, "application/toml", source.config().into_bytes()),
+        Route::Drain => {
+            source.drain();
+            text(StatusCode::ACCEPTED, "draining\n")
+        }
+        Route::Reload => match source.reload() {
+            Ok(()) => text(StatusCode::OK, "reloaded\n"),
+            Err(problems) => text(StatusCode::UNPROCESSABLE_ENTITY, problems + "\n"),
+        },
+        Route::WrongMethod(allowed) => {
+            let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("This takes {allowed}.\n"));
+            answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+            answer
+        }
+        Route::Unknown => text(
+            StatusCode::NOT_FOUND,
+            "Not here. There are /, /status, /metrics, /livez, /readyz, /reports, /reports/ID, /config, \
+             POST /drain and POST /reload.\n",
+        ),
+    }
+}
+
+fn ready(source: &dyn Source) -> Answer {
+    let missing = source.not_ready();
+    if missing.is_empty() {
+        return text(StatusCode::OK, "ready\n");
+    }
+    text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", ")))
+}
+
+fn report(id: &str, headers: &HeaderMap, source: &dyn Source) -> Answer {
+    let Some(report) = source.report(id) else {
+        return text(StatusCode::NOT_FOUND, "No such report: it never was, or newer ones took its place.\n");
+    };
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/json") { json(&report) } else { text(StatusCode::OK, report.to_string()) }
+}
+
+fn the_page(main_only: bool, source: &dyn Source) -> Answer {
+    let status = source.status().judged();
+    if main_only {
+        return plain(StatusCode::OK, HTML, page::main(&status).into_bytes());
+    }
+    let nonce = page::nonce();
+    let mut answer = plain(StatusCode::OK, HTML, page::document(&status, &nonce).into_bytes());
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        answer.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    answer
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+
+pub(super) fn refuse(denied: Denied) -> Answer {
+    let mut answer = text(denied.status(), format!("{}\n", denied.says()));
+    if denied == Denied::Token {
+        // Basic first: it is what a browser can ask its user for.
+        let challenge = HeaderValue::from_static("Basic realm=\"weir admin\", charset=\"UTF-8\", Bearer");
+        answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    answer
+}
+
+pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Answer {
+    plain(status, "text/plain; charset=utf-8", body.into().into_bytes())
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => plain(StatusCode::OK, "application/json", body),
+        // No value here has a map with other keys than strings.
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn plain(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    answer
+}

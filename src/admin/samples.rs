@@ -1,0 +1,294 @@
+//! States that tests look at: as they would be at 3 a.m.
+
+use super::status::{
+    BreakerState, BreakerStatus, Build, CallerStatus, ErrorStatus, FailureLine, LimitStatus, Overhead,
+    QuotaSpent, Reload, ScopeStatus, Status,
+};
+
+pub(super) fn healthy() -> Status {
+    Status {
+        time: "2026-11-22T03:06:31.204Z".to_owned(),
+        build: Build { version: "0.1.0".to_owned(), revision: "4c9ef5c".to_owned() },
+        uptime_seconds: 273_600,
+        mode: "enforce".to_owned(),
+        upstream: "https://api.openai.com".to_owned(),
+        reload: Reload { successful: true, time: "2026-11-19T01:02:03.000Z".to_owned(), error: None },
+        overhead: Overhead { count: 1_204_331, p50_seconds: 0.000_041, p99_seconds: 0.000_19 },
+        requests_last_minute: Some(412),
+        callers: vec![
+            caller("checkout", 4, 3, 0, 0, 0.0),
+            caller("search-index", 2, 4, 0, 0, 0.0),
+            caller("nightly-batch", 1, 0, 0, 0, 0.0),
+        ],
+        scopes: vec![
+            scope(
+                "acme · gpt-5",
+                &[("requests per minute", 10_000.0, 412.0), ("tokens per minute", 2e6, 388_120.0)],
+            ),
+            scope(
+                "acme · text-embedding-3",
+                &[("requests per minute", 5_000.0, 71.0), ("tokens per minute", 5e6, 1_200_000.0)],
+            ),
+        ],
+        errors: vec![overloaded(3, 0, 17)],
+        ..Status::default()
+    }
+}
+
+pub(super) fn rate_limited() -> Status {
+    let mut status = healthy();
+    status.callers = vec![
+        waiting(caller("checkout", 4, 22, 6, 0, 1.8), 2.4),
+        waiting(caller("search-index", 2, 61, 38, 0, 9.1), 12.0),
+        waiting(caller("nightly-batch", 1, 171, 0, 170, 22.4), 31.0),
+    ];
+    status.scopes[0].limits[0].used = 4_120.0;
+    status.scopes[0].limits[1].used = 1_998_004.0;
+    status.scopes[0].limits[1].foreign_use_ratio = 0.31;
+    status.scopes[0].in_flight = 40;
+    status.scopes[0].waiting = 214;
+    let mut tokens = error(
+        "rate_limit_tokens",
+        11,
+        0,
+        "Tokens per minute ran out: requests and their answers together ask for more than the limit lets through.",
+        "Nothing while waits are short. Otherwise ask for a higher limit, use a smaller model, or send less.",
+        "Sets the bucket to what the message says, keeps the request at the head of its queue, tries again.",
+    );
+    tokens.minutes[58] = 2;
+    tokens.minutes[31] = 9;
+    status.errors.insert(0, tokens);
+    status
+}
+
+pub(super) fn quota_spent() -> Status {
+    let mut status = healthy();
+    status.scopes[0].quota_spent = Some(QuotaSpent {
+        code: "insufficient_quota".to_owned(),
+        since: "2026-11-22T02:58:40.000Z".to_owned(),
+        next_probe_seconds: Some(228.0),
+    });
+    let mut spent = error(
+        "quota_exhausted",
+        1,
+        0,
+        "The organization's credit is used up, or its monthly spend limit is reached.",
+        "Buy credit or raise the limit on the billing page; then POST /reload, or wait for the next probe.",
+        "Opens the quota breaker: answers at once with the upstream's own error, and asks again rarely.",
+    );
+    spent.minutes[52] = 1;
+    let mut refused = error(
+        "weir_quota_breaker",
+        0,
+        1_874,
+        "Weir knows that the quota is spent and does not ask the upstream for each request.",
+        "As for quota_exhausted.",
+        "Answers with the upstream's own status, type and code.",
+    );
+    refused.minutes[53..].copy_from_slice(&[210, 260, 255, 270, 281, 302, 296]);
+    status.errors = vec![refused, spent, overloaded(3, 0, 17)];
+    status.failures = vec![
+        failure(
+            "w-001874",
+            "weir_quota_breaker",
+            429,
+            "You exceeded your current quota, please check your plan and billing details.",
+            1_874,
+        ),
+        failure(
+            "w-000001",
+            "quota_exhausted",
+            429,
+            "You exceeded your current quota, please check your plan and billing details.",
+            1,
+        ),
+    ];
+    status
+}
+
+pub(super) fn outage() -> Status {
+    let mut status = healthy();
+    status.callers = vec![
+        waiting(caller("checkout", 4, 14, 12, 0, 18.0), 20.0),
+        waiting(caller("search-index", 2, 26, 26, 0, 27.5), 30.0),
+        caller("nightly-batch", 1, 0, 0, 0, 0.0),
+    ];
+    status.scopes[0].waiting = 38;
+    status.scopes[0].retry_budget = 0.0;
+    status.scopes[0].breaker = BreakerStatus {
+        state: BreakerState::Open,
+        failing_since: Some("2026-11-22T03:02:11.000Z".to_owned()),
+        failing_seconds: Some(260.0),
+        next_probe_seconds: Some(3.2),
+        last_class: Some("overloaded".to_owned()),
+    };
+    let mut failing = overloaded(96, 14, 60);
+    failing.minutes[55..].copy_from_slice(&[41, 12, 9, 8, 9]);
+    let mut reset = error(
+        "connection_reset",
+        7,
+        2,
+        "The connection broke before an answer came.",
+        "Look at the network, its proxies and firewalls, if it lasts.",
+        "Tries again where a repeat is safe.",
+    );
+    reset.minutes[55..].copy_from_slice(&[5, 0, 0, 2, 0]);
+    let mut broken = error(
+        "weir_breaker_open",
+        0,
+        51,
+        "The upstream is failing, and has been for longer than a request may wait it out.",
+        "Look at status.openai.com. Raise outage.max_wait if callers can wait longer.",
+        "Answers at once with 503, since when it has been failing and when the next probe is.",
+    );
+    broken.minutes[56..].copy_from_slice(&[6, 15, 14, 16]);
+    status.errors = vec![failing, broken, reset];
+    status.failures = vec![
+        failure("w-000067", "weir_breaker_open", 503, "The upstream has been failing for 4 min 12 s.", 51),
+        failure(
+            "w-000016",
+            "connection_reset",
+            502,
+            "The connection to the upstream broke before an answer came.",
+            2,
+        ),
+        failure("w-000014", "overloaded", 503, "The server is currently overloaded with other requests.", 14),
+    ];
+    status
+}
+
+/// A state in which everything that comes from outside is hostile.
+pub(super) fn hostile() -> Status {
+    let evil =
+        || "\"><script>alert(1)</script><img src=x onerror='alert(2)'>\u{202e}\u{0}\u{1b}[2J&".to_owned();
+    let mut status = outage();
+    status.upstream = evil();
+    status.build.revision = evil();
+    status.reload = Reload { successful: false, time: evil(), error: Some(evil()) };
+    status.time = evil();
+    status.mode = evil();
+    status.callers[0].name = evil();
+    status.callers[0].mode = Some(evil());
+    status.scopes[0].name = evil();
+    status.scopes[0].limits[0].name = evil();
+    status.scopes[0].limits[0].source = evil();
+    status.scopes[0].limits[0].limit = f64::NAN;
+    status.scopes[0].limits[1].used = f64::INFINITY;
+    status.scopes[0].breaker.last_class = Some(evil());
+    status.scopes[0].breaker.failing_since = Some(evil());
+    status.scopes[1].quota_spent =
+        Some(QuotaSpent { code: evil(), since: evil(), next_probe_seconds: Some(-1.0) });
+    status.errors[0] = ErrorStatus {
+        class: evil(),
+        cause: evil(),
+        solution: evil(),
+        weir_does: evil(),
+        ..status.errors[0].clone()
+    };
+    status.failures[0] = FailureLine {
+        id: evil(),
+        time: evil(),
+        class: evil(),
+        status: Some(999),
+        code: Some(evil()),
+        message: evil(),
+        model: Some(evil()),
+        endpoint: evil(),
+        caller: evil(),
+        occurrences: u64::MAX,
+    };
+    status
+}
+
+fn caller(
+    name: &str,
+    weight: u32,
+    in_flight: u64,
+    interactive: u64,
+    background: u64,
+    longest: f64,
+) -> CallerStatus {
+    CallerStatus {
+        name: name.to_owned(),
+        weight,
+        lane: if name.contains("batch") { "background" } else { "interactive" }.to_owned(),
+        in_flight,
+        waiting_interactive: interactive,
+        waiting_background: background,
+        longest_wait_seconds: longest,
+        ..CallerStatus::default()
+    }
+}
+
+fn waiting(caller: CallerStatus, predicted: f64) -> CallerStatus {
+    CallerStatus { predicted_wait_seconds: Some(predicted), ..caller }
+}
+
+fn scope(name: &str, limits: &[(&str, f64, f64)]) -> ScopeStatus {
+    let limit = |(name, limit, used): &(&str, f64, f64)| LimitStatus {
+        name: (*name).to_owned(),
+        limit: *limit,
+        used: *used,
+        window_seconds: 60.0,
+        source: "learned".to_owned(),
+        foreign_use_ratio: 0.0,
+        burst: limit / 30.0,
+    };
+    ScopeStatus {
+        name: name.to_owned(),
+        limits: limits.iter().map(limit).collect(),
+        in_flight: 4,
+        retry_budget: 20.0,
+        retry_budget_capacity: 20.0,
+        ..ScopeStatus::default()
+    }
+}
+
+fn overloaded(attempts: u64, requests: u64, last_minute: u32) -> ErrorStatus {
+    let mut overloaded = error(
+        "overloaded",
+        attempts,
+        requests,
+        "The API has more work than it can do at the moment.",
+        "Wait; look at status.openai.com if it lasts. Spread bulk work over the day.",
+        "Backs off with jitter and tries again, within the retry budget; opens the breaker if it lasts.",
+    );
+    overloaded.minutes[20] = 3.min(last_minute);
+    overloaded.last_seen_minutes = if requests > 0 { 0 } else { 39 };
+    overloaded
+}
+
+fn error(
+    class: &str,
+    attempts: u64,
+    requests: u64,
+    cause: &str,
+    solution: &str,
+    weir_does: &str,
+) -> ErrorStatus {
+    ErrorStatus {
+        class: class.to_owned(),
+        attempts,
+        requests,
+        minutes: vec![0; 60],
+        last_seen_minutes: 0,
+        cause: cause.to_owned(),
+        solution: solution.to_owned(),
+        weir_does: weir_does.to_owned(),
+    }
+}
+
+fn failure(id: &str, class: &str, status: u16, message: &str, occurrences: u64) -> FailureLine {
+    FailureLine {
+        id: id.to_owned(),
+        time: "2026-11-22T03:06:29.881Z".to_owned(),
+        class: class.to_owned(),
+        status: Some(status),
+        code: None,
+        message: message.to_owned(),
+        model: Some("gpt-5-mini".to_owned()),
+        endpoint: "chat_completions".to_owned(),
+        caller: "checkout".to_owned(),
+        occurrences,
+    }
+}

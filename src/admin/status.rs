@@ -1,0 +1,276 @@
+//! What the status page shows and `/status` says: one snapshot, made by whoever knows, read by anyone.
+
+use serde::{Deserialize, Serialize};
+
+use super::verdict::{self, Finding};
+
+/// The state of a whole Weir at one moment. Times are RFC 3339 in UTC, durations seconds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// What is the matter, the most urgent first; never empty once judged.
+    pub findings: Vec<Finding>,
+    /// When the snapshot was taken.
+    pub time: String,
+    /// Version and source revision.
+    pub build: Build,
+    /// Since the start.
+    pub uptime_seconds: u64,
+    /// `enforce`, `observe` or `bypass`.
+    pub mode: String,
+    /// Whether Weir drains.
+    pub draining: bool,
+    /// Where requests go: scheme and host.
+    pub upstream: String,
+    /// The last reading of the configuration.
+    pub reload: Reload,
+    /// What Weir itself adds to a request, since the start.
+    pub overhead: Overhead,
+    /// Requests that ended in the last minute, if known.
+    pub requests_last_minute: Option<u64>,
+    /// Everyone who is configured or was seen.
+    pub callers: Vec<CallerStatus>,
+    /// Sets of upstream limits, the busiest first.
+    pub scopes: Vec<ScopeStatus>,
+    /// Errors of the last hour, the most frequent first.
+    pub errors: Vec<ErrorStatus>,
+    /// The last failures, the newest first.
+    pub failures: Vec<FailureLine>,
+}
+
+impl Status {
+    /// The same status with its findings.
+    #[must_use]
+    pub fn judged(mut self) -> Self {
+        self.findings = verdict::findings(&self);
+        self
+    }
+
+    /// Requests waiting, of all callers.
+    pub fn waiting(&self) -> u64 {
+        self.callers.iter().map(CallerStatus::waiting).sum()
+    }
+
+    /// Requests under way, waiting ones included.
+    pub fn in_flight(&self) -> u64 {
+        self.callers.iter().map(|caller| caller.in_flight).sum()
+    }
+
+    /// Errors that callers saw in the last hour.
+    pub fn errors_seen(&self) -> u64 {
+        self.errors.iter().map(|error| error.requests).sum()
+    }
+}
+
+/// What is running.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Build {
+    /// The version.
+    pub version: String,
+    /// The source revision, or nothing.
+    pub revision: String,
+}
+
+/// How reading the configuration went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reload {
+    /// Whether the configuration in force is the last one read.
+    pub successful: bool,
+    /// When the configuration in force was read.
+    pub time: String,
+    /// Why the last one was rejected.
+    pub error: Option<String>,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { successful: true, time: String::new(), error: None }
+    }
+}
+
+/// Quantiles of what Weir adds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Overhead {
+    /// Requests measured.
+    pub count: u64,
+    /// Half of all requests had at most this.
+    pub p50_seconds: f64,
+    /// 99 of 100 had at most this.
+    pub p99_seconds: f64,
+}
+
+/// One caller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallerStatus {
+    /// Its name.
+    pub name: String,
+    /// Its share relative to the others.
+    pub weight: u32,
+    /// `interactive` or `background`.
+    pub lane: String,
+    /// Its own mode, where it differs.
+    pub mode: Option<String>,
+    /// Requests under way, waiting ones included.
+    pub in_flight: u64,
+    /// Requests waiting in the lane for ordinary work.
+    pub waiting_interactive: u64,
+    /// Requests waiting in the lane that yields.
+    pub waiting_background: u64,
+    /// How long the one that waits longest has waited.
+    pub longest_wait_seconds: f64,
+    /// The wait that is predicted for a request that arrives now.
+    pub predicted_wait_seconds: Option<f64>,
+}
+
+impl CallerStatus {
+    /// Requests waiting in both lanes.
+    pub fn waiting(&self) -> u64 {
+        self.waiting_interactive + self.waiting_background
+    }
+}
+
+/// One set of upstream limits.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScopeStatus {
+    /// Its name: credential and model family, never a key.
+    pub name: String,
+    /// Its limits; none is known before the upstream or the configuration names one.
+    pub limits: Vec<LimitStatus>,
+    /// Attempts that hold a permit.
+    pub in_flight: u64,
+    /// Requests waiting for this scope.
+    pub waiting: u64,
+    /// Set while a 429 without numbers pauses the scope: for how much longer.
+    pub paused_seconds: Option<f64>,
+    /// Whether the upstream answers.
+    pub breaker: BreakerStatus,
+    /// Set while the quota is known to be spent.
+    pub quota_spent: Option<QuotaSpent>,
+    /// Retries that the budget allows now.
+    pub retry_budget: f64,
+    /// Retries that the budget allows at most.
+    pub retry_budget_capacity: f64,
+}
+
+/// One limit of a scope.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitStatus {
+    /// What is limited, for people: `requests per minute`.
+    pub name: String,
+    /// Units per window.
+    pub limit: f64,
+    /// Units used now.
+    pub used: f64,
+    /// The window.
+    pub window_seconds: f64,
+    /// Whether it was `configured` or `learned`.
+    pub source: String,
+    /// Share of the limit that others use with the same credential, 0 to 1.
+    pub foreign_use_ratio: f64,
+    /// Units that may be sent at once.
+    pub burst: f64,
+}
+
+/// What a breaker does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// Everything passes.
+    #[default]
+    Closed,
+    /// Attempts are thinned out.
+    Thinning,
+    /// Nothing passes.
+    Open,
+    /// Single attempts ask whether the upstream is back.
+    Probing,
+}
+
+/// One scope's breaker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BreakerStatus {
+    /// What it does.
+    pub state: BreakerState,
+    /// Since when the upstream has been failing.
+    pub failing_since: Option<String>,
+    /// For how long the upstream has been failing.
+    pub failing_seconds: Option<f64>,
+    /// When the next probe goes out, from now.
+    pub next_probe_seconds: Option<f64>,
+    /// The class of the last failure.
+    pub last_class: Option<String>,
+}
+
+/// A quota that is spent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuotaSpent {
+    /// The upstream's code, such as `insufficient_quota`.
+    pub code: String,
+    /// Since when.
+    pub since: String,
+    /// When Weir asks again, from now.
+    pub next_probe_seconds: Option<f64>,
+}
+
+/// One class of error in the last hour, in the catalogue's words.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ErrorStatus {
+    /// The class.
+    pub class: String,
+    /// Attempts that ended so: what the upstream said.
+    pub attempts: u64,
+    /// Requests that ended so: what callers saw.
+    pub requests: u64,
+    /// By minute, the oldest first.
+    pub minutes: Vec<u32>,
+    /// How many minutes ago it was last seen.
+    pub last_seen_minutes: u64,
+    /// Why it happens.
+    pub cause: String,
+    /// What to do.
+    pub solution: String,
+    /// What Weir does about it.
+    pub weir_does: String,
+}
+
+impl ErrorStatus {
+    /// How many there were in the last `minutes`, the running one included.
+    pub fn recent(&self, minutes: usize) -> u64 {
+        self.minutes.iter().rev().take(minutes).map(|count| u64::from(*count)).sum()
+    }
+}
+
+/// One failure as a line; its report has the rest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailureLine {
+    /// The report's id.
+    pub id: String,
+    /// When the error went out.
+    pub time: String,
+    /// Its class.
+    pub class: String,
+    /// The status that the caller got.
+    pub status: Option<u16>,
+    /// Its code.
+    pub code: Option<String>,
+    /// Its message, masked.
+    pub message: String,
+    /// The model.
+    pub model: Option<String>,
+    /// The endpoint.
+    pub endpoint: String,
+    /// The caller.
+    pub caller: String,
+    /// How often the same failure occurred.
+    pub occurrences: u64,
+}

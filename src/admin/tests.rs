@@ -1,0 +1,295 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::server::connection;
+use super::*;
+
+/// Tells a status and remembers what it was asked to do.
+struct Told {
+    status: Status,
+    drained: AtomicBool,
+}
+
+impl Told {
+    fn new(status: Status) -> Arc<Self> {
+        Arc::new(Self { status, drained: AtomicBool::new(false) })
+    }
+}
+
+impl Source for Told {
+    fn status(&self) -> Status {
+        self.status.clone()
+    }
+
+    fn metrics(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"weir_up 1\n");
+    }
+
+    fn not_ready(&self) -> Vec<&'static str> {
+        if self.drained.load(Ordering::Relaxed) { vec!["draining"] } else { Vec::new() }
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        Vec::new()
+    }
+
+    fn report(&self, _id: &str) -> Option<Report> {
+        None
+    }
+
+    fn config(&self) -> String {
+        "mode = \"enforce\"\n".to_owned()
+    }
+
+    fn drain(&self) {
+        self.drained.store(true, Ordering::Relaxed);
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        Err("weir.toml:3: unknown key".to_owned())
+    }
+}
+
+async fn ask(source: &Arc<Told>, settings: &Settings, request: &str) -> String {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let source: Arc<dyn Source> = source.clone();
+    let exchange = async {
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    let ((), answer) = tokio::join!(connection(server, settings, source), exchange);
+    answer
+}
+
+fn request(line: &str) -> String {
+    format!("{line} HTTP/1.1\r\nHost: localhost:8081\r\nConnection: close\r\n\r\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_path_answers() {
+    let source = Told::new(samples::healthy());
+    let settings = Settings::default();
+    for (line, status, part) in [
+        ("GET /livez", 200, "ok"),
+        ("GET /readyz", 200, "ready"),
+        ("GET /metrics", 200, "text/plain; version=0.0.4"),
+        ("GET /status", 200, "\"sentence\":\"Healthy"),
+        ("GET /reports", 200, "[]"),
+        ("GET /reports/w-000001", 404, "No such report"),
+        ("GET /config", 200, "mode = "),
+        ("GET /", 200, "<h1 id=\"verdict\">Healthy"),
+        ("GET /?part=main", 200, "<section class=\"verdict ok\""),
+        ("HEAD /", 200, "content-length"),
+        ("GET /drain", 405, "allow: POST"),
+        ("DELETE /", 405, "allow: GET, HEAD"),
+        ("POST /reload", 422, "weir.toml:3: unknown key"),
+        ("GET /nothing", 404, "Not here"),
+        ("GET /reports/", 404, "Not here"),
+        ("POST /drain", 202, "draining"),
+        ("GET /readyz", 503, "not ready: draining"),
+        ("GET /livez", 200, "ok"),
+    ] {
+        let answer = ask(&source, &settings, &request(line)).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer}");
+        assert!(answer.contains(part), "{line}: {answer}");
+        assert!(answer.contains("cache-control: no-store"), "{line}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_token_opens_what_is_closed_off_loopback() {
+    let source = Told::new(samples::healthy());
+    let access = Access { loopback: false, token: Some(b"s3cret".as_slice().into()), hosts: Vec::new() };
+    let settings = Settings { access, ..Settings::default() };
+    let refused = ask(&source, &settings, &request("POST /drain")).await;
+    assert!(refused.starts_with("HTTP/1.1 401 ") && refused.contains("www-authenticate: "), "{refused}");
+    assert!(!source.drained.load(Ordering::Relaxed));
+    let with = request("POST /drain").replace("Connection", "Authorization: Bearer s3cret\r\nConnection");
+    assert!(ask(&source, &settings, &with).await.starts_with("HTTP/1.1 202 "));
+    assert!(source.drained.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_and_floods_are_cut() {
+    let source = Told::new(samples::healthy());
+    let settings = Settings::default();
+    let (client, server) = tokio::io::duplex(64);
+    let began = crate::clock::now();
+    connection(server, &settings, source.clone()).await;
+    assert_eq!(crate::clock::now() - began, settings.head_timeout, "a silent client");
+    drop(client);
+    let flood = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
+    assert!(ask(&source, &settings, &flood).await.starts_with("HTTP/1.1 431 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_carries_its_policy() {
+    let answer = ask(&Told::new(samples::outage()), &Settings::default(), &request("GET /")).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let nonce = head.split("script-src 'nonce-").nth(1).and_then(|rest| rest.split('\'').next()).unwrap();
+    assert_eq!(nonce.len(), 32);
+    assert!(head.contains("default-src 'none'") && head.contains("frame-ancestors 'none'"));
+    assert_eq!(body.matches(&format!("nonce=\"{nonce}\"")).count(), 2);
+    assert!(!body.contains("style=\""), "the policy forbids styles in attributes");
+    let again = ask(&Told::new(samples::outage()), &Settings::default(), &request("GET /")).await;
+    assert!(!again.contains(nonce), "a nonce is used once");
+    assert!(!body.contains("src=\"") && !body.contains("@import"), "no asset from elsewhere");
+}
+
+#[test]
+fn the_page_says_what_a_person_needs() {
+    for (status, words) in [
+        (
+            samples::healthy(),
+            &["✓</span> Healthy", "412 ended in the last minute", "41 µs", "Answering; breaker closed"][..],
+        ),
+        (
+            samples::rate_limited(),
+            &[
+                "Waiting at our limit: 214 requests for acme · gpt-5",
+                "It is our quota",
+                "nightly-batch",
+                "<b>1,998,004</b> of 2,000,000 · 100 %",
+                "others use 31 %",
+                "Sets the bucket to what the message says",
+            ],
+        ),
+        (
+            samples::quota_spent(),
+            &["The quota is spent", "✖</span> Critical", "Buy credit", "next probe in 3 min 48 s"],
+        ),
+        (
+            samples::outage(),
+            &[
+                "The upstream has been failing since 03:02:11 UTC",
+                "It is them: the upstream",
+                "href=\"/reports/w-000067\"",
+                "breaker open; next probe in 3.2 s",
+                "38 requests wait it out",
+            ],
+        ),
+        (
+            Status::default(),
+            &["no request has come yet", "No request has named a model yet", "No caller has sent"],
+        ),
+    ] {
+        let page = page::main(&status.judged());
+        for words in words {
+            assert!(page.contains(words), "{words}: {page}");
+        }
+    }
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let status = samples::hostile().judged();
+    let page = page::document(&status, "n");
+    assert_eq!(page.matches("<script").count(), 1, "only the page's own");
+    assert!(!page.contains("<img") && !page.contains("onerror='") && !page.contains("\"><script>alert"));
+    assert!(!page.contains(['\u{202e}', '\u{0}', '\u{1b}']));
+    assert!(page.contains("&lt;script&gt;alert(1)"));
+    let text = table(&status, 100);
+    assert!(!text.contains(['\u{0}', '\u{1b}']));
+}
+
+/// Tags open and close in pairs, whatever the state: a page that browsers need not repair.
+#[test]
+fn markup_is_balanced() {
+    let states = [
+        Status::default(),
+        samples::healthy(),
+        samples::rate_limited(),
+        samples::quota_spent(),
+        samples::outage(),
+        samples::hostile(),
+        many(),
+    ];
+    for status in states {
+        let page = page::main(&status.judged());
+        let mut open = Vec::new();
+        for tag in page.split('<').skip(1) {
+            let name: &str = tag.split([' ', '>']).next().unwrap();
+            match name.strip_prefix('/') {
+                Some(name) => assert_eq!(open.pop(), Some(name), "{page}"),
+                None if tag.split('>').next().unwrap().ends_with('/') => {}
+                None => open.push(name),
+            }
+        }
+        assert!(open.is_empty(), "{open:?}");
+    }
+}
+
+/// As many of everything as there can be.
+fn many() -> Status {
+    let mut status = samples::outage();
+    status.scopes = (0..1_000).flat_map(|_| status.scopes.clone()).collect();
+    status.callers = (0..1_000).flat_map(|_| status.callers.clone()).collect();
+    status.failures = (0..256).map(|_| status.failures[0].clone()).collect();
+    status
+}
+
+#[test]
+fn the_page_is_bounded() {
+    let page = page::main(&many().judged());
+    assert!(page.len() < 200_000, "{}", page.len());
+    assert!(page.contains("and 1976 more scopes"));
+}
+
+#[test]
+fn a_status_survives_its_json() {
+    let status = samples::outage().judged();
+    let json = serde_json::to_string(&status).unwrap();
+    assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+    let older: Status = serde_json::from_str("{\"mode\":\"enforce\",\"unknown\":1}").unwrap();
+    assert_eq!(older.mode, "enforce", "an older or newer Weir can be asked too");
+}
+
+#[test]
+fn the_table_reads_like_the_page() {
+    let text = table(&samples::outage().judged(), 120);
+    for words in [
+        "✖ The upstream has been failing since 03:02:11 UTC",
+        "acme · gpt-5",
+        "412 of 10,000",
+        "open, probe in 3.2 s",
+        "weir_breaker_open",
+        "w-000067",
+        "38 waiting · 40 under way",
+    ] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    assert!(text.lines().skip(2).all(|line| line.chars().count() <= 120), "{text}");
+}
+
+#[tokio::test]
+async fn the_client_asks_a_real_server() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let source = Told::new(samples::outage());
+    let access = Access { loopback: false, token: Some(b"s3cret".as_slice().into()), hosts: Vec::new() };
+    let settings = Settings { access, ..Settings::default() };
+    let serving = serve(listener, settings, source.clone(), std::future::pending());
+    let asking = async {
+        let client = Client::new(address, Some("s3cret"));
+        assert_eq!(client.status().await.unwrap(), samples::outage().judged());
+        assert!(client.reports().await.unwrap().is_empty());
+        let missing = client.report("../w-000001?x").await.unwrap_err();
+        assert!(missing.to_string().contains("answered 404"), "{missing}");
+        let rejected = client.reload().await.unwrap_err();
+        assert!(rejected.to_string().contains("weir.toml:3: unknown key"), "{rejected}");
+        client.drain().await.unwrap();
+        assert!(source.drained.load(Ordering::Relaxed));
+        let stranger = Client::new(address, None).status().await.unwrap_err();
+        assert!(stranger.to_string().contains("answered 401"), "{stranger}");
+    };
+    tokio::select! {
+        () = serving => panic!("the server ended"),
+        () = asking => {}
+    }
+    let gone = Client::new(address, None).status().await.unwrap_err();
+    assert!(gone.to_string().contains("no Weir answers at 127.0.0.1:"), "{gone}");
+}

@@ -1,0 +1,148 @@
+//! What can be asked of a running Weir: to read its configuration again, and to drain.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+
+use crate::clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::proxy::Policies;
+use crate::scope::Scopes;
+use crate::server::Drain;
+
+use super::{settings, signals};
+
+/// Reads the configuration again, from where it was read at first. The error is every problem, as text.
+pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// The handle that signals and the admin address share.
+pub(super) struct Control {
+    reread: Reread,
+    state: Mutex<State>,
+    pub(super) policies: Arc<Policies>,
+    pub(super) scopes: Scopes,
+    drain: Drain,
+    metrics: Arc<Metrics>,
+    draining: AtomicBool,
+    drain_asked: Notify,
+}
+
+struct State {
+    config: Config,
+    read_at: SystemTime,
+    problem: Option<String>,
+}
+
+/// How reading the configuration went.
+pub(super) struct LastRead {
+    pub(super) at: SystemTime,
+    pub(super) problem: Option<String>,
+}
+
+impl Control {
+    pub(super) fn new(
+        config: Config,
+        reread: Reread,
+        policies: Arc<Policies>,
+        scopes: Scopes,
+        drain: Drain,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let state = Mutex::new(State { config, read_at: clock::wall(), problem: None });
+        Self {
+            reread,
+            state,
+            policies,
+            scopes,
+            drain,
+            metrics,
+            draining: AtomicBool::new(false),
+            drain_asked: Notify::new(),
+        }
+    }
+
+    /// Does something with the configuration in force.
+    pub(super) fn with_config<T>(&self, read: impl FnOnce(&Config) -> T) -> T {
+        read(&self.state().config)
+    }
+
+    pub(super) fn last_read(&self) -> LastRead {
+        let state = self.state();
+        LastRead { at: state.read_at, problem: state.problem.clone() }
+    }
+
+    /// Reads the configuration again. What concerns listeners, workers and connections stays as it was at the start.
+    ///
+    /// # Errors
+    /// Every problem of it; the configuration in force stays then.
+    pub(super) fn reload(&self) -> Result<(), String> {
+        let before = self.policies.current();
+        let read = (self.reread)().and_then(|config| {
+            let policy =
+                settings::policy(&config, Some(&before.callers)).map_err(|error| error.to_string())?;
+            Ok((config, policy))
+        });
+        let now = clock::wall();
+        self.metrics.reloaded(read.is_ok(), now);
+        let mut state = self.state();
+        match read {
+            Ok((config, policy)) => {
+                self.scopes.reload(settings::scopes(&config));
+                for caller in policy.callers.all() {
+                    self.metrics.name_caller(caller.id, &caller.name);
+                }
+                self.policies.replace(policy);
+                *state = State { config, read_at: now, problem: None };
+                tracing::info!("the configuration was read again");
+                Ok(())
+            }
+            Err(problem) => {
+                state.problem = Some(problem.clone());
+                Err(problem)
+            }
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Asks for a drain; the thread that waits for signals begins it.
+    pub(super) fn ask_to_drain(&self) {
+        self.drain_asked.notify_one();
+    }
+
+    pub(super) async fn drain_asked(&self) {
+        self.drain_asked.notified().await;
+    }
+
+    /// Not ready from now on; after the delay no more connections; then all that is under way ends, or its time does.
+    pub(super) async fn drain_until_done(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.metrics.draining(true);
+        let (delay, timeout) =
+            self.with_config(|config| (config.shutdown.drain_delay, config.shutdown.drain_timeout));
+        let finished = async {
+            clock::sleep(delay).await;
+            self.scopes.drain();
+            self.drain.begin();
+            if !self.drain.finished(clock::now() + timeout).await {
+                tracing::warn!(
+                    unfinished = self.drain.unfinished(),
+                    "the drain's time is over; what is unfinished is cut"
+                );
+            }
+        };
+        tokio::select! {
+            () = finished => tracing::info!("drained"),
+            () = signals::ended() => tracing::warn!("told again: ending at once"),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

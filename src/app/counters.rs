@@ -1,0 +1,96 @@
+//! What rooms below the metrics count for themselves, brought into the metrics at each scrape.
+
+use crate::classify::FailureKind;
+use crate::metrics::{
+    Bound, ConnectResult, ConnectionRefusal, ConnectionState, Counters, HttpRule, Label, Metrics,
+};
+use crate::server::{self, Limit, Rule};
+use crate::upstream;
+
+/// Brings the front's counts up to date.
+pub(super) fn of_front(metrics: &Metrics, front: &server::Counters) {
+    for rule in Rule::ALL {
+        raise(&metrics.http_refusals, rule_label(rule), front.refused(rule));
+    }
+    for limit in Limit::ALL {
+        raise(&metrics.limits_reached, bound(limit), front.reached(limit));
+    }
+    let refused = &metrics.connections_refused;
+    let too_many = front.reached(Limit::Connections) + front.reached(Limit::ConnectionsPerPeer);
+    raise(refused, ConnectionRefusal::TooMany, too_many);
+    raise(refused, ConnectionRefusal::Tls, front.tls_failed() + front.reached(Limit::HandshakeTimeout));
+    raise(refused, ConnectionRefusal::Silent, front.reached(Limit::HeadTimeout));
+    raise(refused, ConnectionRefusal::Malformed, front.refused(Rule::Unparsable));
+    let active: i64 = metrics.requests_in_flight();
+    let open = i64::try_from(front.open()).unwrap_or(i64::MAX);
+    metrics.connections.set(ConnectionState::Active, active.min(open));
+    metrics.connections.set(ConnectionState::Idle, (open - active).max(0));
+}
+
+/// Brings the upstream pools' counts up to date.
+pub(super) fn of_upstream(metrics: &Metrics, pools: &upstream::Counters) {
+    let results = &metrics.upstream_connects;
+    raise(results, ConnectResult::Connected, pools.connected());
+    let mut counts = [0; ConnectResult::ALL.len()];
+    for kind in FailureKind::ALL {
+        counts[connect_result(kind).place()] += pools.failed(kind);
+    }
+    for result in ConnectResult::ALL.iter().filter(|result| !matches!(result, ConnectResult::Connected)) {
+        raise(results, *result, counts[result.place()]);
+    }
+    let (open, idle) = (pools.open(), pools.idle());
+    let count = |connections: usize| i64::try_from(connections).unwrap_or(i64::MAX);
+    metrics.upstream_connections.set(ConnectionState::Active, count(open.saturating_sub(idle)));
+    metrics.upstream_connections.set(ConnectionState::Idle, count(idle));
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+fn raise<L: Label>(counters: &Counters<L>, label: L, total: u64) {
+    counters.add(label, total.saturating_sub(counters.count(label)));
+}
+
+fn rule_label(rule: Rule) -> HttpRule {
+    match rule {
+        Rule::Unparsable => HttpRule::Unparsable,
+        Rule::HostMissing => HttpRule::HostMissing,
+        Rule::HostRepeated => HttpRule::HostRepeated,
+        Rule::HostInvalid => HttpRule::HostInvalid,
+        Rule::HostDiffers => HttpRule::HostDiffers,
+        Rule::TransferEncoding => HttpRule::TransferEncoding,
+        Rule::Connect => HttpRule::Connect,
+        Rule::Trace => HttpRule::Trace,
+        Rule::Target => HttpRule::Target,
+        Rule::Scheme => HttpRule::Scheme,
+        Rule::Nominated => HttpRule::Nominated,
+    }
+}
+
+fn bound(limit: Limit) -> Bound {
+    match limit {
+        Limit::Connections => Bound::Connections,
+        Limit::ConnectionsPerPeer => Bound::ConnectionsPerPeer,
+        Limit::HandshakeTimeout => Bound::HandshakeTimeout,
+        Limit::HeadTimeout => Bound::HeadTimeout,
+        Limit::IdleTimeout => Bound::IdleTimeout,
+        Limit::WriteTimeout => Bound::WriteTimeout,
+        Limit::Headers => Bound::Headers,
+        Limit::OpenFiles => Bound::OpenFiles,
+    }
+}
+
+fn connect_result(kind: FailureKind) -> ConnectResult {
+    match kind {
+        FailureKind::Dns => ConnectResult::Dns,
+        FailureKind::Refused => ConnectResult::Refused,
+        FailureKind::Tls => ConnectResult::Tls,
+        FailureKind::ConnectTimeout => ConnectResult::Timeout,
+        FailureKind::Reset
+        | FailureKind::ResponseTimeout
+        | FailureKind::IdleTimeout
+        | FailureKind::Malformed
+        | FailureKind::RequestAborted
+        | FailureKind::RequestTimeout
+        | FailureKind::RequestMalformed
+        | FailureKind::RequestTooLarge => ConnectResult::Other,
+    }
+}

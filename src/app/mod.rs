@@ -1,0 +1,222 @@
+//! The composition root: a configuration becomes threads, listeners and rooms, wired once; signals end them.
+//!
+//! The first worker accepts for all. The admin address has a thread of its own. The calling thread waits for signals, reads the
+//! configuration again when told to, and at the end drains: readiness first, then the listener, then what is under way.
+
+mod control;
+mod counters;
+mod settings;
+pub mod signals;
+mod status;
+mod worker;
+
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+
+use crate::account::Account;
+use crate::admin;
+use crate::clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::proxy::{Policies, Proxy};
+use crate::replay;
+use crate::scope::Scopes;
+use crate::server::{self, Acceptor, Drain, Slots};
+use crate::upstream::{self, Connector, Target, Upstream, tls};
+
+use control::Control;
+use status::Status;
+use worker::{Running, Worker};
+
+pub use control::Reread;
+
+/// Why Weir did not start, or ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting can't be used.
+    #[error("{0}")]
+    Configuration(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A Weir that runs.
+pub struct App {
+    /// Where callers connect to.
+    pub listening: SocketAddr,
+    /// Where people and Prometheus connect to.
+    pub admin: SocketAddr,
+    control: Arc<Control>,
+    workers: Vec<Running>,
+    admin_stop: tokio::sync::oneshot::Sender<()>,
+    admin_thread: std::thread::JoinHandle<std::io::Result<()>>,
+}
+
+/// Runs until a signal ends it, and drains.
+///
+/// # Errors
+/// When it can't start. After that, whatever fails is logged and counted.
+pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Other(format!("cannot start a runtime: {error}")))?;
+    runtime.block_on(async {
+        resolve_upstream(&config).await?;
+        let app = App::start(config, reread)?;
+        tracing::info!(listening = %app.listening, admin = %app.admin, "weir is up");
+        signals::until_told(&app.control).await;
+        app.finish().await;
+        Ok(())
+    })
+}
+
+impl App {
+    /// Binds the listeners and starts all threads.
+    ///
+    /// # Errors
+    /// When a listener is taken, a file can't be used, or a thread can't be started.
+    pub fn start(config: Config, reread: Reread) -> Result<Self, Error> {
+        let now = clock::now();
+        let listener = bind("server.listen", config.server.listen)?;
+        let admin_listener = bind("admin.listen", config.admin.listen)?;
+        let listening = local(&listener)?;
+        let admin = local(&admin_listener)?;
+        let target = Target::parse(&config.upstream.url.to_string())
+            .map_err(|error| Error::Configuration(format!("upstream.url: {error}")))?;
+        let connector = connector(&config)?;
+        let policy = settings::policy(&config, None)?;
+        let workers = worker_count(&config);
+        let metrics = Metrics::new(&settings::metrics(&config, &policy.callers, workers));
+        let names = settings::names(&policy.callers);
+        let account = Account::new(settings::account(&config, false), Arc::clone(&metrics), names, now);
+        let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
+        let policies = Policies::new(policy);
+        let kept_bodies = replay::Budget::new(config.replay.max_total.bytes());
+        let front_counters = Arc::<server::Counters>::default();
+        let upstream_counters = Arc::<upstream::Counters>::default();
+        let (drain, draining) = Drain::new();
+        let front = settings::server(&config);
+        let slots = Slots::new(&front, Arc::clone(&front_counters));
+        let (acceptor, seats) =
+            Acceptor::new(listener, workers, slots, Arc::clone(&front_counters), draining.clone());
+
+        let target = Arc::new(target);
+        let mut acceptor = Some(acceptor);
+        let mut running = Vec::with_capacity(workers);
+        for (index, seat) in seats.into_iter().enumerate() {
+            let worker = Worker {
+                seat,
+                acceptor: acceptor.take(),
+                front,
+                counters: Arc::clone(&front_counters),
+                draining: draining.clone(),
+                name: format!("weir-worker-{index}"),
+            };
+            let upstream_settings = settings::upstream(&config);
+            let (target, counters) = (Arc::clone(&target), Arc::clone(&upstream_counters));
+            let (connector, policies, scopes) = (connector.clone(), Arc::clone(&policies), scopes.clone());
+            let (account, kept_bodies) = (Arc::clone(&account), Arc::clone(&kept_bodies));
+            let started = worker.start(move || {
+                let upstream = Upstream::new(target, upstream_settings, counters, connector);
+                Proxy::new(policies, scopes, account, upstream, kept_bodies, index, fastrand::u64(..))
+            });
+            running.push(started.map_err(|error| Error::Other(format!("cannot start a worker: {error}")))?);
+        }
+        drop(draining);
+
+        let access = admin::Access {
+            loopback: admin.ip().is_loopback(),
+            token: config.admin.token.as_ref().map(|token| token.secret.expose().as_bytes().into()),
+            hosts: Vec::new(),
+        };
+        let control = Arc::new(Control::new(config, reread, policies, scopes, drain, Arc::clone(&metrics)));
+        let source = Status::new(
+            Arc::clone(&control),
+            metrics,
+            account,
+            kept_bodies,
+            front_counters,
+            upstream_counters,
+            now,
+        );
+        let (admin_stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let admin_settings = admin::Settings { access, ..admin::Settings::default() };
+        let admin_thread = admin::start(admin_listener, admin_settings, Arc::new(source), async {
+            drop(stopped.await);
+        })
+        .map_err(|error| Error::Other(format!("cannot start the admin thread: {error}")))?;
+        Ok(Self { listening, admin, control, workers: running, admin_stop, admin_thread })
+    }
+
+    /// Drains, and ends all threads.
+    pub async fn finish(self) {
+        self.control.drain_until_done().await;
+        for worker in self.workers {
+            worker.stop();
+        }
+        // The admin thread ends by itself where nobody tells it.
+        drop(self.admin_stop.send(()));
+        if let Ok(Err(error)) = self.admin_thread.join() {
+            tracing::error!(%error, "the admin listener failed");
+        }
+    }
+}
+
+fn bind(setting: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, Error> {
+    server::bind(setting, address).map_err(|error| Error::Other(error.to_string()))
+}
+
+fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, Error> {
+    listener.local_addr().map_err(|error| Error::Other(format!("the listener has no address: {error}")))
+}
+
+fn worker_count(config: &Config) -> usize {
+    match config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, NonZero::get),
+        workers => workers,
+    }
+}
+
+fn connector(config: &Config) -> Result<Connector, Error> {
+    let of = &config.upstream;
+    let tls = tls::client_config(&settings::upstream_tls(config))
+        .map_err(|error| Error::Configuration(format!("upstream.tls: {error}")))?;
+    let proxy = of.proxy.as_ref().map(|url| {
+        let url = url.to_string();
+        let with_user = match &of.proxy_credential {
+            Some(credential) => url.replacen("://", &format!("://{}@", credential.secret.expose()), 1),
+            None => url,
+        };
+        upstream::proxy::Proxy::parse(&with_user)
+            .map_err(|error| Error::Configuration(format!("upstream.proxy: {error}")))
+    });
+    let name = of.tls.server_name.as_ref().map(|name| {
+        ServerName::try_from(name.clone())
+            .map_err(|_| Error::Configuration(format!("upstream.tls.server_name: {name:?} is no host name")))
+    });
+    Ok(Connector::new(tls, proxy.transpose()?, name.transpose()?))
+}
+
+/// Refuses to start when the upstream's name certainly does not exist; a resolver that is out of reach may come back.
+async fn resolve_upstream(config: &Config) -> Result<(), Error> {
+    let url = &config.upstream.url;
+    if config.upstream.proxy.is_some() {
+        return Ok(());
+    }
+    match tokio::net::lookup_host((url.host(), url.port())).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.to_string().contains("Temporary failure") => {
+            tracing::warn!(host = url.host(), %error, "upstream.url can't be resolved now; until it can, requests get 502");
+            Ok(())
+        }
+        Err(error) => Err(Error::Configuration(format!(
+            "upstream.url: the host {:?} does not resolve ({error}); correct the name, or name a host that exists",
+            url.host()
+        ))),
+    }
+}

@@ -1,0 +1,281 @@
+//! From the configuration to the settings of each room: the only place that knows both.
+
+use std::sync::Arc;
+
+use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential};
+use crate::config::Config;
+use crate::config::pacing::{Family as FamilyLimits, Limits};
+use crate::config::server::TlsVersion;
+use crate::config::upstream::{AuthStyle, Roots};
+use crate::estimate::{self, Estimator};
+use crate::proxy::Policy;
+use crate::scope::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
+use crate::upstream::headers::Forwarded;
+use crate::upstream::{self, tls};
+use crate::{account, metrics, replay, retry, server, stream};
+
+use super::Error;
+
+pub(super) fn server(config: &Config) -> server::Settings {
+    let of = &config.server;
+    server::Settings {
+        connections: of.max_connections,
+        connections_per_peer: of.max_connections_per_peer,
+        handshake_timeout: of.handshake_timeout,
+        head_timeout: of.header_timeout,
+        idle_timeout: of.idle_timeout,
+        write_timeout: of.write_timeout,
+        header_bytes: of.header_bytes.bytes(),
+        header_count: of.header_count,
+        streams: of.max_streams,
+    }
+}
+
+pub(super) fn upstream(config: &Config) -> upstream::Settings {
+    let of = &config.upstream;
+    upstream::Settings {
+        connect_timeout: of.connect_timeout,
+        idle_timeout: of.pool_idle_timeout,
+        max_idle: of.pool_max_idle,
+        max_age: of.max_connection_age,
+        header_bytes: of.header_bytes.bytes(),
+    }
+}
+
+pub(super) fn upstream_tls(config: &Config) -> tls::Settings {
+    let of = &config.upstream.tls;
+    tls::Settings {
+        roots: match &of.roots {
+            Roots::System => tls::Roots::System,
+            Roots::Bundled => tls::Roots::Bundled,
+            Roots::File(path) => tls::Roots::File(path.clone()),
+        },
+        client: of
+            .client_cert
+            .clone()
+            .zip(of.client_key.clone())
+            .map(|(certificate, key)| tls::Identity { certificate, key }),
+        only_tls13: of.min_version == TlsVersion::V1_3,
+        http2: config.upstream.http2,
+    }
+}
+
+pub(super) fn replay(config: &Config) -> replay::Settings {
+    replay::Settings {
+        keep: config.replay.max_body.bytes(),
+        prefix: config.replay.prefix.bytes(),
+        limit: config.server.body_max.0,
+        idle: config.server.body_timeout,
+        rate: u32::try_from(config.server.body_min_rate.0).unwrap_or(u32::MAX),
+        grace: config.server.body_grace,
+    }
+}
+
+pub(super) fn account(config: &Config, log_text: bool) -> account::Settings {
+    account::Settings {
+        log_sample: config.log.sample.0,
+        log_text,
+        reports: config.report.capacity,
+        ..account::Settings::default()
+    }
+}
+
+pub(super) fn metrics(config: &Config, callers: &Callers, workers: usize) -> metrics::Settings {
+    metrics::Settings {
+        callers: names(callers),
+        max_models: config.metrics.max_models,
+        max_scopes: config.metrics.max_scopes,
+        max_series: config.metrics.max_series,
+        workers,
+        started: crate::clock::wall(),
+        ..metrics::Settings::default()
+    }
+}
+
+pub(super) fn names(callers: &Callers) -> Vec<Arc<str>> {
+    callers.all().iter().map(|caller| Arc::clone(&caller.name)).collect()
+}
+
+pub(super) fn scopes(config: &Config) -> scope::Settings {
+    let (queue, breaker, budget) = (&config.admission, &config.breaker, &config.retry.budget);
+    scope::Settings {
+        max_scopes: config.limits.max_scopes,
+        families: families(&config.limits),
+        limits: limits(&config.limits),
+        queue: QueueSettings {
+            max_waiting: queue.max_waiting,
+            max_bytes: queue.max_waiting_bytes.bytes(),
+            max_waiting_per_caller: queue.max_waiting_per_caller,
+            max_bytes_per_caller: queue.max_waiting_bytes_per_caller.bytes(),
+            background_share: queue.background_share.0,
+        },
+        breaker: BreakerSettings {
+            enabled: breaker.enabled,
+            consecutive: breaker.failures,
+            stall: breaker.stall,
+            max_wait: config.outage.max_wait,
+            probe_first: breaker.probe_base,
+            probe_longest: breaker.probe_cap,
+        },
+        budget: BudgetSettings {
+            capacity: budget.capacity.0,
+            per_success: budget.earn.0,
+            per_request: budget.reserve.0,
+            concurrent: budget.concurrent.0,
+            concurrent_least: budget.concurrent_least,
+        },
+        quota_probe: config.quota_breaker.probe_interval,
+        max_unnamed_families: config.limits.max_unnamed_families,
+    }
+}
+
+/// The policy for requests from now on.
+///
+/// # Errors
+/// A credential with characters that no header may have, or a retry policy that contradicts itself.
+pub(super) fn policy(config: &Config, before: Option<&Callers>) -> Result<Policy, Error> {
+    let callers = callers(config)?;
+    Ok(Policy {
+        callers: match before {
+            Some(before) => callers.with_fingerprints_of(before),
+            None => callers,
+        },
+        mode: config.mode,
+        max_wait: config.admission.max_wait,
+        response_timeout: config.upstream.response_timeout,
+        forwarded: if config.server.forwarded { Forwarded::Append } else { Forwarded::Remove },
+        estimator: Estimator::new(estimate::Settings {
+            pricing: config.estimate.pricing,
+            chars_per_token: config.estimate.chars_per_token,
+            tokens_per_image: config.estimate.tokens_per_image,
+            default_max_tokens: config.estimate.default_max_tokens,
+        }),
+        retry: retry_policy(config)?,
+        never_retried: config.retry.never.clone(),
+        stream: stream::Settings {
+            idle_timeout: config.upstream.idle_timeout,
+            error_event: config.stream.error_event,
+        },
+        hold: config.stream.hold,
+        replay: replay(config),
+        report_headers: config.report.headers.clone(),
+    })
+}
+
+fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {
+    let of = &config.retry;
+    let settings = retry::Settings {
+        max_attempts: of.max_attempts,
+        base: of.base,
+        cap: of.cap,
+        floor: of.floor,
+        response_timeouts: of.timeouts,
+        repeatable: of.repeatable.iter().map(|repeatable| repeatable.operation().clone()).collect(),
+    };
+    retry::Policy::new(settings).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(|problem| format!("retry.{problem}")).collect();
+        Error::Configuration(lines.join("\n"))
+    })
+}
+
+fn callers(config: &Config) -> Result<Callers, Error> {
+    let style = match config.upstream.auth {
+        AuthStyle::Bearer => AuthHeader::Bearer,
+        AuthStyle::ApiKey => AuthHeader::ApiKey,
+    };
+    let credential =
+        |key: &caller::Secret, organization: Option<&str>, project: Option<&str>, setting: &str| {
+            Credential::new(key, style, organization, project).map_err(|_| {
+                Error::Configuration(format!(
+                    "{setting}: has characters that no header may have; check the secret"
+                ))
+            })
+        };
+    let upstream = &config.upstream;
+    let everybody = upstream
+        .credential
+        .as_ref()
+        .map(|key| {
+            let (organization, project) = (upstream.organization.as_deref(), upstream.project.as_deref());
+            credential(&key.secret, organization, project, "upstream.credential")
+        })
+        .transpose()?;
+    let mut entries = Vec::with_capacity(config.callers.len());
+    for (index, of) in config.callers.iter().enumerate() {
+        let own = of
+            .credential
+            .as_ref()
+            .map(|key| {
+                let setting = format!("callers[{index}].credential");
+                credential(&key.secret, of.organization.as_deref(), of.project.as_deref(), &setting)
+            })
+            .transpose()?;
+        entries.push(caller::Entry {
+            caller: Caller {
+                id: CallerId(0),
+                name: of.name.as_str().into(),
+                weight: of.weight,
+                lane: of.lane,
+                mode: of.mode,
+                max_waiting: of.max_waiting,
+                max_deadline: of.max_deadline,
+            },
+            key: of.key.as_ref().map(|key| key.secret.clone()),
+            header: of.header.as_ref().map(|header| (header.name.clone(), header.value.clone())),
+            san: of.san.clone(),
+            credential: own,
+        });
+    }
+    let serve_unknown = config.serves_unknown_callers();
+    Ok(Callers::new(caller::Settings { entries, credential: everybody, serve_unknown }))
+}
+
+fn limits(of: &Limits) -> LimitSettings {
+    LimitSettings {
+        requests_per_minute: of.requests_per_minute,
+        tokens_per_minute: of.tokens_per_minute,
+        requests_per_day: of.requests_per_day,
+        tokens_per_day: of.tokens_per_day,
+        share: of.share.0,
+        in_flight: of.in_flight,
+    }
+}
+
+/// The configured families, then those of the seed file: what a person wrote counts first.
+fn families(of: &Limits) -> Vec<Family> {
+    let configured = of.families.iter().map(|family| Family {
+        name: family.name.as_str().into(),
+        patterns: family.models.iter().map(|pattern| pattern.as_str().into()).collect(),
+        limits: family_limits(family, of),
+    });
+    let seeded = of.seed.iter().flat_map(|seed| &seed.models).map(|model| Family {
+        name: model.model.as_str().into(),
+        patterns: vec![model.model.as_str().into()],
+        limits: Some(LimitSettings {
+            requests_per_minute: model.requests_per_minute,
+            tokens_per_minute: model.tokens_per_minute,
+            requests_per_day: model.requests_per_day,
+            tokens_per_day: None,
+            share: of.share.0,
+            in_flight: of.in_flight,
+        }),
+    });
+    configured.chain(seeded).collect()
+}
+
+fn family_limits(family: &FamilyLimits, of: &Limits) -> Option<LimitSettings> {
+    let own = LimitSettings {
+        requests_per_minute: family.requests_per_minute,
+        tokens_per_minute: family.tokens_per_minute,
+        requests_per_day: family.requests_per_day,
+        tokens_per_day: family.tokens_per_day,
+        share: of.share.0,
+        in_flight: family.in_flight.or(of.in_flight),
+    };
+    let says_anything = family.requests_per_minute.is_some()
+        || family.tokens_per_minute.is_some()
+        || family.requests_per_day.is_some()
+        || family.tokens_per_day.is_some()
+        || family.in_flight.is_some();
+    says_anything.then_some(own)
+}

@@ -1,0 +1,262 @@
+//! What the admin address shows, gathered from all rooms.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::account::{Account, ClassHistory, Report, Rfc3339};
+use crate::admin::{
+    BreakerState, BreakerStatus, Build, CallerStatus, ErrorStatus, FailureLine, LimitStatus, Overhead,
+    QuotaSpent, Reload, ScopeStatus, Source,
+};
+use crate::caller::{Caller, Lane};
+use crate::clock::{self, Instant};
+use crate::config::render;
+use crate::metrics::{DimensionGauges, Gathered, Metrics, ScopeGauges};
+use crate::scope;
+use crate::{admin, replay, server, upstream};
+
+use super::control::Control;
+use super::counters;
+
+/// Failures that the page lists.
+const FAILURES: usize = 20;
+
+/// Gathers what is shown. Called on the admin thread.
+pub(super) struct Status {
+    control: Arc<Control>,
+    metrics: Arc<Metrics>,
+    account: Arc<Account>,
+    kept_bodies: Arc<replay::Budget>,
+    front: Arc<server::Counters>,
+    upstream: Arc<upstream::Counters>,
+    started: Instant,
+}
+
+impl Status {
+    pub(super) fn new(
+        control: Arc<Control>,
+        metrics: Arc<Metrics>,
+        account: Arc<Account>,
+        kept_bodies: Arc<replay::Budget>,
+        front: Arc<server::Counters>,
+        upstream: Arc<upstream::Counters>,
+        started: Instant,
+    ) -> Self {
+        Self { control, metrics, account, kept_bodies, front, upstream, started }
+    }
+
+    fn gathered(&self) -> Gathered {
+        let scopes = self.control.scopes.snapshot();
+        let counts = self.control.scopes.counts();
+        Gathered {
+            queue_depth: scopes
+                .iter()
+                .flat_map(|scope| &scope.queue)
+                .map(|line| (line.caller, line.lane, line.waiting as u64))
+                .collect(),
+            queue_bytes: scopes.iter().map(|scope| scope.queue_bytes as u64).sum(),
+            scopes: scopes.iter().map(gauges).collect(),
+            replay_bytes: self.kept_bodies.used() as u64,
+            scopes_evicted: counts.evicted,
+            scopes_merged: counts.merged,
+            log_lines_dropped: 0,
+        }
+    }
+
+    fn callers(&self, scopes: &[scope::ScopeStatus]) -> Vec<CallerStatus> {
+        let policy = self.control.policies.current();
+        policy.callers.all().iter().map(|caller| self.caller(caller, scopes)).collect()
+    }
+
+    fn caller(&self, caller: &Caller, scopes: &[scope::ScopeStatus]) -> CallerStatus {
+        let lines = || scopes.iter().flat_map(|scope| &scope.queue).filter(|line| line.caller == caller.id);
+        let waiting =
+            |lane: Lane| lines().filter(|line| line.lane == lane).map(|line| line.waiting as u64).sum();
+        CallerStatus {
+            name: caller.name.to_string(),
+            weight: caller.weight,
+            lane: caller.lane.as_str().to_owned(),
+            mode: caller.mode.map(|mode| mode.as_str().to_owned()),
+            in_flight: u64::try_from(self.metrics.caller(caller.id).in_flight.get()).unwrap_or(0),
+            waiting_interactive: waiting(Lane::Interactive),
+            waiting_background: waiting(Lane::Background),
+            longest_wait_seconds: lines().map(|line| line.oldest.as_secs_f64()).fold(0.0, f64::max),
+            predicted_wait_seconds: scopes
+                .iter()
+                .map(|scope| scope.predicted_wait.as_secs_f64())
+                .reduce(f64::max),
+        }
+    }
+
+    fn failures(&self) -> Vec<FailureLine> {
+        self.account.reports().list().into_iter().take(FAILURES).map(failure_line).collect()
+    }
+}
+
+impl Source for Status {
+    fn status(&self) -> admin::Status {
+        let (now, wall) = (clock::now(), clock::wall());
+        let scopes = self.control.scopes.snapshot();
+        let last = self.control.last_read();
+        let overhead = self.metrics.overhead_quantiles();
+        let (mode, upstream) = self
+            .control
+            .with_config(|config| (config.mode.as_str().to_owned(), config.upstream.url.to_string()));
+        let mut shown: Vec<ScopeStatus> = scopes.iter().map(|scope| scope_status(scope, wall)).collect();
+        shown.sort_by_key(|scope| std::cmp::Reverse(scope.waiting + scope.in_flight));
+        admin::Status {
+            findings: Vec::new(),
+            time: Rfc3339(wall).to_string(),
+            build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), revision: String::new() },
+            uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
+            mode,
+            draining: self.control.is_draining(),
+            upstream,
+            reload: Reload {
+                successful: last.problem.is_none(),
+                time: Rfc3339(last.at).to_string(),
+                error: last.problem,
+            },
+            overhead: Overhead {
+                count: overhead.count,
+                p50_seconds: overhead.p50,
+                p99_seconds: overhead.p99,
+            },
+            requests_last_minute: None,
+            callers: self.callers(&scopes),
+            scopes: shown,
+            errors: self.account.history().classes(now).iter().map(error_status).collect(),
+            failures: self.failures(),
+        }
+    }
+
+    fn metrics(&self, out: &mut Vec<u8>) {
+        counters::of_front(&self.metrics, &self.front);
+        counters::of_upstream(&self.metrics, &self.upstream);
+        self.metrics.encode(&self.gathered(), out);
+    }
+
+    fn not_ready(&self) -> Vec<&'static str> {
+        if self.control.is_draining() { vec!["draining"] } else { Vec::new() }
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        self.account.reports().list()
+    }
+
+    fn report(&self, id: &str) -> Option<Report> {
+        self.account.reports().find(id)
+    }
+
+    fn config(&self) -> String {
+        self.control.with_config(render::redacted)
+    }
+
+    fn drain(&self) {
+        self.control.ask_to_drain();
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        self.control.reload()
+    }
+}
+
+fn gauges(scope: &scope::ScopeStatus) -> ScopeGauges {
+    ScopeGauges {
+        name: scope.name.to_string(),
+        dimensions: scope
+            .dimensions
+            .iter()
+            .map(|dimension| DimensionGauges {
+                dimension: dimension.slot.as_str(),
+                limit: dimension.limit,
+                level: dimension.level,
+                window_seconds: dimension.window.as_secs_f64(),
+                foreign_use_ratio: dimension.foreign_use,
+                pacer_burst: dimension.pacer_burst,
+            })
+            .collect(),
+        retry_budget_tokens: scope.budget,
+        retry_budget_exhausted: scope.budget_exhausted,
+        permits_in_flight: u64::from(scope.in_flight),
+        breaker_state: match scope.breaker {
+            scope::BreakerState::Closed => 0,
+            scope::BreakerState::Thinning => 1,
+            scope::BreakerState::Open => 2,
+            scope::BreakerState::Releasing => 3,
+        },
+        breaker_opened: scope.breaker_opened,
+        quota_breaker_open: scope.quota_spent_for.is_some(),
+    }
+}
+
+fn scope_status(scope: &scope::ScopeStatus, wall: SystemTime) -> ScopeStatus {
+    ScopeStatus {
+        name: scope.name.to_string(),
+        limits: scope
+            .dimensions
+            .iter()
+            .map(|dimension| LimitStatus {
+                name: dimension.slot.as_str().replace('_', " "),
+                limit: dimension.limit,
+                used: dimension.level,
+                window_seconds: dimension.window.as_secs_f64(),
+                source: dimension.source.as_str().to_owned(),
+                foreign_use_ratio: dimension.foreign_use,
+                burst: dimension.pacer_burst,
+            })
+            .collect(),
+        in_flight: u64::from(scope.in_flight),
+        waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
+        paused_seconds: (!scope.paused_for.is_zero()).then(|| scope.paused_for.as_secs_f64()),
+        breaker: breaker(scope, wall),
+        quota_spent: scope.quota_spent_for.map(|spent| QuotaSpent {
+            code: "insufficient_quota".to_owned(),
+            since: ago(wall, spent),
+            next_probe_seconds: None,
+        }),
+        retry_budget: scope.budget,
+        retry_budget_capacity: 0.0,
+    }
+}
+
+fn breaker(scope: &scope::ScopeStatus, wall: SystemTime) -> BreakerStatus {
+    BreakerStatus {
+        state: match scope.breaker {
+            scope::BreakerState::Closed => BreakerState::Closed,
+            scope::BreakerState::Thinning => BreakerState::Thinning,
+            scope::BreakerState::Open => BreakerState::Open,
+            scope::BreakerState::Releasing => BreakerState::Probing,
+        },
+        failing_since: scope.outage.map(|(failing, _)| ago(wall, failing)),
+        failing_seconds: scope.outage.map(|(failing, _)| failing.as_secs_f64()),
+        next_probe_seconds: scope.outage.map(|(_, next)| next.as_secs_f64()),
+        last_class: None,
+    }
+}
+
+fn ago(wall: SystemTime, time: Duration) -> String {
+    Rfc3339(wall.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
+}
+
+fn error_status(history: &ClassHistory) -> ErrorStatus {
+    ErrorStatus {
+        class: history.class.as_str().to_owned(),
+        attempts: history.attempts,
+        requests: history.requests,
+        minutes: history.minutes.to_vec(),
+        last_seen_minutes: history.last_seen.as_secs() / 60,
+        cause: String::new(),
+        solution: String::new(),
+        weir_does: String::new(),
+    }
+}
+
+fn failure_line(report: Report) -> FailureLine {
+    FailureLine {
+        id: report.id,
+        time: report.time.to_string(),
+        class: report.class.to_owned(),
+        ..FailureLine::default()
+    }
+}

@@ -1,0 +1,125 @@
+//! One worker: a thread with a runtime, a pool of upstream connections and a proxy of its own.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+use tower::Service;
+
+use crate::classify::ErrorClass;
+use crate::proxy::{Body, Client, Proxy};
+use crate::response::OwnAnswer;
+use crate::server::{self, Acceptor, ConnectionInfo, Front, Refusal, Seat};
+
+/// What a worker's thread runs.
+pub(super) struct Worker {
+    pub(super) seat: Seat,
+    /// With the first worker only: it accepts for all.
+    pub(super) acceptor: Option<Acceptor>,
+    pub(super) front: server::Settings,
+    pub(super) counters: Arc<server::Counters>,
+    pub(super) draining: server::Draining,
+    pub(super) name: String,
+}
+
+/// A worker's thread.
+pub(super) struct Running {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts the thread. `proxy` is called on it, inside its runtime.
+    pub(super) fn start(self, proxy: impl FnOnce() -> Arc<Proxy> + Send + 'static) -> io::Result<Running> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let name = self.name.clone();
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = self.run(proxy()) => {}
+                    _ = stopped => {}
+                }
+            });
+        })?;
+        Ok(Running { stop, thread })
+    }
+
+    /// Serves until the thread is stopped: connections go on after the acceptor has ended.
+    async fn run(self, proxy: Arc<Proxy>) {
+        let make = move |info: Arc<ConnectionInfo>| Calls { proxy: Arc::clone(&proxy), info };
+        let front = Front::new(self.front, make, render, self.counters, self.draining);
+        let serving = front.run(self.seat);
+        match self.acceptor {
+            None => serving.await,
+            Some(acceptor) => {
+                let (accepted, ()) = tokio::join!(acceptor.run(), serving);
+                if let Err(error) = accepted {
+                    tracing::error!(%error, "the listener can't be watched");
+                }
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Running {
+    /// Ends the worker, and what is still under way on it with it.
+    pub(super) fn stop(self) {
+        // A worker that has ended already needs no telling.
+        drop(self.stop.send(()));
+        if self.thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+/// The service of one connection.
+#[derive(Clone)]
+struct Calls {
+    proxy: Arc<Proxy>,
+    info: Arc<ConnectionInfo>,
+}
+
+impl Service<Request<Incoming>> for Calls {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// The future is boxed: a connection keeps room for it while it is idle.
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let Self { proxy, info } = self.clone();
+        Box::pin(async move {
+            let client = Client { address: info.peer.ip(), names: &info.names };
+            Ok(proxy.handle(request, client).await)
+        })
+    }
+}
+
+/// What the front answers by itself, in the envelope that SDKs understand.
+fn render(refusal: Refusal) -> Response<Bytes> {
+    let answer = match refusal {
+        Refusal::Hygiene(rule) => OwnAnswer {
+            status: rule.status(),
+            code: rule.as_str().into(),
+            ..OwnAnswer::new(ErrorClass::BadRequest, rule.message())
+        },
+        Refusal::Internal => OwnAnswer::new(
+            ErrorClass::WeirInternal,
+            "Weir failed at this request by a defect of its own; please report it with the log's lines of this moment.",
+        ),
+    };
+    answer.into_response(&format!("weir_{:032x}", fastrand::u128(..)))
+}

@@ -1,0 +1,103 @@
+//! What a request bears upstream: a key, an organization and a project.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use http::header::{AUTHORIZATION, InvalidHeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::secret::{Secret, wipe};
+
+/// The header of Azure's keys, which other providers' SDKs use too.
+pub(super) const API_KEY: HeaderName = HeaderName::from_static("api-key");
+/// The same, as some gateways name it.
+pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
+const PROJECT: HeaderName = HeaderName::from_static("openai-project");
+
+/// Which credential a request bears, without saying it: a hash under a key that each process draws anew.
+///
+/// It is a name within this process only; two processes never agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialId(pub u64);
+
+/// The header that a credential is sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum AuthHeader {
+    /// `Authorization: Bearer KEY`.
+    #[default]
+    Bearer,
+    /// `api-key: KEY`, as Azure wants it.
+    ApiKey,
+}
+
+/// A configured credential, ready to be set on requests. It has no readable `Debug`.
+#[derive(Clone)]
+pub struct Credential {
+    header: HeaderName,
+    value: HeaderValue,
+    organization: Option<HeaderValue>,
+    project: Option<HeaderValue>,
+}
+
+impl Credential {
+    /// Prepares the headers.
+    ///
+    /// # Errors
+    /// Where a part has characters that no header may have.
+    pub fn new(
+        key: &Secret,
+        style: AuthHeader,
+        organization: Option<&str>,
+        project: Option<&str>,
+    ) -> Result<Self, InvalidHeaderValue> {
+        let (header, text) = match style {
+            AuthHeader::Bearer => (AUTHORIZATION, ["Bearer ", key.expose()].concat()),
+            AuthHeader::ApiKey => (API_KEY, key.expose().to_owned()),
+        };
+        let value = HeaderValue::from_bytes(text.as_bytes());
+        wipe(text.into_bytes());
+        let mut value = value?;
+        value.set_sensitive(true);
+        Ok(Self {
+            header,
+            value,
+            organization: organization.map(HeaderValue::from_str).transpose()?,
+            project: project.map(HeaderValue::from_str).transpose()?,
+        })
+    }
+
+    /// Replaces whatever credential the headers bear by this one.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        for name in [AUTHORIZATION, API_KEY, X_API_KEY] {
+            headers.remove(name);
+        }
+        headers.insert(self.header.clone(), self.value.clone());
+        for (name, value) in [(ORGANIZATION, &self.organization), (PROJECT, &self.project)] {
+            headers.remove(&name);
+            if let Some(value) = value {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").field("header", &self.header).finish_non_exhaustive()
+    }
+}
+
+/// The name of the credential that headers bear upstream.
+pub(super) fn fingerprint(headers: &HeaderMap, key: &RandomState) -> CredentialId {
+    let mut hasher = key.build_hasher();
+    for name in [AUTHORIZATION, API_KEY, X_API_KEY, ORGANIZATION, PROJECT] {
+        for value in headers.get_all(&name) {
+            hasher.write_usize(value.len());
+            hasher.write(value.as_bytes());
+        }
+        // Ends the name's values, so that the same text under another name is another credential.
+        hasher.write_usize(usize::MAX);
+    }
+    CredentialId(hasher.finish())
+}

@@ -1,0 +1,80 @@
+//! Text that nobody may see: keys and passwords.
+
+use std::fmt;
+use std::hint::black_box;
+use std::sync::Arc;
+
+use zeroize::{Zeroize, Zeroizing};
+
+/// A secret. It has no readable `Debug`, and its memory is overwritten when the last clone is dropped.
+#[derive(Clone)]
+pub struct Secret(Arc<Zeroizing<String>>);
+
+impl Secret {
+    /// Takes a secret over.
+    pub fn new(text: String) -> Self {
+        Self(Arc::new(Zeroizing::new(text)))
+    }
+
+    /// The secret itself, for the one place that sends or compares it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The same without white space around it, as files end with a line break.
+    #[must_use]
+    pub fn trimmed(self) -> Self {
+        if self.0.trim().len() == self.0.len() {
+            return self;
+        }
+        Self::new(self.0.trim().to_owned())
+    }
+
+    /// Whether it is this text, in a time that depends on the lengths alone.
+    pub fn is(&self, text: &[u8]) -> bool {
+        let own = self.0.as_bytes();
+        let differences = own.iter().zip(text).fold(0u8, |all, (one, other)| black_box(all | (one ^ other)));
+        black_box(own.len() == text.len()) && black_box(differences) == 0
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other.0.as_bytes())
+    }
+}
+
+impl Eq for Secret {}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self::new(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Overwrites a buffer that held a secret on its way to a header.
+pub(super) fn wipe(mut buffer: Vec<u8>) {
+    buffer.zeroize();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_never_shows_and_compares_by_its_text() {
+        let secret = Secret::from("sk-weir-1234567890");
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+        assert!(secret.is(b"sk-weir-1234567890"));
+        for other in ["sk-weir-1234567891", "sk-weir-123456789", "sk-weir-12345678900", ""] {
+            assert!(!secret.is(other.as_bytes()), "{other}");
+        }
+        assert_eq!(Secret::from(" key \n").trimmed(), Secret::from("key"));
+    }
+}

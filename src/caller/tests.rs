@@ -1,0 +1,201 @@
+//! Who is known, by what, and what then goes upstream.
+
+use std::hash::RandomState;
+
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use proptest::prelude::*;
+
+use super::credential::fingerprint;
+use super::*;
+
+const NOBODY: [&str; 0] = [];
+
+fn caller(name: &str) -> Caller {
+    Caller { name: name.into(), ..Caller::unknown(CallerId(0)) }
+}
+
+fn entry(name: &str) -> Entry {
+    Entry { caller: caller(name), key: None, header: None, san: None, credential: None }
+}
+
+fn credential(key: &str) -> Credential {
+    Credential::new(&Secret::from(key), AuthHeader::Bearer, Some("org-1"), None).unwrap()
+}
+
+fn directory(serve_unknown: bool) -> Callers {
+    let entries = vec![
+        Entry { key: Some(Secret::from("weir-search-0123456789")), ..entry("search") },
+        Entry { header: Some((HeaderName::from_static("x-team"), "batch".to_owned())), ..entry("batch") },
+        Entry {
+            san: Some("reports.internal".to_owned()),
+            credential: Some(credential("sk-reports")),
+            ..entry("reports")
+        },
+    ];
+    Callers::new(Settings { entries, credential: Some(credential("sk-upstream")), serve_unknown })
+}
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pairs
+        .iter()
+        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_weir_key_is_known_in_each_header_and_never_goes_upstream() {
+    let callers = directory(false);
+    for (name, value) in [
+        ("authorization", "Bearer weir-search-0123456789"),
+        ("authorization", "bearer  weir-search-0123456789"),
+        ("api-key", "weir-search-0123456789"),
+        ("x-api-key", "weir-search-0123456789"),
+    ] {
+        let mut headers = headers(&[(name, value), ("openai-organization", "org-of-the-caller")]);
+        let found = callers.identify(&headers, &NOBODY).unwrap();
+        assert_eq!((&*found.caller.name, found.known_by), ("search", KnownBy::Key), "{name}");
+        found.rewrite(&mut headers);
+        assert_eq!(headers[AUTHORIZATION], "Bearer sk-upstream");
+        assert!(headers[AUTHORIZATION].is_sensitive());
+        assert_eq!(headers["openai-organization"], "org-1");
+        let left = format!("{:?}", headers.values().map(HeaderValue::as_bytes).collect::<Vec<_>>());
+        assert!(!left.contains("weir-search"), "{left}");
+        assert!(!headers.contains_key("api-key") && !headers.contains_key("x-api-key"));
+    }
+}
+
+#[test]
+fn a_key_counts_over_a_certificate_and_that_over_a_header() {
+    let callers = directory(false);
+    let all = headers(&[("authorization", "Bearer weir-search-0123456789"), ("x-team", "batch")]);
+    let known = |headers: &HeaderMap, names: &[&str]| {
+        callers.identify(headers, names).map(|found| (found.caller.name.to_string(), found.known_by))
+    };
+    assert_eq!(known(&all, &["reports.internal"]), Ok(("search".to_owned(), KnownBy::Key)));
+    let header = headers(&[("x-team", "batch")]);
+    assert_eq!(known(&header, &["x", "reports.internal"]), Ok(("reports".to_owned(), KnownBy::Certificate)));
+    assert_eq!(known(&header, &[]), Ok(("batch".to_owned(), KnownBy::Header)));
+    assert_eq!(known(&headers(&[("x-team", "batchx")]), &["reports.internal.evil"]), Err(Unknown));
+    assert_eq!(known(&HeaderMap::new(), &[]), Err(Unknown));
+}
+
+#[test]
+fn nearly_the_key_is_not_the_key() {
+    let callers = directory(false);
+    for value in [
+        "Bearer weir-search-012345678",
+        "Bearer weir-search-01234567890",
+        "Basic weir-search-0123456789",
+        "Bearer ",
+        "B",
+        "",
+    ] {
+        assert_eq!(
+            callers.identify(&headers(&[("authorization", value)]), &NOBODY).err(),
+            Some(Unknown),
+            "{value}"
+        );
+    }
+    // Of several, one that is known is enough.
+    let both = headers(&[("authorization", "Bearer x"), ("api-key", "weir-search-0123456789")]);
+    assert!(callers.identify(&both, &NOBODY).is_ok());
+}
+
+#[test]
+fn strangers_are_the_default_caller_where_they_are_served() {
+    let callers = directory(true);
+    let mut sent = headers(&[("authorization", "Bearer sk-dummy")]);
+    let found = callers.identify(&sent, &NOBODY).unwrap();
+    assert_eq!(
+        (&*found.caller.name, found.known_by, found.caller.id),
+        ("default", KnownBy::Nothing, CallerId(3))
+    );
+    found.rewrite(&mut sent);
+    assert_eq!(sent[AUTHORIZATION], "Bearer sk-upstream");
+    assert_eq!(callers.all().len(), 4);
+    assert_eq!(callers.get(CallerId(1)).map(|caller| &*caller.name), Some("batch"));
+    assert_eq!(callers.get(CallerId(9)), None);
+}
+
+#[test]
+fn without_a_credential_the_caller_s_own_passes_through() {
+    let callers = Callers::new(Settings { serve_unknown: true, ..Settings::default() });
+    let sent = headers(&[("authorization", "Bearer sk-mine"), ("openai-project", "p"), ("api-key", "k")]);
+    let mut received = sent.clone();
+    let found = callers.identify(&sent, &NOBODY).unwrap();
+    found.rewrite(&mut received);
+    assert!(!found.is_swapped());
+    assert_eq!(received, sent);
+}
+
+#[test]
+fn a_caller_s_own_credential_counts_over_everybody_s() {
+    let callers = directory(false);
+    let mut headers = HeaderMap::new();
+    callers.identify(&headers, &["reports.internal"]).unwrap().rewrite(&mut headers);
+    assert_eq!(headers[AUTHORIZATION], "Bearer sk-reports");
+}
+
+#[test]
+fn azure_s_header_is_a_style() {
+    let credential = Credential::new(&Secret::from("k"), AuthHeader::ApiKey, None, Some("p")).unwrap();
+    let mut headers = headers(&[("authorization", "Bearer mine")]);
+    credential.apply(&mut headers);
+    assert_eq!(headers.get(AUTHORIZATION), None);
+    assert_eq!(headers["api-key"], "k");
+    assert_eq!(headers["openai-project"], "p");
+    assert!(Credential::new(&Secret::from("a\nb"), AuthHeader::Bearer, None, None).is_err());
+}
+
+#[test]
+fn fingerprints_tell_credentials_apart_and_survive_a_reload() {
+    let callers = directory(true);
+    let id = |pairs: &[(&'static str, &str)]| callers.credential_id(&headers(pairs));
+    let mine = id(&[("authorization", "Bearer sk-mine"), ("user-agent", "a")]);
+    assert_eq!(mine, id(&[("authorization", "Bearer sk-mine"), ("user-agent", "b")]));
+    for other in [
+        id(&[("authorization", "Bearer sk-mine2")]),
+        id(&[("api-key", "Bearer sk-mine")]),
+        id(&[("authorization", "Bearer sk-mine"), ("openai-organization", "o")]),
+        id(&[("authorization", "Bearer sk-mine"), ("openai-project", "o")]),
+        id(&[]),
+    ] {
+        assert_ne!(mine, other);
+    }
+    let sent = headers(&[("authorization", "Bearer sk-mine")]);
+    let reloaded = directory(false).with_fingerprints_of(&callers);
+    assert_eq!(reloaded.credential_id(&sent), mine);
+    assert!(reloaded.identify(&headers(&[("api-key", "weir-search-0123456789")]), &NOBODY).is_ok());
+    // Another process draws another key.
+    assert_ne!(directory(true).credential_id(&sent), mine);
+}
+
+#[test]
+fn nothing_shows_a_key() {
+    let callers = directory(true);
+    let shown =
+        format!("{callers:?} {callers:#?} {:?}", callers.identify(&headers(&[("api-key", "sk-x")]), &NOBODY));
+    for key in ["weir-search", "sk-upstream", "sk-reports", "sk-x"] {
+        assert!(!shown.contains(key), "{key} in {shown}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn moving_bytes_between_headers_is_another_credential(a in "[a-z]{0,6}", b in "[a-z]{0,6}", c in "[a-z]{0,6}") {
+        let key = RandomState::new();
+        let of = |one: &str, two: &str| fingerprint(&headers(&[("authorization", one), ("openai-project", two)]), &key);
+        let (ab, bc) = ([a.as_str(), &b].concat(), [b.as_str(), &c].concat());
+        prop_assert_eq!(of(&ab, &c) == of(&a, &bc), b.is_empty());
+    }
+
+    #[test]
+    fn no_header_panics(value in proptest::collection::vec(any::<u8>(), 0..40)) {
+        if let Ok(value) = HeaderValue::from_bytes(&value) {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, value);
+            prop_assert_eq!(directory(false).identify(&headers, &NOBODY).err(), Some(Unknown));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What every error means, in one place: the guide's cause and solution in our words, what Weir does, what the SDK raises.
+//!
+//! `weir explain` prints it; the page, alerts and log use its words. There is one entry for each class, and one more where the
+//! status makes a difference to the cause.
+
+mod calls;
+pub mod explain;
+mod limits;
+mod nearest;
+mod own;
+mod upstream;
+
+use http::StatusCode;
+
+use crate::classify::ErrorClass;
+
+pub use explain::{Unknown, explain};
+
+/// What a class of errors means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The class.
+    pub class: ErrorClass,
+    /// The statuses that a caller sees it with; of Weir's own where the upstream gave none.
+    pub statuses: &'static [u16],
+    /// The API's codes and types that lead to it.
+    pub api_codes: &'static [&'static str],
+    /// Why it happens.
+    pub cause: &'static str,
+    /// What the people whose service it is can do.
+    pub solution: &'static str,
+    /// What Weir does about it.
+    pub weir_does: &'static str,
+    /// What the SDK raises.
+    pub sdk: Sdk,
+    /// What the one on call does first.
+    pub runbook: &'static str,
+}
+
+/// What the SDKs, python and node, make of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sdk {
+    /// The exception of the status.
+    OfStatus,
+    /// What is raised while the stream is read.
+    InStream(&'static str),
+    /// Nobody is there to see one.
+    Nothing,
+}
+
+impl Entry {
+    /// The exception that the SDKs raise when the error comes with this status, or with the usual one.
+    pub fn sdk_exception(&self, status: Option<StatusCode>) -> &'static str {
+        let usual = self.statuses.first().copied().unwrap_or_default();
+        match self.sdk {
+            Sdk::OfStatus => exception(status.map_or(usual, |status| status.as_u16())),
+            Sdk::InStream(raised) => raised,
+            Sdk::Nothing => "nothing: the client has left",
+        }
+    }
+
+    /// Where the runbook says more, such as `docs/runbook.md#bad_gateway`.
+    pub fn anchor(&self) -> String {
+        format!("docs/runbook.md#{}", self.class.as_str())
+    }
+}
+
+/// Every entry, in the order of the classes.
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    [calls::ENTRIES, limits::ENTRIES, upstream::ENTRIES, own::ENTRIES].into_iter().flatten()
+}
+
+/// The entry of a class, and of this status where the class has several.
+pub fn entry(class: ErrorClass, status: Option<StatusCode>) -> &'static Entry {
+    let of_class = || entries().filter(|entry| entry.class == class);
+    of_class()
+        .find(|entry| status.is_some_and(|status| entry.statuses.contains(&status.as_u16())))
+        .or_else(|| of_class().next())
+        // Every class has an entry, which a test holds; a panic would be a poor answer to a missing one all the same.
+        .unwrap_or(own::INTERNAL)
+}
+
+/// The entries that a code or type of the API leads to.
+pub fn find(code: &str) -> Vec<&'static Entry> {
+    entries().filter(|entry| entry.api_codes.iter().any(|known| known.eq_ignore_ascii_case(code))).collect()
+}
+
+/// The entries of a status.
+pub fn of_status(status: u16) -> Vec<&'static Entry> {
+    entries().filter(|entry| entry.statuses.contains(&status)).collect()
+}
+
+/// The entries of an SDK's exception, such as `RateLimitError`.
+pub fn of_exception(name: &str) -> Vec<&'static Entry> {
+    let raises = |entry: &&Entry| {
+        entry.sdk == Sdk::OfStatus
+            && entry.statuses.iter().any(|status| exception(*status).eq_ignore_ascii_case(name))
+    };
+    entries().filter(raises).collect()
+}
+
+/// The exception that both SDKs raise for a status.
+pub const fn exception(status: u16) -> &'static str {
+    match status {
+        400 => "BadRequestError",
+        401 => "AuthenticationError",
+        403 => "PermissionDeniedError",
+        404 => "NotFoundError",
+        409 => "ConflictError",
+        422 => "UnprocessableEntityError",
+        429 => "RateLimitError",
+        500.. => "InternalServerError",
+        _ => "APIStatusError",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_an_entry_in_order() {
+        let mut classes: Vec<ErrorClass> = entries().map(|entry| entry.class).collect();
+        assert!(classes.is_sorted());
+        classes.dedup();
+        assert_eq!(classes, ErrorClass::ALL);
+    }
+
+    #[test]
+    fn every_entry_says_something() {
+        for entry in entries() {
+            for text in [entry.cause, entry.solution, entry.weir_does, entry.runbook] {
+                assert!(text.len() > 20 && text.ends_with('.'), "{:?}: {text}", entry.class);
+            }
+            assert_eq!(entry.statuses.is_empty(), entry.sdk == Sdk::Nothing, "{:?}", entry.class);
+        }
+    }
+
+    #[test]
+    fn the_status_chooses_among_the_entries_of_a_class() {
+        let entry_of = |class, status| entry(class, StatusCode::from_u16(status).ok());
+        assert_ne!(entry_of(ErrorClass::ModelNotFound, 404), entry_of(ErrorClass::ModelNotFound, 403));
+        assert_eq!(
+            entry_of(ErrorClass::ModelNotFound, 400).sdk_exception(StatusCode::from_u16(400).ok()),
+            "BadRequestError"
+        );
+        assert_eq!(entry_of(ErrorClass::BadGateway, 599).class, ErrorClass::BadGateway);
+        for class in ErrorClass::ALL {
+            assert_eq!(entry(class, None).class, class);
+        }
+    }
+}

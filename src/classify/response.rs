@@ -1,0 +1,249 @@
+//! From an error answer's status, headers and body to its class.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, StatusCode};
+
+use super::ErrorClass;
+use crate::openai::limit_message::{self, Unit};
+use crate::openai::{BodyForm, Endpoint, ErrorBody, LimitRefusal, retry_hint};
+
+/// How much of an error body is worth reading: more than any envelope, less than a page.
+pub const MAX_BODY: usize = 64 << 10;
+
+/// What an error means, and what it says of another try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Classified {
+    /// The class.
+    pub class: ErrorClass,
+    /// The status that came, or the one that an error inside a stream stands for.
+    pub status: StatusCode,
+    /// What the body says.
+    pub body: ErrorBody,
+    /// How long the answer asks to wait.
+    pub hint: Option<Duration>,
+    /// The limit that refused the request, where the message tells.
+    pub refusal: Option<LimitRefusal>,
+    /// The upstream did nothing: it, or the edge before it, refused the request before working on it.
+    pub refused: bool,
+    /// The upstream's own `x-should-retry`.
+    pub should_retry: Option<bool>,
+    /// The error came inside a stream whose status was 200.
+    pub hidden: bool,
+}
+
+static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Classifies an answer with a status of 400 or more by its head and the start of its body (see [`MAX_BODY`]), decoded.
+///
+/// `wall` is the wall time now, for hints that are dates. A lower status is classified as malformed.
+pub fn response(
+    endpoint: Endpoint,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+    wall: SystemTime,
+) -> Classified {
+    let body = ErrorBody::parse(&body[..body.len().min(MAX_BODY)]);
+    let mut classified = of_body(endpoint, status, body);
+    classified.hint = retry_hint::in_headers(headers, wall).or(classified.hint);
+    classified.should_retry = match headers.get(&SHOULD_RETRY).map(http::HeaderValue::as_bytes) {
+        Some(b"true") => Some(true),
+        Some(b"false") => Some(false),
+        Some(_) | None => None,
+    };
+    classified
+}
+
+/// Classifies what is known without headers: a status, and a body that was read.
+pub(crate) fn of_body(endpoint: Endpoint, status: StatusCode, body: ErrorBody) -> Classified {
+    let refusal = body
+        .message
+        .as_deref()
+        .filter(|_| matches!(status.as_u16(), 413 | 429))
+        .and_then(|message| limit_message::parse(message, body.kind.as_deref()));
+    let class = class(endpoint, status, &body, refusal.as_ref());
+    // A wait that the grammar has judged implausible is not let in again by another door.
+    let wait = match &refusal {
+        Some(refusal) => refusal.wait,
+        None => body.message.as_deref().and_then(limit_message::wait),
+    };
+    let hint = wait.filter(|wait| !wait.is_zero() && *wait <= retry_hint::MAX_HINT);
+    let refused = did_nothing(class, status, &body);
+    Classified { class, status, body, hint, refusal, refused, should_retry: None, hidden: false }
+}
+
+impl Classified {
+    /// Whether the upstream may have worked on the request, so that a repeat may do it twice.
+    pub fn may_have_run(&self) -> bool {
+        !self.refused
+    }
+}
+
+/// Codes and types that say: paid for no more. Waiting does not help.
+pub(crate) const QUOTA_CODES: [&str; 6] = [
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "organization_spend_limit_exceeded",
+    "project_spend_limit_exceeded",
+    "organization_usage_limit_exceeded",
+    "billing_not_active",
+];
+/// Codes and types that say: too much at once for the servers, whoever asks.
+pub(crate) const OVERLOAD_CODES: [&str; 4] =
+    ["server_is_overloaded", "service_unavailable_error", "engine_overloaded_error", "overloaded_error"];
+/// Codes that say: this caller speeds up too fast.
+pub(crate) const SLOW_DOWN_CODES: [&str; 1] = ["slow_down"];
+/// Codes of a model that is not there, or not for this project.
+pub(crate) const MODEL_CODES: [&str; 3] = ["model_not_found", "DeploymentNotFound", "model_not_available"];
+
+fn class(
+    endpoint: Endpoint,
+    status: StatusCode,
+    body: &ErrorBody,
+    refusal: Option<&LimitRefusal>,
+) -> ErrorClass {
+    match status.as_u16() {
+        400 => bad_request(body),
+        401 => authentication(body),
+        403 => permission(body),
+        404 => not_found(endpoint, body),
+        408 => ErrorClass::RequestTimeout,
+        409 => ErrorClass::Conflict,
+        // Groq refuses with 413 what can never pass its limit.
+        413 if refusal.is_some_and(|refusal| refusal.too_large) => ErrorClass::RequestExceedsLimit,
+        413 => ErrorClass::PayloadTooLarge,
+        422 => ErrorClass::Unprocessable,
+        429 => too_many(body, refusal),
+        _ if status.is_client_error() => ErrorClass::OtherClientError,
+        500 => server_error(body),
+        503 => unavailable(body),
+        529 => ErrorClass::Overloaded,
+        502 | 504 | 520..=530 => gateway(body),
+        _ if status.is_server_error() => ErrorClass::OtherServerError,
+        _ => ErrorClass::MalformedResponse,
+    }
+}
+
+fn bad_request(body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&["conversation_locked"]) {
+        ErrorClass::ConversationLocked
+    } else if body.is_named(&["context_length_exceeded"]) || body.says("maximum context length") {
+        ErrorClass::ContextLengthExceeded
+    } else if body.is_named(&MODEL_CODES) {
+        // `/responses` says so with 400.
+        ErrorClass::ModelNotFound
+    } else {
+        ErrorClass::BadRequest
+    }
+}
+
+fn authentication(body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&["ip_not_authorized"])
+        || body.says("IP is not authorized")
+        || body.says("IP not authorized")
+    {
+        ErrorClass::AuthenticationIpDenied
+    } else if body.is_named(&["no_organization", "mismatched_organization", "mismatched_project"])
+        || body.says("member of an organization")
+    {
+        ErrorClass::AuthenticationNoOrganization
+    } else if body.is_named(&["missing_scope", "insufficient_permissions"]) || body.says("Missing scopes") {
+        ErrorClass::AuthenticationMissingScope
+    } else if body.is_named(&["invalid_api_key"]) || body.says("Incorrect API key") {
+        ErrorClass::AuthenticationIncorrectKey
+    } else if body.is_named(&["invalid_authentication"])
+        || body.says("Invalid Authentication")
+        || body.says("didn't provide an API key")
+        || body.says("provide an API key")
+    {
+        ErrorClass::AuthenticationInvalid
+    } else {
+        ErrorClass::AuthenticationOther
+    }
+}
+
+fn permission(body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&["unsupported_country_region_territory"])
+        || body.says("region, or territory not supported")
+    {
+        ErrorClass::RegionUnsupported
+    } else if body.is_named(&MODEL_CODES) || body.says("does not have access to model") {
+        ErrorClass::ModelNotFound
+    } else {
+        ErrorClass::PermissionDenied
+    }
+}
+
+fn not_found(endpoint: Endpoint, body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&MODEL_CODES) || (endpoint == Endpoint::Models && body.says("model")) {
+        ErrorClass::ModelNotFound
+    } else {
+        ErrorClass::NotFound
+    }
+}
+
+fn too_many(body: &ErrorBody, refusal: Option<&LimitRefusal>) -> ErrorClass {
+    // By code or by type: the newer billing codes keep the old type.
+    if body.is_named(&QUOTA_CODES) {
+        return ErrorClass::QuotaExhausted;
+    }
+    if body.is_named(&SLOW_DOWN_CODES) {
+        return ErrorClass::SlowDown;
+    }
+    if body.is_named(&OVERLOAD_CODES) {
+        return ErrorClass::Overloaded;
+    }
+    if body.is_named(&["resource_unavailable"]) || body.says("resource unavailable") {
+        return ErrorClass::ResourceUnavailable;
+    }
+    if refusal.is_some_and(|refusal| refusal.too_large) {
+        return ErrorClass::RequestExceedsLimit;
+    }
+    match (refusal.map(|refusal| refusal.dimension.unit()), body.kind.as_deref()) {
+        (Some(Unit::Tokens), _) | (None, Some("tokens")) => ErrorClass::RateLimitTokens,
+        (Some(Unit::Requests), _) | (None, Some("requests")) => ErrorClass::RateLimitRequests,
+        (Some(Unit::Other) | None, _) => ErrorClass::RateLimitOther,
+    }
+}
+
+fn server_error(body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&OVERLOAD_CODES) { ErrorClass::Overloaded } else { ErrorClass::InternalServerError }
+}
+
+fn unavailable(body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&SLOW_DOWN_CODES) {
+        ErrorClass::SlowDown
+    } else if body.is_named(&OVERLOAD_CODES)
+        || body.says("overloaded")
+        || (body.form == BodyForm::Json && !is_of_the_edge(body))
+    {
+        // The API's own envelope under 503 has always meant this, whatever its words.
+        ErrorClass::Overloaded
+    } else {
+        ErrorClass::BadGateway
+    }
+}
+
+fn gateway(body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&OVERLOAD_CODES) { ErrorClass::Overloaded } else { ErrorClass::BadGateway }
+}
+
+/// Whether the edge, not the API, wrote the body: `cf_*`, or a code that is a mere number.
+fn is_of_the_edge(body: &ErrorBody) -> bool {
+    [&body.kind, &body.code].into_iter().flatten().any(|name| name.starts_with("cf_"))
+        || body.code.as_deref().is_some_and(|code| code.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Whether the answer proves that the upstream did nothing for the request.
+fn did_nothing(class: ErrorClass, status: StatusCode, body: &ErrorBody) -> bool {
+    // The edge never reached a server. 521: refused; 522: no connection; 523: unreachable; 525, 526: TLS.
+    let unreached = matches!(status.as_u16(), 521 | 522 | 523 | 525 | 526)
+        || body.says("no healthy upstream")
+        || body.says("reset reason: connection failure")
+        || body.says("reset reason: remote connection failure");
+    // 408 and 409 tell of a request that is, or was, under way. Every other 4xx is decided before any work.
+    let decided_before_work = status.is_client_error() && !matches!(status.as_u16(), 408 | 409);
+    let turned_away = matches!(class, ErrorClass::Overloaded | ErrorClass::SlowDown);
+    decided_before_work || turned_away || (class == ErrorClass::BadGateway && unreached)
+}

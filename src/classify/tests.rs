@@ -1,0 +1,478 @@
+//! Real answers of the API, and the rows of its guide, each with the class that it must get.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::ErrorClass::*;
+use super::*;
+use crate::openai::{Endpoint, Event, LimitHeaders, SseScanner, limit_headers};
+
+const FIXTURES: &str = include_str!("../../tests/fixtures/openai_responses.json");
+
+/// The class of every sample that is an error.
+const CLASSES: [(&str, ErrorClass); 64] = [
+    ("rec_01_404_model_not_found", ModelNotFound),
+    ("rec_02_401_invalid_api_key", AuthenticationIncorrectKey),
+    ("rec_03_404_model_not_found", ModelNotFound),
+    ("rec_04_401_invalid_api_key", AuthenticationIncorrectKey),
+    ("rec_06_404_model_not_found", ModelNotFound),
+    ("rec_07_400_unknown_parameter", BadRequest),
+    ("rec_08_404_DeploymentNotFound", ModelNotFound),
+    ("rec_10_400_invalid_image_url", BadRequest),
+    ("rec_11_400_invalid_value", BadRequest),
+    ("rec_13_400_invalid_value", BadRequest),
+    ("rec_14_400_invalid_value", BadRequest),
+    ("rec_15_400_unsupported_value", BadRequest),
+    ("rec_16_400_nocode", BadRequest),
+    ("rec_18_400_nocode", BadRequest),
+    ("rec_19_401_invalid_api_key", AuthenticationIncorrectKey),
+    ("rec_20_401_invalid_api_key", AuthenticationIncorrectKey),
+    ("rec_21_401_invalid_api_key", AuthenticationIncorrectKey),
+    ("429_tpm_gpt4", RateLimitTokens),
+    ("429_tpm_gpt4o_644ms", RateLimitTokens),
+    ("429_tpm_gpt4o_18s", RateLimitTokens),
+    ("429_tpm_gpt41_3890ms", RateLimitTokens),
+    ("429_tpm_long_context_family", RateLimitTokens),
+    ("429_too_large_tpm", RequestExceedsLimit),
+    ("429_too_large_tpm_2", RequestExceedsLimit),
+    ("429_rpm_3", RateLimitRequests),
+    ("429_rpm_3_embeddings", RateLimitRequests),
+    ("429_rpd_200", RateLimitRequests),
+    ("429_rpd_50", RateLimitRequests),
+    ("429_rpd_2000", RateLimitRequests),
+    ("429_2023_family_name", RateLimitTokens),
+    ("429_2023_current", RateLimitRequests),
+    ("429_headers_only_responses", RateLimitOther),
+    ("429_insufficient_quota", QuotaExhausted),
+    ("429_billing_not_active", QuotaExhausted),
+    ("429_credit_balance_exhausted", QuotaExhausted),
+    ("429_organization_spend_limit_exceeded", QuotaExhausted),
+    ("429_project_spend_limit_exceeded", QuotaExhausted),
+    ("429_organization_usage_limit_exceeded", QuotaExhausted),
+    ("503_server_is_overloaded", Overloaded),
+    ("401_no_organization", AuthenticationNoOrganization),
+    ("401_missing_scopes", AuthenticationMissingScope),
+    ("401_incorrect_key", AuthenticationIncorrectKey),
+    ("401_textplain_status_field", AuthenticationIncorrectKey),
+    ("401_ip_not_authorized", AuthenticationIpDenied),
+    ("403_country", RegionUnsupported),
+    ("400_context_length", ContextLengthExceeded),
+    ("400_context_length_completion", ContextLengthExceeded),
+    ("400_conversation_locked", ConversationLocked),
+    ("500_server_error_2025", InternalServerError),
+    ("503_model_overloaded_2023", Overloaded),
+    ("503_cf_service_unavailable_json", BadGateway),
+    ("502_html_short", BadGateway),
+    ("520_html_text", BadGateway),
+    ("503_envoy_connect_error", BadGateway),
+    ("503_no_healthy_upstream", BadGateway),
+    ("sse200_insufficient_quota", QuotaExhausted),
+    ("sse200_rate_limit_tokens", RateLimitTokens),
+    ("sse200_spec_flat_error", StreamError),
+    ("azure_429_tpm", RateLimitTokens),
+    ("azure_429_headers", RateLimitOther),
+    ("groq_413_tpm", RequestExceedsLimit),
+    ("mistral_429", RateLimitOther),
+    ("moonshot_429_overloaded", Overloaded),
+    ("deepseek_401_plain", AuthenticationOther),
+];
+
+/// Of every sample that is no error: limit, remainder and reset (ms) of requests and tokens.
+type Level = Option<(u64, u64, Option<u64>)>;
+const LEVELS: [(&str, Level, Level); 20] = [
+    ("batch_line_expired", None, None),
+    (
+        "ok_hdr_00_openai_-v1-chat-completions_6ms_True",
+        Some((10_000, 9999, Some(6))),
+        Some((50_000_000, 49_999_985, Some(0))),
+    ),
+    (
+        "ok_hdr_01_openai_-v1-chat-completions_6ms_False",
+        Some((10_000, 9999, Some(6))),
+        Some((30_000_000, 29_999_986, Some(0))),
+    ),
+    (
+        "ok_hdr_02_openai_-v1-embeddings_6ms_False",
+        Some((10_000, 9999, Some(6))),
+        Some((10_000_000, 9_976_252, Some(142))),
+    ),
+    ("ok_hdr_03_responses_True_False", None, None),
+    (
+        "ok_hdr_05_openai_-v1-chat-completions_20m52.666s_True",
+        Some((200, 197, Some(1_252_666))),
+        Some((40_000, 39_974, Some(39))),
+    ),
+    ("ok_hdr_06_azure_plain_False_-", None, None),
+    ("ok_hdr_07_azure_abuse_False_500", Some((120, 119, Some(500))), Some((120_000, 119_986, Some(7)))),
+    ("ok_hdr_08_azure_plain_True_-", None, None),
+    (
+        "ok_hdr_10_openai_-v1-chat-completions_120ms_False",
+        Some((500, 499, Some(120))),
+        Some((200_000, 199_992, Some(2))),
+    ),
+    (
+        "ok_hdr_11_responses_False_True",
+        Some((30_000, 29_999, Some(2))),
+        Some((150_000_000, 149_999_967, Some(0))),
+    ),
+    (
+        "ok_hdr_13_openai_-v1-chat-completions_0s_False",
+        Some((100_000, 99_998, Some(0))),
+        Some((40_000, 39_977, Some(34))),
+    ),
+    (
+        "ok_hdr_15_openai_-v1-chat-completions_8.64s_False",
+        Some((10_000, 9999, Some(8640))),
+        Some((200_000, 199_943, Some(16))),
+    ),
+    (
+        "ok_hdr_16_openai_-v1-chat-completions_8.64s_True",
+        Some((10_000, 9999, Some(8640))),
+        Some((10_000, 9978, Some(132))),
+    ),
+    (
+        "ok_hdr_17_openai_-v1-responses_8.64s_False",
+        Some((10_000, 9999, Some(8640))),
+        Some((200_000, 199_958, Some(12))),
+    ),
+    ("ok_hdr_18_azure_abuse_True_0", Some((2500, 2499, None)), Some((250_000, 249_988, None))),
+    (
+        "ok_hdr_19_openai_-v1-chat-completions_14m24s_False",
+        Some((100, 98, Some(864_000))),
+        Some((150_000, 149_977, Some(9))),
+    ),
+    ("ok_hdr_20_usage_based", Some((3000, 2999, Some(20))), Some((250_000, 249_979, Some(4)))),
+    ("ok_hdr_doc_project_tokens", Some((60, 59, Some(1000))), Some((150_000, 149_984, Some(360_000)))),
+    ("ok_hdr_azure_minus_one", None, None),
+];
+
+struct Sample {
+    id: String,
+    status: StatusCode,
+    endpoint: Endpoint,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+fn samples() -> Vec<Sample> {
+    let samples: Vec<Value> = serde_json::from_str(FIXTURES).unwrap();
+    samples.iter().map(Sample::of).collect()
+}
+
+impl Sample {
+    fn of(sample: &Value) -> Self {
+        let headers = sample["headers"].as_object().unwrap().iter().map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.to_lowercase().as_bytes()).unwrap();
+            (name, HeaderValue::from_str(value.as_str().unwrap()).unwrap())
+        });
+        let body = match &sample["body"] {
+            Value::Null => Vec::new(),
+            Value::String(text) => text.clone().into_bytes(),
+            object @ (Value::Object(_) | Value::Array(_) | Value::Bool(_) | Value::Number(_)) => {
+                serde_json::to_vec(object).unwrap()
+            }
+        };
+        let path = sample["endpoint"].as_str().unwrap_or("/v1/chat/completions");
+        Self {
+            id: sample["id"].as_str().unwrap().to_owned(),
+            status: StatusCode::from_u16(u16::try_from(sample["status"].as_u64().unwrap()).unwrap()).unwrap(),
+            endpoint: Endpoint::of(&Method::POST, path),
+            headers: headers.collect(),
+            body,
+        }
+    }
+
+    fn classified(&self) -> Option<Classified> {
+        if self.status.as_u16() >= 400 {
+            return Some(response(
+                self.endpoint,
+                self.status,
+                &self.headers,
+                &self.body,
+                SystemTime::UNIX_EPOCH,
+            ));
+        }
+        let mut hidden = None;
+        SseScanner::new().feed(&self.body, &mut |event| match event {
+            Event::Error { data } | Event::Failed { data, .. } => {
+                hidden.get_or_insert_with(|| stream_error(self.endpoint, data));
+            }
+            Event::Done
+            | Event::Preamble
+            | Event::Output
+            | Event::Usage(_)
+            | Event::Completed(_)
+            | Event::Incomplete(_) => {}
+        });
+        hidden
+    }
+}
+
+#[test]
+fn every_sample_has_its_class() {
+    let samples = samples();
+    assert_eq!(samples.len(), CLASSES.len() + LEVELS.len());
+    for sample in samples {
+        let class = CLASSES.iter().find(|(id, _)| *id == sample.id).map(|(_, class)| *class);
+        assert!(
+            class.is_some() || LEVELS.iter().any(|(id, ..)| *id == sample.id),
+            "{} has no row",
+            sample.id
+        );
+        assert_eq!(sample.classified().map(|classified| classified.class), class, "{}", sample.id);
+    }
+}
+
+#[test]
+fn every_sample_without_an_error_has_its_level() {
+    for sample in samples() {
+        let Some((_, requests, tokens)) = LEVELS.iter().find(|(id, ..)| *id == sample.id) else { continue };
+        let parsed = limit_headers::parse(&sample.headers);
+        let level = |dimension: Option<crate::openai::DimensionHeaders>| -> Level {
+            let level = dimension?;
+            let reset = level.reset.map(|reset| u64::try_from(reset.as_millis()).unwrap());
+            Some((level.limit, level.remaining, reset))
+        };
+        assert_eq!(level(parsed.headers.requests), *requests, "{}", sample.id);
+        assert_eq!(level(parsed.headers.tokens), *tokens, "{}", sample.id);
+        assert_eq!(parsed.malformed, 0, "{}", sample.id);
+    }
+}
+
+#[test]
+fn limits_that_stand_beside_the_usual_ones_are_read() {
+    let levels = |id: &str| -> LimitHeaders {
+        let sample = samples().into_iter().find(|sample| sample.id == id).unwrap();
+        limit_headers::parse(&sample.headers).headers
+    };
+    assert_eq!(levels("ok_hdr_doc_project_tokens").project_tokens.unwrap().used(), 3000);
+    assert_eq!(levels("rec_10_400_invalid_image_url").input_images.unwrap().used(), 1);
+}
+
+/// The limiter is a bucket that refills evenly: the wait that a refusal names follows from its numbers.
+#[test]
+fn the_numbers_of_every_refusal_agree_with_its_wait() {
+    let mut agreed = 0;
+    for sample in samples() {
+        let Some(refusal) = sample.classified().and_then(|classified| classified.refusal) else { continue };
+        let (Some(limit), Some(used), Some(requested), Some(wait)) =
+            (refusal.limit, refusal.used, refusal.requested, refusal.wait)
+        else {
+            continue;
+        };
+        let window = u64::try_from(refusal.dimension.window().as_millis()).unwrap();
+        let expected = (used + requested - limit) * window / limit;
+        let wait = u64::try_from(wait.as_millis()).unwrap();
+        assert!(wait.abs_diff(expected) <= 1, "{}: {wait} {expected}", sample.id);
+        agreed += 1;
+    }
+    assert_eq!(agreed, 11);
+}
+
+#[test]
+fn hints_of_the_samples_are_found() {
+    for (id, hint) in [
+        ("429_tpm_gpt4", Some(9_816)),
+        ("429_rpd_50", Some(1_728_000)),
+        ("429_2023_family_name", Some(6)),
+        ("429_2023_current", None),
+        ("429_too_large_tpm", None),
+        ("429_insufficient_quota", None),
+        ("429_headers_only_responses", None),
+        ("azure_429_headers", Some(55_000)),
+        ("azure_429_tpm", None),
+        ("sse200_rate_limit_tokens", Some(1_574)),
+    ] {
+        let sample = samples().into_iter().find(|sample| sample.id == id).unwrap();
+        assert_eq!(sample.classified().unwrap().hint, hint.map(Duration::from_millis), "{id}");
+    }
+}
+
+#[test]
+fn an_edge_that_reached_nobody_says_so() {
+    for (id, refused) in [
+        ("503_no_healthy_upstream", true),
+        ("503_envoy_connect_error", true),
+        ("503_server_is_overloaded", true),
+        ("moonshot_429_overloaded", true),
+        ("502_html_short", false),
+        ("520_html_text", false),
+        ("503_cf_service_unavailable_json", false),
+        ("500_server_error_2025", false),
+    ] {
+        let sample = samples().into_iter().find(|sample| sample.id == id).unwrap();
+        assert_eq!(sample.classified().unwrap().refused, refused, "{id}");
+    }
+}
+
+#[test]
+fn keys_in_the_samples_are_masked() {
+    for sample in samples() {
+        let Some(masked) = sample.classified().and_then(|classified| classified.body.masked()) else {
+            continue;
+        };
+        for secret in
+            ["sk-", "DEADBEEF", "bad-key", "https://", "not-a-r", "does-not-exist", "input[3]", "rs_68c"]
+        {
+            assert!(!masked.contains(secret), "{masked}");
+        }
+    }
+}
+
+fn envelope(message: &str, kind: &str, code: &str) -> String {
+    serde_json::json!({"error": {"message": message, "type": kind, "code": code, "param": null}}).to_string()
+}
+
+fn check(rows: impl IntoIterator<Item = (u16, String, ErrorClass)>) {
+    for (status, body, class) in rows {
+        let status = StatusCode::from_u16(status).unwrap();
+        let classified = response(
+            Endpoint::ChatCompletions,
+            status,
+            &HeaderMap::new(),
+            body.as_bytes(),
+            SystemTime::UNIX_EPOCH,
+        );
+        assert_eq!(classified.class, class, "{status} {body}");
+    }
+}
+
+// The rows of the API's guide, and the rules of the class table that no sample shows.
+
+#[test]
+fn the_guides_rows_below_500_have_their_class() {
+    check([
+        (
+            400,
+            envelope("Invalid service_tier argument", "invalid_request_error", "invalid_value"),
+            BadRequest,
+        ),
+        (
+            400,
+            envelope("The requested model does not exist.", "invalid_request_error", "model_not_found"),
+            ModelNotFound,
+        ),
+        (401, envelope("Invalid Authentication", "invalid_request_error", ""), AuthenticationInvalid),
+        (401, envelope("You didn't provide an API key.", "invalid_request_error", ""), AuthenticationInvalid),
+        (
+            401,
+            envelope("Incorrect API key provided", "invalid_request_error", ""),
+            AuthenticationIncorrectKey,
+        ),
+        (
+            401,
+            envelope("You must be a member of an organization to use the API", "", ""),
+            AuthenticationNoOrganization,
+        ),
+        (
+            401,
+            envelope(
+                "OpenAI-Organization header should match organization for API key",
+                "",
+                "mismatched_organization",
+            ),
+            AuthenticationNoOrganization,
+        ),
+        (401, envelope("IP not authorized", "", ""), AuthenticationIpDenied),
+        (401, String::new(), AuthenticationOther),
+        (403, envelope("Country, region, or territory not supported", "", ""), RegionUnsupported),
+        (
+            403,
+            envelope(
+                "Project `proj_x` does not have access to model `gpt-4`",
+                "invalid_request_error",
+                "model_not_found",
+            ),
+            ModelNotFound,
+        ),
+        (403, String::new(), PermissionDenied),
+        (404, envelope("No such File object", "invalid_request_error", ""), NotFound),
+        (404, "404 page not found".to_owned(), NotFound),
+        (405, String::new(), OtherClientError),
+        (408, String::new(), RequestTimeout),
+        (409, String::new(), Conflict),
+        (413, "<html>".to_owned(), PayloadTooLarge),
+        (418, String::new(), OtherClientError),
+        (422, String::new(), Unprocessable),
+        (429, envelope("Too many requests", "requests", "rate_limit_exceeded"), RateLimitRequests),
+        (429, envelope("", "insufficient_quota", "some_new_billing_code"), QuotaExhausted),
+        (429, envelope("", "", "project_spend_limit_exceeded"), QuotaExhausted),
+        (429, envelope("Slow down", "rate_limit_error", "slow_down"), SlowDown),
+        (503, envelope("Slow down", "service_unavailable_error", "slow_down"), SlowDown),
+        (429, envelope("Resource unavailable", "resource_unavailable", ""), ResourceUnavailable),
+        (
+            429,
+            envelope(
+                "Rate limit reached for images per minute (IPM): Limit 5, Used 5, Requested 1.",
+                "",
+                "rate_limit_exceeded",
+            ),
+            RateLimitOther,
+        ),
+        (429, "slow down, please".to_owned(), RateLimitOther),
+    ]);
+}
+
+#[test]
+fn the_guides_rows_from_500_on_have_their_class() {
+    check([
+        (
+            500,
+            envelope("The server had an error while processing your request", "server_error", ""),
+            InternalServerError,
+        ),
+        (500, String::new(), InternalServerError),
+        (501, String::new(), OtherServerError),
+        (502, String::new(), BadGateway),
+        (
+            502,
+            r#"{"error":{"code":502,"message":"Bad gateway.","param":null,"type":"cf_bad_gateway"}}"#
+                .to_owned(),
+            BadGateway,
+        ),
+        (
+            503,
+            envelope("The engine is currently overloaded, please try again later", "server_error", ""),
+            Overloaded,
+        ),
+        (503, "<html>503 Service Temporarily Unavailable".to_owned(), BadGateway),
+        (504, "error code: 504".to_owned(), BadGateway),
+        (521, String::new(), BadGateway),
+        (524, "error code: 524".to_owned(), BadGateway),
+        (
+            529,
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#.to_owned(),
+            Overloaded,
+        ),
+        (599, String::new(), OtherServerError),
+    ]);
+}
+
+#[test]
+fn the_upstreams_own_word_on_retries_is_kept() {
+    let mut headers = HeaderMap::new();
+    let told = |headers: &HeaderMap| {
+        response(Endpoint::Responses, StatusCode::TOO_MANY_REQUESTS, headers, b"", SystemTime::UNIX_EPOCH)
+            .should_retry
+    };
+    assert_eq!(told(&headers), None);
+    for (value, expected) in [("false", Some(false)), ("true", Some(true)), ("maybe", None)] {
+        headers.insert("x-should-retry", HeaderValue::from_static(value));
+        assert_eq!(told(&headers), expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_answer_has_a_class_of_the_upstreams(status in 100_u16..1000, body in any::<Vec<u8>>(), text in any::<String>()) {
+        let status = StatusCode::from_u16(status).unwrap();
+        for body in [&body[..], text.as_bytes()] {
+            let classified = response(Endpoint::Other, status, &HeaderMap::new(), body, SystemTime::UNIX_EPOCH);
+            prop_assert!(!classified.class.is_own());
+            prop_assert!(!stream_error(Endpoint::Other, body).class.is_own());
+        }
+    }
+}

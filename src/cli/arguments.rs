@@ -1,0 +1,143 @@
+//! The command line, declared.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A reverse proxy that paces, retries and counts a company's calls to the OpenAI API
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a command, weir runs. Without a configuration, it serves 127.0.0.1:8080, passes each caller's own \
+                  key on to https://api.openai.com and learns the limits; status page and metrics are on 127.0.0.1:8081.\n\n\
+                  Try it:\n  weir &\n  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 python my_service.py"
+)]
+pub struct Arguments {
+    /// How to run, where no command is given.
+    #[command(flatten)]
+    pub run: Run,
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What `weir` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the proxy (the same as no command)
+    Run(Run),
+    /// Check a configuration file: every problem at once, with its place
+    Check(Check),
+    /// Explain an error: by class, by the API's code, or from a pasted error body on standard input
+    Explain(Explain),
+    /// Print what a support chat asks about a persistent failure
+    Report(Report),
+    /// Print what the status page shows
+    Status(Status),
+    /// Run a stand-in for the API, with its limits and its errors
+    Simulate(Box<crate::simulate::Args>),
+    /// Run the same work without and with Weir against the stand-in, side by side
+    Demo(Pending),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema(Schema),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `weir run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Run {
+    /// The configuration file; any key can also come from the environment, as `WEIR_SECTION__KEY`
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// The API: scheme, host and port
+    #[arg(
+        long,
+        value_name = "URL",
+        help = "The API: scheme, host and port [default: https://api.openai.com]"
+    )]
+    pub upstream: Option<String>,
+    /// The address for callers [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// The address for people and Prometheus [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+}
+
+/// Where a running Weir is asked.
+#[derive(Clone, Debug, Default, Args)]
+pub struct AdminAccess {
+    /// The running Weir's configuration file: its admin address and token are used
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// The running Weir's admin address [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+}
+
+/// Options of `weir check`.
+#[derive(Clone, Debug, Args)]
+pub struct Check {
+    /// The file
+    pub file: PathBuf,
+    /// Don't look up secrets, certificates and other files that it refers to
+    #[arg(long)]
+    pub without_secrets: bool,
+    /// Print the whole configuration as Weir understood it, secrets by reference
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// Options of `weir explain`.
+#[derive(Clone, Debug, Args)]
+pub struct Explain {
+    /// An error class, a code of the API or a status; without one, an error body is read from standard input
+    pub code: Option<String>,
+}
+
+/// Options of `weir report`.
+#[derive(Clone, Debug, Args)]
+pub struct Report {
+    /// Which failure; without it, all that are kept are listed
+    pub id: Option<String>,
+    /// Where to ask.
+    #[command(flatten)]
+    pub admin: AdminAccess,
+}
+
+/// Options of `weir status`.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print it again every so many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub watch: Option<u64>,
+    /// Where to ask.
+    #[command(flatten)]
+    pub admin: AdminAccess,
+}
+
+/// Options of `weir schema`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Schema {
+    /// Print config/reference.toml instead: every key with its doc, default and range
+    #[arg(long)]
+    pub reference: bool,
+}
+
+/// Options of a command that isn't part of this build.
+#[derive(Clone, Debug, Args)]
+pub struct Pending {
+    /// Whatever it will take
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub rest: Vec<String>,
+}

@@ -1,0 +1,72 @@
+//! `weir status` and `weir report`: what a running Weir says.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::arguments::{AdminAccess, Report, Status};
+use super::terminal::Terminal;
+use super::{Failure, runtime, settings};
+use crate::admin::{self, Client, ClientError};
+use crate::clock;
+use crate::config::sources::{Process, WithoutSecrets};
+
+/// Columns of a table where nobody says how wide the terminal is.
+const WIDTH: usize = 100;
+
+pub(super) fn report(options: &Report, terminal: &mut Terminal) -> Result<(), Failure> {
+    let (client, runtime) = (client(&options.admin)?, runtime()?);
+    if let Some(id) = &options.id {
+        terminal.print(&wait(&runtime, client.report(id))?);
+        return Ok(());
+    }
+    for failure in wait(&runtime, client.reports())? {
+        let line = [
+            &failure.id,
+            &failure.time,
+            &failure.caller,
+            &failure.endpoint,
+            &failure.class,
+            &failure.message,
+        ];
+        let line = line.map(|field| field.replace(char::is_control, " "));
+        terminal.print(&format!("{}  ({}×)\n", line.join("  "), failure.occurrences));
+    }
+    Ok(())
+}
+
+pub(super) fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Failure> {
+    let (client, runtime) = (client(&options.admin)?, runtime()?);
+    loop {
+        let text = if options.json {
+            let json = wait(&runtime, client.status_json())?;
+            format!("{}\n", String::from_utf8_lossy(&json).trim_end())
+        } else {
+            admin::table(&wait(&runtime, client.status())?, WIDTH)
+        };
+        if options.watch.is_some() {
+            terminal.clear();
+        }
+        terminal.print(&text);
+        match options.watch {
+            Some(seconds) if !terminal.is_closed() => {
+                runtime.block_on(clock::sleep(Duration::from_secs(seconds)))
+            }
+            Some(_) | None => return Ok(()),
+        }
+    }
+}
+
+/// The Weir that the options and the configuration name. Of all secrets only the token is looked up: whoever asks for
+/// the status need not hold the upstream's key.
+fn client(access: &AdminAccess) -> Result<Client, Failure> {
+    let config = settings::of_running(access, &WithoutSecrets)?;
+    let token = config.admin.token.map(|token| token.source.resolve(&Process)).transpose();
+    let token = token.map_err(|message| Failure::Usage(format!("admin.token: {message}")))?;
+    Ok(Client::new(config.admin.listen, token.as_ref().map(|token| token.expose())))
+}
+
+fn wait<T>(runtime: &Runtime, asking: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+    runtime.block_on(asking).map_err(|error| Failure::Other(error.to_string()))
+}

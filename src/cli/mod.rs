@@ -1,0 +1,137 @@
+//! The `weir` command: what a person types, and what it answers.
+//!
+//! Exit codes: 0 when all went well (for `run`: after a drain), 2 for a command line or configuration that can't be used,
+//! 1 otherwise.
+
+pub mod arguments;
+pub mod terminal;
+mod ask;
+mod serve;
+mod settings;
+mod stand_in;
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
+
+use crate::config::sources::{Process, Sources, WithoutSecrets};
+use crate::config::{self, json_schema, render};
+use arguments::{Arguments, Check, Command, Explain, Schema};
+use terminal::Terminal;
+
+/// What a command could not do.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The command line or the configuration can't be used: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// Anything else: exit code 1.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<config::problem::Problems> for Failure {
+    fn from(problems: config::problem::Problems) -> Self {
+        Self::Usage(problems.to_string())
+    }
+}
+
+/// Reads the command line and does what it says.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, terminal: &mut Terminal) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            terminal.error(&error.to_string());
+            return ExitCode::from(2);
+        }
+        // --help and --version are answers, not errors.
+        Err(answer) => {
+            terminal.print(&answer.to_string());
+            return ExitCode::SUCCESS;
+        }
+    };
+    let code = match perform(arguments, terminal) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => {
+            terminal.error(&message);
+            2
+        }
+        Err(Failure::Other(message)) => {
+            terminal.error(&message);
+            1
+        }
+    };
+    ExitCode::from(code)
+}
+
+fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure> {
+    match arguments.command.unwrap_or(Command::Run(arguments.run)) {
+        Command::Run(options) => serve::run(&options),
+        Command::Check(options) => check(&options, terminal),
+        Command::Explain(options) => explain(&options),
+        Command::Report(options) => ask::report(&options, terminal),
+        Command::Status(options) => ask::status(&options, terminal),
+        Command::Simulate(options) => stand_in::run(&options, terminal),
+        Command::Demo(_) => Err(not_in_this_build("demo")),
+        Command::Schema(options) => schema(options, terminal),
+        Command::Completions { shell } => {
+            completions(shell, terminal);
+            Ok(())
+        }
+    }
+}
+
+fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {
+    let sources: &dyn Sources = if options.without_secrets { &WithoutSecrets } else { &Process };
+    let config = config::load(Some(&options.file), &[], sources)?;
+    terminal.print(&format!("{}: valid\n", options.file.display()));
+    if options.print {
+        terminal.print(&render::redacted(&config));
+    }
+    Ok(())
+}
+
+fn explain(options: &Explain) -> Result<(), Failure> {
+    /// An error body is a few hundred bytes; a pasted log may be more.
+    const LONGEST_INPUT: u64 = 1024 * 1024;
+    let _input = if let Some(code) = &options.code {
+        code.clone()
+    } else {
+        let mut pasted = Vec::new();
+        let read = std::io::stdin().lock().take(LONGEST_INPUT).read_to_end(&mut pasted);
+        read.map_err(|error| Failure::Other(format!("cannot read standard input: {error}")))?;
+        String::from_utf8_lossy(&pasted).into_owned()
+    };
+    Err(not_in_this_build("explain"))
+}
+
+fn schema(options: Schema, terminal: &mut Terminal) -> Result<(), Failure> {
+    if options.reference {
+        terminal.print(&render::reference());
+        return Ok(());
+    }
+    let text = serde_json::to_string_pretty(&json_schema::schema());
+    terminal.print(&text.map_err(|error| Failure::Other(error.to_string()))?);
+    terminal.print("\n");
+    Ok(())
+}
+
+fn completions(shell: clap_complete::Shell, terminal: &mut Terminal) {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "weir", &mut script);
+    terminal.print(&String::from_utf8_lossy(&script));
+}
+
+/// A runtime for one command on this thread.
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))
+}
+
+/// The answer of a command whose room isn't part of this build.
+fn not_in_this_build(command: &str) -> Failure {
+    Failure::Other(format!("weir {command}: not part of this build"))
+}

@@ -1,0 +1,34 @@
+//! From options to the configuration that they lie over.
+
+use super::arguments::{AdminAccess, Run};
+use crate::config::problem::Problems;
+use crate::config::sources::Sources;
+use crate::config::{self, Config, Override};
+
+/// The configuration of `weir run`.
+///
+/// # Errors
+/// Every problem of the file, the environment and the options.
+pub(super) fn load(run: &Run, sources: &dyn Sources) -> Result<Config, Problems> {
+    let options = [
+        ("--upstream", "upstream.url", &run.upstream),
+        ("--listen", "server.listen", &run.listen),
+        ("--admin", "admin.listen", &run.admin),
+    ];
+    config::load(run.config.as_deref(), &overrides(options), sources)
+}
+
+/// The configuration of a Weir that is asked.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn of_running(admin: &AdminAccess, sources: &dyn Sources) -> Result<Config, Problems> {
+    config::load(admin.config.as_deref(), &overrides([("--admin", "admin.listen", &admin.admin)]), sources)
+}
+
+fn overrides<'a>(
+    options: impl IntoIterator<Item = (&'static str, &'static str, &'a Option<String>)>,
+) -> Vec<Override> {
+    let given = options.into_iter().filter_map(|(option, key, value)| Some((option, key, value.clone()?)));
+    given.map(|(option, key, value)| Override { option, key, value }).collect()
+}

@@ -1,0 +1,49 @@
+//! `[[callers]]`: the services that use Weir, and how they are known.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use super::key::section;
+use super::secret::SecretRef;
+use crate::caller::{Lane, Mode};
+
+section! {
+    /// A service that uses Weir. It is known by a Weir key, a header or a name in its certificate.
+    Caller {
+        /// Its name in metrics and logs.
+        name: String = required("search"),
+        /// Its share of a contended limit relative to the others'.
+        weight: u32 = default(1) in 1..=1000000,
+        /// The Weir key that it sends as its API key; it is replaced by the credential and never sent upstream.
+        key: Option<SecretRef> = unset("env:SEARCH_WEIR_KEY"),
+        /// A header that it sends. Only as good as the network: whoever reaches the listener can send it too.
+        header: Option<CallerHeader> = unset({}),
+        /// A subject alternative name (DNS name, URI, email or address) of its client certificate.
+        san: Option<String> = unset("search.internal"),
+        /// "background" work yields to all other, and never starves.
+        lane: Lane = default("interactive"),
+        /// Its own mode, where it differs from everybody's.
+        mode: Option<Mode> = unset("observe"),
+        /// Requests that it may have waiting, where fewer than `admission.max_waiting_per_caller`.
+        max_waiting: Option<usize> = unset(1000) in 1..=10000000,
+        /// The latest deadline that its requests may ask for.
+        max_deadline: Option<Duration> = unset("2m") in "100ms"..="1d",
+        /// Its own key upstream, instead of upstream.credential.
+        credential: Option<SecretRef> = unset("env:SEARCH_OPENAI_API_KEY"),
+        /// `OpenAI-Organization` with its own key.
+        organization: Option<String> = unset("org-1234"),
+        /// `OpenAI-Project` with its own key.
+        project: Option<String> = unset("proj_1234"),
+    }
+}
+
+section! {
+    /// A header that a caller is known by.
+    CallerHeader {
+        /// The header's name.
+        name: HeaderName = required("x-team"),
+        /// Its whole value.
+        value: String = required("search"),
+    }
+}

@@ -1,0 +1,110 @@
+//! Settings from the environment and the command line, laid over the file's.
+
+use super::Config;
+use super::key::{Kind, Table};
+use super::problem::{Origin, Problem, nearest, quoted};
+use super::read::Reader;
+use super::tree::{Datum, Node, join};
+
+/// Lays every `WEIR_SECTION__KEY` over the file.
+///
+/// A name without `__` is only a key of the top level. Others are left alone: Kubernetes itself sets
+/// `WEIR_SERVICE_HOST` and `WEIR_PORT` for a service called `weir`.
+pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
+    for (name, value) in reader.sources.overrides() {
+        let Some(rest) = name.strip_prefix("WEIR_").filter(|rest| *rest != "CONFIG") else { continue };
+        let steps: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
+        let top_level = steps.len() == 1;
+        match find(&steps) {
+            Ok((path, kind)) if !(top_level && matches!(kind, Kind::Table(_))) => {
+                set(root, &path, &value, &Origin::Environment(name), reader);
+            }
+            Err(advice) if !top_level => {
+                let message = format!("no such key: {advice}");
+                reader.problems.push(Problem {
+                    origin: Origin::Environment(name),
+                    key: String::new(),
+                    message,
+                });
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Sets one key from a text, which its kind tells how to read. Does nothing for a key that nobody knows.
+pub(crate) fn set(root: &mut Node, path: &str, text: &str, origin: &Origin, reader: &mut Reader<'_>) {
+    let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
+    let Ok((path, kind)) = find(&steps) else { return };
+    let node = read(text.trim(), kind, &path, origin);
+    if let Err(node) = root.put(node) {
+        reader.problem(&node, "its section is not a table in the file; write it as one");
+    }
+}
+
+/// The key at these steps, or which name was perhaps meant.
+fn find(steps: &[String]) -> Result<(String, Kind), String> {
+    let mut table: &Table = &Config::TABLE;
+    let mut path = String::new();
+    for (index, step) in steps.iter().enumerate() {
+        let Some(key) = table.keys.iter().find(|key| key.name == step) else {
+            let Some(near) = nearest(step, table.keys.iter().map(|key| key.name)) else {
+                return Err(format!(
+                    "there is no {}{}; config/reference.toml lists all keys",
+                    quoted(step),
+                    within(&path)
+                ));
+            };
+            join(&mut path, near);
+            let rest = steps[index + 1..].iter().map(String::as_str);
+            let names: Vec<String> = path.split('.').chain(rest).map(str::to_ascii_uppercase).collect();
+            return Err(format!("did you mean WEIR_{}?", names.join("__")));
+        };
+        join(&mut path, key.name);
+        if index + 1 == steps.len() {
+            return Ok((path, key.kind));
+        }
+        let Kind::Table(inner) = key.kind else {
+            return Err(format!("\"{path}\" has no keys of its own"));
+        };
+        table = inner;
+    }
+    Err("name a section and a key, as WEIR_SERVER__LISTEN".to_owned())
+}
+
+fn within(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!(" in [{path}]") }
+}
+
+/// Numbers, lists and tables are written as in TOML; a list of plain values may be separated by commas alone.
+fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
+    let plain = || Node::text(text, path, origin);
+    let toml = || Node::parse_value(text, path, origin);
+    match kind {
+        Kind::OrOff(inner) if text != "off" => read(text, *inner, path, origin),
+        Kind::Boolean | Kind::Integer | Kind::Ratio | Kind::Table(_) => toml().unwrap_or_else(plain),
+        Kind::List(inner) => {
+            if text.starts_with('[') || inner.table().is_some() {
+                return toml().unwrap_or_else(plain);
+            }
+            let elements = text.split(',').map(str::trim).filter(|element| !element.is_empty());
+            let nodes = elements
+                .enumerate()
+                .map(|(index, element)| Node::text(element, &format!("{path}[{index}]"), origin))
+                .collect();
+            Node { path: path.to_owned(), origin: origin.clone(), datum: Datum::List(nodes) }
+        }
+        Kind::OrOff(_)
+        | Kind::Duration
+        | Kind::Size
+        | Kind::Address
+        | Kind::Url
+        | Kind::HeaderName
+        | Kind::Pattern
+        | Kind::Text
+        | Kind::Operation
+        | Kind::Path
+        | Kind::Secret
+        | Kind::Choice(_) => plain(),
+    }
+}

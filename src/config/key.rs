@@ -1,0 +1,205 @@
+//! The table of keys: what a setting is called, what it may be, its default and why.
+//!
+//! The `section!` macro declares a section once. From that one declaration come the typed struct, the detection of unknown keys,
+//! the names in the environment, `config/reference.toml`, the JSON Schema and the redacted rendering.
+
+/// What a key's value may be.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number.
+    Integer,
+    /// A number, or a percentage such as `"50%"`.
+    Ratio,
+    /// A number and a unit of time: `"250ms"`, `"1.5s"`, `"5m"`.
+    Duration,
+    /// A number of bytes: `"64KiB"`, `"8 MiB"`.
+    Size,
+    /// An IP address and a port.
+    Address,
+    /// Scheme, host and port.
+    Url,
+    /// The name of an HTTP header.
+    HeaderName,
+    /// A name in which `*` stands for anything.
+    Pattern,
+    /// Free text; what it means is in the key's doc.
+    Text,
+    /// A method and a path of the API.
+    Operation,
+    /// A path of a file.
+    Path,
+    /// `env:NAME` or `file:PATH`, never the secret itself.
+    Secret,
+    /// One of a fixed list of words.
+    Choice(fn() -> Vec<&'static str>),
+    /// The kind, or `"off"`.
+    OrOff(&'static Kind),
+    /// A list.
+    List(&'static Kind),
+    /// A table with keys of its own.
+    Table(&'static Table),
+}
+
+/// A section: its doc and its keys in the order of the reference.
+#[derive(Debug)]
+pub struct Table {
+    /// The lines of its doc.
+    pub doc: &'static [&'static str],
+    /// Its keys.
+    pub keys: &'static [Key],
+}
+
+/// One key of a section.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name within its section.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// What happens when it is not written.
+    pub presence: Presence,
+    /// The least and the greatest value, as TOML.
+    pub range: Option<(&'static str, &'static str)>,
+    /// The lines of its doc.
+    pub doc: &'static [&'static str],
+}
+
+/// What happens when a key is not written. The texts are TOML values.
+#[derive(Clone, Copy, Debug)]
+pub enum Presence {
+    /// It has this value.
+    Default(&'static str),
+    /// It has no value; this would be one.
+    Unset(&'static str),
+    /// That is an error; this would be a value.
+    Required(&'static str),
+}
+
+impl Presence {
+    /// A value to show: the default or the example.
+    pub const fn sample(self) -> &'static str {
+        match self {
+            Self::Default(text) | Self::Unset(text) | Self::Required(text) => text,
+        }
+    }
+}
+
+impl Kind {
+    /// The table that this kind, or each element of this list, is.
+    pub fn table(self) -> Option<&'static Table> {
+        match self {
+            Self::Table(table) => Some(table),
+            Self::OrOff(inner) | Self::List(inner) => inner.table(),
+            Self::Boolean
+            | Self::Integer
+            | Self::Ratio
+            | Self::Duration
+            | Self::Size
+            | Self::Address
+            | Self::Url
+            | Self::HeaderName
+            | Self::Pattern
+            | Self::Text
+            | Self::Operation
+            | Self::Path
+            | Self::Secret
+            | Self::Choice(_) => None,
+        }
+    }
+
+    /// What to write, in words, for diagnostics and the reference.
+    pub fn describe(self) -> String {
+        let words = match self {
+            Self::Boolean => "true or false",
+            Self::Integer => "a whole number",
+            Self::Ratio => "a number such as 0.5, or a percentage such as \"50%\"",
+            Self::Duration => "a number and a unit, such as \"250ms\", \"1.5s\" or \"5m\"",
+            Self::Size => "a number of bytes, such as \"64KiB\" or \"8MiB\"",
+            Self::Address => "an IP address and a port, such as \"127.0.0.1:8080\"",
+            Self::Url => "scheme, host and port, such as \"https://api.openai.com\"",
+            Self::HeaderName => "the name of a header, such as \"x-team\"",
+            Self::Pattern => "a name in which * stands for anything",
+            Self::Text => "text in quotes",
+            Self::Operation => "a method and a path, such as \"POST /vector_stores/*/search\"",
+            Self::Path => "a file's path in quotes",
+            Self::Secret => "\"env:NAME\" or \"file:PATH\"",
+            Self::Choice(words) => return one_of(&words()),
+            Self::OrOff(inner) => return format!("{}, or \"off\"", inner.describe()),
+            Self::List(inner) if inner.table().is_some() => "a list of tables",
+            Self::List(inner) => return format!("a list in brackets, each {}", inner.describe()),
+            Self::Table(_) => "a table",
+        };
+        words.to_owned()
+    }
+}
+
+fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// Declares a section: `name: Type = default(0) in 0..=8`, `= unset("example")` or `= required("example")`.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])*
+        $section:ident {
+            $(
+                $(#[doc = $doc:literal])*
+                $field:ident : $type:ty = $presence:ident($sample:tt) $(in $least:literal ..= $greatest:literal)?
+            ),* $(,)?
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct $section {
+            $( $(#[doc = $doc])* pub $field: $type, )*
+        }
+
+        impl $section {
+            /// The section's keys.
+            pub const TABLE: $crate::config::key::Table = $crate::config::key::Table {
+                doc: &[$($about),*],
+                keys: &[$(
+                    $crate::config::key::Key {
+                        name: stringify!($field),
+                        kind: <$type as $crate::config::value::Value>::KIND,
+                        presence: section!(@presence $presence $sample),
+                        range: section!(@range $($least, $greatest)?),
+                        doc: &[$($doc),*],
+                    }
+                ),*],
+            };
+        }
+
+        impl $crate::config::value::Value for $section {
+            const KIND: $crate::config::key::Kind = $crate::config::key::Kind::Table(&Self::TABLE);
+
+            fn read(
+                node: &$crate::config::tree::Node,
+                reader: &mut $crate::config::read::Reader<'_>,
+            ) -> Option<Self> {
+                let entries = reader.table(node, &Self::TABLE)?;
+                $( let $field = reader.field::<$type>(&entries, &Self::TABLE, stringify!($field)); )*
+                Some(Self { $( $field: $field? ),* })
+            }
+
+            fn show(&self) -> $crate::config::value::Shown {
+                $crate::config::value::Shown::Table(vec![
+                    $( (stringify!($field), $crate::config::value::Value::show(&self.$field)) ),*
+                ])
+            }
+        }
+    };
+    (@presence default $sample:tt) => { $crate::config::key::Presence::Default(stringify!($sample)) };
+    (@presence unset $sample:tt) => { $crate::config::key::Presence::Unset(stringify!($sample)) };
+    (@presence required $sample:tt) => { $crate::config::key::Presence::Required(stringify!($sample)) };
+    (@range) => { None };
+    (@range $least:literal, $greatest:literal) => { Some((stringify!($least), stringify!($greatest))) };
+}
+pub(crate) use section;

@@ -1,0 +1,182 @@
+//! What the user wrote, and nothing else, becomes typed values.
+//!
+//! A setting comes from the file, the environment (`WEIR_SECTION__KEY`) or the command line, the latter over the former.
+//! [`parse`] is pure: it takes the text and a [`Sources`] for the environment and files, and answers with a [`Config`] that
+//! is valid as a whole, or with every problem at once, each with its place. Each section is declared once, by the `section!`
+//! macro; the schema, the reference and the names in the environment follow from that declaration.
+
+pub mod key;
+pub mod value;
+pub mod quantity;
+pub mod pattern;
+pub mod secret;
+pub mod url;
+pub mod server;
+pub mod upstream;
+pub mod pacing;
+pub mod resilience;
+pub mod observe;
+pub mod callers;
+pub mod seed;
+pub mod problem;
+pub mod sources;
+pub mod json_schema;
+pub mod render;
+mod environment;
+mod proxy;
+mod read;
+mod rules;
+mod tree;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use crate::caller::Mode;
+use callers::Caller;
+use key::section;
+use observe::{Log, Metrics, Report, Trace};
+use pacing::{Admission, Estimate, Limits};
+use problem::{Origin, Problem, Problems};
+use read::Reader;
+use resilience::{Breaker, Outage, QuotaBreaker, Replay, Retry, Stream};
+use server::{Admin, Server, Shutdown};
+use sources::{Nothing, Sources};
+use tree::Node;
+use upstream::Upstream;
+use value::Value;
+
+section! {
+    /// The configuration of Weir. Every key has a default: no file is needed.
+    Config {
+        /// "enforce" paces, holds and retries; "observe" only reports what it would have done; "bypass" forwards and counts.
+        mode: Mode = default("enforce"),
+        /// The listener for callers, and what each connection may take.
+        server: Server = default({}),
+        /// The listener for people and Prometheus: metrics, probes, status page, reports.
+        admin: Admin = default({}),
+        /// The API behind Weir, and the way there.
+        upstream: Upstream = default({}),
+        /// The queue before the upstream.
+        admission: Admission = default({}),
+        /// How many tokens a request is taken to cost before its answer tells.
+        estimate: Estimate = default({}),
+        /// What the upstream allows. Left out, it is learned from its answers.
+        limits: Limits = default({}),
+        /// Attempts after the first, where the table of outcomes allows one.
+        retry: Retry = default({}),
+        /// Attempts are held back from a scope that is failing.
+        breaker: Breaker = default({}),
+        /// What requests do while the breaker holds attempts back.
+        outage: Outage = default({}),
+        /// What happens when the upstream's quota is spent: requests fail at once, with its answer.
+        quota_breaker: QuotaBreaker = default({}),
+        /// Request bodies kept to be sent again.
+        replay: Replay = default({}),
+        /// Streamed answers.
+        stream: Stream = default({}),
+        /// The log on standard error. It never holds a body or a key.
+        log: Log = default({}),
+        /// The failures kept for `weir report`.
+        report: Report = default({}),
+        /// Traces, by OTLP over HTTP.
+        trace: Trace = default({}),
+        /// What Prometheus gets.
+        metrics: Metrics = default({}),
+        /// What happens between SIGTERM and the end.
+        shutdown: Shutdown = default({}),
+        /// The services that use Weir. Without any, all requests are of one caller named "default".
+        callers: Vec<Caller> = default([]),
+    }
+}
+
+/// A setting from the command line, which counts over the environment and the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    /// The option that it came from, for messages.
+    pub option: &'static str,
+    /// The key with its section.
+    pub key: &'static str,
+    /// What the user wrote.
+    pub value: String,
+}
+
+/// Reads a configuration: `text` of the file called `file`, the environment, and the command line's `overrides`.
+///
+/// # Errors
+/// Every problem at once, in the order of the file, then the environment, then the command line.
+pub fn parse(
+    file: &str,
+    text: &str,
+    overrides: &[Override],
+    sources: &dyn Sources,
+) -> Result<Config, Problems> {
+    let mut reader = Reader::new(sources);
+    let mut root = Node::parse(text, &mut reader.problems);
+    environment::apply(&mut root, &mut reader);
+    for setting in overrides {
+        environment::set(
+            &mut root,
+            setting.key,
+            &setting.value,
+            &Origin::Option(setting.option),
+            &mut reader,
+        );
+    }
+    let config = Config::read(&root, &mut reader);
+    let config = config.map(|config| {
+        let mut config = proxy::from_environment(config, &root, &mut reader);
+        rules::check(&mut config, &root, &mut reader);
+        config
+    });
+    finish(file, config, reader.problems)
+}
+
+/// Reads the file at `path`, where there is one, with the process's environment.
+///
+/// # Errors
+/// As [`parse`]; a file that can't be read is a problem too.
+pub fn load(path: Option<&Path>, overrides: &[Override], sources: &dyn Sources) -> Result<Config, Problems> {
+    let Some(path) = path else { return parse("", "", overrides, sources) };
+    let file = path.display().to_string();
+    let refused = |message: String| {
+        let problem = Problem { origin: Origin::Default, key: String::new(), message };
+        Problems { file: file.clone(), list: vec![problem] }
+    };
+    let bytes = sources.file(path).map_err(|error| {
+        refused(format!("{file}: cannot be read: {error}; give --config or WEIR_CONFIG a file"))
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line =
+            memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()]).count() + 1;
+        refused(format!("{file}:{line}:1: is not UTF-8; save it as UTF-8"))
+    })?;
+    parse(&file, &text, overrides, sources)
+}
+
+impl Config {
+    /// Whether callers that nobody knows are served.
+    ///
+    /// Unless the configuration says: yes, but not with a credential on a listener that others than this machine reach.
+    pub fn serves_unknown_callers(&self) -> bool {
+        let guarded = self.upstream.credential.is_some() && !self.server.listen.ip().is_loopback();
+        self.server.allow_unknown_callers.unwrap_or(!guarded)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        parse("", "", &[], &Nothing).expect("the defaults are valid, as a test shows")
+    }
+}
+
+fn finish(file: &str, config: Option<Config>, mut list: Vec<Problem>) -> Result<Config, Problems> {
+    match config {
+        Some(config) if list.is_empty() => Ok(config),
+        _ => {
+            list.sort_by(|one, other| one.origin.cmp(&other.origin));
+            list.dedup();
+            Err(Problems { file: file.to_owned(), list })
+        }
+    }
+}

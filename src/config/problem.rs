@@ -1,0 +1,107 @@
+//! What is wrong with a configuration, where, and what to write instead.
+
+use std::fmt;
+
+/// Where a setting was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// In the file, at a line and a column, both from 1.
+    File {
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+    },
+    /// In the environment, in the variable of this name.
+    Environment(String),
+    /// On the command line, by the option of this name.
+    Option(&'static str),
+    /// Nowhere: it is the default.
+    Default,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub origin: Origin,
+    /// Which key, with its section; empty where the text is not TOML at all.
+    pub key: String,
+    /// What is wrong and what to write instead, in one line.
+    pub message: String,
+}
+
+/// Everything that is wrong with a configuration, in the order of the file.
+///
+/// # Formatting
+/// One line each, `file:line:column: key: what is wrong; what to write`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Problems {
+    /// The file's name as the user wrote it.
+    pub file: String,
+    /// At least one.
+    pub list: Vec<Problem>,
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.list.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            match &problem.origin {
+                Origin::File { line, column } => write!(f, "{}:{line}:{column}: ", self.file)?,
+                Origin::Environment(name) => write!(f, "environment {name}: ")?,
+                Origin::Option(name) => write!(f, "option {name}: ")?,
+                Origin::Default => {}
+            }
+            if !problem.key.is_empty() {
+                write!(f, "{}: ", problem.key)?;
+            }
+            f.write_str(&problem.message)?;
+        }
+        Ok(())
+    }
+}
+
+/// The candidate nearest to a name that nobody knows, where one is near enough to be a slip of the pen.
+pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = (name.chars().count() / 3).clamp(1, 3);
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(name, candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// How many letters must be inserted, dropped or replaced to turn one name into the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    /// No key is longer, and the table is quadratic.
+    const LONGEST: usize = 64;
+    if one.len() > LONGEST || other.len() > LONGEST {
+        return usize::MAX;
+    }
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// Text from outside, made fit for one line of a terminal.
+pub(crate) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    format!("\"{shown}\"")
+}

@@ -1,0 +1,122 @@
+//! The way out: the configured proxy, or the one that the environment names, unless the upstream is exempt.
+
+use std::net::IpAddr;
+
+use super::Config;
+use super::pattern::Pattern;
+use super::problem::{Origin, Problem};
+use super::read::Reader;
+use super::secret::{SecretRef, SecretSource};
+use super::tree::Node;
+use super::url::BaseUrl;
+use crate::caller::Secret;
+
+/// Fills `upstream.proxy` from `HTTPS_PROXY` where the configuration leaves it out, and drops it for an exempt upstream.
+pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Reader<'_>) -> Config {
+    let upstream = &mut config.upstream;
+    if upstream.no_proxy.is_empty() && root.find("upstream.no_proxy").is_none() {
+        let (_, exempt) = variable(&["NO_PROXY", "no_proxy"], reader).unwrap_or_default();
+        // Not our variable: what we can't read in it, others may.
+        upstream.no_proxy =
+            exempt.split(',').take(1_000).filter_map(|entry| Pattern::parse(entry.trim())).collect();
+    }
+    let ambient = root.find("upstream.proxy").is_none() && upstream.url.is_tls();
+    if ambient && let Some((name, value)) = variable(&["HTTPS_PROXY", "https_proxy"], reader) {
+        match parse(&name, &value) {
+            Ok((url, credential)) => {
+                upstream.proxy = Some(url);
+                upstream.proxy_credential = upstream.proxy_credential.take().or(credential);
+            }
+            Err(message) => {
+                let message = format!("{message}, or upstream.proxy = \"off\"");
+                reader.problems.push(Problem {
+                    origin: Origin::Environment(name),
+                    key: String::new(),
+                    message,
+                });
+            }
+        }
+    }
+    let loopback = ambient && is_loopback(upstream.url.host());
+    if loopback || exempts(&upstream.no_proxy, upstream.url.host()) {
+        upstream.proxy = None;
+    }
+    if upstream.proxy.is_none() {
+        upstream.proxy_credential = None;
+    }
+    config
+}
+
+fn variable(names: &[&str], reader: &Reader<'_>) -> Option<(String, String)> {
+    names.iter().find_map(|name| {
+        let value = reader.sources.variable(name)?;
+        (!value.trim().is_empty()).then(|| ((*name).to_owned(), value.trim().to_owned()))
+    })
+}
+
+/// Reads a proxy's URL as the environment has it: with a user perhaps, and often without a scheme.
+fn parse(name: &str, value: &str) -> Result<(BaseUrl, Option<SecretRef>), String> {
+    let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
+    let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
+    let url = BaseUrl::parse(&format!("{scheme}://{host}"))?;
+    let secret = user.map(|user| SecretRef {
+        source: SecretSource::Environment(name.to_owned()),
+        secret: Secret::new(percent_decoded(user)),
+    });
+    Ok((url, secret))
+}
+
+fn percent_decoded(text: &str) -> String {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        let byte = hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// As curl reads `NO_PROXY`: an entry exempts the host that it names and all below it.
+fn exempts(exempt: &[Pattern], host: &str) -> bool {
+    exempt.iter().any(|pattern| {
+        let name = pattern.as_str().trim_start_matches('.');
+        let below = host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+        !name.is_empty() && (host == name || below || pattern.matches(host))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_exempt_a_host_and_all_below_it() {
+        for (entry, host, exempt) in [
+            ("openai.com", "api.openai.com", true),
+            (".openai.com", "api.openai.com", true),
+            ("api.openai.com", "api.openai.com", true),
+            ("penai.com", "api.openai.com", false),
+            ("*", "api.openai.com", true),
+            ("*.internal", "gw.internal", true),
+            (".", "api.openai.com", false),
+        ] {
+            let pattern = Pattern::parse(entry).unwrap();
+            assert_eq!(exempts(&[pattern], host), exempt, "{entry} {host}");
+        }
+    }
+
+    #[test]
+    fn a_user_becomes_a_secret() {
+        let (url, secret) = parse("HTTPS_PROXY", "http://me:p%40ss@proxy:3128").unwrap();
+        assert_eq!(url.to_string(), "http://proxy:3128");
+        assert_eq!(secret.unwrap().secret.expose(), "me:p@ss");
+        assert_eq!(parse("HTTPS_PROXY", "proxy:3128").unwrap().0.to_string(), "http://proxy:3128");
+        assert!(parse("HTTPS_PROXY", "socks5://proxy").is_err());
+    }
+}

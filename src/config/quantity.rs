@@ -1,0 +1,280 @@
+//! Numbers with a unit: durations, sizes and ratios.
+
+use std::time::Duration;
+
+use super::key::Kind;
+use super::read::Reader;
+use super::tree::{Datum, Node};
+use super::value::{Shown, Value};
+
+/// Nothing that Weir waits for takes longer, and sums of a few of these can't overflow a clock.
+const LONGEST: Duration = Duration::from_hours(24 * 400);
+
+impl Value for Duration {
+    const KIND: Kind = Kind::Duration;
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let parsed = match &node.datum {
+            // Nought is the same in every unit.
+            Datum::Integer(0) => Some(Self::ZERO),
+            Datum::Integer(number) => {
+                reader.problem(node, format!("{number} has no unit; write \"{number}s\" or \"{number}ms\""));
+                return None;
+            }
+            Datum::String(text) => parse_duration(text),
+            Datum::Float(_) | Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => {
+                None
+            }
+        };
+        if parsed.is_none() {
+            reader.mismatch(node, Self::KIND);
+        }
+        parsed
+    }
+
+    fn show(&self) -> Shown {
+        Shown::text(&format_duration(*self))
+    }
+
+    fn measure(&self) -> Option<f64> {
+        Some(self.as_secs_f64())
+    }
+}
+
+/// Reads `"1.5s"`, `"250ms"`, `"1h30m"`; `"0"` alone needs no unit.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: u128 = 0;
+    while !rest.is_empty() {
+        let (number, after) = split_number(rest)?;
+        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
+        let nanos: u128 = match unit.trim() {
+            "us" | "µs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" | "min" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            "d" => 86_400_000_000_000,
+            _ => return None,
+        };
+        total = total.checked_add(scale(&number, nanos)?)?;
+        rest = after;
+    }
+    let total = Duration::from_nanos(u64::try_from(total).ok()?);
+    (total <= LONGEST).then_some(total)
+}
+
+/// Writes a duration in the largest unit that leaves no fraction.
+pub(crate) fn format_duration(duration: Duration) -> String {
+    const UNITS: [(u128, &str); 5] = [
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+    ];
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    UNITS.iter().find(|(unit, _)| nanos.is_multiple_of(*unit)).map_or_else(
+        || format!("{}.{:09}s", duration.as_secs(), duration.subsec_nanos()),
+        |(unit, name)| format!("{}{name}", nanos / unit),
+    )
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// As an index, at most what the machine can address.
+    pub fn bytes(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl Value for Size {
+    const KIND: Kind = Kind::Size;
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let parsed = match &node.datum {
+            Datum::Integer(number) => u64::try_from(*number).ok().map(Self),
+            Datum::String(text) => parse_size(text),
+            Datum::Float(_) | Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => {
+                None
+            }
+        };
+        if parsed.is_none() {
+            reader.mismatch(node, Self::KIND);
+        }
+        parsed
+    }
+
+    fn show(&self) -> Shown {
+        Shown::text(&format_size(*self))
+    }
+
+    fn measure(&self) -> Option<f64> {
+        Some(self.0 as f64)
+    }
+}
+
+/// Reads `"64KiB"`, `"8 MiB"`, `"1GB"`, `"512"`.
+fn parse_size(text: &str) -> Option<Size> {
+    let (number, unit) = split_number(text.trim())?;
+    let bytes: u128 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return None,
+    };
+    u64::try_from(scale(&number, bytes)?).ok().map(Size)
+}
+
+fn format_size(size: Size) -> String {
+    const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    UNITS
+        .iter()
+        .find(|(unit, _)| size.0 >= *unit && size.0.is_multiple_of(*unit))
+        .map_or_else(|| format!("{}B", size.0), |(unit, name)| format!("{}{name}", size.0 / unit))
+}
+
+/// A share of something: `0.5`, or `"50%"`. Finite.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Ratio(pub f64);
+
+impl Value for Ratio {
+    const KIND: Kind = Kind::Ratio;
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let parsed = match &node.datum {
+            Datum::Integer(number) => i32::try_from(*number).ok().map(f64::from),
+            Datum::Float(number) => Some(*number),
+            Datum::String(text) => match text.trim().strip_suffix('%') {
+                Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
+                None => text.trim().parse::<f64>().ok(),
+            },
+            Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => None,
+        };
+        let parsed = parsed.filter(|number| number.is_finite()).map(Self);
+        if parsed.is_none() {
+            reader.mismatch(node, Self::KIND);
+        }
+        parsed
+    }
+
+    fn show(&self) -> Shown {
+        Shown::Literal(format!("{:?}", self.0))
+    }
+
+    fn measure(&self) -> Option<f64> {
+        Some(self.0)
+    }
+}
+
+/// A decimal number as digits before and after its point.
+struct Decimal<'a> {
+    whole: &'a str,
+    fraction: &'a str,
+}
+
+/// Splits a number from the unit behind it.
+fn split_number(text: &str) -> Option<(Decimal<'_>, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, rest) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let valid =
+        !whole.is_empty() && !fraction.contains('.') && (number.len() == whole.len() || !fraction.is_empty());
+    valid.then_some((Decimal { whole, fraction }, rest))
+}
+
+/// The number times a unit, exact, without what is smaller than one.
+fn scale(number: &Decimal<'_>, unit: u128) -> Option<u128> {
+    let whole = number.whole.parse::<u64>().ok()?;
+    let digits = number.fraction.get(..number.fraction.len().min(12))?;
+    let fraction = if digits.is_empty() {
+        0
+    } else {
+        let power = 10u128.checked_pow(u32::try_from(digits.len()).ok()?)?;
+        u128::from(digits.parse::<u64>().ok()?) * unit / power
+    };
+    u128::from(whole).checked_mul(unit)?.checked_add(fraction)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn durations_are_read_with_their_unit() {
+        for (text, millis) in [
+            ("0", 0),
+            ("0s", 0),
+            ("250ms", 250),
+            ("1.5s", 1_500),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            (" 2 min ", 120_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.s",
+            ".5s",
+            "1.2.3s",
+            "1 fortnight",
+            "1e9s",
+            "9999999999999h",
+            "500d",
+            "1s 2",
+        ] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        for (text, bytes) in
+            [("512", 512), ("64KiB", 65_536), ("8 MiB", 8 << 20), ("1GB", 1_000_000_000), ("0.5MiB", 1 << 19)]
+        {
+            assert_eq!(parse_size(text), Some(Size(bytes)), "{text}");
+        }
+        for text in ["", "MiB", "-1", "1.5.5MiB", "8 mib", "1e3", "99999999999GiB"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_formatted_reads_back(nanos in 0u64..34_560_000_000_000_000) {
+            let duration = Duration::from_nanos(nanos);
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Some(duration));
+            prop_assert_eq!(parse_size(&format_size(Size(nanos))), Some(Size(nanos)));
+        }
+
+        #[test]
+        fn no_text_panics(text in "\\PC*") {
+            let _duration = parse_duration(&text);
+            let _size = parse_size(&text);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Back to text: the configuration in force for `/config`, and the reference of every key.
+
+use std::fmt::Write;
+
+use super::Config;
+use super::key::{Key, Presence, Table};
+use super::tree::join;
+use super::value::{Shown, Value};
+
+/// The longest line of the reference.
+const WIDTH: usize = 118;
+
+/// Where a configuration came from, besides its keys, and each secret as `env:NAME` or `file:PATH`: safe to show.
+///
+/// The text is TOML, and as a file it means the same.
+pub fn redacted(config: &Config) -> String {
+    let mut text = String::new();
+    if let Shown::Table(entries) = config.show() {
+        section("", &entries, &mut text);
+    }
+    text
+}
+
+/// `config/reference.toml`: every key with its doc, kind, default and range.
+pub fn reference() -> String {
+    let mut text = String::new();
+    comment("", Config::TABLE.doc, &mut text);
+    text.push_str(
+        "#\n# This file lists every key with its default; as it is, it changes nothing. Keys without a default are commented\n\
+         # out and show an example. Any key can come from the environment as WEIR_SECTION__KEY (WEIR_UPSTREAM__TLS__ROOTS).\n\
+         # Durations are written \"250ms\", \"1.5s\", \"5m\"; sizes \"64KiB\", \"8MiB\". Secrets are only written as \"env:NAME\" or\n\
+         # \"file:PATH\". It is generated: weir schema --reference > config/reference.toml\n\n",
+    );
+    table("", &Config::TABLE, "", &mut text);
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+fn section(path: &str, entries: &[(&'static str, Shown)], text: &mut String) {
+    for (name, shown) in entries {
+        if let Some(literal) = literal(shown) {
+            let _infallible = writeln!(text, "{name} = {literal}");
+        }
+    }
+    for (name, shown) in entries {
+        let mut inner = path.to_owned();
+        join(&mut inner, name);
+        match shown {
+            Shown::Table(entries) => {
+                let _infallible = writeln!(text, "\n[{inner}]");
+                section(&inner, entries, text);
+            }
+            Shown::List(tables) => {
+                for entries in tables.iter().filter_map(Shown::entries) {
+                    let _infallible = writeln!(text, "\n[[{inner}]]");
+                    section(&inner, entries, text);
+                }
+            }
+            Shown::Unset | Shown::Literal(_) => {}
+        }
+    }
+}
+
+impl Shown {
+    fn entries(&self) -> Option<&[(&'static str, Self)]> {
+        match self {
+            Self::Table(entries) => Some(entries),
+            Self::Unset | Self::Literal(_) | Self::List(_) => None,
+        }
+    }
+}
+
+/// A value that stands behind its key; `None` for sections, lists of them and what isn't written.
+fn literal(shown: &Shown) -> Option<String> {
+    match shown {
+        Shown::Literal(literal) => Some(literal.clone()),
+        Shown::List(values) if values.iter().all(|value| value.entries().is_none()) => {
+            let values: Vec<String> = values.iter().filter_map(literal).collect();
+            Some(format!("[{}]", values.join(", ")))
+        }
+        Shown::Unset | Shown::List(_) | Shown::Table(_) => None,
+    }
+}
+
+/// One section of the reference. `off` is `"# "` within what is commented out.
+fn table(path: &str, table_: &Table, off: &str, text: &mut String) {
+    let (sections, plain): (Vec<&Key>, Vec<&Key>) =
+        table_.keys.iter().partition(|key| key.kind.table().is_some());
+    for key in plain {
+        comment("", key.doc, text);
+        comment("", &[facts(key).as_str()], text);
+        let off = if matches!(key.presence, Presence::Unset(_)) { "# " } else { off };
+        let _infallible = writeln!(text, "{off}{} = {}\n", key.name, key.presence.sample());
+    }
+    for key in sections {
+        let Some(inner_table) = key.kind.table() else { continue };
+        let mut inner = path.to_owned();
+        join(&mut inner, key.name);
+        comment("", key.doc, text);
+        let list = matches!(key.kind, super::key::Kind::List(_));
+        let off = if list || matches!(key.presence, Presence::Unset(_)) { "# " } else { off };
+        let header = if list { format!("[[{inner}]]") } else { format!("[{inner}]") };
+        let _infallible = writeln!(text, "{off}{header}\n");
+        table(&inner, inner_table, off, text);
+    }
+}
+
+/// What a key takes, in one sentence.
+fn facts(key: &Key) -> String {
+    let mut facts = format!("Takes {}", key.kind.describe());
+    if let Some((least, greatest)) = key.range {
+        let _infallible = write!(facts, "; from {least} to {greatest}");
+    }
+    facts.push_str(match key.presence {
+        Presence::Default(_) => "; the default is",
+        Presence::Unset(_) => "; there is no default; for example",
+        Presence::Required(_) => "; it must be written; for example",
+    });
+    facts.push(':');
+    facts
+}
+
+/// Comment lines, wrapped.
+fn comment(indent: &str, lines: &[&str], text: &mut String) {
+    let words = lines.iter().flat_map(|line| line.split_whitespace());
+    let mut width = 0;
+    for word in words {
+        if width == 0 || width + 1 + word.chars().count() > WIDTH {
+            if width > 0 {
+                text.push('\n');
+            }
+            text.push_str(indent);
+            text.push('#');
+            width = indent.len() + 1;
+        }
+        text.push(' ');
+        text.push_str(word);
+        width += 1 + word.chars().count();
+    }
+    if width > 0 {
+        text.push('\n');
+    }
+}

@@ -1,0 +1,130 @@
+//! `[retry]`, `[breaker]`, `[outage]`, `[quota_breaker]`, `[replay]` and `[stream]`: what happens when the upstream fails.
+
+use std::time::Duration;
+
+use super::key::{Kind, section};
+use super::quantity::{Ratio, Size};
+use super::value::textual;
+use crate::openai::Endpoint;
+use crate::retry::Operation;
+
+section! {
+    /// Attempts after the first, where the table of outcomes allows one.
+    Retry {
+        /// Attempts for one request, the first included. Six lose 2.4 of 10,000 calls to an upstream that fails a quarter.
+        max_attempts: u32 = default(6) in 1..=20,
+        /// The backoff before the second attempt; it doubles with each. The SDKs' own values, with full jitter.
+        base: Duration = default("500ms") in "1ms"..="1m",
+        /// What the backoff grows to.
+        cap: Duration = default("8s") in "1ms"..="10m",
+        /// The least that jitter leaves of it, so that no retry follows at once.
+        floor: Duration = default("50ms") in 0..="1m",
+        /// Whether an attempt without any answer in time is repeated. Off: the upstream may still be at work on it.
+        timeouts: bool = default(false),
+        /// Operations that may be repeated after they were sent, on top of those that are safe by themselves: a method and
+        /// a path in which `*` stands for one segment.
+        repeatable: Vec<Repeatable> = default([]),
+        /// Endpoints that are never attempted twice.
+        never: Vec<Endpoint> = default([]),
+        /// What bounds the retries of a scope.
+        budget: Budget = default({}),
+    }
+}
+
+section! {
+    /// What bounds the retries of a scope: a rate earned by successes, and a number at once.
+    Budget {
+        /// What a success earns. Half a retry carries through a quarter of failures, which needs a third.
+        earn: Ratio = default(0.5) in 0.0..=10.0,
+        /// The most that is saved up. About 20 keeps attempts within 1.1 of requests when everything fails.
+        capacity: Ratio = default(20.0) in 0.0..=10000.0,
+        /// What each received request earns even if nothing succeeds, so that a trickle may always be retried.
+        reserve: Ratio = default(0.02) in 0.0..=1.0,
+        /// Retries at once, as a part of the attempts in flight.
+        concurrent: Ratio = default(0.5) in 0.0..=1.0,
+        /// Retries at once that are always allowed.
+        concurrent_least: u32 = default(20) in 0..=100000,
+    }
+}
+
+section! {
+    /// Attempts are held back from a scope that is failing.
+    Breaker {
+        /// Whether there is one.
+        enabled: bool = default(true),
+        /// Consecutive failures that open it. Five would open by chance ten times in 10,000 calls at a quarter of failures.
+        failures: u32 = default(10) in 2..=1000,
+        /// How long no answer may begin, where they normally come faster.
+        stall: Duration = default("30s") in "1s"..="1h",
+        /// The wait before the first probe; it doubles with each that fails.
+        probe_base: Duration = default("500ms") in "10ms"..="1m",
+        /// What that wait grows to: traffic is back within 10 s of the upstream's return.
+        probe_cap: Duration = default("4s") in "10ms"..="10m",
+    }
+}
+
+section! {
+    /// What requests do while the breaker holds attempts back.
+    Outage {
+        /// How long they wait it out, within their deadlines; 0 answers at once.
+        max_wait: Duration = default("30s") in 0..="1h",
+    }
+}
+
+section! {
+    /// What happens when the upstream's quota is spent: requests fail at once, with its answer.
+    QuotaBreaker {
+        /// How often one request may ask whether the quota is back.
+        probe_interval: Duration = default("60s") in "1s"..="1d",
+    }
+}
+
+section! {
+    /// Request bodies kept to be sent again.
+    Replay {
+        /// The largest that is kept. A larger one streams through, and is not retried.
+        max_body: Size = default("8MiB") in 0..="1GiB",
+        /// All that are kept together.
+        max_total: Size = default("256MiB") in 0..="1TiB",
+        /// What is still read ahead of a larger one, so that it can be priced.
+        prefix: Size = default("64KiB") in 0..="16MiB",
+    }
+}
+
+section! {
+    /// Streamed answers.
+    Stream {
+        /// How long the head is held for the first event that says something, so that an error hidden in a 200
+        /// can still be retried; 0 passes it on at once.
+        hold: Duration = default("1s") in 0..="10s",
+        /// Whether a stream that breaks ends with an error event before it is aborted.
+        error_event: bool = default(false),
+    }
+}
+
+/// An operation that may be repeated, as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repeatable {
+    text: String,
+    operation: Operation,
+}
+
+impl Repeatable {
+    fn parse(text: &str) -> Option<Self> {
+        let operation = Operation::parse(text).ok()?;
+        Some(Self { text: text.trim().to_owned(), operation })
+    }
+
+    /// The operation.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    /// The endpoint that it belongs to.
+    pub fn endpoint(&self) -> Endpoint {
+        let path = self.text.split_whitespace().nth(1).unwrap_or_default();
+        Endpoint::of(&http::Method::POST, path)
+    }
+}
+
+textual!(Repeatable, Kind::Operation, Repeatable::parse, |repeatable: &Repeatable| repeatable.text.clone());

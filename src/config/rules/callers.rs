@@ -1,0 +1,158 @@
+//! Callers that can be told apart, and a listener that somebody may use.
+
+use super::Rules;
+use crate::config::Config;
+use crate::config::callers::Caller;
+use crate::config::server::ClientAuth;
+
+pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
+    let places = rules.kept("callers");
+    for (index, (caller, place)) in config.callers.iter().zip(&places).enumerate() {
+        name(caller, place, rules);
+        identity(config, caller, place, rules);
+        credential(config, caller, place, rules);
+        unique(caller, &config.callers[..index], place, rules);
+        if caller.max_waiting.is_some_and(|waiting| waiting > config.admission.max_waiting_per_caller) {
+            rules.refuse(
+                &[&format!("{place}.max_waiting"), "admission.max_waiting_per_caller"],
+                "is more than admission.max_waiting_per_caller; write at most that",
+            );
+        }
+    }
+    reachable(config, rules);
+}
+
+/// Names that mean something else in metrics.
+const RESERVED: [&str; 2] = ["default", "other"];
+
+fn name(caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
+    let key = format!("{place}.name");
+    if RESERVED.contains(&caller.name.as_str()) {
+        rules.refuse(
+            &[&key],
+            format!("\"{}\" stands for callers that nobody knows; write another name", caller.name),
+        );
+    }
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
+    if caller.name.len() > 64 || !caller.name.chars().all(valid) {
+        rules.refuse(&[&key], "is not fit for a metric; write at most 64 letters, digits and - _ . / :");
+    }
+}
+
+fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
+    if caller.key.is_none() && caller.header.is_none() && caller.san.is_none() {
+        let keys =
+            [format!("{place}.key"), format!("{place}.header"), format!("{place}.san"), place.to_owned()];
+        rules.refuse(
+            &keys.each_ref().map(String::as_str),
+            "nothing tells who it is; write a key, a header or a san",
+        );
+    }
+    if caller.san.is_some() && config.server.tls.client_auth == ClientAuth::None {
+        rules.refuse(
+            &[&format!("{place}.san"), "server.tls.client_auth"],
+            "nobody is asked for a certificate; write server.tls.client_auth = \"required\" or \"optional\"",
+        );
+    }
+    if let Some(header) = &caller.header {
+        let own = ["authorization", "x-api-key", "api-key", "proxy-authorization", "cookie"];
+        if own.contains(&header.name.as_str()) {
+            rules.refuse(
+                &[&format!("{place}.header.name")],
+                "holds a secret; write key = \"env:NAME\" instead, which is never sent upstream",
+            );
+        }
+    }
+    if let Some(key) = &caller.key
+        && rules.reader.sources.resolves()
+        && key.secret.expose().len() < 16
+    {
+        rules.refuse(
+            &[&format!("{place}.key")],
+            format!(
+                "{} is shorter than 16 characters and can be guessed; use a longer key",
+                key.source.reference()
+            ),
+        );
+    }
+}
+
+fn credential(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
+    let upstream = caller.credential.as_ref().or(config.upstream.credential.as_ref());
+    if caller.key.is_some() && upstream.is_none() {
+        rules.refuse(
+            &[&format!("{place}.key"), "upstream.credential"],
+            "nothing replaces this key upstream, where nobody knows it; write upstream.credential or the caller's own",
+        );
+    }
+    let credentials = config.callers.iter().filter_map(|caller| caller.credential.as_ref());
+    let mut credentials = credentials.chain(config.upstream.credential.as_ref());
+    if let Some(key) = &caller.key
+        && credentials.any(|credential| credential.secret == key.secret)
+    {
+        rules.refuse(
+            &[&format!("{place}.key")],
+            "is also a credential for the upstream, which no caller should know; give the caller a key of its own",
+        );
+    }
+    if caller.credential.is_none() {
+        for (name, set) in
+            [("organization", caller.organization.is_some()), ("project", caller.project.is_some())]
+        {
+            if set {
+                rules.refuse(
+                    &[&format!("{place}.{name}")],
+                    "goes with the caller's own credential only; write that too, or leave this out",
+                );
+            }
+        }
+    }
+}
+
+fn unique(caller: &Caller, before: &[Caller], place: &str, rules: &mut Rules<'_, '_>) {
+    for other in before {
+        if other.name == caller.name {
+            rules.refuse(
+                &[&format!("{place}.name")],
+                format!("\"{}\" is the name of an earlier caller; write another", caller.name),
+            );
+        }
+        let same_key = caller.key.as_ref().zip(other.key.as_ref()).is_some_and(|(a, b)| a.secret == b.secret);
+        if same_key {
+            rules.refuse(
+                &[&format!("{place}.key")],
+                format!("is the key of caller \"{}\" too; give each its own", other.name),
+            );
+        }
+        if caller.header.is_some() && caller.header == other.header {
+            rules.refuse(
+                &[&format!("{place}.header")],
+                format!("is the header of caller \"{}\" too; give each its own value", other.name),
+            );
+        }
+        if caller.san.is_some() && caller.san == other.san {
+            rules.refuse(
+                &[&format!("{place}.san")],
+                format!("is the name of caller \"{}\" too; give each its own", other.name),
+            );
+        }
+    }
+}
+
+fn reachable(config: &Config, rules: &mut Rules<'_, '_>) {
+    if !config.callers.is_empty() || config.serves_unknown_callers() || !rules.kept("callers").is_empty() {
+        return;
+    }
+    if rules.written("server.allow_unknown_callers") {
+        rules.refuse(
+            &["server.allow_unknown_callers"],
+            "nobody could use Weir; add [[callers]], or write true",
+        );
+    } else if !rules.written("callers") {
+        rules.refuse(
+            &["server.listen"],
+            "everybody who reaches this address could spend upstream.credential, so nobody may; \
+             add [[callers]], or write server.allow_unknown_callers = true",
+        );
+    }
+}

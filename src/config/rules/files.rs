@@ -1,0 +1,63 @@
+//! Certificates and keys that are there and are what they should be.
+
+use std::path::Path;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Rules;
+use crate::config::Config;
+use crate::config::upstream::Roots;
+
+pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
+    if !rules.reader.sources.resolves() {
+        return;
+    }
+    let (server, upstream) = (&config.server.tls, &config.upstream.tls);
+    let roots = match &upstream.roots {
+        Roots::File(path) => Some(path),
+        Roots::System | Roots::Bundled => None,
+    };
+    for (key, path) in [
+        ("server.tls.cert", server.cert.as_ref()),
+        ("server.tls.client_ca", server.client_ca.as_ref()),
+        ("upstream.tls.client_cert", upstream.client_cert.as_ref()),
+        ("upstream.tls.roots", roots),
+    ] {
+        if let Some(path) = path {
+            pem(
+                key,
+                path,
+                "certificate",
+                |bytes| CertificateDer::pem_slice_iter(bytes).next().is_some_and(|it| it.is_ok()),
+                rules,
+            );
+        }
+    }
+    for (key, path) in [("server.tls.key", &server.key), ("upstream.tls.client_key", &upstream.client_key)] {
+        if let Some(path) = path {
+            pem(key, path, "private key", |bytes| PrivateKeyDer::from_pem_slice(bytes).is_ok(), rules);
+        }
+    }
+}
+
+fn pem(key: &str, path: &Path, what: &str, valid: impl Fn(&[u8]) -> bool, rules: &mut Rules<'_, '_>) {
+    match rules.reader.sources.file(path) {
+        Err(error) => rules.refuse(
+            &[key],
+            format!(
+                "cannot read {}: {error}; write the path of a PEM file that Weir's user may read",
+                path.display()
+            ),
+        ),
+        Ok(mut bytes) => {
+            if !valid(&bytes) {
+                rules.refuse(
+                    &[key],
+                    format!("{} holds no {what}; write the path of a PEM file with one", path.display()),
+                );
+            }
+            zeroize::Zeroize::zeroize(&mut bytes);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The two listeners and the upstream: three different places, and TLS that is complete.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Rules;
+use crate::config::Config;
+use crate::config::server::ClientAuth;
+
+pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
+    addresses(config, rules);
+    server_tls(config, rules);
+    upstream(config, rules);
+    if config.server.max_connections_per_peer > config.server.max_connections {
+        rules.refuse(
+            &["server.max_connections_per_peer", "server.max_connections"],
+            "is more than server.max_connections allows in all; write at most that",
+        );
+    }
+    if let Some(token) = &config.admin.token
+        && rules.reader.sources.resolves()
+        && token.secret.expose().len() < 16
+    {
+        rules.refuse(&["admin.token"], "is shorter than 16 characters and can be guessed; use a longer one");
+    }
+    let secret = ["authorization", "proxy-authorization", "cookie", "set-cookie", "api-key", "x-api-key"];
+    for (name, place) in config.report.headers.iter().zip(rules.kept("report.headers")) {
+        if secret.contains(&name.as_str()) {
+            rules.refuse(
+                &[&place],
+                format!("\"{name}\" holds a credential, which is never kept; leave it out"),
+            );
+        }
+    }
+}
+
+fn addresses(config: &Config, rules: &mut Rules<'_, '_>) {
+    let (listen, admin) = (config.server.listen, config.admin.listen);
+    if overlap(listen, admin) {
+        rules.refuse(
+            &["admin.listen", "server.listen"],
+            format!("{admin} and server.listen {listen} are the same place; write another port"),
+        );
+    }
+    let url = &config.upstream.url;
+    let host =
+        if url.host() == "localhost" { Some(IpAddr::from([127, 0, 0, 1])) } else { url.host().parse().ok() };
+    for (key, own) in [("server.listen", listen), ("admin.listen", admin)] {
+        if host.is_some_and(|host| overlap(SocketAddr::new(host, url.port()), own)) {
+            rules.refuse(
+                &["upstream.url", key],
+                format!(
+                    "{url} is Weir's own {key}: requests would go round in a circle; write where the API is"
+                ),
+            );
+        }
+    }
+}
+
+/// Whether a connection to one can reach the other. Port 0 is chosen when it is bound, and never the same.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && same_host
+}
+
+fn server_tls(config: &Config, rules: &mut Rules<'_, '_>) {
+    let tls = &config.server.tls;
+    match (&tls.cert, &tls.key) {
+        (Some(_), None) => rules.refuse(&["server.tls.cert"], "has no private key; write server.tls.key too"),
+        (None, Some(_)) => rules.refuse(&["server.tls.key"], "has no certificate; write server.tls.cert too"),
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    let asks = tls.client_auth != ClientAuth::None;
+    if !asks && tls.client_ca.is_some() {
+        rules.refuse(
+            &["server.tls.client_ca"],
+            "has no effect with client_auth = \"none\"; write client_auth = \"required\" or \"optional\"",
+        );
+    }
+    if asks && tls.client_ca.is_none() {
+        rules.refuse(
+            &["server.tls.client_auth"],
+            "needs the authorities that client certificates come from; write server.tls.client_ca",
+        );
+    } else if asks && tls.cert.is_none() && tls.key.is_none() {
+        rules.refuse(
+            &["server.tls.client_auth"],
+            "needs TLS on the listener; write server.tls.cert and server.tls.key",
+        );
+    }
+}
+
+fn upstream(config: &Config, rules: &mut Rules<'_, '_>) {
+    let upstream = &config.upstream;
+    let tls = &upstream.tls;
+    match (&tls.client_cert, &tls.client_key) {
+        (Some(_), None) => {
+            rules.refuse(
+                &["upstream.tls.client_cert"],
+                "has no private key; write upstream.tls.client_key too",
+            );
+        }
+        (None, Some(_)) => {
+            rules.refuse(
+                &["upstream.tls.client_key"],
+                "has no certificate; write upstream.tls.client_cert too",
+            );
+        }
+        (Some(_), Some(_)) | (None, None) => {}
+    }
+    if !upstream.url.is_tls() {
+        for key in ["upstream.tls.client_cert", "upstream.tls.client_key", "upstream.tls.server_name"] {
+            if rules.written(key) {
+                rules.refuse(&[key], "has no effect: upstream.url is http; write https or leave this out");
+            }
+        }
+    }
+    if upstream.credential.is_none() {
+        for (key, set) in [
+            ("upstream.organization", upstream.organization.is_some()),
+            ("upstream.project", upstream.project.is_some()),
+        ] {
+            if set {
+                rules.refuse(
+                    &[key],
+                    "goes with upstream.credential only; write that too, or let callers send the header",
+                );
+            }
+        }
+    }
+    if rules.written("upstream.proxy_credential") && upstream.proxy.is_none() {
+        rules.refuse(
+            &["upstream.proxy_credential"],
+            "there is no proxy; write upstream.proxy, or leave this out",
+        );
+    }
+}

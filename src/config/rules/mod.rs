@@ -1,0 +1,89 @@
+//! What must hold between keys: each is valid by itself, and together they make sense.
+
+use super::Config;
+use super::problem::{Origin, Problem};
+use super::read::Reader;
+use super::tree::Node;
+
+mod callers;
+mod files;
+mod listeners;
+mod resilience;
+
+/// Checks a configuration whose keys are valid one by one, and fits defaults to what the user wrote.
+pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
+    let mut rules = Rules { root, reader };
+    fit_defaults(config, &rules);
+    listeners::check(config, &mut rules);
+    resilience::check(config, &mut rules);
+    callers::check(config, &mut rules);
+    files::check(config, &mut rules);
+}
+
+/// The tree that the configuration was read from, to say where a contradiction is written.
+struct Rules<'a, 'r> {
+    root: &'a Node,
+    reader: &'a mut Reader<'r>,
+}
+
+impl Rules<'_, '_> {
+    /// Reports a contradiction between keys, at the first of them that somebody wrote.
+    ///
+    /// A key that is wrong by itself was reported, and its default stands in for it: no second complaint.
+    fn refuse(&mut self, keys: &[&str], message: impl Into<String>) {
+        let within = |known: &Problem, key: &str| {
+            known.key.strip_prefix(key).is_some_and(|rest| rest.starts_with(['[', '.']))
+        };
+        let reported = |known: &Problem| {
+            keys.contains(&known.key.as_str()) || keys.first().is_some_and(|key| within(known, key))
+        };
+        if self.reader.problems.iter().any(reported) {
+            return;
+        }
+        let written = keys.iter().find_map(|key| self.root.find(key));
+        let (key, origin) = match written {
+            Some(node) => (node.path.clone(), node.origin.clone()),
+            None => (keys.first().copied().unwrap_or_default().to_owned(), Origin::Default),
+        };
+        self.reader.problems.push(Problem { origin, key, message: message.into() });
+    }
+
+    /// Whether somebody wrote the key.
+    fn written(&self, key: &str) -> bool {
+        self.root.find(key).is_some()
+    }
+
+    /// The places in the written list of the elements that were kept.
+    fn kept(&self, list: &str) -> Vec<String> {
+        let mut kept = Vec::new();
+        for index in 0.. {
+            let path = format!("{list}[{index}]");
+            if self.root.find(&path).is_none() {
+                break;
+            }
+            if !self.reader.dropped.contains(&path) {
+                kept.push(path);
+            }
+        }
+        kept
+    }
+}
+
+/// A default gives way where the user set the bound above it lower.
+fn fit_defaults(config: &mut Config, rules: &Rules<'_, '_>) {
+    let fit = |key: &str, value: &mut usize, bound: usize| {
+        if !rules.written(key) {
+            *value = (*value).min(bound);
+        }
+    };
+    let (server, admission) = (&mut config.server, &mut config.admission);
+    fit("server.max_connections_per_peer", &mut server.max_connections_per_peer, server.max_connections);
+    fit("admission.max_waiting_per_caller", &mut admission.max_waiting_per_caller, admission.max_waiting);
+    if !rules.written("admission.max_waiting_bytes_per_caller") {
+        admission.max_waiting_bytes_per_caller =
+            admission.max_waiting_bytes_per_caller.min(admission.max_waiting_bytes);
+    }
+    if !rules.written("replay.max_body") {
+        config.replay.max_body = config.replay.max_body.min(config.replay.max_total);
+    }
+}

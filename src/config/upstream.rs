@@ -1,0 +1,127 @@
+//! `[upstream]`: the API, the credential, and the way there.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::key::{Kind, section};
+use super::pattern::Pattern;
+use super::quantity::Size;
+use super::secret::SecretRef;
+use super::server::TlsVersion;
+use super::url::BaseUrl;
+use super::value::{choice, textual};
+
+section! {
+    /// The API behind Weir, and the way there.
+    Upstream {
+        /// Where it is. The path is the caller's own.
+        url: BaseUrl = default("https://api.openai.com"),
+        /// The key that requests bear upstream, instead of the caller's own. Without, the caller's passes through.
+        credential: Option<SecretRef> = unset("env:OPENAI_API_KEY"),
+        /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as Azure wants it.
+        auth: AuthStyle = default("bearer"),
+        /// `OpenAI-Organization` for requests with the credential.
+        organization: Option<String> = unset("org-1234"),
+        /// `OpenAI-Project` for requests with the credential.
+        project: Option<String> = unset("proj_1234"),
+        /// DNS, TCP, CONNECT and TLS together. The SDKs' own value.
+        connect_timeout: Duration = default("5s") in "10ms"..="5m",
+        /// From the end of the request to the response head. Off: answers take as long as they take, and the
+        /// caller's deadline ends them.
+        response_timeout: Option<Duration> = default("off") in "100ms"..="1d",
+        /// Between two chunks of an answer's body. A model that thinks sends nothing for minutes.
+        idle_timeout: Duration = default("300s") in "1s"..="1d",
+        /// How long a connection without a request is kept: below the 60 s of most load balancers and NATs.
+        pool_idle_timeout: Duration = default("50s") in "1s"..="1h",
+        /// Connections without a request that each worker keeps.
+        pool_max_idle: usize = default(1024) in 0..=100000,
+        /// How old a connection may grow before it is replaced between two requests, so that DNS changes are seen.
+        max_connection_age: Duration = default("10m") in "1s"..="30d",
+        /// All header fields of an answer together.
+        header_bytes: Size = default("64KiB") in "8KiB"..="1MiB",
+        /// Whether HTTP/2 is spoken upstream. Off: a stream on HTTP/1.1 has a connection and a window of its own.
+        http2: bool = default(false),
+        /// The HTTP proxy on the way there (CONNECT). Left out, `HTTPS_PROXY` and `NO_PROXY` of the environment count;
+        /// "off" ignores them.
+        proxy: Option<BaseUrl> = unset("http://proxy.internal:3128"),
+        /// What the proxy asks for, as `user:password`.
+        proxy_credential: Option<SecretRef> = unset("env:PROXY_CREDENTIAL"),
+        /// Hosts that are reached without the proxy, as in `NO_PROXY`: names, `.domain`, `*`. Left out: `NO_PROXY`.
+        no_proxy: Vec<Pattern> = default([]),
+        /// TLS to the upstream.
+        tls: UpstreamTls = default({}),
+        /// Upgrades to WebSocket.
+        websocket: WebSocket = default({}),
+    }
+}
+
+section! {
+    /// TLS to the upstream.
+    UpstreamTls {
+        /// The authorities that are trusted: the system's, those built in, or those of a PEM file.
+        roots: Roots = default("system"),
+        /// A certificate to show, with its chain, PEM.
+        client_cert: Option<PathBuf> = unset("/etc/weir/client.crt"),
+        /// Its private key, PEM.
+        client_key: Option<PathBuf> = unset("/etc/weir/client.key"),
+        /// The name that the certificate must bear, where it isn't the URL's host.
+        server_name: Option<String> = unset("api.openai.com"),
+        /// The oldest version of TLS that is spoken.
+        min_version: TlsVersion = default("1.2"),
+    }
+}
+
+section! {
+    /// Upgrades to WebSocket.
+    WebSocket {
+        /// The paths that may be upgraded; `*` stands for anything. Without an element none may.
+        paths: Vec<Pattern> = default(["/v1/realtime", "/v1/responses"]),
+        /// How long both directions may be silent.
+        idle_timeout: Duration = default("300s") in "1s"..="1d",
+        /// Upgraded connections in all.
+        max: usize = default(1000) in 1..=100000,
+    }
+}
+
+choice! {
+    /// The header that a credential is sent in.
+    AuthStyle {
+        /// `Authorization: Bearer KEY`.
+        Bearer = "bearer",
+        /// `api-key: KEY`.
+        ApiKey = "api-key",
+    }
+}
+
+/// The authorities that are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Roots {
+    /// The operating system's.
+    System,
+    /// Mozilla's, built in.
+    Bundled,
+    /// A PEM file's.
+    File(PathBuf),
+}
+
+impl Roots {
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "system" => Some(Self::System),
+            "bundled" => Some(Self::Bundled),
+            _ => {
+                text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Self::File(path.into()))
+            }
+        }
+    }
+
+    fn format(&self) -> String {
+        match self {
+            Self::System => "system".to_owned(),
+            Self::Bundled => "bundled".to_owned(),
+            Self::File(path) => format!("file:{}", path.display()),
+        }
+    }
+}
+
+textual!(Roots, Kind::Choice(|| vec!["system", "bundled", "file:PATH"]), Roots::parse, Roots::format);

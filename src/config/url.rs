@@ -1,0 +1,93 @@
+//! Addresses of other servers: the upstream, a proxy on the way to it, a trace collector.
+
+use http::Uri;
+use http::uri::Authority;
+
+use super::key::Kind;
+use super::read::Reader;
+use super::tree::{Datum, Node};
+use super::value::{Shown, Value};
+
+/// Scheme, host and port. It has no path, no query and no user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl {
+    tls: bool,
+    authority: Authority,
+}
+
+impl BaseUrl {
+    /// Reads `https://host` or `http://host:port`.
+    ///
+    /// # Errors
+    /// What is wrong and what to write, in one line that repeats neither a user nor a password.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const EXAMPLE: &str = "write scheme, host and port, such as \"https://api.openai.com\"";
+        let uri: Uri = text.trim().parse().map_err(|_| format!("is not a URL; {EXAMPLE}"))?;
+        let tls = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            Some(_) | None => return Err(format!("has no scheme http or https; {EXAMPLE}")),
+        };
+        let authority = uri.authority().ok_or_else(|| format!("has no host; {EXAMPLE}"))?.clone();
+        if authority.as_str().contains('@') {
+            return Err(
+                "holds a user or password; secrets are only written as \"env:NAME\" or \"file:PATH\""
+                    .to_owned(),
+            );
+        }
+        if authority.host().is_empty()
+            || (authority.port().is_some() && authority.port_u16().is_none_or(|port| port == 0))
+        {
+            return Err(format!("has no valid host and port; {EXAMPLE}"));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            let scheme = if tls { "https" } else { "http" };
+            return Err(format!(
+                "has a path; write \"{scheme}://{authority}\" (the path is the caller's: it sends /v1/...)"
+            ));
+        }
+        Ok(Self { tls, authority })
+    }
+
+    /// Whether it is `https`.
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The host, without brackets around an IPv6 address.
+    pub fn host(&self) -> &str {
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
+    }
+
+    /// The port, 443 or 80 where none is written.
+    pub fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(if self.tls { 443 } else { 80 })
+    }
+
+    /// Host and port as they were written: the value of `Host` and `:authority`.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+}
+
+impl std::fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority)
+    }
+}
+
+impl Value for BaseUrl {
+    const KIND: Kind = Kind::Url;
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let Datum::String(text) = &node.datum else {
+            reader.mismatch(node, Self::KIND);
+            return None;
+        };
+        Self::parse(text).map_err(|message| reader.problem(node, message)).ok()
+    }
+
+    fn show(&self) -> Shown {
+        Shown::text(&self.to_string())
+    }
+}

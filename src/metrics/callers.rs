@@ -1,0 +1,146 @@
+//! The series of each caller, found by its id without a lock.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+
+use super::counters::{Counters, Gauges, counter_vec, gauge_vec, histogram_vec};
+use super::families;
+use super::labels::{Label, Outcome, TokenKind};
+use super::plan::{ENDPOINTS_BY_USE, Plan};
+use crate::caller::{CallerId, Lane};
+use crate::openai::Endpoint;
+
+/// The label value of everything beyond a bound.
+pub(super) const OTHER: &str = "other";
+
+/// The series of one caller.
+#[derive(Debug)]
+pub struct CallerSeries {
+    /// Requests that have begun and not ended.
+    pub in_flight: IntGauge,
+    /// Requests waiting, by lane.
+    pub queue_depth: Gauges<Lane>,
+    /// Waits for turns, seconds.
+    pub queue_wait: Histogram,
+    /// Tokens used, by kind.
+    pub tokens: Counters<TokenKind>,
+    /// Requests that the caller's SDK marked as retries.
+    pub sdk_retries: IntCounter,
+    /// Which of `pairs` an endpoint counts in.
+    places: [u8; Endpoint::ALL.len()],
+    pairs: Box<[PairSeries]>,
+}
+
+/// The series of one caller at one endpoint.
+#[derive(Debug)]
+pub struct PairSeries {
+    /// Requests that ended, by outcome.
+    pub requests: Counters<Outcome>,
+    /// Durations, seconds.
+    pub duration: Histogram,
+}
+
+impl CallerSeries {
+    /// The series for one endpoint; those of `other` where the plan has none for it.
+    pub fn at(&self, endpoint: Endpoint) -> &PairSeries {
+        &self.pairs[usize::from(self.places[endpoint.index()])]
+    }
+
+    /// Whether the endpoint has no series of its own, though it is not `other`.
+    pub fn overflows(&self, endpoint: Endpoint) -> bool {
+        endpoint != Endpoint::Other && self.places[endpoint.index()] == 0
+    }
+}
+
+/// All callers' series: named ones by [`CallerId`], and `other`.
+#[derive(Debug)]
+pub(super) struct CallerTable {
+    vecs: Vecs,
+    slots: Box<[OnceLock<CallerSeries>]>,
+    other: CallerSeries,
+    plan: Plan,
+    /// Series that further callers may still take, after a reload.
+    spare: Mutex<usize>,
+}
+
+impl CallerTable {
+    pub(super) fn new(registry: &Registry, plan: Plan, max_series: usize) -> Self {
+        let vecs = Vecs::register(registry);
+        let other = vecs.resolve(OTHER, 1);
+        let spare = max_series.saturating_sub(plan.worst) + plan.callers * plan.caller_cost();
+        let slots = (0..spare / plan.caller_cost()).map(|_| OnceLock::new()).collect();
+        Self { vecs, slots, other, plan, spare: Mutex::new(spare) }
+    }
+
+    /// Gives the caller series of its own, if the bound allows; whether it has some.
+    pub(super) fn name(&self, id: CallerId, name: &str) -> bool {
+        let Some(slot) = self.slots.get(usize::from(id.0)) else { return false };
+        if slot.get().is_some() {
+            return true;
+        }
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(left) = spare.checked_sub(self.plan.caller_cost()) else { return false };
+        *spare = left;
+        slot.get_or_init(|| self.vecs.resolve(name, self.plan.endpoints));
+        true
+    }
+
+    pub(super) fn series(&self, id: CallerId) -> &CallerSeries {
+        self.slots.get(usize::from(id.0)).and_then(OnceLock::get).unwrap_or(&self.other)
+    }
+
+    /// Everyone's series, for what is set as a whole.
+    pub(super) fn each(&self) -> impl Iterator<Item = &CallerSeries> {
+        self.slots.iter().filter_map(OnceLock::get).chain(std::iter::once(&self.other))
+    }
+}
+
+#[derive(Debug)]
+struct Vecs {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    in_flight: IntGaugeVec,
+    queue_depth: IntGaugeVec,
+    queue_wait: HistogramVec,
+    tokens: IntCounterVec,
+    sdk_retries: IntCounterVec,
+}
+
+impl Vecs {
+    fn register(registry: &Registry) -> Self {
+        Self {
+            requests: counter_vec(registry, &families::REQUESTS),
+            duration: histogram_vec(registry, &families::REQUEST_DURATION),
+            in_flight: gauge_vec(registry, &families::IN_FLIGHT),
+            queue_depth: gauge_vec(registry, &families::QUEUE_DEPTH),
+            queue_wait: histogram_vec(registry, &families::QUEUE_WAIT),
+            tokens: counter_vec(registry, &families::TOKENS),
+            sdk_retries: counter_vec(registry, &families::SDK_RETRIES),
+        }
+    }
+
+    /// Makes a caller's series, all at 0, for the first `endpoints` of [`ENDPOINTS_BY_USE`].
+    fn resolve(&self, caller: &str, endpoints: usize) -> CallerSeries {
+        let mut places = [0; Endpoint::ALL.len()];
+        let named = &ENDPOINTS_BY_USE[..endpoints];
+        for (place, endpoint) in (0u8..).zip(named) {
+            places[endpoint.index()] = place;
+        }
+        let pair = |endpoint: &Endpoint| PairSeries {
+            requests: Counters::resolve(|outcome| {
+                self.requests.with_label_values(&[caller, endpoint.name(), outcome])
+            }),
+            duration: self.duration.with_label_values(&[caller, endpoint.name()]),
+        };
+        CallerSeries {
+            in_flight: self.in_flight.with_label_values(&[caller]),
+            queue_depth: Gauges::resolve(|lane| self.queue_depth.with_label_values(&[caller, lane])),
+            queue_wait: self.queue_wait.with_label_values(&[caller]),
+            tokens: Counters::resolve(|kind| self.tokens.with_label_values(&[caller, kind])),
+            sdk_retries: self.sdk_retries.with_label_values(&[caller]),
+            places,
+            pairs: named.iter().map(pair).collect(),
+        }
+    }
+}

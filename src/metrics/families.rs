@@ -1,0 +1,201 @@
+//! Every metric family: name, type, labels, help. Dashboards, alerts and the docs rely on this table.
+
+use std::fmt;
+
+use prometheus::{HistogramOpts, Opts};
+
+use Kind::{Counter, Gauge, Histogram};
+
+/// What a family's samples mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations in these buckets (upper bounds).
+    Histogram(&'static [f64]),
+}
+
+/// One metric family.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Its full name.
+    pub name: &'static str,
+    /// What its samples mean.
+    pub kind: Kind,
+    /// Its label names.
+    pub labels: &'static [&'static str],
+    /// One sentence for a person.
+    pub help: &'static str,
+}
+
+impl Family {
+    pub(super) fn opts(&self) -> Opts {
+        Opts::new(self.name, self.help)
+    }
+
+    pub(super) fn histogram_opts(&self) -> HistogramOpts {
+        let opts = HistogramOpts::new(self.name, self.help);
+        match self.kind {
+            Histogram(buckets) => opts.buckets(buckets.to_vec()),
+            Counter | Gauge => opts,
+        }
+    }
+
+    /// Series that one combination of label values exposes: a histogram has one for each bucket, `+Inf`, sum and count.
+    pub const fn samples(&self) -> usize {
+        match self.kind {
+            Counter | Gauge => 1,
+            Histogram(buckets) => buckets.len() + 3,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Waits and durations: from what a local stand-in answers in to the longest deadline, seconds.
+pub const DURATION_BUCKETS: &[f64] =
+    &[0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+/// What Weir itself adds, seconds: 10 µs is a good request, a second is a fault.
+pub const OVERHEAD_BUCKETS: &[f64] = &[
+    0.000_01, 0.000_02, 0.000_03, 0.000_05, 0.000_075, 0.000_1, 0.000_15, 0.000_25, 0.000_5, 0.001, 0.002_5,
+    0.005, 0.01, 0.05, 0.1, 1.0,
+];
+/// Ratios around 1, where 1 is exact.
+pub const RATIO_BUCKETS: &[f64] =
+    &[0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0];
+
+macro_rules! families {
+    ($($konst:ident = $kind:expr, $name:literal, [$($label:literal),*], $help:literal;)+) => {
+        $(pub(super) const $konst: Family = Family {
+            name: concat!("weir_", $name), kind: $kind, labels: &[$($label),*], help: $help,
+        };)+
+        /// Every family, in the order of the documentation.
+        pub const ALL: &[Family] = &[$($konst,)+];
+    };
+}
+
+families! {
+    // What callers got.
+    REQUESTS = Counter, "requests_total", ["caller", "endpoint", "outcome"],
+        "Requests that ended, by how they ended for their caller.";
+    REQUEST_DURATION = Histogram(DURATION_BUCKETS), "request_duration_seconds", ["caller", "endpoint"],
+        "Time from a request's head to the end of its answer, waiting included.";
+    TIME_TO_FIRST_BYTE = Histogram(DURATION_BUCKETS), "time_to_first_byte_seconds", ["endpoint"],
+        "Time from a request's head to the first byte of its answer, waiting included.";
+    OVERHEAD = Histogram(OVERHEAD_BUCKETS), "overhead_seconds", [],
+        "What Weir itself added to a request before its answer: time in which it waited for nobody.";
+    IN_FLIGHT = Gauge, "requests_in_flight", ["caller"],
+        "Requests that have begun and not ended, waiting ones included.";
+    MODEL_REQUESTS = Counter, "model_requests_total", ["model", "outcome"],
+        "Requests that ended, by model; a model gets its own series with its first success.";
+    MODEL_TOKENS = Counter, "model_tokens_total", ["model", "kind"],
+        "Tokens that the upstream reported as used, by model; input includes cached.";
+    // What the upstream said.
+    ATTEMPTS = Counter, "attempts_total", ["endpoint", "outcome"],
+        "Attempts made upstream, by how each ended.";
+    ATTEMPT_ERRORS = Counter, "attempt_errors_total", ["class"],
+        "Errors of attempts: what the upstream said, retried or not.";
+    ERRORS = Counter, "errors_total", ["class"],
+        "Errors of requests: what a caller saw in the end.";
+    // Retries.
+    RETRIES = Counter, "retries_total", ["reason"],
+        "Attempts made again, by the class of the error before.";
+    RETRIES_STOPPED = Counter, "retries_stopped_total", ["reason"],
+        "Errors passed on although their class allows another try, by why.";
+    RETRY_BUDGET = Gauge, "retry_budget_tokens", ["scope"],
+        "Retries that the scope's budget allows now.";
+    RETRY_BUDGET_EXHAUSTED = Counter, "retry_budget_exhausted_total", ["scope"],
+        "Retries not made because the scope's budget was exhausted.";
+    SDK_RETRIES = Counter, "sdk_retries_seen_total", ["caller"],
+        "Requests that a caller's SDK marked as a retry of its own.";
+    // Waiting.
+    QUEUE_DEPTH = Gauge, "queue_depth", ["caller", "lane"],
+        "Requests waiting for their turn.";
+    QUEUE_BYTES = Gauge, "queue_bytes", [],
+        "Bytes of the bodies of waiting requests.";
+    QUEUE_WAIT = Histogram(DURATION_BUCKETS), "queue_wait_seconds", ["caller"],
+        "Time that a request waited for its turns, all attempts together.";
+    QUEUE_REFUSALS = Counter, "queue_refusals_total", ["reason"],
+        "Requests that the queue turned away, by why.";
+    QUEUE_PREDICTION = Histogram(RATIO_BUCKETS), "queue_wait_prediction_error_ratio", [],
+        "Actual wait over the wait predicted on arrival, for predictions of 100 ms or more; 1 is exact.";
+    PERMITS = Gauge, "permits_in_flight", ["scope"],
+        "Attempts that hold a permit now.";
+    // Limits.
+    LIMIT = Gauge, "limit", ["scope", "dimension"],
+        "The upstream's limit as configured or learned, units per window.";
+    LIMIT_LEVEL = Gauge, "limit_level", ["scope", "dimension"],
+        "How much of the limit is used now, in units.";
+    LIMIT_WINDOW = Gauge, "limit_window_seconds", ["scope", "dimension"],
+        "The window of the limit as derived from what the upstream says.";
+    FOREIGN_USE = Gauge, "foreign_use_ratio", ["scope", "dimension"],
+        "Share of the limit that others use with the same credential.";
+    PACER_BURST = Gauge, "pacer_burst", ["scope", "dimension"],
+        "Units that may be sent at once, as learned.";
+    LIMIT_HEADERS_MALFORMED = Counter, "limit_headers_malformed_total", [],
+        "Limit headers of the upstream that could not be read.";
+    SCOPES = Gauge, "scopes", [],
+        "Scopes: sets of upstream limits in use.";
+    SCOPES_EVICTED = Counter, "scopes_evicted_total", [],
+        "Scopes forgotten because they were idle or too many.";
+    SCOPES_MERGED = Counter, "scopes_merged_total", [],
+        "Scopes merged because their credentials turned out to share limits.";
+    // Tokens.
+    TOKENS = Counter, "tokens_total", ["caller", "kind"],
+        "Tokens that the upstream reported as used; input includes cached.";
+    TOKENS_ESTIMATED = Counter, "tokens_estimated_total", [],
+        "Tokens estimated on admission, for requests whose use was reported.";
+    ESTIMATE_ERROR = Histogram(RATIO_BUCKETS), "estimate_error_ratio", [],
+        "Tokens estimated on admission over tokens reported as used; 1 is exact.";
+    // Breakers.
+    BREAKER_STATE = Gauge, "breaker_state", ["scope"],
+        "The scope's breaker: 0 closed, 1 thinning out, 2 open, 3 probing.";
+    BREAKER_OPENED = Counter, "breaker_opened_total", ["scope"],
+        "Times that the scope's breaker opened.";
+    QUOTA_BREAKER = Gauge, "quota_breaker_open", ["scope"],
+        "1 while the scope's quota is known to be spent.";
+    QUOTA_PROBES = Counter, "quota_probes_total", [],
+        "Requests let through to see whether a spent quota was refilled.";
+    // Bodies and connections.
+    STREAM_OUTCOMES = Counter, "stream_outcomes_total", ["outcome"],
+        "Streamed answers, by how they ended.";
+    REPLAY_BYTES = Gauge, "replay_bytes", [],
+        "Bytes of request bodies kept for another try.";
+    REPLAY_SKIPPED = Counter, "replay_skipped_total", ["reason"],
+        "Request bodies not kept for another try, by why.";
+    UPSTREAM_CONNECTIONS = Gauge, "upstream_connections", ["state"],
+        "Connections to the upstream.";
+    UPSTREAM_CONNECTS = Counter, "upstream_connects_total", ["result"],
+        "Connections tried to the upstream, by how it went.";
+    CONNECTIONS = Gauge, "connections", ["state"],
+        "Connections of clients.";
+    CONNECTIONS_REFUSED = Counter, "connections_refused_total", ["reason"],
+        "Connections of clients closed without an answer, by why.";
+    HTTP_REFUSALS = Counter, "http_refusals_total", ["rule"],
+        "Requests refused because they break a rule of HTTP.";
+    // Weir itself.
+    LIMITS_REACHED = Counter, "limits_reached_total", ["limit"],
+        "Times that one of Weir's own bounds was reached.";
+    LABELS_OVERFLOWED = Counter, "labels_overflowed_total", ["label"],
+        "Values counted as `other` because the label's bound was reached.";
+    OBSERVE_WOULD = Counter, "observe_would_total", ["action"],
+        "What enforcing would have done to requests that were only observed.";
+    RELOAD_SUCCESSFUL = Gauge, "config_last_reload_successful", [],
+        "1 if the configuration in force is the last one read, 0 if that one was rejected.";
+    RELOAD_TIME = Gauge, "config_last_reload_success_timestamp_seconds", [],
+        "When the configuration in force was read.";
+    BUILD_INFO = Gauge, "build_info", ["version", "revision"],
+        "Always 1; what is running.";
+    START_TIME = Gauge, "process_start_time_seconds", [],
+        "When this process started.";
+    UP_STATE = Gauge, "draining", [],
+        "1 while Weir drains and takes no new work.";
+    WORKER_REQUESTS = Counter, "worker_requests_total", ["worker"],
+        "Requests begun, by worker: an uneven spread shows here.";
+}

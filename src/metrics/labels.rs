@@ -1,0 +1,400 @@
+//! The closed lists that label values come from, so that a request can never add a series.
+
+use crate::caller::Lane;
+use crate::classify::ErrorClass;
+use crate::openai::Endpoint;
+
+/// A closed set of label values, one series each.
+pub trait Label: Copy + 'static {
+    /// Every value, in the order of its index.
+    const ALL: &'static [Self];
+
+    /// The value as it is exposed.
+    fn name(self) -> &'static str;
+
+    /// The value's place in [`Label::ALL`].
+    fn place(self) -> usize;
+}
+
+macro_rules! label {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            fn place(self) -> usize {
+                self as usize
+            }
+        }
+    };
+}
+
+label! {
+    /// How a request ended, as its caller saw it.
+    Outcome {
+        /// The upstream's answer, below 400, arrived whole.
+        Success = "success",
+        /// The upstream's own error was passed on.
+        UpstreamError = "upstream_error",
+        /// The upstream gave no usable answer; Weir said so (502, 504).
+        NoResponse = "no_response",
+        /// Weir itself refused.
+        Refused = "refused",
+        /// The answer began and was cut.
+        Cut = "cut",
+        /// The client left first.
+        ClientClosed = "client_closed",
+    }
+}
+
+impl Outcome {
+    /// The outcome that a request's final class stands for; none is success.
+    pub fn of(class: Option<ErrorClass>) -> Self {
+        use ErrorClass as C;
+        let Some(class) = class else { return Self::Success };
+        match class {
+            C::AuthenticationInvalid
+            | C::AuthenticationIncorrectKey
+            | C::AuthenticationNoOrganization
+            | C::AuthenticationIpDenied
+            | C::AuthenticationMissingScope
+            | C::AuthenticationOther
+            | C::PermissionDenied
+            | C::RegionUnsupported
+            | C::BadRequest
+            | C::ContextLengthExceeded
+            | C::NotFound
+            | C::ModelNotFound
+            | C::RequestTimeout
+            | C::Conflict
+            | C::ConversationLocked
+            | C::PayloadTooLarge
+            | C::Unprocessable
+            | C::RateLimitRequests
+            | C::RateLimitTokens
+            | C::RateLimitOther
+            | C::RequestExceedsLimit
+            | C::SlowDown
+            | C::ResourceUnavailable
+            | C::QuotaExhausted
+            | C::InternalServerError
+            | C::Overloaded
+            | C::BadGateway
+            | C::StreamError
+            | C::OtherClientError
+            | C::OtherServerError => Self::UpstreamError,
+            C::ConnectionDns
+            | C::ConnectionRefused
+            | C::ConnectionTls
+            | C::ConnectionReset
+            | C::TimeoutConnect
+            | C::TimeoutResponse
+            | C::MalformedResponse => Self::NoResponse,
+            C::TimeoutIdle | C::StreamCut => Self::Cut,
+            C::WeirQueueFull
+            | C::WeirDeadline
+            | C::WeirBreakerOpen
+            | C::WeirQuotaBreaker
+            | C::WeirCallerLimit
+            | C::WeirCallerUnknown
+            | C::WeirBodyTooLarge
+            | C::WeirDraining
+            | C::WeirInternal => Self::Refused,
+            C::WeirClientClosed => Self::ClientClosed,
+        }
+    }
+}
+
+label! {
+    /// How one attempt ended.
+    AttemptOutcome {
+        /// The upstream answered below 400, and the answer was whole.
+        Success = "success",
+        /// The upstream answered with an error, in the status or inside a stream.
+        Error = "error",
+        /// No usable answer, or one that was cut.
+        NoResponse = "no_response",
+        /// The client left while the attempt was under way.
+        ClientClosed = "client_closed",
+    }
+}
+
+impl AttemptOutcome {
+    /// The outcome that an attempt's class stands for; none is success.
+    pub fn of(class: Option<ErrorClass>) -> Self {
+        match Outcome::of(class) {
+            Outcome::Success => Self::Success,
+            Outcome::UpstreamError | Outcome::Refused => Self::Error,
+            Outcome::NoResponse | Outcome::Cut => Self::NoResponse,
+            Outcome::ClientClosed => Self::ClientClosed,
+        }
+    }
+}
+
+label! {
+    /// Why an answer that might have been retried was not.
+    RetryStop {
+        /// Every attempt that is allowed was made.
+        AttemptsSpent = "attempts_spent",
+        /// The deadline leaves no room for another try.
+        Deadline = "deadline",
+        /// The scope's retry budget is exhausted.
+        Budget = "budget",
+        /// A repeat could do the work twice.
+        Unsafe = "unsafe",
+        /// A byte of the answer had reached the client.
+        Committed = "committed",
+        /// The body was not kept for another try.
+        BodyNotKept = "body_not_kept",
+        /// The upstream said that it must not be.
+        Forbidden = "forbidden",
+        /// Weir is draining.
+        Draining = "draining",
+        /// The mode only observes or bypasses.
+        Mode = "mode",
+    }
+}
+
+label! {
+    /// Why the queue turned a request away.
+    QueueRefusal {
+        /// The queue is full, in number or bytes.
+        QueueFull = "queue_full",
+        /// The caller has too much waiting.
+        CallerLimit = "caller_limit",
+        /// The turn would come too late.
+        PredictedDeadline = "deadline_predicted",
+        /// The deadline passed while the request waited.
+        ExpiredDeadline = "deadline_expired",
+        /// The upstream is failing and the outage outlasted the wait.
+        BreakerOpen = "breaker_open",
+        /// The quota is known to be spent.
+        QuotaExhausted = "quota_exhausted",
+        /// The request is larger than the limit.
+        ExceedsLimit = "exceeds_limit",
+        /// Weir is draining.
+        Draining = "draining",
+        /// The client left while it waited.
+        ClientClosed = "client_closed",
+    }
+}
+
+label! {
+    /// What kind of token was used.
+    TokenKind {
+        /// Tokens of the prompt, cached ones included.
+        Input = "input",
+        /// The part of the prompt that the upstream had cached.
+        Cached = "cached",
+        /// Tokens of the answer.
+        Output = "output",
+    }
+}
+
+label! {
+    /// How a streamed answer ended.
+    StreamOutcome {
+        /// With `[DONE]` or `response.completed`.
+        Complete = "complete",
+        /// Without it.
+        Cut = "cut",
+        /// With an error inside the stream.
+        Error = "error",
+        /// Nothing came for too long.
+        Idle = "idle",
+        /// The client left.
+        ClientClosed = "client_closed",
+    }
+}
+
+label! {
+    /// Why a request body was not kept for another try.
+    ReplaySkip {
+        /// Larger than the cap of one request.
+        TooLarge = "too_large",
+        /// All kept bodies together reached their cap.
+        Budget = "budget",
+    }
+}
+
+label! {
+    /// What a connection is doing.
+    ConnectionState {
+        /// Serving a request.
+        Active = "active",
+        /// Open, with nothing to do.
+        Idle = "idle",
+    }
+}
+
+label! {
+    /// How connecting to the upstream went.
+    ConnectResult {
+        /// Connected.
+        Connected = "connected",
+        /// The name did not resolve.
+        Dns = "dns",
+        /// Refused.
+        Refused = "refused",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// The egress proxy refused or failed.
+        Proxy = "proxy",
+        /// Not in time.
+        Timeout = "timeout",
+        /// Any other failure.
+        Other = "other",
+    }
+}
+
+label! {
+    /// Why a client's connection was closed without an answer.
+    ConnectionRefusal {
+        /// The limit of open connections is reached.
+        TooMany = "too_many",
+        /// The TLS handshake failed.
+        Tls = "tls",
+        /// Nothing was sent in time.
+        Silent = "silent",
+        /// The first bytes are not HTTP.
+        Malformed = "malformed",
+        /// Weir is draining.
+        Draining = "draining",
+    }
+}
+
+label! {
+    HttpRule {
+        /// Not HTTP at all, or bytes that no message may have; hyper's own refusals, as one.
+        Unparsable = "unparsable",
+        /// HTTP/1.1 without `Host`.
+        HostMissing = "host_missing",
+        /// Two `Host` lines.
+        HostRepeated = "host_repeated",
+        /// A `Host` that is no host and port.
+        HostInvalid = "host_invalid",
+        /// A `Host` that differs from the authority (HTTP/2).
+        HostDiffers = "host_differs",
+        /// `Transfer-Encoding` other than one `chunked`.
+        TransferEncoding = "transfer_encoding",
+        /// CONNECT.
+        Connect = "connect",
+        /// TRACE.
+        Trace = "trace",
+        /// A target that is no path.
+        Target = "target",
+        /// A target of another scheme than http or https.
+        Scheme = "scheme",
+        /// A `Connection` line that nominates a field between the caller and the API.
+        Nominated = "nominated",
+    }
+}
+
+label! {
+    /// Which of Weir's own bounds was reached.
+    Bound {
+        /// Requests waiting.
+        QueueLength = "queue_length",
+        /// Bytes of requests waiting.
+        QueueBytes = "queue_bytes",
+        /// Requests of one caller waiting.
+        CallerQueue = "caller_queue",
+        /// Scopes.
+        Scopes = "scopes",
+        /// Bytes of bodies kept for another try.
+        ReplayBytes = "replay_bytes",
+        /// Client connections.
+        Connections = "connections",
+        /// Connections of one peer.
+        ConnectionsPerPeer = "connections_per_peer",
+        /// Time for the TLS handshake.
+        HandshakeTimeout = "handshake_timeout",
+        /// Time for a request's head.
+        HeadTimeout = "head_timeout",
+        /// Time that a connection waits for its next request.
+        IdleTimeout = "idle_timeout",
+        /// Time for the client to take its answer.
+        WriteTimeout = "write_timeout",
+        /// Bytes or number of a request's headers.
+        Headers = "headers",
+        /// Files that the process may open.
+        OpenFiles = "open_files",
+        /// The decoded copy of an answer.
+        DecodedCopy = "decoded_copy",
+        /// Lines of log waiting to be written; the rest is dropped.
+        LogQueue = "log_queue",
+        /// Attempts of one request that are kept for the log.
+        AttemptsKept = "attempts_kept",
+    }
+}
+
+label! {
+    /// What enforcing would have done where the mode only observes.
+    WouldHave {
+        /// Let the request wait.
+        Delayed = "delayed",
+        /// Refused it.
+        Refused = "refused",
+        /// Tried again.
+        Retried = "retried",
+        /// Held it while the upstream is failing.
+        Held = "held",
+    }
+}
+
+label! {
+    /// A label whose values are bounded by number; the rest is `other`.
+    Bounded {
+        /// The `caller` label.
+        Caller = "caller",
+        /// The `endpoint` label of a caller.
+        Endpoint = "endpoint",
+        /// The `model` label.
+        Model = "model",
+        /// The `scope` label.
+        Scope = "scope",
+    }
+}
+
+impl Label for ErrorClass {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn place(self) -> usize {
+        self.index()
+    }
+}
+
+impl Label for Endpoint {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn place(self) -> usize {
+        self.index()
+    }
+}
+
+impl Label for Lane {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}

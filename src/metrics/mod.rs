@@ -1,0 +1,345 @@
+//! Counts of everything, as Prometheus reads them: each family registered once, each series made before it is needed.
+//!
+//! No other room names the `prometheus` crate. A request finds its handles by index (caller, endpoint, class) or, for its
+//! model, by comparing a few names; it never locks, hashes or allocates for a count. What changes with the scopes is made at
+//! each scrape from a [`Gathered`] snapshot. [`Plan`] bounds the number of series by configuration.
+
+mod callers;
+mod counters;
+mod families;
+mod labels;
+mod models;
+mod plan;
+mod quantiles;
+mod scopes;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+
+pub use callers::{CallerSeries, PairSeries};
+pub use counters::{Counters, Gauges, Histograms};
+pub use families::{ALL as FAMILIES, DURATION_BUCKETS, Family, Kind, OVERHEAD_BUCKETS, RATIO_BUCKETS};
+pub use labels::{
+    AttemptOutcome, Bound, Bounded, ConnectResult, ConnectionRefusal, ConnectionState, HttpRule, Label,
+    Outcome, QueueRefusal, ReplaySkip, RetryStop, StreamOutcome, TokenKind, WouldHave,
+};
+pub use models::ModelSeries;
+pub use plan::{ENDPOINTS_BY_USE, MAX_DIMENSIONS, Plan};
+pub use quantiles::Quantiles;
+pub use scopes::{DimensionGauges, ScopeGauges};
+
+use crate::caller::{CallerId, Lane};
+use crate::classify::ErrorClass;
+use crate::openai::Endpoint;
+
+/// The content type of [`Metrics::encode`]'s text.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// What the series are made for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Names of the callers, in the order of their ids.
+    pub callers: Vec<Arc<str>>,
+    /// Models that may have series of their own.
+    pub max_models: usize,
+    /// Scopes that may have series of their own.
+    pub max_scopes: usize,
+    /// Series at most, over all families.
+    pub max_series: usize,
+    /// Worker threads.
+    pub workers: usize,
+    /// The version that is running.
+    pub version: &'static str,
+    /// The source revision it was built from, or nothing.
+    pub revision: &'static str,
+    /// When the process started.
+    pub started: SystemTime,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            callers: Vec::new(),
+            max_models: 50,
+            max_scopes: 100,
+            max_series: 20_000,
+            workers: 1,
+            version: env!("CARGO_PKG_VERSION"),
+            revision: "",
+            started: UNIX_EPOCH,
+        }
+    }
+}
+
+/// What is only known at a scrape.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    /// Every scope, in any order.
+    pub scopes: Vec<ScopeGauges>,
+    /// Requests waiting, over all scopes, by caller and lane; those that are not listed have none.
+    pub queue_depth: Vec<(CallerId, Lane, u64)>,
+    /// Bytes of the bodies of waiting requests.
+    pub queue_bytes: u64,
+    /// Bytes of request bodies kept for another try.
+    pub replay_bytes: u64,
+    /// Scopes forgotten since the start.
+    pub scopes_evicted: u64,
+    /// Scopes merged since the start.
+    pub scopes_merged: u64,
+    /// Lines of log that were dropped since the start.
+    pub log_lines_dropped: u64,
+}
+
+/// Every metric of the process. Fields are series that another room counts itself; all start at 0.
+#[derive(Debug)]
+pub struct Metrics {
+    /// Time to the first byte of the answer, seconds.
+    pub time_to_first_byte: Histograms<Endpoint>,
+    /// What Weir added before the answer, seconds.
+    pub overhead: Histogram,
+    /// Errors of attempts.
+    pub attempt_errors: Counters<ErrorClass>,
+    /// Errors that callers saw.
+    pub errors: Counters<ErrorClass>,
+    /// Attempts made again, by the class of the error before.
+    pub retries: Counters<ErrorClass>,
+    /// Errors passed on although their class allows another try.
+    pub retries_stopped: Counters<RetryStop>,
+    /// Requests that the queue turned away.
+    pub queue_refusals: Counters<QueueRefusal>,
+    /// Actual over predicted wait.
+    pub queue_prediction: Histogram,
+    /// Limit headers that could not be read.
+    pub limit_headers_malformed: IntCounter,
+    /// Tokens estimated, for requests whose use was reported.
+    pub tokens_estimated: IntCounter,
+    /// Estimated over reported tokens.
+    pub estimate_error: Histogram,
+    /// Requests let through to see whether a spent quota was refilled.
+    pub quota_probes: IntCounter,
+    /// Streamed answers, by how they ended.
+    pub stream_outcomes: Counters<StreamOutcome>,
+    /// Request bodies not kept for another try.
+    pub replay_skipped: Counters<ReplaySkip>,
+    /// Connections to the upstream.
+    pub upstream_connections: Gauges<ConnectionState>,
+    /// Connections tried to the upstream.
+    pub upstream_connects: Counters<ConnectResult>,
+    /// Connections of clients.
+    pub connections: Gauges<ConnectionState>,
+    /// Connections of clients closed without an answer.
+    pub connections_refused: Counters<ConnectionRefusal>,
+    /// Requests refused because they break a rule of HTTP.
+    pub http_refusals: Counters<HttpRule>,
+    /// Times that one of Weir's own bounds was reached.
+    pub limits_reached: Counters<Bound>,
+    /// Values counted as `other`.
+    pub labels_overflowed: Counters<Bounded>,
+    /// What enforcing would have done.
+    pub observe_would: Counters<WouldHave>,
+    /// Requests begun by each worker, by its index.
+    pub worker_requests: Box<[IntCounter]>,
+
+    attempts: Box<[Counters<AttemptOutcome>]>,
+    callers: callers::CallerTable,
+    models: models::ModelTable,
+    scope_names: scopes::ScopeTable,
+    scopes: IntGauge,
+    scopes_evicted: IntCounter,
+    scopes_merged: IntCounter,
+    queue_bytes: IntGauge,
+    replay_bytes: IntGauge,
+    reload_successful: IntGauge,
+    reload_time: Gauge,
+    draining: IntGauge,
+    plan: Plan,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Registers every family and makes every series that the settings name.
+    pub fn new(settings: &Settings) -> Arc<Self> {
+        let plan = Plan::fit(
+            settings.callers.len(),
+            settings.max_models,
+            settings.max_scopes,
+            settings.workers,
+            settings.max_series,
+        );
+        let registry = Registry::new();
+        let r = &registry;
+        let attempts = counters::counter_vec(r, &families::ATTEMPTS);
+        let workers = counters::counter_vec(r, &families::WORKER_REQUESTS);
+        let worker = |index: usize| workers.with_label_values(&[index.to_string().as_str()]);
+        let metrics = Self {
+            time_to_first_byte: Histograms::register(r, &families::TIME_TO_FIRST_BYTE),
+            overhead: counters::histogram(r, &families::OVERHEAD),
+            attempt_errors: Counters::register(r, &families::ATTEMPT_ERRORS),
+            errors: Counters::register(r, &families::ERRORS),
+            retries: Counters::register(r, &families::RETRIES),
+            retries_stopped: Counters::register(r, &families::RETRIES_STOPPED),
+            queue_refusals: Counters::register(r, &families::QUEUE_REFUSALS),
+            queue_prediction: counters::histogram(r, &families::QUEUE_PREDICTION),
+            limit_headers_malformed: counters::counter(r, &families::LIMIT_HEADERS_MALFORMED),
+            tokens_estimated: counters::counter(r, &families::TOKENS_ESTIMATED),
+            estimate_error: counters::histogram(r, &families::ESTIMATE_ERROR),
+            quota_probes: counters::counter(r, &families::QUOTA_PROBES),
+            stream_outcomes: Counters::register(r, &families::STREAM_OUTCOMES),
+            replay_skipped: Counters::register(r, &families::REPLAY_SKIPPED),
+            upstream_connections: Gauges::register(r, &families::UPSTREAM_CONNECTIONS),
+            upstream_connects: Counters::register(r, &families::UPSTREAM_CONNECTS),
+            connections: Gauges::register(r, &families::CONNECTIONS),
+            connections_refused: Counters::register(r, &families::CONNECTIONS_REFUSED),
+            http_refusals: Counters::register(r, &families::HTTP_REFUSALS),
+            limits_reached: Counters::register(r, &families::LIMITS_REACHED),
+            labels_overflowed: Counters::register(r, &families::LABELS_OVERFLOWED),
+            observe_would: Counters::register(r, &families::OBSERVE_WOULD),
+            worker_requests: (0..settings.workers).map(worker).collect(),
+            attempts: Endpoint::ALL
+                .iter()
+                .map(|endpoint| {
+                    Counters::resolve(|outcome| attempts.with_label_values(&[endpoint.name(), outcome]))
+                })
+                .collect(),
+            callers: callers::CallerTable::new(r, plan, settings.max_series),
+            models: models::ModelTable::new(r, plan.models),
+            scope_names: scopes::ScopeTable::new(plan.scopes),
+            scopes: counters::gauge(r, &families::SCOPES),
+            scopes_evicted: counters::counter(r, &families::SCOPES_EVICTED),
+            scopes_merged: counters::counter(r, &families::SCOPES_MERGED),
+            queue_bytes: counters::gauge(r, &families::QUEUE_BYTES),
+            replay_bytes: counters::gauge(r, &families::REPLAY_BYTES),
+            reload_successful: counters::gauge(r, &families::RELOAD_SUCCESSFUL),
+            reload_time: seconds(r, &families::RELOAD_TIME, &[]),
+            draining: counters::gauge(r, &families::UP_STATE),
+            plan,
+            registry: registry.clone(),
+        };
+        seconds(r, &families::START_TIME, &[]).set(unix_seconds(settings.started));
+        seconds(r, &families::BUILD_INFO, &[("version", settings.version), ("revision", settings.revision)])
+            .set(1.0);
+        for (id, name) in (0..=u16::MAX).zip(&settings.callers) {
+            metrics.name_caller(CallerId(id), name);
+        }
+        metrics.reloaded(true, settings.started);
+        Arc::new(metrics)
+    }
+
+    /// The bound that the series keep, and what has names of its own.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Gives a caller that a reload added its own series, where the bound allows.
+    ///
+    /// An id must mean the same name for as long as the process lives.
+    pub fn name_caller(&self, id: CallerId, name: &str) {
+        if !self.callers.name(id, name) {
+            self.labels_overflowed.inc(Bounded::Caller);
+        }
+    }
+
+    /// The caller's series; those of `other` where it has none of its own.
+    pub fn caller(&self, id: CallerId) -> &CallerSeries {
+        self.callers.series(id)
+    }
+
+    /// The series of attempts at an endpoint.
+    pub fn attempts(&self, endpoint: Endpoint) -> &Counters<AttemptOutcome> {
+        &self.attempts[endpoint.index()]
+    }
+
+    /// The model's series: its own after its first success, `other`'s before that and beyond the bound.
+    pub fn model(&self, name: &str, success: bool) -> &ModelSeries {
+        let series = if success { self.models.name(name) } else { self.models.find(name) };
+        series.unwrap_or_else(|| {
+            if success {
+                self.labels_overflowed.inc(Bounded::Model);
+            }
+            self.models.other()
+        })
+    }
+
+    /// Requests under way, of all callers.
+    pub fn requests_in_flight(&self) -> i64 {
+        self.callers.each().map(|series| series.in_flight.get()).sum()
+    }
+
+    /// Records how reading the configuration again went.
+    pub fn reloaded(&self, successful: bool, now: SystemTime) {
+        self.reload_successful.set(i64::from(successful));
+        if successful {
+            self.reload_time.set(unix_seconds(now));
+        }
+    }
+
+    /// Records whether Weir drains.
+    pub fn draining(&self, draining: bool) {
+        self.draining.set(i64::from(draining));
+    }
+
+    /// Quantiles of what Weir added, since the start.
+    pub fn overhead_quantiles(&self) -> Quantiles {
+        Quantiles::of(&self.overhead)
+    }
+
+    /// Appends every series in Prometheus's text format.
+    pub fn encode(&self, gathered: &Gathered, out: &mut Vec<u8>) {
+        self.take(gathered);
+        let (scope_families, overflowed) = self.scope_names.collect(&gathered.scopes);
+        self.labels_overflowed.add(Bounded::Scope, overflowed);
+        let mut families = self.registry.gather();
+        families.extend(scope_families.into_iter().filter(|family| !family.get_metric().is_empty()));
+        families.sort_by(|one, two| one.name().cmp(two.name()));
+        // Writing to memory cannot fail, and every family here has a name and a metric.
+        let written = TextEncoder::new().encode(&families, out);
+        debug_assert!(written.is_ok(), "{written:?}");
+    }
+
+    /// Sets what is only known at a scrape.
+    fn take(&self, gathered: &Gathered) {
+        for series in self.callers.each() {
+            for lane in Lane::ALL {
+                series.queue_depth.set(lane, 0);
+            }
+        }
+        for (caller, lane, depth) in &gathered.queue_depth {
+            self.caller(*caller).queue_depth.add(*lane, signed(*depth));
+        }
+        self.scopes.set(signed(gathered.scopes.len() as u64));
+        self.queue_bytes.set(signed(gathered.queue_bytes));
+        self.replay_bytes.set(signed(gathered.replay_bytes));
+        raise(&self.scopes_evicted, gathered.scopes_evicted);
+        raise(&self.scopes_merged, gathered.scopes_merged);
+        let dropped = gathered.log_lines_dropped.saturating_sub(self.limits_reached.count(Bound::LogQueue));
+        self.limits_reached.add(Bound::LogQueue, dropped);
+    }
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+fn raise(counter: &IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// A gauge of seconds, or one that says something in its labels.
+fn seconds(registry: &Registry, family: &Family, labels: &[(&str, &str)]) -> Gauge {
+    let opts = labels
+        .iter()
+        .fold(Opts::new(family.name, family.help), |opts, (name, value)| opts.const_label(*name, *value));
+    let gauge = Gauge::with_opts(opts).expect("the table of families is well formed");
+    registry.register(Box::new(gauge.clone())).expect("each family is registered once");
+    gauge
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! How many series a configuration can cause at worst, and what gives way so that they stay within the bound.
+
+use super::families::{self, Family};
+use super::labels::{AttemptOutcome, Bound, Label, Outcome, TokenKind};
+use crate::caller::Lane;
+use crate::openai::Endpoint;
+
+/// Dimensions of one scope that can have series of their own.
+pub const MAX_DIMENSIONS: usize = 7;
+
+/// Families with a series for each scope and dimension.
+const PER_DIMENSION: usize = 5;
+/// Families with a series for each scope.
+const PER_SCOPE: usize = 6;
+/// One caller at one endpoint: its outcomes and its durations.
+const PER_PAIR: usize = Outcome::ALL.len() + families::REQUEST_DURATION.samples();
+/// One caller, whatever the endpoint.
+const PER_CALLER: usize = families::IN_FLIGHT.samples()
+    + Lane::ALL.len()
+    + families::QUEUE_WAIT.samples()
+    + families::SDK_RETRIES.samples()
+    + TokenKind::ALL.len();
+const PER_MODEL: usize = Outcome::ALL.len() + TokenKind::ALL.len();
+/// The largest part of the bound that scopes may take: they come and go, callers are configured.
+const SCOPE_SHARE: usize = 4;
+
+/// What gets series of its own, and what is counted as `other`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Callers with their own name; the rest is `other`.
+    pub callers: usize,
+    /// Endpoints, in the order of [`ENDPOINTS_BY_USE`], that each caller's series tell apart; the rest is `other`.
+    pub endpoints: usize,
+    /// Models with their own name; the rest is `other`.
+    pub models: usize,
+    /// Scopes with their own name; the rest is `other`.
+    pub scopes: usize,
+    /// Series at worst.
+    pub worst: usize,
+}
+
+/// Endpoints by how much telling them apart is worth when not all fit; `other` is always there.
+pub const ENDPOINTS_BY_USE: [Endpoint; Endpoint::ALL.len()] = [
+    Endpoint::Other,
+    Endpoint::ChatCompletions,
+    Endpoint::Responses,
+    Endpoint::Embeddings,
+    Endpoint::Completions,
+    Endpoint::Moderations,
+    Endpoint::Audio,
+    Endpoint::Images,
+    Endpoint::Files,
+    Endpoint::Batches,
+    Endpoint::Models,
+    Endpoint::Uploads,
+    Endpoint::VectorStores,
+    Endpoint::Videos,
+    Endpoint::FineTuning,
+    Endpoint::Threads,
+    Endpoint::Assistants,
+    Endpoint::Conversations,
+    Endpoint::Containers,
+    Endpoint::Evals,
+    Endpoint::Realtime,
+    Endpoint::Organization,
+];
+
+impl Plan {
+    /// Fits `callers`, `models` and `scopes` into `max_series`, with endpoints giving way first, then callers.
+    ///
+    /// The families without an open label are always there, so that `worst` can be more than a `max_series` that is
+    /// smaller than they are (about 700).
+    pub fn fit(callers: usize, models: usize, scopes: usize, workers: usize, max_series: usize) -> Self {
+        let fixed = fixed_series() + workers + pair_cost(1) + PER_MODEL + scope_cost();
+        let mut left = max_series.saturating_sub(fixed);
+        let scopes = scopes.min(left / SCOPE_SHARE / scope_cost());
+        left -= scopes * scope_cost();
+        let models = models.min(left / SCOPE_SHARE / PER_MODEL);
+        left -= models * PER_MODEL;
+        let callers_fit = callers.min(left / pair_cost(1));
+        let each = left.checked_div(callers_fit).unwrap_or(left);
+        let endpoints = (each.saturating_sub(PER_CALLER) / PER_PAIR).clamp(1, Endpoint::ALL.len());
+        let worst = fixed + scopes * scope_cost() + models * PER_MODEL + callers_fit * pair_cost(endpoints);
+        Self { callers: callers_fit, endpoints, models, scopes, worst }
+    }
+
+    /// Series of one named caller.
+    pub(super) const fn caller_cost(&self) -> usize {
+        pair_cost(self.endpoints)
+    }
+}
+
+const fn pair_cost(endpoints: usize) -> usize {
+    PER_CALLER + PER_PAIR * endpoints
+}
+
+const fn scope_cost() -> usize {
+    MAX_DIMENSIONS * PER_DIMENSION + PER_SCOPE
+}
+
+/// Series of all families whose labels are closed lists.
+fn fixed_series() -> usize {
+    families::ALL.iter().map(closed_series).sum()
+}
+
+fn closed_series(family: &Family) -> usize {
+    let open = ["caller", "scope", "model", "worker"];
+    if family.labels.iter().any(|label| open.contains(label)) {
+        return 0;
+    }
+    let combinations: usize = family.labels.iter().map(|label| values(family, label)).product();
+    combinations * family.samples()
+}
+
+/// How many values a closed label can have in a family.
+fn values(family: &Family, label: &str) -> usize {
+    use super::labels::{
+        Bounded, ConnectResult, ConnectionRefusal, ConnectionState, HttpRule, QueueRefusal, ReplaySkip,
+        RetryStop, StreamOutcome, WouldHave,
+    };
+    use crate::classify::ErrorClass;
+    match (label, family.name) {
+        ("endpoint", _) => Endpoint::ALL.len(),
+        ("outcome", name) if name == families::ATTEMPTS.name => AttemptOutcome::ALL.len(),
+        ("outcome", _) => StreamOutcome::ALL.len(),
+        ("reason", name) if name == families::RETRIES_STOPPED.name => RetryStop::ALL.len(),
+        ("reason", name) if name == families::QUEUE_REFUSALS.name => QueueRefusal::ALL.len(),
+        ("reason", name) if name == families::REPLAY_SKIPPED.name => ReplaySkip::ALL.len(),
+        ("reason", name) if name == families::CONNECTIONS_REFUSED.name => ConnectionRefusal::ALL.len(),
+        ("class" | "reason", _) => ErrorClass::ALL.len(),
+        ("state", _) => ConnectionState::ALL.len(),
+        ("result", _) => ConnectResult::ALL.len(),
+        ("rule", _) => HttpRule::ALL.len(),
+        ("limit", _) => Bound::ALL.len(),
+        ("label", _) => Bounded::ALL.len(),
+        ("action", _) => WouldHave::ALL.len(),
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_by_use_names_each_endpoint_once() {
+        for endpoint in Endpoint::ALL {
+            assert_eq!(
+                ENDPOINTS_BY_USE.iter().filter(|listed| **listed == endpoint).count(),
+                1,
+                "{endpoint:?}"
+            );
+        }
+        assert_eq!(ENDPOINTS_BY_USE[0], Endpoint::Other);
+    }
+
+    #[test]
+    fn never_more_than_the_bound() {
+        for callers in [0, 1, 2, 20, 100, 1_000, 65_535] {
+            for scopes in [0, 1, 100, 1_000] {
+                for models in [0, 1, 50, 100_000] {
+                    for max_series in [2_000, 5_000, 20_000, 100_000] {
+                        let plan = Plan::fit(callers, models, scopes, 2, max_series);
+                        assert!(
+                            plan.worst <= max_series,
+                            "{callers} {scopes} {models} {max_series}: {plan:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn small_configurations_lose_nothing() {
+        let plan = Plan::fit(10, 50, 100, 2, 20_000);
+        assert_eq!(
+            (plan.callers, plan.endpoints, plan.models, plan.scopes),
+            (10, Endpoint::ALL.len(), 50, 100)
+        );
+    }
+
+    #[test]
+    fn endpoints_give_way_before_callers() {
+        let plan = Plan::fit(100, 50, 1_000, 2, 20_000);
+        assert_eq!(plan.callers, 100);
+        assert!((3..Endpoint::ALL.len()).contains(&plan.endpoints), "{plan:?}");
+        let plan = Plan::fit(1_000, 50, 1_000, 2, 20_000);
+        assert!(plan.callers < 1_000 && plan.endpoints == 1, "{plan:?}");
+    }
+}

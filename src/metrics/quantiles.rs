@@ -1,0 +1,58 @@
+//! Quantiles read back from a histogram, for the status page.
+
+use prometheus::Histogram;
+use prometheus::core::Metric;
+
+/// Quantiles of a histogram since the start, by linear interpolation within a bucket, in the histogram's unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Quantiles {
+    /// Observations.
+    pub count: u64,
+    /// Half of them were at most this.
+    pub p50: f64,
+    /// 99 of 100 were at most this.
+    pub p99: f64,
+}
+
+impl Quantiles {
+    pub(super) fn of(histogram: &Histogram) -> Self {
+        let metric = histogram.metric();
+        let buckets: Vec<(f64, u64)> = metric
+            .get_histogram()
+            .get_bucket()
+            .iter()
+            .map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
+            .collect();
+        let count = metric.get_histogram().get_sample_count();
+        Self { count, p50: quantile(&buckets, count, 0.5), p99: quantile(&buckets, count, 0.99) }
+    }
+}
+
+/// What lies beyond the last bucket counts as its bound, as in Prometheus's `histogram_quantile`.
+fn quantile(buckets: &[(f64, u64)], count: u64, q: f64) -> f64 {
+    let rank = q * count as f64;
+    let mut below = (0.0, 0);
+    for &(bound, cumulative) in buckets {
+        if cumulative > below.1 && cumulative as f64 >= rank {
+            let part = (rank - below.1 as f64) / (cumulative - below.1) as f64;
+            return below.0 + (bound - below.0) * part;
+        }
+        below = (bound, cumulative);
+    }
+    if count == 0 { 0.0 } else { below.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quantile;
+
+    #[test]
+    fn interpolates_within_the_bucket() {
+        let buckets = [(1.0, 50), (2.0, 100), (4.0, 100)];
+        for (q, expected) in [(0.5, 1.0), (0.25, 0.5), (0.75, 1.5), (1.0, 2.0)] {
+            assert!((quantile(&buckets, 100, q) - expected).abs() < 1e-9, "{q}");
+        }
+        assert!((quantile(&buckets, 1_000, 0.99) - 4.0).abs() < 1e-9, "beyond the last bucket");
+        assert!(quantile(&buckets[..0], 0, 0.5).abs() < 1e-9);
+    }
+}

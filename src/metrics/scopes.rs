@@ -1,0 +1,178 @@
+//! The series of scopes: made at each scrape from what the scopes say of themselves then.
+
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+
+use super::callers::OTHER;
+use super::families::{self, Family, Kind};
+use super::plan::MAX_DIMENSIONS;
+
+/// What one scope says of itself at a scrape.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScopeGauges {
+    /// Its name; bounded in length by who gives it.
+    pub name: String,
+    /// Its limits, at most [`MAX_DIMENSIONS`]; the rest is left out.
+    pub dimensions: Vec<DimensionGauges>,
+    /// Retries that its budget allows now.
+    pub retry_budget_tokens: f64,
+    /// Retries not made because the budget was exhausted.
+    pub retry_budget_exhausted: u64,
+    /// Attempts that hold a permit now.
+    pub permits_in_flight: u64,
+    /// 0 closed, 1 thinning out, 2 open, 3 probing.
+    pub breaker_state: u8,
+    /// Times that the breaker opened.
+    pub breaker_opened: u64,
+    /// Whether the quota is known to be spent.
+    pub quota_breaker_open: bool,
+}
+
+/// One limit of a scope at a scrape.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DimensionGauges {
+    /// The dimension's name, from a closed list.
+    pub dimension: &'static str,
+    /// Units per window.
+    pub limit: f64,
+    /// Units used now.
+    pub level: f64,
+    /// The window, seconds.
+    pub window_seconds: f64,
+    /// Share of the limit that others use, 0 to 1.
+    pub foreign_use_ratio: f64,
+    /// Units that may be sent at once.
+    pub pacer_burst: f64,
+}
+
+impl ScopeGauges {
+    /// Takes `more` into the row of all scopes beyond the bound: what can be added is, of the rest the highest counts.
+    fn absorb(&mut self, more: &Self) {
+        self.retry_budget_tokens += more.retry_budget_tokens;
+        self.retry_budget_exhausted += more.retry_budget_exhausted;
+        self.permits_in_flight += more.permits_in_flight;
+        self.breaker_state = self.breaker_state.max(more.breaker_state);
+        self.breaker_opened += more.breaker_opened;
+        self.quota_breaker_open |= more.quota_breaker_open;
+        for other in &more.dimensions {
+            match self.dimensions.iter_mut().find(|own| own.dimension == other.dimension) {
+                Some(own) => {
+                    own.limit += other.limit;
+                    own.level += other.level;
+                    own.window_seconds = own.window_seconds.max(other.window_seconds);
+                    own.foreign_use_ratio = own.foreign_use_ratio.max(other.foreign_use_ratio);
+                    own.pacer_burst += other.pacer_burst;
+                }
+                None => self.dimensions.push(other.clone()),
+            }
+        }
+    }
+}
+
+/// Which scopes have names of their own: those seen first keep them while they exist.
+#[derive(Debug)]
+pub(super) struct ScopeTable {
+    max: usize,
+    named: Mutex<Vec<String>>,
+}
+
+impl ScopeTable {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, named: Mutex::default() }
+    }
+
+    /// The families of all scopes, and how many scopes count as `other`.
+    pub(super) fn collect(&self, scopes: &[ScopeGauges]) -> (Vec<MetricFamily>, u64) {
+        let mut other = ScopeGauges { name: OTHER.to_owned(), ..ScopeGauges::default() };
+        let mut own = Vec::new();
+        let mut overflowed = 0;
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        named.retain(|name| scopes.iter().any(|scope| scope.name == *name));
+        for scope in scopes {
+            if named.contains(&scope.name) {
+                own.push(scope);
+            } else if named.len() < self.max {
+                named.push(scope.name.clone());
+                own.push(scope);
+            } else {
+                other.absorb(scope);
+                overflowed += 1;
+            }
+        }
+        drop(named);
+        own.sort_by(|one, two| one.name.cmp(&two.name));
+        own.dedup_by(|one, two| one.name == two.name);
+        own.push(&other);
+        (families(&own), overflowed)
+    }
+}
+
+fn families(scopes: &[&ScopeGauges]) -> Vec<MetricFamily> {
+    let by_scope = |family: &Family, value: fn(&ScopeGauges) -> f64| {
+        let rows = scopes.iter().map(|scope| metric(family, &[&scope.name], value(scope)));
+        metric_family(family, rows.collect())
+    };
+    let by_dimension = |family: &Family, value: fn(&DimensionGauges) -> f64| {
+        let rows = scopes.iter().flat_map(|scope| {
+            scope
+                .dimensions
+                .iter()
+                .take(MAX_DIMENSIONS)
+                .map(|limit| metric(family, &[&scope.name, limit.dimension], value(limit)))
+        });
+        metric_family(family, rows.collect())
+    };
+    vec![
+        by_scope(&families::RETRY_BUDGET, |scope| scope.retry_budget_tokens),
+        by_scope(&families::RETRY_BUDGET_EXHAUSTED, |scope| scope.retry_budget_exhausted as f64),
+        by_scope(&families::PERMITS, |scope| scope.permits_in_flight as f64),
+        by_scope(&families::BREAKER_STATE, |scope| f64::from(scope.breaker_state)),
+        by_scope(&families::BREAKER_OPENED, |scope| scope.breaker_opened as f64),
+        by_scope(&families::QUOTA_BREAKER, |scope| f64::from(u8::from(scope.quota_breaker_open))),
+        by_dimension(&families::LIMIT, |limit| limit.limit),
+        by_dimension(&families::LIMIT_LEVEL, |limit| limit.level),
+        by_dimension(&families::LIMIT_WINDOW, |limit| limit.window_seconds),
+        by_dimension(&families::FOREIGN_USE, |limit| limit.foreign_use_ratio),
+        by_dimension(&families::PACER_BURST, |limit| limit.pacer_burst),
+    ]
+}
+
+fn metric(family: &Family, values: &[&str], value: f64) -> Metric {
+    let mut labels: Vec<LabelPair> =
+        family.labels.iter().zip(values).map(|(name, value)| pair(name, value)).collect();
+    labels.sort_by(|one, two| one.name().cmp(two.name()));
+    let mut metric = Metric::from_label(labels);
+    match family.kind {
+        Kind::Counter => {
+            let mut counter = Counter::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        }
+        Kind::Gauge | Kind::Histogram(_) => {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+    }
+    metric
+}
+
+fn pair(name: &str, value: &str) -> LabelPair {
+    let mut pair = LabelPair::default();
+    pair.set_name(name.to_owned());
+    pair.set_value(value.to_owned());
+    pair
+}
+
+fn metric_family(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
+    let mut exposed = MetricFamily::default();
+    exposed.set_name(family.name.to_owned());
+    exposed.set_help(family.help.to_owned());
+    exposed.set_field_type(match family.kind {
+        Kind::Counter => MetricType::COUNTER,
+        Kind::Gauge | Kind::Histogram(_) => MetricType::GAUGE,
+    });
+    exposed.set_metric(metrics);
+    exposed
+}

@@ -1,0 +1,180 @@
+//! Durations as the API writes them: Go's notation, truncated to milliseconds.
+
+use std::time::Duration;
+
+/// The longest text that is read as a duration; the API's longest is below 20 bytes.
+const MAX_LENGTH: usize = 64;
+
+/// Reads a duration such as `6ms`, `8.64s`, `1m13.588s` or `14h29m11.04s`.
+///
+/// Units are required (`0` alone is the exception, as in Go). What is negative, has no unit or overflows is nothing.
+pub fn parse(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    if rest.is_empty() || rest.len() > MAX_LENGTH {
+        return None;
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let (part, after) = component(rest)?;
+        total = total.checked_add(part)?;
+        rest = after;
+    }
+    Some(total)
+}
+
+/// Reads a duration from the start of a text and returns it with what follows: `6ms. Contact us` gives 6 ms.
+pub fn parse_prefix(text: &str) -> Option<(Duration, &str)> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while let Some((part, after)) = component(rest) {
+        total = total.checked_add(part)?;
+        rest = after;
+    }
+    (rest.len() < text.len()).then_some((total, rest))
+}
+
+/// Writes a duration as the API does: `0s`, `6ms`, `8.64s`, `6m0s`, `14h29m11.04s`.
+pub fn format(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let millis = duration.subsec_millis();
+    if seconds == 0 {
+        return if millis == 0 { "0s".to_owned() } else { format!("{millis}ms") };
+    }
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let fraction = if millis == 0 { String::new() } else { format!(".{millis:03}") };
+    let fraction = fraction.trim_end_matches('0');
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}{fraction}s"),
+        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
+        _ => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    }
+}
+
+/// One number with its unit, and what follows.
+fn component(text: &str) -> Option<(Duration, &str)> {
+    let (whole, mut rest) = digits(text);
+    let mut fraction = "";
+    if let Some(after) = rest.strip_prefix('.') {
+        (fraction, rest) = digits(after);
+    }
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let (nanos_per_unit, rest) = unit(rest)?;
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
+    let nanos = u128::from(whole).checked_mul(nanos_per_unit)? + fraction_nanos(fraction, nanos_per_unit);
+    let seconds = u64::try_from(nanos / NANOS_PER_SECOND).ok()?;
+    let subsecond = u32::try_from(nanos % NANOS_PER_SECOND).ok()?;
+    Some((Duration::new(seconds, subsecond), rest))
+}
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+fn unit(text: &str) -> Option<(u128, &str)> {
+    // Longer names first: `ms` is not `m` followed by `s`.
+    [
+        ("ns", 1),
+        ("us", 1_000),
+        ("µs", 1_000),
+        ("μs", 1_000),
+        ("ms", 1_000_000),
+        ("s", NANOS_PER_SECOND),
+        ("m", 60 * NANOS_PER_SECOND),
+        ("h", 3600 * NANOS_PER_SECOND),
+    ]
+    .into_iter()
+    .find_map(|(name, nanos)| Some((nanos, text.strip_prefix(name)?)))
+}
+
+/// The part of a unit after the point, in whole nanoseconds.
+fn fraction_nanos(fraction: &str, nanos_per_unit: u128) -> u128 {
+    // Below a nanosecond of an hour every further digit is nothing: 13 digits count.
+    let (mut numerator, mut denominator) = (0, 1);
+    for digit in fraction.bytes().take(13) {
+        numerator = numerator * 10 + u128::from(digit - b'0');
+        denominator *= 10;
+    }
+    numerator * nanos_per_unit / denominator
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_every_form_seen() {
+        for (text, millis) in [
+            ("0s", 0),
+            ("1ms", 1),
+            ("6ms", 6),
+            ("120ms", 120),
+            ("8.64s", 8_640),
+            ("59.369s", 59_369),
+            ("1m13.588s", 73_588),
+            ("14m24s", 864_000),
+            ("20m52.666s", 1_252_666),
+            ("6m0s", 360_000),
+            ("28m48s", 1_728_000),
+            ("14h29m11.04s", 52_151_040),
+        ] {
+            assert_eq!(parse(text), Some(Duration::from_millis(millis)), "{text}");
+            assert_eq!(format(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_no_duration() {
+        for text in
+            ["", " ", "5", "-5s", "s", "1x", "1s2", "1e3s", "99999999999999999999h", "5124095576030431h1"]
+        {
+            assert_eq!(parse(text), None, "{text}");
+        }
+        assert_eq!(parse("0"), Some(Duration::ZERO));
+        assert_eq!(parse("1.5h"), Some(Duration::from_mins(90)));
+        assert_eq!(parse("1µs"), Some(Duration::from_micros(1)));
+        assert_eq!(parse(".5s"), Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn reads_a_prefix() {
+        assert_eq!(parse_prefix("6ms. Contact us"), Some((Duration::from_millis(6), ". Contact us")));
+        assert_eq!(parse_prefix("1m26.4s"), Some((Duration::from_millis(86_400), "")));
+        assert_eq!(parse_prefix("soon"), None);
+    }
+
+    #[test]
+    fn writes_truncated_milliseconds() {
+        assert_eq!(format(Duration::from_micros(999)), "0s");
+        assert_eq!(format(Duration::from_micros(1_999)), "1ms");
+        assert_eq!(format(Duration::from_hours(1)), "1h0m0s");
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(millis in 0_u64..=100 * 24 * 3_600_000) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(parse(&format(duration)), Some(duration));
+        }
+
+        #[test]
+        fn any_text_is_read_without_harm(text in any::<String>()) {
+            parse(&text);
+            parse_prefix(&text);
+        }
+
+        #[test]
+        fn any_text_of_digits_and_units_is_read_without_harm(text in "[0-9.hmsnuµ]{0,70}") {
+            parse(&text);
+            parse_prefix(&text);
+        }
+    }
+}

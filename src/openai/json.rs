@@ -1,0 +1,420 @@
+//! A cursor over JSON text that skips as fast as memory allows and builds nothing.
+//!
+//! It is a reader of what it is asked for, not a validator: inside a value that is skipped only strings and brackets are
+//! looked at. It never recurses, so the depth of the input costs nothing.
+
+use std::borrow::Cow;
+
+use memchr::{memchr, memchr2};
+
+/// The text ends early, or is not JSON where it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// Where the reader stands in a JSON text.
+#[derive(Clone)]
+pub(crate) struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+/// A string as it stands between its quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Raw<'a> {
+    /// The bytes between the quotes, escapes untouched.
+    pub(crate) bytes: &'a [u8],
+    /// Whether there is an escape among them.
+    pub(crate) escaped: bool,
+}
+
+/// How much text a string holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TextLength {
+    /// Unicode characters.
+    pub(crate) chars: u64,
+    /// Bytes in UTF-8 once the escapes are resolved.
+    pub(crate) bytes: u64,
+}
+
+impl<'a> Cursor<'a> {
+    /// A cursor before the first byte.
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    /// The next byte that is not white space, without taking it.
+    pub(crate) fn peek(&mut self) -> Option<u8> {
+        while let Some(&byte) = self.bytes.get(self.at) {
+            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    /// Takes the byte last peeked.
+    pub(crate) fn bump(&mut self) {
+        self.at += 1;
+    }
+
+    /// Takes `byte`, if it is next.
+    pub(crate) fn eat(&mut self, byte: u8) -> bool {
+        let there = self.peek() == Some(byte);
+        self.at += usize::from(there);
+        there
+    }
+
+    /// Enters an object, if one is next.
+    pub(crate) fn object(&mut self) -> Result<(), Malformed> {
+        if self.eat(b'{') { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// The next key of the object that the cursor is in, its colon taken; nothing once the object has ended.
+    ///
+    /// The caller takes or skips the value before it asks again.
+    pub(crate) fn key(&mut self) -> Result<Option<Raw<'a>>, Malformed> {
+        self.eat(b',');
+        if self.eat(b'}') {
+            return Ok(None);
+        }
+        let key = self.string()?;
+        if self.eat(b':') { Ok(Some(key)) } else { Err(Malformed) }
+    }
+
+    /// Takes a string.
+    pub(crate) fn string(&mut self) -> Result<Raw<'a>, Malformed> {
+        if !self.eat(b'"') {
+            return Err(Malformed);
+        }
+        let start = self.at;
+        let escaped = self.finish_string()?;
+        Ok(Raw { bytes: &self.bytes[start..self.at - 1], escaped })
+    }
+
+    /// Takes a string if one is next, and skips any other value.
+    pub(crate) fn string_or_skip(&mut self) -> Result<Option<Raw<'a>>, Malformed> {
+        if self.peek() == Some(b'"') {
+            return self.string().map(Some);
+        }
+        self.skip()?;
+        Ok(None)
+    }
+
+    /// Takes a number or a word (`true`, `false`, `null`) as it stands; skips any other value and returns nothing for it.
+    pub(crate) fn scalar_or_skip(&mut self) -> Result<&'a [u8], Malformed> {
+        match self.peek() {
+            None => Err(Malformed),
+            Some(b'"' | b'{' | b'[') => self.skip().map(|()| &[][..]),
+            Some(_) => {
+                let start = self.at;
+                self.skip_scalar()?;
+                Ok(&self.bytes[start..self.at])
+            }
+        }
+    }
+
+    /// A whole number that fits, or a fraction rounded down; nothing for any other value, which is skipped.
+    pub(crate) fn whole_number_or_skip(&mut self) -> Result<Option<u64>, Malformed> {
+        Ok(whole_number(self.scalar_or_skip()?))
+    }
+
+    /// A truth value; nothing for any other value, which is skipped.
+    pub(crate) fn truth_or_skip(&mut self) -> Result<Option<bool>, Malformed> {
+        Ok(match self.scalar_or_skip()? {
+            b"true" => Some(true),
+            b"false" => Some(false),
+            _ => None,
+        })
+    }
+
+    /// Skips one value of any kind and depth.
+    pub(crate) fn skip(&mut self) -> Result<(), Malformed> {
+        match self.peek().ok_or(Malformed)? {
+            b'"' => {
+                self.at += 1;
+                self.finish_string().map(|_| ())
+            }
+            b'{' | b'[' => self.skip_container(),
+            _ => self.skip_scalar(),
+        }
+    }
+
+    fn skip_container(&mut self) -> Result<(), Malformed> {
+        let mut depth = 0_usize;
+        while let Some(&byte) = self.bytes.get(self.at) {
+            self.at += 1;
+            match byte {
+                b'"' => {
+                    self.finish_string()?;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Ok(());
+                    }
+                }
+                _ => {}
+            }
+        }
+        Err(Malformed)
+    }
+
+    /// Skips a number or a word: at least one byte of those that they are made of.
+    pub(crate) fn skip_scalar(&mut self) -> Result<(), Malformed> {
+        let start = self.at;
+        while self.bytes.get(self.at).is_some_and(|byte| is_scalar(*byte)) {
+            self.at += 1;
+        }
+        if self.at == start { Err(Malformed) } else { Ok(()) }
+    }
+
+    /// Takes the rest of a string and its closing quote; tells whether it held an escape.
+    fn finish_string(&mut self) -> Result<bool, Malformed> {
+        let mut escaped = false;
+        loop {
+            let rest = self.bytes.get(self.at..).ok_or(Malformed)?;
+            let found = memchr2(b'"', b'\\', rest).ok_or(Malformed)?;
+            if rest[found] == b'"' {
+                self.at += found + 1;
+                return Ok(escaped);
+            }
+            escaped = true;
+            self.at += found + 2;
+        }
+    }
+}
+
+impl<'a> Raw<'a> {
+    /// Whether the string says `text`, escapes resolved.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        if self.escaped { self.text(usize::MAX) == text } else { self.bytes == text.as_bytes() }
+    }
+
+    /// The key as bytes to match on; escapes are resolved where there are any, which real clients never write.
+    pub(crate) fn key(&self) -> Cow<'a, [u8]> {
+        if !self.escaped {
+            return Cow::Borrowed(self.bytes);
+        }
+        // Longer than any key that matters, escapes included.
+        Cow::Owned(self.text(MAX_ESCAPED_KEY).into_owned().into_bytes())
+    }
+
+    /// The text with its escapes resolved and what is not UTF-8 replaced, at most `bound` bytes of it.
+    pub(crate) fn text(&self, bound: usize) -> Cow<'a, str> {
+        if !self.escaped {
+            return bounded_text(self.bytes, bound).0;
+        }
+        let mut text = String::new();
+        let mut rest = self.bytes;
+        loop {
+            let plain = memchr(b'\\', rest).unwrap_or(rest.len());
+            let (piece, whole) = bounded_text(&rest[..plain], bound - text.len());
+            text.push_str(&piece);
+            let Some((escape, after)) = Escape::take(&rest[plain..]) else { break };
+            if !whole || text.len() + escape.character.len_utf8() > bound {
+                break;
+            }
+            text.push(escape.character);
+            rest = after;
+        }
+        Cow::Owned(text)
+    }
+
+    /// How much text the string holds: an escape is one character, and so is a pair of surrogates.
+    pub(crate) fn length(&self) -> TextLength {
+        let mut length = plain_length(self.bytes);
+        if !self.escaped {
+            return length;
+        }
+        // Every escape was counted byte by byte above: take that back and count what it stands for.
+        let mut rest = self.bytes;
+        while let Some(found) = memchr(b'\\', rest) {
+            let Some((escape, after)) = Escape::take(&rest[found..]) else { break };
+            let written = (rest.len() - found - after.len()) as u64;
+            length.chars = (length.chars + 1).saturating_sub(escape.written_chars);
+            length.bytes = (length.bytes + escape.character.len_utf8() as u64).saturating_sub(written);
+            rest = after;
+        }
+        length
+    }
+}
+
+/// Reads a whole number from JSON's number syntax; a fraction is rounded down, what is negative or too large is nothing.
+pub(crate) fn whole_number(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let number: f64 = text.parse().ok()?;
+    // Past 2^53 a float names no single whole number; nothing that is counted here comes near.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+    (0.0..=9_007_199_254_740_992.0).contains(&number).then_some(number as u64)
+}
+
+/// Cuts text to at most `bound` bytes at a character's edge.
+pub(crate) fn cut(text: &str, bound: usize) -> &str {
+    &text[..text.floor_char_boundary(bound)]
+}
+
+const MAX_ESCAPED_KEY: usize = 64;
+
+fn is_scalar(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'a'..=b'z' | b'A'..=b'Z')
+}
+
+fn plain_length(bytes: &[u8]) -> TextLength {
+    // Every byte that does not continue a character starts one.
+    let continuations = bytes.iter().filter(|byte| **byte & 0xC0 == 0x80).count();
+    TextLength { chars: (bytes.len() - continuations) as u64, bytes: bytes.len() as u64 }
+}
+
+/// At most `bound` bytes of text, and whether that is all of it.
+fn bounded_text(bytes: &[u8], bound: usize) -> (Cow<'_, str>, bool) {
+    // A few bytes more than the bound, so that a character on the edge is cut off rather than replaced.
+    let near = &bytes[..bytes.len().min(bound.saturating_add(4))];
+    match String::from_utf8_lossy(near) {
+        Cow::Borrowed(text) => {
+            let kept = cut(text, bound);
+            (Cow::Borrowed(kept), kept.len() == bytes.len())
+        }
+        Cow::Owned(text) => {
+            let kept = cut(&text, bound);
+            (Cow::Owned(kept.to_owned()), kept.len() == text.len() && near.len() == bytes.len())
+        }
+    }
+}
+
+/// An escape and what it stands for.
+struct Escape {
+    character: char,
+    /// How many characters it takes in the text as written, its own bytes counted without continuations.
+    written_chars: u64,
+}
+
+impl Escape {
+    /// Takes the escape at the start of `bytes`; an unknown one stands for the character after the backslash.
+    fn take(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let [b'\\', kind, rest @ ..] = bytes else { return None };
+        let character = match kind {
+            b'n' => '\n',
+            b't' => '\t',
+            b'r' => '\r',
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'u' => return Some(Self::unicode(rest)),
+            ascii if ascii.is_ascii() => char::from(*ascii),
+            _ => return Some((Self { character: char::REPLACEMENT_CHARACTER, written_chars: 2 }, rest)),
+        };
+        Some((Self { character, written_chars: 2 }, rest))
+    }
+
+    fn unicode(rest: &[u8]) -> (Self, &[u8]) {
+        let Some((unit, after)) = code_unit(rest) else {
+            return (Self { character: char::REPLACEMENT_CHARACTER, written_chars: 2 }, rest);
+        };
+        if (0xD800..0xDC00).contains(&unit)
+            && let [b'\\', b'u', tail @ ..] = after
+            && let Some((low @ 0xDC00..0xE000, after)) = code_unit(tail)
+        {
+            let scalar = 0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
+            let character = char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER);
+            return (Self { character, written_chars: 12 }, after);
+        }
+        let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
+        (Self { character, written_chars: 6 }, after)
+    }
+}
+
+fn code_unit(bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = bytes.split_at_checked(4)?;
+    let mut unit = 0;
+    for digit in digits {
+        unit = unit * 16 + char::from(*digit).to_digit(16)?;
+    }
+    Some((unit, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn raw(json: &str) -> Raw<'_> {
+        Cursor::new(json.as_bytes()).string().unwrap()
+    }
+
+    #[test]
+    fn escapes_count_one_character() {
+        for (json, text) in [
+            (r#""plain""#, "plain"),
+            (r#""a\nb""#, "a\nb"),
+            (r#""\"\\\/""#, "\"\\/"),
+            (r#""\u00e9\u4e2d""#, "é中"),
+            (r#""\ud83d\ude00!""#, "😀!"),
+            (r#""\ud83d alone""#, "\u{FFFD} alone"),
+            (r#""grün 中 😀""#, "grün 中 😀"),
+        ] {
+            let raw = raw(json);
+            assert_eq!(raw.text(1000), text, "{json}");
+            let length = TextLength { chars: text.chars().count() as u64, bytes: text.len() as u64 };
+            assert_eq!(raw.length(), length, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_bound_cuts_at_a_character_and_skips_nothing() {
+        assert_eq!(raw(r#""ab𝋀\"c""#).text(4), "ab");
+        assert_eq!(raw(r#""ab\u4e2dc""#).text(4), "ab");
+        assert_eq!(raw(r#""ab\u4e2dc""#).text(5), "ab中");
+    }
+
+    #[test]
+    fn skips_deep_input_without_recursion() {
+        let deep = format!("{}1{}", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        let mut cursor = Cursor::new(deep.as_bytes());
+        assert_eq!(cursor.skip(), Ok(()));
+        assert_eq!(cursor.peek(), None);
+        assert_eq!(Cursor::new(&deep.as_bytes()[..1_500_000]).skip(), Err(Malformed));
+    }
+
+    #[test]
+    fn whole_numbers_are_bounded() {
+        for (text, number) in [
+            ("0", Some(0)),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("1e3", Some(1000)),
+            ("12.9", Some(12)),
+            ("-1", None),
+            ("1e400", None),
+            ("null", None),
+            ("", None),
+        ] {
+            assert_eq!(whole_number(text.as_bytes()), number, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_agrees_with_a_full_parser(text in any::<String>(), bound in 0_usize..40) {
+            let json = serde_json::to_string(&text).unwrap();
+            let raw = raw(&json);
+            prop_assert_eq!(raw.text(usize::MAX), text.as_str());
+            prop_assert_eq!(raw.text(bound), cut(&text, bound));
+            let length = TextLength { chars: text.chars().count() as u64, bytes: text.len() as u64 };
+            prop_assert_eq!(raw.length(), length);
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_no_harm(bytes in any::<Vec<u8>>()) {
+            let mut cursor = Cursor::new(&bytes);
+            while cursor.peek().is_some() && cursor.skip().is_ok() {}
+            let raw = Raw { bytes: &bytes, escaped: true };
+            prop_assert!(raw.text(16).len() <= 16);
+            raw.length();
+        }
+    }
+}

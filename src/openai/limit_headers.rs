@@ -1,0 +1,303 @@
+//! `x-ratelimit-*`: what the upstream says of a scope's limits at the moment when it admitted a request.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName};
+
+use super::duration;
+
+/// The limits that an answer's headers describe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitHeaders {
+    /// Requests: of the minute, or of the day; the reset tells which.
+    pub requests: Option<DimensionHeaders>,
+    /// Tokens.
+    pub tokens: Option<DimensionHeaders>,
+    /// The project's own share of the tokens.
+    pub project_tokens: Option<DimensionHeaders>,
+    /// Images in the input.
+    pub input_images: Option<DimensionHeaders>,
+}
+
+/// One dimension's level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DimensionHeaders {
+    /// The limit, at least 1.
+    pub limit: u64,
+    /// What is left of it, at most `limit`.
+    pub remaining: u64,
+    /// How long until all of it is there again, truncated to milliseconds by the upstream; nothing where it is unknown.
+    pub reset: Option<Duration>,
+    /// The window, where the upstream names it (Azure).
+    pub renewal: Option<Duration>,
+}
+
+/// What was read from an answer's headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The limits.
+    pub headers: LimitHeaders,
+    /// How many values made no sense and were ignored.
+    pub malformed: u32,
+}
+
+impl LimitHeaders {
+    /// Whether no dimension is described.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl DimensionHeaders {
+    /// What is used of the limit.
+    pub fn used(&self) -> u64 {
+        self.limit - self.remaining
+    }
+}
+
+/// Reads the limits from an answer's headers.
+///
+/// A dimension without both a limit and a remainder is left out: a remainder alone (Azure) says nothing of the level. -1, and
+/// a limit of 0, mean "unknown" there and are no error. Values that no upstream can mean are ignored and counted.
+pub fn parse(headers: &HeaderMap) -> Parsed {
+    let mut malformed = 0;
+    let headers = LimitHeaders {
+        requests: REQUESTS.read(headers, &mut malformed),
+        tokens: TOKENS.read(headers, &mut malformed),
+        project_tokens: PROJECT_TOKENS.read(headers, &mut malformed),
+        input_images: INPUT_IMAGES.read(headers, &mut malformed),
+    };
+    Parsed { headers, malformed }
+}
+
+/// The largest number that is believed: thousands of times the largest limit known (180 M tokens a minute), and small enough
+/// that no sum or product of a few of them overflows.
+const MAX_COUNT: u64 = 1_000_000_000_000;
+/// The longest reset or window that is believed: the longest known is a month.
+const MAX_WINDOW: Duration = Duration::from_hours(32 * 24);
+
+/// The names of one dimension's headers.
+struct Names {
+    limit: HeaderName,
+    remaining: HeaderName,
+    reset: HeaderName,
+    renewal: HeaderName,
+}
+
+static REQUESTS: Names = Names {
+    limit: HeaderName::from_static("x-ratelimit-limit-requests"),
+    remaining: HeaderName::from_static("x-ratelimit-remaining-requests"),
+    reset: HeaderName::from_static("x-ratelimit-reset-requests"),
+    renewal: HeaderName::from_static("x-ratelimit-renewalperiod-requests"),
+};
+static TOKENS: Names = Names {
+    limit: HeaderName::from_static("x-ratelimit-limit-tokens"),
+    remaining: HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
+    renewal: HeaderName::from_static("x-ratelimit-renewalperiod-tokens"),
+};
+static PROJECT_TOKENS: Names = Names {
+    limit: HeaderName::from_static("x-ratelimit-limit-project-tokens"),
+    remaining: HeaderName::from_static("x-ratelimit-remaining-project-tokens"),
+    reset: HeaderName::from_static("x-ratelimit-reset-project-tokens"),
+    renewal: HeaderName::from_static("x-ratelimit-renewalperiod-project-tokens"),
+};
+static INPUT_IMAGES: Names = Names {
+    limit: HeaderName::from_static("x-ratelimit-limit-input-images"),
+    remaining: HeaderName::from_static("x-ratelimit-remaining-input-images"),
+    reset: HeaderName::from_static("x-ratelimit-reset-input-images"),
+    renewal: HeaderName::from_static("x-ratelimit-renewalperiod-input-images"),
+};
+
+impl Names {
+    fn read(&self, headers: &HeaderMap, malformed: &mut u32) -> Option<DimensionHeaders> {
+        // Both are looked at, so that both are counted where they make no sense.
+        let limit = count(headers, &self.limit).or_count(malformed);
+        let remaining = count(headers, &self.remaining).or_count(malformed);
+        let (limit, remaining) = (limit?, remaining?);
+        if limit == 0 {
+            return None;
+        }
+        if remaining > limit {
+            *malformed += 1;
+            return None;
+        }
+        let renewal = renewal(headers, &self.renewal).or_count(malformed);
+        let reset = reset(headers, &self.reset, renewal).or_count(malformed);
+        // Azure sends 0 for "unknown"; with something used, a full bucket in no time is no information.
+        let reset = reset.filter(|reset| renewal.is_none() || !reset.is_zero() || remaining == limit);
+        Some(DimensionHeaders { limit, remaining, reset, renewal })
+    }
+}
+
+/// A header's value as read.
+enum Value<T> {
+    /// Absent, or a dialect's way to say that it is unknown.
+    Unknown,
+    /// There, and no value of this header.
+    Malformed,
+    /// There.
+    Known(T),
+}
+
+impl<T> Value<T> {
+    fn or_count(self, malformed: &mut u32) -> Option<T> {
+        match self {
+            Self::Unknown => None,
+            Self::Malformed => {
+                *malformed += 1;
+                None
+            }
+            Self::Known(value) => Some(value),
+        }
+    }
+}
+
+fn count(headers: &HeaderMap, name: &HeaderName) -> Value<u64> {
+    match text(headers, name) {
+        None | Some("-1") => Value::Unknown,
+        Some(text) => match digits(text) {
+            Some(count) if count <= MAX_COUNT => Value::Known(count),
+            Some(_) | None => Value::Malformed,
+        },
+    }
+}
+
+fn renewal(headers: &HeaderMap, name: &HeaderName) -> Value<Duration> {
+    match text(headers, name) {
+        None | Some("-1" | "0") => Value::Unknown,
+        Some(text) => match digits(text).map(Duration::from_secs) {
+            Some(window) if window <= MAX_WINDOW => Value::Known(window),
+            Some(_) | None => Value::Malformed,
+        },
+    }
+}
+
+/// Go's notation; milliseconds without a unit only beside a renewal period, which no one but Azure sends.
+fn reset(headers: &HeaderMap, name: &HeaderName, renewal: Option<Duration>) -> Value<Duration> {
+    let Some(text) = text(headers, name) else { return Value::Unknown };
+    let reset = match duration::parse(text) {
+        None if renewal.is_some() => digits(text).map(Duration::from_millis),
+        reset => reset,
+    };
+    match reset {
+        Some(reset) if reset <= MAX_WINDOW => Value::Known(reset),
+        Some(_) | None if text == "-1" => Value::Unknown,
+        Some(_) | None => Value::Malformed,
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    // Bytes that are no text are there all the same: an empty text is malformed.
+    headers.get(name).map(|value| value.to_str().unwrap_or_default().trim())
+}
+
+fn digits(text: &str) -> Option<u64> {
+    // `parse` would take a plus sign.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    fn tokens(limit: &str, remaining: &str, reset: &str) -> Parsed {
+        parse(&headers(&[
+            ("x-ratelimit-limit-tokens", limit),
+            ("x-ratelimit-remaining-tokens", remaining),
+            ("x-ratelimit-reset-tokens", reset),
+        ]))
+    }
+
+    #[test]
+    fn reads_the_apis_form() {
+        let parsed = tokens("250000", "249507", "118ms");
+        let expected = DimensionHeaders {
+            limit: 250_000,
+            remaining: 249_507,
+            reset: Some(Duration::from_millis(118)),
+            renewal: None,
+        };
+        assert_eq!(parsed.headers.tokens, Some(expected));
+        assert_eq!(expected.used(), 493);
+        assert_eq!(parsed.malformed, 0);
+        assert_eq!(parse(&HeaderMap::new()), Parsed::default());
+    }
+
+    #[test]
+    fn reads_azures_form() {
+        let parsed = parse(&headers(&[
+            ("x-ratelimit-limit-requests", "120"),
+            ("x-ratelimit-remaining-requests", "119"),
+            ("x-ratelimit-reset-requests", "500"),
+            ("x-ratelimit-renewalperiod-requests", "60"),
+            ("x-ratelimit-limit-tokens", "250000"),
+            ("x-ratelimit-remaining-tokens", "249988"),
+            ("x-ratelimit-reset-tokens", "0"),
+            ("x-ratelimit-renewalperiod-tokens", "60"),
+        ]));
+        let requests = parsed.headers.requests.unwrap();
+        assert_eq!(requests.reset, Some(Duration::from_millis(500)));
+        assert_eq!(requests.renewal, Some(Duration::from_mins(1)));
+        assert_eq!(parsed.headers.tokens.unwrap().reset, None);
+        assert_eq!(parsed.malformed, 0);
+    }
+
+    #[test]
+    fn unknown_is_neither_a_level_nor_malformed() {
+        assert_eq!(tokens("-1", "-1", "0"), Parsed::default());
+        assert_eq!(tokens("0", "0", "0s"), Parsed::default());
+        let remaining_alone = parse(&headers(&[("x-ratelimit-remaining-tokens", "119984")]));
+        assert_eq!(remaining_alone, Parsed::default());
+    }
+
+    #[test]
+    fn absurd_values_are_ignored_and_counted() {
+        let thirty_zeros = format!("1{}", "0".repeat(30));
+        for (limit, remaining, reset, kept, malformed) in [
+            ("-5", "3", "1s", false, 1),
+            ("many", "few", "1s", false, 2),
+            (thirty_zeros.as_str(), "3", "1s", false, 1),
+            ("18446744073709551615", "3", "1s", false, 1),
+            ("+10", "3", "1s", false, 1),
+            ("10", "11", "1s", false, 1),
+            ("10", "9", "6", true, 1),
+            ("10", "9", "-6s", true, 1),
+            ("10", "9", "soon", true, 1),
+            ("10", "9", "99999h", true, 1),
+            ("", "", "", false, 2),
+        ] {
+            let parsed = tokens(limit, remaining, reset);
+            assert_eq!(parsed.headers.tokens.is_some(), kept, "{limit} {remaining} {reset}");
+            assert_eq!(parsed.malformed, malformed, "{limit} {remaining} {reset}");
+            assert!(parsed.headers.tokens.is_none_or(|tokens| tokens.reset.is_none()), "{reset}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_values_are_read_without_harm(values in prop::array::uniform4("[ -~]{0,40}|[0-9]{1,30}|-?[0-9]{1,12}(ms|s|m|h)?")) {
+            let [limit, remaining, reset, renewal] = &values;
+            let parsed = parse(&headers(&[
+                ("x-ratelimit-limit-project-tokens", limit),
+                ("x-ratelimit-remaining-project-tokens", remaining),
+                ("x-ratelimit-reset-project-tokens", reset),
+                ("x-ratelimit-renewalperiod-project-tokens", renewal),
+            ]));
+            if let Some(level) = parsed.headers.project_tokens {
+                prop_assert!(level.limit >= 1 && level.remaining <= level.limit);
+                prop_assert!(level.reset.is_none_or(|reset| reset <= MAX_WINDOW));
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! From an event's name and data to what it means.
+
+use std::sync::LazyLock;
+
+use memchr::{memchr2, memmem};
+
+use super::Event;
+use super::line::Parts;
+use crate::openai::json::Cursor;
+use crate::openai::usage::{self, Usage};
+
+/// What an event of this name, with this data, means.
+pub(super) fn meaning(name: Name, data: Parts<'_>) -> Event<'_> {
+    match name {
+        Name::Output => Event::Output,
+        Name::Preamble => Event::Preamble,
+        Name::Completed => Event::Completed(usage_in(data)),
+        Name::Incomplete => Event::Incomplete(usage_in(data)),
+        Name::Failed => Event::Failed { data: data.head, usage: usage_in(data) },
+        Name::Error => Event::Error { data: data.head },
+        Name::Absent | Name::Unknown => meaning_of_data(data),
+    }
+}
+
+/// What data means whose event has no name, or none that tells: a chat chunk, `[DONE]`, or an event with its `type` first.
+fn meaning_of_data(data: Parts<'_>) -> Event<'_> {
+    let start = data.head.trim_ascii_start();
+    if start.starts_with(b"[DONE]") {
+        return Event::Done;
+    }
+    if let Some(name) = leading_type(start) {
+        match name {
+            // An event of its own type can still carry an error or a usage.
+            Name::Absent | Name::Unknown => {}
+            Name::Output
+            | Name::Preamble
+            | Name::Completed
+            | Name::Incomplete
+            | Name::Failed
+            | Name::Error => return meaning(name, data),
+        }
+    }
+    if ERROR.find(start).is_some() && has_error(start) {
+        return Event::Error { data: data.head };
+    }
+    usage_in(data).map_or(Event::Output, Event::Usage)
+}
+
+static ERROR: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"error\""));
+static USAGE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"usage\""));
+
+/// The event's name as its data says, where `type` is the first key, as it is in everything the API sends.
+fn leading_type(data: &[u8]) -> Option<Name> {
+    let rest = data.strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"type\"")?;
+    let value = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    Some(Name::of(&value[..memchr2(b'"', b'\\', value)?]))
+}
+
+/// Whether the object has an `error` of its own that is not null.
+fn has_error(data: &[u8]) -> bool {
+    let mut cursor = Cursor::new(data);
+    if cursor.object().is_err() {
+        return false;
+    }
+    while let Ok(Some(key)) = cursor.key() {
+        if key.bytes == b"error" {
+            return matches!(cursor.peek(), Some(b'{' | b'"'));
+        }
+        if cursor.skip().is_err() {
+            return false;
+        }
+    }
+    false
+}
+
+/// What an event's name tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Name {
+    #[default]
+    Absent,
+    Unknown,
+    Preamble,
+    Output,
+    Completed,
+    Incomplete,
+    Failed,
+    Error,
+}
+
+impl Name {
+    pub(super) fn of(name: &[u8]) -> Self {
+        match name {
+            b"error" => Self::Error,
+            b"response.created" | b"response.queued" | b"response.in_progress" => Self::Preamble,
+            b"response.completed"
+            | b"transcript.text.done"
+            | b"speech.audio.done"
+            | b"image_generation.completed"
+            | b"image_edit.completed" => Self::Completed,
+            b"response.incomplete" => Self::Incomplete,
+            b"response.failed" => Self::Failed,
+            _ if name.starts_with(b"response.") => Self::Output,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The usage that the data carries.
+fn usage_in(data: Parts<'_>) -> Option<Usage> {
+    [data.tail, data.head]
+        .into_iter()
+        // Most events have none: that is found in a few nanoseconds.
+        .filter(|part| USAGE.find(part).is_some())
+        .find_map(usage::find)
+}

@@ -1,0 +1,177 @@
+//! A scanner over server-sent events that tells what a proxy must know of a stream, and touches nothing.
+//!
+//! It sees every chunk of every stream, so the common event must cost next to nothing: lines are found by `memchr`, an event
+//! that lies whole in a chunk is looked at in place, and a delta is told by its name alone. What is kept between two chunks is
+//! bounded, and how the bytes are cut into chunks makes no difference to the events.
+
+mod line;
+mod meaning;
+
+use memchr::memchr2;
+
+use self::line::{Data, PartialLine, Parts};
+use self::meaning::{Name, meaning};
+use super::usage::Usage;
+
+/// What an event means to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// `data: [DONE]`: the stream is complete.
+    Done,
+    /// `response.created`, `response.queued` or `response.in_progress`: accepted, no output yet.
+    Preamble,
+    /// Output, or an event that the list does not know.
+    Output,
+    /// A chat chunk that carries the usage; other chunks of such a stream say `"usage":null`. It may carry output too.
+    Usage(Usage),
+    /// `response.completed` and the like: the stream is complete, and what it took.
+    Completed(Option<Usage>),
+    /// `response.incomplete`: complete as far as the stream goes; a limit on the output was reached.
+    Incomplete(Option<Usage>),
+    /// `response.failed`: the end of the stream, with its data (bounded) for [`super::ErrorBody::parse`].
+    Failed {
+        /// The start of the event's data, at most 20 KiB.
+        data: &'a [u8],
+        /// What it took, where it says so.
+        usage: Option<Usage>,
+    },
+    /// An error instead of, or after, output: `event: error`, nested or flat, or an `error` object in any event's data.
+    Error {
+        /// The start of the event's data, at most 20 KiB.
+        data: &'a [u8],
+    },
+}
+
+impl Event<'_> {
+    /// Whether the upstream ends the stream with it: what follows is at most a `[DONE]`.
+    pub fn is_last(&self) -> bool {
+        match self {
+            Self::Done | Self::Completed(_) | Self::Incomplete(_) | Self::Failed { .. } => true,
+            Self::Preamble | Self::Output | Self::Usage(_) | Self::Error { .. } => false,
+        }
+    }
+
+    /// The usage that the event carries.
+    pub fn usage(&self) -> Option<Usage> {
+        match *self {
+            Self::Usage(usage) => Some(usage),
+            Self::Completed(usage) | Self::Incomplete(usage) | Self::Failed { usage, .. } => usage,
+            Self::Done | Self::Preamble | Self::Output | Self::Error { .. } => None,
+        }
+    }
+}
+
+/// An incremental scanner of one stream. It holds nothing between events, and at most 144 KiB while a long one passes.
+#[derive(Clone, Debug, Default)]
+pub struct SseScanner {
+    /// The start of a line whose end has not come yet.
+    line: PartialLine,
+    /// The data lines of an event whose blank line has not come yet, when they could not be looked at in place.
+    data: Data,
+    name: Name,
+    /// The last line ended in CR: an LF that follows belongs to it.
+    skip_line_feed: bool,
+    /// A byte order mark may stand before the first line only.
+    started: bool,
+}
+
+impl SseScanner {
+    /// A scanner at the start of a stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next chunk and tells the events that end in it, in order.
+    pub fn feed(&mut self, chunk: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
+        let mut rest = chunk;
+        // The data of the current event, as long as one line of this chunk holds all of it.
+        let mut in_place: Option<Parts<'_>> = None;
+        while !rest.is_empty() {
+            if self.skip_line_feed {
+                self.skip_line_feed = false;
+                if let [b'\n', after @ ..] = rest {
+                    rest = after;
+                    continue;
+                }
+            }
+            let Some(end) = memchr2(b'\n', b'\r', rest) else {
+                self.line.push(rest);
+                break;
+            };
+            let line = &rest[..end];
+            self.skip_line_feed = rest[end] == b'\r';
+            rest = &rest[end + 1..];
+            if self.line.is_empty() {
+                match self.field(Parts::of(line)) {
+                    Field::Blank => self.dispatch(&mut in_place, on_event),
+                    Field::Data(parts) if in_place.is_none() && self.data.is_absent() => {
+                        in_place = Some(parts);
+                    }
+                    Field::Data(parts) => {
+                        self.data.spill(&mut in_place);
+                        self.data.push(parts);
+                    }
+                    Field::Other => {}
+                }
+            } else {
+                // The line began in an earlier chunk.
+                let mut whole = std::mem::take(&mut self.line);
+                whole.push(line);
+                match self.field(whole.parts()) {
+                    Field::Blank => self.dispatch(&mut in_place, on_event),
+                    Field::Data(parts) => {
+                        self.data.spill(&mut in_place);
+                        self.data.push(parts);
+                    }
+                    Field::Other => {}
+                }
+                self.line = whole.emptied();
+            }
+        }
+        self.data.spill(&mut in_place);
+    }
+
+    /// Whether no event is under way: where an event of one's own can be put between those of the upstream.
+    pub fn is_at_boundary(&self) -> bool {
+        self.line.is_empty() && self.data.is_absent() && self.name == Name::Absent
+    }
+
+    /// How much memory the scanner holds beside itself, in bytes.
+    pub fn held(&self) -> usize {
+        self.line.capacity() + self.data.capacity()
+    }
+
+    fn field<'a>(&mut self, line: Parts<'a>) -> Field<'a> {
+        let line = if self.started { line } else { line.without_byte_order_mark() };
+        self.started = true;
+        if line.head.is_empty() {
+            return Field::Blank;
+        }
+        if let Some(value) = line.value_of(b"data") {
+            return Field::Data(value);
+        }
+        if let Some(value) = line.value_of(b"event") {
+            self.name = Name::of(value.head);
+        }
+        Field::Other
+    }
+
+    fn dispatch(&mut self, in_place: &mut Option<Parts<'_>>, on_event: &mut impl FnMut(Event<'_>)) {
+        let name = std::mem::take(&mut self.name);
+        if let Some(parts) = in_place.take() {
+            on_event(meaning(name, parts));
+        } else if !self.data.is_absent() {
+            on_event(meaning(name, self.data.parts()));
+            self.data.clear();
+        }
+    }
+}
+
+enum Field<'a> {
+    Blank,
+    Data(Parts<'a>),
+    Other,
+}
+
+#[cfg(test)]
+mod tests;

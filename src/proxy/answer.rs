@@ -1,0 +1,77 @@
+//! The heads of answers: what Weir adds to the upstream's, and nothing else.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Response};
+
+use super::attempt::Answer;
+use super::body::Body;
+use super::exchange::Exchange;
+use crate::account::{Record, Wait};
+use crate::classify::ErrorClass;
+use crate::clock;
+use crate::response::{ATTEMPTS, ERROR_CLASS, OwnAnswer, QUEUE_MS, SHOULD_RETRY};
+use crate::stream::{self, Relay};
+use crate::upstream::headers;
+
+/// What Weir adds to an answer.
+pub(super) struct Notes {
+    /// The class, on an error.
+    pub(super) class: Option<ErrorClass>,
+    /// Whether the SDK is told not to try again.
+    pub(super) stop_retries: bool,
+}
+
+/// The upstream's answer on its way to the caller; `owed` is settled when its body ends.
+pub(super) fn relay(
+    mut answer: Answer,
+    notes: &Notes,
+    mut owed: Exchange,
+    settings: stream::Settings,
+) -> Response<Body> {
+    let headers = &mut answer.head.headers;
+    headers::strip_response(headers);
+    let record = owed.record_mut();
+    add_notes(headers, record, notes);
+    record.answered(answer.head.status, clock::now());
+    record.set_streamed(answer.reader.is_stream());
+    let relay = Relay::new(answer.rest, answer.held, answer.reader, settings, owed);
+    Response::from_parts(answer.head, Body::Relayed(Box::new(relay)))
+}
+
+/// Weir's own answer. The request ends with it.
+pub(super) fn own(answer: OwnAnswer, mut record: Record) -> Response<Body> {
+    let notes = Notes { class: None, stop_retries: false };
+    let mut response = answer.into_response(&record.id().to_string());
+    add_notes(response.headers_mut(), &record, &notes);
+    let now = clock::now();
+    record.answered(response.status(), now);
+    record.sent(response.body().len() as u64);
+    record.finish(now);
+    response.map(Body::from)
+}
+
+fn add_notes(headers: &mut HeaderMap, record: &Record, notes: &Notes) {
+    headers.insert(ATTEMPTS, count(record.attempts().count()));
+    headers.insert(QUEUE_MS, milliseconds(record.waits(Wait::Queue)));
+    if let Some(class) = notes.class {
+        headers.insert(ERROR_CLASS, HeaderValue::from_static(class.as_str()));
+    }
+    if notes.stop_retries {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+}
+
+fn count(attempts: u32) -> HeaderValue {
+    match attempts {
+        1 => HeaderValue::from_static("1"),
+        other => HeaderValue::from(other),
+    }
+}
+
+fn milliseconds(waited: Duration) -> HeaderValue {
+    match u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) {
+        0 => HeaderValue::from_static("0"),
+        other => HeaderValue::from(other),
+    }
+}

@@ -1,0 +1,94 @@
+//! One request as read: all that an attempt, and the next one, needs.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::HeaderMap;
+use http::{Method, Request, Uri, Version, request};
+
+use super::Policy;
+use super::deadline::Deadline;
+use crate::caller::{Caller, CredentialId, Identified, Mode};
+use crate::clock::Instant;
+use crate::estimate::Cost;
+use crate::openai::{Endpoint, RequestPeek, multipart, request_peek, stainless};
+use crate::replay::{self, Replay};
+use crate::retry::Safety;
+use crate::upstream::{Target, headers};
+
+/// A request whose head is known.
+pub(super) struct Head {
+    pub(super) endpoint: Endpoint,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    /// As the upstream gets them.
+    pub(super) headers: HeaderMap,
+    pub(super) credential: CredentialId,
+    pub(super) deadline: Deadline,
+    pub(super) mode: Mode,
+}
+
+/// A request whose body is read, as far as it is kept.
+pub(super) struct Call {
+    pub(super) head: Head,
+    pub(super) body: Replay,
+    pub(super) model: Option<Box<str>>,
+    pub(super) cost: Cost,
+    pub(super) safety: Safety,
+}
+
+impl Head {
+    /// Reads a request's head and makes its headers the upstream's.
+    pub(super) fn read(
+        parts: request::Parts,
+        endpoint: Endpoint,
+        identified: &Identified<'_>,
+        client: IpAddr,
+        policy: &Policy,
+        target: &Target,
+        now: Instant,
+    ) -> Self {
+        let request::Parts { method, uri, version, mut headers, .. } = parts;
+        let caller: &Caller = identified.caller;
+        let timeout = stainless::timeout(&headers);
+        let longest = caller.max_deadline.unwrap_or(Duration::MAX);
+        let deadline = Deadline::of(&headers, timeout, now, policy.max_wait).at_most(now, longest);
+        headers.remove(super::deadline::DEADLINE);
+        headers::prepare_request(&mut headers, version, client, policy.forwarded, target);
+        identified.rewrite(&mut headers);
+        let credential = policy.callers.credential_id(&headers);
+        let mode = caller.mode.unwrap_or(policy.mode);
+        Self { endpoint, method, uri: target.uri(&uri), headers, credential, deadline, mode }
+    }
+}
+
+impl Call {
+    /// Prices a request from its body.
+    pub(super) fn price(head: Head, body: Replay, policy: &Policy) -> Self {
+        let peek = peek(&head.headers, body.bytes());
+        let cost = policy.estimator.price(head.endpoint, peek.as_ref());
+        let safety = Safety::of(&head.method, head.uri.path(), peek.as_ref(), &policy.retry.repeatable);
+        Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety }
+    }
+
+    /// The request of one more attempt; `None` when the body was streamed and is gone.
+    pub(super) fn request(&mut self) -> Option<Request<replay::Body>> {
+        let mut request = Request::new(self.body.body()?);
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = self.head.uri.clone();
+        *request.version_mut() = Version::HTTP_11;
+        *request.headers_mut() = self.head.headers.clone();
+        Some(request)
+    }
+}
+
+/// What the body says, in whatever form it comes; nothing where it says nothing.
+fn peek(headers: &HeaderMap, body: &[u8]) -> Option<RequestPeek> {
+    if body.is_empty() {
+        return None;
+    }
+    match multipart::boundary(headers) {
+        Some(boundary) => Some(multipart::peek(body, boundary)),
+        None => request_peek::peek(body).ok(),
+    }
+}

@@ -1,0 +1,282 @@
+//! One request's way through its attempts, to the one answer that its caller gets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Response;
+
+use super::answer::{self, Notes};
+use super::attempt::{Answer, Attempted, attempt};
+use super::body::Body;
+use super::call::Call;
+use super::exchange::Exchange;
+use super::{Policy, Proxy, limits};
+use crate::account::{ErrorDetail, Record, Wait};
+use crate::caller::{Caller, Mode};
+use crate::classify::{Classified, ErrorClass, Failure};
+use crate::clock;
+use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
+use crate::response;
+use crate::retry::{self, Decision, Situation, StopReason};
+use crate::scope::{Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, SpentQuota, Turn, Would};
+
+/// A request that was read and priced.
+pub(super) struct Conversation<'a> {
+    pub(super) proxy: &'a Proxy,
+    pub(super) policy: &'a Policy,
+    pub(super) caller: &'a Caller,
+    pub(super) scope: Arc<Scope>,
+    pub(super) call: Call,
+    pub(super) record: Record,
+}
+
+/// An attempt that did not succeed; it goes to the caller if nothing better comes.
+struct Unsuccessful {
+    class: ErrorClass,
+    /// What came, or why nothing did.
+    came: Result<Answer, Failure>,
+    classified: Option<Box<Classified>>,
+}
+
+/// What follows an attempt that did not succeed.
+enum Next {
+    /// Another attempt, with this turn, after this pause.
+    Again(Turn, Duration, Option<RetryTicket>),
+    /// The caller gets what came, and its SDK is told whether to leave it at that.
+    Stop { stop_sdk: bool },
+}
+
+/// How long an answer takes at least: a retry with less time than this left is not worth its place.
+const LEAST_ANSWER: Duration = Duration::from_millis(500);
+
+impl Conversation<'_> {
+    /// Attempts until there is an answer to give.
+    pub(super) async fn run(mut self) -> Response<Body> {
+        let mut turn = Turn::First;
+        let mut delay = Duration::ZERO;
+        let mut last: Option<Unsuccessful> = None;
+        let mut ticket: Option<RetryTicket> = None;
+        loop {
+            let mut permit = match self.admit(turn).await {
+                Ok(permit) => permit,
+                Err(refused) => return self.turned_away(&refused, last),
+            };
+            self.record.attempt(delay, permit.is_probe(), clock::now());
+            let attempted =
+                attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy)
+                    .await;
+            drop(ticket.take());
+            let unsuccessful = match attempted {
+                Attempted::Answered(answer) => return self.succeed(answer, permit),
+                Attempted::Refused(answer, classified) => {
+                    Unsuccessful { class: classified.class, came: Ok(answer), classified: Some(classified) }
+                }
+                Attempted::Broken(answer) => {
+                    Unsuccessful { class: ErrorClass::StreamCut, came: Ok(answer), classified: None }
+                }
+                Attempted::Failed(failure) => {
+                    Unsuccessful { class: failure.kind.class(), came: Err(failure), classified: None }
+                }
+            };
+            self.record.attempt_failed(unsuccessful.class, clock::now());
+            match self.decide(&unsuccessful, permit) {
+                Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
+                Next::Again(next, pause, granted) => {
+                    (turn, delay, ticket) = (next, pause, granted);
+                    last = Some(unsuccessful);
+                    clock::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn ask(&self, turn: Turn) -> Ask {
+        Ask {
+            caller: self.caller.id,
+            weight: self.caller.weight,
+            lane: self.caller.lane,
+            cost: self.call.cost,
+            body_bytes: self.call.body.bytes().len(),
+            deadline: self.call.head.deadline.turn,
+            turn,
+            mode: self.call.head.mode,
+        }
+    }
+
+    /// Waits for a turn.
+    async fn admit(&mut self, turn: Turn) -> Result<Permit, Refused> {
+        let asked = clock::now();
+        let admitted = self.scope.admit(self.ask(turn)).await;
+        let waited = clock::now() - asked;
+        self.record.waited(Wait::Queue, waited);
+        if let Ok(permit) = &admitted {
+            if let Some(predicted) = permit.predicted() {
+                self.record.predicted(predicted);
+            }
+            if let Some(would) = would_have(&permit.would()) {
+                self.proxy.account.metrics().observe_would.inc(would);
+            }
+        }
+        admitted
+    }
+
+    /// Settles an attempt that did not succeed, and says what follows it.
+    fn decide(&mut self, unsuccessful: &Unsuccessful, permit: Permit) -> Next {
+        let now = clock::now();
+        let class = unsuccessful.class;
+        let classified = unsuccessful.classified.as_deref();
+        let metrics = self.proxy.account.metrics();
+        let head = &self.call.head;
+        let attempts = self.record.attempts().count();
+        let situation = Situation {
+            class,
+            safety: self.call.safety,
+            may_have_run: match (&unsuccessful.came, classified) {
+                (Err(failure), _) => failure.sent,
+                (Ok(_), Some(classified)) => classified.may_have_run(),
+                (Ok(_), None) => true,
+            },
+            committed: false,
+            replayable: self.call.body.can_repeat() && !self.policy.never_retried.contains(&head.endpoint),
+            forbidden: classified.is_some_and(|classified| classified.should_retry == Some(false)),
+            attempts,
+            hint: classified.and_then(|classified| classified.hint),
+            left: head.deadline.turn.saturating_duration_since(now),
+            queue: self.scope.expected_wait(&self.ask(Turn::Retry)),
+            answer: LEAST_ANSWER,
+        };
+        let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
+        if head.mode != Mode::Enforce {
+            settle(permit, class, classified);
+            if !matches!(decision, Decision::Stop(_)) {
+                metrics.observe_would.inc(WouldHave::Retried);
+                metrics.retries_stopped.inc(RetryStop::Mode);
+            }
+            return Next::Stop { stop_sdk: false };
+        }
+        match decision {
+            Decision::Requeue => {
+                let refusal = classified.and_then(|classified| classified.refusal.as_ref());
+                let place = permit.rate_limited(class, refusal.and_then(limits::numbers), situation.hint);
+                Next::Again(Turn::Requeued(place), Duration::ZERO, None)
+            }
+            Decision::After { delay, cost: _ } => {
+                settle(permit, class, classified);
+                match self.scope.retry_ticket(class) {
+                    Ok(ticket) => Next::Again(Turn::Retry, delay, Some(ticket)),
+                    Err(BudgetExhausted) => self.stop(class, StopReason::Budget),
+                }
+            }
+            Decision::Stop(reason) => {
+                settle(permit, class, classified);
+                self.stop(class, reason)
+            }
+        }
+    }
+
+    fn stop(&self, class: ErrorClass, reason: StopReason) -> Next {
+        if let Some(label) = stop_label(reason) {
+            self.proxy.account.metrics().retries_stopped.inc(label);
+        }
+        Next::Stop { stop_sdk: retry::stops_sdk(class, Some(reason), self.record.attempts().count()) }
+    }
+
+    fn succeed(self, answer: Answer, permit: Permit) -> Response<Body> {
+        let notes = Notes { class: None, stop_retries: false };
+        let owed = Exchange::new(Some(permit), self.record, self.call.cost.tokens);
+        answer::relay(answer, &notes, owed, self.policy.stream)
+    }
+
+    /// Gives the caller what the last attempt brought.
+    fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
+        let Unsuccessful { class, came, classified } = unsuccessful;
+        let detail = classified.as_deref().map(|classified| {
+            let body = &classified.body;
+            ErrorDetail::masked(
+                body.message.as_deref(),
+                body.kind.as_deref(),
+                body.code.as_deref(),
+                body.param.as_deref(),
+            )
+        });
+        match came {
+            Ok(answer) => {
+                self.record.failed(class, detail);
+                let notes = Notes { class: Some(class), stop_retries: stop_sdk };
+                let owed = Exchange::new(None, self.record, self.call.cost.tokens);
+                answer::relay(answer, &notes, owed, self.policy.stream)
+            }
+            Err(failure) => {
+                let mut own = response::failure(class, &failure);
+                own.should_retry = stop_sdk.then_some(false);
+                self.record.failed(class, Some(ErrorDetail::masked(Some(&own.message), None, None, None)));
+                answer::own(own, self.record)
+            }
+        }
+    }
+
+    /// There is no turn: the caller gets what the last attempt brought, or the reason.
+    fn turned_away(mut self, refused: &Refused, last: Option<Unsuccessful>) -> Response<Body> {
+        self.proxy.account.metrics().queue_refusals.inc(queue_refusal(refused));
+        if let Some(last) = last {
+            return self.pass_on(last, true);
+        }
+        let own = self.proxy.random(|rng| response::refusal(refused, rng));
+        self.record
+            .failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));
+        answer::own(own, self.record)
+    }
+}
+
+/// Tells the scope how an attempt failed.
+fn settle(permit: Permit, class: ErrorClass, classified: Option<&Classified>) {
+    match classified {
+        Some(spent) if class == ErrorClass::QuotaExhausted => permit.quota_exhausted(SpentQuota {
+            status: spent.status.as_u16(),
+            kind: spent.body.kind.clone(),
+            code: spent.body.code.clone(),
+            message: spent.body.message.clone().unwrap_or_default(),
+        }),
+        Some(_) | None => permit.fail(class),
+    }
+}
+
+fn would_have(would: &Would) -> Option<WouldHave> {
+    match would {
+        Would::Pass => None,
+        Would::Delay(_) => Some(WouldHave::Delayed),
+        Would::Refuse(Refused::BreakerOpen { .. }) => Some(WouldHave::Held),
+        Would::Refuse(
+            Refused::QueueFull { .. }
+            | Refused::CallerLimit { .. }
+            | Refused::Deadline { .. }
+            | Refused::QuotaExhausted(_)
+            | Refused::Draining,
+        ) => Some(WouldHave::Refused),
+    }
+}
+
+fn queue_refusal(refused: &Refused) -> QueueRefusal {
+    match refused {
+        Refused::QueueFull { .. } => QueueRefusal::QueueFull,
+        Refused::CallerLimit { .. } => QueueRefusal::CallerLimit,
+        Refused::Deadline { .. } => QueueRefusal::PredictedDeadline,
+        Refused::BreakerOpen { .. } => QueueRefusal::BreakerOpen,
+        Refused::QuotaExhausted(_) => QueueRefusal::QuotaExhausted,
+        Refused::Draining => QueueRefusal::Draining,
+    }
+}
+
+/// The metric's word for why there is no retry; nothing where the class never has one.
+fn stop_label(reason: StopReason) -> Option<RetryStop> {
+    match reason {
+        StopReason::Final => None,
+        StopReason::Unsafe => Some(RetryStop::Unsafe),
+        StopReason::Committed => Some(RetryStop::Committed),
+        StopReason::NotReplayable => Some(RetryStop::BodyNotKept),
+        StopReason::Forbidden => Some(RetryStop::Forbidden),
+        StopReason::Attempts => Some(RetryStop::AttemptsSpent),
+        StopReason::Deadline => Some(RetryStop::Deadline),
+        StopReason::Budget => Some(RetryStop::Budget),
+    }
+}

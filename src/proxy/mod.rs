@@ -1,0 +1,240 @@
+//! The sentence: identify the caller, read and price the request, admit, attempt, classify, retry or stop, respond, account.
+//!
+//! [`Proxy::handle`] reads the request; `Conversation` carries it through its attempts. Both read top to bottom. A
+//! request that waits, backs off or streams is one future: dropping it, which is what hyper does when the caller leaves,
+//! gives back the permit, ends the attempt and accounts for the request.
+
+mod answer;
+mod attempt;
+mod body;
+mod call;
+mod conversation;
+mod deadline;
+mod exchange;
+mod limits;
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::{HeaderName, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+pub use body::Body;
+pub use exchange::Exchange;
+
+use crate::account::{Account, Begin, Record, RequestId, Wait};
+use crate::caller::{CallerId, Callers, Mode};
+use crate::classify::ErrorClass;
+use crate::clock;
+use crate::estimate::Estimator;
+use crate::metrics::ReplaySkip;
+use crate::openai::{Endpoint, stainless};
+use crate::replay::{self, ReadError, Replay, Skipped};
+use crate::response::OwnAnswer;
+use crate::retry;
+use crate::scope::Scopes;
+use crate::stream;
+use crate::telemetry::TraceContext;
+use crate::upstream::Upstream;
+use crate::upstream::headers::Forwarded;
+
+use call::{Call, Head};
+use conversation::Conversation;
+
+/// What the configuration says about requests; a reload replaces it whole.
+#[derive(Debug)]
+pub struct Policy {
+    /// Who may use this Weir.
+    pub callers: Callers,
+    /// What is done for callers without a mode of their own.
+    pub mode: Mode,
+    /// The longest wait for a turn of a caller that names no timeout.
+    pub max_wait: Duration,
+    /// The longest wait for a response head, whatever the caller allows.
+    pub response_timeout: Option<Duration>,
+    /// What becomes of `Forwarded` and its kin.
+    pub forwarded: Forwarded,
+    /// How requests are priced.
+    pub estimator: Estimator,
+    /// What is tried again, and how.
+    pub retry: retry::Policy,
+    /// Endpoints that are never attempted twice.
+    pub never_retried: Vec<Endpoint>,
+    /// How answers are relayed.
+    pub stream: stream::Settings,
+    /// How long a stream's head is held for its first event; 0 turns it off.
+    pub hold: Duration,
+    /// How request bodies are read and kept.
+    pub replay: replay::Settings,
+    /// Headers that a report keeps.
+    pub report_headers: Vec<HeaderName>,
+}
+
+/// A policy that can be replaced while requests run; each keeps the one that it began with.
+#[derive(Debug)]
+pub struct Policies {
+    current: RwLock<Arc<Policy>>,
+}
+
+impl Policies {
+    /// Begins with `policy`.
+    pub fn new(policy: Policy) -> Arc<Self> {
+        Arc::new(Self { current: RwLock::new(Arc::new(policy)) })
+    }
+
+    /// The policy for a request that begins now.
+    pub fn current(&self) -> Arc<Policy> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the policy for requests from now on.
+    pub fn replace(&self, policy: Policy) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub struct Client<'a> {
+    /// The peer's address.
+    pub address: IpAddr,
+    /// The names in its verified certificate.
+    pub names: &'a [Box<str>],
+}
+
+/// One worker's proxy. Everything but the upstream's connections is shared with the other workers.
+#[derive(Debug)]
+pub struct Proxy {
+    policies: Arc<Policies>,
+    scopes: Scopes,
+    account: Arc<Account>,
+    upstream: Upstream,
+    kept_bodies: Arc<replay::Budget>,
+    worker: usize,
+    /// Of this worker alone, so never contended.
+    rng: Mutex<fastrand::Rng>,
+}
+
+impl Proxy {
+    /// A proxy of the worker with this index. `seed` makes its jitter and ids its own.
+    pub fn new(
+        policies: Arc<Policies>,
+        scopes: Scopes,
+        account: Arc<Account>,
+        upstream: Upstream,
+        kept_bodies: Arc<replay::Budget>,
+        worker: usize,
+        seed: u64,
+    ) -> Arc<Self> {
+        let rng = Mutex::new(fastrand::Rng::with_seed(seed));
+        Arc::new(Self { policies, scopes, account, upstream, kept_bodies, worker, rng })
+    }
+
+    /// Answers one request.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
+    pub async fn handle(&self, request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
+        let now = clock::now();
+        let policy = self.policies.current();
+        let (parts, incoming) = request.into_parts();
+        let endpoint = Endpoint::of(&parts.method, parts.uri.path());
+        if let Some(requests) = self.account.metrics().worker_requests.get(self.worker) {
+            requests.inc();
+        }
+        let begin = |caller: CallerId| Begin {
+            id: self.random(RequestId::new),
+            caller,
+            endpoint,
+            sdk_retries: stainless::retry_count(&parts.headers).unwrap_or(0),
+            trace: parts.headers.get("traceparent").and_then(|value| TraceContext::parse(value.as_bytes())),
+        };
+        let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
+            let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
+            return refuse_unknown(self.account.begin(&begin(nobody), now));
+        };
+        let caller = Arc::clone(identified.caller);
+        let mut record = self.account.begin(&begin(caller.id), now);
+        record.keep_headers(&parts.headers, &policy.report_headers);
+        let head =
+            Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
+        record.set_deadline(head.deadline.turn);
+        let body = match self.read(incoming, &policy, &mut record).await {
+            Ok(body) => body,
+            Err(error) => return refuse_body(&error, record),
+        };
+        let call = Call::price(head, body, &policy);
+        record.set_bytes_in(call.body.bytes().len() as u64);
+        record.set_estimate(call.cost.tokens);
+        if let Some(model) = &call.model {
+            record.set_model(model.clone());
+        }
+        let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());
+        Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record }.run().await
+    }
+
+    /// Reads the body, as far as it is kept; this is also what answers `Expect: 100-continue`.
+    async fn read(
+        &self,
+        incoming: Incoming,
+        policy: &Policy,
+        record: &mut Record,
+    ) -> Result<Replay, ReadError> {
+        if incoming.is_end_stream() {
+            return Ok(Replay::empty());
+        }
+        let began = clock::now();
+        let body = Replay::read(incoming, &policy.replay, &self.kept_bodies).await?;
+        record.waited(Wait::Client, clock::now() - began);
+        match body.skipped() {
+            None => {}
+            Some(Skipped::TooLarge) => self.account.metrics().replay_skipped.inc(ReplaySkip::TooLarge),
+            Some(Skipped::BudgetSpent) => self.account.metrics().replay_skipped.inc(ReplaySkip::Budget),
+        }
+        Ok(body)
+    }
+
+    fn random<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        draw(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn refuse_unknown(record: Record) -> Response<Body> {
+    let message = "Nobody knows this caller. Send the Weir key, header or certificate that [[callers]] names, or set \
+                   server.allow_unknown_callers.";
+    refuse(OwnAnswer::new(ErrorClass::WeirCallerUnknown, message), record)
+}
+
+fn refuse_body(error: &ReadError, record: Record) -> Response<Body> {
+    let answer = |class, status, message: &str| OwnAnswer { status, ..OwnAnswer::new(class, message) };
+    let answer = match error {
+        ReadError::TooLarge => answer(
+            ErrorClass::WeirBodyTooLarge,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The request's body is larger than server.body_max allows.",
+        ),
+        ReadError::Idle | ReadError::TooSlow => answer(
+            ErrorClass::RequestTimeout,
+            StatusCode::REQUEST_TIMEOUT,
+            "The request's body came too slowly, or stopped coming.",
+        ),
+        ReadError::Malformed => answer(
+            ErrorClass::BadRequest,
+            StatusCode::BAD_REQUEST,
+            "The framing of the request's body is broken.",
+        ),
+        ReadError::Aborted => answer(
+            ErrorClass::WeirClientClosed,
+            StatusCode::REQUEST_TIMEOUT,
+            "The client left while it sent the request's body.",
+        ),
+    };
+    refuse(answer, record)
+}
+
+fn refuse(answer: OwnAnswer, mut record: Record) -> Response<Body> {
+    record.failed(answer.class, None);
+    answer::own(answer, record)
+}

@@ -1,0 +1,121 @@
+//! From a refusal of admission, or an attempt without an answer, to the answer that a caller gets.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::OwnAnswer;
+use crate::classify::{ErrorClass, Failure};
+use crate::scope::{Refused, SpentQuota};
+
+/// The answer to a request that got no permit.
+pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
+    match refused {
+        Refused::QueueFull { retry_after } => OwnAnswer::new(
+            ErrorClass::WeirQueueFull,
+            "Weir's queue for this limit is full: more is asked for than the upstream's limit lets through. \
+             Slow down, raise the limit upstream, or raise admission.max_waiting.",
+        )
+        .retry_after(*retry_after, rng),
+        Refused::CallerLimit { retry_after } => OwnAnswer::new(
+            ErrorClass::WeirCallerLimit,
+            "This caller has as many requests waiting in Weir as it may. Slow down, or raise \
+             admission.max_waiting_per_caller.",
+        )
+        .retry_after(*retry_after, rng),
+        Refused::Deadline { predicted } => OwnAnswer::new(
+            ErrorClass::WeirDeadline,
+            format!(
+                "This request would have to wait {} for its turn under the upstream's limit, longer than its \
+                 deadline allows. Allow it more time, or ask for less at once.",
+                seconds(*predicted)
+            ),
+        )
+        .retry_after(*predicted, rng),
+        Refused::BreakerOpen { failing_for, next_probe } => OwnAnswer::new(
+            ErrorClass::WeirBreakerOpen,
+            format!(
+                "The upstream has been failing for {}; Weir asks it again in {}. It is them, not you.",
+                seconds(*failing_for),
+                seconds(*next_probe)
+            ),
+        )
+        .retry_after(*next_probe, rng),
+        Refused::QuotaExhausted(spent) => quota(spent),
+        Refused::Draining => OwnAnswer::new(
+            ErrorClass::WeirDraining,
+            "This Weir is shutting down, and the request's turn would come too late; another replica will take it.",
+        )
+        .retry_after(Duration::from_secs(1), rng),
+    }
+}
+
+/// The answer where an attempt brought none.
+pub fn failure(class: ErrorClass, failure: &Failure) -> OwnAnswer {
+    OwnAnswer::new(class, format!("Weir got no answer from the upstream: {failure}."))
+}
+
+/// The upstream's own words, so that callers' handlers of `insufficient_quota` still work.
+fn quota(spent: &SpentQuota) -> OwnAnswer {
+    let owned =
+        |text: &Option<Box<str>>| Cow::Owned(text.as_deref().unwrap_or("insufficient_quota").to_owned());
+    OwnAnswer {
+        status: StatusCode::from_u16(spent.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS),
+        kind: owned(&spent.kind),
+        code: owned(&spent.code),
+        ..OwnAnswer::new(ErrorClass::WeirQuotaBreaker, &*spent.message)
+    }
+    .final_answer()
+}
+
+/// A duration for a person: tenths of a second below ten, whole ones above.
+fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::FailureKind;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_spent_quota_answers_in_the_upstreams_words_and_stops_the_sdks() {
+        let spent = SpentQuota {
+            status: 429,
+            kind: Some("insufficient_quota".into()),
+            code: Some("credit_balance_exhausted".into()),
+            message: "You exceeded your current quota.".into(),
+        };
+        let answer = refusal(&Refused::QuotaExhausted(Arc::new(spent)), &mut fastrand::Rng::with_seed(1));
+        assert_eq!(answer.status, 429);
+        assert_eq!(answer.code, "credit_balance_exhausted");
+        assert_eq!(answer.kind, "insufficient_quota");
+        assert_eq!(answer.class, ErrorClass::WeirQuotaBreaker);
+        assert_eq!(answer.should_retry, Some(false));
+        assert_eq!(answer.retry_after, None, "waiting does not help");
+    }
+
+    #[test]
+    fn refusals_say_how_long_and_when_again() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let deadline = refusal(&Refused::Deadline { predicted: Duration::from_millis(4200) }, &mut rng);
+        assert!(deadline.message.contains("wait 4.2 s"), "{}", deadline.message);
+        assert!(deadline.retry_after.unwrap() >= Duration::from_millis(4200));
+        let open =
+            Refused::BreakerOpen { failing_for: Duration::from_secs(95), next_probe: Duration::from_secs(3) };
+        let open = refusal(&open, &mut rng);
+        assert!(open.message.contains("failing for 95 s"), "{}", open.message);
+        assert_eq!(open.status, 503);
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_is_502_with_its_class() {
+        let refused = Failure::unsent(FailureKind::Refused, "");
+        let answer = failure(ErrorClass::ConnectionRefused, &refused);
+        assert_eq!((answer.status.as_u16(), &*answer.code), (502, "connection_refused"));
+        assert!(answer.message.contains("refused the connection"));
+    }
+}

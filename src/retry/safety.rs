@@ -1,0 +1,157 @@
+//! Which operations of the API may be carried out twice without harm.
+
+use http::Method;
+
+use crate::openai::RequestPeek;
+use crate::openai::endpoint::operation;
+
+/// Whether an operation may be repeated once the upstream may have begun it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Safety {
+    /// A repeat does no harm but its cost.
+    Repeatable,
+    /// A repeat may do the work twice: only an attempt that provably did nothing is repeated.
+    OnlyIfUnsent,
+}
+
+/// An operation that the configuration declares repeatable, such as `POST /vector_stores/*/search`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    method: Method,
+    segments: Vec<Box<str>>,
+}
+
+/// The text is no method and path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no operation: write a method and a path, such as \"POST /vector_stores/*/search\"")]
+pub struct NoOperation {
+    text: String,
+}
+
+impl Operation {
+    /// Reads a method and a path; a version in front is optional, `*` stands for any one segment.
+    pub fn parse(text: &str) -> Result<Self, NoOperation> {
+        let no_operation = || NoOperation { text: text.to_owned() };
+        let (method, path) = text.trim().split_once(char::is_whitespace).ok_or_else(no_operation)?;
+        let method =
+            Method::from_bytes(method.to_ascii_uppercase().as_bytes()).map_err(|_| no_operation())?;
+        let segments: Vec<Box<str>> = operation(path.trim()).map(Into::into).collect();
+        if !path.trim_start().starts_with('/') || segments.is_empty() {
+            return Err(no_operation());
+        }
+        Ok(Self { method, segments })
+    }
+
+    fn is(&self, method: &Method, path: &str) -> bool {
+        let mut segments = operation(path);
+        self.method == *method
+            && self
+                .segments
+                .iter()
+                .all(|wanted| segments.next().is_some_and(|segment| **wanted == *"*" || **wanted == *segment))
+            && segments.next().is_none()
+    }
+}
+
+impl Safety {
+    /// The safety of a request. `additions` are operations that the configuration declares repeatable.
+    ///
+    /// RFC 9110 9.2.2 forbids a proxy to repeat what is not idempotent unless it knows that the request is safe for its
+    /// resource: this table is that knowledge. GET and DELETE are idempotent. Of the POSTs only those are repeatable that
+    /// compute and keep nothing; a response keeps something unless `store` is false.
+    pub fn of(method: &Method, path: &str, peek: Option<&RequestPeek>, additions: &[Operation]) -> Self {
+        let repeatable = match *method {
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE => true,
+            Method::POST => computes_only(path, peek),
+            _ => false,
+        };
+        if repeatable || additions.iter().any(|addition| addition.is(method, path)) {
+            Self::Repeatable
+        } else {
+            Self::OnlyIfUnsent
+        }
+    }
+}
+
+fn computes_only(path: &str, peek: Option<&RequestPeek>) -> bool {
+    let mut segments = operation(path);
+    match [segments.next(), segments.next(), segments.next()] {
+        // A completion that is stored would be stored twice.
+        [Some("chat"), Some("completions"), None] => peek.is_none_or(|peek| peek.store != Some(true)),
+        [Some("completions" | "embeddings" | "moderations"), None, None] => true,
+        [Some("responses"), None, None] => peek.is_some_and(|peek| {
+            let keeps_nothing = peek.store == Some(false) && !peek.background && !peek.conversation;
+            // Nor does a tool act on a third system, which would act twice.
+            keeps_nothing && !peek.has_remote_tools
+        }),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::request_peek::peek;
+
+    const OPERATIONS: &str = include_str!("../../tests/data/operations.txt");
+
+    fn safety(method: &str, path: &str, body: Option<&str>) -> Safety {
+        let peek = body.map(|body| peek(body.as_bytes()).unwrap());
+        Safety::of(&method.parse().unwrap(), path, peek.as_ref(), &[])
+    }
+
+    #[test]
+    fn every_operation_of_the_api_has_its_verdict() {
+        let mut count = 0;
+        for line in OPERATIONS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let [method, path, verdict] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+                panic!("{line}")
+            };
+            let concrete = path.split('?').next().unwrap().replace(['{', '}'], "");
+            let plain = safety(method, &format!("/v1{concrete}"), Some("{}"));
+            let stateless = safety(method, &format!("/v1{concrete}"), Some(r#"{"store":false}"#));
+            let expected = match verdict {
+                "repeatable" => (Safety::Repeatable, Safety::Repeatable),
+                "unless_stored" => (Safety::OnlyIfUnsent, Safety::Repeatable),
+                "only_if_unsent" => (Safety::OnlyIfUnsent, Safety::OnlyIfUnsent),
+                other => panic!("{other}"),
+            };
+            assert_eq!((plain, stateless), expected, "{line}");
+            count += 1;
+        }
+        assert_eq!(count, 288);
+    }
+
+    #[test]
+    fn a_response_is_repeatable_only_if_nothing_is_kept() {
+        for (body, expected) in [
+            (r#"{"store":false}"#, Safety::Repeatable),
+            (r#"{"store":false,"background":true}"#, Safety::OnlyIfUnsent),
+            (r#"{"store":false,"conversation":"conv_1"}"#, Safety::OnlyIfUnsent),
+            (r#"{"store":false,"tools":[{"type":"mcp"}]}"#, Safety::OnlyIfUnsent),
+            (r#"{"store":false,"tools":[{"type":"function"}]}"#, Safety::Repeatable),
+            (r#"{"store":true}"#, Safety::OnlyIfUnsent),
+            ("{}", Safety::OnlyIfUnsent),
+        ] {
+            assert_eq!(safety("POST", "/v1/responses", Some(body)), expected, "{body}");
+        }
+        assert_eq!(safety("POST", "/v1/responses", None), Safety::OnlyIfUnsent);
+        assert_eq!(safety("POST", "/v1/chat/completions", None), Safety::Repeatable);
+        assert_eq!(safety("POST", "/v1/chat/completions", Some(r#"{"store":true}"#)), Safety::OnlyIfUnsent);
+        assert_eq!(safety("POST", "/openai/deployments/x/chat/completions", None), Safety::Repeatable);
+        assert_eq!(safety("POST", "/v1/something/new", None), Safety::OnlyIfUnsent);
+        assert_eq!(safety("PATCH", "/v1/embeddings", None), Safety::OnlyIfUnsent);
+    }
+
+    #[test]
+    fn the_configuration_can_add_operations() {
+        let additions = [Operation::parse("post /v1/vector_stores/*/search").unwrap()];
+        let safety = |path| Safety::of(&Method::POST, path, None, &additions);
+        assert_eq!(safety("/v1/vector_stores/vs_1/search"), Safety::Repeatable);
+        assert_eq!(safety("/v1/vector_stores/vs_1/files"), Safety::OnlyIfUnsent);
+        assert_eq!(safety("/v1/vector_stores/vs_1/search/x"), Safety::OnlyIfUnsent);
+        for text in ["", "POST", "POST ", "/v1/files", "PO ST /x", "POST files", "POST /v1", "POST /"] {
+            assert!(Operation::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! When Weir tells the client's SDK not to retry.
+
+use super::StopReason;
+use crate::classify::ErrorClass;
+
+/// Whether an answer gets `x-should-retry: false`.
+///
+/// SDKs retry too, without looking at the body: three attempts of theirs times six of Weir's. The header stops that where
+/// another try is known to be useless: Weir made it and gave up, the quota is spent, the request can never pass. It is not sent
+/// where Weir left the answer alone, so that a caller is never worse off than direct.
+///
+/// `stopped` is why Weir made no other attempt; nothing where it decides nothing (observe, bypass). `attempts` counts those made.
+pub const fn stops_sdk(class: ErrorClass, stopped: Option<StopReason>, attempts: u32) -> bool {
+    // 408 and 409: the SDK's own retry stays as it is.
+    if matches!(class, ErrorClass::RequestTimeout | ErrorClass::Conflict | ErrorClass::ConversationLocked) {
+        return false;
+    }
+    // Useless whoever asks, and however often.
+    if matches!(
+        class,
+        ErrorClass::QuotaExhausted | ErrorClass::RequestExceedsLimit | ErrorClass::WeirQuotaBreaker
+    ) {
+        return stopped.is_some();
+    }
+    match stopped {
+        // Weir would have tried again, but for the damage.
+        Some(StopReason::Budget) => true,
+        Some(StopReason::Attempts | StopReason::Deadline) => attempts > 1,
+        // Left alone; or, `Final`, of a class that no SDK should be kept from.
+        Some(
+            StopReason::Final
+            | StopReason::Unsafe
+            | StopReason::Committed
+            | StopReason::NotReplayable
+            | StopReason::Forbidden,
+        )
+        | None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sdk_is_stopped_only_where_weir_gave_up() {
+        for (class, stopped, attempts, expected) in [
+            (ErrorClass::InternalServerError, Some(StopReason::Attempts), 6, true),
+            (ErrorClass::InternalServerError, Some(StopReason::Budget), 1, true),
+            (ErrorClass::InternalServerError, Some(StopReason::Deadline), 2, true),
+            (ErrorClass::InternalServerError, Some(StopReason::Deadline), 1, false),
+            (ErrorClass::InternalServerError, Some(StopReason::Unsafe), 1, false),
+            (ErrorClass::InternalServerError, Some(StopReason::Unsafe), 3, false),
+            (ErrorClass::InternalServerError, None, 1, false),
+            (ErrorClass::RateLimitTokens, Some(StopReason::Deadline), 3, true),
+            (ErrorClass::QuotaExhausted, Some(StopReason::Final), 1, true),
+            (ErrorClass::QuotaExhausted, None, 1, false),
+            (ErrorClass::WeirQuotaBreaker, Some(StopReason::Final), 0, true),
+            (ErrorClass::RequestExceedsLimit, Some(StopReason::Final), 1, true),
+            (ErrorClass::RequestTimeout, Some(StopReason::Attempts), 6, false),
+            (ErrorClass::Conflict, Some(StopReason::Attempts), 6, false),
+            (ErrorClass::TimeoutResponse, Some(StopReason::Final), 1, false),
+            (ErrorClass::BadRequest, Some(StopReason::Final), 1, false),
+        ] {
+            assert_eq!(stops_sdk(class, stopped, attempts), expected, "{class:?} {stopped:?} {attempts}");
+        }
+    }
+}

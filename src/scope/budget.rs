@@ -1,0 +1,214 @@
+//! The retry budget: successes pay for retries, so that a failing upstream is never asked much more than callers ask.
+
+use crate::classify::ErrorClass;
+
+use super::settings::BudgetSettings;
+
+/// A retry's worth in the budget's integer unit: milli-tokens never drift.
+const TOKEN: u64 = 1000;
+
+/// The budget of one scope.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    balance: u64,
+    concurrent: u32,
+    exhausted: u64,
+}
+
+/// The budget allows no retry now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetExhausted;
+
+impl Budget {
+    pub(crate) fn new(settings: &BudgetSettings) -> Self {
+        Self { balance: tokens(settings.capacity), concurrent: 0, exhausted: 0 }
+    }
+
+    /// A request was received.
+    pub(crate) fn received(&mut self, settings: &BudgetSettings) {
+        self.earn(settings.per_request, settings);
+    }
+
+    /// An attempt succeeded.
+    pub(crate) fn succeeded(&mut self, settings: &BudgetSettings) {
+        self.earn(settings.per_success, settings);
+    }
+
+    /// Pays for a retry after `class`; it is in flight until [`Budget::returned`].
+    pub(crate) fn withdraw(
+        &mut self,
+        class: ErrorClass,
+        in_flight: u32,
+        settings: &BudgetSettings,
+    ) -> Result<(), BudgetExhausted> {
+        let price = price(class);
+        let most = settings.concurrent_least.max(part(in_flight, settings.concurrent));
+        if self.balance < price || self.concurrent >= most {
+            self.exhausted += 1;
+            return Err(BudgetExhausted);
+        }
+        self.balance -= price;
+        self.concurrent += 1;
+        Ok(())
+    }
+
+    /// A retry that costs nothing, for an upstream that is blocked anyway: it waits for a probe's success.
+    pub(crate) fn waive(&mut self) {
+        self.concurrent += 1;
+    }
+
+    /// A retry ended.
+    pub(crate) fn returned(&mut self) {
+        self.concurrent = self.concurrent.saturating_sub(1);
+    }
+
+    /// What is left, in retries.
+    pub(crate) fn level(&self) -> f64 {
+        self.balance as f64 / TOKEN as f64
+    }
+
+    /// How often a retry was denied.
+    pub(crate) fn exhausted(&self) -> u64 {
+        self.exhausted
+    }
+
+    /// Retries in flight.
+    pub(crate) fn concurrent(&self) -> u32 {
+        self.concurrent
+    }
+
+    fn earn(&mut self, retries: f64, settings: &BudgetSettings) {
+        self.balance = (self.balance + tokens(retries)).min(tokens(settings.capacity));
+    }
+}
+
+/// What a retry costs by what failed: half for what provably did no work, more for what may have.
+fn price(class: ErrorClass) -> u64 {
+    match class {
+        ErrorClass::ConnectionDns
+        | ErrorClass::ConnectionRefused
+        | ErrorClass::ConnectionTls
+        | ErrorClass::TimeoutConnect
+        | ErrorClass::Overloaded
+        | ErrorClass::SlowDown
+        | ErrorClass::ResourceUnavailable
+        | ErrorClass::RateLimitRequests
+        | ErrorClass::RateLimitTokens
+        | ErrorClass::RateLimitOther => TOKEN / 2,
+        ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => TOKEN * 14 / 10,
+        ErrorClass::AuthenticationInvalid
+        | ErrorClass::AuthenticationIncorrectKey
+        | ErrorClass::AuthenticationNoOrganization
+        | ErrorClass::AuthenticationIpDenied
+        | ErrorClass::AuthenticationMissingScope
+        | ErrorClass::AuthenticationOther
+        | ErrorClass::PermissionDenied
+        | ErrorClass::RegionUnsupported
+        | ErrorClass::BadRequest
+        | ErrorClass::ContextLengthExceeded
+        | ErrorClass::NotFound
+        | ErrorClass::ModelNotFound
+        | ErrorClass::RequestTimeout
+        | ErrorClass::Conflict
+        | ErrorClass::ConversationLocked
+        | ErrorClass::PayloadTooLarge
+        | ErrorClass::Unprocessable
+        | ErrorClass::RequestExceedsLimit
+        | ErrorClass::QuotaExhausted
+        | ErrorClass::InternalServerError
+        | ErrorClass::BadGateway
+        | ErrorClass::ConnectionReset
+        | ErrorClass::StreamError
+        | ErrorClass::StreamCut
+        | ErrorClass::OtherClientError
+        | ErrorClass::OtherServerError
+        | ErrorClass::MalformedResponse
+        | ErrorClass::WeirQueueFull
+        | ErrorClass::WeirDeadline
+        | ErrorClass::WeirBreakerOpen
+        | ErrorClass::WeirQuotaBreaker
+        | ErrorClass::WeirCallerLimit
+        | ErrorClass::WeirCallerUnknown
+        | ErrorClass::WeirBodyTooLarge
+        | ErrorClass::WeirDraining
+        | ErrorClass::WeirClientClosed
+        | ErrorClass::WeirInternal => TOKEN,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+fn tokens(retries: f64) -> u64 {
+    (retries * TOKEN as f64).round() as u64
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+fn part(of: u32, ratio: f64) -> u32 {
+    (f64::from(of) * ratio) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn total_failure_amplifies_by_less_than_a_tenth() {
+        for class in [ErrorClass::Overloaded, ErrorClass::InternalServerError, ErrorClass::ConnectionRefused]
+        {
+            let settings = BudgetSettings::default();
+            let mut budget = Budget::new(&settings);
+            let mut attempts = 0_u32;
+            for _ in 0..1000 {
+                budget.received(&settings);
+                attempts += 1;
+                for _ in 0..5 {
+                    if budget.withdraw(class, 1, &settings).is_err() {
+                        break;
+                    }
+                    attempts += 1;
+                    budget.returned();
+                }
+            }
+            assert!(attempts <= 1100, "{attempts} attempts for 1000 requests after {}", class.as_str());
+        }
+    }
+
+    #[test]
+    fn a_flaky_upstream_is_ridden_out() {
+        let settings = BudgetSettings::default();
+        for seed in 0..20 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut budget = Budget::new(&settings);
+            let (mut attempts, mut succeeded) = (0_u32, 0_u32);
+            for _ in 0..10_000 {
+                budget.received(&settings);
+                for _ in 0..6 {
+                    attempts += 1;
+                    if rng.f64() >= 0.25 {
+                        succeeded += 1;
+                        budget.succeeded(&settings);
+                        break;
+                    }
+                    if budget.withdraw(ErrorClass::InternalServerError, 40, &settings).is_err() {
+                        break;
+                    }
+                    budget.returned();
+                }
+            }
+            assert!(succeeded >= 9_990, "{succeeded} of 10,000 succeeded");
+            assert!(attempts <= 13_600, "{attempts} attempts for 10,000 calls");
+        }
+    }
+
+    #[test]
+    fn concurrent_retries_are_capped_and_returned() {
+        let settings = BudgetSettings { capacity: 1000.0, ..BudgetSettings::default() };
+        let mut budget = Budget::new(&settings);
+        for _ in 0..20 {
+            assert!(budget.withdraw(ErrorClass::Overloaded, 10, &settings).is_ok());
+        }
+        assert_eq!(budget.withdraw(ErrorClass::Overloaded, 10, &settings), Err(BudgetExhausted));
+        assert!(budget.withdraw(ErrorClass::Overloaded, 100, &settings).is_ok());
+        budget.returned();
+        assert_eq!(budget.concurrent(), 20);
+    }
+}

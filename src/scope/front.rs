@@ -1,0 +1,288 @@
+//! The async front of a scope: one lock around the machine, futures that wait for their turn, and a driver that keeps time.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+
+use tokio::sync::Notify;
+
+use crate::caller::{CallerId, Lane, Mode};
+use crate::classify::ErrorClass;
+use crate::clock::{self, Instant};
+
+use super::budget::BudgetExhausted;
+use super::directory::Directory;
+use super::machine::{Arrival, Claim, Machine, Request, Turn};
+use super::moment::Moment;
+use super::permit::{Permit, RetryTicket};
+use super::queue::Key;
+use super::quota::Cost;
+use super::refusal::Refused;
+use super::settings::Settings;
+use super::status::ScopeStatus;
+
+/// A request for a permit.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Whose it is.
+    pub caller: CallerId,
+    /// The caller's share relative to others, at least 1.
+    pub weight: u32,
+    /// The lane.
+    pub lane: Lane,
+    /// What it is expected to cost.
+    pub cost: Cost,
+    /// Bytes of its body that wait with it, for the queue's bound.
+    pub body_bytes: usize,
+    /// Its turn must come before that.
+    pub deadline: Instant,
+    /// Whether it was here before.
+    pub turn: Turn,
+    /// How much of its work Weir does for it.
+    pub mode: Mode,
+}
+
+/// What shares one set of upstream limits.
+#[derive(Debug)]
+pub struct Scope {
+    pub(super) name: Box<str>,
+    pub(super) family: Box<str>,
+    pub(super) credential: u64,
+    pub(super) epoch: Instant,
+    pub(super) directory: Weak<Directory>,
+    inner: Mutex<Inner>,
+    /// Tells the driver that something is due earlier than it thinks.
+    earlier: Notify,
+}
+
+#[derive(Debug)]
+struct Inner {
+    machine: Machine<Waker>,
+    /// The moment that the driver sleeps until, while there is one.
+    driver: Option<Moment>,
+}
+
+impl Scope {
+    pub(super) fn new(
+        name: Box<str>,
+        family: Box<str>,
+        credential: u64,
+        epoch: Instant,
+        directory: Weak<Directory>,
+        machine: Machine<Waker>,
+    ) -> Self {
+        let inner = Mutex::new(Inner { machine, driver: None });
+        Self { name, family, credential, epoch, directory, inner, earlier: Notify::new() }
+    }
+
+    /// The scope's name in metrics and the status.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits for the request's turn.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the queue at once and gives back what was granted meanwhile.
+    pub async fn admit(self: &Arc<Self>, ask: Ask) -> Result<Permit, Refused> {
+        let now = clock::now();
+        let arrival =
+            self.with(now, |machine, moment, wake| machine.arrive(&self.request(&ask), moment, wake));
+        match arrival {
+            Arrival::Granted(attempt) => Ok(Permit::new(Arc::clone(self), attempt)),
+            Arrival::Refused(refused) => Err(refused),
+            Arrival::Waiting(key) => Waiting { scope: self, key: Some(key) }.await,
+        }
+    }
+
+    /// How long a request would wait for its turn if it came now.
+    pub fn expected_wait(&self, ask: &Ask) -> std::time::Duration {
+        let now = self.moment(clock::now());
+        self.lock().machine.predict(&self.request(ask), now)
+    }
+
+    /// Pays for a retry after a failure of this class. While the breaker blocks it costs nothing: the retry will wait.
+    ///
+    /// # Errors
+    /// When the budget allows none now.
+    pub fn retry_ticket(self: &Arc<Self>, class: ErrorClass) -> Result<RetryTicket, BudgetExhausted> {
+        self.lock().machine.withdraw(class)?;
+        Ok(RetryTicket::new(Arc::clone(self)))
+    }
+
+    /// How the scope stands.
+    pub fn status(&self) -> ScopeStatus {
+        let moment = self.moment(clock::now());
+        self.lock().machine.status(&self.name, moment)
+    }
+
+    /// Permits in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.lock().machine.in_flight()
+    }
+
+    /// Whether nothing is in flight and nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        let inner = self.lock();
+        inner.machine.in_flight() == 0 && inner.machine.waiting() == 0
+    }
+
+    pub(super) fn configure(self: &Arc<Self>, settings: &Arc<Settings>) {
+        let now = clock::now();
+        self.with(now, |machine, moment, wake| {
+            machine.configure(Arc::clone(settings), &self.family, moment);
+            machine.pump(moment, wake);
+        });
+    }
+
+    pub(super) fn drain(self: &Arc<Self>) {
+        self.with(clock::now(), |machine, _, wake| machine.drain(wake));
+    }
+
+    /// Does something to the machine, then wakes whom it concerns and sees to it that time is kept.
+    pub(super) fn with<T>(
+        self: &Arc<Self>,
+        now: Instant,
+        act: impl FnOnce(&mut Machine<Waker>, Moment, &mut Vec<Waker>) -> T,
+    ) -> T {
+        let mut wake = Vec::new();
+        let moment = self.moment(now);
+        let (result, start) = {
+            let mut inner = self.lock();
+            let result = act(&mut inner.machine, moment, &mut wake);
+            let due = inner.machine.due();
+            let start = match inner.driver {
+                None if due < Moment::NEVER => {
+                    inner.driver = Some(due);
+                    true
+                }
+                Some(asleep_until) => {
+                    if due < asleep_until {
+                        self.earlier.notify_one();
+                    }
+                    false
+                }
+                None => false,
+            };
+            (result, start)
+        };
+        // Waking another thread takes microseconds: never under the lock.
+        for waker in wake {
+            waker.wake();
+        }
+        if start {
+            clock::spawn(drive(Driver(Arc::clone(self))));
+        }
+        result
+    }
+
+    fn request(&self, ask: &Ask) -> Request {
+        Request {
+            caller: ask.caller,
+            weight: ask.weight,
+            lane: ask.lane,
+            cost: ask.cost,
+            bytes: ask.body_bytes,
+            deadline: self.moment(ask.deadline),
+            turn: ask.turn,
+            mode: ask.mode,
+        }
+    }
+
+    pub(super) fn moment(&self, instant: Instant) -> Moment {
+        Moment::START.plus(instant.saturating_duration_since(self.epoch))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic under the lock leaves numbers that are still numbers; the next snapshot corrects them.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request in the queue.
+struct Waiting<'a> {
+    scope: &'a Arc<Scope>,
+    key: Option<Key>,
+}
+
+impl Future for Waiting<'_> {
+    type Output = Result<Permit, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(key) = self.key else { return Poll::Ready(Err(Refused::Draining)) };
+        // `with` starts a driver again where the last one died with its worker.
+        let claim = self.scope.with(clock::now(), |machine, _, _| {
+            machine.claim(key, |waker| match waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                None => *waker = Some(context.waker().clone()),
+            })
+        });
+        match claim {
+            Claim::Pending => Poll::Pending,
+            Claim::Granted(attempt) => {
+                self.key = None;
+                Poll::Ready(Ok(Permit::new(Arc::clone(self.scope), attempt)))
+            }
+            Claim::Refused(refused) => {
+                self.key = None;
+                Poll::Ready(Err(refused))
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.scope.with(clock::now(), |machine, moment, wake| {
+                machine.cancel(key, moment);
+                machine.pump(moment, wake);
+            });
+        }
+    }
+}
+
+/// The driver's hold on its scope: when its task dies with a worker, a waiter elsewhere starts another.
+struct Driver(Arc<Scope>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let orphan = {
+            let mut inner = self.0.lock();
+            inner.driver = None;
+            inner.machine.any_waker()
+        };
+        if let Some(waker) = orphan {
+            waker.wake();
+        }
+    }
+}
+
+/// Keeps time for a scope while anything waits in it.
+async fn drive(driver: Driver) {
+    let scope = &driver.0;
+    loop {
+        let mut wake = Vec::new();
+        let due = {
+            let moment = scope.moment(clock::now());
+            let mut inner = scope.lock();
+            let due = inner.machine.pump(moment, &mut wake);
+            inner.driver = Some(due);
+            if due == Moment::NEVER && inner.machine.waiting() == 0 {
+                inner.driver = None;
+            }
+            inner.driver
+        };
+        for waker in wake {
+            waker.wake();
+        }
+        let Some(due) = due else { return };
+        let instant = scope.epoch + due.since(Moment::START);
+        tokio::select! {
+            biased;
+            () = scope.earlier.notified() => {}
+            () = clock::sleep_until(instant) => {}
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Time as the pure machines see it: nanoseconds since the scopes were made.
+
+use std::time::Duration;
+
+/// A moment, in nanoseconds since the start of the scope's clock.
+///
+/// Everything saturates: a moment is never before [`Moment::START`] nor after [`Moment::NEVER`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// The clock's start.
+    pub const START: Self = Self(0);
+    /// Later than anything that happens: 146 years. What is added to it still fits into 64 bits.
+    pub const NEVER: Self = Self(1 << 62);
+
+    /// The moment so many nanoseconds after the start.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        if nanos > Self::NEVER.0 { Self::NEVER } else { Self(nanos) }
+    }
+
+    /// Nanoseconds since the start.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// The moment `span` later.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        let nanos = u64::try_from(span.as_nanos()).unwrap_or(Self::NEVER.0);
+        Self::from_nanos(self.0.saturating_add(nanos.min(Self::NEVER.0)))
+    }
+
+    /// The moment so many seconds later; nonsense (negative, not a number) counts as 0.
+    #[must_use]
+    pub fn plus_seconds(self, seconds: f64) -> Self {
+        self.plus(duration(seconds))
+    }
+
+    /// The moment `span` earlier.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero where it is before.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same in seconds.
+    pub fn seconds_since(self, earlier: Self) -> f64 {
+        self.0.saturating_sub(earlier.0) as f64 * 1e-9
+    }
+}
+
+/// Seconds as a duration, between 0 and a century; what is not a number is 0.
+pub(crate) fn duration(seconds: f64) -> Duration {
+    const CENTURY: f64 = 3_155_760_000.0;
+    if seconds > 0.0 { Duration::from_secs_f64(seconds.min(CENTURY)) } else { Duration::ZERO }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_overflows() {
+        assert_eq!(Moment::NEVER.plus(Duration::MAX), Moment::NEVER);
+        assert_eq!(Moment::START.minus(Duration::MAX), Moment::START);
+        assert_eq!(Moment::START.plus_seconds(f64::NAN), Moment::START);
+        assert_eq!(Moment::START.plus_seconds(-3.0), Moment::START);
+        assert!(Moment::START.plus_seconds(f64::INFINITY) < Moment::NEVER);
+        assert_eq!(Moment::from_nanos(5).since(Moment::from_nanos(9)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,137 @@
+//! The right to make one attempt, settled or given back exactly once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::classify::ErrorClass;
+use crate::clock;
+
+use super::front::Scope;
+use super::machine::{Attempt, HeadReport, Outcome, Ticket, Would};
+use super::quota::RefusalNumbers;
+use super::refusal::SpentQuota;
+
+/// A permit for one attempt. Dropping it gives it back where nothing was sent, else settles it as an attempt of unknown end.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped at once is given back"]
+pub struct Permit {
+    scope: Arc<Scope>,
+    /// Taken by whatever settles it.
+    attempt: Option<Attempt>,
+}
+
+impl Permit {
+    pub(super) fn new(scope: Arc<Scope>, attempt: Attempt) -> Self {
+        Self { scope, attempt: Some(attempt) }
+    }
+
+    /// How long the request waited, from its first time in the queue on.
+    pub fn queued(&self) -> Duration {
+        self.attempt.as_ref().map(Attempt::queued).unwrap_or_default()
+    }
+
+    /// How long it was expected to wait when it came; absent where it did not wait.
+    pub fn predicted(&self) -> Option<Duration> {
+        self.attempt.as_ref().and_then(Attempt::predicted)
+    }
+
+    /// Whether the attempt asks a failing upstream, or a spent quota, if it is back.
+    pub fn is_probe(&self) -> bool {
+        self.attempt.as_ref().is_some_and(Attempt::is_probe)
+    }
+
+    /// In the observe mode: what would have been done.
+    pub fn would(&self) -> Would {
+        self.attempt.as_ref().map(|attempt| attempt.would().clone()).unwrap_or_default()
+    }
+
+    /// The scope it is for.
+    pub fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+
+    /// The first byte goes upstream now.
+    pub fn sent(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            self.scope.with(clock::now(), |machine, moment, _| machine.sent(attempt, moment));
+        }
+    }
+
+    /// The head of the answer came: its limit headers set the levels, and its organization and project may show that other
+    /// credentials share them.
+    pub fn head(&mut self, report: &HeadReport, organization: Option<&str>, project: Option<&str>) {
+        if let Some(attempt) = &mut self.attempt {
+            self.scope.with(clock::now(), |machine, moment, wake| {
+                machine.head(attempt, report, moment);
+                machine.pump(moment, wake);
+            });
+        }
+        if let Some(organization) = organization
+            && let Some(directory) = self.scope.directory.upgrade()
+        {
+            directory.identified(&self.scope, organization, project.unwrap_or_default());
+        }
+    }
+
+    /// The attempt met a rate limit: the request may go back to the head of its queue with the ticket.
+    pub fn rate_limited(
+        mut self,
+        class: ErrorClass,
+        numbers: Option<RefusalNumbers>,
+        hint: Option<Duration>,
+    ) -> Ticket {
+        let now = clock::now();
+        let fallback = self.scope.moment(now);
+        self.settle(Outcome::RateLimited { class, numbers, hint })
+            .unwrap_or(Ticket { since: fallback, not_before: fallback })
+    }
+
+    /// The attempt failed; breaker and budget hear of it.
+    pub fn fail(mut self, class: ErrorClass) {
+        self.settle(Outcome::Failed(class));
+    }
+
+    /// The upstream said that the credential's quota is spent: its breaker opens.
+    pub fn quota_exhausted(mut self, answer: SpentQuota) {
+        self.settle(Outcome::QuotaExhausted(answer));
+    }
+
+    /// The attempt succeeded: its body ended as it should. It earns a part of a retry.
+    pub fn done(mut self) {
+        self.settle(Outcome::Done);
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Option<Ticket> {
+        let attempt = self.attempt.take()?;
+        self.scope.with(clock::now(), |machine, moment, wake| {
+            let ticket = machine.settle(attempt, outcome, moment);
+            machine.pump(moment, wake);
+            ticket
+        })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.settle(Outcome::Dropped);
+    }
+}
+
+/// A retry that the budget paid for; it counts as in flight until it is dropped.
+#[derive(Debug)]
+#[must_use = "hold it until the retry ended"]
+pub struct RetryTicket {
+    scope: Arc<Scope>,
+}
+
+impl RetryTicket {
+    pub(super) fn new(scope: Arc<Scope>) -> Self {
+        Self { scope }
+    }
+}
+
+impl Drop for RetryTicket {
+    fn drop(&mut self) {
+        self.scope.with(clock::now(), |machine, _, _| machine.retry_ended());
+    }
+}

@@ -1,0 +1,578 @@
+//! The fair queue of one scope: weighted by caller and counted in tokens, with a lane for background work.
+//!
+//! Each caller has a virtual counter, advanced by tokens ÷ weight as it is served; the caller with the least is next. A
+//! caller that was idle is lifted to the least counter of those that wait: idleness earns nothing. The two lanes share by the
+//! same rule, the background lane with a small fixed part.
+
+mod slab;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
+
+use crate::caller::{CallerId, Lane};
+
+use super::moment::Moment;
+use super::quota::Cost;
+use super::settings::QueueSettings;
+
+pub use slab::Key;
+pub(crate) use slab::{Slab, State, Waiter};
+
+/// Virtual time per token at weight 1; a weight divides it.
+const UNIT: u64 = 1 << 10;
+const NONE: u32 = u32::MAX;
+
+/// Work that waits before a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Ahead {
+    pub(crate) requests: f64,
+    pub(crate) tokens: f64,
+}
+
+/// The waiting requests of one scope.
+#[derive(Debug)]
+pub(crate) struct Queue<W> {
+    slab: Slab<W>,
+    lines: Vec<Line>,
+    free_lines: Vec<u32>,
+    by_caller: HashMap<(CallerId, Lane), u32>,
+    /// What is waiting of each caller that has any, densely packed: predictions read them all.
+    backlogs: Vec<Backlog>,
+    lanes: [LaneState; 2],
+    deadlines: BinaryHeap<Reverse<(Moment, Key)>>,
+    /// Requests that know they cannot pass before a moment, by that moment.
+    parked: BTreeSet<(Moment, Key)>,
+    waiting: usize,
+    bytes: usize,
+}
+
+/// One caller's requests in one lane, oldest first.
+#[derive(Debug)]
+struct Line {
+    caller: CallerId,
+    lane: Lane,
+    weight: u32,
+    counter: u64,
+    head: u32,
+    tail: u32,
+    /// Queued or parked.
+    waiting: usize,
+    bytes: usize,
+    /// Its place in `backlogs` while anything is queued.
+    backlog: u32,
+}
+
+#[derive(Debug)]
+struct Backlog {
+    counter: u64,
+    weight: u32,
+    line: u32,
+    tokens: u64,
+    requests: u64,
+    lane: Lane,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    order: BTreeSet<(u64, u32)>,
+    /// The counter of the last one served.
+    reached: u64,
+    /// The lane's own counter.
+    counter: u64,
+}
+
+/// Which bound a request would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    Queue,
+    Caller,
+}
+
+impl<W> Queue<W> {
+    pub(crate) fn new() -> Self {
+        Self {
+            slab: Slab::default(),
+            lines: Vec::new(),
+            free_lines: Vec::new(),
+            by_caller: HashMap::new(),
+            backlogs: Vec::new(),
+            lanes: [LaneState::default(), LaneState::default()],
+            deadlines: BinaryHeap::new(),
+            parked: BTreeSet::new(),
+            waiting: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Requests queued or parked.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Bytes of the bodies that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether anything could be next.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.backlogs.is_empty()
+    }
+
+    /// Whether one more request fits within the bounds.
+    pub(crate) fn room(
+        &self,
+        caller: CallerId,
+        lane: Lane,
+        bytes: usize,
+        settings: &QueueSettings,
+    ) -> Result<(), Full> {
+        if self.waiting >= settings.max_waiting || self.bytes.saturating_add(bytes) > settings.max_bytes {
+            return Err(Full::Queue);
+        }
+        let Some(line) = self.by_caller.get(&(caller, lane)).map(|&line| &self.lines[line as usize]) else {
+            return Ok(());
+        };
+        let full = line.waiting >= settings.max_waiting_per_caller
+            || line.bytes.saturating_add(bytes) > settings.max_bytes_per_caller;
+        if full { Err(Full::Caller) } else { Ok(()) }
+    }
+
+    /// Adds a request at the end of its caller's line.
+    pub(crate) fn push_back(
+        &mut self,
+        mut waiter: Waiter<W>,
+        caller: CallerId,
+        lane: Lane,
+        weight: u32,
+    ) -> Key {
+        let line = self.line(caller, lane, weight);
+        waiter.line = line;
+        let (deadline, bytes) = (waiter.deadline, waiter.bytes as usize);
+        let key = self.slab.insert(waiter);
+        self.enter(line, bytes);
+        self.link_back(key);
+        self.deadlines.push(Reverse((deadline, key)));
+        key
+    }
+
+    /// Adds a request at the head of its caller's line; until `not_before` it holds up nobody.
+    pub(crate) fn push_front(
+        &mut self,
+        mut waiter: Waiter<W>,
+        caller: CallerId,
+        lane: Lane,
+        weight: u32,
+        not_before: Moment,
+        now: Moment,
+    ) -> Key {
+        let line = self.line(caller, lane, weight);
+        waiter.line = line;
+        let (deadline, bytes) = (waiter.deadline, waiter.bytes as usize);
+        let key = self.slab.insert(waiter);
+        self.enter(line, bytes);
+        if not_before > now {
+            self.slab.get_mut(key).state = State::Parked { until: not_before };
+            self.parked.insert((not_before, key));
+        } else {
+            self.link_front(key);
+        }
+        self.deadlines.push(Reverse((deadline, key)));
+        key
+    }
+
+    /// Lets parked requests whose time has come take the head of their line.
+    pub(crate) fn unpark(&mut self, now: Moment) {
+        while let Some(&(until, key)) = self.parked.first() {
+            if until > now {
+                return;
+            }
+            self.parked.remove(&(until, key));
+            self.slab.get_mut(key).state = State::Queued;
+            self.link_front(key);
+        }
+    }
+
+    /// When the next parked request may go.
+    pub(crate) fn next_unpark(&self) -> Option<Moment> {
+        self.parked.first().map(|parked| parked.0)
+    }
+
+    /// The request whose turn it is.
+    pub(crate) fn next(&self, background_share: f64) -> Option<Key> {
+        let lane = self.next_lane(background_share)?;
+        let &(_, line) = self.lanes[lane as usize].order.first()?;
+        Some(self.slab.key(self.lines[line as usize].head))
+    }
+
+    /// Takes the request whose turn it is out of the queue, to be served: its caller's counter advances.
+    pub(crate) fn serve(&mut self, key: Key) {
+        let (line, tokens) = {
+            let waiter = self.slab.get(key);
+            (waiter.line, waiter.cost.tokens.max(1))
+        };
+        self.unlink(key);
+        let (lane, before, after) = {
+            let line = &mut self.lines[line as usize];
+            let before = line.counter;
+            line.counter += (tokens * UNIT) / u64::from(line.weight);
+            (line.lane, before, line.counter)
+        };
+        let state = &mut self.lanes[lane as usize];
+        state.reached = state.reached.max(before);
+        state.counter += tokens;
+        if state.order.remove(&(before, line)) {
+            state.order.insert((after, line));
+            let backlog = self.lines[line as usize].backlog;
+            self.backlogs[backlog as usize].counter = after;
+        }
+        self.leave(key);
+    }
+
+    /// Takes a request out of the queue wherever it stands; its state is the caller's to set.
+    pub(crate) fn withdraw(&mut self, key: Key) {
+        match self.slab.get(key).state {
+            State::Queued => {
+                self.unlink(key);
+                self.leave(key);
+            }
+            State::Parked { until } => {
+                self.parked.remove(&(until, key));
+                self.leave(key);
+            }
+            State::Granted { .. } | State::Refused(_) => {}
+        }
+    }
+
+    /// A request that is still known.
+    pub(crate) fn find(&mut self, key: Key) -> Option<&mut Waiter<W>> {
+        self.slab.find(key)
+    }
+
+    /// A request that is known to exist.
+    pub(crate) fn waiter(&self, key: Key) -> &Waiter<W> {
+        self.slab.get(key)
+    }
+
+    /// The same, to change.
+    pub(crate) fn waiter_mut(&mut self, key: Key) -> &mut Waiter<W> {
+        self.slab.get_mut(key)
+    }
+
+    /// Forgets a request that no longer waits.
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Waiter<W>> {
+        self.slab.remove(key)
+    }
+
+    /// Whose request it is.
+    pub(crate) fn owner(&self, key: Key) -> (CallerId, Lane) {
+        let line = &self.lines[self.slab.get(key).line as usize];
+        (line.caller, line.lane)
+    }
+
+    /// A request whose deadline has passed.
+    pub(crate) fn expired(&mut self, now: Moment) -> Option<Key> {
+        while let Some(&Reverse((deadline, key))) = self.deadlines.peek() {
+            if !self.slab.waits(key) {
+                self.deadlines.pop();
+            } else if deadline <= now {
+                self.deadlines.pop();
+                return Some(key);
+            } else {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// When the next deadline passes, roughly: entries of those that left are included.
+    pub(crate) fn next_deadline(&self) -> Option<Moment> {
+        self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
+    }
+
+    /// Takes the waker of some waiting request.
+    pub(crate) fn any_waker(&mut self) -> Option<W> {
+        self.slab.any_waker()
+    }
+
+    /// Every request that waits in a lane, in no order.
+    pub(crate) fn keys(&self, lane: Option<Lane>) -> Vec<Key> {
+        self.slab
+            .waiting()
+            .filter(|&(_, waiter)| lane.is_none_or(|lane| self.lines[waiter.line as usize].lane == lane))
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    /// What would be served before a new request of this caller.
+    pub(crate) fn ahead(&self, caller: CallerId, lane: Lane, background_share: f64) -> Ahead {
+        let line = self.by_caller.get(&(caller, lane)).map(|&index| (&self.lines[index as usize], index));
+        let own = line.and_then(|(line, _)| self.backlogs.get(line.backlog as usize));
+        let floor = self.floor(lane);
+        let start = match (line, own) {
+            (Some((line, _)), Some(own)) => {
+                line.counter.saturating_add(own.tokens.saturating_mul(UNIT) / u64::from(line.weight))
+            }
+            (Some((line, _)), None) => line.counter.max(floor),
+            (None, _) => floor,
+        };
+        let mut ahead = Ahead::default();
+        let mut other_lane = Ahead::default();
+        for backlog in &self.backlogs {
+            if backlog.lane != lane {
+                other_lane.requests += backlog.requests as f64;
+                other_lane.tokens += backlog.tokens as f64;
+                continue;
+            }
+            let is_own = line.is_some_and(|(_, index)| index == backlog.line);
+            if is_own {
+                ahead.requests += backlog.requests as f64;
+                ahead.tokens += backlog.tokens as f64;
+            } else if backlog.counter <= start {
+                // It is served until its counter passes the start, which is on average half a request further.
+                let mean = backlog.tokens as f64 / backlog.requests.max(1) as f64;
+                let until = (start - backlog.counter) as f64 * f64::from(backlog.weight) / UNIT as f64;
+                let tokens = (until + mean / 2.0).min(backlog.tokens as f64);
+                ahead.tokens += tokens;
+                ahead.requests += tokens / mean.max(1.0);
+            }
+        }
+        let share = match lane {
+            Lane::Interactive => background_share / (1.0 - background_share),
+            Lane::Background => (1.0 - background_share) / background_share,
+        };
+        let portion = if other_lane.tokens > 0.0 {
+            ((ahead.tokens + 1.0) * share / other_lane.tokens).min(1.0)
+        } else {
+            1.0
+        };
+        ahead.tokens += other_lane.tokens * portion;
+        ahead.requests += other_lane.requests * portion;
+        ahead
+    }
+
+    /// What waits, by caller and lane: (caller, lane, requests, oldest).
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (CallerId, Lane, usize, Moment)> {
+        self.lines.iter().filter(|line| line.waiting > 0).map(|line| {
+            let oldest =
+                if line.head == NONE { Moment::NEVER } else { self.slab.get(self.slab.key(line.head)).since };
+            (line.caller, line.lane, line.waiting, oldest)
+        })
+    }
+
+    fn next_lane(&self, background_share: f64) -> Option<Lane> {
+        let [interactive, background] = &self.lanes;
+        match (interactive.order.is_empty(), background.order.is_empty()) {
+            (true, true) => None,
+            (false, true) => Some(Lane::Interactive),
+            (true, false) => Some(Lane::Background),
+            (false, false) => {
+                let share = background_share.clamp(0.001, 0.999);
+                let owed = interactive.counter as f64 / (1.0 - share) > background.counter as f64 / share;
+                Some(if owed { Lane::Background } else { Lane::Interactive })
+            }
+        }
+    }
+
+    /// The least counter of a lane's waiting callers; the last served one's where none waits.
+    fn floor(&self, lane: Lane) -> u64 {
+        let state = &self.lanes[lane as usize];
+        state.order.first().map_or(state.reached, |&(counter, _)| counter)
+    }
+
+    fn line(&mut self, caller: CallerId, lane: Lane, weight: u32) -> u32 {
+        let weight = weight.max(1);
+        if let Some(&index) = self.by_caller.get(&(caller, lane)) {
+            let line = &mut self.lines[index as usize];
+            line.weight = weight;
+            if line.backlog != NONE {
+                self.backlogs[line.backlog as usize].weight = weight;
+            }
+            return index;
+        }
+        self.forget_idle_lines();
+        let line = Line {
+            caller,
+            lane,
+            weight,
+            counter: 0,
+            head: NONE,
+            tail: NONE,
+            waiting: 0,
+            bytes: 0,
+            backlog: NONE,
+        };
+        let index = match self.free_lines.pop() {
+            Some(index) => {
+                self.lines[index as usize] = line;
+                index
+            }
+            None => {
+                self.lines.push(line);
+                u32::try_from(self.lines.len() - 1).unwrap_or(NONE)
+            }
+        };
+        self.by_caller.insert((caller, lane), index);
+        index
+    }
+
+    /// Lines with nothing waiting and no debt are as good as new ones.
+    fn forget_idle_lines(&mut self) {
+        if self.by_caller.len() < 64 + 2 * self.backlogs.len() {
+            return;
+        }
+        let floors = Lane::ALL.map(|lane| self.floor(lane));
+        let lines = &self.lines;
+        let free = &mut self.free_lines;
+        self.by_caller.retain(|_, &mut index| {
+            let line = &lines[index as usize];
+            let keep = line.waiting > 0 || line.counter > floors[line.lane as usize];
+            if !keep {
+                free.push(index);
+            }
+            keep
+        });
+    }
+
+    fn enter(&mut self, line: u32, bytes: usize) {
+        let line = &mut self.lines[line as usize];
+        line.waiting += 1;
+        line.bytes += bytes;
+        self.waiting += 1;
+        self.bytes += bytes;
+        if self.deadlines.len() > 64 + 2 * self.waiting {
+            let slab = &self.slab;
+            self.deadlines.retain(|Reverse((_, key))| slab.waits(*key));
+        }
+    }
+
+    fn leave(&mut self, key: Key) {
+        let waiter = self.slab.get(key);
+        let bytes = waiter.bytes as usize;
+        let line = &mut self.lines[waiter.line as usize];
+        line.waiting -= 1;
+        line.bytes -= bytes;
+        self.waiting -= 1;
+        self.bytes -= bytes;
+    }
+
+    fn link_back(&mut self, key: Key) {
+        let index = self.slab.get(key).line;
+        let tail = self.lines[index as usize].tail;
+        {
+            let waiter = self.slab.get_mut(key);
+            waiter.previous = tail;
+            waiter.next = NONE;
+        }
+        if tail == NONE {
+            self.lines[index as usize].head = key.index;
+        } else {
+            let before = self.slab.key(tail);
+            self.slab.get_mut(before).next = key.index;
+        }
+        self.lines[index as usize].tail = key.index;
+        self.count_in(index, key);
+    }
+
+    fn link_front(&mut self, key: Key) {
+        let index = self.slab.get(key).line;
+        let head = self.lines[index as usize].head;
+        {
+            let waiter = self.slab.get_mut(key);
+            waiter.previous = NONE;
+            waiter.next = head;
+        }
+        if head == NONE {
+            self.lines[index as usize].tail = key.index;
+        } else {
+            let after = self.slab.key(head);
+            self.slab.get_mut(after).previous = key.index;
+        }
+        self.lines[index as usize].head = key.index;
+        self.count_in(index, key);
+    }
+
+    fn count_in(&mut self, index: u32, key: Key) {
+        let tokens = self.slab.get(key).cost.tokens.max(1);
+        let lane = self.lines[index as usize].lane;
+        if self.lines[index as usize].backlog == NONE {
+            self.activate(index, lane);
+        }
+        let backlog = &mut self.backlogs[self.lines[index as usize].backlog as usize];
+        backlog.tokens += tokens;
+        backlog.requests += 1;
+    }
+
+    fn activate(&mut self, index: u32, lane: Lane) {
+        let floor = self.floor(lane);
+        if self.lanes[lane as usize].order.is_empty() {
+            self.lift_lane(lane);
+        }
+        let line = &mut self.lines[index as usize];
+        line.counter = line.counter.max(floor);
+        line.backlog = u32::try_from(self.backlogs.len()).unwrap_or(NONE);
+        self.backlogs.push(Backlog {
+            counter: line.counter,
+            weight: line.weight,
+            line: index,
+            tokens: 0,
+            requests: 0,
+            lane,
+        });
+        self.lanes[lane as usize].order.insert((line.counter, index));
+    }
+
+    /// A lane that was idle earns nothing by it, and both counters start anew where neither waits.
+    fn lift_lane(&mut self, lane: Lane) {
+        let other = &self.lanes[1 - lane as usize];
+        if other.order.is_empty() {
+            self.lanes[0].counter = 0;
+            self.lanes[1].counter = 0;
+        } else {
+            // What the other lane was served alone is not owed.
+            self.lanes[0].counter = 0;
+            self.lanes[1].counter = 0;
+        }
+    }
+
+    fn unlink(&mut self, key: Key) {
+        let (index, previous, next, tokens) = {
+            let waiter = self.slab.get(key);
+            (waiter.line, waiter.previous, waiter.next, waiter.cost.tokens.max(1))
+        };
+        if previous == NONE {
+            self.lines[index as usize].head = next;
+        } else {
+            let before = self.slab.key(previous);
+            self.slab.get_mut(before).next = next;
+        }
+        if next == NONE {
+            self.lines[index as usize].tail = previous;
+        } else {
+            let after = self.slab.key(next);
+            self.slab.get_mut(after).previous = previous;
+        }
+        let place = self.lines[index as usize].backlog;
+        let backlog = &mut self.backlogs[place as usize];
+        backlog.tokens -= tokens;
+        backlog.requests -= 1;
+        if backlog.requests == 0 {
+            self.deactivate(index, place);
+        }
+    }
+
+    fn deactivate(&mut self, index: u32, place: u32) {
+        let line = &mut self.lines[index as usize];
+        line.backlog = NONE;
+        self.lanes[line.lane as usize].order.remove(&(line.counter, index));
+        self.backlogs.swap_remove(place as usize);
+        if let Some(moved) = self.backlogs.get(place as usize) {
+            self.lines[moved.line as usize].backlog = place;
+        }
+    }
+}
+
+/// A request's cost in the queue's own currency.
+pub(crate) fn fair_cost(cost: Cost) -> u64 {
+    cost.tokens.max(1)
+}

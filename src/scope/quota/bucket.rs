@@ -1,0 +1,276 @@
+//! One bucket: governor's GCRA arithmetic over a clock and a state of ours.
+//!
+//! governor checks and takes; what it has no word for (credit, debit, set, peek, another rate) is done on its state, the
+//! theoretical arrival time (TAT), which is kept in absolute nanoseconds so that a limiter can be rebuilt around it.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{NotKeyed, StateStore};
+use governor::{Quota, RateLimiter};
+
+use crate::scope::moment::Moment;
+
+/// The longest time that a bucket may take to refill. governor multiplies time per cell with the burst without a check.
+const LONGEST_REFILL: u64 = 1 << 61;
+
+/// A bucket in cells (requests or tokens): `used` drains at `rate` a second, and a cost passes when it fits below the burst.
+///
+/// A cost above the burst passes when the bucket is empty, and leaves it in debt.
+pub(crate) struct Bucket {
+    limiter: Limiter,
+    state: Arc<State>,
+    nanos_per_cell: u64,
+    burst: u32,
+}
+
+type Limiter = RateLimiter<NotKeyed, Shared, Bridge, NoOpMiddleware<Nanos>>;
+
+#[derive(Debug, Default)]
+struct State {
+    tat: AtomicU64,
+    now: AtomicU64,
+    peek: AtomicBool,
+}
+
+/// The state as governor holds it.
+struct Shared(Arc<State>);
+
+/// The clock that governor reads: the moment of the call, set by us.
+struct Bridge(Arc<State>);
+
+impl Clock for Bridge {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(self.0.now.load(Relaxed))
+    }
+}
+
+impl StateStore for Shared {
+    type Key = NotKeyed;
+
+    fn measure_and_replace<T, F, E>(&self, _key: &NotKeyed, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let (outcome, next) = decide(Some(Nanos::from(self.0.tat.load(Relaxed))))?;
+        if !self.0.peek.load(Relaxed) {
+            self.0.tat.store(next.as_u64(), Relaxed);
+        }
+        Ok(outcome)
+    }
+}
+
+impl Bucket {
+    /// An empty (fully available) bucket.
+    pub(crate) fn new(rate: f64, burst: f64) -> Self {
+        let state = Arc::new(State::default());
+        let (nanos_per_cell, burst) = parameters(rate, burst);
+        Self { limiter: limiter(&state, nanos_per_cell, burst), state, nanos_per_cell, burst: burst.get() }
+    }
+
+    /// Changes rate and burst; what is used stays used.
+    pub(crate) fn reshape(&mut self, rate: f64, burst: f64, now: Moment) {
+        let (nanos_per_cell, burst) = parameters(rate, burst);
+        if nanos_per_cell == self.nanos_per_cell && burst.get() == self.burst {
+            return;
+        }
+        let used = self.used(now);
+        self.limiter = limiter(&self.state, nanos_per_cell, burst);
+        self.nanos_per_cell = nanos_per_cell;
+        self.burst = burst.get();
+        self.set_used(used, now);
+    }
+
+    /// How long until `cells` fit.
+    pub(crate) fn wait(&self, cells: u64, now: Moment) -> Duration {
+        let Some(cells) = self.clamped(cells) else { return Duration::ZERO };
+        self.state.now.store(now.as_nanos(), Relaxed);
+        self.state.peek.store(true, Relaxed);
+        let checked = self.limiter.check_n(cells);
+        self.state.peek.store(false, Relaxed);
+        match checked {
+            Ok(Ok(())) => Duration::ZERO,
+            Ok(Err(not_until)) => not_until.wait_time_from(Nanos::from(now.as_nanos())),
+            // More than the burst: `clamped` excludes it.
+            Err(_) => Duration::ZERO,
+        }
+    }
+
+    /// Takes `cells`, whether they fit or not: who waits is decided before, over all dimensions at once.
+    pub(crate) fn take(&self, cells: u64, now: Moment) {
+        let within = self.clamped(cells).filter(|within| {
+            self.state.now.store(now.as_nanos(), Relaxed);
+            matches!(self.limiter.check_n(*within), Ok(Ok(())))
+        });
+        self.debit((cells - within.map_or(0, |within| u64::from(within.get()))) as f64, now);
+    }
+
+    /// Adds to what is used.
+    pub(crate) fn debit(&self, cells: f64, now: Moment) {
+        if cells > 0.0 {
+            self.set_used(self.used(now) + cells, now);
+        }
+    }
+
+    /// Takes back from what is used.
+    pub(crate) fn credit(&self, cells: f64, now: Moment) {
+        if cells > 0.0 {
+            self.set_used((self.used(now) - cells).max(0.0), now);
+        }
+    }
+
+    /// What is used, in cells; above the burst where the bucket is in debt.
+    pub(crate) fn used(&self, now: Moment) -> f64 {
+        self.state.tat.load(Relaxed).saturating_sub(now.as_nanos()) as f64 / self.nanos_per_cell as f64
+    }
+
+    /// Sets what is used.
+    pub(crate) fn set_used(&self, cells: f64, now: Moment) {
+        let ahead = nanos(cells * self.nanos_per_cell as f64, LONGEST_REFILL);
+        self.state.tat.store(now.as_nanos().saturating_add(ahead), Relaxed);
+    }
+
+    /// The burst in cells.
+    pub(crate) fn burst(&self) -> f64 {
+        f64::from(self.burst)
+    }
+
+    /// Cells a second.
+    pub(crate) fn rate(&self) -> f64 {
+        1e9 / self.nanos_per_cell as f64
+    }
+
+    fn clamped(&self, cells: u64) -> Option<NonZeroU32> {
+        NonZeroU32::new(u32::try_from(cells).unwrap_or(u32::MAX).min(self.burst))
+    }
+}
+
+fn limiter(state: &Arc<State>, nanos_per_cell: u64, burst: NonZeroU32) -> Limiter {
+    // The limiter counts from the moment it is made: at 0, so that the TAT stays absolute.
+    state.now.store(0, Relaxed);
+    let quota = Quota::with_period(Duration::from_nanos(nanos_per_cell.max(1)))
+        .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
+        .allow_burst(burst);
+    RateLimiter::new(quota, Shared(Arc::clone(state)), Bridge(Arc::clone(state)))
+}
+
+/// Time per cell, rounded up so that it never runs fast, and a burst whose product with it fits.
+fn parameters(rate: f64, burst: f64) -> (u64, NonZeroU32) {
+    let nanos_per_cell = if rate > 0.0 { nanos((1e9 / rate).ceil(), LONGEST_REFILL) } else { LONGEST_REFILL };
+    let nanos_per_cell = nanos_per_cell.max(1);
+    let most = u32::try_from(LONGEST_REFILL / nanos_per_cell).unwrap_or(u32::MAX);
+    let burst = u32::try_from(nanos(burst, u64::MAX)).unwrap_or(u32::MAX).min(most);
+    (nanos_per_cell, NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN))
+}
+
+/// A count of nanoseconds from a float: 0 for what is negative or not a number, at most `most`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a float's cast saturates, and sends what is not a number to 0"
+)]
+fn nanos(value: f64, most: u64) -> u64 {
+    (value as u64).min(most)
+}
+
+impl std::fmt::Debug for Bucket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Bucket")
+            .field("rate", &self.rate())
+            .field("burst", &self.burst)
+            .field("tat", &self.state.tat.load(Relaxed))
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: f64) -> Moment {
+        Moment::START.plus_seconds(seconds)
+    }
+
+    #[test]
+    fn takes_a_burst_then_the_rate() {
+        let bucket = Bucket::new(10.0, 5.0);
+        let now = at(3.0);
+        for _ in 0..5 {
+            assert_eq!(bucket.wait(1, now), Duration::ZERO);
+            bucket.take(1, now);
+        }
+        assert_eq!(bucket.wait(1, now), Duration::from_millis(100));
+        assert_eq!(bucket.wait(2, now), Duration::from_millis(200));
+        assert_eq!(bucket.wait(0, now), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_oversize_cost_waits_for_an_empty_bucket_and_leaves_a_debt() {
+        let bucket = Bucket::new(10.0, 5.0);
+        bucket.take(1, at(0.0));
+        assert_eq!(bucket.wait(50, at(0.0)), Duration::from_millis(100));
+        bucket.take(50, at(0.1));
+        assert!((bucket.used(at(0.1)) - 50.0).abs() < 1e-6);
+        assert_eq!(bucket.wait(5, at(0.1)), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn reshaping_keeps_what_is_used() {
+        let mut bucket = Bucket::new(10.0, 600.0);
+        bucket.set_used(300.0, at(7.0));
+        bucket.reshape(1.0, 60.0, at(7.0));
+        assert!((bucket.used(at(7.0)) - 300.0).abs() < 1e-6);
+        bucket.credit(290.0, at(7.0));
+        assert!((bucket.used(at(9.0)) - 8.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn absurd_parameters_neither_wrap_nor_divide_by_zero() {
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e30, 1e-30] {
+            for burst in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e30] {
+                let bucket = Bucket::new(rate, burst);
+                bucket.take(u64::MAX, at(1.0));
+                bucket.debit(1e300, at(1.0));
+                bucket.credit(f64::INFINITY, at(1.0));
+                assert!(bucket.wait(u64::MAX, at(1.0)) < Duration::from_secs(u64::MAX >> 30));
+                assert!(bucket.used(at(1.0)).is_finite());
+            }
+        }
+    }
+
+    proptest! {
+        /// Over any schedule of waits and takes, no span holds more than burst + rate × span.
+        #[test]
+        fn never_more_than_burst_and_rate(
+            rate in 0.5_f64..5000.0,
+            burst in 1_u32..1000,
+            steps in proptest::collection::vec((1_u64..50, 0.0_f64..2.0), 1..100),
+        ) {
+            let bucket = Bucket::new(rate, f64::from(burst));
+            let mut now = at(0.0);
+            let mut taken = 0.0;
+            let mut largest = 0.0_f64;
+            for (cells, pause) in steps {
+                now = now.plus_seconds(pause).plus(Duration::ZERO);
+                let wait = bucket.wait(cells, now);
+                now = now.plus(wait);
+                prop_assert_eq!(bucket.wait(cells, now), Duration::ZERO);
+                bucket.take(cells, now);
+                taken += cells as f64;
+                largest = largest.max(cells as f64);
+                let allowed = f64::from(burst).max(largest) + rate * now.seconds_since(Moment::START);
+                prop_assert!(taken <= allowed * (1.0 + 1e-9) + 1e-3, "{} > {}", taken, allowed);
+            }
+        }
+    }
+}

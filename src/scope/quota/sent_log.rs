@@ -1,0 +1,95 @@
+//! How much had been sent upstream by a given moment: a cumulative log in time bins of bounded number.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::scope::moment::Moment;
+
+/// The finest bin.
+const BIN: Duration = Duration::from_millis(5);
+/// Bins kept; past it, neighbors are joined where they are short for their age.
+const MOST: usize = 512;
+/// What a moment may be asked for: the longest time to a response head that still tells something.
+const REACH: Duration = Duration::from_mins(15);
+
+/// The running total of what was sent, by time.
+#[derive(Debug, Default)]
+pub(crate) struct SentLog {
+    total: f64,
+    /// (start of the bin, total before it), oldest first.
+    bins: VecDeque<(Moment, f64)>,
+}
+
+impl SentLog {
+    /// Everything ever sent.
+    pub(crate) fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// Adds what is sent now.
+    pub(crate) fn add(&mut self, cost: f64, now: Moment) {
+        if self.bins.back().is_none_or(|&(start, _)| now.since(start) >= BIN) {
+            if self.bins.len() >= MOST {
+                self.compact(now);
+            }
+            self.bins.push_back((now, self.total));
+        }
+        self.total += cost;
+    }
+
+    /// What had been sent before `moment`, short by at most one bin: what is sent after it is never understated.
+    pub(crate) fn before(&self, moment: Moment) -> f64 {
+        let after = self.bins.partition_point(|&(start, _)| start <= moment);
+        match after.checked_sub(1).and_then(|index| self.bins.get(index)) {
+            // The newest bin is over: a later cost would have begun another.
+            Some(&(start, _)) if after == self.bins.len() && moment.since(start) >= BIN => self.total,
+            Some(&(_, before)) => before,
+            None => self.bins.front().map_or(self.total, |&(_, before)| before),
+        }
+    }
+
+    /// Joins bins that are finer than a 64th of their age, and forgets what nobody can ask for any more.
+    fn compact(&mut self, now: Moment) {
+        let mut kept: VecDeque<(Moment, f64)> = VecDeque::with_capacity(MOST);
+        for &(start, before) in &self.bins {
+            let age = now.since(start);
+            let fine = kept.back().is_some_and(|&(last, _)| start.since(last) < age / 64);
+            if age < REACH && !fine {
+                kept.push_back((start, before));
+            }
+        }
+        if kept.len() >= MOST {
+            let mut index = 0;
+            kept.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+        }
+        self.bins = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_was_sent_before_a_moment_and_stays_bounded() {
+        let mut log = SentLog::default();
+        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
+        for step in 0..200_000_u32 {
+            log.add(1.0, at(f64::from(step) * 0.01));
+            assert!(log.bins.len() <= MOST);
+        }
+        assert_eq!(log.total(), 200_000.0);
+        let now = 2000.0;
+        for age in [0.1, 1.0, 10.0, 60.0, 300.0] {
+            let sent_after = log.total() - log.before(at(now - age));
+            let truth = age * 100.0;
+            assert!(sent_after >= truth - 1.0, "understated: {sent_after} of {truth}");
+            assert!(sent_after <= truth * 1.04 + 3.0, "overstated: {sent_after} of {truth}");
+        }
+        assert_eq!(log.before(at(3000.0)), 200_000.0);
+        assert!(log.before(Moment::START) < 120_000.0, "the distant past is forgotten");
+    }
+}

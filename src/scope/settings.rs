@@ -1,0 +1,183 @@
+//! What can be set about admission, with the defaults and the reasons for them.
+
+use std::time::Duration;
+
+use super::quota::Slot;
+
+/// Everything about scopes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Scopes kept at most; past it the longest idle one is forgotten. 1,000: a company has tens of keys and models.
+    pub max_scopes: usize,
+    /// Families by model name: the first pattern that matches wins; `*` stands for any characters. A model that no pattern
+    /// matches is its own family, less a date at the end of its name (dated snapshots share their model's limits).
+    pub families: Vec<Family>,
+    /// Families of one credential that no pattern names; past it they share one. 64.
+    pub max_unnamed_families: usize,
+    /// The limits of every scope, where they are known beforehand.
+    pub limits: LimitSettings,
+    /// The queue's bounds.
+    pub queue: QueueSettings,
+    /// When an upstream counts as failing, and what happens then.
+    pub breaker: BreakerSettings,
+    /// What bounds retries.
+    pub budget: BudgetSettings,
+    /// The shortest time between two probes of a spent quota. A minute: money does not come back faster than that.
+    pub quota_probe: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_scopes: 1000,
+            families: Vec::new(),
+            max_unnamed_families: 64,
+            limits: LimitSettings::default(),
+            queue: QueueSettings::default(),
+            breaker: BreakerSettings::default(),
+            budget: BudgetSettings::default(),
+            quota_probe: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Settings {
+    /// The limits that hold for a family.
+    pub(crate) fn limits_of(&self, family: &str) -> LimitSettings {
+        let named = self.families.iter().find(|candidate| &*candidate.name == family);
+        named.and_then(|family| family.limits).unwrap_or(self.limits)
+    }
+}
+
+/// Models that share one set of limits.
+#[derive(Clone, Debug)]
+pub struct Family {
+    /// Its name in the status and the metrics.
+    pub name: Box<str>,
+    /// Model names, `*` standing for any characters.
+    pub patterns: Vec<Box<str>>,
+    /// Its limits, where they differ from everybody's.
+    pub limits: Option<LimitSettings>,
+}
+
+/// Limits known beforehand; what is absent is learned.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitSettings {
+    /// Requests a minute.
+    pub requests_per_minute: Option<u64>,
+    /// Tokens a minute.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests a day.
+    pub requests_per_day: Option<u64>,
+    /// Tokens a day.
+    pub tokens_per_day: Option<u64>,
+    /// The part of every limit that this instance takes, for sidecars that share one key; above 0, at most 1.
+    pub share: f64,
+    /// Attempts in flight at most; absent means no bound.
+    pub in_flight: Option<u32>,
+}
+
+impl Default for LimitSettings {
+    fn default() -> Self {
+        Self {
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            requests_per_day: None,
+            tokens_per_day: None,
+            share: 1.0,
+            in_flight: None,
+        }
+    }
+}
+
+impl LimitSettings {
+    /// The limit for a slot, where one is set.
+    pub fn of(&self, slot: Slot) -> Option<u64> {
+        match slot {
+            Slot::RequestsPerMinute => self.requests_per_minute,
+            Slot::TokensPerMinute => self.tokens_per_minute,
+            Slot::RequestsPerDay => self.requests_per_day,
+            Slot::TokensPerDay => self.tokens_per_day,
+        }
+    }
+}
+
+/// Bounds of a scope's queue.
+#[derive(Clone, Copy, Debug)]
+pub struct QueueSettings {
+    /// Waiting requests in all. 20,000: two minutes' work at the common 10,000 a minute.
+    pub max_waiting: usize,
+    /// Bytes of the bodies that wait, in all. 256 MiB.
+    pub max_bytes: usize,
+    /// Waiting requests of one caller. 10,000.
+    pub max_waiting_per_caller: usize,
+    /// Bytes of one caller's waiting bodies. 128 MiB: no caller can fill the queue alone.
+    pub max_bytes_per_caller: usize,
+    /// The background lane's part of the service while others wait too, above 0. 5 %: it never starves.
+    pub background_share: f64,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self {
+            max_waiting: 20_000,
+            max_bytes: 256 << 20,
+            max_waiting_per_caller: 10_000,
+            max_bytes_per_caller: 128 << 20,
+            background_share: 0.05,
+        }
+    }
+}
+
+/// When an upstream counts as failing.
+#[derive(Clone, Copy, Debug)]
+pub struct BreakerSettings {
+    /// Off: nothing is ever held back or thinned out.
+    pub enabled: bool,
+    /// Failures in a row that block. 10: five would trip ten times in 10,000 calls at 25 % failures. More are needed where
+    /// the failure rate before makes such a run likely by chance.
+    pub consecutive: u32,
+    /// No response head at all for so long, where they normally come faster, blocks. 30 s.
+    pub stall: Duration,
+    /// How long requests wait out an outage; zero answers at once. 30 s: longer than a deployment's hiccup, and short of
+    /// most callers' patience.
+    pub max_wait: Duration,
+    /// The first wait for a probe. 500 ms.
+    pub probe_first: Duration,
+    /// The longest wait for a probe. 4 s: traffic is back within 10 s of the upstream's return.
+    pub probe_longest: Duration,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            consecutive: 10,
+            stall: Duration::from_secs(30),
+            max_wait: Duration::from_secs(30),
+            probe_first: Duration::from_millis(500),
+            probe_longest: Duration::from_secs(4),
+        }
+    }
+}
+
+/// What bounds retries.
+#[derive(Clone, Copy, Debug)]
+pub struct BudgetSettings {
+    /// The most that can be saved, in retries. 20.
+    pub capacity: f64,
+    /// What a success earns, in retries. 0.5: enough for a quarter of attempts failing, where 0.1 would not be.
+    pub per_success: f64,
+    /// What a received request earns, in retries. 0.02: a trickle that keeps probing alive when everything fails.
+    pub per_request: f64,
+    /// Retries in flight at once, as a part of the attempts in flight. 0.5.
+    pub concurrent: f64,
+    /// Retries in flight at once that are always allowed. 20.
+    pub concurrent_least: u32,
+}
+
+impl Default for BudgetSettings {
+    fn default() -> Self {
+        Self { capacity: 20.0, per_success: 0.5, per_request: 0.02, concurrent: 0.5, concurrent_least: 20 }
+    }
+}

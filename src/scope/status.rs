@@ -1,0 +1,100 @@
+//! How a scope stands, as numbers: for the status page and the metrics.
+
+use std::time::Duration;
+
+use crate::caller::{CallerId, Lane};
+
+use super::breaker::BreakerState;
+use super::quota::{Slot, Source};
+
+/// One scope at one moment.
+#[derive(Clone, Debug)]
+pub struct ScopeStatus {
+    /// The scope's name: its family, and a number where several credentials use it.
+    pub name: Box<str>,
+    /// The limits that are known.
+    pub dimensions: Vec<DimensionStatus>,
+    /// While nothing is known: requests a second, where a pace holds.
+    pub unknown_rate: Option<f64>,
+    /// Until when everything pauses after a refusal without numbers; zero where nothing does.
+    pub paused_for: Duration,
+    /// What waits.
+    pub queue: Vec<QueueStatus>,
+    /// Bytes of the bodies that wait.
+    pub queue_bytes: usize,
+    /// How long a small request of a new caller would wait.
+    pub predicted_wait: Duration,
+    /// The breaker.
+    pub breaker: BreakerState,
+    /// While the breaker blocks: for how long the upstream has been failing, and when the next probe is.
+    pub outage: Option<(Duration, Duration)>,
+    /// How often the breaker has blocked.
+    pub breaker_opened: u64,
+    /// For how long the credential's quota has been spent.
+    pub quota_spent_for: Option<Duration>,
+    /// Probes of a spent quota so far.
+    pub quota_probes: u64,
+    /// The retry budget, in retries.
+    pub budget: f64,
+    /// How often the budget denied a retry.
+    pub budget_exhausted: u64,
+    /// Permits in flight.
+    pub in_flight: u32,
+    /// Counts since the scope was made.
+    pub counts: Counts,
+}
+
+/// One limit of a scope.
+#[derive(Clone, Debug)]
+pub struct DimensionStatus {
+    /// Which.
+    pub slot: Slot,
+    /// The limit per window.
+    pub limit: f64,
+    /// What is used of it now.
+    pub level: f64,
+    /// The window.
+    pub window: Duration,
+    /// Where the limit comes from.
+    pub source: Source,
+    /// The pacer's burst.
+    pub pacer_burst: f64,
+    /// The part of the limit that others use.
+    pub foreign_use: f64,
+}
+
+/// What one caller has waiting in one lane.
+#[derive(Clone, Debug)]
+pub struct QueueStatus {
+    /// The caller.
+    pub caller: CallerId,
+    /// The lane.
+    pub lane: Lane,
+    /// Requests.
+    pub waiting: usize,
+    /// How long the oldest has waited.
+    pub oldest: Duration,
+}
+
+/// Counts since the scope was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Permits given.
+    pub granted: u64,
+    /// Requests refused because the queue was full.
+    pub queue_full: u64,
+    /// Requests refused because their caller had too much waiting.
+    pub caller_limit: u64,
+    /// Requests refused or dropped for their deadline.
+    pub deadline: u64,
+    /// Requests refused because the upstream was failing.
+    pub breaker_open: u64,
+    /// Requests refused because the quota was spent.
+    pub quota_spent: u64,
+    /// Requests refused during a drain.
+    pub draining: u64,
+    /// Requests that left the queue before their turn.
+    pub cancelled: u64,
+    /// Rate-limit refusals of the upstream.
+    pub rate_limited: u64,
+}

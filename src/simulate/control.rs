@@ -1,0 +1,168 @@
+//! `/simulate/...`: how tests and people look into a running stand-in and change it.
+
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Simulator;
+use super::body::Body;
+use super::fault::Fault;
+use super::latency::Latency;
+use super::notation::{Problem, duration, fraction};
+use super::schedule::{ForeignUse, Outage};
+use super::settings::{Limits, Settings, shape};
+
+/// Changes to a running stand-in: what is left out stays as it is. Values are written as on the command line.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Change {
+    /// All limits, such as `rpm=500,tpm=30k`; one that is not named is lifted.
+    pub limits: Option<String>,
+    /// The shape of limits. What was used is forgotten.
+    pub shape: Option<String>,
+    /// Faults by rate, such as `503=0.05`; an empty list ends them.
+    pub faults: Option<Vec<String>>,
+    /// Outages, such as `0s+5s:503`, counted from now.
+    pub outages: Option<Vec<String>>,
+    /// What others take, such as `0.4`; `0` for nobody.
+    pub foreign: Option<String>,
+    /// Latency before admission.
+    pub latency_before: Option<String>,
+    /// Latency between admission and head.
+    pub latency: Option<String>,
+    /// Time between the chunks of a stream.
+    pub chunk_delay: Option<String>,
+    /// Words in an answer.
+    pub output_tokens: Option<u32>,
+    /// `as-measured`, `all` or `none`.
+    pub headers: Option<String>,
+}
+
+impl Change {
+    /// The settings with the change made.
+    pub(super) fn apply(&self, settings: &Settings, since_start: Duration) -> Result<Settings, Problem> {
+        let mut changed = settings.clone();
+        if let Some(text) = &self.limits {
+            changed.limits = Limits::parse(text).map_err(|problem| problem.within("limits"))?;
+        }
+        if let Some(text) = &self.shape {
+            changed.shape = shape(text).map_err(|problem| problem.within("shape"))?;
+        }
+        if let Some(texts) = &self.faults {
+            changed.faults = texts
+                .iter()
+                .map(|text| fault_rate(text))
+                .collect::<Result<_, _>>()
+                .map_err(|problem| problem.within("faults"))?;
+        }
+        if let Some(texts) = &self.outages {
+            let outages: Result<Vec<Outage>, _> = texts.iter().map(|text| Outage::parse(text)).collect();
+            changed.outages = outages.map_err(|problem| problem.within("outages"))?;
+            for outage in &mut changed.outages {
+                outage.start += since_start;
+            }
+        }
+        if let Some(text) = &self.foreign {
+            changed.foreign = ForeignUse::parse(text).map_err(|problem| problem.within("foreign"))?;
+        }
+        for (name, text, latency) in [
+            ("latency_before", &self.latency_before, &mut changed.before),
+            ("latency", &self.latency, &mut changed.after),
+        ] {
+            if let Some(text) = text {
+                *latency = Latency::parse(text).map_err(|problem| problem.within(name))?;
+            }
+        }
+        if let Some(text) = &self.chunk_delay {
+            changed.chunk_delay = duration(text).map_err(|problem| problem.within("chunk_delay"))?;
+        }
+        if let Some(words) = self.output_tokens {
+            changed.output_tokens = words;
+        }
+        if let Some(text) = &self.headers {
+            changed.limit_headers = clap::ValueEnum::from_str(text, false)
+                .map_err(|_| Problem::new("headers: write as-measured, all or none"))?;
+        }
+        changed.check()?;
+        Ok(changed)
+    }
+}
+
+/// Reads `503=0.05`.
+pub(super) fn fault_rate(text: &str) -> Result<(Fault, f64), Problem> {
+    let (name, rate) = text
+        .split_once('=')
+        .ok_or_else(|| Problem::new(format!("`{text}` has no rate: write 503=0.05 or reset=1%")))?;
+    Ok((Fault::parse(name)?, fraction(rate)?))
+}
+
+/// More than any change needs.
+const MAX_CHANGE: usize = 64 << 10;
+
+impl Simulator {
+    /// Answers what is under `/simulate/`.
+    pub(super) async fn control(&self, parts: &Parts, body: Incoming) -> Response<Body> {
+        let changes = parts.method == Method::POST;
+        match parts.uri.path().trim_end_matches('/') {
+            "/simulate/stats" => match serde_json::to_vec(&self.stats()) {
+                Ok(stats) => answer(StatusCode::OK, stats),
+                Err(error) => answer(StatusCode::INTERNAL_SERVER_ERROR, problem(&error.to_string())),
+            },
+            "/simulate/reset" if changes => {
+                self.reset();
+                answer(StatusCode::OK, "{}")
+            }
+            "/simulate/set" if changes => {
+                let read = Limited::new(body, MAX_CHANGE).collect().await;
+                let change = read.map_err(|error| error.to_string()).and_then(|body| {
+                    serde_json::from_slice::<Change>(&body.to_bytes()).map_err(|error| error.to_string())
+                });
+                match change.and_then(|change| self.set(&change).map_err(|problem| problem.to_string())) {
+                    Ok(()) => answer(StatusCode::OK, "{}"),
+                    Err(words) => answer(StatusCode::BAD_REQUEST, problem(&words)),
+                }
+            }
+            _ => answer(
+                StatusCode::NOT_FOUND,
+                problem("there is GET /simulate/stats, POST /simulate/reset and POST /simulate/set"),
+            ),
+        }
+    }
+}
+
+fn problem(words: &str) -> String {
+    json!({ "error": { "message": words, "type": "simulate_error", "param": null, "code": null } })
+        .to_string()
+}
+
+fn answer(status: StatusCode, body: impl Into<bytes::Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_leaves_the_rest_alone() {
+        let change: Change = serde_json::from_value(json!({
+            "limits": "rpm=60", "faults": ["503=5%"], "outages": ["1s+2s:refused"], "latency": "1s..2s",
+        }))
+        .unwrap();
+        let changed = change.apply(&Settings::default(), Duration::from_secs(10)).unwrap();
+        assert_eq!(changed.limits, Limits { rpm: Some(60), ..Limits::NONE });
+        assert_eq!(changed.outages[0].start, Duration::from_secs(11));
+        assert_eq!(changed.output_tokens, Settings::default().output_tokens);
+        assert!(serde_json::from_value::<Change>(json!({ "limit": "rpm=60" })).is_err());
+        let wrong = Change { faults: Some(vec!["503=0.6".into(), "500=0.6".into()]), ..Change::default() };
+        assert!(wrong.apply(&Settings::default(), Duration::ZERO).is_err(), "more than all");
+    }
+}

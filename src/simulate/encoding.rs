@@ -1,0 +1,120 @@
+//! Content encodings of answers.
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderMap, HeaderValue};
+
+use super::fault::Encoding;
+
+impl Encoding {
+    /// What the request accepts, gzip first.
+    pub(super) fn accepted(headers: &HeaderMap) -> Self {
+        let accepts = |name: &str| {
+            headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+                value.split(',').any(|item| {
+                    let (coding, quality) = item.split_once(';').unwrap_or((item, ""));
+                    coding.trim().eq_ignore_ascii_case(name) && quality.trim() != "q=0"
+                })
+            })
+        };
+        if accepts("gzip") {
+            Self::Gzip
+        } else if accepts("deflate") {
+            Self::Deflate
+        } else {
+            Self::Identity
+        }
+    }
+
+    /// The value of `content-encoding`.
+    pub(super) const fn header(self) -> Option<HeaderValue> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some(HeaderValue::from_static("gzip")),
+            Self::Deflate => Some(HeaderValue::from_static("deflate")),
+        }
+    }
+
+    /// Encodes pieces so that each can be decoded as soon as it arrives; the last is followed by the coding's end.
+    pub(super) fn encode(self, pieces: Vec<Bytes>) -> Vec<Bytes> {
+        match self {
+            Self::Identity => pieces,
+            Self::Gzip => each(pieces, GzEncoder::new(Vec::new(), Compression::fast()), |encoder| {
+                encoder.finish().unwrap_or_default()
+            }),
+            Self::Deflate => each(pieces, ZlibEncoder::new(Vec::new(), Compression::fast()), |encoder| {
+                encoder.finish().unwrap_or_default()
+            }),
+        }
+    }
+}
+
+/// An encoder over a vector.
+trait OverVec: std::io::Write {
+    fn written(&mut self) -> &mut Vec<u8>;
+}
+
+impl OverVec for GzEncoder<Vec<u8>> {
+    fn written(&mut self) -> &mut Vec<u8> {
+        self.get_mut()
+    }
+}
+
+impl OverVec for ZlibEncoder<Vec<u8>> {
+    fn written(&mut self) -> &mut Vec<u8> {
+        self.get_mut()
+    }
+}
+
+fn each<E: OverVec>(pieces: Vec<Bytes>, mut encoder: E, finish: fn(E) -> Vec<u8>) -> Vec<Bytes> {
+    let last = pieces.len().saturating_sub(1);
+    let mut out = Vec::with_capacity(pieces.len());
+    for (index, piece) in pieces.into_iter().enumerate() {
+        // Writing to a vector cannot fail.
+        encoder.write_all(&piece).ok();
+        if index == last {
+            break;
+        }
+        encoder.flush().ok();
+        out.push(Bytes::from(std::mem::take(encoder.written())));
+    }
+    out.push(Bytes::from(finish(encoder)));
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn pieces_decode_as_they_come() {
+        let pieces = vec![Bytes::from_static(b"data: one\n\n"), Bytes::from_static(b"data: two\n\n")];
+        let encoded = Encoding::Gzip.encode(pieces.clone());
+        assert_eq!(encoded.len(), 2);
+        let mut first = [0; 11];
+        flate2::read::GzDecoder::new(&encoded[0][..]).read_exact(&mut first).unwrap();
+        assert_eq!(&first[..], &pieces[0][..]);
+        let mut whole = String::new();
+        flate2::read::ZlibDecoder::new(&Encoding::Deflate.encode(pieces).concat()[..])
+            .read_to_string(&mut whole)
+            .unwrap();
+        assert_eq!(whole, "data: one\n\ndata: two\n\n");
+    }
+
+    #[test]
+    fn what_is_accepted_is_read_from_the_list() {
+        let accepted = |text| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(text));
+            Encoding::accepted(&headers)
+        };
+        assert_eq!(accepted("gzip, deflate"), Encoding::Gzip);
+        assert_eq!(accepted("br, Deflate;q=0.5"), Encoding::Deflate);
+        assert_eq!(accepted("gzip;q=0, identity"), Encoding::Identity);
+        assert_eq!(Encoding::accepted(&HeaderMap::new()), Encoding::Identity);
+    }
+}

@@ -1,0 +1,236 @@
+//! What can go wrong with an answer, and how a request or a setting asks for it.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::errors::ApiError;
+use super::notation::{Problem, duration, fraction};
+
+/// One way for an answer to go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// An error answer.
+    Error(&'static ApiError),
+    /// The connection is reset before the head of the answer.
+    ResetBeforeHead,
+    /// The connection is reset half-way through the body.
+    ResetMidBody,
+    /// The head never comes.
+    StallHead,
+    /// The body stops half-way and the connection stays open.
+    StallBody,
+    /// The body ends half-way, cleanly.
+    Truncate,
+    /// Bytes that are not HTTP, then the end.
+    Garbage,
+    /// The body trickles.
+    SlowBody,
+    /// A stream with status 200 that carries an error; an answer that is no stream gets the error itself.
+    HiddenErrorStream(&'static ApiError),
+    /// A stream that ends cleanly, but without its last event.
+    CloseWithoutDone,
+    /// A `content-length` larger than the body, then the end of the connection.
+    LieContentLength,
+}
+
+impl Fault {
+    /// The names of the faults that are not error answers.
+    pub const NAMES: [&'static str; 10] = [
+        "reset-before-head",
+        "reset-mid-body",
+        "stall-head",
+        "stall-body",
+        "truncate",
+        "garbage",
+        "slow-body",
+        "hidden-error-stream",
+        "close-without-done",
+        "lie-content-length",
+    ];
+
+    /// Reads a fault's name, an error's name, or a status.
+    ///
+    /// `reset` and `stall` are short for the ones before the head; `hidden:NAME` hides the error NAME in a stream.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let overloaded = || ApiError::with_status(503).ok_or_else(|| Problem::new("no error for 503"));
+        Ok(match text {
+            "reset-before-head" | "reset" => Self::ResetBeforeHead,
+            "reset-mid-body" => Self::ResetMidBody,
+            "stall-head" | "stall" => Self::StallHead,
+            "stall-body" => Self::StallBody,
+            "truncate" => Self::Truncate,
+            "garbage" => Self::Garbage,
+            "slow-body" => Self::SlowBody,
+            "hidden-error-stream" => Self::HiddenErrorStream(overloaded()?),
+            "close-without-done" => Self::CloseWithoutDone,
+            "lie-content-length" => Self::LieContentLength,
+            _ => match text.strip_prefix("hidden:") {
+                Some(name) => Self::HiddenErrorStream(error(name)?),
+                None => Self::Error(error(text)?),
+            },
+        })
+    }
+
+    /// The name that it is counted under.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error(error) => error.name,
+            Self::ResetBeforeHead => Self::NAMES[0],
+            Self::ResetMidBody => Self::NAMES[1],
+            Self::StallHead => Self::NAMES[2],
+            Self::StallBody => Self::NAMES[3],
+            Self::Truncate => Self::NAMES[4],
+            Self::Garbage => Self::NAMES[5],
+            Self::SlowBody => Self::NAMES[6],
+            Self::HiddenErrorStream(_) => Self::NAMES[7],
+            Self::CloseWithoutDone => Self::NAMES[8],
+            Self::LieContentLength => Self::NAMES[9],
+        }
+    }
+}
+
+fn error(text: &str) -> Result<&'static ApiError, Problem> {
+    let found = match text.parse::<u16>() {
+        Ok(status) => ApiError::with_status(status),
+        Err(_) => ApiError::named(text),
+    };
+    found.ok_or_else(|| {
+        Problem::new(format!(
+            "`{text}` is no fault: write a status such as 503, an error such as insufficient_quota, or one of {}",
+            Fault::NAMES.join(", ")
+        ))
+    })
+}
+
+/// What one request asks for in its `x-simulate` header.
+///
+/// Items are `name=value`, between `;`, `,` or blanks: `status=503; times=2; retry-after=1`.
+#[derive(Clone, Debug, Default)]
+pub struct Directive {
+    /// `error=NAME`, `status=NUMBER` or `fault=NAME`.
+    pub fault: Option<Fault>,
+    /// `times=N`: only the first N attempts of the job (see [`JOB_HEADER`]) meet the fault.
+    pub times: Option<u32>,
+    /// `rate=0..1`: how likely the fault is.
+    pub rate: Option<f64>,
+    /// `before=TIME`: latency before admission, instead of the configured one.
+    pub before: Option<Duration>,
+    /// `after=TIME`: latency between admission and head, instead of the configured one.
+    pub after: Option<Duration>,
+    /// `chunks=N`: words in the answer, which are the chunks of a stream.
+    pub chunks: Option<u32>,
+    /// `chunk-delay=TIME`: between the chunks of a stream, and between the pieces of a `slow-body`.
+    pub chunk_delay: Option<Duration>,
+    /// `encoding=gzip|deflate|identity`, whatever the request accepts.
+    pub encoding: Option<Encoding>,
+    /// `retry-after=…`, `retry-after-ms=…`, `should-retry=…`: put on the answer as they are.
+    pub answer_headers: Vec<(&'static str, HeaderValue)>,
+    /// `headers=none`: no limit headers on this answer.
+    pub without_limit_headers: bool,
+    /// `echo`: the answer tells what arrived.
+    pub echo: bool,
+}
+
+/// The request header that names the job that an attempt belongs to.
+pub const JOB_HEADER: &str = "x-job-id";
+
+/// A content encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is.
+    Identity,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 1950.
+    Deflate,
+}
+
+impl Directive {
+    /// Reads the `x-simulate` header, if there is one.
+    pub fn parse(headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut directive = Self::default();
+        let Some(value) = headers.get("x-simulate") else { return Ok(directive) };
+        let text = value.to_str().map_err(|_| Problem::new("x-simulate is not text"))?;
+        for item in text.split([';', ',', ' ']).filter(|item| !item.is_empty()) {
+            let (name, value) = item.split_once('=').unwrap_or((item, ""));
+            directive.read(name, value).map_err(|problem| problem.within("x-simulate"))?;
+        }
+        Ok(directive)
+    }
+
+    fn read(&mut self, name: &str, value: &str) -> Result<(), Problem> {
+        match name {
+            "error" | "status" | "fault" => self.fault = Some(Fault::parse(value)?),
+            "times" => self.times = Some(number(value)?),
+            "rate" => self.rate = Some(fraction(value)?),
+            "before" => self.before = Some(duration(value)?),
+            "after" => self.after = Some(duration(value)?),
+            "chunks" => self.chunks = Some(number(value)?),
+            "chunk-delay" => self.chunk_delay = Some(duration(value)?),
+            "encoding" => {
+                self.encoding = Some(match value {
+                    "gzip" => Encoding::Gzip,
+                    "deflate" => Encoding::Deflate,
+                    "identity" => Encoding::Identity,
+                    _ => return Err(Problem::new("`encoding` is gzip, deflate or identity")),
+                });
+            }
+            "retry-after" => self.answer("retry-after", value)?,
+            "retry-after-ms" => self.answer("retry-after-ms", value)?,
+            "should-retry" => self.answer("x-should-retry", value)?,
+            "headers" if value == "none" => self.without_limit_headers = true,
+            "echo" => self.echo = true,
+            _ => return Err(Problem::new(format!("`{name}={value}` means nothing"))),
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, name: &'static str, value: &str) -> Result<(), Problem> {
+        let value = HeaderValue::from_str(value).map_err(|_| Problem::new("not a header value"))?;
+        self.answer_headers.push((name, value));
+        Ok(())
+    }
+}
+
+fn number(text: &str) -> Result<u32, Problem> {
+    text.parse().map_err(|_| Problem::new(format!("`{text}` is not a whole number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directive(text: &str) -> Result<Directive, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-simulate", HeaderValue::from_str(text).unwrap());
+        Directive::parse(&headers)
+    }
+
+    #[test]
+    fn every_name_is_read_back() {
+        for name in Fault::NAMES {
+            assert_eq!(Fault::parse(name).unwrap().as_str(), name);
+        }
+        for error in super::super::errors::ALL {
+            assert_eq!(Fault::parse(error.name).unwrap(), Fault::Error(error));
+        }
+        assert_eq!(Fault::parse("503").unwrap().as_str(), "server_is_overloaded");
+    }
+
+    #[test]
+    fn a_header_is_read_item_by_item() {
+        let read = directive("status=503; times=2, after=1.5s retry-after=7").unwrap();
+        assert_eq!(read.fault.unwrap().as_str(), "server_is_overloaded");
+        assert_eq!((read.times, read.after), (Some(2), Some(Duration::from_millis(1_500))));
+        assert_eq!(read.answer_headers, [("retry-after", HeaderValue::from_static("7"))]);
+    }
+
+    #[test]
+    fn a_typing_error_is_told() {
+        let problem = directive("fault=rest").unwrap_err().to_string();
+        assert!(problem.contains("x-simulate") && problem.contains("rest"), "{problem}");
+        assert!(directive("nothing").is_err());
+        assert!(directive("status=999").is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! Limits in words: the headers of an answer, and the message of a refusal.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::json;
+
+use super::limiter::{JointRefusal, Level, Unit};
+
+/// What the headers of one answer tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Levels {
+    /// The day's limit of requests where there is one, as recorded; else the minute's.
+    pub(super) requests: Option<Level>,
+    /// The minute's limit of tokens where there is one; else the day's.
+    pub(super) tokens: Option<Level>,
+}
+
+const REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
+impl Levels {
+    /// Writes the `x-ratelimit-*` headers.
+    pub(super) fn write(&self, headers: &mut HeaderMap) {
+        for (names, level) in [(REQUESTS, self.requests), (TOKENS, self.tokens)] {
+            let Some(level) = level else { continue };
+            let [limit, remaining, reset] = names;
+            headers.insert(limit, HeaderValue::from(level.limit));
+            headers.insert(remaining, HeaderValue::from(level.remaining));
+            if let Ok(value) = HeaderValue::try_from(go_duration(level.reset)) {
+                headers.insert(reset, value);
+            }
+        }
+    }
+}
+
+/// A refusal's body, in the API's own words.
+pub(super) fn refusal_body(refused: &JointRefusal, model: &str, organization: &str) -> Bytes {
+    let JointRefusal { dimension, refusal } = refused;
+    let (phrase, limit, requested) = (dimension.phrase(), refusal.limit, refusal.requested);
+    let message = if refusal.too_large {
+        format!(
+            "Request too large for {model} in organization {organization} on {phrase}: Limit {limit}, Requested \
+             {requested}. The input or output tokens must be reduced in order to run successfully. Visit \
+             https://platform.openai.com/account/rate-limits to learn more."
+        )
+    } else {
+        format!(
+            "Rate limit reached for {model} in organization {organization} on {phrase}: Limit {limit}, Used {}, \
+             Requested {requested}. Please try again in {}. Visit \
+             https://platform.openai.com/account/rate-limits to learn more.",
+            refusal.used,
+            go_duration(refusal.wait)
+        )
+    };
+    let kind = match dimension.unit() {
+        Unit::Requests => "requests",
+        Unit::Tokens => "tokens",
+    };
+    let error = json!({ "message": message, "type": kind, "param": null, "code": "rate_limit_exceeded" });
+    Bytes::from(json!({ "error": error }).to_string())
+}
+
+/// A time as the API writes it, which is Go's way, truncated to milliseconds: `0s`, `6ms`, `1.574s`, `14m24s`, `1h0m0s`.
+pub(super) fn go_duration(time: Duration) -> String {
+    let milliseconds = time.as_millis();
+    let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
+    if seconds == 0 && rest > 0 {
+        return format!("{rest}ms");
+    }
+    let mut text = String::with_capacity(16);
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    // Writing to a string cannot fail.
+    if hours > 0 {
+        write!(text, "{hours}h").ok();
+    }
+    if seconds >= 60 {
+        write!(text, "{minutes}m").ok();
+    }
+    write!(text, "{}", seconds % 60).ok();
+    if rest > 0 {
+        let fraction = format!(".{rest:03}");
+        text.push_str(fraction.trim_end_matches('0'));
+    }
+    text.push('s');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limiter::{Dimension, Refusal};
+    use super::*;
+
+    #[test]
+    fn durations_are_written_as_recorded() {
+        for (microseconds, text) in [
+            (0, "0s"),
+            (999, "0s"),
+            (1_000, "1ms"),
+            (6_000, "6ms"),
+            (120_000, "120ms"),
+            (8_640_000, "8.64s"),
+            (59_369_000, "59.369s"),
+            (73_588_000, "1m13.588s"),
+            (864_000_000, "14m24s"),
+            (1_252_666_999, "20m52.666s"),
+            (360_000_000, "6m0s"),
+            (16_588_223_000, "4h36m28.223s"),
+            (52_151_040_000, "14h29m11.04s"),
+            (3_600_000_000, "1h0m0s"),
+            (86_400_000, "1m26.4s"),
+            (20_000_000, "20s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_micros(microseconds)), text);
+        }
+    }
+
+    #[test]
+    fn a_refusal_speaks_the_recorded_grammar() {
+        let refusal = Refusal {
+            limit: 10_000,
+            used: 8_554,
+            requested: 3_082,
+            wait: Duration::from_millis(9_816),
+            too_large: false,
+        };
+        let refused = JointRefusal { dimension: Dimension::TokensPerMinute, refusal };
+        let body = refusal_body(&refused, "gpt-4", "org-exampleorgid000000000001");
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body["error"]["message"],
+            "Rate limit reached for gpt-4 in organization org-exampleorgid000000000001 on tokens per min (TPM): \
+             Limit 10000, Used 8554, Requested 3082. Please try again in 9.816s. Visit \
+             https://platform.openai.com/account/rate-limits to learn more."
+        );
+        assert_eq!(
+            (&body["error"]["type"], &body["error"]["code"]),
+            (&json!("tokens"), &json!("rate_limit_exceeded"))
+        );
+        let too_large = JointRefusal {
+            dimension: Dimension::TokensPerMinute,
+            refusal: Refusal { limit: 30_000, requested: 31_538, too_large: true, ..refusal },
+        };
+        let body = refusal_body(&too_large, "gpt-4o", "org-exampleorgid000000000001");
+        assert!(String::from_utf8_lossy(&body).contains(
+            "Request too large for gpt-4o in organization org-exampleorgid000000000001 on tokens per min (TPM): Limit \
+             30000, Requested 31538. The input or output tokens must be reduced in order to run successfully."
+        ));
+    }
+}

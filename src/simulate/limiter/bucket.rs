@@ -1,0 +1,100 @@
+//! A bucket that refills continuously (GCRA told from the other side: what is used drains away).
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+use super::{Depth, Level, Refusal, nanoseconds};
+
+/// What is used is kept as `cost × window in nanoseconds`; then each nanosecond drains exactly `limit` of it, and nothing
+/// is ever rounded.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    limit: u64,
+    window: u128,
+    depth: Depth,
+    used: u128,
+    at: Option<Instant>,
+}
+
+impl Bucket {
+    pub(super) fn new(limit: u64, window: Duration, depth: Depth) -> Self {
+        Self { limit, window: window.as_nanos(), depth, used: 0, at: None }
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(super) fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
+        self.drain(now);
+        let capacity = self.capacity();
+        let scaled = self.scale(cost);
+        if self.used + scaled <= capacity || self.used == 0 {
+            return Ok(());
+        }
+        let used = match self.depth {
+            // The wait follows from the whole number that the refusal shows, as the API's does.
+            Depth::Window => self.used.div_ceil(self.window) * self.window,
+            // No refusal of such a bucket was ever recorded; exact, for its depth need not be a whole number.
+            Depth::Of(_) => self.used,
+        };
+        let allowed = capacity.saturating_sub(scaled);
+        let wait = nanoseconds((used - allowed.min(used)).div_ceil(u128::from(self.limit.max(1))));
+        Err(Refusal { limit: self.limit, used: self.used(now), requested: cost, wait, too_large: false })
+    }
+
+    pub(super) fn add(&mut self, cost: u64, now: Instant) {
+        self.drain(now);
+        self.used += self.scale(cost);
+    }
+
+    /// What fits now, rounded down.
+    pub(super) fn room(&mut self, now: Instant) -> u64 {
+        self.drain(now);
+        whole(self.capacity().saturating_sub(self.used) / self.window)
+    }
+
+    /// What is used of the limit, rounded up. A bucket shallower than the limit counts as used what it cannot hold.
+    pub(super) fn used(&mut self, now: Instant) -> u64 {
+        self.drain(now);
+        let beyond_depth = self.scale(self.limit).saturating_sub(self.capacity());
+        whole((self.used + beyond_depth).div_ceil(self.window))
+    }
+
+    pub(super) fn level(&mut self, now: Instant) -> Level {
+        let remaining = self.room(now);
+        let reset = nanoseconds(self.used.div_ceil(u128::from(self.limit.max(1))));
+        Level { limit: self.limit, used: self.limit.saturating_sub(remaining), remaining, reset }
+    }
+
+    pub(super) fn set_limit(&mut self, limit: u64, now: Instant) {
+        self.drain(now);
+        self.limit = limit;
+    }
+
+    fn drain(&mut self, now: Instant) {
+        let since = *self.at.get_or_insert(now);
+        if now > since {
+            let drained = (now - since).as_nanos() * u128::from(self.limit);
+            self.used = self.used.saturating_sub(drained);
+            self.at = Some(now);
+        }
+    }
+
+    fn capacity(&self) -> u128 {
+        let full = self.scale(self.limit);
+        match self.depth {
+            Depth::Window => full,
+            Depth::Of(time) => (time.as_nanos() * u128::from(self.limit)).max(self.window).min(full),
+        }
+    }
+
+    fn scale(&self, cost: u64) -> u128 {
+        u128::from(cost) * self.window
+    }
+}
+
+fn whole(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,194 @@
+//! Several limits checked together: a request takes from all of them or from none.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+use super::{Level, Limiter, Refusal, Shape};
+
+const MINUTE: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Requests.
+    Requests,
+    /// Tokens.
+    Tokens,
+}
+
+/// What is limited, in the order in which it is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dimension {
+    /// RPM.
+    RequestsPerMinute,
+    /// RPD.
+    RequestsPerDay,
+    /// TPM.
+    TokensPerMinute,
+    /// TPD.
+    TokensPerDay,
+}
+
+impl Dimension {
+    /// Every dimension, in the order in which they are checked.
+    pub const ALL: [Self; 4] =
+        [Self::RequestsPerMinute, Self::RequestsPerDay, Self::TokensPerMinute, Self::TokensPerDay];
+
+    /// What it counts.
+    pub const fn unit(self) -> Unit {
+        match self {
+            Self::RequestsPerMinute | Self::RequestsPerDay => Unit::Requests,
+            Self::TokensPerMinute | Self::TokensPerDay => Unit::Tokens,
+        }
+    }
+
+    /// The span that the limit is for.
+    pub const fn window(self) -> Duration {
+        match self {
+            Self::RequestsPerMinute | Self::TokensPerMinute => MINUTE,
+            Self::RequestsPerDay | Self::TokensPerDay => DAY,
+        }
+    }
+
+    /// How a refusal's message names it, such as `tokens per min (TPM)`.
+    pub const fn phrase(self) -> &'static str {
+        match self {
+            Self::RequestsPerMinute => "requests per min (RPM)",
+            Self::RequestsPerDay => "requests per day (RPD)",
+            Self::TokensPerMinute => "tokens per min (TPM)",
+            Self::TokensPerDay => "tokens per day (TPD)",
+        }
+    }
+
+    /// Its short name: `rpm`, `rpd`, `tpm` or `tpd`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RequestsPerMinute => "rpm",
+            Self::RequestsPerDay => "rpd",
+            Self::TokensPerMinute => "tpm",
+            Self::TokensPerDay => "tpd",
+        }
+    }
+
+    /// Its place in [`Dimension::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What one request takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// From the limits of requests.
+    pub requests: u64,
+    /// From the limits of tokens.
+    pub tokens: u64,
+}
+
+impl Price {
+    /// The part that a dimension counts.
+    pub const fn of(self, dimension: Dimension) -> u64 {
+        match dimension.unit() {
+            Unit::Requests => self.requests,
+            Unit::Tokens => self.tokens,
+        }
+    }
+}
+
+/// A refusal and the dimension that it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JointRefusal {
+    /// The first dimension that refused.
+    pub dimension: Dimension,
+    /// What it said.
+    pub refusal: Refusal,
+}
+
+/// The limits of one organization, project and model, enforced together.
+#[derive(Clone, Debug, Default)]
+pub struct Joint {
+    limiters: [Option<Limiter>; 4],
+    count_refused: bool,
+}
+
+impl Joint {
+    /// Without limits: everything passes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds, or replaces, the limit of one dimension.
+    #[must_use]
+    pub fn with(mut self, dimension: Dimension, limit: u64, shape: Shape) -> Self {
+        self.limiters[dimension.index()] = Some(Limiter::new(limit, dimension.window(), shape));
+        self
+    }
+
+    /// Whether a refused request takes its share of the limits of requests all the same, as the API's guide says
+    /// ("unsuccessful requests contribute to your per-minute limit"). Off unless set.
+    #[must_use]
+    pub fn counting_refused(mut self, count: bool) -> Self {
+        self.count_refused = count;
+        self
+    }
+
+    /// Takes `price` from every dimension, or from none.
+    ///
+    /// # Errors
+    /// The first dimension in order that it is too large for; else the first that has no room now.
+    pub fn try_take(&mut self, price: Price, now: Instant) -> Result<(), JointRefusal> {
+        let mut refused: Option<JointRefusal> = None;
+        for (dimension, limiter) in self.each() {
+            if let Err(refusal) = limiter.check(price.of(dimension), now)
+                && refused.is_none_or(|first| refusal.too_large && !first.refusal.too_large)
+            {
+                refused = Some(JointRefusal { dimension, refusal });
+            }
+        }
+        if let Some(refused) = refused {
+            if self.count_refused {
+                self.force(Price { tokens: 0, ..price }, now);
+            }
+            return Err(refused);
+        }
+        for (dimension, limiter) in self.each() {
+            // It was checked above, in the same instant.
+            let taken = limiter.try_take(price.of(dimension), now);
+            debug_assert!(taken.is_ok(), "checked and taken under one borrow");
+        }
+        Ok(())
+    }
+
+    /// Takes `price` whether it fits or not, as far as there is room: another consumer of the same limits.
+    pub fn force(&mut self, price: Price, now: Instant) {
+        for (dimension, limiter) in self.each() {
+            limiter.force(price.of(dimension), now);
+        }
+    }
+
+    /// What the headers tell about a dimension; nothing where it has no limit.
+    pub fn level(&mut self, dimension: Dimension, now: Instant) -> Option<Level> {
+        self.limiters[dimension.index()].as_mut().map(|limiter| limiter.level(now))
+    }
+
+    /// The limiter of a dimension, for what this type does not offer.
+    pub fn limiter(&mut self, dimension: Dimension) -> Option<&mut Limiter> {
+        self.limiters[dimension.index()].as_mut()
+    }
+
+    /// Changes the limit of a dimension that has one. What is used stays used.
+    pub fn set_limit(&mut self, dimension: Dimension, limit: u64, now: Instant) {
+        if let Some(limiter) = self.limiter(dimension) {
+            limiter.set_limit(limit, now);
+        }
+    }
+
+    fn each(&mut self) -> impl Iterator<Item = (Dimension, &mut Limiter)> {
+        Dimension::ALL
+            .into_iter()
+            .zip(self.limiters.iter_mut())
+            .filter_map(|(dimension, limiter)| limiter.as_mut().map(|limiter| (dimension, limiter)))
+    }
+}

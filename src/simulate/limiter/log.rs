@@ -1,0 +1,93 @@
+//! A log of what was admitted in the last window.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+use super::{Level, Refusal};
+
+/// Entries kept at most (24 bytes each). Past that, new costs join the newest entry, which keeps them a little longer
+/// than their time: stricter, never looser.
+const MAX_ENTRIES: usize = 1 << 20;
+
+#[derive(Clone, Debug)]
+pub(super) struct SlidingLog {
+    limit: u64,
+    window: Duration,
+    used: u64,
+    entries: VecDeque<(Instant, u64)>,
+}
+
+impl SlidingLog {
+    pub(super) fn new(limit: u64, window: Duration) -> Self {
+        Self { limit, window, used: 0, entries: VecDeque::new() }
+    }
+
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    pub(super) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
+    pub(super) fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
+        self.expire(now);
+        let mut excess = self.used.saturating_add(cost).saturating_sub(self.limit);
+        if excess == 0 {
+            return Ok(());
+        }
+        let mut wait = Duration::ZERO;
+        for &(at, spent) in &self.entries {
+            wait = (at + self.window).saturating_duration_since(now);
+            excess = excess.saturating_sub(spent);
+            if excess == 0 {
+                break;
+            }
+        }
+        Err(Refusal { limit: self.limit, used: self.used, requested: cost, wait, too_large: false })
+    }
+
+    pub(super) fn add(&mut self, cost: u64, now: Instant) {
+        self.expire(now);
+        if cost == 0 {
+            return;
+        }
+        self.used = self.used.saturating_add(cost);
+        let crowded = self.entries.len() >= MAX_ENTRIES;
+        match self.entries.back_mut() {
+            Some((at, spent)) if crowded || *at >= now => {
+                *at = now.max(*at);
+                *spent = spent.saturating_add(cost);
+            }
+            Some(_) | None => self.entries.push_back((now, cost)),
+        }
+    }
+
+    pub(super) fn used(&mut self, now: Instant) -> u64 {
+        self.expire(now);
+        self.used
+    }
+
+    pub(super) fn level(&mut self, now: Instant) -> Level {
+        self.expire(now);
+        let remaining = self.limit.saturating_sub(self.used);
+        let reset = self
+            .entries
+            .back()
+            .map_or(Duration::ZERO, |&(at, _)| (at + self.window).saturating_duration_since(now));
+        Level { limit: self.limit, used: self.limit - remaining, remaining, reset }
+    }
+
+    /// A span as long as the window holds its start and not its end.
+    fn expire(&mut self, now: Instant) {
+        while let Some(&(at, spent)) = self.entries.front() {
+            if now.saturating_duration_since(at) < self.window {
+                return;
+            }
+            self.used = self.used.saturating_sub(spent);
+            self.entries.pop_front();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What happens at which time: outages, changes of limits, other consumers.
+
+use std::time::Duration;
+
+use crate::clock::Instant;
+
+use super::fault::Fault;
+use super::limiter::{Dimension, Joint};
+use super::notation::{Problem, count, duration, fraction};
+
+/// A span in which the whole API fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// From the start of the stand-in.
+    pub start: Duration,
+    /// How long.
+    pub length: Duration,
+    /// In which way.
+    pub kind: OutageKind,
+}
+
+/// How the API fails in an outage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutageKind {
+    /// Nothing listens; connections that exist are reset.
+    Refused,
+    /// Every request meets this fault, before any limit is charged.
+    Fault(Fault),
+}
+
+impl Outage {
+    /// Reads `10s+5s:503`: starting at 10 s, for 5 s, with a status, an error, a fault or `refused`.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let read = || {
+            let (span, kind) = text.split_once(':')?;
+            let (start, length) = span.split_once('+')?;
+            Some((start, length, kind))
+        };
+        let (start, length, kind) =
+            read().ok_or_else(|| Problem::new(format!("`{text}` is no outage: write 10s+5s:503")))?;
+        let kind = match kind {
+            "refused" => OutageKind::Refused,
+            fault => OutageKind::Fault(Fault::parse(fault)?),
+        };
+        Ok(Self { start: duration(start)?, length: duration(length)?, kind })
+    }
+
+    /// Whether it is on at this time since the start.
+    pub fn covers(&self, since_start: Duration) -> bool {
+        since_start.checked_sub(self.start).is_some_and(|into| into < self.length)
+    }
+}
+
+/// A limit that changes at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitChange {
+    /// From the start of the stand-in.
+    pub at: Duration,
+    /// Which limit.
+    pub dimension: Dimension,
+    /// To what.
+    pub limit: u64,
+}
+
+impl LimitChange {
+    /// Reads `30s:rpm=60`.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let read = || {
+            let (at, change) = text.split_once(':')?;
+            let (name, limit) = change.split_once('=')?;
+            let dimension = Dimension::ALL.into_iter().find(|dimension| dimension.as_str() == name)?;
+            Some((at, dimension, limit))
+        };
+        let (at, dimension, limit) = read()
+            .ok_or_else(|| Problem::new(format!("`{text}` is no change of a limit: write 30s:rpm=60")))?;
+        Ok(Self { at: duration(at)?, dimension, limit: count(limit)? })
+    }
+}
+
+/// Other consumers of the same limits: what share of the rate they take, one share after the other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForeignUse {
+    /// The shares, 0 to 1, taken in turn, from the first again after the last. None: nobody else.
+    pub shares: Vec<f64>,
+    /// How long each lasts.
+    pub every: Duration,
+}
+
+impl Default for ForeignUse {
+    fn default() -> Self {
+        Self { shares: Vec::new(), every: Duration::from_secs(30) }
+    }
+}
+
+impl ForeignUse {
+    /// Reads `0.4`, or `0,0.8,0.3/30s`: each share for 30 s in turn.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let (shares, every) = text.split_once('/').map_or((text, "30s"), |(shares, every)| (shares, every));
+        let every = duration(every)?;
+        if every.is_zero() {
+            return Err(Problem::new(format!("`{text}` changes all the time")));
+        }
+        Ok(Self { shares: shares.split(',').map(fraction).collect::<Result<_, _>>()?, every })
+    }
+
+    /// The share at this time since the start.
+    pub fn share(&self, since_start: Duration) -> f64 {
+        if self.shares.is_empty() {
+            return 0.0;
+        }
+        let turn = since_start.as_nanos() / self.every.as_nanos().max(1);
+        usize::try_from(turn % self.shares.len() as u128)
+            .ok()
+            .and_then(|turn| self.shares.get(turn))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// Takes the foreign share from limits, as time goes by. Where there is not enough for all, the others come first: their
+/// share is what the schedule says, whatever the own load.
+#[derive(Clone, Debug)]
+pub struct ForeignConsumer {
+    start: Instant,
+    taken_until: Instant,
+    /// What is their due but not taken yet, by dimension: a fraction, or what found no room.
+    due: [f64; 4],
+}
+
+/// Others take their share in steps this long; between them an idle limit would drain as if alone.
+const STEP: Duration = Duration::from_millis(50);
+
+impl ForeignConsumer {
+    /// One who starts taking now. `start` is when the schedule of shares began.
+    pub fn new(start: Instant, now: Instant) -> Self {
+        Self { start, taken_until: now, due: [0.0; 4] }
+    }
+
+    /// Takes what the others took since the last call.
+    ///
+    /// After a pause longer than two minutes only the last two minutes are taken: before that everything drained.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole, and from 0 to the limit"
+    )]
+    pub fn catch_up(&mut self, schedule: &ForeignUse, limits: &mut Joint, now: Instant) {
+        const LONGEST: Duration = Duration::from_mins(2);
+        if schedule.shares.is_empty() {
+            self.taken_until = now;
+            return;
+        }
+        if now.saturating_duration_since(self.taken_until) > LONGEST {
+            self.taken_until = now - LONGEST;
+        }
+        while self.taken_until < now {
+            let step = STEP.min(now - self.taken_until);
+            self.taken_until += step;
+            let share = schedule.share(self.taken_until.saturating_duration_since(self.start));
+            for dimension in Dimension::ALL {
+                let Some(limiter) = limits.limiter(dimension) else { continue };
+                let rate = limiter.limit() as f64 / dimension.window().as_secs_f64();
+                let due = &mut self.due[dimension.index()];
+                // Whoever finds no room comes again, but not for more than a window's worth.
+                *due = (*due + share * rate * step.as_secs_f64()).min(limiter.limit() as f64);
+                if *due >= 1.0 {
+                    *due -= limiter.force(due.floor() as u64, self.taken_until) as f64;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limiter::{Depth, Price, Shape};
+    use super::*;
+
+    #[test]
+    fn schedules_are_read() {
+        let outage = Outage::parse("10s+5s:refused").unwrap();
+        assert_eq!(outage.kind, OutageKind::Refused);
+        assert!(!outage.covers(Duration::from_millis(9_999)));
+        assert!(outage.covers(Duration::from_secs(10)));
+        assert!(!outage.covers(Duration::from_secs(15)));
+        assert!(Outage::parse("10s:503").is_err() && Outage::parse("1s+1s:nothing").is_err());
+        let change = LimitChange::parse("30s:tpm=30k").unwrap();
+        assert_eq!((change.dimension, change.limit), (Dimension::TokensPerMinute, 30_000));
+        assert!(LimitChange::parse("30s:xpm=1").is_err());
+        let foreign = ForeignUse::parse("0,0.8/10s").unwrap();
+        let shares = [0, 10, 19, 20].map(|second| foreign.share(Duration::from_secs(second)));
+        assert_eq!(shares.map(|share| format!("{share:.1}")), ["0.0", "0.8", "0.8", "0.0"]);
+        assert!(ForeignUse::parse("0.5/0s").is_err() && ForeignUse::parse("1.5").is_err());
+    }
+
+    #[test]
+    fn a_foreign_share_takes_that_share_of_the_rate() {
+        for shape in [Shape::Bucket(Depth::Window), Shape::FixedWindow, Shape::SlidingLog] {
+            let start = Instant::now();
+            let mut limits = Joint::new().with(Dimension::RequestsPerMinute, 600, shape);
+            let mut foreign = ForeignConsumer::new(start, start);
+            let schedule = ForeignUse::parse("0.4").unwrap();
+            let mut admitted = 0_u32;
+            for tick in 0..60_000_u64 {
+                let now = start + Duration::from_millis(tick * 10);
+                foreign.catch_up(&schedule, &mut limits, now);
+                if limits.try_take(Price { requests: 1, tokens: 0 }, now).is_ok() {
+                    admitted += 1;
+                }
+            }
+            // Ten minutes at 60 % of 600, and at most what was saved up at the start.
+            assert!((3_500..=4_300).contains(&admitted), "{shape:?}: {admitted}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What requests leave behind: files, responses and batches, held in memory and bounded.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+/// An uploaded file.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    /// The API's object of it.
+    pub(super) object: Value,
+    /// Its content.
+    pub(super) data: Bytes,
+}
+
+/// All that is kept.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) files: Shelf<File>,
+    pub(super) responses: Shelf<Value>,
+    pub(super) batches: Shelf<Value>,
+}
+
+impl Store {
+    pub(super) fn new() -> Self {
+        Self {
+            files: Shelf::new(1_000, 256 << 20),
+            responses: Shelf::new(1_000, 64 << 20),
+            batches: Shelf::new(1_000, 16 << 20),
+        }
+    }
+}
+
+/// Values by id, in order of arrival. The oldest leave when a new one finds no room.
+#[derive(Debug)]
+pub(super) struct Shelf<V> {
+    places: HashMap<String, u64>,
+    values: BTreeMap<u64, (String, usize, V)>,
+    next: u64,
+    bytes: usize,
+    max_count: usize,
+    max_bytes: usize,
+}
+
+impl<V> Shelf<V> {
+    fn new(max_count: usize, max_bytes: usize) -> Self {
+        Self { places: HashMap::new(), values: BTreeMap::new(), next: 0, bytes: 0, max_count, max_bytes }
+    }
+
+    /// Keeps a value of so many bytes; one that is larger than the whole shelf is not kept.
+    pub(super) fn put(&mut self, id: String, bytes: usize, value: V) {
+        self.remove(&id);
+        if bytes > self.max_bytes {
+            return;
+        }
+        while self.values.len() >= self.max_count || self.bytes + bytes > self.max_bytes {
+            let Some((_, (oldest, size, _))) = self.values.pop_first() else { break };
+            self.places.remove(&oldest);
+            self.bytes -= size;
+        }
+        self.places.insert(id.clone(), self.next);
+        self.values.insert(self.next, (id, bytes, value));
+        self.next += 1;
+        self.bytes += bytes;
+    }
+
+    pub(super) fn find(&mut self, id: &str) -> Option<&mut V> {
+        self.values.get_mut(self.places.get(id)?).map(|(_, _, value)| value)
+    }
+
+    pub(super) fn remove(&mut self, id: &str) -> Option<V> {
+        let (_, bytes, value) = self.values.remove(&self.places.remove(id)?)?;
+        self.bytes -= bytes;
+        Some(value)
+    }
+
+    /// All, the newest first, as the API lists them.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &V> {
+        self.values.values().rev().map(|(_, _, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_leave_first() {
+        let mut shelf = Shelf::new(3, 10);
+        for (id, bytes) in [("a", 4), ("b", 4), ("c", 4), ("huge", 11)] {
+            shelf.put(id.to_owned(), bytes, id);
+        }
+        assert_eq!(shelf.newest_first().copied().collect::<Vec<_>>(), ["c", "b"]);
+        assert_eq!(shelf.remove("b"), Some("b"));
+        assert_eq!(shelf.find("b"), None);
+        shelf.put("c".to_owned(), 10, "again");
+        assert_eq!((shelf.bytes, shelf.values.len(), shelf.places.len()), (10, 1, 1));
+    }
+}

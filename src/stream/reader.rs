@@ -1,0 +1,215 @@
+//! Reading the copy of an answer: what it used, whether it is whole, whether it hides an error.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+
+use super::decode::{Coding, Decoder};
+use crate::openai::sse::{Event, SseScanner};
+use crate::openai::{Endpoint, Usage, usage};
+
+/// How much of the end of a JSON answer is kept: the usage stands there on every endpoint.
+const JSON_TAIL: usize = 16 << 10;
+
+/// What was found in an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Whether the answer was a stream of events.
+    pub stream: bool,
+    /// Tokens, as far as the answer tells.
+    pub usage: Option<Usage>,
+    /// Whether a stream said that it is complete.
+    pub complete: bool,
+    /// Events that carried output.
+    pub outputs: u64,
+    /// An error event's data, bounded by the scanner; the first counts.
+    pub error: Option<Box<[u8]>>,
+    /// Whether the copy could not be read: an unknown coding, damage, or a bound.
+    pub unread: bool,
+}
+
+/// Reads an answer as it passes.
+pub struct Reader {
+    decoder: Option<Decoder>,
+    what: What,
+    findings: Findings,
+}
+
+enum What {
+    /// Nothing in it is of interest.
+    Nothing,
+    /// The end of a JSON body.
+    Tail { frames: VecDeque<Bytes>, kept: usize },
+    /// A stream of events.
+    Events(Box<SseScanner>),
+}
+
+impl Reader {
+    /// A reader for an answer with these headers.
+    pub fn of(endpoint: Endpoint, headers: &HeaderMap) -> Self {
+        let what = match headers.get(CONTENT_TYPE).map(|value| value.as_bytes()) {
+            Some(kind) if starts_with(kind, b"text/event-stream") => What::Events(Box::default()),
+            Some(kind) if starts_with(kind, b"application/json") && counts_tokens(endpoint) => {
+                What::Tail { frames: VecDeque::new(), kept: 0 }
+            }
+            Some(_) | None => What::Nothing,
+        };
+        let findings = Findings { stream: matches!(what, What::Events(_)), ..Findings::default() };
+        let mut reader = Self { decoder: None, what, findings };
+        if !matches!(reader.what, What::Nothing) {
+            match Coding::of(headers.get(CONTENT_ENCODING).map(|value| value.as_bytes())) {
+                Coding::Identity => {}
+                Coding::Coded(decoder) => reader.decoder = Some(decoder),
+                Coding::Unknown => reader.give_up(),
+            }
+        }
+        reader
+    }
+
+    /// A reader that looks at nothing.
+    pub fn blind() -> Self {
+        Self { decoder: None, what: What::Nothing, findings: Findings::default() }
+    }
+
+    /// Whether the answer is a stream of events that can be read.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.what, What::Events(_))
+    }
+
+    /// Reads the next bytes of the body.
+    pub fn read(&mut self, data: &Bytes) {
+        if matches!(self.what, What::Nothing) {
+            return;
+        }
+        let Some(decoder) = &mut self.decoder else {
+            match &mut self.what {
+                What::Nothing => {}
+                What::Tail { frames, kept } => keep_tail(frames, kept, data.clone()),
+                What::Events(scanner) => scan(scanner, data, &mut self.findings),
+            }
+            return;
+        };
+        let (what, findings) = (&mut self.what, &mut self.findings);
+        let decoded = decoder.decode(data, &mut |plain| match what {
+            What::Nothing => {}
+            What::Tail { frames, kept } => {
+                let end = &plain[plain.len().saturating_sub(JSON_TAIL)..];
+                keep_tail(frames, kept, Bytes::copy_from_slice(end));
+            }
+            What::Events(scanner) => scan(scanner, plain, findings),
+        });
+        if decoded.is_err() {
+            self.give_up();
+        }
+    }
+
+    /// Whether something that is output, an error or the end has come: the head need not be held any longer.
+    pub fn has_begun(&self) -> bool {
+        let found = &self.findings;
+        !self.is_stream() || found.outputs > 0 || found.complete || found.error.is_some()
+    }
+
+    /// The error that the stream told of, if it did.
+    pub fn error(&self) -> Option<&[u8]> {
+        self.findings.error.as_deref()
+    }
+
+    /// Whether an event could be added here: between two events of a stream that is not encoded.
+    pub fn at_event_boundary(&self) -> bool {
+        match &self.what {
+            What::Events(scanner) => self.decoder.is_none() && scanner.is_at_boundary(),
+            What::Nothing | What::Tail { .. } => false,
+        }
+    }
+
+    /// What was found. Call it once, at the end.
+    pub fn findings(&mut self) -> Findings {
+        if let What::Tail { frames, .. } = &mut self.what {
+            self.findings.usage = match frames.len() {
+                0 => None,
+                1 => usage::find(&frames[0]),
+                _ => {
+                    let mut tail = BytesMut::new();
+                    frames.iter().for_each(|frame| tail.extend_from_slice(frame));
+                    usage::find(&tail)
+                }
+            };
+            self.what = What::Nothing;
+        }
+        std::mem::take(&mut self.findings)
+    }
+
+    fn give_up(&mut self) {
+        self.what = What::Nothing;
+        self.decoder = None;
+        self.findings.unread = true;
+    }
+}
+
+fn scan(scanner: &mut SseScanner, data: &[u8], findings: &mut Findings) {
+    scanner.feed(data, &mut |event| match event {
+        Event::Preamble => {}
+        Event::Output => findings.outputs += 1,
+        Event::Usage(usage) => findings.usage = Some(usage),
+        Event::Done => findings.complete = true,
+        Event::Completed(usage) | Event::Incomplete(usage) => {
+            findings.complete = true;
+            findings.usage = usage.or(findings.usage);
+        }
+        Event::Failed { data, usage } => {
+            findings.complete = true;
+            findings.usage = usage.or(findings.usage);
+            findings.error.get_or_insert_with(|| data.into());
+        }
+        Event::Error { data } => {
+            findings.complete = true;
+            findings.error.get_or_insert_with(|| data.into());
+        }
+    });
+}
+
+fn keep_tail(frames: &mut VecDeque<Bytes>, kept: &mut usize, frame: Bytes) {
+    *kept += frame.len();
+    frames.push_back(frame);
+    while let Some(first) = frames.front()
+        && *kept - first.len() >= JSON_TAIL
+    {
+        *kept -= first.len();
+        frames.pop_front();
+    }
+}
+
+/// Whether the endpoint's JSON answers tell of tokens.
+fn counts_tokens(endpoint: Endpoint) -> bool {
+    use Endpoint as E;
+    match endpoint {
+        E::ChatCompletions
+        | E::Completions
+        | E::Responses
+        | E::Embeddings
+        | E::Audio
+        | E::Images
+        | E::Threads => true,
+        E::Moderations
+        | E::Videos
+        | E::Files
+        | E::Uploads
+        | E::Batches
+        | E::FineTuning
+        | E::VectorStores
+        | E::Assistants
+        | E::Conversations
+        | E::Containers
+        | E::Evals
+        | E::Realtime
+        | E::Models
+        | E::Organization
+        | E::Other => false,
+    }
+}
+
+fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
+    value.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}

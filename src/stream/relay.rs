@@ -1,0 +1,252 @@
+//! The answer's body as the caller gets it: the upstream's frames, untouched and never held back, while a copy is read.
+
+use std::collections::VecDeque;
+use std::error::Error as StdError;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use super::hold::Held;
+use super::reader::{Findings, Reader};
+use crate::clock::{self, Instant};
+
+/// Why a body ended, told to the [`Ledger`] exactly once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The upstream finished it.
+    Complete,
+    /// The upstream broke it off; the caller's body was aborted.
+    Cut,
+    /// The upstream sent nothing for the idle timeout; the caller's body was aborted.
+    Stalled,
+    /// The caller left before the end.
+    CallerLeft,
+}
+
+/// Who is told what became of a body. Dropped with it.
+pub trait Ledger: Send + Unpin + 'static {
+    /// The first bytes of the body are on their way to the caller.
+    fn first_byte(&mut self, now: Instant);
+    /// The body ended; called exactly once, at the latest when the body is dropped.
+    fn ended(self, end: End, bytes: u64, findings: Findings);
+}
+
+/// What a caller's connection sees as the reason for an abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aborted {
+    /// The upstream broke off.
+    Cut,
+    /// The upstream stalled.
+    Stalled,
+}
+
+impl fmt::Display for Aborted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Cut => "the upstream broke off its answer",
+            Self::Stalled => "the upstream stalled in its answer",
+        })
+    }
+}
+
+impl StdError for Aborted {}
+
+/// How a body is relayed.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The longest silence between two chunks.
+    pub idle_timeout: Duration,
+    /// Whether an error event goes to the caller before an abort, where a stream is at an event's end.
+    pub error_event: bool,
+}
+
+/// A body on its way from the upstream to the caller.
+pub struct Relay<B, L: Ledger> {
+    upstream: B,
+    held: VecDeque<Frame<Bytes>>,
+    reader: Reader,
+    ledger: Option<L>,
+    bytes: u64,
+    settings: Settings,
+    heard: Instant,
+    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    aborting: Option<Aborting>,
+    /// The upstream broke off while the beginning was held: the abort follows what is held.
+    broken: bool,
+}
+
+/// The steps of an abort that is announced: hyper loses an event that is yielded immediately before an error.
+#[derive(Clone, Copy)]
+enum Aborting {
+    Pause(Aborted),
+    Abort(Aborted),
+}
+
+impl<B, L> Relay<B, L>
+where
+    B: Body<Data = Bytes> + Unpin,
+    L: Ledger,
+{
+    /// A body that begins with what is `held`, already read by `reader`, and whose rest comes from `upstream`.
+    pub fn new(upstream: B, held: Held<B::Error>, reader: Reader, settings: Settings, ledger: L) -> Self {
+        let mut relay = Self {
+            upstream,
+            broken: held.broken.is_some(),
+            held: held.frames,
+            reader,
+            ledger: Some(ledger),
+            bytes: 0,
+            settings,
+            heard: clock::now(),
+            timer: None,
+            aborting: None,
+        };
+        relay.end_if_complete();
+        relay
+    }
+
+    /// hyper never polls a body again that announced its length and reached it: the end is noticed with the last frame.
+    fn end_if_complete(&mut self) {
+        if self.is_end() {
+            self.end(End::Complete);
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        self.held.is_empty() && !self.broken && self.aborting.is_none() && self.upstream.is_end_stream()
+    }
+
+    fn end(&mut self, end: End) {
+        if let Some(ledger) = self.ledger.take() {
+            ledger.ended(end, self.bytes, self.reader.findings());
+        }
+    }
+
+    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        if let Some(data) = frame.data_ref() {
+            if self.bytes == 0
+                && let Some(ledger) = &mut self.ledger
+            {
+                ledger.first_byte(self.heard);
+            }
+            self.bytes += data.len() as u64;
+        }
+        self.end_if_complete();
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn abort(&mut self, why: Aborted) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        self.broken = false;
+        let announce = self.settings.error_event && self.reader.at_event_boundary();
+        self.end(match why {
+            Aborted::Cut => End::Cut,
+            Aborted::Stalled => End::Stalled,
+        });
+        if announce {
+            self.aborting = Some(Aborting::Pause(why));
+            return Poll::Ready(Some(Ok(Frame::data(error_event(why)))));
+        }
+        Poll::Ready(Some(Err(why)))
+    }
+
+    /// Whether the upstream has been silent for too long. The timer is armed once and moved only when it fires: a chunk
+    /// costs a reading of the clock, not a timer.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.settings.idle_timeout;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(clock::sleep_until(self.heard + limit)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let due = self.heard + limit;
+            if due <= clock::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+}
+
+impl<B, L> Body for Relay<B, L>
+where
+    B: Body<Data = Bytes> + Unpin,
+    L: Ledger,
+{
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let this = &mut *self;
+        if let Some(frame) = this.held.pop_front() {
+            return this.pass(frame);
+        }
+        match this.aborting {
+            Some(Aborting::Pause(why)) => {
+                this.aborting = Some(Aborting::Abort(why));
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Some(Aborting::Abort(why)) => return Poll::Ready(Some(Err(why))),
+            None if this.broken => return this.abort(Aborted::Cut),
+            None => {}
+        }
+        match Pin::new(&mut this.upstream).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.heard = clock::now();
+                if let Some(data) = frame.data_ref() {
+                    this.reader.read(data);
+                }
+                this.pass(frame)
+            }
+            Poll::Ready(Some(Err(_))) => this.abort(Aborted::Cut),
+            Poll::Ready(None) => {
+                this.end(End::Complete);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                ready!(this.poll_silence(cx));
+                this.abort(Aborted::Stalled)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.is_end()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held: u64 = self.held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let rest = self.upstream.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(held));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint
+    }
+}
+
+impl<B, L: Ledger> Drop for Relay<B, L> {
+    fn drop(&mut self) {
+        if let Some(ledger) = self.ledger.take() {
+            ledger.ended(End::CallerLeft, self.bytes, self.reader.findings());
+        }
+    }
+}
+
+/// The event that says why, in the form that every SDK raises on (facts: nested, with or without `event: error`).
+fn error_event(why: Aborted) -> Bytes {
+    Bytes::from_static(match why {
+        Aborted::Cut => {
+            b"event: error\ndata: {\"error\":{\"message\":\"The upstream broke off this stream; what came before is incomplete.\",\"type\":\"weir_error\",\"param\":null,\"code\":\"stream_cut\"}}\n\n"
+        }
+        Aborted::Stalled => {
+            b"event: error\ndata: {\"error\":{\"message\":\"The upstream stalled in this stream; what came before is incomplete.\",\"type\":\"weir_error\",\"param\":null,\"code\":\"timeout_idle\"}}\n\n"
+        }
+    })
+}

@@ -1,0 +1,63 @@
+//! How one event becomes one line.
+
+use std::fmt;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{Compact, Format as Plain, Json, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::ACCESS_LOG;
+
+/// Access lines as they are, everything else as `tracing-subscriber` writes it.
+pub(super) struct Format {
+    text: Plain<Compact>,
+    json: Option<Plain<Json>>,
+}
+
+impl Format {
+    pub(super) fn new(json: bool, colour: bool) -> Self {
+        let plain = Plain::default().with_ansi(colour);
+        let json = json.then(|| plain.clone().json().flatten_event(true).with_span_list(false));
+        Self { text: plain.compact(), json }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Format
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if event.metadata().target() == ACCESS_LOG {
+            let mut line = Line { writer: &mut writer, result: Ok(()) };
+            event.record(&mut line);
+            line.result?;
+            return writeln!(writer);
+        }
+        match &self.json {
+            Some(json) => json.format_event(context, writer, event),
+            None => self.text.format_event(context, writer, event),
+        }
+    }
+}
+
+/// Writes an event's message and nothing else.
+struct Line<'a, 'writer> {
+    writer: &'a mut Writer<'writer>,
+    result: fmt::Result,
+}
+
+impl Visit for Line<'_, '_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" && self.result.is_ok() {
+            self.result = write!(self.writer, "{value:?}");
+        }
+    }
+}

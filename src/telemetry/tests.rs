@@ -1,0 +1,130 @@
+use std::io::Write;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use tracing::subscriber::with_default;
+
+use super::*;
+
+/// Where a test reads what was written.
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl Sink {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logged(settings: &Settings, log: impl FnOnce()) -> String {
+    let sink = Sink::default();
+    let (queue, guard) = writer::start(settings.queue, sink.clone()).unwrap();
+    with_default(subscriber(settings, queue).unwrap(), log);
+    assert!(guard.flush());
+    sink.text()
+}
+
+#[test]
+fn access_lines_are_written_as_they_are() {
+    for json in [true, false] {
+        let settings = Settings { json, ..Settings::default() };
+        let text = logged(
+            &settings,
+            || tracing::info!(target: ACCESS_LOG, more = 1, "{}", "{\"caller\":\"batch\"}"),
+        );
+        assert_eq!(text, "{\"caller\":\"batch\"}\n");
+    }
+}
+
+#[test]
+fn events_are_json_or_text() {
+    let log = || tracing::warn!(port = 8080, "a listener is taken");
+    let json = logged(&Settings::default(), log);
+    let event: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&event["level"], &event["port"]), (&"WARN".into(), &8080.into()), "{json}");
+    assert_eq!(event["message"], "a listener is taken");
+    let text = logged(&Settings { json: false, ..Settings::default() }, log);
+    assert!(text.contains("WARN") && text.ends_with("a listener is taken port=8080\n"), "{text}");
+    assert!(!text.contains('\u{1b}'), "no colour unless asked for: {text}");
+}
+
+#[test]
+fn the_filter_tells_targets_apart() {
+    let settings = Settings { filter: "info,weir::access=off".to_owned(), ..Settings::default() };
+    let text = logged(&settings, || {
+        assert!(!tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO));
+        tracing::info!(target: ACCESS_LOG, "hidden");
+        tracing::info!("shown");
+        tracing::debug!("too fine");
+    });
+    assert!(text.contains("shown") && !text.contains("hidden") && !text.contains("too fine"), "{text}");
+    assert!(subscriber(&Settings { filter: "a=b=c".to_owned(), ..settings }, io::sink).is_err());
+}
+
+/// Stands still until it is told to go on.
+struct Stuck {
+    begun: Sender<()>,
+    go_on: Receiver<()>,
+    sink: Sink,
+}
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.begun.send(()).unwrap();
+        self.go_on.recv().map_err(io::Error::other)?;
+        self.sink.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stuck_output_drops_lines_and_counts_them() {
+    let (begun, has_begun) = channel();
+    let (go, go_on) = channel();
+    let sink = Sink::default();
+    let settings = Settings { queue: 10, ..Settings::default() };
+    let (queue, guard) = writer::start(settings.queue, Stuck { begun, go_on, sink: sink.clone() }).unwrap();
+    with_default(subscriber(&settings, queue).unwrap(), || {
+        tracing::info!(target: ACCESS_LOG, "first");
+        has_begun.recv().unwrap();
+        for index in 0..100 {
+            tracing::info!(target: ACCESS_LOG, "{index}");
+        }
+    });
+    assert_eq!(guard.dropped().count(), 91, "the one that is being written takes one of the ten places");
+    go.send(()).unwrap();
+    go.send(()).unwrap();
+    assert!(guard.flush());
+    assert_eq!(sink.text(), "first\n0\n1\n2\n3\n4\n5\n6\n7\n8\n");
+    drop(go);
+    let (queue, guard) = writer::start(10, Broken).unwrap();
+    with_default(subscriber(&settings, queue).unwrap(), || tracing::info!("lost"));
+    assert!(guard.flush());
+    assert_eq!(guard.dropped().count(), 1, "a line that could not be written counts");
+}
+
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+        Err(io::Error::other("no space left"))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

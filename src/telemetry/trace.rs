@@ -1,0 +1,140 @@
+//! W3C trace context: read from a request, passed on, or begun.
+//!
+//! Without export of spans Weir hands `traceparent` and `tracestate` on as they came; a new parent that nobody can look up
+//! would tear a trace apart. With export each attempt is a span, and the upstream sees that span as its parent.
+
+use std::fmt;
+
+/// A trace's id, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(u128);
+
+/// A span's id, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpanId(u64);
+
+/// What a `traceparent` header says. <https://www.w3.org/TR/trace-context/>, section 3.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// The trace that the request belongs to.
+    pub trace: TraceId,
+    /// The span that sent it.
+    pub parent: SpanId,
+    /// Whether the sender records the trace.
+    pub sampled: bool,
+}
+
+/// Length of a `traceparent` of version 00.
+const LENGTH: usize = 55;
+
+impl TraceContext {
+    /// Reads a `traceparent` value; `None` if it is not one, as the specification asks: the trace then starts anew.
+    pub fn parse(value: &[u8]) -> Option<Self> {
+        let version = hex(value.get(..2)?)?;
+        let whole = match version {
+            0 => value.len() == LENGTH,
+            0xff => false,
+            // A later version may append fields.
+            _ => value.len() == LENGTH || value.get(LENGTH) == Some(&b'-'),
+        };
+        let dashes = [2, 35, 52].iter().all(|at| value.get(*at) == Some(&b'-'));
+        if !whole || !dashes {
+            return None;
+        }
+        let trace = hex(value.get(3..35)?)?;
+        let parent = u64::try_from(hex(value.get(36..52)?)?).ok()?;
+        let flags = hex(value.get(53..55)?)?;
+        if trace == 0 || parent == 0 {
+            return None;
+        }
+        Some(Self { trace: TraceId(trace), parent: SpanId(parent), sampled: flags & 1 == 1 })
+    }
+
+    /// Begins a trace.
+    pub fn begin(rng: &mut fastrand::Rng, sampled: bool) -> Self {
+        Self { trace: TraceId(rng.u128(1..)), parent: SpanId::new(rng), sampled }
+    }
+
+    /// The context that a child span sends on.
+    #[must_use]
+    pub fn child(self, span: SpanId) -> Self {
+        Self { parent: span, ..self }
+    }
+}
+
+/// The value of a `traceparent` header.
+impl fmt::Display for TraceContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{}-{:02x}", self.trace, self.parent, u8::from(self.sampled))
+    }
+}
+
+impl SpanId {
+    /// A new span's id.
+    pub fn new(rng: &mut fastrand::Rng) -> Self {
+        Self(rng.u64(1..))
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Lower-case hex only, as the specification says; at most 32 digits.
+fn hex(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0, |value, digit| {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(value << 4 | u128::from(digit))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn reads_and_writes_the_same() {
+        let context = TraceContext::parse(GOOD.as_bytes()).unwrap();
+        assert!(context.sampled);
+        assert_eq!(context.to_string(), GOOD);
+        let child = context.child(SpanId::new(&mut fastrand::Rng::with_seed(1)));
+        assert_eq!(child.trace, context.trace);
+        assert_ne!(child.parent, context.parent);
+        let begun = TraceContext::begin(&mut fastrand::Rng::with_seed(2), false);
+        assert_eq!(TraceContext::parse(begun.to_string().as_bytes()), Some(begun));
+    }
+
+    #[test]
+    fn refuses_what_the_specification_refuses() {
+        for bad in [
+            "",
+            "00",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra",
+            "00_0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01extra",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0",
+        ] {
+            assert_eq!(TraceContext::parse(bad.as_bytes()), None, "{bad}");
+        }
+        let later = "01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-extra";
+        assert!(TraceContext::parse(later.as_bytes()).is_some());
+    }
+}

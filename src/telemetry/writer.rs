@@ -1,0 +1,152 @@
+//! Writes log lines from a thread of its own: a slow disk or a stuck pipe costs lines, which are counted, and never a request.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Time that the last lines get when the process ends.
+const LAST_LINES: Duration = Duration::from_secs(2);
+/// Bytes that are put together for one write.
+const BATCH: usize = 64 * 1024;
+
+/// Starts the thread; lines go in through the queue, and the guard writes the last ones.
+///
+/// # Errors
+/// If the thread cannot be started.
+pub(super) fn start(
+    capacity: usize,
+    output: impl io::Write + Send + 'static,
+) -> io::Result<(Queue, LogGuard)> {
+    let (sender, receiver) = channel();
+    let bound = Arc::new(Bound { capacity, waiting: AtomicUsize::new(0), dropped: AtomicU64::new(0) });
+    let counted = Arc::clone(&bound);
+    std::thread::Builder::new()
+        .name("weir-log".to_owned())
+        .spawn(move || write_lines(&receiver, &counted, output))?;
+    let guard = LogGuard { sender: sender.clone(), dropped: DroppedLines(Arc::clone(&bound)) };
+    Ok((Queue { sender, bound }, guard))
+}
+
+enum Message {
+    Line(Vec<u8>),
+    /// Everything before this is to be written; then the sender is told.
+    Flush(Sender<()>),
+}
+
+#[derive(Debug)]
+struct Bound {
+    capacity: usize,
+    waiting: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+/// Where lines go in.
+pub(super) struct Queue {
+    sender: Sender<Message>,
+    bound: Arc<Bound>,
+}
+
+impl<'a> MakeWriter<'a> for Queue {
+    type Writer = Entry<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Entry(self)
+    }
+}
+
+/// Takes one event: `tracing-subscriber` writes each with a single call.
+pub(super) struct Entry<'a>(&'a Queue);
+
+impl io::Write for Entry<'_> {
+    /// Never waits and never fails: a line that finds no room is dropped.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let Queue { sender, bound } = self.0;
+        let waiting = bound.waiting.fetch_add(1, Ordering::Relaxed);
+        if waiting >= bound.capacity || sender.send(Message::Line(line.to_vec())).is_err() {
+            bound.waiting.fetch_sub(1, Ordering::Relaxed);
+            bound.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How many lines were dropped since the start.
+#[derive(Clone, Debug)]
+pub struct DroppedLines(Arc<Bound>);
+
+impl DroppedLines {
+    /// The count.
+    pub fn count(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
+    }
+}
+
+/// Keeps the log alive; dropping it writes what still waits, for at most two seconds.
+#[derive(Debug)]
+pub struct LogGuard {
+    sender: Sender<Message>,
+    dropped: DroppedLines,
+}
+
+impl LogGuard {
+    /// A counter of the lines that were dropped.
+    pub fn dropped(&self) -> DroppedLines {
+        self.dropped.clone()
+    }
+
+    /// Waits until everything logged so far is written, for at most two seconds; whether it was.
+    pub fn flush(&self) -> bool {
+        let (done, written) = channel();
+        self.sender.send(Message::Flush(done)).is_ok() && written.recv_timeout(LAST_LINES).is_ok()
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// Ends when nobody can log any more.
+fn write_lines(receiver: &Receiver<Message>, bound: &Bound, mut output: impl io::Write) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut lines = 0;
+    let mut next = receiver.recv().ok();
+    while let Some(message) = next {
+        match message {
+            Message::Line(line) => {
+                batch.extend_from_slice(&line);
+                lines += 1;
+                next = if batch.len() < BATCH { receiver.try_recv().ok() } else { None };
+            }
+            Message::Flush(done) => {
+                write_batch(&mut batch, &mut lines, bound, &mut output);
+                // Who waited may have given up.
+                done.send(()).ok();
+                next = receiver.try_recv().ok();
+            }
+        }
+        if next.is_none() {
+            write_batch(&mut batch, &mut lines, bound, &mut output);
+            next = receiver.recv().ok();
+        }
+    }
+}
+
+fn write_batch(batch: &mut Vec<u8>, lines: &mut usize, bound: &Bound, output: &mut impl io::Write) {
+    let written = output.write_all(batch).and_then(|()| output.flush());
+    if written.is_err() {
+        bound.dropped.fetch_add(*lines as u64, Ordering::Relaxed);
+    }
+    bound.waiting.fetch_sub(*lines, Ordering::Relaxed);
+    batch.clear();
+    *lines = 0;
+}

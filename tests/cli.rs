@@ -1,0 +1,167 @@
+//! The command line as a person meets it: the real binary, its words and its exit codes.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output};
+
+/// Runs `weir` with an environment of these variables alone.
+fn weir(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(arguments).env_clear().envs(variables.iter().copied());
+    command.output().expect("the binary runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn every_help_text_is_as_recorded() {
+    let commands = ["", "run", "check", "explain", "report", "status", "schema", "completions"];
+    let mut texts = String::new();
+    for command in commands {
+        let mut arguments: Vec<&str> = command.split_whitespace().collect();
+        arguments.push("--help");
+        let output = weir(&arguments, &[]);
+        assert!(output.status.success(), "{command}");
+        texts = format!("{texts}$ weir {}\n{}\n", arguments.join(" "), out(&output));
+    }
+    assert_eq!(texts, include_str!("golden/help.txt"), "the help texts are now:\n{texts}");
+}
+
+#[test]
+fn a_bad_command_line_or_configuration_is_code_2() {
+    for arguments in [&["--bogus"][..], &["check"], &["completions", "tcsh"], &["status", "--watch", "0"]] {
+        let output = weir(arguments, &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(out(&output).is_empty() && !err(&output).is_empty(), "{arguments:?}");
+    }
+    let output = weir(&["check", "tests/golden/mistakes.toml"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(err(&output).replace("tests/golden/", ""), include_str!("golden/mistakes.txt"));
+    let output = weir(&["--listen", "here"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        err(&output).starts_with("option --listen: server.listen: \"here\" is not valid;"),
+        "{}",
+        err(&output)
+    );
+    let output = weir(&[], &[("WEIR_CONFIG", "/nowhere.toml")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).starts_with("/nowhere.toml: cannot be read: "), "{}", err(&output));
+}
+
+#[test]
+fn the_shipped_files_pass_the_check() {
+    for file in ["config/sidecar.toml", "config/reference.toml"] {
+        let output = weir(&["check", file], &[]);
+        assert_eq!(
+            (output.status.code(), out(&output)),
+            (Some(0), format!("{file}: valid\n")),
+            "{}",
+            err(&output)
+        );
+    }
+    let missing = weir(&["check", "config/gateway.toml"], &[]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert_eq!(err(&missing).lines().count(), 4, "{}", err(&missing));
+    let form = weir(&["check", "--without-secrets", "config/gateway.toml"], &[]);
+    assert!(form.status.success());
+}
+
+#[test]
+fn check_prints_what_it_understood_without_secrets() {
+    let variables = [
+        ("OPENAI_API_KEY", "sk-upstream-0123456789"),
+        ("WEIR_ADMIN_TOKEN", "admin-token-0123456789"),
+        ("SEARCH_WEIR_KEY", "weir-search-0123456789"),
+        ("BATCH_WEIR_KEY", "weir-batch-0123456789"),
+        ("WEIR_SERVER__WORKERS", "3"),
+    ];
+    let output = weir(&["check", "--print", "config/gateway.toml"], &variables);
+    assert!(output.status.success(), "{}", err(&output));
+    let printed = out(&output);
+    assert!(
+        printed.contains("workers = 3\n") && printed.contains("key = \"env:SEARCH_WEIR_KEY\"\n"),
+        "{printed}"
+    );
+    assert!(!printed.contains("0123456789"), "{printed}");
+}
+
+#[test]
+fn the_schema_is_json_and_the_reference_is_the_shipped_one() {
+    let schema: serde_json::Value = serde_json::from_str(&out(&weir(&["schema"], &[]))).expect("JSON");
+    assert_eq!(schema["properties"]["retry"]["properties"]["base"]["default"], "500ms");
+    assert_eq!(out(&weir(&["schema", "--reference"], &[])), include_str!("../config/reference.toml"));
+}
+
+#[test]
+fn every_shell_gets_a_completion_script() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let output = weir(&["completions", shell], &[]);
+        assert!(output.status.success() && out(&output).contains("simulate"), "{shell}");
+    }
+}
+
+#[test]
+fn a_weir_that_is_not_there_is_code_1_and_says_where() {
+    // Port 1 of loopback: nothing that a test machine runs listens there.
+    for arguments in [["status", "--admin", "127.0.0.1:1"], ["report", "--admin", "127.0.0.1:1"]] {
+        let output = weir(&arguments, &[]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(err(&output).starts_with("no Weir answers at 127.0.0.1:1: "), "{}", err(&output));
+    }
+}
+
+/// Answers one request on loopback, and tells what it was.
+fn answering(answer: String) -> (String, std::thread::JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("its address").to_string();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut request = Vec::new();
+        let mut buffer = [0; 4096];
+        while !request.ends_with(b"\r\n\r\n") {
+            let read = stream.read(&mut buffer).expect("a request");
+            request.extend_from_slice(&buffer[..read]);
+        }
+        stream.write_all(answer.as_bytes()).expect("a reader");
+        String::from_utf8_lossy(&request).into_owned()
+    });
+    (address, server)
+}
+
+#[test]
+fn status_bears_the_token_and_prints_json_as_it_comes() {
+    let body = "{\"ready\":true}";
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let (address, server) = answering(answer.clone());
+    let output = weir(
+        &["status", "--json", "--config", "config/gateway.toml", "--admin", &address],
+        &[("WEIR_ADMIN_TOKEN", "admin-token-0123456789")],
+    );
+    assert_eq!(out(&output), format!("{body}\n"), "{}", err(&output));
+    let request = server.join().expect("it answered");
+    assert!(request.starts_with("GET /status HTTP/1.1\r\n"), "{request}");
+    assert!(request.contains("authorization: Bearer admin-token-0123456789\r\n"), "{request}");
+
+    let (address, server) = answering(answer);
+    assert!(weir(&["status", "--json", "--admin", &address], &[]).status.success());
+    assert!(!server.join().expect("it answered").contains("authorization"));
+}
+
+#[test]
+fn a_report_is_printed_as_it_comes_and_a_refusal_is_code_1() {
+    let (address, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabc\n".to_owned());
+    assert_eq!(out(&weir(&["report", "last", "--admin", &address], &[])), "abc\n");
+    let request = server.join().expect("it answered");
+    assert!(request.starts_with("GET /reports/last HTTP/1.1\r\n"), "{request}");
+
+    let (address, server) = answering("HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n".to_owned());
+    assert_eq!(weir(&["report", "--admin", &address], &[]).status.code(), Some(1));
+    server.join().expect("it answered");
+}

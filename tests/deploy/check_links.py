@@ -1,0 +1,53 @@
+"""Checks that links between the documents, and from alerts into the runbook, lead somewhere."""
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+RULES = ROOT / "deploy" / "prometheus" / "rules" / "weir.rules.yml"
+CLASSES = ROOT / "src" / "classify" / "class.rs"
+
+
+def main() -> int:
+    anchors = {path: anchors_of(path.read_text()) for path in DOCUMENTS}
+    problems = []
+    for path in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)\s]+)\)", without_code(path.read_text())):
+            if re.match(r"[a-z]+:", link):
+                continue
+            target, _, anchor = link.partition("#")
+            file = (path.parent / target).resolve() if target else path
+            if not file.exists():
+                problems.append(f"{path.relative_to(ROOT)}: {link} is not there")
+            elif anchor and anchor not in anchors.get(file, ()):
+                problems.append(f"{path.relative_to(ROOT)}: {link} has no such section")
+    runbook = anchors[ROOT / "docs" / "runbook.md"]
+    classes = re.findall(r'=> "(\w+)"', CLASSES.read_text())
+    if not classes:
+        problems.append(f"{CLASSES.relative_to(ROOT)}: no class found; has the form of the file changed?")
+    problems += [f"docs/runbook.md: no section for the class {name}" for name in classes if name not in runbook]
+    for anchor in re.findall(r"runbook_url: docs/runbook\.md#(\S+)", RULES.read_text()):
+        # A label's value stands for a class, and classes are checked above.
+        if not anchor.startswith("{{") and anchor not in runbook:
+            problems.append(f"{RULES.relative_to(ROOT)}: runbook.md#{anchor} is not there")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(f"links: {len(DOCUMENTS)} documents, {len(classes)} classes, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+def anchors_of(text):
+    text = without_code(text)
+    explicit = re.findall(r'<a id="([^"]+)"', text)
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {*explicit, *(re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles)}
+
+
+def without_code(text):
+    return re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

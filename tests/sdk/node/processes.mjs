@@ -1,0 +1,79 @@
+// Starts Weir and the stand-in on ports of their own, and ends them. The binary is WEIR_BIN.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import net from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const READY_WITHIN_MS = 20_000;
+const END_WITHIN_MS = 20_000;
+
+/** A stand-in for the API. */
+export async function standIn() {
+  const port = await freePort();
+  const options = ["--listen", `127.0.0.1:${port}`, "--rpm", "1000000", "--tpm", "1000000000"];
+  const child = await start(["simulate", ...options], [port]);
+  return { url: `http://127.0.0.1:${port}`, end: () => end(child) };
+}
+
+/** A Weir before `upstream`. */
+export async function weir(upstream) {
+  const [port, admin] = [await freePort(), await freePort()];
+  const options = ["--upstream", upstream, "--listen", `127.0.0.1:${port}`, "--admin", `127.0.0.1:${admin}`];
+  const child = await start(["run", ...options], [port, admin]);
+  return { url: `http://127.0.0.1:${port}`, admin: `http://127.0.0.1:${admin}`, end: () => end(child) };
+}
+
+async function start(options, ports) {
+  const binary = process.env.WEIR_BIN;
+  if (!binary) throw new Error("WEIR_BIN names no binary");
+  const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("WEIR_")));
+  const child = spawn(binary, options, {
+    stdio: ["ignore", "ignore", "inherit"],
+    env: { ...inherited, WEIR_SHUTDOWN__DRAIN_DELAY: "0s", WEIR_SHUTDOWN__DRAIN_TIMEOUT: "1s" },
+  });
+  let failure;
+  child.once("error", (error) => (failure = error));
+  try {
+    const giveUp = Date.now() + READY_WITHIN_MS;
+    for (const port of ports) {
+      while (!(await listens(port))) {
+        if (failure) throw failure;
+        if (child.exitCode !== null) throw new Error(`weir ${options[0]} ended with ${child.exitCode}`);
+        if (Date.now() > giveUp) throw new Error(`weir ${options[0]} does not listen on ${port}`);
+        await sleep(20);
+      }
+    }
+  } catch (error) {
+    child.kill("SIGKILL");
+    throw error;
+  }
+  return child;
+}
+
+async function end(child) {
+  if (child.exitCode !== null) return;
+  const ended = once(child, "exit");
+  child.kill("SIGTERM");
+  const kill = setTimeout(() => child.kill("SIGKILL"), END_WITHIN_MS);
+  await ended;
+  clearTimeout(kill);
+}
+
+function listens(port) {
+  return new Promise((resolve) => {
+    const socket = net.connect(port, "127.0.0.1");
+    socket.once("connect", () => (socket.destroy(), resolve(true)));
+    socket.once("error", () => resolve(false));
+  });
+}
+
+function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+}

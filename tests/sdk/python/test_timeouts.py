@@ -1,0 +1,61 @@
+"""The caller's own timeout is the deadline, and a caller is never worse off than direct."""
+
+import time
+
+import openai
+import pytest
+
+from conftest import KEY
+
+MESSAGES = [{"role": "user", "content": "Say three words about rivers."}]
+
+
+def client_of(url, timeout):
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=timeout)
+
+
+def chat(client, simulate):
+    return client.chat.completions.create(
+        model="gpt-4o-mini", messages=MESSAGES, extra_headers={"x-simulate": simulate}
+    )
+
+
+def test_direct_a_silent_upstream_is_a_timeout(stand_in):
+    with client_of(stand_in, 2) as client, pytest.raises(openai.APITimeoutError):
+        chat(client, "fault=stall-head")
+
+
+def test_weir_says_so_before_the_caller_gives_up(fresh_weir):
+    began = time.monotonic()
+    with client_of(fresh_weir.url, 4) as client, pytest.raises(openai.InternalServerError) as caught:
+        chat(client, "fault=stall-head")
+    assert caught.value.status_code == 504
+    assert caught.value.type == "weir_error"
+    assert caught.value.response.headers["x-weir-error-class"] == "timeout_response"
+    assert 2 < time.monotonic() - began < 4
+
+
+def test_a_slow_answer_within_the_timeout_arrives(fresh_weir):
+    with client_of(fresh_weir.url, 5) as client:
+        assert chat(client, "after=2s").choices
+
+
+@pytest.mark.parametrize("timeout", [0.9, 1.0])
+def test_a_short_timeout_is_served(timeout, fresh_weir):
+    """The margin that Weir keeps for itself must not eat up a short timeout."""
+    with client_of(fresh_weir.url, timeout) as client:
+        assert chat(client, "after=50ms").choices
+
+
+def test_a_stream_may_last_longer_than_the_timeout(fresh_weir):
+    """The timeout is between bytes: it ends with the head as far as Weir is concerned."""
+    with client_of(fresh_weir.url, 2) as client:
+        chunks = list(
+            client.chat.completions.create(
+                model="gpt-4o-mini",
+                messages=MESSAGES,
+                stream=True,
+                extra_headers={"x-simulate": "chunks=40; chunk-delay=100ms"},
+            )
+        )
+    assert len(chunks) >= 40

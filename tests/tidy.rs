@@ -1,0 +1,143 @@
+//! The house rules that a compiler does not check: the order of the rooms, their size, no skipped test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of code, comments and tests apart, that one file may have.
+const MOST_LINES: usize = 400;
+
+fn sources() -> Vec<PathBuf> {
+    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("src is readable") {
+            let path = entry.expect("src is readable").path();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found.sort();
+    assert!(found.len() > 5, "the walk finds the house");
+    found
+}
+
+/// The rooms in the order of `lib.rs`.
+fn rooms() -> Vec<String> {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("lib.rs");
+    lib.lines()
+        .filter_map(|line| line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("mod ")))
+        .filter_map(|line| line.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The room that a source file is part of: `src/scope/queue.rs` is part of `scope`.
+fn room_of(path: &Path) -> String {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let inside = path.strip_prefix(src).expect("below src");
+    let first = inside.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+/// The part of a file before its tests.
+fn code_of(text: &str) -> &str {
+    text.find("\n#[cfg(test)]\nmod tests").map_or(text, |at| &text[..at])
+}
+
+/// The rooms named after `crate::` in a file, grouped imports included.
+fn imported(code: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let line_start = code[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        if code[line_start..at].trim_start().starts_with("//") {
+            continue;
+        }
+        let rest = &code[at + "crate::".len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            let mut depth = 0;
+            let mut item = String::new();
+            for character in group.chars() {
+                match character {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => found.push(std::mem::take(&mut item)),
+                    other if depth == 0 => item.push(other),
+                    _ => {}
+                }
+            }
+            found.push(item);
+        } else {
+            found.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        }
+    }
+    found
+        .into_iter()
+        .map(|item| item.trim().split("::").next().unwrap_or_default().trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect()
+}
+
+#[test]
+fn a_room_imports_only_rooms_declared_below_it() {
+    let rooms = rooms();
+    let place = |room: &str| rooms.iter().position(|other| other == room);
+    let mut wrong = Vec::new();
+    for path in sources() {
+        let room = room_of(&path);
+        let Some(own) = place(&room) else {
+            assert!(matches!(room.as_str(), "lib" | "main"), "{room} is not declared in lib.rs");
+            continue;
+        };
+        let text = fs::read_to_string(&path).expect("source is readable");
+        for other in imported(code_of(&text)) {
+            match place(&other) {
+                Some(there) if there < own => {
+                    wrong.push(format!("{}: {room} imports {other}, which stands above it", path.display()));
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_import_reader_sees_groups_and_skips_comments() {
+    let code =
+        "use crate::{clock, openai::{sse, Endpoint}};\n// crate::proxy\nlet x = crate::scope::Scope;\n";
+    assert_eq!(imported(code), ["clock", "openai", "scope"]);
+}
+
+#[test]
+fn files_stay_small_enough_to_have_one_purpose() {
+    let mut long = Vec::new();
+    for path in sources() {
+        if path.file_name().is_some_and(|name| name == "tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("source is readable");
+        let lines = code_of(&text)
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//") && !line.trim().is_empty())
+            .count();
+        if lines > MOST_LINES {
+            long.push(format!("{}: {lines} lines", path.display()));
+        }
+    }
+    assert!(long.is_empty(), "split these:\n{}", long.join("\n"));
+}
+
+#[test]
+fn no_test_is_skipped_and_no_name_is_vague() {
+    for path in sources() {
+        let text = fs::read_to_string(&path).expect("source is readable");
+        assert!(!text.contains(concat!("#[", "ignore")), "{}: a skipped test", path.display());
+        let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let vague = ["utils", "util", "common", "helpers", "helper", "manager", "types", "handler"];
+        assert!(!vague.contains(&stem.as_str()), "{}: name it by its purpose", path.display());
+    }
+}
