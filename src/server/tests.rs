@@ -418,7 +418,7 @@ mod upgrades {
             Upgrade::Declined(answer) => answer.map(|_| Full::default()),
             Upgrade::Switched(mut head, switched) => {
                 clock::spawn(async move {
-                    let idle = Duration::from_secs(60);
+                    let idle = Duration::from_mins(1);
                     report.send(switched.tunnel(client, idle, std::future::pending()).await).unwrap();
                 });
                 upstream::headers::strip_response(head.headers_mut());
