@@ -5,6 +5,7 @@
 
 mod control;
 mod counters;
+mod log;
 mod settings;
 pub mod signals;
 mod status;
@@ -25,6 +26,7 @@ use crate::proxy::{Policies, Proxy};
 use crate::replay;
 use crate::scope::Scopes;
 use crate::server::{self, Acceptor, Drain, Slots};
+use crate::telemetry::DroppedLines;
 use crate::upstream::{self, Connector, Target, Upstream, tls};
 
 use control::Control;
@@ -66,8 +68,9 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
         .build()
         .map_err(|error| Error::Other(format!("cannot start a runtime: {error}")))?;
     runtime.block_on(async {
+        let (log, text) = log::start(&config)?;
         resolve_upstream(&config).await?;
-        let app = App::start(config, reread)?;
+        let app = App::start(config, reread, Some(log.dropped()), text)?;
         tracing::info!(listening = %app.listening, admin = %app.admin, "weir is up");
         signals::until_told(&app.control).await;
         app.finish().await;
@@ -80,7 +83,12 @@ impl App {
     ///
     /// # Errors
     /// When a listener is taken, a file can't be used, or a thread can't be started.
-    pub fn start(config: Config, reread: Reread) -> Result<Self, Error> {
+    pub fn start(
+        config: Config,
+        reread: Reread,
+        log: Option<DroppedLines>,
+        log_text: bool,
+    ) -> Result<Self, Error> {
         let now = clock::now();
         let listener = bind("server.listen", config.server.listen)?;
         let admin_listener = bind("admin.listen", config.admin.listen)?;
@@ -93,7 +101,7 @@ impl App {
         let workers = worker_count(&config);
         let metrics = Metrics::new(&settings::metrics(&config, &policy.callers, workers));
         let names = settings::names(&policy.callers);
-        let account = Account::new(settings::account(&config, false), Arc::clone(&metrics), names, now);
+        let account = Account::new(settings::account(&config, log_text), Arc::clone(&metrics), names, now);
         let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
         let policies = Policies::new(policy);
         let kept_bodies = replay::Budget::new(config.replay.max_total.bytes());
@@ -142,6 +150,7 @@ impl App {
             kept_bodies,
             front_counters,
             upstream_counters,
+            log,
             now,
         );
         let (admin_stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -13,7 +13,8 @@ use crate::clock::{self, Instant};
 use crate::config::render;
 use crate::metrics::{DimensionGauges, Gathered, Metrics, ScopeGauges};
 use crate::scope;
-use crate::{admin, replay, server, upstream};
+use crate::telemetry::DroppedLines;
+use crate::{admin, catalogue, replay, server, upstream};
 
 use super::control::Control;
 use super::counters;
@@ -29,10 +30,12 @@ pub(super) struct Status {
     kept_bodies: Arc<replay::Budget>,
     front: Arc<server::Counters>,
     upstream: Arc<upstream::Counters>,
+    log: Option<DroppedLines>,
     started: Instant,
 }
 
 impl Status {
+    #[expect(clippy::too_many_arguments, reason = "it shows all rooms, and is made once")]
     pub(super) fn new(
         control: Arc<Control>,
         metrics: Arc<Metrics>,
@@ -40,9 +43,10 @@ impl Status {
         kept_bodies: Arc<replay::Budget>,
         front: Arc<server::Counters>,
         upstream: Arc<upstream::Counters>,
+        log: Option<DroppedLines>,
         started: Instant,
     ) -> Self {
-        Self { control, metrics, account, kept_bodies, front, upstream, started }
+        Self { control, metrics, account, kept_bodies, front, upstream, log, started }
     }
 
     fn gathered(&self) -> Gathered {
@@ -59,7 +63,7 @@ impl Status {
             replay_bytes: self.kept_bodies.used() as u64,
             scopes_evicted: counts.evicted,
             scopes_merged: counts.merged,
-            log_lines_dropped: 0,
+            log_lines_dropped: self.log.as_ref().map_or(0, DroppedLines::count),
         }
     }
 
@@ -240,15 +244,16 @@ fn ago(wall: SystemTime, time: Duration) -> String {
 }
 
 fn error_status(history: &ClassHistory) -> ErrorStatus {
+    let words = catalogue::entry(history.class, None);
     ErrorStatus {
         class: history.class.as_str().to_owned(),
         attempts: history.attempts,
         requests: history.requests,
         minutes: history.minutes.to_vec(),
         last_seen_minutes: history.last_seen.as_secs() / 60,
-        cause: String::new(),
-        solution: String::new(),
-        weir_does: String::new(),
+        cause: words.cause.to_owned(),
+        solution: words.solution.to_owned(),
+        weir_does: words.weir_does.to_owned(),
     }
 }
 
@@ -257,6 +262,12 @@ fn failure_line(report: Report) -> FailureLine {
         id: report.id,
         time: report.time.to_string(),
         class: report.class.to_owned(),
-        ..FailureLine::default()
+        status: report.status,
+        code: report.code,
+        message: report.message,
+        model: report.model,
+        endpoint: report.endpoint.to_owned(),
+        caller: report.caller,
+        occurrences: report.occurrences,
     }
 }

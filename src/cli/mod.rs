@@ -71,7 +71,7 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(options) => serve::run(&options),
         Command::Check(options) => check(&options, terminal),
-        Command::Explain(options) => explain(&options),
+        Command::Explain(options) => explain(&options, terminal),
         Command::Report(options) => ask::report(&options, terminal),
         Command::Status(options) => ask::status(&options, terminal),
         Command::Simulate(options) => stand_in::run(&options, terminal),
@@ -94,10 +94,10 @@ fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {
     Ok(())
 }
 
-fn explain(options: &Explain) -> Result<(), Failure> {
+fn explain(options: &Explain, terminal: &mut Terminal) -> Result<(), Failure> {
     /// An error body is a few hundred bytes; a pasted log may be more.
     const LONGEST_INPUT: u64 = 1024 * 1024;
-    let _input = if let Some(code) = &options.code {
+    let input = if let Some(code) = &options.code {
         code.clone()
     } else {
         let mut pasted = Vec::new();
@@ -105,7 +105,11 @@ fn explain(options: &Explain) -> Result<(), Failure> {
         read.map_err(|error| Failure::Other(format!("cannot read standard input: {error}")))?;
         String::from_utf8_lossy(&pasted).into_owned()
     };
-    Err(not_in_this_build("explain"))
+    let explanation =
+        crate::catalogue::explain(&input).map_err(|unknown| Failure::Usage(unknown.to_string()))?;
+    terminal.print(explanation.trim_end());
+    terminal.print("\n");
+    Ok(())
 }
 
 fn schema(options: Schema, terminal: &mut Terminal) -> Result<(), Failure> {
