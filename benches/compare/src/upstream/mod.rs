@@ -149,7 +149,7 @@ impl Upstream {
         let mut open = !event.is_writable() || connection.flush().is_ok();
         if open && event.is_readable() {
             let (answers, stream_heads) = (&self.answers, &self.stream_heads);
-            open = connection.read(&mut self.scratch, &mut |connection, ask, key| match ask {
+            open = connection.read(event, &mut self.scratch, &mut |connection, ask, key| match ask {
                 Ask::Json => connection.write(&answers[key]),
                 Ask::Stream => {
                     streams_asked += 1;
