@@ -180,9 +180,11 @@ impl Upstream {
 
     /// Writes the events whose time has come.
     fn write_due(&mut self) -> Result<()> {
-        loop {
+        // What becomes due meanwhile comes with the next wake-up: behind time, this would never end otherwise, and
+        // nobody would be accepted.
+        let until = monotonic::nanos();
+        while let Some(mut stream) = self.streams.pop_front_if(|stream| stream.due <= until) {
             let now = monotonic::nanos();
-            let Some(mut stream) = self.streams.pop_front_if(|stream| stream.due <= now) else { break };
             let connection = self.connections[stream.connection].as_mut();
             let Some(connection) = connection.filter(|connection| connection.accepted == stream.accepted)
             else {
