@@ -167,7 +167,8 @@ impl Upstream {
     pub async fn connection(&self) -> Result<Ready, Failure> {
         let channel = match self.idle() {
             Some(channel) => channel,
-            None => self.fresh().await?,
+            // Boxed, because it is rare and large: the future of every attempt would have to hold it.
+            None => Box::pin(self.fresh()).await?,
         };
         Ok(Ready { upstream: self.clone(), channel })
     }
@@ -317,7 +318,7 @@ impl Ready {
                 return Err(Failure::unsent(failure.kind, failure.detail().to_owned()));
             }
             self.upstream.shared.counters.count_lost();
-            self.channel = self.upstream.fresh().await?;
+            self.channel = Box::pin(self.upstream.fresh()).await?;
             request = unsent;
         }
     }
