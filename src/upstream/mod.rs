@@ -129,7 +129,7 @@ impl Upstream {
                 let (http1, http2) = (Arc::clone(&http1), Arc::clone(&http2));
                 let mut connector = connector.clone();
                 Box::pin(async move {
-                    std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
+                    poll_fn(|cx| connector.poll_ready(cx)).await?;
                     let Connected { io, http2: speaks_http2 } = connector.call(destination).await?;
                     if speaks_http2 {
                         http2.start(io, &settings).await.map(Channel::Http2)
