@@ -203,6 +203,8 @@ impl Breaker {
     /// Whether an attempt may go now.
     pub(crate) fn gate(&mut self, settings: &BreakerSettings, now: Moment) -> Gate {
         if !settings.enabled {
+            // It may have been turned off while it blocked.
+            self.state = State::Closed;
             return Gate::Pass;
         }
         self.watch_stall(settings, now);
@@ -309,7 +311,7 @@ impl Breaker {
             Health::Alive => self.bin(now).alive += 1,
             Health::Failing => self.bin(now).failing += 1,
         }
-        if began < self.changed && !probe {
+        if !settings.enabled || (began < self.changed && !probe) {
             return;
         }
         match self.state {
