@@ -205,6 +205,8 @@ label! {
         Complete = "complete",
         /// Without it.
         Cut = "cut",
+        /// The same towards an HTTP/1.0 client, which cannot tell it from the end.
+        CutUnseen = "cut_unseen",
         /// With an error inside the stream.
         Error = "error",
         /// Nothing came for too long.

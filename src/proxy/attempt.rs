@@ -9,6 +9,7 @@ use http_body_util::BodyExt;
 use super::call::Call;
 use super::{Policy, limits};
 use crate::account::{Record, Wait};
+use crate::caller::Mode;
 use crate::classify::{self, Classified, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::openai::{Endpoint, limit_headers};
@@ -18,6 +19,8 @@ use crate::upstream::{AnswerBody, Upstream};
 
 /// The name in which the upstream says how long it worked on a request.
 const PROCESSING_MS: &str = "openai-processing-ms";
+/// An error's body follows its head at once; the decision does not wait for one that stalls.
+const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How an attempt ended, as far as a decision needs to know.
 pub(super) enum Attempted {
@@ -75,7 +78,7 @@ pub(super) async fn attempt(
     report(permit, record, &head);
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
-        let (held, body) = read_error(&mut rest, &head, policy.stream.idle_timeout).await;
+        let (held, body) = read_error(&mut rest, &head, ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout)).await;
         record.waited(Wait::Upstream, clock::now() - now);
         let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
         return Attempted::Refused(
@@ -84,10 +87,11 @@ pub(super) async fn attempt(
         );
     }
     let mut reader = Reader::of(endpoint, &head.headers);
-    if !reader.is_stream() || policy.hold.is_zero() || rest.is_end_stream() {
+    let hold_for = if call.head.mode == Mode::Enforce { policy.hold } else { Duration::ZERO };
+    if !reader.is_stream() || hold_for.is_zero() || rest.is_end_stream() {
         return Attempted::Answered(Answer { head, held: Held::nothing(), rest, reader });
     }
-    let held = hold(&mut rest, &mut reader, now + policy.hold).await;
+    let held = hold(&mut rest, &mut reader, now + hold_for).await;
     record.waited(Wait::Upstream, clock::now() - now);
     judge_beginning(endpoint, Answer { head, held, rest, reader })
 }
@@ -98,7 +102,7 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
         let classified = Box::new(classify::stream_error(endpoint, data));
         return Attempted::Refused(answer, classified);
     }
-    if answer.held.broken.is_some() && !answer.reader.has_begun() {
+    if (answer.held.broken.is_some() || answer.held.ended) && !answer.reader.has_begun() {
         return Attempted::Broken(answer);
     }
     Attempted::Answered(answer)

@@ -9,8 +9,8 @@ use super::answer::{self, Notes};
 use super::attempt::{Answer, Attempted, attempt};
 use super::body::Body;
 use super::call::Call;
-use super::exchange::Exchange;
-use super::{Policy, Proxy, limits};
+use super::exchange::{Exchange, Promise};
+use super::{Policy, Proxy, settle};
 use crate::account::{ErrorDetail, Record, Wait};
 use crate::caller::{Caller, Mode};
 use crate::classify::{Classified, ErrorClass, Failure};
@@ -18,7 +18,9 @@ use crate::clock;
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
 use crate::response;
 use crate::retry::{self, Decision, Situation, StopReason};
-use crate::scope::{Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, SpentQuota, Turn, Would};
+use crate::scope::{
+    Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would,
+};
 
 /// A request that was read and priced.
 pub(super) struct Conversation<'a> {
@@ -28,6 +30,8 @@ pub(super) struct Conversation<'a> {
     pub(super) scope: Arc<Scope>,
     pub(super) call: Call,
     pub(super) record: Record,
+    /// Attempts that went back to the head of the queue: waiting for a limit is no retry.
+    pub(super) requeues: u32,
 }
 
 /// An attempt that did not succeed; it goes to the caller if nothing better comes.
@@ -127,7 +131,7 @@ impl Conversation<'_> {
         let classified = unsuccessful.classified.as_deref();
         let metrics = self.proxy.account.metrics();
         let head = &self.call.head;
-        let attempts = self.record.attempts().count();
+        let attempts = self.record.attempts().count().saturating_sub(self.requeues);
         let situation = Situation {
             class,
             safety: self.call.safety,
@@ -143,11 +147,11 @@ impl Conversation<'_> {
             hint: classified.and_then(|classified| classified.hint),
             left: head.deadline.turn.saturating_duration_since(now),
             queue: self.scope.expected_wait(&self.ask(Turn::Retry)),
-            answer: LEAST_ANSWER,
+            answer: self.scope.typical_head().unwrap_or_default().max(LEAST_ANSWER),
         };
         let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         if head.mode != Mode::Enforce {
-            settle(permit, class, classified);
+            settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
             if !matches!(decision, Decision::Stop(_)) {
                 metrics.observe_would.inc(WouldHave::Retried);
                 metrics.retries_stopped.inc(RetryStop::Mode);
@@ -156,19 +160,19 @@ impl Conversation<'_> {
         }
         match decision {
             Decision::Requeue => {
-                let refusal = classified.and_then(|classified| classified.refusal.as_ref());
-                let place = permit.rate_limited(class, refusal.and_then(limits::numbers), situation.hint);
+                self.requeues += 1;
+                let place = settle::rate_limited(permit, class, classified);
                 Next::Again(Turn::Requeued(place), Duration::ZERO, None)
             }
             Decision::After { delay, cost: _ } => {
-                settle(permit, class, classified);
+                settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
                 match self.scope.retry_ticket(class) {
                     Ok(ticket) => Next::Again(Turn::Retry, delay, Some(ticket)),
                     Err(BudgetExhausted) => self.stop(class, StopReason::Budget),
                 }
             }
             Decision::Stop(reason) => {
-                settle(permit, class, classified);
+                settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
                 self.stop(class, reason)
             }
         }
@@ -181,29 +185,22 @@ impl Conversation<'_> {
         Next::Stop { stop_sdk: retry::stops_sdk(class, Some(reason), self.record.attempts().count()) }
     }
 
-    fn succeed(self, answer: Answer, permit: Permit) -> Response<Body> {
+    fn succeed(self, answer: Answer, mut permit: Permit) -> Response<Body> {
+        permit.accepted();
         let notes = Notes { class: None, stop_retries: false };
-        let owed = Exchange::new(Some(permit), self.record, self.call.cost.tokens);
+        let owed = Exchange::new(Some(permit), self.record, Promise::of(&self.call));
         answer::relay(answer, &notes, owed, self.policy.stream)
     }
 
     /// Gives the caller what the last attempt brought.
     fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
         let Unsuccessful { class, came, classified } = unsuccessful;
-        let detail = classified.as_deref().map(|classified| {
-            let body = &classified.body;
-            ErrorDetail::masked(
-                body.message.as_deref(),
-                body.kind.as_deref(),
-                body.code.as_deref(),
-                body.param.as_deref(),
-            )
-        });
+        let detail = classified.as_deref().map(settle::detail);
         match came {
             Ok(answer) => {
                 self.record.failed(class, detail);
                 let notes = Notes { class: Some(class), stop_retries: stop_sdk };
-                let owed = Exchange::new(None, self.record, self.call.cost.tokens);
+                let owed = Exchange::new(None, self.record, Promise::of(&self.call));
                 answer::relay(answer, &notes, owed, self.policy.stream)
             }
             Err(failure) => {
@@ -215,29 +212,31 @@ impl Conversation<'_> {
         }
     }
 
+    /// There is no turn for another attempt: whether the SDK is told that its own would be no better.
+    fn gave_up(&self, refused: &Refused) -> bool {
+        match refused {
+            // Waited out, or not to be waited out: it is known to be down.
+            Refused::BreakerOpen { .. } | Refused::QuotaExhausted(_) => true,
+            Refused::QueueFull { .. } | Refused::CallerLimit { .. } | Refused::Deadline { .. } => {
+                self.record.attempts().count() > 1
+            }
+            // Another replica will take it.
+            Refused::Draining => false,
+        }
+    }
+
     /// There is no turn: the caller gets what the last attempt brought, or the reason.
     fn turned_away(mut self, refused: &Refused, last: Option<Unsuccessful>) -> Response<Body> {
         self.proxy.account.metrics().queue_refusals.inc(queue_refusal(refused));
-        if let Some(last) = last {
-            return self.pass_on(last, true);
+        let spent = matches!(refused, Refused::QuotaExhausted(_));
+        if let Some(last) = last.filter(|_| !spent) {
+            let stop_sdk = self.gave_up(refused);
+            return self.pass_on(last, stop_sdk);
         }
         let own = self.proxy.random(|rng| response::refusal(refused, rng));
         self.record
             .failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));
         answer::own(own, self.record)
-    }
-}
-
-/// Tells the scope how an attempt failed.
-fn settle(permit: Permit, class: ErrorClass, classified: Option<&Classified>) {
-    match classified {
-        Some(spent) if class == ErrorClass::QuotaExhausted => permit.quota_exhausted(SpentQuota {
-            status: spent.status.as_u16(),
-            kind: spent.body.kind.clone(),
-            code: spent.body.code.clone(),
-            message: spent.body.message.clone().unwrap_or_default(),
-        }),
-        Some(_) | None => permit.fail(class),
     }
 }
 

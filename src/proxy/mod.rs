@@ -12,6 +12,7 @@ mod conversation;
 mod deadline;
 mod exchange;
 mod limits;
+mod settle;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -172,7 +173,9 @@ impl Proxy {
             record.set_model(model.clone());
         }
         let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());
-        Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record }.run().await
+        let conversation =
+            Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
+        conversation.run().await
     }
 
     /// Reads the body, as far as it is kept; this is also what answers `Expect: 100-continue`.

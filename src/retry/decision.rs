@@ -125,7 +125,8 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
         return Decision::Stop(StopReason::NotReplayable);
     }
     let Some(cost) = cost else {
-        let wait = situation.queue.max(situation.hint.unwrap_or_default());
+        // It goes to the head of its queue: what waits there is behind it.
+        let wait = situation.hint.unwrap_or_default();
         let enough = situation.left > wait.saturating_add(situation.answer);
         return if enough { Decision::Requeue } else { Decision::Stop(StopReason::Deadline) };
     };

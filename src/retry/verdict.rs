@@ -56,6 +56,11 @@ pub const fn cost(class: ErrorClass) -> MilliTokens {
     row(class).1
 }
 
+/// Whether this class is a rate limit, which is the queue's business.
+pub const fn is_rate_limit(class: ErrorClass) -> bool {
+    matches!(row(class).0, Rule::Queue)
+}
+
 /// Nothing was sent; AWS's ratio would make it 200.
 const NOT_SENT: MilliTokens = 500;
 /// The upstream refused the request before working on it.

@@ -19,8 +19,11 @@ const PER_SUCCESS: f64 = 1.5;
 const THINNEST: f64 = 0.75;
 /// The release starts at this part of the rate before the outage, at least so many a second, and doubles each second.
 const RELEASE: (f64, f64) = (0.1, 4.0);
-/// From this many times the rate before the outage on, the release is over.
-const RELEASED: f64 = 2.0;
+/// A release is over once it allows this many times the rate before the outage and nothing waits any more; in any case when
+/// it has lasted so long, in seconds.
+const RELEASED: (f64, f64) = (2.0, 60.0);
+/// A probe without a head for this many times what heads usually take is given up.
+const PROBE_PATIENCE: f64 = 4.0;
 /// Attempts that must be without a head before their silence counts as a stall.
 const STALLED: u32 = 3;
 
@@ -141,12 +144,17 @@ pub(crate) struct Breaker {
     quiet_since: Moment,
     typical_head: Option<f64>,
     opened: u64,
+    /// What the limits allow, in requests a second: a release does not outrun it.
+    pace: f64,
+    /// Whether requests wait.
+    backlog: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed,
-    Open { since: Moment, next_probe: Moment, probes: u32, probing: bool, before: f64 },
+    /// `probing` is when the probe under way was let go.
+    Open { since: Moment, next_probe: Moment, probes: u32, probing: Option<Moment>, before: f64 },
     Releasing { since: Moment, began: Moment, before: f64, probes: u32 },
 }
 
@@ -181,12 +189,22 @@ impl Breaker {
             quiet_since: now,
             typical_head: None,
             opened: 0,
+            pace: f64::INFINITY,
+            backlog: false,
         }
+    }
+
+    /// What the rest of the scope knows: the pace that the limits allow, in requests a second, and whether requests wait.
+    pub(crate) fn sees(&mut self, pace: Option<f64>, backlog: bool) {
+        self.pace = pace.unwrap_or(f64::INFINITY);
+        self.backlog = backlog;
     }
 
     /// Whether an attempt may go now.
     pub(crate) fn gate(&mut self, settings: &BreakerSettings, now: Moment) -> Gate {
         if !settings.enabled {
+            // It may have been turned off while it blocked.
+            self.state = State::Closed;
             return Gate::Pass;
         }
         self.watch_stall(settings, now);
@@ -199,14 +217,14 @@ impl Breaker {
                 }
             }
             State::Open { next_probe, probing, .. } => {
-                if probing || next_probe > now {
-                    Gate::Blocked(next_probe.max(now))
-                } else {
-                    Gate::Probe
-                }
+                // A probe that meets silence must not keep the next one from being made.
+                let given_up = probing.map(|began| began.plus(self.probe_patience(settings)));
+                let next = next_probe.max(given_up.unwrap_or(next_probe));
+                if next > now { Gate::Blocked(next) } else { Gate::Probe }
             }
             State::Releasing { began, before, .. } => {
-                if release_rate(began, before, now) > before * RELEASED {
+                let done = !self.backlog && release_rate(began, before, now) > before * RELEASED.0;
+                if done || now.seconds_since(began) > RELEASED.1 {
                     self.change(State::Closed, now);
                     Gate::Pass
                 } else if self.next_at > now {
@@ -232,18 +250,25 @@ impl Breaker {
                     self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
                 }
             }
-            State::Open { probing, .. } => *probing |= probe,
+            State::Open { probing, probes, .. } => {
+                if probe {
+                    *probes += u32::from(probing.is_some());
+                    *probing = Some(now);
+                }
+            }
             State::Releasing { began, before, .. } => {
-                let rate = release_rate(*began, *before, now);
+                let rate = release_rate(*began, *before, now).min(self.pace.max(1.0));
                 self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
             }
         }
     }
 
     /// A probe ended without a verdict: given back, or its caller left.
-    pub(crate) fn probe_lost(&mut self, now: Moment) {
-        if let State::Open { probing, next_probe, .. } = &mut self.state {
-            *probing = false;
+    fn probe_lost(&mut self, began: Moment, now: Moment) {
+        if let State::Open { probing, next_probe, .. } = &mut self.state
+            && *probing == Some(began)
+        {
+            *probing = None;
             *next_probe = now;
         }
     }
@@ -279,25 +304,25 @@ impl Breaker {
         match health {
             Health::Unknown => {
                 if probe {
-                    self.probe_lost(now);
+                    self.probe_lost(began, now);
                 }
                 return;
             }
             Health::Alive => self.bin(now).alive += 1,
             Health::Failing => self.bin(now).failing += 1,
         }
-        if began < self.changed && !probe {
+        if !settings.enabled || (began < self.changed && !probe) {
             return;
         }
         match self.state {
             State::Closed => self.count(health, began, settings, rng, now),
-            State::Open { since, probes, before, .. } if probe => {
+            State::Open { since, probes, before, probing, .. } if probe => {
                 if health == Health::Alive {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
-                } else {
+                } else if probing == Some(began) {
                     let next_probe = now.plus(backoff(probes + 1, settings, rng));
                     self.state =
-                        State::Open { since, next_probe, probes: probes + 1, probing: false, before };
+                        State::Open { since, next_probe, probes: probes + 1, probing: None, before };
                 }
             }
             State::Open { .. } => {}
@@ -352,13 +377,24 @@ impl Breaker {
         }
     }
 
+    /// How long a probe may be silent before another one is made.
+    fn probe_patience(&self, settings: &BreakerSettings) -> Duration {
+        let typical = duration(self.typical_head.unwrap_or(0.0) * PROBE_PATIENCE);
+        settings.probe_longest.max(typical.min(settings.stall))
+    }
+
+    /// How long heads usually take.
+    pub(crate) fn typical_head(&self) -> Option<Duration> {
+        self.typical_head.map(duration)
+    }
+
     fn watch_stall(&mut self, settings: &BreakerSettings, now: Moment) {
         if self.stall_at(settings).is_some_and(|at| now >= at) {
             let before = self.begun_rate(now);
             let next_probe = now.plus(settings.probe_first);
             self.opened += 1;
             self.change(
-                State::Open { since: self.quiet_since, next_probe, probes: 0, probing: false, before },
+                State::Open { since: self.quiet_since, next_probe, probes: 0, probing: None, before },
                 now,
             );
         }
@@ -405,7 +441,7 @@ impl Breaker {
     ) {
         self.opened += 1;
         let next_probe = now.plus(backoff(probes, settings, rng));
-        self.change(State::Open { since, next_probe, probes, probing: false, before }, now);
+        self.change(State::Open { since, next_probe, probes, probing: None, before }, now);
     }
 
     fn change(&mut self, state: State, now: Moment) {

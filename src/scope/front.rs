@@ -102,6 +102,11 @@ impl Scope {
         self.lock().machine.predict(&self.request(ask), now)
     }
 
+    /// How long the head of an answer usually takes here; nothing where none came yet.
+    pub fn typical_head(&self) -> Option<std::time::Duration> {
+        self.lock().machine.typical_head()
+    }
+
     /// Pays for a retry after a failure of this class. While the breaker blocks it costs nothing: the retry will wait.
     ///
     /// # Errors

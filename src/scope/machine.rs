@@ -103,6 +103,8 @@ pub struct Attempt {
     predicted: Option<Duration>,
     would: Would,
     paced: bool,
+    /// Its answer was found good, and counted so.
+    accepted: bool,
 }
 
 /// What the observe mode would have done.
@@ -362,8 +364,27 @@ impl<W> Machine<W> {
         }
     }
 
+    /// The answer is a good one. Its body may take minutes; that the upstream works is known now.
+    pub fn accepted(&mut self, attempt: &mut Attempt, now: Moment) {
+        if std::mem::replace(&mut attempt.accepted, true) {
+            return;
+        }
+        self.budget.succeeded(&self.settings.budget);
+        self.spent.charged(attempt.granted);
+        if attempt.counted {
+            let probe = std::mem::take(&mut attempt.probe);
+            let settings = &self.settings.breaker;
+            self.breaker.ended(Health::Alive, probe, attempt.granted, settings, &mut self.rng, now);
+        }
+    }
+
+    /// How long the head of an answer usually takes.
+    pub fn typical_head(&self) -> Option<Duration> {
+        self.breaker.typical_head()
+    }
+
     /// An attempt ended. A rate limit gives a ticket for the head of the queue.
-    pub fn settle(&mut self, attempt: Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
+    pub fn settle(&mut self, mut attempt: Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let began = attempt.granted;
         if attempt.sent.is_some() && attempt.head.is_none() {
@@ -375,9 +396,14 @@ impl<W> Machine<W> {
         let (health, ticket) = match outcome {
             Outcome::Dropped => (Health::Unknown, None),
             Outcome::Done => {
-                self.budget.succeeded(&self.settings.budget);
-                self.spent.charged(began);
-                (Health::Alive, None)
+                self.accepted(&mut attempt, now);
+                (Health::Unknown, None)
+            }
+            // A caller in a hurry says nothing about the upstream.
+            Outcome::Failed(ErrorClass::TimeoutResponse)
+                if !attempt.probe && now.since(began) < self.settings.breaker.stall =>
+            {
+                (Health::Unknown, None)
             }
             Outcome::Failed(class) => (breaker::health(class), None),
             Outcome::QuotaExhausted(answer) => {
@@ -498,6 +524,7 @@ impl<W> Machine<W> {
 
     /// Whether a charge may go this moment: `Some(true)` as a probe.
     fn passes(&mut self, charge: Charge, now: Moment) -> Option<bool> {
+        self.breaker.sees(self.quota.request_rate(), self.queue.waiting() > 0);
         let probe = match self.breaker.gate(&self.settings.breaker, now) {
             Gate::Pass => false,
             Gate::Probe => true,
@@ -516,6 +543,7 @@ impl<W> Machine<W> {
 
     /// Whether the request whose turn it is may go now, as a probe or not; else when to look again.
     fn turn_of(&mut self, key: Key, now: Moment) -> Result<bool, Moment> {
+        self.breaker.sees(self.quota.request_rate(), self.queue.waiting() > 0);
         let gate = self.breaker.gate(&self.settings.breaker, now);
         let probe = match gate {
             Gate::Pass => false,
@@ -703,5 +731,6 @@ fn attempt(
         predicted,
         would: Would::Pass,
         paced,
+        accepted: false,
     }
 }

@@ -35,6 +35,8 @@ pub struct Reader {
     decoder: Option<Decoder>,
     what: What,
     findings: Findings,
+    /// Whether a stream without its last event is known to be cut.
+    ends_marked: bool,
 }
 
 enum What {
@@ -57,7 +59,9 @@ impl Reader {
             Some(_) | None => What::Nothing,
         };
         let findings = Findings { stream: matches!(what, What::Events(_)), ..Findings::default() };
-        let mut reader = Self { decoder: None, what, findings };
+        let ends_marked = matches!(what, What::Events(_))
+            && matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses);
+        let mut reader = Self { decoder: None, what, findings, ends_marked };
         if !matches!(reader.what, What::Nothing) {
             match Coding::of(headers.get(CONTENT_ENCODING).map(|value| value.as_bytes())) {
                 Coding::Identity => {}
@@ -70,7 +74,7 @@ impl Reader {
 
     /// A reader that looks at nothing.
     pub fn blind() -> Self {
-        Self { decoder: None, what: What::Nothing, findings: Findings::default() }
+        Self { decoder: None, what: What::Nothing, findings: Findings::default(), ends_marked: false }
     }
 
     /// Whether the answer is a stream of events that can be read.
@@ -109,6 +113,11 @@ impl Reader {
     pub fn has_begun(&self) -> bool {
         let found = &self.findings;
         !self.is_stream() || found.outputs > 0 || found.complete || found.error.is_some()
+    }
+
+    /// Whether the last event of a stream has not come that always has one: `[DONE]`, or `response.completed` and its kin.
+    pub fn lacks_its_end(&self) -> bool {
+        self.ends_marked && self.is_stream() && !self.findings.complete
     }
 
     /// The error that the stream told of, if it did.

@@ -1,0 +1,476 @@
+//! A whole proxy between callers and a stand-in, over pipes in memory.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
+use tokio::io::DuplexStream;
+use tower::Service;
+use weir::account::{self, Account};
+use weir::caller::{Callers, Mode};
+use weir::classify::{ErrorClass, Failure, FailureKind};
+use weir::clock::{self, Instant};
+use weir::estimate::{self, Estimator};
+use weir::metrics::{self, Metrics};
+use weir::proxy::{Body, Client, Policies, Policy, Proxy};
+use weir::scope::Scopes;
+use weir::server::{self, ConnectionInfo, Drain, Draining, Front};
+use weir::simulate::{self, Latency, Limits, Simulator};
+use weir::upstream::headers::Forwarded;
+use weir::upstream::{self, Connected, Destination, Target, Upstream};
+use weir::{replay, retry, scope, stream};
+
+/// Room of a pipe in memory, each way: what a socket's buffers hold.
+const PIPE: usize = 64 << 10;
+
+/// What a world is made of.
+pub struct Setup {
+    pub simulator: simulate::Settings,
+    pub scopes: scope::Settings,
+    pub policy: Policy,
+    /// Bytes that all kept bodies may take together.
+    pub kept: usize,
+    /// Whether the upstream speaks HTTP/2.
+    pub http2: bool,
+    pub seed: u64,
+}
+
+impl Default for Setup {
+    /// The defaults of the configuration, before an upstream with 100 requests a second and an answer after 100 ms.
+    fn default() -> Self {
+        Self {
+            simulator: simulate::Settings {
+                limits: Limits { rpm: Some(6_000), tpm: Some(1_000_000_000), ..Limits::NONE },
+                after: Latency::Fixed(Duration::from_millis(100)),
+                seed: 7,
+                ..simulate::Settings::default()
+            },
+            scopes: scope::Settings::default(),
+            policy: Policy {
+                callers: Callers::new(weir::caller::Settings {
+                    serve_unknown: true,
+                    ..weir::caller::Settings::default()
+                }),
+                mode: Mode::Enforce,
+                max_wait: Duration::from_mins(1),
+                response_timeout: None,
+                forwarded: Forwarded::Remove,
+                estimator: Estimator::new(estimate::Settings::default()),
+                retry: retry::Policy::default(),
+                never_retried: Vec::new(),
+                stream: stream::Settings { idle_timeout: Duration::from_mins(5), error_event: false },
+                hold: Duration::from_secs(1),
+                replay: replay::Settings::default(),
+                report_headers: Vec::new(),
+            },
+            kept: 256 << 20,
+            http2: false,
+            seed: 11,
+        }
+    }
+}
+
+/// A proxy, what is behind it, and connections to it.
+pub struct World {
+    pub simulator: Simulator,
+    pub metrics: Arc<Metrics>,
+    pub account: Arc<Account>,
+    pub scopes: Scopes,
+    pub policies: Arc<Policies>,
+    pub kept_bodies: Arc<replay::Budget>,
+    pub wire: Wire,
+    began: Instant,
+    serve: Box<dyn Fn(DuplexStream) + Send + Sync>,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    /// Kept, because connections end when it begins or is gone.
+    _drain: Drain,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl World {
+    /// A proxy before the stand-in.
+    pub fn new(setup: Setup) -> Arc<Self> {
+        let simulator = Simulator::new(setup.simulator.clone());
+        let behind = {
+            let simulator = simulator.clone();
+            move |io| {
+                let simulator = simulator.clone();
+                clock::spawn(async move { simulator.serve_connection(io).await });
+            }
+        };
+        Self::before(setup, simulator, behind)
+    }
+
+    /// A proxy before an upstream that `behind` serves, one pipe for each connection.
+    pub fn before(
+        setup: Setup,
+        simulator: Simulator,
+        behind: impl Fn(DuplexStream) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let began = clock::now();
+        let names = setup.policy.callers.all().iter().map(|caller| Arc::clone(&caller.name)).collect();
+        let metrics = Metrics::new(&metrics::Settings {
+            callers: setup.policy.callers.all().iter().map(|caller| Arc::clone(&caller.name)).collect(),
+            ..metrics::Settings::default()
+        });
+        let told = account::Settings { log_sample: 0.0, ..account::Settings::default() };
+        let account = Account::new(told, Arc::clone(&metrics), names, began);
+        let scopes = Scopes::new(setup.scopes, setup.seed);
+        let policies = Policies::new(setup.policy);
+        let kept_bodies = replay::Budget::new(setup.kept);
+        let wire = Wire {
+            behind: Arc::new(behind),
+            began,
+            http2: setup.http2,
+            refusing: Arc::default(),
+            refused: Arc::default(),
+        };
+        let target = Arc::new(Target::parse("http://upstream.test").expect("a URL"));
+        let upstream =
+            Upstream::new(target, upstream::Settings::default(), Arc::default(), wire.clone());
+        let proxy = Proxy::new(
+            Arc::clone(&policies),
+            scopes.clone(),
+            Arc::clone(&account),
+            upstream,
+            Arc::clone(&kept_bodies),
+            0,
+            setup.seed,
+        );
+        let (drain, draining) = Drain::new();
+        let serve = front(proxy, draining);
+        Arc::new(Self {
+            simulator,
+            metrics,
+            account,
+            scopes,
+            policies,
+            kept_bodies,
+            wire,
+            began,
+            serve,
+            idle: Mutex::default(),
+            _drain: drain,
+        })
+    }
+
+    /// A new connection to the proxy, for clients that speak for themselves.
+    pub fn connect(&self) -> DuplexStream {
+        self.connect_with_room(PIPE)
+    }
+
+    /// The same, with so much room in the pipe.
+    pub fn connect_with_room(&self, room: usize) -> DuplexStream {
+        let (client, server) = tokio::io::duplex(room);
+        (self.serve)(server);
+        client
+    }
+
+    /// Since the world began.
+    pub fn now(&self) -> Duration {
+        clock::now() - self.began
+    }
+
+    /// Waits until so long after the world began.
+    pub async fn until(&self, time: Duration) {
+        clock::sleep_until(self.began + time).await;
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    pub async fn open(&self, call: &Call) -> (Response<Incoming>, SendRequest<Full<Bytes>>) {
+        let mut sender = self.sender().await;
+        let response = sender.send_request(call.request()).await.expect("an answer");
+        (response, sender)
+    }
+
+    /// Sends a request and reads its whole answer.
+    pub async fn call(&self, call: &Call) -> Answer {
+        let began = self.now();
+        let (response, sender) = self.open(call).await;
+        let head = self.now();
+        let (parts, mut body) = response.into_parts();
+        let mut bytes = Vec::new();
+        let mut whole = true;
+        while let Some(frame) = body.frame().await {
+            match frame {
+                Ok(frame) => bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data)),
+                Err(_) => whole = false,
+            }
+        }
+        if whole {
+            self.idle.lock().expect("no panic").push(sender);
+        }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: bytes,
+            whole,
+            began,
+            head,
+            ended: self.now(),
+        }
+    }
+
+    async fn sender(&self) -> SendRequest<Full<Bytes>> {
+        loop {
+            let idle = self.idle.lock().expect("no panic").pop();
+            let Some(mut sender) = idle else { break };
+            if sender.ready().await.is_ok() {
+                return sender;
+            }
+        }
+        let io = TokioIo::new(self.connect());
+        let (sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("a pipe");
+        clock::spawn(connection);
+        sender
+    }
+
+    /// Offers calls at a steady rate; call `n` is what `make` makes of `n`. Returns when all are answered, in their order.
+    pub async fn offer(
+        self: &Arc<Self>,
+        per_second: f64,
+        count: u32,
+        make: impl Fn(u32) -> Call,
+    ) -> Vec<Answer> {
+        let began = clock::now();
+        let mut running = Vec::new();
+        for number in 0..count {
+            clock::sleep_until(began + Duration::from_secs_f64(f64::from(number) / per_second)).await;
+            let (world, call) = (Arc::clone(self), make(number));
+            running.push(clock::spawn(async move { world.call(&call).await }));
+        }
+        let mut answers = Vec::new();
+        for call in running {
+            answers.push(call.await.expect("no panic"));
+        }
+        answers
+    }
+
+    /// Attempts that reached for the upstream in these seconds: requests that arrived, and connections that were refused.
+    pub fn attempts(&self, from: Duration, to: Duration) -> u64 {
+        self.attempts_by_second()
+            .iter()
+            .filter(|(second, _)| (from.as_secs()..to.as_secs()).contains(second))
+            .map(|(_, count)| count)
+            .sum()
+    }
+
+    /// The same, second by second; those without are left out.
+    pub fn attempts_by_second(&self) -> Vec<(u64, u64)> {
+        let mut seconds = std::collections::BTreeMap::new();
+        for second in self.simulator.stats().history {
+            *seconds.entry(second.second).or_default() += second.requests;
+        }
+        for refused in self.wire.refused.lock().expect("no panic").iter() {
+            *seconds.entry(refused.as_secs()).or_default() += 1;
+        }
+        seconds.into_iter().collect()
+    }
+
+    /// Errors of attempts of this class.
+    pub fn attempt_errors(&self, class: ErrorClass) -> u64 {
+        self.metrics.attempt_errors.count(class)
+    }
+
+    /// The value of a series in the exposition, labels and all; 0 where there is none.
+    pub fn metric(&self, series: &str) -> f64 {
+        let mut text = Vec::new();
+        self.metrics.encode(&metrics::Gathered::default(), &mut text);
+        let text = String::from_utf8(text).expect("text");
+        text.lines()
+            .filter_map(|line| line.rsplit_once(' '))
+            .find(|(name, _)| *name == series)
+            .map_or(0.0, |(_, value)| value.parse().expect("a number"))
+    }
+}
+
+/// What serves one end of a pipe as the server does a connection.
+fn front(proxy: Arc<Proxy>, draining: Draining) -> Box<dyn Fn(DuplexStream) + Send + Sync> {
+    let make = move |_: Arc<ConnectionInfo>| {
+        let proxy = Arc::clone(&proxy);
+        tower::service_fn(move |request: Request<Incoming>| -> Answering {
+            let proxy = Arc::clone(&proxy);
+            Box::pin(async move {
+                let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), names: &[] };
+                Ok(proxy.handle(request, client).await)
+            })
+        })
+    };
+    let render = |_| Response::builder().status(StatusCode::BAD_REQUEST).body(Bytes::new()).expect("a status");
+    let front = Arc::new(Front::new(server::Settings::default(), make, render, Arc::default(), draining));
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+    Box::new(move |io| {
+        clock::spawn(Arc::clone(&front).serve(io, peer, None));
+    })
+}
+
+/// The way to the upstream: pipes, unless connections are refused.
+#[derive(Clone)]
+pub struct Wire {
+    behind: Arc<dyn Fn(DuplexStream) + Send + Sync>,
+    began: Instant,
+    http2: bool,
+    refusing: Arc<Mutex<Vec<(Duration, Duration)>>>,
+    refused: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Wire {
+    /// Refuses connections between these times.
+    pub fn refuse(&self, from: Duration, to: Duration) {
+        self.refusing.lock().expect("no panic").push((from, to));
+    }
+}
+
+impl Service<Destination> for Wire {
+    type Response = Connected<DuplexStream>;
+    type Error = Failure;
+    type Future = std::future::Ready<Result<Self::Response, Failure>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _destination: Destination) -> Self::Future {
+        let now = clock::now() - self.began;
+        let refusing = self.refusing.lock().expect("no panic");
+        if refusing.iter().any(|(from, to)| *from <= now && now < *to) {
+            self.refused.lock().expect("no panic").push(now);
+            return std::future::ready(Err(Failure::unsent(FailureKind::Refused, "")));
+        }
+        let (near, far) = tokio::io::duplex(PIPE);
+        (self.behind)(far);
+        std::future::ready(Ok(Connected { io: near, http2: self.http2 }))
+    }
+}
+
+/// A request of a caller.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: Method,
+    pub path: String,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Bytes,
+}
+
+impl Call {
+    /// A chat completion.
+    pub fn chat() -> Self {
+        Self::post("/v1/chat/completions", r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Three words."}]}"#)
+    }
+
+    /// A chat completion as a stream, with its usage.
+    pub fn chat_stream() -> Self {
+        Self::post(
+            "/v1/chat/completions",
+            r#"{"model":"gpt-4o-mini","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Three words."}]}"#,
+        )
+    }
+
+    /// A response that is not stored, as a stream.
+    pub fn response_stream() -> Self {
+        Self::post("/v1/responses", r#"{"model":"gpt-4o-mini","stream":true,"store":false,"input":"Three words."}"#)
+    }
+
+    /// A JSON body to a path.
+    pub fn post(path: &str, body: impl Into<Bytes>) -> Self {
+        Self { method: Method::POST, path: path.to_owned(), headers: Vec::new(), body: body.into() }
+            .with("authorization", "Bearer sk-flow")
+            .with("content-type", "application/json")
+    }
+
+    /// The same with one more header, in place of another of its name.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.retain(|(other, _)| *other != name);
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// The same, telling the stand-in what to do.
+    pub fn simulate(self, directive: &str) -> Self {
+        self.with("x-simulate", directive)
+    }
+
+    /// The same with the caller's timeout in seconds, as the python SDK tells it.
+    pub fn timeout(self, seconds: u32) -> Self {
+        self.with("x-stainless-read-timeout", seconds.to_string())
+    }
+
+    pub fn request(&self) -> Request<Full<Bytes>> {
+        let mut request = Request::builder().method(&self.method).uri(&self.path).header("host", "weir.test");
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
+        }
+        request.body(Full::new(self.body.clone())).expect("a request")
+    }
+}
+
+/// What a caller got.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    /// Whether the body ended as it should.
+    pub whole: bool,
+    pub began: Duration,
+    pub head: Duration,
+    pub ended: Duration,
+}
+
+impl Answer {
+    pub fn is_success(&self) -> bool {
+        self.status.is_success() && self.whole
+    }
+
+    /// From the request to the head of the answer.
+    pub fn took(&self) -> Duration {
+        self.head - self.began
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("text"))
+    }
+
+    /// Attempts that Weir made for it.
+    pub fn attempts(&self) -> u64 {
+        self.header("x-weir-attempts").expect("every answer tells").parse().expect("a number")
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// The value at this share of a sorted list.
+pub fn quantile(mut times: Vec<Duration>, share: f64) -> Duration {
+    times.sort_unstable();
+    let last = times.len().saturating_sub(1);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
+    let at = (last as f64 * share) as usize;
+    times.get(at).copied().unwrap_or_default()
+}
+
+/// How many are successes.
+pub fn successes(answers: &[Answer]) -> usize {
+    answers.iter().filter(|answer| answer.is_success()).count()
+}
+
+/// How many have each status.
+pub fn statuses(answers: &[Answer]) -> std::collections::BTreeMap<u16, usize> {
+    let mut statuses = std::collections::BTreeMap::new();
+    for answer in answers {
+        *statuses.entry(answer.status.as_u16()).or_default() += 1;
+    }
+    statuses
+}
