@@ -78,7 +78,8 @@ pub(super) async fn attempt(
     report(permit, record, &head);
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
-        let (held, body) = read_error(&mut rest, &head, ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout)).await;
+        let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
+        let (held, body) = Box::pin(read_error(&mut rest, &head, patience)).await;
         record.waited(Wait::Upstream, clock::now() - now);
         let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
         return Attempted::Refused(
@@ -91,7 +92,8 @@ pub(super) async fn attempt(
     if !reader.is_stream() || hold_for.is_zero() || rest.is_end_stream() {
         return Attempted::Answered(Answer { head, held: Held::nothing(), rest, reader });
     }
-    let held = hold(&mut rest, &mut reader, now + hold_for).await;
+    // Boxed, as is the reading of errors: the plain answer's future need not have room for what it never does.
+    let held = Box::pin(hold(&mut rest, &mut reader, now + hold_for)).await;
     record.waited(Wait::Upstream, clock::now() - now);
     judge_beginning(endpoint, Answer { head, held, rest, reader })
 }

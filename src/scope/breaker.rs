@@ -154,8 +154,19 @@ pub(crate) struct Breaker {
 enum State {
     Closed,
     /// `probing` is when the probe under way was let go.
-    Open { since: Moment, next_probe: Moment, probes: u32, probing: Option<Moment>, before: f64 },
-    Releasing { since: Moment, began: Moment, before: f64, probes: u32 },
+    Open {
+        since: Moment,
+        next_probe: Moment,
+        probes: u32,
+        probing: Option<Moment>,
+        before: f64,
+    },
+    Releasing {
+        since: Moment,
+        began: Moment,
+        before: f64,
+        probes: u32,
+    },
 }
 
 /// Failures without a success between them.
@@ -321,8 +332,7 @@ impl Breaker {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
                 } else if probing == Some(began) {
                     let next_probe = now.plus(backoff(probes + 1, settings, rng));
-                    self.state =
-                        State::Open { since, next_probe, probes: probes + 1, probing: None, before };
+                    self.state = State::Open { since, next_probe, probes: probes + 1, probing: None, before };
                 }
             }
             State::Open { .. } => {}

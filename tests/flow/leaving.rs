@@ -51,7 +51,9 @@ async fn a_caller_that_leaves_while_it_backs_off_makes_no_further_attempt() {
     let world = World::new(Setup::default());
     let leaving = {
         let world = std::sync::Arc::clone(&world);
-        clock::spawn(async move { world.call(&Call::chat().timeout(600).simulate("status=500;retry-after=20")).await })
+        clock::spawn(async move {
+            world.call(&Call::chat().timeout(600).simulate("status=500;retry-after=20")).await
+        })
     };
     clock::sleep(Duration::from_secs(1)).await;
     leaving.abort();
@@ -66,7 +68,8 @@ async fn a_cut_that_its_caller_cannot_see_is_counted() {
     let world = World::new(Setup::default());
     let mut io = world.connect();
     let call = Call::chat_stream().simulate("fault=reset-mid-body;chunks=20;chunk-delay=20ms");
-    let mut text = format!("POST {} HTTP/1.0\r\nhost: weir.test\r\ncontent-length: {}\r\n", call.path, call.body.len());
+    let mut text =
+        format!("POST {} HTTP/1.0\r\nhost: weir.test\r\ncontent-length: {}\r\n", call.path, call.body.len());
     for (name, value) in &call.headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }

@@ -10,7 +10,8 @@ use super::world::{Call, Setup, World};
 fn chat_of(bytes: usize) -> Call {
     let mut call = Call::chat();
     let text = "x".repeat(bytes);
-    call.body = format!(r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"{text}"}}]}}"#).into();
+    call.body =
+        format!(r#"{{"model":"gpt-4o-mini","messages":[{{"role":"user","content":"{text}"}}]}}"#).into();
     call
 }
 
