@@ -12,7 +12,7 @@ use crate::classify::ErrorClass;
 use super::breaker::{self, Breaker, Gate, Health};
 use super::budget::{Budget, BudgetExhausted};
 use super::moment::{Moment, duration};
-use super::quota::{Charge, Cost, LimitReports, Marks, Quota, RefusalNumbers, Times};
+use super::quota::{Charge, Cost, LimitReports, Marks, Quota, RefusalNumbers, Times, Unit};
 use super::queue::{Full, Key, Queue, State, Waiter};
 use super::refusal::{Refused, SpentQuota};
 use super::settings::{LimitSettings, Settings};
@@ -91,6 +91,7 @@ pub enum Claim {
 /// One admitted attempt: to be settled exactly once.
 #[derive(Debug)]
 pub struct Attempt {
+    cost: Cost,
     charge: Charge,
     granted: Moment,
     sent: Option<Moment>,
@@ -254,7 +255,7 @@ impl<W> Machine<W> {
                 };
                 self.begin(charge, probe, now);
                 let predicted = None;
-                let attempt = attempt(charge, now, probe || quota_probe, since, queued, predicted, false);
+                let attempt = attempt(request.cost, charge, now, probe || quota_probe, since, queued, predicted, false);
                 return Arrival::Granted(attempt);
             }
         }
@@ -315,7 +316,7 @@ impl<W> Machine<W> {
             State::Granted { at, charge, probe, .. } => {
                 let predicted = Some(duration(f64::from(waiter.predicted)));
                 let queued = at.since(waiter.since);
-                Claim::Granted(attempt(charge, at, probe, waiter.since, queued, predicted, true))
+                Claim::Granted(attempt(waiter.cost, charge, at, probe, waiter.since, queued, predicted, true))
             }
             State::Refused(refused) => Claim::Refused(refused),
             State::Queued | State::Parked { .. } => Claim::Pending,
@@ -331,7 +332,7 @@ impl<W> Machine<W> {
         let Some(waiter) = self.queue.remove(key) else { return };
         self.counts.cancelled += 1;
         if let State::Granted { charge, probe, at, .. } = waiter.state {
-            let attempt = attempt(charge, at, probe, waiter.since, Duration::ZERO, None, true);
+            let attempt = attempt(waiter.cost, charge, at, probe, waiter.since, Duration::ZERO, None, true);
             self.settle(attempt, Outcome::Dropped, now);
         }
     }
@@ -354,7 +355,7 @@ impl<W> Machine<W> {
         let times = Times { sent, head: now, processing: report.processing };
         self.quota.told(&report.limits, &attempt.marks, &times, now);
         if !report.rate_limited {
-            self.quota.accepted(attempt.charge, attempt.paced, now);
+            self.quota.accepted(attempt.charge, attempt.paced, sent, now);
         }
     }
 
@@ -385,9 +386,15 @@ impl<W> Machine<W> {
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
                 let times = Times { sent, head, processing: None };
+                let unit = match class {
+                    ErrorClass::RateLimitTokens => Unit::Tokens,
+                    _ => Unit::Requests,
+                };
                 let verdict = self.quota.refused(
+                    unit,
                     numbers.as_ref(),
                     hint,
+                    attempt.cost,
                     attempt.charge,
                     &attempt.marks,
                     &times,
@@ -537,7 +544,7 @@ impl<W> Machine<W> {
     }
 
     fn begin(&mut self, charge: Charge, probe: bool, now: Moment) {
-        self.quota.take(charge, now);
+        self.quota.take(charge, self.in_flight, now);
         self.breaker.passed(probe, now);
         self.in_flight += 1;
         self.counts.granted += 1;
@@ -546,7 +553,7 @@ impl<W> Machine<W> {
     fn grant_unpaced(&mut self, request: &Request, would: Would, now: Moment) -> Attempt {
         let charge = self.quota.charge(request.cost);
         self.begin(charge, false, now);
-        let mut attempt = attempt(charge, now, false, now, Duration::ZERO, None, false);
+        let mut attempt = attempt(request.cost, charge, now, false, now, Duration::ZERO, None, false);
         attempt.would = would;
         attempt.counted = request.mode == Mode::Observe;
         attempt
@@ -663,6 +670,7 @@ impl<W> Machine<W> {
 }
 
 fn attempt(
+    cost: Cost,
     charge: Charge,
     granted: Moment,
     probe: bool,
@@ -672,6 +680,7 @@ fn attempt(
     paced: bool,
 ) -> Attempt {
     Attempt {
+        cost,
         charge,
         granted,
         sent: None,

@@ -59,6 +59,17 @@ pub(crate) struct Dimension {
     feedback: f64,
     /// The largest cost seen of late, in cells.
     largest: f64,
+    /// The mean cost of late, in cells.
+    mean: f64,
+    /// A refusal said that nothing above this room passes until then.
+    held: Option<Held>,
+}
+
+/// What a refusal of a limiter that counts by windows leaves: no more than this room, until a moment.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    until: Moment,
+    room: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,6 +117,8 @@ impl Dimension {
             foreign: Foreign::default(),
             feedback: 0.0,
             largest: 1.0,
+            mean: 0.0,
+            held: None,
         };
         dimension.burst = dimension.first_burst();
         dimension.reshape(now);
@@ -114,7 +127,10 @@ impl Dimension {
 
     /// How long until `cells` may go.
     pub(crate) fn wait(&self, cells: u64, now: Moment) -> Duration {
-        let mirror = self.mirror.wait(cells, now);
+        let mut mirror = self.mirror.wait(cells, now);
+        if let Some(held) = self.held.filter(|held| cells as f64 > held.room) {
+            mirror = mirror.max(held.until.since(now));
+        }
         if self.is_paced() { mirror.max(self.pacer.wait(cells, now)) } else { mirror }
     }
 
@@ -123,6 +139,10 @@ impl Dimension {
         self.mirror.take(cells, now);
         self.pacer.take(cells, now);
         self.unsent += cells as f64;
+        match &mut self.held {
+            Some(held) if held.until > now => held.room -= cells as f64,
+            held => *held = None,
+        }
     }
 
     /// Gives back what was taken and not sent.
@@ -137,6 +157,7 @@ impl Dimension {
         let cells = cells as f64;
         self.unsent = (self.unsent - cells).max(0.0);
         self.largest = (self.largest * 0.99).max(cells).max(1.0);
+        self.mean = if self.mean > 0.0 { self.mean * 0.99 + cells * 0.01 } else { cells };
         self.sent.add(cells, now);
         Mark { total: self.sent.total() }
     }
@@ -174,7 +195,17 @@ impl Dimension {
     }
 
     /// Sets the level from a refusal's numbers.
-    pub(crate) fn refused(&mut self, limit: f64, used: f64, mark: Mark, times: &Times, now: Moment) {
+    #[expect(clippy::too_many_arguments, reason = "the refusal's numbers and the attempt's")]
+    pub(crate) fn refused(
+        &mut self,
+        limit: f64,
+        used: f64,
+        cells: u64,
+        wait: Option<Duration>,
+        mark: Mark,
+        times: &Times,
+        now: Moment,
+    ) {
         self.set_limit(limit, now);
         let at = times.admitted();
         if self.last.is_some_and(|last| last.at > at) {
@@ -183,6 +214,11 @@ impl Dimension {
         let drained = (used - self.mirror.rate() * now.seconds_since(at)).max(0.0);
         let since = self.sent.total() - self.sent.before(at).max(mark.total);
         self.mirror.set_used(drained + since + self.unsent, now);
+        // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing drains before its end.
+        let excess = (used + cells as f64 - limit).max(0.0);
+        if let Some(wait) = wait.filter(|wait| wait.as_secs_f64() > excess / self.rate() * 1.5 + 0.25) {
+            self.held = Some(Held { until: at.plus(wait), room: limit - used });
+        }
     }
 
     /// Whether the last snapshot left room for a refusal to be a surprise.
@@ -228,6 +264,16 @@ impl Dimension {
     /// Cells a second that Weir goes at when it always has work.
     pub(crate) fn pace(&self) -> f64 {
         if self.is_paced() { self.pacer.rate().min(self.mirror.rate()) } else { self.mirror.rate() }
+    }
+
+    /// Cells a second that drain, where the limiter is proven to be a bucket.
+    pub(crate) fn proven_drain(&self) -> Option<f64> {
+        self.shape.bucket().map(|_| self.rate())
+    }
+
+    /// The mean cost of late, in cells.
+    pub(crate) fn mean(&self) -> f64 {
+        self.mean
     }
 
     /// What is used of the limit now, as far as is known.

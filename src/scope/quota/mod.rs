@@ -1,6 +1,7 @@
 //! The mirror of the upstream's limits for one scope: a pure machine, with time as an argument.
 
 mod bucket;
+mod charge;
 mod dimension;
 mod foreign;
 mod ramp;
@@ -12,9 +13,13 @@ use std::time::Duration;
 use crate::scope::moment::Moment;
 use crate::scope::settings::LimitSettings;
 
+use charge::{ChargeRatio, Evidence};
 use dimension::Dimension;
 pub(crate) use dimension::{Mark, Times};
 use ramp::Ramp;
+
+/// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,16 +167,12 @@ pub(crate) type Marks = [Mark; 4];
 pub(crate) struct Quota {
     dimensions: [Option<Dimension>; 4],
     ramp: Option<Ramp>,
+    /// The last pause after a refusal without numbers.
+    paused_from: Moment,
     paused_until: Moment,
     pauses: u32,
     share: f64,
     ratio: ChargeRatio,
-}
-
-/// How many tokens the upstream charges for one that was estimated.
-#[derive(Clone, Copy, Debug)]
-struct ChargeRatio {
-    value: f64,
 }
 
 /// What a refusal asks of the request that met it.
@@ -186,10 +187,11 @@ impl Quota {
         let mut quota = Self {
             dimensions: [None, None, None, None],
             ramp: None,
+            paused_from: Moment::START,
             paused_until: Moment::START,
             pauses: 0,
             share: limits.share,
-            ratio: ChargeRatio { value: 1.0 },
+            ratio: ChargeRatio::new(),
         };
         for slot in Slot::ALL {
             quota.dimensions[slot.index()] = limits.of(slot).filter(|limit| *limit > 0).map(|limit| {
@@ -210,20 +212,20 @@ impl Quota {
 
     /// What `cost` takes, by what is known of the upstream's charges.
     pub(crate) fn charge(&self, cost: Cost) -> Charge {
-        let tokens = cost.tokens as f64 * self.ratio.value;
+        let tokens = cost.tokens as f64 * self.ratio.value();
         Charge { requests: u64::from(cost.requests), tokens: ceil(tokens) }
     }
 
     /// What so much waiting work takes.
     pub(crate) fn charge_of(&self, requests: u64, tokens: f64) -> Charge {
-        Charge { requests, tokens: ceil(tokens * self.ratio.value) }
+        Charge { requests, tokens: ceil(tokens * self.ratio.value()) }
     }
 
     /// How long until `charge` may go, all limits considered; `None` where an attempt in flight must end first.
     pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Duration> {
         let mut wait = self.paused_until.since(now);
         if let Some(ramp) = &self.ramp {
-            wait = wait.max(ramp.wait(in_flight, now)?);
+            wait = wait.max(ramp.wait(charge, in_flight, now)?);
         }
         for (slot, dimension) in self.each() {
             wait = wait.max(dimension.wait(charge.of(slot), now));
@@ -232,9 +234,9 @@ impl Quota {
     }
 
     /// Takes `charge` from every limit.
-    pub(crate) fn take(&mut self, charge: Charge, now: Moment) {
+    pub(crate) fn take(&mut self, charge: Charge, in_flight: u32, now: Moment) {
         if let Some(ramp) = &mut self.ramp {
-            ramp.take(now);
+            ramp.take(charge, in_flight, now);
         }
         for (slot, dimension) in self.each_mut() {
             dimension.take(charge.of(slot), now);
@@ -243,8 +245,8 @@ impl Quota {
 
     /// Gives back what was taken and not sent.
     pub(crate) fn give_back(&mut self, charge: Charge, now: Moment) {
-        if let Some(ramp) = &self.ramp {
-            ramp.give_back(now);
+        if let Some(ramp) = &mut self.ramp {
+            ramp.give_back(charge, now);
         }
         for (slot, dimension) in self.each_mut() {
             dimension.give_back(charge.of(slot), now);
@@ -277,13 +279,34 @@ impl Quota {
             }
             self.ramp = None;
         }
+        self.calibrate(reports, marks, times);
+    }
+
+    /// Compares what the upstream charged with what was estimated.
+    fn calibrate(&mut self, reports: &LimitReports, marks: &Marks, times: &Times) {
+        let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };
+        let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
+        let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
+        let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
+        let evidence = Evidence {
+            at: times.admitted(),
+            used_tokens: used(report),
+            limit: report.limit as f64,
+            reset: report.reset,
+            drain: tokens.proven_drain(),
+            own: marks[Slot::TokensPerMinute.index()].total,
+            used_requests: requests.and(reports.requests).map(used),
+            mean: tokens.mean(),
+            foreign: requests.is_some_and(|requests| requests.foreign.ratio() > 0.05),
+        };
+        self.ratio.observe(&evidence);
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
-    pub(crate) fn accepted(&mut self, charge: Charge, paced: bool, now: Moment) {
+    pub(crate) fn accepted(&mut self, charge: Charge, paced: bool, sent: Moment, now: Moment) {
         self.pauses = 0;
         if let Some(ramp) = &mut self.ramp {
-            ramp.accepted(now);
+            ramp.accepted(charge, sent, now);
         }
         if paced {
             for (slot, dimension) in self.each_mut() {
@@ -295,8 +318,10 @@ impl Quota {
     /// Learns from a refusal.
     pub(crate) fn refused(
         &mut self,
+        unit: Unit,
         numbers: Option<&RefusalNumbers>,
         hint: Option<Duration>,
+        cost: Cost,
         charge: Charge,
         marks: &Marks,
         times: &Times,
@@ -306,6 +331,9 @@ impl Quota {
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0 && numbers.used.is_some()) {
             let slot = numbers.slot;
             let share = self.share;
+            if slot.unit() == Unit::Tokens && let Some(requested) = numbers.requested {
+                self.ratio.exact(requested, cost.tokens);
+            }
             let limit = numbers.limit as f64;
             let used = numbers.used.unwrap_or(numbers.limit) as f64;
             let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
@@ -314,29 +342,34 @@ impl Quota {
             if !dimension.foretold(charge.of(slot), now) {
                 dimension.surprised(now);
             }
-            dimension.refused(limit, used, marks[slot.index()], times, now);
+            dimension.refused(limit, used, charge.of(slot), numbers.wait, marks[slot.index()], times, now);
             self.ramp = None;
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
             return Verdict { not_before: times.admitted().plus(wait) };
         }
-        let foretold = self.each().any(|(slot, dimension)| dimension.foretold(charge.of(slot), now));
-        if !foretold {
-            for (_, dimension) in self.each_mut() {
-                dimension.surprised(now);
-            }
-        }
         if let Some(ramp) = &mut self.ramp {
-            ramp.refused(now);
+            ramp.refused(unit, times.sent, rng, now);
+            if let Some(hint) = hint {
+                self.paused_until = self.paused_until.max(now.plus(jittered(hint, rng)));
+            }
+            return Verdict { not_before: now };
         }
-        let pause = match hint {
-            Some(hint) => hint.mul_f64(1.0 + 0.1 * rng.f64()),
-            None => ramp::pause(self.pauses, rng),
-        };
-        if self.paused_until <= now {
-            self.pauses += 1;
-            self.paused_until = now.plus(pause.min(Duration::from_mins(1)));
+        // What was sent before the pause began learns nothing new from it.
+        if times.sent >= self.paused_from {
+            if !self.each().any(|(slot, dimension)| dimension.foretold(charge.of(slot), now)) {
+                for (_, dimension) in self.each_mut() {
+                    dimension.surprised(now);
+                }
+            }
+            let pause = match hint {
+                Some(hint) => jittered(hint, rng),
+                None => ramp::pause(self.pauses, rng),
+            };
+            self.pauses = self.pauses.saturating_add(1);
+            self.paused_from = now;
+            self.paused_until = now.plus(pause);
         }
-        Verdict { not_before: self.paused_until }
+        Verdict { not_before: now }
     }
 
     /// Applies other settings; what was learned stays.
@@ -363,7 +396,7 @@ impl Quota {
     pub(crate) fn predict(&self, ahead: Charge, charge: Charge, now: Moment) -> f64 {
         let mut wait = self.paused_until.seconds_since(now);
         if let Some(ramp) = &self.ramp {
-            wait = wait.max(ramp.predict(ahead.requests as f64, now));
+            wait = wait.max(ramp.predict(ahead, charge, now));
         }
         for (slot, dimension) in self.each() {
             wait = wait.max(dimension.predict(ahead.of(slot) as f64, charge.of(slot) as f64, now));
@@ -376,11 +409,6 @@ impl Quota {
         let ramp = self.ramp.as_ref().and_then(Ramp::rate);
         let paced = self.dimensions[Slot::RequestsPerMinute.index()].as_ref().map(Dimension::pace);
         ramp.or(paced)
-    }
-
-    /// The bound on requests in flight while nothing is known.
-    pub(crate) fn in_flight_bound(&self) -> Option<u32> {
-        self.ramp.as_ref().and_then(Ramp::bound)
     }
 
     /// Whether any limit is known.
@@ -430,6 +458,12 @@ impl Quota {
             .zip(&mut self.dimensions)
             .filter_map(|(slot, dimension)| dimension.as_mut().map(|dimension| (slot, dimension)))
     }
+}
+
+/// A named wait is a minimum; those who were told the same time do not come back together.
+fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
+    let hint = hint.min(LONGEST_PAUSE);
+    hint + Duration::from_millis(250).min(hint / 4).mul_f64(rng.f64())
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
