@@ -12,7 +12,7 @@ use crate::classify::ErrorClass;
 use super::breaker::{self, Breaker, Gate, Health};
 use super::budget::{Budget, BudgetExhausted};
 use super::moment::{Moment, duration};
-use super::quota::{Charge, Cost, LimitReports, Marks, Quota, RefusalNumbers, Times, Unit};
+use super::quota::{Charge, Cost, LimitReports, Marks, Quota, Refusal, RefusalNumbers, Times, Unit};
 use super::queue::{Full, Key, Queue, State, Waiter};
 use super::refusal::{Refused, SpentQuota};
 use super::settings::{LimitSettings, Settings};
@@ -226,6 +226,7 @@ impl<W> Machine<W> {
         if request.turn == Turn::First {
             self.budget.received(&self.settings.budget);
         }
+        self.breaker.asked(now);
         match request.mode {
             Mode::Bypass => return Arrival::Granted(self.grant_unpaced(request, Would::Pass, now)),
             Mode::Observe => {
@@ -253,7 +254,7 @@ impl<W> Machine<W> {
                     Turn::Requeued(ticket) => (now.since(ticket.since), ticket.since),
                     Turn::First | Turn::Retry => (Duration::ZERO, now),
                 };
-                self.begin(charge, probe, now);
+                self.begin(request.cost, charge, probe, now);
                 let predicted = None;
                 let attempt = attempt(request.cost, charge, now, probe || quota_probe, since, queued, predicted, false);
                 return Arrival::Granted(attempt);
@@ -313,7 +314,7 @@ impl<W> Machine<W> {
         }
         let Some(waiter) = self.queue.remove(key) else { return Claim::Pending };
         match waiter.state {
-            State::Granted { at, charge, probe, .. } => {
+            State::Granted { at, charge, probe } => {
                 let predicted = Some(duration(f64::from(waiter.predicted)));
                 let queued = at.since(waiter.since);
                 Claim::Granted(attempt(waiter.cost, charge, at, probe, waiter.since, queued, predicted, true))
@@ -331,7 +332,7 @@ impl<W> Machine<W> {
         self.queue.withdraw(key);
         let Some(waiter) = self.queue.remove(key) else { return };
         self.counts.cancelled += 1;
-        if let State::Granted { charge, probe, at, .. } = waiter.state {
+        if let State::Granted { charge, probe, at } = waiter.state {
             let attempt = attempt(waiter.cost, charge, at, probe, waiter.since, Duration::ZERO, None, true);
             self.settle(attempt, Outcome::Dropped, now);
         }
@@ -343,7 +344,7 @@ impl<W> Machine<W> {
             return;
         }
         attempt.sent = Some(now);
-        attempt.marks = self.quota.sent(attempt.charge, now);
+        attempt.marks = self.quota.sent(attempt.cost, now);
         self.breaker.sent(now);
     }
 
@@ -353,7 +354,7 @@ impl<W> Machine<W> {
         attempt.head = Some(now);
         self.breaker.no_longer_headless(Some(now.since(sent)), now);
         let times = Times { sent, head: now, processing: report.processing };
-        self.quota.told(&report.limits, &attempt.marks, &times, now);
+        self.quota.told(&report.limits, attempt.cost, attempt.marks, &times, now);
         if !report.rate_limited {
             self.quota.accepted(attempt.charge, attempt.paced, sent, now);
         }
@@ -367,7 +368,7 @@ impl<W> Machine<W> {
             self.breaker.no_longer_headless(None, now);
         }
         if attempt.sent.is_none() {
-            self.quota.give_back(attempt.charge, now);
+            self.quota.give_back(attempt.cost, attempt.charge, now);
         }
         let (health, ticket) = match outcome {
             Outcome::Dropped => (Health::Unknown, None),
@@ -390,17 +391,16 @@ impl<W> Machine<W> {
                     ErrorClass::RateLimitTokens => Unit::Tokens,
                     _ => Unit::Requests,
                 };
-                let verdict = self.quota.refused(
+                let refusal = Refusal {
                     unit,
-                    numbers.as_ref(),
+                    numbers: numbers.as_ref(),
                     hint,
-                    attempt.cost,
-                    attempt.charge,
-                    &attempt.marks,
-                    &times,
-                    &mut self.rng,
-                    now,
-                );
+                    cost: attempt.cost,
+                    charge: attempt.charge,
+                    marks: attempt.marks,
+                    times: &times,
+                };
+                let verdict = self.quota.refused(&refusal, &mut self.rng, now);
                 (breaker::health(class), Some(Ticket { since: attempt.since, not_before: verdict.not_before }))
             }
         };
@@ -411,10 +411,13 @@ impl<W> Machine<W> {
     }
 
     /// Pays for a retry after `class`. While the breaker blocks it costs nothing: it waits for a probe's success.
-    pub fn withdraw(&mut self, class: ErrorClass) -> Result<(), BudgetExhausted> {
+    pub fn withdraw(&mut self, class: ErrorClass, now: Moment) -> Result<(), BudgetExhausted> {
         if self.breaker.outage().is_some() {
             self.budget.waive();
             return Ok(());
+        }
+        if self.rng.f64() < self.breaker.denies_retries(&self.settings.breaker, now) {
+            return Err(BudgetExhausted);
         }
         self.budget.withdraw(class, self.in_flight, &self.settings.budget)
     }
@@ -491,9 +494,14 @@ impl<W> Machine<W> {
         }
     }
 
+    fn gate(&mut self, now: Moment) -> Gate {
+        let waiting = !self.queue.is_empty();
+        self.breaker.gate(&self.settings.breaker, self.quota.request_rate(), waiting, now)
+    }
+
     /// Whether a charge may go this moment: `Some(true)` as a probe.
     fn passes(&mut self, charge: Charge, now: Moment) -> Option<bool> {
-        let probe = match self.breaker.gate(&self.settings.breaker, now) {
+        let probe = match self.gate(now) {
             Gate::Pass => false,
             Gate::Probe => true,
             Gate::At(_) | Gate::Blocked(_) => return None,
@@ -511,7 +519,7 @@ impl<W> Machine<W> {
 
     /// Whether the request whose turn it is may go now, as a probe or not; else when to look again.
     fn turn_of(&mut self, key: Key, now: Moment) -> Result<bool, Moment> {
-        let gate = self.breaker.gate(&self.settings.breaker, now);
+        let gate = self.gate(now);
         let probe = match gate {
             Gate::Pass => false,
             Gate::Probe => true,
@@ -535,24 +543,25 @@ impl<W> Machine<W> {
                 return;
             }
         };
-        let charge = self.quota.charge(self.queue.waiter(key).cost);
+        let cost = self.queue.waiter(key).cost;
+        let charge = self.quota.charge(cost);
         self.queue.serve(key);
-        self.begin(charge, probe, now);
+        self.begin(cost, charge, probe, now);
         let waiter = self.queue.waiter_mut(key);
-        waiter.state = State::Granted { at: now, charge, probe: probe || quota_probe, quota_probe };
+        waiter.state = State::Granted { at: now, charge, probe: probe || quota_probe };
         wake.extend(waiter.waker.take());
     }
 
-    fn begin(&mut self, charge: Charge, probe: bool, now: Moment) {
-        self.quota.take(charge, self.in_flight, now);
-        self.breaker.passed(probe, now);
+    fn begin(&mut self, cost: Cost, charge: Charge, probe: bool, now: Moment) {
+        self.quota.take(cost, charge, self.in_flight, now);
+        self.breaker.passed(probe, &self.settings.breaker, now);
         self.in_flight += 1;
         self.counts.granted += 1;
     }
 
     fn grant_unpaced(&mut self, request: &Request, would: Would, now: Moment) -> Attempt {
         let charge = self.quota.charge(request.cost);
-        self.begin(charge, false, now);
+        self.begin(request.cost, charge, false, now);
         let mut attempt = attempt(request.cost, charge, now, false, now, Duration::ZERO, None, false);
         attempt.would = would;
         attempt.counted = request.mode == Mode::Observe;
@@ -623,7 +632,7 @@ impl<W> Machine<W> {
     fn outage_refusal(&mut self, request: &Request, now: Moment) -> Option<Refused> {
         let outage = self.breaker.outage()?;
         let (since, next_probe) = outage;
-        if self.breaker.gate(&self.settings.breaker, now) == Gate::Probe {
+        if self.gate(now) == Gate::Probe {
             return None;
         }
         let patience_ends = match request.lane {

@@ -47,13 +47,16 @@ fn matrix(headers: bool) {
                         let part = if name == "lying" { 0.05 } else { 0.01 };
                         let allowed = report.offered_first_minute as f64 * part;
                         assert!(first as f64 <= allowed, "{about}: {first} in the first minute, allowed {allowed}");
-                        assert_eq!(report.refused_from(2), 0, "{about}: {:?}", report.refused_by_minute);
+                        // What is learned by refusals is learned in the minute of the first one, and the next.
+                        let learned = report.refused_by_minute.iter().position(|count| *count > 0).unwrap_or(0) + 2;
+                        assert_eq!(report.refused_from(learned), 0, "{about}: {:?}", report.refused_by_minute);
+                        assert!(report.refused_upstream as f64 <= allowed * 2.0, "{about}: {:?}", report.refused_by_minute);
                         assert_eq!(report.late, 0, "{about}");
                         if factor > 1.0 {
                             let used = used(&report, limit);
                             assert!(used >= 0.97, "{about}: {used}");
                         } else {
-                            assert!(report.deadline_refused == 0, "{about}: {}", report.deadline_refused);
+                            assert!(report.deadline_refused * 100 <= report.offered, "{about}: {}", report.deadline_refused);
                         }
                     }
                 }
