@@ -72,11 +72,6 @@ impl Budget {
         self.exhausted
     }
 
-    /// Retries in flight.
-    pub(crate) fn concurrent(&self) -> u32 {
-        self.concurrent
-    }
-
     fn earn(&mut self, retries: f64, settings: &BudgetSettings) {
         self.balance = (self.balance + tokens(retries)).min(tokens(settings.capacity));
     }
@@ -201,7 +196,7 @@ mod tests {
 
     #[test]
     fn concurrent_retries_are_capped_and_returned() {
-        let settings = BudgetSettings { capacity: 1000.0, ..BudgetSettings::default() };
+        let settings = BudgetSettings { capacity: 1000.0, concurrent_least: 20, ..BudgetSettings::default() };
         let mut budget = Budget::new(&settings);
         for _ in 0..20 {
             assert!(budget.withdraw(ErrorClass::Overloaded, 10, &settings).is_ok());
@@ -209,6 +204,6 @@ mod tests {
         assert_eq!(budget.withdraw(ErrorClass::Overloaded, 10, &settings), Err(BudgetExhausted));
         assert!(budget.withdraw(ErrorClass::Overloaded, 100, &settings).is_ok());
         budget.returned();
-        assert_eq!(budget.concurrent(), 20);
+        assert_eq!(budget.concurrent, 20);
     }
 }
