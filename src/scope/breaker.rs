@@ -172,6 +172,7 @@ struct Run {
 #[derive(Clone, Copy, Debug, Default)]
 struct Bin {
     second: u64,
+    received: u32,
     begun: u32,
     alive: u32,
     failing: u32,
@@ -236,6 +237,16 @@ impl Breaker {
         }
     }
 
+    /// A request was received.
+    pub(crate) fn received(&mut self, now: Moment) {
+        self.bin(now).received += 1;
+    }
+
+    /// Whether retries are to be given up: attempts are thinned out, and wait for it.
+    pub(crate) fn is_crowded(&self, now: Moment) -> bool {
+        matches!(self.state, State::Closed) && self.next_at > now && self.thinning(now) > 0.0
+    }
+
     /// An attempt passed the gate.
     pub(crate) fn passed(&mut self, probe: bool, now: Moment) {
         self.bin(now).begun += 1;
@@ -246,7 +257,9 @@ impl Breaker {
             State::Closed => {
                 let thinning = self.thinning(now);
                 if thinning > 0.0 {
-                    let rate = (self.begun_rate(now) * (1.0 - thinning)).max(1.0);
+                    // First attempts all pass: whoever waits for them waits longer than without Weir. What is held back is
+                    // the room for retries.
+                    let rate = (self.received_rate(now) * (1.0 + (1.0 - thinning) / 2.0)).max(1.0);
                     self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
                 }
             }
@@ -459,7 +472,9 @@ impl Breaker {
         if total < 20.0 {
             return 0.0;
         }
-        ((total - PER_SUCCESS * f64::from(alive)) / (total + 1.0)).clamp(0.0, THINNEST)
+        // As many successes as there might have been, but for bad luck: two standard deviations of an even chance.
+        let alive = f64::from(alive) + total.sqrt();
+        ((total - PER_SUCCESS * alive) / (total + 1.0)).clamp(0.0, THINNEST)
     }
 
     fn counts(&self, now: Moment) -> (u32, u32) {
@@ -468,16 +483,25 @@ impl Breaker {
 
     /// Attempts begun a second, over the window.
     fn begun_rate(&self, now: Moment) -> f64 {
-        let begun: u32 = self.recent(now).map(|bin| bin.begun).sum();
+        self.rate(now, |bin| bin.begun)
+    }
+
+    /// Requests received a second, over the window.
+    fn received_rate(&self, now: Moment) -> f64 {
+        self.rate(now, |bin| bin.received)
+    }
+
+    fn rate(&self, now: Moment, count: impl Fn(&Bin) -> u32) -> f64 {
+        let counted: u32 = self.recent(now).map(count).sum();
         let first = self.recent(now).map(|bin| bin.second).min().unwrap_or_else(|| second(now));
-        f64::from(begun) / (second(now) - first + 1).max(1) as f64
+        f64::from(counted) / (second(now) - first + 1).max(1) as f64
     }
 
     fn recent(&self, now: Moment) -> impl Iterator<Item = &Bin> {
         let oldest = second(now).saturating_sub(BINS as u64 - 1);
         self.bins
             .iter()
-            .filter(move |bin| bin.second >= oldest && (bin.begun > 0 || bin.alive > 0 || bin.failing > 0))
+            .filter(move |bin| bin.second >= oldest && (bin.received > 0 || bin.begun > 0 || bin.alive > 0 || bin.failing > 0))
     }
 
     fn bin(&mut self, now: Moment) -> &mut Bin {

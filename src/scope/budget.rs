@@ -44,12 +44,17 @@ impl Budget {
         let price = price(class);
         let most = settings.concurrent_least.max(part(in_flight, settings.concurrent));
         if self.balance < price || self.concurrent >= most {
-            self.exhausted += 1;
-            return Err(BudgetExhausted);
+            return Err(self.deny());
         }
         self.balance -= price;
         self.concurrent += 1;
         Ok(())
+    }
+
+    /// A retry is refused for want of room.
+    pub(crate) fn deny(&mut self) -> BudgetExhausted {
+        self.exhausted += 1;
+        BudgetExhausted
     }
 
     /// A retry that costs nothing, for an upstream that is blocked anyway: it waits for a probe's success.

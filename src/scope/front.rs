@@ -112,7 +112,8 @@ impl Scope {
     /// # Errors
     /// When the budget allows none now.
     pub fn retry_ticket(self: &Arc<Self>, class: ErrorClass) -> Result<RetryTicket, BudgetExhausted> {
-        self.lock().machine.withdraw(class)?;
+        let moment = self.moment(clock::now());
+        self.lock().machine.withdraw(class, moment)?;
         Ok(RetryTicket::new(Arc::clone(self)))
     }
 

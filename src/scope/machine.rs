@@ -226,6 +226,7 @@ impl<W> Machine<W> {
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
         if request.turn == Turn::First {
             self.budget.received(&self.settings.budget);
+            self.breaker.received(now);
         }
         match request.mode {
             Mode::Bypass => return Arrival::Granted(self.grant_unpaced(request, Would::Pass, now)),
@@ -437,10 +438,13 @@ impl<W> Machine<W> {
     }
 
     /// Pays for a retry after `class`. While the breaker blocks it costs nothing: it waits for a probe's success.
-    pub fn withdraw(&mut self, class: ErrorClass) -> Result<(), BudgetExhausted> {
+    pub fn withdraw(&mut self, class: ErrorClass, now: Moment) -> Result<(), BudgetExhausted> {
         if self.breaker.outage().is_some() {
             self.budget.waive();
             return Ok(());
+        }
+        if self.queue.waiting() > 0 && self.breaker.is_crowded(now) {
+            return Err(self.budget.deny());
         }
         self.budget.withdraw(class, self.in_flight, &self.settings.budget)
     }
