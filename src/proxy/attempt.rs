@@ -78,7 +78,8 @@ pub(super) async fn attempt(
     report(permit, record, &head);
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
-        let (held, body) = read_error(&mut rest, &head, ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout)).await;
+        let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
+        let (held, body) = read_error(&mut rest, &head, patience).await;
         record.waited(Wait::Upstream, clock::now() - now);
         let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
         return Attempted::Refused(
