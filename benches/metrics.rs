@@ -91,9 +91,9 @@ fn scraping(criterion: &mut Criterion) {
         metrics.encode(&gathered, &mut out);
         let series =
             out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && line[0] != b'#').count();
-        let plan = metrics.plan();
-        println!("{name}: {series} series, {} KiB, {plan:?}", out.len() / 1024);
-        criterion.bench_function(&format!("scrape, {name}"), |bench| {
+        assert!(series <= metrics.plan().worst, "{series} series, {:?}", metrics.plan());
+        let size = format!("scrape, {name}: {series} series, {} KiB", out.len() / 1024);
+        criterion.bench_function(&size, |bench| {
             bench.iter(|| {
                 out.clear();
                 metrics.encode(black_box(&gathered), &mut out);

@@ -2,20 +2,24 @@
 
 mod access_log;
 mod attempts;
+mod error_detail;
 mod history;
 mod record;
 mod report;
 mod reports;
+mod request_id;
 mod timestamp;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 pub use attempts::{Attempt, Attempts};
+pub use error_detail::ErrorDetail;
 pub use history::{ClassHistory, History, MINUTES};
-pub use record::{Begin, ErrorDetail, Record, RequestId, Usage, Wait};
+pub use record::{Begin, Record, Usage, Wait};
 pub use report::{AttemptReport, Report};
 pub use reports::Reports;
+pub use request_id::RequestId;
 pub use timestamp::Rfc3339;
 
 use crate::caller::CallerId;

@@ -1,43 +1,20 @@
 //! One request from its head to its end, accounted for exactly once.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::attempts::{Attempt, Attempts};
+use super::error_detail::ErrorDetail;
+use super::request_id::RequestId;
 use super::{Account, access_log};
 use crate::caller::CallerId;
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::{AttemptOutcome, Bound, Bounded, Outcome, TokenKind};
 use crate::openai::Endpoint;
-use crate::telemetry::{TraceContext, masked};
-
-/// Weir's own id of a request: the `x-request-id` of its refusals, and what the log and reports name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RequestId(u128);
-
-impl RequestId {
-    /// A new id.
-    pub fn new(rng: &mut fastrand::Rng) -> Self {
-        Self(rng.u128(..))
-    }
-
-    /// Whether a share of all requests that this id falls into by chance is told of.
-    fn sampled(self, share: f64) -> bool {
-        #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
-        let drawn = self.0 as u32;
-        f64::from(drawn) < share * (f64::from(u32::MAX) + 1.0)
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "weir_{:032x}", self.0)
-    }
-}
+use crate::telemetry::TraceContext;
 
 /// What is known of a request when its head was read.
 #[derive(Clone, Debug)]
@@ -78,40 +55,6 @@ pub struct Usage {
     pub cached: u64,
     /// Of the answer.
     pub output: u64,
-}
-
-/// An error's body, as far as it is kept: the message is masked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ErrorDetail {
-    /// The message, masked unless configured otherwise.
-    pub message: String,
-    /// `type`.
-    pub kind: Option<String>,
-    /// `code`.
-    pub code: Option<String>,
-    /// `param`.
-    pub param: Option<String>,
-}
-
-/// Characters of a code, type or param that are kept.
-const MAX_WORD: usize = 64;
-
-impl ErrorDetail {
-    /// Keeps an error's body with its message masked and the rest cut to 64 characters.
-    pub fn masked(
-        message: Option<&str>,
-        kind: Option<&str>,
-        code: Option<&str>,
-        param: Option<&str>,
-    ) -> Self {
-        let word = |word: &str| word.chars().filter(|part| !part.is_control()).take(MAX_WORD).collect();
-        Self {
-            message: message.map(masked).unwrap_or_default(),
-            kind: kind.map(word),
-            code: code.map(word),
-            param: param.map(word),
-        }
-    }
 }
 
 /// One request's story. Dropping it before [`Record::finish`] says that the client left.

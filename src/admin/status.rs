@@ -42,6 +42,11 @@ impl Status {
     /// The same status with its findings.
     #[must_use]
     pub fn judged(mut self) -> Self {
+        // JSON has no word for what is no number, and no reader should stumble over it.
+        for limit in self.scopes.iter_mut().flat_map(|scope| &mut scope.limits) {
+            let figures = [&mut limit.limit, &mut limit.used, &mut limit.window_seconds, &mut limit.burst];
+            figures.into_iter().filter(|figure| !figure.is_finite()).for_each(|figure| *figure = 0.0);
+        }
         self.findings = verdict::findings(&self);
         self
     }

@@ -244,6 +244,8 @@ fn a_status_survives_its_json() {
     let status = samples::outage().judged();
     let json = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
+    let hostile = serde_json::to_string(&samples::hostile().judged()).unwrap();
+    assert!(serde_json::from_str::<Status>(&hostile).is_ok(), "also where a figure is none");
     let older: Status = serde_json::from_str("{\"mode\":\"enforce\",\"unknown\":1}").unwrap();
     assert_eq!(older.mode, "enforce", "an older or newer Weir can be asked too");
 }

@@ -103,10 +103,11 @@ impl Source for Status {
         let scopes = self.control.scopes.snapshot();
         let last = self.control.last_read();
         let overhead = self.metrics.overhead_quantiles();
-        let (mode, upstream) = self
-            .control
-            .with_config(|config| (config.mode.as_str().to_owned(), config.upstream.url.to_string()));
-        let mut shown: Vec<ScopeStatus> = scopes.iter().map(|scope| scope_status(scope, wall)).collect();
+        let (mode, upstream, capacity) = self.control.with_config(|config| {
+            (config.mode.as_str().to_owned(), config.upstream.url.to_string(), config.retry.budget.capacity.0)
+        });
+        let mut shown: Vec<ScopeStatus> =
+            scopes.iter().map(|scope| scope_status(scope, capacity, wall)).collect();
         shown.sort_by_key(|scope| std::cmp::Reverse(scope.waiting + scope.in_flight));
         admin::Status {
             findings: Vec::new(),
@@ -194,7 +195,7 @@ fn gauges(scope: &scope::ScopeStatus) -> ScopeGauges {
     }
 }
 
-fn scope_status(scope: &scope::ScopeStatus, wall: SystemTime) -> ScopeStatus {
+fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTime) -> ScopeStatus {
     ScopeStatus {
         name: scope.name.to_string(),
         limits: scope
@@ -220,7 +221,7 @@ fn scope_status(scope: &scope::ScopeStatus, wall: SystemTime) -> ScopeStatus {
             next_probe_seconds: None,
         }),
         retry_budget: scope.budget,
-        retry_budget_capacity: 0.0,
+        retry_budget_capacity: budget_capacity,
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Situation {
     pub replayable: bool,
     /// The upstream said `x-should-retry: false`.
     pub forbidden: bool,
-    /// Attempts made, this one included.
+    /// Attempts made, this one included; those that went back to the queue after a rate limit do not count.
     pub attempts: u32,
     /// How long the answer asks to wait.
     pub hint: Option<Duration>,

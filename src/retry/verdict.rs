@@ -31,7 +31,7 @@ pub enum Why {
 /// Whether an attempt that ended in this class may be repeated.
 ///
 /// `may_have_run`: whether the upstream may have begun to work on the request (see `Classified::may_have_run` and
-/// `Failure::may_have_run`). `committed`: whether a byte of an answer reached the client.
+/// `Failure::sent`). `committed`: whether a byte of an answer reached the client.
 pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, committed: bool) -> Verdict {
     if committed {
         return Verdict::Never(Why::Committed);

@@ -115,12 +115,47 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Rule> {
         return Err(Rule::Trace);
     }
     check_target(request)?;
-    check_host(request)?;
-    check_transfer_encoding(request.headers())?;
-    if nominated(request.headers()).any(is_end_to_end) {
+    let found = Found::in_headers(request.headers())?;
+    check_host(request, found.host)?;
+    if found.connection && nominated(request.headers()).any(is_end_to_end) {
         return Err(Rule::Nominated);
     }
     Ok(())
+}
+
+/// What the rules look at. One pass over the headers costs less than looking up three names.
+#[derive(Default)]
+struct Found<'a> {
+    host: Option<&'a HeaderValue>,
+    transfer_encoding: bool,
+    connection: bool,
+}
+
+impl<'a> Found<'a> {
+    fn in_headers(headers: &'a HeaderMap) -> Result<Self, Rule> {
+        let mut found = Self::default();
+        for (name, value) in headers {
+            if name == header::HOST {
+                if found.host.replace(value).is_some() {
+                    return Err(Rule::HostRepeated);
+                }
+            } else if name == header::TRANSFER_ENCODING {
+                if found.transfer_encoding || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                    return Err(Rule::TransferEncoding);
+                }
+                found.transfer_encoding = true;
+            } else if name == header::CONNECTION {
+                found.connection |= !is_plain_connection(value);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Whether a `Connection` line only says what becomes of the connection.
+fn is_plain_connection(value: &HeaderValue) -> bool {
+    let value = value.as_bytes();
+    value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
 }
 
 fn check_target<B>(request: &Request<B>) -> Result<(), Rule> {
@@ -134,12 +169,7 @@ fn check_target<B>(request: &Request<B>) -> Result<(), Rule> {
     }
 }
 
-fn check_host<B>(request: &Request<B>) -> Result<(), Rule> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() {
-        return Err(Rule::HostRepeated);
-    }
+fn check_host<B>(request: &Request<B>, host: Option<&HeaderValue>) -> Result<(), Rule> {
     if let Some(authority) = request.uri().authority() {
         if authority.as_str().contains('@') {
             return Err(Rule::HostInvalid);
@@ -182,15 +212,6 @@ fn is_authority(value: &HeaderValue) -> bool {
                 || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'')
                 || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=')
         })
-}
-
-fn check_transfer_encoding(headers: &HeaderMap) -> Result<(), Rule> {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        (Some(_), _) => Err(Rule::TransferEncoding),
-    }
 }
 
 /// Whether a field is between the caller and the API, so that no connection may take it away.

@@ -74,7 +74,7 @@ pub(super) fn identify(settings: &Settings, headers: &HeaderMap) -> Result<Accou
 
 fn denied(name: &str) -> Denied {
     // A test below finds every name in the table.
-    let error = ApiError::named(name).unwrap_or(&super::errors::ALL[0]);
+    let error = ApiError::named(name).unwrap_or(&super::error_table::TABLE[0]);
     Denied { error, object: error.object() }
 }
 

@@ -1,13 +1,12 @@
 //! One request and its answer, step by step.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::RETRY_AFTER;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -16,25 +15,20 @@ use crate::clock;
 
 use super::answer::{self, Content, Question, Reply};
 use super::ask::Ask;
-use super::body::{Body, Cut, Step};
+use super::body::{Body, Cut};
 use super::credential::{fnv1a, identify};
 use super::errors::ApiError;
 use super::fault::{Directive, Encoding, Fault, JOB_HEADER};
 use super::latency::Latency;
-use super::limit_headers::{Levels, refusal_body};
+use super::limit_headers::refusal_body;
 use super::limiter::Price;
+use super::manner::Manner;
 use super::multipart::{self, Part};
 use super::route::{Inference, Route};
 use super::schedule::OutageKind;
-use super::settings::{Account, LimitHeaders, Settings};
+use super::settings::LimitHeaders;
 use super::wire::Fate;
 use super::{Simulator, base64};
-
-/// A body or a stream that trickles does so in this many pieces.
-const SLOW_PIECES: usize = 32;
-const SLOW_PAUSE: Duration = Duration::from_millis(250);
-/// What was written before a reset gets this long to leave.
-const BEFORE_CUT: Duration = Duration::from_millis(10);
 
 /// Counts a request as under way until its body has ended or was dropped.
 #[derive(Debug)]
@@ -44,18 +38,6 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.state().recorder.left();
     }
-}
-
-/// How the answer is to look, whatever it is.
-struct Manner {
-    settings: Arc<Settings>,
-    directive: Directive,
-    accepted: Encoding,
-    fate: Arc<Fate>,
-    request_id: u128,
-    account: Option<Account>,
-    processing: Option<Duration>,
-    levels: Option<Levels>,
 }
 
 impl Simulator {
@@ -319,7 +301,7 @@ fn bad_request(param: Option<&str>, message: &str) -> Reply {
 }
 
 fn error_reply(name: &str) -> Reply {
-    Reply::error(ApiError::named(name).unwrap_or(&super::errors::ALL[0]))
+    Reply::error(ApiError::named(name).unwrap_or(&super::error_table::TABLE[0]))
 }
 
 /// Tells what arrived, as it arrived.
@@ -343,129 +325,4 @@ fn echo(parts: &Parts, body: &Bytes) -> Reply {
             "base64": (body.len() <= WHOLE).then(|| base64::encode(body)),
         },
     }))
-}
-
-impl Manner {
-    /// Puts headers, encoding, pace and the fault of the body on an answer.
-    fn dress(&self, reply: Reply, fault: Option<Fault>) -> Response<Body> {
-        let Reply { status, headers, content } = reply;
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        self.write_headers(response.headers_mut());
-        let (mut pieces, events) = match content {
-            Content::Whole(data) => (vec![data], false),
-            Content::Events { mut events, closing } => {
-                if fault == Some(Fault::CloseWithoutDone) {
-                    events.truncate(events.len() - closing.min(events.len()));
-                }
-                (events, true)
-            }
-        };
-        let encoding = self.encoding(response.headers(), events);
-        if let Some(value) = encoding.header() {
-            response.headers_mut().insert(CONTENT_ENCODING, value);
-            pieces = encoding.encode(pieces);
-        }
-        let pace = self.directive.chunk_delay.unwrap_or(self.settings.chunk_delay);
-        let body = match (fault, pieces.as_slice()) {
-            (None, [whole]) if !events => Body::whole(whole.clone()),
-            (None | Some(Fault::CloseWithoutDone), _) => self.paced(pieces, pace),
-            (Some(fault), _) => {
-                let whole = Bytes::from(pieces.concat());
-                if let Some(length) = told_length(fault, whole.len(), events) {
-                    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
-                }
-                Body::paced(self.spoil(fault, whole), Arc::clone(&self.fate))
-            }
-        };
-        response.map(|()| body)
-    }
-
-    fn write_headers(&self, headers: &mut HeaderMap) {
-        let text = |value: String| HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""));
-        headers.insert("x-request-id", text(format!("req_{:032x}", self.request_id)));
-        headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
-        if let (Some(processing), Some(account)) = (self.processing, &self.account) {
-            let milliseconds = u64::try_from(processing.as_millis()).unwrap_or(u64::MAX);
-            headers.insert("openai-processing-ms", HeaderValue::from(milliseconds));
-            for (name, value) in [(ORGANIZATION, &account.organization), (PROJECT, &account.project)] {
-                if let Ok(value) = HeaderValue::from_str(value) {
-                    headers.insert(name, value);
-                }
-            }
-        }
-        if let Some(levels) = self.levels {
-            levels.write(headers);
-        }
-        for (name, value) in &self.directive.answer_headers {
-            headers.insert(*name, value.clone());
-        }
-    }
-
-    /// JSON is encoded for those who accept it, as the API does; streams and files only when asked to.
-    fn encoding(&self, headers: &HeaderMap, events: bool) -> Encoding {
-        let json =
-            headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-        match self.directive.encoding {
-            Some(encoding) => encoding,
-            None if self.settings.compress && json && !events => self.accepted,
-            None => Encoding::Identity,
-        }
-    }
-
-    fn paced(&self, pieces: Vec<Bytes>, pace: Duration) -> Body {
-        let mut steps = VecDeque::with_capacity(pieces.len() * 2);
-        for piece in pieces {
-            if !steps.is_empty() && !pace.is_zero() {
-                steps.push_back(Step::Wait(pace));
-            }
-            steps.push_back(Step::Data(piece));
-        }
-        Body::paced(steps, Arc::clone(&self.fate))
-    }
-
-    fn spoil(&self, fault: Fault, whole: Bytes) -> VecDeque<Step> {
-        let half = Step::Data(whole.slice(..whole.len() / 2));
-        match fault {
-            Fault::ResetMidBody => [half, Step::Wait(BEFORE_CUT), Step::Cut].into(),
-            Fault::StallBody => [half, Step::Stall].into(),
-            Fault::Truncate => [half].into(),
-            Fault::SlowBody => {
-                let pause = self.directive.chunk_delay.unwrap_or(SLOW_PAUSE);
-                let size = whole.len().div_ceil(SLOW_PIECES).max(1);
-                let mut steps = VecDeque::new();
-                for start in (0..whole.len()).step_by(size) {
-                    let end = whole.len().min(start + size);
-                    steps.extend([Step::Wait(pause), Step::Data(whole.slice(start..end))]);
-                }
-                steps
-            }
-            Fault::LieContentLength
-            | Fault::CloseWithoutDone
-            | Fault::Error(_)
-            | Fault::HiddenErrorStream(_)
-            | Fault::ResetBeforeHead
-            | Fault::StallHead
-            | Fault::Garbage => [Step::Data(whole)].into(),
-        }
-    }
-}
-
-const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
-const PROJECT: HeaderName = HeaderName::from_static("openai-project");
-
-/// The `content-length` of a body that meets a fault. One that ends early and cleanly has none, nor has a stream.
-fn told_length(fault: Fault, length: usize, events: bool) -> Option<usize> {
-    match fault {
-        Fault::LieContentLength => Some(length + 64),
-        Fault::ResetMidBody | Fault::StallBody | Fault::SlowBody => (!events).then_some(length),
-        Fault::Truncate
-        | Fault::CloseWithoutDone
-        | Fault::Error(_)
-        | Fault::HiddenErrorStream(_)
-        | Fault::ResetBeforeHead
-        | Fault::StallHead
-        | Fault::Garbage => None,
-    }
 }

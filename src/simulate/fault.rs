@@ -212,7 +212,7 @@ mod tests {
         for name in Fault::NAMES {
             assert_eq!(Fault::parse(name).unwrap().as_str(), name);
         }
-        for error in super::super::errors::ALL {
+        for error in super::super::error_table::TABLE {
             assert_eq!(Fault::parse(error.name).unwrap(), Fault::Error(error));
         }
         assert_eq!(Fault::parse("503").unwrap().as_str(), "server_is_overloaded");

@@ -1,11 +1,10 @@
 //! Limits in words: the headers of an answer, and the message of a refusal.
 
-use std::fmt::Write as _;
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
+
+use crate::openai::duration;
 
 use super::limiter::{JointRefusal, Level, Unit};
 
@@ -37,7 +36,7 @@ impl Levels {
             let [limit, remaining, reset] = names;
             headers.insert(limit, HeaderValue::from(level.limit));
             headers.insert(remaining, HeaderValue::from(level.remaining));
-            if let Ok(value) = HeaderValue::try_from(go_duration(level.reset)) {
+            if let Ok(value) = HeaderValue::try_from(duration::format(level.reset)) {
                 headers.insert(reset, value);
             }
         }
@@ -60,7 +59,7 @@ pub(super) fn refusal_body(refused: &JointRefusal, model: &str, organization: &s
              Requested {requested}. Please try again in {}. Visit \
              https://platform.openai.com/account/rate-limits to learn more.",
             refusal.used,
-            go_duration(refusal.wait)
+            duration::format(refusal.wait)
         )
     };
     let kind = match dimension.unit() {
@@ -71,59 +70,12 @@ pub(super) fn refusal_body(refused: &JointRefusal, model: &str, organization: &s
     Bytes::from(json!({ "error": error }).to_string())
 }
 
-/// A time as the API writes it, which is Go's way, truncated to milliseconds: `0s`, `6ms`, `1.574s`, `14m24s`, `1h0m0s`.
-pub(super) fn go_duration(time: Duration) -> String {
-    let milliseconds = time.as_millis();
-    let (seconds, rest) = (milliseconds / 1_000, milliseconds % 1_000);
-    if seconds == 0 && rest > 0 {
-        return format!("{rest}ms");
-    }
-    let mut text = String::with_capacity(16);
-    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
-    // Writing to a string cannot fail.
-    if hours > 0 {
-        write!(text, "{hours}h").ok();
-    }
-    if seconds >= 60 {
-        write!(text, "{minutes}m").ok();
-    }
-    write!(text, "{}", seconds % 60).ok();
-    if rest > 0 {
-        let fraction = format!(".{rest:03}");
-        text.push_str(fraction.trim_end_matches('0'));
-    }
-    text.push('s');
-    text
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::limiter::{Dimension, Refusal};
     use super::*;
-
-    #[test]
-    fn durations_are_written_as_recorded() {
-        for (microseconds, text) in [
-            (0, "0s"),
-            (999, "0s"),
-            (1_000, "1ms"),
-            (6_000, "6ms"),
-            (120_000, "120ms"),
-            (8_640_000, "8.64s"),
-            (59_369_000, "59.369s"),
-            (73_588_000, "1m13.588s"),
-            (864_000_000, "14m24s"),
-            (1_252_666_999, "20m52.666s"),
-            (360_000_000, "6m0s"),
-            (16_588_223_000, "4h36m28.223s"),
-            (52_151_040_000, "14h29m11.04s"),
-            (3_600_000_000, "1h0m0s"),
-            (86_400_000, "1m26.4s"),
-            (20_000_000, "20s"),
-        ] {
-            assert_eq!(go_duration(Duration::from_micros(microseconds)), text);
-        }
-    }
 
     #[test]
     fn a_refusal_speaks_the_recorded_grammar() {

@@ -24,7 +24,8 @@ pub struct Outage {
 pub enum OutageKind {
     /// Nothing listens; connections that exist are reset.
     Refused,
-    /// Every request meets this fault, before any limit is charged.
+    /// Every request meets this fault, before any limit is charged. No answer is made, so that a fault of the body shows
+    /// as its nearest kin before the head: a stall, or a reset.
     Fault(Fault),
 }
 
@@ -146,7 +147,7 @@ impl ForeignConsumer {
     )]
     pub fn catch_up(&mut self, schedule: &ForeignUse, limits: &mut Joint, now: Instant) {
         const LONGEST: Duration = Duration::from_mins(2);
-        if schedule.shares.is_empty() {
+        if schedule.shares.iter().all(|share| *share <= 0.0) {
             self.taken_until = now;
             return;
         }

@@ -3,16 +3,22 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::Target;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Fields that say where a request came from.
+static FORWARDED: [HeaderName; 5] = [
+    header::FORWARDED,
+    X_FORWARDED_FOR,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+];
 
 const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 weir");
 const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2.0 weir");
@@ -48,9 +54,8 @@ pub fn prepare_request(
 /// Removes what concerns only the connection to the caller (RFC 9110, section 7.6.1). `TE: trailers` stays, and is
 /// nominated again.
 pub fn strip_request(headers: &mut HeaderMap) {
-    let trailers = wants_trailers(headers);
+    let trailers = headers.keys().any(|name| name == header::TE) && wants_trailers(headers);
     strip(headers);
-    headers.remove(header::PROXY_AUTHORIZATION);
     if trailers {
         headers.insert(header::TE, TRAILERS);
         headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
@@ -60,7 +65,6 @@ pub fn strip_request(headers: &mut HeaderMap) {
 /// Removes what concerns only the connection to the upstream.
 pub fn strip_response(headers: &mut HeaderMap) {
     strip(headers);
-    headers.remove(header::PROXY_AUTHENTICATE);
 }
 
 /// Removes from trailers what may not be there: a proxy must not let them change the framing.
@@ -96,22 +100,51 @@ pub fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|name| !name.is_empty())
 }
 
+/// Fields of one connection, in no message of the next.
+static HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+
 fn strip(headers: &mut HeaderMap) {
-    if let Entry::Occupied(connection) = headers.entry(header::CONNECTION) {
-        let (_, lines) = connection.remove_entry_mult();
-        let lines: Vec<HeaderValue> = lines.collect();
-        for name in lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b',')) {
-            let name = name.trim_ascii();
-            // By far the most common ones name no field.
-            if !name.eq_ignore_ascii_case(b"keep-alive")
-                && !name.eq_ignore_ascii_case(b"close")
-                && let Ok(name) = HeaderName::from_bytes(name)
-            {
-                headers.remove(name);
-            }
+    // One pass over the names costs less than looking up eight that are mostly absent.
+    let mut present = [false; 8];
+    for name in headers.keys() {
+        if let Some(place) = hop_by_hop(name) {
+            present[place] = true;
         }
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
+    if present[0] {
+        remove_nominated(headers);
+    }
+    for (name, present) in HOP_BY_HOP.iter().zip(present) {
+        if present {
+            headers.remove(name);
+        }
+    }
+}
+
+/// A name's place among [`HOP_BY_HOP`]. Lengths tell nearly all other names apart.
+fn hop_by_hop(name: &HeaderName) -> Option<usize> {
+    let name = name.as_str();
+    match name.len() {
+        2 | 7 | 10 | 16..=19 => HOP_BY_HOP.iter().position(|known| known.as_str() == name),
+        _ => None,
+    }
+}
+
+fn remove_nominated(headers: &mut HeaderMap) {
+    let names: Vec<HeaderName> = nominated(headers)
+        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
+        .collect();
+    for name in names {
         headers.remove(name);
     }
 }
@@ -133,8 +166,11 @@ fn forward(headers: &mut HeaderMap, client: IpAddr, forwarded: Forwarded) {
     match forwarded {
         Forwarded::Keep => {}
         Forwarded::Remove => {
-            for name in [header::FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP] {
-                headers.remove(name);
+            // Mostly absent: one look at the names costs less than five look-ups.
+            if headers.keys().any(|name| FORWARDED.contains(name)) {
+                for name in &FORWARDED {
+                    headers.remove(name);
+                }
             }
         }
         Forwarded::Append => {

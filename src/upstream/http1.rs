@@ -1,9 +1,10 @@
 //! Connections over HTTP/1.1: one request at a time, the last one used first.
 
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
@@ -162,13 +163,14 @@ impl Drop for Pool {
 
 impl Lease {
     /// Sends a request and waits for the head of the answer.
-    pub(super) async fn send(
+    pub(super) fn send(
         &mut self,
-        request: Request<replay::Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<replay::Body>>> {
+        mut request: Request<replay::Body>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + use<> {
+        *request.version_mut() = Version::HTTP_11;
         let connection =
             self.connection.as_mut().expect("a lease holds its connection until it is given back");
-        connection.sender.try_send_request(request).await
+        connection.sender.try_send_request(request)
     }
 
     /// Lets the connection go on without HTTP: it is no longer the pool's.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,7 +16,7 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::replay;
 
-use super::{Counters, Settings};
+use super::{Counters, Settings, Target};
 
 /// Streams on one connection, however many more the upstream allows.
 const MAX_STREAMS: usize = 100;
@@ -119,11 +119,17 @@ impl Stream {
         Self { connection, reused }
     }
 
-    pub(super) async fn send(
+    /// Sends a request in the form of HTTP/2: with scheme and authority, without `Host`.
+    pub(super) fn send(
         &mut self,
-        request: Request<replay::Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<replay::Body>>> {
-        self.connection.sender.try_send_request(request).await
+        mut request: Request<replay::Body>,
+        target: &Target,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + use<> {
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(header::HOST);
+        let uri = std::mem::take(request.uri_mut());
+        *request.uri_mut() = target.absolute(uri);
+        self.connection.sender.try_send_request(request)
     }
 }
 

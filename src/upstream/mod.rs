@@ -25,12 +25,13 @@ pub mod upgrade;
 mod tests;
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -128,7 +129,7 @@ impl Upstream {
                 let (http1, http2) = (Arc::clone(&http1), Arc::clone(&http2));
                 let mut connector = connector.clone();
                 Box::pin(async move {
-                    std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
+                    poll_fn(|cx| connector.poll_ready(cx)).await?;
                     let Connected { io, http2: speaks_http2 } = connector.call(destination).await?;
                     if speaks_http2 {
                         http2.start(io, &settings).await.map(Channel::Http2)
@@ -167,19 +168,22 @@ impl Upstream {
     pub async fn connection(&self) -> Result<Ready, Failure> {
         let channel = match self.idle() {
             Some(channel) => channel,
-            None => self.fresh().await?,
+            // Boxed, because it is rare and large: the future of every attempt would have to hold it.
+            None => Box::pin(self.fresh()).await?,
         };
         Ok(Ready { upstream: self.clone(), channel })
     }
 
     /// Takes a connection, sends `request` and waits for the head of its answer: [`Self::connection`] and
     /// [`Ready::send`] in one.
-    pub async fn attempt(
+    pub fn attempt(
         &self,
         request: Request<replay::Body>,
         head_deadline: Option<Instant>,
-    ) -> Result<Response<AnswerBody>, Failure> {
-        self.connection().await?.send(request, head_deadline).await
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
+        // Not an async fn: that would hold the request twice, once as its argument.
+        let mut request = Some(request);
+        async move { self.connection().await?.send_from(&mut request, head_deadline).await }
     }
 
     /// Sends a request to stop speaking HTTP on a connection of its own, and waits for the head of the answer.
@@ -196,7 +200,7 @@ impl Upstream {
         let channel = connected.unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "")));
         let channel = channel.inspect_err(|failure| self.shared.counters.count_failed(failure.kind))?;
         let mut ready = Ready { upstream: self.clone(), channel };
-        let answer = ready.exchange(request, head_deadline).await?;
+        let answer = ready.exchange(&mut Some(request), head_deadline).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return ready.answer(answer).map(Upgrade::Declined);
         }
@@ -279,9 +283,18 @@ impl Ready {
     ///
     /// # Cancel safety
     /// Dropping the future ends the attempt and closes its connection, or resets its stream.
-    pub async fn send(
-        mut self,
+    pub fn send(
+        self,
         request: Request<replay::Body>,
+        head_deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
+        let mut request = Some(request);
+        async move { self.send_from(&mut request, head_deadline).await }
+    }
+
+    async fn send_from(
+        mut self,
+        request: &mut Option<Request<replay::Body>>,
         head_deadline: Option<Instant>,
     ) -> Result<Response<AnswerBody>, Failure> {
         let answer = self.exchange(request, head_deadline).await?;
@@ -291,34 +304,59 @@ impl Ready {
         self.answer(answer)
     }
 
+    /// Sends the request that `request` holds, and takes it out.
     async fn exchange(
         &mut self,
-        mut request: Request<replay::Body>,
+        request: &mut Option<Request<replay::Body>>,
         head_deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
-        loop {
-            let sending = self.channel.send(request, self.upstream.target());
+        while let Some(ready) = request.take() {
+            // The request goes to its connection right here, so that no future on the way has to hold it. HTTP/2 pays a
+            // box for that: it is the rarer one.
+            let (mut over1, mut over2) = (pin!(None), None);
+            match &mut self.channel {
+                Channel::Http1(lease) => over1.set(Some(lease.send(ready))),
+                Channel::Http2(stream) => over2 = Some(Box::pin(stream.send(ready, self.upstream.target()))),
+            }
+            let answered = poll_fn(|cx| match (over1.as_mut().as_pin_mut(), &mut over2) {
+                (Some(over1), _) => over1.poll(cx),
+                (None, Some(over2)) => over2.as_mut().poll(cx),
+                (None, None) => Poll::Pending,
+            });
             let outcome = match head_deadline {
-                None => sending.await,
-                Some(deadline) => match clock::timeout_at(deadline, sending).await {
+                None => answered.await,
+                Some(deadline) => match clock::timeout_at(deadline, answered).await {
                     Ok(outcome) => outcome,
                     Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
                 },
             };
-            let mut error = match outcome {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
-            };
-            let Some(unsent) = error.take_message() else {
-                return Err(failure::of_attempt(error.error()));
-            };
-            if !self.channel.reused() {
-                let failure = failure::of_attempt(error.error());
-                return Err(Failure::unsent(failure.kind, failure.detail().to_owned()));
+            if let Some(answer) = self.hear(outcome, request)? {
+                return Ok(answer);
             }
             self.upstream.shared.counters.count_lost();
-            self.channel = self.upstream.fresh().await?;
-            request = unsent;
+            self.channel = Box::pin(self.upstream.fresh()).await?;
+        }
+        Err(Failure::unsent(FailureKind::Reset, "the request was sent before"))
+    }
+
+    /// The answer; or nothing, and the request back, when the connection was lost before the request was sent.
+    fn hear(
+        &self,
+        outcome: Result<Response<Incoming>, TrySendError<Request<replay::Body>>>,
+        request: &mut Option<Request<replay::Body>>,
+    ) -> Result<Option<Response<Incoming>>, Failure> {
+        let mut error = match outcome {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) => error,
+        };
+        *request = error.take_message();
+        let failure = failure::of_attempt(error.error());
+        if request.is_none() {
+            Err(failure)
+        } else if self.channel.reused() {
+            Ok(None)
+        } else {
+            Err(Failure::unsent(failure.kind, failure.detail().to_owned()))
         }
     }
 
@@ -337,26 +375,6 @@ impl Ready {
 }
 
 impl Channel {
-    async fn send(
-        &mut self,
-        mut request: Request<replay::Body>,
-        target: &Target,
-    ) -> Result<Response<Incoming>, TrySendError<Request<replay::Body>>> {
-        match self {
-            Self::Http1(lease) => {
-                *request.version_mut() = Version::HTTP_11;
-                lease.send(request).await
-            }
-            Self::Http2(stream) => {
-                *request.version_mut() = Version::HTTP_2;
-                request.headers_mut().remove(http::header::HOST);
-                let uri = std::mem::take(request.uri_mut());
-                *request.uri_mut() = target.absolute(uri);
-                stream.send(request).await
-            }
-        }
-    }
-
     fn reused(&self) -> bool {
         match self {
             Self::Http1(lease) => lease.reused,

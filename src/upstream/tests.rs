@@ -311,3 +311,11 @@ async fn http2_opens_as_many_connections_as_streams_need() {
         "{connections} connections for 200 requests over 40 streams each"
     );
 }
+
+#[test]
+fn the_future_of_an_attempt_stays_small() {
+    // It is moved into the future of its request, and allocated with it.
+    let upstream = wire(false).upstream;
+    let size = size_of_val(&upstream.attempt(post("body"), Some(clock::now())));
+    assert!(size <= 2560, "{size} bytes");
+}

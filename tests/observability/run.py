@@ -13,7 +13,6 @@ import contextlib
 import json
 import pathlib
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -58,7 +57,7 @@ FAULTS = [
     "error=server_error; rate=0.5",
     "error=server_is_overloaded; rate=0.5",
     "error=invalid_api_key",
-    "error=rate_limit_tokens; rate=0.5",
+    "error=resource_unavailable; rate=0.5",
     "error=context_length_exceeded",
     "fault=reset-before-head; rate=0.5",
 ]
@@ -97,9 +96,11 @@ def start_prometheus(weir):
     port = processes.free_port()
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
-        shutil.copytree(ROOT / "deploy" / "prometheus" / "rules", directory / "rules")
         target = weir.admin.removeprefix("http://")
         # As deployed, but quicker.
+        (directory / "rules").mkdir()
+        rules = (ROOT / "deploy" / "prometheus" / "rules" / "weir.rules.yml").read_text()
+        (directory / "rules" / "weir.rules.yml").write_text(rules.replace("interval: 30s", "interval: 1s"))
         config = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text()
         config = config.replace("127.0.0.1:8081", target).replace("_interval: 15s", "_interval: 1s")
         (directory / "prometheus.yml").write_text(config)

@@ -1,5 +1,7 @@
 //! Runs the table of what a client may send to confuse a proxy, over raw sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! TLS towards clients and upstream, over real sockets, with authorities made for the occasion.
 
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;

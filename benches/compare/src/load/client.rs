@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 
+use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
@@ -47,9 +48,10 @@ impl Client {
         self.send(&rest)
     }
 
-    /// Reads what is there; the answer, once it is whole.
+    /// Reads what `event` announces; the answer, once it is whole.
     pub(super) fn read(
         &mut self,
+        event: &Event,
         scratch: &mut [u8],
         body: &mut impl FnMut(&[u8]),
     ) -> Result<Option<Message>> {
@@ -66,8 +68,9 @@ impl Client {
                 let whole = fed.consumed == bytes;
                 return if whole { Ok(fed.message) } else { Err(Failure::new("bytes after an answer")) };
             }
-            // Readiness comes again with the next bytes: less than asked for means that there are none now.
-            if bytes < scratch.len() {
+            // Readiness comes again with the next bytes: less than asked for means that there are none now. The end
+            // of the connection doesn't come again.
+            if bytes < scratch.len() && !event.is_read_closed() {
                 return Ok(None);
             }
         }

@@ -114,7 +114,7 @@ impl<'a> ClosedLoop<'a> {
                 if !event.is_readable() {
                     continue;
                 }
-                if let Some(message) = client.read(&mut scratch, &mut |_| ())? {
+                if let Some(message) = client.read(event, &mut scratch, &mut |_| ())? {
                     self.options.common.check(message)?;
                     self.latencies.record(monotonic::nanos() - client.started);
                     self.answers += 1;

@@ -153,7 +153,7 @@ impl<'a> OpenLoop<'a> {
             if !event.is_readable() {
                 continue;
             }
-            if let Some(message) = client.read(&mut scratch, &mut |_| ())? {
+            if let Some(message) = client.read(event, &mut scratch, &mut |_| ())? {
                 self.options.common.check(message)?;
                 if (self.counted_from..self.counted_until).contains(&client.started) {
                     self.latencies.record(monotonic::nanos() - client.started);

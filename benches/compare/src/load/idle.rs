@@ -70,7 +70,7 @@ fn await_answer(poll: &mut Poll, clients: &mut [Client], place: usize, common: &
     while monotonic::nanos() < give_up {
         poll.poll(&mut events, Some(common.patience()))?;
         for event in events.iter().filter(|event| event.is_readable()) {
-            let answer = clients[event.token().0].read(&mut scratch, &mut |_| ())?;
+            let answer = clients[event.token().0].read(event, &mut scratch, &mut |_| ())?;
             if event.token().0 == place
                 && let Some(message) = answer
             {
@@ -87,7 +87,7 @@ fn require_held(poll: &mut Poll, clients: &mut [Client]) -> Result<()> {
     let mut scratch = [0; 16 * 1024];
     poll.poll(&mut events, Some(Duration::ZERO))?;
     for event in events.iter().filter(|event| event.is_readable()) {
-        if let Some(message) = clients[event.token().0].read(&mut scratch, &mut |_| ())? {
+        if let Some(message) = clients[event.token().0].read(event, &mut scratch, &mut |_| ())? {
             return Err(Failure::new(format!("a held request was answered with status {}", message.status)));
         }
     }

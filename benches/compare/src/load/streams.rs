@@ -63,7 +63,7 @@ pub(super) fn run(options: &Options) -> Result<Report> {
 
 struct Streams {
     poll: Poll,
-    streams: Vec<Stream>,
+    open: Vec<Stream>,
     chunks: u64,
     delays: Histogram,
 }
@@ -79,13 +79,13 @@ impl Streams {
     fn start(options: &Options) -> Result<Self> {
         let poll = Poll::new()?;
         let requests = options.common.requests(Ask::Stream);
-        let streams = Vec::with_capacity(options.streams);
-        let mut load = Self { poll, streams, chunks: 0, delays: Histogram::new() };
+        let open = Vec::with_capacity(options.streams);
+        let mut load = Self { poll, open, chunks: 0, delays: Histogram::new() };
         let start = monotonic::nanos();
         for place in 0..options.streams {
             let mut client = Client::connect(options.common.target, load.poll.registry(), Token(place))?;
             client.send(&requests[place % requests.len()])?;
-            load.streams.push(Stream { client, partial: Vec::new(), next_sequence: 0 });
+            load.open.push(Stream { client, partial: Vec::new(), next_sequence: 0 });
             load.drive_until(start + place as u64 * SECOND / options.start_rate)?;
         }
         Ok(load)
@@ -94,12 +94,12 @@ impl Streams {
     fn drive_until_all_flow(&mut self, common: &Common) -> Result<()> {
         let give_up = monotonic::nanos() + common.patience * SECOND;
         loop {
-            let silent = self.streams.iter().filter(|stream| stream.next_sequence == 0).count();
+            let silent = self.open.iter().filter(|stream| stream.next_sequence == 0).count();
             if silent == 0 {
                 return Ok(());
             }
             if monotonic::nanos() > give_up {
-                let status = self.streams.iter().map(|stream| stream.client.status()).max().unwrap_or(0);
+                let status = self.open.iter().map(|stream| stream.client.status()).max().unwrap_or(0);
                 return Err(Failure::new(format!("{silent} streams never began (highest status {status})")));
             }
             self.drive_until(monotonic::nanos() + SECOND / 10)?;
@@ -116,7 +116,7 @@ impl Streams {
             }
             self.poll.poll(&mut events, Some(std::time::Duration::from_nanos(left)))?;
             for event in &events {
-                let stream = &mut self.streams[event.token().0];
+                let stream = &mut self.open[event.token().0];
                 if event.is_writable() {
                     stream.client.flush()?;
                 }
@@ -131,8 +131,9 @@ impl Streams {
                     wrong: None,
                 };
                 let partial = &mut stream.partial;
-                let ended =
-                    stream.client.read(&mut scratch, &mut |body| split(body, partial, &mut arrivals))?;
+                let ended = stream
+                    .client
+                    .read(event, &mut scratch, &mut |body| split(body, partial, &mut arrivals))?;
                 if let Some(wrong) = arrivals.wrong {
                     return Err(wrong);
                 }

@@ -188,7 +188,8 @@ pub(super) fn program(
         Contender::Weir => {
             let file = configuration("weir.toml", include_str!("../../configs/weir.toml"), variant, setup)?;
             let mut program = base.with("--config").with_path(&file);
-            program.environment.push(("BENCH_UPSTREAM_KEY".into(), payload::key(0)));
+            // No caller bears it: Weir refuses a configuration in which one does.
+            program.environment.push(("BENCH_UPSTREAM_KEY".into(), payload::key(payload::KEYS - 1)));
             program
                 .environment
                 .extend((0..variant.callers).map(|number| (caller_key_name(number), payload::key(number))));

@@ -22,14 +22,14 @@ const START_PATIENCE: Duration = Duration::from_secs(90);
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Processors {
     /// The processor of the load generator and the upstream.
-    #[arg(long, default_value_t = 0)]
-    pub(super) load_processor: usize,
+    #[arg(long = "load-processor", default_value_t = 0)]
+    pub(super) load: usize,
     /// The processor of the proxy under test, alone.
-    #[arg(long, default_value_t = 1)]
-    pub(super) proxy_processor: usize,
+    #[arg(long = "proxy-processor", default_value_t = 1)]
+    pub(super) proxy: usize,
     /// The processors of a proxy with several workers.
-    #[arg(long, default_value = "0,1")]
-    pub(super) worker_processors: String,
+    #[arg(long = "worker-processors", default_value = "0,1")]
+    pub(super) workers: String,
 }
 
 /// An upstream that serves one scenario.
@@ -58,8 +58,7 @@ impl<'a> Stage<'a> {
             program = program.with("--tls-authority").with_path(file);
         }
         let log = directory.join("upstream.log");
-        let mut upstream =
-            Running::start("upstream", &program, &processors.load_processor.to_string(), Some(log))?;
+        let mut upstream = Running::start("upstream", &program, &processors.load.to_string(), Some(log))?;
         std::thread::sleep(Duration::from_millis(300));
         upstream.require_alive()?;
         Ok(Self { load, processors, directory, upstream, upstream_port, tls_authority })
@@ -74,10 +73,8 @@ impl<'a> Stage<'a> {
         match self.attempt(subject, found) {
             Err(failure) => Outcome::Failed(failure.to_string()),
             Ok(report) => {
-                let placement = Placement {
-                    load: self.processors.load_processor,
-                    proxy: proxied.then_some(self.processors.proxy_processor),
-                };
+                let placement =
+                    Placement { load: self.processors.load, proxy: proxied.then_some(self.processors.proxy) };
                 match verdict::judge(&report, self.load.purpose, &placement) {
                     Some(doubt) => Outcome::Doubtful(report, doubt),
                     None => Outcome::Measured(report),
@@ -122,11 +119,8 @@ impl<'a> Stage<'a> {
         target: SocketAddr,
         report: &mut Report,
     ) -> Result<Running> {
-        let processors = if subject.spread {
-            self.processors.worker_processors.clone()
-        } else {
-            self.processors.proxy_processor.to_string()
-        };
+        let processors =
+            if subject.spread { self.processors.workers.clone() } else { self.processors.proxy.to_string() };
         // An access log would fill the disk, and disk writes are not what it is to cost.
         let log = (!subject.variant.words.contains(&"access_log")).then(|| self.directory.join("proxy.log"));
         let started = Instant::now();
@@ -175,7 +169,7 @@ impl<'a> Stage<'a> {
             program = program.with("--expect-bytes 0 --patience 60");
         }
         let patience = Duration::from_secs_f64(self.load.longest + 75.0);
-        let processor = self.processors.load_processor.to_string();
+        let processor = self.processors.load.to_string();
         output("load generator", &program, &processor, patience).map(|text| Report::parse(&text))
     }
 }

@@ -215,8 +215,8 @@ fn machine(options: &Options, search: &Search) -> String {
         load_average(),
         options.rounds,
         options.seconds,
-        options.processors.load_processor,
-        options.processors.proxy_processor,
+        options.processors.load,
+        options.processors.proxy,
     );
     for (contender, found) in search {
         let line = match found {

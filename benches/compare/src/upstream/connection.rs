@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 
+use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustls::{ServerConfig, ServerConnection};
@@ -37,9 +38,10 @@ impl Connection {
         registry.register(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Reads what is there and calls `answer` for each whole request; false when the connection is over.
+    /// Reads what `event` announces and calls `answer` for each whole request; false when the connection is over.
     pub(super) fn read(
         &mut self,
+        event: &Event,
         scratch: &mut [u8],
         answer: &mut impl FnMut(&mut Self, Ask, usize) -> io::Result<()>,
     ) -> bool {
@@ -52,8 +54,9 @@ impl Connection {
             if self.take(&scratch[..bytes], answer).is_err() {
                 return false;
             }
-            // Readiness comes again with the next bytes: less than asked for means that there are none now.
-            if !more {
+            // Readiness comes again with the next bytes: less than asked for means that there are none now. The end
+            // of the connection doesn't come again.
+            if !more && !event.is_read_closed() {
                 return true;
             }
         }

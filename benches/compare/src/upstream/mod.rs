@@ -149,7 +149,7 @@ impl Upstream {
         let mut open = !event.is_writable() || connection.flush().is_ok();
         if open && event.is_readable() {
             let (answers, stream_heads) = (&self.answers, &self.stream_heads);
-            open = connection.read(&mut self.scratch, &mut |connection, ask, key| match ask {
+            open = connection.read(event, &mut self.scratch, &mut |connection, ask, key| match ask {
                 Ask::Json => connection.write(&answers[key]),
                 Ask::Stream => {
                     streams_asked += 1;
@@ -180,9 +180,11 @@ impl Upstream {
 
     /// Writes the events whose time has come.
     fn write_due(&mut self) -> Result<()> {
-        loop {
+        // What becomes due meanwhile comes with the next wake-up: behind time, this would never end otherwise, and
+        // nobody would be accepted.
+        let until = monotonic::nanos();
+        while let Some(mut stream) = self.streams.pop_front_if(|stream| stream.due <= until) {
             let now = monotonic::nanos();
-            let Some(mut stream) = self.streams.pop_front_if(|stream| stream.due <= now) else { break };
             let connection = self.connections[stream.connection].as_mut();
             let Some(connection) = connection.filter(|connection| connection.accepted == stream.accepted)
             else {

@@ -1,0 +1,27 @@
+//! The id under which Weir tells of a request.
+
+use std::fmt;
+
+/// Weir's own id of a request: the `x-request-id` of its refusals, and what the log and reports name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(u128);
+
+impl RequestId {
+    /// A new id.
+    pub fn new(rng: &mut fastrand::Rng) -> Self {
+        Self(rng.u128(..))
+    }
+
+    /// Whether a share of all requests that this id falls into by chance is told of.
+    pub(super) fn sampled(self, share: f64) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
+        let drawn = self.0 as u32;
+        f64::from(drawn) < share * (f64::from(u32::MAX) + 1.0)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "weir_{:032x}", self.0)
+    }
+}

@@ -1,0 +1,559 @@
+//! The stand-in as its users meet it: over loopback sockets in real time, and over memory on a paused clock.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use weir::clock;
+use weir::simulate::limiter::{Depth, Shape};
+use weir::simulate::{
+    Account, Change, Fault, ForeignUse, Latency, LimitChange, LimitHeaders, Limits, Outage, Running,
+    Settings, Simulator, serve,
+};
+
+type Answer = Response<Incoming>;
+
+async fn start(settings: Settings) -> Running {
+    serve(settings, TcpListener::bind("127.0.0.1:0").await.unwrap()).await.unwrap()
+}
+
+/// Sends a request over a connection of its own.
+async fn send_over<T>(io: T, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
+    clock::spawn(connection);
+    sender.send_request(request).await
+}
+
+async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+    send_over(TcpStream::connect(address).await.unwrap(), request).await
+}
+
+/// Sends a request through memory, to a simulator on the clock of the test.
+async fn send_within(simulator: &Simulator, request: Request<Full<Bytes>>) -> Result<Answer, hyper::Error> {
+    let (client, server) = tokio::io::duplex(1 << 20);
+    let simulator = simulator.clone();
+    clock::spawn(async move { simulator.serve_connection(server).await });
+    send_over(client, request).await
+}
+
+fn request(method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "simulated")
+        .header("authorization", "Bearer sk-any")
+        .body(Full::new(body.into()))
+        .unwrap()
+}
+
+fn post(path: &str, body: &Value) -> Request<Full<Bytes>> {
+    request(Method::POST, path, body.to_string())
+}
+
+fn chat(model: &str) -> Request<Full<Bytes>> {
+    post(
+        "/v1/chat/completions",
+        &json!({ "model": model, "messages": [{ "role": "user", "content": "Hi" }] }),
+    )
+}
+
+fn streamed() -> Request<Full<Bytes>> {
+    let messages = json!([{ "role": "user", "content": "Hi" }]);
+    post("/v1/chat/completions", &json!({ "model": "gpt-4o", "messages": messages, "stream": true }))
+}
+
+fn directed(mut request: Request<Full<Bytes>>, directive: &str) -> Request<Full<Bytes>> {
+    request.headers_mut().insert("x-simulate", directive.parse().unwrap());
+    request
+}
+
+fn keyed(mut request: Request<Full<Bytes>>, key: &str) -> Request<Full<Bytes>> {
+    request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    request
+}
+
+fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer.headers().get(name).map(|value| value.to_str().unwrap())
+}
+
+async fn text(answer: Answer) -> Result<String, hyper::Error> {
+    let body = answer.into_body().collect().await?.to_bytes();
+    Ok(String::from_utf8(body.to_vec()).unwrap())
+}
+
+async fn json_of(answer: Answer) -> Value {
+    serde_json::from_str(&text(answer).await.unwrap()).unwrap()
+}
+
+fn rpm(limit: u64) -> Settings {
+    Settings { limits: Limits { rpm: Some(limit), ..Limits::NONE }, ..Settings::default() }
+}
+
+fn unlimited() -> Settings {
+    Settings { limits: Limits::NONE, ..Settings::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_refuses_in_the_words_of_the_api_and_lets_in_after_the_wait() {
+    let simulator = Simulator::new(rpm(3));
+    for remaining in ["2", "1", "0"] {
+        let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(header(&answer, "x-ratelimit-limit-requests"), Some("3"));
+        assert_eq!(header(&answer, "x-ratelimit-remaining-requests"), Some(remaining));
+        assert_eq!(header(&answer, "x-ratelimit-limit-tokens"), None);
+    }
+    let refused = send_within(&simulator, chat("gpt-4o")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(header(&refused, "x-ratelimit-limit-requests"), None, "errors bear no limit headers");
+    assert_eq!(header(&refused, "retry-after"), Some("20"));
+    assert!(header(&refused, "x-request-id").unwrap().starts_with("req_"));
+    assert_eq!(
+        json_of(refused).await,
+        json!({"error": {
+            "message": "Rate limit reached for gpt-4o in organization org-simulated on requests per min (RPM): Limit 3, \
+                        Used 3, Requested 1. Please try again in 20s. Visit \
+                        https://platform.openai.com/account/rate-limits to learn more.",
+            "type": "requests", "param": null, "code": "rate_limit_exceeded",
+        }})
+    );
+    clock::sleep(Duration::from_secs(20)).await;
+    assert_eq!(send_within(&simulator, chat("gpt-4o")).await.unwrap().status(), StatusCode::OK);
+    let stats = simulator.stats();
+    assert_eq!((stats.requests, stats.admitted, stats.refused["rpm"]), (5, 4, 1));
+    assert_eq!(stats.last_refusal, Some(0.0));
+    assert_eq!(stats.history.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_are_charged_as_measured_and_too_many_never_pass() {
+    let limits = Limits { tpm: Some(1_000), ..Limits::NONE };
+    let simulator = Simulator::new(Settings { limits, ..Settings::default() });
+    let long = |letters: usize| {
+        let messages = json!([{ "role": "user", "content": "a".repeat(letters) }]);
+        post("/v1/chat/completions", &json!({ "model": "gpt-4o", "messages": messages, "max_tokens": 500 }))
+    };
+    let answer = send_within(&simulator, long(388)).await.unwrap();
+    assert_eq!(header(&answer, "x-ratelimit-remaining-tokens"), Some("900"));
+    assert_eq!(header(&answer, "x-ratelimit-reset-tokens"), Some("6s"));
+    let refused = send_within(&simulator, long(4_000)).await.unwrap();
+    assert_eq!(header(&refused, "retry-after"), None, "waiting does not help");
+    let message = json_of(refused).await["error"]["message"].to_string();
+    assert!(
+        message.contains("Request too large") && message.contains("Limit 1000, Requested 1003."),
+        "{message}"
+    );
+    assert_eq!(simulator.stats().refused["too_large"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_are_kept_by_account_and_model() {
+    let simulator = Simulator::new(Settings {
+        keys: vec![
+            ("sk-a".into(), Account::new("org-1", "proj_1")),
+            ("sk-b".into(), Account::new("org-1", "proj_1")),
+            ("sk-c".into(), Account::new("org-1", "proj_2")),
+        ],
+        models: vec![("gpt-4o-mini".into(), Limits { rpm: Some(2), ..Limits::NONE })],
+        ..rpm(1)
+    });
+    for (key, model, status) in [
+        ("sk-a", "gpt-4o", 200),
+        ("sk-b", "gpt-4o", 429),
+        ("sk-c", "gpt-4o", 200),
+        ("sk-a", "gpt-4.1", 200),
+        ("sk-a", "gpt-4o-mini", 200),
+        ("sk-a", "gpt-4o-mini", 200),
+        ("sk-b", "gpt-4o-mini", 429),
+    ] {
+        let answer = send_within(&simulator, keyed(chat(model), key)).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{key} {model}");
+        if status == 200 {
+            assert_eq!(header(&answer, "openai-organization"), Some("org-1"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_of_responses_and_other_endpoints_tell_no_limits() {
+    let simulator = Simulator::new(Settings::default());
+    let responses =
+        |stream: bool| post("/v1/responses", &json!({ "model": "gpt-4o", "input": "Hi", "stream": stream }));
+    let told = |answer: &Answer| answer.headers().contains_key("x-ratelimit-limit-requests");
+    assert!(told(&send_within(&simulator, responses(false)).await.unwrap()));
+    assert!(!told(&send_within(&simulator, responses(true)).await.unwrap()));
+    assert!(told(&send_within(&simulator, streamed()).await.unwrap()));
+    assert!(!told(&send_within(&simulator, directed(streamed(), "headers=none")).await.unwrap()));
+    assert!(!told(&send_within(&simulator, request(Method::GET, "/v1/models", "")).await.unwrap()));
+    let silent = Simulator::new(Settings { limit_headers: LimitHeaders::None, ..Settings::default() });
+    assert!(!told(&send_within(&silent, chat("gpt-4o")).await.unwrap()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_day_limit_is_what_the_headers_tell_of() {
+    let limits = Limits { rpm: Some(500), rpd: Some(10_000), ..Limits::NONE };
+    let simulator = Simulator::new(Settings { limits, ..Settings::default() });
+    let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
+    assert_eq!(header(&answer, "x-ratelimit-limit-requests"), Some("10000"));
+    assert_eq!(header(&answer, "x-ratelimit-reset-requests"), Some("8.64s"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_time_after_admission_is_processing() {
+    let simulator = Simulator::new(Settings {
+        before: Latency::Fixed(Duration::from_secs(3)),
+        after: Latency::Fixed(Duration::from_millis(450)),
+        ..Settings::default()
+    });
+    let begun = clock::now();
+    let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
+    assert_eq!(clock::now() - begun, Duration::from_millis(3_450));
+    assert_eq!(header(&answer, "openai-processing-ms"), Some("450"));
+    assert_eq!(simulator.stats().history.iter().map(|second| second.second).collect::<Vec<_>>(), [0, 3]);
+    let answer = send_within(&simulator, directed(chat("gpt-4o"), "before=0s after=60s")).await.unwrap();
+    assert_eq!(header(&answer, "openai-processing-ms"), Some("60000"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedules_come_to_pass() {
+    let simulator = Simulator::new(Settings {
+        outages: vec![Outage::parse("10s+5s:503").unwrap()],
+        limit_changes: vec![LimitChange::parse("20s:rpm=1").unwrap()],
+        ..rpm(100)
+    });
+    let mut statuses = Vec::new();
+    for pause in [9, 1, 4, 1, 5, 1] {
+        clock::sleep(Duration::from_secs(pause)).await;
+        statuses.push(send_within(&simulator, chat("gpt-4o")).await.unwrap().status().as_u16());
+    }
+    assert_eq!(statuses, [200, 503, 503, 200, 200, 429], "9 s, 10 s, 14 s, 15 s, 20 s, 21 s");
+    assert_eq!(simulator.stats().admitted, 3, "an outage charges nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn others_use_the_limit_up() {
+    let simulator = Simulator::new(Settings { foreign: ForeignUse::parse("0.5").unwrap(), ..rpm(600) });
+    let mut admitted = [0; 3];
+    for minute in &mut admitted {
+        for _ in 0..1_500 {
+            clock::sleep(Duration::from_millis(40)).await;
+            let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
+            *minute += u32::from(answer.status() == StatusCode::OK);
+        }
+    }
+    assert!((890..=910).contains(&admitted[0]), "half, and what the bucket held: {admitted:?}");
+    assert!((295..=305).contains(&admitted[2]), "half of 600: {admitted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn odds_are_kept_and_seeded() {
+    let faults = vec![(Fault::parse("503").unwrap(), 0.2), (Fault::parse("500").unwrap(), 0.1)];
+    let run = async |seed: u64| {
+        let simulator = Simulator::new(Settings { faults: faults.clone(), seed, ..unlimited() });
+        let mut statuses = Vec::new();
+        for _ in 0..1_000 {
+            statuses.push(send_within(&simulator, chat("gpt-4o")).await.unwrap().status().as_u16());
+        }
+        let stats = simulator.stats();
+        assert!((160..=240).contains(&stats.status(503)), "{}", stats.status(503));
+        assert!((70..=130).contains(&stats.status(500)), "{}", stats.status(500));
+        statuses
+    };
+    let first = run(1).await;
+    assert_eq!(first, run(1).await);
+    assert_ne!(first, run(2).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_attempts_of_a_job_can_fail() {
+    let simulator = Simulator::new(unlimited());
+    let mut statuses = Vec::new();
+    for job in ["a", "a", "b", "a"] {
+        let mut request = directed(chat("gpt-4o"), "status=503; times=2; retry-after=7");
+        request.headers_mut().insert("x-job-id", job.parse().unwrap());
+        let answer = send_within(&simulator, request).await.unwrap();
+        assert_eq!(header(&answer, "retry-after"), Some("7"));
+        statuses.push(answer.status().as_u16());
+    }
+    assert_eq!(statuses, [503, 503, 503, 200]);
+    assert_eq!(simulator.stats().jobs(), (2, 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_keep_their_pace_and_tell_their_usage() {
+    let simulator = Simulator::new(unlimited());
+    let mut request = streamed();
+    *request.body_mut() = Full::new(Bytes::from(
+        json!({
+            "model": "gpt-4o", "messages": [{ "role": "user", "content": "Hi" }], "stream": true,
+            "stream_options": { "include_usage": true },
+        })
+        .to_string(),
+    ));
+    let begun = clock::now();
+    let answer = send_within(&simulator, directed(request, "chunks=5 chunk-delay=1s")).await.unwrap();
+    let body = text(answer).await.unwrap();
+    let events: Vec<&str> = body.split_terminator("\n\n").collect();
+    assert_eq!(events.len(), 1 + 5 + 1 + 1 + 1, "role, words, finish, usage, [DONE]");
+    assert_eq!(clock::now() - begun, Duration::from_secs(8));
+    assert_eq!(events[8], "data: [DONE]");
+    let usage: Value = serde_json::from_str(events[7].strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!((&usage["choices"], &usage["usage"]["completion_tokens"]), (&json!([]), &json!(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hidden_error_comes_with_status_200() {
+    let simulator = Simulator::new(unlimited());
+    let responses = post("/v1/responses", &json!({ "model": "gpt-4o", "input": "Hi", "stream": true }));
+    let answer =
+        send_within(&simulator, directed(responses, "fault=hidden:insufficient_quota")).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let body = text(answer).await.unwrap();
+    let names: Vec<_> = body.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(names, ["response.created", "response.in_progress", "error", "response.failed"]);
+    assert!(body.contains(r#""code":"insufficient_quota""#));
+    let body =
+        text(send_within(&simulator, directed(streamed(), "fault=hidden:429")).await.unwrap()).await.unwrap();
+    assert!(body.starts_with(r#"data: {"error":{"#) && !body.contains("[DONE]"), "{body}");
+}
+
+#[tokio::test]
+async fn every_fault_breaks_what_it_says() {
+    let running = start(unlimited()).await;
+    let ask = async |request, fault: &str| send(running.address(), directed(request, fault)).await;
+    let whole = text(ask(chat("gpt-4o"), "").await.unwrap()).await.unwrap();
+
+    for fault in ["fault=reset", "fault=garbage"] {
+        assert!(ask(chat("gpt-4o"), fault).await.is_err(), "{fault}: no head");
+    }
+    for fault in ["fault=reset-mid-body", "fault=lie-content-length"] {
+        let answer = ask(chat("gpt-4o"), fault).await.unwrap();
+        assert!(text(answer).await.is_err(), "{fault}: the body breaks");
+    }
+    let answer = ask(streamed(), "fault=reset-mid-body").await.unwrap();
+    assert!(text(answer).await.is_err(), "a stream breaks");
+    let cut = text(ask(chat("gpt-4o"), "fault=truncate").await.unwrap()).await.unwrap();
+    assert!(cut.len() == whole.len() / 2 && whole.starts_with(&cut[..20]), "the body ends early and cleanly");
+    let open = text(ask(streamed(), "fault=close-without-done").await.unwrap()).await.unwrap();
+    assert!(open.contains(r#""finish_reason":"stop""#) && !open.contains("[DONE]"), "{open}");
+    let slow = text(ask(chat("gpt-4o"), "fault=slow-body chunk-delay=1ms").await.unwrap()).await.unwrap();
+    assert_eq!(slow.len(), whole.len());
+
+    let soon = || clock::now() + Duration::from_millis(200);
+    assert!(clock::timeout_at(soon(), ask(chat("gpt-4o"), "fault=stall-head")).await.is_err());
+    let answer = ask(chat("gpt-4o"), "fault=stall-body").await.unwrap();
+    assert!(clock::timeout_at(soon(), text(answer)).await.is_err());
+    let stats = running.simulator().stats();
+    assert_eq!(stats.faults.values().sum::<u64>(), 10);
+}
+
+#[tokio::test]
+async fn a_refused_outage_closes_the_listener_and_opens_it_again() {
+    let running = start(unlimited()).await;
+    let idle = TcpStream::connect(running.address()).await.unwrap();
+    assert_eq!(send(running.address(), chat("gpt-4o")).await.unwrap().status(), StatusCode::OK);
+    let change = Change { outages: Some(vec!["0s+300ms:refused".into()]), ..Change::default() };
+    running.simulator().set(&change).unwrap();
+    let begun = clock::now();
+    while TcpStream::connect(running.address()).await.is_ok() {
+        assert!(clock::now() - begun < Duration::from_millis(250), "it went on listening");
+        clock::sleep(Duration::from_millis(5)).await;
+    }
+    idle.readable().await.unwrap();
+    assert!(idle.try_read(&mut [0]).is_err(), "an open connection is reset");
+    while TcpStream::connect(running.address()).await.is_err() {
+        assert!(clock::now() - begun < Duration::from_secs(5), "it never listened again");
+        clock::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(clock::now() - begun >= Duration::from_millis(280));
+    assert_eq!(send(running.address(), chat("gpt-4o")).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn stopping_waits_for_what_is_under_way_and_cuts_off_the_rest() {
+    let running = start(unlimited()).await;
+    let address = running.address();
+    let under_way = clock::spawn(send(address, directed(chat("gpt-4o"), "after=150ms")));
+    let stalled = clock::spawn(send(address, directed(chat("gpt-4o"), "fault=stall-head")));
+    let simulator = running.simulator().clone();
+    while simulator.stats().in_flight < 2 {
+        clock::sleep(Duration::from_millis(1)).await;
+    }
+    running.stop(Duration::from_millis(400)).await;
+    assert_eq!(under_way.await.unwrap().unwrap().status(), StatusCode::OK);
+    assert!(stalled.await.unwrap().is_err());
+    assert!(TcpStream::connect(address).await.is_err());
+    assert_eq!(simulator.stats().in_flight, 0);
+}
+
+#[tokio::test]
+async fn an_echo_tells_what_arrived() {
+    let running = start(unlimited()).await;
+    let mut request = request(Method::PUT, "/v1/echo/a%20b?x=1&y=%2F", "hello");
+    request.headers_mut().append("x-twice", "one".parse().unwrap());
+    request.headers_mut().append("x-twice", "two".parse().unwrap());
+    let echo = json_of(send(running.address(), request).await.unwrap()).await;
+    assert_eq!(
+        (&echo["method"], &echo["path"], &echo["query"]),
+        (&json!("PUT"), &json!("/v1/echo/a%20b"), &json!("x=1&y=%2F"))
+    );
+    let twice: Vec<_> =
+        echo["headers"].as_array().unwrap().iter().filter(|pair| pair[0] == "x-twice").collect();
+    assert_eq!(twice, [&json!(["x-twice", "one"]), &json!(["x-twice", "two"])]);
+    assert_eq!(echo["body"], json!({ "length": 5, "fnv1a64": "a430d84680aabd0b", "base64": "aGVsbG8=" }));
+    let echo = json_of(send(running.address(), directed(chat("gpt-4o"), "echo")).await.unwrap()).await;
+    assert_eq!(echo["path"], "/v1/chat/completions");
+}
+
+#[tokio::test]
+async fn it_is_watched_and_changed_from_outside() {
+    let running = start(rpm(1)).await;
+    let address = running.address();
+    for status in [200, 429] {
+        assert_eq!(send(address, chat("gpt-4o")).await.unwrap().status().as_u16(), status);
+    }
+    let set = |change: Value| post("/simulate/set", &change);
+    let wrong = send(address, set(json!({ "limits": "rps=1" }))).await.unwrap();
+    assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+    assert!(text(wrong).await.unwrap().contains("limits: `rps`"));
+    send(address, set(json!({ "limits": "rpm=5", "faults": ["418=100%"] }))).await.unwrap();
+    assert_eq!(send(address, chat("gpt-4o")).await.unwrap().status(), StatusCode::IM_A_TEAPOT);
+    send(address, set(json!({ "faults": [] }))).await.unwrap();
+    let answer = send(address, chat("gpt-4o")).await.unwrap();
+    assert_eq!(header(&answer, "x-ratelimit-remaining-requests"), Some("2"), "what was used stays used");
+    let stats = json_of(send(address, request(Method::GET, "/simulate/stats", "")).await.unwrap()).await;
+    assert_eq!((&stats["requests"], &stats["refused"]), (&json!(4), &json!({ "rpm": 1 })));
+    send(address, post("/simulate/reset", &json!({}))).await.unwrap();
+    assert_eq!(running.simulator().stats().requests, 0);
+    assert_eq!(
+        send(address, request(Method::GET, "/simulate/nothing", "")).await.unwrap().status(),
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn files_come_back_as_they_were() {
+    let running = start(unlimited()).await;
+    let content = "\r\n--not the boundary\r\n{\"a\": 1}\n".repeat(5_000);
+    let body = format!(
+        "--XX\r\nContent-Disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--XX\r\nContent-Disposition: form-data; \
+         name=\"file\"; filename=\"a.jsonl\"\r\n\r\n{content}\r\n--XX--\r\n"
+    );
+    let mut upload = request(Method::POST, "/v1/files", body);
+    upload.headers_mut().insert("content-type", "multipart/form-data; boundary=XX".parse().unwrap());
+    let file = json_of(send(running.address(), upload).await.unwrap()).await;
+    assert_eq!((&file["filename"], &file["bytes"]), (&json!("a.jsonl"), &json!(content.len())));
+    let path = format!("/v1/files/{}", file["id"].as_str().unwrap());
+    let get = |path: &str| request(Method::GET, path, "");
+    let back = text(send(running.address(), get(&format!("{path}/content"))).await.unwrap()).await.unwrap();
+    assert!(back == content);
+    send(running.address(), request(Method::DELETE, &path, "")).await.unwrap();
+    assert_eq!(send(running.address(), get(&path)).await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn what_is_not_a_request_of_the_api_is_refused_in_its_envelope() {
+    let running = start(Settings { max_body: 1_000, ..unlimited() }).await;
+    for (request, status, code) in [
+        (request(Method::POST, "/v1/nothing", ""), 404, json!("unknown_url")),
+        (request(Method::GET, "/v1/chat/completions", ""), 405, json!("method_not_supported")),
+        (request(Method::POST, "/v1/chat/completions", "not JSON"), 400, json!(null)),
+        (post("/v1/chat/completions", &json!({ "messages": [] })), 400, json!(null)),
+        (chat("does-not-exist"), 404, json!("model_not_found")),
+        (
+            post("/v1/responses", &json!({ "model": "does-not-exist", "input": "" })),
+            400,
+            json!("model_not_found"),
+        ),
+        (request(Method::POST, "/v1/chat/completions", vec![b' '; 1_001]), 413, json!(null)),
+        (keyed(chat("gpt-4o"), "sk-invalid-key"), 401, json!("invalid_api_key")),
+        (directed(chat("gpt-4o"), "fault=typo"), 400, json!(null)),
+    ] {
+        let what = format!("{request:?}");
+        let answer = send(running.address(), request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{what}");
+        assert_eq!(json_of(answer).await["error"]["code"], code, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn json_is_encoded_for_who_accepts_it() {
+    let running = start(unlimited()).await;
+    let mut request = chat("gpt-4o");
+    request.headers_mut().insert("accept-encoding", "gzip, deflate".parse().unwrap());
+    let answer = send(running.address(), request).await.unwrap();
+    assert_eq!(header(&answer, "content-encoding"), Some("gzip"));
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let mut decoded = String::new();
+    flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut decoded).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&decoded).unwrap()["object"], "chat.completion");
+    let plain = send(running.address(), chat("gpt-4o")).await.unwrap();
+    assert_eq!(header(&plain, "content-encoding"), None);
+}
+
+#[tokio::test]
+async fn it_speaks_http_2_and_tls() {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = certified.cert.der().clone();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(certified.signing_key.serialize_der().into());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    let running = start(Settings { tls: Some(Arc::new(tls)), ..unlimited() }).await;
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let mut client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(client))
+        .connect("localhost".try_into().unwrap(), TcpStream::connect(running.address()).await.unwrap())
+        .await
+        .unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    clock::spawn(connection);
+    let over_h2 = |mut request: Request<Full<Bytes>>| {
+        *request.uri_mut() = format!("https://localhost{}", request.uri().path()).parse().unwrap();
+        request.headers_mut().remove("host");
+        request
+    };
+    let answer = sender.send_request(over_h2(chat("gpt-4o"))).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let broken = sender.send_request(over_h2(directed(streamed(), "fault=reset-mid-body"))).await.unwrap();
+    assert!(text(broken).await.is_err(), "a stream reset");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lying_bucket_refuses_while_its_headers_promise() {
+    let simulator =
+        Simulator::new(Settings { shape: Shape::LyingBucket(Depth::Of(Duration::from_secs(1))), ..rpm(120) });
+    for remaining in ["119", "118"] {
+        let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
+        assert_eq!(header(&answer, "x-ratelimit-remaining-requests"), Some(remaining));
+    }
+    let refused = send_within(&simulator, chat("gpt-4o")).await.unwrap();
+    assert!(json_of(refused).await["error"]["message"].as_str().unwrap().contains("try again in 500ms"));
+}
