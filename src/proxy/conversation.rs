@@ -63,6 +63,9 @@ impl Conversation<'_> {
                 Ok(permit) => permit,
                 Err(refused) => return self.turned_away(&refused, last),
             };
+            if let Some(ticket) = &mut ticket {
+                ticket.begin();
+            }
             self.record.attempt(delay, permit.is_probe(), clock::now());
             let attempted =
                 attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy)

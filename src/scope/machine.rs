@@ -443,7 +443,6 @@ impl<W> Machine<W> {
     /// Pays for a retry after `class`. While the breaker blocks it costs nothing: it waits for a probe's success.
     pub fn withdraw(&mut self, class: ErrorClass, now: Moment) -> Result<(), BudgetExhausted> {
         if self.breaker.outage().is_some() {
-            self.budget.waive();
             return Ok(());
         }
         if self.rng.f64() < self.breaker.denies_retries(&self.settings.breaker, now) {
@@ -452,7 +451,12 @@ impl<W> Machine<W> {
         self.budget.withdraw(class, self.in_flight, &self.settings.budget)
     }
 
-    /// A retry that was paid for ended.
+    /// A retry that was paid for goes upstream.
+    pub fn retry_began(&mut self) {
+        self.budget.began();
+    }
+
+    /// A retry that went upstream ended.
     pub fn retry_ended(&mut self) {
         self.budget.returned();
     }

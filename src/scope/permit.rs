@@ -128,21 +128,32 @@ impl Drop for Permit {
     }
 }
 
-/// A retry that the budget paid for; it counts as in flight until it is dropped.
+/// A retry that the budget paid for; it counts as in flight from its begin until it is dropped.
 #[derive(Debug)]
 #[must_use = "hold it until the retry ended"]
 pub struct RetryTicket {
     scope: Arc<Scope>,
+    begun: bool,
 }
 
 impl RetryTicket {
     pub(super) fn new(scope: Arc<Scope>) -> Self {
-        Self { scope }
+        Self { scope, begun: false }
+    }
+
+    /// The retry has its turn, and goes upstream.
+    pub fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.scope.with(clock::now(), |machine, _, _| machine.retry_began());
+        }
     }
 }
 
 impl Drop for RetryTicket {
     fn drop(&mut self) {
+        if !self.begun {
+            return;
+        }
         self.scope.with(clock::now(), |machine, _, _| machine.retry_ended());
     }
 }

@@ -24,10 +24,12 @@ async fn half_failing_is_thinned_not_blocked() {
         statuses(&answers),
     );
     assert_eq!(status.breaker_opened, 0, "thinned, not blocked");
-    assert!(successes(&answers) as f64 >= 0.6 * answers.len() as f64, "{:?}", statuses(&answers));
-    assert!(ratio <= 2.0, "{ratio}");
+    // Direct, one in two would succeed. All six attempts would make it 98 %, for twice the load on an upstream in trouble.
+    assert!(successes(&answers) as f64 >= 0.55 * answers.len() as f64, "{:?}", statuses(&answers));
+    assert!(ratio <= 1.35, "{ratio}");
+    assert!(answers.iter().all(|answer| answer.took() < Duration::from_secs(20)), "nobody waits in line for ever");
     let second = |from: u64| world.attempts(Duration::from_secs(from), Duration::from_secs(from + 10));
-    assert!((6..12).all(|tens| second(tens * 10) >= 200), "it never stops altogether");
+    assert!((0..12).all(|tens| second(tens * 10) >= 400), "every call gets its first attempt");
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,6 +105,7 @@ async fn a_probe_that_streams_for_minutes_frees_the_others_with_its_head() {
 #[tokio::test(start_paused = true)]
 async fn callers_in_a_hurry_open_no_breaker() {
     let world = World::new(Setup::default());
+    assert!(world.call(&Call::chat()).await.is_success());
     let hurried = Arc::clone(&world);
     let hurried = clock::spawn(async move {
         hurried.offer(20.0, 400, |_| Call::chat().with("x-weir-deadline", "2s").simulate("after=10s")).await
@@ -110,6 +113,7 @@ async fn callers_in_a_hurry_open_no_breaker() {
     let patient = world.offer(1.0, 20, |_| Call::chat().simulate("after=10s")).await;
     assert_eq!(successes(&patient), 20, "{:?}", statuses(&patient));
     let hurried = hurried.await.expect("no panic");
-    assert!(hurried.iter().all(|answer| answer.status == 504 && answer.took() <= Duration::from_secs(2)));
+    assert!(hurried.iter().all(|answer| answer.status == 504), "{:?}", statuses(&hurried));
+    assert!(hurried.iter().all(|answer| answer.took() <= Duration::from_secs(2)));
     assert_eq!(world.scopes.snapshot()[0].breaker_opened, 0);
 }
