@@ -192,11 +192,12 @@ impl Conversation<'_> {
         let Unsuccessful { class, came, classified } = unsuccessful;
         let detail = classified.as_deref().map(|classified| {
             let body = &classified.body;
-            ErrorDetail::masked(
+            ErrorDetail::of(
                 body.message.as_deref(),
                 body.kind.as_deref(),
                 body.code.as_deref(),
                 body.param.as_deref(),
+                self.policy.mask_messages,
             )
         });
         match came {
