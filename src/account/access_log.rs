@@ -83,7 +83,7 @@ impl<'a> Entry<'a> {
             level: "INFO",
             target: ACCESS_LOG,
             request_id: record.id.to_string(),
-            trace_id: record.trace.map(|context| context.trace.to_string()),
+            trace_id: record.trace.map(|at| at.trace.to_string()),
             caller: account.caller_name(record.caller).as_ref().to_owned(),
             endpoint: record.endpoint.as_str(),
             model: record.model(),

@@ -74,6 +74,16 @@ impl Attempts {
         self.count
     }
 
+    /// The last one's place among those that are kept, the first being 1.
+    pub fn place(&self) -> u32 {
+        self.count.min(KEPT as u32)
+    }
+
+    /// The number of the one at this place, over all that were made: the last place is the last attempt's.
+    pub fn number(&self, place: u32) -> u32 {
+        if place == self.place() { self.count } else { place }
+    }
+
     /// Those that are kept, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Attempt> {
         self.first.iter().chain(&self.more)

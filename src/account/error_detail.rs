@@ -1,6 +1,6 @@
 //! What is kept of an error's body: never more than the privacy rule allows.
 
-use crate::telemetry::masked;
+use crate::telemetry::{masked, without_keys};
 
 /// An error's body, as far as it is kept: the message is masked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,9 +26,21 @@ impl ErrorDetail {
         code: Option<&str>,
         param: Option<&str>,
     ) -> Self {
+        Self::of(message, kind, code, param, true)
+    }
+
+    /// Keeps an error's body; its message masked, or only without keys.
+    pub fn of(
+        message: Option<&str>,
+        kind: Option<&str>,
+        code: Option<&str>,
+        param: Option<&str>,
+        mask: bool,
+    ) -> Self {
+        let shown = if mask { masked } else { without_keys };
         let word = |word: &str| word.chars().filter(|part| !part.is_control()).take(MAX_WORD).collect();
         Self {
-            message: message.map(masked).unwrap_or_default(),
+            message: message.map(shown).unwrap_or_default(),
             kind: kind.map(word),
             code: code.map(word),
             param: param.map(word),

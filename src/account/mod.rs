@@ -4,10 +4,12 @@ mod access_log;
 mod attempts;
 mod error_detail;
 mod history;
+mod last_minute;
 mod record;
 mod report;
 mod reports;
 mod request_id;
+mod spans;
 mod timestamp;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -22,9 +24,15 @@ pub use reports::Reports;
 pub use request_id::RequestId;
 pub use timestamp::Rfc3339;
 
+use http::HeaderMap;
+
+use last_minute::LastMinute;
+
 use crate::caller::CallerId;
 use crate::clock::Instant;
 use crate::metrics::Metrics;
+use crate::telemetry::otlp::Spans;
+use crate::telemetry::{RequestTrace, TraceContext};
 
 /// How requests are accounted for.
 #[derive(Clone, Debug)]
@@ -37,11 +45,22 @@ pub struct Settings {
     pub reports: usize,
     /// Waits shorter than this are too short to judge a prediction by.
     pub prediction_floor: Duration,
+    /// Where spans go, if they are exported.
+    pub spans: Option<Spans>,
+    /// Host and port of the upstream, as spans name them.
+    pub upstream: (Arc<str>, u16),
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { log_sample: 1.0, log_text: false, reports: 256, prediction_floor: Duration::from_millis(100) }
+        Self {
+            log_sample: 1.0,
+            log_text: false,
+            reports: 256,
+            prediction_floor: Duration::from_millis(100),
+            spans: None,
+            upstream: ("".into(), 0),
+        }
     }
 }
 
@@ -51,6 +70,7 @@ pub struct Account {
     settings: Settings,
     metrics: Arc<Metrics>,
     history: History,
+    last_minute: LastMinute,
     reports: Reports,
     names: RwLock<Vec<Arc<str>>>,
 }
@@ -59,12 +79,32 @@ impl Account {
     /// An empty account. `callers` are the names by id; `now` begins the first minute of the history.
     pub fn new(settings: Settings, metrics: Arc<Metrics>, callers: Vec<Arc<str>>, now: Instant) -> Arc<Self> {
         let reports = Reports::new(settings.reports);
-        Arc::new(Self { settings, metrics, history: History::new(now), reports, names: RwLock::new(callers) })
+        Arc::new(Self {
+            settings,
+            metrics,
+            history: History::new(now),
+            last_minute: LastMinute::new(now),
+            reports,
+            names: RwLock::new(callers),
+        })
     }
 
     /// Begins a request's record. It must end with [`Record::finish`]; dropping it means that the client left.
     pub fn begin(self: &Arc<Self>, begin: &Begin, now: Instant) -> Record {
         Record::new(Arc::clone(self), begin, now)
+    }
+
+    /// Where a request with these headers stands in a trace.
+    pub fn trace(&self, headers: &HeaderMap, rng: &mut fastrand::Rng) -> Option<RequestTrace> {
+        match &self.settings.spans {
+            Some(spans) => spans.trace(headers, rng),
+            None => TraceContext::of(headers).map(RequestTrace::passing),
+        }
+    }
+
+    /// Requests that ended in the last minute.
+    pub fn requests_last_minute(&self, now: Instant) -> u64 {
+        self.last_minute.total(now)
     }
 
     /// The metrics that records count in.

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::attempts::{Attempt, Attempts};
 use super::error_detail::ErrorDetail;
 use super::request_id::RequestId;
-use super::{Account, access_log};
+use super::{Account, access_log, spans};
 use crate::caller::CallerId;
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::{AttemptOutcome, Bound, Bounded, Outcome, TokenKind};
 use crate::openai::Endpoint;
-use crate::telemetry::TraceContext;
+use crate::telemetry::RequestTrace;
 
 /// What is known of a request when its head was read.
 #[derive(Clone, Debug)]
@@ -27,8 +28,8 @@ pub struct Begin {
     pub endpoint: Endpoint,
     /// How often the caller's SDK has tried before (`x-stainless-retry-count`).
     pub sdk_retries: u32,
-    /// The trace that it belongs to.
-    pub trace: Option<TraceContext>,
+    /// Where it stands in a trace.
+    pub trace: Option<RequestTrace>,
 }
 
 /// What a request waited for; none of it is Weir's overhead.
@@ -65,7 +66,7 @@ pub struct Record {
     pub(super) caller: CallerId,
     pub(super) endpoint: Endpoint,
     pub(super) sdk_retries: u32,
-    pub(super) trace: Option<TraceContext>,
+    pub(super) trace: Option<RequestTrace>,
     pub(super) started: Instant,
     pub(super) model: Option<Box<str>>,
     pub(super) attempts: Attempts,
@@ -83,7 +84,7 @@ pub struct Record {
     pub(super) bytes_out: u64,
     pub(super) detail: Option<Box<ErrorDetail>>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-    pub(super) request_data: Option<Box<str>>,
+    pub(super) request_data: Option<Bytes>,
     finished: bool,
 }
 
@@ -138,9 +139,16 @@ impl Record {
         self.started
     }
 
-    /// The trace that it belongs to.
-    pub fn trace(&self) -> Option<TraceContext> {
+    /// Where it stands in a trace.
+    pub fn trace(&self) -> Option<RequestTrace> {
         self.trace
+    }
+
+    /// Makes the running attempt the parent that the upstream sees in `headers`, where spans are exported.
+    pub fn write_trace(&self, headers: &mut HeaderMap) {
+        if let Some(trace) = self.trace {
+            trace.write(self.attempts.place(), headers);
+        }
     }
 
     /// The attempts so far.
@@ -241,9 +249,9 @@ impl Record {
         self.headers = list.iter().filter_map(listed).filter(|(_, value)| !value.is_sensitive()).collect();
     }
 
-    /// Keeps request data for a report; only where the configuration asks for it.
-    pub fn keep_request_data(&mut self, data: impl Into<Box<str>>) {
-        self.request_data = Some(data.into());
+    /// Keeps the request's body for a report; only where the configuration asks for it.
+    pub fn keep_request_data(&mut self, data: Bytes) {
+        self.request_data = Some(data);
     }
 
     /// Tokens that the upstream reported, and what the permit was settled at.
@@ -300,7 +308,9 @@ impl Record {
         }
         self.end_attempt(self.class, now);
         self.count(now);
+        self.account.last_minute.count(now);
         access_log::write(self, &self.account.settings, now);
+        spans::send(self, &self.account, now);
         if let Some(class) = self.class {
             self.account.history.request(class, now);
             if Outcome::of(Some(class)) != Outcome::ClientClosed {

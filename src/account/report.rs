@@ -12,6 +12,9 @@ use super::timestamp::Rfc3339;
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
 
+/// Bytes of a request's body that a report keeps.
+const MAX_REQUEST_DATA: usize = 64 * 1024;
+
 /// One failure that reached a caller.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -103,7 +106,7 @@ impl Report {
             endpoint: record.endpoint.as_str(),
             caller: caller.to_owned(),
             request_id: record.id.to_string(),
-            trace_id: record.trace.map(|context| context.trace.to_string()),
+            trace_id: record.trace.map(|at| at.trace.to_string()),
             duration_seconds: now.saturating_duration_since(record.started).as_secs_f64(),
             queue_seconds: record.waits(Wait::Queue).as_secs_f64(),
             attempts: record
@@ -113,7 +116,7 @@ impl Report {
                 .collect(),
             attempt_count: record.attempts.count(),
             headers: record.headers.iter().map(|(name, value)| (name.to_string(), header(value))).collect(),
-            request_data: record.request_data.as_deref().map(str::to_owned),
+            request_data: record.request_data.as_deref().map(text_of),
             occurrences: 1,
             since: Rfc3339(wall),
         }
@@ -180,7 +183,7 @@ impl fmt::Display for Report {
         }
         match &self.request_data {
             Some(data) => writeln!(f, "Request data\n{data}"),
-            None => writeln!(f, "Request data is not kept (reports.request_data)."),
+            None => writeln!(f, "Request data is not kept (report.request_data)."),
         }
     }
 }
@@ -217,6 +220,18 @@ impl fmt::Display for AttemptReport {
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
     writeln!(f, "{name:<9} {}", one_line(value))
+}
+
+/// The body as text, as far as a report keeps it.
+fn text_of(body: &[u8]) -> String {
+    let kept = &body[..body.len().min(MAX_REQUEST_DATA)];
+    let mut text =
+        String::from_utf8_lossy(kept).replace(|part: char| part.is_control() && part != '\n', "\u{fffd}");
+    if kept.len() < body.len() {
+        let written = write!(text, "\n… ({} bytes in all)", body.len());
+        debug_assert!(written.is_ok(), "a String takes everything");
+    }
+    text
 }
 
 /// What came from outside must not forge a line of its own.

@@ -245,7 +245,7 @@ Attempts  1
   1. at 0.000 s: 500 internal_server_error after 1.204 s, x-request-id req_0123456789abcdef
 Headers
   user-agent: OpenAI/Python 2.1.0
-Request data is not kept (reports.request_data).
+Request data is not kept (report.request_data).
 ";
     assert_eq!(report.to_string(), expected.replace("REQUEST", &report.request_id));
     let json = serde_json::to_string(&report).unwrap();

@@ -2,9 +2,10 @@
 
 use crate::classify::FailureKind;
 use crate::metrics::{
-    Bound, ConnectResult, ConnectionRefusal, ConnectionState, Counters, HttpRule, Label, Metrics,
+    Bound, ConnectResult, ConnectionRefusal, ConnectionState, Counters, HttpRule, Label, Metrics, SpanResult,
 };
 use crate::server::{self, Limit, Rule};
+use crate::telemetry::otlp::SpanCounts;
 use crate::upstream;
 
 /// Brings the front's counts up to date.
@@ -42,6 +43,13 @@ pub(super) fn of_upstream(metrics: &Metrics, pools: &upstream::Counters) {
     let count = |connections: usize| i64::try_from(connections).unwrap_or(i64::MAX);
     metrics.upstream_connections.set(ConnectionState::Active, count(open.saturating_sub(idle)));
     metrics.upstream_connections.set(ConnectionState::Idle, count(idle));
+}
+
+/// Brings the export's counts up to date.
+pub(super) fn of_spans(metrics: &Metrics, counts: SpanCounts) {
+    raise(&metrics.trace_spans, SpanResult::Sent, counts.sent);
+    raise(&metrics.trace_spans, SpanResult::Dropped, counts.dropped);
+    raise(&metrics.trace_spans, SpanResult::Failed, counts.failed);
 }
 
 /// Brings a counter up to a total that is counted elsewhere.

@@ -1,12 +1,13 @@
 //! The process's log, on standard error.
 
 use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::Config;
 use crate::config::observe::Format;
 use crate::telemetry::{self, LogError, LogGuard};
 
-use super::Error;
+use super::{App, Error};
 
 /// Starts the log. Says whether it is for people rather than for programs.
 pub(super) fn start(config: &Config) -> Result<(LogGuard, bool), Error> {
@@ -30,4 +31,31 @@ pub(super) fn start(config: &Config) -> Result<(LogGuard, bool), Error> {
         error @ (LogError::Thread(_) | LogError::Twice) => Error::Other(error.to_string()),
     })?;
     Ok((started, text))
+}
+
+/// Says that Weir is up: to a person what to do now, to a program where it is.
+pub(super) fn up(app: &App, text: bool) {
+    let (mode, upstream, tls) = app.control.with_config(|config| {
+        (config.mode.as_str(), config.upstream.url.to_string(), config.server.tls.cert.is_some())
+    });
+    let App { listening, admin, .. } = app;
+    if !text {
+        tracing::info!(%listening, %admin, upstream, mode, "weir is up");
+        return;
+    }
+    let scheme = if tls { "https" } else { "http" };
+    let (callers, people) = (reachable(*listening), reachable(*admin));
+    tracing::info!(
+        "weir is up: {scheme}://{listening} to {upstream}, mode {mode}. \
+         Set OPENAI_BASE_URL={scheme}://{callers}/v1; status page: http://{people}/"
+    );
+}
+
+/// An address that a person on this machine can use: an unspecified one stands for all of them.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        ip if !ip.is_unspecified() => address,
+        IpAddr::V4(_) => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(_) => (Ipv6Addr::LOCALHOST, address.port()).into(),
+    }
 }

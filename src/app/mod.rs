@@ -26,7 +26,7 @@ use crate::proxy::{Policies, Proxy};
 use crate::replay;
 use crate::scope::Scopes;
 use crate::server::{self, Acceptor, Drain, Slots};
-use crate::telemetry::DroppedLines;
+use crate::telemetry::{DroppedLines, otlp};
 use crate::upstream::{self, Connector, Target, Upstream, tls};
 
 use control::Control;
@@ -56,6 +56,7 @@ pub struct App {
     workers: Vec<Running>,
     admin_stop: tokio::sync::oneshot::Sender<()>,
     admin_thread: std::thread::JoinHandle<std::io::Result<()>>,
+    export: Option<otlp::ExportGuard>,
 }
 
 /// Runs until a signal ends it, and drains.
@@ -71,7 +72,7 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
         let (log, text) = log::start(&config)?;
         resolve_upstream(&config).await?;
         let app = App::start(config, reread, Some(log.dropped()), text)?;
-        tracing::info!(listening = %app.listening, admin = %app.admin, "weir is up");
+        log::up(&app, text);
         signals::until_told(&app.control).await;
         app.finish().await;
         Ok(())
@@ -101,7 +102,20 @@ impl App {
         let workers = worker_count(&config);
         let metrics = Metrics::new(&settings::metrics(&config, &policy.callers, workers));
         let names = settings::names(&policy.callers);
-        let account = Account::new(settings::account(&config, log_text), Arc::clone(&metrics), names, now);
+        let (spans, export) = match settings::export(&config)? {
+            None => (None, None),
+            Some(settings) => {
+                let (spans, guard) =
+                    otlp::start(settings).map_err(|error| Error::Configuration(format!("trace: {error}")))?;
+                (Some(spans), Some(guard))
+            }
+        };
+        let account = Account::new(
+            settings::account(&config, log_text, spans.clone()),
+            Arc::clone(&metrics),
+            names,
+            now,
+        );
         let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
         let policies = Policies::new(policy);
         let kept_bodies = replay::Budget::new(config.replay.max_total.bytes());
@@ -151,6 +165,7 @@ impl App {
             front_counters,
             upstream_counters,
             log,
+            spans,
             now,
         );
         let (admin_stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -159,7 +174,7 @@ impl App {
             drop(stopped.await);
         })
         .map_err(|error| Error::Other(format!("cannot start the admin thread: {error}")))?;
-        Ok(Self { listening, admin, control, workers: running, admin_stop, admin_thread })
+        Ok(Self { listening, admin, control, workers: running, admin_stop, admin_thread, export })
     }
 
     /// Drains, and ends all threads.
@@ -173,6 +188,8 @@ impl App {
         if let Ok(Err(error)) = self.admin_thread.join() {
             tracing::error!(%error, "the admin listener failed");
         }
+        // After the last request: its spans go out too.
+        drop(self.export);
     }
 }
 

@@ -10,6 +10,8 @@ use crate::config::upstream::{AuthStyle, Roots};
 use crate::estimate::{self, Estimator};
 use crate::proxy::Policy;
 use crate::scope::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
+use crate::telemetry::Hidden;
+use crate::telemetry::otlp::{self, Spans};
 use crate::upstream::headers::Forwarded;
 use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, retry, server, stream};
@@ -71,19 +73,50 @@ pub(super) fn replay(config: &Config) -> replay::Settings {
     }
 }
 
-pub(super) fn account(config: &Config, log_text: bool) -> account::Settings {
+pub(super) fn account(config: &Config, log_text: bool, spans: Option<Spans>) -> account::Settings {
     account::Settings {
         log_sample: config.log.sample.0,
         log_text,
         reports: config.report.capacity,
+        spans,
+        upstream: (config.upstream.url.host().into(), config.upstream.url.port()),
         ..account::Settings::default()
     }
+}
+
+/// Where spans go; nothing where the configuration names no collector.
+///
+/// # Errors
+/// When the roots that vouch for the collector can't be read.
+pub(super) fn export(config: &Config) -> Result<Option<otlp::Settings>, Error> {
+    let of = &config.trace;
+    let Some(endpoint) = &of.endpoint else { return Ok(None) };
+    let tls = endpoint.is_tls().then(|| {
+        // The collector is inside the house, like the upstream's proxy; no client certificate of the upstream's for it.
+        let settings = tls::Settings { client: None, http2: false, ..upstream_tls(config) };
+        tls::client_config(&settings)
+            .map_err(|error| Error::Configuration(format!("trace.endpoint: {error}")))
+    });
+    let authorization = of.token.as_ref().map(|token| {
+        let token = token.secret.expose();
+        Hidden::new(if token.contains(' ') { token.to_owned() } else { format!("Bearer {token}") })
+    });
+    Ok(Some(otlp::Settings {
+        endpoint: endpoint.to_string(),
+        authorization,
+        tls: tls.transpose()?,
+        service_name: of.service_name.clone(),
+        sample: of.sample.0,
+        interval: of.interval,
+        max_queued: of.max_queued,
+    }))
 }
 
 pub(super) fn metrics(config: &Config, callers: &Callers, workers: usize) -> metrics::Settings {
     metrics::Settings {
         callers: names(callers),
         max_models: config.metrics.max_models,
+        models: config.metrics.models.iter().map(|pattern| pattern.as_str().into()).collect(),
         max_scopes: config.metrics.max_scopes,
         max_series: config.metrics.max_series,
         workers,
@@ -159,6 +192,8 @@ pub(super) fn policy(config: &Config, before: Option<&Callers>) -> Result<Policy
         hold: config.stream.hold,
         replay: replay(config),
         report_headers: config.report.headers.clone(),
+        report_request_data: config.report.request_data,
+        mask_messages: config.log.mask_messages,
     })
 }
 

@@ -14,6 +14,7 @@ use crate::config::render;
 use crate::metrics::{DimensionGauges, Gathered, Metrics, ScopeGauges};
 use crate::scope;
 use crate::telemetry::DroppedLines;
+use crate::telemetry::otlp::Spans;
 use crate::{admin, catalogue, replay, server, upstream};
 
 use super::control::Control;
@@ -31,6 +32,7 @@ pub(super) struct Status {
     front: Arc<server::Counters>,
     upstream: Arc<upstream::Counters>,
     log: Option<DroppedLines>,
+    spans: Option<Spans>,
     started: Instant,
 }
 
@@ -44,9 +46,10 @@ impl Status {
         front: Arc<server::Counters>,
         upstream: Arc<upstream::Counters>,
         log: Option<DroppedLines>,
+        spans: Option<Spans>,
         started: Instant,
     ) -> Self {
-        Self { control, metrics, account, kept_bodies, front, upstream, log, started }
+        Self { control, metrics, account, kept_bodies, front, upstream, log, spans, started }
     }
 
     fn gathered(&self) -> Gathered {
@@ -127,7 +130,7 @@ impl Source for Status {
                 p50_seconds: overhead.p50,
                 p99_seconds: overhead.p99,
             },
-            requests_last_minute: None,
+            requests_last_minute: Some(self.account.requests_last_minute(now)),
             callers: self.callers(&scopes),
             scopes: shown,
             errors: self.account.history().classes(now).iter().map(error_status).collect(),
@@ -138,6 +141,9 @@ impl Source for Status {
     fn metrics(&self, out: &mut Vec<u8>) {
         counters::of_front(&self.metrics, &self.front);
         counters::of_upstream(&self.metrics, &self.upstream);
+        if let Some(spans) = &self.spans {
+            counters::of_spans(&self.metrics, spans.counts());
+        }
         self.metrics.encode(&self.gathered(), out);
     }
 
@@ -216,9 +222,9 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
         paused_seconds: (!scope.paused_for.is_zero()).then(|| scope.paused_for.as_secs_f64()),
         breaker: breaker(scope, wall),
         quota_spent: scope.quota_spent_for.map(|spent| QuotaSpent {
-            code: "insufficient_quota".to_owned(),
+            code: scope.quota_spent.as_ref().map(|(code, _)| code.to_string()).unwrap_or_default(),
             since: ago(wall, spent),
-            next_probe_seconds: None,
+            next_probe_seconds: scope.quota_spent.as_ref().map(|(_, next)| next.as_secs_f64()),
         }),
         retry_budget: scope.budget,
         retry_budget_capacity: budget_capacity,
@@ -236,7 +242,12 @@ fn breaker(scope: &scope::ScopeStatus, wall: SystemTime) -> BreakerStatus {
         failing_since: scope.outage.map(|(failing, _)| ago(wall, failing)),
         failing_seconds: scope.outage.map(|(failing, _)| failing.as_secs_f64()),
         next_probe_seconds: scope.outage.map(|(_, next)| next.as_secs_f64()),
-        last_class: None,
+        last_class: match scope.breaker {
+            scope::BreakerState::Closed => None,
+            scope::BreakerState::Thinning | scope::BreakerState::Open | scope::BreakerState::Releasing => {
+                scope.last_failure.map(|class| class.as_str().to_owned())
+            }
+        },
     }
 }
 

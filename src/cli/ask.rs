@@ -43,7 +43,7 @@ pub(super) fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Fa
             let json = wait(&runtime, client.status_json())?;
             format!("{}\n", String::from_utf8_lossy(&json).trim_end())
         } else {
-            admin::table(&wait(&runtime, client.status())?, WIDTH)
+            admin::table(&wait(&runtime, client.status())?, columns())
         };
         if options.watch.is_some() {
             terminal.clear();
@@ -56,6 +56,12 @@ pub(super) fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Fa
             Some(_) | None => return Ok(()),
         }
     }
+}
+
+/// How wide the terminal is, where `COLUMNS` says.
+fn columns() -> usize {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
+    said.filter(|columns| (40..=1_000).contains(columns)).unwrap_or(WIDTH)
 }
 
 /// The Weir that the options and the configuration name. Of all secrets only the token is looked up: whoever asks for

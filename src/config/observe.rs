@@ -22,7 +22,7 @@ section! {
         access: bool = default(true),
         /// The part of the requests that succeeded that get one. All that failed do.
         sample: Ratio = default(1.0) in 0.0..=1.0,
-        /// Whether quoted parts of the upstream's error messages are masked: they can echo prompts.
+        /// Whether quoted parts of the upstream's error messages are masked in log, reports and page: they can echo prompts. Keys always are.
         mask_messages: bool = default(true),
     }
 }
@@ -60,7 +60,7 @@ section! {
     Report {
         /// How many; 0 keeps none.
         capacity: usize = default(256) in 0..=10000,
-        /// Whether the request's body is kept with them. Off: it is the caller's business.
+        /// Whether the first 64 KiB of the request's body are kept with them. Off: it is the caller's business.
         request_data: bool = default(false),
         /// The request headers that are kept. Those that hold credentials can't be listed.
         headers: Vec<HeaderName> = default(["content-type", "openai-beta", "user-agent", "x-stainless-lang", "x-stainless-package-version"]),
@@ -72,7 +72,7 @@ section! {
     Trace {
         /// The collector. Left out, none are sent.
         endpoint: Option<BaseUrl> = unset("http://127.0.0.1:4318"),
-        /// What `Authorization` holds for the collector, such as a bearer token's word.
+        /// The token for the collector, sent as `Authorization: Bearer`; one that names its own scheme (\"Basic …\") is sent whole.
         token: Option<SecretRef> = unset("env:OTLP_TOKEN"),
         /// The name of this service in the traces.
         service_name: String = default("weir"),

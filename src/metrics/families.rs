@@ -184,6 +184,8 @@ families! {
         "Times that one of Weir's own bounds was reached.";
     LABELS_OVERFLOWED = Counter, "labels_overflowed_total", ["label"],
         "Values counted as `other` because the label's bound was reached.";
+    TRACE_SPANS = Counter, "trace_spans_total", ["result"],
+        "Spans that were to be exported, by what became of them.";
     OBSERVE_WOULD = Counter, "observe_would_total", ["action"],
         "What enforcing would have done to requests that were only observed.";
     RELOAD_SUCCESSFUL = Gauge, "config_last_reload_successful", [],

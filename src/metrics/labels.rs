@@ -273,6 +273,7 @@ label! {
 }
 
 label! {
+    /// Which rule of HTTP a request broke.
     HttpRule {
         /// Not HTTP at all, or bytes that no message may have; hyper's own refusals, as one.
         Unparsable = "unparsable",
@@ -334,6 +335,18 @@ label! {
         LogQueue = "log_queue",
         /// Attempts of one request that are kept for the log.
         AttemptsKept = "attempts_kept",
+    }
+}
+
+label! {
+    /// What became of a span that was to be exported.
+    SpanResult {
+        /// The collector took it.
+        Sent = "sent",
+        /// Too many were waiting.
+        Dropped = "dropped",
+        /// The collector was out of reach, or refused it.
+        Failed = "failed",
     }
 }
 

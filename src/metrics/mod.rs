@@ -23,7 +23,7 @@ pub use counters::{Counters, Gauges, Histograms};
 pub use families::{ALL as FAMILIES, DURATION_BUCKETS, Family, Kind, OVERHEAD_BUCKETS, RATIO_BUCKETS};
 pub use labels::{
     AttemptOutcome, Bound, Bounded, ConnectResult, ConnectionRefusal, ConnectionState, HttpRule, Label,
-    Outcome, QueueRefusal, ReplaySkip, RetryStop, StreamOutcome, TokenKind, WouldHave,
+    Outcome, QueueRefusal, ReplaySkip, RetryStop, SpanResult, StreamOutcome, TokenKind, WouldHave,
 };
 pub use models::ModelSeries;
 pub use plan::{ENDPOINTS_BY_USE, MAX_DIMENSIONS, Plan};
@@ -44,6 +44,8 @@ pub struct Settings {
     pub callers: Vec<Arc<str>>,
     /// Models that may have series of their own.
     pub max_models: usize,
+    /// Which models may, as patterns with `*` for anything; empty means any.
+    pub models: Vec<Box<str>>,
     /// Scopes that may have series of their own.
     pub max_scopes: usize,
     /// Series at most, over all families.
@@ -63,6 +65,7 @@ impl Default for Settings {
         Self {
             callers: Vec::new(),
             max_models: 50,
+            models: Vec::new(),
             max_scopes: 100,
             max_series: 20_000,
             workers: 1,
@@ -137,6 +140,8 @@ pub struct Metrics {
     pub limits_reached: Counters<Bound>,
     /// Values counted as `other`.
     pub labels_overflowed: Counters<Bounded>,
+    /// Spans that were to be exported, by what became of them.
+    pub trace_spans: Counters<SpanResult>,
     /// What enforcing would have done.
     pub observe_would: Counters<WouldHave>,
     /// Requests begun by each worker, by its index.
@@ -195,6 +200,7 @@ impl Metrics {
             http_refusals: Counters::register(r, &families::HTTP_REFUSALS),
             limits_reached: Counters::register(r, &families::LIMITS_REACHED),
             labels_overflowed: Counters::register(r, &families::LABELS_OVERFLOWED),
+            trace_spans: Counters::register(r, &families::TRACE_SPANS),
             observe_would: Counters::register(r, &families::OBSERVE_WOULD),
             worker_requests: (0..settings.workers).map(worker).collect(),
             attempts: Endpoint::ALL
@@ -204,7 +210,7 @@ impl Metrics {
                 })
                 .collect(),
             callers: callers::CallerTable::new(r, plan, settings.max_series),
-            models: models::ModelTable::new(r, plan.models),
+            models: models::ModelTable::new(r, plan.models, settings.models.clone()),
             scope_names: scopes::ScopeTable::new(plan.scopes),
             scopes: counters::gauge(r, &families::SCOPES),
             scopes_evicted: counters::counter(r, &families::SCOPES_EVICTED),
@@ -260,6 +266,11 @@ impl Metrics {
             }
             self.models.other()
         })
+    }
+
+    /// The name that the model's series bear: its own once it had a success, else `other`.
+    pub fn model_label<'a>(&'a self, name: &str) -> &'a str {
+        self.models.find(name).unwrap_or_else(|| self.models.other()).name()
     }
 
     /// Requests under way, of all callers.

@@ -31,17 +31,26 @@ pub(super) struct ModelTable {
     tokens: IntCounterVec,
     slots: Box<[OnceLock<ModelSeries>]>,
     other: ModelSeries,
+    /// Patterns of the names that may have a slot; any where empty.
+    allowed: Vec<Box<str>>,
     /// How many slots are taken; held while one is.
     taken: Mutex<usize>,
 }
 
+impl ModelSeries {
+    /// The `model` label.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
 impl ModelTable {
-    pub(super) fn new(registry: &Registry, models: usize) -> Self {
+    pub(super) fn new(registry: &Registry, models: usize, allowed: Vec<Box<str>>) -> Self {
         let requests = counter_vec(registry, &families::MODEL_REQUESTS);
         let tokens = counter_vec(registry, &families::MODEL_TOKENS);
         let other = resolve(&requests, &tokens, OTHER);
         let slots = (0..models).map(|_| OnceLock::new()).collect();
-        Self { requests, tokens, slots, other, taken: Mutex::new(0) }
+        Self { requests, tokens, slots, other, allowed, taken: Mutex::new(0) }
     }
 
     /// The model's series, or `None` if it has none of its own.
@@ -55,6 +64,9 @@ impl ModelTable {
             return Some(series);
         }
         if name.is_empty() || name.len() > MAX_NAME || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        if !self.allowed.is_empty() && !self.allowed.iter().any(|pattern| fits(pattern, name)) {
             return None;
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,10 +83,56 @@ impl ModelTable {
     }
 }
 
+/// Whether the name is the pattern, in which each `*` stands for any text.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(start) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return left.ends_with(part);
+        }
+        // The earliest place is as good as any: what follows has the most left to fit in.
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    true
+}
+
 fn resolve(requests: &IntCounterVec, tokens: &IntCounterVec, name: &str) -> ModelSeries {
     ModelSeries {
         name: name.into(),
         requests: Counters::resolve(|outcome| requests.with_label_values(&[name, outcome])),
         tokens: Counters::resolve(|kind| tokens.with_label_values(&[name, kind])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_whole_names() {
+        for (pattern, name, expected) in [
+            ("gpt-5", "gpt-5", true),
+            ("gpt-5", "gpt-5-mini", false),
+            ("gpt-5*", "gpt-5", true),
+            ("*-mini", "gpt-5-mini", true),
+            ("*-mini", "gpt-5-mini-2", false),
+            ("gpt*mini*", "gpt-5-mini-2", true),
+            ("a*a", "a", false),
+            ("*", "", true),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn only_listed_models_take_a_slot() {
+        let table = ModelTable::new(&Registry::new(), 2, vec!["gpt-5*".into()]);
+        assert!(table.name("gpt-4").is_none());
+        assert_eq!(table.name("gpt-5-mini").map(ModelSeries::name), Some("gpt-5-mini"));
+        assert!(table.name("gpt-5").is_some());
+        assert!(table.name("gpt-5-nano").is_none(), "the bound holds within the list");
     }
 }

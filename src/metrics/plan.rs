@@ -116,7 +116,7 @@ fn closed_series(family: &Family) -> usize {
 fn values(family: &Family, label: &str) -> usize {
     use super::labels::{
         Bounded, ConnectResult, ConnectionRefusal, ConnectionState, HttpRule, QueueRefusal, ReplaySkip,
-        RetryStop, StreamOutcome, WouldHave,
+        RetryStop, SpanResult, StreamOutcome, WouldHave,
     };
     use crate::classify::ErrorClass;
     match (label, family.name) {
@@ -129,6 +129,7 @@ fn values(family: &Family, label: &str) -> usize {
         ("reason", name) if name == families::CONNECTIONS_REFUSED.name => ConnectionRefusal::ALL.len(),
         ("class" | "reason", _) => ErrorClass::ALL.len(),
         ("state", _) => ConnectionState::ALL.len(),
+        ("result", name) if name == families::TRACE_SPANS.name => SpanResult::ALL.len(),
         ("result", _) => ConnectResult::ALL.len(),
         ("rule", _) => HttpRule::ALL.len(),
         ("limit", _) => Bound::ALL.len(),

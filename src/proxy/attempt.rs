@@ -64,9 +64,10 @@ pub(super) async fn attempt(
         Ok(connection) => connection,
         Err(failure) => return Attempted::Failed(failure),
     };
-    let Some(request) = call.request() else {
+    let Some(mut request) = call.request() else {
         return Attempted::Failed(Failure::sent(FailureKind::Reset, "the body was not kept for another try"));
     };
+    record.write_trace(request.headers_mut());
     permit.sent();
     let response = match connection.send(request, head_by).await {
         Ok(response) => response,

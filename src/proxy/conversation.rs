@@ -197,7 +197,8 @@ impl Conversation<'_> {
     fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
         let Unsuccessful { class, came, classified } = unsuccessful;
         self.record.keep_headers(&self.call.head.headers, &self.policy.report_headers);
-        let detail = classified.as_deref().map(settle::detail);
+        let detail =
+            classified.as_deref().map(|classified| settle::detail(classified, self.policy.mask_messages));
         match came {
             Ok(answer) => {
                 self.record.failed(class, detail);

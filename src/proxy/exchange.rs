@@ -60,7 +60,7 @@ impl Exchange {
             }
             Some(data) => {
                 let classified = classify::stream_error(self.promise.endpoint, data);
-                self.record.failed(class, Some(settle::detail(&classified)));
+                self.record.failed(class, Some(settle::detail(&classified, true)));
                 settle::refused(permit, class, &classified);
             }
         }

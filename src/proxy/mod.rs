@@ -37,7 +37,6 @@ use crate::response::OwnAnswer;
 use crate::retry;
 use crate::scope::Scopes;
 use crate::stream;
-use crate::telemetry::TraceContext;
 use crate::upstream::Upstream;
 use crate::upstream::headers::Forwarded;
 
@@ -71,6 +70,10 @@ pub struct Policy {
     pub replay: replay::Settings,
     /// Headers that a report keeps.
     pub report_headers: Vec<HeaderName>,
+    /// Whether a report keeps the request's body.
+    pub report_request_data: bool,
+    /// Whether quoted parts of error messages are masked in what is kept.
+    pub mask_messages: bool,
 }
 
 /// A policy that can be replaced while requests run; each keeps the one that it began with.
@@ -150,7 +153,7 @@ impl Proxy {
             caller,
             endpoint,
             sdk_retries: stainless::retry_count(&parts.headers).unwrap_or(0),
-            trace: parts.headers.get("traceparent").and_then(|value| TraceContext::parse(value.as_bytes())),
+            trace: self.random(|rng| self.account.trace(&parts.headers, rng)),
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
             let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
@@ -167,6 +170,9 @@ impl Proxy {
             Err(error) => return refuse_body(&error, record),
         };
         let mut call = Call::price(head, body, &policy);
+        if policy.report_request_data {
+            record.keep_request_data(call.body.bytes().clone());
+        }
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
         let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());

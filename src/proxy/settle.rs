@@ -49,12 +49,13 @@ pub(super) fn rate_limited(permit: Permit, class: ErrorClass, classified: Option
 }
 
 /// What is kept of an error's body.
-pub(super) fn detail(classified: &Classified) -> ErrorDetail {
+pub(super) fn detail(classified: &Classified, mask_messages: bool) -> ErrorDetail {
     let body = &classified.body;
-    ErrorDetail::masked(
+    ErrorDetail::of(
         body.message.as_deref(),
         body.kind.as_deref(),
         body.code.as_deref(),
         body.param.as_deref(),
+        mask_messages,
     )
 }

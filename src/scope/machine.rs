@@ -188,6 +188,7 @@ pub struct Machine<W> {
     in_flight: u32,
     draining: bool,
     counts: Counts,
+    last_failure: Option<ErrorClass>,
     rng: fastrand::Rng,
     /// The next moment at which something is due.
     next: Moment,
@@ -218,6 +219,7 @@ impl<W> Machine<W> {
             in_flight: 0,
             draining: false,
             counts: Counts::default(),
+            last_failure: None,
             rng: fastrand::Rng::with_seed(seed),
             next: Moment::NEVER,
         }
@@ -407,7 +409,13 @@ impl<W> Machine<W> {
             {
                 (Health::Unknown, None)
             }
-            Outcome::Failed(class) => (breaker::health(class), None),
+            Outcome::Failed(class) => {
+                let health = breaker::health(class);
+                if health == Health::Failing {
+                    self.last_failure = Some(class);
+                }
+                (health, None)
+            }
             Outcome::QuotaExhausted(answer) => {
                 self.spent.trip(answer, self.settings.quota_probe, now);
                 (Health::Alive, None)
@@ -523,8 +531,10 @@ impl<W> Machine<W> {
             predicted_wait: self.predict(&probe, now),
             breaker: self.breaker.state(now),
             outage: self.breaker.outage().map(|(since, probe)| (now.since(since), probe.since(now))),
+            last_failure: self.last_failure,
             breaker_opened: self.breaker.opened(),
             quota_spent_for: self.spent.since().map(|since| now.since(since)),
+            quota_spent: self.spent.told().map(|(code, probe)| (code, probe.since(now))),
             quota_probes: self.spent.probes(),
             budget: self.budget.level(),
             budget_exhausted: self.budget.exhausted(),

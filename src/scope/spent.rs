@@ -78,6 +78,14 @@ impl QuotaBreaker {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|open| open.since)
     }
 
+    /// While it is open: the upstream's code, or its type, and when the next probe may go.
+    pub(crate) fn told(&self) -> Option<(Box<str>, Moment)> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = state.as_ref()?;
+        let word = open.answer.code.as_deref().or(open.answer.kind.as_deref());
+        Some((word.unwrap_or("insufficient_quota").into(), open.next_probe))
+    }
+
     /// Probes made.
     pub(crate) fn probes(&self) -> u64 {
         self.probes.load(Relaxed)

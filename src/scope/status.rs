@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::caller::{CallerId, Lane};
+use crate::classify::ErrorClass;
 
 use super::breaker::BreakerState;
 use super::quota::{Slot, Source};
@@ -28,10 +29,14 @@ pub struct ScopeStatus {
     pub breaker: BreakerState,
     /// While the breaker blocks: for how long the upstream has been failing, and when the next probe is.
     pub outage: Option<(Duration, Duration)>,
+    /// The class of the last failure that counted against the upstream.
+    pub last_failure: Option<ErrorClass>,
     /// How often the breaker has blocked.
     pub breaker_opened: u64,
     /// For how long the credential's quota has been spent.
     pub quota_spent_for: Option<Duration>,
+    /// While it is spent: the upstream's code, and when Weir asks again.
+    pub quota_spent: Option<(Box<str>, Duration)>,
     /// Probes of a spent quota so far.
     pub quota_probes: u64,
     /// The retry budget, in retries.

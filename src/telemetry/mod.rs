@@ -1,7 +1,9 @@
 //! What leaves the process for people and collectors to read: log lines, trace context, and what must never be in them.
 
+pub mod otlp;
 mod format;
 mod redact;
+mod span;
 mod trace;
 mod writer;
 
@@ -12,8 +14,9 @@ use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-pub use redact::{MAX_MESSAGE, masked};
-pub use trace::{SpanId, TraceContext, TraceId};
+pub use redact::{Hidden, MAX_MESSAGE, masked, without_keys};
+pub use span::{Side, Span, Value};
+pub use trace::{RequestTrace, SpanId, TraceContext, TraceId};
 pub use writer::{DroppedLines, LogGuard};
 
 /// The `tracing` target of the access log, whose lines are written as they are.

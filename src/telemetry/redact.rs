@@ -14,6 +14,37 @@ const KNOWN_HOSTS: [&str; 4] =
 ///
 /// A quote that is never closed masks the rest. An apostrophe within a word opens nothing.
 pub fn masked(message: &str) -> String {
+    redacted(message, true)
+}
+
+/// The message with keys and foreign links masked and its quoted parts as they are: for who has configured that the log may
+/// hold what errors echo. Bounded and on one line as [`masked`].
+pub fn without_keys(message: &str) -> String {
+    redacted(message, false)
+}
+
+/// A text that no `Debug` shows.
+#[derive(Clone)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// Hides `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub(super) fn into_inner(self) -> String {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+fn redacted(message: &str, quotes: bool) -> String {
     let mut out = String::with_capacity(message.len().min(MAX_MESSAGE));
     let mut length = 0;
     let mut rest = message;
@@ -24,7 +55,7 @@ pub fn masked(message: &str) -> String {
             break;
         }
         let kept = match first {
-            '"' | '`' | '\'' if opens_quote(first, before) => {
+            '"' | '`' | '\'' if quotes && opens_quote(first, before) => {
                 let inner = &rest[first.len_utf8()..];
                 out.extend([first, MASK]);
                 length += 2;
@@ -35,7 +66,7 @@ pub fn masked(message: &str) -> String {
                 rest = &inner[end + first.len_utf8()..];
                 continue;
             }
-            '“' | '‘' => {
+            '“' | '‘' if quotes => {
                 let close = if first == '“' { '”' } else { '’' };
                 let inner = &rest[first.len_utf8()..];
                 out.extend([first, MASK]);
@@ -126,6 +157,14 @@ mod tests {
         ] {
             assert_eq!(masked(message), expected, "{message}");
         }
+    }
+
+    #[test]
+    fn unmasked_messages_still_hold_no_key() {
+        assert_eq!(
+            without_keys("The model 'gpt-9' and \"sk-abcdef\" or sk-abcdef\n"),
+            "The model 'gpt-9' and \"…\" or … "
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 /// A trace's id, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceId(u128);
@@ -24,10 +26,57 @@ pub struct TraceContext {
     pub sampled: bool,
 }
 
+/// Where one request stands in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestTrace {
+    /// The trace that it belongs to.
+    pub trace: TraceId,
+    /// The caller's span; none where the trace begins here.
+    pub parent: Option<SpanId>,
+    /// Weir's own span of it; none where it is not recorded, and headers pass untouched.
+    pub span: Option<SpanId>,
+}
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+impl RequestTrace {
+    /// A request that Weir itself records nothing of.
+    pub fn passing(context: TraceContext) -> Self {
+        Self { trace: context.trace, parent: Some(context.parent), span: None }
+    }
+
+    /// The span of the attempt with this number, the first being 1.
+    pub fn attempt(&self, number: u32) -> Option<SpanId> {
+        // Unique without another draw: a request's own span is drawn from 64 bits, and its attempts are few.
+        self.span.map(|SpanId(own)| SpanId(own.wrapping_add(u64::from(number)).max(1)))
+    }
+
+    /// Makes the attempt with this number the parent that the upstream sees. What is not recorded passes as it came.
+    pub fn write(&self, number: u32, headers: &mut HeaderMap) {
+        let Some(span) = self.attempt(number) else { return };
+        let context = TraceContext { trace: self.trace, parent: span, sampled: true };
+        if let Ok(value) = HeaderValue::try_from(context.to_string()) {
+            headers.insert(TRACEPARENT, value);
+        }
+        if self.parent.is_none() {
+            // Vendors' notes on a trace that could not be read belong to no trace.
+            headers.remove(TRACESTATE);
+        }
+    }
+}
+
 /// Length of a `traceparent` of version 00.
 const LENGTH: usize = 55;
 
 impl TraceContext {
+    /// What a request's `traceparent` says; nothing where it has none, several, or one that can't be read.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut lines = headers.get_all(TRACEPARENT).iter();
+        let line = lines.next().filter(|_| lines.next().is_none())?;
+        Self::parse(line.as_bytes())
+    }
+
     /// Reads a `traceparent` value; `None` if it is not one, as the specification asks: the trace then starts anew.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let version = hex(value.get(..2)?)?;
@@ -69,7 +118,17 @@ impl fmt::Display for TraceContext {
     }
 }
 
+impl TraceId {
+    pub(super) fn number(self) -> u128 {
+        self.0
+    }
+}
+
 impl SpanId {
+    pub(super) fn number(self) -> u64 {
+        self.0
+    }
+
     /// A new span's id.
     pub fn new(rng: &mut fastrand::Rng) -> Self {
         Self(rng.u64(1..))
@@ -116,6 +175,24 @@ mod tests {
         assert_ne!(child.parent, context.parent);
         let begun = TraceContext::begin(&mut fastrand::Rng::with_seed(2), false);
         assert_eq!(TraceContext::parse(begun.to_string().as_bytes()), Some(begun));
+    }
+
+    #[test]
+    fn the_upstream_sees_the_attempt_as_its_parent() {
+        let from = TraceContext::parse(GOOD.as_bytes()).unwrap();
+        let told = |trace: RequestTrace, number| {
+            let mut headers = HeaderMap::new();
+            headers.insert(TRACEPARENT, HeaderValue::from_static(GOOD));
+            headers.insert(TRACESTATE, HeaderValue::from_static("a=b"));
+            trace.write(number, &mut headers);
+            (headers[TRACEPARENT].to_str().unwrap().to_owned(), headers.contains_key(TRACESTATE))
+        };
+        assert_eq!(told(RequestTrace::passing(from), 1), (GOOD.to_owned(), true));
+        let recorded = RequestTrace { span: Some(SpanId(0xff)), ..RequestTrace::passing(from) };
+        let expected = "00-0af7651916cd43dd8448eb211c80319c-0000000000000101-01";
+        assert_eq!(told(recorded, 2), (expected.to_owned(), true));
+        let begun = RequestTrace { parent: None, ..recorded };
+        assert_eq!(told(begun, 2), (expected.to_owned(), false));
     }
 
     #[test]

@@ -71,6 +71,8 @@ impl Default for Setup {
                 stream: stream::Settings { idle_timeout: Duration::from_mins(5), error_event: false },
                 hold: Duration::from_secs(1),
                 replay: replay::Settings::default(),
+                mask_messages: true,
+                report_request_data: false,
                 report_headers: Vec::new(),
             },
             kept: 256 << 20,

@@ -1,0 +1,307 @@
+//! Export of spans by OTLP over HTTP: a bounded queue, and a thread that empties it.
+//!
+//! A request never waits for a collector: its spans go into the queue whole or, when that is full, are dropped and counted.
+//! `opentelemetry-otlp` makes the bytes; no tracer and no processor of the SDK is used, because a span's data is known only
+//! when its request has ended.
+
+mod client;
+mod convert;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::HeaderMap;
+use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::trace::SpanExporter as _;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use super::redact::Hidden;
+use super::span::Span;
+use super::trace::{RequestTrace, SpanId, TraceContext};
+use crate::clock;
+
+/// Spans of one message.
+const BATCH: usize = 512;
+/// Time that the collector gets for one message, further tries included.
+const EXPORT_WITHIN: Duration = Duration::from_secs(5);
+/// Time that the last spans get when the process ends.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
+/// Where spans go, and which.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The collector's base, such as `http://127.0.0.1:4318`; `/v1/traces` is added.
+    pub endpoint: String,
+    /// The whole value of `Authorization`.
+    pub authorization: Option<Hidden>,
+    /// How `https` is spoken; without it only `http` is.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// This service's name in the traces.
+    pub service_name: String,
+    /// Share of the requests without a sampled parent that are traced, 0 to 1.
+    pub sample: f64,
+    /// How long spans are collected before they are sent.
+    pub interval: Duration,
+    /// Spans waiting to be sent; more are dropped.
+    pub max_queued: usize,
+}
+
+/// Why spans can't be exported.
+#[derive(Debug, Error)]
+pub enum ExportError {
+    /// The endpoint or the headers can't be used.
+    #[error("the exporter can't be set up: {0}")]
+    Exporter(String),
+    /// The thread that sends could not be started.
+    #[error("the thread that exports spans could not be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Where ended requests leave their spans.
+#[derive(Clone, Debug)]
+pub struct Spans {
+    sender: mpsc::Sender<Span>,
+    counts: Arc<Counts>,
+    sample: f64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    sent: AtomicU64,
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What became of spans since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpanCounts {
+    /// The collector took them.
+    pub sent: u64,
+    /// The queue was full.
+    pub dropped: u64,
+    /// The collector was out of reach or refused them.
+    pub failed: u64,
+}
+
+/// Keeps the export alive; dropping it sends what still waits, for at most two seconds.
+#[derive(Debug)]
+pub struct ExportGuard {
+    stop: Option<oneshot::Sender<()>>,
+    ended: std::sync::mpsc::Receiver<()>,
+    /// Detached when its time is over: the process ends anyway.
+    _thread: JoinHandle<()>,
+}
+
+/// Starts the thread that sends spans.
+///
+/// # Errors
+/// See [`ExportError`].
+pub fn start(settings: Settings) -> Result<(Spans, ExportGuard), ExportError> {
+    let Settings { endpoint, authorization, tls, service_name, sample, interval, max_queued } = settings;
+    let mut headers = std::collections::HashMap::new();
+    if let Some(value) = authorization {
+        headers.insert("authorization".to_owned(), value.into_inner());
+    }
+    let mut exporter = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_http_client(client::Client::new(tls))
+        .with_protocol(Protocol::HttpBinary)
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .with_timeout(EXPORT_WITHIN)
+        .with_headers(headers)
+        .build()
+        .map_err(|error| ExportError::Exporter(error.to_string()))?;
+    exporter.set_resource(&convert::resource(service_name));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (sender, receiver) = mpsc::channel(max_queued.max(1));
+    let (stop, stopped) = oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel();
+    let counts = Arc::<Counts>::default();
+    let counted = Arc::clone(&counts);
+    let thread = std::thread::Builder::new().name("weir-trace".to_owned()).spawn(move || {
+        let mut export = Export { receiver, exporter, counts: counted, failing: false };
+        runtime.block_on(export.run(interval, stopped));
+        // Who waited may have given up.
+        end.send(()).ok();
+    })?;
+    Ok((Spans { sender, counts, sample }, ExportGuard { stop: Some(stop), ended, _thread: thread }))
+}
+
+impl Spans {
+    /// Where a request stands: within its caller's trace, or at the begin of its own. A caller's choice to record or not
+    /// is kept; without one, chance decides.
+    pub fn trace(&self, headers: &HeaderMap, rng: &mut fastrand::Rng) -> Option<RequestTrace> {
+        let from = TraceContext::of(headers);
+        let sampled = from.map_or_else(|| rng.f64() < self.sample, |from| from.sampled);
+        if !sampled {
+            return from.map(RequestTrace::passing);
+        }
+        let span = Some(SpanId::new(rng));
+        Some(match from {
+            Some(from) => RequestTrace { trace: from.trace, parent: Some(from.parent), span },
+            None => RequestTrace { trace: TraceContext::begin(rng, true).trace, parent: None, span },
+        })
+    }
+
+    /// Leaves the spans of one request, all or none.
+    pub fn send(&self, spans: Vec<Span>) {
+        match self.sender.try_reserve_many(spans.len()) {
+            Ok(places) => places.zip(spans).for_each(|(place, span)| place.send(span)),
+            Err(_) => add(&self.counts.dropped, spans.len()),
+        }
+    }
+
+    /// What became of the spans so far.
+    pub fn counts(&self) -> SpanCounts {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        SpanCounts {
+            sent: count(&self.counts.sent),
+            dropped: count(&self.counts.dropped),
+            failed: count(&self.counts.failed),
+        }
+    }
+}
+
+impl Drop for ExportGuard {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // A thread that has ended needs no telling, and one that does not end in time is left behind.
+            stop.send(()).ok();
+            self.ended.recv_timeout(LAST_SPANS).ok();
+        }
+    }
+}
+
+struct Export {
+    receiver: mpsc::Receiver<Span>,
+    exporter: opentelemetry_otlp::SpanExporter,
+    counts: Arc<Counts>,
+    failing: bool,
+}
+
+impl Export {
+    /// Sends what was collected, until it is told to stop; then what is left.
+    async fn run(&mut self, interval: Duration, mut stop: oneshot::Receiver<()>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.collect(&mut batch, interval, &mut stop).await {
+            self.export(&mut batch).await;
+        }
+        self.receiver.close();
+        while !batch.is_empty() || self.receiver.recv_many(&mut batch, BATCH).await > 0 {
+            self.export(&mut batch).await;
+        }
+    }
+
+    /// Waits for a span, then for the interval's end or a full batch; whether to go on.
+    async fn collect(
+        &mut self,
+        batch: &mut Vec<Span>,
+        interval: Duration,
+        stop: &mut oneshot::Receiver<()>,
+    ) -> bool {
+        let received = tokio::select! {
+            _ = &mut *stop => return false,
+            received = self.receiver.recv_many(batch, BATCH) => received,
+        };
+        let until = clock::now() + interval;
+        while batch.len() < BATCH {
+            let more = self.receiver.recv_many(batch, BATCH - batch.len());
+            tokio::select! {
+                _ = &mut *stop => return false,
+                more = clock::timeout_at(until, more) => if !matches!(more, Ok(1..)) { break },
+            }
+        }
+        received > 0
+    }
+
+    async fn export(&mut self, batch: &mut Vec<Span>) {
+        let count = batch.len();
+        let spans = batch.drain(..).map(convert::span).collect();
+        match self.exporter.export(spans).await {
+            Ok(()) => {
+                add(&self.counts.sent, count);
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the trace collector takes spans again");
+                }
+            }
+            Err(error) => {
+                add(&self.counts.failed, count);
+                // Once for each outage, not once for each batch.
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::warn!(%error, "the trace collector takes no spans; until it does, they are lost and counted");
+                }
+            }
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans(sample: f64, max_queued: usize) -> (Spans, mpsc::Receiver<Span>) {
+        let (sender, receiver) = mpsc::channel(max_queued);
+        (Spans { sender, counts: Arc::default(), sample }, receiver)
+    }
+
+    fn headers(traceparent: Option<&'static str>) -> HeaderMap {
+        let value = traceparent.map(http::HeaderValue::from_static);
+        value.map(|value| ("traceparent".parse().unwrap(), value)).into_iter().collect()
+    }
+
+    #[test]
+    fn a_caller_s_choice_is_kept() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let (never, _) = spans(0.0, 1);
+        let recorded = headers(Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"));
+        let trace = never.trace(&recorded, &mut rng).unwrap();
+        assert!(trace.span.is_some());
+        assert_eq!(trace.trace.to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(trace.parent.unwrap().to_string(), "b7ad6b7169203331");
+        assert_eq!(never.trace(&headers(None), &mut rng), None);
+        let (always, _) = spans(1.0, 1);
+        let ignored = headers(Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"));
+        assert_eq!(always.trace(&ignored, &mut rng).unwrap().span, None);
+        let begun = always.trace(&headers(Some("nonsense")), &mut rng).unwrap();
+        assert!(begun.span.is_some() && begun.parent.is_none());
+    }
+
+    #[test]
+    fn a_share_is_sampled() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let (quarter, _) = spans(0.25, 1);
+        let sampled = (0..10_000).filter(|_| quarter.trace(&headers(None), &mut rng).is_some()).count();
+        assert!((2_300..2_700).contains(&sampled), "{sampled}");
+    }
+
+    #[test]
+    fn a_full_queue_drops_whole_requests_and_counts() {
+        let (spans, mut receiver) = spans(1.0, 3);
+        let mut rng = fastrand::Rng::with_seed(1);
+        let trace = TraceContext::begin(&mut rng, true);
+        let span = Span {
+            trace: trace.trace,
+            id: trace.parent,
+            parent: None,
+            side: super::super::span::Side::Server,
+            name: "chat".into(),
+            start: std::time::UNIX_EPOCH,
+            end: std::time::UNIX_EPOCH,
+            attributes: Vec::new(),
+            failed: false,
+        };
+        spans.send(vec![span.clone(); 2]);
+        spans.send(vec![span.clone(); 2]);
+        spans.send(vec![span]);
+        assert_eq!(spans.counts(), SpanCounts { sent: 0, dropped: 2, failed: 0 });
+        assert_eq!(std::iter::from_fn(|| receiver.try_recv().ok()).count(), 3);
+    }
+}
