@@ -51,7 +51,7 @@ pub(super) fn own(answer: OwnAnswer, mut record: Box<Record>) -> Response<Body> 
     response.map(Body::from)
 }
 
-fn add_notes(headers: &mut HeaderMap, record: &Record, notes: &Notes) {
+pub(super) fn add_notes(headers: &mut HeaderMap, record: &Record, notes: &Notes) {
     headers.insert(ATTEMPTS, count(record.attempts().count()));
     headers.insert(QUEUE_MS, milliseconds(record.waits(Wait::Queue)));
     if let Some(class) = notes.class {

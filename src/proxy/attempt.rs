@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{StatusCode, response};
+use http::{Response, StatusCode, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
@@ -73,6 +73,17 @@ pub(super) async fn attempt(
         Ok(response) => response,
         Err(failure) => return Attempted::Failed(failure),
     };
+    judge(response, call, permit, record, policy).await
+}
+
+/// Reads an answer as far as a decision needs.
+pub(super) async fn judge(
+    response: Response<AnswerBody>,
+    call: &Call,
+    permit: &mut Permit,
+    record: &mut Record,
+    policy: &Policy,
+) -> Attempted {
     let now = clock::now();
     let (head, mut rest) = response.into_parts();
     record.attempt_answered(head.status, head.headers.get("x-request-id").cloned(), now);
@@ -112,7 +123,7 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
 }
 
 /// The latest moment for this attempt's head: the caller's deadline, or the configured timeout if that is sooner.
-fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
+pub(super) fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
     let configured = policy.response_timeout.map(|timeout| clock::now() + timeout);
     match (call.head.deadline.head, configured) {
         (Some(deadline), Some(configured)) => Some(deadline.min(configured)),
@@ -121,7 +132,7 @@ fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
 }
 
 /// Tells the scope what the answer's head says of the limits.
-fn report(permit: &mut Permit, record: &Record, head: &response::Parts) {
+pub(super) fn report(permit: &mut Permit, record: &Record, head: &response::Parts) {
     let found = limit_headers::parse(&head.headers);
     if found.malformed > 0 {
         record.account().metrics().limit_headers_malformed.inc_by(u64::from(found.malformed));

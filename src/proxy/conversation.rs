@@ -33,11 +33,29 @@ pub(super) struct Conversation<'a> {
 }
 
 /// An attempt that did not succeed; it goes to the caller if nothing better comes.
-struct Unsuccessful {
-    class: ErrorClass,
+pub(super) struct Unsuccessful {
+    pub(super) class: ErrorClass,
     /// What came, or why nothing did.
-    came: Result<Answer, Failure>,
-    classified: Option<Box<Classified>>,
+    pub(super) came: Result<Answer, Failure>,
+    pub(super) classified: Option<Box<Classified>>,
+}
+
+impl Unsuccessful {
+    /// The answer of an attempt that succeeded, or what it ended in.
+    pub(super) fn of(attempted: Attempted) -> Result<Answer, Self> {
+        match attempted {
+            Attempted::Answered(answer) => Ok(answer),
+            Attempted::Refused(answer, classified) => {
+                Err(Self { class: classified.class, came: Ok(answer), classified: Some(classified) })
+            }
+            Attempted::Broken(answer) => {
+                Err(Self { class: ErrorClass::StreamCut, came: Ok(answer), classified: None })
+            }
+            Attempted::Failed(failure) => {
+                Err(Self { class: failure.kind.class(), came: Err(failure), classified: None })
+            }
+        }
+    }
 }
 
 /// What follows an attempt that did not succeed.
@@ -71,17 +89,9 @@ impl Conversation<'_> {
                 attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy)
                     .await;
             drop(ticket.take());
-            let unsuccessful = match attempted {
-                Attempted::Answered(answer) => return self.succeed(answer, permit),
-                Attempted::Refused(answer, classified) => {
-                    Unsuccessful { class: classified.class, came: Ok(answer), classified: Some(classified) }
-                }
-                Attempted::Broken(answer) => {
-                    Unsuccessful { class: ErrorClass::StreamCut, came: Ok(answer), classified: None }
-                }
-                Attempted::Failed(failure) => {
-                    Unsuccessful { class: failure.kind.class(), came: Err(failure), classified: None }
-                }
+            let unsuccessful = match Unsuccessful::of(attempted) {
+                Ok(answer) => return self.succeed(answer, permit),
+                Err(unsuccessful) => unsuccessful,
             };
             self.record.attempt_failed(unsuccessful.class, clock::now());
             match self.decide(&unsuccessful, permit) {
@@ -109,7 +119,7 @@ impl Conversation<'_> {
     }
 
     /// Waits for a turn.
-    async fn admit(&mut self, turn: Turn) -> Result<Permit, Refused> {
+    pub(super) async fn admit(&mut self, turn: Turn) -> Result<Permit, Refused> {
         let asked = clock::now();
         let admitted = self.scope.admit(self.ask(turn)).await;
         let waited = clock::now() - asked;
@@ -186,7 +196,7 @@ impl Conversation<'_> {
         Next::Stop { stop_sdk: retry::stops_sdk(class, Some(reason), self.record.attempts().count()) }
     }
 
-    fn succeed(self, answer: Answer, mut permit: Permit) -> Response<Body> {
+    pub(super) fn succeed(self, answer: Answer, mut permit: Permit) -> Response<Body> {
         permit.accepted();
         let notes = Notes { class: None, stop_retries: false };
         let owed = Exchange::new(Some(permit), self.record, Promise::of(&self.call));
@@ -194,7 +204,7 @@ impl Conversation<'_> {
     }
 
     /// Gives the caller what the last attempt brought.
-    fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
+    pub(super) fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
         let Unsuccessful { class, came, classified } = unsuccessful;
         self.record.keep_headers(&self.call.head.headers, &self.policy.report_headers);
         let detail =
@@ -229,7 +239,7 @@ impl Conversation<'_> {
     }
 
     /// There is no turn: the caller gets what the last attempt brought, or the reason.
-    fn turned_away(mut self, refused: &Refused, last: Option<Unsuccessful>) -> Response<Body> {
+    pub(super) fn turned_away(mut self, refused: &Refused, last: Option<Unsuccessful>) -> Response<Body> {
         self.proxy.account.metrics().queue_refusals.inc(queue_refusal(refused));
         let spent = matches!(refused, Refused::QuotaExhausted(_));
         if let Some(last) = last.filter(|_| !spent) {

@@ -13,12 +13,13 @@ mod deadline;
 mod exchange;
 mod limits;
 mod settle;
+mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response, StatusCode};
+use http::{HeaderName, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -30,7 +31,7 @@ use crate::caller::{CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
 use crate::clock;
 use crate::estimate::Estimator;
-use crate::metrics::ReplaySkip;
+use crate::metrics::{HttpRule, ReplaySkip};
 use crate::openai::{Endpoint, stainless};
 use crate::replay::{self, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
@@ -140,8 +141,9 @@ impl Proxy {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
-    pub async fn handle(&self, request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
+    pub async fn handle(&self, mut request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
         let now = clock::now();
+        let upgrade = upgrade::asked(&mut request);
         let policy = self.policies.current();
         let (parts, incoming) = request.into_parts();
         let endpoint = Endpoint::of(&parts.method, parts.uri.path());
@@ -162,6 +164,10 @@ impl Proxy {
         let caller = Arc::clone(identified.caller);
         // Boxed: it moves from here to the end of the answer's body.
         let mut record = Box::new(self.account.begin(&begin(caller.id), now));
+        if let Some((rule, answer)) = self.turned_down(&parts.uri, upgrade.is_some()) {
+            self.account.metrics().http_refusals.inc(rule);
+            return refuse(answer, record);
+        }
         let head =
             Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
         record.set_deadline(head.deadline.turn);
@@ -173,6 +179,9 @@ impl Proxy {
         if policy.report_request_data {
             record.keep_request_data(call.body.bytes().clone());
         }
+        if upgrade.is_some() {
+            call.model = upgrade::model(&call.head.uri);
+        }
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
         let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());
@@ -181,7 +190,28 @@ impl Proxy {
         }
         let conversation =
             Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
-        conversation.run().await
+        match upgrade {
+            None => conversation.run().await,
+            Some(asked) => Box::pin(conversation.upgrade(*asked, identified.is_swapped())).await,
+        }
+    }
+
+    /// Why a request for this target is not for the upstream, if it is not.
+    fn turned_down(&self, uri: &Uri, upgrade: bool) -> Option<(HttpRule, OwnAnswer)> {
+        let own = |status, code: &'static str, message: &str| OwnAnswer {
+            status,
+            code: code.into(),
+            ..OwnAnswer::new(ErrorClass::BadRequest, message)
+        };
+        if self.upstream.target().is_left_by(uri) {
+            let message = "The path has dot segments, which could lead out of the path of upstream.url.";
+            return Some((HttpRule::DotSegments, own(StatusCode::BAD_REQUEST, "dot_segments", message)));
+        }
+        if upgrade && !self.upstream.tunnels().allows(uri.path()) {
+            let message = "upstream.websocket.paths does not allow an upgrade to WebSocket for this path.";
+            return Some((HttpRule::Upgrade, own(StatusCode::FORBIDDEN, "upgrade", message)));
+        }
+        None
     }
 
     /// Reads the body, as far as it is kept; this is also what answers `Expect: 100-continue`.
@@ -233,6 +263,11 @@ fn refuse_body(error: &ReadError, record: Box<Record>) -> Response<Body> {
             ErrorClass::BadRequest,
             StatusCode::BAD_REQUEST,
             "The framing of the request's body is broken.",
+        ),
+        ReadError::NoRoom => answer(
+            ErrorClass::WeirQueueFull,
+            StatusCode::TOO_MANY_REQUESTS,
+            "Weir holds as many bytes of waiting requests as server.max_buffered_bytes allows.",
         ),
         ReadError::Aborted => answer(
             ErrorClass::WeirClientClosed,
