@@ -160,13 +160,15 @@ enum State {
     Releasing { since: Moment, began: Moment, before: f64, probes: u32 },
 }
 
-/// Failures without a success between them.
+/// Failures without a success between them; none were seen while `seen` is the start of time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
     failures: u32,
     /// When the first failed attempt began.
     began: Moment,
-    /// Attempts begun since the first failure was seen.
+    /// When its failure was seen.
+    seen: Moment,
+    /// Attempts begun since then.
     starts: u32,
 }
 
@@ -307,6 +309,7 @@ impl Breaker {
         if !settings.enabled {
             return;
         }
+        let stale = began < self.changed;
         match health {
             Health::Unknown => {
                 if probe {
@@ -314,11 +317,10 @@ impl Breaker {
                 }
                 return;
             }
+            // A probe of a stall may end long after the next one was answered.
+            Health::Alive | Health::Failing if stale && !(probe && matches!(self.state, State::Open { .. })) => return,
             Health::Alive => self.bin(now).alive += 1,
             Health::Failing => self.bin(now).failing += 1,
-        }
-        if began < self.changed && !probe {
-            return;
         }
         match self.state {
             State::Closed => self.count(health, began, settings, rng, now),
@@ -332,13 +334,13 @@ impl Breaker {
             }
             State::Open { .. } => {}
             State::Releasing { since, before, probes, .. } => {
-                if health == Health::Failing {
+                if health == Health::Alive {
+                    self.run = Run::default();
+                } else {
                     self.run.failures += 1;
-                    if self.run.failures >= 3 {
+                    if self.run.failures >= settings.consecutive.max(1) {
                         self.open(since, probes, before, settings, rng, now);
                     }
-                } else {
-                    self.run = Run::default();
                 }
             }
         }
@@ -401,32 +403,47 @@ impl Breaker {
     ) {
         if health == Health::Alive {
             self.run = Run::default();
-            if began >= self.wave.began {
+            if began >= self.wave.seen {
                 self.wave = Run::default();
             }
             return;
         }
         for run in [&mut self.run, &mut self.wave] {
-            if run.failures == 0 {
-                *run = Run { failures: 0, began, starts: 0 };
+            if run.failures == 0 && run.seen == Moment::START {
+                *run = Run { failures: 0, began, seen: now, starts: 0 };
             }
-            run.failures += 1;
         }
+        self.run.failures += 1;
+        if began >= self.wave.seen {
+            self.wave.failures += 1;
+        }
+        let in_a_row = self.run.failures >= self.needed(self.run.failures, settings, now);
+        let in_a_wave = self.wave.failures >= self.needed(self.wave.failures, settings, now)
+            && f64::from(self.wave.failures) >= f64::from(self.wave.starts) * WAVE;
         let (alive, failing) = self.counts(now);
         let total = alive + failing;
-        let recent = self.run.failures.max(self.wave.failures);
-        let (before, of) = (failing.saturating_sub(recent), total.saturating_sub(recent));
-        let likely = if of >= 10 { f64::from(before) / f64::from(of) } else { 0.0 };
-        let needed = if likely > 0.0 { (CHANCE.ln() / likely.min(0.97).ln()).ceil() } else { 0.0 };
-        let needed = needed.max(f64::from(settings.consecutive.max(1)));
-        let in_a_row = f64::from(self.run.failures) >= needed;
-        let in_a_wave = f64::from(self.wave.failures) >= needed
-            && f64::from(self.wave.failures) >= f64::from(self.wave.starts) * WAVE;
         let rate = total >= BLOCKING_RATE.1 && f64::from(failing) >= f64::from(total) * BLOCKING_RATE.0;
         if in_a_row || in_a_wave || rate {
             let before = self.rate_of(|bin| bin.begun, now);
             self.open(self.wave.began.max(self.changed), 0, before, settings, rng, now);
         }
+    }
+
+    /// Failures in a row that are no accident, given how many failed before this run of them.
+    fn needed(&self, run: u32, settings: &BreakerSettings, now: Moment) -> u32 {
+        let likely = [BINS as u64, 3].map(|seconds| {
+            let (alive, failing) = self.counts_of(seconds, now);
+            let (before, of) = (failing.saturating_sub(run), (alive + failing).saturating_sub(run));
+            if of >= 5 { f64::from(before) / f64::from(of) } else { 0.0 }
+        });
+        let likely = likely[0].max(likely[1]);
+        let least = settings.consecutive.max(1);
+        if likely <= 0.0 {
+            return least;
+        }
+        let needed = (CHANCE.ln() / likely.min(0.97).ln()).ceil();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 454")]
+        least.max(needed as u32)
     }
 
     fn open(
@@ -463,7 +480,14 @@ impl Breaker {
     }
 
     fn counts(&self, now: Moment) -> (u32, u32) {
-        self.recent(now).fold((0, 0), |(alive, failing), bin| (alive + bin.alive, failing + bin.failing))
+        self.counts_of(BINS as u64, now)
+    }
+
+    /// (alive, failing) over so many seconds.
+    fn counts_of(&self, seconds: u64, now: Moment) -> (u32, u32) {
+        let oldest = second(now).saturating_sub(seconds - 1);
+        let bins = self.recent(now).filter(|bin| bin.second >= oldest);
+        bins.fold((0, 0), |(alive, failing), bin| (alive + bin.alive, failing + bin.failing))
     }
 
     /// A count a second, over the window.

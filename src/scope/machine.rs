@@ -545,7 +545,7 @@ impl<W> Machine<W> {
         };
         let cost = self.queue.waiter(key).cost;
         let charge = self.quota.charge(cost);
-        self.queue.serve(key);
+        self.queue.serve(key, now);
         self.begin(cost, charge, probe, now);
         let waiter = self.queue.waiter_mut(key);
         waiter.state = State::Granted { at: now, charge, probe: probe || quota_probe };
@@ -674,7 +674,9 @@ impl<W> Machine<W> {
         let ahead = self.queue.ahead(request.caller, request.lane, self.settings.queue.background_share);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
         let ahead = self.quota.charge_of(ahead.requests as u64, ahead.tokens);
-        duration(self.quota.predict(ahead, self.quota.charge(request.cost), now))
+        let by_backlog = self.quota.predict(ahead, self.quota.charge(request.cost), now);
+        let measured = self.queue.measured_wait(request.caller, request.lane, now).unwrap_or(0.0);
+        duration(by_backlog.max(measured))
     }
 }
 

@@ -101,6 +101,8 @@ fn a_stall_is_noticed() {
     let blocked = attempts(&report, 92.0, 180.0) as f64 / (88.0 * 40.0);
     let back = report.done.iter().filter(|done| (188.0..192.0).contains(&done.0)).count();
     println!("stall: {before} attempts before it was noticed, {:.2} % of the offered after, {back} answers from 8 to 12 s after", blocked * 100.0);
+    let by_second: Vec<usize> = (180..200).map(|at| attempts(&report, f64::from(at), f64::from(at) + 1.0)).collect();
+    println!("{by_second:?} other {} deadline {} failed {}", report.other_refused, report.deadline_refused, report.failed.len());
     assert!(blocked <= 0.05, "{blocked}");
 }
 

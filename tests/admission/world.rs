@@ -205,6 +205,7 @@ pub fn percentile(values: &[f64], part: f64) -> f64 {
 enum Event {
     Offer(usize),
     Closed(usize),
+    Once(usize),
     Accounted(u64),
     Head(u64),
     Others,
@@ -276,7 +277,7 @@ impl World {
         for index in 0..self.scenario.sources.len() {
             let source = self.scenario.sources[index].clone();
             for _ in 0..source.backlog {
-                self.offer(index);
+                self.at(source.from, Event::Once(index));
             }
             for _ in 0..source.closed {
                 self.at(source.from, Event::Closed(index));
@@ -321,6 +322,7 @@ impl World {
                     self.offer(index);
                 }
             }
+            Event::Once(index) => self.offer(index),
             Event::Accounted(call) => self.accounted(call),
             Event::Head(call) => self.head(call),
             Event::Retry(call) => self.arrive(call, Turn::Retry),

@@ -20,6 +20,10 @@ pub(crate) use slab::{Slab, State, Waiter};
 /// Virtual time per token at weight 1; a weight divides it.
 const UNIT: u64 = 1 << 10;
 const NONE: u32 = u32::MAX;
+/// A line's service is measured over at least so long, in seconds.
+const MEASURED: f64 = 2.0;
+/// Measurements that differ by less are of a steady service.
+const STEADY: f64 = 0.15;
 
 /// Work that waits before a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,6 +63,34 @@ struct Line {
     bytes: usize,
     /// Its place in `backlogs` while anything is queued.
     backlog: u32,
+    /// How fast it has been served while something waited.
+    service: Service,
+}
+
+/// A line's measured service.
+#[derive(Clone, Copy, Debug, Default)]
+struct Service {
+    /// Since when this measurement runs, and what was served in it.
+    since: Option<Moment>,
+    tokens: u64,
+    /// Tokens a second, once a measurement was complete.
+    rate: Option<f64>,
+    /// Whether the last two measurements agreed.
+    steady: bool,
+}
+
+impl Service {
+    fn served(&mut self, tokens: u64, now: Moment) {
+        let since = *self.since.get_or_insert(now);
+        self.tokens += tokens;
+        let seconds = now.seconds_since(since);
+        if seconds >= MEASURED {
+            let rate = self.tokens as f64 / seconds;
+            self.steady = self.rate.is_some_and(|last| (rate / last - 1.0).abs() < STEADY);
+            self.rate = Some(self.rate.map_or(rate, |last| (last + rate) / 2.0));
+            (self.since, self.tokens) = (Some(now), 0);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -199,7 +231,7 @@ impl<W> Queue<W> {
     }
 
     /// Takes the request whose turn it is out of the queue, to be served: its caller's counter advances.
-    pub(crate) fn serve(&mut self, key: Key) {
+    pub(crate) fn serve(&mut self, key: Key, now: Moment) {
         let (line, tokens) = {
             let waiter = self.slab.get(key);
             (waiter.line, waiter.cost.tokens.max(1))
@@ -209,6 +241,11 @@ impl<W> Queue<W> {
             let line = &mut self.lines[line as usize];
             let before = line.counter;
             line.counter += (tokens * UNIT) / u64::from(line.weight);
+            if line.backlog == NONE {
+                line.service = Service::default();
+            } else {
+                line.service.served(tokens, now);
+            }
             (line.lane, before, line.counter)
         };
         let state = &mut self.lanes[lane as usize];
@@ -340,6 +377,16 @@ impl<W> Queue<W> {
         ahead
     }
 
+    /// Seconds until a new request of this caller is served, at the rate at which its line has been served of late. It knows
+    /// what the backlogs don't: how much of the limit those take who never wait for long.
+    pub(crate) fn measured_wait(&self, caller: CallerId, lane: Lane, now: Moment) -> Option<f64> {
+        let line = &self.lines[*self.by_caller.get(&(caller, lane))? as usize];
+        let backlog = self.backlogs.get(line.backlog as usize)?;
+        let fresh = line.service.since.is_some_and(|since| now.seconds_since(since) < 2.0 * MEASURED);
+        let rate = line.service.rate.filter(|_| fresh && line.service.steady)?;
+        Some(backlog.tokens as f64 / rate.max(1e-9))
+    }
+
     /// What waits, by caller and lane: (caller, lane, requests, oldest).
     pub(crate) fn lines(&self) -> impl Iterator<Item = (CallerId, Lane, usize, Moment)> {
         self.lines.iter().filter(|line| line.waiting > 0).map(|line| {
@@ -380,7 +427,7 @@ impl<W> Queue<W> {
         }
         self.forget_idle_lines();
         let line =
-            Line { caller, lane, weight, counter: 0, head: NONE, tail: NONE, waiting: 0, bytes: 0, backlog: NONE };
+            Line { caller, lane, weight, counter: 0, head: NONE, tail: NONE, waiting: 0, bytes: 0, backlog: NONE, service: Service::default() };
         let index = match self.free_lines.pop() {
             Some(index) => {
                 self.lines[index as usize] = line;

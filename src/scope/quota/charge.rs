@@ -102,7 +102,8 @@ impl ChargeRatio {
         }
     }
 
-    /// In a bucket that is empty now and then: the least that is in it just after a request is that request's charge.
+    /// In a bucket that is empty now and then: the least that is in it just after a request is that request's
+    /// charge, or more.
     fn by_envelope(&mut self, evidence: &Evidence) {
         let level = evidence.reset.unwrap_or_default().as_secs_f64() * evidence.rate;
         if level <= 0.0 || evidence.estimated < evidence.mean * 0.5 {
@@ -114,7 +115,10 @@ impl ChargeRatio {
         self.envelope.push_back(level / evidence.estimated);
         if self.envelope.len() * 4 >= ENVELOPE {
             let least = self.envelope.iter().copied().fold(f64::INFINITY, f64::min);
-            self.blend(least, WEIGHTS.1);
+            // A bucket that was not empty overstates: it may lower the ratio, never raise it.
+            if least < self.value {
+                self.blend(least, WEIGHTS.0);
+            }
         }
     }
 

@@ -166,12 +166,17 @@ impl Dimension {
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });
-        self.watch_foreign(used, report.reset, own, mark, at);
+        self.watch_foreign(used, own, mark, at);
         self.reshape(now);
         // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
         // that, and another shape would.
         let since = if self.shape.bucket().is_some() { mark } else { own.log.before(at).max(mark) };
         self.set_level(used, own.since(since), at, now);
+        if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
+            // Nothing drains before the window ends.
+            let room = remaining - own.since(own.log.before(at).max(mark));
+            self.held = Some(Held { until: at.plus(reset.min(duration(self.window))), room });
+        }
     }
 
     /// Sets the level from a refusal's numbers; the refused attempt's cost is no longer in `own`.
@@ -184,17 +189,9 @@ impl Dimension {
         let drained_in = excess / self.rate();
         let windowed = numbers.wait.is_some_and(|wait| wait.as_secs_f64() > drained_in * 1.5 + 0.25);
         if self.last.is_none_or(|last| last.at <= at) {
-            if windowed {
-                let trailing = own.log.trailing(duration(self.window), at) * own.ratio;
-                self.foreign.by_level(numbers.used, trailing, self.limit);
-            } else {
-                self.foreign.by_drain(&Use {
-                    at,
-                    used: numbers.used,
-                    own: mark * own.ratio,
-                    limit: self.limit,
-                    rate: self.rate(),
-                });
+            if self.shape.bucket().is_some() {
+                let (used, own) = (numbers.used, mark * own.ratio);
+                self.foreign.by_drain(&Use { at, used, own, limit: self.limit, rate: self.rate() });
             }
             self.set_level(numbers.used, own.since(own.log.before(at).max(mark)), at, now);
         }
@@ -284,23 +281,20 @@ impl Dimension {
     /// A window and a log hold no more than the limit of our own of the last window, whatever the level seems to be.
     fn trailing_wait(&self, cells: f64, own: &Own<'_>, now: Moment) -> Duration {
         let window = duration(self.window);
-        let room = self.limit * (1.0 - self.foreign.certain()) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
+        let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
+        let room = self.limit * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
         if own.log.trailing(window, now) * own.ratio <= room.max(0.0) {
             return Duration::ZERO;
         }
         own.log.trailing_falls_to(room.max(0.0) / own.ratio, window).since(now)
     }
 
-    fn watch_foreign(&mut self, used: f64, reset: Option<Duration>, own: &Own<'_>, mark: f64, at: Moment) {
+    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, mark: f64, at: Moment) {
         let mut now = Use { at, used, own: mark * own.ratio, limit: self.limit, rate: self.rate() };
         match self.shape.rule() {
-            Rule::Unknown => {}
+            // A shallow bucket may be empty between any two snapshots: nothing can be told.
+            Rule::Unknown | Rule::Shallow => {}
             Rule::Bucket => self.foreign.by_drain(&now),
-            Rule::Shallow => {
-                now.used = reset.unwrap_or_default().as_secs_f64() * self.rate();
-                now.limit = now.used;
-                self.foreign.by_drain(&now);
-            }
             Rule::Fixed => {
                 now.own = own.log.before(at).max(mark) * own.ratio;
                 self.foreign.by_count(&now);
@@ -337,11 +331,12 @@ impl Dimension {
 
     fn reshape(&mut self, now: Moment) {
         let (rate, proven) = (self.rate(), self.proven());
-        let foreign = self.foreign.certain();
+        // In a fixed window the level itself says what is left, until the window's end.
+        let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
         let (pace, burst) = self.pace.parameters(rate, proven, foreign);
         self.pacer.reshape(pace * self.share, burst, now);
         let depth = if proven {
-            let slack = (rate * self.feedback).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
+            let slack = (rate * self.feedback * 2.0).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
             (self.limit - slack.max(self.largest.min(self.limit * 0.02))).max(1.0)
         } else {
             self.limit

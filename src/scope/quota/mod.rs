@@ -23,6 +23,9 @@ use sent_log::SentLog;
 /// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// After so long without a permit one is given although no limit has room.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
+
 /// What a limit counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
@@ -221,6 +224,8 @@ pub(crate) struct Quota {
     /// The last pause after a refusal without numbers.
     paused_from: Moment,
     paused_until: Moment,
+    /// The last permit.
+    asked: Moment,
     pauses: u32,
     share: f64,
     ratio: ChargeRatio,
@@ -253,6 +258,7 @@ impl Quota {
             ramp: None,
             paused_from: Moment::START,
             paused_until: Moment::START,
+            asked: now,
             pauses: 0,
             share: limits.share,
             ratio: ChargeRatio::new(),
@@ -295,12 +301,15 @@ impl Quota {
             let own = self.own.of(slot.unit(), self.ratio.value());
             wait = wait.max(dimension.wait(charge.of(slot), &own, now));
         }
-        Some(wait)
+        // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
+        let asks = wait > LONGEST_PAUSE && now.since(self.asked) >= ASK_AGAIN;
+        Some(if asks { Duration::ZERO } else { wait })
     }
 
     /// Takes `charge` from every limit.
     pub(crate) fn take(&mut self, cost: Cost, charge: Charge, in_flight: u32, now: Moment) {
         self.own.granted(cost);
+        self.asked = now;
         if let Some(ramp) = &mut self.ramp {
             ramp.take(charge, in_flight, now);
         }

@@ -52,7 +52,9 @@ pub(crate) struct Shape {
     apart: VecDeque<Apart>,
     bucket: Option<f64>,
     rule: Rule,
+    /// The longest that two snapshots in a row bear out.
     longest_reset: f64,
+    last_reset: f64,
     against: u32,
 }
 
@@ -71,7 +73,12 @@ impl Shape {
         let used = limit.saturating_sub(remaining) as f64;
         let Some(reset) = reset.filter(|reset| *reset >= SHORTEST_RESET && used > 0.0) else { return };
         let reset = reset.as_secs_f64();
-        self.longest_reset = self.longest_reset.max(reset);
+        if reset > MONTH * (1.0 + TOLERANCE) {
+            return;
+        }
+        // One odd reset does not make a day of a minute.
+        self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
+        self.last_reset = reset;
         self.weigh_bucket(used, reset * limit as f64 / used);
         if self.apart.back().is_none_or(|last| at.since(last.at) >= APART) {
             if self.apart.len() == MEMORY {
@@ -219,8 +226,11 @@ mod tests {
     fn a_reset_longer_than_a_minute_excludes_the_minute() {
         let mut shape = Shape::default();
         feed(&mut shape, 100, 2, 864.0, 0.0);
+        assert_eq!(shape.at_least(), MINUTE, "one alone proves nothing");
+        feed(&mut shape, 100, 3, 900.0, 0.0);
         assert_eq!(shape.at_least(), HOUR);
         feed(&mut shape, 100, 50, 43_200.0, 1.0);
+        feed(&mut shape, 100, 51, 44_000.0, 1.0);
         assert_eq!(shape.at_least(), DAY);
     }
 
