@@ -156,7 +156,8 @@ pub(crate) struct Breaker {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed,
-    Open { since: Moment, next_probe: Moment, probes: u32, before: f64 },
+    /// `last` is when the newest probe went.
+    Open { since: Moment, next_probe: Moment, probes: u32, last: Moment, before: f64 },
     Releasing { since: Moment, began: Moment, before: f64, probes: u32 },
 }
 
@@ -252,7 +253,7 @@ impl Breaker {
                 // The next one does not wait for this one's answer: it may never come.
                 let typical = duration(self.typical_head.unwrap_or_default() * 2.0);
                 let patience = typical.clamp(settings.probe_first, settings.probe_longest.max(settings.probe_first));
-                self.state = State::Open { since, next_probe: now.plus(patience), probes, before };
+                self.state = State::Open { since, next_probe: now.plus(patience), probes, last: now, before };
             }
             State::Open { .. } => {}
             State::Releasing { began, before, .. } => {
@@ -324,12 +325,14 @@ impl Breaker {
         }
         match self.state {
             State::Closed => self.count(health, began, settings, rng, now),
-            State::Open { since, probes, before, .. } if probe => {
+            // An older probe's end says nothing that its silence did not.
+            State::Open { last, .. } if probe && health == Health::Failing && began < last => {}
+            State::Open { since, probes, last, before, .. } if probe => {
                 if health == Health::Alive {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
                 } else {
                     let next_probe = now.plus(backoff(probes + 1, settings, rng));
-                    self.state = State::Open { since, next_probe, probes: probes + 1, before };
+                    self.state = State::Open { since, next_probe, probes: probes + 1, last, before };
                 }
             }
             State::Open { .. } => {}
@@ -389,7 +392,7 @@ impl Breaker {
             let before = self.rate_of(|bin| bin.begun, now);
             let next_probe = now.plus(settings.probe_first);
             self.opened += 1;
-            self.change(State::Open { since: self.quiet_since, next_probe, probes: 0, before }, now);
+            self.change(State::Open { since: self.quiet_since, next_probe, probes: 0, last: now, before }, now);
         }
     }
 
@@ -457,7 +460,7 @@ impl Breaker {
     ) {
         self.opened += 1;
         let next_probe = now.plus(backoff(probes, settings, rng));
-        self.change(State::Open { since, next_probe, probes, before }, now);
+        self.change(State::Open { since, next_probe, probes, last: now, before }, now);
     }
 
     fn change(&mut self, state: State, now: Moment) {

@@ -96,6 +96,7 @@ pub struct Attempt {
     granted: Moment,
     sent: Option<Moment>,
     head: Option<Moment>,
+    processing: Option<Duration>,
     marks: Marks,
     probe: bool,
     counted: bool,
@@ -173,6 +174,9 @@ pub enum Outcome {
     },
 }
 
+/// No request has more tokens: an absurd price must not spoil the sums.
+const MOST_TOKENS: u64 = 1 << 30;
+
 /// The machine of one scope.
 #[derive(Debug)]
 pub struct Machine<W> {
@@ -223,6 +227,8 @@ impl<W> Machine<W> {
 
     /// A request comes.
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
+        let cost = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
+        let request = &Request { cost, ..*request };
         if request.turn == Turn::First {
             self.budget.received(&self.settings.budget);
         }
@@ -352,6 +358,7 @@ impl<W> Machine<W> {
     pub fn head(&mut self, attempt: &mut Attempt, report: &HeadReport, now: Moment) {
         let Some(sent) = attempt.sent.filter(|_| attempt.head.is_none()) else { return };
         attempt.head = Some(now);
+        attempt.processing = report.processing;
         self.breaker.no_longer_headless(Some(now.since(sent)), now);
         let times = Times { sent, head: now, processing: report.processing };
         self.quota.told(&report.limits, attempt.cost, attempt.marks, &times, now);
@@ -386,7 +393,7 @@ impl<W> Machine<W> {
                 self.counts.rate_limited += 1;
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
-                let times = Times { sent, head, processing: None };
+                let times = Times { sent, head, processing: attempt.processing };
                 let unit = match class {
                     ErrorClass::RateLimitTokens => Unit::Tokens,
                     _ => Unit::Requests,
@@ -473,6 +480,7 @@ impl<W> Machine<W> {
         ScopeStatus {
             name: name.into(),
             dimensions: self.quota.status(now),
+            charge_ratio: self.quota.charge_ratio(),
             unknown_rate: if self.quota.is_known() { None } else { self.quota.request_rate() },
             paused_for: self.quota.paused_until().since(now),
             queue: self
@@ -696,6 +704,7 @@ fn attempt(
         granted,
         sent: None,
         head: None,
+        processing: None,
         marks: Marks::default(),
         probe,
         counted: true,

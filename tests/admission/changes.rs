@@ -22,7 +22,8 @@ fn a_raised_limit_is_used_and_a_cut_one_kept() {
         println!("limit {from} to {to}: 429s {:?}, use {:.1} %", report.refused_by_minute, used * 100.0);
         // A cut leaves the bucket fuller than the new limit: what was on the way is refused, and no more.
         assert!(report.refused_upstream <= 200, "{:?}", report.refused_by_minute);
-        assert_eq!(report.refused_from(4), 0, "{:?}", report.refused_by_minute);
+        // A limit that seems spent for long is asked about once a minute.
+        assert!(report.refused_by_minute.iter().skip(4).all(|count| *count <= 1), "{:?}", report.refused_by_minute);
         if to > from {
             assert_eq!(report.refused_upstream, 0);
             assert!(used >= 0.97, "{used}");
@@ -97,5 +98,6 @@ fn nothing_stops_at_absurd_headers() {
         }
     }
     println!("absurd headers: {granted} granted");
+    if granted < 10_000 { println!("{:#?} {:#?}", machine.status("x", now), machine); }
     assert!(granted > 10_000, "{granted}");
 }

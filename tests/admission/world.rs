@@ -293,7 +293,13 @@ impl World {
             self.at(self.scenario.changes[index].0, Event::Change(index));
         }
         let end = Moment::START.plus_seconds(self.scenario.seconds);
+        let mut shows: Vec<f64> = std::env::var("SHOW_AT").ok().and_then(|at| at.parse().ok()).into_iter().collect();
         while let Some(Reverse((at, id))) = self.events.pop() {
+            if shows.first().is_some_and(|show| self.seconds() >= *show) {
+                shows.clear();
+                let status = self.machine.status("shown", self.now);
+                println!("at {:.2}: {status:#?}\n{:#?}", self.seconds(), self.machine);
+            }
             if at > end {
                 break;
             }

@@ -21,9 +21,9 @@ pub(crate) use slab::{Slab, State, Waiter};
 const UNIT: u64 = 1 << 10;
 const NONE: u32 = u32::MAX;
 /// A line's service is measured over at least so long, in seconds.
-const MEASURED: f64 = 2.0;
+const MEASURED: f64 = 4.0;
 /// Measurements that differ by less are of a steady service.
-const STEADY: f64 = 0.15;
+const STEADY: f64 = 0.4;
 
 /// Work that waits before a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

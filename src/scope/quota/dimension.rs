@@ -16,6 +16,8 @@ const LONGEST_PACED: f64 = 3600.0;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
+/// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
+const EDGE: Duration = Duration::from_millis(30);
 /// A refusal is no surprise when the mirror was at this part of the limit.
 const FORETOLD: f64 = 0.9;
 
@@ -47,10 +49,13 @@ impl Times {
     /// When the upstream admitted it: the head's time less the processing, never before the send. Without a processing time
     /// the send is the best guess, and a safe one.
     pub(crate) fn admitted(&self) -> Moment {
-        match self.processing {
-            Some(processing) => self.head.minus(processing).max(self.sent),
-            None => self.sent,
-        }
+        self.processing.map_or(self.sent, |processing| self.head.minus(processing).max(self.sent))
+    }
+
+    /// When the upstream refused it. Without a processing time that is the head's: refusals are quick, and a wait that is
+    /// counted from too late only ends a little later.
+    pub(crate) fn refused(&self) -> Moment {
+        self.processing.map_or(self.head, |processing| self.head.minus(processing).max(self.sent))
     }
 }
 
@@ -128,6 +133,7 @@ impl Dimension {
 
     /// Takes `cells`.
     pub(crate) fn take(&mut self, cells: u64, now: Moment) {
+        let cells = self.bounded(cells);
         self.mirror.take(cells, now);
         self.pacer.take(cells, now);
         self.largest = (self.largest * 0.99).max(cells as f64).max(1.0);
@@ -142,6 +148,7 @@ impl Dimension {
 
     /// Gives back what was taken and not sent.
     pub(crate) fn give_back(&mut self, cells: u64, now: Moment) {
+        let cells = self.bounded(cells);
         self.mirror.credit(cells as f64, now);
         self.pacer.credit(cells as f64, now);
     }
@@ -182,7 +189,7 @@ impl Dimension {
     /// Sets the level from a refusal's numbers; the refused attempt's cost is no longer in `own`.
     pub(crate) fn refused(&mut self, numbers: &Numbers, own: &Own<'_>, mark: f64, times: &Times, now: Moment) {
         self.set_limit(numbers.limit, now);
-        let at = times.admitted();
+        let at = times.refused();
         self.pace.refused(times.sent, now);
         // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing drains before its end.
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
@@ -196,7 +203,7 @@ impl Dimension {
             self.set_level(numbers.used, own.since(own.log.before(at).max(mark)), at, now);
         }
         if let Some(wait) = numbers.wait.filter(|_| windowed) {
-            let until = at.plus(wait.min(duration(self.window)));
+            let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
             self.held = Some(Held { until, room: numbers.limit - numbers.used });
         }
         self.reshape(now);
@@ -219,9 +226,10 @@ impl Dimension {
         self.reshape(now);
     }
 
-    /// The upstream took `cells` while the queue was waiting.
-    pub(crate) fn accepted(&mut self, cells: u64, now: Moment) {
-        if self.shape.bucket().is_some() {
+    /// The upstream took `cells` that were sent at `sent`; `paced` says that the queue was waiting then.
+    pub(crate) fn accepted(&mut self, cells: u64, paced: bool, sent: Moment, now: Moment) {
+        self.pace.taken(sent);
+        if paced && self.shape.bucket().is_some() {
             let remaining = self.last.map_or(0.0, |last| last.remaining);
             self.pace.accepted(cells as f64, remaining, self.limit, now);
             self.reshape(now);
@@ -321,7 +329,14 @@ impl Dimension {
         self.reshape(now);
     }
 
-    fn proven(&self) -> bool {
+    /// No cost is above the limit: what is cannot be admitted, and the upstream will say so.
+    fn bounded(&self, cells: u64) -> u64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+        cells.min(self.limit as u64)
+    }
+
+    /// Whether the arithmetic of the limit is known for sure.
+    pub(crate) fn proven(&self) -> bool {
         self.shape.bucket().is_some() && self.pace.trusts()
     }
 

@@ -297,12 +297,16 @@ impl Quota {
         if let Some(ramp) = &self.ramp {
             wait = wait.max(ramp.wait(charge, in_flight, now)?);
         }
+        let mut doubtful = wait;
         for (slot, dimension) in self.each() {
             let own = self.own.of(slot.unit(), self.ratio.value());
-            wait = wait.max(dimension.wait(charge.of(slot), &own, now));
+            let held = dimension.wait(charge.of(slot), &own, now);
+            wait = wait.max(held);
+            doubtful = if dimension.proven() { doubtful } else { doubtful.max(held) };
         }
         // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
-        let asks = wait > LONGEST_PAUSE && now.since(self.asked) >= ASK_AGAIN;
+        let quiet = now.since(self.asked);
+        let asks = doubtful > LONGEST_PAUSE && quiet >= ASK_AGAIN || wait > LONGEST_PAUSE && quiet >= ASK_AGAIN * 10;
         Some(if asks { Duration::ZERO } else { wait })
     }
 
@@ -385,10 +389,8 @@ impl Quota {
         if let Some(ramp) = &mut self.ramp {
             ramp.accepted(charge, sent, now);
         }
-        if paced {
-            for (slot, dimension) in self.each_mut() {
-                dimension.accepted(charge.of(slot), now);
-            }
+        for (slot, dimension) in self.each_mut() {
+            dimension.accepted(charge.of(slot), paced, sent, now);
         }
     }
 
@@ -431,7 +433,7 @@ impl Quota {
             }
             self.ramp = None;
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
-            return Verdict { not_before: times.admitted().plus(wait) };
+            return Verdict { not_before: times.refused().plus(wait) };
         }
         if let Some(ramp) = &mut self.ramp {
             ramp.refused(unit, times.sent, rng, now);
@@ -498,6 +500,11 @@ impl Quota {
         let ramp = self.ramp.as_ref().and_then(Ramp::rate);
         let paced = self.dimensions[Slot::RequestsPerMinute.index()].as_ref().map(Dimension::pace);
         ramp.or(paced)
+    }
+
+    /// Tokens that the upstream charges for one that was estimated.
+    pub(crate) fn charge_ratio(&self) -> f64 {
+        self.ratio.value()
     }
 
     /// Whether any limit is known.
