@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn total_failure_amplifies_by_less_than_a_tenth() {
-        for class in [ErrorClass::Overloaded, ErrorClass::InternalServerError, ErrorClass::ConnectionRefused] {
+        for class in [ErrorClass::Overloaded, ErrorClass::InternalServerError, ErrorClass::ConnectionRefused]
+        {
             let settings = BudgetSettings::default();
             let mut budget = Budget::new(&settings);
             let mut attempts = 0_u32;

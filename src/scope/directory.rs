@@ -186,7 +186,8 @@ impl Directory {
         let breaker = Arc::clone(state.breakers.entry(credential).or_default());
         let now = Moment::START.plus(clock::now().saturating_duration_since(self.epoch));
         let seed = self.seed.wrapping_add(state.made);
-        let mut machine = Machine::with_quota_breaker(Arc::clone(&state.settings), family, seed, breaker, now);
+        let mut machine =
+            Machine::with_quota_breaker(Arc::clone(&state.settings), family, seed, breaker, now);
         if state.draining {
             machine.drain(&mut Vec::new());
         }
@@ -227,7 +228,8 @@ impl Directory {
 
     fn every_scope(&self) -> Vec<Arc<Scope>> {
         let state = self.lock();
-        let mut scopes: Vec<Arc<Scope>> = state.scopes.values().map(|entry| Arc::clone(&entry.scope)).collect();
+        let mut scopes: Vec<Arc<Scope>> =
+            state.scopes.values().map(|entry| Arc::clone(&entry.scope)).collect();
         scopes.sort_by_key(Arc::as_ptr);
         scopes.dedup_by(|one, other| Arc::ptr_eq(one, other));
         scopes.sort_by(|one, other| one.name.cmp(&other.name));

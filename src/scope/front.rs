@@ -87,7 +87,8 @@ impl Scope {
     /// Dropping the future leaves the queue at once and gives back what was granted meanwhile.
     pub async fn admit(self: &Arc<Self>, ask: Ask) -> Result<Permit, Refused> {
         let now = clock::now();
-        let arrival = self.with(now, |machine, moment, wake| machine.arrive(&self.request(&ask), moment, wake));
+        let arrival =
+            self.with(now, |machine, moment, wake| machine.arrive(&self.request(&ask), moment, wake));
         match arrival {
             Arrival::Granted(attempt) => Ok(Permit::new(Arc::clone(self), attempt)),
             Arrival::Refused(refused) => Err(refused),

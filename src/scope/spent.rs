@@ -92,7 +92,12 @@ mod tests {
     fn a_thousand_calls_cost_one_probe_a_minute() {
         let breaker = QuotaBreaker::default();
         let interval = Duration::from_mins(1);
-        let answer = SpentQuota { status: 429, kind: None, code: Some("insufficient_quota".into()), message: "".into() };
+        let answer = SpentQuota {
+            status: 429,
+            kind: None,
+            code: Some("insufficient_quota".into()),
+            message: "".into(),
+        };
         let at = |seconds: f64| Moment::START.plus_seconds(seconds);
         breaker.trip(answer.clone(), interval, at(0.0));
         let mut probes = 0;

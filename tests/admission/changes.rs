@@ -23,7 +23,11 @@ fn a_raised_limit_is_used_and_a_cut_one_kept() {
         // A cut leaves the bucket fuller than the new limit: what was on the way is refused, and no more.
         assert!(report.refused_upstream <= 200, "{:?}", report.refused_by_minute);
         // A limit that seems spent for long is asked about once a minute.
-        assert!(report.refused_by_minute.iter().skip(4).all(|count| *count <= 1), "{:?}", report.refused_by_minute);
+        assert!(
+            report.refused_by_minute.iter().skip(4).all(|count| *count <= 1),
+            "{:?}",
+            report.refused_by_minute
+        );
         if to > from {
             assert_eq!(report.refused_upstream, 0);
             assert!(used >= 0.97, "{used}");
@@ -55,7 +59,8 @@ fn nothing_stops_at_absurd_headers() {
     use weir::scope::machine::{Arrival, HeadReport, Machine, Outcome, Request, Turn};
     use weir::scope::{Cost, LimitReport, LimitReports, Moment, Settings};
     let mut rng = fastrand::Rng::with_seed(3);
-    let mut machine: Machine<u64> = Machine::new(std::sync::Arc::new(Settings::default()), "f", 1, Moment::START);
+    let mut machine: Machine<u64> =
+        Machine::new(std::sync::Arc::new(Settings::default()), "f", 1, Moment::START);
     let mut now = Moment::START;
     let mut granted = 0;
     for step in 0..40_000 {
@@ -84,7 +89,11 @@ fn nothing_stops_at_absurd_headers() {
                 Some(LimitReport {
                     limit: if step < 20_000 { odd(&mut rng) } else { 600_000 },
                     remaining: if step < 20_000 { odd(&mut rng) } else { 600_000 - 100 * (1 + granted % 50) },
-                    reset: Some(Duration::from_millis(if step < 20_000 { odd(&mut rng) } else { 10 * (1 + granted % 50) })),
+                    reset: Some(Duration::from_millis(if step < 20_000 {
+                        odd(&mut rng)
+                    } else {
+                        10 * (1 + granted % 50)
+                    })),
                 })
             };
             let limits = LimitReports { requests: side(), tokens: side() };
@@ -98,6 +107,8 @@ fn nothing_stops_at_absurd_headers() {
         }
     }
     println!("absurd headers: {granted} granted");
-    if granted < 10_000 { println!("{:#?} {:#?}", machine.status("x", now), machine); }
+    if granted < 10_000 {
+        println!("{:#?} {:#?}", machine.status("x", now), machine);
+    }
     assert!(granted > 10_000, "{granted}");
 }

@@ -62,9 +62,17 @@ fn service_follows_weights_whatever_the_sizes() {
         scenario.measured_from = 70.0;
         scenario.seconds = 100.0;
         let report = run(scenario);
-        println!("served {:?} 429s {:?} refused {} {}", report.served, report.refused_by_minute, report.deadline_refused, report.other_refused);
-        let shares: Vec<f64> =
-            weights.iter().enumerate().map(|(index, weight)| report.served.get(&(index as u16)).copied().unwrap_or(0) as f64 / f64::from(*weight)).collect();
+        println!(
+            "served {:?} 429s {:?} refused {} {}",
+            report.served, report.refused_by_minute, report.deadline_refused, report.other_refused
+        );
+        let shares: Vec<f64> = weights
+            .iter()
+            .enumerate()
+            .map(|(index, weight)| {
+                report.served.get(&(index as u16)).copied().unwrap_or(0) as f64 / f64::from(*weight)
+            })
+            .collect();
         let mean = shares.iter().sum::<f64>() / shares.len() as f64;
         let worst = shares.iter().map(|share| (share / mean - 1.0).abs()).fold(0.0, f64::max);
         println!("weights, seed {seed}: Jain {:.5}, worst deviation {:.2} %", jain(&shares), worst * 100.0);

@@ -131,7 +131,10 @@ impl<W> Slab<W> {
     }
 
     pub(crate) fn any_waker(&mut self) -> Option<W> {
-        self.places.iter_mut().filter_map(|place| place.waiter.as_mut()).find_map(|waiter| waiter.waker.take())
+        self.places
+            .iter_mut()
+            .filter_map(|place| place.waiter.as_mut())
+            .find_map(|waiter| waiter.waker.take())
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<Waiter<W>> {

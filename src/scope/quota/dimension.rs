@@ -16,6 +16,8 @@ const LONGEST_PACED: f64 = 3600.0;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
+/// The level is never believed to be more than so many limits.
+const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
 const EDGE: Duration = Duration::from_millis(30);
 /// A refusal is no surprise when the mirror was at this part of the limit.
@@ -154,7 +156,14 @@ impl Dimension {
     }
 
     /// Sets the level from the headers of an answer. `mark` is the running total just after its attempt was sent.
-    pub(crate) fn told(&mut self, report: &LimitReport, own: &Own<'_>, mark: f64, times: &Times, now: Moment) {
+    pub(crate) fn told(
+        &mut self,
+        report: &LimitReport,
+        own: &Own<'_>,
+        mark: f64,
+        times: &Times,
+        now: Moment,
+    ) {
         self.set_limit(report.limit as f64, now);
         self.source = Source::Learned;
         let at = times.admitted();
@@ -187,7 +196,14 @@ impl Dimension {
     }
 
     /// Sets the level from a refusal's numbers; the refused attempt's cost is no longer in `own`.
-    pub(crate) fn refused(&mut self, numbers: &Numbers, own: &Own<'_>, mark: f64, times: &Times, now: Moment) {
+    pub(crate) fn refused(
+        &mut self,
+        numbers: &Numbers,
+        own: &Own<'_>,
+        mark: f64,
+        times: &Times,
+        now: Moment,
+    ) {
         self.set_limit(numbers.limit, now);
         let at = times.refused();
         self.pace.refused(times.sent, now);
@@ -308,7 +324,8 @@ impl Dimension {
                 self.foreign.by_count(&now);
             }
             Rule::Log => {
-                let trailing = (own.log.before(at) - own.log.before(at.minus(duration(self.window)))) * own.ratio;
+                let trailing =
+                    (own.log.before(at) - own.log.before(at.minus(duration(self.window)))) * own.ratio;
                 self.foreign.by_level(used, trailing, self.limit);
             }
         }
@@ -316,7 +333,7 @@ impl Dimension {
 
     fn set_level(&self, used: f64, since: f64, at: Moment, now: Moment) {
         let drained = (used - self.mirror.rate() * now.seconds_since(at)).max(0.0);
-        self.mirror.set_used(drained + since, now);
+        self.mirror.set_used((drained + since).min(self.limit * MOST_LEVEL), now);
     }
 
     fn set_limit(&mut self, limit: f64, now: Moment) {
@@ -331,7 +348,11 @@ impl Dimension {
 
     /// No cost is above the limit: what is cannot be admitted, and the upstream will say so.
     fn bounded(&self, cells: u64) -> u64 {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
         cells.min(self.limit as u64)
     }
 

@@ -55,7 +55,9 @@ impl Foreign {
     pub(crate) fn by_count(&mut self, now: &Use) {
         let Some(then) = self.anchored(now) else { return };
         if now.used >= then.used {
-            self.blend((now.used - then.used - (now.own - then.own)) / now.at.seconds_since(then.at) / now.rate);
+            self.blend(
+                (now.used - then.used - (now.own - then.own)) / now.at.seconds_since(then.at) / now.rate,
+            );
         }
     }
 

@@ -69,7 +69,8 @@ impl SentLog {
 
     /// Takes back what was sent and refused.
     pub(crate) fn retract(&mut self, cost: f64) {
-        self.total = (self.total - cost).max(self.bins.back().map_or(0.0, |&(_, before)| before - cost)).max(0.0);
+        self.total =
+            (self.total - cost).max(self.bins.back().map_or(0.0, |&(_, before)| before - cost)).max(0.0);
     }
 
     /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any more.

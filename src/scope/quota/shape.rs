@@ -102,10 +102,7 @@ impl Shape {
 
     /// The shortest stated window that the resets allow, in seconds: no reset is longer than its window.
     pub(crate) fn at_least(&self) -> f64 {
-        WINDOWS
-            .into_iter()
-            .find(|window| self.longest_reset <= window * (1.0 + TOLERANCE))
-            .unwrap_or(MONTH)
+        WINDOWS.into_iter().find(|window| self.longest_reset <= window * (1.0 + TOLERANCE)).unwrap_or(MONTH)
     }
 
     fn weigh_bucket(&mut self, used: f64, derived: f64) {
@@ -155,7 +152,9 @@ impl Shape {
             Some(Rule::Fixed)
         } else if shortest >= window * 0.9 && self.apart.iter().any(|seen| seen.used < seen.limit * 0.9) {
             Some(Rule::Log)
-        } else if longest < window * 0.25 && most_depth - least_depth <= most_depth * 0.1 + 1.5 && most_depth < last.limit * 0.5
+        } else if longest < window * 0.25
+            && most_depth - least_depth <= most_depth * 0.1 + 1.5
+            && most_depth < last.limit * 0.5
         {
             Some(Rule::Shallow)
         } else {
