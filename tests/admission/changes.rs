@@ -22,7 +22,12 @@ fn a_raised_limit_is_used_and_a_cut_one_kept() {
         println!("limit {from} to {to}: 429s {:?}, use {:.1} %", report.refused_by_minute, used * 100.0);
         // A cut leaves the bucket fuller than the new limit: what was on the way is refused, and no more.
         assert!(report.refused_upstream <= 200, "{:?}", report.refused_by_minute);
-        assert_eq!(report.refused_from(4), 0, "{:?}", report.refused_by_minute);
+        // A limit that seems spent for long is asked about once a minute.
+        assert!(
+            report.refused_by_minute.iter().skip(4).all(|count| *count <= 1),
+            "{:?}",
+            report.refused_by_minute
+        );
         if to > from {
             assert_eq!(report.refused_upstream, 0);
             assert!(used >= 0.97, "{used}");
@@ -54,10 +59,11 @@ fn nothing_stops_at_absurd_headers() {
     use weir::scope::machine::{Arrival, HeadReport, Machine, Outcome, Request, Turn};
     use weir::scope::{Cost, LimitReport, LimitReports, Moment, Settings};
     let mut rng = fastrand::Rng::with_seed(3);
-    let mut machine: Machine<u64> = Machine::new(std::sync::Arc::new(Settings::default()), "f", 1, Moment::START);
+    let mut machine: Machine<u64> =
+        Machine::new(std::sync::Arc::new(Settings::default()), "f", 1, Moment::START);
     let mut now = Moment::START;
     let mut granted = 0;
-    for _ in 0..20_000 {
+    for step in 0..40_000 {
         now = now.plus(Duration::from_millis(rng.u64(0..200)));
         let odd = |rng: &mut fastrand::Rng| match rng.u8(0..6) {
             0 => 0,
@@ -78,11 +84,16 @@ fn nothing_stops_at_absurd_headers() {
         if let Arrival::Granted(mut attempt) = machine.arrive(&request, now, &mut Vec::new()) {
             granted += 1;
             machine.sent(&mut attempt, now);
+            // Sane again in the second half: then it goes on.
             let mut side = || {
                 Some(LimitReport {
-                    limit: odd(&mut rng),
-                    remaining: odd(&mut rng),
-                    reset: Some(Duration::from_millis(odd(&mut rng))),
+                    limit: if step < 20_000 { odd(&mut rng) } else { 600_000 },
+                    remaining: if step < 20_000 { odd(&mut rng) } else { 600_000 - 100 * (1 + granted % 50) },
+                    reset: Some(Duration::from_millis(if step < 20_000 {
+                        odd(&mut rng)
+                    } else {
+                        10 * (1 + granted % 50)
+                    })),
                 })
             };
             let limits = LimitReports { requests: side(), tokens: side() };
@@ -95,5 +106,9 @@ fn nothing_stops_at_absurd_headers() {
             assert!(dimension.level.is_finite() && dimension.limit >= 1.0 && dimension.foreign_use <= 1.0);
         }
     }
-    assert!(granted > 10, "{granted}");
+    println!("absurd headers: {granted} granted");
+    if granted < 10_000 {
+        println!("{:#?} {:#?}", machine.status("x", now), machine);
+    }
+    assert!(granted > 10_000, "{granted}");
 }

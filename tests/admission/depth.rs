@@ -16,9 +16,9 @@ fn six_hundred_at_once() {
         scenario.measured_from = 0.0;
         let mut first = Source::new(0);
         first.backlog = 600;
-        let mut second = Source::new(1).rate(100_000.0);
+        let mut second = Source::new(1);
+        second.backlog = 600;
         second.from = 120.0;
-        second.until = 120.006;
         scenario.sources = vec![first, second];
         scenario.seconds = 200.0;
         let report = run(scenario);

@@ -41,34 +41,43 @@ fn ten_thousand_waiting_delay_nobody_else() {
 #[test]
 fn service_follows_weights_whatever_the_sizes() {
     for seed in 1..=3 {
-        let mut scenario = Scenario::new("weights", token_limited(1_000_000));
+        let mut scenario = Scenario::new("weights", token_limited(10_000_000));
         scenario.seed = seed;
         let weights = [1, 1, 2, 4, 1, 3, 2, 1];
         for (index, weight) in weights.into_iter().enumerate() {
             let mut source = Source::new(index as u16);
             source.weight = weight;
-            source.backlog = 4000;
+            source.backlog = if index % 3 == 0 { 40_000 } else { 12_000 };
             source.patience = 1e6;
             source.tokens = match index % 3 {
-                0 => Tokens::Fixed(100),
+                0 => Tokens::Fixed(200),
                 1 => Tokens::Fixed(3000),
                 _ => Tokens::LogNormal { median: 500.0, sigma: 1.0, most: 10_000 },
             };
             scenario.sources.push(source);
         }
-        scenario.settings.queue.max_waiting = 100_000;
-        scenario.settings.queue.max_waiting_per_caller = 20_000;
+        scenario.settings.queue.max_waiting = 1_000_000;
+        scenario.settings.queue.max_waiting_per_caller = 100_000;
+        scenario.settings.queue.max_bytes = usize::MAX;
         scenario.measured_from = 70.0;
         scenario.seconds = 100.0;
         let report = run(scenario);
-        println!("served {:?} 429s {:?} refused {} {}", report.served, report.refused_by_minute, report.deadline_refused, report.other_refused);
-        let shares: Vec<f64> =
-            weights.iter().enumerate().map(|(index, weight)| report.served.get(&(index as u16)).copied().unwrap_or(0) as f64 / f64::from(*weight)).collect();
+        println!(
+            "served {:?} 429s {:?} refused {} {}",
+            report.served, report.refused_by_minute, report.deadline_refused, report.other_refused
+        );
+        let shares: Vec<f64> = weights
+            .iter()
+            .enumerate()
+            .map(|(index, weight)| {
+                report.served.get(&(index as u16)).copied().unwrap_or(0) as f64 / f64::from(*weight)
+            })
+            .collect();
         let mean = shares.iter().sum::<f64>() / shares.len() as f64;
         let worst = shares.iter().map(|share| (share / mean - 1.0).abs()).fold(0.0, f64::max);
         println!("weights, seed {seed}: Jain {:.5}, worst deviation {:.2} %", jain(&shares), worst * 100.0);
         assert!(jain(&shares) >= 0.99);
-        // One of the large requests more or less is 10,000 of 35,714 tokens a weight: it is that grain which is allowed.
+        // Besides the 2 %, one of the largest requests more or less.
         let share = mean * 0.02 + 10_000.0;
         assert!(shares.iter().all(|served| (served - mean).abs() <= share), "{shares:?}");
     }

@@ -29,7 +29,8 @@ fn a_flaky_upstream_costs_no_call() {
         let report = run(scenario);
         let calls = report.offered as f64;
         let succeeded = report.done.len() as f64;
-        let ended = succeeded + report.failed.len() as f64 + (report.deadline_refused + report.other_refused) as f64;
+        let ended =
+            succeeded + report.failed.len() as f64 + (report.deadline_refused + report.other_refused) as f64;
         let each = report.attempts.len() as f64 / calls;
         let latency: Vec<f64> = report.done.iter().map(|done| done.1).collect();
         println!(
@@ -51,7 +52,8 @@ fn ten_seconds_cost_no_call() {
         let report = run(scenario(vec![(60.0, 70.0, weather)], 140.0));
         let blocked = attempts(&report, 62.0, 70.0) as f64 / (8.0 * 40.0);
         let back = report.done.iter().filter(|done| (70.0..80.0).contains(&done.0)).count();
-        let spike = (700..1000).map(|at| attempts(&report, f64::from(at) / 10.0, f64::from(at) / 10.0 + 1.0)).max();
+        let spike =
+            (700..1000).map(|at| attempts(&report, f64::from(at) / 10.0, f64::from(at) / 10.0 + 1.0)).max();
         println!(
             "10 s of {weather:?}: failed {}, refused {}, attempts while blocked {:.1} % of the offered, back {back} in 10 s, spike {spike:?} a second",
             report.failed.len(),
@@ -74,7 +76,9 @@ fn five_minutes_are_answered_in_time() {
         let back = report.done.iter().filter(|done| (368.0..372.0).contains(&done.0)).count();
         println!(
             "300 s of {weather:?}: refused {}, failed {}, longest wait {longest:.1} s, attempts {:.2} % of the offered, {back} answers from 8 to 12 s after",
-            report.other_refused, report.failed.len(), blocked * 100.0
+            report.other_refused,
+            report.failed.len(),
+            blocked * 100.0
         );
         assert!(blocked <= 0.05, "{blocked}");
         assert!(longest <= 30.5, "{longest}");
@@ -89,7 +93,10 @@ fn without_patience_the_answer_is_immediate() {
     let report = run(scenario);
     let longest = percentile(&report.refused_after, 1.0);
     let back = report.done.iter().filter(|done| (128.0..132.0).contains(&done.0)).count();
-    println!("no patience: refused {}, the last after {longest:.2} s, {back} answers from 8 to 12 s after", report.other_refused);
+    println!(
+        "no patience: refused {}, the last after {longest:.2} s, {back} answers from 8 to 12 s after",
+        report.other_refused
+    );
     assert!(percentile(&report.refused_after, 0.95) < 0.001);
     assert!(back >= 120, "{back}");
 }
@@ -100,7 +107,18 @@ fn a_stall_is_noticed() {
     let before = attempts(&report, 60.0, 92.0);
     let blocked = attempts(&report, 92.0, 180.0) as f64 / (88.0 * 40.0);
     let back = report.done.iter().filter(|done| (188.0..192.0).contains(&done.0)).count();
-    println!("stall: {before} attempts before it was noticed, {:.2} % of the offered after, {back} answers from 8 to 12 s after", blocked * 100.0);
+    println!(
+        "stall: {before} attempts before it was noticed, {:.2} % of the offered after, {back} answers from 8 to 12 s after",
+        blocked * 100.0
+    );
+    let by_second: Vec<usize> =
+        (180..200).map(|at| attempts(&report, f64::from(at), f64::from(at) + 1.0)).collect();
+    println!(
+        "{by_second:?} other {} deadline {} failed {}",
+        report.other_refused,
+        report.deadline_refused,
+        report.failed.len()
+    );
     assert!(blocked <= 0.05, "{blocked}");
 }
 
@@ -110,7 +128,8 @@ fn half_failing_is_thinned_not_blocked() {
     let offered = 180.0 * 40.0;
     let made = attempts(&report, 60.0, 240.0) as f64;
     let done = report.done.iter().filter(|done| done.0 > 60.0).count() as f64;
-    let per_second: Vec<f64> = (60..239).map(|at| attempts(&report, f64::from(at), f64::from(at) + 1.0) as f64).collect();
+    let per_second: Vec<f64> =
+        (60..239).map(|at| attempts(&report, f64::from(at), f64::from(at) + 1.0) as f64).collect();
     println!(
         "half failing: {made} attempts for {offered} calls, {done} succeeded, refused {}, failed {}, quietest second {}",
         report.other_refused + report.deadline_refused,

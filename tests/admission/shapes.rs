@@ -8,7 +8,14 @@ use crate::world::{Report, Scenario, Source, run};
 /// Seconds of delay before and after the upstream's accounting, and the part of the answers whose head takes a minute.
 const LATENCIES: [(f64, f64, f64); 3] = [(0.05, 1.95, 0.0), (0.05, 1.95, 0.3), (1.0, 1.0, 0.0)];
 
-fn scenario(shape: Shape, limit: u64, factor: f64, headers: bool, latency: (f64, f64, f64), seed: u64) -> Scenario {
+fn scenario(
+    shape: Shape,
+    limit: u64,
+    factor: f64,
+    headers: bool,
+    latency: (f64, f64, f64),
+    seed: u64,
+) -> Scenario {
     let upstream = Joint::new().with(Dimension::RequestsPerMinute, limit, shape);
     let mut scenario = Scenario::new("shape", upstream);
     scenario.headers = headers;
@@ -42,21 +49,39 @@ fn matrix(headers: bool) {
                 for factor in if full { vec![0.5, 1.0, 2.0, 10.0] } else { vec![1.0, 2.0] } {
                     for latency in LATENCIES.into_iter().take(if full { 3 } else { 2 }) {
                         let report = run(scenario(shape, limit, factor, headers, latency, seed));
-                        let about = format!("{name} {limit} {factor}x {latency:?} headers {headers} seed {seed}");
+                        let about =
+                            format!("{name} {limit} {factor}x {latency:?} headers {headers} seed {seed}");
                         let first = report.refused_by_minute.first().copied().unwrap_or(0);
                         let part = if name == "lying" { 0.05 } else { 0.01 };
                         let allowed = report.offered_first_minute as f64 * part;
-                        assert!(first as f64 <= allowed, "{about}: {first} in the first minute, allowed {allowed}");
+                        assert!(
+                            first as f64 <= allowed,
+                            "{about}: {first} in the first minute, allowed {allowed}"
+                        );
                         // What is learned by refusals is learned in the minute of the first one, and the next.
-                        let learned = report.refused_by_minute.iter().position(|count| *count > 0).unwrap_or(0) + 2;
-                        assert_eq!(report.refused_from(learned), 0, "{about}: {:?}", report.refused_by_minute);
-                        assert!(report.refused_upstream as f64 <= allowed * 2.0, "{about}: {:?}", report.refused_by_minute);
+                        let learned =
+                            report.refused_by_minute.iter().position(|count| *count > 0).unwrap_or(0) + 2;
+                        assert_eq!(
+                            report.refused_from(learned),
+                            0,
+                            "{about}: {:?}",
+                            report.refused_by_minute
+                        );
+                        assert!(
+                            report.refused_upstream as f64 <= allowed * 2.0,
+                            "{about}: {:?}",
+                            report.refused_by_minute
+                        );
                         assert_eq!(report.late, 0, "{about}");
                         if factor > 1.0 {
                             let used = used(&report, limit);
                             assert!(used >= 0.97, "{about}: {used}");
                         } else {
-                            assert!(report.deadline_refused * 100 <= report.offered, "{about}: {}", report.deadline_refused);
+                            assert!(
+                                report.deadline_refused * 100 <= report.offered,
+                                "{about}: {}",
+                                report.deadline_refused
+                            );
                         }
                     }
                 }

@@ -9,9 +9,11 @@ const REQUESTS: u64 = 6000;
 const TOKENS: u64 = 2_000_000;
 
 pub fn tokens(shape: Shape, headers: bool, charged: f64, median: f64, seed: u64) -> Report {
-    let upstream = Joint::new()
-        .with(Dimension::RequestsPerMinute, REQUESTS, shape)
-        .with(Dimension::TokensPerMinute, TOKENS, shape);
+    let upstream = Joint::new().with(Dimension::RequestsPerMinute, REQUESTS, shape).with(
+        Dimension::TokensPerMinute,
+        TOKENS,
+        shape,
+    );
     let mut scenario = Scenario::new("tokens", upstream);
     scenario.before = 0.05;
     scenario.after = 1.95;
@@ -40,7 +42,22 @@ fn log_normal_prompts_and_wrong_estimates() {
     for headers in [true, false] {
         for (name, shape) in SHAPES {
             for charged in [0.3, 1.0, 3.0] {
+                if std::env::var("ONLY").is_ok_and(|only| only != format!("{name}-{headers}-{charged}")) {
+                    continue;
+                }
                 let report = tokens(shape, headers, charged, 400.0, 1);
+                if std::env::var("ONLY").is_ok() {
+                    let by: Vec<usize> = (0..84)
+                        .map(|at| {
+                            report
+                                .attempts
+                                .iter()
+                                .filter(|t| ((at * 5) as f64..(at * 5 + 5) as f64).contains(*t))
+                                .count()
+                        })
+                        .collect();
+                    println!("{by:?}");
+                }
                 let (requests, tokens) = use_of(&report);
                 println!(
                     "tokens, {name}, headers {headers}, charged {charged}: 429s {:?} of {}, use of requests {:.1} %, tokens {:.1} %",

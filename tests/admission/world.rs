@@ -2,8 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::time::Duration;
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir::caller::{CallerId, Lane, Mode};
 use weir::classify::ErrorClass;
@@ -205,6 +205,7 @@ pub fn percentile(values: &[f64], part: f64) -> f64 {
 enum Event {
     Offer(usize),
     Closed(usize),
+    Once(usize),
     Accounted(u64),
     Head(u64),
     Others,
@@ -276,7 +277,7 @@ impl World {
         for index in 0..self.scenario.sources.len() {
             let source = self.scenario.sources[index].clone();
             for _ in 0..source.backlog {
-                self.offer(index);
+                self.at(source.from, Event::Once(index));
             }
             for _ in 0..source.closed {
                 self.at(source.from, Event::Closed(index));
@@ -292,7 +293,34 @@ impl World {
             self.at(self.scenario.changes[index].0, Event::Change(index));
         }
         let end = Moment::START.plus_seconds(self.scenario.seconds);
+        let mut beat = 0.0;
+        let beats = std::env::var("BEATS").is_ok();
+        let mut shows: Vec<f64> =
+            std::env::var("SHOW_AT").ok().and_then(|at| at.parse().ok()).into_iter().collect();
         while let Some(Reverse((at, id))) = self.events.pop() {
+            if beats && self.seconds() >= beat {
+                beat += 5.0;
+                let status = self.machine.status("shown", self.now);
+                let levels: Vec<_> = status
+                    .dimensions
+                    .iter()
+                    .map(|d| (d.level as u64, d.pacer_burst as u64, (d.foreign_use * 100.0) as u64))
+                    .collect();
+                println!(
+                    "beat {:.1} ratio {:.3} {levels:?} waiting {:?} due {:?} in flight {} unknown {:?}",
+                    self.seconds(),
+                    status.charge_ratio,
+                    self.machine.waiting(),
+                    self.machine.due().since(self.now),
+                    status.in_flight,
+                    status.unknown_rate
+                );
+            }
+            if shows.first().is_some_and(|show| self.seconds() >= *show) {
+                shows.clear();
+                let status = self.machine.status("shown", self.now);
+                println!("at {:.2}: {status:#?}\n{:#?}", self.seconds(), self.machine);
+            }
             if at > end {
                 break;
             }
@@ -321,6 +349,7 @@ impl World {
                     self.offer(index);
                 }
             }
+            Event::Once(index) => self.offer(index),
             Event::Accounted(call) => self.accounted(call),
             Event::Head(call) => self.head(call),
             Event::Retry(call) => self.arrive(call, Turn::Retry),
@@ -446,8 +475,12 @@ impl World {
         let slow = self.rng.f64() < self.scenario.slow;
         let seconds = self.seconds();
         self.report.attempts.push(seconds);
-        let weather =
-            self.scenario.weather.iter().find(|(from, until, _)| (*from..*until).contains(&seconds)).map(|found| found.2);
+        let weather = self
+            .scenario
+            .weather
+            .iter()
+            .find(|(from, until, _)| (*from..*until).contains(&seconds))
+            .map(|found| found.2);
         let before = self.rng.f64() * self.scenario.before;
         let after = if slow { 60.0 } else { self.rng.f64() * self.scenario.after };
         let call = self.calls.get_mut(&id).unwrap();

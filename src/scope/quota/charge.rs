@@ -14,7 +14,9 @@ const LEAST_SPAN: f64 = 2.0;
 /// Below this part of the limit a bucket may have run empty in between.
 const LEAST_LEVEL: f64 = 0.02;
 /// Requests that a window must have counted before its mean charge says something.
-const LEAST_REQUESTS: f64 = 5.0;
+const LEAST_REQUESTS: f64 = 30.0;
+/// From so many on it says all that it can.
+const ENOUGH_REQUESTS: f64 = 500.0;
 /// Answers whose least charge counts, in a bucket too shallow to be anything but empty now and then.
 const ENVELOPE: usize = 64;
 /// The least weight of a new sample: (between two levels, by count).
@@ -102,7 +104,8 @@ impl ChargeRatio {
         }
     }
 
-    /// In a bucket that is empty now and then: the least that is in it just after a request is that request's charge.
+    /// In a bucket that is empty now and then: the least that is in it just after a request is that request's
+    /// charge, or more.
     fn by_envelope(&mut self, evidence: &Evidence) {
         let level = evidence.reset.unwrap_or_default().as_secs_f64() * evidence.rate;
         if level <= 0.0 || evidence.estimated < evidence.mean * 0.5 {
@@ -114,15 +117,21 @@ impl ChargeRatio {
         self.envelope.push_back(level / evidence.estimated);
         if self.envelope.len() * 4 >= ENVELOPE {
             let least = self.envelope.iter().copied().fold(f64::INFINITY, f64::min);
-            self.blend(least, WEIGHTS.1);
+            // A bucket that was not empty overstates: it may lower the ratio, never raise it.
+            if least < self.value {
+                self.blend(least, WEIGHTS.0);
+            }
         }
     }
 
     /// In a window: tokens used for each request used, against our own mean.
     fn by_count(&mut self, evidence: &Evidence) {
-        let Some(requests) = evidence.used_requests.filter(|requests| *requests >= LEAST_REQUESTS) else { return };
+        let Some(requests) = evidence.used_requests.filter(|requests| *requests >= LEAST_REQUESTS) else {
+            return;
+        };
         if evidence.mean > 0.0 {
-            self.blend(evidence.used / (requests * evidence.mean), WEIGHTS.1);
+            let certainty = (requests / ENOUGH_REQUESTS).min(1.0);
+            self.blend(evidence.used / (requests * evidence.mean), WEIGHTS.1 * certainty);
         }
     }
 

@@ -16,6 +16,10 @@ const LONGEST_PACED: f64 = 3600.0;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
+/// The level is never believed to be more than so many limits.
+const MOST_LEVEL: f64 = 2.0;
+/// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
+const EDGE: Duration = Duration::from_millis(30);
 /// A refusal is no surprise when the mirror was at this part of the limit.
 const FORETOLD: f64 = 0.9;
 
@@ -47,10 +51,13 @@ impl Times {
     /// When the upstream admitted it: the head's time less the processing, never before the send. Without a processing time
     /// the send is the best guess, and a safe one.
     pub(crate) fn admitted(&self) -> Moment {
-        match self.processing {
-            Some(processing) => self.head.minus(processing).max(self.sent),
-            None => self.sent,
-        }
+        self.processing.map_or(self.sent, |processing| self.head.minus(processing).max(self.sent))
+    }
+
+    /// When the upstream refused it. Without a processing time that is the head's: refusals are quick, and a wait that is
+    /// counted from too late only ends a little later.
+    pub(crate) fn refused(&self) -> Moment {
+        self.processing.map_or(self.head, |processing| self.head.minus(processing).max(self.sent))
     }
 }
 
@@ -128,6 +135,7 @@ impl Dimension {
 
     /// Takes `cells`.
     pub(crate) fn take(&mut self, cells: u64, now: Moment) {
+        let cells = self.bounded(cells);
         self.mirror.take(cells, now);
         self.pacer.take(cells, now);
         self.largest = (self.largest * 0.99).max(cells as f64).max(1.0);
@@ -142,12 +150,20 @@ impl Dimension {
 
     /// Gives back what was taken and not sent.
     pub(crate) fn give_back(&mut self, cells: u64, now: Moment) {
+        let cells = self.bounded(cells);
         self.mirror.credit(cells as f64, now);
         self.pacer.credit(cells as f64, now);
     }
 
     /// Sets the level from the headers of an answer. `mark` is the running total just after its attempt was sent.
-    pub(crate) fn told(&mut self, report: &LimitReport, own: &Own<'_>, mark: f64, times: &Times, now: Moment) {
+    pub(crate) fn told(
+        &mut self,
+        report: &LimitReport,
+        own: &Own<'_>,
+        mark: f64,
+        times: &Times,
+        now: Moment,
+    ) {
         self.set_limit(report.limit as f64, now);
         self.source = Source::Learned;
         let at = times.admitted();
@@ -166,40 +182,44 @@ impl Dimension {
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });
-        self.watch_foreign(used, report.reset, own, mark, at);
+        self.watch_foreign(used, own, mark, at);
         self.reshape(now);
         // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
         // that, and another shape would.
         let since = if self.shape.bucket().is_some() { mark } else { own.log.before(at).max(mark) };
         self.set_level(used, own.since(since), at, now);
+        if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
+            // Nothing drains before the window ends.
+            let room = remaining - own.since(own.log.before(at).max(mark));
+            self.held = Some(Held { until: at.plus(reset.min(duration(self.window))), room });
+        }
     }
 
     /// Sets the level from a refusal's numbers; the refused attempt's cost is no longer in `own`.
-    pub(crate) fn refused(&mut self, numbers: &Numbers, own: &Own<'_>, mark: f64, times: &Times, now: Moment) {
+    pub(crate) fn refused(
+        &mut self,
+        numbers: &Numbers,
+        own: &Own<'_>,
+        mark: f64,
+        times: &Times,
+        now: Moment,
+    ) {
         self.set_limit(numbers.limit, now);
-        let at = times.admitted();
+        let at = times.refused();
         self.pace.refused(times.sent, now);
         // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing drains before its end.
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
         let drained_in = excess / self.rate();
         let windowed = numbers.wait.is_some_and(|wait| wait.as_secs_f64() > drained_in * 1.5 + 0.25);
         if self.last.is_none_or(|last| last.at <= at) {
-            if windowed {
-                let trailing = own.log.trailing(duration(self.window), at) * own.ratio;
-                self.foreign.by_level(numbers.used, trailing, self.limit);
-            } else {
-                self.foreign.by_drain(&Use {
-                    at,
-                    used: numbers.used,
-                    own: mark * own.ratio,
-                    limit: self.limit,
-                    rate: self.rate(),
-                });
+            if self.shape.bucket().is_some() {
+                let (used, own) = (numbers.used, mark * own.ratio);
+                self.foreign.by_drain(&Use { at, used, own, limit: self.limit, rate: self.rate() });
             }
             self.set_level(numbers.used, own.since(own.log.before(at).max(mark)), at, now);
         }
         if let Some(wait) = numbers.wait.filter(|_| windowed) {
-            let until = at.plus(wait.min(duration(self.window)));
+            let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
             self.held = Some(Held { until, room: numbers.limit - numbers.used });
         }
         self.reshape(now);
@@ -222,9 +242,10 @@ impl Dimension {
         self.reshape(now);
     }
 
-    /// The upstream took `cells` while the queue was waiting.
-    pub(crate) fn accepted(&mut self, cells: u64, now: Moment) {
-        if self.shape.bucket().is_some() {
+    /// The upstream took `cells` that were sent at `sent`; `paced` says that the queue was waiting then.
+    pub(crate) fn accepted(&mut self, cells: u64, paced: bool, sent: Moment, now: Moment) {
+        self.pace.taken(sent);
+        if paced && self.shape.bucket().is_some() {
             let remaining = self.last.map_or(0.0, |last| last.remaining);
             self.pace.accepted(cells as f64, remaining, self.limit, now);
             self.reshape(now);
@@ -284,29 +305,27 @@ impl Dimension {
     /// A window and a log hold no more than the limit of our own of the last window, whatever the level seems to be.
     fn trailing_wait(&self, cells: f64, own: &Own<'_>, now: Moment) -> Duration {
         let window = duration(self.window);
-        let room = self.limit * (1.0 - self.foreign.certain()) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
+        let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
+        let room = self.limit * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
         if own.log.trailing(window, now) * own.ratio <= room.max(0.0) {
             return Duration::ZERO;
         }
         own.log.trailing_falls_to(room.max(0.0) / own.ratio, window).since(now)
     }
 
-    fn watch_foreign(&mut self, used: f64, reset: Option<Duration>, own: &Own<'_>, mark: f64, at: Moment) {
+    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, mark: f64, at: Moment) {
         let mut now = Use { at, used, own: mark * own.ratio, limit: self.limit, rate: self.rate() };
         match self.shape.rule() {
-            Rule::Unknown => {}
+            // A shallow bucket may be empty between any two snapshots: nothing can be told.
+            Rule::Unknown | Rule::Shallow => {}
             Rule::Bucket => self.foreign.by_drain(&now),
-            Rule::Shallow => {
-                now.used = reset.unwrap_or_default().as_secs_f64() * self.rate();
-                now.limit = now.used;
-                self.foreign.by_drain(&now);
-            }
             Rule::Fixed => {
                 now.own = own.log.before(at).max(mark) * own.ratio;
                 self.foreign.by_count(&now);
             }
             Rule::Log => {
-                let trailing = (own.log.before(at) - own.log.before(at.minus(duration(self.window)))) * own.ratio;
+                let trailing =
+                    (own.log.before(at) - own.log.before(at.minus(duration(self.window)))) * own.ratio;
                 self.foreign.by_level(used, trailing, self.limit);
             }
         }
@@ -314,7 +333,7 @@ impl Dimension {
 
     fn set_level(&self, used: f64, since: f64, at: Moment, now: Moment) {
         let drained = (used - self.mirror.rate() * now.seconds_since(at)).max(0.0);
-        self.mirror.set_used(drained + since, now);
+        self.mirror.set_used((drained + since).min(self.limit * MOST_LEVEL), now);
     }
 
     fn set_limit(&mut self, limit: f64, now: Moment) {
@@ -327,7 +346,18 @@ impl Dimension {
         self.reshape(now);
     }
 
-    fn proven(&self) -> bool {
+    /// No cost is above the limit: what is cannot be admitted, and the upstream will say so.
+    fn bounded(&self, cells: u64) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
+        cells.min(self.limit as u64)
+    }
+
+    /// Whether the arithmetic of the limit is known for sure.
+    pub(crate) fn proven(&self) -> bool {
         self.shape.bucket().is_some() && self.pace.trusts()
     }
 
@@ -337,11 +367,12 @@ impl Dimension {
 
     fn reshape(&mut self, now: Moment) {
         let (rate, proven) = (self.rate(), self.proven());
-        let foreign = self.foreign.certain();
+        // In a fixed window the level itself says what is left, until the window's end.
+        let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
         let (pace, burst) = self.pace.parameters(rate, proven, foreign);
         self.pacer.reshape(pace * self.share, burst, now);
         let depth = if proven {
-            let slack = (rate * self.feedback).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
+            let slack = (rate * self.feedback * 2.0).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
             (self.limit - slack.max(self.largest.min(self.limit * 0.02))).max(1.0)
         } else {
             self.limit

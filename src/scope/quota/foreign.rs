@@ -55,19 +55,21 @@ impl Foreign {
     pub(crate) fn by_count(&mut self, now: &Use) {
         let Some(then) = self.anchored(now) else { return };
         if now.used >= then.used {
-            self.blend((now.used - then.used - (now.own - then.own)) / now.at.seconds_since(then.at) / now.rate);
+            self.blend(
+                (now.used - then.used - (now.own - then.own)) / now.at.seconds_since(then.at) / now.rate,
+            );
         }
     }
 
     /// In a log: what is used, less our own of the last window.
     pub(crate) fn by_level(&mut self, used: f64, own: f64, limit: f64) {
-        let sample = ((used - own) / limit).clamp(0.0, 1.0);
+        let sample = ((used - own) / limit).clamp(-1.0, 1.0);
         self.ratio += (sample - self.ratio) * WEIGHT / 4.0;
     }
 
     /// Others' use as a part of the limit, between 0 and 1.
     pub(crate) fn ratio(&self) -> f64 {
-        self.ratio
+        self.ratio.max(0.0)
     }
 
     /// The same, without what noise explains.
@@ -87,6 +89,7 @@ impl Foreign {
     }
 
     fn blend(&mut self, sample: f64) {
-        self.ratio += (sample.clamp(0.0, 1.0) - self.ratio) * WEIGHT;
+        // Negative samples count too, or noise would add up to somebody.
+        self.ratio += (sample.clamp(-1.0, 1.0) - self.ratio) * WEIGHT;
     }
 }

@@ -4,10 +4,13 @@ mod bucket;
 mod charge;
 mod dimension;
 mod foreign;
+mod own;
 mod pace;
 mod ramp;
+mod report;
 mod sent_log;
 mod shape;
+mod slot;
 
 use std::time::Duration;
 
@@ -16,194 +19,20 @@ use crate::scope::settings::LimitSettings;
 
 use charge::{ChargeRatio, Evidence};
 pub(crate) use dimension::Times;
-use dimension::{Dimension, Numbers, Own};
+use dimension::{Dimension, Numbers};
+pub use own::Cost;
+use own::OwnUse;
+pub(crate) use own::{Charge, Marks};
 use ramp::Ramp;
-use sent_log::SentLog;
+pub use report::{LimitReport, LimitReports, RefusalNumbers, Source};
+use shape::Rule;
+pub use slot::{Slot, Unit};
 
 /// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// Requests.
-    Requests,
-    /// Tokens.
-    Tokens,
-}
-
-/// Where a limit comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// The configuration.
-    Configured,
-    /// The upstream's headers or refusals.
-    Learned,
-}
-
-impl Source {
-    /// The source's name in the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Configured => "configured",
-            Self::Learned => "learned",
-        }
-    }
-}
-
-/// A place for one limit of a scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// Requests a minute, or an hour.
-    RequestsPerMinute,
-    /// Tokens a minute, or an hour.
-    TokensPerMinute,
-    /// Requests a day, or a month.
-    RequestsPerDay,
-    /// Tokens a day, or a month.
-    TokensPerDay,
-}
-
-impl Slot {
-    /// Every slot, in order.
-    pub const ALL: [Self; 4] =
-        [Self::RequestsPerMinute, Self::TokensPerMinute, Self::RequestsPerDay, Self::TokensPerDay];
-
-    /// What it counts.
-    pub const fn unit(self) -> Unit {
-        match self {
-            Self::RequestsPerMinute | Self::RequestsPerDay => Unit::Requests,
-            Self::TokensPerMinute | Self::TokensPerDay => Unit::Tokens,
-        }
-    }
-
-    /// The window that it assumes until something tells otherwise.
-    pub const fn window(self) -> Duration {
-        match self {
-            Self::RequestsPerMinute | Self::TokensPerMinute => Duration::from_mins(1),
-            Self::RequestsPerDay | Self::TokensPerDay => Duration::from_hours(24),
-        }
-    }
-
-    /// Its name in metrics and the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RequestsPerMinute => "requests_per_minute",
-            Self::TokensPerMinute => "tokens_per_minute",
-            Self::RequestsPerDay => "requests_per_day",
-            Self::TokensPerDay => "tokens_per_day",
-        }
-    }
-
-    /// Its place in [`Slot::ALL`].
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-/// What the headers of one answer say about one unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitReport {
-    /// The limit per window.
-    pub limit: u64,
-    /// What is left of it.
-    pub remaining: u64,
-    /// Until nothing is used, where told.
-    pub reset: Option<Duration>,
-}
-
-/// What the headers of one answer say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LimitReports {
-    /// `x-ratelimit-*-requests`.
-    pub requests: Option<LimitReport>,
-    /// `x-ratelimit-*-tokens`.
-    pub tokens: Option<LimitReport>,
-}
-
-/// The numbers in a 429's message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefusalNumbers {
-    /// Which limit refused.
-    pub slot: Slot,
-    /// The limit.
-    pub limit: u64,
-    /// What was used, where told.
-    pub used: Option<u64>,
-    /// What the request asked for, where told.
-    pub requested: Option<u64>,
-    /// When it would pass, where told.
-    pub wait: Option<Duration>,
-}
-
-pub use crate::estimate::Cost;
-
-/// What was taken from the buckets for one attempt, in cells.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Charge {
-    pub(crate) requests: u64,
-    pub(crate) tokens: u64,
-}
-
-impl Charge {
-    fn of(self, slot: Slot) -> u64 {
-        match slot.unit() {
-            Unit::Requests => self.requests,
-            Unit::Tokens => self.tokens,
-        }
-    }
-}
-
-/// The running totals just after an attempt was sent: requests, estimated tokens.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Marks {
-    requests: f64,
-    tokens: f64,
-}
-
-impl Marks {
-    fn of(self, unit: Unit) -> f64 {
-        match unit {
-            Unit::Requests => self.requests,
-            Unit::Tokens => self.tokens,
-        }
-    }
-}
-
-/// What we sent ourselves, in requests and estimated tokens.
-#[derive(Debug, Default)]
-struct OwnUse {
-    requests: SentLog,
-    tokens: SentLog,
-    /// Granted and not yet sent.
-    unsent: Cost,
-}
-
-impl OwnUse {
-    fn of(&self, unit: Unit, ratio: f64) -> Own<'_> {
-        match unit {
-            Unit::Requests => Own { log: &self.requests, ratio: 1.0, unsent: f64::from(self.unsent.requests) },
-            Unit::Tokens => Own { log: &self.tokens, ratio, unsent: self.unsent.tokens as f64 },
-        }
-    }
-
-    fn granted(&mut self, cost: Cost) {
-        self.unsent.requests = self.unsent.requests.saturating_add(cost.requests);
-        self.unsent.tokens = self.unsent.tokens.saturating_add(cost.tokens);
-    }
-
-    fn no_longer_unsent(&mut self, cost: Cost) {
-        self.unsent.requests = self.unsent.requests.saturating_sub(cost.requests);
-        self.unsent.tokens = self.unsent.tokens.saturating_sub(cost.tokens);
-    }
-
-    /// Our mean estimate of a request over the last minute.
-    fn mean(&self, now: Moment) -> f64 {
-        let minute = Duration::from_mins(1);
-        let requests = self.requests.trailing(minute, now);
-        if requests > 0.0 { self.tokens.trailing(minute, now) / requests } else { 0.0 }
-    }
-}
+/// After so long without a permit one is given although no limit has room.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 /// All limits of one scope.
 #[derive(Debug)]
@@ -214,6 +43,8 @@ pub(crate) struct Quota {
     /// The last pause after a refusal without numbers.
     paused_from: Moment,
     paused_until: Moment,
+    /// The last permit.
+    asked: Moment,
     pauses: u32,
     share: f64,
     ratio: ChargeRatio,
@@ -246,6 +77,7 @@ impl Quota {
             ramp: None,
             paused_from: Moment::START,
             paused_until: Moment::START,
+            asked: now,
             pauses: 0,
             share: limits.share,
             ratio: ChargeRatio::new(),
@@ -284,16 +116,24 @@ impl Quota {
         if let Some(ramp) = &self.ramp {
             wait = wait.max(ramp.wait(charge, in_flight, now)?);
         }
+        let mut doubtful = wait;
         for (slot, dimension) in self.each() {
             let own = self.own.of(slot.unit(), self.ratio.value());
-            wait = wait.max(dimension.wait(charge.of(slot), &own, now));
+            let held = dimension.wait(charge.of(slot), &own, now);
+            wait = wait.max(held);
+            doubtful = if dimension.proven() { doubtful } else { doubtful.max(held) };
         }
-        Some(wait)
+        // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
+        let quiet = now.since(self.asked);
+        let asks =
+            doubtful > LONGEST_PAUSE && quiet >= ASK_AGAIN || wait > LONGEST_PAUSE && quiet >= ASK_AGAIN * 10;
+        Some(if asks { Duration::ZERO } else { wait })
     }
 
     /// Takes `charge` from every limit.
     pub(crate) fn take(&mut self, cost: Cost, charge: Charge, in_flight: u32, now: Moment) {
         self.own.granted(cost);
+        self.asked = now;
         if let Some(ramp) = &mut self.ramp {
             ramp.take(charge, in_flight, now);
         }
@@ -322,7 +162,14 @@ impl Quota {
     }
 
     /// Learns from the headers of an answer.
-    pub(crate) fn told(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times, now: Moment) {
+    pub(crate) fn told(
+        &mut self,
+        reports: &LimitReports,
+        cost: Cost,
+        marks: Marks,
+        times: &Times,
+        now: Moment,
+    ) {
         for (unit, report) in [(Unit::Requests, reports.requests), (Unit::Tokens, reports.tokens)] {
             // 0 and −1 mean "unknown" in some dialects.
             let Some(report) = report.filter(|report| report.limit > 0) else { continue };
@@ -339,17 +186,22 @@ impl Quota {
             }
             self.ramp = None;
         }
-        self.calibrate(reports, cost, marks, times, now);
+        self.calibrate(reports, cost, marks, times);
     }
 
     /// Compares what the upstream charged with what was estimated.
-    fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times, now: Moment) {
+    fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times) {
         let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };
         let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
         let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
+        let at = times.admitted();
+        // The requests that the window counts: since it began, or the last ones as long as it is.
+        let window = crate::scope::moment::duration(tokens.window);
+        let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
+        let began = at.minus(window.saturating_sub(left));
         let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
         self.ratio.observe(&Evidence {
-            at: times.admitted(),
+            at,
             used: used(report),
             limit: report.limit as f64,
             rate: tokens.rate(),
@@ -358,7 +210,7 @@ impl Quota {
             own: marks.tokens,
             estimated: cost.tokens as f64,
             used_requests: requests.and(reports.requests).map(used),
-            mean: self.own.mean(now),
+            mean: self.own.mean(began, at),
             foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
         });
     }
@@ -369,10 +221,8 @@ impl Quota {
         if let Some(ramp) = &mut self.ramp {
             ramp.accepted(charge, sent, now);
         }
-        if paced {
-            for (slot, dimension) in self.each_mut() {
-                dimension.accepted(charge.of(slot), now);
-            }
+        for (slot, dimension) in self.each_mut() {
+            dimension.accepted(charge.of(slot), paced, sent, now);
         }
     }
 
@@ -389,7 +239,9 @@ impl Quota {
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0 && numbers.used.is_some()) {
             let slot = numbers.slot;
             let share = self.share;
-            if slot.unit() == Unit::Tokens && let Some(requested) = numbers.requested {
+            if slot.unit() == Unit::Tokens
+                && let Some(requested) = numbers.requested
+            {
                 self.ratio.exact(requested, cost.tokens);
             }
             let limit = numbers.limit as f64;
@@ -415,7 +267,7 @@ impl Quota {
             }
             self.ramp = None;
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
-            return Verdict { not_before: times.admitted().plus(wait) };
+            return Verdict { not_before: times.refused().plus(wait) };
         }
         if let Some(ramp) = &mut self.ramp {
             ramp.refused(unit, times.sent, rng, now);
@@ -482,6 +334,11 @@ impl Quota {
         let ramp = self.ramp.as_ref().and_then(Ramp::rate);
         let paced = self.dimensions[Slot::RequestsPerMinute.index()].as_ref().map(Dimension::pace);
         ramp.or(paced)
+    }
+
+    /// Tokens that the upstream charges for one that was estimated.
+    pub(crate) fn charge_ratio(&self) -> f64 {
+        self.ratio.value()
     }
 
     /// Whether any limit is known.

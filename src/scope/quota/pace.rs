@@ -14,9 +14,11 @@ const FIRST_BURST: f64 = 0.5;
 const TIMER_SLACK: f64 = 0.005;
 /// How long after a burst was halved it may grow again.
 const REGROW_AFTER: Duration = Duration::from_mins(20);
-/// What is left of the pace after a refusal where the shape is not proven, and what comes back of it each second. Others
-/// may use the limit unseen.
-const EASE: f64 = 0.93;
+/// What is left of the pace after a refusal where the shape is not proven, at most and at least, and what comes back of it
+/// each second. Others may use the limit unseen.
+const EASE: (f64, f64) = (0.95, 0.5);
+/// Outcomes are counted for at least so long before the pace is eased again.
+const COUNTED: Duration = Duration::from_millis(500);
 const EASE_BACK: f64 = 0.01;
 const LEAST_EASE: f64 = 0.1;
 
@@ -30,6 +32,10 @@ pub(crate) struct Pace {
     distrusted: bool,
     ease: f64,
     eased: Moment,
+    recovered: Moment,
+    /// What came of attempts sent since then.
+    accepted: u32,
+    refused: u32,
 }
 
 impl Pace {
@@ -40,6 +46,9 @@ impl Pace {
             distrusted: false,
             ease: 1.0,
             eased: now,
+            recovered: now,
+            accepted: 0,
+            refused: 0,
         }
     }
 
@@ -74,20 +83,38 @@ impl Pace {
         self.no_growth_before = now.plus(REGROW_AFTER);
     }
 
-    /// A refusal of what was sent at `sent`. What was sent before the last one had its effect says nothing new.
-    pub(crate) fn refused(&mut self, sent: Moment, now: Moment) {
+    /// What was sent at `sent` was taken. What was sent before the pace was last eased says nothing of the present one.
+    pub(crate) fn taken(&mut self, sent: Moment) {
         if sent >= self.eased {
-            self.ease = (self.ease * EASE).max(LEAST_EASE);
-            self.eased = now;
+            self.accepted = self.accepted.saturating_add(1);
         }
+    }
+
+    /// What was sent at `sent` was refused: the more of it, the more the pace gives way.
+    pub(crate) fn refused(&mut self, sent: Moment, now: Moment) {
+        if sent < self.eased {
+            return;
+        }
+        self.refused = self.refused.saturating_add(1);
+        if now.since(self.eased) >= COUNTED {
+            let refused = f64::from(self.refused) / f64::from(self.refused.saturating_add(self.accepted));
+            self.ease = (self.ease * (1.0 - refused).clamp(EASE.1, EASE.0)).max(LEAST_EASE);
+            self.restart_count(now);
+        }
+    }
+
+    fn restart_count(&mut self, now: Moment) {
+        self.eased = now;
+        self.accepted = 0;
+        self.refused = 0;
     }
 
     /// Time passes without a refusal. Says whether anything changed enough to matter.
     pub(crate) fn recover(&mut self, now: Moment) -> bool {
-        let seconds = now.seconds_since(self.eased);
+        let seconds = now.seconds_since(self.recovered.max(self.eased));
         if self.ease < 1.0 && seconds >= 1.0 {
             self.ease = (self.ease + EASE_BACK * seconds).min(1.0);
-            self.eased = now;
+            self.recovered = now;
             return true;
         }
         false

@@ -51,8 +51,8 @@ pub(crate) struct Ramp {
     phase: Phase,
     /// The last change of the rate.
     changed: Moment,
-    /// Whether the pace held anything back since then.
-    binding: bool,
+    /// Whether the rate, and the bound on requests in flight, held anything back since then.
+    binding: (bool, bool),
     answers: u32,
     accepted: [SentLog; 2],
     began: Option<Moment>,
@@ -81,7 +81,7 @@ impl Ramp {
             in_flight: FIRST_IN_FLIGHT,
             phase: Phase::Growing,
             changed: now,
-            binding: false,
+            binding: (false, false),
             answers: 0,
             accepted: [SentLog::default(), SentLog::default()],
             began: None,
@@ -109,8 +109,8 @@ impl Ramp {
         }
         self.pacer.take(self.cells(charge), now);
         // Half of what is allowed is in use: it is what holds, or soon will.
-        self.binding |= self.pacer.used(now) > self.pacer.burst() * 0.5;
-        self.binding |= f64::from(in_flight) > self.in_flight * 0.5;
+        self.binding.0 |= self.pacer.used(now) > self.pacer.burst() * 0.5;
+        self.binding.1 |= f64::from(in_flight) > self.in_flight * 0.5;
     }
 
     pub(crate) fn give_back(&mut self, charge: Charge, now: Moment) {
@@ -230,11 +230,15 @@ impl Ramp {
             }
             Phase::Probing { .. } | Phase::Settled { .. } => return,
         };
-        if self.binding && now.since(self.changed) >= span {
-            self.rate *= factor;
-            self.in_flight *= factor;
+        if self.binding != (false, false) && now.since(self.changed) >= span {
+            if self.binding.0 {
+                self.rate *= factor;
+            }
+            if self.binding.1 {
+                self.in_flight *= factor;
+            }
             self.changed = now;
-            self.binding = false;
+            self.binding = (false, false);
             self.reshape(now);
         }
     }
@@ -242,7 +246,9 @@ impl Ramp {
     fn reshape(&mut self, now: Moment) {
         let burst = match self.phase {
             Phase::Growing => self.rate,
-            Phase::Probing { .. } | Phase::Searching { .. } | Phase::Settled { .. } => (self.rate * 0.5).max(1.0),
+            Phase::Probing { .. } | Phase::Searching { .. } | Phase::Settled { .. } => {
+                (self.rate * 0.5).max(1.0)
+            }
         };
         self.pacer.reshape(self.rate, burst, now);
     }

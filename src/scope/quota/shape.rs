@@ -52,7 +52,9 @@ pub(crate) struct Shape {
     apart: VecDeque<Apart>,
     bucket: Option<f64>,
     rule: Rule,
+    /// The longest that two snapshots in a row bear out.
     longest_reset: f64,
+    last_reset: f64,
     against: u32,
 }
 
@@ -71,7 +73,12 @@ impl Shape {
         let used = limit.saturating_sub(remaining) as f64;
         let Some(reset) = reset.filter(|reset| *reset >= SHORTEST_RESET && used > 0.0) else { return };
         let reset = reset.as_secs_f64();
-        self.longest_reset = self.longest_reset.max(reset);
+        if reset > MONTH * (1.0 + TOLERANCE) {
+            return;
+        }
+        // One odd reset does not make a day of a minute.
+        self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
+        self.last_reset = reset;
         self.weigh_bucket(used, reset * limit as f64 / used);
         if self.apart.back().is_none_or(|last| at.since(last.at) >= APART) {
             if self.apart.len() == MEMORY {
@@ -95,10 +102,7 @@ impl Shape {
 
     /// The shortest stated window that the resets allow, in seconds: no reset is longer than its window.
     pub(crate) fn at_least(&self) -> f64 {
-        WINDOWS
-            .into_iter()
-            .find(|window| self.longest_reset <= window * (1.0 + TOLERANCE))
-            .unwrap_or(MONTH)
+        WINDOWS.into_iter().find(|window| self.longest_reset <= window * (1.0 + TOLERANCE)).unwrap_or(MONTH)
     }
 
     fn weigh_bucket(&mut self, used: f64, derived: f64) {
@@ -148,7 +152,9 @@ impl Shape {
             Some(Rule::Fixed)
         } else if shortest >= window * 0.9 && self.apart.iter().any(|seen| seen.used < seen.limit * 0.9) {
             Some(Rule::Log)
-        } else if longest < window * 0.25 && most_depth - least_depth <= most_depth * 0.1 + 1.5 && most_depth < last.limit * 0.5
+        } else if longest < window * 0.25
+            && most_depth - least_depth <= most_depth * 0.1 + 1.5
+            && most_depth < last.limit * 0.5
         {
             Some(Rule::Shallow)
         } else {
@@ -219,8 +225,11 @@ mod tests {
     fn a_reset_longer_than_a_minute_excludes_the_minute() {
         let mut shape = Shape::default();
         feed(&mut shape, 100, 2, 864.0, 0.0);
+        assert_eq!(shape.at_least(), MINUTE, "one alone proves nothing");
+        feed(&mut shape, 100, 3, 900.0, 0.0);
         assert_eq!(shape.at_least(), HOUR);
         feed(&mut shape, 100, 50, 43_200.0, 1.0);
+        feed(&mut shape, 100, 51, 44_000.0, 1.0);
         assert_eq!(shape.at_least(), DAY);
     }
 

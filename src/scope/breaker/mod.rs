@@ -1,14 +1,19 @@
 //! The breaker of one scope: it blocks, probes, and lets go at a rising pace; at partial failure it thins attempts out.
 
-use std::time::Duration;
+mod health;
+mod state;
+mod window;
 
-use crate::classify::ErrorClass;
+use std::time::Duration;
 
 use super::moment::{Moment, duration};
 use super::settings::BreakerSettings;
 
-/// The window of the failure rate: so many bins of a second.
-const BINS: usize = 10;
+pub(crate) use health::{Health, health};
+pub use state::BreakerState;
+pub(crate) use state::Gate;
+use window::{BINS, Window};
+
 /// A run of failures must be less likely by chance than this to block.
 const CHANCE: f64 = 1e-6;
 /// A failure rate blocks from here on, over at least so many attempts.
@@ -28,110 +33,6 @@ const WAVE: f64 = 0.8;
 /// Attempts that must be without a head before their silence counts as a stall.
 const STALLED: u32 = 3;
 
-/// What an attempt's end says about the upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It works.
-    Alive,
-    /// It fails.
-    Failing,
-    /// Nothing.
-    Unknown,
-}
-
-/// What an error says about the upstream's health: an answer that blames the request proves that it works.
-pub(crate) fn health(class: ErrorClass) -> Health {
-    match class {
-        ErrorClass::InternalServerError
-        | ErrorClass::Overloaded
-        | ErrorClass::BadGateway
-        | ErrorClass::ConnectionDns
-        | ErrorClass::ConnectionRefused
-        | ErrorClass::ConnectionTls
-        | ErrorClass::ConnectionReset
-        | ErrorClass::TimeoutConnect
-        | ErrorClass::TimeoutResponse
-        | ErrorClass::OtherServerError
-        | ErrorClass::MalformedResponse
-        | ErrorClass::StreamError => Health::Failing,
-        ErrorClass::AuthenticationInvalid
-        | ErrorClass::AuthenticationIncorrectKey
-        | ErrorClass::AuthenticationNoOrganization
-        | ErrorClass::AuthenticationIpDenied
-        | ErrorClass::AuthenticationMissingScope
-        | ErrorClass::AuthenticationOther
-        | ErrorClass::PermissionDenied
-        | ErrorClass::RegionUnsupported
-        | ErrorClass::BadRequest
-        | ErrorClass::ContextLengthExceeded
-        | ErrorClass::NotFound
-        | ErrorClass::ModelNotFound
-        | ErrorClass::RequestTimeout
-        | ErrorClass::Conflict
-        | ErrorClass::ConversationLocked
-        | ErrorClass::PayloadTooLarge
-        | ErrorClass::Unprocessable
-        | ErrorClass::RateLimitRequests
-        | ErrorClass::RateLimitTokens
-        | ErrorClass::RateLimitOther
-        | ErrorClass::RequestExceedsLimit
-        | ErrorClass::QuotaExhausted
-        | ErrorClass::OtherClientError => Health::Alive,
-        ErrorClass::SlowDown
-        | ErrorClass::ResourceUnavailable
-        | ErrorClass::TimeoutIdle
-        | ErrorClass::StreamCut
-        | ErrorClass::WeirQueueFull
-        | ErrorClass::WeirDeadline
-        | ErrorClass::WeirBreakerOpen
-        | ErrorClass::WeirQuotaBreaker
-        | ErrorClass::WeirCallerLimit
-        | ErrorClass::WeirCallerUnknown
-        | ErrorClass::WeirBodyTooLarge
-        | ErrorClass::WeirDraining
-        | ErrorClass::WeirClientClosed
-        | ErrorClass::WeirInternal => Health::Unknown,
-    }
-}
-
-/// Whether an attempt may go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Gate {
-    /// It may.
-    Pass,
-    /// It may, at that moment: the pace is held down.
-    At(Moment),
-    /// It may, as the one that asks whether the upstream is back.
-    Probe,
-    /// Nothing may before that moment.
-    Blocked(Moment),
-}
-
-/// How the breaker stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerState {
-    /// Everything passes.
-    Closed,
-    /// A part of the attempts fails: fewer are made.
-    Thinning,
-    /// Nothing passes but probes.
-    Open,
-    /// The upstream is back: the queue is let go at a rising pace.
-    Releasing,
-}
-
-impl BreakerState {
-    /// The state's name in the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Thinning => "thinning",
-            Self::Open => "open",
-            Self::Releasing => "releasing",
-        }
-    }
-}
-
 /// The breaker of one scope.
 #[derive(Debug)]
 pub(crate) struct Breaker {
@@ -143,7 +44,7 @@ pub(crate) struct Breaker {
     /// Failures since the last success of an attempt that began after the first of them failed: the successes of what was
     /// on the way when an outage began don't hide it.
     wave: Run,
-    bins: [Bin; BINS],
+    window: Window,
     next_at: Moment,
     /// What the limits allow a second, during a release.
     pace: Option<f64>,
@@ -156,28 +57,32 @@ pub(crate) struct Breaker {
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed,
-    Open { since: Moment, next_probe: Moment, probes: u32, before: f64 },
-    Releasing { since: Moment, began: Moment, before: f64, probes: u32 },
+    /// `last` is when the newest probe went.
+    Open {
+        since: Moment,
+        next_probe: Moment,
+        probes: u32,
+        last: Moment,
+        before: f64,
+    },
+    Releasing {
+        since: Moment,
+        began: Moment,
+        before: f64,
+        probes: u32,
+    },
 }
 
-/// Failures without a success between them.
+/// Failures without a success between them; none were seen while `seen` is the start of time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
     failures: u32,
     /// When the first failed attempt began.
     began: Moment,
-    /// Attempts begun since the first failure was seen.
+    /// When its failure was seen.
+    seen: Moment,
+    /// Attempts begun since then.
     starts: u32,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Bin {
-    second: u64,
-    /// Attempts asked for, granted or not.
-    asked: u32,
-    begun: u32,
-    alive: u32,
-    failing: u32,
 }
 
 impl Breaker {
@@ -187,7 +92,7 @@ impl Breaker {
             changed: now,
             run: Run::default(),
             wave: Run::default(),
-            bins: [Bin::default(); BINS],
+            window: Window::default(),
             next_at: now,
             pace: None,
             headless: 0,
@@ -199,7 +104,13 @@ impl Breaker {
 
     /// Whether an attempt may go now. `pace` is what the limits allow a second: a release stays within it, and is over when
     /// nothing waits any more.
-    pub(crate) fn gate(&mut self, settings: &BreakerSettings, pace: Option<f64>, waiting: bool, now: Moment) -> Gate {
+    pub(crate) fn gate(
+        &mut self,
+        settings: &BreakerSettings,
+        pace: Option<f64>,
+        waiting: bool,
+        now: Moment,
+    ) -> Gate {
         if !settings.enabled {
             // It may have been turned off while it blocked.
             self.state = State::Closed;
@@ -215,7 +126,11 @@ impl Breaker {
                 }
             }
             State::Open { next_probe, .. } => {
-                if next_probe > now { Gate::Blocked(next_probe) } else { Gate::Probe }
+                if next_probe > now {
+                    Gate::Blocked(next_probe)
+                } else {
+                    Gate::Probe
+                }
             }
             State::Releasing { began, before, .. } => {
                 self.pace = pace;
@@ -233,26 +148,27 @@ impl Breaker {
 
     /// A request asked for an attempt.
     pub(crate) fn asked(&mut self, now: Moment) {
-        self.bin(now).asked += 1;
+        self.window.bin(now).asked += 1;
     }
 
     /// An attempt passed the gate.
     pub(crate) fn passed(&mut self, probe: bool, settings: &BreakerSettings, now: Moment) {
-        self.bin(now).begun += 1;
+        self.window.bin(now).begun += 1;
         self.wave.starts = self.wave.starts.saturating_add(1);
         match self.state {
             State::Closed => {
                 let thinning = self.thinning(PER_SUCCESS, now);
                 if thinning > 0.0 {
-                    let rate = (self.rate_of(|bin| bin.asked, now) * (1.0 - thinning)).max(1.0);
+                    let rate = (self.window.rate_of(|bin| bin.asked, now) * (1.0 - thinning)).max(1.0);
                     self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
                 }
             }
             State::Open { since, probes, before, .. } if probe => {
                 // The next one does not wait for this one's answer: it may never come.
                 let typical = duration(self.typical_head.unwrap_or_default() * 2.0);
-                let patience = typical.clamp(settings.probe_first, settings.probe_longest.max(settings.probe_first));
-                self.state = State::Open { since, next_probe: now.plus(patience), probes, before };
+                let patience =
+                    typical.clamp(settings.probe_first, settings.probe_longest.max(settings.probe_first));
+                self.state = State::Open { since, next_probe: now.plus(patience), probes, last: now, before };
             }
             State::Open { .. } => {}
             State::Releasing { began, before, .. } => {
@@ -309,6 +225,7 @@ impl Breaker {
         if !settings.enabled {
             return;
         }
+        let stale = began < self.changed;
         match health {
             Health::Unknown => {
                 if probe {
@@ -316,31 +233,36 @@ impl Breaker {
                 }
                 return;
             }
-            Health::Alive => self.bin(now).alive += 1,
-            Health::Failing => self.bin(now).failing += 1,
-        }
-        if began < self.changed && !probe {
-            return;
+            // A probe of a stall may end long after the next one was answered.
+            Health::Alive | Health::Failing
+                if stale && !(probe && matches!(self.state, State::Open { .. })) =>
+            {
+                return;
+            }
+            Health::Alive => self.window.bin(now).alive += 1,
+            Health::Failing => self.window.bin(now).failing += 1,
         }
         match self.state {
             State::Closed => self.count(health, began, settings, rng, now),
-            State::Open { since, probes, before, .. } if probe => {
+            // An older probe's end says nothing that its silence did not.
+            State::Open { last, .. } if probe && health == Health::Failing && began < last => {}
+            State::Open { since, probes, last, before, .. } if probe => {
                 if health == Health::Alive {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
                 } else {
                     let next_probe = now.plus(backoff(probes + 1, settings, rng));
-                    self.state = State::Open { since, next_probe, probes: probes + 1, before };
+                    self.state = State::Open { since, next_probe, probes: probes + 1, last, before };
                 }
             }
             State::Open { .. } => {}
             State::Releasing { since, before, probes, .. } => {
-                if health == Health::Failing {
+                if health == Health::Alive {
+                    self.run = Run::default();
+                } else {
                     self.run.failures += 1;
-                    if self.run.failures >= 3 {
+                    if self.run.failures >= settings.consecutive.max(1) {
                         self.open(since, probes, before, settings, rng, now);
                     }
-                } else {
-                    self.run = Run::default();
                 }
             }
         }
@@ -391,10 +313,13 @@ impl Breaker {
 
     fn watch_stall(&mut self, settings: &BreakerSettings, now: Moment) {
         if self.stall_at(settings).is_some_and(|at| now >= at) {
-            let before = self.rate_of(|bin| bin.begun, now);
+            let before = self.window.rate_of(|bin| bin.begun, now);
             let next_probe = now.plus(settings.probe_first);
             self.opened += 1;
-            self.change(State::Open { since: self.quiet_since, next_probe, probes: 0, before }, now);
+            self.change(
+                State::Open { since: self.quiet_since, next_probe, probes: 0, last: now, before },
+                now,
+            );
         }
     }
 
@@ -408,32 +333,47 @@ impl Breaker {
     ) {
         if health == Health::Alive {
             self.run = Run::default();
-            if began >= self.wave.began {
+            if began >= self.wave.seen {
                 self.wave = Run::default();
             }
             return;
         }
         for run in [&mut self.run, &mut self.wave] {
-            if run.failures == 0 {
-                *run = Run { failures: 0, began, starts: 0 };
+            if run.failures == 0 && run.seen == Moment::START {
+                *run = Run { failures: 0, began, seen: now, starts: 0 };
             }
-            run.failures += 1;
         }
-        let (alive, failing) = self.counts(now);
-        let total = alive + failing;
-        let recent = self.run.failures.max(self.wave.failures);
-        let (before, of) = (failing.saturating_sub(recent), total.saturating_sub(recent));
-        let likely = if of >= 10 { f64::from(before) / f64::from(of) } else { 0.0 };
-        let needed = if likely > 0.0 { (CHANCE.ln() / likely.min(0.97).ln()).ceil() } else { 0.0 };
-        let needed = needed.max(f64::from(settings.consecutive.max(1)));
-        let in_a_row = f64::from(self.run.failures) >= needed;
-        let in_a_wave = f64::from(self.wave.failures) >= needed
+        self.run.failures += 1;
+        if began >= self.wave.seen {
+            self.wave.failures += 1;
+        }
+        let in_a_row = self.run.failures >= self.needed(self.run.failures, settings, now);
+        let in_a_wave = self.wave.failures >= self.needed(self.wave.failures, settings, now)
             && f64::from(self.wave.failures) >= f64::from(self.wave.starts) * WAVE;
+        let (alive, failing) = self.window.counts(now);
+        let total = alive + failing;
         let rate = total >= BLOCKING_RATE.1 && f64::from(failing) >= f64::from(total) * BLOCKING_RATE.0;
         if in_a_row || in_a_wave || rate {
-            let before = self.rate_of(|bin| bin.begun, now);
+            let before = self.window.rate_of(|bin| bin.begun, now);
             self.open(self.wave.began.max(self.changed), 0, before, settings, rng, now);
         }
+    }
+
+    /// Failures in a row that are no accident, given how many failed before this run of them.
+    fn needed(&self, run: u32, settings: &BreakerSettings, now: Moment) -> u32 {
+        let likely = [BINS as u64, 3].map(|seconds| {
+            let (alive, failing) = self.window.counts_of(seconds, now);
+            let (before, of) = (failing.saturating_sub(run), (alive + failing).saturating_sub(run));
+            if of >= 5 { f64::from(before) / f64::from(of) } else { 0.0 }
+        });
+        let likely = likely[0].max(likely[1]);
+        let least = settings.consecutive.max(1);
+        if likely <= 0.0 {
+            return least;
+        }
+        let needed = (CHANCE.ln() / likely.min(0.97).ln()).ceil();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 454")]
+        least.max(needed as u32)
     }
 
     fn open(
@@ -447,7 +387,7 @@ impl Breaker {
     ) {
         self.opened += 1;
         let next_probe = now.plus(backoff(probes, settings, rng));
-        self.change(State::Open { since, next_probe, probes, before }, now);
+        self.change(State::Open { since, next_probe, probes, last: now, before }, now);
     }
 
     fn change(&mut self, state: State, now: Moment) {
@@ -456,50 +396,18 @@ impl Breaker {
         self.run = Run::default();
         self.wave = Run::default();
         self.next_at = now;
-        self.bins = [Bin::default(); BINS];
+        self.window = Window::default();
     }
 
     /// The part of the attempts to hold back, by the SRE book's client-side throttling.
     fn thinning(&self, per_success: f64, now: Moment) -> f64 {
-        let (alive, failing) = self.counts(now);
+        let (alive, failing) = self.window.counts(now);
         let total = f64::from(alive + failing);
         if total < 20.0 {
             return 0.0;
         }
         ((total - per_success * f64::from(alive)) / (total + 1.0)).clamp(0.0, THINNEST)
     }
-
-    fn counts(&self, now: Moment) -> (u32, u32) {
-        self.recent(now).fold((0, 0), |(alive, failing), bin| (alive + bin.alive, failing + bin.failing))
-    }
-
-    /// A count a second, over the window.
-    fn rate_of(&self, count: impl Fn(&Bin) -> u32, now: Moment) -> f64 {
-        let counted: u32 = self.recent(now).map(count).sum();
-        let first = self.recent(now).map(|bin| bin.second).min().unwrap_or_else(|| second(now));
-        f64::from(counted) / (second(now) - first + 1).max(1) as f64
-    }
-
-    fn recent(&self, now: Moment) -> impl Iterator<Item = &Bin> {
-        let oldest = second(now).saturating_sub(BINS as u64 - 1);
-        self.bins
-            .iter()
-            .filter(move |bin| bin.second >= oldest && (bin.asked > 0 || bin.alive > 0 || bin.failing > 0))
-    }
-
-    fn bin(&mut self, now: Moment) -> &mut Bin {
-        let second = second(now);
-        let index = usize::try_from(second % BINS as u64).unwrap_or(0);
-        let bin = &mut self.bins[index];
-        if bin.second != second {
-            *bin = Bin { second, ..Bin::default() };
-        }
-        bin
-    }
-}
-
-fn second(now: Moment) -> u64 {
-    now.as_nanos() / 1_000_000_000
 }
 
 /// Full exponential backoff with a quarter of jitter to either side.
