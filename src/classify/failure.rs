@@ -85,7 +85,9 @@ impl FailureKind {
     /// Whether it was the client that broke off, not the upstream.
     pub const fn is_of_the_client(self) -> bool {
         match self {
-            Self::RequestAborted | Self::RequestTimeout | Self::RequestMalformed | Self::RequestTooLarge => true,
+            Self::RequestAborted | Self::RequestTimeout | Self::RequestMalformed | Self::RequestTooLarge => {
+                true
+            }
             Self::Dns
             | Self::Refused
             | Self::Tls

@@ -79,11 +79,11 @@ pub(super) async fn attempt(
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
         let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
-        let (held, body) = read_error(&mut rest, &head, patience).await;
+        let (kept, body) = read_error(&mut rest, &head, patience).await;
         record.waited(Wait::Upstream, clock::now() - now);
         let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
         return Attempted::Refused(
-            Answer { head, held, rest, reader: Reader::blind() },
+            Answer { head, held: kept, rest, reader: Reader::blind() },
             Box::new(classified),
         );
     }
@@ -92,9 +92,9 @@ pub(super) async fn attempt(
     if !reader.is_stream() || hold_for.is_zero() || rest.is_end_stream() {
         return Attempted::Answered(Answer { head, held: Held::nothing(), rest, reader });
     }
-    let held = hold(&mut rest, &mut reader, now + hold_for).await;
+    let beginning = hold(&mut rest, &mut reader, now + hold_for).await;
     record.waited(Wait::Upstream, clock::now() - now);
-    judge_beginning(endpoint, Answer { head, held, rest, reader })
+    judge_beginning(endpoint, Answer { head, held: beginning, rest, reader })
 }
 
 /// What a stream's beginning says.
@@ -140,7 +140,7 @@ async fn read_error(
     head: &response::Parts,
     patience: Duration,
 ) -> (Held<Failure>, Vec<u8>) {
-    let mut held = Held::nothing();
+    let mut kept = Held::nothing();
     let mut bytes = 0;
     let until = clock::now() + patience;
     while bytes < classify::MAX_BODY {
@@ -148,15 +148,15 @@ async fn read_error(
         match next {
             Ok(frame) => {
                 bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
-                held.frames.push_back(frame);
+                kept.frames.push_back(frame);
             }
             Err(failure) => {
-                held.broken = Some(failure);
+                kept.broken = Some(failure);
                 break;
             }
         }
     }
     let plain =
-        copy(&head.headers, held.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
-    (held, plain)
+        copy(&head.headers, kept.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
+    (kept, plain)
 }

@@ -18,9 +18,7 @@ use crate::clock;
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
 use crate::response;
 use crate::retry::{self, Decision, Situation, StopReason};
-use crate::scope::{
-    Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would,
-};
+use crate::scope::{Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
 
 /// A request that was read and priced.
 pub(super) struct Conversation<'a> {

@@ -164,7 +164,7 @@ impl Proxy {
         record.set_deadline(head.deadline.turn);
         let body = match self.read(incoming, &policy, &mut record).await {
             Ok(body) => body,
-            Err(error) => return refuse_body(&error, record),
+            Err(error) => return refuse_body(error, record),
         };
         let call = Call::price(head, body, &policy);
         record.set_bytes_in(call.body.bytes().len() as u64);
@@ -210,7 +210,7 @@ fn refuse_unknown(record: Record) -> Response<Body> {
     refuse(OwnAnswer::new(ErrorClass::WeirCallerUnknown, message), record)
 }
 
-fn refuse_body(error: &ReadError, record: Record) -> Response<Body> {
+fn refuse_body(error: ReadError, record: Record) -> Response<Body> {
     let answer = |class, status, message: &str| OwnAnswer { status, ..OwnAnswer::new(class, message) };
     let answer = match error {
         ReadError::TooLarge => answer(

@@ -154,8 +154,19 @@ pub(crate) struct Breaker {
 enum State {
     Closed,
     /// `probing` is when the probe under way was let go.
-    Open { since: Moment, next_probe: Moment, probes: u32, probing: Option<Moment>, before: f64 },
-    Releasing { since: Moment, began: Moment, before: f64, probes: u32 },
+    Open {
+        since: Moment,
+        next_probe: Moment,
+        probes: u32,
+        probing: Option<Moment>,
+        before: f64,
+    },
+    Releasing {
+        since: Moment,
+        began: Moment,
+        before: f64,
+        probes: u32,
+    },
 }
 
 /// Failures without a success between them.
@@ -164,9 +175,6 @@ struct Run {
     failures: u32,
     /// When the first failed attempt began.
     began: Moment,
-    /// Attempts begun since then, and those of them that failed.
-    starts: u32,
-    started_failures: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -250,9 +258,6 @@ impl Breaker {
     /// An attempt passed the gate.
     pub(crate) fn passed(&mut self, probe: bool, now: Moment) {
         self.bin(now).begun += 1;
-        if self.run.failures > 0 {
-            self.run.starts += 1;
-        }
         match &mut self.state {
             State::Closed => {
                 let thinning = self.thinning(now);
@@ -334,8 +339,7 @@ impl Breaker {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
                 } else if probing == Some(began) {
                     let next_probe = now.plus(backoff(probes + 1, settings, rng));
-                    self.state =
-                        State::Open { since, next_probe, probes: probes + 1, probing: None, before };
+                    self.state = State::Open { since, next_probe, probes: probes + 1, probing: None, before };
                 }
             }
             State::Open { .. } => {}
@@ -426,7 +430,7 @@ impl Breaker {
             return;
         }
         if self.run.failures == 0 {
-            self.run = Run { failures: 0, began, starts: 0, started_failures: 0 };
+            self.run = Run { failures: 0, began };
         }
         self.run.failures += 1;
         let (alive, failing) = self.counts(now);
@@ -499,9 +503,9 @@ impl Breaker {
 
     fn recent(&self, now: Moment) -> impl Iterator<Item = &Bin> {
         let oldest = second(now).saturating_sub(BINS as u64 - 1);
-        self.bins
-            .iter()
-            .filter(move |bin| bin.second >= oldest && (bin.received > 0 || bin.begun > 0 || bin.alive > 0 || bin.failing > 0))
+        self.bins.iter().filter(move |bin| {
+            bin.second >= oldest && (bin.received > 0 || bin.begun > 0 || bin.alive > 0 || bin.failing > 0)
+        })
     }
 
     fn bin(&mut self, now: Moment) -> &mut Bin {

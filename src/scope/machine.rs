@@ -90,6 +90,7 @@ pub enum Claim {
 
 /// One admitted attempt: to be settled exactly once.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the attempt")]
 pub struct Attempt {
     charge: Charge,
     granted: Moment,

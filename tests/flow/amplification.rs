@@ -8,7 +8,8 @@ use super::world::{Call, Setup, World, statuses};
 
 #[tokio::test(start_paused = true)]
 async fn total_failure_amplifies_by_a_tenth_at_most() {
-    for (fault, per_second) in [("500", 40.0), ("server_is_overloaded", 40.0), ("reset", 40.0), ("500", 2.0)] {
+    for (fault, per_second) in [("500", 40.0), ("server_is_overloaded", 40.0), ("reset", 40.0), ("500", 2.0)]
+    {
         let mut setup = Setup::default();
         setup.scopes.breaker.enabled = false;
         setup.simulator.outages = vec![Outage::parse(&format!("0s+10000s:{fault}")).expect("an outage")];

@@ -27,7 +27,10 @@ async fn half_failing_is_thinned_not_blocked() {
     // Direct, one in two would succeed. All six attempts would make it 98 %, for twice the load on an upstream in trouble.
     assert!(successes(&answers) as f64 >= 0.55 * answers.len() as f64, "{:?}", statuses(&answers));
     assert!(ratio <= 1.35, "{ratio}");
-    assert!(answers.iter().all(|answer| answer.took() < Duration::from_secs(20)), "nobody waits in line for ever");
+    assert!(
+        answers.iter().all(|answer| answer.took() < Duration::from_secs(20)),
+        "nobody waits in line for ever"
+    );
     let second = |from: u64| world.attempts(Duration::from_secs(from), Duration::from_secs(from + 10));
     assert!((0..12).all(|tens| second(tens * 10) >= 400), "every call gets its first attempt");
 }
@@ -45,7 +48,8 @@ async fn one_scopes_outage_is_not_anothers() {
     assert!(answers.iter().all(|answer| answer.took() < Duration::from_secs(1)), "nobody waited");
     let failed = outage.await.expect("no panic");
     assert_eq!(successes(&failed), 0);
-    let opened: Vec<_> = world.scopes.snapshot().iter().map(|scope| (scope.name.clone(), scope.breaker_opened)).collect();
+    let opened: Vec<_> =
+        world.scopes.snapshot().iter().map(|scope| (scope.name.clone(), scope.breaker_opened)).collect();
     assert!(opened.iter().all(|(name, opened)| (*opened > 0) == (&**name == "gpt-4o-mini")), "{opened:?}");
 }
 
@@ -58,8 +62,10 @@ async fn without_patience_the_answer_is_immediate_and_says_why() {
     let answers = world.offer(40.0, 40 * 100, |_| Call::chat().timeout(120)).await;
     let during: Vec<&Answer> =
         answers.iter().filter(|answer| (12..70).contains(&answer.began.as_secs())).collect();
-    let refused: Vec<_> =
-        during.iter().filter(|answer| answer.header("x-weir-error-class") == Some("weir_breaker_open")).collect();
+    let refused: Vec<_> = during
+        .iter()
+        .filter(|answer| answer.header("x-weir-error-class") == Some("weir_breaker_open"))
+        .collect();
     println!("no patience: {:?}, {} of {} refused at once", statuses(&answers), refused.len(), during.len());
     assert!(refused.len() as f64 >= 0.95 * during.len() as f64);
     assert!(refused.iter().all(|answer| answer.took() < Duration::from_millis(50) && answer.status == 503));
@@ -67,7 +73,10 @@ async fn without_patience_the_answer_is_immediate_and_says_why() {
     assert!(refused.iter().all(|answer| answer.header("retry-after").is_some()));
     let attempts = world.attempts(Duration::from_secs(12), Duration::from_secs(70));
     assert!(attempts as f64 <= 0.05 * 40.0 * 58.0, "{attempts}");
-    assert!(answers.iter().filter(|answer| answer.began.as_secs() >= 80).all(Answer::is_success), "back within 10 s");
+    assert!(
+        answers.iter().filter(|answer| answer.began.as_secs() >= 80).all(Answer::is_success),
+        "back within 10 s"
+    );
 }
 
 /// An answer's head says that the upstream works; its body may take minutes.

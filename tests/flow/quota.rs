@@ -32,7 +32,9 @@ async fn each_billing_code_opens_the_breaker_and_it_closes_by_itself() {
         let probes = world.simulator.stats().requests - before - 1;
         println!("{code}: {probes} probes in 240 s, {:?}", statuses(&answers));
         assert!(probes <= 4, "{code}: {probes} probes in four minutes");
-        assert!(answers.iter().all(|answer| answer.status == 429 && answer.took() < Duration::from_millis(200)));
+        assert!(
+            answers.iter().all(|answer| answer.status == 429 && answer.took() < Duration::from_millis(200))
+        );
         let said = |answer: &super::world::Answer| -> serde_json::Value {
             let body: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
             serde_json::json!([body["error"]["code"], body["error"]["type"], body["error"]["message"]])
