@@ -21,7 +21,7 @@
 //! | account | [`account`], [`metrics`] | `Record`: told once, when whatever ends the request ends it |
 //!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,
-//! [`catalogue`] has the words for it, [`simulate`] is a stand-in for the API, [`cli`] is what a person types.
+//! [`catalogue`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
 //!
 //! # Threads
 //!
@@ -48,6 +48,7 @@
 
 pub mod cli;
 pub mod app;
+pub mod demo;
 pub mod simulate;
 pub mod config;
 pub mod server;

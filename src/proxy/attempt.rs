@@ -79,7 +79,7 @@ pub(super) async fn attempt(
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
         let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
-        let (kept, body) = read_error(&mut rest, &head, patience).await;
+        let (kept, body) = Box::pin(read_error(&mut rest, &head, patience)).await;
         record.waited(Wait::Upstream, clock::now() - now);
         let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
         return Attempted::Refused(
@@ -92,7 +92,8 @@ pub(super) async fn attempt(
     if !reader.is_stream() || hold_for.is_zero() || rest.is_end_stream() {
         return Attempted::Answered(Answer { head, held: Held::nothing(), rest, reader });
     }
-    let beginning = hold(&mut rest, &mut reader, now + hold_for).await;
+    // Boxed, as is the reading of errors: the plain answer's future need not have room for what it never does.
+    let beginning = Box::pin(hold(&mut rest, &mut reader, now + hold_for)).await;
     record.waited(Wait::Upstream, clock::now() - now);
     judge_beginning(endpoint, Answer { head, held: beginning, rest, reader })
 }

@@ -27,7 +27,7 @@ pub(super) struct Conversation<'a> {
     pub(super) caller: &'a Caller,
     pub(super) scope: Arc<Scope>,
     pub(super) call: Call,
-    pub(super) record: Record,
+    pub(super) record: Box<Record>,
     /// Attempts that went back to the head of the queue: waiting for a limit is no retry.
     pub(super) requeues: u32,
 }
@@ -196,6 +196,7 @@ impl Conversation<'_> {
     /// Gives the caller what the last attempt brought.
     fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
         let Unsuccessful { class, came, classified } = unsuccessful;
+        self.record.keep_headers(&self.call.head.headers, &self.policy.report_headers);
         let detail = classified.as_deref().map(settle::detail);
         match came {
             Ok(answer) => {
@@ -235,6 +236,7 @@ impl Conversation<'_> {
             return self.pass_on(last, stop_sdk);
         }
         let own = self.proxy.random(|rng| response::refusal(refused, rng));
+        self.record.keep_headers(&self.call.head.headers, &self.policy.report_headers);
         self.record
             .failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));
         answer::own(own, self.record)

@@ -16,7 +16,7 @@ use crate::stream::{End, Findings, Ledger};
 pub struct Exchange {
     /// None where the attempt was settled before: its answer is an error that is passed on.
     permit: Option<Permit>,
-    record: Record,
+    record: Box<Record>,
     promise: Promise,
 }
 
@@ -45,7 +45,7 @@ impl Exchange {
         &mut self.record
     }
 
-    pub(super) fn new(permit: Option<Permit>, record: Record, promise: Promise) -> Self {
+    pub(super) fn new(permit: Option<Permit>, record: Box<Record>, promise: Promise) -> Self {
         Self { permit, record, promise }
     }
 

@@ -154,11 +154,11 @@ impl Proxy {
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
             let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
-            return refuse_unknown(self.account.begin(&begin(nobody), now));
+            return refuse_unknown(Box::new(self.account.begin(&begin(nobody), now)));
         };
         let caller = Arc::clone(identified.caller);
-        let mut record = self.account.begin(&begin(caller.id), now);
-        record.keep_headers(&parts.headers, &policy.report_headers);
+        // Boxed: it moves from here to the end of the answer's body.
+        let mut record = Box::new(self.account.begin(&begin(caller.id), now));
         let head =
             Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
         record.set_deadline(head.deadline.turn);
@@ -166,13 +166,13 @@ impl Proxy {
             Ok(body) => body,
             Err(error) => return refuse_body(error, record),
         };
-        let call = Call::price(head, body, &policy);
+        let mut call = Call::price(head, body, &policy);
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
-        if let Some(model) = &call.model {
-            record.set_model(model.clone());
-        }
         let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());
+        if let Some(model) = call.model.take() {
+            record.set_model(model);
+        }
         let conversation =
             Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
         conversation.run().await
@@ -204,13 +204,13 @@ impl Proxy {
     }
 }
 
-fn refuse_unknown(record: Record) -> Response<Body> {
+fn refuse_unknown(record: Box<Record>) -> Response<Body> {
     let message = "Nobody knows this caller. Send the Weir key, header or certificate that [[callers]] names, or set \
                    server.allow_unknown_callers.";
     refuse(OwnAnswer::new(ErrorClass::WeirCallerUnknown, message), record)
 }
 
-fn refuse_body(error: ReadError, record: Record) -> Response<Body> {
+fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Body> {
     let answer = |class, status, message: &str| OwnAnswer { status, ..OwnAnswer::new(class, message) };
     let answer = match error {
         ReadError::TooLarge => answer(
@@ -237,7 +237,7 @@ fn refuse_body(error: ReadError, record: Record) -> Response<Body> {
     refuse(answer, record)
 }
 
-fn refuse(answer: OwnAnswer, mut record: Record) -> Response<Body> {
+fn refuse(answer: OwnAnswer, mut record: Box<Record>) -> Response<Body> {
     record.failed(answer.class, None);
     answer::own(answer, record)
 }

@@ -13,17 +13,18 @@ const BINS: usize = 10;
 const CHANCE: f64 = 1e-6;
 /// A failure rate blocks from here on, over at least so many attempts.
 const BLOCKING_RATE: (f64, u32) = (0.97, 60);
-/// Thinning lets so many attempts pass per success: none is held back below a third failing.
-const PER_SUCCESS: f64 = 1.5;
+/// Retries are thinned as if so many attempts a success were welcome: none is denied below a third failing.
+const PER_SUCCESS_OF_RETRIES: f64 = 1.5;
+/// First attempts are thinned only past three quarters failing: held back, they pile up, where a denied retry does not.
+const PER_SUCCESS: f64 = 4.0;
 /// The most that thinning holds back.
 const THINNEST: f64 = 0.75;
 /// The release starts at this part of the rate before the outage, at least so many a second, and doubles each second.
 const RELEASE: (f64, f64) = (0.1, 4.0);
-/// A release is over once it allows this many times the rate before the outage and nothing waits any more; in any case when
-/// it has lasted so long, in seconds.
-const RELEASED: (f64, f64) = (2.0, 60.0);
-/// A probe without a head for this many times what heads usually take is given up.
-const PROBE_PATIENCE: f64 = 4.0;
+/// From this many times the rate before the outage on, the release is over.
+const RELEASED: f64 = 2.0;
+/// A wave of failures must be at least this part of what began since.
+const WAVE: f64 = 0.8;
 /// Attempts that must be without a head before their silence counts as a stall.
 const STALLED: u32 = 3;
 
@@ -137,36 +138,26 @@ pub(crate) struct Breaker {
     state: State,
     /// Outcomes of attempts that began before this say nothing about the present state.
     changed: Moment,
+    /// Failures since the last success arrived.
     run: Run,
+    /// Failures since the last success of an attempt that began after the first of them failed: the successes of what was
+    /// on the way when an outage began don't hide it.
+    wave: Run,
     bins: [Bin; BINS],
     next_at: Moment,
+    /// What the limits allow a second, during a release.
+    pace: Option<f64>,
     headless: u32,
     quiet_since: Moment,
     typical_head: Option<f64>,
     opened: u64,
-    /// What the limits allow, in requests a second: a release does not outrun it.
-    pace: f64,
-    /// Whether requests wait.
-    backlog: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed,
-    /// `probing` is when the probe under way was let go.
-    Open {
-        since: Moment,
-        next_probe: Moment,
-        probes: u32,
-        probing: Option<Moment>,
-        before: f64,
-    },
-    Releasing {
-        since: Moment,
-        began: Moment,
-        before: f64,
-        probes: u32,
-    },
+    Open { since: Moment, next_probe: Moment, probes: u32, before: f64 },
+    Releasing { since: Moment, began: Moment, before: f64, probes: u32 },
 }
 
 /// Failures without a success between them.
@@ -175,12 +166,15 @@ struct Run {
     failures: u32,
     /// When the first failed attempt began.
     began: Moment,
+    /// Attempts begun since the first failure was seen.
+    starts: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Bin {
     second: u64,
-    received: u32,
+    /// Attempts asked for, granted or not.
+    asked: u32,
     begun: u32,
     alive: u32,
     failing: u32,
@@ -192,25 +186,26 @@ impl Breaker {
             state: State::Closed,
             changed: now,
             run: Run::default(),
+            wave: Run::default(),
             bins: [Bin::default(); BINS],
             next_at: now,
+            pace: None,
             headless: 0,
             quiet_since: now,
             typical_head: None,
             opened: 0,
-            pace: f64::INFINITY,
-            backlog: false,
         }
     }
 
-    /// What the rest of the scope knows: the pace that the limits allow, in requests a second, and whether requests wait.
-    pub(crate) fn sees(&mut self, pace: Option<f64>, backlog: bool) {
-        self.pace = pace.unwrap_or(f64::INFINITY);
-        self.backlog = backlog;
-    }
-
-    /// Whether an attempt may go now.
-    pub(crate) fn gate(&mut self, settings: &BreakerSettings, now: Moment) -> Gate {
+    /// Whether an attempt may go now. `pace` is what the limits allow a second: a release stays within it, and is over when
+    /// nothing waits any more.
+    pub(crate) fn gate(
+        &mut self,
+        settings: &BreakerSettings,
+        pace: Option<f64>,
+        waiting: bool,
+        now: Moment,
+    ) -> Gate {
         if !settings.enabled {
             // It may have been turned off while it blocked.
             self.state = State::Closed;
@@ -219,21 +214,22 @@ impl Breaker {
         self.watch_stall(settings, now);
         match self.state {
             State::Closed => {
-                if self.thinning(now) > 0.0 && self.next_at > now {
+                if self.next_at > now && self.thinning(PER_SUCCESS, now) > 0.0 {
                     Gate::At(self.next_at)
                 } else {
                     Gate::Pass
                 }
             }
-            State::Open { next_probe, probing, .. } => {
-                // A probe that meets silence must not keep the next one from being made.
-                let given_up = probing.map(|began| began.plus(self.probe_patience(settings)));
-                let next = next_probe.max(given_up.unwrap_or(next_probe));
-                if next > now { Gate::Blocked(next) } else { Gate::Probe }
+            State::Open { next_probe, .. } => {
+                if next_probe > now {
+                    Gate::Blocked(next_probe)
+                } else {
+                    Gate::Probe
+                }
             }
             State::Releasing { began, before, .. } => {
-                let done = !self.backlog && release_rate(began, before, now) > before * RELEASED.0;
-                if done || now.seconds_since(began) > RELEASED.1 {
+                self.pace = pace;
+                if !waiting && release_rate(began, before, now) > before * RELEASED {
                     self.change(State::Closed, now);
                     Gate::Pass
                 } else if self.next_at > now {
@@ -245,49 +241,52 @@ impl Breaker {
         }
     }
 
-    /// A request was received.
-    pub(crate) fn received(&mut self, now: Moment) {
-        self.bin(now).received += 1;
-    }
-
-    /// Whether retries are to be given up: attempts are thinned out, and wait for it.
-    pub(crate) fn is_crowded(&self, now: Moment) -> bool {
-        matches!(self.state, State::Closed) && self.next_at > now && self.thinning(now) > 0.0
+    /// A request asked for an attempt.
+    pub(crate) fn asked(&mut self, now: Moment) {
+        self.bin(now).asked += 1;
     }
 
     /// An attempt passed the gate.
-    pub(crate) fn passed(&mut self, probe: bool, now: Moment) {
+    pub(crate) fn passed(&mut self, probe: bool, settings: &BreakerSettings, now: Moment) {
         self.bin(now).begun += 1;
-        match &mut self.state {
+        self.wave.starts = self.wave.starts.saturating_add(1);
+        match self.state {
             State::Closed => {
-                let thinning = self.thinning(now);
+                let thinning = self.thinning(PER_SUCCESS, now);
                 if thinning > 0.0 {
-                    // First attempts all pass: whoever waits for them waits longer than without Weir. What is held back is
-                    // the room for retries.
-                    let rate = (self.received_rate(now) * (1.0 + (1.0 - thinning) / 2.0)).max(1.0);
+                    let rate = (self.rate_of(|bin| bin.asked, now) * (1.0 - thinning)).max(1.0);
                     self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
                 }
             }
-            State::Open { probing, probes, .. } => {
-                if probe {
-                    *probes += u32::from(probing.is_some());
-                    *probing = Some(now);
-                }
+            State::Open { since, probes, before, .. } if probe => {
+                // The next one does not wait for this one's answer: it may never come.
+                let typical = duration(self.typical_head.unwrap_or_default() * 2.0);
+                let longest = settings.probe_longest.max(settings.probe_first);
+                let patience = typical.max(ceiling(probes + 1, settings)).min(longest);
+                self.state =
+                    State::Open { since, next_probe: now.plus(patience), probes: probes + 1, before };
             }
+            State::Open { .. } => {}
             State::Releasing { began, before, .. } => {
-                let rate = release_rate(*began, *before, now).min(self.pace.max(1.0));
+                let rate = release_rate(began, before, now).min(self.pace.unwrap_or(f64::INFINITY));
                 self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
             }
         }
     }
 
     /// A probe ended without a verdict: given back, or its caller left.
-    fn probe_lost(&mut self, began: Moment, now: Moment) {
-        if let State::Open { probing, next_probe, .. } = &mut self.state
-            && *probing == Some(began)
-        {
-            *probing = None;
+    fn probe_lost(&mut self, now: Moment) {
+        if let State::Open { next_probe, .. } = &mut self.state {
             *next_probe = now;
+        }
+    }
+
+    /// The chance with which a retry is denied: what is failing in part gets fewer of them.
+    pub(crate) fn denies_retries(&self, settings: &BreakerSettings, now: Moment) -> f64 {
+        if settings.enabled && matches!(self.state, State::Closed) {
+            self.thinning(PER_SUCCESS_OF_RETRIES, now)
+        } else {
+            0.0
         }
     }
 
@@ -319,27 +318,31 @@ impl Breaker {
         rng: &mut fastrand::Rng,
         now: Moment,
     ) {
+        if !settings.enabled {
+            return;
+        }
         match health {
             Health::Unknown => {
                 if probe {
-                    self.probe_lost(began, now);
+                    self.probe_lost(now);
                 }
                 return;
             }
             Health::Alive => self.bin(now).alive += 1,
             Health::Failing => self.bin(now).failing += 1,
         }
-        if !settings.enabled || (began < self.changed && !probe) {
+        if began < self.changed && !probe {
             return;
         }
         match self.state {
             State::Closed => self.count(health, began, settings, rng, now),
-            State::Open { since, probes, before, probing, .. } if probe => {
+            State::Open { since, next_probe, probes, before } if probe => {
                 if health == Health::Alive {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
-                } else if probing == Some(began) {
-                    let next_probe = now.plus(backoff(probes + 1, settings, rng));
-                    self.state = State::Open { since, next_probe, probes: probes + 1, probing: None, before };
+                } else {
+                    // A probe that fails late, after others, puts off none.
+                    let next_probe = next_probe.min(now.plus(backoff(probes, settings, rng)));
+                    self.state = State::Open { since, next_probe, probes, before };
                 }
             }
             State::Open { .. } => {}
@@ -359,7 +362,7 @@ impl Breaker {
     /// How it stands.
     pub(crate) fn state(&self, now: Moment) -> BreakerState {
         match self.state {
-            State::Closed if self.thinning(now) > 0.0 => BreakerState::Thinning,
+            State::Closed if self.thinning(PER_SUCCESS_OF_RETRIES, now) > 0.0 => BreakerState::Thinning,
             State::Closed => BreakerState::Closed,
             State::Open { .. } => BreakerState::Open,
             State::Releasing { .. } => BreakerState::Releasing,
@@ -394,12 +397,6 @@ impl Breaker {
         }
     }
 
-    /// How long a probe may be silent before another one is made.
-    fn probe_patience(&self, settings: &BreakerSettings) -> Duration {
-        let typical = duration(self.typical_head.unwrap_or(0.0) * PROBE_PATIENCE);
-        settings.probe_longest.max(typical.min(settings.stall))
-    }
-
     /// How long heads usually take.
     pub(crate) fn typical_head(&self) -> Option<Duration> {
         self.typical_head.map(duration)
@@ -407,13 +404,10 @@ impl Breaker {
 
     fn watch_stall(&mut self, settings: &BreakerSettings, now: Moment) {
         if self.stall_at(settings).is_some_and(|at| now >= at) {
-            let before = self.begun_rate(now);
+            let before = self.rate_of(|bin| bin.begun, now);
             let next_probe = now.plus(settings.probe_first);
             self.opened += 1;
-            self.change(
-                State::Open { since: self.quiet_since, next_probe, probes: 0, probing: None, before },
-                now,
-            );
+            self.change(State::Open { since: self.quiet_since, next_probe, probes: 0, before }, now);
         }
     }
 
@@ -427,23 +421,31 @@ impl Breaker {
     ) {
         if health == Health::Alive {
             self.run = Run::default();
+            if began >= self.wave.began {
+                self.wave = Run::default();
+            }
             return;
         }
-        if self.run.failures == 0 {
-            self.run = Run { failures: 0, began };
+        for run in [&mut self.run, &mut self.wave] {
+            if run.failures == 0 {
+                *run = Run { failures: 0, began, starts: 0 };
+            }
+            run.failures += 1;
         }
-        self.run.failures += 1;
         let (alive, failing) = self.counts(now);
-        let (before_run, of) =
-            (failing.saturating_sub(self.run.failures), (alive + failing).saturating_sub(self.run.failures));
-        let likely = if of >= 10 { f64::from(before_run) / f64::from(of) } else { 0.0 };
-        let needed = if likely > 0.0 { (CHANCE.ln() / likely.min(0.97).ln()).ceil() } else { 0.0 };
-        let enough = f64::from(self.run.failures) >= needed.max(f64::from(settings.consecutive.max(1)));
         let total = alive + failing;
+        let recent = self.run.failures.max(self.wave.failures);
+        let (before, of) = (failing.saturating_sub(recent), total.saturating_sub(recent));
+        let likely = if of >= 10 { f64::from(before) / f64::from(of) } else { 0.0 };
+        let needed = if likely > 0.0 { (CHANCE.ln() / likely.min(0.97).ln()).ceil() } else { 0.0 };
+        let needed = needed.max(f64::from(settings.consecutive.max(1)));
+        let in_a_row = f64::from(self.run.failures) >= needed;
+        let in_a_wave = f64::from(self.wave.failures) >= needed
+            && f64::from(self.wave.failures) >= f64::from(self.wave.starts) * WAVE;
         let rate = total >= BLOCKING_RATE.1 && f64::from(failing) >= f64::from(total) * BLOCKING_RATE.0;
-        if enough || rate {
-            let before = self.begun_rate(now);
-            self.open(self.run.began.max(self.changed), 0, before, settings, rng, now);
+        if in_a_row || in_a_wave || rate {
+            let before = self.rate_of(|bin| bin.begun, now);
+            self.open(self.wave.began.max(self.changed), 0, before, settings, rng, now);
         }
     }
 
@@ -458,44 +460,34 @@ impl Breaker {
     ) {
         self.opened += 1;
         let next_probe = now.plus(backoff(probes, settings, rng));
-        self.change(State::Open { since, next_probe, probes, probing: None, before }, now);
+        self.change(State::Open { since, next_probe, probes, before }, now);
     }
 
     fn change(&mut self, state: State, now: Moment) {
         self.state = state;
         self.changed = now;
         self.run = Run::default();
+        self.wave = Run::default();
         self.next_at = now;
         self.bins = [Bin::default(); BINS];
     }
 
     /// The part of the attempts to hold back, by the SRE book's client-side throttling.
-    fn thinning(&self, now: Moment) -> f64 {
+    fn thinning(&self, per_success: f64, now: Moment) -> f64 {
         let (alive, failing) = self.counts(now);
         let total = f64::from(alive + failing);
         if total < 20.0 {
             return 0.0;
         }
-        // As many successes as there might have been, but for bad luck: two standard deviations of an even chance.
-        let alive = f64::from(alive) + total.sqrt();
-        ((total - PER_SUCCESS * alive) / (total + 1.0)).clamp(0.0, THINNEST)
+        ((total - per_success * f64::from(alive)) / (total + 1.0)).clamp(0.0, THINNEST)
     }
 
     fn counts(&self, now: Moment) -> (u32, u32) {
         self.recent(now).fold((0, 0), |(alive, failing), bin| (alive + bin.alive, failing + bin.failing))
     }
 
-    /// Attempts begun a second, over the window.
-    fn begun_rate(&self, now: Moment) -> f64 {
-        self.rate(now, |bin| bin.begun)
-    }
-
-    /// Requests received a second, over the window.
-    fn received_rate(&self, now: Moment) -> f64 {
-        self.rate(now, |bin| bin.received)
-    }
-
-    fn rate(&self, now: Moment, count: impl Fn(&Bin) -> u32) -> f64 {
+    /// A count a second, over the window.
+    fn rate_of(&self, count: impl Fn(&Bin) -> u32, now: Moment) -> f64 {
         let counted: u32 = self.recent(now).map(count).sum();
         let first = self.recent(now).map(|bin| bin.second).min().unwrap_or_else(|| second(now));
         f64::from(counted) / (second(now) - first + 1).max(1) as f64
@@ -503,9 +495,9 @@ impl Breaker {
 
     fn recent(&self, now: Moment) -> impl Iterator<Item = &Bin> {
         let oldest = second(now).saturating_sub(BINS as u64 - 1);
-        self.bins.iter().filter(move |bin| {
-            bin.second >= oldest && (bin.received > 0 || bin.begun > 0 || bin.alive > 0 || bin.failing > 0)
-        })
+        self.bins
+            .iter()
+            .filter(move |bin| bin.second >= oldest && (bin.asked > 0 || bin.alive > 0 || bin.failing > 0))
     }
 
     fn bin(&mut self, now: Moment) -> &mut Bin {
@@ -525,9 +517,12 @@ fn second(now: Moment) -> u64 {
 
 /// Full exponential backoff with a quarter of jitter to either side.
 fn backoff(probes: u32, settings: &BreakerSettings, rng: &mut fastrand::Rng) -> Duration {
+    ceiling(probes, settings).mul_f64(0.75 + 0.25 * rng.f64())
+}
+
+fn ceiling(probes: u32, settings: &BreakerSettings) -> Duration {
     let longest = settings.probe_longest.max(settings.probe_first);
-    let base = settings.probe_first.saturating_mul(1 << probes.min(16)).min(longest);
-    base.mul_f64(0.75 + 0.25 * rng.f64())
+    settings.probe_first.saturating_mul(1 << probes.min(16)).min(longest)
 }
 
 fn release_rate(began: Moment, before: f64, now: Moment) -> f64 {

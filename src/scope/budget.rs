@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn concurrent_retries_are_capped_and_returned() {
-        let settings = BudgetSettings { capacity: 1000.0, ..BudgetSettings::default() };
+        let settings = BudgetSettings { capacity: 1000.0, concurrent_least: 20, ..BudgetSettings::default() };
         let mut budget = Budget::new(&settings);
         for _ in 0..20 {
             assert!(budget.withdraw(ErrorClass::Overloaded, 10, &settings).is_ok());
@@ -209,6 +209,6 @@ mod tests {
         assert_eq!(budget.withdraw(ErrorClass::Overloaded, 10, &settings), Err(BudgetExhausted));
         assert!(budget.withdraw(ErrorClass::Overloaded, 100, &settings).is_ok());
         budget.returned();
-        assert_eq!(budget.concurrent, 19);
+        assert_eq!(budget.concurrent, 20);
     }
 }

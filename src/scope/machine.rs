@@ -13,11 +13,15 @@ use super::breaker::{self, Breaker, Gate, Health};
 use super::budget::{Budget, BudgetExhausted};
 use super::moment::{Moment, duration};
 use super::queue::{Full, Key, Queue, State, Waiter};
-use super::quota::{Charge, Cost, LimitReports, Marks, Quota, RefusalNumbers, Times};
+use super::quota::{Charge, Cost, LimitReports, Marks, Quota, Refusal, RefusalNumbers, Times, Unit};
 use super::refusal::{Refused, SpentQuota};
 use super::settings::{LimitSettings, Settings};
 use super::spent::{Funds, QuotaBreaker};
 use super::status::{Counts, QueueStatus, ScopeStatus};
+
+/// How far apart those come back who were told the same time.
+const LEAST_SPREAD: Duration = Duration::from_millis(250);
+const MOST_SPREAD: Duration = Duration::from_secs(1);
 
 /// A request for a permit, as the machine sees it.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +96,7 @@ pub enum Claim {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the attempt")]
 pub struct Attempt {
+    cost: Cost,
     charge: Charge,
     granted: Moment,
     sent: Option<Moment>,
@@ -227,8 +232,8 @@ impl<W> Machine<W> {
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
         if request.turn == Turn::First {
             self.budget.received(&self.settings.budget);
-            self.breaker.received(now);
         }
+        self.breaker.asked(now);
         match request.mode {
             Mode::Bypass => return Arrival::Granted(self.grant_unpaced(request, Would::Pass, now)),
             Mode::Observe => {
@@ -257,9 +262,10 @@ impl<W> Machine<W> {
                     Turn::Requeued(ticket) => (now.since(ticket.since), ticket.since),
                     Turn::First | Turn::Retry => (Duration::ZERO, now),
                 };
-                self.begin(charge, probe, now);
+                self.begin(request.cost, charge, probe, now);
                 let predicted = None;
-                let attempt = attempt(charge, now, probe || quota_probe, since, queued, predicted, false);
+                let attempt =
+                    attempt(request.cost, charge, now, probe || quota_probe, since, queued, predicted, false);
                 return Arrival::Granted(attempt);
             }
         }
@@ -320,10 +326,10 @@ impl<W> Machine<W> {
         }
         let Some(waiter) = self.queue.remove(key) else { return Claim::Pending };
         match waiter.state {
-            State::Granted { at, charge, probe, .. } => {
+            State::Granted { at, charge, probe } => {
                 let predicted = Some(duration(f64::from(waiter.predicted)));
                 let queued = at.since(waiter.since);
-                Claim::Granted(attempt(charge, at, probe, waiter.since, queued, predicted, true))
+                Claim::Granted(attempt(waiter.cost, charge, at, probe, waiter.since, queued, predicted, true))
             }
             State::Refused(refused) => Claim::Refused(refused),
             State::Queued | State::Parked { .. } => Claim::Pending,
@@ -338,8 +344,8 @@ impl<W> Machine<W> {
         self.queue.withdraw(key);
         let Some(waiter) = self.queue.remove(key) else { return };
         self.counts.cancelled += 1;
-        if let State::Granted { charge, probe, at, .. } = waiter.state {
-            let attempt = attempt(charge, at, probe, waiter.since, Duration::ZERO, None, true);
+        if let State::Granted { charge, probe, at } = waiter.state {
+            let attempt = attempt(waiter.cost, charge, at, probe, waiter.since, Duration::ZERO, None, true);
             self.settle(attempt, Outcome::Dropped, now);
         }
     }
@@ -350,7 +356,7 @@ impl<W> Machine<W> {
             return;
         }
         attempt.sent = Some(now);
-        attempt.marks = self.quota.sent(attempt.charge, now);
+        attempt.marks = self.quota.sent(attempt.cost, now);
         self.breaker.sent(now);
     }
 
@@ -360,9 +366,9 @@ impl<W> Machine<W> {
         attempt.head = Some(now);
         self.breaker.no_longer_headless(Some(now.since(sent)), now);
         let times = Times { sent, head: now, processing: report.processing };
-        self.quota.told(&report.limits, &attempt.marks, &times, now);
+        self.quota.told(&report.limits, attempt.cost, attempt.marks, &times, now);
         if !report.rate_limited {
-            self.quota.accepted(attempt.charge, attempt.paced, now);
+            self.quota.accepted(attempt.charge, attempt.paced, sent, now);
         }
     }
 
@@ -393,7 +399,7 @@ impl<W> Machine<W> {
             self.breaker.no_longer_headless(None, now);
         }
         if attempt.sent.is_none() {
-            self.quota.give_back(attempt.charge, now);
+            self.quota.give_back(attempt.cost, attempt.charge, now);
         }
         let (health, ticket) = match outcome {
             Outcome::Dropped => (Health::Unknown, None),
@@ -417,19 +423,29 @@ impl<W> Machine<W> {
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
                 let times = Times { sent, head, processing: None };
-                let verdict = self.quota.refused(
-                    numbers.as_ref(),
+                let unit = match class {
+                    ErrorClass::RateLimitTokens => Unit::Tokens,
+                    _ => Unit::Requests,
+                };
+                let refusal = Refusal {
+                    unit,
+                    numbers: numbers.as_ref(),
                     hint,
-                    attempt.charge,
-                    &attempt.marks,
-                    &times,
-                    &mut self.rng,
-                    now,
-                );
-                (
-                    breaker::health(class),
-                    Some(Ticket { since: attempt.since, not_before: verdict.not_before }),
-                )
+                    cost: attempt.cost,
+                    charge: attempt.charge,
+                    marks: attempt.marks,
+                    times: &times,
+                };
+                let verdict = self.quota.refused(&refusal, &mut self.rng, now);
+                // Those who were told the same time do not come back together. Numbers tell each its own.
+                let not_before = match (hint, numbers) {
+                    (Some(hint), None) => {
+                        let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD).mul_f64(self.rng.f64());
+                        verdict.not_before.max(now.plus(hint)).plus(spread)
+                    }
+                    (None, _) | (Some(_), Some(_)) => verdict.not_before,
+                };
+                (breaker::health(class), Some(Ticket { since: attempt.since, not_before }))
             }
         };
         if attempt.counted {
@@ -443,8 +459,8 @@ impl<W> Machine<W> {
         if self.breaker.outage().is_some() {
             return Ok(());
         }
-        if self.queue.waiting() > 0 && self.breaker.is_crowded(now) {
-            return Err(self.budget.deny());
+        if self.rng.f64() < self.breaker.denies_retries(&self.settings.breaker, now) {
+            return Err(BudgetExhausted);
         }
         self.budget.withdraw(class, self.in_flight, &self.settings.budget)
     }
@@ -531,10 +547,14 @@ impl<W> Machine<W> {
         }
     }
 
+    fn gate(&mut self, now: Moment) -> Gate {
+        let waiting = !self.queue.is_empty();
+        self.breaker.gate(&self.settings.breaker, self.quota.request_rate(), waiting, now)
+    }
+
     /// Whether a charge may go this moment: `Some(true)` as a probe.
     fn passes(&mut self, charge: Charge, now: Moment) -> Option<bool> {
-        self.breaker.sees(self.quota.request_rate(), self.queue.waiting() > 0);
-        let probe = match self.breaker.gate(&self.settings.breaker, now) {
+        let probe = match self.gate(now) {
             Gate::Pass => false,
             Gate::Probe => true,
             Gate::At(_) | Gate::Blocked(_) => return None,
@@ -552,8 +572,7 @@ impl<W> Machine<W> {
 
     /// Whether the request whose turn it is may go now, as a probe or not; else when to look again.
     fn turn_of(&mut self, key: Key, now: Moment) -> Result<bool, Moment> {
-        self.breaker.sees(self.quota.request_rate(), self.queue.waiting() > 0);
-        let gate = self.breaker.gate(&self.settings.breaker, now);
+        let gate = self.gate(now);
         let probe = match gate {
             Gate::Pass => false,
             Gate::Probe => true,
@@ -577,25 +596,26 @@ impl<W> Machine<W> {
                 return;
             }
         };
-        let charge = self.quota.charge(self.queue.waiter(key).cost);
+        let cost = self.queue.waiter(key).cost;
+        let charge = self.quota.charge(cost);
         self.queue.serve(key);
-        self.begin(charge, probe, now);
+        self.begin(cost, charge, probe, now);
         let waiter = self.queue.waiter_mut(key);
-        waiter.state = State::Granted { at: now, charge, probe: probe || quota_probe, quota_probe };
+        waiter.state = State::Granted { at: now, charge, probe: probe || quota_probe };
         wake.extend(waiter.waker.take());
     }
 
-    fn begin(&mut self, charge: Charge, probe: bool, now: Moment) {
-        self.quota.take(charge, now);
-        self.breaker.passed(probe, now);
+    fn begin(&mut self, cost: Cost, charge: Charge, probe: bool, now: Moment) {
+        self.quota.take(cost, charge, self.in_flight, now);
+        self.breaker.passed(probe, &self.settings.breaker, now);
         self.in_flight += 1;
         self.counts.granted += 1;
     }
 
     fn grant_unpaced(&mut self, request: &Request, would: Would, now: Moment) -> Attempt {
         let charge = self.quota.charge(request.cost);
-        self.begin(charge, false, now);
-        let mut attempt = attempt(charge, now, false, now, Duration::ZERO, None, false);
+        self.begin(request.cost, charge, false, now);
+        let mut attempt = attempt(request.cost, charge, now, false, now, Duration::ZERO, None, false);
         attempt.would = would;
         attempt.counted = request.mode == Mode::Observe;
         attempt
@@ -667,7 +687,7 @@ impl<W> Machine<W> {
     fn outage_refusal(&mut self, request: &Request, now: Moment) -> Option<Refused> {
         let outage = self.breaker.outage()?;
         let (since, next_probe) = outage;
-        if self.breaker.gate(&self.settings.breaker, now) == Gate::Probe {
+        if self.gate(now) == Gate::Probe {
             return None;
         }
         let patience_ends = match request.lane {
@@ -719,6 +739,7 @@ impl<W> Machine<W> {
 }
 
 fn attempt(
+    cost: Cost,
     charge: Charge,
     granted: Moment,
     probe: bool,
@@ -728,6 +749,7 @@ fn attempt(
     paced: bool,
 ) -> Attempt {
     Attempt {
+        cost,
         charge,
         granted,
         sent: None,

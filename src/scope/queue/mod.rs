@@ -12,7 +12,6 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use crate::caller::{CallerId, Lane};
 
 use super::moment::Moment;
-use super::quota::Cost;
 use super::settings::QueueSettings;
 
 pub use slab::Key;
@@ -264,12 +263,6 @@ impl<W> Queue<W> {
         self.slab.remove(key)
     }
 
-    /// Whose request it is.
-    pub(crate) fn owner(&self, key: Key) -> (CallerId, Lane) {
-        let line = &self.lines[self.slab.get(key).line as usize];
-        (line.caller, line.lane)
-    }
-
     /// A request whose deadline has passed.
     pub(crate) fn expired(&mut self, now: Moment) -> Option<Key> {
         while let Some(&Reverse((deadline, key))) = self.deadlines.peek() {
@@ -506,7 +499,7 @@ impl<W> Queue<W> {
     fn activate(&mut self, index: u32, lane: Lane) {
         let floor = self.floor(lane);
         if self.lanes[lane as usize].order.is_empty() {
-            self.lift_lane(lane);
+            self.restart_lanes();
         }
         let line = &mut self.lines[index as usize];
         line.counter = line.counter.max(floor);
@@ -522,16 +515,10 @@ impl<W> Queue<W> {
         self.lanes[lane as usize].order.insert((line.counter, index));
     }
 
-    /// A lane that was idle earns nothing by it, and both counters start anew where neither waits.
-    fn lift_lane(&mut self, lane: Lane) {
-        let other = &self.lanes[1 - lane as usize];
-        if other.order.is_empty() {
-            self.lanes[0].counter = 0;
-            self.lanes[1].counter = 0;
-        } else {
-            // What the other lane was served alone is not owed.
-            self.lanes[0].counter = 0;
-            self.lanes[1].counter = 0;
+    /// A lane that comes back owes nothing and is owed nothing: both counters start anew.
+    fn restart_lanes(&mut self) {
+        for lane in &mut self.lanes {
+            lane.counter = 0;
         }
     }
 
@@ -570,9 +557,4 @@ impl<W> Queue<W> {
             self.lines[moved.line as usize].backlog = place;
         }
     }
-}
-
-/// A request's cost in the queue's own currency.
-pub(crate) fn fair_cost(cost: Cost) -> u64 {
-    cost.tokens.max(1)
 }

@@ -48,6 +48,29 @@ impl SentLog {
         }
     }
 
+    /// What was sent in the span before `now`.
+    pub(crate) fn trailing(&self, span: Duration, now: Moment) -> f64 {
+        self.total - self.before(now.minus(span))
+    }
+
+    /// When what was sent in the span before has fallen to `most`.
+    pub(crate) fn trailing_falls_to(&self, most: f64, span: Duration) -> Moment {
+        let needed = self.total - most.max(0.0);
+        let index = self.bins.partition_point(|&(_, before)| before < needed);
+        match self.bins.get(index).or(self.bins.back()) {
+            Some(&(start, _)) if index < self.bins.len() => start.plus(span),
+            // Only when the newest bin is gone too.
+            Some(&(start, _)) => start.plus(span).plus(BIN),
+            None => Moment::START,
+        }
+    }
+
+    /// Takes back what was sent and refused.
+    pub(crate) fn retract(&mut self, cost: f64) {
+        self.total =
+            (self.total - cost).max(self.bins.back().map_or(0.0, |&(_, before)| before - cost)).max(0.0);
+    }
+
     /// Joins bins that are finer than a 64th of their age, and forgets what nobody can ask for any more.
     fn compact(&mut self, now: Moment) {
         let mut kept: VecDeque<(Moment, f64)> = VecDeque::with_capacity(MOST);

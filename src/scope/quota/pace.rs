@@ -1,0 +1,109 @@
+//! How fast, and in what bursts, Weir goes at a limit: the parameters of its pacer.
+
+use std::time::Duration;
+
+use crate::scope::moment::Moment;
+
+/// The pace of a limit whose shape is not proven, as a part of it. A fixed window and a sliding log hold a window's worth
+/// and no more, so what the burst and random delays add must fit into the rest.
+const ANY_SHAPE_PACE: f64 = 0.975;
+/// The pacer's first burst, in seconds of the rate. A bucket a second deep must hold it together with what random delays
+/// push into the same second.
+const FIRST_BURST: f64 = 0.5;
+/// Timers fire up to this much late; a burst below it would lose what they miss, in seconds of the rate.
+const TIMER_SLACK: f64 = 0.005;
+/// How long after a burst was halved it may grow again.
+const REGROW_AFTER: Duration = Duration::from_mins(20);
+/// What is left of the pace after a refusal where the shape is not proven, and what comes back of it each second. Others
+/// may use the limit unseen.
+const EASE: f64 = 0.93;
+const EASE_BACK: f64 = 0.01;
+const LEAST_EASE: f64 = 0.1;
+
+/// What is learned about a limit's pace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The burst where the bucket is proven, in cells; it starts small and grows.
+    burst: f64,
+    no_growth_before: Moment,
+    /// Headers and refusals contradict each other: the limiter is not as deep as it says.
+    distrusted: bool,
+    ease: f64,
+    eased: Moment,
+}
+
+impl Pace {
+    pub(crate) fn new(rate: f64, now: Moment) -> Self {
+        Self {
+            burst: first_burst(rate),
+            no_growth_before: Moment::START,
+            distrusted: false,
+            ease: 1.0,
+            eased: now,
+        }
+    }
+
+    /// Cells a second, and the burst. `foreign` is the part of the limit that others use.
+    pub(crate) fn parameters(&self, rate: f64, proven: bool, foreign: f64) -> (f64, f64) {
+        let (pace, burst) = if proven && !self.distrusted {
+            (rate, self.burst)
+        } else {
+            let pace = rate * (ANY_SHAPE_PACE - foreign).max(0.02) * self.ease;
+            (pace, self.burst.min(first_burst(rate)))
+        };
+        (pace, burst.max(rate * TIMER_SLACK).max(1.0))
+    }
+
+    /// Whether a proven bucket may be trusted to be as deep as it says.
+    pub(crate) fn trusts(&self) -> bool {
+        !self.distrusted
+    }
+
+    /// The upstream took `cells` that the pacer had held, and says that `remaining` is left.
+    pub(crate) fn accepted(&mut self, cells: f64, remaining: f64, limit: f64, now: Moment) {
+        if now >= self.no_growth_before {
+            self.distrusted = false;
+            self.burst = (self.burst + cells).min(limit).min(remaining.max(self.burst));
+        }
+    }
+
+    /// A refusal that nothing foretold: the limiter is shallower than it seems.
+    pub(crate) fn surprised(&mut self, rate: f64, now: Moment) {
+        self.distrusted = true;
+        self.burst = (self.burst.min(first_burst(rate) * 2.0) / 2.0).max(1.0);
+        self.no_growth_before = now.plus(REGROW_AFTER);
+    }
+
+    /// A refusal of what was sent at `sent`. What was sent before the last one had its effect says nothing new.
+    pub(crate) fn refused(&mut self, sent: Moment, now: Moment) {
+        if sent >= self.eased {
+            self.ease = (self.ease * EASE).max(LEAST_EASE);
+            self.eased = now;
+        }
+    }
+
+    /// Time passes without a refusal. Says whether anything changed enough to matter.
+    pub(crate) fn recover(&mut self, now: Moment) -> bool {
+        let seconds = now.seconds_since(self.eased);
+        if self.ease < 1.0 && seconds >= 1.0 {
+            self.ease = (self.ease + EASE_BACK * seconds).min(1.0);
+            self.eased = now;
+            return true;
+        }
+        false
+    }
+
+    /// The limit became another.
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.burst = (self.burst * factor).max(1.0);
+    }
+
+    /// The window became another.
+    pub(crate) fn restart(&mut self, rate: f64, now: Moment) {
+        *self = Self::new(rate, now);
+    }
+}
+
+fn first_burst(rate: f64) -> f64 {
+    (rate * FIRST_BURST).max(1.0)
+}
