@@ -91,11 +91,11 @@ pub(super) async fn judge(
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
         let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
-        let (held, body) = Box::pin(read_error(&mut rest, &head, patience)).await;
+        let (kept, body) = Box::pin(read_error(&mut rest, &head, patience)).await;
         record.waited(Wait::Upstream, clock::now() - now);
         let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
         return Attempted::Refused(
-            Answer { head, held, rest, reader: Reader::blind() },
+            Answer { head, held: kept, rest, reader: Reader::blind() },
             Box::new(classified),
         );
     }
@@ -105,9 +105,9 @@ pub(super) async fn judge(
         return Attempted::Answered(Answer { head, held: Held::nothing(), rest, reader });
     }
     // Boxed, as is the reading of errors: the plain answer's future need not have room for what it never does.
-    let held = Box::pin(hold(&mut rest, &mut reader, now + hold_for)).await;
+    let beginning = Box::pin(hold(&mut rest, &mut reader, now + hold_for)).await;
     record.waited(Wait::Upstream, clock::now() - now);
-    judge_beginning(endpoint, Answer { head, held, rest, reader })
+    judge_beginning(endpoint, Answer { head, held: beginning, rest, reader })
 }
 
 /// What a stream's beginning says.
@@ -153,7 +153,7 @@ async fn read_error(
     head: &response::Parts,
     patience: Duration,
 ) -> (Held<Failure>, Vec<u8>) {
-    let mut held = Held::nothing();
+    let mut kept = Held::nothing();
     let mut bytes = 0;
     let until = clock::now() + patience;
     while bytes < classify::MAX_BODY {
@@ -161,15 +161,15 @@ async fn read_error(
         match next {
             Ok(frame) => {
                 bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
-                held.frames.push_back(frame);
+                kept.frames.push_back(frame);
             }
             Err(failure) => {
-                held.broken = Some(failure);
+                kept.broken = Some(failure);
                 break;
             }
         }
     }
     let plain =
-        copy(&head.headers, held.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
-    (held, plain)
+        copy(&head.headers, kept.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
+    (kept, plain)
 }

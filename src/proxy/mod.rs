@@ -173,7 +173,7 @@ impl Proxy {
         record.set_deadline(head.deadline.turn);
         let body = match self.read(incoming, &policy, &mut record).await {
             Ok(body) => body,
-            Err(error) => return refuse_body(&error, record),
+            Err(error) => return refuse_body(error, record),
         };
         let mut call = Call::price(head, body, &policy);
         if policy.report_request_data {
@@ -246,7 +246,7 @@ fn refuse_unknown(record: Box<Record>) -> Response<Body> {
     refuse(OwnAnswer::new(ErrorClass::WeirCallerUnknown, message), record)
 }
 
-fn refuse_body(error: &ReadError, record: Box<Record>) -> Response<Body> {
+fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Body> {
     let answer = |class, status, message: &str| OwnAnswer { status, ..OwnAnswer::new(class, message) };
     let answer = match error {
         ReadError::TooLarge => answer(

@@ -51,7 +51,7 @@ enum What {
 impl Reader {
     /// A reader for an answer with these headers.
     pub fn of(endpoint: Endpoint, headers: &HeaderMap) -> Self {
-        let what = match headers.get(CONTENT_TYPE).map(|value| value.as_bytes()) {
+        let what = match headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes) {
             Some(kind) if starts_with(kind, b"text/event-stream") => What::Events(Box::default()),
             Some(kind) if starts_with(kind, b"application/json") && counts_tokens(endpoint) => {
                 What::Tail { frames: VecDeque::new(), kept: 0 }
@@ -63,7 +63,7 @@ impl Reader {
             && matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses);
         let mut reader = Self { decoder: None, what, findings, ends_marked };
         if !matches!(reader.what, What::Nothing) {
-            match Coding::of(headers.get(CONTENT_ENCODING).map(|value| value.as_bytes())) {
+            match Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes)) {
                 Coding::Identity => {}
                 Coding::Coded(decoder) => reader.decoder = Some(decoder),
                 Coding::Unknown => reader.give_up(),
@@ -96,7 +96,7 @@ impl Reader {
             return;
         };
         let (what, findings) = (&mut self.what, &mut self.findings);
-        let decoded = decoder.decode(data, &mut |plain| match what {
+        let outcome = decoder.decode(data, &mut |plain| match what {
             What::Nothing => {}
             What::Tail { frames, kept } => {
                 let end = &plain[plain.len().saturating_sub(JSON_TAIL)..];
@@ -104,7 +104,7 @@ impl Reader {
             }
             What::Events(scanner) => scan(scanner, plain, findings),
         });
-        if decoded.is_err() {
+        if outcome.is_err() {
             self.give_up();
         }
     }
@@ -141,7 +141,9 @@ impl Reader {
                 1 => usage::find(&frames[0]),
                 _ => {
                     let mut tail = BytesMut::new();
-                    frames.iter().for_each(|frame| tail.extend_from_slice(frame));
+                    for frame in &*frames {
+                        tail.extend_from_slice(frame);
+                    }
                     usage::find(&tail)
                 }
             };

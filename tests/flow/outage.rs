@@ -11,7 +11,7 @@ const RATE: f64 = 40.0;
 const BEGIN: Duration = Duration::from_secs(20);
 
 /// How the upstream fails.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 enum Kind {
     Overloaded,
     Refused,
@@ -47,10 +47,6 @@ fn during(answers: &[Answer], from: Duration, to: Duration) -> Vec<&Answer> {
     answers.iter().filter(|answer| from <= answer.began && answer.began < to).collect()
 }
 
-fn report(name: &str, world: &World, answers: &[Answer]) {
-    println!("{name}: {:?}; attempts by second {:?}", statuses(answers), world.attempts_by_second());
-}
-
 #[tokio::test(start_paused = true)]
 async fn ten_seconds_cost_no_call() {
     for kind in [Kind::Overloaded, Kind::Refused] {
@@ -58,7 +54,6 @@ async fn ten_seconds_cost_no_call() {
         let end = BEGIN + length;
         let (world, answers) =
             ride(kind, length, 40 * 60, Duration::from_secs(30), Call::chat().timeout(120)).await;
-        report(&format!("10 s of {kind:?}"), &world, &answers);
         assert_eq!(successes(&answers), answers.len(), "{kind:?}: {:?}", statuses(&answers));
         // Blocked within two seconds; from then on probes only.
         let probes = world.attempts(BEGIN + Duration::from_secs(2), end);
@@ -102,7 +97,8 @@ async fn five_minutes_are_answered_in_time_and_over_quickly() {
             "{kind:?}: {longest:?}"
         );
         // Once patience is over, the answer is immediate and says so.
-        let late = during(&answers, BEGIN + Duration::from_secs(40), end - Duration::from_secs(5));
+        let late =
+            during(&answers, BEGIN + Duration::from_secs(40), end.saturating_sub(Duration::from_secs(5)));
         let refused = late.iter().filter(|answer| answer.took() < Duration::from_millis(50));
         let refused =
             refused.filter(|answer| answer.header("x-weir-error-class") == Some("weir_breaker_open")).count();
@@ -123,7 +119,7 @@ async fn a_stall_blocks_once_its_time_has_passed() {
     // 30 s of silence, then probes.
     let silent = BEGIN + Duration::from_secs(31);
     let probes = world.attempts(silent, end);
-    let offered = RATE * (end - silent).as_secs_f64();
+    let offered = RATE * end.saturating_sub(silent).as_secs_f64();
     let peak = world.simulator.stats().in_flight_peak;
     println!(
         "5 min of stall: {:?}, {probes} attempts while {offered} calls were offered, {peak} in flight at most",
@@ -149,7 +145,7 @@ async fn a_short_stall_blocks_nothing() {
         Call::chat().timeout(60),
     )
     .await;
-    report("10 s of stall", &world, &answers);
+    println!("10 s of stall: {:?}", statuses(&answers));
     // What was sent into the silence never comes back; everything else does.
     let (lost, whole): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| !answer.is_success());
     assert!(lost.iter().all(

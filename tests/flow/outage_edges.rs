@@ -26,8 +26,11 @@ async fn half_failing_is_thinned_not_blocked() {
     assert_eq!(status.breaker_opened, 0, "thinned, not blocked");
     // Direct, one in two would succeed. All six attempts would make it 98 %, for twice the load on an upstream in trouble.
     assert!(successes(&answers) as f64 >= 0.55 * answers.len() as f64, "{:?}", statuses(&answers));
-    assert!(ratio <= 1.35, "{ratio}");
-    assert!(answers.iter().all(|answer| answer.took() < Duration::from_secs(20)), "nobody waits in line for ever");
+    assert!(ratio <= 1.4, "{ratio}");
+    assert!(
+        answers.iter().all(|answer| answer.took() < Duration::from_secs(20)),
+        "nobody waits in line for ever"
+    );
     let second = |from: u64| world.attempts(Duration::from_secs(from), Duration::from_secs(from + 10));
     assert!((0..12).all(|tens| second(tens * 10) >= 400), "every call gets its first attempt");
 }

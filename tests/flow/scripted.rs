@@ -55,7 +55,10 @@ fn leaked(answers: Vec<String>) -> &'static [String] {
 }
 
 fn json(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 const GOOD: &str = r#"{"object":"chat.completion","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}"#;
@@ -63,25 +66,40 @@ const GOOD: &str = r#"{"object":"chat.completion","choices":[],"usage":{"prompt_
 #[tokio::test(start_paused = true)]
 async fn a_date_is_a_minimum_too() {
     let date = httpdate::fmt_http_date(clock::wall() + Duration::from_secs(8));
-    let limited = json("503 Service Unavailable", &format!("retry-after: {date}\r\n"), r#"{"error":{"message":"busy"}}"#);
+    let limited = json(
+        "503 Service Unavailable",
+        &format!("retry-after: {date}\r\n"),
+        r#"{"error":{"message":"busy"}}"#,
+    );
     let (world, asked) = scripted(leaked(vec![limited, json("200 OK", "", GOOD)]));
     let answer = world.call(&Call::chat().timeout(300)).await;
     assert!(answer.is_success(), "{}", answer.text());
     assert_eq!(asked.load(Ordering::Relaxed), 2);
     // A date has whole seconds, and the wall clock goes on while the test runs.
-    assert!((Duration::from_secs(6)..Duration::from_secs(10)).contains(&answer.took()), "{:?}", answer.took());
+    assert!(
+        (Duration::from_secs(6)..Duration::from_secs(10)).contains(&answer.took()),
+        "{:?}",
+        answer.took()
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_only_the_message_names_is_kept() {
     let text = "Rate limit reached for gpt-4o-mini in organization org-x on requests per min (RPM): Limit 3, Used 3, \
                 Requested 1. Please try again in 20s.";
-    let body = format!(r#"{{"error":{{"message":"{text}","type":"requests","param":null,"code":"rate_limit_exceeded"}}}}"#);
-    let (world, asked) = scripted(leaked(vec![json("429 Too Many Requests", "", &body), json("200 OK", "", GOOD)]));
+    let body = format!(
+        r#"{{"error":{{"message":"{text}","type":"requests","param":null,"code":"rate_limit_exceeded"}}}}"#
+    );
+    let (world, asked) =
+        scripted(leaked(vec![json("429 Too Many Requests", "", &body), json("200 OK", "", GOOD)]));
     let answer = world.call(&Call::chat().timeout(300)).await;
     assert!(answer.is_success(), "{}", answer.text());
     assert_eq!(asked.load(Ordering::Relaxed), 2);
-    assert!((Duration::from_secs(20)..Duration::from_secs(23)).contains(&answer.took()), "{:?}", answer.took());
+    assert!(
+        (Duration::from_secs(20)..Duration::from_secs(23)).contains(&answer.took()),
+        "{:?}",
+        answer.took()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,7 +124,8 @@ async fn an_error_whose_body_stalls_holds_up_no_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_ends_before_it_began_is_tried_again() {
-    let empty = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    let empty =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
     let whole = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
                  24\r\ndata: {\"choices\":[]}\n\ndata: [DONE]\n\n\r\n0\r\n\r\n";
     let (world, asked) = scripted(leaked(vec![empty.to_owned(), whole.to_owned()]));
@@ -129,12 +148,18 @@ async fn an_answer_without_a_last_event_elsewhere_ends_as_it_did() {
 
 #[tokio::test(start_paused = true)]
 async fn an_early_answer_reaches_a_caller_that_still_sends() {
-    let (world, asked) = scripted(leaked(vec![json("413 Payload Too Large", "connection: close\r\n", r#"{"error":{"message":"too large"}}"#)]));
+    let (world, asked) = scripted(leaked(vec![json(
+        "413 Payload Too Large",
+        "connection: close\r\n",
+        r#"{"error":{"message":"too large"}}"#,
+    )]));
     let io = TokioIo::new(world.connect());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.expect("a pipe");
     clock::spawn(connection);
     let (feed, body) = tokio::sync::mpsc::channel::<Bytes>(4);
-    let request = http::Request::post("/v1/files").header("host", "weir.test").header("authorization", "Bearer sk-flow");
+    let request = http::Request::post("/v1/files")
+        .header("host", "weir.test")
+        .header("authorization", "Bearer sk-flow");
     let request = request.header("content-length", 64 << 20).body(Feed(body)).expect("a request");
     let sending = clock::spawn(async move {
         // Until somebody no longer wants it.

@@ -166,9 +166,10 @@ impl Breaker {
             State::Open { since, probes, before, .. } if probe => {
                 // The next one does not wait for this one's answer: it may never come.
                 let typical = duration(self.typical_head.unwrap_or_default() * 2.0);
-                let patience =
-                    typical.clamp(settings.probe_first, settings.probe_longest.max(settings.probe_first));
-                self.state = State::Open { since, next_probe: now.plus(patience), probes, last: now, before };
+                let longest = settings.probe_longest.max(settings.probe_first);
+                let patience = typical.max(ceiling(probes + 1, settings)).min(longest);
+                let next_probe = now.plus(patience);
+                self.state = State::Open { since, next_probe, probes: probes + 1, last: now, before };
             }
             State::Open { .. } => {}
             State::Releasing { began, before, .. } => {
@@ -250,8 +251,8 @@ impl Breaker {
                 if health == Health::Alive {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
                 } else {
-                    let next_probe = now.plus(backoff(probes + 1, settings, rng));
-                    self.state = State::Open { since, next_probe, probes: probes + 1, last, before };
+                    let next_probe = now.plus(backoff(probes, settings, rng));
+                    self.state = State::Open { since, next_probe, probes, last, before };
                 }
             }
             State::Open { .. } => {}
@@ -412,9 +413,12 @@ impl Breaker {
 
 /// Full exponential backoff with a quarter of jitter to either side.
 fn backoff(probes: u32, settings: &BreakerSettings, rng: &mut fastrand::Rng) -> Duration {
+    ceiling(probes, settings).mul_f64(0.75 + 0.25 * rng.f64())
+}
+
+fn ceiling(probes: u32, settings: &BreakerSettings) -> Duration {
     let longest = settings.probe_longest.max(settings.probe_first);
-    let base = settings.probe_first.saturating_mul(1 << probes.min(16)).min(longest);
-    base.mul_f64(0.75 + 0.25 * rng.f64())
+    settings.probe_first.saturating_mul(1 << probes.min(16)).min(longest)
 }
 
 fn release_rate(began: Moment, before: f64, now: Moment) -> f64 {

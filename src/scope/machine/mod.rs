@@ -27,6 +27,9 @@ use attempt::Grant;
 pub use attempt::{Attempt, HeadReport, Outcome, Would};
 pub use request::{Arrival, Claim, Request, Ticket, Turn};
 
+/// How far apart those come back who were told the same time.
+const LEAST_SPREAD: Duration = Duration::from_millis(250);
+const MOST_SPREAD: Duration = Duration::from_secs(1);
 /// No request has more tokens: an absurd price must not spoil the sums.
 const MOST_TOKENS: u64 = 1 << 30;
 
@@ -296,10 +299,15 @@ impl<W> Machine<W> {
                     times: &times,
                 };
                 let verdict = self.quota.refused(&refusal, &mut self.rng, now);
-                (
-                    breaker::health(class),
-                    Some(Ticket { since: attempt.since, not_before: verdict.not_before }),
-                )
+                // Those who were told the same time do not come back together. Numbers tell each its own.
+                let not_before = match (hint, numbers) {
+                    (Some(hint), None) => {
+                        let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD).mul_f64(self.rng.f64());
+                        verdict.not_before.max(now.plus(hint)).plus(spread)
+                    }
+                    (None, _) | (Some(_), Some(_)) => verdict.not_before,
+                };
+                (breaker::health(class), Some(Ticket { since: attempt.since, not_before }))
             }
         };
         if attempt.counted {
