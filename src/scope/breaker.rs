@@ -373,7 +373,10 @@ impl Breaker {
         now: Moment,
     ) {
         if health == Health::Alive {
-            self.run = Run::default();
+            // What began before the first of the failures says nothing about the time since.
+            if began >= self.run.began {
+                self.run = Run::default();
+            }
             return;
         }
         if self.run.failures == 0 {

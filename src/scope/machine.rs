@@ -245,6 +245,12 @@ impl<W> Machine<W> {
                 return Arrival::Refused(Refused::QuotaExhausted(answer));
             }
         };
+        if self.breaker.outage().is_none() && self.quota.exceeded(request.cost) {
+            // Nothing is gained by a wait: the upstream says at once that it is too large, and knows better if it is not.
+            let charge = self.quota.charge(request.cost);
+            self.begin(charge, false, now);
+            return Arrival::Granted(attempt(charge, now, quota_probe, now, Duration::ZERO, None, false));
+        }
         if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now)
         {
             let charge = self.quota.charge(request.cost);

@@ -202,9 +202,18 @@ impl Quota {
     }
 
     /// What `cost` takes, by what is known of the upstream's charges.
+    ///
+    /// What is larger than a limit takes no tokens: the upstream refuses it and charges nothing, and to wait for room that
+    /// can never be would hold up everybody else.
     pub(crate) fn charge(&self, cost: Cost) -> Charge {
-        let tokens = cost.tokens as f64 * self.ratio.value;
+        let tokens = if self.exceeded(cost) { 0.0 } else { cost.tokens as f64 * self.ratio.value };
         Charge { requests: u64::from(cost.requests), tokens: ceil(tokens) }
+    }
+
+    /// Whether `cost` is larger than a known limit, so that it can never pass.
+    pub(crate) fn exceeded(&self, cost: Cost) -> bool {
+        let tokens = cost.tokens as f64 * self.ratio.value;
+        self.each().any(|(slot, dimension)| slot.unit() == Unit::Tokens && tokens > dimension.limit)
     }
 
     /// What so much waiting work takes.
