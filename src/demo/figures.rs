@@ -159,18 +159,20 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// In a sentence, whether Weir did as promised.
+    /// In two lines, whether Weir did as promised.
     pub(super) fn verdict(&self) -> String {
         let weir = &self.through_weir;
         if weir.keeps_the_promise() {
-            let lost = self.direct.jobs - self.direct.finished;
             return format!(
-                "Through Weir every job finished, and the API had no reason for a 429 after the first second. \
-                 Direct, {lost} were lost."
+                "Through Weir every job finished, and after the first second the API refused none for its limits.\n\
+                 Direct, {} jobs were lost, and it refused {}.",
+                self.direct.jobs - self.direct.finished,
+                self.direct.refused_later
             );
         }
         format!(
-            "Weir did not keep its promise here: {} of {} jobs finished, {} 429s after the first second.",
+            "Weir did not keep its promise here: {} of {} jobs finished, {} 429s after the first second.\n\
+             Please report it with the seed and what else this machine was doing.",
             weir.finished, weir.jobs, weir.refused_later
         )
     }
