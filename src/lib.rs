@@ -47,8 +47,8 @@
 //! gives back the permit and accounts for the request: every future here may be dropped at any await.
 
 pub mod cli;
-pub mod app;
 pub mod demo;
+pub mod app;
 pub mod simulate;
 pub mod config;
 pub mod server;

@@ -59,7 +59,7 @@ pub struct TooLarge {
 
 impl Figures {
     pub(super) fn new(jobs: &[Job], tally: &Tally, stats: &Stats, most: Duration) -> Self {
-        let too_large_attempts = stats.refused.get("too_large").copied().unwrap_or_default();
+        let too_large_attempts = refused_as_too_large(stats);
         let passing =
             |(number, ended): (&usize, &Ended)| (!jobs[*number].is_too_large()).then_some((*number, *ended));
         let ended: Vec<(usize, Ended)> = tally.ended.iter().filter_map(passing).collect();
@@ -84,7 +84,7 @@ impl Figures {
             jobs: count,
             finished,
             lost: ended.len() - finished,
-            refused: stats.refused_total() - too_large_attempts,
+            refused: refused(stats),
             refused_later: later.saturating_sub(too_large_attempts),
             attempts: stats.requests - too_large_attempts,
             wall: if ended.len() == count { last.unwrap_or_default() } else { most },
@@ -104,6 +104,15 @@ impl Figures {
     pub fn keeps_the_promise(&self) -> bool {
         self.finished == self.jobs && self.refused_later == 0
     }
+}
+
+/// What the API refused for its limits, requests too large for them apart.
+pub(super) fn refused(stats: &Stats) -> u64 {
+    stats.refused_total() - refused_as_too_large(stats)
+}
+
+fn refused_as_too_large(stats: &Stats) -> u64 {
+    stats.refused.get("too_large").copied().unwrap_or_default()
 }
 
 /// The class of a request that is larger than the limit.
@@ -150,18 +159,20 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// In a sentence, whether Weir did as promised.
+    /// In two lines, whether Weir did as promised.
     pub(super) fn verdict(&self) -> String {
         let weir = &self.through_weir;
         if weir.keeps_the_promise() {
-            let lost = self.direct.jobs - self.direct.finished;
             return format!(
-                "Through Weir every job finished, and the API had no reason for a 429 after the first second. \
-                 Direct, {lost} were lost."
+                "Through Weir every job finished, and after the first second the API refused none for its limits.\n\
+                 Direct, {} jobs were lost, and it refused {}.",
+                self.direct.jobs - self.direct.finished,
+                self.direct.refused_later
             );
         }
         format!(
-            "Weir did not keep its promise here: {} of {} jobs finished, {} 429s after the first second.",
+            "Weir did not keep its promise here: {} of {} jobs finished, {} 429s after the first second.\n\
+             Please report it with the seed and what else this machine was doing.",
             weir.finished, weir.jobs, weir.refused_later
         )
     }

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::config::sources::Nothing;
 use crate::config::{self, Config};
 
-pub use figures::{Figures, Ways};
+pub use figures::{Figures, TooLarge, Waits, Ways};
 
 use load::Shared;
 use progress::{Progress, Standing};
@@ -173,7 +173,7 @@ impl Demo {
             lost: passing().filter(|(_, ended)| ended.error.is_some()).count(),
             in_flight: stats.in_flight,
             waiting: open.saturating_sub(stats.in_flight),
-            refused: stats.status(429),
+            refused: figures::refused(&stats),
             outage: elapsed >= self.scale.outage_start
                 && elapsed < self.scale.outage_start + self.scale.outage_length,
         }

@@ -8,7 +8,7 @@ use super::figures::{Figures, Waits, Ways};
 use super::workload::CALLERS;
 
 /// Columns of the labels, and of each of the two ways.
-const WIDTHS: [usize; 2] = [44, 24];
+const WIDTHS: [usize; 2] = [49, 24];
 
 /// The table, each line ended.
 pub(super) fn render(ways: &Ways) -> String {
@@ -20,8 +20,8 @@ pub(super) fn render(ways: &Ways) -> String {
     table.row("  after the first second", |run| run.refused_later.to_string());
     table.row("requests to the API per job", |run| format!("{:.2}", run.attempts_per_job()));
     table.row(&format!("wall time (ideal: {})", seconds(ways.ideal)), |run| wall(run, ways.ideal));
-    table.row("jobs too large for the limit, told so within", |run| {
-        format!("{} in {}", run.too_large.told, short(run.too_large.slowest))
+    table.row("too large for the limit: jobs told so, within", |run| {
+        format!("{}, {}", run.too_large.told, short(run.too_large.slowest))
     });
     table.row("  requests to the API for them", |run| run.too_large.attempts.to_string());
 
@@ -32,14 +32,14 @@ pub(super) fn render(ways: &Ways) -> String {
         table.row(&format!("  {status}"), |run| count(run.statuses.get(&status)));
     }
 
-    table.section("errors that the services saw");
+    table.section("errors that the services' SDKs saw");
     let errors: BTreeSet<&str> =
         [&ways.direct, &ways.through_weir].iter().flat_map(|run| run.errors.keys().copied()).collect();
     for class in errors {
         table.row(&format!("  {class}"), |run| count(run.errors.get(class)));
     }
 
-    table.section("from asking to answer, p50 / p99");
+    table.section("from asking to answer (finished jobs), p50 / p99");
     for (index, caller) in CALLERS.iter().enumerate() {
         let kind = if caller.background { ", background" } else { "" };
         table.row(&format!("  {} (weight {}{kind})", caller.name, caller.weight), |run| {
