@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{BreakerState, ErrorStatus, ScopeStatus, Status};
+use super::status::{BreakerState, ErrorStatus, LimitStatus, ScopeStatus, Status};
 use super::words::{amount, duration, join, plural};
 
 /// How urgent a finding is; the order of the enum.
@@ -234,12 +234,15 @@ fn waiting(status: &Status) -> Option<Finding> {
     let blocked = |scope: &&ScopeStatus| scope.waiting > 0 && scope.breaker.state == BreakerState::Closed;
     let scope = status.scopes.iter().filter(blocked).max_by_key(|scope| scope.waiting)?;
     let longest = status.callers.iter().map(|caller| caller.longest_wait_seconds).fold(0.0, f64::max);
-    let what = match scope.limits.iter().max_by(|one, two| share(one).total_cmp(&share(two))) {
-        Some(limit) if share(limit) >= NEAR_LIMIT => {
+    let held_by = |limit: &&LimitStatus| Some(&limit.name) == scope.held_by.as_ref();
+    let fullest = || scope.limits.iter().max_by(|one, two| share(one).total_cmp(&share(two)));
+    let holding = scope.limits.iter().find(held_by);
+    let what = match holding.or_else(|| fullest().filter(|limit| share(limit) >= NEAR_LIMIT)) {
+        Some(limit) => {
             format!("{} ({} {})", scope.name, amount(limit.limit), limit.name)
         }
-        _ if scope.paused_seconds.is_some() => format!("{}, which the upstream asked to pause", scope.name),
-        _ => scope.name.clone(),
+        None if scope.paused_seconds.is_some() => format!("{}, which the upstream asked to pause", scope.name),
+        None => scope.name.clone(),
     };
     let who = plural(waiting, "request");
     let sentence =
@@ -350,7 +353,7 @@ fn recent(status: &Status, class: impl Fn(&str) -> bool) -> u64 {
     recent_errors(status).filter(|error| class(&error.class)).map(|error| error.recent(RECENT)).sum()
 }
 
-fn share(limit: &super::status::LimitStatus) -> f64 {
+fn share(limit: &LimitStatus) -> f64 {
     if limit.limit > 0.0 { limit.used / limit.limit } else { 0.0 }
 }
 

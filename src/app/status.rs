@@ -208,7 +208,7 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
             .dimensions
             .iter()
             .map(|dimension| LimitStatus {
-                name: dimension.slot.as_str().replace('_', " "),
+                name: limit_name(dimension.slot),
                 limit: dimension.limit,
                 used: dimension.level,
                 window_seconds: dimension.window.as_secs_f64(),
@@ -219,6 +219,7 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
             .collect(),
         in_flight: u64::from(scope.in_flight),
         waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
+        held_by: scope.held_by.map(limit_name),
         paused_seconds: (!scope.paused_for.is_zero()).then(|| scope.paused_for.as_secs_f64()),
         breaker: breaker(scope, wall),
         quota_spent: scope.quota_spent_for.map(|spent| QuotaSpent {
@@ -229,6 +230,11 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
         retry_budget: scope.budget,
         retry_budget_capacity: budget_capacity,
     }
+}
+
+/// A limit as people call it: `requests per minute`.
+fn limit_name(slot: scope::Slot) -> String {
+    slot.as_str().replace('_', " ")
 }
 
 fn breaker(scope: &scope::ScopeStatus, wall: SystemTime) -> BreakerStatus {

@@ -38,24 +38,27 @@ pub(super) fn report(options: &Report, terminal: &mut Terminal) -> Result<(), Fa
 
 pub(super) fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Failure> {
     let (client, runtime) = (client(&options.admin)?, runtime()?);
-    loop {
-        let text = if options.json {
-            let json = wait(&runtime, client.status_json())?;
-            format!("{}\n", String::from_utf8_lossy(&json).trim_end())
-        } else {
-            admin::table(&wait(&runtime, client.status())?, columns())
-        };
-        if options.watch.is_some() {
-            terminal.clear();
-        }
+    let Some(seconds) = options.watch else {
+        terminal.print(&status_once(options, &client, &runtime)?);
+        return Ok(());
+    };
+    while !terminal.is_closed() {
+        // A Weir that restarts is back in a moment; who watches wants to see it come back.
+        let text =
+            status_once(options, &client, &runtime).unwrap_or_else(|failure| format!("✖ {failure}\n"));
+        terminal.clear();
         terminal.print(&text);
-        match options.watch {
-            Some(seconds) if !terminal.is_closed() => {
-                runtime.block_on(clock::sleep(Duration::from_secs(seconds)))
-            }
-            Some(_) | None => return Ok(()),
-        }
+        runtime.block_on(async { clock::sleep(Duration::from_secs(seconds)).await });
     }
+    Ok(())
+}
+
+fn status_once(options: &Status, client: &Client, runtime: &Runtime) -> Result<String, Failure> {
+    if options.json {
+        let json = wait(runtime, client.status_json())?;
+        return Ok(format!("{}\n", String::from_utf8_lossy(&json).trim_end()));
+    }
+    Ok(admin::table(&wait(runtime, client.status())?, columns()))
 }
 
 /// How wide the terminal is, where `COLUMNS` says.

@@ -479,6 +479,10 @@ impl<W> Machine<W> {
             name: name.into(),
             dimensions: self.quota.status(now),
             unknown_rate: if self.quota.is_known() { None } else { self.quota.request_rate() },
+            held_by: self.queue.next(self.settings.queue.background_share).and_then(|next| {
+                let charge = self.quota.charge(self.queue.waiter(next).cost);
+                self.quota.holding(charge, now)
+            }),
             paused_for: self.quota.paused_until().since(now),
             queue: self
                 .queue

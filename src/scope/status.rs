@@ -17,6 +17,8 @@ pub struct ScopeStatus {
     pub dimensions: Vec<DimensionStatus>,
     /// While nothing is known: requests a second, where a pace holds.
     pub unknown_rate: Option<f64>,
+    /// The limit that holds the next waiting request longest.
+    pub held_by: Option<Slot>,
     /// Until when everything pauses after a refusal without numbers; zero where nothing does.
     pub paused_for: Duration,
     /// What waits.

@@ -224,6 +224,12 @@ impl Quota {
         Some(wait)
     }
 
+    /// The limit that holds `charge` longest, if one does.
+    pub(crate) fn holding(&self, charge: Charge, now: Moment) -> Option<Slot> {
+        let waits = self.each().map(|(slot, dimension)| (slot, dimension.wait(charge.of(slot), now)));
+        waits.filter(|(_, wait)| !wait.is_zero()).max_by_key(|(_, wait)| *wait).map(|(slot, _)| slot)
+    }
+
     /// Takes `charge` from every limit.
     pub(crate) fn take(&mut self, charge: Charge, now: Moment) {
         if let Some(ramp) = &mut self.ramp {
