@@ -99,10 +99,10 @@ class Run:
         set_stand_in(self.upstream, limits="rpm=300,tpm=2M")
         # Some are let through before the first answer tells of the new limit.
         self.load.at(per_second=20)
-        headline = self.page.await_text(re.compile(r"^Waiting at our limit: \d+ requests for gpt-4o-mini \(300 requests per minute\)"), within=60)
+        headline = self.page.await_text(re.compile(r"^Waiting at our limit: \d{2,} requests for gpt-4o-mini \(300 requests per minute\)"), within=60)
         # As much as is let through: what waits goes on waiting, and nobody is turned away.
         self.load.at(per_second=5)
-        self.reads("rate-limited", ["It is our quota", "Nothing fails because of it", "of 300", "predicted"])
+        self.reads("rate-limited", ["It is our quota", "Nothing fails because of it", "of 300", "waiting for requests per minute", "Predicted wait"])
         return headline
 
     def outage(self):
