@@ -88,10 +88,7 @@ impl Status {
             waiting_interactive: waiting(Lane::Interactive),
             waiting_background: waiting(Lane::Background),
             longest_wait_seconds: lines().map(|line| line.oldest.as_secs_f64()).fold(0.0, f64::max),
-            predicted_wait_seconds: scopes
-                .iter()
-                .map(|scope| scope.predicted_wait.as_secs_f64())
-                .reduce(f64::max),
+            predicted_wait_seconds: predicted(caller, scopes),
         }
     }
 
@@ -230,6 +227,19 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
         retry_budget: scope.budget,
         retry_budget_capacity: budget_capacity,
     }
+}
+
+/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked, because
+/// nobody knows when the upstream or the credit is back.
+fn predicted(caller: &Caller, scopes: &[scope::ScopeStatus]) -> Option<f64> {
+    if scopes.iter().any(|scope| scope.outage.is_some() || scope.quota_spent_for.is_some()) {
+        return None;
+    }
+    let of_scope = |scope: &scope::ScopeStatus| {
+        let own = scope.queue.iter().filter(|line| line.caller == caller.id && line.lane == caller.lane);
+        own.map(|line| line.predicted).next().unwrap_or(scope.predicted_wait).as_secs_f64()
+    };
+    scopes.iter().map(of_scope).reduce(f64::max)
 }
 
 /// A limit as people call it: `requests per minute`.

@@ -44,8 +44,7 @@ pub(super) fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Fa
     };
     while !terminal.is_closed() {
         // A Weir that restarts is back in a moment; who watches wants to see it come back.
-        let text =
-            status_once(options, &client, &runtime).unwrap_or_else(|failure| format!("✖ {failure}\n"));
+        let text = status_once(options, &client, &runtime).unwrap_or_else(|failure| format!("✖ {failure}\n"));
         terminal.clear();
         terminal.print(&text);
         runtime.block_on(async { clock::sleep(Duration::from_secs(seconds)).await });

@@ -492,6 +492,7 @@ impl<W> Machine<W> {
                     lane,
                     waiting,
                     oldest: now.since(oldest),
+                    predicted: self.predict(&Request { caller, lane, ..probe }, now),
                 })
                 .collect(),
             queue_bytes: self.queue.bytes(),

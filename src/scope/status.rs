@@ -81,6 +81,8 @@ pub struct QueueStatus {
     pub waiting: usize,
     /// How long the oldest has waited.
     pub oldest: Duration,
+    /// How long a further small request of this caller would wait in this lane.
+    pub predicted: Duration,
 }
 
 /// Counts since the scope was made.

@@ -131,10 +131,7 @@ fn a_trace_begins_where_the_caller_has_none_and_the_last_spans_go_out_at_the_end
     let request = spans.iter().find(|span| span.kind() == SpanKind::Server).expect("a span of the request");
     let attempt = spans.iter().find(|span| span.kind() == SpanKind::Client).expect("a span of the attempt");
     assert!(request.parent_span_id.is_empty());
-    assert_eq!(
-        seen,
-        [Some(format!("00-{}-{}-01", hex(&request.trace_id), hex(&attempt.span_id)))]
-    );
+    assert_eq!(seen, [Some(format!("00-{}-{}-01", hex(&request.trace_id), hex(&attempt.span_id)))]);
 }
 
 #[test]
