@@ -217,7 +217,7 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
         in_flight: u64::from(scope.in_flight),
         waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
         held_by: scope.held_by.map(limit_name),
-        paused_seconds: (!scope.paused_for.is_zero()).then(|| scope.paused_for.as_secs_f64()),
+        paused_seconds: (!scope.paused_for.is_zero()).then_some(scope.paused_for.as_secs_f64()),
         breaker: breaker(scope, wall),
         quota_spent: scope.quota_spent_for.map(|spent| QuotaSpent {
             code: scope.quota_spent.as_ref().map(|(code, _)| code.to_string()).unwrap_or_default(),

@@ -72,6 +72,8 @@ impl Default for Setup {
                 hold: Duration::from_secs(1),
                 replay: replay::Settings::default(),
                 report_headers: Vec::new(),
+                report_request_data: false,
+                mask_messages: true,
             },
             kept: 256 << 20,
             http2: false,
