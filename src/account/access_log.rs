@@ -57,6 +57,8 @@ struct Entry<'a> {
     tokens_output: Option<u64>,
     #[serde(skip_serializing_if = "is_zero")]
     sdk_retries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retries_stopped: Option<&'static str>,
     attempt_count: u32,
     attempts: Vec<AttemptEntry<'a>>,
 }
@@ -105,6 +107,7 @@ impl<'a> Entry<'a> {
             tokens_cached: usage.map(|usage| usage.cached),
             tokens_output: usage.map(|usage| usage.output),
             sdk_retries: record.sdk_retries,
+            retries_stopped: record.stopped.map(Label::name),
             attempt_count: record.attempts.count(),
             attempts: record
                 .attempts
@@ -119,7 +122,7 @@ impl<'a> Entry<'a> {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// `12:03:04.567 200 success batch chat_completions gpt-5 1.204 s (queue 0.310 s) 3 attempts: overloaded, …`
+    /// `12:03:04.567 200 success batch chat_completions gpt-5 1.204 s (waited 0.310 s) 3 attempts: 2× overloaded success …`
     fn text(&self) -> String {
         let time = self.timestamp.to_string();
         let clock = time.get(11..23).unwrap_or(&time);
@@ -137,9 +140,16 @@ impl<'a> Entry<'a> {
         }
         if self.attempt_count > 1 {
             append(&mut line, format_args!(" {} attempts:", self.attempt_count));
-            for attempt in &self.attempts {
-                append(&mut line, format_args!(" {}", attempt.outcome));
+            for alike in self.attempts.chunk_by(|one, two| one.outcome == two.outcome) {
+                let outcome = alike.first().map_or("", |attempt| attempt.outcome);
+                match alike.len() {
+                    1 => append(&mut line, format_args!(" {outcome}")),
+                    times => append(&mut line, format_args!(" {times}× {outcome}")),
+                }
             }
+        }
+        if let Some(why) = self.retries_stopped {
+            append(&mut line, format_args!(" (no further try: {why})"));
         }
         if let Some(class) = self.error_class {
             append(&mut line, format_args!(" [{class}]"));

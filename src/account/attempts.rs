@@ -8,7 +8,7 @@ use crate::classify::ErrorClass;
 use crate::clock::Instant;
 
 /// Attempts of one request that are kept; later ones are only counted.
-const KEPT: usize = 16;
+const KEPT: u32 = 16;
 
 /// One request sent upstream.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ impl Attempts {
 
     /// The last one's place among those that are kept, the first being 1.
     pub fn place(&self) -> u32 {
-        self.count.min(KEPT as u32)
+        self.count.min(KEPT)
     }
 
     /// The number of the one at this place, over all that were made: the last place is the last attempt's.
@@ -106,7 +106,7 @@ impl Attempts {
             return false;
         }
         // The first ones tell how it began, the last how it ended.
-        let full = self.more.len() + 1 >= KEPT;
+        let full = self.count > KEPT;
         if full {
             self.more.pop();
         }

@@ -13,7 +13,7 @@ use super::{Account, access_log, spans};
 use crate::caller::CallerId;
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
-use crate::metrics::{AttemptOutcome, Bound, Bounded, Outcome, TokenKind};
+use crate::metrics::{AttemptOutcome, Bound, Bounded, Outcome, RetryStop, TokenKind};
 use crate::openai::Endpoint;
 use crate::telemetry::RequestTrace;
 
@@ -82,6 +82,7 @@ pub struct Record {
     pub(super) streamed: bool,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+    pub(super) stopped: Option<RetryStop>,
     pub(super) detail: Option<Box<ErrorDetail>>,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) request_data: Option<Bytes>,
@@ -117,6 +118,7 @@ impl Record {
             streamed: false,
             bytes_in: 0,
             bytes_out: 0,
+            stopped: None,
             detail: None,
             headers: Vec::new(),
             request_data: None,
@@ -241,6 +243,12 @@ impl Record {
         if detail.is_some() {
             self.detail = detail.map(Box::new);
         }
+    }
+
+    /// Why there was no further attempt although the error's class allows one.
+    pub fn retries_stopped(&mut self, why: RetryStop) {
+        self.account.metrics.retries_stopped.inc(why);
+        self.stopped = Some(why);
     }
 
     /// Keeps, for a report, what of the request's headers is on the list.

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use super::Account;
 use super::attempts::Attempt;
 use super::record::{Record, Wait};
-use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::{Label, Outcome};
 use crate::openai::Endpoint;

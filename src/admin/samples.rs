@@ -47,6 +47,7 @@ pub(super) fn rate_limited() -> Status {
     status.scopes[0].limits[1].foreign_use_ratio = 0.31;
     status.scopes[0].in_flight = 40;
     status.scopes[0].waiting = 214;
+    status.scopes[0].held_by = Some("tokens per minute".to_owned());
     let mut tokens = error(
         "rate_limit_tokens",
         11,

@@ -150,6 +150,8 @@ pub struct ScopeStatus {
     pub in_flight: u64,
     /// Requests waiting for this scope.
     pub waiting: u64,
+    /// The limit that holds the next of them, as in `limits`; nothing where none waits for one.
+    pub held_by: Option<String>,
     /// Set while a 429 without numbers pauses the scope: for how much longer.
     pub paused_seconds: Option<f64>,
     /// Whether the upstream answers.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::status::{BreakerState, ErrorStatus, ScopeStatus, Status};
+use super::status::{BreakerState, ErrorStatus, LimitStatus, ScopeStatus, Status};
 use super::words::{amount, duration, join, plural};
 
 /// How urgent a finding is; the order of the enum.
@@ -70,7 +70,9 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         upstream_errors(status),
         refusing(status),
         waiting(status),
+        limits_seen(status),
         requests_refused(status),
+        collisions(status),
         foreign_use(status),
         reload_failed(status),
         slow(status),
@@ -134,7 +136,7 @@ fn quota_spent(status: &Status) -> Option<Finding> {
     if let Some(next) = quota.next_probe_seconds {
         sentence = format!("{sentence} Weir asks again in {}.", duration(next));
     }
-    let advice = "Add credit or raise the spend limit on the billing page; waiting does not help. \
+    let advice = "Add credit, raise the spend limit or repair the billing: the code says which. Waiting does not help. \
                   Weir answers at once meanwhile, with the upstream's own error.";
     Some(finding(Level::Critical, Blame::Quota, sentence, advice))
 }
@@ -200,18 +202,20 @@ fn upstream_errors(status: &Status) -> Option<Finding> {
     let worst = errors.iter().max_by_key(|error| error.recent(RECENT))?;
     let thinning = status.scopes.iter().any(|scope| scope.breaker.state == BreakerState::Thinning);
     let count: u64 = errors.iter().map(|error| error.recent(RECENT)).sum();
-    let seen = errors.iter().any(|error| error.requests > 0);
-    let level = if thinning || seen { Level::Warning } else { Level::Notice };
+    let seen: u64 = errors.iter().map(|error| error.requests).sum();
+    let level = if thinning || seen > 0 { Level::Warning } else { Level::Notice };
     let mut sentence = format!(
-        "Some attempts fail upstream: {} in the last {RECENT} minutes, most of them {}.",
+        "Some attempts fail upstream: {} in the last {RECENT} minutes{}.",
         amount(count as f64),
-        worst.class
+        mostly(&errors, worst)
     );
     if thinning {
         sentence = format!("{sentence} Weir thins attempts out.");
-    } else if !seen {
-        sentence = format!("{sentence} Retries have hidden all of them from callers in the last hour.");
     }
+    sentence = match seen {
+        0 => format!("{sentence} Retries have hidden all of them from callers in the last hour."),
+        seen => format!("{sentence} In the last hour {} reached callers.", plural(seen, "error")),
+    };
     Some(finding(level, Blame::Upstream, sentence, worst.solution.clone()))
 }
 
@@ -234,12 +238,17 @@ fn waiting(status: &Status) -> Option<Finding> {
     let blocked = |scope: &&ScopeStatus| scope.waiting > 0 && scope.breaker.state == BreakerState::Closed;
     let scope = status.scopes.iter().filter(blocked).max_by_key(|scope| scope.waiting)?;
     let longest = status.callers.iter().map(|caller| caller.longest_wait_seconds).fold(0.0, f64::max);
-    let what = match scope.limits.iter().max_by(|one, two| share(one).total_cmp(&share(two))) {
-        Some(limit) if share(limit) >= NEAR_LIMIT => {
+    let held_by = |limit: &&LimitStatus| Some(&limit.name) == scope.held_by.as_ref();
+    let fullest = || scope.limits.iter().max_by(|one, two| share(one).total_cmp(&share(two)));
+    let holding = scope.limits.iter().find(held_by);
+    let what = match holding.or_else(|| fullest().filter(|limit| share(limit) >= NEAR_LIMIT)) {
+        Some(limit) => {
             format!("{} ({} {})", scope.name, amount(limit.limit), limit.name)
         }
-        _ if scope.paused_seconds.is_some() => format!("{}, which the upstream asked to pause", scope.name),
-        _ => scope.name.clone(),
+        None if scope.paused_seconds.is_some() => {
+            format!("{}, which the upstream asked to pause", scope.name)
+        }
+        None => scope.name.clone(),
     };
     let who = plural(waiting, "request");
     let sentence =
@@ -271,11 +280,45 @@ fn requests_refused(status: &Status) -> Option<Finding> {
     let worst = errors.iter().max_by_key(|error| error.recent(RECENT))?;
     let count: u64 = errors.iter().map(|error| error.recent(RECENT)).sum();
     let sentence = format!(
-        "Some requests are wrong in themselves: {} in the last {RECENT} minutes, most of them {}.",
+        "Some requests are wrong in themselves: {} in the last {RECENT} minutes{}.",
         amount(count as f64),
-        worst.class
+        mostly(&errors, worst)
     );
     Some(finding(Level::Notice, Blame::Us, sentence, worst.solution.clone()))
+}
+
+/// Rate limits are the queue's business until one reaches a caller.
+fn limits_seen(status: &Status) -> Option<Finding> {
+    let limits = |class: &str| class.starts_with("rate_limit_") || class == "resource_unavailable";
+    let errors: Vec<&ErrorStatus> =
+        recent_errors(status).filter(|error| limits(&error.class) && error.requests > 0).collect();
+    let worst = errors.iter().max_by_key(|error| error.requests)?;
+    let count: u64 = errors.iter().map(|error| error.requests).sum();
+    let sentence = format!(
+        "The upstream's limits reached callers: {} in the last hour{}.",
+        plural(count, "request"),
+        mostly(&errors, worst)
+    );
+    Some(finding(Level::Warning, Blame::Quota, sentence, worst.solution.clone()))
+}
+
+fn collisions(status: &Status) -> Option<Finding> {
+    let between = |class: &str| matches!(class, "request_timeout" | "conflict" | "conversation_locked");
+    let errors: Vec<&ErrorStatus> = recent_errors(status).filter(|error| between(&error.class)).collect();
+    let worst = errors.iter().max_by_key(|error| error.recent(RECENT))?;
+    let count: u64 = errors.iter().map(|error| error.recent(RECENT)).sum();
+    let sentence = format!(
+        "Some requests are late or collide: {} in the last {RECENT} minutes{}. Their SDKs try again by themselves.",
+        amount(count as f64),
+        mostly(&errors, worst)
+    );
+    Some(finding(Level::Notice, Blame::Us, sentence, worst.solution.clone()))
+}
+
+/// What most of the errors are: `, all internal_server_error`.
+fn mostly(errors: &[&ErrorStatus], worst: &ErrorStatus) -> String {
+    let share = if errors.len() == 1 { "all" } else { "most of them" };
+    format!(", {share} {}", worst.class)
 }
 
 fn foreign_use(status: &Status) -> Option<Finding> {
@@ -350,7 +393,7 @@ fn recent(status: &Status, class: impl Fn(&str) -> bool) -> u64 {
     recent_errors(status).filter(|error| class(&error.class)).map(|error| error.recent(RECENT)).sum()
 }
 
-fn share(limit: &super::status::LimitStatus) -> f64 {
+fn share(limit: &LimitStatus) -> f64 {
     if limit.limit > 0.0 { limit.used / limit.limit } else { 0.0 }
 }
 
@@ -460,7 +503,7 @@ mod tests {
                 with_errors(vec![error("overloaded", 90, 1)]),
                 Level::Warning,
                 Blame::Upstream,
-                "Some attempts fail upstream: 90 in the last 5 minutes, most of them overloaded.",
+                "Some attempts fail upstream: 90 in the last 5 minutes, all overloaded. In the last hour 1 error reached callers.",
             ),
         ];
         check(cases);
@@ -481,7 +524,25 @@ mod tests {
                 with_errors(vec![error("bad_request", 4, 4)]),
                 Level::Notice,
                 Blame::Us,
-                "Some requests are wrong in themselves: 4 in the last 5 minutes, most of them bad_request.",
+                "Some requests are wrong in themselves: 4 in the last 5 minutes, all bad_request.",
+            ),
+            (
+                with_errors(vec![error("rate_limit_tokens", 9, 2)]),
+                Level::Warning,
+                Blame::Quota,
+                "The upstream's limits reached callers: 2 requests in the last hour, all rate_limit_tokens.",
+            ),
+            (
+                with_errors(vec![error("rate_limit_tokens", 9, 0)]),
+                Level::Ok,
+                Blame::Nobody,
+                "Healthy: no request has come yet.",
+            ),
+            (
+                with_errors(vec![error("conflict", 1, 1)]),
+                Level::Notice,
+                Blame::Us,
+                "Some requests are late or collide: 1 in the last 5 minutes, all conflict. Their SDKs try again by themselves.",
             ),
             (
                 with_errors(vec![error("weir_internal", 1, 1)]),
@@ -541,20 +602,12 @@ mod tests {
     fn no_class_goes_unseen() {
         use crate::classify::ErrorClass;
         let needs_none = |class: ErrorClass| match class {
-            // The queue's business: they show as waiting.
-            ErrorClass::RateLimitRequests
-            | ErrorClass::RateLimitTokens
-            | ErrorClass::RateLimitOther
-            | ErrorClass::ResourceUnavailable
             // Told by the breakers and the draining flag themselves.
-            | ErrorClass::QuotaExhausted
+            ErrorClass::QuotaExhausted
             | ErrorClass::WeirBreakerOpen
             | ErrorClass::WeirQuotaBreaker
             | ErrorClass::WeirDraining
-            // Between the caller and the API, or nobody's fault.
-            | ErrorClass::RequestTimeout
-            | ErrorClass::Conflict
-            | ErrorClass::ConversationLocked
+            // Nobody's fault.
             | ErrorClass::WeirClientClosed => true,
             _ => {
                 let all = findings(&with_errors(vec![error(class.as_str(), 3, 3)]));
@@ -562,6 +615,6 @@ mod tests {
                 false
             }
         };
-        assert_eq!(ErrorClass::ALL.into_iter().filter(|class| needs_none(*class)).count(), 12);
+        assert_eq!(ErrorClass::ALL.into_iter().filter(|class| needs_none(*class)).count(), 5);
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn short(figure: f64) -> String {
 
 /// A duration with two figures that matter: `42 µs`, `1.5 ms`, `2.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
 pub(super) fn duration(seconds: f64) -> String {
-    if !seconds.is_finite() || seconds < 0.0 {
+    if !seconds.is_finite() || seconds <= 0.0 {
         return "0 s".to_owned();
     }
     // Rounding up to the next unit's first figure belongs to that unit.
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn durations() {
         for (seconds, expected) in [
-            (0.0, "0 µs"),
+            (0.0, "0 s"),
             (0.000_042, "42 µs"),
             (0.001_5, "1.5 ms"),
             (0.25, "250 ms"),

@@ -205,7 +205,7 @@ impl App {
             worker.stop();
         }
         // The admin thread ends by itself where nobody tells it.
-        drop(self.admin_stop.send(()));
+        self.admin_stop.send(()).ok();
         if let Ok(Err(error)) = self.admin_thread.join() {
             tracing::error!(%error, "the admin listener failed");
         }

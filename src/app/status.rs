@@ -88,10 +88,7 @@ impl Status {
             waiting_interactive: waiting(Lane::Interactive),
             waiting_background: waiting(Lane::Background),
             longest_wait_seconds: lines().map(|line| line.oldest.as_secs_f64()).fold(0.0, f64::max),
-            predicted_wait_seconds: scopes
-                .iter()
-                .map(|scope| scope.predicted_wait.as_secs_f64())
-                .reduce(f64::max),
+            predicted_wait_seconds: predicted(caller, scopes),
         }
     }
 
@@ -210,7 +207,7 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
             .dimensions
             .iter()
             .map(|dimension| LimitStatus {
-                name: dimension.slot.as_str().replace('_', " "),
+                name: limit_name(dimension.slot),
                 limit: dimension.limit,
                 used: dimension.level,
                 window_seconds: dimension.window.as_secs_f64(),
@@ -221,7 +218,8 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
             .collect(),
         in_flight: u64::from(scope.in_flight),
         waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
-        paused_seconds: (!scope.paused_for.is_zero()).then(|| scope.paused_for.as_secs_f64()),
+        held_by: scope.held_by.map(limit_name),
+        paused_seconds: (!scope.paused_for.is_zero()).then_some(scope.paused_for.as_secs_f64()),
         breaker: breaker(scope, wall),
         quota_spent: scope.quota_spent_for.map(|spent| QuotaSpent {
             code: scope.quota_spent.as_ref().map(|(code, _)| code.to_string()).unwrap_or_default(),
@@ -231,6 +229,24 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
         retry_budget: scope.budget,
         retry_budget_capacity: budget_capacity,
     }
+}
+
+/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked, because
+/// nobody knows when the upstream or the credit is back.
+fn predicted(caller: &Caller, scopes: &[scope::ScopeStatus]) -> Option<f64> {
+    if scopes.iter().any(|scope| scope.outage.is_some() || scope.quota_spent_for.is_some()) {
+        return None;
+    }
+    let of_scope = |scope: &scope::ScopeStatus| {
+        let own = scope.queue.iter().filter(|line| line.caller == caller.id && line.lane == caller.lane);
+        own.map(|line| line.predicted).next().unwrap_or(scope.predicted_wait).as_secs_f64()
+    };
+    scopes.iter().map(of_scope).reduce(f64::max)
+}
+
+/// A limit as people call it: `requests per minute`.
+fn limit_name(slot: scope::Slot) -> String {
+    slot.as_str().replace('_', " ")
 }
 
 fn breaker(scope: &scope::ScopeStatus, wall: SystemTime) -> BreakerStatus {

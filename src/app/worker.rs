@@ -80,7 +80,7 @@ impl Running {
     /// Ends the worker, and what is still under way on it with it.
     pub(super) fn stop(self) {
         // A worker that has ended already needs no telling.
-        drop(self.stop.send(()));
+        self.stop.send(()).ok();
         if self.thread.join().is_err() {
             tracing::error!("a worker panicked");
         }

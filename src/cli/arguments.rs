@@ -121,6 +121,9 @@ pub struct Status {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<u64>,
+    /// How wide the terminal is, as shells say it
+    #[arg(long, env = "COLUMNS", hide = true)]
+    pub columns: Option<String>,
     /// Where to ask.
     #[command(flatten)]
     pub admin: AdminAccess,

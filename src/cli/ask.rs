@@ -9,6 +9,7 @@ use super::arguments::{AdminAccess, Report, Status};
 use super::terminal::Terminal;
 use super::{Failure, runtime, settings};
 use crate::admin::{self, Client, ClientError};
+use crate::caller::Secret;
 use crate::clock;
 use crate::config::sources::{Process, WithoutSecrets};
 
@@ -38,29 +39,31 @@ pub(super) fn report(options: &Report, terminal: &mut Terminal) -> Result<(), Fa
 
 pub(super) fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Failure> {
     let (client, runtime) = (client(&options.admin)?, runtime()?);
-    loop {
-        let text = if options.json {
-            let json = wait(&runtime, client.status_json())?;
-            format!("{}\n", String::from_utf8_lossy(&json).trim_end())
-        } else {
-            admin::table(&wait(&runtime, client.status())?, columns())
-        };
-        if options.watch.is_some() {
-            terminal.clear();
-        }
+    let Some(seconds) = options.watch else {
+        terminal.print(&status_once(options, &client, &runtime)?);
+        return Ok(());
+    };
+    while !terminal.is_closed() {
+        // A Weir that restarts is back in a moment; who watches wants to see it come back.
+        let text = status_once(options, &client, &runtime).unwrap_or_else(|failure| format!("✖ {failure}\n"));
+        terminal.clear();
         terminal.print(&text);
-        match options.watch {
-            Some(seconds) if !terminal.is_closed() => {
-                runtime.block_on(clock::sleep(Duration::from_secs(seconds)))
-            }
-            Some(_) | None => return Ok(()),
-        }
+        runtime.block_on(async { clock::sleep(Duration::from_secs(seconds)).await });
     }
+    Ok(())
+}
+
+fn status_once(options: &Status, client: &Client, runtime: &Runtime) -> Result<String, Failure> {
+    if options.json {
+        let json = wait(runtime, client.status_json())?;
+        return Ok(format!("{}\n", String::from_utf8_lossy(&json).trim_end()));
+    }
+    Ok(admin::table(&wait(runtime, client.status())?, columns(options)))
 }
 
 /// How wide the terminal is, where `COLUMNS` says.
-fn columns() -> usize {
-    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.trim().parse().ok());
+fn columns(options: &Status) -> usize {
+    let said = options.columns.as_ref().and_then(|columns| columns.trim().parse().ok());
     said.filter(|columns| (40..=1_000).contains(columns)).unwrap_or(WIDTH)
 }
 
@@ -70,7 +73,7 @@ fn client(access: &AdminAccess) -> Result<Client, Failure> {
     let config = settings::of_running(access, &WithoutSecrets)?;
     let token = config.admin.token.map(|token| token.source.resolve(&Process)).transpose();
     let token = token.map_err(|message| Failure::Usage(format!("admin.token: {message}")))?;
-    Ok(Client::new(config.admin.listen, token.as_ref().map(|token| token.expose())))
+    Ok(Client::new(config.admin.listen, token.as_ref().map(Secret::expose)))
 }
 
 fn wait<T>(runtime: &Runtime, asking: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {

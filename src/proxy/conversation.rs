@@ -165,7 +165,7 @@ impl Conversation<'_> {
             settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
             if !matches!(decision, Decision::Stop(_)) {
                 metrics.observe_would.inc(WouldHave::Retried);
-                metrics.retries_stopped.inc(RetryStop::Mode);
+                self.record.retries_stopped(RetryStop::Mode);
             }
             return Next::Stop { stop_sdk: false };
         }
@@ -189,9 +189,9 @@ impl Conversation<'_> {
         }
     }
 
-    fn stop(&self, class: ErrorClass, reason: StopReason) -> Next {
+    fn stop(&mut self, class: ErrorClass, reason: StopReason) -> Next {
         if let Some(label) = stop_label(reason) {
-            self.proxy.account.metrics().retries_stopped.inc(label);
+            self.record.retries_stopped(label);
         }
         Next::Stop { stop_sdk: retry::stops_sdk(class, Some(reason), self.record.attempts().count()) }
     }

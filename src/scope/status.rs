@@ -19,6 +19,8 @@ pub struct ScopeStatus {
     pub charge_ratio: f64,
     /// While nothing is known: requests a second, where a pace holds.
     pub unknown_rate: Option<f64>,
+    /// The limit that holds the next waiting request longest.
+    pub held_by: Option<Slot>,
     /// Until when everything pauses after a refusal without numbers; zero where nothing does.
     pub paused_for: Duration,
     /// What waits.
@@ -81,6 +83,8 @@ pub struct QueueStatus {
     pub waiting: usize,
     /// How long the oldest has waited.
     pub oldest: Duration,
+    /// How long a further small request of this caller would wait in this lane.
+    pub predicted: Duration,
 }
 
 /// Counts since the scope was made.

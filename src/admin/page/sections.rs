@@ -144,7 +144,11 @@ fn one_scope(scope: &ScopeStatus, html: &mut Html) {
         gauge(limit, html);
     }
     html.raw("<p class=\"muted\">").text(&amount(scope.in_flight as f64)).raw(" under way · ");
-    html.text(&amount(scope.waiting as f64)).raw(" waiting · ");
+    html.text(&amount(scope.waiting as f64)).raw(" waiting");
+    if let Some(limit) = scope.held_by.as_ref().filter(|_| scope.waiting > 0) {
+        html.raw(" for ").text(limit);
+    }
+    html.raw(" · ");
     html.text(&format!("retries left {:.0} of {:.0}", scope.retry_budget, scope.retry_budget_capacity));
     html.raw("</p></article>");
 }

@@ -385,6 +385,10 @@ impl<W> Machine<W> {
             dimensions: self.quota.status(now),
             charge_ratio: self.quota.charge_ratio(),
             unknown_rate: if self.quota.is_known() { None } else { self.quota.request_rate() },
+            held_by: self.queue.next(self.settings.queue.background_share).and_then(|next| {
+                let charge = self.quota.charge(self.queue.waiter(next).cost);
+                self.quota.holding(charge, now)
+            }),
             paused_for: self.quota.paused_until().since(now),
             queue: self
                 .queue
@@ -394,6 +398,7 @@ impl<W> Machine<W> {
                     lane,
                     waiting,
                     oldest: now.since(oldest),
+                    predicted: self.predict(&Request { caller, lane, ..probe }, now),
                 })
                 .collect(),
             queue_bytes: self.queue.bytes(),

@@ -130,6 +130,15 @@ impl Quota {
         Some(if asks { Duration::ZERO } else { wait })
     }
 
+    /// The limit that holds `charge` longest, if one does.
+    pub(crate) fn holding(&self, charge: Charge, now: Moment) -> Option<Slot> {
+        let waits = self.each().map(|(slot, dimension)| {
+            let own = self.own.of(slot.unit(), self.ratio.value());
+            (slot, dimension.wait(charge.of(slot), &own, now))
+        });
+        waits.filter(|(_, wait)| !wait.is_zero()).max_by_key(|(_, wait)| *wait).map(|(slot, _)| slot)
+    }
+
     /// Takes `charge` from every limit.
     pub(crate) fn take(&mut self, cost: Cost, charge: Charge, in_flight: u32, now: Moment) {
         self.own.granted(cost);

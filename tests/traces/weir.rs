@@ -1,0 +1,111 @@
+//! The binary, as a user starts it, with a configuration of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::collector::Collector;
+use super::upstream::Upstream;
+
+pub(crate) struct Weir {
+    process: Child,
+    listening: SocketAddr,
+    admin: SocketAddr,
+    _configuration: tempfile::NamedTempFile,
+}
+
+impl Weir {
+    pub(crate) fn start(upstream: &Upstream, collector: Option<&Collector>, interval: &str) -> Self {
+        let mut file = tempfile::NamedTempFile::with_suffix(".toml").expect("a file can be made");
+        let trace = collector.map_or_else(String::new, |collector| {
+            format!(
+                "[trace]\nendpoint = \"http://{}\"\ntoken = \"env:COLLECTOR_TOKEN\"\nservice_name = \"weir-under-test\"\n\
+                 interval = \"{interval}\"\n",
+                collector.address()
+            )
+        });
+        let text = format!(
+            "[upstream]\nurl = \"http://{}\"\n[shutdown]\ndrain_delay = \"0s\"\ndrain_timeout = \"5s\"\n{trace}",
+            upstream.address()
+        );
+        file.write_all(text.as_bytes()).expect("it can be written");
+        let mut process = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"])
+            .arg(file.path())
+            .env("COLLECTOR_TOKEN", "collector-token")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("weir can be started");
+        let mut log = BufReader::new(process.stderr.take().expect("it is piped"));
+        let (listening, admin) = addresses(&mut log);
+        // Whoever stops reading would block it.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { process, listening, admin, _configuration: file }
+    }
+
+    /// Posts a chat completion; the answer's status.
+    pub(crate) fn ask(&self, headers: &[(&str, &str)], body: &str) -> u16 {
+        let mut head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: weir\r\nconnection: close\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n",
+            body.len()
+        );
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let answer = exchange(self.listening, &format!("{head}\r\n{body}"));
+        answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status line")
+    }
+
+    /// Waits until the metrics have this line.
+    pub(crate) fn await_metric(&self, line: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let metrics =
+                exchange(self.admin, "GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+            if metrics.lines().any(|known| known == line) {
+                return;
+            }
+            assert!(Instant::now() < until, "{line} does not come:\n{metrics}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Ends it as an operator would, so that it drains.
+impl Drop for Weir {
+    fn drop(&mut self) {
+        let id = self.process.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        let ended = self.process.wait();
+        if !std::thread::panicking() {
+            assert!(told.is_ok_and(|told| told.success()));
+            assert!(ended.is_ok_and(|ended| ended.success()), "a drain ends with 0");
+        }
+    }
+}
+
+/// Reads where it listens from its log.
+fn addresses(log: &mut impl BufRead) -> (SocketAddr, SocketAddr) {
+    let mut all = String::new();
+    loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).expect("the log is text") > 0, "weir ended:\n{all}");
+        all += &line;
+        let event: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
+        let address = |name: &str| event[name].as_str().map(|address| address.parse().expect("an address"));
+        if let (Some(listening), Some(admin)) = (address("listening"), address("admin")) {
+            return (listening, admin);
+        }
+    }
+}
+
+fn exchange(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("weir listens");
+    stream.write_all(request.as_bytes()).expect("weir reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("weir answers");
+    answer
+}
