@@ -209,6 +209,6 @@ mod tests {
         assert_eq!(budget.withdraw(ErrorClass::Overloaded, 10, &settings), Err(BudgetExhausted));
         assert!(budget.withdraw(ErrorClass::Overloaded, 100, &settings).is_ok());
         budget.returned();
-        assert_eq!(budget.concurrent, 20);
+        assert_eq!(budget.concurrent, 19);
     }
 }

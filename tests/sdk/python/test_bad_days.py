@@ -106,7 +106,8 @@ async def ride(kind):
             assert not lost
             assert caller.repeated == 0
         late = [ended - start for start, ended, _ in calls if start - began > OUTAGE + 10]
-        assert late and max(late) < 2.0, "back to normal within ten seconds"
+        # Up to four seconds for the last probe, then the backlog leaves at a rising pace, oldest first.
+        assert late and max(late) < 5.0, "ten seconds after the upstream's return the backlog is all but gone"
 
 
 def test_ten_seconds_of_outage_of_each_kind():
