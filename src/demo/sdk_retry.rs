@@ -136,7 +136,7 @@ mod tests {
             waits(503, &[("retry-after", "Thu, 01 Jan 1970 00:00:09 GMT")]),
             Some(Duration::from_secs(9))
         );
-        assert_eq!(waits(429, &[("retry-after", "120")]), Some(Duration::from_secs(120)));
+        assert_eq!(waits(429, &[("retry-after", "120")]), Some(Duration::from_mins(2)));
         assert_eq!(waits(429, &[("retry-after", "120.5")]), None);
     }
 
