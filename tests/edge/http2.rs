@@ -140,7 +140,7 @@ fn a_request_that_means_two_things_never_reaches_the_upstream() {
         ("a path with a line end", replaced(":path", "/a\r\nhost: evil"), None, Fate::Reset),
         ("a path that is none", replaced(":path", "evil.example/"), None, Fate::Reset),
         ("a method with a space", replaced(":method", "GET /evil"), None, Fate::Reset),
-        ("a user in the authority", replaced(":authority", "me@weir"), None, Fate::Reset),
+        ("a user in the authority", replaced(":authority", "me@weir"), None, Fate::Status(400)),
         ("an authority with a path", replaced(":authority", "weir/evil"), None, Fate::Reset),
         ("no authority and no Host", without(":authority"), None, Fate::Status(400)),
         ("another Host", with(&[("host", "evil")]), None, Fate::Status(400)),

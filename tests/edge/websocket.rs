@@ -142,7 +142,7 @@ fn only_listed_paths_known_callers_and_so_many() {
     let (_, mut second) = open(&weir, ASK);
     let third = wire::ask(weir.address, ASK.as_bytes());
     assert_eq!(third.status(), 429);
-    assert!(weir.metric("weir_limits_reached_total{limit=\"websockets\"}") > 0.5);
+    weir.wait_for("weir_limits_reached_total{limit=\"websockets\"}", 1.0);
     // Quiet for too long: both end, and their places are free again.
     assert!(ended(&mut first) && ended(&mut second));
     weir.wait_for("weir_limits_reached_total{limit=\"websocket_idle\"}", 2.0);
