@@ -303,8 +303,6 @@ label! {
         Nominated = "nominated",
         /// An upgrade to WebSocket for a path that `upstream.websocket.paths` does not allow.
         Upgrade = "upgrade",
-        /// Dot segments in a path that is joined to the base path of `upstream.url`.
-        DotSegments = "dot_segments",
     }
 }
 

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use http::{HeaderName, Request, Response, StatusCode, Uri};
+use http::{HeaderName, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -164,9 +164,9 @@ impl Proxy {
         let caller = Arc::clone(identified.caller);
         // Boxed: it moves from here to the end of the answer's body.
         let mut record = Box::new(self.account.begin(&begin(caller.id), now));
-        if let Some((rule, answer)) = self.turned_down(&parts.uri, upgrade.is_some()) {
-            self.account.metrics().http_refusals.inc(rule);
-            return refuse(answer, record);
+        if upgrade.is_some() && !self.upstream.tunnels().allows(parts.uri.path()) {
+            self.account.metrics().http_refusals.inc(HttpRule::Upgrade);
+            return refuse(upgrade::not_allowed(), record);
         }
         let head =
             Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
@@ -194,24 +194,6 @@ impl Proxy {
             None => conversation.run().await,
             Some(asked) => Box::pin(conversation.upgrade(*asked, identified.is_swapped())).await,
         }
-    }
-
-    /// Why a request for this target is not for the upstream, if it is not.
-    fn turned_down(&self, uri: &Uri, upgrade: bool) -> Option<(HttpRule, OwnAnswer)> {
-        let own = |status, code: &'static str, message: &str| OwnAnswer {
-            status,
-            code: code.into(),
-            ..OwnAnswer::new(ErrorClass::BadRequest, message)
-        };
-        if self.upstream.target().is_left_by(uri) {
-            let message = "The path has dot segments, which could lead out of the path of upstream.url.";
-            return Some((HttpRule::DotSegments, own(StatusCode::BAD_REQUEST, "dot_segments", message)));
-        }
-        if upgrade && !self.upstream.tunnels().allows(uri.path()) {
-            let message = "upstream.websocket.paths does not allow an upgrade to WebSocket for this path.";
-            return Some((HttpRule::Upgrade, own(StatusCode::FORBIDDEN, "upgrade", message)));
-        }
-        None
     }
 
     /// Reads the body, as far as it is kept; this is also what answers `Expect: 100-continue`.

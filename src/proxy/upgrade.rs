@@ -56,6 +56,16 @@ pub(super) fn model(uri: &Uri) -> Option<Box<str>> {
     (!model.is_empty() && model.len() <= LONGEST_MODEL).then(|| model.into())
 }
 
+/// The answer to a wish for a path that the configuration does not list.
+pub(super) fn not_allowed() -> OwnAnswer {
+    let message = "upstream.websocket.paths does not allow an upgrade to WebSocket for this path.";
+    OwnAnswer {
+        status: StatusCode::FORBIDDEN,
+        code: "upgrade".into(),
+        ..OwnAnswer::new(ErrorClass::BadRequest, message)
+    }
+}
+
 impl Conversation<'_> {
     /// Makes the one attempt, and on success hands the connection over. `swapped` says that the request bears a configured
     /// credential.
