@@ -308,9 +308,9 @@ impl<W> Machine<W> {
         self.quota.configure(&self.limits, now);
     }
 
-    /// The waker of some waiting request: for when whoever keeps the time is gone.
-    pub fn any_waker(&mut self) -> Option<W> {
-        self.queue.any_waker()
+    /// The wakers of all waiting requests: for when whoever keeps the time is gone.
+    pub fn take_wakers(&mut self) -> Vec<W> {
+        self.queue.take_wakers()
     }
 
     /// Permits in flight.

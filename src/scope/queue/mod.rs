@@ -248,9 +248,9 @@ impl<W> Queue<W> {
         self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
     }
 
-    /// Takes the waker of some waiting request.
-    pub(crate) fn any_waker(&mut self) -> Option<W> {
-        self.slab.any_waker()
+    /// Takes the wakers of all requests that are known.
+    pub(crate) fn take_wakers(&mut self) -> Vec<W> {
+        self.slab.take_wakers()
     }
 
     /// Every request that waits in a lane, in no order.

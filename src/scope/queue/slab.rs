@@ -130,11 +130,9 @@ impl<W> Slab<W> {
         })
     }
 
-    pub(crate) fn any_waker(&mut self) -> Option<W> {
-        self.places
-            .iter_mut()
-            .filter_map(|place| place.waiter.as_mut())
-            .find_map(|waiter| waiter.waker.take())
+    pub(crate) fn take_wakers(&mut self) -> Vec<W> {
+        let waiters = self.places.iter_mut().filter_map(|place| place.waiter.as_mut());
+        waiters.filter_map(|waiter| waiter.waker.take()).collect()
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<Waiter<W>> {

@@ -21,7 +21,7 @@ const STEP: Duration = Duration::from_secs(1);
 /// by this factor at first,
 const FIRST_GROWTH: f64 = 2.0;
 /// and by this one after so many answers without a header.
-const LATER_GROWTH: (f64, u32) = (1.1, 16);
+const LATER_GROWTH: (f64, u32) = (1.07, 16);
 /// From this rate on the scope counts as unlimited.
 const UNLIMITED: f64 = 100_000.0;
 /// After a refusal the pace restarts from this part of what was accepted.
