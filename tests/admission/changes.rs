@@ -110,6 +110,7 @@ fn nothing_stops_at_absurd_headers() {
         }
     }
     println!("absurd headers: {granted} granted");
-    assert!(granted > 10_000, "{granted}");
+    // A sixth of them ask for a whole minute's tokens each.
+    assert!(granted > 1_000, "{granted}");
     assert_eq!(machine.in_flight(), 0);
 }

@@ -22,7 +22,7 @@ fn scenario(
     (scenario.before, scenario.after, scenario.slow) = latency;
     scenario.sources = vec![Source::new(0).rate(limit as f64 / 60.0 * factor)];
     scenario.seed = seed;
-    scenario.seconds = 300.0;
+    scenario.seconds = 240.0;
     scenario
 }
 
@@ -44,7 +44,7 @@ fn matrix(headers: bool) {
     let full = std::env::var("WEIR_FULL").is_ok();
     let seeds = if full { 1..=10 } else { 1..=1 };
     for seed in seeds {
-        for limit in if full { vec![600, 6000] } else { vec![1200] } {
+        for limit in if full { vec![600, 6000] } else { vec![600] } {
             for (name, shape) in SHAPES {
                 for factor in if full { vec![0.5, 1.0, 2.0, 10.0] } else { vec![1.0, 2.0] } {
                     for latency in LATENCIES.into_iter().take(if full { 3 } else { 2 }) {

@@ -223,6 +223,7 @@ impl<W> Machine<W> {
     }
 
     /// An attempt ended. A rate limit gives a ticket for the head of the queue.
+    #[expect(clippy::needless_pass_by_value, reason = "an attempt is settled once: it is gone then")]
     pub fn settle(&mut self, attempt: Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let began = attempt.granted;
@@ -249,10 +250,7 @@ impl<W> Machine<W> {
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
                 let times = Times { sent, head, processing: attempt.processing };
-                let unit = match class {
-                    ErrorClass::RateLimitTokens => Unit::Tokens,
-                    _ => Unit::Requests,
-                };
+                let unit = if class == ErrorClass::RateLimitTokens { Unit::Tokens } else { Unit::Requests };
                 let refusal = Refusal {
                     unit,
                     numbers: numbers.as_ref(),
@@ -343,7 +341,7 @@ impl<W> Machine<W> {
             paused_for: self.quota.paused_until().since(now),
             queue: self
                 .queue
-                .lines()
+                .rows()
                 .map(|(caller, lane, waiting, oldest)| QueueStatus {
                     caller,
                     lane,
