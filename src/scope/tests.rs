@@ -16,7 +16,7 @@ fn ask(caller: u16) -> Ask {
         lane: Lane::Interactive,
         cost: Cost { requests: 1, tokens: 100 },
         body_bytes: 100,
-        deadline: clock::now() + Duration::from_secs(60),
+        deadline: clock::now() + Duration::from_mins(1),
         turn: Turn::First,
         mode: Mode::Enforce,
     }
@@ -204,7 +204,7 @@ async fn wander(scope: &Arc<Scope>, mut rng: fastrand::Rng) {
         let mode =
             [Mode::Enforce, Mode::Enforce, Mode::Enforce, Mode::Observe, Mode::Bypass][rng.usize(0..5)];
         let deadline = clock::now() + Duration::from_millis(rng.u64(0..30_000));
-        let ask = Ask { lane, turn, mode, deadline, ..ask(rng.u16(0..5)) };
+        let ask = Ask { lane, deadline, turn, mode, ..ask(rng.u16(0..5)) };
         let patience = Duration::from_millis(rng.u64(0..20_000));
         let Ok(Ok(mut permit)) = tokio::time::timeout(patience, scope.admit(ask)).await else { return };
         assert!(clock::now() <= deadline || mode != Mode::Enforce, "dispatched after its deadline");
@@ -216,17 +216,18 @@ async fn wander(scope: &Arc<Scope>, mut rng: fastrand::Rng) {
         assert!(rng.u8(0..20) != 0, "a task that panics with a permit in hand");
         let class = ErrorClass::ALL[rng.usize(0..ErrorClass::ALL.len())];
         match rng.u8(0..6) {
-            0 => return permit.fail(class),
+            0 => {
+                permit.fail(class);
+                return;
+            }
             1 => {
-                turn = Turn::Requeued(permit.rate_limited(
-                    class,
-                    None,
-                    Some(Duration::from_millis(rng.u64(0..500))),
-                ))
+                let hint = Duration::from_millis(rng.u64(0..500));
+                turn = Turn::Requeued(permit.rate_limited(class, None, Some(hint)));
             }
             2 if rng.u8(0..8) == 0 => {
                 let answer = SpentQuota { status: 429, kind: None, code: None, message: "spent".into() };
-                return permit.quota_exhausted(answer);
+                permit.quota_exhausted(answer);
+                return;
             }
             3 => {
                 permit.fail(class);
@@ -234,10 +235,14 @@ async fn wander(scope: &Arc<Scope>, mut rng: fastrand::Rng) {
                 clock::sleep(Duration::from_millis(rng.u64(0..2000))).await;
                 turn = Turn::Retry;
             }
-            4 => return drop(permit),
+            4 => {
+                drop(permit);
+                return;
+            }
             _ => {
                 permit.head(&HeadReport::default(), Some("org"), None);
-                return permit.done();
+                permit.done();
+                return;
             }
         }
     }
@@ -291,7 +296,8 @@ fn a_driver_that_dies_with_its_worker_is_replaced() {
     let wait_on = |runtime: &tokio::runtime::Runtime| {
         let scope = Arc::clone(&scope);
         let ask = ask_in(runtime);
-        let task = runtime.block_on(async { clock::spawn(async move { scope.admit(ask).await.map(drop) }) });
+        let _entered = runtime.enter();
+        let task = clock::spawn(async move { scope.admit(ask).await.map(drop) });
         runtime.block_on(tokio::task::yield_now());
         task
     };

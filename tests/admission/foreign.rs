@@ -5,10 +5,10 @@ use weir::simulate::limiter::{Dimension, Joint};
 use crate::table::SHAPES;
 use crate::world::{Others, Report, Scenario, Source, run};
 
-pub fn foreign(shape: weir::simulate::limiter::Shape, headers: bool, seed: u64) -> Report {
+pub(crate) fn foreign(shape: weir::simulate::limiter::Shape, headers: bool, seed: u64) -> Report {
     let limit = 1200;
     let upstream = Joint::new().with(Dimension::RequestsPerMinute, limit, shape);
-    let mut scenario = Scenario::new("foreign", upstream);
+    let mut scenario = Scenario::new(upstream);
     scenario.before = 0.05;
     scenario.after = 1.95;
     scenario.headers = headers;

@@ -17,7 +17,7 @@ fn scenario(
     seed: u64,
 ) -> Scenario {
     let upstream = Joint::new().with(Dimension::RequestsPerMinute, limit, shape);
-    let mut scenario = Scenario::new("shape", upstream);
+    let mut scenario = Scenario::new(upstream);
     scenario.headers = headers;
     (scenario.before, scenario.after, scenario.slow) = latency;
     scenario.sources = vec![Source::new(0).rate(limit as f64 / 60.0 * factor)];
@@ -41,7 +41,7 @@ fn every_shape_without_headers() {
 }
 
 fn matrix(headers: bool) {
-    let full = std::env::var("WEIR_FULL").is_ok();
+    let full = crate::full();
     let seeds = if full { 1..=10 } else { 1..=1 };
     for seed in seeds {
         for limit in if full { vec![600, 6000] } else { vec![600] } {
@@ -92,7 +92,7 @@ fn matrix(headers: bool) {
 
 #[test]
 fn an_upstream_without_limits_is_not_held_back() {
-    let mut scenario = Scenario::new("unlimited", Joint::new());
+    let mut scenario = Scenario::new(Joint::new());
     scenario.sources = vec![Source::new(0).rate(300.0)];
     scenario.seconds = 120.0;
     scenario.measured_from = 60.0;
