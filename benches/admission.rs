@@ -13,12 +13,12 @@ const CALLERS: u16 = 1000;
 const WAITING: u32 = 100_000;
 
 fn settings(requests_per_minute: u64) -> Arc<Settings> {
-    let mut settings = Settings::default();
-    settings.limits = LimitSettings {
+    let limits = LimitSettings {
         requests_per_minute: Some(requests_per_minute),
         tokens_per_minute: Some(requests_per_minute * 1000),
         ..LimitSettings::default()
     };
+    let mut settings = Settings { limits, ..Settings::default() };
     settings.queue.max_waiting = 1_000_000;
     settings.queue.max_bytes = usize::MAX;
     Arc::new(settings)

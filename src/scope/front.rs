@@ -178,7 +178,11 @@ impl Scope {
             waker.wake();
         }
         if start {
-            clock::spawn(drive(Driver(Arc::clone(self))));
+            let driver = Driver { scope: Arc::clone(self), ended: false };
+            if tokio::runtime::Handle::try_current().is_ok() {
+                clock::spawn(drive(driver));
+            }
+            // Else its end wakes those who wait, and they start another where there is a runtime.
         }
         result
     }
@@ -249,35 +253,40 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The driver's hold on its scope: when its task dies with a worker, a waiter elsewhere starts another.
-struct Driver(Arc<Scope>);
+/// The driver's hold on its scope: when its task dies with a worker, those who wait elsewhere start another.
+struct Driver {
+    scope: Arc<Scope>,
+    ended: bool,
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        let orphan = {
-            let mut inner = self.0.lock();
+        if self.ended {
+            return;
+        }
+        let orphans = {
+            let mut inner = self.scope.lock();
             inner.driver = None;
-            inner.machine.any_waker()
+            inner.machine.take_wakers()
         };
-        if let Some(waker) = orphan {
+        for waker in orphans {
             waker.wake();
         }
     }
 }
 
 /// Keeps time for a scope while anything waits in it.
-async fn drive(driver: Driver) {
-    let scope = &driver.0;
+async fn drive(mut driver: Driver) {
+    let scope = Arc::clone(&driver.scope);
     loop {
         let mut wake = Vec::new();
         let due = {
             let moment = scope.moment(clock::now());
             let mut inner = scope.lock();
             let due = inner.machine.pump(moment, &mut wake);
-            inner.driver = Some(due);
-            if due == Moment::NEVER && inner.machine.waiting() == 0 {
-                inner.driver = None;
-            }
+            let waits = inner.machine.waiting() > 0;
+            inner.driver = waits.then_some(due);
+            driver.ended = !waits;
             inner.driver
         };
         for waker in wake {

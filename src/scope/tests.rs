@@ -16,7 +16,7 @@ fn ask(caller: u16) -> Ask {
         lane: Lane::Interactive,
         cost: Cost { requests: 1, tokens: 100 },
         body_bytes: 100,
-        deadline: clock::now() + Duration::from_secs(60),
+        deadline: clock::now() + Duration::from_mins(1),
         turn: Turn::First,
         mode: Mode::Enforce,
     }
@@ -194,4 +194,151 @@ async fn a_rate_limited_request_goes_back_to_the_head() {
     let waited = clock::now() - began;
     assert!(waited >= Duration::from_millis(100) && waited < Duration::from_millis(500), "{waited:?}");
     again.done();
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_are_settled_exactly_once_whatever_happens() {
+    for seed in 0..60 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let scopes = limited(rng.u64(60..6000));
+        let scope = scopes.resolve(CredentialId(seed), Some("gpt-4o"));
+        let mut tasks = Vec::new();
+        for _ in 0..80 {
+            let (scope, seed) = (Arc::clone(&scope), rng.u64(..));
+            tasks.push(clock::spawn(async move { wander(&scope, fastrand::Rng::with_seed(seed)).await }));
+        }
+        clock::sleep(Duration::from_millis(rng.u64(0..20_000))).await;
+        match rng.u8(0..3) {
+            0 => scopes.drain(),
+            1 => tasks.iter().for_each(tokio::task::JoinHandle::abort),
+            _ => {}
+        }
+        for task in tasks {
+            // Some panic, some are aborted.
+            drop(task.await);
+        }
+        let status = scope.status();
+        assert_eq!(status.in_flight, 0, "seed {seed}");
+        assert!(status.queue.is_empty(), "seed {seed}: {:?}", status.queue);
+        assert_eq!(status.queue_bytes, 0, "seed {seed}");
+    }
+}
+
+/// One call with everything that can happen to it.
+async fn wander(scope: &Arc<Scope>, mut rng: fastrand::Rng) {
+    clock::sleep(Duration::from_millis(rng.u64(0..10_000))).await;
+    let mut turn = Turn::First;
+    for _ in 0..6 {
+        let lane = if rng.bool() { Lane::Interactive } else { Lane::Background };
+        let mode =
+            [Mode::Enforce, Mode::Enforce, Mode::Enforce, Mode::Observe, Mode::Bypass][rng.usize(0..5)];
+        let deadline = clock::now() + Duration::from_millis(rng.u64(0..30_000));
+        let ask = Ask { lane, deadline, turn, mode, ..ask(rng.u16(0..5)) };
+        let patience = Duration::from_millis(rng.u64(0..20_000));
+        let Ok(Ok(mut permit)) = tokio::time::timeout(patience, scope.admit(ask)).await else { return };
+        assert!(clock::now() <= deadline || mode != Mode::Enforce, "dispatched after its deadline");
+        if rng.u8(0..10) == 0 {
+            return;
+        }
+        permit.sent();
+        clock::sleep(Duration::from_millis(rng.u64(0..3000))).await;
+        assert!(rng.u8(0..20) != 0, "a task that panics with a permit in hand");
+        let class = ErrorClass::ALL[rng.usize(0..ErrorClass::ALL.len())];
+        match rng.u8(0..6) {
+            0 => {
+                permit.fail(class);
+                return;
+            }
+            1 => {
+                let hint = Duration::from_millis(rng.u64(0..500));
+                turn = Turn::Requeued(permit.rate_limited(class, None, Some(hint)));
+            }
+            2 if rng.u8(0..8) == 0 => {
+                let answer = SpentQuota { status: 429, kind: None, code: None, message: "spent".into() };
+                permit.quota_exhausted(answer);
+                return;
+            }
+            3 => {
+                permit.fail(class);
+                let Ok(_ticket) = scope.retry_ticket(class) else { return };
+                clock::sleep(Duration::from_millis(rng.u64(0..2000))).await;
+                turn = Turn::Retry;
+            }
+            4 => {
+                drop(permit);
+                return;
+            }
+            _ => {
+                permit.head(&HeadReport::default(), Some("org"), None);
+                permit.done();
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn observe_delays_nothing_and_says_what_it_would_have_done() {
+    let scope = limited(60).resolve(CredentialId(1), None);
+    let began = clock::now();
+    let mut would = Vec::new();
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let ask = Ask { mode: Mode::Observe, deadline: began + Duration::from_secs(30), ..ask(0) };
+        let mut permit = scope.admit(ask).await.expect("observe lets everything pass");
+        permit.sent();
+        would.push(permit.would());
+        held.push(permit);
+    }
+    assert_eq!(clock::now(), began);
+    assert_eq!(would[0], Would::Pass);
+    assert!(would.iter().any(|would| matches!(would, Would::Delay(_))));
+    assert!(matches!(would[99], Would::Refuse(Refused::Deadline { .. })), "{:?}", would[99]);
+    drop(held);
+    assert_eq!(scope.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_are_reloaded_without_forgetting() {
+    let scopes = limited(60);
+    let scope = scopes.resolve(CredentialId(1), None);
+    drop(scope.admit(ask(0)).await);
+    let limits = LimitSettings { requests_per_minute: Some(6000), ..LimitSettings::default() };
+    scopes.reload(Settings { limits, ..Settings::default() });
+    assert!(Arc::ptr_eq(&scope, &scopes.resolve(CredentialId(1), None)));
+    let dimensions = scope.status().dimensions;
+    assert!((dimensions[0].limit - 6000.0).abs() < 1e-9, "{dimensions:?}");
+}
+
+#[test]
+fn a_driver_that_dies_with_its_worker_is_replaced() {
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+    };
+    let (one, two) = (runtime(), runtime());
+    let scope = one.block_on(async { limited(60).resolve(CredentialId(1), None) });
+    let first = one.block_on(scope.admit(ask_in(&one))).expect("passes");
+    let wait_on = |runtime: &tokio::runtime::Runtime| {
+        let scope = Arc::clone(&scope);
+        let ask = ask_in(runtime);
+        let _entered = runtime.enter();
+        let task = clock::spawn(async move { scope.admit(ask).await.map(drop) });
+        runtime.block_on(tokio::task::yield_now());
+        task
+    };
+    let _dies = wait_on(&one);
+    let lives = wait_on(&two);
+    drop(one);
+    // Without a runtime around, too.
+    drop(first);
+    assert_eq!(two.block_on(lives).expect("no panic"), Ok(()));
+    assert_eq!(scope.in_flight(), 0);
+}
+
+fn ask_in(runtime: &tokio::runtime::Runtime) -> Ask {
+    runtime.block_on(async { ask(0) })
 }

@@ -10,7 +10,7 @@ use crate::world::{Scenario, Source, run};
 fn a_raised_limit_is_used_and_a_cut_one_kept() {
     for (from, to) in [(600, 6000), (6000, 600)] {
         let upstream = Joint::new().with(Dimension::RequestsPerMinute, from, Shape::Bucket(Depth::Window));
-        let mut scenario = Scenario::new("change", upstream);
+        let mut scenario = Scenario::new(upstream);
         scenario.before = 0.05;
         scenario.after = 1.95;
         scenario.changes = vec![(180.0, Dimension::RequestsPerMinute, to)];
@@ -39,7 +39,7 @@ fn a_raised_limit_is_used_and_a_cut_one_kept() {
 fn a_day_is_told_from_a_minute() {
     // 7,200 a day, in the header that usually tells of a minute.
     let upstream = Joint::new().with(Dimension::RequestsPerDay, 7200, Shape::Bucket(Depth::Window));
-    let mut scenario = Scenario::new("day", upstream);
+    let mut scenario = Scenario::new(upstream);
     scenario.before = 0.05;
     scenario.after = 0.5;
     let mut source = Source::new(0).rate(20.0);
@@ -81,7 +81,10 @@ fn nothing_stops_at_absurd_headers() {
             turn: Turn::First,
             mode: weir::caller::Mode::Enforce,
         };
-        if let Arrival::Granted(mut attempt) = machine.arrive(&request, now, &mut Vec::new()) {
+        let arrival = machine.arrive(&request, now, &mut Vec::new());
+        if let Arrival::Waiting(key) = arrival {
+            machine.cancel(key, now);
+        } else if let Arrival::Granted(mut attempt) = arrival {
             granted += 1;
             machine.sent(&mut attempt, now);
             // Sane again in the second half: then it goes on.
@@ -107,8 +110,7 @@ fn nothing_stops_at_absurd_headers() {
         }
     }
     println!("absurd headers: {granted} granted");
-    if granted < 10_000 {
-        println!("{:#?} {:#?}", machine.status("x", now), machine);
-    }
-    assert!(granted > 10_000, "{granted}");
+    // A sixth of them ask for a whole minute's tokens each.
+    assert!(granted > 1_000, "{granted}");
+    assert_eq!(machine.in_flight(), 0);
 }

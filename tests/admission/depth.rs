@@ -9,7 +9,7 @@ use crate::world::{Scenario, Source, run};
 fn six_hundred_at_once() {
     for seed in 1..=5 {
         let upstream = Joint::new().with(Dimension::RequestsPerMinute, 1200, Shape::Bucket(Depth::Window));
-        let mut scenario = Scenario::new("burst", upstream);
+        let mut scenario = Scenario::new(upstream);
         scenario.before = 0.05;
         scenario.after = 1.95;
         scenario.seed = seed;

@@ -19,7 +19,7 @@ fn token_limited(tokens: u64) -> Joint {
 
 #[test]
 fn ten_thousand_waiting_delay_nobody_else() {
-    let mut scenario = Scenario::new("hog", Joint::new().with(Dimension::RequestsPerMinute, 600, MINUTE));
+    let mut scenario = Scenario::new(Joint::new().with(Dimension::RequestsPerMinute, 600, MINUTE));
     let mut hog = Source::new(0);
     hog.backlog = 10_000;
     hog.patience = 100_000.0;
@@ -41,7 +41,7 @@ fn ten_thousand_waiting_delay_nobody_else() {
 #[test]
 fn service_follows_weights_whatever_the_sizes() {
     for seed in 1..=3 {
-        let mut scenario = Scenario::new("weights", token_limited(10_000_000));
+        let mut scenario = Scenario::new(token_limited(10_000_000));
         scenario.seed = seed;
         let weights = [1, 1, 2, 4, 1, 3, 2, 1];
         for (index, weight) in weights.into_iter().enumerate() {
@@ -85,7 +85,7 @@ fn service_follows_weights_whatever_the_sizes() {
 
 #[test]
 fn the_background_gets_what_is_left_and_never_starves() {
-    let mut scenario = Scenario::new("background", token_limited(600_000));
+    let mut scenario = Scenario::new(token_limited(600_000));
     let mut front = Source::new(0).rate(200.0);
     front.until = 200.0;
     let mut back = Source::new(1);
@@ -106,7 +106,7 @@ fn the_background_gets_what_is_left_and_never_starves() {
 #[test]
 fn large_requests_neither_starve_nor_hold_others_for_longer_than_their_cost() {
     // A whole minute's limit in one request, twice, between small ones.
-    let mut scenario = Scenario::new("large", token_limited(600_000));
+    let mut scenario = Scenario::new(token_limited(600_000));
     let mut small = Source::new(0).rate(50.0);
     small.patience = 1e6;
     let mut large = Source::new(1);
@@ -132,7 +132,7 @@ fn large_requests_neither_starve_nor_hold_others_for_longer_than_their_cost() {
 #[test]
 fn predictions_hold_in_a_steady_queue() {
     for seed in 1..=3 {
-        let mut scenario = Scenario::new("predictions", token_limited(1_000_000));
+        let mut scenario = Scenario::new(token_limited(1_000_000));
         scenario.seed = seed;
         for caller in 0..5 {
             let mut source = Source::new(caller).rate(7.5);

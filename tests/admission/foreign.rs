@@ -5,23 +5,23 @@ use weir::simulate::limiter::{Dimension, Joint};
 use crate::table::SHAPES;
 use crate::world::{Others, Report, Scenario, Source, run};
 
-pub fn foreign(shape: weir::simulate::limiter::Shape, headers: bool, seed: u64) -> Report {
+pub(crate) fn foreign(shape: weir::simulate::limiter::Shape, headers: bool, seed: u64) -> Report {
     let limit = 1200;
     let upstream = Joint::new().with(Dimension::RequestsPerMinute, limit, shape);
-    let mut scenario = Scenario::new("foreign", upstream);
+    let mut scenario = Scenario::new(upstream);
     scenario.before = 0.05;
     scenario.after = 1.95;
     scenario.headers = headers;
     scenario.seed = seed;
     scenario.others = Some(Others { parts: vec![0.0, 0.8, 0.3, 0.5, 0.1, 0.7], each: 30.0 });
     scenario.sources = vec![Source::new(0).rate(60.0)];
-    scenario.seconds = 660.0;
+    scenario.seconds = 480.0;
     run(scenario)
 }
 
 #[test]
 fn a_deep_bucket_with_headers() {
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         let report = foreign(SHAPES[0].1, true, seed);
         let attempts = report.attempts.len() as f64;
         let refused = report.refused_upstream as f64 / attempts;

@@ -3,6 +3,15 @@
 //! `cargo test --release --test admission -- --nocapture table` prints the whole table; `WEIR_FULL=1` widens the asserted
 //! matrix to every latency and seed.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "a simulation turns seconds and shares into counts all the time; none is near a bound"
+)]
+#![expect(clippy::print_stdout, reason = "what a run measured is shown with --nocapture")]
+#![expect(clippy::unwrap_used, reason = "a world that contradicts itself must fail the test")]
+
 mod changes;
 mod depth;
 mod fairness;
@@ -12,3 +21,9 @@ mod shapes;
 mod table;
 mod tokens;
 mod world;
+
+/// Whether the whole matrix is asked for: minutes instead of seconds.
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration to read it from")]
+fn full() -> bool {
+    std::env::var("WEIR_FULL").is_ok()
+}

@@ -7,7 +7,7 @@ use crate::world::{Report, Scenario, Source, Weather, percentile, run};
 /// 40 calls a second on a limit of 6,000 a minute, one minute of fine weather first.
 fn scenario(weather: Vec<(f64, f64, Weather)>, seconds: f64) -> Scenario {
     let upstream = Joint::new().with(Dimension::RequestsPerMinute, 6000, Shape::Bucket(Depth::Window));
-    let mut scenario = Scenario::new("outage", upstream);
+    let mut scenario = Scenario::new(upstream);
     scenario.before = 0.05;
     scenario.after = 1.0;
     scenario.weather = weather;

@@ -14,7 +14,7 @@ use weir::simulate::limiter::{Dimension, Joint, Level, Price};
 
 /// The tokens of a request.
 #[derive(Clone, Copy, Debug)]
-pub enum Tokens {
+pub(crate) enum Tokens {
     /// Always the same.
     Fixed(u64),
     /// Log-normal with this median and sigma, at most so many.
@@ -23,25 +23,25 @@ pub enum Tokens {
 
 /// One caller's traffic.
 #[derive(Clone, Debug)]
-pub struct Source {
-    pub caller: u16,
-    pub weight: u32,
-    pub lane: Lane,
+pub(crate) struct Source {
+    pub(crate) caller: u16,
+    pub(crate) weight: u32,
+    pub(crate) lane: Lane,
     /// Requests a second, as a Poisson stream; 0 for none.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// Requests that are there at the start.
-    pub backlog: u32,
+    pub(crate) backlog: u32,
     /// So many that send one at a time, each its next when the last is answered.
-    pub closed: u32,
-    pub tokens: Tokens,
-    pub from: f64,
-    pub until: f64,
+    pub(crate) closed: u32,
+    pub(crate) tokens: Tokens,
+    pub(crate) from: f64,
+    pub(crate) until: f64,
     /// Seconds that its callers wait.
-    pub patience: f64,
+    pub(crate) patience: f64,
 }
 
 impl Source {
-    pub fn new(caller: u16) -> Self {
+    pub(crate) fn new(caller: u16) -> Self {
         Self {
             caller,
             weight: 1,
@@ -56,12 +56,12 @@ impl Source {
         }
     }
 
-    pub fn rate(mut self, rate: f64) -> Self {
+    pub(crate) fn rate(mut self, rate: f64) -> Self {
         self.rate = rate;
         self
     }
 
-    pub fn tokens(mut self, tokens: Tokens) -> Self {
+    pub(crate) fn tokens(mut self, tokens: Tokens) -> Self {
         self.tokens = tokens;
         self
     }
@@ -69,16 +69,16 @@ impl Source {
 
 /// What another consumer takes of the limits, in parts of them, changing by a schedule.
 #[derive(Clone, Debug)]
-pub struct Others {
+pub(crate) struct Others {
     /// The parts that it takes, one after another.
-    pub parts: Vec<f64>,
+    pub(crate) parts: Vec<f64>,
     /// Seconds for each.
-    pub each: f64,
+    pub(crate) each: f64,
 }
 
 /// How the upstream is on a span of time.
 #[derive(Clone, Copy, Debug)]
-pub enum Weather {
+pub(crate) enum Weather {
     /// This part of the attempts fails with a 500.
     Flaky(f64),
     /// Every attempt fails with a 503 that says overloaded, after so many seconds.
@@ -91,39 +91,37 @@ pub enum Weather {
 
 /// Everything about one run.
 #[derive(Clone, Debug)]
-pub struct Scenario {
-    pub name: String,
-    pub upstream: Joint,
-    pub headers: bool,
+pub(crate) struct Scenario {
+    pub(crate) upstream: Joint,
+    pub(crate) headers: bool,
     /// 429s carry Limit, Used, Requested.
-    pub numbers: bool,
+    pub(crate) numbers: bool,
     /// 429s carry a time to wait.
-    pub hint: bool,
+    pub(crate) hint: bool,
     /// Seconds at most from the send to the upstream's accounting, uniform.
-    pub before: f64,
+    pub(crate) before: f64,
     /// Seconds at most from the accounting to the head, uniform; told as processing time.
-    pub after: f64,
+    pub(crate) after: f64,
     /// The part of the answers whose head takes a minute.
-    pub slow: f64,
+    pub(crate) slow: f64,
     /// What the upstream charges for a token that was estimated.
-    pub charged: f64,
-    pub others: Option<Others>,
+    pub(crate) charged: f64,
+    pub(crate) others: Option<Others>,
     /// Changes of a limit: when, which, to what.
-    pub changes: Vec<(f64, Dimension, u64)>,
+    pub(crate) changes: Vec<(f64, Dimension, u64)>,
     /// Bad weather: from, until, what.
-    pub weather: Vec<(f64, f64, Weather)>,
-    pub sources: Vec<Source>,
-    pub settings: Settings,
-    pub seconds: f64,
+    pub(crate) weather: Vec<(f64, f64, Weather)>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) settings: Settings,
+    pub(crate) seconds: f64,
     /// Use and waits are measured from here on.
-    pub measured_from: f64,
-    pub seed: u64,
+    pub(crate) measured_from: f64,
+    pub(crate) seed: u64,
 }
 
 impl Scenario {
-    pub fn new(name: &str, upstream: Joint) -> Self {
+    pub(crate) fn new(upstream: Joint) -> Self {
         Self {
-            name: name.to_owned(),
             upstream,
             headers: true,
             numbers: true,
@@ -146,53 +144,53 @@ impl Scenario {
 
 /// What came of a run.
 #[derive(Clone, Debug, Default)]
-pub struct Report {
-    pub offered: u64,
-    pub offered_first_minute: u64,
-    pub accepted: u64,
-    pub refused_upstream: u64,
+pub(crate) struct Report {
+    pub(crate) offered: u64,
+    pub(crate) offered_first_minute: u64,
+    pub(crate) accepted: u64,
+    pub(crate) refused_upstream: u64,
     /// Upstream 429s by minute.
-    pub refused_by_minute: Vec<u64>,
+    pub(crate) refused_by_minute: Vec<u64>,
     /// Accepted cost (requests, tokens) in the measured time.
-    pub used: (u64, u64),
+    pub(crate) used: (u64, u64),
     /// What others took in that time.
-    pub others: (u64, u64),
-    pub measured: f64,
-    pub waits: Vec<f64>,
+    pub(crate) others: (u64, u64),
+    pub(crate) measured: f64,
+    pub(crate) waits: Vec<f64>,
     /// (predicted, happened) of those that waited.
-    pub predictions: Vec<(f64, f64)>,
-    pub deadline_refused: u64,
-    pub other_refused: u64,
+    pub(crate) predictions: Vec<(f64, f64)>,
+    pub(crate) deadline_refused: u64,
+    pub(crate) other_refused: u64,
     /// Tokens served in the measured time, by caller.
-    pub served: BTreeMap<u16, u64>,
+    pub(crate) served: BTreeMap<u16, u64>,
     /// Waits by caller.
-    pub waits_of: BTreeMap<u16, Vec<f64>>,
+    pub(crate) waits_of: BTreeMap<u16, Vec<f64>>,
     /// When the last answer came.
-    pub finished: f64,
-    pub late: u64,
-    pub in_flight_end: u32,
-    pub answered: BTreeMap<u16, u64>,
+    pub(crate) finished: f64,
+    pub(crate) late: u64,
+    pub(crate) in_flight_end: u32,
+    pub(crate) answered: BTreeMap<u16, u64>,
     /// Calls that failed for good, and when.
-    pub failed: Vec<f64>,
+    pub(crate) failed: Vec<f64>,
     /// When attempts went upstream.
-    pub attempts: Vec<f64>,
+    pub(crate) attempts: Vec<f64>,
     /// When the calls answered were answered, and how long each took from its arrival.
-    pub done: Vec<(f64, f64)>,
+    pub(crate) done: Vec<(f64, f64)>,
     /// How long calls that were refused had waited.
-    pub refused_after: Vec<f64>,
+    pub(crate) refused_after: Vec<f64>,
 }
 
 impl Report {
-    pub fn refused_from(&self, minute: usize) -> u64 {
+    pub(crate) fn refused_from(&self, minute: usize) -> u64 {
         self.refused_by_minute.iter().skip(minute).sum()
     }
 
-    pub fn percentile(&self, part: f64) -> f64 {
+    pub(crate) fn percentile(&self, part: f64) -> f64 {
         percentile(&self.waits, part)
     }
 }
 
-pub fn percentile(values: &[f64], part: f64) -> f64 {
+pub(crate) fn percentile(values: &[f64], part: f64) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     if values.is_empty() {
@@ -230,7 +228,7 @@ struct Call {
     retrying: bool,
 }
 
-pub struct World {
+pub(crate) struct World {
     scenario: Scenario,
     machine: Machine<u64>,
     events: BinaryHeap<Reverse<(Moment, u64)>>,
@@ -247,12 +245,12 @@ pub struct World {
 }
 
 /// Runs a scenario to its end.
-pub fn run(scenario: Scenario) -> Report {
+pub(crate) fn run(scenario: Scenario) -> Report {
     World::new(scenario).run()
 }
 
 impl World {
-    pub fn new(scenario: Scenario) -> Self {
+    pub(crate) fn new(scenario: Scenario) -> Self {
         let settings = Arc::new(scenario.settings.clone());
         let machine = Machine::new(settings, "family", scenario.seed, Moment::START);
         let rng = fastrand::Rng::with_seed(scenario.seed ^ 0x5eed);
@@ -273,7 +271,7 @@ impl World {
         }
     }
 
-    pub fn run(mut self) -> Report {
+    pub(crate) fn run(mut self) -> Report {
         for index in 0..self.scenario.sources.len() {
             let source = self.scenario.sources[index].clone();
             for _ in 0..source.backlog {
@@ -293,48 +291,21 @@ impl World {
             self.at(self.scenario.changes[index].0, Event::Change(index));
         }
         let end = Moment::START.plus_seconds(self.scenario.seconds);
-        let mut beat = 0.0;
-        let beats = std::env::var("BEATS").is_ok();
-        let mut shows: Vec<f64> =
-            std::env::var("SHOW_AT").ok().and_then(|at| at.parse().ok()).into_iter().collect();
         while let Some(Reverse((at, id))) = self.events.pop() {
-            if beats && self.seconds() >= beat {
-                beat += 5.0;
-                let status = self.machine.status("shown", self.now);
-                let levels: Vec<_> = status
-                    .dimensions
-                    .iter()
-                    .map(|d| (d.level as u64, d.pacer_burst as u64, (d.foreign_use * 100.0) as u64))
-                    .collect();
-                println!(
-                    "beat {:.1} ratio {:.3} {levels:?} waiting {:?} due {:?} in flight {} unknown {:?}",
-                    self.seconds(),
-                    status.charge_ratio,
-                    self.machine.waiting(),
-                    self.machine.due().since(self.now),
-                    status.in_flight,
-                    status.unknown_rate
-                );
-            }
-            if shows.first().is_some_and(|show| self.seconds() >= *show) {
-                shows.clear();
-                let status = self.machine.status("shown", self.now);
-                println!("at {:.2}: {status:#?}\n{:#?}", self.seconds(), self.machine);
-            }
             if at > end {
                 break;
             }
             self.now = at;
             let event = self.payloads.remove(&id).unwrap();
-            self.handle(event);
+            self.handle(&event);
         }
         self.report.measured = self.scenario.seconds - self.scenario.measured_from;
         self.report.in_flight_end = self.machine.in_flight();
         self.report
     }
 
-    fn handle(&mut self, event: Event) {
-        match event {
+    fn handle(&mut self, event: &Event) {
+        match *event {
             Event::Offer(index) => {
                 let source = self.scenario.sources[index].clone();
                 if self.seconds() >= source.until {
@@ -458,7 +429,11 @@ impl World {
         let call = self.calls.remove(&id).unwrap();
         match refused {
             Refused::Deadline { .. } => self.report.deadline_refused += 1,
-            _ => self.report.other_refused += 1,
+            Refused::QueueFull { .. }
+            | Refused::CallerLimit { .. }
+            | Refused::BreakerOpen { .. }
+            | Refused::QuotaExhausted(_)
+            | Refused::Draining => self.report.other_refused += 1,
         }
         self.report.refused_after.push(self.now.seconds_since(call.first));
         if call.retrying {
@@ -543,9 +518,6 @@ impl World {
                     self.report.refused_by_minute.resize(minute + 1, 0);
                 }
                 self.report.refused_by_minute[minute] += 1;
-                if std::env::var("SHOW").is_ok() {
-                    println!("{seconds:8.3} 429 {:?}", refusal);
-                }
                 call.refused = Some(RefusalNumbers {
                     slot: slot(refusal.dimension),
                     limit: refusal.refusal.limit,
@@ -600,7 +572,7 @@ impl World {
                 let hint = if self.scenario.hint { numbers.wait } else { None };
                 let class = match numbers.slot {
                     Slot::RequestsPerMinute | Slot::RequestsPerDay => ErrorClass::RateLimitRequests,
-                    _ => ErrorClass::RateLimitTokens,
+                    Slot::TokensPerMinute | Slot::TokensPerDay => ErrorClass::RateLimitTokens,
                 };
                 let numbers = self.scenario.numbers.then_some(numbers);
                 let outcome = Outcome::RateLimited { class, numbers, hint };

@@ -111,6 +111,15 @@ impl<W> Machine<W> {
                 return Arrival::Refused(Refused::QuotaExhausted(answer));
             }
         };
+        if self.breaker.outage().is_none() && self.quota.exceeded(request.cost) {
+            // Nothing is gained by a wait: the upstream says at once that it is too large, and knows better if it is not. It
+            // charges nothing then, and room that can never be must not hold up everybody else.
+            let cost = Cost { tokens: 0, ..request.cost };
+            let charge = self.quota.charge(cost);
+            self.begin(cost, charge, false, now);
+            let grant = Grant { cost, charge, at: now, probe: quota_probe, since: now };
+            return Arrival::Granted(grant.at_once());
+        }
         if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now)
         {
             let charge = self.quota.charge(request.cost);
@@ -285,10 +294,7 @@ impl<W> Machine<W> {
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
                 let times = Times { sent, head, processing: attempt.processing };
-                let unit = match class {
-                    ErrorClass::RateLimitTokens => Unit::Tokens,
-                    _ => Unit::Requests,
-                };
+                let unit = if class == ErrorClass::RateLimitTokens { Unit::Tokens } else { Unit::Requests };
                 let refusal = Refusal {
                     unit,
                     numbers: numbers.as_ref(),
@@ -353,9 +359,9 @@ impl<W> Machine<W> {
         self.quota.configure(&self.limits, now);
     }
 
-    /// The waker of some waiting request: for when whoever keeps the time is gone.
-    pub fn any_waker(&mut self) -> Option<W> {
-        self.queue.any_waker()
+    /// The wakers of all waiting requests: for when whoever keeps the time is gone.
+    pub fn take_wakers(&mut self) -> Vec<W> {
+        self.queue.take_wakers()
     }
 
     /// Permits in flight.
@@ -392,7 +398,7 @@ impl<W> Machine<W> {
             paused_for: self.quota.paused_until().since(now),
             queue: self
                 .queue
-                .lines()
+                .rows()
                 .map(|(caller, lane, waiting, oldest)| QueueStatus {
                     caller,
                     lane,

@@ -4,7 +4,7 @@
 //! caller that was idle is lifted to the least counter of those that wait: idleness earns nothing. The two lanes share by the
 //! same rule, the background lane with a small fixed part.
 
-mod line;
+mod row;
 mod links;
 mod prediction;
 mod slab;
@@ -17,7 +17,7 @@ use crate::caller::{CallerId, Lane};
 use super::moment::Moment;
 use super::settings::QueueSettings;
 
-use line::{Backlog, LaneState, Line, NONE, Service};
+use row::{Backlog, LaneState, NONE, Row, Service};
 pub use slab::Key;
 pub(crate) use slab::{Slab, State, Waiter};
 
@@ -27,8 +27,8 @@ const UNIT: u64 = 1 << 10;
 #[derive(Debug)]
 pub(crate) struct Queue<W> {
     slab: Slab<W>,
-    lines: Vec<Line>,
-    free_lines: Vec<u32>,
+    rows: Vec<Row>,
+    free_rows: Vec<u32>,
     by_caller: HashMap<(CallerId, Lane), u32>,
     /// What is waiting of each caller that has any, densely packed: predictions read them all.
     backlogs: Vec<Backlog>,
@@ -51,8 +51,8 @@ impl<W> Queue<W> {
     pub(crate) fn new() -> Self {
         Self {
             slab: Slab::default(),
-            lines: Vec::new(),
-            free_lines: Vec::new(),
+            rows: Vec::new(),
+            free_rows: Vec::new(),
             by_caller: HashMap::new(),
             backlogs: Vec::new(),
             lanes: [LaneState::default(), LaneState::default()],
@@ -89,15 +89,15 @@ impl<W> Queue<W> {
         if self.waiting >= settings.max_waiting || self.bytes.saturating_add(bytes) > settings.max_bytes {
             return Err(Full::Queue);
         }
-        let Some(line) = self.by_caller.get(&(caller, lane)).map(|&line| &self.lines[line as usize]) else {
+        let Some(row) = self.by_caller.get(&(caller, lane)).map(|&row| &self.rows[row as usize]) else {
             return Ok(());
         };
-        let full = line.waiting >= settings.max_waiting_per_caller
-            || line.bytes.saturating_add(bytes) > settings.max_bytes_per_caller;
+        let full = row.waiting >= settings.max_waiting_per_caller
+            || row.bytes.saturating_add(bytes) > settings.max_bytes_per_caller;
         if full { Err(Full::Caller) } else { Ok(()) }
     }
 
-    /// Adds a request at the end of its caller's line.
+    /// Adds a request at the end of its caller's row.
     pub(crate) fn push_back(
         &mut self,
         mut waiter: Waiter<W>,
@@ -105,17 +105,17 @@ impl<W> Queue<W> {
         lane: Lane,
         weight: u32,
     ) -> Key {
-        let line = self.line(caller, lane, weight);
-        waiter.line = line;
+        let row = self.row(caller, lane, weight);
+        waiter.row = row;
         let (deadline, bytes) = (waiter.deadline, waiter.bytes as usize);
         let key = self.slab.insert(waiter);
-        self.enter(line, bytes);
+        self.enter(row, bytes);
         self.link_back(key);
         self.deadlines.push(Reverse((deadline, key)));
         key
     }
 
-    /// Adds a request at the head of its caller's line; until `not_before` it holds up nobody.
+    /// Adds a request at the head of its caller's row; until `not_before` it holds up nobody.
     pub(crate) fn push_front(
         &mut self,
         mut waiter: Waiter<W>,
@@ -125,11 +125,11 @@ impl<W> Queue<W> {
         not_before: Moment,
         now: Moment,
     ) -> Key {
-        let line = self.line(caller, lane, weight);
-        waiter.line = line;
+        let row = self.row(caller, lane, weight);
+        waiter.row = row;
         let (deadline, bytes) = (waiter.deadline, waiter.bytes as usize);
         let key = self.slab.insert(waiter);
-        self.enter(line, bytes);
+        self.enter(row, bytes);
         if not_before > now {
             self.slab.get_mut(key).state = State::Parked { until: not_before };
             self.parked.insert((not_before, key));
@@ -140,7 +140,7 @@ impl<W> Queue<W> {
         key
     }
 
-    /// Lets parked requests whose time has come take the head of their line.
+    /// Lets parked requests whose time has come take the head of their row.
     pub(crate) fn unpark(&mut self, now: Moment) {
         while let Some(&(until, key)) = self.parked.first() {
             if until > now {
@@ -160,34 +160,34 @@ impl<W> Queue<W> {
     /// The request whose turn it is.
     pub(crate) fn next(&self, background_share: f64) -> Option<Key> {
         let lane = self.next_lane(background_share)?;
-        let &(_, line) = self.lanes[lane as usize].order.first()?;
-        Some(self.slab.key(self.lines[line as usize].head))
+        let &(_, row) = self.lanes[lane as usize].order.first()?;
+        Some(self.slab.key(self.rows[row as usize].head))
     }
 
     /// Takes the request whose turn it is out of the queue, to be served: its caller's counter advances.
     pub(crate) fn serve(&mut self, key: Key, now: Moment) {
-        let (line, tokens) = {
+        let (row, tokens) = {
             let waiter = self.slab.get(key);
-            (waiter.line, waiter.cost.tokens.max(1))
+            (waiter.row, waiter.cost.tokens.max(1))
         };
         self.unlink(key);
         let (lane, before, after) = {
-            let line = &mut self.lines[line as usize];
-            let before = line.counter;
-            line.counter += (tokens * UNIT) / u64::from(line.weight);
-            if line.backlog == NONE {
-                line.service = Service::default();
+            let row = &mut self.rows[row as usize];
+            let before = row.counter;
+            row.counter += (tokens * UNIT) / u64::from(row.weight);
+            if row.backlog == NONE {
+                row.service = Service::default();
             } else {
-                line.service.served(tokens, now);
+                row.service.served(tokens, now);
             }
-            (line.lane, before, line.counter)
+            (row.lane, before, row.counter)
         };
         let state = &mut self.lanes[lane as usize];
         state.reached = state.reached.max(before);
         state.counter += tokens;
-        if state.order.remove(&(before, line)) {
-            state.order.insert((after, line));
-            let backlog = self.lines[line as usize].backlog;
+        if state.order.remove(&(before, row)) {
+            state.order.insert((after, row));
+            let backlog = self.rows[row as usize].backlog;
             self.backlogs[backlog as usize].counter = after;
         }
         self.leave(key);
@@ -248,26 +248,26 @@ impl<W> Queue<W> {
         self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
     }
 
-    /// Takes the waker of some waiting request.
-    pub(crate) fn any_waker(&mut self) -> Option<W> {
-        self.slab.any_waker()
+    /// Takes the wakers of all requests that are known.
+    pub(crate) fn take_wakers(&mut self) -> Vec<W> {
+        self.slab.take_wakers()
     }
 
     /// Every request that waits in a lane, in no order.
     pub(crate) fn keys(&self, lane: Option<Lane>) -> Vec<Key> {
         self.slab
             .waiting()
-            .filter(|&(_, waiter)| lane.is_none_or(|lane| self.lines[waiter.line as usize].lane == lane))
+            .filter(|&(_, waiter)| lane.is_none_or(|lane| self.rows[waiter.row as usize].lane == lane))
             .map(|(key, _)| key)
             .collect()
     }
 
     /// What waits, by caller and lane: (caller, lane, requests, oldest).
-    pub(crate) fn lines(&self) -> impl Iterator<Item = (CallerId, Lane, usize, Moment)> {
-        self.lines.iter().filter(|line| line.waiting > 0).map(|line| {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (CallerId, Lane, usize, Moment)> {
+        self.rows.iter().filter(|row| row.waiting > 0).map(|row| {
             let oldest =
-                if line.head == NONE { Moment::NEVER } else { self.slab.get(self.slab.key(line.head)).since };
-            (line.caller, line.lane, line.waiting, oldest)
+                if row.head == NONE { Moment::NEVER } else { self.slab.get(self.slab.key(row.head)).since };
+            (row.caller, row.lane, row.waiting, oldest)
         })
     }
 
@@ -291,18 +291,18 @@ impl<W> Queue<W> {
         state.order.first().map_or(state.reached, |&(counter, _)| counter)
     }
 
-    fn line(&mut self, caller: CallerId, lane: Lane, weight: u32) -> u32 {
+    fn row(&mut self, caller: CallerId, lane: Lane, weight: u32) -> u32 {
         let weight = weight.max(1);
         if let Some(&index) = self.by_caller.get(&(caller, lane)) {
-            let line = &mut self.lines[index as usize];
-            line.weight = weight;
-            if line.backlog != NONE {
-                self.backlogs[line.backlog as usize].weight = weight;
+            let row = &mut self.rows[index as usize];
+            row.weight = weight;
+            if row.backlog != NONE {
+                self.backlogs[row.backlog as usize].weight = weight;
             }
             return index;
         }
-        self.forget_idle_lines();
-        let line = Line {
+        self.forget_idle_rows();
+        let row = Row {
             caller,
             lane,
             weight,
@@ -314,31 +314,28 @@ impl<W> Queue<W> {
             backlog: NONE,
             service: Service::default(),
         };
-        let index = match self.free_lines.pop() {
-            Some(index) => {
-                self.lines[index as usize] = line;
-                index
-            }
-            None => {
-                self.lines.push(line);
-                u32::try_from(self.lines.len() - 1).unwrap_or(NONE)
-            }
+        let index = if let Some(index) = self.free_rows.pop() {
+            self.rows[index as usize] = row;
+            index
+        } else {
+            self.rows.push(row);
+            u32::try_from(self.rows.len() - 1).unwrap_or(NONE)
         };
         self.by_caller.insert((caller, lane), index);
         index
     }
 
     /// Lines with nothing waiting and no debt are as good as new ones.
-    fn forget_idle_lines(&mut self) {
+    fn forget_idle_rows(&mut self) {
         if self.by_caller.len() < 64 + 2 * self.backlogs.len() {
             return;
         }
         let floors = Lane::ALL.map(|lane| self.floor(lane));
-        let lines = &self.lines;
-        let free = &mut self.free_lines;
+        let rows = &self.rows;
+        let free = &mut self.free_rows;
         self.by_caller.retain(|_, &mut index| {
-            let line = &lines[index as usize];
-            let keep = line.waiting > 0 || line.counter > floors[line.lane as usize];
+            let row = &rows[index as usize];
+            let keep = row.waiting > 0 || row.counter > floors[row.lane as usize];
             if !keep {
                 free.push(index);
             }
@@ -346,10 +343,10 @@ impl<W> Queue<W> {
         });
     }
 
-    fn enter(&mut self, line: u32, bytes: usize) {
-        let line = &mut self.lines[line as usize];
-        line.waiting += 1;
-        line.bytes += bytes;
+    fn enter(&mut self, row: u32, bytes: usize) {
+        let row = &mut self.rows[row as usize];
+        row.waiting += 1;
+        row.bytes += bytes;
         self.waiting += 1;
         self.bytes += bytes;
         if self.deadlines.len() > 64 + 2 * self.waiting {
@@ -361,9 +358,9 @@ impl<W> Queue<W> {
     fn leave(&mut self, key: Key) {
         let waiter = self.slab.get(key);
         let bytes = waiter.bytes as usize;
-        let line = &mut self.lines[waiter.line as usize];
-        line.waiting -= 1;
-        line.bytes -= bytes;
+        let row = &mut self.rows[waiter.row as usize];
+        row.waiting -= 1;
+        row.bytes -= bytes;
         self.waiting -= 1;
         self.bytes -= bytes;
     }

@@ -3,7 +3,7 @@
 use crate::caller::{CallerId, Lane};
 use crate::scope::moment::Moment;
 
-use super::line::MEASURED;
+use super::row::MEASURED;
 use super::{Queue, UNIT};
 
 /// Work that waits before a request.
@@ -16,14 +16,14 @@ pub(crate) struct Ahead {
 impl<W> Queue<W> {
     /// What would be served before a new request of this caller.
     pub(crate) fn ahead(&self, caller: CallerId, lane: Lane, background_share: f64) -> Ahead {
-        let line = self.by_caller.get(&(caller, lane)).map(|&index| (&self.lines[index as usize], index));
-        let own = line.and_then(|(line, _)| self.backlogs.get(line.backlog as usize));
+        let row = self.by_caller.get(&(caller, lane)).map(|&index| (&self.rows[index as usize], index));
+        let own = row.and_then(|(row, _)| self.backlogs.get(row.backlog as usize));
         let floor = self.floor(lane);
-        let start = match (line, own) {
-            (Some((line, _)), Some(own)) => {
-                line.counter.saturating_add(own.tokens.saturating_mul(UNIT) / u64::from(line.weight))
+        let start = match (row, own) {
+            (Some((row, _)), Some(own)) => {
+                row.counter.saturating_add(own.tokens.saturating_mul(UNIT) / u64::from(row.weight))
             }
-            (Some((line, _)), None) => line.counter.max(floor),
+            (Some((row, _)), None) => row.counter.max(floor),
             (None, _) => floor,
         };
         let mut ahead = Ahead::default();
@@ -34,7 +34,7 @@ impl<W> Queue<W> {
                 other_lane.tokens += backlog.tokens as f64;
                 continue;
             }
-            let is_own = line.is_some_and(|(_, index)| index == backlog.line);
+            let is_own = row.is_some_and(|(_, index)| index == backlog.row);
             if is_own {
                 ahead.requests += backlog.requests as f64;
                 ahead.tokens += backlog.tokens as f64;
@@ -61,13 +61,13 @@ impl<W> Queue<W> {
         ahead
     }
 
-    /// Seconds until a new request of this caller is served, at the rate at which its line has been served of late. It knows
+    /// Seconds until a new request of this caller is served, at the rate at which its row has been served of late. It knows
     /// what the backlogs don't: how much of the limit those take who never wait for long.
     pub(crate) fn measured_wait(&self, caller: CallerId, lane: Lane, now: Moment) -> Option<f64> {
-        let line = &self.lines[*self.by_caller.get(&(caller, lane))? as usize];
-        let backlog = self.backlogs.get(line.backlog as usize)?;
-        let fresh = line.service.since.is_some_and(|since| now.seconds_since(since) < 2.0 * MEASURED);
-        let rate = line.service.rate.filter(|_| fresh && line.service.steady)?;
+        let row = &self.rows[*self.by_caller.get(&(caller, lane))? as usize];
+        let backlog = self.backlogs.get(row.backlog as usize)?;
+        let fresh = row.service.since.is_some_and(|since| now.seconds_since(since) < 2.0 * MEASURED);
+        let rate = row.service.rate.filter(|_| fresh && row.service.steady)?;
         Some(backlog.tokens as f64 / rate.max(1e-9))
     }
 }

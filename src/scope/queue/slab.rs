@@ -14,7 +14,7 @@ pub struct Key {
 /// How a request in the slab stands.
 #[derive(Debug)]
 pub(crate) enum State {
-    /// In its caller's line.
+    /// In its caller's row.
     Queued,
     /// Not before that moment; it holds up nobody until then.
     Parked { until: Moment },
@@ -36,7 +36,7 @@ pub(crate) struct Waiter<W> {
     pub(crate) deadline: Moment,
     /// Seconds that it was expected to wait.
     pub(crate) predicted: f32,
-    pub(super) line: u32,
+    pub(super) row: u32,
     pub(super) previous: u32,
     pub(super) next: u32,
 }
@@ -51,7 +51,7 @@ impl<W> Waiter<W> {
             since,
             deadline,
             predicted,
-            line: u32::MAX,
+            row: u32::MAX,
             previous: u32::MAX,
             next: u32::MAX,
         }
@@ -130,11 +130,9 @@ impl<W> Slab<W> {
         })
     }
 
-    pub(crate) fn any_waker(&mut self) -> Option<W> {
-        self.places
-            .iter_mut()
-            .filter_map(|place| place.waiter.as_mut())
-            .find_map(|waiter| waiter.waker.take())
+    pub(crate) fn take_wakers(&mut self) -> Vec<W> {
+        let waiters = self.places.iter_mut().filter_map(|place| place.waiter.as_mut());
+        waiters.filter_map(|waiter| waiter.waker.take()).collect()
     }
 
     pub(crate) fn remove(&mut self, key: Key) -> Option<Waiter<W>> {

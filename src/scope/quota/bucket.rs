@@ -96,10 +96,9 @@ impl Bucket {
         let checked = self.limiter.check_n(cells);
         self.state.peek.store(false, Relaxed);
         match checked {
-            Ok(Ok(())) => Duration::ZERO,
             Ok(Err(not_until)) => not_until.wait_time_from(Nanos::from(now.as_nanos())),
-            // More than the burst: `clamped` excludes it.
-            Err(_) => Duration::ZERO,
+            // It fits; more than the burst is what `clamped` excludes.
+            Ok(Ok(())) | Err(_) => Duration::ZERO,
         }
     }
 

@@ -19,6 +19,8 @@ const LEAST_REQUESTS: f64 = 30.0;
 const ENOUGH_REQUESTS: f64 = 500.0;
 /// Answers whose least charge counts, in a bucket too shallow to be anything but empty now and then.
 const ENVELOPE: usize = 64;
+/// What a header's duration leaves off.
+const CUT: Duration = Duration::from_millis(1);
 /// The least weight of a new sample: (between two levels, by count).
 const WEIGHTS: (f64, f64) = (0.3, 0.05);
 
@@ -107,7 +109,8 @@ impl ChargeRatio {
     /// In a bucket that is empty now and then: the least that is in it just after a request is that request's
     /// charge, or more.
     fn by_envelope(&mut self, evidence: &Evidence) {
-        let level = evidence.reset.unwrap_or_default().as_secs_f64() * evidence.rate;
+        // Headers cut off what is below a millisecond.
+        let level = evidence.reset.map_or(0.0, |reset| (reset + CUT).as_secs_f64()) * evidence.rate;
         if level <= 0.0 || evidence.estimated < evidence.mean * 0.5 {
             return;
         }

@@ -105,6 +105,12 @@ impl Quota {
         Charge { requests: u64::from(cost.requests), tokens: ceil(tokens) }
     }
 
+    /// Whether `cost` is larger than a known limit, so that it can never pass.
+    pub(crate) fn exceeded(&self, cost: Cost) -> bool {
+        let tokens = cost.tokens as f64 * self.ratio.value();
+        self.each().any(|(slot, dimension)| slot.unit() == Unit::Tokens && tokens > dimension.limit)
+    }
+
     /// What so much waiting work takes.
     pub(crate) fn charge_of(&self, requests: u64, tokens: f64) -> Charge {
         Charge { requests, tokens: ceil(tokens * self.ratio.value()) }

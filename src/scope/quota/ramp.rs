@@ -20,6 +20,8 @@ const FIRST_IN_FLIGHT: f64 = 10.0;
 const STEP: Duration = Duration::from_secs(1);
 /// by this factor at first,
 const FIRST_GROWTH: f64 = 2.0;
+/// Careful growth comes in small steps: a tenth more at once would be a burst of its own.
+const FINE_STEP: Duration = Duration::from_millis(50);
 /// and by this one after so many answers without a header.
 const LATER_GROWTH: (f64, u32) = (1.1, 16);
 /// From this rate on the scope counts as unlimited.
@@ -221,7 +223,7 @@ impl Ramp {
         let (factor, span) = match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => return,
             Phase::Growing if self.answers <= LATER_GROWTH.1 => (FIRST_GROWTH, STEP),
-            Phase::Growing => (LATER_GROWTH.0, STEP),
+            Phase::Growing => (LATER_GROWTH.0.powf(now.seconds_since(self.changed).min(1.0)), FINE_STEP),
             Phase::Searching { fast_until } if self.rate < fast_until => (RECOVERY, STEP),
             Phase::Searching { .. } => (1.0 + INCREASE.0, INCREASE.1),
             Phase::Settled { until } if now >= until => {

@@ -96,6 +96,7 @@ impl SentLog {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "whole numbers, kept exactly")]
 mod tests {
     use super::*;
 

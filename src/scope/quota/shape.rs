@@ -171,6 +171,12 @@ fn near(derived: f64, window: f64, rounding: f64) -> bool {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole numbers, kept exactly"
+)]
 mod tests {
     use super::*;
 

@@ -7,14 +7,14 @@ use crate::scope::moment::Moment;
 
 /// No place.
 pub(super) const NONE: u32 = u32::MAX;
-/// A line's service is measured over at least so long, in seconds.
+/// A row's service is measured over at least so long, in seconds.
 pub(super) const MEASURED: f64 = 4.0;
 /// Measurements that differ by less are of a steady service.
 const STEADY: f64 = 0.4;
 
 /// One caller's requests in one lane, oldest first.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Row {
     pub(super) caller: CallerId,
     pub(super) lane: Lane,
     pub(super) weight: u32,
@@ -30,7 +30,7 @@ pub(super) struct Line {
     pub(super) service: Service,
 }
 
-/// A line's measured service.
+/// A row's measured service.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Service {
     /// Since when this measurement runs, and what was served in it.
@@ -50,7 +50,7 @@ impl Service {
         if seconds >= MEASURED {
             let rate = self.tokens as f64 / seconds;
             self.steady = self.rate.is_some_and(|last| (rate / last - 1.0).abs() < STEADY);
-            self.rate = Some(self.rate.map_or(rate, |last| (last + rate) / 2.0));
+            self.rate = Some(self.rate.map_or(rate, |last| f64::midpoint(last, rate)));
             (self.since, self.tokens) = (Some(now), 0);
         }
     }
@@ -60,7 +60,7 @@ impl Service {
 pub(super) struct Backlog {
     pub(super) counter: u64,
     pub(super) weight: u32,
-    pub(super) line: u32,
+    pub(super) row: u32,
     pub(super) tokens: u64,
     pub(super) requests: u64,
     pub(super) lane: Lane,
