@@ -19,13 +19,7 @@ enum Kind {
 }
 
 /// An outage, and calls before, during and after it.
-async fn ride(
-    kind: Kind,
-    length: Duration,
-    count: u32,
-    max_wait: Duration,
-    call: Call,
-) -> (Arc<World>, Vec<Answer>) {
+async fn ride(kind: Kind, length: Duration, count: u32, max_wait: Duration, call: Call) -> (Arc<World>, Vec<Answer>) {
     let mut setup = Setup::default();
     let outage = match kind {
         Kind::Overloaded => format!("{}s+{}s:server_is_overloaded", BEGIN.as_secs(), length.as_secs()),
@@ -56,8 +50,7 @@ async fn ten_seconds_cost_no_call() {
     for kind in [Kind::Overloaded, Kind::Refused] {
         let length = Duration::from_secs(10);
         let end = BEGIN + length;
-        let (world, answers) =
-            ride(kind, length, 40 * 60, Duration::from_secs(30), Call::chat().timeout(120)).await;
+        let (world, answers) = ride(kind, length, 40 * 60, Duration::from_secs(30), Call::chat().timeout(120)).await;
         report(&format!("10 s of {kind:?}"), &world, &answers);
         assert_eq!(successes(&answers), answers.len(), "{kind:?}: {:?}", statuses(&answers));
         // Blocked within two seconds; from then on probes only.
@@ -69,12 +62,9 @@ async fn ten_seconds_cost_no_call() {
         assert!(most <= 105, "{kind:?}: {most} attempts in a second after the outage");
         // In fair order: those that came first are answered first, but for the few that found out.
         let waited = during(&answers, BEGIN + Duration::from_secs(2), end);
-        let overtaken =
-            waited.windows(2).filter(|pair| pair[0].head > pair[1].head + Duration::from_millis(500)).count();
+        let overtaken = waited.windows(2).filter(|pair| pair[0].head > pair[1].head + Duration::from_millis(500)).count();
         assert!(overtaken <= waited.len() / 20, "{kind:?}: {overtaken} of {} were overtaken", waited.len());
         let last = answers.iter().map(|answer| answer.ended).max().unwrap_or_default();
-        println!(
-            "10 s of {kind:?}: probes {probes}, most a second after {most}, overtaken {overtaken}, all done at {last:?}"
-        );
+        println!("10 s of {kind:?}: probes {probes}, most a second after {most}, overtaken {overtaken}, all done at {last:?}");
     }
 }

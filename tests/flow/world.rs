@@ -139,7 +139,8 @@ impl World {
             refused: Arc::default(),
         };
         let target = Arc::new(Target::parse("http://upstream.test").expect("a URL"));
-        let upstream = Upstream::new(target, upstream::Settings::default(), Arc::default(), wire.clone());
+        let upstream =
+            Upstream::new(target, upstream::Settings::default(), Arc::default(), wire.clone());
         let proxy = Proxy::new(
             Arc::clone(&policies),
             scopes.clone(),
@@ -308,8 +309,7 @@ fn front(proxy: Arc<Proxy>, draining: Draining) -> Box<dyn Fn(DuplexStream) + Se
             })
         })
     };
-    let render =
-        |_| Response::builder().status(StatusCode::BAD_REQUEST).body(Bytes::new()).expect("a status");
+    let render = |_| Response::builder().status(StatusCode::BAD_REQUEST).body(Bytes::new()).expect("a status");
     let front = Arc::new(Front::new(server::Settings::default(), make, render, Arc::default(), draining));
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     Box::new(move |io| {
@@ -368,10 +368,7 @@ pub struct Call {
 impl Call {
     /// A chat completion.
     pub fn chat() -> Self {
-        Self::post(
-            "/v1/chat/completions",
-            r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Three words."}]}"#,
-        )
+        Self::post("/v1/chat/completions", r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Three words."}]}"#)
     }
 
     /// A chat completion as a stream, with its usage.
@@ -384,10 +381,7 @@ impl Call {
 
     /// A response that is not stored, as a stream.
     pub fn response_stream() -> Self {
-        Self::post(
-            "/v1/responses",
-            r#"{"model":"gpt-4o-mini","stream":true,"store":false,"input":"Three words."}"#,
-        )
+        Self::post("/v1/responses", r#"{"model":"gpt-4o-mini","stream":true,"store":false,"input":"Three words."}"#)
     }
 
     /// A JSON body to a path.
