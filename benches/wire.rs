@@ -54,7 +54,7 @@ fn sse(criterion: &mut Criterion) {
             let mut scanner = SseScanner::new();
             let mut events = 0_u64;
             bencher.iter(|| {
-                scanner.feed(black_box(chunk.as_bytes()), &mut |event| events += u64::from(!event.is_last()))
+                scanner.feed(black_box(chunk.as_bytes()), &mut |event| events += u64::from(!event.is_last()));
             });
             assert!(events > 0);
         });
@@ -85,7 +85,7 @@ fn answers(criterion: &mut Criterion) {
         });
     });
     criterion.bench_function("limit_headers", |bencher| {
-        bencher.iter(|| limit_headers::parse(black_box(&headers)))
+        bencher.iter(|| limit_headers::parse(black_box(&headers)));
     });
     let answer = format!(
         r#"{{"id":"x","choices":[{{"message":{{"content":"{}"}}}}],"usage":{{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21}},"service_tier":"default"}}"#,

@@ -140,7 +140,10 @@ impl Estimator {
         if !matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses) {
             return 0;
         }
-        peek.max_tokens.unwrap_or(self.settings.default_max_tokens).saturating_mul(peek.completions())
+        // Of several prompts in one request each gets its completions.
+        let prompts = if endpoint == Endpoint::Completions { u64::from(peek.messages).max(1) } else { 1 };
+        let answers = peek.completions().saturating_mul(prompts);
+        peek.max_tokens.unwrap_or(self.settings.default_max_tokens).saturating_mul(answers)
     }
 }
 
@@ -170,6 +173,8 @@ mod tests {
             {"type":"image_url","image_url":{"url":"https://source.example/a"}}]}]}"#;
         let tokens = price(Pricing::Auto, Endpoint::ChatCompletions, image);
         assert!((773..=777).contains(&tokens), "{tokens}");
+        let tools = r#"{"input":"12345678","tools":[{"type":"function"}]}"#;
+        assert_eq!(price(Pricing::Auto, Endpoint::Responses, tools), 238);
         assert_eq!(price(Pricing::Auto, Endpoint::Embeddings, r#"{"input":[1,2,3]}"#), 3);
         assert_eq!(
             price(Pricing::Auto, Endpoint::Responses, r#"{"input":"12345678","max_output_tokens":1024}"#),
@@ -185,6 +190,10 @@ mod tests {
         assert_eq!(price(Pricing::Max, Endpoint::Completions, json), 30);
         assert_eq!(price(Pricing::Max, Endpoint::Embeddings, r#"{"input":"1234"}"#), 1);
         assert_eq!(price(Pricing::InputPlusMax, Endpoint::Completions, r#"{"prompt":"1234"}"#), 17);
+        assert_eq!(
+            price(Pricing::Max, Endpoint::Completions, r#"{"prompt":["1234","5678"],"max_tokens":9}"#),
+            18
+        );
     }
 
     #[test]

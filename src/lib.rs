@@ -21,7 +21,7 @@
 //! | account | [`account`], [`metrics`] | `Record`: told once, when whatever ends the request ends it |
 //!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,
-//! [`catalogue`] has the words for it, [`simulate`] is a stand-in for the API, [`cli`] is what a person types.
+//! [`catalogue`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
 //!
 //! # Threads
 //!
@@ -47,6 +47,7 @@
 //! gives back the permit and accounts for the request: every future here may be dropped at any await.
 
 pub mod cli;
+pub mod demo;
 pub mod app;
 pub mod simulate;
 pub mod config;

@@ -32,6 +32,11 @@ impl PemError {
     pub fn unusable(path: &Path, error: rustls::Error) -> Self {
         Self { path: path.to_owned(), problem: Problem::Unusable(error) }
     }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// The certificates of a file, in their order; at least one.

@@ -21,7 +21,7 @@ fn err(output: &Output) -> String {
 
 #[test]
 fn every_help_text_is_as_recorded() {
-    let commands = ["", "run", "check", "explain", "report", "status", "schema", "completions"];
+    let commands = ["", "run", "check", "explain", "report", "status", "demo", "schema", "completions"];
     let mut texts = String::new();
     for command in commands {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();

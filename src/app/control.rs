@@ -12,7 +12,9 @@ use crate::metrics::Metrics;
 use crate::proxy::Policies;
 use crate::scope::Scopes;
 use crate::server::Drain;
+use crate::upstream::upgrade::Tunnels;
 
+use super::certificates::Certificates;
 use super::{settings, signals};
 
 /// Reads the configuration again, from where it was read at first. The error is every problem, as text.
@@ -24,10 +26,17 @@ pub(super) struct Control {
     state: Mutex<State>,
     pub(super) policies: Arc<Policies>,
     pub(super) scopes: Scopes,
-    drain: Drain,
+    ends: Ends,
+    certificates: Option<Certificates>,
     metrics: Arc<Metrics>,
     draining: AtomicBool,
     drain_asked: Notify,
+}
+
+/// What a drain tells to end.
+pub(super) struct Ends {
+    pub(super) drain: Drain,
+    pub(super) tunnels: Arc<Tunnels>,
 }
 
 struct State {
@@ -48,7 +57,8 @@ impl Control {
         reread: Reread,
         policies: Arc<Policies>,
         scopes: Scopes,
-        drain: Drain,
+        ends: Ends,
+        certificates: Option<Certificates>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let state = Mutex::new(State { config, read_at: clock::wall(), problem: None });
@@ -57,7 +67,8 @@ impl Control {
             state,
             policies,
             scopes,
-            drain,
+            ends,
+            certificates,
             metrics,
             draining: AtomicBool::new(false),
             drain_asked: Notify::new(),
@@ -83,6 +94,10 @@ impl Control {
         let read = (self.reread)().and_then(|config| {
             let policy =
                 settings::policy(&config, Some(&before.callers)).map_err(|error| error.to_string())?;
+            match &self.certificates {
+                Some(certificates) => certificates.reload()?,
+                None => {}
+            }
             Ok((config, policy))
         });
         let now = clock::wall();
@@ -104,6 +119,15 @@ impl Control {
                 Err(problem)
             }
         }
+    }
+
+    /// Upgraded connections open now.
+    pub(super) fn tunnels_open(&self) -> usize {
+        self.ends.tunnels.open()
+    }
+
+    pub(super) fn certificates(&self) -> Option<&Certificates> {
+        self.certificates.as_ref()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -128,10 +152,11 @@ impl Control {
         let finished = async {
             clock::sleep(delay).await;
             self.scopes.drain();
-            self.drain.begin();
-            if !self.drain.finished(clock::now() + timeout).await {
+            self.ends.drain.begin();
+            self.ends.tunnels.stop();
+            if !self.ends.drain.finished(clock::now() + timeout).await {
                 tracing::warn!(
-                    unfinished = self.drain.unfinished(),
+                    unfinished = self.ends.drain.unfinished(),
                     "the drain's time is over; what is unfinished is cut"
                 );
             }

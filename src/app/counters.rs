@@ -4,12 +4,13 @@ use crate::classify::FailureKind;
 use crate::metrics::{
     Bound, ConnectResult, ConnectionRefusal, ConnectionState, Counters, HttpRule, Label, Metrics, SpanResult,
 };
+use crate::replay::{self, ReadError};
 use crate::server::{self, Limit, Rule};
 use crate::telemetry::otlp::SpanCounts;
 use crate::upstream;
 
 /// Brings the front's counts up to date.
-pub(super) fn of_front(metrics: &Metrics, front: &server::Counters) {
+pub(super) fn of_front(metrics: &Metrics, front: &server::Counters, tunnels: usize) {
     for rule in Rule::ALL {
         raise(&metrics.http_refusals, rule_label(rule), front.refused(rule));
     }
@@ -22,14 +23,18 @@ pub(super) fn of_front(metrics: &Metrics, front: &server::Counters) {
     raise(refused, ConnectionRefusal::Tls, front.tls_failed() + front.reached(Limit::HandshakeTimeout));
     raise(refused, ConnectionRefusal::Silent, front.reached(Limit::HeadTimeout));
     raise(refused, ConnectionRefusal::Malformed, front.refused(Rule::Unparsable));
+    raise(refused, ConnectionRefusal::Draining, front.drained());
+    raise(refused, ConnectionRefusal::Accept, front.accepts_failed());
     let active: i64 = metrics.requests_in_flight();
-    let open = i64::try_from(front.open()).unwrap_or(i64::MAX);
+    let upgraded = count(tunnels);
+    let open = count(front.open());
     metrics.connections.set(ConnectionState::Active, active.min(open));
-    metrics.connections.set(ConnectionState::Idle, (open - active).max(0));
+    metrics.connections.set(ConnectionState::Idle, (open - active - upgraded).max(0));
+    metrics.connections.set(ConnectionState::Upgraded, upgraded);
 }
 
 /// Brings the upstream pools' counts up to date.
-pub(super) fn of_upstream(metrics: &Metrics, pools: &upstream::Counters) {
+pub(super) fn of_upstream(metrics: &Metrics, pools: &upstream::Counters, tunnels: usize) {
     let results = &metrics.upstream_connects;
     raise(results, ConnectResult::Connected, pools.connected());
     let mut counts = [0; ConnectResult::ALL.len()];
@@ -40,8 +45,8 @@ pub(super) fn of_upstream(metrics: &Metrics, pools: &upstream::Counters) {
         raise(results, *result, counts[result.place()]);
     }
     let (open, idle) = (pools.open(), pools.idle());
-    let count = |connections: usize| i64::try_from(connections).unwrap_or(i64::MAX);
-    metrics.upstream_connections.set(ConnectionState::Active, count(open.saturating_sub(idle)));
+    metrics.upstream_connections.set(ConnectionState::Upgraded, count(tunnels));
+    metrics.upstream_connections.set(ConnectionState::Active, count(open.saturating_sub(idle + tunnels)));
     metrics.upstream_connections.set(ConnectionState::Idle, count(idle));
 }
 
@@ -50,6 +55,24 @@ pub(super) fn of_spans(metrics: &Metrics, counts: SpanCounts) {
     raise(&metrics.trace_spans, SpanResult::Sent, counts.sent);
     raise(&metrics.trace_spans, SpanResult::Dropped, counts.dropped);
     raise(&metrics.trace_spans, SpanResult::Failed, counts.failed);
+}
+
+/// Brings the counts of bodies that could not be read up to date.
+pub(super) fn of_bodies(metrics: &Metrics, bodies: &replay::Budget) {
+    for error in ReadError::ALL {
+        let bound = match error {
+            ReadError::TooLarge => Bound::BodySize,
+            ReadError::Idle => Bound::BodyTimeout,
+            ReadError::TooSlow => Bound::BodyRate,
+            ReadError::NoRoom => Bound::BufferedBytes,
+            ReadError::Aborted | ReadError::Malformed => continue,
+        };
+        raise(&metrics.limits_reached, bound, bodies.failed(error));
+    }
+}
+
+fn count(connections: usize) -> i64 {
+    i64::try_from(connections).unwrap_or(i64::MAX)
 }
 
 /// Brings a counter up to a total that is counted elsewhere.
@@ -83,6 +106,7 @@ fn bound(limit: Limit) -> Bound {
         Limit::WriteTimeout => Bound::WriteTimeout,
         Limit::Headers => Bound::Headers,
         Limit::OpenFiles => Bound::OpenFiles,
+        Limit::Streams => Bound::Streams,
     }
 }
 

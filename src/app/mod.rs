@@ -3,6 +3,7 @@
 //! The first worker accepts for all. The admin address has a thread of its own. The calling thread waits for signals, reads the
 //! configuration again when told to, and at the end drains: readiness first, then the listener, then what is under way.
 
+mod certificates;
 mod control;
 mod counters;
 mod log;
@@ -29,6 +30,7 @@ use crate::server::{self, Acceptor, Drain, Slots};
 use crate::telemetry::{DroppedLines, otlp};
 use crate::upstream::{self, Connector, Target, Upstream, tls};
 
+use certificates::Certificates;
 use control::Control;
 use status::Status;
 use worker::{Running, Worker};
@@ -72,6 +74,9 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
         let (log, text) = log::start(&config)?;
         resolve_upstream(&config).await?;
         let app = App::start(config, reread, Some(log.dropped()), text)?;
+        if let Some(certificates) = app.control.certificates() {
+            certificates.watch();
+        }
         log::up(&app, text);
         signals::until_told(&app.control).await;
         app.finish().await;
@@ -98,6 +103,8 @@ impl App {
         let target = Target::parse(&config.upstream.url.to_string())
             .map_err(|error| Error::Configuration(format!("upstream.url: {error}")))?;
         let connector = connector(&config)?;
+        let certificates = Certificates::load(&config)?;
+        let tunnels = settings::tunnels(&config);
         let policy = settings::policy(&config, None)?;
         let workers = worker_count(&config);
         let metrics = Metrics::new(&settings::metrics(&config, &policy.callers, workers));
@@ -118,7 +125,10 @@ impl App {
         );
         let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
         let policies = Policies::new(policy);
-        let kept_bodies = replay::Budget::new(config.replay.max_total.bytes());
+        let kept_bodies = replay::Budget::with_buffered(
+            config.replay.max_total.bytes(),
+            config.server.max_buffered_bytes.bytes(),
+        );
         let front_counters = Arc::<server::Counters>::default();
         let upstream_counters = Arc::<upstream::Counters>::default();
         let (drain, draining) = Drain::new();
@@ -135,6 +145,7 @@ impl App {
                 seat,
                 acceptor: acceptor.take(),
                 front,
+                tls: certificates.as_ref().map(|certificates| Arc::clone(&certificates.tls)),
                 counters: Arc::clone(&front_counters),
                 draining: draining.clone(),
                 name: format!("weir-worker-{index}"),
@@ -143,8 +154,10 @@ impl App {
             let (target, counters) = (Arc::clone(&target), Arc::clone(&upstream_counters));
             let (connector, policies, scopes) = (connector.clone(), Arc::clone(&policies), scopes.clone());
             let (account, kept_bodies) = (Arc::clone(&account), Arc::clone(&kept_bodies));
+            let tunnels = Arc::clone(&tunnels);
             let started = worker.start(move || {
-                let upstream = Upstream::new(target, upstream_settings, counters, connector);
+                let upstream =
+                    Upstream::with_tunnels(target, upstream_settings, counters, connector, tunnels);
                 Proxy::new(policies, scopes, account, upstream, kept_bodies, index, fastrand::u64(..))
             });
             running.push(started.map_err(|error| Error::Other(format!("cannot start a worker: {error}")))?);
@@ -156,7 +169,15 @@ impl App {
             token: config.admin.token.as_ref().map(|token| token.secret.expose().as_bytes().into()),
             hosts: Vec::new(),
         };
-        let control = Arc::new(Control::new(config, reread, policies, scopes, drain, Arc::clone(&metrics)));
+        let control = Arc::new(Control::new(
+            config,
+            reread,
+            policies,
+            scopes,
+            control::Ends { drain, tunnels },
+            certificates,
+            Arc::clone(&metrics),
+        ));
         let source = Status::new(
             Arc::clone(&control),
             metrics,
@@ -213,14 +234,14 @@ fn connector(config: &Config) -> Result<Connector, Error> {
     let tls = tls::client_config(&settings::upstream_tls(config))
         .map_err(|error| Error::Configuration(format!("upstream.tls: {error}")))?;
     let proxy = of.proxy.as_ref().map(|url| {
-        let url = url.to_string();
-        let with_user = match &of.proxy_credential {
-            Some(credential) => url.replacen("://", &format!("://{}@", credential.secret.expose()), 1),
-            None => url,
-        };
-        upstream::proxy::Proxy::parse(&with_user)
-            .map_err(|error| Error::Configuration(format!("upstream.proxy: {error}")))
+        let proxy = upstream::proxy::Proxy::parse(&url.to_string())
+            .map_err(|error| Error::Configuration(format!("upstream.proxy: {error}")))?;
+        Ok(match &of.proxy_credential {
+            Some(credential) => proxy.with_credential(credential.secret.expose()),
+            None => proxy,
+        })
     });
+    let proxy: Option<Result<_, Error>> = proxy;
     let name = of.tls.server_name.as_ref().map(|name| {
         ServerName::try_from(name.clone())
             .map_err(|_| Error::Configuration(format!("upstream.tls.server_name: {name:?} is no host name")))

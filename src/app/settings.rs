@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential};
 use crate::config::Config;
 use crate::config::pacing::{Family as FamilyLimits, Limits};
-use crate::config::server::TlsVersion;
+use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::upstream::{AuthStyle, Roots};
 use crate::estimate::{self, Estimator};
 use crate::proxy::Policy;
@@ -13,6 +13,7 @@ use crate::scope::{self, BreakerSettings, BudgetSettings, Family, LimitSettings,
 use crate::telemetry::Hidden;
 use crate::telemetry::otlp::{self, Spans};
 use crate::upstream::headers::Forwarded;
+use crate::upstream::upgrade::Tunnels;
 use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, retry, server, stream};
 
@@ -30,7 +31,35 @@ pub(super) fn server(config: &Config) -> server::Settings {
         header_bytes: of.header_bytes.bytes(),
         header_count: of.header_count,
         streams: of.max_streams,
+        http2: of.http2,
     }
+}
+
+/// TLS towards callers, where the configuration asks for it.
+pub(super) fn server_tls(config: &Config) -> Option<server::tls::Settings> {
+    let of = &config.server.tls;
+    let (certificate, key) = of.cert.clone().zip(of.key.clone())?;
+    let clients = match of.client_auth {
+        ClientAuth::None => None,
+        ClientAuth::Optional | ClientAuth::Required => of
+            .client_ca
+            .clone()
+            .map(|roots| server::tls::Clients { roots, required: of.client_auth == ClientAuth::Required }),
+    };
+    Some(server::tls::Settings {
+        identity: tls::Identity { certificate, key },
+        clients,
+        only_tls13: of.min_version == TlsVersion::V1_3,
+        http2: config.server.http2,
+    })
+}
+
+/// The upgrades to WebSocket that the configuration allows.
+pub(super) fn tunnels(config: &Config) -> Arc<Tunnels> {
+    let of = &config.upstream.websocket;
+    let paths = of.paths.clone();
+    let allows = move |path: &str| paths.iter().any(|allowed| allowed.matches(path));
+    Tunnels::new(allows, of.idle_timeout, of.max)
 }
 
 pub(super) fn upstream(config: &Config) -> upstream::Settings {

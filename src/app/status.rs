@@ -136,8 +136,10 @@ impl Source for Status {
     }
 
     fn metrics(&self, out: &mut Vec<u8>) {
-        counters::of_front(&self.metrics, &self.front);
-        counters::of_upstream(&self.metrics, &self.upstream);
+        let tunnels = self.control.tunnels_open();
+        counters::of_front(&self.metrics, &self.front, tunnels);
+        counters::of_upstream(&self.metrics, &self.upstream, tunnels);
+        counters::of_bodies(&self.metrics, &self.kept_bodies);
         if let Some(spans) = &self.spans {
             counters::of_spans(&self.metrics, spans.counts());
         }

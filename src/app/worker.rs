@@ -17,7 +17,7 @@ use tower::Service;
 use crate::classify::ErrorClass;
 use crate::proxy::{Body, Client, Proxy};
 use crate::response::OwnAnswer;
-use crate::server::{self, Acceptor, ConnectionInfo, Front, Refusal, Seat};
+use crate::server::{self, Acceptor, ConnectionInfo, Front, Refusal, Seat, ServerTls};
 
 /// What a worker's thread runs.
 pub(super) struct Worker {
@@ -25,6 +25,7 @@ pub(super) struct Worker {
     /// With the first worker only: it accepts for all.
     pub(super) acceptor: Option<Acceptor>,
     pub(super) front: server::Settings,
+    pub(super) tls: Option<Arc<ServerTls>>,
     pub(super) counters: Arc<server::Counters>,
     pub(super) draining: server::Draining,
     pub(super) name: String,
@@ -57,6 +58,10 @@ impl Worker {
     async fn run(self, proxy: Arc<Proxy>) {
         let make = move |info: Arc<ConnectionInfo>| Calls { proxy: Arc::clone(&proxy), info };
         let front = Front::new(self.front, make, render, self.counters, self.draining);
+        let front = match self.tls {
+            Some(tls) => front.with_tls(tls),
+            None => front,
+        };
         let serving = front.run(self.seat);
         match self.acceptor {
             None => serving.await,

@@ -82,6 +82,23 @@ impl FailureKind {
         }
     }
 
+    /// Whether it was the client that broke off, not the upstream.
+    pub const fn is_of_the_client(self) -> bool {
+        match self {
+            Self::RequestAborted | Self::RequestTimeout | Self::RequestMalformed | Self::RequestTooLarge => {
+                true
+            }
+            Self::Dns
+            | Self::Refused
+            | Self::Tls
+            | Self::ConnectTimeout
+            | Self::Reset
+            | Self::ResponseTimeout
+            | Self::IdleTimeout
+            | Self::Malformed => false,
+        }
+    }
+
     const fn cause(self) -> &'static str {
         match self {
             Self::Dns => "the upstream's name did not resolve",

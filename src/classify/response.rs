@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::ErrorClass;
 use crate::openai::limit_message::{self, Unit};
-use crate::openai::{BodyForm, Endpoint, ErrorBody, LimitRefusal, retry_hint};
+use crate::openai::{Endpoint, ErrorBody, LimitRefusal, retry_hint};
 
 /// How much of an error body is worth reading: more than any envelope, less than a page.
 pub const MAX_BODY: usize = 64 << 10;
@@ -212,27 +212,18 @@ fn server_error(body: &ErrorBody) -> ErrorClass {
 }
 
 fn unavailable(body: &ErrorBody) -> ErrorClass {
-    if body.is_named(&SLOW_DOWN_CODES) {
+    if body.is_named(&SLOW_DOWN_CODES) || body.says("slow down") {
         ErrorClass::SlowDown
-    } else if body.is_named(&OVERLOAD_CODES)
-        || body.says("overloaded")
-        || (body.form == BodyForm::Json && !is_of_the_edge(body))
-    {
-        // The API's own envelope under 503 has always meant this, whatever its words.
+    } else if body.is_named(&OVERLOAD_CODES) || body.says("overloaded") {
         ErrorClass::Overloaded
     } else {
+        // It must say so: an overload is repeated whatever the operation, as nothing was done.
         ErrorClass::BadGateway
     }
 }
 
 fn gateway(body: &ErrorBody) -> ErrorClass {
     if body.is_named(&OVERLOAD_CODES) { ErrorClass::Overloaded } else { ErrorClass::BadGateway }
-}
-
-/// Whether the edge, not the API, wrote the body: `cf_*`, or a code that is a mere number.
-fn is_of_the_edge(body: &ErrorBody) -> bool {
-    [&body.kind, &body.code].into_iter().flatten().any(|name| name.starts_with("cf_"))
-        || body.code.as_deref().is_some_and(|code| code.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether the answer proves that the upstream did nothing for the request.

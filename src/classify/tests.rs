@@ -309,6 +309,33 @@ fn an_edge_that_reached_nobody_says_so() {
 }
 
 #[test]
+fn a_status_alone_tells_whether_anything_was_done() {
+    for (status, refused) in [
+        (400, true),
+        (401, true),
+        (408, false),
+        (409, false),
+        (429, true),
+        (500, false),
+        (502, false),
+        (503, false),
+        (504, false),
+        (520, false),
+        (521, true),
+        (522, true),
+        (523, true),
+        (524, false),
+        (525, true),
+        (526, true),
+        (529, true),
+    ] {
+        let code = StatusCode::from_u16(status).unwrap();
+        let classified = response(Endpoint::Files, code, &HeaderMap::new(), b"", SystemTime::UNIX_EPOCH);
+        assert_eq!(!classified.may_have_run(), refused, "{status}");
+    }
+}
+
+#[test]
 fn keys_in_the_samples_are_masked() {
     for sample in samples() {
         let Some(masked) = sample.classified().and_then(|classified| classified.body.masked()) else {
@@ -438,6 +465,9 @@ fn the_guides_rows_from_500_on_have_their_class() {
             envelope("The engine is currently overloaded, please try again later", "server_error", ""),
             Overloaded,
         ),
+        (503, envelope("Slow Down", "server_error", ""), SlowDown),
+        (503, envelope("Service temporarily unavailable", "server_error", ""), BadGateway),
+        (503, "{}".to_owned(), BadGateway),
         (503, "<html>503 Service Temporarily Unavailable".to_owned(), BadGateway),
         (504, "error code: 504".to_owned(), BadGateway),
         (521, String::new(), BadGateway),

@@ -39,7 +39,7 @@ pub enum Command {
     /// Run a stand-in for the API, with its limits and its errors
     Simulate(Box<crate::simulate::Args>),
     /// Run the same work without and with Weir against the stand-in, side by side
-    Demo(Pending),
+    Demo(crate::demo::Args),
     /// Print the JSON Schema of the configuration, for editors
     Schema(Schema),
     /// Print a completion script
@@ -135,12 +135,4 @@ pub struct Schema {
     /// Print config/reference.toml instead: every key with its doc, default and range
     #[arg(long)]
     pub reference: bool,
-}
-
-/// Options of a command that isn't part of this build.
-#[derive(Clone, Debug, Args)]
-pub struct Pending {
-    /// Whatever it will take
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    pub rest: Vec<String>,
 }

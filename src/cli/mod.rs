@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod terminal;
 mod ask;
+mod demo;
 mod serve;
 mod settings;
 mod stand_in;
@@ -75,7 +76,7 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Report(options) => ask::report(&options, terminal),
         Command::Status(options) => ask::status(&options, terminal),
         Command::Simulate(options) => stand_in::run(&options, terminal),
-        Command::Demo(_) => Err(not_in_this_build("demo")),
+        Command::Demo(options) => demo::run(&options, terminal),
         Command::Schema(options) => schema(options, terminal),
         Command::Completions { shell } => {
             completions(shell, terminal);
@@ -133,9 +134,4 @@ fn completions(shell: clap_complete::Shell, terminal: &mut Terminal) {
 fn runtime() -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))
-}
-
-/// The answer of a command whose room isn't part of this build.
-fn not_in_this_build(command: &str) -> Failure {
-    Failure::Other(format!("weir {command}: not part of this build"))
 }

@@ -28,9 +28,9 @@ section! {
         header_bytes: Size = default("64KiB") in "4KiB"..="1MiB",
         /// Header fields of a request. hyper's own default; the SDKs send about 20.
         header_count: usize = default(100) in 10..=1000,
-        /// From the first byte of a request to the end of its header fields.
+        /// From the first byte of a request to the end of its header fields; for the first request without TLS, from accept.
         header_timeout: Duration = default("30s") in "100ms"..="10m",
-        /// From accept to the end of the TLS handshake, or to the first byte without TLS.
+        /// From accept to the end of the TLS handshake.
         handshake_timeout: Duration = default("10s") in "100ms"..="10m",
         /// How long a connection without a request stays open. Above the 60 s after which common clients drop one, so that
         /// the client closes first and no request meets a connection that is going away.
@@ -45,7 +45,8 @@ section! {
         body_grace: Duration = default("5s") in 0..="1h",
         /// How long a body may pause.
         body_timeout: Duration = default("30s") in "1s"..="1d",
-        /// What all requests together may hold in memory before they are sent, on top of what may be replayed.
+        /// What the bodies that can't be kept for another attempt may hold in memory while they wait to be sent, on top of
+        /// replay.max_total; over it the answer is 429.
         max_buffered_bytes: Size = default("512MiB") in "1MiB"..="1TiB",
         /// Whether requests of callers that nobody knows are served. Left out, they are served, except with an
         /// upstream credential on a listener that is not loopback: whoever reaches it would spend your money.

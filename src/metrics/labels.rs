@@ -205,6 +205,8 @@ label! {
         Complete = "complete",
         /// Without it.
         Cut = "cut",
+        /// The same towards an HTTP/1.0 client, which cannot tell it from the end.
+        CutUnseen = "cut_unseen",
         /// With an error inside the stream.
         Error = "error",
         /// Nothing came for too long.
@@ -231,6 +233,8 @@ label! {
         Active = "active",
         /// Open, with nothing to do.
         Idle = "idle",
+        /// Speaking WebSocket.
+        Upgraded = "upgraded",
     }
 }
 
@@ -267,6 +271,8 @@ label! {
         Malformed = "malformed",
         /// Weir is draining.
         Draining = "draining",
+        /// It broke before it was accepted.
+        Accept = "accept",
     }
 }
 
@@ -295,6 +301,8 @@ label! {
         Scheme = "scheme",
         /// A `Connection` line that nominates a field between the caller and the API.
         Nominated = "nominated",
+        /// An upgrade to WebSocket for a path that `upstream.websocket.paths` does not allow.
+        Upgrade = "upgrade",
     }
 }
 
@@ -311,6 +319,20 @@ label! {
         Scopes = "scopes",
         /// Bytes of bodies kept for another try.
         ReplayBytes = "replay_bytes",
+        /// Bytes of bodies that wait to be sent and are not kept for another try.
+        BufferedBytes = "buffered_bytes",
+        /// Bytes of one request's body.
+        BodySize = "body_size",
+        /// Time that a request's body pauses.
+        BodyTimeout = "body_timeout",
+        /// The least rate of a request's body.
+        BodyRate = "body_rate",
+        /// Requests at once over one HTTP/2 connection.
+        Streams = "streams",
+        /// Upgraded connections.
+        WebSockets = "websockets",
+        /// Time that an upgraded connection is silent.
+        WebSocketIdle = "websocket_idle",
         /// Client connections.
         Connections = "connections",
         /// Connections of one peer.

@@ -146,8 +146,10 @@ impl Endpoint {
 
 /// The segments of a path that name its operation: what stands before them (a version, Azure's deployment) is skipped.
 ///
-/// `/v1/chat/completions` and `/openai/deployments/x/chat/completions` both give `chat`, `completions`.
+/// `/v1/chat/completions` and `/openai/deployments/x/chat/completions` both give `chat`, `completions`. A path with dot
+/// segments gives nothing: only who resolves it knows what it names.
 pub fn operation(path: &str) -> impl Iterator<Item = &str> {
+    let path = if has_dot_segments(path) { "" } else { path };
     let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
     if segments.peek() == Some(&"openai") {
         segments.next();
@@ -160,6 +162,36 @@ pub fn operation(path: &str) -> impl Iterator<Item = &str> {
         segments.next();
     }
     segments
+}
+
+/// Whether a path has segments such as `..` or `%2e%2E` that a server may resolve (RFC 3986, section 5.2.4). Backslashes
+/// and encoded slashes count as slashes: some servers take them for such.
+pub fn has_dot_segments(path: &str) -> bool {
+    // Nearly all paths have neither character.
+    path.bytes().any(|byte| byte == b'.' || byte == b'%') && segments_are_dots(path.as_bytes())
+}
+
+fn segments_are_dots(path: &[u8]) -> bool {
+    let (mut rest, mut dots, mut others) = (path, 0, false);
+    loop {
+        let (byte, after) = match rest {
+            [b'%', high, low, after @ ..] => match (high, low.to_ascii_lowercase()) {
+                (b'2', b'e') => (b'.', after),
+                (b'2', b'f') => (b'/', after),
+                (b'5', b'c') => (b'\\', after),
+                _ => (b'%', &rest[1..]),
+            },
+            [byte, after @ ..] => (*byte, after),
+            [] => return !others && (1..=2).contains(&dots),
+        };
+        rest = after;
+        match byte {
+            b'/' | b'\\' if !others && (1..=2).contains(&dots) => return true,
+            b'/' | b'\\' => (dots, others) = (0, false),
+            b'.' => dots += 1,
+            _ => others = true,
+        }
+    }
 }
 
 fn is_version(segment: &str) -> bool {
@@ -194,6 +226,19 @@ mod tests {
             ("", Endpoint::Other),
             ("/v1", Endpoint::Other),
             ("/vector_stores", Endpoint::VectorStores),
+            ("/v1/models/gpt-4.1", Endpoint::Models),
+            ("/v1/models/..gpt", Endpoint::Models),
+            ("/v1/models/%C3%A9", Endpoint::Models),
+            ("/v1/embeddings/..", Endpoint::Other),
+            ("/v1/./embeddings", Endpoint::Other),
+            ("/openai/deployments/../chat/completions", Endpoint::Other),
+            ("/openai/deployments/%2e%2E/chat/completions", Endpoint::Other),
+            ("/v1/embeddings/%2e", Endpoint::Other),
+            ("/v1/embeddings/x%2f..%2Ffiles", Endpoint::Other),
+            ("/v1/embeddings/..\\files", Endpoint::Other),
+            ("/v1/embeddings/.%2e%5cfiles", Endpoint::Other),
+            ("/v1/embeddings/...", Endpoint::Embeddings),
+            ("/v1/embeddings/%2", Endpoint::Embeddings),
         ] {
             assert_eq!(Endpoint::of(&Method::POST, path), endpoint, "{path}");
         }

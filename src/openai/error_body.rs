@@ -1,6 +1,7 @@
 //! The body of an error answer, in every dialect seen: the API's envelope, its deviations, and what edges send instead.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::json::{Cursor, Malformed, Raw, cut};
 use super::masking;
@@ -11,7 +12,7 @@ pub const MAX_MESSAGE: usize = 2048;
 pub const MAX_FIELD: usize = 128;
 
 /// What an error body says of itself; every field bounded.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ErrorBody {
     /// The message as written, at most [`MAX_MESSAGE`] bytes. It can echo prompts and keys: see [`ErrorBody::masked`].
     pub message: Option<Box<str>>,
@@ -92,6 +93,20 @@ impl ErrorBody {
             status: fields.status.and_then(|status| u16::try_from(status).ok()),
             form: BodyForm::Json,
         }
+    }
+}
+
+/// Shows the message masked, so that what is logged by accident echoes no prompt.
+impl fmt::Debug for ErrorBody {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ErrorBody")
+            .field("message", &self.masked())
+            .field("kind", &self.kind)
+            .field("code", &self.code)
+            .field("param", &self.param)
+            .field("status", &self.status)
+            .field("form", &self.form)
+            .finish()
     }
 }
 
@@ -181,7 +196,7 @@ fn word_or_skip<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Raw<'a>>, Malforme
         return cursor.string().map(Some);
     }
     let bytes = cursor.scalar_or_skip()?;
-    Ok(bytes.first().is_some_and(u8::is_ascii_digit).then_some(Raw { bytes, escaped: false }))
+    Ok(bytes.first().is_some_and(u8::is_ascii_digit).then_some(Raw { bytes }))
 }
 
 /// The title of a page: all that is worth keeping of it.
@@ -258,6 +273,14 @@ mod tests {
         assert_eq!(outside.status, Some(401));
         let frame = ErrorBody::parse(br#"{"type":"error","status":400,"error":{"code":"x","message":"m"}}"#);
         assert_eq!((frame.status, frame.code.as_deref()), (Some(400), Some("x")));
+    }
+
+    #[test]
+    fn debug_shows_no_prompt() {
+        let body =
+            ErrorBody::parse(br#"{"error":{"message":"Invalid value: 'my secret'","code":"invalid_value"}}"#);
+        let shown = format!("{body:?}");
+        assert!(shown.contains("invalid_value") && !shown.contains("secret"), "{shown}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use super::duration;
 
@@ -60,12 +60,20 @@ impl DimensionHeaders {
 /// A dimension without both a limit and a remainder is left out: a remainder alone (Azure) says nothing of the level. -1, and
 /// a limit of 0, mean "unknown" there and are no error. Values that no upstream can mean are ignored and counted.
 pub fn parse(headers: &HeaderMap) -> Parsed {
+    let mut texts = Texts::default();
+    // One pass over all headers is several times cheaper than sixteen look-ups.
+    for (name, value) in headers {
+        if let Some(text) = name.as_str().strip_prefix("x-ratelimit-").and_then(|name| texts.of(name)) {
+            // Bytes that are no text are there all the same: an empty text is malformed. Of two values the first counts.
+            text.get_or_insert_with(|| value.to_str().unwrap_or_default().trim());
+        }
+    }
     let mut malformed = 0;
     let headers = LimitHeaders {
-        requests: REQUESTS.read(headers, &mut malformed),
-        tokens: TOKENS.read(headers, &mut malformed),
-        project_tokens: PROJECT_TOKENS.read(headers, &mut malformed),
-        input_images: INPUT_IMAGES.read(headers, &mut malformed),
+        requests: texts.requests.read(&mut malformed),
+        tokens: texts.tokens.read(&mut malformed),
+        project_tokens: texts.project_tokens.read(&mut malformed),
+        input_images: texts.input_images.read(&mut malformed),
     };
     Parsed { headers, malformed }
 }
@@ -76,44 +84,50 @@ const MAX_COUNT: u64 = 1_000_000_000_000;
 /// The longest reset or window that is believed: the longest known is a month.
 const MAX_WINDOW: Duration = Duration::from_hours(32 * 24);
 
-/// The names of one dimension's headers.
-struct Names {
-    limit: HeaderName,
-    remaining: HeaderName,
-    reset: HeaderName,
-    renewal: HeaderName,
+/// The headers' values, as they stand.
+#[derive(Default)]
+struct Texts<'a> {
+    requests: Level<'a>,
+    tokens: Level<'a>,
+    project_tokens: Level<'a>,
+    input_images: Level<'a>,
 }
 
-static REQUESTS: Names = Names {
-    limit: HeaderName::from_static("x-ratelimit-limit-requests"),
-    remaining: HeaderName::from_static("x-ratelimit-remaining-requests"),
-    reset: HeaderName::from_static("x-ratelimit-reset-requests"),
-    renewal: HeaderName::from_static("x-ratelimit-renewalperiod-requests"),
-};
-static TOKENS: Names = Names {
-    limit: HeaderName::from_static("x-ratelimit-limit-tokens"),
-    remaining: HeaderName::from_static("x-ratelimit-remaining-tokens"),
-    reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
-    renewal: HeaderName::from_static("x-ratelimit-renewalperiod-tokens"),
-};
-static PROJECT_TOKENS: Names = Names {
-    limit: HeaderName::from_static("x-ratelimit-limit-project-tokens"),
-    remaining: HeaderName::from_static("x-ratelimit-remaining-project-tokens"),
-    reset: HeaderName::from_static("x-ratelimit-reset-project-tokens"),
-    renewal: HeaderName::from_static("x-ratelimit-renewalperiod-project-tokens"),
-};
-static INPUT_IMAGES: Names = Names {
-    limit: HeaderName::from_static("x-ratelimit-limit-input-images"),
-    remaining: HeaderName::from_static("x-ratelimit-remaining-input-images"),
-    reset: HeaderName::from_static("x-ratelimit-reset-input-images"),
-    renewal: HeaderName::from_static("x-ratelimit-renewalperiod-input-images"),
-};
+/// One dimension's values, as they stand.
+#[derive(Default)]
+struct Level<'a> {
+    limit: Option<&'a str>,
+    remaining: Option<&'a str>,
+    reset: Option<&'a str>,
+    renewal: Option<&'a str>,
+}
 
-impl Names {
-    fn read(&self, headers: &HeaderMap, malformed: &mut u32) -> Option<DimensionHeaders> {
+impl<'a> Texts<'a> {
+    /// The place of a header's value, by its name without `x-ratelimit-`.
+    fn of(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
+        let (field, dimension) = name.split_once('-')?;
+        let level = match dimension {
+            "requests" => &mut self.requests,
+            "tokens" => &mut self.tokens,
+            "project-tokens" => &mut self.project_tokens,
+            "input-images" => &mut self.input_images,
+            _ => return None,
+        };
+        match field {
+            "limit" => Some(&mut level.limit),
+            "remaining" => Some(&mut level.remaining),
+            "reset" => Some(&mut level.reset),
+            "renewalperiod" => Some(&mut level.renewal),
+            _ => None,
+        }
+    }
+}
+
+impl Level<'_> {
+    fn read(&self, malformed: &mut u32) -> Option<DimensionHeaders> {
         // Both are looked at, so that both are counted where they make no sense.
-        let limit = count(headers, &self.limit).or_count(malformed);
-        let remaining = count(headers, &self.remaining).or_count(malformed);
+        let limit = count(self.limit).or_count(malformed);
+        let remaining = count(self.remaining).or_count(malformed);
         let (limit, remaining) = (limit?, remaining?);
         if limit == 0 {
             return None;
@@ -122,8 +136,8 @@ impl Names {
             *malformed += 1;
             return None;
         }
-        let renewal = renewal(headers, &self.renewal).or_count(malformed);
-        let reset = reset(headers, &self.reset, renewal).or_count(malformed);
+        let renewal = renewal(self.renewal).or_count(malformed);
+        let reset = reset(self.reset, renewal).or_count(malformed);
         // Azure sends 0 for "unknown"; with something used, a full bucket in no time is no information.
         let reset = reset.filter(|reset| renewal.is_none() || !reset.is_zero() || remaining == limit);
         Some(DimensionHeaders { limit, remaining, reset, renewal })
@@ -153,8 +167,8 @@ impl<T> Value<T> {
     }
 }
 
-fn count(headers: &HeaderMap, name: &HeaderName) -> Value<u64> {
-    match text(headers, name) {
+fn count(text: Option<&str>) -> Value<u64> {
+    match text {
         None | Some("-1") => Value::Unknown,
         Some(text) => match digits(text) {
             Some(count) if count <= MAX_COUNT => Value::Known(count),
@@ -163,8 +177,8 @@ fn count(headers: &HeaderMap, name: &HeaderName) -> Value<u64> {
     }
 }
 
-fn renewal(headers: &HeaderMap, name: &HeaderName) -> Value<Duration> {
-    match text(headers, name) {
+fn renewal(text: Option<&str>) -> Value<Duration> {
+    match text {
         None | Some("-1" | "0") => Value::Unknown,
         Some(text) => match digits(text).map(Duration::from_secs) {
             Some(window) if window <= MAX_WINDOW => Value::Known(window),
@@ -174,8 +188,8 @@ fn renewal(headers: &HeaderMap, name: &HeaderName) -> Value<Duration> {
 }
 
 /// Go's notation; milliseconds without a unit only beside a renewal period, which no one but Azure sends.
-fn reset(headers: &HeaderMap, name: &HeaderName, renewal: Option<Duration>) -> Value<Duration> {
-    let Some(text) = text(headers, name) else { return Value::Unknown };
+fn reset(text: Option<&str>, renewal: Option<Duration>) -> Value<Duration> {
+    let Some(text) = text else { return Value::Unknown };
     let reset = match duration::parse(text) {
         None if renewal.is_some() => digits(text).map(Duration::from_millis),
         reset => reset,
@@ -187,11 +201,6 @@ fn reset(headers: &HeaderMap, name: &HeaderName, renewal: Option<Duration>) -> V
     }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    // Bytes that are no text are there all the same: an empty text is malformed.
-    headers.get(name).map(|value| value.to_str().unwrap_or_default().trim())
-}
-
 fn digits(text: &str) -> Option<u64> {
     // `parse` would take a plus sign.
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
@@ -199,7 +208,7 @@ fn digits(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;
@@ -232,6 +241,16 @@ mod tests {
         assert_eq!(expected.used(), 493);
         assert_eq!(parsed.malformed, 0);
         assert_eq!(parse(&HeaderMap::new()), Parsed::default());
+    }
+
+    #[test]
+    fn of_two_values_the_first_counts() {
+        let mut headers =
+            headers(&[("x-ratelimit-limit-tokens", "10"), ("x-ratelimit-remaining-tokens", "9")]);
+        headers.append("x-ratelimit-limit-tokens", HeaderValue::from_static("20"));
+        assert_eq!(parse(&headers).headers.tokens.unwrap().limit, 10);
+        headers.insert("x-ratelimit-limit-tokens", HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(parse(&headers).malformed, 1);
     }
 
     #[test]

@@ -109,6 +109,13 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_no_field_whatever_its_name() {
+        let body =
+            b"--b\r\nContent-Disposition: form-data; name=\"model\"; filename=\"m\"\r\n\r\nx\r\n--b--\r\n";
+        assert_eq!(peek(body, "b"), RequestPeek::default());
+    }
+
+    #[test]
     fn a_body_cut_short_gives_what_is_whole() {
         let peek = peek(&BODY[..BODY.len() - 12], "b0und");
         assert_eq!((peek.model.as_deref(), peek.stream), (Some("whisper-1"), false));

@@ -188,6 +188,9 @@ impl RequestPeek {
                     cursor.bump();
                     continue;
                 }
+                b'0'..=b'9' if nesting.depth > 0 && nesting.counts() => {
+                    self.token_array_len += cursor.numbers();
+                }
                 _ => {
                     cursor.skip_scalar()?;
                     self.token_array_len += u64::from(nesting.depth > 0 && nesting.counts());
@@ -374,6 +377,72 @@ mod tests {
         }
     }
 
+    /// Any JSON value, its keys often those that hold text.
+    fn json_tree() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            any::<String>().prop_map(serde_json::Value::from),
+            any::<u32>().prop_map(serde_json::Value::from),
+            any::<bool>().prop_map(serde_json::Value::from),
+            Just(serde_json::Value::Null),
+        ];
+        let key = prop_oneof![
+            prop::sample::select(vec![
+                "content",
+                "text",
+                "arguments",
+                "output",
+                "input",
+                "refusal",
+                "image_url",
+                "type",
+                "role"
+            ])
+            .prop_map(str::to_owned),
+            "[a-z\"\\\\]{0,6}",
+        ];
+        leaf.prop_recursive(6, 64, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(serde_json::Value::from),
+                prop::collection::vec((key.clone(), inner), 0..6)
+                    .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// What `input` counts, told by recursion over a tree.
+    fn count(value: &serde_json::Value, text: bool, depth: usize, peek: &mut RequestPeek) {
+        use serde_json::Value;
+        match value {
+            Value::String(string) if text => {
+                peek.text_chars += string.chars().count() as u64;
+                peek.text_bytes += string.len() as u64;
+            }
+            Value::String(_) => {}
+            Value::Number(_) | Value::Bool(_) | Value::Null => {
+                peek.token_array_len += u64::from(text && depth > 0);
+            }
+            Value::Array(items) => {
+                if depth == 0 {
+                    let counted = |item: &&Value| item.is_object() || item.is_array() || item.is_string();
+                    peek.messages += u32::try_from(items.iter().filter(counted).count()).unwrap();
+                }
+                for item in items {
+                    count(item, text, depth + 1, peek);
+                }
+            }
+            Value::Object(members) => {
+                for (key, member) in members {
+                    if depth == 0 {
+                        let counted = member.is_object() || member.is_array() || member.is_string();
+                        peek.messages += u32::from(counted);
+                    }
+                    peek.images += u32::from(key == "image_url");
+                    count(member, holds_text(key.as_bytes()), depth + 1, peek);
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes in any::<Vec<u8>>(), text in r#"[\[\]{}":,\\a-c0-9 ]{0,200}"#) {
@@ -383,6 +452,15 @@ mod tests {
                 json.extend_from_slice(text.as_bytes());
                 peek(&json).ok();
             }
+        }
+
+        #[test]
+        fn agrees_with_a_tree(input in json_tree()) {
+            let value = serde_json::json!({"model": "m", "input": input, "n": 2});
+            let json = serde_json::to_string(&value).unwrap();
+            let mut expected = RequestPeek { model: Some("m".into()), n: Some(2), ..RequestPeek::default() };
+            count(&value["input"], true, 0, &mut expected);
+            prop_assert_eq!(peeked(&json), expected, "{}", json);
         }
 
         #[test]

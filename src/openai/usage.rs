@@ -126,6 +126,13 @@ mod tests {
                 115,
             ),
             (r#"{"usage" : {"input_tokens": 5, "output_tokens": 6}}"#, 5, 0, 6, 11),
+            (
+                r#"{"usage":{"prompt_tokens":3,"prompt_tokens_details":{"cached_tokens":9},"total_tokens":3}}"#,
+                3,
+                3,
+                0,
+                3,
+            ),
             (r#"half a body","usage":{"prompt_tokens":1,"total_tokens":1}}"#, 1, 0, 0, 1),
         ] {
             assert_eq!(find(json.as_bytes()), Some(Usage { input, cached_input, output, total }), "{json}");

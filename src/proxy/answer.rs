@@ -40,7 +40,7 @@ pub(super) fn relay(
 }
 
 /// Weir's own answer. The request ends with it.
-pub(super) fn own(answer: OwnAnswer, mut record: Record) -> Response<Body> {
+pub(super) fn own(answer: OwnAnswer, mut record: Box<Record>) -> Response<Body> {
     let notes = Notes { class: None, stop_retries: false };
     let mut response = answer.into_response(&record.id().to_string());
     add_notes(response.headers_mut(), &record, &notes);
@@ -51,7 +51,7 @@ pub(super) fn own(answer: OwnAnswer, mut record: Record) -> Response<Body> {
     response.map(Body::from)
 }
 
-fn add_notes(headers: &mut HeaderMap, record: &Record, notes: &Notes) {
+pub(super) fn add_notes(headers: &mut HeaderMap, record: &Record, notes: &Notes) {
     headers.insert(ATTEMPTS, count(record.attempts().count()));
     headers.insert(QUEUE_MS, milliseconds(record.waits(Wait::Queue)));
     if let Some(class) = notes.class {

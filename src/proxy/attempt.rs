@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use http::{StatusCode, response};
+use http::{Response, StatusCode, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use super::call::Call;
 use super::{Policy, limits};
 use crate::account::{Record, Wait};
+use crate::caller::Mode;
 use crate::classify::{self, Classified, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::openai::{Endpoint, limit_headers};
@@ -18,6 +19,8 @@ use crate::upstream::{AnswerBody, Upstream};
 
 /// The name in which the upstream says how long it worked on a request.
 const PROCESSING_MS: &str = "openai-processing-ms";
+/// An error's body follows its head at once; the decision does not wait for one that stalls.
+const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How an attempt ended, as far as a decision needs to know.
 pub(super) enum Attempted {
@@ -70,27 +73,41 @@ pub(super) async fn attempt(
         Ok(response) => response,
         Err(failure) => return Attempted::Failed(failure),
     };
+    judge(response, call, permit, record, policy).await
+}
+
+/// Reads an answer as far as a decision needs.
+pub(super) async fn judge(
+    response: Response<AnswerBody>,
+    call: &Call,
+    permit: &mut Permit,
+    record: &mut Record,
+    policy: &Policy,
+) -> Attempted {
     let now = clock::now();
     let (head, mut rest) = response.into_parts();
     record.attempt_answered(head.status, head.headers.get("x-request-id").cloned(), now);
     report(permit, record, &head);
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
-        let (held, body) = read_error(&mut rest, &head, policy.stream.idle_timeout).await;
+        let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
+        let (kept, body) = Box::pin(read_error(&mut rest, &head, patience)).await;
         record.waited(Wait::Upstream, clock::now() - now);
         let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
         return Attempted::Refused(
-            Answer { head, held, rest, reader: Reader::blind() },
+            Answer { head, held: kept, rest, reader: Reader::blind() },
             Box::new(classified),
         );
     }
     let mut reader = Reader::of(endpoint, &head.headers);
-    if !reader.is_stream() || policy.hold.is_zero() || rest.is_end_stream() {
+    let hold_for = if call.head.mode == Mode::Enforce { policy.hold } else { Duration::ZERO };
+    if !reader.is_stream() || hold_for.is_zero() || rest.is_end_stream() {
         return Attempted::Answered(Answer { head, held: Held::nothing(), rest, reader });
     }
-    let held = hold(&mut rest, &mut reader, now + policy.hold).await;
+    // Boxed, as is the reading of errors: the plain answer's future need not have room for what it never does.
+    let beginning = Box::pin(hold(&mut rest, &mut reader, now + hold_for)).await;
     record.waited(Wait::Upstream, clock::now() - now);
-    judge_beginning(endpoint, Answer { head, held, rest, reader })
+    judge_beginning(endpoint, Answer { head, held: beginning, rest, reader })
 }
 
 /// What a stream's beginning says.
@@ -99,14 +116,14 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
         let classified = Box::new(classify::stream_error(endpoint, data));
         return Attempted::Refused(answer, classified);
     }
-    if answer.held.broken.is_some() && !answer.reader.has_begun() {
+    if (answer.held.broken.is_some() || answer.held.ended) && !answer.reader.has_begun() {
         return Attempted::Broken(answer);
     }
     Attempted::Answered(answer)
 }
 
 /// The latest moment for this attempt's head: the caller's deadline, or the configured timeout if that is sooner.
-fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
+pub(super) fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
     let configured = policy.response_timeout.map(|timeout| clock::now() + timeout);
     match (call.head.deadline.head, configured) {
         (Some(deadline), Some(configured)) => Some(deadline.min(configured)),
@@ -115,7 +132,7 @@ fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
 }
 
 /// Tells the scope what the answer's head says of the limits.
-fn report(permit: &mut Permit, record: &Record, head: &response::Parts) {
+pub(super) fn report(permit: &mut Permit, record: &Record, head: &response::Parts) {
     let found = limit_headers::parse(&head.headers);
     if found.malformed > 0 {
         record.account().metrics().limit_headers_malformed.inc_by(u64::from(found.malformed));
@@ -136,7 +153,7 @@ async fn read_error(
     head: &response::Parts,
     patience: Duration,
 ) -> (Held<Failure>, Vec<u8>) {
-    let mut held = Held::nothing();
+    let mut kept = Held::nothing();
     let mut bytes = 0;
     let until = clock::now() + patience;
     while bytes < classify::MAX_BODY {
@@ -144,15 +161,15 @@ async fn read_error(
         match next {
             Ok(frame) => {
                 bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
-                held.frames.push_back(frame);
+                kept.frames.push_back(frame);
             }
             Err(failure) => {
-                held.broken = Some(failure);
+                kept.broken = Some(failure);
                 break;
             }
         }
     }
     let plain =
-        copy(&head.headers, held.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
-    (held, plain)
+        copy(&head.headers, kept.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
+    (kept, plain)
 }

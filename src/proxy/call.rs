@@ -26,6 +26,8 @@ pub(super) struct Head {
     pub(super) credential: CredentialId,
     pub(super) deadline: Deadline,
     pub(super) mode: Mode,
+    /// Of the caller's connection.
+    pub(super) version: Version,
 }
 
 /// A request whose body is read, as far as it is kept.
@@ -58,7 +60,7 @@ impl Head {
         identified.rewrite(&mut headers);
         let credential = policy.callers.credential_id(&headers);
         let mode = caller.mode.unwrap_or(policy.mode);
-        Self { endpoint, method, uri: target.uri(&uri), headers, credential, deadline, mode }
+        Self { endpoint, method, uri: target.uri(&uri), headers, credential, deadline, mode, version }
     }
 }
 

@@ -9,8 +9,8 @@ use super::answer::{self, Notes};
 use super::attempt::{Answer, Attempted, attempt};
 use super::body::Body;
 use super::call::Call;
-use super::exchange::Exchange;
-use super::{Policy, Proxy, limits};
+use super::exchange::{Exchange, Promise};
+use super::{Policy, Proxy, settle};
 use crate::account::{ErrorDetail, Record, Wait};
 use crate::caller::{Caller, Mode};
 use crate::classify::{Classified, ErrorClass, Failure};
@@ -18,7 +18,7 @@ use crate::clock;
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
 use crate::response;
 use crate::retry::{self, Decision, Situation, StopReason};
-use crate::scope::{Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, SpentQuota, Turn, Would};
+use crate::scope::{Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
 
 /// A request that was read and priced.
 pub(super) struct Conversation<'a> {
@@ -27,15 +27,35 @@ pub(super) struct Conversation<'a> {
     pub(super) caller: &'a Caller,
     pub(super) scope: Arc<Scope>,
     pub(super) call: Call,
-    pub(super) record: Record,
+    pub(super) record: Box<Record>,
+    /// Attempts that went back to the head of the queue: waiting for a limit is no retry.
+    pub(super) requeues: u32,
 }
 
 /// An attempt that did not succeed; it goes to the caller if nothing better comes.
-struct Unsuccessful {
-    class: ErrorClass,
+pub(super) struct Unsuccessful {
+    pub(super) class: ErrorClass,
     /// What came, or why nothing did.
-    came: Result<Answer, Failure>,
-    classified: Option<Box<Classified>>,
+    pub(super) came: Result<Answer, Failure>,
+    pub(super) classified: Option<Box<Classified>>,
+}
+
+impl Unsuccessful {
+    /// The answer of an attempt that succeeded, or what it ended in.
+    pub(super) fn of(attempted: Attempted) -> Result<Answer, Self> {
+        match attempted {
+            Attempted::Answered(answer) => Ok(answer),
+            Attempted::Refused(answer, classified) => {
+                Err(Self { class: classified.class, came: Ok(answer), classified: Some(classified) })
+            }
+            Attempted::Broken(answer) => {
+                Err(Self { class: ErrorClass::StreamCut, came: Ok(answer), classified: None })
+            }
+            Attempted::Failed(failure) => {
+                Err(Self { class: failure.kind.class(), came: Err(failure), classified: None })
+            }
+        }
+    }
 }
 
 /// What follows an attempt that did not succeed.
@@ -65,22 +85,17 @@ impl Conversation<'_> {
                     return self.turned_away(&refused, last);
                 }
             };
+            if let Some(ticket) = &mut ticket {
+                ticket.begin();
+            }
             self.record.attempt(delay, permit.is_probe(), clock::now());
             let attempted =
                 attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy)
                     .await;
             drop(ticket.take());
-            let unsuccessful = match attempted {
-                Attempted::Answered(answer) => return self.succeed(answer, permit),
-                Attempted::Refused(answer, classified) => {
-                    Unsuccessful { class: classified.class, came: Ok(answer), classified: Some(classified) }
-                }
-                Attempted::Broken(answer) => {
-                    Unsuccessful { class: ErrorClass::StreamCut, came: Ok(answer), classified: None }
-                }
-                Attempted::Failed(failure) => {
-                    Unsuccessful { class: failure.kind.class(), came: Err(failure), classified: None }
-                }
+            let unsuccessful = match Unsuccessful::of(attempted) {
+                Ok(answer) => return self.succeed(answer, permit),
+                Err(unsuccessful) => unsuccessful,
             };
             self.record.attempt_failed(unsuccessful.class, clock::now());
             match self.decide(&unsuccessful, permit) {
@@ -108,7 +123,7 @@ impl Conversation<'_> {
     }
 
     /// Waits for a turn.
-    async fn admit(&mut self, turn: Turn) -> Result<Permit, Refused> {
+    pub(super) async fn admit(&mut self, turn: Turn) -> Result<Permit, Refused> {
         let asked = clock::now();
         let admitted = self.scope.admit(self.ask(turn)).await;
         let waited = clock::now() - asked;
@@ -131,7 +146,7 @@ impl Conversation<'_> {
         let classified = unsuccessful.classified.as_deref();
         let metrics = self.proxy.account.metrics();
         let head = &self.call.head;
-        let attempts = self.record.attempts().count();
+        let attempts = self.record.attempts().count().saturating_sub(self.requeues);
         let situation = Situation {
             class,
             safety: self.call.safety,
@@ -147,11 +162,11 @@ impl Conversation<'_> {
             hint: classified.and_then(|classified| classified.hint),
             left: head.deadline.turn.saturating_duration_since(now),
             queue: self.scope.expected_wait(&self.ask(Turn::Retry)),
-            answer: LEAST_ANSWER,
+            answer: self.scope.typical_head().unwrap_or_default().max(LEAST_ANSWER),
         };
         let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         if head.mode != Mode::Enforce {
-            settle(permit, class, classified);
+            settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
             if !matches!(decision, Decision::Stop(_)) {
                 metrics.observe_would.inc(WouldHave::Retried);
                 self.record.retries_stopped(RetryStop::Mode);
@@ -160,19 +175,19 @@ impl Conversation<'_> {
         }
         match decision {
             Decision::Requeue => {
-                let refusal = classified.and_then(|classified| classified.refusal.as_ref());
-                let place = permit.rate_limited(class, refusal.and_then(limits::numbers), situation.hint);
+                self.requeues += 1;
+                let place = settle::rate_limited(permit, class, classified);
                 Next::Again(Turn::Requeued(place), Duration::ZERO, None)
             }
             Decision::After { delay, cost: _ } => {
-                settle(permit, class, classified);
+                settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
                 match self.scope.retry_ticket(class) {
                     Ok(ticket) => Next::Again(Turn::Retry, delay, Some(ticket)),
                     Err(BudgetExhausted) => self.stop(class, StopReason::Budget),
                 }
             }
             Decision::Stop(reason) => {
-                settle(permit, class, classified);
+                settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
                 self.stop(class, reason)
             }
         }
@@ -185,30 +200,24 @@ impl Conversation<'_> {
         Next::Stop { stop_sdk: retry::stops_sdk(class, Some(reason), self.record.attempts().count()) }
     }
 
-    fn succeed(self, answer: Answer, permit: Permit) -> Response<Body> {
+    pub(super) fn succeed(self, answer: Answer, mut permit: Permit) -> Response<Body> {
+        permit.accepted();
         let notes = Notes { class: None, stop_retries: false };
-        let owed = Exchange::new(Some(permit), self.record, self.call.cost.tokens);
+        let owed = Exchange::new(Some(permit), self.record, Promise::of(&self.call));
         answer::relay(answer, &notes, owed, self.policy.stream)
     }
 
     /// Gives the caller what the last attempt brought.
-    fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
+    pub(super) fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
         let Unsuccessful { class, came, classified } = unsuccessful;
-        let detail = classified.as_deref().map(|classified| {
-            let body = &classified.body;
-            ErrorDetail::of(
-                body.message.as_deref(),
-                body.kind.as_deref(),
-                body.code.as_deref(),
-                body.param.as_deref(),
-                self.policy.mask_messages,
-            )
-        });
+        self.record.keep_headers(&self.call.head.headers, &self.policy.report_headers);
+        let detail =
+            classified.as_deref().map(|classified| settle::detail(classified, self.policy.mask_messages));
         match came {
             Ok(answer) => {
                 self.record.failed(class, detail);
                 let notes = Notes { class: Some(class), stop_retries: stop_sdk };
-                let owed = Exchange::new(None, self.record, self.call.cost.tokens);
+                let owed = Exchange::new(None, self.record, Promise::of(&self.call));
                 answer::relay(answer, &notes, owed, self.policy.stream)
             }
             Err(failure) => {
@@ -220,29 +229,32 @@ impl Conversation<'_> {
         }
     }
 
+    /// There is no turn for another attempt: whether the SDK is told that its own would be no better.
+    fn gave_up(&self, refused: &Refused) -> bool {
+        match refused {
+            // Waited out, or not to be waited out: it is known to be down.
+            Refused::BreakerOpen { .. } | Refused::QuotaExhausted(_) => true,
+            Refused::QueueFull { .. } | Refused::CallerLimit { .. } | Refused::Deadline { .. } => {
+                self.record.attempts().count() > 1
+            }
+            // Another replica will take it.
+            Refused::Draining => false,
+        }
+    }
+
     /// There is no turn: the caller gets what the last attempt brought, or the reason.
-    fn turned_away(mut self, refused: &Refused, last: Option<Unsuccessful>) -> Response<Body> {
+    pub(super) fn turned_away(mut self, refused: &Refused, last: Option<Unsuccessful>) -> Response<Body> {
         self.proxy.account.metrics().queue_refusals.inc(queue_refusal(refused));
-        if let Some(last) = last {
-            return self.pass_on(last, true);
+        let spent = matches!(refused, Refused::QuotaExhausted(_));
+        if let Some(last) = last.filter(|_| !spent) {
+            let stop_sdk = self.gave_up(refused);
+            return self.pass_on(last, stop_sdk);
         }
         let own = self.proxy.random(|rng| response::refusal(refused, rng));
+        self.record.keep_headers(&self.call.head.headers, &self.policy.report_headers);
         self.record
             .failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));
         answer::own(own, self.record)
-    }
-}
-
-/// Tells the scope how an attempt failed.
-fn settle(permit: Permit, class: ErrorClass, classified: Option<&Classified>) {
-    match classified {
-        Some(spent) if class == ErrorClass::QuotaExhausted => permit.quota_exhausted(SpentQuota {
-            status: spent.status.as_u16(),
-            kind: spent.body.kind.clone(),
-            code: spent.body.code.clone(),
-            message: spent.body.message.clone().unwrap_or_default(),
-        }),
-        Some(_) | None => permit.fail(class),
     }
 }
 

@@ -7,27 +7,32 @@ use http::{HeaderMap, HeaderName};
 use crate::clock::Instant;
 
 /// A caller's own statement of how long it will wait for the answer's head: seconds, or a number with `ms` or `s`.
-pub const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
+pub(super) const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
 
 /// What is kept back from the caller's timeout, so that Weir's answer arrives before the caller gives up.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
 const MARGIN_SHARE: f64 = 0.05;
 /// Timeouts beyond this are as good as none, and keep the arithmetic far from its ends.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// A request's two limits in time. Both end with the response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline {
+pub(super) struct Deadline {
     /// The latest moment at which a turn is still of use.
-    pub turn: Instant,
+    pub(super) turn: Instant,
     /// The latest moment for the response head; none where the caller said nothing.
-    pub head: Option<Instant>,
+    pub(super) head: Option<Instant>,
 }
 
 impl Deadline {
     /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or `max_wait` for its
     /// turn where it names none. `sdk_timeout` is what the SDK's headers say.
-    pub fn of(headers: &HeaderMap, sdk_timeout: Option<Duration>, now: Instant, max_wait: Duration) -> Self {
+    pub(super) fn of(
+        headers: &HeaderMap,
+        sdk_timeout: Option<Duration>,
+        now: Instant,
+        max_wait: Duration,
+    ) -> Self {
         let stated = headers.get(DEADLINE).and_then(|value| value.to_str().ok()).and_then(parse);
         let timeout = match (stated, sdk_timeout) {
             (Some(stated), Some(sdk)) => Some(stated.min(sdk)),
@@ -44,21 +49,16 @@ impl Deadline {
 
     /// The same, but not later than `longest` from `now`.
     #[must_use]
-    pub fn at_most(self, now: Instant, longest: Duration) -> Self {
+    pub(super) fn at_most(self, now: Instant, longest: Duration) -> Self {
         let latest = now + longest.min(LONGEST);
         Self { turn: self.turn.min(latest), head: self.head.map(|head| head.min(latest)) }
-    }
-
-    /// The time left for the response head, if there is a limit.
-    pub fn left(&self, now: Instant) -> Option<Duration> {
-        self.head.map(|head| head.saturating_duration_since(now))
     }
 }
 
 /// The timeout less max(1 s, 5 %), but never less than half of it: a caller in a hurry still gets a chance.
 fn less_margin(timeout: Duration) -> Duration {
     let margin = timeout.mul_f64(MARGIN_SHARE).max(LEAST_MARGIN).min(timeout / 2);
-    timeout - margin
+    timeout.saturating_sub(margin)
 }
 
 fn parse(text: &str) -> Option<Duration> {
@@ -83,7 +83,7 @@ mod tests {
         if let Some(stated) = stated {
             headers.insert(DEADLINE, HeaderValue::from_static(stated));
         }
-        let deadline = Deadline::of(&headers, sdk.map(Duration::from_secs), now, Duration::from_secs(60));
+        let deadline = Deadline::of(&headers, sdk.map(Duration::from_secs), now, Duration::from_mins(1));
         (deadline.turn - now, deadline.head.map(|head| head - now))
     }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn nonsense_is_no_deadline() {
         for text in ["", "soon", "-5", "0", "NaN", "inf", "1e400", "ms"] {
-            assert_eq!(deadline(Some(text), None), (Duration::from_secs(60), None), "{text}");
+            assert_eq!(deadline(Some(text), None), (Duration::from_mins(1), None), "{text}");
         }
         assert!(deadline(Some("1e300"), None).0 < LONGEST);
     }

@@ -12,6 +12,8 @@ mod conversation;
 mod deadline;
 mod exchange;
 mod limits;
+mod settle;
+mod upgrade;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -29,7 +31,7 @@ use crate::caller::{CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
 use crate::clock;
 use crate::estimate::Estimator;
-use crate::metrics::ReplaySkip;
+use crate::metrics::{HttpRule, ReplaySkip};
 use crate::openai::{Endpoint, stainless};
 use crate::replay::{self, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
@@ -139,8 +141,9 @@ impl Proxy {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
-    pub async fn handle(&self, request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
+    pub async fn handle(&self, mut request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
         let now = clock::now();
+        let upgrade = upgrade::asked(&mut request);
         let policy = self.policies.current();
         let (parts, incoming) = request.into_parts();
         let endpoint = Endpoint::of(&parts.method, parts.uri.path());
@@ -156,29 +159,41 @@ impl Proxy {
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
             let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
-            return refuse_unknown(self.account.begin(&begin(nobody), now));
+            return refuse_unknown(Box::new(self.account.begin(&begin(nobody), now)));
         };
         let caller = Arc::clone(identified.caller);
-        let mut record = self.account.begin(&begin(caller.id), now);
-        record.keep_headers(&parts.headers, &policy.report_headers);
+        // Boxed: it moves from here to the end of the answer's body.
+        let mut record = Box::new(self.account.begin(&begin(caller.id), now));
+        if upgrade.is_some() && !self.upstream.tunnels().allows(parts.uri.path()) {
+            self.account.metrics().http_refusals.inc(HttpRule::Upgrade);
+            return refuse(upgrade::not_allowed(), record);
+        }
         let head =
             Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
         record.set_deadline(head.deadline.turn);
         let body = match self.read(incoming, &policy, &mut record).await {
             Ok(body) => body,
-            Err(error) => return refuse_body(&error, record),
+            Err(error) => return refuse_body(error, record),
         };
-        let call = Call::price(head, body, &policy);
+        let mut call = Call::price(head, body, &policy);
         if policy.report_request_data {
             record.keep_request_data(call.body.bytes().clone());
         }
+        if upgrade.is_some() {
+            call.model = upgrade::model(&call.head.uri);
+        }
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
-        if let Some(model) = &call.model {
-            record.set_model(model.clone());
-        }
         let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());
-        Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record }.run().await
+        if let Some(model) = call.model.take() {
+            record.set_model(model);
+        }
+        let conversation =
+            Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
+        match upgrade {
+            None => conversation.run().await,
+            Some(asked) => Box::pin(conversation.upgrade(*asked, identified.is_swapped())).await,
+        }
     }
 
     /// Reads the body, as far as it is kept; this is also what answers `Expect: 100-continue`.
@@ -207,13 +222,13 @@ impl Proxy {
     }
 }
 
-fn refuse_unknown(record: Record) -> Response<Body> {
+fn refuse_unknown(record: Box<Record>) -> Response<Body> {
     let message = "Nobody knows this caller. Send the Weir key, header or certificate that [[callers]] names, or set \
                    server.allow_unknown_callers.";
     refuse(OwnAnswer::new(ErrorClass::WeirCallerUnknown, message), record)
 }
 
-fn refuse_body(error: &ReadError, record: Record) -> Response<Body> {
+fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Body> {
     let answer = |class, status, message: &str| OwnAnswer { status, ..OwnAnswer::new(class, message) };
     let answer = match error {
         ReadError::TooLarge => answer(
@@ -231,6 +246,11 @@ fn refuse_body(error: &ReadError, record: Record) -> Response<Body> {
             StatusCode::BAD_REQUEST,
             "The framing of the request's body is broken.",
         ),
+        ReadError::NoRoom => answer(
+            ErrorClass::WeirQueueFull,
+            StatusCode::TOO_MANY_REQUESTS,
+            "Weir holds as many bytes of waiting requests as server.max_buffered_bytes allows.",
+        ),
         ReadError::Aborted => answer(
             ErrorClass::WeirClientClosed,
             StatusCode::REQUEST_TIMEOUT,
@@ -240,7 +260,7 @@ fn refuse_body(error: &ReadError, record: Record) -> Response<Body> {
     refuse(answer, record)
 }
 
-fn refuse(answer: OwnAnswer, mut record: Record) -> Response<Body> {
+fn refuse(answer: OwnAnswer, mut record: Box<Record>) -> Response<Body> {
     record.failed(answer.class, None);
     answer::own(answer, record)
 }

@@ -71,7 +71,10 @@ where
             Then::End { trailers, .. } => Poll::Ready(
                 trailers.take().map(|trailers| Ok(Frame::trailers(Arc::unwrap_or_clone(trailers)))),
             ),
-            Then::Rest(rest) => Poll::Ready(ready!(rest.poll_frame(cx))),
+            Then::Rest(rest) => {
+                rest.prefix_is_sent();
+                Poll::Ready(ready!(rest.poll_frame(cx)))
+            }
         }
     }
 

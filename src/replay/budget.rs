@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::read::ReadError;
+
 /// Why a body is streamed and not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Skipped {
@@ -25,23 +27,78 @@ impl Skipped {
     }
 }
 
-/// The bytes of all bodies that are kept, and how many they may be.
+/// The bytes of all bodies that are held in memory, and how many they may be: those kept for another attempt, and those
+/// that only wait to be sent.
 #[derive(Debug)]
 pub struct Budget {
+    kept: Pot,
+    buffered: Pot,
+    skipped: [AtomicU64; Skipped::ALL.len()],
+    failed: [AtomicU64; ReadError::ALL.len()],
+}
+
+#[derive(Debug)]
+struct Pot {
     limit: usize,
     used: AtomicUsize,
-    skipped: [AtomicU64; Skipped::ALL.len()],
+}
+
+/// Bytes that wait to be sent where nothing else is said.
+const BUFFERED: usize = 512 << 20;
+
+impl Pot {
+    fn new(limit: usize) -> Self {
+        Self { limit, used: AtomicUsize::new(0) }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.limit;
+        if !fits {
+            self.give_back(bytes);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
+    /// A budget of `limit` bytes that are kept, and 512 MiB that wait to be sent.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), skipped: Default::default() })
+        Self::with_buffered(limit, BUFFERED)
+    }
+
+    /// A budget of `kept` bytes that are kept for another attempt, and `buffered` bytes of other bodies that wait to be sent.
+    pub fn with_buffered(kept: usize, buffered: usize) -> Arc<Self> {
+        Arc::new(Self {
+            kept: Pot::new(kept),
+            buffered: Pot::new(buffered),
+            skipped: Default::default(),
+            failed: Default::default(),
+        })
     }
 
     /// The bytes kept now.
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
+        self.kept.used.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that wait to be sent now and are not kept.
+    pub fn buffered(&self) -> usize {
+        self.buffered.used.load(Ordering::Relaxed)
+    }
+
+    /// How many bodies could not be read for this reason.
+    pub fn failed(&self, error: ReadError) -> u64 {
+        self.failed[error as usize].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn fail(&self, error: ReadError) -> ReadError {
+        self.failed[error as usize].fetch_add(1, Ordering::Relaxed);
+        error
     }
 
     /// How many bodies were not kept for this reason.
@@ -59,27 +116,45 @@ impl Budget {
 pub(super) struct Reservation {
     budget: Arc<Budget>,
     bytes: usize,
+    kept: bool,
 }
 
 impl Reservation {
     pub(super) fn new(budget: &Arc<Budget>) -> Self {
-        Self { budget: Arc::clone(budget), bytes: 0 }
+        Self { budget: Arc::clone(budget), bytes: 0, kept: true }
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Stops keeping: what was read waits to be sent, once; `false`, and nothing reserved, when there is no room.
+    pub(super) fn only_buffer(&mut self, bytes: usize) -> bool {
+        self.release();
+        self.kept = false;
+        let fits = self.budget.buffered.take(bytes);
+        self.bytes = if fits { bytes } else { 0 };
+        fits
+    }
+
+    /// Gives everything back.
+    pub(super) fn release(&mut self) {
+        if self.bytes > 0 {
+            let pot = if self.kept { &self.budget.kept } else { &self.budget.buffered };
+            pot.give_back(std::mem::take(&mut self.bytes));
+        }
     }
 
     /// Takes `more` bytes; `false`, and nothing taken, when they aren't there.
     pub(super) fn grow(&mut self, more: usize) -> bool {
-        let before = self.budget.used.fetch_add(more, Ordering::Relaxed);
-        if before.saturating_add(more) > self.budget.limit {
-            self.budget.used.fetch_sub(more, Ordering::Relaxed);
-            return false;
-        }
-        self.bytes += more;
-        true
+        let fits = self.budget.kept.take(more);
+        self.bytes += if fits { more } else { 0 };
+        fits
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.release();
     }
 }

@@ -7,6 +7,7 @@ mod body;
 mod budget;
 mod pace;
 mod read;
+mod trailers;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use hyper::body::Incoming;
 pub use body::Body;
 pub use budget::{Budget, Skipped};
 pub use read::ReadError;
+pub use trailers::strip_trailers;
 
 use budget::Reservation;
 use read::Rest;

@@ -11,6 +11,7 @@ use http_body::{Body, Frame};
 
 use super::budget::{Budget, Reservation, Skipped};
 use super::pace::{Pace, Slow};
+use super::trailers::strip_trailers;
 use super::{Kind, Settings};
 
 /// Space set aside at first for a body that comes in several pieces, whatever length it announces.
@@ -34,6 +35,15 @@ pub enum ReadError {
     /// The body's framing is broken, a bad chunk for instance.
     #[error("the body's framing is invalid")]
     Malformed,
+    /// The bodies that wait to be sent take all the room there is.
+    #[error("there is no room for the body")]
+    NoRoom,
+}
+
+impl ReadError {
+    /// Every reason.
+    pub const ALL: [Self; 6] =
+        [Self::TooLarge, Self::Idle, Self::TooSlow, Self::Aborted, Self::Malformed, Self::NoRoom];
 }
 
 /// What is still to come of a body: the source, and what the client has used up of its limits.
@@ -43,6 +53,8 @@ pub(super) struct Rest<B> {
     pace: Pace,
     /// Bytes that may still come.
     left: u64,
+    /// What the bytes read so far take of the budget.
+    reservation: Reservation,
 }
 
 pub(super) async fn read<B>(
@@ -59,49 +71,52 @@ where
     }
     let announced = source.size_hint().lower();
     if announced > settings.limit {
-        return Err(ReadError::TooLarge);
+        return Err(budget.fail(ReadError::TooLarge));
     }
     let too_large = announced > settings.keep as u64;
     let keep = if too_large { settings.prefix } else { settings.keep };
-    let mut rest = Rest { source, pace: Pace::new(settings), left: settings.limit };
+    let reservation = Reservation::new(budget);
+    let mut rest = Rest { source, pace: Pace::new(settings), left: settings.limit, reservation };
     let mut pieces = Pieces::new(announced.min(keep as u64));
-    let mut reservation = Reservation::new(budget);
     loop {
         if too_large && pieces.len() >= keep {
-            return Ok(streamed(pieces, rest, Skipped::TooLarge, budget));
+            return streamed(pieces, rest, Skipped::TooLarge);
         }
         let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
-            return Ok(whole(pieces, None, reservation));
+            return Ok(whole(pieces, None, rest));
         };
         let data = match frame?.into_data() {
             Ok(data) => data,
             Err(frame) => match frame.into_trailers() {
-                Ok(trailers) => return Ok(whole(pieces, Some(Arc::new(trailers)), reservation)),
+                Ok(trailers) => return Ok(whole(pieces, Some(Arc::new(trailers)), rest)),
                 Err(_unknown) => continue,
             },
         };
-        let reserved = reservation.grow(data.len());
+        let reserved = rest.reservation.grow(data.len());
         pieces.push(data);
         if !reserved {
-            return Ok(streamed(pieces, rest, Skipped::BudgetSpent, budget));
+            return streamed(pieces, rest, Skipped::BudgetSpent);
         }
         if pieces.len() > settings.keep {
-            return Ok(streamed(pieces, rest, Skipped::TooLarge, budget));
+            return streamed(pieces, rest, Skipped::TooLarge);
         }
         if rest.source.is_end_stream() {
-            return Ok(whole(pieces, None, reservation));
+            return Ok(whole(pieces, None, rest));
         }
     }
 }
 
-fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, reservation: Reservation) -> Kind<B> {
-    Kind::Whole { bytes: pieces.into_bytes(), trailers, reservation: Some(Arc::new(reservation)) }
+fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, rest: Rest<B>) -> Kind<B> {
+    Kind::Whole { bytes: pieces.into_bytes(), trailers, reservation: Some(Arc::new(rest.reservation)) }
 }
 
-/// The prefix is at most what one body may keep, but is not counted in the budget: it is on its way out.
-fn streamed<B>(pieces: Pieces, rest: Rest<B>, why: Skipped, budget: &Budget) -> Kind<B> {
-    budget.count(why);
-    Kind::Streamed { prefix: pieces.into_bytes(), rest: Some(rest), why }
+/// What was read waits to be sent: it may wait for long, in the queue, so it counts until it is on its way.
+fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: Skipped) -> Result<Kind<B>, ReadError> {
+    rest.reservation.budget().count(why);
+    if !rest.reservation.only_buffer(pieces.len()) {
+        return Err(rest.reservation.budget().fail(ReadError::NoRoom));
+    }
+    Ok(Kind::Streamed { prefix: pieces.into_bytes(), rest: Some(rest), why })
 }
 
 impl<B> Rest<B>
@@ -113,6 +128,16 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
+        let item = ready!(self.poll_source(cx));
+        Poll::Ready(item.map(|item| item.map_err(|error| self.reservation.budget().fail(error))))
+    }
+
+    /// What was read before is on its way: it no longer waits.
+    pub(super) fn prefix_is_sent(&mut self) {
+        self.reservation.release();
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         let Poll::Ready(item) = Pin::new(&mut self.source).poll_frame(cx) else {
             return Poll::Ready(Some(Err(match ready!(self.pace.poll_slow(cx)) {
                 Slow::Idle => ReadError::Idle,
@@ -122,7 +147,12 @@ where
         let frame = match item {
             None => return Poll::Ready(None),
             Some(Err(error)) => return Poll::Ready(Some(Err(cause(error.into().as_ref())))),
-            Some(Ok(frame)) => frame,
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    strip_trailers(trailers);
+                }
+                frame
+            }
         };
         if let Some(data) = frame.data_ref() {
             self.pace.received(data.len());

@@ -29,7 +29,7 @@ pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest and shortest hints that every SDK obeys: beyond a minute some ignore them, below a second some do.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error answer of Weir's own.

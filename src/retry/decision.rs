@@ -22,7 +22,7 @@ pub struct Situation {
     pub replayable: bool,
     /// The upstream said `x-should-retry: false`.
     pub forbidden: bool,
-    /// Attempts made, this one included.
+    /// Attempts made, this one included; those that went back to the queue after a rate limit do not count.
     pub attempts: u32,
     /// How long the answer asks to wait.
     pub hint: Option<Duration>,
@@ -125,7 +125,8 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
         return Decision::Stop(StopReason::NotReplayable);
     }
     let Some(cost) = cost else {
-        let wait = situation.queue.max(situation.hint.unwrap_or_default());
+        // It goes to the head of its queue: what waits there is behind it.
+        let wait = situation.hint.unwrap_or_default();
         let enough = situation.left > wait.saturating_add(situation.answer);
         return if enough { Decision::Requeue } else { Decision::Stop(StopReason::Deadline) };
     };

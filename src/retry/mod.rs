@@ -14,4 +14,4 @@ pub use decision::{Decision, Situation, StopReason, decide};
 pub use policy::{Contradiction, Policy, Settings};
 pub use safety::{Operation, Safety};
 pub use sdk::stops_sdk;
-pub use verdict::{MilliTokens, Verdict, cost, verdict};
+pub use verdict::{MilliTokens, Verdict, cost, is_rate_limit, verdict};

@@ -141,6 +141,8 @@ mod tests {
         assert_eq!(safety("POST", "/openai/deployments/x/chat/completions", None), Safety::Repeatable);
         assert_eq!(safety("POST", "/v1/something/new", None), Safety::OnlyIfUnsent);
         assert_eq!(safety("PATCH", "/v1/embeddings", None), Safety::OnlyIfUnsent);
+        assert_eq!(safety("POST", "/openai/deployments/../chat/completions", None), Safety::OnlyIfUnsent);
+        assert_eq!(safety("POST", "/v1/%2e/embeddings", None), Safety::OnlyIfUnsent);
     }
 
     #[test]
@@ -150,6 +152,7 @@ mod tests {
         assert_eq!(safety("/v1/vector_stores/vs_1/search"), Safety::Repeatable);
         assert_eq!(safety("/v1/vector_stores/vs_1/files"), Safety::OnlyIfUnsent);
         assert_eq!(safety("/v1/vector_stores/vs_1/search/x"), Safety::OnlyIfUnsent);
+        assert_eq!(safety("/v1/vector_stores/%2e%2e/search"), Safety::OnlyIfUnsent);
         for text in ["", "POST", "POST ", "/v1/files", "PO ST /x", "POST files", "POST /v1", "POST /"] {
             assert!(Operation::parse(text).is_err(), "{text}");
         }

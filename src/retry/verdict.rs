@@ -31,7 +31,7 @@ pub enum Why {
 /// Whether an attempt that ended in this class may be repeated.
 ///
 /// `may_have_run`: whether the upstream may have begun to work on the request (see `Classified::may_have_run` and
-/// `Failure::may_have_run`). `committed`: whether a byte of an answer reached the client.
+/// `Failure::sent`). `committed`: whether a byte of an answer reached the client.
 pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, committed: bool) -> Verdict {
     if committed {
         return Verdict::Never(Why::Committed);
@@ -54,6 +54,11 @@ pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, comm
 /// costs less than a half: with a reserve of 2 % that is what keeps attempts within 1.1 of requests when everything fails.
 pub const fn cost(class: ErrorClass) -> MilliTokens {
     row(class).1
+}
+
+/// Whether this class is a rate limit, which is the queue's business.
+pub const fn is_rate_limit(class: ErrorClass) -> bool {
+    matches!(row(class).0, Rule::Queue)
 }
 
 /// Nothing was sent; AWS's ratio would make it 200.

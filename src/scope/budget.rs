@@ -34,7 +34,7 @@ impl Budget {
         self.earn(settings.per_success, settings);
     }
 
-    /// Pays for a retry after `class`; it is in flight until [`Budget::returned`].
+    /// Pays for a retry after `class`, which is in flight from [`Budget::began`] to [`Budget::returned`].
     pub(crate) fn withdraw(
         &mut self,
         class: ErrorClass,
@@ -44,16 +44,20 @@ impl Budget {
         let price = price(class);
         let most = settings.concurrent_least.max(part(in_flight, settings.concurrent));
         if self.balance < price || self.concurrent >= most {
-            self.exhausted += 1;
-            return Err(BudgetExhausted);
+            return Err(self.deny());
         }
         self.balance -= price;
-        self.concurrent += 1;
         Ok(())
     }
 
-    /// A retry that costs nothing, for an upstream that is blocked anyway: it waits for a probe's success.
-    pub(crate) fn waive(&mut self) {
+    /// A retry is refused for want of room.
+    pub(crate) fn deny(&mut self) -> BudgetExhausted {
+        self.exhausted += 1;
+        BudgetExhausted
+    }
+
+    /// A retry goes upstream. While it backs off or waits for its turn it burdens nobody.
+    pub(crate) fn began(&mut self) {
         self.concurrent += 1;
     }
 
@@ -70,11 +74,6 @@ impl Budget {
     /// How often a retry was denied.
     pub(crate) fn exhausted(&self) -> u64 {
         self.exhausted
-    }
-
-    /// Retries in flight.
-    pub(crate) fn concurrent(&self) -> u32 {
-        self.concurrent
     }
 
     fn earn(&mut self, retries: f64, settings: &BudgetSettings) {
@@ -201,14 +200,15 @@ mod tests {
 
     #[test]
     fn concurrent_retries_are_capped_and_returned() {
-        let settings = BudgetSettings { capacity: 1000.0, ..BudgetSettings::default() };
+        let settings = BudgetSettings { capacity: 1000.0, concurrent_least: 20, ..BudgetSettings::default() };
         let mut budget = Budget::new(&settings);
         for _ in 0..20 {
             assert!(budget.withdraw(ErrorClass::Overloaded, 10, &settings).is_ok());
+            budget.began();
         }
         assert_eq!(budget.withdraw(ErrorClass::Overloaded, 10, &settings), Err(BudgetExhausted));
         assert!(budget.withdraw(ErrorClass::Overloaded, 100, &settings).is_ok());
         budget.returned();
-        assert_eq!(budget.concurrent(), 20);
+        assert_eq!(budget.concurrent, 19);
     }
 }

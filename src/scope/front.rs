@@ -102,12 +102,18 @@ impl Scope {
         self.lock().machine.predict(&self.request(ask), now)
     }
 
+    /// How long the head of an answer usually takes here; nothing where none came yet.
+    pub fn typical_head(&self) -> Option<std::time::Duration> {
+        self.lock().machine.typical_head()
+    }
+
     /// Pays for a retry after a failure of this class. While the breaker blocks it costs nothing: the retry will wait.
     ///
     /// # Errors
     /// When the budget allows none now.
     pub fn retry_ticket(self: &Arc<Self>, class: ErrorClass) -> Result<RetryTicket, BudgetExhausted> {
-        self.lock().machine.withdraw(class)?;
+        let moment = self.moment(clock::now());
+        self.lock().machine.withdraw(class, moment)?;
         Ok(RetryTicket::new(Arc::clone(self)))
     }
 

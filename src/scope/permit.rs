@@ -73,6 +73,16 @@ impl Permit {
         }
     }
 
+    /// The answer is a good one, whatever becomes of its body: breaker and budget hear of it at once.
+    pub fn accepted(&mut self) {
+        if let Some(attempt) = &mut self.attempt {
+            self.scope.with(clock::now(), |machine, moment, wake| {
+                machine.accepted(attempt, moment);
+                machine.pump(moment, wake);
+            });
+        }
+    }
+
     /// The attempt met a rate limit: the request may go back to the head of its queue with the ticket.
     pub fn rate_limited(
         mut self,
@@ -96,7 +106,8 @@ impl Permit {
         self.settle(Outcome::QuotaExhausted(answer));
     }
 
-    /// The attempt succeeded: its body ended as it should. It earns a part of a retry.
+    /// The attempt succeeded: its body ended as it should. It earns a part of a retry, unless it was
+    /// [accepted](Self::accepted) before.
     pub fn done(mut self) {
         self.settle(Outcome::Done);
     }
@@ -117,21 +128,32 @@ impl Drop for Permit {
     }
 }
 
-/// A retry that the budget paid for; it counts as in flight until it is dropped.
+/// A retry that the budget paid for; it counts as in flight from its begin until it is dropped.
 #[derive(Debug)]
 #[must_use = "hold it until the retry ended"]
 pub struct RetryTicket {
     scope: Arc<Scope>,
+    begun: bool,
 }
 
 impl RetryTicket {
     pub(super) fn new(scope: Arc<Scope>) -> Self {
-        Self { scope }
+        Self { scope, begun: false }
+    }
+
+    /// The retry has its turn, and goes upstream.
+    pub fn begin(&mut self) {
+        if !std::mem::replace(&mut self.begun, true) {
+            self.scope.with(clock::now(), |machine, _, _| machine.retry_began());
+        }
     }
 }
 
 impl Drop for RetryTicket {
     fn drop(&mut self) {
+        if !self.begun {
+            return;
+        }
         self.scope.with(clock::now(), |machine, _, _| machine.retry_ended());
     }
 }

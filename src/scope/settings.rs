@@ -170,14 +170,15 @@ pub struct BudgetSettings {
     pub per_success: f64,
     /// What a received request earns, in retries. 0.02: a trickle that keeps probing alive when everything fails.
     pub per_request: f64,
-    /// Retries in flight at once, as a part of the attempts in flight. 0.5.
+    /// Retries at once, their backoff included, as a part of the attempts in flight. 1: at 25 % failing a third are retries, and
+    /// half of a retry's time is backoff.
     pub concurrent: f64,
-    /// Retries in flight at once that are always allowed. 20.
+    /// Retries at once that are always allowed. 100: the balance bounds their rate, this bounds only their pile.
     pub concurrent_least: u32,
 }
 
 impl Default for BudgetSettings {
     fn default() -> Self {
-        Self { capacity: 20.0, per_success: 0.5, per_request: 0.02, concurrent: 0.5, concurrent_least: 20 }
+        Self { capacity: 20.0, per_success: 0.5, per_request: 0.02, concurrent: 1.0, concurrent_least: 100 }
     }
 }

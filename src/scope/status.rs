@@ -15,6 +15,8 @@ pub struct ScopeStatus {
     pub name: Box<str>,
     /// The limits that are known.
     pub dimensions: Vec<DimensionStatus>,
+    /// Tokens that the upstream charges for one that was estimated.
+    pub charge_ratio: f64,
     /// While nothing is known: requests a second, where a pace holds.
     pub unknown_rate: Option<f64>,
     /// The limit that holds the next waiting request longest.

@@ -56,6 +56,35 @@ async fn requests_wait_their_turn_and_all_are_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_larger_than_a_limit_goes_at_once_and_holds_up_nobody() {
+    let limits = LimitSettings {
+        requests_per_minute: Some(600),
+        tokens_per_minute: Some(60_000),
+        ..LimitSettings::default()
+    };
+    let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
+    let began = clock::now();
+    let mut tasks = Vec::new();
+    for _ in 0..30 {
+        let scope = Arc::clone(&scope);
+        tasks.push(clock::spawn(async move {
+            succeed(scope.admit(ask(0)).await.expect("within its deadline")).await;
+        }));
+    }
+    tokio::task::yield_now().await;
+    let large = Ask { cost: Cost { requests: 1, tokens: 60_001 }, ..ask(1) };
+    let mut permit = scope.admit(large).await.expect("it goes");
+    assert_eq!(clock::now(), began);
+    permit.sent();
+    permit.fail(ErrorClass::RequestExceedsLimit);
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    let took = clock::now() - began;
+    assert!(took < Duration::from_secs(4), "30 requests at 10 a second took {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_future_leaves_at_once() {
     let scope = limited(60).resolve(CredentialId(1), None);
     let first = scope.admit(ask(0)).await.expect("the first passes");

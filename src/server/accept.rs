@@ -105,7 +105,7 @@ impl Acceptor {
                     clock::sleep(PAUSE).await;
                 }
                 // The client was gone before it was accepted; the next one may not be.
-                Err(_) => {}
+                Err(_) => counters.fail_accept(),
             }
         }
     }

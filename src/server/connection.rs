@@ -32,6 +32,12 @@ use super::{Counters, Limit, Rule, ServerTls, Settings, tls};
 /// Time for a connection that was idle too long to end in good order.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// Bytes that one HTTP/2 stream may send before somebody reads them: an eighth of the connection's, so that uploads which
+/// wait for their turn leave the others' way free.
+const STREAM_WINDOW: u32 = 128 << 10;
+/// Bytes that all streams of a connection may send before somebody reads them; hyper's default.
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
 /// What is known of a connection when its service is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
@@ -82,6 +88,8 @@ where
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_concurrent_streams(settings.streams)
             .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
             .keep_alive_interval(settings.idle_timeout / 2)
@@ -131,7 +139,7 @@ where
         let shaken = tokio::select! {
             biased;
             shaken = clock::timeout_at(deadline, handshake) => shaken,
-            () = draining.begun() => return,
+            () = draining.begun() => return self.counters.drain(),
         };
         let io = match shaken {
             Ok(Ok(io)) => io,
@@ -158,14 +166,15 @@ where
         let sniffed = tokio::select! {
             biased;
             sniffed = clock::timeout_at(since + self.settings.head_timeout, sniff(&mut io)) => sniffed,
-            () = draining.begun() => return,
+            () = draining.begun() => return self.counters.drain(),
         };
         let (http2, ahead) = match sniffed {
             Ok(Ok(sniffed)) => sniffed,
             Ok(Err(_gone)) => return,
             Err(_late) => return self.counters.reach(Limit::HeadTimeout),
         };
-        let info = ConnectionInfo { peer, tls: false, names: Vec::new(), http2 };
+        let info =
+            ConnectionInfo { peer, tls: false, names: Vec::new(), http2: http2 && self.settings.http2 };
         self.serve_http(io, ahead, info, hold, since).await;
     }
 
@@ -184,7 +193,8 @@ where
         let info = Arc::new(info);
         let edge =
             EdgeLayer { info: Arc::clone(&info), counters: Arc::clone(&self.counters), render: self.render };
-        let service = Tracked::new(edge.layer((self.make)(info)), Arc::clone(&activity));
+        let full = http2.then(|| (self.settings.streams, Arc::clone(&self.counters)));
+        let service = Tracked::new(edge.layer((self.make)(info)), Arc::clone(&activity), full);
         let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), hold));
         let watch = Watch::new(activity, &self.settings, http2, since);
         if http2 {

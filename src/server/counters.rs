@@ -23,11 +23,13 @@ pub enum Limit {
     Headers,
     /// Files the process may open; accepting pauses.
     OpenFiles,
+    /// Requests at once over one HTTP/2 connection: all its streams are taken, h2 refuses the next.
+    Streams,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connections,
         Self::ConnectionsPerPeer,
         Self::HandshakeTimeout,
@@ -36,6 +38,7 @@ impl Limit {
         Self::WriteTimeout,
         Self::Headers,
         Self::OpenFiles,
+        Self::Streams,
     ];
 
     /// The limit's name in metrics.
@@ -49,6 +52,7 @@ impl Limit {
             Self::WriteTimeout => "write_timeout",
             Self::Headers => "headers",
             Self::OpenFiles => "open_files",
+            Self::Streams => "streams",
         }
     }
 }
@@ -61,6 +65,8 @@ pub struct Counters {
     accepted: AtomicU64,
     tls_failed: AtomicU64,
     panics: AtomicU64,
+    accepts_failed: AtomicU64,
+    drained: AtomicU64,
     open: AtomicUsize,
 }
 
@@ -90,6 +96,16 @@ impl Counters {
         self.panics.load(Ordering::Relaxed)
     }
 
+    /// Connections that broke before they were accepted.
+    pub fn accepts_failed(&self) -> u64 {
+        self.accepts_failed.load(Ordering::Relaxed)
+    }
+
+    /// Connections without a request that a drain closed.
+    pub fn drained(&self) -> u64 {
+        self.drained.load(Ordering::Relaxed)
+    }
+
     /// Connections open now.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -113,6 +129,14 @@ impl Counters {
 
     pub(super) fn panic(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn fail_accept(&self) {
+        self.accepts_failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn drain(&self) {
+        self.drained.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn open_more(&self) {

@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 
 use super::body::EdgeBody;
 use super::connection::ConnectionInfo;
-use super::counters::Counters;
+use super::counters::{Counters, Limit};
 use super::hygiene::{self, Rule};
 use super::watch::{Activity, InFlight};
 
@@ -132,11 +132,13 @@ where
 pub(super) struct Tracked<S> {
     service: S,
     activity: Arc<Activity>,
+    /// Over HTTP/2, how many requests at once fill the connection.
+    full: Option<(u32, Arc<Counters>)>,
 }
 
 impl<S> Tracked<S> {
-    pub(super) fn new(service: S, activity: Arc<Activity>) -> Self {
-        Self { service, activity }
+    pub(super) fn new(service: S, activity: Arc<Activity>, full: Option<(u32, Arc<Counters>)>) -> Self {
+        Self { service, activity, full }
     }
 }
 
@@ -152,6 +154,11 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let request_in_flight = self.activity.begin();
+        if let Some((streams, counters)) = &self.full
+            && self.activity.requests() == *streams
+        {
+            counters.reach(Limit::Streams);
+        }
         let mut service = self.service.clone();
         // Services at the edge are always ready: whatever must wait does so in the future, where it can be seen.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));

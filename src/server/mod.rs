@@ -54,6 +54,8 @@ pub struct Settings {
     pub header_count: usize,
     /// Requests at once over one HTTP/2 connection.
     pub streams: u32,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
 }
 
 impl Default for Settings {
@@ -74,6 +76,7 @@ impl Default for Settings {
             header_bytes: 64 << 10,
             header_count: 100,
             streams: 1000,
+            http2: true,
         }
     }
 }

@@ -345,8 +345,13 @@ async fn a_tls_handshake_has_its_own_time() {
     };
     std::fs::write(&identity.certificate, key.cert.pem()).unwrap();
     std::fs::write(&identity.key, key.signing_key.serialize_pem()).unwrap();
-    let tls =
-        super::ServerTls::load(super::tls::Settings { identity, clients: None, only_tls13: false }).unwrap();
+    let tls = super::ServerTls::load(super::tls::Settings {
+        identity,
+        clients: None,
+        only_tls13: false,
+        http2: true,
+    })
+    .unwrap();
     let counters = Arc::new(Counters::default());
     let (_drain, draining) = Drain::new();
     let make = |_info| tower::service_fn(|request| -> Answer { Box::pin(echo(request)) });

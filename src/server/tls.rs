@@ -21,6 +21,8 @@ pub struct Settings {
     pub clients: Option<Clients>,
     /// Whether TLS 1.2 is not enough.
     pub only_tls13: bool,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
 }
 
 /// Client certificates (mTLS).
@@ -49,6 +51,17 @@ pub enum TlsError {
     /// The combination is impossible.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
+}
+
+impl TlsError {
+    /// The file that can't be used, where it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Pem(error) => Some(error.path()),
+            Self::Clients { path, .. } => Some(path),
+            Self::Rustls(_) => None,
+        }
+    }
 }
 
 /// The TLS of a front, shared by all workers.
@@ -132,7 +145,8 @@ fn build(settings: &Settings) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = builder
         .with_single_cert(pem::certificates(certificate)?, pem::private_key(key)?)
         .map_err(|error| PemError::unusable(key, error))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols =
+        if settings.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(Arc::new(config))
 }
 

@@ -40,6 +40,11 @@ impl Activity {
         InFlight(Arc::clone(self))
     }
 
+    /// Requests under way.
+    pub(super) fn requests(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     pub(super) fn read(&self) {
         if self.requests.load(Ordering::Relaxed) == 0 {
             self.head_begun.store(true, Ordering::Relaxed);

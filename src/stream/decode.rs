@@ -63,7 +63,7 @@ impl Coding {
 
 /// The decoded beginning of a body, `most` bytes at most; what can't be read is left out.
 pub fn copy<'a>(headers: &HeaderMap, frames: impl Iterator<Item = &'a Bytes>, most: usize) -> Vec<u8> {
-    let mut coding = Coding::of(headers.get(CONTENT_ENCODING).map(|value| value.as_bytes()));
+    let mut coding = Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes));
     let mut plain = Vec::new();
     for frame in frames {
         let mut keep = |bytes: &[u8]| plain.extend_from_slice(&bytes[..bytes.len().min(most - plain.len())]);
@@ -160,7 +160,7 @@ impl Zstd {
             self.started = true;
             taken = (taken + read).min(self.pending.len());
             self.out.write_all(&decoded[..written]).map_err(|_| Undecodable)?;
-            if read == 0 && written == 0 || self.frame.is_finished() && written == 0 {
+            if written == 0 && (read == 0 || self.frame.is_finished()) {
                 break;
             }
         }

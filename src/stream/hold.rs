@@ -20,12 +20,14 @@ pub struct Held<E> {
     pub frames: VecDeque<Frame<Bytes>>,
     /// Why the body ended already, if it broke.
     pub broken: Option<E>,
+    /// Whether the body ended already, in good order.
+    pub ended: bool,
 }
 
 impl<E> Held<E> {
     /// Nothing held: the body goes to the caller from its first frame.
     pub fn nothing() -> Self {
-        Self { frames: VecDeque::new(), broken: None }
+        Self { frames: VecDeque::new(), broken: None, ended: false }
     }
 }
 
@@ -53,7 +55,10 @@ where
                 held.broken = Some(error);
                 break;
             }
-            None => break,
+            None => {
+                held.ended = true;
+                break;
+            }
         }
     }
     held

@@ -35,6 +35,8 @@ pub struct Reader {
     decoder: Option<Decoder>,
     what: What,
     findings: Findings,
+    /// Whether a stream without its last event is known to be cut.
+    ends_marked: bool,
 }
 
 enum What {
@@ -49,7 +51,7 @@ enum What {
 impl Reader {
     /// A reader for an answer with these headers.
     pub fn of(endpoint: Endpoint, headers: &HeaderMap) -> Self {
-        let what = match headers.get(CONTENT_TYPE).map(|value| value.as_bytes()) {
+        let what = match headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes) {
             Some(kind) if starts_with(kind, b"text/event-stream") => What::Events(Box::default()),
             Some(kind) if starts_with(kind, b"application/json") && counts_tokens(endpoint) => {
                 What::Tail { frames: VecDeque::new(), kept: 0 }
@@ -57,9 +59,11 @@ impl Reader {
             Some(_) | None => What::Nothing,
         };
         let findings = Findings { stream: matches!(what, What::Events(_)), ..Findings::default() };
-        let mut reader = Self { decoder: None, what, findings };
+        let ends_marked = matches!(what, What::Events(_))
+            && matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses);
+        let mut reader = Self { decoder: None, what, findings, ends_marked };
         if !matches!(reader.what, What::Nothing) {
-            match Coding::of(headers.get(CONTENT_ENCODING).map(|value| value.as_bytes())) {
+            match Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes)) {
                 Coding::Identity => {}
                 Coding::Coded(decoder) => reader.decoder = Some(decoder),
                 Coding::Unknown => reader.give_up(),
@@ -70,7 +74,7 @@ impl Reader {
 
     /// A reader that looks at nothing.
     pub fn blind() -> Self {
-        Self { decoder: None, what: What::Nothing, findings: Findings::default() }
+        Self { decoder: None, what: What::Nothing, findings: Findings::default(), ends_marked: false }
     }
 
     /// Whether the answer is a stream of events that can be read.
@@ -92,7 +96,7 @@ impl Reader {
             return;
         };
         let (what, findings) = (&mut self.what, &mut self.findings);
-        let decoded = decoder.decode(data, &mut |plain| match what {
+        let outcome = decoder.decode(data, &mut |plain| match what {
             What::Nothing => {}
             What::Tail { frames, kept } => {
                 let end = &plain[plain.len().saturating_sub(JSON_TAIL)..];
@@ -100,7 +104,7 @@ impl Reader {
             }
             What::Events(scanner) => scan(scanner, plain, findings),
         });
-        if decoded.is_err() {
+        if outcome.is_err() {
             self.give_up();
         }
     }
@@ -109,6 +113,11 @@ impl Reader {
     pub fn has_begun(&self) -> bool {
         let found = &self.findings;
         !self.is_stream() || found.outputs > 0 || found.complete || found.error.is_some()
+    }
+
+    /// Whether the last event of a stream has not come that always has one: `[DONE]`, or `response.completed` and its kin.
+    pub fn lacks_its_end(&self) -> bool {
+        self.ends_marked && self.is_stream() && !self.findings.complete
     }
 
     /// The error that the stream told of, if it did.
@@ -132,7 +141,9 @@ impl Reader {
                 1 => usage::find(&frames[0]),
                 _ => {
                     let mut tail = BytesMut::new();
-                    frames.iter().for_each(|frame| tail.extend_from_slice(frame));
+                    for frame in &*frames {
+                        tail.extend_from_slice(frame);
+                    }
                     usage::find(&tail)
                 }
             };

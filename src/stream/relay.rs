@@ -77,6 +77,8 @@ pub struct Relay<B, L: Ledger> {
     aborting: Option<Aborting>,
     /// The upstream broke off while the beginning was held: the abort follows what is held.
     broken: bool,
+    /// Whether the body's length was announced.
+    announced: bool,
 }
 
 /// The steps of an abort that is announced: hyper loses an event that is yielded immediately before an error.
@@ -94,6 +96,7 @@ where
     /// A body that begins with what is `held`, already read by `reader`, and whose rest comes from `upstream`.
     pub fn new(upstream: B, held: Held<B::Error>, reader: Reader, settings: Settings, ledger: L) -> Self {
         let mut relay = Self {
+            announced: upstream.size_hint().exact().is_some() && !upstream.is_end_stream(),
             upstream,
             broken: held.broken.is_some(),
             held: held.frames,
@@ -117,7 +120,17 @@ where
     }
 
     fn is_end(&self) -> bool {
-        self.held.is_empty() && !self.broken && self.aborting.is_none() && self.upstream.is_end_stream()
+        self.held.is_empty()
+            && !self.broken
+            && self.aborting.is_none()
+            && self.upstream.is_end_stream()
+            && !self.is_unfinished()
+    }
+
+    /// Whether an end of the upstream's body now would be a cut. Where its length was announced, hyper ends the caller's with
+    /// its last byte.
+    fn is_unfinished(&self) -> bool {
+        self.ledger.is_some() && !self.announced && self.reader.lacks_its_end()
     }
 
     fn end(&mut self, end: End) {
@@ -204,6 +217,8 @@ where
                 this.pass(frame)
             }
             Poll::Ready(Some(Err(_))) => this.abort(Aborted::Cut),
+            // A clean end would pass for the whole answer: every SDK takes it for that.
+            Poll::Ready(None) if this.is_unfinished() => this.abort(Aborted::Cut),
             Poll::Ready(None) => {
                 this.end(End::Complete);
                 Poll::Ready(None)

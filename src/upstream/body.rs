@@ -8,6 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::classify::Failure;
+use crate::replay;
 
 use super::failure;
 use super::http1::Lease;
@@ -62,7 +63,10 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let item = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
         match item {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    replay::strip_trailers(trailers);
+                }
                 self.release_if_ended();
                 Poll::Ready(Some(Ok(frame)))
             }

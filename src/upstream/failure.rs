@@ -39,7 +39,7 @@ pub(super) fn of_body(error: &hyper::Error) -> Failure {
 
 fn of_request_body(error: ReadError) -> Failure {
     let kind = match error {
-        ReadError::TooLarge => FailureKind::RequestTooLarge,
+        ReadError::TooLarge | ReadError::NoRoom => FailureKind::RequestTooLarge,
         ReadError::Idle | ReadError::TooSlow => FailureKind::RequestTimeout,
         ReadError::Aborted => FailureKind::RequestAborted,
         ReadError::Malformed => FailureKind::RequestMalformed,

@@ -67,14 +67,6 @@ pub fn strip_response(headers: &mut HeaderMap) {
     strip(headers);
 }
 
-/// Removes from trailers what may not be there: a proxy must not let them change the framing.
-pub fn strip_trailers(trailers: &mut HeaderMap) {
-    strip(trailers);
-    trailers.remove(header::CONTENT_LENGTH);
-    trailers.remove(header::HOST);
-    trailers.remove(header::TRAILER);
-}
-
 /// Whether a message's headers leave no doubt about where its body ends.
 ///
 /// hyper takes any list of codings that ends in `chunked`, and `chunked` together with a length.

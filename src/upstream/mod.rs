@@ -48,7 +48,7 @@ pub use stream::TransportStream;
 pub use target::{Target, TargetError};
 
 use body::Source;
-use upgrade::{Switched, Upgrade};
+use upgrade::{Switched, Tunnels, Upgrade};
 
 /// How connections to the upstream are made and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,7 @@ struct Shared {
     connecting: tokio::sync::Mutex<()>,
     /// Whether the last connection spoke HTTP/2, which says what to expect of the next.
     speaks_http2: std::sync::atomic::AtomicBool,
+    tunnels: Arc<Tunnels>,
 }
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Channel, Failure>> + Send>>;
@@ -119,6 +120,22 @@ impl Upstream {
         S::Future: Send + 'static,
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        Self::with_tunnels(target, settings, counters, connector, Tunnels::none())
+    }
+
+    /// The same, with connections that may stop speaking HTTP.
+    pub fn with_tunnels<S, I>(
+        target: Arc<Target>,
+        settings: Settings,
+        counters: Arc<Counters>,
+        connector: S,
+        tunnels: Arc<Tunnels>,
+    ) -> Self
+    where
+        S: Service<Destination, Response = Connected<I>, Error = Failure> + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let http1 = http1::Pool::new(&settings, &counters);
         let http2 = http2::Pool::new(&settings, &counters);
         let connect = {
@@ -129,7 +146,7 @@ impl Upstream {
                 let (http1, http2) = (Arc::clone(&http1), Arc::clone(&http2));
                 let mut connector = connector.clone();
                 Box::pin(async move {
-                    std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
+                    poll_fn(|cx| connector.poll_ready(cx)).await?;
                     let Connected { io, http2: speaks_http2 } = connector.call(destination).await?;
                     if speaks_http2 {
                         http2.start(io, &settings).await.map(Channel::Http2)
@@ -149,6 +166,7 @@ impl Upstream {
             http2,
             connecting: tokio::sync::Mutex::default(),
             speaks_http2: std::sync::atomic::AtomicBool::new(false),
+            tunnels,
         };
         Self { shared: Arc::new(shared) }
     }
@@ -156,6 +174,11 @@ impl Upstream {
     /// Where requests go.
     pub fn target(&self) -> &Target {
         &self.shared.target
+    }
+
+    /// The connections that may stop speaking HTTP.
+    pub fn tunnels(&self) -> &Arc<Tunnels> {
+        &self.shared.tunnels
     }
 
     /// A connection for one attempt: an idle one if there is one, else a new one.

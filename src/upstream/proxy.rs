@@ -47,6 +47,12 @@ impl Proxy {
         })
     }
 
+    /// The same proxy, which is told `user:password` as it stands here.
+    #[must_use]
+    pub fn with_credential(self, user_and_password: &str) -> Self {
+        Self { authorization: Some(authorization(user_and_password.as_bytes())), ..self }
+    }
+
     /// The proxy for `target`, given the values of `HTTPS_PROXY` (`HTTP_PROXY` for an upstream in clear text) and
     /// `NO_PROXY`.
     pub fn choose(
@@ -139,6 +145,11 @@ fn basic(user_info: &str) -> HeaderValue {
         bytes.push(byte);
         rest = after;
     }
+    authorization(&bytes)
+}
+
+fn authorization(user_and_password: &[u8]) -> HeaderValue {
+    let mut bytes = zeroize::Zeroizing::new(user_and_password.to_vec());
     if !bytes.contains(&b':') {
         bytes.push(b':');
     }

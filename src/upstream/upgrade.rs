@@ -1,9 +1,11 @@
 //! Connections that stop speaking HTTP: WebSocket, by the upgrade of HTTP/1.1 (RFC 9110, section 7.8).
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 
 use crate::clock;
 
@@ -57,6 +60,101 @@ pub enum TunnelEnd {
     Idle,
     /// It was told to end.
     Stopped,
+}
+
+/// Which requests may stop speaking HTTP, how many connections at once, and for how long they may be silent. Shared by all
+/// workers.
+pub struct Tunnels {
+    allows: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    idle: Duration,
+    max: usize,
+    open: AtomicUsize,
+    stop: watch::Sender<bool>,
+}
+
+/// The right to one tunnel, until dropped.
+#[derive(Debug)]
+pub struct TunnelSlot {
+    tunnels: Arc<Tunnels>,
+}
+
+impl Tunnels {
+    /// At most `max` tunnels at once, for the paths that `allows` names, each silent for `idle` at most.
+    pub fn new(
+        allows: impl Fn(&str) -> bool + Send + Sync + 'static,
+        idle: Duration,
+        max: usize,
+    ) -> Arc<Self> {
+        let (stop, _) = watch::channel(false);
+        Arc::new(Self { allows: Box::new(allows), idle, max, open: AtomicUsize::new(0), stop })
+    }
+
+    /// No tunnel at all.
+    pub fn none() -> Arc<Self> {
+        Self::new(|_| false, Duration::ZERO, 0)
+    }
+
+    /// Whether a request for this path may be upgraded.
+    pub fn allows(&self, path: &str) -> bool {
+        (self.allows)(path)
+    }
+
+    /// Tunnels open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// A slot for one more tunnel; `None` when all are taken.
+    pub fn take(self: &Arc<Self>) -> Option<TunnelSlot> {
+        let slot = TunnelSlot { tunnels: Arc::clone(self) };
+        // The slot gives back what is taken here, also when it is one too many.
+        (self.open.fetch_add(1, Ordering::Relaxed) < self.max).then_some(slot)
+    }
+
+    /// Ends all tunnels, those to come too: a drain can't wait for sessions that last an hour.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl TunnelSlot {
+    /// Copies bytes both ways until the tunnel ends.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes both sides.
+    pub async fn run(self, switched: Switched, client: OnUpgrade) -> TunnelReport {
+        let mut stop = self.tunnels.stop.subscribe();
+        let stopped = async {
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        switched.tunnel(client, self.tunnels.idle, stopped).await
+    }
+}
+
+impl Drop for TunnelSlot {
+    fn drop(&mut self) {
+        self.tunnels.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Tunnels {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Tunnels").field("max", &self.max).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+impl TunnelEnd {
+    /// The end's name in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Broken => "broken",
+            Self::Idle => "idle",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// What a client asks to upgrade to, if it asks: the one protocol that its headers name.

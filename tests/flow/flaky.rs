@@ -14,7 +14,8 @@ fn fault(name: &str) -> Fault {
 async fn ten_thousand_calls_through_a_flaky_upstream() {
     let mut setup = Setup::default();
     setup.simulator.limits = Limits { rpm: Some(60_000), ..setup.simulator.limits };
-    setup.simulator.faults = ["500", "503", "reset-before-head", "html-502"].map(|name| (fault(name), 0.0625)).into();
+    setup.simulator.faults =
+        ["500", "503", "reset-before-head", "html-502"].map(|name| (fault(name), 0.0625)).into();
     setup.simulator.retry_after = false;
     let world = World::new(setup);
     let answers = world.offer(40.0, 10_000, |_| Call::chat()).await;

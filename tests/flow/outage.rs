@@ -11,7 +11,7 @@ const RATE: f64 = 40.0;
 const BEGIN: Duration = Duration::from_secs(20);
 
 /// How the upstream fails.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug)]
 enum Kind {
     Overloaded,
     Refused,
@@ -19,7 +19,13 @@ enum Kind {
 }
 
 /// An outage, and calls before, during and after it.
-async fn ride(kind: Kind, length: Duration, count: u32, max_wait: Duration, call: Call) -> (Arc<World>, Vec<Answer>) {
+async fn ride(
+    kind: Kind,
+    length: Duration,
+    count: u32,
+    max_wait: Duration,
+    call: Call,
+) -> (Arc<World>, Vec<Answer>) {
     let mut setup = Setup::default();
     let outage = match kind {
         Kind::Overloaded => format!("{}s+{}s:server_is_overloaded", BEGIN.as_secs(), length.as_secs()),
@@ -41,17 +47,13 @@ fn during(answers: &[Answer], from: Duration, to: Duration) -> Vec<&Answer> {
     answers.iter().filter(|answer| from <= answer.began && answer.began < to).collect()
 }
 
-fn report(name: &str, world: &World, answers: &[Answer]) {
-    println!("{name}: {:?}; attempts by second {:?}", statuses(answers), world.attempts_by_second());
-}
-
 #[tokio::test(start_paused = true)]
 async fn ten_seconds_cost_no_call() {
     for kind in [Kind::Overloaded, Kind::Refused] {
         let length = Duration::from_secs(10);
         let end = BEGIN + length;
-        let (world, answers) = ride(kind, length, 40 * 60, Duration::from_secs(30), Call::chat().timeout(120)).await;
-        report(&format!("10 s of {kind:?}"), &world, &answers);
+        let (world, answers) =
+            ride(kind, length, 40 * 60, Duration::from_secs(30), Call::chat().timeout(120)).await;
         assert_eq!(successes(&answers), answers.len(), "{kind:?}: {:?}", statuses(&answers));
         // Blocked within two seconds; from then on probes only.
         let probes = world.attempts(BEGIN + Duration::from_secs(2), end);
@@ -62,9 +64,92 @@ async fn ten_seconds_cost_no_call() {
         assert!(most <= 105, "{kind:?}: {most} attempts in a second after the outage");
         // In fair order: those that came first are answered first, but for the few that found out.
         let waited = during(&answers, BEGIN + Duration::from_secs(2), end);
-        let overtaken = waited.windows(2).filter(|pair| pair[0].head > pair[1].head + Duration::from_millis(500)).count();
+        let overtaken =
+            waited.windows(2).filter(|pair| pair[0].head > pair[1].head + Duration::from_millis(500)).count();
         assert!(overtaken <= waited.len() / 20, "{kind:?}: {overtaken} of {} were overtaken", waited.len());
         let last = answers.iter().map(|answer| answer.ended).max().unwrap_or_default();
-        println!("10 s of {kind:?}: probes {probes}, most a second after {most}, overtaken {overtaken}, all done at {last:?}");
+        println!(
+            "10 s of {kind:?}: probes {probes}, most a second after {most}, overtaken {overtaken}, all done at {last:?}"
+        );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_minutes_are_answered_in_time_and_over_quickly() {
+    for kind in [Kind::Overloaded, Kind::Refused] {
+        let length = Duration::from_mins(5);
+        let end = BEGIN + length;
+        let patience = Duration::from_secs(30);
+        let (world, answers) = ride(kind, length, 40 * 350, patience, Call::chat().timeout(120)).await;
+        let probes = world.attempts(BEGIN + Duration::from_secs(2), end);
+        let offered = RATE * 298.0;
+        let longest = answers.iter().map(Answer::took).max().unwrap_or_default();
+        println!(
+            "5 min of {kind:?}: {:?}, {probes} attempts while {offered} calls were offered, longest {longest:?}",
+            statuses(&answers)
+        );
+        assert!(probes as f64 <= 0.05 * offered, "{kind:?}: {probes} attempts");
+        // Whoever came during the outage waited for at most as long as it is waited out.
+        assert!(
+            during(&answers, BEGIN, end)
+                .iter()
+                .all(|answer| answer.took() <= patience + Duration::from_secs(1)),
+            "{kind:?}: {longest:?}"
+        );
+        // Once patience is over, the answer is immediate and says so.
+        let late =
+            during(&answers, BEGIN + Duration::from_secs(40), end.saturating_sub(Duration::from_secs(5)));
+        let refused = late.iter().filter(|answer| answer.took() < Duration::from_millis(50));
+        let refused =
+            refused.filter(|answer| answer.header("x-weir-error-class") == Some("weir_breaker_open")).count();
+        assert!(refused as f64 >= 0.97 * late.len() as f64, "{kind:?}: {refused} of {}", late.len());
+        let after = during(&answers, end + Duration::from_secs(10), Duration::MAX);
+        assert!(after.iter().all(|answer| answer.is_success()), "{kind:?}: back within ten seconds");
+        let served = world.attempts(end + Duration::from_secs(10), end + Duration::from_secs(20));
+        assert!(served as f64 >= 0.95 * RATE * 10.0, "{kind:?}: {served}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_blocks_once_its_time_has_passed() {
+    let length = Duration::from_mins(5);
+    let end = BEGIN + length;
+    let patience = Duration::from_secs(30);
+    let (world, answers) = ride(Kind::Stall, length, 40 * 350, patience, Call::chat().timeout(120)).await;
+    // 30 s of silence, then probes.
+    let silent = BEGIN + Duration::from_secs(31);
+    let probes = world.attempts(silent, end);
+    let offered = RATE * end.saturating_sub(silent).as_secs_f64();
+    let peak = world.simulator.stats().in_flight_peak;
+    println!(
+        "5 min of stall: {:?}, {probes} attempts while {offered} calls were offered, {peak} in flight at most",
+        statuses(&answers)
+    );
+    assert!(probes as f64 <= 0.05 * offered, "{probes}");
+    assert!(peak as f64 <= RATE * 31.0 + 60.0, "{peak}");
+    let timed_out = answers.iter().filter(|answer| answer.status == 504).count();
+    assert!(timed_out as f64 <= RATE * 31.0 + 60.0, "only what was sent before may time out: {timed_out}");
+    let after = during(&answers, end + Duration::from_secs(10), Duration::MAX);
+    assert!(after.iter().all(|answer| answer.is_success()), "back within ten seconds");
+    let served = world.attempts(end + Duration::from_secs(10), end + Duration::from_secs(20));
+    assert!(served as f64 >= 0.95 * RATE * 10.0, "{served}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_stall_blocks_nothing() {
+    let (world, answers) = ride(
+        Kind::Stall,
+        Duration::from_secs(10),
+        40 * 60,
+        Duration::from_secs(30),
+        Call::chat().timeout(60),
+    )
+    .await;
+    println!("10 s of stall: {:?}", statuses(&answers));
+    // What was sent into the silence never comes back; everything else does.
+    let (lost, whole): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| !answer.is_success());
+    assert!(lost.iter().all(
+        |answer| answer.status == 504 && (BEGIN..BEGIN + Duration::from_secs(10)).contains(&answer.began)
+    ));
+    assert!(whole.iter().all(|answer| answer.took() < Duration::from_secs(1)));
 }

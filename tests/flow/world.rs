@@ -34,15 +34,15 @@ use weir::{replay, retry, scope, stream};
 const PIPE: usize = 64 << 10;
 
 /// What a world is made of.
-pub struct Setup {
-    pub simulator: simulate::Settings,
-    pub scopes: scope::Settings,
-    pub policy: Policy,
+pub(crate) struct Setup {
+    pub(crate) simulator: simulate::Settings,
+    pub(crate) scopes: scope::Settings,
+    pub(crate) policy: Policy,
     /// Bytes that all kept bodies may take together.
-    pub kept: usize,
+    pub(crate) kept: usize,
     /// Whether the upstream speaks HTTP/2.
-    pub http2: bool,
-    pub seed: u64,
+    pub(crate) http2: bool,
+    pub(crate) seed: u64,
 }
 
 impl Default for Setup {
@@ -71,9 +71,9 @@ impl Default for Setup {
                 stream: stream::Settings { idle_timeout: Duration::from_mins(5), error_event: false },
                 hold: Duration::from_secs(1),
                 replay: replay::Settings::default(),
-                report_headers: Vec::new(),
-                report_request_data: false,
                 mask_messages: true,
+                report_request_data: false,
+                report_headers: Vec::new(),
             },
             kept: 256 << 20,
             http2: false,
@@ -83,14 +83,12 @@ impl Default for Setup {
 }
 
 /// A proxy, what is behind it, and connections to it.
-pub struct World {
-    pub simulator: Simulator,
-    pub metrics: Arc<Metrics>,
-    pub account: Arc<Account>,
-    pub scopes: Scopes,
-    pub policies: Arc<Policies>,
-    pub kept_bodies: Arc<replay::Budget>,
-    pub wire: Wire,
+pub(crate) struct World {
+    pub(crate) simulator: Simulator,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) scopes: Scopes,
+    pub(crate) kept_bodies: Arc<replay::Budget>,
+    pub(crate) wire: Wire,
     began: Instant,
     serve: Box<dyn Fn(DuplexStream) + Send + Sync>,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
@@ -102,7 +100,7 @@ type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>
 
 impl World {
     /// A proxy before the stand-in.
-    pub fn new(setup: Setup) -> Arc<Self> {
+    pub(crate) fn new(setup: Setup) -> Arc<Self> {
         let simulator = Simulator::new(setup.simulator.clone());
         let behind = {
             let simulator = simulator.clone();
@@ -115,7 +113,7 @@ impl World {
     }
 
     /// A proxy before an upstream that `behind` serves, one pipe for each connection.
-    pub fn before(
+    pub(crate) fn before(
         setup: Setup,
         simulator: Simulator,
         behind: impl Fn(DuplexStream) + Send + Sync + 'static,
@@ -139,8 +137,7 @@ impl World {
             refused: Arc::default(),
         };
         let target = Arc::new(Target::parse("http://upstream.test").expect("a URL"));
-        let upstream =
-            Upstream::new(target, upstream::Settings::default(), Arc::default(), wire.clone());
+        let upstream = Upstream::new(target, upstream::Settings::default(), Arc::default(), wire.clone());
         let proxy = Proxy::new(
             Arc::clone(&policies),
             scopes.clone(),
@@ -155,9 +152,7 @@ impl World {
         Arc::new(Self {
             simulator,
             metrics,
-            account,
             scopes,
-            policies,
             kept_bodies,
             wire,
             began,
@@ -168,36 +163,36 @@ impl World {
     }
 
     /// A new connection to the proxy, for clients that speak for themselves.
-    pub fn connect(&self) -> DuplexStream {
+    pub(crate) fn connect(&self) -> DuplexStream {
         self.connect_with_room(PIPE)
     }
 
     /// The same, with so much room in the pipe.
-    pub fn connect_with_room(&self, room: usize) -> DuplexStream {
+    pub(crate) fn connect_with_room(&self, room: usize) -> DuplexStream {
         let (client, server) = tokio::io::duplex(room);
         (self.serve)(server);
         client
     }
 
     /// Since the world began.
-    pub fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         clock::now() - self.began
     }
 
     /// Waits until so long after the world began.
-    pub async fn until(&self, time: Duration) {
+    pub(crate) async fn until(&self, time: Duration) {
         clock::sleep_until(self.began + time).await;
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub async fn open(&self, call: &Call) -> (Response<Incoming>, SendRequest<Full<Bytes>>) {
+    pub(crate) async fn open(&self, call: &Call) -> (Response<Incoming>, SendRequest<Full<Bytes>>) {
         let mut sender = self.sender().await;
         let response = sender.send_request(call.request()).await.expect("an answer");
         (response, sender)
     }
 
     /// Sends a request and reads its whole answer.
-    pub async fn call(&self, call: &Call) -> Answer {
+    pub(crate) async fn call(&self, call: &Call) -> Answer {
         let began = self.now();
         let (response, sender) = self.open(call).await;
         let head = self.now();
@@ -239,7 +234,7 @@ impl World {
     }
 
     /// Offers calls at a steady rate; call `n` is what `make` makes of `n`. Returns when all are answered, in their order.
-    pub async fn offer(
+    pub(crate) async fn offer(
         self: &Arc<Self>,
         per_second: f64,
         count: u32,
@@ -260,7 +255,7 @@ impl World {
     }
 
     /// Attempts that reached for the upstream in these seconds: requests that arrived, and connections that were refused.
-    pub fn attempts(&self, from: Duration, to: Duration) -> u64 {
+    pub(crate) fn attempts(&self, from: Duration, to: Duration) -> u64 {
         self.attempts_by_second()
             .iter()
             .filter(|(second, _)| (from.as_secs()..to.as_secs()).contains(second))
@@ -269,7 +264,7 @@ impl World {
     }
 
     /// The same, second by second; those without are left out.
-    pub fn attempts_by_second(&self) -> Vec<(u64, u64)> {
+    pub(crate) fn attempts_by_second(&self) -> Vec<(u64, u64)> {
         let mut seconds = std::collections::BTreeMap::new();
         for second in self.simulator.stats().history {
             *seconds.entry(second.second).or_default() += second.requests;
@@ -281,19 +276,19 @@ impl World {
     }
 
     /// Errors of attempts of this class.
-    pub fn attempt_errors(&self, class: ErrorClass) -> u64 {
+    pub(crate) fn attempt_errors(&self, class: ErrorClass) -> u64 {
         self.metrics.attempt_errors.count(class)
     }
 
     /// The value of a series in the exposition, labels and all; 0 where there is none.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> u64 {
         let mut text = Vec::new();
         self.metrics.encode(&metrics::Gathered::default(), &mut text);
         let text = String::from_utf8(text).expect("text");
         text.lines()
             .filter_map(|line| line.rsplit_once(' '))
             .find(|(name, _)| *name == series)
-            .map_or(0.0, |(_, value)| value.parse().expect("a number"))
+            .map_or(0, |(_, value)| value.parse().expect("a whole number"))
     }
 }
 
@@ -309,7 +304,8 @@ fn front(proxy: Arc<Proxy>, draining: Draining) -> Box<dyn Fn(DuplexStream) + Se
             })
         })
     };
-    let render = |_| Response::builder().status(StatusCode::BAD_REQUEST).body(Bytes::new()).expect("a status");
+    let render =
+        |_| Response::builder().status(StatusCode::BAD_REQUEST).body(Bytes::new()).expect("a status");
     let front = Arc::new(Front::new(server::Settings::default(), make, render, Arc::default(), draining));
     let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
     Box::new(move |io| {
@@ -319,7 +315,7 @@ fn front(proxy: Arc<Proxy>, draining: Draining) -> Box<dyn Fn(DuplexStream) + Se
 
 /// The way to the upstream: pipes, unless connections are refused.
 #[derive(Clone)]
-pub struct Wire {
+pub(crate) struct Wire {
     behind: Arc<dyn Fn(DuplexStream) + Send + Sync>,
     began: Instant,
     http2: bool,
@@ -329,7 +325,7 @@ pub struct Wire {
 
 impl Wire {
     /// Refuses connections between these times.
-    pub fn refuse(&self, from: Duration, to: Duration) {
+    pub(crate) fn refuse(&self, from: Duration, to: Duration) {
         self.refusing.lock().expect("no panic").push((from, to));
     }
 }
@@ -358,21 +354,24 @@ impl Service<Destination> for Wire {
 
 /// A request of a caller.
 #[derive(Clone, Debug)]
-pub struct Call {
-    pub method: Method,
-    pub path: String,
-    pub headers: Vec<(&'static str, String)>,
-    pub body: Bytes,
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Bytes,
 }
 
 impl Call {
     /// A chat completion.
-    pub fn chat() -> Self {
-        Self::post("/v1/chat/completions", r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Three words."}]}"#)
+    pub(crate) fn chat() -> Self {
+        Self::post(
+            "/v1/chat/completions",
+            r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Three words."}]}"#,
+        )
     }
 
     /// A chat completion as a stream, with its usage.
-    pub fn chat_stream() -> Self {
+    pub(crate) fn chat_stream() -> Self {
         Self::post(
             "/v1/chat/completions",
             r#"{"model":"gpt-4o-mini","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"Three words."}]}"#,
@@ -380,35 +379,38 @@ impl Call {
     }
 
     /// A response that is not stored, as a stream.
-    pub fn response_stream() -> Self {
-        Self::post("/v1/responses", r#"{"model":"gpt-4o-mini","stream":true,"store":false,"input":"Three words."}"#)
+    pub(crate) fn response_stream() -> Self {
+        Self::post(
+            "/v1/responses",
+            r#"{"model":"gpt-4o-mini","stream":true,"store":false,"input":"Three words."}"#,
+        )
     }
 
     /// A JSON body to a path.
-    pub fn post(path: &str, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Self {
         Self { method: Method::POST, path: path.to_owned(), headers: Vec::new(), body: body.into() }
             .with("authorization", "Bearer sk-flow")
             .with("content-type", "application/json")
     }
 
     /// The same with one more header, in place of another of its name.
-    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.retain(|(other, _)| *other != name);
         self.headers.push((name, value.into()));
         self
     }
 
     /// The same, telling the stand-in what to do.
-    pub fn simulate(self, directive: &str) -> Self {
+    pub(crate) fn simulate(self, directive: &str) -> Self {
         self.with("x-simulate", directive)
     }
 
     /// The same with the caller's timeout in seconds, as the python SDK tells it.
-    pub fn timeout(self, seconds: u32) -> Self {
+    pub(crate) fn timeout(self, seconds: u32) -> Self {
         self.with("x-stainless-read-timeout", seconds.to_string())
     }
 
-    pub fn request(&self) -> Request<Full<Bytes>> {
+    pub(crate) fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::builder().method(&self.method).uri(&self.path).header("host", "weir.test");
         for (name, value) in &self.headers {
             request = request.header(*name, value);
@@ -419,43 +421,43 @@ impl Call {
 
 /// What a caller got.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
     /// Whether the body ended as it should.
-    pub whole: bool,
-    pub began: Duration,
-    pub head: Duration,
-    pub ended: Duration,
+    pub(crate) whole: bool,
+    pub(crate) began: Duration,
+    pub(crate) head: Duration,
+    pub(crate) ended: Duration,
 }
 
 impl Answer {
-    pub fn is_success(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         self.status.is_success() && self.whole
     }
 
     /// From the request to the head of the answer.
-    pub fn took(&self) -> Duration {
-        self.head - self.began
+    pub(crate) fn took(&self) -> Duration {
+        self.head.saturating_sub(self.began)
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().expect("text"))
     }
 
     /// Attempts that Weir made for it.
-    pub fn attempts(&self) -> u64 {
+    pub(crate) fn attempts(&self) -> u64 {
         self.header("x-weir-attempts").expect("every answer tells").parse().expect("a number")
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 /// The value at this share of a sorted list.
-pub fn quantile(mut times: Vec<Duration>, share: f64) -> Duration {
+pub(crate) fn quantile(mut times: Vec<Duration>, share: f64) -> Duration {
     times.sort_unstable();
     let last = times.len().saturating_sub(1);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index")]
@@ -464,12 +466,12 @@ pub fn quantile(mut times: Vec<Duration>, share: f64) -> Duration {
 }
 
 /// How many are successes.
-pub fn successes(answers: &[Answer]) -> usize {
+pub(crate) fn successes(answers: &[Answer]) -> usize {
     answers.iter().filter(|answer| answer.is_success()).count()
 }
 
 /// How many have each status.
-pub fn statuses(answers: &[Answer]) -> std::collections::BTreeMap<u16, usize> {
+pub(crate) fn statuses(answers: &[Answer]) -> std::collections::BTreeMap<u16, usize> {
     let mut statuses = std::collections::BTreeMap::new();
     for answer in answers {
         *statuses.entry(answer.status.as_u16()).or_default() += 1;

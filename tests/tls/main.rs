@@ -103,7 +103,8 @@ fn render(_refusal: Refusal) -> Response<Bytes> {
 }
 
 fn load(identity: &Identity, clients: Option<Clients>) -> Arc<ServerTls> {
-    let settings = server::tls::Settings { identity: identity.clone(), clients, only_tls13: false };
+    let settings =
+        server::tls::Settings { identity: identity.clone(), clients, only_tls13: false, http2: true };
     ServerTls::load(settings).unwrap()
 }
 
@@ -235,7 +236,12 @@ fn each_wrong_file_is_named_with_what_is_wrong() {
         (&good.certificate, &other.key, "other.key: "),
     ] {
         let identity = Identity { certificate: certificate.clone(), key: key.clone() };
-        let settings = server::tls::Settings { identity: identity.clone(), clients: None, only_tls13: false };
+        let settings = server::tls::Settings {
+            identity: identity.clone(),
+            clients: None,
+            only_tls13: false,
+            http2: true,
+        };
         let error = ServerTls::load(settings).unwrap_err().to_string();
         assert!(error.contains(problem), "{error}");
         let settings =
@@ -252,7 +258,7 @@ fn each_wrong_file_is_named_with_what_is_wrong() {
 async fn only_tls13_means_it() {
     let authority = Authority::new("authority");
     let identity = authority.identity("weir", &[loopback()]);
-    let settings = server::tls::Settings { identity, clients: None, only_tls13: true };
+    let settings = server::tls::Settings { identity, clients: None, only_tls13: true, http2: true };
     let (address, counters, _drain) = serve(ServerTls::load(settings).unwrap());
     ask(address, &trusting(&authority), None, None).await.unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -38,7 +38,7 @@ impl<'a> Parts<'a> {
 }
 
 /// The start of a line, kept until its end comes: the two ends of it if it is long.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct PartialLine {
     kept: Vec<u8>,
     length: usize,
@@ -85,7 +85,7 @@ impl PartialLine {
 }
 
 /// The data of an event that spans lines or chunks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Data {
     present: bool,
     head: Vec<u8>,

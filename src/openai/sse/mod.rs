@@ -7,6 +7,8 @@
 mod line;
 mod meaning;
 
+use std::fmt;
+
 use memchr::memchr2;
 
 use self::line::{Data, PartialLine, Parts};
@@ -14,11 +16,11 @@ use self::meaning::{Name, meaning};
 use super::usage::Usage;
 
 /// What an event means to a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// `data: [DONE]`: the stream is complete.
     Done,
-    /// `response.created`, `response.queued` or `response.in_progress`: accepted, no output yet.
+    /// `response.created`, `response.queued` or `response.in_progress`: accepted, no output yet; or a sign of life.
     Preamble,
     /// Output, or an event that the list does not know.
     Output,
@@ -61,8 +63,26 @@ impl Event<'_> {
     }
 }
 
+/// Shows how much data there is, never what it says: errors echo prompts.
+impl fmt::Debug for Event<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => out.write_str("Done"),
+            Self::Preamble => out.write_str("Preamble"),
+            Self::Output => out.write_str("Output"),
+            Self::Usage(usage) => out.debug_tuple("Usage").field(usage).finish(),
+            Self::Completed(usage) => out.debug_tuple("Completed").field(usage).finish(),
+            Self::Incomplete(usage) => out.debug_tuple("Incomplete").field(usage).finish(),
+            Self::Failed { data, usage } => {
+                out.debug_struct("Failed").field("bytes", &data.len()).field("usage", usage).finish()
+            }
+            Self::Error { data } => out.debug_struct("Error").field("bytes", &data.len()).finish(),
+        }
+    }
+}
+
 /// An incremental scanner of one stream. It holds nothing between events, and at most 144 KiB while a long one passes.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SseScanner {
     /// The start of a line whose end has not come yet.
     line: PartialLine,
@@ -73,6 +93,13 @@ pub struct SseScanner {
     skip_line_feed: bool,
     /// A byte order mark may stand before the first line only.
     started: bool,
+}
+
+/// Shows how much it holds, never what: it is a part of an answer.
+impl fmt::Debug for SseScanner {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("SseScanner").field("held", &self.held()).finish_non_exhaustive()
+    }
 }
 
 impl SseScanner {

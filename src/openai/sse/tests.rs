@@ -6,16 +6,29 @@ use super::line::{HEAD, TAIL};
 use super::*;
 
 /// An event with its data, for comparison.
+fn tell(event: &Event<'_>) -> String {
+    match event {
+        Event::Error { data } | Event::Failed { data, .. } => format!("{event:?} {}", data.escape_ascii()),
+        Event::Done
+        | Event::Preamble
+        | Event::Output
+        | Event::Usage(_)
+        | Event::Completed(_)
+        | Event::Incomplete(_) => format!("{event:?}"),
+    }
+}
+
+/// Every event of a stream that comes in chunks of these sizes, and the rest in one.
 fn told(stream: &[u8], chunks: impl IntoIterator<Item = usize>) -> Vec<String> {
     let mut scanner = SseScanner::new();
     let mut events = Vec::new();
     let mut rest = stream;
     for size in chunks {
         let (chunk, after) = rest.split_at(size.min(rest.len()));
-        scanner.feed(chunk, &mut |event| events.push(format!("{event:?}")));
+        scanner.feed(chunk, &mut |event| events.push(tell(&event)));
         rest = after;
     }
-    scanner.feed(rest, &mut |event| events.push(format!("{event:?}")));
+    scanner.feed(rest, &mut |event| events.push(tell(&event)));
     events
 }
 
@@ -38,7 +51,7 @@ fn tells_a_chat_stream() {
         "data: [DONE]\n\n",
     );
     let expected = [Event::Output, Event::Output, Event::Output, Event::Usage(usage(9, 3)), Event::Done]
-        .map(|event| format!("{event:?}"));
+        .map(|event| tell(&event));
     assert_eq!(events(stream), expected);
 }
 
@@ -49,7 +62,7 @@ fn tells_a_responses_stream() {
         event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"hi\"}\n\n\
         event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"error\":null,\"usage\":{\"input_tokens\":7,\"output_tokens\":2}}}\n\n";
     let expected = [Event::Preamble, Event::Preamble, Event::Output, Event::Completed(Some(usage(7, 2)))]
-        .map(|event| format!("{event:?}"));
+        .map(|event| tell(&event));
     assert_eq!(events(stream), expected);
     // The same without names: the type in the data tells.
     let unnamed: Vec<&str> = stream.split_inclusive('\n').filter(|line| !line.starts_with("event")).collect();
@@ -65,7 +78,7 @@ fn tells_errors_of_every_form() {
         r#"{ "type" : "error" }"#,
         r#"{"error":"text"}"#,
     ] {
-        let expected = format!("{:?}", Event::Error { data: data.as_bytes() });
+        let expected = tell(&Event::Error { data: data.as_bytes() });
         assert_eq!(events(&format!("data: {data}\n\n")), std::slice::from_ref(&expected), "{data}");
         assert_eq!(events(&format!("event: error\ndata: {data}\n\n")), [expected], "{data}");
     }
@@ -74,7 +87,7 @@ fn tells_errors_of_every_form() {
     let expected = Event::Failed { data: failed, usage: Some(usage(1, 0)) };
     assert_eq!(
         told(&[b"event: response.failed\ndata: ", &failed[..], b"\n\n"].concat(), []),
-        [format!("{expected:?}")]
+        [tell(&expected)]
     );
 }
 
@@ -89,8 +102,44 @@ fn tells_the_end_of_other_streams() {
         ("event: done\ndata: [DONE]\n\n", Event::Done),
         ("event: response.incomplete\ndata: {}\n\n", Event::Incomplete(None)),
     ] {
-        assert_eq!(events(stream), [format!("{expected:?}")], "{stream}");
+        assert_eq!(events(stream), [tell(&expected)], "{stream}");
     }
+}
+
+#[test]
+fn an_event_of_many_lines_is_held_in_bounded_memory() {
+    let mut scanner = SseScanner::new();
+    for _ in 0..50_000 {
+        scanner.feed(b"data: a line of many\n", &mut |event| panic!("{event:?}"));
+        assert!(scanner.held() <= 4 * (HEAD + 2 * TAIL), "{}", scanner.held());
+    }
+    let mut ended = 0;
+    scanner.feed(b"\n", &mut |_| ended += 1);
+    assert_eq!(ended, 1);
+}
+
+#[test]
+fn a_line_may_end_in_two_bytes() {
+    let stream = "event: error\r\ndata: {\"code\":\"E\"}\r\n\r\ndata: [DONE]\r\n\r\n";
+    let expected = [tell(&Event::Error { data: br#"{"code":"E"}"# }), tell(&Event::Done)];
+    assert_eq!(events(stream), expected);
+    assert_eq!(told(stream.as_bytes(), std::iter::repeat_n(1, stream.len())), expected);
+}
+
+#[test]
+fn a_sign_of_life_is_no_output() {
+    assert_eq!(events("event: ping\ndata: {\"type\":\"ping\"}\n\n"), ["Preamble"]);
+    assert_eq!(events("data: {\"type\":\"keepalive\",\"sequence_number\":3}\n\n"), ["Preamble"]);
+    assert!(events(":\n\n").is_empty());
+}
+
+#[test]
+fn what_an_event_says_is_not_shown() {
+    let secret = br#"{"error":{"message":"secret"}}"#;
+    assert_eq!(format!("{:?}", Event::Error { data: secret }), "Error { bytes: 30 }");
+    let mut scanner = SseScanner::new();
+    scanner.feed(b"data: secret", &mut |_| {});
+    assert!(!format!("{scanner:?}").contains("secret"));
 }
 
 #[test]
@@ -123,16 +172,18 @@ fn a_long_event_keeps_its_ends_in_bounded_memory() {
     let stream = format!(
         "event: response.completed\ndata: {{\"type\":\"response.completed\",\"text\":\"{text}\",\"usage\":{{\"input_tokens\":7,\"output_tokens\":2}}}}\n\n"
     );
-    let expected = [format!("{:?}", Event::Completed(Some(usage(7, 2))))];
-    let mut scanner = SseScanner::new();
-    let mut told_by_pieces = Vec::new();
-    for chunk in stream.as_bytes().chunks(1013) {
-        scanner.feed(chunk, &mut |event| told_by_pieces.push(format!("{event:?}")));
-        assert!(scanner.held() <= 4 * (HEAD + 2 * TAIL), "{}", scanner.held());
+    let expected = [tell(&Event::Completed(Some(usage(7, 2))))];
+    for size in [1013, TAIL + 7, 100_000] {
+        let mut scanner = SseScanner::new();
+        let mut told_by_pieces = Vec::new();
+        for chunk in stream.as_bytes().chunks(size) {
+            scanner.feed(chunk, &mut |event| told_by_pieces.push(tell(&event)));
+            assert!(scanner.held() <= 4 * (HEAD + 2 * TAIL), "{}", scanner.held());
+        }
+        assert_eq!(told_by_pieces, expected);
+        assert!(scanner.held() <= 3 * HEAD);
     }
-    assert_eq!(told_by_pieces, expected);
     assert_eq!(told(stream.as_bytes(), []), expected);
-    assert!(scanner.held() <= 3 * HEAD);
 }
 
 fn line() -> impl Strategy<Value = String> {

@@ -4,6 +4,9 @@
 //! caller that was idle is lifted to the least counter of those that wait: idleness earns nothing. The two lanes share by the
 //! same rule, the background lane with a small fixed part.
 
+mod line;
+mod links;
+mod prediction;
 mod slab;
 
 use std::cmp::Reverse;
@@ -12,23 +15,14 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use crate::caller::{CallerId, Lane};
 
 use super::moment::Moment;
-use super::quota::Cost;
 use super::settings::QueueSettings;
 
+use line::{Backlog, LaneState, Line, NONE, Service};
 pub use slab::Key;
 pub(crate) use slab::{Slab, State, Waiter};
 
 /// Virtual time per token at weight 1; a weight divides it.
 const UNIT: u64 = 1 << 10;
-const NONE: u32 = u32::MAX;
-
-/// Work that waits before a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Ahead {
-    pub(crate) requests: f64,
-    pub(crate) tokens: f64,
-}
-
 /// The waiting requests of one scope.
 #[derive(Debug)]
 pub(crate) struct Queue<W> {
@@ -44,41 +38,6 @@ pub(crate) struct Queue<W> {
     parked: BTreeSet<(Moment, Key)>,
     waiting: usize,
     bytes: usize,
-}
-
-/// One caller's requests in one lane, oldest first.
-#[derive(Debug)]
-struct Line {
-    caller: CallerId,
-    lane: Lane,
-    weight: u32,
-    counter: u64,
-    head: u32,
-    tail: u32,
-    /// Queued or parked.
-    waiting: usize,
-    bytes: usize,
-    /// Its place in `backlogs` while anything is queued.
-    backlog: u32,
-}
-
-#[derive(Debug)]
-struct Backlog {
-    counter: u64,
-    weight: u32,
-    line: u32,
-    tokens: u64,
-    requests: u64,
-    lane: Lane,
-}
-
-#[derive(Debug, Default)]
-struct LaneState {
-    order: BTreeSet<(u64, u32)>,
-    /// The counter of the last one served.
-    reached: u64,
-    /// The lane's own counter.
-    counter: u64,
 }
 
 /// Which bound a request would exceed.
@@ -206,7 +165,7 @@ impl<W> Queue<W> {
     }
 
     /// Takes the request whose turn it is out of the queue, to be served: its caller's counter advances.
-    pub(crate) fn serve(&mut self, key: Key) {
+    pub(crate) fn serve(&mut self, key: Key, now: Moment) {
         let (line, tokens) = {
             let waiter = self.slab.get(key);
             (waiter.line, waiter.cost.tokens.max(1))
@@ -216,6 +175,11 @@ impl<W> Queue<W> {
             let line = &mut self.lines[line as usize];
             let before = line.counter;
             line.counter += (tokens * UNIT) / u64::from(line.weight);
+            if line.backlog == NONE {
+                line.service = Service::default();
+            } else {
+                line.service.served(tokens, now);
+            }
             (line.lane, before, line.counter)
         };
         let state = &mut self.lanes[lane as usize];
@@ -264,12 +228,6 @@ impl<W> Queue<W> {
         self.slab.remove(key)
     }
 
-    /// Whose request it is.
-    pub(crate) fn owner(&self, key: Key) -> (CallerId, Lane) {
-        let line = &self.lines[self.slab.get(key).line as usize];
-        (line.caller, line.lane)
-    }
-
     /// A request whose deadline has passed.
     pub(crate) fn expired(&mut self, now: Moment) -> Option<Key> {
         while let Some(&Reverse((deadline, key))) = self.deadlines.peek() {
@@ -304,53 +262,6 @@ impl<W> Queue<W> {
             .collect()
     }
 
-    /// What would be served before a new request of this caller.
-    pub(crate) fn ahead(&self, caller: CallerId, lane: Lane, background_share: f64) -> Ahead {
-        let line = self.by_caller.get(&(caller, lane)).map(|&index| (&self.lines[index as usize], index));
-        let own = line.and_then(|(line, _)| self.backlogs.get(line.backlog as usize));
-        let floor = self.floor(lane);
-        let start = match (line, own) {
-            (Some((line, _)), Some(own)) => {
-                line.counter.saturating_add(own.tokens.saturating_mul(UNIT) / u64::from(line.weight))
-            }
-            (Some((line, _)), None) => line.counter.max(floor),
-            (None, _) => floor,
-        };
-        let mut ahead = Ahead::default();
-        let mut other_lane = Ahead::default();
-        for backlog in &self.backlogs {
-            if backlog.lane != lane {
-                other_lane.requests += backlog.requests as f64;
-                other_lane.tokens += backlog.tokens as f64;
-                continue;
-            }
-            let is_own = line.is_some_and(|(_, index)| index == backlog.line);
-            if is_own {
-                ahead.requests += backlog.requests as f64;
-                ahead.tokens += backlog.tokens as f64;
-            } else if backlog.counter <= start {
-                // It is served until its counter passes the start, which is on average half a request further.
-                let mean = backlog.tokens as f64 / backlog.requests.max(1) as f64;
-                let until = (start - backlog.counter) as f64 * f64::from(backlog.weight) / UNIT as f64;
-                let tokens = (until + mean / 2.0).min(backlog.tokens as f64);
-                ahead.tokens += tokens;
-                ahead.requests += tokens / mean.max(1.0);
-            }
-        }
-        let share = match lane {
-            Lane::Interactive => background_share / (1.0 - background_share),
-            Lane::Background => (1.0 - background_share) / background_share,
-        };
-        let portion = if other_lane.tokens > 0.0 {
-            ((ahead.tokens + 1.0) * share / other_lane.tokens).min(1.0)
-        } else {
-            1.0
-        };
-        ahead.tokens += other_lane.tokens * portion;
-        ahead.requests += other_lane.requests * portion;
-        ahead
-    }
-
     /// What waits, by caller and lane: (caller, lane, requests, oldest).
     pub(crate) fn lines(&self) -> impl Iterator<Item = (CallerId, Lane, usize, Moment)> {
         self.lines.iter().filter(|line| line.waiting > 0).map(|line| {
@@ -375,7 +286,7 @@ impl<W> Queue<W> {
     }
 
     /// The least counter of a lane's waiting callers; the last served one's where none waits.
-    fn floor(&self, lane: Lane) -> u64 {
+    pub(super) fn floor(&self, lane: Lane) -> u64 {
         let state = &self.lanes[lane as usize];
         state.order.first().map_or(state.reached, |&(counter, _)| counter)
     }
@@ -401,6 +312,7 @@ impl<W> Queue<W> {
             waiting: 0,
             bytes: 0,
             backlog: NONE,
+            service: Service::default(),
         };
         let index = match self.free_lines.pop() {
             Some(index) => {
@@ -455,124 +367,4 @@ impl<W> Queue<W> {
         self.waiting -= 1;
         self.bytes -= bytes;
     }
-
-    fn link_back(&mut self, key: Key) {
-        let index = self.slab.get(key).line;
-        let tail = self.lines[index as usize].tail;
-        {
-            let waiter = self.slab.get_mut(key);
-            waiter.previous = tail;
-            waiter.next = NONE;
-        }
-        if tail == NONE {
-            self.lines[index as usize].head = key.index;
-        } else {
-            let before = self.slab.key(tail);
-            self.slab.get_mut(before).next = key.index;
-        }
-        self.lines[index as usize].tail = key.index;
-        self.count_in(index, key);
-    }
-
-    fn link_front(&mut self, key: Key) {
-        let index = self.slab.get(key).line;
-        let head = self.lines[index as usize].head;
-        {
-            let waiter = self.slab.get_mut(key);
-            waiter.previous = NONE;
-            waiter.next = head;
-        }
-        if head == NONE {
-            self.lines[index as usize].tail = key.index;
-        } else {
-            let after = self.slab.key(head);
-            self.slab.get_mut(after).previous = key.index;
-        }
-        self.lines[index as usize].head = key.index;
-        self.count_in(index, key);
-    }
-
-    fn count_in(&mut self, index: u32, key: Key) {
-        let tokens = self.slab.get(key).cost.tokens.max(1);
-        let lane = self.lines[index as usize].lane;
-        if self.lines[index as usize].backlog == NONE {
-            self.activate(index, lane);
-        }
-        let backlog = &mut self.backlogs[self.lines[index as usize].backlog as usize];
-        backlog.tokens += tokens;
-        backlog.requests += 1;
-    }
-
-    fn activate(&mut self, index: u32, lane: Lane) {
-        let floor = self.floor(lane);
-        if self.lanes[lane as usize].order.is_empty() {
-            self.lift_lane(lane);
-        }
-        let line = &mut self.lines[index as usize];
-        line.counter = line.counter.max(floor);
-        line.backlog = u32::try_from(self.backlogs.len()).unwrap_or(NONE);
-        self.backlogs.push(Backlog {
-            counter: line.counter,
-            weight: line.weight,
-            line: index,
-            tokens: 0,
-            requests: 0,
-            lane,
-        });
-        self.lanes[lane as usize].order.insert((line.counter, index));
-    }
-
-    /// A lane that was idle earns nothing by it, and both counters start anew where neither waits.
-    fn lift_lane(&mut self, lane: Lane) {
-        let other = &self.lanes[1 - lane as usize];
-        if other.order.is_empty() {
-            self.lanes[0].counter = 0;
-            self.lanes[1].counter = 0;
-        } else {
-            // What the other lane was served alone is not owed.
-            self.lanes[0].counter = 0;
-            self.lanes[1].counter = 0;
-        }
-    }
-
-    fn unlink(&mut self, key: Key) {
-        let (index, previous, next, tokens) = {
-            let waiter = self.slab.get(key);
-            (waiter.line, waiter.previous, waiter.next, waiter.cost.tokens.max(1))
-        };
-        if previous == NONE {
-            self.lines[index as usize].head = next;
-        } else {
-            let before = self.slab.key(previous);
-            self.slab.get_mut(before).next = next;
-        }
-        if next == NONE {
-            self.lines[index as usize].tail = previous;
-        } else {
-            let after = self.slab.key(next);
-            self.slab.get_mut(after).previous = previous;
-        }
-        let place = self.lines[index as usize].backlog;
-        let backlog = &mut self.backlogs[place as usize];
-        backlog.tokens -= tokens;
-        backlog.requests -= 1;
-        if backlog.requests == 0 {
-            self.deactivate(index, place);
-        }
-    }
-
-    fn deactivate(&mut self, index: u32, place: u32) {
-        let line = &mut self.lines[index as usize];
-        line.backlog = NONE;
-        self.lanes[line.lane as usize].order.remove(&(line.counter, index));
-        self.backlogs.swap_remove(place as usize);
-        if let Some(moved) = self.backlogs.get(place as usize) {
-            self.lines[moved.line as usize].backlog = place;
-        }
-    }
-}
-
-/// A request's cost in the queue's own currency.
-pub(crate) fn fair_cost(cost: Cost) -> u64 {
-    cost.tokens.max(1)
 }

@@ -19,7 +19,7 @@ pub(crate) enum State {
     /// Not before that moment; it holds up nobody until then.
     Parked { until: Moment },
     /// Its turn came; what was taken for it waits to be claimed.
-    Granted { at: Moment, charge: Charge, probe: bool, quota_probe: bool },
+    Granted { at: Moment, charge: Charge, probe: bool },
     /// It will have no turn.
     Refused(Refused),
 }

@@ -1,74 +1,45 @@
-//! One limit of one scope: the mirror of the upstream's level, the pacer before it, and what is known of both.
+//! One limit of one scope: the mirror of the upstream's level, and the pacer before it.
 
 use std::time::Duration;
 
-use crate::scope::moment::Moment;
+use crate::scope::moment::{Moment, duration};
 
 use super::bucket::Bucket;
-use super::foreign::Foreign;
+use super::foreign::{Foreign, Use};
+use super::pace::Pace;
 use super::sent_log::SentLog;
-use super::shape::Shape;
+use super::shape::{Rule, Shape};
 use super::{LimitReport, Source};
 
-/// The pace of a limit whose shape is not proven, as a part of it. A fixed window and a sliding log hold a window's worth
-/// and no more, so what the burst and random delays add must fit into the rest.
-const ANY_SHAPE_PACE: f64 = 0.975;
-/// The pacer's first burst, in seconds of the rate. A bucket a second deep must hold it together with what random delays
-/// push into the same second.
-const FIRST_BURST: f64 = 0.5;
-/// Timers fire up to this much late; a burst below it would lose what they miss, in seconds of the rate.
-const TIMER_SLACK: f64 = 0.005;
-/// How long after a burst was halved it may grow again.
-const REGROW_AFTER: Duration = Duration::from_mins(20);
 /// A limit for a longer window is not paced: a day's worth may be used in an hour.
 const LONGEST_PACED: f64 = 3600.0;
-/// Kept free of a proven bucket, as a part of it: at least, at most.
+/// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
+/// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
+/// The level is never believed to be more than so many limits.
+const MOST_LEVEL: f64 = 2.0;
+/// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
+const EDGE: Duration = Duration::from_millis(30);
+/// A refusal is no surprise when the mirror was at this part of the limit.
+const FORETOLD: f64 = 0.9;
 
-/// What an attempt remembers of a dimension from the moment it was sent.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Mark {
-    /// The running total just after it was sent, itself included.
-    pub(crate) total: f64,
-}
-
-/// One limit.
-#[derive(Debug)]
-pub(crate) struct Dimension {
-    /// As stated, in cells a window.
-    pub(crate) limit: f64,
-    /// In seconds.
-    pub(crate) window: f64,
-    pub(crate) source: Source,
-    share: f64,
-    mirror: Bucket,
-    pacer: Bucket,
-    shape: Shape,
-    /// The pacer's burst in cells, where the bucket is proven; it starts small and grows.
-    burst: f64,
-    /// The burst may not grow until then.
-    no_growth_before: Moment,
-    /// The headers' story and the refusals contradict each other: the limiter is not as deep as it says.
-    distrusted: bool,
-    /// Granted, not yet sent.
-    unsent: f64,
-    sent: SentLog,
-    last: Option<Snapshot>,
-    pub(crate) foreign: Foreign,
-    /// Smoothed time from send to head, in seconds.
-    feedback: f64,
-    /// The largest cost seen of late, in cells.
-    largest: f64,
-}
-
+/// Our own use of what a limit counts: the log in estimated units, and what the upstream charges for one.
 #[derive(Clone, Copy, Debug)]
-struct Snapshot {
-    at: Moment,
-    /// `remaining` as told.
-    remaining: f64,
+pub(crate) struct Own<'a> {
+    pub(crate) log: &'a SentLog,
+    pub(crate) ratio: f64,
+    /// Granted and not yet sent, in estimated units.
+    pub(crate) unsent: f64,
 }
 
-/// When an attempt was sent and answered.
+impl Own<'_> {
+    /// Cells sent since the running total stood at `mark`, and those granted.
+    fn since(&self, mark: f64) -> f64 {
+        ((self.log.total() - mark).max(0.0) + self.unsent) * self.ratio
+    }
+}
+
+/// When an attempt was sent and answered, and the running total just after it was sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     pub(crate) sent: Moment,
@@ -80,133 +51,203 @@ impl Times {
     /// When the upstream admitted it: the head's time less the processing, never before the send. Without a processing time
     /// the send is the best guess, and a safe one.
     pub(crate) fn admitted(&self) -> Moment {
-        match self.processing {
-            Some(processing) => self.head.minus(processing).max(self.sent),
-            None => self.sent,
-        }
+        self.processing.map_or(self.sent, |processing| self.head.minus(processing).max(self.sent))
     }
+
+    /// When the upstream refused it. Without a processing time that is the head's: refusals are quick, and a wait that is
+    /// counted from too late only ends a little later.
+    pub(crate) fn refused(&self) -> Moment {
+        self.processing.map_or(self.head, |processing| self.head.minus(processing).max(self.sent))
+    }
+}
+
+/// One limit.
+#[derive(Debug)]
+pub(crate) struct Dimension {
+    /// As stated, in cells a window.
+    pub(crate) limit: f64,
+    /// In seconds.
+    pub(crate) window: f64,
+    pub(crate) source: Source,
+    pub(crate) foreign: Foreign,
+    share: f64,
+    mirror: Bucket,
+    pacer: Bucket,
+    shape: Shape,
+    pace: Pace,
+    last: Option<Snapshot>,
+    /// Smoothed time from send to head, in seconds.
+    feedback: f64,
+    /// The largest cost of late, in cells.
+    largest: f64,
+    held: Option<Held>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Snapshot {
+    at: Moment,
+    remaining: f64,
+}
+
+/// What a refusal of a limiter that counts by windows leaves: no more than this room, until a moment.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    until: Moment,
+    room: f64,
 }
 
 impl Dimension {
     pub(crate) fn new(limit: f64, window: f64, source: Source, share: f64, now: Moment) -> Self {
+        let limit = limit.max(1.0);
         let mut dimension = Self {
-            limit: limit.max(1.0),
+            limit,
             window,
             source,
+            foreign: Foreign::default(),
             share,
             mirror: Bucket::new(1.0, 1.0),
             pacer: Bucket::new(1.0, 1.0),
             shape: Shape::default(),
-            burst: 0.0,
-            no_growth_before: Moment::START,
-            distrusted: false,
-            unsent: 0.0,
-            sent: SentLog::default(),
+            pace: Pace::new(limit / window, now),
             last: None,
-            foreign: Foreign::default(),
             feedback: 0.0,
             largest: 1.0,
+            held: None,
         };
-        dimension.burst = dimension.first_burst();
         dimension.reshape(now);
         dimension
     }
 
     /// How long until `cells` may go.
-    pub(crate) fn wait(&self, cells: u64, now: Moment) -> Duration {
-        let mirror = self.mirror.wait(cells, now);
-        if self.is_paced() { mirror.max(self.pacer.wait(cells, now)) } else { mirror }
+    pub(crate) fn wait(&self, cells: u64, own: &Own<'_>, now: Moment) -> Duration {
+        let mut wait = self.mirror.wait(cells, now);
+        if let Some(held) = self.held.filter(|held| cells as f64 > held.room) {
+            wait = wait.max(held.until.since(now));
+        }
+        if self.is_paced() {
+            wait = wait.max(self.pacer.wait(cells, now));
+            if !self.proven() {
+                wait = wait.max(self.trailing_wait(cells as f64, own, now));
+            }
+        }
+        wait
     }
 
-    /// Takes `cells`. They count as unsent until [`Dimension::sent`].
+    /// Takes `cells`.
     pub(crate) fn take(&mut self, cells: u64, now: Moment) {
+        let cells = self.bounded(cells);
         self.mirror.take(cells, now);
         self.pacer.take(cells, now);
-        self.unsent += cells as f64;
+        self.largest = (self.largest * 0.99).max(cells as f64).max(1.0);
+        match &mut self.held {
+            Some(held) if held.until > now => held.room -= cells as f64,
+            held => *held = None,
+        }
+        if self.pace.recover(now) {
+            self.reshape(now);
+        }
     }
 
     /// Gives back what was taken and not sent.
     pub(crate) fn give_back(&mut self, cells: u64, now: Moment) {
-        self.unsent = (self.unsent - cells as f64).max(0.0);
+        let cells = self.bounded(cells);
         self.mirror.credit(cells as f64, now);
         self.pacer.credit(cells as f64, now);
     }
 
-    /// Notes that what was taken goes upstream now.
-    pub(crate) fn sent(&mut self, cells: u64, now: Moment) -> Mark {
-        let cells = cells as f64;
-        self.unsent = (self.unsent - cells).max(0.0);
-        self.largest = (self.largest * 0.99).max(cells).max(1.0);
-        self.sent.add(cells, now);
-        Mark { total: self.sent.total() }
-    }
-
-    /// Sets the level from the headers of an answer.
-    pub(crate) fn told(&mut self, report: &LimitReport, mark: Mark, times: &Times, now: Moment) {
+    /// Sets the level from the headers of an answer. `mark` is the running total just after its attempt was sent.
+    pub(crate) fn told(
+        &mut self,
+        report: &LimitReport,
+        own: &Own<'_>,
+        mark: f64,
+        times: &Times,
+        now: Moment,
+    ) {
         self.set_limit(report.limit as f64, now);
         self.source = Source::Learned;
-        self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset);
+        let at = times.admitted();
+        self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
         let window = self.shape.bucket().unwrap_or(self.window.max(self.shape.at_least()));
         if window.total_cmp(&self.window).is_ne() {
             self.window = window;
-            self.burst = self.first_burst();
+            self.pace.restart(self.rate(), now);
         }
         let trip = times.head.seconds_since(times.sent);
         self.feedback = if self.feedback > 0.0 { self.feedback * 0.9 + trip * 0.1 } else { trip };
-        let at = times.admitted();
         if self.last.is_some_and(|last| last.at > at) {
             self.reshape(now);
             return;
         }
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
-        self.foreign.observe(at, used, mark.total, self.rate(), self.limit);
-        let since = if self.shape.bucket().is_some() {
-            // Overstated by what was on the way before it arrived; a bucket loses no throughput by that.
-            self.sent.total() - mark.total
-        } else {
-            self.sent.total() - self.sent.before(at).max(mark.total)
-        };
         self.last = Some(Snapshot { at, remaining });
+        self.watch_foreign(used, own, mark, at);
         self.reshape(now);
-        let drained = (used - self.mirror.rate() * now.seconds_since(at)).max(0.0);
-        self.mirror.set_used(drained + since + self.unsent, now);
-    }
-
-    /// Sets the level from a refusal's numbers.
-    pub(crate) fn refused(&mut self, limit: f64, used: f64, mark: Mark, times: &Times, now: Moment) {
-        self.set_limit(limit, now);
-        let at = times.admitted();
-        if self.last.is_some_and(|last| last.at > at) {
-            return;
+        // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
+        // that, and another shape would.
+        let since = if self.shape.bucket().is_some() { mark } else { own.log.before(at).max(mark) };
+        self.set_level(used, own.since(since), at, now);
+        if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
+            // Nothing drains before the window ends.
+            let room = remaining - own.since(own.log.before(at).max(mark));
+            self.held = Some(Held { until: at.plus(reset.min(duration(self.window))), room });
         }
-        let drained = (used - self.mirror.rate() * now.seconds_since(at)).max(0.0);
-        let since = self.sent.total() - self.sent.before(at).max(mark.total);
-        self.mirror.set_used(drained + since + self.unsent, now);
     }
 
-    /// Whether the last snapshot left room for a refusal to be a surprise.
+    /// Sets the level from a refusal's numbers; the refused attempt's cost is no longer in `own`.
+    pub(crate) fn refused(
+        &mut self,
+        numbers: &Numbers,
+        own: &Own<'_>,
+        mark: f64,
+        times: &Times,
+        now: Moment,
+    ) {
+        self.set_limit(numbers.limit, now);
+        let at = times.refused();
+        self.pace.refused(times.sent, now);
+        // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing drains before its end.
+        let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
+        let drained_in = excess / self.rate();
+        let windowed = numbers.wait.is_some_and(|wait| wait.as_secs_f64() > drained_in * 1.5 + 0.25);
+        if self.last.is_none_or(|last| last.at <= at) {
+            if self.shape.bucket().is_some() {
+                let (used, own) = (numbers.used, mark * own.ratio);
+                self.foreign.by_drain(&Use { at, used, own, limit: self.limit, rate: self.rate() });
+            }
+            self.set_level(numbers.used, own.since(own.log.before(at).max(mark)), at, now);
+        }
+        if let Some(wait) = numbers.wait.filter(|_| windowed) {
+            let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
+            self.held = Some(Held { until, room: numbers.limit - numbers.used });
+        }
+        self.reshape(now);
+    }
+
+    /// A refusal without numbers, of an attempt that was sent then.
+    pub(crate) fn refused_blindly(&mut self, sent: Moment, now: Moment) {
+        self.pace.refused(sent, now);
+        self.reshape(now);
+    }
+
+    /// Whether the mirror left room for a refusal to be a surprise.
     pub(crate) fn foretold(&self, cells: u64, now: Moment) -> bool {
-        self.mirror.used(now) + cells as f64 > self.limit * 0.9
+        self.mirror.used(now) + cells as f64 > self.limit * FORETOLD
     }
 
-    /// A refusal that nothing foretold: the limiter is shallower than it seems.
+    /// A refusal that nothing foretold.
     pub(crate) fn surprised(&mut self, now: Moment) {
-        self.distrusted = true;
-        self.burst = (self.burst.min(self.pacer.burst()) / 2.0).max(1.0);
-        self.no_growth_before = now.plus(REGROW_AFTER);
+        self.pace.surprised(self.rate(), now);
         self.reshape(now);
     }
 
-    /// The upstream took `cells` while the pacer was what held the queue.
-    pub(crate) fn accepted(&mut self, cells: u64, now: Moment) {
-        if now < self.no_growth_before {
-            return;
-        }
-        self.distrusted = false;
-        if self.proven() && self.burst < self.limit {
-            let room = self.last.map_or(0.0, |last| last.remaining);
-            self.burst = (self.burst + cells as f64).min(self.limit).min(room.max(self.burst));
+    /// The upstream took `cells` that were sent at `sent`; `paced` says that the queue was waiting then.
+    pub(crate) fn accepted(&mut self, cells: u64, paced: bool, sent: Moment, now: Moment) {
+        self.pace.taken(sent);
+        if paced && self.shape.bucket().is_some() {
+            let remaining = self.last.map_or(0.0, |last| last.remaining);
+            self.pace.accepted(cells as f64, remaining, self.limit, now);
             self.reshape(now);
         }
     }
@@ -230,6 +271,11 @@ impl Dimension {
         if self.is_paced() { self.pacer.rate().min(self.mirror.rate()) } else { self.mirror.rate() }
     }
 
+    /// The rule that the limiter is known to count by.
+    pub(crate) fn rule(&self) -> Rule {
+        self.shape.rule()
+    }
+
     /// What is used of the limit now, as far as is known.
     pub(crate) fn level(&self, now: Moment) -> f64 {
         self.mirror.used(now)
@@ -240,53 +286,110 @@ impl Dimension {
         self.pacer.burst()
     }
 
-    /// Until the work ahead and `cells` have passed, were nothing else to come.
+    /// Seconds until the work ahead and `cells` have passed, were nothing else to come.
     pub(crate) fn predict(&self, ahead: f64, cells: f64, now: Moment) -> f64 {
         let bucket_wait = |bucket: &Bucket| {
             let room = bucket.burst().max(1.0);
             (bucket.used(now) + ahead + cells.min(room) - room) / bucket.rate()
         };
-        let mirror = bucket_wait(&self.mirror);
-        if self.is_paced() { mirror.max(bucket_wait(&self.pacer)) } else { mirror }
+        let mut wait = bucket_wait(&self.mirror);
+        if self.is_paced() {
+            wait = wait.max(bucket_wait(&self.pacer));
+        }
+        if let Some(held) = self.held.filter(|held| ahead + cells > held.room) {
+            wait = wait.max(held.until.seconds_since(now) + (ahead + cells - held.room) / self.pace());
+        }
+        wait
+    }
+
+    /// A window and a log hold no more than the limit of our own of the last window, whatever the level seems to be.
+    fn trailing_wait(&self, cells: f64, own: &Own<'_>, now: Moment) -> Duration {
+        let window = duration(self.window);
+        let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
+        let room = self.limit * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
+        if own.log.trailing(window, now) * own.ratio <= room.max(0.0) {
+            return Duration::ZERO;
+        }
+        own.log.trailing_falls_to(room.max(0.0) / own.ratio, window).since(now)
+    }
+
+    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, mark: f64, at: Moment) {
+        let mut now = Use { at, used, own: mark * own.ratio, limit: self.limit, rate: self.rate() };
+        match self.shape.rule() {
+            // A shallow bucket may be empty between any two snapshots: nothing can be told.
+            Rule::Unknown | Rule::Shallow => {}
+            Rule::Bucket => self.foreign.by_drain(&now),
+            Rule::Fixed => {
+                now.own = own.log.before(at).max(mark) * own.ratio;
+                self.foreign.by_count(&now);
+            }
+            Rule::Log => {
+                let trailing =
+                    (own.log.before(at) - own.log.before(at.minus(duration(self.window)))) * own.ratio;
+                self.foreign.by_level(used, trailing, self.limit);
+            }
+        }
+    }
+
+    fn set_level(&self, used: f64, since: f64, at: Moment, now: Moment) {
+        let drained = (used - self.mirror.rate() * now.seconds_since(at)).max(0.0);
+        self.mirror.set_used((drained + since).min(self.limit * MOST_LEVEL), now);
     }
 
     fn set_limit(&mut self, limit: f64, now: Moment) {
         if limit < 1.0 || limit.total_cmp(&self.limit).is_eq() {
             return;
         }
-        self.burst = (self.burst * limit / self.limit).max(1.0);
+        self.pace.scale(limit / self.limit);
         self.limit = limit;
         self.foreign = Foreign::default();
         self.reshape(now);
     }
 
-    fn proven(&self) -> bool {
-        self.shape.bucket().is_some() && !self.distrusted
+    /// No cost is above the limit: what is cannot be admitted, and the upstream will say so.
+    fn bounded(&self, cells: u64) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
+        cells.min(self.limit as u64)
+    }
+
+    /// Whether the arithmetic of the limit is known for sure.
+    pub(crate) fn proven(&self) -> bool {
+        self.shape.bucket().is_some() && self.pace.trusts()
     }
 
     fn is_paced(&self) -> bool {
         self.window <= LONGEST_PACED || self.share < 1.0
     }
 
-    fn first_burst(&self) -> f64 {
-        (self.rate() * FIRST_BURST).max(1.0)
-    }
-
     fn reshape(&mut self, now: Moment) {
-        let rate = self.rate();
-        let (pace, burst) = if self.proven() {
-            (rate, self.burst)
-        } else {
-            (rate * ANY_SHAPE_PACE, self.burst.min(self.first_burst()))
-        };
-        let burst = burst.max(rate * TIMER_SLACK).max(1.0);
+        let (rate, proven) = (self.rate(), self.proven());
+        // In a fixed window the level itself says what is left, until the window's end.
+        let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
+        let (pace, burst) = self.pace.parameters(rate, proven, foreign);
         self.pacer.reshape(pace * self.share, burst, now);
-        let depth = if self.proven() {
-            let slack = (rate * self.feedback).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
+        let depth = if proven {
+            let slack = (rate * self.feedback * 2.0).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
             (self.limit - slack.max(self.largest.min(self.limit * 0.02))).max(1.0)
         } else {
             self.limit
         };
-        self.mirror.reshape((rate - self.foreign.rate()).max(rate * 0.05), depth, now);
+        let drain = match self.shape.rule() {
+            Rule::Bucket | Rule::Shallow => rate * (1.0 - foreign).max(0.05),
+            Rule::Unknown | Rule::Fixed | Rule::Log => rate,
+        };
+        self.mirror.reshape(drain, depth, now);
     }
+}
+
+/// The numbers of a refusal, in cells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) limit: f64,
+    pub(crate) used: f64,
+    pub(crate) requested: f64,
+    pub(crate) wait: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! How much of a limit somebody else uses, from what the snapshots cannot explain.
+//! How much of a limit somebody else uses, from what our own use cannot explain.
 
 use crate::scope::moment::Moment;
 
@@ -7,45 +7,89 @@ const LEAST_SPAN: f64 = 3.0;
 /// Below this part of the limit a bucket may have run empty in between, and what drained is not known.
 const LEAST_LEVEL: f64 = 0.03;
 /// The weight of a new estimate.
-const WEIGHT: f64 = 0.4;
+const WEIGHT: f64 = 0.5;
+/// What noise explains, as a part of the limit.
+const NOISE: f64 = 0.05;
 
 /// The estimate for one dimension.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Foreign {
-    anchor: Option<(Moment, f64, f64)>,
-    rate: f64,
-    limit_rate: f64,
+    anchor: Option<Anchor>,
+    /// As a part of the limit's rate.
+    ratio: f64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    at: Moment,
+    used: f64,
+    own: f64,
+}
+
+/// What is known at a snapshot, in cells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Use {
+    pub(crate) at: Moment,
+    /// Used, as told.
+    pub(crate) used: f64,
+    /// Our own running total by then.
+    pub(crate) own: f64,
+    pub(crate) limit: f64,
+    /// The limit a second.
+    pub(crate) rate: f64,
 }
 
 impl Foreign {
-    /// Weighs a snapshot: what was used at a moment, and our own running total by then.
-    pub(crate) fn observe(&mut self, at: Moment, used: f64, own: f64, limit_rate: f64, limit: f64) {
-        self.limit_rate = limit_rate;
-        let Some((since, used_then, own_then)) = self.anchor else {
-            self.anchor = Some((at, used, own));
-            return;
-        };
-        let span = at.seconds_since(since);
-        if span < LEAST_SPAN {
+    /// In a bucket: what was used more, and what drained, less our own.
+    pub(crate) fn by_drain(&mut self, now: &Use) {
+        let Some(then) = self.anchored(now) else { return };
+        let span = now.at.seconds_since(then.at);
+        if now.used.min(then.used) < now.limit * LEAST_LEVEL {
+            self.ratio *= 1.0 - WEIGHT;
             return;
         }
-        self.anchor = Some((at, used, own));
-        if used.min(used_then) < limit * LEAST_LEVEL {
-            self.rate *= 1.0 - WEIGHT;
-            return;
+        self.blend((now.used - then.used + now.rate * span - (now.own - then.own)) / span / now.rate);
+    }
+
+    /// In a counter: what was used more, less our own; a new window tells nothing.
+    pub(crate) fn by_count(&mut self, now: &Use) {
+        let Some(then) = self.anchored(now) else { return };
+        if now.used >= then.used {
+            self.blend(
+                (now.used - then.used - (now.own - then.own)) / now.at.seconds_since(then.at) / now.rate,
+            );
         }
-        let unexplained = (used - used_then + limit_rate * span - (own - own_then)) / span;
-        let sample = unexplained.clamp(0.0, limit_rate);
-        self.rate += (sample - self.rate) * WEIGHT;
     }
 
-    /// Cells a second that others take; nothing below what noise explains.
-    pub(crate) fn rate(&self) -> f64 {
-        if self.rate < self.limit_rate * 0.05 { 0.0 } else { self.rate }
+    /// In a log: what is used, less our own of the last window.
+    pub(crate) fn by_level(&mut self, used: f64, own: f64, limit: f64) {
+        let sample = ((used - own) / limit).clamp(-1.0, 1.0);
+        self.ratio += (sample - self.ratio) * WEIGHT / 4.0;
     }
 
-    /// The same as a part of the limit, between 0 and 1.
+    /// Others' use as a part of the limit, between 0 and 1.
     pub(crate) fn ratio(&self) -> f64 {
-        if self.limit_rate > 0.0 { (self.rate / self.limit_rate).clamp(0.0, 1.0) } else { 0.0 }
+        self.ratio.max(0.0)
+    }
+
+    /// The same, without what noise explains.
+    pub(crate) fn certain(&self) -> f64 {
+        if self.ratio < NOISE { 0.0 } else { self.ratio }
+    }
+
+    fn anchored(&mut self, now: &Use) -> Option<Anchor> {
+        let anchor = Anchor { at: now.at, used: now.used, own: now.own };
+        match self.anchor {
+            Some(then) if now.at.seconds_since(then.at) < LEAST_SPAN => None,
+            then => {
+                self.anchor = Some(anchor);
+                then
+            }
+        }
+    }
+
+    fn blend(&mut self, sample: f64) {
+        // Negative samples count too, or noise would add up to somebody.
+        self.ratio += (sample.clamp(-1.0, 1.0) - self.ratio) * WEIGHT;
     }
 }

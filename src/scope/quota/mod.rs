@@ -1,170 +1,65 @@
 //! The mirror of the upstream's limits for one scope: a pure machine, with time as an argument.
 
 mod bucket;
+mod charge;
 mod dimension;
 mod foreign;
+mod own;
+mod pace;
 mod ramp;
+mod report;
 mod sent_log;
 mod shape;
+mod slot;
 
 use std::time::Duration;
 
 use crate::scope::moment::Moment;
 use crate::scope::settings::LimitSettings;
 
-use dimension::Dimension;
-pub(crate) use dimension::{Mark, Times};
+use charge::{ChargeRatio, Evidence};
+pub(crate) use dimension::Times;
+use dimension::{Dimension, Numbers};
+pub use own::Cost;
+use own::OwnUse;
+pub(crate) use own::{Charge, Marks};
 use ramp::Ramp;
+pub use report::{LimitReport, LimitReports, RefusalNumbers, Source};
+use shape::Rule;
+pub use slot::{Slot, Unit};
 
-/// What a limit counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unit {
-    /// Requests.
-    Requests,
-    /// Tokens.
-    Tokens,
-}
+/// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// Where a limit comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// The configuration.
-    Configured,
-    /// The upstream's headers or refusals.
-    Learned,
-}
-
-impl Source {
-    /// The source's name in the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Configured => "configured",
-            Self::Learned => "learned",
-        }
-    }
-}
-
-/// A place for one limit of a scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Slot {
-    /// Requests a minute, or an hour.
-    RequestsPerMinute,
-    /// Tokens a minute, or an hour.
-    TokensPerMinute,
-    /// Requests a day, or a month.
-    RequestsPerDay,
-    /// Tokens a day, or a month.
-    TokensPerDay,
-}
-
-impl Slot {
-    /// Every slot, in order.
-    pub const ALL: [Self; 4] =
-        [Self::RequestsPerMinute, Self::TokensPerMinute, Self::RequestsPerDay, Self::TokensPerDay];
-
-    /// What it counts.
-    pub const fn unit(self) -> Unit {
-        match self {
-            Self::RequestsPerMinute | Self::RequestsPerDay => Unit::Requests,
-            Self::TokensPerMinute | Self::TokensPerDay => Unit::Tokens,
-        }
-    }
-
-    /// The window that it assumes until something tells otherwise.
-    pub const fn window(self) -> Duration {
-        match self {
-            Self::RequestsPerMinute | Self::TokensPerMinute => Duration::from_mins(1),
-            Self::RequestsPerDay | Self::TokensPerDay => Duration::from_hours(24),
-        }
-    }
-
-    /// Its name in metrics and the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RequestsPerMinute => "requests_per_minute",
-            Self::TokensPerMinute => "tokens_per_minute",
-            Self::RequestsPerDay => "requests_per_day",
-            Self::TokensPerDay => "tokens_per_day",
-        }
-    }
-
-    /// Its place in [`Slot::ALL`].
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-/// What the headers of one answer say about one unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitReport {
-    /// The limit per window.
-    pub limit: u64,
-    /// What is left of it.
-    pub remaining: u64,
-    /// Until nothing is used, where told.
-    pub reset: Option<Duration>,
-}
-
-/// What the headers of one answer say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LimitReports {
-    /// `x-ratelimit-*-requests`.
-    pub requests: Option<LimitReport>,
-    /// `x-ratelimit-*-tokens`.
-    pub tokens: Option<LimitReport>,
-}
-
-/// The numbers in a 429's message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefusalNumbers {
-    /// Which limit refused.
-    pub slot: Slot,
-    /// The limit.
-    pub limit: u64,
-    /// What was used, where told.
-    pub used: Option<u64>,
-    /// What the request asked for, where told.
-    pub requested: Option<u64>,
-    /// When it would pass, where told.
-    pub wait: Option<Duration>,
-}
-
-pub use crate::estimate::Cost;
-
-/// What was taken from the buckets for one attempt, in cells.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Charge {
-    pub(crate) requests: u64,
-    pub(crate) tokens: u64,
-}
-
-impl Charge {
-    fn of(self, slot: Slot) -> u64 {
-        match slot.unit() {
-            Unit::Requests => self.requests,
-            Unit::Tokens => self.tokens,
-        }
-    }
-}
-
-/// What an attempt remembers of each limit.
-pub(crate) type Marks = [Mark; 4];
+/// After so long without a permit one is given although no limit has room.
+const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 /// All limits of one scope.
 #[derive(Debug)]
 pub(crate) struct Quota {
     dimensions: [Option<Dimension>; 4],
+    own: OwnUse,
     ramp: Option<Ramp>,
+    /// The last pause after a refusal without numbers.
+    paused_from: Moment,
     paused_until: Moment,
+    /// The last permit.
+    asked: Moment,
     pauses: u32,
     share: f64,
     ratio: ChargeRatio,
 }
 
-/// How many tokens the upstream charges for one that was estimated.
+/// A refusal of an attempt.
 #[derive(Clone, Copy, Debug)]
-struct ChargeRatio {
-    value: f64,
+pub(crate) struct Refusal<'a> {
+    pub(crate) unit: Unit,
+    pub(crate) numbers: Option<&'a RefusalNumbers>,
+    pub(crate) hint: Option<Duration>,
+    pub(crate) cost: Cost,
+    pub(crate) charge: Charge,
+    pub(crate) marks: Marks,
+    pub(crate) times: &'a Times,
 }
 
 /// What a refusal asks of the request that met it.
@@ -178,11 +73,14 @@ impl Quota {
     pub(crate) fn new(limits: &LimitSettings, now: Moment) -> Self {
         let mut quota = Self {
             dimensions: [None, None, None, None],
+            own: OwnUse::default(),
             ramp: None,
+            paused_from: Moment::START,
             paused_until: Moment::START,
+            asked: now,
             pauses: 0,
             share: limits.share,
-            ratio: ChargeRatio { value: 1.0 },
+            ratio: ChargeRatio::new(),
         };
         for slot in Slot::ALL {
             quota.dimensions[slot.index()] = limits.of(slot).filter(|limit| *limit > 0).map(|limit| {
@@ -203,37 +101,50 @@ impl Quota {
 
     /// What `cost` takes, by what is known of the upstream's charges.
     pub(crate) fn charge(&self, cost: Cost) -> Charge {
-        let tokens = cost.tokens as f64 * self.ratio.value;
+        let tokens = cost.tokens as f64 * self.ratio.value();
         Charge { requests: u64::from(cost.requests), tokens: ceil(tokens) }
     }
 
     /// What so much waiting work takes.
     pub(crate) fn charge_of(&self, requests: u64, tokens: f64) -> Charge {
-        Charge { requests, tokens: ceil(tokens * self.ratio.value) }
+        Charge { requests, tokens: ceil(tokens * self.ratio.value()) }
     }
 
     /// How long until `charge` may go, all limits considered; `None` where an attempt in flight must end first.
     pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Duration> {
         let mut wait = self.paused_until.since(now);
         if let Some(ramp) = &self.ramp {
-            wait = wait.max(ramp.wait(in_flight, now)?);
+            wait = wait.max(ramp.wait(charge, in_flight, now)?);
         }
+        let mut doubtful = wait;
         for (slot, dimension) in self.each() {
-            wait = wait.max(dimension.wait(charge.of(slot), now));
+            let own = self.own.of(slot.unit(), self.ratio.value());
+            let held = dimension.wait(charge.of(slot), &own, now);
+            wait = wait.max(held);
+            doubtful = if dimension.proven() { doubtful } else { doubtful.max(held) };
         }
-        Some(wait)
+        // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
+        let quiet = now.since(self.asked);
+        let asks =
+            doubtful > LONGEST_PAUSE && quiet >= ASK_AGAIN || wait > LONGEST_PAUSE && quiet >= ASK_AGAIN * 10;
+        Some(if asks { Duration::ZERO } else { wait })
     }
 
     /// The limit that holds `charge` longest, if one does.
     pub(crate) fn holding(&self, charge: Charge, now: Moment) -> Option<Slot> {
-        let waits = self.each().map(|(slot, dimension)| (slot, dimension.wait(charge.of(slot), now)));
+        let waits = self.each().map(|(slot, dimension)| {
+            let own = self.own.of(slot.unit(), self.ratio.value());
+            (slot, dimension.wait(charge.of(slot), &own, now))
+        });
         waits.filter(|(_, wait)| !wait.is_zero()).max_by_key(|(_, wait)| *wait).map(|(slot, _)| slot)
     }
 
     /// Takes `charge` from every limit.
-    pub(crate) fn take(&mut self, charge: Charge, now: Moment) {
+    pub(crate) fn take(&mut self, cost: Cost, charge: Charge, in_flight: u32, now: Moment) {
+        self.own.granted(cost);
+        self.asked = now;
         if let Some(ramp) = &mut self.ramp {
-            ramp.take(now);
+            ramp.take(charge, in_flight, now);
         }
         for (slot, dimension) in self.each_mut() {
             dimension.take(charge.of(slot), now);
@@ -241,9 +152,10 @@ impl Quota {
     }
 
     /// Gives back what was taken and not sent.
-    pub(crate) fn give_back(&mut self, charge: Charge, now: Moment) {
-        if let Some(ramp) = &self.ramp {
-            ramp.give_back(now);
+    pub(crate) fn give_back(&mut self, cost: Cost, charge: Charge, now: Moment) {
+        self.own.no_longer_unsent(cost);
+        if let Some(ramp) = &mut self.ramp {
+            ramp.give_back(charge, now);
         }
         for (slot, dimension) in self.each_mut() {
             dimension.give_back(charge.of(slot), now);
@@ -251,16 +163,22 @@ impl Quota {
     }
 
     /// Notes that what was taken goes upstream now.
-    pub(crate) fn sent(&mut self, charge: Charge, now: Moment) -> Marks {
-        let mut marks = Marks::default();
-        for (slot, dimension) in self.each_mut() {
-            marks[slot.index()] = dimension.sent(charge.of(slot), now);
-        }
-        marks
+    pub(crate) fn sent(&mut self, cost: Cost, now: Moment) -> Marks {
+        self.own.no_longer_unsent(cost);
+        self.own.requests.add(f64::from(cost.requests), now);
+        self.own.tokens.add(cost.tokens as f64, now);
+        Marks { requests: self.own.requests.total(), tokens: self.own.tokens.total() }
     }
 
     /// Learns from the headers of an answer.
-    pub(crate) fn told(&mut self, reports: &LimitReports, marks: &Marks, times: &Times, now: Moment) {
+    pub(crate) fn told(
+        &mut self,
+        reports: &LimitReports,
+        cost: Cost,
+        marks: Marks,
+        times: &Times,
+        now: Moment,
+    ) {
         for (unit, report) in [(Unit::Requests, reports.requests), (Unit::Tokens, reports.tokens)] {
             // 0 and −1 mean "unknown" in some dialects.
             let Some(report) = report.filter(|report| report.limit > 0) else { continue };
@@ -269,73 +187,123 @@ impl Quota {
             let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
                 Dimension::new(report.limit as f64, slot.window().as_secs_f64(), Source::Learned, share, now)
             });
-            dimension.told(&report, marks[slot.index()], times, now);
+            let own = self.own.of(unit, self.ratio.value());
+            dimension.told(&report, &own, marks.of(unit), times, now);
             if dimension.window > 3600.0 && slot.window() < Duration::from_hours(1) {
                 let day = if unit == Unit::Requests { Slot::RequestsPerDay } else { Slot::TokensPerDay };
                 self.dimensions[day.index()] = self.dimensions[slot.index()].take();
             }
             self.ramp = None;
         }
+        self.calibrate(reports, cost, marks, times);
+    }
+
+    /// Compares what the upstream charged with what was estimated.
+    fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times) {
+        let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };
+        let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
+        let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
+        let at = times.admitted();
+        // The requests that the window counts: since it began, or the last ones as long as it is.
+        let window = crate::scope::moment::duration(tokens.window);
+        let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
+        let began = at.minus(window.saturating_sub(left));
+        let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
+        self.ratio.observe(&Evidence {
+            at,
+            used: used(report),
+            limit: report.limit as f64,
+            rate: tokens.rate(),
+            reset: report.reset,
+            rule: tokens.rule(),
+            own: marks.tokens,
+            estimated: cost.tokens as f64,
+            used_requests: requests.and(reports.requests).map(used),
+            mean: self.own.mean(began, at),
+            foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
+        });
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
-    pub(crate) fn accepted(&mut self, charge: Charge, paced: bool, now: Moment) {
+    pub(crate) fn accepted(&mut self, charge: Charge, paced: bool, sent: Moment, now: Moment) {
         self.pauses = 0;
         if let Some(ramp) = &mut self.ramp {
-            ramp.accepted(now);
+            ramp.accepted(charge, sent, now);
         }
-        if paced {
-            for (slot, dimension) in self.each_mut() {
-                dimension.accepted(charge.of(slot), now);
-            }
+        for (slot, dimension) in self.each_mut() {
+            dimension.accepted(charge.of(slot), paced, sent, now);
         }
     }
 
     /// Learns from a refusal.
-    pub(crate) fn refused(
-        &mut self,
-        numbers: Option<&RefusalNumbers>,
-        hint: Option<Duration>,
-        charge: Charge,
-        marks: &Marks,
-        times: &Times,
-        rng: &mut fastrand::Rng,
-        now: Moment,
-    ) -> Verdict {
+    pub(crate) fn refused(&mut self, refusal: &Refusal<'_>, rng: &mut fastrand::Rng, now: Moment) -> Verdict {
+        let Refusal { unit, numbers, hint, cost, charge, marks, times } = *refusal;
+        // A refused attempt takes nothing. Where it does, the next snapshot tells.
+        self.own.requests.retract(f64::from(cost.requests));
+        self.own.tokens.retract(cost.tokens as f64);
+        let marks = Marks {
+            requests: marks.requests - f64::from(cost.requests),
+            tokens: marks.tokens - cost.tokens as f64,
+        };
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0 && numbers.used.is_some()) {
             let slot = numbers.slot;
             let share = self.share;
-            let limit = numbers.limit as f64;
-            let used = numbers.used.unwrap_or(numbers.limit) as f64;
-            let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
-                Dimension::new(limit, slot.window().as_secs_f64(), Source::Learned, share, now)
-            });
-            if !dimension.foretold(charge.of(slot), now) {
-                dimension.surprised(now);
+            if slot.unit() == Unit::Tokens
+                && let Some(requested) = numbers.requested
+            {
+                self.ratio.exact(requested, cost.tokens);
             }
-            dimension.refused(limit, used, marks[slot.index()], times, now);
+            let limit = numbers.limit as f64;
+            let told = Numbers {
+                limit,
+                used: numbers.used.unwrap_or(numbers.limit) as f64,
+                requested: numbers.requested.unwrap_or(charge.of(slot)) as f64,
+                wait: numbers.wait,
+            };
+            let own = self.own.of(slot.unit(), self.ratio.value());
+            match &mut self.dimensions[slot.index()] {
+                Some(dimension) => {
+                    if !dimension.foretold(charge.of(slot), now) {
+                        dimension.surprised(now);
+                    }
+                    dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
+                }
+                place @ None => {
+                    let window = slot.window().as_secs_f64();
+                    let dimension = place.insert(Dimension::new(limit, window, Source::Learned, share, now));
+                    dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
+                }
+            }
             self.ramp = None;
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
-            return Verdict { not_before: times.admitted().plus(wait) };
-        }
-        let foretold = self.each().any(|(slot, dimension)| dimension.foretold(charge.of(slot), now));
-        if !foretold {
-            for (_, dimension) in self.each_mut() {
-                dimension.surprised(now);
-            }
+            return Verdict { not_before: times.refused().plus(wait) };
         }
         if let Some(ramp) = &mut self.ramp {
-            ramp.refused(now);
+            ramp.refused(unit, times.sent, rng, now);
+            if let Some(hint) = hint {
+                self.paused_until = self.paused_until.max(now.plus(jittered(hint, rng)));
+            }
+            return Verdict { not_before: now };
         }
-        let pause = match hint {
-            Some(hint) => hint.mul_f64(1.0 + 0.1 * rng.f64()),
-            None => ramp::pause(self.pauses, rng),
-        };
-        if self.paused_until <= now {
-            self.pauses += 1;
-            self.paused_until = now.plus(pause.min(Duration::from_mins(1)));
+        // What was sent before the pause began learns nothing new from it.
+        if times.sent >= self.paused_from {
+            if !self.each().any(|(slot, dimension)| dimension.foretold(charge.of(slot), now)) {
+                for (_, dimension) in self.each_mut() {
+                    dimension.surprised(now);
+                }
+            }
+            for (_, dimension) in self.each_mut() {
+                dimension.refused_blindly(times.sent, now);
+            }
+            let pause = match hint {
+                Some(hint) => jittered(hint, rng),
+                None => ramp::pause(self.pauses, rng),
+            };
+            self.pauses = self.pauses.saturating_add(1);
+            self.paused_from = now;
+            self.paused_until = now.plus(pause);
         }
-        Verdict { not_before: self.paused_until }
+        Verdict { not_before: now }
     }
 
     /// Applies other settings; what was learned stays.
@@ -362,7 +330,7 @@ impl Quota {
     pub(crate) fn predict(&self, ahead: Charge, charge: Charge, now: Moment) -> f64 {
         let mut wait = self.paused_until.seconds_since(now);
         if let Some(ramp) = &self.ramp {
-            wait = wait.max(ramp.predict(ahead.requests as f64, now));
+            wait = wait.max(ramp.predict(ahead, charge, now));
         }
         for (slot, dimension) in self.each() {
             wait = wait.max(dimension.predict(ahead.of(slot) as f64, charge.of(slot) as f64, now));
@@ -377,9 +345,9 @@ impl Quota {
         ramp.or(paced)
     }
 
-    /// The bound on requests in flight while nothing is known.
-    pub(crate) fn in_flight_bound(&self) -> Option<u32> {
-        self.ramp.as_ref().and_then(Ramp::bound)
+    /// Tokens that the upstream charges for one that was estimated.
+    pub(crate) fn charge_ratio(&self) -> f64 {
+        self.ratio.value()
     }
 
     /// Whether any limit is known.
@@ -430,6 +398,12 @@ impl Quota {
             .zip(&mut self.dimensions)
             .filter_map(|(slot, dimension)| dimension.as_mut().map(|dimension| (slot, dimension)))
     }
+}
+
+/// A named wait is a minimum; those who were told the same time do not come back together.
+fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
+    let hint = hint.min(LONGEST_PAUSE);
+    hint + Duration::from_millis(250).min(hint / 4).mul_f64(rng.f64())
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]

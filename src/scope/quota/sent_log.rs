@@ -6,9 +6,11 @@ use std::time::Duration;
 use crate::scope::moment::Moment;
 
 /// The finest bin.
-const BIN: Duration = Duration::from_millis(5);
+const BIN: Duration = Duration::from_millis(10);
 /// Bins kept; past it, neighbors are joined where they are short for their age.
-const MOST: usize = 512;
+const MOST: usize = 768;
+/// Up to this age a bin is finer than a hundredth of it; older ones than an eighth.
+const FINE: Duration = Duration::from_secs(90);
 /// What a moment may be asked for: the longest time to a response head that still tells something.
 const REACH: Duration = Duration::from_mins(15);
 
@@ -48,12 +50,36 @@ impl SentLog {
         }
     }
 
-    /// Joins bins that are finer than a 64th of their age, and forgets what nobody can ask for any more.
+    /// What was sent in the span before `now`.
+    pub(crate) fn trailing(&self, span: Duration, now: Moment) -> f64 {
+        self.total - self.before(now.minus(span))
+    }
+
+    /// When what was sent in the span before has fallen to `most`.
+    pub(crate) fn trailing_falls_to(&self, most: f64, span: Duration) -> Moment {
+        let needed = self.total - most.max(0.0);
+        let index = self.bins.partition_point(|&(_, before)| before < needed);
+        match self.bins.get(index).or(self.bins.back()) {
+            Some(&(start, _)) if index < self.bins.len() => start.plus(span),
+            // Only when the newest bin is gone too.
+            Some(&(start, _)) => start.plus(span).plus(BIN),
+            None => Moment::START,
+        }
+    }
+
+    /// Takes back what was sent and refused.
+    pub(crate) fn retract(&mut self, cost: f64) {
+        self.total =
+            (self.total - cost).max(self.bins.back().map_or(0.0, |&(_, before)| before - cost)).max(0.0);
+    }
+
+    /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any more.
     fn compact(&mut self, now: Moment) {
         let mut kept: VecDeque<(Moment, f64)> = VecDeque::with_capacity(MOST);
         for &(start, before) in &self.bins {
             let age = now.since(start);
-            let fine = kept.back().is_some_and(|&(last, _)| start.since(last) < age / 64);
+            let width = if age <= FINE { age / 100 } else { age / 8 };
+            let fine = kept.back().is_some_and(|&(last, _)| start.since(last) < width);
             if age < REACH && !fine {
                 kept.push_back((start, before));
             }
@@ -83,11 +109,11 @@ mod tests {
         }
         assert_eq!(log.total(), 200_000.0);
         let now = 2000.0;
-        for age in [0.1, 1.0, 10.0, 60.0, 300.0] {
+        for (age, coarse) in [(0.1, 1.02), (1.0, 1.02), (10.0, 1.02), (60.0, 1.02), (300.0, 1.2)] {
             let sent_after = log.total() - log.before(at(now - age));
             let truth = age * 100.0;
             assert!(sent_after >= truth - 1.0, "understated: {sent_after} of {truth}");
-            assert!(sent_after <= truth * 1.04 + 3.0, "overstated: {sent_after} of {truth}");
+            assert!(sent_after <= truth * coarse + 3.0, "overstated: {sent_after} of {truth}");
         }
         assert_eq!(log.before(at(3000.0)), 200_000.0);
         assert!(log.before(Moment::START) < 120_000.0, "the distant past is forgotten");

@@ -1,6 +1,9 @@
-//! What the headers give away about the limiter: how long its window is, and whether it is a true bucket.
+//! What the headers give away about the limiter: how long its window is, and by which rule it counts.
 
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use crate::scope::moment::Moment;
 
 const MINUTE: f64 = 60.0;
 const HOUR: f64 = 3600.0;
@@ -19,32 +22,96 @@ const MEMORY: usize = 8;
 /// How much the used amounts of agreeing snapshots must differ: a fixed window's derived value changes by more than this
 /// when its used amount does, so it cannot agree with itself by chance.
 const SPREAD: f64 = 1.5;
+/// Snapshots for telling windows apart are at least so far apart, so that time shows between them.
+const APART: Duration = Duration::from_millis(500);
+/// The time that they must span, in seconds.
+const SPAN: f64 = 3.0;
+
+/// The rule by which a limiter counts, as far as its headers prove it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Rule {
+    /// Not proven.
+    #[default]
+    Unknown,
+    /// A bucket as deep as its window.
+    Bucket,
+    /// A bucket much shallower than that.
+    Shallow,
+    /// A counter that starts again with each window.
+    Fixed,
+    /// A log of the last window.
+    Log,
+}
 
 /// Evidence from snapshots of one dimension.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shape {
     /// (used, derived window in seconds), newest last.
-    seen: Vec<(f64, f64)>,
+    seen: VecDeque<(f64, f64)>,
+    /// Snapshots some time apart, newest last.
+    apart: VecDeque<Apart>,
     bucket: Option<f64>,
+    rule: Rule,
+    /// The longest that two snapshots in a row bear out.
     longest_reset: f64,
+    last_reset: f64,
     against: u32,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Apart {
+    at: Moment,
+    used: f64,
+    remaining: f64,
+    limit: f64,
+    reset: f64,
+}
+
 impl Shape {
-    /// Weighs one snapshot.
-    pub(crate) fn observe(&mut self, limit: u64, remaining: u64, reset: Option<Duration>) {
+    /// Weighs one snapshot, which describes the moment `at`.
+    pub(crate) fn observe(&mut self, limit: u64, remaining: u64, reset: Option<Duration>, at: Moment) {
         let used = limit.saturating_sub(remaining) as f64;
         let Some(reset) = reset.filter(|reset| *reset >= SHORTEST_RESET && used > 0.0) else { return };
-        self.longest_reset = self.longest_reset.max(reset.as_secs_f64());
-        let derived = reset.as_secs_f64() * limit as f64 / used;
-        // `remaining` is rounded to a whole unit: with few used, the true value lies between used − 1 and used.
-        let rounding = 1.0 / used;
-        if self.seen.len() == MEMORY {
-            self.seen.remove(0);
+        let reset = reset.as_secs_f64();
+        if reset > MONTH * (1.0 + TOLERANCE) {
+            return;
         }
-        self.seen.push((used, derived));
+        // One odd reset does not make a day of a minute.
+        self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
+        self.last_reset = reset;
+        self.weigh_bucket(used, reset * limit as f64 / used);
+        if self.apart.back().is_none_or(|last| at.since(last.at) >= APART) {
+            if self.apart.len() == MEMORY {
+                self.apart.pop_front();
+            }
+            let (limit, remaining) = (limit as f64, remaining as f64);
+            self.apart.push_back(Apart { at, used, remaining, limit, reset });
+            self.rule = self.told_apart().unwrap_or(self.rule);
+        }
+    }
+
+    /// The window of a true bucket, in seconds, once the snapshots prove that it is one.
+    pub(crate) fn bucket(&self) -> Option<f64> {
+        self.bucket
+    }
+
+    /// The rule that the snapshots prove.
+    pub(crate) fn rule(&self) -> Rule {
+        if self.bucket.is_some() { Rule::Bucket } else { self.rule }
+    }
+
+    /// The shortest stated window that the resets allow, in seconds: no reset is longer than its window.
+    pub(crate) fn at_least(&self) -> f64 {
+        WINDOWS.into_iter().find(|window| self.longest_reset <= window * (1.0 + TOLERANCE)).unwrap_or(MONTH)
+    }
+
+    fn weigh_bucket(&mut self, used: f64, derived: f64) {
+        if self.seen.len() == MEMORY {
+            self.seen.pop_front();
+        }
+        self.seen.push_back((used, derived));
         match self.bucket {
-            Some(window) if near(derived, window, rounding) => self.against = 0,
+            Some(window) if near(derived, window, 1.0 / used) => self.against = 0,
             Some(_) => {
                 self.against += 1;
                 if self.against >= 3 {
@@ -57,29 +124,42 @@ impl Shape {
         }
     }
 
-    /// The window of a true bucket, in seconds, once the snapshots prove that it is one.
-    pub(crate) fn bucket(&self) -> Option<f64> {
-        self.bucket
-    }
-
-    /// The shortest stated window that the resets allow, in seconds: no reset is longer than its window.
-    pub(crate) fn at_least(&self) -> f64 {
-        WINDOWS.into_iter().find(|window| self.longest_reset <= window * (1.0 + TOLERANCE)).unwrap_or(MONTH)
-    }
-
-    /// Forgets everything, as when the limit becomes another one's.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
-    }
-
     fn agreed(&self) -> Option<f64> {
         WINDOWS.into_iter().find(|&window| {
+            // `remaining` is rounded to a whole unit: with few used, the true value lies between used − 1 and used.
             let agreeing = || self.seen.iter().filter(|&&(used, derived)| near(derived, window, 1.0 / used));
             let least = agreeing().map(|seen| seen.0).fold(f64::INFINITY, f64::min);
             let most = agreeing().map(|seen| seen.0).fold(0.0, f64::max);
             let count = agreeing().count();
             count >= ENOUGH && count * 4 >= self.seen.len() * 3 && most >= least * SPREAD
         })
+    }
+
+    fn told_apart(&self) -> Option<Rule> {
+        let (first, last) = (self.apart.front()?, self.apart.back()?);
+        if self.apart.len() < ENOUGH || last.at.seconds_since(first.at) < SPAN {
+            return None;
+        }
+        let window = self.at_least();
+        let spread = |value: &dyn Fn(&Apart) -> f64| {
+            let values = || self.apart.iter().map(value);
+            (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max))
+        };
+        let (earliest_end, latest_end) = spread(&|seen| seen.at.seconds_since(Moment::START) + seen.reset);
+        let (shortest, longest) = spread(&|seen| seen.reset);
+        let (least_depth, most_depth) = spread(&|seen| seen.remaining + seen.reset * seen.limit / window);
+        if latest_end - earliest_end < 0.5 {
+            Some(Rule::Fixed)
+        } else if shortest >= window * 0.9 && self.apart.iter().any(|seen| seen.used < seen.limit * 0.9) {
+            Some(Rule::Log)
+        } else if longest < window * 0.25
+            && most_depth - least_depth <= most_depth * 0.1 + 1.5
+            && most_depth < last.limit * 0.5
+        {
+            Some(Rule::Shallow)
+        } else {
+            None
+        }
     }
 }
 
@@ -94,8 +174,9 @@ fn near(derived: f64, window: f64, rounding: f64) -> bool {
 mod tests {
     use super::*;
 
-    fn feed(shape: &mut Shape, limit: u64, used: u64, reset: f64) {
-        shape.observe(limit, limit - used, Some(Duration::from_secs_f64(reset)));
+    fn feed(shape: &mut Shape, limit: u64, used: u64, reset: f64, at: f64) {
+        let at = Moment::START.plus_seconds(at);
+        shape.observe(limit, limit - used, Some(Duration::from_secs_f64(reset)), at);
     }
 
     #[test]
@@ -104,32 +185,51 @@ mod tests {
             let mut shape = Shape::default();
             for used in [10_u64, 20, 30] {
                 assert_eq!(shape.bucket(), None);
-                feed(&mut shape, 10_000, used, used as f64 * window / 10_000.0);
+                feed(&mut shape, 10_000, used, used as f64 * window / 10_000.0, 0.0);
             }
             assert_eq!(shape.bucket(), Some(window));
         }
     }
 
     #[test]
-    fn a_fixed_window_is_never_believed() {
+    fn a_fixed_window_is_never_taken_for_a_bucket() {
         for rate in [5.0, 8.0, 9.8, 10.0, 10.2] {
             let mut shape = Shape::default();
             for step in 1..5400_u32 {
                 let into = f64::from(step % 600) / 10.0;
                 let used = ((rate * into) as u64).clamp(1, 600);
-                feed(&mut shape, 600, used, 60.0 - into);
+                feed(&mut shape, 600, used, 60.0 - into, f64::from(step) / 10.0);
                 assert_eq!(shape.bucket(), None, "rate {rate}, step {step}");
+                assert!(matches!(shape.rule(), Rule::Unknown | Rule::Fixed), "{:?}", shape.rule());
             }
+            assert_eq!(shape.rule(), Rule::Fixed);
             assert_eq!(shape.at_least(), MINUTE);
         }
     }
 
     #[test]
+    fn a_log_and_a_shallow_bucket_are_told_apart() {
+        let mut log = Shape::default();
+        let mut shallow = Shape::default();
+        for step in 1..300_u32 {
+            let at = f64::from(step) / 10.0;
+            feed(&mut log, 600, u64::from(step), 59.9, at);
+            let level = f64::from(step % 7) + 1.0;
+            feed(&mut shallow, 600, 590 + level as u64, level / 10.0, at);
+        }
+        assert_eq!(log.rule(), Rule::Log);
+        assert_eq!(shallow.rule(), Rule::Shallow);
+    }
+
+    #[test]
     fn a_reset_longer_than_a_minute_excludes_the_minute() {
         let mut shape = Shape::default();
-        feed(&mut shape, 100, 2, 864.0);
+        feed(&mut shape, 100, 2, 864.0, 0.0);
+        assert_eq!(shape.at_least(), MINUTE, "one alone proves nothing");
+        feed(&mut shape, 100, 3, 900.0, 0.0);
         assert_eq!(shape.at_least(), HOUR);
-        feed(&mut shape, 100, 50, 43_200.0);
+        feed(&mut shape, 100, 50, 43_200.0, 1.0);
+        feed(&mut shape, 100, 51, 44_000.0, 1.0);
         assert_eq!(shape.at_least(), DAY);
     }
 
@@ -137,11 +237,11 @@ mod tests {
     fn contradictions_withdraw_the_belief() {
         let mut shape = Shape::default();
         for used in [10_u64, 20, 30] {
-            feed(&mut shape, 600, used, used as f64 / 10.0);
+            feed(&mut shape, 600, used, used as f64 / 10.0, 0.0);
         }
         assert_eq!(shape.bucket(), Some(MINUTE));
         for used in [40_u64, 50, 60] {
-            feed(&mut shape, 600, used, 55.0);
+            feed(&mut shape, 600, used, 55.0, 0.1);
         }
         assert_eq!(shape.bucket(), None);
     }

@@ -7,29 +7,29 @@ import { setTimeout as sleep } from "node:timers/promises";
 const READY_WITHIN_MS = 20_000;
 const END_WITHIN_MS = 20_000;
 
-/** A stand-in for the API. */
-export async function standIn() {
+/** A stand-in for the API, with further options. */
+export async function standIn(...further) {
   const port = await freePort();
-  const options = ["--listen", `127.0.0.1:${port}`, "--rpm", "1000000", "--tpm", "1000000000"];
+  const options = ["--listen", `127.0.0.1:${port}`, "--rpm", "1000000", "--tpm", "1000000000", ...further];
   const child = await start(["simulate", ...options], [port]);
   return { url: `http://127.0.0.1:${port}`, end: () => end(child) };
 }
 
-/** A Weir before `upstream`. */
-export async function weir(upstream) {
+/** A Weir before `upstream`, with further variables. */
+export async function weir(upstream, environment = {}) {
   const [port, admin] = [await freePort(), await freePort()];
   const options = ["--upstream", upstream, "--listen", `127.0.0.1:${port}`, "--admin", `127.0.0.1:${admin}`];
-  const child = await start(["run", ...options], [port, admin]);
+  const child = await start(["run", ...options], [port, admin], environment);
   return { url: `http://127.0.0.1:${port}`, admin: `http://127.0.0.1:${admin}`, end: () => end(child) };
 }
 
-async function start(options, ports) {
+async function start(options, ports, environment = {}) {
   const binary = process.env.WEIR_BIN;
   if (!binary) throw new Error("WEIR_BIN names no binary");
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("WEIR_")));
   const child = spawn(binary, options, {
     stdio: ["ignore", "ignore", "inherit"],
-    env: { ...inherited, WEIR_SHUTDOWN__DRAIN_DELAY: "0s", WEIR_SHUTDOWN__DRAIN_TIMEOUT: "1s" },
+    env: { ...inherited, WEIR_SHUTDOWN__DRAIN_DELAY: "0s", WEIR_SHUTDOWN__DRAIN_TIMEOUT: "1s", ...environment },
   });
   let failure;
   child.once("error", (error) => (failure = error));

@@ -1,0 +1,170 @@
+//! Does the jobs, as services with OpenAI's SDK would: each job is a call, with the SDK's retries.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::classify;
+use crate::clock::{self, Instant};
+use crate::openai::Endpoint;
+use crate::response::ERROR_CLASS;
+use crate::simulate::JOB_HEADER;
+
+use super::sdk_retry::{self, Attempt};
+use super::workload::{CALLERS, Job};
+
+/// The header that tells the services apart.
+pub(super) const CALLER_HEADER: &str = "x-team";
+/// What a class is called where there was no answer to read it from.
+const NO_ANSWER: &str = "connection";
+
+/// How one job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// From its arrival to the end of its last answer.
+    pub(super) took: Duration,
+    /// The error that its service got in the end; none where it is done.
+    pub(super) error: Option<&'static str>,
+    /// Attempts that the service's own SDK made.
+    pub(super) attempts: u32,
+}
+
+/// What happened so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    /// Jobs that have come up.
+    pub(super) arrived: usize,
+    /// How each job ended, by its number.
+    pub(super) ended: BTreeMap<usize, Ended>,
+    /// Errors that services' SDKs saw, those that a retry overcame included.
+    pub(super) errors: BTreeMap<&'static str, u64>,
+}
+
+/// A tally that is counted in from many tasks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shared(Arc<Mutex<Tally>>);
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Tally> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does all jobs against this address. What is unfinished at `stop` is left so.
+///
+/// # Cancel safety
+/// Dropping it ends all jobs.
+pub(super) async fn work(
+    jobs: &[Job],
+    address: SocketAddr,
+    seed: u64,
+    start: Instant,
+    stop: Instant,
+    tally: &Shared,
+) {
+    let mut tasks = JoinSet::new();
+    for (number, job) in jobs.iter().copied().enumerate() {
+        let call = Call { number, job, address, tally: tally.clone() };
+        let rng = fastrand::Rng::with_seed(seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        tasks.spawn(call.make(start, rng));
+    }
+    let all = async { while tasks.join_next().await.is_some() {} };
+    // In time or not, what is left ends with the set.
+    clock::timeout_at(stop, all).await.ok();
+}
+
+struct Call {
+    number: usize,
+    job: Job,
+    address: SocketAddr,
+    tally: Shared,
+}
+
+impl Call {
+    /// The whole call, as the SDK makes it.
+    async fn make(self, start: Instant, mut rng: fastrand::Rng) {
+        let arrival = start + self.job.arrival;
+        clock::sleep_until(arrival).await;
+        self.tally.lock().arrived += 1;
+        let body = Bytes::from(self.job.body());
+        let mut retries = 0;
+        let error = loop {
+            let answer = self.attempt(&body, retries).await;
+            let attempt = match &answer {
+                Some(answer) if answer.error.is_none() => break None,
+                Some(answer) => Attempt::Answered(answer.status, &answer.headers),
+                None => Attempt::NoAnswer,
+            };
+            let class = answer.as_ref().and_then(|answer| answer.error).unwrap_or(NO_ANSWER);
+            *self.tally.lock().errors.entry(class).or_default() += 1;
+            match sdk_retry::wait(attempt, retries, clock::wall(), &mut rng) {
+                Some(wait) => clock::sleep(wait).await,
+                None => break Some(class),
+            }
+            retries += 1;
+        };
+        let took = clock::now().saturating_duration_since(arrival);
+        self.tally.lock().ended.insert(self.number, Ended { took, error, attempts: retries + 1 });
+    }
+
+    /// One attempt, on a connection of its own. `None` where the connection broke.
+    async fn attempt(&self, body: &Bytes, retries: u32) -> Option<Answer> {
+        let stream = TcpStream::connect(self.address).await.ok()?;
+        stream.set_nodelay(true).ok();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        let exchange = async {
+            let response = sender.send_request(self.request(body, retries)).await.ok()?;
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            let error = (!parts.status.is_success()).then(|| class(parts.status, &parts.headers, &body));
+            Some(Answer { status: parts.status, headers: parts.headers, error })
+        };
+        tokio::select! {
+            answer = exchange => answer,
+            // The connection may end first when its answer is whole already.
+            never = async { connection.await.ok(); std::future::pending().await } => never,
+        }
+    }
+
+    fn request(&self, body: &Bytes, retries: u32) -> Request<Full<Bytes>> {
+        Request::post("/v1/chat/completions")
+            .header(HOST, self.address.to_string())
+            .header(AUTHORIZATION, "Bearer sk-demo")
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, "OpenAI/Python 3.54.0")
+            .header("x-stainless-retry-count", retries)
+            .header("x-stainless-read-timeout", "600")
+            .header(CALLER_HEADER, CALLERS[self.job.caller].name)
+            .header(JOB_HEADER, format!("job-{}", self.number))
+            .body(Full::new(body.clone()))
+            .expect("every part is a valid header")
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    error: Option<&'static str>,
+}
+
+/// What went wrong: by Weir's word where it says one, else by the answer itself.
+fn class(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> &'static str {
+    let told = headers.get(ERROR_CLASS).and_then(|value| value.to_str().ok());
+    let known = classify::ErrorClass::ALL.into_iter().find(|class| Some(class.as_str()) == told);
+    known
+        .unwrap_or_else(|| {
+            classify::response(Endpoint::ChatCompletions, status, headers, body, clock::wall()).class
+        })
+        .as_str()
+}

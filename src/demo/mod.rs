@@ -1,0 +1,232 @@
+//! `weir demo`: the same work without and with Weir, against the stand-in, in one process.
+//!
+//! [`workload`] draws the jobs of four services from a seed. They run twice, each time against a fresh [`crate::simulate`]
+//! with the same limits, faults and outage: direct, then through a whole [`App`]. The services ([`load`]) retry as OpenAI's
+//! SDK does ([`sdk_retry`]) in both. What is compared ([`table`]) is what the stand-in and the services counted, never
+//! what Weir says of itself.
+
+pub mod sdk_retry;
+pub mod workload;
+mod figures;
+mod load;
+mod progress;
+mod stand_in;
+mod table;
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use crate::app::{self, App};
+use crate::clock;
+use crate::config::sources::Nothing;
+use crate::config::{self, Config};
+
+pub use figures::{Figures, TooLarge, Waits, Ways};
+
+use load::Shared;
+use progress::{Progress, Standing};
+use stand_in::StandIn;
+use workload::{CALLERS, Job, Scale};
+
+/// Runs the same work without and with Weir against the stand-in, side by side.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Args {
+    /// What jobs, answers and faults are drawn from: equal seeds give equal work
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub seed: u64,
+    /// Less work and a shorter outage: about 20 s in all
+    #[arg(long)]
+    pub quick: bool,
+    /// Plain lines, on a terminal too
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// Where the direct run is stopped, whatever is unfinished. Both together stay within a minute.
+const STOP_DIRECT: Duration = Duration::from_secs(22);
+/// Where the run through Weir is stopped.
+const STOP_WEIR: Duration = Duration::from_secs(34);
+/// Weir's usual admin address; another port is taken where it is in use.
+const ADMIN_PORT: u16 = 8081;
+
+/// Why there was nothing to show.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A listener, thread or runtime could not be had.
+    #[error("{what}: {source}")]
+    Machine {
+        /// What was wanted.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Weir did not start.
+    #[error("weir did not start: {0}")]
+    Weir(#[from] app::Error),
+    /// The demo's own configuration is not valid.
+    #[error("the demo's configuration: {0}")]
+    Configuration(#[from] config::problem::Problems),
+}
+
+impl Error {
+    fn machine(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Machine { what, source }
+    }
+}
+
+/// Runs both ways and prints all there is to see. `live` draws over lines on a terminal.
+///
+/// # Errors
+/// When a part can't be started.
+pub fn run(args: &Args, live: bool, print: &mut dyn FnMut(&str)) -> Result<Ways, Error> {
+    let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
+    let live = live && !args.plain;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(Error::machine("cannot start a runtime"))?.block_on(async {
+        let jobs = workload::jobs(&scale, args.seed);
+        let ideal = workload::ideal(&jobs, &scale);
+        let demo = Demo { jobs, scale, seed: args.seed, live };
+        print(&workload::describe(&scale, args.seed));
+
+        print("\n\n1. Direct, with the retries of OpenAI's own SDK\n");
+        let direct = demo.direct(print).await?;
+        print("\n2. Through Weir, with the same SDK");
+        let through_weir = demo.through_weir(print).await?;
+
+        let ways = Ways { ideal, direct, through_weir };
+        print(&format!("\n{}\n{}\n", table::render(&ways), ways.verdict()));
+        Ok(ways)
+    })
+}
+
+struct Demo {
+    jobs: Vec<Job>,
+    scale: Scale,
+    seed: u64,
+    live: bool,
+}
+
+impl Demo {
+    async fn direct(&self, print: &mut dyn FnMut(&str)) -> Result<Figures, Error> {
+        let (listener, address) = listen("cannot listen for the stand-in", 0)?;
+        let stand_in = self.stand_in(listener)?;
+        Ok(self.work(address, &stand_in, STOP_DIRECT, print).await)
+    }
+
+    async fn through_weir(&self, print: &mut dyn FnMut(&str)) -> Result<Figures, Error> {
+        let (listener, upstream) = listen("cannot listen for the stand-in", 0)?;
+        let reread = Box::new(|| Err("the demo has no configuration file".to_owned()));
+        let app = App::start(configuration(upstream, admin_port())?, reread, None, false)?;
+        print(&format!(" (its status page, as long as this runs: http://{}/)\n", app.admin));
+        // Its clock starts with it, so that both runs meet the outage at the same time.
+        let stand_in = self.stand_in(listener)?;
+        let figures = self.work(app.listening, &stand_in, STOP_WEIR, print).await;
+        app.finish().await;
+        Ok(figures)
+    }
+
+    fn stand_in(&self, listener: TcpListener) -> Result<StandIn, Error> {
+        StandIn::start(workload::stand_in(&self.scale, self.seed), listener)
+            .map_err(Error::machine("cannot start the stand-in"))
+    }
+
+    async fn work(
+        &self,
+        address: SocketAddr,
+        stand_in: &StandIn,
+        most: Duration,
+        print: &mut dyn FnMut(&str),
+    ) -> Figures {
+        let start = clock::now();
+        let tally = Shared::default();
+        let mut progress = Progress::new(self.live, print);
+        let mut work =
+            std::pin::pin!(load::work(&self.jobs, address, self.seed, start, start + most, &tally));
+        let mut next = start;
+        loop {
+            next += progress.interval();
+            let ended = tokio::select! {
+                biased;
+                () = work.as_mut() => true,
+                () = clock::sleep_until(next) => false,
+            };
+            let elapsed = clock::now().saturating_duration_since(start);
+            progress.show(&self.standing(&tally, stand_in, elapsed));
+            if ended {
+                break;
+            }
+        }
+        Figures::new(&self.jobs, &tally.lock(), &stand_in.stats(), most)
+    }
+
+    fn standing(&self, tally: &Shared, stand_in: &StandIn, elapsed: Duration) -> Standing {
+        let stats = stand_in.stats();
+        let tally = tally.lock();
+        let passing = || tally.ended.iter().filter(|(number, _)| !self.jobs[**number].is_too_large());
+        let open = (tally.arrived - tally.ended.len()) as u64;
+        Standing {
+            elapsed,
+            jobs: self.jobs.iter().filter(|job| !job.is_too_large()).count(),
+            done: passing().filter(|(_, ended)| ended.error.is_none()).count(),
+            lost: passing().filter(|(_, ended)| ended.error.is_some()).count(),
+            in_flight: stats.in_flight,
+            waiting: open.saturating_sub(stats.in_flight),
+            refused: figures::refused(&stats),
+            outage: elapsed >= self.scale.outage_start
+                && elapsed < self.scale.outage_start + self.scale.outage_length,
+        }
+    }
+}
+
+/// A configuration as a person would write it; everything that is not here is learned, or left at its default.
+fn configuration(upstream: SocketAddr, admin_port: u16) -> Result<Config, Error> {
+    let mut text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n\
+         [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\
+         [upstream]\nurl = \"http://{upstream}\"\n\
+         [shutdown]\ndrain_delay = \"0s\"\ndrain_timeout = \"1s\"\n"
+    );
+    for caller in &CALLERS {
+        let lane = if caller.background { "background" } else { "interactive" };
+        // Writing to a string cannot fail.
+        writeln!(
+            text,
+            "[[callers]]\nname = {name:?}\nweight = {weight}\nlane = {lane:?}\nheader = {{ name = {header:?}, value = {name:?} }}",
+            name = caller.name,
+            weight = caller.weight,
+            header = load::CALLER_HEADER,
+        )
+        .ok();
+    }
+    Ok(config::parse("the demo", &text, &[], &Nothing)?)
+}
+
+/// The usual port of the status page where it is free, else any.
+fn admin_port() -> u16 {
+    if TcpListener::bind((Ipv4Addr::LOCALHOST, ADMIN_PORT)).is_ok() { ADMIN_PORT } else { 0 }
+}
+
+fn listen(what: &'static str, port: u16) -> Result<(TcpListener, SocketAddr), Error> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(Error::machine(what))?;
+    let address = listener.local_addr().map_err(Error::machine(what))?;
+    Ok((listener, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_configuration_is_valid() {
+        let config = configuration(SocketAddr::from(([127, 0, 0, 1], 9000)), 0).unwrap();
+        assert_eq!(config.callers.len(), CALLERS.len());
+        assert_eq!(config.upstream.url.port(), 9000);
+    }
+
+    #[test]
+    fn both_runs_together_end_within_a_minute() {
+        assert!(STOP_DIRECT + STOP_WEIR < Duration::from_secs(58));
+    }
+}

@@ -1,0 +1,138 @@
+//! What is seen while a run goes on: two lines drawn again and again on a terminal, a line now and then elsewhere.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Between two drawings on a terminal.
+const DRAW: Duration = Duration::from_millis(100);
+/// Between two lines elsewhere.
+const LINE: Duration = Duration::from_secs(2);
+/// Cells of the bar.
+const BAR: usize = 44;
+
+/// How a run stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// Since the start.
+    pub(super) elapsed: Duration,
+    /// Jobs in all.
+    pub(super) jobs: usize,
+    /// Jobs that are done.
+    pub(super) done: usize,
+    /// Jobs that ended in an error.
+    pub(super) lost: usize,
+    /// Requests that the API is at work on.
+    pub(super) in_flight: u64,
+    /// Jobs that have come up and are neither ended nor with the API: in a queue, or in a backoff.
+    pub(super) waiting: u64,
+    /// What the API refused for its limits.
+    pub(super) refused: u64,
+    /// Whether the API is down.
+    pub(super) outage: bool,
+}
+
+/// Writes how one run stands.
+pub(super) struct Progress<'a> {
+    print: &'a mut dyn FnMut(&str),
+    live: bool,
+    drawn: bool,
+}
+
+impl<'a> Progress<'a> {
+    /// For a terminal (`live`) or for a reader of lines.
+    pub(super) fn new(live: bool, print: &'a mut dyn FnMut(&str)) -> Self {
+        Self { print, live, drawn: false }
+    }
+
+    /// How long to wait between two calls of [`Progress::show`].
+    pub(super) fn interval(&self) -> Duration {
+        if self.live { DRAW } else { LINE }
+    }
+
+    /// Shows how the run stands now.
+    pub(super) fn show(&mut self, standing: &Standing) {
+        let text = if self.live { drawing(standing, self.drawn) } else { line(standing) };
+        self.drawn = true;
+        (self.print)(&text);
+    }
+}
+
+/// The line for readers of lines.
+fn line(standing: &Standing) -> String {
+    format!("  {:>4.1} s   {}\n", standing.elapsed.as_secs_f64(), counts(standing))
+}
+
+/// The bar and the counts, over those drawn before.
+fn drawing(standing: &Standing, again: bool) -> String {
+    let part = |count: usize| (count * BAR).checked_div(standing.jobs).unwrap_or_default();
+    let (done, lost) = (part(standing.done), part(standing.lost));
+    let mut text = String::new();
+    if again {
+        text.push_str("\x1b[2A\r\x1b[J");
+    }
+    // Writing to a string cannot fail.
+    writeln!(
+        text,
+        "  {}{}{}  {:>4.1} s\n  {}",
+        "█".repeat(done),
+        "▒".repeat(lost),
+        "·".repeat(BAR - done - lost),
+        standing.elapsed.as_secs_f64(),
+        counts(standing)
+    )
+    .ok();
+    text
+}
+
+fn counts(standing: &Standing) -> String {
+    format!(
+        "{:>3} of {} done  {:>3} lost  {:>3} in flight  {:>3} waiting  {:>3} 429s{}",
+        standing.done,
+        standing.jobs,
+        standing.lost,
+        standing.in_flight,
+        standing.waiting,
+        standing.refused,
+        if standing.outage { "  (API down)" } else { "" }
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STANDING: Standing = Standing {
+        elapsed: Duration::from_millis(6_400),
+        jobs: 240,
+        done: 120,
+        lost: 31,
+        in_flight: 12,
+        waiting: 41,
+        refused: 201,
+        outage: true,
+    };
+
+    #[test]
+    fn a_reader_of_lines_gets_plain_lines() {
+        let mut text = String::new();
+        let mut print = |part: &str| text.push_str(part);
+        let mut progress = Progress::new(false, &mut print);
+        progress.show(&STANDING);
+        progress.show(&STANDING);
+        let line = "   6.4 s   120 of 240 done   31 lost   12 in flight   41 waiting  201 429s  (API down)\n";
+        assert_eq!(text, line.repeat(2));
+    }
+
+    #[test]
+    fn a_terminal_gets_two_lines_drawn_over_the_last_two() {
+        let mut text = String::new();
+        let mut print = |part: &str| text.push_str(part);
+        let mut progress = Progress::new(true, &mut print);
+        progress.show(&STANDING);
+        progress.show(&Standing { lost: 120, ..STANDING });
+        let (first, second) = text.split_once("\x1b[2A\r\x1b[J").expect("drawn again");
+        assert_eq!(first.lines().count(), 2);
+        assert_eq!(second.matches(['█', '▒', '·']).count(), BAR);
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+}

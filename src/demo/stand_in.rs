@@ -1,0 +1,62 @@
+//! The stand-in on a thread of its own, so that neither Weir nor the load delays it.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::simulate::{self, Settings, Simulator, Stats};
+
+/// A stand-in that runs. Dropping it ends it, and waits for its thread.
+pub(super) struct StandIn {
+    simulator: Simulator,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StandIn {
+    /// Starts one whose schedules begin now.
+    pub(super) fn start(settings: Settings, listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (started, starting) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("stand-in".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let serve =
+                    async { simulate::serve(settings, tokio::net::TcpListener::from_std(listener)?).await };
+                match serve.await {
+                    Ok(running) => {
+                        // Who asked waits for this, and an end of the sender is an order to stop like any other.
+                        started.send(Ok(running.simulator().clone())).ok();
+                        stopped.await.ok();
+                        running.stop(Duration::ZERO).await;
+                    }
+                    Err(error) => {
+                        started.send(Err(error)).ok();
+                    }
+                }
+            });
+        })?;
+        let simulator = starting.recv().map_err(io::Error::other)??;
+        Ok(Self { simulator, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// What it saw so far.
+    pub(super) fn stats(&self) -> Stats {
+        self.simulator.stats()
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of its thread was printed by the thread.
+            thread.join().ok();
+        }
+    }
+}

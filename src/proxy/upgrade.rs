@@ -1,0 +1,223 @@
+//! Requests to stop speaking HTTP: WebSocket, for the paths that the configuration allows.
+//!
+//! The handshake is a request like any other: its caller is identified, its credential swapped, it waits for its turn. Its
+//! permit is settled when the upstream has switched: a session of an hour is no attempt in flight, and the upstream charges
+//! what happens in it by limits of its own. From then on it is a connection, counted and limited as such. A handshake is
+//! never retried: a client of a socket that may break at any time connects again by itself.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+
+use super::answer::{self, Notes};
+use super::attempt::{Attempted, judge, latest_head, report};
+use super::body::Body;
+use super::conversation::{Conversation, Unsuccessful};
+use super::settle;
+use crate::classify::{ErrorClass, Failure, FailureKind};
+use crate::clock;
+use crate::metrics::Bound;
+use crate::response::OwnAnswer;
+use crate::scope::{Permit, Turn};
+use crate::upstream::headers;
+use crate::upstream::upgrade::{self, Switched, TunnelEnd, TunnelSlot, Upgrade};
+
+const PROTOCOL: HeaderName = header::SEC_WEBSOCKET_PROTOCOL;
+/// Browsers, which can't set headers, send the API's key as a subprotocol of this name.
+const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
+/// The longest name of a model that a query may give.
+const LONGEST_MODEL: usize = 256;
+
+/// A client's wish to speak WebSocket.
+pub(super) struct Asked {
+    protocol: HeaderValue,
+    client: OnUpgrade,
+}
+
+/// What a request asks for, if it asks to speak WebSocket. Other protocols are ignored, as RFC 9110 (section 7.8) allows.
+pub(super) fn asked(request: &mut Request<Incoming>) -> Option<Box<Asked>> {
+    // The plain path pays for the first comparison only.
+    if *request.method() != Method::GET
+        || !request.headers().contains_key(header::UPGRADE)
+        || request.version() != Version::HTTP_11
+    {
+        return None;
+    }
+    let protocol = upgrade::asked_for(request.headers())?;
+    let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    websocket.then(|| Box::new(Asked { protocol, client: hyper::upgrade::on(request) }))
+}
+
+/// The model that a session is for: the query names it.
+pub(super) fn model(uri: &Uri) -> Option<Box<str>> {
+    let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, model) = pairs.find(|(name, _)| *name == "model")?;
+    (!model.is_empty() && model.len() <= LONGEST_MODEL).then(|| model.into())
+}
+
+/// The answer to a wish for a path that the configuration does not list.
+pub(super) fn not_allowed() -> OwnAnswer {
+    let message = "upstream.websocket.paths does not allow an upgrade to WebSocket for this path.";
+    OwnAnswer {
+        status: StatusCode::FORBIDDEN,
+        code: "upgrade".into(),
+        ..OwnAnswer::new(ErrorClass::BadRequest, message)
+    }
+}
+
+impl Conversation<'_> {
+    /// Makes the one attempt, and on success hands the connection over. `swapped` says that the request bears a configured
+    /// credential.
+    pub(super) async fn upgrade(mut self, asked: Asked, swapped: bool) -> Response<Body> {
+        let Some(slot) = self.proxy.upstream.tunnels().take() else {
+            return self.no_slot();
+        };
+        let mut permit = match self.admit(Turn::First).await {
+            Ok(permit) => permit,
+            Err(refused) => return self.turned_away(&refused, None),
+        };
+        self.record.attempt(std::time::Duration::ZERO, permit.is_probe(), clock::now());
+        let attempted = match self.shake_hands(&asked, swapped, &mut permit).await {
+            Ok(Upgrade::Switched(head, switched)) => return self.switch(head, switched, asked, slot, permit),
+            Ok(Upgrade::Declined(response)) => {
+                judge(response, &self.call, &mut permit, &mut self.record, self.policy).await
+            }
+            Err(failure) => Attempted::Failed(failure),
+        };
+        match Unsuccessful::of(attempted) {
+            Ok(answer) => self.succeed(answer, permit),
+            Err(unsuccessful) => {
+                self.record.attempt_failed(unsuccessful.class, clock::now());
+                let classified = unsuccessful.classified.as_deref();
+                settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
+                self.pass_on(unsuccessful, false)
+            }
+        }
+    }
+
+    async fn shake_hands(
+        &mut self,
+        asked: &Asked,
+        swapped: bool,
+        permit: &mut Permit,
+    ) -> Result<Upgrade, Failure> {
+        let head_by = latest_head(&self.call, self.policy);
+        let Some(mut request) = self.call.request() else {
+            return Err(Failure::unsent(FailureKind::RequestMalformed, "a handshake has no body"));
+        };
+        if swapped {
+            drop_key_protocol(request.headers_mut());
+        }
+        upgrade::ask_for(request.headers_mut(), asked.protocol.clone());
+        permit.sent();
+        let answered = self.proxy.upstream.upgrade(request, head_by).await?;
+        if let Upgrade::Switched(head, _) = &answered {
+            let agreed = head.headers().get(header::UPGRADE);
+            if !agreed.is_some_and(|agreed| agreed.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+                return Err(Failure::sent(FailureKind::Malformed, "it switched to another protocol"));
+            }
+        }
+        Ok(answered)
+    }
+
+    /// Tells the client, and moves its bytes from then on.
+    fn switch(
+        mut self,
+        head: Response<()>,
+        switched: Switched,
+        asked: Asked,
+        slot: TunnelSlot,
+        mut permit: Permit,
+    ) -> Response<Body> {
+        let now = clock::now();
+        let (mut head, ()) = head.into_parts();
+        self.record.attempt_answered(head.status, head.headers.get("x-request-id").cloned(), now);
+        report(&mut permit, &self.record, &head);
+        permit.accepted();
+        permit.done();
+        headers::strip_response(&mut head.headers);
+        upgrade::ask_for(&mut head.headers, asked.protocol);
+        answer::add_notes(&mut head.headers, &self.record, &Notes { class: None, stop_retries: false });
+        self.record.answered(head.status, now);
+        let metrics = std::sync::Arc::clone(self.record.account().metrics());
+        let (caller, id) = (std::sync::Arc::clone(&self.caller.name), self.record.id());
+        self.record.finish(now);
+        clock::spawn(async move {
+            let report = slot.run(switched, asked.client).await;
+            if report.end == TunnelEnd::Idle {
+                metrics.limits_reached.inc(Bound::WebSocketIdle);
+            }
+            let seconds = (clock::now() - now).as_secs_f64();
+            let (up, down, end) = (report.up, report.down, report.end.as_str());
+            tracing::info!(request = %id, %caller, up, down, seconds, end, "websocket ended");
+        });
+        Response::from_parts(head, Body::Whole(None))
+    }
+
+    fn no_slot(mut self) -> Response<Body> {
+        self.record.account().metrics().limits_reached.inc(Bound::WebSockets);
+        let own = OwnAnswer {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code: "websocket_limit".into(),
+            ..OwnAnswer::new(
+                ErrorClass::WeirQueueFull,
+                "As many WebSocket connections are open as upstream.websocket.max allows.",
+            )
+        };
+        self.record.failed(own.class, None);
+        answer::own(own, self.record)
+    }
+}
+
+/// Removes a key of the caller's that the upstream must not see beside the configured one.
+fn drop_key_protocol(headers: &mut HeaderMap) {
+    let header::Entry::Occupied(entry) = headers.entry(PROTOCOL) else { return };
+    let (_, values) = entry.remove_entry_mult();
+    let kept: Vec<Vec<u8>> = values
+        .flat_map(|value| {
+            value
+                .as_bytes()
+                .split(|byte| *byte == b',')
+                .map(|it| it.trim_ascii().to_vec())
+                .collect::<Vec<_>>()
+        })
+        .filter(|protocol| !protocol.is_empty() && !protocol.starts_with(KEY_PROTOCOL))
+        .collect();
+    if let Ok(value) = HeaderValue::from_bytes(&kept.join(&b", "[..]))
+        && !kept.is_empty()
+    {
+        headers.insert(PROTOCOL, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_names_the_model() {
+        for (uri, expected) in [
+            ("/v1/realtime?model=gpt-realtime", Some("gpt-realtime")),
+            ("/v1/realtime?a=b&model=gpt-realtime&c", Some("gpt-realtime")),
+            ("/v1/realtime?model=", None),
+            ("/v1/realtime?xmodel=a", None),
+            ("/v1/realtime", None),
+        ] {
+            assert_eq!(model(&uri.parse().unwrap()).as_deref(), expected, "{uri}");
+        }
+    }
+
+    #[test]
+    fn a_swapped_key_is_not_sent_as_a_subprotocol() {
+        let mut headers = HeaderMap::new();
+        headers.append(PROTOCOL, HeaderValue::from_static("realtime, openai-insecure-api-key.sk-own"));
+        headers.append(PROTOCOL, HeaderValue::from_static("openai-beta.realtime-v1"));
+        drop_key_protocol(&mut headers);
+        let left: Vec<_> = headers.get_all(PROTOCOL).iter().collect();
+        assert_eq!(left, ["realtime, openai-beta.realtime-v1"]);
+        headers.insert(PROTOCOL, HeaderValue::from_static("openai-insecure-api-key.sk-own"));
+        drop_key_protocol(&mut headers);
+        assert!(!headers.contains_key(PROTOCOL));
+    }
+}

@@ -1,0 +1,76 @@
+//! One caller's requests in one lane, and how fast they are served.
+
+use std::collections::BTreeSet;
+
+use crate::caller::{CallerId, Lane};
+use crate::scope::moment::Moment;
+
+/// No place.
+pub(super) const NONE: u32 = u32::MAX;
+/// A line's service is measured over at least so long, in seconds.
+pub(super) const MEASURED: f64 = 4.0;
+/// Measurements that differ by less are of a steady service.
+const STEADY: f64 = 0.4;
+
+/// One caller's requests in one lane, oldest first.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) caller: CallerId,
+    pub(super) lane: Lane,
+    pub(super) weight: u32,
+    pub(super) counter: u64,
+    pub(super) head: u32,
+    pub(super) tail: u32,
+    /// Queued or parked.
+    pub(super) waiting: usize,
+    pub(super) bytes: usize,
+    /// Its place in `backlogs` while anything is queued.
+    pub(super) backlog: u32,
+    /// How fast it has been served while something waited.
+    pub(super) service: Service,
+}
+
+/// A line's measured service.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Service {
+    /// Since when this measurement runs, and what was served in it.
+    pub(super) since: Option<Moment>,
+    pub(super) tokens: u64,
+    /// Tokens a second, once a measurement was complete.
+    pub(super) rate: Option<f64>,
+    /// Whether the last two measurements agreed.
+    pub(super) steady: bool,
+}
+
+impl Service {
+    pub(super) fn served(&mut self, tokens: u64, now: Moment) {
+        let since = *self.since.get_or_insert(now);
+        self.tokens += tokens;
+        let seconds = now.seconds_since(since);
+        if seconds >= MEASURED {
+            let rate = self.tokens as f64 / seconds;
+            self.steady = self.rate.is_some_and(|last| (rate / last - 1.0).abs() < STEADY);
+            self.rate = Some(self.rate.map_or(rate, |last| (last + rate) / 2.0));
+            (self.since, self.tokens) = (Some(now), 0);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Backlog {
+    pub(super) counter: u64,
+    pub(super) weight: u32,
+    pub(super) line: u32,
+    pub(super) tokens: u64,
+    pub(super) requests: u64,
+    pub(super) lane: Lane,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LaneState {
+    pub(super) order: BTreeSet<(u64, u32)>,
+    /// The counter of the last one served.
+    pub(super) reached: u64,
+    /// The lane's own counter.
+    pub(super) counter: u64,
+}

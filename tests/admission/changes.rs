@@ -1,0 +1,114 @@
+//! Issue 3, 3: limits that change, and windows told apart.
+
+use std::time::Duration;
+
+use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
+
+use crate::world::{Scenario, Source, run};
+
+#[test]
+fn a_raised_limit_is_used_and_a_cut_one_kept() {
+    for (from, to) in [(600, 6000), (6000, 600)] {
+        let upstream = Joint::new().with(Dimension::RequestsPerMinute, from, Shape::Bucket(Depth::Window));
+        let mut scenario = Scenario::new("change", upstream);
+        scenario.before = 0.05;
+        scenario.after = 1.95;
+        scenario.changes = vec![(180.0, Dimension::RequestsPerMinute, to)];
+        scenario.sources = vec![Source::new(0).rate(150.0)];
+        scenario.measured_from = 200.0;
+        scenario.seconds = 320.0;
+        let report = run(scenario);
+        let used = report.used.0 as f64 / (to as f64 / 60.0 * report.measured);
+        println!("limit {from} to {to}: 429s {:?}, use {:.1} %", report.refused_by_minute, used * 100.0);
+        // A cut leaves the bucket fuller than the new limit: what was on the way is refused, and no more.
+        assert!(report.refused_upstream <= 200, "{:?}", report.refused_by_minute);
+        // A limit that seems spent for long is asked about once a minute.
+        assert!(
+            report.refused_by_minute.iter().skip(4).all(|count| *count <= 1),
+            "{:?}",
+            report.refused_by_minute
+        );
+        if to > from {
+            assert_eq!(report.refused_upstream, 0);
+            assert!(used >= 0.97, "{used}");
+        }
+    }
+}
+
+#[test]
+fn a_day_is_told_from_a_minute() {
+    // 7,200 a day, in the header that usually tells of a minute.
+    let upstream = Joint::new().with(Dimension::RequestsPerDay, 7200, Shape::Bucket(Depth::Window));
+    let mut scenario = Scenario::new("day", upstream);
+    scenario.before = 0.05;
+    scenario.after = 0.5;
+    let mut source = Source::new(0).rate(20.0);
+    source.patience = 30.0;
+    scenario.sources = vec![source];
+    scenario.measured_from = 600.0;
+    scenario.seconds = 1200.0;
+    let report = run(scenario);
+    println!("day: 429s {:?}, answered {:?}", report.refused_by_minute, report.accepted);
+    assert_eq!(report.refused_upstream, 0, "{:?}", report.refused_by_minute);
+    // The whole day's limit less the slack may be used at once; then it drips at one in twelve seconds.
+    assert!(report.accepted >= 6_800, "{}", report.accepted);
+}
+
+#[test]
+fn nothing_stops_at_absurd_headers() {
+    use weir::scope::machine::{Arrival, HeadReport, Machine, Outcome, Request, Turn};
+    use weir::scope::{Cost, LimitReport, LimitReports, Moment, Settings};
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut machine: Machine<u64> =
+        Machine::new(std::sync::Arc::new(Settings::default()), "f", 1, Moment::START);
+    let mut now = Moment::START;
+    let mut granted = 0;
+    for step in 0..40_000 {
+        now = now.plus(Duration::from_millis(rng.u64(0..200)));
+        let odd = |rng: &mut fastrand::Rng| match rng.u8(0..6) {
+            0 => 0,
+            1 => u64::MAX,
+            2 => 1,
+            _ => rng.u64(0..1_000_000),
+        };
+        let request = Request {
+            caller: weir::caller::CallerId(rng.u16(0..9)),
+            weight: rng.u32(0..3),
+            lane: weir::caller::Lane::Interactive,
+            cost: Cost { requests: 1, tokens: odd(&mut rng) },
+            bytes: 10,
+            deadline: now.plus(Duration::from_secs(rng.u64(0..60))),
+            turn: Turn::First,
+            mode: weir::caller::Mode::Enforce,
+        };
+        if let Arrival::Granted(mut attempt) = machine.arrive(&request, now, &mut Vec::new()) {
+            granted += 1;
+            machine.sent(&mut attempt, now);
+            // Sane again in the second half: then it goes on.
+            let mut side = || {
+                Some(LimitReport {
+                    limit: if step < 20_000 { odd(&mut rng) } else { 600_000 },
+                    remaining: if step < 20_000 { odd(&mut rng) } else { 600_000 - 100 * (1 + granted % 50) },
+                    reset: Some(Duration::from_millis(if step < 20_000 {
+                        odd(&mut rng)
+                    } else {
+                        10 * (1 + granted % 50)
+                    })),
+                })
+            };
+            let limits = LimitReports { requests: side(), tokens: side() };
+            let report = HeadReport { limits, processing: Some(Duration::MAX), rate_limited: false };
+            machine.head(&mut attempt, &report, now);
+            machine.settle(attempt, Outcome::Done, now);
+        }
+        machine.pump(now, &mut Vec::new());
+        for dimension in machine.status("x", now).dimensions {
+            assert!(dimension.level.is_finite() && dimension.limit >= 1.0 && dimension.foreign_use <= 1.0);
+        }
+    }
+    println!("absurd headers: {granted} granted");
+    if granted < 10_000 {
+        println!("{:#?} {:#?}", machine.status("x", now), machine);
+    }
+    assert!(granted > 10_000, "{granted}");
+}

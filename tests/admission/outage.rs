@@ -1,0 +1,151 @@
+//! Issue 4, 1 to 3: a flaky upstream, outages of every kind, and no amplification.
+
+use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
+
+use crate::world::{Report, Scenario, Source, Weather, percentile, run};
+
+/// 40 calls a second on a limit of 6,000 a minute, one minute of fine weather first.
+fn scenario(weather: Vec<(f64, f64, Weather)>, seconds: f64) -> Scenario {
+    let upstream = Joint::new().with(Dimension::RequestsPerMinute, 6000, Shape::Bucket(Depth::Window));
+    let mut scenario = Scenario::new("outage", upstream);
+    scenario.before = 0.05;
+    scenario.after = 1.0;
+    scenario.weather = weather;
+    scenario.sources = vec![Source::new(0).rate(40.0)];
+    scenario.seconds = seconds;
+    scenario.measured_from = 60.0;
+    scenario
+}
+
+fn attempts(report: &Report, from: f64, until: f64) -> usize {
+    report.attempts.iter().filter(|at| (from..until).contains(*at)).count()
+}
+
+#[test]
+fn a_flaky_upstream_costs_no_call() {
+    for seed in 1..=3 {
+        let mut scenario = scenario(vec![(0.0, 1e9, Weather::Flaky(0.25))], 250.0);
+        scenario.seed = seed;
+        let report = run(scenario);
+        let calls = report.offered as f64;
+        let succeeded = report.done.len() as f64;
+        let ended =
+            succeeded + report.failed.len() as f64 + (report.deadline_refused + report.other_refused) as f64;
+        let each = report.attempts.len() as f64 / calls;
+        let latency: Vec<f64> = report.done.iter().map(|done| done.1).collect();
+        println!(
+            "flaky, seed {seed}: {succeeded} of {ended} calls succeeded, {each:.3} attempts a call, latency p50 {:.2} p99 {:.2} s, failed {}, refused {}",
+            percentile(&latency, 0.5),
+            percentile(&latency, 0.99),
+            report.failed.len(),
+            report.deadline_refused + report.other_refused,
+        );
+        assert!(calls > 9_000.0);
+        assert!(succeeded / ended >= 0.999, "{succeeded} of {ended}");
+        assert!(each <= 1.36, "{each}");
+    }
+}
+
+#[test]
+fn ten_seconds_cost_no_call() {
+    for weather in [Weather::Overloaded(0.05), Weather::Refused, Weather::Overloaded(1.0)] {
+        let report = run(scenario(vec![(60.0, 70.0, weather)], 140.0));
+        let blocked = attempts(&report, 62.0, 70.0) as f64 / (8.0 * 40.0);
+        let back = report.done.iter().filter(|done| (70.0..80.0).contains(&done.0)).count();
+        let spike =
+            (700..1000).map(|at| attempts(&report, f64::from(at) / 10.0, f64::from(at) / 10.0 + 1.0)).max();
+        println!(
+            "10 s of {weather:?}: failed {}, refused {}, attempts while blocked {:.1} % of the offered, back {back} in 10 s, spike {spike:?} a second",
+            report.failed.len(),
+            report.other_refused + report.deadline_refused,
+            blocked * 100.0,
+        );
+        assert_eq!(report.failed.len(), 0);
+        assert_eq!(report.other_refused + report.deadline_refused, 0);
+        assert!(blocked <= 0.05, "{blocked}");
+        assert!(back > 200, "{back}");
+    }
+}
+
+#[test]
+fn five_minutes_are_answered_in_time() {
+    for weather in [Weather::Overloaded(0.05), Weather::Refused] {
+        let report = run(scenario(vec![(60.0, 360.0, weather)], 400.0));
+        let blocked = attempts(&report, 62.0, 360.0) as f64 / (298.0 * 40.0);
+        let longest = percentile(&report.refused_after, 1.0);
+        let back = report.done.iter().filter(|done| (368.0..372.0).contains(&done.0)).count();
+        println!(
+            "300 s of {weather:?}: refused {}, failed {}, longest wait {longest:.1} s, attempts {:.2} % of the offered, {back} answers from 8 to 12 s after",
+            report.other_refused,
+            report.failed.len(),
+            blocked * 100.0
+        );
+        assert!(blocked <= 0.05, "{blocked}");
+        assert!(longest <= 30.5, "{longest}");
+        assert!(back >= 120, "{back}");
+    }
+}
+
+#[test]
+fn without_patience_the_answer_is_immediate() {
+    let mut scenario = scenario(vec![(60.0, 120.0, Weather::Refused)], 150.0);
+    scenario.settings.breaker.max_wait = std::time::Duration::ZERO;
+    let report = run(scenario);
+    let longest = percentile(&report.refused_after, 1.0);
+    let back = report.done.iter().filter(|done| (128.0..132.0).contains(&done.0)).count();
+    println!(
+        "no patience: refused {}, the last after {longest:.2} s, {back} answers from 8 to 12 s after",
+        report.other_refused
+    );
+    assert!(percentile(&report.refused_after, 0.95) < 0.001);
+    assert!(back >= 120, "{back}");
+}
+
+#[test]
+fn a_stall_is_noticed() {
+    let report = run(scenario(vec![(60.0, 180.0, Weather::Stall)], 260.0));
+    let before = attempts(&report, 60.0, 92.0);
+    let blocked = attempts(&report, 92.0, 180.0) as f64 / (88.0 * 40.0);
+    let back = report.done.iter().filter(|done| (188.0..192.0).contains(&done.0)).count();
+    println!(
+        "stall: {before} attempts before it was noticed, {:.2} % of the offered after, {back} answers from 8 to 12 s after",
+        blocked * 100.0
+    );
+    let by_second: Vec<usize> =
+        (180..200).map(|at| attempts(&report, f64::from(at), f64::from(at) + 1.0)).collect();
+    println!(
+        "{by_second:?} other {} deadline {} failed {}",
+        report.other_refused,
+        report.deadline_refused,
+        report.failed.len()
+    );
+    assert!(blocked <= 0.05, "{blocked}");
+}
+
+#[test]
+fn half_failing_is_thinned_not_blocked() {
+    let report = run(scenario(vec![(60.0, 240.0, Weather::Flaky(0.5))], 240.0));
+    let offered = 180.0 * 40.0;
+    let made = attempts(&report, 60.0, 240.0) as f64;
+    let done = report.done.iter().filter(|done| done.0 > 60.0).count() as f64;
+    let per_second: Vec<f64> =
+        (60..239).map(|at| attempts(&report, f64::from(at), f64::from(at) + 1.0) as f64).collect();
+    println!(
+        "half failing: {made} attempts for {offered} calls, {done} succeeded, refused {}, failed {}, quietest second {}",
+        report.other_refused + report.deadline_refused,
+        report.failed.len(),
+        percentile(&per_second, 0.0)
+    );
+    assert!(percentile(&per_second, 0.0) >= 5.0, "blocked");
+}
+
+#[test]
+fn everything_failing_without_a_breaker_amplifies_by_less_than_a_tenth() {
+    let mut scenario = scenario(vec![(0.0, 1e9, Weather::Overloaded(0.05))], 60.0);
+    scenario.settings.breaker.enabled = false;
+    let report = run(scenario);
+    let each = report.attempts.len() as f64 / report.offered as f64;
+    println!("amplification: {each:.3} over {} requests", report.offered);
+    assert!(report.offered >= 1000);
+    assert!(each <= 1.1, "{each}");
+}

@@ -1,0 +1,710 @@
+//! A world of callers, one scope's machine and an upstream, as one loop over events: no clock, no threads, no sleep.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir::caller::{CallerId, Lane, Mode};
+use weir::classify::ErrorClass;
+use weir::clock::{self, Instant};
+use weir::scope::machine::{Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Ticket, Turn};
+use weir::scope::{Cost, Key, LimitReport, LimitReports, Moment, RefusalNumbers, Refused, Settings, Slot};
+use weir::simulate::limiter::{Dimension, Joint, Level, Price};
+
+/// The tokens of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Tokens {
+    /// Always the same.
+    Fixed(u64),
+    /// Log-normal with this median and sigma, at most so many.
+    LogNormal { median: f64, sigma: f64, most: u64 },
+}
+
+/// One caller's traffic.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub caller: u16,
+    pub weight: u32,
+    pub lane: Lane,
+    /// Requests a second, as a Poisson stream; 0 for none.
+    pub rate: f64,
+    /// Requests that are there at the start.
+    pub backlog: u32,
+    /// So many that send one at a time, each its next when the last is answered.
+    pub closed: u32,
+    pub tokens: Tokens,
+    pub from: f64,
+    pub until: f64,
+    /// Seconds that its callers wait.
+    pub patience: f64,
+}
+
+impl Source {
+    pub fn new(caller: u16) -> Self {
+        Self {
+            caller,
+            weight: 1,
+            lane: Lane::Interactive,
+            rate: 0.0,
+            backlog: 0,
+            closed: 0,
+            tokens: Tokens::Fixed(100),
+            from: 0.0,
+            until: f64::INFINITY,
+            patience: 60.0,
+        }
+    }
+
+    pub fn rate(mut self, rate: f64) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    pub fn tokens(mut self, tokens: Tokens) -> Self {
+        self.tokens = tokens;
+        self
+    }
+}
+
+/// What another consumer takes of the limits, in parts of them, changing by a schedule.
+#[derive(Clone, Debug)]
+pub struct Others {
+    /// The parts that it takes, one after another.
+    pub parts: Vec<f64>,
+    /// Seconds for each.
+    pub each: f64,
+}
+
+/// How the upstream is on a span of time.
+#[derive(Clone, Copy, Debug)]
+pub enum Weather {
+    /// This part of the attempts fails with a 500.
+    Flaky(f64),
+    /// Every attempt fails with a 503 that says overloaded, after so many seconds.
+    Overloaded(f64),
+    /// Nobody listens.
+    Refused,
+    /// No answer ever comes; calls give up after their patience.
+    Stall,
+}
+
+/// Everything about one run.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub name: String,
+    pub upstream: Joint,
+    pub headers: bool,
+    /// 429s carry Limit, Used, Requested.
+    pub numbers: bool,
+    /// 429s carry a time to wait.
+    pub hint: bool,
+    /// Seconds at most from the send to the upstream's accounting, uniform.
+    pub before: f64,
+    /// Seconds at most from the accounting to the head, uniform; told as processing time.
+    pub after: f64,
+    /// The part of the answers whose head takes a minute.
+    pub slow: f64,
+    /// What the upstream charges for a token that was estimated.
+    pub charged: f64,
+    pub others: Option<Others>,
+    /// Changes of a limit: when, which, to what.
+    pub changes: Vec<(f64, Dimension, u64)>,
+    /// Bad weather: from, until, what.
+    pub weather: Vec<(f64, f64, Weather)>,
+    pub sources: Vec<Source>,
+    pub settings: Settings,
+    pub seconds: f64,
+    /// Use and waits are measured from here on.
+    pub measured_from: f64,
+    pub seed: u64,
+}
+
+impl Scenario {
+    pub fn new(name: &str, upstream: Joint) -> Self {
+        Self {
+            name: name.to_owned(),
+            upstream,
+            headers: true,
+            numbers: true,
+            hint: true,
+            before: 1.0,
+            after: 1.0,
+            slow: 0.0,
+            charged: 1.0,
+            others: None,
+            changes: Vec::new(),
+            weather: Vec::new(),
+            sources: Vec::new(),
+            settings: Settings::default(),
+            seconds: 360.0,
+            measured_from: 120.0,
+            seed: 1,
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub offered: u64,
+    pub offered_first_minute: u64,
+    pub accepted: u64,
+    pub refused_upstream: u64,
+    /// Upstream 429s by minute.
+    pub refused_by_minute: Vec<u64>,
+    /// Accepted cost (requests, tokens) in the measured time.
+    pub used: (u64, u64),
+    /// What others took in that time.
+    pub others: (u64, u64),
+    pub measured: f64,
+    pub waits: Vec<f64>,
+    /// (predicted, happened) of those that waited.
+    pub predictions: Vec<(f64, f64)>,
+    pub deadline_refused: u64,
+    pub other_refused: u64,
+    /// Tokens served in the measured time, by caller.
+    pub served: BTreeMap<u16, u64>,
+    /// Waits by caller.
+    pub waits_of: BTreeMap<u16, Vec<f64>>,
+    /// When the last answer came.
+    pub finished: f64,
+    pub late: u64,
+    pub in_flight_end: u32,
+    pub answered: BTreeMap<u16, u64>,
+    /// Calls that failed for good, and when.
+    pub failed: Vec<f64>,
+    /// When attempts went upstream.
+    pub attempts: Vec<f64>,
+    /// When the calls answered were answered, and how long each took from its arrival.
+    pub done: Vec<(f64, f64)>,
+    /// How long calls that were refused had waited.
+    pub refused_after: Vec<f64>,
+}
+
+impl Report {
+    pub fn refused_from(&self, minute: usize) -> u64 {
+        self.refused_by_minute.iter().skip(minute).sum()
+    }
+
+    pub fn percentile(&self, part: f64) -> f64 {
+        percentile(&self.waits, part)
+    }
+}
+
+pub fn percentile(values: &[f64], part: f64) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    if values.is_empty() {
+        return 0.0;
+    }
+    values[((values.len() - 1) as f64 * part).round() as usize]
+}
+
+#[derive(Debug)]
+enum Event {
+    Offer(usize),
+    Closed(usize),
+    Once(usize),
+    Accounted(u64),
+    Head(u64),
+    Others,
+    Change(usize),
+    Pump,
+    Retry(u64),
+}
+
+struct Call {
+    source: usize,
+    cost: Cost,
+    deadline: Moment,
+    first: Moment,
+    key: Option<Key>,
+    attempt: Option<Attempt>,
+    refused: Option<RefusalNumbers>,
+    levels: [Option<Level>; 4],
+    accounted: Moment,
+    sent: Moment,
+    weather: Option<Weather>,
+    attempts: u32,
+    retrying: bool,
+}
+
+pub struct World {
+    scenario: Scenario,
+    machine: Machine<u64>,
+    events: BinaryHeap<Reverse<(Moment, u64)>>,
+    payloads: HashMap<u64, Event>,
+    sequence: u64,
+    calls: HashMap<u64, Call>,
+    next_call: u64,
+    rng: fastrand::Rng,
+    base: Instant,
+    now: Moment,
+    pump_at: Moment,
+    report: Report,
+    others_debt: (f64, f64),
+}
+
+/// Runs a scenario to its end.
+pub fn run(scenario: Scenario) -> Report {
+    World::new(scenario).run()
+}
+
+impl World {
+    pub fn new(scenario: Scenario) -> Self {
+        let settings = Arc::new(scenario.settings.clone());
+        let machine = Machine::new(settings, "family", scenario.seed, Moment::START);
+        let rng = fastrand::Rng::with_seed(scenario.seed ^ 0x5eed);
+        Self {
+            machine,
+            events: BinaryHeap::new(),
+            payloads: HashMap::new(),
+            sequence: 0,
+            calls: HashMap::new(),
+            next_call: 0,
+            rng,
+            base: clock::now(),
+            now: Moment::START,
+            pump_at: Moment::NEVER,
+            report: Report::default(),
+            others_debt: (0.0, 0.0),
+            scenario,
+        }
+    }
+
+    pub fn run(mut self) -> Report {
+        for index in 0..self.scenario.sources.len() {
+            let source = self.scenario.sources[index].clone();
+            for _ in 0..source.backlog {
+                self.at(source.from, Event::Once(index));
+            }
+            for _ in 0..source.closed {
+                self.at(source.from, Event::Closed(index));
+            }
+            if source.rate > 0.0 {
+                self.at(source.from, Event::Offer(index));
+            }
+        }
+        if self.scenario.others.is_some() {
+            self.at(0.0, Event::Others);
+        }
+        for index in 0..self.scenario.changes.len() {
+            self.at(self.scenario.changes[index].0, Event::Change(index));
+        }
+        let end = Moment::START.plus_seconds(self.scenario.seconds);
+        let mut beat = 0.0;
+        let beats = std::env::var("BEATS").is_ok();
+        let mut shows: Vec<f64> =
+            std::env::var("SHOW_AT").ok().and_then(|at| at.parse().ok()).into_iter().collect();
+        while let Some(Reverse((at, id))) = self.events.pop() {
+            if beats && self.seconds() >= beat {
+                beat += 5.0;
+                let status = self.machine.status("shown", self.now);
+                let levels: Vec<_> = status
+                    .dimensions
+                    .iter()
+                    .map(|d| (d.level as u64, d.pacer_burst as u64, (d.foreign_use * 100.0) as u64))
+                    .collect();
+                println!(
+                    "beat {:.1} ratio {:.3} {levels:?} waiting {:?} due {:?} in flight {} unknown {:?}",
+                    self.seconds(),
+                    status.charge_ratio,
+                    self.machine.waiting(),
+                    self.machine.due().since(self.now),
+                    status.in_flight,
+                    status.unknown_rate
+                );
+            }
+            if shows.first().is_some_and(|show| self.seconds() >= *show) {
+                shows.clear();
+                let status = self.machine.status("shown", self.now);
+                println!("at {:.2}: {status:#?}\n{:#?}", self.seconds(), self.machine);
+            }
+            if at > end {
+                break;
+            }
+            self.now = at;
+            let event = self.payloads.remove(&id).unwrap();
+            self.handle(event);
+        }
+        self.report.measured = self.scenario.seconds - self.scenario.measured_from;
+        self.report.in_flight_end = self.machine.in_flight();
+        self.report
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Offer(index) => {
+                let source = self.scenario.sources[index].clone();
+                if self.seconds() >= source.until {
+                    return;
+                }
+                self.offer(index);
+                let gap = -(1.0 - self.rng.f64()).ln() / source.rate;
+                self.at(self.seconds() + gap, Event::Offer(index));
+            }
+            Event::Closed(index) => {
+                if self.seconds() < self.scenario.sources[index].until {
+                    self.offer(index);
+                }
+            }
+            Event::Once(index) => self.offer(index),
+            Event::Accounted(call) => self.accounted(call),
+            Event::Head(call) => self.head(call),
+            Event::Retry(call) => self.arrive(call, Turn::Retry),
+            Event::Others => self.others(),
+            Event::Change(index) => {
+                let (_, dimension, limit) = self.scenario.changes[index];
+                let now = self.instant();
+                self.scenario.upstream.set_limit(dimension, limit, now);
+            }
+            Event::Pump => {
+                if self.now >= self.pump_at {
+                    self.pump_at = Moment::NEVER;
+                    let mut wake = Vec::new();
+                    self.machine.pump(self.now, &mut wake);
+                    self.after(wake);
+                }
+            }
+        }
+    }
+
+    fn offer(&mut self, index: usize) {
+        let source = &self.scenario.sources[index];
+        let tokens = match source.tokens {
+            Tokens::Fixed(tokens) => tokens,
+            Tokens::LogNormal { median, sigma, most } => {
+                let (one, two) = (self.rng.f64().max(1e-12), self.rng.f64());
+                let normal = (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * two).cos();
+                ((median * (sigma * normal).exp()) as u64).clamp(1, most)
+            }
+        };
+        let call = self.next_call;
+        self.next_call += 1;
+        let deadline = self.now.plus_seconds(source.patience);
+        self.report.offered += 1;
+        if self.seconds() < 60.0 {
+            self.report.offered_first_minute += 1;
+        }
+        self.calls.insert(
+            call,
+            Call {
+                source: index,
+                cost: Cost { requests: 1, tokens },
+                deadline,
+                first: self.now,
+                key: None,
+                attempt: None,
+                refused: None,
+                levels: [None; 4],
+                accounted: Moment::START,
+                sent: Moment::START,
+                weather: None,
+                attempts: 0,
+                retrying: false,
+            },
+        );
+        self.arrive(call, Turn::First);
+    }
+
+    fn arrive(&mut self, id: u64, turn: Turn) {
+        let call = &self.calls[&id];
+        let source = &self.scenario.sources[call.source];
+        let request = Request {
+            caller: CallerId(source.caller),
+            weight: source.weight,
+            lane: source.lane,
+            cost: call.cost,
+            bytes: 1000,
+            deadline: call.deadline,
+            turn,
+            mode: Mode::Enforce,
+        };
+        let mut wake = Vec::new();
+        match self.machine.arrive(&request, self.now, &mut wake) {
+            Arrival::Granted(attempt) => self.send(id, attempt),
+            Arrival::Refused(refused) => self.refused(id, &refused),
+            Arrival::Waiting(key) => {
+                self.calls.get_mut(&id).unwrap().key = Some(key);
+                self.claim(id);
+            }
+        }
+        self.after(wake);
+    }
+
+    fn claim(&mut self, id: u64) {
+        let key = self.calls[&id].key.unwrap();
+        match self.machine.claim(key, |waker| *waker = Some(id)) {
+            Claim::Pending => {}
+            Claim::Granted(attempt) => self.send(id, attempt),
+            Claim::Refused(refused) => self.refused(id, &refused),
+        }
+    }
+
+    fn after(&mut self, wake: Vec<u64>) {
+        for id in wake {
+            self.claim(id);
+        }
+        let due = self.machine.due();
+        if due < self.pump_at {
+            self.pump_at = due.max(self.now);
+            let at = self.pump_at;
+            self.push(at, Event::Pump);
+        }
+    }
+
+    fn refused(&mut self, id: u64, refused: &Refused) {
+        let call = self.calls.remove(&id).unwrap();
+        match refused {
+            Refused::Deadline { .. } => self.report.deadline_refused += 1,
+            _ => self.report.other_refused += 1,
+        }
+        self.report.refused_after.push(self.now.seconds_since(call.first));
+        if call.retrying {
+            self.machine.retry_ended();
+        }
+        if self.scenario.sources[call.source].closed > 0 {
+            self.at(self.seconds() + 1.0, Event::Closed(call.source));
+        }
+    }
+
+    fn send(&mut self, id: u64, mut attempt: Attempt) {
+        self.machine.sent(&mut attempt, self.now);
+        let measured = self.seconds() >= self.scenario.measured_from;
+        let slow = self.rng.f64() < self.scenario.slow;
+        let seconds = self.seconds();
+        self.report.attempts.push(seconds);
+        let weather = self
+            .scenario
+            .weather
+            .iter()
+            .find(|(from, until, _)| (*from..*until).contains(&seconds))
+            .map(|found| found.2);
+        let before = self.rng.f64() * self.scenario.before;
+        let after = if slow { 60.0 } else { self.rng.f64() * self.scenario.after };
+        let call = self.calls.get_mut(&id).unwrap();
+        if self.now > call.deadline {
+            self.report.late += 1;
+        }
+        let wait = self.now.seconds_since(call.first);
+        if measured {
+            self.report.waits.push(wait);
+            let caller = self.scenario.sources[call.source].caller;
+            self.report.waits_of.entry(caller).or_default().push(wait);
+            if let Some(predicted) = attempt.predicted() {
+                self.report.predictions.push((predicted.as_secs_f64(), wait));
+            }
+        }
+        call.sent = self.now;
+        call.attempt = Some(attempt);
+        call.attempts += 1;
+        call.weather = match weather {
+            Some(Weather::Flaky(part)) if self.rng.f64() >= part => None,
+            weather => weather,
+        };
+        if let Some(weather) = call.weather {
+            let head = match weather {
+                Weather::Flaky(_) => self.now.plus_seconds(before + after),
+                Weather::Overloaded(seconds) => self.now.plus_seconds(seconds),
+                Weather::Refused => self.now.plus_seconds(0.002),
+                Weather::Stall => call.deadline,
+            };
+            self.push(head, Event::Head(id));
+            return;
+        }
+        call.accounted = self.now.plus_seconds(before);
+        let (accounted, head) = (call.accounted, call.accounted.plus_seconds(after));
+        self.push(accounted, Event::Accounted(id));
+        self.push(head, Event::Head(id));
+    }
+
+    fn accounted(&mut self, id: u64) {
+        let now = self.instant();
+        let seconds = self.seconds();
+        let call = self.calls.get_mut(&id).unwrap();
+        let tokens = (call.cost.tokens as f64 * self.scenario.charged).ceil() as u64;
+        let price = Price { requests: u64::from(call.cost.requests), tokens };
+        match self.scenario.upstream.try_take(price, now) {
+            Ok(()) => {
+                call.refused = None;
+                self.report.accepted += 1;
+                if seconds >= self.scenario.measured_from {
+                    self.report.used.0 += price.requests;
+                    self.report.used.1 += price.tokens;
+                    let caller = self.scenario.sources[call.source].caller;
+                    *self.report.served.entry(caller).or_default() += call.cost.tokens;
+                }
+            }
+            Err(refusal) => {
+                self.report.refused_upstream += 1;
+                let minute = (seconds / 60.0) as usize;
+                if self.report.refused_by_minute.len() <= minute {
+                    self.report.refused_by_minute.resize(minute + 1, 0);
+                }
+                self.report.refused_by_minute[minute] += 1;
+                if std::env::var("SHOW").is_ok() {
+                    println!("{seconds:8.3} 429 {:?}", refusal);
+                }
+                call.refused = Some(RefusalNumbers {
+                    slot: slot(refusal.dimension),
+                    limit: refusal.refusal.limit,
+                    used: Some(refusal.refusal.used),
+                    requested: Some(refusal.refusal.requested),
+                    wait: Some(refusal.refusal.wait),
+                });
+            }
+        }
+        for dimension in Dimension::ALL {
+            call.levels[dimension.index()] = self.scenario.upstream.level(dimension, now);
+        }
+    }
+
+    fn head(&mut self, id: u64) {
+        let call = self.calls.get_mut(&id).unwrap();
+        let mut attempt = call.attempt.take().unwrap();
+        if let Some(weather) = call.weather.take() {
+            self.failed(id, attempt, weather);
+            return;
+        }
+        let limits = if self.scenario.headers && call.refused.is_none() {
+            LimitReports {
+                requests: report(call.levels[0].or(call.levels[1])),
+                tokens: report(call.levels[2].or(call.levels[3])),
+            }
+        } else {
+            LimitReports::default()
+        };
+        let processing = Some(self.now.since(call.accounted));
+        let refused = call.refused.take();
+        let head = HeadReport { limits, processing, rate_limited: refused.is_some() };
+        self.machine.head(&mut attempt, &head, self.now);
+        let mut wake = Vec::new();
+        match refused {
+            None => {
+                self.machine.settle(attempt, Outcome::Done, self.now);
+                let call = self.calls.remove(&id).unwrap();
+                self.report.finished = self.seconds();
+                self.report.done.push((self.seconds(), self.now.seconds_since(call.first)));
+                if call.retrying {
+                    self.machine.retry_ended();
+                }
+                *self.report.answered.entry(self.scenario.sources[call.source].caller).or_default() += 1;
+                if self.scenario.sources[call.source].closed > 0 {
+                    self.push(self.now, Event::Closed(call.source));
+                }
+                self.machine.pump(self.now, &mut wake);
+                self.after(wake);
+            }
+            Some(numbers) => {
+                let hint = if self.scenario.hint { numbers.wait } else { None };
+                let class = match numbers.slot {
+                    Slot::RequestsPerMinute | Slot::RequestsPerDay => ErrorClass::RateLimitRequests,
+                    _ => ErrorClass::RateLimitTokens,
+                };
+                let numbers = self.scenario.numbers.then_some(numbers);
+                let outcome = Outcome::RateLimited { class, numbers, hint };
+                let ticket: Ticket = self.machine.settle(attempt, outcome, self.now).unwrap();
+                self.machine.pump(self.now, &mut wake);
+                self.after(wake);
+                self.arrive(id, Turn::Requeued(ticket));
+            }
+        }
+    }
+
+    fn failed(&mut self, id: u64, mut attempt: Attempt, weather: Weather) {
+        let class = match weather {
+            Weather::Flaky(_) => ErrorClass::InternalServerError,
+            Weather::Overloaded(_) => ErrorClass::Overloaded,
+            Weather::Refused => ErrorClass::ConnectionRefused,
+            Weather::Stall => ErrorClass::TimeoutResponse,
+        };
+        if matches!(weather, Weather::Flaky(_) | Weather::Overloaded(_)) {
+            self.machine.head(&mut attempt, &HeadReport::default(), self.now);
+        }
+        let mut wake = Vec::new();
+        self.machine.settle(attempt, Outcome::Failed(class), self.now);
+        let call = self.calls.get_mut(&id).unwrap();
+        if call.retrying {
+            call.retrying = false;
+            self.machine.retry_ended();
+        }
+        let patience_left = call.deadline > self.now.plus_seconds(1.0);
+        let retryable = !matches!(weather, Weather::Stall);
+        if retryable && patience_left && call.attempts < 6 && self.machine.withdraw(class, self.now).is_ok() {
+            call.retrying = true;
+            let ceiling = (0.5 * 2.0_f64.powi(call.attempts as i32 - 1)).min(8.0);
+            let delay = 0.05 + self.rng.f64() * ceiling;
+            self.push(self.now.plus_seconds(delay), Event::Retry(id));
+        } else {
+            self.calls.remove(&id);
+            let seconds = self.seconds();
+            self.report.failed.push(seconds);
+        }
+        self.machine.pump(self.now, &mut wake);
+        self.after(wake);
+    }
+
+    fn others(&mut self) {
+        const TICK: f64 = 0.05;
+        let others = self.scenario.others.clone().unwrap();
+        let part = others.parts[(self.seconds() / others.each) as usize % others.parts.len()];
+        let now = self.instant();
+        let mut limits = (0.0, 0.0);
+        for (dimension, limit) in [(0, &mut limits.0), (2, &mut limits.1)] {
+            if let Some(level) = self.scenario.upstream.level(Dimension::ALL[dimension], now) {
+                *limit = level.limit as f64;
+            }
+        }
+        self.others_debt.0 += limits.0 / 60.0 * TICK * part;
+        self.others_debt.1 += limits.1 / 60.0 * TICK * part;
+        let price = Price { requests: self.others_debt.0 as u64, tokens: self.others_debt.1 as u64 };
+        self.others_debt.0 -= price.requests as f64;
+        self.others_debt.1 -= price.tokens as f64;
+        let measured = self.seconds() >= self.scenario.measured_from;
+        if price.requests > 0 || price.tokens > 0 {
+            self.scenario.upstream.force(price, now);
+            if measured {
+                self.report.others.0 += price.requests;
+                self.report.others.1 += price.tokens;
+            }
+        }
+        self.at(self.seconds() + TICK, Event::Others);
+    }
+
+    fn seconds(&self) -> f64 {
+        self.now.seconds_since(Moment::START)
+    }
+
+    fn instant(&self) -> Instant {
+        self.base + self.now.since(Moment::START)
+    }
+
+    fn at(&mut self, seconds: f64, event: Event) {
+        self.push(Moment::START.plus_seconds(seconds).max(self.now), event);
+    }
+
+    fn push(&mut self, at: Moment, event: Event) {
+        self.sequence += 1;
+        self.payloads.insert(self.sequence, event);
+        self.events.push(Reverse((at, self.sequence)));
+    }
+}
+
+fn slot(dimension: Dimension) -> Slot {
+    match dimension {
+        Dimension::RequestsPerMinute => Slot::RequestsPerMinute,
+        Dimension::RequestsPerDay => Slot::RequestsPerDay,
+        Dimension::TokensPerMinute => Slot::TokensPerMinute,
+        Dimension::TokensPerDay => Slot::TokensPerDay,
+    }
+}
+
+/// The headers as the API writes them: whole units, milliseconds.
+fn report(level: Option<Level>) -> Option<LimitReport> {
+    level.map(|level| LimitReport {
+        limit: level.limit,
+        remaining: level.remaining,
+        reset: Some(Duration::from_millis(u64::try_from(level.reset.as_millis()).unwrap())),
+    })
+}

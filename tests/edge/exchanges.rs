@@ -1,0 +1,172 @@
+//! The corners of HTTP/1.1 that random requests do not reach, each by hand.
+
+use std::io::{BufReader, Read, Write};
+use std::time::{Duration, Instant};
+
+use crate::process::Weir;
+use crate::wire;
+
+#[test]
+fn expect_100_continue_is_answered_before_the_body_and_once() {
+    let (upstream, seen) = wire::plain();
+    let weir = Weir::before(upstream, "");
+    let mut stream = wire::connect(weir.address);
+    let head =
+        "POST /v1/embeddings HTTP/1.1\r\nHost: weir\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    assert_eq!(wire::read_head(&mut reader).unwrap().status(), 100);
+    stream.write_all(b"hello").unwrap();
+    assert_eq!(wire::read_head(&mut reader).unwrap().status(), 200);
+    assert_eq!(seen.recv().unwrap().body, b"hello");
+    // A refusal spares the body.
+    let large =
+        "POST /v1/files HTTP/1.1\r\nHost: weir\r\nExpect: 100-continue\r\nContent-Length: 9999999999\r\n\r\n";
+    assert_eq!(wire::ask(weir.address, large.as_bytes()).status(), 413);
+    assert!(seen.try_recv().is_err());
+}
+
+#[test]
+fn answers_without_a_body_have_none() {
+    let (upstream, _seen) = wire::recording(|request| {
+        let status = request.start.split(' ').nth(1).unwrap().trim_matches('/').to_owned();
+        match status.as_str() {
+            "204" | "304" => format!("HTTP/1.1 {status} None\r\nETag: \"1\"\r\n\r\n").into_bytes(),
+            _ if request.start.starts_with("HEAD") => {
+                b"HTTP/1.1 200 OK\r\nContent-Length: 12345\r\n\r\n".to_vec()
+            }
+            _ => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        }
+    });
+    let weir = Weir::before(upstream, "");
+    let mut stream = wire::connect(weir.address);
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    // All over one connection: a body too many or too few would be read as the next answer.
+    for (method, path, status, length) in [
+        ("GET", "/204", 204, None),
+        ("GET", "/304", 304, None),
+        ("HEAD", "/file", 200, Some("12345")),
+        ("GET", "/0", 200, Some("0")),
+        ("HEAD", "/304", 304, None),
+    ] {
+        stream.write_all(format!("{method} {path} HTTP/1.1\r\nHost: weir\r\n\r\n").as_bytes()).unwrap();
+        let answer = wire::read_answer(&mut reader, method).unwrap();
+        assert_eq!((answer.status(), answer.header("content-length")), (status, length), "{method} {path}");
+        assert!(answer.body.is_empty());
+    }
+}
+
+#[test]
+fn announced_trailers_pass_both_ways_and_dangerous_ones_do_not() {
+    let (upstream, seen) = wire::recording(|_| {
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum, Content-Length\r\n\r\n\
+          2\r\nok\r\n0\r\nX-Sum: down\r\nContent-Length: 1\r\n\r\n"
+            .to_vec()
+    });
+    let weir = Weir::before(upstream, "");
+    let request = "POST /v1/embeddings HTTP/1.1\r\nHost: weir\r\nTE: trailers\r\nConnection: te\r\n\
+                   Transfer-Encoding: chunked\r\nTrailer: X-Sum, Host\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: up\r\nHost: evil\r\n\r\n";
+    let answer = wire::ask(weir.address, request.as_bytes());
+    assert_eq!(answer.body, b"ok");
+    assert_eq!(answer.trailers, [("x-sum".to_owned(), "down".to_owned())]);
+    let seen = seen.recv().unwrap();
+    assert_eq!(seen.body, b"hello");
+    assert_eq!(seen.trailers, [("x-sum".to_owned(), "up".to_owned())]);
+    assert_eq!((seen.header("te"), seen.header("connection")), (Some("trailers"), Some("te")));
+}
+
+#[test]
+fn an_answer_that_comes_while_the_upload_runs_arrives_at_once() {
+    let upstream = wire::upstream(|mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        wire::read_head(&mut reader).unwrap();
+        // It has seen enough.
+        stream
+            .write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\nConnection: close\r\n\r\nenough")
+            .unwrap();
+        drop(std::io::copy(&mut reader, &mut std::io::sink()));
+    });
+    let weir = Weir::before(upstream, "");
+    let mut stream = wire::connect(weir.address);
+    let total = 64_u64 << 20;
+    let head = format!("POST /v1/files HTTP/1.1\r\nHost: weir\r\nContent-Length: {total}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    // Only a part of the body is ever sent.
+    stream.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    let began = Instant::now();
+    let answer = wire::read_answer(&mut BufReader::new(stream), "POST").unwrap();
+    assert_eq!((answer.status(), answer.body.as_slice()), (403, &b"enough"[..]));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn clients_of_http_1_0_get_a_body_that_the_connection_ends() {
+    let (upstream, seen) = wire::recording(|_| {
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"
+            .to_vec()
+    });
+    let weir = Weir::before(upstream, "");
+    let mut stream = wire::connect(weir.address);
+    stream.write_all(b"GET /v1/models HTTP/1.0\r\nHost: weir\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
+    assert_eq!(body, "hello world");
+    let seen = seen.recv().unwrap();
+    assert!(seen.start.ends_with("HTTP/1.1"), "{}", seen.start);
+    assert_eq!(seen.header("via"), Some("1.1 weir"));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_their_order() {
+    let (upstream, _seen) = wire::recording(|request| {
+        let path = request.start.split(' ').nth(1).unwrap();
+        if path == "/0" {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()).into_bytes()
+    });
+    let weir = Weir::before(upstream, "");
+    let mut stream = wire::connect(weir.address);
+    let requests: String = (0..20)
+        .map(|index| format!("POST /{index} HTTP/1.1\r\nHost: weir\r\nContent-Length: 3\r\n\r\nabc"))
+        .collect();
+    stream.write_all(requests.as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    for index in 0..20 {
+        let answer = wire::read_answer(&mut reader, "POST").unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer.body), format!("/{index}"));
+    }
+}
+
+#[test]
+fn a_client_that_closes_its_sending_side_has_left() {
+    let (upstream, seen) = wire::recording(|_| {
+        std::thread::sleep(Duration::from_millis(500));
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
+    });
+    let weir = Weir::before(upstream, "");
+    let mut stream = wire::connect(weir.address);
+    stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir\r\n\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut rest = Vec::new();
+    drop(stream.read_to_end(&mut rest));
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    seen.recv().unwrap();
+    let left = "weir_requests_total{caller=\"default\",endpoint=\"models\",outcome=\"client_closed\"}";
+    weir.wait_for(left, 1.0);
+}
+
+#[test]
+fn dot_segments_pass_as_they_are_and_name_no_endpoint() {
+    let (upstream, seen) = wire::plain();
+    let weir = Weir::before(upstream, "");
+    for path in ["/v1/../x", "/v1/%2e%2E/x", "/v1/./a//b", "/v1/..%2f..%5C"] {
+        assert_eq!(wire::get(weir.address, path).status(), 200, "{path}");
+        assert_eq!(seen.recv().unwrap().start, format!("GET {path} HTTP/1.1"));
+    }
+    let other = "weir_requests_total{caller=\"default\",endpoint=\"other\",outcome=\"success\"}";
+    weir.wait_for(other, 4.0);
+}

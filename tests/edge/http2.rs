@@ -1,0 +1,329 @@
+//! HTTP/2 as an attacker speaks it: frames by hand. Whatever comes, a neighbor is served and memory stays bounded.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::process::Weir;
+use crate::wire;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Fields without compression (RFC 7541, 6.2.2).
+fn fields(list: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in list {
+        block.push(0);
+        for text in [name, value] {
+            assert!(text.len() < 127, "one byte holds the length");
+            block.push(u8::try_from(text.len()).unwrap());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
+}
+
+const GET: [(&str, &str); 4] =
+    [(":method", "GET"), (":scheme", "http"), (":authority", "weir"), (":path", "/v1/models")];
+const POST: [(&str, &str); 4] =
+    [(":method", "POST"), (":scheme", "http"), (":authority", "weir"), (":path", "/v1/files")];
+
+fn open(weir: &Weir, settings: &[(u16, u32)]) -> TcpStream {
+    let mut stream = wire::connect(weir.address);
+    let payload: Vec<u8> = settings
+        .iter()
+        .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+        .collect();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(&frame(SETTINGS, 0, 0, &payload)).unwrap();
+    stream
+}
+
+/// What became of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Status(u16),
+    /// An answer whose status is not in HPACK's static table.
+    Answered,
+    Reset,
+    Closed,
+}
+
+fn read_frame(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).ok()?;
+    Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
+}
+
+fn fate(stream: &mut TcpStream, id: u32) -> Fate {
+    while let Some((kind, _, of, payload)) = read_frame(stream) {
+        match kind {
+            HEADERS if of == id => {
+                return match payload[0] {
+                    0x88 => Fate::Status(200),
+                    0x8c => Fate::Status(400),
+                    0x8d => Fate::Status(404),
+                    0x8e => Fate::Status(500),
+                    _ => Fate::Answered,
+                };
+            }
+            RST_STREAM if of == id => return Fate::Reset,
+            GOAWAY => return Fate::Closed,
+            _ => {}
+        }
+    }
+    Fate::Closed
+}
+
+#[test]
+fn a_request_that_means_two_things_never_reaches_the_upstream() {
+    let (upstream, seen) = wire::plain();
+    let weir = Weir::before(upstream, "");
+    let with = |more: &[(&'static str, &'static str)]| [&GET[..], more].concat();
+    let replaced = |name: &str, value: &'static str| -> Vec<(&'static str, &'static str)> {
+        GET.iter().map(|(own, old)| (*own, if *own == name { value } else { *old })).collect()
+    };
+    let without = |name: &str| -> Vec<_> { GET.iter().copied().filter(|(own, _)| *own != name).collect() };
+    let body = |length| [&POST[..], &[("content-length", length)]].concat();
+    let cases: Vec<(&str, Vec<(&str, &str)>, Option<&[u8]>, Fate)> = vec![
+        ("a plain GET", GET.to_vec(), None, Fate::Status(200)),
+        ("a body of its length", body("5"), Some(b"hello"), Fate::Status(200)),
+        ("te: trailers", with(&[("te", "trailers")]), None, Fate::Status(200)),
+        ("Host as the authority", with(&[("host", "weir")]), None, Fate::Status(200)),
+        ("a cookie in two", with(&[("cookie", "a=b"), ("cookie", "c=d")]), None, Fate::Status(200)),
+        ("a body longer than its length", body("3"), Some(b"hello"), Fate::Reset),
+        ("a body shorter than its length", body("9"), Some(b"hello"), Fate::Reset),
+        ("a length that is none", body("x"), Some(b"hello"), Fate::Reset),
+        ("a length with a sign", body("+5"), Some(b"hello"), Fate::Reset),
+        ("two lengths", [body("5"), vec![("content-length", "6")]].concat(), Some(b"hello"), Fate::Reset),
+        ("transfer-encoding", with(&[("transfer-encoding", "chunked")]), None, Fate::Reset),
+        ("connection", with(&[("connection", "close")]), None, Fate::Reset),
+        ("keep-alive", with(&[("keep-alive", "1")]), None, Fate::Reset),
+        ("proxy-connection", with(&[("proxy-connection", "close")]), None, Fate::Reset),
+        ("upgrade", with(&[("upgrade", "websocket")]), None, Fate::Reset),
+        ("te: gzip", with(&[("te", "gzip")]), None, Fate::Reset),
+        ("a name in capitals", with(&[("X-Own", "1")]), None, Fate::Reset),
+        ("a name with a space", with(&[("x own", "1")]), None, Fate::Reset),
+        ("a name with a colon", with(&[("x:own", "1")]), None, Fate::Reset),
+        ("a name with a line end", with(&[("x\r\ny", "1")]), None, Fate::Reset),
+        ("an empty name", with(&[("", "1")]), None, Fate::Reset),
+        ("a line end in a value", with(&[("x-own", "1\r\nhost: evil")]), None, Fate::Reset),
+        ("a bare line feed in a value", with(&[("x-own", "1\nhost: evil")]), None, Fate::Reset),
+        ("a NUL in a value", with(&[("x-own", "1\0")]), None, Fate::Reset),
+        ("an unknown pseudo-header", with(&[(":own", "1")]), None, Fate::Reset),
+        ("a pseudo-header after a field", [&[("x-own", "1")][..], &GET].concat(), None, Fate::Reset),
+        (":status in a request", with(&[(":status", "200")]), None, Fate::Reset),
+        ("two paths", with(&[(":path", "/evil")]), None, Fate::Reset),
+        ("two methods", with(&[(":method", "POST")]), None, Fate::Reset),
+        ("no method", without(":method"), None, Fate::Reset),
+        ("no path", without(":path"), None, Fate::Reset),
+        ("no scheme", without(":scheme"), None, Fate::Reset),
+        ("an empty path", replaced(":path", ""), None, Fate::Reset),
+        ("a path with a space", replaced(":path", "/a HTTP/1.1"), None, Fate::Reset),
+        ("a path with a line end", replaced(":path", "/a\r\nhost: evil"), None, Fate::Reset),
+        ("a path that is none", replaced(":path", "evil.example/"), None, Fate::Reset),
+        ("a method with a space", replaced(":method", "GET /evil"), None, Fate::Reset),
+        ("a user in the authority", replaced(":authority", "me@weir"), None, Fate::Status(400)),
+        ("an authority with a path", replaced(":authority", "weir/evil"), None, Fate::Reset),
+        ("no authority and no Host", without(":authority"), None, Fate::Status(400)),
+        ("another Host", with(&[("host", "evil")]), None, Fate::Status(400)),
+        ("two Hosts", with(&[("host", "weir"), ("host", "weir")]), None, Fate::Status(400)),
+        ("another scheme", replaced(":scheme", "ftp"), None, Fate::Status(400)),
+        ("CONNECT", vec![(":method", "CONNECT"), (":authority", "evil:443")], None, Fate::Answered),
+        (
+            "CONNECT with a protocol (RFC 8441), which was not offered",
+            with(&[(":protocol", "websocket")]),
+            None,
+            Fate::Reset,
+        ),
+        ("TRACE", replaced(":method", "TRACE"), None, Fate::Answered),
+    ];
+    let mut wrong = Vec::new();
+    for (name, list, body, expected) in &cases {
+        let mut stream = open(&weir, &[]);
+        let flags = END_HEADERS | if body.is_some() { 0 } else { END_STREAM };
+        stream.write_all(&frame(HEADERS, flags, 1, &fields(list))).unwrap();
+        if let Some(body) = body {
+            // It may be closed already.
+            drop(stream.write_all(&frame(DATA, END_STREAM, 1, body)));
+        }
+        let found = fate(&mut stream, 1);
+        let reached = seen.try_iter().count();
+        // A connection that is given up for a stream's sake is as safe as the stream's reset.
+        let same = found == *expected || (found == Fate::Closed && *expected == Fate::Reset);
+        if !same || (reached == 1) != (*expected == Fate::Status(200)) {
+            wrong.push(format!("{name}: {found:?}, the upstream saw {reached}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// Sends frames until Weir has enough, or so many are sent. Says how many.
+fn flood(stream: &mut TcpStream, most: u32, mut make: impl FnMut(u32) -> Vec<u8>) -> u32 {
+    stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
+    let mut sent = 0;
+    while sent < most {
+        let batch: Vec<u8> = (sent..sent + 100).flat_map(&mut make).collect();
+        if stream.write_all(&batch).is_err() {
+            break;
+        }
+        sent += 100;
+    }
+    sent
+}
+
+#[test]
+fn attacks_end_their_own_connection_and_harm_no_neighbor() {
+    const MOST: u32 = 100_000;
+    let (upstream, _seen) = wire::plain();
+    let weir = Weir::before(upstream, "");
+    wire::get(weir.address, "/v1/models");
+    let before = weir.memory("VmRSS");
+    let get = fields(&GET);
+    type Attack<'a> = (&'a str, bool, Box<dyn Fn(&mut TcpStream) -> u32 + Sync + 'a>);
+    let attacks: Vec<Attack<'_>> = vec![
+        (
+            "rapid reset",
+            true,
+            Box::new(|stream| {
+                flood(stream, MOST, |n| {
+                    let id = 2 * n + 1;
+                    [
+                        frame(HEADERS, END_HEADERS | END_STREAM, id, &get),
+                        frame(RST_STREAM, 0, id, &[0, 0, 0, 8]),
+                    ]
+                    .concat()
+                })
+            }),
+        ),
+        (
+            "pings whose answers nobody reads",
+            false,
+            Box::new(|stream| flood(stream, 20 * MOST, |_| frame(PING, 0, 0, &[0; 8]))),
+        ),
+        (
+            "settings whose answers nobody reads",
+            false,
+            Box::new(|stream| flood(stream, 20 * MOST, |_| frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9]))),
+        ),
+        (
+            "headers that never end",
+            true,
+            Box::new(|stream| {
+                stream.write_all(&frame(HEADERS, 0, 1, &get)).unwrap();
+                flood(stream, MOST, |n| frame(CONTINUATION, 0, 1, &fields(&[("x-more", &n.to_string())])))
+            }),
+        ),
+        (
+            "continuations of nothing",
+            true,
+            Box::new(|stream| {
+                stream.write_all(&frame(HEADERS, 0, 1, &get)).unwrap();
+                flood(stream, MOST, |_| frame(CONTINUATION, 0, 1, &[]))
+            }),
+        ),
+        (
+            "empty data",
+            false,
+            Box::new(|stream| {
+                stream.write_all(&frame(HEADERS, END_HEADERS, 1, &fields(&POST))).unwrap();
+                flood(stream, MOST, |_| frame(DATA, 0, 1, &[]))
+            }),
+        ),
+        (
+            "a window that overflows",
+            true,
+            Box::new(|stream| {
+                flood(stream, MOST, |_| frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffff_u32.to_be_bytes()))
+            }),
+        ),
+        (
+            "more streams than allowed",
+            false,
+            Box::new(|stream| {
+                flood(stream, 20_000, |n| frame(HEADERS, END_HEADERS, 2 * n + 1, &fields(&POST)))
+            }),
+        ),
+        (
+            "frames of an unknown kind",
+            false,
+            Box::new(|stream| flood(stream, MOST, |_| frame(0xbe, 0, 0, &[0; 64]))),
+        ),
+    ];
+    for (name, ends, attack) in &attacks {
+        let mut stream = open(&weir, &[]);
+        std::thread::scope(|scope| {
+            let attacking = scope.spawn(|| attack(&mut stream));
+            let mut slowest = Duration::ZERO;
+            while !attacking.is_finished() {
+                let began = Instant::now();
+                assert_eq!(wire::get(weir.address, "/v1/models").status(), 200, "{name}");
+                slowest = slowest.max(began.elapsed());
+            }
+            let sent = attacking.join().unwrap();
+            let grown = weir.memory("VmRSS").saturating_sub(before);
+            eprintln!("{name}: {sent} frames, {grown} KiB, a neighbor waited {slowest:?} at most");
+            assert!(slowest < Duration::from_secs(2), "{name}: {slowest:?}");
+            assert!(grown < 64 << 10, "{name}: {grown} KiB");
+            assert!(!*ends || sent < MOST, "{name}: nothing ended it");
+        });
+    }
+}
+
+#[test]
+fn a_reader_that_takes_nothing_keeps_only_its_own_windows() {
+    let (upstream, _seen) = wire::recording(|_| {
+        [b"HTTP/1.1 200 OK\r\nContent-Length: 8388608\r\n\r\n".to_vec(), vec![b'x'; 8 << 20]].concat()
+    });
+    let weir = Weir::before(upstream, "limits.in_flight = 1000\nlimits.requests_per_minute = 100000\n");
+    wire::get(weir.address, "/v1/models");
+    let before = weir.memory("VmRSS");
+    // No window at all: answers wait at Weir, which must stop reading them from the upstream.
+    let mut stream = open(&weir, &[(4, 0)]);
+    for id in 0..50 {
+        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * id + 1, &fields(&GET))).unwrap();
+    }
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(wire::get(weir.address, "/v1/models").body.len(), 8 << 20);
+    let grown = weir.memory("VmRSS").saturating_sub(before);
+    eprintln!("50 answers of 8 MiB that nobody takes: {grown} KiB");
+    assert!(grown < 64 << 10, "{grown} KiB");
+}
+
+#[test]
+fn a_thousand_small_frames_that_nobody_reads_kill_no_stream_beside_them() {
+    let (upstream, _seen) = wire::plain();
+    // The upload waits for its turn and is not read beyond what is priced.
+    let weir = Weir::before(
+        upstream,
+        "limits.requests_per_minute = 1\nlimits.in_flight = 1\nreplay.max_body = \"1KiB\"\nreplay.prefix = \"1KiB\"\n",
+    );
+    assert_eq!(wire::get(weir.address, "/v1/models").status(), 200);
+    let mut stream = open(&weir, &[]);
+    stream.write_all(&frame(HEADERS, END_HEADERS, 1, &fields(&POST))).unwrap();
+    for _ in 0..1_000 {
+        stream.write_all(&frame(DATA, 0, 1, b"0123456789")).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let trace: Vec<_> =
+        GET.iter().map(|(name, value)| (*name, if *name == ":method" { "TRACE" } else { *value })).collect();
+    stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &fields(&trace))).unwrap();
+    assert_eq!(fate(&mut stream, 3), Fate::Answered);
+}

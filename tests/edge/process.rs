@@ -1,0 +1,135 @@
+//! Weir as a process of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A Weir that runs until it is dropped.
+pub struct Weir {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    child: Child,
+    printed: Arc<Mutex<String>>,
+    _folder: tempfile::TempDir,
+}
+
+fn command(configuration: &str, variables: &[(&str, &str)]) -> (Command, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.toml");
+    std::fs::write(&file, configuration).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command
+        .env_clear()
+        .envs(variables.iter().copied())
+        .env("WEIR_SERVER__LISTEN", "127.0.0.1:0")
+        .env("WEIR_ADMIN__LISTEN", "127.0.0.1:0")
+        .env("WEIR_SHUTDOWN__DRAIN_DELAY", "0s")
+        .env("WEIR_SERVER__WORKERS", "2")
+        .arg("--config")
+        .arg(&file);
+    (command, folder)
+}
+
+impl Weir {
+    /// Starts the binary and waits until it is up.
+    pub fn start(configuration: &str, variables: &[(&str, &str)]) -> Self {
+        let (mut command, folder) = command(configuration, variables);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut first = String::new();
+        let (address, admin) = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("weir ended: {first}")).unwrap();
+            first.push_str(&line);
+            if let Ok(line) = serde_json::from_str::<serde_json::Value>(&line) {
+                let at = |key: &str| find(&line, key).and_then(|text| text.parse().ok());
+                if let (Some(address), Some(admin)) = (at("listening"), at("admin")) {
+                    break (address, admin);
+                }
+            }
+        };
+        let printed = Arc::new(Mutex::new(first));
+        let copy = Arc::clone(&printed);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let mut printed = copy.lock().unwrap();
+                printed.push_str(&line);
+                printed.push('\n');
+            }
+        });
+        Self { address, admin, child, printed, _folder: folder }
+    }
+
+    /// Before an upstream on loopback.
+    pub fn before(upstream: SocketAddr, more: &str) -> Self {
+        Self::start(&format!("upstream.url = \"http://{upstream}\"\n{more}"), &[])
+    }
+
+    /// Runs a Weir that is expected to end at once.
+    pub fn fails(configuration: &str, variables: &[(&str, &str)]) -> Output {
+        command(configuration, variables).0.output().unwrap()
+    }
+
+    /// What it printed so far.
+    pub fn printed(&self) -> String {
+        self.printed.lock().unwrap().clone()
+    }
+
+    /// What the admin address answers, head and body.
+    pub fn admin(&self, method: &str, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).unwrap();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin);
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The value of a series.
+    pub fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("GET", "/metrics");
+        let line =
+            text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        line.unwrap_or_else(|| panic!("no {series}")).rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Waits until a series has this value at least.
+    pub fn wait_for(&self, series: &str, least: f64) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.metric(series) < least {
+            assert!(Instant::now() < until, "{series} stays at {}", self.metric(series));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Begins a drain, and waits for the end: the exit code.
+    pub fn drain(&mut self) -> Option<i32> {
+        self.admin("POST", "/drain");
+        self.child.wait().unwrap().code()
+    }
+
+    /// A figure of the process in KiB, such as `VmHWM` (the most memory that it ever had).
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A text somewhere in a log line.
+fn find(value: &serde_json::Value, key: &str) -> Option<String> {
+    let map = value.as_object()?;
+    map.get(key)
+        .and_then(|found| found.as_str().map(str::to_owned))
+        .or_else(|| map.values().find_map(|inner| find(inner, key)))
+}
