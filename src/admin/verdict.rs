@@ -220,6 +220,10 @@ fn upstream_errors(status: &Status) -> Option<Finding> {
 }
 
 fn refusing(status: &Status) -> Option<Finding> {
+    // Whose turn does not come while the upstream fails is not turned away by a limit.
+    if upstream_failing(status).is_some() {
+        return None;
+    }
     let ours = ["weir_queue_full", "weir_deadline", "weir_caller_limit"];
     let count = recent(status, |class| ours.contains(&class));
     (count > 0).then_some(())?;
@@ -594,6 +598,10 @@ mod tests {
         let all = findings(&samples::outage());
         assert!(!all.iter().any(|finding| finding.sentence.contains("Waiting at our limit")), "{all:?}");
         assert!(all[0].advice.contains("38 requests wait it out"), "{}", all[0].advice);
+        let mut refusing = samples::outage();
+        refusing.errors.push(error("weir_deadline", 20, 20));
+        let all = findings(&refusing);
+        assert!(!all.iter().any(|finding| finding.sentence.contains("our limits")), "{all:?}");
     }
 
     /// Every class of the table leads to some finding, or is one that needs none.

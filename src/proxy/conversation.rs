@@ -79,7 +79,11 @@ impl Conversation<'_> {
         loop {
             let mut permit = match self.admit(turn).await {
                 Ok(permit) => permit,
-                Err(refused) => return self.turned_away(&refused, last),
+                Err(refused) => {
+                    // The pause before an attempt that is never made is no work of Weir's.
+                    self.record.waited(Wait::Backoff, delay);
+                    return self.turned_away(&refused, last);
+                }
             };
             if let Some(ticket) = &mut ticket {
                 ticket.begin();
