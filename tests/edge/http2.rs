@@ -8,23 +8,23 @@ use crate::process::Weir;
 use crate::wire;
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_STREAM: u8 = 1;
+pub const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Fields without compression (RFC 7541, 6.2.2).
-fn fields(list: &[(&str, &str)]) -> Vec<u8> {
+pub fn fields(list: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in list {
         block.push(0);
@@ -42,7 +42,7 @@ const GET: [(&str, &str); 4] =
 const POST: [(&str, &str); 4] =
     [(":method", "POST"), (":scheme", "http"), (":authority", "weir"), (":path", "/v1/files")];
 
-fn open(weir: &Weir, settings: &[(u16, u32)]) -> TcpStream {
+pub fn open(weir: &Weir, settings: &[(u16, u32)]) -> TcpStream {
     let mut stream = wire::connect(weir.address);
     let payload: Vec<u8> = settings
         .iter()
@@ -55,7 +55,7 @@ fn open(weir: &Weir, settings: &[(u16, u32)]) -> TcpStream {
 
 /// What became of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
     Status(u16),
     /// An answer whose status is not in HPACK's static table.
     Answered,
@@ -72,7 +72,7 @@ fn read_frame(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
     Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
 }
 
-fn fate(stream: &mut TcpStream, id: u32) -> Fate {
+pub fn fate(stream: &mut TcpStream, id: u32) -> Fate {
     while let Some((kind, _, of, payload)) = read_frame(stream) {
         match kind {
             HEADERS if of == id => {
