@@ -94,9 +94,8 @@ impl Control {
         let read = (self.reread)().and_then(|config| {
             let policy =
                 settings::policy(&config, Some(&before.callers)).map_err(|error| error.to_string())?;
-            match &self.certificates {
-                Some(certificates) => certificates.reload()?,
-                None => {}
+            if let Some(certificates) = &self.certificates {
+                certificates.reload()?;
             }
             Ok((config, policy))
         });

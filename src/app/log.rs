@@ -18,7 +18,9 @@ pub(super) fn start(config: &Config) -> Result<(LogGuard, bool), Error> {
         Format::Json => false,
         Format::Text => true,
     };
-    let level = of.level.as_str();
+    // The libraries below show headers where they trace: at most what they say at "info" is told.
+    let own = of.level.as_str();
+    let level = if matches!(own, "debug" | "trace") { format!("info,weir={own}") } else { own.to_owned() };
     let access = if of.access { "info" } else { "off" };
     let settings = telemetry::Settings {
         filter: format!("{level},{}={access}", telemetry::ACCESS_LOG),

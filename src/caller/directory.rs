@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
+use http::header::{self, AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::credential::{API_KEY, Credential, CredentialId, X_API_KEY, fingerprint};
@@ -207,14 +207,27 @@ impl Identified<'_> {
     /// Makes the headers what the upstream shall see: with a configured credential, no key that the request came with
     /// is left, be it a Weir key or another. Without one the caller's own credential stays as it is.
     pub fn rewrite(&self, headers: &mut HeaderMap) {
-        if let Some(credential) = self.credential {
-            credential.apply(headers);
+        match self.credential {
+            Some(credential) => credential.apply(headers),
+            None => mark_sensitive(headers),
         }
     }
 
     /// Whether the request bears a configured credential upstream, rather than the caller's own.
     pub fn is_swapped(&self) -> bool {
         self.credential.is_some()
+    }
+}
+
+/// Marks the caller's own credential, so that `Debug` does not show it and HTTP/2 never indexes it (RFC 7541, 7.1.3).
+fn mark_sensitive(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, API_KEY, X_API_KEY] {
+        // Looked up first: asking for the entry of a name that is missing makes room for it.
+        if headers.contains_key(&name)
+            && let header::Entry::Occupied(mut values) = headers.entry(name)
+        {
+            values.iter_mut().for_each(|value| value.set_sensitive(true));
+        }
     }
 }
 

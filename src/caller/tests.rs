@@ -199,3 +199,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_credential_that_passes_through_is_marked_sensitive() {
+    let callers = Callers::new(Settings { serve_unknown: true, ..Settings::default() });
+    let mut headers = HeaderMap::new();
+    for name in ["authorization", "api-key", "x-api-key", "x-own"] {
+        headers.append(name, "Bearer sk-secret".parse().unwrap());
+        headers.append(name, "Bearer sk-secret-too".parse().unwrap());
+    }
+    let found = callers.identify::<&str>(&headers, &[]).unwrap();
+    found.rewrite(&mut headers);
+    for (name, value) in &headers {
+        assert_eq!(value.is_sensitive(), name != "x-own", "{name}");
+    }
+}

@@ -319,3 +319,53 @@ fn the_future_of_an_attempt_stays_small() {
     let size = size_of_val(&upstream.attempt(post("body"), Some(clock::now())));
     assert!(size <= 2560, "{size} bytes");
 }
+
+/// A body of many small frames.
+struct Drops(u32);
+
+impl http_body::Body for Drops {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        let left = self.0.checked_sub(1);
+        std::task::Poll::Ready(left.map(|left| {
+            self.0 = left;
+            Ok(http_body::Frame::data(Bytes::from_static(b"data: {}\n\n")))
+        }))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_frames_that_nobody_reads_kill_no_stream_beside_them() {
+    let mut wire = wire(true);
+    let upstream = wire.upstream.clone();
+    clock::spawn(async move {
+        let far = wire.accepted.recv().await.unwrap();
+        let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+            let drops = if request.uri().path() == "/v1/embeddings" { 1 } else { 1_000 };
+            Ok::<_, std::convert::Infallible>(Response::new(Drops(drops)))
+        });
+        let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(far), service)
+            .await;
+        drop(serving);
+    });
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        let stream =
+            Request::post("/v1/responses").header("host", "upstream.test").body(Body::empty()).unwrap();
+        stalled.push(upstream.attempt(stream, None).await.unwrap());
+    }
+    // 20,000 frames lie in wait on the one connection.
+    clock::sleep(Duration::from_secs(5)).await;
+    let beside = upstream.attempt(post("body"), None).await.unwrap();
+    assert_eq!(beside.into_body().collect().await.unwrap().to_bytes().len(), 10);
+    for stream in stalled {
+        assert_eq!(stream.into_body().collect().await.unwrap().to_bytes().len(), 10_000);
+    }
+    assert_eq!(wire.counters.connected(), 1);
+}

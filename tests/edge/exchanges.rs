@@ -129,10 +129,11 @@ fn pipelined_requests_are_answered_in_their_order() {
     });
     let weir = Weir::before(upstream, "");
     let mut stream = wire::connect(weir.address);
-    let requests: String = (0..20)
-        .map(|index| format!("POST /{index} HTTP/1.1\r\nHost: weir\r\nContent-Length: 3\r\n\r\nabc"))
-        .collect();
-    stream.write_all(requests.as_bytes()).unwrap();
+    let mut requests = Vec::new();
+    for index in 0..20 {
+        write!(requests, "POST /{index} HTTP/1.1\r\nHost: weir\r\nContent-Length: 3\r\n\r\nabc").unwrap();
+    }
+    stream.write_all(&requests).unwrap();
     let mut reader = BufReader::new(stream);
     for index in 0..20 {
         let answer = wire::read_answer(&mut reader, "POST").unwrap();

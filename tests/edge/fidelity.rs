@@ -81,7 +81,7 @@ impl Random {
             let name = format!("x-{}", self.text(NAME, 20));
             for _ in 0..self.pick(&[1, 1, 1, 2, 3]) {
                 let value = self.text(VALUE, 60);
-                lines.push_str(&format!("{name}: {}\r\n", value.trim()));
+                lines.extend([&name, ": ", value.trim(), "\r\n"]);
             }
         }
         for line in [
@@ -142,7 +142,7 @@ impl Random {
         let mut head = format!(
             "{method} /v1/{path}{query} HTTP/1.1\r\nHost: weir\r\nTE: trailers\r\nConnection: te\r\n"
         );
-        head.push_str(&format!("x-seed: {number}\r\n"));
+        head.extend(["x-seed: ", &number.to_string(), "\r\n"]);
         head.push_str(&self.headers());
         let body =
             if method == "GET" || method == "HEAD" || method == "OPTIONS" { Vec::new() } else { self.body() };
@@ -218,9 +218,8 @@ fn both_ends_see_the_same_as_without_weir() {
     }
 }
 
-/// How much flows each way in the test of memory; WEIR_TEST_MIB says otherwise, up to a GiB and more.
+/// How much flows each way in the test of memory; `WEIR_TEST_MIB` says otherwise, up to a GiB and more.
 fn mebibytes() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "a person asks for a longer run")]
     std::env::var("WEIR_TEST_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(64)
 }
 
@@ -256,8 +255,6 @@ fn a_large_body_takes_no_more_memory_than_a_small_one() {
     let read = std::io::copy(&mut reader.take(total), &mut std::io::sink()).unwrap();
     assert_eq!(read, total);
     let down = weir.memory("VmHWM");
-    eprintln!(
-        "peak memory: {before} KiB before, {up} KiB after {total} bytes up, {down} KiB after as many down"
-    );
+    say!("peak memory: {before} KiB before, {up} KiB after {total} bytes up, {down} KiB after as many down");
     assert!(up - before < 16 << 10 && down - before < 16 << 10, "{before} {up} {down} KiB");
 }

@@ -8,23 +8,23 @@ use crate::process::Weir;
 use crate::wire;
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Fields without compression (RFC 7541, 6.2.2).
-fn fields(list: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn fields(list: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in list {
         block.push(0);
@@ -42,7 +42,7 @@ const GET: [(&str, &str); 4] =
 const POST: [(&str, &str); 4] =
     [(":method", "POST"), (":scheme", "http"), (":authority", "weir"), (":path", "/v1/files")];
 
-fn open(weir: &Weir, settings: &[(u16, u32)]) -> TcpStream {
+pub(crate) fn open(weir: &Weir, settings: &[(u16, u32)]) -> TcpStream {
     let mut stream = wire::connect(weir.address);
     let payload: Vec<u8> = settings
         .iter()
@@ -55,7 +55,7 @@ fn open(weir: &Weir, settings: &[(u16, u32)]) -> TcpStream {
 
 /// What became of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
     Status(u16),
     /// An answer whose status is not in HPACK's static table.
     Answered,
@@ -72,7 +72,7 @@ fn read_frame(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
     Some((head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
 }
 
-fn fate(stream: &mut TcpStream, id: u32) -> Fate {
+pub(crate) fn fate(stream: &mut TcpStream, id: u32) -> Fate {
     while let Some((kind, _, of, payload)) = read_frame(stream) {
         match kind {
             HEADERS if of == id => {
@@ -92,6 +92,9 @@ fn fate(stream: &mut TcpStream, id: u32) -> Fate {
     Fate::Closed
 }
 
+/// Its name, its fields, its body and what becomes of it.
+type Case<'a> = (&'a str, Vec<(&'a str, &'a str)>, Option<&'a [u8]>, Fate);
+
 #[test]
 fn a_request_that_means_two_things_never_reaches_the_upstream() {
     let (upstream, seen) = wire::plain();
@@ -102,7 +105,7 @@ fn a_request_that_means_two_things_never_reaches_the_upstream() {
     };
     let without = |name: &str| -> Vec<_> { GET.iter().copied().filter(|(own, _)| *own != name).collect() };
     let body = |length| [&POST[..], &[("content-length", length)]].concat();
-    let cases: Vec<(&str, Vec<(&str, &str)>, Option<&[u8]>, Fate)> = vec![
+    let cases: Vec<Case<'_>> = vec![
         ("a plain GET", GET.to_vec(), None, Fate::Status(200)),
         ("a body of its length", body("5"), Some(b"hello"), Fate::Status(200)),
         ("te: trailers", with(&[("te", "trailers")]), None, Fate::Status(200)),
@@ -189,6 +192,9 @@ fn flood(stream: &mut TcpStream, most: u32, mut make: impl FnMut(u32) -> Vec<u8>
     sent
 }
 
+/// Its name, whether Weir must end it, and what it sends.
+type Attack<'a> = (&'a str, bool, Box<dyn Fn(&mut TcpStream) -> u32 + Sync + 'a>);
+
 #[test]
 fn attacks_end_their_own_connection_and_harm_no_neighbor() {
     const MOST: u32 = 100_000;
@@ -197,7 +203,6 @@ fn attacks_end_their_own_connection_and_harm_no_neighbor() {
     wire::get(weir.address, "/v1/models");
     let before = weir.memory("VmRSS");
     let get = fields(&GET);
-    type Attack<'a> = (&'a str, bool, Box<dyn Fn(&mut TcpStream) -> u32 + Sync + 'a>);
     let attacks: Vec<Attack<'_>> = vec![
         (
             "rapid reset",
@@ -279,7 +284,7 @@ fn attacks_end_their_own_connection_and_harm_no_neighbor() {
             }
             let sent = attacking.join().unwrap();
             let grown = weir.memory("VmRSS").saturating_sub(before);
-            eprintln!("{name}: {sent} frames, {grown} KiB, a neighbor waited {slowest:?} at most");
+            say!("{name}: {sent} frames, {grown} KiB, a neighbor waited {slowest:?} at most");
             assert!(slowest < Duration::from_secs(2), "{name}: {slowest:?}");
             assert!(grown < 64 << 10, "{name}: {grown} KiB");
             assert!(!*ends || sent < MOST, "{name}: nothing ended it");
@@ -303,7 +308,7 @@ fn a_reader_that_takes_nothing_keeps_only_its_own_windows() {
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(wire::get(weir.address, "/v1/models").body.len(), 8 << 20);
     let grown = weir.memory("VmRSS").saturating_sub(before);
-    eprintln!("50 answers of 8 MiB that nobody takes: {grown} KiB");
+    say!("50 answers of 8 MiB that nobody takes: {grown} KiB");
     assert!(grown < 64 << 10, "{grown} KiB");
 }
 

@@ -11,13 +11,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::process::Weir;
 use crate::wire::{self, Message};
 
-pub struct Authority {
+pub(crate) struct Authority {
     folder: tempfile::TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -26,12 +26,12 @@ impl Authority {
         Self { folder, issuer }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Signs a certificate and writes it and its key: `NAME.pem`, `NAME.key`.
-    pub fn sign(&self, file: &str, names: &[&str]) {
+    pub(crate) fn sign(&self, file: &str, names: &[&str]) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names =
@@ -41,7 +41,7 @@ impl Authority {
         std::fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
     }
 
-    pub fn show(&self, file: &str) -> String {
+    pub(crate) fn show(&self, file: &str) -> String {
         self.path(file).display().to_string()
     }
 }

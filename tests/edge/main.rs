@@ -3,6 +3,16 @@
 //! One file for each promise of "A correct and safe HTTP proxy".
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "real sockets and processes keep real time"
+)]
+
+/// Tells a figure to whoever runs a test with `--nocapture`.
+macro_rules! say {
+    ($($text:tt)+) => { std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", format_args!($($text)+)).as_bytes()).unwrap() };
+}
 
 mod process;
 mod wire;

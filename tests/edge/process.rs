@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// A Weir that runs until it is dropped.
-pub struct Weir {
-    pub address: SocketAddr,
-    pub admin: SocketAddr,
+pub(crate) struct Weir {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
     child: Child,
     printed: Arc<Mutex<String>>,
     _folder: tempfile::TempDir,
@@ -34,7 +34,7 @@ fn command(configuration: &str, variables: &[(&str, &str)]) -> (Command, tempfil
 
 impl Weir {
     /// Starts the binary and waits until it is up.
-    pub fn start(configuration: &str, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(configuration: &str, variables: &[(&str, &str)]) -> Self {
         let (mut command, folder) = command(configuration, variables);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -62,22 +62,22 @@ impl Weir {
     }
 
     /// Before an upstream on loopback.
-    pub fn before(upstream: SocketAddr, more: &str) -> Self {
+    pub(crate) fn before(upstream: SocketAddr, more: &str) -> Self {
         Self::start(&format!("upstream.url = \"http://{upstream}\"\n{more}"), &[])
     }
 
     /// Runs a Weir that is expected to end at once.
-    pub fn fails(configuration: &str, variables: &[(&str, &str)]) -> Output {
+    pub(crate) fn fails(configuration: &str, variables: &[(&str, &str)]) -> Output {
         command(configuration, variables).0.output().unwrap()
     }
 
     /// What it printed so far.
-    pub fn printed(&self) -> String {
+    pub(crate) fn printed(&self) -> String {
         self.printed.lock().unwrap().clone()
     }
 
     /// What the admin address answers, head and body.
-    pub fn admin(&self, method: &str, path: &str) -> String {
+    pub(crate) fn admin(&self, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).unwrap();
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin);
@@ -88,7 +88,7 @@ impl Weir {
     }
 
     /// The value of a series.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.admin("GET", "/metrics");
         let line =
             text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
@@ -96,7 +96,7 @@ impl Weir {
     }
 
     /// Waits until a series has this value at least.
-    pub fn wait_for(&self, series: &str, least: f64) {
+    pub(crate) fn wait_for(&self, series: &str, least: f64) {
         let until = Instant::now() + Duration::from_secs(20);
         while self.metric(series) < least {
             assert!(Instant::now() < until, "{series} stays at {}", self.metric(series));
@@ -105,13 +105,13 @@ impl Weir {
     }
 
     /// Begins a drain, and waits for the end: the exit code.
-    pub fn drain(&mut self) -> Option<i32> {
+    pub(crate) fn drain(&mut self) -> Option<i32> {
         self.admin("POST", "/drain");
         self.child.wait().unwrap().code()
     }
 
     /// A figure of the process in KiB, such as `VmHWM` (the most memory that it ever had).
-    pub fn memory(&self, name: &str) -> u64 {
+    pub(crate) fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::http2;
 use crate::process::Weir;
 use crate::wire;
 
@@ -108,6 +109,22 @@ fn no_key_is_seen_in_anything_that_is_printed_or_shown() {
             stream.write_all(request.as_bytes()).unwrap();
             drop(wire::read_answer(&mut std::io::BufReader::new(stream), "POST"));
         }
+    }
+    // Over HTTP/2, whose library traces what it reads.
+    for path in ["/v1/models", "/v1/401"] {
+        let mut stream = http2::open(&weir, &[]);
+        let bearer = format!("Bearer {CALLER}");
+        let list = [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", "weir"),
+            (":path", path),
+            ("authorization", &bearer),
+            ("api-key", STRANGER),
+        ];
+        let flags = http2::END_HEADERS | http2::END_STREAM;
+        stream.write_all(&http2::frame(http2::HEADERS, flags, 1, &http2::fields(&list))).unwrap();
+        http2::fate(&mut stream, 1);
     }
     // Not HTTP at all, with a key in it.
     let mut stream = wire::connect(weir.address);

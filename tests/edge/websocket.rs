@@ -29,7 +29,7 @@ fn echoing() -> (SocketAddr, Receiver<Message>) {
             return;
         }
         if path.contains("/v1/responses") {
-            std::thread::sleep(Duration::from_secs(60));
+            std::thread::sleep(Duration::from_mins(1));
         }
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = reader.read(&mut buffer) {

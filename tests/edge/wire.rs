@@ -8,20 +8,20 @@ use std::time::Duration;
 
 /// A message as it stood on the wire.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// The request line or the status line.
-    pub start: String,
+    pub(crate) start: String,
     /// Names in lower case, in their order, repeats included.
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
-    pub trailers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<(String, String)>,
     /// Whether the body ended as its framing says.
-    pub whole: bool,
+    pub(crate) whole: bool,
 }
 
 impl Message {
     /// The values of each name, in their order.
-    pub fn by_name(&self) -> BTreeMap<&str, Vec<&str>> {
+    pub(crate) fn by_name(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut map = BTreeMap::<_, Vec<_>>::new();
         for (name, value) in &self.headers {
             map.entry(name.as_str()).or_default().push(value.as_str());
@@ -29,11 +29,11 @@ impl Message {
         map
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.start.split(' ').nth(1).unwrap().parse().unwrap()
     }
 }
@@ -58,13 +58,13 @@ fn fields(stream: &mut impl BufRead) -> Option<Vec<(String, String)>> {
 }
 
 /// Reads a head.
-pub fn read_head(stream: &mut impl BufRead) -> Option<Message> {
+pub(crate) fn read_head(stream: &mut impl BufRead) -> Option<Message> {
     let start = line(stream)?;
     Some(Message { start, headers: fields(stream)?, ..Message::default() })
 }
 
 /// Reads the body that a head announces; `until_end` where the connection's end is its end.
-pub fn read_body(stream: &mut impl BufRead, message: &mut Message, until_end: bool) {
+pub(crate) fn read_body(stream: &mut impl BufRead, message: &mut Message, until_end: bool) {
     let chunked = message.header("transfer-encoding").is_some_and(|coding| coding == "chunked");
     if chunked {
         message.whole = read_chunks(stream, message).is_some();
@@ -92,7 +92,7 @@ fn read_chunks(stream: &mut impl BufRead, message: &mut Message) -> Option<()> {
 }
 
 /// Reads the answer to a request of this method, interim ones left out.
-pub fn read_answer(stream: &mut impl BufRead, method: &str) -> Option<Message> {
+pub(crate) fn read_answer(stream: &mut impl BufRead, method: &str) -> Option<Message> {
     loop {
         let mut answer = read_head(stream)?;
         let status = answer.status();
@@ -110,7 +110,7 @@ pub fn read_answer(stream: &mut impl BufRead, method: &str) -> Option<Message> {
     }
 }
 
-pub fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
@@ -118,7 +118,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Sends bytes on a connection of their own and reads one answer.
-pub fn ask(address: SocketAddr, request: &[u8]) -> Message {
+pub(crate) fn ask(address: SocketAddr, request: &[u8]) -> Message {
     let mut stream = connect(address);
     stream.write_all(request).unwrap();
     let method = String::from_utf8_lossy(request.split(|byte| *byte == b' ').next().unwrap()).into_owned();
@@ -126,13 +126,13 @@ pub fn ask(address: SocketAddr, request: &[u8]) -> Message {
 }
 
 /// A plain GET.
-pub fn get(address: SocketAddr, path: &str) -> Message {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Message {
     let request = format!("GET {path} HTTP/1.1\r\nHost: weir\r\nAuthorization: Bearer sk-wire\r\n\r\n");
     ask(address, request.as_bytes())
 }
 
 /// An upstream that runs `serve` for each connection, on a thread of its own.
-pub fn upstream(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
+pub(crate) fn upstream(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let serve = std::sync::Arc::new(serve);
@@ -147,7 +147,7 @@ pub fn upstream(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr
 }
 
 /// An upstream that records every request, and answers each with the bytes that `answer` makes of it.
-pub fn recording(
+pub(crate) fn recording(
     answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static,
 ) -> (SocketAddr, Receiver<Message>) {
     let (sender, seen): (Sender<Message>, _) = channel();
@@ -171,6 +171,6 @@ pub fn recording(
 }
 
 /// An upstream that says only that it was reached.
-pub fn plain() -> (SocketAddr, Receiver<Message>) {
+pub(crate) fn plain() -> (SocketAddr, Receiver<Message>) {
     recording(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec())
 }

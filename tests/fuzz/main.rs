@@ -3,6 +3,8 @@
 //! `cargo fuzz` runs the same targets for as long as one likes: see README.md beside this file. What it finds goes into the
 //! corpus, and is run here from then on.
 
+#![expect(clippy::disallowed_types, reason = "a slow machine's real time is what stops it")]
+
 mod targets;
 
 use std::path::Path;
@@ -93,7 +95,9 @@ struct Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{} fails on {:?}", self.target, String::from_utf8_lossy(self.input));
+            let told = format!("{} fails on {:?}\n", self.target, String::from_utf8_lossy(self.input));
+            // It panics already.
+            drop(std::io::Write::write_all(&mut std::io::stderr(), told.as_bytes()));
         }
     }
 }
@@ -105,7 +109,9 @@ fn smoke(target: &str) {
         let _running = Running { target: name, input };
         run(input);
     };
-    corpus.iter().for_each(|input| feed(input));
+    for input in &corpus {
+        feed(input);
+    }
     let mut rng = fastrand::Rng::with_seed(5);
     let began = Instant::now();
     for _ in 0..MUTATIONS {

@@ -11,10 +11,10 @@ use weir::openai::{
 };
 
 /// A target's name, which is its corpus's too, and what it does.
-pub type Target = (&'static str, fn(&[u8]));
+pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 6] = [
+pub(crate) const ALL: [Target; 6] = [
     ("pricing", pricing),
     ("sse", sse),
     ("limit_headers", limit_headers_of),
@@ -24,7 +24,7 @@ pub const ALL: [Target; 6] = [
 ];
 
 /// A request's body, read for its price.
-pub fn pricing(bytes: &[u8]) {
+pub(crate) fn pricing(bytes: &[u8]) {
     let estimator = Estimator::new(estimate::Settings::default());
     let peeked = request_peek::peek(bytes).ok();
     if let Some(peek) = &peeked {
@@ -46,7 +46,7 @@ pub fn pricing(bytes: &[u8]) {
 }
 
 /// A stream: however it is cut into chunks, it says the same.
-pub fn sse(bytes: &[u8]) {
+pub(crate) fn sse(bytes: &[u8]) {
     let told = |cut: usize| {
         let mut scanner = SseScanner::new();
         let mut events = Vec::new();
@@ -78,7 +78,7 @@ fn headers(bytes: &[u8]) -> HeaderMap {
 }
 
 /// An answer's headers, read for its limits.
-pub fn limit_headers_of(bytes: &[u8]) {
+pub(crate) fn limit_headers_of(bytes: &[u8]) {
     let parsed = limit_headers::parse(&headers(bytes));
     if let Some(requests) = parsed.headers.requests {
         assert!(requests.used() <= requests.limit, "no more was used than there is");
@@ -86,15 +86,15 @@ pub fn limit_headers_of(bytes: &[u8]) {
 }
 
 /// An answer's headers and message, read for when to come back.
-pub fn retry_hints(bytes: &[u8]) {
+pub(crate) fn retry_hints(bytes: &[u8]) {
     let message = String::from_utf8_lossy(bytes);
-    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
     let hint = retry_hint::parse(&headers(bytes), Some(&message), wall);
-    assert!(hint.is_none_or(|hint| hint <= Duration::from_secs(40 * 24 * 3600)), "{hint:?} is no hint");
+    assert!(hint.is_none_or(|hint| hint <= Duration::from_hours(40 * 24)), "{hint:?} is no hint");
 }
 
 /// An error's body, and its message.
-pub fn error_bodies(bytes: &[u8]) {
+pub(crate) fn error_bodies(bytes: &[u8]) {
     let body = ErrorBody::parse(bytes);
     for text in [&body.message, &body.kind, &body.code, &body.param].into_iter().flatten() {
         assert!(text.len() <= 16 << 10, "what is kept is bounded");
@@ -108,7 +108,7 @@ pub fn error_bodies(bytes: &[u8]) {
 }
 
 /// A configuration: whatever it says, the answer is a configuration or a list of problems.
-pub fn configuration(bytes: &[u8]) {
+pub(crate) fn configuration(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Err(problems) = config::parse("fuzz.toml", &text, &[], &config::sources::Nothing) {
         assert!(!problems.list.is_empty(), "a refusal without a reason");
