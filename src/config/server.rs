@@ -46,7 +46,7 @@ section! {
         /// How long a body may pause.
         body_timeout: Duration = default("30s") in "1s"..="1d",
         /// What the bodies that can't be kept for another attempt may hold in memory while they wait to be sent, on top of
-        /// replay.max_total; over it the answer is 429.
+        /// `replay.max_total`; over it the answer is 429.
         max_buffered_bytes: Size = default("512MiB") in "1MiB"..="1TiB",
         /// Whether requests of callers that nobody knows are served. Left out, they are served, except with an
         /// upstream credential on a listener that is not loopback: whoever reaches it would spend your money.

@@ -42,6 +42,7 @@ pub(super) struct Unsuccessful {
 
 impl Unsuccessful {
     /// The answer of an attempt that succeeded, or what it ended in.
+    #[expect(clippy::result_large_err, reason = "both ways hold an answer's head")]
     pub(super) fn of(attempted: Attempted) -> Result<Answer, Self> {
         match attempted {
             Attempted::Answered(answer) => Ok(answer),

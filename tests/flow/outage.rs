@@ -137,7 +137,7 @@ async fn a_stall_blocks_once_its_time_has_passed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_short_stall_blocks_nothing() {
-    let (world, answers) = ride(
+    let (_world, answers) = ride(
         Kind::Stall,
         Duration::from_secs(10),
         40 * 60,

@@ -72,10 +72,7 @@ impl Collector {
         let received = self.received.lock().expect("nobody panicked");
         let resource = received.messages.first()?.resource_spans.first()?.resource.clone()?;
         let name = resource.attributes.into_iter().find(|attribute| attribute.key == "service.name")?;
-        match name.value?.value? {
-            Value::StringValue(name) => Some(name),
-            _ => None,
-        }
+        if let Value::StringValue(name) = name.value?.value? { Some(name) } else { None }
     }
 
     pub(crate) fn authorization(&self) -> Option<String> {

@@ -1,5 +1,11 @@
 //! Spans of the real binary at a real OTLP/HTTP endpoint: a request, its attempts, and what the upstream sees of the trace.
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "a real process is polled, by a real clock and within bounds"
+)]
+
 mod collector;
 mod upstream;
 mod weir;
@@ -8,9 +14,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 
 use collector::Collector;
 use upstream::{Answer, Upstream};
@@ -86,12 +92,12 @@ fn a_retried_request_is_one_span_with_a_child_for_each_attempt() {
     assert_eq!(failed["error.type"], text("internal_server_error"));
     assert_eq!(failed["http.response.status_code"], Value::IntValue(500));
     assert!(!failed.contains_key("gen_ai.usage.input_tokens"));
-    assert_eq!(attempts[0].status.as_ref().map(|status| status.code()), Some(StatusCode::Error));
+    assert_eq!(attempts[0].status.as_ref().map(Status::code), Some(StatusCode::Error));
     assert_eq!(succeeded["http.request.resend_count"], Value::IntValue(1));
     assert_eq!(succeeded["gen_ai.usage.input_tokens"], Value::IntValue(11));
     assert_eq!(succeeded["gen_ai.usage.output_tokens"], Value::IntValue(7));
     assert_eq!(attempts[1].name, "chat gpt-5-mini");
-    assert_ne!(attempts[1].status.as_ref().map(|status| status.code()), Some(StatusCode::Error));
+    assert_ne!(attempts[1].status.as_ref().map(Status::code), Some(StatusCode::Error));
 
     assert_eq!(collector.service().as_deref(), Some("weir-under-test"));
     assert_eq!(collector.authorization().as_deref(), Some("Bearer collector-token"));

@@ -53,7 +53,7 @@ impl Weir {
             body.len()
         );
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([*name, ": ", *value, "\r\n"]);
         }
         let answer = exchange(self.listening, &format!("{head}\r\n{body}"));
         answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status line")

@@ -9,6 +9,7 @@ use crate::scope::refusal::{Refused, SpentQuota};
 
 /// One admitted attempt: to be settled exactly once.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the attempt")]
 pub struct Attempt {
     pub(super) cost: Cost,
     pub(super) charge: Charge,
