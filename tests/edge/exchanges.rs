@@ -171,3 +171,25 @@ fn dot_segments_pass_as_they_are_and_name_no_endpoint() {
     let other = "weir_requests_total{caller=\"default\",endpoint=\"other\",outcome=\"success\"}";
     weir.wait_for(other, 4.0);
 }
+
+#[test]
+fn what_breaks_off_never_reaches_the_upstream_whole() {
+    let (upstream, seen) = wire::plain();
+    let weir = Weir::before(upstream, "replay.max_body = \"64KiB\"\nreplay.prefix = \"4KiB\"\n");
+    let head = "POST /v1/files HTTP/1.1\r\nHost: weir\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let extension = format!("{head}1;a={}\r\nx\r\n0\r\n\r\n", "b".repeat(20 << 10));
+    assert_eq!(wire::ask(weir.address, extension.as_bytes()).status(), 400);
+    assert!(seen.try_recv().is_err(), "it was read before anything was sent");
+    // Beyond what is kept, so that it is on its way when the chunk goes wrong, or the client leaves.
+    let begun = format!("{head}20000\r\n{}\r\n", "x".repeat(0x20000));
+    for end in ["zz\r\n", "5;a\nb\r\nhello", ""] {
+        let mut stream = wire::connect(weir.address);
+        stream.write_all(begun.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        stream.write_all(end.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        drop(stream.read_to_end(&mut Vec::new()));
+        let request = seen.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert!(!request.whole, "{end:?} ended as if nothing had happened");
+    }
+}
