@@ -16,8 +16,6 @@ const LONGEST_PACED: f64 = 3600.0;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
-/// How far below the brim a refusal sends the level, in seconds of the rate.
-const BRIM: f64 = 1.0;
 /// The level is never believed to be more than so many limits.
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
@@ -218,11 +216,7 @@ impl Dimension {
                 let (used, own) = (numbers.used, mark * own.ratio);
                 self.foreign.by_drain(&Use { at, used, own, limit: self.limit, rate: self.rate() });
             }
-            // Where no header will correct it, a little more than it says: at the very brim, random delays would meet it again
-            // and again.
-            let brim = if self.shape.rule() == Rule::Unknown { self.rate() * BRIM } else { 0.0 };
-            let used = numbers.used + brim;
-            self.set_level(used, own.since(own.log.before(at).max(mark)), at, now);
+            self.set_level(numbers.used, own.since(own.log.before(at).max(mark)), at, now);
         }
         if let Some(wait) = numbers.wait.filter(|_| windowed) {
             let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
