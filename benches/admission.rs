@@ -66,15 +66,6 @@ fn decisions(criterion: &mut Criterion) {
             }
         });
     });
-    criterion.bench_function("uncontended: arrive alone", |bencher| {
-        let mut machine: Machine<u32> = Machine::new(settings(600_000_000), "family", 1, Moment::START);
-        let mut now = Moment::START;
-        let mut wake = Vec::new();
-        bencher.iter(|| {
-            now = now.plus(Duration::from_micros(10));
-            black_box(machine.arrive(black_box(&request(1, now)), now, &mut wake))
-        });
-    });
     criterion.bench_function("100,000 waiting: enqueue with its prediction, and cancel", |bencher| {
         let (mut machine, _, now) = crowded();
         let mut wake = Vec::new();

@@ -342,3 +342,39 @@ fn a_driver_that_dies_with_its_worker_is_replaced() {
 fn ask_in(runtime: &tokio::runtime::Runtime) -> Ask {
     runtime.block_on(async { ask(0) })
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_quota_is_answered_at_once_and_asked_about_once_a_minute() {
+    let scopes = limited(6000);
+    let scope = scopes.resolve(CredentialId(1), Some("gpt-4o"));
+    let other = scopes.resolve(CredentialId(1), Some("gpt-5"));
+    let mut permit = scope.admit(ask(0)).await.expect("passes");
+    permit.sent();
+    let answer = SpentQuota {
+        status: 429,
+        kind: None,
+        code: Some("insufficient_quota".into()),
+        message: "spent".into(),
+    };
+    permit.quota_exhausted(answer.clone());
+    let mut probes = 0;
+    for _ in 0..1000 {
+        clock::sleep(Duration::from_millis(300)).await;
+        match other.admit(ask(0)).await {
+            Ok(mut permit) => {
+                assert!(permit.is_probe());
+                permit.sent();
+                permit.quota_exhausted(answer.clone());
+                probes += 1;
+            }
+            Err(Refused::QuotaExhausted(told)) => assert_eq!(*told, answer),
+            Err(refused) => panic!("{refused:?}"),
+        }
+    }
+    assert!((4..=5).contains(&probes), "{probes} probes in five minutes");
+    clock::sleep(Duration::from_mins(1)).await;
+    let mut permit = scope.admit(ask(0)).await.expect("a probe");
+    permit.sent();
+    permit.done();
+    assert!(!scope.admit(ask(0)).await.expect("the quota is back").is_probe());
+}

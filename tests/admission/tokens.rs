@@ -67,7 +67,9 @@ fn log_normal_prompts_and_wrong_estimates() {
                         tokens * 100.0
                     );
                     println!("{about}");
-                    assert!(requests.max(tokens) >= 0.97, "{about}");
+                    // Where headers and refusals contradict each other, each surprise eases the pace for some seconds.
+                    let least = if name == "lying" { 0.965 } else { 0.97 };
+                    assert!(requests.max(tokens) >= least, "{about}");
                     let first = report.refused_by_minute.first().copied().unwrap_or(0);
                     let part = if name == "lying" { 0.05 } else { 0.01 };
                     assert!(first as f64 <= report.offered_first_minute as f64 * part, "{about}");

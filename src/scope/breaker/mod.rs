@@ -1,6 +1,7 @@
 //! The breaker of one scope: it blocks, probes, and lets go at a rising pace; at partial failure it thins attempts out.
 
 mod health;
+mod recovery;
 mod state;
 mod window;
 
@@ -10,6 +11,7 @@ use super::moment::{Moment, duration};
 use super::settings::BreakerSettings;
 
 pub(crate) use health::{Health, health};
+use recovery::{backoff, ceiling, release_rate};
 pub use state::BreakerState;
 pub(crate) use state::Gate;
 use window::{BINS, Window};
@@ -24,8 +26,6 @@ const PER_SUCCESS_OF_RETRIES: f64 = 1.5;
 const PER_SUCCESS: f64 = 4.0;
 /// The most that thinning holds back.
 const THINNEST: f64 = 0.75;
-/// The release starts at this part of the rate before the outage, at least so many a second, and doubles each second.
-const RELEASE: (f64, f64) = (0.1, 4.0);
 /// From this many times the rate before the outage on, the release is over.
 const RELEASED: f64 = 2.0;
 /// A wave of failures must be at least this part of what began since.
@@ -409,19 +409,4 @@ impl Breaker {
         }
         ((total - per_success * f64::from(alive)) / (total + 1.0)).clamp(0.0, THINNEST)
     }
-}
-
-/// Full exponential backoff with a quarter of jitter to either side.
-fn backoff(probes: u32, settings: &BreakerSettings, rng: &mut fastrand::Rng) -> Duration {
-    ceiling(probes, settings).mul_f64(0.75 + 0.25 * rng.f64())
-}
-
-fn ceiling(probes: u32, settings: &BreakerSettings) -> Duration {
-    let longest = settings.probe_longest.max(settings.probe_first);
-    settings.probe_first.saturating_mul(1 << probes.min(16)).min(longest)
-}
-
-fn release_rate(began: Moment, before: f64, now: Moment) -> f64 {
-    let first = (before * RELEASE.0).max(RELEASE.1);
-    first * now.seconds_since(began).min(40.0).exp2()
 }

@@ -55,15 +55,17 @@ impl<W> Machine<W> {
     }
 
     pub(super) fn grant(&mut self, key: Key, probe: bool, now: Moment, wake: &mut Vec<W>) {
-        let quota_probe = match self.spent.check(self.settings.quota_probe, now) {
-            Funds::Pass => false,
-            Funds::Probe => true,
-            Funds::Spent(answer) => {
-                self.counts.quota_spent += 1;
-                self.refuse(key, Refused::QuotaExhausted(answer), wake);
-                return;
-            }
-        };
+        let asks = self.queue.waiter(key).asks_quota;
+        let quota_probe = asks
+            || match self.spent.check(self.settings.quota_probe, now) {
+                Funds::Pass => false,
+                Funds::Probe => true,
+                Funds::Spent(answer) => {
+                    self.counts.quota_spent += 1;
+                    self.refuse(key, Refused::QuotaExhausted(answer), wake);
+                    return;
+                }
+            };
         let cost = self.queue.waiter(key).cost;
         let charge = self.quota.charge(cost);
         self.queue.serve(key, now);
@@ -138,15 +140,14 @@ impl<W> Machine<W> {
             self.counts.deadline += 1;
             return Arrival::Refused(Refused::Deadline { predicted });
         }
-        // The prediction is for the wait from now on; a quota probe waits like any other.
-        let _ = quota_probe;
         let since = match request.turn {
             Turn::Requeued(ticket) => ticket.since,
             Turn::First | Turn::Retry => now,
         };
         #[expect(clippy::cast_possible_truncation, reason = "a wait in seconds needs no more than 24 bits")]
-        let waiter =
+        let mut waiter =
             Waiter::new(request.cost, request.bytes, since, request.deadline, predicted.as_secs_f64() as f32);
+        waiter.asks_quota = quota_probe;
         let key = match request.turn {
             Turn::Requeued(ticket) => {
                 self.queue.push_front(waiter, caller, lane, request.weight, ticket.not_before, now)

@@ -2,7 +2,7 @@
 
 use crate::caller::Lane;
 
-use super::row::{Backlog, NONE};
+use super::row::{Backlog, NONE, Sums};
 use super::{Key, Queue};
 
 impl<W> Queue<W> {
@@ -51,6 +51,10 @@ impl<W> Queue<W> {
         let backlog = &mut self.backlogs[self.rows[index as usize].backlog as usize];
         backlog.tokens += tokens;
         backlog.requests += 1;
+        backlog.sum_up();
+        let lane = &mut self.lanes[lane as usize];
+        lane.tokens += tokens;
+        lane.requests += 1;
     }
 
     fn activate(&mut self, index: u32, lane: Lane) {
@@ -68,6 +72,7 @@ impl<W> Queue<W> {
             tokens: 0,
             requests: 0,
             lane,
+            sums: Sums::default(),
         });
         self.lanes[lane as usize].order.insert((row.counter, index));
     }
@@ -100,6 +105,10 @@ impl<W> Queue<W> {
         let backlog = &mut self.backlogs[place as usize];
         backlog.tokens -= tokens;
         backlog.requests -= 1;
+        backlog.sum_up();
+        let lane = &mut self.lanes[backlog.lane as usize];
+        lane.tokens -= tokens;
+        lane.requests -= 1;
         if backlog.requests == 0 {
             self.deactivate(index, place);
         }

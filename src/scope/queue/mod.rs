@@ -188,7 +188,9 @@ impl<W> Queue<W> {
         if state.order.remove(&(before, row)) {
             state.order.insert((after, row));
             let backlog = self.rows[row as usize].backlog;
-            self.backlogs[backlog as usize].counter = after;
+            let backlog = &mut self.backlogs[backlog as usize];
+            backlog.counter = after;
+            backlog.sum_up();
         }
         self.leave(key);
     }
@@ -297,7 +299,11 @@ impl<W> Queue<W> {
             let row = &mut self.rows[index as usize];
             row.weight = weight;
             if row.backlog != NONE {
-                self.backlogs[row.backlog as usize].weight = weight;
+                let backlog = &mut self.backlogs[row.backlog as usize];
+                if backlog.weight != weight {
+                    backlog.weight = weight;
+                    backlog.sum_up();
+                }
             }
             return index;
         }

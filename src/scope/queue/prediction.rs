@@ -16,37 +16,30 @@ pub(crate) struct Ahead {
 impl<W> Queue<W> {
     /// What would be served before a new request of this caller.
     pub(crate) fn ahead(&self, caller: CallerId, lane: Lane, background_share: f64) -> Ahead {
-        let row = self.by_caller.get(&(caller, lane)).map(|&index| (&self.rows[index as usize], index));
-        let own = row.and_then(|(row, _)| self.backlogs.get(row.backlog as usize));
+        let row = self.by_caller.get(&(caller, lane)).map(|&index| &self.rows[index as usize]);
+        let own = row.and_then(|row| self.backlogs.get(row.backlog as usize));
         let floor = self.floor(lane);
         let start = match (row, own) {
-            (Some((row, _)), Some(own)) => {
+            (Some(row), Some(own)) => {
                 row.counter.saturating_add(own.tokens.saturating_mul(UNIT) / u64::from(row.weight))
             }
-            (Some((row, _)), None) => row.counter.max(floor),
+            (Some(row), None) => row.counter.max(floor),
             (None, _) => floor,
         };
         let mut ahead = Ahead::default();
-        let mut other_lane = Ahead::default();
+        let start = start as f64;
         for backlog in &self.backlogs {
-            if backlog.lane != lane {
-                other_lane.requests += backlog.requests as f64;
-                other_lane.tokens += backlog.tokens as f64;
-                continue;
-            }
-            let is_own = row.is_some_and(|(_, index)| index == backlog.row);
-            if is_own {
-                ahead.requests += backlog.requests as f64;
-                ahead.tokens += backlog.tokens as f64;
-            } else if backlog.counter <= start {
+            let sums = &backlog.sums;
+            if backlog.lane == lane && sums.counter <= start {
                 // It is served until its counter passes the start, which is on average half a request further.
-                let mean = backlog.tokens as f64 / backlog.requests.max(1) as f64;
-                let until = (start - backlog.counter) as f64 * f64::from(backlog.weight) / UNIT as f64;
-                let tokens = (until + mean / 2.0).min(backlog.tokens as f64);
+                let until = (start - sums.counter) * sums.per_count + sums.half_mean;
+                let tokens = until.min(sums.tokens);
                 ahead.tokens += tokens;
-                ahead.requests += tokens / mean.max(1.0);
+                ahead.requests += tokens * sums.per_token;
             }
         }
+        let other = &self.lanes[1 - lane as usize];
+        let other_lane = Ahead { requests: other.requests as f64, tokens: other.tokens as f64 };
         let share = match lane {
             Lane::Interactive => background_share / (1.0 - background_share),
             Lane::Background => (1.0 - background_share) / background_share,

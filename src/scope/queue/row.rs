@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use crate::caller::{CallerId, Lane};
 use crate::scope::moment::Moment;
 
+use super::UNIT;
+
 /// No place.
 pub(super) const NONE: u32 = u32::MAX;
 /// A row's service is measured over at least so long, in seconds.
@@ -64,6 +66,34 @@ pub(super) struct Backlog {
     pub(super) tokens: u64,
     pub(super) requests: u64,
     pub(super) lane: Lane,
+    pub(super) sums: Sums,
+}
+
+/// What a prediction reads of a backlog, ready for it: one reads a thousand of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) counter: f64,
+    /// Tokens served as the counter advances by one.
+    pub(super) per_count: f64,
+    pub(super) tokens: f64,
+    /// Half of the mean request.
+    pub(super) half_mean: f64,
+    /// Requests in a token.
+    pub(super) per_token: f64,
+}
+
+impl Backlog {
+    /// Brings the sums up to date after a change.
+    pub(super) fn sum_up(&mut self) {
+        let (tokens, requests) = (self.tokens as f64, self.requests as f64);
+        self.sums = Sums {
+            counter: self.counter as f64,
+            per_count: f64::from(self.weight) / UNIT as f64,
+            tokens,
+            half_mean: tokens / requests.max(1.0) / 2.0,
+            per_token: requests / tokens.max(1.0),
+        };
+    }
 }
 
 #[derive(Debug, Default)]
@@ -73,4 +103,7 @@ pub(super) struct LaneState {
     pub(super) reached: u64,
     /// The lane's own counter.
     pub(super) counter: u64,
+    /// What is queued in it.
+    pub(super) tokens: u64,
+    pub(super) requests: u64,
 }

@@ -36,6 +36,8 @@ pub(crate) struct Waiter<W> {
     pub(crate) deadline: Moment,
     /// Seconds that it was expected to wait.
     pub(crate) predicted: f32,
+    /// It may ask whether a spent quota is back.
+    pub(crate) asks_quota: bool,
     pub(super) row: u32,
     pub(super) previous: u32,
     pub(super) next: u32,
@@ -51,6 +53,7 @@ impl<W> Waiter<W> {
             since,
             deadline,
             predicted,
+            asks_quota: false,
             row: u32::MAX,
             previous: u32::MAX,
             next: u32::MAX,
@@ -149,5 +152,37 @@ impl<W> Slab<W> {
             *self = Self { first_generation: latest.wrapping_add(1), ..Self::default() };
         }
         Some(waiter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_waiting_request_takes_less_than_300_bytes() {
+        // Its place, its entry in the heap of deadlines (which may hold as many stale ones), and a free slot's number.
+        let bytes = size_of::<Place<std::task::Waker>>() + 2 * size_of::<(Moment, Key)>() + size_of::<u32>();
+        assert!(bytes <= 300, "{bytes}");
+    }
+
+    #[test]
+    fn a_late_key_finds_nothing() {
+        let mut slab: Slab<u8> = Slab::default();
+        let waiter = || Waiter::new(Cost::default(), 0, Moment::START, Moment::NEVER, 0.0);
+        let first = slab.insert(waiter());
+        assert!(slab.remove(first).is_some());
+        let second = slab.insert(waiter());
+        assert_eq!(first.index, second.index);
+        assert!(slab.find(first).is_none() && slab.remove(first).is_none());
+        // Also after the memory of a burst was given back.
+        let keys: Vec<Key> = (0..5000).map(|_| slab.insert(waiter())).collect();
+        for key in keys.iter().chain([&second]) {
+            assert!(slab.remove(*key).is_some());
+        }
+        for _ in 0..5001 {
+            let _ = slab.insert(waiter());
+        }
+        assert!(keys.iter().all(|key| slab.find(*key).is_none()));
     }
 }

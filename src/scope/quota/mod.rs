@@ -7,6 +7,7 @@ mod foreign;
 mod own;
 mod pace;
 mod ramp;
+mod refusal;
 mod report;
 mod sent_log;
 mod shape;
@@ -24,6 +25,7 @@ pub use own::Cost;
 use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
 use ramp::Ramp;
+pub(crate) use refusal::{Refusal, Verdict};
 pub use report::{LimitReport, LimitReports, RefusalNumbers, Source};
 use shape::Rule;
 pub use slot::{Slot, Unit};
@@ -48,25 +50,6 @@ pub(crate) struct Quota {
     pauses: u32,
     share: f64,
     ratio: ChargeRatio,
-}
-
-/// A refusal of an attempt.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusal<'a> {
-    pub(crate) unit: Unit,
-    pub(crate) numbers: Option<&'a RefusalNumbers>,
-    pub(crate) hint: Option<Duration>,
-    pub(crate) cost: Cost,
-    pub(crate) charge: Charge,
-    pub(crate) marks: Marks,
-    pub(crate) times: &'a Times,
-}
-
-/// What a refusal asks of the request that met it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Verdict {
-    /// It need not be tried before that.
-    pub(crate) not_before: Moment,
 }
 
 impl Quota {

@@ -19,7 +19,7 @@ const REGROW_AFTER: Duration = Duration::from_mins(20);
 const EASE: (f64, f64) = (0.95, 0.5);
 /// Outcomes are counted for at least so long before the pace is eased again.
 const COUNTED: Duration = Duration::from_millis(500);
-const EASE_BACK: f64 = 0.01;
+const EASE_BACK: f64 = 0.02;
 const LEAST_EASE: f64 = 0.1;
 
 /// What is learned about a limit's pace.
