@@ -141,7 +141,12 @@ def test_a_spent_quota_costs_a_probe_a_minute_and_closes_by_itself(code):
     with pair(WEIR_QUOTA_BREAKER__PROBE_INTERVAL="3s") as (upstream, running):
         change(upstream, outages=[f"0s+4s:{code}"])
         caller = Caller(running.url, timeout=30)
-        calls = asyncio.run(caller.offer(150, 8))
+
+        async def offer():
+            # The first alone: whatever is under way when the quota turns out to be spent is told so too.
+            return await caller.offer(1, 1) + await caller.offer(150, 7)
+
+        calls = asyncio.run(offer())
         refused = [start for start, _, outcome in calls if outcome in ("quota_exhausted", "weir_quota_breaker")]
         upstream_saw = stats(upstream)["faults"][code]
         print(f"{code}: {len(refused)} calls refused, {upstream_saw} attempts upstream, {caller.repeated} SDK retries")
