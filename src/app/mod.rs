@@ -229,10 +229,26 @@ fn worker_count(config: &Config) -> usize {
     }
 }
 
+/// Whom to trust. A machine without authorities of its own, such as a bare container, gets those built in: without a
+/// configuration Weir must work anywhere.
+fn trust(config: &Config) -> Result<Arc<rustls::ClientConfig>, tls::TlsError> {
+    let settings = settings::upstream_tls(config);
+    let bundled = tls::Settings { roots: tls::Roots::Bundled, ..settings.clone() };
+    if !config.upstream.url.is_tls() {
+        return tls::client_config(&bundled);
+    }
+    match tls::client_config(&settings) {
+        Err(tls::TlsError::NoSystemRoots(why)) => {
+            tracing::warn!(why, "upstream.tls.roots: the system has no authorities; those built in are used");
+            tls::client_config(&bundled)
+        }
+        known => known,
+    }
+}
+
 fn connector(config: &Config) -> Result<Connector, Error> {
     let of = &config.upstream;
-    let tls = tls::client_config(&settings::upstream_tls(config))
-        .map_err(|error| Error::Configuration(format!("upstream.tls: {error}")))?;
+    let tls = trust(config).map_err(|error| Error::Configuration(format!("upstream.tls: {error}")))?;
     let proxy = of.proxy.as_ref().map(|url| {
         let proxy = upstream::proxy::Proxy::parse(&url.to_string())
             .map_err(|error| Error::Configuration(format!("upstream.proxy: {error}")))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential};
 use crate::config::Config;
-use crate::config::pacing::{Family as FamilyLimits, Limits};
+use crate::config::pacing::{Family as FamilyLimits, Limits, Merge};
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::upstream::{AuthStyle, Roots};
 use crate::estimate::{self, Estimator};
@@ -171,6 +171,7 @@ pub(super) fn scopes(config: &Config) -> scope::Settings {
             max_bytes_per_caller: queue.max_waiting_bytes_per_caller.bytes(),
             background_share: queue.background_share.0,
         },
+        max_waiting_of: config.callers.iter().map(|caller| caller.max_waiting).collect(),
         breaker: BreakerSettings {
             enabled: breaker.enabled,
             consecutive: breaker.failures,
@@ -203,6 +204,7 @@ pub(super) fn policy(config: &Config, before: Option<&Callers>) -> Result<Policy
             None => callers,
         },
         mode: config.mode,
+        one_scope: config.limits.merge == Merge::All,
         max_wait: config.admission.max_wait,
         response_timeout: config.upstream.response_timeout,
         forwarded: if config.server.forwarded { Forwarded::Append } else { Forwarded::Remove },

@@ -15,10 +15,11 @@ section! {
         /// How long a request without a timeout of its own waits at most: one window of a minute's limit, after which
         /// all of that limit has come back once.
         max_wait: Duration = default("60s") in "1ms"..="1d",
-        /// Requests waiting in all: two minutes' work at the common 10,000 a minute.
-        max_waiting: usize = default(20000) in 1..=10000000,
-        /// Requests waiting of one caller: half, so that one alone can't fill the queue.
-        max_waiting_per_caller: usize = default(10000) in 1..=10000000,
+        /// Requests waiting in all, for each scope.
+        max_waiting: usize = default(200000) in 1..=10000000,
+        /// Requests waiting of one caller: half, so that one alone can't fill the queue, and room for a batch that throws
+        /// all of its 100,000 at once.
+        max_waiting_per_caller: usize = default(100000) in 1..=10000000,
         /// Bodies of waiting requests in all.
         max_waiting_bytes: Size = default("256MiB") in "1MiB"..="1TiB",
         /// Bodies of one caller's waiting requests: half again.

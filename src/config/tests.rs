@@ -328,7 +328,7 @@ fn contradictions_are_told() {
         ("upstream.url = \"http://x\"\nupstream.tls.server_name = \"x\"", "upstream.url is http"),
         ("upstream.project = \"p\"", "goes with upstream.credential only"),
         ("upstream.proxy_credential = \"env:OPENAI_API_KEY\"", "there is no proxy"),
-        ("admission.max_waiting_per_caller = 200000", "more than admission.max_waiting allows"),
+        ("admission.max_waiting_per_caller = 300000", "more than admission.max_waiting allows"),
         ("replay.max_body = \"300MiB\"", "one body may be larger than all together"),
         ("server.allow_unknown_callers = false", "nobody could use Weir"),
         ("admin.token = \"env:SHORT\"", "shorter than 16 characters"),

@@ -1,8 +1,8 @@
 //! `weir demo`: the same work without and with Weir, against the stand-in, in one process.
 //!
 //! [`workload`] draws the jobs of four services from a seed. They run twice, each time against a fresh [`crate::simulate`]
-//! with the same limits, faults and outage: direct, then through a whole [`App`]. The services ([`load`]) retry as OpenAI's
-//! SDK does ([`sdk_retry`]) in both. What is compared ([`table`]) is what the stand-in and the services counted, never
+//! with the same limits, faults and outage: direct, then through a whole [`App`]. The services (`load`) retry as OpenAI's
+//! SDK does (`sdk_retry`) in both. What is compared (`table`) is what the stand-in and the services counted, never
 //! what Weir says of itself.
 
 pub mod sdk_retry;

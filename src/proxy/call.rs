@@ -58,7 +58,8 @@ impl Head {
         headers.remove(super::deadline::DEADLINE);
         headers::prepare_request(&mut headers, version, client, policy.forwarded, target);
         identified.rewrite(&mut headers);
-        let credential = policy.callers.credential_id(&headers);
+        let credential =
+            if policy.one_scope { CredentialId(0) } else { policy.callers.credential_id(&headers) };
         let mode = caller.mode.unwrap_or(policy.mode);
         Self { endpoint, method, uri: target.uri(&uri), headers, credential, deadline, mode, version }
     }

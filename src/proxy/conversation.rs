@@ -180,9 +180,9 @@ impl Conversation<'_> {
                 let place = settle::rate_limited(permit, class, classified);
                 Next::Again(Turn::Requeued(place), Duration::ZERO, None)
             }
-            Decision::After { delay, cost: _ } => {
+            Decision::After { delay, cost } => {
                 settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
-                match self.scope.retry_ticket(class) {
+                match self.scope.retry_ticket(cost) {
                     Ok(ticket) => Next::Again(Turn::Retry, delay, Some(ticket)),
                     Err(BudgetExhausted) => self.stop(class, StopReason::Budget),
                 }

@@ -51,6 +51,8 @@ pub struct Policy {
     pub callers: Callers,
     /// What is done for callers without a mode of their own.
     pub mode: Mode,
+    /// Whether all credentials share one set of limits, whatever the upstream's headers say.
+    pub one_scope: bool,
     /// The longest wait for a turn of a caller that names no timeout.
     pub max_wait: Duration,
     /// The longest wait for a response head, whatever the caller allows.

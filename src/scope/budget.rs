@@ -1,6 +1,6 @@
 //! The retry budget: successes pay for retries, so that a failing upstream is never asked much more than callers ask.
 
-use crate::classify::ErrorClass;
+use crate::retry::MilliTokens;
 
 use super::settings::BudgetSettings;
 
@@ -34,14 +34,14 @@ impl Budget {
         self.earn(settings.per_success, settings);
     }
 
-    /// Pays for a retry after `class`, which is in flight from [`Budget::began`] to [`Budget::returned`].
+    /// Pays `cost` for a retry, which is in flight from [`Budget::began`] to [`Budget::returned`].
     pub(crate) fn withdraw(
         &mut self,
-        class: ErrorClass,
+        cost: MilliTokens,
         in_flight: u32,
         settings: &BudgetSettings,
     ) -> Result<(), BudgetExhausted> {
-        let price = price(class);
+        let price = u64::from(cost);
         let most = settings.concurrent_least.max(part(in_flight, settings.concurrent));
         if self.balance < price || self.concurrent >= most {
             return Err(self.deny());
@@ -81,60 +81,6 @@ impl Budget {
     }
 }
 
-/// What a retry costs by what failed: half for what provably did no work, more for what may have.
-fn price(class: ErrorClass) -> u64 {
-    match class {
-        ErrorClass::ConnectionDns
-        | ErrorClass::ConnectionRefused
-        | ErrorClass::ConnectionTls
-        | ErrorClass::TimeoutConnect
-        | ErrorClass::Overloaded
-        | ErrorClass::SlowDown
-        | ErrorClass::ResourceUnavailable
-        | ErrorClass::RateLimitRequests
-        | ErrorClass::RateLimitTokens
-        | ErrorClass::RateLimitOther => TOKEN / 2,
-        ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => TOKEN * 14 / 10,
-        ErrorClass::AuthenticationInvalid
-        | ErrorClass::AuthenticationIncorrectKey
-        | ErrorClass::AuthenticationNoOrganization
-        | ErrorClass::AuthenticationIpDenied
-        | ErrorClass::AuthenticationMissingScope
-        | ErrorClass::AuthenticationOther
-        | ErrorClass::PermissionDenied
-        | ErrorClass::RegionUnsupported
-        | ErrorClass::BadRequest
-        | ErrorClass::ContextLengthExceeded
-        | ErrorClass::NotFound
-        | ErrorClass::ModelNotFound
-        | ErrorClass::RequestTimeout
-        | ErrorClass::Conflict
-        | ErrorClass::ConversationLocked
-        | ErrorClass::PayloadTooLarge
-        | ErrorClass::Unprocessable
-        | ErrorClass::RequestExceedsLimit
-        | ErrorClass::QuotaExhausted
-        | ErrorClass::InternalServerError
-        | ErrorClass::BadGateway
-        | ErrorClass::ConnectionReset
-        | ErrorClass::StreamError
-        | ErrorClass::StreamCut
-        | ErrorClass::OtherClientError
-        | ErrorClass::OtherServerError
-        | ErrorClass::MalformedResponse
-        | ErrorClass::WeirQueueFull
-        | ErrorClass::WeirDeadline
-        | ErrorClass::WeirBreakerOpen
-        | ErrorClass::WeirQuotaBreaker
-        | ErrorClass::WeirCallerLimit
-        | ErrorClass::WeirCallerUnknown
-        | ErrorClass::WeirBodyTooLarge
-        | ErrorClass::WeirDraining
-        | ErrorClass::WeirClientClosed
-        | ErrorClass::WeirInternal => TOKEN,
-    }
-}
-
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
 fn tokens(retries: f64) -> u64 {
     (retries * TOKEN as f64).round() as u64
@@ -148,6 +94,8 @@ fn part(of: u32, ratio: f64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classify::ErrorClass;
+    use crate::retry::cost;
 
     #[test]
     fn total_failure_amplifies_by_less_than_a_tenth() {
@@ -160,7 +108,7 @@ mod tests {
                 budget.received(&settings);
                 attempts += 1;
                 for _ in 0..5 {
-                    if budget.withdraw(class, 1, &settings).is_err() {
+                    if budget.withdraw(cost(class), 1, &settings).is_err() {
                         break;
                     }
                     attempts += 1;
@@ -187,7 +135,7 @@ mod tests {
                         budget.succeeded(&settings);
                         break;
                     }
-                    if budget.withdraw(ErrorClass::InternalServerError, 40, &settings).is_err() {
+                    if budget.withdraw(cost(ErrorClass::InternalServerError), 40, &settings).is_err() {
                         break;
                     }
                     budget.returned();
@@ -203,11 +151,11 @@ mod tests {
         let settings = BudgetSettings { capacity: 1000.0, concurrent_least: 20, ..BudgetSettings::default() };
         let mut budget = Budget::new(&settings);
         for _ in 0..20 {
-            assert!(budget.withdraw(ErrorClass::Overloaded, 10, &settings).is_ok());
+            assert!(budget.withdraw(cost(ErrorClass::Overloaded), 10, &settings).is_ok());
             budget.began();
         }
-        assert_eq!(budget.withdraw(ErrorClass::Overloaded, 10, &settings), Err(BudgetExhausted));
-        assert!(budget.withdraw(ErrorClass::Overloaded, 100, &settings).is_ok());
+        assert_eq!(budget.withdraw(cost(ErrorClass::Overloaded), 10, &settings), Err(BudgetExhausted));
+        assert!(budget.withdraw(cost(ErrorClass::Overloaded), 100, &settings).is_ok());
         budget.returned();
         assert_eq!(budget.concurrent, 19);
     }

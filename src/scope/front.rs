@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 
 use crate::caller::{CallerId, Lane, Mode};
-use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
+use crate::retry::MilliTokens;
 
 use super::budget::BudgetExhausted;
 use super::directory::Directory;
@@ -107,13 +107,13 @@ impl Scope {
         self.lock().machine.typical_head()
     }
 
-    /// Pays for a retry after a failure of this class. While the breaker blocks it costs nothing: the retry will wait.
+    /// Pays what [`retry::decide`](crate::retry::decide) says that a retry costs. While the breaker blocks it costs nothing: the retry will wait.
     ///
     /// # Errors
     /// When the budget allows none now.
-    pub fn retry_ticket(self: &Arc<Self>, class: ErrorClass) -> Result<RetryTicket, BudgetExhausted> {
+    pub fn retry_ticket(self: &Arc<Self>, cost: MilliTokens) -> Result<RetryTicket, BudgetExhausted> {
         let moment = self.moment(clock::now());
-        self.lock().machine.withdraw(class, moment)?;
+        self.lock().machine.withdraw(cost, moment)?;
         Ok(RetryTicket::new(Arc::clone(self)))
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::quota::Slot;
+use crate::caller::CallerId;
 
 /// Everything about scopes.
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// The queue's bounds.
     pub queue: QueueSettings,
+    /// Waiting requests of single callers, by id, where fewer than the queue's bound for each.
+    pub max_waiting_of: Vec<Option<usize>>,
     /// When an upstream counts as failing, and what happens then.
     pub breaker: BreakerSettings,
     /// What bounds retries.
@@ -34,6 +37,7 @@ impl Default for Settings {
             max_unnamed_families: 64,
             limits: LimitSettings::default(),
             queue: QueueSettings::default(),
+            max_waiting_of: Vec::new(),
             breaker: BreakerSettings::default(),
             budget: BudgetSettings::default(),
             quota_probe: Duration::from_mins(1),
@@ -42,6 +46,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The queue's bounds as they hold for a caller.
+    pub(crate) fn queue_of(&self, caller: CallerId) -> QueueSettings {
+        let own = self.max_waiting_of.get(usize::from(caller.0)).copied().flatten();
+        let most = self.queue.max_waiting_per_caller;
+        QueueSettings { max_waiting_per_caller: own.map_or(most, |own| own.min(most)), ..self.queue }
+    }
+
     /// The limits that hold for a family.
     pub(crate) fn limits_of(&self, family: &str) -> LimitSettings {
         let named = self.families.iter().find(|candidate| &*candidate.name == family);
@@ -105,11 +116,11 @@ impl LimitSettings {
 /// Bounds of a scope's queue.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueSettings {
-    /// Waiting requests in all. 20,000: two minutes' work at the common 10,000 a minute.
+    /// Waiting requests in all. 200,000; what they hold in memory is bounded by the bytes below.
     pub max_waiting: usize,
     /// Bytes of the bodies that wait, in all. 256 MiB.
     pub max_bytes: usize,
-    /// Waiting requests of one caller. 10,000.
+    /// Waiting requests of one caller. 100,000: a batch may throw all it has at once.
     pub max_waiting_per_caller: usize,
     /// Bytes of one caller's waiting bodies. 128 MiB: no caller can fill the queue alone.
     pub max_bytes_per_caller: usize,
@@ -120,9 +131,9 @@ pub struct QueueSettings {
 impl Default for QueueSettings {
     fn default() -> Self {
         Self {
-            max_waiting: 20_000,
+            max_waiting: 200_000,
             max_bytes: 256 << 20,
-            max_waiting_per_caller: 10_000,
+            max_waiting_per_caller: 100_000,
             max_bytes_per_caller: 128 << 20,
             background_share: 0.05,
         }

@@ -260,7 +260,7 @@ async fn wander(scope: &Arc<Scope>, mut rng: fastrand::Rng) {
             }
             3 => {
                 permit.fail(class);
-                let Ok(_ticket) = scope.retry_ticket(class) else { return };
+                let Ok(_ticket) = scope.retry_ticket(crate::retry::cost(class)) else { return };
                 clock::sleep(Duration::from_millis(rng.u64(0..2000))).await;
                 turn = Turn::Retry;
             }
@@ -377,4 +377,27 @@ async fn a_spent_quota_is_answered_at_once_and_asked_about_once_a_minute() {
     permit.sent();
     permit.done();
     assert!(!scope.admit(ask(0)).await.expect("the quota is back").is_probe());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_may_have_a_bound_of_its_own() {
+    let limits = LimitSettings { requests_per_minute: Some(600), ..LimitSettings::default() };
+    let settings = Settings { limits, max_waiting_of: vec![None, Some(2)], ..Settings::default() };
+    let scope = Scopes::new(settings, 7).resolve(CredentialId(1), None);
+    let mut waiting = Vec::new();
+    for _ in 0..30 {
+        let scope = Arc::clone(&scope);
+        waiting.push(clock::spawn(async move { scope.admit(ask(0)).await.map(succeed) }));
+    }
+    for _ in 0..2 {
+        let scope = Arc::clone(&scope);
+        waiting.push(clock::spawn(async move { scope.admit(ask(1)).await.map(succeed) }));
+    }
+    tokio::task::yield_now().await;
+    let began = clock::now();
+    assert!(matches!(scope.admit(ask(1)).await, Err(Refused::CallerLimit { .. })), "its third has no room");
+    assert_eq!(clock::now(), began, "and is told so at once");
+    for task in waiting {
+        task.await.expect("no panic").expect("within its deadline").await;
+    }
 }

@@ -603,7 +603,11 @@ impl World {
         }
         let patience_left = call.deadline > self.now.plus_seconds(1.0);
         let retryable = !matches!(weather, Weather::Stall);
-        if retryable && patience_left && call.attempts < 6 && self.machine.withdraw(class, self.now).is_ok() {
+        if retryable
+            && patience_left
+            && call.attempts < 6
+            && self.machine.withdraw(weir::retry::cost(class), self.now).is_ok()
+        {
             call.retrying = true;
             let ceiling = (0.5 * 2.0_f64.powi(call.attempts as i32 - 1)).min(8.0);
             let delay = 0.05 + self.rng.f64() * ceiling;

@@ -71,6 +71,7 @@ impl Default for Setup {
                 stream: stream::Settings { idle_timeout: Duration::from_mins(5), error_event: false },
                 hold: Duration::from_secs(1),
                 replay: replay::Settings::default(),
+                one_scope: false,
                 mask_messages: true,
                 report_request_data: false,
                 report_headers: Vec::new(),

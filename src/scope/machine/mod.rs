@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::caller::{CallerId, Lane, Mode};
 use crate::classify::ErrorClass;
+use crate::retry::MilliTokens;
 
 use super::breaker::{self, Breaker, Health};
 use super::budget::{Budget, BudgetExhausted};
@@ -322,15 +323,15 @@ impl<W> Machine<W> {
         ticket
     }
 
-    /// Pays for a retry after `class`. While the breaker blocks it costs nothing: it waits for a probe's success.
-    pub fn withdraw(&mut self, class: ErrorClass, now: Moment) -> Result<(), BudgetExhausted> {
+    /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's success.
+    pub fn withdraw(&mut self, cost: MilliTokens, now: Moment) -> Result<(), BudgetExhausted> {
         if self.breaker.outage().is_some() {
             return Ok(());
         }
         if self.rng.f64() < self.breaker.denies_retries(&self.settings.breaker, now) {
             return Err(BudgetExhausted);
         }
-        self.budget.withdraw(class, self.in_flight, &self.settings.budget)
+        self.budget.withdraw(cost, self.in_flight, &self.settings.budget)
     }
 
     /// A retry that was paid for goes upstream.

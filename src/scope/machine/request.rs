@@ -60,7 +60,7 @@ impl Ticket {
 pub enum Arrival {
     /// It may go now.
     Granted(Attempt),
-    /// It waits; ask [`Machine::claim`] when woken.
+    /// It waits; ask [`Machine::claim`](super::Machine::claim) when woken.
     Waiting(Key),
     /// It may not.
     Refused(Refused),

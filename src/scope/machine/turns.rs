@@ -118,7 +118,9 @@ impl<W> Machine<W> {
             return Arrival::Refused(refused);
         }
         let back = matches!(request.turn, Turn::Requeued(_));
-        if !back && let Err(full) = self.queue.room(caller, lane, request.bytes, &self.settings.queue) {
+        if !back
+            && let Err(full) = self.queue.room(caller, lane, request.bytes, &self.settings.queue_of(caller))
+        {
             let retry_after =
                 self.predict(request, now).clamp(Duration::from_secs(1), Duration::from_mins(1));
             return Arrival::Refused(match full {
