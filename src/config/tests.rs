@@ -357,7 +357,7 @@ fn contradictions_are_told() {
         ),
         ("[[callers]]\nname = \"a\"\nsan = \"x\"", "nobody is asked for a certificate"),
         (
-            "[[callers]]\nname = \"a\"\nheader = { name = \"x\", value = \"y\" }\nmax_waiting = 10001",
+            "[[callers]]\nname = \"a\"\nheader = { name = \"x\", value = \"y\" }\nmax_waiting = 100001",
             "per_caller; write at most",
         ),
     ] {
