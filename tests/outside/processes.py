@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Start to first answer is a matter of milliseconds; a machine that is busy with a build needs longer.
 READY_WITHIN = 20.0
 END_WITHIN = 20.0
+# Every key that the suites use looks like this; whatever a process prints, none may be in it.
+KEY = re.compile(rb"sk-[A-Za-z0-9_-]{12,}")
 
 # A suite that is told to end still ends what it started.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -100,6 +103,10 @@ def process(command, ports=(), environment=None, quiet=False):
             if failed and not quiet:
                 output.seek(0)
                 print(f"--- {' '.join(map(str, command))}\n{output.read()[-4000:].decode(errors='replace')}---")
+        output.seek(0)
+        for line in output:
+            if found := KEY.search(line):
+                raise AssertionError(f"{command[0]} printed a key: {line[: found.start()].decode(errors='replace')}…")
 
 
 def wait_for(port: int, running: subprocess.Popen) -> None:

@@ -6,6 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 const READY_WITHIN_MS = 20_000;
 const END_WITHIN_MS = 20_000;
+// Every key that the suites use looks like this; whatever a process prints, none may be in it.
+const ANY_KEY = /sk-[A-Za-z0-9_-]{12,}/;
 
 /** A stand-in for the API, with further options. */
 export async function standIn(...further) {
@@ -28,9 +30,16 @@ async function start(options, ports, environment = {}) {
   if (!binary) throw new Error("WEIR_BIN names no binary");
   const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("WEIR_")));
   const child = spawn(binary, options, {
-    stdio: ["ignore", "ignore", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
     env: { ...inherited, WEIR_SHUTDOWN__DRAIN_DELAY: "0s", WEIR_SHUTDOWN__DRAIN_TIMEOUT: "1s", ...environment },
   });
+  for (const stream of [child.stdout, child.stderr]) {
+    let last = "";
+    stream.setEncoding("utf8").on("data", (text) => {
+      if (ANY_KEY.test(last + text)) child.printedAKey = true;
+      last = text.slice(-100);
+    });
+  }
   let failure;
   child.once("error", (error) => (failure = error));
   try {
@@ -51,12 +60,14 @@ async function start(options, ports, environment = {}) {
 }
 
 async function end(child) {
-  if (child.exitCode !== null) return;
-  const ended = once(child, "exit");
-  child.kill("SIGTERM");
-  const kill = setTimeout(() => child.kill("SIGKILL"), END_WITHIN_MS);
-  await ended;
-  clearTimeout(kill);
+  if (child.exitCode === null) {
+    const ended = once(child, "exit");
+    child.kill("SIGTERM");
+    const kill = setTimeout(() => child.kill("SIGKILL"), END_WITHIN_MS);
+    await ended;
+    clearTimeout(kill);
+  }
+  if (child.printedAKey) throw new Error("weir printed a key");
 }
 
 function listens(port) {
