@@ -259,7 +259,7 @@ fn logged(log: impl FnOnce()) -> String {
     let (sender, lines) = std::sync::mpsc::channel::<Vec<u8>>();
     let writer = move || Line(sender.clone());
     let subscriber = telemetry::subscriber(&telemetry::Settings::default(), writer).unwrap();
-    tracing::subscriber::with_default(subscriber, log);
+    telemetry::with_own_log(subscriber, log);
     lines.try_iter().map(|line| String::from_utf8(line).unwrap()).collect()
 }
 

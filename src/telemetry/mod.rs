@@ -89,5 +89,19 @@ where
     Ok(subscriber)
 }
 
+/// Runs `log` with a subscriber of this thread's own, for tests that run beside others.
+///
+/// tracing remembers of each place in the code whether anybody listens to it. A thread without a subscriber could make it
+/// remember that nobody does just when another begins to listen; a process-wide one that listens to all keeps it asking.
+#[cfg(test)]
+pub(crate) fn with_own_log(subscriber: impl Subscriber + Send + Sync + 'static, log: impl FnOnce()) {
+    static LISTENS: std::sync::Once = std::sync::Once::new();
+    LISTENS.call_once(|| {
+        let all = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(io::sink);
+        tracing::subscriber::set_global_default(all.finish()).expect("nobody else sets one in these tests");
+    });
+    tracing::subscriber::with_default(subscriber, log);
+}
+
 #[cfg(test)]
 mod tests;

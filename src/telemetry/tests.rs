@@ -2,8 +2,6 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use tracing::subscriber::with_default;
-
 use super::*;
 
 /// Where a test reads what was written.
@@ -30,7 +28,7 @@ impl Write for Sink {
 fn logged(settings: &Settings, log: impl FnOnce()) -> String {
     let sink = Sink::default();
     let (queue, guard) = writer::start(settings.queue, sink.clone()).unwrap();
-    with_default(subscriber(settings, queue).unwrap(), log);
+    with_own_log(subscriber(settings, queue).unwrap(), log);
     assert!(guard.flush());
     sink.text()
 }
@@ -98,7 +96,7 @@ fn a_stuck_output_drops_lines_and_counts_them() {
     let sink = Sink::default();
     let settings = Settings { queue: 10, ..Settings::default() };
     let (queue, guard) = writer::start(settings.queue, Stuck { begun, go_on, sink: sink.clone() }).unwrap();
-    with_default(subscriber(&settings, queue).unwrap(), || {
+    with_own_log(subscriber(&settings, queue).unwrap(), || {
         tracing::info!(target: ACCESS_LOG, "first");
         has_begun.recv().unwrap();
         for index in 0..100 {
@@ -112,7 +110,7 @@ fn a_stuck_output_drops_lines_and_counts_them() {
     assert_eq!(sink.text(), "first\n0\n1\n2\n3\n4\n5\n6\n7\n8\n");
     drop(go);
     let (queue, guard) = writer::start(10, Broken).unwrap();
-    with_default(subscriber(&settings, queue).unwrap(), || tracing::info!("lost"));
+    with_own_log(subscriber(&settings, queue).unwrap(), || tracing::info!("lost"));
     assert!(guard.flush());
     assert_eq!(guard.dropped().count(), 1, "a line that could not be written counts");
 }
