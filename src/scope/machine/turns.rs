@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::caller::Lane;
-use crate::scope::breaker::Gate;
+use crate::scope::breaker::{BreakerState, Gate};
 use crate::scope::moment::{Moment, duration};
 use crate::scope::queue::{Full, Key, State, Waiter};
 use crate::scope::quota::{Charge, Cost};
@@ -212,7 +212,9 @@ impl<W> Machine<W> {
         )]
         let ahead = self.quota.charge_of(ahead.requests as u64, ahead.tokens);
         let by_backlog = self.quota.predict(ahead, self.quota.charge(request.cost), now);
-        let measured = self.queue.measured_wait(request.caller, request.lane, now).unwrap_or(0.0);
-        duration(by_backlog.max(measured))
+        // What was measured while the breaker held attempts back, or let them go at a rising pace, is no measure of what comes.
+        let calm = self.breaker.state(now) == BreakerState::Closed;
+        let measured = calm.then(|| self.queue.measured_wait(request.caller, request.lane, now)).flatten();
+        duration(by_backlog.max(measured.unwrap_or(0.0)))
     }
 }

@@ -49,7 +49,10 @@ impl Service {
         let since = *self.since.get_or_insert(now);
         self.tokens += tokens;
         let seconds = now.seconds_since(since);
-        if seconds >= MEASURED {
+        if seconds >= 2.0 * MEASURED {
+            // Nothing was served for long: it was held, by an outage or a pause. That says nothing of how it is served now.
+            *self = Self { since: Some(now), ..Self::default() };
+        } else if seconds >= MEASURED {
             let rate = self.tokens as f64 / seconds;
             self.steady = self.rate.is_some_and(|last| (rate / last - 1.0).abs() < STEADY);
             self.rate = Some(self.rate.map_or(rate, |last| f64::midpoint(last, rate)));
@@ -106,4 +109,23 @@ pub(super) struct LaneState {
     /// What is queued in it.
     pub(super) tokens: u64,
     pub(super) requests: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_held_is_no_measure_of_what_comes() {
+        let mut service = Service::default();
+        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
+        for tenth in 0..200 {
+            service.served(10, at(f64::from(tenth) * 0.1));
+        }
+        assert!(service.steady);
+        assert!((service.rate.unwrap() - 100.0).abs() < 10.0, "{:?}", service.rate);
+        // An outage: nothing for ten seconds. The first that is served afterwards must not be the measure.
+        service.served(10, at(30.0));
+        assert!(!service.steady && service.rate.is_none());
+    }
 }
