@@ -80,8 +80,6 @@ impl Exchange {
 }
 
 impl Ledger for Exchange {
-    fn first_byte(&mut self, _now: Instant) {}
-
     fn ended(mut self, end: End, bytes: u64, findings: Findings) {
         let now = clock::now();
         let metrics = self.record.account().metrics();

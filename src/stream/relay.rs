@@ -29,8 +29,6 @@ pub enum End {
 
 /// Who is told what became of a body. Dropped with it.
 pub trait Ledger: Send + Unpin + 'static {
-    /// The first bytes of the body are on their way to the caller.
-    fn first_byte(&mut self, now: Instant);
     /// The body ended; called exactly once, at the latest when the body is dropped.
     fn ended(self, end: End, bytes: u64, findings: Findings);
 }
@@ -140,14 +138,7 @@ where
     }
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        if let Some(data) = frame.data_ref() {
-            if self.bytes == 0
-                && let Some(ledger) = &mut self.ledger
-            {
-                ledger.first_byte(self.heard);
-            }
-            self.bytes += data.len() as u64;
-        }
+        self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         self.end_if_complete();
         Poll::Ready(Some(Ok(frame)))
     }

@@ -143,18 +143,24 @@ fn pipelined_requests_are_answered_in_their_order() {
 
 #[test]
 fn a_client_that_closes_its_sending_side_has_left() {
-    let (upstream, seen) = wire::recording(|_| {
-        std::thread::sleep(Duration::from_millis(500));
+    let (arrived, has_arrived) = std::sync::mpsc::channel();
+    let (answer, may_answer) = std::sync::mpsc::channel::<()>();
+    let may_answer = std::sync::Mutex::new(may_answer);
+    let (upstream, seen) = wire::recording(move |_| {
+        arrived.send(()).unwrap();
+        // Not before the client has left.
+        may_answer.lock().unwrap().recv_timeout(Duration::from_secs(10)).unwrap();
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
     });
     let weir = Weir::before(upstream, "");
     let mut stream = wire::connect(weir.address);
     stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir\r\n\r\n").unwrap();
-    std::thread::sleep(Duration::from_millis(100));
+    has_arrived.recv_timeout(Duration::from_secs(10)).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
     let mut rest = Vec::new();
     drop(stream.read_to_end(&mut rest));
     assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    answer.send(()).unwrap();
     seen.recv().unwrap();
     let left = "weir_requests_total{caller=\"default\",endpoint=\"models\",outcome=\"client_closed\"}";
     weir.wait_for(left, 1.0);
