@@ -64,44 +64,45 @@ fn component(text: &str) -> Option<(Duration, &str)> {
         return None;
     }
     let (nanos_per_unit, rest) = unit(rest)?;
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    let nanos = u128::from(whole).checked_mul(nanos_per_unit)? + fraction_nanos(fraction, nanos_per_unit);
-    let seconds = u64::try_from(nanos / NANOS_PER_SECOND).ok()?;
-    let subsecond = u32::try_from(nanos % NANOS_PER_SECOND).ok()?;
-    Some((Duration::new(seconds, subsecond), rest))
+    let whole = whole
+        .bytes()
+        .try_fold(0_u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    let whole = Duration::from_nanos(whole.checked_mul(nanos_per_unit)?);
+    Some((whole.checked_add(fraction_of(fraction, nanos_per_unit))?, rest))
 }
-
-const NANOS_PER_SECOND: u128 = 1_000_000_000;
 
 fn digits(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
 }
 
-fn unit(text: &str) -> Option<(u128, &str)> {
-    // Longer names first: `ms` is not `m` followed by `s`.
-    [
-        ("ns", 1),
-        ("us", 1_000),
-        ("µs", 1_000),
-        ("μs", 1_000),
-        ("ms", 1_000_000),
-        ("s", NANOS_PER_SECOND),
-        ("m", 60 * NANOS_PER_SECOND),
-        ("h", 3600 * NANOS_PER_SECOND),
-    ]
-    .into_iter()
-    .find_map(|(name, nanos)| Some((nanos, text.strip_prefix(name)?)))
+/// The unit at the start of a text, in nanoseconds. What overflows 64 bits of them, 584 years, is no duration.
+fn unit(text: &str) -> Option<(u64, &str)> {
+    let (nanos, length) = match text.as_bytes() {
+        // `ms` is not `m` followed by `s`.
+        [b'm', b's', ..] => (1_000_000, 2),
+        [b's', ..] => (NANOS_PER_SECOND, 1),
+        [b'm', ..] => (60 * NANOS_PER_SECOND, 1),
+        [b'h', ..] => (3600 * NANOS_PER_SECOND, 1),
+        [b'n', b's', ..] => (1, 2),
+        [b'u', b's', ..] => (1_000, 2),
+        // Both letters that look like a mu.
+        [0xC2, 0xB5, b's', ..] | [0xCE, 0xBC, b's', ..] => (1_000, 3),
+        _ => return None,
+    };
+    Some((nanos, &text[length..]))
 }
 
-/// The part of a unit after the point, in whole nanoseconds.
-fn fraction_nanos(fraction: &str, nanos_per_unit: u128) -> u128 {
-    // Below a nanosecond of an hour every further digit is nothing: 13 digits count.
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// The part of a unit after the point.
+fn fraction_of(fraction: &str, nanos_per_unit: u64) -> Duration {
+    // Six digits are a microsecond of a second; the API writes three. More of an hour's would not fit 64 bits.
     let (mut numerator, mut denominator) = (0, 1);
-    for digit in fraction.bytes().take(13) {
-        numerator = numerator * 10 + u128::from(digit - b'0');
+    for digit in fraction.bytes().take(6) {
+        numerator = numerator * 10 + u64::from(digit - b'0');
         denominator *= 10;
     }
-    numerator * nanos_per_unit / denominator
+    Duration::from_nanos(numerator * nanos_per_unit / denominator)
 }
 
 #[cfg(test)]

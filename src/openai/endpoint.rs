@@ -150,7 +150,7 @@ impl Endpoint {
 /// segments gives nothing: only who resolves it knows what it names.
 pub fn operation(path: &str) -> impl Iterator<Item = &str> {
     let path = if has_dot_segments(path) { "" } else { path };
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+    let mut segments = segments(path).peekable();
     if segments.peek() == Some(&"openai") {
         segments.next();
         if segments.peek() == Some(&"deployments") {
@@ -162,6 +162,18 @@ pub fn operation(path: &str) -> impl Iterator<Item = &str> {
         segments.next();
     }
     segments
+}
+
+/// What stands between a path's slashes, where there is anything.
+fn segments(mut rest: &str) -> impl Iterator<Item = &str> {
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches('/');
+        // Segments are short: looking at each byte beats setting up a search.
+        let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
+        let (segment, after) = rest.split_at(end);
+        rest = after;
+        (!segment.is_empty()).then_some(segment)
+    })
 }
 
 /// Whether a path has segments such as `..` or `%2e%2E` that a server may resolve (RFC 3986, section 5.2.4). Backslashes

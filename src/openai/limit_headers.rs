@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::duration;
 
@@ -63,19 +63,9 @@ pub fn parse(headers: &HeaderMap) -> Parsed {
     let mut texts = Texts::default();
     // One pass over all headers is several times cheaper than sixteen look-ups.
     for (name, value) in headers {
-        if let Some(text) = name.as_str().strip_prefix("x-ratelimit-").and_then(|name| texts.of(name)) {
-            // Bytes that are no text are there all the same: an empty text is malformed. Of two values the first counts.
-            text.get_or_insert_with(|| value.to_str().unwrap_or_default().trim());
-        }
+        texts.note(name.as_str(), value);
     }
-    let mut malformed = 0;
-    let headers = LimitHeaders {
-        requests: texts.requests.read(&mut malformed),
-        tokens: texts.tokens.read(&mut malformed),
-        project_tokens: texts.project_tokens.read(&mut malformed),
-        input_images: texts.input_images.read(&mut malformed),
-    };
-    Parsed { headers, malformed }
+    texts.read()
 }
 
 /// The largest number that is believed: thousands of times the largest limit known (180 M tokens a minute), and small enough
@@ -84,9 +74,9 @@ const MAX_COUNT: u64 = 1_000_000_000_000;
 /// The longest reset or window that is believed: the longest known is a month.
 const MAX_WINDOW: Duration = Duration::from_hours(32 * 24);
 
-/// The headers' values, as they stand.
+/// The limit headers' values, as they stand.
 #[derive(Default)]
-struct Texts<'a> {
+pub(super) struct Texts<'a> {
     requests: Level<'a>,
     tokens: Level<'a>,
     project_tokens: Level<'a>,
@@ -96,30 +86,55 @@ struct Texts<'a> {
 /// One dimension's values, as they stand.
 #[derive(Default)]
 struct Level<'a> {
-    limit: Option<&'a str>,
-    remaining: Option<&'a str>,
-    reset: Option<&'a str>,
-    renewal: Option<&'a str>,
+    limit: Option<&'a [u8]>,
+    remaining: Option<&'a [u8]>,
+    reset: Option<&'a [u8]>,
+    renewal: Option<&'a [u8]>,
 }
 
 impl<'a> Texts<'a> {
-    /// The place of a header's value, by its name without `x-ratelimit-`.
-    fn of(&mut self, name: &str) -> Option<&mut Option<&'a str>> {
-        let (field, dimension) = name.split_once('-')?;
-        let level = match dimension {
-            "requests" => &mut self.requests,
-            "tokens" => &mut self.tokens,
-            "project-tokens" => &mut self.project_tokens,
-            "input-images" => &mut self.input_images,
-            _ => return None,
-        };
-        match field {
-            "limit" => Some(&mut level.limit),
-            "remaining" => Some(&mut level.remaining),
-            "reset" => Some(&mut level.reset),
-            "renewalperiod" => Some(&mut level.renewal),
-            _ => None,
+    /// Takes a header's value if it is one of the limits'.
+    pub(super) fn note(&mut self, name: &str, value: &'a HeaderValue) {
+        if let Some(text) = name.strip_prefix("x-ratelimit-").and_then(|name| self.of(name)) {
+            // Bytes that are no text are there all the same, and malformed. Of two values the first counts.
+            text.get_or_insert_with(|| value.as_bytes().trim_ascii());
         }
+    }
+
+    /// What the values say.
+    pub(super) fn read(&self) -> Parsed {
+        let mut malformed = 0;
+        let headers = LimitHeaders {
+            requests: self.requests.read(&mut malformed),
+            tokens: self.tokens.read(&mut malformed),
+            project_tokens: self.project_tokens.read(&mut malformed),
+            input_images: self.input_images.read(&mut malformed),
+        };
+        Parsed { headers, malformed }
+    }
+
+    /// The place of a header's value, by its name without `x-ratelimit-`.
+    fn of(&mut self, name: &str) -> Option<&mut Option<&'a [u8]>> {
+        // Whole names, because lengths tell nearly all of them apart.
+        Some(match name {
+            "limit-requests" => &mut self.requests.limit,
+            "remaining-requests" => &mut self.requests.remaining,
+            "reset-requests" => &mut self.requests.reset,
+            "renewalperiod-requests" => &mut self.requests.renewal,
+            "limit-tokens" => &mut self.tokens.limit,
+            "remaining-tokens" => &mut self.tokens.remaining,
+            "reset-tokens" => &mut self.tokens.reset,
+            "renewalperiod-tokens" => &mut self.tokens.renewal,
+            "limit-project-tokens" => &mut self.project_tokens.limit,
+            "remaining-project-tokens" => &mut self.project_tokens.remaining,
+            "reset-project-tokens" => &mut self.project_tokens.reset,
+            "renewalperiod-project-tokens" => &mut self.project_tokens.renewal,
+            "limit-input-images" => &mut self.input_images.limit,
+            "remaining-input-images" => &mut self.input_images.remaining,
+            "reset-input-images" => &mut self.input_images.reset,
+            "renewalperiod-input-images" => &mut self.input_images.renewal,
+            _ => return None,
+        })
     }
 }
 
@@ -167,9 +182,9 @@ impl<T> Value<T> {
     }
 }
 
-fn count(text: Option<&str>) -> Value<u64> {
+fn count(text: Option<&[u8]>) -> Value<u64> {
     match text {
-        None | Some("-1") => Value::Unknown,
+        None | Some(b"-1") => Value::Unknown,
         Some(text) => match digits(text) {
             Some(count) if count <= MAX_COUNT => Value::Known(count),
             Some(_) | None => Value::Malformed,
@@ -177,9 +192,9 @@ fn count(text: Option<&str>) -> Value<u64> {
     }
 }
 
-fn renewal(text: Option<&str>) -> Value<Duration> {
+fn renewal(text: Option<&[u8]>) -> Value<Duration> {
     match text {
-        None | Some("-1" | "0") => Value::Unknown,
+        None | Some(b"-1" | b"0") => Value::Unknown,
         Some(text) => match digits(text).map(Duration::from_secs) {
             Some(window) if window <= MAX_WINDOW => Value::Known(window),
             Some(_) | None => Value::Malformed,
@@ -188,22 +203,28 @@ fn renewal(text: Option<&str>) -> Value<Duration> {
 }
 
 /// Go's notation; milliseconds without a unit only beside a renewal period, which no one but Azure sends.
-fn reset(text: Option<&str>, renewal: Option<Duration>) -> Value<Duration> {
+fn reset(text: Option<&[u8]>, renewal: Option<Duration>) -> Value<Duration> {
     let Some(text) = text else { return Value::Unknown };
-    let reset = match duration::parse(text) {
+    let reset = match std::str::from_utf8(text).ok().and_then(duration::parse) {
         None if renewal.is_some() => digits(text).map(Duration::from_millis),
         reset => reset,
     };
     match reset {
         Some(reset) if reset <= MAX_WINDOW => Value::Known(reset),
-        Some(_) | None if text == "-1" => Value::Unknown,
+        Some(_) | None if text == b"-1" => Value::Unknown,
         Some(_) | None => Value::Malformed,
     }
 }
 
-fn digits(text: &str) -> Option<u64> {
+fn digits(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
     // `parse` would take a plus sign.
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+    text.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Nothing here awaits, reads a clock or trusts a length that it was told. Every parser takes arbitrary bytes, bounds what
 //! it keeps, and says "nothing" rather than fail.
 
+pub mod answer_headers;
 pub mod duration;
 pub mod endpoint;
 pub mod error_body;
@@ -17,6 +18,7 @@ pub mod sse;
 pub mod stainless;
 pub mod usage;
 
+pub use answer_headers::AnswerHeaders;
 pub use endpoint::Endpoint;
 pub use error_body::{BodyForm, ErrorBody};
 pub use limit_headers::{DimensionHeaders, LimitHeaders};

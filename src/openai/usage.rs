@@ -1,5 +1,7 @@
 //! How many tokens an answer took, from the end of its body or from an event of its stream.
 
+use std::sync::LazyLock;
+
 use memchr::memmem;
 
 use super::json::{Cursor, Malformed};
@@ -22,25 +24,28 @@ const MAX_PLACES: usize = 8;
 
 /// Finds the last `usage` object in JSON text, which may be whole, the end of a body, or one event's data.
 ///
-/// It searches from the end and parses nothing before what it finds. Text inside strings cannot deceive it: there, quotes are
+/// It parses nothing but what follows the key. Text inside strings cannot deceive it: there, quotes are
 /// escaped. Audio that is measured by duration has no tokens: nothing.
 pub fn find(json: &[u8]) -> Option<Usage> {
-    let mut before = json;
-    for _ in 0..MAX_PLACES {
-        let found = memmem::rfind(before, KEY)?;
-        let mut cursor = Cursor::new(&json[found + KEY.len()..]);
-        if cursor.eat(b':')
-            && cursor.peek() == Some(b'{')
-            && let Ok(Some(usage)) = read(&mut cursor)
-        {
-            return Some(usage);
-        }
-        before = &json[..found];
+    // Forward, because that search is the one that uses vectors; the last places are the ones that count.
+    let mut places = [0; MAX_PLACES];
+    let mut count = 0;
+    for place in KEY_FINDER.find_iter(json) {
+        places[count % MAX_PLACES] = place + KEY.len();
+        count += 1;
     }
-    None
+    (count.saturating_sub(MAX_PLACES)..count).rev().find_map(|number| {
+        let mut cursor = Cursor::new(&json[places[number % MAX_PLACES]..]);
+        if !cursor.eat(b':') || cursor.peek() != Some(b'{') {
+            return None;
+        }
+        read(&mut cursor).ok().flatten()
+    })
 }
 
 const KEY: &[u8] = b"\"usage\"";
+/// Made once: to prepare a search costs more than the search.
+static KEY_FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(KEY));
 
 /// Reads a usage object; nothing if it counts no tokens.
 fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Malformed> {

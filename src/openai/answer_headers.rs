@@ -1,0 +1,89 @@
+//! What the head of an answer says of the request, its limits and its scope, read in one pass over the headers.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue};
+
+use super::limit_headers::{Parsed, Texts};
+
+/// What the head of an answer says besides its status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswerHeaders<'a> {
+    /// `x-ratelimit-*`.
+    pub limits: Parsed,
+    /// `openai-processing-ms`: how long the upstream worked on the request.
+    pub processing: Option<Duration>,
+    /// `openai-organization`: whose limits these are.
+    pub organization: Option<&'a str>,
+    /// `openai-project`: the same, more closely.
+    pub project: Option<&'a str>,
+    /// `x-request-id`: what the upstream's support asks for.
+    pub request_id: Option<&'a HeaderValue>,
+}
+
+impl<'a> AnswerHeaders<'a> {
+    /// Reads them. Of a header that comes twice the first counts; what makes no sense is nothing.
+    pub fn of(headers: &'a HeaderMap) -> Self {
+        let mut found = Self::default();
+        let mut limits = Texts::default();
+        for (name, value) in headers {
+            match name.as_str() {
+                "x-request-id" => found.request_id = found.request_id.or(Some(value)),
+                "openai-processing-ms" => found.processing = found.processing.or_else(|| milliseconds(value)),
+                "openai-organization" => found.organization = found.organization.or(value.to_str().ok()),
+                "openai-project" => found.project = found.project.or(value.to_str().ok()),
+                name => limits.note(name, value),
+            }
+        }
+        found.limits = limits.read();
+        found
+    }
+}
+
+fn milliseconds(value: &HeaderValue) -> Option<Duration> {
+    value.to_str().ok()?.parse().ok().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    #[test]
+    fn reads_all_of_them() {
+        let headers = headers(&[
+            ("content-type", "application/json"),
+            ("x-request-id", "req_1"),
+            ("openai-processing-ms", "412"),
+            ("openai-organization", "acme"),
+            ("openai-project", "proj_1"),
+            ("x-ratelimit-limit-requests", "500"),
+            ("x-ratelimit-remaining-requests", "499"),
+            ("x-ratelimit-reset-requests", "120ms"),
+        ]);
+        let found = AnswerHeaders::of(&headers);
+        assert_eq!(found.request_id, headers.get("x-request-id"));
+        assert_eq!(found.processing, Some(Duration::from_millis(412)));
+        assert_eq!((found.organization, found.project), (Some("acme"), Some("proj_1")));
+        assert_eq!(found.limits.headers.requests.unwrap().remaining, 499);
+        assert_eq!(found.limits, super::super::limit_headers::parse(&headers));
+    }
+
+    #[test]
+    fn nonsense_is_nothing_and_of_two_the_first_counts() {
+        let mut headers = headers(&[("openai-processing-ms", "-3"), ("openai-organization", "first")]);
+        headers.append("openai-organization", HeaderValue::from_static("second"));
+        headers.insert("openai-project", HeaderValue::from_bytes(b"\xff").unwrap());
+        let found = AnswerHeaders::of(&headers);
+        assert_eq!(found, AnswerHeaders { organization: Some("first"), ..AnswerHeaders::default() });
+        assert_eq!(AnswerHeaders::of(&HeaderMap::new()), AnswerHeaders::default());
+    }
+}
