@@ -15,6 +15,17 @@ pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const PROJECT: HeaderName = HeaderName::from_static("openai-project");
 
+/// All that a credential consists of.
+const PARTS: [HeaderName; 5] = [AUTHORIZATION, API_KEY, X_API_KEY, ORGANIZATION, PROJECT];
+
+/// Whether a name is one of [`PARTS`]. Lengths tell nearly all other names apart.
+fn is_part_of_credential(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "authorization" | "api-key" | "x-api-key" | "openai-organization" | "openai-project"
+    )
+}
+
 /// Which credential a request bears, without saying it: a hash under a key that each process draws anew.
 ///
 /// It is a name within this process only; two processes never agree.
@@ -69,16 +80,25 @@ impl Credential {
 
     /// Replaces whatever credential the headers bear by this one.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        for name in [AUTHORIZATION, API_KEY, X_API_KEY] {
-            headers.remove(name);
+        // One pass over the names costs less than looking up those that are mostly absent.
+        if headers.keys().any(|name| name != self.header && is_part_of_credential(name)) {
+            for name in PARTS {
+                headers.remove(name);
+            }
         }
         headers.insert(self.header.clone(), self.value.clone());
         for (name, value) in [(ORGANIZATION, &self.organization), (PROJECT, &self.project)] {
-            headers.remove(&name);
             if let Some(value) = value {
                 headers.insert(name, value.clone());
             }
         }
+    }
+
+    /// The credential as [`fingerprint`] names it in headers that bear it.
+    pub(super) fn fingerprint(&self, key: &RandomState) -> CredentialId {
+        let mut headers = HeaderMap::new();
+        self.apply(&mut headers);
+        fingerprint(&headers, key)
     }
 }
 
@@ -91,7 +111,7 @@ impl fmt::Debug for Credential {
 /// The name of the credential that headers bear upstream.
 pub(super) fn fingerprint(headers: &HeaderMap, key: &RandomState) -> CredentialId {
     let mut hasher = key.build_hasher();
-    for name in [AUTHORIZATION, API_KEY, X_API_KEY, ORGANIZATION, PROJECT] {
+    for name in PARTS {
         for value in headers.get_all(&name) {
             hasher.write_usize(value.len());
             hasher.write(value.as_bytes());

@@ -1,6 +1,6 @@
 //! The directory of callers: from what a request shows to who sent it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -40,14 +40,21 @@ pub struct Settings {
 /// Callers by the whole value of one header.
 type ByValue = HashMap<Box<[u8]>, usize>;
 
+/// A configured credential and its name, which need not be computed for each request then.
+#[derive(Clone, Debug)]
+struct Named {
+    credential: Credential,
+    id: CredentialId,
+}
+
 /// Everybody who may use this Weir.
 #[derive(Debug)]
 pub struct Callers {
     all: Vec<Arc<Caller>>,
-    credentials: Vec<Option<Credential>>,
+    credentials: Vec<Option<Named>>,
     serve_unknown: bool,
-    /// By the keyed hash of the Weir key; the key itself decides.
-    by_key: HashMap<u64, Vec<(Secret, usize)>>,
+    /// By the keyed hash of the Weir key; the key itself decides. A tree, because a map would hash the hash.
+    by_key: BTreeMap<u64, Vec<(Secret, usize)>>,
     by_header: Vec<(HeaderName, ByValue)>,
     by_san: HashMap<Box<str>, usize>,
     hash_key: RandomState,
@@ -73,7 +80,8 @@ pub struct Identified<'a> {
     pub caller: &'a Arc<Caller>,
     /// What it was known by.
     pub known_by: KnownBy,
-    credential: Option<&'a Credential>,
+    credential: Option<&'a Named>,
+    hash_key: &'a RandomState,
 }
 
 /// Nobody knows this caller, and such are not served.
@@ -92,7 +100,7 @@ impl Callers {
             all: Vec::with_capacity(settings.entries.len() + 1),
             credentials: Vec::with_capacity(settings.entries.len() + 1),
             serve_unknown: settings.serve_unknown,
-            by_key: HashMap::new(),
+            by_key: BTreeMap::new(),
             by_header: Vec::new(),
             by_san: HashMap::new(),
             hash_key,
@@ -102,7 +110,8 @@ impl Callers {
         }
         let id = CallerId(u16::try_from(directory.all.len()).unwrap_or(u16::MAX));
         directory.all.push(Arc::new(Caller::unknown(id)));
-        directory.credentials.push(settings.credential);
+        let everybody = directory.named(settings.credential);
+        directory.credentials.push(everybody);
         directory
     }
 
@@ -139,34 +148,39 @@ impl Callers {
             None if self.serve_unknown => (self.all.len() - 1, KnownBy::Nothing),
             None => return Err(Unknown),
         };
-        Ok(Identified { caller: &self.all[index], known_by, credential: self.credentials[index].as_ref() })
-    }
-
-    /// The name of the credential that headers bear upstream. Call it after [`Identified::rewrite`].
-    pub fn credential_id(&self, headers: &HeaderMap) -> CredentialId {
-        fingerprint(headers, &self.hash_key)
+        Ok(Identified {
+            caller: &self.all[index],
+            known_by,
+            credential: self.credentials[index].as_ref(),
+            hash_key: &self.hash_key,
+        })
     }
 
     /// Continues the fingerprints of another directory, so that a reload keeps every scope.
     #[must_use]
     pub fn with_fingerprints_of(mut self, before: &Self) -> Self {
-        let keys: Vec<_> = self.by_key.drain().flat_map(|(_, keys)| keys).collect();
         self.hash_key = before.hash_key.clone();
-        for (key, index) in keys {
-            self.by_key
-                .entry(self.hash_key.hash_one(key.expose().as_bytes()))
-                .or_default()
-                .push((key, index));
+        for (key, index) in std::mem::take(&mut self.by_key).into_values().flatten() {
+            self.add_key(key, index);
+        }
+        for named in self.credentials.iter_mut().flatten() {
+            named.id = named.credential.fingerprint(&self.hash_key);
         }
         self
     }
 
+    fn add_key(&mut self, key: Secret, index: usize) {
+        let hash = self.hash_key.hash_one(key.expose().as_bytes());
+        self.by_key.entry(hash).or_default().push((key, index));
+    }
+
+    fn named(&self, credential: Option<Credential>) -> Option<Named> {
+        credential.map(|credential| Named { id: credential.fingerprint(&self.hash_key), credential })
+    }
+
     fn add(&mut self, index: usize, entry: Entry, everybody: Option<&Credential>) {
         if let Some(key) = entry.key {
-            self.by_key
-                .entry(self.hash_key.hash_one(key.expose().as_bytes()))
-                .or_default()
-                .push((key, index));
+            self.add_key(key, index);
         }
         if let Some((name, value)) = entry.header {
             let at = self.by_header.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
@@ -181,7 +195,8 @@ impl Callers {
         let mut caller = entry.caller;
         caller.id = CallerId(u16::try_from(index).unwrap_or(u16::MAX));
         self.all.push(Arc::new(caller));
-        self.credentials.push(entry.credential.or_else(|| everybody.cloned()));
+        let credential = self.named(entry.credential.or_else(|| everybody.cloned()));
+        self.credentials.push(credential);
     }
 
     fn by_key(&self, headers: &HeaderMap) -> Option<usize> {
@@ -205,12 +220,15 @@ impl Callers {
 
 impl Identified<'_> {
     /// Makes the headers what the upstream shall see: with a configured credential, no key that the request came with
-    /// is left, be it a Weir key or another. Without one the caller's own credential stays as it is.
-    pub fn rewrite(&self, headers: &mut HeaderMap) {
-        match self.credential {
-            Some(credential) => credential.apply(headers),
-            None => mark_sensitive(headers),
+    /// is left, be it a Weir key or another. Without one the caller's own credential stays as it is. Returns the name of
+    /// the credential that they bear then.
+    pub fn rewrite(&self, headers: &mut HeaderMap) -> CredentialId {
+        if let Some(Named { credential, id }) = self.credential {
+            credential.apply(headers);
+            return *id;
         }
+        mark_sensitive(headers);
+        fingerprint(headers, self.hash_key)
     }
 
     /// Whether the request bears a configured credential upstream, rather than the caller's own.

@@ -148,10 +148,18 @@ fn azure_s_header_is_a_style() {
     assert!(Credential::new(&Secret::from("a\nb"), AuthHeader::Bearer, None, None).is_err());
 }
 
+/// The name of the credential that a request with these headers bears upstream.
+fn borne(callers: &Callers, pairs: &[(&'static str, &str)]) -> CredentialId {
+    let mut headers = headers(pairs);
+    let received = headers.clone();
+    callers.identify(&received, &NOBODY).unwrap().rewrite(&mut headers)
+}
+
 #[test]
 fn fingerprints_tell_credentials_apart_and_survive_a_reload() {
-    let callers = directory(true);
-    let id = |pairs: &[(&'static str, &str)]| callers.credential_id(&headers(pairs));
+    let passing = || Callers::new(Settings { serve_unknown: true, ..Settings::default() });
+    let callers = passing();
+    let id = |pairs: &[(&'static str, &str)]| borne(&callers, pairs);
     let mine = id(&[("authorization", "Bearer sk-mine"), ("user-agent", "a")]);
     assert_eq!(mine, id(&[("authorization", "Bearer sk-mine"), ("user-agent", "b")]));
     for other in [
@@ -163,12 +171,28 @@ fn fingerprints_tell_credentials_apart_and_survive_a_reload() {
     ] {
         assert_ne!(mine, other);
     }
-    let sent = headers(&[("authorization", "Bearer sk-mine")]);
-    let reloaded = directory(false).with_fingerprints_of(&callers);
-    assert_eq!(reloaded.credential_id(&sent), mine);
-    assert!(reloaded.identify(&headers(&[("api-key", "weir-search-0123456789")]), &NOBODY).is_ok());
+    let sent = [("authorization", "Bearer sk-mine")];
+    assert_eq!(borne(&passing().with_fingerprints_of(&callers), &sent), mine);
     // Another process draws another key.
-    assert_ne!(directory(true).credential_id(&sent), mine);
+    assert_ne!(borne(&passing(), &sent), mine);
+}
+
+#[test]
+fn a_configured_credential_has_the_name_that_its_own_bearer_would_have() {
+    let configured = directory(true);
+    let passing = Callers::new(Settings { serve_unknown: true, ..Settings::default() });
+    let passing = passing.with_fingerprints_of(&configured);
+    let itself = [("authorization", "Bearer sk-upstream"), ("openai-organization", "org-1")];
+    let swapped = borne(&configured, &[("authorization", "Bearer sk-dummy")]);
+    assert_eq!(swapped, borne(&passing, &itself));
+    let reloaded = directory(false).with_fingerprints_of(&configured);
+    assert_eq!(borne(&reloaded, &[("api-key", "weir-search-0123456789")]), swapped);
+    let reports = |callers: &Callers| {
+        let mut headers = HeaderMap::new();
+        callers.identify(&HeaderMap::new(), &["reports.internal"]).unwrap().rewrite(&mut headers)
+    };
+    assert_ne!(reports(&configured), swapped);
+    assert_eq!(reports(&reloaded), reports(&configured));
 }
 
 #[test]
