@@ -17,6 +17,10 @@ use super::{Kind, Settings};
 /// Space set aside at first for a body that comes in several pieces, whatever length it announces.
 const FIRST_CAPACITY: usize = 1 << 20;
 
+/// A body as small as this came with its head, and would keep the whole of the connection's read buffer while it waits and is
+/// on its way. A copy costs less than another buffer.
+const SMALL: usize = 4 << 10;
+
 /// Why a request's body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -206,7 +210,7 @@ impl Pieces {
 
     fn push(&mut self, data: Bytes) {
         if self.len() == 0 {
-            self.one = data;
+            self.one = if data.len() <= SMALL { Bytes::copy_from_slice(&data) } else { data };
             return;
         }
         if self.several.is_empty() {

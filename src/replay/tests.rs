@@ -85,17 +85,26 @@ const SECOND: Duration = Duration::from_secs(1);
 #[tokio::test(start_paused = true)]
 async fn one_piece_is_kept_without_a_copy() {
     let budget = Budget::new(1 << 20);
-    let whole = counted(1000);
+    let whole = counted(10_000);
     let body = http_body_util::Full::new(whole.clone());
     let mut replay = Replay::read(body, &Settings::default(), &budget).await.unwrap();
     assert_eq!(replay.bytes().as_ptr(), whole.as_ptr());
     assert!(replay.can_repeat());
     for _ in 0..3 {
         let body = replay.body().unwrap();
-        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(1000));
+        assert_eq!(http_body::Body::size_hint(&body).exact(), Some(10_000));
         let sent = body.collect().await.unwrap().to_bytes();
-        assert_eq!((sent.as_ptr(), sent.len()), (whole.as_ptr(), 1000));
+        assert_eq!((sent.as_ptr(), sent.len()), (whole.as_ptr(), 10_000));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_body_lets_go_of_the_buffer_that_it_came_in() {
+    let buffer = Bytes::from(vec![b'x'; 8192]);
+    let body = http_body_util::Full::new(buffer.slice(500..1000));
+    let replay = Replay::read(body, &Settings::default(), &Budget::new(1 << 20)).await.unwrap();
+    assert_eq!(replay.bytes().len(), 500);
+    assert!(buffer.is_unique());
 }
 
 #[tokio::test(start_paused = true)]
