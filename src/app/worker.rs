@@ -105,11 +105,9 @@ impl Service<Request<Incoming>> for Calls {
 
     /// The future is boxed: a connection keeps room for it while it is idle.
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let Self { proxy, info } = self.clone();
-        Box::pin(async move {
-            let client = Client { address: info.peer.ip(), names: &info.names };
-            Ok(proxy.handle(request, client).await)
-        })
+        let client = Client { address: self.info.peer.ip(), names: &self.info.names };
+        let answer = self.proxy.handle(request, client);
+        Box::pin(async move { Ok(answer.await) })
     }
 }
 

@@ -1,5 +1,6 @@
 //! One attempt: the request goes upstream, the answer is read as far as a decision needs.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{Response, StatusCode, response};
@@ -12,13 +13,11 @@ use crate::account::{Record, Wait};
 use crate::caller::Mode;
 use crate::classify::{self, Classified, Failure, FailureKind};
 use crate::clock::{self, Instant};
-use crate::openai::{Endpoint, limit_headers};
+use crate::openai::{AnswerHeaders, Endpoint};
 use crate::scope::{HeadReport, Permit};
 use crate::stream::{Held, Reader, copy, hold};
-use crate::upstream::{AnswerBody, Upstream};
+use crate::upstream::{AnswerBody, Ready, Upstream};
 
-/// The name in which the upstream says how long it worked on a request.
-const PROCESSING_MS: &str = "openai-processing-ms";
 /// An error's body follows its head at once; the decision does not wait for one that stalls.
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -54,60 +53,114 @@ pub(super) async fn attempt(
     policy: &Policy,
 ) -> Attempted {
     let head_by = latest_head(call, policy);
-    let connected = match head_by {
-        None => upstream.connection().await,
-        Some(by) => clock::timeout_at(by, upstream.connection())
-            .await
-            .unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "the deadline came first"))),
+    let connection = match upstream.idle() {
+        Some(connection) => connection,
+        // Boxed, because it is rare: the future of every attempt would have to hold it.
+        None => match Box::pin(connect(upstream, head_by)).await {
+            Ok(connection) => connection,
+            Err(failure) => return Attempted::Failed(failure),
+        },
     };
-    let connection = match connected {
-        Ok(connection) => connection,
-        Err(failure) => return Attempted::Failed(failure),
-    };
-    let Some(mut request) = call.request() else {
+    // Not in this future: it need not have room for the request.
+    let Some(sent) = send(connection, call, permit, record, head_by) else {
         return Attempted::Failed(Failure::sent(FailureKind::Reset, "the body was not kept for another try"));
     };
-    record.write_trace(request.headers_mut());
-    permit.sent();
-    let response = match connection.send(request, head_by).await {
-        Ok(response) => response,
+    let judged = match sent.await {
+        Ok(response) => judge(response, call, permit, record, policy),
         Err(failure) => return Attempted::Failed(failure),
     };
-    judge(response, call, permit, record, policy).await
+    let reading = match judged {
+        Judged::Now(attempted) => return attempted,
+        Judged::Later(reading) => reading,
+    };
+    reading.await
+}
+
+/// Sends the request, and returns the future of its answer; `None` when the body was streamed and is gone.
+fn send(
+    connection: Ready,
+    call: &mut Call,
+    permit: &mut Permit,
+    record: &Record,
+    head_by: Option<Instant>,
+) -> Option<impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send + use<>> {
+    let mut request = call.request()?;
+    record.write_trace(request.headers_mut());
+    permit.sent();
+    Some(connection.send(request, head_by))
+}
+
+async fn connect(upstream: &Upstream, head_by: Option<Instant>) -> Result<Ready, Failure> {
+    let Some(by) = head_by else { return upstream.connection().await };
+    clock::timeout_at(by, upstream.connection())
+        .await
+        .unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "the deadline came first")))
+}
+
+/// What an answer's head says of the attempt.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made, and the large one is the usual one"
+)]
+pub(super) enum Judged<'a> {
+    /// All that a decision needs.
+    Now(Attempted),
+    /// That the beginning of its body must be read. Boxed: the plain answer's future need not have room for what it never
+    /// does.
+    Later(Pin<Box<dyn Future<Output = Attempted> + Send + 'a>>),
 }
 
 /// Reads an answer as far as a decision needs.
-pub(super) async fn judge(
+pub(super) fn judge<'a>(
     response: Response<AnswerBody>,
     call: &Call,
     permit: &mut Permit,
-    record: &mut Record,
+    record: &'a mut Record,
     policy: &Policy,
-) -> Attempted {
+) -> Judged<'a> {
     let now = clock::now();
-    let (head, mut rest) = response.into_parts();
-    record.attempt_answered(head.status, head.headers.get("x-request-id").cloned(), now);
-    report(permit, record, &head);
+    let (head, rest) = response.into_parts();
+    hear(permit, record, &head, now);
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
         let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
-        let (kept, body) = Box::pin(read_error(&mut rest, &head, patience)).await;
-        record.waited(Wait::Upstream, clock::now() - now);
-        let classified = classify::response(endpoint, head.status, &head.headers, &body, clock::wall());
-        return Attempted::Refused(
-            Answer { head, held: kept, rest, reader: Reader::blind() },
-            Box::new(classified),
-        );
+        return Judged::Later(Box::pin(judge_error(endpoint, head, rest, record, patience)));
     }
-    let mut reader = Reader::of(endpoint, &head.headers);
+    let reader = Reader::of(endpoint, &head.headers);
+    let answer = Answer { head, held: Held::nothing(), rest, reader };
     let hold_for = if call.head.mode == Mode::Enforce { policy.hold } else { Duration::ZERO };
-    if !reader.is_stream() || hold_for.is_zero() || rest.is_end_stream() {
-        return Attempted::Answered(Answer { head, held: Held::nothing(), rest, reader });
+    if !answer.reader.is_stream() || hold_for.is_zero() || answer.rest.is_end_stream() {
+        return Judged::Now(Attempted::Answered(answer));
     }
-    // Boxed, as is the reading of errors: the plain answer's future need not have room for what it never does.
-    let beginning = Box::pin(hold(&mut rest, &mut reader, now + hold_for)).await;
-    record.waited(Wait::Upstream, clock::now() - now);
-    judge_beginning(endpoint, Answer { head, held: beginning, rest, reader })
+    Judged::Later(Box::pin(judge_stream(endpoint, answer, record, hold_for)))
+}
+
+/// Reads an error's body, and says what the error is.
+async fn judge_error(
+    endpoint: Endpoint,
+    head: response::Parts,
+    mut rest: AnswerBody,
+    record: &mut Record,
+    patience: Duration,
+) -> Attempted {
+    let began = clock::now();
+    let (beginning, copy) = read_error(&mut rest, &head, patience).await;
+    record.waited(Wait::Upstream, clock::now() - began);
+    let classified = classify::response(endpoint, head.status, &head.headers, &copy, clock::wall());
+    Attempted::Refused(Answer { head, held: beginning, rest, reader: Reader::blind() }, Box::new(classified))
+}
+
+/// Holds a stream until its first event that counts, which may be an error.
+async fn judge_stream(
+    endpoint: Endpoint,
+    mut answer: Answer,
+    record: &mut Record,
+    hold_for: Duration,
+) -> Attempted {
+    let began = clock::now();
+    answer.held = hold(&mut answer.rest, &mut answer.reader, began + hold_for).await;
+    record.waited(Wait::Upstream, clock::now() - began);
+    judge_beginning(endpoint, answer)
 }
 
 /// What a stream's beginning says.
@@ -131,19 +184,19 @@ pub(super) fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
     }
 }
 
-/// Tells the scope what the answer's head says of the limits.
-pub(super) fn report(permit: &mut Permit, record: &Record, head: &response::Parts) {
-    let found = limit_headers::parse(&head.headers);
-    if found.malformed > 0 {
-        record.account().metrics().limit_headers_malformed.inc_by(u64::from(found.malformed));
+/// Tells the record and the scope what an answer's head says.
+pub(super) fn hear(permit: &mut Permit, record: &mut Record, head: &response::Parts, now: Instant) {
+    let found = AnswerHeaders::of(&head.headers);
+    record.attempt_answered(head.status, found.request_id.cloned(), now);
+    if found.limits.malformed > 0 {
+        record.account().metrics().limit_headers_malformed.inc_by(u64::from(found.limits.malformed));
     }
-    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
     let told = HeadReport {
-        limits: limits::reports(&found.headers),
-        processing: text(PROCESSING_MS).and_then(|ms| ms.parse().ok()).map(Duration::from_millis),
+        limits: limits::reports(&found.limits.headers),
+        processing: found.processing,
         rate_limited: head.status == StatusCode::TOO_MANY_REQUESTS,
     };
-    permit.head(&told, text("openai-organization"), text("openai-project"));
+    permit.head(&told, found.organization, found.project);
 }
 
 /// Reads an error's body up to a bound; what is beyond it, or comes too late, stays to be relayed. Returns the frames for the

@@ -8,6 +8,7 @@ use http::{Method, Request, Uri, Version, request};
 
 use super::Policy;
 use super::deadline::Deadline;
+use super::kept_headers::KeptHeaders;
 use crate::caller::{Caller, CredentialId, Identified, Mode};
 use crate::clock::Instant;
 use crate::estimate::Cost;
@@ -22,7 +23,7 @@ pub(super) struct Head {
     pub(super) method: Method,
     pub(super) uri: Uri,
     /// As the upstream gets them.
-    pub(super) headers: HeaderMap,
+    pub(super) headers: KeptHeaders,
     pub(super) credential: CredentialId,
     pub(super) deadline: Deadline,
     pub(super) mode: Mode,
@@ -32,7 +33,8 @@ pub(super) struct Head {
 
 /// A request whose body is read, as far as it is kept.
 pub(super) struct Call {
-    pub(super) head: Head,
+    /// Boxed: it is there before the body is.
+    pub(super) head: Box<Head>,
     pub(super) body: Replay,
     pub(super) model: Option<Box<str>>,
     pub(super) cost: Cost,
@@ -49,7 +51,7 @@ impl Head {
         policy: &Policy,
         target: &Target,
         now: Instant,
-    ) -> Self {
+    ) -> Box<Self> {
         let request::Parts { method, uri, version, mut headers, .. } = parts;
         let caller: &Caller = identified.caller;
         let timeout = stainless::timeout(&headers);
@@ -57,21 +59,22 @@ impl Head {
         let deadline = Deadline::of(&headers, timeout, now, policy.max_wait).at_most(now, longest);
         headers.remove(super::deadline::DEADLINE);
         headers::prepare_request(&mut headers, version, client, policy.forwarded, target);
-        identified.rewrite(&mut headers);
-        let credential =
-            if policy.one_scope { CredentialId(0) } else { policy.callers.credential_id(&headers) };
+        let credential = identified.rewrite(&mut headers);
+        let credential = if policy.one_scope { CredentialId(0) } else { credential };
         let mode = caller.mode.unwrap_or(policy.mode);
-        Self { endpoint, method, uri: target.uri(&uri), headers, credential, deadline, mode, version }
+        let uri = target.uri(&uri);
+        let headers = KeptHeaders::Whole(headers);
+        Box::new(Self { endpoint, method, uri, headers, credential, deadline, mode, version })
     }
 }
 
 impl Call {
     /// Prices a request from its body.
-    pub(super) fn price(head: Head, body: Replay, policy: &Policy) -> Self {
-        let peek = peek(&head.headers, body.bytes());
+    pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Box<Self> {
+        let peek = head.headers.look(|headers| peek(headers, body.bytes()));
         let cost = policy.estimator.price(head.endpoint, peek.as_ref());
         let safety = Safety::of(&head.method, head.uri.path(), peek.as_ref(), &policy.retry.repeatable);
-        Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety }
+        Box::new(Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety })
     }
 
     /// The request of one more attempt; `None` when the body was streamed and is gone.
@@ -80,7 +83,7 @@ impl Call {
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.clone();
         *request.version_mut() = Version::HTTP_11;
-        *request.headers_mut() = self.head.headers.clone();
+        *request.headers_mut() = self.head.headers.take();
         Some(request)
     }
 }

@@ -26,7 +26,8 @@ pub(super) struct Conversation<'a> {
     pub(super) policy: &'a Policy,
     pub(super) caller: &'a Caller,
     pub(super) scope: Arc<Scope>,
-    pub(super) call: Call,
+    /// Boxed, as it moves about.
+    pub(super) call: Box<Call>,
     pub(super) record: Box<Record>,
     /// Attempts that went back to the head of the queue: waiting for a limit is no retry.
     pub(super) requeues: u32,
@@ -75,7 +76,7 @@ impl Conversation<'_> {
     pub(super) async fn run(mut self) -> Response<Body> {
         let mut turn = Turn::First;
         let mut delay = Duration::ZERO;
-        let mut last: Option<Unsuccessful> = None;
+        let mut last: Option<Box<Unsuccessful>> = None;
         let mut ticket: Option<RetryTicket> = None;
         loop {
             let mut permit = match self.admit(turn).await {
@@ -103,7 +104,7 @@ impl Conversation<'_> {
                 Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
                 Next::Again(next, pause, granted) => {
                     (turn, delay, ticket) = (next, pause, granted);
-                    last = Some(unsuccessful);
+                    last = Some(Box::new(unsuccessful));
                     clock::sleep(pause).await;
                 }
             }
@@ -211,7 +212,7 @@ impl Conversation<'_> {
     /// Gives the caller what the last attempt brought.
     pub(super) fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
         let Unsuccessful { class, came, classified } = unsuccessful;
-        self.record.keep_headers(&self.call.head.headers, &self.policy.report_headers);
+        self.keep_headers();
         let detail =
             classified.as_deref().map(|classified| settle::detail(classified, self.policy.mask_messages));
         match came {
@@ -230,6 +231,12 @@ impl Conversation<'_> {
         }
     }
 
+    /// Keeps what a report may show of the request's headers.
+    fn keep_headers(&mut self) {
+        let (record, listed) = (&mut self.record, &self.policy.report_headers);
+        self.call.head.headers.look(|headers| record.keep_headers(headers, listed));
+    }
+
     /// There is no turn for another attempt: whether the SDK is told that its own would be no better.
     fn gave_up(&self, refused: &Refused) -> bool {
         match refused {
@@ -244,15 +251,19 @@ impl Conversation<'_> {
     }
 
     /// There is no turn: the caller gets what the last attempt brought, or the reason.
-    pub(super) fn turned_away(mut self, refused: &Refused, last: Option<Unsuccessful>) -> Response<Body> {
+    pub(super) fn turned_away(
+        mut self,
+        refused: &Refused,
+        last: Option<Box<Unsuccessful>>,
+    ) -> Response<Body> {
         self.proxy.account.metrics().queue_refusals.inc(queue_refusal(refused));
         let spent = matches!(refused, Refused::QuotaExhausted(_));
         if let Some(last) = last.filter(|_| !spent) {
             let stop_sdk = self.gave_up(refused);
-            return self.pass_on(last, stop_sdk);
+            return self.pass_on(*last, stop_sdk);
         }
         let own = self.proxy.random(|rng| response::refusal(refused, rng));
-        self.record.keep_headers(&self.call.head.headers, &self.policy.report_headers);
+        self.keep_headers();
         self.record
             .failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));
         answer::own(own, self.record)

@@ -11,6 +11,7 @@ mod call;
 mod conversation;
 mod deadline;
 mod exchange;
+mod kept_headers;
 mod limits;
 mod settle;
 mod upgrade;
@@ -27,7 +28,7 @@ pub use body::Body;
 pub use exchange::Exchange;
 
 use crate::account::{Account, Begin, Record, RequestId, Wait};
-use crate::caller::{CallerId, Callers, Mode};
+use crate::caller::{Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
 use crate::clock;
 use crate::estimate::Estimator;
@@ -124,6 +125,18 @@ pub struct Proxy {
     rng: Mutex<fastrand::Rng>,
 }
 
+/// A request whose head was read, and whose body was not.
+struct Opened {
+    policy: Arc<Policy>,
+    caller: Arc<Caller>,
+    head: Box<Head>,
+    incoming: Incoming,
+    record: Box<Record>,
+    upgrade: Option<Box<upgrade::Asked>>,
+    /// Whether it bears a configured credential upstream, rather than the caller's own.
+    swapped: bool,
+}
+
 impl Proxy {
     /// A proxy of the worker with this index. `seed` makes its jitter and ids its own.
     pub fn new(
@@ -143,7 +156,28 @@ impl Proxy {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
-    pub async fn handle(&self, mut request: Request<Incoming>, client: Client<'_>) -> Response<Body> {
+    pub fn handle(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        client: Client<'_>,
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+        let proxy = Arc::clone(self);
+        // Not in the future, which lives as long as the request waits: it need not have room for the head as it came.
+        let opened = proxy.open(request, client);
+        async move {
+            match opened {
+                Ok(opened) => proxy.serve(opened).await,
+                Err(refusal) => *refusal,
+            }
+        }
+    }
+
+    /// Reads a request's head, or refuses it.
+    fn open(
+        &self,
+        mut request: Request<Incoming>,
+        client: Client<'_>,
+    ) -> Result<Opened, Box<Response<Body>>> {
         let now = clock::now();
         let upgrade = upgrade::asked(&mut request);
         let policy = self.policies.current();
@@ -152,27 +186,33 @@ impl Proxy {
         if let Some(requests) = self.account.metrics().worker_requests.get(self.worker) {
             requests.inc();
         }
-        let begin = |caller: CallerId| Begin {
-            id: self.random(RequestId::new),
-            caller,
-            endpoint,
-            sdk_retries: stainless::retry_count(&parts.headers).unwrap_or(0),
-            trace: self.random(|rng| self.account.trace(&parts.headers, rng)),
+        let begin = |caller: CallerId| {
+            let (id, trace) =
+                self.random(|rng| (RequestId::new(rng), self.account.trace(&parts.headers, rng)));
+            let sdk_retries = stainless::retry_count(&parts.headers).unwrap_or(0);
+            // Boxed: it moves from here to the end of the answer's body.
+            Box::new(self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, now))
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
             let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
-            return refuse_unknown(Box::new(self.account.begin(&begin(nobody), now)));
+            return Err(Box::new(refuse_unknown(begin(nobody))));
         };
         let caller = Arc::clone(identified.caller);
-        // Boxed: it moves from here to the end of the answer's body.
-        let mut record = Box::new(self.account.begin(&begin(caller.id), now));
+        let mut record = begin(caller.id);
         if upgrade.is_some() && !self.upstream.tunnels().allows(parts.uri.path()) {
             self.account.metrics().http_refusals.inc(HttpRule::Upgrade);
-            return refuse(upgrade::not_allowed(), record);
+            return Err(Box::new(refuse(upgrade::not_allowed(), record)));
         }
-        let head =
-            Head::read(parts, endpoint, &identified, client.address, &policy, self.upstream.target(), now);
+        let target = self.upstream.target();
+        let swapped = identified.is_swapped();
+        let head = Head::read(parts, endpoint, &identified, client.address, &policy, target, now);
         record.set_deadline(head.deadline.turn);
+        Ok(Opened { policy, caller, head, incoming, record, upgrade, swapped })
+    }
+
+    /// Reads the body, prices the request, and carries it through its attempts.
+    async fn serve(&self, opened: Opened) -> Response<Body> {
+        let Opened { policy, caller, head, incoming, mut record, upgrade, swapped } = opened;
         let body = match self.read(incoming, &policy, &mut record).await {
             Ok(body) => body,
             Err(error) => return refuse_body(error, record),
@@ -194,7 +234,7 @@ impl Proxy {
             Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
         match upgrade {
             None => conversation.run().await,
-            Some(asked) => Box::pin(conversation.upgrade(*asked, identified.is_swapped())).await,
+            Some(asked) => Box::pin(conversation.upgrade(*asked, swapped)).await,
         }
     }
 

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Notes};
-use super::attempt::{Attempted, judge, latest_head, report};
+use super::attempt::{Attempted, Judged, hear, judge, latest_head};
 use super::body::Body;
 use super::conversation::{Conversation, Unsuccessful};
 use super::settle;
@@ -81,7 +81,10 @@ impl Conversation<'_> {
         let attempted = match self.shake_hands(&asked, swapped, &mut permit).await {
             Ok(Upgrade::Switched(head, switched)) => return self.switch(head, switched, asked, slot, permit),
             Ok(Upgrade::Declined(response)) => {
-                judge(response, &self.call, &mut permit, &mut self.record, self.policy).await
+                match judge(response, &self.call, &mut permit, &mut self.record, self.policy) {
+                    Judged::Now(attempted) => attempted,
+                    Judged::Later(reading) => reading.await,
+                }
             }
             Err(failure) => Attempted::Failed(failure),
         };
@@ -132,8 +135,7 @@ impl Conversation<'_> {
     ) -> Response<Body> {
         let now = clock::now();
         let (mut head, ()) = head.into_parts();
-        self.record.attempt_answered(head.status, head.headers.get("x-request-id").cloned(), now);
-        report(&mut permit, &self.record, &head);
+        hear(&mut permit, &mut self.record, &head, now);
         permit.accepted();
         permit.done();
         headers::strip_response(&mut head.headers);

@@ -26,9 +26,8 @@ mod tests;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -189,24 +188,26 @@ impl Upstream {
     /// # Cancel safety
     /// Dropping the future gives up the connection being made.
     pub async fn connection(&self) -> Result<Ready, Failure> {
-        let channel = match self.idle() {
-            Some(channel) => channel,
+        match self.idle() {
+            Some(ready) => Ok(ready),
             // Boxed, because it is rare and large: the future of every attempt would have to hold it.
-            None => Box::pin(self.fresh()).await?,
-        };
-        Ok(Ready { upstream: self.clone(), channel })
+            None => Ok(Ready { upstream: self.clone(), channel: Box::pin(self.fresh()).await? }),
+        }
+    }
+
+    /// An idle connection for one attempt, if there is one.
+    pub fn idle(&self) -> Option<Ready> {
+        self.idle_channel().map(|channel| Ready { upstream: self.clone(), channel })
     }
 
     /// Takes a connection, sends `request` and waits for the head of its answer: [`Self::connection`] and
     /// [`Ready::send`] in one.
-    pub fn attempt(
+    pub async fn attempt(
         &self,
         request: Request<replay::Body>,
         head_deadline: Option<Instant>,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
-        // Not an async fn: that would hold the request twice, once as its argument.
-        let mut request = Some(request);
-        async move { self.connection().await?.send_from(&mut request, head_deadline).await }
+    ) -> Result<Response<AnswerBody>, Failure> {
+        self.connection().await?.send(request, head_deadline).await
     }
 
     /// Sends a request to stop speaking HTTP on a connection of its own, and waits for the head of the answer.
@@ -223,7 +224,8 @@ impl Upstream {
         let channel = connected.unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "")));
         let channel = channel.inspect_err(|failure| self.shared.counters.count_failed(failure.kind))?;
         let mut ready = Ready { upstream: self.clone(), channel };
-        let answer = ready.exchange(&mut Some(request), head_deadline).await?;
+        let begun = ready.begin(request);
+        let answer = ready.exchange(begun, head_deadline).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return ready.answer(answer).map(Upgrade::Declined);
         }
@@ -236,7 +238,7 @@ impl Upstream {
         }
     }
 
-    fn idle(&self) -> Option<Channel> {
+    fn idle_channel(&self) -> Option<Channel> {
         if let Some(lease) = self.shared.http1.take() {
             return Some(Channel::Http1(lease));
         }
@@ -295,6 +297,17 @@ enum Channel {
     Http2(http2::Stream),
 }
 
+/// A request on its way, and the head of its answer on its way back. Boxed, because hyper's has room for the whole request.
+type Exchange =
+    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + Send>>;
+
+/// What came of a request on its way.
+enum Heard {
+    Answer(Response<Incoming>),
+    /// The connection was lost before the request was sent.
+    Unsent(Box<Request<replay::Body>>),
+}
+
 impl Ready {
     /// Sends a request and waits for the head of its answer, until `head_deadline` at most.
     ///
@@ -307,79 +320,67 @@ impl Ready {
     /// # Cancel safety
     /// Dropping the future ends the attempt and closes its connection, or resets its stream.
     pub fn send(
-        self,
+        mut self,
         request: Request<replay::Body>,
         head_deadline: Option<Instant>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
-        let mut request = Some(request);
-        async move { self.send_from(&mut request, head_deadline).await }
-    }
-
-    async fn send_from(
-        mut self,
-        request: &mut Option<Request<replay::Body>>,
-        head_deadline: Option<Instant>,
-    ) -> Result<Response<AnswerBody>, Failure> {
-        let answer = self.exchange(request, head_deadline).await?;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failure::sent(FailureKind::Malformed, "101 without a request to upgrade"));
+        // Not an async fn: the request goes to its connection right here, so that no future on the way has to hold it.
+        let begun = self.begin(request);
+        async move {
+            let answer = self.exchange(begun, head_deadline).await?;
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(Failure::sent(FailureKind::Malformed, "101 without a request to upgrade"));
+            }
+            self.answer(answer)
         }
-        self.answer(answer)
     }
 
-    /// Sends the request that `request` holds, and takes it out.
+    fn begin(&mut self, request: Request<replay::Body>) -> Exchange {
+        match &mut self.channel {
+            Channel::Http1(lease) => Box::pin(lease.send(request)),
+            Channel::Http2(stream) => Box::pin(stream.send(request, self.upstream.target())),
+        }
+    }
+
+    /// Waits for the head of the answer to a request that has begun.
     async fn exchange(
         &mut self,
-        request: &mut Option<Request<replay::Body>>,
+        mut begun: Exchange,
         head_deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
-        while let Some(ready) = request.take() {
-            // The request goes to its connection right here, so that no future on the way has to hold it. HTTP/2 pays a
-            // box for that: it is the rarer one.
-            let (mut over1, mut over2) = (pin!(None), None);
-            match &mut self.channel {
-                Channel::Http1(lease) => over1.set(Some(lease.send(ready))),
-                Channel::Http2(stream) => over2 = Some(Box::pin(stream.send(ready, self.upstream.target()))),
-            }
-            let answered = poll_fn(|cx| match (over1.as_mut().as_pin_mut(), &mut over2) {
-                (Some(over1), _) => over1.poll(cx),
-                (None, Some(over2)) => over2.as_mut().poll(cx),
-                (None, None) => Poll::Pending,
-            });
+        loop {
             let outcome = match head_deadline {
-                None => answered.await,
-                Some(deadline) => match clock::timeout_at(deadline, answered).await {
+                None => begun.await,
+                Some(deadline) => match clock::timeout_at(deadline, begun).await {
                     Ok(outcome) => outcome,
                     Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
                 },
             };
-            if let Some(answer) = self.hear(outcome, request)? {
-                return Ok(answer);
+            match self.hear(outcome)? {
+                Heard::Answer(answer) => return Ok(answer),
+                Heard::Unsent(request) => {
+                    self.upstream.shared.counters.count_lost();
+                    self.channel = Box::pin(self.upstream.fresh()).await?;
+                    begun = self.begin(*request);
+                }
             }
-            self.upstream.shared.counters.count_lost();
-            self.channel = Box::pin(self.upstream.fresh()).await?;
         }
-        Err(Failure::unsent(FailureKind::Reset, "the request was sent before"))
     }
 
-    /// The answer; or nothing, and the request back, when the connection was lost before the request was sent.
     fn hear(
         &self,
         outcome: Result<Response<Incoming>, TrySendError<Request<replay::Body>>>,
-        request: &mut Option<Request<replay::Body>>,
-    ) -> Result<Option<Response<Incoming>>, Failure> {
+    ) -> Result<Heard, Failure> {
         let mut error = match outcome {
-            Ok(answer) => return Ok(Some(answer)),
+            Ok(answer) => return Ok(Heard::Answer(answer)),
             Err(error) => error,
         };
-        *request = error.take_message();
+        let unsent = error.take_message();
         let failure = failure::of_attempt(error.error());
-        if request.is_none() {
-            Err(failure)
-        } else if self.channel.reused() {
-            Ok(None)
-        } else {
-            Err(Failure::unsent(failure.kind, failure.detail().to_owned()))
+        match unsent {
+            None => Err(failure),
+            Some(request) if self.channel.reused() => Ok(Heard::Unsent(Box::new(request))),
+            Some(_) => Err(Failure::unsent(failure.kind, failure.detail().to_owned())),
         }
     }
 

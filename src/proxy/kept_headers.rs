@@ -1,0 +1,121 @@
+//! A request's headers, kept for another attempt that most requests never need.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The headers of a request's attempts.
+///
+/// The first attempt gets the map as it was read. What is kept for others is packed into one buffer: a copy of the map would
+/// cost an allocation and a reference for each header, and hold on to the connection's read buffer, of which they are parts.
+pub(super) enum KeptHeaders {
+    /// No attempt has had them yet.
+    Whole(HeaderMap),
+    /// An attempt took them.
+    Packed(Vec<u8>),
+}
+
+/// Room for the headers of an SDK's request.
+const USUAL_LENGTH: usize = 1000;
+/// The lengths of a name and a value, and whether the value is sensitive.
+const PREFIX: usize = 9;
+
+impl KeptHeaders {
+    /// The headers for one more attempt.
+    pub(super) fn take(&mut self) -> HeaderMap {
+        match self {
+            Self::Whole(headers) => {
+                let headers = std::mem::take(headers);
+                *self = Self::Packed(pack(&headers));
+                headers
+            }
+            Self::Packed(packed) => unpack(packed),
+        }
+    }
+
+    /// Looks at them.
+    pub(super) fn look<T>(&self, at: impl FnOnce(&HeaderMap) -> T) -> T {
+        match self {
+            Self::Whole(headers) => at(headers),
+            Self::Packed(packed) => at(&unpack(packed)),
+        }
+    }
+}
+
+fn pack(headers: &HeaderMap) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(USUAL_LENGTH);
+    for (name, value) in headers {
+        let (name, bytes) = (name.as_str().as_bytes(), value.as_bytes());
+        packed.extend_from_slice(&length(name));
+        packed.extend_from_slice(&length(bytes));
+        packed.push(u8::from(value.is_sensitive()));
+        packed.extend_from_slice(name);
+        packed.extend_from_slice(bytes);
+    }
+    packed
+}
+
+/// No header is longer than a head may be, which is far below 4 GiB.
+fn length(bytes: &[u8]) -> [u8; 4] {
+    u32::try_from(bytes.len()).unwrap_or_default().to_le_bytes()
+}
+
+fn unpack(mut packed: &[u8]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    while let Some((name, value, rest)) = first(packed) {
+        headers.append(name, value);
+        packed = rest;
+    }
+    headers
+}
+
+fn first(packed: &[u8]) -> Option<(HeaderName, HeaderValue, &[u8])> {
+    let (prefix, rest) = packed.split_first_chunk::<PREFIX>()?;
+    let [n0, n1, n2, n3, v0, v1, v2, v3, sensitive] = *prefix;
+    let (name, rest) = rest.split_at_checked(u32::from_le_bytes([n0, n1, n2, n3]) as usize)?;
+    let (value, rest) = rest.split_at_checked(u32::from_le_bytes([v0, v1, v2, v3]) as usize)?;
+    let mut value = HeaderValue::from_bytes(value).ok()?;
+    value.set_sensitive(sensitive == 1);
+    Some((HeaderName::from_bytes(name).ok()?, value, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn listed(headers: &HeaderMap) -> Vec<(String, Vec<u8>, bool)> {
+        let one = |(name, value): (&HeaderName, &HeaderValue)| {
+            (name.to_string(), value.as_bytes().to_vec(), value.is_sensitive())
+        };
+        headers.iter().map(one).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_attempt_has_the_same_headers_in_the_same_order(
+            fields in prop::collection::vec(("[a-z][a-z0-9-]{0,30}", "[ -~\u{e9}]{0,80}", any::<bool>()), 0..40)
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value, sensitive) in fields {
+                let mut value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+                value.set_sensitive(sensitive);
+                headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value);
+            }
+            let expected = listed(&headers);
+            let mut kept = KeptHeaders::Whole(headers);
+            prop_assert_eq!(&kept.look(listed), &expected);
+            for _ in 0..3 {
+                prop_assert_eq!(&listed(&kept.take()), &expected);
+                prop_assert_eq!(&kept.look(listed), &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn long_values_are_kept() {
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", HeaderValue::from_str(&"c".repeat(60_000)).unwrap());
+        let mut kept = KeptHeaders::Whole(headers.clone());
+        assert_eq!((kept.take(), kept.take()), (headers.clone(), headers));
+    }
+}
