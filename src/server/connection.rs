@@ -123,13 +123,17 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match &self.tls {
-            Some(tls) => self.serve_tls(tls, io, peer, hold).await,
-            None => self.serve_clear(io, peer, hold).await,
+        let opened = match &self.tls {
+            // Boxed, as the connection is: a task keeps as much room as its largest step needs.
+            Some(tls) => Box::pin(self.open_tls(tls, io, peer, hold)).await,
+            None => self.open_clear(io, peer, hold).await,
+        };
+        if let Some((connection, watch)) = opened {
+            self.drive(connection, watch).await;
         }
     }
 
-    async fn serve_tls<I>(&self, tls: &ServerTls, io: I, peer: SocketAddr, hold: Option<Hold>)
+    async fn open_tls<I>(&self, tls: &ServerTls, io: I, peer: SocketAddr, hold: Option<Hold>) -> Option<Open>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -139,25 +143,31 @@ where
         let shaken = tokio::select! {
             biased;
             shaken = clock::timeout_at(deadline, handshake) => shaken,
-            () = draining.begun() => return self.counters.drain(),
+            () = draining.begun() => {
+                self.counters.drain();
+                return None;
+            }
         };
         let io = match shaken {
             Ok(Ok(io)) => io,
             Ok(Err(error)) => {
                 self.counters.fail_tls();
                 tracing::info!(%peer, %error, "TLS handshake failed");
-                return;
+                return None;
             }
-            Err(_late) => return self.counters.reach(Limit::HandshakeTimeout),
+            Err(_late) => {
+                self.counters.reach(Limit::HandshakeTimeout);
+                return None;
+            }
         };
         let session = io.get_ref().1;
         let names = session.peer_certificates().and_then(<[_]>::first).map(tls::names).unwrap_or_default();
         let http2 = session.alpn_protocol() == Some(b"h2");
         let info = ConnectionInfo { peer, tls: true, names, http2 };
-        self.serve_http(io, Bytes::new(), info, hold, clock::now()).await;
+        Some(self.open(io, Bytes::new(), info, hold, clock::now()))
     }
 
-    async fn serve_clear<I>(&self, mut io: I, peer: SocketAddr, hold: Option<Hold>)
+    async fn open_clear<I>(&self, mut io: I, peer: SocketAddr, hold: Option<Hold>) -> Option<Open>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -166,26 +176,27 @@ where
         let sniffed = tokio::select! {
             biased;
             sniffed = clock::timeout_at(since + self.settings.head_timeout, sniff(&mut io)) => sniffed,
-            () = draining.begun() => return self.counters.drain(),
+            () = draining.begun() => {
+                self.counters.drain();
+                return None;
+            }
         };
         let (http2, ahead) = match sniffed {
             Ok(Ok(sniffed)) => sniffed,
-            Ok(Err(_gone)) => return,
-            Err(_late) => return self.counters.reach(Limit::HeadTimeout),
+            Ok(Err(_gone)) => return None,
+            Err(_late) => {
+                self.counters.reach(Limit::HeadTimeout);
+                return None;
+            }
         };
         let info =
             ConnectionInfo { peer, tls: false, names: Vec::new(), http2: http2 && self.settings.http2 };
-        self.serve_http(io, ahead, info, hold, since).await;
+        Some(self.open(io, ahead, info, hold, since))
     }
 
-    async fn serve_http<I>(
-        &self,
-        io: I,
-        ahead: Bytes,
-        info: ConnectionInfo,
-        hold: Option<Hold>,
-        since: Instant,
-    ) where
+    /// Starts to speak HTTP, with what was read `ahead`.
+    fn open<I>(&self, io: I, ahead: Bytes, info: ConnectionInfo, hold: Option<Hold>, since: Instant) -> Open
+    where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Arc::<Activity>::default();
@@ -197,16 +208,16 @@ where
         let service = Tracked::new(edge.layer((self.make)(info)), Arc::clone(&activity), full);
         let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), hold));
         let watch = Watch::new(activity, &self.settings, http2, since);
-        if http2 {
-            self.drive(self.http2.serve_connection(io, service), watch).await;
+        let connection: Pin<Box<dyn Connection + Send>> = if http2 {
+            Box::pin(self.http2.serve_connection(io, service))
         } else {
-            self.drive(self.http1.serve_connection(io, service).with_upgrades(), watch).await;
-        }
+            Box::pin(self.http1.serve_connection(io, service).with_upgrades())
+        };
+        (connection, watch)
     }
 
     /// Polls a connection until it ends, a limit is reached, or a drain has brought it to its end.
-    async fn drive(&self, connection: impl Connection, mut watch: Watch) {
-        let mut connection = pin!(connection);
+    async fn drive(&self, mut connection: Pin<Box<dyn Connection + Send>>, mut watch: Watch) {
         let mut draining = self.draining.clone();
         let told = draining.clone();
         let mut begun = pin!(draining.begun());
@@ -267,6 +278,9 @@ impl<M> fmt::Debug for Front<M> {
         out.debug_struct("Front").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
+
+/// A connection that speaks HTTP, and what watches it.
+type Open = (Pin<Box<dyn Connection + Send>>, Watch);
 
 /// What both kinds of hyper's connections can do.
 trait Connection: Future<Output = hyper::Result<()>> {
