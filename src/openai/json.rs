@@ -508,7 +508,7 @@ mod tests {
         }
 
         #[test]
-        fn the_first_quote_or_backslash_is_found(text in r#"[a-c\x22\\\x00-\x03\x7e-\xff]{0,48}"#) {
+        fn the_first_quote_or_backslash_is_found(text in r"[a-c\x22\\\x00-\x03\x7e-\xff]{0,48}") {
             let bytes = text.as_bytes();
             let first = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\'));
             // The last bytes, too few for a word, are left to the search.

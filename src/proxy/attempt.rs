@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use http::{Response, StatusCode, response};
+use http::{HeaderValue, Response, StatusCode, response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 
@@ -187,7 +187,9 @@ pub(super) fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
 /// Tells the record and the scope what an answer's head says.
 pub(super) fn hear(permit: &mut Permit, record: &mut Record, head: &response::Parts, now: Instant) {
     let found = AnswerHeaders::of(&head.headers);
-    record.attempt_answered(head.status, found.request_id.cloned(), now);
+    // A copy: a part of the head would keep the connection's read buffer for as long as a stream lasts.
+    let request_id = found.request_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
+    record.attempt_answered(head.status, request_id, now);
     if found.limits.malformed > 0 {
         record.account().metrics().limit_headers_malformed.inc_by(u64::from(found.limits.malformed));
     }

@@ -68,6 +68,16 @@ impl Head {
     }
 }
 
+impl Head {
+    /// Lets go of the connection's read buffer, of which the head is a part: while a request waits, nothing else needs it.
+    pub(super) fn let_go(&mut self) {
+        self.headers.pack();
+        if let Ok(copy) = Uri::try_from(self.uri.to_string()) {
+            self.uri = copy;
+        }
+    }
+}
+
 impl Call {
     /// Prices a request from its body.
     pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Box<Self> {

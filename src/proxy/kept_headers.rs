@@ -31,6 +31,13 @@ impl KeptHeaders {
         }
     }
 
+    /// Packs them before their time, so that they no longer hold on to the connection's read buffer.
+    pub(super) fn pack(&mut self) {
+        if let Self::Whole(headers) = self {
+            *self = Self::Packed(pack(headers));
+        }
+    }
+
     /// Looks at them.
     pub(super) fn look<T>(&self, at: impl FnOnce(&HeaderMap) -> T) -> T {
         match self {
@@ -104,11 +111,26 @@ mod tests {
             let expected = listed(&headers);
             let mut kept = KeptHeaders::Whole(headers);
             prop_assert_eq!(&kept.look(listed), &expected);
-            for _ in 0..3 {
+            for round in 0..3 {
+                if round == 1 {
+                    kept.pack();
+                }
                 prop_assert_eq!(&listed(&kept.take()), &expected);
                 prop_assert_eq!(&kept.look(listed), &expected);
             }
         }
+    }
+
+    #[test]
+    fn packed_they_let_go_of_the_buffer_that_they_came_in() {
+        let buffer = bytes::Bytes::from(vec![b'v'; 8192]);
+        let mut headers = HeaderMap::new();
+        headers.insert("x-own", HeaderValue::from_maybe_shared(buffer.slice(10..20)).unwrap());
+        let mut kept = KeptHeaders::Whole(headers);
+        assert!(!buffer.is_unique());
+        kept.pack();
+        assert!(buffer.is_unique());
+        assert_eq!(kept.take()["x-own"], "vvvvvvvvvv");
     }
 
     #[test]
