@@ -1,13 +1,20 @@
 //! What an admission decision costs, with 100,000 requests of 1,000 callers waiting and with none.
+//!
+//! `admission --count NAME TIMES` runs one loop so many times and nothing else: what `valgrind --tool=callgrind` counts of two
+//! lengths of it, subtracted, is a figure that no noise moves.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group};
 use weir::caller::{CallerId, Lane, Mode};
+use weir::clock;
 use weir::scope::machine::{Arrival, Claim, HeadReport, Machine, Outcome, Request, Turn};
-use weir::scope::{Cost, Key, LimitSettings, Moment, Settings};
+use weir::scope::{
+    Admission, Ask, Cost, CredentialId, Key, LimitReport, LimitReports, LimitSettings, Moment, Scopes,
+    Settings,
+};
 
 const CALLERS: u16 = 1000;
 const WAITING: u32 = 100_000;
@@ -49,6 +56,76 @@ fn crowded() -> (Machine<u32>, Vec<Key>, Moment) {
         }
     }
     (machine, keys, now)
+}
+
+/// A scope that nobody waits in: the way of every request while the limits have room.
+struct Calm {
+    scopes: Scopes,
+    /// Whether the headers tell when the limit is full again, and with it the shape.
+    resets: bool,
+    calls: u64,
+}
+
+impl Calm {
+    fn new(resets: bool) -> Self {
+        let mut calm = Self { scopes: Scopes::new(Settings::default(), 1), resets, calls: 0 };
+        // The first answers teach the limits.
+        for _ in 0..1000 {
+            calm.call();
+        }
+        calm
+    }
+
+    /// One request from its look-up to its end.
+    fn call(&mut self) {
+        self.calls += 1;
+        let scope = self.scopes.resolve(CredentialId(0x5eed), Some("gpt-4o-mini"));
+        let now = clock::now();
+        let ask = Ask {
+            caller: CallerId(1),
+            weight: 1,
+            lane: Lane::Interactive,
+            cost: Cost { requests: 1, tokens: 10 },
+            body_bytes: 2000,
+            deadline: now + Duration::from_mins(1),
+            turn: Turn::First,
+            mode: Mode::Enforce,
+        };
+        let Admission::Granted(mut permit) = scope.ask(black_box(&ask), now) else { return };
+        permit.sent_at(now);
+        let report = black_box(self.report());
+        permit.good_head_at(&report, Some("org-of-the-bench"), Some("proj-of-the-bench"), clock::now());
+        permit.done_at(clock::now());
+    }
+
+    fn report(&self) -> HeadReport {
+        let dimension = |limit: u64| {
+            // Used differently each time, as the proof of a bucket asks for.
+            let used = limit / 1000 * (1 + self.calls % 8);
+            let reset = Duration::from_secs_f64(used as f64 * 60.0 / limit as f64);
+            LimitReport { limit, remaining: limit - used, reset: self.resets.then_some(reset) }
+        };
+        HeadReport {
+            limits: LimitReports {
+                requests: Some(dimension(400_000_000)),
+                tokens: Some(dimension(4_000_000_000)),
+            },
+            processing: Some(Duration::from_micros(1)),
+            rate_limited: false,
+        }
+    }
+}
+
+fn uncontended(criterion: &mut Criterion) {
+    for (name, resets) in [("its shape proven", true), ("its shape unknown", false)] {
+        criterion.bench_function(
+            &format!("nobody waits, {name}: resolve, admit, sent, head, done"),
+            |bencher| {
+                let mut calm = Calm::new(resets);
+                bencher.iter(|| calm.call());
+            },
+        );
+    }
 }
 
 fn decisions(criterion: &mut Criterion) {
@@ -117,6 +194,30 @@ fn decisions(criterion: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = decisions
+    targets = uncontended, decisions
 }
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, count, name, times, ..] = &arguments[..]
+        && count == "--count"
+    {
+        self::count(name, times.parse().expect("how many times"));
+        return;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
+
+/// One loop, so many times.
+fn count(name: &str, times: u32) {
+    match name {
+        "proven" | "unknown" => {
+            let mut calm = Calm::new(name == "proven");
+            for _ in 0..times {
+                calm.call();
+            }
+        }
+        _ => panic!("no loop has this name"),
+    }
+}

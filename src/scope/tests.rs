@@ -401,3 +401,47 @@ async fn a_caller_may_have_a_bound_of_its_own() {
         task.await.expect("no panic").expect("within its deadline").await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_may_go_at_once_goes_and_who_may_not_leaves_when_dropped() {
+    let scope = limited(60).resolve(CredentialId(1), None);
+    let Admission::Granted(first) = scope.ask(&ask(0), clock::now()) else { panic!("the first passes") };
+    let Admission::Waits(second) = scope.ask(&ask(0), clock::now()) else { panic!("the second waits") };
+    assert_eq!(scope.status().queue[0].waiting, 1);
+    drop(second);
+    assert!(scope.status().queue.is_empty());
+    let Admission::Waits(third) = scope.ask(&ask(0), clock::now()) else { panic!("the third waits") };
+    drop(first);
+    drop(third.await.expect("what the first gave back"));
+    let late = Ask { deadline: clock::now(), ..ask(0) };
+    drop(scope.ask(&ask(0), clock::now()));
+    let Admission::Granted(_holds) = scope.ask(&ask(0), clock::now()) else { panic!("passes") };
+    assert!(matches!(scope.ask(&late, clock::now()), Admission::Refused(Refused::Deadline { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_told_in_one_step_counts_as_in_three() {
+    let mut stood = Vec::new();
+    for together in [false, true] {
+        let scopes = Scopes::new(Settings::default(), 7);
+        let scope = scopes.resolve(CredentialId(1), Some("gpt-4o"));
+        while scope.retry_ticket(crate::retry::cost(ErrorClass::Overloaded)).is_ok() {}
+        let limit = |limit, remaining| Some(LimitReport { limit, remaining, reset: None });
+        let limits = LimitReports { requests: limit(600, 599), tokens: limit(60_000, 59_900) };
+        let report = HeadReport { limits, ..HeadReport::default() };
+        let mut permit = scope.admit(ask(0)).await.expect("passes");
+        permit.sent();
+        if together {
+            permit.good_head_at(&report, Some("org"), Some("proj"), clock::now());
+        } else {
+            permit.head(&report, Some("org"), Some("proj"));
+        }
+        permit.accepted();
+        permit.accepted();
+        permit.done();
+        let ScopeStatus { dimensions, budget, in_flight, .. } = scope.status();
+        let levels: Vec<f64> = dimensions.iter().map(|dimension| dimension.level).collect();
+        stood.push((levels, budget, in_flight));
+    }
+    assert_eq!(stood[0], stood[1]);
+}

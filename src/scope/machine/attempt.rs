@@ -57,6 +57,11 @@ impl Attempt {
         self.probe
     }
 
+    /// Whether its answer was found good.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.accepted
+    }
+
     /// What would have been done with it, were the mode not to observe.
     pub fn would(&self) -> &Would {
         &self.would

@@ -89,7 +89,7 @@ impl<W> Machine<W> {
         let cost = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
         let request = &Request { cost, ..*request };
         if request.turn == Turn::First {
-            self.budget.received(&self.settings.budget);
+            self.budget.received();
         }
         self.breaker.asked(now);
         match request.mode {
@@ -140,6 +140,10 @@ impl<W> Machine<W> {
 
     /// Does all that is due: grants, refuses, drops what expired. Returns when something is due next.
     pub fn pump(&mut self, now: Moment, wake: &mut Vec<W>) -> Moment {
+        if self.queue.waiting() == 0 {
+            self.next = Moment::NEVER;
+            return Moment::NEVER;
+        }
         self.queue.unpark(now);
         while let Some(key) = self.queue.expired(now) {
             self.counts.deadline += 1;
@@ -243,7 +247,7 @@ impl<W> Machine<W> {
         if std::mem::replace(&mut attempt.accepted, true) {
             return;
         }
-        self.budget.succeeded(&self.settings.budget);
+        self.budget.succeeded();
         self.spent.charged(attempt.granted);
         if attempt.counted {
             let probe = std::mem::take(&mut attempt.probe);
@@ -356,6 +360,7 @@ impl<W> Machine<W> {
     /// Applies other settings; what was learned stays.
     pub fn configure(&mut self, settings: Arc<Settings>, family: &str, now: Moment) {
         self.limits = settings.limits_of(family);
+        self.budget.configure(&settings.budget);
         self.settings = settings;
         self.quota.configure(&self.limits, now);
     }
