@@ -73,6 +73,17 @@ impl ChargeRatio {
         }
     }
 
+    /// Whether a snapshot of that moment could tell anything: most can't, and the evidence takes a while to gather.
+    pub(crate) fn listens(&self, rule: Rule, foreign: bool, at: Moment) -> bool {
+        match rule {
+            Rule::Unknown => foreign,
+            Rule::Bucket => {
+                foreign || self.anchor.is_none_or(|(since, ..)| at.seconds_since(since) >= LEAST_SPAN)
+            }
+            Rule::Shallow | Rule::Fixed | Rule::Log => true,
+        }
+    }
+
     /// Weighs a snapshot.
     pub(crate) fn observe(&mut self, evidence: &Evidence) {
         if evidence.foreign {

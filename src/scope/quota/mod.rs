@@ -193,6 +193,10 @@ impl Quota {
         let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
         let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
         let at = times.admitted();
+        let foreign = requests.is_some_and(|requests| requests.foreign.certain() > 0.0);
+        if !self.ratio.listens(tokens.rule(), foreign, at) {
+            return;
+        }
         // The requests that the window counts: since it began, or the last ones as long as it is.
         let window = crate::scope::moment::duration(tokens.window);
         let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
@@ -209,7 +213,7 @@ impl Quota {
             estimated: cost.tokens as f64,
             used_requests: requests.and(reports.requests).map(used),
             mean: self.own.mean(began, at),
-            foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
+            foreign,
         });
     }
 
@@ -397,5 +401,6 @@ fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
 fn ceil(value: f64) -> u64 {
-    value.ceil() as u64
+    let whole = value as u64;
+    if (whole as f64) < value { whole.saturating_add(1) } else { whole }
 }
