@@ -38,7 +38,7 @@ fn request(caller: u16, now: Moment) -> Request {
         lane: Lane::Interactive,
         cost: Cost { requests: 1, tokens: 500 + u64::from(caller) },
         bytes: 2000,
-        deadline: now.plus(Duration::from_secs(1_000_000)),
+        deadline: now.plus(Duration::from_secs(1_000_000) + Duration::from_millis(u64::from(caller) * 60)),
         turn: Turn::First,
         mode: Mode::Enforce,
     }
@@ -51,7 +51,8 @@ fn crowded() -> (Machine<u32>, Vec<Key>, Moment) {
     for index in 0..WAITING {
         let caller = u16::try_from(index % u32::from(CALLERS)).unwrap_or(0);
         if let Arrival::Waiting(key) = machine.arrive(&request(caller, now), now, &mut Vec::new()) {
-            machine.claim(key, |waker| *waker = Some(index));
+            let place = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+            machine.claim(key, |waker| *waker = Some(place));
             keys.push(key);
         }
     }
@@ -128,6 +129,31 @@ fn uncontended(criterion: &mut Criterion) {
     }
 }
 
+/// Another request of some caller comes, and leaves again.
+fn enqueue_and_cancel(machine: &mut Machine<u32>, time: u32, now: Moment) {
+    let caller = u16::try_from(time * 7 % u32::from(CALLERS)).unwrap_or(0);
+    let arrival = machine.arrive(black_box(&request(caller, now)), now, &mut Vec::new());
+    if let Arrival::Waiting(key) = arrival {
+        machine.cancel(key, now);
+    }
+}
+
+/// Those whose turn comes go, one by one as their moments come.
+fn grant_and_claim(machine: &mut Machine<u32>, keys: &[Key], now: &mut Moment, times: u32) {
+    let mut wake = Vec::with_capacity(1);
+    let mut granted = 0;
+    while granted < times {
+        *now = machine.due().max(*now);
+        machine.pump(*now, &mut wake);
+        for index in wake.drain(..) {
+            if let Claim::Granted(attempt) = machine.claim(keys[index as usize], |_| {}) {
+                granted += 1;
+                black_box(attempt);
+            }
+        }
+    }
+}
+
 fn decisions(criterion: &mut Criterion) {
     criterion.bench_function("uncontended: arrive, sent, head, settle", |bencher| {
         let mut machine: Machine<u32> = Machine::new(settings(60_000_000), "family", 1, Moment::START);
@@ -145,36 +171,16 @@ fn decisions(criterion: &mut Criterion) {
     });
     criterion.bench_function("100,000 waiting: enqueue with its prediction, and cancel", |bencher| {
         let (mut machine, _, now) = crowded();
-        let mut wake = Vec::new();
-        let mut caller = 0;
+        let mut time = 0;
         bencher.iter(|| {
-            caller = (caller + 7) % CALLERS;
-            if let Arrival::Waiting(key) = machine.arrive(black_box(&request(caller, now)), now, &mut wake) {
-                machine.cancel(key, now);
-            }
+            time += 1;
+            enqueue_and_cancel(&mut machine, time, now);
         });
     });
-    criterion.bench_function("100,000 waiting: grant and claim", |bencher| {
+    criterion.bench_function("100,000 waiting: 1,000 times grant and claim", |bencher| {
         bencher.iter_batched_ref(
-            || {
-                let (machine, keys, now) = crowded();
-                (machine, keys, now, Vec::with_capacity(4096))
-            },
-            |(machine, keys, now, wake)| {
-                // 1,000 grants, of which each is claimed.
-                let mut granted = 0;
-                while granted < 1000 {
-                    *now = machine.due().max(*now);
-                    machine.pump(*now, wake);
-                    for index in wake.drain(..) {
-                        let key = keys[index as usize];
-                        if let Claim::Granted(attempt) = machine.claim(key, |_| {}) {
-                            granted += 1;
-                            black_box(attempt);
-                        }
-                    }
-                }
-            },
+            crowded,
+            |(machine, keys, now)| grant_and_claim(machine, keys, now, 1000),
             BatchSize::PerIteration,
         );
     });
@@ -217,6 +223,16 @@ fn count(name: &str, times: u32) {
             for _ in 0..times {
                 calm.call();
             }
+        }
+        "crowded-enqueue" => {
+            let (mut machine, _, now) = crowded();
+            for time in 0..times {
+                enqueue_and_cancel(&mut machine, time, now);
+            }
+        }
+        "crowded-grant" => {
+            let (mut machine, keys, mut now) = crowded();
+            grant_and_claim(&mut machine, &keys, &mut now, times);
         }
         _ => panic!("no loop has this name"),
     }

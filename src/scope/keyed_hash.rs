@@ -60,6 +60,14 @@ impl Hasher for Folding {
         self.fold(u64::from(byte));
     }
 
+    fn write_u16(&mut self, word: u16) {
+        self.fold(u64::from(word));
+    }
+
+    fn write_isize(&mut self, word: isize) {
+        self.fold(word.cast_unsigned() as u64);
+    }
+
     fn write_u64(&mut self, word: u64) {
         self.fold(word);
     }

@@ -445,3 +445,46 @@ async fn an_answer_told_in_one_step_counts_as_in_three() {
     }
     assert_eq!(stood[0], stood[1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pass() {
+    let limits = LimitSettings { tokens_per_minute: Some(600_000), ..LimitSettings::default() };
+    let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
+    let large = Ask { cost: Cost { requests: 1, tokens: 200_000 }, ..ask(0) };
+    let mut permit = scope.admit(large).await.expect("passes");
+    permit.sent();
+    // The refusal takes a while: the pacer has its second's worth again.
+    clock::sleep(Duration::from_secs(25)).await;
+    // Others have used 500,000 of it: room for the small ones, and for the large one in ten seconds.
+    let numbers = RefusalNumbers {
+        slot: Slot::TokensPerMinute,
+        limit: 600_000,
+        used: Some(500_000),
+        requested: Some(200_000),
+        wait: Some(Duration::from_secs(10)),
+    };
+    let ticket = permit.rate_limited(ErrorClass::RateLimitTokens, Some(numbers), None);
+    let began = clock::now();
+    let again = {
+        let scope = Arc::clone(&scope);
+        clock::spawn(async move {
+            let permit =
+                scope.admit(Ask { turn: Turn::Requeued(ticket), ..large }).await.expect("its turn comes");
+            succeed(permit).await;
+            clock::now()
+        })
+    };
+    tokio::task::yield_now().await;
+    // Its own caller's and others', a hundredth of the rate: nothing else holds them.
+    let mut longest = Duration::ZERO;
+    for number in 0..90 {
+        let asked = clock::now();
+        let permit = scope.admit(ask(number % 2)).await.expect("passes");
+        longest = longest.max(clock::now() - asked);
+        clock::spawn(succeed(permit));
+        clock::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(longest < Duration::from_millis(50), "a small one waited {longest:?}");
+    let took = again.await.expect("no panic") - began;
+    assert!(took > Duration::from_secs(10) && took < Duration::from_secs(25), "{took:?}");
+}
