@@ -17,7 +17,7 @@ use weir::scope::{
 };
 
 const CALLERS: u16 = 1000;
-const WAITING: u32 = 100_000;
+const WAITING: usize = 100_000;
 
 fn settings(requests_per_minute: u64) -> Arc<Settings> {
     let limits = LimitSettings {
@@ -44,19 +44,71 @@ fn request(caller: u16, now: Moment) -> Request {
     }
 }
 
-fn crowded() -> (Machine<u32>, Vec<Key>, Moment) {
-    let mut machine = Machine::new(settings(6000), "family", 1, Moment::START);
-    let now = Moment::START;
-    let mut keys = Vec::new();
-    for index in 0..WAITING {
-        let caller = u16::try_from(index % u32::from(CALLERS)).unwrap_or(0);
-        if let Arrival::Waiting(key) = machine.arrive(&request(caller, now), now, &mut Vec::new()) {
-            let place = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-            machine.claim(key, |waker| *waker = Some(place));
-            keys.push(key);
+/// A machine with 100,000 requests of 1,000 callers waiting.
+struct Crowd {
+    machine: Machine<u32>,
+    now: Moment,
+    arrived: u32,
+    /// What waits, by the number that wakes it.
+    keys: Vec<Option<Key>>,
+    free: Vec<u32>,
+    wake: Vec<u32>,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let machine = Machine::new(settings(6000), "family", 1, Moment::START);
+        let (keys, free, wake) = (Vec::new(), Vec::new(), Vec::new());
+        let mut crowd = Self { machine, now: Moment::START, arrived: 0, keys, free, wake };
+        crowd.fill();
+        crowd
+    }
+
+    fn fill(&mut self) {
+        while self.machine.waiting() < WAITING {
+            self.enqueue();
         }
     }
-    (machine, keys, now)
+
+    /// Another request of the next caller comes, and leaves what wakes it. Returns its number.
+    fn enqueue(&mut self) -> Option<u32> {
+        self.arrived += 1;
+        let caller = u16::try_from(self.arrived * 7 % u32::from(CALLERS)).unwrap_or(0);
+        let asked = black_box(request(caller, self.now));
+        let Arrival::Waiting(key) = self.machine.arrive(&asked, self.now, &mut self.wake) else {
+            return None;
+        };
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.keys.push(None);
+            u32::try_from(self.keys.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.keys[number as usize] = Some(key);
+        self.machine.claim(key, |waker| *waker = Some(number));
+        Some(number)
+    }
+
+    fn cancel(&mut self, number: u32) {
+        if let Some(key) = self.keys[number as usize].take() {
+            self.machine.cancel(key, self.now);
+            self.free.push(number);
+        }
+    }
+
+    /// The next one's moment comes. Returns the numbers of those that may go.
+    fn grant(&mut self) -> impl Iterator<Item = u32> + use<'_> {
+        self.now = self.machine.due().max(self.now);
+        self.machine.pump(self.now, &mut self.wake);
+        self.wake.drain(..)
+    }
+
+    fn claim(&mut self, number: u32) {
+        if let Some(key) = self.keys[number as usize].take()
+            && let Claim::Granted(attempt) = self.machine.claim(key, |_| {})
+        {
+            self.free.push(number);
+            self.machine.settle(black_box(attempt), Outcome::Done, self.now);
+        }
+    }
 }
 
 /// A scope that nobody waits in: the way of every request while the limits have room.
@@ -129,31 +181,6 @@ fn uncontended(criterion: &mut Criterion) {
     }
 }
 
-/// Another request of some caller comes, and leaves again.
-fn enqueue_and_cancel(machine: &mut Machine<u32>, time: u32, now: Moment) {
-    let caller = u16::try_from(time * 7 % u32::from(CALLERS)).unwrap_or(0);
-    let arrival = machine.arrive(black_box(&request(caller, now)), now, &mut Vec::new());
-    if let Arrival::Waiting(key) = arrival {
-        machine.cancel(key, now);
-    }
-}
-
-/// Those whose turn comes go, one by one as their moments come.
-fn grant_and_claim(machine: &mut Machine<u32>, keys: &[Key], now: &mut Moment, times: u32) {
-    let mut wake = Vec::with_capacity(1);
-    let mut granted = 0;
-    while granted < times {
-        *now = machine.due().max(*now);
-        machine.pump(*now, &mut wake);
-        for index in wake.drain(..) {
-            if let Claim::Granted(attempt) = machine.claim(keys[index as usize], |_| {}) {
-                granted += 1;
-                black_box(attempt);
-            }
-        }
-    }
-}
-
 fn decisions(criterion: &mut Criterion) {
     criterion.bench_function("uncontended: arrive, sent, head, settle", |bencher| {
         let mut machine: Machine<u32> = Machine::new(settings(60_000_000), "family", 1, Moment::START);
@@ -169,32 +196,54 @@ fn decisions(criterion: &mut Criterion) {
             }
         });
     });
-    criterion.bench_function("100,000 waiting: enqueue with its prediction, and cancel", |bencher| {
-        let (mut machine, _, now) = crowded();
-        let mut time = 0;
-        bencher.iter(|| {
-            time += 1;
-            enqueue_and_cancel(&mut machine, time, now);
+    for step in ["enqueue with its prediction", "cancel", "grant", "claim"] {
+        criterion.bench_function(&format!("100,000 waiting: {step}"), |bencher| {
+            let mut crowd = Crowd::new();
+            bencher.iter_custom(|times| spent_on(step, times, &mut crowd));
         });
-    });
-    criterion.bench_function("100,000 waiting: 1,000 times grant and claim", |bencher| {
-        bencher.iter_batched_ref(
-            crowded,
-            |(machine, keys, now)| grant_and_claim(machine, keys, now, 1000),
-            BatchSize::PerIteration,
-        );
-    });
+    }
     criterion.bench_function("100,000 waiting: cancel all", |bencher| {
         bencher.iter_batched_ref(
-            crowded,
-            |(machine, keys, now)| {
-                for key in keys.iter() {
-                    machine.cancel(*key, *now);
+            Crowd::new,
+            |crowd| {
+                for number in 0..u32::try_from(crowd.keys.len()).unwrap_or(u32::MAX) {
+                    crowd.cancel(number);
                 }
             },
             BatchSize::PerIteration,
         );
     });
+}
+
+/// How long one step takes so many times, in rounds of a thousand after which everything is as before.
+fn spent_on(step: &str, times: u64, crowd: &mut Crowd) -> Duration {
+    let mut spent = Duration::ZERO;
+    let mut left = times;
+    while left > 0 {
+        let round = usize::try_from(left.min(1000)).unwrap_or(1000);
+        left -= round as u64;
+        let mut numbers = Vec::with_capacity(round);
+        let grants = matches!(step, "grant" | "claim");
+        let began = clock::now();
+        while numbers.len() < round {
+            if grants {
+                numbers.extend(crowd.grant());
+            } else {
+                numbers.extend(crowd.enqueue());
+            }
+        }
+        let between = clock::now();
+        for number in numbers {
+            if grants {
+                crowd.claim(number);
+            } else {
+                crowd.cancel(number);
+            }
+        }
+        spent += if matches!(step, "cancel" | "claim") { clock::now() - between } else { between - began };
+        crowd.fill();
+    }
+    spent
 }
 
 criterion_group! {
@@ -224,15 +273,12 @@ fn count(name: &str, times: u32) {
                 calm.call();
             }
         }
-        "crowded-enqueue" => {
-            let (mut machine, _, now) = crowded();
-            for time in 0..times {
-                enqueue_and_cancel(&mut machine, time, now);
-            }
+        "enqueue-and-cancel" => {
+            spent_on("cancel", u64::from(times), &mut Crowd::new());
         }
-        "crowded-grant" => {
-            let (mut machine, keys, mut now) = crowded();
-            grant_and_claim(&mut machine, &keys, &mut now, times);
+        // The queue is filled up again after each thousand: an enqueue is in it too.
+        "grant-and-claim" => {
+            spent_on("claim", u64::from(times), &mut Crowd::new());
         }
         _ => panic!("no loop has this name"),
     }

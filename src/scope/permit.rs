@@ -16,33 +16,34 @@ use super::refusal::SpentQuota;
 #[must_use = "a permit that is dropped at once is given back"]
 pub struct Permit {
     scope: Arc<Scope>,
-    /// Taken by whatever settles it.
-    attempt: Option<Attempt>,
+    attempt: Attempt,
+    /// Whether it was given back, or its end told.
+    settled: bool,
 }
 
 impl Permit {
     pub(super) fn new(scope: Arc<Scope>, attempt: Attempt) -> Self {
-        Self { scope, attempt: Some(attempt) }
+        Self { scope, attempt, settled: false }
     }
 
     /// How long the request waited, from its first time in the queue on.
     pub fn queued(&self) -> Duration {
-        self.attempt.as_ref().map(Attempt::queued).unwrap_or_default()
+        self.attempt.queued()
     }
 
     /// How long it was expected to wait when it came; absent where it did not wait.
     pub fn predicted(&self) -> Option<Duration> {
-        self.attempt.as_ref().and_then(Attempt::predicted)
+        self.attempt.predicted()
     }
 
     /// Whether the attempt asks a failing upstream, or a spent quota, if it is back.
     pub fn is_probe(&self) -> bool {
-        self.attempt.as_ref().is_some_and(Attempt::is_probe)
+        self.attempt.is_probe()
     }
 
     /// In the observe mode: what would have been done.
     pub fn would(&self) -> Would {
-        self.attempt.as_ref().map(|attempt| attempt.would().clone()).unwrap_or_default()
+        self.attempt.would().clone()
     }
 
     /// The scope it is for.
@@ -57,9 +58,8 @@ impl Permit {
 
     /// [`Permit::sent`], by a clock that was just read.
     pub fn sent_at(&mut self, now: Instant) {
-        if let Some(attempt) = &mut self.attempt {
-            self.scope.with(now, |machine, moment, _| machine.sent(attempt, moment));
-        }
+        let attempt = &mut self.attempt;
+        self.scope.with(now, |machine, moment, _| machine.sent(attempt, moment));
     }
 
     /// The head of the answer came: its limit headers set the levels, and its organization and project may show that other
@@ -76,12 +76,11 @@ impl Permit {
         project: Option<&str>,
         now: Instant,
     ) {
-        if let Some(attempt) = &mut self.attempt {
-            self.scope.with(now, |machine, moment, wake| {
-                machine.head(attempt, report, moment);
-                machine.pump(moment, wake);
-            });
-        }
+        let attempt = &mut self.attempt;
+        self.scope.with(now, |machine, moment, wake| {
+            machine.head(attempt, report, moment);
+            machine.pump(moment, wake);
+        });
         self.belongs_to(organization, project);
     }
 
@@ -93,20 +92,20 @@ impl Permit {
         project: Option<&str>,
         now: Instant,
     ) {
-        if let Some(attempt) = &mut self.attempt {
-            self.scope.with(now, |machine, moment, wake| {
-                machine.head(attempt, report, moment);
-                machine.accepted(attempt, moment);
-                machine.pump(moment, wake);
-            });
-        }
+        let attempt = &mut self.attempt;
+        self.scope.with(now, |machine, moment, wake| {
+            machine.head(attempt, report, moment);
+            machine.accepted(attempt, moment);
+            machine.pump(moment, wake);
+        });
         self.belongs_to(organization, project);
     }
 
     /// The answer is a good one, whatever becomes of its body: breaker and budget hear of it at once. Said twice, it is heard
     /// once.
     pub fn accepted(&mut self) {
-        if let Some(attempt) = self.attempt.as_mut().filter(|attempt| !attempt.is_accepted()) {
+        let attempt = &mut self.attempt;
+        if !attempt.is_accepted() {
             self.scope.with(clock::now(), |machine, moment, wake| {
                 machine.accepted(attempt, moment);
                 machine.pump(moment, wake);
@@ -155,9 +154,12 @@ impl Permit {
     }
 
     fn settle(&mut self, outcome: Outcome, now: Instant) -> Option<Ticket> {
-        let attempt = self.attempt.take()?;
+        if std::mem::replace(&mut self.settled, true) {
+            return None;
+        }
+        let attempt = &mut self.attempt;
         self.scope.with(now, |machine, moment, wake| {
-            let ticket = machine.settle(attempt, outcome, moment);
+            let ticket = machine.end(attempt, outcome, moment);
             machine.pump(moment, wake);
             ticket
         })
@@ -166,7 +168,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.attempt.is_some() {
+        if !self.settled {
             self.settle(Outcome::Dropped, clock::now());
         }
     }

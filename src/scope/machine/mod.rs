@@ -263,6 +263,11 @@ impl<W> Machine<W> {
 
     /// An attempt ended. A rate limit gives a ticket for the head of the queue.
     pub fn settle(&mut self, mut attempt: Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
+        self.end(&mut attempt, outcome, now)
+    }
+
+    /// [`Machine::settle`], without moving the attempt: only for who makes sure that it ends once.
+    pub(crate) fn end(&mut self, attempt: &mut Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let began = attempt.granted;
         if attempt.sent.is_some() && attempt.head.is_none() {
@@ -274,7 +279,7 @@ impl<W> Machine<W> {
         let (health, ticket) = match outcome {
             Outcome::Dropped => (Health::Unknown, None),
             Outcome::Done => {
-                self.accepted(&mut attempt, now);
+                self.accepted(attempt, now);
                 (Health::Unknown, None)
             }
             // A caller in a hurry says nothing about the upstream.
