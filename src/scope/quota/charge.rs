@@ -73,13 +73,11 @@ impl ChargeRatio {
         }
     }
 
-    /// Whether a snapshot of that moment could tell anything: most can't, and the evidence takes a while to gather.
-    pub(crate) fn listens(&self, rule: Rule, foreign: bool, at: Moment) -> bool {
+    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes four searches of a log.
+    pub(crate) fn weighs_means(&self, rule: Rule, at: Moment) -> bool {
         match rule {
-            Rule::Unknown => foreign,
-            Rule::Bucket => {
-                foreign || self.anchor.is_none_or(|(since, ..)| at.seconds_since(since) >= LEAST_SPAN)
-            }
+            Rule::Unknown => false,
+            Rule::Bucket => self.anchor.is_some_and(|(since, ..)| at.seconds_since(since) >= LEAST_SPAN),
             Rule::Shallow | Rule::Fixed | Rule::Log => true,
         }
     }

@@ -193,10 +193,6 @@ impl Quota {
         let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
         let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
         let at = times.admitted();
-        let foreign = requests.is_some_and(|requests| requests.foreign.certain() > 0.0);
-        if !self.ratio.listens(tokens.rule(), foreign, at) {
-            return;
-        }
         // The requests that the window counts: since it began, or the last ones as long as it is.
         let window = crate::scope::moment::duration(tokens.window);
         let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
@@ -212,8 +208,8 @@ impl Quota {
             own: marks.tokens,
             estimated: cost.tokens as f64,
             used_requests: requests.and(reports.requests).map(used),
-            mean: self.own.mean(began, at),
-            foreign,
+            mean: if self.ratio.weighs_means(tokens.rule(), at) { self.own.mean(began, at) } else { 0.0 },
+            foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
         });
     }
 
