@@ -73,15 +73,6 @@ impl ChargeRatio {
         }
     }
 
-    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes four searches of a log.
-    pub(crate) fn weighs_means(&self, rule: Rule, at: Moment) -> bool {
-        match rule {
-            Rule::Unknown => false,
-            Rule::Bucket => self.anchor.is_some_and(|(since, ..)| at.seconds_since(since) >= LEAST_SPAN),
-            Rule::Shallow | Rule::Fixed | Rule::Log => true,
-        }
-    }
-
     /// Weighs a snapshot.
     pub(crate) fn observe(&mut self, evidence: &Evidence) {
         if evidence.foreign {

@@ -208,7 +208,7 @@ impl Quota {
             own: marks.tokens,
             estimated: cost.tokens as f64,
             used_requests: requests.and(reports.requests).map(used),
-            mean: if self.ratio.weighs_means(tokens.rule(), at) { self.own.mean(began, at) } else { 0.0 },
+            mean: self.own.mean(began, at),
             foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
         });
     }
@@ -397,6 +397,5 @@ fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
 fn ceil(value: f64) -> u64 {
-    let whole = value as u64;
-    if (whole as f64) < value { whole.saturating_add(1) } else { whole }
+    value.ceil() as u64
 }
