@@ -1,16 +1,23 @@
 //! What an admission decision costs, with 100,000 requests of 1,000 callers waiting and with none.
+//!
+//! `admission --count NAME TIMES` runs one loop so many times and nothing else: what `valgrind --tool=callgrind` counts of two
+//! lengths of it, subtracted, is a figure that no noise moves.
 
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group};
 use weir::caller::{CallerId, Lane, Mode};
+use weir::clock;
 use weir::scope::machine::{Arrival, Claim, HeadReport, Machine, Outcome, Request, Turn};
-use weir::scope::{Cost, Key, LimitSettings, Moment, Settings};
+use weir::scope::{
+    Admission, Ask, Cost, CredentialId, Key, LimitReport, LimitReports, LimitSettings, Moment, Scopes,
+    Settings,
+};
 
 const CALLERS: u16 = 1000;
-const WAITING: u32 = 100_000;
+const WAITING: usize = 100_000;
 
 fn settings(requests_per_minute: u64) -> Arc<Settings> {
     let limits = LimitSettings {
@@ -31,24 +38,147 @@ fn request(caller: u16, now: Moment) -> Request {
         lane: Lane::Interactive,
         cost: Cost { requests: 1, tokens: 500 + u64::from(caller) },
         bytes: 2000,
-        deadline: now.plus(Duration::from_secs(1_000_000)),
+        deadline: now.plus(Duration::from_secs(1_000_000) + Duration::from_millis(u64::from(caller) * 60)),
         turn: Turn::First,
         mode: Mode::Enforce,
     }
 }
 
-fn crowded() -> (Machine<u32>, Vec<Key>, Moment) {
-    let mut machine = Machine::new(settings(6000), "family", 1, Moment::START);
-    let now = Moment::START;
-    let mut keys = Vec::new();
-    for index in 0..WAITING {
-        let caller = u16::try_from(index % u32::from(CALLERS)).unwrap_or(0);
-        if let Arrival::Waiting(key) = machine.arrive(&request(caller, now), now, &mut Vec::new()) {
-            machine.claim(key, |waker| *waker = Some(index));
-            keys.push(key);
+/// A machine with 100,000 requests of 1,000 callers waiting.
+struct Crowd {
+    machine: Machine<u32>,
+    now: Moment,
+    arrived: u32,
+    /// What waits, by the number that wakes it.
+    keys: Vec<Option<Key>>,
+    free: Vec<u32>,
+    wake: Vec<u32>,
+}
+
+impl Crowd {
+    fn new() -> Self {
+        let machine = Machine::new(settings(6000), "family", 1, Moment::START);
+        let (keys, free, wake) = (Vec::new(), Vec::new(), Vec::new());
+        let mut crowd = Self { machine, now: Moment::START, arrived: 0, keys, free, wake };
+        crowd.fill();
+        crowd
+    }
+
+    fn fill(&mut self) {
+        while self.machine.waiting() < WAITING {
+            self.enqueue();
         }
     }
-    (machine, keys, now)
+
+    /// Another request of the next caller comes, and leaves what wakes it. Returns its number.
+    fn enqueue(&mut self) -> Option<u32> {
+        self.arrived += 1;
+        let caller = u16::try_from(self.arrived * 7 % u32::from(CALLERS)).unwrap_or(0);
+        let asked = black_box(request(caller, self.now));
+        let Arrival::Waiting(key) = self.machine.arrive(&asked, self.now, &mut self.wake) else {
+            return None;
+        };
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.keys.push(None);
+            u32::try_from(self.keys.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.keys[number as usize] = Some(key);
+        self.machine.claim(key, |waker| *waker = Some(number));
+        Some(number)
+    }
+
+    fn cancel(&mut self, number: u32) {
+        if let Some(key) = self.keys[number as usize].take() {
+            self.machine.cancel(key, self.now);
+            self.free.push(number);
+        }
+    }
+
+    /// The next one's moment comes. Returns the numbers of those that may go.
+    fn grant(&mut self) -> impl Iterator<Item = u32> + use<'_> {
+        self.now = self.machine.due().max(self.now);
+        self.machine.pump(self.now, &mut self.wake);
+        self.wake.drain(..)
+    }
+
+    fn claim(&mut self, number: u32) {
+        if let Some(key) = self.keys[number as usize].take()
+            && let Claim::Granted(attempt) = self.machine.claim(key, |_| {})
+        {
+            self.free.push(number);
+            self.machine.settle(black_box(attempt), Outcome::Done, self.now);
+        }
+    }
+}
+
+/// A scope that nobody waits in: the way of every request while the limits have room.
+struct Calm {
+    scopes: Scopes,
+    /// Whether the headers tell when the limit is full again, and with it the shape.
+    resets: bool,
+    calls: u64,
+}
+
+impl Calm {
+    fn new(resets: bool) -> Self {
+        let mut calm = Self { scopes: Scopes::new(Settings::default(), 1), resets, calls: 0 };
+        // The first answers teach the limits.
+        for _ in 0..1000 {
+            calm.call();
+        }
+        calm
+    }
+
+    /// One request from its look-up to its end.
+    fn call(&mut self) {
+        self.calls += 1;
+        let scope = self.scopes.resolve(CredentialId(0x5eed), Some("gpt-4o-mini"));
+        let now = clock::now();
+        let ask = Ask {
+            caller: CallerId(1),
+            weight: 1,
+            lane: Lane::Interactive,
+            cost: Cost { requests: 1, tokens: 10 },
+            body_bytes: 2000,
+            deadline: now + Duration::from_mins(1),
+            turn: Turn::First,
+            mode: Mode::Enforce,
+        };
+        let Admission::Granted(mut permit) = scope.ask(black_box(&ask), now) else { return };
+        permit.sent_at(now);
+        let report = black_box(self.report());
+        permit.good_head_at(&report, Some("org-of-the-bench"), Some("proj-of-the-bench"), clock::now());
+        permit.done_at(clock::now());
+    }
+
+    fn report(&self) -> HeadReport {
+        let dimension = |limit: u64| {
+            // Used differently each time, as the proof of a bucket asks for.
+            let used = limit / 1000 * (1 + self.calls % 8);
+            let reset = Duration::from_secs_f64(used as f64 * 60.0 / limit as f64);
+            LimitReport { limit, remaining: limit - used, reset: self.resets.then_some(reset) }
+        };
+        HeadReport {
+            limits: LimitReports {
+                requests: Some(dimension(400_000_000)),
+                tokens: Some(dimension(4_000_000_000)),
+            },
+            processing: Some(Duration::from_micros(1)),
+            rate_limited: false,
+        }
+    }
+}
+
+fn uncontended(criterion: &mut Criterion) {
+    for (name, resets) in [("its shape proven", true), ("its shape unknown", false)] {
+        criterion.bench_function(
+            &format!("nobody waits, {name}: resolve, admit, sent, head, done"),
+            |bencher| {
+                let mut calm = Calm::new(resets);
+                bencher.iter(|| calm.call());
+            },
+        );
+    }
 }
 
 fn decisions(criterion: &mut Criterion) {
@@ -66,47 +196,18 @@ fn decisions(criterion: &mut Criterion) {
             }
         });
     });
-    criterion.bench_function("100,000 waiting: enqueue with its prediction, and cancel", |bencher| {
-        let (mut machine, _, now) = crowded();
-        let mut wake = Vec::new();
-        let mut caller = 0;
-        bencher.iter(|| {
-            caller = (caller + 7) % CALLERS;
-            if let Arrival::Waiting(key) = machine.arrive(black_box(&request(caller, now)), now, &mut wake) {
-                machine.cancel(key, now);
-            }
+    for step in ["enqueue with its prediction", "cancel", "grant", "claim"] {
+        criterion.bench_function(&format!("100,000 waiting: {step}"), |bencher| {
+            let mut crowd = Crowd::new();
+            bencher.iter_custom(|times| spent_on(step, times, &mut crowd));
         });
-    });
-    criterion.bench_function("100,000 waiting: grant and claim", |bencher| {
-        bencher.iter_batched_ref(
-            || {
-                let (machine, keys, now) = crowded();
-                (machine, keys, now, Vec::with_capacity(4096))
-            },
-            |(machine, keys, now, wake)| {
-                // 1,000 grants, of which each is claimed.
-                let mut granted = 0;
-                while granted < 1000 {
-                    *now = machine.due().max(*now);
-                    machine.pump(*now, wake);
-                    for index in wake.drain(..) {
-                        let key = keys[index as usize];
-                        if let Claim::Granted(attempt) = machine.claim(key, |_| {}) {
-                            granted += 1;
-                            black_box(attempt);
-                        }
-                    }
-                }
-            },
-            BatchSize::PerIteration,
-        );
-    });
+    }
     criterion.bench_function("100,000 waiting: cancel all", |bencher| {
         bencher.iter_batched_ref(
-            crowded,
-            |(machine, keys, now)| {
-                for key in keys.iter() {
-                    machine.cancel(*key, *now);
+            Crowd::new,
+            |crowd| {
+                for number in 0..u32::try_from(crowd.keys.len()).unwrap_or(u32::MAX) {
+                    crowd.cancel(number);
                 }
             },
             BatchSize::PerIteration,
@@ -114,9 +215,71 @@ fn decisions(criterion: &mut Criterion) {
     });
 }
 
+/// How long one step takes so many times, in rounds of a thousand after which everything is as before.
+fn spent_on(step: &str, times: u64, crowd: &mut Crowd) -> Duration {
+    let mut spent = Duration::ZERO;
+    let mut left = times;
+    while left > 0 {
+        let round = usize::try_from(left.min(1000)).unwrap_or(1000);
+        left -= round as u64;
+        let mut numbers = Vec::with_capacity(round);
+        let grants = matches!(step, "grant" | "claim");
+        let began = clock::now();
+        while numbers.len() < round {
+            if grants {
+                numbers.extend(crowd.grant());
+            } else {
+                numbers.extend(crowd.enqueue());
+            }
+        }
+        let between = clock::now();
+        for number in numbers {
+            if grants {
+                crowd.claim(number);
+            } else {
+                crowd.cancel(number);
+            }
+        }
+        spent += if matches!(step, "cancel" | "claim") { clock::now() - between } else { between - began };
+        crowd.fill();
+    }
+    spent
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = decisions
+    targets = uncontended, decisions
 }
-criterion_main!(benches);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, count, name, times, ..] = &arguments[..]
+        && count == "--count"
+    {
+        self::count(name, times.parse().expect("how many times"));
+        return;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
+
+/// One loop, so many times.
+fn count(name: &str, times: u32) {
+    match name {
+        "proven" | "unknown" => {
+            let mut calm = Calm::new(name == "proven");
+            for _ in 0..times {
+                calm.call();
+            }
+        }
+        "enqueue-and-cancel" => {
+            spent_on("cancel", u64::from(times), &mut Crowd::new());
+        }
+        // The queue is filled up again after each thousand: an enqueue is in it too.
+        "grant-and-claim" => {
+            spent_on("claim", u64::from(times), &mut Crowd::new());
+        }
+        _ => panic!("no loop has this name"),
+    }
+}

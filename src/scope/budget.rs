@@ -11,8 +11,27 @@ const TOKEN: u64 = 1000;
 #[derive(Debug)]
 pub(crate) struct Budget {
     balance: u64,
+    /// The settings in milli-tokens: a float is not rounded with every request.
+    amounts: Amounts,
     concurrent: u32,
     exhausted: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Amounts {
+    per_request: u64,
+    per_success: u64,
+    capacity: u64,
+}
+
+impl Amounts {
+    fn of(settings: &BudgetSettings) -> Self {
+        Self {
+            per_request: tokens(settings.per_request),
+            per_success: tokens(settings.per_success),
+            capacity: tokens(settings.capacity),
+        }
+    }
 }
 
 /// The budget allows no retry now.
@@ -21,17 +40,24 @@ pub struct BudgetExhausted;
 
 impl Budget {
     pub(crate) fn new(settings: &BudgetSettings) -> Self {
-        Self { balance: tokens(settings.capacity), concurrent: 0, exhausted: 0 }
+        let amounts = Amounts::of(settings);
+        Self { balance: amounts.capacity, amounts, concurrent: 0, exhausted: 0 }
+    }
+
+    /// Applies other settings; the balance stays, as far as the new capacity holds it.
+    pub(crate) fn configure(&mut self, settings: &BudgetSettings) {
+        self.amounts = Amounts::of(settings);
+        self.earn(0);
     }
 
     /// A request was received.
-    pub(crate) fn received(&mut self, settings: &BudgetSettings) {
-        self.earn(settings.per_request, settings);
+    pub(crate) fn received(&mut self) {
+        self.earn(self.amounts.per_request);
     }
 
     /// An attempt succeeded.
-    pub(crate) fn succeeded(&mut self, settings: &BudgetSettings) {
-        self.earn(settings.per_success, settings);
+    pub(crate) fn succeeded(&mut self) {
+        self.earn(self.amounts.per_success);
     }
 
     /// Pays `cost` for a retry, which is in flight from [`Budget::began`] to [`Budget::returned`].
@@ -76,8 +102,8 @@ impl Budget {
         self.exhausted
     }
 
-    fn earn(&mut self, retries: f64, settings: &BudgetSettings) {
-        self.balance = (self.balance + tokens(retries)).min(tokens(settings.capacity));
+    fn earn(&mut self, amount: u64) {
+        self.balance = self.balance.saturating_add(amount).min(self.amounts.capacity);
     }
 }
 
@@ -105,7 +131,7 @@ mod tests {
             let mut budget = Budget::new(&settings);
             let mut attempts = 0_u32;
             for _ in 0..1000 {
-                budget.received(&settings);
+                budget.received();
                 attempts += 1;
                 for _ in 0..5 {
                     if budget.withdraw(cost(class), 1, &settings).is_err() {
@@ -127,12 +153,12 @@ mod tests {
             let mut budget = Budget::new(&settings);
             let (mut attempts, mut succeeded) = (0_u32, 0_u32);
             for _ in 0..10_000 {
-                budget.received(&settings);
+                budget.received();
                 for _ in 0..6 {
                     attempts += 1;
                     if rng.f64() >= 0.25 {
                         succeeded += 1;
-                        budget.succeeded(&settings);
+                        budget.succeeded();
                         break;
                     }
                     if budget.withdraw(cost(ErrorClass::InternalServerError), 40, &settings).is_err() {

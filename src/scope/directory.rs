@@ -1,7 +1,7 @@
 //! Every scope by credential and family: bounded, and merged where the upstream shows that limits are shared.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -9,6 +9,7 @@ use crate::clock::{self, Instant};
 
 use super::family::{self, Families};
 use super::front::Scope;
+use super::keyed_hash::KeyedHash;
 use super::machine::Machine;
 use super::moment::Moment;
 use super::settings::Settings;
@@ -27,9 +28,7 @@ pub(super) struct Directory {
     me: Weak<Directory>,
     epoch: Instant,
     seed: u64,
-    hasher: RandomState,
-    /// Counts look-ups, to tell which scope was idle the longest.
-    tick: AtomicU64,
+    hasher: KeyedHash,
     evicted: AtomicU64,
     merged: AtomicU64,
     state: Mutex<State>,
@@ -39,8 +38,10 @@ pub(super) struct Directory {
 struct State {
     settings: Arc<Settings>,
     families: Arc<Families>,
+    /// Counts look-ups, to tell which scope was idle the longest.
+    tick: u64,
     /// By credential and the hash of the family.
-    scopes: HashMap<(CredentialId, u64), Entry>,
+    scopes: HashMap<(CredentialId, u64), Entry, KeyedHash>,
     /// By the hash of organization, project and family: where limits are known to be shared.
     shared: HashMap<u64, Arc<Scope>>,
     breakers: HashMap<CredentialId, Arc<QuotaBreaker>>,
@@ -60,18 +61,19 @@ impl Scopes {
     /// No scopes yet.
     pub fn new(settings: Settings, seed: u64) -> Self {
         let families = Arc::new(Families::new(&settings.families));
+        let hasher = KeyedHash::new();
         Self(Arc::new_cyclic(|me| Directory {
             me: Weak::clone(me),
             epoch: clock::now(),
             seed,
-            hasher: RandomState::new(),
-            tick: AtomicU64::new(0),
+            hasher,
             evicted: AtomicU64::new(0),
             merged: AtomicU64::new(0),
             state: Mutex::new(State {
                 settings: Arc::new(settings),
                 families,
-                scopes: HashMap::new(),
+                tick: 0,
+                scopes: HashMap::with_hasher(hasher),
                 shared: HashMap::new(),
                 breakers: HashMap::new(),
                 draining: false,
@@ -83,15 +85,18 @@ impl Scopes {
     /// The scope that a request with this credential and model belongs to.
     pub fn resolve(&self, credential: CredentialId, model: Option<&str>) -> Arc<Scope> {
         let directory = &self.0;
-        let tick = directory.tick.fetch_add(1, Relaxed);
         let mut state = directory.lock();
-        let families = Arc::clone(&state.families);
-        let family = families.of(model);
+        let state = &mut *state;
+        state.tick += 1;
+        let tick = state.tick;
+        let family = state.families.of(model);
         let key = (credential, directory.hasher.hash_one(&*family));
         if let Some(entry) = state.scopes.get_mut(&key) {
             entry.used = tick;
             return Arc::clone(&entry.scope);
         }
+        let families = Arc::clone(&state.families);
+        let family = families.of(model);
         let (family, key) = if families.is_named(&family) {
             (family.into_owned(), key)
         } else {
@@ -106,7 +111,7 @@ impl Scopes {
             entry.used = tick;
             return Arc::clone(&entry.scope);
         }
-        directory.make(&mut state, key, &family, tick)
+        directory.make(state, key, &family, tick)
     }
 
     /// How every scope stands.
@@ -197,6 +202,7 @@ impl Directory {
             credential.0,
             self.epoch,
             self.me.clone(),
+            self.hasher,
             machine,
         ));
         state.scopes.insert(key, Entry { scope: Arc::clone(&scope), used: tick, proven: false });

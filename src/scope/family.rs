@@ -31,6 +31,9 @@ impl Families {
         if let Some(family) = named {
             return Cow::Borrowed(&family.name);
         }
+        if model.len() <= LONGEST {
+            return Cow::Borrowed(undated(model));
+        }
         let end = model.char_indices().map(|(at, _)| at).nth(LONGEST).unwrap_or(model.len());
         Cow::Borrowed(undated(&model[..end]))
     }

@@ -1,7 +1,9 @@
 //! The async front of a scope: one lock around the machine, futures that wait for their turn, and a driver that keeps time.
 
 use std::future::Future;
+use std::hash::BuildHasher;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -13,6 +15,7 @@ use crate::retry::MilliTokens;
 
 use super::budget::BudgetExhausted;
 use super::directory::Directory;
+use super::keyed_hash::KeyedHash;
 use super::machine::{Arrival, Claim, Machine, Request, Turn};
 use super::moment::Moment;
 use super::permit::{Permit, RetryTicket};
@@ -43,6 +46,18 @@ pub struct Ask {
     pub mode: Mode,
 }
 
+/// What became of a request that asked.
+#[derive(Debug)]
+#[must_use = "a permit that is dropped at once is given back, and who does not wait leaves the queue"]
+pub enum Admission {
+    /// It may go now.
+    Granted(Permit),
+    /// It may not.
+    Refused(Refused),
+    /// It waits for its turn: await it.
+    Waits(Waiting),
+}
+
 /// What shares one set of upstream limits.
 #[derive(Debug)]
 pub struct Scope {
@@ -50,7 +65,10 @@ pub struct Scope {
     pub(super) family: Box<str>,
     pub(super) credential: u64,
     pub(super) epoch: Instant,
-    pub(super) directory: Weak<Directory>,
+    directory: Weak<Directory>,
+    hasher: KeyedHash,
+    /// The hash of the organization and project that the upstream named last; 0 before.
+    owner: AtomicU64,
     inner: Mutex<Inner>,
     /// Tells the driver that something is due earlier than it thinks.
     earlier: Notify,
@@ -70,10 +88,12 @@ impl Scope {
         credential: u64,
         epoch: Instant,
         directory: Weak<Directory>,
+        hasher: KeyedHash,
         machine: Machine<Waker>,
     ) -> Self {
         let inner = Mutex::new(Inner { machine, driver: None });
-        Self { name, family, credential, epoch, directory, inner, earlier: Notify::new() }
+        let owner = AtomicU64::new(0);
+        Self { name, family, credential, epoch, directory, hasher, owner, inner, earlier: Notify::new() }
     }
 
     /// The scope's name in metrics and the status.
@@ -81,18 +101,26 @@ impl Scope {
         &self.name
     }
 
-    /// Waits for the request's turn.
+    /// Asks for the request's turn: most have it at once, and never become a future.
+    pub fn ask(self: &Arc<Self>, ask: &Ask, now: Instant) -> Admission {
+        let arrival =
+            self.with(now, |machine, moment, wake| machine.arrive(&self.request(ask), moment, wake));
+        match arrival {
+            Arrival::Granted(attempt) => Admission::Granted(Permit::new(Arc::clone(self), attempt)),
+            Arrival::Refused(refused) => Admission::Refused(refused),
+            Arrival::Waiting(key) => Admission::Waits(Waiting { scope: Arc::clone(self), key: Some(key) }),
+        }
+    }
+
+    /// Waits for the request's turn: [`Scope::ask`], and what follows from it.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue at once and gives back what was granted meanwhile.
     pub async fn admit(self: &Arc<Self>, ask: Ask) -> Result<Permit, Refused> {
-        let now = clock::now();
-        let arrival =
-            self.with(now, |machine, moment, wake| machine.arrive(&self.request(&ask), moment, wake));
-        match arrival {
-            Arrival::Granted(attempt) => Ok(Permit::new(Arc::clone(self), attempt)),
-            Arrival::Refused(refused) => Err(refused),
-            Arrival::Waiting(key) => Waiting { scope: self, key: Some(key) }.await,
+        match self.ask(&ask, clock::now()) {
+            Admission::Granted(permit) => Ok(permit),
+            Admission::Refused(refused) => Err(refused),
+            Admission::Waits(waiting) => waiting.await,
         }
     }
 
@@ -132,6 +160,19 @@ impl Scope {
     pub(super) fn is_idle(&self) -> bool {
         let inner = self.lock();
         inner.machine.in_flight() == 0 && inner.machine.waiting() == 0
+    }
+
+    /// The upstream named the organization and project that the scope belongs to. It does so with every answer: the
+    /// directory hears of it when they are others than the last ones.
+    pub(super) fn identified(self: &Arc<Self>, organization: &str, project: &str) {
+        let owner = self.hasher.hash_one((organization, project)).max(1);
+        if self.owner.load(Relaxed) == owner {
+            return;
+        }
+        if let Some(directory) = self.directory.upgrade() {
+            directory.identified(self, organization, project);
+        }
+        self.owner.store(owner, Relaxed);
     }
 
     pub(super) fn configure(self: &Arc<Self>, settings: &Arc<Settings>) {
@@ -211,12 +252,17 @@ impl Scope {
 }
 
 /// A request in the queue.
-struct Waiting<'a> {
-    scope: &'a Arc<Scope>,
+///
+/// # Cancel safety
+/// Dropping it leaves the queue at once and gives back what was granted meanwhile.
+#[derive(Debug)]
+#[must_use = "who does not wait leaves the queue"]
+pub struct Waiting {
+    scope: Arc<Scope>,
     key: Option<Key>,
 }
 
-impl Future for Waiting<'_> {
+impl Future for Waiting {
     type Output = Result<Permit, Refused>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -232,7 +278,7 @@ impl Future for Waiting<'_> {
             Claim::Pending => Poll::Pending,
             Claim::Granted(attempt) => {
                 self.key = None;
-                Poll::Ready(Ok(Permit::new(Arc::clone(self.scope), attempt)))
+                Poll::Ready(Ok(Permit::new(Arc::clone(&self.scope), attempt)))
             }
             Claim::Refused(refused) => {
                 self.key = None;
@@ -242,7 +288,7 @@ impl Future for Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             self.scope.with(clock::now(), |machine, moment, wake| {

@@ -27,8 +27,7 @@ impl Moment {
     /// The moment `span` later.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {
-        let nanos = u64::try_from(span.as_nanos()).unwrap_or(Self::NEVER.0);
-        Self::from_nanos(self.0.saturating_add(nanos.min(Self::NEVER.0)))
+        Self::from_nanos(self.0.saturating_add(nanos(span)))
     }
 
     /// The moment so many seconds later; nonsense (negative, not a number) counts as 0.
@@ -40,7 +39,7 @@ impl Moment {
     /// The moment `span` earlier.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
-        Self(self.0.saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_sub(nanos(span)))
     }
 
     /// How long after `earlier` this is; zero where it is before.
@@ -54,10 +53,22 @@ impl Moment {
     }
 }
 
+/// In 64 bits, saturating.
+fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
+}
+
 /// Seconds as a duration, between 0 and a century; what is not a number is 0.
 pub(crate) fn duration(seconds: f64) -> Duration {
     const CENTURY: f64 = 3_155_760_000.0;
-    if seconds > 0.0 { Duration::from_secs_f64(seconds.min(CENTURY)) } else { Duration::ZERO }
+    // To the nearest nanosecond. The cast sends what is not a number to 0.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "within 62 bits, by the bounds"
+    )]
+    let nanos = (seconds.clamp(0.0, CENTURY) * 1e9 + 0.5) as u64;
+    Duration::from_nanos(nanos)
 }
 
 #[cfg(test)]

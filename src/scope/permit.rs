@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::classify::ErrorClass;
-use crate::clock;
+use crate::clock::{self, Instant};
 
 use super::front::Scope;
 use super::machine::{Attempt, HeadReport, Outcome, Ticket, Would};
@@ -16,33 +16,34 @@ use super::refusal::SpentQuota;
 #[must_use = "a permit that is dropped at once is given back"]
 pub struct Permit {
     scope: Arc<Scope>,
-    /// Taken by whatever settles it.
-    attempt: Option<Attempt>,
+    attempt: Attempt,
+    /// Whether it was given back, or its end told.
+    settled: bool,
 }
 
 impl Permit {
     pub(super) fn new(scope: Arc<Scope>, attempt: Attempt) -> Self {
-        Self { scope, attempt: Some(attempt) }
+        Self { scope, attempt, settled: false }
     }
 
     /// How long the request waited, from its first time in the queue on.
     pub fn queued(&self) -> Duration {
-        self.attempt.as_ref().map(Attempt::queued).unwrap_or_default()
+        self.attempt.queued()
     }
 
     /// How long it was expected to wait when it came; absent where it did not wait.
     pub fn predicted(&self) -> Option<Duration> {
-        self.attempt.as_ref().and_then(Attempt::predicted)
+        self.attempt.predicted()
     }
 
     /// Whether the attempt asks a failing upstream, or a spent quota, if it is back.
     pub fn is_probe(&self) -> bool {
-        self.attempt.as_ref().is_some_and(Attempt::is_probe)
+        self.attempt.is_probe()
     }
 
     /// In the observe mode: what would have been done.
     pub fn would(&self) -> Would {
-        self.attempt.as_ref().map(|attempt| attempt.would().clone()).unwrap_or_default()
+        self.attempt.would().clone()
     }
 
     /// The scope it is for.
@@ -52,30 +53,59 @@ impl Permit {
 
     /// The first byte goes upstream now.
     pub fn sent(&mut self) {
-        if let Some(attempt) = &mut self.attempt {
-            self.scope.with(clock::now(), |machine, moment, _| machine.sent(attempt, moment));
-        }
+        self.sent_at(clock::now());
+    }
+
+    /// [`Permit::sent`], by a clock that was just read.
+    pub fn sent_at(&mut self, now: Instant) {
+        let attempt = &mut self.attempt;
+        self.scope.with(now, |machine, moment, _| machine.sent(attempt, moment));
     }
 
     /// The head of the answer came: its limit headers set the levels, and its organization and project may show that other
     /// credentials share them.
     pub fn head(&mut self, report: &HeadReport, organization: Option<&str>, project: Option<&str>) {
-        if let Some(attempt) = &mut self.attempt {
-            self.scope.with(clock::now(), |machine, moment, wake| {
-                machine.head(attempt, report, moment);
-                machine.pump(moment, wake);
-            });
-        }
-        if let Some(organization) = organization
-            && let Some(directory) = self.scope.directory.upgrade()
-        {
-            directory.identified(&self.scope, organization, project.unwrap_or_default());
-        }
+        self.head_at(report, organization, project, clock::now());
     }
 
-    /// The answer is a good one, whatever becomes of its body: breaker and budget hear of it at once.
+    /// [`Permit::head`], by a clock that was just read.
+    pub fn head_at(
+        &mut self,
+        report: &HeadReport,
+        organization: Option<&str>,
+        project: Option<&str>,
+        now: Instant,
+    ) {
+        let attempt = &mut self.attempt;
+        self.scope.with(now, |machine, moment, wake| {
+            machine.head(attempt, report, moment);
+            machine.pump(moment, wake);
+        });
+        self.belongs_to(organization, project);
+    }
+
+    /// The head of an answer came, and shows that it is a good one: [`Permit::head`] and [`Permit::accepted`] in one step.
+    pub fn good_head_at(
+        &mut self,
+        report: &HeadReport,
+        organization: Option<&str>,
+        project: Option<&str>,
+        now: Instant,
+    ) {
+        let attempt = &mut self.attempt;
+        self.scope.with(now, |machine, moment, wake| {
+            machine.head(attempt, report, moment);
+            machine.accepted(attempt, moment);
+            machine.pump(moment, wake);
+        });
+        self.belongs_to(organization, project);
+    }
+
+    /// The answer is a good one, whatever becomes of its body: breaker and budget hear of it at once. Said twice, it is heard
+    /// once.
     pub fn accepted(&mut self) {
-        if let Some(attempt) = &mut self.attempt {
+        let attempt = &mut self.attempt;
+        if !attempt.is_accepted() {
             self.scope.with(clock::now(), |machine, moment, wake| {
                 machine.accepted(attempt, moment);
                 machine.pump(moment, wake);
@@ -92,30 +122,44 @@ impl Permit {
     ) -> Ticket {
         let now = clock::now();
         let fallback = self.scope.moment(now);
-        self.settle(Outcome::RateLimited { class, numbers, hint })
+        self.settle(Outcome::RateLimited { class, numbers, hint }, now)
             .unwrap_or(Ticket { since: fallback, not_before: fallback })
     }
 
     /// The attempt failed; breaker and budget hear of it.
     pub fn fail(mut self, class: ErrorClass) {
-        self.settle(Outcome::Failed(class));
+        self.settle(Outcome::Failed(class), clock::now());
     }
 
     /// The upstream said that the credential's quota is spent: its breaker opens.
     pub fn quota_exhausted(mut self, answer: SpentQuota) {
-        self.settle(Outcome::QuotaExhausted(answer));
+        self.settle(Outcome::QuotaExhausted(answer), clock::now());
     }
 
     /// The attempt succeeded: its body ended as it should. It earns a part of a retry, unless it was
     /// [accepted](Self::accepted) before.
-    pub fn done(mut self) {
-        self.settle(Outcome::Done);
+    pub fn done(self) {
+        self.done_at(clock::now());
     }
 
-    fn settle(&mut self, outcome: Outcome) -> Option<Ticket> {
-        let attempt = self.attempt.take()?;
-        self.scope.with(clock::now(), |machine, moment, wake| {
-            let ticket = machine.settle(attempt, outcome, moment);
+    /// [`Permit::done`], by a clock that was just read.
+    pub fn done_at(mut self, now: Instant) {
+        self.settle(Outcome::Done, now);
+    }
+
+    fn belongs_to(&self, organization: Option<&str>, project: Option<&str>) {
+        if let Some(organization) = organization {
+            self.scope.identified(organization, project.unwrap_or_default());
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome, now: Instant) -> Option<Ticket> {
+        if std::mem::replace(&mut self.settled, true) {
+            return None;
+        }
+        let attempt = &mut self.attempt;
+        self.scope.with(now, |machine, moment, wake| {
+            let ticket = machine.end(attempt, outcome, moment);
             machine.pump(moment, wake);
             ticket
         })
@@ -124,7 +168,9 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.settle(Outcome::Dropped);
+        if !self.settled {
+            self.settle(Outcome::Dropped, clock::now());
+        }
     }
 }
 

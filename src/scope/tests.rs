@@ -401,3 +401,90 @@ async fn a_caller_may_have_a_bound_of_its_own() {
         task.await.expect("no panic").expect("within its deadline").await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_may_go_at_once_goes_and_who_may_not_leaves_when_dropped() {
+    let scope = limited(60).resolve(CredentialId(1), None);
+    let Admission::Granted(first) = scope.ask(&ask(0), clock::now()) else { panic!("the first passes") };
+    let Admission::Waits(second) = scope.ask(&ask(0), clock::now()) else { panic!("the second waits") };
+    assert_eq!(scope.status().queue[0].waiting, 1);
+    drop(second);
+    assert!(scope.status().queue.is_empty());
+    let Admission::Waits(third) = scope.ask(&ask(0), clock::now()) else { panic!("the third waits") };
+    drop(first);
+    drop(third.await.expect("what the first gave back"));
+    let late = Ask { deadline: clock::now(), ..ask(0) };
+    drop(scope.ask(&ask(0), clock::now()));
+    let Admission::Granted(_holds) = scope.ask(&ask(0), clock::now()) else { panic!("passes") };
+    assert!(matches!(scope.ask(&late, clock::now()), Admission::Refused(Refused::Deadline { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_told_in_one_step_counts_as_in_three() {
+    let mut stood = Vec::new();
+    for together in [false, true] {
+        let scopes = Scopes::new(Settings::default(), 7);
+        let scope = scopes.resolve(CredentialId(1), Some("gpt-4o"));
+        while scope.retry_ticket(crate::retry::cost(ErrorClass::Overloaded)).is_ok() {}
+        let limit = |limit, remaining| Some(LimitReport { limit, remaining, reset: None });
+        let limits = LimitReports { requests: limit(600, 599), tokens: limit(60_000, 59_900) };
+        let report = HeadReport { limits, ..HeadReport::default() };
+        let mut permit = scope.admit(ask(0)).await.expect("passes");
+        permit.sent();
+        if together {
+            permit.good_head_at(&report, Some("org"), Some("proj"), clock::now());
+        } else {
+            permit.head(&report, Some("org"), Some("proj"));
+        }
+        permit.accepted();
+        permit.accepted();
+        permit.done();
+        let ScopeStatus { dimensions, budget, in_flight, .. } = scope.status();
+        let levels: Vec<f64> = dimensions.iter().map(|dimension| dimension.level).collect();
+        stood.push((levels, budget, in_flight));
+    }
+    assert_eq!(stood[0], stood[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pass() {
+    let limits = LimitSettings { tokens_per_minute: Some(600_000), ..LimitSettings::default() };
+    let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
+    let large = Ask { cost: Cost { requests: 1, tokens: 200_000 }, ..ask(0) };
+    let mut permit = scope.admit(large).await.expect("passes");
+    permit.sent();
+    // The refusal takes a while: the pacer has its second's worth again.
+    clock::sleep(Duration::from_secs(25)).await;
+    // Others have used 500,000 of it: room for the small ones, and for the large one in ten seconds.
+    let numbers = RefusalNumbers {
+        slot: Slot::TokensPerMinute,
+        limit: 600_000,
+        used: Some(500_000),
+        requested: Some(200_000),
+        wait: Some(Duration::from_secs(10)),
+    };
+    let ticket = permit.rate_limited(ErrorClass::RateLimitTokens, Some(numbers), None);
+    let began = clock::now();
+    let again = {
+        let scope = Arc::clone(&scope);
+        clock::spawn(async move {
+            let permit =
+                scope.admit(Ask { turn: Turn::Requeued(ticket), ..large }).await.expect("its turn comes");
+            succeed(permit).await;
+            clock::now()
+        })
+    };
+    tokio::task::yield_now().await;
+    // Its own caller's and others', a hundredth of the rate: nothing else holds them.
+    let mut longest = Duration::ZERO;
+    for number in 0..90 {
+        let asked = clock::now();
+        let permit = scope.admit(ask(number % 2)).await.expect("passes");
+        longest = longest.max(clock::now() - asked);
+        clock::spawn(succeed(permit));
+        clock::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(longest < Duration::from_millis(50), "a small one waited {longest:?}");
+    let took = again.await.expect("no panic") - began;
+    assert!(took > Duration::from_secs(10) && took < Duration::from_secs(25), "{took:?}");
+}

@@ -241,7 +241,7 @@ impl Breaker {
                 return;
             }
             Health::Alive => self.window.bin(now).alive += 1,
-            Health::Failing => self.window.bin(now).failing += 1,
+            Health::Failing => self.window.failed(now),
         }
         match self.state {
             State::Closed => self.count(health, began, settings, rng, now),
@@ -402,6 +402,9 @@ impl Breaker {
 
     /// The part of the attempts to hold back, by the SRE book's client-side throttling.
     fn thinning(&self, per_success: f64, now: Moment) -> f64 {
+        if !self.window.has_failures(now) {
+            return 0.0;
+        }
         let (alive, failing) = self.window.counts(now);
         let total = f64::from(alive + failing);
         if total < 20.0 {

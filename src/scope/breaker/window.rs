@@ -9,6 +9,8 @@ pub(super) const BINS: usize = 10;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     bins: [Bin; BINS],
+    /// The second after the last one that had a failure; 0 while there was none.
+    failed: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,6 +33,16 @@ impl Window {
         let oldest = second(now).saturating_sub(seconds - 1);
         let bins = self.recent(now).filter(|bin| bin.second >= oldest);
         bins.fold((0, 0), |(alive, failing), bin| (alive + bin.alive, failing + bin.failing))
+    }
+
+    pub(super) fn failed(&mut self, now: Moment) {
+        self.bin(now).failing += 1;
+        self.failed = second(now) + 1;
+    }
+
+    /// Whether anything failed: mostly nothing did, and nothing needs to be counted then.
+    pub(super) fn has_failures(&self, now: Moment) -> bool {
+        self.failed > 0 && self.failed + BINS as u64 > second(now) + 1
     }
 
     /// A count a second, over the window.

@@ -21,9 +21,9 @@ pub struct Attempt {
     pub(super) probe: bool,
     pub(super) counted: bool,
     pub(super) since: Moment,
-    pub(super) queued: Duration,
     pub(super) predicted: Option<Duration>,
-    pub(super) would: Would,
+    /// Absent where it would have passed.
+    pub(super) would: Option<Box<Would>>,
     pub(super) paced: bool,
     /// Its answer was found good, and counted so.
     pub(super) accepted: bool,
@@ -44,7 +44,7 @@ pub enum Would {
 impl Attempt {
     /// How long it waited.
     pub fn queued(&self) -> Duration {
-        self.queued
+        self.granted.since(self.since)
     }
 
     /// How long it was expected to wait when it came; absent where it did not wait.
@@ -57,9 +57,14 @@ impl Attempt {
         self.probe
     }
 
+    /// Whether its answer was found good.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.accepted
+    }
+
     /// What would have been done with it, were the mode not to observe.
     pub fn would(&self) -> &Would {
-        &self.would
+        self.would.as_deref().unwrap_or(&Would::Pass)
     }
 }
 
@@ -121,9 +126,8 @@ impl Grant {
             probe: self.probe,
             counted: true,
             since: self.since,
-            queued: self.at.since(self.since),
             predicted: None,
-            would: Would::Pass,
+            would: None,
             paced: false,
             accepted: false,
         }

@@ -89,7 +89,7 @@ impl<W> Machine<W> {
         let cost = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
         let request = &Request { cost, ..*request };
         if request.turn == Turn::First {
-            self.budget.received(&self.settings.budget);
+            self.budget.received();
         }
         self.breaker.asked(now);
         match request.mode {
@@ -140,6 +140,10 @@ impl<W> Machine<W> {
 
     /// Does all that is due: grants, refuses, drops what expired. Returns when something is due next.
     pub fn pump(&mut self, now: Moment, wake: &mut Vec<W>) -> Moment {
+        if self.queue.waiting() == 0 {
+            self.next = Moment::NEVER;
+            return Moment::NEVER;
+        }
         self.queue.unpark(now);
         while let Some(key) = self.queue.expired(now) {
             self.counts.deadline += 1;
@@ -243,7 +247,7 @@ impl<W> Machine<W> {
         if std::mem::replace(&mut attempt.accepted, true) {
             return;
         }
-        self.budget.succeeded(&self.settings.budget);
+        self.budget.succeeded();
         self.spent.charged(attempt.granted);
         if attempt.counted {
             let probe = std::mem::take(&mut attempt.probe);
@@ -259,6 +263,11 @@ impl<W> Machine<W> {
 
     /// An attempt ended. A rate limit gives a ticket for the head of the queue.
     pub fn settle(&mut self, mut attempt: Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
+        self.end(&mut attempt, outcome, now)
+    }
+
+    /// [`Machine::settle`], without moving the attempt: only for who makes sure that it ends once.
+    pub(crate) fn end(&mut self, attempt: &mut Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
         self.in_flight = self.in_flight.saturating_sub(1);
         let began = attempt.granted;
         if attempt.sent.is_some() && attempt.head.is_none() {
@@ -270,7 +279,7 @@ impl<W> Machine<W> {
         let (health, ticket) = match outcome {
             Outcome::Dropped => (Health::Unknown, None),
             Outcome::Done => {
-                self.accepted(&mut attempt, now);
+                self.accepted(attempt, now);
                 (Health::Unknown, None)
             }
             // A caller in a hurry says nothing about the upstream.
@@ -356,6 +365,7 @@ impl<W> Machine<W> {
     /// Applies other settings; what was learned stays.
     pub fn configure(&mut self, settings: Arc<Settings>, family: &str, now: Moment) {
         self.limits = settings.limits_of(family);
+        self.budget.configure(&settings.budget);
         self.settings = settings;
         self.quota.configure(&self.limits, now);
     }

@@ -14,6 +14,9 @@ use super::attempt::{Attempt, Grant, Would};
 use super::request::{Arrival, Request, Turn};
 use super::{Machine, Mode};
 
+/// What is due so soon does not need to be looked at with each arrival.
+const SOON: Duration = Duration::from_millis(100);
+
 impl<W> Machine<W> {
     pub(super) fn gate(&mut self, now: Moment) -> Gate {
         let waiting = !self.queue.is_empty();
@@ -86,7 +89,7 @@ impl<W> Machine<W> {
         let charge = self.quota.charge(request.cost);
         self.begin(request.cost, charge, false, now);
         let mut attempt = Grant { cost: request.cost, charge, at: now, probe: false, since: now }.at_once();
-        attempt.would = would;
+        attempt.would = (would != Would::Pass).then(|| Box::new(would));
         attempt.counted = request.mode == Mode::Observe;
         attempt
     }
@@ -156,7 +159,13 @@ impl<W> Machine<W> {
             }
             Turn::First | Turn::Retry => self.queue.push_back(waiter, caller, lane, request.weight),
         };
-        self.pump(now, wake);
+        // Whoever is next was found to wait a moment longer, and it is not the newcomer: nothing has changed for anybody.
+        let soon = now < self.next && self.next.since(now) < SOON;
+        if soon && !back && self.queue.next(self.settings.queue.background_share) != Some(key) {
+            self.next = self.next.min(request.deadline);
+        } else {
+            self.pump(now, wake);
+        }
         Arrival::Waiting(key)
     }
 

@@ -52,6 +52,7 @@ impl<W> Queue<W> {
         backlog.tokens += tokens;
         backlog.requests += 1;
         backlog.sum_up();
+        self.outlooks[lane as usize].changed(tokens);
         let lane = &mut self.lanes[lane as usize];
         lane.tokens += tokens;
         lane.requests += 1;
@@ -106,6 +107,7 @@ impl<W> Queue<W> {
         backlog.tokens -= tokens;
         backlog.requests -= 1;
         backlog.sum_up();
+        self.outlooks[backlog.lane as usize].changed(tokens);
         let lane = &mut self.lanes[backlog.lane as usize];
         lane.tokens -= tokens;
         lane.requests -= 1;

@@ -4,19 +4,25 @@
 //! caller that was idle is lifted to the least counter of those that wait: idleness earns nothing. The two lanes share by the
 //! same rule, the background lane with a small fixed part.
 
+mod deadlines;
 mod row;
 mod links;
 mod prediction;
 mod slab;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap};
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
 
 use crate::caller::{CallerId, Lane};
 
+use super::keyed_hash::KeyedHash;
 use super::moment::Moment;
 use super::settings::QueueSettings;
 
+use deadlines::Deadlines;
+use prediction::Outlook;
 use row::{Backlog, LaneState, NONE, Row, Service};
 pub use slab::Key;
 pub(crate) use slab::{Slab, State, Waiter};
@@ -29,11 +35,13 @@ pub(crate) struct Queue<W> {
     slab: Slab<W>,
     rows: Vec<Row>,
     free_rows: Vec<u32>,
-    by_caller: HashMap<(CallerId, Lane), u32>,
+    by_caller: HashMap<(CallerId, Lane), u32, KeyedHash>,
     /// What is waiting of each caller that has any, densely packed: predictions read them all.
     backlogs: Vec<Backlog>,
     lanes: [LaneState; 2],
-    deadlines: BinaryHeap<Reverse<(Moment, Key)>>,
+    /// What predictions remember, by lane.
+    outlooks: [Outlook; 2],
+    deadlines: Deadlines,
     /// Requests that know they cannot pass before a moment, by that moment.
     parked: BTreeSet<(Moment, Key)>,
     waiting: usize,
@@ -53,10 +61,11 @@ impl<W> Queue<W> {
             slab: Slab::default(),
             rows: Vec::new(),
             free_rows: Vec::new(),
-            by_caller: HashMap::new(),
+            by_caller: HashMap::with_hasher(KeyedHash::new()),
             backlogs: Vec::new(),
             lanes: [LaneState::default(), LaneState::default()],
-            deadlines: BinaryHeap::new(),
+            outlooks: [Outlook::default(), Outlook::default()],
+            deadlines: Deadlines::default(),
             parked: BTreeSet::new(),
             waiting: 0,
             bytes: 0,
@@ -111,7 +120,7 @@ impl<W> Queue<W> {
         let key = self.slab.insert(waiter);
         self.enter(row, bytes);
         self.link_back(key);
-        self.deadlines.push(Reverse((deadline, key)));
+        self.deadlines.push(deadline, key);
         key
     }
 
@@ -136,7 +145,7 @@ impl<W> Queue<W> {
         } else {
             self.link_front(key);
         }
-        self.deadlines.push(Reverse((deadline, key)));
+        self.deadlines.push(deadline, key);
         key
     }
 
@@ -232,22 +241,12 @@ impl<W> Queue<W> {
 
     /// A request whose deadline has passed.
     pub(crate) fn expired(&mut self, now: Moment) -> Option<Key> {
-        while let Some(&Reverse((deadline, key))) = self.deadlines.peek() {
-            if !self.slab.waits(key) {
-                self.deadlines.pop();
-            } else if deadline <= now {
-                self.deadlines.pop();
-                return Some(key);
-            } else {
-                return None;
-            }
-        }
-        None
+        self.deadlines.expired(now, |key| self.slab.waits(key))
     }
 
-    /// When the next deadline passes, roughly: entries of those that left are included.
+    /// When to look for expired requests again, roughly: entries of those that left are included.
     pub(crate) fn next_deadline(&self) -> Option<Moment> {
-        self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
+        self.deadlines.next()
     }
 
     /// Takes the wakers of all requests that are known.
@@ -303,6 +302,7 @@ impl<W> Queue<W> {
                 if backlog.weight != weight {
                     backlog.weight = weight;
                     backlog.sum_up();
+                    self.outlooks[lane as usize].changed(backlog.tokens);
                 }
             }
             return index;
@@ -357,7 +357,7 @@ impl<W> Queue<W> {
         self.bytes += bytes;
         if self.deadlines.len() > 64 + 2 * self.waiting {
             let slab = &self.slab;
-            self.deadlines.retain(|Reverse((_, key))| slab.waits(*key));
+            self.deadlines.retain(|key| slab.waits(key));
         }
     }
 
@@ -369,5 +369,8 @@ impl<W> Queue<W> {
         row.bytes -= bytes;
         self.waiting -= 1;
         self.bytes -= bytes;
+        if self.waiting == 0 {
+            self.deadlines.clear();
+        }
     }
 }

@@ -25,6 +25,8 @@ const LONGEST_REFILL: u64 = 1 << 61;
 pub(crate) struct Bucket {
     limiter: Limiter,
     state: Arc<State>,
+    /// What it was last shaped to, as asked for: mostly it is asked for the same again.
+    asked: (f64, f64),
     nanos_per_cell: u64,
     burst: u32,
 }
@@ -71,12 +73,18 @@ impl Bucket {
     /// An empty (fully available) bucket.
     pub(crate) fn new(rate: f64, burst: f64) -> Self {
         let state = Arc::new(State::default());
+        let asked = (rate, burst);
         let (nanos_per_cell, burst) = parameters(rate, burst);
-        Self { limiter: limiter(&state, nanos_per_cell, burst), state, nanos_per_cell, burst: burst.get() }
+        let limiter = limiter(&state, nanos_per_cell, burst);
+        Self { limiter, state, asked, nanos_per_cell, burst: burst.get() }
     }
 
     /// Changes rate and burst; what is used stays used.
     pub(crate) fn reshape(&mut self, rate: f64, burst: f64, now: Moment) {
+        if rate.total_cmp(&self.asked.0).is_eq() && burst.total_cmp(&self.asked.1).is_eq() {
+            return;
+        }
+        self.asked = (rate, burst);
         let (nanos_per_cell, burst) = parameters(rate, burst);
         if nanos_per_cell == self.nanos_per_cell && burst.get() == self.burst {
             return;
