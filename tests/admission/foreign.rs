@@ -2,7 +2,7 @@
 
 use weir::simulate::limiter::{Dimension, Joint};
 
-use crate::table::SHAPES;
+use crate::matrix::SHAPES;
 use crate::world::{Others, Report, Scenario, Source, run};
 
 pub(crate) fn foreign(shape: weir::simulate::limiter::Shape, headers: bool, seed: u64) -> Report {

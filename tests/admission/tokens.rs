@@ -2,7 +2,7 @@
 
 use weir::simulate::limiter::{Dimension, Joint, Shape};
 
-use crate::table::SHAPES;
+use crate::matrix::SHAPES;
 use crate::world::{Report, Scenario, Source, Tokens, run};
 
 /// What the limits are in a run.

@@ -151,6 +151,8 @@ pub(crate) struct Report {
     pub(crate) refused_upstream: u64,
     /// Upstream 429s by minute.
     pub(crate) refused_by_minute: Vec<u64>,
+    /// Those of attempts that were sent after the first 429 had come back.
+    pub(crate) refused_knowingly: Vec<u64>,
     /// Accepted cost (requests, tokens) in the measured time.
     pub(crate) used: (u64, u64),
     /// What others took in that time.
@@ -242,6 +244,8 @@ pub(crate) struct World {
     pump_at: Moment,
     report: Report,
     others_debt: (f64, f64),
+    /// When the first 429 came back.
+    first_news: Option<Moment>,
 }
 
 /// Runs a scenario to its end.
@@ -267,6 +271,7 @@ impl World {
             pump_at: Moment::NEVER,
             report: Report::default(),
             others_debt: (0.0, 0.0),
+            first_news: None,
             scenario,
         }
     }
@@ -518,6 +523,10 @@ impl World {
                     self.report.refused_by_minute.resize(minute + 1, 0);
                 }
                 self.report.refused_by_minute[minute] += 1;
+                self.report.refused_knowingly.resize(minute + 1, 0);
+                if self.first_news.is_some_and(|first| call.sent >= first) {
+                    self.report.refused_knowingly[minute] += 1;
+                }
                 call.refused = Some(RefusalNumbers {
                     slot: slot(refusal.dimension),
                     limit: refusal.refusal.limit,
@@ -569,6 +578,7 @@ impl World {
                 self.after(wake);
             }
             Some(numbers) => {
+                self.first_news.get_or_insert(self.now);
                 let hint = if self.scenario.hint { numbers.wait } else { None };
                 let class = match numbers.slot {
                     Slot::RequestsPerMinute | Slot::RequestsPerDay => ErrorClass::RateLimitRequests,

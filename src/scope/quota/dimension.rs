@@ -6,6 +6,7 @@ use crate::scope::moment::{Moment, duration};
 
 use super::bucket::Bucket;
 use super::foreign::{Foreign, Use};
+use super::own::SHORT_TRIP;
 use super::pace::Pace;
 use super::sent_log::SentLog;
 use super::shape::{Rule, Shape};
@@ -20,6 +21,8 @@ const SLACK: (f64, f64) = (0.01, 0.10);
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
 const EDGE: Duration = Duration::from_millis(30);
+/// What is counted as sent within a span may have been sent just before it.
+const CERTAINLY: f64 = 1.02;
 /// A refusal is no surprise when the mirror was at this part of the limit.
 const FORETOLD: f64 = 0.9;
 
@@ -27,6 +30,8 @@ const FORETOLD: f64 = 0.9;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own<'a> {
     pub(crate) log: &'a SentLog,
+    /// What the upstream is known to have taken, in cells, by when that was known.
+    pub(crate) accepted: &'a SentLog,
     pub(crate) ratio: f64,
     /// Granted and not yet sent, in estimated units.
     pub(crate) unsent: f64,
@@ -36,6 +41,11 @@ impl Own<'_> {
     /// Cells sent since the running total stood at `mark`, and those granted.
     fn since(&self, mark: f64) -> f64 {
         ((self.log.total() - mark).max(0.0) + self.unsent) * self.ratio
+    }
+
+    /// Whether the upstream took more than `limit` within one `window`: a window or a log never does.
+    fn exceeded(&self, limit: f64, window: Duration, now: Moment) -> bool {
+        self.accepted.trailing(window.saturating_sub(SHORT_TRIP), now) > limit * CERTAINLY
     }
 }
 
@@ -81,6 +91,8 @@ pub(crate) struct Dimension {
     /// The largest cost of late, in cells.
     largest: f64,
     held: Option<Held>,
+    /// It let more through in a window than the limit, and refills as it goes: some bucket.
+    drains: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +104,8 @@ struct Snapshot {
 /// What a refusal of a limiter that counts by windows leaves: no more than this room, until a moment.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// When it was said. A later answer that was let through knows better.
+    at: Moment,
     until: Moment,
     room: f64,
 }
@@ -113,6 +127,7 @@ impl Dimension {
             feedback: 0.0,
             largest: 1.0,
             held: None,
+            drains: false,
         };
         dimension.reshape(now);
         dimension
@@ -126,7 +141,7 @@ impl Dimension {
         }
         if self.is_paced() {
             wait = wait.max(self.pacer.wait(cells, now));
-            if !self.proven() {
+            if !self.proven() && !self.drains {
                 wait = wait.max(self.trailing_wait(cells as f64, own, now));
             }
         }
@@ -164,9 +179,13 @@ impl Dimension {
         times: &Times,
         now: Moment,
     ) {
-        self.set_limit(report.limit as f64, now);
         self.source = Source::Learned;
         let at = times.admitted();
+        let newest = self.last.is_none_or(|last| last.at <= at);
+        // An answer that is older than the last one may tell of a limit that is no more.
+        if newest {
+            self.set_limit(report.limit as f64, now);
+        }
         self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
         let window = self.shape.bucket().unwrap_or(self.window.max(self.shape.at_least()));
         if window.total_cmp(&self.window).is_ne() {
@@ -175,10 +194,11 @@ impl Dimension {
         }
         let trip = times.head.seconds_since(times.sent);
         self.feedback = if self.feedback > 0.0 { self.feedback * 0.9 + trip * 0.1 } else { trip };
-        if self.last.is_some_and(|last| last.at > at) {
+        if !newest {
             self.reshape(now);
             return;
         }
+        self.held = self.held.filter(|held| held.at > at);
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });
@@ -191,7 +211,7 @@ impl Dimension {
         if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
             // Nothing drains before the window ends.
             let room = remaining - own.since(own.log.before(at).max(mark));
-            self.held = Some(Held { until: at.plus(reset.min(duration(self.window))), room });
+            self.held = Some(Held { at, until: at.plus(reset.min(duration(self.window))), room });
         }
     }
 
@@ -211,8 +231,10 @@ impl Dimension {
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
         let drained_in = excess / self.rate();
         let windowed = numbers.wait.is_some_and(|wait| wait.as_secs_f64() > drained_in * 1.5 + 0.25);
+        self.drains = !windowed && (self.drains || own.exceeded(self.limit, duration(self.window), now));
         if self.last.is_none_or(|last| last.at <= at) {
-            if self.shape.bucket().is_some() {
+            // What a bucket that is shallower than its headers say calls used is no count of a minute's use.
+            if self.proven() {
                 let (used, own) = (numbers.used, mark * own.ratio);
                 self.foreign.by_drain(&Use { at, used, own, limit: self.limit, rate: self.rate() });
             }
@@ -220,7 +242,7 @@ impl Dimension {
         }
         if let Some(wait) = numbers.wait.filter(|_| windowed) {
             let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
-            self.held = Some(Held { until, room: numbers.limit - numbers.used });
+            self.held = Some(Held { at, until, room: numbers.limit - numbers.used });
         }
         self.reshape(now);
     }

@@ -103,7 +103,8 @@ impl Quota {
     pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Duration> {
         let mut wait = self.paused_until.since(now);
         if let Some(ramp) = &self.ramp {
-            wait = wait.max(ramp.wait(charge, in_flight, now)?);
+            let own = self.own.of(ramp.unit(), self.ratio.value());
+            wait = wait.max(ramp.wait(charge, &own, in_flight, now)?);
         }
         let mut doubtful = wait;
         for (slot, dimension) in self.each() {
@@ -216,8 +217,9 @@ impl Quota {
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
     pub(crate) fn accepted(&mut self, charge: Charge, paced: bool, sent: Moment, now: Moment) {
         self.pauses = 0;
+        self.own.accepted(charge, sent, now);
         if let Some(ramp) = &mut self.ramp {
-            ramp.accepted(charge, sent, now);
+            ramp.accepted(&self.own.of(ramp.unit(), self.ratio.value()), sent, now);
         }
         for (slot, dimension) in self.each_mut() {
             dimension.accepted(charge.of(slot), paced, sent, now);
@@ -228,13 +230,13 @@ impl Quota {
     pub(crate) fn refused(&mut self, refusal: &Refusal<'_>, rng: &mut fastrand::Rng, now: Moment) -> Verdict {
         let Refusal { unit, numbers, hint, cost, charge, marks, times } = *refusal;
         // A refused attempt takes nothing. Where it does, the next snapshot tells.
-        self.own.requests.retract(f64::from(cost.requests));
-        self.own.tokens.retract(cost.tokens as f64);
+        self.own.requests.retract(f64::from(cost.requests), times.sent);
+        self.own.tokens.retract(cost.tokens as f64, times.sent);
         let marks = Marks {
             requests: marks.requests - f64::from(cost.requests),
             tokens: marks.tokens - cost.tokens as f64,
         };
-        if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0 && numbers.used.is_some()) {
+        if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0) {
             let slot = numbers.slot;
             let share = self.share;
             if slot.unit() == Unit::Tokens
@@ -245,6 +247,7 @@ impl Quota {
             let limit = numbers.limit as f64;
             let told = Numbers {
                 limit,
+                // Some tell only the limit: what was refused found it full.
                 used: numbers.used.unwrap_or(numbers.limit) as f64,
                 requested: numbers.requested.unwrap_or(charge.of(slot)) as f64,
                 wait: numbers.wait,
@@ -268,7 +271,7 @@ impl Quota {
             return Verdict { not_before: times.refused().plus(wait) };
         }
         if let Some(ramp) = &mut self.ramp {
-            ramp.refused(unit, times.sent, rng, now);
+            ramp.refused(unit, &self.own.of(unit, self.ratio.value()), times.sent, rng, now);
             if let Some(hint) = hint {
                 self.paused_until = self.paused_until.max(now.plus(jittered(hint, rng)));
             }

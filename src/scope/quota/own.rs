@@ -1,5 +1,7 @@
 //! What we take and send ourselves, in requests and estimated tokens.
 
+use std::time::Duration;
+
 use crate::scope::moment::Moment;
 
 use super::dimension::Own;
@@ -7,6 +9,9 @@ use super::sent_log::SentLog;
 use super::slot::{Slot, Unit};
 
 pub use crate::estimate::Cost;
+
+/// A longer time from send to head says too little about when the upstream took the request.
+pub(super) const SHORT_TRIP: Duration = Duration::from_secs(5);
 
 /// What was taken from the buckets for one attempt, in cells.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +50,8 @@ impl Marks {
 pub(super) struct OwnUse {
     pub(super) requests: SentLog,
     pub(super) tokens: SentLog,
+    /// What was taken within a short time of its send, in cells: requests, tokens.
+    accepted: [SentLog; 2],
     /// Granted and not yet sent.
     unsent: Cost,
 }
@@ -52,10 +59,18 @@ pub(super) struct OwnUse {
 impl OwnUse {
     pub(super) fn of(&self, unit: Unit, ratio: f64) -> Own<'_> {
         match unit {
-            Unit::Requests => {
-                Own { log: &self.requests, ratio: 1.0, unsent: f64::from(self.unsent.requests) }
-            }
-            Unit::Tokens => Own { log: &self.tokens, ratio, unsent: self.unsent.tokens as f64 },
+            Unit::Requests => Own {
+                log: &self.requests,
+                accepted: &self.accepted[0],
+                ratio: 1.0,
+                unsent: f64::from(self.unsent.requests),
+            },
+            Unit::Tokens => Own {
+                log: &self.tokens,
+                accepted: &self.accepted[1],
+                ratio,
+                unsent: self.unsent.tokens as f64,
+            },
         }
     }
 
@@ -67,6 +82,14 @@ impl OwnUse {
     pub(super) fn no_longer_unsent(&mut self, cost: Cost) {
         self.unsent.requests = self.unsent.requests.saturating_sub(cost.requests);
         self.unsent.tokens = self.unsent.tokens.saturating_sub(cost.tokens);
+    }
+
+    /// The upstream took what was sent at `sent`.
+    pub(super) fn accepted(&mut self, charge: Charge, sent: Moment, now: Moment) {
+        if now.since(sent) <= SHORT_TRIP {
+            self.accepted[0].add(charge.requests as f64, now);
+            self.accepted[1].add(charge.tokens as f64, now);
+        }
     }
 
     /// Our mean estimate of a request that was sent in a span.
