@@ -97,8 +97,11 @@ pub(crate) struct Outcome {
     pub(crate) worst: f64,
     pub(crate) jain: f64,
     pub(crate) late: u64,
+    pub(crate) attempts: u64,
     /// The part of the requests that were refused for their deadline.
     pub(crate) turned_away: f64,
+    /// The most that others were said to take: there are none.
+    pub(crate) foreign: f64,
     pub(crate) by_minute: Vec<u64>,
 }
 
@@ -128,9 +131,18 @@ impl Outcome {
             worst: report.percentile(0.99),
             jain: jain(report.served.values().map(|tokens| *tokens as f64)),
             late: report.late,
+            attempts: report.attempts.len() as u64,
             turned_away: report.deadline_refused as f64 / report.offered.max(1) as f64,
+            foreign: report.foreign,
             by_minute: report.refused_by_minute.clone(),
         }
+    }
+
+    /// Whether it is another run of the same cell.
+    pub(crate) fn same_cell(&self, other: &Self) -> bool {
+        let key =
+            |case: &Case| (case.told, case.shape, case.latency, case.limit, (case.factor * 10.0) as u64);
+        key(&self.case) == key(&other.case)
     }
 
     pub(crate) fn name(&self) -> String {
@@ -181,12 +193,7 @@ pub(crate) fn print(outcomes: &[Outcome]) {
         "| told by | shape | to accounting + to head, slow | limit/min | load | runs | 429s learning, worst | of it avoidable | mean after | worst after | least use | mean use | p50 s | p99 s | Jain |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     );
-    let same = |one: &Outcome, two: &Outcome| {
-        let key =
-            |case: &Case| (case.told, case.shape, case.latency, case.limit, (case.factor * 10.0) as u64);
-        key(&one.case) == key(&two.case)
-    };
-    for runs in outcomes.chunk_by(same) {
+    for runs in outcomes.chunk_by(Outcome::same_cell) {
         let Case { told, shape, latency, limit, factor, .. } = runs[0].case;
         let (before, after, slow) = LATENCIES[latency];
         let most = |value: fn(&Outcome) -> f64| runs.iter().map(value).fold(0.0, f64::max);

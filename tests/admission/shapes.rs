@@ -12,8 +12,9 @@ struct Claim {
     /// that was sent after the first one came back; and all.
     avoidable: f64,
     learning: f64,
-    /// 429s after it.
+    /// 429s after it, and the same as a part of all attempts.
     after: u64,
+    of_attempts: f64,
     /// The part of the limit that is used where there is work for it.
     used: f64,
 }
@@ -24,24 +25,29 @@ struct Claim {
 ///   to 6 in the worst of 20 runs; at 96 % still 1.2. Nobody can see the delays before they happened.
 /// - What is on its way when the first refusal comes back. It grows with the pace and the delays; a pace slow enough for 1 %
 ///   of a fixed window's 600 with 2 s of delay would be 60 % of what is offered, and would hold back an upstream without any
-///   limit for minutes.
+///   limit for minutes. What is sent after the first refusal came back is the avoidable part.
 /// - Headers that tell of a deeper bucket than there is: they are found out when a burst meets the true one.
-/// - Bare 429s, without numbers and without a time: each step of the search ends with refusals. What such an upstream takes
-///   is known within 9 minutes of the first one, 2.5 % below the limit, and asked again every half hour.
+/// - Refusals that 30 % of the heads keep to themselves for a minute: they, and the proof of what was taken, come late.
+/// - Bare 429s, without numbers and without a time: each step of the search ends with refusals of what is on its way. What
+///   such an upstream takes is mostly known within 9 minutes of the first one; after that one run in eight meets another, and
+///   one in 500 attempts at most is refused. Each run then uses 92 % or more (on average over the runs of a cell 97 %).
 fn claim(case: &Case) -> Claim {
     let (name, latency) = (SHAPES[case.shape].0, LATENCIES[case.latency]);
     let ten_through_two_seconds =
         matches!(name, "second" | "lying") && latency == (2.0, 0.0, 0.0) && case.limit <= 600;
-    let goal = Claim { avoidable: 0.01, learning: 0.01, after: 0, used: 0.97 };
+    let goal = Claim { avoidable: 0.01, learning: 0.01, after: 0, of_attempts: 0.0, used: 0.97 };
     let told = match case.told {
-        Told::Headers if name == "lying" => Claim { avoidable: 0.05, learning: 0.05, ..goal },
+        Told::Headers if name == "lying" => Claim { avoidable: 0.01, learning: 0.05, ..goal },
         Told::Headers | Told::Configured => goal,
-        Told::Refusals => Claim { learning: 0.06, ..goal },
-        Told::Nothing => Claim { avoidable: 0.10, learning: 0.12, ..goal },
+        Told::Refusals => {
+            let used = if latency.2 > 0.0 { 0.95 } else { 0.97 };
+            Claim { avoidable: 0.02, learning: 0.06, used, ..goal }
+        }
+        Told::Nothing => Claim { avoidable: 0.15, learning: 0.15, of_attempts: 0.002, used: 0.92, ..goal },
     };
     match case.told {
         _ if !ten_through_two_seconds => told,
-        Told::Nothing => Claim { after: 12, used: 0.85, ..told },
+        Told::Nothing => Claim { used: 0.85, ..told },
         Told::Headers | Told::Configured | Told::Refusals => Claim { after: 9, used: 0.96, ..told },
     }
 }
@@ -57,16 +63,25 @@ fn broken(outcome: &Outcome) -> Vec<String> {
         }
     };
     check(outcome.late == 0, format!("{} granted after their deadline", outcome.late));
-    check(outcome.after <= claim.after, format!("{} 429s after learning", outcome.after));
+    let after = claim.after.max((outcome.attempts as f64 * claim.of_attempts) as u64);
+    check(outcome.after <= after, format!("{} 429s after learning", outcome.after));
     check(outcome.learning <= claim.learning, format!("{:.4} refused while learning", outcome.learning));
     check(outcome.avoidable <= claim.avoidable, format!("{:.4} of it avoidable", outcome.avoidable));
+    check(outcome.foreign < 0.2, format!("others said to take {:.2}", outcome.foreign));
     if case.factor > 1.0 {
         check(outcome.used >= claim.used, format!("{:.4} of the limit used", outcome.used));
         check(outcome.jain >= 0.99, format!("Jain index {:.4}", outcome.jain));
     } else if case.told != Told::Nothing {
-        check(outcome.turned_away <= 0.01, format!("{:.4} turned away", outcome.turned_away));
+        // At 0.5 and 1 times the limit the start is what costs: a scope of which nothing is known starts gently.
+        check(outcome.turned_away <= 0.02, format!("{:.4} turned away", outcome.turned_away));
     }
     broken
+}
+
+/// What the runs of a cell use on average.
+fn mean_use(case: &Case) -> f64 {
+    let claim = claim(case);
+    if claim.after > 0 || claim.used < 0.9 { claim.used } else { 0.97 }
 }
 
 fn cases(told: Told) -> Vec<Case> {
@@ -106,7 +121,13 @@ fn every_shape_whoever_tells_of_the_limit() {
     let cases: Vec<Case> = Told::ALL.into_iter().flat_map(cases).collect();
     let outcomes = run_all(&cases);
     print(&outcomes);
-    let broken: Vec<String> = outcomes.iter().flat_map(broken).collect();
+    let mut broken: Vec<String> = outcomes.iter().flat_map(broken).collect();
+    for runs in outcomes.chunk_by(Outcome::same_cell) {
+        let mean = runs.iter().map(|run| run.used).sum::<f64>() / runs.len() as f64;
+        if runs.len() > 1 && runs[0].case.factor > 1.0 && mean < mean_use(&runs[0].case) {
+            broken.push(format!("{} and its kin: {mean:.4} of the limit used on average", runs[0].name()));
+        }
+    }
     assert!(broken.is_empty(), "{} of {} runs:\n{}", broken.len(), cases.len(), broken.join("\n"));
 }
 

@@ -167,6 +167,8 @@ pub(crate) struct Report {
     pub(crate) served: BTreeMap<u16, u64>,
     /// Waits by caller.
     pub(crate) waits_of: BTreeMap<u16, Vec<f64>>,
+    /// The most that others were ever said to take, as a part of a limit.
+    pub(crate) foreign: f64,
     /// When the last answer came.
     pub(crate) finished: f64,
     pub(crate) late: u64,
@@ -210,6 +212,7 @@ enum Event {
     Head(u64),
     Others,
     Change(usize),
+    Look,
     Pump,
     Retry(u64),
 }
@@ -295,6 +298,7 @@ impl World {
         for index in 0..self.scenario.changes.len() {
             self.at(self.scenario.changes[index].0, Event::Change(index));
         }
+        self.at(0.0, Event::Look);
         let end = Moment::START.plus_seconds(self.scenario.seconds);
         while let Some(Reverse((at, id))) = self.events.pop() {
             if at > end {
@@ -330,6 +334,12 @@ impl World {
             Event::Head(call) => self.head(call),
             Event::Retry(call) => self.arrive(call, Turn::Retry),
             Event::Others => self.others(),
+            Event::Look => {
+                for dimension in self.machine.status("", self.now).dimensions {
+                    self.report.foreign = self.report.foreign.max(dimension.foreign_use);
+                }
+                self.at(self.seconds() + 2.0, Event::Look);
+            }
             Event::Change(index) => {
                 let (_, dimension, limit) = self.scenario.changes[index];
                 let now = self.instant();

@@ -17,6 +17,8 @@ const LONGEST_PACED: f64 = 3600.0;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
+/// What so many times from send to head give, at the limit's rate.
+const FEEDBACK_KEPT: f64 = 2.0;
 /// The level is never believed to be more than so many limits.
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
@@ -88,6 +90,8 @@ pub(crate) struct Dimension {
     last: Option<Snapshot>,
     /// Smoothed time from send to head, in seconds.
     feedback: f64,
+    /// Smoothed time from send to admission upstream, in seconds.
+    outward: f64,
     /// The largest cost of late, in cells.
     largest: f64,
     held: Option<Held>,
@@ -125,6 +129,7 @@ impl Dimension {
             pace: Pace::new(limit / window, now),
             last: None,
             feedback: 0.0,
+            outward: 0.0,
             largest: 1.0,
             held: None,
             drains: false,
@@ -193,7 +198,11 @@ impl Dimension {
             self.pace.restart(self.rate(), now);
         }
         let trip = times.head.seconds_since(times.sent);
-        self.feedback = if self.feedback > 0.0 { self.feedback * 0.9 + trip * 0.1 } else { trip };
+        // Of answers to requests that were sent together the quick ones come first: they are no sign of quicker times.
+        let weight = if trip > self.feedback { 0.1 } else { 0.01 };
+        self.feedback += (trip - self.feedback) * if self.feedback > 0.0 { weight } else { 1.0 };
+        let outward = at.seconds_since(times.sent);
+        self.outward = if self.outward > 0.0 { self.outward * 0.95 + outward * 0.05 } else { outward };
         if !newest {
             self.reshape(now);
             return;
@@ -202,7 +211,7 @@ impl Dimension {
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });
-        self.watch_foreign(used, own, mark, at);
+        self.watch_foreign(used, own, at);
         self.reshape(now);
         // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
         // that, and another shape would.
@@ -235,8 +244,8 @@ impl Dimension {
         if self.last.is_none_or(|last| last.at <= at) {
             // What a bucket that is shallower than its headers say calls used is no count of a minute's use.
             if self.proven() {
-                let (used, own) = (numbers.used, mark * own.ratio);
-                self.foreign.by_drain(&Use { at, used, own, limit: self.limit, rate: self.rate() });
+                let now = self.use_at(at, numbers.used, own);
+                self.foreign.by_drain(&now);
             }
             self.set_level(numbers.used, own.since(own.log.before(at).max(mark)), at, now);
         }
@@ -335,19 +344,33 @@ impl Dimension {
         own.log.trailing_falls_to(room.max(0.0) / own.ratio, window).since(now)
     }
 
-    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, mark: f64, at: Moment) {
-        let mut now = Use { at, used, own: mark * own.ratio, limit: self.limit, rate: self.rate() };
+    /// Our own running total as the upstream knew it at a moment: what was on its way then did not count yet.
+    fn arrived(&self, own: &Own<'_>, at: Moment) -> f64 {
+        own.log.before(at.minus(duration(self.outward))) * own.ratio
+    }
+
+    fn use_at(&self, at: Moment, used: f64, own: &Own<'_>) -> Use {
+        let on_its_way = own.log.before(at) - own.log.before(at.minus(duration(self.outward * 2.0)));
+        Use {
+            at,
+            used,
+            own: self.arrived(own, at),
+            // Each was equally likely to arrive sooner or later: a sixth of their number is the variance.
+            doubt: (on_its_way.max(0.0) / 6.0).sqrt() * own.ratio * self.largest.sqrt(),
+            limit: self.limit,
+            rate: self.rate(),
+        }
+    }
+
+    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, at: Moment) {
+        let now = self.use_at(at, used, own);
         match self.shape.rule() {
             // A shallow bucket may be empty between any two snapshots: nothing can be told.
             Rule::Unknown | Rule::Shallow => {}
             Rule::Bucket => self.foreign.by_drain(&now),
-            Rule::Fixed => {
-                now.own = own.log.before(at).max(mark) * own.ratio;
-                self.foreign.by_count(&now);
-            }
+            Rule::Fixed => self.foreign.by_count(&now),
             Rule::Log => {
-                let trailing =
-                    (own.log.before(at) - own.log.before(at.minus(duration(self.window)))) * own.ratio;
+                let trailing = now.own - self.arrived(own, at.minus(duration(self.window)));
                 self.foreign.by_level(used, trailing, self.limit);
             }
         }
@@ -394,7 +417,8 @@ impl Dimension {
         let (pace, burst) = self.pace.parameters(rate, proven, foreign);
         self.pacer.reshape(pace * self.share, burst, now);
         let depth = if proven {
-            let slack = (rate * self.feedback * 2.0).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
+            let slack =
+                (rate * self.feedback * FEEDBACK_KEPT).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
             (self.limit - slack.max(self.largest.min(self.limit * 0.02))).max(1.0)
         } else {
             self.limit
