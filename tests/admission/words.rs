@@ -5,21 +5,22 @@ use std::time::Duration;
 
 use weir::caller::{CallerId, Lane, Mode};
 use weir::classify::ErrorClass;
+use weir::openai::Endpoint;
 use weir::scope::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Turn};
 use weir::scope::{Cost, DimensionStatus, LimitReport, LimitReports, Moment, RefusalNumbers, Settings, Slot};
 
 /// A machine, and the time that its one caller sees.
 struct Caller {
     machine: Machine<u64>,
+    /// What it asks next.
+    endpoint: Endpoint,
     now: Moment,
 }
 
 impl Caller {
     fn new() -> Self {
-        Self {
-            machine: Machine::new(Arc::new(Settings::default()), "f", 1, Moment::START),
-            now: Moment::START,
-        }
+        let machine = Machine::new(Arc::new(Settings::default()), "f", 1, Moment::START);
+        Self { machine, endpoint: Endpoint::ChatCompletions, now: Moment::START }
     }
 
     fn pass(&mut self, seconds: f64) {
@@ -33,7 +34,7 @@ impl Caller {
             caller: CallerId(0),
             weight: 1,
             lane: Lane::Interactive,
-            cost: Cost { requests: 1, tokens },
+            cost: Cost { requests: 1, endpoint: self.endpoint, tokens },
             bytes: 100,
             deadline: self.now.plus_seconds(60.0),
             turn: Turn::First,
@@ -90,9 +91,9 @@ impl Caller {
 fn the_last_word_about_a_limit_holds() {
     for (used, wait) in [(Some(30_000), 1.0), (Some(30_000), 45.0), (Some(29_900), 0.8), (None, 6.0)] {
         let mut caller = Caller::new();
-        for step in 1..=20 {
+        for _ in 0..20 {
             let attempt = caller.ask(500).unwrap();
-            caller.answered(attempt, 2_000_000, 2_000_000 - 500 * step);
+            caller.answered(attempt, 2_000_000, 2_000_000 - 500);
         }
         assert!((caller.tokens_per_minute().limit - 2e6).abs() < 1.0);
         // Two are on their way when the refusal comes; one comes back after it.
@@ -184,4 +185,40 @@ fn clocks_that_jump() {
         assert!(granted > 100, "{jump}: {granted}");
         assert_eq!(caller.machine.in_flight(), 0);
     }
+}
+
+/// One endpoint is charged twice what it is estimated at, another 40 % of it: each is soon expected to be what it is charged,
+/// where answers come one at a time: then the headers tell what each was charged.
+#[test]
+fn each_endpoint_has_its_own_price() {
+    let limit = 600_000;
+    let mut caller = Caller::new();
+    let (mut level, mut drained_at) = (0.0, caller.now);
+    for step in 0..120 {
+        let (endpoint, factor) =
+            if step % 3 == 0 { (Endpoint::Responses, 2.0) } else { (Endpoint::Embeddings, 0.4) };
+        caller.endpoint = endpoint;
+        let Some(attempt) = caller.ask(2000) else {
+            caller.pass(0.2);
+            continue;
+        };
+        // It is admitted at once; the head says so 90 ms later.
+        let at = caller.now.plus_seconds(0.01);
+        level = f64::max(level - at.seconds_since(drained_at) * 1e4, 0.0) + 2000.0 * factor;
+        drained_at = at;
+        caller.answered(attempt, limit, limit - level as u64);
+    }
+    let mut takes = |endpoint| {
+        caller.pass(2.0);
+        caller.endpoint = endpoint;
+        let before = caller.tokens_per_minute().level;
+        let attempt = caller.ask(2000).unwrap();
+        let taken = caller.tokens_per_minute().level - before;
+        caller.machine.settle(attempt, Outcome::Done, caller.now);
+        taken
+    };
+    let (dear, cheap) = (takes(Endpoint::Responses), takes(Endpoint::Embeddings));
+    println!("charged 4000: expected {dear:.0}; charged 800: expected {cheap:.0}");
+    assert!((3600.0..=4800.0).contains(&dear), "{dear}");
+    assert!((720.0..=1200.0).contains(&cheap), "{cheap}");
 }

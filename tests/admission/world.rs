@@ -377,7 +377,7 @@ impl World {
             call,
             Call {
                 source: index,
-                cost: Cost { requests: 1, tokens },
+                cost: Cost { requests: 1, tokens, ..Cost::default() },
                 deadline,
                 first: self.now,
                 key: None,

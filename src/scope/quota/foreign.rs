@@ -21,6 +21,8 @@ pub(crate) struct Foreign {
     anchor: Option<Anchor>,
     /// As a part of the limit's rate.
     ratio: f64,
+    /// The same before the last sample: one alone says little.
+    before: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +62,7 @@ impl Foreign {
         let Some(then) = self.anchored(now) else { return };
         let span = now.at.seconds_since(then.at);
         if now.used.min(then.used) < now.limit * LEAST_LEVEL {
+            self.before = self.ratio;
             self.ratio *= 1.0 - WEIGHT;
             return;
         }
@@ -79,12 +82,13 @@ impl Foreign {
     /// In a log: what is used, less our own of the last window.
     pub(crate) fn by_level(&mut self, used: f64, own: f64, limit: f64) {
         let sample = ((used - own) / limit).clamp(-1.0, 1.0);
+        self.before = self.ratio;
         self.ratio += (sample - self.ratio) * WEIGHT / 4.0;
     }
 
     /// Others' use as a part of the limit, between 0 and 1.
     pub(crate) fn ratio(&self) -> f64 {
-        self.ratio.max(0.0)
+        self.ratio.min(self.before).max(0.0)
     }
 
     /// The same, without what noise explains.
@@ -104,6 +108,7 @@ impl Foreign {
     }
 
     fn blend(&mut self, sample: f64) {
+        self.before = self.ratio;
         // Negative samples count too, or noise would add up to somebody.
         self.ratio += (sample.clamp(-1.0, 1.0) - self.ratio) * WEIGHT;
     }

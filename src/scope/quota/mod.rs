@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::scope::moment::Moment;
 use crate::scope::settings::LimitSettings;
 
-use charge::{ChargeRatio, Evidence};
+use charge::{ChargeRatio, EndpointRatios, Evidence};
 pub(crate) use dimension::Times;
 use dimension::{Dimension, Numbers};
 pub use own::Cost;
@@ -50,6 +50,9 @@ pub(crate) struct Quota {
     pauses: u32,
     share: f64,
     ratio: ChargeRatio,
+    endpoints: EndpointRatios,
+    /// The last permit was given with no attempt in flight.
+    alone: bool,
 }
 
 impl Quota {
@@ -64,6 +67,8 @@ impl Quota {
             pauses: 0,
             share: limits.share,
             ratio: ChargeRatio::new(),
+            endpoints: EndpointRatios::new(),
+            alone: false,
         };
         for slot in Slot::ALL {
             quota.dimensions[slot.index()] = limits.of(slot).filter(|limit| *limit > 0).map(|limit| {
@@ -80,6 +85,11 @@ impl Quota {
             quota.ramp = Some(Ramp::new(now));
         }
         quota
+    }
+
+    /// A cost as its endpoint's requests were charged so far. Everything else here takes costs that went through this.
+    pub(crate) fn expected(&self, cost: Cost) -> Cost {
+        self.endpoints.expected(cost)
     }
 
     /// What `cost` takes, by what is known of the upstream's charges.
@@ -133,6 +143,7 @@ impl Quota {
     pub(crate) fn take(&mut self, cost: Cost, charge: Charge, in_flight: u32, now: Moment) {
         self.own.granted(cost);
         self.asked = now;
+        self.alone = in_flight == 0;
         if let Some(ramp) = &mut self.ramp {
             ramp.take(charge, in_flight, now);
         }
@@ -199,7 +210,7 @@ impl Quota {
         let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
         let began = at.minus(window.saturating_sub(left));
         let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
-        self.ratio.observe(&Evidence {
+        let evidence = Evidence {
             at,
             used: used(report),
             limit: report.limit as f64,
@@ -211,7 +222,13 @@ impl Quota {
             used_requests: requests.and(reports.requests).map(used),
             mean: self.own.mean(began, at),
             foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
-        });
+        };
+        if self.alone && self.own.tokens.total() <= marks.tokens {
+            self.endpoints.observe(&evidence, cost, self.ratio.value(), times.sent, times.head);
+        } else {
+            self.endpoints.crowded();
+        }
+        self.ratio.observe(&evidence);
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
