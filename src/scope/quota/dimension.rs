@@ -6,9 +6,9 @@ use crate::scope::moment::{Moment, duration};
 
 use super::bucket::Bucket;
 use super::foreign::{Foreign, Use};
-use super::own::SHORT_TRIP;
+use super::own::Own;
 use super::pace::Pace;
-use super::sent_log::SentLog;
+use super::refusal::{Numbers, Times};
 use super::shape::{Rule, Shape};
 use super::{LimitReport, Source};
 
@@ -23,55 +23,8 @@ const FEEDBACK_KEPT: f64 = 2.0;
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
 const EDGE: Duration = Duration::from_millis(30);
-/// What is counted as sent within a span may have been sent just before it.
-const CERTAINLY: f64 = 1.02;
 /// A refusal is no surprise when the mirror was at this part of the limit.
 const FORETOLD: f64 = 0.9;
-
-/// Our own use of what a limit counts: the log in estimated units, and what the upstream charges for one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Own<'a> {
-    pub(crate) log: &'a SentLog,
-    /// What the upstream is known to have taken, in cells, by when that was known.
-    pub(crate) accepted: &'a SentLog,
-    pub(crate) ratio: f64,
-    /// Granted and not yet sent, in estimated units.
-    pub(crate) unsent: f64,
-}
-
-impl Own<'_> {
-    /// Cells sent since the running total stood at `mark`, and those granted.
-    fn since(&self, mark: f64) -> f64 {
-        ((self.log.total() - mark).max(0.0) + self.unsent) * self.ratio
-    }
-
-    /// Whether the upstream took more than `limit` within one `window`: a window or a log never does.
-    fn exceeded(&self, limit: f64, window: Duration, now: Moment) -> bool {
-        self.accepted.trailing(window.saturating_sub(SHORT_TRIP), now) > limit * CERTAINLY
-    }
-}
-
-/// When an attempt was sent and answered, and the running total just after it was sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    pub(crate) sent: Moment,
-    pub(crate) head: Moment,
-    pub(crate) processing: Option<Duration>,
-}
-
-impl Times {
-    /// When the upstream admitted it: the head's time less the processing, never before the send. Without a processing time
-    /// the send is the best guess, and a safe one.
-    pub(crate) fn admitted(&self) -> Moment {
-        self.processing.map_or(self.sent, |processing| self.head.minus(processing).max(self.sent))
-    }
-
-    /// When the upstream refused it. Without a processing time that is the head's: refusals are quick, and a wait that is
-    /// counted from too late only ends a little later.
-    pub(crate) fn refused(&self) -> Moment {
-        self.processing.map_or(self.head, |processing| self.head.minus(processing).max(self.sent))
-    }
-}
 
 /// One limit.
 #[derive(Debug)]
@@ -429,13 +382,4 @@ impl Dimension {
         };
         self.mirror.reshape(drain, depth, now);
     }
-}
-
-/// The numbers of a refusal, in cells.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
-    pub(crate) limit: f64,
-    pub(crate) used: f64,
-    pub(crate) requested: f64,
-    pub(crate) wait: Option<Duration>,
 }

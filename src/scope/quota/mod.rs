@@ -1,6 +1,7 @@
 //! The mirror of the upstream's limits for one scope: a pure machine, with time as an argument.
 
 mod bucket;
+mod calibrate;
 mod charge;
 mod dimension;
 mod foreign;
@@ -9,6 +10,7 @@ mod pace;
 mod ramp;
 mod refusal;
 mod report;
+mod search;
 mod sent_log;
 mod shape;
 mod slot;
@@ -18,16 +20,15 @@ use std::time::Duration;
 use crate::scope::moment::Moment;
 use crate::scope::settings::LimitSettings;
 
-use charge::{ChargeRatio, EndpointRatios, Evidence};
-pub(crate) use dimension::Times;
-use dimension::{Dimension, Numbers};
+use charge::{ChargeRatio, EndpointRatios};
+use dimension::Dimension;
 pub use own::Cost;
 use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
 use ramp::Ramp;
-pub(crate) use refusal::{Refusal, Verdict};
+use refusal::Numbers;
+pub(crate) use refusal::{Refusal, Times, Verdict};
 pub use report::{LimitReport, LimitReports, RefusalNumbers, Source};
-use shape::Rule;
 pub use slot::{Slot, Unit};
 
 /// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
@@ -197,38 +198,6 @@ impl Quota {
             self.ramp = None;
         }
         self.calibrate(reports, cost, marks, times);
-    }
-
-    /// Compares what the upstream charged with what was estimated.
-    fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times) {
-        let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };
-        let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
-        let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
-        let at = times.admitted();
-        // The requests that the window counts: since it began, or the last ones as long as it is.
-        let window = crate::scope::moment::duration(tokens.window);
-        let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
-        let began = at.minus(window.saturating_sub(left));
-        let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
-        let evidence = Evidence {
-            at,
-            used: used(report),
-            limit: report.limit as f64,
-            rate: tokens.rate(),
-            reset: report.reset,
-            rule: tokens.rule(),
-            own: marks.tokens,
-            estimated: cost.tokens as f64,
-            used_requests: requests.and(reports.requests).map(used),
-            mean: self.own.mean(began, at),
-            foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
-        };
-        if self.alone && self.own.tokens.total() <= marks.tokens {
-            self.endpoints.observe(&evidence, cost, self.ratio.value(), times.sent, times.head);
-        } else {
-            self.endpoints.crowded();
-        }
-        self.ratio.observe(&evidence);
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::scope::moment::Moment;
 
-use super::dimension::Own;
 use super::sent_log::SentLog;
 use super::slot::{Slot, Unit};
 
@@ -12,6 +11,9 @@ pub use crate::estimate::Cost;
 
 /// A longer time from send to head says too little about when the upstream took the request.
 pub(super) const SHORT_TRIP: Duration = Duration::from_secs(5);
+
+/// What is counted as sent within a span may have been sent just before it.
+const CERTAINLY: f64 = 1.02;
 
 /// What was taken from the buckets for one attempt, in cells.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,6 +44,29 @@ impl Marks {
             Unit::Requests => self.requests,
             Unit::Tokens => self.tokens,
         }
+    }
+}
+
+/// Our own use of what a limit counts: the log in estimated units, and what the upstream charges for one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own<'a> {
+    pub(crate) log: &'a SentLog,
+    /// What the upstream is known to have taken, in cells, by when that was known.
+    pub(crate) accepted: &'a SentLog,
+    pub(crate) ratio: f64,
+    /// Granted and not yet sent, in estimated units.
+    pub(crate) unsent: f64,
+}
+
+impl Own<'_> {
+    /// Cells sent since the running total stood at `mark`, and those granted.
+    pub(super) fn since(&self, mark: f64) -> f64 {
+        ((self.log.total() - mark).max(0.0) + self.unsent) * self.ratio
+    }
+
+    /// Whether the upstream took more than `limit` within one `window`: a window or a log never does.
+    pub(super) fn exceeded(&self, limit: f64, window: Duration, now: Moment) -> bool {
+        self.accepted.trailing(window.saturating_sub(SHORT_TRIP), now) > limit * CERTAINLY
     }
 }
 

@@ -16,7 +16,8 @@ use std::time::Duration;
 use crate::scope::moment::{Moment, duration};
 
 use super::bucket::Bucket;
-use super::dimension::Own;
+use super::own::Own;
+use super::search::{BELOW, Episode, Found, Phase, WINDOW, found};
 use super::{Charge, Unit};
 
 /// The first rate, in requests a second, and the first bound on requests in flight.
@@ -34,22 +35,12 @@ const LATER_GROWTH: (f64, u32) = (1.1, 16);
 const UNLIMITED: f64 = 100_000.0;
 /// What was sent of late.
 const LATELY: Duration = Duration::from_secs(5);
-/// Still shut so long after a refusal, the limiter counts by windows. What was on the way keeps a full bucket shut for less.
-const SHUT: Duration = Duration::from_secs(3);
 /// After a refusal of which nothing can be concluded yet the pace aims at this part of what it was,
 const DECREASE: f64 = 0.8;
 /// from this part of the aim on,
 const START: f64 = 0.6;
 /// along a cubic curve that is flat when it gets there after so many seconds, and steepens beyond.
 const FLAT_AFTER: f64 = 15.0;
-/// What went for so long between two refusals tells what a full bucket drained meanwhile,
-const BASELINE: Duration = Duration::from_secs(10);
-/// within these parts of the pace.
-const DRAINED: (f64, f64) = (0.7, 0.97);
-/// The part of the pace that a coarse nudge met a refusal at that the limit is.
-const COARSELY: f64 = 0.96;
-/// The pace below the limit that was found.
-const BELOW: f64 = 0.975;
 /// How long the pace holds before it is nudged up: while the limit is found roughly or closely, and once it is found exactly.
 const HOLD: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(30));
 /// A nudge raises it by this part in each span: coarse, fine.
@@ -60,9 +51,6 @@ const NUDGED_FAR: f64 = 0.3;
 const UNANSWERED: Duration = Duration::from_secs(3);
 /// Never slower than a request in half a minute.
 const SLOWEST: f64 = 1.0 / 30.0;
-const WINDOW: Duration = Duration::from_mins(1);
-/// So much of a window without a refusal stands for all of it.
-const MOST_OF_WINDOW: Duration = Duration::from_secs(45);
 /// After a refusal the pace goes on so many seconds late.
 const AFTERWARD: f64 = 1.5;
 
@@ -86,44 +74,6 @@ pub(crate) struct Ramp {
     resumed: Moment,
     /// How well the limit is known by now.
     known: Found,
-}
-
-/// A refusal that ended a time of going.
-#[derive(Clone, Copy, Debug)]
-struct Episode {
-    at: Moment,
-    /// The pace that met it, and in which phase.
-    pace: f64,
-    phase: Phase,
-    /// How long it had gone.
-    gone: Duration,
-    /// When the one before was.
-    before: Option<Moment>,
-    /// When the last probe that was refused too was sent.
-    shut: Moment,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    /// No refusal yet.
-    Growing,
-    /// Refused: one probe at a time, the next at a moment, after so many that were refused too.
-    Probing { next: Moment, out: Option<Moment>, refused: u32 },
-    /// Going again since a moment, toward an aim and beyond.
-    Climbing { since: Moment, aim: f64 },
-    /// Just below the limit as it was found.
-    Holding { until: Moment },
-    /// Asking whether the limit is higher than this pace by now.
-    Nudging { from: f64 },
-}
-
-/// How well the limit is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Found {
-    Not,
-    Roughly,
-    Closely,
-    Exactly,
 }
 
 impl Ramp {
@@ -370,27 +320,6 @@ impl Ramp {
             | Phase::Nudging { .. } => (self.rate * 0.1).max(1.0),
         };
         self.pacer.reshape(self.rate, burst, now);
-    }
-}
-
-/// What a refusal tells of the limit, a second, and how well. Each refusal adds to what was known before.
-fn found(episode: &Episode, known: Found, own: &Own<'_>) -> Option<(f64, Found)> {
-    let sent = |from: Moment| (own.log.before(episode.at) - own.log.before(from)) * own.ratio;
-    let in_window = (sent(episode.at.minus(WINDOW)) / WINDOW.as_secs_f64()).min(episode.pace);
-    if episode.shut.since(episode.at) >= SHUT {
-        return Some((in_window, Found::Exactly));
-    }
-    let long = episode.gone >= MOST_OF_WINDOW;
-    match (known, episode.phase) {
-        (Found::Roughly, Phase::Nudging { .. }) => Some((episode.pace * COARSELY, Found::Closely)),
-        (Found::Closely | Found::Exactly, _) if long => Some((in_window, Found::Exactly)),
-        (Found::Closely | Found::Exactly, _) => Some((episode.pace * BELOW, Found::Exactly)),
-        (Found::Not | Found::Roughly, _) if long => Some((in_window, Found::Roughly)),
-        (Found::Not | Found::Roughly, _) => {
-            let before = episode.before.filter(|before| episode.at.since(*before) >= BASELINE)?;
-            let drained = sent(before) / episode.at.seconds_since(before);
-            Some((drained.clamp(episode.pace * DRAINED.0, episode.pace * DRAINED.1), Found::Roughly))
-        }
     }
 }
 
