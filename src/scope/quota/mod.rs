@@ -257,7 +257,7 @@ impl Quota {
             return Verdict { not_before: times.refused().plus(wait) };
         }
         if let Some(ramp) = &mut self.ramp {
-            ramp.refused(unit, &self.own.of(unit, self.ratio.value()), times.sent, rng, now);
+            ramp.refused(unit, &self.own.of(unit, self.ratio.value()), times.sent, hint, rng, now);
             if let Some(hint) = hint {
                 self.paused_until = self.paused_until.max(now.plus(jittered(hint, rng)));
             }

@@ -165,6 +165,7 @@ impl Ramp {
         unit: Unit,
         own: &Own<'_>,
         sent: Moment,
+        hint: Option<Duration>,
         rng: &mut fastrand::Rng,
         now: Moment,
     ) {
@@ -201,7 +202,7 @@ impl Ramp {
             phase: self.phase,
             gone: now.since(since),
             before: self.episode.map(|episode| episode.at),
-            shut: now,
+            shut: now.plus(hint.unwrap_or_default()),
         });
         self.phase = Phase::Probing { next: now.plus(pause(0, rng)), out: None, refused: 0 };
         self.changed = now;

@@ -31,7 +31,7 @@ pub(super) struct Episode {
     pub(super) gone: Duration,
     /// When the one before was.
     pub(super) before: Option<Moment>,
-    /// When the last probe that was refused too was sent.
+    /// When the last probe that was refused too was sent, or would have been: until the time that the refusal named.
     pub(super) shut: Moment,
 }
 
