@@ -29,7 +29,7 @@ struct Claim {
 /// - Headers that tell of a deeper bucket than there is: they are found out when a burst meets the true one.
 /// - Refusals that 30 % of the heads keep to themselves for a minute: they, and the proof of what was taken, come late.
 /// - Bare 429s, without numbers and without a time: each step of the search ends with refusals of what is on its way. What
-///   such an upstream takes is mostly known within 9 minutes of the first one; after that one run in eight meets another, and
+///   such an upstream takes is mostly known within 9 minutes of the first one; after that one run in twelve meets another, and
 ///   one in 500 attempts at most is refused. Each run then uses 92 % or more (on average over the runs of a cell 97 %).
 fn claim(case: &Case) -> Claim {
     let (name, latency) = (SHAPES[case.shape].0, LATENCIES[case.latency]);
