@@ -36,7 +36,7 @@ fn request(caller: u16, now: Moment) -> Request {
         caller: CallerId(caller),
         weight: 1 + u32::from(caller % 3),
         lane: Lane::Interactive,
-        cost: Cost { requests: 1, tokens: 500 + u64::from(caller) },
+        cost: Cost { requests: 1, tokens: 500 + u64::from(caller), ..Cost::default() },
         bytes: 2000,
         deadline: now.plus(Duration::from_secs(1_000_000) + Duration::from_millis(u64::from(caller) * 60)),
         turn: Turn::First,

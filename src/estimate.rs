@@ -3,12 +3,21 @@
 use crate::openai::{Endpoint, RequestPeek};
 
 /// What a request takes from a scope's limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Requests: 1, or 0 for what no request limit counts.
     pub requests: u32,
+    /// What is asked: estimates are off by endpoint.
+    pub endpoint: Endpoint,
     /// Tokens, as the upstream is expected to charge them at admission.
     pub tokens: u64,
+}
+
+impl Default for Cost {
+    /// Nothing.
+    fn default() -> Self {
+        Self { requests: 0, endpoint: Endpoint::Other, tokens: 0 }
+    }
 }
 
 /// How the output that a request may take is priced.
@@ -90,14 +99,14 @@ impl Estimator {
     /// - responses: the exact count of input tokens and 19, with 217 more where there are tools; `max_output_tokens` does not
     ///   count. A quarter of the bytes is close to the exact count in every script, a quarter of the characters in Latin only.
     pub fn price(&self, endpoint: Endpoint, peek: Option<&RequestPeek>) -> Cost {
-        let Some(peek) = peek else { return Cost { requests: 1, tokens: 0 } };
+        let Some(peek) = peek else { return Cost { requests: 1, endpoint, tokens: 0 } };
         let input = self.input(endpoint, peek);
         let tokens = match self.settings.pricing {
             Pricing::Auto | Pricing::Input => input,
             Pricing::InputPlusMax => input.saturating_add(self.output(endpoint, peek)),
             Pricing::Max => input.max(self.output(endpoint, peek)),
         };
-        Cost { requests: 1, tokens: tokens.min(MAX_TOKENS) }
+        Cost { requests: 1, endpoint, tokens: tokens.min(MAX_TOKENS) }
     }
 
     fn input(&self, endpoint: Endpoint, peek: &RequestPeek) -> u64 {
@@ -200,7 +209,10 @@ mod tests {
     fn absurd_requests_have_a_price_that_does_not_overflow() {
         let json = r#"{"max_tokens":18446744073709551615,"n":18446744073709551615,"messages":[]}"#;
         assert_eq!(price(Pricing::InputPlusMax, Endpoint::ChatCompletions, json), MAX_TOKENS);
-        assert_eq!(Estimator::default().price(Endpoint::Files, None), Cost { requests: 1, tokens: 0 });
+        assert_eq!(
+            Estimator::default().price(Endpoint::Files, None),
+            Cost { requests: 1, endpoint: Endpoint::Files, tokens: 0 }
+        );
         let zero = Estimator::new(Settings { chars_per_token: 0, ..Settings::default() });
         assert_eq!(zero.price(Endpoint::Embeddings, Some(&peek(br#"{"input":"ab"}"#).unwrap())).tokens, 2);
     }

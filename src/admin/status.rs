@@ -195,8 +195,8 @@ pub enum BreakerState {
     Thinning,
     /// Nothing passes.
     Open,
-    /// Single attempts ask whether the upstream is back.
-    Probing,
+    /// The upstream is back: what waited is let go at a rising pace.
+    Releasing,
 }
 
 /// One scope's breaker.

@@ -139,7 +139,7 @@ fn breaker(scope: &ScopeStatus) -> String {
         BreakerState::Closed => "closed".to_owned(),
         BreakerState::Thinning => "thinning out".to_owned(),
         BreakerState::Open => format!("open{}", next.unwrap_or_default()),
-        BreakerState::Probing => "probing".to_owned(),
+        BreakerState::Releasing => "releasing".to_owned(),
     }
 }
 

@@ -67,6 +67,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         keys_refused(status),
         quota_spent(status),
         upstream_failing(status),
+        upstream_back(status),
         upstream_errors(status),
         refusing(status),
         waiting(status),
@@ -142,8 +143,7 @@ fn quota_spent(status: &Status) -> Option<Finding> {
 }
 
 fn upstream_failing(status: &Status) -> Option<Finding> {
-    let failing =
-        |scope: &&ScopeStatus| matches!(scope.breaker.state, BreakerState::Open | BreakerState::Probing);
+    let failing = |scope: &&ScopeStatus| scope.breaker.state == BreakerState::Open;
     let scopes: Vec<&ScopeStatus> = status.scopes.iter().filter(failing).collect();
     // The one that has been failing longest says since when.
     let longest = scopes.iter().max_by(|one, two| {
@@ -177,6 +177,20 @@ fn upstream_failing(status: &Status) -> Option<Finding> {
         "{held}Look at status.openai.com and the network between. Weir lets requests go at a rising pace once a probe succeeds."
     );
     Some(finding(Level::Critical, Blame::Upstream, sentence, advice))
+}
+
+fn upstream_back(status: &Status) -> Option<Finding> {
+    let releasing = |scope: &&ScopeStatus| scope.breaker.state == BreakerState::Releasing;
+    let scopes: Vec<&ScopeStatus> = status.scopes.iter().filter(releasing).collect();
+    scopes.first()?;
+    let names = join(scopes.iter().map(|scope| scope.name.as_str()));
+    let waiting: u64 = scopes.iter().map(|scope| scope.waiting).sum();
+    let held = match waiting {
+        0 => "what waited is on its way".to_owned(),
+        count => format!("{} let go at a rising pace", plural(count, "waiting request")),
+    };
+    let sentence = format!("The upstream answers again after a failure, for {names}: {held}.");
+    Some(finding(Level::Notice, Blame::Upstream, sentence, "Nothing to do: it takes some seconds."))
 }
 
 fn upstream_errors(status: &Status) -> Option<Finding> {
@@ -460,6 +474,12 @@ mod tests {
             quota_spent: Some(spent),
             ..ScopeStatus::default()
         };
+        let releasing = {
+            let mut scope =
+                ScopeStatus { name: "acme · gpt-5".to_owned(), waiting: 40, ..ScopeStatus::default() };
+            scope.breaker.state = BreakerState::Releasing;
+            Status { scopes: vec![scope], ..Status::default() }
+        };
         let cases = vec![
             (Status::default(), Level::Ok, Blame::Nobody, "Healthy: no request has come yet."),
             (
@@ -489,6 +509,12 @@ mod tests {
                 Blame::Upstream,
                 "The upstream has been failing since 03:02:11 UTC (4 min 20 s): overloaded, for acme · gpt-5. \
                  Next probe in 3.2 s.",
+            ),
+            (
+                releasing,
+                Level::Notice,
+                Blame::Upstream,
+                "The upstream answers again after a failure, for acme · gpt-5: 40 waiting requests let go at a rising pace.",
             ),
             (
                 with_errors(vec![error("authentication_incorrect_key", 12, 12), error("overloaded", 90, 2)]),

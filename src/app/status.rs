@@ -255,7 +255,7 @@ fn breaker(scope: &scope::ScopeStatus, wall: SystemTime) -> BreakerStatus {
             scope::BreakerState::Closed => BreakerState::Closed,
             scope::BreakerState::Thinning => BreakerState::Thinning,
             scope::BreakerState::Open => BreakerState::Open,
-            scope::BreakerState::Releasing => BreakerState::Probing,
+            scope::BreakerState::Releasing => BreakerState::Releasing,
         },
         failing_since: scope.outage.map(|(failing, _)| ago(wall, failing)),
         failing_seconds: scope.outage.map(|(failing, _)| failing.as_secs_f64()),

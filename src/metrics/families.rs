@@ -155,7 +155,7 @@ families! {
         "Tokens estimated on admission over tokens reported as used; 1 is exact.";
     // Breakers.
     BREAKER_STATE = Gauge, "breaker_state", ["scope"],
-        "The scope's breaker: 0 closed, 1 thinning out, 2 open, 3 probing.";
+        "The scope's breaker: 0 closed, 1 thinning out, 2 open, 3 releasing.";
     BREAKER_OPENED = Counter, "breaker_opened_total", ["scope"],
         "Times that the scope's breaker opened.";
     QUOTA_BREAKER = Gauge, "quota_breaker_open", ["scope"],

@@ -21,7 +21,7 @@ pub struct ScopeGauges {
     pub retry_budget_exhausted: u64,
     /// Attempts that hold a permit now.
     pub permits_in_flight: u64,
-    /// 0 closed, 1 thinning out, 2 open, 3 probing.
+    /// 0 closed, 1 thinning out, 2 open, 3 releasing.
     pub breaker_state: u8,
     /// Times that the breaker opened.
     pub breaker_opened: u64,

@@ -14,7 +14,7 @@ fn ask(caller: u16) -> Ask {
         caller: CallerId(caller),
         weight: 1,
         lane: Lane::Interactive,
-        cost: Cost { requests: 1, tokens: 100 },
+        cost: Cost { requests: 1, tokens: 100, ..Cost::default() },
         body_bytes: 100,
         deadline: clock::now() + Duration::from_mins(1),
         turn: Turn::First,
@@ -72,7 +72,7 @@ async fn what_is_larger_than_a_limit_goes_at_once_and_holds_up_nobody() {
         }));
     }
     tokio::task::yield_now().await;
-    let large = Ask { cost: Cost { requests: 1, tokens: 60_001 }, ..ask(1) };
+    let large = Ask { cost: Cost { requests: 1, tokens: 60_001, ..Cost::default() }, ..ask(1) };
     let mut permit = scope.admit(large).await.expect("it goes");
     assert_eq!(clock::now(), began);
     permit.sent();

@@ -75,7 +75,7 @@ fn nothing_stops_at_absurd_headers() {
             caller: weir::caller::CallerId(rng.u16(0..9)),
             weight: rng.u32(0..3),
             lane: weir::caller::Lane::Interactive,
-            cost: Cost { requests: 1, tokens: odd(&mut rng) },
+            cost: Cost { requests: 1, tokens: odd(&mut rng), ..Cost::default() },
             bytes: 10,
             deadline: now.plus(Duration::from_secs(rng.u64(0..60))),
             turn: Turn::First,

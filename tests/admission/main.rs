@@ -1,7 +1,7 @@
 //! Admission shown by deterministic simulation: the machine of one scope against limiters of every shape.
 //!
-//! `cargo test --release --test admission -- --nocapture table` prints the whole table; `WEIR_FULL=1` widens the asserted
-//! matrix to every latency and seed.
+//! By default a part of the matrix runs; `WEIR_FULL=1` runs all of it, over 20 seeds. `benches/admission-matrix` does that and
+//! keeps the tables.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -16,10 +16,11 @@ mod changes;
 mod depth;
 mod fairness;
 mod foreign;
+mod matrix;
 mod outage;
 mod shapes;
-mod table;
 mod tokens;
+mod words;
 mod world;
 
 /// Whether the whole matrix is asked for: minutes instead of seconds.

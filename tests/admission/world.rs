@@ -151,6 +151,8 @@ pub(crate) struct Report {
     pub(crate) refused_upstream: u64,
     /// Upstream 429s by minute.
     pub(crate) refused_by_minute: Vec<u64>,
+    /// Those of attempts that were sent after the first 429 had come back.
+    pub(crate) refused_knowingly: Vec<u64>,
     /// Accepted cost (requests, tokens) in the measured time.
     pub(crate) used: (u64, u64),
     /// What others took in that time.
@@ -165,6 +167,8 @@ pub(crate) struct Report {
     pub(crate) served: BTreeMap<u16, u64>,
     /// Waits by caller.
     pub(crate) waits_of: BTreeMap<u16, Vec<f64>>,
+    /// The most that others were ever said to take, as a part of a limit.
+    pub(crate) foreign: f64,
     /// When the last answer came.
     pub(crate) finished: f64,
     pub(crate) late: u64,
@@ -208,6 +212,7 @@ enum Event {
     Head(u64),
     Others,
     Change(usize),
+    Look,
     Pump,
     Retry(u64),
 }
@@ -242,6 +247,8 @@ pub(crate) struct World {
     pump_at: Moment,
     report: Report,
     others_debt: (f64, f64),
+    /// When the first 429 came back.
+    first_news: Option<Moment>,
 }
 
 /// Runs a scenario to its end.
@@ -267,6 +274,7 @@ impl World {
             pump_at: Moment::NEVER,
             report: Report::default(),
             others_debt: (0.0, 0.0),
+            first_news: None,
             scenario,
         }
     }
@@ -290,6 +298,7 @@ impl World {
         for index in 0..self.scenario.changes.len() {
             self.at(self.scenario.changes[index].0, Event::Change(index));
         }
+        self.at(0.0, Event::Look);
         let end = Moment::START.plus_seconds(self.scenario.seconds);
         while let Some(Reverse((at, id))) = self.events.pop() {
             if at > end {
@@ -325,6 +334,12 @@ impl World {
             Event::Head(call) => self.head(call),
             Event::Retry(call) => self.arrive(call, Turn::Retry),
             Event::Others => self.others(),
+            Event::Look => {
+                for dimension in self.machine.status("", self.now).dimensions {
+                    self.report.foreign = self.report.foreign.max(dimension.foreign_use);
+                }
+                self.at(self.seconds() + 2.0, Event::Look);
+            }
             Event::Change(index) => {
                 let (_, dimension, limit) = self.scenario.changes[index];
                 let now = self.instant();
@@ -362,7 +377,7 @@ impl World {
             call,
             Call {
                 source: index,
-                cost: Cost { requests: 1, tokens },
+                cost: Cost { requests: 1, tokens, ..Cost::default() },
                 deadline,
                 first: self.now,
                 key: None,
@@ -518,6 +533,10 @@ impl World {
                     self.report.refused_by_minute.resize(minute + 1, 0);
                 }
                 self.report.refused_by_minute[minute] += 1;
+                self.report.refused_knowingly.resize(minute + 1, 0);
+                if self.first_news.is_some_and(|first| call.sent >= first) {
+                    self.report.refused_knowingly[minute] += 1;
+                }
                 call.refused = Some(RefusalNumbers {
                     slot: slot(refusal.dimension),
                     limit: refusal.refusal.limit,
@@ -569,6 +588,7 @@ impl World {
                 self.after(wake);
             }
             Some(numbers) => {
+                self.first_news.get_or_insert(self.now);
                 let hint = if self.scenario.hint { numbers.wait } else { None };
                 let class = match numbers.slot {
                     Slot::RequestsPerMinute | Slot::RequestsPerDay => ErrorClass::RateLimitRequests,

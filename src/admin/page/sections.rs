@@ -176,7 +176,9 @@ fn breaker(scope: &ScopeStatus) -> (Level, String) {
             let next = breaker.next_probe_seconds.map(|next| format!("; next probe in {}", duration(next)));
             (Level::Critical, format!("Failing{since}{class}; breaker open{}", next.unwrap_or_default()))
         }
-        BreakerState::Probing => (Level::Critical, format!("Failing{since}{class}; a probe is under way")),
+        BreakerState::Releasing => {
+            (Level::Notice, "A probe succeeded; requests are let go at a rising pace".to_owned())
+        }
     }
 }
 

@@ -87,7 +87,7 @@ impl<W> Machine<W> {
     /// A request comes.
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
         let cost = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
-        let request = &Request { cost, ..*request };
+        let request = &Request { cost: self.quota.expected(cost), ..*request };
         if request.turn == Turn::First {
             self.budget.received();
         }
@@ -120,6 +120,11 @@ impl<W> Machine<W> {
             self.begin(cost, charge, false, now);
             let grant = Grant { cost, charge, at: now, probe: quota_probe, since: now };
             return Arrival::Granted(grant.at_once());
+        }
+        if now > request.deadline {
+            // It comes back too late from an attempt that was refused.
+            self.counts.deadline += 1;
+            return Arrival::Refused(Refused::Deadline { predicted: Duration::ZERO });
         }
         if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now)
         {
@@ -391,7 +396,7 @@ impl<W> Machine<W> {
             caller: CallerId(u16::MAX),
             weight: 1,
             lane: Lane::Interactive,
-            cost: Cost { requests: 1, tokens: 1 },
+            cost: Cost { requests: 1, tokens: 1, ..Cost::default() },
             bytes: 0,
             deadline: Moment::NEVER,
             turn: Turn::First,

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::openai::Endpoint;
 use crate::scope::moment::Moment;
 
+use super::own::Cost;
 use super::shape::Rule;
 
 /// Nothing charges more, or less, than this for an estimated token.
@@ -23,6 +25,81 @@ const ENVELOPE: usize = 64;
 const CUT: Duration = Duration::from_millis(1);
 /// The least weight of a new sample: (between two levels, by count).
 const WEIGHTS: (f64, f64) = (0.3, 0.05);
+
+/// What an endpoint's requests are charged is believed to be no further from what the scope's are.
+const ENDPOINT_BOUNDS: (f32, f32) = (0.3, 3.0);
+/// The weight of a charge that is known of one request: upward, downward. Estimates stay on the safe side.
+const ALONE_WEIGHTS: (f64, f64) = (0.5, 0.15);
+/// A smaller request's charge is mostly rounding, in tokens.
+const LEAST_ALONE: u64 = 50;
+
+/// How far each endpoint's charges are from the scope's, learned from what single requests were charged.
+#[derive(Clone, Debug)]
+pub(crate) struct EndpointRatios {
+    values: [f32; Endpoint::ALL.len()],
+    last: Option<Level>,
+    /// The last change: what was sent before was expected by other values.
+    changed: Moment,
+}
+
+/// What a bucket was told to hold, and our own running total when that request was sent.
+#[derive(Clone, Copy, Debug)]
+struct Level {
+    at: Moment,
+    used: f64,
+    own: f64,
+}
+
+impl EndpointRatios {
+    pub(crate) fn new() -> Self {
+        Self { values: [1.0; Endpoint::ALL.len()], last: None, changed: Moment::START }
+    }
+
+    /// What `cost` is expected to be charged before the scope's own ratio.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+    pub(crate) fn expected(&self, cost: Cost) -> Cost {
+        let value = self.values.get(cost.endpoint.index()).copied().map_or(1.0, f64::from);
+        Cost { tokens: (cost.tokens as f64 * value).ceil() as u64, ..cost }
+    }
+
+    /// A request that was sent at `sent`, and expected to be charged `cost`, was charged so much.
+    fn charged(&mut self, cost: Cost, charged: f64, ratio: f64, sent: Moment, now: Moment) {
+        let sample = charged / (cost.tokens as f64 * ratio);
+        let Some(value) = self.values.get_mut(cost.endpoint.index()) else { return };
+        if !sample.is_finite() || sample <= 0.0 || cost.tokens < LEAST_ALONE || sent < self.changed {
+            return;
+        }
+        self.changed = now;
+        let weight = if sample > 1.0 { ALONE_WEIGHTS.0 } else { ALONE_WEIGHTS.1 };
+        let wanted = f64::from(*value) * sample.clamp(BOUNDS.0, BOUNDS.1).powf(weight);
+        #[expect(clippy::cast_possible_truncation, reason = "a factor needs no more")]
+        let wanted = wanted as f32;
+        *value = wanted.clamp(ENDPOINT_BOUNDS.0, ENDPOINT_BOUNDS.1);
+    }
+
+    /// Several attempts are in flight: what each is charged doesn't show.
+    pub(crate) fn crowded(&mut self) {
+        self.last = None;
+    }
+
+    /// Weighs a snapshot of a proven bucket, of an attempt that was in flight alone: with the one before it tells what that
+    /// attempt was charged.
+    pub(crate) fn observe(&mut self, evidence: &Evidence, cost: Cost, ratio: f64, sent: Moment, now: Moment) {
+        let level = Level { at: evidence.at, used: evidence.used, own: evidence.own };
+        let last = self.last.replace(level);
+        if evidence.foreign || evidence.rule != Rule::Bucket {
+            self.last = None;
+            return;
+        }
+        let Some(last) = last.filter(|last| last.at <= evidence.at) else { return };
+        // Nothing else was sent since.
+        if (evidence.own - evidence.estimated - last.own).abs() < 0.5 {
+            let drained = evidence.rate * evidence.at.seconds_since(last.at);
+            let charged = evidence.used - (last.used - drained).max(0.0);
+            self.charged(cost, charged, ratio, sent, now);
+        }
+    }
+}
 
 /// The ratio, learned from the headers, and exactly from a refusal that names what was asked for.
 #[derive(Clone, Debug)]

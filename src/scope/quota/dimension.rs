@@ -6,8 +6,9 @@ use crate::scope::moment::{Moment, duration};
 
 use super::bucket::Bucket;
 use super::foreign::{Foreign, Use};
+use super::own::Own;
 use super::pace::Pace;
-use super::sent_log::SentLog;
+use super::refusal::{Numbers, Times};
 use super::shape::{Rule, Shape};
 use super::{LimitReport, Source};
 
@@ -16,50 +17,14 @@ const LONGEST_PACED: f64 = 3600.0;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
+/// What so many times from send to head give, at the limit's rate.
+const FEEDBACK_KEPT: f64 = 2.0;
 /// The level is never believed to be more than so many limits.
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
 const EDGE: Duration = Duration::from_millis(30);
 /// A refusal is no surprise when the mirror was at this part of the limit.
 const FORETOLD: f64 = 0.9;
-
-/// Our own use of what a limit counts: the log in estimated units, and what the upstream charges for one.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Own<'a> {
-    pub(crate) log: &'a SentLog,
-    pub(crate) ratio: f64,
-    /// Granted and not yet sent, in estimated units.
-    pub(crate) unsent: f64,
-}
-
-impl Own<'_> {
-    /// Cells sent since the running total stood at `mark`, and those granted.
-    fn since(&self, mark: f64) -> f64 {
-        ((self.log.total() - mark).max(0.0) + self.unsent) * self.ratio
-    }
-}
-
-/// When an attempt was sent and answered, and the running total just after it was sent.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Times {
-    pub(crate) sent: Moment,
-    pub(crate) head: Moment,
-    pub(crate) processing: Option<Duration>,
-}
-
-impl Times {
-    /// When the upstream admitted it: the head's time less the processing, never before the send. Without a processing time
-    /// the send is the best guess, and a safe one.
-    pub(crate) fn admitted(&self) -> Moment {
-        self.processing.map_or(self.sent, |processing| self.head.minus(processing).max(self.sent))
-    }
-
-    /// When the upstream refused it. Without a processing time that is the head's: refusals are quick, and a wait that is
-    /// counted from too late only ends a little later.
-    pub(crate) fn refused(&self) -> Moment {
-        self.processing.map_or(self.head, |processing| self.head.minus(processing).max(self.sent))
-    }
-}
 
 /// One limit.
 #[derive(Debug)]
@@ -78,9 +43,13 @@ pub(crate) struct Dimension {
     last: Option<Snapshot>,
     /// Smoothed time from send to head, in seconds.
     feedback: f64,
+    /// Smoothed time from send to admission upstream, in seconds.
+    outward: f64,
     /// The largest cost of late, in cells.
     largest: f64,
     held: Option<Held>,
+    /// It let more through in a window than the limit, and refills as it goes: some bucket.
+    drains: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +61,8 @@ struct Snapshot {
 /// What a refusal of a limiter that counts by windows leaves: no more than this room, until a moment.
 #[derive(Clone, Copy, Debug)]
 struct Held {
+    /// When it was said. A later answer that was let through knows better.
+    at: Moment,
     until: Moment,
     room: f64,
 }
@@ -111,8 +82,10 @@ impl Dimension {
             pace: Pace::new(limit / window, now),
             last: None,
             feedback: 0.0,
+            outward: 0.0,
             largest: 1.0,
             held: None,
+            drains: false,
         };
         dimension.reshape(now);
         dimension
@@ -126,7 +99,7 @@ impl Dimension {
         }
         if self.is_paced() {
             wait = wait.max(self.pacer.wait(cells, now));
-            if !self.proven() {
+            if !self.proven() && !self.drains {
                 wait = wait.max(self.trailing_wait(cells as f64, own, now));
             }
         }
@@ -164,9 +137,13 @@ impl Dimension {
         times: &Times,
         now: Moment,
     ) {
-        self.set_limit(report.limit as f64, now);
         self.source = Source::Learned;
         let at = times.admitted();
+        let newest = self.last.is_none_or(|last| last.at <= at);
+        // An answer that is older than the last one may tell of a limit that is no more.
+        if newest {
+            self.set_limit(report.limit as f64, now);
+        }
         self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
         let window = self.shape.bucket().unwrap_or(self.window.max(self.shape.at_least()));
         if window.total_cmp(&self.window).is_ne() {
@@ -174,15 +151,20 @@ impl Dimension {
             self.pace.restart(self.rate(), now);
         }
         let trip = times.head.seconds_since(times.sent);
-        self.feedback = if self.feedback > 0.0 { self.feedback * 0.9 + trip * 0.1 } else { trip };
-        if self.last.is_some_and(|last| last.at > at) {
+        // Of answers to requests that were sent together the quick ones come first: they are no sign of quicker times.
+        let weight = if trip > self.feedback { 0.1 } else { 0.01 };
+        self.feedback += (trip - self.feedback) * if self.feedback > 0.0 { weight } else { 1.0 };
+        let outward = at.seconds_since(times.sent);
+        self.outward = if self.outward > 0.0 { self.outward * 0.95 + outward * 0.05 } else { outward };
+        if !newest {
             self.reshape(now);
             return;
         }
+        self.held = self.held.filter(|held| held.at > at);
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });
-        self.watch_foreign(used, own, mark, at);
+        self.watch_foreign(used, own, at);
         self.reshape(now);
         // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
         // that, and another shape would.
@@ -191,7 +173,7 @@ impl Dimension {
         if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
             // Nothing drains before the window ends.
             let room = remaining - own.since(own.log.before(at).max(mark));
-            self.held = Some(Held { until: at.plus(reset.min(duration(self.window))), room });
+            self.held = Some(Held { at, until: at.plus(reset.min(duration(self.window))), room });
         }
     }
 
@@ -211,16 +193,18 @@ impl Dimension {
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
         let drained_in = excess / self.rate();
         let windowed = numbers.wait.is_some_and(|wait| wait.as_secs_f64() > drained_in * 1.5 + 0.25);
+        self.drains = !windowed && (self.drains || own.exceeded(self.limit, duration(self.window), now));
         if self.last.is_none_or(|last| last.at <= at) {
-            if self.shape.bucket().is_some() {
-                let (used, own) = (numbers.used, mark * own.ratio);
-                self.foreign.by_drain(&Use { at, used, own, limit: self.limit, rate: self.rate() });
+            // What a bucket that is shallower than its headers say calls used is no count of a minute's use.
+            if self.proven() {
+                let now = self.use_at(at, numbers.used, own);
+                self.foreign.by_drain(&now);
             }
             self.set_level(numbers.used, own.since(own.log.before(at).max(mark)), at, now);
         }
         if let Some(wait) = numbers.wait.filter(|_| windowed) {
             let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
-            self.held = Some(Held { until, room: numbers.limit - numbers.used });
+            self.held = Some(Held { at, until, room: numbers.limit - numbers.used });
         }
         self.reshape(now);
     }
@@ -313,19 +297,33 @@ impl Dimension {
         own.log.trailing_falls_to(room.max(0.0) / own.ratio, window).since(now)
     }
 
-    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, mark: f64, at: Moment) {
-        let mut now = Use { at, used, own: mark * own.ratio, limit: self.limit, rate: self.rate() };
+    /// Our own running total as the upstream knew it at a moment: what was on its way then did not count yet.
+    fn arrived(&self, own: &Own<'_>, at: Moment) -> f64 {
+        own.log.before(at.minus(duration(self.outward))) * own.ratio
+    }
+
+    fn use_at(&self, at: Moment, used: f64, own: &Own<'_>) -> Use {
+        let on_its_way = own.log.before(at) - own.log.before(at.minus(duration(self.outward * 2.0)));
+        Use {
+            at,
+            used,
+            own: self.arrived(own, at),
+            // Each was equally likely to arrive sooner or later: a sixth of their number is the variance.
+            doubt: (on_its_way.max(0.0) / 6.0).sqrt() * own.ratio * self.largest.sqrt(),
+            limit: self.limit,
+            rate: self.rate(),
+        }
+    }
+
+    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, at: Moment) {
+        let now = self.use_at(at, used, own);
         match self.shape.rule() {
             // A shallow bucket may be empty between any two snapshots: nothing can be told.
             Rule::Unknown | Rule::Shallow => {}
             Rule::Bucket => self.foreign.by_drain(&now),
-            Rule::Fixed => {
-                now.own = own.log.before(at).max(mark) * own.ratio;
-                self.foreign.by_count(&now);
-            }
+            Rule::Fixed => self.foreign.by_count(&now),
             Rule::Log => {
-                let trailing =
-                    (own.log.before(at) - own.log.before(at.minus(duration(self.window)))) * own.ratio;
+                let trailing = now.own - self.arrived(own, at.minus(duration(self.window)));
                 self.foreign.by_level(used, trailing, self.limit);
             }
         }
@@ -372,7 +370,8 @@ impl Dimension {
         let (pace, burst) = self.pace.parameters(rate, proven, foreign);
         self.pacer.reshape(pace * self.share, burst, now);
         let depth = if proven {
-            let slack = (rate * self.feedback * 2.0).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
+            let slack =
+                (rate * self.feedback * FEEDBACK_KEPT).clamp(self.limit * SLACK.0, self.limit * SLACK.1);
             (self.limit - slack.max(self.largest.min(self.limit * 0.02))).max(1.0)
         } else {
             self.limit
@@ -383,13 +382,4 @@ impl Dimension {
         };
         self.mirror.reshape(drain, depth, now);
     }
-}
-
-/// The numbers of a refusal, in cells.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
-    pub(crate) limit: f64,
-    pub(crate) used: f64,
-    pub(crate) requested: f64,
-    pub(crate) wait: Option<Duration>,
 }

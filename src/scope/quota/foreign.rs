@@ -4,6 +4,10 @@ use crate::scope::moment::Moment;
 
 /// Snapshots nearer to each other than this say more about delays than about use, in seconds.
 const LEAST_SPAN: f64 = 3.0;
+/// What one sample may be off by, as a part of the limit: one standard deviation.
+const DOUBT: f64 = 0.08;
+/// No sample waits longer than that for certainty, in seconds.
+const LONGEST_SPAN: f64 = 15.0;
 /// Below this part of the limit a bucket may have run empty in between, and what drained is not known.
 const LEAST_LEVEL: f64 = 0.03;
 /// The weight of a new estimate.
@@ -17,6 +21,8 @@ pub(crate) struct Foreign {
     anchor: Option<Anchor>,
     /// As a part of the limit's rate.
     ratio: f64,
+    /// The same before the last sample: one alone says little.
+    before: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +30,15 @@ struct Anchor {
     at: Moment,
     used: f64,
     own: f64,
+    doubt: f64,
+}
+
+impl Anchor {
+    /// So long a span that what was on its way at its ends is no more than a part of what the limit gives in it.
+    fn least_span(&self, now: &Use) -> f64 {
+        let doubt = self.doubt.hypot(now.doubt);
+        LEAST_SPAN.max((doubt / (DOUBT * now.rate)).min(LONGEST_SPAN))
+    }
 }
 
 /// What is known at a snapshot, in cells.
@@ -34,6 +49,8 @@ pub(crate) struct Use {
     pub(crate) used: f64,
     /// Our own running total by then.
     pub(crate) own: f64,
+    /// How far that may be off, for what was on its way: one standard deviation.
+    pub(crate) doubt: f64,
     pub(crate) limit: f64,
     /// The limit a second.
     pub(crate) rate: f64,
@@ -45,6 +62,7 @@ impl Foreign {
         let Some(then) = self.anchored(now) else { return };
         let span = now.at.seconds_since(then.at);
         if now.used.min(then.used) < now.limit * LEAST_LEVEL {
+            self.before = self.ratio;
             self.ratio *= 1.0 - WEIGHT;
             return;
         }
@@ -64,12 +82,13 @@ impl Foreign {
     /// In a log: what is used, less our own of the last window.
     pub(crate) fn by_level(&mut self, used: f64, own: f64, limit: f64) {
         let sample = ((used - own) / limit).clamp(-1.0, 1.0);
+        self.before = self.ratio;
         self.ratio += (sample - self.ratio) * WEIGHT / 4.0;
     }
 
     /// Others' use as a part of the limit, between 0 and 1.
     pub(crate) fn ratio(&self) -> f64 {
-        self.ratio.max(0.0)
+        self.ratio.min(self.before).max(0.0)
     }
 
     /// The same, without what noise explains.
@@ -78,9 +97,9 @@ impl Foreign {
     }
 
     fn anchored(&mut self, now: &Use) -> Option<Anchor> {
-        let anchor = Anchor { at: now.at, used: now.used, own: now.own };
+        let anchor = Anchor { at: now.at, used: now.used, own: now.own, doubt: now.doubt };
         match self.anchor {
-            Some(then) if now.at.seconds_since(then.at) < LEAST_SPAN => None,
+            Some(then) if now.at.seconds_since(then.at) < then.least_span(now) => None,
             then => {
                 self.anchor = Some(anchor);
                 then
@@ -89,6 +108,7 @@ impl Foreign {
     }
 
     fn blend(&mut self, sample: f64) {
+        self.before = self.ratio;
         // Negative samples count too, or noise would add up to somebody.
         self.ratio += (sample.clamp(-1.0, 1.0) - self.ratio) * WEIGHT;
     }

@@ -1,6 +1,7 @@
 //! The mirror of the upstream's limits for one scope: a pure machine, with time as an argument.
 
 mod bucket;
+mod calibrate;
 mod charge;
 mod dimension;
 mod foreign;
@@ -9,6 +10,7 @@ mod pace;
 mod ramp;
 mod refusal;
 mod report;
+mod search;
 mod sent_log;
 mod shape;
 mod slot;
@@ -18,16 +20,15 @@ use std::time::Duration;
 use crate::scope::moment::Moment;
 use crate::scope::settings::LimitSettings;
 
-use charge::{ChargeRatio, Evidence};
-pub(crate) use dimension::Times;
-use dimension::{Dimension, Numbers};
+use charge::{ChargeRatio, EndpointRatios};
+use dimension::Dimension;
 pub use own::Cost;
 use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
 use ramp::Ramp;
-pub(crate) use refusal::{Refusal, Verdict};
+use refusal::Numbers;
+pub(crate) use refusal::{Refusal, Times, Verdict};
 pub use report::{LimitReport, LimitReports, RefusalNumbers, Source};
-use shape::Rule;
 pub use slot::{Slot, Unit};
 
 /// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
@@ -50,6 +51,9 @@ pub(crate) struct Quota {
     pauses: u32,
     share: f64,
     ratio: ChargeRatio,
+    endpoints: EndpointRatios,
+    /// The last permit was given with no attempt in flight.
+    alone: bool,
 }
 
 impl Quota {
@@ -64,6 +68,8 @@ impl Quota {
             pauses: 0,
             share: limits.share,
             ratio: ChargeRatio::new(),
+            endpoints: EndpointRatios::new(),
+            alone: false,
         };
         for slot in Slot::ALL {
             quota.dimensions[slot.index()] = limits.of(slot).filter(|limit| *limit > 0).map(|limit| {
@@ -80,6 +86,11 @@ impl Quota {
             quota.ramp = Some(Ramp::new(now));
         }
         quota
+    }
+
+    /// A cost as its endpoint's requests were charged so far. Everything else here takes costs that went through this.
+    pub(crate) fn expected(&self, cost: Cost) -> Cost {
+        self.endpoints.expected(cost)
     }
 
     /// What `cost` takes, by what is known of the upstream's charges.
@@ -103,7 +114,8 @@ impl Quota {
     pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Duration> {
         let mut wait = self.paused_until.since(now);
         if let Some(ramp) = &self.ramp {
-            wait = wait.max(ramp.wait(charge, in_flight, now)?);
+            let own = self.own.of(ramp.unit(), self.ratio.value());
+            wait = wait.max(ramp.wait(charge, &own, in_flight, now)?);
         }
         let mut doubtful = wait;
         for (slot, dimension) in self.each() {
@@ -132,6 +144,7 @@ impl Quota {
     pub(crate) fn take(&mut self, cost: Cost, charge: Charge, in_flight: u32, now: Moment) {
         self.own.granted(cost);
         self.asked = now;
+        self.alone = in_flight == 0;
         if let Some(ramp) = &mut self.ramp {
             ramp.take(charge, in_flight, now);
         }
@@ -187,37 +200,12 @@ impl Quota {
         self.calibrate(reports, cost, marks, times);
     }
 
-    /// Compares what the upstream charged with what was estimated.
-    fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times) {
-        let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };
-        let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
-        let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
-        let at = times.admitted();
-        // The requests that the window counts: since it began, or the last ones as long as it is.
-        let window = crate::scope::moment::duration(tokens.window);
-        let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
-        let began = at.minus(window.saturating_sub(left));
-        let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
-        self.ratio.observe(&Evidence {
-            at,
-            used: used(report),
-            limit: report.limit as f64,
-            rate: tokens.rate(),
-            reset: report.reset,
-            rule: tokens.rule(),
-            own: marks.tokens,
-            estimated: cost.tokens as f64,
-            used_requests: requests.and(reports.requests).map(used),
-            mean: self.own.mean(began, at),
-            foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
-        });
-    }
-
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
     pub(crate) fn accepted(&mut self, charge: Charge, paced: bool, sent: Moment, now: Moment) {
         self.pauses = 0;
+        self.own.accepted(charge, sent, now);
         if let Some(ramp) = &mut self.ramp {
-            ramp.accepted(charge, sent, now);
+            ramp.accepted(&self.own.of(ramp.unit(), self.ratio.value()), sent, now);
         }
         for (slot, dimension) in self.each_mut() {
             dimension.accepted(charge.of(slot), paced, sent, now);
@@ -228,13 +216,13 @@ impl Quota {
     pub(crate) fn refused(&mut self, refusal: &Refusal<'_>, rng: &mut fastrand::Rng, now: Moment) -> Verdict {
         let Refusal { unit, numbers, hint, cost, charge, marks, times } = *refusal;
         // A refused attempt takes nothing. Where it does, the next snapshot tells.
-        self.own.requests.retract(f64::from(cost.requests));
-        self.own.tokens.retract(cost.tokens as f64);
+        self.own.requests.retract(f64::from(cost.requests), times.sent);
+        self.own.tokens.retract(cost.tokens as f64, times.sent);
         let marks = Marks {
             requests: marks.requests - f64::from(cost.requests),
             tokens: marks.tokens - cost.tokens as f64,
         };
-        if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0 && numbers.used.is_some()) {
+        if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0) {
             let slot = numbers.slot;
             let share = self.share;
             if slot.unit() == Unit::Tokens
@@ -245,6 +233,7 @@ impl Quota {
             let limit = numbers.limit as f64;
             let told = Numbers {
                 limit,
+                // Some tell only the limit: what was refused found it full.
                 used: numbers.used.unwrap_or(numbers.limit) as f64,
                 requested: numbers.requested.unwrap_or(charge.of(slot)) as f64,
                 wait: numbers.wait,
@@ -268,7 +257,7 @@ impl Quota {
             return Verdict { not_before: times.refused().plus(wait) };
         }
         if let Some(ramp) = &mut self.ramp {
-            ramp.refused(unit, times.sent, rng, now);
+            ramp.refused(unit, &self.own.of(unit, self.ratio.value()), times.sent, hint, rng, now);
             if let Some(hint) = hint {
                 self.paused_until = self.paused_until.max(now.plus(jittered(hint, rng)));
             }

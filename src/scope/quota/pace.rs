@@ -10,6 +10,8 @@ const ANY_SHAPE_PACE: f64 = 0.975;
 /// The pacer's first burst, in seconds of the rate. A bucket a second deep must hold it together with what random delays
 /// push into the same second.
 const FIRST_BURST: f64 = 0.5;
+/// The least that refusals make of it, in seconds of the rate: less saves nothing, and loses what wakes a little late.
+const LEAST_BURST: f64 = 0.1;
 /// Timers fire up to this much late; a burst below it would lose what they miss, in seconds of the rate.
 const TIMER_SLACK: f64 = 0.005;
 /// How long after a burst was halved it may grow again.
@@ -79,7 +81,7 @@ impl Pace {
     /// A refusal that nothing foretold: the limiter is shallower than it seems.
     pub(crate) fn surprised(&mut self, rate: f64, now: Moment) {
         self.distrusted = true;
-        self.burst = (self.burst.min(first_burst(rate) * 2.0) / 2.0).max(1.0);
+        self.burst = (self.burst.min(first_burst(rate) * 2.0) / 2.0).max(rate * LEAST_BURST).max(1.0);
         self.no_growth_before = now.plus(REGROW_AFTER);
     }
 

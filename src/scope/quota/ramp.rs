@@ -2,15 +2,22 @@
 //!
 //! Until the first refusal it grows: twofold each second at first, then carefully, for it is now known that no header will
 //! tell. A refusal stops everything; single probes ask, with growing pauses, whether the limiter lets through again. Then the
-//! pace restarts from what was accepted in the last minute, which is the limit itself if the limiter counts by the minute. When
-//! refusals some time apart agree on the rate between them, the search is over and the pace stays just below it.
+//! search for the limit goes on, each step finer than the one before:
+//! - Where the limiter was shut for seconds it counts by the minute, and what it took in the last minute is the limit.
+//! - Where the pace had been held for a minute, what was taken in that minute is the limit, whatever the shape: a full bucket
+//!   drains so much, a log holds so much.
+//! - Else only the pace that met the refusal is known. A cubic curve, flat where it nears that pace, finds it roughly, a nudge
+//!   in small steps closely, one in smaller steps exactly.
+//!
+//! Then the pace holds just below, and is nudged up rarely, for each time costs a few refusals.
 
 use std::time::Duration;
 
 use crate::scope::moment::{Moment, duration};
 
 use super::bucket::Bucket;
-use super::sent_log::SentLog;
+use super::own::Own;
+use super::search::{BELOW, Episode, Found, Phase, WINDOW, found};
 use super::{Charge, Unit};
 
 /// The first rate, in requests a second, and the first bound on requests in flight.
@@ -26,22 +33,26 @@ const FINE_STEP: Duration = Duration::from_millis(50);
 const LATER_GROWTH: (f64, u32) = (1.1, 16);
 /// From this rate on the scope counts as unlimited.
 const UNLIMITED: f64 = 100_000.0;
-/// After a refusal the pace restarts from this part of what was accepted.
-const DECREASE: f64 = 0.95;
-/// Where the limiter lets through again at once, it refills by the second: the pace grows by this factor a second, up to half
-/// of what was accepted before.
-const RECOVERY: f64 = 1.25;
-/// Else it grows by this part of itself in each span.
-const INCREASE: (f64, Duration) = (0.02, Duration::from_secs(5));
-/// Refusals at least so far apart say what rate lies between them.
-const BASELINE: Duration = Duration::from_secs(25);
-/// The pace below a rate that refusals agree on.
-const BELOW: f64 = 0.975;
-/// A settled pace is not raised again for so long: each time costs a few refusals.
-const SETTLED: Duration = Duration::from_mins(30);
+/// What was sent of late.
+const LATELY: Duration = Duration::from_secs(5);
+/// After a refusal of which nothing can be concluded yet the pace aims at this part of what it was,
+const DECREASE: f64 = 0.8;
+/// from this part of the aim on,
+const START: f64 = 0.6;
+/// along a cubic curve that is flat when it gets there after so many seconds, and steepens beyond.
+const FLAT_AFTER: f64 = 15.0;
+/// How long the pace holds before it is nudged up: while the limit is found roughly or closely, and once it is found exactly.
+const HOLD: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(30));
+/// A nudge raises it by this part in each span: coarse, fine.
+const NUDGE: (f64, Duration, Duration) = (0.01, Duration::from_secs(5), Duration::from_secs(20));
+/// A nudge that went so far without a refusal goes on as the curve: the limit became another.
+const NUDGED_FAR: f64 = 0.3;
+/// A probe that is not answered for so long is followed by another.
+const UNANSWERED: Duration = Duration::from_secs(3);
 /// Never slower than a request in half a minute.
 const SLOWEST: f64 = 1.0 / 30.0;
-const WINDOW: Duration = Duration::from_mins(1);
+/// After a refusal the pace goes on so many seconds late.
+const AFTERWARD: f64 = 1.5;
 
 /// The pace without any knowledge of limits.
 #[derive(Debug)]
@@ -56,22 +67,13 @@ pub(crate) struct Ramp {
     /// Whether the rate, and the bound on requests in flight, held anything back since then.
     binding: (bool, bool),
     answers: u32,
-    accepted: [SentLog; 2],
     began: Option<Moment>,
-    /// When the last refusal's episode began, and what had been accepted by then.
-    episode: Option<(Moment, f64)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    /// No refusal yet.
-    Growing,
-    /// Refused: one probe at a time, the next at a moment, after so many that were refused too.
-    Probing { next: Moment, out: bool, refused: u32 },
-    /// Going again; up to this rate fast, then carefully.
-    Searching { fast_until: f64 },
-    /// The rate is known.
-    Settled { until: Moment },
+    /// The last refusal that ended a time of going.
+    episode: Option<Episode>,
+    /// When the pace went on after it.
+    resumed: Moment,
+    /// How well the limit is known by now.
+    known: Found,
 }
 
 impl Ramp {
@@ -85,29 +87,53 @@ impl Ramp {
             changed: now,
             binding: (false, false),
             answers: 0,
-            accepted: [SentLog::default(), SentLog::default()],
             began: None,
             episode: None,
+            resumed: Moment::START,
+            known: Found::Not,
         }
     }
 
+    /// What it counts.
+    pub(crate) fn unit(&self) -> Unit {
+        self.unit
+    }
+
     /// How long until `charge` may go; `None` where one in flight must end first.
-    pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Duration> {
+    pub(crate) fn wait(
+        &self,
+        charge: Charge,
+        own: &Own<'_>,
+        in_flight: u32,
+        now: Moment,
+    ) -> Option<Duration> {
         match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => Some(Duration::ZERO),
             Phase::Growing if f64::from(in_flight) >= self.in_flight => None,
-            Phase::Probing { out: true, .. } => None,
+            Phase::Probing { out: Some(sent), .. } => Some(sent.plus(UNANSWERED).since(now)),
             Phase::Probing { next, .. } => Some(next.since(now)),
-            Phase::Growing | Phase::Searching { .. } | Phase::Settled { .. } => {
+            Phase::Holding { .. } => {
+                Some(self.pacer.wait(self.cells(charge), now).max(self.trailing_wait(own, now)))
+            }
+            Phase::Growing | Phase::Climbing { .. } | Phase::Nudging { .. } => {
                 Some(self.pacer.wait(self.cells(charge), now))
             }
         }
     }
 
+    /// What met the refusal came faster than the pace is now: a window or a log that was full has to get rid of it first.
+    fn trailing_wait(&self, own: &Own<'_>, now: Moment) -> Duration {
+        let most = self.rate / BELOW * WINDOW.as_secs_f64() / own.ratio;
+        if own.log.trailing(WINDOW, now) <= most {
+            return Duration::ZERO;
+        }
+        own.log.trailing_falls_to(most, WINDOW).since(now)
+    }
+
     pub(crate) fn take(&mut self, charge: Charge, in_flight: u32, now: Moment) {
         self.began.get_or_insert(now);
         if let Phase::Probing { out, .. } = &mut self.phase {
-            *out = true;
+            *out = Some(now);
         }
         self.pacer.take(self.cells(charge), now);
         // Half of what is allowed is in use: it is what holds, or soon will.
@@ -117,71 +143,89 @@ impl Ramp {
 
     pub(crate) fn give_back(&mut self, charge: Charge, now: Moment) {
         if let Phase::Probing { out, .. } = &mut self.phase {
-            *out = false;
+            *out = None;
         }
         self.pacer.credit(self.cells(charge) as f64, now);
     }
 
     /// An attempt that was sent at `sent` was answered without a refusal.
-    pub(crate) fn accepted(&mut self, charge: Charge, sent: Moment, now: Moment) {
+    pub(crate) fn accepted(&mut self, own: &Own<'_>, sent: Moment, now: Moment) {
         self.answers = self.answers.saturating_add(1);
-        self.accepted[0].add(charge.requests as f64, now);
-        self.accepted[1].add(charge.tokens as f64, now);
-        if let Phase::Probing { refused, .. } = self.phase {
+        match (self.phase, self.episode) {
             // What was sent before the refusal proves nothing.
-            if self.episode.is_none_or(|(at, _)| sent >= at) {
-                let fast_until = if refused == 0 { self.rate_before(now) * 0.5 } else { 0.0 };
-                self.phase = Phase::Searching { fast_until };
-                self.changed = now;
-                self.reshape(now);
-            }
-        } else {
-            self.grow(now);
+            (Phase::Probing { .. }, Some(episode)) if sent >= episode.at => self.resume(episode, own, now),
+            (Phase::Probing { .. }, _) => {}
+            _ => self.grow(now),
         }
     }
 
     /// An attempt that was sent at `sent` was refused without numbers.
-    pub(crate) fn refused(&mut self, unit: Unit, sent: Moment, rng: &mut fastrand::Rng, now: Moment) {
-        match self.phase {
-            Phase::Probing { refused, .. } if self.episode.is_some_and(|(at, _)| sent >= at) => {
+    pub(crate) fn refused(
+        &mut self,
+        unit: Unit,
+        own: &Own<'_>,
+        sent: Moment,
+        hint: Option<Duration>,
+        rng: &mut fastrand::Rng,
+        now: Moment,
+    ) {
+        if let Phase::Probing { refused, .. } = self.phase {
+            if let Some(episode) = self.episode.as_mut().filter(|episode| sent >= episode.at) {
+                episode.shut = episode.shut.max(sent);
                 let next = now.plus(pause(refused + 1, rng));
-                self.phase = Phase::Probing { next, out: false, refused: refused + 1 };
-                return;
+                self.phase = Phase::Probing { next, out: None, refused: refused + 1 };
             }
-            Phase::Probing { .. } => return,
-            Phase::Growing | Phase::Searching { .. } | Phase::Settled { .. } => {}
+            return;
         }
-        // What was sent before the last episode ended is old news.
-        if sent < self.changed && self.episode.is_some() {
+        // What was sent before the pace went on is old news.
+        if sent < self.resumed {
             return;
         }
         if unit != self.unit {
             self.unit = unit;
             self.episode = None;
         }
-        let total = self.log().total();
-        let last_minute = total - self.log().before(now.minus(WINDOW));
-        let by_minute = last_minute / WINDOW.as_secs_f64();
-        let between = self.episode.and_then(|(at, then)| {
-            (now.since(at) >= BASELINE).then(|| (total - then) / now.seconds_since(at))
-        });
-        self.rate = match between {
-            Some(between) => {
-                let whole_minute = self.began.is_some_and(|began| now.since(began) >= WINDOW);
-                let rate = if whole_minute { between.min(by_minute) } else { between };
-                rate * BELOW
+        let pace = match self.phase {
+            // The pace may be far above what is asked for.
+            Phase::Growing => {
+                self.rate.min((own.log.trailing(LATELY, now) * own.ratio / 5.0).max(FIRST_RATE))
             }
-            None => self.rate.min(by_minute.max(self.rate * 0.1)) * DECREASE,
-        }
-        .max(SLOWEST);
-        let next = now.plus(pause(0, rng));
-        self.episode = Some((now, total));
-        self.phase = match between {
-            Some(_) => Phase::Settled { until: now.plus(SETTLED) },
-            None => Phase::Probing { next, out: false, refused: 0 },
+            Phase::Probing { .. }
+            | Phase::Climbing { .. }
+            | Phase::Holding { .. }
+            | Phase::Nudging { .. } => self.rate,
         };
+        let since = self.resumed.max(self.began.unwrap_or(now));
+        self.episode = Some(Episode {
+            at: now,
+            pace,
+            phase: self.phase,
+            gone: now.since(since),
+            before: self.episode.map(|episode| episode.at),
+            shut: now.plus(hint.unwrap_or_default()),
+        });
+        self.phase = Phase::Probing { next: now.plus(pause(0, rng)), out: None, refused: 0 };
         self.changed = now;
         self.reshape(now);
+    }
+
+    /// A probe passed: the limiter lets through again.
+    fn resume(&mut self, episode: Episode, own: &Own<'_>, now: Moment) {
+        self.changed = now;
+        self.resumed = now;
+        if let Some((limit, found)) = found(&episode, self.known, own) {
+            self.known = found;
+            self.rate = (limit * BELOW).max(SLOWEST);
+            let hold = if found == Found::Exactly { HOLD.1 } else { HOLD.0 };
+            self.phase = Phase::Holding { until: now.plus(hold) };
+        } else {
+            let aim = (episode.pace * DECREASE).max(SLOWEST);
+            self.rate = (aim * START).max(SLOWEST);
+            self.phase = Phase::Climbing { since: now, aim };
+        }
+        self.reshape(now);
+        // What is on its way when a full bucket is met again would be refused.
+        self.pacer.set_used(self.pacer.burst() + self.rate * AFTERWARD, now);
     }
 
     /// Requests a second at the present pace, where one holds.
@@ -205,52 +249,76 @@ impl Ramp {
         }
     }
 
-    fn log(&self) -> &SentLog {
-        match self.unit {
-            Unit::Requests => &self.accepted[0],
-            Unit::Tokens => &self.accepted[1],
-        }
-    }
-
-    /// What was accepted a second, from the beginning to the last refusal.
-    fn rate_before(&self, now: Moment) -> f64 {
-        let (until, total) = self.episode.unwrap_or((now, self.log().total()));
-        let since = self.began.unwrap_or(until).max(until.minus(WINDOW));
-        (total - self.log().before(since)) / until.seconds_since(since).max(1.0)
-    }
-
+    /// Time passes without a refusal.
     fn grow(&mut self, now: Moment) {
-        let (factor, span) = match self.phase {
+        let since = now.since(self.changed);
+        let (rate, in_flight) = match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => return,
-            Phase::Growing if self.answers <= LATER_GROWTH.1 => (FIRST_GROWTH, STEP),
-            Phase::Growing => (LATER_GROWTH.0.powf(now.seconds_since(self.changed).min(1.0)), FINE_STEP),
-            Phase::Searching { fast_until } if self.rate < fast_until => (RECOVERY, STEP),
-            Phase::Searching { .. } => (1.0 + INCREASE.0, INCREASE.1),
-            Phase::Settled { until } if now >= until => {
-                self.phase = Phase::Searching { fast_until: 0.0 };
+            Phase::Growing => {
+                let (factor, span) = if self.answers <= LATER_GROWTH.1 {
+                    (FIRST_GROWTH, STEP)
+                } else {
+                    (LATER_GROWTH.0.powf(since.as_secs_f64().min(1.0)), FINE_STEP)
+                };
+                if since < span {
+                    return;
+                }
+                (self.rate * factor, self.in_flight * factor)
+            }
+            Phase::Climbing { since, aim } if now.since(self.changed) >= FINE_STEP => {
+                let way = now.seconds_since(since) / FLAT_AFTER - 1.0;
+                (self.rate.max(aim * (1.0 + (1.0 - START) * way.powi(3))), self.in_flight)
+            }
+            Phase::Holding { until } if now >= until => {
+                self.phase = Phase::Nudging { from: self.rate };
                 return;
             }
-            Phase::Probing { .. } | Phase::Settled { .. } => return,
+            Phase::Nudging { from } if self.rate > from * (1.0 + NUDGED_FAR) => {
+                // The rising half of the curve.
+                let since = now.minus(duration(FLAT_AFTER));
+                self.phase = Phase::Climbing { since, aim: self.rate };
+                self.known = Found::Not;
+                return;
+            }
+            Phase::Nudging { .. }
+                if since >= if self.known == Found::Roughly { NUDGE.1 } else { NUDGE.2 } =>
+            {
+                (self.rate * (1.0 + NUDGE.0), self.in_flight)
+            }
+            Phase::Probing { .. }
+            | Phase::Climbing { .. }
+            | Phase::Holding { .. }
+            | Phase::Nudging { .. } => return,
         };
-        if self.binding != (false, false) && now.since(self.changed) >= span {
-            if self.binding.0 {
-                self.rate *= factor;
-            }
-            if self.binding.1 {
-                self.in_flight *= factor;
-            }
+        if let Phase::Climbing { since, .. } = &mut self.phase
+            && !self.binding.0
+        {
+            // Nobody asks for more: the curve waits.
+            *since = since.plus(now.since(self.changed));
             self.changed = now;
-            self.binding = (false, false);
-            self.reshape(now);
+            return;
         }
+        if self.binding == (false, false) {
+            return;
+        }
+        if self.binding.0 {
+            self.rate = rate;
+        }
+        if self.binding.1 {
+            self.in_flight = in_flight;
+        }
+        self.changed = now;
+        self.binding = (false, false);
+        self.reshape(now);
     }
 
     fn reshape(&mut self, now: Moment) {
         let burst = match self.phase {
             Phase::Growing => self.rate,
-            Phase::Probing { .. } | Phase::Searching { .. } | Phase::Settled { .. } => {
-                (self.rate * 0.5).max(1.0)
-            }
+            Phase::Probing { .. }
+            | Phase::Climbing { .. }
+            | Phase::Holding { .. }
+            | Phase::Nudging { .. } => (self.rate * 0.1).max(1.0),
         };
         self.pacer.reshape(self.rate, burst, now);
     }
@@ -258,6 +326,6 @@ impl Ramp {
 
 /// A pause after a refusal that named no time: growing, with jitter.
 pub(crate) fn pause(count: u32, rng: &mut fastrand::Rng) -> Duration {
-    let base = 0.5 * f64::from(2_u32.saturating_pow(count.min(5)));
+    let base = 0.25 * f64::from(2_u32.saturating_pow(count.min(6)));
     duration(base * (0.75 + 0.5 * rng.f64()))
 }

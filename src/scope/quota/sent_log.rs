@@ -67,10 +67,12 @@ impl SentLog {
         }
     }
 
-    /// Takes back what was sent and refused.
-    pub(crate) fn retract(&mut self, cost: f64) {
-        self.total =
-            (self.total - cost).max(self.bins.back().map_or(0.0, |&(_, before)| before - cost)).max(0.0);
+    /// Takes back what was sent at `sent` and refused.
+    pub(crate) fn retract(&mut self, cost: f64, sent: Moment) {
+        self.total = (self.total - cost).max(0.0);
+        for (_, before) in self.bins.iter_mut().rev().take_while(|(start, _)| *start > sent) {
+            *before = (*before - cost).max(0.0);
+        }
     }
 
     /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any more.
@@ -118,5 +120,24 @@ mod tests {
         }
         assert_eq!(log.before(at(3000.0)), 200_000.0);
         assert!(log.before(Moment::START) < 120_000.0, "the distant past is forgotten");
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_sent() {
+        let (mut log, mut without) = (SentLog::default(), SentLog::default());
+        let at = |tenths: u32| Moment::START.plus_seconds(f64::from(tenths) * 0.1);
+        for tenth in 0..600 {
+            log.add(1.0, at(tenth));
+            without.add(if (300..400).contains(&tenth) { 0.0 } else { 1.0 }, at(tenth));
+        }
+        for tenth in 300..400 {
+            log.retract(1.0, at(tenth));
+        }
+        assert_eq!(log.total(), 500.0);
+        for tenth in 0..700 {
+            assert_eq!(log.before(at(tenth)), without.before(at(tenth)), "{tenth}");
+        }
+        log.retract(1e9, at(0));
+        assert_eq!(log.total(), 0.0);
     }
 }

@@ -1,0 +1,42 @@
+//! What the upstream charged, against what was estimated: what one answer's headers tell of it.
+
+use crate::scope::moment::duration;
+
+use super::charge::Evidence;
+use super::refusal::Times;
+use super::shape::Rule;
+use super::{Cost, LimitReport, LimitReports, Marks, Quota, Slot};
+
+impl Quota {
+    /// Compares what the upstream charged with what was estimated.
+    pub(super) fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times) {
+        let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };
+        let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
+        let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
+        let at = times.admitted();
+        // The requests that the window counts: since it began, or the last ones as long as it is.
+        let window = duration(tokens.window);
+        let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
+        let began = at.minus(window.saturating_sub(left));
+        let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
+        let evidence = Evidence {
+            at,
+            used: used(report),
+            limit: report.limit as f64,
+            rate: tokens.rate(),
+            reset: report.reset,
+            rule: tokens.rule(),
+            own: marks.tokens,
+            estimated: cost.tokens as f64,
+            used_requests: requests.and(reports.requests).map(used),
+            mean: self.own.mean(began, at),
+            foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
+        };
+        if self.alone && self.own.tokens.total() <= marks.tokens {
+            self.endpoints.observe(&evidence, cost, self.ratio.value(), times.sent, times.head);
+        } else {
+            self.endpoints.crowded();
+        }
+        self.ratio.observe(&evidence);
+    }
+}
