@@ -120,16 +120,18 @@ pub(super) fn judge<'a>(
 ) -> Judged<'a> {
     let now = clock::now();
     let (head, rest) = response.into_parts();
-    hear(permit, record, &head, now);
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
+        hear(permit, record, &head, false, now);
         let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
         return Judged::Later(Box::pin(judge_error(endpoint, head, rest, record, patience)));
     }
     let reader = Reader::of(endpoint, &head.headers);
     let answer = Answer { head, held: Held::nothing(), rest, reader };
     let hold_for = if call.head.mode == Mode::Enforce { policy.hold } else { Duration::ZERO };
-    if !answer.reader.is_stream() || hold_for.is_zero() || answer.rest.is_end_stream() {
+    let is_good = !answer.reader.is_stream() || hold_for.is_zero() || answer.rest.is_end_stream();
+    hear(permit, record, &answer.head, is_good, now);
+    if is_good {
         return Judged::Now(Attempted::Answered(answer));
     }
     Judged::Later(Box::pin(judge_stream(endpoint, answer, record, hold_for)))
@@ -184,8 +186,14 @@ pub(super) fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
     }
 }
 
-/// Tells the record and the scope what an answer's head says.
-pub(super) fn hear(permit: &mut Permit, record: &mut Record, head: &response::Parts, now: Instant) {
+/// Tells the record and the scope what an answer's head says, and whether it is a good answer whatever its body brings.
+pub(super) fn hear(
+    permit: &mut Permit,
+    record: &mut Record,
+    head: &response::Parts,
+    is_good: bool,
+    now: Instant,
+) {
     let found = AnswerHeaders::of(&head.headers);
     // A copy: a part of the head would keep the connection's read buffer for as long as a stream lasts.
     let request_id = found.request_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
@@ -198,7 +206,11 @@ pub(super) fn hear(permit: &mut Permit, record: &mut Record, head: &response::Pa
         processing: found.processing,
         rate_limited: head.status == StatusCode::TOO_MANY_REQUESTS,
     };
-    permit.head(&told, found.organization, found.project);
+    if is_good {
+        permit.good_head_at(&told, found.organization, found.project, now);
+    } else {
+        permit.head_at(&told, found.organization, found.project, now);
+    }
 }
 
 /// Reads an error's body up to a bound; what is beyond it, or comes too late, stays to be relayed. Returns the frames for the

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
 use crate::response;
 use crate::retry::{self, Decision, Situation, StopReason};
-use crate::scope::{Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
+use crate::scope::{Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
 
 /// A request that was read and priced.
 pub(super) struct Conversation<'a> {
@@ -127,9 +127,16 @@ impl Conversation<'_> {
     /// Waits for a turn.
     pub(super) async fn admit(&mut self, turn: Turn) -> Result<Permit, Refused> {
         let asked = clock::now();
-        let admitted = self.scope.admit(self.ask(turn)).await;
-        let waited = clock::now() - asked;
-        self.record.waited(Wait::Queue, waited);
+        let admitted = match self.scope.ask(&self.ask(turn), asked) {
+            Admission::Granted(permit) => Ok(permit),
+            Admission::Refused(refused) => Err(refused),
+            Admission::Waits(waiting) => {
+                self.call.head.let_go();
+                let admitted = waiting.await;
+                self.record.waited(Wait::Queue, clock::now() - asked);
+                admitted
+            }
+        };
         if let Ok(permit) = &admitted {
             if let Some(predicted) = permit.predicted() {
                 self.record.predicted(predicted);

@@ -51,7 +51,7 @@ impl Exchange {
 
     /// Settles an attempt whose answer had begun well.
     fn settle(&mut self, permit: Permit, end: End, findings: &Findings, now: Instant) {
-        let Some(class) = class_of(end, findings) else { return permit.done() };
+        let Some(class) = class_of(end, findings) else { return permit.done_at(now) };
         self.record.attempt_failed(class, now);
         match &findings.error {
             None => {

@@ -135,9 +135,8 @@ impl Conversation<'_> {
     ) -> Response<Body> {
         let now = clock::now();
         let (mut head, ()) = head.into_parts();
-        hear(&mut permit, &mut self.record, &head, now);
-        permit.accepted();
-        permit.done();
+        hear(&mut permit, &mut self.record, &head, true, now);
+        permit.done_at(now);
         headers::strip_response(&mut head.headers);
         upgrade::ask_for(&mut head.headers, asked.protocol);
         answer::add_notes(&mut head.headers, &self.record, &Notes { class: None, stop_retries: false });
