@@ -138,7 +138,7 @@ impl Calm {
             caller: CallerId(1),
             weight: 1,
             lane: Lane::Interactive,
-            cost: Cost { requests: 1, tokens: 10 },
+            cost: Cost { tokens: 10, ..request(1, Moment::START).cost },
             body_bytes: 2000,
             deadline: now + Duration::from_mins(1),
             turn: Turn::First,

@@ -450,7 +450,7 @@ async fn an_answer_told_in_one_step_counts_as_in_three() {
 async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pass() {
     let limits = LimitSettings { tokens_per_minute: Some(600_000), ..LimitSettings::default() };
     let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
-    let large = Ask { cost: Cost { requests: 1, tokens: 200_000, ..Cost::default() }, ..ask(0) };
+    let large = Ask { cost: Cost { tokens: 200_000, ..ask(0).cost }, ..ask(0) };
     let mut permit = scope.admit(large).await.expect("passes");
     permit.sent();
     // The refusal takes a while: the pacer has its second's worth again.

@@ -201,11 +201,7 @@ mod tests {
             // Some have a hundred times as much waiting as others.
             let count = if step < 20_000 { 1 + usize::from(caller.is_multiple_of(50)) * 20 } else { 1 };
             for _ in 0..count {
-                let cost = Cost {
-                    requests: 1,
-                    tokens: rng.u64(1..200) * (1 + u64::from(caller % 7)),
-                    ..Cost::default()
-                };
+                let cost = Cost { tokens: rng.u64(1..200) * (1 + u64::from(caller % 7)), ..Cost::default() };
                 let waiter = Waiter::new(cost, 0, now, Moment::NEVER, 0.0);
                 keys.push(queue.push_back(
                     waiter,

@@ -33,8 +33,7 @@ fn fill(queue: &mut Queue<Waker>, count: usize, now: Moment) -> Vec<Key> {
     for number in 0..count {
         let caller = CallerId(u16::try_from(number % usize::from(CALLERS)).unwrap());
         let deadline = now.plus(Duration::from_millis(number as u64 % 60_000));
-        let mut waiter =
-            Waiter::new(Cost { requests: 1, tokens: 500, ..Cost::default() }, 2000, now, deadline, 1.0);
+        let mut waiter = Waiter::new(Cost { tokens: 500, ..Cost::default() }, 2000, now, deadline, 1.0);
         waiter.waker = Some(Waker::noop().clone());
         keys.push(queue.push_back(waiter, caller, Lane::Interactive, 1));
     }
@@ -81,13 +80,8 @@ fn service_follows_weights_within_a_request() {
         let push = |queue: &mut Queue<()>, rng: &mut fastrand::Rng, caller: usize| {
             // Mostly small ones, where they differ.
             let tokens = if largest[caller] == 10_000 { 10_000 / rng.u64(1..50) } else { largest[caller] };
-            let waiter = Waiter::new(
-                Cost { requests: 1, tokens, ..Cost::default() },
-                0,
-                Moment::START,
-                Moment::NEVER,
-                0.0,
-            );
+            let waiter =
+                Waiter::new(Cost { tokens, ..Cost::default() }, 0, Moment::START, Moment::NEVER, 0.0);
             queue.push_back(
                 waiter,
                 CallerId(u16::try_from(caller).unwrap()),
