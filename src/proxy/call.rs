@@ -80,11 +80,11 @@ impl Head {
 
 impl Call {
     /// Prices a request from its body.
-    pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Box<Self> {
+    pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Self {
         let peek = head.headers.look(|headers| peek(headers, body.bytes()));
         let cost = policy.estimator.price(head.endpoint, peek.as_ref());
         let safety = Safety::of(&head.method, head.uri.path(), peek.as_ref(), &policy.retry.repeatable);
-        Box::new(Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety })
+        Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety }
     }
 
     /// The request of one more attempt; `None` when the body was streamed and is gone.

@@ -26,8 +26,7 @@ pub(super) struct Conversation<'a> {
     pub(super) policy: &'a Policy,
     pub(super) caller: &'a Caller,
     pub(super) scope: Arc<Scope>,
-    /// Boxed, as it moves about.
-    pub(super) call: Box<Call>,
+    pub(super) call: Call,
     pub(super) record: Box<Record>,
     /// Attempts that went back to the head of the queue: waiting for a limit is no retry.
     pub(super) requeues: u32,

@@ -13,8 +13,6 @@ pub(super) enum KeptHeaders {
     Packed(Vec<u8>),
 }
 
-/// Room for the headers of an SDK's request.
-const USUAL_LENGTH: usize = 1000;
 /// The lengths of a name and a value, and whether the value is sensitive.
 const PREFIX: usize = 9;
 
@@ -48,7 +46,8 @@ impl KeptHeaders {
 }
 
 fn pack(headers: &HeaderMap) -> Vec<u8> {
-    let mut packed = Vec::with_capacity(USUAL_LENGTH);
+    let length_of = |(name, value): (&HeaderName, &HeaderValue)| PREFIX + name.as_str().len() + value.len();
+    let mut packed = Vec::with_capacity(headers.iter().map(length_of).sum());
     for (name, value) in headers {
         let (name, bytes) = (name.as_str().as_bytes(), value.as_bytes());
         packed.extend_from_slice(&length(name));

@@ -24,7 +24,7 @@ pub struct Body<B = Incoming> {
 #[derive(Debug)]
 enum Then<B> {
     End { trailers: Option<Arc<HeaderMap>>, _reservation: Option<Arc<Reservation>> },
-    Rest(Rest<B>),
+    Rest(Box<Rest<B>>),
 }
 
 impl<B> Body<B> {
@@ -41,7 +41,7 @@ impl<B> Body<B> {
         Self { first: bytes, then: Then::End { trailers, _reservation: reservation } }
     }
 
-    pub(super) fn streamed(prefix: Bytes, rest: Rest<B>) -> Self {
+    pub(super) fn streamed(prefix: Bytes, rest: Box<Rest<B>>) -> Self {
         Self { first: prefix, then: Then::Rest(rest) }
     }
 }

@@ -76,7 +76,12 @@ enum Kind<B> {
         reservation: Option<Arc<Reservation>>,
     },
     /// The first bytes are here, the rest is still to come, once.
-    Streamed { prefix: Bytes, rest: Option<Rest<B>>, why: Skipped },
+    Streamed {
+        prefix: Bytes,
+        /// Boxed: most bodies are whole, and each is moved about with its request.
+        rest: Option<Box<Rest<B>>>,
+        why: Skipped,
+    },
 }
 
 impl<B> Replay<B>

@@ -120,7 +120,7 @@ fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: Skipped) -> Result<Kind<B
     if !rest.reservation.only_buffer(pieces.len()) {
         return Err(rest.reservation.budget().fail(ReadError::NoRoom));
     }
-    Ok(Kind::Streamed { prefix: pieces.into_bytes(), rest: Some(rest), why })
+    Ok(Kind::Streamed { prefix: pieces.into_bytes(), rest: Some(Box::new(rest)), why })
 }
 
 impl<B> Rest<B>
