@@ -488,3 +488,55 @@ async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pas
     let took = again.await.expect("no panic") - began;
     assert!(took > Duration::from_secs(10) && took < Duration::from_secs(25), "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_large_request_that_is_refused_at_once_costs_the_others_one_turn_of_it() {
+    let limits = LimitSettings {
+        requests_per_minute: Some(6000),
+        tokens_per_minute: Some(600_000),
+        ..LimitSettings::default()
+    };
+    // Whatever it is refused for, its tokens were not served.
+    for slot in [Slot::TokensPerMinute, Slot::RequestsPerMinute] {
+        let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
+        let large = Ask { cost: Cost { tokens: 200_000, ..ask(0).cost }, ..ask(0) };
+        let mut permit = scope.admit(large).await.expect("passes");
+        permit.sent();
+        let (class, limit, used, requested) = match slot.unit() {
+            Unit::Tokens => (ErrorClass::RateLimitTokens, 600_000, 500_000, 200_000),
+            Unit::Requests => (ErrorClass::RateLimitRequests, 6000, 5000, 1),
+        };
+        let numbers = RefusalNumbers {
+            slot,
+            limit,
+            used: Some(used),
+            requested: Some(requested),
+            wait: Some(Duration::from_secs(10)),
+        };
+        let ticket = permit.rate_limited(class, Some(numbers), None);
+        let again = {
+            let scope = Arc::clone(&scope);
+            clock::spawn(async move {
+                let permit = scope.admit(Ask { turn: Turn::Requeued(ticket), ..large }).await;
+                let at = clock::now();
+                succeed(permit.expect("its turn comes")).await;
+                at
+            })
+        };
+        tokio::task::yield_now().await;
+        let wait_of_a_small_one = async |caller| {
+            let asked = clock::now();
+            drop(clock::spawn(succeed(scope.admit(ask(caller)).await.expect("passes"))));
+            clock::now() - asked
+        };
+        for number in 0..80 {
+            let waited = wait_of_a_small_one(number % 2).await;
+            assert!(waited < Duration::from_millis(50), "before its turn a small one waited {waited:?}");
+            clock::sleep(Duration::from_millis(100)).await;
+        }
+        let turn = again.await.expect("no panic");
+        wait_of_a_small_one(1).await;
+        let waited = clock::now() - turn;
+        assert!(waited < Duration::from_secs(21), "after its turn a small one waited {waited:?}");
+    }
+}

@@ -19,6 +19,8 @@ impl Quota {
         let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
         let began = at.minus(window.saturating_sub(left));
         let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
+        let foreign = requests.is_some_and(|requests| requests.foreign.certain() > 0.0);
+        let weighed = !foreign && self.ratio.weighs_mean(tokens.rule(), at);
         let evidence = Evidence {
             at,
             used: used(report),
@@ -29,8 +31,8 @@ impl Quota {
             own: marks.tokens,
             estimated: cost.tokens as f64,
             used_requests: requests.and(reports.requests).map(used),
-            mean: self.own.mean(began, at),
-            foreign: requests.is_some_and(|requests| requests.foreign.certain() > 0.0),
+            mean: if weighed { self.own.mean(began, at) } else { 0.0 },
+            foreign,
         };
         if self.alone && self.own.tokens.total() <= marks.tokens {
             self.endpoints.observe(&evidence, cost, self.ratio.value(), times.sent, times.head);

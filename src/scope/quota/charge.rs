@@ -127,7 +127,7 @@ pub(crate) struct Evidence {
     pub(crate) estimated: f64,
     /// Requests that the upstream counts as used in the same window.
     pub(crate) used_requests: Option<f64>,
-    /// Our mean estimate of a request over the last window.
+    /// Our mean estimate of a request over the last window; 0 where [`ChargeRatio::weighs_mean`] says no.
     pub(crate) mean: f64,
     /// Others use the limit too: what is unexplained may be theirs.
     pub(crate) foreign: bool,
@@ -147,6 +147,15 @@ impl ChargeRatio {
     pub(crate) fn exact(&mut self, requested: u64, estimated: u64) {
         if requested > 0 && estimated > 0 {
             self.blend(requested as f64 / estimated as f64, 0.5);
+        }
+    }
+
+    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes four searches of a log.
+    pub(crate) fn weighs_mean(&self, rule: Rule, at: Moment) -> bool {
+        match rule {
+            Rule::Unknown => false,
+            Rule::Bucket => self.anchor.is_some_and(|(since, ..)| at.seconds_since(since) >= LEAST_SPAN),
+            Rule::Shallow | Rule::Fixed | Rule::Log => true,
         }
     }
 

@@ -128,6 +128,13 @@ impl Dimension {
         self.pacer.credit(cells as f64, now);
     }
 
+    /// The upstream refused an attempt of `cells`: what they put the pacer in debt for was never served.
+    pub(crate) fn forgive(&mut self, cells: u64, now: Moment) {
+        // Within a burst nothing comes back: what was asked for there was asked for, and the next one keeps its distance.
+        let debt = self.pacer.used(now) - self.pacer.burst();
+        self.pacer.credit(debt.min(self.bounded(cells) as f64), now);
+    }
+
     /// Sets the level from the headers of an answer. `mark` is the running total just after its attempt was sent.
     pub(crate) fn told(
         &mut self,

@@ -252,6 +252,9 @@ impl Quota {
                     dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
                 }
             }
+            for (slot, dimension) in self.each_mut() {
+                dimension.forgive(charge.of(slot), now);
+            }
             self.ramp = None;
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
             return Verdict { not_before: times.refused().plus(wait) };
