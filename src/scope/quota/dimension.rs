@@ -130,7 +130,11 @@ impl Dimension {
 
     /// The upstream refused an attempt of `cells`: what they put the pacer in debt for was never served.
     pub(crate) fn forgive(&mut self, cells: u64, now: Moment) {
-        // Within a burst nothing comes back: what was asked for there was asked for, and the next one keeps its distance.
+        // Where headers and refusals contradict each other the numbers do not say who may pass: the next keeps its distance.
+        if self.shape.bucket().is_some() && !self.pace.trusts() {
+            return;
+        }
+        // Within a burst nothing comes back: refusals do not speed up the attempts on who refuses often.
         let debt = self.pacer.used(now) - self.pacer.burst();
         self.pacer.credit(debt.min(self.bounded(cells) as f64), now);
     }
