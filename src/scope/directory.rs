@@ -5,11 +5,12 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use foldhash::quality::RandomState;
+
 use crate::clock::{self, Instant};
 
 use super::family::{self, Families};
 use super::front::Scope;
-use super::keyed_hash::KeyedHash;
 use super::machine::Machine;
 use super::moment::Moment;
 use super::settings::Settings;
@@ -28,7 +29,8 @@ pub(super) struct Directory {
     me: Weak<Directory>,
     epoch: Instant,
     seed: u64,
-    hasher: KeyedHash,
+    /// Seeded, so that nobody who chooses the name of a model chooses where it is filed.
+    hasher: RandomState,
     evicted: AtomicU64,
     merged: AtomicU64,
     state: Mutex<State>,
@@ -41,7 +43,7 @@ struct State {
     /// Counts look-ups, to tell which scope was idle the longest.
     tick: u64,
     /// By credential and the hash of the family.
-    scopes: HashMap<(CredentialId, u64), Entry, KeyedHash>,
+    scopes: HashMap<(CredentialId, u64), Entry, RandomState>,
     /// By the hash of organization, project and family: where limits are known to be shared.
     shared: HashMap<u64, Arc<Scope>>,
     breakers: HashMap<CredentialId, Arc<QuotaBreaker>>,
@@ -61,12 +63,12 @@ impl Scopes {
     /// No scopes yet.
     pub fn new(settings: Settings, seed: u64) -> Self {
         let families = Arc::new(Families::new(&settings.families));
-        let hasher = KeyedHash::new();
+        let hasher = RandomState::default();
         Self(Arc::new_cyclic(|me| Directory {
             me: Weak::clone(me),
             epoch: clock::now(),
             seed,
-            hasher,
+            hasher: hasher.clone(),
             evicted: AtomicU64::new(0),
             merged: AtomicU64::new(0),
             state: Mutex::new(State {
@@ -202,7 +204,7 @@ impl Directory {
             credential.0,
             self.epoch,
             self.me.clone(),
-            self.hasher,
+            self.hasher.clone(),
             machine,
         ));
         state.scopes.insert(key, Entry { scope: Arc::clone(&scope), used: tick, proven: false });

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
+use foldhash::quality::RandomState;
 use tokio::sync::Notify;
 
 use crate::caller::{CallerId, Lane, Mode};
@@ -15,7 +16,6 @@ use crate::retry::MilliTokens;
 
 use super::budget::BudgetExhausted;
 use super::directory::Directory;
-use super::keyed_hash::KeyedHash;
 use super::machine::{Arrival, Claim, Machine, Request, Turn};
 use super::moment::Moment;
 use super::permit::{Permit, RetryTicket};
@@ -66,7 +66,7 @@ pub struct Scope {
     pub(super) credential: u64,
     pub(super) epoch: Instant,
     directory: Weak<Directory>,
-    hasher: KeyedHash,
+    hasher: RandomState,
     /// The hash of the organization and project that the upstream named last; 0 before.
     owner: AtomicU64,
     inner: Mutex<Inner>,
@@ -88,7 +88,7 @@ impl Scope {
         credential: u64,
         epoch: Instant,
         directory: Weak<Directory>,
-        hasher: KeyedHash,
+        hasher: RandomState,
         machine: Machine<Waker>,
     ) -> Self {
         let inner = Mutex::new(Inner { machine, driver: None });

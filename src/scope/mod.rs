@@ -13,7 +13,6 @@ mod budget;
 mod directory;
 mod family;
 mod front;
-mod keyed_hash;
 pub mod machine;
 mod moment;
 mod permit;

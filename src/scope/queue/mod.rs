@@ -15,9 +15,10 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::quality::RandomState;
+
 use crate::caller::{CallerId, Lane};
 
-use super::keyed_hash::KeyedHash;
 use super::moment::Moment;
 use super::settings::QueueSettings;
 
@@ -35,7 +36,7 @@ pub(crate) struct Queue<W> {
     slab: Slab<W>,
     rows: Vec<Row>,
     free_rows: Vec<u32>,
-    by_caller: HashMap<(CallerId, Lane), u32, KeyedHash>,
+    by_caller: HashMap<(CallerId, Lane), u32, RandomState>,
     /// What is waiting of each caller that has any, densely packed: predictions read them all.
     backlogs: Vec<Backlog>,
     lanes: [LaneState; 2],
@@ -61,7 +62,7 @@ impl<W> Queue<W> {
             slab: Slab::default(),
             rows: Vec::new(),
             free_rows: Vec::new(),
-            by_caller: HashMap::with_hasher(KeyedHash::new()),
+            by_caller: HashMap::with_hasher(RandomState::default()),
             backlogs: Vec::new(),
             lanes: [LaneState::default(), LaneState::default()],
             outlooks: [Outlook::default(), Outlook::default()],
