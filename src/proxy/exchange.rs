@@ -50,8 +50,13 @@ impl Exchange {
     }
 
     /// Settles an attempt whose answer had begun well.
-    fn settle(&mut self, permit: Permit, end: End, findings: &Findings, now: Instant) {
-        let Some(class) = class_of(end, findings) else { return permit.done_at(now) };
+    fn settle(&mut self, mut permit: Permit, end: End, findings: &Findings, now: Instant) {
+        let Some(class) = class_of(end, findings) else {
+            if let Some(usage) = findings.usage {
+                permit.used(usage.input);
+            }
+            return permit.done_at(now);
+        };
         self.record.attempt_failed(class, now);
         match &findings.error {
             None => {

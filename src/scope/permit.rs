@@ -113,6 +113,11 @@ impl Permit {
         }
     }
 
+    /// The answer says how many tokens the input was; what follows from that follows when the attempt is [done](Self::done).
+    pub fn used(&mut self, input: u64) {
+        self.attempt.used(input);
+    }
+
     /// The attempt met a rate limit: the request may go back to the head of its queue with the ticket.
     pub fn rate_limited(
         mut self,

@@ -558,3 +558,25 @@ async fn a_large_request_that_is_refused_at_once_costs_the_others_one_turn_of_it
         assert!(waited < Duration::from_secs(23), "after its turn a small one waited {waited:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_no_header_tells_what_answers_used_sets_the_pace() {
+    let limits = LimitSettings { tokens_per_minute: Some(60_000), ..LimitSettings::default() };
+    let mut took = Vec::new();
+    for used in [None, Some(1000)] {
+        let scopes = Scopes::new(Settings { limits, ..Settings::default() }, 7);
+        let scope = scopes.resolve(CredentialId(1), None);
+        let began = clock::now();
+        for _ in 0..40 {
+            let ask = Ask { cost: Cost { tokens: 500, ..ask(0).cost }, ..ask(0) };
+            let mut permit = scope.admit(ask).await.expect("within its deadline");
+            if let Some(used) = used {
+                permit.used(used);
+            }
+            succeed(permit).await;
+        }
+        took.push((clock::now() - began).as_secs_f64());
+    }
+    // 40 × 500 tokens at 1,000 a second, then 40 × 1,000, which the first few answers tell.
+    assert!((18.0..22.0).contains(&took[0]) && (35.0..42.0).contains(&took[1]), "{took:?}");
+}

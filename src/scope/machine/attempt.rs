@@ -27,6 +27,8 @@ pub struct Attempt {
     pub(super) paced: bool,
     /// Its answer was found good, and counted so.
     pub(super) accepted: bool,
+    /// Tokens of its input, by the answer.
+    pub(super) input: Option<u64>,
 }
 
 /// What the observe mode would have done.
@@ -55,6 +57,11 @@ impl Attempt {
     /// Whether it asks a failing upstream, or a spent quota, if it is back.
     pub fn is_probe(&self) -> bool {
         self.probe
+    }
+
+    /// The answer says how many tokens the input was.
+    pub(crate) fn used(&mut self, input: u64) {
+        self.input = Some(input);
     }
 
     /// Whether its answer was found good.
@@ -130,6 +137,7 @@ impl Grant {
             would: None,
             paced: false,
             accepted: false,
+            input: None,
         }
     }
 

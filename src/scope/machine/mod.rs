@@ -285,6 +285,9 @@ impl<W> Machine<W> {
             Outcome::Dropped => (Health::Unknown, None),
             Outcome::Done => {
                 self.accepted(attempt, now);
+                if let (Some(input), Some(sent)) = (attempt.input, attempt.sent) {
+                    self.quota.used(attempt.cost, input, sent, now);
+                }
                 (Health::Unknown, None)
             }
             // A caller in a hurry says nothing about the upstream.

@@ -40,6 +40,8 @@ pub(crate) struct EndpointRatios {
     last: Option<Level>,
     /// The last change: what was sent before was expected by other values.
     changed: Moment,
+    /// Headers tell of charges.
+    told: bool,
 }
 
 /// What a bucket was told to hold, and our own running total when that request was sent.
@@ -52,7 +54,7 @@ struct Level {
 
 impl EndpointRatios {
     pub(crate) fn new() -> Self {
-        Self { values: [1.0; Endpoint::ALL.len()], last: None, changed: Moment::START }
+        Self { values: [1.0; Endpoint::ALL.len()], last: None, changed: Moment::START, told: false }
     }
 
     /// What `cost` is expected to be charged before the scope's own ratio.
@@ -77,14 +79,28 @@ impl EndpointRatios {
         *value = wanted.clamp(ENDPOINT_BOUNDS.0, ENDPOINT_BOUNDS.1);
     }
 
+    /// An answer says how many tokens its input was. Where no header tells of charges this raises a price that was too low,
+    /// and takes that back when it was too much; it never lowers the estimate, which may be of more than the input.
+    pub(crate) fn used(&mut self, cost: Cost, input: u64, ratio: f64, sent: Moment, now: Moment) {
+        if self.told {
+            return;
+        }
+        self.charged(cost, input as f64, ratio, sent, now);
+        if let Some(value) = self.values.get_mut(cost.endpoint.index()) {
+            *value = value.max(1.0);
+        }
+    }
+
     /// Several attempts are in flight: what each is charged doesn't show.
     pub(crate) fn crowded(&mut self) {
+        self.told = true;
         self.last = None;
     }
 
     /// Weighs a snapshot of a proven bucket, of an attempt that was in flight alone: with the one before it tells what that
     /// attempt was charged.
     pub(crate) fn observe(&mut self, evidence: &Evidence, cost: Cost, ratio: f64, sent: Moment, now: Moment) {
+        self.told = true;
         let level = Level { at: evidence.at, used: evidence.used, own: evidence.own };
         let last = self.last.replace(level);
         if evidence.foreign || evidence.rule != Rule::Bucket {
@@ -233,5 +249,40 @@ impl ChargeRatio {
         let weight = (1.0 / self.samples).max(least_weight);
         let sample = sample.clamp(BOUNDS.0, BOUNDS.1);
         self.value *= (sample / self.value).powf(weight);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What 1,000 estimated tokens are expected to be charged after 20 answers whose input was `input` tokens.
+    fn expected_after(ratios: &mut EndpointRatios, input: u64, from: u64) -> u64 {
+        let asked = Cost { requests: 1, tokens: 1000, endpoint: Endpoint::ChatCompletions };
+        for second in from..from + 20 {
+            let cost = ratios.expected(asked);
+            let sent = Moment::from_nanos(second * 1_000_000_000);
+            ratios.used(cost, input, 1.0, sent, sent.plus(Duration::from_millis(500)));
+        }
+        ratios.expected(asked).tokens
+    }
+
+    #[test]
+    fn without_headers_usage_raises_a_price_and_takes_that_back() {
+        let mut ratios = EndpointRatios::new();
+        let raised = expected_after(&mut ratios, 2000, 0);
+        assert!((1990..=2001).contains(&raised), "{raised}");
+        let other = Cost { requests: 1, tokens: 1000, endpoint: Endpoint::Embeddings };
+        assert_eq!(ratios.expected(other).tokens, 1000);
+        assert_eq!(expected_after(&mut ratios, 900_000, 100), 3000, "no further than the bounds");
+        assert_eq!(expected_after(&mut ratios, 10, 200), 1000, "never below the estimate");
+        assert_eq!(expected_after(&mut ratios, 0, 300), 1000);
+    }
+
+    #[test]
+    fn where_headers_tell_usage_says_nothing() {
+        let mut ratios = EndpointRatios::new();
+        ratios.crowded();
+        assert_eq!(expected_after(&mut ratios, 2000, 0), 1000);
     }
 }

@@ -93,6 +93,11 @@ impl Quota {
         self.endpoints.expected(cost)
     }
 
+    /// An answer to a request of that cost, sent at `sent`, says how many tokens its input was.
+    pub(crate) fn used(&mut self, cost: Cost, input: u64, sent: Moment, now: Moment) {
+        self.endpoints.used(cost, input, self.ratio.value(), sent, now);
+    }
+
     /// What `cost` takes, by what is known of the upstream's charges.
     pub(crate) fn charge(&self, cost: Cost) -> Charge {
         let tokens = cost.tokens as f64 * self.ratio.value();
