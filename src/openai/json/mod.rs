@@ -3,9 +3,15 @@
 //! It is a reader of what it is asked for, not a validator: inside a value that is skipped only strings and brackets are
 //! looked at. It never recurses, so the depth of the input costs nothing.
 
+mod escape;
+mod tally;
+
 use std::borrow::Cow;
 
 use memchr::memchr;
+
+use escape::Escape;
+use tally::Tally;
 
 /// The text ends early, or is not JSON where it was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,49 +330,8 @@ fn quote_or_backslash(text: &[u8]) -> Option<usize> {
         (first < 8).then_some(number * 8 + first)
     })
 }
-/// Bytes that are tallied at once: sums of a block fit a byte, so that the vectors are as wide as can be.
-const BLOCK: usize = 128;
-
 fn is_scalar(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'a'..=b'z' | b'A'..=b'Z')
-}
-
-/// What the length of a text is told from, counted in one pass that the compiler turns into vector instructions.
-#[derive(Default)]
-struct Tally {
-    /// Bytes that continue a character; every other byte starts one.
-    continuations: u64,
-    backslashes: u64,
-    /// Backslashes before another backslash or a `u`: escapes that are longer than two bytes, or that hide where one starts.
-    long_escapes: u64,
-}
-
-impl Tally {
-    fn of(bytes: &[u8]) -> Self {
-        let Some((&last, most)) = bytes.split_last() else { return Self::default() };
-        let mut tally = Self {
-            continuations: u64::from(continues(last)),
-            backslashes: u64::from(last == b'\\'),
-            long_escapes: 0,
-        };
-        for (block, next) in most.chunks(BLOCK).zip(bytes[1..].chunks(BLOCK)) {
-            let (mut continuations, mut backslashes, mut long_escapes) = (0_u8, 0_u8, 0_u8);
-            for (&byte, &after) in block.iter().zip(next) {
-                let backslash = byte == b'\\';
-                continuations += u8::from(continues(byte));
-                backslashes += u8::from(backslash);
-                long_escapes += u8::from(backslash && (after == b'\\' || after == b'u'));
-            }
-            tally.continuations += u64::from(continuations);
-            tally.backslashes += u64::from(backslashes);
-            tally.long_escapes += u64::from(long_escapes);
-        }
-        tally
-    }
-}
-
-fn continues(byte: u8) -> bool {
-    byte & 0xC0 == 0x80
 }
 
 /// At most `bound` bytes of text, and whether that is all of it.
@@ -383,56 +348,6 @@ fn bounded_text(bytes: &[u8], bound: usize) -> (Cow<'_, str>, bool) {
             (Cow::Owned(kept.to_owned()), kept.len() == text.len() && near.len() == bytes.len())
         }
     }
-}
-
-/// An escape and what it stands for.
-struct Escape {
-    character: char,
-    /// How many characters it takes in the text as written, its own bytes counted without continuations.
-    written_chars: u64,
-}
-
-impl Escape {
-    /// Takes the escape at the start of `bytes`; an unknown one stands for the character after the backslash.
-    fn take(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let [b'\\', kind, rest @ ..] = bytes else { return None };
-        let character = match kind {
-            b'n' => '\n',
-            b't' => '\t',
-            b'r' => '\r',
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'u' => return Some(Self::unicode(rest)),
-            ascii if ascii.is_ascii() => char::from(*ascii),
-            _ => return Some((Self { character: char::REPLACEMENT_CHARACTER, written_chars: 2 }, rest)),
-        };
-        Some((Self { character, written_chars: 2 }, rest))
-    }
-
-    fn unicode(rest: &[u8]) -> (Self, &[u8]) {
-        let Some((unit, after)) = code_unit(rest) else {
-            return (Self { character: char::REPLACEMENT_CHARACTER, written_chars: 2 }, rest);
-        };
-        if (0xD800..0xDC00).contains(&unit)
-            && let [b'\\', b'u', tail @ ..] = after
-            && let Some((low @ 0xDC00..0xE000, after)) = code_unit(tail)
-        {
-            let scalar = 0x1_0000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
-            let character = char::from_u32(scalar).unwrap_or(char::REPLACEMENT_CHARACTER);
-            return (Self { character, written_chars: 12 }, after);
-        }
-        let character = char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER);
-        (Self { character, written_chars: 6 }, after)
-    }
-}
-
-fn code_unit(bytes: &[u8]) -> Option<(u32, &[u8])> {
-    let (digits, rest) = bytes.split_at_checked(4)?;
-    let mut unit = 0;
-    for digit in digits {
-        unit = unit * 16 + char::from(*digit).to_digit(16)?;
-    }
-    Some((unit, rest))
 }
 
 #[cfg(test)]
