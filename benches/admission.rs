@@ -147,7 +147,7 @@ impl Calm {
         let Admission::Granted(mut permit) = scope.ask(black_box(&ask), now) else { return };
         permit.sent_at(now);
         let report = black_box(self.report());
-        permit.good_head_at(&report, Some("org-of-the-bench"), Some("proj-of-the-bench"), clock::now());
+        permit.head_at(&report, Some("org-of-the-bench"), Some("proj-of-the-bench"), true, clock::now());
         permit.done_at(clock::now());
     }
 

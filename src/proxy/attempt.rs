@@ -206,11 +206,7 @@ pub(super) fn hear(
         processing: found.processing,
         rate_limited: head.status == StatusCode::TOO_MANY_REQUESTS,
     };
-    if is_good {
-        permit.good_head_at(&told, found.organization, found.project, now);
-    } else {
-        permit.head_at(&told, found.organization, found.project, now);
-    }
+    permit.head_at(&told, found.organization, found.project, is_good, now);
 }
 
 /// Reads an error's body up to a bound; what is beyond it, or comes too late, stays to be relayed. Returns the frames for the

@@ -65,37 +65,25 @@ impl Permit {
     /// The head of the answer came: its limit headers set the levels, and its organization and project may show that other
     /// credentials share them.
     pub fn head(&mut self, report: &HeadReport, organization: Option<&str>, project: Option<&str>) {
-        self.head_at(report, organization, project, clock::now());
+        self.head_at(report, organization, project, false, clock::now());
     }
 
-    /// [`Permit::head`], by a clock that was just read.
+    /// [`Permit::head`], by a clock that was just read, and in the same step [`Permit::accepted`] where the head shows that the
+    /// answer is a good one.
     pub fn head_at(
         &mut self,
         report: &HeadReport,
         organization: Option<&str>,
         project: Option<&str>,
+        is_good: bool,
         now: Instant,
     ) {
         let attempt = &mut self.attempt;
         self.scope.with(now, |machine, moment, wake| {
             machine.head(attempt, report, moment);
-            machine.pump(moment, wake);
-        });
-        self.belongs_to(organization, project);
-    }
-
-    /// The head of an answer came, and shows that it is a good one: [`Permit::head`] and [`Permit::accepted`] in one step.
-    pub fn good_head_at(
-        &mut self,
-        report: &HeadReport,
-        organization: Option<&str>,
-        project: Option<&str>,
-        now: Instant,
-    ) {
-        let attempt = &mut self.attempt;
-        self.scope.with(now, |machine, moment, wake| {
-            machine.head(attempt, report, moment);
-            machine.accepted(attempt, moment);
+            if is_good {
+                machine.accepted(attempt, moment);
+            }
             machine.pump(moment, wake);
         });
         self.belongs_to(organization, project);

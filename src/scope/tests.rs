@@ -432,7 +432,7 @@ async fn an_answer_told_in_one_step_counts_as_in_three() {
         let mut permit = scope.admit(ask(0)).await.expect("passes");
         permit.sent();
         if together {
-            permit.good_head_at(&report, Some("org"), Some("proj"), clock::now());
+            permit.head_at(&report, Some("org"), Some("proj"), true, clock::now());
         } else {
             permit.head(&report, Some("org"), Some("proj"));
         }
