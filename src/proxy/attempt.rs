@@ -39,6 +39,8 @@ pub(super) struct Answer {
     pub(super) held: Held<Failure>,
     pub(super) rest: AnswerBody,
     pub(super) reader: Reader,
+    /// When the last of what was read so far came.
+    pub(super) heard: Instant,
 }
 
 /// Makes one attempt.
@@ -51,18 +53,22 @@ pub(super) async fn attempt(
     permit: &mut Permit,
     record: &mut Record,
     policy: &Policy,
+    mut now: Instant,
 ) -> Attempted {
-    let head_by = latest_head(call, policy);
-    let connection = match upstream.idle() {
+    let head_by = latest_head(call, policy, now);
+    let connection = match upstream.idle(now) {
         Some(connection) => connection,
         // Boxed, because it is rare: the future of every attempt would have to hold it.
         None => match Box::pin(connect(upstream, head_by)).await {
-            Ok(connection) => connection,
+            Ok(connection) => {
+                now = clock::now();
+                connection
+            }
             Err(failure) => return Attempted::Failed(failure),
         },
     };
     // Not in this future: it need not have room for the request.
-    let Some(sent) = send(connection, call, permit, record, head_by) else {
+    let Some(sent) = send(connection, call, permit, record, head_by, now) else {
         return Attempted::Failed(Failure::sent(FailureKind::Reset, "the body was not kept for another try"));
     };
     let judged = match sent.await {
@@ -83,10 +89,11 @@ fn send(
     permit: &mut Permit,
     record: &Record,
     head_by: Option<Instant>,
+    now: Instant,
 ) -> Option<impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send + use<>> {
     let mut request = call.request()?;
     record.write_trace(request.headers_mut());
-    permit.sent();
+    permit.sent_at(now);
     Some(connection.send(request, head_by))
 }
 
@@ -124,10 +131,10 @@ pub(super) fn judge<'a>(
     if head.status.as_u16() >= 400 {
         hear(permit, record, &head, false, now);
         let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
-        return Judged::Later(Box::pin(judge_error(endpoint, head, rest, record, patience)));
+        return Judged::Later(Box::pin(judge_error(endpoint, head, rest, record, patience, now)));
     }
     let reader = Reader::of(endpoint, &head.headers);
-    let answer = Answer { head, held: Held::nothing(), rest, reader };
+    let answer = Answer { head, held: Held::nothing(), rest, reader, heard: now };
     let hold_for = if call.head.mode == Mode::Enforce { policy.hold } else { Duration::ZERO };
     let is_good = !answer.reader.is_stream() || hold_for.is_zero() || answer.rest.is_end_stream();
     hear(permit, record, &answer.head, is_good, now);
@@ -144,12 +151,14 @@ async fn judge_error(
     mut rest: AnswerBody,
     record: &mut Record,
     patience: Duration,
+    began: Instant,
 ) -> Attempted {
-    let began = clock::now();
     let (beginning, copy) = read_error(&mut rest, &head, patience).await;
-    record.waited(Wait::Upstream, clock::now() - began);
+    let heard = clock::now();
+    record.waited(Wait::Upstream, heard - began);
     let classified = classify::response(endpoint, head.status, &head.headers, &copy, clock::wall());
-    Attempted::Refused(Answer { head, held: beginning, rest, reader: Reader::blind() }, Box::new(classified))
+    let answer = Answer { head, held: beginning, rest, reader: Reader::blind(), heard };
+    Attempted::Refused(answer, Box::new(classified))
 }
 
 /// Holds a stream until its first event that counts, which may be an error.
@@ -159,9 +168,10 @@ async fn judge_stream(
     record: &mut Record,
     hold_for: Duration,
 ) -> Attempted {
-    let began = clock::now();
+    let began = answer.heard;
     answer.held = hold(&mut answer.rest, &mut answer.reader, began + hold_for).await;
-    record.waited(Wait::Upstream, clock::now() - began);
+    answer.heard = clock::now();
+    record.waited(Wait::Upstream, answer.heard - began);
     judge_beginning(endpoint, answer)
 }
 
@@ -178,8 +188,8 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
 }
 
 /// The latest moment for this attempt's head: the caller's deadline, or the configured timeout if that is sooner.
-pub(super) fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
-    let configured = policy.response_timeout.map(|timeout| clock::now() + timeout);
+pub(super) fn latest_head(call: &Call, policy: &Policy, now: Instant) -> Option<Instant> {
+    let configured = policy.response_timeout.map(|timeout| now + timeout);
     match (call.head.deadline.head, configured) {
         (Some(deadline), Some(configured)) => Some(deadline.min(configured)),
         (deadline, configured) => deadline.or(configured),

@@ -16,7 +16,9 @@ mod limits;
 mod settle;
 mod upgrade;
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ pub use exchange::Exchange;
 use crate::account::{Account, Begin, Record, RequestId, Wait};
 use crate::caller::{Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::estimate::Estimator;
 use crate::metrics::{HttpRule, ReplaySkip};
 use crate::openai::{Endpoint, stainless};
@@ -127,6 +129,7 @@ pub struct Proxy {
 
 /// A request whose head was read, and whose body was not.
 struct Opened {
+    since: Instant,
     policy: Arc<Policy>,
     caller: Arc<Caller>,
     head: Box<Head>,
@@ -178,7 +181,7 @@ impl Proxy {
         mut request: Request<Incoming>,
         client: Client<'_>,
     ) -> Result<Opened, Box<Response<Body>>> {
-        let now = clock::now();
+        let since = clock::now();
         let upgrade = upgrade::asked(&mut request);
         let policy = self.policies.current();
         let (parts, incoming) = request.into_parts();
@@ -191,7 +194,7 @@ impl Proxy {
                 self.random(|rng| (RequestId::new(rng), self.account.trace(&parts.headers, rng)));
             let sdk_retries = stainless::retry_count(&parts.headers).unwrap_or(0);
             // Boxed: it moves from here to the end of the answer's body.
-            Box::new(self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, now))
+            Box::new(self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, since))
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
             let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
@@ -205,16 +208,16 @@ impl Proxy {
         }
         let target = self.upstream.target();
         let swapped = identified.is_swapped();
-        let head = Head::read(parts, endpoint, &identified, client.address, &policy, target, now);
+        let head = Head::read(parts, endpoint, &identified, client.address, &policy, target, since);
         record.set_deadline(head.deadline.turn);
-        Ok(Opened { policy, caller, head, incoming, record, upgrade, swapped })
+        Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped })
     }
 
     /// Reads the body, prices the request, and carries it through its attempts.
     async fn serve(&self, opened: Opened) -> Response<Body> {
-        let Opened { policy, caller, head, incoming, mut record, upgrade, swapped } = opened;
-        let body = match self.read(incoming, &policy, &mut record).await {
-            Ok(body) => body,
+        let Opened { since, policy, caller, head, incoming, mut record, upgrade, swapped } = opened;
+        let (body, now) = match self.read(incoming, &policy, &mut record, since).await {
+            Ok(read) => read,
             Err(error) => return refuse_body(error, record),
         };
         let mut call = Call::price(head, body, &policy);
@@ -233,30 +236,39 @@ impl Proxy {
         let conversation =
             Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
         match upgrade {
-            None => conversation.run().await,
-            Some(asked) => Box::pin(conversation.upgrade(*asked, swapped)).await,
+            None => conversation.run(now).await,
+            Some(asked) => Box::pin(conversation.upgrade(*asked, swapped, now)).await,
         }
     }
 
-    /// Reads the body, as far as it is kept; this is also what answers `Expect: 100-continue`.
+    /// Reads the body, as far as it is kept, and says when it was there; this is also what answers `Expect: 100-continue`.
     async fn read(
         &self,
         incoming: Incoming,
         policy: &Policy,
         record: &mut Record,
-    ) -> Result<Replay, ReadError> {
+        since: Instant,
+    ) -> Result<(Replay, Instant), ReadError> {
         if incoming.is_end_stream() {
-            return Ok(Replay::empty());
+            return Ok((Replay::empty(), since));
         }
-        let began = clock::now();
-        let body = Replay::read(incoming, &policy.replay, &self.kept_bodies).await?;
-        record.waited(Wait::Client, clock::now() - began);
+        let mut reading = pin!(Replay::read(incoming, &policy.replay, &self.kept_bodies));
+        // Most bodies come with their heads: the clock is read for the others.
+        let mut waited = false;
+        let body = poll_fn(|cx| {
+            let polled = reading.as_mut().poll(cx);
+            waited |= polled.is_pending();
+            polled
+        })
+        .await?;
+        let now = if waited { clock::now() } else { since };
+        record.waited(Wait::Client, now - since);
         match body.skipped() {
             None => {}
             Some(Skipped::TooLarge) => self.account.metrics().replay_skipped.inc(ReplaySkip::TooLarge),
             Some(Skipped::BudgetSpent) => self.account.metrics().replay_skipped.inc(ReplaySkip::Budget),
         }
-        Ok(body)
+        Ok((body, now))
     }
 
     fn random<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {

@@ -30,7 +30,7 @@ pub enum End {
 /// Who is told what became of a body. Dropped with it.
 pub trait Ledger: Send + Unpin + 'static {
     /// The body ended; called exactly once, at the latest when the body is dropped.
-    fn ended(self, end: End, bytes: u64, findings: Findings);
+    fn ended(self, end: End, bytes: u64, findings: Findings, now: Instant);
 }
 
 /// What a caller's connection sees as the reason for an abort.
@@ -91,8 +91,16 @@ where
     B: Body<Data = Bytes> + Unpin,
     L: Ledger,
 {
-    /// A body that begins with what is `held`, already read by `reader`, and whose rest comes from `upstream`.
-    pub fn new(upstream: B, held: Held<B::Error>, reader: Reader, settings: Settings, ledger: L) -> Self {
+    /// A body that begins with what is `held`, already read by `reader`, and whose rest comes from `upstream`; the last of it
+    /// was `heard` then.
+    pub fn new(
+        upstream: B,
+        held: Held<B::Error>,
+        reader: Reader,
+        settings: Settings,
+        ledger: L,
+        heard: Instant,
+    ) -> Self {
         let mut relay = Self {
             announced: upstream.size_hint().exact().is_some() && !upstream.is_end_stream(),
             upstream,
@@ -102,18 +110,18 @@ where
             ledger: Some(ledger),
             bytes: 0,
             settings,
-            heard: clock::now(),
+            heard,
             timer: None,
             aborting: None,
         };
-        relay.end_if_complete();
+        relay.end_if_complete(heard);
         relay
     }
 
     /// hyper never polls a body again that announced its length and reached it: the end is noticed with the last frame.
-    fn end_if_complete(&mut self) {
+    fn end_if_complete(&mut self, now: Instant) {
         if self.is_end() {
-            self.end(End::Complete);
+            self.end(End::Complete, now);
         }
     }
 
@@ -131,25 +139,26 @@ where
         self.ledger.is_some() && !self.announced && self.reader.lacks_its_end()
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: End, now: Instant) {
         if let Some(ledger) = self.ledger.take() {
-            ledger.ended(end, self.bytes, self.reader.findings());
+            ledger.ended(end, self.bytes, self.reader.findings(), now);
         }
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn pass(&mut self, frame: Frame<Bytes>, now: Instant) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-        self.end_if_complete();
+        self.end_if_complete(now);
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn abort(&mut self, why: Aborted) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.broken = false;
         let announce = self.settings.error_event && self.reader.at_event_boundary();
-        self.end(match why {
+        let end = match why {
             Aborted::Cut => End::Cut,
             Aborted::Stalled => End::Stalled,
-        });
+        };
+        self.end(end, clock::now());
         if announce {
             self.aborting = Some(Aborting::Pause(why));
             return Poll::Ready(Some(Ok(Frame::data(error_event(why)))));
@@ -187,7 +196,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let this = &mut *self;
         if let Some(frame) = this.held.pop_front() {
-            return this.pass(frame);
+            return this.pass(frame, clock::now());
         }
         match this.aborting {
             Some(Aborting::Pause(why)) => {
@@ -205,13 +214,13 @@ where
                 if let Some(data) = frame.data_ref() {
                     this.reader.read(data);
                 }
-                this.pass(frame)
+                this.pass(frame, this.heard)
             }
             Poll::Ready(Some(Err(_))) => this.abort(Aborted::Cut),
             // A clean end would pass for the whole answer: every SDK takes it for that.
             Poll::Ready(None) if this.is_unfinished() => this.abort(Aborted::Cut),
             Poll::Ready(None) => {
-                this.end(End::Complete);
+                this.end(End::Complete, clock::now());
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -240,7 +249,7 @@ where
 impl<B, L: Ledger> Drop for Relay<B, L> {
     fn drop(&mut self) {
         if let Some(ledger) = self.ledger.take() {
-            ledger.ended(End::CallerLeft, self.bytes, self.reader.findings());
+            ledger.ended(End::CallerLeft, self.bytes, self.reader.findings(), clock::now());
         }
     }
 }

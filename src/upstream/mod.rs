@@ -188,7 +188,7 @@ impl Upstream {
     /// # Cancel safety
     /// Dropping the future gives up the connection being made.
     pub async fn connection(&self) -> Result<Ready, Failure> {
-        match self.idle() {
+        match self.idle(clock::now()) {
             Some(ready) => Ok(ready),
             // Boxed, because it is rare and large: the future of every attempt would have to hold it.
             None => Ok(Ready { upstream: self.clone(), channel: Box::pin(self.fresh()).await? }),
@@ -196,8 +196,8 @@ impl Upstream {
     }
 
     /// An idle connection for one attempt, if there is one.
-    pub fn idle(&self) -> Option<Ready> {
-        self.idle_channel().map(|channel| Ready { upstream: self.clone(), channel })
+    pub fn idle(&self, now: Instant) -> Option<Ready> {
+        self.idle_channel(now).map(|channel| Ready { upstream: self.clone(), channel })
     }
 
     /// Takes a connection, sends `request` and waits for the head of its answer: [`Self::connection`] and
@@ -238,8 +238,8 @@ impl Upstream {
         }
     }
 
-    fn idle_channel(&self) -> Option<Channel> {
-        if let Some(lease) = self.shared.http1.take() {
+    fn idle_channel(&self, now: Instant) -> Option<Channel> {
+        if let Some(lease) = self.shared.http1.take(now) {
             return Some(Channel::Http1(lease));
         }
         if self.shared.speaks_http2.load(std::sync::atomic::Ordering::Relaxed) {
