@@ -93,7 +93,7 @@ mod tests {
             (&[SMALL, 1], 2),
             (&[6, 70_000, 2], 3),
         ] {
-            let bytes: Vec<u8> = (0..lengths.iter().sum::<usize>()).map(|at| (at % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..=250).cycle().take(lengths.iter().sum()).collect();
             let mut rest = &bytes[..];
             let parts: Vec<IoSlice<'_>> =
                 lengths.iter().map(|length| IoSlice::new(rest.split_off(..*length).unwrap())).collect();

@@ -219,8 +219,8 @@ impl Conversation<'_> {
         permit.accepted();
         let notes = Notes { class: None, stop_retries: false };
         let owed = Exchange::new(Some(permit), self.record, Promise::of(&self.call));
-        let heard = answer.heard;
-        answer::relay(answer, &notes, owed, self.policy.stream, heard)
+        let heard = answer.body.heard();
+        answer::relay(answer, &notes, owed, heard)
     }
 
     /// Gives the caller what the last attempt brought.
@@ -234,7 +234,7 @@ impl Conversation<'_> {
                 self.record.failed(class, detail);
                 let notes = Notes { class: Some(class), stop_retries: stop_sdk };
                 let owed = Exchange::new(None, self.record, Promise::of(&self.call));
-                answer::relay(answer, &notes, owed, self.policy.stream, clock::now())
+                answer::relay(answer, &notes, owed, clock::now())
             }
             Err(failure) => {
                 let mut own = response::failure(class, &failure);

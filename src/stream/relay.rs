@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 
-use super::hold::Held;
 use super::reader::{Findings, Reader};
 use crate::clock::{self, Instant};
 
@@ -62,19 +62,22 @@ pub struct Settings {
     pub error_event: bool,
 }
 
-/// A body on its way from the upstream to the caller.
+/// A body on its way from the upstream to the caller. Its beginning may be read ahead, and held until it goes on.
 pub struct Relay<B, L: Ledger> {
     upstream: B,
     held: VecDeque<Frame<Bytes>>,
     reader: Reader,
+    /// None before it goes on, and once the end was told.
     ledger: Option<L>,
     bytes: u64,
     settings: Settings,
     heard: Instant,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     aborting: Option<Aborting>,
-    /// The upstream broke off while the beginning was held: the abort follows what is held.
+    /// The upstream broke off while the beginning was read ahead: the abort follows what is held.
     broken: bool,
+    /// The upstream ended while the beginning was read ahead.
+    ended: bool,
     /// Whether the body's length was announced.
     announced: bool,
 }
@@ -91,31 +94,79 @@ where
     B: Body<Data = Bytes> + Unpin,
     L: Ledger,
 {
-    /// A body that begins with what is `held`, already read by `reader`, and whose rest comes from `upstream`; the last of it
-    /// was `heard` then.
-    pub fn new(
-        upstream: B,
-        held: Held<B::Error>,
-        reader: Reader,
-        settings: Settings,
-        ledger: L,
-        heard: Instant,
-    ) -> Self {
-        let mut relay = Self {
+    /// A body whose head was `heard` then.
+    pub fn new(upstream: B, reader: Reader, settings: Settings, heard: Instant) -> Self {
+        Self {
             announced: upstream.size_hint().exact().is_some() && !upstream.is_end_stream(),
             upstream,
-            broken: held.broken.is_some(),
-            held: held.frames,
+            held: VecDeque::new(),
             reader,
-            ledger: Some(ledger),
+            ledger: None,
             bytes: 0,
             settings,
             heard,
             timer: None,
             aborting: None,
-        };
-        relay.end_if_complete(heard);
-        relay
+            broken: false,
+            ended: false,
+        }
+    }
+
+    /// Reads ahead, and holds what comes, while `wants` more of it by what was read and how many bytes that is, and until
+    /// `until` at the latest.
+    ///
+    /// # Cancel safety
+    /// What was read is held; reading goes on from there.
+    pub async fn read_ahead(&mut self, until: Instant, wants: impl Fn(&Reader, usize) -> bool) {
+        let mut bytes = 0;
+        while wants(&self.reader, bytes) {
+            let Ok(next) = clock::timeout_at(until, self.upstream.frame()).await else { break };
+            match next {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        bytes += data.len();
+                        self.reader.read(data);
+                    }
+                    self.held.push_back(frame);
+                }
+                Some(Err(_)) => {
+                    self.broken = true;
+                    break;
+                }
+                None => {
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        self.heard = clock::now();
+    }
+
+    /// The data that was read ahead.
+    pub fn held(&self) -> impl Iterator<Item = &Bytes> {
+        self.held.iter().filter_map(Frame::data_ref)
+    }
+
+    /// What was read so far.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Whether the body ended while it was read ahead, in whatever order.
+    pub fn is_over(&self) -> bool {
+        self.broken || self.ended
+    }
+
+    /// When the head came, or the last of what was read ahead.
+    pub fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Goes on to the caller from `now` on; `ledger` is told how it ends.
+    pub fn go_on(&mut self, ledger: L, now: Instant) {
+        self.ledger = Some(ledger);
+        self.heard = now;
+        self.end_if_complete(now);
     }
 
     /// hyper never polls a body again that announced its length and reached it: the end is noticed with the last frame.
@@ -235,7 +286,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let held: u64 = self.held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let held: u64 = self.held().map(|data| data.len() as u64).sum();
         let rest = self.upstream.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(held));
