@@ -67,12 +67,24 @@ enum Next {
     Stop { stop_sdk: bool },
 }
 
+/// How the attempts ended: what the caller gets.
+pub(super) enum Ended {
+    Answered(Answer, Permit),
+    /// What the last attempt brought; its SDK is told whether to leave it at that.
+    Unsuccessful {
+        last: Unsuccessful,
+        stop_sdk: bool,
+    },
+    /// There was no turn; what the last attempt brought, if there was one.
+    TurnedAway(Refused, Option<Box<Unsuccessful>>),
+}
+
 /// How long an answer takes at least: a retry with less time than this left is not worth its place.
 const LEAST_ANSWER: Duration = Duration::from_millis(500);
 
 impl Conversation<'_> {
     /// Attempts until there is an answer to give.
-    pub(super) async fn run(mut self, mut now: Instant) -> Response<Body> {
+    pub(super) async fn run(&mut self, mut now: Instant) -> Ended {
         let mut turn = Turn::First;
         let mut delay = Duration::ZERO;
         let mut last: Option<Box<Unsuccessful>> = None;
@@ -83,7 +95,7 @@ impl Conversation<'_> {
                 Err(refused) => {
                     // The pause before an attempt that is never made is no work of Weir's.
                     self.record.waited(Wait::Backoff, delay);
-                    return self.turned_away(&refused, last);
+                    return Ended::TurnedAway(refused, last);
                 }
             };
             if let Some(ticket) = &mut ticket {
@@ -101,12 +113,12 @@ impl Conversation<'_> {
             .await;
             drop(ticket.take());
             let unsuccessful = match Unsuccessful::of(attempted) {
-                Ok(answer) => return self.succeed(answer, permit),
+                Ok(answer) => return Ended::Answered(answer, permit),
                 Err(unsuccessful) => unsuccessful,
             };
             self.record.attempt_failed(unsuccessful.class, clock::now());
             match self.decide(&unsuccessful, permit) {
-                Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
+                Next::Stop { stop_sdk } => return Ended::Unsuccessful { last: unsuccessful, stop_sdk },
                 Next::Again(next, pause, granted) => {
                     (turn, delay, ticket) = (next, pause, granted);
                     last = Some(Box::new(unsuccessful));
@@ -114,6 +126,15 @@ impl Conversation<'_> {
                     now = clock::now();
                 }
             }
+        }
+    }
+
+    /// The answer that the caller gets.
+    pub(super) fn end(self, ended: Ended) -> Response<Body> {
+        match ended {
+            Ended::Answered(answer, permit) => self.succeed(answer, permit),
+            Ended::Unsuccessful { last, stop_sdk } => self.pass_on(last, stop_sdk),
+            Ended::TurnedAway(refused, last) => self.turned_away(&refused, last),
         }
     }
 

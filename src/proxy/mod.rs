@@ -220,11 +220,29 @@ impl Proxy {
             Ok(read) => read,
             Err(error) => return refuse_body(error, record),
         };
-        let mut call = Call::price(head, body, &policy);
+        let mut conversation = self.price(&policy, &caller, head, body, record, upgrade.is_some());
+        if let Some(asked) = upgrade {
+            return Box::pin(conversation.upgrade(*asked, swapped, now)).await;
+        }
+        let ended = conversation.run(now).await;
+        conversation.end(ended)
+    }
+
+    /// Prices the request, and finds its scope.
+    fn price<'a>(
+        &'a self,
+        policy: &'a Policy,
+        caller: &'a Caller,
+        head: Box<Head>,
+        body: Replay,
+        mut record: Box<Record>,
+        upgrade: bool,
+    ) -> Conversation<'a> {
+        let mut call = Call::price(head, body, policy);
         if policy.report_request_data {
             record.keep_request_data(call.body.bytes().clone());
         }
-        if upgrade.is_some() {
+        if upgrade {
             call.model = upgrade::model(&call.head.uri);
         }
         record.set_bytes_in(call.body.bytes().len() as u64);
@@ -233,12 +251,7 @@ impl Proxy {
         if let Some(model) = call.model.take() {
             record.set_model(model);
         }
-        let conversation =
-            Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
-        match upgrade {
-            None => conversation.run(now).await,
-            Some(asked) => Box::pin(conversation.upgrade(*asked, swapped, now)).await,
-        }
+        Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0 }
     }
 
     /// Reads the body, as far as it is kept, and says when it was there; this is also what answers `Expect: 100-continue`.

@@ -345,26 +345,37 @@ impl Ready {
     /// Waits for the head of the answer to a request that has begun.
     async fn exchange(
         &mut self,
-        mut begun: Exchange,
+        begun: Exchange,
         head_deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
-        loop {
-            let outcome = match head_deadline {
-                None => begun.await,
-                Some(deadline) => match clock::timeout_at(deadline, begun).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
-                },
-            };
-            match self.hear(outcome)? {
-                Heard::Answer(answer) => return Ok(answer),
-                Heard::Unsent(request) => {
-                    self.upstream.shared.counters.count_lost();
-                    self.channel = Box::pin(self.upstream.fresh()).await?;
-                    begun = self.begin(*request);
-                }
-            }
-        }
+        let outcome = match head_deadline {
+            None => begun.await,
+            Some(deadline) => match clock::timeout_at(deadline, begun).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
+            },
+        };
+        // Taken apart before the await, or the future would have room for the answer beside the timer.
+        let unsent = match self.hear(outcome) {
+            Ok(Heard::Answer(answer)) => return Ok(answer),
+            Ok(Heard::Unsent(request)) => request,
+            Err(failure) => return Err(failure),
+        };
+        self.resend(unsent, head_deadline).await
+    }
+
+    /// Sends a request on a new connection that an idle one lost. Boxed, because it is rare.
+    fn resend(
+        &mut self,
+        request: Box<Request<replay::Body>>,
+        head_deadline: Option<Instant>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, Failure>> + Send + '_>> {
+        Box::pin(async move {
+            self.upstream.shared.counters.count_lost();
+            self.channel = self.upstream.fresh().await?;
+            let begun = self.begin(*request);
+            self.exchange(begun, head_deadline).await
+        })
     }
 
     fn hear(
