@@ -16,9 +16,10 @@ mod limits;
 mod settle;
 mod upgrade;
 
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -114,6 +115,9 @@ pub struct Client<'a> {
     pub names: &'a [Box<str>],
 }
 
+/// An answer in the making.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
 /// One worker's proxy. Everything but the upstream's connections is shared with the other workers.
 #[derive(Debug)]
 pub struct Proxy {
@@ -155,24 +159,23 @@ impl Proxy {
         Arc::new(Self { policies, scopes, account, upstream, kept_bodies, worker, rng })
     }
 
-    /// Answers one request.
+    /// Answers one request, always: the type is what a service returns.
+    ///
+    /// The head is read at the call, so that the future, which lives as long as the request waits, has no room for it as it
+    /// came. The future is boxed: a connection keeps room for it while it is idle.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
-    pub fn handle(
-        self: &Arc<Self>,
-        request: Request<Incoming>,
-        client: Client<'_>,
-    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+    pub fn handle(self: &Arc<Self>, request: Request<Incoming>, client: Client<'_>) -> Answering {
+        let opened = self.open(request, client);
         let proxy = Arc::clone(self);
-        // Not in the future, which lives as long as the request waits: it need not have room for the head as it came.
-        let opened = proxy.open(request, client);
-        async move {
+        // Boxed in the function that makes it: what returns it by value copies all of it, used or not.
+        Box::pin(async move {
             match opened {
-                Ok(opened) => proxy.serve(opened).await,
-                Err(refusal) => *refusal,
+                Ok(opened) => Ok(proxy.serve(opened).await),
+                Err(refusal) => Ok(*refusal),
             }
-        }
+        })
     }
 
     /// Reads a request's head, or refuses it.
