@@ -8,32 +8,68 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Parts of this many bytes together are copied; it costs as much as a list does at about twice the size.
 const SMALL: usize = 4 << 10;
 
-/// Writes `parts`, or a beginning of them, and returns how many bytes were written.
-///
-/// # Errors
-/// Those of `io`.
-pub fn poll_write<W: AsyncWrite>(
-    io: Pin<&mut W>,
-    cx: &mut Context<'_>,
-    parts: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    if let [only] = parts {
-        return io.poll_write(cx, only);
+/// A byte stream whose small parts are written as one.
+#[derive(Debug)]
+pub struct Gathered<I>(I);
+
+impl<I> Gathered<I> {
+    /// Writes to `io`: the socket itself, since what encrypts or watches above it hands its parts on.
+    pub fn new(io: I) -> Self {
+        Self(io)
     }
-    if parts.iter().map(|part| part.len()).sum::<usize>() > SMALL {
-        return io.poll_write_vectored(cx, parts);
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Gathered<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
     }
-    let mut space = [MaybeUninit::<u8>::uninit(); SMALL];
-    let mut gathered = ReadBuf::uninit(&mut space);
-    for part in parts {
-        gathered.put_slice(part);
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Gathered<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
     }
-    io.poll_write(cx, gathered.filled())
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let io = Pin::new(&mut self.0);
+        if let [only] = parts {
+            return io.poll_write(cx, only);
+        }
+        if parts.iter().map(|part| part.len()).sum::<usize>() > SMALL {
+            return io.poll_write_vectored(cx, parts);
+        }
+        let mut space = [MaybeUninit::<u8>::uninit(); SMALL];
+        let mut gathered = ReadBuf::uninit(&mut space);
+        for part in parts {
+            gathered.put_slice(part);
+        }
+        io.poll_write(cx, gathered.filled())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
 }
 
 #[cfg(test)]
@@ -97,10 +133,11 @@ mod tests {
             let mut rest = &bytes[..];
             let parts: Vec<IoSlice<'_>> =
                 lengths.iter().map(|length| IoSlice::new(rest.split_off(..*length).unwrap())).collect();
-            let mut sink = Sink::default();
-            let written = poll_write(Pin::new(&mut sink), &mut Context::from_waker(Waker::noop()), &parts);
+            let mut io = Gathered::new(Sink::default());
+            let written =
+                Pin::new(&mut io).poll_write_vectored(&mut Context::from_waker(Waker::noop()), &parts);
             assert!(matches!(written, Poll::Ready(Ok(length)) if length == bytes.len()), "{lengths:?}");
-            assert_eq!((sink.taken, sink.writes), (bytes, vec![writes]), "{lengths:?}");
+            assert_eq!((io.0.taken, io.0.writes), (bytes, vec![writes]), "{lengths:?}");
         }
     }
 }

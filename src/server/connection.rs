@@ -21,6 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::{Layer, Service};
 
 use crate::clock::{self, Instant};
+use crate::gather::Gathered;
 
 use super::accept::{Dealt, Hold, Seat};
 use super::drain::Draining;
@@ -110,7 +111,7 @@ where
         while let Some(Dealt { stream, peer, hold }) = seat.next().await {
             drop(stream.set_nodelay(true));
             if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                clock::spawn(Arc::clone(&front).serve(stream, peer, Some(hold)));
+                clock::spawn(Arc::clone(&front).serve(Gathered::new(stream), peer, Some(hold)));
             }
         }
     }

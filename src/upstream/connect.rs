@@ -10,6 +10,7 @@ use tokio_rustls::TlsConnector;
 use tower::Service;
 
 use crate::classify::{Failure, FailureKind};
+use crate::gather::Gathered;
 
 use super::proxy::Proxy;
 use super::stream::TransportStream;
@@ -71,6 +72,7 @@ impl Connector {
                 tunnel::open(tcp, proxy, target.host(), target.port()).await?
             }
         };
+        let tcp = Gathered::new(tcp);
         if !target.tls() {
             return Ok(Connected { io: TransportStream::Plain(tcp), http2: false });
         }

@@ -8,15 +8,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::gather;
+use crate::gather::Gathered;
 
 /// A TCP connection, with or without TLS.
 #[derive(Debug)]
 pub enum TransportStream {
     /// In clear text.
-    Plain(TcpStream),
+    Plain(Gathered<TcpStream>),
     /// Encrypted; boxed for its size.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Gathered<TcpStream>>>),
 }
 
 impl AsyncRead for TransportStream {
@@ -60,7 +60,7 @@ impl AsyncWrite for TransportStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut *self {
-            Self::Plain(stream) => gather::poll_write(Pin::new(stream), cx, bufs),
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
