@@ -132,6 +132,9 @@ impl<'a> Values<'a> {
 
 impl Level<'_> {
     fn read(&self, malformed: &mut u32) -> Option<DimensionHeaders> {
+        if self.limit.is_none() && self.remaining.is_none() {
+            return None;
+        }
         // Both are looked at, so that both are counted where they make no sense.
         let limit = count(text(self.limit)).or_count(malformed);
         let remaining = count(text(self.remaining)).or_count(malformed);

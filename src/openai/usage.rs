@@ -79,11 +79,10 @@ const MAX_TOKENS: u64 = 1_000_000_000_000;
 
 fn cached(cursor: &mut Cursor<'_>) -> Result<u64, Malformed> {
     let mut tokens = 0;
-    if cursor.peek() != Some(b'{') {
+    if !cursor.eat(b'{') {
         cursor.skip()?;
         return Ok(0);
     }
-    cursor.object()?;
     while let Some(key) = cursor.key()? {
         if key.bytes == b"cached_tokens" {
             tokens = cursor.whole_number_or_skip()?.unwrap_or(0);

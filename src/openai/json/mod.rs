@@ -105,8 +105,8 @@ impl<'a> Cursor<'a> {
 
     /// Takes a string if one is next, and skips any other value.
     pub(crate) fn string_or_skip(&mut self) -> Result<Option<Raw<'a>>, Malformed> {
-        if self.peek() == Some(b'"') {
-            return self.string().map(Some);
+        if self.eat(b'"') {
+            return self.finish_string().map(Some);
         }
         self.skip()?;
         Ok(None)
@@ -198,7 +198,7 @@ impl<'a> Cursor<'a> {
         if length == 0 { Err(Malformed) } else { Ok(()) }
     }
 
-    /// Takes the rest of a string and its closing quote.
+    /// Takes the rest of a string whose opening quote is taken, and its closing quote.
     #[inline]
     fn finish_string(&mut self) -> Result<Raw<'a>, Malformed> {
         // Keys and words are short and plain.
