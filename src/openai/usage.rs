@@ -47,7 +47,7 @@ const INPUT_DETAILS: [&[u8]; 2] = [b"prompt_tokens_details", b"input_tokens_deta
 /// Reads a usage object; nothing if it counts no tokens.
 fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Malformed> {
     let mut usage = Usage::default();
-    let mut total = None;
+    let (mut total, mut cached_input) = (None, None);
     let mut counted = false;
     cursor.object()?;
     while let Some(key) = cursor.key()? {
@@ -58,12 +58,16 @@ fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Malformed> {
         } else if key.bytes == b"total_tokens" {
             total = Some(count(cursor, &mut counted)?);
         } else if INPUT_DETAILS.contains(&key.bytes) {
-            usage.cached_input = cached(cursor)?;
+            cached_input = Some(cached(cursor)?);
         } else {
             cursor.skip()?;
         }
+        // The rest tells nothing more, such as the kinds of output tokens.
+        if usage.input > 0 && usage.output > 0 && total.is_some() && cached_input.is_some() {
+            break;
+        }
     }
-    usage.cached_input = usage.cached_input.min(usage.input);
+    usage.cached_input = cached_input.unwrap_or(0).min(usage.input);
     usage.total = total.unwrap_or(usage.input.saturating_add(usage.output));
     Ok(counted.then_some(usage))
 }
@@ -133,6 +137,14 @@ mod tests {
                 3,
                 0,
                 3,
+            ),
+            (
+                r#"{"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,"prompt_tokens_details":{"cached_tokens":4},
+                "completion_tokens_details":{"reason"#,
+                9,
+                4,
+                2,
+                11,
             ),
             (r#"half a body","usage":{"prompt_tokens":1,"total_tokens":1}}"#, 1, 0, 0, 1),
         ] {
