@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::limit_headers::{Parsed, Texts};
+use super::decimal;
+use super::limit_headers::{self, Parsed, Values};
 
 /// What the head of an answer says besides its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,24 +25,50 @@ pub struct AnswerHeaders<'a> {
 impl<'a> AnswerHeaders<'a> {
     /// Reads them. Of a header that comes twice the first counts; what makes no sense is nothing.
     pub fn of(headers: &'a HeaderMap) -> Self {
-        let mut found = Self::default();
-        let mut limits = Texts::default();
+        let mut found = Found::default();
         for (name, value) in headers {
-            match name.as_str() {
-                "x-request-id" => found.request_id = found.request_id.or(Some(value)),
-                "openai-processing-ms" => found.processing = found.processing.or_else(|| milliseconds(value)),
-                "openai-organization" => found.organization = found.organization.or(value.to_str().ok()),
-                "openai-project" => found.project = found.project.or(value.to_str().ok()),
-                name => limits.note(name, value),
+            if let Some(place) = found.place(name.as_str()) {
+                place.get_or_insert(value);
             }
         }
-        found.limits = limits.read();
-        found
+        Self {
+            limits: found.limits.read(),
+            processing: found.processing.and_then(milliseconds),
+            organization: found.organization.and_then(|value| value.to_str().ok()),
+            project: found.project.and_then(|value| value.to_str().ok()),
+            request_id: found.request_id,
+        }
+    }
+}
+
+/// The headers' values, as they stand.
+#[derive(Default)]
+struct Found<'a> {
+    limits: Values<'a>,
+    processing: Option<&'a HeaderValue>,
+    organization: Option<&'a HeaderValue>,
+    project: Option<&'a HeaderValue>,
+    request_id: Option<&'a HeaderValue>,
+}
+
+impl<'a> Found<'a> {
+    /// Where the value of a header of this name belongs.
+    fn place(&mut self, name: &str) -> Option<&mut Option<&'a HeaderValue>> {
+        if let Some(name) = name.strip_prefix(limit_headers::PREFIX) {
+            return self.limits.place(name);
+        }
+        Some(match name {
+            "x-request-id" => &mut self.request_id,
+            "openai-processing-ms" => &mut self.processing,
+            "openai-organization" => &mut self.organization,
+            "openai-project" => &mut self.project,
+            _ => return None,
+        })
     }
 }
 
 fn milliseconds(value: &HeaderValue) -> Option<Duration> {
-    value.to_str().ok()?.parse().ok().map(Duration::from_millis)
+    decimal::whole(value.as_bytes()).map(Duration::from_millis)
 }
 
 #[cfg(test)]
@@ -61,6 +88,7 @@ mod tests {
     fn reads_all_of_them() {
         let headers = headers(&[
             ("content-type", "application/json"),
+            ("openai-version", "2020-10-01"),
             ("x-request-id", "req_1"),
             ("openai-processing-ms", "412"),
             ("openai-organization", "acme"),
@@ -74,7 +102,7 @@ mod tests {
         assert_eq!(found.processing, Some(Duration::from_millis(412)));
         assert_eq!((found.organization, found.project), (Some("acme"), Some("proj_1")));
         assert_eq!(found.limits.headers.requests.unwrap().remaining, 499);
-        assert_eq!(found.limits, super::super::limit_headers::parse(&headers));
+        assert_eq!(found.limits, limit_headers::parse(&headers));
     }
 
     #[test]

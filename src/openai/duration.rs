@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::decimal;
+
 /// The longest text that is read as a duration; the API's longest is below 20 bytes.
 const MAX_LENGTH: usize = 64;
 
@@ -9,14 +11,18 @@ const MAX_LENGTH: usize = 64;
 ///
 /// Units are required (`0` alone is the exception, as in Go). What is negative, has no unit or overflows is nothing.
 pub fn parse(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    if rest == "0" {
+    parse_bytes(text.trim().as_bytes())
+}
+
+/// The same for bytes that may be no text, and without white space around them.
+pub(super) fn parse_bytes(bytes: &[u8]) -> Option<Duration> {
+    if bytes == b"0" {
         return Some(Duration::ZERO);
     }
-    if rest.is_empty() || rest.len() > MAX_LENGTH {
+    if bytes.is_empty() || bytes.len() > MAX_LENGTH {
         return None;
     }
-    let mut total = Duration::ZERO;
+    let (mut total, mut rest) = component(bytes)?;
     while !rest.is_empty() {
         let (part, after) = component(rest)?;
         total = total.checked_add(part)?;
@@ -27,13 +33,14 @@ pub fn parse(text: &str) -> Option<Duration> {
 
 /// Reads a duration from the start of a text and returns it with what follows: `6ms. Contact us` gives 6 ms.
 pub fn parse_prefix(text: &str) -> Option<(Duration, &str)> {
-    let mut rest = text;
+    let mut rest = text.as_bytes();
     let mut total = Duration::ZERO;
     while let Some((part, after)) = component(rest) {
         total = total.checked_add(part)?;
         rest = after;
     }
-    (rest.len() < text.len()).then_some((total, rest))
+    let read = text.len() - rest.len();
+    (read > 0).then(|| (total, &text[read..]))
 }
 
 /// Writes a duration as the API does: `0s`, `6ms`, `8.64s`, `6m0s`, `14h29m11.04s`.
@@ -54,51 +61,53 @@ pub fn format(duration: Duration) -> String {
 }
 
 /// One number with its unit, and what follows.
-fn component(text: &str) -> Option<(Duration, &str)> {
+fn component(text: &[u8]) -> Option<(Duration, &[u8])> {
     let (whole, mut rest) = digits(text);
-    let mut fraction = "";
-    if let Some(after) = rest.strip_prefix('.') {
+    let mut fraction: &[u8] = &[];
+    if let Some(after) = rest.strip_prefix(b".") {
         (fraction, rest) = digits(after);
     }
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
     let (nanos_per_unit, rest) = unit(rest)?;
-    let whole = whole
-        .bytes()
-        .try_fold(0_u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    let whole = match whole {
+        [] if fraction.is_empty() => return None,
+        [] => 0,
+        whole => decimal::whole(whole)?,
+    };
     let whole = Duration::from_nanos(whole.checked_mul(nanos_per_unit)?);
     Some((whole.checked_add(fraction_of(fraction, nanos_per_unit))?, rest))
 }
 
-fn digits(text: &str) -> (&str, &str) {
-    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+fn digits(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
 }
 
 /// The unit at the start of a text, in nanoseconds. What overflows 64 bits of them, 584 years, is no duration.
-fn unit(text: &str) -> Option<(u64, &str)> {
-    let (nanos, length) = match text.as_bytes() {
+fn unit(text: &[u8]) -> Option<(u64, &[u8])> {
+    Some(match text {
         // `ms` is not `m` followed by `s`.
-        [b'm', b's', ..] => (1_000_000, 2),
-        [b's', ..] => (NANOS_PER_SECOND, 1),
-        [b'm', ..] => (60 * NANOS_PER_SECOND, 1),
-        [b'h', ..] => (3600 * NANOS_PER_SECOND, 1),
-        [b'n', b's', ..] => (1, 2),
-        [b'u', b's', ..] => (1_000, 2),
+        [b'm', b's', rest @ ..] => (1_000_000, rest),
+        [b's', rest @ ..] => (NANOS_PER_SECOND, rest),
+        [b'm', rest @ ..] => (60 * NANOS_PER_SECOND, rest),
+        [b'h', rest @ ..] => (3600 * NANOS_PER_SECOND, rest),
+        [b'n', b's', rest @ ..] => (1, rest),
         // Both letters that look like a mu.
-        [0xC2, 0xB5, b's', ..] | [0xCE, 0xBC, b's', ..] => (1_000, 3),
+        [b'u', b's', rest @ ..] | [0xC2, 0xB5, b's', rest @ ..] | [0xCE, 0xBC, b's', rest @ ..] => {
+            (1_000, rest)
+        }
         _ => return None,
-    };
-    Some((nanos, &text[length..]))
+    })
 }
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// The part of a unit after the point.
-fn fraction_of(fraction: &str, nanos_per_unit: u64) -> Duration {
+fn fraction_of(fraction: &[u8], nanos_per_unit: u64) -> Duration {
+    if fraction.is_empty() {
+        return Duration::ZERO;
+    }
     // Six digits are a microsecond of a second; the API writes three. More of an hour's would not fit 64 bits.
     let (mut numerator, mut denominator) = (0, 1);
-    for digit in fraction.bytes().take(6) {
+    for digit in fraction.iter().take(6) {
         numerator = numerator * 10 + u64::from(digit - b'0');
         denominator *= 10;
     }

@@ -1,6 +1,7 @@
 //! Which part of the API a request is for, read from its path alone.
 
 use http::Method;
+use memchr::memchr2;
 
 /// A group of the API's operations that shares a metric label, a price and a rule for repeats.
 ///
@@ -149,38 +150,47 @@ impl Endpoint {
 /// `/v1/chat/completions` and `/openai/deployments/x/chat/completions` both give `chat`, `completions`. A path with dot
 /// segments gives nothing: only who resolves it knows what it names.
 pub fn operation(path: &str) -> impl Iterator<Item = &str> {
-    let path = if has_dot_segments(path) { "" } else { path };
-    let mut segments = segments(path).peekable();
-    if segments.peek() == Some(&"openai") {
-        segments.next();
-        if segments.peek() == Some(&"deployments") {
-            segments.next();
-            segments.next();
+    segments(if has_dot_segments(path) { "" } else { below_version(path) })
+}
+
+/// A path from where its operation begins.
+fn below_version(mut path: &str) -> &str {
+    // What nearly all requests begin with.
+    if let Some(below) = path.strip_prefix("/v1/") {
+        return below;
+    }
+    if let ("openai", below) = segment(path) {
+        path = below;
+        if let ("deployments", below) = segment(path) {
+            (_, path) = segment(below);
         }
     }
-    if segments.peek().is_some_and(|segment| is_version(segment)) {
-        segments.next();
-    }
-    segments
+    let (first, below) = segment(path);
+    if is_version(first) { below } else { path }
 }
 
 /// What stands between a path's slashes, where there is anything.
 fn segments(mut rest: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
-        rest = rest.trim_start_matches('/');
-        // Segments are short: looking at each byte beats setting up a search.
-        let end = rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len());
-        let (segment, after) = rest.split_at(end);
-        rest = after;
-        (!segment.is_empty()).then_some(segment)
+        let (first, below) = segment(rest);
+        rest = below;
+        (!first.is_empty()).then_some(first)
     })
+}
+
+/// The first segment of a path, empty if there is none, and what follows it.
+fn segment(path: &str) -> (&str, &str) {
+    let path = path.trim_start_matches('/');
+    // Segments are short: looking at each byte beats setting up a search.
+    let end = path.bytes().position(|byte| byte == b'/').unwrap_or(path.len());
+    path.split_at(end)
 }
 
 /// Whether a path has segments such as `..` or `%2e%2E` that a server may resolve (RFC 3986, section 5.2.4). Backslashes
 /// and encoded slashes count as slashes: some servers take them for such.
 pub fn has_dot_segments(path: &str) -> bool {
     // Nearly all paths have neither character.
-    path.bytes().any(|byte| byte == b'.' || byte == b'%') && segments_are_dots(path.as_bytes())
+    memchr2(b'.', b'%', path.as_bytes()).is_some() && segments_are_dots(path.as_bytes())
 }
 
 fn segments_are_dots(path: &[u8]) -> bool {

@@ -196,7 +196,7 @@ fn word_or_skip<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Raw<'a>>, Malforme
         return cursor.string().map(Some);
     }
     let bytes = cursor.scalar_or_skip()?;
-    Ok(bytes.first().is_some_and(u8::is_ascii_digit).then_some(Raw { bytes }))
+    Ok(bytes.first().is_some_and(u8::is_ascii_digit).then_some(Raw { bytes, escaped: false }))
 }
 
 /// The title of a page: all that is worth keeping of it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::duration;
+use super::{decimal, duration};
 
 /// The limits that an answer's headers describe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,14 +60,18 @@ impl DimensionHeaders {
 /// A dimension without both a limit and a remainder is left out: a remainder alone (Azure) says nothing of the level. -1, and
 /// a limit of 0, mean "unknown" there and are no error. Values that no upstream can mean are ignored and counted.
 pub fn parse(headers: &HeaderMap) -> Parsed {
-    let mut texts = Texts::default();
+    let mut values = Values::default();
     // One pass over all headers is several times cheaper than sixteen look-ups.
     for (name, value) in headers {
-        texts.note(name.as_str(), value);
+        if let Some(place) = name.as_str().strip_prefix(PREFIX).and_then(|name| values.place(name)) {
+            place.get_or_insert(value);
+        }
     }
-    texts.read()
+    values.read()
 }
 
+/// How the limit headers' names begin.
+pub(super) const PREFIX: &str = "x-ratelimit-";
 /// The largest number that is believed: thousands of times the largest limit known (180 M tokens a minute), and small enough
 /// that no sum or product of a few of them overflows.
 const MAX_COUNT: u64 = 1_000_000_000_000;
@@ -76,7 +80,7 @@ const MAX_WINDOW: Duration = Duration::from_hours(32 * 24);
 
 /// The limit headers' values, as they stand.
 #[derive(Default)]
-pub(super) struct Texts<'a> {
+pub(super) struct Values<'a> {
     requests: Level<'a>,
     tokens: Level<'a>,
     project_tokens: Level<'a>,
@@ -86,19 +90,31 @@ pub(super) struct Texts<'a> {
 /// One dimension's values, as they stand.
 #[derive(Default)]
 struct Level<'a> {
-    limit: Option<&'a [u8]>,
-    remaining: Option<&'a [u8]>,
-    reset: Option<&'a [u8]>,
-    renewal: Option<&'a [u8]>,
+    limit: Option<&'a HeaderValue>,
+    remaining: Option<&'a HeaderValue>,
+    reset: Option<&'a HeaderValue>,
+    renewal: Option<&'a HeaderValue>,
 }
 
-impl<'a> Texts<'a> {
-    /// Takes a header's value if it is one of the limits'.
-    pub(super) fn note(&mut self, name: &str, value: &'a HeaderValue) {
-        if let Some(text) = name.strip_prefix("x-ratelimit-").and_then(|name| self.of(name)) {
-            // Bytes that are no text are there all the same, and malformed. Of two values the first counts.
-            text.get_or_insert_with(|| value.as_bytes().trim_ascii());
-        }
+impl<'a> Values<'a> {
+    /// Where a header's value belongs, by its name without the prefix. Of two values the first counts.
+    pub(super) fn place(&mut self, name: &str) -> Option<&mut Option<&'a HeaderValue>> {
+        let (field, level) = if let Some(field) = name.strip_suffix("-requests") {
+            (field, &mut self.requests)
+        } else if let Some(field) = name.strip_suffix("-project-tokens") {
+            (field, &mut self.project_tokens)
+        } else if let Some(field) = name.strip_suffix("-tokens") {
+            (field, &mut self.tokens)
+        } else {
+            (name.strip_suffix("-input-images")?, &mut self.input_images)
+        };
+        Some(match field {
+            "limit" => &mut level.limit,
+            "remaining" => &mut level.remaining,
+            "reset" => &mut level.reset,
+            "renewalperiod" => &mut level.renewal,
+            _ => return None,
+        })
     }
 
     /// What the values say.
@@ -112,37 +128,16 @@ impl<'a> Texts<'a> {
         };
         Parsed { headers, malformed }
     }
-
-    /// The place of a header's value, by its name without `x-ratelimit-`.
-    fn of(&mut self, name: &str) -> Option<&mut Option<&'a [u8]>> {
-        // Whole names, because lengths tell nearly all of them apart.
-        Some(match name {
-            "limit-requests" => &mut self.requests.limit,
-            "remaining-requests" => &mut self.requests.remaining,
-            "reset-requests" => &mut self.requests.reset,
-            "renewalperiod-requests" => &mut self.requests.renewal,
-            "limit-tokens" => &mut self.tokens.limit,
-            "remaining-tokens" => &mut self.tokens.remaining,
-            "reset-tokens" => &mut self.tokens.reset,
-            "renewalperiod-tokens" => &mut self.tokens.renewal,
-            "limit-project-tokens" => &mut self.project_tokens.limit,
-            "remaining-project-tokens" => &mut self.project_tokens.remaining,
-            "reset-project-tokens" => &mut self.project_tokens.reset,
-            "renewalperiod-project-tokens" => &mut self.project_tokens.renewal,
-            "limit-input-images" => &mut self.input_images.limit,
-            "remaining-input-images" => &mut self.input_images.remaining,
-            "reset-input-images" => &mut self.input_images.reset,
-            "renewalperiod-input-images" => &mut self.input_images.renewal,
-            _ => return None,
-        })
-    }
 }
 
 impl Level<'_> {
     fn read(&self, malformed: &mut u32) -> Option<DimensionHeaders> {
+        if self.limit.is_none() && self.remaining.is_none() {
+            return None;
+        }
         // Both are looked at, so that both are counted where they make no sense.
-        let limit = count(self.limit).or_count(malformed);
-        let remaining = count(self.remaining).or_count(malformed);
+        let limit = count(text(self.limit)).or_count(malformed);
+        let remaining = count(text(self.remaining)).or_count(malformed);
         let (limit, remaining) = (limit?, remaining?);
         if limit == 0 {
             return None;
@@ -151,8 +146,8 @@ impl Level<'_> {
             *malformed += 1;
             return None;
         }
-        let renewal = renewal(self.renewal).or_count(malformed);
-        let reset = reset(self.reset, renewal).or_count(malformed);
+        let renewal = renewal(text(self.renewal)).or_count(malformed);
+        let reset = reset(text(self.reset), renewal).or_count(malformed);
         // Azure sends 0 for "unknown"; with something used, a full bucket in no time is no information.
         let reset = reset.filter(|reset| renewal.is_none() || !reset.is_zero() || remaining == limit);
         Some(DimensionHeaders { limit, remaining, reset, renewal })
@@ -182,10 +177,15 @@ impl<T> Value<T> {
     }
 }
 
+/// A value without white space around it. Bytes that are no text are there all the same, and malformed.
+fn text(value: Option<&HeaderValue>) -> Option<&[u8]> {
+    value.map(|value| value.as_bytes().trim_ascii())
+}
+
 fn count(text: Option<&[u8]>) -> Value<u64> {
     match text {
         None | Some(b"-1") => Value::Unknown,
-        Some(text) => match digits(text) {
+        Some(text) => match decimal::whole(text) {
             Some(count) if count <= MAX_COUNT => Value::Known(count),
             Some(_) | None => Value::Malformed,
         },
@@ -195,7 +195,7 @@ fn count(text: Option<&[u8]>) -> Value<u64> {
 fn renewal(text: Option<&[u8]>) -> Value<Duration> {
     match text {
         None | Some(b"-1" | b"0") => Value::Unknown,
-        Some(text) => match digits(text).map(Duration::from_secs) {
+        Some(text) => match decimal::whole(text).map(Duration::from_secs) {
             Some(window) if window <= MAX_WINDOW => Value::Known(window),
             Some(_) | None => Value::Malformed,
         },
@@ -205,8 +205,8 @@ fn renewal(text: Option<&[u8]>) -> Value<Duration> {
 /// Go's notation; milliseconds without a unit only beside a renewal period, which no one but Azure sends.
 fn reset(text: Option<&[u8]>, renewal: Option<Duration>) -> Value<Duration> {
     let Some(text) = text else { return Value::Unknown };
-    let reset = match std::str::from_utf8(text).ok().and_then(duration::parse) {
-        None if renewal.is_some() => digits(text).map(Duration::from_millis),
+    let reset = match duration::parse_bytes(text) {
+        None if renewal.is_some() => decimal::whole(text).map(Duration::from_millis),
         reset => reset,
     };
     match reset {
@@ -214,17 +214,6 @@ fn reset(text: Option<&[u8]>, renewal: Option<Duration>) -> Value<Duration> {
         Some(_) | None if text == b"-1" => Value::Unknown,
         Some(_) | None => Value::Malformed,
     }
-}
-
-fn digits(text: &[u8]) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    // `parse` would take a plus sign.
-    text.iter().try_fold(0_u64, |number, digit| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! it keeps, and says "nothing" rather than fail.
 
 pub mod answer_headers;
+pub(crate) mod decimal;
 pub mod duration;
 pub mod endpoint;
 pub mod error_body;

@@ -14,7 +14,12 @@ const MAX_BOUNDARY: usize = 70;
 
 /// The boundary of a multipart body, from its content type; nothing for another content type.
 pub fn boundary(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let value = headers.get(header::CONTENT_TYPE)?;
+    // What nearly all requests say.
+    if value == "application/json" {
+        return None;
+    }
+    let value = value.to_str().ok()?;
     let (kind, parameters) = value.split_once(';')?;
     if !kind.trim().eq_ignore_ascii_case("multipart/form-data") {
         return None;

@@ -82,6 +82,9 @@ pub fn peek(body: &[u8]) -> Result<RequestPeek, NotJson> {
     if cursor.peek().is_some() { Err(NotJson) } else { Ok(peek) }
 }
 
+/// The names of the bound on an answer's tokens: each endpoint, and each of its ages, has its own.
+const TOKEN_LIMITS: [&[u8]; 3] = [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"];
+
 impl RequestPeek {
     fn root(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         cursor.object()?;
@@ -95,7 +98,7 @@ impl RequestPeek {
                     self.conversation = cursor.peek() != Some(b'n');
                     cursor.skip()?;
                 }
-                b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+                key if TOKEN_LIMITS.contains(&key) => {
                     self.max_tokens = self.max_tokens.max(cursor.whole_number_or_skip()?);
                 }
                 b"n" => self.n = cursor.whole_number_or_skip()?,

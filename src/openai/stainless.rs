@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
+use super::decimal;
+
 static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 static READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
 static TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-timeout");
@@ -15,8 +17,8 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(7 * 24);
 
 /// How many times the SDK has sent this request before. Nonsense is ignored.
 pub fn retry_count(headers: &HeaderMap) -> Option<u32> {
-    let text = headers.get(&RETRY_COUNT)?.to_str().ok()?.trim();
-    text.parse().ok().filter(|count| *count <= MAX_RETRY_COUNT)
+    let count = decimal::whole(headers.get(&RETRY_COUNT)?.as_bytes().trim_ascii())?;
+    u32::try_from(count).ok().filter(|count| *count <= MAX_RETRY_COUNT)
 }
 
 /// How long the SDK waits for an answer: its read timeout (python), else its timeout (node). Nonsense is ignored.
@@ -25,8 +27,11 @@ pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
 }
 
 fn seconds(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {
-    let seconds: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
-    let timeout = Duration::try_from_secs_f64(seconds).ok()?;
+    let value = headers.get(name)?;
+    let timeout = match decimal::whole(value.as_bytes()) {
+        Some(seconds) => Duration::from_secs(seconds),
+        None => Duration::try_from_secs_f64(value.to_str().ok()?.trim().parse().ok()?).ok()?,
+    };
     (!timeout.is_zero() && timeout <= MAX_TIMEOUT).then_some(timeout)
 }
 
@@ -43,7 +48,7 @@ mod tests {
     #[test]
     fn reads_counts_and_ignores_nonsense() {
         assert_eq!(retry_count(&headers("x-stainless-retry-count", "2")), Some(2));
-        for nonsense in ["", "-1", "two", "1.5", "4294967296", "999999"] {
+        for nonsense in ["", "-1", "+1", "two", "1.5", "4294967296", "999999"] {
             assert_eq!(retry_count(&headers("x-stainless-retry-count", nonsense)), None, "{nonsense}");
         }
         assert_eq!(retry_count(&HeaderMap::new()), None);

@@ -1,10 +1,8 @@
 //! How many tokens an answer took, from the end of its body or from an event of its stream.
 
-use std::sync::LazyLock;
+use memchr::memrchr_iter;
 
-use memchr::memmem;
-
-use super::json::{Cursor, Malformed};
+use super::json::{Cursor, Malformed, without_space_behind};
 
 /// The tokens that the upstream says a request took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub struct Usage {
     pub total: u64,
 }
 
-/// How many places are looked at before the search ends: schemas can have a property of this name.
+/// How many objects are read before the search ends: schemas can have a property of this name.
 const MAX_PLACES: usize = 8;
 
 /// Finds the last `usage` object in JSON text, which may be whole, the end of a body, or one event's data.
@@ -27,46 +25,49 @@ const MAX_PLACES: usize = 8;
 /// It parses nothing but what follows the key. Text inside strings cannot deceive it: there, quotes are
 /// escaped. Audio that is measured by duration has no tokens: nothing.
 pub fn find(json: &[u8]) -> Option<Usage> {
-    // Forward, because that search is the one that uses vectors; the last places are the ones that count.
-    let mut places = [0; MAX_PLACES];
-    let mut count = 0;
-    for place in KEY_FINDER.find_iter(json) {
-        places[count % MAX_PLACES] = place + KEY.len();
-        count += 1;
-    }
-    (count.saturating_sub(MAX_PLACES)..count).rev().find_map(|number| {
-        let mut cursor = Cursor::new(&json[places[number % MAX_PLACES]..]);
-        if !cursor.eat(b':') || cursor.peek() != Some(b'{') {
-            return None;
-        }
-        read(&mut cursor).ok().flatten()
-    })
+    // From the end: the last one counts, and nearly always it is the last object but its own parts.
+    memrchr_iter(b'{', json)
+        .filter(|brace| follows_key(&json[..*brace]))
+        .take(MAX_PLACES)
+        .find_map(|brace| read(&mut Cursor::new(&json[brace..])).ok().flatten())
 }
 
-const KEY: &[u8] = b"\"usage\"";
-/// Made once: to prepare a search costs more than the search.
-static KEY_FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(KEY));
+/// Whether text ends in the key and its colon.
+fn follows_key(text: &[u8]) -> bool {
+    without_space_behind(text)
+        .strip_suffix(b":")
+        .is_some_and(|text| without_space_behind(text).ends_with(b"\"usage\""))
+}
+
+// The names in chat completions and in responses.
+const INPUT: [&[u8]; 2] = [b"prompt_tokens", b"input_tokens"];
+const OUTPUT: [&[u8]; 2] = [b"completion_tokens", b"output_tokens"];
+const INPUT_DETAILS: [&[u8]; 2] = [b"prompt_tokens_details", b"input_tokens_details"];
 
 /// Reads a usage object; nothing if it counts no tokens.
 fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Malformed> {
     let mut usage = Usage::default();
-    let mut total = None;
+    let (mut total, mut cached_input) = (None, None);
     let mut counted = false;
     cursor.object()?;
     while let Some(key) = cursor.key()? {
-        match key.bytes {
-            b"prompt_tokens" | b"input_tokens" => {
-                usage.input = count(cursor, &mut counted)?;
-            }
-            b"completion_tokens" | b"output_tokens" => {
-                usage.output = count(cursor, &mut counted)?;
-            }
-            b"total_tokens" => total = Some(count(cursor, &mut counted)?),
-            b"prompt_tokens_details" | b"input_tokens_details" => usage.cached_input = cached(cursor)?,
-            _ => cursor.skip()?,
+        if INPUT.contains(&key.bytes) {
+            usage.input = count(cursor, &mut counted)?;
+        } else if OUTPUT.contains(&key.bytes) {
+            usage.output = count(cursor, &mut counted)?;
+        } else if key.bytes == b"total_tokens" {
+            total = Some(count(cursor, &mut counted)?);
+        } else if INPUT_DETAILS.contains(&key.bytes) {
+            cached_input = Some(cached(cursor)?);
+        } else {
+            cursor.skip()?;
+        }
+        // The rest tells nothing more, such as the kinds of output tokens.
+        if usage.input > 0 && usage.output > 0 && total.is_some() && cached_input.is_some() {
+            break;
         }
     }
-    usage.cached_input = usage.cached_input.min(usage.input);
+    usage.cached_input = cached_input.unwrap_or(0).min(usage.input);
     usage.total = total.unwrap_or(usage.input.saturating_add(usage.output));
     Ok(counted.then_some(usage))
 }
@@ -82,11 +83,10 @@ const MAX_TOKENS: u64 = 1_000_000_000_000;
 
 fn cached(cursor: &mut Cursor<'_>) -> Result<u64, Malformed> {
     let mut tokens = 0;
-    if cursor.peek() != Some(b'{') {
+    if !cursor.eat(b'{') {
         cursor.skip()?;
         return Ok(0);
     }
-    cursor.object()?;
     while let Some(key) = cursor.key()? {
         if key.bytes == b"cached_tokens" {
             tokens = cursor.whole_number_or_skip()?.unwrap_or(0);
@@ -138,6 +138,14 @@ mod tests {
                 0,
                 3,
             ),
+            (
+                r#"{"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11,"prompt_tokens_details":{"cached_tokens":4},
+                "completion_tokens_details":{"reason"#,
+                9,
+                4,
+                2,
+                11,
+            ),
             (r#"half a body","usage":{"prompt_tokens":1,"total_tokens":1}}"#, 1, 0, 0, 1),
         ] {
             assert_eq!(find(json.as_bytes()), Some(Usage { input, cached_input, output, total }), "{json}");
@@ -166,7 +174,38 @@ mod tests {
         assert_eq!(find(json.as_bytes()).unwrap().input, 3);
     }
 
+    /// The same, told by looking everywhere for the key.
+    fn find_anywhere(json: &[u8]) -> Option<Usage> {
+        (0..json.len()).rev().find_map(|at| {
+            let mut cursor = Cursor::new(json[at..].strip_prefix(b"\"usage\"")?);
+            if cursor.eat(b':') && cursor.peek() == Some(b'{') {
+                read(&mut cursor).ok().flatten()
+            } else {
+                None
+            }
+        })
+    }
+
     proptest! {
+        #[test]
+        fn agrees_with_looking_everywhere(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    r#""usage""#, r#""usage":{"#, r#""usage" : {"#, r#""prompt_tokens":3"#, r#""total_tokens": 5"#, r#""cached_tokens":1"#,
+                    r#""prompt_tokens_details":{"#, r#""content":"usage""#, r#""content":"\"usage\":{}""#, "{", "}", "}", "[", "]", ":", ",",
+                    ",", " ", "\n", "null", "7",
+                ]),
+                0..24,
+            ),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let json = pieces.concat();
+            // As much as a bound on the tail leaves of it, too.
+            for json in [json.as_bytes(), &json.as_bytes()[cut.index(json.len() + 1)..]] {
+                prop_assert_eq!(find(json), find_anywhere(json), "{}", String::from_utf8_lossy(json));
+            }
+        }
+
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes in any::<Vec<u8>>(), text in r#"[{}":,0-9a]{0,60}"#) {
             find(&bytes);

@@ -4,13 +4,16 @@
 //! looked at. It never recurses, so the depth of the input costs nothing.
 
 mod escape;
+mod quote;
 mod tally;
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
+use super::decimal;
 use escape::Escape;
+use quote::End;
 use tally::Tally;
 
 /// The text ends early, or is not JSON where it was looked at.
@@ -20,8 +23,7 @@ pub(crate) struct Malformed;
 /// Where the reader stands in a JSON text.
 #[derive(Clone)]
 pub(crate) struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
+    rest: &'a [u8],
 }
 
 /// A string as it stands between its quotes.
@@ -29,6 +31,8 @@ pub(crate) struct Cursor<'a> {
 pub(crate) struct Raw<'a> {
     /// The bytes between the quotes, escapes untouched.
     pub(crate) bytes: &'a [u8],
+    /// Whether there are escapes among them.
+    pub(crate) escaped: bool,
 }
 
 /// How much text a string holds.
@@ -43,29 +47,31 @@ pub(crate) struct TextLength {
 impl<'a> Cursor<'a> {
     /// A cursor before the first byte.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
+        Self { rest: bytes }
     }
 
     /// The next byte that is not white space, without taking it.
     pub(crate) fn peek(&mut self) -> Option<u8> {
-        while let Some(&byte) = self.bytes.get(self.at) {
-            if !matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
-                return Some(byte);
+        while let [byte, rest @ ..] = self.rest {
+            if !is_space(*byte) {
+                return Some(*byte);
             }
-            self.at += 1;
+            self.rest = rest;
         }
         None
     }
 
     /// Takes the byte last peeked.
     pub(crate) fn bump(&mut self) {
-        self.at += 1;
+        self.rest = self.rest.get(1..).unwrap_or_default();
     }
 
     /// Takes `byte`, if it is next.
     pub(crate) fn eat(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
-        self.at += usize::from(there);
+        if there {
+            self.bump();
+        }
         there
     }
 
@@ -77,62 +83,65 @@ impl<'a> Cursor<'a> {
     /// The next key of the object that the cursor is in, its colon taken; nothing once the object has ended.
     ///
     /// The caller takes or skips the value before it asks again.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a reader's loop is mostly this; a call would move it all through memory"
+    )]
     pub(crate) fn key(&mut self) -> Result<Option<Raw<'a>>, Malformed> {
-        let mut next = self.peek();
-        if next == Some(b',') {
-            self.bump();
-            next = self.peek();
+        self.eat(b',');
+        if self.eat(b'"') {
+            let key = self.finish_string()?;
+            return if self.eat(b':') { Ok(Some(key)) } else { Err(Malformed) };
         }
-        match next {
-            Some(b'}') => {
-                self.bump();
-                Ok(None)
-            }
-            Some(b'"') => {
-                self.bump();
-                let start = self.at;
-                self.finish_string()?;
-                let key = Raw { bytes: &self.bytes[start..self.at - 1] };
-                if self.eat(b':') { Ok(Some(key)) } else { Err(Malformed) }
-            }
-            Some(_) | None => Err(Malformed),
-        }
+        if self.eat(b'}') { Ok(None) } else { Err(Malformed) }
     }
 
     /// Takes a string.
+    #[inline]
     pub(crate) fn string(&mut self) -> Result<Raw<'a>, Malformed> {
-        if !self.eat(b'"') {
-            return Err(Malformed);
-        }
-        let start = self.at;
-        self.finish_string()?;
-        Ok(Raw { bytes: &self.bytes[start..self.at - 1] })
+        if self.eat(b'"') { self.finish_string() } else { Err(Malformed) }
     }
 
     /// Takes a string if one is next, and skips any other value.
     pub(crate) fn string_or_skip(&mut self) -> Result<Option<Raw<'a>>, Malformed> {
-        if self.peek() == Some(b'"') {
-            return self.string().map(Some);
+        if self.eat(b'"') {
+            return self.finish_string().map(Some);
         }
         self.skip()?;
         Ok(None)
     }
 
     /// Takes a number or a word (`true`, `false`, `null`) as it stands; skips any other value and returns nothing for it.
+    #[inline]
     pub(crate) fn scalar_or_skip(&mut self) -> Result<&'a [u8], Malformed> {
         match self.peek() {
             None => Err(Malformed),
             Some(b'"' | b'{' | b'[') => self.skip().map(|()| &[][..]),
             Some(_) => {
-                let start = self.at;
+                let start = self.rest;
                 self.skip_scalar()?;
-                Ok(&self.bytes[start..self.at])
+                Ok(&start[..start.len() - self.rest.len()])
             }
         }
     }
 
     /// A whole number that fits, or a fraction rounded down; nothing for any other value, which is skipped.
     pub(crate) fn whole_number_or_skip(&mut self) -> Result<Option<u64>, Malformed> {
+        self.peek();
+        // Nearly every number is a few digits.
+        if let Some((number, rest)) = decimal::leading(self.rest)
+            && let [b',' | b'}' | b']' | b'\n' | b'\r' | b' ', ..] = rest
+        {
+            self.rest = rest;
+            return Ok(Some(number));
+        }
+        self.any_whole_number_or_skip()
+    }
+
+    /// The same for any value. Out of line, so that it costs plain numbers nothing.
+    #[inline(never)]
+    fn any_whole_number_or_skip(&mut self) -> Result<Option<u64>, Malformed> {
         Ok(whole_number(self.scalar_or_skip()?))
     }
 
@@ -149,8 +158,8 @@ impl<'a> Cursor<'a> {
     pub(crate) fn skip(&mut self) -> Result<(), Malformed> {
         match self.peek().ok_or(Malformed)? {
             b'"' => {
-                self.at += 1;
-                self.finish_string()
+                self.bump();
+                self.finish_string().map(drop)
             }
             b'{' | b'[' => self.skip_container(),
             _ => self.skip_scalar(),
@@ -159,14 +168,20 @@ impl<'a> Cursor<'a> {
 
     fn skip_container(&mut self) -> Result<(), Malformed> {
         let mut depth = 0_usize;
-        while let Some(&byte) = self.bytes.get(self.at) {
-            self.at += 1;
+        let mut rest = self.rest;
+        while let [byte, after @ ..] = rest {
+            rest = after;
             match byte {
-                b'"' => self.finish_string()?,
+                b'"' => {
+                    self.rest = rest;
+                    self.finish_string()?;
+                    rest = self.rest;
+                }
                 b'{' | b'[' => depth += 1,
                 b'}' | b']' => {
                     depth -= 1;
                     if depth == 0 {
+                        self.rest = rest;
                         return Ok(());
                     }
                 }
@@ -178,47 +193,44 @@ impl<'a> Cursor<'a> {
 
     /// Skips a number or a word: at least one byte of those that they are made of.
     pub(crate) fn skip_scalar(&mut self) -> Result<(), Malformed> {
-        let start = self.at;
-        while self.bytes.get(self.at).is_some_and(|byte| is_scalar(*byte)) {
-            self.at += 1;
-        }
-        if self.at == start { Err(Malformed) } else { Ok(()) }
+        let length = self.rest.iter().position(|byte| !is_scalar(*byte)).unwrap_or(self.rest.len());
+        self.rest = &self.rest[length..];
+        if length == 0 { Err(Malformed) } else { Ok(()) }
     }
 
-    /// Takes the rest of a string and its closing quote.
-    fn finish_string(&mut self) -> Result<(), Malformed> {
-        let start = self.at;
-        // Keys and words are short and plain: looking at a few words beats setting up a search.
-        let rest = self.bytes.get(start..).ok_or(Malformed)?;
-        if let Some(end) = quote_or_backslash(rest)
-            && rest[end] == b'"'
-        {
-            self.at += end + 1;
-            return Ok(());
+    /// Takes the rest of a string whose opening quote is taken, and its closing quote.
+    #[inline]
+    fn finish_string(&mut self) -> Result<Raw<'a>, Malformed> {
+        // Keys and words are short and plain.
+        let (plain, after) = self.rest.split_at(quote::known_plain(self.rest));
+        if let [b'"', rest @ ..] = after {
+            self.rest = rest;
+            return Ok(Raw { bytes: plain, escaped: false });
         }
-        loop {
-            let rest = self.bytes.get(self.at..).ok_or(Malformed)?;
-            self.at += memchr(b'"', rest).ok_or(Malformed)? + 1;
-            // A quote behind an odd number of backslashes is one of the text's.
-            let before = &self.bytes[start..self.at - 1];
-            if before.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0 {
-                return Ok(());
-            }
-        }
+        self.finish_any_string(plain.len())
+    }
+
+    /// The same for any string, of which so many bytes are known to be plain. Out of line, so that it costs short ones nothing.
+    #[inline(never)]
+    fn finish_any_string(&mut self, plain: usize) -> Result<Raw<'a>, Malformed> {
+        let end = End::of(self.rest, plain).ok_or(Malformed)?;
+        let (bytes, after) = self.rest.split_at(end.at);
+        self.rest = &after[1..];
+        Ok(Raw { bytes, escaped: end.escaped })
     }
 
     /// Takes numbers and the commas between them, as in an array of tokens, and tells how many there are.
     pub(crate) fn numbers(&mut self) -> u64 {
         let mut count = 0;
         let mut inside = false;
-        for &byte in self.bytes.get(self.at..).unwrap_or_default() {
+        while let [byte, rest @ ..] = self.rest {
             let part = matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
             if !part && !matches!(byte, b',' | b' ' | b'\n' | b'\r' | b'\t') {
                 break;
             }
             count += u64::from(part && !inside);
             inside = part;
-            self.at += 1;
+            self.rest = rest;
         }
         count
     }
@@ -232,7 +244,7 @@ impl<'a> Raw<'a> {
 
     /// The key as bytes to match on; escapes are resolved where there are any, which real clients never write.
     pub(crate) fn key(&self) -> Cow<'a, [u8]> {
-        if !self.is_escaped() {
+        if !self.escaped {
             return Cow::Borrowed(self.bytes);
         }
         // Longer than any key that matters, escapes included.
@@ -241,7 +253,7 @@ impl<'a> Raw<'a> {
 
     /// The text with its escapes resolved and what is not UTF-8 replaced, at most `bound` bytes of it.
     pub(crate) fn text(&self, bound: usize) -> Cow<'a, str> {
-        if !self.is_escaped() {
+        if !self.escaped {
             return bounded_text(self.bytes, bound).0;
         }
         let mut text = String::new();
@@ -260,15 +272,11 @@ impl<'a> Raw<'a> {
         Cow::Owned(text)
     }
 
-    fn is_escaped(&self) -> bool {
-        memchr(b'\\', self.bytes).is_some()
-    }
-
     /// How much text the string holds: an escape is one character, and so is a pair of surrogates.
     pub(crate) fn length(&self) -> TextLength {
         let written = self.bytes.len() as u64;
         // Most text is plain, and this is told several times faster than the counts are taken.
-        if self.bytes.is_ascii() && !self.is_escaped() {
+        if !self.escaped && self.bytes.is_ascii() {
             return TextLength { chars: written, bytes: written };
         }
         let tally = Tally::of(self.bytes);
@@ -294,17 +302,19 @@ impl<'a> Raw<'a> {
 
 /// Reads a whole number from JSON's number syntax; a fraction is rounded down, what is negative or too large is nothing.
 pub(crate) fn whole_number(text: &[u8]) -> Option<u64> {
-    let digits = text.iter().try_fold(0_u64, |number, digit| {
-        let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
-        number.checked_mul(10)?.checked_add(u64::from(digit))
-    });
-    if digits.is_some() && !text.is_empty() {
-        return digits;
+    if let Some(number) = decimal::whole(text) {
+        return Some(number);
     }
     let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     // Past 2^53 a float names no single whole number; nothing that is counted here comes near.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
     (0.0..=9_007_199_254_740_992.0).contains(&number).then_some(number as u64)
+}
+
+/// Text less the white space at its end.
+pub(crate) fn without_space_behind(text: &[u8]) -> &[u8] {
+    let end = text.iter().rposition(|byte| !is_space(*byte)).map_or(0, |last| last + 1);
+    &text[..end]
 }
 
 /// Cuts text to at most `bound` bytes at a character's edge.
@@ -313,29 +323,22 @@ pub(crate) fn cut(text: &str, bound: usize) -> &str {
 }
 
 const MAX_ESCAPED_KEY: usize = 64;
-/// Words of eight bytes in which a string's end is looked for before a search for it is set up.
-const NEAR: usize = 4;
 
-/// Where the first quote or backslash stands, if it is near.
-fn quote_or_backslash(text: &[u8]) -> Option<usize> {
-    const ONES: u64 = u64::from_le_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    // Its lowest high bit marks the first byte that is 0; those above it may be wrong.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    text.as_chunks().0.iter().take(NEAR).enumerate().find_map(|(number, word)| {
-        let word = u64::from_le_bytes(*word);
-        let quotes = zeros(word ^ u64::from_le_bytes([b'"'; 8]));
-        let backslashes = zeros(word ^ u64::from_le_bytes([b'\\'; 8]));
-        let first = (quotes | backslashes).trailing_zeros() as usize / 8;
-        (first < 8).then_some(number * 8 + first)
-    })
+fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
+
 fn is_scalar(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'a'..=b'z' | b'A'..=b'Z')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
 }
 
 /// At most `bound` bytes of text, and whether that is all of it.
 fn bounded_text(bytes: &[u8], bound: usize) -> (Cow<'_, str>, bool) {
+    if bytes.len() <= bound
+        && let Ok(text) = str::from_utf8(bytes)
+    {
+        return (Cow::Borrowed(text), true);
+    }
     // A few bytes more than the bound, so that a character on the edge is cut off rather than replaced.
     let near = &bytes[..bytes.len().min(bound.saturating_add(4))];
     match String::from_utf8_lossy(near) {
@@ -423,19 +426,10 @@ mod tests {
         }
 
         #[test]
-        fn the_first_quote_or_backslash_is_found(text in r"[a-c\x22\\\x00-\x03\x7e-\xff]{0,48}") {
-            let bytes = text.as_bytes();
-            let first = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\'));
-            // The last bytes, too few for a word, are left to the search.
-            let near = (bytes.len() / 8 * 8).min(NEAR * 8);
-            prop_assert_eq!(quote_or_backslash(bytes), first.filter(|at| *at < near));
-        }
-
-        #[test]
         fn arbitrary_bytes_do_no_harm(bytes in any::<Vec<u8>>()) {
             let mut cursor = Cursor::new(&bytes);
             while cursor.peek().is_some() && cursor.skip().is_ok() {}
-            let raw = Raw { bytes: &bytes };
+            let raw = Raw { bytes: &bytes, escaped: bytes.contains(&b'\\') };
             prop_assert!(raw.text(16).len() <= 16);
             raw.length();
         }
