@@ -107,7 +107,7 @@ impl Breaker {
     pub(crate) fn gate(
         &mut self,
         settings: &BreakerSettings,
-        pace: Option<f64>,
+        pace: impl FnOnce() -> Option<f64>,
         waiting: bool,
         now: Moment,
     ) -> Gate {
@@ -133,7 +133,7 @@ impl Breaker {
                 }
             }
             State::Releasing { began, before, .. } => {
-                self.pace = pace;
+                self.pace = pace();
                 if !waiting && release_rate(began, before, now) > before * RELEASED {
                     self.change(State::Closed, now);
                     Gate::Pass

@@ -129,6 +129,9 @@ impl Quota {
             wait = wait.max(held);
             doubtful = if dimension.proven() { doubtful } else { doubtful.max(held) };
         }
+        if wait.is_zero() {
+            return Some(wait);
+        }
         // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
         let quiet = now.since(self.asked);
         let asks =
@@ -373,16 +376,16 @@ impl Quota {
 
     fn each(&self) -> impl Iterator<Item = (Slot, &Dimension)> {
         Slot::ALL
-            .into_iter()
+            .iter()
             .zip(&self.dimensions)
-            .filter_map(|(slot, dimension)| dimension.as_ref().map(|dimension| (slot, dimension)))
+            .filter_map(|(slot, dimension)| dimension.as_ref().map(|dimension| (*slot, dimension)))
     }
 
     fn each_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Dimension)> {
         Slot::ALL
-            .into_iter()
+            .iter()
             .zip(&mut self.dimensions)
-            .filter_map(|(slot, dimension)| dimension.as_mut().map(|dimension| (slot, dimension)))
+            .filter_map(|(slot, dimension)| dimension.as_mut().map(|dimension| (*slot, dimension)))
     }
 }
 
@@ -392,7 +395,9 @@ fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
     hint + Duration::from_millis(250).min(hint / 4).mul_f64(rng.f64())
 }
 
+/// A count that is rounded up. By casts, which are instructions: `f64::ceil` is a call on a processor's oldest generation.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
 fn ceil(value: f64) -> u64 {
-    value.ceil() as u64
+    let whole = value as u64;
+    whole.saturating_add(u64::from((whole as f64) < value))
 }

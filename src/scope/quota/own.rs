@@ -64,6 +64,12 @@ impl Own<'_> {
         ((self.log.total() - mark).max(0.0) + self.unsent) * self.ratio
     }
 
+    /// The running total at a moment after the one at which it stood at `mark`.
+    pub(super) fn sent_by(&self, at: Moment, mark: f64) -> f64 {
+        // Mostly nothing was sent since.
+        if self.log.total() <= mark { mark } else { self.log.before(at).max(mark) }
+    }
+
     /// Whether the upstream took more than `limit` within one `window`: a window or a log never does.
     pub(super) fn exceeded(&self, limit: f64, window: Duration, now: Moment) -> bool {
         self.accepted.trailing(window.saturating_sub(SHORT_TRIP), now) > limit * CERTAINLY
@@ -111,7 +117,7 @@ impl OwnUse {
 
     /// The upstream took what was sent at `sent`.
     pub(super) fn accepted(&mut self, charge: Charge, sent: Moment, now: Moment) {
-        if now.since(sent) <= SHORT_TRIP {
+        if sent >= now.minus(SHORT_TRIP) {
             self.accepted[0].add(charge.requests as f64, now);
             self.accepted[1].add(charge.tokens as f64, now);
         }

@@ -1,6 +1,6 @@
 //! How much had been sent upstream by a given moment: a cumulative log in time bins of bounded number.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::scope::moment::Moment;
@@ -19,7 +19,9 @@ const REACH: Duration = Duration::from_mins(15);
 pub(crate) struct SentLog {
     total: f64,
     /// (start of the bin, total before it), oldest first.
-    bins: VecDeque<(Moment, f64)>,
+    bins: Vec<(Moment, f64)>,
+    /// A moment, and what had been sent before it: by any later moment it was no less.
+    known: Cell<(Moment, f64)>,
 }
 
 impl SentLog {
@@ -30,23 +32,37 @@ impl SentLog {
 
     /// Adds what is sent now.
     pub(crate) fn add(&mut self, cost: f64, now: Moment) {
-        if self.bins.back().is_none_or(|&(start, _)| now.since(start) >= BIN) {
+        if self.bins.last().is_none_or(|&(start, _)| now.is_after(start, BIN)) {
             if self.bins.len() >= MOST {
                 self.compact(now);
             }
-            self.bins.push_back((now, self.total));
+            self.bins.push((now, self.total));
         }
         self.total += cost;
     }
 
     /// What had been sent before `moment`, short by at most one bin: what is sent after it is never understated.
     pub(crate) fn before(&self, moment: Moment) -> f64 {
-        let after = self.bins.partition_point(|&(start, _)| start <= moment);
+        let after = self.begun_by(moment);
         match after.checked_sub(1).and_then(|index| self.bins.get(index)) {
             // The newest bin is over: a later cost would have begun another.
-            Some(&(start, _)) if after == self.bins.len() && moment.since(start) >= BIN => self.total,
+            Some(&(start, _)) if after == self.bins.len() && moment.is_after(start, BIN) => self.total,
             Some(&(_, before)) => before,
-            None => self.bins.front().map_or(self.total, |&(_, before)| before),
+            None => self.bins.first().map_or(self.total, |&(_, before)| before),
+        }
+    }
+
+    /// How many bins had begun by `moment`. It is looked for from the newest on, in steps that double: most moments that are
+    /// asked for were just now.
+    fn begun_by(&self, moment: Moment) -> usize {
+        let (mut end, mut step) = (self.bins.len(), 1);
+        loop {
+            let from = end.saturating_sub(step);
+            let bins = &self.bins[from..end];
+            if from == 0 || bins[0].0 <= moment {
+                return from + bins.partition_point(|&(start, _)| start <= moment);
+            }
+            (end, step) = (from, step * 2);
         }
     }
 
@@ -55,11 +71,23 @@ impl SentLog {
         self.total - self.before(now.minus(span))
     }
 
+    /// Whether no more than `most` was sent since `begin`. Far below it the last look's answer is enough: nothing is looked up.
+    pub(crate) fn sent_at_most(&self, most: f64, begin: Moment) -> bool {
+        let (known_at, known) = self.known.get();
+        if begin >= known_at && self.total - known <= most {
+            return true;
+        }
+        let before = self.before(begin);
+        // Where all was sent before it, the newest bin counts in full: once there is a newer one it no longer does.
+        self.known.set(if before < self.total { (begin, before) } else { Default::default() });
+        self.total - before <= most
+    }
+
     /// When what was sent in the span before has fallen to `most`.
     pub(crate) fn trailing_falls_to(&self, most: f64, span: Duration) -> Moment {
         let needed = self.total - most.max(0.0);
         let index = self.bins.partition_point(|&(_, before)| before < needed);
-        match self.bins.get(index).or(self.bins.back()) {
+        match self.bins.get(index).or(self.bins.last()) {
             Some(&(start, _)) if index < self.bins.len() => start.plus(span),
             // Only when the newest bin is gone too.
             Some(&(start, _)) => start.plus(span).plus(BIN),
@@ -69,6 +97,7 @@ impl SentLog {
 
     /// Takes back what was sent at `sent` and refused.
     pub(crate) fn retract(&mut self, cost: f64, sent: Moment) {
+        self.known.take();
         self.total = (self.total - cost).max(0.0);
         for (_, before) in self.bins.iter_mut().rev().take_while(|(start, _)| *start > sent) {
             *before = (*before - cost).max(0.0);
@@ -77,23 +106,22 @@ impl SentLog {
 
     /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any more.
     fn compact(&mut self, now: Moment) {
-        let mut kept: VecDeque<(Moment, f64)> = VecDeque::with_capacity(MOST);
-        for &(start, before) in &self.bins {
+        self.known.take();
+        let mut last = None;
+        self.bins.retain(|&(start, _)| {
             let age = now.since(start);
             let width = if age <= FINE { age / 100 } else { age / 8 };
-            let fine = kept.back().is_some_and(|&(last, _)| start.since(last) < width);
-            if age < REACH && !fine {
-                kept.push_back((start, before));
-            }
-        }
-        if kept.len() >= MOST {
+            let kept = age < REACH && last.is_none_or(|last| start.is_after(last, width));
+            last = if kept { Some(start) } else { last };
+            kept
+        });
+        if self.bins.len() >= MOST {
             let mut index = 0;
-            kept.retain(|_| {
+            self.bins.retain(|_| {
                 index += 1;
                 index % 2 == 1
             });
         }
-        self.bins = kept;
     }
 }
 
@@ -139,5 +167,38 @@ mod tests {
         }
         log.retract(1e9, at(0));
         assert_eq!(log.total(), 0.0);
+    }
+
+    /// [`SentLog::before`] by a plain search.
+    fn plainly_before(log: &SentLog, moment: Moment) -> f64 {
+        let begun = log.bins.iter().filter(|(start, _)| *start <= moment).count();
+        match begun.checked_sub(1).map(|index| log.bins[index]) {
+            Some((start, _)) if begun == log.bins.len() && moment.since(start) >= BIN => log.total,
+            Some((_, before)) => before,
+            None => log.bins.first().map_or(log.total, |(_, before)| *before),
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_the_last_look_never_changes_an_answer() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut log = SentLog::default();
+        let (mut now, mut both) = (Moment::START, [0, 0]);
+        for _ in 0..20_000 {
+            let pause = if rng.u32(0..500) == 0 { rng.u64(0..90_000_000) } else { rng.u64(0..20_000) };
+            now = now.plus(Duration::from_micros(pause));
+            log.add(f64::from(rng.u32(1..5)), now);
+            if rng.u32(0..100) == 0 {
+                log.retract(1.0, now.minus(Duration::from_millis(rng.u64(0..500))));
+            }
+            let span = Duration::from_secs(*rng.choice(&[1, 5, 60]).unwrap_or(&1));
+            let most = f64::from(rng.u32(0..2000));
+            let moment = now.minus(Duration::from_millis(rng.u64(0..70_000)));
+            assert_eq!(log.before(moment), plainly_before(&log, moment));
+            let trails = log.trailing(span, now) <= most;
+            assert_eq!(log.sent_at_most(most, now.minus(span)), trails);
+            both[usize::from(trails)] += 1;
+        }
+        assert!(both[0] > 1000 && both[1] > 1000, "{both:?}");
     }
 }
