@@ -291,9 +291,14 @@ impl Record {
 
     /// What of the time to the answer's head Weir itself took.
     fn overhead_until(&self, to_answer: Duration) -> Duration {
-        let heads = self.attempts.iter().filter_map(Attempt::time_to_head);
-        let others = self.waits.iter().copied().filter(|wait| !wait.is_zero()).chain(heads);
-        others.fold(to_answer, Duration::saturating_sub)
+        let mut own = to_answer;
+        for wait in self.waits.iter().filter(|wait| !wait.is_zero()) {
+            own = own.saturating_sub(*wait);
+        }
+        for attempt in self.attempts.iter() {
+            own = own.saturating_sub(attempt.time_to_head().unwrap_or_default());
+        }
+        own
     }
 
     /// Where it will end.

@@ -22,6 +22,9 @@ pub struct Permit {
     settled: bool,
 }
 
+/// What moves is small.
+const _: () = assert!(size_of::<Permit>() <= 3 * size_of::<usize>());
+
 impl Permit {
     pub(super) fn new(scope: Arc<Scope>, attempt: Attempt) -> Self {
         Self { scope, attempt: Box::new(attempt), settled: false }

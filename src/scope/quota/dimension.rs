@@ -94,7 +94,9 @@ impl Dimension {
     /// How long until `cells` may go.
     pub(crate) fn wait(&self, cells: u64, own: &Own<'_>, now: Moment) -> Duration {
         let mut wait = self.mirror.wait(cells, now);
-        if let Some(held) = self.held.filter(|held| cells as f64 > held.room) {
+        if let Some(held) = &self.held
+            && cells as f64 > held.room
+        {
             wait = wait.max(held.until.since(now));
         }
         if self.is_paced() {
@@ -171,7 +173,9 @@ impl Dimension {
             self.reshape(now);
             return;
         }
-        self.held = self.held.filter(|held| held.at > at);
+        if self.held.is_some_and(|held| held.at <= at) {
+            self.held = None;
+        }
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });

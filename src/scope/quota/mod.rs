@@ -189,23 +189,31 @@ impl Quota {
         times: &Times,
         now: Moment,
     ) {
-        for (unit, report) in [(Unit::Requests, reports.requests), (Unit::Tokens, reports.tokens)] {
+        for (unit, report) in [(Unit::Requests, &reports.requests), (Unit::Tokens, &reports.tokens)] {
             // 0 and −1 mean "unknown" in some dialects.
-            let Some(report) = report.filter(|report| report.limit > 0) else { continue };
-            let slot = self.header_slot(unit);
-            let share = self.share;
-            let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
-                Dimension::new(report.limit as f64, slot.window().as_secs_f64(), Source::Learned, share, now)
-            });
-            let own = self.own.of(unit, self.ratio.value());
-            dimension.told(&report, &own, marks.of(unit), times, now);
-            if dimension.window > 3600.0 && slot.window() < Duration::from_hours(1) {
-                let day = if unit == Unit::Requests { Slot::RequestsPerDay } else { Slot::TokensPerDay };
-                self.dimensions[day.index()] = self.dimensions[slot.index()].take();
+            if let Some(report) = report
+                && report.limit > 0
+            {
+                self.told_of(unit, report, marks, times, now);
             }
-            self.ramp = None;
         }
         self.calibrate(reports, cost, marks, times);
+    }
+
+    /// The same of one unit.
+    fn told_of(&mut self, unit: Unit, report: &LimitReport, marks: Marks, times: &Times, now: Moment) {
+        let slot = self.header_slot(unit);
+        let share = self.share;
+        let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
+            Dimension::new(report.limit as f64, slot.window().as_secs_f64(), Source::Learned, share, now)
+        });
+        let own = self.own.of(unit, self.ratio.value());
+        dimension.told(report, &own, marks.of(unit), times, now);
+        if dimension.window > 3600.0 && slot.window() < Duration::from_hours(1) {
+            let day = if unit == Unit::Requests { Slot::RequestsPerDay } else { Slot::TokensPerDay };
+            self.dimensions[day.index()] = self.dimensions[slot.index()].take();
+        }
+        self.ramp = None;
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
