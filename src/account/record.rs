@@ -291,14 +291,10 @@ impl Record {
 
     /// What of the time to the answer's head Weir itself took.
     fn overhead_until(&self, to_answer: Duration) -> Duration {
-        let mut own = to_answer;
-        for wait in self.waits.iter().filter(|wait| !wait.is_zero()) {
-            own = own.saturating_sub(*wait);
-        }
-        for attempt in self.attempts.iter() {
-            own = own.saturating_sub(attempt.time_to_head().unwrap_or_default());
-        }
-        own
+        let waits = self.waits.iter().copied().map(nanos).fold(0, u64::saturating_add);
+        let heads = self.attempts.iter().filter_map(Attempt::time_to_head).map(nanos);
+        let others = heads.fold(waits, u64::saturating_add);
+        Duration::from_nanos(nanos(to_answer).saturating_sub(others))
     }
 
     /// Where it will end.
@@ -407,4 +403,9 @@ impl Usage {
     fn kinds(self) -> [(TokenKind, u64); 3] {
         [(TokenKind::Input, self.input), (TokenKind::Cached, self.cached), (TokenKind::Output, self.output)]
     }
+}
+
+/// Whole numbers are added with fewer steps than durations.
+fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }

@@ -81,7 +81,7 @@ impl Credential {
     /// Replaces whatever credential the headers bear by this one.
     pub fn apply(&self, headers: &mut HeaderMap) {
         // One pass over the names costs less than looking up those that are mostly absent.
-        if headers.keys().any(|name| is_part_of_credential(name) && name != self.header) {
+        if headers.keys().any(|name| name != self.header && is_part_of_credential(name)) {
             for name in PARTS {
                 headers.remove(name);
             }

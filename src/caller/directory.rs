@@ -255,5 +255,7 @@ fn mark_sensitive(headers: &mut HeaderMap) {
 /// The key in `Bearer KEY`; the scheme's letters may be of either case (RFC 9110 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+    // Nearly all write it so.
+    let is_bearer = scheme == b"Bearer " || scheme.eq_ignore_ascii_case(b"bearer ");
+    is_bearer.then(|| key.trim_ascii())
 }

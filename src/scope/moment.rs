@@ -60,7 +60,8 @@ impl Moment {
 
     /// [`Moment::since`] in seconds.
     pub fn seconds_since(self, earlier: Self) -> f64 {
-        self.0.saturating_sub(earlier.0) as f64 * 1e-9
+        // A signed number, as it fits into one, is made a float with fewer instructions.
+        self.0.saturating_sub(earlier.0).cast_signed() as f64 * 1e-9
     }
 }
 

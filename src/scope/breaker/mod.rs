@@ -313,7 +313,9 @@ impl Breaker {
     }
 
     fn watch_stall(&mut self, settings: &BreakerSettings, now: Moment) {
-        if self.stall_at(settings).is_some_and(|at| now >= at) {
+        // No silence is a stall before that, whatever heads take.
+        let silent = now.is_after(self.quiet_since, settings.stall);
+        if silent && self.stall_at(settings).is_some_and(|at| now >= at) {
             let before = self.window.rate_of(|bin| bin.begun, now);
             let next_probe = now.plus(settings.probe_first);
             self.opened += 1;

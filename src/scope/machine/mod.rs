@@ -83,15 +83,18 @@ impl<W> Machine<W> {
 
     /// A request comes.
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
-        let cost = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
-        let request = &Request { cost: self.quota.expected(cost), ..*request };
+        let bounded = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
+        let cost = self.quota.expected(bounded);
         if request.turn == Turn::First {
             self.budget.received();
         }
         self.breaker.asked(now);
         match request.mode {
-            Mode::Bypass => return Arrival::Granted(self.grant_unpaced(request, Would::Pass, now)),
+            Mode::Bypass => {
+                return Arrival::Granted(self.grant_unpaced(&request.at(cost), Would::Pass, now));
+            }
             Mode::Observe => {
+                let request = &request.at(cost);
                 let would = self.would(request, now);
                 return Arrival::Granted(self.grant_unpaced(request, would, now));
             }
@@ -109,10 +112,10 @@ impl<W> Machine<W> {
                 return Arrival::Refused(Refused::QuotaExhausted(answer));
             }
         };
-        if self.breaker.outage().is_none() && self.quota.exceeded(request.cost) {
+        if self.breaker.outage().is_none() && self.quota.exceeded(cost) {
             // Nothing is gained by a wait: the upstream says at once that it is too large, and knows better if it is not. It
             // charges nothing then, and room that can never be must not hold up everybody else.
-            let cost = Cost { tokens: 0, ..request.cost };
+            let cost = Cost { tokens: 0, ..cost };
             let charge = self.quota.charge(cost);
             self.begin(cost, charge, false, now);
             let grant = Grant { cost, charge, at: now, probe: quota_probe, since: now };
@@ -125,19 +128,19 @@ impl<W> Machine<W> {
         }
         if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now)
         {
-            let charge = self.quota.charge(request.cost);
+            let charge = self.quota.charge(cost);
             if let Some(probe) = self.passes(charge, now) {
                 let since = match request.turn {
                     Turn::Requeued(ticket) => ticket.since,
                     Turn::First | Turn::Retry => now,
                 };
-                self.begin(request.cost, charge, probe, now);
+                self.begin(cost, charge, probe, now);
                 let probe = probe || quota_probe;
-                let grant = Grant { cost: request.cost, charge, at: now, probe, since };
+                let grant = Grant { cost, charge, at: now, probe, since };
                 return Arrival::Granted(grant.at_once());
             }
         }
-        self.enqueue(request, quota_probe, now, wake)
+        self.enqueue(&request.at(cost), quota_probe, now, wake)
     }
 
     /// Does all that is due: grants, refuses, drops what expired. Returns when something is due next.

@@ -403,9 +403,26 @@ fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
     hint + Duration::from_millis(250).min(hint / 4).mul_f64(rng.f64())
 }
 
-/// A count that is rounded up. By casts, which are instructions: `f64::ceil` is a call on a processor's oldest generation.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+/// A count that is rounded up; what is not a number is 0. By casts: where the processor may be an old one, `f64::ceil` is a
+/// call, and signed casts are shorter than others.
+#[expect(clippy::cast_possible_truncation, reason = "a float's cast saturates")]
 fn ceil(value: f64) -> u64 {
-    let whole = value as u64;
-    whole.saturating_add(u64::from((whole as f64) < value))
+    let whole = value as i64;
+    u64::try_from(whole).unwrap_or(0) + u64::from((whole as f64) < value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is compared with")]
+    fn counts_are_rounded_up_as_by_the_library() {
+        for value in
+            [0.0, -0.5, -1.5, 0.1, 1.0, 1.000_000_1, 149.999, 1e12, 1e12 + 0.5, f64::NAN, -f64::INFINITY]
+        {
+            assert_eq!(ceil(value), value.ceil() as u64, "{value}");
+        }
+        assert!(ceil(f64::INFINITY) >= 1 << 63);
+    }
 }
