@@ -31,7 +31,7 @@ impl Quota {
             mean: if weighed { self.mean(report, tokens, at) } else { 0.0 },
             foreign,
         };
-        if self.alone && self.own.tokens.total() <= marks.tokens {
+        if self.alone && self.own.sent.total().tokens <= marks.tokens {
             self.endpoints.observe(&evidence, cost, self.ratio.value(), times.sent, times.head);
         } else {
             self.endpoints.crowded();

@@ -166,7 +166,7 @@ impl ChargeRatio {
         }
     }
 
-    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes four searches of a log.
+    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes two searches of a log.
     pub(crate) fn weighs_mean(&self, rule: Rule, at: Moment) -> bool {
         match rule {
             Rule::Unknown => false,

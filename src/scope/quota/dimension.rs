@@ -306,7 +306,7 @@ impl Dimension {
         let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
         let room = self.limit * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
         let room = room.max(0.0) / own.ratio;
-        if own.log.sent_at_most(room, now.minus_seconds(self.window)) {
+        if own.log.is_at_most(room, now.minus_seconds(self.window)) {
             return Duration::ZERO;
         }
         own.log.trailing_falls_to(room, duration(self.window)).since(now)

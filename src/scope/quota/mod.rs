@@ -175,9 +175,8 @@ impl Quota {
     /// Notes that what was taken goes upstream now.
     pub(crate) fn sent(&mut self, cost: Cost, now: Moment) -> Marks {
         self.own.no_longer_unsent(cost);
-        self.own.requests.add(f64::from(cost.requests), now);
-        self.own.tokens.add(cost.tokens as f64, now);
-        Marks { requests: self.own.requests.total(), tokens: self.own.tokens.total() }
+        self.own.sent.add(Marks::of_cost(cost), now);
+        self.own.sent.total()
     }
 
     /// Learns from the headers of an answer.
@@ -232,8 +231,7 @@ impl Quota {
     pub(crate) fn refused(&mut self, refusal: &Refusal<'_>, rng: &mut fastrand::Rng, now: Moment) -> Verdict {
         let Refusal { unit, numbers, hint, cost, charge, marks, times } = *refusal;
         // A refused attempt takes nothing. Where it does, the next snapshot tells.
-        self.own.requests.retract(f64::from(cost.requests), times.sent);
-        self.own.tokens.retract(cost.tokens as f64, times.sent);
+        self.own.sent.retract(Marks::of_cost(cost), times.sent);
         let marks = Marks {
             requests: marks.requests - f64::from(cost.requests),
             tokens: marks.tokens - cost.tokens as f64,
