@@ -68,5 +68,6 @@ pub mod catalogue;
 pub mod classify;
 pub mod openai;
 pub mod caller;
+pub mod gather;
 pub mod pem;
 pub mod clock;

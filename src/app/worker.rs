@@ -1,9 +1,7 @@
 //! One worker: a thread with a runtime, a pool of upstream connections and a proxy of its own.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -15,7 +13,7 @@ use tokio::sync::oneshot;
 use tower::Service;
 
 use crate::classify::ErrorClass;
-use crate::proxy::{Body, Client, Proxy};
+use crate::proxy::{Answering, Body, Client, Proxy};
 use crate::response::OwnAnswer;
 use crate::server::{self, Acceptor, ConnectionInfo, Front, Refusal, Seat, ServerTls};
 
@@ -97,17 +95,14 @@ struct Calls {
 impl Service<Request<Incoming>> for Calls {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Answering;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    /// The future is boxed: a connection keeps room for it while it is idle.
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let client = Client { address: self.info.peer.ip(), names: &self.info.names };
-        let answer = self.proxy.handle(request, client);
-        Box::pin(async move { Ok(answer.await) })
+        self.proxy.handle(request, Client { address: self.info.peer.ip(), names: &self.info.names })
     }
 }
 

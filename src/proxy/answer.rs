@@ -9,9 +9,8 @@ use super::body::Body;
 use super::exchange::Exchange;
 use crate::account::{Record, Wait};
 use crate::classify::ErrorClass;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::response::{ATTEMPTS, ERROR_CLASS, OwnAnswer, QUEUE_MS, SHOULD_RETRY};
-use crate::stream::{self, Relay};
 use crate::upstream::headers;
 
 /// What Weir adds to an answer.
@@ -22,21 +21,16 @@ pub(super) struct Notes {
     pub(super) stop_retries: bool,
 }
 
-/// The upstream's answer on its way to the caller; `owed` is settled when its body ends.
-pub(super) fn relay(
-    mut answer: Answer,
-    notes: &Notes,
-    mut owed: Exchange,
-    settings: stream::Settings,
-) -> Response<Body> {
+/// The upstream's answer on its way to the caller from `now` on; `owed` is settled when its body ends.
+pub(super) fn relay(mut answer: Answer, notes: &Notes, mut owed: Exchange, now: Instant) -> Response<Body> {
     let headers = &mut answer.head.headers;
     headers::strip_response(headers);
     let record = owed.record_mut();
     add_notes(headers, record, notes);
-    record.answered(answer.head.status, clock::now());
-    record.set_streamed(answer.reader.is_stream());
-    let relay = Relay::new(answer.rest, answer.held, answer.reader, settings, owed);
-    Response::from_parts(answer.head, Body::Relayed(Box::new(relay)))
+    record.answered(answer.head.status, now);
+    record.set_streamed(answer.body.reader().is_stream());
+    answer.body.go_on(owed, now);
+    Response::from_parts(answer.head, Body::Relayed(answer.body))
 }
 
 /// Weir's own answer. The request ends with it.

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, response};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 
 use super::call::Call;
+use super::exchange::Exchange;
 use super::{Policy, limits};
 use crate::account::{Record, Wait};
 use crate::caller::Mode;
@@ -15,11 +15,14 @@ use crate::classify::{self, Classified, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::openai::{AnswerHeaders, Endpoint};
 use crate::scope::{HeadReport, Permit};
-use crate::stream::{Held, Reader, copy, hold};
+use crate::stream::{Reader, Relay, copy};
 use crate::upstream::{AnswerBody, Ready, Upstream};
 
 /// An error's body follows its head at once; the decision does not wait for one that stalls.
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of a stream held at most: whatever begins with more has begun.
+const MOST_HELD: usize = 64 << 10;
 
 /// How an attempt ended, as far as a decision needs to know.
 pub(super) enum Attempted {
@@ -36,9 +39,8 @@ pub(super) enum Attempted {
 /// An answer whose beginning may have been read already.
 pub(super) struct Answer {
     pub(super) head: response::Parts,
-    pub(super) held: Held<Failure>,
-    pub(super) rest: AnswerBody,
-    pub(super) reader: Reader,
+    /// Boxed: it moves from here to the caller's connection.
+    pub(super) body: Box<Relay<AnswerBody, Exchange>>,
 }
 
 /// Makes one attempt.
@@ -51,18 +53,22 @@ pub(super) async fn attempt(
     permit: &mut Permit,
     record: &mut Record,
     policy: &Policy,
+    mut now: Instant,
 ) -> Attempted {
-    let head_by = latest_head(call, policy);
-    let connection = match upstream.idle() {
+    let head_by = latest_head(call, policy, now);
+    let connection = match upstream.idle(now) {
         Some(connection) => connection,
         // Boxed, because it is rare: the future of every attempt would have to hold it.
         None => match Box::pin(connect(upstream, head_by)).await {
-            Ok(connection) => connection,
+            Ok(connection) => {
+                now = clock::now();
+                connection
+            }
             Err(failure) => return Attempted::Failed(failure),
         },
     };
     // Not in this future: it need not have room for the request.
-    let Some(sent) = send(connection, call, permit, record, head_by) else {
+    let Some(sent) = send(connection, call, permit, record, head_by, now) else {
         return Attempted::Failed(Failure::sent(FailureKind::Reset, "the body was not kept for another try"));
     };
     let judged = match sent.await {
@@ -83,10 +89,11 @@ fn send(
     permit: &mut Permit,
     record: &Record,
     head_by: Option<Instant>,
+    now: Instant,
 ) -> Option<impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send + use<>> {
     let mut request = call.request()?;
     record.write_trace(request.headers_mut());
-    permit.sent();
+    permit.sent_at(now);
     Some(connection.send(request, head_by))
 }
 
@@ -98,10 +105,6 @@ async fn connect(upstream: &Upstream, head_by: Option<Instant>) -> Result<Ready,
 }
 
 /// What an answer's head says of the attempt.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is made, and the large one is the usual one"
-)]
 pub(super) enum Judged<'a> {
     /// All that a decision needs.
     Now(Attempted),
@@ -124,12 +127,15 @@ pub(super) fn judge<'a>(
     if head.status.as_u16() >= 400 {
         hear(permit, record, &head, false, now);
         let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
-        return Judged::Later(Box::pin(judge_error(endpoint, head, rest, record, patience)));
+        let body = Box::new(Relay::new(rest, Reader::blind(), policy.stream, now));
+        return Judged::Later(Box::pin(judge_error(endpoint, Answer { head, body }, record, patience)));
     }
     let reader = Reader::of(endpoint, &head.headers);
-    let answer = Answer { head, held: Held::nothing(), rest, reader };
+    let is_whole = rest.is_end_stream();
+    let body = Box::new(Relay::new(rest, reader, policy.stream, now));
+    let answer = Answer { head, body };
     let hold_for = if call.head.mode == Mode::Enforce { policy.hold } else { Duration::ZERO };
-    let is_good = !answer.reader.is_stream() || hold_for.is_zero() || answer.rest.is_end_stream();
+    let is_good = !answer.body.reader().is_stream() || hold_for.is_zero() || is_whole;
     hear(permit, record, &answer.head, is_good, now);
     if is_good {
         return Judged::Now(Attempted::Answered(answer));
@@ -140,16 +146,18 @@ pub(super) fn judge<'a>(
 /// Reads an error's body, and says what the error is.
 async fn judge_error(
     endpoint: Endpoint,
-    head: response::Parts,
-    mut rest: AnswerBody,
+    mut answer: Answer,
     record: &mut Record,
     patience: Duration,
 ) -> Attempted {
-    let began = clock::now();
-    let (beginning, copy) = read_error(&mut rest, &head, patience).await;
-    record.waited(Wait::Upstream, clock::now() - began);
-    let classified = classify::response(endpoint, head.status, &head.headers, &copy, clock::wall());
-    Attempted::Refused(Answer { head, held: beginning, rest, reader: Reader::blind() }, Box::new(classified))
+    let began = answer.body.heard();
+    // What is beyond the bound, or comes too late, stays to be relayed.
+    answer.body.read_ahead(began + patience, |_, bytes| bytes < classify::MAX_BODY).await;
+    record.waited(Wait::Upstream, answer.body.heard() - began);
+    let headers = &answer.head.headers;
+    let plain = copy(headers, answer.body.held(), classify::MAX_BODY);
+    let classified = classify::response(endpoint, answer.head.status, headers, &plain, clock::wall());
+    Attempted::Refused(answer, Box::new(classified))
 }
 
 /// Holds a stream until its first event that counts, which may be an error.
@@ -159,27 +167,27 @@ async fn judge_stream(
     record: &mut Record,
     hold_for: Duration,
 ) -> Attempted {
-    let began = clock::now();
-    answer.held = hold(&mut answer.rest, &mut answer.reader, began + hold_for).await;
-    record.waited(Wait::Upstream, clock::now() - began);
+    let began = answer.body.heard();
+    answer.body.read_ahead(began + hold_for, |read, bytes| !read.has_begun() && bytes < MOST_HELD).await;
+    record.waited(Wait::Upstream, answer.body.heard() - began);
     judge_beginning(endpoint, answer)
 }
 
 /// What a stream's beginning says.
 fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
-    if let Some(data) = answer.reader.error() {
+    if let Some(data) = answer.body.reader().error() {
         let classified = Box::new(classify::stream_error(endpoint, data));
         return Attempted::Refused(answer, classified);
     }
-    if (answer.held.broken.is_some() || answer.held.ended) && !answer.reader.has_begun() {
+    if answer.body.is_over() && !answer.body.reader().has_begun() {
         return Attempted::Broken(answer);
     }
     Attempted::Answered(answer)
 }
 
 /// The latest moment for this attempt's head: the caller's deadline, or the configured timeout if that is sooner.
-pub(super) fn latest_head(call: &Call, policy: &Policy) -> Option<Instant> {
-    let configured = policy.response_timeout.map(|timeout| clock::now() + timeout);
+pub(super) fn latest_head(call: &Call, policy: &Policy, now: Instant) -> Option<Instant> {
+    let configured = policy.response_timeout.map(|timeout| now + timeout);
     match (call.head.deadline.head, configured) {
         (Some(deadline), Some(configured)) => Some(deadline.min(configured)),
         (deadline, configured) => deadline.or(configured),
@@ -207,32 +215,4 @@ pub(super) fn hear(
         rate_limited: head.status == StatusCode::TOO_MANY_REQUESTS,
     };
     permit.head_at(&told, found.organization, found.project, is_good, now);
-}
-
-/// Reads an error's body up to a bound; what is beyond it, or comes too late, stays to be relayed. Returns the frames for the
-/// caller, and the decoded copy.
-async fn read_error(
-    body: &mut AnswerBody,
-    head: &response::Parts,
-    patience: Duration,
-) -> (Held<Failure>, Vec<u8>) {
-    let mut kept = Held::nothing();
-    let mut bytes = 0;
-    let until = clock::now() + patience;
-    while bytes < classify::MAX_BODY {
-        let Ok(Some(next)) = clock::timeout_at(until, body.frame()).await else { break };
-        match next {
-            Ok(frame) => {
-                bytes += frame.data_ref().map_or(0, bytes::Bytes::len);
-                kept.frames.push_back(frame);
-            }
-            Err(failure) => {
-                kept.broken = Some(failure);
-                break;
-            }
-        }
-    }
-    let plain =
-        copy(&head.headers, kept.frames.iter().filter_map(http_body::Frame::data_ref), classify::MAX_BODY);
-    (kept, plain)
 }

@@ -56,8 +56,8 @@ impl Head {
         let caller: &Caller = identified.caller;
         let timeout = stainless::timeout(&headers);
         let longest = caller.max_deadline.unwrap_or(Duration::MAX);
-        let deadline = Deadline::of(&headers, timeout, now, policy.max_wait).at_most(now, longest);
-        headers.remove(super::deadline::DEADLINE);
+        let stated = headers.remove(super::deadline::DEADLINE);
+        let deadline = Deadline::of(stated.as_ref(), timeout, now, policy.max_wait).at_most(now, longest);
         headers::prepare_request(&mut headers, version, client, policy.forwarded, target);
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };

@@ -14,7 +14,7 @@ use super::{Policy, Proxy, settle};
 use crate::account::{ErrorDetail, Record, Wait};
 use crate::caller::{Caller, Mode};
 use crate::classify::{Classified, ErrorClass, Failure};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
 use crate::response;
 use crate::retry::{self, Decision, Situation, StopReason};
@@ -67,46 +67,74 @@ enum Next {
     Stop { stop_sdk: bool },
 }
 
+/// How the attempts ended: what the caller gets.
+pub(super) enum Ended {
+    Answered(Answer, Permit),
+    /// What the last attempt brought; its SDK is told whether to leave it at that.
+    Unsuccessful {
+        last: Unsuccessful,
+        stop_sdk: bool,
+    },
+    /// There was no turn; what the last attempt brought, if there was one.
+    TurnedAway(Refused, Option<Box<Unsuccessful>>),
+}
+
 /// How long an answer takes at least: a retry with less time than this left is not worth its place.
 const LEAST_ANSWER: Duration = Duration::from_millis(500);
 
 impl Conversation<'_> {
     /// Attempts until there is an answer to give.
-    pub(super) async fn run(mut self) -> Response<Body> {
+    pub(super) async fn run(&mut self, mut now: Instant) -> Ended {
         let mut turn = Turn::First;
         let mut delay = Duration::ZERO;
         let mut last: Option<Box<Unsuccessful>> = None;
         let mut ticket: Option<RetryTicket> = None;
         loop {
-            let mut permit = match self.admit(turn).await {
-                Ok(permit) => permit,
+            let (mut permit, granted) = match self.admit(turn, now).await {
+                Ok(admitted) => admitted,
                 Err(refused) => {
                     // The pause before an attempt that is never made is no work of Weir's.
                     self.record.waited(Wait::Backoff, delay);
-                    return self.turned_away(&refused, last);
+                    return Ended::TurnedAway(refused, last);
                 }
             };
             if let Some(ticket) = &mut ticket {
                 ticket.begin();
             }
-            self.record.attempt(delay, permit.is_probe(), clock::now());
-            let attempted =
-                attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy)
-                    .await;
+            self.record.attempt(delay, permit.is_probe(), granted);
+            let attempted = attempt(
+                &self.proxy.upstream,
+                &mut self.call,
+                &mut permit,
+                &mut self.record,
+                self.policy,
+                granted,
+            )
+            .await;
             drop(ticket.take());
             let unsuccessful = match Unsuccessful::of(attempted) {
-                Ok(answer) => return self.succeed(answer, permit),
+                Ok(answer) => return Ended::Answered(answer, permit),
                 Err(unsuccessful) => unsuccessful,
             };
             self.record.attempt_failed(unsuccessful.class, clock::now());
             match self.decide(&unsuccessful, permit) {
-                Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
+                Next::Stop { stop_sdk } => return Ended::Unsuccessful { last: unsuccessful, stop_sdk },
                 Next::Again(next, pause, granted) => {
                     (turn, delay, ticket) = (next, pause, granted);
                     last = Some(Box::new(unsuccessful));
                     clock::sleep(pause).await;
+                    now = clock::now();
                 }
             }
+        }
+    }
+
+    /// The answer that the caller gets.
+    pub(super) fn end(self, ended: Ended) -> Response<Body> {
+        match ended {
+            Ended::Answered(answer, permit) => self.succeed(answer, permit),
+            Ended::Unsuccessful { last, stop_sdk } => self.pass_on(last, stop_sdk),
+            Ended::TurnedAway(refused, last) => self.turned_away(&refused, last),
         }
     }
 
@@ -123,28 +151,28 @@ impl Conversation<'_> {
         }
     }
 
-    /// Waits for a turn.
-    pub(super) async fn admit(&mut self, turn: Turn) -> Result<Permit, Refused> {
-        let asked = clock::now();
+    /// Waits for a turn, and says when it came.
+    pub(super) async fn admit(&mut self, turn: Turn, asked: Instant) -> Result<(Permit, Instant), Refused> {
+        let mut granted = asked;
         let admitted = match self.scope.ask(&self.ask(turn), asked) {
             Admission::Granted(permit) => Ok(permit),
             Admission::Refused(refused) => Err(refused),
             Admission::Waits(waiting) => {
                 self.call.head.let_go();
                 let admitted = waiting.await;
-                self.record.waited(Wait::Queue, clock::now() - asked);
+                granted = clock::now();
+                self.record.waited(Wait::Queue, granted - asked);
                 admitted
             }
         };
-        if let Ok(permit) = &admitted {
-            if let Some(predicted) = permit.predicted() {
-                self.record.predicted(predicted);
-            }
-            if let Some(would) = would_have(&permit.would()) {
-                self.proxy.account.metrics().observe_would.inc(would);
-            }
+        let permit = admitted?;
+        if let Some(predicted) = permit.predicted() {
+            self.record.predicted(predicted);
         }
-        admitted
+        if let Some(would) = would_have(&permit.would()) {
+            self.proxy.account.metrics().observe_would.inc(would);
+        }
+        Ok((permit, granted))
     }
 
     /// Settles an attempt that did not succeed, and says what follows it.
@@ -212,7 +240,8 @@ impl Conversation<'_> {
         permit.accepted();
         let notes = Notes { class: None, stop_retries: false };
         let owed = Exchange::new(Some(permit), self.record, Promise::of(&self.call));
-        answer::relay(answer, &notes, owed, self.policy.stream)
+        let heard = answer.body.heard();
+        answer::relay(answer, &notes, owed, heard)
     }
 
     /// Gives the caller what the last attempt brought.
@@ -226,7 +255,7 @@ impl Conversation<'_> {
                 self.record.failed(class, detail);
                 let notes = Notes { class: Some(class), stop_retries: stop_sdk };
                 let owed = Exchange::new(None, self.record, Promise::of(&self.call));
-                answer::relay(answer, &notes, owed, self.policy.stream)
+                answer::relay(answer, &notes, owed, clock::now())
             }
             Err(failure) => {
                 let mut own = response::failure(class, &failure);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, HeaderValue};
 
 use crate::clock::Instant;
 
@@ -26,14 +26,14 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or `max_wait` for its
-    /// turn where it names none. `sdk_timeout` is what the SDK's headers say.
+    /// turn where it names none. `stated` is its [`DEADLINE`], `sdk_timeout` what the SDK's headers say.
     pub(super) fn of(
-        headers: &HeaderMap,
+        stated: Option<&HeaderValue>,
         sdk_timeout: Option<Duration>,
         now: Instant,
         max_wait: Duration,
     ) -> Self {
-        let stated = headers.get(DEADLINE).and_then(|value| value.to_str().ok()).and_then(parse);
+        let stated = stated.and_then(|value| value.to_str().ok()).and_then(parse);
         let timeout = match (stated, sdk_timeout) {
             (Some(stated), Some(sdk)) => Some(stated.min(sdk)),
             (stated, sdk) => stated.or(sdk),
@@ -75,15 +75,12 @@ fn parse(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     fn deadline(stated: Option<&'static str>, sdk: Option<u64>) -> (Duration, Option<Duration>) {
         let now = crate::clock::now();
-        let mut headers = HeaderMap::new();
-        if let Some(stated) = stated {
-            headers.insert(DEADLINE, HeaderValue::from_static(stated));
-        }
-        let deadline = Deadline::of(&headers, sdk.map(Duration::from_secs), now, Duration::from_mins(1));
+        let stated = stated.map(HeaderValue::from_static);
+        let deadline =
+            Deadline::of(stated.as_ref(), sdk.map(Duration::from_secs), now, Duration::from_mins(1));
         (deadline.turn - now, deadline.head.map(|head| head - now))
     }
 

@@ -6,7 +6,7 @@ use super::call::Call;
 use super::settle;
 use crate::account::{Record, Usage};
 use crate::classify::{self, ErrorClass};
-use crate::clock::{self, Instant};
+use crate::clock::Instant;
 use crate::metrics::{Bound, StreamOutcome};
 use crate::openai::Endpoint;
 use crate::scope::Permit;
@@ -85,8 +85,7 @@ impl Exchange {
 }
 
 impl Ledger for Exchange {
-    fn ended(mut self, end: End, bytes: u64, findings: Findings) {
-        let now = clock::now();
+    fn ended(mut self, end: End, bytes: u64, findings: Findings, now: Instant) {
         let metrics = self.record.account().metrics();
         if findings.unread {
             metrics.limits_reached.inc(Bound::DecodedCopy);

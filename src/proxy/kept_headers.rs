@@ -50,9 +50,8 @@ fn pack(headers: &HeaderMap) -> Vec<u8> {
     let mut packed = Vec::with_capacity(headers.iter().map(length_of).sum());
     for (name, value) in headers {
         let (name, bytes) = (name.as_str().as_bytes(), value.as_bytes());
-        packed.extend_from_slice(&length(name));
-        packed.extend_from_slice(&length(bytes));
-        packed.push(u8::from(value.is_sensitive()));
+        let ([n0, n1, n2, n3], [v0, v1, v2, v3]) = (length(name), length(bytes));
+        packed.extend_from_slice(&[n0, n1, n2, n3, v0, v1, v2, v3, u8::from(value.is_sensitive())]);
         packed.extend_from_slice(name);
         packed.extend_from_slice(bytes);
     }

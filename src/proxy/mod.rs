@@ -16,7 +16,10 @@ mod limits;
 mod settle;
 mod upgrade;
 
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,7 +33,7 @@ pub use exchange::Exchange;
 use crate::account::{Account, Begin, Record, RequestId, Wait};
 use crate::caller::{Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::estimate::Estimator;
 use crate::metrics::{HttpRule, ReplaySkip};
 use crate::openai::{Endpoint, stainless};
@@ -112,6 +115,9 @@ pub struct Client<'a> {
     pub names: &'a [Box<str>],
 }
 
+/// An answer in the making.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
 /// One worker's proxy. Everything but the upstream's connections is shared with the other workers.
 #[derive(Debug)]
 pub struct Proxy {
@@ -127,6 +133,7 @@ pub struct Proxy {
 
 /// A request whose head was read, and whose body was not.
 struct Opened {
+    since: Instant,
     policy: Arc<Policy>,
     caller: Arc<Caller>,
     head: Box<Head>,
@@ -152,24 +159,23 @@ impl Proxy {
         Arc::new(Self { policies, scopes, account, upstream, kept_bodies, worker, rng })
     }
 
-    /// Answers one request.
+    /// Answers one request, always: the type is what a service returns.
+    ///
+    /// The head is read at the call, so that the future, which lives as long as the request waits, has no room for it as it
+    /// came. The future is boxed: a connection keeps room for it while it is idle.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
-    pub fn handle(
-        self: &Arc<Self>,
-        request: Request<Incoming>,
-        client: Client<'_>,
-    ) -> impl Future<Output = Response<Body>> + Send + use<> {
+    pub fn handle(self: &Arc<Self>, request: Request<Incoming>, client: Client<'_>) -> Answering {
+        let opened = self.open(request, client);
         let proxy = Arc::clone(self);
-        // Not in the future, which lives as long as the request waits: it need not have room for the head as it came.
-        let opened = proxy.open(request, client);
-        async move {
+        // Boxed in the function that makes it: what returns it by value copies all of it, used or not.
+        Box::pin(async move {
             match opened {
-                Ok(opened) => proxy.serve(opened).await,
-                Err(refusal) => *refusal,
+                Ok(opened) => Ok(proxy.serve(opened).await),
+                Err(refusal) => Ok(*refusal),
             }
-        }
+        })
     }
 
     /// Reads a request's head, or refuses it.
@@ -178,7 +184,7 @@ impl Proxy {
         mut request: Request<Incoming>,
         client: Client<'_>,
     ) -> Result<Opened, Box<Response<Body>>> {
-        let now = clock::now();
+        let since = clock::now();
         let upgrade = upgrade::asked(&mut request);
         let policy = self.policies.current();
         let (parts, incoming) = request.into_parts();
@@ -190,7 +196,7 @@ impl Proxy {
             let (id, trace) =
                 self.random(|rng| (RequestId::new(rng), self.account.trace(&parts.headers, rng)));
             let sdk_retries = stainless::retry_count(&parts.headers).unwrap_or(0);
-            self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, now)
+            self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, since)
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
             let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
@@ -204,23 +210,41 @@ impl Proxy {
         }
         let target = self.upstream.target();
         let swapped = identified.is_swapped();
-        let head = Head::read(parts, endpoint, &identified, client.address, &policy, target, now);
+        let head = Head::read(parts, endpoint, &identified, client.address, &policy, target, since);
         record.set_deadline(head.deadline.turn);
-        Ok(Opened { policy, caller, head, incoming, record, upgrade, swapped })
+        Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped })
     }
 
     /// Reads the body, prices the request, and carries it through its attempts.
     async fn serve(&self, opened: Opened) -> Response<Body> {
-        let Opened { policy, caller, head, incoming, mut record, upgrade, swapped } = opened;
-        let body = match self.read(incoming, &policy, &mut record).await {
-            Ok(body) => body,
+        let Opened { since, policy, caller, head, incoming, mut record, upgrade, swapped } = opened;
+        let (body, now) = match self.read(incoming, &policy, &mut record, since).await {
+            Ok(read) => read,
             Err(error) => return refuse_body(error, record),
         };
-        let mut call = Call::price(head, body, &policy);
+        let mut conversation = self.price(&policy, &caller, head, body, record, upgrade.is_some());
+        if let Some(asked) = upgrade {
+            return Box::pin(conversation.upgrade(*asked, swapped, now)).await;
+        }
+        let ended = conversation.run(now).await;
+        conversation.end(ended)
+    }
+
+    /// Prices the request, and finds its scope.
+    fn price<'a>(
+        &'a self,
+        policy: &'a Policy,
+        caller: &'a Caller,
+        head: Box<Head>,
+        body: Replay,
+        mut record: Box<Record>,
+        upgrade: bool,
+    ) -> Conversation<'a> {
+        let mut call = Call::price(head, body, policy);
         if policy.report_request_data {
             record.keep_request_data(call.body.bytes().clone());
         }
-        if upgrade.is_some() {
+        if upgrade {
             call.model = upgrade::model(&call.head.uri);
         }
         record.set_bytes_in(call.body.bytes().len() as u64);
@@ -229,33 +253,37 @@ impl Proxy {
         if let Some(model) = call.model.take() {
             record.set_model(model);
         }
-        let conversation =
-            Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
-        match upgrade {
-            None => conversation.run().await,
-            Some(asked) => Box::pin(conversation.upgrade(*asked, swapped)).await,
-        }
+        Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0 }
     }
 
-    /// Reads the body, as far as it is kept; this is also what answers `Expect: 100-continue`.
+    /// Reads the body, as far as it is kept, and says when it was there; this is also what answers `Expect: 100-continue`.
     async fn read(
         &self,
         incoming: Incoming,
         policy: &Policy,
         record: &mut Record,
-    ) -> Result<Replay, ReadError> {
+        since: Instant,
+    ) -> Result<(Replay, Instant), ReadError> {
         if incoming.is_end_stream() {
-            return Ok(Replay::empty());
+            return Ok((Replay::empty(), since));
         }
-        let began = clock::now();
-        let body = Replay::read(incoming, &policy.replay, &self.kept_bodies).await?;
-        record.waited(Wait::Client, clock::now() - began);
+        let mut reading = pin!(Replay::read(incoming, &policy.replay, &self.kept_bodies));
+        // Most bodies come with their heads: the clock is read for the others.
+        let mut waited = false;
+        let body = poll_fn(|cx| {
+            let polled = reading.as_mut().poll(cx);
+            waited |= polled.is_pending();
+            polled
+        })
+        .await?;
+        let now = if waited { clock::now() } else { since };
+        record.waited(Wait::Client, now - since);
         match body.skipped() {
             None => {}
             Some(Skipped::TooLarge) => self.account.metrics().replay_skipped.inc(ReplaySkip::TooLarge),
             Some(Skipped::BudgetSpent) => self.account.metrics().replay_skipped.inc(ReplaySkip::Budget),
         }
-        Ok(body)
+        Ok((body, now))
     }
 
     fn random<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {

@@ -16,7 +16,7 @@ use super::body::Body;
 use super::conversation::{Conversation, Unsuccessful};
 use super::settle;
 use crate::classify::{ErrorClass, Failure, FailureKind};
-use crate::clock;
+use crate::clock::{self, Instant};
 use crate::metrics::Bound;
 use crate::response::OwnAnswer;
 use crate::scope::{Permit, Turn};
@@ -69,16 +69,16 @@ pub(super) fn not_allowed() -> OwnAnswer {
 impl Conversation<'_> {
     /// Makes the one attempt, and on success hands the connection over. `swapped` says that the request bears a configured
     /// credential.
-    pub(super) async fn upgrade(mut self, asked: Asked, swapped: bool) -> Response<Body> {
+    pub(super) async fn upgrade(mut self, asked: Asked, swapped: bool, now: Instant) -> Response<Body> {
         let Some(slot) = self.proxy.upstream.tunnels().take() else {
             return self.no_slot();
         };
-        let mut permit = match self.admit(Turn::First).await {
-            Ok(permit) => permit,
+        let (mut permit, granted) = match self.admit(Turn::First, now).await {
+            Ok(admitted) => admitted,
             Err(refused) => return self.turned_away(&refused, None),
         };
-        self.record.attempt(std::time::Duration::ZERO, permit.is_probe(), clock::now());
-        let attempted = match self.shake_hands(&asked, swapped, &mut permit).await {
+        self.record.attempt(std::time::Duration::ZERO, permit.is_probe(), granted);
+        let attempted = match self.shake_hands(&asked, swapped, &mut permit, granted).await {
             Ok(Upgrade::Switched(head, switched)) => return self.switch(head, switched, asked, slot, permit),
             Ok(Upgrade::Declined(response)) => {
                 match judge(response, &self.call, &mut permit, &mut self.record, self.policy) {
@@ -104,8 +104,9 @@ impl Conversation<'_> {
         asked: &Asked,
         swapped: bool,
         permit: &mut Permit,
+        now: Instant,
     ) -> Result<Upgrade, Failure> {
-        let head_by = latest_head(&self.call, self.policy);
+        let head_by = latest_head(&self.call, self.policy, now);
         let Some(mut request) = self.call.request() else {
             return Err(Failure::unsent(FailureKind::RequestMalformed, "a handshake has no body"));
         };
@@ -113,7 +114,7 @@ impl Conversation<'_> {
             drop_key_protocol(request.headers_mut());
         }
         upgrade::ask_for(request.headers_mut(), asked.protocol.clone());
-        permit.sent();
+        permit.sent_at(now);
         let answered = self.proxy.upstream.upgrade(request, head_by).await?;
         if let Upgrade::Switched(head, _) = &answered {
             let agreed = head.headers().get(header::UPGRADE);

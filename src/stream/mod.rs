@@ -4,11 +4,9 @@
 //! 200, and for whether a stream is whole.
 
 pub(crate) mod decode;
-mod hold;
 mod reader;
 mod relay;
 
 pub use decode::copy;
-pub use hold::{Held, hold};
 pub use reader::{Findings, Reader};
 pub use relay::{Aborted, End, Ledger, Relay, Settings};

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 
-use super::hold::Held;
 use super::reader::{Findings, Reader};
 use crate::clock::{self, Instant};
 
@@ -30,7 +30,7 @@ pub enum End {
 /// Who is told what became of a body. Dropped with it.
 pub trait Ledger: Send + Unpin + 'static {
     /// The body ended; called exactly once, at the latest when the body is dropped.
-    fn ended(self, end: End, bytes: u64, findings: Findings);
+    fn ended(self, end: End, bytes: u64, findings: Findings, now: Instant);
 }
 
 /// What a caller's connection sees as the reason for an abort.
@@ -62,19 +62,22 @@ pub struct Settings {
     pub error_event: bool,
 }
 
-/// A body on its way from the upstream to the caller.
+/// A body on its way from the upstream to the caller. Its beginning may be read ahead, and held until it goes on.
 pub struct Relay<B, L: Ledger> {
     upstream: B,
     held: VecDeque<Frame<Bytes>>,
     reader: Reader,
+    /// None before it goes on, and once the end was told.
     ledger: Option<L>,
     bytes: u64,
     settings: Settings,
     heard: Instant,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     aborting: Option<Aborting>,
-    /// The upstream broke off while the beginning was held: the abort follows what is held.
+    /// The upstream broke off while the beginning was read ahead: the abort follows what is held.
     broken: bool,
+    /// The upstream ended while the beginning was read ahead.
+    ended: bool,
     /// Whether the body's length was announced.
     announced: bool,
 }
@@ -91,29 +94,85 @@ where
     B: Body<Data = Bytes> + Unpin,
     L: Ledger,
 {
-    /// A body that begins with what is `held`, already read by `reader`, and whose rest comes from `upstream`.
-    pub fn new(upstream: B, held: Held<B::Error>, reader: Reader, settings: Settings, ledger: L) -> Self {
-        let mut relay = Self {
+    /// A body whose head was `heard` then.
+    pub fn new(upstream: B, reader: Reader, settings: Settings, heard: Instant) -> Self {
+        Self {
             announced: upstream.size_hint().exact().is_some() && !upstream.is_end_stream(),
             upstream,
-            broken: held.broken.is_some(),
-            held: held.frames,
+            held: VecDeque::new(),
             reader,
-            ledger: Some(ledger),
+            ledger: None,
             bytes: 0,
             settings,
-            heard: clock::now(),
+            heard,
             timer: None,
             aborting: None,
-        };
-        relay.end_if_complete();
-        relay
+            broken: false,
+            ended: false,
+        }
+    }
+
+    /// Reads ahead, and holds what comes, while `wants` more of it by what was read and how many bytes that is, and until
+    /// `until` at the latest.
+    ///
+    /// # Cancel safety
+    /// What was read is held; reading goes on from there.
+    pub async fn read_ahead(&mut self, until: Instant, wants: impl Fn(&Reader, usize) -> bool) {
+        let mut bytes = 0;
+        while wants(&self.reader, bytes) {
+            let Ok(next) = clock::timeout_at(until, self.upstream.frame()).await else { break };
+            match next {
+                Some(Ok(frame)) => {
+                    if let Some(data) = frame.data_ref() {
+                        bytes += data.len();
+                        self.reader.read(data);
+                    }
+                    self.held.push_back(frame);
+                }
+                Some(Err(_)) => {
+                    self.broken = true;
+                    break;
+                }
+                None => {
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        self.heard = clock::now();
+    }
+
+    /// The data that was read ahead.
+    pub fn held(&self) -> impl Iterator<Item = &Bytes> {
+        self.held.iter().filter_map(Frame::data_ref)
+    }
+
+    /// What was read so far.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Whether the body ended while it was read ahead, in whatever order.
+    pub fn is_over(&self) -> bool {
+        self.broken || self.ended
+    }
+
+    /// When the head came, or the last of what was read ahead.
+    pub fn heard(&self) -> Instant {
+        self.heard
+    }
+
+    /// Goes on to the caller from `now` on; `ledger` is told how it ends.
+    pub fn go_on(&mut self, ledger: L, now: Instant) {
+        self.ledger = Some(ledger);
+        self.heard = now;
+        self.end_if_complete(now);
     }
 
     /// hyper never polls a body again that announced its length and reached it: the end is noticed with the last frame.
-    fn end_if_complete(&mut self) {
+    fn end_if_complete(&mut self, now: Instant) {
         if self.is_end() {
-            self.end(End::Complete);
+            self.end(End::Complete, now);
         }
     }
 
@@ -131,25 +190,26 @@ where
         self.ledger.is_some() && !self.announced && self.reader.lacks_its_end()
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: End, now: Instant) {
         if let Some(ledger) = self.ledger.take() {
-            ledger.ended(end, self.bytes, self.reader.findings());
+            ledger.ended(end, self.bytes, self.reader.findings(), now);
         }
     }
 
-    fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn pass(&mut self, frame: Frame<Bytes>, now: Instant) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-        self.end_if_complete();
+        self.end_if_complete(now);
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn abort(&mut self, why: Aborted) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.broken = false;
         let announce = self.settings.error_event && self.reader.at_event_boundary();
-        self.end(match why {
+        let end = match why {
             Aborted::Cut => End::Cut,
             Aborted::Stalled => End::Stalled,
-        });
+        };
+        self.end(end, clock::now());
         if announce {
             self.aborting = Some(Aborting::Pause(why));
             return Poll::Ready(Some(Ok(Frame::data(error_event(why)))));
@@ -187,7 +247,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let this = &mut *self;
         if let Some(frame) = this.held.pop_front() {
-            return this.pass(frame);
+            return this.pass(frame, clock::now());
         }
         match this.aborting {
             Some(Aborting::Pause(why)) => {
@@ -205,13 +265,13 @@ where
                 if let Some(data) = frame.data_ref() {
                     this.reader.read(data);
                 }
-                this.pass(frame)
+                this.pass(frame, this.heard)
             }
             Poll::Ready(Some(Err(_))) => this.abort(Aborted::Cut),
             // A clean end would pass for the whole answer: every SDK takes it for that.
             Poll::Ready(None) if this.is_unfinished() => this.abort(Aborted::Cut),
             Poll::Ready(None) => {
-                this.end(End::Complete);
+                this.end(End::Complete, clock::now());
                 Poll::Ready(None)
             }
             Poll::Pending => {
@@ -226,7 +286,7 @@ where
     }
 
     fn size_hint(&self) -> SizeHint {
-        let held: u64 = self.held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let held: u64 = self.held().map(|data| data.len() as u64).sum();
         let rest = self.upstream.size_hint();
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(held));
@@ -240,7 +300,7 @@ where
 impl<B, L: Ledger> Drop for Relay<B, L> {
     fn drop(&mut self) {
         if let Some(ledger) = self.ledger.take() {
-            ledger.ended(End::CallerLeft, self.bytes, self.reader.findings());
+            ledger.ended(End::CallerLeft, self.bytes, self.reader.findings(), clock::now());
         }
     }
 }

@@ -11,7 +11,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Fields that say where a request came from; see [`says_where_from`].
+/// Fields that say where a request came from.
 static FORWARDED: [HeaderName; 5] = [
     header::FORWARDED,
     X_FORWARDED_FOR,
@@ -45,26 +45,22 @@ pub fn prepare_request(
     forwarded: Forwarded,
     target: &Target,
 ) {
-    strip_request(headers);
+    let present = Present::of(headers);
+    present.strip_request(headers);
     add_via(headers, version);
-    forward(headers, client, forwarded);
+    forward(headers, client, forwarded, present.says_where_from);
     headers.insert(header::HOST, target.host_header().clone());
 }
 
 /// Removes what concerns only the connection to the caller (RFC 9110, section 7.6.1). `TE: trailers` stays, and is
 /// nominated again.
 pub fn strip_request(headers: &mut HeaderMap) {
-    let trailers = headers.keys().any(|name| name == header::TE) && wants_trailers(headers);
-    strip(headers);
-    if trailers {
-        headers.insert(header::TE, TRAILERS);
-        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
-    }
+    Present::of(headers).strip_request(headers);
 }
 
 /// Removes what concerns only the connection to the upstream.
 pub fn strip_response(headers: &mut HeaderMap) {
-    strip(headers);
+    Present::of(headers).strip(headers);
 }
 
 /// Whether a message's headers leave no doubt about where its body ends.
@@ -104,30 +100,58 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-fn strip(headers: &mut HeaderMap) {
-    // One pass over the names costs less than looking up eight that are mostly absent.
-    let mut present = [false; 8];
-    for name in headers.keys() {
-        if let Some(place) = hop_by_hop(name) {
-            present[place] = true;
-        }
-    }
-    if present[0] {
-        remove_nominated(headers);
-    }
-    for (name, present) in HOP_BY_HOP.iter().zip(present) {
-        if present {
-            headers.remove(name);
-        }
-    }
+/// Which of the fields that are removed a message has. One pass over its names costs less than a look-up of each, which are
+/// mostly absent.
+#[derive(Default)]
+struct Present {
+    /// Of [`HOP_BY_HOP`].
+    hop_by_hop: [bool; HOP_BY_HOP.len()],
+    /// Any of [`FORWARDED`].
+    says_where_from: bool,
 }
 
-/// A name's place among [`HOP_BY_HOP`]. Lengths tell nearly all other names apart.
-fn hop_by_hop(name: &HeaderName) -> Option<usize> {
-    let name = name.as_str();
-    match name.len() {
-        2 | 7 | 10 | 16..=19 => HOP_BY_HOP.iter().position(|known| known.as_str() == name),
-        _ => None,
+impl Present {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            let place = match name.as_str() {
+                "connection" => 0,
+                "keep-alive" => 1,
+                "proxy-connection" => 2,
+                "te" => 3,
+                "transfer-encoding" => 4,
+                "upgrade" => 5,
+                "proxy-authenticate" => 6,
+                "proxy-authorization" => 7,
+                "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "x-real-ip" => {
+                    present.says_where_from = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            present.hop_by_hop[place] = true;
+        }
+        present
+    }
+
+    fn strip_request(&self, headers: &mut HeaderMap) {
+        let trailers = self.hop_by_hop[3] && wants_trailers(headers);
+        self.strip(headers);
+        if trailers {
+            headers.insert(header::TE, TRAILERS);
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
+
+    fn strip(&self, headers: &mut HeaderMap) {
+        if self.hop_by_hop[0] {
+            remove_nominated(headers);
+        }
+        for (name, present) in HOP_BY_HOP.iter().zip(self.hop_by_hop) {
+            if present {
+                headers.remove(name);
+            }
+        }
     }
 }
 
@@ -154,12 +178,11 @@ fn add_via(headers: &mut HeaderMap, version: http::Version) {
     headers.append(header::VIA, own);
 }
 
-fn forward(headers: &mut HeaderMap, client: IpAddr, forwarded: Forwarded) {
+fn forward(headers: &mut HeaderMap, client: IpAddr, forwarded: Forwarded, present: bool) {
     match forwarded {
         Forwarded::Keep => {}
         Forwarded::Remove => {
-            // Mostly absent: one look at the names costs less than five look-ups.
-            if headers.keys().any(says_where_from) {
+            if present {
                 for name in &FORWARDED {
                     headers.remove(name);
                 }
@@ -171,12 +194,6 @@ fn forward(headers: &mut HeaderMap, client: IpAddr, forwarded: Forwarded) {
             }
         }
     }
-}
-
-/// Whether a name is one of [`FORWARDED`]. Lengths tell nearly all other names apart.
-fn says_where_from(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    matches!(name.len(), 9 | 15..=17) && FORWARDED.iter().any(|known| known.as_str() == name)
 }
 
 #[cfg(test)]
@@ -210,6 +227,21 @@ mod tests {
         ]);
         strip_request(&mut headers);
         assert_eq!(headers, map(&[("x-three", "3"), ("content-type", "application/json")]));
+    }
+
+    #[test]
+    fn every_field_that_is_removed_has_its_place() {
+        for (place, name) in HOP_BY_HOP.iter().enumerate() {
+            let present =
+                Present::of(&[(name.clone(), VIA_HTTP1), (header::ACCEPT, VIA_HTTP1)].into_iter().collect());
+            assert_eq!(present.hop_by_hop.iter().position(|present| *present), Some(place), "{name}");
+            assert!(!present.says_where_from, "{name}");
+        }
+        for name in &FORWARDED {
+            let present =
+                Present::of(&[(header::ACCEPT, VIA_HTTP1), (name.clone(), VIA_HTTP1)].into_iter().collect());
+            assert!(present.says_where_from && present.hop_by_hop == [false; 8], "{name}");
+        }
     }
 
     #[test]

@@ -72,8 +72,7 @@ impl Pool {
     }
 
     /// The idle connection that was used last, if one is still alive.
-    pub(super) fn take(self: &Arc<Self>) -> Option<Lease> {
-        let now = clock::now();
+    pub(super) fn take(self: &Arc<Self>, now: Instant) -> Option<Lease> {
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(Idle { connection, since }) = list.connections.pop() {
             self.counters.idle_less();

@@ -188,7 +188,7 @@ impl Upstream {
     /// # Cancel safety
     /// Dropping the future gives up the connection being made.
     pub async fn connection(&self) -> Result<Ready, Failure> {
-        match self.idle() {
+        match self.idle(clock::now()) {
             Some(ready) => Ok(ready),
             // Boxed, because it is rare and large: the future of every attempt would have to hold it.
             None => Ok(Ready { upstream: self.clone(), channel: Box::pin(self.fresh()).await? }),
@@ -196,8 +196,8 @@ impl Upstream {
     }
 
     /// An idle connection for one attempt, if there is one.
-    pub fn idle(&self) -> Option<Ready> {
-        self.idle_channel().map(|channel| Ready { upstream: self.clone(), channel })
+    pub fn idle(&self, now: Instant) -> Option<Ready> {
+        self.idle_channel(now).map(|channel| Ready { upstream: self.clone(), channel })
     }
 
     /// Takes a connection, sends `request` and waits for the head of its answer: [`Self::connection`] and
@@ -238,8 +238,8 @@ impl Upstream {
         }
     }
 
-    fn idle_channel(&self) -> Option<Channel> {
-        if let Some(lease) = self.shared.http1.take() {
+    fn idle_channel(&self, now: Instant) -> Option<Channel> {
+        if let Some(lease) = self.shared.http1.take(now) {
             return Some(Channel::Http1(lease));
         }
         if self.shared.speaks_http2.load(std::sync::atomic::Ordering::Relaxed) {
@@ -345,26 +345,37 @@ impl Ready {
     /// Waits for the head of the answer to a request that has begun.
     async fn exchange(
         &mut self,
-        mut begun: Exchange,
+        begun: Exchange,
         head_deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
-        loop {
-            let outcome = match head_deadline {
-                None => begun.await,
-                Some(deadline) => match clock::timeout_at(deadline, begun).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
-                },
-            };
-            match self.hear(outcome)? {
-                Heard::Answer(answer) => return Ok(answer),
-                Heard::Unsent(request) => {
-                    self.upstream.shared.counters.count_lost();
-                    self.channel = Box::pin(self.upstream.fresh()).await?;
-                    begun = self.begin(*request);
-                }
-            }
-        }
+        let outcome = match head_deadline {
+            None => begun.await,
+            Some(deadline) => match clock::timeout_at(deadline, begun).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
+            },
+        };
+        // Taken apart before the await, or the future would have room for the answer beside the timer.
+        let unsent = match self.hear(outcome) {
+            Ok(Heard::Answer(answer)) => return Ok(answer),
+            Ok(Heard::Unsent(request)) => request,
+            Err(failure) => return Err(failure),
+        };
+        self.resend(unsent, head_deadline).await
+    }
+
+    /// Sends a request on a new connection that an idle one lost. Boxed, because it is rare.
+    fn resend(
+        &mut self,
+        request: Box<Request<replay::Body>>,
+        head_deadline: Option<Instant>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, Failure>> + Send + '_>> {
+        Box::pin(async move {
+            self.upstream.shared.counters.count_lost();
+            self.channel = self.upstream.fresh().await?;
+            let begun = self.begin(*request);
+            self.exchange(begun, head_deadline).await
+        })
     }
 
     fn hear(

@@ -1,9 +1,6 @@
 //! A whole proxy between callers and a stand-in, over pipes in memory.
 
-use std::convert::Infallible;
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,7 +19,7 @@ use weir::classify::{ErrorClass, Failure, FailureKind};
 use weir::clock::{self, Instant};
 use weir::estimate::{self, Estimator};
 use weir::metrics::{self, Metrics};
-use weir::proxy::{Body, Client, Policies, Policy, Proxy};
+use weir::proxy::{Answering, Client, Policies, Policy, Proxy};
 use weir::scope::Scopes;
 use weir::server::{self, ConnectionInfo, Drain, Draining, Front};
 use weir::simulate::{self, Latency, Limits, Simulator};
@@ -96,8 +93,6 @@ pub(crate) struct World {
     /// Kept, because connections end when it begins or is gone.
     _drain: Drain,
 }
-
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl World {
     /// A proxy before the stand-in.
@@ -298,11 +293,7 @@ fn front(proxy: Arc<Proxy>, draining: Draining) -> Box<dyn Fn(DuplexStream) + Se
     let make = move |_: Arc<ConnectionInfo>| {
         let proxy = Arc::clone(&proxy);
         tower::service_fn(move |request: Request<Incoming>| -> Answering {
-            let proxy = Arc::clone(&proxy);
-            Box::pin(async move {
-                let client = Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), names: &[] };
-                Ok(proxy.handle(request, client).await)
-            })
+            proxy.handle(request, Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), names: &[] })
         })
     };
     let render =
