@@ -90,7 +90,7 @@ impl Account {
     }
 
     /// Begins a request's record. It must end with [`Record::finish`]; dropping it means that the client left.
-    pub fn begin(self: &Arc<Self>, begin: &Begin, now: Instant) -> Record {
+    pub fn begin(self: &Arc<Self>, begin: &Begin, now: Instant) -> Box<Record> {
         Record::new(Arc::clone(self), begin, now)
     }
 

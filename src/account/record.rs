@@ -90,13 +90,14 @@ pub struct Record {
 }
 
 impl Record {
-    pub(super) fn new(account: Arc<Account>, begin: &Begin, now: Instant) -> Self {
+    /// Boxed where it is made: it moves from a request's head to the end of its answer's body.
+    pub(super) fn new(account: Arc<Account>, begin: &Begin, now: Instant) -> Box<Self> {
         let series = account.metrics.caller(begin.caller);
         series.in_flight.inc();
         if begin.sdk_retries > 0 {
             series.sdk_retries.inc();
         }
-        Self {
+        Box::new(Self {
             account,
             id: begin.id,
             caller: begin.caller,
@@ -123,7 +124,7 @@ impl Record {
             headers: Vec::new(),
             request_data: None,
             finished: false,
-        }
+        })
     }
 
     /// Weir's id of the request.
@@ -274,16 +275,26 @@ impl Record {
     }
 
     /// The request ended: with what [`Record::failed`] said, or in success.
-    pub fn finish(mut self, now: Instant) {
+    pub fn finish(mut self: Box<Self>, now: Instant) {
         self.end(now);
     }
 
     /// Time in which Weir itself kept the request busy before its answer; nothing if there was none.
     pub fn overhead(&self) -> Option<Duration> {
-        let total = self.answered?.saturating_duration_since(self.started);
-        let heads: Duration = self.attempts.iter().filter_map(Attempt::time_to_head).sum();
-        let waits: Duration = self.waits.iter().sum();
-        Some(total.saturating_sub(heads + waits))
+        Some(self.overhead_until(self.to_answer()?))
+    }
+
+    /// From its head to its answer's.
+    fn to_answer(&self) -> Option<Duration> {
+        Some(self.answered?.saturating_duration_since(self.started))
+    }
+
+    /// What of the time to the answer's head Weir itself took.
+    fn overhead_until(&self, to_answer: Duration) -> Duration {
+        let waits = self.waits.iter().copied().map(nanos).fold(0, u64::saturating_add);
+        let heads = self.attempts.iter().filter_map(Attempt::time_to_head).map(nanos);
+        let others = heads.fold(waits, u64::saturating_add);
+        Duration::from_nanos(nanos(to_answer).saturating_sub(others))
     }
 
     /// Where it will end.
@@ -343,12 +354,10 @@ impl Record {
         }
         let pair = series.at(self.endpoint);
         pair.requests.inc(outcome);
-        pair.duration.observe(seconds(now, self.started));
-        if let Some(answered) = self.answered {
-            metrics.time_to_first_byte.observe(self.endpoint, seconds(answered, self.started));
-        }
-        if let Some(overhead) = self.overhead() {
-            metrics.overhead.observe(overhead.as_secs_f64());
+        pair.duration.observe(now.saturating_duration_since(self.started).as_secs_f64());
+        if let Some(to_answer) = self.to_answer() {
+            metrics.time_to_first_byte.observe(self.endpoint, to_answer.as_secs_f64());
+            metrics.overhead.observe(self.overhead_until(to_answer).as_secs_f64());
         }
         let queued = self.waits(Wait::Queue);
         series.queue_wait.observe(queued.as_secs_f64());
@@ -396,6 +405,7 @@ impl Usage {
     }
 }
 
-fn seconds(end: Instant, start: Instant) -> f64 {
-    end.saturating_duration_since(start).as_secs_f64()
+/// Whole numbers are added with fewer steps than durations.
+fn nanos(span: Duration) -> u64 {
+    span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }

@@ -20,7 +20,7 @@ fn account_with(settings: Settings) -> Arc<Account> {
     Account::new(settings, metrics, callers, clock::now())
 }
 
-fn begin(account: &Arc<Account>) -> Record {
+fn begin(account: &Arc<Account>) -> Box<Record> {
     let id = RequestId::new(&mut fastrand::Rng::with_seed(7));
     let begin =
         Begin { id, caller: CallerId(0), endpoint: Endpoint::ChatCompletions, sdk_retries: 0, trace: None };

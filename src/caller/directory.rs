@@ -53,8 +53,11 @@ pub struct Callers {
     all: Vec<Arc<Caller>>,
     credentials: Vec<Option<Named>>,
     serve_unknown: bool,
-    /// By the keyed hash of the Weir key; the key itself decides. A tree, because a map would hash the hash.
+    /// By the hash of the Weir key; the key itself decides. A tree, because a map would hash the hash.
     by_key: BTreeMap<u64, Vec<(Secret, usize)>>,
+    /// Seeded. It only says which keys to compare with, and no request adds to those: it need not be strong, as the one that
+    /// names credentials must.
+    file_by: foldhash::quality::RandomState,
     by_header: Vec<(HeaderName, ByValue)>,
     by_san: HashMap<Box<str>, usize>,
     hash_key: RandomState,
@@ -101,6 +104,7 @@ impl Callers {
             credentials: Vec::with_capacity(settings.entries.len() + 1),
             serve_unknown: settings.serve_unknown,
             by_key: BTreeMap::new(),
+            file_by: foldhash::quality::RandomState::default(),
             by_header: Vec::new(),
             by_san: HashMap::new(),
             hash_key,
@@ -128,7 +132,7 @@ impl Callers {
     /// Says who sent a request, from its headers and the names in its verified client certificate.
     ///
     /// The harder to forge counts over the easier: a key, then a certificate, then a header. A key is looked up by a
-    /// keyed hash and compared in constant time, so that the time taken tells nothing of the keys.
+    /// seeded hash and compared in constant time, so that the time taken tells nothing of the keys.
     ///
     /// # Errors
     /// [`Unknown`] when nothing tells who it is and unknown callers aren't served.
@@ -160,18 +164,10 @@ impl Callers {
     #[must_use]
     pub fn with_fingerprints_of(mut self, before: &Self) -> Self {
         self.hash_key = before.hash_key.clone();
-        for (key, index) in std::mem::take(&mut self.by_key).into_values().flatten() {
-            self.add_key(key, index);
-        }
         for named in self.credentials.iter_mut().flatten() {
             named.id = named.credential.fingerprint(&self.hash_key);
         }
         self
-    }
-
-    fn add_key(&mut self, key: Secret, index: usize) {
-        let hash = self.hash_key.hash_one(key.expose().as_bytes());
-        self.by_key.entry(hash).or_default().push((key, index));
     }
 
     fn named(&self, credential: Option<Credential>) -> Option<Named> {
@@ -180,7 +176,8 @@ impl Callers {
 
     fn add(&mut self, index: usize, entry: Entry, everybody: Option<&Credential>) {
         if let Some(key) = entry.key {
-            self.add_key(key, index);
+            let filed = self.file_by.hash_one(key.expose().as_bytes());
+            self.by_key.entry(filed).or_default().push((key, index));
         }
         if let Some((name, value)) = entry.header {
             let at = self.by_header.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
@@ -203,12 +200,18 @@ impl Callers {
         if self.by_key.is_empty() {
             return None;
         }
-        let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
-        let plain = [API_KEY, X_API_KEY].into_iter().flat_map(|name| headers.get_all(name));
-        bearer.chain(plain.map(HeaderValue::as_bytes)).find_map(|shown| {
-            let keys = self.by_key.get(&self.hash_key.hash_one(shown))?;
+        let holder = |shown: &[u8]| {
+            let keys = self.by_key.get(&self.file_by.hash_one(shown))?;
             keys.iter().find(|(key, _)| key.is(shown)).map(|(_, index)| *index)
-        })
+        };
+        let bearers = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
+        for shown in bearers {
+            if let Some(index) = holder(shown) {
+                return Some(index);
+            }
+        }
+        let plain = [API_KEY, X_API_KEY].into_iter().flat_map(|name| headers.get_all(name));
+        plain.map(HeaderValue::as_bytes).find_map(holder)
     }
 
     fn by_header(&self, headers: &HeaderMap) -> Option<usize> {
@@ -252,5 +255,7 @@ fn mark_sensitive(headers: &mut HeaderMap) {
 /// The key in `Bearer KEY`; the scheme's letters may be of either case (RFC 9110 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())
+    // Nearly all write it so.
+    let is_bearer = scheme == b"Bearer " || scheme.eq_ignore_ascii_case(b"bearer ");
+    is_bearer.then(|| key.trim_ascii())
 }

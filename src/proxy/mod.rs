@@ -196,8 +196,7 @@ impl Proxy {
             let (id, trace) =
                 self.random(|rng| (RequestId::new(rng), self.account.trace(&parts.headers, rng)));
             let sdk_retries = stainless::retry_count(&parts.headers).unwrap_or(0);
-            // Boxed: it moves from here to the end of the answer's body.
-            Box::new(self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, since))
+            self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, since)
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
             let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);

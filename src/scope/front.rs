@@ -195,26 +195,33 @@ impl Scope {
     ) -> T {
         let mut wake = Vec::new();
         let moment = self.moment(now);
-        let (result, start) = {
-            let mut inner = self.lock();
-            let result = act(&mut inner.machine, moment, &mut wake);
-            let due = inner.machine.due();
-            let start = match inner.driver {
-                None if due < Moment::NEVER => {
-                    inner.driver = Some(due);
-                    true
-                }
-                Some(asleep_until) => {
-                    if due < asleep_until {
-                        self.earlier.notify_one();
-                    }
-                    false
-                }
-                None => false,
-            };
-            (result, start)
-        };
-        // Waking another thread takes microseconds: never under the lock.
+        let mut inner = self.lock();
+        let result = act(&mut inner.machine, moment, &mut wake);
+        let keeps_time = self.keep_time(&mut inner);
+        drop(inner);
+        if !keeps_time || !wake.is_empty() {
+            self.follow_up(wake, !keeps_time);
+        }
+        result
+    }
+
+    /// Sees to it that somebody looks when something is due: `false` says that a driver has to be started for it.
+    fn keep_time(&self, inner: &mut Inner) -> bool {
+        let due = inner.machine.due();
+        match inner.driver {
+            None if due < Moment::NEVER => {
+                inner.driver = Some(due);
+                return false;
+            }
+            Some(asleep_until) if due < asleep_until => self.earlier.notify_one(),
+            None | Some(_) => {}
+        }
+        true
+    }
+
+    /// What is not done under the lock: waking another thread takes microseconds. Apart, because mostly there is nothing to do.
+    #[cold]
+    fn follow_up(self: &Arc<Self>, wake: Vec<Waker>, start: bool) {
         for waker in wake {
             waker.wake();
         }
@@ -225,7 +232,6 @@ impl Scope {
             }
             // Else its end wakes those who wait, and they start another where there is a runtime.
         }
-        result
     }
 
     fn request(&self, ask: &Ask) -> Request {

@@ -33,7 +33,7 @@ impl Moment {
     /// The moment so many seconds later; nonsense (negative, not a number) counts as 0.
     #[must_use]
     pub fn plus_seconds(self, seconds: f64) -> Self {
-        self.plus(duration(seconds))
+        Self::from_nanos(self.0.saturating_add(nanos_of(seconds)))
     }
 
     /// The moment `span` earlier.
@@ -42,14 +42,26 @@ impl Moment {
         Self(self.0.saturating_sub(nanos(span)))
     }
 
+    /// The moment so many seconds earlier; nonsense counts as 0.
+    #[must_use]
+    pub fn minus_seconds(self, seconds: f64) -> Self {
+        Self(self.0.saturating_sub(nanos_of(seconds)))
+    }
+
     /// How long after `earlier` this is; zero where it is before.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The same in seconds.
+    /// Whether this is `span` or more after `earlier`.
+    pub fn is_after(self, earlier: Self, span: Duration) -> bool {
+        self.0.saturating_sub(earlier.0) >= nanos(span)
+    }
+
+    /// [`Moment::since`] in seconds.
     pub fn seconds_since(self, earlier: Self) -> f64 {
-        self.0.saturating_sub(earlier.0) as f64 * 1e-9
+        // A signed number, as it fits into one, is made a float with fewer instructions.
+        self.0.saturating_sub(earlier.0).cast_signed() as f64 * 1e-9
     }
 }
 
@@ -60,15 +72,15 @@ fn nanos(span: Duration) -> u64 {
 
 /// Seconds as a duration, between 0 and a century; what is not a number is 0.
 pub(crate) fn duration(seconds: f64) -> Duration {
+    Duration::from_nanos(nanos_of(seconds))
+}
+
+/// The same in nanoseconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 62 bits, by the bounds")]
+fn nanos_of(seconds: f64) -> u64 {
     const CENTURY: f64 = 3_155_760_000.0;
     // To the nearest nanosecond. The cast sends what is not a number to 0.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "within 62 bits, by the bounds"
-    )]
-    let nanos = (seconds.clamp(0.0, CENTURY) * 1e9 + 0.5) as u64;
-    Duration::from_nanos(nanos)
+    (seconds.clamp(0.0, CENTURY) * 1e9 + 0.5) as u64
 }
 
 #[cfg(test)]
@@ -81,6 +93,8 @@ mod tests {
         assert_eq!(Moment::START.minus(Duration::MAX), Moment::START);
         assert_eq!(Moment::START.plus_seconds(f64::NAN), Moment::START);
         assert_eq!(Moment::START.plus_seconds(-3.0), Moment::START);
+        assert_eq!(Moment::from_nanos(5).minus_seconds(f64::NAN), Moment::from_nanos(5));
+        assert_eq!(Moment::from_nanos(5).minus_seconds(f64::INFINITY), Moment::START);
         assert!(Moment::START.plus_seconds(f64::INFINITY) < Moment::NEVER);
         assert_eq!(Moment::from_nanos(5).since(Moment::from_nanos(9)), Duration::ZERO);
     }

@@ -16,14 +16,18 @@ use super::refusal::SpentQuota;
 #[must_use = "a permit that is dropped at once is given back"]
 pub struct Permit {
     scope: Arc<Scope>,
-    attempt: Attempt,
+    /// Boxed: a permit moves from its grant to the end of the answer's body.
+    attempt: Box<Attempt>,
     /// Whether it was given back, or its end told.
     settled: bool,
 }
 
+/// What moves is small.
+const _: () = assert!(size_of::<Permit>() <= 3 * size_of::<usize>());
+
 impl Permit {
     pub(super) fn new(scope: Arc<Scope>, attempt: Attempt) -> Self {
-        Self { scope, attempt, settled: false }
+        Self { scope, attempt: Box::new(attempt), settled: false }
     }
 
     /// How long the request waited, from its first time in the queue on.
@@ -58,7 +62,7 @@ impl Permit {
 
     /// [`Permit::sent`], by a clock that was just read.
     pub fn sent_at(&mut self, now: Instant) {
-        let attempt = &mut self.attempt;
+        let attempt = &mut *self.attempt;
         self.scope.with(now, |machine, moment, _| machine.sent(attempt, moment));
     }
 
@@ -78,7 +82,7 @@ impl Permit {
         is_good: bool,
         now: Instant,
     ) {
-        let attempt = &mut self.attempt;
+        let attempt = &mut *self.attempt;
         self.scope.with(now, |machine, moment, wake| {
             machine.head(attempt, report, moment);
             if is_good {
@@ -92,7 +96,7 @@ impl Permit {
     /// The answer is a good one, whatever becomes of its body: breaker and budget hear of it at once. Said twice, it is heard
     /// once.
     pub fn accepted(&mut self) {
-        let attempt = &mut self.attempt;
+        let attempt = &mut *self.attempt;
         if !attempt.is_accepted() {
             self.scope.with(clock::now(), |machine, moment, wake| {
                 machine.accepted(attempt, moment);
@@ -150,7 +154,7 @@ impl Permit {
         if std::mem::replace(&mut self.settled, true) {
             return None;
         }
-        let attempt = &mut self.attempt;
+        let attempt = &mut *self.attempt;
         self.scope.with(now, |machine, moment, wake| {
             let ticket = machine.end(attempt, outcome, moment);
             machine.pump(moment, wake);

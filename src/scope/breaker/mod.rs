@@ -107,7 +107,7 @@ impl Breaker {
     pub(crate) fn gate(
         &mut self,
         settings: &BreakerSettings,
-        pace: Option<f64>,
+        pace: impl FnOnce() -> Option<f64>,
         waiting: bool,
         now: Moment,
     ) -> Gate {
@@ -133,7 +133,7 @@ impl Breaker {
                 }
             }
             State::Releasing { began, before, .. } => {
-                self.pace = pace;
+                self.pace = pace();
                 if !waiting && release_rate(began, before, now) > before * RELEASED {
                     self.change(State::Closed, now);
                     Gate::Pass
@@ -313,7 +313,9 @@ impl Breaker {
     }
 
     fn watch_stall(&mut self, settings: &BreakerSettings, now: Moment) {
-        if self.stall_at(settings).is_some_and(|at| now >= at) {
+        // No silence is a stall before that, whatever heads take.
+        let silent = now.is_after(self.quiet_since, settings.stall);
+        if silent && self.stall_at(settings).is_some_and(|at| now >= at) {
             let before = self.window.rate_of(|bin| bin.begun, now);
             let next_probe = now.plus(settings.probe_first);
             self.opened += 1;

@@ -4,6 +4,7 @@
 //! proxy, a number in a simulation.
 
 mod attempt;
+mod course;
 mod request;
 mod turns;
 
@@ -12,13 +13,12 @@ use std::time::Duration;
 
 use crate::caller::{CallerId, Lane, Mode};
 use crate::classify::ErrorClass;
-use crate::retry::MilliTokens;
 
-use super::breaker::{self, Breaker, Health};
-use super::budget::{Budget, BudgetExhausted};
+use super::breaker::Breaker;
+use super::budget::Budget;
 use super::moment::{Moment, duration};
 use super::queue::{Key, Queue, State};
-use super::quota::{Cost, Quota, Refusal, Times, Unit};
+use super::quota::{Cost, Quota};
 use super::refusal::Refused;
 use super::settings::{LimitSettings, Settings};
 use super::spent::{Funds, QuotaBreaker};
@@ -28,9 +28,6 @@ use attempt::Grant;
 pub use attempt::{Attempt, HeadReport, Outcome, Would};
 pub use request::{Arrival, Claim, Request, Ticket, Turn};
 
-/// How far apart those come back who were told the same time.
-const LEAST_SPREAD: Duration = Duration::from_millis(250);
-const MOST_SPREAD: Duration = Duration::from_secs(1);
 /// No request has more tokens: an absurd price must not spoil the sums.
 const MOST_TOKENS: u64 = 1 << 30;
 
@@ -86,15 +83,18 @@ impl<W> Machine<W> {
 
     /// A request comes.
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
-        let cost = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
-        let request = &Request { cost: self.quota.expected(cost), ..*request };
+        let bounded = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
+        let cost = self.quota.expected(bounded);
         if request.turn == Turn::First {
             self.budget.received();
         }
         self.breaker.asked(now);
         match request.mode {
-            Mode::Bypass => return Arrival::Granted(self.grant_unpaced(request, Would::Pass, now)),
+            Mode::Bypass => {
+                return Arrival::Granted(self.grant_unpaced(&request.at(cost), Would::Pass, now));
+            }
             Mode::Observe => {
+                let request = &request.at(cost);
                 let would = self.would(request, now);
                 return Arrival::Granted(self.grant_unpaced(request, would, now));
             }
@@ -112,10 +112,10 @@ impl<W> Machine<W> {
                 return Arrival::Refused(Refused::QuotaExhausted(answer));
             }
         };
-        if self.breaker.outage().is_none() && self.quota.exceeded(request.cost) {
+        if self.breaker.outage().is_none() && self.quota.exceeded(cost) {
             // Nothing is gained by a wait: the upstream says at once that it is too large, and knows better if it is not. It
             // charges nothing then, and room that can never be must not hold up everybody else.
-            let cost = Cost { tokens: 0, ..request.cost };
+            let cost = Cost { tokens: 0, ..cost };
             let charge = self.quota.charge(cost);
             self.begin(cost, charge, false, now);
             let grant = Grant { cost, charge, at: now, probe: quota_probe, since: now };
@@ -128,19 +128,19 @@ impl<W> Machine<W> {
         }
         if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now)
         {
-            let charge = self.quota.charge(request.cost);
+            let charge = self.quota.charge(cost);
             if let Some(probe) = self.passes(charge, now) {
                 let since = match request.turn {
                     Turn::Requeued(ticket) => ticket.since,
                     Turn::First | Turn::Retry => now,
                 };
-                self.begin(request.cost, charge, probe, now);
+                self.begin(cost, charge, probe, now);
                 let probe = probe || quota_probe;
-                let grant = Grant { cost: request.cost, charge, at: now, probe, since };
+                let grant = Grant { cost, charge, at: now, probe, since };
                 return Arrival::Granted(grant.at_once());
             }
         }
-        self.enqueue(request, quota_probe, now, wake)
+        self.enqueue(&request.at(cost), quota_probe, now, wake)
     }
 
     /// Does all that is due: grants, refuses, drops what expired. Returns when something is due next.
@@ -222,143 +222,6 @@ impl<W> Machine<W> {
             let grant = Grant { cost: waiter.cost, charge, at, probe, since: waiter.since };
             self.settle(grant.at_once(), Outcome::Dropped, now);
         }
-    }
-
-    /// The first byte of an attempt goes upstream.
-    pub fn sent(&mut self, attempt: &mut Attempt, now: Moment) {
-        if attempt.sent.is_some() {
-            return;
-        }
-        attempt.sent = Some(now);
-        attempt.marks = self.quota.sent(attempt.cost, now);
-        self.breaker.sent(now);
-    }
-
-    /// The head of the answer came.
-    pub fn head(&mut self, attempt: &mut Attempt, report: &HeadReport, now: Moment) {
-        let Some(sent) = attempt.sent.filter(|_| attempt.head.is_none()) else { return };
-        attempt.head = Some(now);
-        attempt.processing = report.processing;
-        self.breaker.no_longer_headless(Some(now.since(sent)), now);
-        let times = Times { sent, head: now, processing: report.processing };
-        self.quota.told(&report.limits, attempt.cost, attempt.marks, &times, now);
-        if !report.rate_limited {
-            self.quota.accepted(attempt.charge, attempt.paced, sent, now);
-        }
-    }
-
-    /// The answer is a good one. Its body may take minutes; that the upstream works is known now.
-    pub fn accepted(&mut self, attempt: &mut Attempt, now: Moment) {
-        if std::mem::replace(&mut attempt.accepted, true) {
-            return;
-        }
-        self.budget.succeeded();
-        self.spent.charged(attempt.granted);
-        if attempt.counted {
-            let probe = std::mem::take(&mut attempt.probe);
-            let settings = &self.settings.breaker;
-            self.breaker.ended(Health::Alive, probe, attempt.granted, settings, &mut self.rng, now);
-        }
-    }
-
-    /// How long the head of an answer usually takes.
-    pub fn typical_head(&self) -> Option<Duration> {
-        self.breaker.typical_head()
-    }
-
-    /// An attempt ended. A rate limit gives a ticket for the head of the queue.
-    pub fn settle(&mut self, mut attempt: Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
-        self.end(&mut attempt, outcome, now)
-    }
-
-    /// [`Machine::settle`], without moving the attempt: only for who makes sure that it ends once.
-    pub(crate) fn end(&mut self, attempt: &mut Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let began = attempt.granted;
-        if attempt.sent.is_some() && attempt.head.is_none() {
-            self.breaker.no_longer_headless(None, now);
-        }
-        if attempt.sent.is_none() {
-            self.quota.give_back(attempt.cost, attempt.charge, now);
-        }
-        let (health, ticket) = match outcome {
-            Outcome::Dropped => (Health::Unknown, None),
-            Outcome::Done => {
-                self.accepted(attempt, now);
-                if let (Some(input), Some(sent)) = (attempt.input, attempt.sent) {
-                    self.quota.used(attempt.cost, input, sent, now);
-                }
-                (Health::Unknown, None)
-            }
-            // A caller in a hurry says nothing about the upstream.
-            Outcome::Failed(ErrorClass::TimeoutResponse)
-                if !attempt.probe && now.since(began) < self.settings.breaker.stall =>
-            {
-                (Health::Unknown, None)
-            }
-            Outcome::Failed(class) => {
-                let health = breaker::health(class);
-                if health == Health::Failing {
-                    self.last_failure = Some(class);
-                }
-                (health, None)
-            }
-            Outcome::QuotaExhausted(answer) => {
-                self.spent.trip(answer, self.settings.quota_probe, now);
-                (Health::Alive, None)
-            }
-            Outcome::RateLimited { class, numbers, hint } => {
-                self.counts.rate_limited += 1;
-                let sent = attempt.sent.unwrap_or(began);
-                let head = attempt.head.unwrap_or(now);
-                let times = Times { sent, head, processing: attempt.processing };
-                let unit = if class == ErrorClass::RateLimitTokens { Unit::Tokens } else { Unit::Requests };
-                let refusal = Refusal {
-                    unit,
-                    numbers: numbers.as_ref(),
-                    hint,
-                    cost: attempt.cost,
-                    charge: attempt.charge,
-                    marks: attempt.marks,
-                    times: &times,
-                };
-                let verdict = self.quota.refused(&refusal, &mut self.rng, now);
-                // Those who were told the same time do not come back together. Numbers tell each its own.
-                let not_before = match (hint, numbers) {
-                    (Some(hint), None) => {
-                        let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD).mul_f64(self.rng.f64());
-                        verdict.not_before.max(now.plus(hint)).plus(spread)
-                    }
-                    (None, _) | (Some(_), Some(_)) => verdict.not_before,
-                };
-                (breaker::health(class), Some(Ticket { since: attempt.since, not_before }))
-            }
-        };
-        if attempt.counted {
-            self.breaker.ended(health, attempt.probe, began, &self.settings.breaker, &mut self.rng, now);
-        }
-        ticket
-    }
-
-    /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's success.
-    pub fn withdraw(&mut self, cost: MilliTokens, now: Moment) -> Result<(), BudgetExhausted> {
-        if self.breaker.outage().is_some() {
-            return Ok(());
-        }
-        if self.rng.f64() < self.breaker.denies_retries(&self.settings.breaker, now) {
-            return Err(BudgetExhausted);
-        }
-        self.budget.withdraw(cost, self.in_flight, &self.settings.budget)
-    }
-
-    /// A retry that was paid for goes upstream.
-    pub fn retry_began(&mut self) {
-        self.budget.began();
-    }
-
-    /// A retry that went upstream ended.
-    pub fn retry_ended(&mut self) {
-        self.budget.returned();
     }
 
     /// No further permits; what waits is refused.

@@ -29,6 +29,13 @@ pub struct Request {
     pub mode: Mode,
 }
 
+impl Request {
+    /// The same at another price.
+    pub(super) fn at(&self, cost: Cost) -> Self {
+        Self { cost, ..*self }
+    }
+}
+
 /// Whether a request was here before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Turn {

@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_millis(100);
 impl<W> Machine<W> {
     pub(super) fn gate(&mut self, now: Moment) -> Gate {
         let waiting = !self.queue.is_empty();
-        self.breaker.gate(&self.settings.breaker, self.quota.request_rate(), waiting, now)
+        self.breaker.gate(&self.settings.breaker, || self.quota.request_rate(), waiting, now)
     }
 
     /// Whether a charge may go this moment: `Some(true)` as a probe.

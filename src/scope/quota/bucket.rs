@@ -81,9 +81,13 @@ impl Bucket {
 
     /// Changes rate and burst; what is used stays used.
     pub(crate) fn reshape(&mut self, rate: f64, burst: f64, now: Moment) {
-        if rate.total_cmp(&self.asked.0).is_eq() && burst.total_cmp(&self.asked.1).is_eq() {
-            return;
+        let same = |one: f64, other: f64| one.to_bits() == other.to_bits();
+        if !same(rate, self.asked.0) || !same(burst, self.asked.1) {
+            self.reshape_anew(rate, burst, now);
         }
+    }
+
+    fn reshape_anew(&mut self, rate: f64, burst: f64, now: Moment) {
         self.asked = (rate, burst);
         let (nanos_per_cell, burst) = parameters(rate, burst);
         if nanos_per_cell == self.nanos_per_cell && burst.get() == self.burst {
@@ -116,7 +120,10 @@ impl Bucket {
             self.state.now.store(now.as_nanos(), Relaxed);
             matches!(self.limiter.check_n(*within), Ok(Ok(())))
         });
-        self.debit((cells - within.map_or(0, |within| u64::from(within.get()))) as f64, now);
+        let beyond = cells - within.map_or(0, |within| u64::from(within.get()));
+        if beyond > 0 {
+            self.debit(beyond as f64, now);
+        }
     }
 
     /// Adds to what is used.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::openai::Endpoint;
 use crate::scope::moment::Moment;
 
+use super::ceil;
 use super::own::Cost;
 use super::shape::Rule;
 
@@ -58,10 +59,9 @@ impl EndpointRatios {
     }
 
     /// What `cost` is expected to be charged before the scope's own ratio.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
     pub(crate) fn expected(&self, cost: Cost) -> Cost {
         let value = self.values.get(cost.endpoint.index()).copied().map_or(1.0, f64::from);
-        Cost { tokens: (cost.tokens as f64 * value).ceil() as u64, ..cost }
+        Cost { tokens: ceil(cost.tokens as f64 * value), ..cost }
     }
 
     /// A request that was sent at `sent`, and expected to be charged `cost`, was charged so much.
@@ -166,7 +166,7 @@ impl ChargeRatio {
         }
     }
 
-    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes four searches of a log.
+    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes two searches of a log.
     pub(crate) fn weighs_mean(&self, rule: Rule, at: Moment) -> bool {
         match rule {
             Rule::Unknown => false,

@@ -94,7 +94,9 @@ impl Dimension {
     /// How long until `cells` may go.
     pub(crate) fn wait(&self, cells: u64, own: &Own<'_>, now: Moment) -> Duration {
         let mut wait = self.mirror.wait(cells, now);
-        if let Some(held) = self.held.filter(|held| cells as f64 > held.room) {
+        if let Some(held) = &self.held
+            && cells as f64 > held.room
+        {
             wait = wait.max(held.until.since(now));
         }
         if self.is_paced() {
@@ -171,7 +173,9 @@ impl Dimension {
             self.reshape(now);
             return;
         }
-        self.held = self.held.filter(|held| held.at > at);
+        if self.held.is_some_and(|held| held.at <= at) {
+            self.held = None;
+        }
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });
@@ -179,11 +183,11 @@ impl Dimension {
         self.reshape(now);
         // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
         // that, and another shape would.
-        let since = if self.shape.bucket().is_some() { mark } else { own.log.before(at).max(mark) };
+        let since = if self.shape.bucket().is_some() { mark } else { own.sent_by(at, mark) };
         self.set_level(used, own.since(since), at, now);
         if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
             // Nothing drains before the window ends.
-            let room = remaining - own.since(own.log.before(at).max(mark));
+            let room = remaining - own.since(own.sent_by(at, mark));
             self.held = Some(Held { at, until: at.plus(reset.min(duration(self.window))), room });
         }
     }
@@ -211,7 +215,7 @@ impl Dimension {
                 let now = self.use_at(at, numbers.used, own);
                 self.foreign.by_drain(&now);
             }
-            self.set_level(numbers.used, own.since(own.log.before(at).max(mark)), at, now);
+            self.set_level(numbers.used, own.since(own.sent_by(at, mark)), at, now);
         }
         if let Some(wait) = numbers.wait.filter(|_| windowed) {
             let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
@@ -299,22 +303,22 @@ impl Dimension {
 
     /// A window and a log hold no more than the limit of our own of the last window, whatever the level seems to be.
     fn trailing_wait(&self, cells: f64, own: &Own<'_>, now: Moment) -> Duration {
-        let window = duration(self.window);
         let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
         let room = self.limit * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
-        if own.log.trailing(window, now) * own.ratio <= room.max(0.0) {
+        let room = room.max(0.0) / own.ratio;
+        if own.log.is_at_most(room, now.minus_seconds(self.window)) {
             return Duration::ZERO;
         }
-        own.log.trailing_falls_to(room.max(0.0) / own.ratio, window).since(now)
+        own.log.trailing_falls_to(room, duration(self.window)).since(now)
     }
 
     /// Our own running total as the upstream knew it at a moment: what was on its way then did not count yet.
     fn arrived(&self, own: &Own<'_>, at: Moment) -> f64 {
-        own.log.before(at.minus(duration(self.outward))) * own.ratio
+        own.log.before(at.minus_seconds(self.outward)) * own.ratio
     }
 
     fn use_at(&self, at: Moment, used: f64, own: &Own<'_>) -> Use {
-        let on_its_way = own.log.before(at) - own.log.before(at.minus(duration(self.outward * 2.0)));
+        let on_its_way = own.log.before(at) - own.log.before(at.minus_seconds(self.outward * 2.0));
         Use {
             at,
             used,
@@ -327,15 +331,15 @@ impl Dimension {
     }
 
     fn watch_foreign(&mut self, used: f64, own: &Own<'_>, at: Moment) {
-        let now = self.use_at(at, used, own);
         match self.shape.rule() {
             // A shallow bucket may be empty between any two snapshots: nothing can be told.
             Rule::Unknown | Rule::Shallow => {}
-            Rule::Bucket => self.foreign.by_drain(&now),
-            Rule::Fixed => self.foreign.by_count(&now),
+            Rule::Bucket | Rule::Fixed if !self.foreign.is_due(at) => {}
+            Rule::Bucket => self.foreign.by_drain(&self.use_at(at, used, own)),
+            Rule::Fixed => self.foreign.by_count(&self.use_at(at, used, own)),
             Rule::Log => {
-                let trailing = now.own - self.arrived(own, at.minus(duration(self.window)));
-                self.foreign.by_level(used, trailing, self.limit);
+                let before = self.arrived(own, at.minus_seconds(self.window));
+                self.foreign.by_level(used, self.arrived(own, at) - before, self.limit);
             }
         }
     }
@@ -357,6 +361,9 @@ impl Dimension {
 
     /// No cost is above the limit: what is cannot be admitted, and the upstream will say so.
     fn bounded(&self, cells: u64) -> u64 {
+        if cells as f64 <= self.limit {
+            return cells;
+        }
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

@@ -57,6 +57,12 @@ pub(crate) struct Use {
 }
 
 impl Foreign {
+    /// Whether a snapshot of that moment may be far enough from the last one for [`Foreign::by_drain`] and
+    /// [`Foreign::by_count`] to tell anything.
+    pub(crate) fn is_due(&self, at: Moment) -> bool {
+        self.anchor.is_none_or(|then| at.seconds_since(then.at) >= LEAST_SPAN)
+    }
+
     /// In a bucket: what was used more, and what drained, less our own.
     pub(crate) fn by_drain(&mut self, now: &Use) {
         let Some(then) = self.anchored(now) else { return };

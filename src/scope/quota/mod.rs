@@ -129,6 +129,9 @@ impl Quota {
             wait = wait.max(held);
             doubtful = if dimension.proven() { doubtful } else { doubtful.max(held) };
         }
+        if wait.is_zero() {
+            return Some(wait);
+        }
         // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
         let quiet = now.since(self.asked);
         let asks =
@@ -172,9 +175,8 @@ impl Quota {
     /// Notes that what was taken goes upstream now.
     pub(crate) fn sent(&mut self, cost: Cost, now: Moment) -> Marks {
         self.own.no_longer_unsent(cost);
-        self.own.requests.add(f64::from(cost.requests), now);
-        self.own.tokens.add(cost.tokens as f64, now);
-        Marks { requests: self.own.requests.total(), tokens: self.own.tokens.total() }
+        self.own.sent.add(Marks::of_cost(cost), now);
+        self.own.sent.total()
     }
 
     /// Learns from the headers of an answer.
@@ -186,23 +188,31 @@ impl Quota {
         times: &Times,
         now: Moment,
     ) {
-        for (unit, report) in [(Unit::Requests, reports.requests), (Unit::Tokens, reports.tokens)] {
+        for (unit, report) in [(Unit::Requests, &reports.requests), (Unit::Tokens, &reports.tokens)] {
             // 0 and −1 mean "unknown" in some dialects.
-            let Some(report) = report.filter(|report| report.limit > 0) else { continue };
-            let slot = self.header_slot(unit);
-            let share = self.share;
-            let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
-                Dimension::new(report.limit as f64, slot.window().as_secs_f64(), Source::Learned, share, now)
-            });
-            let own = self.own.of(unit, self.ratio.value());
-            dimension.told(&report, &own, marks.of(unit), times, now);
-            if dimension.window > 3600.0 && slot.window() < Duration::from_hours(1) {
-                let day = if unit == Unit::Requests { Slot::RequestsPerDay } else { Slot::TokensPerDay };
-                self.dimensions[day.index()] = self.dimensions[slot.index()].take();
+            if let Some(report) = report
+                && report.limit > 0
+            {
+                self.told_of(unit, report, marks, times, now);
             }
-            self.ramp = None;
         }
         self.calibrate(reports, cost, marks, times);
+    }
+
+    /// The same of one unit.
+    fn told_of(&mut self, unit: Unit, report: &LimitReport, marks: Marks, times: &Times, now: Moment) {
+        let slot = self.header_slot(unit);
+        let share = self.share;
+        let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
+            Dimension::new(report.limit as f64, slot.window().as_secs_f64(), Source::Learned, share, now)
+        });
+        let own = self.own.of(unit, self.ratio.value());
+        dimension.told(report, &own, marks.of(unit), times, now);
+        if dimension.window > 3600.0 && slot.window() < Duration::from_hours(1) {
+            let day = if unit == Unit::Requests { Slot::RequestsPerDay } else { Slot::TokensPerDay };
+            self.dimensions[day.index()] = self.dimensions[slot.index()].take();
+        }
+        self.ramp = None;
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
@@ -221,8 +231,7 @@ impl Quota {
     pub(crate) fn refused(&mut self, refusal: &Refusal<'_>, rng: &mut fastrand::Rng, now: Moment) -> Verdict {
         let Refusal { unit, numbers, hint, cost, charge, marks, times } = *refusal;
         // A refused attempt takes nothing. Where it does, the next snapshot tells.
-        self.own.requests.retract(f64::from(cost.requests), times.sent);
-        self.own.tokens.retract(cost.tokens as f64, times.sent);
+        self.own.sent.retract(Marks::of_cost(cost), times.sent);
         let marks = Marks {
             requests: marks.requests - f64::from(cost.requests),
             tokens: marks.tokens - cost.tokens as f64,
@@ -373,16 +382,16 @@ impl Quota {
 
     fn each(&self) -> impl Iterator<Item = (Slot, &Dimension)> {
         Slot::ALL
-            .into_iter()
+            .iter()
             .zip(&self.dimensions)
-            .filter_map(|(slot, dimension)| dimension.as_ref().map(|dimension| (slot, dimension)))
+            .filter_map(|(slot, dimension)| dimension.as_ref().map(|dimension| (*slot, dimension)))
     }
 
     fn each_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Dimension)> {
         Slot::ALL
-            .into_iter()
+            .iter()
             .zip(&mut self.dimensions)
-            .filter_map(|(slot, dimension)| dimension.as_mut().map(|dimension| (slot, dimension)))
+            .filter_map(|(slot, dimension)| dimension.as_mut().map(|dimension| (*slot, dimension)))
     }
 }
 
@@ -392,7 +401,26 @@ fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
     hint + Duration::from_millis(250).min(hint / 4).mul_f64(rng.f64())
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+/// A count that is rounded up; what is not a number is 0. By casts: where the processor may be an old one, `f64::ceil` is a
+/// call, and signed casts are shorter than others.
+#[expect(clippy::cast_possible_truncation, reason = "a float's cast saturates")]
 fn ceil(value: f64) -> u64 {
-    value.ceil() as u64
+    let whole = value as i64;
+    u64::try_from(whole).unwrap_or(0) + u64::from((whole as f64) < value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is compared with")]
+    fn counts_are_rounded_up_as_by_the_library() {
+        for value in
+            [0.0, -0.5, -1.5, 0.1, 1.0, 1.000_000_1, 149.999, 1e12, 1e12 + 0.5, f64::NAN, -f64::INFINITY]
+        {
+            assert_eq!(ceil(value), value.ceil() as u64, "{value}");
+        }
+        assert!(ceil(f64::INFINITY) >= 1 << 63);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::scope::moment::Moment;
 
-use super::sent_log::SentLog;
+use super::sent_log::{Sent, SentLog};
 use super::slot::{Slot, Unit};
 
 pub use crate::estimate::Cost;
@@ -31,14 +31,26 @@ impl Charge {
     }
 }
 
-/// The running totals just after an attempt was sent: requests, estimated tokens.
-#[derive(Clone, Copy, Debug, Default)]
+/// Running totals, such as those just after an attempt was sent: requests, estimated tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Marks {
     pub(super) requests: f64,
     pub(super) tokens: f64,
 }
 
 impl Marks {
+    pub(super) fn of_cost(cost: Cost) -> Self {
+        Self { requests: f64::from(cost.requests), tokens: cost.tokens as f64 }
+    }
+
+    /// What is left without `other`, never less than nothing.
+    pub(super) fn less(self, other: Self) -> Self {
+        Self {
+            requests: (self.requests - other.requests).max(0.0),
+            tokens: (self.tokens - other.tokens).max(0.0),
+        }
+    }
+
     pub(super) fn of(self, unit: Unit) -> f64 {
         match unit {
             Unit::Requests => self.requests,
@@ -50,9 +62,9 @@ impl Marks {
 /// Our own use of what a limit counts: the log in estimated units, and what the upstream charges for one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own<'a> {
-    pub(crate) log: &'a SentLog,
+    pub(crate) log: Sent<'a>,
     /// What the upstream is known to have taken, in cells, by when that was known.
-    pub(crate) accepted: &'a SentLog,
+    pub(crate) accepted: Sent<'a>,
     pub(crate) ratio: f64,
     /// Granted and not yet sent, in estimated units.
     pub(crate) unsent: f64,
@@ -64,6 +76,12 @@ impl Own<'_> {
         ((self.log.total() - mark).max(0.0) + self.unsent) * self.ratio
     }
 
+    /// The running total at a moment after the one at which it stood at `mark`.
+    pub(super) fn sent_by(&self, at: Moment, mark: f64) -> f64 {
+        // Mostly nothing was sent since.
+        if self.log.total() <= mark { mark } else { self.log.before(at).max(mark) }
+    }
+
     /// Whether the upstream took more than `limit` within one `window`: a window or a log never does.
     pub(super) fn exceeded(&self, limit: f64, window: Duration, now: Moment) -> bool {
         self.accepted.trailing(window.saturating_sub(SHORT_TRIP), now) > limit * CERTAINLY
@@ -73,30 +91,20 @@ impl Own<'_> {
 /// What we sent ourselves, in requests and estimated tokens.
 #[derive(Debug, Default)]
 pub(super) struct OwnUse {
-    pub(super) requests: SentLog,
-    pub(super) tokens: SentLog,
-    /// What was taken within a short time of its send, in cells: requests, tokens.
-    accepted: [SentLog; 2],
+    pub(super) sent: SentLog,
+    /// What was taken within a short time of its send, in cells.
+    accepted: SentLog,
     /// Granted and not yet sent.
     unsent: Cost,
 }
 
 impl OwnUse {
     pub(super) fn of(&self, unit: Unit, ratio: f64) -> Own<'_> {
-        match unit {
-            Unit::Requests => Own {
-                log: &self.requests,
-                accepted: &self.accepted[0],
-                ratio: 1.0,
-                unsent: f64::from(self.unsent.requests),
-            },
-            Unit::Tokens => Own {
-                log: &self.tokens,
-                accepted: &self.accepted[1],
-                ratio,
-                unsent: self.unsent.tokens as f64,
-            },
-        }
+        let (ratio, unsent) = match unit {
+            Unit::Requests => (1.0, f64::from(self.unsent.requests)),
+            Unit::Tokens => (ratio, self.unsent.tokens as f64),
+        };
+        Own { log: self.sent.of(unit), accepted: self.accepted.of(unit), ratio, unsent }
     }
 
     pub(super) fn granted(&mut self, cost: Cost) {
@@ -111,16 +119,16 @@ impl OwnUse {
 
     /// The upstream took what was sent at `sent`.
     pub(super) fn accepted(&mut self, charge: Charge, sent: Moment, now: Moment) {
-        if now.since(sent) <= SHORT_TRIP {
-            self.accepted[0].add(charge.requests as f64, now);
-            self.accepted[1].add(charge.tokens as f64, now);
+        if sent >= now.minus(SHORT_TRIP) {
+            let taken = Marks { requests: charge.requests as f64, tokens: charge.tokens as f64 };
+            self.accepted.add(taken, now);
         }
     }
 
     /// Our mean estimate of a request that was sent in a span.
     pub(super) fn mean(&self, from: Moment, until: Moment) -> f64 {
-        let sent = |log: &SentLog| log.before(until) - log.before(from);
-        let requests = sent(&self.requests);
-        if requests > 0.0 { sent(&self.tokens) / requests } else { 0.0 }
+        let (before, all) = (self.sent.before(from), self.sent.before(until));
+        let requests = all.requests - before.requests;
+        if requests > 0.0 { (all.tokens - before.tokens) / requests } else { 0.0 }
     }
 }

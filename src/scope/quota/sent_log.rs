@@ -1,9 +1,12 @@
 //! How much had been sent upstream by a given moment: a cumulative log in time bins of bounded number.
 
-use std::collections::VecDeque;
+use std::cell::Cell;
 use std::time::Duration;
 
 use crate::scope::moment::Moment;
+
+use super::own::Marks;
+use super::slot::Unit;
 
 /// The finest bin.
 const BIN: Duration = Duration::from_millis(10);
@@ -14,86 +17,141 @@ const FINE: Duration = Duration::from_secs(90);
 /// What a moment may be asked for: the longest time to a response head that still tells something.
 const REACH: Duration = Duration::from_mins(15);
 
-/// The running total of what was sent, by time.
+/// The running total of what was sent, by time, in both units.
 #[derive(Debug, Default)]
 pub(crate) struct SentLog {
-    total: f64,
+    total: Marks,
     /// (start of the bin, total before it), oldest first.
-    bins: VecDeque<(Moment, f64)>,
+    bins: Vec<(Moment, Marks)>,
+    /// A moment, and what had been sent before it: by any later moment it was no less.
+    known: Cell<(Moment, Marks)>,
+}
+
+/// One unit of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent<'a> {
+    log: &'a SentLog,
+    unit: Unit,
 }
 
 impl SentLog {
+    /// One unit of it.
+    pub(crate) fn of(&self, unit: Unit) -> Sent<'_> {
+        Sent { log: self, unit }
+    }
+
     /// Everything ever sent.
-    pub(crate) fn total(&self) -> f64 {
+    pub(crate) fn total(&self) -> Marks {
         self.total
     }
 
     /// Adds what is sent now.
-    pub(crate) fn add(&mut self, cost: f64, now: Moment) {
-        if self.bins.back().is_none_or(|&(start, _)| now.since(start) >= BIN) {
+    pub(crate) fn add(&mut self, cost: Marks, now: Moment) {
+        if self.bins.last().is_none_or(|&(start, _)| now.is_after(start, BIN)) {
             if self.bins.len() >= MOST {
                 self.compact(now);
             }
-            self.bins.push_back((now, self.total));
+            self.bins.push((now, self.total));
         }
-        self.total += cost;
+        self.total.requests += cost.requests;
+        self.total.tokens += cost.tokens;
     }
 
     /// What had been sent before `moment`, short by at most one bin: what is sent after it is never understated.
-    pub(crate) fn before(&self, moment: Moment) -> f64 {
-        let after = self.bins.partition_point(|&(start, _)| start <= moment);
+    pub(crate) fn before(&self, moment: Moment) -> Marks {
+        let after = self.begun_by(moment);
         match after.checked_sub(1).and_then(|index| self.bins.get(index)) {
             // The newest bin is over: a later cost would have begun another.
-            Some(&(start, _)) if after == self.bins.len() && moment.since(start) >= BIN => self.total,
+            Some(&(start, _)) if after == self.bins.len() && moment.is_after(start, BIN) => self.total,
             Some(&(_, before)) => before,
-            None => self.bins.front().map_or(self.total, |&(_, before)| before),
+            None => self.bins.first().map_or(self.total, |&(_, before)| before),
         }
     }
 
-    /// What was sent in the span before `now`.
-    pub(crate) fn trailing(&self, span: Duration, now: Moment) -> f64 {
-        self.total - self.before(now.minus(span))
-    }
-
-    /// When what was sent in the span before has fallen to `most`.
-    pub(crate) fn trailing_falls_to(&self, most: f64, span: Duration) -> Moment {
-        let needed = self.total - most.max(0.0);
-        let index = self.bins.partition_point(|&(_, before)| before < needed);
-        match self.bins.get(index).or(self.bins.back()) {
-            Some(&(start, _)) if index < self.bins.len() => start.plus(span),
-            // Only when the newest bin is gone too.
-            Some(&(start, _)) => start.plus(span).plus(BIN),
-            None => Moment::START,
+    /// How many bins had begun by `moment`. It is looked for from the newest on, in steps that double: most moments that are
+    /// asked for were just now.
+    fn begun_by(&self, moment: Moment) -> usize {
+        let (mut end, mut step) = (self.bins.len(), 1);
+        loop {
+            let from = end.saturating_sub(step);
+            let bins = &self.bins[from..end];
+            if from == 0 || bins[0].0 <= moment {
+                return from + bins.partition_point(|&(start, _)| start <= moment);
+            }
+            (end, step) = (from, step * 2);
         }
     }
 
     /// Takes back what was sent at `sent` and refused.
-    pub(crate) fn retract(&mut self, cost: f64, sent: Moment) {
-        self.total = (self.total - cost).max(0.0);
+    pub(crate) fn retract(&mut self, cost: Marks, sent: Moment) {
+        self.known.take();
+        self.total = self.total.less(cost);
         for (_, before) in self.bins.iter_mut().rev().take_while(|(start, _)| *start > sent) {
-            *before = (*before - cost).max(0.0);
+            *before = before.less(cost);
         }
     }
 
     /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any more.
     fn compact(&mut self, now: Moment) {
-        let mut kept: VecDeque<(Moment, f64)> = VecDeque::with_capacity(MOST);
-        for &(start, before) in &self.bins {
+        self.known.take();
+        let mut last = None;
+        self.bins.retain(|&(start, _)| {
             let age = now.since(start);
             let width = if age <= FINE { age / 100 } else { age / 8 };
-            let fine = kept.back().is_some_and(|&(last, _)| start.since(last) < width);
-            if age < REACH && !fine {
-                kept.push_back((start, before));
-            }
-        }
-        if kept.len() >= MOST {
+            let kept = age < REACH && last.is_none_or(|last| start.is_after(last, width));
+            last = if kept { Some(start) } else { last };
+            kept
+        });
+        if self.bins.len() >= MOST {
             let mut index = 0;
-            kept.retain(|_| {
+            self.bins.retain(|_| {
                 index += 1;
                 index % 2 == 1
             });
         }
-        self.bins = kept;
+    }
+}
+
+impl Sent<'_> {
+    /// Everything ever sent.
+    pub(crate) fn total(self) -> f64 {
+        self.log.total.of(self.unit)
+    }
+
+    /// [`SentLog::before`].
+    pub(crate) fn before(self, moment: Moment) -> f64 {
+        self.log.before(moment).of(self.unit)
+    }
+
+    /// What was sent in the span before `now`.
+    pub(crate) fn trailing(self, span: Duration, now: Moment) -> f64 {
+        self.total() - self.before(now.minus(span))
+    }
+
+    /// Whether no more than `most` was sent since `begin`. Far below it the last look's answer is enough: nothing is looked up.
+    pub(crate) fn is_at_most(self, most: f64, begin: Moment) -> bool {
+        let (known_at, known) = self.log.known.get();
+        if begin >= known_at && self.total() - known.of(self.unit) <= most {
+            return true;
+        }
+        let before = self.log.before(begin);
+        let since = self.total() - before.of(self.unit);
+        // Where all was sent before it, the newest bin counts in full: once there is a newer one it no longer does.
+        self.log.known.set(if since > 0.0 { (begin, before) } else { (Moment::START, Marks::default()) });
+        since <= most
+    }
+
+    /// When what was sent in the span before has fallen to `most`.
+    pub(crate) fn trailing_falls_to(self, most: f64, span: Duration) -> Moment {
+        let needed = self.total() - most.max(0.0);
+        let bins = &self.log.bins;
+        let index = bins.partition_point(|(_, before)| before.of(self.unit) < needed);
+        match bins.get(index).or(bins.last()) {
+            Some(&(start, _)) if index < bins.len() => start.plus(span),
+            // Only when the newest bin is gone too.
+            Some(&(start, _)) => start.plus(span).plus(BIN),
+            None => Moment::START,
+        }
     }
 }
 
@@ -102,24 +160,35 @@ impl SentLog {
 mod tests {
     use super::*;
 
+    /// So many requests, each of seven tokens.
+    fn sends(requests: f64) -> Marks {
+        Marks { requests, tokens: requests * 7.0 }
+    }
+
+    /// The requests of a total, which has seven times as many tokens.
+    fn requests(total: Marks) -> f64 {
+        assert_eq!(total.requests * 7.0, total.tokens);
+        total.requests
+    }
+
     #[test]
     fn tells_what_was_sent_before_a_moment_and_stays_bounded() {
         let mut log = SentLog::default();
         let at = |seconds: f64| Moment::START.plus_seconds(seconds);
         for step in 0..200_000_u32 {
-            log.add(1.0, at(f64::from(step) * 0.01));
+            log.add(sends(1.0), at(f64::from(step) * 0.01));
             assert!(log.bins.len() <= MOST);
         }
-        assert_eq!(log.total(), 200_000.0);
+        assert_eq!(requests(log.total()), 200_000.0);
         let now = 2000.0;
         for (age, coarse) in [(0.1, 1.02), (1.0, 1.02), (10.0, 1.02), (60.0, 1.02), (300.0, 1.2)] {
-            let sent_after = log.total() - log.before(at(now - age));
+            let sent_after = requests(log.total()) - requests(log.before(at(now - age)));
             let truth = age * 100.0;
             assert!(sent_after >= truth - 1.0, "understated: {sent_after} of {truth}");
             assert!(sent_after <= truth * coarse + 3.0, "overstated: {sent_after} of {truth}");
         }
-        assert_eq!(log.before(at(3000.0)), 200_000.0);
-        assert!(log.before(Moment::START) < 120_000.0, "the distant past is forgotten");
+        assert_eq!(requests(log.before(at(3000.0))), 200_000.0);
+        assert!(requests(log.before(Moment::START)) < 120_000.0, "the distant past is forgotten");
     }
 
     #[test]
@@ -127,17 +196,53 @@ mod tests {
         let (mut log, mut without) = (SentLog::default(), SentLog::default());
         let at = |tenths: u32| Moment::START.plus_seconds(f64::from(tenths) * 0.1);
         for tenth in 0..600 {
-            log.add(1.0, at(tenth));
-            without.add(if (300..400).contains(&tenth) { 0.0 } else { 1.0 }, at(tenth));
+            log.add(sends(1.0), at(tenth));
+            without.add(sends(if (300..400).contains(&tenth) { 0.0 } else { 1.0 }), at(tenth));
         }
         for tenth in 300..400 {
-            log.retract(1.0, at(tenth));
+            log.retract(sends(1.0), at(tenth));
         }
-        assert_eq!(log.total(), 500.0);
+        assert_eq!(requests(log.total()), 500.0);
         for tenth in 0..700 {
             assert_eq!(log.before(at(tenth)), without.before(at(tenth)), "{tenth}");
         }
-        log.retract(1e9, at(0));
-        assert_eq!(log.total(), 0.0);
+        log.retract(sends(1e9), at(0));
+        assert_eq!(requests(log.total()), 0.0);
+    }
+
+    /// [`SentLog::before`] by a plain search.
+    fn plainly_before(log: &SentLog, moment: Moment) -> Marks {
+        let begun = log.bins.iter().filter(|(start, _)| *start <= moment).count();
+        match begun.checked_sub(1).map(|index| log.bins[index]) {
+            Some((start, _)) if begun == log.bins.len() && moment.since(start) >= BIN => log.total,
+            Some((_, before)) => before,
+            None => log.bins.first().map_or(log.total, |(_, before)| *before),
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_the_last_look_never_changes_an_answer() {
+        let mut rng = fastrand::Rng::with_seed(7);
+        let mut log = SentLog::default();
+        let (mut now, mut both) = (Moment::START, [0, 0]);
+        for _ in 0..20_000 {
+            let pause = if rng.u32(0..500) == 0 { rng.u64(0..90_000_000) } else { rng.u64(0..20_000) };
+            now = now.plus(Duration::from_micros(pause));
+            log.add(sends(f64::from(rng.u32(1..5))), now);
+            if rng.u32(0..100) == 0 {
+                log.retract(sends(1.0), now.minus(Duration::from_millis(rng.u64(0..500))));
+            }
+            let span = Duration::from_secs(*rng.choice(&[1, 5, 60]).unwrap_or(&1));
+            let most = f64::from(rng.u32(0..2000));
+            let moment = now.minus(Duration::from_millis(rng.u64(0..70_000)));
+            assert_eq!(log.before(moment), plainly_before(&log, moment));
+            let (unit, most) = *rng
+                .choice(&[(Unit::Requests, most), (Unit::Tokens, most * 7.0)])
+                .unwrap_or(&(Unit::Tokens, most));
+            let trails = log.of(unit).trailing(span, now) <= most;
+            assert_eq!(log.of(unit).is_at_most(most, now.minus(span)), trails);
+            both[usize::from(trails)] += 1;
+        }
+        assert!(both[0] > 1000 && both[1] > 1000, "{both:?}");
     }
 }
