@@ -55,8 +55,8 @@ pub struct Callers {
     serve_unknown: bool,
     /// By the hash of the Weir key; the key itself decides. A tree, because a map would hash the hash.
     by_key: BTreeMap<u64, Vec<(Secret, usize)>>,
-    /// Seeded. It only says which keys to compare with, and no request adds to those: it need not be strong, as the one that
-    /// names credentials must.
+    /// What the keys are filed by: seeded, and never shown. It need not be strong, as the hash that names credentials must: no
+    /// request adds a key, and the key itself decides.
     file_by: foldhash::quality::RandomState,
     by_header: Vec<(HeaderName, ByValue)>,
     by_san: HashMap<Box<str>, usize>,
