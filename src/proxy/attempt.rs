@@ -65,13 +65,16 @@ pub(super) async fn attempt(
     let Some(sent) = send(connection, call, permit, record, head_by) else {
         return Attempted::Failed(Failure::sent(FailureKind::Reset, "the body was not kept for another try"));
     };
-    let judged = match sent.await {
-        Ok(response) => judge(response, call, permit, record, policy),
-        Err(failure) => return Attempted::Failed(failure),
-    };
-    let reading = match judged {
-        Judged::Now(attempted) => return attempted,
-        Judged::Later(reading) => reading,
+    // In a block, so that the future has no room for the answer while it reads.
+    let reading = {
+        let judged = match sent.await {
+            Ok(response) => judge(response, call, permit, record, policy),
+            Err(failure) => return Attempted::Failed(failure),
+        };
+        match judged {
+            Judged::Now(attempted) => return attempted,
+            Judged::Later(reading) => reading,
+        }
     };
     reading.await
 }

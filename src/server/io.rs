@@ -60,7 +60,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             let length = self.ahead.len().min(buf.remaining());
             buf.put_slice(&self.ahead.split_to(length));
             self.activity.read();
-            return Poll::Ready(Ok(()));
+            // What follows comes in the same read: hyper doubles a buffer that a piece of a head was left in.
+            if buf.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            return match Pin::new(&mut self.io).poll_read(cx, buf) {
+                Poll::Pending => Poll::Ready(Ok(())),
+                read => read,
+            };
         }
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {

@@ -1,6 +1,7 @@
 //! Connections over HTTP/1.1: one request at a time, the last one used first.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,10 +14,9 @@ use tokio::task::AbortHandle;
 
 use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
-use crate::replay;
 
 use super::counters::Open;
-use super::{Counters, Settings};
+use super::{Counters, OutgoingBody, Settings};
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ struct Idle {
 
 #[derive(Debug)]
 struct Connection {
-    sender: http1::SendRequest<replay::Body>,
+    sender: http1::SendRequest<OutgoingBody>,
     task: AbortHandle,
     born: Instant,
     open: Open,
@@ -100,10 +100,10 @@ impl Pool {
             .await
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = self.counters.opened();
-        let task = clock::spawn(async move {
-            // The attempt that uses the connection hears of its errors; nobody else is concerned.
-            drop(connection.with_upgrades().await);
-        });
+        let mut connection = connection.with_upgrades();
+        // The attempt that uses the connection hears of its errors; nobody else is concerned. Not an async block, which would
+        // have room for the connection twice.
+        let task = clock::spawn(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let connection = Connection { sender, task: task.abort_handle(), born: clock::now(), open };
         Ok(Lease { connection: Some(connection), reused: false, pool: self })
     }
@@ -165,8 +165,8 @@ impl Lease {
     /// Sends a request and waits for the head of the answer.
     pub(super) fn send(
         &mut self,
-        mut request: Request<replay::Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + use<> {
+        mut request: Request<OutgoingBody>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<OutgoingBody>>>> + use<> {
         *request.version_mut() = Version::HTTP_11;
         let connection =
             self.connection.as_mut().expect("a lease holds its connection until it is given back");

@@ -14,9 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
-use crate::replay;
 
-use super::{Counters, Settings, Target};
+use super::{Counters, OutgoingBody, Settings, Target};
 
 /// Streams on one connection, however many more the upstream allows.
 const MAX_STREAMS: usize = 100;
@@ -40,7 +39,7 @@ pub(super) struct Pool {
 
 #[derive(Clone, Debug)]
 struct Connection {
-    sender: http2::SendRequest<replay::Body>,
+    sender: http2::SendRequest<OutgoingBody>,
     /// Streams that the upstream allows now, and we use at most.
     limit: Arc<AtomicUsize>,
     /// Streams in use.
@@ -122,9 +121,9 @@ impl Stream {
     /// Sends a request in the form of HTTP/2: with scheme and authority, without `Host`.
     pub(super) fn send(
         &mut self,
-        mut request: Request<replay::Body>,
+        mut request: Request<OutgoingBody>,
         target: &Target,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + use<> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<OutgoingBody>>>> + use<> {
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(header::HOST);
         let uri = std::mem::take(request.uri_mut());
