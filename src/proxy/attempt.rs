@@ -45,38 +45,47 @@ pub(super) struct Answer {
 ///
 /// # Cancel safety
 /// Dropping the future ends the attempt upstream at once; the permit and the record account for it when they are dropped.
-pub(super) async fn attempt(
+#[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+pub(super) fn attempt(
     upstream: &Upstream,
     call: &mut Call,
     permit: &mut Permit,
     record: &mut Record,
     policy: &Policy,
-) -> Attempted {
-    let head_by = latest_head(call, policy);
-    let connection = match upstream.idle() {
-        Some(connection) => connection,
-        // Boxed, because it is rare: the future of every attempt would have to hold it.
-        None => match Box::pin(connect(upstream, head_by)).await {
-            Ok(connection) => connection,
-            Err(failure) => return Attempted::Failed(failure),
-        },
-    };
-    // Not in this future: it need not have room for the request.
-    let Some(sent) = send(connection, call, permit, record, head_by) else {
-        return Attempted::Failed(Failure::sent(FailureKind::Reset, "the body was not kept for another try"));
-    };
-    // In a block, so that the future has no room for the answer while it reads.
-    let reading = {
-        let judged = match sent.await {
-            Ok(response) => judge(response, call, permit, record, policy),
-            Err(failure) => return Attempted::Failed(failure),
+) -> impl Future<Output = Attempted> + Send {
+    async move {
+        let head_by = latest_head(call, policy);
+        let connection = match upstream.idle() {
+            Some(connection) => connection,
+            // Boxed, because it is rare: the future of every attempt would have to hold it.
+            None => {
+                call.head.let_go();
+                match Box::pin(connect(upstream, head_by)).await {
+                    Ok(connection) => connection,
+                    Err(failure) => return Attempted::Failed(failure),
+                }
+            }
         };
-        match judged {
-            Judged::Now(attempted) => return attempted,
-            Judged::Later(reading) => reading,
-        }
-    };
-    reading.await
+        // Not in this future: it need not have room for the request.
+        let Some(sent) = send(connection, call, permit, record, head_by) else {
+            return Attempted::Failed(Failure::sent(
+                FailureKind::Reset,
+                "the body was not kept for another try",
+            ));
+        };
+        // In a block, so that the future has no room for the answer while it reads.
+        let reading = {
+            let judged = match sent.await {
+                Ok(response) => judge(response, call, permit, record, policy),
+                Err(failure) => return Attempted::Failed(failure),
+            };
+            match judged {
+                Judged::Now(attempted) => return attempted,
+                Judged::Later(reading) => reading,
+            }
+        };
+        reading.await
+    }
 }
 
 /// Sends the request, and returns the future of its answer; `None` when the body was streamed and is gone.

@@ -72,40 +72,44 @@ const LEAST_ANSWER: Duration = Duration::from_millis(500);
 
 impl Conversation<'_> {
     /// Attempts until there is an answer to give.
-    pub(super) async fn run(mut self) -> Response<Body> {
-        let mut turn = Turn::First;
-        let mut delay = Duration::ZERO;
-        let mut last: Option<Box<Unsuccessful>> = None;
-        let mut ticket: Option<RetryTicket> = None;
-        loop {
-            let mut permit = match self.admit(turn).await {
-                Ok(permit) => permit,
-                Err(refused) => {
-                    // The pause before an attempt that is never made is no work of Weir's.
-                    self.record.waited(Wait::Backoff, delay);
-                    return self.turned_away(&refused, last);
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    pub(super) fn run(mut self) -> impl Future<Output = Response<Body>> + Send {
+        async move {
+            let mut turn = Turn::First;
+            let mut delay = Duration::ZERO;
+            let mut last: Option<Box<Unsuccessful>> = None;
+            let mut ticket: Option<RetryTicket> = None;
+            loop {
+                let mut permit = match self.admit(turn).await {
+                    Ok(permit) => permit,
+                    Err(refused) => {
+                        // The pause before an attempt that is never made is no work of Weir's.
+                        self.record.waited(Wait::Backoff, delay);
+                        return self.turned_away(&refused, last);
+                    }
+                };
+                if let Some(ticket) = &mut ticket {
+                    ticket.begin();
                 }
-            };
-            if let Some(ticket) = &mut ticket {
-                ticket.begin();
-            }
-            self.record.attempt(delay, permit.is_probe(), clock::now());
-            let attempted =
-                attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy)
-                    .await;
-            drop(ticket.take());
-            let unsuccessful = match Unsuccessful::of(attempted) {
-                Ok(answer) => return self.succeed(answer, permit),
-                Err(unsuccessful) => unsuccessful,
-            };
-            self.record.attempt_failed(unsuccessful.class, clock::now());
-            match self.decide(&unsuccessful, permit) {
-                Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
-                Next::Again(next, pause, granted) => {
-                    (turn, delay, ticket) = (next, pause, granted);
+                self.record.attempt(delay, permit.is_probe(), clock::now());
+                let attempted =
+                    attempt(&self.proxy.upstream, &mut self.call, &mut permit, &mut self.record, self.policy)
+                        .await;
+                drop(ticket.take());
+                // In a block, so that the future has no room for the answer while it pauses.
+                {
+                    let unsuccessful = match Unsuccessful::of(attempted) {
+                        Ok(answer) => return self.succeed(answer, permit),
+                        Err(unsuccessful) => unsuccessful,
+                    };
+                    self.record.attempt_failed(unsuccessful.class, clock::now());
+                    match self.decide(&unsuccessful, permit) {
+                        Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
+                        Next::Again(next, pause, granted) => (turn, delay, ticket) = (next, pause, granted),
+                    }
                     last = Some(Box::new(unsuccessful));
-                    clock::sleep(pause).await;
                 }
+                clock::sleep(delay).await;
             }
         }
     }

@@ -12,6 +12,7 @@ mod conversation;
 mod deadline;
 mod exchange;
 mod kept_headers;
+mod kept_uri;
 mod limits;
 mod settle;
 mod upgrade;
@@ -161,15 +162,9 @@ impl Proxy {
         request: Request<Incoming>,
         client: Client<'_>,
     ) -> impl Future<Output = Response<Body>> + Send + use<> {
-        let proxy = Arc::clone(self);
         // Not in the future, which lives as long as the request waits: it need not have room for the head as it came.
-        let opened = proxy.open(request, client);
-        async move {
-            match opened {
-                Ok(opened) => proxy.serve(opened).await,
-                Err(refusal) => *refusal,
-            }
-        }
+        let opened = self.open(request, client);
+        Arc::clone(self).serve(opened)
     }
 
     /// Reads a request's head, or refuses it.
@@ -211,30 +206,47 @@ impl Proxy {
     }
 
     /// Reads the body, prices the request, and carries it through its attempts.
-    async fn serve(&self, opened: Opened) -> Response<Body> {
-        let Opened { policy, caller, head, incoming, mut record, upgrade, swapped } = opened;
-        let body = match self.read(incoming, &policy, &mut record).await {
-            Ok(body) => body,
-            Err(error) => return refuse_body(error, record),
-        };
-        let mut call = Call::price(head, body, &policy);
-        if policy.report_request_data {
-            record.keep_request_data(call.body.bytes().clone());
-        }
-        if upgrade.is_some() {
-            call.model = upgrade::model(&call.head.uri);
-        }
-        record.set_bytes_in(call.body.bytes().len() as u64);
-        record.set_estimate(call.cost.tokens);
-        let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());
-        if let Some(model) = call.model.take() {
-            record.set_model(model);
-        }
-        let conversation =
-            Conversation { proxy: self, policy: &policy, caller: &caller, scope, call, record, requeues: 0 };
-        match upgrade {
-            None => conversation.run().await,
-            Some(asked) => Box::pin(conversation.upgrade(*asked, swapped)).await,
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn serve(
+        self: Arc<Self>,
+        opened: Result<Opened, Box<Response<Body>>>,
+    ) -> impl Future<Output = Response<Body>> + Send {
+        async move {
+            match opened {
+                Err(refusal) => *refusal,
+                Ok(Opened { policy, caller, head, incoming, mut record, upgrade, swapped }) => {
+                    let body = match self.read(incoming, &policy, &mut record).await {
+                        Ok(body) => body,
+                        Err(error) => return refuse_body(error, record),
+                    };
+                    let mut call = Call::price(head, body, &policy);
+                    if policy.report_request_data {
+                        record.keep_request_data(call.body.bytes().clone());
+                    }
+                    if upgrade.is_some() {
+                        call.model = call.head.uri.look(upgrade::model);
+                    }
+                    record.set_bytes_in(call.body.bytes().len() as u64);
+                    record.set_estimate(call.cost.tokens);
+                    let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());
+                    if let Some(model) = call.model.take() {
+                        record.set_model(model);
+                    }
+                    let conversation = Conversation {
+                        proxy: &self,
+                        policy: &policy,
+                        caller: &caller,
+                        scope,
+                        call,
+                        record,
+                        requeues: 0,
+                    };
+                    match upgrade {
+                        None => conversation.run().await,
+                        Some(asked) => Box::pin(conversation.upgrade(*asked, swapped)).await,
+                    }
+                }
+            }
         }
     }
 
@@ -305,4 +317,19 @@ fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Body> {
 fn refuse(answer: OwnAnswer, mut record: Box<Record>) -> Response<Body> {
     record.failed(answer.class, None);
     answer::own(answer, record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each request has one on the heap, also while it waits in the queue.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        fn size<F>(_: impl Fn(&Arc<Proxy>, Request<Incoming>, Client<'_>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(Proxy::handle);
+        assert!(size <= 1024, "{size}");
+    }
 }

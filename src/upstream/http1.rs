@@ -14,9 +14,10 @@ use tokio::task::AbortHandle;
 
 use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
+use crate::replay;
 
 use super::counters::Open;
-use super::{Counters, OutgoingBody, Settings};
+use super::{Counters, Settings};
 
 /// The idle connections of one worker.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ struct Idle {
 
 #[derive(Debug)]
 struct Connection {
-    sender: http1::SendRequest<OutgoingBody>,
+    sender: http1::SendRequest<replay::Body>,
     task: AbortHandle,
     born: Instant,
     open: Open,
@@ -165,8 +166,8 @@ impl Lease {
     /// Sends a request and waits for the head of the answer.
     pub(super) fn send(
         &mut self,
-        mut request: Request<OutgoingBody>,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<OutgoingBody>>>> + use<> {
+        mut request: Request<replay::Body>,
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + use<> {
         *request.version_mut() = Version::HTTP_11;
         let connection =
             self.connection.as_mut().expect("a lease holds its connection until it is given back");

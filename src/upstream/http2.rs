@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
+use crate::replay;
 
-use super::{Counters, OutgoingBody, Settings, Target};
+use super::{Counters, Settings, Target};
 
 /// Streams on one connection, however many more the upstream allows.
 const MAX_STREAMS: usize = 100;
@@ -39,7 +40,7 @@ pub(super) struct Pool {
 
 #[derive(Clone, Debug)]
 struct Connection {
-    sender: http2::SendRequest<OutgoingBody>,
+    sender: http2::SendRequest<replay::Body>,
     /// Streams that the upstream allows now, and we use at most.
     limit: Arc<AtomicUsize>,
     /// Streams in use.
@@ -121,9 +122,9 @@ impl Stream {
     /// Sends a request in the form of HTTP/2: with scheme and authority, without `Host`.
     pub(super) fn send(
         &mut self,
-        mut request: Request<OutgoingBody>,
+        mut request: Request<replay::Body>,
         target: &Target,
-    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<OutgoingBody>>>> + use<> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + use<> {
         *request.version_mut() = Version::HTTP_2;
         request.headers_mut().remove(header::HOST);
         let uri = std::mem::take(request.uri_mut());

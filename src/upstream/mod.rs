@@ -224,7 +224,7 @@ impl Upstream {
         let channel = connected.unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "")));
         let channel = channel.inspect_err(|failure| self.shared.counters.count_failed(failure.kind))?;
         let mut ready = Ready { upstream: self.clone(), channel };
-        let begun = ready.begin(request.map(Box::new));
+        let begun = ready.begin(request);
         let answer = ready.exchange(begun, head_deadline).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return ready.answer(answer).map(Upgrade::Declined);
@@ -297,18 +297,15 @@ enum Channel {
     Http2(http2::Stream),
 }
 
-/// A request's body as hyper gets it. Boxed, because each connection's channel has room for 32 requests, whole.
-type OutgoingBody = Box<replay::Body>;
-
 /// A request on its way, and the head of its answer on its way back. Boxed, because hyper's has room for the whole request.
 type Exchange =
-    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<OutgoingBody>>>> + Send>>;
+    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + Send>>;
 
 /// What came of a request on its way.
 enum Heard {
     Answer(Response<Incoming>),
     /// The connection was lost before the request was sent.
-    Unsent(Box<Request<OutgoingBody>>),
+    Unsent(Box<Request<replay::Body>>),
 }
 
 impl Ready {
@@ -328,7 +325,7 @@ impl Ready {
         head_deadline: Option<Instant>,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
         // Not an async fn: the request goes to its connection right here, so that no future on the way has to hold it.
-        let begun = self.begin(request.map(Box::new));
+        let begun = self.begin(request);
         async move {
             let answer = self.exchange(begun, head_deadline).await?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -338,7 +335,7 @@ impl Ready {
         }
     }
 
-    fn begin(&mut self, request: Request<OutgoingBody>) -> Exchange {
+    fn begin(&mut self, request: Request<replay::Body>) -> Exchange {
         match &mut self.channel {
             Channel::Http1(lease) => Box::pin(lease.send(request)),
             Channel::Http2(stream) => Box::pin(stream.send(request, self.upstream.target())),
@@ -346,33 +343,36 @@ impl Ready {
     }
 
     /// Waits for the head of the answer to a request that has begun.
-    async fn exchange(
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn exchange(
         &mut self,
         mut begun: Exchange,
         head_deadline: Option<Instant>,
-    ) -> Result<Response<Incoming>, Failure> {
-        loop {
-            let outcome = match head_deadline {
-                None => begun.await,
-                Some(deadline) => match clock::timeout_at(deadline, begun).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
-                },
-            };
-            // What was heard ends here, so that the future has no room for it while it connects again.
-            let request = match self.hear(outcome)? {
-                Heard::Answer(answer) => return Ok(answer),
-                Heard::Unsent(request) => request,
-            };
-            self.upstream.shared.counters.count_lost();
-            self.channel = Box::pin(self.upstream.fresh()).await?;
-            begun = self.begin(*request);
+    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
+        async move {
+            loop {
+                let outcome = match head_deadline {
+                    None => begun.await,
+                    Some(deadline) => match clock::timeout_at(deadline, begun).await {
+                        Ok(outcome) => outcome,
+                        Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
+                    },
+                };
+                // What was heard ends here, so that the future has no room for it while it connects again.
+                let request = match self.hear(outcome)? {
+                    Heard::Answer(answer) => return Ok(answer),
+                    Heard::Unsent(request) => request,
+                };
+                self.upstream.shared.counters.count_lost();
+                self.channel = Box::pin(self.upstream.fresh()).await?;
+                begun = self.begin(*request);
+            }
         }
     }
 
     fn hear(
         &self,
-        outcome: Result<Response<Incoming>, TrySendError<Request<OutgoingBody>>>,
+        outcome: Result<Response<Incoming>, TrySendError<Request<replay::Body>>>,
     ) -> Result<Heard, Failure> {
         let mut error = match outcome {
             Ok(answer) => return Ok(Heard::Answer(answer)),
