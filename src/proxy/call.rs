@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::HeaderMap;
-use http::{Method, Request, Uri, Version, request};
+use http::{Method, Request, Version, request};
 
 use super::Policy;
 use super::deadline::Deadline;
 use super::kept_headers::KeptHeaders;
+use super::kept_uri::KeptUri;
 use crate::caller::{Caller, CredentialId, Identified, Mode};
 use crate::clock::Instant;
 use crate::estimate::Cost;
@@ -21,7 +22,7 @@ use crate::upstream::{Target, headers};
 pub(super) struct Head {
     pub(super) endpoint: Endpoint,
     pub(super) method: Method,
-    pub(super) uri: Uri,
+    pub(super) uri: KeptUri,
     /// As the upstream gets them.
     pub(super) headers: KeptHeaders,
     pub(super) credential: CredentialId,
@@ -62,7 +63,7 @@ impl Head {
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };
         let mode = caller.mode.unwrap_or(policy.mode);
-        let uri = target.uri(&uri);
+        let uri = KeptUri::Whole(target.uri(&uri));
         let headers = KeptHeaders::Whole(headers);
         Box::new(Self { endpoint, method, uri, headers, credential, deadline, mode, version })
     }
@@ -72,9 +73,7 @@ impl Head {
     /// Lets go of the connection's read buffer, of which the head is a part: while a request waits, nothing else needs it.
     pub(super) fn let_go(&mut self) {
         self.headers.pack();
-        if let Ok(copy) = Uri::try_from(self.uri.to_string()) {
-            self.uri = copy;
-        }
+        self.uri.pack();
     }
 }
 
@@ -83,7 +82,9 @@ impl Call {
     pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Self {
         let peek = head.headers.look(|headers| peek(headers, body.bytes()));
         let cost = policy.estimator.price(head.endpoint, peek.as_ref());
-        let safety = Safety::of(&head.method, head.uri.path(), peek.as_ref(), &policy.retry.repeatable);
+        let safety = head
+            .uri
+            .look(|uri| Safety::of(&head.method, uri.path(), peek.as_ref(), &policy.retry.repeatable));
         Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety }
     }
 
@@ -91,7 +92,7 @@ impl Call {
     pub(super) fn request(&mut self) -> Option<Request<replay::Body>> {
         let mut request = Request::new(self.body.body()?);
         *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = self.head.uri.clone();
+        *request.uri_mut() = self.head.uri.take();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.head.headers.take();
         Some(request)

@@ -12,6 +12,7 @@ mod conversation;
 mod deadline;
 mod exchange;
 mod kept_headers;
+mod kept_uri;
 mod limits;
 mod settle;
 mod upgrade;
@@ -245,7 +246,7 @@ impl Proxy {
             record.keep_request_data(call.body.bytes().clone());
         }
         if upgrade {
-            call.model = upgrade::model(&call.head.uri);
+            call.model = call.head.uri.look(upgrade::model);
         }
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
@@ -332,4 +333,19 @@ fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Body> {
 fn refuse(answer: OwnAnswer, mut record: Box<Record>) -> Response<Body> {
     record.failed(answer.class, None);
     answer::own(answer, record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each request has one on the heap, also while it waits in the queue.
+    #[test]
+    fn the_future_of_a_request_is_small() {
+        fn size<F>(_: impl Fn(&'static Proxy, Opened) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = size(Proxy::serve);
+        assert!(size <= 1024, "{size}");
+    }
 }

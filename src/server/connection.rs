@@ -124,14 +124,14 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let opened = match &self.tls {
-            // Boxed, as the connection is: a task keeps as much room as its largest step needs.
+        // Boxed, as the connection is: a task keeps as much room as its largest step needs.
+        let Some((connection, watch)) = (match &self.tls {
             Some(tls) => Box::pin(self.open_tls(tls, io, peer, hold)).await,
-            None => self.open_clear(io, peer, hold).await,
+            None => Box::pin(self.open_clear(io, peer, hold)).await,
+        }) else {
+            return;
         };
-        if let Some((connection, watch)) = opened {
-            self.drive(connection, watch).await;
-        }
+        self.drive(connection, watch).await;
     }
 
     async fn open_tls<I>(&self, tls: &ServerTls, io: I, peer: SocketAddr, hold: Option<Hold>) -> Option<Open>
@@ -218,57 +218,66 @@ where
     }
 
     /// Polls a connection until it ends, a limit is reached, or a drain has brought it to its end.
-    async fn drive(&self, mut connection: Pin<Box<dyn Connection + Send>>, mut watch: Watch) {
-        let mut draining = self.draining.clone();
-        let told = draining.clone();
-        let mut begun = pin!(draining.begun());
-        let mut finishing = false;
-        let mut told_to_end = false;
-        let mut registered = None;
-        let ended = poll_fn(|cx| {
-            // As with the timer: the drain wakes the task that asked last.
-            if !finishing
-                && !registered.as_ref().is_some_and(|waker: &std::task::Waker| waker.will_wake(cx.waker()))
-            {
-                registered = Some(cx.waker().clone());
-                if begun.as_mut().poll(cx).is_ready() {
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn drive(
+        &self,
+        mut connection: Pin<Box<dyn Connection + Send>>,
+        mut watch: Watch,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let mut draining = self.draining.clone();
+            let told = draining.clone();
+            let mut begun = pin!(draining.begun());
+            let mut finishing = false;
+            let mut told_to_end = false;
+            let mut registered = None;
+            let ended = poll_fn(|cx| {
+                // As with the timer: the drain wakes the task that asked last.
+                if !finishing
+                    && !registered
+                        .as_ref()
+                        .is_some_and(|waker: &std::task::Waker| waker.will_wake(cx.waker()))
+                {
+                    registered = Some(cx.waker().clone());
+                    if begun.as_mut().poll(cx).is_ready() {
+                        finishing = true;
+                        connection.as_mut().finish();
+                    }
+                }
+                if !finishing && told.has_begun() {
                     finishing = true;
                     connection.as_mut().finish();
                 }
-            }
-            if !finishing && told.has_begun() {
-                finishing = true;
-                connection.as_mut().finish();
-            }
-            loop {
-                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-                    return Poll::Ready(ended);
-                }
-                match watch.check(cx) {
-                    None => return Poll::Pending,
-                    Some(Limit::IdleTimeout) if !told_to_end => {
-                        self.counters.reach(Limit::IdleTimeout);
-                        told_to_end = true;
-                        connection.as_mut().finish();
-                        watch.allow(GOODBYE);
+                loop {
+                    if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                        return Poll::Ready(ended);
                     }
-                    Some(limit) => {
-                        if limit != Limit::IdleTimeout {
-                            self.counters.reach(limit);
+                    match watch.check(cx) {
+                        None => return Poll::Pending,
+                        Some(Limit::IdleTimeout) if !told_to_end => {
+                            self.counters.reach(Limit::IdleTimeout);
+                            told_to_end = true;
+                            connection.as_mut().finish();
+                            watch.allow(GOODBYE);
                         }
-                        return Poll::Ready(Ok(()));
+                        Some(limit) => {
+                            if limit != Limit::IdleTimeout {
+                                self.counters.reach(limit);
+                            }
+                            return Poll::Ready(Ok(()));
+                        }
                     }
                 }
-            }
-        })
-        .await;
-        if let Err(error) = ended
-            && error.is_parse()
-        {
-            if error.is_parse_too_large() {
-                self.counters.reach(Limit::Headers);
-            } else {
-                self.counters.refuse(Rule::Unparsable);
+            })
+            .await;
+            if let Err(error) = ended
+                && error.is_parse()
+            {
+                if error.is_parse_too_large() {
+                    self.counters.reach(Limit::Headers);
+                } else {
+                    self.counters.refuse(Rule::Unparsable);
+                }
             }
         }
     }

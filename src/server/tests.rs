@@ -72,6 +72,17 @@ async fn read_to_end(client: &mut DuplexStream) -> (String, Instant) {
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n";
 
+/// Each connection has one, also while it is idle: its future, which is all of its task but what HTTP keeps.
+#[tokio::test(start_paused = true)]
+async fn the_future_of_a_connection_is_small() {
+    let (_drain, draining) = Drain::new();
+    let make = |_info| tower::service_fn(|request| -> Answer { Box::pin(echo(request)) });
+    let front = Front::new(Settings::default(), make, render, Arc::default(), draining);
+    let (_client, io) = duplex(1);
+    let size = size_of_val(&Arc::new(front).serve(io, "192.0.2.1:1000".parse().unwrap(), None));
+    assert!(size <= 640, "{size}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_client_has_the_time_of_a_head() {
     for start in ["", "P", "PRI * HTTP/2.0\r\n", "GET / HTTP/1.1\r\nhost: we"] {

@@ -247,6 +247,10 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let this = &mut *self;
         if let Some(frame) = this.held.pop_front() {
+            if this.held.is_empty() {
+                // A stream may be long: it need not keep the room.
+                this.held = VecDeque::new();
+            }
             return this.pass(frame, clock::now());
         }
         match this.aborting {

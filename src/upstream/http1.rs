@@ -1,6 +1,7 @@
 //! Connections over HTTP/1.1: one request at a time, the last one used first.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -99,10 +100,10 @@ impl Pool {
             .await
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = self.counters.opened();
-        let task = clock::spawn(async move {
-            // The attempt that uses the connection hears of its errors; nobody else is concerned.
-            drop(connection.with_upgrades().await);
-        });
+        let mut connection = connection.with_upgrades();
+        // The attempt that uses the connection hears of its errors; nobody else is concerned. Not an async block, which would
+        // have room for the connection twice.
+        let task = clock::spawn(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let connection = Connection { sender, task: task.abort_handle(), born: clock::now(), open };
         Ok(Lease { connection: Some(connection), reused: false, pool: self })
     }

@@ -3,6 +3,7 @@
 mod client;
 mod closed;
 mod fixed;
+mod http2;
 mod idle;
 mod streams;
 
@@ -28,6 +29,8 @@ pub(crate) enum Shape {
     Streams(streams::Options),
     /// Keep-alive connections that did one request each, or requests that are never answered: what they cost in memory.
     Idle(idle::Options),
+    /// Requests that are never answered, many on an HTTP/2 connection: what they cost in memory.
+    Http2(http2::Options),
 }
 
 /// What all shapes need to know.
@@ -60,6 +63,7 @@ pub(crate) fn run(shape: &Shape) -> Result<Report> {
         Shape::Fixed(options) => fixed::run(options),
         Shape::Streams(options) => streams::run(options),
         Shape::Idle(options) => idle::run(options),
+        Shape::Http2(options) => http2::run(options),
     }
 }
 

@@ -20,7 +20,7 @@ enum Figure {
 
 const WEIR: &str = "Weir";
 
-const GOALS: [Goal; 15] = [
+const GOALS: [Goal; 16] = [
     ratio(Scenario::Json, "CPU per request ÷ nginx", 1.3, WEIR, "nginx"),
     ratio(Scenario::Json, "CPU per request ÷ Envoy", 0.45, WEIR, "Envoy"),
     ratio(Scenario::JsonTls, "CPU per request with TLS upstream ÷ nginx", 1.1, WEIR, "nginx"),
@@ -30,6 +30,12 @@ const GOALS: [Goal; 15] = [
     absolute(Scenario::Idle, "KiB per idle connection", 16.0, "KiB/connection"),
     absolute(Scenario::SlowStreams, "KiB per slow stream", 32.0, "KiB/stream"),
     absolute(Scenario::Waiting, "KiB per waiting request", 20.0, "KiB/request"),
+    absolute(
+        Scenario::WaitingHttp2,
+        "KiB per waiting request over HTTP/2, without its body",
+        4.0,
+        "KiB/request, without its body",
+    ),
     ratio(Scenario::Workers, "CPU per request, 2 workers ÷ 1", 1.1, "Weir, 2 workers", "Weir, 1 worker"),
     ratio(Scenario::Scopes, "CPU per request, 256 scopes ÷ 1", 1.15, "Weir, 256 scopes", "Weir, 1 scope"),
     ratio(

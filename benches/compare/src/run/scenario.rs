@@ -21,6 +21,8 @@ pub(super) enum Scenario {
     SlowStreams,
     /// Memory of requests that wait in Weir's queue.
     Waiting,
+    /// The same over HTTP/2, many requests on a connection.
+    WaitingHttp2,
     /// One and two workers.
     Workers,
     /// Many scopes, many callers.
@@ -83,6 +85,7 @@ impl Scenario {
             Self::Idle => "Memory: at rest, and of 1,000 idle keep-alive connections",
             Self::SlowStreams => "Memory: 1,000 streams with an event each second",
             Self::Waiting => "Memory: 1,000 requests that wait in the queue",
+            Self::WaitingHttp2 => "Memory: 1,000 requests that wait in the queue, over 4 HTTP/2 connections",
             Self::Workers => "Scale: 1 and 2 workers",
             Self::Scopes => "Scale: scopes and callers",
             Self::Features => "What each feature costs",
@@ -120,6 +123,9 @@ impl Scenario {
             Self::Idle => ("idle --connections 1000".to_owned(), String::new(), Purpose::Rest, 10.0),
             Self::Waiting => {
                 ("idle --connections 1000 --waiting".to_owned(), String::new(), Purpose::Rest, 10.0)
+            }
+            Self::WaitingHttp2 => {
+                ("http2 --connections 4 --requests 250".to_owned(), String::new(), Purpose::Rest, 10.0)
             }
             Self::Startup => (String::new(), String::new(), Purpose::Rest, 0.0),
             Self::Soak => {
@@ -172,7 +178,7 @@ impl Scenario {
             Self::Startup => {
                 vec![plain(Nginx), plain(Haproxy), plain(Envoy), plain(Litellm), plain(Weir)]
             }
-            Self::Waiting => vec![plain(Weir).word("waiting")],
+            Self::Waiting | Self::WaitingHttp2 => vec![plain(Weir).word("waiting")],
             Self::Soak => vec![plain(Weir)],
             Self::Workers => [Nginx, Weir]
                 .into_iter()
@@ -211,7 +217,7 @@ impl Scenario {
             Self::Workers => &["nginx, 1 worker", "Weir, 1 worker"],
             Self::Scopes => &["Weir, 1 scope"],
             Self::Features => &["everything on, as compared above"],
-            Self::Waiting | Self::Soak => &[],
+            Self::Waiting | Self::WaitingHttp2 | Self::Soak => &[],
         }
     }
 
@@ -260,6 +266,9 @@ impl Scenario {
                 vec![column("KiB/connection", 1, |report, _| grown_by(report, "connections")), rest]
             }
             Self::Waiting => vec![column("KiB/request", 1, |report, _| grown_by(report, "connections"))],
+            Self::WaitingHttp2 => vec![column("KiB/request, without its body", 1, |report, _| {
+                Some(grown_by(report, "waiting")? - report.number("body_bytes")? / 1024.0)
+            })],
             Self::Startup => vec![
                 column("first answer ms", 1, |report, _| report.number("startup_ms")),
                 rest,

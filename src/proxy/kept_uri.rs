@@ -1,0 +1,83 @@
+//! A request's target, kept for another attempt that most requests never need.
+
+use http::Uri;
+use http::uri::PathAndQuery;
+
+/// The target of a request's attempts, in the form that HTTP/1.1 sends.
+///
+/// Like the headers, the first attempt gets it as it was read, and what is kept for others is a copy: the original is a part of
+/// the connection's read buffer, which would take another one for as long as the upstream takes to answer.
+pub(super) enum KeptUri {
+    /// No attempt has had it yet.
+    Whole(Uri),
+    /// An attempt took it.
+    Packed(Box<str>),
+}
+
+impl KeptUri {
+    /// The target for one more attempt.
+    pub(super) fn take(&mut self) -> Uri {
+        match self {
+            Self::Whole(uri) => {
+                let packed = Self::Packed(pack(uri));
+                let uri = std::mem::take(uri);
+                *self = packed;
+                uri
+            }
+            Self::Packed(packed) => unpack(packed),
+        }
+    }
+
+    /// Packs it before its time, so that it no longer holds on to the connection's read buffer.
+    pub(super) fn pack(&mut self) {
+        if let Self::Whole(uri) = self {
+            *self = Self::Packed(pack(uri));
+        }
+    }
+
+    /// Looks at it.
+    pub(super) fn look<T>(&self, at: impl FnOnce(&Uri) -> T) -> T {
+        match self {
+            Self::Whole(uri) => at(uri),
+            Self::Packed(packed) => at(&unpack(packed)),
+        }
+    }
+}
+
+fn pack(uri: &Uri) -> Box<str> {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str).into()
+}
+
+fn unpack(packed: &str) -> Uri {
+    // It was valid once, so it is again.
+    packed.parse().unwrap_or_else(|_| Uri::from_static("*"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn every_attempt_gets_the_same_and_the_first_lets_go_of_the_buffer() {
+        for target in ["/v1/chat/completions", "/v1/%2e%2e/a//b;c=%C3%A9?x=%&y", "/", "*"] {
+            let buffer = Bytes::copy_from_slice(target.as_bytes());
+            let mut kept = KeptUri::Whole(Uri::from_maybe_shared(buffer.clone()).unwrap());
+            drop(kept.take());
+            assert!(buffer.is_unique(), "{target}");
+            assert_eq!(kept.take().to_string(), target);
+            assert_eq!(kept.look(Uri::to_string), target);
+        }
+    }
+
+    #[test]
+    fn packed_it_lets_go_before_an_attempt() {
+        let buffer = Bytes::from(b"/v1/models?limit=2".to_vec());
+        let mut kept = KeptUri::Whole(Uri::from_maybe_shared(buffer.clone()).unwrap());
+        assert!(!buffer.is_unique());
+        kept.pack();
+        assert!(buffer.is_unique());
+        assert_eq!(kept.take(), "/v1/models?limit=2");
+    }
+}
