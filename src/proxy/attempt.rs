@@ -55,15 +55,14 @@ pub(super) fn attempt(
 ) -> impl Future<Output = Attempted> + Send {
     async move {
         let head_by = latest_head(call, policy);
-        let connection = match upstream.idle() {
-            Some(connection) => connection,
+        let connection = if let Some(connection) = upstream.idle() {
+            connection
+        } else {
+            call.head.let_go();
             // Boxed, because it is rare: the future of every attempt would have to hold it.
-            None => {
-                call.head.let_go();
-                match Box::pin(connect(upstream, head_by)).await {
-                    Ok(connection) => connection,
-                    Err(failure) => return Attempted::Failed(failure),
-                }
+            match Box::pin(connect(upstream, head_by)).await {
+                Ok(connection) => connection,
+                Err(failure) => return Attempted::Failed(failure),
             }
         };
         // Not in this future: it need not have room for the request.
