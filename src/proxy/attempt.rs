@@ -56,16 +56,18 @@ pub(super) async fn attempt(
     mut now: Instant,
 ) -> Attempted {
     let head_by = latest_head(call, policy, now);
-    let connection = match upstream.idle(now) {
-        Some(connection) => connection,
+    let connection = if let Some(connection) = upstream.idle(now) {
+        connection
+    } else {
+        call.head.let_go();
         // Boxed, because it is rare: the future of every attempt would have to hold it.
-        None => match Box::pin(connect(upstream, head_by)).await {
+        match Box::pin(connect(upstream, head_by)).await {
             Ok(connection) => {
                 now = clock::now();
                 connection
             }
             Err(failure) => return Attempted::Failed(failure),
-        },
+        }
     };
     // Not in this future: it need not have room for the request.
     let Some(sent) = send(connection, call, permit, record, head_by, now) else {

@@ -64,10 +64,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             if buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
-            return match Pin::new(&mut self.io).poll_read(cx, buf) {
-                Poll::Pending => Poll::Ready(Ok(())),
-                read @ Poll::Ready(_) => read,
-            };
+            let follows = Pin::new(&mut self.io).poll_read(cx, buf);
+            return if follows.is_ready() { follows } else { Poll::Ready(Ok(())) };
         }
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {

@@ -41,7 +41,8 @@ pub(super) fn run(options: &Options) -> Result<Report> {
         before.push((name, accounting::tree(*pid)?.rss_kib));
     }
 
-    let requests: Vec<Request> = common.requests(Ask::Hold).iter().map(|request| Request::of(request)).collect();
+    let requests: Vec<Request> =
+        common.requests(Ask::Hold).iter().map(|request| Request::of(request)).collect();
     let mut connections = Vec::with_capacity(options.connections);
     for _ in 0..options.connections {
         let mut connection = Connection::open(common.target, common.patience())?;
@@ -115,17 +116,16 @@ fn push_header(out: &mut Vec<u8>, name: &str, value: &str) {
 
 /// An integer with a prefix of seven bits (RFC 7541, section 5.1).
 fn push_length(out: &mut Vec<u8>, length: usize) {
-    const MOST: usize = 127;
-    if length < MOST {
-        return out.push(length as u8);
-    }
-    out.push(MOST as u8);
-    let mut rest = length - MOST;
+    const MOST: u8 = 127;
+    let Some(mut rest) = length.checked_sub(MOST.into()) else {
+        return out.extend(u8::try_from(length));
+    };
+    out.push(MOST);
     while rest >= 128 {
-        out.push((rest % 128) as u8 | 128);
+        out.push(rest.to_le_bytes()[0] | 128);
         rest /= 128;
     }
-    out.push(rest as u8);
+    out.push(rest.to_le_bytes()[0]);
 }
 
 struct Connection {
@@ -139,7 +139,8 @@ struct Connection {
 
 impl Connection {
     fn open(target: SocketAddr, patience: Duration) -> Result<Self> {
-        let mut socket = TcpStream::connect_timeout(&target, patience).doing("load generator cannot connect")?;
+        let mut socket =
+            TcpStream::connect_timeout(&target, patience).doing("load generator cannot connect")?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(patience))?;
         socket.write_all(PREFACE)?;
