@@ -2,32 +2,50 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderValue};
 
 use super::decimal;
-
-static RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
-static READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
-static TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-timeout");
 
 /// More retries than any SDK makes; a larger number is nonsense.
 const MAX_RETRY_COUNT: u32 = 1000;
 /// Longer than any client waits; a larger number is nonsense.
 const MAX_TIMEOUT: Duration = Duration::from_hours(7 * 24);
 
-/// How many times the SDK has sent this request before. Nonsense is ignored.
-pub fn retry_count(headers: &HeaderMap) -> Option<u32> {
-    let count = decimal::whole(headers.get(&RETRY_COUNT)?.as_bytes().trim_ascii())?;
+/// What an SDK says of itself. Nonsense is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SdkHeaders {
+    /// How many times it has sent this request before.
+    pub retry_count: Option<u32>,
+    /// How long it waits for an answer: its read timeout (python), else its timeout (node).
+    pub timeout: Option<Duration>,
+}
+
+impl SdkHeaders {
+    /// Reads them in one pass. Of a header that comes twice the first counts.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let (mut retry_count, mut read_timeout, mut timeout) = (None, None, None);
+        for (name, value) in headers {
+            let found = match name.as_str() {
+                "x-stainless-retry-count" => &mut retry_count,
+                "x-stainless-read-timeout" => &mut read_timeout,
+                "x-stainless-timeout" => &mut timeout,
+                _ => continue,
+            };
+            found.get_or_insert(value);
+        }
+        Self {
+            retry_count: retry_count.and_then(count),
+            timeout: read_timeout.and_then(seconds).or_else(|| timeout.and_then(seconds)),
+        }
+    }
+}
+
+fn count(value: &HeaderValue) -> Option<u32> {
+    let count = decimal::whole(value.as_bytes().trim_ascii())?;
     u32::try_from(count).ok().filter(|count| *count <= MAX_RETRY_COUNT)
 }
 
-/// How long the SDK waits for an answer: its read timeout (python), else its timeout (node). Nonsense is ignored.
-pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    seconds(headers, &READ_TIMEOUT).or_else(|| seconds(headers, &TIMEOUT))
-}
-
-fn seconds(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {
-    let value = headers.get(name)?;
+fn seconds(value: &HeaderValue) -> Option<Duration> {
     let timeout = match decimal::whole(value.as_bytes()) {
         Some(seconds) => Duration::from_secs(seconds),
         None => Duration::try_from_secs_f64(value.to_str().ok()?.trim().parse().ok()?).ok()?,
@@ -37,7 +55,7 @@ fn seconds(headers: &HeaderMap, name: &HeaderName) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::HeaderName;
 
     use super::*;
 
@@ -47,22 +65,36 @@ mod tests {
 
     #[test]
     fn reads_counts_and_ignores_nonsense() {
-        assert_eq!(retry_count(&headers("x-stainless-retry-count", "2")), Some(2));
+        assert_eq!(SdkHeaders::of(&headers("x-stainless-retry-count", "2")).retry_count, Some(2));
         for nonsense in ["", "-1", "+1", "two", "1.5", "4294967296", "999999"] {
-            assert_eq!(retry_count(&headers("x-stainless-retry-count", nonsense)), None, "{nonsense}");
+            assert_eq!(
+                SdkHeaders::of(&headers("x-stainless-retry-count", nonsense)).retry_count,
+                None,
+                "{nonsense}"
+            );
         }
-        assert_eq!(retry_count(&HeaderMap::new()), None);
+        assert_eq!(SdkHeaders::of(&HeaderMap::new()), SdkHeaders::default());
     }
 
     #[test]
     fn reads_timeouts_and_ignores_nonsense() {
-        assert_eq!(timeout(&headers("x-stainless-read-timeout", "600")), Some(Duration::from_mins(10)));
-        assert_eq!(timeout(&headers("x-stainless-timeout", "2.5")), Some(Duration::from_millis(2500)));
+        assert_eq!(
+            SdkHeaders::of(&headers("x-stainless-read-timeout", "600")).timeout,
+            Some(Duration::from_mins(10))
+        );
+        assert_eq!(
+            SdkHeaders::of(&headers("x-stainless-timeout", "2.5")).timeout,
+            Some(Duration::from_millis(2500))
+        );
         let mut both = headers("x-stainless-read-timeout", "30");
         both.extend(headers("x-stainless-timeout", "60"));
-        assert_eq!(timeout(&both), Some(Duration::from_secs(30)));
+        assert_eq!(SdkHeaders::of(&both).timeout, Some(Duration::from_secs(30)));
         for nonsense in ["", "0", "-1", "NaN", "inf", "1e20", "None"] {
-            assert_eq!(timeout(&headers("x-stainless-read-timeout", nonsense)), None, "{nonsense}");
+            assert_eq!(
+                SdkHeaders::of(&headers("x-stainless-read-timeout", nonsense)).timeout,
+                None,
+                "{nonsense}"
+            );
         }
     }
 }

@@ -1,7 +1,6 @@
 //! One request as read: all that an attempt, and the next one, needs.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use http::header::HeaderMap;
 use http::{Method, Request, Version, request};
@@ -11,9 +10,8 @@ use super::deadline::Deadline;
 use super::kept_headers::KeptHeaders;
 use super::kept_uri::KeptUri;
 use crate::caller::{Caller, CredentialId, Identified, Mode};
-use crate::clock::Instant;
 use crate::estimate::Cost;
-use crate::openai::{Endpoint, RequestPeek, multipart, request_peek, stainless};
+use crate::openai::{Endpoint, RequestPeek, multipart, request_peek};
 use crate::replay::{self, Replay};
 use crate::retry::Safety;
 use crate::upstream::{Target, headers};
@@ -51,14 +49,10 @@ impl Head {
         client: IpAddr,
         policy: &Policy,
         target: &Target,
-        now: Instant,
+        deadline: Deadline,
     ) -> Box<Self> {
         let request::Parts { method, uri, version, mut headers, .. } = parts;
         let caller: &Caller = identified.caller;
-        let timeout = stainless::timeout(&headers);
-        let longest = caller.max_deadline.unwrap_or(Duration::MAX);
-        let stated = headers.remove(super::deadline::DEADLINE);
-        let deadline = Deadline::of(stated.as_ref(), timeout, now, policy.max_wait).at_most(now, longest);
         headers::prepare_request(&mut headers, version, client, policy.forwarded, target);
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };

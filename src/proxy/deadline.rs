@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 
 use crate::clock::Instant;
 
 /// A caller's own statement of how long it will wait for the answer's head: seconds, or a number with `ms` or `s`.
-pub(super) const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
+const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
 
 /// What is kept back from the caller's timeout, so that Weir's answer arrives before the caller gives up.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
@@ -26,14 +26,15 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or `max_wait` for its
-    /// turn where it names none. `stated` is its [`DEADLINE`], `sdk_timeout` what the SDK's headers say.
-    pub(super) fn of(
-        stated: Option<&HeaderValue>,
+    /// turn where it names none. Its [`DEADLINE`] is taken out of its headers; `sdk_timeout` is what the SDK's say.
+    pub(super) fn take(
+        headers: &mut HeaderMap,
         sdk_timeout: Option<Duration>,
         now: Instant,
         max_wait: Duration,
     ) -> Self {
-        let stated = stated.and_then(|value| value.to_str().ok()).and_then(parse);
+        let stated = headers.remove(DEADLINE);
+        let stated = stated.as_ref().and_then(|value| value.to_str().ok()).and_then(parse);
         let timeout = match (stated, sdk_timeout) {
             (Some(stated), Some(sdk)) => Some(stated.min(sdk)),
             (stated, sdk) => stated.or(sdk),
@@ -74,13 +75,19 @@ fn parse(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn deadline(stated: Option<&'static str>, sdk: Option<u64>) -> (Duration, Option<Duration>) {
         let now = crate::clock::now();
-        let stated = stated.map(HeaderValue::from_static);
+        let mut headers = HeaderMap::new();
+        if let Some(stated) = stated {
+            headers.insert(DEADLINE, HeaderValue::from_static(stated));
+        }
         let deadline =
-            Deadline::of(stated.as_ref(), sdk.map(Duration::from_secs), now, Duration::from_mins(1));
+            Deadline::take(&mut headers, sdk.map(Duration::from_secs), now, Duration::from_mins(1));
+        assert!(headers.is_empty(), "it is Weir's own");
         (deadline.turn - now, deadline.head.map(|head| head - now))
     }
 

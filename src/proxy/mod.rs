@@ -37,7 +37,8 @@ use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::estimate::Estimator;
 use crate::metrics::{HttpRule, ReplaySkip};
-use crate::openai::{Endpoint, stainless};
+use crate::openai::Endpoint;
+use crate::openai::stainless::SdkHeaders;
 use crate::replay::{self, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
 use crate::retry;
@@ -48,6 +49,7 @@ use crate::upstream::headers::Forwarded;
 
 use call::{Call, Head};
 use conversation::Conversation;
+use deadline::Deadline;
 
 /// What the configuration says about requests; a reload replaces it whole.
 #[derive(Debug)]
@@ -188,15 +190,16 @@ impl Proxy {
         let since = clock::now();
         let upgrade = upgrade::asked(&mut request);
         let policy = self.policies.current();
-        let (parts, incoming) = request.into_parts();
+        let (mut parts, incoming) = request.into_parts();
         let endpoint = Endpoint::of(&parts.method, parts.uri.path());
         if let Some(requests) = self.account.metrics().worker_requests.get(self.worker) {
             requests.inc();
         }
+        let sdk = SdkHeaders::of(&parts.headers);
         let begin = |caller: CallerId| {
             let (id, trace) =
                 self.random(|rng| (RequestId::new(rng), self.account.trace(&parts.headers, rng)));
-            let sdk_retries = stainless::retry_count(&parts.headers).unwrap_or(0);
+            let sdk_retries = sdk.retry_count.unwrap_or(0);
             self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, since)
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
@@ -211,7 +214,9 @@ impl Proxy {
         }
         let target = self.upstream.target();
         let swapped = identified.is_swapped();
-        let head = Head::read(parts, endpoint, &identified, client.address, &policy, target, since);
+        let deadline = Deadline::take(&mut parts.headers, sdk.timeout, since, policy.max_wait)
+            .at_most(since, caller.max_deadline.unwrap_or(Duration::MAX));
+        let head = Head::read(parts, endpoint, &identified, client.address, &policy, target, deadline);
         record.set_deadline(head.deadline.turn);
         Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped })
     }

@@ -17,6 +17,7 @@ use crate::clock::{self, Instant};
 use crate::replay;
 
 use super::counters::Open;
+use super::head_timer::HeadTimer;
 use super::{Counters, Settings};
 
 /// The idle connections of one worker.
@@ -49,6 +50,7 @@ struct Connection {
     task: AbortHandle,
     born: Instant,
     open: Open,
+    head_timer: HeadTimer,
 }
 
 /// One connection, taken for one attempt. Dropping it closes the connection at once.
@@ -104,7 +106,9 @@ impl Pool {
         // The attempt that uses the connection hears of its errors; nobody else is concerned. Not an async block, which would
         // have room for the connection twice.
         let task = clock::spawn(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
-        let connection = Connection { sender, task: task.abort_handle(), born: clock::now(), open };
+        let head_timer = HeadTimer::default();
+        let connection =
+            Connection { sender, task: task.abort_handle(), born: clock::now(), open, head_timer };
         Ok(Lease { connection: Some(connection), reused: false, pool: self })
     }
 
@@ -171,6 +175,11 @@ impl Lease {
         let connection =
             self.connection.as_mut().expect("a lease holds its connection until it is given back");
         connection.sender.try_send_request(request)
+    }
+
+    /// The timer of its answers' heads.
+    pub(super) fn head_timer(&mut self) -> Option<&mut HeadTimer> {
+        self.connection.as_mut().map(|connection| &mut connection.head_timer)
     }
 
     /// Lets the connection go on without HTTP: it is no longer the pool's.

@@ -11,6 +11,7 @@ mod connect;
 mod counters;
 mod dial;
 mod failure;
+mod head_timer;
 pub mod headers;
 mod http1;
 mod http2;
@@ -28,6 +29,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -47,6 +49,7 @@ pub use stream::TransportStream;
 pub use target::{Target, TargetError};
 
 use body::Source;
+use head_timer::HeadTimer;
 use upgrade::{Switched, Tunnels, Upgrade};
 
 /// How connections to the upstream are made and kept.
@@ -345,15 +348,19 @@ impl Ready {
     /// Waits for the head of the answer to a request that has begun.
     async fn exchange(
         &mut self,
-        begun: Exchange,
+        mut begun: Exchange,
         head_deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
-        let outcome = match head_deadline {
-            None => begun.await,
-            Some(deadline) => match clock::timeout_at(deadline, begun).await {
-                Ok(outcome) => outcome,
-                Err(_) => return Err(Failure::sent(FailureKind::ResponseTimeout, "")),
-            },
+        let mut own = HeadTimer::default();
+        let timer = self.channel.head_timer().unwrap_or(&mut own);
+        let outcome = poll_fn(|cx| match (begun.as_mut().poll(cx), head_deadline) {
+            (Poll::Ready(outcome), _) => Poll::Ready(Some(outcome)),
+            (Poll::Pending, Some(deadline)) => timer.poll_late(deadline, cx).map(|()| None),
+            (Poll::Pending, None) => Poll::Pending,
+        })
+        .await;
+        let Some(outcome) = outcome else {
+            return Err(Failure::sent(FailureKind::ResponseTimeout, ""));
         };
         // Taken apart before the await, or the future would have room for the answer beside the timer.
         let unsent = match self.hear(outcome) {
@@ -410,6 +417,14 @@ impl Ready {
 }
 
 impl Channel {
+    /// The timer of a connection that has one request at a time.
+    fn head_timer(&mut self) -> Option<&mut HeadTimer> {
+        match self {
+            Self::Http1(lease) => lease.head_timer(),
+            Self::Http2(_) => None,
+        }
+    }
+
     fn reused(&self) -> bool {
         match self {
             Self::Http1(lease) => lease.reused,

@@ -1,0 +1,57 @@
+//! When the head of an answer is late.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use crate::clock::{self, Instant, Sleep};
+
+/// A timer for one answer after another, of which hardly any is late.
+///
+/// It is armed once, and moved only when it fires or must fire sooner: an answer costs a look at it. A timer for each would be
+/// put into the runtime's wheel and taken out of it again.
+#[derive(Debug, Default)]
+pub(super) struct HeadTimer(Option<Pin<Box<Sleep>>>);
+
+impl HeadTimer {
+    /// Ready once `deadline` has passed.
+    pub(super) fn poll_late(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.0.get_or_insert_with(|| Box::pin(clock::sleep_until(deadline)));
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if deadline <= clock::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn late(timer: &mut HeadTimer, deadline: Instant) -> Instant {
+        poll_fn(|cx| timer.poll_late(deadline, cx)).await;
+        clock::now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_deadline_is_kept_whatever_the_ones_before_it_were() {
+        let start = clock::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut timer = HeadTimer::default();
+        // Given up before it was over, as most are.
+        assert!(clock::timeout_at(at(1), late(&mut timer, at(600))).await.is_err());
+        assert_eq!(late(&mut timer, at(5)).await, at(5), "sooner than the one before");
+        assert_eq!(late(&mut timer, at(900)).await, at(900), "later");
+        assert_eq!(late(&mut timer, at(900)).await, at(900), "over already");
+        assert!(clock::timeout_at(at(901), late(&mut timer, at(2_000))).await.is_err());
+        assert_eq!(late(&mut timer, at(3_000)).await, at(3_000), "it fired too early for this one");
+    }
+}
