@@ -348,9 +348,19 @@ impl Ready {
     /// Waits for the head of the answer to a request that has begun.
     async fn exchange(
         &mut self,
-        mut begun: Exchange,
+        begun: Exchange,
         head_deadline: Option<Instant>,
     ) -> Result<Response<Incoming>, Failure> {
+        // Taken apart before the await, or the future would have room for the answer beside the timer.
+        let unsent = match self.heard(begun, head_deadline).await {
+            Ok(Heard::Answer(answer)) => return Ok(answer),
+            Ok(Heard::Unsent(request)) => request,
+            Err(failure) => return Err(failure),
+        };
+        self.resend(unsent, head_deadline).await
+    }
+
+    async fn heard(&mut self, mut begun: Exchange, head_deadline: Option<Instant>) -> Result<Heard, Failure> {
         let mut own = HeadTimer::default();
         let timer = self.channel.head_timer().unwrap_or(&mut own);
         let outcome = poll_fn(|cx| match (begun.as_mut().poll(cx), head_deadline) {
@@ -359,16 +369,10 @@ impl Ready {
             (Poll::Pending, None) => Poll::Pending,
         })
         .await;
-        let Some(outcome) = outcome else {
-            return Err(Failure::sent(FailureKind::ResponseTimeout, ""));
-        };
-        // Taken apart before the await, or the future would have room for the answer beside the timer.
-        let unsent = match self.hear(outcome) {
-            Ok(Heard::Answer(answer)) => return Ok(answer),
-            Ok(Heard::Unsent(request)) => request,
-            Err(failure) => return Err(failure),
-        };
-        self.resend(unsent, head_deadline).await
+        match outcome {
+            Some(outcome) => self.hear(outcome),
+            None => Err(Failure::sent(FailureKind::ResponseTimeout, "")),
+        }
     }
 
     /// Sends a request on a new connection that an idle one lost. Boxed, because it is rare.
