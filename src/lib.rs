@@ -22,6 +22,7 @@
 //!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,
 //! [`catalogue`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
+//! Beneath both ends, [`gather`] writes small parts as one.
 //!
 //! # Threads
 //!
