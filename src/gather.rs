@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Parts of this many bytes together are copied; it costs as much as a list does at about twice the size.
+/// Parts of at most so many bytes together are copied.
 const SMALL: usize = 4 << 10;
 
 /// A byte stream whose small parts are written as one.

@@ -73,7 +73,8 @@ fn each_limit_holds_and_is_counted() {
     weir.wait_for(&reached("idle_timeout"), 1.0);
     drop((stuck, idle));
     // All of this address's connections are taken; the next is closed without a word.
-    std::thread::sleep(Duration::from_millis(100));
+    weir.wait_for_none("weir_connections{state=\"idle\"}");
+    weir.wait_for_none("weir_connections{state=\"active\"}");
     let crowd: Vec<TcpStream> = (0..8).map(|_| wire::connect(weir.address)).collect();
     weir.wait_for("weir_connections{state=\"idle\"}", 8.0);
     let (answer, _) = until_closed(&weir, b"");

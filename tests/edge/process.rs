@@ -104,6 +104,15 @@ impl Weir {
         }
     }
 
+    /// Waits until a gauge says that nothing of its kind is left.
+    pub(crate) fn wait_for_none(&self, series: &str) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.metric(series) > 0.0 {
+            assert!(Instant::now() < until, "{series} stays at {}", self.metric(series));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Begins a drain, and waits for the end: the exit code.
     pub(crate) fn drain(&mut self) -> Option<i32> {
         self.admin("POST", "/drain");

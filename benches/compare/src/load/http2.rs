@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Common, Window};
-use crate::accounting;
+use super::{Common, Resident, Window};
 use crate::failure::{Failure, Result, While as _};
 use crate::payload::{self, Ask};
 use crate::probe;
@@ -36,10 +35,7 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     // What a process sets up once, at its first requests, is not a request's.
     probe::ask(common.target, 200, common.patience())?;
     thread::sleep(Duration::from_millis(300));
-    let mut before = Vec::new();
-    for (name, pid) in &common.watch {
-        before.push((name, accounting::tree(*pid)?.rss_kib));
-    }
+    let before = Resident::now(common)?;
 
     let requests: Vec<Request> =
         common.requests(Ask::Hold).iter().map(|request| Request::of(request)).collect();
@@ -60,9 +56,7 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     }
     report.put("waiting", options.connections * options.requests);
     report.put("body_bytes", payload::REQUEST_BODY);
-    for (name, rss_kib) in before {
-        report.put(format!("{name}_rss_before_kib"), rss_kib);
-    }
+    before.put_before(&mut report);
     Ok(report)
 }
 

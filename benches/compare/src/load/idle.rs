@@ -7,8 +7,7 @@ use clap::Args;
 use mio::{Events, Poll, Token};
 
 use super::client::Client;
-use super::{Common, Window};
-use crate::accounting;
+use super::{Common, Resident, Window};
 use crate::failure::{Failure, Result};
 use crate::monotonic::{self, SECOND};
 use crate::payload::Ask;
@@ -35,10 +34,7 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     // What a process sets up once, at its first requests, is not a connection's.
     probe::ask(common.target, 200, common.patience())?;
     thread::sleep(Duration::from_millis(300));
-    let mut before = Vec::new();
-    for (name, pid) in &common.watch {
-        before.push((name, accounting::tree(*pid)?.rss_kib));
-    }
+    let before = Resident::now(common)?;
 
     let mut poll = Poll::new()?;
     let request = common.requests(if options.waiting { Ask::Hold } else { Ask::Json });
@@ -57,9 +53,7 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     window.close(&mut report)?;
     require_held(&mut poll, &mut clients)?;
     report.put("connections", options.connections);
-    for (name, rss_kib) in before {
-        report.put(format!("{name}_rss_before_kib"), rss_kib);
-    }
+    before.put_before(&mut report);
     Ok(report)
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::accounting::{Edge, Snapshot};
+use crate::accounting::{self, Edge, Snapshot};
 use crate::failure::{Failure, Result};
 use crate::payload::{self, Ask};
 use crate::report::Report;
@@ -88,6 +88,22 @@ impl Common {
             )));
         }
         Ok(())
+    }
+}
+
+/// The resident memory of what is watched, before there is any load.
+struct Resident(Vec<(String, f64)>);
+
+impl Resident {
+    fn now(common: &Common) -> Result<Self> {
+        let of = |(name, pid): &(String, u32)| Ok((name.clone(), accounting::tree(*pid)?.rss_kib));
+        common.watch.iter().map(of).collect::<Result<_>>().map(Self)
+    }
+
+    fn put_before(self, report: &mut Report) {
+        for (name, rss_kib) in self.0 {
+            report.put(format!("{name}_rss_before_kib"), rss_kib);
+        }
     }
 }
 

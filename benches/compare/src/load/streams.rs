@@ -5,8 +5,7 @@ use mio::{Events, Poll, Token};
 
 use super::client::Client;
 use super::closed::nanos;
-use super::{Common, Window};
-use crate::accounting;
+use super::{Common, Resident, Window};
 use crate::failure::{Failure, Result};
 use crate::histogram::Histogram;
 use crate::monotonic::{self, SECOND};
@@ -36,10 +35,7 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     let common = &options.common;
     // What a process sets up once, at its first request, is not a stream's.
     probe::ask(common.target, 200, common.patience())?;
-    let mut before = Vec::new();
-    for (name, pid) in &common.watch {
-        before.push((name, accounting::tree(*pid)?.rss_kib));
-    }
+    let before = Resident::now(common)?;
     let mut load = Streams::start(options)?;
     load.drive_until_all_flow(common)?;
     load.drive_until(monotonic::nanos() + nanos(options.warm_up))?;
@@ -55,9 +51,7 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     for (name, quantile) in [("p50_us", 0.5), ("p99_us", 0.99)] {
         report.put(name, load.delays.quantile(quantile).unwrap_or(f64::NAN) / 1e3);
     }
-    for (name, rss_kib) in before {
-        report.put(format!("{name}_rss_before_kib"), rss_kib);
-    }
+    before.put_before(&mut report);
     Ok(report)
 }
 
