@@ -1,6 +1,8 @@
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use super::*;
 
@@ -113,6 +115,38 @@ fn a_stuck_output_drops_lines_and_counts_them() {
     with_own_log(subscriber(&settings, queue).unwrap(), || tracing::info!("lost"));
     assert!(guard.flush());
     assert_eq!(guard.dropped().count(), 1, "a line that could not be written counts");
+}
+
+/// Counts how often it is written to.
+struct Counting(Arc<AtomicUsize>);
+
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_that_come_together_are_written_together() {
+    let writes = Arc::new(AtomicUsize::new(0));
+    let (queue, guard) = writer::start(1_000, Counting(Arc::clone(&writes))).unwrap();
+    let began = Instant::now();
+    with_own_log(subscriber(&Settings::default(), queue).unwrap(), || {
+        for index in 0..1_000 {
+            tracing::info!(target: ACCESS_LOG, "{index}");
+        }
+    });
+    assert!(guard.flush());
+    // Each write of less than a batch but the flush's own came after a pause.
+    let most = began.elapsed().as_millis() / writer::GATHER.as_millis() + 1;
+    let writes = writes.load(Ordering::Relaxed);
+    assert!(writes as u128 <= most, "{writes} writes, at most {most} in this time");
+    assert_eq!(guard.dropped().count(), 0);
 }
 
 struct Broken;

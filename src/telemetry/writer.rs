@@ -12,6 +12,9 @@ use tracing_subscriber::fmt::MakeWriter;
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// Bytes that are put together for one write.
 const BATCH: usize = 64 * 1024;
+/// How long the thread lets lines come together once there is one. To wake it for each line, and to write each by itself,
+/// takes half as long as the request that the line is about.
+pub(super) const GATHER: Duration = Duration::from_millis(10);
 
 /// Starts the thread; lines go in through the queue, and the guard writes the last ones.
 ///
@@ -119,29 +122,35 @@ impl Drop for LogGuard {
 fn write_lines(receiver: &Receiver<Message>, bound: &Bound, mut output: impl io::Write) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut lines = 0;
-    let mut next = receiver.recv().ok();
-    while let Some(message) = next {
-        match message {
-            Message::Line(line) => {
-                batch.extend_from_slice(&line);
-                lines += 1;
-                next = if batch.len() < BATCH { receiver.try_recv().ok() } else { None };
-            }
-            Message::Flush(done) => {
-                write_batch(&mut batch, &mut lines, bound, &mut output);
-                // Who waited may have given up.
-                done.send(()).ok();
-                next = receiver.try_recv().ok();
+    while let Ok(first) = receiver.recv() {
+        if matches!(first, Message::Line(_)) {
+            // Who logs meanwhile finds nobody to wake.
+            std::thread::sleep(GATHER);
+        }
+        for message in std::iter::once(first).chain(receiver.try_iter()) {
+            match message {
+                Message::Line(line) => {
+                    batch.extend_from_slice(&line);
+                    lines += 1;
+                    if batch.len() >= BATCH {
+                        write_batch(&mut batch, &mut lines, bound, &mut output);
+                    }
+                }
+                Message::Flush(done) => {
+                    write_batch(&mut batch, &mut lines, bound, &mut output);
+                    // Who waited may have given up.
+                    done.send(()).ok();
+                }
             }
         }
-        if next.is_none() {
-            write_batch(&mut batch, &mut lines, bound, &mut output);
-            next = receiver.recv().ok();
-        }
+        write_batch(&mut batch, &mut lines, bound, &mut output);
     }
 }
 
 fn write_batch(batch: &mut Vec<u8>, lines: &mut usize, bound: &Bound, output: &mut impl io::Write) {
+    if batch.is_empty() {
+        return;
+    }
     let written = output.write_all(batch).and_then(|()| output.flush());
     if written.is_err() {
         bound.dropped.fetch_add(*lines as u64, Ordering::Relaxed);
