@@ -32,9 +32,10 @@ def main() -> int:
     for name in ("ENTRYPOINT", "HEALTHCHECK"):
         if name not in last:
             problems.append(f"the last stage has no {name}")
-    profile = re.search(r"--profile (\S+)", DOCKERFILE.read_text())
-    if profile and f"[profile.{profile[1]}]" not in (ROOT / "Cargo.toml").read_text():
-        problems.append(f"builds the profile {profile[1]}, which Cargo.toml does not have")
+    scripts = {word for name, rest in instructions if name == "RUN" for word in rest.split() if word.startswith("deploy/")}
+    problems += [f"runs {script}, which is not there" for script in sorted(scripts) if not (ROOT / script).is_file()]
+    if not scripts:
+        problems.append("runs no script of deploy/: what is shipped is built by one")
     for problem in problems:
         print(f"deploy/Dockerfile: {problem}", file=sys.stderr)
     if not problems:

@@ -61,10 +61,11 @@ def binary() -> str:
 
 
 @contextlib.contextmanager
-def stand_in(*options: str):
+def stand_in(*options: str, environment: dict[str, str] | None = None):
     """A stand-in for the API; yields its base URL without /v1."""
     port = free_port()
-    with process([binary(), "simulate", "--listen", f"127.0.0.1:{port}", *options], ports=[port]):
+    command = [binary(), "simulate", "--listen", f"127.0.0.1:{port}", *options]
+    with process(command, ports=[port], environment=environment):
         yield f"http://127.0.0.1:{port}"
 
 

