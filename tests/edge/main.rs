@@ -25,4 +25,5 @@ mod limits;
 mod listener_tls;
 mod secrets;
 mod smuggling;
+mod upstream_http2;
 mod websocket;

@@ -22,11 +22,11 @@ fn command(configuration: &str, variables: &[(&str, &str)]) -> (Command, tempfil
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command
         .env_clear()
-        .envs(variables.iter().copied())
         .env("WEIR_SERVER__LISTEN", "127.0.0.1:0")
         .env("WEIR_ADMIN__LISTEN", "127.0.0.1:0")
         .env("WEIR_SHUTDOWN__DRAIN_DELAY", "0s")
         .env("WEIR_SERVER__WORKERS", "2")
+        .envs(variables.iter().copied())
         .arg("--config")
         .arg(&file);
     (command, folder)
