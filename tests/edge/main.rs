@@ -23,6 +23,7 @@ mod fidelity;
 mod http2;
 mod limits;
 mod listener_tls;
+mod reload;
 mod secrets;
 mod smuggling;
 mod upstream_http2;

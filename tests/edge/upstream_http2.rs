@@ -204,7 +204,7 @@ fn requests_and_streams_at_once_share_one_connection() {
 
 #[test]
 fn after_a_goaway_what_was_taken_is_finished_and_the_rest_goes_elsewhere() {
-    let (taken, takes) = channel();
+    let (taken, has_taken) = channel();
     let (finish, finishes) = channel();
     let finishes = Mutex::new(finishes);
     let (weir, connections) = before(move |number, upstream| match number {
@@ -231,7 +231,7 @@ fn after_a_goaway_what_was_taken_is_finished_and_the_rest_goes_elsewhere() {
         more => panic!("{more} connections"),
     });
     let first = asking(weir.address, JOBS, "{\"first\":1}");
-    takes.recv().unwrap();
+    has_taken.recv().unwrap();
     // Not taken, whatever it is: it is safe to send again.
     let second = wire::ask(weir.address, &post(JOBS, "{\"second\":2}"));
     assert_eq!(said(&second), (200, "{\"second\":2}", Some("2")));
