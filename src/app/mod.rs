@@ -3,6 +3,7 @@
 //! The first worker accepts for all. The admin address has a thread of its own. The calling thread waits for signals, reads the
 //! configuration again when told to, and at the end drains: readiness first, then the listener, then what is under way.
 
+mod build;
 mod certificates;
 mod control;
 mod counters;

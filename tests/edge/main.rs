@@ -17,6 +17,7 @@ macro_rules! say {
 mod process;
 mod wire;
 
+mod build;
 mod egress;
 mod exchanges;
 mod fidelity;
