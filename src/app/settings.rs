@@ -152,7 +152,6 @@ pub(super) fn metrics(config: &Config, callers: &Callers, workers: usize) -> met
         version: build::VERSION,
         revision: build::REVISION,
         started: crate::clock::wall(),
-        ..metrics::Settings::default()
     }
 }
 
