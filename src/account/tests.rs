@@ -258,7 +258,7 @@ Request data is not kept (report.request_data).
 fn logged(log: impl FnOnce()) -> String {
     let (sender, lines) = std::sync::mpsc::channel::<Vec<u8>>();
     let writer = move || Line(sender.clone());
-    let subscriber = telemetry::subscriber(&telemetry::Settings::default(), writer).unwrap();
+    let (subscriber, _) = telemetry::subscriber(&telemetry::Settings::default(), writer);
     telemetry::with_own_log(subscriber, log);
     lines.try_iter().map(|line| String::from_utf8(line).unwrap()).collect()
 }

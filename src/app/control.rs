@@ -12,10 +12,12 @@ use crate::metrics::Metrics;
 use crate::proxy::Policies;
 use crate::scope::Scopes;
 use crate::server::Drain;
+use crate::telemetry::LogFilter;
 use crate::upstream::upgrade::Tunnels;
 
 use super::certificates::Certificates;
-use super::{settings, signals};
+use super::restart::Fixed;
+use super::{log, settings, signals};
 
 /// Reads the configuration again, from where it was read at first. The error is every problem, as text.
 pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -27,7 +29,9 @@ pub(super) struct Control {
     pub(super) policies: Arc<Policies>,
     pub(super) scopes: Scopes,
     ends: Ends,
-    certificates: Option<Certificates>,
+    followers: Followers,
+    /// What the process was started with and keeps.
+    fixed: Fixed,
     metrics: Arc<Metrics>,
     draining: AtomicBool,
     drain_asked: Notify,
@@ -37,6 +41,12 @@ pub(super) struct Control {
 pub(super) struct Ends {
     pub(super) drain: Drain,
     pub(super) tunnels: Arc<Tunnels>,
+}
+
+/// What follows a reload beside the policies and the scopes.
+pub(super) struct Followers {
+    pub(super) certificates: Option<Certificates>,
+    pub(super) log: Option<LogFilter>,
 }
 
 struct State {
@@ -58,9 +68,10 @@ impl Control {
         policies: Arc<Policies>,
         scopes: Scopes,
         ends: Ends,
-        certificates: Option<Certificates>,
+        followers: Followers,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let fixed = Fixed::of(&config);
         let state = Mutex::new(State { config, read_at: clock::wall(), problem: None });
         Self {
             reread,
@@ -68,7 +79,8 @@ impl Control {
             policies,
             scopes,
             ends,
-            certificates,
+            followers,
+            fixed,
             metrics,
             draining: AtomicBool::new(false),
             drain_asked: Notify::new(),
@@ -85,7 +97,8 @@ impl Control {
         LastRead { at: state.read_at, problem: state.problem.clone() }
     }
 
-    /// Reads the configuration again. What concerns listeners, workers and connections stays as it was at the start.
+    /// Reads the configuration again. What concerns listeners, workers and connections stays as it was at the start, and is named
+    /// in the log where it is another now.
     ///
     /// # Errors
     /// Every problem of it; the configuration in force stays then.
@@ -94,7 +107,7 @@ impl Control {
         let read = (self.reread)().and_then(|config| {
             let policy =
                 settings::policy(&config, Some(&before.callers)).map_err(|error| error.to_string())?;
-            if let Some(certificates) = &self.certificates {
+            if let Some(certificates) = &self.followers.certificates {
                 certificates.reload()?;
             }
             Ok((config, policy))
@@ -109,8 +122,17 @@ impl Control {
                     self.metrics.name_caller(caller.id, &caller.name);
                 }
                 self.policies.replace(policy);
+                if let Some(log) = &self.followers.log {
+                    log.change(log::levels(&config));
+                }
+                match self.fixed.changed_in(&config).join(", ") {
+                    none if none.is_empty() => tracing::info!("the configuration was read again"),
+                    restart => tracing::warn!(
+                        restart,
+                        "the configuration was read again; what needs a restart stays"
+                    ),
+                }
                 *state = State { config, read_at: now, problem: None };
-                tracing::info!("the configuration was read again");
                 Ok(())
             }
             Err(problem) => {
@@ -126,7 +148,7 @@ impl Control {
     }
 
     pub(super) fn certificates(&self) -> Option<&Certificates> {
-        self.certificates.as_ref()
+        self.followers.certificates.as_ref()
     }
 
     pub(super) fn is_draining(&self) -> bool {

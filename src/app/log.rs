@@ -4,13 +4,21 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::Config;
-use crate::config::observe::Format;
-use crate::telemetry::{self, LogError, LogGuard};
+use crate::config::observe::{Format, Level};
+use crate::telemetry::{self, Levels, LogError, LogFilter, LogGuard};
 
 use super::{App, Error};
 
-/// Starts the log. Says whether it is for people rather than for programs.
-pub(super) fn start(config: &Config) -> Result<(LogGuard, bool), Error> {
+/// The log that runs.
+pub struct Log {
+    pub(super) guard: LogGuard,
+    pub(super) filter: LogFilter,
+    /// Whether it is for people rather than for programs.
+    pub(super) text: bool,
+}
+
+/// Starts the log.
+pub(super) fn start(config: &Config) -> Result<Log, Error> {
     let of = &config.log;
     let terminal = std::io::stderr().is_terminal();
     let text = match of.format {
@@ -18,21 +26,27 @@ pub(super) fn start(config: &Config) -> Result<(LogGuard, bool), Error> {
         Format::Json => false,
         Format::Text => true,
     };
-    // The libraries below show headers where they trace: at most what they say at "info" is told.
-    let own = of.level.as_str();
-    let level = if matches!(own, "debug" | "trace") { format!("info,weir={own}") } else { own.to_owned() };
-    let access = if of.access { "info" } else { "off" };
     let settings = telemetry::Settings {
-        filter: format!("{level},{}={access}", telemetry::ACCESS_LOG),
+        levels: levels(config),
         json: !text,
         colour: text && terminal,
         ..telemetry::Settings::default()
     };
-    let started = telemetry::start(&settings, std::io::stderr()).map_err(|error| match error {
-        LogError::Filter(error) => Error::Configuration(format!("log.level: {error}")),
-        error @ (LogError::Thread(_) | LogError::Twice) => Error::Other(error.to_string()),
-    })?;
-    Ok((started, text))
+    let (guard, filter) = telemetry::start(&settings, std::io::stderr())
+        .map_err(|error: LogError| Error::Other(error.to_string()))?;
+    Ok(Log { guard, filter, text })
+}
+
+/// What is logged, which a reload can change.
+pub(super) fn levels(config: &Config) -> Levels {
+    let least = match config.log.level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+        Level::Trace => tracing::Level::TRACE,
+    };
+    Levels { least, access: config.log.access }
 }
 
 /// Says that Weir is up: to a person what to do now, to a program where it is.

@@ -3,10 +3,12 @@
 //! The first worker accepts for all. The admin address has a thread of its own. The calling thread waits for signals, reads the
 //! configuration again when told to, and at the end drains: readiness first, then the listener, then what is under way.
 
+mod build;
 mod certificates;
 mod control;
 mod counters;
 mod log;
+mod restart;
 mod settings;
 pub mod signals;
 mod status;
@@ -27,7 +29,7 @@ use crate::proxy::{Policies, Proxy};
 use crate::replay;
 use crate::scope::Scopes;
 use crate::server::{self, Acceptor, Drain, Slots};
-use crate::telemetry::{DroppedLines, otlp};
+use crate::telemetry::otlp;
 use crate::upstream::{self, Connector, Target, Upstream, tls};
 
 use certificates::Certificates;
@@ -36,6 +38,7 @@ use status::Status;
 use worker::{Running, Worker};
 
 pub use control::Reread;
+pub use log::Log;
 
 /// Why Weir did not start, or ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -71,13 +74,13 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
         .build()
         .map_err(|error| Error::Other(format!("cannot start a runtime: {error}")))?;
     runtime.block_on(async {
-        let (log, text) = log::start(&config)?;
+        let log = log::start(&config)?;
         resolve_upstream(&config).await?;
-        let app = App::start(config, reread, Some(log.dropped()), text)?;
+        let app = App::start(config, reread, Some(&log))?;
         if let Some(certificates) = app.control.certificates() {
             certificates.watch();
         }
-        log::up(&app, text);
+        log::up(&app, log.text);
         signals::until_told(&app.control).await;
         app.finish().await;
         Ok(())
@@ -89,12 +92,7 @@ impl App {
     ///
     /// # Errors
     /// When a listener is taken, a file can't be used, or a thread can't be started.
-    pub fn start(
-        config: Config,
-        reread: Reread,
-        log: Option<DroppedLines>,
-        log_text: bool,
-    ) -> Result<Self, Error> {
+    pub fn start(config: Config, reread: Reread, log: Option<&Log>) -> Result<Self, Error> {
         let now = clock::now();
         let listener = bind("server.listen", config.server.listen)?;
         let admin_listener = bind("admin.listen", config.admin.listen)?;
@@ -118,7 +116,7 @@ impl App {
             }
         };
         let account = Account::new(
-            settings::account(&config, log_text, spans.clone()),
+            settings::account(&config, log.is_some_and(|log| log.text), spans.clone()),
             Arc::clone(&metrics),
             names,
             now,
@@ -175,7 +173,7 @@ impl App {
             policies,
             scopes,
             control::Ends { drain, tunnels },
-            certificates,
+            control::Followers { certificates, log: log.map(|log| log.filter.clone()) },
             Arc::clone(&metrics),
         ));
         let source = Status::new(
@@ -185,7 +183,7 @@ impl App {
             kept_bodies,
             front_counters,
             upstream_counters,
-            log,
+            log.map(|log| log.guard.dropped()),
             spans,
             now,
         );

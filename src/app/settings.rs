@@ -17,7 +17,7 @@ use crate::upstream::upgrade::Tunnels;
 use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, retry, server, stream};
 
-use super::Error;
+use super::{Error, build};
 
 pub(super) fn server(config: &Config) -> server::Settings {
     let of = &config.server;
@@ -149,8 +149,9 @@ pub(super) fn metrics(config: &Config, callers: &Callers, workers: usize) -> met
         max_scopes: config.metrics.max_scopes,
         max_series: config.metrics.max_series,
         workers,
+        version: build::VERSION,
+        revision: build::REVISION,
         started: crate::clock::wall(),
-        ..metrics::Settings::default()
     }
 }
 

@@ -18,7 +18,7 @@ use crate::telemetry::otlp::Spans;
 use crate::{admin, catalogue, replay, server, upstream};
 
 use super::control::Control;
-use super::counters;
+use super::{build, counters};
 
 /// Failures that the page lists.
 const FAILURES: usize = 20;
@@ -112,7 +112,7 @@ impl Source for Status {
         admin::Status {
             findings: Vec::new(),
             time: Rfc3339(wall).to_string(),
-            build: Build { version: env!("CARGO_PKG_VERSION").to_owned(), revision: String::new() },
+            build: Build { version: build::VERSION.to_owned(), revision: build::REVISION.to_owned() },
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             mode,
             draining: self.control.is_draining(),

@@ -1,5 +1,6 @@
 //! Back to text: the configuration in force for `/config`, and the reference of every key.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Config;
@@ -19,6 +20,24 @@ pub fn redacted(config: &Config) -> String {
         section("", &entries, &mut text);
     }
     text
+}
+
+/// Every setting that has a value, by its key with its section, as it would be written; a secret is its reference. Lists of tables
+/// are left out.
+pub fn settings(config: &Config) -> BTreeMap<String, String> {
+    fn gather(path: &str, shown: &Shown, found: &mut BTreeMap<String, String>) {
+        if let Some(literal) = literal(shown) {
+            found.insert(path.to_owned(), literal);
+        }
+        for (name, shown) in shown.entries().unwrap_or_default() {
+            let mut inner = path.to_owned();
+            join(&mut inner, name);
+            gather(&inner, shown, found);
+        }
+    }
+    let mut found = BTreeMap::new();
+    gather("", &config.show(), &mut found);
+    found
 }
 
 /// `config/reference.toml`: every key with its doc, kind, default and range.

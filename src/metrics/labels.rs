@@ -155,6 +155,8 @@ label! {
         BodyNotKept = "body_not_kept",
         /// The upstream said that it must not be.
         Forbidden = "forbidden",
+        /// `retry.never` names the endpoint.
+        Excluded = "excluded",
         /// Weir is draining.
         Draining = "draining",
         /// The mode only observes or bypasses.

@@ -22,6 +22,8 @@ pub struct Situation {
     pub replayable: bool,
     /// The upstream said `x-should-retry: false`.
     pub forbidden: bool,
+    /// The configuration says that the endpoint is never attempted twice.
+    pub excluded: bool,
     /// Attempts made, this one included; those that went back to the queue after a rate limit do not count.
     pub attempts: u32,
     /// How long the answer asks to wait.
@@ -63,6 +65,8 @@ pub enum StopReason {
     NotReplayable,
     /// The upstream asked for no other attempt.
     Forbidden,
+    /// The configuration allows the endpoint one attempt.
+    Excluded,
     /// All attempts are made.
     Attempts,
     /// The deadline leaves no room for the wait, the queue and an answer.
@@ -73,12 +77,13 @@ pub enum StopReason {
 
 impl StopReason {
     /// Every reason, in the order of the metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Final,
         Self::Unsafe,
         Self::Committed,
         Self::NotReplayable,
         Self::Forbidden,
+        Self::Excluded,
         Self::Attempts,
         Self::Deadline,
         Self::Budget,
@@ -92,6 +97,7 @@ impl StopReason {
             Self::Committed => "committed",
             Self::NotReplayable => "not_replayable",
             Self::Forbidden => "forbidden",
+            Self::Excluded => "excluded",
             Self::Attempts => "attempts",
             Self::Deadline => "deadline",
             Self::Budget => "budget",
@@ -120,6 +126,9 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
     };
     if situation.forbidden {
         return Decision::Stop(StopReason::Forbidden);
+    }
+    if situation.excluded {
+        return Decision::Stop(StopReason::Excluded);
     }
     if !situation.replayable {
         return Decision::Stop(StopReason::NotReplayable);
@@ -172,6 +181,7 @@ mod tests {
             committed: false,
             replayable: true,
             forbidden: false,
+            excluded: false,
             attempts: 1,
             hint: None,
             left: SECOND * 60,
@@ -193,6 +203,9 @@ mod tests {
             (Situation { committed: true, ..failed }, StopReason::Committed),
             (Situation { replayable: false, ..failed }, StopReason::NotReplayable),
             (Situation { forbidden: true, ..failed }, StopReason::Forbidden),
+            (Situation { excluded: true, ..failed }, StopReason::Excluded),
+            // The body is as it is by accident; the configuration is somebody's word.
+            (Situation { excluded: true, replayable: false, ..failed }, StopReason::Excluded),
             (Situation { attempts: 6, ..failed }, StopReason::Attempts),
             (Situation { left: SECOND, ..failed }, StopReason::Deadline),
             (Situation { hint: Some(SECOND * 60), ..failed }, StopReason::Deadline),
@@ -222,6 +235,8 @@ mod tests {
         };
         assert_eq!(decided(&limited), Decision::Requeue);
         assert_eq!(decided(&Situation { attempts: 60, ..limited }), Decision::Requeue);
+        let excluded = Situation { excluded: true, ..limited };
+        assert_eq!(decided(&excluded), Decision::Stop(StopReason::Excluded));
         let late = Situation { hint: Some(SECOND * 59), ..limited };
         assert_eq!(decided(&late), Decision::Stop(StopReason::Deadline));
     }

@@ -32,7 +32,8 @@ pub const fn stops_sdk(class: ErrorClass, stopped: Option<StopReason>, attempts:
             | StopReason::Unsafe
             | StopReason::Committed
             | StopReason::NotReplayable
-            | StopReason::Forbidden,
+            | StopReason::Forbidden
+            | StopReason::Excluded,
         )
         | None => false,
     }
@@ -51,6 +52,7 @@ mod tests {
             (ErrorClass::InternalServerError, Some(StopReason::Deadline), 1, false),
             (ErrorClass::InternalServerError, Some(StopReason::Unsafe), 1, false),
             (ErrorClass::InternalServerError, Some(StopReason::Unsafe), 3, false),
+            (ErrorClass::InternalServerError, Some(StopReason::Excluded), 1, false),
             (ErrorClass::InternalServerError, None, 1, false),
             (ErrorClass::RateLimitTokens, Some(StopReason::Deadline), 3, true),
             (ErrorClass::QuotaExhausted, Some(StopReason::Final), 1, true),

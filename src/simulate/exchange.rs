@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::request::Parts;
@@ -13,6 +15,7 @@ use serde_json::json;
 
 use crate::clock;
 
+use super::Simulator;
 use super::answer::{self, Content, Question, Reply};
 use super::ask::Ask;
 use super::body::{Body, Cut};
@@ -28,7 +31,6 @@ use super::route::{Inference, Route};
 use super::schedule::OutageKind;
 use super::settings::LimitHeaders;
 use super::wire::Fate;
-use super::{Simulator, base64};
 
 /// Counts a request as under way until its body has ended or was dropped.
 #[derive(Debug)]
@@ -322,7 +324,7 @@ fn echo(parts: &Parts, body: &Bytes) -> Reply {
         "body": {
             "length": body.len(),
             "fnv1a64": format!("{:016x}", fnv1a(body)),
-            "base64": (body.len() <= WHOLE).then(|| base64::encode(body)),
+            "base64": (body.len() <= WHOLE).then(|| BASE64.encode(body)),
         },
     }))
 }

@@ -10,7 +10,6 @@
 mod answer;
 mod args;
 mod ask;
-mod base64;
 mod body;
 mod control;
 mod credential;

@@ -1,6 +1,7 @@
 //! What leaves the process for people and collectors to read: log lines, trace context, and what must never be in them.
 
 pub mod otlp;
+mod filter;
 mod format;
 mod redact;
 mod span;
@@ -11,9 +12,10 @@ use std::io;
 
 use thiserror::Error;
 use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 
+pub use filter::{Levels, LogFilter};
 pub use redact::{Hidden, MAX_MESSAGE, masked, without_keys};
 pub use span::{Side, Span, Value};
 pub use trace::{RequestTrace, SpanId, TraceContext, TraceId};
@@ -25,8 +27,8 @@ pub const ACCESS_LOG: &str = "weir::access";
 /// How the log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What is logged, in the syntax of `tracing-subscriber`'s `EnvFilter`: `info,weir::access=off`.
-    pub filter: String,
+    /// What is logged at first.
+    pub levels: Levels,
     /// As JSON, a line per event, instead of as text.
     pub json: bool,
     /// Text may be coloured: the output is a terminal.
@@ -37,16 +39,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { filter: "info".to_owned(), json: true, colour: false, queue: 8_192 }
+        Self { levels: Levels::default(), json: true, colour: false, queue: 8_192 }
     }
 }
 
 /// Why the log could not be set up.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// The filter is not in `EnvFilter`'s syntax.
-    #[error("the log's filter is wrong: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
     /// The thread that writes could not be started.
     #[error("the log's thread could not be started: {0}")]
     Thread(#[from] io::Error),
@@ -57,36 +56,31 @@ pub enum LogError {
 
 /// Sets up the log of the whole process, written to `output` by a thread of its own.
 ///
-/// Dropping the guard writes what still waits, for at most two seconds.
+/// Dropping the guard writes what still waits, for at most two seconds. The filter changes what is logged.
 ///
 /// # Errors
 /// See [`LogError`].
-pub fn start(settings: &Settings, output: impl io::Write + Send + 'static) -> Result<LogGuard, LogError> {
+pub fn start(
+    settings: &Settings,
+    output: impl io::Write + Send + 'static,
+) -> Result<(LogGuard, LogFilter), LogError> {
     let (queue, guard) = writer::start(settings.queue, output)?;
-    let subscriber = subscriber(settings, queue)?;
+    let (subscriber, filter) = subscriber(settings, queue);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::Twice)?;
-    Ok(guard)
+    Ok((guard, filter))
 }
 
-/// The subscriber that [`start`] installs, writing where `writer` says.
-///
-/// # Errors
-/// If the filter is wrong.
-pub fn subscriber<W>(
-    settings: &Settings,
-    writer: W,
-) -> Result<impl Subscriber + Send + Sync + use<W>, LogError>
+/// The subscriber that [`start`] installs, writing where `writer` says, and its filter.
+pub fn subscriber<W>(settings: &Settings, writer: W) -> (impl Subscriber + Send + Sync + use<W>, LogFilter)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::builder().parse(&settings.filter)?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = LogFilter::new(settings.levels);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(settings.colour)
         .with_writer(writer)
-        .event_format(format::Format::new(settings.json, settings.colour))
-        .finish();
-    Ok(subscriber)
+        .event_format(format::Format::new(settings.json, settings.colour));
+    (tracing_subscriber::registry().with(lines).with(filter.clone()), filter)
 }
 
 /// Runs `log` with a subscriber of this thread's own, for tests that run beside others.

@@ -4,6 +4,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use tracing::Level;
+
 use super::*;
 
 /// Where a test reads what was written.
@@ -30,7 +32,7 @@ impl Write for Sink {
 fn logged(settings: &Settings, log: impl FnOnce()) -> String {
     let sink = Sink::default();
     let (queue, guard) = writer::start(settings.queue, sink.clone()).unwrap();
-    with_own_log(subscriber(settings, queue).unwrap(), log);
+    with_own_log(subscriber(settings, queue).0, log);
     assert!(guard.flush());
     sink.text()
 }
@@ -60,16 +62,42 @@ fn events_are_json_or_text() {
 }
 
 #[test]
-fn the_filter_tells_targets_apart() {
-    let settings = Settings { filter: "info,weir::access=off".to_owned(), ..Settings::default() };
-    let text = logged(&settings, || {
-        assert!(!tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO));
-        tracing::info!(target: ACCESS_LOG, "hidden");
-        tracing::info!("shown");
-        tracing::debug!("too fine");
+fn the_filter_tells_targets_apart_and_can_be_changed() {
+    let sink = Sink::default();
+    let settings = Settings { levels: Levels { least: Level::INFO, access: false }, ..Settings::default() };
+    let (queue, guard) = writer::start(settings.queue, sink.clone()).unwrap();
+    let (subscriber, filter) = subscriber(&settings, queue);
+    let written = || {
+        assert!(guard.flush());
+        let lines = sink.text();
+        sink.0.lock().unwrap().clear();
+        let of = |line: &str| {
+            line.rsplit("message\":\"").next().unwrap_or(line).split('"').next().map(str::to_owned)
+        };
+        lines.lines().filter_map(of).collect::<Vec<_>>()
+    };
+    let log = || {
+        tracing::info!(target: ACCESS_LOG, "access");
+        tracing::error!("error");
+        tracing::info!("info");
+        tracing::trace!("trace");
+        tracing::trace!(target: "weirder", "another crate's trace");
+        tracing::info!(target: "weirder", "another crate's");
+        tracing::enabled!(target: ACCESS_LOG, Level::INFO)
+    };
+    with_own_log(subscriber, || {
+        assert!(!log());
+        assert_eq!(written(), ["error", "info", "another crate's"]);
+        filter.change(Levels { least: Level::TRACE, access: true });
+        assert!(log());
+        assert_eq!(written(), ["access", "error", "info", "trace", "another crate's"]);
+        filter.change(Levels { least: Level::ERROR, access: true });
+        assert!(log(), "the access log has a key of its own");
+        assert_eq!(written(), ["access", "error"]);
+        filter.change(Levels { least: Level::ERROR, access: false });
+        assert!(!log());
+        assert_eq!(written(), ["error"]);
     });
-    assert!(text.contains("shown") && !text.contains("hidden") && !text.contains("too fine"), "{text}");
-    assert!(subscriber(&Settings { filter: "a=b=c".to_owned(), ..settings }, io::sink).is_err());
 }
 
 /// Stands still until it is told to go on.
@@ -98,7 +126,7 @@ fn a_stuck_output_drops_lines_and_counts_them() {
     let sink = Sink::default();
     let settings = Settings { queue: 10, ..Settings::default() };
     let (queue, guard) = writer::start(settings.queue, Stuck { begun, go_on, sink: sink.clone() }).unwrap();
-    with_own_log(subscriber(&settings, queue).unwrap(), || {
+    with_own_log(subscriber(&settings, queue).0, || {
         tracing::info!(target: ACCESS_LOG, "first");
         has_begun.recv().unwrap();
         for index in 0..100 {
@@ -112,7 +140,7 @@ fn a_stuck_output_drops_lines_and_counts_them() {
     assert_eq!(sink.text(), "first\n0\n1\n2\n3\n4\n5\n6\n7\n8\n");
     drop(go);
     let (queue, guard) = writer::start(10, Broken).unwrap();
-    with_own_log(subscriber(&settings, queue).unwrap(), || tracing::info!("lost"));
+    with_own_log(subscriber(&settings, queue).0, || tracing::info!("lost"));
     assert!(guard.flush());
     assert_eq!(guard.dropped().count(), 1, "a line that could not be written counts");
 }

@@ -16,10 +16,15 @@ pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
     }
     if let Some(error) = find::<h2::Error>(error)
         && error.is_remote()
-        && error.reason() == Some(h2::Reason::REFUSED_STREAM)
     {
-        // RFC 9113 8.7: the stream was closed before any processing.
-        return Failure::unsent(FailureKind::Reset, "the upstream refused the stream");
+        // RFC 9113, 8.7: a stream that is refused was closed before any processing; 6.8: so was one beyond the last that a
+        // GOAWAY names, and h2 tells no other stream of the GOAWAY.
+        if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+            return Failure::unsent(FailureKind::Reset, "the upstream refused the stream");
+        }
+        if error.is_go_away() {
+            return Failure::unsent(FailureKind::Reset, "the upstream went away before it took the stream");
+        }
     }
     Failure::sent(FailureKind::Reset, detail(error))
 }

@@ -1,9 +1,15 @@
 //! Each limit of the front, reached on purpose: it holds, it is counted, and the others are served.
 
-use std::io::{BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
+use crate::http2::{self, END_HEADERS, END_STREAM, GET, HEADERS, RST_STREAM, SETTINGS};
+use crate::listener_tls::{self, Authority};
 use crate::process::Weir;
 use crate::wire;
 
@@ -83,6 +89,161 @@ fn each_limit_holds_and_is_counted() {
     drop(crowd);
 }
 
+/// A connection from an address of its own; all of 127/8 is this machine.
+fn connect_from(weir: &Weir, last: u8) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).unwrap();
+    socket.connect(&weir.address.into()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.into()
+}
+
+/// Asks on a connection that stays open; the status, or nothing when Weir closed it.
+fn asked_on(stream: &TcpStream) -> Option<u16> {
+    let mut writer = stream;
+    writer.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir\r\n\r\n").ok()?;
+    wire::read_answer(&mut BufReader::new(stream), "GET").map(|answer| answer.status())
+}
+
+#[test]
+fn a_connection_too_many_in_all_is_closed_and_a_place_that_is_left_is_free() {
+    let (upstream, seen) = wire::plain();
+    let weir = Weir::before(upstream, "server.max_connections = 4\nserver.max_connections_per_peer = 3\n");
+    // From two addresses, neither of which has more than its share.
+    let mut open: Vec<TcpStream> = [1, 1, 1, 2].map(|last| connect_from(&weir, last)).into();
+    for stream in &open {
+        assert_eq!(asked_on(stream), Some(200));
+    }
+    for round in 1..=3 {
+        assert_eq!(asked_on(&connect_from(&weir, 3)), None);
+        weir.wait_for(&reached("connections"), f64::from(round));
+    }
+    assert!(weir.metric(&reached("connections_per_peer")) < 0.5);
+    assert!(weir.metric("weir_connections_refused_total{reason=\"too_many\"}") > 2.5);
+    for stream in &open {
+        assert_eq!(asked_on(stream), Some(200));
+    }
+    assert_eq!(seen.try_iter().count(), 8, "nobody else was served");
+    assert!((weir.metric(&reached("connections")) - 3.0).abs() < 0.5);
+
+    drop(open.pop());
+    let until = Instant::now() + Duration::from_secs(20);
+    while asked_on(&connect_from(&weir, 3)) != Some(200) {
+        assert!(Instant::now() < until, "the place of the one that left stays taken");
+    }
+    // Of the three from one address all are left, so a fourth of it is one too many by the other limit. The place beside them
+    // is taken or not, as quickly as Weir notices.
+    let until = Instant::now() + Duration::from_secs(20);
+    while weir.metric(&reached("connections_per_peer")) < 0.5 {
+        assert_eq!(asked_on(&connect_from(&weir, 1)), None);
+        assert!(Instant::now() < until, "four connections of a peer that may have three");
+    }
+}
+
+#[test]
+fn a_stream_too_many_is_refused_and_the_others_go_on() {
+    const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
+    let (release, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let (upstream, seen) = wire::recording(move |request| {
+        if request.start.contains("/v1/files") {
+            // The test may have ended.
+            held.lock().unwrap().recv().ok();
+        }
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
+    });
+    let weir = Weir::before(upstream, "server.max_streams = 2\n");
+    let mut stream = http2::open(&weir, &[]);
+    let (_, _, _, settings) = http2::read_frame(&mut stream).unwrap();
+    let announced = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).unwrap();
+    assert_eq!(announced[2..], [0, 0, 0, 2]);
+    let files = GET.map(|(name, value)| (name, if name == ":path" { "/v1/files" } else { value }));
+    let ask = |stream: &mut TcpStream, id, list: &[(&str, &str)]| {
+        let frame = http2::frame(HEADERS, END_HEADERS | END_STREAM, id, &http2::fields(list));
+        stream.write_all(&frame).unwrap();
+    };
+    ask(&mut stream, 1, &files);
+    ask(&mut stream, 3, &files);
+    weir.wait_for("weir_requests_in_flight{caller=\"default\"}", 2.0);
+    weir.wait_for(&reached("streams"), 1.0);
+
+    ask(&mut stream, 5, &GET);
+    let refused = loop {
+        let (kind, _, id, payload) = http2::read_frame(&mut stream).expect("the connection stays open");
+        assert!(kind == SETTINGS || id == 0 || id == 5, "{kind} on {id}");
+        if id == 5 {
+            break (kind, payload);
+        }
+    };
+    assert_eq!(refused, (RST_STREAM, REFUSED_STREAM.to_vec()));
+    // Another connection has streams of its own; and those that were open are as they were.
+    let mut neighbor = http2::open(&weir, &[]);
+    ask(&mut neighbor, 1, &GET);
+    assert_eq!(http2::fate(&mut neighbor, 1), http2::Fate::Status(200));
+    release.send(()).unwrap();
+    release.send(()).unwrap();
+    let mut answered = Vec::new();
+    while answered.len() < 2 {
+        let (kind, _, id, payload) = http2::read_frame(&mut stream).expect("the connection stays open");
+        if kind == HEADERS {
+            assert_eq!(payload[0], 0x88, "200, of stream {id}");
+            answered.push(id);
+        }
+        assert!(kind != RST_STREAM, "{id}");
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 3]);
+    ask(&mut stream, 7, &GET);
+    assert_eq!(http2::fate(&mut stream, 7), http2::Fate::Status(200));
+    assert_eq!(seen.try_iter().count(), 4, "the one that was refused never went upstream");
+    assert!((weir.metric(&reached("streams")) - 1.0).abs() < 0.5);
+}
+
+#[test]
+fn a_handshake_that_takes_too_long_is_closed_and_the_others_are_served() {
+    let authority = Authority::new();
+    authority.sign("weir", &["weir.test"]);
+    let (upstream, _seen) = wire::plain();
+    let weir = Weir::before(
+        upstream,
+        &format!(
+            "server.handshake_timeout = \"1s\"\n[server.tls]\ncert = \"{}\"\nkey = \"{}\"\n",
+            authority.show("weir.pem"),
+            authority.show("weir.key"),
+        ),
+    );
+    let began = Instant::now();
+    let mut silent = wire::connect(weir.address);
+    // The beginning of a record, then a byte now and then: each comes in time, the whole doesn't.
+    let mut slow = wire::connect(weir.address);
+    slow.write_all(&[0x16, 3, 1, 0x10, 0, 1, 0, 0x0f, 0xfc, 3, 3]).unwrap();
+    slow.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let (answer, alpn) = listener_tls::ask(&weir, listener_tls::client(&authority, None, &[])).unwrap();
+    assert_eq!((answer.status(), alpn), (200, None));
+    let served = began.elapsed();
+    let left = loop {
+        let mut byte = [0];
+        match slow.read(&mut byte) {
+            Ok(read) => break read,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => break 0,
+            // It is closed at the other end, and what was sent into that comes back with the next read.
+            Err(_nothing_yet) => drop(slow.write_all(&[0])),
+        }
+        assert!(began.elapsed() < Duration::from_secs(15), "a byte now and then keeps it open");
+    };
+    assert_eq!(left, 0, "closed without a word");
+    assert!(matches!(silent.read(&mut [0]), Ok(0)));
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(950) && took < Duration::from_secs(10), "{took:?}");
+    assert!(served < took, "{served:?}: they don't wait behind it");
+    weir.wait_for(&reached("handshake_timeout"), 2.0);
+    // It is the time that ended them, not what they sent.
+    let refused = weir.metric("weir_connections_refused_total{reason=\"tls\"}");
+    assert!((weir.metric(&reached("handshake_timeout")) - refused).abs() < 0.5, "{refused}");
+    assert!(!weir.printed().contains("TLS handshake failed"), "{}", weir.printed());
+    assert!(listener_tls::ask(&weir, listener_tls::client(&authority, None, &[])).is_some());
+}
+
 #[test]
 fn bodies_that_wait_to_be_sent_have_a_bound_too() {
     // The one that is admitted gets no answer, so the others wait; none is kept for another attempt.
@@ -122,8 +283,12 @@ fn bodies_that_wait_to_be_sent_have_a_bound_too() {
 #[test]
 fn a_crowd_of_idle_and_slow_connections_harms_nobody() {
     let (upstream, _seen) = wire::plain();
-    let weir =
-        Weir::before(upstream, "server.max_connections = 15000\nserver.max_connections_per_peer = 15000\n");
+    // With a limit, or the pace of an upstream of which none is known would be what is measured.
+    let weir = Weir::before(
+        upstream,
+        "server.max_connections = 15000\nserver.max_connections_per_peer = 15000\n\
+         limits.requests_per_minute = 1000000\nlimits.in_flight = 2000\n",
+    );
     wire::get(weir.address, "/v1/models");
     let (idle, slow) = crowd();
     let before = weir.memory("VmRSS");
@@ -160,7 +325,7 @@ fn a_crowd_of_idle_and_slow_connections_harms_nobody() {
         times[100],
         times[198],
     );
-    assert!((with_slow - before) / (idle + slow) as u64 <= 40, "{before} {with_idle} {with_slow} KiB");
+    assert!((with_slow - before) / (idle + slow) as u64 <= 20, "{before} {with_idle} {with_slow} KiB");
     assert!(times[100] < Duration::from_millis(250), "{:?}", times[100]);
     assert!(weir.metric("weir_connections{state=\"idle\"}") >= 1_000.0_f64.min(idle as f64) - 1.0);
 }

@@ -47,7 +47,11 @@ impl Authority {
 }
 
 /// A client's side of TLS: whom it trusts, what it shows, what it offers.
-fn client(authority: &Authority, shows: Option<&str>, alpn: &[&[u8]]) -> Arc<rustls::ClientConfig> {
+pub(crate) fn client(
+    authority: &Authority,
+    shows: Option<&str>,
+    alpn: &[&[u8]],
+) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(authority.path("roots.pem")).unwrap()).unwrap();
     let builder =
@@ -69,7 +73,7 @@ fn client(authority: &Authority, shows: Option<&str>, alpn: &[&[u8]]) -> Arc<rus
 }
 
 /// Asks over TLS, by the name `weir.test`; the answer, and the protocol agreed on.
-fn ask(weir: &Weir, config: Arc<rustls::ClientConfig>) -> Option<(Message, Option<Vec<u8>>)> {
+pub(crate) fn ask(weir: &Weir, config: Arc<rustls::ClientConfig>) -> Option<(Message, Option<Vec<u8>>)> {
     let connection = rustls::ClientConnection::new(config, "weir.test".try_into().unwrap()).unwrap();
     let mut stream = rustls::StreamOwned::new(connection, wire::connect(weir.address));
     stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir.test\r\nConnection: close\r\n\r\n").ok()?;

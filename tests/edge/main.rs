@@ -17,12 +17,15 @@ macro_rules! say {
 mod process;
 mod wire;
 
+mod build;
 mod egress;
 mod exchanges;
 mod fidelity;
 mod http2;
 mod limits;
 mod listener_tls;
+mod reload;
 mod secrets;
 mod smuggling;
+mod upstream_http2;
 mod websocket;

@@ -6,27 +6,30 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+/// What its configuration is called.
+const FILE: &str = "weir.toml";
+
 /// A Weir that runs until it is dropped.
 pub(crate) struct Weir {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
     child: Child,
     printed: Arc<Mutex<String>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 fn command(configuration: &str, variables: &[(&str, &str)]) -> (Command, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("weir.toml");
+    let file = folder.path().join(FILE);
     std::fs::write(&file, configuration).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command
         .env_clear()
-        .envs(variables.iter().copied())
         .env("WEIR_SERVER__LISTEN", "127.0.0.1:0")
         .env("WEIR_ADMIN__LISTEN", "127.0.0.1:0")
         .env("WEIR_SHUTDOWN__DRAIN_DELAY", "0s")
         .env("WEIR_SERVER__WORKERS", "2")
+        .envs(variables.iter().copied())
         .arg("--config")
         .arg(&file);
     (command, folder)
@@ -58,7 +61,7 @@ impl Weir {
                 printed.push('\n');
             }
         });
-        Self { address, admin, child, printed, _folder: folder }
+        Self { address, admin, child, printed, folder }
     }
 
     /// Before an upstream on loopback.
@@ -69,6 +72,20 @@ impl Weir {
     /// Runs a Weir that is expected to end at once.
     pub(crate) fn fails(configuration: &str, variables: &[(&str, &str)]) -> Output {
         command(configuration, variables).0.output().unwrap()
+    }
+
+    /// Writes another configuration where it reads it.
+    pub(crate) fn configure(&self, configuration: &str) {
+        std::fs::write(self.folder.path().join(FILE), configuration).unwrap();
+    }
+
+    /// Waits until a text was printed so often at least.
+    pub(crate) fn wait_for_printed(&self, text: &str, times: usize) {
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.printed().matches(text).count() < times {
+            assert!(Instant::now() < until, "{text} not {times} times in {}", self.printed());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What it printed so far.

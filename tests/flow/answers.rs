@@ -5,6 +5,7 @@ use std::time::Duration;
 use weir::caller::Mode;
 use weir::classify::ErrorClass;
 use weir::clock;
+use weir::openai::Endpoint;
 
 use super::world::{Call, Setup, World};
 
@@ -52,6 +53,27 @@ async fn a_refusal_before_any_work_is_retried_on_every_endpoint() {
             answer.text()
         );
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_configuration_excludes_is_attempted_once_and_says_so() {
+    let mut setup = Setup::default();
+    setup.policy.never_retried = vec![Endpoint::ChatCompletions];
+    let world = World::new(setup);
+    for (excluded, directive) in
+        ["status=500;times=1", "error=rate_limit_plain;times=1"].into_iter().enumerate()
+    {
+        let job = format!("excluded-{excluded}");
+        let answer = world.call(&Call::chat().timeout(60).with("x-job-id", &job).simulate(directive)).await;
+        assert!(!answer.is_success() && answer.attempts() == 1, "{}", answer.text());
+        assert_eq!(answer.header("x-should-retry"), None, "the SDK's own retry stays as it is");
+    }
+    let embeddings =
+        Call::post("/v1/embeddings", r#"{"model":"text-embedding-3-small","input":"Three words."}"#);
+    let other = embeddings.timeout(60).with("x-job-id", "other").simulate("status=500;times=1");
+    assert_eq!(world.call(&other).await.attempts(), 2);
+    assert_eq!(world.metric("weir_retries_stopped_total{reason=\"excluded\"}"), 2);
+    assert_eq!(world.metric("weir_retries_stopped_total{reason=\"body_not_kept\"}"), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -356,7 +356,7 @@ fn failure_row(failure: &FailureLine, html: &mut Html) {
 fn fine_print(status: &Status, html: &mut Html) {
     html.raw("<footer class=\"fine\"><p>Weir ").text(&status.build.version);
     if !status.build.revision.is_empty() {
-        html.raw(" (").text(&status.build.revision).raw(")");
+        html.raw(" (revision ").text(&status.build.revision).raw(")");
     }
     html.raw(" · up ").text(&duration(status.uptime_seconds as f64)).raw(" · mode ").text(&status.mode);
     if !status.reload.time.is_empty() {

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::super::base64;
 use super::{Question, Reply};
 
 /// The largest model's dimensions.
@@ -58,7 +59,7 @@ pub(super) fn answer(question: &Question<'_>) -> Reply {
     let usual = if ask.model().contains("large") { LARGEST } else { 1_536 };
     let dimensions = ask.dimensions.unwrap_or(usual).clamp(1, LARGEST);
     let vector = if ask.encoding_format.as_deref() == Some("base64") {
-        format!("\"{}\"", base64::encode(&VECTOR[..dimensions * 4]))
+        format!("\"{}\"", BASE64.encode(&VECTOR[..dimensions * 4]))
     } else {
         let (text, ends) = &*DECIMAL;
         format!("[{}]", &text[..ends[dimensions - 1]])
