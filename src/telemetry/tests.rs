@@ -2,7 +2,6 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use tracing::Level;
 
@@ -163,15 +162,15 @@ impl Write for Counting {
 fn lines_that_come_together_are_written_together() {
     let writes = Arc::new(AtomicUsize::new(0));
     let (queue, guard) = writer::start(1_000, Counting(Arc::clone(&writes))).unwrap();
-    let began = Instant::now();
-    with_own_log(subscriber(&Settings::default(), queue).unwrap(), || {
+    let began = crate::clock::now();
+    with_own_log(subscriber(&Settings::default(), queue).0, || {
         for index in 0..1_000 {
             tracing::info!(target: ACCESS_LOG, "{index}");
         }
     });
     assert!(guard.flush());
     // Each write of less than a batch but the flush's own came after a pause.
-    let most = began.elapsed().as_millis() / writer::GATHER.as_millis() + 1;
+    let most = crate::clock::now().duration_since(began).as_millis() / writer::GATHER.as_millis() + 1;
     let writes = writes.load(Ordering::Relaxed);
     assert!(writes as u128 <= most, "{writes} writes, at most {most} in this time");
     assert_eq!(guard.dropped().count(), 0);

@@ -119,6 +119,7 @@ impl Drop for LogGuard {
 }
 
 /// Ends when nobody can log any more.
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
 fn write_lines(receiver: &Receiver<Message>, bound: &Bound, mut output: impl io::Write) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut lines = 0;
