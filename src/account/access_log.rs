@@ -78,7 +78,7 @@ struct AttemptEntry<'a> {
 impl<'a> Entry<'a> {
     fn of(record: &'a Record, account: &Account, now: Instant) -> Self {
         let detail = record.detail.as_deref();
-        let usage = record.usage;
+        let usage = record.used.map(|(usage, _)| usage);
         let settled = record.answered.unwrap_or(now);
         Self {
             timestamp: Rfc3339(clock::wall()),
@@ -102,7 +102,7 @@ impl<'a> Entry<'a> {
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             tokens_estimated: record.estimated,
-            tokens_charged: record.charged,
+            tokens_charged: record.used.map(|(_, charged)| charged),
             tokens_input: usage.map(|usage| usage.input),
             tokens_cached: usage.map(|usage| usage.cached),
             tokens_output: usage.map(|usage| usage.output),

@@ -73,8 +73,8 @@ pub struct Record {
     pub(super) waits: [Duration; WAITS],
     pub(super) predicted: Option<Duration>,
     pub(super) estimated: Option<u64>,
-    pub(super) charged: Option<u64>,
-    pub(super) usage: Option<Usage>,
+    /// What the upstream reported, and what the permit was settled at.
+    pub(super) used: Option<(Usage, u64)>,
     pub(super) deadline: Option<Instant>,
     pub(super) answered: Option<Instant>,
     pub(super) status: Option<StatusCode>,
@@ -84,10 +84,14 @@ pub struct Record {
     pub(super) bytes_out: u64,
     pub(super) stopped: Option<RetryStop>,
     pub(super) detail: Option<Box<ErrorDetail>>,
-    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) headers: Box<[(HeaderName, HeaderValue)]>,
     pub(super) request_data: Option<Bytes>,
     finished: bool,
 }
+
+/// Each request has one on the heap, also while it waits and while its answer streams: one byte more, and the allocator gives
+/// it 640.
+const _: () = assert!(size_of::<Record>() <= 512);
 
 impl Record {
     /// Boxed where it is made: it moves from a request's head to the end of its answer's body.
@@ -110,8 +114,7 @@ impl Record {
             waits: [Duration::ZERO; WAITS],
             predicted: None,
             estimated: None,
-            charged: None,
-            usage: None,
+            used: None,
             deadline: None,
             answered: None,
             status: None,
@@ -121,7 +124,7 @@ impl Record {
             bytes_out: 0,
             stopped: None,
             detail: None,
-            headers: Vec::new(),
+            headers: Box::default(),
             request_data: None,
             finished: false,
         })
@@ -265,8 +268,7 @@ impl Record {
 
     /// Tokens that the upstream reported, and what the permit was settled at.
     pub fn used(&mut self, usage: Usage, charged: u64) {
-        self.usage = Some(usage);
-        self.charged = Some(charged);
+        self.used = Some((usage, charged));
     }
 
     /// Adds bytes of the answer's body that were handed to the server.
@@ -372,14 +374,14 @@ impl Record {
         if let Some(model) = model {
             model.requests.inc(outcome);
         }
-        let Some(usage) = self.usage else { return };
+        let Some((usage, charged)) = self.used else { return };
         for (kind, tokens) in usage.kinds() {
             series.tokens.add(kind, tokens);
             if let Some(model) = model {
                 model.tokens.add(kind, tokens);
             }
         }
-        if let (Some(estimated), Some(charged @ 1..)) = (self.estimated, self.charged) {
+        if let (Some(estimated), 1..) = (self.estimated, charged) {
             metrics.tokens_estimated.inc_by(estimated);
             metrics.estimate_error.observe(estimated as f64 / charged as f64);
         }

@@ -157,7 +157,7 @@ impl Told<'_> {
             }
         }
         // An answer that broke off told no use; what is charged for it is a guess.
-        if let Some(usage) = record.usage.filter(|_| record.class.is_none()) {
+        if let Some((usage, _)) = record.used.filter(|_| record.class.is_none()) {
             attributes.push(("gen_ai.usage.input_tokens", usage.input.into()));
             attributes.push(("gen_ai.usage.output_tokens", usage.output.into()));
             attributes.push(("gen_ai.usage.cache_read.input_tokens", usage.cached.into()));

@@ -1,6 +1,7 @@
 //! One attempt: the request goes upstream, the answer is read as far as a decision needs.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode, response};
@@ -8,7 +9,7 @@ use http_body::Body as _;
 
 use super::call::Call;
 use super::exchange::Exchange;
-use super::{Policy, limits};
+use super::{Policy, held_head, limits};
 use crate::account::{Record, Wait};
 use crate::caller::Mode;
 use crate::classify::{self, Classified, Failure, FailureKind};
@@ -170,9 +171,25 @@ async fn judge_stream(
     hold_for: Duration,
 ) -> Attempted {
     let began = answer.body.heard();
-    answer.body.read_ahead(began + hold_for, |read, bytes| !read.has_begun() && bytes < MOST_HELD).await;
+    read_beginning(&mut answer, began + hold_for).await;
     record.waited(Wait::Upstream, answer.body.heard() - began);
     judge_beginning(endpoint, answer)
+}
+
+/// Reads ahead to the first event that counts, until `until` at the latest.
+async fn read_beginning(answer: &mut Answer, until: Instant) {
+    let Answer { head, body } = answer;
+    let wants = |read: &Reader, bytes| !read.has_begun() && bytes < MOST_HELD;
+    let mut reading = pin!(body.read_ahead(until, wants));
+    let mut let_go = false;
+    poll_fn(|cx| {
+        let polled = reading.as_mut().poll(cx);
+        if polled.is_pending() && !std::mem::replace(&mut let_go, true) {
+            held_head::let_go(&mut head.headers);
+        }
+        polled
+    })
+    .await;
 }
 
 /// What a stream's beginning says.

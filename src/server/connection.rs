@@ -200,8 +200,8 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let activity = Arc::<Activity>::default();
         let http2 = info.http2;
+        let activity = Activity::new(http2);
         let info = Arc::new(info);
         let edge =
             EdgeLayer { info: Arc::clone(&info), counters: Arc::clone(&self.counters), render: self.render };

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 use super::accept::Hold;
 use super::watch::Activity;
@@ -50,6 +51,21 @@ pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool,
     }
 }
 
+/// What a read over HTTP/2 costs of the 128 steps that the runtime gives a task until the others have their turn. A connection
+/// reads all that there is before the tasks of its streams run: until then each request is held as it came, its headers in a
+/// map and in the read buffers, which is several times what it takes to wait.
+const READ: u32 = 43;
+
+/// Spends so many steps, one of which was spent already.
+fn spend(steps: u32, cx: &mut Context<'_>) {
+    for _ in 1..steps {
+        match coop::poll_proceed(cx) {
+            Poll::Ready(step) => step.made_progress(),
+            Poll::Pending => return,
+        }
+    }
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -70,6 +86,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         let read = Pin::new(&mut self.io).poll_read(cx, buf);
         if read.is_ready() {
             self.activity.read();
+            if self.activity.http2 {
+                spend(READ, cx);
+            }
         }
         read
     }
@@ -107,6 +126,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::time::Duration;
 
     use tokio::io::{AsyncWriteExt, duplex};
@@ -128,6 +148,32 @@ mod tests {
         assert_eq!(&read[..head.len()], head);
         client.write_all(b"more").await.unwrap();
         assert_eq!(watched.read(&mut read).await.unwrap(), 4);
+    }
+
+    /// Reads that a task makes before it must let the others go on, of a connection on which there is always more to read.
+    async fn reads_at_once(http2: bool) -> usize {
+        let (mut client, io) = duplex(1024);
+        client.write_all(&[7; 1024]).await.unwrap();
+        let mut watched = Watched::new(io, Bytes::new(), Activity::new(http2), None);
+        // A step's budget begins with it.
+        tokio::task::yield_now().await;
+        let mut reads = 0;
+        let mut read = [0];
+        poll_fn(|cx| {
+            while Pin::new(&mut watched).poll_read(cx, &mut ReadBuf::new(&mut read)).is_ready() {
+                reads += 1;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        reads
+    }
+
+    /// The requests of a connection would all be held as they came before the first of them is packed.
+    #[tokio::test(start_paused = true)]
+    async fn the_streams_of_a_connection_have_their_turn_between_its_reads() {
+        assert_eq!(clock::spawn(reads_at_once(true)).await.unwrap(), 3);
+        assert!(clock::spawn(reads_at_once(false)).await.unwrap() >= 100);
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,8 @@ pub(super) struct Activity {
     head_begun: AtomicBool,
     /// Whether the client has yet to take what it was sent.
     write_waits: AtomicBool,
+    /// Whether it speaks HTTP/2: many requests come in one read then.
+    pub(super) http2: bool,
 }
 
 /// A request from its head to the end of its answer.
@@ -33,6 +35,11 @@ pub(super) struct Activity {
 pub(super) struct InFlight(Arc<Activity>);
 
 impl Activity {
+    /// Of a connection that speaks HTTP/2 or does not.
+    pub(super) fn new(http2: bool) -> Arc<Self> {
+        Arc::new(Self { http2, ..Self::default() })
+    }
+
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.head_begun.store(false, Ordering::Relaxed);
         self.requests.fetch_add(1, Ordering::Relaxed);

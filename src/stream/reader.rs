@@ -35,8 +35,6 @@ pub struct Reader {
     decoder: Option<Decoder>,
     what: What,
     findings: Findings,
-    /// Whether a stream without its last event is known to be cut.
-    ends_marked: bool,
 }
 
 enum What {
@@ -44,24 +42,31 @@ enum What {
     Nothing,
     /// The end of a JSON body.
     Tail { frames: VecDeque<Bytes>, kept: usize },
-    /// A stream of events.
-    Events(Box<SseScanner>),
+    /// A stream of events, and whether one without its last event is known to be cut.
+    Events(Box<SseScanner>, EndsMarked),
 }
+
+/// Whether every whole answer of an endpoint has a last event that says so.
+type EndsMarked = bool;
 
 impl Reader {
     /// A reader for an answer with these headers.
     pub fn of(endpoint: Endpoint, headers: &HeaderMap) -> Self {
         let what = match headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes) {
-            Some(kind) if starts_with(kind, b"text/event-stream") => What::Events(Box::default()),
+            Some(kind) if starts_with(kind, b"text/event-stream") => {
+                let ends_marked = matches!(
+                    endpoint,
+                    Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses
+                );
+                What::Events(Box::default(), ends_marked)
+            }
             Some(kind) if starts_with(kind, b"application/json") && counts_tokens(endpoint) => {
                 What::Tail { frames: VecDeque::new(), kept: 0 }
             }
             Some(_) | None => What::Nothing,
         };
-        let findings = Findings { stream: matches!(what, What::Events(_)), ..Findings::default() };
-        let ends_marked = matches!(what, What::Events(_))
-            && matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses);
-        let mut reader = Self { decoder: None, what, findings, ends_marked };
+        let findings = Findings { stream: matches!(what, What::Events(..)), ..Findings::default() };
+        let mut reader = Self { decoder: None, what, findings };
         if !matches!(reader.what, What::Nothing) {
             match Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes)) {
                 Coding::Identity => {}
@@ -74,12 +79,12 @@ impl Reader {
 
     /// A reader that looks at nothing.
     pub fn blind() -> Self {
-        Self { decoder: None, what: What::Nothing, findings: Findings::default(), ends_marked: false }
+        Self { decoder: None, what: What::Nothing, findings: Findings::default() }
     }
 
     /// Whether the answer is a stream of events that can be read.
     pub fn is_stream(&self) -> bool {
-        matches!(self.what, What::Events(_))
+        matches!(self.what, What::Events(..))
     }
 
     /// Reads the next bytes of the body.
@@ -91,7 +96,7 @@ impl Reader {
             match &mut self.what {
                 What::Nothing => {}
                 What::Tail { frames, kept } => keep_tail(frames, kept, data.clone()),
-                What::Events(scanner) => scan(scanner, data, &mut self.findings),
+                What::Events(scanner, _) => scan(scanner, data, &mut self.findings),
             }
             return;
         };
@@ -102,7 +107,7 @@ impl Reader {
                 let end = &plain[plain.len().saturating_sub(JSON_TAIL)..];
                 keep_tail(frames, kept, Bytes::copy_from_slice(end));
             }
-            What::Events(scanner) => scan(scanner, plain, findings),
+            What::Events(scanner, _) => scan(scanner, plain, findings),
         });
         if outcome.is_err() {
             self.give_up();
@@ -117,7 +122,7 @@ impl Reader {
 
     /// Whether the last event of a stream has not come that always has one: `[DONE]`, or `response.completed` and its kin.
     pub fn lacks_its_end(&self) -> bool {
-        self.ends_marked && self.is_stream() && !self.findings.complete
+        matches!(self.what, What::Events(_, true)) && !self.findings.complete
     }
 
     /// The error that the stream told of, if it did.
@@ -128,7 +133,7 @@ impl Reader {
     /// Whether an event could be added here: between two events of a stream that is not encoded.
     pub fn at_event_boundary(&self) -> bool {
         match &self.what {
-            What::Events(scanner) => self.decoder.is_none() && scanner.is_at_boundary(),
+            What::Events(scanner, _) => self.decoder.is_none() && scanner.is_at_boundary(),
             What::Nothing | What::Tail { .. } => false,
         }
     }

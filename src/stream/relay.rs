@@ -63,6 +63,7 @@ pub struct Settings {
 }
 
 /// A body on its way from the upstream to the caller. Its beginning may be read ahead, and held until it goes on.
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the body")]
 pub struct Relay<B, L: Ledger> {
     upstream: B,
     held: VecDeque<Frame<Bytes>>,
@@ -70,7 +71,9 @@ pub struct Relay<B, L: Ledger> {
     /// None before it goes on, and once the end was told.
     ledger: Option<L>,
     bytes: u64,
-    settings: Settings,
+    idle_timeout: Duration,
+    /// As in the settings, which would take more room together.
+    error_event: bool,
     heard: Instant,
     timer: Option<Pin<Box<tokio::time::Sleep>>>,
     aborting: Option<Aborting>,
@@ -103,7 +106,8 @@ where
             reader,
             ledger: None,
             bytes: 0,
-            settings,
+            idle_timeout: settings.idle_timeout,
+            error_event: settings.error_event,
             heard,
             timer: None,
             aborting: None,
@@ -204,7 +208,7 @@ where
 
     fn abort(&mut self, why: Aborted) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.broken = false;
-        let announce = self.settings.error_event && self.reader.at_event_boundary();
+        let announce = self.error_event && self.reader.at_event_boundary();
         let end = match why {
             Aborted::Cut => End::Cut,
             Aborted::Stalled => End::Stalled,
@@ -220,7 +224,7 @@ where
     /// Whether the upstream has been silent for too long. The timer is armed once and moved only when it fires: a chunk
     /// costs a reading of the clock, not a timer.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.settings.idle_timeout;
+        let limit = self.idle_timeout;
         let timer = self.timer.get_or_insert_with(|| Box::pin(clock::sleep_until(self.heard + limit)));
         loop {
             ready!(timer.as_mut().poll(cx));

@@ -12,6 +12,7 @@ use tower::Service;
 use crate::classify::{Failure, FailureKind};
 use crate::gather::Gathered;
 
+use super::dial::Lookups;
 use super::proxy::Proxy;
 use super::stream::TransportStream;
 use super::target::Target;
@@ -42,6 +43,7 @@ pub struct Connector {
     tls: TlsConnector,
     tls_http1: TlsConnector,
     server_name: Option<ServerName<'static>>,
+    lookups: Arc<Lookups>,
 }
 
 impl Connector {
@@ -60,15 +62,16 @@ impl Connector {
             tls: TlsConnector::from(tls),
             tls_http1: TlsConnector::from(Arc::new(http1)),
             server_name,
+            lookups: Arc::default(),
         }
     }
 
     async fn connect(self, destination: Destination) -> Result<Connected<TransportStream>, Failure> {
         let Destination { target, only_http1 } = destination;
         let tcp = match &self.proxy {
-            None => dial::dial(target.host(), target.port()).await?,
+            None => dial::dial(target.host(), target.port(), &self.lookups).await?,
             Some(proxy) => {
-                let tcp = dial::dial(proxy.host(), proxy.port()).await?;
+                let tcp = dial::dial(proxy.host(), proxy.port(), &self.lookups).await?;
                 tunnel::open(tcp, proxy, target.host(), target.port()).await?
             }
         };

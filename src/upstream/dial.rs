@@ -4,11 +4,13 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::OnceCell;
 
 use crate::classify::{Failure, FailureKind};
 use crate::clock;
@@ -20,17 +22,65 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
-/// Connects to a host. Caching names is left to the system's resolver, which knows how long they are good for.
-pub(super) async fn dial(host: &str, port: u16) -> Result<TcpStream, Failure> {
-    let found = lookup_host((host, port))
+/// Connects to a host.
+pub(super) async fn dial(host: &str, port: u16, lookups: &Lookups) -> Result<TcpStream, Failure> {
+    let found = lookups
+        .join((host, port), || lookup_host((host, port)))
         .await
-        .map_err(|error| Failure::unsent(FailureKind::Dns, error.to_string()))?;
+        .map_err(|error| Failure::unsent(FailureKind::Dns, error))?;
     let stream = race(alternate(found), TcpStream::connect).await.map_err(|error| refused(&error))?;
     // Both are improvements that a system may decline; the connection works without.
     drop(stream.set_nodelay(true));
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
     drop(SockRef::from(&stream).set_tcp_keepalive(&keepalive));
     Ok(stream)
+}
+
+/// The lookup under way, for all who connect to the same host meanwhile: the system's resolver takes a thread for each, which
+/// stays for seconds and holds some 50 KiB.
+///
+/// Nothing is kept beyond it: caching names is left to the system's resolver, which knows how long they are good for.
+#[derive(Debug, Default)]
+pub(super) struct Lookups {
+    latest: Mutex<Lookup>,
+}
+
+#[derive(Debug, Default)]
+struct Lookup {
+    host: Box<str>,
+    port: u16,
+    found: Weak<OnceCell<Found>>,
+}
+
+/// A host's addresses, or what went wrong.
+type Found = Result<Vec<SocketAddr>, String>;
+
+impl Lookups {
+    /// What the lookup under way finds, or a new one that `begin` begins.
+    ///
+    /// # Cancel safety
+    /// When who began the lookup leaves, another one begins its own.
+    async fn join<F, A>(&self, (host, port): (&str, u16), begin: impl FnOnce() -> F) -> Found
+    where
+        F: Future<Output = io::Result<A>>,
+        A: Iterator<Item = SocketAddr>,
+    {
+        let found = {
+            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            let same = *latest.host == *host && latest.port == port;
+            let under_way = latest.found.upgrade().filter(|found| same && !found.initialized());
+            under_way.unwrap_or_else(|| {
+                let found = Arc::default();
+                *latest = Lookup { host: host.into(), port, found: Arc::downgrade(&found) };
+                found
+            })
+        };
+        let look_up = async {
+            let addresses = begin().await.map_err(|error| error.to_string())?;
+            Ok(addresses.take(MAX_ADDRESSES).collect())
+        };
+        found.get_or_init(|| look_up).await.clone()
+    }
 }
 
 fn refused(error: &io::Error) -> Failure {
@@ -46,10 +96,10 @@ fn refused(error: &io::Error) -> Failure {
 }
 
 /// The addresses in the resolver's order, but families in turn, beginning with the first's.
-fn alternate(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+fn alternate(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut first = Vec::new();
     let mut second = Vec::new();
-    for address in found.take(MAX_ADDRESSES) {
+    for address in found {
         if first.first().is_none_or(|other: &SocketAddr| other.is_ipv4() == address.is_ipv4()) {
             first.push(address);
         } else {
@@ -118,9 +168,50 @@ mod tests {
     fn families_take_turns() {
         let found = addresses(&[SIX[0], SIX[1], FOUR[0], FOUR[1], FOUR[2]]);
         let expected = addresses(&[SIX[0], FOUR[0], SIX[1], FOUR[1], FOUR[2]]);
-        assert_eq!(alternate(found.into_iter()), expected);
-        assert_eq!(alternate(addresses(&FOUR).into_iter()), addresses(&FOUR));
-        assert_eq!(alternate(addresses(&[]).into_iter()), []);
+        assert_eq!(alternate(found), expected);
+        assert_eq!(alternate(addresses(&FOUR)), addresses(&FOUR));
+        assert_eq!(alternate(addresses(&[])), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_connects_meanwhile_shares_a_lookup() {
+        let (lookups, begun) = (Lookups::default(), std::cell::Cell::new(0));
+        let look_up = |host| {
+            lookups.join((host, 443), || async {
+                begun.set(begun.get() + 1);
+                clock::sleep(Duration::from_millis(10)).await;
+                Ok(addresses(&FOUR).into_iter())
+            })
+        };
+        let all = tokio::join!(look_up("one"), look_up("one"), look_up("one"));
+        assert_eq!(all.0.clone(), Ok(addresses(&FOUR)));
+        assert!(all.0 == all.1 && all.1 == all.2);
+        assert_eq!(begun.get(), 1);
+        // Nothing is kept, and another host is another lookup.
+        assert!(look_up("one").await.is_ok());
+        assert_eq!(begun.get(), 2);
+        let (one, two) = tokio::join!(look_up("one"), look_up("two"));
+        assert!(one.is_ok() && two.is_ok());
+        assert_eq!(begun.get(), 4);
+        // Who began it leaves: the one who joined it begins anew.
+        let leaves = clock::timeout_at(clock::now() + Duration::from_millis(5), look_up("one"));
+        let (left, stayed) = tokio::join!(leaves, look_up("one"));
+        assert!(left.is_err() && stayed.is_ok());
+        assert_eq!(begun.get(), 6);
+    }
+
+    #[tokio::test]
+    async fn a_failed_lookup_fails_for_all_and_is_not_kept() {
+        let lookups = Lookups::default();
+        let fails = || {
+            lookups.join(("none", 1), || async {
+                Err::<std::vec::IntoIter<_>, _>(io::ErrorKind::NotFound.into())
+            })
+        };
+        let (one, two) = tokio::join!(fails(), fails());
+        assert!(one.is_err() && one == two);
+        let found = lookups.join(("none", 1), || async { Ok(addresses(&FOUR).into_iter()) }).await;
+        assert_eq!(found, Ok(addresses(&FOUR)));
     }
 
     /// Connects after the given milliseconds, or fails when they are negative; tells what was tried when.
