@@ -158,7 +158,7 @@ def logged(upstream: str) -> None:
 
 
 def waiting(upstream: str) -> None:
-    """More at once than the limit lets through: 300 of 40 callers at 60 a second."""
+    """More at once than the limit lets through: 320 of 40 callers at 60 a second."""
     limits = "[limits]\nrequests_per_minute = 3600\ntokens_per_minute = 4000000\n"
     with weir(upstream, parts=limits) as running:
         at_once(running.url, lambda caller: caller.one_by_one(8), callers=40)

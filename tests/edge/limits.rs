@@ -247,8 +247,10 @@ fn a_handshake_that_takes_too_long_is_closed_and_the_others_are_served() {
 #[test]
 fn bodies_that_wait_to_be_sent_have_a_bound_too() {
     // The one that is admitted gets no answer, so the others wait; none is kept for another attempt.
-    let (upstream, seen) = wire::recording(|_| {
-        std::thread::sleep(Duration::from_mins(1));
+    let (_until_the_end, held) = channel::<()>();
+    let held = Mutex::new(held);
+    let (upstream, seen) = wire::recording(move |_| {
+        held.lock().unwrap().recv().ok();
         Vec::new()
     });
     let weir = Weir::before(

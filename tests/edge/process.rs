@@ -81,11 +81,8 @@ impl Weir {
 
     /// Waits until a text was printed so often at least.
     pub(crate) fn wait_for_printed(&self, text: &str, times: usize) {
-        let until = Instant::now() + Duration::from_secs(20);
-        while self.printed().matches(text).count() < times {
-            assert!(Instant::now() < until, "{text} not {times} times in {}", self.printed());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let is_printed = || self.printed().matches(text).count() >= times;
+        wait_until(is_printed, || format!("{text} not {times} times in {}", self.printed()));
     }
 
     /// What it printed so far.
@@ -114,20 +111,12 @@ impl Weir {
 
     /// Waits until a series has this value at least.
     pub(crate) fn wait_for(&self, series: &str, least: f64) {
-        let until = Instant::now() + Duration::from_secs(20);
-        while self.metric(series) < least {
-            assert!(Instant::now() < until, "{series} stays at {}", self.metric(series));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until(|| self.metric(series) >= least, || format!("{series} stays at {}", self.metric(series)));
     }
 
     /// Waits until a gauge says that nothing of its kind is left.
     pub(crate) fn wait_for_none(&self, series: &str) {
-        let until = Instant::now() + Duration::from_secs(20);
-        while self.metric(series) > 0.0 {
-            assert!(Instant::now() < until, "{series} stays at {}", self.metric(series));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until(|| self.metric(series) <= 0.0, || format!("{series} stays at {}", self.metric(series)));
     }
 
     /// Begins a drain, and waits for the end: the exit code.
@@ -141,6 +130,15 @@ impl Weir {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
         line.trim().trim_end_matches(" kB").trim().parse().unwrap()
+    }
+}
+
+/// Asks until it is so, for at most 20 seconds.
+fn wait_until(is_so: impl Fn() -> bool, otherwise: impl Fn() -> String) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < until, "{}", otherwise());
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
