@@ -33,25 +33,26 @@ const WAVE: f64 = 0.8;
 /// Attempts that must be without a head before their silence counts as a stall.
 const STALLED: u32 = 3;
 
-/// The breaker of one scope.
+/// The breaker of one scope. Its fields lie as they are written, as those of the scope.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Breaker {
-    state: State,
     /// Outcomes of attempts that began before this say nothing about the present state.
     changed: Moment,
+    next_at: Moment,
+    quiet_since: Moment,
+    typical_head: Option<f64>,
+    headless: u32,
     /// Failures since the last success arrived.
     run: Run,
     /// Failures since the last success of an attempt that began after the first of them failed: the successes of what was
     /// on the way when an outage began don't hide it.
     wave: Run,
+    state: State,
     window: Window,
-    next_at: Moment,
+    opened: u64,
     /// What the limits allow a second, during a release.
     pace: Option<f64>,
-    headless: u32,
-    quiet_since: Moment,
-    typical_head: Option<f64>,
-    opened: u64,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -7,10 +7,11 @@ pub(super) const BINS: usize = 10;
 
 /// Counts of the last [`BINS`] seconds.
 #[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub(super) struct Window {
-    bins: [Bin; BINS],
     /// The second after the last one that had a failure; 0 while there was none.
     failed: u64,
+    bins: [Bin; BINS],
 }
 
 #[derive(Clone, Copy, Debug, Default)]

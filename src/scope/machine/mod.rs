@@ -31,23 +31,24 @@ pub use request::{Arrival, Claim, Request, Ticket, Turn};
 /// No request has more tokens: an absurd price must not spoil the sums.
 const MOST_TOKENS: u64 = 1 << 30;
 
-/// The machine of one scope.
+/// The machine of one scope. Its fields lie as they are written, as those of the scope.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Machine<W> {
+    /// The next moment at which something is due.
+    next: Moment,
     settings: Arc<Settings>,
-    limits: LimitSettings,
-    quota: Quota,
-    queue: Queue<W>,
-    breaker: Breaker,
-    budget: Budget,
     spent: Arc<QuotaBreaker>,
     in_flight: u32,
     draining: bool,
-    counts: Counts,
     last_failure: Option<ErrorClass>,
+    budget: Budget,
+    quota: Quota,
+    breaker: Breaker,
+    queue: Queue<W>,
     rng: fastrand::Rng,
-    /// The next moment at which something is due.
-    next: Moment,
+    counts: Counts,
+    limits: LimitSettings,
 }
 
 impl<W> Machine<W> {

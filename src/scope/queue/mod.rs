@@ -30,23 +30,24 @@ pub(crate) use slab::{Slab, State, Waiter};
 
 /// Virtual time per token at weight 1; a weight divides it.
 const UNIT: u64 = 1 << 10;
-/// The waiting requests of one scope.
+/// The waiting requests of one scope. The fields lie as they are written: who needs not wait looks at the first two.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Queue<W> {
+    waiting: usize,
+    /// What is waiting of each caller that has any, densely packed: predictions read them all.
+    backlogs: Vec<Backlog>,
+    bytes: usize,
     slab: Slab<W>,
     rows: Vec<Row>,
     free_rows: Vec<u32>,
     by_caller: HashMap<(CallerId, Lane), u32, RandomState>,
-    /// What is waiting of each caller that has any, densely packed: predictions read them all.
-    backlogs: Vec<Backlog>,
     lanes: [LaneState; 2],
     /// What predictions remember, by lane.
     outlooks: [Outlook; 2],
     deadlines: Deadlines,
     /// Requests that know they cannot pass before a moment, by that moment.
     parked: BTreeSet<(Moment, Key)>,
-    waiting: usize,
-    bytes: usize,
 }
 
 /// Which bound a request would exceed.

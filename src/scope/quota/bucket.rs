@@ -1,11 +1,11 @@
 //! One bucket: governor's GCRA arithmetic over a clock and a state of ours.
 //!
 //! governor checks and takes; what it has no word for (credit, debit, set, peek, another rate) is done on its state, the
-//! theoretical arrival time (TAT), which is kept in absolute nanoseconds so that a limiter can be rebuilt around it.
+//! theoretical arrival time (TAT), which is kept in absolute nanoseconds. A limiter is made for each question: it is two
+//! numbers then, where one that is kept would be five words and a state of its own on the heap.
 
+use std::cell::Cell;
 use std::num::NonZeroU32;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use governor::clock::Clock;
@@ -23,48 +23,38 @@ const LONGEST_REFILL: u64 = 1 << 61;
 ///
 /// A cost above the burst passes when the bucket is empty, and leaves it in debt.
 pub(crate) struct Bucket {
-    limiter: Limiter,
-    state: Arc<State>,
+    tat: u64,
+    nanos_per_cell: u64,
+    burst: NonZeroU32,
     /// What it was last shaped to, as asked for: mostly it is asked for the same again.
     asked: (f64, f64),
-    nanos_per_cell: u64,
-    burst: u32,
 }
 
-type Limiter = RateLimiter<NotKeyed, Shared, Bridge, NoOpMiddleware<Nanos>>;
-
-#[derive(Debug, Default)]
-struct State {
-    tat: AtomicU64,
-    now: AtomicU64,
-    peek: AtomicBool,
-}
+type Limiter<'a> = RateLimiter<NotKeyed, Tat<'a>, Bridge<'a>, NoOpMiddleware<Nanos>>;
 
 /// The state as governor holds it.
-struct Shared(Arc<State>);
+struct Tat<'a>(&'a Cell<u64>);
 
 /// The clock that governor reads: the moment of the call, set by us.
-struct Bridge(Arc<State>);
+struct Bridge<'a>(&'a Cell<u64>);
 
-impl Clock for Bridge {
+impl Clock for Bridge<'_> {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        Nanos::from(self.0.now.load(Relaxed))
+        Nanos::from(self.0.get())
     }
 }
 
-impl StateStore for Shared {
+impl StateStore for Tat<'_> {
     type Key = NotKeyed;
 
     fn measure_and_replace<T, F, E>(&self, _key: &NotKeyed, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let (outcome, next) = decide(Some(Nanos::from(self.0.tat.load(Relaxed))))?;
-        if !self.0.peek.load(Relaxed) {
-            self.0.tat.store(next.as_u64(), Relaxed);
-        }
+        let (outcome, next) = decide(Some(Nanos::from(self.0.get())))?;
+        self.0.set(next.as_u64());
         Ok(outcome)
     }
 }
@@ -72,11 +62,8 @@ impl StateStore for Shared {
 impl Bucket {
     /// An empty (fully available) bucket.
     pub(crate) fn new(rate: f64, burst: f64) -> Self {
-        let state = Arc::new(State::default());
-        let asked = (rate, burst);
-        let (nanos_per_cell, burst) = parameters(rate, burst);
-        let limiter = limiter(&state, nanos_per_cell, burst);
-        Self { limiter, state, asked, nanos_per_cell, burst: burst.get() }
+        let (nanos_per_cell, of_burst) = parameters(rate, burst);
+        Self { tat: 0, nanos_per_cell, burst: of_burst, asked: (rate, burst) }
     }
 
     /// Changes rate and burst; what is used stays used.
@@ -90,51 +77,65 @@ impl Bucket {
     fn reshape_anew(&mut self, rate: f64, burst: f64, now: Moment) {
         self.asked = (rate, burst);
         let (nanos_per_cell, burst) = parameters(rate, burst);
-        if nanos_per_cell == self.nanos_per_cell && burst.get() == self.burst {
-            return;
+        self.burst = burst;
+        if nanos_per_cell != self.nanos_per_cell {
+            let used = self.used(now);
+            self.nanos_per_cell = nanos_per_cell;
+            self.set_used(used, now);
         }
-        let used = self.used(now);
-        self.limiter = limiter(&self.state, nanos_per_cell, burst);
-        self.nanos_per_cell = nanos_per_cell;
-        self.burst = burst.get();
-        self.set_used(used, now);
     }
 
     /// How long until `cells` fit.
     pub(crate) fn wait(&self, cells: u64, now: Moment) -> Duration {
         let Some(cells) = self.clamped(cells) else { return Duration::ZERO };
-        self.state.now.store(now.as_nanos(), Relaxed);
-        self.state.peek.store(true, Relaxed);
-        let checked = self.limiter.check_n(cells);
-        self.state.peek.store(false, Relaxed);
-        match checked {
-            Ok(Err(not_until)) => not_until.wait_time_from(Nanos::from(now.as_nanos())),
-            // It fits; more than the burst is what `clamped` excludes.
-            Ok(Ok(())) | Err(_) => Duration::ZERO,
+        match self.check(cells, now) {
+            Ok(_) => Duration::ZERO,
+            Err(wait) => wait,
         }
     }
 
     /// Takes `cells`, whether they fit or not: who waits is decided before, over all dimensions at once.
-    pub(crate) fn take(&self, cells: u64, now: Moment) {
-        let within = self.clamped(cells).filter(|within| {
-            self.state.now.store(now.as_nanos(), Relaxed);
-            matches!(self.limiter.check_n(*within), Ok(Ok(())))
-        });
-        let beyond = cells - within.map_or(0, |within| u64::from(within.get()));
+    pub(crate) fn take(&mut self, cells: u64, now: Moment) {
+        let mut beyond = cells;
+        if let Some(within) = self.clamped(cells)
+            && let Ok(tat) = self.check(within, now)
+        {
+            self.tat = tat;
+            beyond -= u64::from(within.get());
+        }
         if beyond > 0 {
             self.debit(beyond as f64, now);
         }
     }
 
+    /// The TAT after `cells`, or how long until they fit.
+    fn check(&self, cells: NonZeroU32, now: Moment) -> Result<u64, Duration> {
+        let (tat, clock) = (Cell::new(self.tat), Cell::new(0));
+        // The limiter counts from the moment it is made: at 0, so that the TAT is absolute.
+        let limiter = Limiter::new(self.quota(), Tat(&tat), Bridge(&clock));
+        clock.set(now.as_nanos());
+        match limiter.check_n(cells) {
+            // More than the burst is what `clamped` excludes.
+            Ok(Ok(())) | Err(_) => Ok(tat.get()),
+            Ok(Err(not_until)) => Err(not_until.wait_time_from(Nanos::from(now.as_nanos()))),
+        }
+    }
+
+    fn quota(&self) -> Quota {
+        Quota::with_period(Duration::from_nanos(self.nanos_per_cell))
+            .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
+            .allow_burst(self.burst)
+    }
+
     /// Adds to what is used.
-    pub(crate) fn debit(&self, cells: f64, now: Moment) {
+    pub(crate) fn debit(&mut self, cells: f64, now: Moment) {
         if cells > 0.0 {
             self.set_used(self.used(now) + cells, now);
         }
     }
 
     /// Takes back from what is used.
-    pub(crate) fn credit(&self, cells: f64, now: Moment) {
+    pub(crate) fn credit(&mut self, cells: f64, now: Moment) {
         if cells > 0.0 {
             self.set_used((self.used(now) - cells).max(0.0), now);
         }
@@ -142,18 +143,18 @@ impl Bucket {
 
     /// What is used, in cells; above the burst where the bucket is in debt.
     pub(crate) fn used(&self, now: Moment) -> f64 {
-        self.state.tat.load(Relaxed).saturating_sub(now.as_nanos()) as f64 / self.nanos_per_cell as f64
+        self.tat.saturating_sub(now.as_nanos()) as f64 / self.nanos_per_cell as f64
     }
 
     /// Sets what is used.
-    pub(crate) fn set_used(&self, cells: f64, now: Moment) {
+    pub(crate) fn set_used(&mut self, cells: f64, now: Moment) {
         let ahead = nanos(cells * self.nanos_per_cell as f64, LONGEST_REFILL);
-        self.state.tat.store(now.as_nanos().saturating_add(ahead), Relaxed);
+        self.tat = now.as_nanos().saturating_add(ahead);
     }
 
     /// The burst in cells.
     pub(crate) fn burst(&self) -> f64 {
-        f64::from(self.burst)
+        f64::from(self.burst.get())
     }
 
     /// Cells a second.
@@ -162,17 +163,8 @@ impl Bucket {
     }
 
     fn clamped(&self, cells: u64) -> Option<NonZeroU32> {
-        NonZeroU32::new(u32::try_from(cells).unwrap_or(u32::MAX).min(self.burst))
+        NonZeroU32::new(u32::try_from(cells).unwrap_or(u32::MAX).min(self.burst.get()))
     }
-}
-
-fn limiter(state: &Arc<State>, nanos_per_cell: u64, burst: NonZeroU32) -> Limiter {
-    // The limiter counts from the moment it is made: at 0, so that the TAT stays absolute.
-    state.now.store(0, Relaxed);
-    let quota = Quota::with_period(Duration::from_nanos(nanos_per_cell.max(1)))
-        .unwrap_or_else(|| Quota::per_second(NonZeroU32::MIN))
-        .allow_burst(burst);
-    RateLimiter::new(quota, Shared(Arc::clone(state)), Bridge(Arc::clone(state)))
 }
 
 /// Time per cell, rounded up so that it never runs fast, and a burst whose product with it fits.
@@ -200,7 +192,7 @@ impl std::fmt::Debug for Bucket {
             .debug_struct("Bucket")
             .field("rate", &self.rate())
             .field("burst", &self.burst)
-            .field("tat", &self.state.tat.load(Relaxed))
+            .field("tat", &self.tat)
             .finish_non_exhaustive()
     }
 }
@@ -217,7 +209,7 @@ mod tests {
 
     #[test]
     fn takes_a_burst_then_the_rate() {
-        let bucket = Bucket::new(10.0, 5.0);
+        let mut bucket = Bucket::new(10.0, 5.0);
         let now = at(3.0);
         for _ in 0..5 {
             assert_eq!(bucket.wait(1, now), Duration::ZERO);
@@ -230,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_oversize_cost_waits_for_an_empty_bucket_and_leaves_a_debt() {
-        let bucket = Bucket::new(10.0, 5.0);
+        let mut bucket = Bucket::new(10.0, 5.0);
         bucket.take(1, at(0.0));
         assert_eq!(bucket.wait(50, at(0.0)), Duration::from_millis(100));
         bucket.take(50, at(0.1));
@@ -252,7 +244,7 @@ mod tests {
     fn absurd_parameters_neither_wrap_nor_divide_by_zero() {
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e30, 1e-30] {
             for burst in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e30] {
-                let bucket = Bucket::new(rate, burst);
+                let mut bucket = Bucket::new(rate, burst);
                 bucket.take(u64::MAX, at(1.0));
                 bucket.debit(1e300, at(1.0));
                 bucket.credit(f64::INFINITY, at(1.0));
@@ -270,7 +262,7 @@ mod tests {
             burst in 1_u32..1000,
             steps in proptest::collection::vec((1_u64..50, 0.0_f64..2.0), 1..100),
         ) {
-            let bucket = Bucket::new(rate, f64::from(burst));
+            let mut bucket = Bucket::new(rate, f64::from(burst));
             let mut now = at(0.0);
             let mut taken = 0.0;
             let mut largest = 0.0_f64;

@@ -26,30 +26,31 @@ const EDGE: Duration = Duration::from_millis(30);
 /// A refusal is no surprise when the mirror was at this part of the limit.
 const FORETOLD: f64 = 0.9;
 
-/// One limit.
+/// One limit. The fields lie as they are written, as those of the scope.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Dimension {
     /// As stated, in cells a window.
     pub(crate) limit: f64,
     /// In seconds.
     pub(crate) window: f64,
-    pub(crate) source: Source,
-    pub(crate) foreign: Foreign,
     share: f64,
     mirror: Bucket,
     pacer: Bucket,
-    shape: Shape,
+    held: Option<Held>,
     pace: Pace,
-    last: Option<Snapshot>,
+    /// The largest cost of late, in cells.
+    largest: f64,
     /// Smoothed time from send to head, in seconds.
     feedback: f64,
     /// Smoothed time from send to admission upstream, in seconds.
     outward: f64,
-    /// The largest cost of late, in cells.
-    largest: f64,
-    held: Option<Held>,
+    last: Option<Snapshot>,
+    pub(crate) source: Source,
     /// It let more through in a window than the limit, and refills as it goes: some bucket.
     drains: bool,
+    pub(crate) foreign: Foreign,
+    shape: Shape,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -344,7 +345,7 @@ impl Dimension {
         }
     }
 
-    fn set_level(&self, used: f64, since: f64, at: Moment, now: Moment) {
+    fn set_level(&mut self, used: f64, since: f64, at: Moment, now: Moment) {
         let drained = (used - self.mirror.rate() * now.seconds_since(at)).max(0.0);
         self.mirror.set_used((drained + since).min(self.limit * MOST_LEVEL), now);
     }

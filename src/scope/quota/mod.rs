@@ -37,30 +37,32 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// After so long without a permit one is given although no limit has room.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
-/// All limits of one scope.
+/// All limits of one scope. The fields lie as they are written, as those of the scope.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Quota {
-    dimensions: [Option<Dimension>; 4],
-    own: OwnUse,
-    ramp: Option<Ramp>,
-    /// The last pause after a refusal without numbers.
-    paused_from: Moment,
+    /// Boxed: most scopes have two, and what a request looks at of the others is whether they are there.
+    dimensions: [Option<Box<Dimension>>; 4],
+    ramp: Option<Box<Ramp>>,
     paused_until: Moment,
     /// The last permit.
     asked: Moment,
     pauses: u32,
-    share: f64,
-    ratio: ChargeRatio,
-    endpoints: EndpointRatios,
     /// The last permit was given with no attempt in flight.
     alone: bool,
+    own: OwnUse,
+    ratio: ChargeRatio,
+    endpoints: EndpointRatios,
+    share: f64,
+    /// The last pause after a refusal without numbers.
+    paused_from: Moment,
 }
 
 impl Quota {
     pub(crate) fn new(limits: &LimitSettings, now: Moment) -> Self {
         let mut quota = Self {
             dimensions: [None, None, None, None],
-            own: OwnUse::default(),
+            own: OwnUse::new(),
             ramp: None,
             paused_from: Moment::START,
             paused_until: Moment::START,
@@ -72,18 +74,13 @@ impl Quota {
             alone: false,
         };
         for slot in Slot::ALL {
-            quota.dimensions[slot.index()] = limits.of(slot).filter(|limit| *limit > 0).map(|limit| {
-                Dimension::new(
-                    limit as f64,
-                    slot.window().as_secs_f64(),
-                    Source::Configured,
-                    limits.share,
-                    now,
-                )
-            });
+            quota.dimensions[slot.index()] = limits
+                .of(slot)
+                .filter(|limit| *limit > 0)
+                .map(|limit| dimension(slot, limit as f64, Source::Configured, limits.share, now));
         }
         if quota.dimensions.iter().all(Option::is_none) {
-            quota.ramp = Some(Ramp::new(now));
+            quota.ramp = Some(Box::new(Ramp::new(now)));
         }
         quota
     }
@@ -203,9 +200,8 @@ impl Quota {
     fn told_of(&mut self, unit: Unit, report: &LimitReport, marks: Marks, times: &Times, now: Moment) {
         let slot = self.header_slot(unit);
         let share = self.share;
-        let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
-            Dimension::new(report.limit as f64, slot.window().as_secs_f64(), Source::Learned, share, now)
-        });
+        let dimension = self.dimensions[slot.index()]
+            .get_or_insert_with(|| dimension(slot, report.limit as f64, Source::Learned, share, now));
         let own = self.own.of(unit, self.ratio.value());
         dimension.told(report, &own, marks.of(unit), times, now);
         if dimension.window > 3600.0 && slot.window() < Duration::from_hours(1) {
@@ -261,8 +257,7 @@ impl Quota {
                     dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
                 }
                 place @ None => {
-                    let window = slot.window().as_secs_f64();
-                    let dimension = place.insert(Dimension::new(limit, window, Source::Learned, share, now));
+                    let dimension = place.insert(dimension(slot, limit, Source::Learned, share, now));
                     dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
                 }
             }
@@ -312,8 +307,7 @@ impl Quota {
                     dimension.configure(stated, limits.share, now);
                 }
                 (place @ None, Some(limit)) => {
-                    let window = slot.window().as_secs_f64();
-                    *place = Some(Dimension::new(limit, window, Source::Configured, limits.share, now));
+                    *place = Some(dimension(slot, limit, Source::Configured, limits.share, now));
                     self.ramp = None;
                 }
                 (None, None) => {}
@@ -335,8 +329,8 @@ impl Quota {
 
     /// Requests a second at the present pace, where one holds.
     pub(crate) fn request_rate(&self) -> Option<f64> {
-        let ramp = self.ramp.as_ref().and_then(Ramp::rate);
-        let paced = self.dimensions[Slot::RequestsPerMinute.index()].as_ref().map(Dimension::pace);
+        let ramp = self.ramp.as_deref().and_then(Ramp::rate);
+        let paced = self.dimensions[Slot::RequestsPerMinute.index()].as_deref().map(Dimension::pace);
         ramp.or(paced)
     }
 
@@ -384,15 +378,19 @@ impl Quota {
         Slot::ALL
             .iter()
             .zip(&self.dimensions)
-            .filter_map(|(slot, dimension)| dimension.as_ref().map(|dimension| (*slot, dimension)))
+            .filter_map(|(slot, dimension)| dimension.as_deref().map(|dimension| (*slot, dimension)))
     }
 
     fn each_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Dimension)> {
         Slot::ALL
             .iter()
             .zip(&mut self.dimensions)
-            .filter_map(|(slot, dimension)| dimension.as_mut().map(|dimension| (*slot, dimension)))
+            .filter_map(|(slot, dimension)| dimension.as_deref_mut().map(|dimension| (*slot, dimension)))
     }
+}
+
+fn dimension(slot: Slot, limit: f64, source: Source, share: f64, now: Moment) -> Box<Dimension> {
+    Box::new(Dimension::new(limit, slot.window().as_secs_f64(), source, share, now))
 }
 
 /// A named wait is a minimum; those who were told the same time do not come back together.

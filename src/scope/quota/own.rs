@@ -12,6 +12,11 @@ pub use crate::estimate::Cost;
 /// A longer time from send to head says too little about when the upstream took the request.
 pub(super) const SHORT_TRIP: Duration = Duration::from_secs(5);
 
+/// How finely the log tells what was sent when.
+const SENT_BIN: Duration = Duration::from_millis(10);
+/// The same of what was taken: it is only asked of windows of a minute and more, whose 2 % are a second.
+const ACCEPTED_BIN: Duration = Duration::from_millis(100);
+
 /// What is counted as sent within a span may have been sent just before it.
 const CERTAINLY: f64 = 1.02;
 
@@ -89,7 +94,7 @@ impl Own<'_> {
 }
 
 /// What we sent ourselves, in requests and estimated tokens.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OwnUse {
     pub(super) sent: SentLog,
     /// What was taken within a short time of its send, in cells.
@@ -99,6 +104,10 @@ pub(super) struct OwnUse {
 }
 
 impl OwnUse {
+    pub(super) fn new() -> Self {
+        Self { sent: SentLog::new(SENT_BIN), accepted: SentLog::new(ACCEPTED_BIN), unsent: Cost::default() }
+    }
+
     pub(super) fn of(&self, unit: Unit, ratio: f64) -> Own<'_> {
         let (ratio, unsent) = match unit {
             Unit::Requests => (1.0, f64::from(self.unsent.requests)),

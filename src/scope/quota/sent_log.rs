@@ -8,8 +8,6 @@ use crate::scope::moment::Moment;
 use super::own::Marks;
 use super::slot::Unit;
 
-/// The finest bin.
-const BIN: Duration = Duration::from_millis(10);
 /// Bins kept; past it, neighbors are joined where they are short for their age.
 const MOST: usize = 768;
 /// Up to this age a bin is finer than a hundredth of it; older ones than an eighth.
@@ -18,8 +16,10 @@ const FINE: Duration = Duration::from_secs(90);
 const REACH: Duration = Duration::from_mins(15);
 
 /// The running total of what was sent, by time, in both units.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SentLog {
+    /// The finest bin.
+    bin: Duration,
     total: Marks,
     /// (start of the bin, total before it), oldest first.
     bins: Vec<(Moment, Marks)>,
@@ -35,6 +35,11 @@ pub(crate) struct Sent<'a> {
 }
 
 impl SentLog {
+    /// An empty log that tells times apart by `bin`.
+    pub(crate) fn new(bin: Duration) -> Self {
+        Self { bin, total: Marks::default(), bins: Vec::new(), known: Cell::default() }
+    }
+
     /// One unit of it.
     pub(crate) fn of(&self, unit: Unit) -> Sent<'_> {
         Sent { log: self, unit }
@@ -47,7 +52,7 @@ impl SentLog {
 
     /// Adds what is sent now.
     pub(crate) fn add(&mut self, cost: Marks, now: Moment) {
-        if self.bins.last().is_none_or(|&(start, _)| now.is_after(start, BIN)) {
+        if self.bins.last().is_none_or(|&(start, _)| now.is_after(start, self.bin)) {
             if self.bins.len() >= MOST {
                 self.compact(now);
             }
@@ -62,7 +67,7 @@ impl SentLog {
         let after = self.begun_by(moment);
         match after.checked_sub(1).and_then(|index| self.bins.get(index)) {
             // The newest bin is over: a later cost would have begun another.
-            Some(&(start, _)) if after == self.bins.len() && moment.is_after(start, BIN) => self.total,
+            Some(&(start, _)) if after == self.bins.len() && moment.is_after(start, self.bin) => self.total,
             Some(&(_, before)) => before,
             None => self.bins.first().map_or(self.total, |&(_, before)| before),
         }
@@ -149,7 +154,7 @@ impl Sent<'_> {
         match bins.get(index).or(bins.last()) {
             Some(&(start, _)) if index < bins.len() => start.plus(span),
             // Only when the newest bin is gone too.
-            Some(&(start, _)) => start.plus(span).plus(BIN),
+            Some(&(start, _)) => start.plus(span).plus(self.log.bin),
             None => Moment::START,
         }
     }
@@ -159,6 +164,8 @@ impl Sent<'_> {
 #[expect(clippy::float_cmp, reason = "whole numbers, kept exactly")]
 mod tests {
     use super::*;
+
+    const BIN: Duration = Duration::from_millis(10);
 
     /// So many requests, each of seven tokens.
     fn sends(requests: f64) -> Marks {
@@ -173,7 +180,7 @@ mod tests {
 
     #[test]
     fn tells_what_was_sent_before_a_moment_and_stays_bounded() {
-        let mut log = SentLog::default();
+        let mut log = SentLog::new(BIN);
         let at = |seconds: f64| Moment::START.plus_seconds(seconds);
         for step in 0..200_000_u32 {
             log.add(sends(1.0), at(f64::from(step) * 0.01));
@@ -193,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_back_was_never_sent() {
-        let (mut log, mut without) = (SentLog::default(), SentLog::default());
+        let (mut log, mut without) = (SentLog::new(BIN), SentLog::new(BIN));
         let at = |tenths: u32| Moment::START.plus_seconds(f64::from(tenths) * 0.1);
         for tenth in 0..600 {
             log.add(sends(1.0), at(tenth));
@@ -214,7 +221,7 @@ mod tests {
     fn plainly_before(log: &SentLog, moment: Moment) -> Marks {
         let begun = log.bins.iter().filter(|(start, _)| *start <= moment).count();
         match begun.checked_sub(1).map(|index| log.bins[index]) {
-            Some((start, _)) if begun == log.bins.len() && moment.since(start) >= BIN => log.total,
+            Some((start, _)) if begun == log.bins.len() && moment.since(start) >= log.bin => log.total,
             Some((_, before)) => before,
             None => log.bins.first().map_or(log.total, |(_, before)| *before),
         }
@@ -223,7 +230,7 @@ mod tests {
     #[test]
     fn what_is_remembered_of_the_last_look_never_changes_an_answer() {
         let mut rng = fastrand::Rng::with_seed(7);
-        let mut log = SentLog::default();
+        let mut log = SentLog::new(BIN);
         let (mut now, mut both) = (Moment::START, [0, 0]);
         for _ in 0..20_000 {
             let pause = if rng.u32(0..500) == 0 { rng.u64(0..90_000_000) } else { rng.u64(0..20_000) };

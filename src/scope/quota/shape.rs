@@ -43,19 +43,22 @@ pub(crate) enum Rule {
     Log,
 }
 
-/// Evidence from snapshots of one dimension.
+/// Evidence from snapshots of one dimension. The fields lie as they are written, as those of the scope.
 #[derive(Clone, Debug, Default)]
+#[repr(C)]
 pub(crate) struct Shape {
-    /// (used, derived window in seconds), newest last.
-    seen: VecDeque<(f64, f64)>,
-    /// Snapshots some time apart, newest last.
-    apart: VecDeque<Apart>,
     bucket: Option<f64>,
-    rule: Rule,
     /// The longest that two snapshots in a row bear out.
     longest_reset: f64,
     last_reset: f64,
+    /// When the newest of those that lie apart was.
+    last_apart: Option<Moment>,
     against: u32,
+    rule: Rule,
+    /// (used, derived window in seconds), newest last, while no bucket is proven.
+    seen: VecDeque<(f64, f64)>,
+    /// Snapshots some time apart, newest last.
+    apart: VecDeque<Apart>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +83,8 @@ impl Shape {
         self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
         self.last_reset = reset;
         self.weigh_bucket(used, reset * limit as f64 / used);
-        if self.apart.back().is_none_or(|last| at.since(last.at) >= APART) {
+        if self.last_apart.is_none_or(|last| at.since(last) >= APART) {
+            self.last_apart = Some(at);
             if self.apart.len() == MEMORY {
                 self.apart.pop_front();
             }
@@ -106,10 +110,6 @@ impl Shape {
     }
 
     fn weigh_bucket(&mut self, used: f64, derived: f64) {
-        if self.seen.len() == MEMORY {
-            self.seen.pop_front();
-        }
-        self.seen.push_back((used, derived));
         match self.bucket {
             Some(window) if near(derived, window, 1.0 / used) => self.against = 0,
             Some(_) => {
@@ -117,10 +117,18 @@ impl Shape {
                 if self.against >= 3 {
                     self.bucket = None;
                     self.against = 0;
+                }
+            }
+            None => {
+                if self.seen.len() == MEMORY {
+                    self.seen.pop_front();
+                }
+                self.seen.push_back((used, derived));
+                self.bucket = self.agreed();
+                if self.bucket.is_some() {
                     self.seen.clear();
                 }
             }
-            None => self.bucket = self.agreed(),
         }
     }
 
