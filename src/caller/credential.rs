@@ -15,8 +15,9 @@ pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const PROJECT: HeaderName = HeaderName::from_static("openai-project");
 
+const PART_COUNT: usize = 5;
 /// All that a credential consists of.
-const PARTS: [HeaderName; 5] = [AUTHORIZATION, API_KEY, X_API_KEY, ORGANIZATION, PROJECT];
+static PARTS: [HeaderName; PART_COUNT] = [AUTHORIZATION, API_KEY, X_API_KEY, ORGANIZATION, PROJECT];
 
 /// Whether a name is one of [`PARTS`]. Lengths tell nearly all other names apart.
 fn is_part_of_credential(name: &HeaderName) -> bool {
@@ -82,7 +83,7 @@ impl Credential {
     pub fn apply(&self, headers: &mut HeaderMap) {
         // One pass over the names costs less than looking up those that are mostly absent.
         if headers.keys().any(|name| name != self.header && is_part_of_credential(name)) {
-            for name in PARTS {
+            for name in &PARTS {
                 headers.remove(name);
             }
         }
@@ -108,16 +109,23 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The name of the credential that headers bear upstream.
+/// The name of the credential that headers bear upstream. It is the same whatever order its parts came in.
 pub(super) fn fingerprint(headers: &HeaderMap, key: &RandomState) -> CredentialId {
     let mut hasher = key.build_hasher();
-    for name in PARTS {
-        for value in headers.get_all(&name) {
+    // As in `apply`: most parts are mostly absent, and then not looked up.
+    let mut present = [false; PART_COUNT];
+    for name in headers.keys().filter(|name| is_part_of_credential(name)) {
+        for (part, present) in PARTS.iter().zip(&mut present) {
+            *present |= name == part;
+        }
+    }
+    for (part, name) in PARTS.iter().enumerate().filter(|(part, _)| present[*part]) {
+        // A value is named by its part and its length, so that the same text elsewhere is another credential.
+        for value in headers.get_all(name) {
+            hasher.write_usize(part);
             hasher.write_usize(value.len());
             hasher.write(value.as_bytes());
         }
-        // Ends the name's values, so that the same text under another name is another credential.
-        hasher.write_usize(usize::MAX);
     }
     CredentialId(hasher.finish())
 }

@@ -171,6 +171,8 @@ fn fingerprints_tell_credentials_apart_and_survive_a_reload() {
     ] {
         assert_ne!(mine, other);
     }
+    let (key, organization) = (("authorization", "Bearer sk-mine"), ("openai-organization", "o"));
+    assert_eq!(id(&[key, organization]), id(&[organization, key]), "in any order");
     let sent = [("authorization", "Bearer sk-mine")];
     assert_eq!(borne(&passing().with_fingerprints_of(&callers), &sent), mine);
     // Another process draws another key.
