@@ -76,6 +76,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         collisions(status),
         foreign_use(status),
         reload_failed(status),
+        restart_needed(status),
         slow(status),
         not_enforcing(status),
     ]
@@ -109,8 +110,8 @@ fn own_errors(status: &Status) -> Option<Finding> {
     (count > 0).then_some(())?;
     let sentence =
         format!("Weir itself failed: {} in the last {RECENT} minutes.", plural(count, "internal error"));
-    let advice =
-        "This is a defect of Weir. Its log says more; mode = \"bypass\" takes Weir's work out of the way.";
+    let advice = "Too many open files (raise `ulimit -n`), or a defect: the failures below and the log say which. mode = \"bypass\" takes \
+         Weir's work out of the way.";
     Some(finding(Level::Critical, Blame::Weir, sentence, advice))
 }
 
@@ -365,6 +366,19 @@ fn reload_failed(status: &Status) -> Option<Finding> {
     Some(finding(Level::Warning, Blame::Weir, sentence, "Correct it (`weir check FILE`) and reload."))
 }
 
+fn restart_needed(status: &Status) -> Option<Finding> {
+    let keys = &status.reload.waiting;
+    (!keys.is_empty()).then_some(())?;
+    let sentence =
+        format!("Read, but in force only after a restart: {}.", join(keys.iter().map(String::as_str)));
+    Some(finding(
+        Level::Notice,
+        Blame::Weir,
+        sentence,
+        "Restart Weir when it suits; /config shows both values.",
+    ))
+}
+
 fn slow(status: &Status) -> Option<Finding> {
     let overhead = status.overhead;
     (overhead.count >= ENOUGH && overhead.p99_seconds > SLOW_OVERHEAD).then_some(())?;
@@ -543,6 +557,8 @@ mod tests {
     fn headlines_about_us_and_weir() {
         let slow = Overhead { count: 100, p50_seconds: 0.001, p99_seconds: 0.2 };
         let rejected = Reload { successful: false, error: Some("line 3".to_owned()), ..Reload::default() };
+        let waiting = ["server.workers", "upstream.url"].map(str::to_owned).to_vec();
+        let waits = Reload { waiting, ..Reload::default() };
         let cases = vec![
             (
                 with_errors(vec![error("weir_deadline", 3, 3)]),
@@ -591,6 +607,12 @@ mod tests {
                 Level::Warning,
                 Blame::Weir,
                 "The last configuration was rejected; the one before is in force: line 3",
+            ),
+            (
+                Status { reload: waits, ..Status::default() },
+                Level::Notice,
+                Blame::Weir,
+                "Read, but in force only after a restart: server.workers and upstream.url.",
             ),
             (
                 Status { overhead: slow, ..Status::default() },
