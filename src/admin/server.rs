@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use super::guard::Access;
 use super::{Source, routes};
 use crate::clock;
+use crate::telemetry::Seldom;
 
 /// How the admin address answers.
 #[derive(Clone, Debug)]
@@ -81,13 +82,16 @@ pub async fn serve(
     let settings = Arc::new(settings);
     let places = Arc::new(Semaphore::new(settings.max_connections));
     let accepting = async {
+        let mut seldom = Seldom::default();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     // Out of files or a connection that is already gone: neither is a reason to stop answering.
-                    tracing::warn!(%error, "the admin address could not accept a connection");
+                    if seldom.again(clock::now()) {
+                        tracing::warn!(%error, "the admin address could not accept a connection");
+                    }
                     clock::sleep(Duration::from_millis(100)).await;
                     continue;
                 }

@@ -7,6 +7,7 @@ mod build;
 mod certificates;
 mod control;
 mod counters;
+mod files;
 mod log;
 mod restart;
 mod settings;
@@ -130,7 +131,16 @@ impl App {
         let front_counters = Arc::<server::Counters>::default();
         let upstream_counters = Arc::<upstream::Counters>::default();
         let (drain, draining) = Drain::new();
-        let front = settings::server(&config);
+        let mut front = settings::server(&config);
+        front.connections = files::room_for(front.connections, workers);
+        // The default on a machine with a common limit is a handful less: that is no news.
+        if front.connections < config.server.max_connections / 10 * 9 {
+            tracing::warn!(
+                room = front.connections,
+                wanted = config.server.max_connections,
+                "server.max_connections: the limit of open files leaves room for fewer; raise it (`ulimit -n`, LimitNOFILE) or lower the key"
+            );
+        }
         let slots = Slots::new(&front, Arc::clone(&front_counters));
         let (acceptor, seats) =
             Acceptor::new(listener, workers, slots, Arc::clone(&front_counters), draining.clone());
@@ -263,7 +273,9 @@ fn connector(config: &Config) -> Result<Connector, Error> {
     Ok(Connector::new(tls, proxy.transpose()?, name.transpose()?))
 }
 
-/// Refuses to start when the upstream's name certainly does not exist; a resolver that is out of reach may come back.
+/// Refuses to start when the upstream's name does not exist; a resolver that is out of reach may come back. The name may come too:
+/// a machine that starts, or a service that is deployed after its clients, has no names yet. So it is no mistake in the
+/// configuration, after which nobody would start Weir again.
 async fn resolve_upstream(config: &Config) -> Result<(), Error> {
     let url = &config.upstream.url;
     if config.upstream.proxy.is_some() {
@@ -271,13 +283,19 @@ async fn resolve_upstream(config: &Config) -> Result<(), Error> {
     }
     match tokio::net::lookup_host((url.host(), url.port())).await {
         Ok(_) => Ok(()),
-        Err(error) if error.to_string().contains("Temporary failure") => {
+        Err(error) if is_temporary(&error.to_string()) => {
             tracing::warn!(host = url.host(), %error, "upstream.url can't be resolved now; until it can, requests get 502");
             Ok(())
         }
-        Err(error) => Err(Error::Configuration(format!(
+        Err(error) => Err(Error::Other(format!(
             "upstream.url: the host {:?} does not resolve ({error}); correct the name, or name a host that exists",
             url.host()
         ))),
     }
+}
+
+/// Whether a resolver's words mean that it can't tell now (`EAI_AGAIN`); std keeps the words only.
+fn is_temporary(words: &str) -> bool {
+    // glibc's, and musl's.
+    words.contains("Temporary failure") || words.contains("Try again")
 }

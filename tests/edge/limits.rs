@@ -331,3 +331,27 @@ fn a_crowd_of_idle_and_slow_connections_harms_nobody() {
     assert!(times[100] < Duration::from_millis(250), "{:?}", times[100]);
     assert!(weir.metric("weir_connections{state=\"idle\"}") >= 1_000.0_f64.min(idle as f64) - 1.0);
 }
+
+/// Where connections took the last file, nobody could ask why: probes would fail, and a supervisor would end a Weir that works.
+#[test]
+fn with_few_files_there_is_always_one_for_the_admin_address_and_the_upstream() {
+    let (upstream, _seen) = wire::plain();
+    let weir = Weir::with_files(256, upstream);
+    assert!(weir.printed().contains("server.max_connections"), "{}", weir.printed());
+    let crowd: Vec<TcpStream> = (0..300).map(|_| wire::connect(weir.address)).collect();
+    weir.wait_for("weir_connections_refused_total{reason=\"too_many\"}", 100.0);
+    assert!(weir.metric(&reached("open_files")) < 1.0);
+    // Those that have a place can use it.
+    let served = crowd
+        .into_iter()
+        .filter_map(|mut stream| {
+            stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir\r\n\r\n").ok()?;
+            let mut line = [0; 12];
+            stream.read_exact(&mut line).ok()?;
+            assert_eq!(&line, b"HTTP/1.1 200");
+            Some(stream)
+        })
+        .count();
+    assert!((50..128).contains(&served), "{served}");
+    assert!(weir.metric("weir_upstream_connects_total{result=\"exhausted\"}") < 1.0);
+}
