@@ -132,13 +132,14 @@ impl App {
         let upstream_counters = Arc::<upstream::Counters>::default();
         let (drain, draining) = Drain::new();
         let mut front = settings::server(&config);
-        front.connections = files::room_for(front.connections, workers);
+        front.room = files::room_for(front.connections, workers);
         // The default on a machine with a common limit is a handful less: that is no news.
-        if front.connections < config.server.max_connections / 10 * 9 {
+        if front.room < front.connections / 10 * 9 {
             tracing::warn!(
-                room = front.connections,
-                wanted = config.server.max_connections,
-                "server.max_connections: the limit of open files leaves room for fewer; raise it (`ulimit -n`, LimitNOFILE) or lower the key"
+                room = front.room,
+                wanted = front.connections,
+                "server.max_connections: the limit of open files leaves room for fewer, and more will wait to be accepted; \
+                 raise it (`ulimit -n`, LimitNOFILE) or lower the key"
             );
         }
         let slots = Slots::new(&front, Arc::clone(&front_counters));

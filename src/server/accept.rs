@@ -91,10 +91,14 @@ impl Acceptor {
         let mut next = 0;
         let mut seldom = Seldom::default();
         loop {
+            let accept = async {
+                slots.room().await;
+                listener.accept().await
+            };
             let accepted = tokio::select! {
                 biased;
                 () = draining.begun() => return Ok(()),
-                accepted = listener.accept() => accepted,
+                accepted = accept => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
