@@ -56,6 +56,8 @@ const NEAR_LIMIT: f64 = 0.9;
 const FOREIGN_SHARE: f64 = 0.2;
 /// What Weir may add to one request in a hundred before that is worth a notice, seconds.
 const SLOW_OVERHEAD: f64 = 0.05;
+/// A wait for the first answers that is no longer a matter of starting, seconds.
+const LONG_SILENCE: f64 = 10.0;
 /// Fewer requests than this say nothing about quantiles.
 const ENOUGH: u64 = 100;
 
@@ -242,6 +244,14 @@ fn refusing(status: &Status) -> Option<Finding> {
     let ours = ["weir_queue_full", "weir_deadline", "weir_caller_limit"];
     let count = recent(status, |class| ours.contains(&class));
     (count > 0).then_some(())?;
+    if !status.scopes.is_empty() && status.scopes.iter().all(|scope| scope.limits.is_empty()) {
+        let sentence = format!(
+            "The upstream answers more slowly than it is asked: Weir turned away {} in the last {RECENT} minutes.",
+            plural(count, "request")
+        );
+        let advice = "It has named no limit. Ask it directly to see whether it answers at all; where its limits are known, state them (`limits`).";
+        return Some(finding(Level::Warning, Blame::Upstream, sentence, advice));
+    }
     let sentence = format!(
         "More is asked for than our limits let through: Weir turned away {} in the last {RECENT} minutes.",
         plural(count, "request")
@@ -270,6 +280,17 @@ fn waiting(status: &Status) -> Option<Finding> {
         None => scope.name.clone(),
     };
     let who = plural(waiting, "request");
+    if scope.limits.is_empty() && scope.paused_seconds.is_none() {
+        // Few are let in until it answers: this is no limit of ours.
+        let sentence = format!(
+            "Waiting for the upstream to answer: {} under way to {what}, {who} behind them, the longest for {} so far.",
+            plural(scope.in_flight, "request"),
+            duration(longest)
+        );
+        let level = if longest < LONG_SILENCE { Level::Notice } else { Level::Warning };
+        let advice = "It has named no limit yet, so Weir begins gently. If this goes on, ask the upstream directly: it may not answer at all.";
+        return Some(finding(level, Blame::Upstream, sentence, advice));
+    }
     let sentence =
         format!("Waiting at our limit: {who} for {what}, the longest for {} so far.", duration(longest));
     let advice =
@@ -638,6 +659,26 @@ mod tests {
             "{all:?}"
         );
         assert!(all.iter().all(|finding| finding.level != Level::Ok), "{all:?}");
+    }
+
+    /// At the start, with an upstream that takes requests and answers none.
+    #[test]
+    fn silence_is_not_told_as_a_limit() {
+        let mut status = samples::rate_limited();
+        status.scopes.truncate(1);
+        status.scopes[0].limits.clear();
+        let all = findings(&status);
+        let first = &all[0];
+        assert_eq!((first.level, first.blame), (Level::Warning, Blame::Upstream), "{first:?}");
+        assert!(first.sentence.starts_with("Waiting for the upstream to answer: "), "{first:?}");
+        for caller in &mut status.callers {
+            caller.longest_wait_seconds = caller.longest_wait_seconds.min(2.0);
+        }
+        assert_eq!(findings(&status)[0].level, Level::Notice);
+        status.errors = vec![error("weir_deadline", 20, 20)];
+        let all = findings(&status);
+        assert!(all[0].sentence.starts_with("The upstream answers more slowly than it is asked"), "{all:?}");
+        assert!(!all.iter().any(|finding| finding.blame == Blame::Quota), "{all:?}");
     }
 
     /// What waits for a failing upstream does not wait at our limit.

@@ -234,10 +234,12 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
     }
 }
 
-/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked, because
-/// nobody knows when the upstream or the credit is back.
+/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked or waits for
+/// its first answers, because nobody knows when they, the upstream or the credit come.
 fn predicted(caller: &Caller, scopes: &[scope::ScopeStatus]) -> Option<f64> {
-    if scopes.iter().any(|scope| scope.outage.is_some() || scope.quota_spent_for.is_some()) {
+    let blocked = |scope: &scope::ScopeStatus| scope.outage.is_some() || scope.quota_spent_for.is_some();
+    let unheard = |scope: &scope::ScopeStatus| scope.dimensions.is_empty() && !scope.queue.is_empty();
+    if scopes.iter().any(|scope| blocked(scope) || unheard(scope)) {
         return None;
     }
     let of_scope = |scope: &scope::ScopeStatus| {
