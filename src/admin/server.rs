@@ -1,6 +1,7 @@
 //! The admin address's server: few connections, short requests, a thread of its own, so that a scrape never waits for traffic
 //! nor traffic for a scrape.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -14,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 use super::guard::Access;
 use super::{Source, routes};
@@ -26,7 +27,8 @@ use crate::telemetry::Seldom;
 pub struct Settings {
     /// Who may ask for what.
     pub access: Access,
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once. For one more the oldest is closed: a client that holds on to many, or reads none of its answers, must not
+    /// keep out the probes that decide whether Weir lives.
     pub max_connections: usize,
     /// Bytes of a request's head.
     pub max_head: usize,
@@ -80,11 +82,11 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let settings = Arc::new(settings);
-    let places = Arc::new(Semaphore::new(settings.max_connections));
     let accepting = async {
-        let mut seldom = Seldom::default();
+        let (mut seldom, mut crowded) = (Seldom::default(), Seldom::default());
+        // What ends each connection, the oldest first.
+        let mut open = VecDeque::<oneshot::Sender<()>>::new();
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -96,10 +98,24 @@ pub async fn serve(
                     continue;
                 }
             };
+            open.retain(|end| !end.is_closed());
+            if open.len() >= settings.max_connections {
+                drop(open.pop_front());
+                if crowded.again(clock::now()) {
+                    tracing::warn!(
+                        limit = settings.max_connections,
+                        "the admin address closed its oldest connection for a new one"
+                    );
+                }
+            }
+            let (end, ended) = oneshot::channel();
+            open.push_back(end);
             let (settings, source) = (Arc::clone(&settings), Arc::clone(&source));
             clock::spawn(async move {
-                connection(stream, &settings, source).await;
-                drop(place);
+                tokio::select! {
+                    () = connection(stream, &settings, source) => {}
+                    _ = ended => {}
+                }
             });
         }
     };

@@ -9,6 +9,7 @@ mod control;
 mod counters;
 mod files;
 mod log;
+mod memory;
 mod restart;
 mod settings;
 pub mod signals;
@@ -124,10 +125,19 @@ impl App {
         );
         let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
         let policies = Policies::new(policy);
-        let kept_bodies = replay::Budget::with_buffered(
-            config.replay.max_total.bytes(),
-            config.server.max_buffered_bytes.bytes(),
-        );
+        let bodies = (config.replay.max_total.bytes(), config.server.max_buffered_bytes.bytes());
+        let limit = memory::limit();
+        let (kept, waiting) = memory::bounds(bodies.0, bodies.1, limit);
+        if (kept, waiting) != bodies {
+            tracing::warn!(
+                memory_limit = limit,
+                replay.max_total = kept,
+                server.max_buffered_bytes = waiting,
+                "the memory that this process may have is less than twice what replay.max_total and server.max_buffered_bytes \
+                 allow bodies: they are lowered to fit; lower the keys, or raise the container's limit"
+            );
+        }
+        let kept_bodies = replay::Budget::with_buffered(kept, waiting);
         let front_counters = Arc::<server::Counters>::default();
         let upstream_counters = Arc::<upstream::Counters>::default();
         let (drain, draining) = Drain::new();
