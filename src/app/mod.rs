@@ -60,6 +60,7 @@ pub struct App {
     /// Where people and Prometheus connect to.
     pub admin: SocketAddr,
     control: Arc<Control>,
+    account: Arc<Account>,
     workers: Vec<Running>,
     admin_stop: tokio::sync::oneshot::Sender<()>,
     admin_thread: std::thread::JoinHandle<std::io::Result<()>>,
@@ -200,7 +201,7 @@ impl App {
         let source = Status::new(
             Arc::clone(&control),
             metrics,
-            account,
+            Arc::clone(&account),
             kept_bodies,
             front_counters,
             upstream_counters,
@@ -214,12 +215,13 @@ impl App {
             drop(stopped.await);
         })
         .map_err(|error| Error::Other(format!("cannot start the admin thread: {error}")))?;
-        Ok(Self { listening, admin, control, workers: running, admin_stop, admin_thread, export })
+        Ok(Self { listening, admin, control, account, workers: running, admin_stop, admin_thread, export })
     }
 
     /// Drains, and ends all threads.
     pub async fn finish(self) {
         self.control.drain_until_done().await;
+        self.account.cut();
         for worker in self.workers {
             worker.stop();
         }
