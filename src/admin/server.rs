@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -13,14 +14,18 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::guard::Access;
 use super::{Source, routes};
+use crate::classify::is_exhausted;
 use crate::clock;
 use crate::telemetry::Seldom;
+
+/// Files that are given up one by one when the process is out of them, so that it can still be asked why.
+const SPARE: usize = 4;
 
 /// How the admin address answers.
 #[derive(Clone, Debug)]
@@ -86,9 +91,13 @@ pub async fn serve(
         let (mut seldom, mut crowded) = (Seldom::default(), Seldom::default());
         // What ends each connection, the oldest first.
         let mut open = VecDeque::<oneshot::Sender<()>>::new();
+        let spare = Arc::new(Spare::default());
+        spare.fill(&listener);
         loop {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
+                // Its file is free for the connection that waits.
+                Err(error) if is_exhausted(&error) && spare.give_up() => continue,
                 Err(error) => {
                     // Out of files or a connection that is already gone: neither is a reason to stop answering.
                     if seldom.again(clock::now()) {
@@ -98,6 +107,7 @@ pub async fn serve(
                     continue;
                 }
             };
+            spare.fill(&listener);
             open.retain(|end| !end.is_closed());
             if open.len() >= settings.max_connections {
                 drop(open.pop_front());
@@ -111,17 +121,54 @@ pub async fn serve(
             let (end, ended) = oneshot::channel();
             open.push_back(end);
             let (settings, source) = (Arc::clone(&settings), Arc::clone(&source));
+            let (mut stream, spare) = (stream, Arc::clone(&spare));
             clock::spawn(async move {
                 tokio::select! {
-                    () = connection(stream, &settings, source) => {}
+                    () = connection(&mut stream, &settings, source) => {}
                     _ = ended => {}
                 }
+                spare.keep(stream).await;
             });
         }
     };
     tokio::select! {
         () = accepting => {}
         () = stop => {}
+    }
+}
+
+/// Files at hand, each as good as any other.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<OwnedFd>>);
+
+impl Spare {
+    /// Takes as many as there are to be, where there are some.
+    fn fill(&self, listener: &TcpListener) {
+        let mut files = self.files();
+        while files.len() < SPARE
+            && let Ok(file) = listener.as_fd().try_clone_to_owned()
+        {
+            files.push(file);
+        }
+    }
+
+    /// Closes one; whether there was one.
+    fn give_up(&self) -> bool {
+        self.files().pop().is_some()
+    }
+
+    /// Ends a connection. Its file is kept if it is wanted: once closed, somebody else would have it.
+    async fn keep(&self, mut stream: TcpStream) {
+        drop(stream.shutdown().await);
+        let Ok(stream) = stream.into_std() else { return };
+        let mut files = self.files();
+        if files.len() < SPARE {
+            files.push(stream.into());
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

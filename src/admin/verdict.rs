@@ -242,8 +242,10 @@ fn refusing(status: &Status) -> Option<Finding> {
         return None;
     }
     let ours = ["weir_queue_full", "weir_deadline", "weir_caller_limit"];
-    let count = recent(status, |class| ours.contains(&class));
-    (count > 0).then_some(())?;
+    let errors: Vec<&ErrorStatus> =
+        recent_errors(status).filter(|error| ours.contains(&error.class.as_str())).collect();
+    let worst = errors.iter().max_by_key(|error| error.recent(RECENT))?;
+    let count: u64 = errors.iter().map(|error| error.recent(RECENT)).sum();
     if !status.scopes.is_empty() && status.scopes.iter().all(|scope| scope.limits.is_empty()) {
         let sentence = format!(
             "The upstream answers more slowly than it is asked: Weir turned away {} in the last {RECENT} minutes.",
@@ -253,8 +255,9 @@ fn refusing(status: &Status) -> Option<Finding> {
         return Some(finding(Level::Warning, Blame::Upstream, sentence, advice));
     }
     let sentence = format!(
-        "More is asked for than our limits let through: Weir turned away {} in the last {RECENT} minutes.",
-        plural(count, "request")
+        "More is asked for than our limits let through: Weir turned away {} in the last {RECENT} minutes{}.",
+        plural(count, "request"),
+        mostly(&errors, worst)
     );
     let advice = "Raise the limits with the upstream, move work to the background lane or another time, or give callers longer deadlines.";
     Some(finding(Level::Warning, Blame::Quota, sentence, advice))
@@ -585,7 +588,7 @@ mod tests {
                 with_errors(vec![error("weir_deadline", 3, 3)]),
                 Level::Warning,
                 Blame::Quota,
-                "More is asked for than our limits let through: Weir turned away 3 requests in the last 5 minutes.",
+                "More is asked for than our limits let through: Weir turned away 3 requests in the last 5 minutes, all weir_deadline.",
             ),
             (
                 with_errors(vec![error("bad_request", 4, 4)]),

@@ -49,10 +49,10 @@ impl Weir {
     }
 
     /// The same for a process that may open so many files and no more.
-    pub(crate) fn with_files(files: u32, upstream: SocketAddr) -> Self {
+    pub(crate) fn with_files(files: u32, upstream: SocketAddr, more: &str) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_weir")]);
-        Self::of(command_of(shell, &format!("upstream.url = \"http://{upstream}\"\n"), &[]))
+        Self::of(command_of(shell, &format!("upstream.url = \"http://{upstream}\"\n{more}"), &[]))
     }
 
     fn of((mut command, folder): (Command, tempfile::TempDir)) -> Self {
