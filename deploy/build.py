@@ -37,7 +37,10 @@ def main() -> None:
     shutil.rmtree(TARGET / "trained", ignore_errors=True)
     built = build(version["host"], "trained", f"-Cprofile-use={merged}")
     SHIPPED.parent.mkdir(exist_ok=True)
-    shutil.copy2(built, SHIPPED)
+    # Beside it, then in its place: a binary that runs can't be written to, but it can be replaced.
+    fresh = SHIPPED.with_suffix(".new")
+    shutil.copy2(built, fresh)
+    os.replace(fresh, SHIPPED)
     print(f"{SHIPPED}: {SHIPPED.stat().st_size / 1e6:.1f} MB")
 
 

@@ -12,6 +12,7 @@ mod request_id;
 mod spans;
 mod timestamp;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub struct Account {
     last_minute: LastMinute,
     reports: Reports,
     names: RwLock<Vec<Arc<str>>>,
+    /// Whether the process ends, and with it what is still under way.
+    cutting: AtomicBool,
 }
 
 impl Account {
@@ -86,7 +89,13 @@ impl Account {
             last_minute: LastMinute::new(now),
             reports,
             names: RwLock::new(callers),
+            cutting: AtomicBool::new(false),
         })
+    }
+
+    /// From now on it is Weir that breaks off what is under way: no client that seems to leave did so.
+    pub fn cut(&self) {
+        self.cutting.store(true, Ordering::Release);
     }
 
     /// Begins a request's record. It must end with [`Record::finish`]; dropping it means that the client left.

@@ -1,6 +1,7 @@
 //! One request from its head to its end, accounted for exactly once.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -395,7 +396,8 @@ impl Drop for Record {
         }
         // An error that was passed on stays that error, also when the client did not read it to its end.
         if self.class.is_none() {
-            self.class = Some(ErrorClass::WeirClientClosed);
+            let cut = self.account.cutting.load(Ordering::Acquire);
+            self.class = Some(if cut { ErrorClass::WeirDraining } else { ErrorClass::WeirClientClosed });
         }
         self.end(clock::now());
     }

@@ -12,7 +12,7 @@ pub(super) fn healthy() -> Status {
         uptime_seconds: 273_600,
         mode: "enforce".to_owned(),
         upstream: "https://api.openai.com".to_owned(),
-        reload: Reload { successful: true, time: "2026-11-19T01:02:03.000Z".to_owned(), error: None },
+        reload: Reload { time: "2026-11-19T01:02:03.000Z".to_owned(), ..Reload::default() },
         overhead: Overhead { count: 1_204_331, p50_seconds: 0.000_041, p99_seconds: 0.000_19 },
         requests_last_minute: Some(412),
         callers: vec![
@@ -165,7 +165,7 @@ pub(super) fn hostile() -> Status {
     let mut status = outage();
     status.upstream = evil();
     status.build.revision = evil();
-    status.reload = Reload { successful: false, time: evil(), error: Some(evil()) };
+    status.reload = Reload { successful: false, time: evil(), error: Some(evil()), waiting: vec![evil()] };
     status.time = evil();
     status.mode = evil();
     status.callers[0].name = evil();

@@ -1,10 +1,12 @@
 //! The admin address's server: few connections, short requests, a thread of its own, so that a scrape never waits for traffic
 //! nor traffic for a scrape.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,20 +14,26 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 use super::guard::Access;
 use super::{Source, routes};
+use crate::classify::is_exhausted;
 use crate::clock;
+use crate::telemetry::Seldom;
+
+/// Files that are given up one by one when the process is out of them, so that it can still be asked why.
+const SPARE: usize = 4;
 
 /// How the admin address answers.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Who may ask for what.
     pub access: Access,
-    /// Connections at once; more wait to be accepted.
+    /// Connections at once. For one more the oldest is closed: a client that holds on to many, or reads none of its answers, must not
+    /// keep out the probes that decide whether Weir lives.
     pub max_connections: usize,
     /// Bytes of a request's head.
     pub max_head: usize,
@@ -79,29 +87,88 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) {
     let settings = Arc::new(settings);
-    let places = Arc::new(Semaphore::new(settings.max_connections));
     let accepting = async {
+        let (mut seldom, mut crowded) = (Seldom::default(), Seldom::default());
+        // What ends each connection, the oldest first.
+        let mut open = VecDeque::<oneshot::Sender<()>>::new();
+        let spare = Arc::new(Spare::default());
+        spare.fill(&listener);
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
+                // Its file is free for the connection that waits.
+                Err(error) if is_exhausted(&error) && spare.give_up() => continue,
                 Err(error) => {
                     // Out of files or a connection that is already gone: neither is a reason to stop answering.
-                    tracing::warn!(%error, "the admin address could not accept a connection");
+                    if seldom.again(clock::now()) {
+                        tracing::warn!(%error, "the admin address could not accept a connection");
+                    }
                     clock::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
+            spare.fill(&listener);
+            open.retain(|end| !end.is_closed());
+            if open.len() >= settings.max_connections {
+                drop(open.pop_front());
+                if crowded.again(clock::now()) {
+                    tracing::warn!(
+                        limit = settings.max_connections,
+                        "the admin address closed its oldest connection for a new one"
+                    );
+                }
+            }
+            let (end, ended) = oneshot::channel();
+            open.push_back(end);
             let (settings, source) = (Arc::clone(&settings), Arc::clone(&source));
+            let (mut stream, spare) = (stream, Arc::clone(&spare));
             clock::spawn(async move {
-                connection(stream, &settings, source).await;
-                drop(place);
+                tokio::select! {
+                    () = connection(&mut stream, &settings, source) => {}
+                    _ = ended => {}
+                }
+                spare.keep(stream).await;
             });
         }
     };
     tokio::select! {
         () = accepting => {}
         () = stop => {}
+    }
+}
+
+/// Files at hand, each as good as any other.
+#[derive(Debug, Default)]
+struct Spare(Mutex<Vec<OwnedFd>>);
+
+impl Spare {
+    /// Takes as many as there are to be, where there are some.
+    fn fill(&self, listener: &TcpListener) {
+        let mut files = self.files();
+        while files.len() < SPARE
+            && let Ok(file) = listener.as_fd().try_clone_to_owned()
+        {
+            files.push(file);
+        }
+    }
+
+    /// Closes one; whether there was one.
+    fn give_up(&self) -> bool {
+        self.files().pop().is_some()
+    }
+
+    /// Ends a connection. Its file is kept if it is wanted: once closed, somebody else would have it.
+    async fn keep(&self, mut stream: TcpStream) {
+        drop(stream.shutdown().await);
+        let Ok(stream) = stream.into_std() else { return };
+        let mut files = self.files();
+        if files.len() < SPARE {
+            files.push(stream.into());
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -87,11 +87,13 @@ pub struct Reload {
     pub time: String,
     /// Why the last one was rejected.
     pub error: Option<String>,
+    /// The keys whose values were read, and wait for a restart.
+    pub waiting: Vec<String>,
 }
 
 impl Default for Reload {
     fn default() -> Self {
-        Self { successful: true, time: String::new(), error: None }
+        Self { successful: true, time: String::new(), error: None, waiting: Vec::new() }
     }
 }
 

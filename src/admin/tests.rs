@@ -126,6 +126,35 @@ async fn silence_and_floods_are_cut() {
     assert!(ask(&source, &settings, &flood).await.starts_with("HTTP/1.1 431 "));
 }
 
+/// Probes decide whether Weir lives: who holds on to connections must not keep them out.
+#[tokio::test]
+async fn for_one_connection_more_the_oldest_is_closed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let settings = Settings { max_connections: 3, ..Settings::default() };
+    let serving = serve(listener, settings, Told::new(samples::healthy()), std::future::pending());
+    let asking = async {
+        let mut idle = Vec::new();
+        for _ in 0..3 {
+            idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+        }
+        let mut probe = tokio::net::TcpStream::connect(address).await.unwrap();
+        probe.write_all(request("GET /livez").as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        probe.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+        assert_eq!(idle[0].read(&mut answer).await.unwrap(), 0);
+        // The others stay.
+        idle[1].write_all(request("GET /livez").as_bytes()).await.unwrap();
+        idle[1].read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    };
+    tokio::select! {
+        () = serving => {}
+        () = asking => {}
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_page_carries_its_policy() {
     let answer = ask(&Told::new(samples::outage()), &Settings::default(), &request("GET /")).await;

@@ -56,6 +56,8 @@ const NEAR_LIMIT: f64 = 0.9;
 const FOREIGN_SHARE: f64 = 0.2;
 /// What Weir may add to one request in a hundred before that is worth a notice, seconds.
 const SLOW_OVERHEAD: f64 = 0.05;
+/// A wait for the first answers that is no longer a matter of starting, seconds.
+const LONG_SILENCE: f64 = 10.0;
 /// Fewer requests than this say nothing about quantiles.
 const ENOUGH: u64 = 100;
 
@@ -76,6 +78,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         collisions(status),
         foreign_use(status),
         reload_failed(status),
+        restart_needed(status),
         slow(status),
         not_enforcing(status),
     ]
@@ -109,8 +112,8 @@ fn own_errors(status: &Status) -> Option<Finding> {
     (count > 0).then_some(())?;
     let sentence =
         format!("Weir itself failed: {} in the last {RECENT} minutes.", plural(count, "internal error"));
-    let advice =
-        "This is a defect of Weir. Its log says more; mode = \"bypass\" takes Weir's work out of the way.";
+    let advice = "Too many open files (raise `ulimit -n`), or a defect: the failures below and the log say which. mode = \"bypass\" takes \
+         Weir's work out of the way.";
     Some(finding(Level::Critical, Blame::Weir, sentence, advice))
 }
 
@@ -239,11 +242,22 @@ fn refusing(status: &Status) -> Option<Finding> {
         return None;
     }
     let ours = ["weir_queue_full", "weir_deadline", "weir_caller_limit"];
-    let count = recent(status, |class| ours.contains(&class));
-    (count > 0).then_some(())?;
+    let errors: Vec<&ErrorStatus> =
+        recent_errors(status).filter(|error| ours.contains(&error.class.as_str())).collect();
+    let worst = errors.iter().max_by_key(|error| error.recent(RECENT))?;
+    let count: u64 = errors.iter().map(|error| error.recent(RECENT)).sum();
+    if !status.scopes.is_empty() && status.scopes.iter().all(|scope| scope.limits.is_empty()) {
+        let sentence = format!(
+            "The upstream answers more slowly than it is asked: Weir turned away {} in the last {RECENT} minutes.",
+            plural(count, "request")
+        );
+        let advice = "It has named no limit. Ask it directly to see whether it answers at all; where its limits are known, state them (`limits`).";
+        return Some(finding(Level::Warning, Blame::Upstream, sentence, advice));
+    }
     let sentence = format!(
-        "More is asked for than our limits let through: Weir turned away {} in the last {RECENT} minutes.",
-        plural(count, "request")
+        "More is asked for than our limits let through: Weir turned away {} in the last {RECENT} minutes{}.",
+        plural(count, "request"),
+        mostly(&errors, worst)
     );
     let advice = "Raise the limits with the upstream, move work to the background lane or another time, or give callers longer deadlines.";
     Some(finding(Level::Warning, Blame::Quota, sentence, advice))
@@ -269,6 +283,17 @@ fn waiting(status: &Status) -> Option<Finding> {
         None => scope.name.clone(),
     };
     let who = plural(waiting, "request");
+    if scope.limits.is_empty() && scope.paused_seconds.is_none() {
+        // Few are let in until it answers: this is no limit of ours.
+        let sentence = format!(
+            "Waiting for the upstream to answer: {} under way to {what}, {who} behind them, the longest for {} so far.",
+            plural(scope.in_flight, "request"),
+            duration(longest)
+        );
+        let level = if longest < LONG_SILENCE { Level::Notice } else { Level::Warning };
+        let advice = "It has named no limit yet, so Weir begins gently. If this goes on, ask the upstream directly: it may not answer at all.";
+        return Some(finding(level, Blame::Upstream, sentence, advice));
+    }
     let sentence =
         format!("Waiting at our limit: {who} for {what}, the longest for {} so far.", duration(longest));
     let advice =
@@ -363,6 +388,19 @@ fn reload_failed(status: &Status) -> Option<Finding> {
     let why = status.reload.error.as_deref().unwrap_or("its log says why");
     let sentence = format!("The last configuration was rejected; the one before is in force: {why}");
     Some(finding(Level::Warning, Blame::Weir, sentence, "Correct it (`weir check FILE`) and reload."))
+}
+
+fn restart_needed(status: &Status) -> Option<Finding> {
+    let keys = &status.reload.waiting;
+    (!keys.is_empty()).then_some(())?;
+    let sentence =
+        format!("Read, but in force only after a restart: {}.", join(keys.iter().map(String::as_str)));
+    Some(finding(
+        Level::Notice,
+        Blame::Weir,
+        sentence,
+        "Restart Weir when it suits; /config shows both values.",
+    ))
 }
 
 fn slow(status: &Status) -> Option<Finding> {
@@ -543,12 +581,14 @@ mod tests {
     fn headlines_about_us_and_weir() {
         let slow = Overhead { count: 100, p50_seconds: 0.001, p99_seconds: 0.2 };
         let rejected = Reload { successful: false, error: Some("line 3".to_owned()), ..Reload::default() };
+        let waiting = ["server.workers", "upstream.url"].map(str::to_owned).to_vec();
+        let waits = Reload { waiting, ..Reload::default() };
         let cases = vec![
             (
                 with_errors(vec![error("weir_deadline", 3, 3)]),
                 Level::Warning,
                 Blame::Quota,
-                "More is asked for than our limits let through: Weir turned away 3 requests in the last 5 minutes.",
+                "More is asked for than our limits let through: Weir turned away 3 requests in the last 5 minutes, all weir_deadline.",
             ),
             (
                 with_errors(vec![error("bad_request", 4, 4)]),
@@ -593,6 +633,12 @@ mod tests {
                 "The last configuration was rejected; the one before is in force: line 3",
             ),
             (
+                Status { reload: waits, ..Status::default() },
+                Level::Notice,
+                Blame::Weir,
+                "Read, but in force only after a restart: server.workers and upstream.url.",
+            ),
+            (
                 Status { overhead: slow, ..Status::default() },
                 Level::Notice,
                 Blame::Weir,
@@ -616,6 +662,26 @@ mod tests {
             "{all:?}"
         );
         assert!(all.iter().all(|finding| finding.level != Level::Ok), "{all:?}");
+    }
+
+    /// At the start, with an upstream that takes requests and answers none.
+    #[test]
+    fn silence_is_not_told_as_a_limit() {
+        let mut status = samples::rate_limited();
+        status.scopes.truncate(1);
+        status.scopes[0].limits.clear();
+        let all = findings(&status);
+        let first = &all[0];
+        assert_eq!((first.level, first.blame), (Level::Warning, Blame::Upstream), "{first:?}");
+        assert!(first.sentence.starts_with("Waiting for the upstream to answer: "), "{first:?}");
+        for caller in &mut status.callers {
+            caller.longest_wait_seconds = caller.longest_wait_seconds.min(2.0);
+        }
+        assert_eq!(findings(&status)[0].level, Level::Notice);
+        status.errors = vec![error("weir_deadline", 20, 20)];
+        let all = findings(&status);
+        assert!(all[0].sentence.starts_with("The upstream answers more slowly than it is asked"), "{all:?}");
+        assert!(!all.iter().any(|finding| finding.blame == Blame::Quota), "{all:?}");
     }
 
     /// What waits for a failing upstream does not wait at our limit.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::clock;
 use crate::config::Config;
+use crate::config::render::{self, Waiting};
 use crate::metrics::Metrics;
 use crate::proxy::Policies;
 use crate::scope::Scopes;
@@ -51,6 +52,8 @@ pub(super) struct Followers {
 
 struct State {
     config: Config,
+    /// What of it is not in force.
+    waiting: Vec<Waiting>,
     read_at: SystemTime,
     problem: Option<String>,
 }
@@ -59,6 +62,8 @@ struct State {
 pub(super) struct LastRead {
     pub(super) at: SystemTime,
     pub(super) problem: Option<String>,
+    /// The keys whose values wait for a restart.
+    pub(super) waiting: Vec<String>,
 }
 
 impl Control {
@@ -72,7 +77,7 @@ impl Control {
         metrics: Arc<Metrics>,
     ) -> Self {
         let fixed = Fixed::of(&config);
-        let state = Mutex::new(State { config, read_at: clock::wall(), problem: None });
+        let state = Mutex::new(State { config, waiting: Vec::new(), read_at: clock::wall(), problem: None });
         Self {
             reread,
             state,
@@ -87,14 +92,21 @@ impl Control {
         }
     }
 
-    /// Does something with the configuration in force.
+    /// The configuration in force, without secrets, and what of it changes with a restart.
+    pub(super) fn shown(&self) -> String {
+        let state = self.state();
+        render::in_force(&state.config, &state.waiting)
+    }
+
+    /// Does something with the configuration that was read last. What needs a restart is in it as it will be.
     pub(super) fn with_config<T>(&self, read: impl FnOnce(&Config) -> T) -> T {
         read(&self.state().config)
     }
 
     pub(super) fn last_read(&self) -> LastRead {
         let state = self.state();
-        LastRead { at: state.read_at, problem: state.problem.clone() }
+        let waiting = state.waiting.iter().map(|waiting| waiting.key.clone()).collect();
+        LastRead { at: state.read_at, problem: state.problem.clone(), waiting }
     }
 
     /// Reads the configuration again. What concerns listeners, workers and connections stays as it was at the start, and is named
@@ -125,14 +137,15 @@ impl Control {
                 if let Some(log) = &self.followers.log {
                     log.change(log::levels(&config));
                 }
-                match self.fixed.changed_in(&config).join(", ") {
-                    none if none.is_empty() => tracing::info!("the configuration was read again"),
-                    restart => tracing::warn!(
-                        restart,
-                        "the configuration was read again; what needs a restart stays"
-                    ),
+                let waiting = self.fixed.changed_in(&config);
+                let keys: Vec<&str> = waiting.iter().map(|waiting| &*waiting.key).collect();
+                if keys.is_empty() {
+                    tracing::info!("the configuration was read again");
+                } else {
+                    let restart = keys.join(", ");
+                    tracing::warn!(restart, "the configuration was read again; what needs a restart stays");
                 }
-                *state = State { config, read_at: now, problem: None };
+                *state = State { config, waiting, read_at: now, problem: None };
                 Ok(())
             }
             Err(problem) => {

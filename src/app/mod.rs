@@ -7,7 +7,9 @@ mod build;
 mod certificates;
 mod control;
 mod counters;
+mod files;
 mod log;
+mod memory;
 mod restart;
 mod settings;
 pub mod signals;
@@ -58,6 +60,7 @@ pub struct App {
     /// Where people and Prometheus connect to.
     pub admin: SocketAddr,
     control: Arc<Control>,
+    account: Arc<Account>,
     workers: Vec<Running>,
     admin_stop: tokio::sync::oneshot::Sender<()>,
     admin_thread: std::thread::JoinHandle<std::io::Result<()>>,
@@ -123,14 +126,33 @@ impl App {
         );
         let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
         let policies = Policies::new(policy);
-        let kept_bodies = replay::Budget::with_buffered(
-            config.replay.max_total.bytes(),
-            config.server.max_buffered_bytes.bytes(),
-        );
+        let bodies = (config.replay.max_total.bytes(), config.server.max_buffered_bytes.bytes());
+        let limit = memory::limit();
+        let (kept, waiting) = memory::bounds(bodies.0, bodies.1, limit);
+        if (kept, waiting) != bodies {
+            tracing::warn!(
+                memory_limit = limit,
+                replay.max_total = kept,
+                server.max_buffered_bytes = waiting,
+                "the memory that this process may have is less than twice what replay.max_total and server.max_buffered_bytes \
+                 allow bodies: they are lowered to fit; lower the keys, or raise the container's limit"
+            );
+        }
+        let kept_bodies = replay::Budget::with_buffered(kept, waiting);
         let front_counters = Arc::<server::Counters>::default();
         let upstream_counters = Arc::<upstream::Counters>::default();
         let (drain, draining) = Drain::new();
-        let front = settings::server(&config);
+        let mut front = settings::server(&config);
+        front.room = files::room_for(front.connections, workers);
+        // The default on a machine with a common limit is a handful less: that is no news.
+        if front.room < front.connections / 10 * 9 {
+            tracing::warn!(
+                room = front.room,
+                wanted = front.connections,
+                "server.max_connections: the limit of open files leaves room for fewer, and more will wait to be accepted; \
+                 raise it (`ulimit -n`, LimitNOFILE) or lower the key"
+            );
+        }
         let slots = Slots::new(&front, Arc::clone(&front_counters));
         let (acceptor, seats) =
             Acceptor::new(listener, workers, slots, Arc::clone(&front_counters), draining.clone());
@@ -179,7 +201,7 @@ impl App {
         let source = Status::new(
             Arc::clone(&control),
             metrics,
-            account,
+            Arc::clone(&account),
             kept_bodies,
             front_counters,
             upstream_counters,
@@ -193,12 +215,13 @@ impl App {
             drop(stopped.await);
         })
         .map_err(|error| Error::Other(format!("cannot start the admin thread: {error}")))?;
-        Ok(Self { listening, admin, control, workers: running, admin_stop, admin_thread, export })
+        Ok(Self { listening, admin, control, account, workers: running, admin_stop, admin_thread, export })
     }
 
     /// Drains, and ends all threads.
     pub async fn finish(self) {
         self.control.drain_until_done().await;
+        self.account.cut();
         for worker in self.workers {
             worker.stop();
         }
@@ -263,7 +286,9 @@ fn connector(config: &Config) -> Result<Connector, Error> {
     Ok(Connector::new(tls, proxy.transpose()?, name.transpose()?))
 }
 
-/// Refuses to start when the upstream's name certainly does not exist; a resolver that is out of reach may come back.
+/// Refuses to start when the upstream's name does not exist; a resolver that is out of reach may come back. The name may come too:
+/// a machine that starts, or a service that is deployed after its clients, has no names yet. So it is no mistake in the
+/// configuration, after which nobody would start Weir again.
 async fn resolve_upstream(config: &Config) -> Result<(), Error> {
     let url = &config.upstream.url;
     if config.upstream.proxy.is_some() {
@@ -271,13 +296,19 @@ async fn resolve_upstream(config: &Config) -> Result<(), Error> {
     }
     match tokio::net::lookup_host((url.host(), url.port())).await {
         Ok(_) => Ok(()),
-        Err(error) if error.to_string().contains("Temporary failure") => {
+        Err(error) if is_temporary(&error.to_string()) => {
             tracing::warn!(host = url.host(), %error, "upstream.url can't be resolved now; until it can, requests get 502");
             Ok(())
         }
-        Err(error) => Err(Error::Configuration(format!(
+        Err(error) => Err(Error::Other(format!(
             "upstream.url: the host {:?} does not resolve ({error}); correct the name, or name a host that exists",
             url.host()
         ))),
     }
+}
+
+/// Whether a resolver's words mean that it can't tell now (`EAI_AGAIN`); std keeps the words only.
+fn is_temporary(words: &str) -> bool {
+    // glibc's, and musl's.
+    words.contains("Temporary failure") || words.contains("Try again")
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Config;
-use crate::config::render;
+use crate::config::render::{self, Waiting};
 
 /// Keys, and sections, that are read at the start alone: what listens, what connects, and what is made once.
 const FIXED: [&str; 33] = [
@@ -54,12 +54,18 @@ impl Fixed {
         Self(settings)
     }
 
-    /// The keys that are others in `config`, which will have their say after a restart.
-    pub(super) fn changed_in(&self, config: &Config) -> Vec<String> {
+    /// The settings that are others in `config`, which will have their say after a restart.
+    pub(super) fn changed_in(&self, config: &Config) -> Vec<Waiting> {
         let Self(new) = Self::of(config);
         let gone = self.0.keys().filter(|key| !new.contains_key(*key));
         let other = new.iter().filter(|(key, value)| self.0.get(*key) != Some(value)).map(|(key, _)| key);
-        gone.chain(other).cloned().collect()
+        gone.chain(other)
+            .map(|key| Waiting {
+                key: key.clone(),
+                now: self.0.get(key).cloned(),
+                then: new.get(key).cloned(),
+            })
+            .collect()
     }
 }
 
@@ -148,7 +154,9 @@ mod tests {
     fn what_waits_for_a_restart_is_named_until_it_is_as_it_was() {
         let fixed =
             Fixed::of(&read("[server]\nworkers = 2\n[trace]\nendpoint = \"http://127.0.0.1:4318\"\n"));
-        let changed = |text: &str| fixed.changed_in(&read(text));
+        let changed = |text: &str| -> Vec<String> {
+            fixed.changed_in(&read(text)).into_iter().map(|waiting| waiting.key).collect()
+        };
         assert_eq!(
             changed(
                 "mode = \"observe\"\nlog.level = \"debug\"\nadmin.token = \"env:TOKEN\"\n[server]\nworkers = 3\n"

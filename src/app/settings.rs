@@ -24,6 +24,7 @@ pub(super) fn server(config: &Config) -> server::Settings {
     server::Settings {
         connections: of.max_connections,
         connections_per_peer: of.max_connections_per_peer,
+        room: usize::MAX,
         handshake_timeout: of.handshake_timeout,
         head_timeout: of.header_timeout,
         idle_timeout: of.idle_timeout,

@@ -10,7 +10,6 @@ use crate::admin::{
 };
 use crate::caller::{Caller, Lane};
 use crate::clock::{self, Instant};
-use crate::config::render;
 use crate::metrics::{DimensionGauges, Gathered, Metrics, ScopeGauges};
 use crate::scope;
 use crate::telemetry::DroppedLines;
@@ -34,6 +33,8 @@ pub(super) struct Status {
     log: Option<DroppedLines>,
     spans: Option<Spans>,
     started: Instant,
+    /// Where the upstream is. It stays when another is configured, until a restart.
+    to: String,
 }
 
 impl Status {
@@ -49,7 +50,8 @@ impl Status {
         spans: Option<Spans>,
         started: Instant,
     ) -> Self {
-        Self { control, metrics, account, kept_bodies, front, upstream, log, spans, started }
+        let to = control.with_config(|config| config.upstream.url.to_string());
+        Self { control, metrics, account, kept_bodies, front, upstream, log, spans, started, to }
     }
 
     fn gathered(&self) -> Gathered {
@@ -103,9 +105,9 @@ impl Source for Status {
         let scopes = self.control.scopes.snapshot();
         let last = self.control.last_read();
         let overhead = self.metrics.overhead_quantiles();
-        let (mode, upstream, capacity) = self.control.with_config(|config| {
-            (config.mode.as_str().to_owned(), config.upstream.url.to_string(), config.retry.budget.capacity.0)
-        });
+        let (mode, capacity) = self
+            .control
+            .with_config(|config| (config.mode.as_str().to_owned(), config.retry.budget.capacity.0));
         let mut shown: Vec<ScopeStatus> =
             scopes.iter().map(|scope| scope_status(scope, capacity, wall)).collect();
         shown.sort_by_key(|scope| std::cmp::Reverse(scope.waiting + scope.in_flight));
@@ -116,11 +118,12 @@ impl Source for Status {
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             mode,
             draining: self.control.is_draining(),
-            upstream,
+            upstream: self.to.clone(),
             reload: Reload {
                 successful: last.problem.is_none(),
                 time: Rfc3339(last.at).to_string(),
                 error: last.problem,
+                waiting: last.waiting,
             },
             overhead: Overhead {
                 count: overhead.count,
@@ -159,7 +162,7 @@ impl Source for Status {
     }
 
     fn config(&self) -> String {
-        self.control.with_config(render::redacted)
+        self.control.shown()
     }
 
     fn drain(&self) {
@@ -231,10 +234,12 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
     }
 }
 
-/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked, because
-/// nobody knows when the upstream or the credit is back.
+/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked or waits for
+/// its first answers, because nobody knows when they, the upstream or the credit come.
 fn predicted(caller: &Caller, scopes: &[scope::ScopeStatus]) -> Option<f64> {
-    if scopes.iter().any(|scope| scope.outage.is_some() || scope.quota_spent_for.is_some()) {
+    let blocked = |scope: &scope::ScopeStatus| scope.outage.is_some() || scope.quota_spent_for.is_some();
+    let unheard = |scope: &scope::ScopeStatus| scope.dimensions.is_empty() && !scope.queue.is_empty();
+    if scopes.iter().any(|scope| blocked(scope) || unheard(scope)) {
         return None;
     }
     let of_scope = |scope: &scope::ScopeStatus| {

@@ -8,9 +8,9 @@ pub(super) const INTERNAL: &Entry = &Entry {
     class: ErrorClass::WeirInternal,
     statuses: &[500],
     api_codes: &["internal"],
-    cause: "Weir itself failed: a defect.",
-    solution: "Report it, with the request id and Weir's version.",
-    weir_does: "Answers 500 and gives back whatever the request held.",
+    cause: "Weir itself failed: the system had no file or memory left for a connection, or a defect.",
+    solution: "Too many open files: raise the limit (`ulimit -n`). Anything else: report it, with the request id and Weir's version.",
+    weir_does: "Tries again where there was no room for a connection; else answers 500 and gives back whatever the request held.",
     sdk: Sdk::OfStatus,
     runbook: "Look for the request id in Weir's log; going around Weir (mode = \"bypass\") is always possible.",
 };

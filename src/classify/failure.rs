@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 
 use super::ErrorClass;
 
@@ -25,6 +26,8 @@ pub enum FailureKind {
     Dns,
     /// The upstream, or the proxy on the way to it, refused the connection.
     Refused,
+    /// The system has no file or memory for another connection: nobody was asked.
+    Exhausted,
     /// The TLS handshake failed.
     Tls,
     /// No connection, TLS included, in time.
@@ -49,9 +52,10 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Dns,
         Self::Refused,
+        Self::Exhausted,
         Self::Tls,
         Self::ConnectTimeout,
         Self::Reset,
@@ -69,6 +73,7 @@ impl FailureKind {
         match self {
             Self::Dns => ErrorClass::ConnectionDns,
             Self::Refused => ErrorClass::ConnectionRefused,
+            Self::Exhausted => ErrorClass::WeirInternal,
             Self::Tls => ErrorClass::ConnectionTls,
             Self::ConnectTimeout => ErrorClass::TimeoutConnect,
             Self::Reset => ErrorClass::ConnectionReset,
@@ -90,6 +95,7 @@ impl FailureKind {
             }
             Self::Dns
             | Self::Refused
+            | Self::Exhausted
             | Self::Tls
             | Self::ConnectTimeout
             | Self::Reset
@@ -103,6 +109,7 @@ impl FailureKind {
         match self {
             Self::Dns => "the upstream's name did not resolve",
             Self::Refused => "the upstream refused the connection",
+            Self::Exhausted => "the system has no room for another connection",
             Self::Tls => "the TLS handshake with the upstream failed",
             Self::ConnectTimeout => "no connection to the upstream in time",
             Self::Reset => "the upstream closed the connection before answering",
@@ -115,6 +122,12 @@ impl FailureKind {
             Self::RequestTooLarge => "the body is larger than allowed",
         }
     }
+}
+
+/// Whether the process or the system is out of files or memory for another connection.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 impl Failure {

@@ -7,7 +7,7 @@ pub mod response;
 pub mod stream;
 
 pub use class::ErrorClass;
-pub use failure::{Failure, FailureKind};
+pub use failure::{Failure, FailureKind, is_exhausted};
 pub use outcome::Outcome;
 pub(crate) use response::of_body;
 pub use response::{Classified, MAX_BODY, response};

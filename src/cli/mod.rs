@@ -55,7 +55,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, terminal: &mut Termin
         }
     };
     let code = match perform(arguments, terminal) {
-        Ok(()) => return ExitCode::SUCCESS,
+        Ok(()) => match terminal.problem().map(|error| format!("standard output is not whole: {error}")) {
+            None => return ExitCode::SUCCESS,
+            Some(message) => {
+                terminal.error(&message);
+                1
+            }
+        },
         Err(Failure::Usage(message)) => {
             terminal.error(&message);
             2

@@ -4,30 +4,48 @@ use std::io::{self, IsTerminal, Write};
 
 /// Where a command writes.
 ///
-/// A reader that has seen enough (`weir schema | head`) is not an error: what can no longer be written is dropped.
+/// A reader that has seen enough (`weir schema | head`) is not an error: what can no longer be written is dropped. A disk that is
+/// full is one: what is missing would pass for the end.
 pub struct Terminal {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
     interactive: bool,
     closed: bool,
+    problem: Option<io::Error>,
 }
 
 impl Terminal {
     /// The process's own.
     pub fn process() -> Self {
         let interactive = io::stdout().is_terminal();
-        Self { out: Box::new(io::stdout()), err: Box::new(io::stderr()), interactive, closed: false }
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            interactive,
+            closed: false,
+            problem: None,
+        }
     }
 
     /// Two other places, not terminals.
     pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static) -> Self {
-        Self { out: Box::new(out), err: Box::new(err), interactive: false, closed: false }
+        Self { out: Box::new(out), err: Box::new(err), interactive: false, closed: false, problem: None }
     }
 
     /// Writes to standard output at once.
     pub fn print(&mut self, text: &str) {
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
-        self.closed |= written.is_err();
+        if let Err(error) = written {
+            self.closed = true;
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                self.problem.get_or_insert(error);
+            }
+        }
+    }
+
+    /// Why standard output is not whole, if somebody may think that it is.
+    pub fn problem(&self) -> Option<&io::Error> {
+        self.problem.as_ref()
     }
 
     /// Writes a message to standard error, ended by a line break.
@@ -59,11 +77,11 @@ impl Terminal {
 mod tests {
     use super::*;
 
-    struct Closed;
+    struct Closed(io::ErrorKind);
 
     impl Write for Closed {
         fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::BrokenPipe.into())
+            Err(self.0.into())
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -73,9 +91,13 @@ mod tests {
 
     #[test]
     fn a_reader_that_left_is_no_error() {
-        let mut terminal = Terminal::new(Closed, Closed);
+        let left = || Closed(io::ErrorKind::BrokenPipe);
+        let mut terminal = Terminal::new(left(), left());
         terminal.print("one");
         terminal.error("two");
-        assert!(terminal.is_closed());
+        assert!(terminal.is_closed() && terminal.problem().is_none());
+        let mut full = Terminal::new(Closed(io::ErrorKind::StorageFull), left());
+        full.print("one");
+        assert!(full.is_closed() && full.problem().is_some());
     }
 }

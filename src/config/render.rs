@@ -15,9 +15,26 @@ const WIDTH: usize = 118;
 ///
 /// The text is TOML, and as a file it means the same.
 pub fn redacted(config: &Config) -> String {
+    in_force(config, &[])
+}
+
+/// A setting that was read, and has its say after a restart only; its values as they would be written, where it has any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The key with its section.
+    pub key: String,
+    /// What the process goes by.
+    pub now: Option<String>,
+    /// What it will go by.
+    pub then: Option<String>,
+}
+
+/// The same as [`redacted`] of a configuration that was read while another was in force: what waits for a restart stands there as
+/// it is in force, and beside it what comes after the restart.
+pub fn in_force(config: &Config, waiting: &[Waiting]) -> String {
     let mut text = String::new();
     if let Shown::Table(entries) = config.show() {
-        section("", &entries, &mut text);
+        section("", &entries, waiting, &mut text);
     }
     text
 }
@@ -56,9 +73,19 @@ pub fn reference() -> String {
     text
 }
 
-fn section(path: &str, entries: &[(&'static str, Shown)], text: &mut String) {
+fn section(path: &str, entries: &[(&'static str, Shown)], waiting: &[Waiting], text: &mut String) {
     for (name, shown) in entries {
-        if let Some(literal) = literal(shown) {
+        let waits = waiting.iter().find(|waiting| match waiting.key.rsplit_once('.') {
+            Some((section, key)) => section == path && key == *name,
+            None => path.is_empty() && waiting.key == *name,
+        });
+        if let Some(Waiting { now, then, .. }) = waits {
+            let then = then.as_deref().unwrap_or("not set");
+            let _infallible = match now {
+                Some(now) => writeln!(text, "{name} = {now} # after a restart: {then}"),
+                None => writeln!(text, "# {name} is not set; after a restart: {then}"),
+            };
+        } else if let Some(literal) = literal(shown) {
             let _infallible = writeln!(text, "{name} = {literal}");
         }
     }
@@ -68,12 +95,12 @@ fn section(path: &str, entries: &[(&'static str, Shown)], text: &mut String) {
         match shown {
             Shown::Table(entries) => {
                 let _infallible = writeln!(text, "\n[{inner}]");
-                section(&inner, entries, text);
+                section(&inner, entries, waiting, text);
             }
             Shown::List(tables) => {
                 for entries in tables.iter().filter_map(Shown::entries) {
                     let _infallible = writeln!(text, "\n[[{inner}]]");
-                    section(&inner, entries, text);
+                    section(&inner, entries, waiting, text);
                 }
             }
             Shown::Unset | Shown::Literal(_) => {}

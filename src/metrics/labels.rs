@@ -249,6 +249,8 @@ label! {
         Dns = "dns",
         /// Refused.
         Refused = "refused",
+        /// The system has no file or memory for another connection: not the upstream's doing.
+        Exhausted = "exhausted",
         /// The TLS handshake failed.
         Tls = "tls",
         /// The egress proxy refused or failed.

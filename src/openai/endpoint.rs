@@ -54,6 +54,26 @@ pub enum Endpoint {
     Other,
 }
 
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// Whether it is the endpoint itself, such as `/chat/completions`, and nothing below it.
+    pub itself: bool,
+}
+
+impl Named {
+    /// Reads a path such as `/v1/chat/completions`, once: a request is asked for both.
+    pub fn by(path: &str) -> Self {
+        let mut segments = operation(path);
+        let first = segments.next().unwrap_or_default();
+        let endpoint = Endpoint::called(first);
+        let all = first != "chat" || segments.next() == Some("completions");
+        Self { endpoint, itself: all && !first.is_empty() && segments.next().is_none() }
+    }
+}
+
 impl Endpoint {
     /// Every endpoint, in the order of the metrics.
     pub const ALL: [Self; 22] = [
@@ -85,7 +105,11 @@ impl Endpoint {
     ///
     /// A version segment in front is optional; `/openai/deployments/{name}/...` and `/openai/v1/...` (Azure) are skipped.
     pub fn of(_method: &Method, path: &str) -> Self {
-        match operation(path).next().unwrap_or_default() {
+        Named::by(path).endpoint
+    }
+
+    fn called(name: &str) -> Self {
+        match name {
             "chat" => Self::ChatCompletions,
             "completions" => Self::Completions,
             "responses" => Self::Responses,

@@ -11,6 +11,7 @@ use super::kept_headers::KeptHeaders;
 use super::kept_uri::KeptUri;
 use crate::caller::{Caller, CredentialId, Identified, Mode};
 use crate::estimate::Cost;
+use crate::openai::endpoint::Named;
 use crate::openai::{Endpoint, RequestPeek, multipart, request_peek};
 use crate::replay::{self, Replay};
 use crate::retry::Safety;
@@ -19,6 +20,8 @@ use crate::upstream::{Target, headers};
 /// A request whose head is known.
 pub(super) struct Head {
     pub(super) endpoint: Endpoint,
+    /// Whether it is for the endpoint itself, and nothing below it.
+    itself: bool,
     pub(super) method: Method,
     pub(super) uri: KeptUri,
     /// As the upstream gets them.
@@ -44,7 +47,7 @@ impl Head {
     /// Reads a request's head and makes its headers the upstream's.
     pub(super) fn read(
         parts: request::Parts,
-        endpoint: Endpoint,
+        Named { endpoint, itself }: Named,
         identified: &Identified<'_>,
         client: IpAddr,
         policy: &Policy,
@@ -59,7 +62,7 @@ impl Head {
         let mode = caller.mode.unwrap_or(policy.mode);
         let uri = KeptUri::Whole(target.uri(&uri));
         let headers = KeptHeaders::Whole(headers);
-        Box::new(Self { endpoint, method, uri, headers, credential, deadline, mode, version })
+        Box::new(Self { endpoint, itself, method, uri, headers, credential, deadline, mode, version })
     }
 }
 
@@ -76,9 +79,10 @@ impl Call {
     pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Self {
         let peek = head.headers.look(|headers| peek(headers, body.bytes()));
         let cost = policy.estimator.price(head.endpoint, peek.as_ref());
+        let named = Named { endpoint: head.endpoint, itself: head.itself };
         let safety = head
             .uri
-            .look(|uri| Safety::of(&head.method, uri.path(), peek.as_ref(), &policy.retry.repeatable));
+            .look(|uri| Safety::of(&head.method, uri.path(), named, peek.as_ref(), &policy.retry.repeatable));
         Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety }
     }
 

@@ -295,6 +295,9 @@ impl Conversation<'_> {
         self.proxy.account.metrics().queue_refusals.inc(queue_refusal(refused));
         let spent = matches!(refused, Refused::QuotaExhausted(_));
         if let Some(last) = last.filter(|_| !spent) {
+            if let Some(label) = no_turn_label(refused) {
+                self.record.retries_stopped(label);
+            }
             let stop_sdk = self.gave_up(refused);
             return self.pass_on(*last, stop_sdk);
         }
@@ -329,6 +332,18 @@ fn queue_refusal(refused: &Refused) -> QueueRefusal {
         Refused::BreakerOpen { .. } => QueueRefusal::BreakerOpen,
         Refused::QuotaExhausted(_) => QueueRefusal::QuotaExhausted,
         Refused::Draining => QueueRefusal::Draining,
+    }
+}
+
+/// The metric's word for why a retry got no turn; nothing where the queue's refusal says it all.
+fn no_turn_label(refused: &Refused) -> Option<RetryStop> {
+    match refused {
+        Refused::Draining => Some(RetryStop::Draining),
+        Refused::Deadline { .. } => Some(RetryStop::Deadline),
+        Refused::QueueFull { .. }
+        | Refused::CallerLimit { .. }
+        | Refused::BreakerOpen { .. }
+        | Refused::QuotaExhausted(_) => None,
     }
 }
 

@@ -39,6 +39,7 @@ use crate::clock::{self, Instant};
 use crate::estimate::Estimator;
 use crate::metrics::{HttpRule, ReplaySkip};
 use crate::openai::Endpoint;
+use crate::openai::endpoint::Named;
 use crate::openai::stainless::SdkHeaders;
 use crate::replay::{self, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
@@ -189,7 +190,7 @@ impl Proxy {
         let upgrade = upgrade::asked(&mut request);
         let policy = self.policies.current();
         let (mut parts, incoming) = request.into_parts();
-        let endpoint = Endpoint::of(&parts.method, parts.uri.path());
+        let named = Named::by(parts.uri.path());
         if let Some(requests) = self.account.metrics().worker_requests.get(self.worker) {
             requests.inc();
         }
@@ -198,7 +199,7 @@ impl Proxy {
             let (id, trace) =
                 self.random(|rng| (RequestId::new(rng), self.account.trace(&parts.headers, rng)));
             let sdk_retries = sdk.retry_count.unwrap_or(0);
-            self.account.begin(&Begin { id, caller, endpoint, sdk_retries, trace }, since)
+            self.account.begin(&Begin { id, caller, endpoint: named.endpoint, sdk_retries, trace }, since)
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
             let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
@@ -214,7 +215,7 @@ impl Proxy {
         let swapped = identified.is_swapped();
         let deadline = Deadline::take(&mut parts.headers, sdk.timeout, since, policy.max_wait)
             .at_most(since, caller.max_deadline.unwrap_or(Duration::MAX));
-        let head = Head::read(parts, endpoint, &identified, client.address, &policy, target, deadline);
+        let head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
         record.set_deadline(head.deadline.turn);
         Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped })
     }

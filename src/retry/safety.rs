@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use crate::openai::RequestPeek;
-use crate::openai::endpoint::operation;
+use crate::openai::endpoint::{Named, operation};
+use crate::openai::{Endpoint, RequestPeek};
 
 /// Whether an operation may be repeated once the upstream may have begun it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,11 +58,18 @@ impl Safety {
     ///
     /// RFC 9110 9.2.2 forbids a proxy to repeat what is not idempotent unless it knows that the request is safe for its
     /// resource: this table is that knowledge. GET and DELETE are idempotent. Of the POSTs only those are repeatable that
-    /// compute and keep nothing; a response keeps something unless `store` is false.
-    pub fn of(method: &Method, path: &str, peek: Option<&RequestPeek>, additions: &[Operation]) -> Self {
+    /// compute and keep nothing; a response keeps something unless `store` is false. `named` is what the path names: it was read
+    /// before, and is not read again unless there are additions.
+    pub fn of(
+        method: &Method,
+        path: &str,
+        named: Named,
+        peek: Option<&RequestPeek>,
+        additions: &[Operation],
+    ) -> Self {
         let repeatable = match *method {
             Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE => true,
-            Method::POST => computes_only(path, peek),
+            Method::POST => named.itself && computes_only(named.endpoint, peek),
             _ => false,
         };
         if repeatable || additions.iter().any(|addition| addition.is(method, path)) {
@@ -73,18 +80,34 @@ impl Safety {
     }
 }
 
-fn computes_only(path: &str, peek: Option<&RequestPeek>) -> bool {
-    let mut segments = operation(path);
-    match [segments.next(), segments.next(), segments.next()] {
+fn computes_only(endpoint: Endpoint, peek: Option<&RequestPeek>) -> bool {
+    use Endpoint as E;
+    match endpoint {
         // A completion that is stored would be stored twice.
-        [Some("chat"), Some("completions"), None] => peek.is_none_or(|peek| peek.store != Some(true)),
-        [Some("completions" | "embeddings" | "moderations"), None, None] => true,
-        [Some("responses"), None, None] => peek.is_some_and(|peek| {
+        E::ChatCompletions => peek.is_none_or(|peek| peek.store != Some(true)),
+        E::Completions | E::Embeddings | E::Moderations => true,
+        E::Responses => peek.is_some_and(|peek| {
             let keeps_nothing = peek.store == Some(false) && !peek.background && !peek.conversation;
             // Nor does a tool act on a third system, which would act twice.
             keeps_nothing && !peek.has_remote_tools
         }),
-        _ => false,
+        E::Audio
+        | E::Images
+        | E::Videos
+        | E::Files
+        | E::Uploads
+        | E::Batches
+        | E::FineTuning
+        | E::VectorStores
+        | E::Assistants
+        | E::Threads
+        | E::Conversations
+        | E::Containers
+        | E::Evals
+        | E::Realtime
+        | E::Models
+        | E::Organization
+        | E::Other => false,
     }
 }
 
@@ -97,7 +120,7 @@ mod tests {
 
     fn safety(method: &str, path: &str, body: Option<&str>) -> Safety {
         let peek = body.map(|body| peek(body.as_bytes()).unwrap());
-        Safety::of(&method.parse().unwrap(), path, peek.as_ref(), &[])
+        Safety::of(&method.parse().unwrap(), path, Named::by(path), peek.as_ref(), &[])
     }
 
     #[test]
@@ -148,7 +171,7 @@ mod tests {
     #[test]
     fn the_configuration_can_add_operations() {
         let additions = [Operation::parse("post /v1/vector_stores/*/search").unwrap()];
-        let safety = |path| Safety::of(&Method::POST, path, None, &additions);
+        let safety = |path| Safety::of(&Method::POST, path, Named::by(path), None, &additions);
         assert_eq!(safety("/v1/vector_stores/vs_1/search"), Safety::Repeatable);
         assert_eq!(safety("/v1/vector_stores/vs_1/files"), Safety::OnlyIfUnsent);
         assert_eq!(safety("/v1/vector_stores/vs_1/search/x"), Safety::OnlyIfUnsent);

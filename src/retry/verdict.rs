@@ -92,7 +92,9 @@ const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
         ErrorClass::ConnectionDns
         | ErrorClass::ConnectionRefused
         | ErrorClass::ConnectionTls
-        | ErrorClass::TimeoutConnect => (Rule::Always, NOT_SENT),
+        | ErrorClass::TimeoutConnect
+        // Of an attempt: there was no room for a connection.
+        | ErrorClass::WeirInternal => (Rule::Always, NOT_SENT),
         ErrorClass::InternalServerError
         | ErrorClass::BadGateway
         | ErrorClass::ConnectionReset
@@ -129,8 +131,7 @@ const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
         | ErrorClass::WeirCallerUnknown
         | ErrorClass::WeirBodyTooLarge
         | ErrorClass::WeirDraining
-        | ErrorClass::WeirClientClosed
-        | ErrorClass::WeirInternal => (Rule::Never, FAILED),
+        | ErrorClass::WeirClientClosed => (Rule::Never, FAILED),
         // An answer that takes too long is a long answer, or an outage: a repeat pays for it twice.
         ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => (Rule::Never, TIMED_OUT),
     }
@@ -161,7 +162,8 @@ mod tests {
                 | "connection_dns"
                 | "connection_refused"
                 | "connection_tls"
-                | "timeout_connect" => ("500", "500", "500"),
+                | "timeout_connect"
+                | "weir_internal" => ("500", "500", "500"),
                 "internal_server_error"
                 | "bad_gateway"
                 | "connection_reset"

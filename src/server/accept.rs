@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use crate::classify::is_exhausted;
 use crate::clock;
+use crate::telemetry::Seldom;
 
 use super::{Counters, Draining, Limit, Slot, Slots};
 
@@ -87,11 +89,16 @@ impl Acceptor {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let mut next = 0;
+        let mut seldom = Seldom::default();
         loop {
+            let accept = async {
+                slots.room().await;
+                listener.accept().await
+            };
             let accepted = tokio::select! {
                 biased;
                 () = draining.begun() => return Ok(()),
-                accepted = listener.accept() => accepted,
+                accepted = accept => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
@@ -102,6 +109,9 @@ impl Acceptor {
                 }
                 Err(error) if is_exhausted(&error) => {
                     counters.reach(Limit::OpenFiles);
+                    if seldom.again(clock::now()) {
+                        tracing::warn!(%error, "no more connections can be accepted until others close");
+                    }
                     clock::sleep(PAUSE).await;
                 }
                 // The client was gone before it was accepted; the next one may not be.
@@ -125,11 +135,6 @@ fn deal(seats: &[Place], next: usize, stream: TcpStream, peer: SocketAddr, slot:
     // A worker that is gone takes no more; dropping the connection closes it.
     drop(seat.deal.send(Dealt { stream, peer, hold }));
     (chosen + 1) % seats.len()
-}
-
-/// Whether the process or the system is out of files or memory for another connection (EMFILE, ENFILE, ENOBUFS, ENOMEM).
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
 }
 
 impl Seat {

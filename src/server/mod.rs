@@ -40,6 +40,8 @@ pub struct Settings {
     pub connections: usize,
     /// Connections at once from one address.
     pub connections_per_peer: usize,
+    /// Connections for which there are files; more wait in the kernel's queue.
+    pub room: usize,
     /// Time for the TLS handshake.
     pub handshake_timeout: Duration,
     /// Time for the head of a request, from its first byte; for the first request, from the connection's start.
@@ -59,7 +61,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 10,000 connections, 10,000 of one peer, 10 s handshake, 30 s head, 75 s idle, 60 s write, 64 KiB and 100 headers,
+    /// 10,000 connections, 10,000 of one peer, room for all, 10 s handshake, 30 s head, 75 s idle, 60 s write, 64 KiB and 100 headers,
     /// 1,000 streams.
     ///
     /// One peer may have all: behind a balancer, or beside one service, there is only one. The idle time is above the
@@ -69,6 +71,7 @@ impl Default for Settings {
         Self {
             connections: 10_000,
             connections_per_peer: 10_000,
+            room: usize::MAX,
             handshake_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(75),

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::{Counters, Limit, Settings};
 
@@ -11,6 +13,9 @@ use super::{Counters, Limit, Settings};
 pub struct Slots {
     limit: usize,
     limit_per_peer: usize,
+    room: usize,
+    /// Told when a connection ends that was the last for which there was room.
+    freed: Notify,
     taken: Mutex<Taken>,
     counters: Arc<Counters>,
 }
@@ -35,15 +40,33 @@ impl Slots {
         Arc::new(Self {
             limit: settings.connections,
             limit_per_peer: settings.connections_per_peer,
+            room: settings.room,
+            freed: Notify::new(),
             taken: Mutex::default(),
             counters,
         })
     }
 
+    /// Waits until there are files for one more connection: the others stay with the kernel, which has a queue for them. Where there
+    /// are none, that is counted. For one waiter.
+    ///
+    /// # Cancel safety
+    /// Nothing is taken.
+    pub async fn room(&self) {
+        while self.taken().all >= self.room {
+            self.counters.reach(Limit::OpenFiles);
+            self.freed.notified().await;
+        }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A slot for a connection from `peer`, or the limit that is reached, which is counted.
     pub fn take(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Limit> {
         let peer = peer.to_canonical();
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken();
         let reached = if taken.all >= self.limit {
             Some(Limit::Connections)
         } else if taken.by_peer.get(&peer).is_some_and(|count| *count >= self.limit_per_peer) {
@@ -64,7 +87,8 @@ impl Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.slots.taken();
+        let was_full = taken.all >= self.slots.room;
         taken.all -= 1;
         if let Some(count) = taken.by_peer.get_mut(&self.peer) {
             *count -= 1;
@@ -72,13 +96,41 @@ impl Drop for Slot {
                 taken.by_peer.remove(&self.peer);
             }
         }
+        drop(taken);
         self.slots.counters.open_less();
+        if was_full {
+            self.slots.freed.notify_one();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_there_is_no_file_for_waits_until_there_is_one() {
+        let settings = Settings { room: 2, ..Settings::default() };
+        let counters = Arc::new(Counters::default());
+        let slots = Slots::new(&settings, Arc::clone(&counters));
+        let peer = "10.0.0.1".parse().unwrap();
+        slots.room().await;
+        let first = slots.take(peer).unwrap();
+        slots.room().await;
+        let _second = slots.take(peer).unwrap();
+        assert_eq!(counters.reached(Limit::OpenFiles), 0);
+        let soon = clock::now() + Duration::from_secs(1);
+        assert!(clock::timeout_at(soon, slots.room()).await.is_err());
+        assert_eq!(counters.reached(Limit::OpenFiles), 1);
+        drop(first);
+        slots.room().await;
+        // A word that came when nobody waited is no room.
+        let _third = slots.take(peer).unwrap();
+        assert!(clock::timeout_at(clock::now() + Duration::from_secs(1), slots.room()).await.is_err());
+    }
 
     #[test]
     fn counts_in_all_and_by_peer() {

@@ -114,6 +114,15 @@ impl Reader {
         }
     }
 
+    /// Takes note that the body has ended in good order. `[DONE]` is whole without the blank line that belongs after it; any other
+    /// event that lacks it may be a part of one, and was never told.
+    pub fn finish(&mut self) {
+        if let What::Events(scanner, _) = &mut self.what {
+            let findings = &mut self.findings;
+            scanner.feed(b"\n\n", &mut |event| findings.complete |= event == Event::Done);
+        }
+    }
+
     /// Whether something that is output, an error or the end has come: the head need not be held any longer.
     pub fn has_begun(&self) -> bool {
         let found = &self.findings;

@@ -138,6 +138,7 @@ where
                     break;
                 }
                 None => {
+                    self.reader.finish();
                     self.ended = true;
                     break;
                 }
@@ -276,9 +277,12 @@ where
                 this.pass(frame, this.heard)
             }
             Poll::Ready(Some(Err(_))) => this.abort(Aborted::Cut),
-            // A clean end would pass for the whole answer: every SDK takes it for that.
-            Poll::Ready(None) if this.is_unfinished() => this.abort(Aborted::Cut),
             Poll::Ready(None) => {
+                this.reader.finish();
+                // A clean end would pass for the whole answer: every SDK takes it for that.
+                if this.is_unfinished() {
+                    return this.abort(Aborted::Cut);
+                }
                 this.end(End::Complete, clock::now());
                 Poll::Ready(None)
             }

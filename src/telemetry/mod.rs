@@ -4,6 +4,7 @@ pub mod otlp;
 mod filter;
 mod format;
 mod redact;
+mod seldom;
 mod span;
 mod trace;
 mod writer;
@@ -17,6 +18,7 @@ use tracing_subscriber::layer::SubscriberExt;
 
 pub use filter::{Levels, LogFilter};
 pub use redact::{Hidden, MAX_MESSAGE, masked, without_keys};
+pub use seldom::Seldom;
 pub use span::{Side, Span, Value};
 pub use trace::{RequestTrace, SpanId, TraceContext, TraceId};
 pub use writer::{DroppedLines, LogGuard};

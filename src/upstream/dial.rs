@@ -12,7 +12,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::OnceCell;
 
-use crate::classify::{Failure, FailureKind};
+use crate::classify::{Failure, FailureKind, is_exhausted};
 use crate::clock;
 
 /// Head start of an address before the next one is tried as well (RFC 8305, section 5: 250 ms).
@@ -24,10 +24,7 @@ const MAX_ADDRESSES: usize = 16;
 
 /// Connects to a host.
 pub(super) async fn dial(host: &str, port: u16, lookups: &Lookups) -> Result<TcpStream, Failure> {
-    let found = lookups
-        .join((host, port), || lookup_host((host, port)))
-        .await
-        .map_err(|error| Failure::unsent(FailureKind::Dns, error))?;
+    let found = lookups.join((host, port), || lookup_host((host, port))).await?;
     let stream = race(alternate(found), TcpStream::connect).await.map_err(|error| refused(&error))?;
     // Both are improvements that a system may decline; the connection works without.
     drop(stream.set_nodelay(true));
@@ -53,7 +50,7 @@ struct Lookup {
 }
 
 /// A host's addresses, or what went wrong.
-type Found = Result<Vec<SocketAddr>, String>;
+type Found = Result<Vec<SocketAddr>, Failure>;
 
 impl Lookups {
     /// What the lookup under way finds, or a new one that `begin` begins.
@@ -76,23 +73,32 @@ impl Lookups {
             })
         };
         let look_up = async {
-            let addresses = begin().await.map_err(|error| error.to_string())?;
+            let addresses = begin().await.map_err(|error| not_found(&error))?;
             Ok(addresses.take(MAX_ADDRESSES).collect())
         };
         found.get_or_init(|| look_up).await.clone()
     }
 }
 
+fn not_found(error: &io::Error) -> Failure {
+    let kind = if is_exhausted(error) { FailureKind::Exhausted } else { FailureKind::Dns };
+    Failure::unsent(kind, error.to_string())
+}
+
 fn refused(error: &io::Error) -> Failure {
     let system = error.kind();
-    let kind = if system == io::ErrorKind::NotFound {
+    let kind = if is_exhausted(error) {
+        FailureKind::Exhausted
+    } else if system == io::ErrorKind::NotFound {
         FailureKind::Dns
     } else if system == io::ErrorKind::TimedOut {
         FailureKind::ConnectTimeout
     } else {
         FailureKind::Refused
     };
-    Failure::unsent(kind, system.to_string())
+    // std has no word of its own for most of these.
+    let words = if kind == FailureKind::Exhausted { error.to_string() } else { system.to_string() };
+    Failure::unsent(kind, words)
 }
 
 /// The addresses in the resolver's order, but families in turn, beginning with the first's.
@@ -212,6 +218,25 @@ mod tests {
         assert!(one.is_err() && one == two);
         let found = lookups.join(("none", 1), || async { Ok(addresses(&FOUR).into_iter()) }).await;
         assert_eq!(found, Ok(addresses(&FOUR)));
+    }
+
+    /// Nobody was asked: the upstream must not be blamed.
+    #[test]
+    fn a_lack_of_our_own_is_no_refusal() {
+        for (system, kind) in [
+            (24, FailureKind::Exhausted),
+            (23, FailureKind::Exhausted),
+            (105, FailureKind::Exhausted),
+            (12, FailureKind::Exhausted),
+            (111, FailureKind::Refused),
+            (110, FailureKind::ConnectTimeout),
+        ] {
+            let failure = refused(&io::Error::from_raw_os_error(system));
+            assert_eq!((failure.kind, failure.sent), (kind, false), "{failure}");
+        }
+        let lookup = not_found(&io::Error::from_raw_os_error(24));
+        assert_eq!(lookup.kind, FailureKind::Exhausted);
+        assert!(lookup.to_string().contains("Too many open files"), "{lookup}");
     }
 
     /// Connects after the given milliseconds, or fails when they are negative; tells what was tried when.

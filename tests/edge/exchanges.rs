@@ -199,3 +199,22 @@ fn what_breaks_off_never_reaches_the_upstream_whole() {
         assert!(!request.whole, "{end:?} ended as if nothing had happened");
     }
 }
+
+/// After each deployment somebody reads in the log why answers are not whole.
+#[test]
+fn what_the_end_of_a_drain_cuts_is_not_told_as_the_clients_leaving() {
+    let upstream = wire::upstream(|mut stream| {
+        wire::read_head(&mut BufReader::new(stream.try_clone().unwrap()));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nthe beginning").unwrap();
+        // Until Weir closes.
+        drop(stream.read_to_end(&mut Vec::new()));
+    });
+    let mut weir = Weir::before(upstream, "shutdown.drain_timeout = \"100ms\"\n");
+    let mut stream = wire::connect(weir.address);
+    stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir\r\n\r\n").unwrap();
+    let mut some = [0; 16];
+    stream.read_exact(&mut some).unwrap();
+    assert_eq!(weir.drain(), Some(0));
+    weir.wait_for_printed("\"error_class\":\"weir_draining\"", 1);
+    assert!(!weir.printed().contains("weir_client_closed"), "{}", weir.printed());
+}

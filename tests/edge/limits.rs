@@ -1,7 +1,7 @@
 //! Each limit of the front, reached on purpose: it holds, it is counted, and the others are served.
 
 use std::io::{BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -330,4 +330,46 @@ fn a_crowd_of_idle_and_slow_connections_harms_nobody() {
     assert!((with_slow - before) / (idle + slow) as u64 <= 20, "{before} {with_idle} {with_slow} KiB");
     assert!(times[100] < Duration::from_millis(250), "{:?}", times[100]);
     assert!(weir.metric("weir_connections{state=\"idle\"}") >= 1_000.0_f64.min(idle as f64) - 1.0);
+}
+
+/// Where connections took the last file, nobody could ask why: probes would fail, and a supervisor would end a Weir that works.
+#[test]
+fn with_few_files_there_is_always_one_for_the_admin_address_and_the_upstream() {
+    let (upstream, _seen) = wire::plain();
+    let weir = Weir::with_files(256, upstream, "");
+    assert!(weir.printed().contains("server.max_connections"), "{}", weir.printed());
+    let crowd: Vec<TcpStream> = (0..300).map(|_| wire::connect(weir.address)).collect();
+    weir.wait_for(&reached("open_files"), 1.0);
+    assert_eq!(weir.metric("weir_connections_refused_total{reason=\"too_many\"}").to_bits(), 0);
+    // They have their turn one after the other, as they came.
+    for mut stream in crowd {
+        stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir\r\n\r\n").unwrap();
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"HTTP/1.1 200");
+    }
+    assert_eq!(weir.metric("weir_upstream_connects_total{result=\"exhausted\"}").to_bits(), 0);
+}
+
+/// The streams of one connection can ask for more connections to the upstream than there are files.
+#[test]
+fn out_of_files_the_upstream_is_not_blamed_and_the_admin_address_answers() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = listener.local_addr().unwrap();
+    // It takes whatever comes, and answers nothing.
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).collect::<Vec<TcpStream>>());
+    let weir = Weir::with_files(160, upstream, "[limits]\nrequests_per_minute = 100000\n");
+    let mut stream = http2::open(&weir, &[]);
+    for id in (1..600).step_by(2) {
+        let frame = http2::frame(HEADERS, END_HEADERS | END_STREAM, id, &http2::fields(&GET));
+        stream.write_all(&frame).unwrap();
+    }
+    let exhausted = "weir_upstream_connects_total{result=\"exhausted\"}";
+    weir.wait_for(exhausted, 1.0);
+    for _ in 0..20 {
+        assert!(weir.metric(exhausted) >= 1.0);
+    }
+    assert_eq!(weir.metric("weir_attempt_errors_total{class=\"connection_refused\"}").to_bits(), 0);
+    assert!(weir.metric("weir_errors_total{class=\"weir_internal\"}") >= 1.0);
+    assert!(weir.admin("GET", "/").contains("Too many open files"));
 }

@@ -19,10 +19,17 @@ pub(crate) struct Weir {
 }
 
 fn command(configuration: &str, variables: &[(&str, &str)]) -> (Command, tempfile::TempDir) {
+    command_of(Command::new(env!("CARGO_BIN_EXE_weir")), configuration, variables)
+}
+
+fn command_of(
+    mut command: Command,
+    configuration: &str,
+    variables: &[(&str, &str)],
+) -> (Command, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(FILE);
     std::fs::write(&file, configuration).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command
         .env_clear()
         .env("WEIR_SERVER__LISTEN", "127.0.0.1:0")
@@ -38,7 +45,17 @@ fn command(configuration: &str, variables: &[(&str, &str)]) -> (Command, tempfil
 impl Weir {
     /// Starts the binary and waits until it is up.
     pub(crate) fn start(configuration: &str, variables: &[(&str, &str)]) -> Self {
-        let (mut command, folder) = command(configuration, variables);
+        Self::of(command(configuration, variables))
+    }
+
+    /// The same for a process that may open so many files and no more.
+    pub(crate) fn with_files(files: u32, upstream: SocketAddr, more: &str) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_weir")]);
+        Self::of(command_of(shell, &format!("upstream.url = \"http://{upstream}\"\n{more}"), &[]))
+    }
+
+    fn of((mut command, folder): (Command, tempfile::TempDir)) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut first = String::new();

@@ -30,11 +30,22 @@ fn the_log_follows_a_reload_and_what_needs_a_restart_is_named() {
     weir.wait_for_printed(ACCESS, 1);
     weir.wait_for_printed(READ_AGAIN, 2);
     weir.wait_for_printed("\"restart\":\"server.max_streams\"", 1);
+    // Whoever looks sees what is in force, and what waits.
+    let shown = weir.admin("GET", "/config");
+    assert!(shown.contains("\nmax_streams = 1000 # after a restart: 5\n"), "{shown}");
+    assert!(weir.admin("GET", "/status").contains("\"waiting\":[\"server.max_streams\"]"));
+    let page = weir.admin("GET", "/");
+    assert!(page.contains("in force only after a restart: server.max_streams"), "{page}");
 
     // Of a reload that turns "info" off nothing is said, nor of one that needs no word.
     reload(&configuration("log.access = false\nlog.level = \"warn\"\n"));
     request();
+    // The upstream, too, stays where it was, and nothing is said of it once it is as at the start.
+    reload("upstream.url = \"http://127.0.0.1:9\"\nlog.access = false\nlog.level = \"error\"\n");
+    assert!(weir.admin("GET", "/status").contains(&format!("\"upstream\":\"http://{upstream}\"")));
+    request();
     reload(&quiet);
+    assert!(!weir.admin("GET", "/config").contains("after a restart"));
     weir.wait_for_printed(READ_AGAIN, 3);
     assert_eq!(weir.printed().matches(ACCESS).count(), 1, "{}", weir.printed());
     // What needs a restart is said at "warn" too, until it is as at the start.

@@ -175,6 +175,7 @@ async fn a_drain_answers_who_waits_and_leaves_the_sdk_free_to_go_elsewhere() {
     let last = waiting.await.expect("no panic");
     assert_eq!((last.status.as_u16(), last.attempts()), (500, 1), "its last answer, not nothing");
     assert_eq!(last.header("x-should-retry"), None);
+    assert_eq!(world.metric("weir_retries_stopped_total{reason=\"draining\"}"), 1);
     let refused = world.call(&Call::chat()).await;
     assert_eq!((refused.status.as_u16(), refused.header("x-weir-error-class")), (503, Some("weir_draining")));
 }

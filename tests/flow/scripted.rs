@@ -134,6 +134,33 @@ async fn a_stream_that_ends_before_it_began_is_tried_again() {
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
+/// Direct, such an end is a whole answer to every SDK: an upstream that saves the last line's end is no reason to break it off.
+#[tokio::test(start_paused = true)]
+async fn a_last_event_needs_no_blank_line_after_it() {
+    const HEAD: &str =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    const OUTPUT: &str = "16\r\ndata: {\"choices\":[]}\n\n\r\n";
+    for (end, whole) in [
+        ("c\r\ndata: [DONE]\r\n", true),
+        ("d\r\ndata: [DONE]\n\r\n", true),
+        ("e\r\ndata: [DONE]\r\n\r\n", true),
+        ("b\r\ndata: [DONE\r\n", false),
+        // What may be a part of an event is none, whatever its name.
+        ("23\r\nevent: response.completed\ndata: {\"t\r\n", false),
+        ("", false),
+    ] {
+        let (world, asked) = scripted(leaked(vec![format!("{HEAD}{OUTPUT}{end}0\r\n\r\n")]));
+        let answer = world.call(&Call::chat_stream().timeout(60)).await;
+        assert_eq!(answer.status, 200, "{end:?}");
+        assert_eq!(answer.whole, whole, "{end:?}");
+        assert_eq!(asked.load(Ordering::Relaxed), 1, "{end:?}");
+    }
+    // Nor is one that has nothing else tried again.
+    let (world, asked) = scripted(leaked(vec![format!("{HEAD}c\r\ndata: [DONE]\r\n0\r\n\r\n")]));
+    assert!(world.call(&Call::chat_stream().timeout(60)).await.is_success());
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_without_a_last_event_elsewhere_ends_as_it_did() {
     // Only where the API always sends a last event is its absence a cut.

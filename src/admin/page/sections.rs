@@ -167,6 +167,8 @@ fn breaker(scope: &ScopeStatus) -> (Level, String) {
     match breaker.state {
         BreakerState::Closed => match scope.paused_seconds {
             Some(left) => (Level::Notice, format!("Paused by a 429 for {} more", duration(left))),
+            // Whether it answers is not known of one that has named no limit.
+            None if scope.limits.is_empty() => (Level::Ok, "Breaker closed".to_owned()),
             None => (Level::Ok, "Answering; breaker closed".to_owned()),
         },
         BreakerState::Thinning => {

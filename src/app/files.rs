@@ -1,0 +1,49 @@
+//! How many files the process may have open, and how many connections that is.
+//!
+//! Each caller's connection needs a file, and one towards the upstream while its request is under way. Where there is none left,
+//! requests fail that the upstream would answer, and nobody can ask the admin address why.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What the admin address takes at most, and the process itself: listeners, log, resolver, files that are read.
+const OTHERS: usize = 64 + 32;
+/// What a thread's runtime takes.
+const OF_A_THREAD: usize = 4;
+
+/// How many connections of callers there is room for. The process's own limit is raised as far as it may be, and `wanted`
+/// connections need it.
+pub(super) fn room_for(wanted: usize, workers: usize) -> usize {
+    let others = OTHERS + OF_A_THREAD * workers;
+    room(others, raise(2 * wanted + others))
+}
+
+fn room(others: usize, files: usize) -> usize {
+    (files.saturating_sub(others) / 2).max(1)
+}
+
+/// Lets the process have so many files, or as many as it may; how many it may have open now.
+fn raise(needed: usize) -> usize {
+    let count =
+        |limit: Option<u64>| limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if count(current) >= needed || count(maximum) <= count(current) {
+        return count(current);
+    }
+    let more = needed.min(count(maximum));
+    match setrlimit(Resource::Nofile, Rlimit { current: u64::try_from(more).ok(), maximum }) {
+        Ok(()) => more,
+        Err(_) => count(current),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_what_is_left_is_for_callers() {
+        assert_eq!(room(100, 20_000), 9_950);
+        assert_eq!(room(100, 1024), 462);
+        assert_eq!(room(100, 64), 1);
+    }
+}

@@ -1,0 +1,84 @@
+//! How much memory the process may have, and what of it is for bodies.
+//!
+//! Requests that wait hold their bodies. Where the bounds of these are above what a container may have, a burst of large uploads
+//! while the upstream is slow ends the process, and all requests with it.
+
+use std::path::{Path, PathBuf};
+
+/// Where control groups are.
+const GROUPS: &str = "/sys/fs/cgroup";
+
+/// The bytes that the process's control groups let it have; nothing where they set no limit.
+pub(super) fn limit() -> Option<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    smallest(&own, Path::new(GROUPS), &|file| std::fs::read_to_string(file).ok())
+}
+
+/// The smallest limit of the groups that `own` lists (cgroups(7)), and of those above them.
+fn smallest(own: &str, root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
+    let limits = own.lines().flat_map(|line| {
+        let mut fields = line.splitn(3, ':');
+        let (_, controllers, group) =
+            (fields.next(), fields.next().unwrap_or(""), fields.next().unwrap_or(""));
+        let (folder, file) = match controllers {
+            "" => (root.to_owned(), "memory.max"),
+            _ if controllers.split(',').any(|one| one == "memory") => {
+                (root.join("memory"), "memory.limit_in_bytes")
+            }
+            _ => return Vec::new(),
+        };
+        // In a container without a namespace of its own the group is the host's: only the root of what is mounted is there.
+        let group = Path::new(group.trim_start_matches('/'));
+        group.ancestors().map(|group| folder.join(group).join(file)).collect::<Vec<PathBuf>>()
+    });
+    limits.filter_map(|file| read(&file)?.trim().parse().ok()).min()
+}
+
+/// The bounds of the bodies that are kept and of those that wait: as configured, or both smaller so that together they take half
+/// of the limit. The other half is for what is read and decoded meanwhile, and for all the rest.
+pub(super) fn bounds(kept: usize, waiting: usize, limit: Option<u64>) -> (usize, usize) {
+    let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX));
+    let both = kept.saturating_add(waiting);
+    if both <= most {
+        return (kept, waiting);
+    }
+    let part = |bytes: usize| {
+        let scaled = bytes as u128 * most as u128 / both as u128;
+        usize::try_from(scaled).unwrap_or(bytes)
+    };
+    (part(kept), part(waiting))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_limit_of_all_groups_counts() {
+        let files = [
+            ("/g/pod/weir/memory.max", "max\n"),
+            ("/g/pod/memory.max", "268435456\n"),
+            ("/g/memory.max", "1073741824\n"),
+            ("/g/memory/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("/g/memory/weir/memory.limit_in_bytes", "1000\n"),
+        ];
+        let read = |file: &Path| {
+            files.iter().find(|(path, _)| Path::new(path) == file).map(|(_, text)| (*text).to_owned())
+        };
+        let of = |own| smallest(own, Path::new("/g"), &read);
+        assert_eq!(of("0::/pod/weir\n"), Some(256 << 20));
+        assert_eq!(of("0::/\n"), Some(1 << 30));
+        assert_eq!(of("3:cpu,cpuacct:/weir\n2:memory:/weir\n0::/elsewhere/deep\n"), Some(1000));
+        assert_eq!(of("2:memory:/not/mounted\n"), Some(9_223_372_036_854_771_712));
+        assert_eq!(of("1:cpu:/\n"), None);
+        assert_eq!(of(""), None);
+    }
+
+    #[test]
+    fn bodies_take_half_of_a_limit_at_most() {
+        assert_eq!(bounds(256, 512, None), (256, 512));
+        assert_eq!(bounds(256, 512, Some(1536)), (256, 512));
+        assert_eq!(bounds(256, 512, Some(768)), (128, 256));
+        assert_eq!(bounds(usize::MAX, 512, Some(100)).0, 50);
+    }
+}
