@@ -1,15 +1,18 @@
 //! The pace of a scope of which no limit is known: it starts gently and follows refusals alone.
 //!
-//! Until the first refusal it grows: twofold each second at first, then carefully, for it is now known that no header will
-//! tell. A refusal stops everything; single probes ask, with growing pauses, whether the limiter lets through again. Then the
-//! search for the limit goes on, each step finer than the one before:
-//! - Where the limiter was shut for seconds it counts by the minute, and what it took in the last minute is the limit.
+//! Until the first refusal it grows as long as it is what holds: twofold each second, or each round trip where that is longer,
+//! so that a limit is met at less than twice its pace, and an upstream without one is soon not held back. A refusal stops
+//! everything; single probes ask, with growing pauses, whether the limiter lets through again. Then the search for the limit
+//! goes on, each step finer than the one before:
+//! - Where the limiter was shut for seconds it counts by the minute, and what it took in the last minute is the limit, unless
+//!   it took much more in another: then it counts by a shorter window.
 //! - Where the pace had been held for a minute, what was taken in that minute is the limit, whatever the shape: a full bucket
 //!   drains so much, a log holds so much.
 //! - Else only the pace that met the refusal is known. A cubic curve, flat where it nears that pace, finds it roughly, a nudge
 //!   in small steps closely, one in smaller steps exactly.
 //!
-//! Then the pace holds just below, and is nudged up rarely, for each time costs a few refusals.
+//! Then the pace holds just below, and is nudged up, for it may have been a storm or a limit that is no more: soon the first
+//! time, and the more rarely the more often that met the same limit again, for each time costs a few refusals.
 
 use std::time::Duration;
 
@@ -17,34 +20,30 @@ use crate::scope::moment::{Moment, duration};
 
 use super::bucket::Bucket;
 use super::own::Own;
-use super::search::{BELOW, Episode, Found, Phase, WINDOW, found};
+use super::search::{BELOW, Episode, Known, Phase, WINDOW};
 use super::{Charge, Unit};
 
 /// The first rate, in requests a second, and the first bound on requests in flight.
 const FIRST_RATE: f64 = 10.0;
 const FIRST_IN_FLIGHT: f64 = 10.0;
-/// Both grow with each such span without a refusal,
-const STEP: Duration = Duration::from_secs(1);
-/// by this factor at first,
-const FIRST_GROWTH: f64 = 2.0;
-/// Careful growth comes in small steps: a tenth more at once would be a burst of its own.
+/// Both double with each such span without a refusal, or each round trip if that is longer,
+const DOUBLING: Duration = Duration::from_secs(1);
+/// in small steps: a tenth more at once would be a burst of its own.
 const FINE_STEP: Duration = Duration::from_millis(50);
-/// and by this one after so many answers without a header.
-const LATER_GROWTH: (f64, u32) = (1.1, 16);
+/// Refusals are quick. Where nothing at all is heard for so long, more may be in flight: answers just take long.
+const SILENCE: Duration = Duration::from_secs(2);
 /// From this rate on the scope counts as unlimited.
 const UNLIMITED: f64 = 100_000.0;
 /// What was sent of late.
-const LATELY: Duration = Duration::from_secs(5);
+const LATELY: Duration = Duration::from_secs(2);
 /// After a refusal of which nothing can be concluded yet the pace aims at this part of what it was,
 const DECREASE: f64 = 0.8;
 /// from this part of the aim on,
 const START: f64 = 0.6;
 /// along a cubic curve that is flat when it gets there after so many seconds, and steepens beyond.
 const FLAT_AFTER: f64 = 15.0;
-/// How long the pace holds before it is nudged up: while the limit is found roughly or closely, and once it is found exactly.
-const HOLD: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(30));
-/// A nudge raises it by this part in each span: coarse, fine.
-const NUDGE: (f64, Duration, Duration) = (0.01, Duration::from_secs(5), Duration::from_secs(20));
+/// A nudge raises the pace by this part.
+const NUDGE: f64 = 0.01;
 /// A nudge that went so far without a refusal goes on as the curve: the limit became another.
 const NUDGED_FAR: f64 = 0.3;
 /// A probe that is not answered for so long is followed by another.
@@ -66,14 +65,15 @@ pub(crate) struct Ramp {
     changed: Moment,
     /// Whether the rate, and the bound on requests in flight, held anything back since then.
     binding: (bool, bool),
-    answers: u32,
     began: Option<Moment>,
+    /// The last answer, or the first permit.
+    heard: Moment,
     /// The last refusal that ended a time of going.
     episode: Option<Episode>,
     /// When the pace went on after it.
     resumed: Moment,
     /// How well the limit is known by now.
-    known: Found,
+    known: Known,
 }
 
 impl Ramp {
@@ -86,11 +86,11 @@ impl Ramp {
             phase: Phase::Growing,
             changed: now,
             binding: (false, false),
-            answers: 0,
             began: None,
+            heard: now,
             episode: None,
             resumed: Moment::START,
-            known: Found::Not,
+            known: Known::default(),
         }
     }
 
@@ -109,7 +109,12 @@ impl Ramp {
     ) -> Option<Duration> {
         match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => Some(Duration::ZERO),
-            Phase::Growing if f64::from(in_flight) >= self.in_flight => None,
+            Phase::Growing if f64::from(in_flight) >= self.in_flight => {
+                let silence =
+                    duration(DOUBLING.as_secs_f64() * (f64::from(in_flight) / self.in_flight).log2());
+                let silent = self.heard.plus(SILENCE + silence).since(now);
+                Some(silent.max(self.pacer.wait(self.cells(charge), now)))
+            }
             Phase::Probing { out: Some(sent), .. } => Some(sent.plus(UNANSWERED).since(now)),
             Phase::Probing { next, .. } => Some(next.since(now)),
             Phase::Holding { .. } => {
@@ -131,7 +136,9 @@ impl Ramp {
     }
 
     pub(crate) fn take(&mut self, charge: Charge, in_flight: u32, now: Moment) {
-        self.began.get_or_insert(now);
+        if self.began.is_none() {
+            (self.began, self.heard) = (Some(now), now);
+        }
         if let Phase::Probing { out, .. } = &mut self.phase {
             *out = Some(now);
         }
@@ -139,6 +146,9 @@ impl Ramp {
         // Half of what is allowed is in use: it is what holds, or soon will.
         self.binding.0 |= self.pacer.used(now) > self.pacer.burst() * 0.5;
         self.binding.1 |= f64::from(in_flight) > self.in_flight * 0.5;
+        if self.phase == Phase::Growing {
+            self.in_flight = self.in_flight.max(f64::from(in_flight));
+        }
     }
 
     pub(crate) fn give_back(&mut self, charge: Charge, now: Moment) {
@@ -150,12 +160,12 @@ impl Ramp {
 
     /// An attempt that was sent at `sent` was answered without a refusal.
     pub(crate) fn accepted(&mut self, own: &Own<'_>, sent: Moment, now: Moment) {
-        self.answers = self.answers.saturating_add(1);
+        self.heard = now;
         match (self.phase, self.episode) {
             // What was sent before the refusal proves nothing.
             (Phase::Probing { .. }, Some(episode)) if sent >= episode.at => self.resume(episode, own, now),
             (Phase::Probing { .. }, _) => {}
-            _ => self.grow(now),
+            _ => self.grow(now.since(sent), now),
         }
     }
 
@@ -184,11 +194,13 @@ impl Ramp {
         if unit != self.unit {
             self.unit = unit;
             self.episode = None;
+            self.known = Known::default();
         }
         let pace = match self.phase {
             // The pace may be far above what is asked for.
             Phase::Growing => {
-                self.rate.min((own.log.trailing(LATELY, now) * own.ratio / 5.0).max(FIRST_RATE))
+                let lately = own.log.trailing(LATELY, now) * own.ratio / LATELY.as_secs_f64();
+                self.rate.min(lately.max(FIRST_RATE))
             }
             Phase::Probing { .. }
             | Phase::Climbing { .. }
@@ -213,11 +225,9 @@ impl Ramp {
     fn resume(&mut self, episode: Episode, own: &Own<'_>, now: Moment) {
         self.changed = now;
         self.resumed = now;
-        if let Some((limit, found)) = found(&episode, self.known, own) {
-            self.known = found;
+        if let Some(limit) = self.known.learn(&episode, own) {
             self.rate = (limit * BELOW).max(SLOWEST);
-            let hold = if found == Found::Exactly { HOLD.1 } else { HOLD.0 };
-            self.phase = Phase::Holding { until: now.plus(hold) };
+            self.phase = Phase::Holding { until: now.plus(self.known.hold()) };
         } else {
             let aim = (episode.pace * DECREASE).max(SLOWEST);
             self.rate = (aim * START).max(SLOWEST);
@@ -249,20 +259,15 @@ impl Ramp {
         }
     }
 
-    /// Time passes without a refusal.
-    fn grow(&mut self, now: Moment) {
+    /// Time passes without a refusal; an answer came after so long.
+    fn grow(&mut self, trip: Duration, now: Moment) {
         let since = now.since(self.changed);
         let (rate, in_flight) = match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => return,
+            Phase::Growing if since < FINE_STEP => return,
             Phase::Growing => {
-                let (factor, span) = if self.answers <= LATER_GROWTH.1 {
-                    (FIRST_GROWTH, STEP)
-                } else {
-                    (LATER_GROWTH.0.powf(since.as_secs_f64().min(1.0)), FINE_STEP)
-                };
-                if since < span {
-                    return;
-                }
+                let doublings = since.min(DOUBLING).as_secs_f64() / trip.max(DOUBLING).as_secs_f64();
+                let factor = doublings.exp2();
                 (self.rate * factor, self.in_flight * factor)
             }
             Phase::Climbing { since, aim } if now.since(self.changed) >= FINE_STEP => {
@@ -277,13 +282,11 @@ impl Ramp {
                 // The rising half of the curve.
                 let since = now.minus(duration(FLAT_AFTER));
                 self.phase = Phase::Climbing { since, aim: self.rate };
-                self.known = Found::Not;
+                self.known.is_outgrown();
                 return;
             }
-            Phase::Nudging { .. }
-                if since >= if self.known == Found::Roughly { NUDGE.1 } else { NUDGE.2 } =>
-            {
-                (self.rate * (1.0 + NUDGE.0), self.in_flight)
+            Phase::Nudging { .. } if since >= self.known.nudged_each() => {
+                (self.rate * (1.0 + NUDGE), self.in_flight)
             }
             Phase::Probing { .. }
             | Phase::Climbing { .. }
