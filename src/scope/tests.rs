@@ -187,6 +187,7 @@ async fn a_rate_limited_request_goes_back_to_the_head() {
         used: Some(600),
         requested: Some(1),
         wait: Some(Duration::from_millis(100)),
+        apart: false,
     };
     let ticket = permit.rate_limited(ErrorClass::RateLimitRequests, Some(numbers), None);
     let began = clock::now();
@@ -462,6 +463,7 @@ async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pas
         used: Some(500_000),
         requested: Some(200_000),
         wait: Some(Duration::from_secs(10)),
+        apart: false,
     };
     let ticket = permit.rate_limited(ErrorClass::RateLimitTokens, Some(numbers), None);
     let began = clock::now();
@@ -530,6 +532,7 @@ async fn a_large_request_that_is_refused_at_once_costs_the_others_one_turn_of_it
             used: Some(used),
             requested: Some(requested),
             wait: Some(Duration::from_secs(10)),
+            apart: false,
         };
         let ticket = permit.rate_limited(class, Some(numbers), None);
         let again = {

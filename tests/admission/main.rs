@@ -19,6 +19,7 @@ mod foreign;
 mod matrix;
 mod outage;
 mod shapes;
+mod shares;
 mod strangers;
 mod tokens;
 mod words;

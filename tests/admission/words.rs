@@ -74,7 +74,7 @@ impl Caller {
         self.machine.head(&mut attempt, &report, self.now);
         let wait = Some(Duration::from_secs_f64(wait));
         let slot = Slot::TokensPerMinute;
-        let numbers = Some(RefusalNumbers { slot, limit, used, requested: Some(500), wait });
+        let numbers = Some(RefusalNumbers { slot, limit, used, requested: Some(500), wait, apart: false });
         let outcome = Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait };
         self.machine.settle(attempt, outcome, self.now);
     }

@@ -609,6 +609,7 @@ impl World {
                 used: Some(refusal.refusal.used),
                 requested: Some(refusal.refusal.requested),
                 wait: Some(refusal.refusal.wait),
+                apart: false,
             };
             let class = match slot {
                 Slot::RequestsPerMinute | Slot::RequestsPerDay => ErrorClass::RateLimitRequests,
@@ -765,7 +766,7 @@ fn slot(dimension: Dimension) -> Slot {
 }
 
 /// The headers as the API writes them: whole units, milliseconds.
-fn report(level: Option<Level>) -> Option<LimitReport> {
+pub(crate) fn report(level: Option<Level>) -> Option<LimitReport> {
     level.map(|level| LimitReport {
         limit: level.limit,
         remaining: level.remaining,

@@ -1,7 +1,7 @@
 //! The pace of a scope of which no limit is known: it starts gently and follows refusals alone.
 //!
-//! Until the first refusal it grows as long as it is what holds: twofold each second, or each round trip where that is longer,
-//! so that a limit is met at less than twice its pace, and an upstream without one is soon not held back. A refusal stops
+//! Until the first refusal it grows as long as it is what holds: twofold each second, or in the time in which nearly all
+//! answers come where that is longer, so that a limit is met at less than twice its pace, and an upstream without one is soon not held back. A refusal stops
 //! everything; single probes ask, with growing pauses, whether the limiter lets through again. Then the search for the limit
 //! goes on, each step finer than the one before:
 //! - Where the limiter was shut for seconds it counts by the minute, and what it took in the last minute is the limit, unless
@@ -11,8 +11,9 @@
 //! - Else only the pace that met the refusal is known. A cubic curve, flat where it nears that pace, finds it roughly, a nudge
 //!   in small steps closely, one in smaller steps exactly.
 //!
-//! Then the pace holds just below, and is nudged up, for it may have been a storm or a limit that is no more: soon the first
-//! time, and the more rarely the more often that met the same limit again, for each time costs a few refusals.
+//! What a single refusal found may have been a storm, or a shorter window: the pace goes on as before until it is met again.
+//! Then the pace holds just below, and is nudged up: the more rarely the more often that met the same limit, for each time
+//! costs a few refusals.
 
 use std::time::Duration;
 
@@ -26,9 +27,11 @@ use super::{Charge, Unit};
 /// The first rate, in requests a second, and the first bound on requests in flight.
 const FIRST_RATE: f64 = 10.0;
 const FIRST_IN_FLIGHT: f64 = 10.0;
-/// Both double with each such span without a refusal, or each round trip if that is longer,
-const DOUBLING: Duration = Duration::from_secs(1);
-/// in small steps: a tenth more at once would be a burst of its own.
+/// Both double in so many seconds without a refusal, at least and at most: in the time in which nearly all answers come,
+const DOUBLING: (f64, f64) = (1.0, 4.0);
+/// by their mean;
+const NEARLY_ALL: f64 = 1.5;
+/// and in small steps: a tenth more at once would be a burst of its own.
 const FINE_STEP: Duration = Duration::from_millis(50);
 /// Refusals are quick. Where nothing at all is heard for so long, more may be in flight: answers just take long.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -47,7 +50,7 @@ const NUDGE: f64 = 0.01;
 /// A nudge that went so far without a refusal goes on as the curve: the limit became another.
 const NUDGED_FAR: f64 = 0.3;
 /// A probe that is not answered for so long is followed by another.
-const UNANSWERED: Duration = Duration::from_secs(3);
+pub(super) const UNANSWERED: Duration = Duration::from_secs(3);
 /// Never slower than a request in half a minute.
 const SLOWEST: f64 = 1.0 / 30.0;
 /// After a refusal the pace goes on so many seconds late.
@@ -68,6 +71,10 @@ pub(crate) struct Ramp {
     began: Option<Moment>,
     /// The last answer, or the first permit.
     heard: Moment,
+    /// Smoothed time from send to answer, in seconds.
+    trip: f64,
+    /// The most in flight so far: in silence it may be more than the bound.
+    reached: f64,
     /// The last refusal that ended a time of going.
     episode: Option<Episode>,
     /// When the pace went on after it.
@@ -88,6 +95,8 @@ impl Ramp {
             binding: (false, false),
             began: None,
             heard: now,
+            trip: 0.0,
+            reached: 0.0,
             episode: None,
             resumed: Moment::START,
             known: Known::default(),
@@ -110,17 +119,16 @@ impl Ramp {
         match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => Some(Duration::ZERO),
             Phase::Growing if f64::from(in_flight) >= self.in_flight => {
-                let silence =
-                    duration(DOUBLING.as_secs_f64() * (f64::from(in_flight) / self.in_flight).log2());
-                let silent = self.heard.plus(SILENCE + silence).since(now);
+                let doublings = duration(DOUBLING.0 * (f64::from(in_flight) / self.in_flight).log2());
+                let silent = self.heard.plus(SILENCE + doublings).since(now);
                 Some(silent.max(self.pacer.wait(self.cells(charge), now)))
             }
             Phase::Probing { out: Some(sent), .. } => Some(sent.plus(UNANSWERED).since(now)),
             Phase::Probing { next, .. } => Some(next.since(now)),
-            Phase::Holding { .. } => {
+            Phase::Holding { .. } if self.waits_for_room() => {
                 Some(self.pacer.wait(self.cells(charge), now).max(self.trailing_wait(own, now)))
             }
-            Phase::Growing | Phase::Climbing { .. } | Phase::Nudging { .. } => {
+            Phase::Growing | Phase::Climbing { .. } | Phase::Holding { .. } | Phase::Nudging { .. } => {
                 Some(self.pacer.wait(self.cells(charge), now))
             }
         }
@@ -146,9 +154,7 @@ impl Ramp {
         // Half of what is allowed is in use: it is what holds, or soon will.
         self.binding.0 |= self.pacer.used(now) > self.pacer.burst() * 0.5;
         self.binding.1 |= f64::from(in_flight) > self.in_flight * 0.5;
-        if self.phase == Phase::Growing {
-            self.in_flight = self.in_flight.max(f64::from(in_flight));
-        }
+        self.reached = self.reached.max(f64::from(in_flight));
     }
 
     pub(crate) fn give_back(&mut self, charge: Charge, now: Moment) {
@@ -161,11 +167,14 @@ impl Ramp {
     /// An attempt that was sent at `sent` was answered without a refusal.
     pub(crate) fn accepted(&mut self, own: &Own<'_>, sent: Moment, now: Moment) {
         self.heard = now;
+        self.in_flight = self.in_flight.max(self.reached);
+        let trip = now.seconds_since(sent);
+        self.trip += (trip - self.trip) * if self.trip > 0.0 { 0.1 } else { 1.0 };
         match (self.phase, self.episode) {
             // What was sent before the refusal proves nothing.
             (Phase::Probing { .. }, Some(episode)) if sent >= episode.at => self.resume(episode, own, now),
             (Phase::Probing { .. }, _) => {}
-            _ => self.grow(now.since(sent), now),
+            _ => self.grow(now),
         }
     }
 
@@ -225,7 +234,13 @@ impl Ramp {
     fn resume(&mut self, episode: Episode, own: &Own<'_>, now: Moment) {
         self.changed = now;
         self.resumed = now;
-        if let Some(limit) = self.known.learn(&episode, own) {
+        let limit = self.known.learn(&episode, own, now);
+        if self.known.is_doubtful() {
+            let aim = (episode.pace * DECREASE).max(SLOWEST);
+            self.rate = aim;
+            // The rising half of the curve.
+            self.phase = Phase::Climbing { since: now.minus(duration(FLAT_AFTER)), aim };
+        } else if let Some(limit) = limit {
             self.rate = (limit * BELOW).max(SLOWEST);
             self.phase = Phase::Holding { until: now.plus(self.known.hold()) };
         } else {
@@ -244,12 +259,19 @@ impl Ramp {
     }
 
     /// Seconds until `ahead` and then `charge` have passed.
-    pub(crate) fn predict(&self, ahead: Charge, charge: Charge, now: Moment) -> f64 {
+    pub(crate) fn predict(&self, ahead: Charge, charge: Charge, own: &Own<'_>, now: Moment) -> f64 {
         if self.rate >= UNLIMITED || matches!(self.phase, Phase::Growing) {
             return 0.0;
         }
         let (ahead, cells) = (self.cells(ahead) as f64, self.cells(charge) as f64);
-        (self.pacer.used(now) + ahead + cells - self.pacer.burst()) / self.rate
+        let paced = (self.pacer.used(now) + ahead + cells - self.pacer.burst()) / self.rate;
+        let full = if self.waits_for_room() { self.trailing_wait(own, now) } else { Duration::ZERO };
+        if full.is_zero() { paced } else { paced.max(full.as_secs_f64() + (ahead + cells) / self.rate) }
+    }
+
+    /// Whether what was sent in the last minute may hold the next, too.
+    fn waits_for_room(&self) -> bool {
+        matches!(self.phase, Phase::Holding { .. }) && self.known.may_be_full()
     }
 
     fn cells(&self, charge: Charge) -> u64 {
@@ -259,15 +281,15 @@ impl Ramp {
         }
     }
 
-    /// Time passes without a refusal; an answer came after so long.
-    fn grow(&mut self, trip: Duration, now: Moment) {
+    /// Time passes without a refusal.
+    fn grow(&mut self, now: Moment) {
         let since = now.since(self.changed);
         let (rate, in_flight) = match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => return,
             Phase::Growing if since < FINE_STEP => return,
             Phase::Growing => {
-                let doublings = since.min(DOUBLING).as_secs_f64() / trip.max(DOUBLING).as_secs_f64();
-                let factor = doublings.exp2();
+                let doubling = (self.trip * NEARLY_ALL).clamp(DOUBLING.0, DOUBLING.1);
+                let factor = (since.as_secs_f64().min(DOUBLING.0) / doubling).exp2();
                 (self.rate * factor, self.in_flight * factor)
             }
             Phase::Climbing { since, aim } if now.since(self.changed) >= FINE_STEP => {
