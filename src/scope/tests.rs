@@ -17,6 +17,7 @@ fn ask(caller: u16) -> Ask {
         cost: Cost { requests: 1, tokens: 100, ..Cost::default() },
         body_bytes: 100,
         deadline: clock::now() + Duration::from_mins(1),
+        head_due: false,
         turn: Turn::First,
         mode: Mode::Enforce,
     }

@@ -37,6 +37,7 @@ fn ask(machine: &mut Machine<u64>, now: Moment) -> Option<Attempt> {
         cost: Cost { requests: 1, tokens: 100, ..Cost::default() },
         bytes: 100,
         deadline: now.plus_seconds(1e6),
+        head_due: false,
         turn: Turn::First,
         mode: Mode::Enforce,
     };

@@ -438,7 +438,7 @@ fn no_limit_holds_nobody_back() {
         (1, 0, 0.005, (10.0, 1_300)),
         (20, 0, 0.05, (10.0, 2_200)),
         (0, 500, 0.05, (5.0, 500)),
-        (0, 500, 1.0, (7.0, 500)),
+        (0, 500, 1.0, (10.0, 500)),
         (0, 500, 30.0, (30.0, 270)),
     ] {
         let mut scenario = scenario(limitless, 0.0);
@@ -451,4 +451,25 @@ fn no_limit_holds_nobody_back() {
         assert!(gone >= least.1, "{closed} {backlog} {latency}: {gone}");
         assert_eq!(report.refused_upstream + report.deadline_refused + report.other_refused, 0);
     }
+}
+
+/// 40 callers that give up after seven seconds, at two requests a second: what goes upstream is answered in time, and who
+/// can't be is told so at once.
+#[test]
+fn what_would_be_answered_too_late_is_not_sent() {
+    let make: Make = || Box::new(Windows::new(120.0, 60.0, false, Tells::Own));
+    let mut scenario = scenario(make, 0.0);
+    let source = &mut scenario.sources[0];
+    (source.closed, source.patience, source.head_due) = (40, 7.0, true);
+    (scenario.seconds, scenario.measured_from) = (300.0, 60.0);
+    let report = run(scenario);
+    let at_once = report.refused_after.iter().filter(|after| **after < 0.01).count() as f64;
+    let row = row("in a hurry", 2.0, &report);
+    println!(
+        "{} answered late, {at_once} of {} refused at once",
+        report.answered_late, report.deadline_refused
+    );
+    assert!(report.answered_late * 30 <= report.attempts.len() as u64, "{row}: {}", report.answered_late);
+    assert!(at_once >= report.deadline_refused as f64 * 0.9, "{row}: {at_once}");
+    assert!(used(&report, 2.0) >= 0.95, "{row}");
 }

@@ -37,6 +37,7 @@ impl Caller {
             cost: Cost { requests: 1, endpoint: self.endpoint, tokens },
             bytes: 100,
             deadline: self.now.plus_seconds(60.0),
+            head_due: false,
             turn: Turn::First,
             mode: Mode::Enforce,
         };

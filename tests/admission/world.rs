@@ -36,8 +36,10 @@ pub(crate) struct Source {
     pub(crate) tokens: Tokens,
     pub(crate) from: f64,
     pub(crate) until: f64,
-    /// Seconds that its callers wait.
+    /// Seconds that its callers wait,
     pub(crate) patience: f64,
+    /// for the answer's head, and not only for their turn.
+    pub(crate) head_due: bool,
 }
 
 impl Source {
@@ -53,6 +55,7 @@ impl Source {
             from: 0.0,
             until: f64::INFINITY,
             patience: 60.0,
+            head_due: false,
         }
     }
 
@@ -207,6 +210,8 @@ pub(crate) struct Report {
     /// When the last answer came.
     pub(crate) finished: f64,
     pub(crate) late: u64,
+    /// Answers whose head came after the deadline of their call.
+    pub(crate) answered_late: u64,
     pub(crate) in_flight_end: u32,
     pub(crate) answered: BTreeMap<u16, u64>,
     /// Calls that failed for good, and when.
@@ -452,6 +457,7 @@ impl World {
             cost: call.cost,
             bytes: 1000,
             deadline: call.deadline,
+            head_due: source.head_due,
             turn,
             mode: Mode::Enforce,
         };
@@ -650,6 +656,7 @@ impl World {
                 }
                 self.machine.settle(attempt, Outcome::Done, self.now);
                 let call = self.calls.remove(&id).unwrap();
+                self.report.answered_late += u64::from(self.now > call.deadline);
                 self.report.finished = self.seconds();
                 self.report.done.push((self.seconds(), self.now.seconds_since(call.first)));
                 if call.retrying {

@@ -22,7 +22,7 @@ const EASE: (f64, f64) = (0.95, 0.5);
 /// Outcomes are counted for at least so long before the pace is eased again.
 const COUNTED: Duration = Duration::from_millis(500);
 /// So many outcomes more that were good are assumed: one refusal among few says little of all.
-const ASSUMED: f64 = 4.0;
+const ASSUMED: f64 = 2.0;
 const EASE_BACK: f64 = 0.02;
 const LEAST_EASE: f64 = 0.1;
 
@@ -154,7 +154,7 @@ mod tests {
     fn the_pace_gives_way_as_outcomes_ask_and_not_for_one_refusal_alone() {
         let at = |seconds: f64| Moment::START.plus_seconds(seconds);
         for (accepted, refused, least, most) in
-            [(0, 1, 0.75, 0.85), (20, 1, 0.94, 0.96), (20, 20, 0.5, 0.6), (0, 40, 0.5, 0.55)]
+            [(0, 1, 0.62, 0.7), (20, 1, 0.94, 0.96), (20, 20, 0.5, 0.55), (0, 40, 0.49, 0.51)]
         {
             let mut pace = Pace::new(100.0, at(0.0));
             for _ in 0..accepted {

@@ -30,7 +30,7 @@ const FIRST_IN_FLIGHT: f64 = 10.0;
 /// Both double in so many seconds without a refusal, at least and at most: in the time in which nearly all answers come,
 const DOUBLING: (f64, f64) = (1.0, 4.0);
 /// by their mean;
-const NEARLY_ALL: f64 = 1.5;
+const NEARLY_ALL: f64 = 2.0;
 /// and in small steps: a tenth more at once would be a burst of its own.
 const FINE_STEP: Duration = Duration::from_millis(50);
 /// Refusals are quick. Where nothing at all is heard for so long, more may be in flight: answers just take long.

@@ -25,6 +25,8 @@ const LONG_SHUT: Duration = Duration::from_secs(15);
 const REFUTED: f64 = 1.3;
 /// A limit that is found again is within these parts of what was found before.
 const AGAIN: (f64, f64) = (0.8, 1.25);
+/// The same whatever else is seen: what a minute took was within these parts of it.
+const SAME: (f64, f64) = (0.95, 1.05);
 /// How long the pace holds before it is nudged up: while the limit is not found exactly, and by how often it was found again.
 const HOLD: (Duration, [Duration; 3]) =
     (Duration::from_secs(30), [Duration::from_mins(2), Duration::from_mins(8), Duration::from_mins(30)]);
@@ -78,7 +80,7 @@ enum Found {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
     found: Found,
-    /// The limit that was found exactly, a second.
+    /// The limit that was found by what a minute took, or exactly, a second.
     limit: f64,
     /// How often it was found again since.
     again: usize,
@@ -123,6 +125,12 @@ impl Known {
             self.doubtful = self.again == 0;
             return Some(self.limit);
         }
+        if (SAME.0..=SAME.1).contains(&(by_minute / self.limit)) {
+            // Met from below it is less than it seemed; met by a rising pace it is what it was.
+            let again = if matches!(episode.phase, Phase::Holding { .. }) { by_minute } else { self.limit };
+            self.exactly(by_minute, again);
+            return Some(self.limit);
+        }
         match (self.found, episode.phase) {
             (Found::Roughly, Phase::Nudging { .. }) => {
                 self.found = Found::Closely;
@@ -135,13 +143,14 @@ impl Known {
             }
             (Found::Not | Found::Roughly, _) => {}
         }
-        let drained = if long {
+        let limit = if long {
+            (self.limit, self.again) = (by_minute, 0);
             by_minute
         } else {
             since_before()?.clamp(episode.pace * DRAINED.0, episode.pace * DRAINED.1)
         };
         self.found = Found::Roughly;
-        Some(drained)
+        Some(limit)
     }
 
     /// The limit was found exactly; where it is what was found before, it is `again`.

@@ -94,14 +94,20 @@ impl SentLog {
     /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any more.
     fn compact(&mut self, now: Moment) {
         self.known.take();
-        let mut last = None;
-        self.bins.retain(|&(start, _)| {
+        let (mut last, mut count) = (None, 0);
+        for index in 0..self.bins.len() {
+            let (start, before) = self.bins[index];
             let age = now.since(start);
             let width = if age <= FINE { age / 100 } else { age / 8 };
-            let kept = age < REACH && last.is_none_or(|last| start.is_after(last, width));
-            last = if kept { Some(start) } else { last };
-            kept
-        });
+            // A bin before a pause stays as short as it is: all of the pause is asked for by its start.
+            let pauses = self.bins.get(index + 1).is_some_and(|&(next, _)| next.is_after(start, width));
+            if age < REACH && (pauses || last.is_none_or(|last| start.is_after(last, width))) {
+                last = Some(start);
+                self.bins[count] = (start, before);
+                count += 1;
+            }
+        }
+        self.bins.truncate(count);
         if self.bins.len() >= MOST {
             let mut index = 0;
             self.bins.retain(|_| {
@@ -189,6 +195,23 @@ mod tests {
         }
         assert_eq!(requests(log.before(at(3000.0))), 200_000.0);
         assert!(requests(log.before(Moment::START)) < 120_000.0, "the distant past is forgotten");
+    }
+
+    #[test]
+    fn a_burst_before_a_pause_does_not_last_through_it() {
+        let mut log = SentLog::default();
+        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
+        for step in 0..2000 {
+            log.add(sends(1.0), at(10.0 + f64::from(step) * 0.005));
+        }
+        for step in 0..4000 {
+            let now = 70.0 + f64::from(step) * 0.01;
+            log.add(sends(1.0), at(now));
+            let trailing = log.of(Unit::Requests).trailing(Duration::from_mins(1), at(now));
+            if now > 82.0 {
+                assert!(trailing <= f64::from(step + 1) * 1.02 + 3.0, "{trailing} of {} at {now}", step + 1);
+            }
+        }
     }
 
     #[test]
