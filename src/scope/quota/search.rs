@@ -19,14 +19,16 @@ const SHORT: (f64, f64) = (0.2, 0.975);
 const COARSELY: f64 = 0.96;
 /// So much of a window without a refusal stands for all of it.
 const MOST_OF_WINDOW: Duration = Duration::from_secs(45);
-/// Shut for longer than this, it counts by the minute after all.
+/// Shut for longer than this, it counts by the minute after all; or it is a storm.
 const LONG_SHUT: Duration = Duration::from_secs(15);
 /// It took this much more in a minute than it was found to take in any: it does not count by the minute.
 const REFUTED: f64 = 1.3;
 /// A limit that is found again is within these parts of what was found before.
 const AGAIN: (f64, f64) = (0.8, 1.25);
 /// The same whatever else is seen: what a minute took was within these parts of it.
-const SAME: (f64, f64) = (0.95, 1.05);
+const SAME: (f64, f64) = (0.95, 1.12);
+/// As much of it is believed of a rising pace.
+const RISEN: f64 = 1.01;
 /// How long the pace holds before it is nudged up: while the limit is not found exactly, and by how often it was found again.
 const HOLD: (Duration, [Duration; 3]) =
     (Duration::from_secs(30), [Duration::from_mins(2), Duration::from_mins(8), Duration::from_mins(30)]);
@@ -84,7 +86,7 @@ pub(super) struct Known {
     limit: f64,
     /// How often it was found again since.
     again: usize,
-    /// The limiter was shut for seconds for the first time: it may be a storm, and no limit at all.
+    /// The limiter was shut for the first time, for long or soon after the start: it may be a storm, and no limit at all.
     doubtful: bool,
     /// It was shut for seconds, and yet took more in a minute than before it was.
     short: bool,
@@ -104,6 +106,9 @@ impl Known {
         self.full = (long || shut >= SHUT) && own.log.trailing(WINDOW, now) * own.ratio < in_minute - 0.5;
         self.doubtful = false;
         let by_minute = (in_minute / WINDOW.as_secs_f64()).min(episode.pace);
+        let same = (SAME.0..=SAME.1).contains(&(by_minute / self.limit));
+        // What a rising pace met it at may be more than the limit: of two windows, each taken in part.
+        let risen = by_minute.min(self.limit * RISEN);
         let since_before = || {
             let before = episode.before.filter(|before| episode.at.since(*before) >= BASELINE)?;
             Some(sent(before) / episode.at.seconds_since(before))
@@ -119,16 +124,13 @@ impl Known {
                 None if known => self.limit.min(by_minute).max(in_window),
                 None => in_window,
             };
-            // What a rising pace met it at is more than the limit.
-            let again = self.limit.min(limit);
-            self.exactly(limit, again);
-            self.doubtful = self.again == 0;
+            self.exactly(limit, if same { risen } else { self.limit.min(limit) });
+            self.doubtful = self.again == 0 && (!long || shut >= LONG_SHUT);
             return Some(self.limit);
         }
-        if (SAME.0..=SAME.1).contains(&(by_minute / self.limit)) {
-            // Met from below it is less than it seemed; met by a rising pace it is what it was.
-            let again = if matches!(episode.phase, Phase::Holding { .. }) { by_minute } else { self.limit };
-            self.exactly(by_minute, again);
+        if same {
+            let rising = matches!(episode.phase, Phase::Climbing { .. });
+            self.exactly(by_minute, if rising { risen } else { by_minute });
             return Some(self.limit);
         }
         match (self.found, episode.phase) {
