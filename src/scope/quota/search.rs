@@ -107,8 +107,6 @@ impl Known {
         self.doubtful = false;
         let by_minute = (in_minute / WINDOW.as_secs_f64()).min(episode.pace);
         let same = (SAME.0..=SAME.1).contains(&(by_minute / self.limit));
-        // What a rising pace met it at may be more than the limit: of two windows, each taken in part.
-        let risen = by_minute.min(self.limit * RISEN);
         let since_before = || {
             let before = episode.before.filter(|before| episode.at.since(*before) >= BASELINE)?;
             Some(sent(before) / episode.at.seconds_since(before))
@@ -124,13 +122,19 @@ impl Known {
                 None if known => self.limit.min(by_minute).max(in_window),
                 None => in_window,
             };
-            self.exactly(limit, if same { risen } else { self.limit.min(limit) });
+            self.exactly(limit, self.limit.min(limit));
             self.doubtful = self.again == 0 && (!long || shut >= LONG_SHUT);
             return Some(self.limit);
         }
         if same {
-            let rising = matches!(episode.phase, Phase::Climbing { .. });
-            self.exactly(by_minute, if rising { risen } else { by_minute });
+            let again = match episode.phase {
+                // It may be more than the limit: of two windows, each taken in part.
+                Phase::Climbing { .. } => by_minute.min(self.limit * RISEN),
+                // What is on its way is not counted: it may be a little less.
+                Phase::Nudging { .. } => by_minute.max(self.limit),
+                Phase::Growing | Phase::Probing { .. } | Phase::Holding { .. } => by_minute,
+            };
+            self.exactly(by_minute, again);
             return Some(self.limit);
         }
         match (self.found, episode.phase) {
