@@ -39,6 +39,7 @@ fn request(caller: u16, now: Moment) -> Request {
         cost: Cost { requests: 1, tokens: 500 + u64::from(caller), ..Cost::default() },
         bytes: 2000,
         deadline: now.plus(Duration::from_secs(1_000_000) + Duration::from_millis(u64::from(caller) * 60)),
+        head_due: false,
         turn: Turn::First,
         mode: Mode::Enforce,
     }
@@ -141,6 +142,7 @@ impl Calm {
             cost: Cost { tokens: 10, ..request(1, Moment::START).cost },
             body_bytes: 2000,
             deadline: now + Duration::from_mins(1),
+            head_due: false,
             turn: Turn::First,
             mode: Mode::Enforce,
         };

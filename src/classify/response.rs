@@ -212,7 +212,8 @@ fn server_error(body: &ErrorBody) -> ErrorClass {
 }
 
 fn unavailable(body: &ErrorBody) -> ErrorClass {
-    if body.is_named(&SLOW_DOWN_CODES) || body.says("slow down") {
+    // Too many at once is a limit, whatever the status: it asks for less, not for patience.
+    if body.is_named(&SLOW_DOWN_CODES) || body.says("slow down") || body.says("too many concurrent") {
         ErrorClass::SlowDown
     } else if body.is_named(&OVERLOAD_CODES) || body.says("overloaded") {
         ErrorClass::Overloaded

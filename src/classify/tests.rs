@@ -466,6 +466,7 @@ fn the_guides_rows_from_500_on_have_their_class() {
             Overloaded,
         ),
         (503, envelope("Slow Down", "server_error", ""), SlowDown),
+        (503, envelope("Too many concurrent requests", "server_error", ""), SlowDown),
         (503, envelope("Service temporarily unavailable", "server_error", ""), BadGateway),
         (503, "{}".to_owned(), BadGateway),
         (503, "<html>503 Service Temporarily Unavailable".to_owned(), BadGateway),

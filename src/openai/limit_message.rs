@@ -49,6 +49,8 @@ pub struct LimitRefusal {
     pub wait: Option<Duration>,
     /// The request is larger than the limit: it can never pass.
     pub too_large: bool,
+    /// The limit is that of long contexts, which the model keeps apart from its others: no header tells of it.
+    pub long_context: bool,
 }
 
 impl Dimension {
@@ -156,6 +158,7 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
         wait: wait.filter(|wait| limit.is_some() || is_plausible(*wait, dimension)),
         too_large: too_large
             || limit.zip(requested).is_some_and(|(limit, requested)| requested > limit && limit > 0),
+        long_context: message.contains("long-context)") || message.contains("long context)"),
     };
     Some(refusal)
 }
@@ -248,8 +251,24 @@ mod tests {
                 requested: Some(requested),
                 wait: duration::parse(wait),
                 too_large: false,
+                long_context: false,
             };
             assert_eq!(refusal(&message, unit), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_limit_of_long_contexts_is_another() {
+        for bucket in ["gpt-5.4-long-context", "long context"] {
+            let refusal = refusal(
+                &format!(
+                    "Rate limit reached for gpt-5.4 ({bucket}) in organization org-x on tokens per min (TPM): Limit 400000, Used \
+                     248785, Requested 312683. Please try again in 24.22s."
+                ),
+                "tokens",
+            );
+            assert!(refusal.long_context);
+            assert_eq!((refusal.limit, refusal.wait), (Some(400_000), Some(Duration::from_millis(24_220))));
         }
     }
 

@@ -146,6 +146,7 @@ impl Conversation<'_> {
             cost: self.call.cost,
             body_bytes: self.call.body.bytes().len(),
             deadline: self.call.head.deadline.turn,
+            head_due: self.call.head.deadline.head.is_some(),
             turn,
             mode: self.call.head.mode,
         }

@@ -27,6 +27,7 @@ pub(super) fn numbers(refusal: &LimitRefusal) -> Option<RefusalNumbers> {
         used: refusal.used,
         requested: refusal.requested,
         wait: refusal.wait,
+        apart: refusal.long_context,
     })
 }
 

@@ -40,6 +40,8 @@ pub struct Ask {
     pub body_bytes: usize,
     /// Its turn must come before that.
     pub deadline: Instant,
+    /// Whether the head of its answer must come before that, too: then its turn must come sooner.
+    pub head_due: bool,
     /// Whether it was here before.
     pub turn: Turn,
     /// How much of its work Weir does for it.
@@ -247,6 +249,7 @@ impl Scope {
             cost: ask.cost,
             bytes: ask.body_bytes,
             deadline: self.moment(ask.deadline),
+            head_due: ask.head_due,
             turn: ask.turn,
             mode: ask.mode,
         }

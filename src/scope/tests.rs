@@ -17,6 +17,7 @@ fn ask(caller: u16) -> Ask {
         cost: Cost { requests: 1, tokens: 100, ..Cost::default() },
         body_bytes: 100,
         deadline: clock::now() + Duration::from_mins(1),
+        head_due: false,
         turn: Turn::First,
         mode: Mode::Enforce,
     }
@@ -187,6 +188,7 @@ async fn a_rate_limited_request_goes_back_to_the_head() {
         used: Some(600),
         requested: Some(1),
         wait: Some(Duration::from_millis(100)),
+        apart: false,
     };
     let ticket = permit.rate_limited(ErrorClass::RateLimitRequests, Some(numbers), None);
     let began = clock::now();
@@ -462,6 +464,7 @@ async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pas
         used: Some(500_000),
         requested: Some(200_000),
         wait: Some(Duration::from_secs(10)),
+        apart: false,
     };
     let ticket = permit.rate_limited(ErrorClass::RateLimitTokens, Some(numbers), None);
     let began = clock::now();
@@ -530,6 +533,7 @@ async fn a_large_request_that_is_refused_at_once_costs_the_others_one_turn_of_it
             used: Some(used),
             requested: Some(requested),
             wait: Some(Duration::from_secs(10)),
+            apart: false,
         };
         let ticket = permit.rate_limited(class, Some(numbers), None);
         let again = {

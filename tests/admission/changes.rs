@@ -78,6 +78,7 @@ fn nothing_stops_at_absurd_headers() {
             cost: Cost { requests: 1, tokens: odd(&mut rng), ..Cost::default() },
             bytes: 10,
             deadline: now.plus(Duration::from_secs(rng.u64(0..60))),
+            head_due: false,
             turn: Turn::First,
             mode: weir::caller::Mode::Enforce,
         };

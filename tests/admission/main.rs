@@ -19,6 +19,8 @@ mod foreign;
 mod matrix;
 mod outage;
 mod shapes;
+mod shares;
+mod strangers;
 mod tokens;
 mod words;
 mod world;

@@ -37,6 +37,7 @@ impl Caller {
             cost: Cost { requests: 1, endpoint: self.endpoint, tokens },
             bytes: 100,
             deadline: self.now.plus_seconds(60.0),
+            head_due: false,
             turn: Turn::First,
             mode: Mode::Enforce,
         };
@@ -74,7 +75,7 @@ impl Caller {
         self.machine.head(&mut attempt, &report, self.now);
         let wait = Some(Duration::from_secs_f64(wait));
         let slot = Slot::TokensPerMinute;
-        let numbers = Some(RefusalNumbers { slot, limit, used, requested: Some(500), wait });
+        let numbers = Some(RefusalNumbers { slot, limit, used, requested: Some(500), wait, apart: false });
         let outcome = Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait };
         self.machine.settle(attempt, outcome, self.now);
     }

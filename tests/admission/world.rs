@@ -36,8 +36,10 @@ pub(crate) struct Source {
     pub(crate) tokens: Tokens,
     pub(crate) from: f64,
     pub(crate) until: f64,
-    /// Seconds that its callers wait.
+    /// Seconds that its callers wait,
     pub(crate) patience: f64,
+    /// for the answer's head, and not only for their turn.
+    pub(crate) head_due: bool,
 }
 
 impl Source {
@@ -53,6 +55,7 @@ impl Source {
             from: 0.0,
             until: f64::INFINITY,
             patience: 60.0,
+            head_due: false,
         }
     }
 
@@ -89,10 +92,43 @@ pub(crate) enum Weather {
     Stall,
 }
 
+/// An upstream that counts by a rule of its own, and answers in its own way.
+pub(crate) trait Stranger: std::fmt::Debug {
+    /// A request comes.
+    fn take(&mut self, price: Price, at: f64) -> Strange;
+
+    /// The answer to a request that it took has ended.
+    fn ended(&mut self) {}
+
+    /// Its limit becomes so many times what it was.
+    fn scale(&mut self, _factor: f64) {}
+}
+
+/// What a [`Stranger`] answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Strange {
+    /// It takes the request, and answers so many seconds later than it would otherwise.
+    Taken { limits: LimitReports, later: f64 },
+    /// It refuses it.
+    Refused { class: ErrorClass, numbers: Option<RefusalNumbers>, hint: Option<Duration> },
+}
+
+/// A refusal on its way.
+#[derive(Clone, Copy, Debug)]
+struct OnItsWay {
+    class: ErrorClass,
+    numbers: Option<RefusalNumbers>,
+    hint: Option<Duration>,
+}
+
 /// Everything about one run.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) upstream: Joint,
+    /// Makes what stands in the place of the upstream.
+    pub(crate) stranger: Option<fn() -> Box<dyn Stranger>>,
+    /// When the stranger's limit becomes so many times what it was.
+    pub(crate) scales: Vec<(f64, f64)>,
     pub(crate) headers: bool,
     /// 429s carry Limit, Used, Requested.
     pub(crate) numbers: bool,
@@ -123,6 +159,8 @@ impl Scenario {
     pub(crate) fn new(upstream: Joint) -> Self {
         Self {
             upstream,
+            stranger: None,
+            scales: Vec::new(),
             headers: true,
             numbers: true,
             hint: true,
@@ -172,6 +210,8 @@ pub(crate) struct Report {
     /// When the last answer came.
     pub(crate) finished: f64,
     pub(crate) late: u64,
+    /// Answers whose head came after the deadline of their call.
+    pub(crate) answered_late: u64,
     pub(crate) in_flight_end: u32,
     pub(crate) answered: BTreeMap<u16, u64>,
     /// Calls that failed for good, and when.
@@ -212,6 +252,7 @@ enum Event {
     Head(u64),
     Others,
     Change(usize),
+    Scale(usize),
     Look,
     Pump,
     Retry(u64),
@@ -224,9 +265,10 @@ struct Call {
     first: Moment,
     key: Option<Key>,
     attempt: Option<Attempt>,
-    refused: Option<RefusalNumbers>,
-    levels: [Option<Level>; 4],
+    refused: Option<OnItsWay>,
+    limits: LimitReports,
     accounted: Moment,
+    head: Moment,
     sent: Moment,
     weather: Option<Weather>,
     attempts: u32,
@@ -247,6 +289,7 @@ pub(crate) struct World {
     pump_at: Moment,
     report: Report,
     others_debt: (f64, f64),
+    stranger: Option<Box<dyn Stranger>>,
     /// When the first 429 came back.
     first_news: Option<Moment>,
 }
@@ -275,6 +318,7 @@ impl World {
             report: Report::default(),
             others_debt: (0.0, 0.0),
             first_news: None,
+            stranger: scenario.stranger.map(|make| make()),
             scenario,
         }
     }
@@ -297,6 +341,9 @@ impl World {
         }
         for index in 0..self.scenario.changes.len() {
             self.at(self.scenario.changes[index].0, Event::Change(index));
+        }
+        for index in 0..self.scenario.scales.len() {
+            self.at(self.scenario.scales[index].0, Event::Scale(index));
         }
         self.at(0.0, Event::Look);
         let end = Moment::START.plus_seconds(self.scenario.seconds);
@@ -345,6 +392,11 @@ impl World {
                 let now = self.instant();
                 self.scenario.upstream.set_limit(dimension, limit, now);
             }
+            Event::Scale(index) => {
+                if let Some(stranger) = &mut self.stranger {
+                    stranger.scale(self.scenario.scales[index].1);
+                }
+            }
             Event::Pump => {
                 if self.now >= self.pump_at {
                     self.pump_at = Moment::NEVER;
@@ -383,8 +435,9 @@ impl World {
                 key: None,
                 attempt: None,
                 refused: None,
-                levels: [None; 4],
+                limits: LimitReports::default(),
                 accounted: Moment::START,
+                head: Moment::START,
                 sent: Moment::START,
                 weather: None,
                 attempts: 0,
@@ -404,6 +457,7 @@ impl World {
             cost: call.cost,
             bytes: 1000,
             deadline: call.deadline,
+            head_due: source.head_due,
             turn,
             mode: Mode::Enforce,
         };
@@ -504,20 +558,25 @@ impl World {
             return;
         }
         call.accounted = self.now.plus_seconds(before);
-        let (accounted, head) = (call.accounted, call.accounted.plus_seconds(after));
+        call.head = call.accounted.plus_seconds(after);
+        let accounted = call.accounted;
         self.push(accounted, Event::Accounted(id));
-        self.push(head, Event::Head(id));
     }
 
     fn accounted(&mut self, id: u64) {
-        let now = self.instant();
         let seconds = self.seconds();
-        let call = self.calls.get_mut(&id).unwrap();
+        let call = &self.calls[&id];
         let tokens = (call.cost.tokens as f64 * self.scenario.charged).ceil() as u64;
         let price = Price { requests: u64::from(call.cost.requests), tokens };
-        match self.scenario.upstream.try_take(price, now) {
-            Ok(()) => {
-                call.refused = None;
+        let strange = match &mut self.stranger {
+            Some(stranger) => stranger.take(price, seconds),
+            None => self.known(price),
+        };
+        let call = self.calls.get_mut(&id).unwrap();
+        match strange {
+            Strange::Taken { limits, later } => {
+                (call.refused, call.limits) = (None, limits);
+                call.head = call.head.plus_seconds(later);
                 self.report.accepted += 1;
                 if seconds >= self.scenario.measured_from {
                     self.report.used.0 += price.requests;
@@ -526,7 +585,8 @@ impl World {
                     *self.report.served.entry(caller).or_default() += call.cost.tokens;
                 }
             }
-            Err(refusal) => {
+            Strange::Refused { class, numbers, hint } => {
+                call.limits = LimitReports::default();
                 self.report.refused_upstream += 1;
                 let minute = (seconds / 60.0) as usize;
                 if self.report.refused_by_minute.len() <= minute {
@@ -537,18 +597,44 @@ impl World {
                 if self.first_news.is_some_and(|first| call.sent >= first) {
                     self.report.refused_knowingly[minute] += 1;
                 }
-                call.refused = Some(RefusalNumbers {
-                    slot: slot(refusal.dimension),
-                    limit: refusal.refusal.limit,
-                    used: Some(refusal.refusal.used),
-                    requested: Some(refusal.refusal.requested),
-                    wait: Some(refusal.refusal.wait),
-                });
+                call.refused = Some(OnItsWay { class, numbers, hint });
             }
         }
-        for dimension in Dimension::ALL {
-            call.levels[dimension.index()] = self.scenario.upstream.level(dimension, now);
+        let head = call.head;
+        self.push(head, Event::Head(id));
+    }
+
+    /// What the upstream of the scenario answers.
+    fn known(&mut self, price: Price) -> Strange {
+        let now = self.instant();
+        if let Err(refusal) = self.scenario.upstream.try_take(price, now) {
+            let slot = slot(refusal.dimension);
+            let numbers = RefusalNumbers {
+                slot,
+                limit: refusal.refusal.limit,
+                used: Some(refusal.refusal.used),
+                requested: Some(refusal.refusal.requested),
+                wait: Some(refusal.refusal.wait),
+                apart: false,
+            };
+            let class = match slot {
+                Slot::RequestsPerMinute | Slot::RequestsPerDay => ErrorClass::RateLimitRequests,
+                Slot::TokensPerMinute | Slot::TokensPerDay => ErrorClass::RateLimitTokens,
+            };
+            return Strange::Refused {
+                class,
+                numbers: self.scenario.numbers.then_some(numbers),
+                hint: if self.scenario.hint { numbers.wait } else { None },
+            };
         }
+        let mut limits = LimitReports::default();
+        if self.scenario.headers {
+            let [requests, requests_a_day, tokens, tokens_a_day] =
+                Dimension::ALL.map(|dimension| self.scenario.upstream.level(dimension, now));
+            limits.requests = report(requests.or(requests_a_day));
+            limits.tokens = report(tokens.or(tokens_a_day));
+        }
+        Strange::Taken { limits, later: 0.0 }
     }
 
     fn head(&mut self, id: u64) {
@@ -558,23 +644,19 @@ impl World {
             self.failed(id, attempt, weather);
             return;
         }
-        let limits = if self.scenario.headers && call.refused.is_none() {
-            LimitReports {
-                requests: report(call.levels[0].or(call.levels[1])),
-                tokens: report(call.levels[2].or(call.levels[3])),
-            }
-        } else {
-            LimitReports::default()
-        };
         let processing = Some(self.now.since(call.accounted));
         let refused = call.refused.take();
-        let head = HeadReport { limits, processing, rate_limited: refused.is_some() };
+        let head = HeadReport { limits: call.limits, processing, rate_limited: refused.is_some() };
         self.machine.head(&mut attempt, &head, self.now);
         let mut wake = Vec::new();
         match refused {
             None => {
+                if let Some(stranger) = &mut self.stranger {
+                    stranger.ended();
+                }
                 self.machine.settle(attempt, Outcome::Done, self.now);
                 let call = self.calls.remove(&id).unwrap();
+                self.report.answered_late += u64::from(self.now > call.deadline);
                 self.report.finished = self.seconds();
                 self.report.done.push((self.seconds(), self.now.seconds_since(call.first)));
                 if call.retrying {
@@ -587,14 +669,8 @@ impl World {
                 self.machine.pump(self.now, &mut wake);
                 self.after(wake);
             }
-            Some(numbers) => {
+            Some(OnItsWay { class, numbers, hint }) => {
                 self.first_news.get_or_insert(self.now);
-                let hint = if self.scenario.hint { numbers.wait } else { None };
-                let class = match numbers.slot {
-                    Slot::RequestsPerMinute | Slot::RequestsPerDay => ErrorClass::RateLimitRequests,
-                    Slot::TokensPerMinute | Slot::TokensPerDay => ErrorClass::RateLimitTokens,
-                };
-                let numbers = self.scenario.numbers.then_some(numbers);
                 let outcome = Outcome::RateLimited { class, numbers, hint };
                 let ticket: Ticket = self.machine.settle(attempt, outcome, self.now).unwrap();
                 self.machine.pump(self.now, &mut wake);
@@ -697,7 +773,7 @@ fn slot(dimension: Dimension) -> Slot {
 }
 
 /// The headers as the API writes them: whole units, milliseconds.
-fn report(level: Option<Level>) -> Option<LimitReport> {
+pub(crate) fn report(level: Option<Level>) -> Option<LimitReport> {
     level.map(|level| LimitReport {
         limit: level.limit,
         remaining: level.remaining,

@@ -266,6 +266,7 @@ impl<W> Machine<W> {
             cost: Cost { requests: 1, tokens: 1, ..Cost::default() },
             bytes: 0,
             deadline: Moment::NEVER,
+            head_due: false,
             turn: Turn::First,
             mode: Mode::Enforce,
         };

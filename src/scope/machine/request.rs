@@ -23,6 +23,8 @@ pub struct Request {
     pub bytes: usize,
     /// Its turn must come before that.
     pub deadline: Moment,
+    /// Whether the head of its answer must come before that, too: then its turn must come sooner.
+    pub head_due: bool,
     /// Whether it was here before.
     pub turn: Turn,
     /// How much of its work Weir does for it.

@@ -14,6 +14,8 @@ use super::attempt::{Attempt, Grant, Would};
 use super::request::{Arrival, Request, Turn};
 use super::{Machine, Mode};
 
+/// Nearly all answers come within so many times their typical time.
+const NEARLY_ALL: u32 = 2;
 /// What is due so soon does not need to be looked at with each arrival.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -141,7 +143,8 @@ impl<W> Machine<W> {
             Turn::Requeued(ticket) => ticket.not_before.since(now),
             Turn::First | Turn::Retry => self.predict(request, now),
         };
-        if now.plus(predicted) > request.deadline && self.breaker.outage().is_none() {
+        let latest = self.latest_turn(request, now);
+        if now.plus(predicted) > latest && self.breaker.outage().is_none() {
             self.counts.deadline += 1;
             return Arrival::Refused(Refused::Deadline { predicted });
         }
@@ -151,7 +154,7 @@ impl<W> Machine<W> {
         };
         #[expect(clippy::cast_possible_truncation, reason = "a wait in seconds needs no more than 24 bits")]
         let mut waiter =
-            Waiter::new(request.cost, request.bytes, since, request.deadline, predicted.as_secs_f64() as f32);
+            Waiter::new(request.cost, request.bytes, since, latest, predicted.as_secs_f64() as f32);
         waiter.asks_quota = quota_probe;
         let key = match request.turn {
             Turn::Requeued(ticket) => {
@@ -162,11 +165,19 @@ impl<W> Machine<W> {
         // Whoever is next was found to wait a moment longer, and it is not the newcomer: nothing has changed for anybody.
         let soon = now < self.next && self.next.since(now) < SOON;
         if soon && !back && self.queue.next(self.settings.queue.background_share) != Some(key) {
-            self.next = self.next.min(request.deadline);
+            self.next = self.next.min(latest);
         } else {
             self.pump(now, wake);
         }
         Arrival::Waiting(key)
+    }
+
+    /// Until when a request that has to wait may do so. An attempt whose answer comes too late takes from the limits for nothing.
+    fn latest_turn(&self, request: &Request, now: Moment) -> Moment {
+        let typical = self.breaker.typical_head().filter(|_| request.head_due).unwrap_or_default();
+        // Who is in a hurry still gets a chance.
+        let kept = (typical * NEARLY_ALL).min(request.deadline.since(now) / 2);
+        request.deadline.minus(kept)
     }
 
     /// While the upstream fails: whether waiting cannot help this request.

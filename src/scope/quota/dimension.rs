@@ -14,6 +14,8 @@ use super::{LimitReport, Source};
 
 /// A limit for a longer window is not paced: a day's worth may be used in an hour.
 const LONGEST_PACED: f64 = 3600.0;
+/// A bucket of a shorter window is too shallow for what random delays make of any pace.
+const SHORTEST_PROVEN: f64 = 60.0;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
@@ -159,7 +161,8 @@ impl Dimension {
             self.set_limit(report.limit as f64, now);
         }
         self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
-        let window = self.shape.bucket().unwrap_or(self.window.max(self.shape.at_least()));
+        let short = self.shape.bucket().or_else(|| self.shape.short());
+        let window = short.unwrap_or_else(|| self.window.max(self.shape.at_least()));
         if window.total_cmp(&self.window).is_ne() {
             self.window = window;
             self.pace.restart(self.rate(), now);
@@ -375,7 +378,7 @@ impl Dimension {
 
     /// Whether the arithmetic of the limit is known for sure.
     pub(crate) fn proven(&self) -> bool {
-        self.shape.bucket().is_some() && self.pace.trusts()
+        self.shape.bucket().is_some() && self.window >= SHORTEST_PROVEN && self.pace.trusts()
     }
 
     fn is_paced(&self) -> bool {
@@ -386,8 +389,8 @@ impl Dimension {
         let (rate, proven) = (self.rate(), self.proven());
         // In a fixed window the level itself says what is left, until the window's end.
         let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
-        let (pace, burst) = self.pace.parameters(rate, proven, foreign);
-        self.pacer.reshape(pace * self.share, burst, now);
+        let (pace, burst) = self.pace.parameters(rate, proven, self.share, foreign);
+        self.pacer.reshape(pace, burst, now);
         let depth = if proven {
             let slack =
                 (rate * self.feedback * FEEDBACK_KEPT).clamp(self.limit * SLACK.0, self.limit * SLACK.1);

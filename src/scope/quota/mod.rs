@@ -115,6 +115,10 @@ impl Quota {
     /// How long until `charge` may go, all limits considered; `None` where an attempt in flight must end first.
     pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Duration> {
         let mut wait = self.paused_until.since(now);
+        if self.pauses > 1 && self.asked >= self.paused_until {
+            // One asks whether the refusals are over.
+            wait = wait.max(self.asked.plus(ramp::UNANSWERED).since(now));
+        }
         if let Some(ramp) = &self.ramp {
             let own = self.own.of(ramp.unit(), self.ratio.value());
             wait = wait.max(ramp.wait(charge, &own, in_flight, now)?);
@@ -213,7 +217,9 @@ impl Quota {
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
     pub(crate) fn accepted(&mut self, charge: Charge, paced: bool, sent: Moment, now: Moment) {
-        self.pauses = 0;
+        if sent >= self.paused_from {
+            self.pauses = 0;
+        }
         self.own.accepted(charge, sent, now);
         if let Some(ramp) = &mut self.ramp {
             ramp.accepted(&self.own.of(ramp.unit(), self.ratio.value()), sent, now);
@@ -232,7 +238,16 @@ impl Quota {
             requests: marks.requests - f64::from(cost.requests),
             tokens: marks.tokens - cost.tokens as f64,
         };
+        if let Some(numbers) = numbers.filter(|numbers| numbers.apart) {
+            // It says nothing of the limits that are kept here: nobody else waits for it.
+            for (slot, dimension) in self.each_mut() {
+                dimension.give_back(charge.of(slot), now);
+            }
+            let wait = numbers.wait.or(hint).unwrap_or(LONGEST_PAUSE).min(Duration::from_hours(1));
+            return Verdict { not_before: times.refused().plus(wait) };
+        }
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0) {
+            self.pauses = 0;
             let slot = numbers.slot;
             let share = self.share;
             if slot.unit() == Unit::Tokens
@@ -319,7 +334,8 @@ impl Quota {
     pub(crate) fn predict(&self, ahead: Charge, charge: Charge, now: Moment) -> f64 {
         let mut wait = self.paused_until.seconds_since(now);
         if let Some(ramp) = &self.ramp {
-            wait = wait.max(ramp.predict(ahead, charge, now));
+            let own = self.own.of(ramp.unit(), self.ratio.value());
+            wait = wait.max(ramp.predict(ahead, charge, &own, now));
         }
         for (slot, dimension) in self.each() {
             wait = wait.max(dimension.predict(ahead.of(slot) as f64, charge.of(slot) as f64, now));

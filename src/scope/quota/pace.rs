@@ -21,6 +21,8 @@ const REGROW_AFTER: Duration = Duration::from_mins(20);
 const EASE: (f64, f64) = (0.95, 0.5);
 /// Outcomes are counted for at least so long before the pace is eased again.
 const COUNTED: Duration = Duration::from_millis(500);
+/// So many outcomes more that were good are assumed: one refusal among few says little of all.
+const ASSUMED: f64 = 2.0;
 const EASE_BACK: f64 = 0.02;
 const LEAST_EASE: f64 = 0.1;
 
@@ -54,13 +56,14 @@ impl Pace {
         }
     }
 
-    /// Cells a second, and the burst. `foreign` is the part of the limit that others use.
-    pub(crate) fn parameters(&self, rate: f64, proven: bool, foreign: f64) -> (f64, f64) {
+    /// Cells a second, and the burst. `share` is the part of the limit that we may use, `foreign` the part that others do: what
+    /// they take is theirs first, and only what they take of our share lessens it.
+    pub(crate) fn parameters(&self, rate: f64, proven: bool, share: f64, foreign: f64) -> (f64, f64) {
         let (pace, burst) = if proven && !self.distrusted {
-            (rate, self.burst)
+            (rate * share, self.burst)
         } else {
-            let pace = rate * (ANY_SHAPE_PACE - foreign).max(0.02) * self.ease;
-            (pace, self.burst.min(first_burst(rate)))
+            let part = (ANY_SHAPE_PACE * share).min((ANY_SHAPE_PACE - foreign).max(0.02));
+            (rate * part * self.ease, self.burst.min(first_burst(rate)))
         };
         (pace, burst.max(rate * TIMER_SLACK).max(1.0))
     }
@@ -99,7 +102,8 @@ impl Pace {
         }
         self.refused = self.refused.saturating_add(1);
         if now.since(self.eased) >= COUNTED {
-            let refused = f64::from(self.refused) / f64::from(self.refused.saturating_add(self.accepted));
+            let outcomes = f64::from(self.refused.saturating_add(self.accepted)) + ASSUMED;
+            let refused = f64::from(self.refused) / outcomes;
             self.ease = (self.ease * (1.0 - refused).clamp(EASE.1, EASE.0)).max(LEAST_EASE);
             self.restart_count(now);
         }
@@ -135,4 +139,44 @@ impl Pace {
 
 fn first_burst(rate: f64) -> f64 {
     (rate * FIRST_BURST).max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pace as a part of an unproven limit's.
+    fn part(pace: &Pace) -> f64 {
+        pace.parameters(100.0, false, 1.0, 0.0).0 / (100.0 * ANY_SHAPE_PACE)
+    }
+
+    #[test]
+    fn the_pace_gives_way_as_outcomes_ask_and_not_for_one_refusal_alone() {
+        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
+        for (accepted, refused, least, most) in
+            [(0, 1, 0.62, 0.7), (20, 1, 0.94, 0.96), (20, 20, 0.5, 0.55), (0, 40, 0.49, 0.51)]
+        {
+            let mut pace = Pace::new(100.0, at(0.0));
+            for _ in 0..accepted {
+                pace.taken(at(1.0));
+            }
+            for _ in 1..refused {
+                pace.refused(at(1.0), at(0.4));
+            }
+            pace.refused(at(1.0), at(1.2));
+            let part = part(&pace);
+            assert!((least..=most).contains(&part), "{accepted} accepted, {refused} refused: {part}");
+        }
+    }
+
+    #[test]
+    fn what_others_take_beyond_their_part_lessens_ours_and_nothing_else_does() {
+        let pace = Pace::new(100.0, Moment::START);
+        for (share, foreign, part) in
+            [(1.0, 0.0, 0.975), (1.0, 0.3, 0.675), (0.5, 0.49, 0.485), (0.5, 0.3, 0.4875), (0.2, 0.9, 0.075)]
+        {
+            let paced = pace.parameters(100.0, false, share, foreign).0 / 100.0;
+            assert!((paced - part).abs() < 1e-9, "{share} {foreign}: {paced}");
+        }
+    }
 }

@@ -1,15 +1,19 @@
 //! The pace of a scope of which no limit is known: it starts gently and follows refusals alone.
 //!
-//! Until the first refusal it grows: twofold each second at first, then carefully, for it is now known that no header will
-//! tell. A refusal stops everything; single probes ask, with growing pauses, whether the limiter lets through again. Then the
-//! search for the limit goes on, each step finer than the one before:
-//! - Where the limiter was shut for seconds it counts by the minute, and what it took in the last minute is the limit.
+//! Until the first refusal it grows as long as it is what holds: twofold each second, or in the time in which nearly all
+//! answers come where that is longer, so that a limit is met at less than twice its pace, and an upstream without one is soon not held back. A refusal stops
+//! everything; single probes ask, with growing pauses, whether the limiter lets through again. Then the search for the limit
+//! goes on, each step finer than the one before:
+//! - Where the limiter was shut for seconds it counts by the minute, and what it took in the last minute is the limit, unless
+//!   it took much more in another: then it counts by a shorter window.
 //! - Where the pace had been held for a minute, what was taken in that minute is the limit, whatever the shape: a full bucket
 //!   drains so much, a log holds so much.
 //! - Else only the pace that met the refusal is known. A cubic curve, flat where it nears that pace, finds it roughly, a nudge
 //!   in small steps closely, one in smaller steps exactly.
 //!
-//! Then the pace holds just below, and is nudged up rarely, for each time costs a few refusals.
+//! What a single refusal found may have been a storm, or a shorter window: the pace goes on as before until it is met again.
+//! Then the pace holds just below, and is nudged up: the more rarely the more often that met the same limit, for each time
+//! costs a few refusals.
 
 use std::time::Duration;
 
@@ -17,38 +21,36 @@ use crate::scope::moment::{Moment, duration};
 
 use super::bucket::Bucket;
 use super::own::Own;
-use super::search::{BELOW, Episode, Found, Phase, WINDOW, found};
+use super::search::{BELOW, Episode, Known, Phase, WINDOW};
 use super::{Charge, Unit};
 
 /// The first rate, in requests a second, and the first bound on requests in flight.
 const FIRST_RATE: f64 = 10.0;
 const FIRST_IN_FLIGHT: f64 = 10.0;
-/// Both grow with each such span without a refusal,
-const STEP: Duration = Duration::from_secs(1);
-/// by this factor at first,
-const FIRST_GROWTH: f64 = 2.0;
-/// Careful growth comes in small steps: a tenth more at once would be a burst of its own.
+/// Both double in so many seconds without a refusal, at least and at most: in the time in which nearly all answers come,
+const DOUBLING: (f64, f64) = (1.0, 4.0);
+/// by their mean;
+const NEARLY_ALL: f64 = 2.0;
+/// and in small steps: a tenth more at once would be a burst of its own.
 const FINE_STEP: Duration = Duration::from_millis(50);
-/// and by this one after so many answers without a header.
-const LATER_GROWTH: (f64, u32) = (1.1, 16);
+/// Refusals are quick. Where nothing at all is heard for so long, more may be in flight: answers just take long.
+const SILENCE: Duration = Duration::from_secs(2);
 /// From this rate on the scope counts as unlimited.
 const UNLIMITED: f64 = 100_000.0;
 /// What was sent of late.
-const LATELY: Duration = Duration::from_secs(5);
+const LATELY: Duration = Duration::from_secs(2);
 /// After a refusal of which nothing can be concluded yet the pace aims at this part of what it was,
 const DECREASE: f64 = 0.8;
 /// from this part of the aim on,
 const START: f64 = 0.6;
 /// along a cubic curve that is flat when it gets there after so many seconds, and steepens beyond.
 const FLAT_AFTER: f64 = 15.0;
-/// How long the pace holds before it is nudged up: while the limit is found roughly or closely, and once it is found exactly.
-const HOLD: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(30));
-/// A nudge raises it by this part in each span: coarse, fine.
-const NUDGE: (f64, Duration, Duration) = (0.01, Duration::from_secs(5), Duration::from_secs(20));
+/// A nudge raises the pace by this part.
+const NUDGE: f64 = 0.01;
 /// A nudge that went so far without a refusal goes on as the curve: the limit became another.
 const NUDGED_FAR: f64 = 0.3;
 /// A probe that is not answered for so long is followed by another.
-const UNANSWERED: Duration = Duration::from_secs(3);
+pub(super) const UNANSWERED: Duration = Duration::from_secs(3);
 /// Never slower than a request in half a minute.
 const SLOWEST: f64 = 1.0 / 30.0;
 /// After a refusal the pace goes on so many seconds late.
@@ -66,14 +68,19 @@ pub(crate) struct Ramp {
     changed: Moment,
     /// Whether the rate, and the bound on requests in flight, held anything back since then.
     binding: (bool, bool),
-    answers: u32,
     began: Option<Moment>,
+    /// The last answer, or the first permit.
+    heard: Moment,
+    /// Smoothed time from send to answer, in seconds.
+    trip: f64,
+    /// The most in flight so far: in silence it may be more than the bound.
+    reached: f64,
     /// The last refusal that ended a time of going.
     episode: Option<Episode>,
     /// When the pace went on after it.
     resumed: Moment,
     /// How well the limit is known by now.
-    known: Found,
+    known: Known,
 }
 
 impl Ramp {
@@ -86,11 +93,13 @@ impl Ramp {
             phase: Phase::Growing,
             changed: now,
             binding: (false, false),
-            answers: 0,
             began: None,
+            heard: now,
+            trip: 0.0,
+            reached: 0.0,
             episode: None,
             resumed: Moment::START,
-            known: Found::Not,
+            known: Known::default(),
         }
     }
 
@@ -109,13 +118,17 @@ impl Ramp {
     ) -> Option<Duration> {
         match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => Some(Duration::ZERO),
-            Phase::Growing if f64::from(in_flight) >= self.in_flight => None,
+            Phase::Growing if f64::from(in_flight) >= self.in_flight => {
+                let doublings = duration(DOUBLING.0 * (f64::from(in_flight) / self.in_flight).log2());
+                let silent = self.heard.plus(SILENCE + doublings).since(now);
+                Some(silent.max(self.pacer.wait(self.cells(charge), now)))
+            }
             Phase::Probing { out: Some(sent), .. } => Some(sent.plus(UNANSWERED).since(now)),
             Phase::Probing { next, .. } => Some(next.since(now)),
-            Phase::Holding { .. } => {
+            Phase::Holding { .. } if self.waits_for_room() => {
                 Some(self.pacer.wait(self.cells(charge), now).max(self.trailing_wait(own, now)))
             }
-            Phase::Growing | Phase::Climbing { .. } | Phase::Nudging { .. } => {
+            Phase::Growing | Phase::Climbing { .. } | Phase::Holding { .. } | Phase::Nudging { .. } => {
                 Some(self.pacer.wait(self.cells(charge), now))
             }
         }
@@ -131,7 +144,9 @@ impl Ramp {
     }
 
     pub(crate) fn take(&mut self, charge: Charge, in_flight: u32, now: Moment) {
-        self.began.get_or_insert(now);
+        if self.began.is_none() {
+            (self.began, self.heard) = (Some(now), now);
+        }
         if let Phase::Probing { out, .. } = &mut self.phase {
             *out = Some(now);
         }
@@ -139,6 +154,7 @@ impl Ramp {
         // Half of what is allowed is in use: it is what holds, or soon will.
         self.binding.0 |= self.pacer.used(now) > self.pacer.burst() * 0.5;
         self.binding.1 |= f64::from(in_flight) > self.in_flight * 0.5;
+        self.reached = self.reached.max(f64::from(in_flight));
     }
 
     pub(crate) fn give_back(&mut self, charge: Charge, now: Moment) {
@@ -150,7 +166,10 @@ impl Ramp {
 
     /// An attempt that was sent at `sent` was answered without a refusal.
     pub(crate) fn accepted(&mut self, own: &Own<'_>, sent: Moment, now: Moment) {
-        self.answers = self.answers.saturating_add(1);
+        self.heard = now;
+        self.in_flight = self.in_flight.max(self.reached);
+        let trip = now.seconds_since(sent);
+        self.trip += (trip - self.trip) * if self.trip > 0.0 { 0.1 } else { 1.0 };
         match (self.phase, self.episode) {
             // What was sent before the refusal proves nothing.
             (Phase::Probing { .. }, Some(episode)) if sent >= episode.at => self.resume(episode, own, now),
@@ -184,11 +203,13 @@ impl Ramp {
         if unit != self.unit {
             self.unit = unit;
             self.episode = None;
+            self.known = Known::default();
         }
         let pace = match self.phase {
             // The pace may be far above what is asked for.
             Phase::Growing => {
-                self.rate.min((own.log.trailing(LATELY, now) * own.ratio / 5.0).max(FIRST_RATE))
+                let lately = own.log.trailing(LATELY, now) * own.ratio / LATELY.as_secs_f64();
+                self.rate.min(lately.max(FIRST_RATE))
             }
             Phase::Probing { .. }
             | Phase::Climbing { .. }
@@ -213,11 +234,15 @@ impl Ramp {
     fn resume(&mut self, episode: Episode, own: &Own<'_>, now: Moment) {
         self.changed = now;
         self.resumed = now;
-        if let Some((limit, found)) = found(&episode, self.known, own) {
-            self.known = found;
+        let limit = self.known.learn(&episode, own, now);
+        if self.known.is_doubtful() {
+            let aim = (episode.pace * DECREASE).max(SLOWEST);
+            self.rate = aim;
+            // The rising half of the curve.
+            self.phase = Phase::Climbing { since: now.minus(duration(FLAT_AFTER)), aim };
+        } else if let Some(limit) = limit {
             self.rate = (limit * BELOW).max(SLOWEST);
-            let hold = if found == Found::Exactly { HOLD.1 } else { HOLD.0 };
-            self.phase = Phase::Holding { until: now.plus(hold) };
+            self.phase = Phase::Holding { until: now.plus(self.known.hold()) };
         } else {
             let aim = (episode.pace * DECREASE).max(SLOWEST);
             self.rate = (aim * START).max(SLOWEST);
@@ -234,12 +259,19 @@ impl Ramp {
     }
 
     /// Seconds until `ahead` and then `charge` have passed.
-    pub(crate) fn predict(&self, ahead: Charge, charge: Charge, now: Moment) -> f64 {
+    pub(crate) fn predict(&self, ahead: Charge, charge: Charge, own: &Own<'_>, now: Moment) -> f64 {
         if self.rate >= UNLIMITED || matches!(self.phase, Phase::Growing) {
             return 0.0;
         }
         let (ahead, cells) = (self.cells(ahead) as f64, self.cells(charge) as f64);
-        (self.pacer.used(now) + ahead + cells - self.pacer.burst()) / self.rate
+        let paced = (self.pacer.used(now) + ahead + cells - self.pacer.burst()) / self.rate;
+        let full = if self.waits_for_room() { self.trailing_wait(own, now) } else { Duration::ZERO };
+        if full.is_zero() { paced } else { paced.max(full.as_secs_f64() + (ahead + cells) / self.rate) }
+    }
+
+    /// Whether what was sent in the last minute may hold the next, too.
+    fn waits_for_room(&self) -> bool {
+        matches!(self.phase, Phase::Holding { .. }) && self.known.may_be_full()
     }
 
     fn cells(&self, charge: Charge) -> u64 {
@@ -254,15 +286,10 @@ impl Ramp {
         let since = now.since(self.changed);
         let (rate, in_flight) = match self.phase {
             Phase::Growing if self.rate >= UNLIMITED => return,
+            Phase::Growing if since < FINE_STEP => return,
             Phase::Growing => {
-                let (factor, span) = if self.answers <= LATER_GROWTH.1 {
-                    (FIRST_GROWTH, STEP)
-                } else {
-                    (LATER_GROWTH.0.powf(since.as_secs_f64().min(1.0)), FINE_STEP)
-                };
-                if since < span {
-                    return;
-                }
+                let doubling = (self.trip * NEARLY_ALL).clamp(DOUBLING.0, DOUBLING.1);
+                let factor = (since.as_secs_f64().min(DOUBLING.0) / doubling).exp2();
                 (self.rate * factor, self.in_flight * factor)
             }
             Phase::Climbing { since, aim } if now.since(self.changed) >= FINE_STEP => {
@@ -277,13 +304,11 @@ impl Ramp {
                 // The rising half of the curve.
                 let since = now.minus(duration(FLAT_AFTER));
                 self.phase = Phase::Climbing { since, aim: self.rate };
-                self.known = Found::Not;
+                self.known.is_outgrown();
                 return;
             }
-            Phase::Nudging { .. }
-                if since >= if self.known == Found::Roughly { NUDGE.1 } else { NUDGE.2 } =>
-            {
-                (self.rate * (1.0 + NUDGE.0), self.in_flight)
+            Phase::Nudging { .. } if since >= self.known.nudged_each() => {
+                (self.rate * (1.0 + NUDGE), self.in_flight)
             }
             Phase::Probing { .. }
             | Phase::Climbing { .. }

@@ -56,4 +56,6 @@ pub struct RefusalNumbers {
     pub requested: Option<u64>,
     /// When it would pass, where told.
     pub wait: Option<Duration>,
+    /// The limit is one of its own, which only some requests count for and no header tells of.
+    pub apart: bool,
 }

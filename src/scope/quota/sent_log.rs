@@ -10,7 +10,7 @@ use super::slot::Unit;
 
 /// Bins kept; past it, neighbors are joined where they are short for their age.
 const MOST: usize = 768;
-/// Up to this age a bin is finer than a hundredth of it; older ones than an eighth.
+/// Up to this age a bin is no longer than a fiftieth of it; older ones than a fifth.
 const FINE: Duration = Duration::from_secs(90);
 /// What a moment may be asked for: the longest time to a response head that still tells something.
 const REACH: Duration = Duration::from_mins(15);
@@ -99,14 +99,22 @@ impl SentLog {
     /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any more.
     fn compact(&mut self, now: Moment) {
         self.known.take();
-        let mut last = None;
-        self.bins.retain(|&(start, _)| {
-            let age = now.since(start);
-            let width = if age <= FINE { age / 100 } else { age / 8 };
-            let kept = age < REACH && last.is_none_or(|last| start.is_after(last, width));
-            last = if kept { Some(start) } else { last };
-            kept
-        });
+        let (mut last, mut count) = (None, 0);
+        for index in 0..self.bins.len() {
+            let bin = self.bins[index];
+            let age = now.since(bin.0);
+            let most = if age <= FINE { age / 50 } else { age / 5 };
+            // By where the next one begins: a bin that ends in a pause would else last through it.
+            let joins = |last: Moment| {
+                self.bins.get(index + 1).is_some_and(|(next, _)| !next.is_after(last, most))
+            };
+            if age < REACH && !last.is_some_and(joins) {
+                last = Some(bin.0);
+                self.bins[count] = bin;
+                count += 1;
+            }
+        }
+        self.bins.truncate(count);
         if self.bins.len() >= MOST {
             let mut index = 0;
             self.bins.retain(|_| {
@@ -196,6 +204,23 @@ mod tests {
         }
         assert_eq!(requests(log.before(at(3000.0))), 200_000.0);
         assert!(requests(log.before(Moment::START)) < 120_000.0, "the distant past is forgotten");
+    }
+
+    #[test]
+    fn a_burst_before_a_pause_does_not_last_through_it() {
+        let mut log = SentLog::new(BIN);
+        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
+        for step in 0..2000 {
+            log.add(sends(1.0), at(10.0 + f64::from(step) * 0.005));
+        }
+        for step in 0..4000 {
+            let now = 70.0 + f64::from(step) * 0.01;
+            log.add(sends(1.0), at(now));
+            let trailing = log.of(Unit::Requests).trailing(Duration::from_mins(1), at(now));
+            if now > 82.0 {
+                assert!(trailing <= f64::from(step + 1) * 1.02 + 3.0, "{trailing} of {} at {now}", step + 1);
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,14 @@ const DAY: f64 = 86_400.0;
 const MONTH: f64 = 30.0 * DAY;
 /// The windows that limits are stated for, in seconds.
 const WINDOWS: [f64; 4] = [MINUTE, HOUR, DAY, MONTH];
+/// Shorter ones that limits are counted by, too. None is believed before it is proven.
+const SHORT_WINDOWS: [f64; 2] = [1.0, 10.0];
+/// A short window is proven by so many snapshots, and so many ends that are no whole minutes apart,
+const SHORT_PROOF: (u32, u32) = (8, 3);
+/// where all resets end with a window, within this part of it,
+const SHORT_ENDS: f64 = 0.12;
+/// and differ by this part: what is asked for by the clock ends with it, too.
+const SHORT_SPREAD: f64 = 0.5;
 /// How far a derived window may be from a stated one. Headers are whole units and milliseconds.
 const TOLERANCE: f64 = 0.1;
 /// A shorter reset is mostly rounding.
@@ -59,6 +67,8 @@ pub(crate) struct Shape {
     seen: VecDeque<(f64, f64)>,
     /// Snapshots some time apart, newest last.
     apart: VecDeque<Apart>,
+    /// What speaks for each short window, while no bucket is proven.
+    short: [Option<Phase>; SHORT_WINDOWS.len()],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +78,18 @@ struct Apart {
     remaining: f64,
     limit: f64,
     reset: f64,
+}
+
+/// When a short window would end, were its limit counted by it.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    at: Moment,
+    end: f64,
+    seen: u32,
+    /// How often a window ended that no minute ended with: what is asked for at the end of minutes sees only such.
+    turns: u32,
+    /// The shortest reset and the longest.
+    resets: (f64, f64),
 }
 
 impl Shape {
@@ -83,6 +105,9 @@ impl Shape {
         self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
         self.last_reset = reset;
         self.weigh_bucket(used, reset * limit as f64 / used);
+        if self.bucket.is_none() {
+            self.weigh_short(reset, at);
+        }
         if self.last_apart.is_none_or(|last| at.since(last) >= APART) {
             self.last_apart = Some(at);
             if self.apart.len() == MEMORY {
@@ -97,6 +122,18 @@ impl Shape {
     /// The window of a true bucket, in seconds, once the snapshots prove that it is one.
     pub(crate) fn bucket(&self) -> Option<f64> {
         self.bucket
+    }
+
+    /// A window shorter than any that limits are stated for, in seconds, once the snapshots prove it.
+    pub(crate) fn short(&self) -> Option<f64> {
+        let short = SHORT_WINDOWS.iter().zip(&self.short).find(|(window, phase)| {
+            phase.is_some_and(|phase| {
+                phase.seen >= SHORT_PROOF.0
+                    && phase.turns >= SHORT_PROOF.1
+                    && phase.resets.1 - phase.resets.0 >= *window * SHORT_SPREAD
+            })
+        });
+        short.map(|(window, _)| *window)
     }
 
     /// The rule that the snapshots prove.
@@ -132,8 +169,33 @@ impl Shape {
         }
     }
 
+    /// In a window that starts again and again the resets end at distances of its length.
+    fn weigh_short(&mut self, reset: f64, at: Moment) {
+        let end = at.seconds_since(Moment::START) + reset;
+        for (window, phase) in SHORT_WINDOWS.into_iter().zip(&mut self.short) {
+            let passed = |known: &Phase| (end - known.end) / window;
+            *phase = match phase {
+                _ if reset > window * (1.0 + TOLERANCE) => None,
+                // It tells of what was before.
+                Some(known) if at < known.at => Some(*known),
+                Some(known) if (passed(known) - passed(known).round()).abs() <= SHORT_ENDS => {
+                    let windows = passed(known).round();
+                    let follows = windows * window % MINUTE > 0.5;
+                    Some(Phase {
+                        at,
+                        end: known.end + windows * window,
+                        seen: known.seen.saturating_add(1),
+                        turns: known.turns.saturating_add(u32::from(follows)),
+                        resets: (known.resets.0.min(reset), known.resets.1.max(reset)),
+                    })
+                }
+                Some(_) | None => Some(Phase { at, end, seen: 1, turns: 0, resets: (reset, reset) }),
+            };
+        }
+    }
+
     fn agreed(&self) -> Option<f64> {
-        WINDOWS.into_iter().find(|&window| {
+        SHORT_WINDOWS.into_iter().chain(WINDOWS).find(|&window| {
             // `remaining` is rounded to a whole unit: with few used, the true value lies between used − 1 and used.
             let agreeing = || self.seen.iter().filter(|&&(used, derived)| near(derived, window, 1.0 / used));
             let least = agreeing().map(|seen| seen.0).fold(f64::INFINITY, f64::min);

@@ -1,0 +1,475 @@
+//! Upstreams that count by rules which Weir was not made for, and tell of them in their own ways.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use weir::classify::ErrorClass;
+use weir::scope::{LimitReport, LimitReports};
+use weir::simulate::limiter::{Joint, Price};
+
+use crate::matrix::each;
+use crate::world::{Report, Scenario, Source, Strange, Stranger, percentile, run};
+
+/// A refusal that says nothing.
+const BARE: Strange = Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
+/// An answer without limit headers.
+const PLAIN: Strange = Strange::Taken { limits: LimitReports { requests: None, tokens: None }, later: 0.0 };
+
+fn requests(limit: f64, remaining: f64, reset: Option<f64>) -> Strange {
+    let reset = reset.map(|reset| Duration::from_secs_f64(reset.max(0.0)));
+    let report = LimitReport { limit: limit as u64, remaining: remaining.max(0.0) as u64, reset };
+    Strange::Taken { limits: LimitReports { requests: Some(report), tokens: None }, later: 0.0 }
+}
+
+fn refused(hint: f64) -> Strange {
+    let hint = Some(Duration::from_secs_f64(hint));
+    Strange::Refused { class: ErrorClass::RateLimitRequests, numbers: None, hint }
+}
+
+/// How a stranger tells of its limit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Tells {
+    /// Not at all.
+    Nothing,
+    /// By a `Retry-After` alone.
+    Hint,
+    /// By headers that speak of a minute, whatever it counts by.
+    Minute,
+    /// By headers that speak of its own window.
+    Own,
+    /// The same, without a reset.
+    NoReset,
+    /// By a minute's headers that are always the same: as if nothing but the last request were ever counted.
+    Cached,
+}
+
+/// So many in each window, which begins at a multiple of its length on the wall clock.
+#[derive(Debug)]
+struct Windows {
+    limit: f64,
+    window: f64,
+    /// The part of the window before that counts too: a sliding counter.
+    sliding: bool,
+    tells: Tells,
+    index: f64,
+    before: f64,
+    used: f64,
+    /// What the minute's headers count.
+    minute: VecDeque<f64>,
+}
+
+impl Windows {
+    fn new(limit: f64, window: f64, sliding: bool, tells: Tells) -> Self {
+        Self { limit, window, sliding, tells, index: 0.0, before: 0.0, used: 0.0, minute: VecDeque::new() }
+    }
+}
+
+impl Stranger for Windows {
+    fn take(&mut self, _price: Price, at: f64) -> Strange {
+        // The clock's windows do not begin when we do.
+        let at = at + self.window * 0.37;
+        let index = (at / self.window).floor();
+        if index > self.index {
+            self.before = if index == self.index + 1.0 { self.used } else { 0.0 };
+            (self.index, self.used) = (index, 0.0);
+        }
+        let left = (index + 1.0) * self.window - at;
+        let weighted = if self.sliding { self.before * left / self.window } else { 0.0 };
+        if self.used + weighted + 1.0 > self.limit {
+            return if self.tells == Tells::Nothing { BARE } else { refused(left.ceil().max(1.0)) };
+        }
+        self.used += 1.0;
+        while self.minute.front().is_some_and(|then| at - then > 60.0) {
+            self.minute.pop_front();
+        }
+        self.minute.push_back(at);
+        let remaining = self.limit - self.used - weighted;
+        match self.tells {
+            Tells::Nothing | Tells::Hint => PLAIN,
+            Tells::Own => requests(self.limit, remaining, Some(left)),
+            Tells::NoReset => requests(self.limit, remaining, None),
+            Tells::Minute | Tells::Cached => {
+                let limit = self.limit * 60.0 / self.window;
+                requests(limit, limit - self.minute.len() as f64, Some(60.0 - at % 60.0))
+            }
+        }
+    }
+
+    fn scale(&mut self, factor: f64) {
+        self.limit *= factor;
+    }
+}
+
+/// A bucket that holds what comes in so many seconds.
+#[derive(Debug)]
+struct Deep {
+    rate: f64,
+    depth: f64,
+    tells: Tells,
+    level: f64,
+    at: f64,
+}
+
+impl Deep {
+    fn new(rate: f64, seconds: f64, tells: Tells) -> Self {
+        Self { rate, depth: (rate * seconds).max(1.0), tells, level: 0.0, at: 0.0 }
+    }
+}
+
+impl Stranger for Deep {
+    fn take(&mut self, _price: Price, at: f64) -> Strange {
+        self.level = (self.level - (at - self.at) * self.rate).max(0.0);
+        self.at = at;
+        if self.level + 1.0 > self.depth {
+            let wait = (self.level + 1.0 - self.depth) / self.rate;
+            return if self.tells == Tells::Nothing { BARE } else { refused(wait.ceil().max(1.0)) };
+        }
+        self.level += 1.0;
+        match self.tells {
+            Tells::Nothing | Tells::Hint => PLAIN,
+            Tells::Own => requests(self.depth, self.depth - self.level, Some(self.level / self.rate)),
+            Tells::NoReset => requests(self.rate * 60.0, self.depth - self.level, None),
+            Tells::Minute | Tells::Cached => {
+                requests(self.rate * 60.0, self.rate * 60.0 - 1.0, Some(1.0 / self.rate))
+            }
+        }
+    }
+
+    fn scale(&mut self, factor: f64) {
+        self.rate *= factor;
+        self.depth *= factor;
+    }
+}
+
+/// It never refuses: what is too much waits.
+#[derive(Debug)]
+struct Leaky {
+    rate: f64,
+    free_at: f64,
+}
+
+impl Stranger for Leaky {
+    fn take(&mut self, _price: Price, at: f64) -> Strange {
+        self.free_at = self.free_at.max(at) + 1.0 / self.rate;
+        Strange::Taken { limits: LimitReports::default(), later: self.free_at - at }
+    }
+}
+
+/// So many at once.
+#[derive(Debug)]
+struct Concurrent {
+    most: u32,
+    under_way: u32,
+}
+
+impl Stranger for Concurrent {
+    fn take(&mut self, _price: Price, _at: f64) -> Strange {
+        if self.under_way >= self.most {
+            return BARE;
+        }
+        self.under_way += 1;
+        PLAIN
+    }
+
+    fn ended(&mut self) {
+        self.under_way -= 1;
+    }
+}
+
+/// Without any limit, but for a storm of refusals.
+#[derive(Debug)]
+struct Storm {
+    from: f64,
+    until: f64,
+    tells: bool,
+}
+
+impl Stranger for Storm {
+    fn take(&mut self, _price: Price, at: f64) -> Strange {
+        if (self.from..self.until).contains(&at) {
+            return BARE;
+        }
+        if self.tells { requests(6000.0, 5999.0, Some(0.01)) } else { PLAIN }
+    }
+}
+
+type Make = fn() -> Box<dyn Stranger>;
+
+/// Twice its limit is asked of it, which is `rate` a second.
+fn scenario(make: Make, rate: f64) -> Scenario {
+    let mut scenario = Scenario::new(Joint::new());
+    scenario.stranger = Some(make);
+    (scenario.before, scenario.after) = (0.05, 0.45);
+    scenario.sources = vec![Source::new(0).rate(rate * 2.0)];
+    (scenario.seconds, scenario.measured_from) = (900.0, 480.0);
+    scenario
+}
+
+fn used(report: &Report, rate: f64) -> f64 {
+    report.used.0 as f64 / report.measured / rate
+}
+
+fn row(name: &str, rate: f64, report: &Report) -> String {
+    let row = format!(
+        "{name}: {} 429s of {} {:?}, use {:.1} %",
+        report.refused_upstream,
+        report.attempts.len(),
+        report.refused_by_minute,
+        used(report, rate) * 100.0,
+    );
+    println!("{row}");
+    row
+}
+
+/// What a stranger's run has to keep.
+struct Case {
+    name: &'static str,
+    /// What it takes a second.
+    rate: f64,
+    make: Make,
+    /// 429s in all, and after eight minutes.
+    refused: (u64, u64),
+    /// The part of the limit that is used after eight minutes.
+    used: f64,
+}
+
+/// Each has figures of its own, as they were measured, with some room: nobody tells of these limits as Weir knows it, or they
+/// are counted by windows that it does not expect.
+const CASES: &[Case] = &[
+    Case {
+        name: "sliding counter, bare",
+        rate: 20.0,
+        make: || Box::new(Windows::new(1200.0, 60.0, true, Tells::Nothing)),
+        refused: (60, 10),
+        used: 0.95,
+    },
+    Case {
+        name: "sliding counter, a time to wait",
+        rate: 20.0,
+        make: || Box::new(Windows::new(1200.0, 60.0, true, Tells::Hint)),
+        refused: (60, 10),
+        used: 0.95,
+    },
+    Case {
+        name: "sliding counter, headers",
+        rate: 20.0,
+        make: || Box::new(Windows::new(1200.0, 60.0, true, Tells::Own)),
+        refused: (0, 0),
+        used: 0.97,
+    },
+    Case {
+        name: "minutes of the clock, bare",
+        rate: 20.0,
+        make: || Box::new(Windows::new(1200.0, 60.0, false, Tells::Nothing)),
+        refused: (60, 10),
+        used: 0.95,
+    },
+    Case {
+        name: "minutes of the clock, a time to wait",
+        rate: 20.0,
+        make: || Box::new(Windows::new(1200.0, 60.0, false, Tells::Hint)),
+        refused: (60, 10),
+        used: 0.95,
+    },
+    Case {
+        name: "minutes of the clock, headers without a reset",
+        rate: 20.0,
+        make: || Box::new(Windows::new(1200.0, 60.0, false, Tells::NoReset)),
+        refused: (0, 0),
+        used: 0.97,
+    },
+    Case {
+        name: "windows of 10 s, bare",
+        rate: 20.0,
+        make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Nothing)),
+        refused: (80, 20),
+        used: 0.85,
+    },
+    Case {
+        name: "windows of 10 s, a time to wait",
+        rate: 20.0,
+        make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Hint)),
+        refused: (150, 20),
+        used: 0.85,
+    },
+    Case {
+        name: "windows of 10 s, their own headers",
+        rate: 20.0,
+        make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Own)),
+        refused: (0, 0),
+        used: 0.97,
+    },
+    Case {
+        name: "windows of 10 s, a minute's headers",
+        rate: 20.0,
+        make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Minute)),
+        refused: (20, 0),
+        used: 0.97,
+    },
+    Case {
+        name: "windows of 1 s, bare",
+        rate: 20.0,
+        make: || Box::new(Windows::new(20.0, 1.0, false, Tells::Nothing)),
+        refused: (30, 10),
+        used: 0.85,
+    },
+    Case {
+        name: "windows of 1 s, their own headers",
+        rate: 20.0,
+        make: || Box::new(Windows::new(20.0, 1.0, false, Tells::Own)),
+        refused: (20, 0),
+        used: 0.9,
+    },
+    Case {
+        name: "bucket of 10 s, bare",
+        rate: 20.0,
+        make: || Box::new(Deep::new(20.0, 10.0, Tells::Nothing)),
+        refused: (30, 10),
+        used: 0.95,
+    },
+    Case {
+        name: "bucket of 10 s, its own headers",
+        rate: 20.0,
+        make: || Box::new(Deep::new(20.0, 10.0, Tells::Own)),
+        refused: (0, 0),
+        used: 0.97,
+    },
+    Case {
+        name: "bucket of 1 s, headers from a cache",
+        rate: 20.0,
+        make: || Box::new(Deep::new(20.0, 1.0, Tells::Cached)),
+        refused: (20, 0),
+        used: 0.97,
+    },
+    Case {
+        name: "3 a minute, bare",
+        rate: 0.05,
+        make: || Box::new(Windows::new(3.0, 60.0, false, Tells::Nothing)),
+        refused: (60, 10),
+        used: 0.8,
+    },
+    Case {
+        name: "3 a minute, headers",
+        rate: 0.05,
+        make: || Box::new(Windows::new(3.0, 60.0, false, Tells::Own)),
+        refused: (0, 0),
+        used: 0.6,
+    },
+    Case {
+        name: "answers that are delayed, never refused",
+        rate: 20.0,
+        make: || Box::new(Leaky { rate: 20.0, free_at: 0.0 }),
+        refused: (0, 0),
+        used: 1.9,
+    },
+    Case {
+        name: "20 at once, bare",
+        rate: 80.0,
+        make: || Box::new(Concurrent { most: 20, under_way: 0 }),
+        refused: (40, 15),
+        used: 0.55,
+    },
+];
+
+#[test]
+fn strange_rules_are_met() {
+    let reports = each(CASES, |case| run(scenario(case.make, case.rate)));
+    let mut broken = Vec::new();
+    for (case, report) in CASES.iter().zip(&reports) {
+        let row = row(case.name, case.rate, report);
+        let holds = report.refused_upstream <= case.refused.0
+            && report.refused_from(8) <= case.refused.1
+            && used(report, case.rate) >= case.used;
+        if !holds {
+            broken.push(row);
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// 30 s of refusals whatever the pace, of an upstream without a limit: no flood meanwhile, and afterwards it is soon found
+/// out that there is none.
+#[test]
+fn a_storm_of_refusals_is_no_limit() {
+    const RATE: f64 = 40.0;
+    let makes: [(&str, Make); 2] = [
+        ("a storm, bare", || Box::new(Storm { from: 120.0, until: 150.0, tells: false })),
+        ("a storm, headers", || Box::new(Storm { from: 120.0, until: 150.0, tells: true })),
+    ];
+    for (name, make) in makes {
+        let mut scenario = scenario(make, RATE / 2.0);
+        (scenario.measured_from, scenario.seconds) = (270.0, 420.0);
+        let report = run(scenario);
+        let row = row(name, RATE, &report);
+        // A pause that grows, and a second's worth when the first one ends.
+        assert!(report.refused_upstream <= 60, "{row}");
+        let median = percentile(&report.waits, 0.5);
+        assert!(median < 30.0 && report.deadline_refused * 20 <= report.offered, "{row}, {median} s");
+        assert!(used(&report, RATE) >= 0.95, "{row}");
+    }
+}
+
+/// A tenfold limit of which nothing tells is found within a few of the times at which it is asked for.
+#[test]
+fn a_raised_limit_is_found_by_asking() {
+    let make: Make = || Box::new(Windows::new(600.0, 60.0, false, Tells::Nothing));
+    let mut scenario = scenario(make, 25.0);
+    scenario.scales = vec![(300.0, 10.0), (1500.0, 0.1)];
+    scenario.seconds = 2100.0;
+    let report = run(scenario);
+    let row = row("tenfold and back", 10.0, &report);
+    let a_second = |from: f64, until: f64| {
+        let done = report.done.iter().filter(|done| (from..until).contains(&done.0)).count();
+        done as f64 / (until - from)
+    };
+    let [before, later, back] = [a_second(180.0, 300.0), a_second(1200.0, 1500.0), a_second(1800.0, 2100.0)];
+    println!("a second: {before:.1}, then {later:.1}, then {back:.1}");
+    assert!((9.0..=10.5).contains(&before) && later >= 45.0 && (9.0..=10.5).contains(&back), "{row}");
+    assert!(report.refused_upstream <= 300, "{row}");
+}
+
+/// Nobody tells of a limit, for there is none: what is asked for is soon let through.
+#[test]
+fn no_limit_holds_nobody_back() {
+    let limitless: Make = || Box::new(Storm { from: 0.0, until: 0.0, tells: false });
+    // (callers that ask one after the other, how many ask at once, how long an answer takes, how many have gone upstream
+    // within so many seconds)
+    for (closed, backlog, latency, least) in [
+        (1, 0, 0.005, (10.0, 1_300)),
+        (20, 0, 0.05, (10.0, 2_200)),
+        (0, 500, 0.05, (5.0, 500)),
+        (0, 500, 1.0, (10.0, 500)),
+        (0, 500, 30.0, (30.0, 270)),
+    ] {
+        let mut scenario = scenario(limitless, 0.0);
+        (scenario.sources[0].closed, scenario.sources[0].backlog) = (closed, backlog);
+        (scenario.before, scenario.after) = (0.0, latency * 2.0);
+        (scenario.seconds, scenario.measured_from) = (120.0, 0.0);
+        let report = run(scenario);
+        let gone = report.attempts.iter().filter(|at| **at <= least.0).count();
+        println!("no limit, {closed} + {backlog} callers, {latency} s: {gone} within {} s", least.0);
+        assert!(gone >= least.1, "{closed} {backlog} {latency}: {gone}");
+        assert_eq!(report.refused_upstream + report.deadline_refused + report.other_refused, 0);
+    }
+}
+
+/// 40 callers that give up after seven seconds, at two requests a second: what goes upstream is answered in time, and who
+/// can't be is told so at once.
+#[test]
+fn what_would_be_answered_too_late_is_not_sent() {
+    let make: Make = || Box::new(Windows::new(120.0, 60.0, false, Tells::Own));
+    let mut scenario = scenario(make, 0.0);
+    let source = &mut scenario.sources[0];
+    (source.closed, source.patience, source.head_due) = (40, 7.0, true);
+    (scenario.seconds, scenario.measured_from) = (300.0, 60.0);
+    let report = run(scenario);
+    let at_once = report.refused_after.iter().filter(|after| **after < 0.01).count() as f64;
+    let row = row("in a hurry", 2.0, &report);
+    println!(
+        "{} answered late, {at_once} of {} refused at once",
+        report.answered_late, report.deadline_refused
+    );
+    assert!(report.answered_late * 30 <= report.attempts.len() as u64, "{row}: {}", report.answered_late);
+    assert!(at_once >= report.deadline_refused as f64 * 0.9, "{row}: {at_once}");
+    assert!(used(&report, 2.0) >= 0.95, "{row}");
+}
