@@ -5,18 +5,34 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::settings;
+use crate::config::Config;
+use crate::server;
+
 /// What the admin address takes at most, and the process itself: listeners, log, resolver, files that are read.
 const OTHERS: usize = 64 + 32;
 /// What a thread's runtime takes.
 const OF_A_THREAD: usize = 4;
 
-/// How many connections of callers there is room for. The process's own limit is raised as far as it may be, and `wanted`
-/// connections need it.
-pub(super) fn room_for(wanted: usize, workers: usize) -> usize {
+/// The front's settings, with as many connections as there is room for. The process's own limit is raised as far as it may be,
+/// and the configured connections need it.
+pub(super) fn front(config: &Config, workers: usize) -> server::Settings {
+    let mut front = settings::server(config);
     let others = OTHERS + OF_A_THREAD * workers;
-    room(others, raise(2 * wanted + others))
+    front.room = room(others, raise(2 * front.connections + others));
+    // The default on a machine with a common limit is a handful less: that is no news.
+    if front.room < front.connections / 10 * 9 {
+        tracing::warn!(
+            room = front.room,
+            wanted = front.connections,
+            "server.max_connections: the limit of open files leaves room for fewer, and more will wait to be accepted; \
+             raise it (`ulimit -n`, LimitNOFILE) or lower the key"
+        );
+    }
+    front
 }
 
+/// Half of what is left is for callers; the other half is for what they ask of the upstream.
 fn room(others: usize, files: usize) -> usize {
     (files.saturating_sub(others) / 2).max(1)
 }

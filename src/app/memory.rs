@@ -4,12 +4,33 @@
 //! while the upstream is slow ends the process, and all requests with it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::replay;
 
 /// Where control groups are.
 const GROUPS: &str = "/sys/fs/cgroup";
 
+/// What bodies may take: as configured, or less where that does not fit.
+pub(super) fn budget(config: &Config) -> Arc<replay::Budget> {
+    let configured = (config.replay.max_total.bytes(), config.server.max_buffered_bytes.bytes());
+    let limit = limit();
+    let (kept, waiting) = bounds(configured.0, configured.1, limit);
+    if (kept, waiting) != configured {
+        tracing::warn!(
+            memory_limit = limit,
+            replay.max_total = kept,
+            server.max_buffered_bytes = waiting,
+            "the memory that this process may have is less than twice what replay.max_total and server.max_buffered_bytes \
+             allow bodies: they are lowered to fit; lower the keys, or raise the container's limit"
+        );
+    }
+    replay::Budget::with_buffered(kept, waiting)
+}
+
 /// The bytes that the process's control groups let it have; nothing where they set no limit.
-pub(super) fn limit() -> Option<u64> {
+fn limit() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     smallest(&own, Path::new(GROUPS), &|file| std::fs::read_to_string(file).ok())
 }
@@ -36,7 +57,7 @@ fn smallest(own: &str, root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> O
 
 /// The bounds of the bodies that are kept and of those that wait: as configured, or both smaller so that together they take half
 /// of the limit. The other half is for what is read and decoded meanwhile, and for all the rest.
-pub(super) fn bounds(kept: usize, waiting: usize, limit: Option<u64>) -> (usize, usize) {
+fn bounds(kept: usize, waiting: usize, limit: Option<u64>) -> (usize, usize) {
     let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX));
     let both = kept.saturating_add(waiting);
     if both <= most {

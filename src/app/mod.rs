@@ -28,7 +28,6 @@ use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::proxy::{Policies, Proxy};
-use crate::replay;
 use crate::scope::Scopes;
 use crate::server::{self, Acceptor, Drain, Slots};
 use crate::telemetry::otlp;
@@ -126,33 +125,11 @@ impl App {
         );
         let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
         let policies = Policies::new(policy);
-        let bodies = (config.replay.max_total.bytes(), config.server.max_buffered_bytes.bytes());
-        let limit = memory::limit();
-        let (kept, waiting) = memory::bounds(bodies.0, bodies.1, limit);
-        if (kept, waiting) != bodies {
-            tracing::warn!(
-                memory_limit = limit,
-                replay.max_total = kept,
-                server.max_buffered_bytes = waiting,
-                "the memory that this process may have is less than twice what replay.max_total and server.max_buffered_bytes \
-                 allow bodies: they are lowered to fit; lower the keys, or raise the container's limit"
-            );
-        }
-        let kept_bodies = replay::Budget::with_buffered(kept, waiting);
+        let kept_bodies = memory::budget(&config);
         let front_counters = Arc::<server::Counters>::default();
         let upstream_counters = Arc::<upstream::Counters>::default();
         let (drain, draining) = Drain::new();
-        let mut front = settings::server(&config);
-        front.room = files::room_for(front.connections, workers);
-        // The default on a machine with a common limit is a handful less: that is no news.
-        if front.room < front.connections / 10 * 9 {
-            tracing::warn!(
-                room = front.room,
-                wanted = front.connections,
-                "server.max_connections: the limit of open files leaves room for fewer, and more will wait to be accepted; \
-                 raise it (`ulimit -n`, LimitNOFILE) or lower the key"
-            );
-        }
+        let front = files::front(&config, workers);
         let slots = Slots::new(&front, Arc::clone(&front_counters));
         let (acceptor, seats) =
             Acceptor::new(listener, workers, slots, Arc::clone(&front_counters), draining.clone());
