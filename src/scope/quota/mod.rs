@@ -10,6 +10,7 @@ mod pace;
 mod ramp;
 mod refusal;
 mod report;
+mod part;
 mod search;
 mod sent_log;
 mod shape;
@@ -25,6 +26,7 @@ use dimension::Dimension;
 pub use own::Cost;
 use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
+pub use part::{Demand, Part};
 use ramp::Ramp;
 use refusal::Numbers;
 pub(crate) use refusal::{Refusal, Times, Verdict};
@@ -50,6 +52,7 @@ pub(crate) struct Quota {
     asked: Moment,
     pauses: u32,
     share: f64,
+    part: Part,
     ratio: ChargeRatio,
     endpoints: EndpointRatios,
     /// The last permit was given with no attempt in flight.
@@ -67,6 +70,7 @@ impl Quota {
             asked: now,
             pauses: 0,
             share: limits.share,
+            part: Part::default(),
             ratio: ChargeRatio::new(),
             endpoints: EndpointRatios::new(),
             alone: false,
@@ -202,9 +206,10 @@ impl Quota {
     /// The same of one unit.
     fn told_of(&mut self, unit: Unit, report: &LimitReport, marks: Marks, times: &Times, now: Moment) {
         let slot = self.header_slot(unit);
-        let share = self.share;
+        let (share, part) = (self.share, self.part.part);
         let dimension = self.dimensions[slot.index()].get_or_insert_with(|| {
             Dimension::new(report.limit as f64, slot.window().as_secs_f64(), Source::Learned, share, now)
+                .with_part(part, now)
         });
         let own = self.own.of(unit, self.ratio.value());
         dimension.told(report, &own, marks.of(unit), times, now);
@@ -238,7 +243,7 @@ impl Quota {
         };
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0) {
             let slot = numbers.slot;
-            let share = self.share;
+            let (share, part) = (self.share, self.part.part);
             if slot.unit() == Unit::Tokens
                 && let Some(requested) = numbers.requested
             {
@@ -262,7 +267,8 @@ impl Quota {
                 }
                 place @ None => {
                     let window = slot.window().as_secs_f64();
-                    let dimension = place.insert(Dimension::new(limit, window, Source::Learned, share, now));
+                    let learned = Dimension::new(limit, window, Source::Learned, share, now);
+                    let dimension = place.insert(learned.with_part(part, now));
                     dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
                 }
             }
@@ -313,7 +319,8 @@ impl Quota {
                 }
                 (place @ None, Some(limit)) => {
                     let window = slot.window().as_secs_f64();
-                    *place = Some(Dimension::new(limit, window, Source::Configured, limits.share, now));
+                    let stated = Dimension::new(limit, window, Source::Configured, limits.share, now);
+                    *place = Some(stated.with_part(self.part.part, now));
                     self.ramp = None;
                 }
                 (None, None) => {}
@@ -360,7 +367,7 @@ impl Quota {
                 window: crate::scope::moment::duration(dimension.window),
                 source: dimension.source,
                 pacer_burst: dimension.pacer_burst(),
-                foreign_use: dimension.foreign.ratio(),
+                foreign_use: self.part.foreign(dimension.foreign.ratio(), slot, dimension.rate()),
             })
             .collect()
     }
