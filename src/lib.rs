@@ -21,7 +21,7 @@
 //! | account | [`account`], [`metrics`] | `Record`: told once, when whatever ends the request ends it |
 //!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,
-//! [`catalogue`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
+//! [`replicas`] shares the scopes' limits between several processes, [`catalogue`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
 //! Beneath both ends, [`gather`] writes small parts as one.
 //!
 //! # Threads
@@ -57,6 +57,7 @@ pub mod admin;
 pub mod proxy;
 pub mod response;
 pub mod stream;
+pub mod replicas;
 pub mod scope;
 pub mod upstream;
 pub mod replay;

@@ -28,6 +28,8 @@ pub struct Status {
     pub overhead: Overhead,
     /// Requests that ended in the last minute, if known.
     pub requests_last_minute: Option<u64>,
+    /// The exchange with the other replicas that share the limits, where it is configured.
+    pub replicas: Option<ReplicasStatus>,
     /// Everyone who is configured or was seen.
     pub callers: Vec<CallerStatus>,
     /// Sets of upstream limits, the busiest first.
@@ -97,6 +99,20 @@ impl Default for Reload {
     }
 }
 
+/// How the exchange with the other replicas stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReplicasStatus {
+    /// Replicas that share the limits, this one included.
+    pub replicas: u64,
+    /// Whether the last exchange went well.
+    pub redis_up: bool,
+    /// Whether the parts are agreed on, rather than even ones without Redis.
+    pub agreed: bool,
+    /// Since the last good exchange.
+    pub last_exchange_seconds: Option<f64>,
+}
+
 /// Quantiles of what Weir adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -148,6 +164,8 @@ pub struct ScopeStatus {
     pub name: String,
     /// Its limits; none is known before the upstream or the configuration names one.
     pub limits: Vec<LimitStatus>,
+    /// The part of the limits that is this replica's; 1 where none share them.
+    pub part: f64,
     /// Attempts that hold a permit.
     pub in_flight: u64,
     /// Requests waiting for this scope.

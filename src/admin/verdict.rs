@@ -79,6 +79,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         foreign_use(status),
         reload_failed(status),
         restart_needed(status),
+        replicas_apart(status),
         slow(status),
         not_enforcing(status),
     ]
@@ -95,6 +96,17 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
 
 fn finding(level: Level, blame: Blame, sentence: String, advice: impl Into<String>) -> Finding {
     Finding { level, blame, sentence, advice: advice.into() }
+}
+
+fn replicas_apart(status: &Status) -> Option<Finding> {
+    let replicas = status.replicas.as_ref().filter(|replicas| !replicas.agreed && !replicas.redis_up)?;
+    let sentence = match replicas.last_exchange_seconds {
+        Some(seconds) => format!("Redis has been out of reach for {}.", duration(seconds)),
+        None => "Redis has not been reached since the start.".to_owned(),
+    };
+    let advice = "Requests are served; each replica takes an even part of the limits, also of those that another needs more. \
+                  The log's line that begins with \"replicas:\" says why.";
+    Some(finding(Level::Warning, Blame::Us, sentence, advice))
 }
 
 fn draining(status: &Status) -> Option<Finding> {
@@ -493,6 +505,25 @@ mod tests {
             assert_eq!((first.level, first.blame, first.sentence.as_str()), (level, blame, sentence));
             assert!(all.is_sorted_by_key(|finding| std::cmp::Reverse(finding.level)), "{all:?}");
         }
+    }
+
+    #[test]
+    fn replicas_that_keep_their_parts_are_no_matter_and_those_that_lost_them_are() {
+        use crate::admin::status::ReplicasStatus;
+        let with = |agreed, last_exchange_seconds| Status {
+            replicas: Some(ReplicasStatus { replicas: 2, redis_up: false, agreed, last_exchange_seconds }),
+            ..Status::default()
+        };
+        check(vec![
+            (with(true, Some(4.0)), Level::Ok, Blame::Nobody, "Healthy: no request has come yet."),
+            (
+                with(false, Some(90.0)),
+                Level::Warning,
+                Blame::Us,
+                "Redis has been out of reach for 1 min 30 s.",
+            ),
+            (with(false, None), Level::Warning, Blame::Us, "Redis has not been reached since the start."),
+        ]);
     }
 
     #[test]

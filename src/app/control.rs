@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::config::render::{self, Waiting};
 use crate::metrics::Metrics;
 use crate::proxy::Policies;
+use crate::replicas::{self, Replicas};
 use crate::scope::Scopes;
 use crate::server::Drain;
 use crate::telemetry::LogFilter;
@@ -42,6 +43,8 @@ pub(super) struct Control {
 pub(super) struct Ends {
     pub(super) drain: Drain,
     pub(super) tunnels: Arc<Tunnels>,
+    /// The others that share the limits.
+    pub(super) replicas: Option<Replicas>,
 }
 
 /// What follows a reload beside the policies and the scopes.
@@ -160,6 +163,18 @@ impl Control {
         self.ends.tunnels.open()
     }
 
+    /// How the exchange with the other replicas stands, where there are any.
+    pub(super) fn replicas(&self) -> Option<replicas::Status> {
+        self.ends.replicas.as_ref().map(|replicas| replicas.status(clock::now()))
+    }
+
+    /// Waits a moment until the other replicas know that this one left.
+    pub(super) fn left(&self) {
+        if let Some(replicas) = &self.ends.replicas {
+            replicas.leave_and_wait();
+        }
+    }
+
     pub(super) fn certificates(&self) -> Option<&Certificates> {
         self.followers.certificates.as_ref()
     }
@@ -186,6 +201,9 @@ impl Control {
         let finished = async {
             clock::sleep(delay).await;
             self.scopes.drain();
+            if let Some(replicas) = &self.ends.replicas {
+                replicas.leave();
+            }
             self.ends.drain.begin();
             self.ends.tunnels.stop();
             if !self.ends.drain.finished(clock::now() + timeout).await {

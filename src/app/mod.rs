@@ -28,6 +28,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::proxy::{Policies, Proxy};
+use crate::replicas::{self, Replicas};
 use crate::scope::Scopes;
 use crate::server::{self, Acceptor, Drain, Slots};
 use crate::telemetry::otlp;
@@ -124,6 +125,7 @@ impl App {
             now,
         );
         let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
+        let replicas = share(&config, &scopes)?;
         let policies = Policies::new(policy);
         let kept_bodies = memory::budget(&config);
         let front_counters = Arc::<server::Counters>::default();
@@ -171,7 +173,7 @@ impl App {
             reread,
             policies,
             scopes,
-            control::Ends { drain, tunnels },
+            control::Ends { drain, tunnels, replicas },
             control::Followers { certificates, log: log.map(|log| log.filter.clone()) },
             Arc::clone(&metrics),
         ));
@@ -207,9 +209,18 @@ impl App {
         if let Ok(Err(error)) = self.admin_thread.join() {
             tracing::error!(%error, "the admin listener failed");
         }
+        self.control.left();
         // After the last request: its spans go out too.
         drop(self.export);
     }
+}
+
+/// Shares the scopes' limits with other replicas, where the configuration says so.
+fn share(config: &Config, scopes: &Scopes) -> Result<Option<Replicas>, Error> {
+    settings::replicas(config)?
+        .map(|settings| replicas::start(settings, scopes.clone()))
+        .transpose()
+        .map_err(|error| Error::Other(format!("cannot start the exchange with the replicas: {error}")))
 }
 
 fn bind(setting: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, Error> {

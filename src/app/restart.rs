@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::config::render::{self, Waiting};
 
 /// Keys, and sections, that are read at the start alone: what listens, what connects, and what is made once.
-const FIXED: [&str; 33] = [
+const FIXED: [&str; 34] = [
     "server.listen",
     "server.workers",
     "server.http2",
@@ -34,6 +34,7 @@ const FIXED: [&str; 33] = [
     "upstream.no_proxy",
     "upstream.tls",
     "upstream.websocket",
+    "replicas",
     "replay.max_total",
     "log.format",
     "log.sample",

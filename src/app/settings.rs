@@ -15,7 +15,7 @@ use crate::telemetry::otlp::{self, Spans};
 use crate::upstream::headers::Forwarded;
 use crate::upstream::upgrade::Tunnels;
 use crate::upstream::{self, tls};
-use crate::{account, metrics, replay, retry, server, stream};
+use crate::{account, metrics, replay, replicas, retry, server, stream};
 
 use super::{Error, build};
 
@@ -77,11 +77,7 @@ pub(super) fn upstream(config: &Config) -> upstream::Settings {
 pub(super) fn upstream_tls(config: &Config) -> tls::Settings {
     let of = &config.upstream.tls;
     tls::Settings {
-        roots: match &of.roots {
-            Roots::System => tls::Roots::System,
-            Roots::Bundled => tls::Roots::Bundled,
-            Roots::File(path) => tls::Roots::File(path.clone()),
-        },
+        roots: roots(&of.roots),
         client: of
             .client_cert
             .clone()
@@ -89,6 +85,14 @@ pub(super) fn upstream_tls(config: &Config) -> tls::Settings {
             .map(|(certificate, key)| tls::Identity { certificate, key }),
         only_tls13: of.min_version == TlsVersion::V1_3,
         http2: config.upstream.http2,
+    }
+}
+
+fn roots(of: &Roots) -> tls::Roots {
+    match of {
+        Roots::System => tls::Roots::System,
+        Roots::Bundled => tls::Roots::Bundled,
+        Roots::File(path) => tls::Roots::File(path.clone()),
     }
 }
 
@@ -112,6 +116,28 @@ pub(super) fn account(config: &Config, log_text: bool, spans: Option<Spans>) -> 
         upstream: (config.upstream.url.host().into(), config.upstream.url.port()),
         ..account::Settings::default()
     }
+}
+
+/// With whom limits are shared; nothing where the configuration names no Redis.
+///
+/// # Errors
+/// When the URL is none, or the roots that vouch for Redis can't be read.
+pub(super) fn replicas(config: &Config) -> Result<Option<replicas::Settings>, Error> {
+    let of = &config.replicas;
+    let Some(redis) = &of.redis else { return Ok(None) };
+    let wrong = |error: &dyn std::fmt::Display| Error::Configuration(format!("replicas.redis: {error}"));
+    let address = replicas::Address::parse(redis.secret.expose()).map_err(|error| wrong(&error))?;
+    let tls = address.is_tls().then(|| {
+        let settings = tls::Settings { roots: roots(&of.roots), ..tls::Settings::default() };
+        tls::client_config(&settings).map_err(|error| wrong(&error))
+    });
+    Ok(Some(replicas::Settings {
+        address,
+        tls: tls.transpose()?,
+        namespace: of.namespace.clone(),
+        interval: of.interval,
+        expected: of.expected,
+    }))
 }
 
 /// Where spans go; nothing where the configuration names no collector.

@@ -6,15 +6,15 @@ use std::time::{Duration, SystemTime};
 use crate::account::{Account, ClassHistory, Report, Rfc3339};
 use crate::admin::{
     BreakerState, BreakerStatus, Build, CallerStatus, ErrorStatus, FailureLine, LimitStatus, Overhead,
-    QuotaSpent, Reload, ScopeStatus, Source,
+    QuotaSpent, Reload, ReplicasStatus, ScopeStatus, Source,
 };
 use crate::caller::{Caller, Lane};
 use crate::clock::{self, Instant};
-use crate::metrics::{DimensionGauges, Gathered, Metrics, ScopeGauges};
+use crate::metrics::{DimensionGauges, Gathered, Metrics, ReplicasGauges, ScopeGauges};
 use crate::scope;
 use crate::telemetry::DroppedLines;
 use crate::telemetry::otlp::Spans;
-use crate::{admin, catalogue, replay, server, upstream};
+use crate::{admin, catalogue, replay, replicas, server, upstream};
 
 use super::control::Control;
 use super::{build, counters};
@@ -69,6 +69,7 @@ impl Status {
             scopes_evicted: counts.evicted,
             scopes_merged: counts.merged,
             log_lines_dropped: self.log.as_ref().map_or(0, DroppedLines::count),
+            replicas: self.control.replicas().as_ref().map(replicas_gauges).unwrap_or_default(),
         }
     }
 
@@ -131,6 +132,7 @@ impl Source for Status {
                 p99_seconds: overhead.p99,
             },
             requests_last_minute: Some(self.account.requests_last_minute(now)),
+            replicas: self.control.replicas().as_ref().map(replicas_status),
             callers: self.callers(&scopes),
             scopes: shown,
             errors: self.account.history().classes(now).iter().map(error_status).collect(),
@@ -174,6 +176,25 @@ impl Source for Status {
     }
 }
 
+fn replicas_gauges(of: &replicas::Status) -> ReplicasGauges {
+    ReplicasGauges {
+        replicas: of.replicas as u64,
+        redis_up: of.up,
+        failures: of.failures,
+        age_seconds: of.age.unwrap_or_default().as_secs_f64(),
+        duration_seconds: of.took.as_secs_f64(),
+    }
+}
+
+fn replicas_status(of: &replicas::Status) -> ReplicasStatus {
+    ReplicasStatus {
+        replicas: of.replicas as u64,
+        redis_up: of.up,
+        agreed: of.agreed,
+        last_exchange_seconds: of.age.map(|age| age.as_secs_f64()),
+    }
+}
+
 fn gauges(scope: &scope::ScopeStatus) -> ScopeGauges {
     ScopeGauges {
         name: scope.name.to_string(),
@@ -200,6 +221,7 @@ fn gauges(scope: &scope::ScopeStatus) -> ScopeGauges {
         },
         breaker_opened: scope.breaker_opened,
         quota_breaker_open: scope.quota_spent_for.is_some(),
+        part: scope.part,
     }
 }
 
@@ -219,6 +241,7 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
                 burst: dimension.pacer_burst,
             })
             .collect(),
+        part: scope.part,
         in_flight: u64::from(scope.in_flight),
         waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
         held_by: scope.held_by.map(limit_name),

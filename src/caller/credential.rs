@@ -7,6 +7,7 @@ use http::header::{AUTHORIZATION, InvalidHeaderValue};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::secret::{Secret, wipe};
+use super::shared_name::shared_name;
 
 /// The header of Azure's keys, which other providers' SDKs use too.
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -109,7 +110,15 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The name of the credential that headers bear upstream. It is the same whatever order its parts came in.
+/// The name of the credential that headers bear upstream, the same in all processes. It takes longer than a [`CredentialId`].
+pub fn credential_name(headers: &HeaderMap) -> u64 {
+    shared_name(PARTS.iter().flat_map(|name| {
+        let values = headers.get_all(name).iter();
+        values.flat_map(|value| [name.as_str().as_bytes(), value.as_bytes()])
+    }))
+}
+
+/// The name of the credential that headers bear upstream, in this process. It is the same whatever order its parts came in.
 pub(super) fn fingerprint(headers: &HeaderMap, key: &RandomState) -> CredentialId {
     let mut hasher = key.build_hasher();
     // As in `apply`: most parts are mostly absent, and then not looked up.

@@ -6,15 +6,17 @@
 mod credential;
 mod directory;
 mod secret;
+mod shared_name;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use credential::{AuthHeader, Credential, CredentialId};
+pub use credential::{AuthHeader, Credential, CredentialId, credential_name};
 pub use directory::{Callers, Entry, Identified, KnownBy, Settings, Unknown};
 pub use secret::Secret;
+pub use shared_name::shared_name;
 
 /// A caller's place in the configuration; the key of every table with one entry a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

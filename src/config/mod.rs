@@ -17,6 +17,7 @@ pub mod pacing;
 pub mod resilience;
 pub mod observe;
 pub mod callers;
+pub mod replicas;
 pub mod seed;
 pub mod problem;
 pub mod sources;
@@ -39,6 +40,7 @@ use observe::{Log, Metrics, Report, Trace};
 use pacing::{Admission, Estimate, Limits};
 use problem::{Origin, Problem, Problems};
 use read::Reader;
+use replicas::Replicas;
 use resilience::{Breaker, Outage, QuotaBreaker, Replay, Retry, Stream};
 use server::{Admin, Server, Shutdown};
 use sources::{Nothing, Sources};
@@ -63,6 +65,8 @@ section! {
         estimate: Estimate = default({}),
         /// What the upstream allows. Left out, it is learned from its answers.
         limits: Limits = default({}),
+        /// Several Weirs that share one organization's limits, and agree through Redis on who may use how much.
+        replicas: Replicas = default({}),
         /// Attempts after the first, where the table of outcomes allows one.
         retry: Retry = default({}),
         /// Attempts are held back from a scope that is failing.

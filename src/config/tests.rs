@@ -494,3 +494,21 @@ fn the_defaults_are_those_of_the_rooms() {
     assert_eq!(config.metrics.max_scopes, metrics.max_scopes);
     assert_eq!(config.metrics.max_series, metrics.max_series);
 }
+
+#[test]
+fn what_is_wrong_with_redis_url_is_said_without_the_url() {
+    let sources =
+        Fake::default().set("URL", "rediss://:a-literal-password@cache:port").set("PLAIN", "redis://cache");
+    let complaint = |text: &str| read(text, &sources).expect_err("it is wrong").to_string();
+    let said = complaint("replicas.redis = \"env:URL\"");
+    assert!(said.contains("replicas.redis: env:URL has a port that is no number"), "{said}");
+    assert!(!said.contains("password"), "{said}");
+    let said = complaint("[replicas]\nredis = \"env:PLAIN\"\nroots = \"bundled\"\nnamespace = \"a b\"");
+    assert!(
+        said.contains("replicas.roots: has no effect") && said.contains("replicas.namespace: is no short"),
+        "{said}"
+    );
+    let config = read("replicas.redis = \"env:PLAIN\"", &sources).unwrap();
+    assert!(!format!("{config:?}").contains("cache"), "not even the host");
+    assert_eq!((config.replicas.expected, config.replicas.interval), (2, Duration::from_secs(1)));
+}

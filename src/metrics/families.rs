@@ -138,6 +138,8 @@ families! {
         "Share of the limit that others use with the same credential.";
     PACER_BURST = Gauge, "pacer_burst", ["scope", "dimension"],
         "Units that may be sent at once, as learned.";
+    LIMIT_PART = Gauge, "limit_part", ["scope"],
+        "This replica's part of the scope's limits, beside limits.share; 1 where no replicas share them.";
     LIMIT_HEADERS_MALFORMED = Counter, "limit_headers_malformed_total", [],
         "Limit headers of the upstream that could not be read.";
     SCOPES = Gauge, "scopes", [],
@@ -146,6 +148,17 @@ families! {
         "Scopes forgotten because they were idle or too many.";
     SCOPES_MERGED = Counter, "scopes_merged_total", [],
         "Scopes merged because their credentials turned out to share limits.";
+    // Replicas that share the limits.
+    REPLICAS = Gauge, "replicas", [],
+        "Replicas that share the limits, this one included; 0 where that is not configured.";
+    REPLICAS_REDIS_UP = Gauge, "replicas_redis_up", [],
+        "1 if the last exchange with the other replicas through Redis went well.";
+    REPLICAS_EXCHANGE_FAILURES = Counter, "replicas_exchange_failures_total", [],
+        "Exchanges with the other replicas that failed.";
+    REPLICAS_EXCHANGE_AGE = Gauge, "replicas_exchange_age_seconds", [],
+        "Time since the last good exchange with the other replicas.";
+    REPLICAS_EXCHANGE_DURATION = Gauge, "replicas_exchange_duration_seconds", [],
+        "How long the last good exchange with the other replicas took.";
     // Tokens.
     TOKENS = Counter, "tokens_total", ["caller", "kind"],
         "Tokens that the upstream reported as used; input includes cached.";

@@ -11,6 +11,7 @@ mod labels;
 mod models;
 mod plan;
 mod quantiles;
+mod replicas;
 mod scopes;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ pub use labels::{
 pub use models::ModelSeries;
 pub use plan::{ENDPOINTS_BY_USE, MAX_DIMENSIONS, Plan};
 pub use quantiles::Quantiles;
+pub use replicas::ReplicasGauges;
 pub use scopes::{DimensionGauges, ScopeGauges};
 
 use crate::caller::{CallerId, Lane};
@@ -93,6 +95,8 @@ pub struct Gathered {
     pub scopes_merged: u64,
     /// Lines of log that were dropped since the start.
     pub log_lines_dropped: u64,
+    /// The exchange with the other replicas.
+    pub replicas: ReplicasGauges,
 }
 
 /// Every metric of the process. Fields are series that another room counts itself; all start at 0.
@@ -159,6 +163,7 @@ pub struct Metrics {
     reload_successful: IntGauge,
     reload_time: Gauge,
     draining: IntGauge,
+    replicas: replicas::ReplicasSeries,
     plan: Plan,
     registry: Registry,
 }
@@ -220,6 +225,7 @@ impl Metrics {
             reload_successful: counters::gauge(r, &families::RELOAD_SUCCESSFUL),
             reload_time: seconds(r, &families::RELOAD_TIME, &[]),
             draining: counters::gauge(r, &families::UP_STATE),
+            replicas: replicas::ReplicasSeries::new(r),
             plan,
             registry: registry.clone(),
         };
@@ -322,6 +328,7 @@ impl Metrics {
         self.scopes.set(signed(gathered.scopes.len() as u64));
         self.queue_bytes.set(signed(gathered.queue_bytes));
         self.replay_bytes.set(signed(gathered.replay_bytes));
+        self.replicas.take(&gathered.replicas);
         raise(&self.scopes_evicted, gathered.scopes_evicted);
         raise(&self.scopes_merged, gathered.scopes_merged);
         let dropped = gathered.log_lines_dropped.saturating_sub(self.limits_reached.count(Bound::LogQueue));

@@ -11,7 +11,7 @@ pub const MAX_DIMENSIONS: usize = 7;
 /// Families with a series for each scope and dimension.
 const PER_DIMENSION: usize = 5;
 /// Families with a series for each scope.
-const PER_SCOPE: usize = 6;
+const PER_SCOPE: usize = 7;
 /// One caller at one endpoint: its outcomes and its durations.
 const PER_PAIR: usize = Outcome::ALL.len() + families::REQUEST_DURATION.samples();
 /// One caller, whatever the endpoint.

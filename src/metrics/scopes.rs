@@ -27,6 +27,8 @@ pub struct ScopeGauges {
     pub breaker_opened: u64,
     /// Whether the quota is known to be spent.
     pub quota_breaker_open: bool,
+    /// This replica's part of its limits, 0 to 1.
+    pub part: f64,
 }
 
 /// One limit of a scope at a scrape.
@@ -55,6 +57,7 @@ impl ScopeGauges {
         self.breaker_state = self.breaker_state.max(more.breaker_state);
         self.breaker_opened += more.breaker_opened;
         self.quota_breaker_open |= more.quota_breaker_open;
+        self.part = self.part.max(more.part);
         for other in &more.dimensions {
             match self.dimensions.iter_mut().find(|own| own.dimension == other.dimension) {
                 Some(own) => {
@@ -130,6 +133,7 @@ fn families(scopes: &[&ScopeGauges]) -> Vec<MetricFamily> {
         by_scope(&families::BREAKER_STATE, |scope| f64::from(scope.breaker_state)),
         by_scope(&families::BREAKER_OPENED, |scope| scope.breaker_opened as f64),
         by_scope(&families::QUOTA_BREAKER, |scope| f64::from(u8::from(scope.quota_breaker_open))),
+        by_scope(&families::LIMIT_PART, |scope| scope.part),
         by_dimension(&families::LIMIT, |limit| limit.limit),
         by_dimension(&families::LIMIT_LEVEL, |limit| limit.level),
         by_dimension(&families::LIMIT_WINDOW, |limit| limit.window_seconds),

@@ -33,7 +33,7 @@ pub use body::Body;
 pub use exchange::Exchange;
 
 use crate::account::{Account, Begin, Record, RequestId, Wait};
-use crate::caller::{Caller, CallerId, Callers, Mode};
+use crate::caller::{self, Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::estimate::Estimator;
@@ -44,7 +44,7 @@ use crate::openai::stainless::SdkHeaders;
 use crate::replay::{self, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
 use crate::retry;
-use crate::scope::Scopes;
+use crate::scope::{self, Scopes};
 use crate::stream;
 use crate::upstream::Upstream;
 use crate::upstream::headers::Forwarded;
@@ -263,7 +263,9 @@ impl Proxy {
         }
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
-        let scope = self.scopes.resolve(call.head.credential, call.model.as_deref());
+        let scope = self.scopes.resolve_named(call.head.credential, call.model.as_deref(), || {
+            if policy.one_scope { scope::EVERYBODY } else { call.head.headers.look(caller::credential_name) }
+        });
         if let Some(model) = call.model.take() {
             record.set_model(model);
         }

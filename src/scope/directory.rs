@@ -13,6 +13,7 @@ use super::family::{self, Families};
 use super::front::Scope;
 use super::machine::Machine;
 use super::moment::Moment;
+use super::quota::Part;
 use super::settings::Settings;
 use super::spent::QuotaBreaker;
 use super::status::ScopeStatus;
@@ -49,6 +50,29 @@ struct State {
     breakers: HashMap<CredentialId, Arc<QuotaBreaker>>,
     draining: bool,
     made: u64,
+    /// What a new scope begins with, where replicas share the limits.
+    newcomer: Option<Newcomer>,
+}
+
+/// Says which part of the limits a new scope begins with.
+#[derive(Clone)]
+pub struct Newcomer(Arc<dyn Fn(&str) -> Part + Send + Sync>);
+
+impl Newcomer {
+    /// By the family of the scope's models.
+    pub fn new(part: impl Fn(&str) -> Part + Send + Sync + 'static) -> Self {
+        Self(Arc::new(part))
+    }
+
+    fn part(&self, family: &str) -> Part {
+        (self.0)(family)
+    }
+}
+
+impl std::fmt::Debug for Newcomer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Newcomer")
+    }
 }
 
 #[derive(Debug)]
@@ -80,12 +104,23 @@ impl Scopes {
                 breakers: HashMap::new(),
                 draining: false,
                 made: 0,
+                newcomer: None,
             }),
         }))
     }
 
     /// The scope that a request with this credential and model belongs to.
     pub fn resolve(&self, credential: CredentialId, model: Option<&str>) -> Arc<Scope> {
+        self.resolve_named(credential, model, || 0)
+    }
+
+    /// The same; `name` is how all replicas call the credential, and is asked only where they share limits and the scope is new.
+    pub fn resolve_named(
+        &self,
+        credential: CredentialId,
+        model: Option<&str>,
+        name: impl FnOnce() -> u64,
+    ) -> Arc<Scope> {
         let directory = &self.0;
         let mut state = directory.lock();
         let state = &mut *state;
@@ -113,7 +148,17 @@ impl Scopes {
             entry.used = tick;
             return Arc::clone(&entry.scope);
         }
-        directory.make(state, key, &family, tick)
+        directory.make(state, key, &family, name, tick)
+    }
+
+    /// From now on several replicas share the limits: `newcomer` says which part of them a new scope of a family begins with.
+    pub fn share(&self, newcomer: Newcomer) {
+        self.0.lock().newcomer = Some(newcomer);
+    }
+
+    /// Every scope.
+    pub fn all(&self) -> Vec<Arc<Scope>> {
+        self.0.every_scope()
     }
 
     /// How every scope stands.
@@ -182,7 +227,14 @@ impl Directory {
         }
     }
 
-    fn make(&self, state: &mut State, key: (CredentialId, u64), family: &str, tick: u64) -> Arc<Scope> {
+    fn make(
+        &self,
+        state: &mut State,
+        key: (CredentialId, u64),
+        family: &str,
+        name: impl FnOnce() -> u64,
+        tick: u64,
+    ) -> Arc<Scope> {
         if state.scopes.len() >= state.settings.max_scopes.max(1) {
             self.evict(state);
         }
@@ -196,9 +248,14 @@ impl Directory {
         if state.draining {
             machine.drain(&mut Vec::new());
         }
+        let mut shared_name = 0;
+        if let Some(newcomer) = &state.newcomer {
+            shared_name = name();
+            machine.set_part(newcomer.part(family), now);
+        }
         let taken = |name: &str| state.scopes.values().any(|entry| &*entry.scope.name == name);
         let name = if taken(family) { format!("{family}#{}", state.made) } else { family.to_owned() };
-        let scope = Arc::new(Scope::new(
+        let scope = Scope::new(
             name.into(),
             family.into(),
             credential.0,
@@ -206,7 +263,8 @@ impl Directory {
             self.me.clone(),
             self.hasher.clone(),
             machine,
-        ));
+        );
+        let scope = Arc::new(scope.with_shared_name(shared_name));
         state.scopes.insert(key, Entry { scope: Arc::clone(&scope), used: tick, proven: false });
         scope
     }
@@ -230,6 +288,11 @@ impl Directory {
         if !state.scopes.keys().any(|(credential, _)| *credential == key.0) {
             state.breakers.remove(&key.0);
         }
+    }
+
+    /// Whether several replicas share the limits.
+    pub(super) fn is_shared(&self) -> bool {
+        self.lock().newcomer.is_some()
     }
 
     fn every_scope(&self) -> Vec<Arc<Scope>> {

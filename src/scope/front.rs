@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use foldhash::quality::RandomState;
 use tokio::sync::Notify;
 
-use crate::caller::{CallerId, Lane, Mode};
+use crate::caller::{CallerId, Lane, Mode, shared_name};
 use crate::clock::{self, Instant};
 use crate::retry::MilliTokens;
 
@@ -20,10 +20,13 @@ use super::machine::{Arrival, Claim, Machine, Request, Turn};
 use super::moment::Moment;
 use super::permit::{Permit, RetryTicket};
 use super::queue::Key;
-use super::quota::Cost;
+use super::quota::{Cost, Demand, Part};
 use super::refusal::Refused;
 use super::settings::Settings;
 use super::status::ScopeStatus;
+
+/// How all replicas name the one scope of all credentials.
+pub const EVERYBODY: u64 = 1;
 
 /// A request for a permit.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +74,8 @@ pub struct Scope {
     /// The hash of the organization and project that the upstream named last; 0 before.
     owner: AtomicU64,
     hasher: RandomState,
+    /// Whose limits these are, as all replicas name it; 0 where nobody asks.
+    shared_name: AtomicU64,
     inner: Mutex<Inner>,
     /// Tells the driver that something is due earlier than it thinks.
     earlier: Notify,
@@ -99,8 +104,15 @@ impl Scope {
         machine: Machine<Waker>,
     ) -> Self {
         let inner = Mutex::new(Inner { machine, driver: None });
-        let owner = AtomicU64::new(0);
-        Self { name, family, credential, epoch, directory, hasher, owner, inner, earlier: Notify::new() }
+        let (owner, shared_name) = (AtomicU64::new(0), AtomicU64::new(0));
+        let earlier = Notify::new();
+        Self { name, family, credential, epoch, directory, hasher, owner, shared_name, inner, earlier }
+    }
+
+    /// The same with the name that all replicas call it by.
+    pub(super) fn with_shared_name(self, name: u64) -> Self {
+        self.shared_name.store(name, Relaxed);
+        self
     }
 
     /// The scope's name in metrics and the status.
@@ -178,8 +190,35 @@ impl Scope {
         }
         if let Some(directory) = self.directory.upgrade() {
             directory.identified(self, organization, project);
+            if directory.is_shared() && self.shared_name() != EVERYBODY {
+                let parts = [organization.as_bytes(), project.as_bytes()];
+                self.shared_name.store(shared_name(parts), Relaxed);
+            }
         }
         self.owner.store(owner, Relaxed);
+    }
+
+    /// Whose limits these are, as all replicas name it: the upstream's organization and project, else the credential.
+    pub fn shared_name(&self) -> u64 {
+        self.shared_name.load(Relaxed)
+    }
+
+    /// The models' family.
+    pub fn family(&self) -> &str {
+        &self.family
+    }
+
+    /// What the scope sent, and what it would send if it were let.
+    pub fn demand(&self) -> Demand {
+        self.lock().machine.demand()
+    }
+
+    /// Changes the part of the limits that is this replica's, where several share them.
+    pub fn set_part(self: &Arc<Self>, part: Part) {
+        self.with(clock::now(), |machine, moment, wake| {
+            machine.set_part(part, moment);
+            machine.pump(moment, wake);
+        });
     }
 
     pub(super) fn configure(self: &Arc<Self>, settings: &Arc<Settings>) {

@@ -28,13 +28,13 @@ mod tests;
 
 pub use breaker::BreakerState;
 pub use budget::BudgetExhausted;
-pub use directory::{CredentialId, Scopes, ScopesCounts};
-pub use front::{Admission, Ask, Scope, Waiting};
+pub use directory::{CredentialId, Newcomer, Scopes, ScopesCounts};
+pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
 pub use machine::{HeadReport, Ticket, Turn, Would};
 pub use moment::Moment;
 pub use permit::{Permit, RetryTicket};
 pub use queue::Key;
-pub use quota::{Cost, LimitReport, LimitReports, RefusalNumbers, Slot, Source, Unit};
+pub use quota::{Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, Unit};
 pub use refusal::{Refused, SpentQuota};
 pub use settings::{BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings, Settings};
 pub use status::{Counts, DimensionStatus, QueueStatus, ScopeStatus};

@@ -17,6 +17,8 @@ pub struct ScopeStatus {
     pub dimensions: Vec<DimensionStatus>,
     /// Tokens that the upstream charges for one that was estimated.
     pub charge_ratio: f64,
+    /// The part of the limits that is this replica's, where several share them; else 1.
+    pub part: f64,
     /// While nothing is known: requests a second, where a pace holds.
     pub unknown_rate: Option<f64>,
     /// The limit that holds the next waiting request longest.

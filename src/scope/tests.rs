@@ -584,3 +584,92 @@ async fn where_no_header_tells_what_answers_used_sets_the_pace() {
     // 40 × 500 tokens at 1,000 a second, then 40 × 1,000, which the first few answers tell.
     assert!((18.0..22.0).contains(&took[0]) && (35.0..42.0).contains(&took[1]), "{took:?}");
 }
+
+/// How long so many requests take that come at once.
+async fn time_for(scope: &Arc<Scope>, requests: usize) -> f64 {
+    let began = clock::now();
+    for _ in 0..requests {
+        let permit = scope.admit(ask(0)).await.expect("within its deadline");
+        clock::spawn(succeed(permit));
+    }
+    (clock::now() - began).as_secs_f64()
+}
+
+fn part(part: f64) -> Part {
+    Part { part, ..Part::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replica_keeps_to_its_part_and_a_larger_one_counts_at_once() {
+    let scopes = limited(600);
+    scopes.share(Newcomer::new(|family| part(if family == "gpt-4o" { 0.25 } else { 1.0 })));
+    let scope = scopes.resolve(CredentialId(1), Some("gpt-4o"));
+    let part_of = |scope: &Scope| format!("{:.3}", scope.status().part);
+    assert_eq!(part_of(&scope), "0.250");
+    time_for(&scope, 10).await;
+    let took = time_for(&scope, 50).await;
+    assert!((19.0..22.0).contains(&took), "{took}");
+    let waiting = clock::spawn({
+        let scope = Arc::clone(&scope);
+        async move { time_for(&scope, 50).await }
+    });
+    clock::sleep(Duration::from_millis(10)).await;
+    scope.set_part(part(1.0));
+    let took = waiting.await.expect("no panic");
+    assert!((4.5..6.0).contains(&took), "{took}");
+    assert_eq!(part_of(&scopes.resolve(CredentialId(1), Some("gpt-5"))), "1.000");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_paces_no_limit_by_the_day() {
+    let limits = LimitSettings { requests_per_day: Some(1000), ..LimitSettings::default() };
+    let scopes = Scopes::new(Settings { limits, ..Settings::default() }, 7);
+    scopes.share(Newcomer::new(|_| part(0.01)));
+    let scope = scopes.resolve(CredentialId(1), None);
+    assert!(time_for(&scope, 200).await < 1.0);
+    assert_eq!(scope.demand().limit_requests, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_replicas_name_a_scope_by_its_organization_once_they_know_it() {
+    let named = |scopes: Scopes, name: u64| async move {
+        let scope = scopes.resolve_named(CredentialId(fastrand::u64(..)), Some("gpt-4o"), || name);
+        let before = scope.shared_name();
+        let mut permit = scope.admit(ask(0)).await.expect("passes");
+        permit.sent();
+        permit.head(&HeadReport::default(), Some("org-a"), Some("proj-a"));
+        permit.done();
+        (before, scope.shared_name())
+    };
+    let sharing = || {
+        let scopes = limited(600);
+        scopes.share(Newcomer::new(|_| part(0.5)));
+        scopes
+    };
+    let (one, other) = (named(sharing(), 7).await, named(sharing(), 8).await);
+    assert_eq!((one.0, other.0), (7, 8));
+    assert_eq!(one.1, other.1);
+    assert!(one.1 != 7 && one.1 != 0);
+    assert_eq!(named(sharing(), EVERYBODY).await, (EVERYBODY, EVERYBODY));
+    assert_eq!(named(limited(600), 7).await, (0, 0), "nobody asks where nothing is shared");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_and_what_was_sent_is_demand() {
+    let scope = limited(600).resolve(CredentialId(1), None);
+    let permits: Vec<Permit> = {
+        let mut permits = Vec::new();
+        for _ in 0..5 {
+            let mut permit = scope.admit(ask(0)).await.expect("the burst");
+            permit.sent();
+            permits.push(permit);
+        }
+        permits
+    };
+    let waiting: Vec<_> = (0..3).map(|_| scope.ask(&ask(0), clock::now())).collect();
+    let demand = scope.demand();
+    assert_eq!((demand.sent_requests, demand.waiting_requests, demand.in_flight), (5.0, 3.0, 5));
+    assert_eq!(demand.limit_requests, Some(10.0));
+    assert!(demand.waiting_tokens >= 300.0 && demand.sent_tokens >= 500.0, "{demand:?}");
+    drop((waiting, permits));
+}

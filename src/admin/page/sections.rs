@@ -364,6 +364,14 @@ fn fine_print(status: &Status, html: &mut Html) {
     if !status.reload.time.is_empty() {
         html.raw(" · configuration of ").text(&status.reload.time);
     }
+    if let Some(replicas) = &status.replicas {
+        html.raw(" · limits shared by ").text(&replicas.replicas.to_string()).raw(" replicas");
+        html.raw(match (replicas.agreed, replicas.redis_up) {
+            (true, true) => "",
+            (true, false) => ", Redis out of reach",
+            (false, _) => ", evenly: Redis out of reach",
+        });
+    }
     html.raw(" · as of ").text(&status.time).raw("</p><nav aria-label=\"The same for programs\">");
     for (path, name) in
         [("/status", "JSON"), ("/metrics", "metrics"), ("/reports", "reports"), ("/config", "configuration")]

@@ -18,11 +18,16 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         Roots::File(path) => Some(path),
         Roots::System | Roots::Bundled => None,
     };
+    let redis_roots = match &config.replicas.roots {
+        Roots::File(path) => Some(path),
+        Roots::System | Roots::Bundled => None,
+    };
     for (key, path) in [
         ("server.tls.cert", server.cert.as_ref()),
         ("server.tls.client_ca", server.client_ca.as_ref()),
         ("upstream.tls.client_cert", upstream.client_cert.as_ref()),
         ("upstream.tls.roots", roots),
+        ("replicas.roots", redis_roots),
     ] {
         if let Some(path) = path {
             pem(

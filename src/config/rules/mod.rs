@@ -8,6 +8,7 @@ use super::tree::Node;
 mod callers;
 mod files;
 mod listeners;
+mod replicas;
 mod resilience;
 
 /// Checks a configuration whose keys are valid one by one, and fits defaults to what the user wrote.
@@ -15,6 +16,7 @@ pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     let mut rules = Rules { root, reader };
     fit_defaults(config, &rules);
     listeners::check(config, &mut rules);
+    replicas::check(config, &mut rules);
     resilience::check(config, &mut rules);
     callers::check(config, &mut rules);
     files::check(config, &mut rules);

@@ -18,7 +18,7 @@ use super::breaker::Breaker;
 use super::budget::Budget;
 use super::moment::{Moment, duration};
 use super::queue::{Key, Queue, State};
-use super::quota::{Cost, Quota};
+use super::quota::{Cost, Demand, Part, Quota};
 use super::refusal::Refused;
 use super::settings::{LimitSettings, Settings};
 use super::spent::{Funds, QuotaBreaker};
@@ -242,6 +242,21 @@ impl<W> Machine<W> {
         self.quota.configure(&self.limits, now);
     }
 
+    /// What the scope sent, and what it would send if it were let.
+    pub fn demand(&self) -> Demand {
+        Demand {
+            waiting_requests: self.queue.waiting() as f64,
+            waiting_tokens: self.queue.tokens() as f64,
+            in_flight: self.in_flight,
+            ..self.quota.demand()
+        }
+    }
+
+    /// Changes the part of the limits that is this replica's, where several share them.
+    pub fn set_part(&mut self, part: Part, now: Moment) {
+        self.quota.set_part(part, now);
+    }
+
     /// The wakers of all waiting requests: for when whoever keeps the time is gone.
     pub fn take_wakers(&mut self) -> Vec<W> {
         self.queue.take_wakers()
@@ -274,6 +289,7 @@ impl<W> Machine<W> {
             name: name.into(),
             dimensions: self.quota.status(now),
             charge_ratio: self.quota.charge_ratio(),
+            part: self.quota.part(),
             unknown_rate: if self.quota.is_known() { None } else { self.quota.request_rate() },
             held_by: self.queue.next(self.settings.queue.background_share).and_then(|next| {
                 let charge = self.quota.charge(self.queue.waiter(next).cost);

@@ -79,6 +79,11 @@ impl<W> Queue<W> {
         self.waiting
     }
 
+    /// Tokens of the requests that are queued.
+    pub(crate) fn tokens(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.tokens).sum()
+    }
+
     /// Bytes of the bodies that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

@@ -37,6 +37,8 @@ pub(crate) struct Dimension {
     /// In seconds.
     pub(crate) window: f64,
     share: f64,
+    /// The part of that which is this replica's.
+    part: f64,
     mirror: Bucket,
     pacer: Bucket,
     held: Option<Held>,
@@ -79,6 +81,7 @@ impl Dimension {
             source,
             foreign: Foreign::default(),
             share,
+            part: 1.0,
             mirror: Bucket::new(1.0, 1.0),
             pacer: Bucket::new(1.0, 1.0),
             shape: Shape::default(),
@@ -264,6 +267,23 @@ impl Dimension {
         self.reshape(now);
     }
 
+    /// The same limit with a replica's part of it.
+    pub(crate) fn with_part(mut self, part: f64, now: Moment) -> Self {
+        self.set_part(part, now);
+        self
+    }
+
+    /// Changes the part of the limit that is this replica's.
+    pub(crate) fn set_part(&mut self, part: f64, now: Moment) {
+        self.part = part;
+        self.reshape(now);
+    }
+
+    /// Cells a second that the limit gives all replicas together; nothing where it isn't paced.
+    pub(crate) fn shared_rate(&self) -> Option<f64> {
+        self.is_paced().then(|| self.rate() * self.share)
+    }
+
     /// Cells a second that the limit gives.
     pub(crate) fn rate(&self) -> f64 {
         self.limit / self.window
@@ -389,7 +409,7 @@ impl Dimension {
         let (rate, proven) = (self.rate(), self.proven());
         // In a fixed window the level itself says what is left, until the window's end.
         let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
-        let (pace, burst) = self.pace.parameters(rate, proven, self.share, foreign);
+        let (pace, burst) = self.pace.parameters(rate, proven, self.share * self.part, foreign);
         self.pacer.reshape(pace, burst, now);
         let depth = if proven {
             let slack =

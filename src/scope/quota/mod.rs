@@ -10,6 +10,7 @@ mod pace;
 mod ramp;
 mod refusal;
 mod report;
+mod part;
 mod search;
 mod sent_log;
 mod shape;
@@ -25,6 +26,7 @@ use dimension::Dimension;
 pub use own::Cost;
 use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
+pub use part::{Demand, Part};
 use ramp::Ramp;
 use refusal::Numbers;
 pub(crate) use refusal::{Refusal, Times, Verdict};
@@ -54,6 +56,7 @@ pub(crate) struct Quota {
     ratio: ChargeRatio,
     endpoints: EndpointRatios,
     share: f64,
+    part: Part,
     /// The last pause after a refusal without numbers.
     paused_from: Moment,
 }
@@ -69,6 +72,7 @@ impl Quota {
             asked: now,
             pauses: 0,
             share: limits.share,
+            part: Part::default(),
             ratio: ChargeRatio::new(),
             endpoints: EndpointRatios::new(),
             alone: false,
@@ -77,7 +81,7 @@ impl Quota {
             quota.dimensions[slot.index()] = limits
                 .of(slot)
                 .filter(|limit| *limit > 0)
-                .map(|limit| dimension(slot, limit as f64, Source::Configured, limits.share, now));
+                .map(|limit| dimension(slot, limit as f64, Source::Configured, limits.share, 1.0, now));
         }
         if quota.dimensions.iter().all(Option::is_none) {
             quota.ramp = Some(Box::new(Ramp::new(now)));
@@ -203,9 +207,9 @@ impl Quota {
     /// The same of one unit.
     fn told_of(&mut self, unit: Unit, report: &LimitReport, marks: Marks, times: &Times, now: Moment) {
         let slot = self.header_slot(unit);
-        let share = self.share;
+        let (share, part) = (self.share, self.part.part);
         let dimension = self.dimensions[slot.index()]
-            .get_or_insert_with(|| dimension(slot, report.limit as f64, Source::Learned, share, now));
+            .get_or_insert_with(|| dimension(slot, report.limit as f64, Source::Learned, share, part, now));
         let own = self.own.of(unit, self.ratio.value());
         dimension.told(report, &own, marks.of(unit), times, now);
         if dimension.window > 3600.0 && slot.window() < Duration::from_hours(1) {
@@ -249,7 +253,7 @@ impl Quota {
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0) {
             self.pauses = 0;
             let slot = numbers.slot;
-            let share = self.share;
+            let (share, part) = (self.share, self.part.part);
             if slot.unit() == Unit::Tokens
                 && let Some(requested) = numbers.requested
             {
@@ -272,7 +276,7 @@ impl Quota {
                     dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
                 }
                 place @ None => {
-                    let dimension = place.insert(dimension(slot, limit, Source::Learned, share, now));
+                    let dimension = place.insert(dimension(slot, limit, Source::Learned, share, part, now));
                     dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
                 }
             }
@@ -322,7 +326,7 @@ impl Quota {
                     dimension.configure(stated, limits.share, now);
                 }
                 (place @ None, Some(limit)) => {
-                    *place = Some(dimension(slot, limit, Source::Configured, limits.share, now));
+                    *place = Some(dimension(slot, limit, Source::Configured, limits.share, self.part.part, now));
                     self.ramp = None;
                 }
                 (None, None) => {}
@@ -370,7 +374,7 @@ impl Quota {
                 window: crate::scope::moment::duration(dimension.window),
                 source: dimension.source,
                 pacer_burst: dimension.pacer_burst(),
-                foreign_use: dimension.foreign.ratio(),
+                foreign_use: self.part.foreign(dimension.foreign.ratio(), slot, dimension.rate()),
             })
             .collect()
     }
@@ -405,8 +409,15 @@ impl Quota {
     }
 }
 
-fn dimension(slot: Slot, limit: f64, source: Source, share: f64, now: Moment) -> Box<Dimension> {
-    Box::new(Dimension::new(limit, slot.window().as_secs_f64(), source, share, now))
+fn dimension(
+    slot: Slot,
+    limit: f64,
+    source: Source,
+    share: f64,
+    part: f64,
+    now: Moment,
+) -> Box<Dimension> {
+    Box::new(Dimension::new(limit, slot.window().as_secs_f64(), source, share, now).with_part(part, now))
 }
 
 /// A named wait is a minimum; those who were told the same time do not come back together.
