@@ -115,8 +115,8 @@ impl Quota {
         Charge { requests, tokens: ceil(tokens * self.ratio.value()) }
     }
 
-    /// How long until `charge` may go, all limits considered; `None` where an attempt in flight must end first.
-    pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Duration> {
+    /// How long until `charge` may go, all limits considered.
+    pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Duration {
         let mut wait = self.paused_until.since(now);
         if self.pauses > 1 && self.asked >= self.paused_until {
             // One asks whether the refusals are over.
@@ -124,7 +124,7 @@ impl Quota {
         }
         if let Some(ramp) = &self.ramp {
             let own = self.own.of(ramp.unit(), self.ratio.value());
-            wait = wait.max(ramp.wait(charge, &own, in_flight, now)?);
+            wait = wait.max(ramp.wait(charge, &own, in_flight, now));
         }
         let mut doubtful = wait;
         for (slot, dimension) in self.each() {
@@ -134,13 +134,13 @@ impl Quota {
             doubtful = if dimension.proven() { doubtful } else { doubtful.max(held) };
         }
         if wait.is_zero() {
-            return Some(wait);
+            return wait;
         }
         // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
         let quiet = now.since(self.asked);
         let asks =
             doubtful > LONGEST_PAUSE && quiet >= ASK_AGAIN || wait > LONGEST_PAUSE && quiet >= ASK_AGAIN * 10;
-        Some(if asks { Duration::ZERO } else { wait })
+        if asks { Duration::ZERO } else { wait }
     }
 
     /// The limit that holds `charge` longest, if one does.
