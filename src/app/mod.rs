@@ -288,7 +288,7 @@ async fn resolve_upstream(config: &Config) -> Result<(), Error> {
             tracing::warn!(host = url.host(), %error, "upstream.url can't be resolved now; until it can, requests get 502");
             Ok(())
         }
-        Err(error) => Err(Error::Other(format!(
+        Err(error) => Err(Error::Configuration(format!(
             "upstream.url: the host {:?} does not resolve ({error}); correct the name, or name a host that exists",
             url.host()
         ))),

@@ -74,8 +74,6 @@ pub struct Scope {
     /// The hash of the organization and project that the upstream named last; 0 before.
     owner: AtomicU64,
     hasher: RandomState,
-    /// Whose limits these are, as all replicas name it; 0 where nobody asks.
-    shared_name: AtomicU64,
     inner: Mutex<Inner>,
     /// Tells the driver that something is due earlier than it thinks.
     earlier: Notify,
@@ -83,6 +81,8 @@ pub struct Scope {
     pub(super) name: Box<str>,
     pub(super) family: Box<str>,
     pub(super) credential: u64,
+    /// Whose limits these are, as all replicas name it; 0 where nobody asks.
+    shared_name: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Scope {
         let inner = Mutex::new(Inner { machine, driver: None });
         let (owner, shared_name) = (AtomicU64::new(0), AtomicU64::new(0));
         let earlier = Notify::new();
-        Self { name, family, credential, epoch, directory, hasher, owner, shared_name, inner, earlier }
+        Self { epoch, owner, hasher, inner, earlier, directory, name, family, credential, shared_name }
     }
 
     /// The same with the name that all replicas call it by.

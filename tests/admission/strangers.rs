@@ -70,7 +70,7 @@ impl Stranger for Windows {
         let at = at + self.window * 0.37;
         let index = (at / self.window).floor();
         if index > self.index {
-            self.before = if index == self.index + 1.0 { self.used } else { 0.0 };
+            self.before = if index - self.index < 1.5 { self.used } else { 0.0 };
             (self.index, self.used) = (index, 0.0);
         }
         let left = (index + 1.0) * self.window - at;

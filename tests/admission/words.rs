@@ -223,3 +223,37 @@ fn each_endpoint_has_its_own_price() {
     assert!((3600.0..=4800.0).contains(&dear), "{dear}");
     assert!((720.0..=1200.0).contains(&cheap), "{cheap}");
 }
+
+/// The bucket of long contexts is another than its model's, and no header tells of it: a refusal by it holds its own request
+/// for as long as it says, and nobody else.
+#[test]
+fn the_limit_of_long_contexts_holds_only_its_request() {
+    let mut caller = Caller::new();
+    for step in 1..=10 {
+        let attempt = caller.ask(500).unwrap();
+        caller.answered(attempt, 2_000_000, 2_000_000 - 500 * step);
+    }
+    let mut long = caller.ask(312_683).unwrap();
+    caller.pass(0.1);
+    let report = HeadReport { rate_limited: true, ..HeadReport::default() };
+    caller.machine.head(&mut long, &report, caller.now);
+    let wait = Some(Duration::from_millis(24_220));
+    let numbers = Some(RefusalNumbers {
+        slot: Slot::TokensPerMinute,
+        limit: 400_000,
+        used: Some(248_785),
+        requested: Some(312_683),
+        wait,
+        apart: true,
+    });
+    let outcome = Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait };
+    let ticket = caller.machine.settle(long, outcome, caller.now).unwrap();
+    assert_eq!(ticket.not_before().since(caller.now), Duration::from_millis(24_220));
+    let kept = caller.tokens_per_minute();
+    assert!((kept.limit - 2e6).abs() < 1.0 && kept.level < 20_000.0, "{kept:?}");
+    for _ in 0..20 {
+        caller.pass(0.1);
+        let attempt = caller.ask(500).expect("others go on");
+        caller.answered(attempt, 2_000_000, 1_990_000);
+    }
+}

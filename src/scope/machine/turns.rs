@@ -40,7 +40,7 @@ impl<W> Machine<W> {
         if self.limits.in_flight.is_some_and(|bound| self.in_flight >= bound.max(1)) {
             return None;
         }
-        self.quota.wait(charge, self.in_flight, now)
+        Some(self.quota.wait(charge, self.in_flight, now))
     }
 
     /// Whether the request whose turn it is may go now, as a probe or not; else when to look again.

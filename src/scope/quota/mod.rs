@@ -116,8 +116,8 @@ impl Quota {
         Charge { requests, tokens: ceil(tokens * self.ratio.value()) }
     }
 
-    /// How long until `charge` may go, all limits considered; `None` where an attempt in flight must end first.
-    pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Duration> {
+    /// How long until `charge` may go, all limits considered.
+    pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Duration {
         let mut wait = self.paused_until.since(now);
         if self.pauses > 1 && self.asked >= self.paused_until {
             // One asks whether the refusals are over.
@@ -125,7 +125,7 @@ impl Quota {
         }
         if let Some(ramp) = &self.ramp {
             let own = self.own.of(ramp.unit(), self.ratio.value());
-            wait = wait.max(ramp.wait(charge, &own, in_flight, now)?);
+            wait = wait.max(ramp.wait(charge, &own, in_flight, now));
         }
         let mut doubtful = wait;
         for (slot, dimension) in self.each() {
@@ -135,13 +135,13 @@ impl Quota {
             doubtful = if dimension.proven() { doubtful } else { doubtful.max(held) };
         }
         if wait.is_zero() {
-            return Some(wait);
+            return wait;
         }
         // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
         let quiet = now.since(self.asked);
         let asks =
             doubtful > LONGEST_PAUSE && quiet >= ASK_AGAIN || wait > LONGEST_PAUSE && quiet >= ASK_AGAIN * 10;
-        Some(if asks { Duration::ZERO } else { wait })
+        if asks { Duration::ZERO } else { wait }
     }
 
     /// The limit that holds `charge` longest, if one does.
@@ -326,7 +326,8 @@ impl Quota {
                     dimension.configure(stated, limits.share, now);
                 }
                 (place @ None, Some(limit)) => {
-                    *place = Some(dimension(slot, limit, Source::Configured, limits.share, self.part.part, now));
+                    *place =
+                        Some(dimension(slot, limit, Source::Configured, limits.share, self.part.part, now));
                     self.ramp = None;
                 }
                 (None, None) => {}
@@ -409,14 +410,7 @@ impl Quota {
     }
 }
 
-fn dimension(
-    slot: Slot,
-    limit: f64,
-    source: Source,
-    share: f64,
-    part: f64,
-    now: Moment,
-) -> Box<Dimension> {
+fn dimension(slot: Slot, limit: f64, source: Source, share: f64, part: f64, now: Moment) -> Box<Dimension> {
     Box::new(Dimension::new(limit, slot.window().as_secs_f64(), source, share, now).with_part(part, now))
 }
 

@@ -1,9 +1,9 @@
 //! The pace of a scope of which no limit is known: it starts gently and follows refusals alone.
 //!
 //! Until the first refusal it grows as long as it is what holds: twofold each second, or in the time in which nearly all
-//! answers come where that is longer, so that a limit is met at less than twice its pace, and an upstream without one is soon not held back. A refusal stops
-//! everything; single probes ask, with growing pauses, whether the limiter lets through again. Then the search for the limit
-//! goes on, each step finer than the one before:
+//! answers come where that is longer, so that a refusal is heard before the pace is far beyond what met it, and an upstream
+//! without a limit is soon not held back. A refusal stops everything; single probes ask, with growing pauses, whether the
+//! limiter lets through again. Then the search for the limit goes on, each step finer than the one before:
 //! - Where the limiter was shut for seconds it counts by the minute, and what it took in the last minute is the limit, unless
 //!   it took much more in another: then it counts by a shorter window.
 //! - Where the pace had been held for a minute, what was taken in that minute is the limit, whatever the shape: a full bucket
@@ -108,28 +108,22 @@ impl Ramp {
         self.unit
     }
 
-    /// How long until `charge` may go; `None` where one in flight must end first.
-    pub(crate) fn wait(
-        &self,
-        charge: Charge,
-        own: &Own<'_>,
-        in_flight: u32,
-        now: Moment,
-    ) -> Option<Duration> {
+    /// How long until `charge` may go: where one in flight must end first, until it is silent for long.
+    pub(crate) fn wait(&self, charge: Charge, own: &Own<'_>, in_flight: u32, now: Moment) -> Duration {
         match self.phase {
-            Phase::Growing if self.rate >= UNLIMITED => Some(Duration::ZERO),
+            Phase::Growing if self.rate >= UNLIMITED => Duration::ZERO,
             Phase::Growing if f64::from(in_flight) >= self.in_flight => {
                 let doublings = duration(DOUBLING.0 * (f64::from(in_flight) / self.in_flight).log2());
                 let silent = self.heard.plus(SILENCE + doublings).since(now);
-                Some(silent.max(self.pacer.wait(self.cells(charge), now)))
+                silent.max(self.pacer.wait(self.cells(charge), now))
             }
-            Phase::Probing { out: Some(sent), .. } => Some(sent.plus(UNANSWERED).since(now)),
-            Phase::Probing { next, .. } => Some(next.since(now)),
+            Phase::Probing { out: Some(sent), .. } => sent.plus(UNANSWERED).since(now),
+            Phase::Probing { next, .. } => next.since(now),
             Phase::Holding { .. } if self.waits_for_room() => {
-                Some(self.pacer.wait(self.cells(charge), now).max(self.trailing_wait(own, now)))
+                self.pacer.wait(self.cells(charge), now).max(self.trailing_wait(own, now))
             }
             Phase::Growing | Phase::Climbing { .. } | Phase::Holding { .. } | Phase::Nudging { .. } => {
-                Some(self.pacer.wait(self.cells(charge), now))
+                self.pacer.wait(self.cells(charge), now)
             }
         }
     }

@@ -105,9 +105,8 @@ impl SentLog {
             let age = now.since(bin.0);
             let most = if age <= FINE { age / 50 } else { age / 5 };
             // By where the next one begins: a bin that ends in a pause would else last through it.
-            let joins = |last: Moment| {
-                self.bins.get(index + 1).is_some_and(|(next, _)| !next.is_after(last, most))
-            };
+            let joins =
+                |last: Moment| self.bins.get(index + 1).is_some_and(|(next, _)| !next.is_after(last, most));
             if age < REACH && !last.is_some_and(joins) {
                 last = Some(bin.0);
                 self.bins[count] = bin;
