@@ -67,6 +67,16 @@ fn ten_seconds_cost_no_call() {
     }
 }
 
+/// Seconds after the first one, while its release still goes on: the wait for the second one counts from its own beginning.
+#[test]
+fn a_second_outage_is_not_the_first() {
+    let report = run(scenario(vec![(60.0, 72.0, Weather::Refused), (82.0, 98.0, Weather::Refused)], 160.0));
+    let back = report.done.iter().filter(|done| (72.0..82.0).contains(&done.0)).count();
+    println!("back {back}, failed {}, refused {}", report.failed.len(), report.other_refused);
+    assert!(back > 40, "{back}");
+    assert_eq!(report.other_refused + report.deadline_refused, 0);
+}
+
 #[test]
 fn five_minutes_are_answered_in_time() {
     for weather in [Weather::Overloaded(0.05), Weather::Refused] {

@@ -261,8 +261,17 @@ impl Breaker {
                 if health == Health::Alive {
                     self.run = Run::default();
                 } else {
+                    if self.run.failures == 0 {
+                        self.run.began = began;
+                    }
                     self.run.failures += 1;
-                    if self.run.failures >= settings.consecutive.max(1) {
+                    let enough = settings.consecutive.max(1);
+                    if self.run.failures >= enough {
+                        // After as many good answers it had been back, and this is another outage: who waits does so from its
+                        // own beginning.
+                        let was_back = self.window.counts(now).0 >= enough;
+                        let (since, probes) =
+                            if was_back { (self.run.began.max(self.changed), 0) } else { (since, probes) };
                         self.open(since, probes, before, settings, rng, now);
                     }
                 }
