@@ -1,0 +1,88 @@
+//! What is to be said of Weir itself: its own failures, its configuration, and the other replicas.
+
+use super::{Blame, Finding, Level, RECENT, finding, recent};
+use crate::admin::status::Status;
+use crate::admin::words::{duration, join, plural};
+
+/// What Weir may add to one request in a hundred before that is worth a notice, seconds.
+const SLOW_OVERHEAD: f64 = 0.05;
+/// Fewer requests than this say nothing about quantiles.
+const ENOUGH: u64 = 100;
+
+pub(super) fn draining(status: &Status) -> Option<Finding> {
+    status.draining.then_some(())?;
+    let left = match status.in_flight() {
+        0 => "nothing is left to finish".to_owned(),
+        count => format!("{} left to finish", plural(count, "request")),
+    };
+    let sentence = format!("Weir is draining: it takes no new work; {left}.");
+    Some(finding(Level::Warning, Blame::Weir, sentence, "If nobody asked for this, look at who stopped it."))
+}
+
+pub(super) fn own_errors(status: &Status) -> Option<Finding> {
+    let count = recent(status, |class| class == "weir_internal");
+    (count > 0).then_some(())?;
+    let sentence =
+        format!("Weir itself failed: {} in the last {RECENT} minutes.", plural(count, "internal error"));
+    let advice = "Too many open files (raise `ulimit -n`), or a defect: the failures below and the log say which. mode = \"bypass\" takes \
+         Weir's work out of the way.";
+    Some(finding(Level::Critical, Blame::Weir, sentence, advice))
+}
+
+pub(super) fn reload_failed(status: &Status) -> Option<Finding> {
+    (!status.reload.successful).then_some(())?;
+    let why = status.reload.error.as_deref().unwrap_or("its log says why");
+    let sentence = format!("The last configuration was rejected; the one before is in force: {why}");
+    Some(finding(Level::Warning, Blame::Weir, sentence, "Correct it (`weir check FILE`) and reload."))
+}
+
+pub(super) fn restart_needed(status: &Status) -> Option<Finding> {
+    let keys = &status.reload.waiting;
+    (!keys.is_empty()).then_some(())?;
+    let sentence =
+        format!("Read, but in force only after a restart: {}.", join(keys.iter().map(String::as_str)));
+    Some(finding(
+        Level::Notice,
+        Blame::Weir,
+        sentence,
+        "Restart Weir when it suits; /config shows both values.",
+    ))
+}
+
+pub(super) fn replicas_apart(status: &Status) -> Option<Finding> {
+    let replicas = status.replicas.as_ref().filter(|replicas| !replicas.agreed && !replicas.redis_up)?;
+    let sentence = match replicas.last_exchange_seconds {
+        Some(seconds) => format!("Redis has been out of reach for {}.", duration(seconds)),
+        None => "Redis has not been reached since the start.".to_owned(),
+    };
+    let advice = "Requests are served; each replica takes an even part of the limits, also of those that another needs more. \
+                  The log's line that begins with \"replicas:\" says why.";
+    Some(finding(Level::Warning, Blame::Us, sentence, advice))
+}
+
+pub(super) fn slow(status: &Status) -> Option<Finding> {
+    let overhead = status.overhead;
+    (overhead.count >= ENOUGH && overhead.p99_seconds > SLOW_OVERHEAD).then_some(())?;
+    let sentence =
+        format!("Weir itself adds up to {} to 99 of 100 requests.", duration(overhead.p99_seconds));
+    Some(finding(
+        Level::Notice,
+        Blame::Weir,
+        sentence,
+        "Look at its CPU share: it may be throttled or short of workers.",
+    ))
+}
+
+pub(super) fn not_enforcing(status: &Status) -> Option<Finding> {
+    let doing = match status.mode.as_str() {
+        "observe" => "Weir only observes: it delays, holds and retries nothing.",
+        "bypass" => "Weir is bypassed: it only forwards and counts.",
+        _ => return None,
+    };
+    Some(finding(
+        Level::Notice,
+        Blame::Nobody,
+        doing.to_owned(),
+        "Set mode = \"enforce\" to let it pace and retry.",
+    ))
+}
