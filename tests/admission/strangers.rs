@@ -353,7 +353,7 @@ const CASES: &[Case] = &[
         rate: 0.05,
         make: || Box::new(Windows::new(3.0, 60.0, false, Tells::Own)),
         refused: (0, 0),
-        used: 0.6,
+        used: 0.9,
     },
     Case {
         name: "answers that are delayed, never refused",

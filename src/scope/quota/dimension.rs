@@ -16,6 +16,8 @@ use super::{LimitReport, Source};
 const LONGEST_PACED: f64 = 3600.0;
 /// A bucket of a shorter window is too shallow for what random delays make of any pace.
 const SHORTEST_PROVEN: f64 = 60.0;
+/// How much longer a window is kept free for what came late, at most, as a part of it: less than what the pace leaves.
+const LATE: f64 = 0.01;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
@@ -330,10 +332,12 @@ impl Dimension {
         let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
         let room = self.limit * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
         let room = room.max(0.0) / own.ratio;
-        if own.log.is_at_most(room, now.minus_seconds(self.window)) {
+        // What was long on its way came later than it went, and what goes now may be quicker.
+        let span = self.window + (self.outward * 2.0).min(self.window * LATE);
+        if own.log.is_at_most(room, now.minus_seconds(span)) {
             return Duration::ZERO;
         }
-        own.log.trailing_falls_to(room, duration(self.window)).since(now)
+        own.log.trailing_falls_to(room, duration(span)).since(now)
     }
 
     /// Our own running total as the upstream knew it at a moment: what was on its way then did not count yet.
