@@ -360,8 +360,9 @@ impl Dimension {
 
     fn watch_foreign(&mut self, used: f64, own: &Own<'_>, at: Moment) {
         match self.shape.rule() {
-            // A shallow bucket may be empty between any two snapshots: nothing can be told.
+            // A shallow bucket, or one of a short window, may be empty between any two snapshots: nothing can be told.
             Rule::Unknown | Rule::Shallow => {}
+            Rule::Bucket if self.window < SHORTEST_PROVEN => {}
             Rule::Bucket | Rule::Fixed if !self.foreign.is_due(at) => {}
             Rule::Bucket => self.foreign.by_drain(&self.use_at(at, used, own)),
             Rule::Fixed => self.foreign.by_count(&self.use_at(at, used, own)),
