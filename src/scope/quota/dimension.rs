@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::scope::moment::{Moment, duration};
 
+use super::asking::Asking;
 use super::bucket::Bucket;
 use super::foreign::{Foreign, Use};
 use super::own::Own;
@@ -18,6 +19,8 @@ const LONGEST_PACED: f64 = 3600.0;
 const SHORTEST_PROVEN: f64 = 60.0;
 /// How much longer a window is kept free for what came late, at most, as a part of it: less than what the pace leaves.
 const LATE: f64 = 0.01;
+/// The pacer's burst in a short window that is no bucket, as a part of its limit.
+const SHORT_BURST: f64 = 0.02;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
@@ -26,7 +29,7 @@ const FEEDBACK_KEPT: f64 = 2.0;
 /// The level is never believed to be more than so many limits.
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
-const EDGE: Duration = Duration::from_millis(30);
+pub(super) const EDGE: Duration = Duration::from_millis(30);
 /// A refusal is no surprise when the mirror was at this part of the limit.
 const FORETOLD: f64 = 0.9;
 
@@ -44,6 +47,7 @@ pub(crate) struct Dimension {
     mirror: Bucket,
     pacer: Bucket,
     held: Option<Held>,
+    asking: Asking,
     pace: Pace,
     /// The largest cost of late, in cells.
     largest: f64,
@@ -94,6 +98,7 @@ impl Dimension {
             largest: 1.0,
             held: None,
             drains: false,
+            asking: Asking::default(),
         };
         dimension.reshape(now);
         dimension
@@ -113,11 +118,12 @@ impl Dimension {
                 wait = wait.max(self.trailing_wait(cells as f64, own, now));
             }
         }
-        wait
+        self.asking.wait(wait, own, now)
     }
 
     /// Takes `cells`.
     pub(crate) fn take(&mut self, cells: u64, now: Moment) {
+        self.asking.took(now);
         let cells = self.bounded(cells);
         self.mirror.take(cells, now);
         self.pacer.take(cells, now);
@@ -172,6 +178,7 @@ impl Dimension {
             self.window = window;
             self.pace.restart(self.rate(), now);
         }
+        self.asking.heard(mark);
         let trip = times.head.seconds_since(times.sent);
         // Of answers to requests that were sent together the quick ones come first: they are no sign of quicker times.
         let weight = if trip > self.feedback { 0.1 } else { 0.01 };
@@ -188,6 +195,8 @@ impl Dimension {
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });
+        let reset = report.reset.filter(|_| !self.shape.is_known());
+        self.asking.told(reset, self.shape.longest_reset(), times, now);
         self.watch_foreign(used, own, at);
         self.reshape(now);
         // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
@@ -213,6 +222,7 @@ impl Dimension {
         self.set_limit(numbers.limit, now);
         let at = times.refused();
         self.pace.refused(times.sent, now);
+        self.asking.refused(times.sent, now);
         // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing drains before its end.
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
         let drained_in = excess / self.rate();
@@ -236,6 +246,7 @@ impl Dimension {
     /// A refusal without numbers, of an attempt that was sent then.
     pub(crate) fn refused_blindly(&mut self, sent: Moment, now: Moment) {
         self.pace.refused(sent, now);
+        self.asking.refused(sent, now);
         self.reshape(now);
     }
 
@@ -414,7 +425,12 @@ impl Dimension {
         let (rate, proven) = (self.rate(), self.proven());
         // In a fixed window the level itself says what is left, until the window's end.
         let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
-        let (pace, burst) = self.pace.parameters(rate, proven, self.share * self.part, foreign);
+        let (mut pace, mut burst) = self.pace.parameters(rate, proven, self.share * self.part, foreign);
+        if self.window < SHORTEST_PROVEN && self.shape.bucket().is_none() {
+            // Of a short window a burst is much, and so is what random delays push into it.
+            pace *= self.window / (self.window + self.outward.min(self.window));
+            burst = burst.min((self.limit * SHORT_BURST).max(1.0));
+        }
         self.pacer.reshape(pace, burst, now);
         let depth = if proven {
             let slack =
