@@ -51,6 +51,8 @@ struct Windows {
     /// The part of the window before that counts too: a sliding counter.
     sliding: bool,
     tells: Tells,
+    /// The part of a window that is over when we begin: the clock's windows do not begin when we do.
+    phase: f64,
     index: f64,
     before: f64,
     used: f64,
@@ -60,14 +62,14 @@ struct Windows {
 
 impl Windows {
     fn new(limit: f64, window: f64, sliding: bool, tells: Tells) -> Self {
-        Self { limit, window, sliding, tells, index: 0.0, before: 0.0, used: 0.0, minute: VecDeque::new() }
+        let minute = VecDeque::new();
+        Self { limit, window, sliding, tells, phase: 0.37, index: 0.0, before: 0.0, used: 0.0, minute }
     }
 }
 
 impl Stranger for Windows {
     fn take(&mut self, _price: Price, at: f64) -> Strange {
-        // The clock's windows do not begin when we do.
-        let at = at + self.window * 0.37;
+        let at = at + self.window * self.phase;
         let index = (at / self.window).floor();
         if index > self.index {
             self.before = if index - self.index < 1.5 { self.used } else { 0.0 };
@@ -138,6 +140,56 @@ impl Stranger for Deep {
     fn scale(&mut self, factor: f64) {
         self.rate *= factor;
         self.depth *= factor;
+    }
+}
+
+/// What the reset of a [`Minute`] says.
+#[derive(Clone, Copy, Debug)]
+enum Until {
+    /// When its oldest is forgotten.
+    Oldest,
+    /// The same, in whole seconds, rounded down.
+    Seconds,
+    /// When its newest is forgotten.
+    Newest,
+    /// The time in which one more comes in, whatever is used.
+    Next,
+    /// Always a second. That is a lie.
+    Second,
+}
+
+/// A log of the last minute.
+#[derive(Debug)]
+struct Minute {
+    limit: f64,
+    until: Until,
+    log: VecDeque<f64>,
+}
+
+impl Minute {
+    fn new(limit: f64, until: Until) -> Self {
+        Self { limit, until, log: VecDeque::new() }
+    }
+}
+
+impl Stranger for Minute {
+    fn take(&mut self, _price: Price, at: f64) -> Strange {
+        while self.log.front().is_some_and(|then| at - then >= 60.0) {
+            self.log.pop_front();
+        }
+        let oldest = self.log.front().map_or(60.0, |then| then + 60.0 - at);
+        if self.log.len() as f64 + 1.0 > self.limit {
+            return refused(oldest.ceil());
+        }
+        self.log.push_back(at);
+        let reset = match self.until {
+            Until::Oldest => oldest,
+            Until::Seconds => oldest.floor(),
+            Until::Newest => 60.0,
+            Until::Next => 60.0 / self.limit,
+            Until::Second => 1.0,
+        };
+        requests(self.limit, self.limit - self.log.len() as f64, Some(reset))
     }
 }
 
@@ -353,7 +405,7 @@ const CASES: &[Case] = &[
         rate: 0.05,
         make: || Box::new(Windows::new(3.0, 60.0, false, Tells::Own)),
         refused: (0, 0),
-        used: 0.6,
+        used: 0.9,
     },
     Case {
         name: "answers that are delayed, never refused",
@@ -472,4 +524,98 @@ fn what_would_be_answered_too_late_is_not_sent() {
     assert!(report.answered_late * 30 <= report.attempts.len() as u64, "{row}: {}", report.answered_late);
     assert!(at_once >= report.deadline_refused as f64 * 0.9, "{row}: {at_once}");
     assert!(used(&report, 2.0) >= 0.95, "{row}");
+}
+
+/// Each case with delays of several sizes, and several seeds; from the second given on its use is measured.
+fn check_all(cases: &[(Case, f64)], latencies: [(f64, f64); 3], seconds: f64) {
+    let runs: Vec<_> = cases
+        .iter()
+        .flat_map(|case| latencies.map(|latency| (case, latency)))
+        .flat_map(|(case, latency)| (1..=3).map(move |seed| (case, latency, seed)))
+        .collect();
+    let reports = each(&runs, |((case, from), latency, seed)| {
+        let mut scenario = scenario(case.make, case.rate);
+        (scenario.before, scenario.after, scenario.seed) = (latency.0, latency.1, *seed);
+        (scenario.measured_from, scenario.seconds) = (*from, seconds);
+        run(scenario)
+    });
+    let mut broken = Vec::new();
+    for (((case, _), latency, seed), report) in runs.iter().zip(&reports) {
+        let row = row(&format!("{} {latency:?} seed {seed}", case.name), case.rate, report);
+        let holds = report.refused_upstream <= case.refused.0
+            && report.refused_from(1) <= case.refused.1
+            && used(report, case.rate) >= case.used;
+        if !holds {
+            broken.push(row);
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// A limit of a second or of ten, told by its own headers, and so small that a minute's pace would see next to nothing of it:
+/// it is learned within a few of its windows, and used. Delays of a fifth of a second push some of what goes in one window into
+/// the next, and what went before the first answer may be too much.
+#[test]
+fn small_limits_of_short_windows_are_learned_soon() {
+    let case = |name, rate, make: Make, refused, used| Case { name, rate, make, refused, used };
+    let cases = [
+        (
+            case("10 in 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, false, Tells::Own)), (6, 5), 0.86),
+            12.0,
+        ),
+        (case("5 in 1 s", 5.0, || Box::new(Windows::new(5.0, 1.0, false, Tells::Own)), (6, 5), 0.85), 12.0),
+        (case("3 in 1 s", 3.0, || Box::new(Windows::new(3.0, 1.0, false, Tells::Own)), (8, 4), 0.85), 12.0),
+        (
+            case("20 in 10 s", 2.0, || Box::new(Windows::new(20.0, 10.0, false, Tells::Own)), (0, 0), 0.95),
+            40.0,
+        ),
+        (
+            case("bucket of 10 in 1 s", 10.0, || Box::new(Deep::new(10.0, 1.0, Tells::Own)), (0, 0), 0.97),
+            12.0,
+        ),
+        (case("bucket of 3 in 1 s", 3.0, || Box::new(Deep::new(3.0, 1.0, Tells::Own)), (6, 0), 0.97), 12.0),
+        (
+            case("bucket of 20 in 10 s", 2.0, || Box::new(Deep::new(2.0, 10.0, Tells::Own)), (0, 0), 0.97),
+            12.0,
+        ),
+    ];
+    check_all(&cases, [(0.05, 0.45), (0.0, 0.005), (0.2, 1.0)], 300.0);
+}
+
+/// What tells of short resets and counts by the minute all the same is asked for no more than it takes. Resets that say less
+/// than the truth are found out by one refusal in 20 minutes.
+#[test]
+fn short_resets_of_a_minutes_limit_are_no_reason_to_hurry() {
+    fn late(limit: f64, sliding: bool) -> Box<dyn Stranger> {
+        Box::new(Windows { phase: 0.93, ..Windows::new(limit, 60.0, sliding, Tells::Own) })
+    }
+    let case = |name, limit: f64, make: Make, refused, used| {
+        (Case { name, rate: limit / 60.0, make, refused, used }, 300.0)
+    };
+    let cases = [
+        case("bucket of 3", 3.0, || Box::new(Deep::new(0.05, 60.0, Tells::Own)), (0, 0), 0.88),
+        case("bucket of 10", 10.0, || Box::new(Deep::new(1.0 / 6.0, 60.0, Tells::Own)), (0, 0), 0.95),
+        case("bucket of 60", 60.0, || Box::new(Deep::new(1.0, 60.0, Tells::Own)), (0, 0), 0.95),
+        case("shallow bucket of 60", 60.0, || Box::new(Deep::new(1.0, 10.0, Tells::Minute)), (0, 0), 0.95),
+        case("windows of 10", 10.0, || Box::new(Windows::new(10.0, 60.0, false, Tells::Own)), (0, 0), 0.95),
+        case("windows of 10, late", 10.0, || late(10.0, false), (0, 0), 0.95),
+        case("windows of 60, late", 60.0, || late(60.0, false), (0, 0), 0.95),
+        case(
+            "sliding counter of 10",
+            10.0,
+            || Box::new(Windows::new(10.0, 60.0, true, Tells::Own)),
+            (0, 0),
+            0.45,
+        ),
+        case("sliding counter of 10, late", 10.0, || late(10.0, true), (0, 0), 0.45),
+        case("sliding counter of 60, late", 60.0, || late(60.0, true), (0, 0), 0.45),
+        case("log of 10, oldest", 10.0, || Box::new(Minute::new(10.0, Until::Oldest)), (0, 0), 0.9),
+        case("log of 10, seconds", 10.0, || Box::new(Minute::new(10.0, Until::Seconds)), (0, 0), 0.9),
+        case("log of 60, seconds", 60.0, || Box::new(Minute::new(60.0, Until::Seconds)), (0, 0), 0.95),
+        case("log of 10, newest", 10.0, || Box::new(Minute::new(10.0, Until::Newest)), (0, 0), 0.85),
+        case("log of 10, next", 10.0, || Box::new(Minute::new(10.0, Until::Next)), (1, 1), 0.9),
+        case("log of 60, next", 60.0, || Box::new(Minute::new(60.0, Until::Next)), (1, 1), 0.95),
+        case("log of 10, a lie", 10.0, || Box::new(Minute::new(10.0, Until::Second)), (2, 1), 0.9),
+    ];
+    check_all(&cases, [(0.05, 0.45), (0.0, 0.005), (1.0, 1.0)], 1500.0);
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::scope::moment::{Moment, duration};
 
+use super::asking::Asking;
 use super::bucket::Bucket;
 use super::foreign::{Foreign, Use};
 use super::own::Own;
@@ -16,6 +17,10 @@ use super::{LimitReport, Source};
 const LONGEST_PACED: f64 = 3600.0;
 /// A bucket of a shorter window is too shallow for what random delays make of any pace.
 const SHORTEST_PROVEN: f64 = 60.0;
+/// How much longer a window is kept free for what came late, at most, as a part of it: less than what the pace leaves.
+const LATE: f64 = 0.01;
+/// The pacer's burst in a short window that is no bucket, as a part of its limit.
+const SHORT_BURST: f64 = 0.02;
 /// Kept free of a proven bucket, as a part of it: at least, at most. It costs no throughput, and takes what others add before
 /// the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
@@ -24,7 +29,7 @@ const FEEDBACK_KEPT: f64 = 2.0;
 /// The level is never believed to be more than so many limits.
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
-const EDGE: Duration = Duration::from_millis(30);
+pub(super) const EDGE: Duration = Duration::from_millis(30);
 /// A refusal is no surprise when the mirror was at this part of the limit.
 const FORETOLD: f64 = 0.9;
 
@@ -42,6 +47,7 @@ pub(crate) struct Dimension {
     mirror: Bucket,
     pacer: Bucket,
     held: Option<Held>,
+    asking: Asking,
     pace: Pace,
     /// The largest cost of late, in cells.
     largest: f64,
@@ -92,6 +98,7 @@ impl Dimension {
             largest: 1.0,
             held: None,
             drains: false,
+            asking: Asking::default(),
         };
         dimension.reshape(now);
         dimension
@@ -111,11 +118,12 @@ impl Dimension {
                 wait = wait.max(self.trailing_wait(cells as f64, own, now));
             }
         }
-        wait
+        self.asking.wait(wait, own, now)
     }
 
     /// Takes `cells`.
     pub(crate) fn take(&mut self, cells: u64, now: Moment) {
+        self.asking.took(now);
         let cells = self.bounded(cells);
         self.mirror.take(cells, now);
         self.pacer.take(cells, now);
@@ -170,6 +178,7 @@ impl Dimension {
             self.window = window;
             self.pace.restart(self.rate(), now);
         }
+        self.asking.heard(mark);
         let trip = times.head.seconds_since(times.sent);
         // Of answers to requests that were sent together the quick ones come first: they are no sign of quicker times.
         let weight = if trip > self.feedback { 0.1 } else { 0.01 };
@@ -186,6 +195,8 @@ impl Dimension {
         let remaining = report.remaining.min(report.limit) as f64;
         let used = self.limit - remaining;
         self.last = Some(Snapshot { at, remaining });
+        let reset = report.reset.filter(|_| !self.shape.is_known());
+        self.asking.told(reset, self.shape.longest_reset(), times, now);
         self.watch_foreign(used, own, at);
         self.reshape(now);
         // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
@@ -211,6 +222,7 @@ impl Dimension {
         self.set_limit(numbers.limit, now);
         let at = times.refused();
         self.pace.refused(times.sent, now);
+        self.asking.refused(times.sent, now);
         // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing drains before its end.
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
         let drained_in = excess / self.rate();
@@ -234,6 +246,7 @@ impl Dimension {
     /// A refusal without numbers, of an attempt that was sent then.
     pub(crate) fn refused_blindly(&mut self, sent: Moment, now: Moment) {
         self.pace.refused(sent, now);
+        self.asking.refused(sent, now);
         self.reshape(now);
     }
 
@@ -330,10 +343,12 @@ impl Dimension {
         let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
         let room = self.limit * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.limit * 0.9);
         let room = room.max(0.0) / own.ratio;
-        if own.log.is_at_most(room, now.minus_seconds(self.window)) {
+        // What was long on its way came later than it went, and what goes now may be quicker.
+        let span = self.window + (self.outward * 2.0).min(self.window * LATE);
+        if own.log.is_at_most(room, now.minus_seconds(span)) {
             return Duration::ZERO;
         }
-        own.log.trailing_falls_to(room, duration(self.window)).since(now)
+        own.log.trailing_falls_to(room, duration(span)).since(now)
     }
 
     /// Our own running total as the upstream knew it at a moment: what was on its way then did not count yet.
@@ -356,8 +371,9 @@ impl Dimension {
 
     fn watch_foreign(&mut self, used: f64, own: &Own<'_>, at: Moment) {
         match self.shape.rule() {
-            // A shallow bucket may be empty between any two snapshots: nothing can be told.
+            // A shallow bucket, or one of a short window, may be empty between any two snapshots: nothing can be told.
             Rule::Unknown | Rule::Shallow => {}
+            Rule::Bucket if self.window < SHORTEST_PROVEN => {}
             Rule::Bucket | Rule::Fixed if !self.foreign.is_due(at) => {}
             Rule::Bucket => self.foreign.by_drain(&self.use_at(at, used, own)),
             Rule::Fixed => self.foreign.by_count(&self.use_at(at, used, own)),
@@ -409,7 +425,12 @@ impl Dimension {
         let (rate, proven) = (self.rate(), self.proven());
         // In a fixed window the level itself says what is left, until the window's end.
         let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
-        let (pace, burst) = self.pace.parameters(rate, proven, self.share * self.part, foreign);
+        let (mut pace, mut burst) = self.pace.parameters(rate, proven, self.share * self.part, foreign);
+        if self.window < SHORTEST_PROVEN && self.shape.bucket().is_none() {
+            // Of a short window a burst is much, and so is what random delays push into it.
+            pace *= self.window / (self.window + self.outward.min(self.window));
+            burst = burst.min((self.limit * SHORT_BURST).max(1.0));
+        }
         self.pacer.reshape(pace, burst, now);
         let depth = if proven {
             let slack =

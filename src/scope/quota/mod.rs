@@ -1,5 +1,6 @@
 //! The mirror of the upstream's limits for one scope: a pure machine, with time as an argument.
 
+mod asking;
 mod bucket;
 mod calibrate;
 mod charge;

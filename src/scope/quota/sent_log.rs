@@ -21,10 +21,19 @@ pub(crate) struct SentLog {
     /// The finest bin.
     bin: Duration,
     total: Marks,
-    /// (start of the bin, total before it), oldest first.
-    bins: Vec<(Moment, Marks)>,
+    /// Oldest first.
+    bins: Vec<Bin>,
     /// A moment, and what had been sent before it: by any later moment it was no less.
     known: Cell<(Moment, Marks)>,
+}
+
+/// What was sent from one moment to another. Where little is sent the next one begins long after it.
+#[derive(Clone, Copy, Debug)]
+struct Bin {
+    start: Moment,
+    end: Moment,
+    /// The total before it.
+    before: Marks,
 }
 
 /// One unit of it.
@@ -52,11 +61,14 @@ impl SentLog {
 
     /// Adds what is sent now.
     pub(crate) fn add(&mut self, cost: Marks, now: Moment) {
-        if self.bins.last().is_none_or(|&(start, _)| now.is_after(start, self.bin)) {
-            if self.bins.len() >= MOST {
-                self.compact(now);
+        match self.bins.last_mut() {
+            Some(newest) if !now.is_after(newest.start, self.bin) => newest.end = now,
+            Some(_) | None => {
+                if self.bins.len() >= MOST {
+                    self.compact(now);
+                }
+                self.bins.push(Bin { start: now, end: now, before: self.total });
             }
-            self.bins.push((now, self.total));
         }
         self.total.requests += cost.requests;
         self.total.tokens += cost.tokens;
@@ -65,11 +77,14 @@ impl SentLog {
     /// What had been sent before `moment`, short by at most one bin: what is sent after it is never understated.
     pub(crate) fn before(&self, moment: Moment) -> Marks {
         let after = self.begun_by(moment);
-        match after.checked_sub(1).and_then(|index| self.bins.get(index)) {
+        let Some(begun) = after.checked_sub(1).map(|index| self.bins[index]) else {
+            return self.bins.first().map_or(self.total, |first| first.before);
+        };
+        match self.bins.get(after) {
+            Some(next) if moment > begun.end => next.before,
             // The newest bin is over: a later cost would have begun another.
-            Some(&(start, _)) if after == self.bins.len() && moment.is_after(start, self.bin) => self.total,
-            Some(&(_, before)) => before,
-            None => self.bins.first().map_or(self.total, |&(_, before)| before),
+            None if moment.is_after(begun.start, self.bin) => self.total,
+            Some(_) | None => begun.before,
         }
     }
 
@@ -80,8 +95,8 @@ impl SentLog {
         loop {
             let from = end.saturating_sub(step);
             let bins = &self.bins[from..end];
-            if from == 0 || bins[0].0 <= moment {
-                return from + bins.partition_point(|&(start, _)| start <= moment);
+            if from == 0 || bins[0].start <= moment {
+                return from + bins.partition_point(|bin| bin.start <= moment);
             }
             (end, step) = (from, step * 2);
         }
@@ -91,8 +106,8 @@ impl SentLog {
     pub(crate) fn retract(&mut self, cost: Marks, sent: Moment) {
         self.known.take();
         self.total = self.total.less(cost);
-        for (_, before) in self.bins.iter_mut().rev().take_while(|(start, _)| *start > sent) {
-            *before = before.less(cost);
+        for bin in self.bins.iter_mut().rev().take_while(|bin| bin.start > sent) {
+            bin.before = bin.before.less(cost);
         }
     }
 
@@ -102,24 +117,23 @@ impl SentLog {
         let (mut last, mut count) = (None, 0);
         for index in 0..self.bins.len() {
             let bin = self.bins[index];
-            let age = now.since(bin.0);
+            let age = now.since(bin.start);
             let most = if age <= FINE { age / 50 } else { age / 5 };
             // By where the next one begins: a bin that ends in a pause would else last through it.
             let joins =
-                |last: Moment| self.bins.get(index + 1).is_some_and(|(next, _)| !next.is_after(last, most));
+                |last: Moment| self.bins.get(index + 1).is_some_and(|next| !next.start.is_after(last, most));
             if age < REACH && !last.is_some_and(joins) {
-                last = Some(bin.0);
+                last = Some(bin.start);
                 self.bins[count] = bin;
                 count += 1;
+            } else if let Some(kept) = count.checked_sub(1) {
+                self.bins[kept].end = bin.end;
             }
         }
         self.bins.truncate(count);
         if self.bins.len() >= MOST {
-            let mut index = 0;
-            self.bins.retain(|_| {
-                index += 1;
-                index % 2 == 1
-            });
+            self.bins =
+                self.bins.chunks(2).map(|pair| Bin { end: pair[pair.len() - 1].end, ..pair[0] }).collect();
         }
     }
 }
@@ -157,11 +171,11 @@ impl Sent<'_> {
     pub(crate) fn trailing_falls_to(self, most: f64, span: Duration) -> Moment {
         let needed = self.total() - most.max(0.0);
         let bins = &self.log.bins;
-        let index = bins.partition_point(|(_, before)| before.of(self.unit) < needed);
-        match bins.get(index).or(bins.last()) {
-            Some(&(start, _)) if index < bins.len() => start.plus(span),
+        let index = bins.partition_point(|bin| bin.before.of(self.unit) < needed);
+        match index.checked_sub(1).map(|last| bins[last]) {
+            Some(last) if index < bins.len() => last.end.plus(span).plus(Duration::from_nanos(1)),
             // Only when the newest bin is gone too.
-            Some(&(start, _)) => start.plus(span).plus(self.log.bin),
+            Some(newest) => newest.start.plus(span).plus(self.log.bin),
             None => Moment::START,
         }
     }
@@ -243,11 +257,35 @@ mod tests {
 
     /// [`SentLog::before`] by a plain search.
     fn plainly_before(log: &SentLog, moment: Moment) -> Marks {
-        let begun = log.bins.iter().filter(|(start, _)| *start <= moment).count();
-        match begun.checked_sub(1).map(|index| log.bins[index]) {
-            Some((start, _)) if begun == log.bins.len() && moment.since(start) >= log.bin => log.total,
-            Some((_, before)) => before,
-            None => log.bins.first().map_or(log.total, |(_, before)| *before),
+        let over = |index: usize, bin: &Bin| match log.bins.get(index + 1) {
+            Some(_) => bin.end < moment,
+            None => moment.since(bin.start) >= log.bin,
+        };
+        let mut before = log.bins.first().map_or(log.total, |first| first.before);
+        for (index, bin) in log.bins.iter().enumerate() {
+            if over(index, bin) {
+                before = log.bins.get(index + 1).map_or(log.total, |next| next.before);
+            }
+        }
+        before
+    }
+
+    #[test]
+    fn what_is_sent_rarely_leaves_a_window_when_it_is_over() {
+        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
+        let mut log = SentLog::new(BIN);
+        for seconds in [1.0, 21.0, 41.0] {
+            log.add(sends(1.0), at(seconds));
+        }
+        for (now, trailing) in [(60.9, 3.0), (61.1, 2.0), (80.9, 2.0), (81.1, 1.0), (101.1, 0.0)] {
+            assert_eq!(log.of(Unit::Requests).trailing(Duration::from_mins(1), at(now)), trailing, "{now}");
+        }
+        let falls = |most: f64| log.of(Unit::Requests).trailing_falls_to(most, Duration::from_mins(1));
+        for (most, from) in [(2.0, 61.0), (1.0, 81.0), (0.0, 101.0)] {
+            let late = falls(most).seconds_since(at(from));
+            assert!((0.0..=0.011).contains(&late), "{most}: {late}");
+            let (unit, begin) = (log.of(Unit::Requests), falls(most).minus(Duration::from_mins(1)));
+            assert!(unit.is_at_most(most, begin), "{most}");
         }
     }
 

@@ -15,6 +15,8 @@ const WINDOWS: [f64; 4] = [MINUTE, HOUR, DAY, MONTH];
 const SHORT_WINDOWS: [f64; 2] = [1.0, 10.0];
 /// A short window is proven by so many snapshots, and so many ends that are no whole minutes apart,
 const SHORT_PROOF: (u32, u32) = (8, 3);
+/// and keeps a longer bucket from being believed by so many,
+const RIVAL: (u32, u32) = (3, 1);
 /// where all resets end with a window, within this part of it,
 const SHORT_ENDS: f64 = 0.12;
 /// and differ by this part: what is asked for by the clock ends with it, too.
@@ -22,7 +24,7 @@ const SHORT_SPREAD: f64 = 0.5;
 /// How far a derived window may be from a stated one. Headers are whole units and milliseconds.
 const TOLERANCE: f64 = 0.1;
 /// A shorter reset is mostly rounding.
-const SHORTEST_RESET: Duration = Duration::from_millis(10);
+pub(super) const SHORTEST_RESET: Duration = Duration::from_millis(10);
 /// Snapshots that must agree before the shape is believed.
 const ENOUGH: usize = 3;
 /// Snapshots remembered.
@@ -104,10 +106,10 @@ impl Shape {
         // One odd reset does not make a day of a minute.
         self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
         self.last_reset = reset;
-        self.weigh_bucket(used, reset * limit as f64 / used);
         if self.bucket.is_none() {
             self.weigh_short(reset, at);
         }
+        self.weigh_bucket(used, reset * limit as f64 / used);
         if self.last_apart.is_none_or(|last| at.since(last) >= APART) {
             self.last_apart = Some(at);
             if self.apart.len() == MEMORY {
@@ -134,6 +136,16 @@ impl Shape {
             })
         });
         short.map(|(window, _)| *window)
+    }
+
+    /// Whether they prove a bucket, or a short window.
+    pub(crate) fn is_known(&self) -> bool {
+        self.bucket.is_some() || self.short().is_some()
+    }
+
+    /// The longest reset that two snapshots in a row bear out, in seconds.
+    pub(crate) fn longest_reset(&self) -> f64 {
+        self.longest_reset
     }
 
     /// The rule that the snapshots prove.
@@ -195,13 +207,21 @@ impl Shape {
     }
 
     fn agreed(&self) -> Option<f64> {
-        SHORT_WINDOWS.into_iter().chain(WINDOWS).find(|&window| {
+        SHORT_WINDOWS.into_iter().chain(WINDOWS).filter(|&window| !self.is_rivaled(window)).find(|&window| {
             // `remaining` is rounded to a whole unit: with few used, the true value lies between used − 1 and used.
             let agreeing = || self.seen.iter().filter(|&&(used, derived)| near(derived, window, 1.0 / used));
             let least = agreeing().map(|seen| seen.0).fold(f64::INFINITY, f64::min);
             let most = agreeing().map(|seen| seen.0).fold(0.0, f64::max);
             let count = agreeing().count();
             count >= ENOUGH && count * 4 >= self.seen.len() * 3 && most >= least * SPREAD
+        })
+    }
+
+    /// Whether the resets have been ending with the windows of a shorter one: with little used any of them suits a bucket.
+    fn is_rivaled(&self, window: f64) -> bool {
+        SHORT_WINDOWS.iter().zip(&self.short).any(|(shorter, phase)| {
+            let stands = phase.is_some_and(|phase| phase.seen >= RIVAL.0 && phase.turns >= RIVAL.1);
+            *shorter < window && stands
         })
     }
 
@@ -280,6 +300,21 @@ mod tests {
             }
             assert_eq!(shape.rule(), Rule::Fixed);
             assert_eq!(shape.at_least(), MINUTE);
+        }
+    }
+
+    #[test]
+    fn a_short_window_of_which_little_is_used_is_no_longer_bucket() {
+        for phase in [0.05_f64, 0.2, 0.4, 0.6, 0.8] {
+            let mut shape = Shape::default();
+            for step in 0..40_u32 {
+                // One or two in each window, sooner or later.
+                let window = f64::from(step / 2);
+                let into = if step % 2 == 0 { 0.03 } else { phase };
+                feed(&mut shape, 10, u64::from(step % 2) + 1, 1.0 - into, window + into);
+                assert_eq!(shape.bucket(), None, "phase {phase}, step {step}");
+            }
+            assert_eq!(shape.short(), (phase > 0.5).then_some(1.0), "phase {phase}");
         }
     }
 
