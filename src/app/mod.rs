@@ -274,9 +274,8 @@ fn connector(config: &Config) -> Result<Connector, Error> {
     Ok(Connector::new(tls, proxy.transpose()?, name.transpose()?))
 }
 
-/// Refuses to start when the upstream's name does not exist; a resolver that is out of reach may come back. The name may come too:
-/// a machine that starts, or a service that is deployed after its clients, has no names yet. So it is no mistake in the
-/// configuration, after which nobody would start Weir again.
+/// Refuses to start when the upstream's name does not exist: that is a mistake in the configuration. A resolver that is out of
+/// reach, as while a machine starts, may come back.
 async fn resolve_upstream(config: &Config) -> Result<(), Error> {
     let url = &config.upstream.url;
     if config.upstream.proxy.is_some() {
