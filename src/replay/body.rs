@@ -1,7 +1,7 @@
 //! The body of one attempt.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -24,7 +24,18 @@ pub struct Body<B = Incoming> {
 #[derive(Debug)]
 enum Then<B> {
     End { trailers: Option<Arc<HeaderMap>>, _reservation: Option<Arc<Reservation>> },
-    Rest(Box<Rest<B>>),
+    Rest { rest: Box<Rest<B>>, sending: Arc<()> },
+}
+
+/// Tells whether a body that is streamed is still being sent.
+#[derive(Debug)]
+pub struct Sending(Weak<()>);
+
+impl Sending {
+    /// Whether there is still more to be sent.
+    pub fn goes_on(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 impl<B> Body<B> {
@@ -42,7 +53,15 @@ impl<B> Body<B> {
     }
 
     pub(super) fn streamed(prefix: Bytes, rest: Box<Rest<B>>) -> Self {
-        Self { first: prefix, then: Then::Rest(rest) }
+        Self { first: prefix, then: Then::Rest { rest, sending: Arc::default() } }
+    }
+
+    /// What tells when the body has been sent; `None` when no part of it is still to come from the client.
+    pub fn sending(&self) -> Option<Sending> {
+        match &self.then {
+            Then::End { .. } => None,
+            Then::Rest { sending, .. } => Some(Sending(Arc::downgrade(sending))),
+        }
     }
 }
 
@@ -71,7 +90,7 @@ where
             Then::End { trailers, .. } => Poll::Ready(
                 trailers.take().map(|trailers| Ok(Frame::trailers(Arc::unwrap_or_clone(trailers)))),
             ),
-            Then::Rest(rest) => {
+            Then::Rest { rest, .. } => {
                 rest.prefix_is_sent();
                 Poll::Ready(ready!(rest.poll_frame(cx)))
             }
@@ -82,7 +101,7 @@ where
         self.first.is_empty()
             && match &self.then {
                 Then::End { trailers, .. } => trailers.is_none(),
-                Then::Rest(rest) => rest.source().is_end_stream(),
+                Then::Rest { rest, .. } => rest.source().is_end_stream(),
             }
     }
 
@@ -92,7 +111,7 @@ where
         match &self.then {
             Then::End { trailers: None, .. } => SizeHint::with_exact(first),
             Then::End { trailers: Some(_), .. } => SizeHint::default(),
-            Then::Rest(rest) => match rest.source().size_hint().exact() {
+            Then::Rest { rest, .. } => match rest.source().size_hint().exact() {
                 Some(rest) => SizeHint::with_exact(first + rest),
                 None => SizeHint::default(),
             },

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming;
 
-pub use body::Body;
+pub use body::{Body, Sending};
 pub use budget::{Budget, Skipped};
 pub use read::ReadError;
 pub use trailers::strip_trailers;

@@ -61,7 +61,13 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let item = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let Self { incoming, source } = &mut *self;
+        let item = match source {
+            Some(Source::Http1(lease)) => {
+                ready!(lease.poll_with(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx)))
+            }
+            Some(Source::Http2 { .. }) | None => ready!(Pin::new(incoming).poll_frame(cx)),
+        };
         match item {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {

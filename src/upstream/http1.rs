@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::{Request, Response, Version};
@@ -10,13 +11,13 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::AbortHandle;
 
 use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
-use crate::replay;
+use crate::replay::{self, Sending};
 
 use super::counters::Open;
+use super::driver::Driver;
 use super::head_timer::HeadTimer;
 use super::{Counters, Settings};
 
@@ -34,30 +35,32 @@ pub(super) struct Pool {
 struct IdleList {
     /// The last used at the end.
     connections: Vec<Idle>,
-    /// Whether a task closes those that time out.
-    swept: bool,
+    /// Wakes the task that closes those that time out or that the upstream closed; none while none is idle.
+    watcher: Option<Waker>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    connection: Connection,
+    connection: Box<Connection>,
     since: Instant,
 }
 
 #[derive(Debug)]
 struct Connection {
     sender: http1::SendRequest<replay::Body>,
-    task: AbortHandle,
+    driver: Driver,
     born: Instant,
     open: Open,
     head_timer: HeadTimer,
+    /// Of the request that is on its way.
+    sending: Option<Sending>,
 }
 
 /// One connection, taken for one attempt. Dropping it closes the connection at once.
 #[derive(Debug)]
 pub(super) struct Lease {
     /// Gone only once given back.
-    connection: Option<Connection>,
+    connection: Option<Box<Connection>>,
     /// Whether it served a request before.
     pub(super) reused: bool,
     pool: Arc<Pool>,
@@ -77,13 +80,14 @@ impl Pool {
     /// The idle connection that was used last, if one is still alive.
     pub(super) fn take(self: &Arc<Self>, now: Instant) -> Option<Lease> {
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(Idle { connection, since }) = list.connections.pop() {
+        let IdleList { connections, watcher: Some(watcher) } = &mut *list else { return None };
+        while let Some(Idle { mut connection, since }) = connections.pop() {
             self.counters.idle_less();
-            if connection.sender.is_ready()
-                && now < since + self.idle_timeout
-                && now < connection.born + self.max_age
-            {
+            if now >= since + self.idle_timeout || now >= connection.born + self.max_age {
+                connection.retire();
+            } else if connection.rest(watcher) {
                 drop(list);
+                connection.driver.claim();
                 return Some(Lease { connection: Some(connection), reused: true, pool: Arc::clone(self) });
             }
         }
@@ -105,54 +109,80 @@ impl Pool {
         let mut connection = connection.with_upgrades();
         // The attempt that uses the connection hears of its errors; nobody else is concerned. Not an async block, which would
         // have room for the connection twice.
-        let task = clock::spawn(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
+        let driver = Driver::new(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let head_timer = HeadTimer::default();
-        let connection =
-            Connection { sender, task: task.abort_handle(), born: clock::now(), open, head_timer };
-        Ok(Lease { connection: Some(connection), reused: false, pool: self })
+        let connection = Connection { sender, driver, born: clock::now(), open, head_timer, sending: None };
+        Ok(Lease { connection: Some(Box::new(connection)), reused: false, pool: self })
     }
 
-    fn put(self: &Arc<Self>, connection: Connection) {
+    /// Keeps a connection for the next attempt, if it can serve one. Otherwise it is closed: a request is still being sent on
+    /// it, it moves in a task of its own because one was, or either side said `Connection: close`.
+    fn put(self: &Arc<Self>, mut connection: Box<Connection>) {
         let since = clock::now();
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let watcher = list.watcher.as_ref().unwrap_or(Waker::noop());
+        let rests = if connection.sender.is_ready() {
+            connection.driver.rest_unseen(watcher)
+        } else {
+            connection.rest(watcher)
+        };
+        if !rests {
+            return;
+        }
         if list.connections.len() >= self.max_idle || since >= connection.born + self.max_age {
-            // Dropping the sender ends the connection in good order.
+            connection.retire();
             return;
         }
         self.counters.idle_more();
         list.connections.push(Idle { connection, since });
-        if !std::mem::replace(&mut list.swept, true) {
+        if list.watcher.is_none() {
+            list.watcher = Some(Waker::noop().clone());
             drop(list);
-            self.start_sweeping();
+            self.start_watching();
         }
     }
 
-    /// Closes connections that were idle too long; ends when none is left.
-    fn start_sweeping(self: &Arc<Self>) {
+    /// Closes connections that were idle too long, or that the upstream closed; ends when none is left.
+    fn start_watching(self: &Arc<Self>) {
         let pool = Arc::downgrade(self);
         let period = self.idle_timeout.max(Duration::from_millis(10)) / 2;
-        clock::spawn(async move {
-            loop {
-                clock::sleep(period).await;
-                let Some(pool) = pool.upgrade() else { return };
-                if !pool.sweep() {
-                    return;
-                }
+        let mut timer = Box::pin(clock::sleep(period));
+        clock::spawn(poll_fn(move |cx| {
+            while timer.as_mut().poll(cx).is_ready() {
+                timer.as_mut().reset(clock::now() + period);
             }
-        });
+            match pool.upgrade() {
+                Some(pool) if pool.watch(cx.waker()) => Poll::Pending,
+                Some(_) | None => Poll::Ready(()),
+            }
+        }));
     }
 
-    fn sweep(&self) -> bool {
+    /// Looks after all idle connections, which are to wake `watcher`; whether there are any.
+    fn watch(&self, watcher: &Waker) -> bool {
         let now = clock::now();
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = list.connections.len();
-        list.connections
-            .retain(|idle| !idle.connection.sender.is_closed() && now < idle.since + self.idle_timeout);
-        for _ in list.connections.len()..before {
+        let timed_out = |idle: &mut Idle| now >= idle.since + self.idle_timeout;
+        for idle in list.connections.extract_if(.., |idle| timed_out(idle) || !idle.connection.rest(watcher))
+        {
             self.counters.idle_less();
+            idle.connection.retire();
         }
-        list.swept = !list.connections.is_empty();
-        list.swept
+        list.watcher = (!list.connections.is_empty()).then(|| watcher.clone());
+        list.watcher.is_some()
+    }
+}
+
+impl Connection {
+    /// Leaves the connection to `watcher`; whether it can serve another attempt.
+    fn rest(&mut self, watcher: &Waker) -> bool {
+        self.driver.rest(watcher) && self.sender.is_ready()
+    }
+
+    /// Ends a connection in good order: TLS says goodbye.
+    fn retire(self) {
+        drop(self.sender);
+        self.driver.finish();
     }
 }
 
@@ -166,7 +196,7 @@ impl Drop for Pool {
 }
 
 impl Lease {
-    /// Sends a request and waits for the head of the answer.
+    /// Sends a request; the answer comes while [`Self::poll_with`] moves the bytes of both.
     pub(super) fn send(
         &mut self,
         mut request: Request<replay::Body>,
@@ -174,7 +204,20 @@ impl Lease {
         *request.version_mut() = Version::HTTP_11;
         let connection =
             self.connection.as_mut().expect("a lease holds its connection until it is given back");
+        connection.sending = request.body().sending();
         connection.sender.try_send_request(request)
+    }
+
+    /// Moves the connection's bytes, then polls what waits for them.
+    pub(super) fn poll_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        waiting: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match &mut self.connection {
+            Some(connection) => connection.driver.poll_with(cx, waiting),
+            None => Poll::Pending,
+        }
     }
 
     /// The timer of its answers' heads.
@@ -182,25 +225,29 @@ impl Lease {
         self.connection.as_mut().map(|connection| &mut connection.head_timer)
     }
 
+    /// Says that the head of the answer is there: from now on the connection moves with the answer's body. A caller that reads
+    /// nothing before it has sent everything must still be able to send, so the rest of a request that is not sent yet goes on
+    /// by itself.
+    pub(super) fn answered(&mut self) {
+        if let Some(connection) = &mut self.connection
+            && connection.sending.take().is_some_and(|sending| sending.goes_on())
+        {
+            connection.driver.detach();
+        }
+    }
+
     /// Lets the connection go on without HTTP: it is no longer the pool's.
-    pub(super) fn detach(mut self) -> Option<Open> {
-        self.connection.take().map(|connection| connection.open)
+    pub(super) fn detach(mut self) -> Option<(Driver, Open)> {
+        self.connection.take().map(|mut connection| {
+            connection.driver.detach();
+            (connection.driver, connection.open)
+        })
     }
 
     /// Ends the attempt: a connection that can serve another does.
-    ///
-    /// It can't while the request is still being sent, or when either side said `Connection: close`.
     pub(super) fn give_back(mut self) {
-        if let Some(connection) = self.connection.take_if(|connection| connection.sender.is_ready()) {
-            self.pool.put(connection);
-        }
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            connection.task.abort();
+            self.pool.put(connection);
         }
     }
 }

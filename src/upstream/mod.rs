@@ -10,6 +10,7 @@ mod body;
 mod connect;
 mod counters;
 mod dial;
+mod driver;
 mod failure;
 mod head_timer;
 pub mod headers;
@@ -29,7 +30,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
@@ -362,13 +363,16 @@ impl Ready {
 
     async fn heard(&mut self, mut begun: Exchange, head_deadline: Option<Instant>) -> Result<Heard, Failure> {
         let mut own = HeadTimer::default();
-        let timer = self.channel.head_timer().unwrap_or(&mut own);
-        let outcome = poll_fn(|cx| match (begun.as_mut().poll(cx), head_deadline) {
-            (Poll::Ready(outcome), _) => Poll::Ready(Some(outcome)),
-            (Poll::Pending, Some(deadline)) => timer.poll_late(deadline, cx).map(|()| None),
-            (Poll::Pending, None) => Poll::Pending,
-        })
-        .await;
+        let channel = &mut self.channel;
+        let outcome =
+            poll_fn(|cx| match (channel.poll_with(cx, |cx| begun.as_mut().poll(cx)), head_deadline) {
+                (Poll::Ready(outcome), _) => Poll::Ready(Some(outcome)),
+                (Poll::Pending, Some(deadline)) => {
+                    channel.head_timer().unwrap_or(&mut own).poll_late(deadline, cx).map(|()| None)
+                }
+                (Poll::Pending, None) => Poll::Pending,
+            })
+            .await;
         match outcome {
             Some(outcome) => self.hear(outcome),
             None => Err(Failure::sent(FailureKind::ResponseTimeout, "")),
@@ -409,9 +413,10 @@ impl Ready {
     fn answer(self, response: Response<Incoming>) -> Result<Response<AnswerBody>, Failure> {
         let (head, incoming) = response.into_parts();
         let source = match self.channel {
-            Channel::Http1(lease) => {
+            Channel::Http1(mut lease) => {
                 headers::check_framing(&head.headers)
                     .map_err(|problem| Failure::sent(FailureKind::Malformed, problem))?;
+                lease.answered();
                 Source::Http1(lease)
             }
             Channel::Http2(stream) => Source::Http2 { _stream: stream },
@@ -421,6 +426,19 @@ impl Ready {
 }
 
 impl Channel {
+    /// Moves the bytes of a connection that has one request at a time, then polls what waits for them.
+    fn poll_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut waiting: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        match self {
+            Self::Http1(lease) => lease.poll_with(cx, waiting),
+            // Its connection is moved by a task of its own.
+            Self::Http2(_) => waiting(cx),
+        }
+    }
+
     /// The timer of a connection that has one request at a time.
     fn head_timer(&mut self) -> Option<&mut HeadTimer> {
         match self {

@@ -1,10 +1,14 @@
 //! Tests of attempts over connections in memory, on a paused clock.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -14,7 +18,7 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock;
 use crate::replay::Body;
 
-use super::{Connected, Counters, Destination, Settings, Target, Upstream};
+use super::{AnswerBody, Connected, Counters, Destination, Settings, Target, Upstream};
 
 struct Wire {
     upstream: Upstream,
@@ -91,6 +95,40 @@ async fn a_connection_serves_one_attempt_after_the_other() {
     // Left alone, it is closed; after the idle timeout and half of it at the latest.
     clock::sleep(Settings::default().idle_timeout.mul_f64(1.5)).await;
     assert!(is_closed(&mut far).await);
+    assert_eq!((wire.counters.open(), wire.counters.idle()), (0, 0));
+}
+
+/// What a body has now, if it has anything.
+async fn at_once(body: &mut AnswerBody) -> Option<Option<Bytes>> {
+    match poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await {
+        Poll::Ready(frame) => Some(frame.map(|frame| frame.unwrap().into_data().unwrap())),
+        Poll::Pending => None,
+    }
+}
+
+/// Another task's turn in between would come after those of all other connections of a batch.
+#[tokio::test(start_paused = true)]
+async fn what_has_come_is_passed_on_without_another_tasks_turn() {
+    let mut wire = wire(false);
+    let far = clock::spawn(async move {
+        let mut far = wire.accepted.recv().await.unwrap();
+        read_until(&mut far, "body").await;
+        far.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+        far
+    });
+    let mut body = wire.upstream.attempt(post("body"), None).await.unwrap().into_body();
+    let mut far = far.await.unwrap();
+    for event in ["event1", "event2", "event3"] {
+        assert_eq!(at_once(&mut body).await, None);
+        far.write_all(format!("6\r\n{event}\r\n").as_bytes()).await.unwrap();
+        assert_eq!(at_once(&mut body).await, Some(Some(Bytes::from_static(event.as_bytes()))));
+    }
+    far.write_all(b"0\r\n\r\n").await.unwrap();
+    assert_eq!(at_once(&mut body).await, Some(None));
+    assert_eq!((wire.counters.open(), wire.counters.idle()), (1, 1));
+    // The upstream closes it: noticed at once, not only when it is wanted, or times out.
+    drop(far);
+    tokio::task::yield_now().await;
     assert_eq!((wire.counters.open(), wire.counters.idle()), (0, 0));
 }
 
@@ -328,11 +366,11 @@ impl http_body::Body for Drops {
     type Error = std::convert::Infallible;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         _cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
         let left = self.0.checked_sub(1);
-        std::task::Poll::Ready(left.map(|left| {
+        Poll::Ready(left.map(|left| {
             self.0 = left;
             Ok(http_body::Frame::data(Bytes::from_static(b"data: {}\n\n")))
         }))

@@ -21,6 +21,7 @@ use crate::clock;
 
 use super::body::AnswerBody;
 use super::counters::Open;
+use super::driver::Driver;
 
 /// How the upstream answered a request to upgrade.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ pub enum Upgrade {
 #[derive(Debug)]
 pub struct Switched {
     connection: OnUpgrade,
-    _open: Option<Open>,
+    _held: Option<(Driver, Open)>,
 }
 
 /// How much went through a tunnel, and why it ended.
@@ -174,9 +175,9 @@ pub fn ask_for(headers: &mut HeaderMap, protocol: HeaderValue) {
 }
 
 impl Switched {
-    pub(super) fn from(mut answer: Response<Incoming>, open: Option<Open>) -> (Response<()>, Self) {
+    pub(super) fn from(mut answer: Response<Incoming>, held: Option<(Driver, Open)>) -> (Response<()>, Self) {
         let connection = hyper::upgrade::on(&mut answer);
-        (answer.map(drop), Self { connection, _open: open })
+        (answer.map(drop), Self { connection, _held: held })
     }
 
     /// Copies bytes both ways until both sides have closed, one breaks, neither sends for `idle`, or `stop` resolves.
@@ -189,7 +190,7 @@ impl Switched {
         idle: Duration,
         stop: impl Future<Output = ()>,
     ) -> TunnelReport {
-        let Self { connection, _open } = self;
+        let Self { connection, _held } = self;
         let moved = Moved::default();
         let work = async {
             let (Ok(client), Ok(upstream)) = (client.await, connection.await) else {

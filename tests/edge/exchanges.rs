@@ -1,6 +1,6 @@
 //! The corners of HTTP/1.1 that random requests do not reach, each by hand.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::process::Weir;
@@ -198,6 +198,41 @@ fn what_breaks_off_never_reaches_the_upstream_whole() {
         let request = seen.recv_timeout(Duration::from_secs(10)).unwrap();
         assert!(!request.whole, "{end:?} ended as if nothing had happened");
     }
+}
+
+#[test]
+fn a_client_that_reads_only_after_it_has_sent_all_gets_an_answer_that_came_before() {
+    // More than all buffers on the way hold, in each direction.
+    const BYTES: usize = 64 << 20;
+    let upstream = wire::upstream(|mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut request = wire::read_head(&mut reader).unwrap();
+        let (stuck, is_stuck) = std::sync::mpsc::channel();
+        let answering = std::thread::spawn(move || {
+            stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+            let answer = [b'y'; 8 << 10];
+            let mut left = BYTES;
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n").unwrap();
+            while left > 0 {
+                match stream.write(&answer[..left.min(answer.len())]) {
+                    Ok(written) => left -= written,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => drop(stuck.send(())),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        is_stuck.recv().unwrap();
+        wire::read_body(&mut reader, &mut request, false);
+        assert!(request.whole && request.body.len() == BYTES);
+        answering.join().unwrap();
+    });
+    let weir = Weir::before(upstream, "replay.max_body = \"64KiB\"\nreplay.prefix = \"4KiB\"\n");
+    let mut stream = wire::connect(weir.address);
+    stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "POST /v1/files HTTP/1.1\r\nHost: weir\r\nContent-Length: {BYTES}\r\n\r\n").unwrap();
+    stream.write_all(&vec![b'x'; BYTES]).expect("the upload goes on though the answer is not read");
+    let answer = wire::read_answer(&mut BufReader::new(stream), "POST").unwrap();
+    assert!(answer.whole && answer.body.len() == BYTES, "{} bytes", answer.body.len());
 }
 
 /// After each deployment somebody reads in the log why answers are not whole.
