@@ -20,5 +20,5 @@ fn through_weir_every_job_finishes_and_the_api_refuses_nothing_after_the_first_s
 
     assert!(text.contains("its status page, as long as this runs: http://127.0.0.1:"), "{text}");
     assert!(!text.contains('\x1b'), "plain was asked for: {text}");
-    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::page::symbol;
 use super::status::{BreakerState, LimitStatus, ScopeStatus, Status};
-use super::words::{amount, duration, plural};
+use super::words::{amount, duration, plural, shared_by};
 
 /// The status as text, at most about `width` columns wide. What came from outside has its control characters escaped.
 pub fn table(status: &Status, width: usize) -> String {
@@ -29,11 +29,12 @@ pub fn table(status: &Status, width: usize) -> String {
     failures(status, &mut text);
     text.line(format_args!(""));
     text.line(format_args!(
-        "Weir {} · up {} · mode {} · upstream {}",
+        "Weir {} · up {} · mode {} · upstream {}{}",
         status.build.version,
         duration(status.uptime_seconds as f64),
         status.mode,
-        status.upstream
+        status.upstream,
+        status.replicas.as_ref().map(|replicas| format!(" · {}", shared_by(replicas))).unwrap_or_default()
     ));
     text.out
 }

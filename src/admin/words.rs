@@ -1,9 +1,21 @@
 //! Figures and lists as people read them.
 
+use super::status::ReplicasStatus;
+
 /// `1 request`, `12 requests`; in thousands with commas.
 pub(super) fn plural(count: u64, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", amount(count as f64))
+}
+
+/// `limits shared by 3 replicas`, and what is wrong with it.
+pub(super) fn shared_by(replicas: &ReplicasStatus) -> String {
+    let state = match (replicas.agreed, replicas.redis_up) {
+        (true, true) => "",
+        (true, false) => ", Redis out of reach",
+        (false, _) => ", evenly: Redis out of reach",
+    };
+    format!("limits shared by {}{state}", plural(replicas.replicas, "replica"))
 }
 
 /// A whole number with commas: `2,000,000`; a dash for what is none.
@@ -98,6 +110,16 @@ mod tests {
         }
         assert_eq!(plural(1, "request"), "1 request");
         assert_eq!(plural(1_200, "request"), "1,200 requests");
+    }
+
+    #[test]
+    fn replicas() {
+        let with = |agreed, redis_up| {
+            shared_by(&ReplicasStatus { replicas: 3, redis_up, agreed, last_exchange_seconds: None })
+        };
+        assert_eq!(with(true, true), "limits shared by 3 replicas");
+        assert_eq!(with(true, false), "limits shared by 3 replicas, Redis out of reach");
+        assert_eq!(with(false, false), "limits shared by 3 replicas, evenly: Redis out of reach");
     }
 
     #[test]

@@ -159,19 +159,20 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// In two lines, whether Weir did as promised.
+    /// In a few lines, whether Weir did as promised.
     pub(super) fn verdict(&self) -> String {
         let weir = &self.through_weir;
         if weir.keeps_the_promise() {
             return format!(
-                "Through Weir every job finished, and after the first second the API refused none for its limits.\n\
-                 Direct, {} jobs were lost, and it refused {}.",
+                "Through Weir every job finished, and after the first second the API refused none\n\
+                 for its limits. Direct, {} jobs were lost, and it refused {}.",
                 self.direct.jobs - self.direct.finished,
                 self.direct.refused_later
             );
         }
         format!(
-            "Weir did not keep its promise here: {} of {} jobs finished, {} 429s after the first second.\n\
+            "Weir did not keep its promise here: {} of {} jobs finished,\n\
+             {} 429s after the first second.\n\
              Please report it with the seed and what else this machine was doing.",
             weir.finished, weir.jobs, weir.refused_later
         )

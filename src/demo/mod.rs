@@ -119,7 +119,7 @@ impl Demo {
         let (listener, upstream) = listen("cannot listen for the stand-in", 0)?;
         let reread = Box::new(|| Err("the demo has no configuration file".to_owned()));
         let app = App::start(configuration(upstream, admin_port())?, reread, None)?;
-        print(&format!(" (its status page, as long as this runs: http://{}/)\n", app.admin));
+        print(&format!("\n   (its status page, as long as this runs: http://{}/)\n", app.admin));
         // Its clock starts with it, so that both runs meet the outage at the same time.
         let stand_in = self.stand_in(listener)?;
         let figures = self.work(app.listening, &stand_in, STOP_WEIR, print).await;

@@ -59,7 +59,7 @@ impl<'a> Progress<'a> {
 
 /// The line for readers of lines.
 fn line(standing: &Standing) -> String {
-    format!("  {:>4.1} s   {}\n", standing.elapsed.as_secs_f64(), counts(standing))
+    format!(" {:>4.1} s  {}\n", standing.elapsed.as_secs_f64(), counts(standing))
 }
 
 /// The bar and the counts, over those drawn before.
@@ -119,7 +119,7 @@ mod tests {
         let mut progress = Progress::new(false, &mut print);
         progress.show(&STANDING);
         progress.show(&STANDING);
-        let line = "   6.4 s   120 of 240 done   31 lost   12 in flight   41 waiting  201 429s  (API down)\n";
+        let line = "  6.4 s  120 of 240 done   31 lost   12 in flight   41 waiting  201 429s  (API down)\n";
         assert_eq!(text, line.repeat(2));
     }
 
@@ -133,6 +133,6 @@ mod tests {
         let (first, second) = text.split_once("\x1b[2A\r\x1b[J").expect("drawn again");
         assert_eq!(first.lines().count(), 2);
         assert_eq!(second.matches(['█', '▒', '·']).count(), BAR);
-        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
 }

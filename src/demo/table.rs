@@ -1,4 +1,4 @@
-//! Both ways side by side, in at most 100 columns.
+//! Both ways side by side, in at most 80 columns, which every terminal has.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use super::figures::{Figures, Waits, Ways};
 use super::workload::CALLERS;
 
 /// Columns of the labels, and of each of the two ways.
-const WIDTHS: [usize; 2] = [49, 24];
+const WIDTHS: [usize; 2] = [35, 22];
 
 /// The table, each line ended.
 pub(super) fn render(ways: &Ways) -> String {
@@ -20,7 +20,7 @@ pub(super) fn render(ways: &Ways) -> String {
     table.row("  after the first second", |run| run.refused_later.to_string());
     table.row("requests to the API per job", |run| format!("{:.2}", run.attempts_per_job()));
     table.row(&format!("wall time (ideal: {})", seconds(ways.ideal)), |run| wall(run, ways.ideal));
-    table.row("too large for the limit: jobs told so, within", |run| {
+    table.row("too large: jobs told so, within", |run| {
         format!("{}, {}", run.too_large.told, short(run.too_large.slowest))
     });
     table.row("  requests to the API for them", |run| run.too_large.attempts.to_string());
@@ -134,7 +134,7 @@ mod tests {
     fn it_fits_the_page_and_does_not_flatter_what_is_undone() {
         let ways = Ways { ideal: Duration::from_secs(16), direct: figures(140), through_weir: figures(240) };
         let table = render(&ways);
-        assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
         let row =
             |label: &str| table.lines().find(|line| line.starts_with(label)).expect("the row").to_owned();
         assert!(row("wall time").contains("20.0 s (100 undone)"), "{table}");

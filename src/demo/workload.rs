@@ -190,12 +190,12 @@ pub fn ideal(jobs: &[Job], scale: &Scale) -> Duration {
     end
 }
 
-/// What the run is against, in one line.
+/// What the run is against, in three lines.
 pub fn describe(scale: &Scale, seed: u64) -> String {
     format!(
-        "{} jobs of {} services, half of them at once, against an API that allows {} requests/s and\n\
-         {} tokens/s (bursts of 1 s), answers in {}-{} ms, fails 5 % of the time, and is down for\n\
-         {:.0} s. Seed {seed}.",
+        "{} jobs of {} services, half of them at once, against an API that allows\n\
+         {} requests/s and {} tokens/s (bursts of 1 s), answers in {}-{} ms,\n\
+         fails 5 % of the time, and is down for {:.0} s. Seed {seed}.",
         scale.jobs,
         CALLERS.len(),
         REQUESTS_PER_MINUTE / 60,

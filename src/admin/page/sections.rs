@@ -7,7 +7,7 @@ use crate::admin::status::{
     BreakerState, CallerStatus, ErrorStatus, FailureLine, LimitStatus, ScopeStatus, Status,
 };
 use crate::admin::verdict::{Finding, Level};
-use crate::admin::words::{amount, duration, short};
+use crate::admin::words::{amount, duration, shared_by, short};
 
 /// Scopes, callers and failures that the page shows; `/status` has all.
 const MOST_SCOPES: usize = 24;
@@ -365,12 +365,7 @@ fn fine_print(status: &Status, html: &mut Html) {
         html.raw(" · configuration of ").text(&status.reload.time);
     }
     if let Some(replicas) = &status.replicas {
-        html.raw(" · limits shared by ").text(&replicas.replicas.to_string()).raw(" replicas");
-        html.raw(match (replicas.agreed, replicas.redis_up) {
-            (true, true) => "",
-            (true, false) => ", Redis out of reach",
-            (false, _) => ", evenly: Redis out of reach",
-        });
+        html.raw(" · ").text(&shared_by(replicas));
     }
     html.raw(" · as of ").text(&status.time).raw("</p><nav aria-label=\"The same for programs\">");
     for (path, name) in
