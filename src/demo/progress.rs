@@ -59,7 +59,7 @@ impl<'a> Progress<'a> {
 
 /// The line for readers of lines.
 fn line(standing: &Standing) -> String {
-    format!(" {:>4.1} s  {}\n", standing.elapsed.as_secs_f64(), counts(standing))
+    format!("{:>5.1} s {}\n", standing.elapsed.as_secs_f64(), counts(standing))
 }
 
 /// The bar and the counts, over those drawn before.
@@ -86,14 +86,14 @@ fn drawing(standing: &Standing, again: bool) -> String {
 
 fn counts(standing: &Standing) -> String {
     format!(
-        "{:>3} of {} done  {:>3} lost  {:>3} in flight  {:>3} waiting  {:>3} 429s{}",
+        "{:>3} of {} done {:>3} lost {:>3} in flight {:>3} waiting {:>3} 429s{}",
         standing.done,
         standing.jobs,
         standing.lost,
         standing.in_flight,
         standing.waiting,
         standing.refused,
-        if standing.outage { "  (API down)" } else { "" }
+        if standing.outage { " (API down)" } else { "" }
     )
 }
 
@@ -119,8 +119,9 @@ mod tests {
         let mut progress = Progress::new(false, &mut print);
         progress.show(&STANDING);
         progress.show(&STANDING);
-        let line = "  6.4 s  120 of 240 done   31 lost   12 in flight   41 waiting  201 429s  (API down)\n";
+        let line = "  6.4 s 120 of 240 done  31 lost  12 in flight  41 waiting 201 429s (API down)\n";
         assert_eq!(text, line.repeat(2));
+        assert!(line.trim_end().chars().count() <= 80);
     }
 
     #[test]
