@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop;
 use tokio_rustls::TlsAcceptor;
 use tower::{Layer, Service};
 
@@ -238,7 +239,8 @@ where
                         .as_ref()
                         .is_some_and(|waker: &std::task::Waker| waker.will_wake(cx.waker()))
                 {
-                    registered = Some(cx.waker().clone());
+                    // With its budget spent, the task comes again and is not heard before.
+                    registered = coop::has_budget_remaining().then(|| cx.waker().clone());
                     if begun.as_mut().poll(cx).is_ready() {
                         finishing = true;
                         connection.as_mut().finish();

@@ -3,14 +3,12 @@
 //! The clock is read and the timer set only when a connection's wait changes, never for each request: a timer that fires
 //! too early is set again.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::Duration;
 
-use crate::clock::{self, Instant, Sleep};
+use crate::clock::{self, Instant, Timer};
 
 use super::{Limit, Settings};
 
@@ -102,8 +100,7 @@ pub(super) struct Watch {
     wait: Wait,
     progress: u32,
     deadline: Option<Instant>,
-    timer: Pin<Box<Sleep>>,
-    registered: Option<Waker>,
+    timer: Timer,
 }
 
 impl Watch {
@@ -119,8 +116,7 @@ impl Watch {
             wait: Wait::Head,
             progress: 0,
             deadline: Some(deadline),
-            timer: Box::pin(clock::sleep_until(deadline)),
-            registered: None,
+            timer: Timer::new(deadline),
         }
     }
 
@@ -128,7 +124,7 @@ impl Watch {
     pub(super) fn check(&mut self, cx: &mut Context<'_>) -> Option<Limit> {
         self.observe();
         loop {
-            if !self.timer_fired(cx) {
+            if self.timer.poll_fired(cx).is_pending() {
                 return None;
             }
             let deadline = self.deadline?;
@@ -140,8 +136,7 @@ impl Watch {
                     Wait::Service => None,
                 };
             }
-            self.timer.as_mut().reset(deadline);
-            self.registered = None;
+            self.timer.reset(deadline);
         }
     }
 
@@ -149,8 +144,7 @@ impl Watch {
     pub(super) fn allow(&mut self, time: Duration) {
         let deadline = clock::now() + time;
         self.deadline = Some(deadline);
-        self.timer.as_mut().reset(deadline);
-        self.registered = None;
+        self.timer.reset(deadline);
     }
 
     fn observe(&mut self) {
@@ -181,22 +175,8 @@ impl Watch {
         let deadline = clock::now() + allowed;
         self.deadline = Some(deadline);
         // A timer that fires earlier than needed is set again then; one that fires later must be set now.
-        if deadline < self.timer.deadline() || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(deadline);
-            self.registered = None;
+        if deadline < self.timer.deadline() || self.timer.has_fired() {
+            self.timer.reset(deadline);
         }
-    }
-
-    /// Whether the timer has fired. It wakes the task that polled it last, so that it need not be polled again as long
-    /// as that stays the same.
-    fn timer_fired(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.timer.is_elapsed() {
-            return true;
-        }
-        if self.registered.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            return false;
-        }
-        self.registered = Some(cx.waker().clone());
-        self.timer.as_mut().poll(cx).is_ready()
     }
 }

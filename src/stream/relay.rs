@@ -75,7 +75,7 @@ pub struct Relay<B, L: Ledger> {
     /// As in the settings, which would take more room together.
     error_event: bool,
     heard: Instant,
-    timer: Option<Pin<Box<tokio::time::Sleep>>>,
+    timer: Option<clock::Timer>,
     aborting: Option<Aborting>,
     /// The upstream broke off while the beginning was read ahead: the abort follows what is held.
     broken: bool,
@@ -226,14 +226,14 @@ where
     /// costs a reading of the clock, not a timer.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.idle_timeout;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(clock::sleep_until(self.heard + limit)));
+        let timer = self.timer.get_or_insert_with(|| clock::Timer::new(self.heard + limit));
         loop {
-            ready!(timer.as_mut().poll(cx));
+            ready!(timer.poll_fired(cx));
             let due = self.heard + limit;
             if due <= clock::now() {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(due);
+            timer.reset(due);
         }
     }
 }

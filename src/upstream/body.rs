@@ -14,6 +14,9 @@ use super::failure;
 use super::http1::Lease;
 use super::http2::Stream;
 
+/// Parts of at most so many bytes are copied.
+const SMALL: usize = 2 << 10;
+
 /// The body of an answer, as it comes.
 ///
 /// When it has been read to its end, its connection serves the next attempt. When it is dropped before, or fails, the
@@ -45,6 +48,15 @@ impl AnswerBody {
         }
     }
 
+    /// A small part of a body that goes on, in bytes of its own: the connection then reads what follows into the buffer that it
+    /// has, where it would otherwise need another until this part is written.
+    fn apart(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        if !matches!(self.source, Some(Source::Http1(_))) {
+            return frame;
+        }
+        frame.map_data(|data| if data.len() <= SMALL { Bytes::copy_from_slice(&data) } else { data })
+    }
+
     fn release(&mut self) {
         match self.source.take() {
             Some(Source::Http1(lease)) => lease.give_back(),
@@ -74,7 +86,7 @@ impl Body for AnswerBody {
                     replay::strip_trailers(trailers);
                 }
                 self.release_if_ended();
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(self.apart(frame))))
             }
             Some(Err(error)) => {
                 self.source = None;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, coop};
 
 use crate::clock;
 
@@ -23,10 +23,8 @@ const ROUNDS: usize = 3;
 pub(super) struct Driver {
     place: Place,
     bell: Arc<Bell>,
-    /// What the work rings with.
-    for_work: Waker,
-    /// What rings for whoever waits for it.
-    for_waiting: Waker,
+    /// The bell, as the work takes it.
+    waker: Waker,
     /// Whom the bell wakes: a copy, to compare without its lock.
     listener: Waker,
     /// Whether what waits is to be polled although nothing rang: it was ready, and has not been polled since.
@@ -47,11 +45,10 @@ enum Place {
 impl Driver {
     /// The driver of a connection whose bytes `work` moves.
     pub(super) fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        let bell = Arc::new(Bell { state: AtomicU8::new(WORK), listener: Mutex::new(Waker::noop().clone()) });
+        let bell = Arc::new(Bell { state: AtomicU8::new(RUNG), listener: Mutex::new(Waker::noop().clone()) });
         Self {
             place: Place::Here(Box::pin(work)),
-            for_work: Waker::from(Arc::new(Rope { bell: Arc::clone(&bell), what: WORK })),
-            for_waiting: Waker::from(Arc::new(Rope { bell: Arc::clone(&bell), what: LOOK })),
+            waker: Waker::from(Arc::clone(&bell)),
             bell,
             listener: Waker::noop().clone(),
             look: false,
@@ -60,7 +57,8 @@ impl Driver {
 
     /// Moves bytes, then polls what waits for them, for as long as one gives the other something to do.
     ///
-    /// `waiting` is to be polled by this alone, and is left out while nothing has happened. Once it is ready, another may wait.
+    /// `waiting` is what only that work can make ready, and is left out while it had nothing to do. Once it is ready, another
+    /// may wait.
     pub(super) fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -71,17 +69,22 @@ impl Driver {
         }
         self.listen(cx.waker());
         for _ in 0..ROUNDS {
-            let rung = self.bell.answer();
-            if rung & WORK != 0 {
+            if self.bell.answer() {
                 self.work();
-            }
-            self.look |= rung != QUIET;
-            if std::mem::take(&mut self.look)
-                && let Poll::Ready(item) = waiting(&mut Context::from_waker(&self.for_waiting))
-            {
                 self.look = true;
-                self.bell.keep_work();
-                return Poll::Ready(item);
+            }
+            if std::mem::take(&mut self.look) {
+                // Nothing but the work can make it ready, and the work has just been done: it need not ring.
+                if let Poll::Ready(item) = waiting(&mut Context::from_waker(Waker::noop())) {
+                    self.look = true;
+                    self.bell.hush();
+                    return Poll::Ready(item);
+                }
+                // Nothing but that, and the runtime: a task whose budget is spent is not told what is ready, and is to come again.
+                if !coop::has_budget_remaining() {
+                    self.look = true;
+                    break;
+                }
             }
             if self.bell.hush() {
                 return Poll::Pending;
@@ -93,7 +96,7 @@ impl Driver {
 
     /// Says that the connection is about to be used: there is something to do for the next poll, and nobody to wake for it.
     pub(super) fn claim(&mut self) {
-        self.bell.state.store(WORK, Ordering::Release);
+        self.bell.state.store(RUNG, Ordering::Release);
     }
 
     /// Leaves the connection to `watcher`, which is woken when there is something to do and then calls this again. Tells
@@ -101,7 +104,7 @@ impl Driver {
     pub(super) fn rest(&mut self, watcher: &Waker) -> bool {
         self.listen(watcher);
         for _ in 0..ROUNDS {
-            if self.bell.answer() & WORK != 0 {
+            if self.bell.answer() {
                 self.work();
             }
             if self.bell.hush() {
@@ -133,7 +136,7 @@ impl Driver {
 
     fn work(&mut self) {
         if let Place::Here(work) = &mut self.place
-            && work.as_mut().poll(&mut Context::from_waker(&self.for_work)).is_ready()
+            && work.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready()
         {
             self.place = Place::Ended;
         }
@@ -170,8 +173,8 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// Rung when there is something to do. It wakes its listener only when that is not at work already: work and what waits for it
-/// ring for each other in every poll.
+/// Rung when the work has something to do. It wakes its listener only when that is not at work already: taking what was read
+/// rings in every poll.
 #[derive(Debug)]
 struct Bell {
     state: AtomicU8,
@@ -180,17 +183,15 @@ struct Bell {
 
 /// Nothing to do.
 const QUIET: u8 = 0;
-/// The work has something to do, and the listener knows, or is about to look by itself.
-const WORK: u8 = 1;
-/// What waits is to be polled; the same.
-const LOOK: u8 = 2;
 /// The listener is at work.
-const ANSWERED: u8 = 4;
+const ANSWERED: u8 = 1;
+/// There is something to do, and the listener knows, or is about to look by itself.
+const RUNG: u8 = 2;
 
 impl Bell {
-    /// What there is to do; from now on the listener is at work.
-    fn answer(&self) -> u8 {
-        self.state.swap(ANSWERED, Ordering::AcqRel)
+    /// Whether there is something to do; from now on the listener is at work.
+    fn answer(&self) -> bool {
+        self.state.swap(ANSWERED, Ordering::AcqRel) == RUNG
     }
 
     /// Whether there is nothing more to do: from now on the listener is woken.
@@ -198,30 +199,19 @@ impl Bell {
         self.state.compare_exchange(ANSWERED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Ends the listener's work, but for what the work has still to do: that is done when the listener comes back by itself.
-    fn keep_work(&self) {
-        self.state.fetch_and(WORK, Ordering::AcqRel);
-    }
-
     fn set_listener(&self, listener: Waker) {
         *self.listener.lock().unwrap_or_else(PoisonError::into_inner) = listener;
     }
 }
 
-/// Rings the bell for one of the two.
-struct Rope {
-    bell: Arc<Bell>,
-    what: u8,
-}
-
-impl Wake for Rope {
+impl Wake for Bell {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.bell.state.fetch_or(self.what, Ordering::AcqRel) == QUIET {
-            self.bell.listener.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+        if self.state.swap(RUNG, Ordering::AcqRel) == QUIET {
+            self.listener.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
         }
     }
 }
@@ -389,6 +379,26 @@ mod tests {
         }
         assert!(driver.rest(&waker));
         assert_eq!(listener.woken(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_only_for_the_tasks_budget_is_polled_again() {
+        let line = Shared::default();
+        let mut driver = driver(&line);
+        let (answer, mut answered) = tokio::sync::oneshot::channel();
+        answer.send("answer").unwrap();
+        let mut spent = false;
+        let asking = poll_fn(|cx| {
+            while !spent && coop::has_budget_remaining() {
+                if let Poll::Ready(progress) = coop::poll_proceed(cx) {
+                    progress.made_progress();
+                }
+            }
+            spent = true;
+            driver.poll_with(cx, |cx| Pin::new(&mut answered).poll(cx))
+        });
+        let until = clock::now() + std::time::Duration::from_secs(1);
+        assert_eq!(clock::timeout_at(until, asking).await.expect("it is told"), Ok("answer"));
     }
 
     #[test]

@@ -1,30 +1,29 @@
 //! When the head of an answer is late.
 
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::clock::{self, Instant, Sleep};
+use crate::clock::{self, Instant, Timer};
 
 /// A timer for one answer after another, of which hardly any is late.
 ///
 /// It is armed once, and moved only when it fires or must fire sooner: an answer costs a look at it. A timer for each would be
 /// put into the runtime's wheel and taken out of it again.
 #[derive(Debug, Default)]
-pub(super) struct HeadTimer(Option<Pin<Box<Sleep>>>);
+pub(super) struct HeadTimer(Option<Timer>);
 
 impl HeadTimer {
     /// Ready once `deadline` has passed.
     pub(super) fn poll_late(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.0.get_or_insert_with(|| Box::pin(clock::sleep_until(deadline)));
+        let timer = self.0.get_or_insert_with(|| Timer::new(deadline));
         if deadline < timer.deadline() {
-            timer.as_mut().reset(deadline);
+            timer.reset(deadline);
         }
         loop {
-            ready!(timer.as_mut().poll(cx));
+            ready!(timer.poll_fired(cx));
             if deadline <= clock::now() {
                 return Poll::Ready(());
             }
-            timer.as_mut().reset(deadline);
+            timer.reset(deadline);
         }
     }
 }
