@@ -12,6 +12,7 @@ use tower::Service;
 use crate::classify::{Failure, FailureKind};
 use crate::gather::Gathered;
 
+use super::acks::DelayedAcks;
 use super::dial::Lookups;
 use super::proxy::Proxy;
 use super::stream::TransportStream;
@@ -75,7 +76,7 @@ impl Connector {
                 tunnel::open(tcp, proxy, target.host(), target.port()).await?
             }
         };
-        let tcp = Gathered::new(tcp);
+        let tcp = Gathered::new(DelayedAcks::new(tcp));
         if !target.tls() {
             return Ok(Connected { io: TransportStream::Plain(tcp), http2: false });
         }

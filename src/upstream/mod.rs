@@ -6,6 +6,7 @@
 //!
 //! Dropping the future of an attempt, or the body of its answer, ends the attempt upstream at once.
 
+mod acks;
 mod body;
 mod connect;
 mod counters;
@@ -43,6 +44,7 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::replay;
 
+pub use acks::DelayedAcks;
 pub use body::AnswerBody;
 pub use connect::{Connected, Connector, Destination};
 pub use counters::Counters;

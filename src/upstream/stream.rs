@@ -5,18 +5,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::gather::Gathered;
+
+use super::acks::DelayedAcks;
 
 /// A TCP connection, with or without TLS.
 #[derive(Debug)]
 pub enum TransportStream {
     /// In clear text.
-    Plain(Gathered<TcpStream>),
+    Plain(Gathered<DelayedAcks>),
     /// Encrypted; boxed for its size.
-    Tls(Box<TlsStream<Gathered<TcpStream>>>),
+    Tls(Box<TlsStream<Gathered<DelayedAcks>>>),
 }
 
 impl AsyncRead for TransportStream {
