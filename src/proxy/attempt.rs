@@ -48,41 +48,47 @@ pub(super) struct Answer {
 ///
 /// # Cancel safety
 /// Dropping the future ends the attempt upstream at once; the permit and the record account for it when they are dropped.
-pub(super) async fn attempt(
-    upstream: &Upstream,
-    call: &mut Call,
-    permit: &mut Permit,
-    record: &mut Record,
-    policy: &Policy,
+#[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+pub(super) fn attempt<'a>(
+    upstream: &'a Upstream,
+    call: &'a mut Call,
+    permit: &'a mut Permit,
+    record: &'a mut Record,
+    policy: &'a Policy,
     mut now: Instant,
-) -> Attempted {
-    let head_by = latest_head(call, policy, now);
-    let connection = if let Some(connection) = upstream.idle(now) {
-        connection
-    } else {
-        call.head.let_go();
-        // Boxed, because it is rare: the future of every attempt would have to hold it.
-        match Box::pin(connect(upstream, head_by)).await {
-            Ok(connection) => {
-                now = clock::now();
-                connection
+) -> impl Future<Output = Attempted> + Send + 'a {
+    async move {
+        let head_by = latest_head(call, policy, now);
+        let connection = if let Some(connection) = upstream.idle(now) {
+            connection
+        } else {
+            call.head.let_go();
+            // Boxed, because it is rare: the future of every attempt would have to hold it.
+            match Box::pin(connect(upstream, head_by)).await {
+                Ok(connection) => {
+                    now = clock::now();
+                    connection
+                }
+                Err(failure) => return Attempted::Failed(failure),
             }
+        };
+        // Not in this future: it need not have room for the request.
+        let Some(sent) = send(connection, call, permit, record, head_by, now) else {
+            return Attempted::Failed(Failure::sent(
+                FailureKind::Reset,
+                "the body was not kept for another try",
+            ));
+        };
+        let judged = match sent.await {
+            Ok(response) => judge(response, call, permit, record, policy),
             Err(failure) => return Attempted::Failed(failure),
-        }
-    };
-    // Not in this future: it need not have room for the request.
-    let Some(sent) = send(connection, call, permit, record, head_by, now) else {
-        return Attempted::Failed(Failure::sent(FailureKind::Reset, "the body was not kept for another try"));
-    };
-    let judged = match sent.await {
-        Ok(response) => judge(response, call, permit, record, policy),
-        Err(failure) => return Attempted::Failed(failure),
-    };
-    let reading = match judged {
-        Judged::Now(attempted) => return attempted,
-        Judged::Later(reading) => reading,
-    };
-    reading.await
+        };
+        let reading = match judged {
+            Judged::Now(attempted) => return attempted,
+            Judged::Later(reading) => reading,
+        };
+        reading.await
+    }
 }
 
 /// Sends the request, and returns the future of its answer; `None` when the body was streamed and is gone.

@@ -5,6 +5,7 @@
 //! what happens in it by limits of its own. From then on it is a connection, counted and limited as such. A handshake is
 //! never retried: a client of a socket that may break at any time connects again by itself.
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
@@ -154,7 +155,7 @@ impl Conversation<'_> {
             let (up, down, end) = (report.up, report.down, report.end.as_str());
             tracing::info!(request = %id, %caller, up, down, seconds, end, "websocket ended");
         });
-        Response::from_parts(head, Body::Whole(None))
+        Response::from_parts(head, Body::Whole(Bytes::new()))
     }
 
     fn no_slot(mut self) -> Response<Body> {

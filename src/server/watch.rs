@@ -123,11 +123,12 @@ impl Watch {
     /// The limit that the connection has now reached, if any. To be called after each poll of the connection.
     pub(super) fn check(&mut self, cx: &mut Context<'_>) -> Option<Limit> {
         self.observe();
+        // Looked at first: the timer lies apart in memory, and most polls find a request with the service.
+        let deadline = self.deadline?;
         loop {
             if self.timer.poll_fired(cx).is_pending() {
                 return None;
             }
-            let deadline = self.deadline?;
             if deadline <= self.timer.deadline() {
                 return match self.wait {
                     Wait::Head => Some(Limit::HeadTimeout),

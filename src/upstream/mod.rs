@@ -349,35 +349,45 @@ impl Ready {
     }
 
     /// Waits for the head of the answer to a request that has begun.
-    async fn exchange(
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn exchange(
         &mut self,
         begun: Exchange,
         head_deadline: Option<Instant>,
-    ) -> Result<Response<Incoming>, Failure> {
-        // Taken apart before the await, or the future would have room for the answer beside the timer.
-        let unsent = match self.heard(begun, head_deadline).await {
-            Ok(Heard::Answer(answer)) => return Ok(answer),
-            Ok(Heard::Unsent(request)) => request,
-            Err(failure) => return Err(failure),
-        };
-        self.resend(unsent, head_deadline).await
+    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
+        async move {
+            // Taken apart before the await, or the future would have room for the answer beside the timer.
+            let unsent = match self.heard(begun, head_deadline).await {
+                Ok(Heard::Answer(answer)) => return Ok(answer),
+                Ok(Heard::Unsent(request)) => request,
+                Err(failure) => return Err(failure),
+            };
+            self.resend(unsent, head_deadline).await
+        }
     }
 
-    async fn heard(&mut self, mut begun: Exchange, head_deadline: Option<Instant>) -> Result<Heard, Failure> {
-        let mut own = HeadTimer::default();
-        let channel = &mut self.channel;
-        let outcome =
-            poll_fn(|cx| match (channel.poll_with(cx, |cx| begun.as_mut().poll(cx)), head_deadline) {
-                (Poll::Ready(outcome), _) => Poll::Ready(Some(outcome)),
-                (Poll::Pending, Some(deadline)) => {
-                    channel.head_timer().unwrap_or(&mut own).poll_late(deadline, cx).map(|()| None)
-                }
-                (Poll::Pending, None) => Poll::Pending,
-            })
-            .await;
-        match outcome {
-            Some(outcome) => self.hear(outcome),
-            None => Err(Failure::sent(FailureKind::ResponseTimeout, "")),
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn heard(
+        &mut self,
+        mut begun: Exchange,
+        head_deadline: Option<Instant>,
+    ) -> impl Future<Output = Result<Heard, Failure>> + Send {
+        async move {
+            let mut own = HeadTimer::default();
+            let channel = &mut self.channel;
+            let outcome =
+                poll_fn(|cx| match (channel.poll_with(cx, |cx| begun.as_mut().poll(cx)), head_deadline) {
+                    (Poll::Ready(outcome), _) => Poll::Ready(Some(outcome)),
+                    (Poll::Pending, Some(deadline)) => {
+                        channel.head_timer().unwrap_or(&mut own).poll_late(deadline, cx).map(|()| None)
+                    }
+                    (Poll::Pending, None) => Poll::Pending,
+                })
+                .await;
+            match outcome {
+                Some(outcome) => self.hear(outcome),
+                None => Err(Failure::sent(FailureKind::ResponseTimeout, "")),
+            }
         }
     }
 
