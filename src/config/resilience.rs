@@ -56,9 +56,9 @@ section! {
         failures: u32 = default(10) in 2..=1000,
         /// How long no answer may begin, where they normally come faster.
         stall: Duration = default("30s") in "1s"..="1h",
-        /// The wait before the first probe; it doubles with each that fails.
+        /// The wait before the first probe; it doubles with each that fails, to a quarter of how long the outage has lasted.
         probe_base: Duration = default("500ms") in "10ms"..="1m",
-        /// What that wait grows to: traffic is back within 10 s of the upstream's return.
+        /// The longest such wait: traffic is back within 10 s of the upstream's return, however long it was away.
         probe_cap: Duration = default("4s") in "10ms"..="10m",
     }
 }

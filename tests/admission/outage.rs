@@ -67,6 +67,23 @@ fn ten_seconds_cost_no_call() {
     }
 }
 
+/// A short outage is not made a long one by the wait for the next probe.
+#[test]
+fn it_is_back_soon_after_a_short_outage() {
+    for length in [2.0, 5.0, 10.0] {
+        for seed in 1..=4 {
+            let end = 60.0 + length;
+            let mut scenario = scenario(vec![(60.0, end, Weather::Refused)], 90.0);
+            scenario.seed = seed;
+            let report = run(scenario);
+            let answers = report.done.iter().map(|done| done.0).filter(|at| *at >= end);
+            let back = answers.fold(f64::INFINITY, f64::min) - end;
+            println!("{length} s, seed {seed}: the first answer {back:.2} s after");
+            assert!(back <= 1.0 + length / 4.0, "{back}");
+        }
+    }
+}
+
 /// Seconds after the first one, while its release still goes on: the wait for the second one counts from its own beginning.
 #[test]
 fn a_second_outage_is_not_the_first() {

@@ -168,7 +168,7 @@ impl Breaker {
                 // The next one does not wait for this one's answer: it may never come.
                 let typical = duration(self.typical_head.unwrap_or_default() * 2.0);
                 let longest = settings.probe_longest.max(settings.probe_first);
-                let patience = typical.max(ceiling(probes + 1, settings)).min(longest);
+                let patience = typical.max(ceiling(probes + 1, now.since(since), settings)).min(longest);
                 let next_probe = now.plus(patience);
                 self.state = State::Open { since, next_probe, probes: probes + 1, last: now, before };
             }
@@ -252,7 +252,7 @@ impl Breaker {
                 if health == Health::Alive {
                     self.change(State::Releasing { since, began: now, before, probes }, now);
                 } else {
-                    let next_probe = now.plus(backoff(probes, settings, rng));
+                    let next_probe = now.plus(backoff(probes, now.since(since), settings, rng));
                     self.state = State::Open { since, next_probe, probes, last, before };
                 }
             }
@@ -399,7 +399,7 @@ impl Breaker {
         now: Moment,
     ) {
         self.opened += 1;
-        let next_probe = now.plus(backoff(probes, settings, rng));
+        let next_probe = now.plus(backoff(probes, now.since(since), settings, rng));
         self.change(State::Open { since, next_probe, probes, last: now, before }, now);
     }
 
