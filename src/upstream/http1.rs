@@ -19,6 +19,7 @@ use crate::replay::{self, Sending};
 use super::counters::Open;
 use super::driver::Driver;
 use super::head_timer::HeadTimer;
+use super::reuse::Reuse;
 use super::{Counters, Settings};
 
 /// The idle connections of one worker.
@@ -28,6 +29,7 @@ pub(super) struct Pool {
     max_idle: usize,
     idle_timeout: Duration,
     max_age: Duration,
+    reuse: Reuse,
     counters: Arc<Counters>,
 }
 
@@ -61,8 +63,8 @@ struct Connection {
 pub(super) struct Lease {
     /// Gone only once given back.
     connection: Option<Box<Connection>>,
-    /// Whether it served a request before.
-    pub(super) reused: bool,
+    /// When it was taken, if it served a request before.
+    taken: Option<Instant>,
     pool: Arc<Pool>,
 }
 
@@ -73,6 +75,7 @@ impl Pool {
             max_idle: settings.max_idle,
             idle_timeout: settings.idle_timeout,
             max_age: settings.max_age,
+            reuse: Reuse::default(),
             counters: Arc::clone(counters),
         })
     }
@@ -88,7 +91,11 @@ impl Pool {
             } else if connection.rest(watcher) {
                 drop(list);
                 connection.driver.claim();
-                return Some(Lease { connection: Some(connection), reused: true, pool: Arc::clone(self) });
+                return Some(Lease {
+                    connection: Some(connection),
+                    taken: Some(now),
+                    pool: Arc::clone(self),
+                });
             }
         }
         None
@@ -112,7 +119,7 @@ impl Pool {
         let driver = Driver::new(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let head_timer = HeadTimer::default();
         let connection = Connection { sender, driver, born: clock::now(), open, head_timer, sending: None };
-        Ok(Lease { connection: Some(Box::new(connection)), reused: false, pool: self })
+        Ok(Lease { connection: Some(Box::new(connection)), taken: None, pool: self })
     }
 
     /// Keeps a connection for the next attempt, if it can serve one. Otherwise it is closed: a request is still being sent on
@@ -127,6 +134,10 @@ impl Pool {
             connection.rest(watcher)
         };
         if !rests {
+            return;
+        }
+        if !self.reuse.keeps() {
+            connection.retire();
             return;
         }
         if list.connections.len() >= self.max_idle || since >= connection.born + self.max_age {
@@ -229,11 +240,26 @@ impl Lease {
     /// nothing before it has sent everything must still be able to send, so the rest of a request that is not sent yet goes on
     /// by itself.
     pub(super) fn answered(&mut self) {
+        if self.is_reused() {
+            self.pool.reuse.answered();
+        }
         if let Some(connection) = &mut self.connection
             && connection.sending.take().is_some_and(|sending| sending.goes_on())
         {
             connection.driver.detach();
         }
+    }
+
+    /// Says that the connection was closed before any answer, although the request was sent.
+    pub(super) fn lost(&self, now: Instant) {
+        if let Some(taken) = self.taken {
+            self.pool.reuse.lost(now - taken);
+        }
+    }
+
+    /// Whether it served a request before.
+    pub(super) fn is_reused(&self) -> bool {
+        self.taken.is_some()
     }
 
     /// Lets the connection go on without HTTP: it is no longer the pool's.

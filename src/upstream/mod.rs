@@ -18,6 +18,7 @@ pub mod headers;
 mod http1;
 mod http2;
 pub mod proxy;
+mod reuse;
 mod stream;
 mod target;
 pub mod tls;
@@ -416,7 +417,12 @@ impl Ready {
         let unsent = error.take_message();
         let failure = failure::of_attempt(error.error());
         match unsent {
-            None => Err(failure),
+            None => {
+                if let (FailureKind::Reset, Channel::Http1(lease)) = (failure.kind, &self.channel) {
+                    lease.lost(clock::now());
+                }
+                Err(failure)
+            }
             Some(request) if self.channel.reused() => Ok(Heard::Unsent(Box::new(request))),
             Some(_) => Err(Failure::unsent(failure.kind, failure.detail().to_owned())),
         }
@@ -461,7 +467,7 @@ impl Channel {
 
     fn reused(&self) -> bool {
         match self {
-            Self::Http1(lease) => lease.reused,
+            Self::Http1(lease) => lease.is_reused(),
             Self::Http2(stream) => stream.reused,
         }
     }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -408,4 +409,44 @@ async fn small_frames_that_nobody_reads_kill_no_stream_beside_them() {
         assert_eq!(stream.into_body().collect().await.unwrap().to_bytes().len(), 10_000);
     }
     assert_eq!(wire.counters.connected(), 1);
+}
+
+/// A server that closes after each answer without a word costs a few requests, not every second one.
+#[tokio::test(start_paused = true)]
+async fn connections_that_are_lost_after_each_answer_are_used_once() {
+    let Wire { upstream, counters, mut accepted } = wire(false);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&asked);
+    clock::spawn(async move {
+        while let Some(mut far) = accepted.recv().await {
+            let seen = Arc::clone(&seen);
+            clock::spawn(async move {
+                for answers in [true, false] {
+                    let mut request = Vec::new();
+                    while !request.ends_with(b"body") {
+                        if far.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    if answers {
+                        seen.fetch_add(1, Ordering::Relaxed);
+                        far.write_all(OK).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let mut lost = 0;
+    for _ in 0..200 {
+        match upstream.attempt(post("body"), None).await {
+            Ok(answer) => assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok"),
+            Err(failure) => {
+                assert_eq!((failure.kind, failure.sent), (FailureKind::Reset, true));
+                lost += 1;
+            }
+        }
+    }
+    // Three in a row, then the trials after 16, 32, 64 and not yet 128 answers.
+    assert_eq!((lost, asked.load(Ordering::Relaxed)), (6, 194));
+    assert_eq!(counters.open(), 0);
 }
