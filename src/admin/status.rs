@@ -196,7 +196,7 @@ pub struct LimitStatus {
     pub used: f64,
     /// The window.
     pub window_seconds: f64,
-    /// Whether it was `configured` or `learned`.
+    /// Whether it was `configured`, `learned`, or `found` by what was refused.
     pub source: String,
     /// Share of the limit that others use with the same credential, 0 to 1.
     pub foreign_use_ratio: f64,

@@ -129,7 +129,7 @@ families! {
         "Attempts that hold a permit now.";
     // Limits.
     LIMIT = Gauge, "limit", ["scope", "dimension"],
-        "The upstream's limit as configured or learned, units per window.";
+        "The upstream's limit as configured, learned, or found by what it refused; units per window.";
     LIMIT_LEVEL = Gauge, "limit_level", ["scope", "dimension"],
         "How much of the limit is used now, in units.";
     LIMIT_WINDOW = Gauge, "limit_window_seconds", ["scope", "dimension"],

@@ -13,14 +13,12 @@ use super::quota::{Slot, Source};
 pub struct ScopeStatus {
     /// The scope's name: its family, and a number where several credentials use it.
     pub name: Box<str>,
-    /// The limits that are known.
+    /// The limits that are known, and in place of one that is told for the same what was found to be less.
     pub dimensions: Vec<DimensionStatus>,
     /// Tokens that the upstream charges for one that was estimated.
     pub charge_ratio: f64,
     /// The part of the limits that is this replica's, where several share them; else 1.
     pub part: f64,
-    /// While nothing is known: requests a second, where a pace holds.
-    pub unknown_rate: Option<f64>,
     /// The limit that holds the next waiting request longest.
     pub held_by: Option<Slot>,
     /// Until when everything pauses after a refusal without numbers; zero where nothing does.

@@ -22,6 +22,7 @@ mod shapes;
 mod shares;
 mod strangers;
 mod tokens;
+mod untold;
 mod words;
 mod world;
 

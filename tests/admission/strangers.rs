@@ -11,9 +11,11 @@ use crate::matrix::each;
 use crate::world::{Report, Scenario, Source, Strange, Stranger, percentile, run};
 
 /// A refusal that says nothing.
-const BARE: Strange = Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
+pub(crate) const BARE: Strange =
+    Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
 /// An answer without limit headers.
-const PLAIN: Strange = Strange::Taken { limits: LimitReports { requests: None, tokens: None }, later: 0.0 };
+pub(crate) const PLAIN: Strange =
+    Strange::Taken { limits: LimitReports { requests: None, tokens: None }, later: 0.0 };
 
 fn requests(limit: f64, remaining: f64, reset: Option<f64>) -> Strange {
     let reset = reset.map(|reset| Duration::from_secs_f64(reset.max(0.0)));
@@ -28,7 +30,7 @@ fn refused(hint: f64) -> Strange {
 
 /// How a stranger tells of its limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Tells {
+pub(crate) enum Tells {
     /// Not at all.
     Nothing,
     /// By a `Retry-After` alone.
@@ -45,7 +47,7 @@ enum Tells {
 
 /// So many in each window, which begins at a multiple of its length on the wall clock.
 #[derive(Debug)]
-struct Windows {
+pub(crate) struct Windows {
     limit: f64,
     window: f64,
     /// The part of the window before that counts too: a sliding counter.
@@ -61,7 +63,7 @@ struct Windows {
 }
 
 impl Windows {
-    fn new(limit: f64, window: f64, sliding: bool, tells: Tells) -> Self {
+    pub(crate) fn new(limit: f64, window: f64, sliding: bool, tells: Tells) -> Self {
         let minute = VecDeque::new();
         Self { limit, window, sliding, tells, phase: 0.37, index: 0.0, before: 0.0, used: 0.0, minute }
     }
@@ -104,7 +106,7 @@ impl Stranger for Windows {
 
 /// A bucket that holds what comes in so many seconds.
 #[derive(Debug)]
-struct Deep {
+pub(crate) struct Deep {
     rate: f64,
     depth: f64,
     tells: Tells,
@@ -113,7 +115,7 @@ struct Deep {
 }
 
 impl Deep {
-    fn new(rate: f64, seconds: f64, tells: Tells) -> Self {
+    pub(crate) fn new(rate: f64, seconds: f64, tells: Tells) -> Self {
         Self { rate, depth: (rate * seconds).max(1.0), tells, level: 0.0, at: 0.0 }
     }
 }
@@ -209,9 +211,9 @@ impl Stranger for Leaky {
 
 /// So many at once.
 #[derive(Debug)]
-struct Concurrent {
-    most: u32,
-    under_way: u32,
+pub(crate) struct Concurrent {
+    pub(crate) most: u32,
+    pub(crate) under_way: u32,
 }
 
 impl Stranger for Concurrent {
@@ -245,10 +247,10 @@ impl Stranger for Storm {
     }
 }
 
-type Make = fn() -> Box<dyn Stranger>;
+pub(crate) type Make = fn() -> Box<dyn Stranger>;
 
 /// Twice its limit is asked of it, which is `rate` a second.
-fn scenario(make: Make, rate: f64) -> Scenario {
+pub(crate) fn scenario(make: Make, rate: f64) -> Scenario {
     let mut scenario = Scenario::new(Joint::new());
     scenario.stranger = Some(make);
     (scenario.before, scenario.after) = (0.05, 0.45);
@@ -274,15 +276,15 @@ fn row(name: &str, rate: f64, report: &Report) -> String {
 }
 
 /// What a stranger's run has to keep.
-struct Case {
-    name: &'static str,
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
     /// What it takes a second.
-    rate: f64,
-    make: Make,
+    pub(crate) rate: f64,
+    pub(crate) make: Make,
     /// 429s in all, and after eight minutes.
-    refused: (u64, u64),
+    pub(crate) refused: (u64, u64),
     /// The part of the limit that is used after eight minutes.
-    used: f64,
+    pub(crate) used: f64,
 }
 
 /// Each has figures of its own, as they were measured, with some room: nobody tells of these limits as Weir knows it, or they
@@ -425,10 +427,16 @@ const CASES: &[Case] = &[
 
 #[test]
 fn strange_rules_are_met() {
-    let reports = each(CASES, |case| run(scenario(case.make, case.rate)));
+    check(CASES, 1);
+}
+
+/// Each case with so many seeds.
+pub(crate) fn check(cases: &[Case], seeds: u64) {
+    let runs: Vec<_> = cases.iter().flat_map(|case| (1..=seeds).map(move |seed| (case, seed))).collect();
+    let reports = each(&runs, |(case, seed)| run(Scenario { seed: *seed, ..scenario(case.make, case.rate) }));
     let mut broken = Vec::new();
-    for (case, report) in CASES.iter().zip(&reports) {
-        let row = row(case.name, case.rate, report);
+    for ((case, seed), report) in runs.iter().zip(&reports) {
+        let row = row(&format!("{}, seed {seed}", case.name), case.rate, report);
         let holds = report.refused_upstream <= case.refused.0
             && report.refused_from(8) <= case.refused.1
             && used(report, case.rate) >= case.used;

@@ -202,7 +202,11 @@ fn gauge(limit: &LimitStatus, html: &mut Html) {
         .raw("\">")
         .text(&format!("{:.0} % used", share * 100.0))
         .raw("</meter><p class=\"muted\">");
-    html.text(&limit.source);
+    if limit.source == "found" {
+        html.raw("found by what was refused: the upstream names no such limit");
+    } else {
+        html.text(&limit.source);
+    }
     if limit.window_seconds > 0.0 {
         html.raw(" · refills in ").text(&duration(limit.window_seconds));
     }

@@ -106,7 +106,12 @@ impl<W> Machine<W> {
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
                 let times = Times { sent, head, processing: attempt.processing };
-                let unit = if class == ErrorClass::RateLimitTokens { Unit::Tokens } else { Unit::Requests };
+                let unit = [
+                    (ErrorClass::RateLimitTokens, Unit::Tokens),
+                    (ErrorClass::RateLimitRequests, Unit::Requests),
+                ]
+                .into_iter()
+                .find_map(|(of, unit)| (of == class).then_some(unit));
                 let refusal = Refusal {
                     unit,
                     numbers: numbers.as_ref(),

@@ -290,10 +290,9 @@ impl<W> Machine<W> {
             dimensions: self.quota.status(now),
             charge_ratio: self.quota.charge_ratio(),
             part: self.quota.part(),
-            unknown_rate: if self.quota.is_known() { None } else { self.quota.request_rate() },
             held_by: self.queue.next(self.settings.queue.background_share).and_then(|next| {
                 let charge = self.quota.charge(self.queue.waiter(next).cost);
-                self.quota.holding(charge, now)
+                self.quota.holding(charge, self.in_flight, now)
             }),
             paused_for: self.quota.paused_until().since(now),
             queue: self

@@ -11,7 +11,7 @@ use super::own::Own;
 use super::pace::Pace;
 use super::refusal::{Numbers, Times};
 use super::shape::{Rule, Shape};
-use super::{LimitReport, Source};
+use super::{FORETOLD, LimitReport, Source};
 
 /// A limit for a longer window is not paced: a day's worth may be used in an hour.
 const LONGEST_PACED: f64 = 3600.0;
@@ -30,8 +30,6 @@ const FEEDBACK_KEPT: f64 = 2.0;
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
 pub(super) const EDGE: Duration = Duration::from_millis(30);
-/// A refusal is no surprise when the mirror was at this part of the limit.
-const FORETOLD: f64 = 0.9;
 
 /// One limit. The fields lie as they are written, as those of the scope.
 #[derive(Debug)]
@@ -253,9 +251,14 @@ impl Dimension {
         self.reshape(now);
     }
 
-    /// Whether the mirror left room for a refusal to be a surprise.
+    /// Whether the mirror left no room for a refusal to be a surprise.
     pub(crate) fn foretold(&self, cells: u64, now: Moment) -> bool {
-        self.mirror.used(now) + cells as f64 > self.limit * FORETOLD
+        self.part_used(cells, now) > FORETOLD
+    }
+
+    /// The part of the limit that is used with `cells` more.
+    pub(crate) fn part_used(&self, cells: u64, now: Moment) -> f64 {
+        (self.mirror.used(now) + cells as f64) / self.limit
     }
 
     /// A refusal that nothing foretold.

@@ -16,11 +16,13 @@ mod search;
 mod sent_log;
 mod shape;
 mod slot;
+mod untold;
 
 use std::time::Duration;
 
-use crate::scope::moment::Moment;
+use crate::scope::moment::{Moment, duration};
 use crate::scope::settings::LimitSettings;
+use crate::scope::status::DimensionStatus;
 
 use charge::{ChargeRatio, EndpointRatios};
 use dimension::Dimension;
@@ -37,6 +39,8 @@ pub use slot::{Slot, Unit};
 /// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// A refusal is no surprise when a limit is used to this part.
+const FORETOLD: f64 = 0.9;
 /// After so long without a permit one is given although no limit has room.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
@@ -60,6 +64,8 @@ pub(crate) struct Quota {
     part: Part,
     /// The last pause after a refusal without numbers.
     paused_from: Moment,
+    /// The last refusal where little was used of what is told; the start of time before the first.
+    unexplained: Moment,
 }
 
 impl Quota {
@@ -77,6 +83,7 @@ impl Quota {
             ratio: ChargeRatio::new(),
             endpoints: EndpointRatios::new(),
             alone: false,
+            unexplained: Moment::START,
         };
         for slot in Slot::ALL {
             quota.dimensions[slot.index()] = limits
@@ -146,12 +153,19 @@ impl Quota {
     }
 
     /// The limit that holds `charge` longest, if one does.
-    pub(crate) fn holding(&self, charge: Charge, now: Moment) -> Option<Slot> {
-        let waits = self.each().map(|(slot, dimension)| {
+    pub(crate) fn holding(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Slot> {
+        let told = self.each().map(|(slot, dimension)| {
             let own = self.own.of(slot.unit(), self.ratio.value());
             (slot, dimension.wait(charge.of(slot), &own, now))
         });
-        waits.filter(|(_, wait)| !wait.is_zero()).max_by_key(|(_, wait)| *wait).map(|(slot, _)| slot)
+        let found = self.ramp.as_deref().filter(|ramp| ramp.has_found()).map(|ramp| {
+            let own = self.own.of(ramp.unit(), self.ratio.value());
+            (Slot::by_minute(ramp.unit()), ramp.wait(charge, &own, in_flight, now))
+        });
+        told.chain(found)
+            .filter(|(_, wait)| !wait.is_zero())
+            .max_by_key(|(_, wait)| *wait)
+            .map(|(slot, _)| slot)
     }
 
     /// Takes `charge` from every limit.
@@ -209,6 +223,9 @@ impl Quota {
     fn told_of(&mut self, unit: Unit, report: &LimitReport, marks: Marks, times: &Times, now: Moment) {
         let slot = self.header_slot(unit);
         let (share, part) = (self.share, self.part.part);
+        if self.dimensions[slot.index()].is_none() {
+            self.found(unit);
+        }
         let dimension = self.dimensions[slot.index()]
             .get_or_insert_with(|| dimension(slot, report.limit as f64, Source::Learned, share, part, now));
         let own = self.own.of(unit, self.ratio.value());
@@ -217,7 +234,6 @@ impl Quota {
             let day = if unit == Unit::Requests { Slot::RequestsPerDay } else { Slot::TokensPerDay };
             self.dimensions[day.index()] = self.dimensions[slot.index()].take();
         }
-        self.ramp = None;
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
@@ -236,7 +252,7 @@ impl Quota {
 
     /// Learns from a refusal.
     pub(crate) fn refused(&mut self, refusal: &Refusal<'_>, rng: &mut fastrand::Rng, now: Moment) -> Verdict {
-        let Refusal { unit, numbers, hint, cost, charge, marks, times } = *refusal;
+        let Refusal { numbers, hint, cost, charge, marks, times, .. } = *refusal;
         // A refused attempt takes nothing. Where it does, the next snapshot tells.
         self.own.sent.retract(Marks::of_cost(cost), times.sent);
         let marks = Marks {
@@ -284,15 +300,11 @@ impl Quota {
             for (slot, dimension) in self.each_mut() {
                 dimension.forgive(charge.of(slot), now);
             }
-            self.ramp = None;
+            self.found(slot.unit());
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
             return Verdict { not_before: times.refused().plus(wait) };
         }
-        if let Some(ramp) = &mut self.ramp {
-            ramp.refused(unit, &self.own.of(unit, self.ratio.value()), times.sent, hint, rng, now);
-            if let Some(hint) = hint {
-                self.paused_until = self.paused_until.max(now.plus(jittered(hint, rng)));
-            }
+        if self.refused_by_untold(refusal, rng, now) {
             return Verdict { not_before: now };
         }
         // What was sent before the pause began learns nothing new from it.
@@ -329,7 +341,7 @@ impl Quota {
                 (place @ None, Some(limit)) => {
                     *place =
                         Some(dimension(slot, limit, Source::Configured, limits.share, self.part.part, now));
-                    self.ramp = None;
+                    self.found(slot.unit());
                 }
                 (None, None) => {}
             }
@@ -353,7 +365,10 @@ impl Quota {
     pub(crate) fn request_rate(&self) -> Option<f64> {
         let ramp = self.ramp.as_deref().and_then(Ramp::rate);
         let paced = self.dimensions[Slot::RequestsPerMinute.index()].as_deref().map(Dimension::pace);
-        ramp.or(paced)
+        match (ramp, paced) {
+            (Some(ramp), Some(paced)) => Some(ramp.min(paced)),
+            (ramp, paced) => ramp.or(paced),
+        }
     }
 
     /// Tokens that the upstream charges for one that was estimated.
@@ -367,18 +382,22 @@ impl Quota {
     }
 
     /// The limits as the status shows them.
-    pub(crate) fn status(&self, now: Moment) -> Vec<crate::scope::status::DimensionStatus> {
-        self.each()
-            .map(|(slot, dimension)| crate::scope::status::DimensionStatus {
-                slot,
-                limit: dimension.limit,
-                level: dimension.level(now),
-                window: crate::scope::moment::duration(dimension.window),
-                source: dimension.source,
-                pacer_burst: dimension.pacer_burst(),
-                foreign_use: self.part.foreign(dimension.foreign.ratio(), slot, dimension.rate()),
-            })
-            .collect()
+    pub(crate) fn status(&self, now: Moment) -> Vec<DimensionStatus> {
+        let found = self.ramp.as_deref().filter(|ramp| ramp.has_found());
+        let told = self.each().map(|(slot, dimension)| DimensionStatus {
+            slot,
+            limit: dimension.limit,
+            level: dimension.level(now),
+            window: duration(dimension.window),
+            source: dimension.source,
+            pacer_burst: dimension.pacer_burst(),
+            foreign_use: self.part.foreign(dimension.foreign.ratio(), slot, dimension.rate()),
+        });
+        let mut limits: Vec<_> = told
+            .filter(|limit| found.is_none_or(|ramp| limit.slot != Slot::by_minute(ramp.unit())))
+            .collect();
+        limits.extend(found.map(|ramp| ramp.status(&self.own.of(ramp.unit(), self.ratio.value()), now)));
+        limits
     }
 
     /// The scope's pause after a refusal without numbers ends then.

@@ -18,11 +18,12 @@
 use std::time::Duration;
 
 use crate::scope::moment::{Moment, duration};
+use crate::scope::status::DimensionStatus;
 
 use super::bucket::Bucket;
 use super::own::Own;
 use super::search::{BELOW, Episode, Known, Phase, WINDOW};
-use super::{Charge, Unit};
+use super::{Charge, Slot, Source, Unit};
 
 /// The first rate, in requests a second, and the first bound on requests in flight.
 const FIRST_RATE: f64 = 10.0;
@@ -81,6 +82,7 @@ pub(crate) struct Ramp {
     resumed: Moment,
     /// How well the limit is known by now.
     known: Known,
+    beside: bool,
 }
 
 impl Ramp {
@@ -100,6 +102,35 @@ impl Ramp {
             episode: None,
             resumed: Moment::START,
             known: Known::default(),
+            beside: false,
+        }
+    }
+
+    /// The search for a limit of `unit` that nobody tells of, beside others that are known: so far they were all that held.
+    pub(crate) fn beside(unit: Unit, now: Moment) -> Self {
+        Self { unit, rate: UNLIMITED, beside: true, ..Self::new(now) }
+    }
+
+    /// Whether there are known limits beside it.
+    pub(crate) fn is_beside(&self) -> bool {
+        self.beside
+    }
+
+    /// Whether something was refused: the pace is what was found of a limit.
+    pub(crate) fn has_found(&self) -> bool {
+        self.phase != Phase::Growing
+    }
+
+    /// What was found, as if it were a limit by the minute.
+    pub(crate) fn status(&self, own: &Own<'_>, now: Moment) -> DimensionStatus {
+        DimensionStatus {
+            slot: Slot::by_minute(self.unit),
+            limit: (self.rate * WINDOW.as_secs_f64()).round(),
+            level: own.log.trailing(WINDOW, now) * own.ratio,
+            window: WINDOW,
+            source: Source::Found,
+            pacer_burst: self.pacer.burst(),
+            foreign_use: 0.0,
         }
     }
 

@@ -33,7 +33,8 @@ impl Times {
 /// A refusal of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Refusal<'a> {
-    pub(crate) unit: Unit,
+    /// What was too much, where it says so.
+    pub(crate) unit: Option<Unit>,
     pub(crate) numbers: Option<&'a RefusalNumbers>,
     pub(crate) hint: Option<Duration>,
     pub(crate) cost: Cost,

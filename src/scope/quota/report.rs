@@ -11,6 +11,8 @@ pub enum Source {
     Configured,
     /// The upstream's headers or refusals.
     Learned,
+    /// What it refused without naming a limit: it takes no more, whatever its headers say.
+    Found,
 }
 
 impl Source {
@@ -19,6 +21,7 @@ impl Source {
         match self {
             Self::Configured => "configured",
             Self::Learned => "learned",
+            Self::Found => "found",
         }
     }
 }

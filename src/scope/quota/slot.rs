@@ -29,6 +29,14 @@ impl Slot {
     pub const ALL: [Self; 4] =
         [Self::RequestsPerMinute, Self::TokensPerMinute, Self::RequestsPerDay, Self::TokensPerDay];
 
+    /// The one for a minute's limit.
+    pub const fn by_minute(unit: Unit) -> Self {
+        match unit {
+            Unit::Requests => Self::RequestsPerMinute,
+            Unit::Tokens => Self::TokensPerMinute,
+        }
+    }
+
     /// What it counts.
     pub const fn unit(self) -> Unit {
         match self {

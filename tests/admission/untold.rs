@@ -1,0 +1,98 @@
+//! Upstreams that tell of limits, and refuse by others.
+
+use std::time::Duration;
+
+use weir::classify::ErrorClass;
+use weir::scope::{LimitReport, LimitReports};
+use weir::simulate::limiter::Price;
+
+use crate::strangers::{Case, Concurrent, Deep, Make, PLAIN, Tells, Windows, check};
+use crate::world::{Strange, Stranger};
+
+/// Tokens a second, saved up for so many seconds.
+#[derive(Debug)]
+struct Tokens {
+    rate: f64,
+    seconds: f64,
+    level: f64,
+    at: f64,
+    hints: bool,
+}
+
+impl Stranger for Tokens {
+    fn take(&mut self, price: Price, at: f64) -> Strange {
+        self.level = (self.level - (at - self.at) * self.rate).max(0.0);
+        self.at = at;
+        let over = self.level + price.tokens as f64 - self.rate * self.seconds;
+        if over <= 0.0 {
+            self.level += price.tokens as f64;
+            return PLAIN;
+        }
+        let hint = Duration::from_secs_f64((over / self.rate).ceil());
+        let class = if self.hints { ErrorClass::RateLimitTokens } else { ErrorClass::RateLimitOther };
+        Strange::Refused { class, numbers: None, hint: self.hints.then_some(hint) }
+    }
+}
+
+/// It tells of limits that are many times what it takes: an organization's, where a project or a key has its own.
+#[derive(Debug)]
+struct Generous<S> {
+    keeps: S,
+    /// Of tokens too, and not of requests alone.
+    both: bool,
+}
+
+impl<S: Stranger> Stranger for Generous<S> {
+    fn take(&mut self, price: Price, at: f64) -> Strange {
+        let later = match self.keeps.take(price, at) {
+            Strange::Taken { later, .. } => later,
+            refused @ Strange::Refused { .. } => return refused,
+        };
+        let tell = |limit, reset| LimitReport {
+            limit,
+            remaining: limit - limit / 1000,
+            reset: Some(Duration::from_millis(reset)),
+        };
+        let tokens = self.both.then(|| tell(2_000_000, 60));
+        Strange::Taken { limits: LimitReports { requests: Some(tell(60_000, 60)), tokens }, later }
+    }
+
+    fn ended(&mut self) {
+        self.keeps.ended();
+    }
+}
+
+/// What refuses is not what is told: it is searched for beside that, with no more refusals than where nothing is told.
+#[test]
+fn a_limit_that_nobody_tells_of_is_found_beside_those_that_are_told() {
+    fn tokens(seconds: f64, hints: bool, both: bool) -> Box<dyn Stranger> {
+        Box::new(Generous { keeps: Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints }, both })
+    }
+    fn bucket(tells: Tells, both: bool) -> Box<dyn Stranger> {
+        Box::new(Generous { keeps: Deep::new(20.0, 60.0, tells), both })
+    }
+    fn windows(tells: Tells, both: bool) -> Box<dyn Stranger> {
+        Box::new(Generous { keeps: Windows::new(1200.0, 60.0, false, tells), both })
+    }
+    fn at_once(both: bool) -> Box<dyn Stranger> {
+        Box::new(Generous { keeps: Concurrent { most: 20, under_way: 0 }, both })
+    }
+    let case = |name, rate, make: Make, refused, used| Case { name, rate, make, refused, used };
+    // 100 tokens each: 20 a second is the limit in all cases but the last two.
+    let cases = [
+        case("tokens, bare", 20.0, || tokens(60.0, false, true), (60, 8), 0.9),
+        case("tokens, a time to wait", 20.0, || tokens(60.0, true, true), (60, 8), 0.9),
+        case("tokens, shallow, bare", 20.0, || tokens(10.0, false, true), (60, 8), 0.9),
+        case("tokens, shallow, a time to wait", 20.0, || tokens(10.0, true, true), (60, 8), 0.9),
+        case("tokens beside requests, bare", 20.0, || tokens(60.0, false, false), (60, 8), 0.9),
+        case("tokens beside requests, a time to wait", 20.0, || tokens(10.0, true, false), (60, 8), 0.9),
+        case("requests, bare", 20.0, || bucket(Tells::Nothing, true), (60, 8), 0.9),
+        case("requests, a time to wait", 20.0, || bucket(Tells::Hint, true), (60, 8), 0.9),
+        case("requests beside themselves, bare", 20.0, || bucket(Tells::Nothing, false), (60, 8), 0.9),
+        case("minutes of the clock, bare", 20.0, || windows(Tells::Nothing, true), (90, 15), 0.9),
+        case("minutes of the clock, a time to wait", 20.0, || windows(Tells::Hint, true), (60, 15), 0.9),
+        case("20 at once", 80.0, || at_once(true), (80, 15), 0.6),
+        case("20 at once beside requests", 80.0, || at_once(false), (80, 15), 0.6),
+    ];
+    check(&cases, 2);
+}
