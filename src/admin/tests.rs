@@ -170,6 +170,14 @@ async fn the_page_carries_its_policy() {
 }
 
 #[test]
+fn the_page_says_that_a_limit_was_found() {
+    let (mut status, found) = (samples::rate_limited(), "found by what was refused");
+    assert!(!page::main(&status.clone().judged()).contains(found));
+    status.scopes[0].limits[0].source = "found".to_owned();
+    assert!(page::main(&status.judged()).contains(found));
+}
+
+#[test]
 fn the_page_says_what_a_person_needs() {
     for (status, words) in [
         (

@@ -68,6 +68,9 @@ fn a_limit_that_nobody_tells_of_is_found_beside_those_that_are_told() {
     fn tokens(seconds: f64, hints: bool, both: bool) -> Box<dyn Stranger> {
         Box::new(Generous { keeps: Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints }, both })
     }
+    fn alone(seconds: f64) -> Box<dyn Stranger> {
+        Box::new(Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints: true })
+    }
     fn bucket(tells: Tells, both: bool) -> Box<dyn Stranger> {
         Box::new(Generous { keeps: Deep::new(20.0, 60.0, tells), both })
     }
@@ -86,6 +89,8 @@ fn a_limit_that_nobody_tells_of_is_found_beside_those_that_are_told() {
         case("tokens, shallow, a time to wait", 20.0, || tokens(10.0, true, true), (60, 8), 0.9),
         case("tokens beside requests, bare", 20.0, || tokens(60.0, false, false), (60, 8), 0.9),
         case("tokens beside requests, a time to wait", 20.0, || tokens(10.0, true, false), (60, 8), 0.9),
+        case("tokens alone, a time to wait", 20.0, || alone(60.0), (60, 8), 0.9),
+        case("tokens alone, shallow, a time to wait", 20.0, || alone(10.0), (60, 8), 0.9),
         case("requests, bare", 20.0, || bucket(Tells::Nothing, true), (60, 8), 0.9),
         case("requests, a time to wait", 20.0, || bucket(Tells::Hint, true), (60, 8), 0.9),
         case("requests beside themselves, bare", 20.0, || bucket(Tells::Nothing, false), (60, 8), 0.9),

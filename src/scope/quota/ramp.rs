@@ -225,22 +225,23 @@ impl Ramp {
         if sent < self.resumed {
             return;
         }
-        if unit != self.unit {
+        let switched = unit != self.unit;
+        if switched {
             self.unit = unit;
             self.episode = None;
             self.known = Known::default();
         }
+        let in_last = |span: Duration| own.log.trailing(span, now) * own.ratio / span.as_secs_f64();
         let pace = match self.phase {
             // The pace may be far above what is asked for.
-            Phase::Growing => {
-                let lately = own.log.trailing(LATELY, now) * own.ratio / LATELY.as_secs_f64();
-                self.rate.min(lately.max(FIRST_RATE))
-            }
+            Phase::Growing => self.rate.min(in_last(LATELY).max(FIRST_RATE)),
             Phase::Probing { .. }
             | Phase::Climbing { .. }
             | Phase::Holding { .. }
             | Phase::Nudging { .. } => self.rate,
         };
+        // It was of requests and is of tokens now, or the other way round: only what was sent tells.
+        let pace = if switched { in_last(LATELY).max(in_last(WINDOW)) } else { pace };
         let since = self.resumed.max(self.began.unwrap_or(now));
         self.episode = Some(Episode {
             at: now,
