@@ -166,7 +166,7 @@ where
         let names = session.peer_certificates().and_then(<[_]>::first).map(tls::names).unwrap_or_default();
         let http2 = session.alpn_protocol() == Some(b"h2");
         let info = ConnectionInfo { peer, tls: true, names, http2 };
-        Some(self.open(io, Bytes::new(), info, hold, clock::now()))
+        Some(self.open(io, Box::default(), info, hold, clock::now()))
     }
 
     async fn open_clear<I>(&self, mut io: I, peer: SocketAddr, hold: Option<Hold>) -> Option<Open>
@@ -197,7 +197,14 @@ where
     }
 
     /// Starts to speak HTTP, with what was read `ahead`.
-    fn open<I>(&self, io: I, ahead: Bytes, info: ConnectionInfo, hold: Option<Hold>, since: Instant) -> Open
+    fn open<I>(
+        &self,
+        io: I,
+        ahead: Box<[u8]>,
+        info: ConnectionInfo,
+        hold: Option<Hold>,
+        since: Instant,
+    ) -> Open
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -254,7 +261,7 @@ where
                     if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
                         return Poll::Ready(ended);
                     }
-                    match watch.check(cx) {
+                    match watch.check(&self.settings, cx) {
                         None => return Poll::Pending,
                         Some(Limit::IdleTimeout) if !told_to_end => {
                             self.counters.reach(Limit::IdleTimeout);

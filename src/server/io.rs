@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
@@ -19,14 +18,15 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #[derive(Debug)]
 pub(super) struct Watched<I> {
     io: I,
-    ahead: Bytes,
+    /// At most a preface, and nothing soon.
+    ahead: Box<[u8]>,
     activity: Arc<Activity>,
     /// An upgraded connection outlives its HTTP; it still counts as one.
     _hold: Option<Hold>,
 }
 
 impl<I> Watched<I> {
-    pub(super) fn new(io: I, ahead: Bytes, activity: Arc<Activity>, hold: Option<Hold>) -> Self {
+    pub(super) fn new(io: I, ahead: Box<[u8]>, activity: Arc<Activity>, hold: Option<Hold>) -> Self {
         Self { io, ahead, activity, _hold: hold }
     }
 }
@@ -35,7 +35,7 @@ impl<I> Watched<I> {
 ///
 /// # Errors
 /// When the connection breaks, or ends without a byte.
-pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool, Bytes)> {
+pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool, Box<[u8]>)> {
     let mut start = [0; PREFACE.len()];
     let mut read = 0;
     loop {
@@ -46,7 +46,7 @@ pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool,
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if !same || more == 0 || read == PREFACE.len() {
-            return Ok((same && read == PREFACE.len(), Bytes::copy_from_slice(&start[..read])));
+            return Ok((same && read == PREFACE.len(), Box::from(&start[..read])));
         }
     }
 }
@@ -72,9 +72,11 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.ahead.has_remaining() {
-            let length = self.ahead.len().min(buf.remaining());
-            buf.put_slice(&self.ahead.split_to(length));
+        if !self.ahead.is_empty() {
+            let ahead = std::mem::take(&mut self.ahead);
+            let (now, later) = ahead.split_at(ahead.len().min(buf.remaining()));
+            buf.put_slice(now);
+            self.ahead = later.into();
             self.activity.read();
             // What follows comes in the same read: hyper doubles a buffer that a piece of a head was left in.
             if buf.remaining() == 0 {
@@ -154,7 +156,7 @@ mod tests {
     async fn reads_at_once(http2: bool) -> usize {
         let (mut client, io) = duplex(1024);
         client.write_all(&[7; 1024]).await.unwrap();
-        let mut watched = Watched::new(io, Bytes::new(), Activity::new(http2), None);
+        let mut watched = Watched::new(io, Box::default(), Activity::new(http2), None);
         // A step's budget begins with it.
         tokio::task::yield_now().await;
         let mut reads = 0;

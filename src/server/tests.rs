@@ -72,7 +72,8 @@ async fn read_to_end(client: &mut DuplexStream) -> (String, Instant) {
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n";
 
-/// Each connection has one, also while it is idle: its future, which is all of its task but what HTTP keeps.
+/// Each connection has one, also while it is idle: its future, which is all of its task but what HTTP keeps. Over TCP a few bytes
+/// more make its task 768 bytes in place of 640.
 #[tokio::test(start_paused = true)]
 async fn the_future_of_a_connection_is_small() {
     let (_drain, draining) = Drain::new();
@@ -80,7 +81,7 @@ async fn the_future_of_a_connection_is_small() {
     let front = Front::new(Settings::default(), make, render, Arc::default(), draining);
     let (_client, io) = duplex(1);
     let size = size_of_val(&Arc::new(front).serve(io, "192.0.2.1:1000".parse().unwrap(), None));
-    assert!(size <= 640, "{size}");
+    assert!(size <= 512, "{size}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -94,9 +94,6 @@ pub(super) struct Watch {
     activity: Arc<Activity>,
     /// Over HTTP/2, bytes without a request may be pings and window updates.
     http2: bool,
-    head_timeout: Duration,
-    idle_timeout: Duration,
-    write_timeout: Duration,
     wait: Wait,
     progress: u32,
     deadline: Option<Instant>,
@@ -110,9 +107,6 @@ impl Watch {
         Self {
             activity,
             http2,
-            head_timeout: settings.head_timeout,
-            idle_timeout: settings.idle_timeout,
-            write_timeout: settings.write_timeout,
             wait: Wait::Head,
             progress: 0,
             deadline: Some(deadline),
@@ -120,9 +114,10 @@ impl Watch {
         }
     }
 
-    /// The limit that the connection has now reached, if any. To be called after each poll of the connection.
-    pub(super) fn check(&mut self, cx: &mut Context<'_>) -> Option<Limit> {
-        self.observe();
+    /// The limit that the connection has now reached, if any. To be called after each poll of the connection. The settings are
+    /// those that it began with: each connection need not have room for them.
+    pub(super) fn check(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Option<Limit> {
+        self.observe(settings);
         // Looked at first: the timer lies apart in memory, and most polls find a request with the service.
         let deadline = self.deadline?;
         loop {
@@ -148,7 +143,7 @@ impl Watch {
         self.timer.reset(deadline);
     }
 
-    fn observe(&mut self) {
+    fn observe(&mut self, settings: &Settings) {
         let progress = self.activity.progress.load(Ordering::Relaxed);
         let wait = if self.activity.write_waits.load(Ordering::Relaxed) {
             Wait::Write
@@ -165,9 +160,9 @@ impl Watch {
         self.wait = wait;
         self.progress = progress;
         let allowed = match wait {
-            Wait::Head => self.head_timeout,
-            Wait::Idle => self.idle_timeout,
-            Wait::Write => self.write_timeout,
+            Wait::Head => settings.head_timeout,
+            Wait::Idle => settings.idle_timeout,
+            Wait::Write => settings.write_timeout,
             Wait::Service => {
                 self.deadline = None;
                 return;
