@@ -156,6 +156,10 @@ def part(weir: processes.Weir) -> float:
     return weir.metric("weir_limit_part", scope="gpt-4o-mini")
 
 
+def agreed(weir: processes.Weir) -> bool:
+    return json.load(urllib.request.urlopen(f"{weir.admin}/status", timeout=5))["replicas"]["agreed"]
+
+
 async def story() -> None:
     with contextlib.ExitStack() as stack:
         redis = Redis(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -197,6 +201,8 @@ async def story() -> None:
         await until(lambda: one.metric("weir_replicas_redis_up") == 0, 2, "Redis is killed: the metric says so")
         use = await measure(upstream, loads, 1, "Redis is gone, the lease holds", least=0.8)
         await until(lambda: abs(part(one) - 1 / 3) < 0.01, 10 * INTERVAL + 2, "the lease is over: even parts")
+        # Each has a lease of its own. Who begins within it has next to nothing, and turns away what would wait too long.
+        await until(lambda: not any(agreed(weir) for weir in weirs), 10 * INTERVAL, "so they are for all")
         loads[1].set(30)
         loads[2].set(30)
         await asyncio.sleep(1)
