@@ -11,8 +11,7 @@ use crate::matrix::each;
 use crate::world::{Report, Scenario, Source, Strange, Stranger, percentile, run};
 
 /// A refusal that says nothing.
-pub(crate) const BARE: Strange =
-    Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
+const BARE: Strange = Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
 /// An answer without limit headers.
 pub(crate) const PLAIN: Strange =
     Strange::Taken { limits: LimitReports { requests: None, tokens: None }, later: 0.0 };
@@ -259,7 +258,7 @@ pub(crate) fn scenario(make: Make, rate: f64) -> Scenario {
     scenario
 }
 
-fn used(report: &Report, rate: f64) -> f64 {
+pub(crate) fn used(report: &Report, rate: f64) -> f64 {
     report.used.0 as f64 / report.measured / rate
 }
 

@@ -6,8 +6,8 @@ use weir::classify::ErrorClass;
 use weir::scope::{LimitReport, LimitReports};
 use weir::simulate::limiter::Price;
 
-use crate::strangers::{Case, Concurrent, Deep, Make, PLAIN, Tells, Windows, check};
-use crate::world::{Strange, Stranger};
+use crate::strangers::{Case, Concurrent, Deep, Make, PLAIN, Tells, Windows, check, scenario, used};
+use crate::world::{Scenario, Strange, Stranger, run};
 
 /// Tokens a second, saved up for so many seconds.
 #[derive(Debug)]
@@ -62,14 +62,26 @@ impl<S: Stranger> Stranger for Generous<S> {
     }
 }
 
+fn alone(seconds: f64) -> Box<dyn Stranger> {
+    Box::new(Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints: true })
+}
+
+/// Until then the pace was one of requests a second: taken for one of tokens it would be next to nothing for minutes.
+#[test]
+fn the_first_refusal_that_names_tokens_costs_no_throughput() {
+    for make in [(|| alone(60.0)) as Make, || alone(10.0)] {
+        let report = run(Scenario { measured_from: 120.0, seconds: 300.0, ..scenario(make, 20.0) });
+        let used = used(&report, 20.0);
+        println!("{:.1} % used from the third minute to the fifth", used * 100.0);
+        assert!(used >= 0.8, "{used}");
+    }
+}
+
 /// What refuses is not what is told: it is searched for beside that, with no more refusals than where nothing is told.
 #[test]
 fn a_limit_that_nobody_tells_of_is_found_beside_those_that_are_told() {
     fn tokens(seconds: f64, hints: bool, both: bool) -> Box<dyn Stranger> {
         Box::new(Generous { keeps: Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints }, both })
-    }
-    fn alone(seconds: f64) -> Box<dyn Stranger> {
-        Box::new(Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints: true })
     }
     fn bucket(tells: Tells, both: bool) -> Box<dyn Stranger> {
         Box::new(Generous { keeps: Deep::new(20.0, 60.0, tells), both })

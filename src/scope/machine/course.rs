@@ -106,12 +106,9 @@ impl<W> Machine<W> {
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
                 let times = Times { sent, head, processing: attempt.processing };
-                let unit = [
-                    (ErrorClass::RateLimitTokens, Unit::Tokens),
-                    (ErrorClass::RateLimitRequests, Unit::Requests),
-                ]
-                .into_iter()
-                .find_map(|(of, unit)| (of == class).then_some(unit));
+                let named = |of, unit| (class == of).then_some(unit);
+                let unit = named(ErrorClass::RateLimitTokens, Unit::Tokens)
+                    .or(named(ErrorClass::RateLimitRequests, Unit::Requests));
                 let refusal = Refusal {
                     unit,
                     numbers: numbers.as_ref(),

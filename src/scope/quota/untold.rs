@@ -131,6 +131,16 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_is_what_holds_also_where_nothing_is_told() {
+        let charge = Charge { requests: 1, tokens: 100 };
+        let mut quota = Quota::new(&LimitSettings::default(), at(0.0));
+        assert_eq!((found(&quota), quota.holding(charge, 0, at(1.0))), (vec![], None));
+        refuse(&mut quota, Some(Unit::Tokens), 2.0);
+        assert_eq!(found(&quota), [Slot::TokensPerMinute]);
+        assert_eq!(quota.holding(charge, 0, at(2.0)), Some(Slot::TokensPerMinute));
+    }
+
+    #[test]
     fn what_is_told_is_doubted_when_it_happens_again() {
         let mut quota = told(Some(59_000), Some(1_900_000));
         refuse(&mut quota, None, 2.0);
