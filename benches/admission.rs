@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group};
-use weir::caller::{CallerId, Lane, Mode};
-use weir::clock;
-use weir::scope::machine::{Arrival, Claim, HeadReport, Machine, Outcome, Request, Turn};
-use weir::scope::{
+use weir::admission::machine::{Arrival, Claim, HeadReport, Machine, Outcome, Request, Turn};
+use weir::admission::{
     Admission, Ask, Cost, CredentialId, Key, LimitReport, LimitReports, LimitSettings, Moment, Scopes,
     Settings,
 };
+use weir::caller::{CallerId, Lane, Mode};
+use weir::clock;
 
 const CALLERS: u16 = 1000;
 const WAITING: usize = 100_000;

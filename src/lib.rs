@@ -13,7 +13,7 @@
 //! | identify | [`caller`] | `Callers::identify`: a key, a certificate or a header becomes a caller |
 //! | read | [`replay`], [`openai`] | `Replay::read` keeps the body; `openai::request_peek` reads what pricing needs |
 //! | price | [`estimate`] | `Estimator::price`: tokens as the API charges them |
-//! | admit | [`scope`] | `scope::machine`: quota, queue, breaker and budget behind one lock |
+//! | admit | [`admission`] | `admission::machine`: quota, queue, breaker and budget behind one lock |
 //! | attempt | [`upstream`] | `Upstream::connection`, then `Ready::send` |
 //! | classify | [`classify`] | `ErrorClass`, the closed list; `classify::response` |
 //! | retry or stop | [`retry`] | `retry::decide`: a table, a backoff, a deadline |
@@ -35,7 +35,7 @@
 //!
 //! - A room imports only rooms declared below it here: the list is the dependency graph, and `tests/tidy.rs` enforces it.
 //! - Decisions are pure functions over values; only [`proxy`], [`server`], [`upstream`], [`replay`], [`stream`] and the front
-//!   of [`scope`] await. Time and randomness are passed in; [`clock`] is the only door to both clocks.
+//!   of [`admission`] await. Time and randomness are passed in; [`clock`] is the only door to both clocks.
 //! - A permit is settled or given back exactly once, whatever ends the attempt; a record accounts exactly once, whatever ends
 //!   the request. Both are guards: dropping them is an end like any other.
 //! - Only [`response`] turns an error into bytes. Only [`proxy`] knows the order of the steps.
@@ -58,7 +58,7 @@ pub mod proxy;
 pub mod response;
 pub mod stream;
 pub mod replicas;
-pub mod scope;
+pub mod admission;
 pub mod upstream;
 pub mod replay;
 pub mod account;

@@ -34,7 +34,7 @@ fn rooms() -> Vec<String> {
         .collect()
 }
 
-/// The room that a source file is part of: `src/scope/queue.rs` is part of `scope`.
+/// The room that a source file is part of: `src/admission/queue.rs` is part of `admission`.
 fn room_of(path: &Path) -> String {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let inside = path.strip_prefix(src).expect("below src");
@@ -108,8 +108,8 @@ fn a_room_imports_only_rooms_declared_below_it() {
 #[test]
 fn the_import_reader_sees_groups_and_skips_comments() {
     let code =
-        "use crate::{clock, openai::{sse, Endpoint}};\n// crate::proxy\nlet x = crate::scope::Scope;\n";
-    assert_eq!(imported(code), ["clock", "openai", "scope"]);
+        "use crate::{clock, openai::{sse, Endpoint}};\n// crate::proxy\nlet x = crate::admission::Scope;\n";
+    assert_eq!(imported(code), ["clock", "openai", "admission"]);
 }
 
 #[test]

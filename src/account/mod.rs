@@ -6,6 +6,7 @@ mod error_detail;
 mod history;
 mod last_minute;
 mod record;
+mod repeated;
 mod report;
 mod reports;
 mod request_id;
@@ -14,12 +15,13 @@ mod timestamp;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use attempts::{Attempt, Attempts};
 pub use error_detail::ErrorDetail;
 pub use history::{ClassHistory, History, MINUTES};
 pub use record::{Begin, Record, Usage, Wait};
+pub use repeated::RepeatedRefusal;
 pub use report::{AttemptReport, Report};
 pub use reports::Reports;
 pub use request_id::RequestId;
@@ -28,6 +30,7 @@ pub use timestamp::Rfc3339;
 use http::HeaderMap;
 
 use last_minute::LastMinute;
+use repeated::Repeated;
 
 use crate::caller::CallerId;
 use crate::clock::Instant;
@@ -73,6 +76,7 @@ pub struct Account {
     history: History,
     last_minute: LastMinute,
     reports: Reports,
+    repeated: Repeated,
     names: RwLock<Vec<Arc<str>>>,
     /// Whether the process ends, and with it what is still under way.
     cutting: AtomicBool,
@@ -88,6 +92,7 @@ impl Account {
             history: History::new(now),
             last_minute: LastMinute::new(now),
             reports,
+            repeated: Repeated::default(),
             names: RwLock::new(callers),
             cutting: AtomicBool::new(false),
         })
@@ -129,6 +134,19 @@ impl Account {
     /// The last failures that reached a caller.
     pub fn reports(&self) -> &Reports {
         &self.reports
+    }
+
+    /// Notes that a request met its `refusals`-th rate limit, and goes back to its queue.
+    pub fn rate_limited(&self, record: &Record, refusals: u32, at: SystemTime) {
+        if refusals > 1 {
+            self.metrics.rate_limited_again.inc();
+        }
+        self.repeated.note(record, refusals, at);
+    }
+
+    /// The last request that met several rate limits.
+    pub fn repeated_refusal(&self) -> Option<RepeatedRefusal> {
+        self.repeated.last()
     }
 
     /// Takes the callers' names after a reload, by id.

@@ -18,7 +18,7 @@ pub use guard::Access;
 pub use server::{Settings, serve, start};
 pub use status::{
     BreakerState, BreakerStatus, Build, CallerStatus, ErrorStatus, FailureLine, LimitStatus, Overhead,
-    QuotaSpent, Reload, ReplicasStatus, ScopeStatus, Status,
+    QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Status,
 };
 pub use table::table;
 pub use verdict::{Blame, Finding, Level};

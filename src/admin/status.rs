@@ -38,6 +38,8 @@ pub struct Status {
     pub errors: Vec<ErrorStatus>,
     /// The last failures, the newest first.
     pub failures: Vec<FailureLine>,
+    /// The last request that met several rate limits, where that was within five minutes.
+    pub repeated_refusal: Option<RepeatedRefusal>,
 }
 
 impl Status {
@@ -67,6 +69,22 @@ impl Status {
     pub fn errors_seen(&self) -> u64 {
         self.errors.iter().map(|error| error.requests).sum()
     }
+}
+
+/// A request that the upstream's rate limit refused several times.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RepeatedRefusal {
+    /// The request's id.
+    pub id: String,
+    /// Its caller.
+    pub caller: String,
+    /// Its model, where it named one.
+    pub model: Option<String>,
+    /// Rate limits that it met.
+    pub refusals: u32,
+    /// Since it met the last one.
+    pub seconds_ago: f64,
 }
 
 /// What is running.

@@ -6,13 +6,13 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 
+use crate::admission::Scopes;
 use crate::clock;
 use crate::config::Config;
 use crate::config::render::{self, Waiting};
 use crate::metrics::Metrics;
 use crate::proxy::Policies;
 use crate::replicas::{self, Replicas};
-use crate::scope::Scopes;
 use crate::server::Drain;
 use crate::telemetry::LogFilter;
 use crate::upstream::upgrade::Tunnels;

@@ -24,12 +24,12 @@ use rustls::pki_types::ServerName;
 
 use crate::account::Account;
 use crate::admin;
+use crate::admission::Scopes;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::proxy::{Policies, Proxy};
 use crate::replicas::{self, Replicas};
-use crate::scope::Scopes;
 use crate::server::{self, Acceptor, Drain, Slots};
 use crate::telemetry::otlp;
 use crate::upstream::{self, Connector, Target, Upstream, tls};

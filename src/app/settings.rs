@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::admission::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
 use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential};
 use crate::config::Config;
 use crate::config::pacing::{Family as FamilyLimits, Limits, Merge};
@@ -9,7 +10,6 @@ use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::upstream::{AuthStyle, Roots};
 use crate::estimate::{self, Estimator};
 use crate::proxy::Policy;
-use crate::scope::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
 use crate::telemetry::Hidden;
 use crate::telemetry::otlp::{self, Spans};
 use crate::upstream::headers::Forwarded;
@@ -186,9 +186,9 @@ pub(super) fn names(callers: &Callers) -> Vec<Arc<str>> {
     callers.all().iter().map(|caller| Arc::clone(&caller.name)).collect()
 }
 
-pub(super) fn scopes(config: &Config) -> scope::Settings {
+pub(super) fn scopes(config: &Config) -> admission::Settings {
     let (queue, breaker, budget) = (&config.admission, &config.breaker, &config.retry.budget);
-    scope::Settings {
+    admission::Settings {
         max_scopes: config.limits.max_scopes,
         families: families(&config.limits),
         limits: limits(&config.limits),

@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 use crate::account::{Account, ClassHistory, Report, Rfc3339};
 use crate::admin::{
     BreakerState, BreakerStatus, Build, CallerStatus, ErrorStatus, FailureLine, LimitStatus, Overhead,
-    QuotaSpent, Reload, ReplicasStatus, ScopeStatus, Source,
+    QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
 };
+use crate::admission;
 use crate::caller::{Caller, Lane};
 use crate::clock::{self, Instant};
 use crate::metrics::{DimensionGauges, Gathered, Metrics, ReplicasGauges, ScopeGauges};
-use crate::scope;
 use crate::telemetry::DroppedLines;
 use crate::telemetry::otlp::Spans;
 use crate::{admin, catalogue, replay, replicas, server, upstream};
@@ -21,6 +21,8 @@ use super::{build, counters};
 
 /// Failures that the page lists.
 const FAILURES: usize = 20;
+/// How long the page shows a request that met several rate limits, after the last of them.
+const REPEATED_SHOWN: Duration = Duration::from_mins(5);
 
 /// Gathers what is shown. Called on the admin thread.
 pub(super) struct Status {
@@ -73,12 +75,12 @@ impl Status {
         }
     }
 
-    fn callers(&self, scopes: &[scope::ScopeStatus]) -> Vec<CallerStatus> {
+    fn callers(&self, scopes: &[admission::ScopeStatus]) -> Vec<CallerStatus> {
         let policy = self.control.policies.current();
         policy.callers.all().iter().map(|caller| self.caller(caller, scopes)).collect()
     }
 
-    fn caller(&self, caller: &Caller, scopes: &[scope::ScopeStatus]) -> CallerStatus {
+    fn caller(&self, caller: &Caller, scopes: &[admission::ScopeStatus]) -> CallerStatus {
         let lines = || scopes.iter().flat_map(|scope| &scope.queue).filter(|line| line.caller == caller.id);
         let waiting =
             |lane: Lane| lines().filter(|line| line.lane == lane).map(|line| line.waiting as u64).sum();
@@ -93,6 +95,19 @@ impl Status {
             longest_wait_seconds: lines().map(|line| line.oldest.as_secs_f64()).fold(0.0, f64::max),
             predicted_wait_seconds: predicted(caller, scopes),
         }
+    }
+
+    /// The request that met several rate limits, while that is news.
+    fn repeated_refusal(&self, wall: SystemTime) -> Option<RepeatedRefusal> {
+        let last = self.account.repeated_refusal()?;
+        let ago = wall.duration_since(last.at).unwrap_or_default();
+        (ago < REPEATED_SHOWN).then(|| RepeatedRefusal {
+            id: last.id.to_string(),
+            caller: self.account.caller_name(last.caller).to_string(),
+            model: last.model.map(String::from),
+            refusals: last.refusals,
+            seconds_ago: ago.as_secs_f64(),
+        })
     }
 
     fn failures(&self) -> Vec<FailureLine> {
@@ -137,6 +152,7 @@ impl Source for Status {
             scopes: shown,
             errors: self.account.history().classes(now).iter().map(error_status).collect(),
             failures: self.failures(),
+            repeated_refusal: self.repeated_refusal(wall),
         }
     }
 
@@ -195,7 +211,7 @@ fn replicas_status(of: &replicas::Status) -> ReplicasStatus {
     }
 }
 
-fn gauges(scope: &scope::ScopeStatus) -> ScopeGauges {
+fn gauges(scope: &admission::ScopeStatus) -> ScopeGauges {
     ScopeGauges {
         name: scope.name.to_string(),
         dimensions: scope
@@ -214,10 +230,10 @@ fn gauges(scope: &scope::ScopeStatus) -> ScopeGauges {
         retry_budget_exhausted: scope.budget_exhausted,
         permits_in_flight: u64::from(scope.in_flight),
         breaker_state: match scope.breaker {
-            scope::BreakerState::Closed => 0,
-            scope::BreakerState::Thinning => 1,
-            scope::BreakerState::Open => 2,
-            scope::BreakerState::Releasing => 3,
+            admission::BreakerState::Closed => 0,
+            admission::BreakerState::Thinning => 1,
+            admission::BreakerState::Open => 2,
+            admission::BreakerState::Releasing => 3,
         },
         breaker_opened: scope.breaker_opened,
         quota_breaker_open: scope.quota_spent_for.is_some(),
@@ -225,7 +241,7 @@ fn gauges(scope: &scope::ScopeStatus) -> ScopeGauges {
     }
 }
 
-fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTime) -> ScopeStatus {
+fn scope_status(scope: &admission::ScopeStatus, budget_capacity: f64, wall: SystemTime) -> ScopeStatus {
     ScopeStatus {
         name: scope.name.to_string(),
         limits: scope
@@ -259,13 +275,13 @@ fn scope_status(scope: &scope::ScopeStatus, budget_capacity: f64, wall: SystemTi
 
 /// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked or waits for
 /// its first answers, because nobody knows when they, the upstream or the credit come.
-fn predicted(caller: &Caller, scopes: &[scope::ScopeStatus]) -> Option<f64> {
-    let blocked = |scope: &scope::ScopeStatus| scope.outage.is_some() || scope.quota_spent_for.is_some();
-    let unheard = |scope: &scope::ScopeStatus| scope.dimensions.is_empty() && !scope.queue.is_empty();
+fn predicted(caller: &Caller, scopes: &[admission::ScopeStatus]) -> Option<f64> {
+    let blocked = |scope: &admission::ScopeStatus| scope.outage.is_some() || scope.quota_spent_for.is_some();
+    let unheard = |scope: &admission::ScopeStatus| scope.dimensions.is_empty() && !scope.queue.is_empty();
     if scopes.iter().any(|scope| blocked(scope) || unheard(scope)) {
         return None;
     }
-    let of_scope = |scope: &scope::ScopeStatus| {
+    let of_scope = |scope: &admission::ScopeStatus| {
         let own = scope.queue.iter().filter(|line| line.caller == caller.id && line.lane == caller.lane);
         own.map(|line| line.predicted).next().unwrap_or(scope.predicted_wait).as_secs_f64()
     };
@@ -273,26 +289,26 @@ fn predicted(caller: &Caller, scopes: &[scope::ScopeStatus]) -> Option<f64> {
 }
 
 /// A limit as people call it: `requests per minute`.
-fn limit_name(slot: scope::Slot) -> String {
+fn limit_name(slot: admission::Slot) -> String {
     slot.as_str().replace('_', " ")
 }
 
-fn breaker(scope: &scope::ScopeStatus, wall: SystemTime) -> BreakerStatus {
+fn breaker(scope: &admission::ScopeStatus, wall: SystemTime) -> BreakerStatus {
     BreakerStatus {
         state: match scope.breaker {
-            scope::BreakerState::Closed => BreakerState::Closed,
-            scope::BreakerState::Thinning => BreakerState::Thinning,
-            scope::BreakerState::Open => BreakerState::Open,
-            scope::BreakerState::Releasing => BreakerState::Releasing,
+            admission::BreakerState::Closed => BreakerState::Closed,
+            admission::BreakerState::Thinning => BreakerState::Thinning,
+            admission::BreakerState::Open => BreakerState::Open,
+            admission::BreakerState::Releasing => BreakerState::Releasing,
         },
         failing_since: scope.outage.map(|(failing, _)| ago(wall, failing)),
         failing_seconds: scope.outage.map(|(failing, _)| failing.as_secs_f64()),
         next_probe_seconds: scope.outage.map(|(_, next)| next.as_secs_f64()),
         last_class: match scope.breaker {
-            scope::BreakerState::Closed => None,
-            scope::BreakerState::Thinning | scope::BreakerState::Open | scope::BreakerState::Releasing => {
-                scope.last_failure.map(|class| class.as_str().to_owned())
-            }
+            admission::BreakerState::Closed => None,
+            admission::BreakerState::Thinning
+            | admission::BreakerState::Open
+            | admission::BreakerState::Releasing => scope.last_failure.map(|class| class.as_str().to_owned()),
         },
     }
 }

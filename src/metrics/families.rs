@@ -114,6 +114,8 @@ families! {
         "Retries not made because the scope's budget was exhausted.";
     SDK_RETRIES = Counter, "sdk_retries_seen_total", ["caller"],
         "Requests that a caller's SDK marked as a retry of its own.";
+    RATE_LIMITED_AGAIN = Counter, "rate_limited_again_total", [],
+        "Rate limits met by requests that had met one before: more than a few say that a limit is not known well.";
     // Waiting.
     QUEUE_DEPTH = Gauge, "queue_depth", ["caller", "lane"],
         "Requests waiting for their turn.";

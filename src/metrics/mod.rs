@@ -120,6 +120,8 @@ pub struct Metrics {
     pub queue_prediction: Histogram,
     /// Limit headers that could not be read.
     pub limit_headers_malformed: IntCounter,
+    /// Rate limits met by requests that had met one before.
+    pub rate_limited_again: IntCounter,
     /// Tokens estimated, for requests whose use was reported.
     pub tokens_estimated: IntCounter,
     /// Estimated over reported tokens.
@@ -193,6 +195,7 @@ impl Metrics {
             queue_refusals: Counters::register(r, &families::QUEUE_REFUSALS),
             queue_prediction: counters::histogram(r, &families::QUEUE_PREDICTION),
             limit_headers_malformed: counters::counter(r, &families::LIMIT_HEADERS_MALFORMED),
+            rate_limited_again: counters::counter(r, &families::RATE_LIMITED_AGAIN),
             tokens_estimated: counters::counter(r, &families::TOKENS_ESTIMATED),
             estimate_error: counters::histogram(r, &families::ESTIMATE_ERROR),
             quota_probes: counters::counter(r, &families::QUOTA_PROBES),

@@ -11,11 +11,11 @@ use super::call::Call;
 use super::exchange::Exchange;
 use super::{Policy, held_head, limits};
 use crate::account::{Record, Wait};
+use crate::admission::{HeadReport, Permit};
 use crate::caller::Mode;
 use crate::classify::{self, Classified, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::openai::{AnswerHeaders, Endpoint};
-use crate::scope::{HeadReport, Permit};
 use crate::stream::{Reader, Relay, copy};
 use crate::upstream::{AnswerBody, Ready, Upstream};
 

@@ -12,13 +12,13 @@ use super::call::Call;
 use super::exchange::{Exchange, Promise};
 use super::{Policy, Proxy, settle};
 use crate::account::{ErrorDetail, Record, Wait};
+use crate::admission::{Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
 use crate::caller::{Caller, Mode};
 use crate::classify::{Classified, ErrorClass, Failure};
 use crate::clock::{self, Instant};
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
 use crate::response;
 use crate::retry::{self, Decision, Situation, StopReason};
-use crate::scope::{Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
 
 /// A request that was read and priced.
 pub(super) struct Conversation<'a> {
@@ -197,10 +197,15 @@ impl Conversation<'_> {
             forbidden: classified.is_some_and(|classified| classified.should_retry == Some(false)),
             excluded: self.policy.never_retried.contains(&head.endpoint),
             attempts,
+            requeues: self.requeues,
             hint: classified.and_then(|classified| classified.hint),
             left: head.deadline.turn.saturating_duration_since(now),
             queue: self.scope.expected_wait(&self.ask(Turn::Retry)),
-            answer: self.scope.typical_head().unwrap_or_default().max(LEAST_ANSWER),
+            // Without a stated timeout the caller waits for its answer as long as that takes.
+            answer: match head.deadline.head {
+                Some(_) => self.scope.typical_head().unwrap_or_default().max(LEAST_ANSWER),
+                None => Duration::ZERO,
+            },
         };
         let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         if head.mode != Mode::Enforce {
@@ -213,8 +218,9 @@ impl Conversation<'_> {
         }
         match decision {
             Decision::Requeue => {
+                let place = settle::rate_limited(permit, class, classified, self.requeues);
                 self.requeues += 1;
-                let place = settle::rate_limited(permit, class, classified);
+                self.proxy.account.rate_limited(&self.record, self.requeues, clock::wall());
                 Next::Again(Turn::Requeued(place), Duration::ZERO, None)
             }
             Decision::After { delay, cost } => {

@@ -5,11 +5,11 @@ use http::Version;
 use super::call::Call;
 use super::settle;
 use crate::account::{Record, Usage};
+use crate::admission::Permit;
 use crate::classify::{self, ErrorClass};
 use crate::clock::Instant;
 use crate::metrics::{Bound, StreamOutcome};
 use crate::openai::Endpoint;
-use crate::scope::Permit;
 use crate::stream::{End, Findings, Ledger};
 
 /// The permit and the record of an answer on its way. Whatever ends the answer settles both, once.

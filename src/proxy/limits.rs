@@ -1,7 +1,7 @@
 //! From the upstream's words about its limits to what admission understands.
 
+use crate::admission::{LimitReport, LimitReports, RefusalNumbers, Slot};
 use crate::openai::{Dimension, DimensionHeaders, LimitHeaders, LimitRefusal};
-use crate::scope::{LimitReport, LimitReports, RefusalNumbers, Slot};
 
 /// What the limit headers say of requests and tokens. A project's token limit counts where it is the tighter one.
 pub(super) fn reports(headers: &LimitHeaders) -> LimitReports {

@@ -33,6 +33,7 @@ pub use body::Body;
 pub use exchange::Exchange;
 
 use crate::account::{Account, Begin, Record, RequestId, Wait};
+use crate::admission::{self, Scopes};
 use crate::caller::{self, Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
@@ -44,7 +45,6 @@ use crate::openai::stainless::SdkHeaders;
 use crate::replay::{self, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
 use crate::retry;
-use crate::scope::{self, Scopes};
 use crate::stream;
 use crate::upstream::Upstream;
 use crate::upstream::headers::Forwarded;
@@ -264,7 +264,11 @@ impl Proxy {
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
         let scope = self.scopes.resolve_named(call.head.credential, call.model.as_deref(), || {
-            if policy.one_scope { scope::EVERYBODY } else { call.head.headers.look(caller::credential_name) }
+            if policy.one_scope {
+                admission::EVERYBODY
+            } else {
+                call.head.headers.look(caller::credential_name)
+            }
         });
         if let Some(model) = call.model.take() {
             record.set_model(model);

@@ -1,9 +1,9 @@
 //! What a scope is told of an attempt that failed.
 
 use crate::account::ErrorDetail;
+use crate::admission::{Permit, SpentQuota, Ticket};
 use crate::classify::{Classified, ErrorClass, Failure};
 use crate::retry;
-use crate::scope::{Permit, SpentQuota, Ticket};
 
 use super::attempt::Answer;
 use super::limits;
@@ -34,7 +34,7 @@ pub(super) fn refused(permit: Permit, class: ErrorClass, classified: &Classified
         });
     } else if retry::is_rate_limit(classified.class) {
         // The place at the head of the queue goes with the ticket: nobody comes back for it.
-        let _: Ticket = rate_limited(permit, classified.class, Some(classified));
+        let _: Ticket = rate_limited(permit, classified.class, Some(classified), 0);
     } else {
         permit.fail(class);
     }
@@ -42,10 +42,15 @@ pub(super) fn refused(permit: Permit, class: ErrorClass, classified: &Classified
 
 /// Settles the permit of an attempt that met a rate limit, with the upstream's numbers where it gave some. The ticket is the
 /// request's place.
-pub(super) fn rate_limited(permit: Permit, class: ErrorClass, classified: Option<&Classified>) -> Ticket {
+pub(super) fn rate_limited(
+    permit: Permit,
+    class: ErrorClass,
+    classified: Option<&Classified>,
+    earlier: u32,
+) -> Ticket {
     let refusal = classified.and_then(|classified| classified.refusal.as_ref());
     let hint = classified.and_then(|classified| classified.hint);
-    permit.rate_limited(class, refusal.and_then(limits::numbers), hint)
+    permit.rate_limited(class, refusal.and_then(limits::numbers), hint, earlier)
 }
 
 /// What is kept of an error's body.

@@ -16,11 +16,11 @@ use super::attempt::{Attempted, Judged, hear, judge, latest_head};
 use super::body::Body;
 use super::conversation::{Conversation, Unsuccessful};
 use super::settle;
+use crate::admission::{Permit, Turn};
 use crate::classify::{ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::metrics::Bound;
 use crate::response::OwnAnswer;
-use crate::scope::{Permit, Turn};
 use crate::upstream::headers;
 use crate::upstream::upgrade::{self, Switched, TunnelEnd, TunnelSlot, Upgrade};
 

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::admission::Demand;
 use crate::clock::Instant;
-use crate::scope::Demand;
 
 use super::beat::{ScopeKey, UNKNOWN, WHOLE};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::admission::Scopes;
 use crate::clock::{self, Instant};
-use crate::scope::Scopes;
 
 use super::beat::{Beat, ScopeKey};
 use super::connection::{Connection, Failure, Redis};

@@ -23,9 +23,9 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::admission::{Newcomer, Part, Scope, Scopes};
 use crate::caller::shared_name;
 use crate::clock::Instant;
-use crate::scope::{Newcomer, Part, Scope, Scopes};
 
 pub use address::{Address, AddressError};
 

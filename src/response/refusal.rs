@@ -6,8 +6,8 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::OwnAnswer;
+use crate::admission::{Refused, SpentQuota};
 use crate::classify::{ErrorClass, Failure};
-use crate::scope::{Refused, SpentQuota};
 
 /// The answer to a request that got no permit.
 pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {

@@ -6,6 +6,10 @@ use super::verdict::{Why, verdict};
 use super::{MilliTokens, Policy, Safety, Verdict, cost};
 use crate::classify::ErrorClass;
 
+/// The most rate limits that one request meets before the last one goes to its caller. The waits between them grow to 16 s,
+/// so 20 span four minutes: a limit that still refuses then is not one that a queue can wait for.
+const MAX_REQUEUES: u32 = 20;
+
 /// Everything that the decision is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the attempt")]
@@ -26,6 +30,8 @@ pub struct Situation {
     pub excluded: bool,
     /// Attempts made, this one included; those that went back to the queue after a rate limit do not count.
     pub attempts: u32,
+    /// Rate limits that the request met before and went back to the queue after.
+    pub requeues: u32,
     /// How long the answer asks to wait.
     pub hint: Option<Duration>,
     /// What is left until the deadline.
@@ -112,8 +118,8 @@ impl StopReason {
 
 /// Decides what follows an attempt that ended in an error.
 ///
-/// A requeue after a rate limit counts no attempt: it goes on while the deadline allows, as the queue waits until the request can
-/// pass.
+/// A requeue after a rate limit counts no attempt: the queue waits until the request can pass. How often is bounded by
+/// [`MAX_REQUEUES`], whatever the deadline allows.
 pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -> Decision {
     let mut verdict = verdict(situation.class, situation.safety, situation.may_have_run, situation.committed);
     if policy.response_timeouts && may_ask_again(situation) {
@@ -135,6 +141,9 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
     }
     let Some(cost) = cost else {
         // It goes to the head of its queue: what waits there is behind it.
+        if situation.requeues >= MAX_REQUEUES {
+            return Decision::Stop(StopReason::Attempts);
+        }
         let wait = situation.hint.unwrap_or_default();
         let enough = situation.left > wait.saturating_add(situation.answer);
         return if enough { Decision::Requeue } else { Decision::Stop(StopReason::Deadline) };
@@ -183,6 +192,7 @@ mod tests {
             forbidden: false,
             excluded: false,
             attempts: 1,
+            requeues: 0,
             hint: None,
             left: SECOND * 60,
             queue: Duration::ZERO,
@@ -235,6 +245,9 @@ mod tests {
         };
         assert_eq!(decided(&limited), Decision::Requeue);
         assert_eq!(decided(&Situation { attempts: 60, ..limited }), Decision::Requeue);
+        assert_eq!(decided(&Situation { requeues: 19, ..limited }), Decision::Requeue);
+        let often = Situation { requeues: 20, ..limited };
+        assert_eq!(decided(&often), Decision::Stop(StopReason::Attempts), "bounded whatever the deadline");
         let excluded = Situation { excluded: true, ..limited };
         assert_eq!(decided(&excluded), Decision::Stop(StopReason::Excluded));
         let late = Situation { hint: Some(SECOND * 59), ..limited };

@@ -56,8 +56,8 @@ fn a_day_is_told_from_a_minute() {
 
 #[test]
 fn nothing_stops_at_absurd_headers() {
-    use weir::scope::machine::{Arrival, HeadReport, Machine, Outcome, Request, Turn};
-    use weir::scope::{Cost, LimitReport, LimitReports, Moment, Settings};
+    use weir::admission::machine::{Arrival, HeadReport, Machine, Outcome, Request, Turn};
+    use weir::admission::{Cost, LimitReport, LimitReports, Moment, Settings};
     let mut rng = fastrand::Rng::with_seed(3);
     let mut machine: Machine<u64> =
         Machine::new(std::sync::Arc::new(Settings::default()), "f", 1, Moment::START);

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir::admission::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Turn};
+use weir::admission::{Cost, LimitReports, Moment, Settings};
 use weir::caller::{CallerId, Lane, Mode};
 use weir::classify::ErrorClass;
 use weir::clock;
-use weir::scope::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Turn};
-use weir::scope::{Cost, LimitReports, Moment, Settings};
 use weir::simulate::limiter::{Dimension, Joint, Price, Shape};
 
 use crate::matrix::SHAPES;
@@ -85,7 +85,7 @@ fn used(shape: Shape, shares: [f64; 2], busy: [bool; 2]) -> ([f64; 2], u64) {
                     Outcome::Done
                 } else {
                     refused += u64::from(measured);
-                    Outcome::RateLimited { class, numbers: None, hint: None }
+                    Outcome::RateLimited { class, numbers: None, hint: None, earlier: 0 }
                 };
                 let level = upstream.level(Dimension::RequestsPerMinute, base + passed).filter(|_| admitted);
                 let limits = LimitReports { requests: report(level), tokens: None };

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use weir::admission::{LimitReport, LimitReports};
 use weir::classify::ErrorClass;
-use weir::scope::{LimitReport, LimitReports};
 use weir::simulate::limiter::{Joint, Price};
 
 use crate::matrix::each;

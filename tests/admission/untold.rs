@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use weir::admission::{LimitReport, LimitReports};
 use weir::classify::ErrorClass;
-use weir::scope::{LimitReport, LimitReports};
 use weir::simulate::limiter::Price;
 
 use crate::strangers::{Case, Concurrent, Deep, Make, PLAIN, Tells, Windows, check, scenario, used};

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir::admission::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Turn};
+use weir::admission::{
+    Cost, DimensionStatus, LimitReport, LimitReports, Moment, RefusalNumbers, Settings, Slot,
+};
 use weir::caller::{CallerId, Lane, Mode};
 use weir::classify::ErrorClass;
 use weir::openai::Endpoint;
-use weir::scope::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Turn};
-use weir::scope::{Cost, DimensionStatus, LimitReport, LimitReports, Moment, RefusalNumbers, Settings, Slot};
 
 /// A machine, and the time that its one caller sees.
 struct Caller {
@@ -76,7 +78,8 @@ impl Caller {
         let wait = Some(Duration::from_secs_f64(wait));
         let slot = Slot::TokensPerMinute;
         let numbers = Some(RefusalNumbers { slot, limit, used, requested: Some(500), wait, apart: false });
-        let outcome = Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait };
+        let outcome =
+            Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait, earlier: 0 };
         self.machine.settle(attempt, outcome, self.now);
     }
 
@@ -246,7 +249,8 @@ fn the_limit_of_long_contexts_holds_only_its_request() {
         wait,
         apart: true,
     });
-    let outcome = Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait };
+    let outcome =
+        Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait, earlier: 0 };
     let ticket = caller.machine.settle(long, outcome, caller.now).unwrap();
     assert_eq!(ticket.not_before().since(caller.now), Duration::from_millis(24_220));
     let kept = caller.tokens_per_minute();

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir::admission::machine::{
+    Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Ticket, Turn,
+};
+use weir::admission::{
+    Cost, Key, LimitReport, LimitReports, Moment, RefusalNumbers, Refused, Settings, Slot,
+};
 use weir::caller::{CallerId, Lane, Mode};
 use weir::classify::ErrorClass;
 use weir::clock::{self, Instant};
-use weir::scope::machine::{Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Ticket, Turn};
-use weir::scope::{Cost, Key, LimitReport, LimitReports, Moment, RefusalNumbers, Refused, Settings, Slot};
 use weir::simulate::limiter::{Dimension, Joint, Level, Price};
 
 /// The tokens of a request.
@@ -187,6 +191,8 @@ pub(crate) struct Report {
     pub(crate) offered_first_minute: u64,
     pub(crate) accepted: u64,
     pub(crate) refused_upstream: u64,
+    /// Rate limits that one request met, at most.
+    pub(crate) most_refusals_of_one: u32,
     /// Upstream 429s by minute.
     pub(crate) refused_by_minute: Vec<u64>,
     /// Those of attempts that were sent after the first 429 had come back.
@@ -272,6 +278,8 @@ struct Call {
     sent: Moment,
     weather: Option<Weather>,
     attempts: u32,
+    /// Rate limits that it met.
+    refusals: u32,
     retrying: bool,
 }
 
@@ -441,6 +449,7 @@ impl World {
                 sent: Moment::START,
                 weather: None,
                 attempts: 0,
+                refusals: 0,
                 retrying: false,
             },
         );
@@ -671,7 +680,10 @@ impl World {
             }
             Some(OnItsWay { class, numbers, hint }) => {
                 self.first_news.get_or_insert(self.now);
-                let outcome = Outcome::RateLimited { class, numbers, hint };
+                let earlier = call.refusals;
+                call.refusals += 1;
+                self.report.most_refusals_of_one = self.report.most_refusals_of_one.max(call.refusals);
+                let outcome = Outcome::RateLimited { class, numbers, hint, earlier };
                 let ticket: Ticket = self.machine.settle(attempt, outcome, self.now).unwrap();
                 self.machine.pump(self.now, &mut wake);
                 self.after(wake);

@@ -14,18 +14,18 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tower::Service;
 use weir::account::{self, Account};
+use weir::admission::Scopes;
 use weir::caller::{Callers, Mode};
 use weir::classify::{ErrorClass, Failure, FailureKind};
 use weir::clock::{self, Instant};
 use weir::estimate::{self, Estimator};
 use weir::metrics::{self, Metrics};
 use weir::proxy::{Answering, Client, Policies, Policy, Proxy};
-use weir::scope::Scopes;
 use weir::server::{self, ConnectionInfo, Drain, Draining, Front};
 use weir::simulate::{self, Latency, Limits, Simulator};
 use weir::upstream::headers::Forwarded;
 use weir::upstream::{self, Connected, Destination, Target, Upstream};
-use weir::{replay, retry, scope, stream};
+use weir::{admission, replay, retry, stream};
 
 /// Room of a pipe in memory, each way: what a socket's buffers hold.
 const PIPE: usize = 64 << 10;
@@ -33,7 +33,7 @@ const PIPE: usize = 64 << 10;
 /// What a world is made of.
 pub(crate) struct Setup {
     pub(crate) simulator: simulate::Settings,
-    pub(crate) scopes: scope::Settings,
+    pub(crate) scopes: admission::Settings,
     pub(crate) policy: Policy,
     /// Bytes that all kept bodies may take together.
     pub(crate) kept: usize,
@@ -52,7 +52,7 @@ impl Default for Setup {
                 seed: 7,
                 ..simulate::Settings::default()
             },
-            scopes: scope::Settings::default(),
+            scopes: admission::Settings::default(),
             policy: Policy {
                 callers: Callers::new(weir::caller::Settings {
                     serve_unknown: true,

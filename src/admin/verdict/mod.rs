@@ -74,6 +74,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         refusing(status),
         waiting(status),
         limits_seen(status),
+        refused_again(status),
         requests_refused(status),
         collisions(status),
         foreign_use(status),
@@ -309,6 +310,22 @@ fn requests_refused(status: &Status) -> Option<Finding> {
         mostly(&errors, worst)
     );
     Some(finding(Level::Notice, Blame::Us, sentence, worst.solution.clone()))
+}
+
+/// A request that is refused again and again: the limit is another one than Weir believes.
+fn refused_again(status: &Status) -> Option<Finding> {
+    let request = status.repeated_refusal.as_ref()?;
+    let model = request.model.as_deref().map_or_else(String::new, |model| format!(" for {model}"));
+    let sentence = format!(
+        "The upstream refuses the same request again and again: request {} of {}{model} met {} rate limits, the last {} ago.",
+        request.id,
+        request.caller,
+        request.refusals,
+        duration(request.seconds_ago)
+    );
+    let advice = "The limit is lower than Weir believes, or somebody else uses it with the same key. Compare the limits \
+                  below with the account's; weir_rate_limited_again_total says how often it happens.";
+    Some(finding(Level::Warning, Blame::Quota, sentence, advice))
 }
 
 /// Rate limits are the queue's business until one reaches a caller.

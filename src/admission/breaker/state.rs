@@ -1,0 +1,41 @@
+//! How a breaker stands, and what it says to an attempt.
+
+use crate::admission::moment::Moment;
+
+/// Whether an attempt may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// It may.
+    Pass,
+    /// It may, at that moment: the pace is held down.
+    At(Moment),
+    /// It may, as the one that asks whether the upstream is back.
+    Probe,
+    /// Nothing may before that moment.
+    Blocked(Moment),
+}
+
+/// How the breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// Everything passes.
+    Closed,
+    /// A part of the attempts fails: fewer are made.
+    Thinning,
+    /// Nothing passes but probes.
+    Open,
+    /// The upstream is back: the queue is let go at a rising pace.
+    Releasing,
+}
+
+impl BreakerState {
+    /// The state's name in the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Thinning => "thinning",
+            Self::Open => "open",
+            Self::Releasing => "releasing",
+        }
+    }
+}

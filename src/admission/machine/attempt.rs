@@ -1,0 +1,150 @@
+//! One attempt from its grant to its end.
+
+use std::time::Duration;
+
+use crate::admission::moment::Moment;
+use crate::admission::quota::{Charge, Cost, LimitReports, Marks, RefusalNumbers};
+use crate::admission::refusal::{Refused, SpentQuota};
+use crate::classify::ErrorClass;
+
+/// One admitted attempt: to be settled exactly once.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the attempt")]
+pub struct Attempt {
+    pub(super) cost: Cost,
+    pub(super) charge: Charge,
+    pub(super) granted: Moment,
+    pub(super) sent: Option<Moment>,
+    pub(super) head: Option<Moment>,
+    pub(super) processing: Option<Duration>,
+    pub(super) marks: Marks,
+    pub(super) probe: bool,
+    pub(super) counted: bool,
+    pub(super) since: Moment,
+    pub(super) predicted: Option<Duration>,
+    /// Absent where it would have passed.
+    pub(super) would: Option<Box<Would>>,
+    pub(super) paced: bool,
+    /// Its answer was found good, and counted so.
+    pub(super) accepted: bool,
+    /// Tokens of its input, by the answer.
+    pub(super) input: Option<u64>,
+}
+
+/// What the observe mode would have done.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Would {
+    /// Let it pass.
+    #[default]
+    Pass,
+    /// Delayed it.
+    Delay(Duration),
+    /// Refused it.
+    Refuse(Refused),
+}
+
+impl Attempt {
+    /// How long it waited.
+    pub fn queued(&self) -> Duration {
+        self.granted.since(self.since)
+    }
+
+    /// How long it was expected to wait when it came; absent where it did not wait.
+    pub fn predicted(&self) -> Option<Duration> {
+        self.predicted
+    }
+
+    /// Whether it asks a failing upstream, or a spent quota, if it is back.
+    pub fn is_probe(&self) -> bool {
+        self.probe
+    }
+
+    /// The answer says how many tokens the input was.
+    pub(crate) fn used(&mut self, input: u64) {
+        self.input = Some(input);
+    }
+
+    /// Whether its answer was found good.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.accepted
+    }
+
+    /// What would have been done with it, were the mode not to observe.
+    pub fn would(&self) -> &Would {
+        self.would.as_deref().unwrap_or(&Would::Pass)
+    }
+}
+
+/// What the head of an answer told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadReport {
+    /// The limit headers.
+    pub limits: LimitReports,
+    /// How long the upstream says that it worked on it.
+    pub processing: Option<Duration>,
+    /// Whether the status is a refusal for rate: then the level is the refusal's business.
+    pub rate_limited: bool,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It was never sent, or its end is unknown.
+    Dropped,
+    /// It succeeded.
+    Done,
+    /// It failed.
+    Failed(ErrorClass),
+    /// The credential's quota is spent.
+    QuotaExhausted(SpentQuota),
+    /// It met a rate limit.
+    RateLimited {
+        /// The class.
+        class: ErrorClass,
+        /// The numbers in its message.
+        numbers: Option<RefusalNumbers>,
+        /// When the upstream wants to see it again.
+        hint: Option<Duration>,
+        /// Rate limits that the same request met before this one.
+        earlier: u32,
+    },
+}
+
+/// How an attempt came to be granted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grant {
+    pub(super) cost: Cost,
+    pub(super) charge: Charge,
+    pub(super) at: Moment,
+    pub(super) probe: bool,
+    /// Since when its request has been here.
+    pub(super) since: Moment,
+}
+
+impl Grant {
+    /// An attempt that did not wait.
+    pub(super) fn at_once(self) -> Attempt {
+        Attempt {
+            cost: self.cost,
+            charge: self.charge,
+            granted: self.at,
+            sent: None,
+            head: None,
+            processing: None,
+            marks: Marks::default(),
+            probe: self.probe,
+            counted: true,
+            since: self.since,
+            predicted: None,
+            would: None,
+            paced: false,
+            accepted: false,
+            input: None,
+        }
+    }
+
+    /// An attempt that waited, and was expected to wait for so long.
+    pub(super) fn after_waiting(self, predicted: Duration) -> Attempt {
+        Attempt { predicted: Some(predicted), paced: true, ..self.at_once() }
+    }
+}

@@ -1,0 +1,174 @@
+//! The course of an attempt as the machine hears of it: sent, answered, found good, ended; and the retry that may follow.
+
+use std::time::Duration;
+
+use crate::admission::breaker::{self, Health};
+use crate::admission::budget::BudgetExhausted;
+use crate::admission::moment::Moment;
+use crate::admission::quota::{Refusal, Times, Unit};
+use crate::classify::ErrorClass;
+use crate::retry::MilliTokens;
+
+use super::Machine;
+use super::attempt::{Attempt, HeadReport, Outcome};
+use super::request::Ticket;
+
+/// How far apart those come back who were told the same time.
+const LEAST_SPREAD: Duration = Duration::from_millis(250);
+const MOST_SPREAD: Duration = Duration::from_secs(1);
+
+/// The least wait of a request that met a rate limit for the second time; each further refusal doubles it.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The longest such wait: once in 16 s is no load, and still several tries within a caller's usual timeout.
+const LONGEST_WAIT: Duration = Duration::from_secs(16);
+
+/// The least time until a refused request may go again, which met `earlier` rate limits before this one. A limit that is
+/// believed free and refuses again and again is not known well enough to be asked at the pace of its own hints. Half of the
+/// wait is random, so that requests refused together do not come back together.
+fn wait_after(earlier: u32, rng: &mut fastrand::Rng) -> Duration {
+    let Some(doublings) = earlier.checked_sub(1) else { return Duration::ZERO };
+    let most = FIRST_WAIT.saturating_mul(1 << doublings.min(16)).min(LONGEST_WAIT);
+    most.mul_f64(0.5 + 0.5 * rng.f64())
+}
+
+impl<W> Machine<W> {
+    /// The first byte of an attempt goes upstream.
+    pub fn sent(&mut self, attempt: &mut Attempt, now: Moment) {
+        if attempt.sent.is_some() {
+            return;
+        }
+        attempt.sent = Some(now);
+        attempt.marks = self.quota.sent(attempt.cost, now);
+        self.breaker.sent(now);
+    }
+
+    /// The head of the answer came.
+    pub fn head(&mut self, attempt: &mut Attempt, report: &HeadReport, now: Moment) {
+        let Some(sent) = attempt.sent.filter(|_| attempt.head.is_none()) else { return };
+        attempt.head = Some(now);
+        attempt.processing = report.processing;
+        self.breaker.no_longer_headless(Some(now.since(sent)), now);
+        let times = Times { sent, head: now, processing: report.processing };
+        self.quota.told(&report.limits, attempt.cost, attempt.marks, &times, now);
+        if !report.rate_limited {
+            self.quota.accepted(attempt.charge, attempt.paced, sent, now);
+        }
+    }
+
+    /// The answer is a good one. Its body may take minutes; that the upstream works is known now.
+    pub fn accepted(&mut self, attempt: &mut Attempt, now: Moment) {
+        if std::mem::replace(&mut attempt.accepted, true) {
+            return;
+        }
+        self.budget.succeeded();
+        self.spent.charged(attempt.granted);
+        if attempt.counted {
+            let probe = std::mem::take(&mut attempt.probe);
+            let settings = &self.settings.breaker;
+            self.breaker.ended(Health::Alive, probe, attempt.granted, settings, &mut self.rng, now);
+        }
+    }
+
+    /// How long the head of an answer usually takes.
+    pub fn typical_head(&self) -> Option<Duration> {
+        self.breaker.typical_head()
+    }
+
+    /// An attempt ended. A rate limit gives a ticket for the head of the queue.
+    pub fn settle(&mut self, mut attempt: Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
+        self.end(&mut attempt, outcome, now)
+    }
+
+    /// [`Machine::settle`], without moving the attempt: only for who makes sure that it ends once.
+    pub(crate) fn end(&mut self, attempt: &mut Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let began = attempt.granted;
+        if attempt.sent.is_some() && attempt.head.is_none() {
+            self.breaker.no_longer_headless(None, now);
+        }
+        if attempt.sent.is_none() {
+            self.quota.give_back(attempt.cost, attempt.charge, now);
+        }
+        let (health, ticket) = match outcome {
+            Outcome::Dropped => (Health::Unknown, None),
+            Outcome::Done => {
+                self.accepted(attempt, now);
+                if let (Some(input), Some(sent)) = (attempt.input, attempt.sent) {
+                    self.quota.used(attempt.cost, input, sent, now);
+                }
+                (Health::Unknown, None)
+            }
+            // A caller in a hurry says nothing about the upstream.
+            Outcome::Failed(ErrorClass::TimeoutResponse)
+                if !attempt.probe && now.since(began) < self.settings.breaker.stall =>
+            {
+                (Health::Unknown, None)
+            }
+            Outcome::Failed(class) => {
+                let health = breaker::health(class);
+                if health == Health::Failing {
+                    self.last_failure = Some(class);
+                }
+                (health, None)
+            }
+            Outcome::QuotaExhausted(answer) => {
+                self.spent.trip(answer, self.settings.quota_probe, now);
+                (Health::Alive, None)
+            }
+            Outcome::RateLimited { class, numbers, hint, earlier } => {
+                self.counts.rate_limited += 1;
+                let sent = attempt.sent.unwrap_or(began);
+                let head = attempt.head.unwrap_or(now);
+                let times = Times { sent, head, processing: attempt.processing };
+                let named = |of, unit| (class == of).then_some(unit);
+                let unit = named(ErrorClass::RateLimitTokens, Unit::Tokens)
+                    .or(named(ErrorClass::RateLimitRequests, Unit::Requests));
+                let refusal = Refusal {
+                    unit,
+                    numbers: numbers.as_ref(),
+                    hint,
+                    cost: attempt.cost,
+                    charge: attempt.charge,
+                    marks: attempt.marks,
+                    times: &times,
+                };
+                let verdict = self.quota.refused(&refusal, &mut self.rng, now);
+                // Those who were told the same time do not come back together. Numbers tell each its own.
+                let not_before = match (hint, numbers) {
+                    (Some(hint), None) => {
+                        let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD).mul_f64(self.rng.f64());
+                        verdict.not_before.max(now.plus(hint)).plus(spread)
+                    }
+                    (None, _) | (Some(_), Some(_)) => verdict.not_before,
+                };
+                let not_before = not_before.max(now.plus(wait_after(earlier, &mut self.rng)));
+                (breaker::health(class), Some(Ticket { since: attempt.since, not_before }))
+            }
+        };
+        if attempt.counted {
+            self.breaker.ended(health, attempt.probe, began, &self.settings.breaker, &mut self.rng, now);
+        }
+        ticket
+    }
+
+    /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's success.
+    pub fn withdraw(&mut self, cost: MilliTokens, now: Moment) -> Result<(), BudgetExhausted> {
+        if self.breaker.outage().is_some() {
+            return Ok(());
+        }
+        if self.rng.f64() < self.breaker.denies_retries(&self.settings.breaker, now) {
+            return Err(BudgetExhausted);
+        }
+        self.budget.withdraw(cost, self.in_flight, &self.settings.budget)
+    }
+
+    /// A retry that was paid for goes upstream.
+    pub fn retry_began(&mut self) {
+        self.budget.began();
+    }
+
+    /// A retry that went upstream ended.
+    pub fn retry_ended(&mut self) {
+        self.budget.returned();
+    }
+}

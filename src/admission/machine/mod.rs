@@ -1,0 +1,322 @@
+//! Quota, queue, breaker and budget of one scope under one roof: the pure machine behind its lock.
+//!
+//! Every method takes the time and does all that is due; nothing here waits. `W` is what wakes a waiter: a `Waker` in the
+//! proxy, a number in a simulation.
+
+mod attempt;
+mod course;
+mod request;
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::caller::{CallerId, Lane, Mode};
+use crate::classify::ErrorClass;
+
+use super::breaker::Breaker;
+use super::budget::Budget;
+use super::moment::{Moment, duration};
+use super::queue::{Key, Queue, State};
+use super::quota::{Cost, Demand, Part, Quota};
+use super::refusal::Refused;
+use super::settings::{LimitSettings, Settings};
+use super::spent::{Funds, QuotaBreaker};
+use super::status::{Counts, QueueStatus, ScopeStatus};
+
+use attempt::Grant;
+pub use attempt::{Attempt, HeadReport, Outcome, Would};
+pub use request::{Arrival, Claim, Request, Ticket, Turn};
+
+/// No request has more tokens: an absurd price must not spoil the sums.
+const MOST_TOKENS: u64 = 1 << 30;
+
+/// The machine of one scope. Its fields lie as they are written, as those of the scope.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Machine<W> {
+    /// The next moment at which something is due.
+    next: Moment,
+    settings: Arc<Settings>,
+    spent: Arc<QuotaBreaker>,
+    in_flight: u32,
+    draining: bool,
+    last_failure: Option<ErrorClass>,
+    budget: Budget,
+    quota: Quota,
+    breaker: Breaker,
+    queue: Queue<W>,
+    rng: fastrand::Rng,
+    counts: Counts,
+    limits: LimitSettings,
+}
+
+impl<W> Machine<W> {
+    /// A machine that knows nothing but the settings.
+    pub fn new(settings: Arc<Settings>, family: &str, seed: u64, now: Moment) -> Self {
+        Self::with_quota_breaker(settings, family, seed, Arc::default(), now)
+    }
+
+    pub(crate) fn with_quota_breaker(
+        settings: Arc<Settings>,
+        family: &str,
+        seed: u64,
+        spent: Arc<QuotaBreaker>,
+        now: Moment,
+    ) -> Self {
+        let limits = settings.limits_of(family);
+        Self {
+            quota: Quota::new(&limits, now),
+            queue: Queue::new(),
+            breaker: Breaker::new(now),
+            budget: Budget::new(&settings.budget),
+            settings,
+            limits,
+            spent,
+            in_flight: 0,
+            draining: false,
+            counts: Counts::default(),
+            last_failure: None,
+            rng: fastrand::Rng::with_seed(seed),
+            next: Moment::NEVER,
+        }
+    }
+
+    /// A request comes.
+    pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
+        let bounded = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
+        let cost = self.quota.expected(bounded);
+        if request.turn == Turn::First {
+            self.budget.received();
+        }
+        self.breaker.asked(now);
+        match request.mode {
+            Mode::Bypass => {
+                return Arrival::Granted(self.grant_unpaced(&request.at(cost), Would::Pass, now));
+            }
+            Mode::Observe => {
+                let request = &request.at(cost);
+                let would = self.would(request, now);
+                return Arrival::Granted(self.grant_unpaced(request, would, now));
+            }
+            Mode::Enforce => {}
+        }
+        if self.draining {
+            self.counts.draining += 1;
+            return Arrival::Refused(Refused::Draining);
+        }
+        let quota_probe = match self.spent.check(self.settings.quota_probe, now) {
+            Funds::Pass => false,
+            Funds::Probe => true,
+            Funds::Spent(answer) => {
+                self.counts.quota_spent += 1;
+                return Arrival::Refused(Refused::QuotaExhausted(answer));
+            }
+        };
+        if now > request.deadline {
+            // It comes back too late from an attempt that was refused.
+            self.counts.deadline += 1;
+            return Arrival::Refused(Refused::Deadline { predicted: Duration::ZERO });
+        }
+        let cost = if request.turn == Turn::First && self.quota.exceeded(cost) {
+            // The upstream refuses it at once and charges nothing, or knows a higher limit: it must not hold up others
+            // until the limit is unused. A request that comes back after an ordinary refusal waits at its full price.
+            Cost { tokens: 0, ..cost }
+        } else {
+            cost
+        };
+        if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now)
+        {
+            let charge = self.quota.charge(cost);
+            if let Some(probe) = self.passes(charge, now) {
+                let since = match request.turn {
+                    Turn::Requeued(ticket) => ticket.since,
+                    Turn::First | Turn::Retry => now,
+                };
+                self.begin(cost, charge, probe, now);
+                let probe = probe || quota_probe;
+                let grant = Grant { cost, charge, at: now, probe, since };
+                return Arrival::Granted(grant.at_once());
+            }
+        }
+        self.enqueue(&request.at(cost), quota_probe, now, wake)
+    }
+
+    /// Does all that is due: grants, refuses, drops what expired. Returns when something is due next.
+    pub fn pump(&mut self, now: Moment, wake: &mut Vec<W>) -> Moment {
+        if self.queue.waiting() == 0 {
+            self.next = Moment::NEVER;
+            return Moment::NEVER;
+        }
+        self.queue.unpark(now);
+        while let Some(key) = self.queue.expired(now) {
+            self.counts.deadline += 1;
+            let predicted = self.queue.waiter(key).since;
+            let refusal = match self.breaker.outage() {
+                Some(outage) => Self::breaker_refusal(outage, now),
+                None => Refused::Deadline { predicted: now.since(predicted) },
+            };
+            self.refuse(key, refusal, wake);
+        }
+        self.end_waits_of_outage(now, wake);
+        let mut next = Moment::NEVER;
+        while let Some(key) = self.queue.next(self.settings.queue.background_share) {
+            match self.turn_of(key, now) {
+                Ok(probe) => self.grant(key, probe, now, wake),
+                Err(at) => {
+                    next = at;
+                    break;
+                }
+            }
+        }
+        for due in [
+            self.queue.next_deadline(),
+            self.queue.next_unpark(),
+            self.breaker.stall_at(&self.settings.breaker),
+        ] {
+            next = next.min(due.unwrap_or(Moment::NEVER));
+        }
+        if let Some((since, _)) = self.breaker.outage() {
+            let end = since.plus(self.settings.breaker.max_wait);
+            if end > now {
+                next = next.min(end);
+            }
+        }
+        self.next = if self.queue.waiting() == 0 { Moment::NEVER } else { next };
+        self.next
+    }
+
+    /// When something is due next; [`Moment::NEVER`] while nothing waits.
+    pub fn due(&self) -> Moment {
+        self.next
+    }
+
+    /// Asks what became of a waiting request, and leaves what wakes it when it still waits.
+    pub fn claim(&mut self, key: Key, waker: impl FnOnce(&mut Option<W>)) -> Claim {
+        let Some(waiter) = self.queue.find(key) else { return Claim::Refused(Refused::Draining) };
+        if matches!(waiter.state, State::Queued | State::Parked { .. }) {
+            waker(&mut waiter.waker);
+            return Claim::Pending;
+        }
+        let Some(waiter) = self.queue.remove(key) else { return Claim::Pending };
+        match waiter.state {
+            State::Granted { at, charge, probe } => {
+                let grant = Grant { cost: waiter.cost, charge, at, probe, since: waiter.since };
+                Claim::Granted(grant.after_waiting(duration(f64::from(waiter.predicted))))
+            }
+            State::Refused(refused) => Claim::Refused(refused),
+            State::Queued | State::Parked { .. } => Claim::Pending,
+        }
+    }
+
+    /// A waiting request leaves; what was granted and not claimed is given back.
+    pub fn cancel(&mut self, key: Key, now: Moment) {
+        if self.queue.find(key).is_none() {
+            return;
+        }
+        self.queue.withdraw(key);
+        let Some(waiter) = self.queue.remove(key) else { return };
+        self.counts.cancelled += 1;
+        if let State::Granted { charge, probe, at } = waiter.state {
+            let grant = Grant { cost: waiter.cost, charge, at, probe, since: waiter.since };
+            self.settle(grant.at_once(), Outcome::Dropped, now);
+        }
+    }
+
+    /// No further permits; what waits is refused.
+    pub fn drain(&mut self, wake: &mut Vec<W>) {
+        self.draining = true;
+        for key in self.queue.keys(None) {
+            self.counts.draining += 1;
+            self.refuse(key, Refused::Draining, wake);
+        }
+    }
+
+    /// Applies other settings; what was learned stays.
+    pub fn configure(&mut self, settings: Arc<Settings>, family: &str, now: Moment) {
+        self.limits = settings.limits_of(family);
+        self.budget.configure(&settings.budget);
+        self.settings = settings;
+        self.quota.configure(&self.limits, now);
+    }
+
+    /// What the scope sent, and what it would send if it were let.
+    pub fn demand(&self) -> Demand {
+        Demand {
+            waiting_requests: self.queue.waiting() as f64,
+            waiting_tokens: self.queue.tokens() as f64,
+            in_flight: self.in_flight,
+            ..self.quota.demand()
+        }
+    }
+
+    /// Changes the part of the limits that is this replica's, where several share them.
+    pub fn set_part(&mut self, part: Part, now: Moment) {
+        self.quota.set_part(part, now);
+    }
+
+    /// The wakers of all waiting requests: for when whoever keeps the time is gone.
+    pub fn take_wakers(&mut self) -> Vec<W> {
+        self.queue.take_wakers()
+    }
+
+    /// Permits in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Requests that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// How the scope stands.
+    pub fn status(&self, name: &str, now: Moment) -> ScopeStatus {
+        let probe = Request {
+            caller: CallerId(u16::MAX),
+            weight: 1,
+            lane: Lane::Interactive,
+            cost: Cost { requests: 1, tokens: 1, ..Cost::default() },
+            bytes: 0,
+            deadline: Moment::NEVER,
+            head_due: false,
+            turn: Turn::First,
+            mode: Mode::Enforce,
+        };
+        ScopeStatus {
+            name: name.into(),
+            dimensions: self.quota.status(now),
+            charge_ratio: self.quota.charge_ratio(),
+            part: self.quota.part(),
+            held_by: self.queue.next(self.settings.queue.background_share).and_then(|next| {
+                let charge = self.quota.charge(self.queue.waiter(next).cost);
+                self.quota.holding(charge, self.in_flight, now)
+            }),
+            paused_for: self.quota.paused_until().since(now),
+            queue: self
+                .queue
+                .rows()
+                .map(|(caller, lane, waiting, oldest)| QueueStatus {
+                    caller,
+                    lane,
+                    waiting,
+                    oldest: now.since(oldest),
+                    predicted: self.predict(&Request { caller, lane, ..probe }, now),
+                })
+                .collect(),
+            queue_bytes: self.queue.bytes(),
+            predicted_wait: self.predict(&probe, now),
+            breaker: self.breaker.state(now),
+            outage: self.breaker.outage().map(|(since, probe)| (now.since(since), probe.since(now))),
+            last_failure: self.last_failure,
+            breaker_opened: self.breaker.opened(),
+            quota_spent_for: self.spent.since().map(|since| now.since(since)),
+            quota_spent: self.spent.told().map(|(code, probe)| (code, probe.since(now))),
+            quota_probes: self.spent.probes(),
+            budget: self.budget.level(),
+            budget_exhausted: self.budget.exhausted(),
+            in_flight: self.in_flight,
+            counts: self.counts,
+        }
+    }
+}

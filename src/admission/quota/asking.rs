@@ -1,0 +1,166 @@
+//! When a limiter that tells of short resets is asked what it counts by, whatever the pace of a minute allows.
+//!
+//! Of a small limit a minute's pace sees next to nothing: ten a second, taken for ten a minute, are one answer in six
+//! seconds. Yet the upstream itself says when all of it is free again. Once that has passed and nothing of ours was sent
+//! meanwhile, one attempt goes; its answer is the next snapshot. A true minute's limit takes it as well: its bucket is empty
+//! by then, its window has ended, its log has let go of something.
+
+use std::time::Duration;
+
+use crate::admission::moment::Moment;
+
+use super::dimension::EDGE;
+use super::own::Own;
+use super::refusal::Times;
+use super::shape::SHORTEST_RESET;
+
+/// A longer reset is none of a short window.
+const LONGEST: Duration = Duration::from_secs(11);
+/// It isn't asked more often.
+const APART: Duration = Duration::from_millis(500);
+/// Every other time it is asked so much later, as a part of the longer of the last two resets: who always asks when a reset
+/// has passed sees the same part of each window.
+const LATER: f64 = 0.6;
+/// After a refusal of what was asked it isn't asked for so long.
+const SILENCE: Duration = Duration::from_mins(20);
+
+/// When to ask. The fields lie as they are written, as those of the dimension.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(super) struct Asking {
+    /// When the last snapshot's reset has passed, where that is to be asked about.
+    free: Moment,
+    /// Our own running total of which the snapshots know.
+    mark: f64,
+    /// When the attempt was taken that asks, while it isn't answered.
+    asked: Moment,
+    not_before: Moment,
+    /// The last reset.
+    before: Duration,
+    later: bool,
+}
+
+impl Default for Asking {
+    fn default() -> Self {
+        Self {
+            free: Moment::NEVER,
+            mark: 0.0,
+            asked: Moment::NEVER,
+            not_before: Moment::START,
+            before: Duration::ZERO,
+            later: false,
+        }
+    }
+}
+
+impl Asking {
+    /// How long until something may go that would otherwise have to wait so long.
+    pub(super) fn wait(&self, wait: Duration, own: &Own<'_>, now: Moment) -> Duration {
+        let free = self.free.since(now);
+        // What was sent since is on its way, and its answer will say more.
+        if free < wait && own.since(self.mark) <= 0.0 { free } else { wait }
+    }
+
+    /// An attempt was taken: if it was time to ask, it asks.
+    pub(super) fn took(&mut self, now: Moment) {
+        if self.free <= now {
+            self.asked = now;
+        }
+    }
+
+    /// An answer came to what was sent when our running total stood at `mark` then.
+    pub(super) fn heard(&mut self, mark: f64) {
+        self.mark = self.mark.max(mark);
+    }
+
+    /// The newest snapshot: its reset, unless what it means is known, and the longest so far in seconds.
+    pub(super) fn told(&mut self, reset: Option<Duration>, longest: f64, times: &Times, now: Moment) {
+        if times.sent >= self.asked {
+            self.asked = Moment::NEVER;
+        }
+        let short = |reset: &Duration| (SHORTEST_RESET..=LONGEST).contains(reset);
+        self.free = match reset.filter(short) {
+            Some(reset) if longest <= LONGEST.as_secs_f64() && now >= self.not_before => {
+                self.later = !self.later;
+                let later = if self.later { reset.max(self.before).mul_f64(LATER) } else { Duration::ZERO };
+                self.before = reset;
+                // Without a processing time it may have been admitted as late as its head came.
+                times.refused().plus((reset + EDGE + later).max(APART))
+            }
+            Some(_) | None => Moment::NEVER,
+        };
+    }
+
+    /// An attempt that was sent then was refused.
+    pub(super) fn refused(&mut self, sent: Moment, now: Moment) {
+        if sent >= self.asked {
+            self.asked = Moment::NEVER;
+            self.free = Moment::NEVER;
+            self.not_before = now.plus(SILENCE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::admission::quota::own::{Marks, OwnUse};
+    use crate::admission::quota::slot::Unit;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn at(seconds: f64) -> Moment {
+        Moment::START.plus_seconds(seconds)
+    }
+
+    fn send(own: &mut OwnUse, now: f64) {
+        own.sent.add(Marks { requests: 1.0, tokens: 1.0 }, at(now));
+    }
+
+    fn told(asking: &mut Asking, own: &OwnUse, sent: f64, reset: f64) {
+        let (sent, head) = (at(sent), at(sent));
+        asking.heard(own.of(Unit::Requests, 1.0).log.total());
+        let times = Times { sent, head, processing: None };
+        asking.told(Some(Duration::from_secs_f64(reset)), reset, &times, head);
+    }
+
+    fn wait(asking: &Asking, own: &OwnUse, now: f64) -> Duration {
+        asking.wait(LONG, &own.of(Unit::Requests, 1.0), at(now))
+    }
+
+    #[test]
+    fn one_asks_when_a_reset_has_passed_and_the_next_when_it_is_answered() {
+        let (mut asking, mut own) = (Asking::default(), OwnUse::new());
+        assert_eq!(wait(&asking, &own, 100.0), LONG);
+        send(&mut own, 1.0);
+        told(&mut asking, &own, 1.0, 0.8);
+        let first = wait(&asking, &own, 1.0).as_secs_f64();
+        assert!((0.83..=1.5).contains(&first), "{first}");
+        assert_eq!(wait(&asking, &own, 1.0 + first + 0.001), Duration::ZERO);
+        asking.took(at(2.5));
+        send(&mut own, 2.5);
+        assert_eq!(wait(&asking, &own, 9.0), LONG, "it isn't answered yet");
+        told(&mut asking, &own, 2.5, 0.1);
+        assert_eq!(wait(&asking, &own, 2.5), APART, "never more often");
+        told(&mut asking, &own, 2.5, 20.0);
+        assert_eq!(wait(&asking, &own, 9.0), LONG, "no short window has such a reset");
+    }
+
+    #[test]
+    fn a_refusal_of_what_asks_silences_it_and_another_does_not() {
+        let (mut asking, mut own) = (Asking::default(), OwnUse::new());
+        send(&mut own, 1.0);
+        told(&mut asking, &own, 1.0, 0.8);
+        asking.refused(at(0.9), at(1.1));
+        assert_eq!(wait(&asking, &own, 3.0), Duration::ZERO);
+        asking.took(at(3.0));
+        asking.refused(at(3.0), at(3.1));
+        for seconds in [4.0, 600.0, 1190.0] {
+            told(&mut asking, &own, seconds, 0.8);
+            assert_eq!(wait(&asking, &own, seconds + 5.0), LONG, "{seconds}");
+        }
+        told(&mut asking, &own, 1210.0, 0.8);
+        assert_eq!(wait(&asking, &own, 1215.0), Duration::ZERO);
+    }
+}

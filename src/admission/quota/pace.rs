@@ -1,0 +1,182 @@
+//! How fast, and in what bursts, Weir goes at a limit: the parameters of its pacer.
+
+use std::time::Duration;
+
+use crate::admission::moment::Moment;
+
+/// The pace of a limit whose shape is not proven, as a part of it. A fixed window and a sliding log hold a window's worth
+/// and no more, so what the burst and random delays add must fit into the rest.
+const ANY_SHAPE_PACE: f64 = 0.975;
+/// The pacer's first burst, in seconds of the rate. A bucket a second deep must hold it together with what random delays
+/// push into the same second.
+const FIRST_BURST: f64 = 0.5;
+/// The least that refusals make of it, in seconds of the rate: less saves nothing, and loses what wakes a little late.
+const LEAST_BURST: f64 = 0.1;
+/// Timers fire up to this much late; a burst below it would lose what they miss, in seconds of the rate.
+const TIMER_SLACK: f64 = 0.005;
+/// How long after a burst was halved it may grow again.
+const REGROW_AFTER: Duration = Duration::from_mins(20);
+/// What is left of the pace after a refusal where the shape is not proven, at most and at least, and what comes back of it
+/// each second. Others may use the limit unseen.
+const EASE: (f64, f64) = (0.95, 0.5);
+/// Outcomes are counted for at least so long before the pace is eased again.
+const COUNTED: Duration = Duration::from_millis(500);
+/// So many outcomes more that were good are assumed: one refusal among few says little of all.
+const ASSUMED: f64 = 2.0;
+const EASE_BACK: f64 = 0.02;
+const LEAST_EASE: f64 = 0.1;
+
+/// What is learned about a limit's pace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// The burst where the bucket is proven, in cells; it starts small and grows.
+    burst: f64,
+    no_growth_before: Moment,
+    /// Headers and refusals contradict each other: the limiter is not as deep as it says.
+    distrusted: bool,
+    ease: f64,
+    eased: Moment,
+    recovered: Moment,
+    /// What came of attempts sent since then.
+    accepted: u32,
+    refused: u32,
+}
+
+impl Pace {
+    pub(crate) fn new(rate: f64, now: Moment) -> Self {
+        Self {
+            burst: first_burst(rate),
+            no_growth_before: Moment::START,
+            distrusted: false,
+            ease: 1.0,
+            eased: now,
+            recovered: now,
+            accepted: 0,
+            refused: 0,
+        }
+    }
+
+    /// Cells a second, and the burst. `share` is the part of the limit that we may use, `foreign` the part that others do: what
+    /// they take is theirs first, and only what they take of our share lessens it.
+    pub(crate) fn parameters(&self, rate: f64, proven: bool, share: f64, foreign: f64) -> (f64, f64) {
+        let (pace, burst) = if proven && !self.distrusted {
+            (rate * share, self.burst)
+        } else {
+            let part = (ANY_SHAPE_PACE * share).min((ANY_SHAPE_PACE - foreign).max(0.02));
+            (rate * part * self.ease, self.burst.min(first_burst(rate)))
+        };
+        (pace, burst.max(rate * TIMER_SLACK).max(1.0))
+    }
+
+    /// Whether a proven bucket may be trusted to be as deep as it says.
+    pub(crate) fn trusts(&self) -> bool {
+        !self.distrusted
+    }
+
+    /// The upstream took `cells` that the pacer had held, and says that `remaining` is left.
+    pub(crate) fn accepted(&mut self, cells: f64, remaining: f64, limit: f64, now: Moment) {
+        if now >= self.no_growth_before {
+            self.distrusted = false;
+            self.burst = (self.burst + cells).min(limit).min(remaining.max(self.burst));
+        }
+    }
+
+    /// A refusal that nothing foretold: the limiter is shallower than it seems.
+    pub(crate) fn surprised(&mut self, rate: f64, now: Moment) {
+        self.distrusted = true;
+        self.burst = (self.burst.min(first_burst(rate) * 2.0) / 2.0).max(rate * LEAST_BURST).max(1.0);
+        self.no_growth_before = now.plus(REGROW_AFTER);
+    }
+
+    /// What was sent at `sent` was taken. What was sent before the pace was last eased says nothing of the present one.
+    pub(crate) fn taken(&mut self, sent: Moment) {
+        if sent >= self.eased {
+            self.accepted = self.accepted.saturating_add(1);
+        }
+    }
+
+    /// What was sent at `sent` was refused: the more of it, the more the pace gives way.
+    pub(crate) fn refused(&mut self, sent: Moment, now: Moment) {
+        if sent < self.eased {
+            return;
+        }
+        self.refused = self.refused.saturating_add(1);
+        if now.since(self.eased) >= COUNTED {
+            let outcomes = f64::from(self.refused.saturating_add(self.accepted)) + ASSUMED;
+            let refused = f64::from(self.refused) / outcomes;
+            self.ease = (self.ease * (1.0 - refused).clamp(EASE.1, EASE.0)).max(LEAST_EASE);
+            self.restart_count(now);
+        }
+    }
+
+    fn restart_count(&mut self, now: Moment) {
+        self.eased = now;
+        self.accepted = 0;
+        self.refused = 0;
+    }
+
+    /// Time passes without a refusal. Says whether anything changed enough to matter.
+    pub(crate) fn recover(&mut self, now: Moment) -> bool {
+        let seconds = now.seconds_since(self.recovered.max(self.eased));
+        if self.ease < 1.0 && seconds >= 1.0 {
+            self.ease = (self.ease + EASE_BACK * seconds).min(1.0);
+            self.recovered = now;
+            return true;
+        }
+        false
+    }
+
+    /// The limit became another.
+    pub(crate) fn scale(&mut self, factor: f64) {
+        self.burst = (self.burst * factor).max(1.0);
+    }
+
+    /// The window became another.
+    pub(crate) fn restart(&mut self, rate: f64, now: Moment) {
+        *self = Self::new(rate, now);
+    }
+}
+
+fn first_burst(rate: f64) -> f64 {
+    (rate * FIRST_BURST).max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pace as a part of an unproven limit's.
+    fn part(pace: &Pace) -> f64 {
+        pace.parameters(100.0, false, 1.0, 0.0).0 / (100.0 * ANY_SHAPE_PACE)
+    }
+
+    #[test]
+    fn the_pace_gives_way_as_outcomes_ask_and_not_for_one_refusal_alone() {
+        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
+        for (accepted, refused, least, most) in
+            [(0, 1, 0.62, 0.7), (20, 1, 0.94, 0.96), (20, 20, 0.5, 0.55), (0, 40, 0.49, 0.51)]
+        {
+            let mut pace = Pace::new(100.0, at(0.0));
+            for _ in 0..accepted {
+                pace.taken(at(1.0));
+            }
+            for _ in 1..refused {
+                pace.refused(at(1.0), at(0.4));
+            }
+            pace.refused(at(1.0), at(1.2));
+            let part = part(&pace);
+            assert!((least..=most).contains(&part), "{accepted} accepted, {refused} refused: {part}");
+        }
+    }
+
+    #[test]
+    fn what_others_take_beyond_their_part_lessens_ours_and_nothing_else_does() {
+        let pace = Pace::new(100.0, Moment::START);
+        for (share, foreign, part) in
+            [(1.0, 0.0, 0.975), (1.0, 0.3, 0.675), (0.5, 0.49, 0.485), (0.5, 0.3, 0.4875), (0.2, 0.9, 0.075)]
+        {
+            let paced = pace.parameters(100.0, false, share, foreign).0 / 100.0;
+            assert!((paced - part).abs() < 1e-9, "{share} {foreign}: {paced}");
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! What the headers give away about the limiter: how long its window is, and by which rule it counts.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::admission::moment::Moment;
+
+const MINUTE: f64 = 60.0;
+const HOUR: f64 = 3600.0;
+const DAY: f64 = 86_400.0;
+const MONTH: f64 = 30.0 * DAY;
+/// The windows that limits are stated for, in seconds.
+const WINDOWS: [f64; 4] = [MINUTE, HOUR, DAY, MONTH];
+/// Shorter ones that limits are counted by, too. None is believed before it is proven.
+const SHORT_WINDOWS: [f64; 2] = [1.0, 10.0];
+/// A short window is proven by so many snapshots, and so many ends that are no whole minutes apart,
+const SHORT_PROOF: (u32, u32) = (8, 3);
+/// and keeps a longer bucket from being believed by so many,
+const RIVAL: (u32, u32) = (3, 1);
+/// where all resets end with a window, within this part of it,
+const SHORT_ENDS: f64 = 0.12;
+/// and differ by this part: what is asked for by the clock ends with it, too.
+const SHORT_SPREAD: f64 = 0.5;
+/// How far a derived window may be from a stated one. Headers are whole units and milliseconds.
+const TOLERANCE: f64 = 0.1;
+/// A shorter reset is mostly rounding.
+pub(super) const SHORTEST_RESET: Duration = Duration::from_millis(10);
+/// Snapshots that must agree before the shape is believed.
+const ENOUGH: usize = 3;
+/// Snapshots remembered.
+const MEMORY: usize = 8;
+/// How much the used amounts of agreeing snapshots must differ: a fixed window's derived value changes by more than this
+/// when its used amount does, so it cannot agree with itself by chance.
+const SPREAD: f64 = 1.5;
+/// Snapshots for telling windows apart are at least so far apart, so that time shows between them.
+const APART: Duration = Duration::from_millis(500);
+/// The time that they must span, in seconds.
+const SPAN: f64 = 3.0;
+
+/// The rule by which a limiter counts, as far as its headers prove it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Rule {
+    /// Not proven.
+    #[default]
+    Unknown,
+    /// A bucket as deep as its window.
+    Bucket,
+    /// A bucket much shallower than that.
+    Shallow,
+    /// A counter that starts again with each window.
+    Fixed,
+    /// A log of the last window.
+    Log,
+}
+
+/// Evidence from snapshots of one dimension. The fields lie as they are written, as those of the scope.
+#[derive(Clone, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Shape {
+    bucket: Option<f64>,
+    /// The longest that two snapshots in a row bear out.
+    longest_reset: f64,
+    last_reset: f64,
+    /// When the newest of those that lie apart was.
+    last_apart: Option<Moment>,
+    against: u32,
+    rule: Rule,
+    /// (used, derived window in seconds), newest last, while no bucket is proven.
+    seen: VecDeque<(f64, f64)>,
+    /// Snapshots some time apart, newest last.
+    apart: VecDeque<Apart>,
+    /// What speaks for each short window, while no bucket is proven.
+    short: [Option<Phase>; SHORT_WINDOWS.len()],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Apart {
+    at: Moment,
+    used: f64,
+    remaining: f64,
+    limit: f64,
+    reset: f64,
+}
+
+/// When a short window would end, were its limit counted by it.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    at: Moment,
+    end: f64,
+    seen: u32,
+    /// How often a window ended that no minute ended with: what is asked for at the end of minutes sees only such.
+    turns: u32,
+    /// The shortest reset and the longest.
+    resets: (f64, f64),
+}
+
+impl Shape {
+    /// Weighs one snapshot, which describes the moment `at`.
+    pub(crate) fn observe(&mut self, limit: u64, remaining: u64, reset: Option<Duration>, at: Moment) {
+        let used = limit.saturating_sub(remaining) as f64;
+        let Some(reset) = reset.filter(|reset| *reset >= SHORTEST_RESET && used > 0.0) else { return };
+        let reset = reset.as_secs_f64();
+        if reset > MONTH * (1.0 + TOLERANCE) {
+            return;
+        }
+        // One odd reset does not make a day of a minute.
+        self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
+        self.last_reset = reset;
+        if self.bucket.is_none() {
+            self.weigh_short(reset, at);
+        }
+        self.weigh_bucket(used, reset * limit as f64 / used);
+        if self.last_apart.is_none_or(|last| at.since(last) >= APART) {
+            self.last_apart = Some(at);
+            if self.apart.len() == MEMORY {
+                self.apart.pop_front();
+            }
+            let (limit, remaining) = (limit as f64, remaining as f64);
+            self.apart.push_back(Apart { at, used, remaining, limit, reset });
+            self.rule = self.told_apart().unwrap_or(self.rule);
+        }
+    }
+
+    /// The window of a true bucket, in seconds, once the snapshots prove that it is one.
+    pub(crate) fn bucket(&self) -> Option<f64> {
+        self.bucket
+    }
+
+    /// A window shorter than any that limits are stated for, in seconds, once the snapshots prove it.
+    pub(crate) fn short(&self) -> Option<f64> {
+        let short = SHORT_WINDOWS.iter().zip(&self.short).find(|(window, phase)| {
+            phase.is_some_and(|phase| {
+                phase.seen >= SHORT_PROOF.0
+                    && phase.turns >= SHORT_PROOF.1
+                    && phase.resets.1 - phase.resets.0 >= *window * SHORT_SPREAD
+            })
+        });
+        short.map(|(window, _)| *window)
+    }
+
+    /// Whether they prove a bucket, or a short window.
+    pub(crate) fn is_known(&self) -> bool {
+        self.bucket.is_some() || self.short().is_some()
+    }
+
+    /// The longest reset that two snapshots in a row bear out, in seconds.
+    pub(crate) fn longest_reset(&self) -> f64 {
+        self.longest_reset
+    }
+
+    /// The rule that the snapshots prove.
+    pub(crate) fn rule(&self) -> Rule {
+        if self.bucket.is_some() { Rule::Bucket } else { self.rule }
+    }
+
+    /// The shortest stated window that the resets allow, in seconds: no reset is longer than its window.
+    pub(crate) fn at_least(&self) -> f64 {
+        WINDOWS.into_iter().find(|window| self.longest_reset <= window * (1.0 + TOLERANCE)).unwrap_or(MONTH)
+    }
+
+    fn weigh_bucket(&mut self, used: f64, derived: f64) {
+        match self.bucket {
+            Some(window) if near(derived, window, 1.0 / used) => self.against = 0,
+            Some(_) => {
+                self.against += 1;
+                if self.against >= 3 {
+                    self.bucket = None;
+                    self.against = 0;
+                }
+            }
+            None => {
+                if self.seen.len() == MEMORY {
+                    self.seen.pop_front();
+                }
+                self.seen.push_back((used, derived));
+                self.bucket = self.agreed();
+                if self.bucket.is_some() {
+                    self.seen.clear();
+                }
+            }
+        }
+    }
+
+    /// In a window that starts again and again the resets end at distances of its length.
+    fn weigh_short(&mut self, reset: f64, at: Moment) {
+        let end = at.seconds_since(Moment::START) + reset;
+        for (window, phase) in SHORT_WINDOWS.into_iter().zip(&mut self.short) {
+            let passed = |known: &Phase| (end - known.end) / window;
+            *phase = match phase {
+                _ if reset > window * (1.0 + TOLERANCE) => None,
+                // It tells of what was before.
+                Some(known) if at < known.at => Some(*known),
+                Some(known) if (passed(known) - passed(known).round()).abs() <= SHORT_ENDS => {
+                    let windows = passed(known).round();
+                    let follows = windows * window % MINUTE > 0.5;
+                    Some(Phase {
+                        at,
+                        end: known.end + windows * window,
+                        seen: known.seen.saturating_add(1),
+                        turns: known.turns.saturating_add(u32::from(follows)),
+                        resets: (known.resets.0.min(reset), known.resets.1.max(reset)),
+                    })
+                }
+                Some(_) | None => Some(Phase { at, end, seen: 1, turns: 0, resets: (reset, reset) }),
+            };
+        }
+    }
+
+    fn agreed(&self) -> Option<f64> {
+        SHORT_WINDOWS.into_iter().chain(WINDOWS).filter(|&window| !self.is_rivaled(window)).find(|&window| {
+            // `remaining` is rounded to a whole unit: with few used, the true value lies between used − 1 and used.
+            let agreeing = || self.seen.iter().filter(|&&(used, derived)| near(derived, window, 1.0 / used));
+            let least = agreeing().map(|seen| seen.0).fold(f64::INFINITY, f64::min);
+            let most = agreeing().map(|seen| seen.0).fold(0.0, f64::max);
+            let count = agreeing().count();
+            count >= ENOUGH && count * 4 >= self.seen.len() * 3 && most >= least * SPREAD
+        })
+    }
+
+    /// Whether the resets have been ending with the windows of a shorter one: with little used any of them suits a bucket.
+    fn is_rivaled(&self, window: f64) -> bool {
+        SHORT_WINDOWS.iter().zip(&self.short).any(|(shorter, phase)| {
+            let stands = phase.is_some_and(|phase| phase.seen >= RIVAL.0 && phase.turns >= RIVAL.1);
+            *shorter < window && stands
+        })
+    }
+
+    fn told_apart(&self) -> Option<Rule> {
+        let (first, last) = (self.apart.front()?, self.apart.back()?);
+        if self.apart.len() < ENOUGH || last.at.seconds_since(first.at) < SPAN {
+            return None;
+        }
+        let window = self.at_least();
+        let spread = |value: &dyn Fn(&Apart) -> f64| {
+            let values = || self.apart.iter().map(value);
+            (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max))
+        };
+        let (earliest_end, latest_end) = spread(&|seen| seen.at.seconds_since(Moment::START) + seen.reset);
+        let (shortest, longest) = spread(&|seen| seen.reset);
+        let (least_depth, most_depth) = spread(&|seen| seen.remaining + seen.reset * seen.limit / window);
+        if latest_end - earliest_end < 0.5 {
+            Some(Rule::Fixed)
+        } else if shortest >= window * 0.9 && self.apart.iter().any(|seen| seen.used < seen.limit * 0.9) {
+            Some(Rule::Log)
+        } else if longest < window * 0.25
+            && most_depth - least_depth <= most_depth * 0.1 + 1.5
+            && most_depth < last.limit * 0.5
+        {
+            Some(Rule::Shallow)
+        } else {
+            None
+        }
+    }
+}
+
+/// Whether a derived window is near a stated one, on a log scale; `rounding` loosens it downward, for a derived value
+/// can only be too small by rounding.
+fn near(derived: f64, window: f64, rounding: f64) -> bool {
+    let low = window * (1.0 - TOLERANCE - rounding.min(0.5));
+    (low..=window * (1.0 + TOLERANCE)).contains(&derived)
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::float_cmp,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "whole numbers, kept exactly"
+)]
+mod tests {
+    use super::*;
+
+    fn feed(shape: &mut Shape, limit: u64, used: u64, reset: f64, at: f64) {
+        let at = Moment::START.plus_seconds(at);
+        shape.observe(limit, limit - used, Some(Duration::from_secs_f64(reset)), at);
+    }
+
+    #[test]
+    fn three_agreeing_snapshots_prove_a_bucket() {
+        for window in WINDOWS {
+            let mut shape = Shape::default();
+            for used in [10_u64, 20, 30] {
+                assert_eq!(shape.bucket(), None);
+                feed(&mut shape, 10_000, used, used as f64 * window / 10_000.0, 0.0);
+            }
+            assert_eq!(shape.bucket(), Some(window));
+        }
+    }
+
+    #[test]
+    fn a_fixed_window_is_never_taken_for_a_bucket() {
+        for rate in [5.0, 8.0, 9.8, 10.0, 10.2] {
+            let mut shape = Shape::default();
+            for step in 1..5400_u32 {
+                let into = f64::from(step % 600) / 10.0;
+                let used = ((rate * into) as u64).clamp(1, 600);
+                feed(&mut shape, 600, used, 60.0 - into, f64::from(step) / 10.0);
+                assert_eq!(shape.bucket(), None, "rate {rate}, step {step}");
+                assert!(matches!(shape.rule(), Rule::Unknown | Rule::Fixed), "{:?}", shape.rule());
+            }
+            assert_eq!(shape.rule(), Rule::Fixed);
+            assert_eq!(shape.at_least(), MINUTE);
+        }
+    }
+
+    #[test]
+    fn a_short_window_of_which_little_is_used_is_no_longer_bucket() {
+        for phase in [0.05_f64, 0.2, 0.4, 0.6, 0.8] {
+            let mut shape = Shape::default();
+            for step in 0..40_u32 {
+                // One or two in each window, sooner or later.
+                let window = f64::from(step / 2);
+                let into = if step % 2 == 0 { 0.03 } else { phase };
+                feed(&mut shape, 10, u64::from(step % 2) + 1, 1.0 - into, window + into);
+                assert_eq!(shape.bucket(), None, "phase {phase}, step {step}");
+            }
+            assert_eq!(shape.short(), (phase > 0.5).then_some(1.0), "phase {phase}");
+        }
+    }
+
+    #[test]
+    fn a_log_and_a_shallow_bucket_are_told_apart() {
+        let mut log = Shape::default();
+        let mut shallow = Shape::default();
+        for step in 1..300_u32 {
+            let at = f64::from(step) / 10.0;
+            feed(&mut log, 600, u64::from(step), 59.9, at);
+            let level = f64::from(step % 7) + 1.0;
+            feed(&mut shallow, 600, 590 + level as u64, level / 10.0, at);
+        }
+        assert_eq!(log.rule(), Rule::Log);
+        assert_eq!(shallow.rule(), Rule::Shallow);
+    }
+
+    #[test]
+    fn a_reset_longer_than_a_minute_excludes_the_minute() {
+        let mut shape = Shape::default();
+        feed(&mut shape, 100, 2, 864.0, 0.0);
+        assert_eq!(shape.at_least(), MINUTE, "one alone proves nothing");
+        feed(&mut shape, 100, 3, 900.0, 0.0);
+        assert_eq!(shape.at_least(), HOUR);
+        feed(&mut shape, 100, 50, 43_200.0, 1.0);
+        feed(&mut shape, 100, 51, 44_000.0, 1.0);
+        assert_eq!(shape.at_least(), DAY);
+    }
+
+    #[test]
+    fn contradictions_withdraw_the_belief() {
+        let mut shape = Shape::default();
+        for used in [10_u64, 20, 30] {
+            feed(&mut shape, 600, used, used as f64 / 10.0, 0.0);
+        }
+        assert_eq!(shape.bucket(), Some(MINUTE));
+        for used in [40_u64, 50, 60] {
+            feed(&mut shape, 600, used, 55.0, 0.1);
+        }
+        assert_eq!(shape.bucket(), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! How the limits stand: for those who wait, the status and the metrics.
+
+use crate::admission::moment::{Moment, duration};
+use crate::admission::status::DimensionStatus;
+
+use super::dimension::Dimension;
+use super::ramp::Ramp;
+use super::{Charge, Quota, Slot};
+
+impl Quota {
+    /// The limit that holds `charge` longest, if one does.
+    pub(crate) fn holding(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Slot> {
+        let told = self.each().map(|(slot, dimension)| {
+            let own = self.own.of(slot.unit(), self.ratio.value());
+            (slot, dimension.wait(charge.of(slot), &own, now))
+        });
+        let found = self.ramp.as_deref().filter(|ramp| ramp.has_found()).map(|ramp| {
+            let own = self.own.of(ramp.unit(), self.ratio.value());
+            (Slot::by_minute(ramp.unit()), ramp.wait(charge, &own, in_flight, now))
+        });
+        told.chain(found)
+            .filter(|(_, wait)| !wait.is_zero())
+            .max_by_key(|(_, wait)| *wait)
+            .map(|(slot, _)| slot)
+    }
+
+    /// Seconds until `ahead` and then `charge` have passed, were nothing else to come.
+    pub(crate) fn predict(&self, ahead: Charge, charge: Charge, now: Moment) -> f64 {
+        let mut wait = self.paused_until.seconds_since(now);
+        if let Some(ramp) = &self.ramp {
+            let own = self.own.of(ramp.unit(), self.ratio.value());
+            wait = wait.max(ramp.predict(ahead, charge, &own, now));
+        }
+        for (slot, dimension) in self.each() {
+            wait = wait.max(dimension.predict(ahead.of(slot) as f64, charge.of(slot) as f64, now));
+        }
+        wait.max(0.0)
+    }
+
+    /// Requests a second at the present pace, where one holds.
+    pub(crate) fn request_rate(&self) -> Option<f64> {
+        let ramp = self.ramp.as_deref().and_then(Ramp::rate);
+        let paced = self.dimensions[Slot::RequestsPerMinute.index()].as_deref().map(Dimension::pace);
+        match (ramp, paced) {
+            (Some(ramp), Some(paced)) => Some(ramp.min(paced)),
+            (ramp, paced) => ramp.or(paced),
+        }
+    }
+
+    /// Tokens that the upstream charges for one that was estimated.
+    pub(crate) fn charge_ratio(&self) -> f64 {
+        self.ratio.value()
+    }
+
+    /// Whether any limit is known.
+    pub(crate) fn is_known(&self) -> bool {
+        self.dimensions.iter().any(Option::is_some)
+    }
+
+    /// The limits as the status shows them.
+    pub(crate) fn status(&self, now: Moment) -> Vec<DimensionStatus> {
+        let found = self.ramp.as_deref().filter(|ramp| ramp.has_found());
+        let told = self.each().map(|(slot, dimension)| DimensionStatus {
+            slot,
+            limit: dimension.limit,
+            level: dimension.level(now),
+            window: duration(dimension.window),
+            source: dimension.source,
+            pacer_burst: dimension.pacer_burst(),
+            foreign_use: self.part.foreign(dimension.foreign.ratio(), slot, dimension.rate()),
+        });
+        let mut limits: Vec<_> = told
+            .filter(|limit| found.is_none_or(|ramp| limit.slot != Slot::by_minute(ramp.unit())))
+            .collect();
+        limits.extend(found.map(|ramp| ramp.status(&self.own.of(ramp.unit(), self.ratio.value()), now)));
+        limits
+    }
+
+    /// The scope's pause after a refusal without numbers ends then.
+    pub(crate) fn paused_until(&self) -> Moment {
+        self.paused_until
+    }
+}

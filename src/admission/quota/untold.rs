@@ -1,0 +1,180 @@
+//! Limits that nobody tells of: a refusal without numbers where those that are known had room.
+//!
+//! A header may tell of requests where tokens are limited too, or of an organization's limits where a project or a key has
+//! smaller ones. What is not told is searched for beside what is, as it is where nothing is told at all.
+
+use std::time::Duration;
+
+use crate::admission::moment::Moment;
+
+use super::ramp::Ramp;
+use super::{Charge, FORETOLD, Quota, Refusal, Unit, jittered};
+
+/// Where no more than this part of what is told is used, another limit refused.
+const GENEROUS: f64 = 0.5;
+/// And that is believed when it happens again within this time.
+const AGAIN: Duration = Duration::from_mins(1);
+
+impl Quota {
+    /// Takes a refusal without numbers for one by a limit that is not known, where it must be; whether it was.
+    pub(super) fn refused_by_untold(
+        &mut self,
+        refusal: &Refusal<'_>,
+        rng: &mut fastrand::Rng,
+        now: Moment,
+    ) -> bool {
+        let sent = refusal.times.sent;
+        let Some(unit) = self.untold(refusal.unit, refusal.charge, sent, now) else { return false };
+        let ramp = self.ramp.get_or_insert_with(|| Box::new(Ramp::beside(unit, now)));
+        ramp.refused(unit, &self.own.of(unit, self.ratio.value()), sent, refusal.hint, rng, now);
+        if let Some(hint) = refusal.hint {
+            self.paused_until = self.paused_until.max(now.plus(jittered(hint, rng)));
+        }
+        true
+    }
+
+    /// A limit of this unit is known now: only one of the other unit is still searched for beside it.
+    pub(super) fn found(&mut self, unit: Unit) {
+        self.ramp = self.ramp.take().filter(|ramp| ramp.is_beside() && ramp.unit() != unit);
+    }
+
+    /// The unit of the limit that refused, if it is not one of those that are known.
+    fn untold(&mut self, said: Option<Unit>, charge: Charge, sent: Moment, now: Moment) -> Option<Unit> {
+        if !self.is_known() {
+            return Some(said.unwrap_or(Unit::Requests));
+        }
+        // The fullest of the unit's limits, or of all.
+        let fullest = |unit: Option<Unit>| {
+            let limits = self.each().filter(move |(slot, _)| unit.is_none_or(|unit| unit == slot.unit()));
+            limits.map(|(slot, dimension)| dimension.part_used(charge.of(slot), now)).reduce(f64::max)
+        };
+        if fullest(said).is_some_and(|part| part > FORETOLD) {
+            return None;
+        }
+        let is_told = |unit: Unit| fullest(Some(unit)).is_some();
+        let searched = self.ramp.as_ref().map(|ramp| ramp.unit());
+        let other = || [Unit::Tokens, Unit::Requests].into_iter().find(|unit| !is_told(*unit));
+        let unit = said.or(searched).or_else(other);
+        if let Some(unit) = unit
+            && (searched == Some(unit) || !is_told(unit))
+        {
+            return Some(unit);
+        }
+        if fullest(said)? > GENEROUS {
+            return None;
+        }
+        // What was sent before the last such refusal was heard is no other one.
+        let last = self.unexplained;
+        if sent < last {
+            return None;
+        }
+        self.unexplained = now;
+        let again = last > Moment::START && now.since(last) <= AGAIN;
+        again.then(|| unit.unwrap_or(Unit::Requests))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::quota::{Cost, LimitReport, LimitReports, Marks, Slot, Source, Times};
+    use crate::admission::settings::LimitSettings;
+
+    fn at(seconds: f64) -> Moment {
+        Moment::START.plus_seconds(seconds)
+    }
+
+    fn times(seconds: f64) -> Times {
+        Times { sent: at(seconds), head: at(seconds), processing: None }
+    }
+
+    /// A quota that was told of limits with so many left, of 60,000 requests and 2,000,000 tokens.
+    fn told(requests: Option<u64>, tokens: Option<u64>) -> Quota {
+        let mut quota = Quota::new(&LimitSettings::default(), at(0.0));
+        let report = |limit, remaining| LimitReport { limit, remaining, reset: None };
+        let reports = LimitReports {
+            requests: requests.map(|left| report(60_000, left)),
+            tokens: tokens.map(|left| report(2_000_000, left)),
+        };
+        quota.told(&reports, Cost::default(), Marks::default(), &times(1.0), at(1.0));
+        quota
+    }
+
+    fn refuse(quota: &mut Quota, unit: Option<Unit>, seconds: f64) {
+        let refusal = Refusal {
+            unit,
+            numbers: None,
+            hint: None,
+            cost: Cost { requests: 1, tokens: 100, ..Cost::default() },
+            charge: Charge { requests: 1, tokens: 100 },
+            marks: Marks::default(),
+            times: &times(seconds),
+        };
+        quota.refused(&refusal, &mut fastrand::Rng::with_seed(1), at(seconds));
+    }
+
+    fn found(quota: &Quota) -> Vec<Slot> {
+        let limits = quota.status(at(9.0)).into_iter();
+        limits.filter(|limit| limit.source == Source::Found).map(|limit| limit.slot).collect()
+    }
+
+    #[test]
+    fn what_no_header_tells_of_is_searched_for_at_once() {
+        for (said, slot) in [(None, Slot::TokensPerMinute), (Some(Unit::Tokens), Slot::TokensPerMinute)] {
+            let mut quota = told(Some(59_000), None);
+            refuse(&mut quota, said, 2.0);
+            assert_eq!(found(&quota), [slot], "{said:?}");
+        }
+        let mut quota = told(None, Some(1_900_000));
+        refuse(&mut quota, None, 2.0);
+        assert_eq!(found(&quota), [Slot::RequestsPerMinute]);
+    }
+
+    #[test]
+    fn what_was_found_is_what_holds_also_where_nothing_is_told() {
+        let charge = Charge { requests: 1, tokens: 100 };
+        let mut quota = Quota::new(&LimitSettings::default(), at(0.0));
+        assert_eq!((found(&quota), quota.holding(charge, 0, at(1.0))), (vec![], None));
+        refuse(&mut quota, Some(Unit::Tokens), 2.0);
+        assert_eq!(found(&quota), [Slot::TokensPerMinute]);
+        assert_eq!(quota.holding(charge, 0, at(2.0)), Some(Slot::TokensPerMinute));
+    }
+
+    #[test]
+    fn what_is_told_is_doubted_when_it_happens_again() {
+        let mut quota = told(Some(59_000), Some(1_900_000));
+        refuse(&mut quota, None, 2.0);
+        assert_eq!(found(&quota), []);
+        // Sent with the first.
+        refuse(&mut quota, None, 1.9);
+        assert_eq!(found(&quota), []);
+        refuse(&mut quota, None, 70.0);
+        assert_eq!(found(&quota), [], "that was too long ago");
+        refuse(&mut quota, Some(Unit::Tokens), 80.0);
+        assert_eq!(found(&quota), [Slot::TokensPerMinute]);
+        assert_eq!(quota.status(at(81.0)).len(), 2, "it stands in the place of the one that is told");
+    }
+
+    #[test]
+    fn a_limit_that_is_nearly_used_explains_it() {
+        let mut quota = told(Some(3_000), None);
+        refuse(&mut quota, None, 2.0);
+        refuse(&mut quota, Some(Unit::Requests), 3.0);
+        refuse(&mut quota, Some(Unit::Requests), 4.0);
+        assert_eq!(found(&quota), []);
+    }
+
+    #[test]
+    fn headers_that_tell_of_it_end_the_search_and_others_do_not() {
+        let mut quota = told(Some(59_000), None);
+        refuse(&mut quota, None, 2.0);
+        let report = LimitReport { limit: 60_000, remaining: 58_000, reset: None };
+        let requests = LimitReports { requests: Some(report), tokens: None };
+        quota.told(&requests, Cost::default(), Marks::default(), &times(3.0), at(3.0));
+        assert_eq!(found(&quota), [Slot::TokensPerMinute]);
+        let report = LimitReport { limit: 90_000, remaining: 80_000, reset: None };
+        let tokens = LimitReports { requests: None, tokens: Some(report) };
+        quota.told(&tokens, Cost::default(), Marks::default(), &times(4.0), at(4.0));
+        assert_eq!(found(&quota), []);
+    }
+}
