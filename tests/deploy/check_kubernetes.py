@@ -1,13 +1,13 @@
 """Checks deploy/kubernetes: YAML that parses, references that lead somewhere, and times that fit each other.
 
-    python3 tests/deploy/check_kubernetes.py            # check
-    python3 tests/deploy/check_kubernetes.py --write    # copy config/gateway.toml into the gateway's ConfigMap first
+    python3 tests/deploy/check_kubernetes.py
+
+Both files are rendered from the chart (deploy/helm/render.py --write); tests/deploy/check_helm.py checks that they are.
 """
 
 import pathlib
 import re
 import sys
-import textwrap
 
 import yaml
 
@@ -20,8 +20,6 @@ MARGIN_SECONDS = 10
 
 
 def main() -> int:
-    if "--write" in sys.argv[1:]:
-        write_config_map()
     problems = []
     for path in sorted(MANIFESTS.glob("*.yaml")):
         documents = [document for document in yaml.safe_load_all(path.read_text()) if document]
@@ -49,8 +47,12 @@ def check(documents):
             if not any(selector.items() <= pod["metadata"]["labels"].items() for pod in pods):
                 yield f"{document['kind']} selects {selector}, which no pod carries"
     for document in documents:
-        if document["kind"] == "Deployment":
-            yield from check_pod(document, names)
+        if document["kind"] == "Deployment" and document["metadata"]["labels"]["app.kubernetes.io/name"] != "weir-redis":
+            autoscalers = [
+                one for one in documents
+                if one["kind"] == "HorizontalPodAutoscaler" and one["spec"]["scaleTargetRef"]["name"] == document["metadata"]["name"]
+            ]
+            yield from check_pod(document, names, autoscalers)
 
 
 def selector_of(document):
@@ -60,7 +62,7 @@ def selector_of(document):
     return spec["podSelector" if document["kind"] == "NetworkPolicy" else "selector"]["matchLabels"]
 
 
-def check_pod(deployment, names):
+def check_pod(deployment, names, autoscalers):
     spec = deployment["spec"]
     pod = spec["template"]["spec"]
     if not spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items():
@@ -87,9 +89,9 @@ def check_pod(deployment, names):
     grace = pod["terminationGracePeriodSeconds"]
     if grace < drain + MARGIN_SECONDS:
         yield f"terminationGracePeriodSeconds is {grace}, a drain takes up to {drain:.0f} s"
-    share = float(variables["WEIR_LIMITS__SHARE"])
-    if share * spec["replicas"] > 1:
-        yield f"{spec['replicas']} replicas with a share of {share} each use more than the limit"
+    replicas = max([autoscaler["spec"]["maxReplicas"] for autoscaler in autoscalers] or [spec.get("replicas", 1)])
+    if "WEIR_REPLICAS__REDIS" not in variables and float(variables["WEIR_LIMITS__SHARE"]) * replicas > 1:
+        yield f"{replicas} replicas with a share of {variables['WEIR_LIMITS__SHARE']} each use more than the limit"
     security = {**pod.get("securityContext", {}), **weir["securityContext"]}
     for key, wanted in (("runAsNonRoot", True), ("readOnlyRootFilesystem", True), ("allowPrivilegeEscalation", False)):
         if security.get(key) is not wanted:
@@ -114,14 +116,7 @@ def check_config_map():
         if document["kind"] == "ConfigMap":
             if document["data"]["gateway.toml"].rstrip() == GATEWAY_CONFIG.read_text().rstrip():
                 return []
-    return ["deploy/kubernetes/gateway.yaml holds another text than config/gateway.toml: run this with --write"]
-
-
-def write_config_map():
-    block = textwrap.indent(GATEWAY_CONFIG.read_text().rstrip(), "    ", lambda line: line.strip() != "")
-    manifest = GATEWAY.read_text()
-    replaced = re.sub(r"(  gateway\.toml: \|\n).*?(?=^---$)", lambda match: match[1] + block + "\n", manifest, count=1, flags=re.M | re.S)
-    GATEWAY.write_text(replaced)
+    return ["deploy/kubernetes/gateway.yaml holds another text than config/gateway.toml: deploy/helm/render.py --write"]
 
 
 def seconds(text: str) -> float:
