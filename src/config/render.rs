@@ -59,7 +59,8 @@ pub fn settings(config: &Config) -> BTreeMap<String, String> {
 
 /// `config/reference.toml`: every key with its doc, kind, default and range.
 pub fn reference() -> String {
-    let mut text = String::new();
+    // Editors find the schema by this line.
+    let mut text = String::from("#:schema weir.schema.json\n");
     comment("", Config::TABLE.doc, &mut text);
     text.push_str(
         "#\n# This file lists every key with its default; as it is, it changes nothing. Keys without a default are commented\n\

@@ -86,6 +86,12 @@ fn the_reference_is_the_table_of_keys_and_changes_nothing() {
 }
 
 #[test]
+fn the_schema_for_editors_is_the_table_of_keys() {
+    let written: serde_json::Value = serde_json::from_str(include_str!("../../config/weir.schema.json")).expect("JSON");
+    assert_eq!(written, json_schema::schema(), "run: weir schema > config/weir.schema.json");
+}
+
+#[test]
 fn the_reference_s_examples_are_valid_too() {
     let reference = include_str!("../../config/reference.toml");
     let is_setting = |line: &str| line.starts_with('[') || line.split(' ').nth(1) == Some("=");
