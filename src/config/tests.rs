@@ -87,7 +87,8 @@ fn the_reference_is_the_table_of_keys_and_changes_nothing() {
 
 #[test]
 fn the_schema_for_editors_is_the_table_of_keys() {
-    let written: serde_json::Value = serde_json::from_str(include_str!("../../config/weir.schema.json")).expect("JSON");
+    let written: serde_json::Value =
+        serde_json::from_str(include_str!("../../config/weir.schema.json")).expect("JSON");
     assert_eq!(written, json_schema::schema(), "run: weir schema > config/weir.schema.json");
 }
 
