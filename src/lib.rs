@@ -21,7 +21,7 @@
 //! | account | [`account`], [`metrics`] | `Record`: told once, when whatever ends the request ends it |
 //!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,
-//! [`replicas`] shares the scopes' limits between several processes, [`catalogue`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
+//! [`replicas`] shares the scopes' limits between several processes, [`catalog`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
 //! Beneath both ends, [`gather`] writes small parts as one.
 //!
 //! # Threads
@@ -66,7 +66,7 @@ pub mod metrics;
 pub mod telemetry;
 pub mod estimate;
 pub mod retry;
-pub mod catalogue;
+pub mod catalog;
 pub mod classify;
 pub mod openai;
 pub mod caller;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::attempts::Attempt;
 use super::record::{Record, Wait};
 use super::timestamp::Rfc3339;
+use crate::catalog;
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
 
@@ -149,7 +150,7 @@ impl fmt::Display for Report {
         row(f, "Model", self.model.as_deref().unwrap_or("none named"))?;
         row(f, "Endpoint", self.endpoint)?;
         row(f, "Error", &format!("{status} {}", self.class))?;
-        row(f, "Code", self.code.as_deref().unwrap_or("none"))?;
+        row(f, "Code", &self.code_told())?;
         row(f, "Type", self.kind.as_deref().unwrap_or("none"))?;
         row(f, "Param", self.param.as_deref().unwrap_or("none"))?;
         row(f, "Message", if self.message.is_empty() { "none" } else { &self.message })?;
@@ -189,6 +190,15 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// The code, with a note where this version has no entry for it.
+    fn code_told(&self) -> String {
+        match self.code.as_deref() {
+            None => "none".to_owned(),
+            Some(code) if catalog::knows(code) => code.to_owned(),
+            Some(code) => format!("{code} (not in the catalog: {})", catalog::NEWER_GUIDE),
+        }
+    }
+
     fn occurred(&self) -> String {
         match self.occurrences {
             1 => "once".to_owned(),

@@ -186,6 +186,21 @@ async fn a_flood_of_one_failure_does_not_push_out_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_code_that_the_catalog_lacks_is_named_and_said_to_be_new() {
+    let account = account();
+    fail(&account, ErrorClass::BadRequest, "gpt-5", Some("a_code_of_next_year"));
+    let text = account.reports().find("last").unwrap().to_string();
+    assert!(
+        text.contains(
+            "Code      a_code_of_next_year (not in the catalog: the guide may be newer than this Weir)"
+        ),
+        "{text}"
+    );
+    fail(&account, ErrorClass::SlowDown, "gpt-5", Some("slow_down"));
+    assert!(account.reports().find("last").unwrap().to_string().contains("Code      slow_down\n"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn kinds_of_failure_are_bounded() {
     let account = account();
     for index in 0..2_000 {

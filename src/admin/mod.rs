@@ -1,7 +1,7 @@
 //! What operators see and do: metrics, health, status page, reports, drain and reload, on an address of their own.
 //!
 //! The room knows nothing of the rest of the house. It shows what a [`Source`] tells, which `app` implements; the words for
-//! each error come from the catalogue through it. The page is one HTML document with everything in it.
+//! each error come from the catalog through it. The page is one HTML document with everything in it.
 
 mod client;
 mod guard;

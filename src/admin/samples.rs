@@ -70,20 +70,20 @@ pub(super) fn quota_spent() -> Status {
         next_probe_seconds: Some(228.0),
     });
     let mut spent = error(
-        "quota_exhausted",
+        "quota_insufficient",
         1,
         0,
         "The organization's credit is used up, or its monthly spend limit is reached.",
         "Buy credit or raise the limit on the billing page; then POST /reload, or wait for the next probe.",
-        "Opens the quota breaker: answers at once with the upstream's own error, and asks again rarely.",
+        "Opens the billing block: answers at once with the upstream's own error, and asks again rarely.",
     );
     spent.minutes[52] = 1;
     let mut refused = error(
-        "weir_quota_breaker",
+        "weir_billing_block",
         0,
         1_874,
         "Weir knows that the quota is spent and does not ask the upstream for each request.",
-        "As for quota_exhausted.",
+        "As for quota_insufficient.",
         "Answers with the upstream's own status, type and code.",
     );
     refused.minutes[53..].copy_from_slice(&[210, 260, 255, 270, 281, 302, 296]);
@@ -91,14 +91,14 @@ pub(super) fn quota_spent() -> Status {
     status.failures = vec![
         failure(
             "w-001874",
-            "weir_quota_breaker",
+            "weir_billing_block",
             429,
             "You exceeded your current quota, please check your plan and billing details.",
             1_874,
         ),
         failure(
             "w-000001",
-            "quota_exhausted",
+            "quota_insufficient",
             429,
             "You exceeded your current quota, please check your plan and billing details.",
             1,

@@ -265,7 +265,7 @@ pub struct QuotaSpent {
     pub next_probe_seconds: Option<f64>,
 }
 
-/// One class of error in the last hour, in the catalogue's words.
+/// One class of error in the last hour, in the catalog's words.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ErrorStatus {

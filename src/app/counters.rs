@@ -114,6 +114,7 @@ fn connect_result(kind: FailureKind) -> ConnectResult {
     match kind {
         FailureKind::Dns => ConnectResult::Dns,
         FailureKind::Refused => ConnectResult::Refused,
+        FailureKind::Proxy => ConnectResult::Proxy,
         FailureKind::Exhausted => ConnectResult::Exhausted,
         FailureKind::Tls => ConnectResult::Tls,
         FailureKind::ConnectTimeout => ConnectResult::Timeout,

@@ -14,7 +14,7 @@ use crate::clock::{self, Instant};
 use crate::metrics::{DimensionGauges, Gathered, Metrics, ReplicasGauges, ScopeGauges};
 use crate::telemetry::DroppedLines;
 use crate::telemetry::otlp::Spans;
-use crate::{admin, catalogue, replay, replicas, server, upstream};
+use crate::{admin, catalog, replay, replicas, server, upstream};
 
 use super::control::Control;
 use super::{build, counters};
@@ -318,7 +318,7 @@ fn ago(wall: SystemTime, time: Duration) -> String {
 }
 
 fn error_status(history: &ClassHistory) -> ErrorStatus {
-    let words = catalogue::entry(history.class, None);
+    let words = catalog::entry(history.class, None);
     ErrorStatus {
         class: history.class.as_str().to_owned(),
         attempts: history.attempts,

@@ -1,217 +1,151 @@
 //! The closed list of error classes: what a person tells apart at a glance.
 
-/// What went wrong, as the error table of the design names it; one metric series each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ErrorClass {
+macro_rules! classes {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal,)+) => {
+        /// What went wrong, as the error table of the design names it; one metric series each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum ErrorClass { $($(#[$doc])* $variant,)+ }
+
+        impl ErrorClass {
+            /// Every class, in the order of the table.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant,)+];
+
+            /// The class's name in metrics, headers, logs and reports.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+classes! {
     /// 401: the key or its header is malformed or was revoked.
-    AuthenticationInvalid,
+    AuthenticationInvalid => "authentication_invalid",
     /// 401 `invalid_api_key`.
-    AuthenticationIncorrectKey,
+    AuthenticationIncorrectKey => "authentication_incorrect_key",
     /// 401: the key belongs to no organization, or to another one than the header says.
-    AuthenticationNoOrganization,
+    AuthenticationNoOrganization => "authentication_no_organization",
     /// 401: the address is not on the project's list.
-    AuthenticationIpDenied,
+    AuthenticationIpDenied => "authentication_ip_denied",
     /// 401: a restricted key lacks a scope.
-    AuthenticationMissingScope,
+    AuthenticationMissingScope => "authentication_missing_scope",
     /// Any other 401.
-    AuthenticationOther,
+    AuthenticationOther => "authentication_other",
     /// 403.
-    PermissionDenied,
+    PermissionDenied => "permission_denied",
     /// 403: country, region or territory not supported.
-    RegionUnsupported,
+    RegionUnsupported => "region_unsupported",
     /// 400.
-    BadRequest,
+    BadRequest => "bad_request",
+    /// 400: the project may not use the service tier that the request names.
+    ServiceTierInvalid => "service_tier_invalid",
     /// 400: the prompt and answer do not fit the model.
-    ContextLengthExceeded,
+    ContextLengthExceeded => "context_length_exceeded",
     /// 404.
-    NotFound,
+    NotFound => "not_found",
     /// 404, 400 on `/responses`, or 403 without access to the model.
-    ModelNotFound,
+    ModelNotFound => "model_not_found",
     /// 408.
-    RequestTimeout,
+    RequestTimeout => "request_timeout",
     /// 409.
-    Conflict,
+    Conflict => "conflict",
     /// 400 `conversation_locked`: another request holds the conversation.
-    ConversationLocked,
+    ConversationLocked => "conversation_locked",
     /// 413.
-    PayloadTooLarge,
+    PayloadTooLarge => "payload_too_large",
     /// 422.
-    Unprocessable,
+    Unprocessable => "unprocessable",
     /// 429: requests per minute or day.
-    RateLimitRequests,
+    RateLimitRequests => "rate_limit_requests",
     /// 429: tokens per minute or day.
-    RateLimitTokens,
+    RateLimitTokens => "rate_limit_tokens",
     /// 429: another dimension, or none named.
-    RateLimitOther,
+    RateLimitOther => "rate_limit_other",
     /// 429 "Request too large": it can never pass.
-    RequestExceedsLimit,
-    /// 429 or 503 `slow_down`.
-    SlowDown,
+    RequestExceedsLimit => "request_exceeds_limit",
+    /// `slow_down`, a full queue, or too many requests at once, under any status.
+    SlowDown => "slow_down",
     /// 429 of the flex tier.
-    ResourceUnavailable,
-    /// 429: credit, spend or usage limit spent; waiting does not help.
-    QuotaExhausted,
+    ResourceUnavailable => "resource_unavailable",
+    /// `insufficient_quota`: credit or monthly spend is used up, not said which.
+    QuotaInsufficient => "quota_insufficient",
+    /// `credit_balance_exhausted`: the prepaid credit is used up.
+    QuotaCredit => "quota_credit",
+    /// `organization_spend_limit_exceeded`: the organization's own spend limit is reached.
+    QuotaOrganizationSpend => "quota_organization_spend",
+    /// `project_spend_limit_exceeded`: the project's spend limit is reached.
+    QuotaProjectSpend => "quota_project_spend",
+    /// `organization_usage_limit_exceeded`: the usage limit that the API assigned is reached.
+    QuotaUsageLimit => "quota_usage_limit",
+    /// `billing_not_active`: the account has no active billing.
+    QuotaBillingInactive => "quota_billing_inactive",
     /// 500.
-    InternalServerError,
+    InternalServerError => "internal_server_error",
     /// 503 that says overloaded, 429 `engine_overloaded_error`, 529.
-    Overloaded,
-    /// Other 502, 503, 504, 52x: the edge before the API.
-    BadGateway,
+    Overloaded => "overloaded",
+    /// Other 502, 503, 52x: the edge before the API got no answer from it.
+    BadGateway => "bad_gateway",
+    /// 504, 524: the edge before the API waited for its answer and gave up.
+    GatewayTimeout => "gateway_timeout",
     /// The upstream's name did not resolve.
-    ConnectionDns,
+    ConnectionDns => "connection_dns",
     /// The upstream refused the connection.
-    ConnectionRefused,
+    ConnectionRefused => "connection_refused",
     /// The TLS handshake failed.
-    ConnectionTls,
+    ConnectionTls => "connection_tls",
     /// The connection broke before an answer.
-    ConnectionReset,
+    ConnectionReset => "connection_reset",
+    /// The egress proxy refused to connect to the upstream.
+    ConnectionProxy => "connection_proxy",
     /// No connection in time.
-    TimeoutConnect,
+    TimeoutConnect => "timeout_connect",
     /// No response head in time.
-    TimeoutResponse,
+    TimeoutResponse => "timeout_response",
     /// No chunk of the body in time.
-    TimeoutIdle,
+    TimeoutIdle => "timeout_idle",
     /// An error inside, or instead of, a 200 stream.
-    StreamError,
+    StreamError => "stream_error",
     /// A stream that ended before it was complete.
-    StreamCut,
-    /// Any other 4xx.
-    OtherClientError,
-    /// Any other 5xx.
-    OtherServerError,
+    StreamCut => "stream_cut",
+    /// A 200 without an answer in it.
+    EmptyResponse => "empty_response",
     /// An answer that is not HTTP, or lies about its length.
-    MalformedResponse,
+    MalformedResponse => "malformed_response",
+    /// `previous_response_not_found`: the response that a turn continues is not there.
+    WebsocketPreviousResponseNotFound => "websocket_previous_response_not_found",
+    /// `websocket_connection_limit_reached`: the connection is as old as it may become.
+    WebsocketConnectionLimit => "websocket_connection_limit",
+    /// `websocket_stream_limit_reached`: the connection has as many streams as it may have.
+    WebsocketStreamLimit => "websocket_stream_limit",
+    /// Any other 4xx.
+    OtherClientError => "other_client_error",
+    /// Any other 5xx.
+    OtherServerError => "other_server_error",
     /// Weir: the queue is full.
-    WeirQueueFull,
+    WeirQueueFull => "weir_queue_full",
     /// Weir: the turn would come, or came, too late.
-    WeirDeadline,
+    WeirDeadline => "weir_deadline",
     /// Weir: the upstream is failing and the outage outlasted the wait.
-    WeirBreakerOpen,
-    /// Weir: the quota is known to be spent.
-    WeirQuotaBreaker,
-    /// Weir: the caller has too much waiting.
-    WeirCallerLimit,
-    /// Weir: nobody knows this caller.
-    WeirCallerUnknown,
+    WeirBreakerOpen => "weir_breaker_open",
+    /// Weir: the quota is known to be spent; the upstream is not asked.
+    WeirBillingBlock => "weir_billing_block",
+    /// Weir: the caller has too much waiting, or exceeds a limit of its own.
+    WeirCallerLimit => "weir_caller_limit",
+    /// Weir: the request bears no key or name of a configured caller.
+    WeirCallerUnknown => "weir_caller_unknown",
+    /// Weir: the caller may not use this endpoint or model.
+    WeirNotAllowed => "weir_not_allowed",
     /// Weir: the body is over the configured limit.
-    WeirBodyTooLarge,
+    WeirBodyTooLarge => "weir_body_too_large",
     /// Weir: it is shutting down.
-    WeirDraining,
+    WeirDraining => "weir_draining",
     /// The client left before the answer was complete.
-    WeirClientClosed,
+    WeirClientClosed => "weir_client_closed",
     /// Weir: a defect of its own.
-    WeirInternal,
+    WeirInternal => "weir_internal",
 }
 
 impl ErrorClass {
-    /// Every class, in the order of the table.
-    pub const ALL: [Self; 49] = [
-        Self::AuthenticationInvalid,
-        Self::AuthenticationIncorrectKey,
-        Self::AuthenticationNoOrganization,
-        Self::AuthenticationIpDenied,
-        Self::AuthenticationMissingScope,
-        Self::AuthenticationOther,
-        Self::PermissionDenied,
-        Self::RegionUnsupported,
-        Self::BadRequest,
-        Self::ContextLengthExceeded,
-        Self::NotFound,
-        Self::ModelNotFound,
-        Self::RequestTimeout,
-        Self::Conflict,
-        Self::ConversationLocked,
-        Self::PayloadTooLarge,
-        Self::Unprocessable,
-        Self::RateLimitRequests,
-        Self::RateLimitTokens,
-        Self::RateLimitOther,
-        Self::RequestExceedsLimit,
-        Self::SlowDown,
-        Self::ResourceUnavailable,
-        Self::QuotaExhausted,
-        Self::InternalServerError,
-        Self::Overloaded,
-        Self::BadGateway,
-        Self::ConnectionDns,
-        Self::ConnectionRefused,
-        Self::ConnectionTls,
-        Self::ConnectionReset,
-        Self::TimeoutConnect,
-        Self::TimeoutResponse,
-        Self::TimeoutIdle,
-        Self::StreamError,
-        Self::StreamCut,
-        Self::OtherClientError,
-        Self::OtherServerError,
-        Self::MalformedResponse,
-        Self::WeirQueueFull,
-        Self::WeirDeadline,
-        Self::WeirBreakerOpen,
-        Self::WeirQuotaBreaker,
-        Self::WeirCallerLimit,
-        Self::WeirCallerUnknown,
-        Self::WeirBodyTooLarge,
-        Self::WeirDraining,
-        Self::WeirClientClosed,
-        Self::WeirInternal,
-    ];
-
-    /// The class's name in metrics, headers, logs and reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AuthenticationInvalid => "authentication_invalid",
-            Self::AuthenticationIncorrectKey => "authentication_incorrect_key",
-            Self::AuthenticationNoOrganization => "authentication_no_organization",
-            Self::AuthenticationIpDenied => "authentication_ip_denied",
-            Self::AuthenticationMissingScope => "authentication_missing_scope",
-            Self::AuthenticationOther => "authentication_other",
-            Self::PermissionDenied => "permission_denied",
-            Self::RegionUnsupported => "region_unsupported",
-            Self::BadRequest => "bad_request",
-            Self::ContextLengthExceeded => "context_length_exceeded",
-            Self::NotFound => "not_found",
-            Self::ModelNotFound => "model_not_found",
-            Self::RequestTimeout => "request_timeout",
-            Self::Conflict => "conflict",
-            Self::ConversationLocked => "conversation_locked",
-            Self::PayloadTooLarge => "payload_too_large",
-            Self::Unprocessable => "unprocessable",
-            Self::RateLimitRequests => "rate_limit_requests",
-            Self::RateLimitTokens => "rate_limit_tokens",
-            Self::RateLimitOther => "rate_limit_other",
-            Self::RequestExceedsLimit => "request_exceeds_limit",
-            Self::SlowDown => "slow_down",
-            Self::ResourceUnavailable => "resource_unavailable",
-            Self::QuotaExhausted => "quota_exhausted",
-            Self::InternalServerError => "internal_server_error",
-            Self::Overloaded => "overloaded",
-            Self::BadGateway => "bad_gateway",
-            Self::ConnectionDns => "connection_dns",
-            Self::ConnectionRefused => "connection_refused",
-            Self::ConnectionTls => "connection_tls",
-            Self::ConnectionReset => "connection_reset",
-            Self::TimeoutConnect => "timeout_connect",
-            Self::TimeoutResponse => "timeout_response",
-            Self::TimeoutIdle => "timeout_idle",
-            Self::StreamError => "stream_error",
-            Self::StreamCut => "stream_cut",
-            Self::OtherClientError => "other_client_error",
-            Self::OtherServerError => "other_server_error",
-            Self::MalformedResponse => "malformed_response",
-            Self::WeirQueueFull => "weir_queue_full",
-            Self::WeirDeadline => "weir_deadline",
-            Self::WeirBreakerOpen => "weir_breaker_open",
-            Self::WeirQuotaBreaker => "weir_quota_breaker",
-            Self::WeirCallerLimit => "weir_caller_limit",
-            Self::WeirCallerUnknown => "weir_caller_unknown",
-            Self::WeirBodyTooLarge => "weir_body_too_large",
-            Self::WeirDraining => "weir_draining",
-            Self::WeirClientClosed => "weir_client_closed",
-            Self::WeirInternal => "weir_internal",
-        }
-    }
-
     /// The class's place in [`ErrorClass::ALL`], for tables with one entry each.
     pub const fn index(self) -> usize {
         self as usize
@@ -226,6 +160,19 @@ impl ErrorClass {
     pub fn is_own(self) -> bool {
         self >= Self::WeirQueueFull
     }
+
+    /// Whether the upstream refused because money or an assigned usage limit is spent: waiting does not help.
+    pub const fn is_quota(self) -> bool {
+        matches!(
+            self,
+            Self::QuotaInsufficient
+                | Self::QuotaCredit
+                | Self::QuotaOrganizationSpend
+                | Self::QuotaProjectSpend
+                | Self::QuotaUsageLimit
+                | Self::QuotaBillingInactive
+        )
+    }
 }
 
 #[cfg(test)]
@@ -238,6 +185,7 @@ mod tests {
             assert_eq!(class.index(), index);
             assert_eq!(ErrorClass::named(class.as_str()), Some(class));
             assert_eq!(class.is_own(), class.as_str().starts_with("weir_"));
+            assert_eq!(class.is_quota(), class.as_str().starts_with("quota_"));
         }
         assert_eq!(ErrorClass::WeirInternal.index() + 1, ErrorClass::ALL.len());
     }

@@ -24,8 +24,10 @@ pub struct Failure {
 pub enum FailureKind {
     /// The upstream's name did not resolve.
     Dns,
-    /// The upstream, or the proxy on the way to it, refused the connection.
+    /// The upstream, or the egress proxy's address, refused the connection.
     Refused,
+    /// The egress proxy answered, and refused to connect to the upstream.
+    Proxy,
     /// The system has no file or memory for another connection: nobody was asked.
     Exhausted,
     /// The TLS handshake failed.
@@ -52,9 +54,10 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Dns,
         Self::Refused,
+        Self::Proxy,
         Self::Exhausted,
         Self::Tls,
         Self::ConnectTimeout,
@@ -73,6 +76,7 @@ impl FailureKind {
         match self {
             Self::Dns => ErrorClass::ConnectionDns,
             Self::Refused => ErrorClass::ConnectionRefused,
+            Self::Proxy => ErrorClass::ConnectionProxy,
             Self::Exhausted => ErrorClass::WeirInternal,
             Self::Tls => ErrorClass::ConnectionTls,
             Self::ConnectTimeout => ErrorClass::TimeoutConnect,
@@ -95,6 +99,7 @@ impl FailureKind {
             }
             Self::Dns
             | Self::Refused
+            | Self::Proxy
             | Self::Exhausted
             | Self::Tls
             | Self::ConnectTimeout
@@ -109,6 +114,7 @@ impl FailureKind {
         match self {
             Self::Dns => "the upstream's name did not resolve",
             Self::Refused => "the upstream refused the connection",
+            Self::Proxy => "the egress proxy refused to connect to the upstream",
             Self::Exhausted => "the system has no room for another connection",
             Self::Tls => "the TLS handshake with the upstream failed",
             Self::ConnectTimeout => "no connection to the upstream in time",

@@ -2,13 +2,11 @@
 
 pub mod class;
 pub mod failure;
-pub mod outcome;
 pub mod response;
 pub mod stream;
 
 pub use class::ErrorClass;
 pub use failure::{Failure, FailureKind, is_exhausted};
-pub use outcome::Outcome;
 pub(crate) use response::of_body;
 pub use response::{Classified, MAX_BODY, response};
 pub(crate) use stream::status_of;

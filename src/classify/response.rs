@@ -80,14 +80,47 @@ impl Classified {
     }
 }
 
-/// Codes and types that say: paid for no more. Waiting does not help.
-pub(crate) const QUOTA_CODES: [&str; 6] = [
-    "insufficient_quota",
-    "credit_balance_exhausted",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    "organization_usage_limit_exceeded",
-    "billing_not_active",
+/// Codes and types of spent money or usage, each with its class. The newer codes keep the old type `insufficient_quota` beside
+/// them, so that it stands last.
+pub(crate) const QUOTA_CODES: [(ErrorClass, &[&str]); 6] = [
+    (ErrorClass::QuotaCredit, &["credit_balance_exhausted"]),
+    (
+        ErrorClass::QuotaOrganizationSpend,
+        &["organization_spend_limit_exceeded", "billing_hard_limit_reached"],
+    ),
+    (ErrorClass::QuotaProjectSpend, &["project_spend_limit_exceeded"]),
+    (ErrorClass::QuotaUsageLimit, &["organization_usage_limit_exceeded"]),
+    (ErrorClass::QuotaBillingInactive, &["billing_not_active", "Arrearage", "AccountOverdueError"]),
+    (ErrorClass::QuotaInsufficient, &["insufficient_quota", "exceeded_current_quota_error"]),
+];
+/// Words of spent money where no code says it, each with its class. Gemini says "exceeded your current quota" of a limit by
+/// the minute: those words alone are none of these.
+const QUOTA_WORDS: [(&str, ErrorClass); 12] = [
+    ("insufficient balance", ErrorClass::QuotaCredit),
+    ("insufficient credit", ErrorClass::QuotaCredit),
+    ("not enough credit", ErrorClass::QuotaCredit),
+    ("out of credits", ErrorClass::QuotaCredit),
+    ("requires more credits", ErrorClass::QuotaCredit),
+    ("exhausted all your credits", ErrorClass::QuotaCredit),
+    ("used all available credits", ErrorClass::QuotaCredit),
+    ("credit balance is too low", ErrorClass::QuotaCredit),
+    ("credit limit exceeded", ErrorClass::QuotaCredit),
+    ("billing hard limit", ErrorClass::QuotaOrganizationSpend),
+    ("monthly spending limit", ErrorClass::QuotaOrganizationSpend),
+    ("account is suspended", ErrorClass::QuotaBillingInactive),
+];
+/// Words of a server that takes no more at once, or of a bound on requests at once. Waiting cures it, and it proves that the
+/// server lives.
+const BACKPRESSURE_WORDS: [&str; 9] = [
+    "slow down",
+    "concurrent request",
+    "concurrency",
+    "queue is full",
+    "queue full",
+    "server busy",
+    "server is busy",
+    "maximum pending requests",
+    "no slot available",
 ];
 /// Codes and types that say: too much at once for the servers, whoever asks.
 pub(crate) const OVERLOAD_CODES: [&str; 4] =
@@ -103,6 +136,15 @@ fn class(
     body: &ErrorBody,
     refusal: Option<&LimitRefusal>,
 ) -> ErrorClass {
+    // Words and codes decide before the status does.
+    if status.is_client_error()
+        && let Some(class) = quota(status, body)
+    {
+        return class;
+    }
+    if matches!(status.as_u16(), 403 | 429 | 503) && is_backpressure(status, body) {
+        return ErrorClass::SlowDown;
+    }
     match status.as_u16() {
         400 => bad_request(body),
         401 => authentication(body),
@@ -119,13 +161,41 @@ fn class(
         500 => server_error(body),
         503 => unavailable(body),
         529 => ErrorClass::Overloaded,
-        502 | 504 | 520..=530 => gateway(body),
+        502 | 504 | 520..=530 => gateway(status, body),
         _ if status.is_server_error() => ErrorClass::OtherServerError,
         _ => ErrorClass::MalformedResponse,
     }
 }
 
+/// The class of spent money or usage, where a code or the words say so; 402 says it by itself.
+fn quota(status: StatusCode, body: &ErrorBody) -> Option<ErrorClass> {
+    let by_code = QUOTA_CODES.iter().find(|(_, codes)| body.is_named(codes)).map(|(class, _)| *class);
+    let by_words = || QUOTA_WORDS.iter().find(|(words, _)| body.says(words)).map(|(_, class)| *class);
+    by_code
+        .or_else(by_words)
+        .or_else(|| (status == StatusCode::PAYMENT_REQUIRED).then_some(ErrorClass::QuotaInsufficient))
+}
+
+fn is_backpressure(status: StatusCode, body: &ErrorBody) -> bool {
+    match status.as_u16() {
+        // A 403 is a refusal for good but for these words.
+        403 => body.says("concurrent request"),
+        _ => body.is_named(&SLOW_DOWN_CODES) || BACKPRESSURE_WORDS.iter().any(|words| body.says(words)),
+    }
+}
+
 fn bad_request(body: &ErrorBody) -> ErrorClass {
+    let websocket = [
+        ("previous_response_not_found", ErrorClass::WebsocketPreviousResponseNotFound),
+        ("websocket_connection_limit_reached", ErrorClass::WebsocketConnectionLimit),
+        ("websocket_stream_limit_reached", ErrorClass::WebsocketStreamLimit),
+    ];
+    if let Some((_, class)) = websocket.into_iter().find(|(code, _)| body.is_named(&[code])) {
+        return class;
+    }
+    if body.param.as_deref() == Some("service_tier") || body.says("invalid service_tier") {
+        return ErrorClass::ServiceTierInvalid;
+    }
     if body.is_named(&["conversation_locked"]) {
         ErrorClass::ConversationLocked
     } else if body.is_named(&["context_length_exceeded"]) || body.says("maximum context length") {
@@ -184,13 +254,6 @@ fn not_found(endpoint: Endpoint, body: &ErrorBody) -> ErrorClass {
 }
 
 fn too_many(body: &ErrorBody, refusal: Option<&LimitRefusal>) -> ErrorClass {
-    // By code or by type: the newer billing codes keep the old type.
-    if body.is_named(&QUOTA_CODES) {
-        return ErrorClass::QuotaExhausted;
-    }
-    if body.is_named(&SLOW_DOWN_CODES) {
-        return ErrorClass::SlowDown;
-    }
     if body.is_named(&OVERLOAD_CODES) {
         return ErrorClass::Overloaded;
     }
@@ -212,10 +275,7 @@ fn server_error(body: &ErrorBody) -> ErrorClass {
 }
 
 fn unavailable(body: &ErrorBody) -> ErrorClass {
-    // Too many at once is a limit, whatever the status: it asks for less, not for patience.
-    if body.is_named(&SLOW_DOWN_CODES) || body.says("slow down") || body.says("too many concurrent") {
-        ErrorClass::SlowDown
-    } else if body.is_named(&OVERLOAD_CODES) || body.says("overloaded") {
+    if body.is_named(&OVERLOAD_CODES) || body.says("overloaded") {
         ErrorClass::Overloaded
     } else {
         // It must say so: an overload is repeated whatever the operation, as nothing was done.
@@ -223,8 +283,15 @@ fn unavailable(body: &ErrorBody) -> ErrorClass {
     }
 }
 
-fn gateway(body: &ErrorBody) -> ErrorClass {
-    if body.is_named(&OVERLOAD_CODES) { ErrorClass::Overloaded } else { ErrorClass::BadGateway }
+fn gateway(status: StatusCode, body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&OVERLOAD_CODES) {
+        ErrorClass::Overloaded
+    } else if matches!(status.as_u16(), 504 | 524) {
+        // The edge stopped waiting; the API may still be at work.
+        ErrorClass::GatewayTimeout
+    } else {
+        ErrorClass::BadGateway
+    }
 }
 
 /// Whether the answer proves that the upstream did nothing for the request.

@@ -23,25 +23,24 @@ pub fn stream_error(endpoint: Endpoint, data: &[u8]) -> Classified {
 /// The status that an error stands for, by what it says of itself.
 pub(crate) fn status_of(body: &ErrorBody) -> Option<StatusCode> {
     let by_number = |number: u16| StatusCode::from_u16(number).ok().filter(|status| status.as_u16() >= 400);
-    let named =
-        if body.is_named(&QUOTA_CODES) || body.is_named(&SLOW_DOWN_CODES) || body.is_named(&RATE_LIMIT_CODES)
-        {
-            Some(StatusCode::TOO_MANY_REQUESTS)
-        } else if body.is_named(&OVERLOAD_CODES) {
-            Some(StatusCode::SERVICE_UNAVAILABLE)
-        } else if body.is_named(&AUTHENTICATION_CODES) {
-            Some(StatusCode::UNAUTHORIZED)
-        } else if body.is_named(&PERMISSION_CODES) {
-            Some(StatusCode::FORBIDDEN)
-        } else if body.is_named(&MODEL_CODES) || body.is_named(&["not_found_error"]) {
-            Some(StatusCode::NOT_FOUND)
-        } else if body.is_named(&BAD_REQUEST_CODES) {
-            Some(StatusCode::BAD_REQUEST)
-        } else if body.is_named(&["server_error", "internal_server_error", "api_error"]) {
-            Some(StatusCode::INTERNAL_SERVER_ERROR)
-        } else {
-            None
-        };
+    let is_quota = || QUOTA_CODES.iter().any(|(_, codes)| body.is_named(codes));
+    let named = if is_quota() || body.is_named(&SLOW_DOWN_CODES) || body.is_named(&RATE_LIMIT_CODES) {
+        Some(StatusCode::TOO_MANY_REQUESTS)
+    } else if body.is_named(&OVERLOAD_CODES) {
+        Some(StatusCode::SERVICE_UNAVAILABLE)
+    } else if body.is_named(&AUTHENTICATION_CODES) {
+        Some(StatusCode::UNAUTHORIZED)
+    } else if body.is_named(&PERMISSION_CODES) {
+        Some(StatusCode::FORBIDDEN)
+    } else if body.is_named(&MODEL_CODES) || body.is_named(&["not_found_error"]) {
+        Some(StatusCode::NOT_FOUND)
+    } else if body.is_named(&BAD_REQUEST_CODES) {
+        Some(StatusCode::BAD_REQUEST)
+    } else if body.is_named(&["server_error", "internal_server_error", "api_error"]) {
+        Some(StatusCode::INTERNAL_SERVER_ERROR)
+    } else {
+        None
+    };
     let numeric = || body.code.as_deref().and_then(|code| code.parse().ok()).and_then(by_number);
     body.status.and_then(by_number).or(named).or_else(numeric)
 }
@@ -51,11 +50,13 @@ const RATE_LIMIT_CODES: [&str; 5] =
 const AUTHENTICATION_CODES: [&str; 3] = ["invalid_api_key", "authentication_error", "ip_not_authorized"];
 const PERMISSION_CODES: [&str; 3] =
     ["permission_error", "request_forbidden", "unsupported_country_region_territory"];
-const BAD_REQUEST_CODES: [&str; 10] = [
+const BAD_REQUEST_CODES: [&str; 12] = [
     "invalid_request_error",
     "invalid_prompt",
     "context_length_exceeded",
     "previous_response_not_found",
+    "websocket_connection_limit_reached",
+    "websocket_stream_limit_reached",
     "invalid_image",
     "invalid_image_format",
     "invalid_base64_image",
@@ -73,7 +74,7 @@ mod tests {
         for (data, class, status) in [
             (
                 r#"{"error":{"type":"insufficient_quota","code":"insufficient_quota"}}"#,
-                ErrorClass::QuotaExhausted,
+                ErrorClass::QuotaInsufficient,
                 429,
             ),
             (
@@ -105,7 +106,7 @@ mod tests {
             ),
             (
                 r#"{"type":"error","status":400,"error":{"code":"previous_response_not_found"}}"#,
-                ErrorClass::BadRequest,
+                ErrorClass::WebsocketPreviousResponseNotFound,
                 400,
             ),
             (r#"{"error":{"code":502,"message":"Upstream error"}}"#, ErrorClass::BadGateway, 502),

@@ -113,7 +113,7 @@ fn explain(options: &Explain, terminal: &mut Terminal) -> Result<(), Failure> {
         String::from_utf8_lossy(&pasted).into_owned()
     };
     let explanation =
-        crate::catalogue::explain(&input).map_err(|unknown| Failure::Usage(unknown.to_string()))?;
+        crate::catalog::explain(&input).map_err(|unknown| Failure::Usage(unknown.to_string()))?;
     terminal.print(explanation.trim_end());
     terminal.print("\n");
     Ok(())

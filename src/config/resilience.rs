@@ -19,7 +19,8 @@ section! {
         cap: Duration = default("8s") in "1ms"..="10m",
         /// The least that jitter leaves of it, so that no retry follows at once.
         floor: Duration = default("50ms") in 0..="1m",
-        /// Whether an attempt without any answer in time is repeated. Off: the upstream may still be at work on it.
+        /// Whether an attempt without any answer in time (Weir's own timeout, or 504 and 524 of the edge before the API) is
+        /// repeated, once. Off: the upstream may still be at work on it, and each repeat is paid for.
         timeouts: bool = default(false),
         /// Operations that may be repeated after they were sent, on top of those that are safe by themselves: a method and
         /// a path in which `*` stands for one segment.

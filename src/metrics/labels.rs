@@ -69,6 +69,7 @@ impl Outcome {
             | C::PermissionDenied
             | C::RegionUnsupported
             | C::BadRequest
+            | C::ServiceTierInvalid
             | C::ContextLengthExceeded
             | C::NotFound
             | C::ModelNotFound
@@ -83,17 +84,28 @@ impl Outcome {
             | C::RequestExceedsLimit
             | C::SlowDown
             | C::ResourceUnavailable
-            | C::QuotaExhausted
+            | C::QuotaInsufficient
+            | C::QuotaCredit
+            | C::QuotaOrganizationSpend
+            | C::QuotaProjectSpend
+            | C::QuotaUsageLimit
+            | C::QuotaBillingInactive
             | C::InternalServerError
             | C::Overloaded
             | C::BadGateway
+            | C::GatewayTimeout
             | C::StreamError
+            | C::EmptyResponse
+            | C::WebsocketPreviousResponseNotFound
+            | C::WebsocketConnectionLimit
+            | C::WebsocketStreamLimit
             | C::OtherClientError
             | C::OtherServerError => Self::UpstreamError,
             C::ConnectionDns
             | C::ConnectionRefused
             | C::ConnectionTls
             | C::ConnectionReset
+            | C::ConnectionProxy
             | C::TimeoutConnect
             | C::TimeoutResponse
             | C::MalformedResponse => Self::NoResponse,
@@ -101,9 +113,10 @@ impl Outcome {
             C::WeirQueueFull
             | C::WeirDeadline
             | C::WeirBreakerOpen
-            | C::WeirQuotaBreaker
+            | C::WeirBillingBlock
             | C::WeirCallerLimit
             | C::WeirCallerUnknown
+            | C::WeirNotAllowed
             | C::WeirBodyTooLarge
             | C::WeirDraining
             | C::WeirInternal => Self::Refused,
@@ -178,7 +191,7 @@ label! {
         /// The upstream is failing and the outage outlasted the wait.
         BreakerOpen = "breaker_open",
         /// The quota is known to be spent.
-        QuotaExhausted = "quota_exhausted",
+        BillingBlock = "billing_block",
         /// The request is larger than the limit.
         ExceedsLimit = "exceeds_limit",
         /// Weir is draining.

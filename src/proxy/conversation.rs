@@ -337,7 +337,7 @@ fn queue_refusal(refused: &Refused) -> QueueRefusal {
         Refused::CallerLimit { .. } => QueueRefusal::CallerLimit,
         Refused::Deadline { .. } => QueueRefusal::PredictedDeadline,
         Refused::BreakerOpen { .. } => QueueRefusal::BreakerOpen,
-        Refused::QuotaExhausted(_) => QueueRefusal::QuotaExhausted,
+        Refused::QuotaExhausted(_) => QueueRefusal::BillingBlock,
         Refused::Draining => QueueRefusal::Draining,
     }
 }

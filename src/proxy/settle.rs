@@ -25,7 +25,7 @@ pub(super) fn failed(
 
 /// Settles the permit of an attempt that ended in an error of the upstream's.
 pub(super) fn refused(permit: Permit, class: ErrorClass, classified: &Classified) {
-    if classified.class == ErrorClass::QuotaExhausted {
+    if classified.class.is_quota() {
         permit.quota_exhausted(SpentQuota {
             status: classified.status.as_u16(),
             kind: classified.body.kind.clone(),

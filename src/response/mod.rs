@@ -128,8 +128,13 @@ pub fn status(class: ErrorClass) -> StatusCode {
     match class {
         C::WeirQueueFull
         | C::WeirCallerLimit
-        | C::WeirQuotaBreaker
-        | C::QuotaExhausted
+        | C::WeirBillingBlock
+        | C::QuotaInsufficient
+        | C::QuotaCredit
+        | C::QuotaOrganizationSpend
+        | C::QuotaProjectSpend
+        | C::QuotaUsageLimit
+        | C::QuotaBillingInactive
         | C::RateLimitRequests
         | C::RateLimitTokens
         | C::RateLimitOther
@@ -145,11 +150,16 @@ pub fn status(class: ErrorClass) -> StatusCode {
         | C::AuthenticationIpDenied
         | C::AuthenticationMissingScope
         | C::AuthenticationOther => StatusCode::UNAUTHORIZED,
-        C::PermissionDenied | C::RegionUnsupported => StatusCode::FORBIDDEN,
+        C::PermissionDenied | C::WeirNotAllowed | C::RegionUnsupported => StatusCode::FORBIDDEN,
         C::WeirBodyTooLarge | C::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        C::BadRequest | C::ContextLengthExceeded | C::ConversationLocked | C::OtherClientError => {
-            StatusCode::BAD_REQUEST
-        }
+        C::BadRequest
+        | C::ServiceTierInvalid
+        | C::WebsocketPreviousResponseNotFound
+        | C::WebsocketConnectionLimit
+        | C::WebsocketStreamLimit
+        | C::ContextLengthExceeded
+        | C::ConversationLocked
+        | C::OtherClientError => StatusCode::BAD_REQUEST,
         C::NotFound | C::ModelNotFound => StatusCode::NOT_FOUND,
         C::RequestTimeout | C::WeirClientClosed => StatusCode::REQUEST_TIMEOUT,
         C::Conflict => StatusCode::CONFLICT,
@@ -159,11 +169,15 @@ pub fn status(class: ErrorClass) -> StatusCode {
         | C::ConnectionRefused
         | C::ConnectionTls
         | C::ConnectionReset
+        | C::ConnectionProxy
         | C::StreamError
+        | C::EmptyResponse
         | C::StreamCut
         | C::OtherServerError
         | C::MalformedResponse => StatusCode::BAD_GATEWAY,
-        C::TimeoutConnect | C::TimeoutResponse | C::TimeoutIdle => StatusCode::GATEWAY_TIMEOUT,
+        C::GatewayTimeout | C::TimeoutConnect | C::TimeoutResponse | C::TimeoutIdle => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
         C::InternalServerError | C::WeirInternal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

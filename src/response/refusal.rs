@@ -64,7 +64,7 @@ fn quota(spent: &SpentQuota) -> OwnAnswer {
         status: StatusCode::from_u16(spent.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS),
         kind: owned(&spent.kind),
         code: owned(&spent.code),
-        ..OwnAnswer::new(ErrorClass::WeirQuotaBreaker, &*spent.message)
+        ..OwnAnswer::new(ErrorClass::WeirBillingBlock, &*spent.message)
     }
     .final_answer()
 }
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(answer.status, 429);
         assert_eq!(answer.code, "credit_balance_exhausted");
         assert_eq!(answer.kind, "insufficient_quota");
-        assert_eq!(answer.class, ErrorClass::WeirQuotaBreaker);
+        assert_eq!(answer.class, ErrorClass::WeirBillingBlock);
         assert_eq!(answer.should_retry, Some(false));
         assert_eq!(answer.retry_after, None, "waiting does not help");
     }

@@ -159,11 +159,13 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
     Decision::After { delay, cost }
 }
 
-/// Whether the attempt brought no response in time, and a repeat does no harm.
+/// Whether the attempt brought no response in time (Weir's own clock, or that of the edge before the API), and one repeat
+/// does no harm. The first may still be under way and is paid for: there is never a second repeat.
 fn may_ask_again(situation: &Situation) -> bool {
-    situation.class == ErrorClass::TimeoutResponse
+    matches!(situation.class, ErrorClass::TimeoutResponse | ErrorClass::GatewayTimeout)
         && situation.safety == Safety::Repeatable
         && !situation.committed
+        && situation.attempts < 2
 }
 
 impl From<Why> for StopReason {
@@ -229,7 +231,7 @@ mod tests {
                 },
                 StopReason::Deadline,
             ),
-            (Situation { class: ErrorClass::QuotaExhausted, ..failed }, StopReason::Final),
+            (Situation { class: ErrorClass::QuotaCredit, ..failed }, StopReason::Final),
             (Situation { class: ErrorClass::TimeoutResponse, ..failed }, StopReason::Final),
         ] {
             assert_eq!(decided(&changed), Decision::Stop(reason), "{changed:?}");
@@ -262,6 +264,20 @@ mod tests {
         assert!(matches!(decide(&late, &policy, &mut rng), Decision::After { cost: 1400, .. }));
         let unsafe_to_repeat = Situation { safety: Safety::OnlyIfUnsent, ..late };
         assert_eq!(decide(&unsafe_to_repeat, &policy, &mut rng), Decision::Stop(StopReason::Final));
+    }
+
+    /// The edge gave up, not the API: each repeat is a generation that is paid for. Direct, the SDK makes three.
+    #[test]
+    fn an_edge_that_gave_up_is_not_asked_again_unless_configured_and_then_once() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        let configured = Policy { response_timeouts: true, ..Policy::default() };
+        let gave_up = situation(ErrorClass::GatewayTimeout);
+        assert_eq!(decide(&gave_up, &Policy::default(), &mut rng), Decision::Stop(StopReason::Final));
+        assert!(matches!(decide(&gave_up, &configured, &mut rng), Decision::After { cost: 1400, .. }));
+        let again = Situation { attempts: 2, ..gave_up };
+        assert_eq!(decide(&again, &configured, &mut rng), Decision::Stop(StopReason::Final));
+        let stored = Situation { safety: Safety::OnlyIfUnsent, ..gave_up };
+        assert_eq!(decide(&stored, &configured, &mut rng), Decision::Stop(StopReason::Final));
     }
 
     #[test]

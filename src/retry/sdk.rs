@@ -16,10 +16,7 @@ pub const fn stops_sdk(class: ErrorClass, stopped: Option<StopReason>, attempts:
         return false;
     }
     // Useless whoever asks, and however often.
-    if matches!(
-        class,
-        ErrorClass::QuotaExhausted | ErrorClass::RequestExceedsLimit | ErrorClass::WeirQuotaBreaker
-    ) {
+    if class.is_quota() || matches!(class, ErrorClass::RequestExceedsLimit | ErrorClass::WeirBillingBlock) {
         return stopped.is_some();
     }
     match stopped {
@@ -55,9 +52,9 @@ mod tests {
             (ErrorClass::InternalServerError, Some(StopReason::Excluded), 1, false),
             (ErrorClass::InternalServerError, None, 1, false),
             (ErrorClass::RateLimitTokens, Some(StopReason::Deadline), 3, true),
-            (ErrorClass::QuotaExhausted, Some(StopReason::Final), 1, true),
-            (ErrorClass::QuotaExhausted, None, 1, false),
-            (ErrorClass::WeirQuotaBreaker, Some(StopReason::Final), 0, true),
+            (ErrorClass::QuotaInsufficient, Some(StopReason::Final), 1, true),
+            (ErrorClass::QuotaInsufficient, None, 1, false),
+            (ErrorClass::WeirBillingBlock, Some(StopReason::Final), 0, true),
             (ErrorClass::RequestExceedsLimit, Some(StopReason::Final), 1, true),
             (ErrorClass::RequestTimeout, Some(StopReason::Attempts), 6, false),
             (ErrorClass::Conflict, Some(StopReason::Attempts), 6, false),

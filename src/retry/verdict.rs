@@ -100,7 +100,7 @@ const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
         | ErrorClass::ConnectionReset
         | ErrorClass::StreamError
         | ErrorClass::StreamCut
-        | ErrorClass::MalformedResponse => (Rule::WhereSafe, FAILED),
+        | ErrorClass::EmptyResponse | ErrorClass::MalformedResponse => (Rule::WhereSafe, FAILED),
         // The request is wrong, spent or not allowed; or (408, 409) the client's own retry is the better one.
         ErrorClass::AuthenticationInvalid
         | ErrorClass::AuthenticationIncorrectKey
@@ -110,7 +110,7 @@ const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
         | ErrorClass::AuthenticationOther
         | ErrorClass::PermissionDenied
         | ErrorClass::RegionUnsupported
-        | ErrorClass::BadRequest
+        | ErrorClass::BadRequest | ErrorClass::ServiceTierInvalid
         | ErrorClass::ContextLengthExceeded
         | ErrorClass::NotFound
         | ErrorClass::ModelNotFound
@@ -120,20 +120,20 @@ const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
         | ErrorClass::PayloadTooLarge
         | ErrorClass::Unprocessable
         | ErrorClass::RequestExceedsLimit
-        | ErrorClass::QuotaExhausted
-        | ErrorClass::OtherClientError
+        | ErrorClass::QuotaInsufficient | ErrorClass::QuotaCredit | ErrorClass::QuotaOrganizationSpend | ErrorClass::QuotaProjectSpend | ErrorClass::QuotaUsageLimit | ErrorClass::QuotaBillingInactive
+        | ErrorClass::ConnectionProxy | ErrorClass::WebsocketPreviousResponseNotFound | ErrorClass::WebsocketConnectionLimit | ErrorClass::WebsocketStreamLimit | ErrorClass::OtherClientError
         | ErrorClass::OtherServerError
         | ErrorClass::WeirQueueFull
         | ErrorClass::WeirDeadline
         | ErrorClass::WeirBreakerOpen
-        | ErrorClass::WeirQuotaBreaker
+        | ErrorClass::WeirBillingBlock
         | ErrorClass::WeirCallerLimit
-        | ErrorClass::WeirCallerUnknown
+        | ErrorClass::WeirCallerUnknown | ErrorClass::WeirNotAllowed
         | ErrorClass::WeirBodyTooLarge
         | ErrorClass::WeirDraining
         | ErrorClass::WeirClientClosed => (Rule::Never, FAILED),
         // An answer that takes too long is a long answer, or an outage: a repeat pays for it twice.
-        ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => (Rule::Never, TIMED_OUT),
+        ErrorClass::GatewayTimeout | ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => (Rule::Never, TIMED_OUT),
     }
 }
 
@@ -169,6 +169,7 @@ mod tests {
                 | "connection_reset"
                 | "stream_error"
                 | "stream_cut"
+                | "empty_response"
                 | "malformed_response" => ("1000", "never", "500"),
                 _ => ("never", "never", "never"),
             };

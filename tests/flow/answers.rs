@@ -82,7 +82,7 @@ async fn compressed_errors_are_understood_and_passed_as_they_are() {
         let world = World::new(Setup::default());
         let call = Call::chat().simulate(&format!("error=insufficient_quota;encoding={encoding}"));
         let answer = world.call(&call).await;
-        assert_eq!(answer.header("x-weir-error-class"), Some("quota_exhausted"), "{encoding}");
+        assert_eq!(answer.header("x-weir-error-class"), Some("quota_insufficient"), "{encoding}");
         assert_eq!(answer.header("content-encoding"), Some(encoding));
         assert!(
             serde_json::from_slice::<serde_json::Value>(&answer.body).is_err(),

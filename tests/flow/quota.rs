@@ -6,18 +6,18 @@ use weir::simulate::Outage;
 
 use super::world::{Call, Setup, World, statuses};
 
-const CODES: [&str; 6] = [
-    "insufficient_quota",
-    "billing_not_active",
-    "credit_balance_exhausted",
-    "organization_spend_limit_exceeded",
-    "project_spend_limit_exceeded",
-    "organization_usage_limit_exceeded",
+const CODES: [(&str, &str); 6] = [
+    ("insufficient_quota", "quota_insufficient"),
+    ("billing_not_active", "quota_billing_inactive"),
+    ("credit_balance_exhausted", "quota_credit"),
+    ("organization_spend_limit_exceeded", "quota_organization_spend"),
+    ("project_spend_limit_exceeded", "quota_project_spend"),
+    ("organization_usage_limit_exceeded", "quota_usage_limit"),
 ];
 
 #[tokio::test(start_paused = true)]
 async fn each_billing_code_opens_the_breaker_and_it_closes_by_itself() {
-    for code in CODES {
+    for (code, class) in CODES {
         let mut setup = Setup::default();
         setup.simulator.outages = vec![Outage::parse(&format!("5s+300s:{code}")).expect("an outage")];
         let world = World::new(setup);
@@ -27,7 +27,7 @@ async fn each_billing_code_opens_the_breaker_and_it_closes_by_itself() {
         let first = world.call(&Call::chat().timeout(600)).await;
         assert_eq!((first.status.as_u16(), first.attempts()), (429, 1), "{code}");
         assert_eq!(first.header("x-should-retry"), Some("false"));
-        assert_eq!(first.header("x-weir-error-class"), Some("quota_exhausted"));
+        assert_eq!(first.header("x-weir-error-class"), Some(class));
         let answers = world.offer(1_000.0 / 240.0, 1_000, |_| Call::chat().timeout(600)).await;
         let probes = world.simulator.stats().requests - before - 1;
         println!("{code}: {probes} probes in 240 s, {:?}", statuses(&answers));
@@ -58,7 +58,7 @@ async fn one_keys_quota_is_not_anothers() {
     let poor = Call::chat().with("authorization", "Bearer sk-poor").simulate("error=insufficient_quota");
     assert_eq!(world.call(&poor).await.status, 429);
     let again = Call::chat().with("authorization", "Bearer sk-poor");
-    assert_eq!(world.call(&again).await.header("x-weir-error-class"), Some("weir_quota_breaker"));
+    assert_eq!(world.call(&again).await.header("x-weir-error-class"), Some("weir_billing_block"));
     assert!(world.call(&Call::chat().with("authorization", "Bearer sk-rich")).await.is_success());
 }
 
@@ -68,6 +68,6 @@ async fn a_quota_that_is_spent_inside_a_stream_is_found_too() {
     let hidden = Call::response_stream().simulate("fault=hidden:insufficient_quota");
     let answer = world.call(&hidden).await;
     assert_eq!((answer.status.as_u16(), answer.attempts()), (200, 1));
-    assert_eq!(answer.header("x-weir-error-class"), Some("quota_exhausted"));
-    assert_eq!(world.call(&Call::chat()).await.header("x-weir-error-class"), Some("weir_quota_breaker"));
+    assert_eq!(answer.header("x-weir-error-class"), Some("quota_insufficient"));
+    assert_eq!(world.call(&Call::chat()).await.header("x-weir-error-class"), Some("weir_billing_block"));
 }

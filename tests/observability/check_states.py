@@ -120,7 +120,7 @@ class Run:
         headline = self.page.await_text(
             re.compile(r"^The quota is spent for .*gpt-4o-mini.* since \d\d:\d\d:\d\d UTC \(insufficient_quota\)\. Weir asks again in"), within=60
         )
-        self.reads("quota-spent", ["Critical", "It is our quota", "billing", "Quota spent since", "next probe in", "weir_quota_breaker"])
+        self.reads("quota-spent", ["Critical", "It is our quota", "billing", "Quota spent since", "next probe in", "weir_billing_block"])
         return headline
 
     def reads(self, name, words):

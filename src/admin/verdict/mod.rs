@@ -187,6 +187,8 @@ fn upstream_errors(status: &Status) -> Option<Finding> {
                 "internal_server_error"
                     | "overloaded"
                     | "bad_gateway"
+                    | "gateway_timeout"
+                    | "empty_response"
                     | "other_server_error"
                     | "malformed_response"
                     | "stream_error"
@@ -290,6 +292,10 @@ fn requests_refused(status: &Status) -> Option<Finding> {
             "permission_denied"
                 | "region_unsupported"
                 | "bad_request"
+                | "service_tier_invalid"
+                | "websocket_previous_response_not_found"
+                | "websocket_connection_limit"
+                | "websocket_stream_limit"
                 | "context_length_exceeded"
                 | "not_found"
                 | "model_not_found"
@@ -298,6 +304,7 @@ fn requests_refused(status: &Status) -> Option<Finding> {
                 | "request_exceeds_limit"
                 | "other_client_error"
                 | "weir_caller_unknown"
+                | "weir_not_allowed"
                 | "weir_body_too_large"
         )
     };

@@ -19,15 +19,18 @@ pub(crate) fn health(class: ErrorClass) -> Health {
         ErrorClass::InternalServerError
         | ErrorClass::Overloaded
         | ErrorClass::BadGateway
+        | ErrorClass::GatewayTimeout
         | ErrorClass::ConnectionDns
         | ErrorClass::ConnectionRefused
         | ErrorClass::ConnectionTls
         | ErrorClass::ConnectionReset
+        | ErrorClass::ConnectionProxy
         | ErrorClass::TimeoutConnect
         | ErrorClass::TimeoutResponse
         | ErrorClass::OtherServerError
         | ErrorClass::MalformedResponse
-        | ErrorClass::StreamError => Health::Failing,
+        | ErrorClass::StreamError
+        | ErrorClass::EmptyResponse => Health::Failing,
         ErrorClass::AuthenticationInvalid
         | ErrorClass::AuthenticationIncorrectKey
         | ErrorClass::AuthenticationNoOrganization
@@ -37,6 +40,7 @@ pub(crate) fn health(class: ErrorClass) -> Health {
         | ErrorClass::PermissionDenied
         | ErrorClass::RegionUnsupported
         | ErrorClass::BadRequest
+        | ErrorClass::ServiceTierInvalid
         | ErrorClass::ContextLengthExceeded
         | ErrorClass::NotFound
         | ErrorClass::ModelNotFound
@@ -49,8 +53,16 @@ pub(crate) fn health(class: ErrorClass) -> Health {
         | ErrorClass::RateLimitTokens
         | ErrorClass::RateLimitOther
         | ErrorClass::RequestExceedsLimit
-        | ErrorClass::QuotaExhausted
-        | ErrorClass::OtherClientError => Health::Alive,
+        | ErrorClass::QuotaInsufficient
+        | ErrorClass::QuotaCredit
+        | ErrorClass::QuotaOrganizationSpend
+        | ErrorClass::QuotaProjectSpend
+        | ErrorClass::QuotaUsageLimit
+        | ErrorClass::QuotaBillingInactive
+        | ErrorClass::OtherClientError
+        | ErrorClass::WebsocketPreviousResponseNotFound
+        | ErrorClass::WebsocketConnectionLimit
+        | ErrorClass::WebsocketStreamLimit => Health::Alive,
         ErrorClass::SlowDown
         | ErrorClass::ResourceUnavailable
         | ErrorClass::TimeoutIdle
@@ -58,9 +70,10 @@ pub(crate) fn health(class: ErrorClass) -> Health {
         | ErrorClass::WeirQueueFull
         | ErrorClass::WeirDeadline
         | ErrorClass::WeirBreakerOpen
-        | ErrorClass::WeirQuotaBreaker
+        | ErrorClass::WeirBillingBlock
         | ErrorClass::WeirCallerLimit
         | ErrorClass::WeirCallerUnknown
+        | ErrorClass::WeirNotAllowed
         | ErrorClass::WeirBodyTooLarge
         | ErrorClass::WeirDraining
         | ErrorClass::WeirClientClosed

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::nearest::nearest;
-use super::{Entry, entries, entry, find, of_exception, of_status};
+use super::{Entry, NEWER_GUIDE, entries, entry, find, knows, of_exception, of_status};
 use crate::classify::{Classified, ErrorClass, of_body, status_of};
 use crate::openai::{BodyForm, Endpoint, ErrorBody, duration};
 
@@ -154,6 +154,9 @@ fn of_message(classified: &Classified) -> String {
     if let Some(masked) = classified.body.masked() {
         field(&mut text, "message", &masked);
     }
+    if let Some(code) = classified.body.code.as_deref().filter(|code| !knows(code)) {
+        field(&mut text, "code", &format!("{code} is not in this catalog: {NEWER_GUIDE}."));
+    }
     if let Some(refusal) = classified.refusal {
         let numbers = [("limit", refusal.limit), ("used", refusal.used), ("requested", refusal.requested)];
         let numbers = numbers.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?)));
@@ -238,6 +241,9 @@ fn unknown(input: &str) -> Unknown {
     if !near.is_empty() {
         message = format!("{message} Did you mean {}?", near.join(", "));
     }
+    if !input.is_empty() && input.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte)) {
+        message = format!("{message} If it is a code of the API, {NEWER_GUIDE}.");
+    }
     message.push_str(
         "\nWhat is known: an error class (rate_limit_tokens), a code (insufficient_quota), a status (429), an exception \
          (RateLimitError), or a pasted error body or SDK message.",
@@ -263,7 +269,7 @@ mod tests {
                 assert!(explain(code).is_ok(), "{code}");
             }
         }
-        assert_eq!(first_line("insufficient_quota"), "quota_exhausted (429)");
+        assert_eq!(first_line("insufficient_quota"), "quota_insufficient (429, 402, 403, 400)");
         assert_eq!(first_line("queue-full"), "weir_queue_full (429)");
         assert_eq!(first_line("Rate_Limit_Tokens"), "rate_limit_tokens (429)");
     }
@@ -273,7 +279,7 @@ mod tests {
         assert_eq!(first_line("403"), "permission_denied (403)");
         let all = explain("RateLimitError").unwrap();
         assert!(
-            all.contains("quota_exhausted")
+            all.contains("quota_insufficient")
                 && all.contains("rate_limit_tokens")
                 && !all.contains("bad_request")
         );
@@ -284,12 +290,12 @@ mod tests {
         for (input, expected) in [
             (
                 r#"{"error":{"message":"You exceeded your current quota","type":"insufficient_quota","code":"insufficient_quota"}}"#,
-                "quota_exhausted (429)",
+                "quota_insufficient (429)",
             ),
             (
                 "openai.RateLimitError: Error code: 429 - {'error': {'message': \"You exceeded 'it'\", 'type': 'insufficient_quota', \
                  'param': None, 'code': 'insufficient_quota'}}",
-                "quota_exhausted (429)",
+                "quota_insufficient (429)",
             ),
             (
                 "Error code: 429 - Rate limit reached for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Used 29937, \
@@ -326,7 +332,12 @@ mod tests {
     #[test]
     fn what_is_unknown_is_told_with_what_is_near() {
         let unknown = explain("insuficient_quota").unwrap_err().to_string();
-        assert!(unknown.contains("insufficient_quota"), "{unknown}");
+        assert!(unknown.contains("insufficient_quota") && unknown.contains(NEWER_GUIDE), "{unknown}");
+        let newer = explain(r#"429 {"error":{"message":"m","code":"a_code_of_next_year"}}"#).unwrap();
+        assert!(
+            newer.contains("a_code_of_next_year is not in this catalog: the guide may be newer"),
+            "{newer}"
+        );
         for input in ["", "  ", "banana", "hello there", "{}", "299", "{\"a\":1}"] {
             assert!(explain(input).unwrap_err().to_string().contains("What is known"), "{input}");
         }

@@ -85,6 +85,15 @@ pub fn find(code: &str) -> Vec<&'static Entry> {
     entries().filter(|entry| entry.api_codes.iter().any(|known| known.eq_ignore_ascii_case(code))).collect()
 }
 
+/// What is said of a code that no entry lists.
+pub const NEWER_GUIDE: &str = "the guide may be newer than this Weir";
+
+/// Whether a code of the API's or of Weir's stands in the catalog; statuses that stand where a code should are known too.
+pub fn knows(code: &str) -> bool {
+    let is_number = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit());
+    is_number || ErrorClass::named(code).is_some() || !find(code).is_empty()
+}
+
 /// The entries of a status.
 pub fn of_status(status: u16) -> Vec<&'static Entry> {
     entries().filter(|entry| entry.statuses.contains(&status)).collect()
@@ -117,6 +126,73 @@ pub const fn exception(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classify::of_body;
+    use crate::openai::{Endpoint, ErrorBody};
+
+    /// The class of each row of the guide, in the order of the fixture; the words stand for rows without a code.
+    const GUIDE: [(ErrorClass, &str); 19] = [
+        (ErrorClass::ServiceTierInvalid, "Invalid service_tier argument"),
+        (ErrorClass::AuthenticationInvalid, "Invalid Authentication"),
+        (ErrorClass::AuthenticationIncorrectKey, "Incorrect API key provided"),
+        (ErrorClass::AuthenticationNoOrganization, "You must be a member of an organization to use the API"),
+        (ErrorClass::AuthenticationIpDenied, "IP not authorized"),
+        (ErrorClass::RegionUnsupported, ""),
+        (ErrorClass::QuotaCredit, ""),
+        (ErrorClass::RateLimitOther, "Rate limit reached"),
+        (ErrorClass::SlowDown, ""),
+        (ErrorClass::QuotaOrganizationSpend, ""),
+        (ErrorClass::QuotaProjectSpend, ""),
+        (ErrorClass::QuotaUsageLimit, ""),
+        (ErrorClass::QuotaInsufficient, ""),
+        (ErrorClass::InternalServerError, ""),
+        (ErrorClass::Overloaded, ""),
+        (ErrorClass::SlowDown, ""),
+        (ErrorClass::WebsocketPreviousResponseNotFound, ""),
+        (ErrorClass::WebsocketConnectionLimit, ""),
+        (ErrorClass::WebsocketStreamLimit, ""),
+    ];
+
+    /// The guide's rows (fixture) against the classes, the catalog, `weir explain` and the runbook.
+    #[test]
+    fn every_row_of_the_guide_has_a_class_and_an_entry() {
+        let fixture = include_str!("../../tests/fixtures/guide_rows.json");
+        let runbook = include_str!("../../docs/runbook.md");
+        let rows: Vec<serde_json::Value> = serde_json::from_str(fixture).unwrap();
+        assert_eq!(rows.len(), GUIDE.len());
+        for (row, (class, words)) in rows.iter().zip(GUIDE) {
+            let status =
+                StatusCode::from_u16(u16::try_from(row["status"].as_u64().unwrap()).unwrap()).unwrap();
+            let kind = row["type"].as_str().filter(|kind| !kind.contains(' '));
+            let error = serde_json::json!({
+                "message": words, "type": kind, "param": row["param"], "code": row["code"],
+            });
+            let body = serde_json::json!({ "error": error }).to_string();
+            let classified = of_body(Endpoint::Responses, status, ErrorBody::parse(body.as_bytes()));
+            assert_eq!(classified.class, class, "{row}");
+            let entry = entry(class, Some(status));
+            assert!(entry.statuses.contains(&status.as_u16()), "{row}");
+            assert!(runbook.contains(&format!("<a id=\"{}\">", class.as_str())), "{row}");
+            if let Some(code) = row["code"].as_str() {
+                assert!(find(code).iter().any(|found| found.class == class), "{row}");
+                assert!(explain(code).unwrap().contains(class.as_str()), "{row}");
+                assert!(knows(code));
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_that_is_not_listed_is_told_from_one_that_is() {
+        for (code, known) in [
+            ("slow_down", true),
+            ("queue_full", true),
+            ("weir_billing_block", true),
+            ("429", true),
+            ("a_code_of_next_year", false),
+            ("", false),
+        ] {
+            assert_eq!(knows(code), known, "{code}");
+        }
+    }
 
     #[test]
     fn every_class_has_an_entry_in_order() {
