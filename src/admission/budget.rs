@@ -34,6 +34,16 @@ impl Amounts {
     }
 }
 
+/// How a retry was paid for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryPayment {
+    /// From the budget: it counts as concurrent from the payment to its end, its backoff and its wait included, so that no
+    /// number of payments in one instant passes the bound.
+    Counted,
+    /// During an outage: it waits for the end of the outage, and is not counted.
+    Free,
+}
+
 /// The budget allows no retry now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetExhausted;
@@ -60,7 +70,7 @@ impl Budget {
         self.earn(self.amounts.per_success);
     }
 
-    /// Pays `cost` for a retry, which is in flight from [`Budget::began`] to [`Budget::returned`].
+    /// Pays `cost` for a retry, which counts as concurrent until [`Budget::returned`].
     pub(crate) fn withdraw(
         &mut self,
         cost: MilliTokens,
@@ -73,18 +83,14 @@ impl Budget {
             return Err(self.deny());
         }
         self.balance -= price;
+        self.concurrent += 1;
         Ok(())
     }
 
-    /// A retry is refused for want of room.
+    /// A retry is refused.
     pub(crate) fn deny(&mut self) -> BudgetExhausted {
         self.exhausted += 1;
         BudgetExhausted
-    }
-
-    /// A retry goes upstream. While it backs off or waits for its turn it burdens nobody.
-    pub(crate) fn began(&mut self) {
-        self.concurrent += 1;
     }
 
     /// A retry ended.
@@ -172,17 +178,17 @@ mod tests {
         }
     }
 
+    /// B21: the bound was looked at when a retry was paid for, and counted when it began.
     #[test]
     fn concurrent_retries_are_capped_and_returned() {
         let settings = BudgetSettings { capacity: 1000.0, concurrent_least: 20, ..BudgetSettings::default() };
         let mut budget = Budget::new(&settings);
         for _ in 0..20 {
             assert!(budget.withdraw(cost(ErrorClass::Overloaded), 10, &settings).is_ok());
-            budget.began();
         }
         assert_eq!(budget.withdraw(cost(ErrorClass::Overloaded), 10, &settings), Err(BudgetExhausted));
         assert!(budget.withdraw(cost(ErrorClass::Overloaded), 100, &settings).is_ok());
         budget.returned();
-        assert_eq!(budget.concurrent, 19);
+        assert_eq!(budget.concurrent, 20);
     }
 }

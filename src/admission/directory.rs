@@ -1,9 +1,10 @@
 //! Every scope by credential and family: bounded, and merged where the upstream shows that limits are shared.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 
@@ -14,6 +15,7 @@ use super::front::Scope;
 use super::machine::Machine;
 use super::moment::Moment;
 use super::quota::Part;
+use super::registry::Registry;
 use super::settings::Settings;
 use super::spent::QuotaBreaker;
 use super::status::ScopeStatus;
@@ -41,18 +43,21 @@ pub(super) struct Directory {
 struct State {
     settings: Arc<Settings>,
     families: Arc<Families>,
-    /// Counts look-ups, to tell which scope was idle the longest.
+    /// Counts look-ups, to tell which entry was used last.
     tick: u64,
     /// By credential and the hash of the family.
-    scopes: HashMap<(CredentialId, u64), Entry, RandomState>,
-    /// By the hash of organization, project and family: where limits are known to be shared.
-    shared: HashMap<u64, Arc<Scope>>,
-    breakers: HashMap<CredentialId, Arc<QuotaBreaker>>,
+    entries: HashMap<EntryKey, Entry, RandomState>,
+    /// Candidates for eviction, by [`Rank`], roughly the longest unused first.
+    idle: [VecDeque<(EntryKey, u64)>; 3],
+    credentials: HashMap<CredentialId, Credential>,
+    registry: Registry,
     draining: bool,
     made: u64,
     /// What a new scope begins with, where replicas share the limits.
     newcomer: Option<Newcomer>,
 }
+
+type EntryKey = (CredentialId, u64);
 
 /// Says which part of the limits a new scope begins with.
 #[derive(Clone)]
@@ -81,7 +86,34 @@ struct Entry {
     used: u64,
     /// The upstream answered with an organization: a guessed credential never gets that far.
     proven: bool,
+    /// No configured pattern names its family: it counts towards the credential's bound.
+    unnamed: bool,
 }
+
+/// What a credential's scopes share.
+#[derive(Debug, Default)]
+struct Credential {
+    breaker: Arc<QuotaBreaker>,
+    entries: usize,
+    unnamed: usize,
+}
+
+/// In which order entries are forgotten: the upstream never confirmed it; another entry leads to the same scope, so that
+/// nothing learned is lost; all others.
+#[derive(Clone, Copy)]
+enum Rank {
+    Unproven,
+    Merged,
+    Sole,
+}
+
+/// An unnamed family that was not used for this time makes place for another one. Ten minutes: longer than pauses in use, and
+/// names that nobody sends any more are gone within a coffee.
+const UNUSED: Duration = Duration::from_mins(10);
+
+/// Entries looked at for one eviction. Nearly always the first can be forgotten; where all are in use the bound is exceeded by
+/// as many as are in use, and later evictions catch up.
+const LOOKS: usize = 32;
 
 impl Scopes {
     /// No scopes yet.
@@ -99,9 +131,10 @@ impl Scopes {
                 settings: Arc::new(settings),
                 families,
                 tick: 0,
-                scopes: HashMap::with_hasher(hasher),
-                shared: HashMap::new(),
-                breakers: HashMap::new(),
+                entries: HashMap::with_hasher(hasher),
+                idle: Default::default(),
+                credentials: HashMap::new(),
+                registry: Registry::default(),
                 draining: false,
                 made: 0,
                 newcomer: None,
@@ -128,27 +161,24 @@ impl Scopes {
         let tick = state.tick;
         let family = state.families.of(model);
         let key = (credential, directory.hasher.hash_one(&*family));
-        if let Some(entry) = state.scopes.get_mut(&key) {
+        if let Some(entry) = state.entries.get_mut(&key) {
             entry.used = tick;
             return Arc::clone(&entry.scope);
         }
         let families = Arc::clone(&state.families);
         let family = families.of(model);
-        let (family, key) = if families.is_named(&family) {
-            (family.into_owned(), key)
+        let unnamed = !families.is_named(&family);
+        let (family, key) = if unnamed && !directory.has_place(state, credential) {
+            (family::OTHER.to_owned(), (credential, directory.hasher.hash_one(family::OTHER)))
         } else {
-            let unnamed = state.scopes.keys().filter(|(of, _)| *of == credential).count();
-            if unnamed < state.settings.max_unnamed_families.max(1) {
-                (family.into_owned(), key)
-            } else {
-                (family::OTHER.to_owned(), (credential, directory.hasher.hash_one(family::OTHER)))
-            }
+            (family.into_owned(), key)
         };
-        if let Some(entry) = state.scopes.get_mut(&key) {
+        if let Some(entry) = state.entries.get_mut(&key) {
             entry.used = tick;
             return Arc::clone(&entry.scope);
         }
-        directory.make(state, key, &family, name, tick)
+        let unnamed = unnamed && family != family::OTHER;
+        directory.make(state, key, &family, unnamed, name)
     }
 
     /// From now on several replicas share the limits: `newcomer` says which part of them a new scope of a family begins with.
@@ -169,7 +199,7 @@ impl Scopes {
     /// Scopes known now, forgotten so far, merged so far.
     pub fn counts(&self) -> ScopesCounts {
         ScopesCounts {
-            scopes: self.0.lock().scopes.len(),
+            scopes: self.0.lock().entries.len(),
             evicted: self.0.evicted.load(Relaxed),
             merged: self.0.merged.load(Relaxed),
         }
@@ -208,40 +238,85 @@ pub struct ScopesCounts {
     pub merged: u64,
 }
 
+impl State {
+    /// Keeps the candidates for eviction to about one for each entry: those forgotten otherwise leave theirs behind.
+    fn bound_idle(&mut self) {
+        if self.idle.iter().map(VecDeque::len).sum::<usize>() <= 64 + 2 * self.entries.len() {
+            return;
+        }
+        let mut all: Vec<(EntryKey, u64)> =
+            self.entries.iter().map(|(key, entry)| (*key, entry.used)).collect();
+        all.sort_by_key(|(_, used)| *used);
+        // The rank of each is found when it is looked at.
+        self.idle = [all.into(), VecDeque::new(), VecDeque::new()];
+    }
+}
+
 impl Directory {
     /// The upstream named the organization and project behind a scope: credentials with the same ones share their limits.
-    pub(super) fn identified(&self, scope: &Arc<Scope>, organization: &str, project: &str) {
+    /// Returns the scope that this one is merged into, where nothing leads to it any more.
+    pub(super) fn identified(
+        &self,
+        scope: &Arc<Scope>,
+        organization: &str,
+        project: &str,
+    ) -> Option<Arc<Scope>> {
         let key = (CredentialId(scope.credential), self.hasher.hash_one(&*scope.family));
         let owner = self.hasher.hash_one((organization, project, &*scope.family));
         let mut state = self.lock();
-        let State { scopes, shared, .. } = &mut *state;
-        let Some(entry) = scopes.get_mut(&key) else { return };
+        let State { entries, registry, .. } = &mut *state;
+        let entry = entries.get_mut(&key)?;
         entry.proven = true;
         if !Arc::ptr_eq(&entry.scope, scope) {
-            return;
+            return None;
         }
-        let canonical = shared.entry(owner).or_insert_with(|| Arc::clone(scope));
-        if !Arc::ptr_eq(canonical, scope) {
-            entry.scope = Arc::clone(canonical);
-            self.merged.fetch_add(1, Relaxed);
+        let canonical = registry.owned_by(owner, scope);
+        if Arc::ptr_eq(&canonical, scope) {
+            return None;
         }
+        entry.scope = Arc::clone(&canonical);
+        registry.entered(&canonical);
+        self.merged.fetch_add(1, Relaxed);
+        registry.left(scope).then_some(canonical)
+    }
+
+    /// Whether a further family that no pattern names gets a scope of its own. At the bound, one that never had a good answer
+    /// or was not used for [`UNUSED`] makes place.
+    fn has_place(&self, state: &mut State, credential: CredentialId) -> bool {
+        let most = state.settings.max_unnamed_families.max(1);
+        let unnamed = state.credentials.get(&credential).map_or(0, |credential| credential.unnamed);
+        if unnamed < most {
+            return true;
+        }
+        let now = self.now();
+        let gone = (state.entries.iter())
+            .filter(|((of, _), entry)| *of == credential && entry.unnamed)
+            .filter(|(_, entry)| !entry.scope.has_succeeded() || entry.scope.unused_since(now) >= UNUSED)
+            .filter(|(_, entry)| state.registry.is_idle(&entry.scope))
+            .min_by_key(|(_, entry)| (entry.scope.has_succeeded(), entry.used))
+            .map(|(key, _)| *key);
+        let Some(key) = gone else { return false };
+        self.forget(state, key);
+        true
     }
 
     fn make(
         &self,
         state: &mut State,
-        key: (CredentialId, u64),
+        key: EntryKey,
         family: &str,
+        unnamed: bool,
         name: impl FnOnce() -> u64,
-        tick: u64,
     ) -> Arc<Scope> {
-        if state.scopes.len() >= state.settings.max_scopes.max(1) {
+        if state.entries.len() >= state.settings.max_scopes.max(1) {
             self.evict(state);
         }
-        let (credential, _) = key;
         state.made += 1;
-        let breaker = Arc::clone(state.breakers.entry(credential).or_default());
-        let now = Moment::START.plus(clock::now().saturating_duration_since(self.epoch));
+        let credential = state.credentials.entry(key.0).or_default();
+        credential.entries += 1;
+        credential.unnamed += usize::from(unnamed);
+        let breaker = Arc::clone(&credential.breaker);
+        let now = self.now();
         let seed = self.seed.wrapping_add(state.made);
         let mut machine =
             Machine::with_quota_breaker(Arc::clone(&state.settings), family, seed, breaker, now);
@@ -253,41 +328,71 @@ impl Directory {
             shared_name = name();
             machine.set_part(newcomer.part(family), now);
         }
-        let taken = |name: &str| state.scopes.values().any(|entry| &*entry.scope.name == name);
-        let name = if taken(family) { format!("{family}#{}", state.made) } else { family.to_owned() };
         let scope = Scope::new(
-            name.into(),
+            state.registry.name(family, state.made),
             family.into(),
-            credential.0,
+            key.0.0,
             self.epoch,
             self.me.clone(),
             self.hasher.clone(),
             machine,
         );
         let scope = Arc::new(scope.with_shared_name(shared_name));
-        state.scopes.insert(key, Entry { scope: Arc::clone(&scope), used: tick, proven: false });
+        state.registry.entered(&scope);
+        let entry = Entry { scope: Arc::clone(&scope), used: state.tick, proven: false, unnamed };
+        state.entries.insert(key, entry);
+        state.idle[Rank::Unproven as usize].push_back((key, state.tick));
+        state.bound_idle();
         scope
     }
 
-    /// Forgets the idle scope that was not used for the longest time; those that the upstream never confirmed first. Where
-    /// none is idle the bound is exceeded by as many as are in use, which the number of requests in flight bounds.
+    /// Forgets an idle entry that was not used for long, by rank.
     fn evict(&self, state: &mut State) {
-        let idle = state
-            .scopes
-            .iter()
-            .filter(|(_, entry)| Arc::strong_count(&entry.scope) <= 2 && entry.scope.is_idle())
-            .min_by_key(|(_, entry)| (entry.proven, entry.used))
-            .map(|(key, _)| *key);
-        let Some(key) = idle else { return };
-        if let Some(entry) = state.scopes.remove(&key) {
-            self.evicted.fetch_add(1, Relaxed);
-            if !state.scopes.values().any(|other| Arc::ptr_eq(&other.scope, &entry.scope)) {
-                state.shared.retain(|_, scope| !Arc::ptr_eq(scope, &entry.scope));
+        let mut looks = LOOKS;
+        for rank in [Rank::Unproven, Rank::Merged, Rank::Sole] {
+            for _ in 0..state.idle[rank as usize].len() {
+                if looks == 0 {
+                    return;
+                }
+                let Some((key, used)) = state.idle[rank as usize].pop_front() else { break };
+                // Forgotten already, or for a bound of its own; not to be met twice.
+                let Some(entry) = state.entries.get(&key) else { continue };
+                looks -= 1;
+                let merged = state.registry.entries_of(&entry.scope) > 1;
+                let present = match (entry.proven, merged) {
+                    (false, _) => Rank::Unproven,
+                    (true, true) => Rank::Merged,
+                    (true, false) => Rank::Sole,
+                };
+                let stays = present as usize != rank as usize || entry.used != used;
+                if stays || !(merged || state.registry.is_idle(&entry.scope)) {
+                    let used = entry.used;
+                    state.idle[present as usize].push_back((key, used));
+                    continue;
+                }
+                self.forget(state, key);
+                if state.entries.len() < state.settings.max_scopes.max(1) {
+                    return;
+                }
             }
         }
-        if !state.scopes.keys().any(|(credential, _)| *credential == key.0) {
-            state.breakers.remove(&key.0);
+    }
+
+    fn forget(&self, state: &mut State, key: EntryKey) {
+        let Some(entry) = state.entries.remove(&key) else { return };
+        self.evicted.fetch_add(1, Relaxed);
+        state.registry.left(&entry.scope);
+        if let Some(credential) = state.credentials.get_mut(&key.0) {
+            credential.entries -= 1;
+            credential.unnamed -= usize::from(entry.unnamed);
+            if credential.entries == 0 {
+                state.credentials.remove(&key.0);
+            }
         }
+    }
+
+    fn now(&self) -> Moment {
+        Moment::START.plus(clock::now().saturating_duration_since(self.epoch))
     }
 
     /// Whether several replicas share the limits.
@@ -295,12 +400,9 @@ impl Directory {
         self.lock().newcomer.is_some()
     }
 
+    /// Every scope by name, those included that were merged into others and are not empty yet.
     fn every_scope(&self) -> Vec<Arc<Scope>> {
-        let state = self.lock();
-        let mut scopes: Vec<Arc<Scope>> =
-            state.scopes.values().map(|entry| Arc::clone(&entry.scope)).collect();
-        scopes.sort_by_key(Arc::as_ptr);
-        scopes.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        let mut scopes = self.lock().registry.all();
         scopes.sort_by(|one, other| one.name.cmp(&other.name));
         scopes
     }

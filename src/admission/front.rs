@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use foldhash::quality::RandomState;
@@ -74,6 +74,8 @@ pub struct Scope {
     /// The hash of the organization and project that the upstream named last; 0 before.
     owner: AtomicU64,
     hasher: RandomState,
+    /// The scope that holds the same limits, once this one was found to share them: requests go there.
+    merged_into: OnceLock<Arc<Scope>>,
     inner: Mutex<Inner>,
     /// Tells the driver that something is due earlier than it thinks.
     earlier: Notify,
@@ -83,6 +85,8 @@ pub struct Scope {
     pub(super) credential: u64,
     /// Whose limits these are, as all replicas name it; 0 where nobody asks.
     shared_name: AtomicU64,
+    /// Whether any answer was a good one.
+    succeeded: AtomicBool,
 }
 
 /// With the two counts of its `Arc` it takes 28 cache lines, of which the allocator makes a class.
@@ -109,7 +113,21 @@ impl Scope {
         let inner = Mutex::new(Inner { machine, driver: None });
         let (owner, shared_name) = (AtomicU64::new(0), AtomicU64::new(0));
         let earlier = Notify::new();
-        Self { epoch, owner, hasher, inner, earlier, directory, name, family, credential, shared_name }
+        let (merged_into, succeeded) = (OnceLock::new(), AtomicBool::new(false));
+        Self {
+            epoch,
+            owner,
+            hasher,
+            merged_into,
+            inner,
+            earlier,
+            directory,
+            name,
+            family,
+            credential,
+            shared_name,
+            succeeded,
+        }
     }
 
     /// The same with the name that all replicas call it by.
@@ -125,13 +143,52 @@ impl Scope {
 
     /// Asks for the request's turn: most have it at once, and never become a future.
     pub fn ask(self: &Arc<Self>, ask: &Ask, now: Instant) -> Admission {
+        let scope = self.current();
         let arrival =
-            self.with(now, |machine, moment, wake| machine.arrive(&self.request(ask), moment, wake));
+            scope.with(now, |machine, moment, wake| machine.arrive(&scope.request(ask), moment, wake));
         match arrival {
-            Arrival::Granted(attempt) => Admission::Granted(Permit::new(Arc::clone(self), attempt)),
+            Arrival::Granted(attempt) => Admission::Granted(Permit::new(Arc::clone(scope), attempt)),
             Arrival::Refused(refused) => Admission::Refused(refused),
-            Arrival::Waiting(key) => Admission::Waits(Waiting { scope: Arc::clone(self), key: Some(key) }),
+            Arrival::Waiting(key) => {
+                if scope.merged_into.get().is_some() {
+                    // Merged since it was looked up: its queue may have been emptied just before.
+                    scope.evacuate(now);
+                }
+                Admission::Waits(Waiting { scope: Arc::clone(scope), key: Some(key) })
+            }
         }
+    }
+
+    /// The scope that requests of this one go to: itself, or the one that it was merged into.
+    fn current(self: &Arc<Self>) -> &Arc<Self> {
+        let mut scope = self;
+        // It ends: a scope is merged once, into one that was not merged at the time.
+        while let Some(other) = scope.merged_into.get() {
+            scope = other;
+        }
+        scope
+    }
+
+    /// Sends what waits here to the scope that this one was merged into.
+    fn evacuate(self: &Arc<Self>, now: Instant) {
+        self.with(now, |machine, _, wake| machine.evacuate(wake));
+    }
+
+    /// Notes that an answer was a good one.
+    pub(super) fn succeeded(&self) {
+        if !self.succeeded.load(Relaxed) {
+            self.succeeded.store(true, Relaxed);
+        }
+    }
+
+    /// Whether any answer was a good one.
+    pub(super) fn has_succeeded(&self) -> bool {
+        self.succeeded.load(Relaxed)
+    }
+
+    /// How long nobody has asked for a turn here.
+    pub(super) fn unused_since(&self, now: Moment) -> std::time::Duration {
+        now.since(self.lock().machine.asked())
     }
 
     /// Waits for the request's turn: [`Scope::ask`], and what follows from it.
@@ -147,14 +204,15 @@ impl Scope {
     }
 
     /// How long a request would wait for its turn if it came now.
-    pub fn expected_wait(&self, ask: &Ask) -> std::time::Duration {
-        let now = self.moment(clock::now());
-        self.lock().machine.predict(&self.request(ask), now)
+    pub fn expected_wait(self: &Arc<Self>, ask: &Ask) -> std::time::Duration {
+        let scope = self.current();
+        let now = scope.moment(clock::now());
+        scope.lock().machine.predict(&scope.request(ask), now)
     }
 
     /// How long the head of an answer usually takes here; nothing where none came yet.
-    pub fn typical_head(&self) -> Option<std::time::Duration> {
-        self.lock().machine.typical_head()
+    pub fn typical_head(self: &Arc<Self>) -> Option<std::time::Duration> {
+        self.current().lock().machine.typical_head()
     }
 
     /// Pays what [`retry::decide`](crate::retry::decide) says that a retry costs. While the breaker blocks it costs nothing: the retry will wait.
@@ -162,9 +220,10 @@ impl Scope {
     /// # Errors
     /// When the budget allows none now.
     pub fn retry_ticket(self: &Arc<Self>, cost: MilliTokens) -> Result<RetryTicket, BudgetExhausted> {
-        let moment = self.moment(clock::now());
-        self.lock().machine.withdraw(cost, moment)?;
-        Ok(RetryTicket::new(Arc::clone(self)))
+        let scope = self.current();
+        let moment = scope.moment(clock::now());
+        let payment = scope.lock().machine.withdraw(cost, moment)?;
+        Ok(RetryTicket::new(Arc::clone(scope), payment))
     }
 
     /// How the scope stands.
@@ -192,7 +251,11 @@ impl Scope {
             return;
         }
         if let Some(directory) = self.directory.upgrade() {
-            directory.identified(self, organization, project);
+            if let Some(canonical) = directory.identified(self, organization, project)
+                && self.merged_into.set(canonical).is_ok()
+            {
+                self.evacuate(clock::now());
+            }
             if directory.is_shared() && self.shared_name() != EVERYBODY {
                 let parts = [organization.as_bytes(), project.as_bytes()];
                 self.shared_name.store(shared_name(parts), Relaxed);
@@ -322,23 +385,42 @@ impl Future for Waiting {
     type Output = Result<Permit, Refused>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(key) = self.key else { return Poll::Ready(Err(Refused::Draining)) };
-        // `with` starts a driver again where the last one died with its worker.
-        let claim = self.scope.with(clock::now(), |machine, _, _| {
-            machine.claim(key, |waker| match waker {
-                Some(waker) => waker.clone_from(context.waker()),
-                None => *waker = Some(context.waker().clone()),
-            })
-        });
-        match claim {
-            Claim::Pending => Poll::Pending,
-            Claim::Granted(attempt) => {
-                self.key = None;
-                Poll::Ready(Ok(Permit::new(Arc::clone(&self.scope), attempt)))
+        loop {
+            let Some(key) = self.key else { return Poll::Ready(Err(Refused::Draining)) };
+            // `with` starts a driver again where the last one died with its worker.
+            let claim = self.scope.with(clock::now(), |machine, _, _| {
+                machine.claim(key, |waker| match waker {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    None => *waker = Some(context.waker().clone()),
+                })
+            });
+            if matches!(claim, Claim::Pending) {
+                return Poll::Pending;
             }
-            Claim::Refused(refused) => {
-                self.key = None;
-                Poll::Ready(Err(refused))
+            self.key = None;
+            match claim {
+                Claim::Pending => {}
+                Claim::Granted(attempt) => {
+                    return Poll::Ready(Ok(Permit::new(Arc::clone(&self.scope), attempt)));
+                }
+                Claim::Refused(refused) => return Poll::Ready(Err(refused)),
+                Claim::Moved(request) => {
+                    let scope = Arc::clone(self.scope.current());
+                    let arrival = scope
+                        .with(clock::now(), |machine, moment, wake| machine.adopt(&request, moment, wake));
+                    self.scope = scope;
+                    match arrival {
+                        Arrival::Granted(attempt) => {
+                            return Poll::Ready(Ok(Permit::new(Arc::clone(&self.scope), attempt)));
+                        }
+                        Arrival::Refused(refused) => return Poll::Ready(Err(refused)),
+                        // Claimed again at once, to leave the waker there.
+                        Arrival::Waiting(key) => self.key = Some(key),
+                    }
+                    if self.scope.merged_into.get().is_some() {
+                        self.scope.evacuate(clock::now());
+                    }
+                }
             }
         }
     }

@@ -19,15 +19,18 @@ mod permit;
 mod queue;
 mod quota;
 mod refusal;
+mod registry;
 mod settings;
 mod spent;
 mod status;
 
 #[cfg(test)]
+mod directory_tests;
+#[cfg(test)]
 mod tests;
 
 pub use breaker::BreakerState;
-pub use budget::BudgetExhausted;
+pub use budget::{BudgetExhausted, RetryPayment};
 pub use directory::{CredentialId, Newcomer, Scopes, ScopesCounts};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
 pub use machine::{HeadReport, Ticket, Turn, Would};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 
+use super::budget::RetryPayment;
 use super::front::Scope;
 use super::machine::{Attempt, HeadReport, Outcome, Ticket, Would};
 use super::quota::RefusalNumbers;
@@ -90,6 +91,9 @@ impl Permit {
             }
             machine.pump(moment, wake);
         });
+        if is_good {
+            self.scope.succeeded();
+        }
         self.belongs_to(organization, project);
     }
 
@@ -102,6 +106,7 @@ impl Permit {
                 machine.accepted(attempt, moment);
                 machine.pump(moment, wake);
             });
+            self.scope.succeeded();
         }
     }
 
@@ -143,6 +148,7 @@ impl Permit {
 
     /// [`Permit::done`], by a clock that was just read.
     pub fn done_at(mut self, now: Instant) {
+        self.scope.succeeded();
         self.settle(Outcome::Done, now);
     }
 
@@ -173,32 +179,23 @@ impl Drop for Permit {
     }
 }
 
-/// A retry that the budget paid for; it counts as in flight from its begin until it is dropped.
+/// A retry that was paid for; it counts as concurrent until it is dropped.
 #[derive(Debug)]
 #[must_use = "hold it until the retry ended"]
 pub struct RetryTicket {
     scope: Arc<Scope>,
-    begun: bool,
+    payment: RetryPayment,
 }
 
 impl RetryTicket {
-    pub(super) fn new(scope: Arc<Scope>) -> Self {
-        Self { scope, begun: false }
-    }
-
-    /// The retry has its turn, and goes upstream.
-    pub fn begin(&mut self) {
-        if !std::mem::replace(&mut self.begun, true) {
-            self.scope.with(clock::now(), |machine, _, _| machine.retry_began());
-        }
+    pub(super) fn new(scope: Arc<Scope>, payment: RetryPayment) -> Self {
+        Self { scope, payment }
     }
 }
 
 impl Drop for RetryTicket {
     fn drop(&mut self) {
-        if !self.begun {
-            return;
-        }
-        self.scope.with(clock::now(), |machine, _, _| machine.retry_ended());
+        let payment = self.payment;
+        self.scope.with(clock::now(), |machine, _, _| machine.retry_ended(payment));
     }
 }

@@ -9,7 +9,7 @@ use crate::clock;
 
 use super::*;
 
-fn ask(caller: u16) -> Ask {
+pub(super) fn ask(caller: u16) -> Ask {
     Ask {
         caller: CallerId(caller),
         weight: 1,
@@ -23,12 +23,12 @@ fn ask(caller: u16) -> Ask {
     }
 }
 
-fn limited(requests_per_minute: u64) -> Scopes {
+pub(super) fn limited(requests_per_minute: u64) -> Scopes {
     let limits = LimitSettings { requests_per_minute: Some(requests_per_minute), ..LimitSettings::default() };
     Scopes::new(Settings { limits, ..Settings::default() }, 7)
 }
 
-async fn succeed(mut permit: Permit) {
+pub(super) async fn succeed(mut permit: Permit) {
     permit.sent();
     clock::sleep(Duration::from_millis(300)).await;
     permit.head(&HeadReport::default(), None, None);

@@ -233,7 +233,7 @@ fn gauges(scope: &admission::ScopeStatus) -> ScopeGauges {
             admission::BreakerState::Closed => 0,
             admission::BreakerState::Thinning => 1,
             admission::BreakerState::Open => 2,
-            admission::BreakerState::Releasing => 3,
+            admission::BreakerState::HalfOpen => 3,
         },
         breaker_opened: scope.breaker_opened,
         quota_breaker_open: scope.quota_spent_for.is_some(),
@@ -299,7 +299,7 @@ fn breaker(scope: &admission::ScopeStatus, wall: SystemTime) -> BreakerStatus {
             admission::BreakerState::Closed => BreakerState::Closed,
             admission::BreakerState::Thinning => BreakerState::Thinning,
             admission::BreakerState::Open => BreakerState::Open,
-            admission::BreakerState::Releasing => BreakerState::Releasing,
+            admission::BreakerState::HalfOpen => BreakerState::Releasing,
         },
         failing_since: scope.outage.map(|(failing, _)| ago(wall, failing)),
         failing_seconds: scope.outage.map(|(failing, _)| failing.as_secs_f64()),
@@ -308,7 +308,7 @@ fn breaker(scope: &admission::ScopeStatus, wall: SystemTime) -> BreakerStatus {
             admission::BreakerState::Closed => None,
             admission::BreakerState::Thinning
             | admission::BreakerState::Open
-            | admission::BreakerState::Releasing => scope.last_failure.map(|class| class.as_str().to_owned()),
+            | admission::BreakerState::HalfOpen => scope.last_failure.map(|class| class.as_str().to_owned()),
         },
     }
 }

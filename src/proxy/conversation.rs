@@ -98,9 +98,6 @@ impl Conversation<'_> {
                     return Ended::TurnedAway(refused, last);
                 }
             };
-            if let Some(ticket) = &mut ticket {
-                ticket.begin();
-            }
             self.record.attempt(delay, permit.is_probe(), granted);
             let attempted = attempt(
                 &self.proxy.upstream,

@@ -176,3 +176,40 @@ fn everything_failing_without_a_breaker_amplifies_by_less_than_a_tenth() {
     assert!(report.offered >= 1000);
     assert!(each <= 1.1, "{each}");
 }
+
+/// `findings/faults.md` 3: each return started at ten a second, and the queue grew without end. Directly, with the SDK's two
+/// repeats, 99 of 100 calls take up to 1.5 s.
+#[test]
+fn short_failures_stay_short() {
+    for seed in 1..=3 {
+        let gaps = (0..24).map(|gap| 60.0 + f64::from(gap) * 5.0);
+        let mut scenario = scenario(gaps.map(|from| (from, from + 0.5, Weather::Refused)).collect(), 180.0);
+        (scenario.seed, scenario.before, scenario.after) = (seed, 0.02, 0.1);
+        scenario.upstream =
+            Joint::new().with(Dimension::RequestsPerMinute, 30_000, Shape::Bucket(Depth::Window));
+        scenario.sources = vec![Source::new(0).rate(100.0)];
+        let report = run(scenario);
+        let took: Vec<f64> = report.done.iter().filter(|done| done.0 >= 60.0).map(|done| done.1).collect();
+        let (half, most) = (percentile(&took, 0.5), percentile(&took, 0.99));
+        println!("gone 0.5 s in each 5 s: p50 {half:.2} p99 {most:.2} s, failed {}", report.failed.len());
+        assert!(half <= 0.2 && most <= 3.0, "p50 {half}, p99 {most}");
+        assert!(report.failed.is_empty() && report.other_refused + report.deadline_refused == 0);
+    }
+}
+
+/// R05: an upstream whose answers take a minute answers everything it gets.
+#[test]
+fn slow_and_healthy_is_no_outage() {
+    for (slow, rate) in [(1.0, 0.5), (0.5, 0.2), (0.06, 2.0)] {
+        let mut scenario = scenario(Vec::new(), 400.0);
+        (scenario.slow, scenario.after) = (slow, 0.2);
+        scenario.sources = vec![Source { patience: 300.0, ..Source::new(0).rate(rate) }];
+        let report = run(scenario);
+        println!(
+            "{slow} slow: {} refused of {}",
+            report.other_refused + report.deadline_refused,
+            report.offered
+        );
+        assert_eq!(report.other_refused + report.deadline_refused, 0, "{slow} of the answers take a minute");
+    }
+}

@@ -9,7 +9,7 @@ use weir::admission::machine::{
     Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Ticket, Turn,
 };
 use weir::admission::{
-    Cost, Key, LimitReport, LimitReports, Moment, RefusalNumbers, Refused, Settings, Slot,
+    Cost, Key, LimitReport, LimitReports, Moment, RefusalNumbers, Refused, RetryPayment, Settings, Slot,
 };
 use weir::caller::{CallerId, Lane, Mode};
 use weir::classify::ErrorClass;
@@ -280,7 +280,7 @@ struct Call {
     attempts: u32,
     /// Rate limits that it met.
     refusals: u32,
-    retrying: bool,
+    retrying: Option<RetryPayment>,
 }
 
 pub(crate) struct World {
@@ -450,7 +450,7 @@ impl World {
                 weather: None,
                 attempts: 0,
                 refusals: 0,
-                retrying: false,
+                retrying: None,
             },
         );
         self.arrive(call, Turn::First);
@@ -488,6 +488,7 @@ impl World {
             Claim::Pending => {}
             Claim::Granted(attempt) => self.send(id, attempt),
             Claim::Refused(refused) => self.refused(id, &refused),
+            Claim::Moved(_) => unreachable!("there is one machine"),
         }
     }
 
@@ -514,8 +515,8 @@ impl World {
             | Refused::Draining => self.report.other_refused += 1,
         }
         self.report.refused_after.push(self.now.seconds_since(call.first));
-        if call.retrying {
-            self.machine.retry_ended();
+        if let Some(payment) = call.retrying {
+            self.machine.retry_ended(payment);
         }
         if self.scenario.sources[call.source].closed > 0 {
             self.at(self.seconds() + 1.0, Event::Closed(call.source));
@@ -668,8 +669,8 @@ impl World {
                 self.report.answered_late += u64::from(self.now > call.deadline);
                 self.report.finished = self.seconds();
                 self.report.done.push((self.seconds(), self.now.seconds_since(call.first)));
-                if call.retrying {
-                    self.machine.retry_ended();
+                if let Some(payment) = call.retrying {
+                    self.machine.retry_ended(payment);
                 }
                 *self.report.answered.entry(self.scenario.sources[call.source].caller).or_default() += 1;
                 if self.scenario.sources[call.source].closed > 0 {
@@ -705,18 +706,17 @@ impl World {
         let mut wake = Vec::new();
         self.machine.settle(attempt, Outcome::Failed(class), self.now);
         let call = self.calls.get_mut(&id).unwrap();
-        if call.retrying {
-            call.retrying = false;
-            self.machine.retry_ended();
+        if let Some(payment) = call.retrying.take() {
+            self.machine.retry_ended(payment);
         }
         let patience_left = call.deadline > self.now.plus_seconds(1.0);
         let retryable = !matches!(weather, Weather::Stall);
         if retryable
             && patience_left
             && call.attempts < 6
-            && self.machine.withdraw(weir::retry::cost(class), self.now).is_ok()
+            && let Ok(payment) = self.machine.withdraw(weir::retry::cost(class), self.now)
         {
-            call.retrying = true;
+            call.retrying = Some(payment);
             let ceiling = (0.5 * 2.0_f64.powi(call.attempts as i32 - 1)).min(8.0);
             let delay = 0.05 + self.rng.f64() * ceiling;
             self.push(self.now.plus_seconds(delay), Event::Retry(id));

@@ -13,7 +13,7 @@ pub(crate) enum Health {
     Unknown,
 }
 
-/// What an error says about the upstream's health: an answer that blames the request proves that it works.
+/// What an error says about the upstream's health: an answer that blames the request, or asks for less, proves that it works.
 pub(crate) fn health(class: ErrorClass) -> Health {
     match class {
         ErrorClass::InternalServerError
@@ -59,13 +59,13 @@ pub(crate) fn health(class: ErrorClass) -> Health {
         | ErrorClass::QuotaProjectSpend
         | ErrorClass::QuotaUsageLimit
         | ErrorClass::QuotaBillingInactive
+        | ErrorClass::SlowDown
+        | ErrorClass::ResourceUnavailable
         | ErrorClass::OtherClientError
         | ErrorClass::WebsocketPreviousResponseNotFound
         | ErrorClass::WebsocketConnectionLimit
         | ErrorClass::WebsocketStreamLimit => Health::Alive,
-        ErrorClass::SlowDown
-        | ErrorClass::ResourceUnavailable
-        | ErrorClass::TimeoutIdle
+        ErrorClass::TimeoutIdle
         | ErrorClass::StreamCut
         | ErrorClass::WeirQueueFull
         | ErrorClass::WeirDeadline

@@ -1,9 +1,27 @@
-//! The breaker of one scope: it blocks, probes, and lets go at a rising pace; at partial failure it thins attempts out.
+//! The circuit breaker of one scope. It opens on failures, never on slow but healthy answers and never on backpressure.
+//!
+//! - **Closed → Open**, on any of: `consecutive` failures in a row (more where the failure rate before makes such a run
+//!   likely by chance); as many among the attempts that began after the first of them was seen, so that late successes of
+//!   attempts sent before an outage do not hide it; 97 % of at least 60 attempts failing within 10 s; a stall: no response
+//!   head for `stall` or four times the typical time, while at least three attempts and half of those in flight wait for one.
+//! - **Open**: only probes pass, the first after `probe_first`, then with exponential backoff. Waiting requests wait for
+//!   `outage.max_wait` from the opening.
+//! - **Open → `HalfOpen`**: any good answer that is news: its attempt began after the first failure was seen, probe or not.
+//!   A stall is ended by any good answer at all.
+//! - **`HalfOpen`**: attempts pass at a rising rate. It starts at the rate before the outage times the part that the outage's
+//!   length justifies ([`recovery::start`]), and doubles each second.
+//! - **`HalfOpen` → Closed**: the rate has reached twice the rate before the outage, and holds back nothing more: either the
+//!   limits allow less, or what waits is a small burst at this rate. It doubles, so this comes while requests wait, too.
+//! - **`HalfOpen` → Open**: `consecutive` failures in a row.
+//! - **Closed**, failing in part: first attempts are thinned out when more than three quarters fail, retries from a third on.
 
 mod health;
 mod recovery;
 mod state;
 mod window;
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -11,9 +29,9 @@ use super::moment::{Moment, duration};
 use super::settings::BreakerSettings;
 
 pub(crate) use health::{Health, health};
-use recovery::{backoff, ceiling, release_rate};
+use recovery::{Ramp, backoff, ceiling};
 pub use state::BreakerState;
-pub(crate) use state::Gate;
+pub(crate) use state::{Gate, Load};
 use window::{BINS, Window};
 
 /// A run of failures must be less likely by chance than this to block.
@@ -26,19 +44,21 @@ const PER_SUCCESS_OF_RETRIES: f64 = 1.5;
 const PER_SUCCESS: f64 = 4.0;
 /// The most that thinning holds back.
 const THINNEST: f64 = 0.75;
-/// From this many times the rate before the outage on, the release is over.
-const RELEASED: f64 = 2.0;
 /// A wave of failures must be at least this part of what began since.
 const WAVE: f64 = 0.8;
 /// Attempts that must be without a head before their silence counts as a stall.
 const STALLED: u32 = 3;
+/// The part of the attempts in flight that must be without a head for it: an upstream whose other answers go on is no stall.
+const STALLED_PART: f64 = 0.5;
 
 /// The breaker of one scope. Its fields lie as they are written, as those of the scope.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Breaker {
-    /// Outcomes of attempts that began before this say nothing about the present state.
+    /// Failures of attempts that began before this say nothing about the present state.
     changed: Moment,
+    /// While open: a good answer ends the outage if its attempt began at this moment or later.
+    news_from: Moment,
     next_at: Moment,
     quiet_since: Moment,
     typical_head: Option<f64>,
@@ -51,27 +71,41 @@ pub(crate) struct Breaker {
     state: State,
     window: Window,
     opened: u64,
-    /// What the limits allow a second, during a release.
+    /// Requests a second that the limits allow, as of the last look while half open.
     pace: Option<f64>,
+}
+
+/// An outage that goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outage {
+    /// When the first attempt that failed began.
+    pub(crate) since: Moment,
+    /// When the breaker opened: how long requests wait counts from here.
+    pub(crate) opened: Moment,
+    /// When the upstream is asked next.
+    pub(crate) next_probe: Moment,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
     Closed,
-    /// `last` is when the newest probe went.
-    Open {
-        since: Moment,
-        next_probe: Moment,
-        probes: u32,
-        last: Moment,
-        before: f64,
-    },
-    Releasing {
-        since: Moment,
-        began: Moment,
-        before: f64,
-        probes: u32,
-    },
+    Open(Open),
+    HalfOpen { since: Moment, opened: Moment, ramp: Ramp, probes: u32 },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    /// When the first attempt that failed began.
+    since: Moment,
+    opened: Moment,
+    next_probe: Moment,
+    probes: u32,
+    /// When the newest probe went.
+    last: Moment,
+    /// Attempts a second before the outage.
+    before: f64,
+    /// How often a ramp-up failed since the breaker was closed.
+    relapses: u32,
 }
 
 /// Failures without a success between them; none were seen while `seen` is the start of time.
@@ -91,6 +125,7 @@ impl Breaker {
         Self {
             state: State::Closed,
             changed: now,
+            news_from: Moment::START,
             run: Run::default(),
             wave: Run::default(),
             window: Window::default(),
@@ -103,13 +138,12 @@ impl Breaker {
         }
     }
 
-    /// Whether an attempt may go now. `pace` is what the limits allow a second: a release stays within it, and is over when
-    /// nothing waits any more.
+    /// Whether an attempt may go now. `pace` is what the limits allow a second; `load` is what waits and flies.
     pub(crate) fn gate(
         &mut self,
         settings: &BreakerSettings,
         pace: impl FnOnce() -> Option<f64>,
-        waiting: bool,
+        load: Load,
         now: Moment,
     ) -> Gate {
         if !settings.enabled {
@@ -117,7 +151,7 @@ impl Breaker {
             self.state = State::Closed;
             return Gate::Pass;
         }
-        self.watch_stall(settings, now);
+        self.watch_stall(settings, load.in_flight, now);
         match self.state {
             State::Closed => {
                 if self.next_at > now && self.thinning(PER_SUCCESS, now) > 0.0 {
@@ -126,16 +160,11 @@ impl Breaker {
                     Gate::Pass
                 }
             }
-            State::Open { next_probe, .. } => {
-                if next_probe > now {
-                    Gate::Blocked(next_probe)
-                } else {
-                    Gate::Probe
-                }
-            }
-            State::Releasing { began, before, .. } => {
+            State::Open(open) if open.next_probe > now => Gate::Blocked(open.next_probe),
+            State::Open(_) => Gate::Probe,
+            State::HalfOpen { ramp, .. } => {
                 self.pace = pace();
-                if !waiting && release_rate(began, before, now) > before * RELEASED {
+                if ramp.is_over(load.waiting, self.pace, now) {
                     self.change(State::Closed, now);
                     Gate::Pass
                 } else if self.next_at > now {
@@ -164,17 +193,17 @@ impl Breaker {
                     self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
                 }
             }
-            State::Open { since, probes, before, .. } if probe => {
+            State::Open(open) if probe => {
                 // The next one does not wait for this one's answer: it may never come.
                 let typical = duration(self.typical_head.unwrap_or_default() * 2.0);
                 let longest = settings.probe_longest.max(settings.probe_first);
-                let patience = typical.max(ceiling(probes + 1, now.since(since), settings)).min(longest);
-                let next_probe = now.plus(patience);
-                self.state = State::Open { since, next_probe, probes: probes + 1, last: now, before };
+                let patience = typical.max(ceiling(open.probes + 1, now.since(open.since), settings));
+                let next_probe = now.plus(patience.min(longest));
+                self.state = State::Open(Open { next_probe, probes: open.probes + 1, last: now, ..open });
             }
-            State::Open { .. } => {}
-            State::Releasing { began, before, .. } => {
-                let rate = release_rate(began, before, now).min(self.pace.unwrap_or(f64::INFINITY));
+            State::Open(_) => {}
+            State::HalfOpen { ramp, .. } => {
+                let rate = ramp.rate(now).min(self.pace.unwrap_or(f64::INFINITY));
                 self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
             }
         }
@@ -182,8 +211,8 @@ impl Breaker {
 
     /// A probe ended without a verdict: given back, or its caller left.
     fn probe_lost(&mut self, now: Moment) {
-        if let State::Open { next_probe, .. } = &mut self.state {
-            *next_probe = now;
+        if let State::Open(open) = &mut self.state {
+            open.next_probe = now;
         }
     }
 
@@ -227,6 +256,16 @@ impl Breaker {
         if !settings.enabled {
             return;
         }
+        if let (State::Open(open), Health::Alive) = (self.state, health)
+            && began >= self.news_from
+        {
+            let lasted = now.since(open.since);
+            let ramp = Ramp::after(open.before, lasted, open.relapses, now);
+            let Open { since, opened, probes, .. } = open;
+            self.change(State::HalfOpen { since, opened, ramp, probes }, now);
+            self.window.bin(now).alive += 1;
+            return;
+        }
         let stale = began < self.changed;
         match health {
             Health::Unknown => {
@@ -236,9 +275,7 @@ impl Breaker {
                 return;
             }
             // A probe of a stall may end long after the next one was answered.
-            Health::Alive | Health::Failing
-                if stale && !(probe && matches!(self.state, State::Open { .. })) =>
-            {
+            Health::Alive | Health::Failing if stale && !(probe && matches!(self.state, State::Open(_))) => {
                 return;
             }
             Health::Alive => self.window.bin(now).alive += 1,
@@ -247,53 +284,56 @@ impl Breaker {
         match self.state {
             State::Closed => self.count(health, began, settings, rng, now),
             // An older probe's end says nothing that its silence did not.
-            State::Open { last, .. } if probe && health == Health::Failing && began < last => {}
-            State::Open { since, probes, last, before, .. } if probe => {
-                if health == Health::Alive {
-                    self.change(State::Releasing { since, began: now, before, probes }, now);
-                } else {
-                    let next_probe = now.plus(backoff(probes, now.since(since), settings, rng));
-                    self.state = State::Open { since, next_probe, probes, last, before };
-                }
+            State::Open(open) if probe && began >= open.last => {
+                let next_probe = now.plus(backoff(open.probes, now.since(open.since), settings, rng));
+                self.state = State::Open(Open { next_probe, ..open });
             }
-            State::Open { .. } => {}
-            State::Releasing { since, before, probes, .. } => {
+            State::Open(_) => {}
+            State::HalfOpen { since, opened, ramp, probes } => {
                 if health == Health::Alive {
                     self.run = Run::default();
-                } else {
-                    if self.run.failures == 0 {
-                        self.run.began = began;
-                    }
-                    self.run.failures += 1;
-                    let enough = settings.consecutive.max(1);
-                    if self.run.failures >= enough {
-                        // After as many good answers it had been back, and this is another outage: who waits does so from its
-                        // own beginning.
-                        let was_back = self.window.counts(now).0 >= enough;
-                        let (since, probes) =
-                            if was_back { (self.run.began.max(self.changed), 0) } else { (since, probes) };
-                        self.open(since, probes, before, settings, rng, now);
-                    }
+                    return;
+                }
+                if self.run.failures == 0 {
+                    self.run = Run { began, seen: now, ..Run::default() };
+                }
+                self.run.failures += 1;
+                let enough = settings.consecutive.max(1);
+                if self.run.failures >= enough {
+                    // After as many good answers it had been back, and this is another outage: what waits does so from its
+                    // own opening.
+                    let was_back = self.window.counts(now).0 >= enough;
+                    let (since, opened, probes) = if was_back {
+                        (self.run.began.max(self.changed), now, 0)
+                    } else {
+                        (since, opened, probes)
+                    };
+                    let next_probe = now.plus(backoff(probes, now.since(since), settings, rng));
+                    let before = ramp.before;
+                    let relapses = ramp.relapses + 1;
+                    self.news_from = self.run.seen;
+                    self.open(Open { since, opened, next_probe, probes, last: now, before, relapses }, now);
                 }
             }
         }
     }
 
-    /// How it stands.
-    pub(crate) fn state(&self, now: Moment) -> BreakerState {
+    /// How it stands, while `waiting` requests wait.
+    pub(crate) fn state(&self, waiting: usize, now: Moment) -> BreakerState {
         match self.state {
             State::Closed if self.thinning(PER_SUCCESS_OF_RETRIES, now) > 0.0 => BreakerState::Thinning,
             State::Closed => BreakerState::Closed,
-            State::Open { .. } => BreakerState::Open,
-            State::Releasing { .. } => BreakerState::Releasing,
+            State::Open(_) => BreakerState::Open,
+            State::HalfOpen { ramp, .. } if ramp.is_over(waiting, self.pace, now) => BreakerState::Closed,
+            State::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
-    /// While it blocks: since when the upstream fails, and when the next probe is.
-    pub(crate) fn outage(&self) -> Option<(Moment, Moment)> {
+    /// The outage that goes on while it is open.
+    pub(crate) fn outage(&self) -> Option<Outage> {
         match self.state {
-            State::Open { since, next_probe, .. } => Some((since, next_probe)),
-            State::Closed | State::Releasing { .. } => None,
+            State::Open(Open { since, opened, next_probe, .. }) => Some(Outage { since, opened, next_probe }),
+            State::Closed | State::HalfOpen { .. } => None,
         }
     }
 
@@ -303,9 +343,11 @@ impl Breaker {
     }
 
     /// When a stall would be noticed, if nothing comes before.
-    pub(crate) fn stall_at(&self, settings: &BreakerSettings) -> Option<Moment> {
-        let closed = matches!(self.state, State::Closed | State::Releasing { .. });
-        (settings.enabled && closed && self.headless >= STALLED)
+    pub(crate) fn stall_at(&self, settings: &BreakerSettings, in_flight: u32) -> Option<Moment> {
+        let watches = matches!(self.state, State::Closed | State::HalfOpen { .. });
+        let most_are_silent =
+            self.headless >= STALLED && f64::from(self.headless) >= f64::from(in_flight) * STALLED_PART;
+        (settings.enabled && watches && most_are_silent)
             .then(|| self.quiet_since.plus(self.patience(settings)))
     }
 
@@ -322,15 +364,16 @@ impl Breaker {
         self.typical_head.map(duration)
     }
 
-    fn watch_stall(&mut self, settings: &BreakerSettings, now: Moment) {
+    fn watch_stall(&mut self, settings: &BreakerSettings, in_flight: u32, now: Moment) {
         // No silence is a stall before that, whatever heads take.
         let silent = now.is_after(self.quiet_since, settings.stall);
-        if silent && self.stall_at(settings).is_some_and(|at| now >= at) {
+        if silent && self.stall_at(settings, in_flight).is_some_and(|at| now >= at) {
+            self.news_from = Moment::START;
             let before = self.window.rate_of(|bin| bin.begun, now);
             let next_probe = now.plus(settings.probe_first);
-            self.opened += 1;
-            self.change(
-                State::Open { since: self.quiet_since, next_probe, probes: 0, last: now, before },
+            let since = self.quiet_since;
+            self.open(
+                Open { since, opened: now, next_probe, probes: 0, last: now, before, relapses: 0 },
                 now,
             );
         }
@@ -368,7 +411,13 @@ impl Breaker {
         let rate = total >= BLOCKING_RATE.1 && f64::from(failing) >= f64::from(total) * BLOCKING_RATE.0;
         if in_a_row || in_a_wave || rate {
             let before = self.window.rate_of(|bin| bin.begun, now);
-            self.open(self.wave.began.max(self.changed), 0, before, settings, rng, now);
+            let since = self.wave.began.max(self.changed);
+            let next_probe = now.plus(backoff(0, now.since(since), settings, rng));
+            self.news_from = self.wave.seen;
+            self.open(
+                Open { since, opened: now, next_probe, probes: 0, last: now, before, relapses: 0 },
+                now,
+            );
         }
     }
 
@@ -389,18 +438,9 @@ impl Breaker {
         least.max(needed as u32)
     }
 
-    fn open(
-        &mut self,
-        since: Moment,
-        probes: u32,
-        before: f64,
-        settings: &BreakerSettings,
-        rng: &mut fastrand::Rng,
-        now: Moment,
-    ) {
+    fn open(&mut self, open: Open, now: Moment) {
         self.opened += 1;
-        let next_probe = now.plus(backoff(probes, now.since(since), settings, rng));
-        self.change(State::Open { since, next_probe, probes, last: now, before }, now);
+        self.change(State::Open(open), now);
     }
 
     fn change(&mut self, state: State, now: Moment) {

@@ -1,14 +1,24 @@
-//! How an upstream that failed is asked again, and how fast it is used again.
+//! How an upstream that failed is probed, and at which rate it is used again.
 
 use std::time::Duration;
 
 use crate::admission::moment::Moment;
 use crate::admission::settings::BreakerSettings;
 
-/// The release starts at this part of the rate before the outage, at least so many a second, and doubles each second.
-const RELEASE: (f64, f64) = (0.1, 4.0);
+/// After an outage of up to a second the ramp-up starts at the rate before it: the upstream has lost no more than what was in
+/// flight, and a slower start would make the outage longer than it was. A longer outage starts at as much less as it was
+/// longer, for caches are cold and others come back at the same time.
+const FULL_START: f64 = 1.0;
+/// The least part of the rate before the outage that a ramp-up starts at.
+const LEAST_START: f64 = 0.1;
+/// The least rate that a ramp-up starts at, in attempts a second.
+const LEAST_RATE: f64 = 4.0;
+/// From this many times the rate before the outage on, a ramp-up may be over.
+const RECOVERED: f64 = 2.0;
+/// What waits at the end of a ramp-up goes at once: no more than this many seconds' worth of its rate.
+const BURST: f64 = 0.25;
 
-/// The outage may last longer by this part of itself for want of a probe.
+/// The outage may last longer by this part of itself because no probe was under way.
 const LATE: f64 = 0.25;
 
 /// Exponential backoff with a quarter of jitter below it.
@@ -28,7 +38,40 @@ pub(super) fn ceiling(probes: u32, lasted: Duration, settings: &BreakerSettings)
     first.saturating_mul(1 << probes.min(16)).min(longest)
 }
 
-pub(super) fn release_rate(began: Moment, before: f64, now: Moment) -> f64 {
-    let first = (before * RELEASE.0).max(RELEASE.1);
-    first * now.seconds_since(began).min(40.0).exp2()
+/// A rate that rises after an outage.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ramp {
+    began: Moment,
+    /// Attempts a second before the outage.
+    pub(super) before: f64,
+    /// Attempts a second at its start.
+    first: f64,
+    /// How often a ramp-up failed before this one.
+    pub(super) relapses: u32,
+}
+
+impl Ramp {
+    /// The ramp after an outage that lasted so long. Each ramp-up that failed before it halves the start.
+    pub(super) fn after(before: f64, lasted: Duration, relapses: u32, now: Moment) -> Self {
+        let part = start(lasted) * (-f64::from(relapses.min(16))).exp2();
+        Self { began: now, before, first: (before * part).max(LEAST_RATE), relapses }
+    }
+
+    /// Attempts a second now: it doubles each second.
+    pub(super) fn rate(&self, now: Moment) -> f64 {
+        self.first * now.seconds_since(self.began).min(40.0).exp2()
+    }
+
+    /// Whether it holds back nothing more: the rate before the outage is passed, and either the limits allow less or what
+    /// waits is a small burst at this rate.
+    pub(super) fn is_over(&self, waiting: usize, pace: Option<f64>, now: Moment) -> bool {
+        let rate = self.rate(now);
+        let all_go = rate * BURST >= waiting as f64;
+        rate > self.before * RECOVERED && (all_go || pace.is_some_and(|pace| rate >= pace))
+    }
+}
+
+/// The part of the rate before an outage of this length that its ramp-up starts at.
+fn start(lasted: Duration) -> f64 {
+    (FULL_START / lasted.as_secs_f64().max(FULL_START)).max(LEAST_START)
 }

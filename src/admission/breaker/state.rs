@@ -15,6 +15,15 @@ pub(crate) enum Gate {
     Blocked(Moment),
 }
 
+/// What waits behind the breaker, and what is in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Requests that wait.
+    pub(crate) waiting: usize,
+    /// Attempts in flight.
+    pub(crate) in_flight: u32,
+}
+
 /// How the breaker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
@@ -24,8 +33,8 @@ pub enum BreakerState {
     Thinning,
     /// Nothing passes but probes.
     Open,
-    /// The upstream is back: the queue is let go at a rising pace.
-    Releasing,
+    /// The upstream is back: attempts pass at a rising rate.
+    HalfOpen,
 }
 
 impl BreakerState {
@@ -35,7 +44,7 @@ impl BreakerState {
             Self::Closed => "closed",
             Self::Thinning => "thinning",
             Self::Open => "open",
-            Self::Releasing => "releasing",
+            Self::HalfOpen => "releasing",
         }
     }
 }

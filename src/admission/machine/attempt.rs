@@ -18,7 +18,10 @@ pub struct Attempt {
     pub(super) head: Option<Moment>,
     pub(super) processing: Option<Duration>,
     pub(super) marks: Marks,
+    /// It probes whether a failing upstream is back.
     pub(super) probe: bool,
+    /// It probes whether a spent quota is back.
+    pub(super) quota_probe: bool,
     pub(super) counted: bool,
     pub(super) since: Moment,
     pub(super) predicted: Option<Duration>,
@@ -56,7 +59,7 @@ impl Attempt {
 
     /// Whether it asks a failing upstream, or a spent quota, if it is back.
     pub fn is_probe(&self) -> bool {
-        self.probe
+        self.probe || self.quota_probe
     }
 
     /// The answer says how many tokens the input was.
@@ -117,6 +120,7 @@ pub(super) struct Grant {
     pub(super) charge: Charge,
     pub(super) at: Moment,
     pub(super) probe: bool,
+    pub(super) quota_probe: bool,
     /// Since when its request has been here.
     pub(super) since: Moment,
 }
@@ -133,6 +137,7 @@ impl Grant {
             processing: None,
             marks: Marks::default(),
             probe: self.probe,
+            quota_probe: self.quota_probe,
             counted: true,
             since: self.since,
             predicted: None,

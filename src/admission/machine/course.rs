@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::admission::breaker::{self, Health};
-use crate::admission::budget::BudgetExhausted;
+use crate::admission::budget::{BudgetExhausted, RetryPayment};
 use crate::admission::moment::Moment;
 use crate::admission::quota::{Refusal, Times, Unit};
 use crate::classify::ErrorClass;
@@ -38,8 +38,8 @@ impl<W> Machine<W> {
             return;
         }
         attempt.sent = Some(now);
-        attempt.marks = self.quota.sent(attempt.cost, now);
-        self.breaker.sent(now);
+        attempt.marks = self.member.quota.sent(attempt.cost, now);
+        self.member.breaker.sent(now);
     }
 
     /// The head of the answer came.
@@ -47,11 +47,11 @@ impl<W> Machine<W> {
         let Some(sent) = attempt.sent.filter(|_| attempt.head.is_none()) else { return };
         attempt.head = Some(now);
         attempt.processing = report.processing;
-        self.breaker.no_longer_headless(Some(now.since(sent)), now);
+        self.member.breaker.no_longer_headless(Some(now.since(sent)), now);
         let times = Times { sent, head: now, processing: report.processing };
-        self.quota.told(&report.limits, attempt.cost, attempt.marks, &times, now);
+        self.member.quota.told(&report.limits, attempt.cost, attempt.marks, &times, now);
         if !report.rate_limited {
-            self.quota.accepted(attempt.charge, attempt.paced, sent, now);
+            self.member.quota.accepted(attempt.charge, attempt.paced, sent, now);
         }
     }
 
@@ -61,17 +61,17 @@ impl<W> Machine<W> {
             return;
         }
         self.budget.succeeded();
-        self.spent.charged(attempt.granted);
+        self.member.spent.charged(attempt.granted);
         if attempt.counted {
             let probe = std::mem::take(&mut attempt.probe);
             let settings = &self.settings.breaker;
-            self.breaker.ended(Health::Alive, probe, attempt.granted, settings, &mut self.rng, now);
+            self.member.breaker.ended(Health::Alive, probe, attempt.granted, settings, &mut self.rng, now);
         }
     }
 
     /// How long the head of an answer usually takes.
     pub fn typical_head(&self) -> Option<Duration> {
-        self.breaker.typical_head()
+        self.member.breaker.typical_head()
     }
 
     /// An attempt ended. A rate limit gives a ticket for the head of the queue.
@@ -81,20 +81,20 @@ impl<W> Machine<W> {
 
     /// [`Machine::settle`], without moving the attempt: only for who makes sure that it ends once.
     pub(crate) fn end(&mut self, attempt: &mut Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
-        self.in_flight = self.in_flight.saturating_sub(1);
+        self.member.in_flight = self.member.in_flight.saturating_sub(1);
         let began = attempt.granted;
         if attempt.sent.is_some() && attempt.head.is_none() {
-            self.breaker.no_longer_headless(None, now);
+            self.member.breaker.no_longer_headless(None, now);
         }
         if attempt.sent.is_none() {
-            self.quota.give_back(attempt.cost, attempt.charge, now);
+            self.member.quota.give_back(attempt.cost, attempt.charge, now);
         }
         let (health, ticket) = match outcome {
             Outcome::Dropped => (Health::Unknown, None),
             Outcome::Done => {
                 self.accepted(attempt, now);
                 if let (Some(input), Some(sent)) = (attempt.input, attempt.sent) {
-                    self.quota.used(attempt.cost, input, sent, now);
+                    self.member.quota.used(attempt.cost, input, sent, now);
                 }
                 (Health::Unknown, None)
             }
@@ -112,7 +112,7 @@ impl<W> Machine<W> {
                 (health, None)
             }
             Outcome::QuotaExhausted(answer) => {
-                self.spent.trip(answer, self.settings.quota_probe, now);
+                self.member.spent.trip(answer, self.settings.quota_probe, now);
                 (Health::Alive, None)
             }
             Outcome::RateLimited { class, numbers, hint, earlier } => {
@@ -132,7 +132,7 @@ impl<W> Machine<W> {
                     marks: attempt.marks,
                     times: &times,
                 };
-                let verdict = self.quota.refused(&refusal, &mut self.rng, now);
+                let verdict = self.member.quota.refused(&refusal, &mut self.rng, now);
                 // Those who were told the same time do not come back together. Numbers tell each its own.
                 let not_before = match (hint, numbers) {
                     (Some(hint), None) => {
@@ -146,29 +146,38 @@ impl<W> Machine<W> {
             }
         };
         if attempt.counted {
-            self.breaker.ended(health, attempt.probe, began, &self.settings.breaker, &mut self.rng, now);
+            self.member.breaker.ended(
+                health,
+                attempt.probe,
+                began,
+                &self.settings.breaker,
+                &mut self.rng,
+                now,
+            );
         }
         ticket
     }
 
     /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's success.
-    pub fn withdraw(&mut self, cost: MilliTokens, now: Moment) -> Result<(), BudgetExhausted> {
-        if self.breaker.outage().is_some() {
-            return Ok(());
+    ///
+    /// # Errors
+    /// When the budget allows none now.
+    pub fn withdraw(&mut self, cost: MilliTokens, now: Moment) -> Result<RetryPayment, BudgetExhausted> {
+        if self.member.breaker.outage().is_some() {
+            return Ok(RetryPayment::Free);
         }
-        if self.rng.f64() < self.breaker.denies_retries(&self.settings.breaker, now) {
+        if self.rng.f64() < self.member.breaker.denies_retries(&self.settings.breaker, now) {
             return Err(BudgetExhausted);
         }
-        self.budget.withdraw(cost, self.in_flight, &self.settings.budget)
+        self.budget.withdraw(cost, self.member.in_flight, &self.settings.budget)?;
+        Ok(RetryPayment::Counted)
     }
 
-    /// A retry that was paid for goes upstream.
-    pub fn retry_began(&mut self) {
-        self.budget.began();
-    }
-
-    /// A retry that went upstream ended.
-    pub fn retry_ended(&mut self) {
-        self.budget.returned();
+    /// A retry ended, or was never made.
+    pub fn retry_ended(&mut self, payment: RetryPayment) {
+        match payment {
+            RetryPayment::Counted => self.budget.returned(),
+            RetryPayment::Free => {}
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod course;
+mod member;
 mod request;
 mod turns;
 
@@ -14,18 +15,19 @@ use std::time::Duration;
 use crate::caller::{CallerId, Lane, Mode};
 use crate::classify::ErrorClass;
 
-use super::breaker::Breaker;
+use super::breaker::Outage;
 use super::budget::Budget;
 use super::moment::{Moment, duration};
 use super::queue::{Key, Queue, State};
-use super::quota::{Cost, Demand, Part, Quota};
+use super::quota::{Cost, Demand, Part};
 use super::refusal::Refused;
-use super::settings::{LimitSettings, Settings};
+use super::settings::Settings;
 use super::spent::{Funds, QuotaBreaker};
 use super::status::{Counts, QueueStatus, ScopeStatus};
 
 use attempt::Grant;
 pub use attempt::{Attempt, HeadReport, Outcome, Would};
+use member::{Member, Offer};
 pub use request::{Arrival, Claim, Request, Ticket, Turn};
 
 /// No request has more tokens: an absurd price must not spoil the sums.
@@ -38,17 +40,15 @@ pub struct Machine<W> {
     /// The next moment at which something is due.
     next: Moment,
     settings: Arc<Settings>,
-    spent: Arc<QuotaBreaker>,
-    in_flight: u32,
     draining: bool,
+    /// When a request asked last.
+    asked: Moment,
     last_failure: Option<ErrorClass>,
     budget: Budget,
-    quota: Quota,
-    breaker: Breaker,
+    member: Member,
     queue: Queue<W>,
     rng: fastrand::Rng,
     counts: Counts,
-    limits: LimitSettings,
 }
 
 impl<W> Machine<W> {
@@ -64,17 +64,13 @@ impl<W> Machine<W> {
         spent: Arc<QuotaBreaker>,
         now: Moment,
     ) -> Self {
-        let limits = settings.limits_of(family);
         Self {
-            quota: Quota::new(&limits, now),
+            member: Member::new(&settings.limits_of(family), spent, now),
             queue: Queue::new(),
-            breaker: Breaker::new(now),
             budget: Budget::new(&settings.budget),
             settings,
-            limits,
-            spent,
-            in_flight: 0,
             draining: false,
+            asked: now,
             counts: Counts::default(),
             last_failure: None,
             rng: fastrand::Rng::with_seed(seed),
@@ -84,28 +80,36 @@ impl<W> Machine<W> {
 
     /// A request comes.
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
+        self.asked = now;
         let bounded = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
-        let cost = self.quota.expected(bounded);
+        let cost = self.member.quota.expected(bounded);
+        let request = &request.at(cost);
         if request.turn == Turn::First {
             self.budget.received();
         }
-        self.breaker.asked(now);
+        self.member.breaker.asked(now);
         match request.mode {
             Mode::Bypass => {
-                return Arrival::Granted(self.grant_unpaced(&request.at(cost), Would::Pass, now));
+                return Arrival::Granted(self.grant_unpaced(request, Would::Pass, now));
             }
             Mode::Observe => {
-                let request = &request.at(cost);
                 let would = self.would(request, now);
                 return Arrival::Granted(self.grant_unpaced(request, would, now));
             }
             Mode::Enforce => {}
         }
+        self.adopt(request, now, wake)
+    }
+
+    /// A request comes at the price that it has: what [`Machine::arrive`] prices, and what waited in a scope that was merged
+    /// into this one.
+    pub fn adopt(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
+        let cost = request.cost;
         if self.draining {
             self.counts.draining += 1;
             return Arrival::Refused(Refused::Draining);
         }
-        let quota_probe = match self.spent.check(self.settings.quota_probe, now) {
+        let quota_probe = match self.member.spent.check(self.settings.quota_probe, now) {
             Funds::Pass => false,
             Funds::Probe => true,
             Funds::Spent(answer) => {
@@ -118,28 +122,21 @@ impl<W> Machine<W> {
             self.counts.deadline += 1;
             return Arrival::Refused(Refused::Deadline { predicted: Duration::ZERO });
         }
-        let cost = if request.turn == Turn::First && self.quota.exceeded(cost) {
-            // The upstream refuses it at once and charges nothing, or knows a higher limit: it must not hold up others
-            // until the limit is unused. A request that comes back after an ordinary refusal waits at its full price.
-            Cost { tokens: 0, ..cost }
-        } else {
-            cost
-        };
-        if self.queue.is_empty() && !matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now)
-        {
-            let charge = self.quota.charge(cost);
-            if let Some(probe) = self.passes(charge, now) {
+        let back = matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now);
+        if self.queue.is_empty() && !back {
+            let cost = if request.turn == Turn::First { self.member.affordable(cost) } else { cost };
+            let charge = self.member.quota.charge(cost);
+            if let Offer::Takes(probe) = self.member.offer(charge, &self.settings, 0, now) {
                 let since = match request.turn {
                     Turn::Requeued(ticket) => ticket.since,
                     Turn::First | Turn::Retry => now,
                 };
                 self.begin(cost, charge, probe, now);
-                let probe = probe || quota_probe;
-                let grant = Grant { cost, charge, at: now, probe, since };
+                let grant = Grant { cost, charge, at: now, probe, quota_probe, since };
                 return Arrival::Granted(grant.at_once());
             }
         }
-        self.enqueue(&request.at(cost), quota_probe, now, wake)
+        self.enqueue(request, quota_probe, now, wake)
     }
 
     /// Does all that is due: grants, refuses, drops what expired. Returns when something is due next.
@@ -152,8 +149,8 @@ impl<W> Machine<W> {
         while let Some(key) = self.queue.expired(now) {
             self.counts.deadline += 1;
             let predicted = self.queue.waiter(key).since;
-            let refusal = match self.breaker.outage() {
-                Some(outage) => Self::breaker_refusal(outage, now),
+            let refusal = match self.member.breaker.outage() {
+                Some(outage) => breaker_refusal(outage, now),
                 None => Refused::Deadline { predicted: now.since(predicted) },
             };
             self.refuse(key, refusal, wake);
@@ -162,7 +159,7 @@ impl<W> Machine<W> {
         let mut next = Moment::NEVER;
         while let Some(key) = self.queue.next(self.settings.queue.background_share) {
             match self.turn_of(key, now) {
-                Ok(probe) => self.grant(key, probe, now, wake),
+                Ok((cost, probe)) => self.grant(key, cost, probe, now, wake),
                 Err(at) => {
                     next = at;
                     break;
@@ -172,12 +169,12 @@ impl<W> Machine<W> {
         for due in [
             self.queue.next_deadline(),
             self.queue.next_unpark(),
-            self.breaker.stall_at(&self.settings.breaker),
+            self.member.breaker.stall_at(&self.settings.breaker, self.member.in_flight),
         ] {
             next = next.min(due.unwrap_or(Moment::NEVER));
         }
-        if let Some((since, _)) = self.breaker.outage() {
-            let end = since.plus(self.settings.breaker.max_wait);
+        if let Some(outage) = self.member.breaker.outage() {
+            let end = outage.opened.plus(self.settings.breaker.max_wait);
             if end > now {
                 next = next.min(end);
             }
@@ -194,17 +191,18 @@ impl<W> Machine<W> {
     /// Asks what became of a waiting request, and leaves what wakes it when it still waits.
     pub fn claim(&mut self, key: Key, waker: impl FnOnce(&mut Option<W>)) -> Claim {
         let Some(waiter) = self.queue.find(key) else { return Claim::Refused(Refused::Draining) };
-        if matches!(waiter.state, State::Queued | State::Parked { .. }) {
+        if waiter.waits() {
             waker(&mut waiter.waker);
             return Claim::Pending;
         }
         let Some(waiter) = self.queue.remove(key) else { return Claim::Pending };
         match waiter.state {
-            State::Granted { at, charge, probe } => {
-                let grant = Grant { cost: waiter.cost, charge, at, probe, since: waiter.since };
+            State::Granted { at, charge, probe, quota_probe } => {
+                let grant = Grant { cost: waiter.cost, charge, at, probe, quota_probe, since: waiter.since };
                 Claim::Granted(grant.after_waiting(duration(f64::from(waiter.predicted))))
             }
             State::Refused(refused) => Claim::Refused(refused),
+            State::Moved(request) => Claim::Moved(request),
             State::Queued | State::Parked { .. } => Claim::Pending,
         }
     }
@@ -217,10 +215,42 @@ impl<W> Machine<W> {
         self.queue.withdraw(key);
         let Some(waiter) = self.queue.remove(key) else { return };
         self.counts.cancelled += 1;
-        if let State::Granted { charge, probe, at } = waiter.state {
-            let grant = Grant { cost: waiter.cost, charge, at, probe, since: waiter.since };
+        if let State::Granted { charge, probe, quota_probe, at } = waiter.state {
+            let grant = Grant { cost: waiter.cost, charge, at, probe, quota_probe, since: waiter.since };
             self.settle(grant.at_once(), Outcome::Dropped, now);
         }
+    }
+
+    /// What waits goes to another machine: each is told so when it claims its turn.
+    pub fn evacuate(&mut self, wake: &mut Vec<W>) {
+        for key in self.queue.keys(None) {
+            let (caller, lane, weight) = self.queue.owner(key);
+            let waiter = self.queue.waiter(key);
+            let not_before = match waiter.state {
+                State::Parked { until } => until,
+                State::Queued | State::Granted { .. } | State::Refused(_) | State::Moved(_) => Moment::START,
+            };
+            let request = Request {
+                caller,
+                weight,
+                lane,
+                cost: waiter.cost,
+                bytes: waiter.bytes as usize,
+                deadline: waiter.deadline,
+                head_due: false,
+                turn: Turn::Requeued(Ticket { since: waiter.since, not_before }),
+                mode: Mode::Enforce,
+            };
+            self.queue.withdraw(key);
+            let waiter = self.queue.waiter_mut(key);
+            waiter.state = State::Moved(Box::new(request));
+            wake.extend(waiter.waker.take());
+        }
+    }
+
+    /// When a request asked last.
+    pub(crate) fn asked(&self) -> Moment {
+        self.asked
     }
 
     /// No further permits; what waits is refused.
@@ -234,10 +264,9 @@ impl<W> Machine<W> {
 
     /// Applies other settings; what was learned stays.
     pub fn configure(&mut self, settings: Arc<Settings>, family: &str, now: Moment) {
-        self.limits = settings.limits_of(family);
+        self.member.configure(&settings.limits_of(family), now);
         self.budget.configure(&settings.budget);
         self.settings = settings;
-        self.quota.configure(&self.limits, now);
     }
 
     /// What the scope sent, and what it would send if it were let.
@@ -245,14 +274,14 @@ impl<W> Machine<W> {
         Demand {
             waiting_requests: self.queue.waiting() as f64,
             waiting_tokens: self.queue.tokens() as f64,
-            in_flight: self.in_flight,
-            ..self.quota.demand()
+            in_flight: self.member.in_flight,
+            ..self.member.quota.demand()
         }
     }
 
     /// Changes the part of the limits that is this replica's, where several share them.
     pub fn set_part(&mut self, part: Part, now: Moment) {
-        self.quota.set_part(part, now);
+        self.member.quota.set_part(part, now);
     }
 
     /// The wakers of all waiting requests: for when whoever keeps the time is gone.
@@ -262,7 +291,7 @@ impl<W> Machine<W> {
 
     /// Permits in flight.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight
+        self.member.in_flight
     }
 
     /// Requests that wait.
@@ -285,14 +314,14 @@ impl<W> Machine<W> {
         };
         ScopeStatus {
             name: name.into(),
-            dimensions: self.quota.status(now),
-            charge_ratio: self.quota.charge_ratio(),
-            part: self.quota.part(),
+            dimensions: self.member.quota.status(now),
+            charge_ratio: self.member.quota.charge_ratio(),
+            part: self.member.quota.part(),
             held_by: self.queue.next(self.settings.queue.background_share).and_then(|next| {
-                let charge = self.quota.charge(self.queue.waiter(next).cost);
-                self.quota.holding(charge, self.in_flight, now)
+                let charge = self.member.quota.charge(self.queue.waiter(next).cost);
+                self.member.quota.holding(charge, self.member.in_flight, now)
             }),
-            paused_for: self.quota.paused_until().since(now),
+            paused_for: self.member.quota.paused_until().since(now),
             queue: self
                 .queue
                 .rows()
@@ -306,17 +335,23 @@ impl<W> Machine<W> {
                 .collect(),
             queue_bytes: self.queue.bytes(),
             predicted_wait: self.predict(&probe, now),
-            breaker: self.breaker.state(now),
-            outage: self.breaker.outage().map(|(since, probe)| (now.since(since), probe.since(now))),
+            breaker: self.member.breaker.state(self.queue.waiting(), now),
+            outage: (self.member.breaker.outage())
+                .map(|outage| (now.since(outage.since), outage.next_probe.since(now))),
             last_failure: self.last_failure,
-            breaker_opened: self.breaker.opened(),
-            quota_spent_for: self.spent.since().map(|since| now.since(since)),
-            quota_spent: self.spent.told().map(|(code, probe)| (code, probe.since(now))),
-            quota_probes: self.spent.probes(),
+            breaker_opened: self.member.breaker.opened(),
+            quota_spent_for: self.member.spent.since().map(|since| now.since(since)),
+            quota_spent: self.member.spent.told().map(|(code, probe)| (code, probe.since(now))),
+            quota_probes: self.member.spent.probes(),
             budget: self.budget.level(),
             budget_exhausted: self.budget.exhausted(),
-            in_flight: self.in_flight,
+            in_flight: self.member.in_flight,
             counts: self.counts,
         }
     }
+}
+
+/// The answer to a request that an outage turns away.
+fn breaker_refusal(outage: Outage, now: Moment) -> Refused {
+    Refused::BreakerOpen { failing_for: now.since(outage.since), next_probe: outage.next_probe.since(now) }
 }

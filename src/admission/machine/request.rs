@@ -84,4 +84,6 @@ pub enum Claim {
     Granted(Attempt),
     /// It may not.
     Refused(Refused),
+    /// Its scope was merged into another: it is for [`Machine::adopt`](super::Machine::adopt) there, in its old place.
+    Moved(Box<Request>),
 }

@@ -11,8 +11,9 @@ use crate::admission::spent::Funds;
 use crate::caller::Lane;
 
 use super::attempt::{Attempt, Grant, Would};
+use super::member::Offer;
 use super::request::{Arrival, Request, Turn};
-use super::{Machine, Mode};
+use super::{Machine, Mode, breaker_refusal};
 
 /// Nearly all answers come within so many times their typical time.
 const NEARLY_ALL: u32 = 2;
@@ -20,49 +21,23 @@ const NEARLY_ALL: u32 = 2;
 const SOON: Duration = Duration::from_millis(100);
 
 impl<W> Machine<W> {
-    pub(super) fn gate(&mut self, now: Moment) -> Gate {
-        let waiting = !self.queue.is_empty();
-        self.breaker.gate(&self.settings.breaker, || self.quota.request_rate(), waiting, now)
-    }
-
-    /// Whether a charge may go this moment: `Some(true)` as a probe.
-    pub(super) fn passes(&mut self, charge: Charge, now: Moment) -> Option<bool> {
-        let probe = match self.gate(now) {
-            Gate::Pass => false,
-            Gate::Probe => true,
-            Gate::At(_) | Gate::Blocked(_) => return None,
-        };
-        self.ready_in(charge, now).is_some_and(|wait| wait.is_zero()).then_some(probe)
-    }
-
-    /// How long the limits hold a charge; nothing where an attempt in flight must end first.
-    pub(super) fn ready_in(&self, charge: Charge, now: Moment) -> Option<Duration> {
-        if self.limits.in_flight.is_some_and(|bound| self.in_flight >= bound.max(1)) {
-            return None;
-        }
-        Some(self.quota.wait(charge, self.in_flight, now))
-    }
-
-    /// Whether the request whose turn it is may go now, as a probe or not; else when to look again.
-    pub(super) fn turn_of(&mut self, key: Key, now: Moment) -> Result<bool, Moment> {
-        let gate = self.gate(now);
-        let probe = match gate {
-            Gate::Pass => false,
-            Gate::Probe => true,
-            Gate::At(at) | Gate::Blocked(at) => return Err(at.max(now.plus(Duration::from_millis(1)))),
-        };
-        let charge = self.quota.charge(self.queue.waiter(key).cost);
-        match self.ready_in(charge, now) {
-            Some(wait) if wait.is_zero() => Ok(probe),
-            Some(wait) => Err(now.plus(wait)),
-            None => Err(Moment::NEVER),
+    /// Offers the request whose turn it is to the member: whether it may go now, at which cost, and as a probe or not; else
+    /// when to look again.
+    pub(super) fn turn_of(&mut self, key: Key, now: Moment) -> Result<(Cost, bool), Moment> {
+        let waiter = self.queue.waiter(key);
+        let cost = if waiter.requeued { waiter.cost } else { self.member.affordable(waiter.cost) };
+        let charge = self.member.quota.charge(cost);
+        match self.member.offer(charge, &self.settings, self.queue.waiting(), now) {
+            Offer::Takes(probe) => Ok((cost, probe)),
+            Offer::Blocked(at) | Offer::Held(at) => Err(at),
+            Offer::Full => Err(Moment::NEVER),
         }
     }
 
-    pub(super) fn grant(&mut self, key: Key, probe: bool, now: Moment, wake: &mut Vec<W>) {
+    pub(super) fn grant(&mut self, key: Key, cost: Cost, probe: bool, now: Moment, wake: &mut Vec<W>) {
         let asks = self.queue.waiter(key).asks_quota;
         let quota_probe = asks
-            || match self.spent.check(self.settings.quota_probe, now) {
+            || match self.member.spent.check(self.settings.quota_probe, now) {
                 Funds::Pass => false,
                 Funds::Probe => true,
                 Funds::Spent(answer) => {
@@ -71,34 +46,34 @@ impl<W> Machine<W> {
                     return;
                 }
             };
-        let cost = self.queue.waiter(key).cost;
-        let charge = self.quota.charge(cost);
+        let charge = self.member.quota.charge(cost);
         self.queue.serve(key, now);
         self.begin(cost, charge, probe, now);
         let waiter = self.queue.waiter_mut(key);
-        waiter.state = State::Granted { at: now, charge, probe: probe || quota_probe };
+        waiter.cost = cost;
+        waiter.state = State::Granted { at: now, charge, probe, quota_probe };
         wake.extend(waiter.waker.take());
     }
 
     pub(super) fn begin(&mut self, cost: Cost, charge: Charge, probe: bool, now: Moment) {
-        self.quota.take(cost, charge, self.in_flight, now);
-        self.breaker.passed(probe, &self.settings.breaker, now);
-        self.in_flight += 1;
+        self.member.begin(cost, charge, probe, &self.settings, now);
         self.counts.granted += 1;
     }
 
     pub(super) fn grant_unpaced(&mut self, request: &Request, would: Would, now: Moment) -> Attempt {
-        let charge = self.quota.charge(request.cost);
+        let charge = self.member.quota.charge(request.cost);
         self.begin(request.cost, charge, false, now);
-        let mut attempt = Grant { cost: request.cost, charge, at: now, probe: false, since: now }.at_once();
+        let grant =
+            Grant { cost: request.cost, charge, at: now, probe: false, quota_probe: false, since: now };
+        let mut attempt = grant.at_once();
         attempt.would = (would != Would::Pass).then(|| Box::new(would));
         attempt.counted = request.mode == Mode::Observe;
         attempt
     }
 
     pub(super) fn would(&mut self, request: &Request, now: Moment) -> Would {
-        if let Some(outage) = self.breaker.outage() {
-            return Would::Refuse(Self::breaker_refusal(outage, now));
+        if let Some(outage) = self.member.breaker.outage() {
+            return Would::Refuse(breaker_refusal(outage, now));
         }
         let wait = self.predict(request, now);
         if wait.is_zero() {
@@ -144,7 +119,7 @@ impl<W> Machine<W> {
             Turn::First | Turn::Retry => self.predict(request, now),
         };
         let latest = self.latest_turn(request, now);
-        if now.plus(predicted) > latest && self.breaker.outage().is_none() {
+        if now.plus(predicted) > latest && self.member.breaker.outage().is_none() {
             self.counts.deadline += 1;
             return Arrival::Refused(Refused::Deadline { predicted });
         }
@@ -156,6 +131,7 @@ impl<W> Machine<W> {
         let mut waiter =
             Waiter::new(request.cost, request.bytes, since, latest, predicted.as_secs_f64() as f32);
         waiter.asks_quota = quota_probe;
+        waiter.requeued = back;
         let key = match request.turn {
             Turn::Requeued(ticket) => {
                 self.queue.push_front(waiter, caller, lane, request.weight, ticket.not_before, now)
@@ -174,7 +150,7 @@ impl<W> Machine<W> {
 
     /// Until when a request that has to wait may do so. An attempt whose answer comes too late takes from the limits for nothing.
     fn latest_turn(&self, request: &Request, now: Moment) -> Moment {
-        let typical = self.breaker.typical_head().filter(|_| request.head_due).unwrap_or_default();
+        let typical = self.member.breaker.typical_head().filter(|_| request.head_due).unwrap_or_default();
         // Who is in a hurry still gets a chance.
         let kept = (typical * NEARLY_ALL).min(request.deadline.since(now) / 2);
         request.deadline.minus(kept)
@@ -182,27 +158,22 @@ impl<W> Machine<W> {
 
     /// While the upstream fails: whether waiting cannot help this request.
     pub(super) fn outage_refusal(&mut self, request: &Request, now: Moment) -> Option<Refused> {
-        let outage = self.breaker.outage()?;
-        let (since, next_probe) = outage;
-        if self.gate(now) == Gate::Probe {
+        let outage = self.member.breaker.outage()?;
+        if self.member.gate(&self.settings, self.queue.waiting(), now) == Gate::Probe {
             return None;
         }
         let patience_ends = match request.lane {
-            Lane::Interactive => request.deadline.min(since.plus(self.settings.breaker.max_wait)),
+            Lane::Interactive => request.deadline.min(outage.opened.plus(self.settings.breaker.max_wait)),
             Lane::Background if self.settings.breaker.max_wait.is_zero() => now,
             Lane::Background => request.deadline,
         };
-        (patience_ends <= now || next_probe > patience_ends).then(|| Self::breaker_refusal(outage, now))
-    }
-
-    pub(super) fn breaker_refusal((since, next_probe): (Moment, Moment), now: Moment) -> Refused {
-        Refused::BreakerOpen { failing_for: now.since(since), next_probe: next_probe.since(now) }
+        (patience_ends <= now || outage.next_probe > patience_ends).then(|| breaker_refusal(outage, now))
     }
 
     /// Refuses those whose patience with an outage ended.
     pub(super) fn end_waits_of_outage(&mut self, now: Moment, wake: &mut Vec<W>) {
-        let Some(outage) = self.breaker.outage() else { return };
-        if now < outage.0.plus(self.settings.breaker.max_wait) {
+        let Some(outage) = self.member.breaker.outage() else { return };
+        if now < outage.opened.plus(self.settings.breaker.max_wait) {
             return;
         }
         let lane = if self.settings.breaker.max_wait.is_zero() { None } else { Some(Lane::Interactive) };
@@ -211,7 +182,7 @@ impl<W> Machine<W> {
         }
         for key in self.queue.keys(lane) {
             self.counts.breaker_open += 1;
-            self.refuse(key, Self::breaker_refusal(outage, now), wake);
+            self.refuse(key, breaker_refusal(outage, now), wake);
         }
     }
 
@@ -230,10 +201,10 @@ impl<W> Machine<W> {
             clippy::cast_sign_loss,
             reason = "a float's cast saturates"
         )]
-        let ahead = self.quota.charge_of(ahead.requests as u64, ahead.tokens);
-        let by_backlog = self.quota.predict(ahead, self.quota.charge(request.cost), now);
+        let ahead = self.member.quota.charge_of(ahead.requests as u64, ahead.tokens);
+        let by_backlog = self.member.quota.predict(ahead, self.member.quota.charge(request.cost), now);
         // What was measured while the breaker held attempts back, or let them go at a rising pace, is no measure of what comes.
-        let calm = self.breaker.state(now) == BreakerState::Closed;
+        let calm = self.member.breaker.state(self.queue.waiting(), now) == BreakerState::Closed;
         let measured = calm.then(|| self.queue.measured_wait(request.caller, request.lane, now)).flatten();
         duration(by_backlog.max(measured.unwrap_or(0.0)))
     }

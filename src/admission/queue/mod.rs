@@ -222,7 +222,7 @@ impl<W> Queue<W> {
                 self.parked.remove(&(until, key));
                 self.leave(key);
             }
-            State::Granted { .. } | State::Refused(_) => {}
+            State::Granted { .. } | State::Refused(_) | State::Moved(_) => {}
         }
     }
 
@@ -268,6 +268,12 @@ impl<W> Queue<W> {
             .filter(|&(_, waiter)| lane.is_none_or(|lane| self.rows[waiter.row as usize].lane == lane))
             .map(|(key, _)| key)
             .collect()
+    }
+
+    /// Whose request it is: caller, lane and weight.
+    pub(crate) fn owner(&self, key: Key) -> (CallerId, Lane, u32) {
+        let row = &self.rows[self.slab.get(key).row as usize];
+        (row.caller, row.lane, row.weight)
     }
 
     /// What waits, by caller and lane: (caller, lane, requests, oldest).

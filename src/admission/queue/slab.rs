@@ -1,5 +1,6 @@
 //! Where waiting requests are kept: one place each, reused, with a generation so that a late key finds nothing.
 
+use crate::admission::machine::Request;
 use crate::admission::moment::Moment;
 use crate::admission::quota::{Charge, Cost};
 use crate::admission::refusal::Refused;
@@ -19,9 +20,11 @@ pub(crate) enum State {
     /// Not before that moment; it holds up nobody until then.
     Parked { until: Moment },
     /// Its turn came; what was taken for it waits to be claimed.
-    Granted { at: Moment, charge: Charge, probe: bool },
+    Granted { at: Moment, charge: Charge, probe: bool, quota_probe: bool },
     /// It will have no turn.
     Refused(Refused),
+    /// It waits in another queue from now on.
+    Moved(Box<Request>),
 }
 
 /// A waiting request.
@@ -38,6 +41,8 @@ pub(crate) struct Waiter<W> {
     pub(crate) predicted: f32,
     /// It may ask whether a spent quota is back.
     pub(crate) asks_quota: bool,
+    /// It is back after a refusal: it waits at its full price.
+    pub(crate) requeued: bool,
     pub(super) row: u32,
     pub(super) previous: u32,
     pub(super) next: u32,
@@ -54,13 +59,14 @@ impl<W> Waiter<W> {
             deadline,
             predicted,
             asks_quota: false,
+            requeued: false,
             row: u32::MAX,
             previous: u32::MAX,
             next: u32::MAX,
         }
     }
 
-    fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         matches!(self.state, State::Queued | State::Parked { .. })
     }
 }

@@ -44,10 +44,6 @@ const FORETOLD: f64 = 0.9;
 /// After so long without a permit one is given although no limit has room.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
-/// A request estimated at more than this multiple of a limit is tried once at no price: the upstream says that it is too large.
-/// Estimates are off by less: they count a quarter of the bytes, and text takes at least a sixth.
-const OVERSIZE: f64 = 1.5;
-
 /// All limits of one scope. The fields lie as they are written, as those of the scope.
 #[derive(Debug)]
 #[repr(C)]
@@ -115,12 +111,6 @@ impl Quota {
     pub(crate) fn charge(&self, cost: Cost) -> Charge {
         let tokens = cost.tokens as f64 * self.ratio.value();
         Charge { requests: u64::from(cost.requests), tokens: ceil(tokens) }
-    }
-
-    /// Whether `cost` is so much larger than a known limit that no error of the estimate explains it.
-    pub(crate) fn exceeded(&self, cost: Cost) -> bool {
-        let tokens = cost.tokens as f64 * self.ratio.value();
-        self.each().any(|(slot, limit)| slot.unit() == Unit::Tokens && tokens > limit.limit * OVERSIZE)
     }
 
     /// What so much waiting work takes.

@@ -47,6 +47,12 @@ impl Quota {
         }
     }
 
+    /// The dominant share of a charge: the largest part that it takes of any known limit, per window of that limit; 0 where
+    /// no limit is known.
+    pub(crate) fn share_of(&self, charge: Charge) -> f64 {
+        self.each().map(|(slot, limit)| charge.of(slot) as f64 / limit.limit.max(1.0)).fold(0.0, f64::max)
+    }
+
     /// Tokens that the upstream charges for one that was estimated.
     pub(crate) fn charge_ratio(&self) -> f64 {
         self.ratio.value()

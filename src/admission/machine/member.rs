@@ -1,0 +1,111 @@
+//! One supply that can serve a queue: its limits, its breaker, what is in flight to it and whether its money is spent.
+//!
+//! The queue says whose request is next; a member says whether that request may go through it now. A scope has one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::breaker::{Breaker, Gate, Load};
+use crate::admission::moment::Moment;
+use crate::admission::quota::{Charge, Cost, Quota};
+use crate::admission::settings::{LimitSettings, Settings};
+use crate::admission::spent::QuotaBreaker;
+
+/// A blocked gate is looked at again after this time at the earliest.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// A request priced above this multiple of a limit is tried once at no price: the upstream says that it is too large, or
+/// shows that the limit is higher. Estimates are off by less: they count a quarter of the bytes, and text takes at least a
+/// sixth.
+const OVERSIZE: f64 = 1.5;
+
+/// A member's answer to an offered charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Offer {
+    /// It may go now; `true` as a probe of a failing upstream.
+    Takes(bool),
+    /// Not before that moment, for the breaker.
+    Blocked(Moment),
+    /// Not before that moment, for the limits.
+    Held(Moment),
+    /// An attempt in flight must end first.
+    Full,
+}
+
+/// One supply of a queue. Its fields lie as they are written: what every request touches comes first.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Member {
+    pub(super) spent: Arc<QuotaBreaker>,
+    /// Permits in flight.
+    pub(super) in_flight: u32,
+    /// The configured bound on them.
+    bound: Option<u32>,
+    pub(super) quota: Quota,
+    pub(super) breaker: Breaker,
+}
+
+impl Member {
+    pub(super) fn new(limits: &LimitSettings, spent: Arc<QuotaBreaker>, now: Moment) -> Self {
+        Self {
+            spent,
+            in_flight: 0,
+            bound: limits.in_flight,
+            quota: Quota::new(limits, now),
+            breaker: Breaker::new(now),
+        }
+    }
+
+    /// Applies other limits; what was learned stays.
+    pub(super) fn configure(&mut self, limits: &LimitSettings, now: Moment) {
+        self.bound = limits.in_flight;
+        self.quota.configure(limits, now);
+    }
+
+    /// What the breaker says while `waiting` requests wait.
+    pub(super) fn gate(&mut self, settings: &Settings, waiting: usize, now: Moment) -> Gate {
+        let load = Load { waiting, in_flight: self.in_flight };
+        self.breaker.gate(&settings.breaker, || self.quota.request_rate(), load, now)
+    }
+
+    /// Whether a charge may go now while `waiting` requests wait.
+    pub(super) fn offer(
+        &mut self,
+        charge: Charge,
+        settings: &Settings,
+        waiting: usize,
+        now: Moment,
+    ) -> Offer {
+        let probe = match self.gate(settings, waiting, now) {
+            Gate::Pass => false,
+            Gate::Probe => true,
+            Gate::At(at) | Gate::Blocked(at) => return Offer::Blocked(at.max(now.plus(LOOK_AGAIN))),
+        };
+        if self.bound.is_some_and(|bound| self.in_flight >= bound.max(1)) {
+            return Offer::Full;
+        }
+        let wait = self.quota.wait(charge, self.in_flight, now);
+        if wait.is_zero() { Offer::Takes(probe) } else { Offer::Held(now.plus(wait)) }
+    }
+
+    /// The cost at which a request that was never refused is tried: it must not hold up others until a limit is unused that
+    /// it exceeds by far. After an ordinary refusal it waits at its full price.
+    pub(super) fn affordable(&self, cost: Cost) -> Cost {
+        let oversize = self.quota.share_of(self.quota.charge(cost)) > OVERSIZE;
+        if oversize { Cost { tokens: 0, ..cost } } else { cost }
+    }
+
+    /// An attempt is granted: its charge is taken.
+    pub(super) fn begin(
+        &mut self,
+        cost: Cost,
+        charge: Charge,
+        probe: bool,
+        settings: &Settings,
+        now: Moment,
+    ) {
+        self.quota.take(cost, charge, self.in_flight, now);
+        self.breaker.passed(probe, &settings.breaker, now);
+        self.in_flight += 1;
+    }
+}
