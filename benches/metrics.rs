@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use weir::account::{self, Account, Begin, RequestId, Usage, Wait};
-use weir::caller::CallerId;
+use weir::caller::{CallerId, Registry};
 use weir::clock;
 use weir::metrics::{DimensionGauges, Gathered, Metrics, Outcome, ScopeGauges, Settings};
 use weir::openai::Endpoint;
@@ -38,7 +38,8 @@ fn counting(criterion: &mut Criterion) {
 
 fn recording(criterion: &mut Criterion) {
     let metrics = Metrics::new(&settings(100));
-    let account = Account::new(account::Settings::default(), metrics, names(100), clock::now());
+    let account =
+        Account::new(account::Settings::default(), metrics, Registry::with(&names(100)), clock::now());
     let mut rng = fastrand::Rng::with_seed(1);
     let mut request = |criterion: &mut Criterion, name: &str, now: fn() -> clock::Instant| {
         criterion.bench_function(name, |bench| {

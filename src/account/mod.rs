@@ -13,8 +13,8 @@ mod request_id;
 mod spans;
 mod timestamp;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 pub use attempts::{Attempt, Attempts};
@@ -32,7 +32,7 @@ use http::HeaderMap;
 use last_minute::LastMinute;
 use repeated::Repeated;
 
-use crate::caller::CallerId;
+use crate::caller::{CallerId, Registry};
 use crate::clock::Instant;
 use crate::metrics::Metrics;
 use crate::telemetry::otlp::Spans;
@@ -77,14 +77,14 @@ pub struct Account {
     last_minute: LastMinute,
     reports: Reports,
     repeated: Repeated,
-    names: RwLock<Vec<Arc<str>>>,
+    names: Arc<Registry>,
     /// Whether the process ends, and with it what is still under way.
     cutting: AtomicBool,
 }
 
 impl Account {
-    /// An empty account. `callers` are the names by id; `now` begins the first minute of the history.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, callers: Vec<Arc<str>>, now: Instant) -> Arc<Self> {
+    /// An empty account. `names` has the callers' names; `now` begins the first minute of the history.
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, names: Arc<Registry>, now: Instant) -> Arc<Self> {
         let reports = Reports::new(settings.reports);
         Arc::new(Self {
             settings,
@@ -93,7 +93,7 @@ impl Account {
             last_minute: LastMinute::new(now),
             reports,
             repeated: Repeated::default(),
-            names: RwLock::new(callers),
+            names,
             cutting: AtomicBool::new(false),
         })
     }
@@ -149,18 +149,9 @@ impl Account {
         self.repeated.last()
     }
 
-    /// Takes the callers' names after a reload, by id.
-    pub fn name_callers(&self, callers: Vec<Arc<str>>) {
-        for (id, name) in (0..=u16::MAX).zip(&callers) {
-            self.metrics.name_caller(CallerId(id), name);
-        }
-        *self.names.write().unwrap_or_else(PoisonError::into_inner) = callers;
-    }
-
     /// The caller's name.
     pub fn caller_name(&self, id: CallerId) -> Arc<str> {
-        let names = self.names.read().unwrap_or_else(PoisonError::into_inner);
-        names.get(usize::from(id.0)).cloned().unwrap_or_else(|| Arc::from("other"))
+        self.names.name(id)
     }
 }
 

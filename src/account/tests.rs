@@ -17,7 +17,7 @@ fn account_with(settings: Settings) -> Arc<Account> {
     let callers: Vec<Arc<str>> = vec!["batch".into(), "web".into()];
     let metrics =
         Metrics::new(&metrics::Settings { callers: callers.clone(), ..metrics::Settings::default() });
-    Account::new(settings, metrics, callers, clock::now())
+    Account::new(settings, metrics, Registry::with(&callers), clock::now())
 }
 
 fn begin(account: &Arc<Account>) -> Box<Record> {

@@ -1,19 +1,17 @@
 //! Who may ask the admin address for what. Pure: a request's head in, a decision out.
 //!
 //! Three things can reach an admin address that should not. Anybody on the network: off loopback everything but metrics and
-//! health needs the token. A web page in an operator's browser that rebinds its own name to 127.0.0.1: on loopback the
-//! `Host` must be a loopback name. A web page that posts across sites: a POST whose `Origin` or `Sec-Fetch-Site` says so
-//! is refused. Programs send neither, so that plain `curl -X POST` works, as in Go's `CrossOriginProtection`.
-
-use std::hint::black_box;
-use std::net::IpAddr;
+//! health needs the token. A web page that rebinds its own name to 127.0.0.1, and one that posts across sites: see
+//! [`origin`](crate::caller::origin), which guards the listener for callers too.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, StatusCode};
+use subtle::ConstantTimeEq as _;
 
 use super::routes::Route;
+use crate::caller::origin::{Origins, check_same_origin};
 
 /// What the admin address demands.
 #[derive(Clone, Default)]
@@ -22,19 +20,19 @@ pub struct Access {
     pub loopback: bool,
     /// The token for everything that is not public; without one nothing else answers off loopback.
     pub token: Option<Box<[u8]>>,
-    /// Further names that a `Host` may be on loopback, without port.
-    pub hosts: Vec<String>,
+    /// What the address is called by, on loopback.
+    pub origins: Origins,
 }
 
 /// Never shows the token.
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { loopback, token, hosts } = self;
+        let Self { loopback, token, origins } = self;
         let token = token.as_ref().map(|_| "set");
         f.debug_struct("Access")
             .field("loopback", loopback)
             .field("token", &token)
-            .field("hosts", hosts)
+            .field("origins", origins)
             .finish()
     }
 }
@@ -86,10 +84,10 @@ impl Access {
         route: &Route<'_>,
         headers: &HeaderMap,
     ) -> Result<(), Denied> {
-        if !route.is_probe() && self.loopback && !self.knows_host(headers) {
+        if !route.is_probe() && self.origins.check_host(headers, None).is_err() {
             return Err(Denied::Host);
         }
-        if *method == Method::POST && is_cross_site(headers) {
+        if *method == Method::POST && check_same_origin(headers, None).is_err() {
             return Err(Denied::CrossSite);
         }
         if route.is_public() || self.loopback {
@@ -97,38 +95,10 @@ impl Access {
         }
         let Some(token) = &self.token else { return Err(Denied::NoTokenConfigured) };
         match presented(headers) {
-            Some(presented) if same(&presented, token) => Ok(()),
+            Some(presented) if presented.ct_eq(token).into() => Ok(()),
             Some(_) | None => Err(Denied::Token),
         }
     }
-
-    /// A request without `Host` (HTTP/1.0) comes from no browser.
-    fn knows_host(&self, headers: &HeaderMap) -> bool {
-        let Some(host) = headers.get(HOST) else { return true };
-        let Ok(host) = host.to_str() else { return false };
-        let name = host_name(host);
-        name.eq_ignore_ascii_case("localhost")
-            || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-            || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
-    }
-}
-
-/// The name in `name:port` or `[address]:port`.
-fn host_name(host: &str) -> &str {
-    if let Some(bracketed) = host.strip_prefix('[') {
-        return bracketed.split(']').next().unwrap_or_default();
-    }
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
-}
-
-fn is_cross_site(headers: &HeaderMap) -> bool {
-    if let Some(site) = headers.get("sec-fetch-site") {
-        return site != "same-origin" && site != "none";
-    }
-    let Some(origin) = headers.get(ORIGIN) else { return false };
-    let origin = origin.to_str().unwrap_or_default();
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    origin.split_once("://").map(|(_, name)| name) != host
 }
 
 /// The token in a Bearer credential, or the password of a Basic one (what a browser can send).
@@ -144,12 +114,6 @@ fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
     let pair = BASE64.decode(credential.trim()).ok()?;
     let colon = pair.iter().position(|byte| *byte == b':')?;
     Some(pair[colon + 1..].to_vec())
-}
-
-/// Compares in a time that depends on the length alone.
-fn same(one: &[u8], two: &[u8]) -> bool {
-    let differing = one.iter().zip(two).fold(0, |bits, (a, b)| black_box(bits | (a ^ b)));
-    one.len() == two.len() && differing == 0
 }
 
 #[cfg(test)]
@@ -176,7 +140,11 @@ mod tests {
 
     #[test]
     fn loopback_needs_a_loopback_host_and_no_token() {
-        let access = Access { loopback: true, token: None, hosts: vec!["weir.internal".to_owned()] };
+        let access = Access {
+            loopback: true,
+            token: None,
+            origins: Origins::loopback_and(&["weir.internal".to_owned()]),
+        };
         for host in
             ["localhost:8081", "LOCALHOST", "127.0.0.1:8081", "127.9.9.9", "[::1]:8081", "weir.internal:8081"]
         {
@@ -196,7 +164,7 @@ mod tests {
     #[test]
     fn off_loopback_only_three_answer_without_the_token() {
         let token = Some(b"s3cret".as_slice().into());
-        let access = Access { loopback: false, token, hosts: Vec::new() };
+        let access = Access { loopback: false, token, origins: Origins::any() };
         let host = ("host", "weir.prod:8081");
         for path in ["/metrics", "/livez", "/readyz"] {
             assert_eq!(check(&access, &Method::GET, path, &[host]), Ok(()), "{path}");

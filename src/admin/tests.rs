@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::server::connection;
 use super::*;
+use crate::caller::origin::Origins;
 
 /// Tells a status and remembers what it was asked to do.
 struct Told {
@@ -103,7 +104,8 @@ async fn every_path_answers() {
 #[tokio::test(start_paused = true)]
 async fn the_token_opens_what_is_closed_off_loopback() {
     let source = Told::new(samples::healthy());
-    let access = Access { loopback: false, token: Some(b"s3cret".as_slice().into()), hosts: Vec::new() };
+    let access =
+        Access { loopback: false, token: Some(b"s3cret".as_slice().into()), origins: Origins::any() };
     let settings = Settings { access, ..Settings::default() };
     let refused = ask(&source, &settings, &request("POST /drain")).await;
     assert!(refused.starts_with("HTTP/1.1 401 ") && refused.contains("www-authenticate: "), "{refused}");
@@ -309,7 +311,8 @@ async fn the_client_asks_a_real_server() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let source = Told::new(samples::outage());
-    let access = Access { loopback: false, token: Some(b"s3cret".as_slice().into()), hosts: Vec::new() };
+    let access =
+        Access { loopback: false, token: Some(b"s3cret".as_slice().into()), origins: Origins::any() };
     let settings = Settings { access, ..Settings::default() };
     let serving = serve(listener, settings, source.clone(), std::future::pending());
     let asking = async {

@@ -121,7 +121,7 @@ impl Control {
         let before = self.policies.current();
         let read = (self.reread)().and_then(|config| {
             let policy =
-                settings::policy(&config, Some(&before.callers)).map_err(|error| error.to_string())?;
+                settings::policy(&config, before.callers.registry()).map_err(|error| error.to_string())?;
             if let Some(certificates) = &self.followers.certificates {
                 certificates.reload()?;
             }
@@ -132,7 +132,7 @@ impl Control {
         let mut state = self.state();
         match read {
             Ok((config, policy)) => {
-                self.scopes.reload(settings::scopes(&config));
+                self.scopes.reload(settings::scopes(&config, &policy.callers));
                 for caller in policy.callers.all() {
                     self.metrics.name_caller(caller.id, &caller.name);
                 }

@@ -25,6 +25,7 @@ use rustls::pki_types::ServerName;
 use crate::account::Account;
 use crate::admin;
 use crate::admission::Scopes;
+use crate::caller::Registry;
 use crate::clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -106,10 +107,10 @@ impl App {
         let connector = connector(&config)?;
         let certificates = Certificates::load(&config)?;
         let tunnels = settings::tunnels(&config);
-        let policy = settings::policy(&config, None)?;
+        let registry = Registry::new();
+        let policy = settings::policy(&config, &registry)?;
         let workers = worker_count(&config);
         let metrics = Metrics::new(&settings::metrics(&config, &policy.callers, workers));
-        let names = settings::names(&policy.callers);
         let (spans, export) = match settings::export(&config)? {
             None => (None, None),
             Some(settings) => {
@@ -121,10 +122,10 @@ impl App {
         let account = Account::new(
             settings::account(&config, log.is_some_and(|log| log.text), spans.clone()),
             Arc::clone(&metrics),
-            names,
+            registry,
             now,
         );
-        let scopes = Scopes::new(settings::scopes(&config), fastrand::u64(..));
+        let scopes = Scopes::new(settings::scopes(&config, &policy.callers), fastrand::u64(..));
         let replicas = share(&config, &scopes)?;
         let policies = Policies::new(policy);
         let kept_bodies = memory::budget(&config);
@@ -166,7 +167,7 @@ impl App {
         let access = admin::Access {
             loopback: admin.ip().is_loopback(),
             token: config.admin.token.as_ref().map(|token| token.secret.expose().as_bytes().into()),
-            hosts: Vec::new(),
+            origins: settings::admin_origins(&config),
         };
         let control = Arc::new(Control::new(
             config,

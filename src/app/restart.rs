@@ -86,7 +86,7 @@ mod tests {
     use crate::config::{self};
 
     /// What a reload changes at once. A new key is to be here or in [`FIXED`].
-    const LIVE: [&str; 30] = [
+    const LIVE: [&str; 31] = [
         "mode",
         "server.body_max",
         "server.body_min_rate",
@@ -94,6 +94,7 @@ mod tests {
         "server.body_timeout",
         "server.allow_unknown_callers",
         "server.forwarded",
+        "server.hosts",
         "upstream.credential",
         "upstream.auth",
         "upstream.organization",

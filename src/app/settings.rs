@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::admission::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
-use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential};
+use crate::caller::origin::Origins;
+use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential, Registry};
 use crate::config::Config;
 use crate::config::pacing::{Family as FamilyLimits, Limits, Merge};
 use crate::config::server::{ClientAuth, TlsVersion};
@@ -170,7 +171,7 @@ pub(super) fn export(config: &Config) -> Result<Option<otlp::Settings>, Error> {
 
 pub(super) fn metrics(config: &Config, callers: &Callers, workers: usize) -> metrics::Settings {
     metrics::Settings {
-        callers: names(callers),
+        callers: callers.registry().names(),
         max_models: config.metrics.max_models,
         models: config.metrics.models.iter().map(|pattern| pattern.as_str().into()).collect(),
         max_scopes: config.metrics.max_scopes,
@@ -182,11 +183,8 @@ pub(super) fn metrics(config: &Config, callers: &Callers, workers: usize) -> met
     }
 }
 
-pub(super) fn names(callers: &Callers) -> Vec<Arc<str>> {
-    callers.all().iter().map(|caller| Arc::clone(&caller.name)).collect()
-}
-
-pub(super) fn scopes(config: &Config) -> admission::Settings {
+/// The settings of the scopes, with the bounds of each caller by its number.
+pub(super) fn scopes(config: &Config, callers: &Callers) -> admission::Settings {
     let (queue, breaker, budget) = (&config.admission, &config.breaker, &config.retry.budget);
     admission::Settings {
         max_scopes: config.limits.max_scopes,
@@ -199,7 +197,7 @@ pub(super) fn scopes(config: &Config) -> admission::Settings {
             max_bytes_per_caller: queue.max_waiting_bytes_per_caller.bytes(),
             background_share: queue.background_share.0,
         },
-        max_waiting_of: config.callers.iter().map(|caller| caller.max_waiting).collect(),
+        max_waiting_of: max_waiting_of(callers),
         breaker: BreakerSettings {
             enabled: breaker.enabled,
             consecutive: breaker.failures,
@@ -224,13 +222,9 @@ pub(super) fn scopes(config: &Config) -> admission::Settings {
 ///
 /// # Errors
 /// A credential with characters that no header may have, or a retry policy that contradicts itself.
-pub(super) fn policy(config: &Config, before: Option<&Callers>) -> Result<Policy, Error> {
-    let callers = callers(config)?;
+pub(super) fn policy(config: &Config, registry: &Arc<Registry>) -> Result<Policy, Error> {
     Ok(Policy {
-        callers: match before {
-            Some(before) => callers.with_fingerprints_of(before),
-            None => callers,
-        },
+        callers: callers(config, registry)?,
         mode: config.mode,
         one_scope: config.limits.merge == Merge::All,
         max_wait: config.admission.max_wait,
@@ -272,7 +266,7 @@ fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {
     })
 }
 
-fn callers(config: &Config) -> Result<Callers, Error> {
+fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> {
     let style = match config.upstream.auth {
         AuthStyle::Bearer => AuthHeader::Bearer,
         AuthStyle::ApiKey => AuthHeader::ApiKey,
@@ -321,7 +315,34 @@ fn callers(config: &Config) -> Result<Callers, Error> {
         });
     }
     let serve_unknown = config.serves_unknown_callers();
-    Ok(Callers::new(caller::Settings { entries, credential: everybody, serve_unknown }))
+    let origins = origins(config);
+    Ok(Callers::new(caller::Settings { entries, credential: everybody, serve_unknown, origins }, registry))
+}
+
+/// What the listener for callers is called by.
+fn origins(config: &Config) -> Origins {
+    let of = &config.server;
+    if of.listen.ip().is_loopback() || !of.hosts.is_empty() {
+        Origins::loopback_and(&of.hosts)
+    } else {
+        Origins::any()
+    }
+}
+
+/// What the admin address is called by. Off loopback the token guards it.
+pub(super) fn admin_origins(config: &Config) -> Origins {
+    let of = &config.admin;
+    if of.listen.ip().is_loopback() { Origins::loopback_and(&of.hosts) } else { Origins::any() }
+}
+
+/// Requests that each caller may have waiting, by its number.
+fn max_waiting_of(callers: &Callers) -> Vec<Option<usize>> {
+    let bounded = || callers.all().iter().filter(|caller| caller.max_waiting.is_some());
+    let mut bounds = vec![None; bounded().map(|caller| usize::from(caller.id.0) + 1).max().unwrap_or(0)];
+    for caller in bounded() {
+        bounds[usize::from(caller.id.0)] = caller.max_waiting;
+    }
+    bounds
 }
 
 fn limits(of: &Limits) -> LimitSettings {

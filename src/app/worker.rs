@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tower::Service;
@@ -113,6 +113,14 @@ fn render(refusal: Refusal) -> Response<Bytes> {
             status: rule.status(),
             code: rule.as_str().into(),
             ..OwnAnswer::new(ErrorClass::BadRequest, rule.message())
+        },
+        Refusal::Headers => OwnAnswer {
+            status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            code: "headers".into(),
+            ..OwnAnswer::new(
+                ErrorClass::BadRequest,
+                "The request has more header fields than server.header_count allows, or larger ones than server.header_bytes does.",
+            )
         },
         Refusal::Internal => OwnAnswer::new(
             ErrorClass::WeirInternal,

@@ -102,6 +102,12 @@ impl Credential {
         self.apply(&mut headers);
         fingerprint(&headers, key)
     }
+
+    /// A fingerprint of the organization and project that it names.
+    pub(super) fn account(&self, key: &RandomState) -> u64 {
+        let name = |value: &Option<HeaderValue>| value.as_ref().map(|value| value.as_bytes().to_vec());
+        key.hash_one((name(&self.organization), name(&self.project)))
+    }
 }
 
 impl fmt::Debug for Credential {

@@ -1,20 +1,22 @@
 //! The directory of callers: from what a request shows to who sent it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use http::header::{self, AUTHORIZATION};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::credential::{API_KEY, Credential, CredentialId, X_API_KEY, fingerprint};
+use super::origin::{Foreign, Origins};
+use super::registry::{Configured, Registry};
 use super::secret::Secret;
 use super::{Caller, CallerId};
 
 /// How one caller is known, and what its requests bear upstream.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The caller. Its id is given by the directory.
+    /// The caller. Its id is given by the registry.
     pub caller: Caller,
     /// The Weir key that it sends as its API key.
     pub key: Option<Secret>,
@@ -35,16 +37,21 @@ pub struct Settings {
     pub credential: Option<Credential>,
     /// Whether callers that nobody knows are served, as [`Callers::DEFAULT`].
     pub serve_unknown: bool,
+    /// What the listener is called by.
+    pub origins: Origins,
 }
 
 /// Callers by the whole value of one header.
 type ByValue = HashMap<Box<[u8]>, usize>;
 
-/// A configured credential and its name, which need not be computed for each request then.
+/// A configured credential, with what is computed of it once.
 #[derive(Clone, Debug)]
 struct Named {
     credential: Credential,
+    /// Which credential it is, also after its key was rotated.
     id: CredentialId,
+    /// The fingerprint of all that it sends.
+    content: CredentialId,
 }
 
 /// Everybody who may use this Weir.
@@ -53,6 +60,7 @@ pub struct Callers {
     all: Vec<Arc<Caller>>,
     credentials: Vec<Option<Named>>,
     serve_unknown: bool,
+    origins: Origins,
     /// By the hash of the Weir key; the key itself decides. A tree, because a map would hash the hash.
     by_key: BTreeMap<u64, Vec<(Secret, usize)>>,
     /// What the keys are filed by: seeded, and never shown. It need not be strong, as the hash that names credentials must: no
@@ -60,7 +68,9 @@ pub struct Callers {
     file_by: foldhash::quality::RandomState,
     by_header: Vec<(HeaderName, ByValue)>,
     by_san: HashMap<Box<str>, usize>,
-    hash_key: RandomState,
+    /// The places in `all`, by id.
+    by_id: HashMap<CallerId, usize>,
+    registry: Arc<Registry>,
 }
 
 /// What a caller was known by.
@@ -84,7 +94,17 @@ pub struct Identified<'a> {
     /// What it was known by.
     pub known_by: KnownBy,
     credential: Option<&'a Named>,
-    hash_key: &'a RandomState,
+    registry: &'a Registry,
+    origins: &'a Origins,
+}
+
+/// A configured credential as it is now.
+#[derive(Clone, Copy, Debug)]
+pub struct Current<'a> {
+    /// What is sent.
+    pub credential: &'a Credential,
+    /// Its fingerprint: another one after a rotation.
+    pub content: CredentialId,
 }
 
 /// Nobody knows this caller, and such are not served.
@@ -96,37 +116,59 @@ impl Callers {
     /// The name of the caller of whom nothing is known.
     pub const DEFAULT: &'static str = "default";
 
-    /// Builds the directory. Of two entries with the same key, header or name the first counts; the configuration allows none.
-    pub fn new(settings: Settings) -> Self {
-        let hash_key = RandomState::new();
+    /// Builds the directory, with the numbers that `registry` gives. Of two entries with the same key, header or name the first
+    /// counts; the configuration allows none.
+    pub fn new(settings: Settings, registry: &Arc<Registry>) -> Self {
         let mut directory = Self {
             all: Vec::with_capacity(settings.entries.len() + 1),
             credentials: Vec::with_capacity(settings.entries.len() + 1),
             serve_unknown: settings.serve_unknown,
+            origins: settings.origins,
             by_key: BTreeMap::new(),
             file_by: foldhash::quality::RandomState::default(),
             by_header: Vec::new(),
             by_san: HashMap::new(),
-            hash_key,
+            by_id: HashMap::new(),
+            registry: Arc::clone(registry),
         };
+        let mut credentials = Vec::with_capacity(settings.entries.len() + 1);
         for (index, entry) in settings.entries.into_iter().take(usize::from(u16::MAX) - 1).enumerate() {
-            directory.add(index, entry, settings.credential.as_ref());
+            credentials.push(entry.credential.clone().map(|own| (Arc::clone(&entry.caller.name), own)));
+            directory.add(index, entry);
         }
-        let id = CallerId(u16::try_from(directory.all.len()).unwrap_or(u16::MAX));
-        directory.all.push(Arc::new(Caller::unknown(id)));
-        let everybody = directory.named(settings.credential);
-        directory.credentials.push(everybody);
+        let nobody = registry.id(&Self::DEFAULT.into());
+        directory.all.push(Arc::new(Caller::unknown(nobody)));
+        credentials.push(None);
+        directory.credentials = directory.named(&credentials, settings.credential);
+        directory.by_id =
+            directory.all.iter().enumerate().map(|(index, caller)| (caller.id, index)).collect();
         directory
     }
 
-    /// Everybody, in the order of their ids. The last is the default caller, also when unknown callers aren't served.
+    /// Everybody, in the order of the configuration. The last is the default caller, also when unknown callers aren't served.
     pub fn all(&self) -> &[Arc<Caller>] {
         &self.all
     }
 
     /// The caller with this id.
     pub fn get(&self, id: CallerId) -> Option<&Arc<Caller>> {
-        self.all.get(usize::from(id.0))
+        self.by_id.get(&id).map(|index| &self.all[*index])
+    }
+
+    /// The caller of whom nothing is known.
+    pub fn nobody(&self) -> &Arc<Caller> {
+        &self.all[self.all.len() - 1]
+    }
+
+    /// What a caller's requests bear upstream, where that is configured.
+    pub fn current(&self, id: CallerId) -> Option<Current<'_>> {
+        let named = self.credentials[*self.by_id.get(&id)?].as_ref()?;
+        Some(Current { credential: &named.credential, content: named.content })
+    }
+
+    /// The numbers of all callers and credentials.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// Says who sent a request, from its headers and the names in its verified client certificate.
@@ -156,25 +198,46 @@ impl Callers {
             caller: &self.all[index],
             known_by,
             credential: self.credentials[index].as_ref(),
-            hash_key: &self.hash_key,
+            registry: &self.registry,
+            origins: &self.origins,
         })
     }
 
-    /// Continues the fingerprints of another directory, so that a reload keeps every scope.
-    #[must_use]
-    pub fn with_fingerprints_of(mut self, before: &Self) -> Self {
-        self.hash_key = before.hash_key.clone();
-        for named in self.credentials.iter_mut().flatten() {
-            named.id = named.credential.fingerprint(&self.hash_key);
+    /// What each caller's requests bear: its own credential, or everybody's.
+    fn named(
+        &self,
+        own: &[Option<(Arc<str>, Credential)>],
+        everybody: Option<Credential>,
+    ) -> Vec<Option<Named>> {
+        let key = &self.registry.hash_key;
+        let all: Vec<(Arc<str>, Credential)> = own
+            .iter()
+            .flatten()
+            .cloned()
+            .chain(everybody.map(|credential| ("".into(), credential)))
+            .collect();
+        let configured = |(place, credential): &(Arc<str>, Credential)| Configured {
+            place: Arc::clone(place),
+            content: credential.fingerprint(key),
+            account: credential.account(key),
+        };
+        let configured: Vec<Configured> = all.iter().map(configured).collect();
+        let contents: Vec<CredentialId> = configured.iter().map(|of| of.content).collect();
+        let ids = self.registry.credential_ids(&configured);
+        let mut named = all
+            .into_iter()
+            .zip(ids.into_iter().zip(contents))
+            .map(|((_, credential), (id, content))| Named { credential, id, content });
+        let mut of_callers: Vec<Option<Named>> =
+            own.iter().map(|own| own.as_ref().and_then(|_| named.next())).collect();
+        let everybody = named.next();
+        for of in of_callers.iter_mut().filter(|of| of.is_none()) {
+            of.clone_from(&everybody);
         }
-        self
+        of_callers
     }
 
-    fn named(&self, credential: Option<Credential>) -> Option<Named> {
-        credential.map(|credential| Named { id: credential.fingerprint(&self.hash_key), credential })
-    }
-
-    fn add(&mut self, index: usize, entry: Entry, everybody: Option<&Credential>) {
+    fn add(&mut self, index: usize, entry: Entry) {
         if let Some(key) = entry.key {
             let filed = self.file_by.hash_one(key.expose().as_bytes());
             self.by_key.entry(filed).or_default().push((key, index));
@@ -190,10 +253,8 @@ impl Callers {
             self.by_san.entry(san.into()).or_insert(index);
         }
         let mut caller = entry.caller;
-        caller.id = CallerId(u16::try_from(index).unwrap_or(u16::MAX));
+        caller.id = self.registry.id(&caller.name);
         self.all.push(Arc::new(caller));
-        let credential = self.named(entry.credential.or_else(|| everybody.cloned()));
-        self.credentials.push(credential);
     }
 
     fn by_key(&self, headers: &HeaderMap) -> Option<usize> {
@@ -226,12 +287,26 @@ impl Identified<'_> {
     /// is left, be it a Weir key or another. Without one the caller's own credential stays as it is. Returns the name of
     /// the credential that they bear then.
     pub fn rewrite(&self, headers: &mut HeaderMap) -> CredentialId {
-        if let Some(Named { credential, id }) = self.credential {
+        if let Some(Named { credential, id, .. }) = self.credential {
             credential.apply(headers);
             return *id;
         }
         mark_sensitive(headers);
-        fingerprint(headers, self.hash_key)
+        fingerprint(headers, &self.registry.hash_key)
+    }
+
+    /// Refuses what a web page of another site may have sent, where it would spend a configured credential: a browser sends
+    /// no key of Weir's and no header of a caller's, but it reaches the listener, and shows a client certificate by itself.
+    pub fn check_origin(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Foreign> {
+        let by_position = match self.known_by {
+            KnownBy::Nothing | KnownBy::Certificate => true,
+            KnownBy::Key | KnownBy::Header => false,
+        };
+        if self.credential.is_none() || !by_position {
+            return Ok(());
+        }
+        self.origins.check_host(headers, authority)?;
+        self.origins.check_site(headers, authority)
     }
 
     /// Whether the request bears a configured credential upstream, rather than the caller's own.

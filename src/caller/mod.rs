@@ -5,6 +5,8 @@
 
 mod credential;
 mod directory;
+pub mod origin;
+mod registry;
 mod secret;
 mod shared_name;
 #[cfg(test)]
@@ -14,11 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use credential::{AuthHeader, Credential, CredentialId, credential_name};
-pub use directory::{Callers, Entry, Identified, KnownBy, Settings, Unknown};
+pub use directory::{Callers, Current, Entry, Identified, KnownBy, Settings, Unknown};
+pub use registry::Registry;
 pub use secret::Secret;
 pub use shared_name::shared_name;
 
-/// A caller's place in the configuration; the key of every table with one entry a caller.
+/// A caller's number: one for each name, for the life of the process. The key of every table with one entry a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub u16);
 
@@ -74,7 +77,7 @@ impl Mode {
 /// One caller as configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Its place in the configuration.
+    /// The number of its name.
     pub id: CallerId,
     /// Its name in metrics and logs.
     pub name: Arc<str>,

@@ -24,6 +24,10 @@ fn credential(key: &str) -> Credential {
 }
 
 fn directory(serve_unknown: bool) -> Callers {
+    registered(serve_unknown, &Registry::new())
+}
+
+fn registered(serve_unknown: bool, registry: &Arc<Registry>) -> Callers {
     let entries = vec![
         Entry { key: Some(Secret::from("weir-search-0123456789")), ..entry("search") },
         Entry { header: Some((HeaderName::from_static("x-team"), "batch".to_owned())), ..entry("batch") },
@@ -33,7 +37,14 @@ fn directory(serve_unknown: bool) -> Callers {
             ..entry("reports")
         },
     ];
-    Callers::new(Settings { entries, credential: Some(credential("sk-upstream")), serve_unknown })
+    let origins = origin::Origins::loopback_and(&[]);
+    let settings = Settings { entries, credential: Some(credential("sk-upstream")), serve_unknown, origins };
+    Callers::new(settings, registry)
+}
+
+/// A directory that lets every caller's own credential pass.
+fn passing(registry: &Arc<Registry>) -> Callers {
+    Callers::new(Settings { serve_unknown: true, ..Settings::default() }, registry)
 }
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -118,9 +129,49 @@ fn strangers_are_the_default_caller_where_they_are_served() {
     assert_eq!(callers.get(CallerId(9)), None);
 }
 
+/// A reload that inserts, moves or removes callers changes no caller's number, and gives nobody another's.
+#[test]
+fn a_caller_keeps_its_number_through_any_reload() {
+    let registry = Registry::new();
+    let load = |names: &[&str]| {
+        let entries = names.iter().map(|name| entry(name)).collect();
+        Callers::new(Settings { entries, ..Settings::default() }, &registry)
+    };
+    let ids = |callers: &Callers| -> Vec<(String, u16)> {
+        callers.all().iter().map(|caller| (caller.name.to_string(), caller.id.0)).collect()
+    };
+    let listed = |list: &[(&str, u16)]| -> Vec<(String, u16)> {
+        list.iter().map(|(name, id)| ((*name).to_owned(), *id)).collect()
+    };
+    assert_eq!(ids(&load(&["alpha"])), listed(&[("alpha", 0), ("default", 1)]));
+    assert_eq!(ids(&load(&["alpha", "beta"])), listed(&[("alpha", 0), ("beta", 2), ("default", 1)]));
+    assert_eq!(ids(&load(&["beta", "alpha"])), listed(&[("beta", 2), ("alpha", 0), ("default", 1)]));
+    let last = load(&["gamma"]);
+    assert_eq!(ids(&last), listed(&[("gamma", 3), ("default", 1)]));
+    assert_eq!(&*registry.name(CallerId(0)), "alpha", "who was removed keeps its name");
+    assert_eq!(last.get(CallerId(0)), None);
+    assert_eq!(last.get(CallerId(3)).map(|caller| &*caller.name), Some("gamma"));
+    assert_eq!(last.nobody().id, CallerId(1));
+}
+
+#[test]
+fn a_rotated_key_is_the_same_credential_with_another_content() {
+    let registry = Registry::new();
+    let load = |key: &str| {
+        let settings =
+            Settings { credential: Some(credential(key)), serve_unknown: true, ..Settings::default() };
+        Callers::new(settings, &registry)
+    };
+    let (old, new) = (load("sk-old"), load("sk-new"));
+    assert_eq!(borne(&old, &[]), borne(&new, &[]));
+    let content = |callers: &Callers| callers.current(callers.nobody().id).map(|current| current.content);
+    assert_ne!(content(&old), content(&new));
+    assert_eq!(passing(&registry).current(old.nobody().id).map(|current| current.content), None);
+}
+
 #[test]
 fn without_a_credential_the_caller_s_own_passes_through() {
-    let callers = Callers::new(Settings { serve_unknown: true, ..Settings::default() });
+    let callers = passing(&Registry::new());
     let sent = headers(&[("authorization", "Bearer sk-mine"), ("openai-project", "p"), ("api-key", "k")]);
     let mut received = sent.clone();
     let found = callers.identify(&sent, &NOBODY).unwrap();
@@ -157,8 +208,8 @@ fn borne(callers: &Callers, pairs: &[(&'static str, &str)]) -> CredentialId {
 
 #[test]
 fn fingerprints_tell_credentials_apart_and_survive_a_reload() {
-    let passing = || Callers::new(Settings { serve_unknown: true, ..Settings::default() });
-    let callers = passing();
+    let registry = Registry::new();
+    let callers = passing(&registry);
     let id = |pairs: &[(&'static str, &str)]| borne(&callers, pairs);
     let mine = id(&[("authorization", "Bearer sk-mine"), ("user-agent", "a")]);
     assert_eq!(mine, id(&[("authorization", "Bearer sk-mine"), ("user-agent", "b")]));
@@ -174,20 +225,20 @@ fn fingerprints_tell_credentials_apart_and_survive_a_reload() {
     let (key, organization) = (("authorization", "Bearer sk-mine"), ("openai-organization", "o"));
     assert_eq!(id(&[key, organization]), id(&[organization, key]), "in any order");
     let sent = [("authorization", "Bearer sk-mine")];
-    assert_eq!(borne(&passing().with_fingerprints_of(&callers), &sent), mine);
+    assert_eq!(borne(&passing(&registry), &sent), mine);
     // Another process draws another key.
-    assert_ne!(borne(&passing(), &sent), mine);
+    assert_ne!(borne(&passing(&Registry::new()), &sent), mine);
 }
 
 #[test]
 fn a_configured_credential_has_the_name_that_its_own_bearer_would_have() {
-    let configured = directory(true);
-    let passing = Callers::new(Settings { serve_unknown: true, ..Settings::default() });
-    let passing = passing.with_fingerprints_of(&configured);
+    let registry = Registry::new();
+    let configured = registered(true, &registry);
+    let passing = passing(&registry);
     let itself = [("authorization", "Bearer sk-upstream"), ("openai-organization", "org-1")];
     let swapped = borne(&configured, &[("authorization", "Bearer sk-dummy")]);
     assert_eq!(swapped, borne(&passing, &itself));
-    let reloaded = directory(false).with_fingerprints_of(&configured);
+    let reloaded = registered(false, &registry);
     assert_eq!(borne(&reloaded, &[("api-key", "weir-search-0123456789")]), swapped);
     let reports = |callers: &Callers| {
         let mut headers = HeaderMap::new();
@@ -228,7 +279,7 @@ proptest! {
 
 #[test]
 fn a_credential_that_passes_through_is_marked_sensitive() {
-    let callers = Callers::new(Settings { serve_unknown: true, ..Settings::default() });
+    let callers = passing(&Registry::new());
     let mut headers = HeaderMap::new();
     for name in ["authorization", "api-key", "x-api-key", "x-own"] {
         headers.append(name, "Bearer sk-secret".parse().unwrap());
@@ -239,4 +290,20 @@ fn a_credential_that_passes_through_is_marked_sensitive() {
     for (name, value) in &headers {
         assert_eq!(value.is_sensitive(), name != "x-own", "{name}");
     }
+}
+
+/// What a browser sends by itself must not spend a configured credential; what a program shows on purpose may come from anywhere.
+#[test]
+fn a_page_of_another_site_spends_no_configured_credential() {
+    let callers = directory(true);
+    let foreign = [("host", "evil.example"), ("origin", "http://evil.example")];
+    let check = |callers: &Callers, more: &[(&'static str, &str)], names: &[&str]| {
+        let headers = headers(&[&foreign[..], more].concat());
+        callers.identify(&headers, names).unwrap().check_origin(&headers, None)
+    };
+    assert_eq!(check(&callers, &[], &[]), Err(origin::Foreign::Host));
+    assert_eq!(check(&callers, &[], &["reports.internal"]), Err(origin::Foreign::Host));
+    assert_eq!(check(&callers, &[("api-key", "weir-search-0123456789")], &[]), Ok(()));
+    assert_eq!(check(&callers, &[("x-team", "batch")], &[]), Ok(()));
+    assert_eq!(check(&passing(&Registry::new()), &[], &[]), Ok(()), "its own key");
 }

@@ -51,6 +51,9 @@ section! {
         /// Whether requests of callers that nobody knows are served. Left out, they are served, except with an
         /// upstream credential on a listener that is not loopback: whoever reaches it would spend your money.
         allow_unknown_callers: Option<bool> = unset(true),
+        /// Names beside those of loopback that the listener is called by, without port. Where requests without a Weir key spend a
+        /// configured credential, a `Host` that is neither is refused on loopback, and elsewhere once there is a list.
+        hosts: Vec<String> = default([]),
         /// Whether the upstream is told of the caller's address by `Forwarded`. Off: it is none of its business.
         forwarded: bool = default(false),
         /// TLS towards callers: on when a certificate and a key are given.
@@ -105,6 +108,8 @@ section! {
         listen: SocketAddr = default("127.0.0.1:8081"),
         /// What `Authorization: Bearer` must hold for the rest.
         token: Option<SecretRef> = unset("env:WEIR_ADMIN_TOKEN"),
+        /// Names beside those of loopback that the address is called by when it is on loopback, without port.
+        hosts: Vec<String> = default([]),
     }
 }
 

@@ -320,6 +320,10 @@ label! {
         Nominated = "nominated",
         /// An upgrade to WebSocket for a path that `upstream.websocket.paths` does not allow.
         Upgrade = "upgrade",
+        /// A `Host` that is no name of the listener, where the request would spend a configured credential without a key.
+        ForeignHost = "foreign_host",
+        /// A web page of another site that would spend a configured credential.
+        CrossSite = "cross_site",
     }
 }
 

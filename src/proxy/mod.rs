@@ -25,6 +25,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use http::uri::Authority;
 use http::{HeaderName, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -34,11 +35,12 @@ pub use exchange::Exchange;
 
 use crate::account::{Account, Begin, Record, RequestId, Wait};
 use crate::admission::{self, Scopes};
+use crate::caller::origin::Foreign;
 use crate::caller::{self, Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::estimate::Estimator;
-use crate::metrics::{HttpRule, ReplaySkip};
+use crate::metrics::{HttpRule, Label as _, ReplaySkip};
 use crate::openai::Endpoint;
 use crate::openai::endpoint::Named;
 use crate::openai::stainless::SdkHeaders;
@@ -202,11 +204,14 @@ impl Proxy {
             self.account.begin(&Begin { id, caller, endpoint: named.endpoint, sdk_retries, trace }, since)
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
-            let nobody = policy.callers.all().last().map_or(CallerId(0), |caller| caller.id);
-            return Err(Box::new(refuse_unknown(begin(nobody))));
+            return Err(Box::new(refuse_unknown(begin(policy.callers.nobody().id))));
         };
         let caller = Arc::clone(identified.caller);
         let mut record = begin(caller.id);
+        let authority = parts.uri.authority().map(Authority::as_str);
+        if let Err(foreign) = identified.check_origin(&parts.headers, authority) {
+            return Err(Box::new(self.refuse_foreign(foreign, record)));
+        }
         if upgrade.is_some() && !self.upstream.tunnels().allows(parts.uri.path()) {
             self.account.metrics().http_refusals.inc(HttpRule::Upgrade);
             return Err(Box::new(refuse(upgrade::not_allowed(), record)));
@@ -218,6 +223,28 @@ impl Proxy {
         let head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
         record.set_deadline(head.deadline.turn);
         Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped })
+    }
+
+    fn refuse_foreign(&self, foreign: Foreign, record: Box<Record>) -> Response<Body> {
+        let (rule, message) = match foreign {
+            Foreign::Host => (
+                HttpRule::ForeignHost,
+                "The Host is not a name of this listener, and the request shows no Weir key. Call it by a loopback name, or add \
+                 the name to server.hosts.",
+            ),
+            Foreign::Site => (
+                HttpRule::CrossSite,
+                "A web page of another site may not spend the configured credential. Send a Weir key, or add the page's host to \
+                 server.hosts.",
+            ),
+        };
+        self.account.metrics().http_refusals.inc(rule);
+        let own = OwnAnswer {
+            status: StatusCode::FORBIDDEN,
+            code: rule.name().into(),
+            ..OwnAnswer::new(ErrorClass::WeirNotAllowed, message)
+        };
+        refuse(own, record)
     }
 
     /// Reads the body, prices the request, and carries it through its attempts.

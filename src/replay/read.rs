@@ -21,6 +21,9 @@ const FIRST_CAPACITY: usize = 1 << 20;
 /// on its way. A copy costs less than another buffer.
 const SMALL: usize = 4 << 10;
 
+/// What may have come of a body that is not read on: an HTTP/2 stream's window at most, or the socket's buffer.
+const UNREAD: usize = 128 << 10;
+
 /// Why a request's body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -117,7 +120,7 @@ fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, rest: Rest<B>) -> 
 /// What was read waits to be sent: it may wait for long, in the queue, so it counts until it is on its way.
 fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: Skipped) -> Result<Kind<B>, ReadError> {
     rest.reservation.budget().count(why);
-    if !rest.reservation.only_buffer(pieces.len()) {
+    if !rest.reservation.only_buffer(pieces.len() + UNREAD) {
         return Err(rest.reservation.budget().fail(ReadError::NoRoom));
     }
     Ok(Kind::Streamed { prefix: pieces.into_bytes(), rest: Some(Box::new(rest)), why })

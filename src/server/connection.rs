@@ -34,11 +34,24 @@ use super::{Counters, Limit, Rule, ServerTls, Settings, tls};
 /// Time for a connection that was idle too long to end in good order.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Bytes that one HTTP/2 stream may send before somebody reads them: an eighth of the connection's, so that uploads which
-/// wait for their turn leave the others' way free.
+/// Bytes that one HTTP/2 stream may send before they are read; fewer where a connection may have very many streams.
 const STREAM_WINDOW: u32 = 128 << 10;
-/// Bytes that all streams of a connection may send before somebody reads them; hyper's default.
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// The window of a connection that both sides begin with and none can make smaller (RFC 9113, section 6.9.2).
+const SMALLEST_CONNECTION_WINDOW: u32 = 65_535;
+/// The largest window that there can be (RFC 9113, section 6.9.1).
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
+/// Bytes of a head over HTTP/2, in RFC 9113's count of 32 bytes more for each field: `http::HeaderMap` holds no more than
+/// 24,576 names.
+const LARGEST_HEAD: u32 = 768 << 10;
+
+/// The windows of each HTTP/2 stream and of the connection.
+///
+/// The connection's is the sum of its streams': uploads that wait for their turn are not read, and must not use up what the
+/// other streams of their connection need.
+fn windows(streams: u32) -> (u32, u32) {
+    let stream = STREAM_WINDOW.min(LARGEST_WINDOW / streams.max(1));
+    (stream, stream * streams.max(1))
+}
 
 /// What is known of a connection when its service is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,13 +100,16 @@ where
         if settings.header_count != Settings::default().header_count {
             http1.max_headers(settings.header_count);
         }
+        let (stream_window, connection_window) = windows(settings.streams);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(stream_window)
+            .initial_connection_window_size(connection_window.max(SMALLEST_CONNECTION_WINDOW))
             .max_concurrent_streams(settings.streams)
-            .max_header_list_size(u32::try_from(settings.header_bytes).unwrap_or(u32::MAX))
+            .max_header_list_size(
+                u32::try_from(2 * settings.header_bytes).unwrap_or(u32::MAX).min(LARGEST_HEAD),
+            )
             .keep_alive_interval(settings.idle_timeout / 2)
             .keep_alive_timeout(settings.write_timeout);
         Self { settings, tls: None, make, render, counters, draining, http1, http2 }
@@ -211,8 +227,13 @@ where
         let http2 = info.http2;
         let activity = Activity::new(http2);
         let info = Arc::new(info);
-        let edge =
-            EdgeLayer { info: Arc::clone(&info), counters: Arc::clone(&self.counters), render: self.render };
+        let edge = EdgeLayer {
+            info: Arc::clone(&info),
+            counters: Arc::clone(&self.counters),
+            render: self.render,
+            header_bytes: self.settings.header_bytes,
+            header_count: self.settings.header_count,
+        };
         let full = http2.then(|| (self.settings.streams, Arc::clone(&self.counters)));
         let service = Tracked::new(edge.layer((self.make)(info)), Arc::clone(&activity), full);
         let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), hold));

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use tower::{Layer, Service};
@@ -24,6 +24,8 @@ use super::watch::{Activity, InFlight};
 pub enum Refusal {
     /// The request broke a rule of hygiene.
     Hygiene(Rule),
+    /// The request has too many header fields, or too large ones (RFC 6585, section 5: 431).
+    Headers,
     /// The service panicked.
     Internal,
 }
@@ -37,7 +39,37 @@ pub(super) struct EdgeLayer {
     pub(super) info: Arc<ConnectionInfo>,
     pub(super) counters: Arc<Counters>,
     pub(super) render: Render,
+    /// Bytes of a request's head.
+    pub(super) header_bytes: usize,
+    /// Header fields of a request.
+    pub(super) header_count: usize,
 }
+
+impl EdgeLayer {
+    /// Checks a request, and makes one of what is said twice.
+    fn check<R>(&self, request: &mut Request<R>) -> Result<(), Refusal> {
+        // hyper checks the sizes of HTTP/1's heads itself.
+        if self.info.http2 && !self.has_room(request.headers()) {
+            self.counters.reach(Limit::Headers);
+            return Err(Refusal::Headers);
+        }
+        hygiene::check(request).map_err(|rule| {
+            self.counters.refuse(rule);
+            tracing::info!(rule = rule.as_str(), peer = %self.info.peer, "request refused");
+            Refusal::Hygiene(rule)
+        })
+    }
+
+    /// Whether the fields of an HTTP/2 request are as few and as small as they must be.
+    fn has_room(&self, headers: &HeaderMap) -> bool {
+        let bytes: usize =
+            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
+        headers.len() <= self.header_count && bytes <= self.header_bytes
+    }
+}
+
+/// Bytes of an HTTP/1 field beside its name and value: `": "` and a line end. The same request is as large over both versions.
+const FIELD_OVERHEAD: usize = 4;
 
 impl<S> Layer<S> for EdgeLayer {
     type Service = Edge<S>;
@@ -68,14 +100,10 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<R>) -> Self::Future {
+    fn call(&mut self, mut request: Request<R>) -> Self::Future {
         let edge = &self.edge;
-        let state = match hygiene::check(&request) {
-            Err(rule) => {
-                edge.counters.refuse(rule);
-                tracing::info!(rule = rule.as_str(), peer = %edge.info.peer, "request refused");
-                State::Refused(Refusal::Hygiene(rule))
-            }
+        let state = match edge.check(&mut request) {
+            Err(refusal) => State::Refused(refusal),
             Ok(()) => match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
                 Ok(future) => State::Called { future, counters: Arc::clone(&edge.counters) },
                 Err(_panic) => {

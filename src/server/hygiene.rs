@@ -103,11 +103,12 @@ impl Rule {
     }
 }
 
-/// Checks a request's head.
+/// Checks a request's head. Equal lengths, said twice over HTTP/2, become one (RFC 9110, section 8.6); hyper refuses others, and
+/// merges those of HTTP/1.
 ///
 /// An absolute target that differs from `Host` passes, as RFC 9112 (section 3.2.2) asks: neither leads anywhere, the
 /// upstream is the configured one. Paths pass as they are, dots included: nothing here resolves them.
-pub fn check<B>(request: &Request<B>) -> Result<(), Rule> {
+pub fn check<B>(request: &mut Request<B>) -> Result<(), Rule> {
     if request.method() == Method::CONNECT {
         return Err(Rule::Connect);
     }
@@ -120,6 +121,11 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Rule> {
     if found.connection && nominated(request.headers()).any(is_end_to_end) {
         return Err(Rule::Nominated);
     }
+    if found.lengths > 1
+        && let Some(length) = request.headers().get(header::CONTENT_LENGTH).cloned()
+    {
+        request.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
     Ok(())
 }
 
@@ -129,6 +135,7 @@ struct Found<'a> {
     host: Option<&'a HeaderValue>,
     transfer_encoding: bool,
     connection: bool,
+    lengths: usize,
 }
 
 impl<'a> Found<'a> {
@@ -146,6 +153,8 @@ impl<'a> Found<'a> {
                 found.transfer_encoding = true;
             } else if name == header::CONNECTION {
                 found.connection |= !is_plain_connection(value);
+            } else if name == header::CONTENT_LENGTH {
+                found.lengths += 1;
             }
         }
         Ok(found)
@@ -266,9 +275,17 @@ mod tests {
             ("/", &[("host", "weir")], Ok(())),
             ("/", &[], Err(Rule::HostMissing)),
         ] {
-            let request = request(Version::HTTP_2, "GET", uri, headers);
-            assert_eq!(check(&request), outcome, "{uri} {headers:?}");
+            let mut request = request(Version::HTTP_2, "GET", uri, headers);
+            assert_eq!(check(&mut request), outcome, "{uri} {headers:?}");
         }
+    }
+
+    #[test]
+    fn equal_lengths_become_one() {
+        let lengths = [("content-length", "5"), ("content-length", "5")];
+        let mut request = request(Version::HTTP_2, "POST", "http://weir/", &lengths);
+        assert_eq!(check(&mut request), Ok(()));
+        assert_eq!(request.headers().get_all("content-length").iter().collect::<Vec<_>>(), ["5"]);
     }
 
     #[test]
@@ -295,8 +312,8 @@ mod tests {
             ("weir#evil", Err(Rule::HostInvalid)),
             ("w\\eir", Err(Rule::HostInvalid)),
         ] {
-            let request = request(Version::HTTP_11, "GET", "/", &[("host", host)]);
-            assert_eq!(check(&request), outcome, "{host}");
+            let mut request = request(Version::HTTP_11, "GET", "/", &[("host", host)]);
+            assert_eq!(check(&mut request), outcome, "{host}");
         }
     }
 
@@ -312,9 +329,9 @@ mod tests {
             ("idempotency-key", Err(Rule::Nominated)),
             ("contentious", Ok(())),
         ] {
-            let request =
+            let mut request =
                 request(Version::HTTP_11, "POST", "/", &[("host", "weir"), ("connection", nominated)]);
-            assert_eq!(check(&request), outcome, "{nominated}");
+            assert_eq!(check(&mut request), outcome, "{nominated}");
         }
     }
 }

@@ -26,6 +26,7 @@ struct House {
 fn render(refusal: Refusal) -> Response<Bytes> {
     let (status, code) = match refusal {
         Refusal::Hygiene(rule) => (rule.status(), rule.as_str()),
+        Refusal::Headers => (http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers"),
         Refusal::Internal => (http::StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     };
     Response::builder().status(status).body(Bytes::from_static(code.as_bytes())).unwrap()

@@ -115,6 +115,12 @@ fn a_request_that_means_two_things_never_reaches_the_upstream() {
         ("a body shorter than its length", body("9"), Some(b"hello"), Fate::Reset),
         ("a length that is none", body("x"), Some(b"hello"), Fate::Reset),
         ("a length with a sign", body("+5"), Some(b"hello"), Fate::Reset),
+        (
+            "two equal lengths",
+            [body("5"), vec![("content-length", "5")]].concat(),
+            Some(b"hello"),
+            Fate::Status(200),
+        ),
         ("two lengths", [body("5"), vec![("content-length", "6")]].concat(), Some(b"hello"), Fate::Reset),
         ("transfer-encoding", with(&[("transfer-encoding", "chunked")]), None, Fate::Reset),
         ("connection", with(&[("connection", "close")]), None, Fate::Reset),
@@ -168,7 +174,11 @@ fn a_request_that_means_two_things_never_reaches_the_upstream() {
             drop(stream.write_all(&frame(DATA, END_STREAM, 1, body)));
         }
         let found = fate(&mut stream, 1);
-        let reached = seen.try_iter().count();
+        let reached: Vec<_> = seen.try_iter().collect();
+        // RFC 9110, 8.6: a length said twice is never sent on so.
+        let lengths = |message: &wire::Message| message.by_name().get("content-length").map_or(0, Vec::len);
+        assert!(reached.iter().all(|message| lengths(message) <= 1), "{name}: {reached:?}");
+        let reached = reached.len();
         // A connection that is given up for a stream's sake is as safe as the stream's reset.
         let same = found == *expected || (found == Fate::Closed && *expected == Fate::Reset);
         if !same || (reached == 1) != (*expected == Fate::Status(200)) {
@@ -331,4 +341,104 @@ fn a_thousand_small_frames_that_nobody_reads_kill_no_stream_beside_them() {
         GET.iter().map(|(name, value)| (*name, if *name == ":method" { "TRACE" } else { *value })).collect();
     stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 3, &fields(&trace))).unwrap();
     assert_eq!(fate(&mut stream, 3), Fate::Answered);
+}
+
+/// Uploads that wait for their turn are not read on. What they may send before that must leave the others' bodies free.
+#[test]
+fn uploads_that_wait_hold_up_no_other_body_of_their_connection() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let (upstream, _seen) = wire::recording(move |request| {
+        if request.start.contains("/v1/held") {
+            held.lock().unwrap().recv().ok();
+        }
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
+    });
+    let weir = Weir::before(
+        upstream,
+        "limits.in_flight = 1\nreplay.max_body = \"1KiB\"\nreplay.prefix = \"1KiB\"\nserver.body_grace = \"500ms\"\n",
+    );
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| wire::get(weir.address, "/v1/held").status());
+        weir.wait_for("weir_requests_in_flight{caller=\"default\"}", 1.0);
+        let mut stream = open(&weir, &[]);
+        // Weir's settings, and the connection's window beside the initial one.
+        let (mut of_stream, mut of_connection) = (65_535_usize, 65_535_usize);
+        let mut seen = 0;
+        while seen < 2 {
+            let (kind, flags, of, payload) = read_frame(&mut stream).unwrap();
+            if kind == SETTINGS && flags == 0 {
+                for setting in payload.chunks(6).filter(|setting| setting[1] == 4) {
+                    of_stream = u32::from_be_bytes(setting[2..6].try_into().unwrap()) as usize;
+                }
+                seen += 1;
+            } else if kind == WINDOW_UPDATE && of == 0 {
+                of_connection += u32::from_be_bytes(payload.try_into().unwrap()) as usize;
+                seen += 1;
+            }
+        }
+        // As much as each may send.
+        for id in (0..40).map(|number| 2 * number + 1) {
+            stream.write_all(&frame(HEADERS, END_HEADERS, id, &fields(&POST))).unwrap();
+            let mut left = of_stream.min(of_connection);
+            of_connection -= left;
+            while left > 0 {
+                let now = left.min(16_384);
+                stream.write_all(&frame(DATA, 0, id, &vec![b'x'; now])).unwrap();
+                left -= now;
+            }
+        }
+        let small = [&POST[..], &[("content-length", "17")]].concat();
+        stream.write_all(&frame(HEADERS, END_HEADERS, 101, &fields(&small))).unwrap();
+        if of_connection >= 17 {
+            stream.write_all(&frame(DATA, END_STREAM, 101, b"{\"model\":\"gpt-5\"}")).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1500));
+        for id in (0..40).map(|number| 2 * number + 1) {
+            stream.write_all(&frame(RST_STREAM, 0, id, &[0, 0, 0, 8])).unwrap();
+        }
+        release.send(()).unwrap();
+        assert_eq!(holder.join().unwrap(), 200);
+        assert_eq!(fate(&mut stream, 101), Fate::Status(200));
+    });
+    assert!(weir.metric("weir_limits_reached_total{limit=\"body_rate\"}") < 0.5);
+}
+
+#[test]
+fn header_fields_are_counted_over_http2_as_over_http1() {
+    let (upstream, seen) = wire::plain();
+    let weir = Weir::before(upstream, "server.header_count = 20\nserver.header_bytes = \"4KiB\"\n");
+    let ask = |names: usize, length: usize| {
+        let names: Vec<String> = (0..names).map(|number| format!("x-{number}")).collect();
+        let value = "v".repeat(length);
+        let more: Vec<_> = names.iter().map(|name| (name.as_str(), value.as_str())).collect();
+        let mut stream = open(&weir, &[]);
+        let block = fields(&[&GET[..], &more].concat());
+        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)).unwrap();
+        fate(&mut stream, 1)
+    };
+    assert_eq!(ask(15, 1), Fate::Status(200));
+    assert_eq!(seen.try_iter().count(), 1);
+    assert_eq!(ask(25, 1), Fate::Answered);
+    assert_eq!(ask(19, 126), Fate::Status(200));
+    assert_eq!(seen.try_iter().count(), 1);
+    assert!((weir.metric("weir_limits_reached_total{limit=\"headers\"}") - 1.0).abs() < 0.1);
+    // More names than a map of headers can hold, in a head as large as any may be.
+    let weir = Weir::before(upstream, "server.header_bytes = \"1MiB\"\nserver.header_count = 1000\n");
+    let mut stream = open(&weir, &[]);
+    let names: Vec<String> = (0..31_000).map(|number| format!("{number:x}")).collect();
+    let blocks: Vec<u8> = fields(&GET)
+        .into_iter()
+        .chain(names.iter().flat_map(|name| fields(&[(name.as_str(), "")])))
+        .collect();
+    let mut pieces = blocks.chunks(16_384).peekable();
+    let first = pieces.next().unwrap();
+    stream.write_all(&frame(HEADERS, END_STREAM, 1, first)).unwrap();
+    while let Some(piece) = pieces.next() {
+        let flags = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+        drop(stream.write_all(&frame(CONTINUATION, flags, 1, piece)));
+    }
+    assert_ne!(fate(&mut stream, 1), Fate::Status(200));
+    assert_eq!(wire::get(weir.address, "/v1/models").status(), 200);
+    assert!(!weir.printed().contains("panic"), "{}", weir.printed());
 }

@@ -255,7 +255,7 @@ fn bodies_that_wait_to_be_sent_have_a_bound_too() {
     });
     let weir = Weir::before(
         upstream,
-        "server.max_buffered_bytes = \"1MiB\"\nreplay.max_body = \"64KiB\"\nreplay.prefix = \"64KiB\"\n\
+        "server.max_buffered_bytes = \"4MiB\"\nreplay.max_body = \"64KiB\"\nreplay.prefix = \"64KiB\"\n\
          limits.in_flight = 1\n",
     );
     let mut first = wire::connect(weir.address);

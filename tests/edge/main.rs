@@ -18,6 +18,7 @@ mod process;
 mod wire;
 
 mod build;
+mod callers;
 mod egress;
 mod exchanges;
 mod fidelity;

@@ -54,10 +54,10 @@ impl Default for Setup {
             },
             scopes: admission::Settings::default(),
             policy: Policy {
-                callers: Callers::new(weir::caller::Settings {
-                    serve_unknown: true,
-                    ..weir::caller::Settings::default()
-                }),
+                callers: Callers::new(
+                    weir::caller::Settings { serve_unknown: true, ..weir::caller::Settings::default() },
+                    &weir::caller::Registry::new(),
+                ),
                 mode: Mode::Enforce,
                 max_wait: Duration::from_mins(1),
                 response_timeout: None,
@@ -115,11 +115,9 @@ impl World {
         behind: impl Fn(DuplexStream) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let began = clock::now();
-        let names = setup.policy.callers.all().iter().map(|caller| Arc::clone(&caller.name)).collect();
-        let metrics = Metrics::new(&metrics::Settings {
-            callers: setup.policy.callers.all().iter().map(|caller| Arc::clone(&caller.name)).collect(),
-            ..metrics::Settings::default()
-        });
+        let names = Arc::clone(setup.policy.callers.registry());
+        let metrics =
+            Metrics::new(&metrics::Settings { callers: names.names(), ..metrics::Settings::default() });
         let told = account::Settings { log_sample: 0.0, ..account::Settings::default() };
         let account = Account::new(told, Arc::clone(&metrics), names, began);
         let scopes = Scopes::new(setup.scopes, setup.seed);

@@ -120,6 +120,7 @@ async fn tell(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 fn render(refusal: Refusal) -> Response<Bytes> {
     let status = match refusal {
         Refusal::Hygiene(rule) => rule.status(),
+        Refusal::Headers => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Response::builder().status(status).body(Bytes::new()).unwrap()
