@@ -1,5 +1,7 @@
 //! What is kept of an error's body: never more than the privacy rule allows.
 
+use std::net::IpAddr;
+
 use crate::telemetry::{masked, without_keys};
 
 /// An error's body, as far as it is kept: the message is masked.
@@ -13,6 +15,8 @@ pub struct ErrorDetail {
     pub code: Option<String>,
     /// `param`.
     pub param: Option<String>,
+    /// Where the request came from: kept of callers that are not known otherwise.
+    pub peer: Option<IpAddr>,
 }
 
 /// Characters of a code, type or param that are kept.
@@ -44,6 +48,7 @@ impl ErrorDetail {
             kind: kind.map(word),
             code: code.map(word),
             param: param.map(word),
+            peer: None,
         }
     }
 }

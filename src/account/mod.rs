@@ -5,6 +5,7 @@ mod attempts;
 mod error_detail;
 mod history;
 mod last_minute;
+mod recent;
 mod record;
 mod repeated;
 mod report;
@@ -20,6 +21,7 @@ use std::time::{Duration, SystemTime};
 pub use attempts::{Attempt, Attempts};
 pub use error_detail::ErrorDetail;
 pub use history::{ClassHistory, History, MINUTES};
+pub use recent::{CallerRecent, RECENT_MINUTES, Recent, RecentErrors};
 pub use record::{Begin, Record, Usage, Wait};
 pub use repeated::RepeatedRefusal;
 pub use report::{AttemptReport, Report};
@@ -34,7 +36,7 @@ use repeated::Repeated;
 
 use crate::caller::{CallerId, Registry};
 use crate::clock::Instant;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Slowness};
 use crate::telemetry::otlp::Spans;
 use crate::telemetry::{RequestTrace, TraceContext};
 
@@ -74,10 +76,12 @@ pub struct Account {
     settings: Settings,
     metrics: Arc<Metrics>,
     history: History,
+    recent: Recent,
     last_minute: LastMinute,
     reports: Reports,
     repeated: Repeated,
     names: Arc<Registry>,
+    started: Instant,
     /// Whether the process ends, and with it what is still under way.
     cutting: AtomicBool,
 }
@@ -90,6 +94,8 @@ impl Account {
             settings,
             metrics,
             history: History::new(now),
+            recent: Recent::new(now),
+            started: now,
             last_minute: LastMinute::new(now),
             reports,
             repeated: Repeated::default(),
@@ -129,6 +135,16 @@ impl Account {
     /// Errors of the last hour, minute by minute.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The last five minutes by caller.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// How long answers take to begin, by model: those for which that can be told.
+    pub fn slowness(&self, now: Instant) -> Vec<(String, Slowness)> {
+        self.metrics.slowness(now.saturating_duration_since(self.started))
     }
 
     /// The last failures that reached a caller.

@@ -321,6 +321,7 @@ impl Record {
         if let Some(class) = class.filter(|class| !class.is_own()) {
             metrics.attempt_errors.inc(class);
             self.account.history.attempt(class, now);
+            self.account.recent.attempt(self.caller, class, self.mostly_queued(now), now);
         }
     }
 
@@ -333,8 +334,10 @@ impl Record {
         self.account.last_minute.count(now);
         access_log::write(self, &self.account.settings, now);
         spans::send(self, &self.account, now);
+        self.account.recent.ended(self.caller, self.class.is_none(), now);
         if let Some(class) = self.class {
             self.account.history.request(class, now);
+            self.account.recent.request(self.caller, class, self.mostly_queued(now), now);
             if Outcome::of(Some(class)) != Outcome::ClientClosed {
                 self.account.reports.add(
                     self,
@@ -345,6 +348,11 @@ impl Record {
                 );
             }
         }
+    }
+
+    /// Whether more of its time went by in Weir's queue than anywhere else: then a timeout is not the upstream's.
+    fn mostly_queued(&self, now: Instant) -> bool {
+        self.waits(Wait::Queue) * 2 > now.saturating_duration_since(self.started)
     }
 
     fn count(&self, now: Instant) {
@@ -374,6 +382,11 @@ impl Record {
         let model = self.model().map(|name| metrics.model(name, outcome == Outcome::Success));
         if let Some(model) = model {
             model.requests.inc(outcome);
+            if let Some(head) =
+                self.attempts.last().filter(|_| self.class.is_none()).and_then(Attempt::time_to_head)
+            {
+                model.pace.observe(head, now.saturating_duration_since(self.account.started));
+            }
         }
         let Some((usage, charged)) = self.used else { return };
         for (kind, tokens) in usage.kinds() {

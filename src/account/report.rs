@@ -60,7 +60,7 @@ pub struct Report {
     /// The request's data, only where configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_data: Option<String>,
-    /// How often the same failure (class, endpoint, model and code) occurred, this one included.
+    /// How often the same failure (caller, class, endpoint, model and code) occurred, this one included.
     pub occurrences: u64,
     /// When the same failure occurred first.
     pub since: Rfc3339,
@@ -105,7 +105,7 @@ impl Report {
             message: detail.message,
             model: record.model().map(str::to_owned),
             endpoint: record.endpoint.as_str(),
-            caller: caller.to_owned(),
+            caller: detail.peer.map_or_else(|| caller.to_owned(), |peer| format!("unknown, from {peer}")),
             request_id: record.id.to_string(),
             trace_id: record.trace.map(|at| at.trace.to_string()),
             duration_seconds: now.saturating_duration_since(record.started).as_secs_f64(),
@@ -202,7 +202,9 @@ impl Report {
     fn occurred(&self) -> String {
         match self.occurrences {
             1 => "once".to_owned(),
-            times => format!("{times} times since {} (same class, endpoint, model and code)", self.since),
+            times => {
+                format!("{times} times since {} (same caller, class, endpoint, model and code)", self.since)
+            }
         }
     }
 }

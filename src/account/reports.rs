@@ -1,12 +1,14 @@
 //! The last failures, bounded so that a flood of one kind cannot push out the others.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::record::Record;
 use super::report::Report;
 use super::timestamp::Rfc3339;
+use crate::caller::CallerId;
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
 use crate::openai::Endpoint;
@@ -46,6 +48,8 @@ struct FailureKind {
     endpoint: Endpoint,
     model: Option<Box<str>>,
     code: Option<String>,
+    caller: CallerId,
+    peer: Option<IpAddr>,
 }
 
 impl Reports {
@@ -58,6 +62,20 @@ impl Reports {
     pub fn list(&self) -> Vec<Report> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.reports.iter().rev().map(|(report, kind)| ring.told(report, *kind)).collect()
+    }
+
+    /// The newest report of each kind, the newest first.
+    pub fn newest_of_each_kind(&self) -> Vec<Report> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen: Vec<u64> = Vec::new();
+        let mut newest = Vec::new();
+        for (report, kind) in ring.reports.iter().rev() {
+            if !seen.contains(kind) {
+                seen.push(*kind);
+                newest.push(ring.told(report, *kind));
+            }
+        }
+        newest
     }
 
     /// The report with this id, if it is still kept; `last` is the newest.
@@ -149,7 +167,16 @@ impl Ring {
 
 impl FailureKind {
     fn of(record: &Record, class: ErrorClass) -> Self {
-        let code = record.detail.as_deref().and_then(|detail| detail.code.clone());
-        Self { class, endpoint: record.endpoint, model: record.model.clone(), code }
+        let detail = record.detail.as_deref();
+        let (code, peer) =
+            (detail.and_then(|detail| detail.code.clone()), detail.and_then(|detail| detail.peer));
+        Self {
+            class,
+            endpoint: record.endpoint,
+            model: record.model.clone(),
+            code,
+            caller: record.caller,
+            peer,
+        }
     }
 }

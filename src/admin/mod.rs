@@ -1,7 +1,6 @@
 //! What operators see and do: metrics, health, status page, reports, drain and reload, on an address of their own.
 //!
-//! The room knows nothing of the rest of the house. It shows what a [`Source`] tells, which `app` implements; the words for
-//! each error come from the catalog through it. The page is one HTML document with everything in it.
+//! It shows what a [`Source`] tells, which `app` implements. The page is one HTML document with everything in it.
 
 mod client;
 mod guard;
@@ -17,8 +16,8 @@ pub use client::{Client, ClientError};
 pub use guard::Access;
 pub use server::{Settings, serve, start};
 pub use status::{
-    BreakerState, BreakerStatus, Build, CallerStatus, ErrorStatus, FailureLine, LimitStatus, Overhead,
-    QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Status,
+    BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
+    Overhead, PaceStatus, QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Status,
 };
 pub use table::table;
 pub use verdict::{Blame, Finding, Level};

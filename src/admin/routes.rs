@@ -27,6 +27,7 @@ pub(super) enum Route<'a> {
     Reports,
     Report(&'a str),
     Config,
+    Runbook,
     Drain,
     Reload,
     /// The path exists, for these methods.
@@ -47,6 +48,7 @@ impl<'a> Route<'a> {
             "/status" => (Self::Status, READ),
             "/reports" => (Self::Reports, READ),
             "/config" => (Self::Config, READ),
+            "/runbook" => (Self::Runbook, READ),
             "/drain" => (Self::Drain, POST),
             "/reload" => (Self::Reload, POST),
             _ => match path.strip_prefix("/reports/") {
@@ -66,7 +68,7 @@ impl<'a> Route<'a> {
 
     /// Whether it answers without the token off loopback.
     pub(super) fn is_public(&self) -> bool {
-        self.is_probe() || matches!(self, Self::Metrics)
+        self.is_probe() || matches!(self, Self::Metrics | Self::Runbook)
     }
 }
 
@@ -89,6 +91,10 @@ pub(super) fn answer<B>(request: &Request<B>, access: &Access, source: &dyn Sour
         Route::Reports => json(&source.reports()),
         Route::Report(id) => report(id, request.headers(), source),
         Route::Config => plain(StatusCode::OK, "application/toml", source.config().into_bytes()),
+        Route::Runbook => {
+            let nonce = page::nonce();
+            with_policy(page::runbook(&nonce), &nonce)
+        }
         Route::Drain => {
             source.drain();
             text(StatusCode::ACCEPTED, "draining\n")
@@ -102,12 +108,41 @@ pub(super) fn answer<B>(request: &Request<B>, access: &Access, source: &dyn Sour
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             answer
         }
-        Route::Unknown => text(
-            StatusCode::NOT_FOUND,
-            "Not here. There are /, /status, /metrics, /livez, /readyz, /reports, /reports/ID, /config, \
-             POST /drain and POST /reload.\n",
-        ),
+        Route::Unknown => unknown(request.uri().path(), source),
     }
+}
+
+/// What is not here. A client of the API is told in the API's form, which its SDK shows.
+fn unknown(path: &str, source: &dyn Source) -> Answer {
+    let listen = source.status().listen;
+    let says = format!("This is Weir's admin address; requests for the API go to {listen}.");
+    if path.contains("/v1") {
+        let error = ApiError { message: &says, kind: "weir_error", code: "admin_address", param: None };
+        let mut answer = json(&ApiErrorBody { error });
+        *answer.status_mut() = StatusCode::NOT_FOUND;
+        return answer;
+    }
+    text(
+        StatusCode::NOT_FOUND,
+        format!(
+            "Not found. {says} Here are /, /status, /metrics, /livez, /readyz, /reports, /reports/ID, /config, /runbook, \
+             POST /drain and POST /reload.\n"
+        ),
+    )
+}
+
+#[derive(Serialize)]
+struct ApiErrorBody<'a> {
+    error: ApiError<'a>,
+}
+
+#[derive(Serialize)]
+struct ApiError<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    code: &'a str,
+    param: Option<&'a str>,
 }
 
 fn ready(source: &dyn Source) -> Answer {
@@ -132,7 +167,12 @@ fn the_page(main_only: bool, source: &dyn Source) -> Answer {
         return plain(StatusCode::OK, HTML, page::main(&status).into_bytes());
     }
     let nonce = page::nonce();
-    let mut answer = plain(StatusCode::OK, HTML, page::document(&status, &nonce).into_bytes());
+    with_policy(page::document(&status, &nonce), &nonce)
+}
+
+/// A document whose style and script have the nonce, and nothing else may run.
+fn with_policy(document: String, nonce: &str) -> Answer {
+    let mut answer = plain(StatusCode::OK, HTML, document.into_bytes());
     let policy = format!(
         "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,13 +1,16 @@
 //! States that tests look at: as they would be at 3 a.m.
 
 use super::status::{
-    BreakerState, BreakerStatus, Build, CallerStatus, ErrorStatus, FailureLine, LimitStatus, Overhead,
-    QuotaSpent, Reload, ScopeStatus, Status,
+    BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
+    Overhead, QuotaSpent, Reload, ScopeStatus, Status,
 };
 
 pub(super) fn healthy() -> Status {
     Status {
         time: "2026-11-22T03:06:31.204Z".to_owned(),
+        host: "weir-7d9f".to_owned(),
+        listen: "127.0.0.1:8080".to_owned(),
+        recent_requests: 2_000,
         build: Build { version: "0.1.0".to_owned(), revision: "4c9ef5c".to_owned() },
         uptime_seconds: 273_600,
         mode: "enforce".to_owned(),
@@ -43,7 +46,10 @@ pub(super) fn rate_limited() -> Status {
         waiting(caller("nightly-batch", 1, 171, 0, 170, 22.4), 31.0),
     ];
     status.scopes[0].limits[0].used = 4_120.0;
-    status.scopes[0].limits[1].used = 1_998_004.0;
+    status.scopes[0].limits[0].admitted_last_minute = Some(4_120.0);
+    status.scopes[0].limits[1].used = 998_004.0;
+    status.scopes[0].limits[1].admitted_last_minute = Some(1_998_004.0);
+    status.scopes[0].limits[1].holds = true;
     status.scopes[0].limits[1].foreign_use_ratio = 0.31;
     status.scopes[0].in_flight = 40;
     status.scopes[0].waiting = 214;
@@ -168,7 +174,11 @@ pub(super) fn hostile() -> Status {
     status.reload = Reload { successful: false, time: evil(), error: Some(evil()), waiting: vec![evil()] };
     status.time = evil();
     status.mode = evil();
+    status.host = evil();
+    status.listen = evil();
     status.callers[0].name = evil();
+    status.callers[0].top_class = Some(evil());
+    status.scopes[0].held_by = Some(evil());
     status.callers[0].mode = Some(evil());
     status.scopes[0].name = evil();
     status.scopes[0].limits[0].name = evil();
@@ -188,6 +198,8 @@ pub(super) fn hostile() -> Status {
     };
     status.failures[0] = FailureLine {
         id: evil(),
+        request_id: evil(),
+        upstream_request_id: Some(evil()),
         time: evil(),
         class: evil(),
         status: Some(999),
@@ -230,10 +242,11 @@ fn scope(name: &str, limits: &[(&str, f64, f64)]) -> ScopeStatus {
         name: (*name).to_owned(),
         limit: *limit,
         used: *used,
+        admitted_last_minute: Some(*used),
         window_seconds: 60.0,
         source: "learned".to_owned(),
-        foreign_use_ratio: 0.0,
         burst: limit / 30.0,
+        ..LimitStatus::default()
     };
     ScopeStatus {
         name: name.to_owned(),
@@ -256,6 +269,9 @@ fn overloaded(attempts: u64, requests: u64, last_minute: u32) -> ErrorStatus {
     );
     overloaded.minutes[20] = 3.min(last_minute);
     overloaded.last_seen_minutes = if requests > 0 { 0 } else { 39 };
+    if requests == 0 {
+        overloaded.callers.clear();
+    }
     overloaded
 }
 
@@ -273,15 +289,30 @@ fn error(
         requests,
         minutes: vec![0; 60],
         last_seen_minutes: 0,
+        callers: if attempts + requests > 0 { vec![met("checkout", attempts, requests)] } else { Vec::new() },
         cause: cause.to_owned(),
         solution: solution.to_owned(),
         weir_does: weir_does.to_owned(),
     }
 }
 
+/// What a caller met a moment ago.
+pub(super) fn met(name: &str, attempts: u64, requests: u64) -> CallerErrors {
+    CallerErrors {
+        name: name.to_owned(),
+        attempts,
+        requests,
+        queued: false,
+        last_seconds: 2.0,
+        last: "2026-11-22T03:06:29.204Z".to_owned(),
+    }
+}
+
 fn failure(id: &str, class: &str, status: u16, message: &str, occurrences: u64) -> FailureLine {
     FailureLine {
         id: id.to_owned(),
+        request_id: format!("req_weir_{id}"),
+        upstream_request_id: (!class.starts_with("weir_")).then(|| "req_0123".to_owned()),
         time: "2026-11-22T03:06:29.881Z".to_owned(),
         class: class.to_owned(),
         status: Some(status),

@@ -1,4 +1,4 @@
-//! What the status page shows and `/status` says: one snapshot, made by whoever knows, read by anyone.
+//! What the status page shows and `/status` says: one snapshot of the whole process.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ pub struct Status {
     pub findings: Vec<Finding>,
     /// When the snapshot was taken.
     pub time: String,
+    /// The host's name: in Kubernetes that of the pod.
+    pub host: String,
     /// Version and source revision.
     pub build: Build,
     /// Since the start.
@@ -20,14 +22,22 @@ pub struct Status {
     pub mode: String,
     /// Whether Weir drains.
     pub draining: bool,
+    /// Where callers send their requests: the address that Weir listens on.
+    pub listen: String,
     /// Where requests go: scheme and host.
     pub upstream: String,
+    /// Whether requests bear a credential of the configuration upstream, rather than their callers' own.
+    pub own_credential: bool,
     /// The last reading of the configuration.
     pub reload: Reload,
     /// What Weir itself adds to a request, since the start.
     pub overhead: Overhead,
     /// Requests that ended in the last minute, if known.
     pub requests_last_minute: Option<u64>,
+    /// Requests that ended in the last five minutes, of all callers.
+    pub recent_requests: u64,
+    /// How long answers take to begin, by model, where enough came to say.
+    pub paces: Vec<PaceStatus>,
     /// The exchange with the other replicas that share the limits, where it is configured.
     pub replicas: Option<ReplicasStatus>,
     /// Everyone who is configured or was seen.
@@ -36,7 +46,7 @@ pub struct Status {
     pub scopes: Vec<ScopeStatus>,
     /// Errors of the last hour, the most frequent first.
     pub errors: Vec<ErrorStatus>,
-    /// The last failures, the newest first.
+    /// The last failure of each kind, the newest first.
     pub failures: Vec<FailureLine>,
     /// The last request that met several rate limits, where that was within five minutes.
     pub repeated_refusal: Option<RepeatedRefusal>,
@@ -49,6 +59,7 @@ impl Status {
         // JSON has no word for what is no number, and no reader should stumble over it.
         for limit in self.scopes.iter_mut().flat_map(|scope| &mut scope.limits) {
             let figures = [&mut limit.limit, &mut limit.used, &mut limit.window_seconds, &mut limit.burst];
+            limit.admitted_last_minute = limit.admitted_last_minute.filter(|figure| figure.is_finite());
             figures.into_iter().filter(|figure| !figure.is_finite()).for_each(|figure| *figure = 0.0);
         }
         self.findings = verdict::findings(&self);
@@ -60,6 +71,11 @@ impl Status {
         self.callers.iter().map(CallerStatus::waiting).sum()
     }
 
+    /// Requests under way that do not wait.
+    pub fn under_way(&self) -> u64 {
+        self.in_flight().saturating_sub(self.waiting())
+    }
+
     /// Requests under way, waiting ones included.
     pub fn in_flight(&self) -> u64 {
         self.callers.iter().map(|caller| caller.in_flight).sum()
@@ -69,6 +85,20 @@ impl Status {
     pub fn errors_seen(&self) -> u64 {
         self.errors.iter().map(|error| error.requests).sum()
     }
+}
+
+/// How long a model's answers take to begin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PaceStatus {
+    /// The model.
+    pub model: String,
+    /// The mean of the last two minutes.
+    pub now_seconds: f64,
+    /// The median of the hour before.
+    pub usual_seconds: f64,
+    /// Answers in the last two minutes.
+    pub answers: u64,
 }
 
 /// A request that the upstream's rate limit refused several times.
@@ -157,6 +187,14 @@ pub struct CallerStatus {
     pub mode: Option<String>,
     /// Requests under way, waiting ones included.
     pub in_flight: u64,
+    /// Requests that ended in the last five minutes.
+    pub recent_requests: u64,
+    /// Errors among them.
+    pub recent_errors: u64,
+    /// The most frequent class of these errors.
+    pub top_class: Option<String>,
+    /// How long ago one of its requests succeeded.
+    pub last_success_seconds: Option<f64>,
     /// Requests waiting in the lane for ordinary work.
     pub waiting_interactive: u64,
     /// Requests waiting in the lane that yields.
@@ -168,6 +206,11 @@ pub struct CallerStatus {
 }
 
 impl CallerStatus {
+    /// Requests under way that do not wait.
+    pub fn under_way(&self) -> u64 {
+        self.in_flight.saturating_sub(self.waiting())
+    }
+
     /// Requests waiting in both lanes.
     pub fn waiting(&self) -> u64 {
         self.waiting_interactive + self.waiting_background
@@ -186,6 +229,8 @@ pub struct ScopeStatus {
     pub part: f64,
     /// Attempts that hold a permit.
     pub in_flight: u64,
+    /// Attempts that may hold one at once, where that is configured.
+    pub in_flight_limit: Option<u32>,
     /// Requests waiting for this scope.
     pub waiting: u64,
     /// The limit that holds the next of them, as in `limits`; nothing where none waits for one.
@@ -210,8 +255,14 @@ pub struct LimitStatus {
     pub name: String,
     /// Units per window.
     pub limit: f64,
-    /// Units used now.
+    /// Units used now, as the upstream counts: a limit that refills steadily is never full for long.
     pub used: f64,
+    /// Units that Weir admitted in the last minute; nothing for a limit of another window.
+    pub admitted_last_minute: Option<f64>,
+    /// Whether this limit holds requests back now.
+    pub holds: bool,
+    /// The limit that the configuration states, where it does.
+    pub configured: Option<f64>,
     /// The window.
     pub window_seconds: f64,
     /// Whether it was `configured`, `learned`, or `found` by what was refused.
@@ -279,6 +330,8 @@ pub struct ErrorStatus {
     pub minutes: Vec<u32>,
     /// How many minutes ago it was last seen.
     pub last_seen_minutes: u64,
+    /// Who met it in the last five minutes, the most frequent first.
+    pub callers: Vec<CallerErrors>,
     /// Why it happens.
     pub cause: String,
     /// What to do.
@@ -287,11 +340,22 @@ pub struct ErrorStatus {
     pub weir_does: String,
 }
 
-impl ErrorStatus {
-    /// How many there were in the last `minutes`, the running one included.
-    pub fn recent(&self, minutes: usize) -> u64 {
-        self.minutes.iter().rev().take(minutes).map(|count| u64::from(*count)).sum()
-    }
+/// What one class did to one caller in the last five minutes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallerErrors {
+    /// The caller.
+    pub name: String,
+    /// Attempts that ended so.
+    pub attempts: u64,
+    /// Requests that ended so.
+    pub requests: u64,
+    /// Whether more of their time went by in Weir's queue than upstream.
+    pub queued: bool,
+    /// How long ago the last one was.
+    pub last_seconds: f64,
+    /// When the last one was.
+    pub last: String,
 }
 
 /// One failure as a line; its report has the rest.
@@ -302,6 +366,10 @@ pub struct FailureLine {
     pub id: String,
     /// When the error went out.
     pub time: String,
+    /// Weir's id of the request.
+    pub request_id: String,
+    /// The upstream's id of its last attempt, if it had one.
+    pub upstream_request_id: Option<String>,
     /// Its class.
     pub class: String,
     /// The status that the caller got.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::page::symbol;
 use super::status::{BreakerState, LimitStatus, ScopeStatus, Status};
-use super::words::{amount, duration, plural, shared_by};
+use super::words::{amount, duration, fill, plural, shared_by};
 
 /// The status as text, at most about `width` columns wide. What came from outside has its control characters escaped.
 pub fn table(status: &Status, width: usize) -> String {
@@ -18,7 +18,7 @@ pub fn table(status: &Status, width: usize) -> String {
     text.line(format_args!(
         "  {} waiting · {} under way · {} in the last hour · Weir adds {} (p50), {} (p99)",
         amount(status.waiting() as f64),
-        amount(status.in_flight() as f64),
+        amount(status.under_way() as f64),
         plural(status.errors_seen(), "error"),
         duration(status.overhead.p50_seconds),
         duration(status.overhead.p99_seconds),
@@ -29,8 +29,9 @@ pub fn table(status: &Status, width: usize) -> String {
     failures(status, &mut text);
     text.line(format_args!(""));
     text.line(format_args!(
-        "Weir {} · up {} · mode {} · upstream {}{}",
+        "Weir {} on {} · up {} · mode {} · upstream {}{}",
         status.build.version,
+        status.host,
         duration(status.uptime_seconds as f64),
         status.mode,
         status.upstream,
@@ -58,13 +59,17 @@ fn limits(status: &Status, text: &mut Text) {
             rows.push(vec![
                 if first { scope.name.clone() } else { String::new() },
                 limit.name.clone(),
-                format!("{} of {}", amount(limit.used), amount(limit.limit)),
-                bar(limit),
+                format!(
+                    "{} of {}",
+                    amount(limit.admitted_last_minute.unwrap_or(limit.used)),
+                    amount(limit.limit)
+                ),
+                bar(limit, scope.waiting > 0 && limit.holds),
                 if first { breaker.clone() } else { String::new() },
             ]);
         }
     }
-    text.rows("Limits", &["scope", "limit", "used", "", "breaker"], &rows);
+    text.rows("Limits", &["scope", "limit", "last minute", "", "breaker"], &rows);
 }
 
 fn callers(status: &Status, text: &mut Text) {
@@ -76,13 +81,17 @@ fn callers(status: &Status, text: &mut Text) {
                 caller.name.clone(),
                 caller.weight.to_string(),
                 caller.lane.clone(),
-                amount(caller.in_flight as f64),
+                amount(caller.recent_requests as f64),
+                amount(caller.recent_errors as f64),
+                caller.top_class.clone().unwrap_or_else(|| "–".to_owned()),
+                amount(caller.under_way() as f64),
                 amount(caller.waiting() as f64),
                 if caller.waiting() > 0 { duration(caller.longest_wait_seconds) } else { "–".to_owned() },
             ]
         })
         .collect();
-    text.rows("Callers", &["caller", "weight", "lane", "under way", "waiting", "longest"], &rows);
+    let heads = ["caller", "weight", "lane", "5 min", "errors", "mostly", "under way", "waiting", "longest"];
+    text.rows("Callers", &heads, &rows);
 }
 
 fn errors(status: &Status, text: &mut Text) {
@@ -124,7 +133,7 @@ fn failures(status: &Status, text: &mut Text) {
         })
         .collect();
     text.rows(
-        "Last failures (weir report ID)",
+        "Last failure of each kind (weir report ID)",
         &["id", "time", "caller", "class", "model", "seen", "message"],
         &rows,
     );
@@ -138,15 +147,18 @@ fn breaker(scope: &ScopeStatus) -> String {
     match scope.breaker.state {
         BreakerState::Closed if scope.paused_seconds.is_some() => "paused".to_owned(),
         BreakerState::Closed => "closed".to_owned(),
-        BreakerState::Thinning => "thinning out".to_owned(),
+        BreakerState::Thinning => "partly open".to_owned(),
         BreakerState::Open => format!("open{}", next.unwrap_or_default()),
         BreakerState::Releasing => "releasing".to_owned(),
     }
 }
 
-/// Ten cells, filled to the share that is used.
-fn bar(limit: &LimitStatus) -> String {
-    let share = if limit.limit > 0.0 { (limit.used / limit.limit).clamp(0.0, 1.0) } else { 0.0 };
+/// Ten cells, filled to the share that was admitted.
+fn bar(limit: &LimitStatus, holds: bool) -> String {
+    if holds {
+        return format!("{} at the limit", "█".repeat(10));
+    }
+    let share = fill(limit);
     let filled = (0..10).filter(|cell| share * 10.0 > f64::from(*cell) + 0.5).count();
     format!("{}{} {:.0} %", "█".repeat(filled), "░".repeat(10 - filled), share * 100.0)
 }

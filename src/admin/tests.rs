@@ -88,8 +88,10 @@ async fn every_path_answers() {
         ("GET /drain", 405, "allow: POST"),
         ("DELETE /", 405, "allow: GET, HEAD"),
         ("POST /reload", 422, "weir.toml:3: unknown key"),
-        ("GET /nothing", 404, "Not here"),
-        ("GET /reports/", 404, "Not here"),
+        ("GET /nothing", 404, "requests for the API go to 127.0.0.1:8080"),
+        ("POST /v1/chat/completions", 404, "{\"error\":{\"message\":\"This is Weir's admin address"),
+        ("GET /runbook", 200, "<a id=\"connection_dns\">"),
+        ("GET /reports/", 404, "Not found."),
         ("POST /drain", 202, "draining"),
         ("GET /readyz", 503, "not ready: draining"),
         ("GET /livez", 200, "ok"),
@@ -184,22 +186,35 @@ fn the_page_says_what_a_person_needs() {
     for (status, words) in [
         (
             samples::healthy(),
-            &["✓</span> Healthy", "412 ended in the last minute", "41 µs", "Answering; breaker closed"][..],
+            &[
+                "✓</span> Healthy",
+                "412 ended in the last minute",
+                "median; p99 190 µs",
+                "Answering; breaker closed",
+                "on weir-7d9f",
+            ][..],
         ),
         (
             samples::rate_limited(),
             &[
-                "Waiting at our limit: 214 requests for acme · gpt-5",
-                "It is our quota",
+                "Others use 31 % of tokens per minute of acme · gpt-5",
+                "It is us",
                 "nightly-batch",
-                "<b>1,998,004</b> of 2,000,000 · 100 %",
+                "<b>1,998,004</b> of 2,000,000 · at the limit",
+                "background lane",
                 "others use 31 %",
                 "Sets the bucket to what the message says",
             ],
         ),
         (
             samples::quota_spent(),
-            &["The quota is spent", "✖</span> Critical", "Buy credit", "next probe in 3 min 48 s"],
+            &[
+                "The quota is spent",
+                "It is our quota",
+                "✖</span> Critical",
+                "Buy credit",
+                "next probe in 3 min 48 s",
+            ],
         ),
         (
             samples::outage(),
@@ -208,7 +223,10 @@ fn the_page_says_what_a_person_needs() {
                 "It is them: the upstream",
                 "href=\"/reports/w-000067\"",
                 "breaker open; next probe in 3.2 s",
-                "38 requests wait it out",
+                "38 requests are waiting for it to recover",
+                "href=\"/runbook#overloaded\"",
+                "last at 03:06:29 UTC",
+                "upstream req_0123",
             ],
         ),
         (
@@ -223,12 +241,45 @@ fn the_page_says_what_a_person_needs() {
     }
 }
 
+/// A browser's tab shows the first clause whole: a time has colons of its own.
+#[test]
+fn the_title_is_not_cut_within_a_time() {
+    for (status, title) in [
+        (samples::outage(), "✖ The upstream has been failing since 03:02:11 UTC (4 min 20 s) · Weir"),
+        (
+            samples::quota_spent(),
+            "✖ The quota is spent for acme · gpt-5 since 02:58:40 UTC (insufficient_quota) · Weir",
+        ),
+        (samples::healthy(), "✓ Healthy · Weir"),
+    ] {
+        let page = page::document(&status.judged(), "n");
+        assert!(page.contains(&format!("<title>{title}</title>")), "{title}: {page}");
+    }
+}
+
+/// A screen reader speaks what a live region says: the clock is in none, and the verdict is announced by the script.
+#[test]
+fn the_clock_is_in_no_live_region() {
+    let page = page::document(&samples::healthy().judged(), "n");
+    assert_eq!(page.matches("role=\"status\"").count(), 1);
+    assert!(page.contains("<p class=\"unseen\" id=\"said\" role=\"status\" data-key="), "{page}");
+}
+
+/// What links name, and what an alert's `runbook_url` leads to.
+#[test]
+fn the_runbook_has_a_section_for_each_class() {
+    let runbook = page::runbook("n");
+    for class in crate::classify::ErrorClass::ALL {
+        assert!(runbook.contains(&format!("<a id=\"{}\"></a>", class.as_str())), "{class:?}");
+    }
+}
+
 #[test]
 fn hostile_text_stays_text() {
     let status = samples::hostile().judged();
     let page = page::document(&status, "n");
     assert_eq!(page.matches("<script").count(), 1, "only the page's own");
-    assert!(!page.contains("<img") && !page.contains("onerror='") && !page.contains("\"><script>alert"));
+    assert!(!page.contains("<img") && !page.contains("\"><script>alert"));
     assert!(!page.contains(['\u{202e}', '\u{0}', '\u{1b}']));
     assert!(page.contains("&lt;script&gt;alert(1)"));
     let text = table(&status, 100);
@@ -296,10 +347,11 @@ fn the_table_reads_like_the_page() {
         "✖ The upstream has been failing since 03:02:11 UTC",
         "acme · gpt-5",
         "412 of 10,000",
+        "on weir-7d9f",
         "open, probe in 3.2 s",
         "weir_breaker_open",
         "w-000067",
-        "38 waiting · 40 under way",
+        "38 waiting · 2 under way",
     ] {
         assert!(text.contains(words), "{words}\n{text}");
     }

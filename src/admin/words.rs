@@ -1,6 +1,6 @@
 //! Figures and lists as people read them.
 
-use super::status::ReplicasStatus;
+use super::status::{LimitStatus, ReplicasStatus};
 
 /// `1 request`, `12 requests`; in thousands with commas.
 pub(super) fn plural(count: u64, noun: &str) -> String {
@@ -16,6 +16,12 @@ pub(super) fn shared_by(replicas: &ReplicasStatus) -> String {
         (false, _) => ", evenly: Redis out of reach",
     };
     format!("limits shared by {}{state}", plural(replicas.replicas, "replica"))
+}
+
+/// The part of a limit that was admitted in the last minute, or that is used where it is no limit of a minute; 0 to 1.
+pub(super) fn fill(limit: &LimitStatus) -> f64 {
+    let figure = limit.admitted_last_minute.unwrap_or(limit.used);
+    if limit.limit > 0.0 { (figure / limit.limit).clamp(0.0, 1.0) } else { 0.0 }
 }
 
 /// A whole number with commas: `2,000,000`; a dash for what is none.

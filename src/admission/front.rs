@@ -229,7 +229,7 @@ impl Scope {
     /// How the scope stands.
     pub fn status(&self) -> ScopeStatus {
         let moment = self.moment(clock::now());
-        self.lock().machine.status(&self.name, moment)
+        self.lock().machine.status(&self.name, &self.family, moment)
     }
 
     /// Permits in flight.

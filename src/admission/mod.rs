@@ -8,6 +8,7 @@
 //! request whose turn it is, except while that request knows from the upstream's own numbers that it cannot pass yet; wakers
 //! are called after the lock is released.
 
+mod admitted;
 mod breaker;
 mod budget;
 mod directory;

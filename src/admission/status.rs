@@ -7,6 +7,7 @@ use crate::classify::ErrorClass;
 
 use super::breaker::BreakerState;
 use super::quota::{Slot, Source};
+use super::settings::LimitSettings;
 
 /// One scope at one moment.
 #[derive(Clone, Debug)]
@@ -49,6 +50,10 @@ pub struct ScopeStatus {
     pub budget_exhausted: u64,
     /// Permits in flight.
     pub in_flight: u32,
+    /// The limits as they are configured, whatever the upstream tells.
+    pub limits: LimitSettings,
+    /// Requests and tokens (as estimated) that were admitted in the last minute.
+    pub admitted: (f64, f64),
     /// Counts since the scope was made.
     pub counts: Counts,
 }

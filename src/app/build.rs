@@ -1,10 +1,15 @@
-//! What is running, as far as its build was told.
+//! What is running, and where: the version, the revision, the host.
 
 /// The version.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The source revision: what `WEIR_REVISION` held when Weir was built, or "unknown".
 pub(super) const REVISION: &str = named(option_env!("WEIR_REVISION"));
+
+/// The host's name: in Kubernetes that of the pod; nothing where the system does not tell.
+pub(super) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
 
 const fn named(told: Option<&'static str>) -> &'static str {
     match told {

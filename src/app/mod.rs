@@ -12,6 +12,7 @@ mod log;
 mod memory;
 mod restart;
 mod settings;
+mod shown_scope;
 pub mod signals;
 mod status;
 mod worker;

@@ -1,22 +1,23 @@
-//! What the admin address shows, gathered from all rooms.
+//! What the admin address shows, gathered from all modules.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::account::{Account, ClassHistory, Report, Rfc3339};
+use crate::account::{Account, ClassHistory, RecentErrors, Report, Rfc3339};
 use crate::admin::{
-    BreakerState, BreakerStatus, Build, CallerStatus, ErrorStatus, FailureLine, LimitStatus, Overhead,
-    QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
+    Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, Overhead, PaceStatus, Reload,
+    RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
 };
 use crate::admission;
-use crate::caller::{Caller, Lane};
+use crate::caller::{Caller, Callers, Lane};
 use crate::clock::{self, Instant};
-use crate::metrics::{DimensionGauges, Gathered, Metrics, ReplicasGauges, ScopeGauges};
+use crate::metrics::{Gathered, Metrics, ReplicasGauges, Slowness};
 use crate::telemetry::DroppedLines;
 use crate::telemetry::otlp::Spans;
 use crate::{admin, catalog, replay, replicas, server, upstream};
 
 use super::control::Control;
+use super::shown_scope::{ago, gauges, predicted, scope_status};
 use super::{build, counters};
 
 /// Failures that the page lists.
@@ -37,6 +38,9 @@ pub(super) struct Status {
     started: Instant,
     /// Where the upstream is. It stays when another is configured, until a restart.
     to: String,
+    /// Where callers send their requests, until a restart as well.
+    listen: String,
+    host: String,
 }
 
 impl Status {
@@ -52,8 +56,23 @@ impl Status {
         spans: Option<Spans>,
         started: Instant,
     ) -> Self {
-        let to = control.with_config(|config| config.upstream.url.to_string());
-        Self { control, metrics, account, kept_bodies, front, upstream, log, spans, started, to }
+        let (to, listen) =
+            control.with_config(|config| (config.upstream.url.to_string(), config.server.listen.to_string()));
+        let host = build::host();
+        Self {
+            control,
+            metrics,
+            account,
+            kept_bodies,
+            front,
+            upstream,
+            log,
+            spans,
+            started,
+            to,
+            listen,
+            host,
+        }
     }
 
     fn gathered(&self) -> Gathered {
@@ -75,12 +94,34 @@ impl Status {
         }
     }
 
-    fn callers(&self, scopes: &[admission::ScopeStatus]) -> Vec<CallerStatus> {
+    /// Everyone who may send, and what each met lately. The default caller is none where unknown ones are refused.
+    fn callers(
+        &self,
+        scopes: &[admission::ScopeStatus],
+        errors: &[RecentErrors],
+        now: Instant,
+    ) -> Vec<CallerStatus> {
         let policy = self.control.policies.current();
-        policy.callers.all().iter().map(|caller| self.caller(caller, scopes)).collect()
+        let served =
+            |caller: &&Arc<Caller>| policy.callers.serves_unknown() || *caller.name != *Callers::DEFAULT;
+        policy
+            .callers
+            .all()
+            .iter()
+            .filter(served)
+            .map(|caller| self.caller(caller, scopes, errors, now))
+            .collect()
     }
 
-    fn caller(&self, caller: &Caller, scopes: &[admission::ScopeStatus]) -> CallerStatus {
+    fn caller(
+        &self,
+        caller: &Caller,
+        scopes: &[admission::ScopeStatus],
+        errors: &[RecentErrors],
+        now: Instant,
+    ) -> CallerStatus {
+        let recent = self.account.recent().caller(caller.id, now);
+        let met = || errors.iter().filter(|errors| errors.caller == caller.id && errors.requests > 0);
         let lines = || scopes.iter().flat_map(|scope| &scope.queue).filter(|line| line.caller == caller.id);
         let waiting =
             |lane: Lane| lines().filter(|line| line.lane == lane).map(|line| line.waiting as u64).sum();
@@ -90,6 +131,10 @@ impl Status {
             lane: caller.lane.as_str().to_owned(),
             mode: caller.mode.map(|mode| mode.as_str().to_owned()),
             in_flight: u64::try_from(self.metrics.caller(caller.id).in_flight.get()).unwrap_or(0),
+            recent_requests: recent.requests,
+            recent_errors: met().map(|errors| errors.requests).sum(),
+            top_class: met().next().map(|errors| errors.class.as_str().to_owned()),
+            last_success_seconds: recent.success.map(|ago| ago.as_secs_f64()),
             waiting_interactive: waiting(Lane::Interactive),
             waiting_background: waiting(Lane::Background),
             longest_wait_seconds: lines().map(|line| line.oldest.as_secs_f64()).fold(0.0, f64::max),
@@ -110,8 +155,36 @@ impl Status {
         })
     }
 
+    /// The errors of the last hour, each with who met it lately.
+    fn errors(&self, recent: &[RecentErrors], now: Instant, wall: SystemTime) -> Vec<ErrorStatus> {
+        let of = |history: &ClassHistory| {
+            let met = recent.iter().filter(|errors| errors.class == history.class);
+            let callers = met.map(|errors| CallerErrors {
+                name: self.account.caller_name(errors.caller).to_string(),
+                attempts: errors.attempts,
+                requests: errors.requests,
+                queued: errors.queued,
+                last_seconds: errors.last.as_secs_f64(),
+                last: ago(wall, errors.last),
+            });
+            error_status(history, callers.collect())
+        };
+        self.account.history().classes(now).iter().map(of).collect()
+    }
+
+    fn paces(&self, now: Instant) -> Vec<PaceStatus> {
+        let told = self.account.slowness(now).into_iter();
+        let pace = |(model, pace): (String, Slowness)| PaceStatus {
+            model,
+            now_seconds: pace.now,
+            usual_seconds: pace.usual,
+            answers: pace.answers,
+        };
+        told.map(pace).collect()
+    }
+
     fn failures(&self) -> Vec<FailureLine> {
-        self.account.reports().list().into_iter().take(FAILURES).map(failure_line).collect()
+        self.account.reports().newest_of_each_kind().into_iter().take(FAILURES).map(failure_line).collect()
     }
 }
 
@@ -121,19 +194,28 @@ impl Source for Status {
         let scopes = self.control.scopes.snapshot();
         let last = self.control.last_read();
         let overhead = self.metrics.overhead_quantiles();
-        let (mode, capacity) = self
-            .control
-            .with_config(|config| (config.mode.as_str().to_owned(), config.retry.budget.capacity.0));
+        let (mode, capacity, own_credential) = self.control.with_config(|config| {
+            let credential = config.upstream.credential.is_some();
+            (config.mode.as_str().to_owned(), config.retry.budget.capacity.0, credential)
+        });
+        let recent = self.account.recent().errors(now);
+        let policy = self.control.policies.current();
+        let ended = |caller: &Arc<Caller>| self.account.recent().caller(caller.id, now).requests;
         let mut shown: Vec<ScopeStatus> =
             scopes.iter().map(|scope| scope_status(scope, capacity, wall)).collect();
         shown.sort_by_key(|scope| std::cmp::Reverse(scope.waiting + scope.in_flight));
         admin::Status {
             findings: Vec::new(),
             time: Rfc3339(wall).to_string(),
+            host: self.host.clone(),
+            own_credential,
+            recent_requests: policy.callers.all().iter().map(ended).sum(),
+            paces: self.paces(now),
             build: Build { version: build::VERSION.to_owned(), revision: build::REVISION.to_owned() },
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             mode,
             draining: self.control.is_draining(),
+            listen: self.listen.clone(),
             upstream: self.to.clone(),
             reload: Reload {
                 successful: last.problem.is_none(),
@@ -148,9 +230,9 @@ impl Source for Status {
             },
             requests_last_minute: Some(self.account.requests_last_minute(now)),
             replicas: self.control.replicas().as_ref().map(replicas_status),
-            callers: self.callers(&scopes),
+            callers: self.callers(&scopes, &recent, now),
             scopes: shown,
-            errors: self.account.history().classes(now).iter().map(error_status).collect(),
+            errors: self.errors(&recent, now, wall),
             failures: self.failures(),
             repeated_refusal: self.repeated_refusal(wall),
         }
@@ -211,113 +293,7 @@ fn replicas_status(of: &replicas::Status) -> ReplicasStatus {
     }
 }
 
-fn gauges(scope: &admission::ScopeStatus) -> ScopeGauges {
-    ScopeGauges {
-        name: scope.name.to_string(),
-        dimensions: scope
-            .dimensions
-            .iter()
-            .map(|dimension| DimensionGauges {
-                dimension: dimension.slot.as_str(),
-                limit: dimension.limit,
-                level: dimension.level,
-                window_seconds: dimension.window.as_secs_f64(),
-                foreign_use_ratio: dimension.foreign_use,
-                pacer_burst: dimension.pacer_burst,
-            })
-            .collect(),
-        retry_budget_tokens: scope.budget,
-        retry_budget_exhausted: scope.budget_exhausted,
-        permits_in_flight: u64::from(scope.in_flight),
-        breaker_state: match scope.breaker {
-            admission::BreakerState::Closed => 0,
-            admission::BreakerState::Thinning => 1,
-            admission::BreakerState::Open => 2,
-            admission::BreakerState::HalfOpen => 3,
-        },
-        breaker_opened: scope.breaker_opened,
-        quota_breaker_open: scope.quota_spent_for.is_some(),
-        part: scope.part,
-    }
-}
-
-fn scope_status(scope: &admission::ScopeStatus, budget_capacity: f64, wall: SystemTime) -> ScopeStatus {
-    ScopeStatus {
-        name: scope.name.to_string(),
-        limits: scope
-            .dimensions
-            .iter()
-            .map(|dimension| LimitStatus {
-                name: limit_name(dimension.slot),
-                limit: dimension.limit,
-                used: dimension.level,
-                window_seconds: dimension.window.as_secs_f64(),
-                source: dimension.source.as_str().to_owned(),
-                foreign_use_ratio: dimension.foreign_use,
-                burst: dimension.pacer_burst,
-            })
-            .collect(),
-        part: scope.part,
-        in_flight: u64::from(scope.in_flight),
-        waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
-        held_by: scope.held_by.map(limit_name),
-        paused_seconds: (!scope.paused_for.is_zero()).then_some(scope.paused_for.as_secs_f64()),
-        breaker: breaker(scope, wall),
-        quota_spent: scope.quota_spent_for.map(|spent| QuotaSpent {
-            code: scope.quota_spent.as_ref().map(|(code, _)| code.to_string()).unwrap_or_default(),
-            since: ago(wall, spent),
-            next_probe_seconds: scope.quota_spent.as_ref().map(|(_, next)| next.as_secs_f64()),
-        }),
-        retry_budget: scope.budget,
-        retry_budget_capacity: budget_capacity,
-    }
-}
-
-/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked or waits for
-/// its first answers, because nobody knows when they, the upstream or the credit come.
-fn predicted(caller: &Caller, scopes: &[admission::ScopeStatus]) -> Option<f64> {
-    let blocked = |scope: &admission::ScopeStatus| scope.outage.is_some() || scope.quota_spent_for.is_some();
-    let unheard = |scope: &admission::ScopeStatus| scope.dimensions.is_empty() && !scope.queue.is_empty();
-    if scopes.iter().any(|scope| blocked(scope) || unheard(scope)) {
-        return None;
-    }
-    let of_scope = |scope: &admission::ScopeStatus| {
-        let own = scope.queue.iter().filter(|line| line.caller == caller.id && line.lane == caller.lane);
-        own.map(|line| line.predicted).next().unwrap_or(scope.predicted_wait).as_secs_f64()
-    };
-    scopes.iter().map(of_scope).reduce(f64::max)
-}
-
-/// A limit as people call it: `requests per minute`.
-fn limit_name(slot: admission::Slot) -> String {
-    slot.as_str().replace('_', " ")
-}
-
-fn breaker(scope: &admission::ScopeStatus, wall: SystemTime) -> BreakerStatus {
-    BreakerStatus {
-        state: match scope.breaker {
-            admission::BreakerState::Closed => BreakerState::Closed,
-            admission::BreakerState::Thinning => BreakerState::Thinning,
-            admission::BreakerState::Open => BreakerState::Open,
-            admission::BreakerState::HalfOpen => BreakerState::Releasing,
-        },
-        failing_since: scope.outage.map(|(failing, _)| ago(wall, failing)),
-        failing_seconds: scope.outage.map(|(failing, _)| failing.as_secs_f64()),
-        next_probe_seconds: scope.outage.map(|(_, next)| next.as_secs_f64()),
-        last_class: match scope.breaker {
-            admission::BreakerState::Closed => None,
-            admission::BreakerState::Thinning
-            | admission::BreakerState::Open
-            | admission::BreakerState::HalfOpen => scope.last_failure.map(|class| class.as_str().to_owned()),
-        },
-    }
-}
-
-fn ago(wall: SystemTime, time: Duration) -> String {
-    Rfc3339(wall.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
-}
-
-fn error_status(history: &ClassHistory) -> ErrorStatus {
+fn error_status(history: &ClassHistory, callers: Vec<CallerErrors>) -> ErrorStatus {
     let words = catalog::entry(history.class, None);
     ErrorStatus {
         class: history.class.as_str().to_owned(),
@@ -325,6 +301,7 @@ fn error_status(history: &ClassHistory) -> ErrorStatus {
         requests: history.requests,
         minutes: history.minutes.to_vec(),
         last_seen_minutes: history.last_seen.as_secs() / 60,
+        callers,
         cause: words.cause.to_owned(),
         solution: words.solution.to_owned(),
         weir_does: words.weir_does.to_owned(),
@@ -333,7 +310,13 @@ fn error_status(history: &ClassHistory) -> ErrorStatus {
 
 fn failure_line(report: Report) -> FailureLine {
     FailureLine {
+        upstream_request_id: report
+            .attempts
+            .iter()
+            .rev()
+            .find_map(|attempt| attempt.upstream_request_id.clone()),
         id: report.id,
+        request_id: report.request_id,
         time: report.time.to_string(),
         class: report.class.to_owned(),
         status: report.status,

@@ -107,14 +107,19 @@ pub struct Current<'a> {
     pub content: CredentialId,
 }
 
-/// Nobody knows this caller, and such are not served.
+/// The key matches no configured caller, and such are not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("nobody knows this caller")]
+#[error("unknown caller: the key matches no [[callers]] entry")]
 pub struct Unknown;
 
 impl Callers {
     /// The name of the caller of whom nothing is known.
     pub const DEFAULT: &'static str = "default";
+
+    /// Whether callers that match no entry are served, as [`Callers::DEFAULT`].
+    pub fn serves_unknown(&self) -> bool {
+        self.serve_unknown
+    }
 
     /// Builds the directory, with the numbers that `registry` gives. Of two entries with the same key, header or name the first
     /// counts; the configuration allows none.

@@ -9,13 +9,14 @@ mod counters;
 mod families;
 mod labels;
 mod models;
+mod pace;
 mod plan;
 mod quantiles;
 mod replicas;
 mod scopes;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 
@@ -27,6 +28,7 @@ pub use labels::{
     Outcome, QueueRefusal, ReplaySkip, RetryStop, SpanResult, StreamOutcome, TokenKind, WouldHave,
 };
 pub use models::ModelSeries;
+pub use pace::{Pace, Slowness};
 pub use plan::{ENDPOINTS_BY_USE, MAX_DIMENSIONS, Plan};
 pub use quantiles::Quantiles;
 pub use replicas::ReplicasGauges;
@@ -280,6 +282,12 @@ impl Metrics {
     /// The name that the model's series bear: its own once it had a success, else `other`.
     pub fn model_label<'a>(&'a self, name: &str) -> &'a str {
         self.models.find(name).unwrap_or_else(|| self.models.other()).name()
+    }
+
+    /// How long answers take to begin, by model, at `since` after the start of the process.
+    pub fn slowness(&self, since: Duration) -> Vec<(String, Slowness)> {
+        let told = |model: &ModelSeries| Some((model.name().to_owned(), model.pace.slowness(since)?));
+        self.models.each().filter_map(told).collect()
     }
 
     /// Requests under way, of all callers.

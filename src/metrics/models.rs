@@ -8,6 +8,7 @@ use super::callers::OTHER;
 use super::counters::{Counters, counter_vec};
 use super::families;
 use super::labels::{Outcome, TokenKind};
+use super::pace::Pace;
 
 /// Longer names than this are not the API's and count as `other`.
 const MAX_NAME: usize = 64;
@@ -20,6 +21,8 @@ pub struct ModelSeries {
     pub requests: Counters<Outcome>,
     /// Tokens used, by kind.
     pub tokens: Counters<TokenKind>,
+    /// How long its answers take to begin.
+    pub pace: Pace,
 }
 
 /// Models by name: a list that only grows, read without a lock, a hash or an allocation.
@@ -78,6 +81,11 @@ impl ModelTable {
         Some(slot.get_or_init(|| resolve(&self.requests, &self.tokens, name)))
     }
 
+    /// Every model that has series of its own.
+    pub(super) fn each(&self) -> impl Iterator<Item = &ModelSeries> {
+        self.slots.iter().map_while(OnceLock::get)
+    }
+
     pub(super) fn other(&self) -> &ModelSeries {
         &self.other
     }
@@ -104,6 +112,7 @@ fn resolve(requests: &IntCounterVec, tokens: &IntCounterVec, name: &str) -> Mode
         name: name.into(),
         requests: Counters::resolve(|outcome| requests.with_label_values(&[name, outcome])),
         tokens: Counters::resolve(|kind| tokens.with_label_values(&[name, kind])),
+        pace: Pace::default(),
     }
 }
 

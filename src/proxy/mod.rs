@@ -33,7 +33,7 @@ use hyper::body::Incoming;
 pub use body::Body;
 pub use exchange::Exchange;
 
-use crate::account::{Account, Begin, Record, RequestId, Wait};
+use crate::account::{Account, Begin, ErrorDetail, Record, RequestId, Wait};
 use crate::admission::{self, Scopes};
 use crate::caller::origin::Foreign;
 use crate::caller::{self, Caller, CallerId, Callers, Mode};
@@ -204,7 +204,7 @@ impl Proxy {
             self.account.begin(&Begin { id, caller, endpoint: named.endpoint, sdk_retries, trace }, since)
         };
         let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
-            return Err(Box::new(refuse_unknown(begin(policy.callers.nobody().id))));
+            return Err(Box::new(refuse_unknown(begin(policy.callers.nobody().id), client.address)));
         };
         let caller = Arc::clone(identified.caller);
         let mut record = begin(caller.id);
@@ -338,10 +338,18 @@ impl Proxy {
     }
 }
 
-fn refuse_unknown(record: Box<Record>) -> Response<Body> {
-    let message = "Nobody knows this caller. Send the Weir key, header or certificate that [[callers]] names, or set \
-                   server.allow_unknown_callers.";
-    refuse(OwnAnswer::new(ErrorClass::WeirCallerUnknown, message), record)
+/// Its address is kept: nothing else says whose key was rotated on one side only.
+fn refuse_unknown(mut record: Box<Record>, peer: IpAddr) -> Response<Body> {
+    let message = "Unknown caller: the key matches no [[callers]] entry. Send the Weir key, header or certificate that one names, \
+                   or set server.allow_unknown_callers.";
+    let answer = OwnAnswer::new(ErrorClass::WeirCallerUnknown, message);
+    let kept = ErrorDetail {
+        message: format!("Unknown caller, from {peer}."),
+        peer: Some(peer),
+        ..ErrorDetail::default()
+    };
+    record.failed(answer.class, Some(kept));
+    answer::own(answer, record)
 }
 
 fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Body> {

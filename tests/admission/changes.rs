@@ -106,7 +106,7 @@ fn nothing_stops_at_absurd_headers() {
             machine.settle(attempt, Outcome::Done, now);
         }
         machine.pump(now, &mut Vec::new());
-        for dimension in machine.status("x", now).dimensions {
+        for dimension in machine.status("x", "x", now).dimensions {
             assert!(dimension.level.is_finite() && dimension.limit >= 1.0 && dimension.foreign_use <= 1.0);
         }
     }

@@ -84,7 +84,7 @@ impl Caller {
     }
 
     fn tokens_per_minute(&self) -> DimensionStatus {
-        let all = self.machine.status("x", self.now).dimensions;
+        let all = self.machine.status("x", "x", self.now).dimensions;
         all.into_iter().find(|dimension| dimension.slot == Slot::TokensPerMinute).unwrap()
     }
 }

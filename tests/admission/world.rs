@@ -390,7 +390,7 @@ impl World {
             Event::Retry(call) => self.arrive(call, Turn::Retry),
             Event::Others => self.others(),
             Event::Look => {
-                for dimension in self.machine.status("", self.now).dimensions {
+                for dimension in self.machine.status("", "", self.now).dimensions {
                     self.report.foreign = self.report.foreign.max(dimension.foreign_use);
                 }
                 self.at(self.seconds() + 2.0, Event::Look);

@@ -1,53 +1,73 @@
 //! The status page: one document, rendered here, that answers in one look.
 //!
 //! It works without JavaScript (it reloads itself); with it, a small script swaps in the `main` part every two seconds, as
-//! rendered here too: there is one rendering, and a test of it is a test of what people see. Colour never stands alone.
+//! rendered here too: there is one rendering, and a test of it is a test of what people see. Color never stands alone.
 
-mod html;
+mod errors;
+mod runbook;
 mod sections;
 mod sparkline;
+mod tables;
 
 use std::hash::{BuildHasher, RandomState};
 
-use html::Html;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::status::Status;
-use super::verdict::{Blame, Finding, Level};
+use super::verdict::{Blame, Finding, Level, clock_time};
+
+pub(super) use runbook::runbook;
 
 /// The whole document. Style and script carry the nonce that the content security policy names.
 pub(super) fn document(status: &Status, nonce: &str) -> String {
-    let mut html = Html::with_capacity(64 * 1024);
-    html.raw("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>")
-        .text(&title(status));
-    html.raw("</title>\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n")
-        .raw("<meta name=\"color-scheme\" content=\"light dark\">\n")
-        .raw("<meta name=\"robots\" content=\"noindex\">\n")
-        .raw("<link rel=\"icon\" href=\"")
-        .raw(ICON)
-        .raw("\">\n<noscript><meta http-equiv=\"refresh\" content=\"10\"></noscript>\n<style nonce=\"")
-        .text(nonce)
-        .raw("\">")
-        .raw(include_str!("style.css"))
-        .raw("</style>\n</head>\n<body>\n");
-    html.raw("<header class=\"top\"><span class=\"brand\">Weir</span><span class=\"to\">to ")
-        .text(&status.upstream)
-        .raw("</span><span id=\"live\" class=\"live\" role=\"status\">as of <time>")
-        .text(&clock_time(&status.time))
-        .raw("</time></span></header>\n<main id=\"main\">");
-    sections::all(status, &mut html);
-    html.raw("</main>\n<script nonce=\"")
-        .text(nonce)
-        .raw("\">")
-        .raw(include_str!("refresh.js"))
-        .raw("</script>\n</body>\n</html>\n");
-    html.finish()
+    let key = status.findings.first().map(announced).unwrap_or_default();
+    finish(&html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                (head(&title(status), nonce))
+                noscript { meta http-equiv="refresh" content="10"; }
+            }
+            body {
+                header.top {
+                    span.brand { "Weir" @if !status.host.is_empty() { " on " (status.host) } }
+                    span.to { "to " (status.upstream) }
+                    span #live .live { "as of " time { (clock_time(&status.time)) } }
+                }
+                p #said .unseen role="status" data-key=(key) {}
+                main #main { (sections::all(status)) }
+                script nonce=(nonce) { (PreEscaped(include_str!("refresh.js"))) }
+            }
+        }
+    })
 }
 
 /// What the script swaps in: the contents of `main`.
 pub(super) fn main(status: &Status) -> String {
-    let mut html = Html::with_capacity(64 * 1024);
-    sections::all(status, &mut html);
-    html.finish()
+    finish(&sections::all(status))
+}
+
+/// What stands in the head of each document.
+fn head(title: &str, nonce: &str) -> Markup {
+    html! {
+        meta charset="utf-8";
+        title { (title) }
+        meta name="viewport" content="width=device-width, initial-scale=1";
+        meta name="color-scheme" content="light dark";
+        meta name="robots" content="noindex";
+        link rel="icon" href=(PreEscaped(ICON));
+        style nonce=(nonce) { (PreEscaped(include_str!("style.css"))) }
+    }
+}
+
+/// The text of a document. maud has escaped the markup in what came from outside; this takes its control characters, and those
+/// that reorder what stands around them and so can make one text look like another.
+fn finish(markup: &Markup) -> String {
+    let turns = |part: char| matches!(part, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
+    let shown = |part: char| {
+        if turns(part) || (part.is_control() && part != '\n') { '\u{fffd}' } else { part }
+    };
+    markup.0.chars().map(shown).collect()
 }
 
 /// Guessed by nobody: the standard library's keyed hash, its keys from the system's randomness.
@@ -80,7 +100,14 @@ fn title(status: &Status) -> String {
 
 /// A finding's first clause: a browser's tab shows no more.
 fn short_sentence(finding: &Finding) -> &str {
-    finding.sentence.split([':', '.']).next().unwrap_or(&finding.sentence)
+    let sentence = finding.sentence.as_str();
+    let ends = [": ", "; ", ". "].into_iter().filter_map(|end| sentence.find(end));
+    sentence[..ends.min().unwrap_or(sentence.len())].trim_end_matches('.')
+}
+
+/// What a screen reader announces when it changes: which matter it is, whatever its figures are.
+fn announced(finding: &Finding) -> String {
+    format!("{:?} {:?} {}", finding.level, finding.blame, finding.class.as_deref().unwrap_or_default())
 }
 
 const fn level_word(level: Level) -> &'static str {
@@ -105,16 +132,10 @@ const fn blame_word(blame: Blame) -> &'static str {
     match blame {
         Blame::Nobody => "Nobody’s fault",
         Blame::Us => "It is us",
+        Blame::Limits => "It is our limits",
         Blame::Quota => "It is our quota",
+        Blame::Network => "It is the way to the upstream",
         Blame::Upstream => "It is them: the upstream",
         Blame::Weir => "It is Weir",
-    }
-}
-
-/// `03:04:05 UTC` of an RFC 3339 time; the whole text if it is none.
-fn clock_time(time: &str) -> String {
-    match (time.get(11..19), time.ends_with('Z')) {
-        (Some(clock), true) => format!("{clock} UTC"),
-        _ => time.to_owned(),
     }
 }

@@ -3,6 +3,7 @@
 (() => {
   const main = document.getElementById("main");
   const live = document.getElementById("live");
+  const said = document.getElementById("said");
   let lost = null;
 
   const clock = () => new Date().toISOString().slice(11, 19) + " UTC";
@@ -18,8 +19,14 @@
     const focused = main.contains(document.activeElement) && document.activeElement.getAttribute("href");
     main.replaceChildren(...fresh.childNodes);
     if (focused) main.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-    const title = main.querySelector("[data-title]");
-    if (title) document.title = title.dataset.title;
+    const verdict = main.querySelector("[data-title]");
+    if (!verdict) return;
+    document.title = verdict.dataset.title;
+    // A screen reader announces another matter, not each new figure of the same one.
+    if (said.dataset.key !== verdict.dataset.key) {
+      said.dataset.key = verdict.dataset.key;
+      said.textContent = verdict.querySelector("h1").textContent;
+    }
   };
 
   const refresh = async () => {
@@ -34,6 +41,8 @@
     } catch (error) {
       lost ??= clock();
       live.className = "live lost";
+      said.textContent = "Weir does not answer";
+      said.dataset.key = "lost";
       live.textContent = "✖ Weir has not answered since " + lost + "; what you see is older";
       document.title = "✖ no answer · Weir";
     }

@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::html::Html;
+use maud::{Markup, html};
+
 use crate::admin::words::plural;
 
 /// Height of the drawing, in its own units; a minute is one unit wide.
 const HEIGHT: u32 = 20;
 
-pub(super) fn sparkline(minutes: &[u32], html: &mut Html) {
+pub(super) fn sparkline(minutes: &[u32]) -> Markup {
     let highest = minutes.iter().copied().max().unwrap_or(0).max(1);
     let mut path = String::new();
     for (minute, count) in minutes.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -17,13 +18,11 @@ pub(super) fn sparkline(minutes: &[u32], html: &mut Html) {
         let written = write!(path, "M{minute} {HEIGHT}v-{height}h.8v{height}z");
         debug_assert!(written.is_ok(), "a String takes everything");
     }
-    html.raw("<svg class=\"spark\" viewBox=\"0 0 ")
-        .text(&minutes.len().max(1).to_string())
-        .raw(" 20\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"")
-        .text(&in_words(minutes))
-        .raw("\"><path d=\"")
-        .text(&path)
-        .raw("\"/></svg>");
+    html! {
+        svg.spark viewBox={ "0 0 " (minutes.len().max(1)) " 20" } preserveAspectRatio="none" role="img" aria-label=(in_words(minutes)) {
+            path d=(path) {}
+        }
+    }
 }
 
 fn in_words(minutes: &[u32]) -> String {
@@ -42,18 +41,14 @@ mod tests {
 
     #[test]
     fn draws_what_it_says() {
-        let mut html = Html::default();
         let mut minutes = vec![0; 60];
         minutes[10] = 1_000_000;
         minutes[59] = 1;
-        sparkline(&minutes, &mut html);
-        let drawn = html.finish();
+        let drawn = sparkline(&minutes).0;
         assert!(
             drawn.contains("aria-label=\"the last 60 minutes: at most 1000000 a minute, 49 minutes ago\"")
         );
         assert!(drawn.contains("d=\"M10 20v-20h.8v20zM59 20v-1h.8v1z\""), "{drawn}");
-        let mut html = Html::default();
-        sparkline(&[], &mut html);
-        assert!(html.finish().contains("no minutes yet"));
+        assert!(sparkline(&[]).0.contains("no minutes yet"));
     }
 }

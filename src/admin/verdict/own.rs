@@ -1,6 +1,8 @@
-//! What is to be said of Weir itself: its own failures, its configuration, and the other replicas.
+//! Findings about Weir itself: its own failures, its configuration, and the other replicas.
 
-use super::{Blame, Finding, Level, RECENT, finding, recent};
+use super::group::Group;
+use super::subject::Subject;
+use super::{Blame, Finding, Level, RECENT, finding};
 use crate::admin::status::Status;
 use crate::admin::words::{duration, join, plural};
 
@@ -16,17 +18,24 @@ pub(super) fn draining(status: &Status) -> Option<Finding> {
         count => format!("{} left to finish", plural(count, "request")),
     };
     let sentence = format!("Weir is draining: it takes no new work; {left}.");
-    Some(finding(Level::Warning, Blame::Weir, sentence, "If nobody asked for this, look at who stopped it."))
+    Some(finding(Level::Warning, Blame::Weir, sentence, "If nobody asked for this, find out who stopped it."))
 }
 
 pub(super) fn own_errors(status: &Status) -> Option<Finding> {
-    let count = recent(status, |class| class == "weir_internal");
-    (count > 0).then_some(())?;
-    let sentence =
-        format!("Weir itself failed: {} in the last {RECENT} minutes.", plural(count, "internal error"));
+    let group = Group::of(status, Subject::Weir)?;
+    let errors = plural(group.requests, "internal error");
+    if let Some(last) = group.recovered() {
+        return Some(super::over(
+            &group,
+            format!("Recovered: Weir itself failed, {errors}, last at {last}."),
+        ));
+    }
+    let sentence = format!("Weir itself failed: {errors} in the last {RECENT} minutes.");
     let advice = "Too many open files (raise `ulimit -n`), or a defect: the failures below and the log say which. mode = \"bypass\" takes \
          Weir's work out of the way.";
-    Some(finding(Level::Critical, Blame::Weir, sentence, advice))
+    let mut found = finding(Level::Critical, Blame::Weir, sentence, advice);
+    found.about(&group);
+    Some(found)
 }
 
 pub(super) fn reload_failed(status: &Status) -> Option<Finding> {
@@ -55,8 +64,8 @@ pub(super) fn replicas_apart(status: &Status) -> Option<Finding> {
         Some(seconds) => format!("Redis has been out of reach for {}.", duration(seconds)),
         None => "Redis has not been reached since the start.".to_owned(),
     };
-    let advice = "Requests are served; each replica takes an even part of the limits, also of those that another needs more. \
-                  The log's line that begins with \"replicas:\" says why.";
+    let advice = "Requests are served; each replica now gets an equal share, even where another one is busier. The log line that \
+                  begins with \"replicas:\" says why.";
     Some(finding(Level::Warning, Blame::Us, sentence, advice))
 }
 
@@ -64,12 +73,12 @@ pub(super) fn slow(status: &Status) -> Option<Finding> {
     let overhead = status.overhead;
     (overhead.count >= ENOUGH && overhead.p99_seconds > SLOW_OVERHEAD).then_some(())?;
     let sentence =
-        format!("Weir itself adds up to {} to 99 of 100 requests.", duration(overhead.p99_seconds));
+        format!("Weir itself adds {} to a request (99th percentile).", duration(overhead.p99_seconds));
     Some(finding(
         Level::Notice,
         Blame::Weir,
         sentence,
-        "Look at its CPU share: it may be throttled or short of workers.",
+        "Check its CPU: it may be throttled, or have too few workers.",
     ))
 }
 

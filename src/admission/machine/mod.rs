@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::caller::{CallerId, Lane, Mode};
 use crate::classify::ErrorClass;
 
+use super::admitted::Admitted;
 use super::breaker::Outage;
 use super::budget::Budget;
 use super::moment::{Moment, duration};
@@ -48,7 +49,9 @@ pub struct Machine<W> {
     member: Member,
     queue: Queue<W>,
     rng: fastrand::Rng,
-    counts: Counts,
+    counts: Box<Counts>,
+    /// Boxed, as the counts: an attempt touches each once, and the scope keeps within its cache lines.
+    admitted: Box<Admitted>,
 }
 
 impl<W> Machine<W> {
@@ -71,7 +74,8 @@ impl<W> Machine<W> {
             settings,
             draining: false,
             asked: now,
-            counts: Counts::default(),
+            counts: Box::default(),
+            admitted: Box::default(),
             last_failure: None,
             rng: fastrand::Rng::with_seed(seed),
             next: Moment::NEVER,
@@ -300,7 +304,7 @@ impl<W> Machine<W> {
     }
 
     /// How the scope stands.
-    pub fn status(&self, name: &str, now: Moment) -> ScopeStatus {
+    pub fn status(&self, name: &str, family: &str, now: Moment) -> ScopeStatus {
         let probe = Request {
             caller: CallerId(u16::MAX),
             weight: 1,
@@ -346,7 +350,9 @@ impl<W> Machine<W> {
             budget: self.budget.level(),
             budget_exhausted: self.budget.exhausted(),
             in_flight: self.member.in_flight,
-            counts: self.counts,
+            limits: self.settings.limits_of(family),
+            admitted: self.admitted.last_minute(now),
+            counts: *self.counts,
         }
     }
 }

@@ -58,6 +58,7 @@ impl<W> Machine<W> {
     pub(super) fn begin(&mut self, cost: Cost, charge: Charge, probe: bool, now: Moment) {
         self.member.begin(cost, charge, probe, &self.settings, now);
         self.counts.granted += 1;
+        self.admitted.count(cost.requests, cost.tokens, now);
     }
 
     pub(super) fn grant_unpaced(&mut self, request: &Request, would: Would, now: Moment) -> Attempt {

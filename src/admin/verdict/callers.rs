@@ -1,0 +1,95 @@
+//! What callers send: keys that are refused, requests that are invalid, collisions, a caller's own limit.
+
+use super::group::Group;
+use super::subject::Subject;
+use super::{Finding, Level, RECENT, finding};
+use crate::admin::status::Status;
+use crate::admin::words::{join, plural};
+use crate::caller::Callers;
+
+pub(super) fn keys_refused(status: &Status) -> Option<Finding> {
+    let group = Group::of(status, Subject::Keys)?;
+    let whose = match (status.own_credential, group.one_caller()) {
+        (true, _) => "Weir's own key (upstream.credential)".to_owned(),
+        (false, Some(Callers::DEFAULT)) => "its caller's key".to_owned(),
+        (false, Some(caller)) => format!("the key of {caller}"),
+        (false, None) => format!("the keys{}", group.of_callers()),
+    };
+    let count = plural(group.requests.max(1), "request");
+    let all = if status.own_credential { group.of_callers() } else { String::new() };
+    if let Some(last) = group.recovered() {
+        let sentence = format!(
+            "Recovered: the upstream refused {whose} for {count}{all} {}, last at {last}.",
+            group.classes()
+        );
+        return Some(super::over(&group, sentence));
+    }
+    let sentence = format!(
+        "The upstream refuses {whose}: {count}{all} in the last {RECENT} minutes {}.",
+        group.classes()
+    );
+    Some(Finding::of(&group, group.urgency(status), Subject::Keys, sentence))
+}
+
+pub(super) fn unknown_keys(status: &Status) -> Option<Finding> {
+    let group = Group::of(status, Subject::UnknownKeys)?;
+    let peers: Vec<&str> = status
+        .failures
+        .iter()
+        .filter(|failure| failure.class == group.class)
+        .filter_map(|failure| failure.caller.strip_prefix("unknown, from "))
+        .collect();
+    let from = if peers.is_empty() { String::new() } else { format!(", from {}", join(peers.into_iter())) };
+    let sentence = format!(
+        "Weir rejects keys that match no [[callers]] entry: {} in the last {RECENT} minutes{from}.",
+        plural(group.requests, "request")
+    );
+    let mut finding = Finding::of(&group, group.urgency(status), Subject::UnknownKeys, sentence);
+    // The default caller stands for them in the counts: it is nobody's name.
+    finding.callers.clear();
+    Some(finding)
+}
+
+pub(super) fn invalid(status: &Status) -> Option<Finding> {
+    let group = Group::of(status, Subject::Invalid)?;
+    if let Some(last) = group.recovered() {
+        let sentence = format!(
+            "Recovered: {} were rejected as invalid {}, last at {last}.",
+            group.whose(),
+            group.classes()
+        );
+        return Some(super::over(&group, sentence));
+    }
+    let were = if group.requests == 1 { "was" } else { "were" };
+    let sentence = format!(
+        "{} {were} rejected as invalid in the last {RECENT} minutes {}.",
+        group.whose(),
+        group.classes()
+    );
+    let level = group.urgency(status).min(Level::Warning);
+    Some(Finding::of(&group, level, Subject::Invalid, sentence))
+}
+
+pub(super) fn collisions(status: &Status) -> Option<Finding> {
+    let group = Group::of(status, Subject::Collisions)?;
+    let sentence = format!(
+        "{} collided or came too slowly in the last {RECENT} minutes {}. Their SDKs retry by themselves.",
+        group.whose(),
+        group.classes()
+    );
+    Some(Finding::of(&group, Level::Notice, Subject::Collisions, sentence))
+}
+
+pub(super) fn caller_limit(status: &Status) -> Option<Finding> {
+    let group = Group::of(status, Subject::CallerLimit)?;
+    let who = group.one_caller().map_or_else(|| "Some callers".to_owned(), str::to_owned);
+    let sentence = format!(
+        "{who} reached the limit of waiting requests that Weir's configuration sets: {} rejected in the last {RECENT} minutes.",
+        plural(group.requests, "request")
+    );
+    let advice = "Raise callers.max_waiting for it (admission.max_waiting_per_caller where it has none of its own), or have it \
+                  send less at once. The other callers are not affected.";
+    let mut finding = finding(Level::Warning, Subject::CallerLimit.blame(), sentence, advice);
+    finding.about(&group);
+    Some(finding)
+}

@@ -1,0 +1,144 @@
+//! A scope as the status page and the metrics show it.
+
+use std::time::{Duration, SystemTime};
+
+use crate::account::Rfc3339;
+use crate::admin::{BreakerState, BreakerStatus, LimitStatus, QuotaSpent, ScopeStatus};
+use crate::admission;
+use crate::caller::Caller;
+use crate::metrics::{DimensionGauges, ScopeGauges};
+
+pub(super) fn gauges(scope: &admission::ScopeStatus) -> ScopeGauges {
+    ScopeGauges {
+        name: scope.name.to_string(),
+        dimensions: scope
+            .dimensions
+            .iter()
+            .map(|dimension| DimensionGauges {
+                dimension: dimension.slot.as_str(),
+                limit: dimension.limit,
+                level: dimension.level,
+                window_seconds: dimension.window.as_secs_f64(),
+                foreign_use_ratio: dimension.foreign_use,
+                pacer_burst: dimension.pacer_burst,
+            })
+            .collect(),
+        retry_budget_tokens: scope.budget,
+        retry_budget_exhausted: scope.budget_exhausted,
+        permits_in_flight: u64::from(scope.in_flight),
+        breaker_state: match scope.breaker {
+            admission::BreakerState::Closed => 0,
+            admission::BreakerState::Thinning => 1,
+            admission::BreakerState::Open => 2,
+            admission::BreakerState::HalfOpen => 3,
+        },
+        breaker_opened: scope.breaker_opened,
+        quota_breaker_open: scope.quota_spent_for.is_some(),
+        part: scope.part,
+    }
+}
+
+pub(super) fn scope_status(
+    scope: &admission::ScopeStatus,
+    budget_capacity: f64,
+    wall: SystemTime,
+) -> ScopeStatus {
+    ScopeStatus {
+        name: scope.name.to_string(),
+        limits: scope
+            .dimensions
+            .iter()
+            .map(|dimension| LimitStatus {
+                name: limit_name(dimension.slot),
+                limit: dimension.limit,
+                used: dimension.level,
+                admitted_last_minute: admitted(scope, dimension),
+                holds: scope.held_by == Some(dimension.slot),
+                configured: scope.limits.of(dimension.slot).map(|limit| limit as f64),
+                window_seconds: dimension.window.as_secs_f64(),
+                source: dimension.source.as_str().to_owned(),
+                foreign_use_ratio: dimension.foreign_use,
+                burst: dimension.pacer_burst,
+            })
+            .collect(),
+        part: scope.part,
+        in_flight: u64::from(scope.in_flight),
+        waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
+        held_by: scope.held_by.map(limit_name).or_else(|| full(scope).then(|| IN_FLIGHT.to_owned())),
+        in_flight_limit: scope.limits.in_flight,
+        paused_seconds: (!scope.paused_for.is_zero()).then_some(scope.paused_for.as_secs_f64()),
+        breaker: breaker(scope, wall),
+        quota_spent: scope.quota_spent_for.map(|spent| QuotaSpent {
+            code: scope.quota_spent.as_ref().map(|(code, _)| code.to_string()).unwrap_or_default(),
+            since: ago(wall, spent),
+            next_probe_seconds: scope.quota_spent.as_ref().map(|(_, next)| next.as_secs_f64()),
+        }),
+        retry_budget: scope.budget,
+        retry_budget_capacity: budget_capacity,
+    }
+}
+
+/// What holds requests back where it is no limit of the upstream.
+const IN_FLIGHT: &str = "requests in flight";
+
+/// Whether requests wait because as many are in flight as the configuration allows.
+fn full(scope: &admission::ScopeStatus) -> bool {
+    !scope.queue.is_empty() && scope.limits.in_flight.is_some_and(|limit| scope.in_flight >= limit)
+}
+
+/// What was admitted of a limit in the last minute, where it is one of a minute.
+fn admitted(scope: &admission::ScopeStatus, dimension: &admission::DimensionStatus) -> Option<f64> {
+    let (requests, tokens) = scope.admitted;
+    if dimension.window > Duration::from_mins(1) {
+        return None;
+    }
+    match dimension.slot {
+        admission::Slot::RequestsPerMinute => Some(requests),
+        admission::Slot::TokensPerMinute => Some(tokens),
+        admission::Slot::RequestsPerDay | admission::Slot::TokensPerDay => None,
+    }
+}
+
+/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked or waits for
+/// its first answers, because nobody knows when they, the upstream or the credit come.
+pub(super) fn predicted(caller: &Caller, scopes: &[admission::ScopeStatus]) -> Option<f64> {
+    let blocked = |scope: &admission::ScopeStatus| scope.outage.is_some() || scope.quota_spent_for.is_some();
+    let unheard = |scope: &admission::ScopeStatus| scope.dimensions.is_empty() && !scope.queue.is_empty();
+    if scopes.iter().any(|scope| blocked(scope) || unheard(scope)) {
+        return None;
+    }
+    let of_scope = |scope: &admission::ScopeStatus| {
+        let own = scope.queue.iter().filter(|line| line.caller == caller.id && line.lane == caller.lane);
+        own.map(|line| line.predicted).next().unwrap_or(scope.predicted_wait).as_secs_f64()
+    };
+    scopes.iter().map(of_scope).reduce(f64::max)
+}
+
+/// A limit as people call it: `requests per minute`.
+fn limit_name(slot: admission::Slot) -> String {
+    slot.as_str().replace('_', " ")
+}
+
+fn breaker(scope: &admission::ScopeStatus, wall: SystemTime) -> BreakerStatus {
+    BreakerStatus {
+        state: match scope.breaker {
+            admission::BreakerState::Closed => BreakerState::Closed,
+            admission::BreakerState::Thinning => BreakerState::Thinning,
+            admission::BreakerState::Open => BreakerState::Open,
+            admission::BreakerState::HalfOpen => BreakerState::Releasing,
+        },
+        failing_since: scope.outage.map(|(failing, _)| ago(wall, failing)),
+        failing_seconds: scope.outage.map(|(failing, _)| failing.as_secs_f64()),
+        next_probe_seconds: scope.outage.map(|(_, next)| next.as_secs_f64()),
+        last_class: match scope.breaker {
+            admission::BreakerState::Closed => None,
+            admission::BreakerState::Thinning
+            | admission::BreakerState::Open
+            | admission::BreakerState::HalfOpen => scope.last_failure.map(|class| class.as_str().to_owned()),
+        },
+    }
+}
+
+pub(super) fn ago(wall: SystemTime, time: Duration) -> String {
+    Rfc3339(wall.checked_sub(time).unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
+}
