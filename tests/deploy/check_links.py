@@ -5,7 +5,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "llms.txt", *sorted((ROOT / "docs").rglob("*.md"))]
 RULES = ROOT / "deploy" / "prometheus" / "rules" / "weir.rules.yml"
 CLASSES = ROOT / "src" / "classify" / "class.rs"
 
