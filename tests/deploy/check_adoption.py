@@ -114,6 +114,7 @@ def weir(configuration: str, upstream: int, folder: pathlib.Path):
         "WEIR_UPSTREAM__URL": f"http://127.0.0.1:{upstream}",
         "WEIR_SERVER__LISTEN": f"127.0.0.1:{listen}",
         "WEIR_ADMIN__LISTEN": f"127.0.0.1:{admin}",
+        "WEIR_SHUTDOWN__DRAIN_DELAY": "0s",
     }
     with running([WEIR, "run", "--config", file], environment):
         wait_for(f"http://127.0.0.1:{admin}/readyz")
