@@ -60,6 +60,7 @@ pub mod stream;
 pub mod replicas;
 pub mod admission;
 pub mod upstream;
+pub mod websocket;
 pub mod replay;
 pub mod account;
 pub mod metrics;

@@ -18,6 +18,7 @@ pub mod retry_hint;
 pub mod sse;
 pub mod stainless;
 pub mod usage;
+pub mod websocket;
 
 pub use answer_headers::AnswerHeaders;
 pub use endpoint::Endpoint;

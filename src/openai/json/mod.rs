@@ -166,6 +166,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Takes one value of any kind and depth as it stands.
+    pub(crate) fn raw_value(&mut self) -> Result<&'a [u8], Malformed> {
+        self.peek();
+        let start = self.rest;
+        self.skip()?;
+        Ok(&start[..start.len() - self.rest.len()])
+    }
+
     fn skip_container(&mut self) -> Result<(), Malformed> {
         let mut depth = 0_usize;
         let mut rest = self.rest;

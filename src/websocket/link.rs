@@ -1,0 +1,115 @@
+//! One side's connection: bytes come in, frames queue to go out.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+/// Bytes read at once.
+const READ: usize = 16 << 10;
+/// More than this waits to be written: nothing further is read for it.
+const FULL: usize = 64 << 10;
+/// Pieces written at once.
+const PIECES: usize = 16;
+
+/// A connection whose bytes are read into a buffer that is there only while something is in it, and which writes what is queued.
+#[derive(Debug)]
+pub struct Link<T> {
+    io: T,
+    out: VecDeque<Bytes>,
+    queued: usize,
+    /// Written, and perhaps not sent: TLS keeps records back until it is told.
+    unflushed: bool,
+    ended: bool,
+    shutdown: Shutdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shutdown {
+    No,
+    Wanted,
+    Done,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
+    /// A link over an open connection.
+    pub fn new(io: T) -> Self {
+        Self { io, out: VecDeque::new(), queued: 0, unflushed: false, ended: false, shutdown: Shutdown::No }
+    }
+
+    /// Whether the other side has ended its direction.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether so much waits to be written that nothing more should be read for this link.
+    pub fn is_full(&self) -> bool {
+        self.queued >= FULL
+    }
+
+    /// Whether all is written, and the end too where it was asked for.
+    pub fn is_done(&self) -> bool {
+        self.out.is_empty() && !self.unflushed && self.shutdown != Shutdown::Wanted
+    }
+
+    /// Queues bytes to be written; after [`Link::finish`] they are dropped.
+    pub fn push(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() && self.shutdown == Shutdown::No {
+            self.queued += bytes.len();
+            self.out.push_back(bytes);
+        }
+    }
+
+    /// Ends this direction once all is written.
+    pub fn finish(&mut self) {
+        if self.shutdown == Shutdown::No {
+            self.shutdown = Shutdown::Wanted;
+        }
+    }
+
+    /// Reads what has come, at most once, and says how many bytes; 0 at the end.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
+        into.reserve(READ);
+        let read = ready!(pin!(self.io.read_buf(into)).poll(cx))?;
+        self.ended |= read == 0;
+        Poll::Ready(Ok(read))
+    }
+
+    /// Writes what is queued; ready once nothing is left to write. The count of bytes written is added to `moved`.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, moved: &mut u64) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); PIECES];
+            let pieces =
+                self.out.iter().zip(&mut slices).map(|(piece, slice)| *slice = IoSlice::new(piece)).count();
+            let mut written = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, &slices[..pieces]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *moved += written as u64;
+            self.queued -= written;
+            self.unflushed = true;
+            while let Some(front) = self.out.front_mut()
+                && written > 0
+            {
+                let taken = front.len().min(written);
+                front.advance(taken);
+                written -= taken;
+                if front.is_empty() {
+                    self.out.pop_front();
+                }
+            }
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        if self.shutdown == Shutdown::Wanted {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.shutdown = Shutdown::Done;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
