@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clock;
 
@@ -29,6 +29,7 @@ use super::manner::Manner;
 use super::multipart::{self, Part};
 use super::route::{Inference, Route};
 use super::schedule::OutageKind;
+use super::session;
 use super::settings::LimitHeaders;
 use super::wire::Fate;
 
@@ -46,35 +47,19 @@ impl Simulator {
     /// Answers one request. An error closes the connection without an answer.
     pub(super) async fn exchange(
         &self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         fate: Arc<Fate>,
+        place: &session::Place,
     ) -> Result<Response<Body>, Cut> {
+        if let Some(agreed) = session::agree(self, &mut request, &fate, place) {
+            return Ok(agreed);
+        }
         let (parts, body) = request.into_parts();
         if parts.uri.path().starts_with("/simulate/") {
             return Ok(self.control(&parts, body).await);
         }
-        let job = parts.headers.get(JOB_HEADER).and_then(|value| value.to_str().ok());
-        let declares_retry =
-            parts.headers.get("x-stainless-retry-count").is_some_and(|count| count.as_bytes() != b"0");
-        let (settings, attempt, request_id) = {
-            let now = clock::now();
-            let mut state = self.state();
-            let second = state.second(now);
-            let attempt = state.recorder.arrived(second, job, declares_retry);
-            (Arc::clone(&state.settings), attempt, state.rng.u128(..))
-        };
-        let under_way = UnderWay(self.clone());
+        let (mut manner, attempt, under_way) = self.arrive(&parts, fate);
         let directive = Directive::parse(&parts.headers);
-        let mut manner = Manner {
-            settings,
-            directive: Directive::default(),
-            accepted: Encoding::accepted(&parts.headers),
-            fate,
-            request_id,
-            account: None,
-            processing: None,
-            levels: None,
-        };
         let read = Limited::new(body, manner.settings.max_body).collect().await;
         let (reply, fault) = match (read, directive) {
             (Ok(body), Ok(directive)) => {
@@ -88,6 +73,56 @@ impl Simulator {
         };
         self.state().recorder.answered(reply.status.as_u16());
         Ok(manner.dress(reply, fault).map(|body| body.with(under_way)))
+    }
+
+    /// Counts a request that has come, and says how it is to be answered.
+    fn arrive(&self, parts: &Parts, fate: Arc<Fate>) -> (Manner, u32, UnderWay) {
+        let job = parts.headers.get(JOB_HEADER).and_then(|value| value.to_str().ok());
+        let declares_retry =
+            parts.headers.get("x-stainless-retry-count").is_some_and(|count| count.as_bytes() != b"0");
+        let (settings, attempt, request_id) = {
+            let now = clock::now();
+            let mut state = self.state();
+            let second = state.second(now);
+            let attempt = state.recorder.arrived(second, job, declares_retry);
+            (Arc::clone(&state.settings), attempt, state.rng.u128(..))
+        };
+        let manner = Manner {
+            settings,
+            directive: Directive::default(),
+            accepted: Encoding::accepted(&parts.headers),
+            fate,
+            request_id,
+            account: None,
+            processing: None,
+            levels: None,
+            all_levels: None,
+        };
+        (manner, attempt, UnderWay(self.clone()))
+    }
+
+    /// Answers one turn of a session, and says how its limits stand. One that only warms up is charged nothing.
+    pub(super) async fn turn(
+        &self,
+        parts: &Parts,
+        body: Bytes,
+        warms_up: bool,
+        fate: &Arc<Fate>,
+    ) -> Result<(Reply, Vec<Value>), Cut> {
+        let (mut manner, attempt, _under_way) = self.arrive(parts, Arc::clone(fate));
+        manner.directive = match Directive::parse(&parts.headers) {
+            Ok(directive) => Directive { free: warms_up, ..directive },
+            Err(problem) => return Ok((bad_request(Some("x-simulate"), &problem.to_string()), Vec::new())),
+        };
+        let (reply, _) = Box::pin(self.work(parts, body, attempt, &mut manner)).await?;
+        self.state().recorder.answered(reply.status.as_u16());
+        let now = manner.all_levels.unwrap_or_default();
+        let limits = [("requests", now.requests), ("tokens", now.tokens)].into_iter().filter_map(|(name, level)| {
+            let level = level?;
+            let reset = level.reset.as_secs_f64();
+            Some(json!({ "name": name, "limit": level.limit, "remaining": level.remaining, "reset_seconds": reset }))
+        });
+        Ok((reply, limits.collect()))
     }
 
     /// Everything between a request that was read and an answer to send, with the fault that the body is to meet.
@@ -134,7 +169,9 @@ impl Simulator {
         {
             return self.fail(fault, manner).await.map(|reply| (reply, None));
         }
-        if let Route::Inference(work) = route {
+        if let Route::Inference(work) = route
+            && !manner.directive.free
+        {
             if let Some(refused) = self.admit(work, &ask, manner) {
                 return Ok((refused, None));
             }
@@ -224,6 +261,7 @@ impl Simulator {
             Price { requests: 1, tokens: ask.charged(flat_charge(work, ask), manner.settings.charge) };
         let (result, levels) = self.state().admit(&account, ask.model(), price, clock::now());
         manner.levels = Some(levels);
+        manner.all_levels = Some(levels);
         let refused = result.err()?;
         if manner.settings.limit_headers != LimitHeaders::All {
             manner.levels = None;

@@ -110,6 +110,8 @@ fn error(text: &str) -> Result<&'static ApiError, Problem> {
 pub struct Directive {
     /// `error=NAME`, `status=NUMBER` or `fault=NAME`.
     pub fault: Option<Fault>,
+    /// Nothing is charged for it. No header asks for this: it is what warms up a session.
+    pub free: bool,
     /// `times=N`: only the first N attempts of the job (see [`JOB_HEADER`]) meet the fault.
     pub times: Option<u32>,
     /// `rate=0..1`: how likely the fault is.

@@ -30,7 +30,10 @@ pub(super) struct Manner {
     pub(super) request_id: u128,
     pub(super) account: Option<Account>,
     pub(super) processing: Option<Duration>,
+    /// What the headers tell of the limits.
     pub(super) levels: Option<Levels>,
+    /// How the limits stand, whatever the headers tell.
+    pub(super) all_levels: Option<Levels>,
 }
 
 impl Manner {

@@ -27,6 +27,7 @@ mod multipart;
 mod notation;
 mod route;
 mod schedule;
+mod session;
 mod settings;
 mod state;
 mod stats;
@@ -124,25 +125,38 @@ impl Simulator {
         self.state().recorder.connected();
         let fate = Arc::new(Fate::default());
         let wire = Wire::new(io, Arc::clone(&fate), on_reset);
+        let place = Arc::<session::Place>::default();
         let service = service_fn(|request| {
-            let (simulator, fate) = (self.clone(), Arc::clone(&fate));
-            async move { simulator.exchange(request, fate).await }
+            let (simulator, fate, place) = (self.clone(), Arc::clone(&fate), Arc::clone(&place));
+            async move { simulator.exchange(request, fate, &place).await }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().timer(TokioTimer::new());
         builder.http2().timer(TokioTimer::new()).max_concurrent_streams(10_000);
-        let connection = builder.serve_connection(TokioIo::new(wire), service);
-        let mut connection = std::pin::pin!(connection);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(wire), service);
+        let (mut connection, mut stop) = (std::pin::pin!(connection), std::pin::pin!(stop));
         // A connection that breaks is the client's affair, or was broken on purpose.
         tokio::select! {
             result = connection.as_mut() => drop(result),
-            stop = stop => match stop {
-                Stop::Gently => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await.ok();
+            stop = stop.as_mut() => {
+                match stop {
+                    Stop::Gently => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await.ok();
+                    }
+                    Stop::Reset => fate.reset(),
                 }
-                Stop::Reset => fate.reset(),
-            },
+                return;
+            }
+        }
+        let session = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(session) = session {
+            tokio::select! {
+                () = session.run() => {}
+                stop = stop => if stop == Stop::Reset {
+                    fate.reset();
+                },
+            }
         }
     }
 
