@@ -35,6 +35,7 @@ use last_minute::LastMinute;
 use repeated::Repeated;
 
 use crate::caller::{CallerId, Registry};
+use crate::classify::ErrorClass;
 use crate::clock::Instant;
 use crate::metrics::{Metrics, Slowness};
 use crate::telemetry::otlp::Spans;
@@ -120,6 +121,14 @@ impl Account {
             Some(spans) => spans.trace(headers, rng),
             None => TraceContext::of(headers).map(RequestTrace::passing),
         }
+    }
+
+    /// Counts an error that the upstream told of a whole connection, and of no request on it.
+    pub fn connection_error(&self, class: ErrorClass, now: Instant) {
+        self.metrics.attempt_errors.inc(class);
+        self.metrics.errors.inc(class);
+        self.history.attempt(class, now);
+        self.history.request(class, now);
     }
 
     /// Requests that ended in the last minute.

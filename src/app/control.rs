@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
@@ -20,6 +20,9 @@ use crate::upstream::upgrade::Tunnels;
 use super::certificates::Certificates;
 use super::restart::Fixed;
 use super::{log, settings, signals};
+
+/// How long WebSocket clients have to take the frame that says that the drain's time is over.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Reads the configuration again, from where it was read at first. The error is every problem, as text.
 pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -205,8 +208,16 @@ impl Control {
                 replicas.leave();
             }
             self.ends.drain.begin();
-            self.ends.tunnels.stop();
-            if !self.ends.drain.finished(clock::now() + timeout).await {
+            self.ends.tunnels.drain();
+            let deadline = clock::now() + timeout;
+            // Sessions between two turns end at once, the others after their turns.
+            let closed = clock::timeout_at(deadline, self.ends.tunnels.closed());
+            let (finished, closed) = tokio::join!(self.ends.drain.finished(deadline), closed);
+            if closed.is_err() {
+                self.ends.tunnels.stop();
+                clock::timeout_at(clock::now() + FAREWELL, self.ends.tunnels.closed()).await.ok();
+            }
+            if !finished {
                 tracing::warn!(
                     unfinished = self.ends.drain.unfinished(),
                     "the drain's time is over; what is unfinished is cut"

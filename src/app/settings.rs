@@ -14,7 +14,7 @@ use crate::proxy::Policy;
 use crate::telemetry::Hidden;
 use crate::telemetry::otlp::{self, Spans};
 use crate::upstream::headers::Forwarded;
-use crate::upstream::upgrade::Tunnels;
+use crate::upstream::upgrade::{TunnelLimits, Tunnels};
 use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, replicas, retry, server, stream};
 
@@ -61,7 +61,8 @@ pub(super) fn tunnels(config: &Config) -> Arc<Tunnels> {
     let of = &config.upstream.websocket;
     let paths = of.paths.clone();
     let allows = move |path: &str| paths.iter().any(|allowed| allowed.matches(path));
-    Tunnels::new(allows, of.idle_timeout, of.max)
+    let limits = TunnelLimits { idle: of.idle_timeout, max: of.max, message: of.max_message.bytes() };
+    Tunnels::new(allows, limits)
 }
 
 pub(super) fn upstream(config: &Config) -> upstream::Settings {

@@ -203,7 +203,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         class: ErrorClass::WebsocketStreamLimit,
         statuses: &[400],
         api_codes: &["websocket_stream_limit_reached"],
-        cause: "The connection has as many responses under way as one WebSocket may have.",
+        cause: "The connection has used as many distinct stream ids as one WebSocket may have: 32.",
         solution: "Wait for one to end, or open another connection.",
         weir_does: "Passes the frame on. It is never retried.",
         sdk: Sdk::OfStatus,

@@ -10,7 +10,7 @@ pub use failure::{Failure, FailureKind, is_exhausted};
 pub(crate) use response::of_body;
 pub use response::{Classified, MAX_BODY, response};
 pub(crate) use stream::status_of;
-pub use stream::stream_error;
+pub use stream::{frame_error, stream_error};
 
 #[cfg(test)]
 mod tests;

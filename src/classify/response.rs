@@ -47,12 +47,17 @@ pub fn response(
     let body = ErrorBody::parse(&body[..body.len().min(MAX_BODY)]);
     let mut classified = of_body(endpoint, status, body);
     classified.hint = retry_hint::in_headers(headers, wall).or(classified.hint);
-    classified.should_retry = match headers.get(&SHOULD_RETRY).map(http::HeaderValue::as_bytes) {
+    classified.should_retry = should_retry(headers);
+    classified
+}
+
+/// What the upstream itself says of another try.
+pub(super) fn should_retry(headers: &HeaderMap) -> Option<bool> {
+    match headers.get(&SHOULD_RETRY).map(http::HeaderValue::as_bytes) {
         Some(b"true") => Some(true),
         Some(b"false") => Some(false),
         Some(_) | None => None,
-    };
-    classified
+    }
 }
 
 /// Classifies what is known without headers: a status, and a body that was read.

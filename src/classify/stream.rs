@@ -1,10 +1,14 @@
 //! Errors hidden inside a stream whose status was 200: they are what the status says that they stand for.
 
-use http::StatusCode;
+use std::time::SystemTime;
+
+use http::{HeaderMap, StatusCode};
 
 use super::ErrorClass;
-use super::response::{Classified, MODEL_CODES, OVERLOAD_CODES, QUOTA_CODES, SLOW_DOWN_CODES, of_body};
-use crate::openai::{Endpoint, ErrorBody};
+use super::response::{
+    Classified, MODEL_CODES, OVERLOAD_CODES, QUOTA_CODES, SLOW_DOWN_CODES, of_body, should_retry,
+};
+use crate::openai::{Endpoint, ErrorBody, retry_hint};
 
 /// Classifies the data of an `error` or `response.failed` event as the status that it stands for.
 ///
@@ -17,6 +21,18 @@ pub fn stream_error(endpoint: Endpoint, data: &[u8]) -> Classified {
         classified.class = ErrorClass::StreamError;
     }
     classified.hidden = true;
+    classified
+}
+
+/// Classifies an error in a WebSocket session: what `body` says, with the headers that came with it.
+///
+/// `wall` is the wall time now, for hints that are dates.
+pub fn frame_error(endpoint: Endpoint, body: &[u8], headers: &HeaderMap, wall: SystemTime) -> Classified {
+    let mut classified = stream_error(endpoint, body);
+    // Nothing was said before it: it is the answer itself.
+    classified.hidden = false;
+    classified.hint = retry_hint::in_headers(headers, wall).or(classified.hint);
+    classified.should_retry = should_retry(headers);
     classified
 }
 

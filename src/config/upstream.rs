@@ -75,9 +75,14 @@ section! {
     /// Upgrades to WebSocket.
     WebSocket {
         /// The paths that may be upgraded; `*` stands for anything. Without an element none may.
-        paths: Vec<Pattern> = default(["/v1/realtime", "/v1/responses"]),
-        /// How long both directions may be silent.
-        idle_timeout: Duration = default("300s") in "1s"..="1d",
+        paths: Vec<Pattern> = default([
+            "/v1/realtime", "/v1/realtime/translations", "/v1/responses", "/v1/live/sessions", "/v1/live/sessions/*/attach",
+            "/v1/live/sessions/*/fork",
+        ]),
+        /// How long both directions may be silent, between two turns too. The API itself ends a session after an hour.
+        idle_timeout: Duration = default("1h") in "1s"..="1d",
+        /// Bytes of one message of a client's. What is longer ends the session with close code 1009.
+        max_message: Size = default("64MiB") in "64KiB"..="1GiB",
         /// Upgraded connections in all.
         max: usize = default(1000) in 1..=100000,
     }

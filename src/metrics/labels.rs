@@ -324,6 +324,8 @@ label! {
         ForeignHost = "foreign_host",
         /// A web page of another site that would spend a configured credential.
         CrossSite = "cross_site",
+        /// What one side of a WebSocket session sent breaks the protocol.
+        WebSocketFrame = "websocket_frame",
     }
 }
 
@@ -354,6 +356,10 @@ label! {
         WebSockets = "websockets",
         /// Time that an upgraded connection is silent.
         WebSocketIdle = "websocket_idle",
+        /// Bytes of one message over WebSocket.
+        WebSocketMessage = "websocket_message",
+        /// Turns of one WebSocket session that wait.
+        WebSocketTurns = "websocket_turns",
         /// Client connections.
         Connections = "connections",
         /// Connections of one peer.

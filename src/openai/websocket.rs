@@ -75,7 +75,7 @@ fn read_client<'a>(
     while let Some(key) = cursor.key()? {
         match &*key.key() {
             b"type" => {
-                event.kind = cursor.string_or_skip()?.map(|kind| ClientKind::of(&kind)).unwrap_or_default()
+                event.kind = cursor.string_or_skip()?.map(|kind| ClientKind::of(&kind)).unwrap_or_default();
             }
             b"stream_id" => event.stream_id = text(cursor.string_or_skip()?, MAX_STREAM_ID),
             b"previous_response_id" => event.previous_response_id = text(cursor.string_or_skip()?, MAX_ID),
@@ -141,21 +141,18 @@ pub struct ServerEvent {
 }
 
 /// Reads an event from its beginning, `head`, and its end, `tail`, which is empty where the beginning is all of it.
-///
-/// Of an event that is the output of an answer under way only that is told, unless `all` is asked for: nearly all events are,
-/// and say so first.
-pub fn server_event(head: &[u8], tail: &[u8], all: bool) -> ServerEvent {
+pub fn server_event(head: &[u8], tail: &[u8]) -> ServerEvent {
     let mut event = ServerEvent::default();
     let mut cursor = Cursor::new(head);
     // An event cut short ends in an error: what was read until then counts.
-    let whole = read_server(&mut event, &mut cursor, all).is_ok();
+    let whole = read_server(&mut event, &mut cursor).is_ok();
     if !whole && event.stream_id.is_none() {
         event.stream_id = last_stream_id(tail);
     }
     event
 }
 
-fn read_server(event: &mut ServerEvent, cursor: &mut Cursor<'_>, all: bool) -> Result<(), Malformed> {
+fn read_server(event: &mut ServerEvent, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
     cursor.object()?;
     while let Some(key) = cursor.key()? {
         match &*key.key() {
@@ -163,9 +160,6 @@ fn read_server(event: &mut ServerEvent, cursor: &mut Cursor<'_>, all: bool) -> R
                 let kind = cursor.string_or_skip()?.map(|kind| ServerKind::of(&kind)).unwrap_or_default();
                 // The status of a response may stand before the type.
                 event.kind = if event.kind == ServerKind::Failed { ServerKind::Failed } else { kind };
-                if !all && matches!(kind, ServerKind::Progress | ServerKind::Other) {
-                    return Ok(());
-                }
             }
             b"stream_id" => event.stream_id = text(cursor.string_or_skip()?, MAX_STREAM_ID),
             b"response_id" => event.response_id = text(cursor.string_or_skip()?, MAX_ID),
@@ -421,24 +415,22 @@ mod tests {
             (r#"{"type":"session.created"}"#, ServerKind::Other, None, None),
             ("not json", ServerKind::Other, None, None),
         ] {
-            let read = server_event(event.as_bytes(), b"", true);
+            let read = server_event(event.as_bytes(), b"");
             assert_eq!(
                 (read.kind, read.stream_id.as_deref(), read.response_id.as_deref()),
                 (kind, stream, response),
                 "{event}"
             );
         }
-        let about = server_event(br#"{"type":"error","error":{"code":"x","event_id":"e1"}}"#, b"", false);
+        let about = server_event(br#"{"type":"error","error":{"code":"x","event_id":"e1"}}"#, b"");
         assert_eq!(about.about.as_deref(), Some("e1"));
-        let quick = server_event(br#"{"type":"response.output_text.delta","stream_id":"a"}"#, b"", false);
-        assert_eq!((quick.kind, quick.stream_id), (ServerKind::Progress, None));
     }
 
     #[test]
     fn of_a_long_event_beginning_and_end_tell() {
         let head = br#"{"type":"response.completed","response":{"id":"r","output":[{"text":"aaaa"#;
         let tail = br#"\"stream_id\":\"no\" aaa"}]},"usage":{},"stream_id" : "yes","sequence_number":9}"#;
-        let event = server_event(head, tail, false);
+        let event = server_event(head, tail);
         assert_eq!((event.kind, event.stream_id.as_deref()), (ServerKind::Ended, Some("yes")));
     }
 
@@ -483,7 +475,7 @@ mod tests {
             for prefix in [&b""[..], b"{\"type\":\"error\",\"error\":{\"headers\":{", b"{\"rate_limits\":[{"] {
                 let json = [prefix, &bytes].concat();
                 client_event(&json);
-                server_event(&json, &json[json.len().min(cut)..], true);
+                server_event(&json, &json[json.len().min(cut)..]);
                 error_headers(&json);
                 rate_limits(&json);
                 error_body(&json);

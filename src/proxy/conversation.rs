@@ -135,7 +135,7 @@ impl Conversation<'_> {
         }
     }
 
-    fn ask(&self, turn: Turn) -> Ask {
+    pub(super) fn ask(&self, turn: Turn) -> Ask {
         Ask {
             caller: self.caller.id,
             weight: self.caller.weight,
@@ -313,7 +313,7 @@ impl Conversation<'_> {
     }
 }
 
-fn would_have(would: &Would) -> Option<WouldHave> {
+pub(super) fn would_have(would: &Would) -> Option<WouldHave> {
     match would {
         Would::Pass => None,
         Would::Delay(_) => Some(WouldHave::Delayed),
@@ -328,7 +328,7 @@ fn would_have(would: &Would) -> Option<WouldHave> {
     }
 }
 
-fn queue_refusal(refused: &Refused) -> QueueRefusal {
+pub(super) fn queue_refusal(refused: &Refused) -> QueueRefusal {
     match refused {
         Refused::QueueFull { .. } => QueueRefusal::QueueFull,
         Refused::CallerLimit { .. } => QueueRefusal::CallerLimit,
@@ -340,7 +340,7 @@ fn queue_refusal(refused: &Refused) -> QueueRefusal {
 }
 
 /// The metric's word for why a retry got no turn; nothing where the queue's refusal says it all.
-fn no_turn_label(refused: &Refused) -> Option<RetryStop> {
+pub(super) fn no_turn_label(refused: &Refused) -> Option<RetryStop> {
     match refused {
         Refused::Draining => Some(RetryStop::Draining),
         Refused::Deadline { .. } => Some(RetryStop::Deadline),
@@ -352,7 +352,7 @@ fn no_turn_label(refused: &Refused) -> Option<RetryStop> {
 }
 
 /// The metric's word for why there is no retry; nothing where the class never has one.
-fn stop_label(reason: StopReason) -> Option<RetryStop> {
+pub(super) fn stop_label(reason: StopReason) -> Option<RetryStop> {
     match reason {
         StopReason::Final => None,
         StopReason::Unsafe => Some(RetryStop::Unsafe),

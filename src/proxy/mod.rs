@@ -17,6 +17,7 @@ mod kept_uri;
 mod limits;
 mod settle;
 mod upgrade;
+mod websocket;
 
 use std::convert::Infallible;
 use std::future::{self, Future, poll_fn};
@@ -264,7 +265,13 @@ impl Proxy {
             let mut conversation =
                 self.price(policy, caller, opened.head, body, opened.record, upgrade.is_some());
             if let Some(asked) = upgrade {
-                return Ok(Box::pin(conversation.upgrade(*asked, opened.swapped, now)).await);
+                let whose = upgrade::Whose {
+                    proxy: Arc::clone(&self),
+                    caller: Arc::clone(&opened.caller),
+                    swapped: opened.swapped,
+                    since: opened.since,
+                };
+                return Ok(Box::pin(conversation.upgrade(*asked, whose, now)).await);
             }
             let ended = conversation.run(now).await;
             Ok(conversation.end(ended))

@@ -1,9 +1,11 @@
 //! Requests to stop speaking HTTP: WebSocket, for the paths that the configuration allows.
 //!
-//! The handshake is a request like any other: its caller is identified, its credential swapped, it waits for its turn. Its
-//! permit is settled when the upstream has switched: a session of an hour is no attempt in flight, and the upstream charges
-//! what happens in it by limits of its own. From then on it is a connection, counted and limited as such. A handshake is
-//! never retried: a client of a socket that may break at any time connects again by itself.
+//! The handshake is a request like any other: its caller is identified, its credential swapped. It takes nothing of any limit
+//! and does not wait for others: the turns of its session do, each by itself ([`websocket`](super::websocket)). Only an outage
+//! is waited out. From then on it is a connection, counted and limited as such. A handshake is never retried: a client of a
+//! socket that may break at any time connects again by itself.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -15,8 +17,10 @@ use super::answer::{self, Notes};
 use super::attempt::{Attempted, Judged, hear, judge, latest_head};
 use super::body::Body;
 use super::conversation::{Conversation, Unsuccessful};
-use super::settle;
-use crate::admission::{Permit, Turn};
+use super::websocket::{Context, Session};
+use super::{Proxy, settle};
+use crate::admission::{Admission, Ask, Cost, Permit, Refused, Turn, Would};
+use crate::caller::{self, Caller, Mode};
 use crate::classify::{ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::metrics::Bound;
@@ -25,6 +29,10 @@ use crate::upstream::headers;
 use crate::upstream::upgrade::{self, Switched, TunnelEnd, TunnelSlot, Upgrade};
 
 const PROTOCOL: HeaderName = header::SEC_WEBSOCKET_PROTOCOL;
+const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
+/// What places a turn in a trace.
+const TRACE: [HeaderName; 2] =
+    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 /// Browsers, which can't set headers, send the API's key as a subprotocol of this name.
 const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
 /// The longest name of a model that a query may give.
@@ -34,6 +42,16 @@ const LONGEST_MODEL: usize = 256;
 pub(super) struct Asked {
     protocol: HeaderValue,
     client: OnUpgrade,
+}
+
+/// Whom a session is for.
+pub(super) struct Whose {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) caller: Arc<Caller>,
+    /// Whether the request bears a configured credential.
+    pub(super) swapped: bool,
+    /// When the request came.
+    pub(super) since: Instant,
 }
 
 /// What a request asks for, if it asks to speak WebSocket. Other protocols are ignored, as RFC 9110 (section 7.8) allows.
@@ -68,19 +86,22 @@ pub(super) fn not_allowed() -> OwnAnswer {
 }
 
 impl Conversation<'_> {
-    /// Makes the one attempt, and on success hands the connection over. `swapped` says that the request bears a configured
-    /// credential.
-    pub(super) async fn upgrade(mut self, asked: Asked, swapped: bool, now: Instant) -> Response<Body> {
+    /// Makes the one attempt, and on success hands the connection over.
+    pub(super) async fn upgrade(mut self, asked: Asked, whose: Whose, now: Instant) -> Response<Body> {
         let Some(slot) = self.proxy.upstream.tunnels().take() else {
             return self.no_slot();
         };
-        let (mut permit, granted) = match self.admit(Turn::First, now).await {
+        // The turns are what the limits count.
+        self.call.cost = Cost { requests: 0, tokens: 0, ..self.call.cost };
+        let (mut permit, granted) = match self.admit_handshake(now).await {
             Ok(admitted) => admitted,
             Err(refused) => return self.turned_away(&refused, None),
         };
         self.record.attempt(std::time::Duration::ZERO, permit.is_probe(), granted);
-        let attempted = match self.shake_hands(&asked, swapped, &mut permit, granted).await {
-            Ok(Upgrade::Switched(head, switched)) => return self.switch(head, switched, asked, slot, permit),
+        let attempted = match self.shake_hands(&asked, whose.swapped, &mut permit, granted).await {
+            Ok(Upgrade::Switched(head, switched)) => {
+                return self.switch(head, switched, asked, slot, permit, whose);
+            }
             Ok(Upgrade::Declined(response)) => {
                 match judge(response, &self.call, &mut permit, &mut self.record, self.policy) {
                     Judged::Now(attempted) => attempted,
@@ -100,6 +121,18 @@ impl Conversation<'_> {
         }
     }
 
+    /// A permit that nobody has to wait for, unless the upstream is down: then as any other request does.
+    async fn admit_handshake(&mut self, now: Instant) -> Result<(Permit, Instant), Refused> {
+        let at_once = Ask { mode: Mode::Observe, ..self.ask(Turn::First) };
+        if self.call.head.mode == Mode::Enforce
+            && let Admission::Granted(permit) = self.scope.ask(&at_once, now)
+            && !matches!(permit.would(), Would::Refuse(Refused::BreakerOpen { .. }))
+        {
+            return Ok((permit, now));
+        }
+        self.admit(Turn::First, now).await
+    }
+
     async fn shake_hands(
         &mut self,
         asked: &Asked,
@@ -114,6 +147,11 @@ impl Conversation<'_> {
         if swapped {
             drop_key_protocol(request.headers_mut());
         }
+        let is_read = self.call.head.mode != Mode::Bypass;
+        if is_read {
+            // Compressed frames could not be read, and what is not offered is not agreed on.
+            request.headers_mut().remove(EXTENSIONS);
+        }
         upgrade::ask_for(request.headers_mut(), asked.protocol.clone());
         permit.sent_at(now);
         let answered = self.proxy.upstream.upgrade(request, head_by).await?;
@@ -121,6 +159,12 @@ impl Conversation<'_> {
             let agreed = head.headers().get(header::UPGRADE);
             if !agreed.is_some_and(|agreed| agreed.as_bytes().eq_ignore_ascii_case(b"websocket")) {
                 return Err(Failure::sent(FailureKind::Malformed, "it switched to another protocol"));
+            }
+            if is_read && head.headers().contains_key(EXTENSIONS) {
+                return Err(Failure::sent(
+                    FailureKind::Malformed,
+                    "it chose an extension that was not offered",
+                ));
             }
         }
         Ok(answered)
@@ -132,8 +176,9 @@ impl Conversation<'_> {
         head: Response<()>,
         switched: Switched,
         asked: Asked,
-        slot: TunnelSlot,
+        mut slot: TunnelSlot,
         mut permit: Permit,
+        whose: Whose,
     ) -> Response<Body> {
         let now = clock::now();
         let (mut head, ()) = head.into_parts();
@@ -143,19 +188,53 @@ impl Conversation<'_> {
         upgrade::ask_for(&mut head.headers, asked.protocol);
         answer::add_notes(&mut head.headers, &self.record, &Notes { class: None, stop_retries: false });
         self.record.answered(head.status, now);
-        let metrics = std::sync::Arc::clone(self.record.account().metrics());
-        let (caller, id) = (std::sync::Arc::clone(&self.caller.name), self.record.id());
+        let (caller, id) = (Arc::clone(&self.caller.name), self.record.id());
+        let model = self.record.model().map(Into::into);
+        let context = self.context(whose, &slot);
         self.record.finish(now);
         clock::spawn(async move {
-            let report = slot.run(switched, asked.client).await;
-            if report.end == TunnelEnd::Idle {
-                metrics.limits_reached.inc(Bound::WebSocketIdle);
-            }
+            let report = if context.mode == Mode::Bypass {
+                let metrics = Arc::clone(context.proxy.account.metrics());
+                let report = slot.run(switched, asked.client).await;
+                if report.end == TunnelEnd::Idle {
+                    metrics.limits_reached.inc(Bound::WebSocketIdle);
+                }
+                report
+            } else {
+                let Some((client, upstream, connection)) = switched.open(asked.client).await else { return };
+                let report = Session::new(client, upstream, context, model).run(&mut slot).await;
+                drop(connection);
+                report
+            };
             let seconds = (clock::now() - now).as_secs_f64();
             let (up, down, end) = (report.up, report.down, report.end.as_str());
             tracing::info!(request = %id, %caller, up, down, seconds, end, "websocket ended");
         });
         Response::from_parts(head, Body::Whole(Bytes::new()))
+    }
+
+    /// What the turns of the session need to know.
+    fn context(&self, whose: Whose, slot: &TunnelSlot) -> Context {
+        let (head, policy) = (&self.call.head, self.policy);
+        let headers = head.headers.look(|headers| {
+            let kept = |name: &&HeaderName| TRACE.contains(*name) || policy.report_headers.contains(*name);
+            headers
+                .iter()
+                .filter(|(name, _)| kept(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
+        });
+        Context {
+            proxy: whose.proxy,
+            caller: whose.caller,
+            endpoint: head.endpoint,
+            mode: head.mode,
+            credential: head.credential,
+            credential_name: head.headers.look(caller::credential_name),
+            patience: head.deadline.turn.saturating_duration_since(whose.since),
+            headers,
+            longest: slot.limits().message,
+        }
     }
 
     fn no_slot(mut self) -> Response<Body> {

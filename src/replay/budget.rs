@@ -111,6 +111,22 @@ impl Budget {
     }
 }
 
+/// Bytes that are kept for another attempt elsewhere than in a [`Replay`](super::Replay); given back on drop.
+#[derive(Debug)]
+pub struct Held(Reservation);
+
+impl Held {
+    /// Nothing yet, of this budget.
+    pub fn new(budget: &Arc<Budget>) -> Self {
+        Self(Reservation::new(budget))
+    }
+
+    /// Takes `more` bytes; `false`, and nothing taken, when they aren't there.
+    pub fn grow(&mut self, more: usize) -> bool {
+        self.0.grow(more)
+    }
+}
+
 /// A part of the budget; given back on drop.
 #[derive(Debug)]
 pub(super) struct Reservation {

@@ -20,7 +20,7 @@ use http::HeaderMap;
 use hyper::body::Incoming;
 
 pub use body::{Body, Sending};
-pub use budget::{Budget, Skipped};
+pub use budget::{Budget, Held, Skipped};
 pub use read::ReadError;
 pub use trailers::strip_trailers;
 

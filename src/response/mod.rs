@@ -81,6 +81,41 @@ impl OwnAnswer {
         self
     }
 
+    /// The answer as an `error` event of a WebSocket session, for one turn: `stream_id` is its lane, `about` the client's name
+    /// of its message. What would be headers over HTTP stands in the error, as in the API's own events.
+    pub fn into_event(self, request_id: &str, stream_id: Option<&str>, about: Option<&str>) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Told<'a> {
+            r#type: &'static str,
+            event_id: &'a str,
+            status: u16,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            stream_id: Option<&'a str>,
+            error: Inner<'a>,
+        }
+        #[derive(Serialize)]
+        struct Inner<'a> {
+            r#type: &'a str,
+            code: &'a str,
+            message: &'a str,
+            param: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            event_id: Option<&'a str>,
+            headers: std::collections::BTreeMap<String, String>,
+        }
+        let (kind, code, message) = (self.kind.clone(), self.code.clone(), self.message.clone());
+        let (status, response) = (self.status.as_u16(), self.into_response(request_id));
+        let told =
+            response.headers().iter().filter(|(name, _)| !matches!(**name, CONTENT_TYPE | CONTENT_LENGTH));
+        let headers = told
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+            .collect();
+        let error =
+            Inner { r#type: &kind, code: &code, message: &message, param: None, event_id: about, headers };
+        let event = Told { r#type: "error", event_id: request_id, status, stream_id, error };
+        serde_json::to_vec(&event).unwrap_or_default()
+    }
+
     /// The answer's bytes and headers.
     pub fn into_response(self, request_id: &str) -> Response<Bytes> {
         #[derive(Serialize)]

@@ -61,38 +61,59 @@ pub enum TunnelEnd {
     Idle,
     /// It was told to end.
     Stopped,
+    /// What one side sent can't be read, or is longer than it may be.
+    Refused,
 }
 
-/// Which requests may stop speaking HTTP, how many connections at once, and for how long they may be silent. Shared by all
-/// workers.
+/// Bounds of upgraded connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelLimits {
+    /// How long both directions may be silent.
+    pub idle: Duration,
+    /// Connections at once.
+    pub max: usize,
+    /// Bytes of one message of a client's, where messages are read.
+    pub message: usize,
+}
+
+/// How far the process is on its way to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It serves.
+    #[default]
+    Open,
+    /// What is under way may end; nothing new begins.
+    Draining,
+    /// All ends now.
+    Stopped,
+}
+
+/// Which requests may stop speaking HTTP, and within which bounds. Shared by all workers.
 pub struct Tunnels {
     allows: Box<dyn Fn(&str) -> bool + Send + Sync>,
-    idle: Duration,
-    max: usize,
+    limits: TunnelLimits,
     open: AtomicUsize,
-    stop: watch::Sender<bool>,
+    /// Each slot has a receiver: once all are gone, so are the tunnels.
+    phase: watch::Sender<Phase>,
 }
 
 /// The right to one tunnel, until dropped.
 #[derive(Debug)]
 pub struct TunnelSlot {
     tunnels: Arc<Tunnels>,
+    phase: watch::Receiver<Phase>,
 }
 
 impl Tunnels {
-    /// At most `max` tunnels at once, for the paths that `allows` names, each silent for `idle` at most.
-    pub fn new(
-        allows: impl Fn(&str) -> bool + Send + Sync + 'static,
-        idle: Duration,
-        max: usize,
-    ) -> Arc<Self> {
-        let (stop, _) = watch::channel(false);
-        Arc::new(Self { allows: Box::new(allows), idle, max, open: AtomicUsize::new(0), stop })
+    /// Tunnels for the paths that `allows` names.
+    pub fn new(allows: impl Fn(&str) -> bool + Send + Sync + 'static, limits: TunnelLimits) -> Arc<Self> {
+        let (phase, _) = watch::channel(Phase::Open);
+        Arc::new(Self { allows: Box::new(allows), limits, open: AtomicUsize::new(0), phase })
     }
 
     /// No tunnel at all.
     pub fn none() -> Arc<Self> {
-        Self::new(|_| false, Duration::ZERO, 0)
+        Self::new(|_| false, TunnelLimits { idle: Duration::ZERO, max: 0, message: 0 })
     }
 
     /// Whether a request for this path may be upgraded.
@@ -107,30 +128,64 @@ impl Tunnels {
 
     /// A slot for one more tunnel; `None` when all are taken.
     pub fn take(self: &Arc<Self>) -> Option<TunnelSlot> {
-        let slot = TunnelSlot { tunnels: Arc::clone(self) };
+        let slot = TunnelSlot { tunnels: Arc::clone(self), phase: self.phase.subscribe() };
         // The slot gives back what is taken here, also when it is one too many.
-        (self.open.fetch_add(1, Ordering::Relaxed) < self.max).then_some(slot)
+        (self.open.fetch_add(1, Ordering::Relaxed) < self.limits.max).then_some(slot)
     }
 
-    /// Ends all tunnels, those to come too: a drain can't wait for sessions that last an hour.
+    /// Lets all tunnels finish what is under way, and begin nothing: those to come too.
+    pub fn drain(&self) {
+        self.phase.send_replace(Phase::Draining);
+    }
+
+    /// Ends all tunnels, those to come too.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Stopped);
+    }
+
+    /// Waits until no tunnel is open.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    pub async fn closed(&self) {
+        self.phase.closed().await;
     }
 }
 
 impl TunnelSlot {
-    /// Copies bytes both ways until the tunnel ends.
+    /// The bounds of the tunnel.
+    pub fn limits(&self) -> TunnelLimits {
+        self.tunnels.limits
+    }
+
+    /// How far the process is on its way to its end.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Waits for the next phase; for ever, when none comes.
+    ///
+    /// # Cancel safety
+    /// No change is lost.
+    pub async fn changed(&mut self) -> Phase {
+        if self.phase.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        self.phase()
+    }
+
+    /// Copies bytes both ways, unread, until the tunnel ends. A drain ends it at once: nobody knows what is under way.
     ///
     /// # Cancel safety
     /// Dropping the future closes both sides.
-    pub async fn run(self, switched: Switched, client: OnUpgrade) -> TunnelReport {
-        let mut stop = self.tunnels.stop.subscribe();
+    pub async fn run(mut self, switched: Switched, client: OnUpgrade) -> TunnelReport {
+        let idle = self.limits().idle;
         let stopped = async {
-            if stop.wait_for(|stop| *stop).await.is_err() {
+            if self.phase.wait_for(|phase| *phase >= Phase::Draining).await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
-        switched.tunnel(client, self.tunnels.idle, stopped).await
+        switched.tunnel(client, idle, stopped).await
     }
 }
 
@@ -142,7 +197,10 @@ impl Drop for TunnelSlot {
 
 impl fmt::Debug for Tunnels {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Tunnels").field("max", &self.max).field("open", &self.open).finish_non_exhaustive()
+        out.debug_struct("Tunnels")
+            .field("limits", &self.limits)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,6 +212,7 @@ impl TunnelEnd {
             Self::Broken => "broken",
             Self::Idle => "idle",
             Self::Stopped => "stopped",
+            Self::Refused => "refused",
         }
     }
 }
@@ -178,6 +237,16 @@ impl Switched {
     pub(super) fn from(mut answer: Response<Incoming>, held: Option<(Driver, Open)>) -> (Response<()>, Self) {
         let connection = hyper::upgrade::on(&mut answer);
         (answer.map(drop), Self { connection, _held: held })
+    }
+
+    /// Both connections, once they are there, and what must live as long as the upstream's does.
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes both sides.
+    pub async fn open(self, client: OnUpgrade) -> Option<(TokioIo<Upgraded>, TokioIo<Upgraded>, impl Send)> {
+        let Self { connection, _held: held } = self;
+        let (Ok(client), Ok(upstream)) = (client.await, connection.await) else { return None };
+        Some((TokioIo::new(client), TokioIo::new(upstream), held))
     }
 
     /// Copies bytes both ways until both sides have closed, one breaks, neither sends for `idle`, or `stop` resolves.

@@ -43,25 +43,34 @@ pub struct Header {
 
 /// What the protocol forbids: the connection can't be read any further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.what())]
 pub enum Violation {
     /// A reserved bit is set, and no extension was negotiated.
-    #[error("a reserved bit is set")]
     ReservedBit,
     /// An opcode without meaning.
-    #[error("an unknown opcode")]
     Opcode,
     /// A client's frame is not masked, or a server's is.
-    #[error("a frame is masked by the wrong side")]
     Mask,
     /// The payload's length is not written in the fewest bytes, or is 2^63 or more.
-    #[error("a length in a wrong form")]
     Length,
     /// A control frame is longer than 125 bytes, or is a fragment.
-    #[error("a control frame that is too long or in parts")]
     Control,
     /// A continuation of nothing, or a new message within another.
-    #[error("fragments out of order")]
     Order,
+}
+
+impl Violation {
+    /// What is wrong, in words for a close frame.
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::ReservedBit => "a reserved bit is set, and no extension was agreed on",
+            Self::Opcode => "a frame with an unknown opcode",
+            Self::Mask => "a frame that is masked by the wrong side",
+            Self::Length => "a frame with a length in a wrong form",
+            Self::Control => "a control frame that is too long or in parts",
+            Self::Order => "fragments of messages out of order",
+        }
+    }
 }
 
 /// The longest payload of a control frame (section 5.5).

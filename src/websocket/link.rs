@@ -40,7 +40,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
         Self { io, out: VecDeque::new(), queued: 0, unflushed: false, ended: false, shutdown: Shutdown::No }
     }
 
-    /// Whether the other side has ended its direction.
+    /// Whether the other side has ended its direction, or the connection broke.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
@@ -48,11 +48,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
     /// Whether so much waits to be written that nothing more should be read for this link.
     pub fn is_full(&self) -> bool {
         self.queued >= FULL
-    }
-
-    /// Whether all is written, and the end too where it was asked for.
-    pub fn is_done(&self) -> bool {
-        self.out.is_empty() && !self.unflushed && self.shutdown != Shutdown::Wanted
     }
 
     /// Queues bytes to be written; after [`Link::finish`] they are dropped.
@@ -73,13 +68,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
     /// Reads what has come, at most once, and says how many bytes; 0 at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
         into.reserve(READ);
-        let read = ready!(pin!(self.io.read_buf(into)).poll(cx))?;
-        self.ended |= read == 0;
-        Poll::Ready(Ok(read))
+        let read = ready!(pin!(self.io.read_buf(into)).poll(cx));
+        self.ended |= matches!(read, Ok(0) | Err(_));
+        Poll::Ready(read)
     }
 
     /// Writes what is queued; ready once nothing is left to write. The count of bytes written is added to `moved`.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, moved: &mut u64) -> Poll<io::Result<()>> {
+        let written = self.poll_write_all(cx, moved);
+        self.ended |= matches!(written, Poll::Ready(Err(_)));
+        written
+    }
+
+    fn poll_write_all(&mut self, cx: &mut Context<'_>, moved: &mut u64) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
             let mut slices = [IoSlice::new(&[]); PIECES];
             let pieces =

@@ -103,8 +103,11 @@ mod tests {
     use super::*;
     use crate::websocket::frame::{self, unmask};
 
+    /// Control frames, by kind, and messages in their order.
+    type Told = Vec<(Option<Kind>, Vec<u8>)>;
+
     /// What a reader tells when the bytes come in pieces of this size: messages, and control frames with their place among them.
-    fn told(bytes: &[u8], piece: usize, sender: Sender) -> Result<Vec<(Option<Kind>, Vec<u8>)>, Violation> {
+    fn told(bytes: &[u8], piece: usize, sender: Sender) -> Result<Told, Violation> {
         let mut reader = Reader::new(sender);
         let (mut held, mut message, mut told) = (Vec::new(), Vec::new(), Vec::new());
         for bytes in bytes.chunks(piece) {

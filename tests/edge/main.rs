@@ -14,6 +14,7 @@ macro_rules! say {
     ($($text:tt)+) => { std::io::Write::write_all(&mut std::io::stderr(), format!("{}\n", format_args!($($text)+)).as_bytes()).unwrap() };
 }
 
+mod frames;
 mod process;
 mod wire;
 
@@ -28,5 +29,6 @@ mod listener_tls;
 mod reload;
 mod secrets;
 mod smuggling;
+mod turns;
 mod upstream_http2;
 mod websocket;

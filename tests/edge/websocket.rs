@@ -5,6 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use weir::websocket::{Kind, Sender, write};
+
+use crate::frames::{KEY, Socket};
 use crate::process::Weir;
 use crate::wire::{self, Message};
 
@@ -65,11 +68,11 @@ fn ended(stream: &mut TcpStream) -> bool {
 const UPGRADED: &str = "weir_connections{state=\"upgraded\"}";
 
 #[test]
-fn a_known_caller_speaks_with_the_configured_key_both_ways_and_a_drain_cuts_it() {
+fn a_bypassed_caller_speaks_unread_with_the_configured_key_and_a_drain_cuts_it() {
     let (upstream, seen) = echoing();
     let mut weir = Weir::start(
         &format!(
-            "upstream.url = \"http://{upstream}\"\nupstream.credential = \"env:KEY\"\n\
+            "mode = \"bypass\"\nupstream.url = \"http://{upstream}\"\nupstream.credential = \"env:KEY\"\n\
              server.allow_unknown_callers = false\n[[callers]]\nname = \"voice\"\nkey = \"env:OWN\"\n"
         ),
         &[("KEY", "sk-upstream-0123456789"), ("OWN", "own-key-0123456789")],
@@ -145,10 +148,14 @@ fn only_listed_paths_known_callers_and_so_many() {
     let third = wire::ask(weir.address, ASK.as_bytes());
     assert_eq!(third.status(), 429);
     weir.wait_for("weir_limits_reached_total{limit=\"websockets\"}", 1.0);
-    // Quiet for too long: both end, and their places are free again.
+    // Quiet for too long: both end and say why, and their places are free again.
+    let (code, reason) = Socket::new(first.try_clone().unwrap(), Sender::Server).next().unwrap().close();
+    assert_eq!(code, 1001);
+    assert!(reason.contains("upstream.websocket.idle_timeout"), "{reason}");
     assert!(ended(&mut first) && ended(&mut second));
+    drop((first, second));
     weir.wait_for("weir_limits_reached_total{limit=\"websocket_idle\"}", 2.0);
-    assert!(weir.metric(UPGRADED) < 0.5);
+    weir.wait_for_none(UPGRADED);
     let (head, _third) = open(&weir, ASK);
     assert_eq!(head.status(), 101);
 }
@@ -160,7 +167,7 @@ fn a_side_that_does_not_read_stops_the_other_from_sending() {
     let (_, mut stream) = open(&weir, &ASK.replace("/v1/realtime", "/v1/responses"));
     let before = weir.memory("VmRSS");
     stream.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
-    let block = vec![0; 64 << 10];
+    let block = write(Kind::Binary, &vec![0; 64 << 10], Some(KEY));
     let mut sent = 0;
     while let Ok(written) = stream.write(&block) {
         sent += written;

@@ -1,26 +1,31 @@
 //! What may be fed with anything: each target takes arbitrary bytes and checks what must hold of the outcome.
 
+use std::io::{self, Cursor, Read, Write};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocket};
 use weir::config;
 use weir::estimate::{self, Estimator};
+use weir::openai::websocket::{client_event, error_body, error_headers, rate_limits, server_event};
 use weir::openai::{
     self, Endpoint, ErrorBody, Event, SseScanner, limit_headers, limit_message, multipart, request_peek,
     retry_hint,
 };
+use weir::websocket::{Part, Reader, Sender, unmask};
 
 /// A target's name, which is its corpus's too, and what it does.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 6] = [
+pub(crate) const ALL: [Target; 7] = [
     ("pricing", pricing),
     ("sse", sse),
     ("limit_headers", limit_headers_of),
     ("retry_hints", retry_hints),
     ("error_bodies", error_bodies),
     ("configuration", configuration),
+    ("frames", frames),
 ];
 
 /// A request's body, read for its price.
@@ -105,6 +110,89 @@ pub(crate) fn error_bodies(bytes: &[u8]) {
     let masked = openai::masking::masked(&message);
     assert!(masked.len() <= message.len() * 4 + 64, "masking adds little");
     weir::classify::stream_error(Endpoint::Responses, bytes);
+}
+
+/// Frames of either side: however they are cut they say the same, and no message that another reader sees is missed.
+pub(crate) fn frames(bytes: &[u8]) {
+    for (sender, role) in [(Sender::Client, Role::Server), (Sender::Server, Role::Client)] {
+        let (whole, is_broken) = messages(bytes, bytes.len().max(1), sender);
+        for cut in [1, 2, 7, usize::from(*bytes.first().unwrap_or(&0)) + 1] {
+            assert_eq!(messages(bytes, cut, sender), (whole.clone(), is_broken), "in chunks of {cut}");
+        }
+        let theirs = messages_by_tungstenite(bytes, role);
+        let both = theirs.len().min(whole.len());
+        assert_eq!(theirs[..both], whole[..both], "the same messages");
+        assert!(is_broken || theirs.len() <= whole.len(), "a message was missed");
+        for message in &whole {
+            client_event(message);
+            server_event(message, b"");
+            error_headers(message);
+            rate_limits(message);
+            ErrorBody::parse(&error_body(message));
+        }
+    }
+}
+
+/// The messages among frames that come in pieces of this size, and whether they break the protocol in the end.
+fn messages(bytes: &[u8], cut: usize, sender: Sender) -> (Vec<Vec<u8>>, bool) {
+    let mut reader = Reader::new(sender);
+    let (mut held, mut message, mut told) = (Vec::new(), Vec::new(), Vec::new());
+    for chunk in bytes.chunks(cut) {
+        held.extend_from_slice(chunk);
+        loop {
+            let length = match reader.next(&held) {
+                Err(_) => return (told, true),
+                Ok(None) => break,
+                Ok(Some(Part::Control(_, length))) => length,
+                Ok(Some(Part::Data(data))) => {
+                    let begin = message.len();
+                    message.extend_from_slice(&held[data.header..data.length]);
+                    if let Some((mask, phase)) = data.mask {
+                        unmask(&mut message[begin..], mask, phase);
+                    }
+                    if data.last {
+                        told.push(std::mem::take(&mut message));
+                    }
+                    data.length
+                }
+            };
+            assert!(length > 0, "it goes on");
+            held.drain(..length);
+        }
+        assert!(held.len() < 140, "what is held is bounded");
+    }
+    (told, false)
+}
+
+/// Bytes to read, and nowhere to write to.
+struct Stream<'a>(Cursor<&'a [u8]>);
+
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for Stream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn messages_by_tungstenite(bytes: &[u8], role: Role) -> Vec<Vec<u8>> {
+    let mut socket = WebSocket::from_raw_socket(Stream(Cursor::new(bytes)), role, None);
+    let mut told = Vec::new();
+    while let Ok(message) = socket.read() {
+        match message {
+            Message::Text(_) | Message::Binary(_) => told.push(message.into_data().to_vec()),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+        }
+    }
+    told
 }
 
 /// A configuration: whatever it says, the answer is a configuration or a list of problems.

@@ -1,0 +1,59 @@
+//! What all turns of a session share: whose it is, and what its handshake said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use crate::admission::{Ask, Cost, EVERYBODY, Scope, Turn};
+use crate::caller::{Caller, CredentialId, Mode};
+use crate::clock::Instant;
+use crate::openai::Endpoint;
+use crate::proxy::{Policy, Proxy};
+
+/// A session's own facts.
+pub(in crate::proxy) struct Context {
+    pub(in crate::proxy) proxy: Arc<Proxy>,
+    pub(in crate::proxy) caller: Arc<Caller>,
+    pub(in crate::proxy) endpoint: Endpoint,
+    pub(in crate::proxy) mode: Mode,
+    pub(in crate::proxy) credential: CredentialId,
+    /// How all replicas call the credential.
+    pub(in crate::proxy) credential_name: u64,
+    /// How long a turn may be waited for.
+    pub(in crate::proxy) patience: Duration,
+    /// The handshake's headers that place turns in a trace, and those that reports keep.
+    pub(in crate::proxy) headers: HeaderMap,
+    /// The longest message that a client may send, in bytes.
+    pub(in crate::proxy) longest: usize,
+}
+
+impl Context {
+    /// Whether the session has lanes, in each of which turns follow each other; Realtime has one conversation instead.
+    pub(super) fn has_lanes(&self) -> bool {
+        self.endpoint == Endpoint::Responses
+    }
+
+    pub(super) fn scope(&self, policy: &Policy, model: Option<&str>) -> Arc<Scope> {
+        let name = || if policy.one_scope { EVERYBODY } else { self.credential_name };
+        self.proxy.scopes.resolve_named(self.credential, model, name)
+    }
+
+    pub(super) fn ask(&self, cost: Cost, bytes: usize, deadline: Instant, turn: Turn, mode: Mode) -> Ask {
+        Ask {
+            caller: self.caller.id,
+            weight: self.caller.weight,
+            lane: self.caller.lane,
+            cost,
+            body_bytes: bytes,
+            deadline,
+            head_due: false,
+            turn,
+            mode,
+        }
+    }
+
+    pub(super) fn random<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
+        self.proxy.random(draw)
+    }
+}

@@ -1,0 +1,338 @@
+//! The turns of one session: which one goes when, and which one an event is about.
+
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::task::JoinSet;
+
+use super::context::Context;
+use super::lane::{Lane, Waiting};
+use super::turn::{Create, Progress, Turn, TurnedAway};
+use crate::admission::{Admission, Ask, Permit, Refused};
+use crate::classify::ErrorClass;
+use crate::clock::{self, Instant};
+use crate::metrics::Bound;
+use crate::openai::websocket::ClientKind;
+use crate::response::OwnAnswer;
+use crate::websocket::{Kind, write};
+
+/// Turns of one session that wait at most, and other messages behind them.
+const MOST_WAITING: usize = 256;
+
+/// What became of a wait: which turn, its permit, and since when it asked.
+type Waited = (u64, Result<Permit, Refused>, Instant);
+
+/// The turns of one session.
+pub(super) struct Turns {
+    pub(super) context: Context,
+    pub(super) lanes: Vec<Lane>,
+    serial: u64,
+    /// Turns and messages that wait behind a turn of their lane.
+    behind: usize,
+    waits: JoinSet<Waited>,
+    /// The model that a turn without one is for.
+    pub(super) model: Option<Box<str>>,
+    draining: bool,
+    /// Frames for the upstream.
+    pub(super) up: Vec<Bytes>,
+    /// Whole messages for the client, to stand between two of the upstream's.
+    pub(super) down: Vec<Bytes>,
+}
+
+impl Turns {
+    /// No turns yet, of a session for this model where its handshake named one.
+    pub(super) fn new(context: Context, model: Option<Box<str>>) -> Self {
+        Self {
+            context,
+            lanes: Vec::new(),
+            serial: 0,
+            behind: 0,
+            waits: JoinSet::new(),
+            model,
+            draining: false,
+            up: Vec::new(),
+            down: Vec::new(),
+        }
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Whether no turn waits or is under way.
+    pub(super) fn are_over(&self) -> bool {
+        self.lanes.iter().all(Lane::is_idle)
+    }
+
+    /// Whether as much waits behind turns as may: nothing further is read from the client.
+    pub(super) fn are_full(&self) -> bool {
+        self.behind >= 2 * MOST_WAITING
+    }
+
+    /// Takes a message of the client's.
+    pub(super) fn take_client(&mut self, create: Create, now: Instant) {
+        match create.event.kind {
+            ClientKind::Create => self.create(create, now),
+            // An answer that is cancelled before it began.
+            ClientKind::Cancel if !self.context.has_lanes() && self.withdraw(now) => {}
+            // What changes a conversation stays behind the turn that came before it.
+            ClientKind::Other if !self.context.has_lanes() && self.lanes.iter().any(Lane::is_blocked) => {
+                self.behind += 1;
+                self.lane(None).behind.push_back(Waiting::Message(create.frames));
+            }
+            ClientKind::Other | ClientKind::Cancel | ClientKind::Audio => self.up.push(create.frames),
+        }
+    }
+
+    fn create(&mut self, create: Create, now: Instant) {
+        if self.draining {
+            return self.refuse(create, draining(), now);
+        }
+        if self.waiting() >= MOST_WAITING {
+            self.context.proxy.account.metrics().limits_reached.inc(Bound::WebSocketTurns);
+            return self.refuse(create, too_many(), now);
+        }
+        let has_lanes = self.context.has_lanes();
+        let lane = self.lane(create.event.stream_id.as_deref());
+        if lane.is_taken(has_lanes) {
+            lane.behind.push_back(Waiting::Turn(Box::new(create)));
+            self.behind += 1;
+        } else {
+            self.begin(create, now);
+        }
+    }
+
+    /// Turns that have not gone upstream.
+    fn waiting(&self) -> usize {
+        self.behind + self.lanes.iter().filter(|lane| lane.is_blocked()).count()
+    }
+
+    /// Begins a turn whose lane is free.
+    fn begin(&mut self, create: Create, now: Instant) {
+        let mut turn = self.open(create, now);
+        if turn.event().warms_up {
+            let frames = turn.sent(false, now);
+            self.up.push(frames);
+            return self.put(turn);
+        }
+        let ask = turn.first_ask(&self.context);
+        let scope = Arc::clone(turn.scope());
+        let serial = turn.serial;
+        match scope.ask(&ask, now) {
+            Admission::Granted(permit) => {
+                let frames = turn.granted(&self.context, permit, Duration::ZERO, now);
+                self.up.push(frames);
+                self.put(turn);
+            }
+            Admission::Refused(refused) => self.turn_away(turn, &refused, now),
+            Admission::Waits(waiting) => {
+                self.put(turn);
+                self.waits.spawn(async move { (serial, waiting.await, now) });
+            }
+        }
+    }
+
+    pub(super) fn open(&mut self, create: Create, now: Instant) -> Turn {
+        self.serial += 1;
+        let parent = create.event.previous_response_id.as_deref();
+        let cached =
+            parent.is_some_and(|parent| self.lanes.iter().any(|lane| lane.latest.as_deref() == Some(parent)));
+        if let Some(model) = create.event.peek.as_ref().and_then(|peek| peek.model.clone()) {
+            self.model = Some(model);
+        }
+        Turn::begin(&self.context, create, self.serial, self.model.as_deref(), cached, now)
+    }
+
+    fn put(&mut self, turn: Turn) {
+        let at = self.lane_of(turn.event().stream_id.as_deref());
+        self.lanes[at].running.push(turn);
+    }
+
+    /// Asks again for a turn that was under way.
+    pub(super) fn ask_again(&mut self, serial: u64, ask: Ask, pause: Duration, now: Instant) {
+        let Some(turn) = self.running(serial) else { return };
+        let scope = Arc::clone(turn.scope());
+        self.waits.spawn(async move {
+            clock::sleep(pause).await;
+            (serial, scope.admit(ask).await, now + pause)
+        });
+    }
+
+    /// Waits until a turn that waited may go, or may not.
+    pub(super) fn poll_waits(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Some(Ok((serial, admitted, asked))) = ready!(self.waits.poll_join_next(cx)) else {
+            return Poll::Pending;
+        };
+        let now = clock::now();
+        let Some((lane, place)) = self.place(serial) else { return Poll::Ready(()) };
+        match admitted {
+            Ok(permit) => {
+                let waited = now.saturating_duration_since(asked);
+                let turn = &mut self.lanes[lane].running[place];
+                let frames = turn.granted(&self.context, permit, waited, now);
+                self.up.push(frames);
+                if !self.context.has_lanes() {
+                    self.advance(lane, now);
+                }
+            }
+            Err(refused) => {
+                let turn = self.lanes[lane].running.remove(place);
+                self.turn_away(turn, &refused, now);
+                self.advance(lane, now);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// The lane's turn is over, or went upstream: what waits behind it goes on.
+    pub(super) fn advance(&mut self, lane: usize, now: Instant) {
+        let has_lanes = self.context.has_lanes();
+        while !self.lanes[lane].is_taken(has_lanes)
+            && let Some(next) = self.lanes[lane].behind.pop_front()
+        {
+            self.behind -= 1;
+            match next {
+                Waiting::Message(frames) => self.up.push(frames),
+                Waiting::Turn(create) if self.draining => self.refuse(*create, draining(), now),
+                Waiting::Turn(create) => self.begin(*create, now),
+            }
+        }
+    }
+
+    /// Withdraws the last turn that has not gone upstream, and says so to the client; `false` where there is none.
+    fn withdraw(&mut self, now: Instant) -> bool {
+        for lane in 0..self.lanes.len() {
+            let waiting = |turn: &Turn| turn.progress == Progress::Waiting;
+            let Some(place) = self.lanes[lane].running.iter().position(waiting) else { continue };
+            let turn = self.lanes[lane].running.remove(place);
+            let message = turn.refuse(withdrawn(), now);
+            self.tell(&message);
+            self.advance(lane, now);
+            return true;
+        }
+        false
+    }
+
+    fn turn_away(&mut self, turn: Turn, refused: &Refused, now: Instant) {
+        match turn.turned_away(&self.context, refused, now) {
+            TurnedAway::Upstream(frame) => self.down.push(frame),
+            TurnedAway::Own(message) => self.tell(&message),
+        }
+    }
+
+    fn refuse(&mut self, create: Create, own: OwnAnswer, now: Instant) {
+        let turn = self.open(create, now);
+        let message = turn.refuse(own, now);
+        self.tell(&message);
+    }
+
+    fn tell(&mut self, message: &[u8]) {
+        self.down.push(write(Kind::Text, message, None).into());
+    }
+
+    /// No further turn begins. What waits for its turn is told by admission.
+    pub(super) fn drain(&mut self, now: Instant) {
+        self.draining = true;
+        for lane in 0..self.lanes.len() {
+            for waiting in std::mem::take(&mut self.lanes[lane].behind) {
+                self.behind -= 1;
+                match waiting {
+                    Waiting::Message(frames) => self.up.push(frames),
+                    Waiting::Turn(create) => self.refuse(*create, draining(), now),
+                }
+            }
+        }
+    }
+
+    /// The connection ends: every turn with it. Without a class it was the client that left.
+    pub(super) fn cut(&mut self, class: Option<ErrorClass>, now: Instant) {
+        self.waits.abort_all();
+        for lane in &mut self.lanes {
+            lane.behind.clear();
+            for turn in lane.running.drain(..) {
+                let class = match class {
+                    // Nothing of an answer came.
+                    Some(ErrorClass::StreamCut) if turn.progress != Progress::Answered => {
+                        Some(ErrorClass::ConnectionReset)
+                    }
+                    other => other,
+                };
+                turn.cut(class, now);
+            }
+        }
+        self.behind = 0;
+    }
+
+    /// The client sends nothing more: what has not gone upstream never will.
+    pub(super) fn client_left(&mut self) {
+        for lane in &mut self.lanes {
+            lane.behind.clear();
+            // Dropping them says that the client left.
+            lane.running.retain(|turn| turn.progress != Progress::Waiting);
+        }
+        self.behind = 0;
+    }
+
+    fn place(&self, serial: u64) -> Option<(usize, usize)> {
+        self.lanes
+            .iter()
+            .enumerate()
+            .find_map(|(at, lane)| Some((at, lane.running.iter().position(|turn| turn.serial == serial)?)))
+    }
+
+    fn running(&mut self, serial: u64) -> Option<&mut Turn> {
+        let (lane, place) = self.place(serial)?;
+        self.lanes[lane].running.get_mut(place)
+    }
+
+    fn lane(&mut self, id: Option<&str>) -> &mut Lane {
+        let at = self.lane_of(id);
+        &mut self.lanes[at]
+    }
+
+    /// The lane of this name, made where there is none; of the others those go that nobody will miss.
+    pub(super) fn lane_of(&mut self, id: Option<&str>) -> usize {
+        let id = id.filter(|_| self.context.has_lanes());
+        if let Some(at) = self.lanes.iter().position(|lane| lane.id.as_deref() == id) {
+            return at;
+        }
+        if self.lanes.len() >= MOST_WAITING
+            && let Some(idle) = self.lanes.iter().position(Lane::is_idle)
+        {
+            self.lanes[idle] = Lane::new(id);
+            return idle;
+        }
+        self.lanes.push(Lane::new(id));
+        self.lanes.len() - 1
+    }
+}
+
+fn draining() -> OwnAnswer {
+    OwnAnswer::new(
+        ErrorClass::WeirDraining,
+        "This Weir is shutting down, and begins no further turn. Connect again: another replica will take it.",
+    )
+}
+
+fn too_many() -> OwnAnswer {
+    OwnAnswer::new(
+        ErrorClass::WeirQueueFull,
+        format!(
+            "{MOST_WAITING} turns of this connection wait already. Wait for answers, or open another connection."
+        ),
+    )
+}
+
+fn withdrawn() -> OwnAnswer {
+    OwnAnswer {
+        status: StatusCode::REQUEST_TIMEOUT,
+        code: "cancelled".into(),
+        ..OwnAnswer::new(
+            ErrorClass::WeirClientClosed,
+            "The answer was cancelled while it waited for its turn; the upstream never saw it.",
+        )
+    }
+}

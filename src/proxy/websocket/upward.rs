@@ -1,0 +1,128 @@
+//! The client's direction: whole messages, each read before it goes on.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::turn::Create;
+use crate::openai::websocket::client_event;
+use crate::replay::{Budget, Held};
+use crate::websocket::{CloseCode, Data, Kind, Part, Reader, Sender, unmask};
+
+/// Plain text that is kept allocated between messages, in bytes.
+const USUAL: usize = 16 << 10;
+
+/// Reads the client's frames.
+pub(super) struct Upward {
+    reader: Reader,
+    /// What has come and is no part that can be told yet.
+    pub(super) buffer: BytesMut,
+    /// The frames of the message that is not whole yet.
+    frames: BytesMut,
+    /// The payload of the message, unmasked.
+    plain: Vec<u8>,
+    held: Option<Held>,
+    budget: Arc<Budget>,
+    longest: usize,
+}
+
+/// What came from the client.
+pub(super) enum Came {
+    /// A control frame, to go on at once: also in the middle of a message.
+    Control(Kind, Bytes),
+    /// A whole message.
+    Message(Create),
+}
+
+/// Why no more can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub(super) code: CloseCode,
+    pub(super) reason: &'static str,
+}
+
+impl Upward {
+    pub(super) fn new(budget: Arc<Budget>, longest: usize) -> Self {
+        Self {
+            reader: Reader::new(Sender::Client),
+            buffer: BytesMut::new(),
+            frames: BytesMut::new(),
+            plain: Vec::new(),
+            held: None,
+            budget,
+            longest,
+        }
+    }
+
+    /// The next thing in the buffer; nothing until more has come.
+    ///
+    /// # Errors
+    /// When the client breaks the protocol or a bound: nothing that follows may be read.
+    pub(super) fn next(&mut self) -> Result<Option<Came>, Unreadable> {
+        loop {
+            let part = self.reader.next(&self.buffer).map_err(|violation| Unreadable {
+                code: CloseCode::ProtocolError,
+                reason: violation.what(),
+            })?;
+            match part {
+                None => return Ok(None),
+                Some(Part::Control(kind, length)) => {
+                    return Ok(Some(Came::Control(kind, self.buffer.split_to(length).freeze())));
+                }
+                Some(Part::Data(data)) => {
+                    if let Some(create) = self.data(data)? {
+                        return Ok(Some(Came::Message(create)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a part of a message, and the message where it ends here.
+    fn data(&mut self, data: Data) -> Result<Option<Create>, Unreadable> {
+        let announced = usize::try_from(data.missing).unwrap_or(usize::MAX);
+        if self.frames.len().saturating_add(data.length).saturating_add(announced) > self.longest {
+            return Err(Unreadable {
+                code: CloseCode::TooBig,
+                reason: "the message is longer than upstream.websocket.max_message",
+            });
+        }
+        let begin = self.plain.len();
+        self.plain.extend_from_slice(&self.buffer[data.header..data.length]);
+        if let Some((mask, phase)) = data.mask {
+            unmask(&mut self.plain[begin..], mask, phase);
+        }
+        let part = self.buffer.split_to(data.length);
+        if data.first && data.last {
+            return Ok(Some(self.whole(part.freeze())));
+        }
+        let held = self.held.get_or_insert_with(|| Held::new(&self.budget));
+        if !held.grow(data.length) {
+            return Err(Unreadable {
+                code: CloseCode::TryAgainLater,
+                reason: "replay.max_total leaves no memory for this message",
+            });
+        }
+        self.frames.unsplit(part);
+        if !data.last {
+            return Ok(None);
+        }
+        let frames = std::mem::take(&mut self.frames).freeze();
+        Ok(Some(self.whole(frames)))
+    }
+
+    fn whole(&mut self, frames: Bytes) -> Create {
+        let event = client_event(&self.plain);
+        if self.plain.capacity() > USUAL {
+            self.plain = Vec::new();
+        } else {
+            self.plain.clear();
+        }
+        Create { frames, event, held: self.held.take() }
+    }
+
+    /// What is left when the client ends in the middle of a message: it goes on as it came.
+    pub(super) fn rest(&mut self) -> [Bytes; 2] {
+        [std::mem::take(&mut self.frames).freeze(), std::mem::take(&mut self.buffer).freeze()]
+    }
+}
