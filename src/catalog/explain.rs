@@ -1,5 +1,7 @@
 //! From what a person has at hand (a class, a code, a status, a pasted message) to what it means.
 
+use std::time::SystemTime;
+
 use http::StatusCode;
 
 use super::nearest::nearest;
@@ -57,13 +59,13 @@ fn by_message(input: &str) -> Option<Classified> {
     // A page's status stands in its title.
     let status = status.or_else(|| status_in(body.message.as_deref()?)).or_else(|| status_of(&body));
     if let Some(status) = status {
-        return Some(of_body(Endpoint::Other, status, body));
+        return Some(of_body(Endpoint::Other, status, body, SystemTime::UNIX_EPOCH));
     }
     // Without a status: the first one under which the words mean more than the bare status would.
     body.form = BodyForm::Text;
     LIKELY.into_iter().find_map(|status| {
-        let classified = of_body(Endpoint::Other, status, body.clone());
-        let bare = of_body(Endpoint::Other, status, ErrorBody::default());
+        let classified = of_body(Endpoint::Other, status, body.clone(), SystemTime::UNIX_EPOCH);
+        let bare = of_body(Endpoint::Other, status, ErrorBody::default(), SystemTime::UNIX_EPOCH);
         (classified.class != bare.class).then_some(classified)
     })
 }

@@ -167,7 +167,12 @@ mod tests {
                 "message": words, "type": kind, "param": row["param"], "code": row["code"],
             });
             let body = serde_json::json!({ "error": error }).to_string();
-            let classified = of_body(Endpoint::Responses, status, ErrorBody::parse(body.as_bytes()));
+            let classified = of_body(
+                Endpoint::Responses,
+                status,
+                ErrorBody::parse(body.as_bytes()),
+                std::time::SystemTime::UNIX_EPOCH,
+            );
             assert_eq!(classified.class, class, "{row}");
             let entry = entry(class, Some(status));
             assert!(entry.statuses.contains(&status.as_u16()), "{row}");

@@ -4,6 +4,7 @@ pub mod class;
 pub mod failure;
 pub mod response;
 pub mod stream;
+mod words;
 
 pub use class::ErrorClass;
 pub use failure::{Failure, FailureKind, is_exhausted};

@@ -5,11 +5,16 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::ErrorClass;
+use super::words::{self, Words, by_code};
 use crate::openai::limit_message::{self, Unit};
-use crate::openai::{Endpoint, ErrorBody, LimitRefusal, retry_hint};
+use crate::openai::{Endpoint, ErrorBody, LimitRefusal, limit_headers, retry_hint};
 
 /// How much of an error body is worth reading: more than any envelope, less than a page.
 pub const MAX_BODY: usize = 64 << 10;
+
+/// How long to wait for a day's limit that is spent and names no time: some hour of the day brings it back, and no caller
+/// waits that long.
+const SOME_TIME_OF_THE_DAY: Duration = Duration::from_hours(1);
 
 /// What an error means, and what it says of another try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +25,7 @@ pub struct Classified {
     pub status: StatusCode,
     /// What the body says.
     pub body: ErrorBody,
-    /// How long the answer asks to wait.
+    /// How long the answer asks to wait, or how long its numbers say that it takes.
     pub hint: Option<Duration>,
     /// The limit that refused the request, where the message tells.
     pub refusal: Option<LimitRefusal>,
@@ -30,13 +35,16 @@ pub struct Classified {
     pub should_retry: Option<bool>,
     /// The error came inside a stream whose status was 200.
     pub hidden: bool,
+    /// The refusal's words mean the account, not this one request ("can only afford 100 tokens") and not nothing at all (a bare
+    /// 402). Only where [`ErrorClass::is_quota`].
+    pub of_account: bool,
 }
 
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Classifies an answer with a status of 400 or more by its head and the start of its body (see [`MAX_BODY`]), decoded.
 ///
-/// `wall` is the wall time now, for hints that are dates. A lower status is classified as malformed.
+/// `wall` is the wall time now, for hints that are moments. A lower status is classified as malformed.
 pub fn response(
     endpoint: Endpoint,
     status: StatusCode,
@@ -45,228 +53,252 @@ pub fn response(
     wall: SystemTime,
 ) -> Classified {
     let body = ErrorBody::parse(&body[..body.len().min(MAX_BODY)]);
-    let mut classified = of_body(endpoint, status, body);
-    classified.hint = retry_hint::in_headers(headers, wall).or(classified.hint);
-    classified.should_retry = should_retry(headers);
+    let mut classified = of_body(endpoint, status, body, wall);
+    classified.hear(headers, wall);
     classified
 }
 
-/// What the upstream itself says of another try.
-pub(super) fn should_retry(headers: &HeaderMap) -> Option<bool> {
-    match headers.get(&SHOULD_RETRY).map(http::HeaderValue::as_bytes) {
-        Some(b"true") => Some(true),
-        Some(b"false") => Some(false),
-        Some(_) | None => None,
-    }
+/// Classifies what is known without headers: a status, and a body that was read.
+pub(crate) fn of_body(
+    endpoint: Endpoint,
+    status: StatusCode,
+    body: ErrorBody,
+    wall: SystemTime,
+) -> Classified {
+    let words = Words::of(&body);
+    let refusal = limit_message::of_body(&body);
+    let class = class(endpoint, status, &body, &words, refusal.as_ref());
+    // Numbers of a limit stand in messages of other classes too ("max_tokens: limit 4096"): there they refuse nothing.
+    let refusal = refusal.filter(|_| is_of_a_limit(class));
+    let hint = hint(&body, refusal.as_ref(), wall);
+    let refused = did_nothing(class, status, &words);
+    let of_account = class.is_quota() && is_of_account(&body, &words);
+    Classified { class, status, body, hint, refusal, refused, should_retry: None, hidden: false, of_account }
 }
 
-/// Classifies what is known without headers: a status, and a body that was read.
-pub(crate) fn of_body(endpoint: Endpoint, status: StatusCode, body: ErrorBody) -> Classified {
-    let refusal = body
-        .message
-        .as_deref()
-        .filter(|_| matches!(status.as_u16(), 413 | 429))
-        .and_then(|message| limit_message::parse(message, body.kind.as_deref()));
-    let class = class(endpoint, status, &body, refusal.as_ref());
+/// How long the body asks to wait: by a field, by a moment, by its words, or by its numbers for a day's limit.
+fn hint(body: &ErrorBody, refusal: Option<&LimitRefusal>, wall: SystemTime) -> Option<Duration> {
+    let of_a_day = refusal.filter(|refusal| refusal.window.is_some_and(|window| window >= DAY));
     // A wait that the grammar has judged implausible is not let in again by another door.
-    let wait = match &refusal {
+    let words = match refusal {
         Some(refusal) => refusal.wait,
         None => body.message.as_deref().and_then(limit_message::wait),
     };
-    let hint = wait.filter(|wait| !wait.is_zero() && *wait <= retry_hint::MAX_HINT);
-    let refused = did_nothing(class, status, &body);
-    Classified { class, status, body, hint, refusal, refused, should_retry: None, hidden: false }
+    let moment = body.hints.reset_at.map(|at| at.duration_since(wall).unwrap_or_default());
+    let told = body.hints.wait.or(moment).or(words);
+    let told = told.filter(|wait| !wait.is_zero() && *wait <= retry_hint::MAX_HINT);
+    match (told, of_a_day) {
+        (told, None) => told,
+        // Google names seconds beside a quota that comes back tomorrow.
+        (Some(told), Some(_)) if body.hints.window.is_some() => Some(told.max(SOME_TIME_OF_THE_DAY)),
+        (Some(told), Some(_)) => Some(told),
+        (None, Some(refusal)) => Some(refilled_in(refusal).unwrap_or(SOME_TIME_OF_THE_DAY)),
+    }
 }
+
+/// When an evenly refilled bucket lets the request pass, by the numbers of a refusal that names no time.
+fn refilled_in(refusal: &LimitRefusal) -> Option<Duration> {
+    let (limit, used, window) = (refusal.limit?, refusal.used?, refusal.window?);
+    let over = used.saturating_add(refusal.requested.unwrap_or(1)).saturating_sub(limit);
+    let wait = window.checked_mul(u32::try_from(over).ok()?)? / u32::try_from(limit).ok()?.max(1);
+    Some(wait).filter(|wait| !wait.is_zero() && *wait <= retry_hint::MAX_HINT)
+}
+
+const DAY: Duration = Duration::from_hours(24);
 
 impl Classified {
     /// Whether the upstream may have worked on the request, so that a repeat may do it twice.
     pub fn may_have_run(&self) -> bool {
         !self.refused
     }
+
+    /// Takes what the headers say of another try: they stand above the body's words.
+    pub(super) fn hear(&mut self, headers: &HeaderMap, wall: SystemTime) {
+        let told = retry_hint::in_headers(headers, wall);
+        let spent = || limit_headers::spent_window(headers, wall).filter(|_| is_of_a_limit(self.class));
+        let told = told.or_else(spent);
+        // The same lie in a header is no more true than in words.
+        let told = told.filter(|told| !(limit_message::is_a_day(*told) && self.is_of_a_minute()));
+        self.hint = match (told, self.hint) {
+            (Some(told), Some(hint)) if self.is_of_a_day_without_a_time() => Some(told.max(hint)),
+            (told, hint) => told.or(hint),
+        };
+        self.should_retry = match headers.get(&SHOULD_RETRY).map(http::HeaderValue::as_bytes) {
+            Some(b"true") => Some(true),
+            Some(b"false") => Some(false),
+            Some(_) | None => None,
+        };
+    }
+
+    /// Whether the refusal is of a limit that renews every minute, as far as its words tell.
+    fn is_of_a_minute(&self) -> bool {
+        let unnumbered = |refusal: &LimitRefusal| {
+            refusal.limit.is_none() && refusal.window.is_none_or(|window| window < DAY)
+        };
+        self.refusal
+            .as_ref()
+            .is_some_and(|refusal| unnumbered(refusal) && refusal.dimension.unit() != Unit::Other)
+    }
+
+    /// Whether the refusal is of a day's limit whose fields name seconds (Google's).
+    fn is_of_a_day_without_a_time(&self) -> bool {
+        self.body.hints.window.is_some_and(|window| window >= DAY)
+    }
 }
 
-/// Codes and types of spent money or usage, each with its class. The newer codes keep the old type `insufficient_quota` beside
-/// them, so that it stands last.
-pub(crate) const QUOTA_CODES: [(ErrorClass, &[&str]); 6] = [
-    (ErrorClass::QuotaCredit, &["credit_balance_exhausted"]),
-    (
-        ErrorClass::QuotaOrganizationSpend,
-        &["organization_spend_limit_exceeded", "billing_hard_limit_reached"],
-    ),
-    (ErrorClass::QuotaProjectSpend, &["project_spend_limit_exceeded"]),
-    (ErrorClass::QuotaUsageLimit, &["organization_usage_limit_exceeded"]),
-    (ErrorClass::QuotaBillingInactive, &["billing_not_active", "Arrearage", "AccountOverdueError"]),
-    (ErrorClass::QuotaInsufficient, &["insufficient_quota", "exceeded_current_quota_error"]),
-];
-/// Words of spent money where no code says it, each with its class. Gemini says "exceeded your current quota" of a limit by
-/// the minute: those words alone are none of these.
-const QUOTA_WORDS: [(&str, ErrorClass); 12] = [
-    ("insufficient balance", ErrorClass::QuotaCredit),
-    ("insufficient credit", ErrorClass::QuotaCredit),
-    ("not enough credit", ErrorClass::QuotaCredit),
-    ("out of credits", ErrorClass::QuotaCredit),
-    ("requires more credits", ErrorClass::QuotaCredit),
-    ("exhausted all your credits", ErrorClass::QuotaCredit),
-    ("used all available credits", ErrorClass::QuotaCredit),
-    ("credit balance is too low", ErrorClass::QuotaCredit),
-    ("credit limit exceeded", ErrorClass::QuotaCredit),
-    ("billing hard limit", ErrorClass::QuotaOrganizationSpend),
-    ("monthly spending limit", ErrorClass::QuotaOrganizationSpend),
-    ("account is suspended", ErrorClass::QuotaBillingInactive),
-];
-/// Words of a server that takes no more at once, or of a bound on requests at once. Waiting cures it, and it proves that the
-/// server lives.
-const BACKPRESSURE_WORDS: [&str; 9] = [
-    "slow down",
-    "concurrent request",
-    "concurrency",
-    "queue is full",
-    "queue full",
-    "server busy",
-    "server is busy",
-    "maximum pending requests",
-    "no slot available",
-];
-/// Codes and types that say: too much at once for the servers, whoever asks.
-pub(crate) const OVERLOAD_CODES: [&str; 4] =
-    ["server_is_overloaded", "service_unavailable_error", "engine_overloaded_error", "overloaded_error"];
-/// Codes that say: this caller speeds up too fast.
-pub(crate) const SLOW_DOWN_CODES: [&str; 1] = ["slow_down"];
-/// Codes of a model that is not there, or not for this project.
-pub(crate) const MODEL_CODES: [&str; 3] = ["model_not_found", "DeploymentNotFound", "model_not_available"];
+fn is_of_a_limit(class: ErrorClass) -> bool {
+    use ErrorClass as C;
+    matches!(
+        class,
+        C::RateLimitRequests
+            | C::RateLimitTokens
+            | C::RateLimitOther
+            | C::RequestExceedsLimit
+            | C::SlowDown
+            | C::Overloaded
+    )
+}
 
+/// Words and codes decide before the status does: what one vendor says with 429, another says with 403 or 503.
 fn class(
     endpoint: Endpoint,
     status: StatusCode,
     body: &ErrorBody,
+    words: &Words,
     refusal: Option<&LimitRefusal>,
 ) -> ErrorClass {
-    // Words and codes decide before the status does.
-    if status.is_client_error()
-        && let Some(class) = quota(status, body)
-    {
-        return class;
-    }
-    if matches!(status.as_u16(), 403 | 429 | 503) && is_backpressure(status, body) {
+    if is_backpressure(status, body, words) {
         return ErrorClass::SlowDown;
     }
+    if let Some(class) = quota(status, body, words) {
+        return class;
+    }
+    if body.is_named(&words::OVERLOAD_CODES) {
+        return ErrorClass::Overloaded;
+    }
+    // Groq refuses with 413 what can never pass its limit.
+    let is_limit = body.is_named(&words::RATE_LIMIT_CODES) && status != StatusCode::UNAUTHORIZED;
+    if is_limit || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::PAYLOAD_TOO_LARGE {
+        let too_large = refusal.is_some_and(|refusal| refusal.too_large);
+        if too_large {
+            return ErrorClass::RequestExceedsLimit;
+        }
+    }
+    if is_limit {
+        return too_many(body, words, refusal);
+    }
     match status.as_u16() {
-        400 => bad_request(body),
-        401 => authentication(body),
-        403 => permission(body),
-        404 => not_found(endpoint, body),
+        400 => bad_request(body, words),
+        401 => authentication(body, words).unwrap_or(ErrorClass::AuthenticationOther),
+        403 => permission(body, words),
+        404 => not_found(endpoint, body, words),
         408 => ErrorClass::RequestTimeout,
-        409 => ErrorClass::Conflict,
-        // Groq refuses with 413 what can never pass its limit.
-        413 if refusal.is_some_and(|refusal| refusal.too_large) => ErrorClass::RequestExceedsLimit,
+        409 => conflict(body),
         413 => ErrorClass::PayloadTooLarge,
         422 => ErrorClass::Unprocessable,
-        429 => too_many(body, refusal),
+        429 => too_many(body, words, refusal),
+        // Groq's flex tier.
+        498 => ErrorClass::ResourceUnavailable,
         _ if status.is_client_error() => ErrorClass::OtherClientError,
-        500 => server_error(body),
-        503 => unavailable(body),
+        500 => ErrorClass::InternalServerError,
+        503 if words.say("overloaded") => ErrorClass::Overloaded,
         529 => ErrorClass::Overloaded,
-        502 | 504 | 520..=530 => gateway(status, body),
+        // The edge stopped waiting; the API may still be at work.
+        504 | 524 => ErrorClass::GatewayTimeout,
+        // A 503 must say that it is overloaded: an overload is repeated whatever the operation, as nothing was done.
+        502 | 503 | 520..=530 => ErrorClass::BadGateway,
         _ if status.is_server_error() => ErrorClass::OtherServerError,
         _ => ErrorClass::MalformedResponse,
     }
 }
 
+/// Whether the server takes no more for now, or no more at once.
+fn is_backpressure(status: StatusCode, body: &ErrorBody, words: &Words) -> bool {
+    if body.is_named(&words::SLOW_DOWN_CODES) {
+        return true;
+    }
+    match status.as_u16() {
+        // A 403 is a refusal for good but for these words, and a 400 but for a sentence of them alone.
+        403 => words.say_any(&words::CONCURRENCY_WORDS),
+        429 | 503 | 529 => {
+            // Text Generation Inference answers 429 "overloaded" when its queue is full.
+            words.say_any(&words::CONCURRENCY_WORDS)
+                || words.say_any(&words::QUEUE_WORDS)
+                || (status == StatusCode::TOO_MANY_REQUESTS && body.is_named(&["overloaded"]))
+        }
+        500 | 502 => words.say_any(&words::QUEUE_WORDS),
+        _ => false,
+    }
+}
+
 /// The class of spent money or usage, where a code or the words say so; 402 says it by itself.
-fn quota(status: StatusCode, body: &ErrorBody) -> Option<ErrorClass> {
-    let by_code = QUOTA_CODES.iter().find(|(_, codes)| body.is_named(codes)).map(|(class, _)| *class);
-    let by_words = || QUOTA_WORDS.iter().find(|(words, _)| body.says(words)).map(|(_, class)| *class);
-    by_code
+fn quota(status: StatusCode, body: &ErrorBody, words: &Words) -> Option<ErrorClass> {
+    let by_words = || words.find(&words::QUOTA_WORDS).filter(|_| status.is_client_error());
+    by_code(body, &words::QUOTA_CODES)
         .or_else(by_words)
         .or_else(|| (status == StatusCode::PAYMENT_REQUIRED).then_some(ErrorClass::QuotaInsufficient))
 }
 
-fn is_backpressure(status: StatusCode, body: &ErrorBody) -> bool {
-    match status.as_u16() {
-        // A 403 is a refusal for good but for these words.
-        403 => body.says("concurrent request"),
-        _ => body.is_named(&SLOW_DOWN_CODES) || BACKPRESSURE_WORDS.iter().any(|words| body.says(words)),
-    }
+/// Whether a refusal for money is about the account.
+fn is_of_account(body: &ErrorBody, words: &Words) -> bool {
+    let says_so = by_code(body, &words::QUOTA_CODES).is_some() || words.find(&words::QUOTA_WORDS).is_some();
+    says_so && !words.say_any(&words::ONE_REQUEST_WORDS)
 }
 
-fn bad_request(body: &ErrorBody) -> ErrorClass {
-    let websocket = [
-        ("previous_response_not_found", ErrorClass::WebsocketPreviousResponseNotFound),
-        ("websocket_connection_limit_reached", ErrorClass::WebsocketConnectionLimit),
-        ("websocket_stream_limit_reached", ErrorClass::WebsocketStreamLimit),
-    ];
-    if let Some((_, class)) = websocket.into_iter().find(|(code, _)| body.is_named(&[code])) {
-        return class;
-    }
-    if body.param.as_deref() == Some("service_tier") || body.says("invalid service_tier") {
-        return ErrorClass::ServiceTierInvalid;
-    }
-    if body.is_named(&["conversation_locked"]) {
+fn bad_request(body: &ErrorBody, words: &Words) -> ErrorClass {
+    if let Some(class) = by_code(body, &words::WEBSOCKET_CODES) {
+        class
+    } else if body.param.as_deref() == Some("service_tier") || words.say("invalid service_tier") {
+        ErrorClass::ServiceTierInvalid
+    } else if body.is_named(&["conversation_locked"]) {
         ErrorClass::ConversationLocked
-    } else if body.is_named(&["context_length_exceeded"]) || body.says("maximum context length") {
+    } else if body.is_named(&["context_length_exceeded"]) || words.say("maximum context length") {
         ErrorClass::ContextLengthExceeded
-    } else if body.is_named(&MODEL_CODES) {
+    } else if body.is_named(&words::MODEL_CODES) {
         // `/responses` says so with 400.
         ErrorClass::ModelNotFound
     } else {
-        ErrorClass::BadRequest
+        // xAI and Google refuse keys with 400.
+        by_code(body, &words::KEY_CODES).unwrap_or(ErrorClass::BadRequest)
     }
 }
 
-fn authentication(body: &ErrorBody) -> ErrorClass {
-    if body.is_named(&["ip_not_authorized"])
-        || body.says("IP is not authorized")
-        || body.says("IP not authorized")
-    {
-        ErrorClass::AuthenticationIpDenied
-    } else if body.is_named(&["no_organization", "mismatched_organization", "mismatched_project"])
-        || body.says("member of an organization")
-    {
-        ErrorClass::AuthenticationNoOrganization
-    } else if body.is_named(&["missing_scope", "insufficient_permissions"]) || body.says("Missing scopes") {
-        ErrorClass::AuthenticationMissingScope
-    } else if body.is_named(&["invalid_api_key"]) || body.says("Incorrect API key") {
-        ErrorClass::AuthenticationIncorrectKey
-    } else if body.is_named(&["invalid_authentication"])
-        || body.says("Invalid Authentication")
-        || body.says("didn't provide an API key")
-        || body.says("provide an API key")
-    {
-        ErrorClass::AuthenticationInvalid
-    } else {
-        ErrorClass::AuthenticationOther
-    }
+fn authentication(body: &ErrorBody, words: &Words) -> Option<ErrorClass> {
+    by_code(body, &words::KEY_CODES).or_else(|| words.find(&words::KEY_WORDS))
 }
 
-fn permission(body: &ErrorBody) -> ErrorClass {
+fn permission(body: &ErrorBody, words: &Words) -> ErrorClass {
     if body.is_named(&["unsupported_country_region_territory"])
-        || body.says("region, or territory not supported")
+        || words.say("region, or territory not supported")
+        || words.say("user location is not supported")
     {
         ErrorClass::RegionUnsupported
-    } else if body.is_named(&MODEL_CODES) || body.says("does not have access to model") {
+    } else if body.is_named(&words::MODEL_CODES) || words.say("does not have access to model") {
         ErrorClass::ModelNotFound
     } else {
-        ErrorClass::PermissionDenied
+        by_code(body, &words::KEY_CODES).unwrap_or(ErrorClass::PermissionDenied)
     }
 }
 
-fn not_found(endpoint: Endpoint, body: &ErrorBody) -> ErrorClass {
-    if body.is_named(&MODEL_CODES) || (endpoint == Endpoint::Models && body.says("model")) {
+fn not_found(endpoint: Endpoint, body: &ErrorBody, words: &Words) -> ErrorClass {
+    if body.is_named(&words::MODEL_CODES) || (endpoint == Endpoint::Models && words.say("model")) {
         ErrorClass::ModelNotFound
     } else {
         ErrorClass::NotFound
     }
 }
 
-fn too_many(body: &ErrorBody, refusal: Option<&LimitRefusal>) -> ErrorClass {
-    if body.is_named(&OVERLOAD_CODES) {
-        return ErrorClass::Overloaded;
+fn conflict(body: &ErrorBody) -> ErrorClass {
+    if body.is_named(&["conversation_locked"]) {
+        ErrorClass::ConversationLocked
+    } else {
+        ErrorClass::Conflict
     }
-    if body.is_named(&["resource_unavailable"]) || body.says("resource unavailable") {
+}
+
+fn too_many(body: &ErrorBody, words: &Words, refusal: Option<&LimitRefusal>) -> ErrorClass {
+    if body.is_named(&["resource_unavailable"]) || words.say("resource unavailable") {
         return ErrorClass::ResourceUnavailable;
-    }
-    if refusal.is_some_and(|refusal| refusal.too_large) {
-        return ErrorClass::RequestExceedsLimit;
     }
     match (refusal.map(|refusal| refusal.dimension.unit()), body.kind.as_deref()) {
         (Some(Unit::Tokens), _) | (None, Some("tokens")) => ErrorClass::RateLimitTokens,
@@ -275,39 +307,25 @@ fn too_many(body: &ErrorBody, refusal: Option<&LimitRefusal>) -> ErrorClass {
     }
 }
 
-fn server_error(body: &ErrorBody) -> ErrorClass {
-    if body.is_named(&OVERLOAD_CODES) { ErrorClass::Overloaded } else { ErrorClass::InternalServerError }
-}
-
-fn unavailable(body: &ErrorBody) -> ErrorClass {
-    if body.is_named(&OVERLOAD_CODES) || body.says("overloaded") {
-        ErrorClass::Overloaded
-    } else {
-        // It must say so: an overload is repeated whatever the operation, as nothing was done.
-        ErrorClass::BadGateway
-    }
-}
-
-fn gateway(status: StatusCode, body: &ErrorBody) -> ErrorClass {
-    if body.is_named(&OVERLOAD_CODES) {
-        ErrorClass::Overloaded
-    } else if matches!(status.as_u16(), 504 | 524) {
-        // The edge stopped waiting; the API may still be at work.
-        ErrorClass::GatewayTimeout
-    } else {
-        ErrorClass::BadGateway
-    }
-}
-
 /// Whether the answer proves that the upstream did nothing for the request.
-fn did_nothing(class: ErrorClass, status: StatusCode, body: &ErrorBody) -> bool {
+fn did_nothing(class: ErrorClass, status: StatusCode, words: &Words) -> bool {
     // The edge never reached a server. 521: refused; 522: no connection; 523: unreachable; 525, 526: TLS.
     let unreached = matches!(status.as_u16(), 521 | 522 | 523 | 525 | 526)
-        || body.says("no healthy upstream")
-        || body.says("reset reason: connection failure")
-        || body.says("reset reason: remote connection failure");
+        || words.say_any(&[
+            "no healthy upstream",
+            "reset reason: connection failure",
+            "reset reason: remote connection failure",
+        ]);
     // 408 and 409 tell of a request that is, or was, under way. Every other 4xx is decided before any work.
     let decided_before_work = status.is_client_error() && !matches!(status.as_u16(), 408 | 409);
-    let turned_away = matches!(class, ErrorClass::Overloaded | ErrorClass::SlowDown);
-    decided_before_work || turned_away || (class == ErrorClass::BadGateway && unreached)
+    let turned_away = matches!(
+        class,
+        ErrorClass::Overloaded
+            | ErrorClass::SlowDown
+            | ErrorClass::RateLimitRequests
+            | ErrorClass::RateLimitTokens
+            | ErrorClass::RateLimitOther
+            | ErrorClass::RequestExceedsLimit
+    );
+    decided_before_work || turned_away || class.is_quota() || (class == ErrorClass::BadGateway && unreached)
 }

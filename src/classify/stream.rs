@@ -1,23 +1,26 @@
-//! Errors hidden inside a stream whose status was 200: they are what the status says that they stand for.
+//! Errors hidden inside an answer whose status was 200: they are what the status says that they stand for.
 
 use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode};
 
 use super::ErrorClass;
-use super::response::{
-    Classified, MODEL_CODES, OVERLOAD_CODES, QUOTA_CODES, SLOW_DOWN_CODES, of_body, should_retry,
+use super::response::{Classified, of_body};
+use super::words::{
+    CONCURRENCY_WORDS, MODEL_CODES, OVERLOAD_CODES, QUEUE_WORDS, QUOTA_CODES, RATE_LIMIT_CODES,
+    SLOW_DOWN_CODES, Words, by_code,
 };
-use crate::openai::{Endpoint, ErrorBody, retry_hint};
+use crate::openai::{Endpoint, ErrorBody};
 
-/// Classifies the data of an `error` or `response.failed` event as the status that it stands for.
+/// Classifies the data of an `error` or `response.failed` event, or a JSON answer that is an error, as the status that it
+/// stands for. `wall` is the wall time now, for hints that are moments.
 ///
 /// A code that the list does not know is a [`ErrorClass::StreamError`], and stands for 500: the request had been accepted.
-pub fn stream_error(endpoint: Endpoint, data: &[u8]) -> Classified {
+pub fn stream_error(endpoint: Endpoint, data: &[u8], wall: SystemTime) -> Classified {
     let body = ErrorBody::parse(data);
     let known = status_of(&body);
-    let mut classified = of_body(endpoint, known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
-    if known.is_none() {
+    let mut classified = of_body(endpoint, known.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body, wall);
+    if known.is_none() && classified.class == ErrorClass::InternalServerError {
         classified.class = ErrorClass::StreamError;
     }
     classified.hidden = true;
@@ -28,57 +31,86 @@ pub fn stream_error(endpoint: Endpoint, data: &[u8]) -> Classified {
 ///
 /// `wall` is the wall time now, for hints that are dates.
 pub fn frame_error(endpoint: Endpoint, body: &[u8], headers: &HeaderMap, wall: SystemTime) -> Classified {
-    let mut classified = stream_error(endpoint, body);
+    let mut classified = stream_error(endpoint, body, wall);
     // Nothing was said before it: it is the answer itself.
     classified.hidden = false;
-    classified.hint = retry_hint::in_headers(headers, wall).or(classified.hint);
-    classified.should_retry = should_retry(headers);
+    classified.hear(headers, wall);
     classified
 }
 
 /// The status that an error stands for, by what it says of itself.
 pub(crate) fn status_of(body: &ErrorBody) -> Option<StatusCode> {
-    let by_number = |number: u16| StatusCode::from_u16(number).ok().filter(|status| status.as_u16() >= 400);
-    let is_quota = || QUOTA_CODES.iter().any(|(_, codes)| body.is_named(codes));
-    let named = if is_quota() || body.is_named(&SLOW_DOWN_CODES) || body.is_named(&RATE_LIMIT_CODES) {
+    let by_number = |number: u16| {
+        StatusCode::from_u16(number)
+            .ok()
+            .filter(|status| status.is_client_error() || status.is_server_error())
+    };
+    let numeric = || body.code.as_deref().and_then(|code| code.parse().ok()).and_then(by_number);
+    body.status.and_then(by_number).or_else(|| by_name(body)).or_else(numeric).or_else(|| by_words(body))
+}
+
+fn by_name(body: &ErrorBody) -> Option<StatusCode> {
+    const LIMITS: [&str; 3] = ["tokens", "requests", "resource_unavailable"];
+    let is_limit =
+        || [&SLOW_DOWN_CODES[..], &RATE_LIMIT_CODES, &LIMITS].iter().any(|codes| body.is_named(codes));
+    let by_table = || STATUSES.iter().find(|(_, names)| body.is_named(names)).map(|(status, _)| *status);
+    if by_code(body, &QUOTA_CODES).is_some() || is_limit() {
         Some(StatusCode::TOO_MANY_REQUESTS)
     } else if body.is_named(&OVERLOAD_CODES) {
         Some(StatusCode::SERVICE_UNAVAILABLE)
-    } else if body.is_named(&AUTHENTICATION_CODES) {
-        Some(StatusCode::UNAUTHORIZED)
-    } else if body.is_named(&PERMISSION_CODES) {
-        Some(StatusCode::FORBIDDEN)
-    } else if body.is_named(&MODEL_CODES) || body.is_named(&["not_found_error"]) {
+    } else if body.is_named(&MODEL_CODES) {
         Some(StatusCode::NOT_FOUND)
-    } else if body.is_named(&BAD_REQUEST_CODES) {
-        Some(StatusCode::BAD_REQUEST)
-    } else if body.is_named(&["server_error", "internal_server_error", "api_error"]) {
-        Some(StatusCode::INTERNAL_SERVER_ERROR)
     } else {
-        None
-    };
-    let numeric = || body.code.as_deref().and_then(|code| code.parse().ok()).and_then(by_number);
-    body.status.and_then(by_number).or(named).or_else(numeric)
+        by_table()
+    }
 }
 
-const RATE_LIMIT_CODES: [&str; 5] =
-    ["rate_limit_exceeded", "rate_limit_error", "tokens", "requests", "resource_unavailable"];
-const AUTHENTICATION_CODES: [&str; 3] = ["invalid_api_key", "authentication_error", "ip_not_authorized"];
-const PERMISSION_CODES: [&str; 3] =
-    ["permission_error", "request_forbidden", "unsupported_country_region_territory"];
-const BAD_REQUEST_CODES: [&str; 12] = [
-    "invalid_request_error",
-    "invalid_prompt",
-    "context_length_exceeded",
-    "previous_response_not_found",
-    "websocket_connection_limit_reached",
-    "websocket_stream_limit_reached",
-    "invalid_image",
-    "invalid_image_format",
-    "invalid_base64_image",
-    "invalid_image_url",
-    "image_parse_error",
-    "image_content_policy_violation",
+/// A server that takes no more says so in words alone: "Streaming response failed: [503] The request queue is full."
+fn by_words(body: &ErrorBody) -> Option<StatusCode> {
+    let words = Words::of(body);
+    (words.say_any(&QUEUE_WORDS) || words.say_any(&CONCURRENCY_WORDS))
+        .then_some(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// Types and codes that stand for a status, OpenAI's, Anthropic's and Google's.
+const STATUSES: [(StatusCode, &[&str]); 7] = [
+    (
+        StatusCode::UNAUTHORIZED,
+        &["invalid_api_key", "authentication_error", "ip_not_authorized", "UNAUTHENTICATED"],
+    ),
+    (
+        StatusCode::FORBIDDEN,
+        &[
+            "permission_error",
+            "request_forbidden",
+            "unsupported_country_region_territory",
+            "PERMISSION_DENIED",
+        ],
+    ),
+    (StatusCode::NOT_FOUND, &["not_found_error", "NOT_FOUND"]),
+    (
+        StatusCode::BAD_REQUEST,
+        &[
+            "invalid_request_error",
+            "BadRequestError",
+            "INVALID_ARGUMENT",
+            "FAILED_PRECONDITION",
+            "invalid_prompt",
+            "context_length_exceeded",
+            "previous_response_not_found",
+            "websocket_connection_limit_reached",
+            "websocket_stream_limit_reached",
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_base64_image",
+            "invalid_image_url",
+            "image_parse_error",
+            "image_content_policy_violation",
+        ],
+    ),
+    (StatusCode::INTERNAL_SERVER_ERROR, &["server_error", "internal_server_error", "api_error", "INTERNAL"]),
+    (StatusCode::SERVICE_UNAVAILABLE, &["UNAVAILABLE"]),
+    (StatusCode::GATEWAY_TIMEOUT, &["DEADLINE_EXCEEDED", "timeout_error"]),
 ];
 
 #[cfg(test)]
@@ -133,8 +165,30 @@ mod tests {
             ),
             (r#"{"error":"broken"}"#, ErrorClass::StreamError, 500),
             ("", ErrorClass::StreamError, 500),
+            (
+                r#"{"error":{"message":"Streaming response failed: [503] The request queue is full."}}"#,
+                ErrorClass::SlowDown,
+                503,
+            ),
+            (
+                r#"{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}"#,
+                ErrorClass::RateLimitOther,
+                429,
+            ),
+            (
+                r#"{"error":{"message":"Provider returned error","code":429,"metadata":{"raw":"temporarily rate-limited upstream"}}}"#,
+                ErrorClass::RateLimitOther,
+                429,
+            ),
+            (
+                r#"{"id":"x","choices":null,"error_type":"BadRequestError","error_message":"maximum context length"}"#,
+                ErrorClass::ContextLengthExceeded,
+                400,
+            ),
+            (r#"{"error":{"code":200,"message":"m"}}"#, ErrorClass::StreamError, 500),
+            (r#"{"error":{"code":999,"message":"m"}}"#, ErrorClass::StreamError, 500),
         ] {
-            let classified = stream_error(Endpoint::Responses, data.as_bytes());
+            let classified = stream_error(Endpoint::Responses, data.as_bytes(), SystemTime::UNIX_EPOCH);
             assert_eq!((classified.class, classified.status.as_u16()), (class, status), "{data}");
             assert!(classified.hidden);
         }

@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::ErrorClass::*;
 use super::*;
-use crate::openai::{Endpoint, Event, LimitHeaders, SseScanner, limit_headers};
+use crate::openai::{Dimension, Endpoint, Event, LimitHeaders, Part, SseScanner, Unit, limit_headers};
 
 const FIXTURES: &str = include_str!("../../tests/fixtures/openai_responses.json");
+const DIALECTS: &str = include_str!("../../tests/fixtures/dialects.json");
 
 /// The class of every sample that is an error.
 const CLASSES: [(&str, ErrorClass); 64] = [
@@ -198,7 +199,7 @@ impl Sample {
         let mut hidden = None;
         SseScanner::new().feed(&self.body, &mut |event| match event {
             Event::Error { data } | Event::Failed { data, .. } => {
-                hidden.get_or_insert_with(|| stream_error(self.endpoint, data));
+                hidden.get_or_insert_with(|| stream_error(self.endpoint, data, SystemTime::UNIX_EPOCH));
             }
             Event::Done
             | Event::Preamble
@@ -230,26 +231,58 @@ fn every_sample_has_its_class() {
 fn every_sample_without_an_error_has_its_level() {
     for sample in samples() {
         let Some((_, requests, tokens)) = LEVELS.iter().find(|(id, ..)| *id == sample.id) else { continue };
-        let parsed = limit_headers::parse(&sample.headers);
-        let level = |dimension: Option<crate::openai::DimensionHeaders>| -> Level {
-            let level = dimension?;
+        let parsed = limit_headers::parse(&sample.headers, || SystemTime::UNIX_EPOCH);
+        let level = |unit: Unit| -> Level {
+            let level = parsed.headers.of(unit, Part::Whole).find(|level| level.limit.is_some())?;
             let reset = level.reset.map(|reset| u64::try_from(reset.as_millis()).unwrap());
-            Some((level.limit, level.remaining, reset))
+            Some((level.limit?, level.remaining?, reset))
         };
-        assert_eq!(level(parsed.headers.requests), *requests, "{}", sample.id);
-        assert_eq!(level(parsed.headers.tokens), *tokens, "{}", sample.id);
+        assert_eq!(level(Unit::Requests), *requests, "{}", sample.id);
+        assert_eq!(level(Unit::Tokens), *tokens, "{}", sample.id);
         assert_eq!(parsed.malformed, 0, "{}", sample.id);
     }
 }
 
 #[test]
-fn limits_that_stand_beside_the_usual_ones_are_read() {
-    let levels = |id: &str| -> LimitHeaders {
-        let sample = samples().into_iter().find(|sample| sample.id == id).unwrap();
-        limit_headers::parse(&sample.headers).headers
-    };
-    assert_eq!(levels("ok_hdr_doc_project_tokens").project_tokens.unwrap().used(), 3000);
-    assert_eq!(levels("rec_10_400_invalid_image_url").input_images.unwrap().used(), 1);
+fn a_projects_own_limit_is_told_apart() {
+    let sample = samples().into_iter().find(|sample| sample.id == "ok_hdr_doc_project_tokens").unwrap();
+    let levels: LimitHeaders = limit_headers::parse(&sample.headers, || SystemTime::UNIX_EPOCH).headers;
+    assert_eq!(levels.of(Unit::Tokens, Part::Project).next().unwrap().used(), Some(3000));
+}
+
+/// What other vendors' servers answer: the class, the wait, and the numbers that are read of each.
+#[test]
+fn every_dialect_is_understood() {
+    let rows: Vec<Value> = serde_json::from_str(DIALECTS).unwrap();
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_743_239_584);
+    assert!(rows.len() >= 60, "{}", rows.len());
+    for row in &rows {
+        let sample = Sample::of(row);
+        let id = &sample.id;
+        let classified = if row["status"] == 200 {
+            stream_error(sample.endpoint, &sample.body, wall)
+        } else {
+            response(sample.endpoint, sample.status, &sample.headers, &sample.body, wall)
+        };
+        let expected = &row["expected"];
+        assert_eq!(classified.class.as_str(), expected["class"], "{id}");
+        let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+        assert_eq!(seconds(classified.hint), expected["hint"].as_f64(), "{id}");
+        if let Some(of_account) = expected["of_account"].as_bool() {
+            assert_eq!(classified.of_account, of_account, "{id}");
+        }
+        let refusal = &expected["refusal"];
+        if refusal.is_object() {
+            let told = classified.refusal.unwrap_or_else(|| panic!("{id}"));
+            assert_eq!(Dimension::as_str(told.dimension), refusal["dimension"], "{id}");
+            assert_eq!(told.limit, refusal["limit"].as_u64(), "{id}");
+            assert_eq!(told.used, refusal["used"].as_u64(), "{id}");
+            assert_eq!(told.window.map(|window| window.as_secs()), refusal["window"].as_u64(), "{id}");
+        }
+        if let Some(message) = expected["message"].as_str() {
+            assert_eq!(classified.body.message.as_deref(), Some(message), "{id}");
+        }
+    }
 }
 
 /// The limiter is a bucket that refills evenly: the wait that a refusal names follows from its numbers.
@@ -503,7 +536,7 @@ proptest! {
         for body in [&body[..], text.as_bytes()] {
             let classified = response(Endpoint::Other, status, &HeaderMap::new(), body, SystemTime::UNIX_EPOCH);
             prop_assert!(!classified.class.is_own());
-            prop_assert!(!stream_error(Endpoint::Other, body).class.is_own());
+            prop_assert!(!stream_error(Endpoint::Other, body, SystemTime::UNIX_EPOCH).class.is_own());
         }
     }
 }

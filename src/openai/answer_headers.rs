@@ -1,16 +1,16 @@
 //! What the head of an answer says of the request, its limits and its scope, read in one pass over the headers.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue};
 
 use super::decimal;
-use super::limit_headers::{self, Parsed, Values};
+use super::limit_headers::{Parsed, Values};
 
 /// What the head of an answer says besides its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnswerHeaders<'a> {
-    /// `x-ratelimit-*`.
+    /// The limits, in any vendor's notation.
     pub limits: Parsed,
     /// `openai-processing-ms`: how long the upstream worked on the request.
     pub processing: Option<Duration>,
@@ -23,16 +23,20 @@ pub struct AnswerHeaders<'a> {
 }
 
 impl<'a> AnswerHeaders<'a> {
-    /// Reads them. Of a header that comes twice the first counts; what makes no sense is nothing.
-    pub fn of(headers: &'a HeaderMap) -> Self {
+    /// Reads them. Of a header that comes twice the first counts; what makes no sense is nothing. `wall` is asked for the wall
+    /// time only where a limit names a moment.
+    pub fn of(headers: &'a HeaderMap, wall: fn() -> SystemTime) -> Self {
         let mut found = Found::default();
         for (name, value) in headers {
-            if let Some(place) = found.place(name.as_str()) {
+            let name = name.as_str();
+            if let Some(place) = found.place(name) {
                 place.get_or_insert(value);
+            } else {
+                found.limits.place(name, value);
             }
         }
         Self {
-            limits: found.limits.read(),
+            limits: found.limits.read(&wall),
             processing: found.processing.and_then(milliseconds),
             organization: found.organization.and_then(|value| value.to_str().ok()),
             project: found.project.and_then(|value| value.to_str().ok()),
@@ -52,11 +56,8 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// Where the value of a header of this name belongs.
+    /// Where the value of a header of this name belongs that tells of no limit.
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a HeaderValue>> {
-        if let Some(name) = name.strip_prefix(limit_headers::PREFIX) {
-            return self.limits.place(name);
-        }
         Some(match name {
             "x-request-id" => &mut self.request_id,
             "openai-processing-ms" => &mut self.processing,
@@ -76,6 +77,9 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
+    use crate::openai::limit_headers;
+
+    const WALL: fn() -> SystemTime = || SystemTime::UNIX_EPOCH;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs
@@ -97,12 +101,12 @@ mod tests {
             ("x-ratelimit-remaining-requests", "499"),
             ("x-ratelimit-reset-requests", "120ms"),
         ]);
-        let found = AnswerHeaders::of(&headers);
+        let found = AnswerHeaders::of(&headers, WALL);
         assert_eq!(found.request_id, headers.get("x-request-id"));
         assert_eq!(found.processing, Some(Duration::from_millis(412)));
         assert_eq!((found.organization, found.project), (Some("acme"), Some("proj_1")));
-        assert_eq!(found.limits.headers.requests.unwrap().remaining, 499);
-        assert_eq!(found.limits, limit_headers::parse(&headers));
+        assert_eq!(found.limits.headers[0].remaining, Some(499));
+        assert_eq!(found.limits, limit_headers::parse(&headers, WALL));
     }
 
     #[test]
@@ -110,8 +114,8 @@ mod tests {
         let mut headers = headers(&[("openai-processing-ms", "-3"), ("openai-organization", "first")]);
         headers.append("openai-organization", HeaderValue::from_static("second"));
         headers.insert("openai-project", HeaderValue::from_bytes(b"\xff").unwrap());
-        let found = AnswerHeaders::of(&headers);
+        let found = AnswerHeaders::of(&headers, WALL);
         assert_eq!(found, AnswerHeaders { organization: Some("first"), ..AnswerHeaders::default() });
-        assert_eq!(AnswerHeaders::of(&HeaderMap::new()), AnswerHeaders::default());
+        assert_eq!(AnswerHeaders::of(&HeaderMap::new(), WALL), AnswerHeaders::default());
     }
 }

@@ -23,7 +23,7 @@ pub mod websocket;
 pub use answer_headers::AnswerHeaders;
 pub use endpoint::Endpoint;
 pub use error_body::{BodyForm, ErrorBody};
-pub use limit_headers::{DimensionHeaders, LimitHeaders};
+pub use limit_headers::{HeaderLimit, LimitHeaders, Part};
 pub use limit_message::{Dimension, LimitRefusal, Unit};
 pub use request_peek::{NotJson, RequestPeek, ServiceTier};
 pub use sse::{Event, SseScanner};

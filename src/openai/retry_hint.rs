@@ -10,16 +10,19 @@ use super::limit_message;
 pub const MAX_HINT: Duration = Duration::from_hours(32 * 24);
 
 static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+/// Azure's older name of the same.
+static MS_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms");
 /// Azure sends this, in seconds, on some 429s that have no other hint.
 static RESET_TOKENS_SECONDS: HeaderName = HeaderName::from_static("x-rate-limit-reset-tokens");
 
 /// The wait that an answer asks for: `retry-after-ms`, then `retry-after` (seconds, a fraction, or a date), then Azure's own
-/// header, then the text of the message.
+/// headers, then the text of the message.
 ///
 /// A form that makes no sense is passed over for the next one: zero, negative, not finite, longer than [`MAX_HINT`], a date
 /// that has passed.
 pub fn parse(headers: &HeaderMap, message: Option<&str>, wall_now: SystemTime) -> Option<Duration> {
     number(headers, &RETRY_AFTER_MS, 1e-3)
+        .or_else(|| number(headers, &MS_RETRY_AFTER_MS, 1e-3))
         .or_else(|| number(headers, &header::RETRY_AFTER, 1.0))
         .or_else(|| date(headers, wall_now))
         .or_else(|| number(headers, &RESET_TOKENS_SECONDS, 1.0))
@@ -73,6 +76,7 @@ mod tests {
             (&[("retry-after", "Sun, 06 Nov 1994 08:49:57 GMT")], None, Some(20_000)),
             (&[("retry-after", "Sun, 06 Nov 1994 08:49:07 GMT")], None, None),
             (&[("x-rate-limit-reset-tokens", "55")], None, Some(55_000)),
+            (&[("x-ms-retry-after-ms", "700"), ("retry-after", "1")], None, Some(700)),
             (&[], message, Some(1574)),
             (&[], Some("Please retry after 3 seconds."), Some(3000)),
             (&[], Some("no hint here"), None),

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::json::{Cursor, Malformed, Raw};
 use super::request_peek;
-use super::{DimensionHeaders, LimitHeaders, RequestPeek};
+use super::{HeaderLimit, LimitHeaders, Part, RequestPeek, Unit};
 
 /// The longest `stream_id` that the API accepts, in bytes.
 pub const MAX_STREAM_ID: usize = 256;
@@ -284,17 +284,15 @@ pub fn rate_limits(event: &[u8]) -> LimitHeaders {
     }
     while cursor.peek() == Some(b'{') {
         let Ok(entry) = rate_limit(&mut cursor) else { return limits };
-        match entry {
-            Some((b"requests", limit)) => limits.requests = Some(limit),
-            Some((b"tokens", limit)) => limits.tokens = Some(limit),
-            Some(_) | None => {}
+        if let Some(limit) = entry.filter(HeaderLimit::makes_sense) {
+            limits.keep(limit);
         }
         cursor.eat(b',');
     }
     limits
 }
 
-fn rate_limit<'a>(cursor: &mut Cursor<'a>) -> Result<Option<(&'a [u8], DimensionHeaders)>, Malformed> {
+fn rate_limit(cursor: &mut Cursor<'_>) -> Result<Option<HeaderLimit>, Malformed> {
     let (mut name, mut limit, mut remaining, mut reset) = (None, None, None, None);
     cursor.object()?;
     while let Some(key) = cursor.key()? {
@@ -311,8 +309,13 @@ fn rate_limit<'a>(cursor: &mut Cursor<'a>) -> Result<Option<(&'a [u8], Dimension
         }
     }
     let (Some(name), Some(limit @ 1..), Some(remaining)) = (name, limit, remaining) else { return Ok(None) };
-    let remaining = remaining.min(limit);
-    Ok(Some((name.bytes, DimensionHeaders { limit, remaining, reset, renewal: None })))
+    let unit = match name.bytes {
+        b"requests" => Unit::Requests,
+        b"tokens" => Unit::Tokens,
+        _ => return Ok(None),
+    };
+    let remaining = Some(remaining.min(limit));
+    Ok(Some(HeaderLimit { unit, part: Part::Whole, limit: Some(limit), remaining, reset, window: None }))
 }
 
 #[cfg(test)]
@@ -440,12 +443,13 @@ mod tests {
             br#"{"type":"rate_limits.updated","event_id":"e","rate_limits":[{"name":"requests","limit":1000,"remaining":999,
             "reset_seconds":60},{"name":"tokens","limit":50000,"remaining":49950,"reset_seconds":0.5},{"name":"other","limit":1,"remaining":1}]}"#,
         );
-        let requests = limits.requests.unwrap();
+        let requests = limits.of(Unit::Requests, Part::Whole).next().unwrap();
         assert_eq!(
             (requests.limit, requests.remaining, requests.reset),
-            (1000, 999, Some(Duration::from_mins(1)))
+            (Some(1000), Some(999), Some(Duration::from_mins(1)))
         );
-        assert_eq!(limits.tokens.unwrap().reset, Some(Duration::from_millis(500)));
+        let tokens = limits.of(Unit::Tokens, Part::Whole).next().unwrap();
+        assert_eq!((tokens.reset, limits.len()), (Some(Duration::from_millis(500)), 2));
         assert!(rate_limits(br#"{"rate_limits":[{"name":"tokens","limit":0,"remaining":0}]}"#).is_empty());
         for event in [
             r#"{"type":"error","status":429,"error":{"code":"rate_limit_exceeded","headers":{"Retry-After":"3","x-n":5,"b d":"x"}}}"#,

@@ -201,7 +201,7 @@ async fn read_beginning(answer: &mut Answer, until: Instant) {
 /// What a stream's beginning says.
 fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
     if let Some(data) = answer.body.reader().error() {
-        let classified = Box::new(classify::stream_error(endpoint, data));
+        let classified = Box::new(classify::stream_error(endpoint, data, clock::wall()));
         return Attempted::Refused(answer, classified);
     }
     if answer.body.is_over() && !answer.body.reader().has_begun() {
@@ -227,7 +227,7 @@ pub(super) fn hear(
     is_good: bool,
     now: Instant,
 ) {
-    let found = AnswerHeaders::of(&head.headers);
+    let found = AnswerHeaders::of(&head.headers, clock::wall);
     // A copy: a part of the head would keep the connection's read buffer for as long as a stream lasts.
     let request_id = found.request_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
     record.attempt_answered(head.status, request_id, now);

@@ -7,7 +7,7 @@ use super::settle;
 use crate::account::{Record, Usage};
 use crate::admission::Permit;
 use crate::classify::{self, ErrorClass};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::metrics::{Bound, StreamOutcome};
 use crate::openai::Endpoint;
 use crate::stream::{End, Findings, Ledger};
@@ -64,7 +64,7 @@ impl Exchange {
                 permit.fail(class);
             }
             Some(data) => {
-                let classified = classify::stream_error(self.promise.endpoint, data);
+                let classified = classify::stream_error(self.promise.endpoint, data, clock::wall());
                 self.record.failed(class, Some(settle::detail(&classified, true)));
                 settle::refused(permit, class, &classified);
             }

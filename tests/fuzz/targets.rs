@@ -82,19 +82,27 @@ fn headers(bytes: &[u8]) -> HeaderMap {
     map
 }
 
+/// A moment of this century.
+fn wall() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_hours(500_000)
+}
+
 /// An answer's headers, read for its limits.
 pub(crate) fn limit_headers_of(bytes: &[u8]) {
-    let parsed = limit_headers::parse(&headers(bytes));
-    if let Some(requests) = parsed.headers.requests {
-        assert!(requests.used() <= requests.limit, "no more was used than there is");
+    let parsed = limit_headers::parse(&headers(bytes), wall);
+    assert!(parsed.headers.len() <= limit_headers::MAX_LIMITS, "limits are bounded");
+    for told in parsed.headers.iter() {
+        assert!(told.used() <= told.limit, "no more was used than there is");
+        let times = [told.reset, told.window].into_iter().flatten();
+        assert!(times.into_iter().all(|time| time <= Duration::from_hours(32 * 24)), "{told:?}");
     }
+    limit_headers::spent_window(&headers(bytes), wall());
 }
 
 /// An answer's headers and message, read for when to come back.
 pub(crate) fn retry_hints(bytes: &[u8]) {
     let message = String::from_utf8_lossy(bytes);
-    let wall = SystemTime::UNIX_EPOCH + Duration::from_hours(500_000);
-    let hint = retry_hint::parse(&headers(bytes), Some(&message), wall);
+    let hint = retry_hint::parse(&headers(bytes), Some(&message), wall());
     assert!(hint.is_none_or(|hint| hint <= Duration::from_hours(40 * 24)), "{hint:?} is no hint");
 }
 
@@ -109,7 +117,9 @@ pub(crate) fn error_bodies(bytes: &[u8]) {
     limit_message::parse(&message, body.kind.as_deref());
     let masked = openai::masking::masked(&message);
     assert!(masked.len() <= message.len() * 4 + 64, "masking adds little");
-    weir::classify::stream_error(Endpoint::Responses, bytes);
+    let classified = weir::classify::stream_error(Endpoint::Responses, bytes, wall());
+    assert!(classified.hint.is_none_or(|hint| hint <= Duration::from_hours(32 * 24)), "a hint is bounded");
+    assert!(!classified.class.is_own(), "what came is the upstream's");
 }
 
 /// Frames of either side: however they are cut they say the same, and no message that another reader sees is missed.

@@ -228,7 +228,7 @@ impl Turn {
         }
         let Some(mut permit) = self.permit.take() else { return (Next::Over, classified) };
         if self.progress == Progress::Sent {
-            let found = AnswerHeaders::of(&headers);
+            let found = AnswerHeaders::of(&headers, clock::wall);
             let told = HeadReport {
                 limits: limits::reports(&found.limits.headers),
                 processing: found.processing,

@@ -1,0 +1,212 @@
+//! The fields of an error object while it is read.
+
+use super::{BodyForm, BodyHints, ErrorBody, MAX_FIELD, MAX_MESSAGE, keep};
+use crate::openai::json::{Cursor, Malformed, Raw};
+
+/// What an error object says, as it stands.
+#[derive(Default)]
+pub(super) struct Fields<'a> {
+    /// What stands at the top.
+    bare: Inner<'a>,
+    /// What stands in `error`, or in the `error` of a response object.
+    wrapped: Option<Inner<'a>>,
+    /// A text in `error`.
+    text: Option<Raw<'a>>,
+    /// Another server's body, which a router hands on in `metadata.raw`.
+    raw: Option<Raw<'a>>,
+    hints: BodyHints,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Inner<'a> {
+    message: Option<Raw<'a>>,
+    kind: Option<Raw<'a>>,
+    code: Option<Raw<'a>>,
+    param: Option<Raw<'a>>,
+    status: Option<u64>,
+    /// A status in words (`RESOURCE_EXHAUSTED`): Google's type.
+    status_name: Option<Raw<'a>>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the object that the cursor stands before. A body cut short ends early: what was read until then counts.
+    pub(super) fn read(cursor: &mut Cursor<'a>) -> Self {
+        let mut fields = Self::default();
+        let _cut_short = fields.root(cursor).is_err();
+        fields
+    }
+
+    /// The body that the fields make up.
+    pub(super) fn body(&self) -> ErrorBody {
+        let bare = self.bare;
+        let mut fields = match self.wrapped {
+            Some(wrapped) => {
+                Inner { status: bare.status.or(wrapped.status), code: wrapped.code.or(bare.code), ..wrapped }
+            }
+            None => bare,
+        };
+        if let Some(text) = self.text {
+            match fields.message {
+                None => fields.message = Some(text),
+                // Beside a message, the text is a code where it is one word, and a type where it is more.
+                Some(_) if !text.bytes.contains(&b' ') => fields.code = fields.code.or(Some(text)),
+                Some(_) => fields.kind = Some(text),
+            }
+        }
+        // The name of an event is not the type of an error.
+        let kind = fields.kind.filter(|kind| !(kind.is("error") || kind.bytes.starts_with(b"response.")));
+        let field = |raw: Option<Raw<'_>>| raw.and_then(|raw| keep(&raw.text(MAX_FIELD), MAX_FIELD));
+        ErrorBody {
+            message: fields.message.and_then(|raw| keep(&raw.text(MAX_MESSAGE), MAX_MESSAGE)),
+            kind: field(kind.or(fields.status_name)),
+            code: field(fields.code),
+            param: field(fields.param),
+            status: fields.status.and_then(|status| u16::try_from(status).ok()),
+            form: BodyForm::Json,
+            hints: self.hints,
+        }
+    }
+
+    /// Bodies that the message and the metadata hold as text.
+    pub(super) fn nested(&self, message: Option<&str>) -> [Option<String>; 2] {
+        let is_json = |text: &str| text.trim_start().starts_with(['{', '[']);
+        let raw = self.raw.map(|raw| raw.text(MAX_MESSAGE * 4).into_owned()).filter(|raw| is_json(raw));
+        [message.filter(|message| is_json(message)).map(str::to_owned), raw]
+    }
+
+    fn root(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
+            match &*key.key() {
+                b"error" | b"errors" | b"last_error" | b"fault" => self.wrapper(cursor)?,
+                b"detail" if matches!(cursor.peek(), Some(b'{' | b'[')) => self.wrapper(cursor)?,
+                // `response.failed` carries the whole response, and its error within.
+                b"response" if cursor.peek() == Some(b'{') => self.response(cursor)?,
+                _ => {
+                    let mut bare = self.bare;
+                    let read = self.field(&mut bare, &key, cursor);
+                    self.bare = bare;
+                    read?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn response(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
+            if key.is("error") {
+                self.wrapper(cursor)?;
+            } else {
+                cursor.skip()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An object, the first object of a list, or a text. One wrapper may stand in another.
+    fn wrapper(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        let is_list = cursor.eat(b'[');
+        match cursor.peek() {
+            Some(b'"') => self.text = Some(cursor.string()?),
+            Some(b'{') => {
+                cursor.object()?;
+                // Kept field by field, so that a body cut short within the object still says something.
+                let mut inner = self.wrapped.unwrap_or_default();
+                loop {
+                    let key = cursor.key();
+                    let Ok(Some(key)) = key else {
+                        self.wrapped = Some(inner);
+                        key?;
+                        break;
+                    };
+                    let read = if key.is("error") && cursor.peek() == Some(b'{') {
+                        self.innermost(&mut inner, cursor)
+                    } else {
+                        self.field(&mut inner, &key, cursor)
+                    };
+                    self.wrapped = Some(inner);
+                    read?;
+                }
+            }
+            Some(b']') if is_list => {}
+            _ => cursor.skip()?,
+        }
+        while is_list && !cursor.eat(b']') {
+            cursor.eat(b',');
+            cursor.skip()?;
+        }
+        Ok(())
+    }
+
+    fn innermost(&mut self, inner: &mut Inner<'a>, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
+            self.field(inner, &key, cursor)?;
+        }
+        Ok(())
+    }
+
+    fn field(
+        &mut self,
+        inner: &mut Inner<'a>,
+        key: &Raw<'a>,
+        cursor: &mut Cursor<'a>,
+    ) -> Result<(), Malformed> {
+        match &*key.key() {
+            b"message" => inner.message = cursor.string_or_skip()?.or(inner.message),
+            b"detail" | b"msg" | b"error_message" | b"error_description" | b"faultstring"
+                if inner.message.is_none() =>
+            {
+                inner.message = cursor.string_or_skip()?;
+            }
+            b"type" => inner.kind = word(cursor)?.or(inner.kind),
+            b"error_type" => inner.kind = inner.kind.or(word(cursor)?),
+            b"code" => inner.code = word(cursor)?.or(inner.code),
+            b"error_code" | b"errorCode" => inner.code = inner.code.or(word(cursor)?),
+            b"param" => inner.param = cursor.string_or_skip()?,
+            b"status" if cursor.peek() == Some(b'"') => inner.status_name = Some(cursor.string()?),
+            b"status" | b"status_code" | b"statusCode" => {
+                inner.status = cursor.whole_number_or_skip()?.or(inner.status);
+            }
+            b"metadata" if cursor.peek() == Some(b'{') => self.metadata(cursor)?,
+            key => {
+                if !self.hints.field(key, cursor)? {
+                    cursor.skip()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn metadata(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
+            match &*key.key() {
+                b"raw" => self.raw = cursor.string_or_skip()?,
+                b"headers" if cursor.peek() == Some(b'{') => self.hints.headers(cursor)?,
+                _ => cursor.skip()?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A string, or a number as its digits; of a list the first of them.
+fn word<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Raw<'a>>, Malformed> {
+    let is_list = cursor.eat(b'[');
+    let word = match cursor.peek() {
+        Some(b'"') => Some(cursor.string()?),
+        Some(b']') if is_list => None,
+        _ => {
+            let bytes = cursor.scalar_or_skip()?;
+            bytes.first().is_some_and(u8::is_ascii_digit).then_some(Raw { bytes, escaped: false })
+        }
+    };
+    while is_list && !cursor.eat(b']') {
+        cursor.eat(b',');
+        cursor.skip()?;
+    }
+    Ok(word)
+}

@@ -1,0 +1,77 @@
+//! The names of limit headers: every vendor orders the same few words in its own way.
+
+use std::time::Duration;
+
+use super::{Part, Unit};
+
+/// What a limit header tells of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// The limit itself.
+    Limit,
+    /// What is left of it.
+    Remaining,
+    /// When it is whole again.
+    Reset,
+    /// The seconds of its window (Azure).
+    Renewal,
+}
+
+/// The limit that a header is about. Headers with the same key describe the same limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) unit: Unit,
+    pub(super) part: Part,
+    pub(super) window: Option<Duration>,
+}
+
+/// How the names of limit headers begin, each with the unit where the rest of the name has none.
+///
+/// OpenAI, Azure, Groq, Mistral, Cerebras, OpenRouter, Together and the IETF's drafts 3 to 6 use the first four; Together counts
+/// tokens under the fifth.
+const PREFIXES: [(&str, Unit); 5] = [
+    ("x-ratelimit-", Unit::Requests),
+    ("x-rate-limit-", Unit::Requests),
+    ("anthropic-ratelimit-", Unit::Requests),
+    ("ratelimit-", Unit::Requests),
+    ("x-tokenlimit-", Unit::Tokens),
+];
+
+/// What the header of this (lower-case) name tells of which limit; nothing for any other header, and for limits on what is
+/// neither requests nor tokens.
+pub(super) fn read(name: &str) -> Option<(Key, Field)> {
+    // Nearly every header of an answer ends here.
+    if !matches!(name.as_bytes().first(), Some(b'x' | b'r' | b'a')) {
+        return None;
+    }
+    let (words, unit) =
+        PREFIXES.iter().find_map(|(prefix, unit)| Some((name.strip_prefix(prefix)?, *unit)))?;
+    let (mut key, mut field) = (Key { unit, part: Part::Whole, window: None }, None);
+    for word in words.split('-') {
+        match word {
+            "limit" => field = Some(Field::Limit),
+            "remaining" => field = Some(Field::Remaining),
+            "reset" => field = Some(Field::Reset),
+            "renewalperiod" => field = Some(Field::Renewal),
+            "requests" | "request" | "req" => key.unit = Unit::Requests,
+            "tokens" | "token" => key.unit = Unit::Tokens,
+            "input" | "prompt" => key.part = Part::Input,
+            "output" | "generated" => key.part = Part::Output,
+            "project" => key.part = Part::Project,
+            word => key.window = Some(window(word)?),
+        }
+    }
+    Some((key, field?))
+}
+
+/// A window by its name; a month has thirty days.
+fn window(word: &str) -> Option<Duration> {
+    Some(match word {
+        "second" | "1s" => Duration::from_secs(1),
+        "minute" | "1m" => Duration::from_mins(1),
+        "hour" | "1h" => Duration::from_hours(1),
+        "day" | "1d" => Duration::from_hours(24),
+        "month" => Duration::from_hours(30 * 24),
+        _ => return None,
+    })
+}

@@ -1,0 +1,97 @@
+//! `RateLimit` and `RateLimit-Policy`, as the IETF's drafts write them (draft-ietf-httpapi-ratelimit-headers).
+//!
+//! Draft 7 and later: `RateLimit: "default";r=50;t=30` beside `RateLimit-Policy: "default";q=100;w=60`, several separated by
+//! commas. Drafts 3 to 6: `RateLimit: limit=100, remaining=50, reset=5` and `RateLimit-Policy: 100;w=60`.
+
+use std::time::Duration;
+
+use super::{HeaderLimit, Part, Unit};
+use crate::openai::decimal;
+
+/// Policies that one header may name; what is beyond is ignored.
+const MOST: usize = 8;
+
+/// One element of the list: its name, and its parameters as they stand.
+#[derive(Clone, Copy, Default)]
+struct Item<'a> {
+    name: &'a str,
+    parameters: &'a str,
+}
+
+impl<'a> Item<'a> {
+    fn of(text: &'a str) -> Self {
+        let (name, parameters) = text.split_once(';').unwrap_or((text, ""));
+        Self { name: name.trim(), parameters }
+    }
+
+    fn parameter(&self, key: &str) -> Option<&'a str> {
+        let pairs = self.parameters.split(';').filter_map(|pair| pair.split_once('='));
+        pairs
+            .map(|(name, value)| (name.trim(), value.trim()))
+            .find(|(name, _)| *name == key)
+            .map(|(_, value)| value)
+    }
+
+    fn number(&self, key: &str) -> Option<u64> {
+        decimal::whole(self.parameter(key)?.as_bytes())
+    }
+
+    /// What the policy counts; nothing for bytes and for requests at once.
+    fn unit(&self) -> Option<Unit> {
+        match self.parameter("qu").map(|unit| unit.trim_matches('"')) {
+            Some("content-bytes" | "concurrent-requests") => None,
+            Some(unit) if unit.contains("token") => Some(Unit::Tokens),
+            Some(_) | None if self.name.to_ascii_lowercase().contains("token") => Some(Unit::Tokens),
+            Some(_) | None => Some(Unit::Requests),
+        }
+    }
+}
+
+/// Hands on each limit that the two headers describe.
+pub(super) fn read(rate_limit: &str, policy: &str, mut tell: impl FnMut(HeaderLimit)) {
+    let seconds = |number: Option<u64>| number.map(Duration::from_secs);
+    let mut policies = [Item::default(); MOST];
+    let count = elements(policy).zip(&mut policies).map(|(text, place)| *place = Item::of(text)).count();
+    let policies = &policies[..count];
+    if rate_limit.contains("remaining") || rate_limit.contains("limit=") {
+        // Drafts 3 to 6: one limit, whose fields are the elements of the list.
+        let field = |name: &str| {
+            let value = elements(rate_limit)
+                .find_map(|text| text.trim().strip_prefix(name)?.trim().strip_prefix('='));
+            decimal::whole(value?.trim().as_bytes())
+        };
+        let limit = field("limit");
+        let of_limit = |item: &&Item<'_>| decimal::whole(item.name.as_bytes()) == limit;
+        return tell(HeaderLimit {
+            unit: Unit::Requests,
+            part: Part::Whole,
+            limit,
+            remaining: field("remaining"),
+            reset: seconds(field("reset")),
+            window: policies.iter().find(of_limit).and_then(|item| seconds(item.number("w"))),
+        });
+    }
+    for item in elements(rate_limit).map(Item::of).take(MOST) {
+        let policy = policies.iter().find(|policy| policy.name == item.name);
+        let Some(unit) = policy.unwrap_or(&item).unit() else { continue };
+        tell(HeaderLimit {
+            unit,
+            part: Part::Whole,
+            limit: policy.and_then(|policy| policy.number("q")),
+            remaining: item.number("r"),
+            reset: seconds(item.number("t")),
+            window: policy.and_then(|policy| seconds(policy.number("w"))),
+        });
+    }
+}
+
+/// The elements of a list, which commas outside quotes separate.
+fn elements(list: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    list.split(move |letter| {
+        quoted ^= letter == '"';
+        letter == ',' && !quoted
+    })
+    .map(str::trim)
+    .filter(|text| !text.is_empty())
+}

@@ -1,0 +1,525 @@
+//! The grammar of a 429's message: which limit, its level, and how long to wait.
+
+mod wait;
+mod words;
+
+use std::time::Duration;
+
+use super::{ErrorBody, retry_hint};
+pub use wait::wait;
+use words::{Word, cut, unit_of_time};
+
+/// A dimension that the API limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dimension {
+    /// RPM.
+    RequestsPerMinute,
+    /// TPM.
+    TokensPerMinute,
+    /// RPD.
+    RequestsPerDay,
+    /// TPD.
+    TokensPerDay,
+    /// IPM.
+    ImagesPerMinute,
+    /// Seconds or minutes of audio per minute.
+    AudioPerMinute,
+    /// One that the list does not know.
+    Other,
+}
+
+/// What a dimension counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unit {
+    /// Requests.
+    Requests,
+    /// Tokens.
+    Tokens,
+    /// Something else.
+    Other,
+}
+
+/// What a 429's message says of the limit that refused the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRefusal {
+    /// The dimension that is full.
+    pub dimension: Dimension,
+    /// The limit, in the dimension's unit; nothing where the message names none.
+    pub limit: Option<u64>,
+    /// How much of it was used.
+    pub used: Option<u64>,
+    /// What the request would have taken.
+    pub requested: Option<u64>,
+    /// How long the message says to wait.
+    pub wait: Option<Duration>,
+    /// The limit's window, where the message names one: by a word ("per day", "RPM") or a number ("per 86400s").
+    pub window: Option<Duration>,
+    /// The request is larger than the limit: it can never pass.
+    pub too_large: bool,
+    /// The limit is that of long contexts, which the model keeps apart from its others: no header tells of it.
+    pub long_context: bool,
+}
+
+impl Dimension {
+    /// Every dimension, in the order of the metrics.
+    pub const ALL: [Self; 7] = [
+        Self::RequestsPerMinute,
+        Self::TokensPerMinute,
+        Self::RequestsPerDay,
+        Self::TokensPerDay,
+        Self::ImagesPerMinute,
+        Self::AudioPerMinute,
+        Self::Other,
+    ];
+
+    /// The dimension's name in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RequestsPerMinute => "requests_per_minute",
+            Self::TokensPerMinute => "tokens_per_minute",
+            Self::RequestsPerDay => "requests_per_day",
+            Self::TokensPerDay => "tokens_per_day",
+            Self::ImagesPerMinute => "images_per_minute",
+            Self::AudioPerMinute => "audio_per_minute",
+            Self::Other => "other",
+        }
+    }
+
+    /// What the dimension counts.
+    pub const fn unit(self) -> Unit {
+        match self {
+            Self::RequestsPerMinute | Self::RequestsPerDay => Unit::Requests,
+            Self::TokensPerMinute | Self::TokensPerDay => Unit::Tokens,
+            Self::ImagesPerMinute | Self::AudioPerMinute | Self::Other => Unit::Other,
+        }
+    }
+
+    /// The window that the name promises. The true one may differ: free tiers have had a month behind "per min".
+    pub const fn window(self) -> Duration {
+        match self {
+            Self::RequestsPerMinute
+            | Self::TokensPerMinute
+            | Self::ImagesPerMinute
+            | Self::AudioPerMinute
+            | Self::Other => Duration::from_mins(1),
+            Self::RequestsPerDay | Self::TokensPerDay => Duration::from_hours(24),
+        }
+    }
+
+    /// The dimension's place in [`Dimension::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The dimension of a unit over a window: what lasts half a day or more is a day's.
+    fn of(unit: Unit, window: Option<Duration>) -> Self {
+        let day = window.is_some_and(|window| window >= Duration::from_hours(12));
+        match (unit, day) {
+            (Unit::Tokens, false) => Self::TokensPerMinute,
+            (Unit::Tokens, true) => Self::TokensPerDay,
+            (Unit::Requests, false) => Self::RequestsPerMinute,
+            (Unit::Requests, true) => Self::RequestsPerDay,
+            (Unit::Other, _) => Self::Other,
+        }
+    }
+}
+
+/// Reads the message of a refusal; nothing if it speaks of no limit.
+///
+/// `kind` is the error's type. Letter case and parentheses are of no account. Known forms: "Rate limit reached for M in
+/// organization O on tokens per min (TPM): Limit L, Used U, Requested R. Please try again in D.", "Request too large for M ...:
+/// Limit L, Requested R.", the dialects of 2023 ("Limit: 10000 / min.", "Limit: 60.000000 / min. Current: 100.000000 / min."),
+/// Azure's "have exceeded token rate limit ... Please retry after N seconds.", Moonshot's "request reached organization TPD
+/// rate limit, current: U, limit: L" and "max RPM: L", GitHub's "Rate limit of L per 86400s exceeded".
+pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
+    let lower = message.to_ascii_lowercase();
+    let words = cut(&lower);
+    let limit = number_after(&words, "limit").or_else(|| number_after_most(&words));
+    let too_large = lower.contains("request too large");
+    let (named, mut window) = unit_and_window(&words);
+    let speaks_of_one =
+        ["rate limit", "ratelimit", "rate_limit", "rate-limit"].iter().any(|phrase| lower.contains(phrase));
+    if !(too_large || limit.is_some() || speaks_of_one || is_acronym(&words)) {
+        return None;
+    }
+    let of_kind = match kind {
+        Some("tokens") => Some(Unit::Tokens),
+        Some("requests") => Some(Unit::Requests),
+        Some(_) | None => None,
+    };
+    let dimension = match named.or(of_kind).or_else(|| limit.and_then(|_| beside_a_number(&words))) {
+        Some(unit) => Dimension::of(unit, window),
+        None if says(&words, &["images", "image", "ipm"]) => Dimension::ImagesPerMinute,
+        None if says(&words, &["audio"]) => Dimension::AudioPerMinute,
+        // "Rate limit of 150 per 86400s" counts requests: nothing else is limited without being named.
+        None if limit.is_some() && window.is_some() => Dimension::of(Unit::Requests, window),
+        None => Dimension::Other,
+    };
+    let used = number_after(&words, "used").or_else(|| number_after(&words, "current"));
+    let requested = number_after(&words, "requested");
+    if let (None, Unit::Requests | Unit::Tokens, true) = (window, dimension.unit(), used.is_some()) {
+        // The API's own form without a window in its words is by the minute.
+        window = Some(dimension.window());
+    }
+    let wait = wait(message).filter(|wait| {
+        limit.is_some() || window.is_some_and(|window| *wait <= window * 10) || !is_a_day(*wait)
+    });
+    Some(LimitRefusal {
+        dimension,
+        limit,
+        used,
+        requested,
+        wait,
+        window,
+        too_large: too_large
+            || limit.zip(requested).is_some_and(|(limit, requested)| requested > limit && limit > 0),
+        long_context: lower.contains("long-context)") || lower.contains("long context)"),
+    })
+}
+
+/// What a body says of the limit that refused: its message, and fields beside it (Google's quota, OpenRouter's headers).
+/// Nothing if it speaks of no limit.
+pub fn of_body(body: &ErrorBody) -> Option<LimitRefusal> {
+    let hints = &body.hints;
+    let told = body.message.as_deref().and_then(|message| parse(message, body.kind.as_deref()));
+    if hints.window.is_none() && hints.limit.is_none() {
+        return told;
+    }
+    let told = told.unwrap_or(LimitRefusal {
+        dimension: Dimension::Other,
+        limit: None,
+        used: None,
+        requested: None,
+        wait: None,
+        window: None,
+        too_large: false,
+        long_context: false,
+    });
+    let window = hints.window.or(told.window);
+    // A number beside which no unit stands counts requests.
+    let unit = hints
+        .unit
+        .or(Some(told.dimension.unit()).filter(|unit| *unit != Unit::Other))
+        .unwrap_or(Unit::Requests);
+    let limit = hints.limit.or(told.limit);
+    let used = told.used.or_else(|| limit?.checked_sub(hints.remaining?));
+    Some(LimitRefusal { dimension: Dimension::of(unit, window), limit, used, window, ..told })
+}
+
+/// Whether a wait is a whole day: Azure has said "86400 seconds" of a limit that renews every minute.
+pub(crate) fn is_a_day(wait: Duration) -> bool {
+    wait == Duration::from_hours(24)
+}
+
+/// What the limit counts and over which window: by "tokens per min", then by an acronym (TPM, RPD), then by what of it other
+/// words tell ("call rate limit", "60 / min", "per 10 seconds", "daily").
+fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Duration>) {
+    let (mut unit, mut window) = (None, None);
+    for at in 0..words.len() {
+        let before = at.checked_sub(1).and_then(|before| words.get(before));
+        match &words[at..] {
+            [Word::Text("per" | "every") | Word::Bind, rest @ ..] => {
+                let Some(over) =
+                    time_at(rest).filter(|over| !over.is_zero() && *over <= retry_hint::MAX_HINT)
+                else {
+                    continue;
+                };
+                match before.and_then(of_noun) {
+                    Some(noun) => return (Some(noun), Some(over)),
+                    None => window = window.or(Some(over)),
+                }
+            }
+            [Word::Text("daily"), ..] => window = window.or(Some(Duration::from_hours(24))),
+            [Word::Text("hourly"), ..] => window = window.or(Some(Duration::from_hours(1))),
+            [noun, Word::Text("rate"), Word::Text("limit"), ..] => unit = unit.or_else(|| of_noun(noun)),
+            _ => {}
+        }
+    }
+    let acronym = words.iter().find_map(|word| match word {
+        Word::Text(text) => acronym(text),
+        Word::Number(_) | Word::Bind | Word::Stop => None,
+    });
+    acronym.map_or((unit, window), |(unit, window)| (Some(unit), Some(window)))
+}
+
+/// The time at the start of some words: `day`, `86400 s`.
+fn time_at(words: &[Word<'_>]) -> Option<Duration> {
+    match words {
+        [Word::Text(name), ..] => unit_of_time(name),
+        [Word::Number(Some(count)), Word::Text(name), ..] => {
+            Duration::try_from_secs_f64(unit_of_time(name)?.as_secs_f64() * count).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The unit and the window of TPM, RPD and their kin.
+fn acronym(word: &str) -> Option<(Unit, Duration)> {
+    let unit = match word.as_bytes().first()? {
+        b't' => Unit::Tokens,
+        b'r' | b'q' => Unit::Requests,
+        _ => return None,
+    };
+    let window = match word.get(1..)? {
+        "ps" => Duration::from_secs(1),
+        "pm" => Duration::from_mins(1),
+        "ph" => Duration::from_hours(1),
+        "pd" => Duration::from_hours(24),
+        _ => return None,
+    };
+    Some((unit, window))
+}
+
+fn is_acronym(words: &[Word<'_>]) -> bool {
+    words.iter().any(|word| matches!(word, Word::Text(text) if acronym(text).is_some()))
+}
+
+fn of_noun(word: &Word<'_>) -> Option<Unit> {
+    match word {
+        Word::Text("token" | "tokens") => Some(Unit::Tokens),
+        Word::Text("request" | "requests" | "call" | "calls" | "queries") => Some(Unit::Requests),
+        Word::Text(_) | Word::Number(_) | Word::Bind | Word::Stop => None,
+    }
+}
+
+/// The noun within a few words of a limit's number.
+fn beside_a_number(words: &[Word<'_>]) -> Option<Unit> {
+    let at = words.iter().position(|word| matches!(word, Word::Text("limit")))?;
+    let near = &words[at.saturating_sub(6)..(at + 8).min(words.len())];
+    let unit = |wanted: Unit| near.iter().any(|word| of_noun(word) == Some(wanted)).then_some(wanted);
+    unit(Unit::Tokens).or_else(|| unit(Unit::Requests))
+}
+
+fn says(words: &[Word<'_>], any: &[&str]) -> bool {
+    words.iter().any(|word| matches!(word, Word::Text(text) if any.contains(text)))
+}
+
+/// The number behind a label: `Limit 10000`, `limit: 1,500,000`, `Limit: 60.000000 / min`, `rate limit of 150`. A label without
+/// its number is a word of the sentence: the next one is looked at.
+fn number_after(words: &[Word<'_>], label: &str) -> Option<u64> {
+    let labels = words.iter().enumerate().filter(|(_, word)| **word == Word::Text(label));
+    labels
+        .map(|(at, _)| &words[at + 1..])
+        .find_map(|rest| match rest {
+            [Word::Number(number), ..]
+            | [Word::Bind | Word::Text("of" | "is" | "usage"), Word::Number(number), ..]
+            | [Word::Text("is" | "usage"), Word::Bind, Word::Number(number), ..] => Some(*number),
+            _ => None,
+        })?
+        .and_then(whole)
+}
+
+/// The number of "max RPM: 20", "maximum requests per minute: 20".
+fn number_after_most(words: &[Word<'_>]) -> Option<u64> {
+    let most = words.iter().position(|word| matches!(word, Word::Text("max" | "maximum")))?;
+    let near = words.get(most + 1..(most + 6).min(words.len()))?;
+    // Of tokens or requests over a time only: "max concurrency: 3" bounds something else.
+    if near.iter().all(|word| of_noun(word).is_none()) && !is_acronym(near) {
+        return None;
+    }
+    near.windows(2)
+        .find_map(|pair| match pair {
+            [Word::Bind | Word::Text("of" | "is"), Word::Number(number)] => Some(*number),
+            _ => None,
+        })?
+        .and_then(whole)
+}
+
+/// A count as a whole number; nothing where it is no count.
+fn whole(number: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
+    (0.0..=9_007_199_254_740_992.0).contains(&number).then_some(number as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::openai::duration;
+
+    fn refusal(message: &str, kind: &str) -> LimitRefusal {
+        parse(message, Some(kind)).unwrap()
+    }
+
+    #[test]
+    fn reads_the_grammar_of_today() {
+        for (window, unit, dimension, limit, used, requested, wait) in [
+            ("tokens per min (TPM)", "tokens", Dimension::TokensPerMinute, 10_000, 8554, 3082, "9.816s"),
+            ("tokens per min (TPM)", "tokens", Dimension::TokensPerMinute, 30_000, 29_937, 385, "644ms"),
+            ("requests per min (RPM)", "requests", Dimension::RequestsPerMinute, 3, 3, 1, "20s"),
+            ("requests per day (RPD)", "requests", Dimension::RequestsPerDay, 1000, 1000, 1, "1m26.4s"),
+            ("tokens per day (TPD)", "tokens", Dimension::TokensPerDay, 500, 499, 11, "28m48s"),
+            ("images per minute (IPM)", "images", Dimension::ImagesPerMinute, 5, 5, 1, "12s"),
+            (
+                "tokens per min (TPM)",
+                "tokens",
+                Dimension::TokensPerMinute,
+                100_000,
+                99_918,
+                2094,
+                "14h29m11.04s",
+            ),
+        ] {
+            let message = format!(
+                "Rate limit reached for gpt-4 (gpt-4-long) in organization org-x on {window}: Limit {limit}, Used {used}, \
+                 Requested {requested}. Please try again in {wait}. Visit https://platform.openai.com/account/rate-limits to learn more."
+            );
+            let expected = LimitRefusal {
+                dimension,
+                limit: Some(limit),
+                used: Some(used),
+                requested: Some(requested),
+                wait: duration::parse(wait),
+                window: Some(dimension.window()),
+                too_large: false,
+                long_context: false,
+            };
+            assert_eq!(refusal(&message, unit), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn the_limit_of_long_contexts_is_another() {
+        for bucket in ["gpt-5.4-long-context", "long context"] {
+            let refusal = refusal(
+                &format!(
+                    "Rate limit reached for gpt-5.4 ({bucket}) in organization org-x on tokens per min (TPM): Limit 400000, Used \
+                     248785, Requested 312683. Please try again in 24.22s."
+                ),
+                "tokens",
+            );
+            assert!(refusal.long_context);
+            assert_eq!((refusal.limit, refusal.wait), (Some(400_000), Some(Duration::from_millis(24_220))));
+        }
+    }
+
+    #[test]
+    fn a_request_too_large_can_never_pass() {
+        let refusal = refusal(
+            "Request too large for gpt-4o in organization org-x on tokens per min (TPM): Limit 30000, Requested 31538. The input \
+             or output tokens must be reduced in order to run successfully.",
+            "tokens",
+        );
+        assert!(refusal.too_large);
+        assert_eq!((refusal.limit, refusal.requested, refusal.wait), (Some(30_000), Some(31_538), None));
+    }
+
+    #[test]
+    fn reads_the_dialects_of_2023() {
+        let wait = refusal(
+            "Rate limit reached for 10KTPM-200RPM in organization org-x on tokens per min. Limit: 10000 / min. Please try again in \
+             6ms. Contact us through our help center at help.openai.com if you continue to have issues.",
+            "tokens",
+        );
+        assert_eq!((wait.dimension, wait.limit), (Dimension::TokensPerMinute, Some(10_000)));
+        assert_eq!((wait.used, wait.wait), (None, Some(Duration::from_millis(6))));
+        let current = refusal(
+            "Rate limit reached for default-global-with-image-limits in organization org-x on requests per min. Limit: 60.000000 / \
+             min. Current: 100.000000 / min. Contact support@openai.com.",
+            "requests",
+        );
+        assert_eq!((current.dimension, current.limit), (Dimension::RequestsPerMinute, Some(60)));
+        assert_eq!((current.used, current.wait, current.too_large), (Some(100), None, false));
+    }
+
+    #[test]
+    fn reads_azure_and_doubts_a_day_for_a_minute() {
+        let azure = |wait| {
+            let message = format!(
+                "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-08-01-preview have exceeded \
+                 token rate limit of your current OpenAI S0 pricing tier. Please retry after {wait} seconds. Please go here."
+            );
+            refusal(&message, "")
+        };
+        assert_eq!(azure(55).dimension, Dimension::TokensPerMinute);
+        assert_eq!(azure(55).wait, Some(Duration::from_secs(55)));
+        assert_eq!(azure(86_400).wait, None);
+    }
+
+    #[test]
+    fn the_type_tells_what_the_message_does_not() {
+        assert_eq!(refusal("Rate limit exceeded", "tokens").dimension, Dimension::TokensPerMinute);
+        assert_eq!(refusal("Rate limit exceeded", "rate_limited").dimension, Dimension::Other);
+        assert_eq!(parse("You exceeded your current quota", Some("insufficient_quota")), None);
+    }
+
+    #[test]
+    fn absurd_numbers_are_no_numbers() {
+        let refusal = refusal(
+            "Rate limit reached: Limit 1000000000000000000000000000000, Used -5, Requested many",
+            "tokens",
+        );
+        assert_eq!((refusal.limit, refusal.used, refusal.requested), (None, None, None));
+    }
+
+    /// Dimension, limit, used, wait in seconds, window in seconds.
+    type Told = (Dimension, Option<u64>, Option<u64>, Option<u64>, Option<u64>);
+
+    #[test]
+    fn reads_other_vendors_words_in_any_letter_case() {
+        use Dimension::{Other, RequestsPerDay, RequestsPerMinute, TokensPerDay, TokensPerMinute};
+        let rows: [(&str, Told); 12] = [
+            (
+                "Your account org-x<ak-y> request reached organization TPD rate limit, current: 1526210, limit: 1500000",
+                (TokensPerDay, Some(1_500_000), Some(1_526_210), None, Some(86_400)),
+            ),
+            (
+                "Your account org-x request reached organization max RPM: 20, please try again after 1 seconds",
+                (RequestsPerMinute, Some(20), None, Some(1), Some(60)),
+            ),
+            (
+                "RATE LIMIT REACHED ON TOKENS PER MIN (TPM): LIMIT 10,000, USED 9_990, REQUESTED 100. PLEASE TRY AGAIN IN 54S.",
+                (TokensPerMinute, Some(10_000), Some(9_990), Some(54), Some(60)),
+            ),
+            (
+                "Rate limit of 150 per 86400s exceeded for UserByModelByDay. Please wait 53216 seconds before retrying.",
+                (RequestsPerDay, Some(150), None, Some(53_216), Some(86_400)),
+            ),
+            (
+                "Rate limit exceeded: limit of 5 requests per 10 seconds",
+                (RequestsPerMinute, Some(5), None, None, Some(10)),
+            ),
+            ("Rate limit exceeded: free-models-per-day", (Other, None, None, None, Some(86_400))),
+            (
+                "You exceeded your current quota. * Quota exceeded for metric: generate_content_free_tier_requests, limit: 20, \
+                 model: gemini-2.5-flash\nPlease retry in 26.660853464s.",
+                (RequestsPerMinute, Some(20), None, Some(26), None),
+            ),
+            (
+                "This request would exceed your organization's rate limit of 80,000 input tokens per minute (org: x)",
+                (TokensPerMinute, Some(80_000), None, None, Some(60)),
+            ),
+            (
+                "Rate limit reached for model `x` on requests per day (RPD): Limit 1000, Used 1000, Requested 1. Please try \
+                 again in 1m26.4s.",
+                (RequestsPerDay, Some(1_000), Some(1_000), Some(86), Some(86_400)),
+            ),
+            ("Hourly request limit: 100/hour", (RequestsPerMinute, Some(100), None, None, Some(3_600))),
+            ("max tokens per minute: 6000 exceeded", (TokensPerMinute, Some(6_000), None, None, Some(60))),
+            ("Rate limit exceeded. Try again in 2 hours.", (Other, None, None, Some(7_200), None)),
+        ];
+        for (message, expected) in rows {
+            let told = parse(message, None).unwrap_or_else(|| panic!("{message}"));
+            let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
+            assert_eq!(
+                (told.dimension, told.limit, told.used, seconds(told.wait), seconds(told.window)),
+                expected,
+                "{message}"
+            );
+        }
+        for message in
+            ["max_tokens must be at most 4096", "max organization concurrency: 3", "You sent too much", ""]
+        {
+            assert_eq!(parse(message, None), None, "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_is_read_without_harm(text in any::<String>(), kind in any::<Option<String>>()) {
+            parse(&text, kind.as_deref());
+            parse(&format!("Rate limit: Limit {text}, Used {text}. Please try again in {text}"), None);
+        }
+    }
+}

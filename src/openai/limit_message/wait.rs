@@ -1,0 +1,100 @@
+//! How long a message says to wait.
+
+use std::time::Duration;
+
+use super::words::{Word, cut, unit_of_time};
+
+/// Words that a time to wait follows; a lead that holds another stands before it.
+const LEADS: [&str; 11] = [
+    "try again in ",
+    "try again after ",
+    "retry again in ",
+    "retry after ",
+    "retry in ",
+    "retrydelay",
+    "please wait ",
+    "wait for ",
+    "resets in ",
+    "reset in ",
+    "reset after ",
+];
+
+/// How long a message says to wait: "try again in 1m26.4s", "Retry after 55 seconds", "wait 1 hour and 5 minutes".
+///
+/// A number without a unit is seconds where it follows "retry after"; elsewhere it is no time.
+pub fn wait(message: &str) -> Option<Duration> {
+    let lower = message.to_ascii_lowercase();
+    LEADS.iter().find_map(|lead| {
+        let found = lower.find(lead)?;
+        time(&lower[found + lead.len()..], *lead == "retry after ")
+    })
+}
+
+/// The time at the start of a text.
+fn time(text: &str, bare_is_seconds: bool) -> Option<Duration> {
+    let words = cut(text.get(..text.floor_char_boundary(96))?);
+    let mut words = words.as_slice();
+    while let [
+        Word::Bind | Word::Text("about" | "at" | "least" | "approximately" | "another" | "for" | "up" | "to"),
+        rest @ ..,
+    ] = words
+    {
+        words = rest;
+    }
+    let mut total: Option<Duration> = None;
+    loop {
+        words = match words {
+            [Word::Number(Some(number)), Word::Text(unit), rest @ ..] => {
+                let Some(unit) = unit_of_time(unit) else {
+                    return total.or_else(|| seconds(*number).filter(|_| bare_is_seconds));
+                };
+                let part = Duration::try_from_secs_f64(number * unit.as_secs_f64()).ok()?;
+                total = Some(total.unwrap_or_default().checked_add(part)?);
+                rest
+            }
+            [Word::Number(Some(number)), ..] if bare_is_seconds && total.is_none() => {
+                return seconds(*number);
+            }
+            [Word::Text("and") | Word::Stop, rest @ ..] if total.is_some() => match rest {
+                [Word::Number(_), Word::Text(unit), ..] if unit_of_time(unit).is_some() => rest,
+                _ => return total,
+            },
+            _ => return total,
+        };
+    }
+}
+
+fn seconds(number: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(number).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_times_in_every_form() {
+        for (message, millis) in [
+            ("Please try again in 6ms. Contact us", Some(6)),
+            ("Please try again in 1m26.4s.", Some(86_400)),
+            ("PLEASE TRY AGAIN IN 14h29m11.04s", Some(52_151_040)),
+            ("try again after 1 seconds", Some(1_000)),
+            ("Please retry after 55 seconds. Please go here", Some(55_000)),
+            ("Retry after 30.", Some(30_000)),
+            ("Please wait 53216 seconds before retrying.", Some(53_216_000)),
+            ("Please retry in 26.660853464s.", Some(26_660)),
+            ("try again in about 2 hours", Some(7_200_000)),
+            ("wait for 1 hour and 5 minutes", Some(3_900_000)),
+            ("resets in 2 days, 3 hours", Some(183_600_000)),
+            ("Your limit resets in 3 days.", Some(259_200_000)),
+            ("try again in a moment", None),
+            ("try again in 5", None),
+            ("try again in 5 attempts", None),
+            ("try again in 99999999999999999999 days", None),
+            ("no hint here", None),
+        ] {
+            let told = wait(message).map(|wait| u64::try_from(wait.as_millis()).unwrap());
+            assert_eq!(told, millis, "{message}");
+        }
+    }
+}
