@@ -4,44 +4,55 @@
 //! health needs the token. A web page that rebinds its own name to 127.0.0.1, and one that posts across sites: see
 //! [`origin`](crate::caller::origin), which guards the listener for callers too.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Method, StatusCode};
-use subtle::ConstantTimeEq as _;
 
 use super::routes::Route;
+use crate::caller::Secret;
 use crate::caller::origin::{Origins, check_same_origin};
 
 /// What the admin address demands.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Access {
     /// Whether the address is on loopback.
     pub loopback: bool,
     /// The token for everything that is not public; without one nothing else answers off loopback.
-    pub token: Option<Box<[u8]>>,
+    pub token: Option<Secret>,
     /// What the address is called by, on loopback.
     pub origins: Origins,
 }
 
-/// Never shows the token.
-impl std::fmt::Debug for Access {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { loopback, token, origins } = self;
-        let token = token.as_ref().map(|_| "set");
-        f.debug_struct("Access")
-            .field("loopback", loopback)
-            .field("token", &token)
-            .field("origins", origins)
-            .finish()
+/// The [`Access`] in force; clones share it, and a reload replaces it.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentAccess(Arc<RwLock<Arc<Access>>>);
+
+impl CurrentAccess {
+    /// Begins with `access`.
+    pub fn new(access: Access) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(access))))
+    }
+
+    /// Demands this from now on.
+    pub fn replace(&self, access: Access) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    pub(super) fn current(&self) -> Arc<Access> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// The token is missing or wrong.
+    /// The token is missing.
     Token,
+    /// The token is wrong.
+    WrongToken,
     /// There is no token that could be given.
     NoTokenConfigured,
     /// The `Host` is not this machine's.
@@ -53,7 +64,7 @@ pub(super) enum Denied {
 impl Denied {
     pub(super) const fn status(self) -> StatusCode {
         match self {
-            Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Token | Self::WrongToken => StatusCode::UNAUTHORIZED,
             Self::NoTokenConfigured | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
         }
@@ -61,7 +72,7 @@ impl Denied {
 
     pub(super) const fn says(self) -> &'static str {
         match self {
-            Self::Token => {
+            Self::Token | Self::WrongToken => {
                 "This needs the admin token: Authorization: Bearer TOKEN (or any user name and the token as password)."
             }
             Self::NoTokenConfigured => {
@@ -95,8 +106,9 @@ impl Access {
         }
         let Some(token) = &self.token else { return Err(Denied::NoTokenConfigured) };
         match presented(headers) {
-            Some(presented) if presented.ct_eq(token).into() => Ok(()),
-            Some(_) | None => Err(Denied::Token),
+            Some(presented) if token.is(&presented) => Ok(()),
+            Some(_) => Err(Denied::WrongToken),
+            None => Err(Denied::Token),
         }
     }
 }
@@ -163,7 +175,7 @@ mod tests {
 
     #[test]
     fn off_loopback_only_three_answer_without_the_token() {
-        let token = Some(b"s3cret".as_slice().into());
+        let token = Some(Secret::from("s3cret"));
         let access = Access { loopback: false, token, origins: Origins::any() };
         let host = ("host", "weir.prod:8081");
         for path in ["/metrics", "/livez", "/readyz"] {
@@ -174,17 +186,17 @@ mod tests {
             let good = [host, ("authorization", "Bearer s3cret")];
             assert_eq!(check(&access, &Method::GET, path, &good), Ok(()), "{path}");
         }
-        for wrong in [
-            "Bearer s3cre",
-            "Bearer s3cret2",
-            "Bearer ",
-            "Bearer",
-            "Basic !!!",
-            "Basic d2Vpcjp4",
-            "Digest s3cret",
+        for (wrong, denied) in [
+            ("Bearer s3cre", Denied::WrongToken),
+            ("Bearer s3cret2", Denied::WrongToken),
+            ("Bearer ", Denied::WrongToken),
+            ("Bearer", Denied::Token),
+            ("Basic !!!", Denied::Token),
+            ("Basic d2Vpcjp4", Denied::WrongToken),
+            ("Digest s3cret", Denied::Token),
         ] {
             let given = [host, ("authorization", wrong)];
-            assert_eq!(check(&access, &Method::POST, "/drain", &given), Err(Denied::Token), "{wrong}");
+            assert_eq!(check(&access, &Method::POST, "/drain", &given), Err(denied), "{wrong}");
         }
         let basic = [host, ("authorization", "Basic d2VpcjpzM2NyZXQ=")];
         assert_eq!(check(&access, &Method::GET, "/", &basic), Ok(()), "weir:s3cret");
@@ -215,7 +227,7 @@ mod tests {
 
     #[test]
     fn tokens_are_not_shown() {
-        let access = Access { token: Some(b"s3cret".as_slice().into()), ..Access::default() };
+        let access = Access { token: Some(Secret::from("s3cret")), ..Access::default() };
         assert!(!format!("{access:?}").contains("s3cret"));
         assert!(!format!("{access:?}").contains("115"));
     }

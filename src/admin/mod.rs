@@ -13,7 +13,7 @@ mod verdict;
 mod words;
 
 pub use client::{Client, ClientError};
-pub use guard::Access;
+pub use guard::{Access, CurrentAccess};
 pub use server::{Settings, serve, start};
 pub use status::{
     BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
@@ -43,6 +43,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The configuration in force, without secrets, as TOML.
     fn config(&self) -> String;
+
+    /// Counts a request with a wrong token.
+    fn token_refused(&self);
 
     /// Begins to drain; again is nothing new.
     fn drain(&self);

@@ -9,7 +9,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::Source;
-use super::guard::{Access, Denied};
+use super::guard::Denied;
 use super::page;
 use crate::metrics;
 
@@ -72,12 +72,8 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Answers one request.
-pub(super) fn answer<B>(request: &Request<B>, access: &Access, source: &dyn Source) -> Answer {
-    let route = Route::of(request.method(), request.uri().path());
-    if let Err(denied) = access.check(request.method(), &route, request.headers()) {
-        return refuse(denied);
-    }
+/// Answers one request that may be answered.
+pub(super) fn answer<B>(request: &Request<B>, route: Route<'_>, source: &dyn Source) -> Answer {
     match route {
         Route::Page => the_page(request.uri().query() == Some("part=main"), source),
         Route::Metrics => {
@@ -187,7 +183,7 @@ const HTML: &str = "text/html; charset=utf-8";
 
 pub(super) fn refuse(denied: Denied) -> Answer {
     let mut answer = text(denied.status(), format!("{}\n", denied.says()));
-    if denied == Denied::Token {
+    if denied.status() == StatusCode::UNAUTHORIZED {
         // Basic first: it is what a browser can ask its user for.
         let challenge = HeaderValue::from_static("Basic realm=\"weir admin\", charset=\"UTF-8\", Bearer");
         answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);

@@ -18,20 +18,24 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::guard::Access;
+use super::guard::{Access, CurrentAccess, Denied};
+use super::routes::Route;
 use super::{Source, routes};
 use crate::classify::is_exhausted;
 use crate::clock;
-use crate::telemetry::Seldom;
+use crate::telemetry::{LogThrottle, SharedLogThrottle};
 
 /// Files that are given up one by one when the process is out of them, so that it can still be asked why.
 const SPARE: usize = 4;
+
+/// How long the answer to a wrong token is held back: each connection can try one a second, and there are few connections.
+const WRONG_TOKEN: Duration = Duration::from_secs(1);
 
 /// How the admin address answers.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Who may ask for what.
-    pub access: Access,
+    pub access: CurrentAccess,
     /// Connections at once. For one more the oldest is closed: a client that holds on to many, or reads none of its answers, must not
     /// keep out the probes that decide whether Weir lives.
     pub max_connections: usize,
@@ -46,7 +50,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            access: Access { loopback: true, ..Access::default() },
+            access: CurrentAccess::new(Access { loopback: true, ..Access::default() }),
             max_connections: 64,
             max_head: 16 * 1024,
             head_timeout: Duration::from_secs(30),
@@ -55,7 +59,7 @@ impl Default for Settings {
     }
 }
 
-/// Serves the admin address on a thread of its own until `stop` completes.
+/// Serves the admin address on a thread of its own until `stop` completes; the address is given up with `stop_listening`.
 ///
 /// # Errors
 /// If the thread, its runtime or the listener cannot be set up. The thread's own result is an accept loop's first lasting
@@ -64,6 +68,7 @@ pub fn start(
     listener: std::net::TcpListener,
     settings: Settings,
     source: Arc<dyn Source>,
+    stop_listening: impl Future<Output = ()> + Send + 'static,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     listener.set_nonblocking(true)?;
@@ -71,13 +76,21 @@ pub fn start(
     std::thread::Builder::new().name("weir-admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener)?;
-            serve(listener, settings, source, stop).await;
+            // Connections are tasks of their own: they go on as long as this does.
+            let serving = async {
+                serve(listener, settings, source, stop_listening).await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = serving => {}
+                () = stop => {}
+            }
             Ok(())
         })
     })
 }
 
-/// Serves the admin address on the running runtime until `stop` completes.
+/// Serves the admin address on the running runtime until `stop` completes, which closes the listener.
 ///
 /// Cancel safe: dropping it stops accepting; connections that are open end by themselves.
 pub async fn serve(
@@ -88,7 +101,8 @@ pub async fn serve(
 ) {
     let settings = Arc::new(settings);
     let accepting = async {
-        let (mut seldom, mut crowded) = (Seldom::default(), Seldom::default());
+        let (mut failed, mut crowded) = (LogThrottle::default(), LogThrottle::default());
+        let wrong_tokens = Arc::<SharedLogThrottle>::default();
         // What ends each connection, the oldest first.
         let mut open = VecDeque::<oneshot::Sender<()>>::new();
         let spare = Arc::new(Spare::default());
@@ -100,7 +114,7 @@ pub async fn serve(
                 Err(error) if is_exhausted(&error) && spare.give_up() => continue,
                 Err(error) => {
                     // Out of files or a connection that is already gone: neither is a reason to stop answering.
-                    if seldom.again(clock::now()) {
+                    if failed.allow(clock::now()).is_some() {
                         tracing::warn!(%error, "the admin address could not accept a connection");
                     }
                     clock::sleep(Duration::from_millis(100)).await;
@@ -111,7 +125,7 @@ pub async fn serve(
             open.retain(|end| !end.is_closed());
             if open.len() >= settings.max_connections {
                 drop(open.pop_front());
-                if crowded.again(clock::now()) {
+                if crowded.allow(clock::now()).is_some() {
                     tracing::warn!(
                         limit = settings.max_connections,
                         "the admin address closed its oldest connection for a new one"
@@ -122,9 +136,10 @@ pub async fn serve(
             open.push_back(end);
             let (settings, source) = (Arc::clone(&settings), Arc::clone(&source));
             let (mut stream, spare) = (stream, Arc::clone(&spare));
+            let wrong_tokens = Arc::clone(&wrong_tokens);
             clock::spawn(async move {
                 tokio::select! {
-                    () = connection(&mut stream, &settings, source) => {}
+                    () = connection(&mut stream, &settings, source, &wrong_tokens) => {}
                     _ = ended => {}
                 }
                 spare.keep(stream).await;
@@ -177,10 +192,28 @@ pub(super) async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     settings: &Settings,
     source: Arc<dyn Source>,
+    wrong_tokens: &SharedLogThrottle,
 ) {
     let service = service_fn(|request: http::Request<Incoming>| {
-        let answer = routes::answer(&request, &settings.access, &*source);
-        std::future::ready(Ok::<_, Infallible>(answer))
+        let source = Arc::clone(&source);
+        async move {
+            let route = Route::of(request.method(), request.uri().path());
+            let access = settings.access.current();
+            let answer = match access.check(request.method(), &route, request.headers()) {
+                Ok(()) => routes::answer(&request, route, &*source),
+                Err(denied) => {
+                    if denied == Denied::WrongToken {
+                        source.token_refused();
+                        if let Some(lines_omitted) = wrong_tokens.allow(clock::now()) {
+                            tracing::warn!(lines_omitted, "the admin address refused a wrong token");
+                        }
+                        clock::sleep(WRONG_TOKEN).await;
+                    }
+                    routes::refuse(denied)
+                }
+            };
+            Ok::<_, Infallible>(answer)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

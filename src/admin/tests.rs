@@ -1,21 +1,25 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::server::connection;
 use super::*;
+use crate::caller::Secret;
 use crate::caller::origin::Origins;
+use crate::telemetry::SharedLogThrottle;
 
 /// Tells a status and remembers what it was asked to do.
 struct Told {
     status: Status,
     drained: AtomicBool,
+    refused: AtomicUsize,
 }
 
 impl Told {
     fn new(status: Status) -> Arc<Self> {
-        Arc::new(Self { status, drained: AtomicBool::new(false) })
+        Arc::new(Self { status, drained: AtomicBool::new(false), refused: AtomicUsize::new(0) })
     }
 }
 
@@ -44,6 +48,10 @@ impl Source for Told {
         "mode = \"enforce\"\n".to_owned()
     }
 
+    fn token_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn drain(&self) {
         self.drained.store(true, Ordering::Relaxed);
     }
@@ -62,7 +70,8 @@ async fn ask(source: &Arc<Told>, settings: &Settings, request: &str) -> String {
         client.read_to_end(&mut answer).await.unwrap();
         String::from_utf8(answer).unwrap()
     };
-    let ((), answer) = tokio::join!(connection(server, settings, source), exchange);
+    let throttle = SharedLogThrottle::default();
+    let ((), answer) = tokio::join!(connection(server, settings, source, &throttle), exchange);
     answer
 }
 
@@ -106,15 +115,30 @@ async fn every_path_answers() {
 #[tokio::test(start_paused = true)]
 async fn the_token_opens_what_is_closed_off_loopback() {
     let source = Told::new(samples::healthy());
-    let access =
-        Access { loopback: false, token: Some(b"s3cret".as_slice().into()), origins: Origins::any() };
-    let settings = Settings { access, ..Settings::default() };
+    let access = Access { loopback: false, token: Some(Secret::from("s3cret")), origins: Origins::any() };
+    let current = CurrentAccess::new(access);
+    let settings = Settings { access: current.clone(), ..Settings::default() };
     let refused = ask(&source, &settings, &request("POST /drain")).await;
     assert!(refused.starts_with("HTTP/1.1 401 ") && refused.contains("www-authenticate: "), "{refused}");
     assert!(!source.drained.load(Ordering::Relaxed));
     let with = request("POST /drain").replace("Connection", "Authorization: Bearer s3cret\r\nConnection");
     assert!(ask(&source, &settings, &with).await.starts_with("HTTP/1.1 202 "));
     assert!(source.drained.load(Ordering::Relaxed));
+
+    // A wrong token is counted, and its answer takes a second; without any the answer comes at once.
+    let began = crate::clock::now();
+    assert!(ask(&source, &settings, &request("GET /status")).await.starts_with("HTTP/1.1 401 "));
+    assert_eq!((crate::clock::now() - began, source.refused.load(Ordering::Relaxed)), (Duration::ZERO, 0));
+    let wrong = with.replace("s3cret", "guess");
+    assert!(ask(&source, &settings, &wrong).await.starts_with("HTTP/1.1 401 "));
+    assert_eq!(source.refused.load(Ordering::Relaxed), 1);
+    assert_eq!(crate::clock::now() - began, Duration::from_secs(1));
+
+    // A reload replaces it.
+    let rotated = Access { token: Some(Secret::from("rotated")), ..Access::default() };
+    current.replace(rotated);
+    assert!(ask(&source, &settings, &with).await.starts_with("HTTP/1.1 401 "));
+    assert!(ask(&source, &settings, &with.replace("s3cret", "rotated")).await.starts_with("HTTP/1.1 202 "));
 }
 
 #[tokio::test(start_paused = true)]
@@ -123,7 +147,7 @@ async fn silence_and_floods_are_cut() {
     let settings = Settings::default();
     let (client, server) = tokio::io::duplex(64);
     let began = crate::clock::now();
-    connection(server, &settings, source.clone()).await;
+    connection(server, &settings, source.clone(), &SharedLogThrottle::default()).await;
     assert_eq!(crate::clock::now() - began, settings.head_timeout, "a silent client");
     drop(client);
     let flood = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
@@ -363,9 +387,8 @@ async fn the_client_asks_a_real_server() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let source = Told::new(samples::outage());
-    let access =
-        Access { loopback: false, token: Some(b"s3cret".as_slice().into()), origins: Origins::any() };
-    let settings = Settings { access, ..Settings::default() };
+    let access = Access { loopback: false, token: Some(Secret::from("s3cret")), origins: Origins::any() };
+    let settings = Settings { access: CurrentAccess::new(access), ..Settings::default() };
     let serving = serve(listener, settings, source.clone(), std::future::pending());
     let asking = async {
         let client = Client::new(address, Some("s3cret"));

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
+use crate::admin::CurrentAccess;
 use crate::admission::Scopes;
 use crate::clock;
 use crate::config::Config;
@@ -18,19 +19,32 @@ use crate::telemetry::LogFilter;
 use crate::upstream::upgrade::Tunnels;
 
 use super::certificates::Certificates;
+use super::egress::Egress;
 use super::restart::Fixed;
-use super::{log, settings, signals};
+use super::{log, loss, settings, signals};
 
 /// How long WebSocket clients have to take the frame that says that the drain's time is over.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Reads the configuration again, from where it was read at first. The error is every problem, as text.
-pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+/// How the configuration is read again, from where it was read at first. Errors are every problem, as text.
+pub struct Reread {
+    /// The text that the configuration in force was read from.
+    pub in_force: String,
+    /// Reads the text.
+    pub text: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
+    /// Makes a configuration of a text, with the secrets as they are now.
+    pub parse: Box<Parse>,
+}
+
+/// Makes a configuration of a text.
+type Parse = dyn Fn(&str) -> Result<Config, String> + Send + Sync;
 
 /// The handle that signals and the admin address share.
 pub(super) struct Control {
     reread: Reread,
     state: Mutex<State>,
+    /// Held from the read to the end of what follows it, so that of two reloads the later text wins.
+    reloading: Mutex<()>,
     pub(super) policies: Arc<Policies>,
     pub(super) scopes: Scopes,
     ends: Ends,
@@ -48,16 +62,28 @@ pub(super) struct Ends {
     pub(super) tunnels: Arc<Tunnels>,
     /// The others that share the limits.
     pub(super) replicas: Option<Replicas>,
+    /// Closes the admin address's listener, so that the next process can have it.
+    pub(super) admin_listener: Arc<Notify>,
 }
+
+/// How long idle connections are left open after a drain was announced, while their answers say that they close: what a client
+/// sends on one that it has just taken from its pool still arrives.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// What follows a reload beside the policies and the scopes.
 pub(super) struct Followers {
     pub(super) certificates: Option<Certificates>,
+    /// The way to the upstream.
+    pub(super) egress: Egress,
+    /// What the admin address demands.
+    pub(super) admin: CurrentAccess,
     pub(super) log: Option<LogFilter>,
 }
 
 struct State {
     config: Config,
+    /// What it was read from: a replaced secret is put into this, not into a file that somebody edits meanwhile.
+    text: String,
     /// What of it is not in force.
     waiting: Vec<Waiting>,
     read_at: SystemTime,
@@ -83,10 +109,13 @@ impl Control {
         metrics: Arc<Metrics>,
     ) -> Self {
         let fixed = Fixed::of(&config);
-        let state = Mutex::new(State { config, waiting: Vec::new(), read_at: clock::wall(), problem: None });
+        let text = reread.in_force.clone();
+        let read_at = clock::wall();
+        let state = Mutex::new(State { config, text, waiting: Vec::new(), read_at, problem: None });
         Self {
             reread,
             state,
+            reloading: Mutex::default(),
             policies,
             scopes,
             ends,
@@ -121,29 +150,21 @@ impl Control {
     /// # Errors
     /// Every problem of it; the configuration in force stays then.
     pub(super) fn reload(&self) -> Result<(), String> {
-        let before = self.policies.current();
-        let read = (self.reread)().and_then(|config| {
-            let policy =
-                settings::policy(&config, before.callers.registry()).map_err(|error| error.to_string())?;
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = (self.reread.text)().and_then(|text| {
+            let config = (self.reread.parse)(&text)?;
+            loss::check(&self.state().config, &config, &text)?;
             if let Some(certificates) = &self.followers.certificates {
                 certificates.reload()?;
             }
-            Ok((config, policy))
+            let waiting = self.apply(&config)?;
+            Ok((config, text, waiting))
         });
         let now = clock::wall();
         self.metrics.reloaded(read.is_ok(), now);
         let mut state = self.state();
         match read {
-            Ok((config, policy)) => {
-                self.scopes.reload(settings::scopes(&config, &policy.callers));
-                for caller in policy.callers.all() {
-                    self.metrics.name_caller(caller.id, &caller.name);
-                }
-                self.policies.replace(policy);
-                if let Some(log) = &self.followers.log {
-                    log.change(log::levels(&config));
-                }
-                let waiting = self.fixed.changed_in(&config);
+            Ok((config, text, waiting)) => {
                 let keys: Vec<&str> = waiting.iter().map(|waiting| &*waiting.key).collect();
                 if keys.is_empty() {
                     tracing::info!("the configuration was read again");
@@ -151,7 +172,7 @@ impl Control {
                     let restart = keys.join(", ");
                     tracing::warn!(restart, "the configuration was read again; what needs a restart stays");
                 }
-                *state = State { config, waiting, read_at: now, problem: None };
+                *state = State { config, text, waiting, read_at: now, problem: None };
                 Ok(())
             }
             Err(problem) => {
@@ -159,6 +180,48 @@ impl Control {
                 Err(problem)
             }
         }
+    }
+
+    /// Reads the secrets of the configuration in force again.
+    ///
+    /// # Errors
+    /// Every problem that it has with them; those in force stay then.
+    pub(super) fn renew_secrets(&self) -> Result<(), String> {
+        let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = self.state().text.clone();
+        let config = (self.reread.parse)(&text)?;
+        let waiting = self.apply(&config)?;
+        let mut state = self.state();
+        (state.config, state.waiting) = (config, waiting);
+        Ok(())
+    }
+
+    /// Shows the upstream the certificate that is in the files now, and trusts the authorities that are.
+    pub(super) fn renew_upstream_certificates(&self) {
+        match self.followers.egress.reload_if_changed(&self.state().config) {
+            None => {}
+            Some(Ok(())) => tracing::info!("the certificates for the upstream were read again"),
+            Some(Err(problem)) => {
+                tracing::error!(%problem, "the certificates for the upstream were not read again; those in use stay");
+            }
+        }
+    }
+
+    /// Puts a configuration in force, but for what needs a restart, which it answers.
+    fn apply(&self, config: &Config) -> Result<Vec<Waiting>, String> {
+        let registry = Arc::clone(self.policies.current().callers.registry());
+        let policy = settings::policy(config, &registry).map_err(|error| error.to_string())?;
+        self.followers.egress.replace(config).map_err(|error| error.to_string())?;
+        self.scopes.reload(settings::scopes(config, &policy.callers));
+        for caller in policy.callers.all() {
+            self.metrics.name_caller(caller.id, &caller.name);
+        }
+        self.policies.replace(policy);
+        self.followers.admin.replace(settings::access(config));
+        if let Some(log) = &self.followers.log {
+            log.change(log::levels(config));
+        }
+        Ok(self.fixed.changed_in(config))
     }
 
     /// Upgraded connections open now.
@@ -201,25 +264,36 @@ impl Control {
         self.metrics.draining(true);
         let (delay, timeout) =
             self.with_config(|config| (config.shutdown.drain_delay, config.shutdown.drain_timeout));
+        let Ends { drain, tunnels, replicas, admin_listener } = &self.ends;
         let finished = async {
+            let announced = clock::now();
+            drain.announce();
             clock::sleep(delay).await;
-            self.scopes.drain();
-            if let Some(replicas) = &self.ends.replicas {
+            if let Some(replicas) = replicas {
                 replicas.leave();
             }
-            self.ends.drain.begin();
-            self.ends.tunnels.drain();
+            drain.begin();
+            tunnels.drain();
+            admin_listener.notify_one();
             let deadline = clock::now() + timeout;
+            let requests = async {
+                if !drain.finished((announced + LAST_REQUESTS).min(deadline)).await {
+                    drain.close_idle();
+                }
+                // What waits and can't start in time is refused, so that another replica takes it.
+                self.scopes.drain();
+                drain.finished(deadline).await
+            };
             // Sessions between two turns end at once, the others after their turns.
-            let closed = clock::timeout_at(deadline, self.ends.tunnels.closed());
-            let (finished, closed) = tokio::join!(self.ends.drain.finished(deadline), closed);
+            let closed = clock::timeout_at(deadline, tunnels.closed());
+            let (finished, closed) = tokio::join!(requests, closed);
             if closed.is_err() {
-                self.ends.tunnels.stop();
-                clock::timeout_at(clock::now() + FAREWELL, self.ends.tunnels.closed()).await.ok();
+                tunnels.stop();
+                clock::timeout_at(clock::now() + FAREWELL, tunnels.closed()).await.ok();
             }
             if !finished {
                 tracing::warn!(
-                    unfinished = self.ends.drain.unfinished(),
+                    unfinished = drain.unfinished(),
                     "the drain's time is over; what is unfinished is cut"
                 );
             }

@@ -7,9 +7,12 @@ mod build;
 mod certificates;
 mod control;
 mod counters;
+mod egress;
 mod files;
 mod log;
+mod loss;
 mod memory;
+mod renewal;
 mod restart;
 mod settings;
 mod shown_scope;
@@ -20,8 +23,6 @@ mod worker;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
-
-use rustls::pki_types::ServerName;
 
 use crate::account::Account;
 use crate::admin;
@@ -34,10 +35,11 @@ use crate::proxy::{Policies, Proxy};
 use crate::replicas::{self, Replicas};
 use crate::server::{self, Acceptor, Drain, Slots};
 use crate::telemetry::otlp;
-use crate::upstream::{self, Connector, Target, Upstream, tls};
+use crate::upstream::{self, Target, Upstream};
 
 use certificates::Certificates;
 use control::Control;
+use egress::Egress;
 use status::Status;
 use worker::{Running, Worker};
 
@@ -85,6 +87,7 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
         if let Some(certificates) = app.control.certificates() {
             certificates.watch();
         }
+        clock::spawn(renewal::watch(Arc::clone(&app.control)));
         log::up(&app, log.text);
         signals::until_told(&app.control).await;
         app.finish().await;
@@ -103,9 +106,8 @@ impl App {
         let admin_listener = bind("admin.listen", config.admin.listen)?;
         let listening = local(&listener)?;
         let admin = local(&admin_listener)?;
-        let target = Target::parse(&config.upstream.url.to_string())
-            .map_err(|error| Error::Configuration(format!("upstream.url: {error}")))?;
-        let connector = connector(&config)?;
+        let target = target(&config)?;
+        let egress = Egress::load(&config)?;
         let certificates = Certificates::load(&config)?;
         let tunnels = settings::tunnels(&config);
         let registry = Registry::new();
@@ -138,7 +140,6 @@ impl App {
         let (acceptor, seats) =
             Acceptor::new(listener, workers, slots, Arc::clone(&front_counters), draining.clone());
 
-        let target = Arc::new(target);
         let mut acceptor = Some(acceptor);
         let mut running = Vec::with_capacity(workers);
         for (index, seat) in seats.into_iter().enumerate() {
@@ -153,7 +154,8 @@ impl App {
             };
             let upstream_settings = settings::upstream(&config);
             let (target, counters) = (Arc::clone(&target), Arc::clone(&upstream_counters));
-            let (connector, policies, scopes) = (connector.clone(), Arc::clone(&policies), scopes.clone());
+            let (connector, policies, scopes) =
+                (egress.connector.clone(), Arc::clone(&policies), scopes.clone());
             let (account, kept_bodies) = (Arc::clone(&account), Arc::clone(&kept_bodies));
             let tunnels = Arc::clone(&tunnels);
             let started = worker.start(move || {
@@ -165,18 +167,20 @@ impl App {
         }
         drop(draining);
 
-        let access = admin::Access {
-            loopback: admin.ip().is_loopback(),
-            token: config.admin.token.as_ref().map(|token| token.secret.expose().as_bytes().into()),
-            origins: settings::admin_origins(&config),
-        };
+        let access = admin::CurrentAccess::new(settings::access(&config));
+        let admin_listener_ends = Arc::<tokio::sync::Notify>::default();
         let control = Arc::new(Control::new(
             config,
             reread,
             policies,
             scopes,
-            control::Ends { drain, tunnels, replicas },
-            control::Followers { certificates, log: log.map(|log| log.filter.clone()) },
+            control::Ends { drain, tunnels, replicas, admin_listener: Arc::clone(&admin_listener_ends) },
+            control::Followers {
+                certificates,
+                egress,
+                admin: access.clone(),
+                log: log.map(|log| log.filter.clone()),
+            },
             Arc::clone(&metrics),
         ));
         let source = Status::new(
@@ -192,10 +196,12 @@ impl App {
         );
         let (admin_stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let admin_settings = admin::Settings { access, ..admin::Settings::default() };
-        let admin_thread = admin::start(admin_listener, admin_settings, Arc::new(source), async {
-            drop(stopped.await);
-        })
-        .map_err(|error| Error::Other(format!("cannot start the admin thread: {error}")))?;
+        let stop_listening = async move { admin_listener_ends.notified().await };
+        let admin_thread =
+            admin::start(admin_listener, admin_settings, Arc::new(source), stop_listening, async {
+                drop(stopped.await);
+            })
+            .map_err(|error| Error::Other(format!("cannot start the admin thread: {error}")))?;
         Ok(Self { listening, admin, control, account, workers: running, admin_stop, admin_thread, export })
     }
 
@@ -225,6 +231,12 @@ fn share(config: &Config, scopes: &Scopes) -> Result<Option<Replicas>, Error> {
         .map_err(|error| Error::Other(format!("cannot start the exchange with the replicas: {error}")))
 }
 
+/// Where the upstream is.
+fn target(config: &Config) -> Result<Arc<Target>, Error> {
+    let target = Target::parse(&config.upstream.url.to_string());
+    target.map(Arc::new).map_err(|error| Error::Configuration(format!("upstream.url: {error}")))
+}
+
 fn bind(setting: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, Error> {
     server::bind(setting, address).map_err(|error| Error::Other(error.to_string()))
 }
@@ -238,42 +250,6 @@ fn worker_count(config: &Config) -> usize {
         0 => std::thread::available_parallelism().map_or(1, NonZero::get),
         workers => workers,
     }
-}
-
-/// Whom to trust. A machine without authorities of its own, such as a bare container, gets those built in: without a
-/// configuration Weir must work anywhere.
-fn trust(config: &Config) -> Result<Arc<rustls::ClientConfig>, tls::TlsError> {
-    let settings = settings::upstream_tls(config);
-    let bundled = tls::Settings { roots: tls::Roots::Bundled, ..settings.clone() };
-    if !config.upstream.url.is_tls() {
-        return tls::client_config(&bundled);
-    }
-    match tls::client_config(&settings) {
-        Err(tls::TlsError::NoSystemRoots(why)) => {
-            tracing::warn!(why, "upstream.tls.roots: the system has no authorities; those built in are used");
-            tls::client_config(&bundled)
-        }
-        known => known,
-    }
-}
-
-fn connector(config: &Config) -> Result<Connector, Error> {
-    let of = &config.upstream;
-    let tls = trust(config).map_err(|error| Error::Configuration(format!("upstream.tls: {error}")))?;
-    let proxy = of.proxy.as_ref().map(|url| {
-        let proxy = upstream::proxy::Proxy::parse(&url.to_string())
-            .map_err(|error| Error::Configuration(format!("upstream.proxy: {error}")))?;
-        Ok(match &of.proxy_credential {
-            Some(credential) => proxy.with_credential(credential.secret.expose()),
-            None => proxy,
-        })
-    });
-    let proxy: Option<Result<_, Error>> = proxy;
-    let name = of.tls.server_name.as_ref().map(|name| {
-        ServerName::try_from(name.clone())
-            .map_err(|_| Error::Configuration(format!("upstream.tls.server_name: {name:?} is no host name")))
-    });
-    Ok(Connector::new(tls, proxy.transpose()?, name.transpose()?))
 }
 
 /// Refuses to start when the upstream's name does not exist: that is a mistake in the configuration. A resolver that is out of

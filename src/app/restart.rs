@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Config;
+use crate::caller::Secret;
 use crate::config::render::{self, Waiting};
+use crate::config::{Config, secret};
 
 /// Keys, and sections, that are read at the start alone: what listens, what connects, and what is made once.
-const FIXED: [&str; 34] = [
+const FIXED: [&str; 33] = [
     "server.listen",
     "server.workers",
     "server.http2",
@@ -21,7 +22,7 @@ const FIXED: [&str; 34] = [
     "server.write_timeout",
     "server.max_buffered_bytes",
     "server.tls",
-    "admin",
+    "admin.listen",
     "upstream.url",
     "upstream.connect_timeout",
     "upstream.pool_idle_timeout",
@@ -30,7 +31,6 @@ const FIXED: [&str; 34] = [
     "upstream.header_bytes",
     "upstream.http2",
     "upstream.proxy",
-    "upstream.proxy_credential",
     "upstream.no_proxy",
     "upstream.tls",
     "upstream.websocket",
@@ -45,26 +45,36 @@ const FIXED: [&str; 34] = [
 
 /// The settings that need a restart, as they are in force.
 #[derive(Debug)]
-pub(super) struct Fixed(BTreeMap<String, String>);
+pub(super) struct Fixed {
+    settings: BTreeMap<String, String>,
+    /// What the secrets among them are: a reference stays the same when what it names is replaced.
+    secrets: BTreeMap<String, Secret>,
+}
 
 impl Fixed {
     /// Those of the configuration that the process starts with.
     pub(super) fn of(config: &Config) -> Self {
         let mut settings = render::settings(config);
         settings.retain(|key, _| is_fixed(key));
-        Self(settings)
+        let secrets = secret::all(config).into_iter().filter(|(key, _)| is_fixed(key));
+        Self { settings, secrets: secrets.map(|(key, secret)| (key, secret.secret.clone())).collect() }
     }
 
-    /// The settings that are others in `config`, which will have their say after a restart.
+    /// The settings that are others in `config`, and come into force with a restart.
     pub(super) fn changed_in(&self, config: &Config) -> Vec<Waiting> {
-        let Self(new) = Self::of(config);
-        let gone = self.0.keys().filter(|key| !new.contains_key(*key));
-        let other = new.iter().filter(|(key, value)| self.0.get(*key) != Some(value)).map(|(key, _)| key);
+        let new = Self::of(config);
+        let gone = self.settings.keys().filter(|key| !new.settings.contains_key(*key));
+        let changed = |key: &&String| {
+            self.settings.get(*key) != new.settings.get(*key)
+                || self.secrets.get(*key) != new.secrets.get(*key)
+        };
+        let other = new.settings.keys().filter(changed);
         gone.chain(other)
-            .map(|key| Waiting {
-                key: key.clone(),
-                now: self.0.get(key).cloned(),
-                then: new.get(key).cloned(),
+            .map(|key| {
+                let (now, then) = (self.settings.get(key), new.settings.get(key));
+                let replaced = || then.map(|reference| format!("{reference}, whose content was replaced"));
+                let then = if now == then { replaced() } else { then.cloned() };
+                Waiting { key: key.clone(), now: now.cloned(), then }
             })
             .collect()
     }
@@ -86,7 +96,7 @@ mod tests {
     use crate::config::{self};
 
     /// What a reload changes at once. A new key is to be here or in [`FIXED`].
-    const LIVE: [&str; 31] = [
+    const LIVE: [&str; 34] = [
         "mode",
         "server.body_max",
         "server.body_min_rate",
@@ -95,6 +105,9 @@ mod tests {
         "server.allow_unknown_callers",
         "server.forwarded",
         "server.hosts",
+        "admin.token",
+        "admin.hosts",
+        "upstream.proxy_credential",
         "upstream.credential",
         "upstream.auth",
         "upstream.organization",
@@ -161,13 +174,39 @@ mod tests {
         };
         assert_eq!(
             changed(
-                "mode = \"observe\"\nlog.level = \"debug\"\nadmin.token = \"env:TOKEN\"\n[server]\nworkers = 3\n"
+                "mode = \"observe\"\nlog.level = \"debug\"\nreplicas.redis = \"env:REDIS\"\n[server]\nworkers = 3\n"
             ),
-            ["trace.endpoint", "admin.token", "server.workers"]
+            ["trace.endpoint", "replicas.redis", "server.workers"]
         );
         assert!(
             changed("server.workers = 2\ntrace.endpoint = \"http://127.0.0.1:4318\"\nlog.access = false\n")
                 .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_replaced_secret_that_needs_a_restart_is_named() {
+        struct Redis(&'static str);
+        impl config::sources::Sources for Redis {
+            fn variable(&self, _: &str) -> Option<String> {
+                None
+            }
+            fn overrides(&self) -> Vec<(String, String)> {
+                Vec::new()
+            }
+            fn file(&self, _: &std::path::Path) -> std::io::Result<Vec<u8>> {
+                Ok(self.0.into())
+            }
+        }
+        let text = "replicas.redis = \"file:url\"\nadmin.token = \"file:token\"\n";
+        let read = |content| config::parse("weir.toml", text, &[], &Redis(content)).unwrap();
+        let fixed = Fixed::of(&read("redis://one.internal:6379"));
+        assert!(fixed.changed_in(&read("redis://one.internal:6379")).is_empty());
+        let waiting = fixed.changed_in(&read("redis://two.internal:6379"));
+        let [Waiting { key, then: Some(then), .. }] = &waiting[..] else { panic!("{waiting:?}") };
+        assert_eq!(
+            (key.as_str(), then.as_str()),
+            ("replicas.redis", "\"file:url\", whose content was replaced")
         );
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::admin;
 use crate::admission::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
 use crate::caller::origin::Origins;
 use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential, Registry};
@@ -320,20 +321,25 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
     Ok(Callers::new(caller::Settings { entries, credential: everybody, serve_unknown, origins }, registry))
 }
 
-/// What the listener for callers is called by.
+/// What the listener for callers is called by. A certificate does what the name would: no page has one for a name of its own.
 fn origins(config: &Config) -> Origins {
     let of = &config.server;
-    if of.listen.ip().is_loopback() || !of.hosts.is_empty() {
+    if (of.listen.ip().is_loopback() && of.tls.cert.is_none()) || !of.hosts.is_empty() {
         Origins::loopback_and(&of.hosts)
     } else {
         Origins::any()
     }
 }
 
-/// What the admin address is called by. Off loopback the token guards it.
-pub(super) fn admin_origins(config: &Config) -> Origins {
+/// What the admin address demands. Off loopback the token guards it, whatever it is called by.
+pub(super) fn access(config: &Config) -> admin::Access {
     let of = &config.admin;
-    if of.listen.ip().is_loopback() { Origins::loopback_and(&of.hosts) } else { Origins::any() }
+    let loopback = of.listen.ip().is_loopback();
+    admin::Access {
+        loopback,
+        token: of.token.as_ref().map(|token| token.secret.clone()),
+        origins: if loopback { Origins::loopback_and(&of.hosts) } else { Origins::any() },
+    }
 }
 
 /// Requests that each caller may have waiting, by its number.

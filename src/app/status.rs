@@ -265,6 +265,10 @@ impl Source for Status {
         self.control.shown()
     }
 
+    fn token_refused(&self) {
+        self.metrics.admin_tokens_refused.inc();
+    }
+
     fn drain(&self) {
         self.control.ask_to_drain();
     }

@@ -48,6 +48,8 @@ impl Worker {
                     _ = stopped => {}
                 }
             });
+            // The system's resolver may take seconds for a look-up that nobody waits for any more.
+            runtime.shutdown_background();
         })?;
         Ok(Running { stop, thread })
     }

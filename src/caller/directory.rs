@@ -314,6 +314,11 @@ impl Identified<'_> {
         self.origins.check_site(headers, authority)
     }
 
+    /// The fingerprint of the configured credential that the request bears upstream; nothing where it bears the caller's own.
+    pub fn content(&self) -> Option<CredentialId> {
+        self.credential.map(|named| named.content)
+    }
+
     /// Whether the request bears a configured credential upstream, rather than the caller's own.
     pub fn is_swapped(&self) -> bool {
         self.credential.is_some()

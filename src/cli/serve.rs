@@ -6,10 +6,16 @@ use crate::app;
 use crate::config::sources::Process;
 
 pub(super) fn run(options: &Run) -> Result<(), Failure> {
-    let config = settings::load(options, &Process)?;
-    let options = options.clone();
-    let reread =
-        Box::new(move || settings::load(&options, &Process).map_err(|problems| problems.to_string()));
+    let text = settings::text(options, &Process)?;
+    let config = settings::parse(options, &text, &Process)?;
+    let (of_text, of_parse) = (options.clone(), options.clone());
+    let reread = app::Reread {
+        in_force: text,
+        text: Box::new(move || settings::text(&of_text, &Process).map_err(|problems| problems.to_string())),
+        parse: Box::new(move |text| {
+            settings::parse(&of_parse, text, &Process).map_err(|problems| problems.to_string())
+        }),
+    };
     app::run(config, reread).map_err(Failure::from)
 }
 

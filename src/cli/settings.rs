@@ -5,17 +5,25 @@ use crate::config::problem::Problems;
 use crate::config::sources::Sources;
 use crate::config::{self, Config, Override};
 
-/// The configuration of `weir run`.
+/// The configuration of `weir run` with this text.
 ///
 /// # Errors
 /// Every problem of the file, the environment and the options.
-pub(super) fn load(run: &Run, sources: &dyn Sources) -> Result<Config, Problems> {
+pub(super) fn parse(run: &Run, text: &str, sources: &dyn Sources) -> Result<Config, Problems> {
     let options = [
         ("--upstream", "upstream.url", &run.upstream),
         ("--listen", "server.listen", &run.listen),
         ("--admin", "admin.listen", &run.admin),
     ];
-    config::load(run.config.as_deref(), &overrides(options), sources)
+    config::parse(&config::name(run.config.as_deref()), text, &overrides(options), sources)
+}
+
+/// The text of its file.
+///
+/// # Errors
+/// That it can't be read.
+pub(super) fn text(run: &Run, sources: &dyn Sources) -> Result<String, Problems> {
+    config::text(run.config.as_deref(), sources)
 }
 
 /// The configuration of a Weir that is asked.

@@ -141,7 +141,15 @@ pub fn parse(
 /// # Errors
 /// As [`parse`]; a file that can't be read is a problem too.
 pub fn load(path: Option<&Path>, overrides: &[Override], sources: &dyn Sources) -> Result<Config, Problems> {
-    let Some(path) = path else { return parse("", "", overrides, sources) };
+    parse(&name(path), &text(path, sources)?, overrides, sources)
+}
+
+/// The text of the file at `path`, where there is one.
+///
+/// # Errors
+/// That it can't be read, or is not text.
+pub fn text(path: Option<&Path>, sources: &dyn Sources) -> Result<String, Problems> {
+    let Some(path) = path else { return Ok(String::new()) };
     let file = path.display().to_string();
     let refused = |message: String| {
         let problem = Problem { origin: Origin::Default, key: String::new(), message };
@@ -150,12 +158,16 @@ pub fn load(path: Option<&Path>, overrides: &[Override], sources: &dyn Sources) 
     let bytes = sources.file(path).map_err(|error| {
         refused(format!("{file}: cannot be read: {error}; give --config or WEIR_CONFIG a file"))
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let line =
             memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()]).count() + 1;
         refused(format!("{file}:{line}:1: is not UTF-8; save it as UTF-8"))
-    })?;
-    parse(&file, &text, overrides, sources)
+    })
+}
+
+/// What the file at `path` is called in messages; nothing where there is none.
+pub fn name(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 impl Config {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Config;
 use super::key::Kind;
 use super::read::Reader;
 use super::sources::Sources;
@@ -25,6 +26,24 @@ pub struct SecretRef {
     pub source: SecretSource,
     /// The secret itself, as it was when the configuration was read.
     pub secret: Secret,
+}
+
+/// Every secret of a configuration, by its key with its section.
+pub fn all(config: &Config) -> Vec<(String, &SecretRef)> {
+    let single = [
+        ("admin.token", &config.admin.token),
+        ("upstream.credential", &config.upstream.credential),
+        ("upstream.proxy_credential", &config.upstream.proxy_credential),
+        ("replicas.redis", &config.replicas.redis),
+        ("trace.token", &config.trace.token),
+    ];
+    let single = single.into_iter().filter_map(|(key, secret)| Some((key.to_owned(), secret.as_ref()?)));
+    let of_callers = config.callers.iter().enumerate().flat_map(|(index, caller)| {
+        let own = [("key", &caller.key), ("credential", &caller.credential)];
+        own.into_iter()
+            .filter_map(move |(key, secret)| Some((format!("callers[{index}].{key}"), secret.as_ref()?)))
+    });
+    single.chain(of_callers).collect()
 }
 
 impl SecretSource {
@@ -117,4 +136,32 @@ fn read_file(path: &Path, sources: &dyn Sources) -> Result<Secret, String> {
         format!("{} is not text; a key is one line of visible ASCII", path.display())
     })?;
     Ok(Secret::new(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::key::{Key, Table};
+    use crate::config::{parse, sources::Nothing};
+
+    /// How many keys of a table hold a secret.
+    fn secrets(table: &Table) -> usize {
+        let of = |key: &Key| match (key.kind, key.kind.table()) {
+            (Kind::Secret | Kind::OrOff(&Kind::Secret), _) => 1,
+            (_, Some(inner)) => secrets(inner),
+            (_, None) => 0,
+        };
+        table.keys.iter().map(of).sum()
+    }
+
+    #[test]
+    fn every_secret_is_listed() {
+        let text = "admin.token = \"env:A\"\nreplicas.redis = \"env:B\"\ntrace.token = \"env:C\"\n\
+                    [upstream]\ncredential = \"file:d\"\nproxy = \"http://p:1\"\nproxy_credential = \"env:E\"\n\
+                    [[callers]]\nname = \"one\"\nkey = \"env:F\"\ncredential = \"env:G\"\n";
+        let config = parse("", text, &[], &Nothing).unwrap();
+        assert_eq!(all(&config).len(), secrets(&Config::TABLE));
+        let keys: Vec<String> = all(&config).into_iter().map(|(key, _)| key).collect();
+        assert!(keys.contains(&"callers[0].credential".to_owned()), "{keys:?}");
+    }
 }

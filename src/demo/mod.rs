@@ -18,7 +18,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use crate::app::{self, App};
+use crate::app::{self, App, Reread};
 use crate::clock;
 use crate::config::sources::Nothing;
 use crate::config::{self, Config};
@@ -117,7 +117,11 @@ impl Demo {
 
     async fn through_weir(&self, print: &mut dyn FnMut(&str)) -> Result<Figures, Error> {
         let (listener, upstream) = listen("cannot listen for the stand-in", 0)?;
-        let reread = Box::new(|| Err("the demo has no configuration file".to_owned()));
+        let reread = Reread {
+            in_force: String::new(),
+            text: Box::new(|| Err("the demo has no configuration file".to_owned())),
+            parse: Box::new(|_| Err("the demo has no configuration file".to_owned())),
+        };
         let app = App::start(configuration(upstream, admin_port())?, reread, None)?;
         print(&format!("\n   (its status page, as long as this runs: http://{}/)\n", app.admin));
         // Its clock starts with it, so that both runs meet the outage at the same time.

@@ -197,6 +197,8 @@ families! {
     // Weir itself.
     LIMITS_REACHED = Counter, "limits_reached_total", ["limit"],
         "Times that one of Weir's own bounds was reached.";
+    ADMIN_TOKENS_REFUSED = Counter, "admin_tokens_refused_total", [],
+        "Requests to the admin address with a wrong token.";
     LABELS_OVERFLOWED = Counter, "labels_overflowed_total", ["label"],
         "Values counted as `other` because the label's bound was reached.";
     TRACE_SPANS = Counter, "trace_spans_total", ["result"],

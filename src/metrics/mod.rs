@@ -146,6 +146,8 @@ pub struct Metrics {
     pub http_refusals: Counters<HttpRule>,
     /// Times that one of Weir's own bounds was reached.
     pub limits_reached: Counters<Bound>,
+    /// Requests to the admin address with a wrong token.
+    pub admin_tokens_refused: IntCounter,
     /// Values counted as `other`.
     pub labels_overflowed: Counters<Bounded>,
     /// Spans that were to be exported, by what became of them.
@@ -209,6 +211,7 @@ impl Metrics {
             connections_refused: Counters::register(r, &families::CONNECTIONS_REFUSED),
             http_refusals: Counters::register(r, &families::HTTP_REFUSALS),
             limits_reached: Counters::register(r, &families::LIMITS_REACHED),
+            admin_tokens_refused: counters::counter(r, &families::ADMIN_TOKENS_REFUSED),
             labels_overflowed: Counters::register(r, &families::LABELS_OVERFLOWED),
             trace_spans: Counters::register(r, &families::TRACE_SPANS),
             observe_would: Counters::register(r, &families::OBSERVE_WOULD),

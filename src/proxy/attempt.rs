@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderValue, Response, StatusCode, response};
 use http_body::Body as _;
 
+use super::bears::Bears;
 use super::call::Call;
 use super::exchange::Exchange;
 use super::{Policy, held_head, limits};
@@ -137,7 +138,13 @@ pub(super) fn judge<'a>(
         hear(permit, record, &head, false, now);
         let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
         let body = Box::new(Relay::new(rest, Reader::blind(), policy.stream, now));
-        return Judged::Later(Box::pin(judge_error(endpoint, Answer { head, body }, record, patience)));
+        let refused_key = if head.status == StatusCode::UNAUTHORIZED && call.head.mode == Mode::Enforce {
+            call.head.bears.clone()
+        } else {
+            None
+        };
+        let answer = Answer { head, body };
+        return Judged::Later(Box::pin(judge_error(endpoint, answer, record, patience, refused_key)));
     }
     let reader = Reader::of(endpoint, &head.headers);
     let is_whole = rest.is_end_stream();
@@ -158,6 +165,7 @@ async fn judge_error(
     mut answer: Answer,
     record: &mut Record,
     patience: Duration,
+    refused_key: Option<Bears>,
 ) -> Attempted {
     let began = answer.body.heard();
     // What is beyond the bound, or comes too late, stays to be relayed.
@@ -166,6 +174,9 @@ async fn judge_error(
     let headers = &answer.head.headers;
     let plain = copy(headers, answer.body.held(), classify::MAX_BODY);
     let classified = classify::response(endpoint, answer.head.status, headers, &plain, clock::wall());
+    if let Some(key) = refused_key {
+        key.look().await;
+    }
     Attempted::Refused(answer, Box::new(classified))
 }
 

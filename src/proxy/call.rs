@@ -6,6 +6,7 @@ use http::header::HeaderMap;
 use http::{Method, Request, Version, request};
 
 use super::Policy;
+use super::bears::Bears;
 use super::deadline::Deadline;
 use super::kept_headers::KeptHeaders;
 use super::kept_uri::KeptUri;
@@ -31,6 +32,8 @@ pub(super) struct Head {
     pub(super) mode: Mode,
     /// Of the caller's connection.
     pub(super) version: Version,
+    /// The configured credential among the headers.
+    pub(super) bears: Option<Bears>,
 }
 
 /// A request whose body is read, as far as it is kept.
@@ -62,7 +65,18 @@ impl Head {
         let mode = caller.mode.unwrap_or(policy.mode);
         let uri = KeptUri::Whole(target.uri(&uri));
         let headers = KeptHeaders::Whole(headers);
-        Box::new(Self { endpoint, itself, method, uri, headers, credential, deadline, mode, version })
+        Box::new(Self {
+            endpoint,
+            itself,
+            method,
+            uri,
+            headers,
+            credential,
+            deadline,
+            mode,
+            version,
+            bears: None,
+        })
     }
 }
 
@@ -93,6 +107,9 @@ impl Call {
         *request.uri_mut() = self.head.uri.take();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.head.headers.take();
+        if let Some(bears) = &mut self.head.bears {
+            bears.renew(request.headers_mut());
+        }
         Some(request)
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, StatusCode};
 
 use super::answer::{self, Notes};
 use super::attempt::{Answer, Attempted, attempt};
+use super::bears::Bears;
 use super::body::Body;
 use super::call::Call;
 use super::exchange::{Exchange, Promise};
@@ -89,6 +90,7 @@ impl Conversation<'_> {
         let mut delay = Duration::ZERO;
         let mut last: Option<Box<Unsuccessful>> = None;
         let mut ticket: Option<RetryTicket> = None;
+        let mut renewed = false;
         loop {
             let (mut permit, granted) = match self.admit(turn, now).await {
                 Ok(admitted) => admitted,
@@ -114,6 +116,19 @@ impl Conversation<'_> {
                 Err(unsuccessful) => unsuccessful,
             };
             self.record.attempt_failed(unsuccessful.class, clock::now());
+            if !renewed && self.has_a_newer_key(&unsuccessful) {
+                renewed = true;
+                settle::failed(
+                    permit,
+                    unsuccessful.class,
+                    &unsuccessful.came,
+                    unsuccessful.classified.as_deref(),
+                );
+                (turn, delay, ticket) = (Turn::Retry, Duration::ZERO, None);
+                last = Some(Box::new(unsuccessful));
+                now = clock::now();
+                continue;
+            }
             match self.decide(&unsuccessful, permit) {
                 Next::Stop { stop_sdk } => return Ended::Unsuccessful { last: unsuccessful, stop_sdk },
                 Next::Again(next, pause, granted) => {
@@ -124,6 +139,15 @@ impl Conversation<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the upstream refused the configured key, and there is another one since. The attempt did nothing, so that one with
+    /// the newer key is safe.
+    fn has_a_newer_key(&self, unsuccessful: &Unsuccessful) -> bool {
+        let refused =
+            unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
+        let may_repeat = self.call.head.mode == Mode::Enforce && self.call.body.can_repeat();
+        refused && may_repeat && self.call.head.bears.as_ref().is_some_and(Bears::was_rotated)
     }
 
     /// The answer that the caller gets.

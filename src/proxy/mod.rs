@@ -6,6 +6,7 @@
 
 mod answer;
 mod attempt;
+mod bears;
 mod body;
 mod call;
 mod conversation;
@@ -15,6 +16,7 @@ mod held_head;
 mod kept_headers;
 mod kept_uri;
 mod limits;
+mod policies;
 mod settle;
 mod upgrade;
 mod websocket;
@@ -23,7 +25,7 @@ use std::convert::Infallible;
 use std::future::{self, Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::uri::Authority;
@@ -33,6 +35,7 @@ use hyper::body::Incoming;
 
 pub use body::Body;
 pub use exchange::Exchange;
+pub use policies::Policies;
 
 use crate::account::{Account, Begin, ErrorDetail, Record, RequestId, Wait};
 use crate::admission::{self, Scopes};
@@ -52,6 +55,7 @@ use crate::stream;
 use crate::upstream::Upstream;
 use crate::upstream::headers::Forwarded;
 
+use bears::Bears;
 use call::{Call, Head};
 use conversation::Conversation;
 use deadline::Deadline;
@@ -89,29 +93,6 @@ pub struct Policy {
     pub report_request_data: bool,
     /// Whether quoted parts of error messages are masked in what is kept.
     pub mask_messages: bool,
-}
-
-/// A policy that can be replaced while requests run; each keeps the one that it began with.
-#[derive(Debug)]
-pub struct Policies {
-    current: RwLock<Arc<Policy>>,
-}
-
-impl Policies {
-    /// Begins with `policy`.
-    pub fn new(policy: Policy) -> Arc<Self> {
-        Arc::new(Self { current: RwLock::new(Arc::new(policy)) })
-    }
-
-    /// The policy for a request that begins now.
-    pub fn current(&self) -> Arc<Policy> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Replaces the policy for requests from now on.
-    pub fn replace(&self, policy: Policy) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
-    }
 }
 
 /// Where a request came from.
@@ -221,7 +202,9 @@ impl Proxy {
         let swapped = identified.is_swapped();
         let deadline = Deadline::take(&mut parts.headers, sdk.timeout, since, policy.max_wait)
             .at_most(since, caller.max_deadline.unwrap_or(Duration::MAX));
-        let head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
+        let bears = Bears::of(&self.policies, caller.id, identified.content());
+        let mut head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
+        head.bears = bears;
         record.set_deadline(head.deadline.turn);
         Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped })
     }

@@ -1,18 +1,18 @@
 //! Taking connections from the kernel and dealing them to the workers.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::classify::is_exhausted;
 use crate::clock;
-use crate::telemetry::Seldom;
+use crate::telemetry::LogThrottle;
 
+use super::drain::Phase;
 use super::{Counters, Draining, Limit, Slot, Slots};
 
 /// Pause after the process ran out of files: the connections it has must close before it can take others.
@@ -44,7 +44,7 @@ pub struct Seat {
 /// A connection on its way to a worker.
 #[derive(Debug)]
 pub(super) struct Dealt {
-    pub(super) stream: std::net::TcpStream,
+    pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) hold: Hold,
 }
@@ -89,7 +89,7 @@ impl Acceptor {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let mut next = 0;
-        let mut seldom = Seldom::default();
+        let mut throttle = LogThrottle::default();
         loop {
             let accept = async {
                 slots.room().await;
@@ -97,19 +97,22 @@ impl Acceptor {
             };
             let accepted = tokio::select! {
                 biased;
-                () = draining.begun() => return Ok(()),
+                () = draining.reached(Phase::Begun) => break,
                 accepted = accept => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {
                     counters.accept();
-                    if let Ok(slot) = slots.take(peer.ip()) {
+                    // The worker's own runtime is to watch it; a stream that can't be given up by this one is closed.
+                    if let Ok(slot) = slots.take(peer.ip())
+                        && let Ok(stream) = stream.into_std()
+                    {
                         next = deal(&seats, next, stream, peer, slot);
                     }
                 }
                 Err(error) if is_exhausted(&error) => {
                     counters.reach(Limit::OpenFiles);
-                    if seldom.again(clock::now()) {
+                    if throttle.allow(clock::now()).is_some() {
                         tracing::warn!(%error, "no more connections can be accepted until others close");
                     }
                     clock::sleep(PAUSE).await;
@@ -118,13 +121,22 @@ impl Acceptor {
                 Err(_) => counters.fail_accept(),
             }
         }
+        // Those that the kernel has connected and that nobody accepted would be reset with the listener's end.
+        let listener = listener.into_std()?;
+        while let Ok((stream, peer)) = listener.accept() {
+            counters.accept();
+            if stream.set_nonblocking(true).is_ok()
+                && let Ok(slot) = slots.take(peer.ip())
+            {
+                next = deal(&seats, next, stream, peer, slot);
+            }
+        }
+        Ok(())
     }
 }
 
 /// Deals a connection to the seat with the fewest, looking from `next` on; answers where to look from then.
 fn deal(seats: &[Place], next: usize, stream: TcpStream, peer: SocketAddr, slot: Slot) -> usize {
-    // The worker's own runtime is to watch it; a stream that can't be given up by this one is closed.
-    let Ok(stream) = stream.into_std() else { return next };
     let from_next = (0..seats.len()).map(|offset| (next + offset) % seats.len());
     let Some(chosen) = from_next.min_by_key(|index| seats[*index].connections.load(Ordering::Relaxed)) else {
         return next;

@@ -23,12 +23,13 @@ use tower::{Layer, Service};
 
 use crate::clock::{self, Instant};
 use crate::gather::Gathered;
+use crate::telemetry::SharedLogThrottle;
 
 use super::accept::{Dealt, Hold, Seat};
-use super::drain::Draining;
+use super::drain::{Draining, Phase};
 use super::edge::{EdgeLayer, Render, Tracked};
 use super::io::{Watched, sniff};
-use super::watch::{Activity, Watch};
+use super::watch::{Activity, ConnectionFields, Watch};
 use super::{Counters, Limit, Rule, ServerTls, Settings, tls};
 
 /// Time for a connection that was idle too long to end in good order.
@@ -74,6 +75,9 @@ pub struct Front<M> {
     render: Render,
     counters: Arc<Counters>,
     draining: Draining,
+    fields: Arc<ConnectionFields>,
+    /// Of the lines about refused requests, and about handshakes that failed.
+    throttles: [Arc<SharedLogThrottle>; 2],
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
@@ -112,7 +116,9 @@ where
             )
             .keep_alive_interval(settings.idle_timeout / 2)
             .keep_alive_timeout(settings.write_timeout);
-        Self { settings, tls: None, make, render, counters, draining, http1, http2 }
+        let fields = ConnectionFields::new(draining.phase(), settings.idle_timeout);
+        let throttles = Default::default();
+        Self { settings, tls: None, make, render, counters, draining, fields, throttles, http1, http2 }
     }
 
     /// Speaks TLS, and nothing else.
@@ -161,7 +167,7 @@ where
         let shaken = tokio::select! {
             biased;
             shaken = clock::timeout_at(deadline, handshake) => shaken,
-            () = draining.begun() => {
+            () = draining.reached(Phase::ClosingIdle) => {
                 self.counters.drain();
                 return None;
             }
@@ -170,7 +176,9 @@ where
             Ok(Ok(io)) => io,
             Ok(Err(error)) => {
                 self.counters.fail_tls();
-                tracing::info!(%peer, %error, "TLS handshake failed");
+                if let Some(lines_omitted) = self.throttles[1].allow(clock::now()) {
+                    tracing::info!(%peer, %error, lines_omitted, "TLS handshake failed");
+                }
                 return None;
             }
             Err(_late) => {
@@ -194,7 +202,7 @@ where
         let sniffed = tokio::select! {
             biased;
             sniffed = clock::timeout_at(since + self.settings.head_timeout, sniff(&mut io)) => sniffed,
-            () = draining.begun() => {
+            () = draining.reached(Phase::ClosingIdle) => {
                 self.counters.drain();
                 return None;
             }
@@ -225,12 +233,13 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let http2 = info.http2;
-        let activity = Activity::new(http2);
+        let activity = Activity::new(http2, Arc::clone(&self.fields));
         let info = Arc::new(info);
         let edge = EdgeLayer {
             info: Arc::clone(&info),
             counters: Arc::clone(&self.counters),
             render: self.render,
+            throttle: Arc::clone(&self.throttles[0]),
             header_bytes: self.settings.header_bytes,
             header_count: self.settings.header_count,
         };
@@ -256,11 +265,22 @@ where
         async move {
             let mut draining = self.draining.clone();
             let told = draining.clone();
-            let mut begun = pin!(draining.begun());
+            // A connection of HTTP/2 is told to go when the drain is announced: GOAWAY loses no request. One that came after that
+            // may send some first. HTTP/1 has no such word: its answers say that the connection closes, and idle ones are closed
+            // later.
+            let goes_early = watch.is_http2() && !told.has_reached(Phase::Announced);
+            let phase = if goes_early { Phase::Announced } else { Phase::ClosingIdle };
+            let mut reached = pin!(draining.reached(phase));
             let mut finishing = false;
             let mut told_to_end = false;
             let mut registered = None;
+            let mut phase_seen = told.current();
             let ended = poll_fn(|cx| {
+                // Each step of the drain used up what was registered for it.
+                let phase_now = told.current();
+                if phase_now != phase_seen {
+                    (phase_seen, registered) = (phase_now, None);
+                }
                 // As with the timer: the drain wakes the task that asked last.
                 if !finishing
                     && !registered
@@ -269,12 +289,15 @@ where
                 {
                     // With its budget spent, the task comes again and is not heard before.
                     registered = coop::has_budget_remaining().then(|| cx.waker().clone());
-                    if begun.as_mut().poll(cx).is_ready() {
+                    if reached.as_mut().poll(cx).is_ready() {
                         finishing = true;
                         connection.as_mut().finish();
                     }
                 }
-                if !finishing && told.has_begun() {
+                if !finishing
+                    && (told.has_reached(phase)
+                        || (watch.is_http2() && watch.has_served() && told.has_reached(Phase::Announced)))
+                {
                     finishing = true;
                     connection.as_mut().finish();
                 }

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tower::{Layer, Service};
+
+use crate::clock;
+use crate::telemetry::SharedLogThrottle;
 
 use super::body::EdgeBody;
 use super::connection::ConnectionInfo;
@@ -39,6 +43,8 @@ pub(super) struct EdgeLayer {
     pub(super) info: Arc<ConnectionInfo>,
     pub(super) counters: Arc<Counters>,
     pub(super) render: Render,
+    /// Of the lines about refused requests.
+    pub(super) throttle: Arc<SharedLogThrottle>,
     /// Bytes of a request's head.
     pub(super) header_bytes: usize,
     /// Header fields of a request.
@@ -55,7 +61,9 @@ impl EdgeLayer {
         }
         hygiene::check(request).map_err(|rule| {
             self.counters.refuse(rule);
-            tracing::info!(rule = rule.as_str(), peer = %self.info.peer, "request refused");
+            if let Some(lines_omitted) = self.throttle.allow(clock::now()) {
+                tracing::info!(rule = rule.as_str(), peer = %self.info.peer, lines_omitted, "request refused");
+            }
             Refusal::Hygiene(rule)
         })
     }
@@ -102,6 +110,7 @@ where
 
     fn call(&mut self, mut request: Request<R>) -> Self::Future {
         let edge = &self.edge;
+        let version = request.version();
         let state = match edge.check(&mut request) {
             Err(refusal) => State::Refused(refusal),
             Ok(()) => match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
@@ -112,7 +121,7 @@ where
                 }
             },
         };
-        EdgeFuture { state, render: edge.render }
+        EdgeFuture { state, render: edge.render, version }
     }
 }
 
@@ -121,6 +130,7 @@ where
 pub struct EdgeFuture<F> {
     state: State<F>,
     render: Render,
+    version: Version,
 }
 
 #[derive(Debug)]
@@ -151,7 +161,12 @@ where
         };
         // The future that panicked is dropped now, with all it holds.
         self.state = State::Refused(refusal);
-        Poll::Ready(Ok((self.render)(refusal).map(B::from)))
+        let mut response = (self.render)(refusal);
+        // What follows a refused CONNECT may be meant for the tunnel, and is no request. HTTP/2 has streams for that.
+        if refusal == Refusal::Hygiene(Rule::Connect) && self.version < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(response.map(B::from)))
     }
 }
 
@@ -182,6 +197,11 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let request_in_flight = self.activity.begin();
+        let headers = request.headers();
+        let says_close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+        let closes =
+            request.version() != Version::HTTP_11 || headers.get_all(CONNECTION).iter().any(says_close);
+        self.activity.expect_body(!request.body().is_end_stream());
         if let Some((streams, counters)) = &self.full
             && self.activity.requests() == *streams
         {
@@ -191,7 +211,7 @@ where
         // Services at the edge are always ready: whatever must wait does so in the future, where it can be seen.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         debug_assert!(ready.is_ready(), "a service at the edge must always be ready");
-        TrackedFuture { future: service.call(request), request: Some(request_in_flight) }
+        TrackedFuture { future: service.call(request), request: Some(request_in_flight), closes }
     }
 }
 
@@ -200,6 +220,8 @@ where
 pub(super) struct TrackedFuture<F> {
     future: F,
     request: Option<InFlight>,
+    /// Whether the connection closes after the answer, because the client said so.
+    closes: bool,
 }
 
 impl<F, B> Future for TrackedFuture<F>
@@ -210,9 +232,15 @@ where
     type Output = Result<Response<EdgeBody<B>>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(Ok(response)) = Pin::new(&mut self.future).poll(cx) else { return Poll::Pending };
+        let Poll::Ready(Ok(mut response)) = Pin::new(&mut self.future).poll(cx) else { return Poll::Pending };
         match self.request.take() {
-            Some(request) => Poll::Ready(Ok(response.map(|body| EdgeBody::new(body, request)))),
+            Some(request) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                Poll::Ready(Ok(response.map(|body| EdgeBody::new(body, request))))
+            }
+            Some(request) => {
+                request.write_fields(response.headers_mut(), self.closes);
+                Poll::Ready(Ok(response.map(|body| EdgeBody::new(body, request))))
+            }
             None => Poll::Pending,
         }
     }

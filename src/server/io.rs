@@ -3,10 +3,13 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::task::coop;
+
+use crate::clock::{self, Instant, Timer};
 
 use super::accept::Hold;
 use super::watch::Activity;
@@ -23,11 +26,45 @@ pub(super) struct Watched<I> {
     activity: Arc<Activity>,
     /// An upgraded connection outlives its HTTP; it still counts as one.
     _hold: Option<Hold>,
+    linger: Option<Linger>,
 }
+
+/// A wait for a client that has its answer and still sends: closed at once, the kernel would reset the connection, and the client
+/// lose the answer (RFC 9112, section 9.6).
+#[derive(Debug)]
+struct Linger {
+    silence: Timer,
+    end: Instant,
+}
+
+/// How long a client may send nothing before it is closed; nginx's `lingering_timeout`.
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
+/// How long a client is waited for in all; nginx's `lingering_time`.
+const LINGER: Duration = Duration::from_secs(30);
 
 impl<I> Watched<I> {
     pub(super) fn new(io: I, ahead: Box<[u8]>, activity: Arc<Activity>, hold: Option<Hold>) -> Self {
-        Self { io, ahead, activity, _hold: hold }
+        Self { io, ahead, activity, _hold: hold, linger: None }
+    }
+}
+
+impl<I: AsyncRead + Unpin> Watched<I> {
+    /// Reads on, and drops what comes, until the client closes, is silent, or its time is over.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(linger) = &mut self.linger else { return Poll::Ready(()) };
+        let mut dropped = [0; 4096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut dropped);
+            let now = match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => clock::now(),
+                Poll::Ready(_ended) => return Poll::Ready(()),
+                Poll::Pending => return linger.silence.poll_fired(cx),
+            };
+            if now >= linger.end {
+                return Poll::Ready(());
+            }
+            linger.silence.reset(linger.end.min(now + LINGER_SILENCE));
+        }
     }
 }
 
@@ -96,7 +133,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.activity.write(written.is_pending());
@@ -108,7 +145,15 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            if self.activity.http2 || !self.activity.client_may_send() {
+                return Poll::Ready(Ok(()));
+            }
+            let now = clock::now();
+            self.linger = Some(Linger { silence: Timer::new(now + LINGER_SILENCE), end: now + LINGER });
+        }
+        self.poll_linger(cx).map(Ok)
     }
 
     fn poll_write_vectored(
@@ -129,12 +174,10 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::time::Duration;
 
     use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
-    use crate::clock;
 
     /// hyper doubles its buffer, for as long as the connection lasts, when a head comes in two reads.
     #[tokio::test(start_paused = true)]
@@ -156,7 +199,7 @@ mod tests {
     async fn reads_at_once(http2: bool) -> usize {
         let (mut client, io) = duplex(1024);
         client.write_all(&[7; 1024]).await.unwrap();
-        let mut watched = Watched::new(io, Box::default(), Activity::new(http2), None);
+        let mut watched = Watched::new(io, Box::default(), Activity::new(http2, Arc::default()), None);
         // A step's budget begins with it.
         tokio::task::yield_now().await;
         let mut reads = 0;

@@ -26,7 +26,7 @@ pub use accept::{Acceptor, Hold, Seat};
 pub use body::EdgeBody;
 pub use connection::{ConnectionInfo, Front};
 pub use counters::{Counters, Limit};
-pub use drain::{Drain, Draining};
+pub use drain::{Drain, Draining, Phase};
 pub use edge::{Edge, EdgeFuture, Refusal, Render};
 pub use hygiene::Rule;
 pub use listen::{BindError, bind};

@@ -161,25 +161,76 @@ async fn a_client_that_takes_nothing_is_cut_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_drain_closes_idle_connections_at_once_and_busy_ones_after_their_answer() {
+async fn a_drain_closes_idle_connections_last_and_busy_ones_after_their_answer() {
     let mut idle = house(Settings::default());
     idle.client.write_all(GET).await.unwrap();
-    read_answer(&mut idle.client, "\r\n\r\n").await;
-    let began = clock::now();
+    let answer = read_answer(&mut idle.client, "\r\n\r\n").await;
+    assert!(answer.contains("keep-alive: timeout=74\r\n") && !answer.contains("connection:"), "{answer}");
+    idle.drain.announce();
     idle.drain.begin();
+    assert!(!idle.drain.finished(clock::now() + Duration::from_secs(1)).await);
+    let began = clock::now();
+    idle.drain.close_idle();
     let (rest, closed) = read_to_end(&mut idle.client).await;
     assert_eq!((rest.as_str(), closed - began), ("", Duration::ZERO));
     assert!(idle.drain.finished(clock::now() + Duration::from_secs(1)).await);
 
+    // What is sent on an idle connection meanwhile is answered, and told that it was the last.
+    let mut last = house(Settings::default());
+    last.client.write_all(GET).await.unwrap();
+    read_answer(&mut last.client, "\r\n\r\n").await;
+    last.drain.announce();
+    last.client.write_all(GET).await.unwrap();
+    let (answer, _) = read_to_end(&mut last.client).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("connection: close\r\n"),
+        "{answer}"
+    );
+    assert!(!answer.contains("keep-alive"), "{answer}");
+
     let mut busy = house(Settings::default());
     busy.client.write_all(b"GET /10 HTTP/1.1\r\nhost: weir\r\n\r\n").await.unwrap();
     clock::sleep(Duration::from_secs(1)).await;
+    busy.drain.announce();
     busy.drain.begin();
+    busy.drain.close_idle();
     assert!(!busy.drain.finished(clock::now() + Duration::from_secs(5)).await);
     let (answer, _) = read_to_end(&mut busy.client).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("connection: close\r\n"), "{answer}");
     assert!(busy.drain.finished(clock::now() + Duration::from_secs(1)).await);
+}
+
+/// Closed at once, the kernel would reset the connection for what the client still sends, and the answer would be lost.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_refused_while_it_sends_is_read_on_for_a_moment() {
+    let mut house = house(Settings::default());
+    house
+        .client
+        .write_all(b"POST / HTTP/1.1\r\nhost : weir\r\ncontent-length: 1000000\r\n\r\n")
+        .await
+        .unwrap();
+    let began = clock::now();
+    for _ in 0..50 {
+        clock::sleep(Duration::from_millis(100)).await;
+        house.client.write_all(&[b'x'; 4000]).await.unwrap();
+    }
+    let (answer, _) = read_to_end(&mut house.client).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    // Silent, it is left after five seconds.
+    house.drain.close_idle();
+    assert!(house.drain.finished(clock::now() + Duration::from_secs(6)).await);
+    assert!(clock::now() - began < Duration::from_secs(12));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_connect_is_the_last_request_of_its_connection() {
+    let mut house = house(Settings::default());
+    house.client.write_all(b"CONNECT evil:443 HTTP/1.1\r\nhost: evil:443\r\n\r\n").await.unwrap();
+    house.client.write_all(GET).await.unwrap();
+    let (answer, _) = read_to_end(&mut house.client).await;
+    assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("connection: close"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,6 +254,8 @@ async fn a_broken_rule_is_answered_and_counted() {
     house.client.write_all(b"GET / HTTP/1.1\r\nhost : weir\r\n\r\n").await.unwrap();
     let (answer, _) = read_to_end(&mut house.client).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    drop(house.client);
+    assert!(house.drain.finished(clock::now() + Duration::from_secs(1)).await);
     assert_eq!(house.counters.refused(Rule::Unparsable), 1);
 }
 
@@ -213,6 +266,8 @@ async fn too_long_a_head_is_answered_and_counted() {
     drop(house.client.write_all(long.as_bytes()).await);
     let (answer, _) = read_to_end(&mut house.client).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    drop(house.client);
+    assert!(house.drain.finished(clock::now() + Duration::from_secs(1)).await);
     assert_eq!(house.counters.reached(Limit::Headers), 1);
 }
 
@@ -230,7 +285,7 @@ async fn http2_is_known_by_its_preface() {
     let request = Request::get("http://weir/10").body(Full::default()).unwrap();
     let answer = clock::spawn(sender.send_request(request));
     clock::sleep(Duration::from_secs(1)).await;
-    house.drain.begin();
+    house.drain.announce();
     assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     drop(connection.await.unwrap());
     assert!(house.drain.finished(clock::now() + Duration::from_secs(1)).await);

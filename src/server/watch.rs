@@ -4,12 +4,15 @@
 //! too early is set again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::Context;
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+
 use crate::clock::{self, Instant, Timer};
 
+use super::drain::Phase;
 use super::{Limit, Settings};
 
 /// What happened on a connection, as its parts report it. All orderings are relaxed: one task does it all, but for the
@@ -26,7 +29,41 @@ pub(super) struct Activity {
     write_waits: AtomicBool,
     /// Whether it speaks HTTP/2: many requests come in one read then.
     pub(super) http2: bool,
+    /// Whether a body of the client's may still come: its request was answered before the end of it.
+    body_open: AtomicBool,
+    fields: Arc<ConnectionFields>,
 }
+
+/// What answers over HTTP/1 say of their connection; one for all connections of a front.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionFields {
+    /// The phase of the drain.
+    phase: Arc<AtomicU8>,
+    /// `Keep-Alive: timeout=SECONDS`; nothing where connections are closed too soon for one.
+    keep_alive: Option<HeaderValue>,
+}
+
+impl ConnectionFields {
+    /// For connections that end with a drain of this phase, and are closed when they were idle for `idle_timeout`: clients are
+    /// told a second less, so that none sends a request on a connection that is being closed.
+    pub(super) fn new(phase: Arc<AtomicU8>, idle_timeout: Duration) -> Arc<Self> {
+        let seconds = idle_timeout.as_secs().saturating_sub(1);
+        let keep_alive =
+            (seconds > 0).then(|| HeaderValue::from_str(&format!("timeout={seconds}")).ok()).flatten();
+        Arc::new(Self { phase, keep_alive })
+    }
+
+    /// Adds what an answer says of its connection. `closes` says that it closes after this answer anyway.
+    fn write(&self, headers: &mut HeaderMap, closes: bool) {
+        if self.phase.load(Ordering::Relaxed) >= Phase::Announced as u8 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        } else if !closes && let Some(keep_alive) = &self.keep_alive {
+            headers.insert(KEEP_ALIVE, keep_alive.clone());
+        }
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A request from its head to the end of its answer.
 #[derive(Debug)]
@@ -34,8 +71,18 @@ pub(super) struct InFlight(Arc<Activity>);
 
 impl Activity {
     /// Of a connection that speaks HTTP/2 or does not.
-    pub(super) fn new(http2: bool) -> Arc<Self> {
-        Arc::new(Self { http2, ..Self::default() })
+    pub(super) fn new(http2: bool, fields: Arc<ConnectionFields>) -> Arc<Self> {
+        Arc::new(Self { http2, fields, ..Self::default() })
+    }
+
+    /// Notes whether a request comes with a body.
+    pub(super) fn expect_body(&self, comes: bool) {
+        self.body_open.store(comes, Ordering::Relaxed);
+    }
+
+    /// Whether the client may still be sending what nobody reads: the rest of a body, or of what was no request.
+    pub(super) fn client_may_send(&self) -> bool {
+        self.body_open.load(Ordering::Relaxed) || self.head_begun.load(Ordering::Relaxed)
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
@@ -64,6 +111,15 @@ impl Activity {
             }
         } else if waits {
             self.write_waits.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl InFlight {
+    /// Adds what the answer says of its connection.
+    pub(super) fn write_fields(&self, headers: &mut HeaderMap, closes: bool) {
+        if !self.0.http2 {
+            self.0.fields.write(headers, closes);
         }
     }
 }
@@ -136,6 +192,16 @@ impl Watch {
         }
     }
 
+    /// Whether the connection speaks HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    /// Whether a request has come over the connection.
+    pub(super) fn has_served(&self) -> bool {
+        self.activity.progress.load(Ordering::Relaxed) > 0
+    }
+
     /// Gives a connection that was told to end some time to do so.
     pub(super) fn allow(&mut self, time: Duration) {
         let deadline = clock::now() + time;
@@ -156,6 +222,10 @@ impl Watch {
         };
         if wait == self.wait && progress == self.progress {
             return;
+        }
+        if wait == Wait::Idle {
+            // Whatever came with the last request was read: the connection waits for the next.
+            self.activity.expect_body(false);
         }
         self.wait = wait;
         self.progress = progress;

@@ -4,8 +4,8 @@ pub mod otlp;
 mod filter;
 mod format;
 mod redact;
-mod seldom;
 mod span;
+mod throttle;
 mod trace;
 mod writer;
 
@@ -18,8 +18,8 @@ use tracing_subscriber::layer::SubscriberExt;
 
 pub use filter::{Levels, LogFilter};
 pub use redact::{Hidden, MAX_MESSAGE, masked, without_keys};
-pub use seldom::Seldom;
 pub use span::{Side, Span, Value};
+pub use throttle::{LogThrottle, SharedLogThrottle};
 pub use trace::{RequestTrace, SpanId, TraceContext, TraceId};
 pub use writer::{DroppedLines, LogGuard};
 

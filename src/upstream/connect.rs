@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
@@ -40,11 +40,25 @@ pub struct Destination {
 /// Connects over the network: the tower service at the bottom of every attempt.
 #[derive(Clone)]
 pub struct Connector {
-    proxy: Option<Arc<Proxy>>,
-    tls: TlsConnector,
-    tls_http1: TlsConnector,
+    /// Shared by all clones, and replaced as one.
+    way: Arc<RwLock<Arc<Way>>>,
     server_name: Option<ServerName<'static>>,
     lookups: Arc<Lookups>,
+}
+
+/// What connections from now on are made with.
+struct Way {
+    proxy: Option<Proxy>,
+    tls: TlsConnector,
+    tls_http1: TlsConnector,
+}
+
+impl Way {
+    fn new(tls: Arc<rustls::ClientConfig>, proxy: Option<Proxy>) -> Arc<Self> {
+        let mut http1 = rustls::ClientConfig::clone(&tls);
+        http1.alpn_protocols.retain(|protocol| protocol != b"h2");
+        Arc::new(Self { proxy, tls: TlsConnector::from(tls), tls_http1: TlsConnector::from(Arc::new(http1)) })
+    }
 }
 
 impl Connector {
@@ -56,20 +70,22 @@ impl Connector {
         proxy: Option<Proxy>,
         server_name: Option<ServerName<'static>>,
     ) -> Self {
-        let mut http1 = rustls::ClientConfig::clone(&tls);
-        http1.alpn_protocols.retain(|protocol| protocol != b"h2");
-        Self {
-            proxy: proxy.map(Arc::new),
-            tls: TlsConnector::from(tls),
-            tls_http1: TlsConnector::from(Arc::new(http1)),
-            server_name,
-            lookups: Arc::default(),
-        }
+        Self { way: Arc::new(RwLock::new(Way::new(tls, proxy))), server_name, lookups: Arc::default() }
+    }
+
+    /// Connects all clones so from now on.
+    pub fn replace(&self, tls: Arc<rustls::ClientConfig>, proxy: Option<Proxy>) {
+        *self.way.write().unwrap_or_else(PoisonError::into_inner) = Way::new(tls, proxy);
+    }
+
+    fn way(&self) -> Arc<Way> {
+        Arc::clone(&self.way.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn connect(self, destination: Destination) -> Result<Connected<TransportStream>, Failure> {
         let Destination { target, only_http1 } = destination;
-        let tcp = match &self.proxy {
+        let way = self.way();
+        let tcp = match &way.proxy {
             None => dial::dial(target.host(), target.port(), &self.lookups).await?,
             Some(proxy) => {
                 let tcp = dial::dial(proxy.host(), proxy.port(), &self.lookups).await?;
@@ -85,7 +101,7 @@ impl Connector {
             None => ServerName::try_from(target.host().to_owned())
                 .map_err(|_| Failure::unsent(FailureKind::Tls, "the host is no valid server name"))?,
         };
-        let connector = if only_http1 { self.tls_http1 } else { self.tls };
+        let connector = if only_http1 { &way.tls_http1 } else { &way.tls };
         let tls = connector.connect(name, tcp).await.map_err(|error| tls_failure(&error))?;
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Connected { io: TransportStream::Tls(Box::new(tls)), http2 })
@@ -94,7 +110,7 @@ impl Connector {
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Connector").field("proxy", &self.proxy).finish_non_exhaustive()
+        out.debug_struct("Connector").field("proxy", &self.way().proxy).finish_non_exhaustive()
     }
 }
 

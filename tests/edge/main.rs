@@ -20,6 +20,7 @@ mod wire;
 
 mod build;
 mod callers;
+mod drain;
 mod egress;
 mod exchanges;
 mod fidelity;
@@ -27,6 +28,7 @@ mod http2;
 mod limits;
 mod listener_tls;
 mod reload;
+mod rotation;
 mod secrets;
 mod smuggling;
 mod turns;

@@ -139,6 +139,11 @@ impl Weir {
     /// Begins a drain, and waits for the end: the exit code.
     pub(crate) fn drain(&mut self) -> Option<i32> {
         self.admin("POST", "/drain");
+        self.wait()
+    }
+
+    /// Waits for the end: the exit code.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 

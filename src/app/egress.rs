@@ -1,0 +1,113 @@
+//! The way to the upstream: whom to trust, what certificate to show, and which proxy to ask. Replaceable while Weir runs.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use crate::config::Config;
+use crate::config::upstream::Roots;
+use crate::upstream::{self, Connector, tls};
+
+use super::{Error, settings};
+
+/// The connector of all workers, and the files that it was made from.
+pub(super) struct Egress {
+    pub(super) connector: Connector,
+    /// The configuration that the process was started with: which files and which proxy changes with a restart alone.
+    started_with: Config,
+    files: Mutex<Vec<Stamp>>,
+}
+
+/// A file, when it was last changed, and its length; `None` for one that can't be seen.
+type Stamp = (PathBuf, Option<(SystemTime, u64)>);
+
+impl Egress {
+    /// Reads the files that the configuration names.
+    ///
+    /// # Errors
+    /// The setting that can't be used.
+    pub(super) fn load(config: &Config) -> Result<Self, Error> {
+        let files = Mutex::new(stamps(config));
+        let name = config.upstream.tls.server_name.as_ref().map(|name| {
+            ServerName::try_from(name.clone()).map_err(|_| {
+                Error::Configuration(format!("upstream.tls.server_name: {name:?} is no host name"))
+            })
+        });
+        let connector = Connector::new(trust(config)?, proxy(config)?, name.transpose()?);
+        Ok(Self { connector, started_with: config.clone(), files })
+    }
+
+    /// Reads the files again, and takes the proxy's credential of `config`, for connections from now on; those that are open stay
+    /// as they are.
+    ///
+    /// # Errors
+    /// As at the start; what was read before stays in use.
+    pub(super) fn replace(&self, config: &Config) -> Result<(), Error> {
+        let mut of = self.started_with.clone();
+        of.upstream.proxy_credential.clone_from(&config.upstream.proxy_credential);
+        let stamps = stamps(&of);
+        let (tls, proxy) = (trust(&of)?, proxy(&of)?);
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = stamps;
+        self.connector.replace(tls, proxy);
+        Ok(())
+    }
+
+    /// The same if a file has changed since it was last read; `None` if none has. A problem is told once for each change.
+    pub(super) fn reload_if_changed(&self, config: &Config) -> Option<Result<(), Error>> {
+        let now = stamps(&self.started_with);
+        let mut before = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if *before == now {
+            return None;
+        }
+        *before = now;
+        drop(before);
+        Some(self.replace(config))
+    }
+}
+
+fn stamps(config: &Config) -> Vec<Stamp> {
+    let of = &config.upstream.tls;
+    let roots = match &of.roots {
+        Roots::File(path) => Some(path),
+        Roots::System | Roots::Bundled => None,
+    };
+    let stamp = |path: &Path| {
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.len()))
+    };
+    let files = [roots, of.client_cert.as_ref(), of.client_key.as_ref()];
+    files.into_iter().flatten().map(|path| (path.clone(), stamp(path))).collect()
+}
+
+/// Whom to trust. A machine without authorities of its own, such as a bare container, gets those built in: without a
+/// configuration Weir must work anywhere.
+fn trust(config: &Config) -> Result<Arc<ClientConfig>, Error> {
+    let settings = settings::upstream_tls(config);
+    let bundled = tls::Settings { roots: tls::Roots::Bundled, ..settings.clone() };
+    let wrong = |error: tls::TlsError| Error::Configuration(format!("upstream.tls: {error}"));
+    if !config.upstream.url.is_tls() {
+        return tls::client_config(&bundled).map_err(wrong);
+    }
+    match tls::client_config(&settings) {
+        Err(tls::TlsError::NoSystemRoots(why)) => {
+            tracing::warn!(why, "upstream.tls.roots: the system has no authorities; those built in are used");
+            tls::client_config(&bundled)
+        }
+        known => known,
+    }
+    .map_err(wrong)
+}
+
+fn proxy(config: &Config) -> Result<Option<upstream::proxy::Proxy>, Error> {
+    let of = &config.upstream;
+    let Some(url) = &of.proxy else { return Ok(None) };
+    let proxy = upstream::proxy::Proxy::parse(&url.to_string())
+        .map_err(|error| Error::Configuration(format!("upstream.proxy: {error}")))?;
+    Ok(Some(match &of.proxy_credential {
+        Some(credential) => proxy.with_credential(credential.secret.expose()),
+        None => proxy,
+    }))
+}

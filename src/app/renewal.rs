@@ -1,0 +1,95 @@
+//! Secrets and certificates that are replaced while Weir runs: looked at now and then, and at once when a key was refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::{self, Instant};
+use crate::config::Config;
+use crate::config::secret::{self, SecretSource};
+use crate::config::sources::Process;
+use crate::telemetry::LogThrottle;
+
+use super::control::Control;
+
+/// How often the files with secrets are looked at. A look costs a read of a few short files.
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Whether the configuration has secrets in files.
+fn has_files(config: &Config) -> bool {
+    secret::all(config).iter().any(|(_, secret)| matches!(secret.source, SecretSource::File(_)))
+}
+
+/// The secrets in files that are others now, and what keeps others from being read.
+struct Look {
+    changed: Vec<String>,
+    problems: Vec<String>,
+}
+
+fn look(config: &Config) -> Look {
+    let mut found = Look { changed: Vec::new(), problems: Vec::new() };
+    for (key, secret) in secret::all(config) {
+        if let SecretSource::File(_) = secret.source {
+            match secret.source.resolve(&Process) {
+                Ok(now) if now == secret.secret => {}
+                Ok(_) => found.changed.push(key),
+                Err(problem) => found.problems.push(format!("{key}: {problem}")),
+            }
+        }
+    }
+    found
+}
+
+/// Looks for replaced secrets and certificates for ever: each [`PERIOD`], and when a request asks because its key was refused.
+pub(super) async fn watch(control: Arc<Control>) {
+    let (ask, mut asked) = mpsc::channel::<oneshot::Sender<()>>(64);
+    control.policies.on_refused_key(ask);
+    let mut throttle = LogThrottle::default();
+    let mut next = clock::now() + PERIOD;
+    loop {
+        let waiting = tokio::select! {
+            () = clock::sleep_until(next) => None,
+            waiting = asked.recv() => waiting,
+        };
+        renew(&control, &mut throttle, clock::now());
+        // One look serves all who asked before it.
+        let others = std::iter::from_fn(|| asked.try_recv().ok());
+        waiting.into_iter().chain(others).for_each(|answer| {
+            answer.send(()).ok();
+        });
+        next = clock::now() + PERIOD;
+    }
+}
+
+fn renew(control: &Control, throttle: &mut LogThrottle, now: Instant) {
+    control.renew_upstream_certificates();
+    let Some(Look { changed, problems }) =
+        control.with_config(|config| has_files(config).then(|| look(config)))
+    else {
+        return;
+    };
+    if !problems.is_empty()
+        && let Some(lines_omitted) = throttle.allow(now)
+    {
+        let problems = problems.join("; ");
+        tracing::warn!(problems, lines_omitted, "a secret can't be read again; the one in use stays");
+    }
+    if changed.is_empty() {
+        return;
+    }
+    let secrets = changed.join(", ");
+    match control.renew_secrets() {
+        Ok(()) => tracing::info!(secrets, "secrets were replaced in their files and read again"),
+        Err(problems) => {
+            if let Some(lines_omitted) = throttle.allow(now) {
+                tracing::error!(
+                    secrets,
+                    problems,
+                    lines_omitted,
+                    "replaced secrets can't be used; those in use stay"
+                );
+            }
+        }
+    }
+}
