@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
 """Builds the binary that is shipped: once to see which ways real traffic takes, and again with these ways made short.
 
-    deploy/build.py                # leaves target/shipped/weir; takes three times as long as `cargo build --profile dist`
+    deploy/build.py                                               # leaves target/shipped/weir
+    deploy/build.py --target x86_64-unknown-linux-musl            # a static one: target/shipped/TARGET/weir
+    deploy/build.py --target aarch64-unknown-linux-musl --untrained
+
+It takes three times as long as `cargo build --profile dist`; a binary that can't run here is built without the training.
 
 The traffic is that of `deploy/training.py`. What the first binary counted is merged by the llvm-profdata of the compiler's own
-version: `rustup component add llvm-tools`, or name one in LLVM_PROFDATA.
+version: `rustup component add llvm-tools`, or name one in LLVM_PROFDATA. Another target than this machine's needs
+`rustup target add TARGET` and `pip install cargo-zigbuild ziglang`: zig is the C compiler and linker of each.
 """
 
+import argparse
 import os
 import pathlib
 import shutil
@@ -15,16 +21,34 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
-SHIPPED = TARGET / "shipped" / "weir"
 COUNTS = TARGET / "training"
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", help="the target triple, where it is not this machine's")
+    parser.add_argument("--untrained", action="store_true", help="for a target that can't run here")
+    options = parser.parse_args()
     version = dict(line.split(": ", 1) for line in output("rustc", "-vV").splitlines() if ": " in line)
-    merge = llvm_profdata(version["host"])
-    shutil.rmtree(COUNTS, ignore_errors=True)
+    target = options.target or version["host"]
+    if options.untrained:
+        built = build(target, version["host"], "untrained", "")
+    else:
+        built = trained(target, version["host"])
+    shipped = TARGET / "shipped" / (options.target or "") / "weir"
+    shipped.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, then in its place: a binary that runs can't be written to, but it can be replaced.
+    fresh = shipped.with_suffix(".new")
+    shutil.copy2(built, fresh)
+    os.replace(fresh, shipped)
+    print(f"{shipped}: {shipped.stat().st_size / 1e6:.1f} MB")
 
-    counting = build(version["host"], "counting", f"-Cprofile-generate={COUNTS}")
+
+def trained(target: str, host: str) -> pathlib.Path:
+    """Builds, lets the binary serve the traffic, and builds again."""
+    merge = llvm_profdata(host)
+    shutil.rmtree(COUNTS, ignore_errors=True)
+    counting = build(target, host, "counting", f"-Cprofile-generate={COUNTS}")
     environment = {**os.environ, "WEIR_BIN": str(counting), "LLVM_PROFILE_FILE": f"{COUNTS}/%p.profraw"}
     run([sys.executable, str(ROOT / "deploy" / "training.py")], environment)
     counts = sorted(map(str, COUNTS.glob("*.profraw")))
@@ -35,13 +59,7 @@ def main() -> None:
 
     # From the beginning: cargo doesn't see that the counts in a file are others.
     shutil.rmtree(TARGET / "trained", ignore_errors=True)
-    built = build(version["host"], "trained", f"-Cprofile-use={merged}")
-    SHIPPED.parent.mkdir(exist_ok=True)
-    # Beside it, then in its place: a binary that runs can't be written to, but it can be replaced.
-    fresh = SHIPPED.with_suffix(".new")
-    shutil.copy2(built, fresh)
-    os.replace(fresh, SHIPPED)
-    print(f"{SHIPPED}: {SHIPPED.stat().st_size / 1e6:.1f} MB")
+    return build(target, host, "trained", f"-Cprofile-use={merged}")
 
 
 def llvm_profdata(host: str) -> str:
@@ -54,12 +72,13 @@ def llvm_profdata(host: str) -> str:
     return str(tool)
 
 
-def build(host: str, folder: str, flag: str) -> pathlib.Path:
-    """Builds with the flag for what runs on this machine, not for what runs during the build."""
+def build(target: str, host: str, folder: str, flag: str) -> pathlib.Path:
+    """Builds with the flag for what runs on the target, not for what runs during the build."""
     flags = f"{os.environ.get('RUSTFLAGS', '')} {flag}".strip()
-    command = ["cargo", "build", "--locked", "--profile", "dist", "--bin", "weir", "--target", host]
+    build = "build" if target == host else "zigbuild"
+    command = ["cargo", build, "--locked", "--profile", "dist", "--bin", "weir", "--target", target]
     run([*command, "--target-dir", str(TARGET / folder)], {**os.environ, "RUSTFLAGS": flags})
-    return TARGET / folder / host / "dist" / "weir"
+    return TARGET / folder / target / "dist" / "weir"
 
 
 def output(*command: str) -> str:

@@ -32,6 +32,9 @@ def main() -> int:
     for name in ("ENTRYPOINT", "HEALTHCHECK"):
         if name not in last:
             problems.append(f"the last stage has no {name}")
+    version = re.search(r'^version = "(.+)"', (ROOT / "Cargo.toml").read_text(), re.M)[1]
+    if f'org.opencontainers.image.version="{version}"' not in last.get("LABEL", ""):
+        problems.append(f"the label with the version is not {version}")
     scripts = {word for name, rest in instructions if name == "RUN" for word in rest.split() if word.startswith("deploy/")}
     problems += [f"runs {script}, which is not there" for script in sorted(scripts) if not (ROOT / script).is_file()]
     if not scripts:
