@@ -3,7 +3,9 @@
 The service starts as a sidecar on loopback: it needs no key. deploy/debian holds the maintainer's scripts.
 """
 
+import datetime
 import gzip
+import hashlib
 import os
 import pathlib
 import re
@@ -15,6 +17,9 @@ from source import DESCRIPTION, EPOCH, ROOT, VERSION, Binary
 
 SCRIPTS = ROOT / "deploy" / "debian"
 SYSTEMD = ROOT / "deploy" / "systemd"
+# The package's own revision follows the version.
+REVISED = f"{VERSION}-1"
+MAINTAINER = f"{os.environ.get('DEBFULLNAME', 'The Weir authors')} <{os.environ.get('DEBEMAIL', 'weir@localhost')}>"
 SCHEMA = "/usr/share/weir/weir.schema.json"
 
 
@@ -22,17 +27,18 @@ def build(binary: Binary, runs_here: pathlib.Path, out: pathlib.Path) -> pathlib
     files = {f".{name}": content for name, content in installed(binary, runs_here).items()}
     control = "\n".join([
         "Package: weir",
-        f"Version: {VERSION}",
+        f"Version: {REVISED}",
         f"Architecture: {binary.machine.debian}",
-        "Maintainer: The Weir authors <weir@localhost>",
+        f"Maintainer: {MAINTAINER}",
         f"Installed-Size: {sum(len(content) for content, _ in files.values()) // 1024}",
         f"Depends: {', '.join(['adduser', *libraries(binary)])}",
         "Recommends: ca-certificates",
         "Section: net",
         "Priority: optional",
-        f"Description: {DESCRIPTION[0].lower()}{DESCRIPTION[1:].removeprefix('A ')}".replace("Description: a ", "Description: "),
-        " Weir stands between services and the OpenAI API, or a server that speaks the same API. It paces requests so",
-        " that the API has no reason to answer 429, retries what is worth retrying, and counts every kind of error.",
+        f"Description: {DESCRIPTION.removeprefix('A ')}",
+        " Weir stands between services and the OpenAI API, or a server that speaks the",
+        " same API. It paces requests so that the API has no reason to answer 429, retries",
+        " what is worth retrying, and counts every kind of error.",
         "",
     ])
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +52,7 @@ def build(binary: Binary, runs_here: pathlib.Path, out: pathlib.Path) -> pathlib
         for script in ("postinst", "prerm", "postrm"):
             write(root / "DEBIAN" / script, (SCRIPTS / script).read_bytes(), 0o755)
         root.chmod(0o755)
-        path = out / f"weir_{VERSION}_{binary.machine.debian}.deb"
+        path = out / f"weir_{REVISED}_{binary.machine.debian}.deb"
         command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(path)]
         subprocess.run(command, check=True, capture_output=True, env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)})
     return path
@@ -64,6 +70,7 @@ def installed(binary: Binary, runs_here: pathlib.Path) -> dict[str, tuple[bytes,
         f"{doc}/copyright": (SCRIPTS / "copyright").read_bytes(),
         f"{doc}/THIRD-PARTY-LICENSES.gz": gzip.compress(contents.third_party_licenses(), mtime=0),
         f"{doc}/changelog.gz": gzip.compress((ROOT / "CHANGELOG.md").read_bytes(), mtime=0),
+        f"{doc}/changelog.Debian.gz": gzip.compress(changelog().encode(), mtime=0),
         f"{doc}/weir.cdx.json": contents.bill(),
         f"{doc}/examples/credential.conf": (SYSTEMD / "weir.service.d" / "credential.conf").read_bytes(),
         **{f"{doc}/examples/{name}": configuration(name) for name in ("gateway.toml", "reference.toml")},
@@ -82,6 +89,11 @@ def installed(binary: Binary, runs_here: pathlib.Path) -> dict[str, tuple[bytes,
 
 def configuration(name: str) -> bytes:
     return (ROOT / "config" / name).read_bytes().replace(b"#:schema weir.schema.json", f"#:schema file://{SCHEMA}".encode())
+
+
+def changelog() -> str:
+    when = datetime.datetime.fromtimestamp(EPOCH, datetime.UTC).strftime("%a, %d %b %Y %H:%M:%S +0000")
+    return f"weir ({REVISED}) unstable; urgency=medium\n\n  * Version {VERSION}; changelog.gz says what changed.\n\n -- {MAINTAINER}  {when}\n"
 
 
 def service() -> bytes:
@@ -106,6 +118,4 @@ def write(path: pathlib.Path, content: bytes, mode: int) -> None:
 
 
 def md5(content: bytes) -> str:
-    import hashlib
-
     return hashlib.md5(content, usedforsecurity=False).hexdigest()

@@ -4,6 +4,7 @@ A package that the binary for Linux contains has the scope "required"; what only
 "excluded".
 """
 
+import datetime
 import json
 import subprocess
 import tomllib
@@ -74,8 +75,6 @@ def sbom() -> bytes:
 
 
 def timestamp() -> str:
-    import datetime
-
     return datetime.datetime.fromtimestamp(EPOCH, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
