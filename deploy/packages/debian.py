@@ -36,9 +36,9 @@ def build(binary: Binary, runs_here: pathlib.Path, out: pathlib.Path) -> pathlib
         "Section: net",
         "Priority: optional",
         f"Description: {DESCRIPTION.removeprefix('A ')}",
-        " Weir stands between services and the OpenAI API, or a server that speaks the",
-        " same API. It paces requests so that the API has no reason to answer 429, retries",
-        " what is worth retrying, and counts every kind of error.",
+        " Weir stands between services and the OpenAI API, or a server that speaks",
+        " the same API. It paces requests so that the API has no reason to answer",
+        " 429, retries what is worth retrying, and counts every kind of error.",
         "",
     ])
     with tempfile.TemporaryDirectory() as folder:
