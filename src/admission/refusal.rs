@@ -20,6 +20,8 @@ pub enum Refused {
     Deadline {
         /// How long the request would have had to wait in all.
         predicted: Duration,
+        /// How long a request like it would wait if it came now.
+        retry_after: Duration,
     },
     /// The upstream is failing, and waiting does not help.
     BreakerOpen {

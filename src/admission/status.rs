@@ -86,10 +86,14 @@ pub struct QueueStatus {
     pub lane: Lane,
     /// Requests.
     pub waiting: usize,
-    /// How long the oldest has waited.
+    /// How long the one that is next has waited.
     pub oldest: Duration,
     /// How long a further small request of this caller would wait in this lane.
     pub predicted: Duration,
+    /// What it was served while it had something waiting, over the last minutes, in windows of the limit that binds.
+    pub served: f64,
+    /// What its weight entitled it to in that time.
+    pub entitled: f64,
 }
 
 /// Counts since the scope was made.

@@ -24,7 +24,7 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
              admission.max_waiting_per_caller.",
         )
         .retry_after(*retry_after, rng),
-        Refused::Deadline { predicted } => OwnAnswer::new(
+        Refused::Deadline { predicted, retry_after } => OwnAnswer::new(
             ErrorClass::WeirDeadline,
             format!(
                 "This request would have to wait {} for its turn under the upstream's limit, longer than its \
@@ -32,7 +32,7 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
                 seconds(*predicted)
             ),
         )
-        .retry_after(*predicted, rng),
+        .retry_after(*retry_after, rng),
         Refused::BreakerOpen { failing_for, next_probe } => OwnAnswer::new(
             ErrorClass::WeirBreakerOpen,
             format!(
@@ -101,7 +101,13 @@ mod tests {
     #[test]
     fn refusals_say_how_long_and_when_again() {
         let mut rng = fastrand::Rng::with_seed(1);
-        let deadline = refusal(&Refused::Deadline { predicted: Duration::from_millis(4200) }, &mut rng);
+        let deadline = refusal(
+            &Refused::Deadline {
+                predicted: Duration::from_millis(4200),
+                retry_after: Duration::from_millis(4200),
+            },
+            &mut rng,
+        );
         assert!(deadline.message.contains("wait 4.2 s"), "{}", deadline.message);
         assert!(deadline.retry_after.unwrap() >= Duration::from_millis(4200));
         let open =

@@ -161,3 +161,93 @@ fn predictions_hold_in_a_steady_queue() {
         assert_eq!(report.late, 0);
     }
 }
+
+/// P01: the callers' tokens were compared although requests bound: 3 to 192 served.
+#[test]
+fn shares_are_even_whichever_limit_binds() {
+    let both = |requests, tokens| {
+        Joint::new().with(Dimension::RequestsPerMinute, requests, MINUTE).with(
+            Dimension::TokensPerMinute,
+            tokens,
+            MINUTE,
+        )
+    };
+    for (upstream, small, name) in
+        [(both(300, 10_000_000), 10, "requests"), (both(100_000, 200_000), 100, "tokens")]
+    {
+        let mut scenario = Scenario::new(upstream);
+        for (caller, tokens) in [(0, small), (1, 1000)] {
+            let mut source = Source::new(caller).tokens(Tokens::Fixed(tokens));
+            (source.backlog, source.patience) = (10_000, 1e6);
+            scenario.sources.push(source);
+        }
+        (scenario.measured_from, scenario.seconds) = (120.0, 240.0);
+        let report = run(scenario);
+        let tokens = |caller: u16| report.served[&caller] as f64;
+        let (one, other) = match name {
+            "requests" => (tokens(0) / small as f64, tokens(1) / 1000.0),
+            _ => (tokens(0), tokens(1)),
+        };
+        println!("{name} bind: {one} and {other} {name} served");
+        assert!((one / other - 1.0).abs() <= 0.05, "{one} {other}");
+    }
+}
+
+/// B3: one interactive worker that asks again when it is answered took all; one background worker with large requests too.
+#[test]
+fn background_gets_its_part_from_workers_with_one_request_at_a_time() {
+    let worker = |caller, lane, tokens| {
+        let mut source = Source::new(caller).tokens(Tokens::Fixed(tokens));
+        (source.lane, source.closed, source.patience) = (lane, 1, 1e6);
+        source
+    };
+    let crowd = |caller, lane, tokens| {
+        let mut source = worker(caller, lane, tokens);
+        (source.closed, source.backlog) = (0, 9000);
+        source
+    };
+    for (limit, sources, seconds) in [
+        (30_000, [worker(0, Lane::Interactive, 10_000), crowd(1, Lane::Background, 10_000)], 4.0 * 3600.0),
+        (600_000, [crowd(0, Lane::Interactive, 1000), worker(1, Lane::Background, 100_000)], 700.0),
+    ] {
+        let mut scenario = Scenario::new(token_limited(limit));
+        scenario.sources = sources.to_vec();
+        (scenario.before, scenario.after) = (0.5, 5.0);
+        scenario.settings.queue.max_waiting_per_caller = 20_000;
+        (scenario.measured_from, scenario.seconds) = (120.0, seconds);
+        let report = run(scenario);
+        let served = |caller: u16| report.served.get(&caller).copied().unwrap_or(0) as f64;
+        let part = served(1) / (served(0) + served(1));
+        println!("limit {limit}: background gets {:.1} %", part * 100.0);
+        // A request more or less is a percent of what is served in this time.
+        assert!((0.035..=0.065).contains(&part), "{part}");
+    }
+}
+
+/// Two callers below their share wait for no more than the turn that goes on and for each other.
+#[test]
+fn a_light_caller_hardly_waits_beside_a_bulk() {
+    for seed in 1..=3 {
+        let mut scenario = Scenario::new(Joint::new().with(Dimension::RequestsPerMinute, 1200, MINUTE));
+        (scenario.seed, scenario.before, scenario.after) = (seed, 0.02, 0.05);
+        let mut bulk = Source::new(0);
+        (bulk.backlog, bulk.patience, bulk.from) = (4000, 1e6, 0.0);
+        scenario.sources = vec![bulk];
+        for caller in 1..=2 {
+            let mut light = Source::new(caller).rate(4.0);
+            light.from = 60.0;
+            scenario.sources.push(light);
+        }
+        (scenario.measured_from, scenario.seconds) = (90.0, 180.0);
+        let report = run(scenario);
+        for caller in 1..=2 {
+            let waits = &report.waits_of[&caller];
+            let (half, most) = (percentile(waits, 0.5), percentile(waits, 0.99));
+            println!(
+                "light caller {caller}, seed {seed}: waits p50 {half:.3} p99 {most:.3} s of {}",
+                waits.len()
+            );
+            assert!(most <= 0.25 && waits.len() > 200, "{most}");
+        }
+    }
+}

@@ -62,6 +62,7 @@ impl<W> Machine<W> {
         }
         self.budget.succeeded();
         self.member.spent.charged(attempt.granted);
+        self.member.hold.accepted(attempt.granted);
         if attempt.counted {
             let probe = std::mem::take(&mut attempt.probe);
             let settings = &self.settings.breaker;
@@ -132,6 +133,9 @@ impl<W> Machine<W> {
                     marks: attempt.marks,
                     times: &times,
                 };
+                if let (Some(hint), None) = (hint, numbers) {
+                    self.member.hold.refused(hint, now);
+                }
                 let verdict = self.member.quota.refused(&refusal, &mut self.rng, now);
                 // Those who were told the same time do not come back together. Numbers tell each its own.
                 let not_before = match (hint, numbers) {

@@ -11,6 +11,8 @@ use crate::admission::quota::{Charge, Cost, Quota};
 use crate::admission::settings::{LimitSettings, Settings};
 use crate::admission::spent::QuotaBreaker;
 
+use super::hold::Hold;
+
 /// A blocked gate is looked at again after this time at the earliest.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
@@ -19,6 +21,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(1);
 /// sixth.
 const OVERSIZE: f64 = 1.5;
 
+/// Limits a minute that stand in for unknown ones.
+const USUAL_TOKENS: f64 = 1e6;
+const USUAL_REQUESTS: f64 = 1e3;
+
 /// A member's answer to an offered charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offer {
@@ -26,8 +32,8 @@ pub(super) enum Offer {
     Takes(bool),
     /// Not before that moment, for the breaker.
     Blocked(Moment),
-    /// Not before that moment, for the limits.
-    Held(Moment),
+    /// For the limits: when it may go, and when to look again.
+    Held { until: Moment, look: Moment },
     /// An attempt in flight must end first.
     Full,
 }
@@ -43,6 +49,7 @@ pub(super) struct Member {
     bound: Option<u32>,
     pub(super) quota: Quota,
     pub(super) breaker: Breaker,
+    pub(super) hold: Hold,
 }
 
 impl Member {
@@ -53,6 +60,7 @@ impl Member {
             bound: limits.in_flight,
             quota: Quota::new(limits, now),
             breaker: Breaker::new(now),
+            hold: Hold::default(),
         }
     }
 
@@ -68,10 +76,11 @@ impl Member {
         self.breaker.gate(&settings.breaker, || self.quota.request_rate(), load, now)
     }
 
-    /// Whether a charge may go now while `waiting` requests wait.
+    /// Whether a charge may go now while `waiting` requests wait; `sparse` says that its caller is below its share.
     pub(super) fn offer(
         &mut self,
         charge: Charge,
+        sparse: bool,
         settings: &Settings,
         waiting: usize,
         now: Moment,
@@ -84,8 +93,27 @@ impl Member {
         if self.bound.is_some_and(|bound| self.in_flight >= bound.max(1)) {
             return Offer::Full;
         }
-        let wait = self.quota.wait(charge, self.in_flight, now);
-        if wait.is_zero() { Offer::Takes(probe) } else { Offer::Held(now.plus(wait)) }
+        let free = now.plus(self.quota.wait_for(charge, sparse, self.in_flight, now));
+        match self.hold.holds(now) {
+            Some((until, probe)) => Offer::Held { until: until.max(free), look: probe.max(free) },
+            None if free > now => Offer::Held { until: free, look: free },
+            None => Offer::Takes(probe),
+        }
+    }
+
+    /// [`Member::share_of`] a cost.
+    pub(super) fn share(&self, cost: Cost) -> f64 {
+        self.share_of(self.quota.charge(cost))
+    }
+
+    /// What a request of this charge counts as in the fair queue: the largest part that it takes of any known limit. Where no
+    /// limit is known its tokens count, or the request where it has none, as of usual limits.
+    pub(super) fn share_of(&self, charge: Charge) -> f64 {
+        match self.quota.share_of(charge) {
+            share if share > 0.0 => share,
+            _ if charge.tokens > 0 => charge.tokens as f64 / USUAL_TOKENS,
+            _ => charge.requests as f64 / USUAL_REQUESTS,
+        }
     }
 
     /// The cost at which a request that was never refused is tried: it must not hold up others until a limit is unused that
@@ -106,6 +134,7 @@ impl Member {
     ) {
         self.quota.take(cost, charge, self.in_flight, now);
         self.breaker.passed(probe, &settings.breaker, now);
+        self.hold.passed(now);
         self.in_flight += 1;
     }
 }

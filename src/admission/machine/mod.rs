@@ -5,12 +5,13 @@
 
 mod attempt;
 mod course;
+mod forecast;
+mod hold;
 mod member;
 mod request;
 mod turns;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::caller::{CallerId, Lane, Mode};
 use crate::classify::ErrorClass;
@@ -28,6 +29,7 @@ use super::status::{Counts, QueueStatus, ScopeStatus};
 
 use attempt::Grant;
 pub use attempt::{Attempt, HeadReport, Outcome, Would};
+use forecast::Forecast;
 use member::{Member, Offer};
 pub use request::{Arrival, Claim, Request, Ticket, Turn};
 
@@ -44,6 +46,9 @@ pub struct Machine<W> {
     draining: bool,
     /// When a request asked last.
     asked: Moment,
+    /// Until when requests that need not wait are counted in their callers' shares.
+    contended_until: Moment,
+    forecast: Forecast,
     last_failure: Option<ErrorClass>,
     budget: Budget,
     member: Member,
@@ -74,6 +79,8 @@ impl<W> Machine<W> {
             settings,
             draining: false,
             asked: now,
+            contended_until: Moment::START,
+            forecast: Forecast::default(),
             counts: Box::default(),
             admitted: Box::default(),
             last_failure: None,
@@ -124,13 +131,19 @@ impl<W> Machine<W> {
         if now > request.deadline {
             // It comes back too late from an attempt that was refused.
             self.counts.deadline += 1;
-            return Arrival::Refused(Refused::Deadline { predicted: Duration::ZERO });
+            let retry_after = self.predict(request, now);
+            return Arrival::Refused(Refused::Deadline { predicted: retry_after, retry_after });
         }
         let back = matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now);
         if self.queue.is_empty() && !back {
             let cost = if request.turn == Turn::First { self.member.affordable(cost) } else { cost };
             let charge = self.member.quota.charge(cost);
-            if let Offer::Takes(probe) = self.member.offer(charge, &self.settings, 0, now) {
+            if let Offer::Takes(probe) = self.member.offer(charge, false, &self.settings, 0, now) {
+                if now < self.contended_until {
+                    let share = self.member.share_of(charge);
+                    let background = self.settings.queue.background_share;
+                    self.queue.charge(request.caller, request.lane, request.weight, share, background);
+                }
                 let since = match request.turn {
                     Turn::Requeued(ticket) => ticket.since,
                     Turn::First | Turn::Retry => now,
@@ -151,21 +164,22 @@ impl<W> Machine<W> {
         }
         self.queue.unpark(now);
         while let Some(key) = self.queue.expired(now) {
-            self.counts.deadline += 1;
-            let predicted = self.queue.waiter(key).since;
-            let refusal = match self.member.breaker.outage() {
-                Some(outage) => breaker_refusal(outage, now),
-                None => Refused::Deadline { predicted: now.since(predicted) },
-            };
-            self.refuse(key, refusal, wake);
+            self.expire(key, now, wake);
         }
         self.end_waits_of_outage(now, wake);
         let mut next = Moment::NEVER;
-        while let Some(key) = self.queue.next(self.settings.queue.background_share) {
-            match self.turn_of(key, now) {
-                Ok((cost, probe)) => self.grant(key, cost, probe, now, wake),
-                Err(at) => {
-                    next = at;
+        while let Some(turn) = self.next_turn() {
+            match self.turn_of(turn, now) {
+                Ok((cost, probe)) => self.grant(turn.key, cost, probe, now, wake),
+                Err(offer) => {
+                    next = match offer {
+                        Offer::Blocked(at) => at,
+                        Offer::Held { until, look } => {
+                            self.end_waits_of_hold(until, now, wake);
+                            look
+                        }
+                        Offer::Full | Offer::Takes(_) => Moment::NEVER,
+                    };
                     break;
                 }
             }
@@ -227,7 +241,7 @@ impl<W> Machine<W> {
 
     /// What waits goes to another machine: each is told so when it claims its turn.
     pub fn evacuate(&mut self, wake: &mut Vec<W>) {
-        for key in self.queue.keys(None) {
+        while let Some(key) = Lane::ALL.iter().find_map(|lane| self.queue.oldest(*lane)) {
             let (caller, lane, weight) = self.queue.owner(key);
             let waiter = self.queue.waiter(key);
             let not_before = match waiter.state {
@@ -260,7 +274,7 @@ impl<W> Machine<W> {
     /// No further permits; what waits is refused.
     pub fn drain(&mut self, wake: &mut Vec<W>) {
         self.draining = true;
-        for key in self.queue.keys(None) {
+        while let Some(key) = Lane::ALL.iter().find_map(|lane| self.queue.oldest(*lane)) {
             self.counts.draining += 1;
             self.refuse(key, Refused::Draining, wake);
         }
@@ -321,20 +335,20 @@ impl<W> Machine<W> {
             dimensions: self.member.quota.status(now),
             charge_ratio: self.member.quota.charge_ratio(),
             part: self.member.quota.part(),
-            held_by: self.queue.next(self.settings.queue.background_share).and_then(|next| {
-                let charge = self.member.quota.charge(self.queue.waiter(next).cost);
+            held_by: self.next_turn().and_then(|next| {
+                let charge = self.member.quota.charge(self.queue.waiter(next.key).cost);
                 self.member.quota.holding(charge, self.member.in_flight, now)
             }),
             paused_for: self.member.quota.paused_until().since(now),
-            queue: self
-                .queue
-                .rows()
-                .map(|(caller, lane, waiting, oldest)| QueueStatus {
-                    caller,
-                    lane,
-                    waiting,
-                    oldest: now.since(oldest),
-                    predicted: self.predict(&Request { caller, lane, ..probe }, now),
+            queue: (self.queue.lines())
+                .map(|line| QueueStatus {
+                    caller: line.caller,
+                    lane: line.lane,
+                    waiting: line.waiting,
+                    oldest: now.since(line.since),
+                    predicted: self.predict(&Request { caller: line.caller, lane: line.lane, ..probe }, now),
+                    served: line.served,
+                    entitled: line.due,
                 })
                 .collect(),
             queue_bytes: self.queue.bytes(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::admission::breaker::{BreakerState, Gate};
 use crate::admission::moment::{Moment, duration};
-use crate::admission::queue::{Full, Key, State, Waiter};
+use crate::admission::queue::{Full, Key, Next, State, Waiter};
 use crate::admission::quota::{Charge, Cost};
 use crate::admission::refusal::Refused;
 use crate::admission::spent::Funds;
@@ -13,24 +13,31 @@ use crate::caller::Lane;
 use super::attempt::{Attempt, Grant, Would};
 use super::member::Offer;
 use super::request::{Arrival, Request, Turn};
-use super::{Machine, Mode, breaker_refusal};
+use super::{Machine, Mode, breaker_refusal, hold};
 
 /// Nearly all answers come within so many times their typical time.
 const NEARLY_ALL: u32 = 2;
+/// For this time after requests waited, those that need not wait are counted in their callers' shares, too: a minute, for what
+/// they take of the limits is missing for that long.
+pub(super) const CONTENDED: Duration = Duration::from_mins(1);
 /// What is due so soon does not need to be looked at with each arrival.
 const SOON: Duration = Duration::from_millis(100);
 
 impl<W> Machine<W> {
-    /// Offers the request whose turn it is to the member: whether it may go now, at which cost, and as a probe or not; else
-    /// when to look again.
-    pub(super) fn turn_of(&mut self, key: Key, now: Moment) -> Result<(Cost, bool), Moment> {
-        let waiter = self.queue.waiter(key);
+    /// The request whose turn it is.
+    pub(super) fn next_turn(&self) -> Option<Next> {
+        self.queue.next(self.settings.queue.background_share, |cost| self.member.share(cost))
+    }
+
+    /// Offers the request whose turn it is to the member: the cost at which it may go now, and whether as a probe; else what
+    /// holds it.
+    pub(super) fn turn_of(&mut self, next: Next, now: Moment) -> Result<(Cost, bool), Offer> {
+        let waiter = self.queue.waiter(next.key);
         let cost = if waiter.requeued { waiter.cost } else { self.member.affordable(waiter.cost) };
         let charge = self.member.quota.charge(cost);
-        match self.member.offer(charge, &self.settings, self.queue.waiting(), now) {
+        match self.member.offer(charge, next.sparse, &self.settings, self.queue.waiting(), now) {
             Offer::Takes(probe) => Ok((cost, probe)),
-            Offer::Blocked(at) | Offer::Held(at) => Err(at),
-            Offer::Full => Err(Moment::NEVER),
+            offer @ (Offer::Blocked(_) | Offer::Held { .. } | Offer::Full) => Err(offer),
         }
     }
 
@@ -47,7 +54,12 @@ impl<W> Machine<W> {
                 }
             };
         let charge = self.member.quota.charge(cost);
-        self.queue.serve(key, now);
+        let share = self.member.share_of(charge);
+        self.queue.serve(key, share, self.settings.queue.background_share, now);
+        let waiter = self.queue.waiter(key);
+        if !waiter.requeued {
+            self.forecast.happened(waiter.predicted, waiter.since, now);
+        }
         self.begin(cost, charge, probe, now);
         let waiter = self.queue.waiter_mut(key);
         waiter.cost = cost;
@@ -79,8 +91,8 @@ impl<W> Machine<W> {
         let wait = self.predict(request, now);
         if wait.is_zero() {
             Would::Pass
-        } else if now.plus(wait) > request.deadline {
-            Would::Refuse(Refused::Deadline { predicted: wait })
+        } else if now.plus(self.least_wait(wait, now)) > request.deadline {
+            Would::Refuse(Refused::Deadline { predicted: wait, retry_after: wait })
         } else {
             Would::Delay(wait)
         }
@@ -93,60 +105,74 @@ impl<W> Machine<W> {
         now: Moment,
         wake: &mut Vec<W>,
     ) -> Arrival {
-        let (caller, lane) = (request.caller, request.lane);
         if let Some(refused) = self.outage_refusal(request, now) {
             self.counts.breaker_open += 1;
             return Arrival::Refused(refused);
         }
         let back = matches!(request.turn, Turn::Requeued(_));
-        if !back
-            && let Err(full) = self.queue.room(caller, lane, request.bytes, &self.settings.queue_of(caller))
-        {
-            let retry_after =
-                self.predict(request, now).clamp(Duration::from_secs(1), Duration::from_mins(1));
-            return Arrival::Refused(match full {
-                Full::Queue => {
-                    self.counts.queue_full += 1;
-                    Refused::QueueFull { retry_after }
-                }
-                Full::Caller => {
-                    self.counts.caller_limit += 1;
-                    Refused::CallerLimit { retry_after }
-                }
-            });
+        if !back && let Err(refused) = self.make_place(request, now, wake) {
+            return Arrival::Refused(refused);
         }
-        let predicted = match request.turn {
-            Turn::Requeued(ticket) => ticket.not_before.since(now),
-            Turn::First | Turn::Retry => self.predict(request, now),
+        let (since, not_before, predicted) = match request.turn {
+            Turn::Requeued(ticket) => (ticket.since, ticket.not_before, ticket.not_before.since(now)),
+            Turn::First | Turn::Retry => (now, now, self.predict(request, now)),
         };
         let latest = self.latest_turn(request, now);
-        if now.plus(predicted) > latest && self.member.breaker.outage().is_none() {
+        let least = if back { predicted } else { self.least_wait(predicted, now) };
+        if now.plus(least) > latest && self.member.breaker.outage().is_none() {
             self.counts.deadline += 1;
-            return Arrival::Refused(Refused::Deadline { predicted });
+            let predicted = predicted.max(least);
+            return Arrival::Refused(Refused::Deadline { predicted, retry_after: predicted });
         }
-        let since = match request.turn {
-            Turn::Requeued(ticket) => ticket.since,
-            Turn::First | Turn::Retry => now,
-        };
         #[expect(clippy::cast_possible_truncation, reason = "a wait in seconds needs no more than 24 bits")]
         let mut waiter =
             Waiter::new(request.cost, request.bytes, since, latest, predicted.as_secs_f64() as f32);
         waiter.asks_quota = quota_probe;
         waiter.requeued = back;
-        let key = match request.turn {
-            Turn::Requeued(ticket) => {
-                self.queue.push_front(waiter, caller, lane, request.weight, ticket.not_before, now)
-            }
-            Turn::First | Turn::Retry => self.queue.push_back(waiter, caller, lane, request.weight),
-        };
-        // Whoever is next was found to wait a moment longer, and it is not the newcomer: nothing has changed for anybody.
+        let share = self.member.share(request.cost);
+        let owner = (request.caller, request.lane, request.weight);
+        let key = self.queue.push(waiter, owner, share, not_before, now);
+        self.contended_until = now.plus(CONTENDED);
+        // The request that is next was found to wait a moment longer, and it is not the new one: nothing has changed.
         let soon = now < self.next && self.next.since(now) < SOON;
-        if soon && !back && self.queue.next(self.settings.queue.background_share) != Some(key) {
+        let is_next = || self.next_turn().is_some_and(|next| next.key == key);
+        if soon && !back && !is_next() {
             self.next = self.next.min(latest);
         } else {
             self.pump(now, wake);
         }
         Arrival::Waiting(key)
+    }
+
+    /// Sees to it that one more request fits the bounds: where the queue is full, the youngest background requests give way to
+    /// an interactive one.
+    fn make_place(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Result<(), Refused> {
+        let settings = self.settings.queue_of(request.caller);
+        loop {
+            let full = match self.queue.room(request.caller, request.lane, request.bytes, &settings) {
+                Ok(()) => return Ok(()),
+                Err(full) => full,
+            };
+            let victim = (full == Full::Queue && request.lane == Lane::Interactive)
+                .then(|| self.queue.displaceable(request.bytes, &settings))
+                .flatten();
+            let retry_after = self.predict(request, now);
+            let Some(victim) = victim else {
+                return Err(match full {
+                    Full::Queue => {
+                        self.counts.queue_full += 1;
+                        Refused::QueueFull { retry_after }
+                    }
+                    Full::Caller => {
+                        self.counts.caller_limit += 1;
+                        Refused::CallerLimit { retry_after }
+                    }
+                });
+            };
+            self.counts.queue_full += 1;
+            let retry_after = self.predict_for(victim, now);
+            self.refuse(victim, Refused::QueueFull { retry_after }, wake);
+        }
     }
 
     /// Until when a request that has to wait may do so. An attempt whose answer comes too late takes from the limits for nothing.
@@ -171,20 +197,48 @@ impl<W> Machine<W> {
         (patience_ends <= now || outage.next_probe > patience_ends).then(|| breaker_refusal(outage, now))
     }
 
-    /// Refuses those whose patience with an outage ended.
+    /// Refuses what waited out an outage in vain.
     pub(super) fn end_waits_of_outage(&mut self, now: Moment, wake: &mut Vec<W>) {
         let Some(outage) = self.member.breaker.outage() else { return };
-        if now < outage.opened.plus(self.settings.breaker.max_wait) {
+        let max_wait = self.settings.breaker.max_wait;
+        if now < outage.opened.plus(max_wait) {
             return;
         }
-        let lane = if self.settings.breaker.max_wait.is_zero() { None } else { Some(Lane::Interactive) };
-        if self.queue.waiting() == 0 {
+        for lane in Lane::ALL {
+            // Background work waits on, unless nothing is to wait.
+            while (lane == Lane::Interactive || max_wait.is_zero())
+                && let Some(key) = self.queue.oldest(lane)
+            {
+                self.counts.breaker_open += 1;
+                self.refuse(key, breaker_refusal(outage, now), wake);
+            }
+        }
+    }
+
+    /// Refuses what can't be served before its deadline, for the limits hold everything until a moment that is far away.
+    pub(super) fn end_waits_of_hold(&mut self, until: Moment, now: Moment, wake: &mut Vec<W>) {
+        if until.since(now) <= hold::LONG {
             return;
         }
-        for key in self.queue.keys(lane) {
-            self.counts.breaker_open += 1;
-            self.refuse(key, breaker_refusal(outage, now), wake);
+        while let Some(key) = self.queue.expired(until) {
+            self.counts.deadline += 1;
+            let since = self.queue.waiter(key).since;
+            let (predicted, retry_after) = (until.since(since), until.since(now));
+            self.refuse(key, Refused::Deadline { predicted, retry_after }, wake);
         }
+    }
+
+    /// Refuses a request whose deadline came before its turn.
+    pub(super) fn expire(&mut self, key: Key, now: Moment, wake: &mut Vec<W>) {
+        self.counts.deadline += 1;
+        let refusal = if let Some(outage) = self.member.breaker.outage() {
+            breaker_refusal(outage, now)
+        } else {
+            let retry_after = self.predict_for(key, now);
+            let waited = now.since(self.queue.waiter(key).since);
+            Refused::Deadline { predicted: waited + retry_after, retry_after }
+        };
+        self.refuse(key, refusal, wake);
     }
 
     pub(super) fn refuse(&mut self, key: Key, refused: Refused, wake: &mut Vec<W>) {
@@ -196,17 +250,47 @@ impl<W> Machine<W> {
 
     /// How long a request that came now would wait for its turn.
     pub fn predict(&self, request: &Request, now: Moment) -> Duration {
-        let ahead = self.queue.ahead(request.caller, request.lane, self.settings.queue.background_share);
+        let Request { caller, lane, deadline, .. } = *request;
+        // What was measured while the breaker held attempts back, or let them go at a rising pace, is no measure of what comes.
+        let calm = self.member.breaker.state(self.queue.waiting(), now) == BreakerState::Closed;
+        let measured = calm.then(|| self.queue.measured_wait(caller, lane, deadline, now)).flatten();
+        let queued = duration(self.backlog_wait(request, now).max(measured.unwrap_or(0.0)));
+        queued.max(self.member.hold.until().since(now))
+    }
+
+    /// The lower bound of the wait that is predicted for a request that came now.
+    fn least_wait(&self, predicted: Duration, now: Moment) -> Duration {
+        self.forecast.lower_bound(predicted).max(self.member.hold.until().since(now))
+    }
+
+    /// Seconds until what is ahead of a request that came now has gone, and then it, were nothing else to come.
+    fn backlog_wait(&self, request: &Request, now: Moment) -> f64 {
+        let Request { caller, lane, deadline, .. } = *request;
+        let ahead = self.queue.ahead(caller, lane, deadline, self.settings.queue.background_share);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a float's cast saturates"
         )]
         let ahead = self.member.quota.charge_of(ahead.requests as u64, ahead.tokens);
-        let by_backlog = self.member.quota.predict(ahead, self.member.quota.charge(request.cost), now);
-        // What was measured while the breaker held attempts back, or let them go at a rising pace, is no measure of what comes.
-        let calm = self.member.breaker.state(self.queue.waiting(), now) == BreakerState::Closed;
-        let measured = calm.then(|| self.queue.measured_wait(request.caller, request.lane, now)).flatten();
-        duration(by_backlog.max(measured.unwrap_or(0.0)))
+        self.member.quota.predict(ahead, self.member.quota.charge(request.cost), now)
+    }
+
+    /// How long a request like one that waits would wait if it came now.
+    fn predict_for(&self, key: Key, now: Moment) -> Duration {
+        let (caller, lane, weight) = self.queue.owner(key);
+        let waiter = self.queue.waiter(key);
+        let request = Request {
+            caller,
+            weight,
+            lane,
+            cost: waiter.cost,
+            bytes: 0,
+            deadline: Moment::NEVER,
+            head_due: false,
+            turn: Turn::First,
+            mode: Mode::Enforce,
+        };
+        self.predict(&request, now)
     }
 }

@@ -1,14 +1,17 @@
-//! The fair queue of one scope: weighted by caller and counted in tokens, with a lane for background work.
+//! The fair queue of one scope. It knows nothing of limits: whoever asks says what a request's dominant share is, the largest
+//! part that it takes of any limit, and to whom the request whose turn it is can be given.
 //!
-//! Each caller has a virtual counter, advanced by tokens ÷ weight as it is served; the caller with the least is next. A
-//! caller that was idle is lifted to the least counter of those that wait: idleness earns nothing. The two lanes share by the
-//! same rule, the background lane with a small fixed part.
+//! Two levels of fair queueing ([`fair`]): the lanes share the service by fixed parts, the callers of a lane by their weights.
+//! For any two callers that always have something waiting, the service by weight never differs by more than one largest
+//! request of each. Within a caller the earliest deadline is first ([`order`]).
 
 mod deadlines;
-mod row;
-mod links;
+mod fair;
+mod flow;
+mod order;
 mod prediction;
 mod slab;
+mod tag;
 
 #[cfg(test)]
 mod tests;
@@ -23,26 +26,30 @@ use super::moment::Moment;
 use super::settings::QueueSettings;
 
 use deadlines::Deadlines;
+use fair::LaneState;
+pub(crate) use fair::Next;
+use flow::{Backlog, Flow, NONE, Service};
 use prediction::Outlook;
-use row::{Backlog, LaneState, NONE, Row, Service};
 pub use slab::Key;
 pub(crate) use slab::{Slab, State, Waiter};
+use tag::Tag;
 
-/// Virtual time per token at weight 1; a weight divides it.
-const UNIT: u64 = 1 << 10;
-/// The waiting requests of one scope. The fields lie as they are written: who needs not wait looks at the first two.
+/// The waiting requests of one scope. The fields lie as they are written: a request that need not wait looks at the first two.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Queue<W> {
     waiting: usize,
-    /// What is waiting of each caller that has any, densely packed: predictions read them all.
+    /// What is queued of each caller that has anything, densely packed: predictions read them all.
     backlogs: Vec<Backlog>,
     bytes: usize,
     slab: Slab<W>,
-    rows: Vec<Row>,
-    free_rows: Vec<u32>,
+    flows: Vec<Flow>,
+    free_flows: Vec<u32>,
     by_caller: HashMap<(CallerId, Lane), u32, RandomState>,
     lanes: [LaneState; 2],
+    /// The virtual time among the lanes.
+    time: Tag,
+    sequence: u32,
     /// What predictions remember, by lane.
     outlooks: [Outlook; 2],
     deadlines: Deadlines,
@@ -57,15 +64,31 @@ pub(crate) enum Full {
     Caller,
 }
 
+/// What waits of one caller in one lane.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Line {
+    pub(crate) caller: CallerId,
+    pub(crate) lane: Lane,
+    /// Requests, parked ones included.
+    pub(crate) waiting: usize,
+    /// When the one that is next came; [`Moment::NEVER`] where all are parked.
+    pub(crate) since: Moment,
+    /// What it was served and was entitled to while it waited lately, in windows of the limit that binds.
+    pub(crate) served: f64,
+    pub(crate) due: f64,
+}
+
 impl<W> Queue<W> {
     pub(crate) fn new() -> Self {
         Self {
             slab: Slab::default(),
-            rows: Vec::new(),
-            free_rows: Vec::new(),
+            flows: Vec::new(),
+            free_flows: Vec::new(),
             by_caller: HashMap::with_hasher(RandomState::default()),
             backlogs: Vec::new(),
             lanes: [LaneState::default(), LaneState::default()],
+            time: Tag::START,
+            sequence: 0,
             outlooks: [Outlook::default(), Outlook::default()],
             deadlines: Deadlines::default(),
             parked: BTreeSet::new(),
@@ -102,61 +125,56 @@ impl<W> Queue<W> {
         bytes: usize,
         settings: &QueueSettings,
     ) -> Result<(), Full> {
-        if self.waiting >= settings.max_waiting || self.bytes.saturating_add(bytes) > settings.max_bytes {
-            return Err(Full::Queue);
+        let flow = self.by_caller.get(&(caller, lane)).map(|&index| &self.flows[index as usize]);
+        if flow.is_some_and(|flow| {
+            flow.waiting >= settings.max_waiting_per_caller
+                || flow.bytes.saturating_add(bytes) > settings.max_bytes_per_caller
+        }) {
+            return Err(Full::Caller);
         }
-        let Some(row) = self.by_caller.get(&(caller, lane)).map(|&row| &self.rows[row as usize]) else {
-            return Ok(());
-        };
-        let full = row.waiting >= settings.max_waiting_per_caller
-            || row.bytes.saturating_add(bytes) > settings.max_bytes_per_caller;
-        if full { Err(Full::Caller) } else { Ok(()) }
+        let full =
+            self.waiting >= settings.max_waiting || self.bytes.saturating_add(bytes) > settings.max_bytes;
+        if full { Err(Full::Queue) } else { Ok(()) }
     }
 
-    /// Adds a request at the end of its caller's row.
-    pub(crate) fn push_back(
-        &mut self,
-        mut waiter: Waiter<W>,
-        caller: CallerId,
-        lane: Lane,
-        weight: u32,
-    ) -> Key {
-        let row = self.row(caller, lane, weight);
-        waiter.row = row;
-        let (deadline, bytes) = (waiter.deadline, waiter.bytes as usize);
-        let key = self.slab.insert(waiter);
-        self.enter(row, bytes);
-        self.link_back(key);
-        self.deadlines.push(deadline, key);
-        key
+    /// The youngest request of the background lane, where all of that lane would make place for one more of this size.
+    pub(crate) fn displaceable(&self, bytes: usize, settings: &QueueSettings) -> Option<Key> {
+        let background = &self.lanes[Lane::Background as usize];
+        let others = self.waiting - background.waiting;
+        let their_bytes = self.bytes - background.bytes;
+        let fits = others < settings.max_waiting && their_bytes.saturating_add(bytes) <= settings.max_bytes;
+        (fits && background.youngest != NONE).then(|| self.slab.key(background.youngest))
     }
 
-    /// Adds a request at the head of its caller's row; until `not_before` it holds up nobody.
-    pub(crate) fn push_front(
+    /// Adds a request of a dominant share, in its caller's order; until `not_before` it holds up nobody.
+    pub(crate) fn push(
         &mut self,
         mut waiter: Waiter<W>,
-        caller: CallerId,
-        lane: Lane,
-        weight: u32,
+        (caller, lane, weight): (CallerId, Lane, u32),
+        share: f64,
         not_before: Moment,
         now: Moment,
     ) -> Key {
-        let row = self.row(caller, lane, weight);
-        waiter.row = row;
-        let (deadline, bytes) = (waiter.deadline, waiter.bytes as usize);
+        waiter.flow = self.flow(caller, lane, weight);
+        waiter.share = share;
+        self.sequence = self.sequence.wrapping_add(1);
+        waiter.sequence = self.sequence;
+        let (deadline, parked) = (waiter.deadline, not_before > now);
+        if parked {
+            waiter.state = State::Parked { until: not_before };
+        }
         let key = self.slab.insert(waiter);
-        self.enter(row, bytes);
-        if not_before > now {
-            self.slab.get_mut(key).state = State::Parked { until: not_before };
+        self.enter(key, lane);
+        if parked {
             self.parked.insert((not_before, key));
         } else {
-            self.link_front(key);
+            self.count_in(key);
         }
         self.deadlines.push(deadline, key);
         key
     }
 
-    /// Lets parked requests whose time has come take the head of their row.
+    /// Lets parked requests whose time has come take their place in their caller's order.
     pub(crate) fn unpark(&mut self, now: Moment) {
         while let Some(&(until, key)) = self.parked.first() {
             if until > now {
@@ -164,7 +182,7 @@ impl<W> Queue<W> {
             }
             self.parked.remove(&(until, key));
             self.slab.get_mut(key).state = State::Queued;
-            self.link_front(key);
+            self.count_in(key);
         }
     }
 
@@ -173,40 +191,22 @@ impl<W> Queue<W> {
         self.parked.first().map(|parked| parked.0)
     }
 
-    /// The request whose turn it is.
-    pub(crate) fn next(&self, background_share: f64) -> Option<Key> {
-        let lane = self.next_lane(background_share)?;
-        let &(_, row) = self.lanes[lane as usize].order.first()?;
-        Some(self.slab.key(self.rows[row as usize].head))
-    }
-
-    /// Takes the request whose turn it is out of the queue, to be served: its caller's counter advances.
-    pub(crate) fn serve(&mut self, key: Key, now: Moment) {
-        let (row, tokens) = {
-            let waiter = self.slab.get(key);
-            (waiter.row, waiter.cost.tokens.max(1))
-        };
-        self.unlink(key);
-        let (lane, before, after) = {
-            let row = &mut self.rows[row as usize];
-            let before = row.counter;
-            row.counter += (tokens * UNIT) / u64::from(row.weight);
-            if row.backlog == NONE {
-                row.service = Service::default();
-            } else {
-                row.service.served(tokens, now);
-            }
-            (row.lane, before, row.counter)
-        };
-        let state = &mut self.lanes[lane as usize];
-        state.reached = state.reached.max(before);
-        state.counter += tokens;
-        if state.order.remove(&(before, row)) {
-            state.order.insert((after, row));
-            let backlog = self.rows[row as usize].backlog;
-            let backlog = &mut self.backlogs[backlog as usize];
-            backlog.counter = after;
-            backlog.sum_up();
+    /// Takes the request whose turn it is out of the queue, to be served at this dominant share: its caller's virtual time
+    /// moves on.
+    pub(crate) fn serve(&mut self, key: Key, share: f64, background_share: f64, now: Moment) {
+        let waiter = self.slab.get(key);
+        let index = waiter.flow;
+        // What a refused attempt of it was charged stays charged.
+        let share = if waiter.requeued { 0.0 } else { share };
+        let before = self.flows[index as usize].tag;
+        self.advance(index, share, background_share);
+        self.reorder(index, before);
+        self.count_out(key);
+        let flow = &mut self.flows[index as usize];
+        if flow.backlog == NONE {
+            flow.service = Service::default();
+        } else {
+            flow.service.served(share, now);
         }
         self.leave(key);
     }
@@ -215,7 +215,7 @@ impl<W> Queue<W> {
     pub(crate) fn withdraw(&mut self, key: Key) {
         match self.slab.get(key).state {
             State::Queued => {
-                self.unlink(key);
+                self.count_out(key);
                 self.leave(key);
             }
             State::Parked { until } => {
@@ -261,100 +261,61 @@ impl<W> Queue<W> {
         self.slab.take_wakers()
     }
 
-    /// Every request that waits in a lane, in no order.
-    pub(crate) fn keys(&self, lane: Option<Lane>) -> Vec<Key> {
-        self.slab
-            .waiting()
-            .filter(|&(_, waiter)| lane.is_none_or(|lane| self.rows[waiter.row as usize].lane == lane))
-            .map(|(key, _)| key)
-            .collect()
+    /// The request that has waited longest in a lane, parked ones included.
+    pub(crate) fn oldest(&self, lane: Lane) -> Option<Key> {
+        let oldest = self.lanes[lane as usize].oldest;
+        (oldest != NONE).then(|| self.slab.key(oldest))
     }
 
     /// Whose request it is: caller, lane and weight.
     pub(crate) fn owner(&self, key: Key) -> (CallerId, Lane, u32) {
-        let row = &self.rows[self.slab.get(key).row as usize];
-        (row.caller, row.lane, row.weight)
+        let flow = &self.flows[self.slab.get(key).flow as usize];
+        (flow.caller, flow.lane, flow.weight)
     }
 
-    /// What waits, by caller and lane: (caller, lane, requests, oldest).
-    pub(crate) fn rows(&self) -> impl Iterator<Item = (CallerId, Lane, usize, Moment)> {
-        self.rows.iter().filter(|row| row.waiting > 0).map(|row| {
-            let oldest =
-                if row.head == NONE { Moment::NEVER } else { self.slab.get(self.slab.key(row.head)).since };
-            (row.caller, row.lane, row.waiting, oldest)
+    /// What waits, by caller and lane.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = Line> {
+        self.flows.iter().filter(|flow| flow.waiting > 0).map(|flow| {
+            let since = flow.order.head().map_or(Moment::NEVER, |head| self.slab.at(head).since);
+            let mut entitlement = flow.entitlement;
+            if flow.backlog != NONE {
+                entitlement.count(self.lanes[flow.lane as usize].fluid, flow.weight);
+            }
+            let (served, due) = (entitlement.served, entitlement.due);
+            Line { caller: flow.caller, lane: flow.lane, waiting: flow.waiting, since, served, due }
         })
     }
 
-    fn next_lane(&self, background_share: f64) -> Option<Lane> {
-        let [interactive, background] = &self.lanes;
-        match (interactive.order.is_empty(), background.order.is_empty()) {
-            (true, true) => None,
-            (false, true) => Some(Lane::Interactive),
-            (true, false) => Some(Lane::Background),
-            (false, false) => {
-                let share = background_share.clamp(0.001, 0.999);
-                let owed = interactive.counter as f64 / (1.0 - share) > background.counter as f64 / share;
-                Some(if owed { Lane::Background } else { Lane::Interactive })
-            }
-        }
-    }
-
-    /// The least counter of a lane's waiting callers; the last served one's where none waits.
-    pub(super) fn floor(&self, lane: Lane) -> u64 {
-        let state = &self.lanes[lane as usize];
-        state.order.first().map_or(state.reached, |&(counter, _)| counter)
-    }
-
-    fn row(&mut self, caller: CallerId, lane: Lane, weight: u32) -> u32 {
+    /// A caller's flow in a lane, at its present weight.
+    fn flow(&mut self, caller: CallerId, lane: Lane, weight: u32) -> u32 {
         let weight = weight.max(1);
         if let Some(&index) = self.by_caller.get(&(caller, lane)) {
-            let row = &mut self.rows[index as usize];
-            row.weight = weight;
-            if row.backlog != NONE {
-                let backlog = &mut self.backlogs[row.backlog as usize];
-                if backlog.weight != weight {
-                    backlog.weight = weight;
-                    backlog.sum_up();
-                    self.outlooks[lane as usize].changed(backlog.tokens);
-                }
-            }
+            self.weigh(index, weight);
             return index;
         }
-        self.forget_idle_rows();
-        let row = Row {
-            caller,
-            lane,
-            weight,
-            counter: 0,
-            head: NONE,
-            tail: NONE,
-            waiting: 0,
-            bytes: 0,
-            backlog: NONE,
-            service: Service::default(),
-        };
-        let index = if let Some(index) = self.free_rows.pop() {
-            self.rows[index as usize] = row;
+        self.forget_idle_flows();
+        let flow = Flow::new(caller, lane, weight);
+        let index = if let Some(index) = self.free_flows.pop() {
+            self.flows[index as usize] = flow;
             index
         } else {
-            self.rows.push(row);
-            u32::try_from(self.rows.len() - 1).unwrap_or(NONE)
+            self.flows.push(flow);
+            u32::try_from(self.flows.len() - 1).unwrap_or(NONE)
         };
         self.by_caller.insert((caller, lane), index);
         index
     }
 
-    /// Lines with nothing waiting and no debt are as good as new ones.
-    fn forget_idle_rows(&mut self) {
+    /// Flows with nothing waiting that are not ahead of the others are as good as new ones.
+    fn forget_idle_flows(&mut self) {
         if self.by_caller.len() < 64 + 2 * self.backlogs.len() {
             return;
         }
-        let floors = Lane::ALL.map(|lane| self.floor(lane));
-        let rows = &self.rows;
-        let free = &mut self.free_rows;
+        let (flows, lanes) = (&self.flows, &self.lanes);
+        let free = &mut self.free_flows;
         self.by_caller.retain(|_, &mut index| {
-            let row = &rows[index as usize];
-            let keep = row.waiting > 0 || row.counter > floors[row.lane as usize];
+            let flow = &flows[index as usize];
+            let keep = flow.waiting > 0 || flow.tag > lanes[flow.lane as usize].time;
             if !keep {
                 free.push(index);
             }
@@ -362,12 +323,25 @@ impl<W> Queue<W> {
         });
     }
 
-    fn enter(&mut self, row: u32, bytes: usize) {
-        let row = &mut self.rows[row as usize];
-        row.waiting += 1;
-        row.bytes += bytes;
+    fn enter(&mut self, key: Key, lane: Lane) {
+        let waiter = self.slab.get(key);
+        let bytes = waiter.bytes as usize;
+        let flow = &mut self.flows[waiter.flow as usize];
+        flow.waiting += 1;
+        flow.bytes += bytes;
         self.waiting += 1;
         self.bytes += bytes;
+        let lane = &mut self.lanes[lane as usize];
+        lane.waiting += 1;
+        lane.bytes += bytes;
+        let before = std::mem::replace(&mut lane.youngest, key.index);
+        if before == NONE {
+            lane.oldest = key.index;
+        } else {
+            self.slab.at_mut(before).next = key.index;
+        }
+        let waiter = self.slab.get_mut(key);
+        (waiter.previous, waiter.next) = (before, NONE);
         if self.deadlines.len() > 64 + 2 * self.waiting {
             let slab = &self.slab;
             self.deadlines.retain(|key| slab.waits(key));
@@ -376,12 +350,25 @@ impl<W> Queue<W> {
 
     fn leave(&mut self, key: Key) {
         let waiter = self.slab.get(key);
-        let bytes = waiter.bytes as usize;
-        let row = &mut self.rows[waiter.row as usize];
-        row.waiting -= 1;
-        row.bytes -= bytes;
+        let (bytes, previous, next) = (waiter.bytes as usize, waiter.previous, waiter.next);
+        let flow = &mut self.flows[waiter.flow as usize];
+        flow.waiting -= 1;
+        flow.bytes -= bytes;
         self.waiting -= 1;
         self.bytes -= bytes;
+        let lane = &mut self.lanes[flow.lane as usize];
+        lane.waiting -= 1;
+        lane.bytes -= bytes;
+        if previous == NONE {
+            lane.oldest = next;
+        } else {
+            self.slab.at_mut(previous).next = next;
+        }
+        if next == NONE {
+            lane.youngest = previous;
+        } else {
+            self.slab.at_mut(next).previous = previous;
+        }
         if self.waiting == 0 {
             self.deadlines.clear();
         }

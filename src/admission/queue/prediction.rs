@@ -5,32 +5,41 @@ use std::cell::RefCell;
 use crate::admission::moment::Moment;
 use crate::caller::{CallerId, Lane};
 
-use super::row::MEASURED;
-use super::{Queue, UNIT};
+use super::Queue;
+use super::fair::part_of;
+use super::flow::{Backlog, MEASURED, NONE};
 
 /// Work that waits before a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Ahead {
     pub(crate) requests: f64,
     pub(crate) tokens: f64,
+    /// Dominant shares, in windows of the limit that binds.
+    pub(crate) share: f64,
 }
 
 /// Up to so many callers everything is added up for each prediction.
 const FEW: usize = 64;
+/// Of any number of callers this many are added up, where no more are ahead.
+const NEAR: usize = 32;
 /// With more, a sum stands until one in so many of them changed, or as small a part of the lane's tokens.
-const STALE: u64 = 4;
-/// A sum for each quarter of each power of two that the counter may be away from the least one, and for 0.
-const SUMS: usize = 1 + 4 * 62;
+const STALE: u64 = 8;
+/// A sum for each quarter of each power of two that a virtual time may be away from the least one, and for 0.
+const SUMS: usize = 1 + 4 * OCTAVES;
+const OCTAVES: usize = 62;
+/// Distances below this, in windows of the limit at weight 1, count as 0.
+const LEAST: f64 = 1.0 / (1_u64 << 40) as f64;
 
-/// Sums over a lane's backlogs, remembered at some distances from its least counter; between them it is a line.
+/// Sums over a lane's backlogs, remembered at some distances from its least virtual time; between them it is a line.
 ///
-/// With a thousand callers one sum takes microseconds. A distance and not a counter, for the counters all move on as they are
+/// With a thousand callers one sum takes microseconds. A distance and not a time, for the times all move on as requests are
 /// served: what lies ahead at a distance stays about the same.
 #[derive(Debug, Default)]
 pub(super) struct Outlook {
     sums: RefCell<Vec<Remembered>>,
     changes: u64,
-    changed_tokens: u64,
+    /// Dominant shares that came to wait, or no longer do.
+    changed: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,41 +47,39 @@ struct Remembered {
     ahead: Ahead,
     /// How much had changed by then, and one more than that many changes; 0 is never.
     changes: u64,
-    changed_tokens: u64,
+    changed: f64,
 }
 
 impl Outlook {
-    /// So many tokens came to wait, or no longer do.
-    pub(super) fn changed(&mut self, tokens: u64) {
+    /// This share came to wait, or no longer does.
+    pub(super) fn changed(&mut self, share: f64) {
         self.changes += 1;
-        self.changed_tokens = self.changed_tokens.wrapping_add(tokens);
+        self.changed += share;
     }
 
     /// What `sum` says at a distance, or would have said not long ago.
-    fn at(&self, distance: u64, backlogs: usize, tokens: u64, sum: impl Fn(u64) -> Ahead) -> Ahead {
+    fn at(&self, distance: f64, backlogs: usize, share: f64, sum: impl Fn(f64) -> Ahead) -> Ahead {
         let mut sums = self.sums.borrow_mut();
         sums.resize(SUMS + 1, Remembered::default());
         let mut known = |index: usize| {
             let known = &mut sums[index];
             let fresh = known.changes > 0
                 && (self.changes + 1 - known.changes) * STALE <= backlogs as u64
-                && self.changed_tokens.wrapping_sub(known.changed_tokens) <= tokens / STALE;
+                && (self.changed - known.changed) * STALE as f64 <= share;
             if !fresh {
-                let (changes, changed_tokens) = (self.changes + 1, self.changed_tokens);
-                *known = Remembered { ahead: sum(distance_of(index)), changes, changed_tokens };
+                let ahead = sum(distance_of(index));
+                *known = Remembered { ahead, changes: self.changes + 1, changed: self.changed };
             }
             known.ahead
         };
         let below = index_of(distance);
         let (low, high) = (distance_of(below), distance_of(below + 1));
-        let mut ahead = known(below);
-        if distance > low {
-            let further = known(below + 1);
-            let part = (distance - low) as f64 / (high - low).max(1) as f64;
-            ahead.tokens += (further.tokens - ahead.tokens) * part;
-            ahead.requests += (further.requests - ahead.requests) * part;
+        let ahead = known(below);
+        if distance <= low {
+            return ahead;
         }
-        ahead
+        let part = ((distance - low) / (high - low)).min(1.0);
+        ahead.plus(known(below + 1).less(ahead).times(part))
     }
 }
 
@@ -84,88 +91,114 @@ impl Outlook {
     }
 }
 
-/// The remembered distance at or below this one.
-fn index_of(distance: u64) -> usize {
-    if distance < 4 {
+/// The remembered distance at or below this one: a float's exponent and the first two bits of its fraction.
+fn index_of(distance: f64) -> usize {
+    if distance < LEAST {
         return 0;
     }
-    let octave = 61 - distance.leading_zeros() as usize;
-    let quarter = usize::try_from(distance >> octave).unwrap_or(4) - 4;
-    1 + 4 * octave + quarter
+    let quarters = (distance.to_bits() >> 50) - (LEAST.to_bits() >> 50);
+    usize::try_from(quarters).unwrap_or(SUMS).min(SUMS - 2) + 1
 }
 
-fn distance_of(index: usize) -> u64 {
-    let Some(index) = index.checked_sub(1) else { return 0 };
-    let distance = (4 + index as u128 % 4) << (index / 4);
-    u64::try_from(distance).unwrap_or(u64::MAX)
+fn distance_of(index: usize) -> f64 {
+    let Some(index) = index.checked_sub(1) else { return 0.0 };
+    f64::from_bits(((LEAST.to_bits() >> 50) + index as u64) << 50)
+}
+
+impl Ahead {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests + other.requests,
+            tokens: self.tokens + other.tokens,
+            share: self.share + other.share,
+        }
+    }
+
+    fn less(self, other: Self) -> Self {
+        self.plus(other.times(-1.0))
+    }
+
+    fn times(self, by: f64) -> Self {
+        Self { requests: self.requests * by, tokens: self.tokens * by, share: self.share * by }
+    }
+}
+
+impl Backlog {
+    /// What of it is served before a virtual time: until its own passes that, which is on average half a request further.
+    fn served_before(&self, start: f64) -> Ahead {
+        let until = (start - self.start) * self.weight + self.share / self.requests.max(1.0) / 2.0;
+        let part = if self.share > 0.0 { (until / self.share).min(1.0) } else { 1.0 };
+        Ahead { requests: self.requests, tokens: self.tokens, share: self.share }.times(part)
+    }
 }
 
 impl<W> Queue<W> {
-    /// What would be served before a new request of this caller.
-    pub(crate) fn ahead(&self, caller: CallerId, lane: Lane, background_share: f64) -> Ahead {
-        let (start, floor) = (self.start(caller, lane), self.floor(lane));
-        let mut ahead = if self.backlogs.len() <= FEW {
+    /// What would be served before a new request of this caller with this deadline.
+    pub(crate) fn ahead(
+        &self,
+        caller: CallerId,
+        lane: Lane,
+        deadline: Moment,
+        background_share: f64,
+    ) -> Ahead {
+        let state = &self.lanes[lane as usize];
+        let (start, floor) = (self.start(caller, lane, deadline), state.floor().as_windows());
+        let near = state.order.iter().take(NEAR + 1).take_while(|(tag, _)| tag.as_windows() <= start);
+        let mut ahead = if near.clone().count() <= NEAR {
+            near.map(|&(_, flow)| &self.backlogs[self.flows[flow as usize].backlog as usize])
+                .fold(Ahead::default(), |ahead, backlog| ahead.plus(backlog.served_before(start)))
+        } else if self.backlogs.len() <= FEW {
             self.served_before(start, lane)
         } else {
-            let tokens = self.lanes[lane as usize].tokens;
-            let sum = |distance: u64| self.served_before(floor.saturating_add(distance), lane);
-            self.outlooks[lane as usize].at(start.saturating_sub(floor), self.backlogs.len(), tokens, sum)
+            let sum = |distance: f64| self.served_before(floor + distance, lane);
+            self.outlooks[lane as usize].at(start - floor, self.backlogs.len(), state.share, sum)
         };
+        let own = part_of(lane, background_share);
         let other = &self.lanes[1 - lane as usize];
-        let other_lane = Ahead { requests: other.requests as f64, tokens: other.tokens as f64 };
-        let share = match lane {
-            Lane::Interactive => background_share / (1.0 - background_share),
-            Lane::Background => (1.0 - background_share) / background_share,
-        };
-        let portion = if other_lane.tokens > 0.0 {
-            ((ahead.tokens + 1.0) * share / other_lane.tokens).min(1.0)
-        } else {
-            1.0
-        };
-        ahead.tokens += other_lane.tokens * portion;
-        ahead.requests += other_lane.requests * portion;
-        ahead
-    }
-
-    /// The counter at which a new request of this caller has its turn.
-    fn start(&self, caller: CallerId, lane: Lane) -> u64 {
-        let row = self.by_caller.get(&(caller, lane)).map(|&index| &self.rows[index as usize]);
-        let own = row.and_then(|row| self.backlogs.get(row.backlog as usize));
-        let floor = self.floor(lane);
-        match (row, own) {
-            (Some(row), Some(own)) => {
-                row.counter.saturating_add(own.tokens.saturating_mul(UNIT) / u64::from(row.weight))
-            }
-            (Some(row), None) => row.counter.max(floor),
-            (None, _) => floor,
-        }
-    }
-
-    /// What of a lane is served before a counter reaches `start`.
-    fn served_before(&self, start: u64, lane: Lane) -> Ahead {
-        let mut ahead = Ahead::default();
-        let start = start as f64;
-        for backlog in &self.backlogs {
-            let sums = &backlog.sums;
-            if backlog.lane == lane && sums.counter <= start {
-                // It is served until its counter passes the start, which is on average half a request further.
-                let until = (start - sums.counter) * sums.per_count + sums.half_mean;
-                let tokens = until.min(sums.tokens);
-                ahead.tokens += tokens;
-                ahead.requests += tokens * sums.per_token;
-            }
+        if other.requests > 0 {
+            let mean = other.share / other.requests as f64;
+            let theirs = (ahead.share + mean) * (1.0 - own) / own;
+            let part = if other.share > 0.0 { (theirs / other.share).min(1.0) } else { 1.0 };
+            let all =
+                Ahead { requests: other.requests as f64, tokens: other.tokens as f64, share: other.share };
+            ahead = ahead.plus(all.times(part));
         }
         ahead
     }
 
-    /// Seconds until a new request of this caller is served, at the rate at which its row has been served of late. It knows
+    /// The virtual time at which a new request of this caller has its turn, in windows of the limit.
+    fn start(&self, caller: CallerId, lane: Lane, deadline: Moment) -> f64 {
+        let state = &self.lanes[lane as usize];
+        let Some(&index) = self.by_caller.get(&(caller, lane)) else { return state.floor().as_windows() };
+        let flow = &self.flows[index as usize];
+        if flow.backlog == NONE {
+            return state.entry(flow).as_windows();
+        }
+        flow.tag.as_windows() + flow.order.ahead(&self.slab, deadline) / f64::from(flow.weight)
+    }
+
+    /// What of a lane is served before a virtual time.
+    fn served_before(&self, start: f64, lane: Lane) -> Ahead {
+        let backlogs = self.backlogs.iter().filter(|backlog| backlog.lane == lane && backlog.start <= start);
+        backlogs.fold(Ahead::default(), |ahead, backlog| ahead.plus(backlog.served_before(start)))
+    }
+
+    /// Seconds until a new request of this caller is served, at the rate at which its flow has been served of late. It knows
     /// what the backlogs don't: how much of the limit those take who never wait for long.
-    pub(crate) fn measured_wait(&self, caller: CallerId, lane: Lane, now: Moment) -> Option<f64> {
-        let row = &self.rows[*self.by_caller.get(&(caller, lane))? as usize];
-        let backlog = self.backlogs.get(row.backlog as usize)?;
-        let fresh = row.service.since.is_some_and(|since| now.seconds_since(since) < 2.0 * MEASURED);
-        let rate = row.service.rate.filter(|_| fresh && row.service.steady)?;
-        Some(backlog.tokens as f64 / rate.max(1e-9))
+    pub(crate) fn measured_wait(
+        &self,
+        caller: CallerId,
+        lane: Lane,
+        deadline: Moment,
+        now: Moment,
+    ) -> Option<f64> {
+        let flow = &self.flows[*self.by_caller.get(&(caller, lane))? as usize];
+        if flow.backlog == NONE {
+            return None;
+        }
+        let fresh = flow.service.since.is_some_and(|since| now.seconds_since(since) < 2.0 * MEASURED);
+        let rate = flow.service.rate.filter(|_| fresh && flow.service.steady)?;
+        Some(flow.order.ahead(&self.slab, deadline) / rate.max(1e-12))
     }
 }
 
@@ -181,7 +214,7 @@ mod tests {
             assert_eq!(index_of(distance_of(index)), index);
             assert!(distance_of(index + 1) > distance_of(index), "{index}");
         }
-        for distance in [0, 1, 3, 4, 5, 1000, 123_456_789, u64::MAX] {
+        for distance in [0.0, 1e-15, 1e-9, 0.001, 1.0, 5.0, 1e6] {
             let index = index_of(distance);
             assert!(index < SUMS && distance_of(index) <= distance, "{distance}");
             assert!(distance_of(index + 1) >= distance, "{distance}");
@@ -201,18 +234,16 @@ mod tests {
             // Some have a hundred times as much waiting as others.
             let count = if step < 20_000 { 1 + usize::from(caller.is_multiple_of(50)) * 20 } else { 1 };
             for _ in 0..count {
-                let cost = Cost { tokens: rng.u64(1..200) * (1 + u64::from(caller % 7)), ..Cost::default() };
+                let tokens = rng.u64(1..200) * (1 + u64::from(caller % 7));
+                let cost = Cost { tokens, ..Cost::default() };
                 let waiter = Waiter::new(cost, 0, now, Moment::NEVER, 0.0);
-                keys.push(queue.push_back(
-                    waiter,
-                    CallerId(caller),
-                    Lane::Interactive,
-                    1 + u32::from(caller % 3),
-                ));
+                let owner = (CallerId(caller), Lane::Interactive, 1 + u32::from(caller % 3));
+                keys.push(queue.push(waiter, owner, tokens as f64 * 1e-6, Moment::START, now));
             }
             if step > 2000 && rng.bool() {
-                let key = queue.next(0.1).expect("somebody waits");
-                queue.serve(key, now);
+                let key = queue.next(0.1, |_| 0.0).expect("somebody waits").key;
+                let share = queue.waiter(key).share;
+                queue.serve(key, share, 0.1, now);
                 queue.remove(key);
             }
             if rng.u8(..) < 60 {
@@ -224,9 +255,11 @@ mod tests {
             }
             if step > 4000 && queue.backlogs.len() > FEW {
                 let (caller, lane) = (CallerId(caller), Lane::Interactive);
-                let remembered = queue.ahead(caller, lane, 0.1);
-                let fresh = queue.served_before(queue.start(caller, lane), lane);
-                errors.push((remembered.tokens - fresh.tokens).abs() / fresh.tokens.max(1.0));
+                let remembered = queue.ahead(caller, lane, Moment::NEVER, 0.1);
+                let fresh = queue.served_before(queue.start(caller, lane, Moment::NEVER), lane);
+                // Where little is ahead of it, it waits for hundredths of what waits in all.
+                let least = queue.lanes[lane as usize].tokens as f64 * 0.01;
+                errors.push((remembered.tokens - fresh.tokens).abs() / fresh.tokens.max(least));
             }
         }
         errors.sort_by(f64::total_cmp);

@@ -5,6 +5,9 @@ use crate::admission::moment::Moment;
 use crate::admission::quota::{Charge, Cost};
 use crate::admission::refusal::Refused;
 
+use super::flow::NONE;
+use super::order::Node;
+
 /// Names a waiting request; valid until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -15,7 +18,7 @@ pub struct Key {
 /// How a request in the slab stands.
 #[derive(Debug)]
 pub(crate) enum State {
-    /// In its caller's row.
+    /// In its caller's order.
     Queued,
     /// Not before that moment; it holds up nobody until then.
     Parked { until: Moment },
@@ -43,7 +46,13 @@ pub(crate) struct Waiter<W> {
     pub(crate) asks_quota: bool,
     /// It is back after a refusal: it waits at its full price.
     pub(crate) requeued: bool,
-    pub(super) row: u32,
+    /// The dominant share that it was expected to take, in windows of the limit that binds.
+    pub(super) share: f64,
+    /// Tells requests apart that came at the same moment.
+    pub(super) sequence: u32,
+    pub(super) flow: u32,
+    pub(super) node: Node,
+    /// Its neighbors among all that wait in its lane, by arrival here.
     pub(super) previous: u32,
     pub(super) next: u32,
 }
@@ -60,10 +69,18 @@ impl<W> Waiter<W> {
             predicted,
             asks_quota: false,
             requeued: false,
-            row: u32::MAX,
-            previous: u32::MAX,
-            next: u32::MAX,
+            share: 0.0,
+            sequence: 0,
+            flow: NONE,
+            node: Node::default(),
+            previous: NONE,
+            next: NONE,
         }
+    }
+
+    /// What its place in its caller's order is decided by first.
+    pub(super) fn rank(&self) -> Moment {
+        if self.requeued { Moment::START } else { self.deadline }
     }
 
     pub(crate) fn waits(&self) -> bool {
@@ -126,6 +143,18 @@ impl<W> Slab<W> {
 
     /// # Panics
     /// As [`Slab::get`].
+    pub(super) fn at(&self, index: u32) -> &Waiter<W> {
+        self.places[index as usize].waiter.as_ref().expect("the queue's own indices name waiting requests")
+    }
+
+    /// # Panics
+    /// As [`Slab::get`].
+    pub(super) fn at_mut(&mut self, index: u32) -> &mut Waiter<W> {
+        self.places[index as usize].waiter.as_mut().expect("the queue's own indices name waiting requests")
+    }
+
+    /// # Panics
+    /// As [`Slab::get`].
     pub(crate) fn get_mut(&mut self, key: Key) -> &mut Waiter<W> {
         self.places[key.index as usize].waiter.as_mut().expect("the queue's own keys name waiting requests")
     }
@@ -133,13 +162,6 @@ impl<W> Slab<W> {
     pub(crate) fn waits(&self, key: Key) -> bool {
         self.places.get(key.index as usize).is_some_and(|place| {
             place.generation == key.generation && place.waiter.as_ref().is_some_and(Waiter::waits)
-        })
-    }
-
-    pub(crate) fn waiting(&self) -> impl Iterator<Item = (Key, &Waiter<W>)> {
-        self.places.iter().zip(0_u32..).filter_map(|(place, index)| {
-            let waiter = place.waiter.as_ref().filter(|waiter| waiter.waits())?;
-            Some((Key { index, generation: place.generation }, waiter))
         })
     }
 

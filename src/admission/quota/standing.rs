@@ -1,5 +1,7 @@
 //! How the limits stand: for those who wait, the status and the metrics.
 
+use std::time::Duration;
+
 use crate::admission::moment::{Moment, duration};
 use crate::admission::status::DimensionStatus;
 
@@ -45,6 +47,12 @@ impl Quota {
             (Some(ramp), Some(paced)) => Some(ramp.min(paced)),
             (ramp, paced) => ramp.or(paced),
         }
+    }
+
+    /// [`Quota::wait`]; `sparse` says that the charge is of a caller below its share, which may use what others leave free.
+    pub(crate) fn wait_for(&self, charge: Charge, sparse: bool, in_flight: u32, now: Moment) -> Duration {
+        let _ = sparse;
+        self.wait(charge, in_flight, now)
     }
 
     /// The dominant share of a charge: the largest part that it takes of any known limit, per window of that limit; 0 where
