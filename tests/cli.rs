@@ -21,7 +21,19 @@ fn err(output: &Output) -> String {
 
 #[test]
 fn every_help_text_is_as_recorded() {
-    let commands = ["", "run", "check", "explain", "report", "status", "demo", "schema", "completions"];
+    let commands = [
+        "",
+        "run",
+        "check",
+        "explain",
+        "report",
+        "status",
+        "health",
+        "reload",
+        "demo",
+        "schema",
+        "completions",
+    ];
     let mut texts = String::new();
     for command in commands {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();
@@ -53,6 +65,66 @@ fn a_bad_command_line_or_configuration_is_code_2() {
     let output = weir(&[], &[("WEIR_CONFIG", "/nowhere.toml")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(err(&output).starts_with("/nowhere.toml: cannot be read: "), "{}", err(&output));
+}
+
+/// A setting that Weir would silently do without is a mistake: it would talk to the public API.
+#[test]
+fn a_variable_that_is_almost_right_is_named_and_one_of_another_use_is_not() {
+    let file = std::env::temp_dir().join(format!("weir-empty-{}.toml", std::process::id()));
+    std::fs::write(&file, "").expect("a file");
+    let file = file.to_str().expect("a name");
+    for (name, value, meant) in [
+        ("WEIR_UPSTREAM", "http://127.0.0.1:9000", "WEIR_UPSTREAM__URL"),
+        ("WEIR_UPSTREAM_URL", "http://127.0.0.1:9000", "WEIR_UPSTREAM__URL"),
+        ("WEIR_LISTEN", "127.0.0.1:0", "WEIR_SERVER__LISTEN"),
+        ("WEIR_PORT", "9000", "WEIR_SERVER__LISTEN"),
+        ("WEIR_LIMITS_REQUESTS_PER_MINUTE", "60", "WEIR_LIMITS__REQUESTS_PER_MINUTE"),
+        ("weir_log__level", "debug", "WEIR_LOG__LEVEL"),
+    ] {
+        let output = weir(&["check", file], &[(name, value)]);
+        let expected =
+            format!("environment {name}: Weir reads no variable of this name; did you mean {meant}?\n");
+        assert_eq!((output.status.code(), err(&output)), (Some(2), expected), "{name}");
+    }
+    // What Kubernetes sets for services called weir and weir-admin, and what a secret refers to.
+    let others = [
+        ("WEIR_PORT", "tcp://10.0.0.1:8080"),
+        ("WEIR_SERVICE_HOST", "10.0.0.1"),
+        ("WEIR_PORT_8080_TCP_ADDR", "10.0.0.1"),
+        ("WEIR_ADMIN_PORT", "tcp://10.0.0.1:8081"),
+        ("WEIR_ADMIN_TOKEN", "an-admin-token"),
+    ];
+    let output = weir(&["check", file], &others);
+    assert!(output.status.success(), "{}", err(&output));
+    // What the file sets is no matter of the environment.
+    let output = weir(&["check", "config/sidecar.toml"], &[("WEIR_LISTEN", "127.0.0.1:0")]);
+    assert!(output.status.success(), "{}", err(&output));
+    std::fs::remove_file(file).expect("the file");
+    let output = weir(&[], &[("WEIR_CONFIG", "")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        err(&output).contains("give --config or WEIR_CONFIG a file, or unset WEIR_CONFIG"),
+        "{}",
+        err(&output)
+    );
+}
+
+/// Who asks why a reload failed has a file with a mistake.
+#[test]
+fn a_running_weir_is_found_by_a_file_that_has_mistakes() {
+    let file = std::env::temp_dir().join(format!("weir-mistake-{}.toml", std::process::id()));
+    std::fs::write(&file, "bogus = 1\n[retry]\nbase = \"soon\"\n[admin]\nlisten = \"127.0.0.1:1\"\n")
+        .expect("a file");
+    for command in ["status", "health", "reload", "report"] {
+        let output = weir(&[command], &[("WEIR_CONFIG", file.to_str().expect("a name"))]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(err(&output).starts_with("no Weir answers at 127.0.0.1:1: "), "{command}: {}", err(&output));
+    }
+    std::fs::write(&file, "[admin]\nlisten = \"here\"\n").expect("a file");
+    let output = weir(&["status"], &[("WEIR_CONFIG", file.to_str().expect("a name"))]);
+    std::fs::remove_file(&file).expect("the file");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("admin.listen: \"here\" is not valid"), "{}", err(&output));
 }
 
 #[test]

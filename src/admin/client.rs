@@ -114,14 +114,22 @@ impl Client {
         String::from_utf8(answer.into()).map_err(|error| self.not_weir(&error))
     }
 
+    /// Asks whether it is ready (or only lives), as probes do; what it answered.
+    pub async fn health(&self, live: bool) -> Result<String, ClientError> {
+        let answer = self.ask(Method::GET, if live { "/livez" } else { "/readyz" }, "text/plain").await?;
+        String::from_utf8(answer.into()).map_err(|error| self.not_weir(&error))
+    }
+
     /// Tells it to drain.
     pub async fn drain(&self) -> Result<(), ClientError> {
         self.ask(Method::POST, "/drain", "text/plain").await.map(drop)
     }
 
-    /// Tells it to read its configuration again; a rejected one is [`ClientError::Refused`] with every problem.
-    pub async fn reload(&self) -> Result<(), ClientError> {
-        self.ask(Method::POST, "/reload", "text/plain").await.map(drop)
+    /// Tells it to read its configuration again; a rejected one is [`ClientError::Refused`] with every problem. What it
+    /// answered names the keys that wait for a restart.
+    pub async fn reload(&self) -> Result<String, ClientError> {
+        let answer = self.ask(Method::POST, "/reload", "text/plain").await?;
+        String::from_utf8(answer.into()).map_err(|error| self.not_weir(&error))
     }
 
     async fn ask(&self, method: Method, path: &str, accept: &'static str) -> Result<Bytes, ClientError> {

@@ -96,7 +96,7 @@ pub(super) fn answer<B>(request: &Request<B>, route: Route<'_>, source: &dyn Sou
             text(StatusCode::ACCEPTED, "draining\n")
         }
         Route::Reload => match source.reload() {
-            Ok(()) => text(StatusCode::OK, "reloaded\n"),
+            Ok(()) => reloaded(&source.status().reload.waiting),
             Err(problems) => text(StatusCode::UNPROCESSABLE_ENTITY, problems + "\n"),
         },
         Route::WrongMethod(allowed) => {
@@ -106,6 +106,17 @@ pub(super) fn answer<B>(request: &Request<B>, route: Route<'_>, source: &dyn Sou
         }
         Route::Unknown => unknown(request.uri().path(), source),
     }
+}
+
+/// A reload went well; the keys whose values wait for a restart are named.
+fn reloaded(waiting: &[String]) -> Answer {
+    if waiting.is_empty() {
+        return text(StatusCode::OK, "reloaded\n");
+    }
+    text(
+        StatusCode::OK,
+        format!("reloaded; these keys take effect only at a restart: {}\n", waiting.join(", ")),
+    )
 }
 
 /// What is not here. A client of the API is told in the API's form, which its SDK shows.

@@ -398,7 +398,11 @@ async fn the_client_asks_a_real_server() {
         assert!(missing.to_string().contains("answered 404"), "{missing}");
         let rejected = client.reload().await.unwrap_err();
         assert!(rejected.to_string().contains("weir.toml:3: unknown key"), "{rejected}");
+        assert_eq!(client.health(false).await.unwrap(), "ready\n");
         client.drain().await.unwrap();
+        let draining = client.health(false).await.unwrap_err();
+        assert!(draining.to_string().contains("not ready: draining"), "{draining}");
+        assert_eq!(client.health(true).await.unwrap(), "ok\n");
         assert!(source.drained.load(Ordering::Relaxed));
         let stranger = Client::new(address, None).status().await.unwrap_err();
         assert!(stranger.to_string().contains("answered 401"), "{stranger}");

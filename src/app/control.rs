@@ -300,7 +300,7 @@ impl Control {
         };
         tokio::select! {
             () = finished => tracing::info!("drained"),
-            () = signals::ended() => tracing::warn!("told again: ending at once"),
+            () = signals::ended() => tracing::warn!("second signal: stopping now"),
         }
     }
 

@@ -1,4 +1,6 @@
-//! The names nearest to one that nobody knows.
+//! The known names nearest to one that is not known.
+
+use strsim::osa_distance;
 
 /// The known names nearest to `name`, at most `most`, nearest first; none that is farther than a third of its letters.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
@@ -6,29 +8,14 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>, most
     let mut near: Vec<(usize, &str)> = known
         .filter_map(|candidate| {
             let lower = candidate.to_ascii_lowercase();
-            let distance = if name.len() > 3 && lower.contains(&name) { 1 } else { distance(&name, &lower) };
+            let distance =
+                if name.len() > 3 && lower.contains(&name) { 1 } else { osa_distance(&name, &lower) };
             (distance <= candidate.len().div_ceil(3)).then_some((distance, candidate))
         })
         .collect();
     near.sort_unstable();
     near.dedup();
     near.into_iter().take(most).map(|(_, candidate)| candidate).collect()
-}
-
-/// How many letters must be changed, added or taken away.
-fn distance(from: &str, to: &str) -> usize {
-    let to: Vec<char> = to.chars().collect();
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (line, letter) in from.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = line + 1;
-        for (column, other) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != *other);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[to.len()]
 }
 
 #[cfg(test)]
@@ -50,7 +37,7 @@ mod tests {
         for (from, to, expected) in
             [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("é", "e", 1)]
         {
-            assert_eq!(distance(from, to), expected, "{from} {to}");
+            assert_eq!(osa_distance(from, to), expected, "{from} {to}");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The command line, declared.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
 /// A reverse proxy that paces, retries and counts a company's calls to the OpenAI API
@@ -32,10 +34,14 @@ pub enum Command {
     Check(Check),
     /// Explain an error: by class, by the API's code, or from a pasted error body on standard input
     Explain(Explain),
-    /// Print what a support chat asks about a persistent failure
+    /// Print the details that OpenAI support asks for
     Report(Report),
     /// Print what the status page shows
     Status(Status),
+    /// Tell by the exit code whether the running Weir is ready: 0 or 1, for probes
+    Health(Health),
+    /// Have the running Weir read its configuration again
+    Reload(AdminAccess),
     /// Run a stand-in for the API, with its limits and its errors
     Simulate(Box<crate::simulate::Args>),
     /// Run the same work without and with Weir against the stand-in, side by side
@@ -53,7 +59,7 @@ pub enum Command {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Run {
     /// The configuration file; any key can also come from the environment, as `WEIR_SECTION__KEY`
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true, value_parser = file())]
     pub config: Option<PathBuf>,
     /// The API: scheme, host and port
     #[arg(
@@ -74,11 +80,31 @@ pub struct Run {
 #[derive(Clone, Debug, Default, Args)]
 pub struct AdminAccess {
     /// The running Weir's configuration file: its admin address and token are used
-    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true)]
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG", hide_env_values = true, value_parser = file())]
     pub config: Option<PathBuf>,
     /// The running Weir's admin address [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
+}
+
+/// Options of `weir health`.
+#[derive(Clone, Debug, Args)]
+pub struct Health {
+    /// Ask only whether the process answers, not whether it takes new work
+    #[arg(long)]
+    pub live: bool,
+    /// Where to ask.
+    #[command(flatten)]
+    pub admin: AdminAccess,
+}
+
+/// A file's name. An empty one comes from a variable that was meant to have a value.
+fn file() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
+    let named = |name: OsString| {
+        let empty = "it is empty; give --config or WEIR_CONFIG a file, or unset WEIR_CONFIG";
+        if name.is_empty() { Err(empty) } else { Ok(PathBuf::from(name)) }
+    };
+    OsStringValueParser::new().try_map(named)
 }
 
 /// Options of `weir check`.
@@ -117,7 +143,7 @@ pub struct Status {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
-    /// Print it again every so many seconds
+    /// Print it again after this number of seconds
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub watch: Option<u64>,

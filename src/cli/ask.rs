@@ -1,11 +1,12 @@
-//! `weir status` and `weir report`: what a running Weir says.
+//! `weir status`, `report`, `health` and `reload`: a running Weir is asked.
 
 use std::future::Future;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::runtime::Runtime;
 
-use super::arguments::{AdminAccess, Report, Status};
+use super::arguments::{AdminAccess, Health, Report, Status};
 use super::terminal::Terminal;
 use super::{Failure, runtime, settings};
 use crate::admin::{self, Client, ClientError};
@@ -53,6 +54,18 @@ pub(super) fn status(options: &Status, terminal: &mut Terminal) -> Result<(), Fa
     Ok(())
 }
 
+pub(super) fn health(options: &Health, terminal: &mut Terminal) -> Result<(), Failure> {
+    let (client, runtime) = (client(&options.admin)?, runtime()?);
+    terminal.print(&wait(&runtime, client.health(options.live))?);
+    Ok(())
+}
+
+pub(super) fn reload(access: &AdminAccess, terminal: &mut Terminal) -> Result<(), Failure> {
+    let (client, runtime) = (client(access)?, runtime()?);
+    terminal.print(&wait(&runtime, client.reload())?);
+    Ok(())
+}
+
 fn status_once(options: &Status, client: &Client, runtime: &Runtime) -> Result<String, Failure> {
     if options.json {
         let json = wait(runtime, client.status_json())?;
@@ -77,5 +90,16 @@ fn client(access: &AdminAccess) -> Result<Client, Failure> {
 }
 
 fn wait<T>(runtime: &Runtime, asking: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
-    runtime.block_on(asking).map_err(|error| Failure::Other(error.to_string()))
+    runtime.block_on(asking).map_err(|error| {
+        let hint = match &error {
+            ClientError::Refused { status, .. } if *status == StatusCode::UNAUTHORIZED => {
+                "\nGive --config (or WEIR_CONFIG) the file that Weir runs with: its admin.token is used."
+            }
+            ClientError::Refused { .. }
+            | ClientError::Connect { .. }
+            | ClientError::Timeout { .. }
+            | ClientError::NotWeir { .. } => "",
+        };
+        Failure::Other(format!("{error}{hint}"))
+    })
 }

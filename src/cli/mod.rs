@@ -81,6 +81,8 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Explain(options) => explain(&options, terminal),
         Command::Report(options) => ask::report(&options, terminal),
         Command::Status(options) => ask::status(&options, terminal),
+        Command::Health(options) => ask::health(&options, terminal),
+        Command::Reload(access) => ask::reload(&access, terminal),
         Command::Simulate(options) => stand_in::run(&options, terminal),
         Command::Demo(options) => demo::run(&options, terminal),
         Command::Schema(options) => schema(options, terminal),

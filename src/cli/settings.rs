@@ -26,12 +26,16 @@ pub(super) fn text(run: &Run, sources: &dyn Sources) -> Result<String, Problems>
     config::text(run.config.as_deref(), sources)
 }
 
-/// The configuration of a Weir that is asked.
+/// The admin section of the configuration of a Weir that is asked. The rest may have mistakes: that is when one asks.
 ///
 /// # Errors
-/// As [`load`].
+/// The problems of that section.
 pub(super) fn of_running(admin: &AdminAccess, sources: &dyn Sources) -> Result<Config, Problems> {
-    config::load(admin.config.as_deref(), &overrides([("--admin", "admin.listen", &admin.admin)]), sources)
+    config::load_admin(
+        admin.config.as_deref(),
+        &overrides([("--admin", "admin.listen", &admin.admin)]),
+        sources,
+    )
 }
 
 fn overrides<'a>(

@@ -32,6 +32,49 @@ pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
     }
 }
 
+/// Reports each variable that is almost the name of a key which nothing else sets: with one underscore for two, in small letters, or
+/// after an option. Weir would silently do without it, and go to the public API.
+///
+/// A variable that a secret refers to may have any name.
+pub(crate) fn near_misses(root: &Node, reader: &mut Reader<'_>) {
+    for (name, value) in reader.sources.overrides() {
+        let capitals = name.to_ascii_uppercase();
+        let Some(rest) = capitals.strip_prefix("WEIR_").map(str::to_ascii_lowercase) else { continue };
+        let steps: Vec<String> = rest.split("__").map(str::to_owned).collect();
+        let meant = match steps.as_slice() {
+            [] => None,
+            [one] => single_underscore(one, &value),
+            several => find(several).ok().filter(|_| name != capitals),
+        };
+        let Some((path, kind)) = meant else { continue };
+        if matches!(kind, Kind::Secret | Kind::OrOff(Kind::Secret)) || root.find(&path).is_some() {
+            continue;
+        }
+        let message = format!(
+            "Weir reads no variable of this name; did you mean WEIR_{}?",
+            path.replace('.', "__").to_uppercase()
+        );
+        reader.problems.push(Problem { origin: Origin::Environment(name), key: String::new(), message });
+    }
+}
+
+/// The key that a name without a double underscore was meant for: an option, or a section and a key.
+fn single_underscore(name: &str, value: &str) -> Option<(String, Kind)> {
+    let steps = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
+    match name {
+        "upstream" | "url" | "base_url" => return find(&steps("upstream.url")).ok(),
+        "listen" => return find(&steps("server.listen")).ok(),
+        "admin" => return find(&steps("admin.listen")).ok(),
+        // Kubernetes sets it to a URL for a service of this name.
+        "port" if value.trim().parse::<u16>().is_ok() => return find(&steps("server.listen")).ok(),
+        _ => {}
+    }
+    name.match_indices('_').find_map(|(at, _)| {
+        let found = find(&[name[..at].to_owned(), name[at + 1..].to_owned()]);
+        found.ok().filter(|(_, kind)| !matches!(kind, Kind::Table(_)))
+    })
+}
+
 /// Sets one key from a text, which its kind tells how to read. Does nothing for a key that nobody knows.
 pub(crate) fn set(root: &mut Node, path: &str, text: &str, origin: &Origin, reader: &mut Reader<'_>) {
     let steps: Vec<String> = path.split('.').map(str::to_owned).collect();

@@ -63,7 +63,7 @@ section! {
         admission: Admission = default({}),
         /// How many tokens a request is taken to cost before its answer tells.
         estimate: Estimate = default({}),
-        /// What the upstream allows. Left out, it is learned from its answers.
+        /// What the upstream allows. Left out, it is learned from its answers; what the upstream tells counts over what is written here. To use less than it allows, set `limits.share`.
         limits: Limits = default({}),
         /// Several Weirs that share one organization's limits, and agree through Redis on who may use how much.
         replicas: Replicas = default({}),
@@ -127,6 +127,7 @@ pub fn parse(
             &mut reader,
         );
     }
+    environment::near_misses(&root, &mut reader);
     let config = Config::read(&root, &mut reader);
     let config = config.map(|config| {
         let mut config = proxy::from_environment(config, &root, &mut reader);
@@ -142,6 +143,29 @@ pub fn parse(
 /// As [`parse`]; a file that can't be read is a problem too.
 pub fn load(path: Option<&Path>, overrides: &[Override], sources: &dyn Sources) -> Result<Config, Problems> {
     parse(&name(path), &text(path, sources)?, overrides, sources)
+}
+
+/// Reads the section `admin` alone, all else as if it were not written: how a running Weir is found while its file has a mistake.
+///
+/// # Errors
+/// The problems of that section, and a file that can't be read.
+pub fn load_admin(
+    path: Option<&Path>,
+    overrides: &[Override],
+    sources: &dyn Sources,
+) -> Result<Config, Problems> {
+    let text = text(path, sources)?;
+    let mut reader = Reader::new(sources);
+    let mut root = Node::parse(&text, &mut reader.problems);
+    environment::apply(&mut root, &mut reader);
+    for setting in overrides {
+        let origin = Origin::Option(setting.option);
+        environment::set(&mut root, setting.key, &setting.value, &origin, &mut reader);
+    }
+    root.keep_only("admin");
+    reader.problems.clear();
+    let config = Config::read(&root, &mut reader);
+    finish(&name(path), config, reader.problems)
 }
 
 /// The text of the file at `path`, where there is one.

@@ -14,7 +14,7 @@ use super::value::choice;
 section! {
     /// The log on standard error. It never holds a body or a key.
     Log {
-        /// The least severe line that is written.
+        /// The least severe line of the log that is written. Lines of the access log are written at any level; `log.access` turns them off.
         level: Level = default("info"),
         /// JSON, text, or text on a terminal and JSON elsewhere.
         format: Format = default("auto"),
@@ -72,7 +72,7 @@ section! {
     Trace {
         /// The collector. Left out, none are sent.
         endpoint: Option<BaseUrl> = unset("http://127.0.0.1:4318"),
-        /// The token for the collector, sent as `Authorization: Bearer`; one that names its own scheme (\"Basic …\") is sent whole.
+        /// The token for the collector, sent as `Authorization: Bearer`; one that names its own scheme (`Basic ...`) is sent whole.
         token: Option<SecretRef> = unset("env:OTLP_TOKEN"),
         /// The name of this service in the traces.
         service_name: String = default("weir"),

@@ -17,8 +17,7 @@ section! {
         max_wait: Duration = default("60s") in "1ms"..="1d",
         /// Requests waiting in all, for each scope.
         max_waiting: usize = default(200000) in 1..=10000000,
-        /// Requests waiting of one caller: half, so that one alone can't fill the queue, and room for a batch that throws
-        /// all of its 100,000 at once.
+        /// Waiting requests of one caller: half of all, so that one alone can't fill the queue. A batch may submit 100,000 at once.
         max_waiting_per_caller: usize = default(100000) in 1..=10000000,
         /// Bodies of waiting requests in all.
         max_waiting_bytes: Size = default("256MiB") in "1MiB"..="1TiB",

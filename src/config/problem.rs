@@ -75,25 +75,11 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be inserted, dropped or replaced to turn one name into the other (Levenshtein).
+/// How many letters must be inserted, dropped, replaced or swapped with their neighbor to turn one name into the other.
 fn distance(one: &str, other: &str) -> usize {
-    /// No key is longer, and the table is quadratic.
+    /// No key is longer, and the work is quadratic.
     const LONGEST: usize = 64;
-    if one.len() > LONGEST || other.len() > LONGEST {
-        return usize::MAX;
-    }
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
+    if one.len() > LONGEST || other.len() > LONGEST { usize::MAX } else { strsim::osa_distance(one, other) }
 }
 
 /// Text from outside, made fit for one line of a terminal.

@@ -55,7 +55,7 @@ section! {
         enabled: bool = default(true),
         /// Consecutive failures that open it. Five would open by chance ten times in 10,000 calls at a quarter of failures.
         failures: u32 = default(10) in 2..=1000,
-        /// How long no answer may begin, where they normally come faster.
+        /// Open the breaker when no answer has begun for this long, where they normally come faster.
         stall: Duration = default("30s") in "1s"..="1h",
         /// The wait before the first probe; it doubles with each that fails, to a quarter of how long the outage has lasted.
         probe_base: Duration = default("500ms") in "10ms"..="1m",
@@ -67,7 +67,7 @@ section! {
 section! {
     /// What requests do while the breaker holds attempts back.
     Outage {
-        /// How long they wait it out, within their deadlines; 0 answers at once.
+        /// How long interactive requests wait for a failing upstream, from the beginning of its outage and within their deadlines; 0 answers at once. Requests in the background lane wait until their deadlines.
         max_wait: Duration = default("30s") in 0..="1h",
     }
 }

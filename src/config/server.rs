@@ -54,7 +54,7 @@ section! {
         /// Names beside those of loopback that the listener is called by, without port. Where requests without a Weir key spend a
         /// configured credential, a `Host` that is neither is refused on loopback, and elsewhere once there is a list.
         hosts: Vec<String> = default([]),
-        /// Whether the upstream is told of the caller's address by `Forwarded`. Off: it is none of its business.
+        /// Whether the upstream is told of the caller's address by `Forwarded`. Off by default, for privacy.
         forwarded: bool = default(false),
         /// TLS towards callers: on when a certificate and a key are given.
         tls: ServerTls = default({}),

@@ -7,7 +7,7 @@ use std::path::Path;
 pub trait Sources {
     /// One variable of the environment.
     fn variable(&self, name: &str) -> Option<String>;
-    /// Every variable whose name begins with `WEIR_`, in the order of their names.
+    /// Every variable whose name begins with `WEIR_`, in any case, in the order of their names.
     fn overrides(&self) -> Vec<(String, String)>;
     /// A file's content.
     fn file(&self, path: &Path) -> io::Result<Vec<u8>>;
@@ -55,7 +55,7 @@ impl Sources for Process {
     fn overrides(&self) -> Vec<(String, String)> {
         let mut found: Vec<_> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-            .filter(|(name, _)| name.starts_with("WEIR_"))
+            .filter(|(name, _)| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("WEIR_")))
             .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
             .collect();
         found.sort();

@@ -345,7 +345,7 @@ fn contradictions_are_told() {
             "[[limits.families]]\nname = \"a\"\nmodels = [\"x\"]\n[[limits.families]]\nname = \"a\"\nmodels = [\"x\"]",
             "\"x\" belongs to an earlier family",
         ),
-        (caller, "nothing replaces this key upstream"),
+        (caller, "this Weir key would be sent to the API, which does not know it"),
         (
             &format!("upstream.credential = \"env:SEARCH_WEIR_KEY\"\n{caller}"),
             "is also a credential for the upstream",

@@ -128,6 +128,13 @@ impl Node {
         Ok(())
     }
 
+    /// Drops every entry of the table but one.
+    pub(crate) fn keep_only(&mut self, name: &str) {
+        if let Datum::Table(entries) = &mut self.datum {
+            entries.retain(|known, _| known == name);
+        }
+    }
+
     fn set_origin(&mut self, origin: &Origin) {
         self.origin = origin.clone();
         match &mut self.datum {

@@ -14,14 +14,14 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
     match refused {
         Refused::QueueFull { retry_after } => OwnAnswer::new(
             ErrorClass::WeirQueueFull,
-            "Weir's queue for this limit is full: more is asked for than the upstream's limit lets through. \
+            "Weir's queue for this limit is full: demand exceeds the upstream's limit. \
              Slow down, raise the limit upstream, or raise admission.max_waiting.",
         )
         .retry_after(*retry_after, rng),
         Refused::CallerLimit { retry_after } => OwnAnswer::new(
             ErrorClass::WeirCallerLimit,
-            "This caller has as many requests waiting in Weir as it may. Slow down, or raise \
-             admission.max_waiting_per_caller.",
+            "This caller has reached its limit of waiting requests. Slow down, or raise its callers.max_waiting \
+             (admission.max_waiting_per_caller where it has none of its own).",
         )
         .retry_after(*retry_after, rng),
         Refused::Deadline { predicted, retry_after } => OwnAnswer::new(
@@ -36,7 +36,7 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
         Refused::BreakerOpen { failing_for, next_probe } => OwnAnswer::new(
             ErrorClass::WeirBreakerOpen,
             format!(
-                "The upstream has been failing for {}; Weir asks it again in {}. It is them, not you.",
+                "The upstream has been failing for {}; Weir asks it again in {}. It is not this request.",
                 seconds(*failing_for),
                 seconds(*next_probe)
             ),

@@ -79,7 +79,7 @@ pub struct Args {
     /// What a request is charged.
     #[arg(long, value_enum, default_value = "input", help_heading = "Limits")]
     pub charge: Charge,
-    /// Refused requests take their share of the limits too.
+    /// Refused requests also count against the limits.
     #[arg(long, help_heading = "Limits")]
     pub count_refused: bool,
     /// Requests that meet an error by --fault or x-simulate are not charged.

@@ -28,10 +28,11 @@ def main() -> int:
     if not classes:
         problems.append(f"{CLASSES.relative_to(ROOT)}: no class found; has the form of the file changed?")
     problems += [f"docs/runbook.md: no section for the class {name}" for name in classes if name not in runbook]
-    for anchor in re.findall(r"runbook_url: docs/runbook\.md#(\S+)", RULES.read_text()):
-        # A label's value stands for a class, and classes are checked above.
-        if not anchor.startswith("{{") and anchor not in runbook:
-            problems.append(f"{RULES.relative_to(ROOT)}: runbook.md#{anchor} is not there")
+    rules = RULES.read_text()
+    alerts, links = re.findall(r"- alert: (\w+)", rules), re.findall(r"runbook_url: \S+/runbook#(\S+)", rules)
+    if not alerts or alerts != links:
+        problems.append(f"{RULES.relative_to(ROOT)}: each alert leads to the runbook's section of its name: {set(alerts) ^ set(links)}")
+    problems += [f"docs/runbook.md: no section for the alert {name}" for name in alerts if name not in runbook]
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f"links: {len(DOCUMENTS)} documents, {len(classes)} classes, {len(problems)} problems")

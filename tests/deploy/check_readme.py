@@ -27,10 +27,11 @@ def main() -> int:
     failures = 0
     with tempfile.TemporaryDirectory() as directory:
         shims(pathlib.Path(directory))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
+        # As a newcomer has it: without a key for the API.
+        kept = lambda name: not name.startswith(("WEIR_", "OPENAI_"))  # noqa: E731
+        environment = {name: value for name, value in os.environ.items() if kept(name)}
         environment |= {
             "PATH": f"{directory}{os.pathsep}{environment['PATH']}",
-            "OPENAI_API_KEY": "sk-test-0123456789abcdef",
         }
         for skipped, block in blocks:
             if skipped:

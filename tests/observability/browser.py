@@ -82,7 +82,8 @@ def page():
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         raise SystemExit("chromium is missing")
-    with tempfile.TemporaryDirectory() as profile, _pipe(program, profile) as pipe:
+    # Chromium's children may write their profile for a moment longer than it lives.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile, _pipe(program, profile) as pipe:
         target = pipe.call("Target.createTarget", {"url": "about:blank"})["targetId"]
         session = pipe.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         yield Page(pipe, session)

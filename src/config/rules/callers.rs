@@ -82,7 +82,7 @@ fn credential(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'
     if caller.key.is_some() && upstream.is_none() {
         rules.refuse(
             &[&format!("{place}.key"), "upstream.credential"],
-            "nothing replaces this key upstream, where nobody knows it; write upstream.credential or the caller's own",
+            "this Weir key would be sent to the API, which does not know it; set upstream.credential or this caller's credential",
         );
     }
     let credentials = config.callers.iter().filter_map(|caller| caller.credential.as_ref());
