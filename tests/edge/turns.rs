@@ -436,7 +436,7 @@ fn a_drain_lets_turns_finish_begins_none_and_says_so() {
     busy.event("response.completed");
     assert_eq!(busy.next().unwrap().close().0, 1012);
     drop((idle, busy));
-    assert_eq!(weir.drain(), Some(0));
+    assert_eq!(weir.wait(), Some(0));
 }
 
 #[test]
@@ -452,7 +452,7 @@ fn turns_that_outlast_a_drain_are_told() {
     assert_eq!(code, 1012);
     assert!(reason.contains("time is over"), "{reason}");
     drop(client);
-    assert_eq!(weir.drain(), Some(0));
+    assert_eq!(weir.wait(), Some(0));
     assert!(weir.printed().contains("\"error_class\":\"weir_draining\""), "{}", weir.printed());
 }
 
