@@ -28,6 +28,10 @@ mod status;
 #[cfg(test)]
 mod directory_tests;
 #[cfg(test)]
+mod observe_tests;
+#[cfg(test)]
+mod stress_tests;
+#[cfg(test)]
 mod tests;
 
 pub use breaker::BreakerState;

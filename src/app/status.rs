@@ -84,6 +84,11 @@ impl Status {
                 .flat_map(|scope| &scope.queue)
                 .map(|line| (line.caller, line.lane, line.waiting as u64))
                 .collect(),
+            shares: scopes
+                .iter()
+                .flat_map(|scope| &scope.queue)
+                .map(|line| (line.caller, line.served, line.entitled))
+                .collect(),
             queue_bytes: scopes.iter().map(|scope| scope.queue_bytes as u64).sum(),
             scopes: scopes.iter().map(gauges).collect(),
             replay_bytes: self.kept_bodies.used() as u64,

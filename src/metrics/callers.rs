@@ -2,9 +2,11 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+};
 
-use super::counters::{Counters, Gauges, counter_vec, gauge_vec, histogram_vec};
+use super::counters::{Counters, Gauges, counter_vec, float_gauge_vec, gauge_vec, histogram_vec};
 use super::families;
 use super::labels::{Label, Outcome, TokenKind};
 use super::plan::{ENDPOINTS_BY_USE, Plan};
@@ -21,6 +23,8 @@ pub struct CallerSeries {
     pub in_flight: IntGauge,
     /// Requests waiting, by lane.
     pub queue_depth: Gauges<Lane>,
+    /// Served ÷ entitled while waiting.
+    pub share: Gauge,
     /// Waits for turns, seconds.
     pub queue_wait: Histogram,
     /// Tokens used, by kind.
@@ -102,6 +106,7 @@ struct Vecs {
     duration: HistogramVec,
     in_flight: IntGaugeVec,
     queue_depth: IntGaugeVec,
+    share: GaugeVec,
     queue_wait: HistogramVec,
     tokens: IntCounterVec,
     sdk_retries: IntCounterVec,
@@ -114,6 +119,7 @@ impl Vecs {
             duration: histogram_vec(registry, &families::REQUEST_DURATION),
             in_flight: gauge_vec(registry, &families::IN_FLIGHT),
             queue_depth: gauge_vec(registry, &families::QUEUE_DEPTH),
+            share: float_gauge_vec(registry, &families::CALLER_SHARE),
             queue_wait: histogram_vec(registry, &families::QUEUE_WAIT),
             tokens: counter_vec(registry, &families::TOKENS),
             sdk_retries: counter_vec(registry, &families::SDK_RETRIES),
@@ -136,6 +142,7 @@ impl Vecs {
         CallerSeries {
             in_flight: self.in_flight.with_label_values(&[caller]),
             queue_depth: Gauges::resolve(|lane| self.queue_depth.with_label_values(&[caller, lane])),
+            share: self.share.with_label_values(&[caller]),
             queue_wait: self.queue_wait.with_label_values(&[caller]),
             tokens: Counters::resolve(|kind| self.tokens.with_label_values(&[caller, kind])),
             sdk_retries: self.sdk_retries.with_label_values(&[caller]),

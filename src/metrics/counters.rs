@@ -3,7 +3,9 @@
 use std::marker::PhantomData;
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
+use prometheus::{
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+};
 
 use super::families::Family;
 use super::labels::Label;
@@ -114,6 +116,10 @@ pub(super) fn counter_vec(registry: &Registry, family: &Family) -> IntCounterVec
 
 pub(super) fn gauge_vec(registry: &Registry, family: &Family) -> IntGaugeVec {
     register(registry, IntGaugeVec::new(family.opts(), family.labels).expect(WELL_FORMED))
+}
+
+pub(super) fn float_gauge_vec(registry: &Registry, family: &Family) -> GaugeVec {
+    register(registry, GaugeVec::new(family.opts(), family.labels).expect(WELL_FORMED))
 }
 
 pub(super) fn histogram_vec(registry: &Registry, family: &Family) -> HistogramVec {

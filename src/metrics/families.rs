@@ -119,6 +119,8 @@ families! {
     // Waiting.
     QUEUE_DEPTH = Gauge, "queue_depth", ["caller", "lane"],
         "Requests waiting for their turn.";
+    CALLER_SHARE = Gauge, "caller_share_ratio", ["caller"],
+        "What a caller was served while it waited, over what its weight entitled it to, in the last minutes; 1 is its share.";
     QUEUE_BYTES = Gauge, "queue_bytes", [],
         "Bytes of the bodies of waiting requests.";
     QUEUE_WAIT = Histogram(DURATION_BUCKETS), "queue_wait_seconds", ["caller"],

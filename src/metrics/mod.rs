@@ -87,6 +87,9 @@ pub struct Gathered {
     pub scopes: Vec<ScopeGauges>,
     /// Requests waiting, over all scopes, by caller and lane; those that are not listed have none.
     pub queue_depth: Vec<(CallerId, Lane, u64)>,
+    /// What each caller was served and was entitled to while it waited in the last minutes, over all scopes, in windows of their
+    /// limits; those that are not listed have their share.
+    pub shares: Vec<(CallerId, f64, f64)>,
     /// Bytes of the bodies of waiting requests.
     pub queue_bytes: u64,
     /// Bytes of request bodies kept for another try.
@@ -334,6 +337,15 @@ impl Metrics {
         for series in self.callers.each() {
             for lane in Lane::ALL {
                 series.queue_depth.set(lane, 0);
+            }
+            series.share.set(1.0);
+        }
+        let mut shares = gathered.shares.clone();
+        shares.sort_by_key(|share| share.0);
+        for own in shares.chunk_by(|one, other| one.0 == other.0) {
+            let (served, entitled) = own.iter().fold((0.0, 0.0), |sum, own| (sum.0 + own.1, sum.1 + own.2));
+            if entitled > 0.0 {
+                self.caller(own[0].0).share.set(served / entitled);
             }
         }
         for (caller, lane, depth) in &gathered.queue_depth {

@@ -17,6 +17,7 @@ const PER_PAIR: usize = Outcome::ALL.len() + families::REQUEST_DURATION.samples(
 /// One caller, whatever the endpoint.
 const PER_CALLER: usize = families::IN_FLIGHT.samples()
     + Lane::ALL.len()
+    + families::CALLER_SHARE.samples()
     + families::QUEUE_WAIT.samples()
     + families::SDK_RETRIES.samples()
     + TokenKind::ALL.len();

@@ -10,7 +10,8 @@ use super::bears::Bears;
 use super::deadline::Deadline;
 use super::kept_headers::KeptHeaders;
 use super::kept_uri::KeptUri;
-use crate::caller::{Caller, CredentialId, Identified, Mode};
+use super::request_lane;
+use crate::caller::{Caller, CredentialId, Identified, Lane, Mode};
 use crate::estimate::Cost;
 use crate::openai::endpoint::Named;
 use crate::openai::{Endpoint, RequestPeek, multipart, request_peek};
@@ -30,6 +31,8 @@ pub(super) struct Head {
     pub(super) credential: CredentialId,
     pub(super) deadline: Deadline,
     pub(super) mode: Mode,
+    /// The caller's, or what the request asks for below it.
+    pub(super) lane: Lane,
     /// Of the caller's connection.
     pub(super) version: Version,
     /// The configured credential among the headers.
@@ -59,6 +62,7 @@ impl Head {
     ) -> Box<Self> {
         let request::Parts { method, uri, version, mut headers, .. } = parts;
         let caller: &Caller = identified.caller;
+        let lane = request_lane::take(&mut headers, caller.lane);
         headers::prepare_request(&mut headers, version, client, policy.forwarded, target);
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };
@@ -74,6 +78,7 @@ impl Head {
             credential,
             deadline,
             mode,
+            lane,
             version,
             bears: None,
         })

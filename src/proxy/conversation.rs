@@ -163,7 +163,7 @@ impl Conversation<'_> {
         Ask {
             caller: self.caller.id,
             weight: self.caller.weight,
-            lane: self.caller.lane,
+            lane: self.call.head.lane,
             cost: self.call.cost,
             body_bytes: self.call.body.bytes().len(),
             deadline: self.call.head.deadline.turn,

@@ -17,6 +17,7 @@ mod kept_headers;
 mod kept_uri;
 mod limits;
 mod policies;
+mod request_lane;
 mod settle;
 mod upgrade;
 mod websocket;

@@ -82,6 +82,7 @@ impl<W> Machine<W> {
 
     /// [`Machine::settle`], without moving the attempt: only for who makes sure that it ends once.
     pub(crate) fn end(&mut self, attempt: &mut Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
+        debug_assert!(self.member.in_flight > 0, "each attempt ends once");
         self.member.in_flight = self.member.in_flight.saturating_sub(1);
         let began = attempt.granted;
         if attempt.sent.is_some() && attempt.head.is_none() {

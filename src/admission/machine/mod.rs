@@ -9,6 +9,7 @@ mod forecast;
 mod hold;
 mod member;
 mod request;
+mod shadow;
 mod turns;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use attempt::{Attempt, HeadReport, Outcome, Would};
 use forecast::Forecast;
 use member::{Member, Offer};
 pub use request::{Arrival, Claim, Request, Ticket, Turn};
+use shadow::Shadow;
 
 /// No request has more tokens: an absurd price must not spoil the sums.
 const MOST_TOKENS: u64 = 1 << 30;
@@ -49,6 +51,8 @@ pub struct Machine<W> {
     /// Until when requests that need not wait are counted in their callers' shares.
     contended_until: Moment,
     forecast: Forecast,
+    /// What enforcing would do, where a request observes.
+    shadow: Option<Box<Shadow>>,
     last_failure: Option<ErrorClass>,
     budget: Budget,
     member: Member,
@@ -81,6 +85,7 @@ impl<W> Machine<W> {
             asked: now,
             contended_until: Moment::START,
             forecast: Forecast::default(),
+            shadow: None,
             counts: Box::default(),
             admitted: Box::default(),
             last_failure: None,

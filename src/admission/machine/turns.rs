@@ -13,6 +13,7 @@ use crate::caller::Lane;
 use super::attempt::{Attempt, Grant, Would};
 use super::member::Offer;
 use super::request::{Arrival, Request, Turn};
+use super::shadow::Shadow;
 use super::{Machine, Mode, breaker_refusal, hold};
 
 /// Nearly all answers come within so many times their typical time.
@@ -20,6 +21,8 @@ const NEARLY_ALL: u32 = 2;
 /// For this time after requests waited, those that need not wait are counted in their callers' shares, too: a minute, for what
 /// they take of the limits is missing for that long.
 pub(super) const CONTENDED: Duration = Duration::from_mins(1);
+/// The longest wait for what was sent without waiting: no longer than bursts of a moment.
+const MOST_OWED: Duration = Duration::from_secs(5);
 /// What is due so soon does not need to be looked at with each arrival.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -75,6 +78,10 @@ impl<W> Machine<W> {
 
     pub(super) fn grant_unpaced(&mut self, request: &Request, would: Would, now: Moment) -> Attempt {
         let charge = self.member.quota.charge(request.cost);
+        // What is sent without waiting is owed to the limits, up to a bound: enforced requests, now or after a reload, wait for
+        // no more of it. The upstream's answers tell the true level.
+        let owed = self.member.quota.wait(charge, self.member.in_flight, now);
+        let charge = if owed > MOST_OWED { Charge::default() } else { charge };
         self.begin(request.cost, charge, false, now);
         let grant =
             Grant { cost: request.cost, charge, at: now, probe: false, quota_probe: false, since: now };
@@ -84,18 +91,15 @@ impl<W> Machine<W> {
         attempt
     }
 
+    /// What enforcing would do with a request of the observe mode.
     pub(super) fn would(&mut self, request: &Request, now: Moment) -> Would {
         if let Some(outage) = self.member.breaker.outage() {
             return Would::Refuse(breaker_refusal(outage, now));
         }
-        let wait = self.predict(request, now);
-        if wait.is_zero() {
-            Would::Pass
-        } else if now.plus(self.least_wait(wait, now)) > request.deadline {
-            Would::Refuse(Refused::Deadline { predicted: wait, retry_after: wait })
-        } else {
-            Would::Delay(wait)
-        }
+        let limits = &self.settings.limits;
+        let shadow = self.shadow.get_or_insert_with(|| Box::new(Shadow::new(limits, now)));
+        shadow.learn(&self.member.quota, now);
+        shadow.arrive(request, &self.settings, |cost| self.member.share(cost), now)
     }
 
     pub(super) fn enqueue(

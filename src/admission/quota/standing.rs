@@ -66,6 +66,11 @@ impl Quota {
         self.ratio.value()
     }
 
+    /// The configured part of every limit that this instance takes.
+    pub(crate) fn share(&self) -> f64 {
+        self.share
+    }
+
     /// Whether any limit is known.
     pub(crate) fn is_known(&self) -> bool {
         self.dimensions.iter().any(Option::is_some)

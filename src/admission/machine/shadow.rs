@@ -1,0 +1,120 @@
+//! What enforcing would have done with the requests of the observe mode: the same queue and limits, on virtual requests that are
+//! answered as soon as they go.
+//!
+//! The real requests are sent at once, whatever the limits allow, so the real levels say nothing of a world in which they had
+//! waited. The shadow has levels of its own; of the real limits it knows their sizes.
+
+use std::time::Duration;
+
+use crate::admission::moment::{Moment, duration};
+use crate::admission::queue::{Queue, Waiter};
+use crate::admission::quota::{Cost, LimitReports, Quota, Slot, Times};
+use crate::admission::refusal::Refused;
+use crate::admission::settings::{LimitSettings, Settings};
+
+use super::attempt::Would;
+use super::request::Request;
+
+/// The sizes of the limits are looked at once in this time.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// A virtual queue before virtual limits.
+#[derive(Debug)]
+pub(super) struct Shadow {
+    quota: Quota,
+    queue: Queue<()>,
+    /// How far its time has come.
+    now: Moment,
+    looked: Option<Moment>,
+}
+
+impl Shadow {
+    pub(super) fn new(limits: &LimitSettings, now: Moment) -> Self {
+        Self { quota: Quota::new(limits, now), queue: Queue::new(), now, looked: None }
+    }
+
+    /// Takes over the sizes of the real limits, now and then.
+    pub(super) fn learn(&mut self, real: &Quota, now: Moment) {
+        if self.looked.is_some_and(|looked| !now.is_after(looked, LOOK)) {
+            return;
+        }
+        self.looked = Some(now);
+        let mut limits = LimitSettings { share: real.share(), ..LimitSettings::default() };
+        for limit in real.status(now) {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a float's cast saturates"
+            )]
+            let size = Some((limit.limit.round() as u64).max(1));
+            match limit.slot {
+                Slot::RequestsPerMinute => limits.requests_per_minute = size,
+                Slot::TokensPerMinute => limits.tokens_per_minute = size,
+                Slot::RequestsPerDay => limits.requests_per_day = size,
+                Slot::TokensPerDay => limits.tokens_per_day = size,
+            }
+        }
+        self.quota.configure(&limits, now);
+    }
+
+    /// A request comes: what enforcing would do with it. `share` says what a cost takes of the real limits.
+    pub(super) fn arrive(
+        &mut self,
+        request: &Request,
+        settings: &Settings,
+        share: impl Fn(Cost) -> f64,
+        now: Moment,
+    ) -> Would {
+        self.advance(settings, &share, now);
+        let background = settings.queue.background_share;
+        let (caller, lane) = (request.caller, request.lane);
+        let ahead = self.queue.ahead(caller, lane, request.deadline, background);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
+        let ahead = self.quota.charge_of(ahead.requests as u64, ahead.tokens);
+        let wait = duration(self.quota.predict(ahead, self.quota.charge(request.cost), now));
+        if now.plus(wait) > request.deadline {
+            return Would::Refuse(Refused::Deadline { predicted: wait, retry_after: wait });
+        }
+        if self.queue.room(caller, lane, request.bytes, &settings.queue_of(caller)).is_err() {
+            return Would::Refuse(Refused::QueueFull { retry_after: wait });
+        }
+        let waiter = Waiter::new(request.cost, request.bytes, now, request.deadline, 0.0);
+        let owner = (caller, lane, request.weight);
+        let key = self.queue.push(waiter, owner, share(request.cost), now, now);
+        self.advance(settings, &share, now);
+        if self.queue.find(key).is_none() { Would::Pass } else { Would::Delay(wait) }
+    }
+
+    /// Lets time pass: each virtual request goes at its moment.
+    fn advance(&mut self, settings: &Settings, share: &impl Fn(Cost) -> f64, now: Moment) {
+        let background = settings.queue.background_share;
+        while let Some(next) = self.queue.next(background, share) {
+            let waiter = self.queue.waiter(next.key);
+            let (cost, since) = (waiter.cost, waiter.since);
+            let charge = self.quota.charge(cost);
+            self.now = self.now.max(since);
+            let at = self.now.plus(self.quota.wait(charge, 0, self.now));
+            if let Some(late) = self.queue.expired(at.min(now)) {
+                self.queue.withdraw(late);
+                self.queue.remove(late);
+                continue;
+            }
+            if at > now {
+                break;
+            }
+            self.now = at;
+            self.queue.serve(next.key, share(cost), background, at);
+            self.queue.remove(next.key);
+            self.quota.take(cost, charge, 0, at);
+            let marks = self.quota.sent(cost, at);
+            let times = Times { sent: at, head: at, processing: None };
+            self.quota.told(&LimitReports::default(), cost, marks, &times, at);
+            self.quota.accepted(charge, true, at, at);
+        }
+        self.now = self.now.max(now);
+    }
+}

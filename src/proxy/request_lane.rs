@@ -1,0 +1,42 @@
+//! The lane of one request: its caller's, or the background where the request asks for that.
+
+use http::{HeaderMap, HeaderName};
+
+use crate::caller::Lane;
+
+/// A caller's statement that this request may yield to all others: `background`. It lowers what the caller has and never raises it.
+const LANE: HeaderName = HeaderName::from_static("x-weir-lane");
+
+/// The lane of a request of a caller in `lane`. The header is Weir's own, and taken out.
+pub(super) fn take(headers: &mut HeaderMap, lane: Lane) -> Lane {
+    let yields = headers
+        .remove(LANE)
+        .is_some_and(|asked| asked.as_bytes().trim_ascii().eq_ignore_ascii_case(b"background"));
+    if yields { Lane::Background } else { lane }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_request_lowers_its_lane_and_never_raises_it() {
+        for (stated, callers, expected) in [
+            (None, Lane::Interactive, Lane::Interactive),
+            (None, Lane::Background, Lane::Background),
+            (Some("background"), Lane::Interactive, Lane::Background),
+            (Some(" Background"), Lane::Interactive, Lane::Background),
+            (Some("interactive"), Lane::Background, Lane::Background),
+            (Some("first class"), Lane::Interactive, Lane::Interactive),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(stated) = stated {
+                headers.insert(LANE, HeaderValue::from_static(stated));
+            }
+            assert_eq!(take(&mut headers, callers), expected, "{stated:?}");
+            assert!(headers.is_empty(), "it never goes upstream");
+        }
+    }
+}
