@@ -76,26 +76,35 @@ def check_plain():
 
 
 def check(documents):
+    """What the schemas say; where they are content, what the objects say of each other."""
+    problems = [*check_schemas(documents)]
+    yield from problems
+    if problems:
+        return
     yield from check_kubernetes.check(documents)
     names = [(document["kind"], document["metadata"]["name"]) for document in documents]
     yield from (f"two objects are {name}" for name in set(names) if names.count(name) > 1)
     for document in documents:
-        name = f"{document['kind']} {document['metadata']['name']}"
-        if document["apiVersion"].startswith("monitoring.coreos.com/"):
-            yield from (f"{name}: {problem}" for problem in check_operator(document))
-        else:
-            for version in VERSIONS:
-                try:
-                    kubernetes_validate.validate(document, version, strict=True)
-                except kubernetes_validate.ValidationError as error:
-                    yield f"{name}: {version}: {error.message} at {list(error.path)}"
         if document["kind"] == "PrometheusRule":
             yield from check_rules(document["spec"])
         if document["kind"] == "HorizontalPodAutoscaler" and ("Deployment", document["spec"]["scaleTargetRef"]["name"]) not in names:
-            yield f"{name} scales what is not here"
+            yield f"HorizontalPodAutoscaler {document['metadata']['name']} scales what is not here"
         if "weir.json" in document.get("data", {}):
             json.loads(document["data"]["weir.json"])
     yield from check_configuration(documents)
+
+
+def check_schemas(documents):
+    for document in documents:
+        name = f"{document['kind']} {document['metadata']['name']}"
+        if document["apiVersion"].startswith("monitoring.coreos.com/"):
+            yield from (f"{name}: {problem}" for problem in check_operator(document))
+            continue
+        for version in VERSIONS:
+            try:
+                kubernetes_validate.validate(document, version, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                yield f"{name}: {version}: {error.message} at {list(error.path)}"
 
 
 def check_operator(document):
