@@ -8,8 +8,9 @@
 It takes three times as long as `cargo build --profile dist`; a binary that can't run here is built without the training.
 
 The traffic is that of `deploy/training.py`. What the first binary counted is merged by the llvm-profdata of the compiler's own
-version: `rustup component add llvm-tools`, or name one in LLVM_PROFDATA. Another target than this machine's needs
-`rustup target add TARGET` and `pip install cargo-zigbuild ziglang`: zig is the C compiler and linker of each.
+version: `rustup component add llvm-tools`, or name one in LLVM_PROFDATA. Another target needs `rustup target add TARGET`; musl on
+this machine's processor needs musl-gcc too (Debian's musl-tools), another processor `pip install cargo-zigbuild ziglang`. (zig
+can't link the counting binary: it takes the symbol after `-u` for a file.)
 """
 
 import argparse
@@ -75,10 +76,14 @@ def llvm_profdata(host: str) -> str:
 def build(target: str, host: str, folder: str, flag: str) -> pathlib.Path:
     """Builds with the flag for what runs on the target, not for what runs during the build."""
     flags = f"{os.environ.get('RUSTFLAGS', '')} {flag}".strip()
-    build = "build" if target == host else "zigbuild"
+    build = "build" if processor(target) == processor(host) else "zigbuild"
     command = ["cargo", build, "--locked", "--profile", "dist", "--bin", "weir", "--target", target]
     run([*command, "--target-dir", str(TARGET / folder)], {**os.environ, "RUSTFLAGS": flags})
     return TARGET / folder / target / "dist" / "weir"
+
+
+def processor(triple: str) -> str:
+    return triple.split("-")[0]
 
 
 def output(*command: str) -> str:
