@@ -8,6 +8,11 @@ pub(super) fn plural(count: u64, noun: &str) -> String {
     format!("{} {noun}{ending}", amount(count as f64))
 }
 
+/// `1 request waits`, `12 requests wait`.
+pub(super) fn waits(count: u64, whose: &str) -> String {
+    format!("{}{whose} {}", plural(count, "request"), if count == 1 { "waits" } else { "wait" })
+}
+
 /// `limits shared by 3 replicas`, and what is wrong with it.
 pub(super) fn shared_by(replicas: &ReplicasStatus) -> String {
     let state = match (replicas.agreed, replicas.redis_up) {

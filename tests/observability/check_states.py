@@ -102,7 +102,7 @@ class Run:
         headline = self.page.await_text(re.compile(r"^Waiting at our limit: \d{2,} requests for gpt-4o-mini \(300 requests per minute\)"), within=60)
         # As much as is let through: what waits goes on waiting, and nobody is turned away.
         self.load.at(per_second=5)
-        self.reads("rate-limited", ["It is our quota", "Nothing fails because of it", "of 300", "waiting for requests per minute", "Predicted wait"])
+        self.reads("rate-limited", ["It is our limits", "No errors so far", "of 300", "at the limit", "waiting for requests per minute", "Predicted wait"])
         return headline
 
     def outage(self):
@@ -110,7 +110,7 @@ class Run:
         self.load.at(per_second=15)
         pattern = r"^The upstream has been failing since \d\d:\d\d:\d\d UTC \(.+\): overloaded\. (Next probe in|A probe is under way)"
         headline = self.page.await_text(re.compile(pattern), within=60)
-        self.reads("outage", ["Critical", "It is them: the upstream", "wait it out", "status.openai.com", "breaker open"])
+        self.reads("outage", ["Critical", "It is them: the upstream", "waiting for it to recover", "Check whether", "breaker open"])
         set_stand_in(self.upstream, outages=[])
         self.page.await_text(re.compile(r"^(?!The upstream has been failing)"), within=90)
         return headline
@@ -120,7 +120,7 @@ class Run:
         headline = self.page.await_text(
             re.compile(r"^The quota is spent for .*gpt-4o-mini.* since \d\d:\d\d:\d\d UTC \(insufficient_quota\)\. Weir asks again in"), within=60
         )
-        self.reads("quota-spent", ["Critical", "It is our quota", "billing", "Quota spent since", "next probe in", "weir_billing_block"])
+        self.reads("quota-spent", ["Critical", "It is our quota", "Quota spent since", "next probe in", "weir_billing_block"])
         return headline
 
     def reads(self, name, words):

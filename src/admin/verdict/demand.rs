@@ -4,7 +4,7 @@ use super::group::Group;
 use super::subject::Subject;
 use super::{Blame, Finding, Level, RECENT, finding, upstream};
 use crate::admin::status::{BreakerState, CallerStatus, LimitStatus, ScopeStatus, Status};
-use crate::admin::words::{amount, duration, plural};
+use crate::admin::words::{amount, duration, plural, waits};
 
 /// Others' share of a limit that is worth a notice.
 const FOREIGN_SHARE: f64 = 0.2;
@@ -80,7 +80,7 @@ fn waiting(scope: &ScopeStatus, status: &Status) -> Finding {
 fn rejected(group: &Group<'_>, scope: Option<&ScopeStatus>, status: &Status) -> Finding {
     let waits = match scope {
         Some(scope) => {
-            format!("; {} wait for {}", plural(status.waiting(), "request"), limit_of(scope))
+            format!("; {} for {}", waits(status.waiting(), ""), limit_of(scope))
         }
         None => String::new(),
     };
@@ -112,7 +112,7 @@ fn others_use(
     let mut sentence = others(limit, scope);
     let waiting = status.waiting();
     if waiting > 0 {
-        sentence = format!("{sentence}; {} of ours wait", plural(waiting, "request"));
+        sentence = format!("{sentence}; {}", waits(waiting, " of ours"));
     }
     if let Some(group) = refused {
         sentence = format!("{sentence}; Weir rejected {} in the last {RECENT} minutes", group.whose());
@@ -176,8 +176,8 @@ impl Hog<'_> {
         let mut sentence = format!("{name} asks for {:.0} × its share{of}", self.ratio);
         if self.caller.waiting() > 0 {
             sentence = format!(
-                "{sentence}: {} wait, the longest for {}",
-                plural(self.caller.waiting(), "request"),
+                "{sentence}: {}, the longest for {}",
+                waits(self.caller.waiting(), ""),
                 duration(self.caller.longest_wait_seconds)
             );
         }
