@@ -114,9 +114,9 @@ fn connect_result(kind: FailureKind) -> ConnectResult {
     match kind {
         FailureKind::Dns => ConnectResult::Dns,
         FailureKind::Refused => ConnectResult::Refused,
-        FailureKind::Proxy => ConnectResult::Proxy,
+        FailureKind::Proxy | FailureKind::ProxyFailed => ConnectResult::Proxy,
         FailureKind::Exhausted => ConnectResult::Exhausted,
-        FailureKind::Tls => ConnectResult::Tls,
+        FailureKind::Tls | FailureKind::TlsTimeout => ConnectResult::Tls,
         FailureKind::ConnectTimeout => ConnectResult::Timeout,
         FailureKind::Reset
         | FailureKind::ResponseTimeout

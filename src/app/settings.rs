@@ -241,8 +241,9 @@ pub(super) fn policy(config: &Config, registry: &Arc<Registry>) -> Result<Policy
         retry: retry_policy(config)?,
         never_retried: config.retry.never.clone(),
         stream: stream::Settings {
-            idle_timeout: config.upstream.idle_timeout,
+            idle_timeout: Some(config.upstream.idle_timeout),
             error_event: config.stream.error_event,
+            abort_incomplete: true,
         },
         hold: config.stream.hold,
         replay: replay(config),

@@ -116,6 +116,11 @@ impl Callers {
     /// The name of the caller of whom nothing is known.
     pub const DEFAULT: &'static str = "default";
 
+    /// The headers that callers are known by. They prove who sent a request to Weir, and are nobody else's to see.
+    pub fn identity_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.by_header.iter().map(|(name, _)| name)
+    }
+
     /// Whether callers that match no entry are served, as [`Callers::DEFAULT`].
     pub fn serves_unknown(&self) -> bool {
         self.serve_unknown

@@ -26,13 +26,17 @@ pub enum FailureKind {
     Dns,
     /// The upstream, or the egress proxy's address, refused the connection.
     Refused,
-    /// The egress proxy answered, and refused to connect to the upstream.
+    /// The egress proxy answered, and refused to connect to the upstream for a reason that another try does not change.
     Proxy,
-    /// The system has no file or memory for another connection: nobody was asked.
+    /// The egress proxy could not be reached, failed, or did not answer.
+    ProxyFailed,
+    /// The system has no file, port or memory for another connection: nobody was asked.
     Exhausted,
     /// The TLS handshake failed.
     Tls,
-    /// No connection, TLS included, in time.
+    /// No TLS handshake in time.
+    TlsTimeout,
+    /// No TCP connection in time.
     ConnectTimeout,
     /// The connection broke before the head of an answer was complete.
     Reset,
@@ -54,12 +58,14 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Dns,
         Self::Refused,
         Self::Proxy,
+        Self::ProxyFailed,
         Self::Exhausted,
         Self::Tls,
+        Self::TlsTimeout,
         Self::ConnectTimeout,
         Self::Reset,
         Self::ResponseTimeout,
@@ -76,10 +82,10 @@ impl FailureKind {
         match self {
             Self::Dns => ErrorClass::ConnectionDns,
             Self::Refused => ErrorClass::ConnectionRefused,
-            Self::Proxy => ErrorClass::ConnectionProxy,
+            Self::Proxy | Self::ProxyFailed => ErrorClass::ConnectionProxy,
             Self::Exhausted => ErrorClass::WeirInternal,
             Self::Tls => ErrorClass::ConnectionTls,
-            Self::ConnectTimeout => ErrorClass::TimeoutConnect,
+            Self::TlsTimeout | Self::ConnectTimeout => ErrorClass::TimeoutConnect,
             Self::Reset => ErrorClass::ConnectionReset,
             Self::ResponseTimeout => ErrorClass::TimeoutResponse,
             Self::IdleTimeout => ErrorClass::TimeoutIdle,
@@ -100,8 +106,10 @@ impl FailureKind {
             Self::Dns
             | Self::Refused
             | Self::Proxy
+            | Self::ProxyFailed
             | Self::Exhausted
             | Self::Tls
+            | Self::TlsTimeout
             | Self::ConnectTimeout
             | Self::Reset
             | Self::ResponseTimeout
@@ -115,9 +123,11 @@ impl FailureKind {
             Self::Dns => "the upstream's name did not resolve",
             Self::Refused => "the upstream refused the connection",
             Self::Proxy => "the egress proxy refused to connect to the upstream",
-            Self::Exhausted => "the system has no room for another connection",
+            Self::ProxyFailed => "no connection through the egress proxy",
+            Self::Exhausted => "the system has no file, port or memory for another connection",
             Self::Tls => "the TLS handshake with the upstream failed",
-            Self::ConnectTimeout => "no connection to the upstream in time",
+            Self::TlsTimeout => "no TLS handshake with the upstream in time",
+            Self::ConnectTimeout => "no TCP connection to the upstream in time",
             Self::Reset => "the upstream closed the connection before answering",
             Self::ResponseTimeout => "the upstream did not answer in time",
             Self::IdleTimeout => "the upstream stopped sending",
@@ -130,10 +140,13 @@ impl FailureKind {
     }
 }
 
-/// Whether the process or the system is out of files or memory for another connection.
+/// Whether the process or the system is out of files, ports or memory for another connection.
 pub fn is_exhausted(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
 }
 
 impl Failure {
@@ -145,6 +158,11 @@ impl Failure {
     /// A failure after the upstream may have seen the request.
     pub fn sent(kind: FailureKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, sent: true, detail: detail.into() }
+    }
+
+    /// Whether another try brings the same, whoever makes it.
+    pub fn is_final(&self) -> bool {
+        self.kind == FailureKind::Proxy
     }
 
     /// What the system or a library said about it, for logs and reports; may be empty.

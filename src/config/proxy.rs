@@ -10,6 +10,7 @@ use super::secret::{SecretRef, SecretSource};
 use super::tree::Node;
 use super::url::BaseUrl;
 use crate::caller::Secret;
+use crate::upstream::proxy;
 
 /// Fills `upstream.proxy` from `HTTPS_PROXY` where the configuration leaves it out, and drops it for an exempt upstream.
 pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Reader<'_>) -> Config {
@@ -38,7 +39,7 @@ pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Rea
         }
     }
     let loopback = ambient && is_loopback(upstream.url.host());
-    if loopback || exempts(&upstream.no_proxy, upstream.url.host()) {
+    if loopback || exempts(&upstream.no_proxy, upstream.url.host(), upstream.url.port()) {
         upstream.proxy = None;
     }
     if upstream.proxy.is_none() {
@@ -82,13 +83,10 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// As curl reads `NO_PROXY`: an entry exempts the host that it names and all below it.
-fn exempts(exempt: &[Pattern], host: &str) -> bool {
-    exempt.iter().any(|pattern| {
-        let name = pattern.as_str().trim_start_matches('.');
-        let below = host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
-        !name.is_empty() && (host == name || below || pattern.matches(host))
-    })
+/// Whether an entry exempts a host: by the rules of `NO_PROXY`, or as a pattern of ours.
+fn exempts(exempt: &[Pattern], host: &str, port: u16) -> bool {
+    let host = host.to_ascii_lowercase();
+    exempt.iter().any(|pattern| proxy::excludes(pattern.as_str(), &host, port) || pattern.matches(&host))
 }
 
 #[cfg(test)]
@@ -105,9 +103,15 @@ mod tests {
             ("*", "api.openai.com", true),
             ("*.internal", "gw.internal", true),
             (".", "api.openai.com", false),
+            ("gw-*.internal", "gw-1.internal", true),
+            ("GW.Internal", "gw.internal", true),
+            ("gw.internal:8443", "gw.internal", true),
+            ("gw.internal:443", "gw.internal", false),
+            ("10.0.0.0/8", "10.1.2.3", true),
+            ("fd00::/8", "fd12::1", true),
         ] {
             let pattern = Pattern::parse(entry).unwrap();
-            assert_eq!(exempts(&[pattern], host), exempt, "{entry} {host}");
+            assert_eq!(exempts(&[pattern], host, 8443), exempt, "{entry} {host}");
         }
     }
 

@@ -26,11 +26,11 @@ section! {
         project: Option<String> = unset("proj_1234"),
         /// DNS, TCP, CONNECT and TLS together. The SDKs' own value.
         connect_timeout: Duration = default("5s") in "10ms"..="5m",
-        /// From the end of the request to the response head. Off: answers take as long as they take, and the
-        /// caller's deadline ends them.
+        /// From the end of the request to the response head. Off: answers take as long as the caller waits for them.
         response_timeout: Option<Duration> = default("off") in "100ms"..="1d",
-        /// Between two chunks of an answer's body. A model that thinks sends nothing for minutes.
-        idle_timeout: Duration = default("300s") in "1s"..="1d",
+        /// Between two chunks of an answer's body. A model that thinks sends nothing for minutes; the SDKs wait for ten. A
+        /// caller whose SDK waits longer is given its own time.
+        idle_timeout: Duration = default("600s") in "1s"..="1d",
         /// How long a connection without a request is kept: below the 60 s of most load balancers and NATs.
         pool_idle_timeout: Duration = default("50s") in "1s"..="1h",
         /// Connections without a request that each worker keeps.

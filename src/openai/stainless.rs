@@ -16,8 +16,10 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(7 * 24);
 pub struct SdkHeaders {
     /// How many times it has sent this request before.
     pub retry_count: Option<u32>,
-    /// How long it waits for an answer: its read timeout (python), else its timeout (node).
+    /// How long it waits for the head of an answer, from its request's first byte on (`x-stainless-timeout`: Node, Go).
     pub timeout: Option<Duration>,
+    /// How long it waits for the next byte of an answer, once its request is sent (`x-stainless-read-timeout`: Python).
+    pub read_timeout: Option<Duration>,
 }
 
 impl SdkHeaders {
@@ -35,7 +37,8 @@ impl SdkHeaders {
         }
         Self {
             retry_count: retry_count.and_then(count),
-            timeout: read_timeout.and_then(seconds).or_else(|| timeout.and_then(seconds)),
+            timeout: timeout.and_then(seconds),
+            read_timeout: read_timeout.and_then(seconds),
         }
     }
 }
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn reads_timeouts_and_ignores_nonsense() {
         assert_eq!(
-            SdkHeaders::of(&headers("x-stainless-read-timeout", "600")).timeout,
+            SdkHeaders::of(&headers("x-stainless-read-timeout", "600")).read_timeout,
             Some(Duration::from_mins(10))
         );
         assert_eq!(
@@ -88,10 +91,12 @@ mod tests {
         );
         let mut both = headers("x-stainless-read-timeout", "30");
         both.extend(headers("x-stainless-timeout", "60"));
-        assert_eq!(SdkHeaders::of(&both).timeout, Some(Duration::from_secs(30)));
+        let both = SdkHeaders::of(&both);
+        let seconds = Duration::from_secs;
+        assert_eq!((both.read_timeout, both.timeout), (Some(seconds(30)), Some(seconds(60))));
         for nonsense in ["", "0", "-1", "NaN", "inf", "1e20", "None"] {
             assert_eq!(
-                SdkHeaders::of(&headers("x-stainless-read-timeout", nonsense)).timeout,
+                SdkHeaders::of(&headers("x-stainless-read-timeout", nonsense)).read_timeout,
                 None,
                 "{nonsense}"
             );

@@ -11,7 +11,7 @@ use crate::account::{Record, Wait};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::response::{ATTEMPTS, ERROR_CLASS, OwnAnswer, QUEUE_MS, SHOULD_RETRY};
-use crate::upstream::headers;
+use crate::upstream::{Target, headers};
 
 /// What Weir adds to an answer.
 pub(super) struct Notes {
@@ -22,9 +22,16 @@ pub(super) struct Notes {
 }
 
 /// The upstream's answer on its way to the caller from `now` on; `owed` is settled when its body ends.
-pub(super) fn relay(mut answer: Answer, notes: &Notes, mut owed: Exchange, now: Instant) -> Response<Body> {
+pub(super) fn relay(
+    mut answer: Answer,
+    notes: &Notes,
+    mut owed: Exchange,
+    target: &Target,
+    now: Instant,
+) -> Response<Body> {
     let headers = &mut answer.head.headers;
     headers::strip_response(headers);
+    headers::relative_location(headers, target);
     let record = owed.record_mut();
     add_notes(headers, record, notes);
     record.answered(answer.head.status, now);

@@ -4,21 +4,21 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use http::{HeaderValue, Response, StatusCode, response};
+use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body as _;
 
 use super::bears::Bears;
 use super::call::Call;
 use super::exchange::Exchange;
-use super::{Policy, held_head, limits};
+use super::{Policy, held_head, limits, shape};
 use crate::account::{Record, Wait};
 use crate::admission::{HeadReport, Permit};
-use crate::caller::Mode;
-use crate::classify::{self, Classified, Failure, FailureKind};
+use crate::classify::{self, Classified, ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::openai::{AnswerHeaders, Endpoint};
-use crate::stream::{Reader, Relay, copy};
-use crate::upstream::{AnswerBody, Ready, Upstream};
+use crate::retry::Safety;
+use crate::stream::{self, Reader, Relay, copy};
+use crate::upstream::{AnswerBody, HeadLimit, Ready, Upstream};
 
 /// An error's body follows its head at once; the decision does not wait for one that stalls.
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
@@ -59,13 +59,13 @@ pub(super) fn attempt<'a>(
     mut now: Instant,
 ) -> impl Future<Output = Attempted> + Send + 'a {
     async move {
-        let head_by = latest_head(call, policy, now);
-        let connection = if let Some(connection) = upstream.idle(now) {
+        let limit = latest_head(call, policy, now);
+        let connection = if let Some(connection) = upstream.idle(now, call.safety == Safety::OnlyIfUnsent) {
             connection
         } else {
             call.head.let_go();
             // Boxed, because it is rare: the future of every attempt would have to hold it.
-            match Box::pin(connect(upstream, head_by)).await {
+            match Box::pin(connect(upstream, limit.by)).await {
                 Ok(connection) => {
                     now = clock::now();
                     connection
@@ -74,7 +74,7 @@ pub(super) fn attempt<'a>(
             }
         };
         // Not in this future: it need not have room for the request.
-        let Some(sent) = send(connection, call, permit, record, head_by, now) else {
+        let Some(sent) = send(connection, call, Some(permit), record, limit, now) else {
             return Attempted::Failed(Failure::sent(
                 FailureKind::Reset,
                 "the body was not kept for another try",
@@ -93,18 +93,20 @@ pub(super) fn attempt<'a>(
 }
 
 /// Sends the request, and returns the future of its answer; `None` when the body was streamed and is gone.
-fn send(
+pub(super) fn send(
     connection: Ready,
     call: &mut Call,
-    permit: &mut Permit,
+    permit: Option<&mut Permit>,
     record: &Record,
-    head_by: Option<Instant>,
+    limit: HeadLimit,
     now: Instant,
 ) -> Option<impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send + use<>> {
     let mut request = call.request()?;
     record.write_trace(request.headers_mut());
-    permit.sent_at(now);
-    Some(connection.send(request, head_by))
+    if let Some(permit) = permit {
+        permit.sent_at(now);
+    }
+    Some(connection.send(request, limit))
 }
 
 async fn connect(upstream: &Upstream, head_by: Option<Instant>) -> Result<Ready, Failure> {
@@ -136,27 +138,60 @@ pub(super) fn judge<'a>(
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
         hear(permit, record, &head, false, now);
-        let patience = ERROR_BODY_PATIENCE.min(policy.stream.idle_timeout);
-        let body = Box::new(Relay::new(rest, Reader::blind(), policy.stream, now));
-        let refused_key = if head.status == StatusCode::UNAUTHORIZED && call.head.mode == Mode::Enforce {
-            call.head.bears.clone()
-        } else {
-            None
-        };
+        let body = Box::new(Relay::new(rest, Reader::blind(), relaying(call, policy), now));
+        let refused_key =
+            if head.status == StatusCode::UNAUTHORIZED { call.head.bears.clone() } else { None };
         let answer = Answer { head, body };
-        return Judged::Later(Box::pin(judge_error(endpoint, answer, record, patience, refused_key)));
+        return Judged::Later(Box::pin(judge_error(endpoint, answer, record, refused_key)));
     }
     let reader = Reader::of(endpoint, &head.headers);
     let is_whole = rest.is_end_stream();
-    let body = Box::new(Relay::new(rest, reader, policy.stream, now));
+    let body = Box::new(Relay::new(rest, reader, relaying(call, policy), now));
     let answer = Answer { head, body };
-    let hold_for = if call.head.mode == Mode::Enforce { policy.hold } else { Duration::ZERO };
-    let is_good = !answer.body.reader().is_stream() || hold_for.is_zero() || is_whole;
+    let is_stream = answer.body.reader().is_stream();
+    let is_judged = is_stream && !is_whole || !is_stream && has_a_shape(call, &answer);
+    let is_good = policy.hold.is_zero() || !is_judged;
     hear(permit, record, &answer.head, is_good, now);
     if is_good {
         return Judged::Now(Attempted::Answered(answer));
     }
-    Judged::Later(Box::pin(judge_stream(endpoint, answer, record, hold_for)))
+    if is_stream {
+        return Judged::Later(Box::pin(judge_stream(endpoint, answer, record, policy.hold)));
+    }
+    Judged::Later(Box::pin(judge_whole(endpoint, answer, record, policy.hold)))
+}
+
+/// Whether the body of an answer that is no stream shows whether it is one.
+fn has_a_shape(call: &Call, answer: &Answer) -> bool {
+    answer.head.status == StatusCode::OK
+        && call.head.method == Method::POST
+        && call.head.is_itself()
+        && shape::is_known(call.head.endpoint)
+}
+
+/// Reads an answer that is small to its end: none of it is of use to the caller before.
+async fn judge_whole(
+    endpoint: Endpoint,
+    mut answer: Answer,
+    record: &mut Record,
+    hold_for: Duration,
+) -> Attempted {
+    let began = answer.body.heard();
+    answer.body.read_ahead(began + hold_for, |_, bytes| bytes < MOST_HELD).await;
+    record.waited(Wait::Upstream, answer.body.heard() - began);
+    if !answer.body.is_over() {
+        held_head::let_go(&mut answer.head.headers);
+        return Attempted::Answered(answer);
+    }
+    if !answer.body.ended_in_order() {
+        return Attempted::Broken(answer);
+    }
+    let headers = &answer.head.headers;
+    let plain = copy(headers, answer.body.held(), MOST_HELD);
+    match shape::classify(endpoint, headers, &plain) {
+        Some(classified) => Attempted::Refused(answer, Box::new(classified)),
+        None => Attempted::Answered(answer),
+    }
 }
 
 /// Reads an error's body, and says what the error is.
@@ -164,12 +199,11 @@ async fn judge_error(
     endpoint: Endpoint,
     mut answer: Answer,
     record: &mut Record,
-    patience: Duration,
     refused_key: Option<Bears>,
 ) -> Attempted {
     let began = answer.body.heard();
     // What is beyond the bound, or comes too late, stays to be relayed.
-    answer.body.read_ahead(began + patience, |_, bytes| bytes < classify::MAX_BODY).await;
+    answer.body.read_ahead(began + ERROR_BODY_PATIENCE, |_, bytes| bytes < classify::MAX_BODY).await;
     record.waited(Wait::Upstream, answer.body.heard() - began);
     let headers = &answer.head.headers;
     let plain = copy(headers, answer.body.held(), classify::MAX_BODY);
@@ -218,21 +252,30 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
     if answer.body.is_over() && !answer.body.reader().has_begun() {
         return Attempted::Broken(answer);
     }
+    if answer.body.reader().is_without_output() && shape::is_known(endpoint) {
+        return Attempted::Refused(answer, Box::new(shape::of_class(endpoint, ErrorClass::EmptyResponse)));
+    }
     Attempted::Answered(answer)
 }
 
-/// The latest moment for this attempt's head: the caller's deadline, or the configured timeout if that is sooner.
-pub(super) fn latest_head(call: &Call, policy: &Policy, now: Instant) -> Option<Instant> {
-    let configured = policy.response_timeout.map(|timeout| now + timeout);
-    match (call.head.deadline.head, configured) {
-        (Some(deadline), Some(configured)) => Some(deadline.min(configured)),
-        (deadline, configured) => deadline.or(configured),
-    }
+/// The latest moment for this attempt's head: when the caller's SDK would end it, or the configured time after the request if
+/// that is sooner.
+pub(super) fn latest_head(call: &Call, policy: &Policy, _now: Instant) -> HeadLimit {
+    let sdk = call.head.deadline.head;
+    let after_request = sdk.after_request.into_iter().chain(policy.response_timeout).min();
+    HeadLimit { after_request, ..sdk }
+}
+
+/// How an answer is relayed: a caller whose SDK is more patient than the configuration is given its own time.
+fn relaying(call: &Call, policy: &Policy) -> stream::Settings {
+    let patience = call.head.deadline.patience;
+    let idle_timeout = policy.stream.idle_timeout.map(|idle| patience.map_or(idle, |own| idle.max(own)));
+    stream::Settings { idle_timeout, ..policy.stream }
 }
 
 /// Tells the record and the scope what an answer's head says, and whether it is a good answer whatever its body brings.
-pub(super) fn hear(
-    permit: &mut Permit,
+pub(super) fn hear<'a>(
+    permit: impl Into<Option<&'a mut Permit>>,
     record: &mut Record,
     head: &response::Parts,
     is_good: bool,
@@ -250,5 +293,7 @@ pub(super) fn hear(
         processing: found.processing,
         rate_limited: head.status == StatusCode::TOO_MANY_REQUESTS,
     };
-    permit.head_at(&told, found.organization, found.project, is_good, now);
+    if let Some(permit) = permit.into() {
+        permit.head_at(&told, found.organization, found.project, is_good, now);
+    }
 }

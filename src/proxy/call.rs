@@ -64,6 +64,9 @@ impl Head {
         let caller: &Caller = identified.caller;
         let lane = request_lane::take(&mut headers, caller.lane);
         headers::prepare_request(&mut headers, version, client, policy.forwarded, target);
+        for name in policy.callers.identity_headers() {
+            headers.remove(name);
+        }
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };
         let mode = caller.mode.unwrap_or(policy.mode);
@@ -86,6 +89,11 @@ impl Head {
 }
 
 impl Head {
+    /// Whether the request is for the endpoint itself, and nothing below it.
+    pub(super) fn is_itself(&self) -> bool {
+        self.itself
+    }
+
     /// Lets go of the connection's read buffer, of which the head is a part: while a request waits, nothing else needs it.
     pub(super) fn let_go(&mut self) {
         self.headers.pack();
@@ -103,6 +111,16 @@ impl Call {
             .uri
             .look(|uri| Safety::of(&head.method, uri.path(), named, peek.as_ref(), &policy.retry.repeatable));
         Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety }
+    }
+
+    /// A request whose body is not read, and so not priced either.
+    pub(super) fn unpriced(head: Box<Head>, body: Replay) -> Self {
+        Self { head, body, model: None, cost: Cost::default(), safety: Safety::OnlyIfUnsent }
+    }
+
+    /// The model that the start of a JSON body names.
+    pub(super) fn model_in(start: &[u8]) -> Option<Box<str>> {
+        request_peek::peek(start).ok()?.model
     }
 
     /// The request of one more attempt; `None` when the body was streamed and is gone.

@@ -10,15 +10,15 @@ use super::attempt::{Answer, Attempted, attempt};
 use super::bears::Bears;
 use super::body::Body;
 use super::call::Call;
-use super::exchange::{Exchange, Promise};
+use super::exchange::{Answered, Exchange};
 use super::{Policy, Proxy, settle};
 use crate::account::{ErrorDetail, Record, Wait};
 use crate::admission::{Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
-use crate::caller::{Caller, Mode};
+use crate::caller::Caller;
 use crate::classify::{Classified, ErrorClass, Failure};
 use crate::clock::{self, Instant};
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
-use crate::response;
+use crate::response::{self, OwnAnswer};
 use crate::retry::{self, Decision, Situation, StopReason};
 
 /// A request that was read and priced.
@@ -43,99 +43,82 @@ pub(super) struct Unsuccessful {
 
 impl Unsuccessful {
     /// The answer of an attempt that succeeded, or what it ended in.
-    #[expect(clippy::result_large_err, reason = "both ways hold an answer's head")]
-    pub(super) fn of(attempted: Attempted) -> Result<Answer, Self> {
+    pub(super) fn of(attempted: Attempted) -> Result<Answer, Box<Self>> {
         match attempted {
             Attempted::Answered(answer) => Ok(answer),
-            Attempted::Refused(answer, classified) => {
-                Err(Self { class: classified.class, came: Ok(answer), classified: Some(classified) })
-            }
+            Attempted::Refused(answer, classified) => Err(Box::new(Self {
+                class: classified.class,
+                came: Ok(answer),
+                classified: Some(classified),
+            })),
             Attempted::Broken(answer) => {
-                Err(Self { class: ErrorClass::StreamCut, came: Ok(answer), classified: None })
+                Err(Box::new(Self { class: ErrorClass::StreamCut, came: Ok(answer), classified: None }))
             }
             Attempted::Failed(failure) => {
-                Err(Self { class: failure.kind.class(), came: Err(failure), classified: None })
+                Err(Box::new(Self { class: failure.kind.class(), came: Err(failure), classified: None }))
             }
         }
     }
 }
 
 /// What follows an attempt that did not succeed.
-enum Next {
+pub(super) enum Next {
     /// Another attempt, with this turn, after this pause.
     Again(Turn, Duration, Option<RetryTicket>),
     /// The caller gets what came, and its SDK is told whether to leave it at that.
     Stop { stop_sdk: bool },
 }
 
-/// How the attempts ended: what the caller gets.
-pub(super) enum Ended {
-    Answered(Answer, Permit),
-    /// What the last attempt brought; its SDK is told whether to leave it at that.
-    Unsuccessful {
-        last: Unsuccessful,
-        stop_sdk: bool,
-    },
-    /// There was no turn; what the last attempt brought, if there was one.
-    TurnedAway(Refused, Option<Box<Unsuccessful>>),
-}
-
 /// How long an answer takes at least: a retry with less time than this left is not worth its place.
 const LEAST_ANSWER: Duration = Duration::from_millis(500);
 
 impl Conversation<'_> {
-    /// Attempts until there is an answer to give.
-    pub(super) async fn run(&mut self, mut now: Instant) -> Ended {
-        let mut turn = Turn::First;
-        let mut delay = Duration::ZERO;
-        let mut last: Option<Box<Unsuccessful>> = None;
-        let mut ticket: Option<RetryTicket> = None;
-        let mut renewed = false;
-        loop {
-            let (mut permit, granted) = match self.admit(turn, now).await {
-                Ok(admitted) => admitted,
-                Err(refused) => {
-                    // The pause before an attempt that is never made is no work of Weir's.
-                    self.record.waited(Wait::Backoff, delay);
-                    return Ended::TurnedAway(refused, last);
-                }
-            };
-            self.record.attempt(delay, permit.is_probe(), granted);
-            let attempted = attempt(
-                &self.proxy.upstream,
-                &mut self.call,
-                &mut permit,
-                &mut self.record,
-                self.policy,
-                granted,
-            )
-            .await;
-            drop(ticket.take());
-            let unsuccessful = match Unsuccessful::of(attempted) {
-                Ok(answer) => return Ended::Answered(answer, permit),
-                Err(unsuccessful) => unsuccessful,
-            };
-            self.record.attempt_failed(unsuccessful.class, clock::now());
-            if !renewed && self.has_a_newer_key(&unsuccessful) {
-                renewed = true;
-                settle::failed(
-                    permit,
-                    unsuccessful.class,
-                    &unsuccessful.came,
-                    unsuccessful.classified.as_deref(),
-                );
-                (turn, delay, ticket) = (Turn::Retry, Duration::ZERO, None);
-                last = Some(Box::new(unsuccessful));
-                now = clock::now();
-                continue;
-            }
-            match self.decide(&unsuccessful, permit) {
-                Next::Stop { stop_sdk } => return Ended::Unsuccessful { last: unsuccessful, stop_sdk },
-                Next::Again(next, pause, granted) => {
-                    (turn, delay, ticket) = (next, pause, granted);
-                    last = Some(Box::new(unsuccessful));
-                    clock::sleep(pause).await;
+    /// The sentence from the turn on: admit, attempt, classify, retry or stop, respond. `now` is when the request was read.
+    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    pub(super) fn carry(mut self, mut now: Instant) -> impl Future<Output = Response<Body>> + Send {
+        async move {
+            let (mut turn, mut pause, mut ticket) = (Turn::First, Duration::ZERO, None::<RetryTicket>);
+            let mut last: Option<Box<Unsuccessful>> = None;
+            let mut renewed = false;
+            loop {
+                // Admit.
+                let (mut permit, granted) = match self.admit(turn, now).await {
+                    Ok(admitted) => admitted,
+                    Err(refused) => {
+                        // The pause before an attempt that is never made is no work of Weir's.
+                        self.record.waited(Wait::Backoff, pause);
+                        return self.turned_away(&refused, last);
+                    }
+                };
+                // Attempt, and classify what came.
+                self.record.attempt(pause, permit.is_probe(), granted);
+                let Self { proxy, policy, call, record, .. } = &mut self;
+                let attempted = attempt(&proxy.upstream, call, &mut permit, record, policy, granted).await;
+                drop(ticket.take());
+                let unsuccessful = match Unsuccessful::of(attempted) {
+                    // Respond; the answer's body accounts for the request when it ends.
+                    Ok(answer) => return self.succeed(answer, permit),
+                    Err(unsuccessful) => unsuccessful,
+                };
+                self.record.attempt_failed(unsuccessful.class, clock::now());
+                // Retry or stop.
+                if !renewed && self.has_a_newer_key(&unsuccessful) {
+                    renewed = true;
+                    let Unsuccessful { class, came, classified } = &*unsuccessful;
+                    settle::failed(permit, *class, came, classified.as_deref());
+                    (turn, pause, ticket) = (Turn::Retry, Duration::ZERO, None);
+                    last = Some(unsuccessful);
                     now = clock::now();
+                    continue;
+                }
+                match self.decide(&unsuccessful, permit) {
+                    Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
+                    Next::Again(next, delay, paid) => {
+                        (turn, pause, ticket) = (next, delay, paid);
+                        last = Some(unsuccessful);
+                        clock::sleep(pause).await;
+                        now = clock::now();
+                    }
                 }
             }
         }
@@ -146,17 +129,9 @@ impl Conversation<'_> {
     fn has_a_newer_key(&self, unsuccessful: &Unsuccessful) -> bool {
         let refused =
             unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
-        let may_repeat = self.call.head.mode == Mode::Enforce && self.call.body.can_repeat();
-        refused && may_repeat && self.call.head.bears.as_ref().is_some_and(Bears::was_rotated)
-    }
-
-    /// The answer that the caller gets.
-    pub(super) fn end(self, ended: Ended) -> Response<Body> {
-        match ended {
-            Ended::Answered(answer, permit) => self.succeed(answer, permit),
-            Ended::Unsuccessful { last, stop_sdk } => self.pass_on(last, stop_sdk),
-            Ended::TurnedAway(refused, last) => self.turned_away(&refused, last),
-        }
+        refused
+            && self.call.body.can_repeat()
+            && self.call.head.bears.as_ref().is_some_and(Bears::was_rotated)
     }
 
     pub(super) fn ask(&self, turn: Turn) -> Ask {
@@ -167,7 +142,7 @@ impl Conversation<'_> {
             cost: self.call.cost,
             body_bytes: self.call.body.bytes().len(),
             deadline: self.call.head.deadline.turn,
-            head_due: self.call.head.deadline.head.is_some(),
+            head_due: self.call.head.deadline.stated,
             turn,
             mode: self.call.head.mode,
         }
@@ -197,46 +172,47 @@ impl Conversation<'_> {
         Ok((permit, granted))
     }
 
-    /// Settles an attempt that did not succeed, and says what follows it.
-    fn decide(&mut self, unsuccessful: &Unsuccessful, permit: Permit) -> Next {
-        let now = clock::now();
-        let class = unsuccessful.class;
-        let classified = unsuccessful.classified.as_deref();
-        let metrics = self.proxy.account.metrics();
+    /// The situation after an attempt that did not succeed; without one, as it would be after any.
+    pub(super) fn situation(&self, unsuccessful: Option<&Unsuccessful>, now: Instant) -> Situation {
+        let classified = unsuccessful.and_then(|unsuccessful| unsuccessful.classified.as_deref());
         let head = &self.call.head;
-        let attempts = self.record.attempts().count().saturating_sub(self.requeues);
-        let situation = Situation {
-            class,
+        Situation {
+            class: unsuccessful.map_or(ErrorClass::WeirInternal, |unsuccessful| unsuccessful.class),
             safety: self.call.safety,
-            may_have_run: match (&unsuccessful.came, classified) {
-                (Err(failure), _) => failure.sent,
-                (Ok(_), Some(classified)) => classified.may_have_run(),
-                (Ok(_), None) => true,
+            may_have_run: match (unsuccessful.map(|unsuccessful| &unsuccessful.came), classified) {
+                (Some(Err(failure)), _) => failure.sent,
+                (_, Some(classified)) => classified.may_have_run(),
+                (Some(Ok(_)) | None, None) => true,
             },
             committed: false,
             replayable: self.call.body.can_repeat(),
-            forbidden: classified.is_some_and(|classified| classified.should_retry == Some(false)),
+            forbidden: match (unsuccessful.map(|unsuccessful| &unsuccessful.came), classified) {
+                (Some(Err(failure)), _) => failure.is_final(),
+                (_, classified) => {
+                    classified.is_some_and(|classified| classified.should_retry == Some(false))
+                }
+            },
             excluded: self.policy.never_retried.contains(&head.endpoint),
-            attempts,
+            attempts: self.record.attempts().count().max(1).saturating_sub(self.requeues),
             requeues: self.requeues,
             hint: classified.and_then(|classified| classified.hint),
             left: head.deadline.turn.saturating_duration_since(now),
             queue: self.scope.expected_wait(&self.ask(Turn::Retry)),
             // Without a stated timeout the caller waits for its answer as long as that takes.
-            answer: match head.deadline.head {
-                Some(_) => self.scope.typical_head().unwrap_or_default().max(LEAST_ANSWER),
-                None => Duration::ZERO,
+            answer: if head.deadline.stated {
+                self.scope.typical_head().unwrap_or_default().max(LEAST_ANSWER)
+            } else {
+                Duration::ZERO
             },
-        };
-        let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
-        if head.mode != Mode::Enforce {
-            settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
-            if !matches!(decision, Decision::Stop(_)) {
-                metrics.observe_would.inc(WouldHave::Retried);
-                self.record.retries_stopped(RetryStop::Mode);
-            }
-            return Next::Stop { stop_sdk: false };
         }
+    }
+
+    /// Settles an attempt that did not succeed, and says what follows it.
+    pub(super) fn decide(&mut self, unsuccessful: &Unsuccessful, permit: Permit) -> Next {
+        let class = unsuccessful.class;
+        let classified = unsuccessful.classified.as_deref();
+        let situation = self.situation(Some(unsuccessful), clock::now());
+        let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         match decision {
             Decision::Requeue => {
                 let place = settle::rate_limited(permit, class, classified, self.requeues);
@@ -268,31 +244,39 @@ impl Conversation<'_> {
     pub(super) fn succeed(self, answer: Answer, mut permit: Permit) -> Response<Body> {
         permit.accepted();
         let notes = Notes { class: None, stop_retries: false };
-        let owed = Exchange::new(Some(permit), self.record, Promise::of(&self.call));
+        let owed = Exchange::new(Some(permit), self.record, &self.call, Answered::Well);
         let heard = answer.body.heard();
-        answer::relay(answer, &notes, owed, heard)
+        answer::relay(answer, &notes, owed, self.proxy.upstream.target(), heard)
     }
 
     /// Gives the caller what the last attempt brought.
-    pub(super) fn pass_on(mut self, unsuccessful: Unsuccessful, stop_sdk: bool) -> Response<Body> {
-        let Unsuccessful { class, came, classified } = unsuccessful;
+    #[expect(clippy::boxed_local, reason = "it is boxed where it is kept, and comes from there")]
+    pub(super) fn pass_on(mut self, unsuccessful: Box<Unsuccessful>, stop_sdk: bool) -> Response<Body> {
+        let Unsuccessful { class, came, classified } = *unsuccessful;
         self.keep_headers();
         let detail =
             classified.as_deref().map(|classified| settle::detail(classified, self.policy.mask_messages));
         match came {
-            Ok(answer) => {
+            Ok(answer) if class != ErrorClass::StreamCut || answer.body.ended_in_order() => {
                 self.record.failed(class, detail);
                 let notes = Notes { class: Some(class), stop_retries: stop_sdk };
-                let owed = Exchange::new(None, self.record, Promise::of(&self.call));
-                answer::relay(answer, &notes, owed, clock::now())
+                let owed = Exchange::new(None, self.record, &self.call, Answered::Accounted);
+                answer::relay(answer, &notes, owed, self.proxy.upstream.target(), clock::now())
             }
-            Err(failure) => {
-                let mut own = response::failure(class, &failure);
-                own.should_retry = stop_sdk.then_some(false);
-                self.record.failed(class, Some(ErrorDetail::masked(Some(&own.message), None, None, None)));
-                answer::own(own, self.record)
-            }
+            // Nothing of the answer has gone to the caller, who can be told in its place.
+            Ok(_) => self.own_failure(response::cut_before_it_began(), stop_sdk),
+            Err(failure) => self.own_failure(response::failure(class, &failure), stop_sdk),
         }
+    }
+
+    /// There is no answer of the upstream's: the caller gets one of Weir's own.
+    fn own_failure(mut self, mut own: OwnAnswer, stop_sdk: bool) -> Response<Body> {
+        own.should_retry = stop_sdk.then_some(false);
+        if let Some(passage) = self.call.body.passage() {
+            self.record.set_bytes_in(passage.bytes());
+        }
+        self.record.failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, None, None)));
+        answer::own(own, self.record)
     }
 
     /// Keeps what a report may show of the request's headers.
@@ -327,7 +311,7 @@ impl Conversation<'_> {
                 self.record.retries_stopped(label);
             }
             let stop_sdk = self.gave_up(refused);
-            return self.pass_on(*last, stop_sdk);
+            return self.pass_on(last, stop_sdk);
         }
         let own = self.proxy.random(|rng| response::refusal(refused, rng));
         self.keep_headers();

@@ -1,58 +1,80 @@
-//! Until when a request may wait, and until when its answer must begin.
+//! Until when a request may wait for its turn, and until when its answer's head may come.
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
 use crate::clock::Instant;
+use crate::openai::stainless::SdkHeaders;
+use crate::upstream::HeadLimit;
 
 /// A caller's own statement of how long it will wait for the answer's head: seconds, or a number with `ms` or `s`.
 const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
 
-/// What is kept back from the caller's timeout, so that Weir's answer arrives before the caller gives up.
+/// What is kept back from the caller's timeout for an attempt, so that a refusal for want of a turn arrives in time.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
 const MARGIN_SHARE: f64 = 0.05;
+/// Time that an SDK is given beyond the timeout that its headers tell: they tell whole seconds of it (Node, Go), and its clock
+/// may be a little slow. It ends its request by itself; Weir's end is for a client that is gone without a word.
+const GRACE: Duration = Duration::from_secs(2);
 /// Timeouts beyond this are as good as none, and keep the arithmetic far from its ends.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// A request's two limits in time. Both end with the response head.
+/// A request's limits in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
     /// The latest moment at which a turn is still of use.
     pub(super) turn: Instant,
-    /// The latest moment for the response head; none where the caller said nothing.
-    pub(super) head: Option<Instant>,
+    /// Until when the attempt under way may bring the answer's head: never sooner than the caller's SDK would end it.
+    pub(super) head: HeadLimit,
+    /// Whether the caller said how long it waits.
+    pub(super) stated: bool,
+    /// How long the caller waits between two bytes of an answer, where it says so.
+    pub(super) patience: Option<Duration>,
+    /// The latest turn, and the time for one after the request's last byte: a read timeout does not run while a request is sent.
+    latest: Instant,
+    after_request: Option<Duration>,
 }
 
 impl Deadline {
-    /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or `max_wait` for its
-    /// turn where it names none. Its [`DEADLINE`] is taken out of its headers; `sdk_timeout` is what the SDK's say.
+    /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or `max_wait` for its turn where
+    /// it names none, and `longest` at most. Its [`DEADLINE`] is taken out of its headers; `sdk` is what the SDK's say.
     pub(super) fn take(
         headers: &mut HeaderMap,
-        sdk_timeout: Option<Duration>,
+        sdk: SdkHeaders,
         now: Instant,
         max_wait: Duration,
+        longest: Duration,
     ) -> Self {
         let stated = headers.remove(DEADLINE);
         let stated = stated.as_ref().and_then(|value| value.to_str().ok()).and_then(parse);
-        let timeout = match (stated, sdk_timeout) {
-            (Some(stated), Some(sdk)) => Some(stated.min(sdk)),
-            (stated, sdk) => stated.or(sdk),
+        let [stated, timeout, read_timeout] =
+            [stated.map(|stated| stated.min(longest)), sdk.timeout, sdk.read_timeout]
+                .map(|time| time.map(|time| time.min(LONGEST)));
+        let whole = [stated, timeout].into_iter().flatten().min();
+        let is_stated = whole.or(read_timeout).is_some();
+        let allowed = if is_stated { whole.map_or(LONGEST, less_margin) } else { max_wait.min(LONGEST) };
+        let latest = now + allowed.min(longest);
+        let mut deadline = Self {
+            turn: latest,
+            head: HeadLimit {
+                by: stated.into_iter().chain(timeout.map(|timeout| timeout + GRACE)).min().map(|by| now + by),
+                after_request: read_timeout.map(|timeout| timeout + GRACE),
+            },
+            stated: is_stated,
+            patience: read_timeout.or(timeout).map(|timeout| timeout + GRACE),
+            latest,
+            after_request: read_timeout.map(less_margin),
         };
-        match timeout {
-            Some(timeout) => {
-                let head = now + less_margin(timeout.min(LONGEST));
-                Self { turn: head, head: Some(head) }
-            }
-            None => Self { turn: now + max_wait.min(LONGEST), head: None },
-        }
+        deadline.request_read(now);
+        deadline
     }
 
-    /// The same, but not later than `longest` from `now`.
-    #[must_use]
-    pub(super) fn at_most(self, now: Instant, longest: Duration) -> Self {
-        let latest = now + longest.min(LONGEST);
-        Self { turn: self.turn.min(latest), head: self.head.map(|head| head.min(latest)) }
+    /// The request's last byte came at `now`.
+    pub(super) fn request_read(&mut self, now: Instant) {
+        if let Some(after) = self.after_request {
+            self.turn = self.latest.min(now + after);
+        }
     }
 }
 
@@ -79,34 +101,78 @@ mod tests {
 
     use super::*;
 
-    fn deadline(stated: Option<&'static str>, sdk: Option<u64>) -> (Duration, Option<Duration>) {
-        let now = crate::clock::now();
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    fn deadline(stated: Option<&'static str>, sdk: SdkHeaders) -> Deadline {
         let mut headers = HeaderMap::new();
         if let Some(stated) = stated {
             headers.insert(DEADLINE, HeaderValue::from_static(stated));
         }
-        let deadline =
-            Deadline::take(&mut headers, sdk.map(Duration::from_secs), now, Duration::from_mins(1));
+        let deadline = Deadline::take(&mut headers, sdk, crate::clock::now(), MINUTE, Duration::MAX);
         assert!(headers.is_empty(), "it is Weir's own");
-        (deadline.turn - now, deadline.head.map(|head| head - now))
+        deadline
     }
 
-    #[test]
-    fn the_callers_timeout_less_its_margin_or_the_longest_wait() {
+    fn node(seconds: u64) -> SdkHeaders {
+        SdkHeaders { timeout: Some(Duration::from_secs(seconds)), ..SdkHeaders::default() }
+    }
+
+    fn python(seconds: u64) -> SdkHeaders {
+        SdkHeaders { read_timeout: Some(Duration::from_secs(seconds)), ..SdkHeaders::default() }
+    }
+
+    const NONE: SdkHeaders = SdkHeaders { retry_count: None, timeout: None, read_timeout: None };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_of_use_until_the_timeout_less_its_margin_or_the_longest_wait() {
+        let now = crate::clock::now();
         let seconds = Duration::from_secs;
-        assert_eq!(deadline(None, None), (seconds(60), None));
-        assert_eq!(deadline(None, Some(600)), (seconds(570), Some(seconds(570))));
-        assert_eq!(deadline(None, Some(10)), (seconds(9), Some(seconds(9))));
-        assert_eq!(deadline(Some("30"), Some(600)).0, Duration::from_millis(28_500));
-        assert_eq!(deadline(Some("1500ms"), None).0, Duration::from_millis(750));
-        assert_eq!(deadline(Some("100 s"), None).0, seconds(95));
+        let turn = |stated, sdk| deadline(stated, sdk).turn - now;
+        assert_eq!(turn(None, NONE), seconds(60));
+        assert_eq!(turn(None, node(600)), seconds(570));
+        assert_eq!(turn(None, python(10)), seconds(9));
+        assert_eq!(turn(Some("30"), node(600)), Duration::from_millis(28_500));
+        assert_eq!(turn(Some("1500ms"), NONE), Duration::from_millis(750));
+        assert_eq!(turn(Some("100 s"), NONE), seconds(95));
+        let mut headers = HeaderMap::new();
+        let capped = Deadline::take(&mut headers, node(600), now, MINUTE, seconds(20));
+        assert_eq!((capped.turn - now, capped.head.by), (seconds(20), Some(now + seconds(602))));
     }
 
-    #[test]
-    fn nonsense_is_no_deadline() {
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_may_take_what_the_sdk_would_allow_it() {
+        let now = crate::clock::now();
+        let seconds = Duration::from_secs;
+        assert_eq!(deadline(None, NONE).head, HeadLimit::default());
+        assert_eq!(deadline(None, node(1)).head, HeadLimit::at(now + seconds(3)));
+        assert_eq!(deadline(Some("5"), node(600)).head, HeadLimit::at(now + seconds(5)));
+        let read = deadline(None, python(5));
+        assert_eq!(read.head, HeadLimit { by: None, after_request: Some(seconds(7)) });
+        assert_eq!((read.patience, read.stated), (Some(seconds(7)), true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_timeout_does_not_run_while_the_request_is_sent() {
+        let now = crate::clock::now();
+        let seconds = Duration::from_secs;
+        let mut read = deadline(None, python(10));
+        read.request_read(now + seconds(30));
+        assert_eq!(read.turn - now, seconds(39));
+        let mut whole = deadline(None, node(10));
+        whole.request_read(now + seconds(30));
+        assert_eq!(whole.turn - now, seconds(9));
+        let mut both = deadline(Some("20"), python(10));
+        both.request_read(now + seconds(15));
+        assert_eq!(both.turn - now, seconds(19), "the caller's own word stands");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nonsense_is_no_deadline() {
+        let now = crate::clock::now();
         for text in ["", "soon", "-5", "0", "NaN", "inf", "1e400", "ms"] {
-            assert_eq!(deadline(Some(text), None), (Duration::from_mins(1), None), "{text}");
+            let deadline = deadline(Some(text), NONE);
+            assert_eq!((deadline.turn - now, deadline.stated), (MINUTE, false), "{text}");
         }
-        assert!(deadline(Some("1e300"), None).0 < LONGEST);
+        assert!(deadline(Some("1e300"), NONE).turn - now < LONGEST);
     }
 }

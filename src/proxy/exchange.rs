@@ -3,6 +3,7 @@
 use http::Version;
 
 use super::call::Call;
+use super::forward::ForwardedError;
 use super::settle;
 use crate::account::{Record, Usage};
 use crate::admission::Permit;
@@ -10,34 +11,46 @@ use crate::classify::{self, ErrorClass};
 use crate::clock::{self, Instant};
 use crate::metrics::{Bound, StreamOutcome};
 use crate::openai::Endpoint;
+use crate::replay::Passage;
 use crate::stream::{End, Findings, Ledger};
 
 /// The permit and the record of an answer on its way. Whatever ends the answer settles both, once.
 pub struct Exchange {
-    /// None where the attempt was settled before: its answer is an error that is passed on.
+    /// None where the attempt was settled before, or took no permit.
     permit: Option<Permit>,
     record: Box<Record>,
     promise: Promise,
+    /// Boxed: most answers have none of it, and each is moved about.
+    rare: Option<Box<Rare>>,
+}
+
+/// What few answers have.
+struct Rare {
+    /// Of a request's body that was not kept.
+    passage: Option<Passage>,
+    /// Of an error whose body was not read.
+    error: Option<Box<ForwardedError>>,
+}
+
+/// What is known of an answer when its head goes to the caller.
+pub(super) enum Answered {
+    /// It has begun well.
+    Well,
+    /// It is an error, which is accounted for already.
+    Accounted,
+    /// It is an error whose body was not read.
+    Unread(Box<ForwardedError>),
 }
 
 /// What the end of an answer is judged by.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Promise {
+struct Promise {
     endpoint: Endpoint,
     /// Tokens that the request was priced at.
     priced: u64,
     /// Whether the caller can tell an answer that was cut from one that ended: HTTP/1.0 can't.
     sees_cuts: bool,
-}
-
-impl Promise {
-    pub(super) fn of(call: &Call) -> Self {
-        Self {
-            endpoint: call.head.endpoint,
-            priced: call.cost.tokens,
-            sees_cuts: call.head.version > Version::HTTP_10,
-        }
-    }
+    /// Whether the answer is an error that is accounted for, or is to be by what passed of it.
+    accounted: bool,
 }
 
 impl Exchange {
@@ -45,29 +58,58 @@ impl Exchange {
         &mut self.record
     }
 
-    pub(super) fn new(permit: Option<Permit>, record: Box<Record>, promise: Promise) -> Self {
-        Self { permit, record, promise }
+    /// `answered` says what is known of the answer to `call`.
+    pub(super) fn new(permit: Option<Permit>, record: Box<Record>, call: &Call, answered: Answered) -> Self {
+        let promise = Promise {
+            endpoint: call.head.endpoint,
+            priced: call.cost.tokens,
+            sees_cuts: call.head.version > Version::HTTP_10,
+            accounted: !matches!(answered, Answered::Well),
+        };
+        let passage = call.body.passage();
+        let error = match answered {
+            Answered::Unread(error) => Some(error),
+            Answered::Well | Answered::Accounted => None,
+        };
+        let rare = (passage.is_some() || error.is_some()).then(|| Box::new(Rare { passage, error }));
+        Self { permit, record, promise, rare }
     }
 
     /// Settles an attempt whose answer had begun well.
-    fn settle(&mut self, mut permit: Permit, end: End, findings: &Findings, now: Instant) {
+    fn settle(&mut self, end: End, findings: &Findings, now: Instant) {
+        let permit = self.permit.take();
         let Some(class) = class_of(end, findings) else {
-            if let Some(usage) = findings.usage {
-                permit.used(usage.input);
+            if let Some(mut permit) = permit {
+                if let Some(usage) = findings.usage {
+                    permit.used(usage.input);
+                }
+                permit.done_at(now);
             }
-            return permit.done_at(now);
+            return;
         };
         self.record.attempt_failed(class, now);
         match &findings.error {
             None => {
                 self.record.failed(class, None);
-                permit.fail(class);
+                if let Some(permit) = permit {
+                    permit.fail(class);
+                }
             }
             Some(data) => {
                 let classified = classify::stream_error(self.promise.endpoint, data, clock::wall());
                 self.record.failed(class, Some(settle::detail(&classified, true)));
-                settle::refused(permit, class, &classified);
+                if let Some(permit) = permit {
+                    settle::refused(permit, class, &classified);
+                }
             }
+        }
+    }
+
+    /// Takes note of what passed of a body that was streamed.
+    fn account_request(&mut self, passage: &Passage) {
+        self.record.set_bytes_in(passage.bytes());
+        if let Some(model) = passage.start(Call::model_in).flatten() {
+            self.record.set_model(model);
         }
     }
 
@@ -94,14 +136,22 @@ impl Ledger for Exchange {
             metrics.stream_outcomes.inc(stream_outcome(end, &findings, self.promise.sees_cuts));
         }
         self.record.sent(bytes);
-        if let Some(permit) = self.permit.take() {
-            self.settle(permit, end, &findings, now);
+        if !self.promise.accounted {
+            self.settle(end, &findings, now);
             self.account_tokens(&findings);
+        }
+        if let Some(rare) = self.rare.take() {
+            if let Some(passage) = &rare.passage {
+                self.account_request(passage);
+            }
+            if let Some(error) = rare.error {
+                error.account(self.permit.take(), &mut self.record, &findings, now);
+            }
         }
         match end {
             // Dropping the record says that the client left.
-            End::CallerLeft => {}
-            End::Complete | End::Cut | End::Stalled => self.record.finish(now),
+            End::CallerLeft if !findings.is_answered() => {}
+            End::CallerLeft | End::Complete | End::Cut | End::Stalled => self.record.finish(now),
         }
     }
 }
@@ -114,6 +164,8 @@ fn class_of(end: End, findings: &Findings) -> Option<ErrorClass> {
             Some(ErrorClass::StreamCut)
         }
         End::Complete | End::CallerLeft => None,
+        // The last event had come: whoever closes first, and however, the answer is whole.
+        End::Cut | End::Stalled if findings.complete && findings.error.is_none() => None,
         End::Cut => Some(ErrorClass::StreamCut),
         End::Stalled => Some(ErrorClass::TimeoutIdle),
     }
@@ -121,6 +173,8 @@ fn class_of(end: End, findings: &Findings) -> Option<ErrorClass> {
 
 fn stream_outcome(end: End, findings: &Findings, seen: bool) -> StreamOutcome {
     match end {
+        End::CallerLeft if findings.is_answered() => StreamOutcome::Complete,
+        End::Cut | End::Stalled if findings.complete && findings.error.is_none() => StreamOutcome::Complete,
         End::Complete if findings.error.is_some() => StreamOutcome::Error,
         End::Complete if findings.complete || findings.unread => StreamOutcome::Complete,
         End::Complete | End::Cut | End::Stalled if !seen => StreamOutcome::CutUnseen,

@@ -1,8 +1,8 @@
 //! The sentence: identify the caller, read and price the request, admit, attempt, classify, retry or stop, respond, account.
 //!
-//! [`Proxy::handle`] reads the request; `Conversation` carries it through its attempts. Both read top to bottom. A
-//! request that waits, backs off or streams is one future: dropping it, which is what hyper does when the caller leaves,
-//! gives back the permit, ends the attempt and accounts for the request.
+//! [`Proxy::handle`] decides about the mode: `bypass` and `observe` have paths of their own, and `Proxy::enforce` is the sentence,
+//! top to bottom. A request that waits, backs off or streams is one future: dropping it, which is what hyper does when the caller leaves, gives
+//! back the permit, ends the attempt and accounts for the request.
 
 mod answer;
 mod attempt;
@@ -12,6 +12,7 @@ mod call;
 mod conversation;
 mod deadline;
 mod exchange;
+mod forward;
 mod held_head;
 mod kept_headers;
 mod kept_uri;
@@ -19,6 +20,7 @@ mod limits;
 mod policies;
 mod request_lane;
 mod settle;
+mod shape;
 mod upgrade;
 mod websocket;
 
@@ -134,6 +136,14 @@ struct Opened {
     swapped: bool,
 }
 
+impl Opened {
+    /// The path that it takes. A WebSocket handshake takes that of `enforce` in every mode, where its turn comes at once in the
+    /// others.
+    fn mode(&self) -> Mode {
+        if self.upgrade.is_some() { Mode::Enforce } else { self.head.mode }
+    }
+}
+
 impl Proxy {
     /// A proxy of the worker with this index. `seed` makes its jitter and ids its own.
     pub fn new(
@@ -157,11 +167,16 @@ impl Proxy {
     /// # Cancel safety
     /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
     pub fn handle(self: &Arc<Self>, request: Request<Incoming>, client: Client<'_>) -> Answering {
-        // Boxed in the function that makes it: what returns it by value copies all of it, used or not. And not within another
-        // future, which would have room for what it was opened with twice.
-        match self.open(request, client) {
-            Ok(opened) => Box::pin(Arc::clone(self).serve(opened)),
-            Err(refusal) => Box::pin(future::ready(Ok(*refusal))),
+        let opened = match self.open(request, client) {
+            Ok(opened) => opened,
+            Err(refusal) => return Box::pin(future::ready(Ok(*refusal))),
+        };
+        // Each future is boxed here: returning it by value would copy the whole state machine, and another async block around it
+        // would store `opened` twice.
+        match opened.mode() {
+            Mode::Bypass => Box::pin(Arc::clone(self).bypass(opened)),
+            Mode::Observe => Box::pin(Arc::clone(self).observe(opened)),
+            Mode::Enforce => Box::pin(Arc::clone(self).enforce(opened)),
         }
     }
 
@@ -201,8 +216,8 @@ impl Proxy {
         }
         let target = self.upstream.target();
         let swapped = identified.is_swapped();
-        let deadline = Deadline::take(&mut parts.headers, sdk.timeout, since, policy.max_wait)
-            .at_most(since, caller.max_deadline.unwrap_or(Duration::MAX));
+        let longest = caller.max_deadline.unwrap_or(Duration::MAX);
+        let deadline = Deadline::take(&mut parts.headers, sdk, since, policy.max_wait, longest);
         let bears = Bears::of(&self.policies, caller.id, identified.content());
         let mut head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
         head.bears = bears;
@@ -232,21 +247,24 @@ impl Proxy {
         refuse(own, record)
     }
 
-    /// Reads the body, prices the request, and carries it through its attempts.
+    /// Reads the body, prices the request, and carries it to its answer.
     #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
-    fn serve(
+    fn enforce(
         self: Arc<Self>,
         mut opened: Opened,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
         async move {
-            // Taken apart only as it goes: variables of their own would have room beside what they came from.
+            // Read. Taken apart only as it goes: variables of their own would have room beside what they came from.
             let reading = self.read(opened.incoming, &opened.policy, &mut opened.record, opened.since);
             let (body, now) = match reading.await {
                 Ok(read) => read,
                 Err(error) => return Ok(refuse_body(error, opened.record)),
             };
+            opened.head.deadline.request_read(now);
+            opened.record.set_deadline(opened.head.deadline.turn);
+            // Price.
             let (policy, caller, upgrade) = (&*opened.policy, &*opened.caller, opened.upgrade);
-            let mut conversation =
+            let conversation =
                 self.price(policy, caller, opened.head, body, opened.record, upgrade.is_some());
             if let Some(asked) = upgrade {
                 let whose = upgrade::Whose {
@@ -257,8 +275,7 @@ impl Proxy {
                 };
                 return Ok(Box::pin(conversation.upgrade(*asked, whose, now)).await);
             }
-            let ended = conversation.run(now).await;
-            Ok(conversation.end(ended))
+            Ok(conversation.carry(now).await)
         }
     }
 
@@ -391,7 +408,7 @@ mod tests {
         fn size<F>(_: impl Fn(Arc<Proxy>, Opened) -> F) -> usize {
             size_of::<F>()
         }
-        let size = size(Proxy::serve);
+        let size = size(Proxy::enforce);
         assert!(size <= 768, "{size}");
     }
 }

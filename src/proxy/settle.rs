@@ -16,8 +16,10 @@ pub(super) fn failed(
     classified: Option<&Classified>,
 ) {
     match classified {
-        // The client broke off: that says nothing about the upstream.
-        None if came.as_ref().is_err_and(|failure| failure.kind.is_of_the_client()) => drop(permit),
+        // The client broke off, or a proxy refused: that says nothing about the upstream.
+        None if came.as_ref().is_err_and(|failure| failure.kind.is_of_the_client() || failure.is_final()) => {
+            drop(permit);
+        }
         None => permit.fail(class),
         Some(classified) => refused(permit, class, classified),
     }

@@ -1,7 +1,7 @@
 //! The body of one attempt.
 
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::budget::Reservation;
+use super::passage::{Passage, Passing};
 use super::read::{ReadError, Rest};
 
 /// A request's body on its way to the upstream.
@@ -23,19 +24,16 @@ pub struct Body<B = Incoming> {
 
 #[derive(Debug)]
 enum Then<B> {
-    End { trailers: Option<Arc<HeaderMap>>, _reservation: Option<Arc<Reservation>> },
-    Rest { rest: Box<Rest<B>>, sending: Arc<()> },
-}
-
-/// Tells whether a body that is streamed is still being sent.
-#[derive(Debug)]
-pub struct Sending(Weak<()>);
-
-impl Sending {
-    /// Whether there is still more to be sent.
-    pub fn goes_on(&self) -> bool {
-        self.0.strong_count() > 0
-    }
+    End {
+        trailers: Option<Arc<HeaderMap>>,
+        _reservation: Option<Arc<Reservation>>,
+        /// Where somebody asked.
+        watched: Option<Passing>,
+    },
+    Rest {
+        rest: Box<Rest<B>>,
+        passing: Passing,
+    },
 }
 
 impl<B> Body<B> {
@@ -49,19 +47,30 @@ impl<B> Body<B> {
         trailers: Option<Arc<HeaderMap>>,
         reservation: Option<Arc<Reservation>>,
     ) -> Self {
-        Self { first: bytes, then: Then::End { trailers, _reservation: reservation } }
+        Self { first: bytes, then: Then::End { trailers, _reservation: reservation, watched: None } }
     }
 
-    pub(super) fn streamed(prefix: Bytes, rest: Box<Rest<B>>) -> Self {
-        Self { first: prefix, then: Then::Rest { rest, sending: Arc::default() } }
+    pub(super) fn streamed(prefix: Bytes, rest: Box<Rest<B>>, passage: &Passage) -> Self {
+        Self { first: prefix, then: Then::Rest { rest, passing: passage.begin() } }
     }
 
     /// What tells when the body has been sent; `None` when no part of it is still to come from the client.
-    pub fn sending(&self) -> Option<Sending> {
+    pub fn passage(&self) -> Option<Passage> {
         match &self.then {
             Then::End { .. } => None,
-            Then::Rest { sending, .. } => Some(Sending(Arc::downgrade(sending))),
+            Then::Rest { passing, .. } => Some(passing.passage().clone()),
         }
+    }
+}
+
+impl<B> Body<B> {
+    /// What tells when the body has been taken, or dropped, whatever it comes from.
+    pub fn watched(&mut self) -> Passage {
+        let passing = match &mut self.then {
+            Then::End { watched, .. } => watched.get_or_insert_with(|| Passage::new(false).begin()),
+            Then::Rest { passing, .. } => passing,
+        };
+        passing.passage().clone()
     }
 }
 
@@ -84,15 +93,23 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReadError>>> {
         if !self.first.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.first)))));
+            let first = std::mem::take(&mut self.first);
+            if let Then::Rest { passing, .. } = &self.then {
+                passing.pass(&first);
+            }
+            return Poll::Ready(Some(Ok(Frame::data(first))));
         }
         match &mut self.then {
             Then::End { trailers, .. } => Poll::Ready(
                 trailers.take().map(|trailers| Ok(Frame::trailers(Arc::unwrap_or_clone(trailers)))),
             ),
-            Then::Rest { rest, .. } => {
+            Then::Rest { rest, passing } => {
                 rest.prefix_is_sent();
-                Poll::Ready(ready!(rest.poll_frame(cx)))
+                let item = ready!(rest.poll_frame(cx));
+                if let Some(Ok(data)) = item.as_ref().map(|item| item.as_ref().map(Frame::data_ref)) {
+                    passing.pass(data.map_or(&[], |data| data));
+                }
+                Poll::Ready(item)
             }
         }
     }

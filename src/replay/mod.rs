@@ -6,6 +6,7 @@
 mod body;
 mod budget;
 mod pace;
+mod passage;
 mod read;
 mod trailers;
 
@@ -19,8 +20,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::Incoming;
 
-pub use body::{Body, Sending};
+pub use body::Body;
 pub use budget::{Budget, Held, Skipped};
+pub use passage::Passage;
 pub use read::ReadError;
 pub use trailers::strip_trailers;
 
@@ -80,7 +82,9 @@ enum Kind<B> {
         prefix: Bytes,
         /// Boxed: most bodies are whole, and each is moved about with its request.
         rest: Option<Box<Rest<B>>>,
-        why: Skipped,
+        /// Nothing where it was not to be kept.
+        why: Option<Skipped>,
+        passage: Passage,
     },
 }
 
@@ -98,6 +102,14 @@ where
     /// Dropping the future drops the body and gives back what was reserved.
     pub async fn read(body: B, settings: &Settings, budget: &Arc<Budget>) -> Result<Self, ReadError> {
         read::read(body, settings, budget).await.map(|kind| Self { kind })
+    }
+
+    /// A body that is sent as it comes, once; nothing of it is read before.
+    pub fn unread(body: B, settings: &Settings, budget: &Arc<Budget>) -> Self {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
+        Self { kind: read::unread(body, settings, budget) }
     }
 }
 
@@ -120,11 +132,11 @@ impl<B> Replay<B> {
         matches!(self.kind, Kind::Whole { .. })
     }
 
-    /// Why the body can't be sent again, if it can't.
+    /// Why the body was not kept, though it was to be.
     pub fn skipped(&self) -> Option<Skipped> {
         match &self.kind {
             Kind::Whole { .. } => None,
-            Kind::Streamed { why, .. } => Some(*why),
+            Kind::Streamed { why, .. } => *why,
         }
     }
 
@@ -134,9 +146,17 @@ impl<B> Replay<B> {
             Kind::Whole { bytes, trailers, reservation } => {
                 Some(Body::whole(bytes.clone(), trailers.clone(), reservation.clone()))
             }
-            Kind::Streamed { prefix, rest, .. } => {
-                rest.take().map(|rest| Body::streamed(std::mem::take(prefix), rest))
+            Kind::Streamed { prefix, rest, passage, .. } => {
+                rest.take().map(|rest| Body::streamed(std::mem::take(prefix), rest, passage))
             }
+        }
+    }
+
+    /// What passes of a body that is not kept.
+    pub fn passage(&self) -> Option<Passage> {
+        match &self.kind {
+            Kind::Whole { .. } => None,
+            Kind::Streamed { passage, .. } => Some(passage.clone()),
         }
     }
 }

@@ -11,6 +11,7 @@ use http_body::{Body, Frame};
 
 use super::budget::{Budget, Reservation, Skipped};
 use super::pace::{Pace, Slow};
+use super::passage::Passage;
 use super::trailers::strip_trailers;
 use super::{Kind, Settings};
 
@@ -123,7 +124,20 @@ fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: Skipped) -> Result<Kind<B
     if !rest.reservation.only_buffer(pieces.len() + UNREAD) {
         return Err(rest.reservation.budget().fail(ReadError::NoRoom));
     }
-    Ok(Kind::Streamed { prefix: pieces.into_bytes(), rest: Some(Box::new(rest)), why })
+    let (prefix, rest) = (pieces.into_bytes(), Some(Box::new(rest)));
+    Ok(Kind::Streamed { prefix, rest, why: Some(why), passage: Passage::new(false) })
+}
+
+/// A body that is sent as it comes.
+pub(super) fn unread<B>(source: B, settings: &Settings, budget: &Arc<Budget>) -> Kind<B> {
+    let reservation = Reservation::new(budget);
+    let rest = Rest { source, pace: Pace::new(settings), left: settings.limit, reservation };
+    Kind::Streamed {
+        prefix: Bytes::new(),
+        rest: Some(Box::new(rest)),
+        why: None,
+        passage: Passage::new(true),
+    }
 }
 
 impl<B> Rest<B>

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::classify::ErrorClass;
 
-pub use refusal::{failure, refusal};
+pub use refusal::{cut_before_it_began, failure, refusal};
 
 /// How many attempts the request cost.
 pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-weir-attempts");

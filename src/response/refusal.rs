@@ -56,6 +56,11 @@ pub fn failure(class: ErrorClass, failure: &Failure) -> OwnAnswer {
     OwnAnswer::new(class, format!("Weir got no answer from the upstream: {failure}."))
 }
 
+/// The answer in place of one that the upstream broke off before it had begun.
+pub fn cut_before_it_began() -> OwnAnswer {
+    OwnAnswer::new(ErrorClass::StreamCut, "The upstream broke its answer off before anything of it had come.")
+}
+
 /// The upstream's own words, so that callers' handlers of `insufficient_quota` still work.
 fn quota(spent: &SpentQuota) -> OwnAnswer {
     let owned =

@@ -19,6 +19,10 @@ pub const fn stops_sdk(class: ErrorClass, stopped: Option<StopReason>, attempts:
     if class.is_quota() || matches!(class, ErrorClass::RequestExceedsLimit | ErrorClass::WeirBillingBlock) {
         return stopped.is_some();
     }
+    // The upstream may still be at work on it, and a repeat would ask for the same again.
+    if matches!(class, ErrorClass::TimeoutResponse) {
+        return stopped.is_some();
+    }
     match stopped {
         // Weir would have tried again, but for the damage.
         Some(StopReason::Budget) => true,
@@ -58,7 +62,8 @@ mod tests {
             (ErrorClass::RequestExceedsLimit, Some(StopReason::Final), 1, true),
             (ErrorClass::RequestTimeout, Some(StopReason::Attempts), 6, false),
             (ErrorClass::Conflict, Some(StopReason::Attempts), 6, false),
-            (ErrorClass::TimeoutResponse, Some(StopReason::Final), 1, false),
+            (ErrorClass::TimeoutResponse, Some(StopReason::Final), 1, true),
+            (ErrorClass::TimeoutResponse, None, 1, false),
             (ErrorClass::BadRequest, Some(StopReason::Final), 1, false),
         ] {
             assert_eq!(stops_sdk(class, stopped, attempts), expected, "{class:?} {stopped:?} {attempts}");

@@ -92,6 +92,8 @@ const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
         ErrorClass::ConnectionDns
         | ErrorClass::ConnectionRefused
         | ErrorClass::ConnectionTls
+        // Its refusal is final by `Failure::is_final`.
+        | ErrorClass::ConnectionProxy
         | ErrorClass::TimeoutConnect
         // Of an attempt: there was no room for a connection.
         | ErrorClass::WeirInternal => (Rule::Always, NOT_SENT),
@@ -121,7 +123,7 @@ const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
         | ErrorClass::Unprocessable
         | ErrorClass::RequestExceedsLimit
         | ErrorClass::QuotaInsufficient | ErrorClass::QuotaCredit | ErrorClass::QuotaOrganizationSpend | ErrorClass::QuotaProjectSpend | ErrorClass::QuotaUsageLimit | ErrorClass::QuotaBillingInactive
-        | ErrorClass::ConnectionProxy | ErrorClass::WebsocketPreviousResponseNotFound | ErrorClass::WebsocketConnectionLimit | ErrorClass::WebsocketStreamLimit | ErrorClass::OtherClientError
+        | ErrorClass::WebsocketPreviousResponseNotFound | ErrorClass::WebsocketConnectionLimit | ErrorClass::WebsocketStreamLimit | ErrorClass::OtherClientError
         | ErrorClass::OtherServerError
         | ErrorClass::WeirQueueFull
         | ErrorClass::WeirDeadline
@@ -162,6 +164,7 @@ mod tests {
                 | "connection_dns"
                 | "connection_refused"
                 | "connection_tls"
+                | "connection_proxy"
                 | "timeout_connect"
                 | "weir_internal" => ("500", "500", "500"),
                 "internal_server_error"

@@ -22,7 +22,7 @@ pub struct EdgeBody<B: Body> {
 
 impl<B: Body> EdgeBody<B> {
     pub(super) fn new(body: B, request: InFlight) -> Self {
-        Self { body, yielded: false, error: None, _request: request }
+        Self { body, yielded: true, error: None, _request: request }
     }
 }
 

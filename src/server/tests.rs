@@ -487,7 +487,7 @@ mod upgrades {
         let mut asked = request.map(|_| Body::empty());
         upstream::headers::strip_request(asked.headers_mut());
         upgrade::ask_for(asked.headers_mut(), protocol.clone());
-        Ok(match upstream.upgrade(asked, None).await.unwrap() {
+        Ok(match upstream.upgrade(asked, upstream::HeadLimit::default()).await.unwrap() {
             Upgrade::Declined(answer) => answer.map(|_| Full::default()),
             Upgrade::Switched(mut head, switched) => {
                 clock::spawn(async move {

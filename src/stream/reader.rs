@@ -12,22 +12,34 @@ use crate::openai::{Endpoint, Usage, usage};
 
 /// How much of the end of a JSON answer is kept: the usage stands there on every endpoint.
 const JSON_TAIL: usize = 16 << 10;
+/// How much of the start of an error's body is kept.
+const MAX_ERROR: usize = crate::classify::MAX_BODY;
 
 /// What was found in an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the answer")]
 pub struct Findings {
     /// Whether the answer was a stream of events.
     pub stream: bool,
     /// Tokens, as far as the answer tells.
     pub usage: Option<Usage>,
-    /// Whether a stream said that it is complete.
+    /// Whether a stream said that it is complete, or ended in good order after every choice's `finish_reason`.
     pub complete: bool,
+    /// Whether every choice of a stream has its `finish_reason`.
+    pub finished: bool,
     /// Events that carried output.
     pub outputs: u64,
-    /// An error event's data, bounded by the scanner; the first counts.
+    /// An error event's data, bounded by the scanner; the first counts. Of an error's body that was not read ahead: its start.
     pub error: Option<Box<[u8]>>,
     /// Whether the copy could not be read: an unknown coding, damage, or a bound.
     pub unread: bool,
+}
+
+impl Findings {
+    /// Whether the caller has the whole answer, though its body may not have ended.
+    pub fn is_answered(&self) -> bool {
+        self.stream && self.error.is_none() && (self.complete || self.finished)
+    }
 }
 
 /// Reads an answer as it passes.
@@ -40,6 +52,8 @@ pub struct Reader {
 enum What {
     /// Nothing in it is of interest.
     Nothing,
+    /// The start of an error's body.
+    Error(Vec<u8>),
     /// The end of a JSON body.
     Tail { frames: VecDeque<Bytes>, kept: usize },
     /// A stream of events, and whether one without its last event is known to be cut.
@@ -68,12 +82,24 @@ impl Reader {
         let findings = Findings { stream: matches!(what, What::Events(..)), ..Findings::default() };
         let mut reader = Self { decoder: None, what, findings };
         if !matches!(reader.what, What::Nothing) {
-            match Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes)) {
-                Coding::Identity => {}
-                Coding::Coded(decoder) => reader.decoder = Some(decoder),
-                Coding::Unknown => reader.give_up(),
-            }
+            reader.decode(headers);
         }
+        reader
+    }
+
+    fn decode(&mut self, headers: &HeaderMap) {
+        match Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes)) {
+            Coding::Identity => {}
+            Coding::Coded(decoder) => self.decoder = Some(decoder),
+            Coding::Unknown => self.give_up(),
+        }
+    }
+
+    /// A reader that keeps the start of an error's body.
+    pub fn of_error(headers: &HeaderMap) -> Self {
+        let (what, findings) = (What::Error(Vec::new()), Findings::default());
+        let mut reader = Self { decoder: None, what, findings };
+        reader.decode(headers);
         reader
     }
 
@@ -95,6 +121,7 @@ impl Reader {
         let Some(decoder) = &mut self.decoder else {
             match &mut self.what {
                 What::Nothing => {}
+                What::Error(start) => keep_start(start, data),
                 What::Tail { frames, kept } => keep_tail(frames, kept, data.clone()),
                 What::Events(scanner, _) => scan(scanner, data, &mut self.findings),
             }
@@ -103,6 +130,7 @@ impl Reader {
         let (what, findings) = (&mut self.what, &mut self.findings);
         let outcome = decoder.decode(data, &mut |plain| match what {
             What::Nothing => {}
+            What::Error(start) => keep_start(start, plain),
             What::Tail { frames, kept } => {
                 let end = &plain[plain.len().saturating_sub(JSON_TAIL)..];
                 keep_tail(frames, kept, Bytes::copy_from_slice(end));
@@ -120,6 +148,7 @@ impl Reader {
         if let What::Events(scanner, _) = &mut self.what {
             let findings = &mut self.findings;
             scanner.feed(b"\n\n", &mut |event| findings.complete |= event == Event::Done);
+            findings.complete |= scanner.choices_are_finished();
         }
     }
 
@@ -134,6 +163,16 @@ impl Reader {
         matches!(self.what, What::Events(_, true)) && !self.findings.complete
     }
 
+    /// Whether a stream came to its last event without anything that its caller could use.
+    pub fn is_without_output(&self) -> bool {
+        let found = &self.findings;
+        self.is_stream()
+            && found.complete
+            && found.outputs == 0
+            && found.usage.is_none()
+            && found.error.is_none()
+    }
+
     /// The error that the stream told of, if it did.
     pub fn error(&self) -> Option<&[u8]> {
         self.findings.error.as_deref()
@@ -143,12 +182,16 @@ impl Reader {
     pub fn at_event_boundary(&self) -> bool {
         match &self.what {
             What::Events(scanner, _) => self.decoder.is_none() && scanner.is_at_boundary(),
-            What::Nothing | What::Tail { .. } => false,
+            What::Nothing | What::Error(_) | What::Tail { .. } => false,
         }
     }
 
     /// What was found. Call it once, at the end.
     pub fn findings(&mut self) -> Findings {
+        if let What::Error(start) = &mut self.what {
+            self.findings.error = Some(std::mem::take(start).into());
+            self.what = What::Nothing;
+        }
         if let What::Tail { frames, .. } = &mut self.what {
             self.findings.usage = match frames.len() {
                 0 => None,
@@ -162,6 +205,9 @@ impl Reader {
                 }
             };
             self.what = What::Nothing;
+        }
+        if let What::Events(scanner, _) = &self.what {
+            self.findings.finished = scanner.choices_are_finished();
         }
         std::mem::take(&mut self.findings)
     }
@@ -181,6 +227,8 @@ fn scan(scanner: &mut SseScanner, data: &[u8], findings: &mut Findings) {
         Event::Done => findings.complete = true,
         Event::Completed(usage) | Event::Incomplete(usage) => {
             findings.complete = true;
+            // It carries the whole answer.
+            findings.outputs += u64::from(findings.outputs == 0);
             findings.usage = usage.or(findings.usage);
         }
         Event::Failed { data, usage } => {
@@ -193,6 +241,10 @@ fn scan(scanner: &mut SseScanner, data: &[u8], findings: &mut Findings) {
             findings.error.get_or_insert_with(|| data.into());
         }
     });
+}
+
+fn keep_start(start: &mut Vec<u8>, data: &[u8]) {
+    start.extend_from_slice(&data[..data.len().min(MAX_ERROR - start.len())]);
 }
 
 fn keep_tail(frames: &mut VecDeque<Bytes>, kept: &mut usize, frame: Bytes) {

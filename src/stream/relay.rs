@@ -56,10 +56,17 @@ impl StdError for Aborted {}
 /// How a body is relayed.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The longest silence between two chunks.
-    pub idle_timeout: Duration,
+    /// The longest silence between two chunks; `None` where the caller decides how long it waits.
+    pub idle_timeout: Option<Duration>,
     /// Whether an error event goes to the caller before an abort, where a stream is at an event's end.
     pub error_event: bool,
+    /// Whether a stream that ends in good order before its last event is aborted.
+    pub abort_incomplete: bool,
+}
+
+impl Settings {
+    /// The caller gets every end as the upstream made it.
+    pub const TRANSPARENT: Self = Self { idle_timeout: None, error_event: false, abort_incomplete: false };
 }
 
 /// A body on its way from the upstream to the caller. Its beginning may be read ahead, and held until it goes on.
@@ -71,9 +78,10 @@ pub struct Relay<B, L: Ledger> {
     /// None before it goes on, and once the end was told.
     ledger: Option<L>,
     bytes: u64,
-    idle_timeout: Duration,
-    /// As in the settings, which would take more room together.
+    /// The settings, which are larger together: milliseconds of silence, and 0 for no limit.
+    idle_millis: u64,
     error_event: bool,
+    abort_incomplete: bool,
     heard: Instant,
     timer: Option<clock::Timer>,
     aborting: Option<Aborting>,
@@ -106,8 +114,9 @@ where
             reader,
             ledger: None,
             bytes: 0,
-            idle_timeout: settings.idle_timeout,
+            idle_millis: settings.idle_timeout.map_or(0, millis),
             error_event: settings.error_event,
+            abort_incomplete: settings.abort_incomplete,
             heard,
             timer: None,
             aborting: None,
@@ -162,6 +171,11 @@ where
         self.broken || self.ended
     }
 
+    /// Whether the body ended in good order while it was read ahead, and may end so for the caller.
+    pub fn ended_in_order(&self) -> bool {
+        self.ended && !(self.abort_incomplete && self.reader.lacks_its_end())
+    }
+
     /// When the head came, or the last of what was read ahead.
     pub fn heard(&self) -> Instant {
         self.heard
@@ -192,7 +206,7 @@ where
     /// Whether an end of the upstream's body now would be a cut. Where its length was announced, hyper ends the caller's with
     /// its last byte.
     fn is_unfinished(&self) -> bool {
-        self.ledger.is_some() && !self.announced && self.reader.lacks_its_end()
+        self.ledger.is_some() && self.abort_incomplete && !self.announced && self.reader.lacks_its_end()
     }
 
     fn end(&mut self, end: End, now: Instant) {
@@ -225,7 +239,10 @@ where
     /// Whether the upstream has been silent for too long. The timer is armed once and moved only when it fires: a chunk
     /// costs a reading of the clock, not a timer.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.idle_timeout;
+        if self.idle_millis == 0 {
+            return Poll::Pending;
+        }
+        let limit = Duration::from_millis(self.idle_millis);
         let timer = self.timer.get_or_insert_with(|| clock::Timer::new(self.heard + limit));
         loop {
             ready!(timer.poll_fired(cx));
@@ -315,6 +332,11 @@ impl<B, L: Ledger> Drop for Relay<B, L> {
             ledger.ended(End::CallerLeft, self.bytes, self.reader.findings(), clock::now());
         }
     }
+}
+
+/// At least one: 0 is no limit.
+fn millis(limit: Duration) -> u64 {
+    u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// The event that says why, in the form that every SDK raises on (facts: nested, with or without `event: error`).

@@ -5,11 +5,15 @@
 //! and returns to its old way by itself when no next part came in time.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::peek::Peek;
 
 /// Small parts in a row after which the kernel is told, and told again.
 ///
@@ -26,11 +30,20 @@ pub struct DelayedAcks {
     tcp: TcpStream,
     /// Small parts in a row.
     parts: u8,
+    peek: Peek,
 }
 
 impl DelayedAcks {
-    pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, parts: 0 }
+    pub(super) fn new(tcp: TcpStream, peek: Peek) -> Self {
+        Self { tcp, parts: 0, peek }
+    }
+
+    /// Whether the peer has closed the connection, by the socket's own word.
+    fn is_closed(&self) -> bool {
+        match SockRef::from(&self.tcp).peek(&mut [MaybeUninit::uninit()]) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        }
     }
 
     fn count(&mut self, length: usize) {
@@ -58,6 +71,8 @@ impl AsyncRead for DelayedAcks {
         let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
         if read.is_ready() {
             self.count(buf.filled().len() - before);
+        } else if self.peek.take() && self.is_closed() {
+            return Poll::Ready(Ok(()));
         }
         read
     }
@@ -104,7 +119,7 @@ mod tests {
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let far = listener.accept().await.unwrap().0;
         far.set_nodelay(true).unwrap();
-        (DelayedAcks::new(near), far)
+        (DelayedAcks::new(near, Peek::default()), far)
     }
 
     /// Has the far end send a part and reads it, so often.

@@ -6,15 +6,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
 use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tower::Service;
 
 use crate::classify::{Failure, FailureKind};
+use crate::clock;
 use crate::gather::Gathered;
 
 use super::acks::DelayedAcks;
 use super::dial::Lookups;
+use super::progress::{Progress, Step};
 use super::proxy::Proxy;
+use super::refused_by_proxy::RefusedByProxy;
 use super::stream::TransportStream;
 use super::target::Target;
 use super::{dial, tunnel};
@@ -35,6 +39,15 @@ pub struct Destination {
     pub target: Arc<Target>,
     /// Whether HTTP/2 is not to be offered.
     pub only_http1: bool,
+    /// How far the connector has come.
+    pub progress: Progress,
+}
+
+/// The way out through a proxy.
+#[derive(Debug)]
+struct Egress {
+    proxy: Proxy,
+    refused: RefusedByProxy,
 }
 
 /// Connects over the network: the tower service at the bottom of every attempt.
@@ -48,7 +61,7 @@ pub struct Connector {
 
 /// What connections from now on are made with.
 struct Way {
-    proxy: Option<Proxy>,
+    proxy: Option<Egress>,
     tls: TlsConnector,
     tls_http1: TlsConnector,
 }
@@ -57,6 +70,7 @@ impl Way {
     fn new(tls: Arc<rustls::ClientConfig>, proxy: Option<Proxy>) -> Arc<Self> {
         let mut http1 = rustls::ClientConfig::clone(&tls);
         http1.alpn_protocols.retain(|protocol| protocol != b"h2");
+        let proxy = proxy.map(|proxy| Egress { proxy, refused: RefusedByProxy::default() });
         Arc::new(Self { proxy, tls: TlsConnector::from(tls), tls_http1: TlsConnector::from(Arc::new(http1)) })
     }
 }
@@ -83,16 +97,16 @@ impl Connector {
     }
 
     async fn connect(self, destination: Destination) -> Result<Connected<TransportStream>, Failure> {
-        let Destination { target, only_http1 } = destination;
+        let Destination { target, only_http1, progress } = destination;
         let way = self.way();
         let tcp = match &way.proxy {
-            None => dial::dial(target.host(), target.port(), &self.lookups).await?,
-            Some(proxy) => {
-                let tcp = dial::dial(proxy.host(), proxy.port(), &self.lookups).await?;
-                tunnel::open(tcp, proxy, target.host(), target.port()).await?
+            None => dial::dial(target.host(), target.port(), &self.lookups, &progress).await?,
+            Some(egress) => {
+                progress.begin(Step::Proxy);
+                egress.open(&target, &self.lookups).await?
             }
         };
-        let tcp = Gathered::new(DelayedAcks::new(tcp));
+        let tcp = Gathered::new(DelayedAcks::new(tcp, progress.peek()));
         if !target.tls() {
             return Ok(Connected { io: TransportStream::Plain(tcp), http2: false });
         }
@@ -101,11 +115,44 @@ impl Connector {
             None => ServerName::try_from(target.host().to_owned())
                 .map_err(|_| Failure::unsent(FailureKind::Tls, "the host is no valid server name"))?,
         };
+        progress.begin(Step::Tls);
         let connector = if only_http1 { &way.tls_http1 } else { &way.tls };
         let tls = connector.connect(name, tcp).await.map_err(|error| tls_failure(&error))?;
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Connected { io: TransportStream::Tls(Box::new(tls)), http2 })
     }
+}
+
+impl Egress {
+    /// A tunnel to the upstream.
+    async fn open(&self, target: &Target, lookups: &Lookups) -> Result<TcpStream, Failure> {
+        self.refused.check(clock::now())?;
+        let Self { proxy, refused } = self;
+        let tcp = dial::dial(proxy.host(), proxy.port(), lookups, &Progress::default()).await;
+        let tcp = tcp.map_err(of_the_proxy)?;
+        match tunnel::open(tcp, proxy, target.host(), target.port()).await {
+            Ok(tunnel) => {
+                refused.opened();
+                Ok(tunnel)
+            }
+            Err(failure) => {
+                if failure.is_final() {
+                    refused.refused(&failure, clock::now());
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+/// A failure on the way to the proxy: the upstream was not asked.
+fn of_the_proxy(failure: Failure) -> Failure {
+    if failure.kind == FailureKind::Exhausted {
+        return failure;
+    }
+    let step =
+        if failure.kind == FailureKind::Dns { "its name did not resolve" } else { "it was not reached" };
+    Failure::unsent(FailureKind::ProxyFailed, format!("{step}: {}", failure.detail()))
 }
 
 impl std::fmt::Debug for Connector {

@@ -15,21 +15,37 @@ use tokio::sync::OnceCell;
 use crate::classify::{Failure, FailureKind, is_exhausted};
 use crate::clock;
 
+use super::progress::{Progress, Step};
+
 /// Head start of an address before the next one is tried as well (RFC 8305, section 5: 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Silence after which the kernel tests a connection, so that one that died quietly is noticed while it waits.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long what was sent may stay unacknowledged: a peer that vanished without a word is noticed by then, where the kernel's own
+/// retries go on for a quarter of an hour. A live peer acknowledges within a round trip, however long its answer takes.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
 /// Connects to a host.
-pub(super) async fn dial(host: &str, port: u16, lookups: &Lookups) -> Result<TcpStream, Failure> {
+pub(super) async fn dial(
+    host: &str,
+    port: u16,
+    lookups: &Lookups,
+    progress: &Progress,
+) -> Result<TcpStream, Failure> {
+    progress.begin(Step::Lookup);
     let found = lookups.join((host, port), || lookup_host((host, port))).await?;
+    progress.begin(Step::Tcp);
     let stream = race(alternate(found), TcpStream::connect).await.map_err(|error| refused(&error))?;
     // Both are improvements that a system may decline; the connection works without.
     drop(stream.set_nodelay(true));
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-    drop(SockRef::from(&stream).set_tcp_keepalive(&keepalive));
+    let socket = SockRef::from(&stream);
+    drop(socket.set_tcp_keepalive(&keepalive));
+    #[cfg(target_os = "linux")]
+    drop(socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
     Ok(stream)
 }
 
@@ -137,7 +153,10 @@ where
                 match attempt.as_mut().poll(cx) {
                     Poll::Ready(Ok(connected)) => return Poll::Ready(Ok(connected)),
                     Poll::Ready(Err(new)) => {
-                        error = new;
+                        // An address that answered says more than one that this host has no route to.
+                        if error.kind() != io::ErrorKind::ConnectionRefused {
+                            error = new;
+                        }
                         failed = true;
                         drop(tried.swap_remove(index));
                     }
@@ -228,6 +247,7 @@ mod tests {
             (23, FailureKind::Exhausted),
             (105, FailureKind::Exhausted),
             (12, FailureKind::Exhausted),
+            (99, FailureKind::Exhausted),
             (111, FailureKind::Refused),
             (110, FailureKind::ConnectTimeout),
         ] {

@@ -29,6 +29,11 @@ pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
     Failure::sent(FailureKind::Reset, detail(error))
 }
 
+/// Whether the peer no longer acknowledged what was sent: it, or the way to it, vanished without a word.
+pub(super) fn is_vanished(error: &hyper::Error) -> bool {
+    find::<std::io::Error>(error).is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+}
+
 /// An error inside the body of an answer.
 pub(super) fn of_body(error: &hyper::Error) -> Failure {
     if let Some(error) = find::<ReadError>(error) {

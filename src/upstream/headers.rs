@@ -47,6 +47,20 @@ pub fn prepare_request(
 ) {
     let present = Present::of(headers);
     present.strip_request(headers);
+    if present.expects {
+        // Weir has answered it, or does so when it reads the body, which follows at once.
+        headers.remove(header::EXPECT);
+    }
+    if present.is_for_weir {
+        let own: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().starts_with("x-weir-")).cloned().collect();
+        for name in own {
+            headers.remove(name);
+        }
+    }
+    if version == http::Version::HTTP_2 {
+        join_cookies(headers);
+    }
     add_via(headers, version);
     forward(headers, client, forwarded, present.says_where_from);
     headers.insert(header::HOST, target.host_header().clone());
@@ -108,6 +122,10 @@ struct Present {
     hop_by_hop: [bool; HOP_BY_HOP.len()],
     /// Any of [`FORWARDED`].
     says_where_from: bool,
+    /// `Expect`.
+    expects: bool,
+    /// `x-weir-...`.
+    is_for_weir: bool,
 }
 
 impl Present {
@@ -123,11 +141,18 @@ impl Present {
                 "upgrade" => 5,
                 "proxy-authenticate" => 6,
                 "proxy-authorization" => 7,
+                "expect" => {
+                    present.expects = true;
+                    continue;
+                }
                 "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "x-real-ip" => {
                     present.says_where_from = true;
                     continue;
                 }
-                _ => continue,
+                other => {
+                    present.is_for_weir |= other.starts_with("x-weir-");
+                    continue;
+                }
             };
             present.hop_by_hop[place] = true;
         }
@@ -162,6 +187,39 @@ fn remove_nominated(headers: &mut HeaderMap) {
         .collect();
     for name in names {
         headers.remove(name);
+    }
+}
+
+/// Makes one field of several `Cookie` fields, which HTTP/2 allows and HTTP/1.1 does not (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    if let (Some(_), Some(_)) = (cookies.next(), cookies.next()) {
+        let all: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        // Each is a valid value, so the whole is.
+        if let Ok(mut joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            joined.set_sensitive(true);
+            headers.insert(header::COOKIE, joined);
+        }
+    }
+}
+
+/// Makes a `Location` on the upstream itself lead through Weir: `Host` was the upstream's, so the upstream names itself. One that
+/// leads elsewhere stays.
+pub fn relative_location(headers: &mut HeaderMap, target: &Target) {
+    let Some(location) = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()) else { return };
+    let Some((scheme, rest)) = location.split_once("://") else { return };
+    let is_own_scheme = scheme.eq_ignore_ascii_case(if target.tls() { "https" } else { "http" });
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    if !is_own_scheme || !target.is_authority(authority) {
+        return;
+    }
+    let relative = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    // `//x` would be another host's name.
+    if !relative.starts_with("//")
+        && let Ok(relative) = HeaderValue::from_str(&relative)
+    {
+        headers.insert(header::LOCATION, relative);
     }
 }
 
@@ -278,6 +336,44 @@ mod tests {
             ("host", "api.openai.com"),
         ]);
         assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn cookies_of_http2_become_one_and_no_expectation_goes_on() {
+        let target = Target::parse("https://api.openai.com").unwrap();
+        let client = "10.0.0.2".parse().unwrap();
+        for (version, cookies) in [
+            (http::Version::HTTP_2, &["a=b; c=d; e=f"][..]),
+            (http::Version::HTTP_11, &["a=b", "c=d", "e=f"]),
+        ] {
+            let mut headers =
+                map(&[("cookie", "a=b"), ("cookie", "c=d"), ("cookie", "e=f"), ("expect", "100-continue")]);
+            prepare_request(&mut headers, version, client, Forwarded::Remove, &target);
+            let sent: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+            assert_eq!(sent, cookies);
+            assert!(!headers.contains_key(header::EXPECT));
+        }
+    }
+
+    #[test]
+    fn only_a_location_on_the_upstream_is_made_relative() {
+        for (location, expected) in [
+            ("https://api.openai.com/v1/x?y=1#z", "/v1/x?y=1#z"),
+            ("HTTPS://API.openai.com:443/v1", "/v1"),
+            ("https://api.openai.com", "/"),
+            ("https://api.openai.com?a", "/?a"),
+            ("https://api.openai.com//evil.example/", "https://api.openai.com//evil.example/"),
+            ("http://api.openai.com/v1", "http://api.openai.com/v1"),
+            ("https://api.openai.com:8443/v1", "https://api.openai.com:8443/v1"),
+            ("https://api.openai.com.evil.example/", "https://api.openai.com.evil.example/"),
+            ("https://user@api.openai.com/", "https://user@api.openai.com/"),
+            ("https://files.example/a", "https://files.example/a"),
+            ("/v1/models", "/v1/models"),
+        ] {
+            let mut headers = map(&[("location", location)]);
+            relative_location(&mut headers, &Target::parse("https://api.openai.com").unwrap());
+            assert_eq!(headers[header::LOCATION], expected, "{location}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
@@ -14,11 +14,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
-use crate::replay::{self, Sending};
+use crate::replay;
 
 use super::counters::Open;
 use super::driver::Driver;
-use super::head_timer::HeadTimer;
+use super::head_limit::{HeadClock, HeadLimit, LastWrite};
+use super::keep_alive::KeepAlive;
+use super::noted::Noted;
+use super::peek::Peek;
 use super::reuse::Reuse;
 use super::{Counters, Settings};
 
@@ -53,9 +56,10 @@ struct Connection {
     driver: Driver,
     born: Instant,
     open: Open,
-    head_timer: HeadTimer,
-    /// Of the request that is on its way.
-    sending: Option<Sending>,
+    clock: HeadClock,
+    written: LastWrite,
+    peek: Peek,
+    keep_alive: KeepAlive,
 }
 
 /// One connection, taken for one attempt. Dropping it closes the connection at once.
@@ -80,15 +84,34 @@ impl Pool {
         })
     }
 
-    /// The idle connection that was used last, if one is still alive.
-    pub(super) fn take(self: &Arc<Self>, now: Instant) -> Option<Lease> {
+    /// The idle connection that was used last, if one is still alive, and no older than it may grow. For a request that is sent
+    /// `only_once` the system is asked whether it is.
+    pub(super) fn take(self: &Arc<Self>, now: Instant, only_once: bool) -> Option<Lease> {
+        self.take_one(now, self.max_age, only_once)
+    }
+
+    /// The same, however old: for when no new connection can be made.
+    pub(super) fn take_old(self: &Arc<Self>, now: Instant) -> Option<Lease> {
+        self.take_one(now, Duration::MAX, true)
+    }
+
+    fn take_one(self: &Arc<Self>, now: Instant, max_age: Duration, peek: bool) -> Option<Lease> {
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let IdleList { connections, watcher: Some(watcher) } = &mut *list else { return None };
-        while let Some(Idle { mut connection, since }) = connections.pop() {
+        let is_young = |idle: &Idle| now.saturating_duration_since(idle.connection.born) < max_age;
+        while let Some(place) = connections.iter().rposition(is_young) {
+            let mut idle = connections.remove(place);
             self.counters.idle_less();
-            if now >= since + self.idle_timeout || now >= connection.born + self.max_age {
-                connection.retire();
-            } else if connection.rest(watcher) {
+            if self.is_timed_out(&idle, now) {
+                idle.connection.retire();
+                continue;
+            }
+            if peek {
+                idle.connection.peek.ask();
+                idle.connection.driver.claim();
+            }
+            let mut connection = idle.connection;
+            if connection.rest(watcher) {
                 drop(list);
                 connection.driver.claim();
                 return Some(Lease {
@@ -101,15 +124,37 @@ impl Pool {
         None
     }
 
+    fn is_timed_out(&self, idle: &Idle, now: Instant) -> bool {
+        let told = idle.connection.keep_alive.idle;
+        now >= idle.since + told.map_or(self.idle_timeout, |told| told.min(self.idle_timeout))
+    }
+
+    /// Closes every idle connection: one vanished without a word, and they may have gone the same way.
+    fn suspect_all(&self) {
+        let suspects = {
+            let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut list.connections)
+        };
+        for _ in &suspects {
+            self.counters.idle_less();
+        }
+    }
+
     /// Starts HTTP/1.1 on a new connection.
-    pub(super) async fn start<I>(self: Arc<Self>, io: I, settings: &Settings) -> Result<Lease, Failure>
+    pub(super) async fn start<I>(
+        self: Arc<Self>,
+        io: I,
+        settings: &Settings,
+        peek: Peek,
+    ) -> Result<Lease, Failure>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
         builder.max_header_size(settings.header_bytes);
+        let written = LastWrite::new();
         let (sender, connection) = builder
-            .handshake(TokioIo::new(io))
+            .handshake(TokioIo::new(Noted::new(io, written.clone())))
             .await
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = self.counters.opened();
@@ -117,8 +162,9 @@ impl Pool {
         // The attempt that uses the connection hears of its errors; nobody else is concerned. Not an async block, which would
         // have room for the connection twice.
         let driver = Driver::new(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
-        let head_timer = HeadTimer::default();
-        let connection = Connection { sender, driver, born: clock::now(), open, head_timer, sending: None };
+        let clock = HeadClock::default();
+        let (born, keep_alive) = (clock::now(), KeepAlive::default());
+        let connection = Connection { sender, driver, born, open, clock, written, peek, keep_alive };
         Ok(Lease { connection: Some(Box::new(connection)), taken: None, pool: self })
     }
 
@@ -140,7 +186,7 @@ impl Pool {
             connection.retire();
             return;
         }
-        if list.connections.len() >= self.max_idle || since >= connection.born + self.max_age {
+        if list.connections.len() >= self.max_idle || connection.keep_alive.is_over() {
             connection.retire();
             return;
         }
@@ -173,9 +219,8 @@ impl Pool {
     fn watch(&self, watcher: &Waker) -> bool {
         let now = clock::now();
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let timed_out = |idle: &mut Idle| now >= idle.since + self.idle_timeout;
-        for idle in list.connections.extract_if(.., |idle| timed_out(idle) || !idle.connection.rest(watcher))
-        {
+        let is_over = |idle: &mut Idle| self.is_timed_out(idle, now) || !idle.connection.rest(watcher);
+        for idle in list.connections.extract_if(.., is_over) {
             self.counters.idle_less();
             idle.connection.retire();
         }
@@ -211,11 +256,12 @@ impl Lease {
     pub(super) fn send(
         &mut self,
         mut request: Request<replay::Body>,
+        limit: HeadLimit,
     ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + use<> {
         *request.version_mut() = Version::HTTP_11;
         let connection =
             self.connection.as_mut().expect("a lease holds its connection until it is given back");
-        connection.sending = request.body().sending();
+        connection.clock.begin(limit, request.body().passage());
         connection.sender.try_send_request(request)
     }
 
@@ -231,28 +277,42 @@ impl Lease {
         }
     }
 
-    /// The timer of its answers' heads.
-    pub(super) fn head_timer(&mut self) -> Option<&mut HeadTimer> {
-        self.connection.as_mut().map(|connection| &mut connection.head_timer)
+    /// Ready once the head of the answer is late.
+    pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.connection {
+            Some(connection) => connection.clock.poll_late(Some(&connection.written), cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Of the request that was sent last.
+    pub(super) fn limit(&self) -> HeadLimit {
+        self.connection.as_ref().map_or_else(HeadLimit::default, |connection| connection.clock.limit())
     }
 
     /// Says that the head of the answer is there: from now on the connection moves with the answer's body. A caller that reads
     /// nothing before it has sent everything must still be able to send, so the rest of a request that is not sent yet goes on
     /// by itself.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered(&mut self, headers: &HeaderMap) {
+        if let Some(connection) = &mut self.connection {
+            connection.keep_alive = KeepAlive::of(headers);
+        }
         if self.is_reused() {
             self.pool.reuse.answered();
         }
         if let Some(connection) = &mut self.connection
-            && connection.sending.take().is_some_and(|sending| sending.goes_on())
+            && connection.clock.take_passage().is_some_and(|passage| passage.goes_on())
         {
             connection.driver.detach();
         }
     }
 
-    /// Says that the connection was closed before any answer, although the request was sent.
-    pub(super) fn lost(&self, now: Instant) {
-        if let Some(taken) = self.taken {
+    /// Says that the connection was closed before any answer, although the request was sent: by the peer, or because the peer
+    /// `vanished`.
+    pub(super) fn lost(&self, now: Instant, vanished: bool) {
+        if vanished {
+            self.pool.suspect_all();
+        } else if let Some(taken) = self.taken {
             self.pool.reuse.lost(now - taken);
         }
     }

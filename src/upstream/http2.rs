@@ -16,6 +16,7 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::replay;
 
+use super::head_limit::LastWrite;
 use super::{Counters, Settings, Target};
 
 /// Streams on one connection, however many more the upstream allows.
@@ -24,7 +25,9 @@ const MAX_STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 256 << 10;
 /// Bytes that all streams of a connection may have in flight. h2 lets small frames wait up to half of it before it
 /// takes them for an attack and closes the connection (RUSTSEC-2026-0258), so it is large.
-const CONNECTION_WINDOW: u32 = 16 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+/// Readers that stop must not hold up the others of their connection.
+const _: () = assert!(MAX_STREAMS as u64 * STREAM_WINDOW as u64 <= CONNECTION_WINDOW as u64);
 /// Quiet time after which the connection is tested.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Time for the answer to that test.
@@ -35,6 +38,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Pool {
     connections: Mutex<Vec<Connection>>,
     max_age: Duration,
+    idle_timeout: Duration,
     counters: Arc<Counters>,
 }
 
@@ -43,10 +47,18 @@ struct Connection {
     sender: http2::SendRequest<replay::Body>,
     /// Streams that the upstream allows now, and we use at most.
     limit: Arc<AtomicUsize>,
-    /// Streams in use.
-    streams: Arc<AtomicUsize>,
+    streams: Arc<Streams>,
     born: Instant,
     _open: Arc<super::counters::Open>,
+}
+
+/// The streams of a connection.
+#[derive(Debug)]
+struct Streams {
+    /// Those in use.
+    open: AtomicUsize,
+    /// When one of them ended last.
+    last_end: LastWrite,
 }
 
 /// The right to one stream of a connection, until dropped.
@@ -61,6 +73,7 @@ impl Pool {
         Arc::new(Self {
             connections: Mutex::default(),
             max_age: settings.max_age,
+            idle_timeout: settings.idle_timeout,
             counters: Arc::clone(counters),
         })
     }
@@ -69,11 +82,14 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Stream> {
         let now = clock::now();
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections
-            .retain(|connection| !connection.sender.is_closed() && now < connection.born + self.max_age);
+        connections.retain(|connection| {
+            let is_unused = connection.streams.open.load(Ordering::Relaxed) == 0;
+            let is_idle = is_unused && now >= connection.streams.last_end.at() + self.idle_timeout;
+            !connection.sender.is_closed() && !is_idle && now < connection.born + self.max_age
+        });
         connections.iter().find_map(|connection| {
             let limit = connection.limit.load(Ordering::Relaxed);
-            (connection.streams.load(Ordering::Relaxed) < limit)
+            (connection.streams.open.load(Ordering::Relaxed) < limit)
                 .then(|| Stream::new(connection.clone(), true))
         })
     }
@@ -98,6 +114,7 @@ impl Pool {
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = Arc::new(self.counters.opened());
         let limit = Arc::new(AtomicUsize::new(MAX_STREAMS));
+        let streams = Arc::new(Streams { open: AtomicUsize::new(0), last_end: LastWrite::new() });
         let learned = Arc::clone(&limit);
         let mut connection = connection;
         clock::spawn(poll_fn(move |cx| {
@@ -106,8 +123,7 @@ impl Pool {
             learned.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
             ended
         }));
-        let connection =
-            Connection { sender, limit, streams: Arc::default(), born: clock::now(), _open: open };
+        let connection = Connection { sender, limit, streams, born: clock::now(), _open: open };
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(connection.clone());
         Ok(Stream::new(connection, false))
     }
@@ -115,7 +131,7 @@ impl Pool {
 
 impl Stream {
     fn new(connection: Connection, reused: bool) -> Self {
-        connection.streams.fetch_add(1, Ordering::Relaxed);
+        connection.streams.open.fetch_add(1, Ordering::Relaxed);
         Self { connection, reused }
     }
 
@@ -135,6 +151,8 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.connection.streams.fetch_sub(1, Ordering::Relaxed);
+        let streams = &self.connection.streams;
+        streams.last_end.note();
+        streams.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

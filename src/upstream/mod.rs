@@ -13,11 +13,17 @@ mod counters;
 mod dial;
 mod driver;
 mod failure;
+mod head_limit;
 mod head_timer;
 pub mod headers;
 mod http1;
 mod http2;
+mod keep_alive;
+mod noted;
+mod peek;
+mod progress;
 pub mod proxy;
+mod refused_by_proxy;
 mod reuse;
 mod stream;
 mod target;
@@ -49,11 +55,13 @@ pub use acks::DelayedAcks;
 pub use body::AnswerBody;
 pub use connect::{Connected, Connector, Destination};
 pub use counters::Counters;
+pub use head_limit::HeadLimit;
+pub use progress::Progress;
 pub use stream::TransportStream;
 pub use target::{Target, TargetError};
 
 use body::Source;
-use head_timer::HeadTimer;
+use head_limit::HeadClock;
 use upgrade::{Switched, Tunnels, Upgrade};
 
 /// How connections to the upstream are made and kept.
@@ -107,7 +115,7 @@ struct Shared {
 }
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Channel, Failure>> + Send>>;
-type Connect = Box<dyn Fn(Protocol) -> Connecting + Send + Sync>;
+type Connect = Box<dyn Fn(Protocol, Progress) -> Connecting + Send + Sync>;
 
 /// What a connection is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,18 +154,19 @@ impl Upstream {
         let http2 = http2::Pool::new(&settings, &counters);
         let connect = {
             let (target, http1, http2) = (Arc::clone(&target), Arc::clone(&http1), Arc::clone(&http2));
-            let connect = move |protocol| -> Connecting {
-                let destination =
-                    Destination { target: Arc::clone(&target), only_http1: protocol == Protocol::Http1 };
+            let connect = move |protocol, progress: Progress| -> Connecting {
+                let peek = progress.peek();
+                let only_http1 = protocol == Protocol::Http1;
+                let destination = Destination { target: Arc::clone(&target), only_http1, progress };
                 let (http1, http2) = (Arc::clone(&http1), Arc::clone(&http2));
                 let mut connector = connector.clone();
                 Box::pin(async move {
                     poll_fn(|cx| connector.poll_ready(cx)).await?;
                     let Connected { io, http2: speaks_http2 } = connector.call(destination).await?;
                     if speaks_http2 {
-                        http2.start(io, &settings).await.map(Channel::Http2)
+                        http2.start(io, &settings).await.map(Channel::http2)
                     } else {
-                        http1.start(io, &settings).await.map(Channel::Http1)
+                        http1.start(io, &settings, peek).await.map(Channel::Http1)
                     }
                 })
             };
@@ -195,16 +204,18 @@ impl Upstream {
     /// # Cancel safety
     /// Dropping the future gives up the connection being made.
     pub async fn connection(&self) -> Result<Ready, Failure> {
-        match self.idle(clock::now()) {
+        match self.idle(clock::now(), false) {
             Some(ready) => Ok(ready),
             // Boxed, because it is rare and large: the future of every attempt would have to hold it.
             None => Ok(Ready { upstream: self.clone(), channel: Box::pin(self.fresh()).await? }),
         }
     }
 
-    /// An idle connection for one attempt, if there is one.
-    pub fn idle(&self, now: Instant) -> Option<Ready> {
-        self.idle_channel(now).map(|channel| Ready { upstream: self.clone(), channel })
+    /// An idle connection for one attempt, if there is one. Where the attempt is `only_once`, because it must not be repeated, the
+    /// system is asked whether the connection is still open.
+    pub fn idle(&self, now: Instant, only_once: bool) -> Option<Ready> {
+        let channel = self.idle_channel(now, only_once)?;
+        Some(Ready { upstream: self.clone(), channel })
     }
 
     /// Takes a connection, sends `request` and waits for the head of its answer: [`Self::connection`] and
@@ -212,9 +223,9 @@ impl Upstream {
     pub async fn attempt(
         &self,
         request: Request<replay::Body>,
-        head_deadline: Option<Instant>,
+        limit: HeadLimit,
     ) -> Result<Response<AnswerBody>, Failure> {
-        self.connection().await?.send(request, head_deadline).await
+        self.connection().await?.send(request, limit).await
     }
 
     /// Sends a request to stop speaking HTTP on a connection of its own, and waits for the head of the answer.
@@ -224,15 +235,17 @@ impl Upstream {
     pub async fn upgrade(
         &self,
         request: Request<replay::Body>,
-        head_deadline: Option<Instant>,
+        limit: HeadLimit,
     ) -> Result<Upgrade, Failure> {
         let deadline = clock::now() + self.shared.settings.connect_timeout;
-        let connected = clock::timeout_at(deadline, (self.shared.connect)(Protocol::Http1)).await;
-        let channel = connected.unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "")));
+        let progress = Progress::default();
+        let connecting = (self.shared.connect)(Protocol::Http1, progress.clone());
+        let channel = clock::timeout_at(deadline, connecting).await;
+        let channel = channel.unwrap_or_else(|_| Err(progress.too_late()));
         let channel = channel.inspect_err(|failure| self.shared.counters.count_failed(failure.kind))?;
         let mut ready = Ready { upstream: self.clone(), channel };
-        let begun = ready.begin(request);
-        let answer = ready.exchange(begun, head_deadline).await?;
+        let begun = ready.begin(request, limit);
+        let answer = ready.exchange(begun).await?;
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             return ready.answer(answer).map(Upgrade::Declined);
         }
@@ -241,16 +254,16 @@ impl Upstream {
                 let (head, switched) = Switched::from(answer, lease.detach());
                 Ok(Upgrade::Switched(head, switched))
             }
-            Channel::Http2(_) => Err(Failure::sent(FailureKind::Malformed, "101 over HTTP/2")),
+            Channel::Http2(..) => Err(Failure::sent(FailureKind::Malformed, "101 over HTTP/2")),
         }
     }
 
-    fn idle_channel(&self, now: Instant) -> Option<Channel> {
-        if let Some(lease) = self.shared.http1.take(now) {
+    fn idle_channel(&self, now: Instant, only_once: bool) -> Option<Channel> {
+        if let Some(lease) = self.shared.http1.take(now, only_once) {
             return Some(Channel::Http1(lease));
         }
         if self.shared.speaks_http2.load(std::sync::atomic::Ordering::Relaxed) {
-            return self.shared.http2.take().map(Channel::Http2);
+            return self.shared.http2.take().map(Channel::http2);
         }
         None
     }
@@ -259,29 +272,31 @@ impl Upstream {
         use std::sync::atomic::Ordering;
         let shared = &self.shared;
         let deadline = clock::now() + shared.settings.connect_timeout;
+        let progress = Progress::default();
         let connected = clock::timeout_at(deadline, async {
             let turn = if shared.speaks_http2.load(Ordering::Relaxed) {
                 let turn = shared.connecting.lock().await;
                 if let Some(stream) = shared.http2.take() {
-                    return Ok(Channel::Http2(stream));
+                    return Ok(Channel::http2(stream));
                 }
                 Some(turn)
             } else {
                 None
             };
-            let channel = (shared.connect)(Protocol::Any).await;
+            let channel = (shared.connect)(Protocol::Any, progress.clone()).await;
             drop(turn);
             channel
         })
         .await
-        .unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "")));
+        .unwrap_or_else(|_| Err(progress.too_late()));
         match &connected {
             Ok(channel) => {
-                shared.speaks_http2.store(matches!(channel, Channel::Http2(_)), Ordering::Relaxed);
+                shared.speaks_http2.store(matches!(channel, Channel::Http2(..)), Ordering::Relaxed);
             }
             Err(failure) => shared.counters.count_failed(failure.kind),
         }
-        connected
+        // One that is old is better than none.
+        connected.or_else(|failure| shared.http1.take_old(clock::now()).map(Channel::Http1).ok_or(failure))
     }
 }
 
@@ -301,7 +316,8 @@ pub struct Ready {
 #[derive(Debug)]
 enum Channel {
     Http1(http1::Lease),
-    Http2(http2::Stream),
+    /// The clock is boxed: it is in the future of every attempt, over whichever protocol.
+    Http2(http2::Stream, Box<HeadClock>),
 }
 
 /// A request on its way, and the head of its answer on its way back. Boxed, because hyper's has room for the whole request.
@@ -316,7 +332,7 @@ enum Heard {
 }
 
 impl Ready {
-    /// Sends a request and waits for the head of its answer, until `head_deadline` at most.
+    /// Sends a request and waits for the head of its answer, until `limit` at most.
     ///
     /// The request's URI is what [`Target::uri`] makes of the caller's. An idle connection that turns out to be dead
     /// before the request was sent is replaced, silently; nothing else is repeated.
@@ -329,12 +345,12 @@ impl Ready {
     pub fn send(
         mut self,
         request: Request<replay::Body>,
-        head_deadline: Option<Instant>,
+        limit: HeadLimit,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
         // Not an async fn: the request goes to its connection right here, so that no future on the way has to hold it.
-        let begun = self.begin(request);
+        let begun = self.begin(request, limit);
         async move {
-            let answer = self.exchange(begun, head_deadline).await?;
+            let answer = self.exchange(begun).await?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return Err(Failure::sent(FailureKind::Malformed, "101 without a request to upgrade"));
             }
@@ -342,10 +358,13 @@ impl Ready {
         }
     }
 
-    fn begin(&mut self, request: Request<replay::Body>) -> Exchange {
+    fn begin(&mut self, mut request: Request<replay::Body>, limit: HeadLimit) -> Exchange {
         match &mut self.channel {
-            Channel::Http1(lease) => Box::pin(lease.send(request)),
-            Channel::Http2(stream) => Box::pin(stream.send(request, self.upstream.target())),
+            Channel::Http1(lease) => Box::pin(lease.send(request, limit)),
+            Channel::Http2(stream, clock) => {
+                clock.begin(limit, limit.after_request.map(|_| request.body_mut().watched()));
+                Box::pin(stream.send(request, self.upstream.target()))
+            }
         }
     }
 
@@ -354,37 +373,27 @@ impl Ready {
     fn exchange(
         &mut self,
         begun: Exchange,
-        head_deadline: Option<Instant>,
     ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
         async move {
-            // Taken apart before the await, or the future would have room for the answer beside the timer.
-            let unsent = match self.heard(begun, head_deadline).await {
+            // Taken apart before the await, or the future would have room for the answer beside the exchange.
+            let unsent = match self.heard(begun).await {
                 Ok(Heard::Answer(answer)) => return Ok(answer),
                 Ok(Heard::Unsent(request)) => request,
                 Err(failure) => return Err(failure),
             };
-            self.resend(unsent, head_deadline).await
+            self.resend(unsent).await
         }
     }
 
     #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
-    fn heard(
-        &mut self,
-        mut begun: Exchange,
-        head_deadline: Option<Instant>,
-    ) -> impl Future<Output = Result<Heard, Failure>> + Send {
+    fn heard(&mut self, mut begun: Exchange) -> impl Future<Output = Result<Heard, Failure>> + Send {
         async move {
-            let mut own = HeadTimer::default();
             let channel = &mut self.channel;
-            let outcome =
-                poll_fn(|cx| match (channel.poll_with(cx, |cx| begun.as_mut().poll(cx)), head_deadline) {
-                    (Poll::Ready(outcome), _) => Poll::Ready(Some(outcome)),
-                    (Poll::Pending, Some(deadline)) => {
-                        channel.head_timer().unwrap_or(&mut own).poll_late(deadline, cx).map(|()| None)
-                    }
-                    (Poll::Pending, None) => Poll::Pending,
-                })
-                .await;
+            let outcome = poll_fn(|cx| match channel.poll_with(cx, |cx| begun.as_mut().poll(cx)) {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending => channel.poll_late(cx).map(|()| None),
+            })
+            .await;
             match outcome {
                 Some(outcome) => self.hear(outcome),
                 None => Err(Failure::sent(FailureKind::ResponseTimeout, "")),
@@ -396,13 +405,13 @@ impl Ready {
     fn resend(
         &mut self,
         request: Box<Request<replay::Body>>,
-        head_deadline: Option<Instant>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, Failure>> + Send + '_>> {
         Box::pin(async move {
             self.upstream.shared.counters.count_lost();
+            let limit = self.channel.limit();
             self.channel = self.upstream.fresh().await?;
-            let begun = self.begin(*request);
-            self.exchange(begun, head_deadline).await
+            let begun = self.begin(*request, limit);
+            self.exchange(begun).await
         })
     }
 
@@ -419,7 +428,7 @@ impl Ready {
         match unsent {
             None => {
                 if let (FailureKind::Reset, Channel::Http1(lease)) = (failure.kind, &self.channel) {
-                    lease.lost(clock::now());
+                    lease.lost(clock::now(), failure::is_vanished(error.error()));
                 }
                 Err(failure)
             }
@@ -434,16 +443,20 @@ impl Ready {
             Channel::Http1(mut lease) => {
                 headers::check_framing(&head.headers)
                     .map_err(|problem| Failure::sent(FailureKind::Malformed, problem))?;
-                lease.answered();
+                lease.answered(&head.headers);
                 Source::Http1(lease)
             }
-            Channel::Http2(stream) => Source::Http2 { _stream: stream },
+            Channel::Http2(stream, _) => Source::Http2 { _stream: stream },
         };
         Ok(Response::from_parts(head, AnswerBody::new(incoming, source)))
     }
 }
 
 impl Channel {
+    fn http2(stream: http2::Stream) -> Self {
+        Self::Http2(stream, Box::default())
+    }
+
     /// Moves the bytes of a connection that has one request at a time, then polls what waits for them.
     fn poll_with<T>(
         &mut self,
@@ -453,22 +466,29 @@ impl Channel {
         match self {
             Self::Http1(lease) => lease.poll_with(cx, waiting),
             // Its connection is moved by a task of its own.
-            Self::Http2(_) => waiting(cx),
+            Self::Http2(..) => waiting(cx),
         }
     }
 
-    /// The timer of a connection that has one request at a time.
-    fn head_timer(&mut self) -> Option<&mut HeadTimer> {
+    /// Ready once the head of the answer is late.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Http1(lease) => lease.head_timer(),
-            Self::Http2(_) => None,
+            Self::Http1(lease) => lease.poll_late(cx),
+            Self::Http2(_, clock) => clock.poll_late(None, cx),
+        }
+    }
+
+    fn limit(&self) -> HeadLimit {
+        match self {
+            Self::Http1(lease) => lease.limit(),
+            Self::Http2(_, clock) => clock.limit(),
         }
     }
 
     fn reused(&self) -> bool {
         match self {
             Self::Http1(lease) => lease.is_reused(),
-            Self::Http2(stream) => stream.reused,
+            Self::Http2(stream, _) => stream.reused,
         }
     }
 }

@@ -4,8 +4,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use http::{HeaderValue, Uri};
 
-use super::target::Target;
-
 /// An HTTP proxy that is asked for a tunnel (CONNECT).
 #[derive(Clone)]
 pub struct Proxy {
@@ -55,20 +53,6 @@ impl Proxy {
         Self { authorization: Some(authorization(user_and_password.as_bytes())), ..self }
     }
 
-    /// The proxy for `target`, given the values of `HTTPS_PROXY` (`HTTP_PROXY` for an upstream in clear text) and
-    /// `NO_PROXY`.
-    pub fn choose(
-        proxy: Option<&str>,
-        no_proxy: Option<&str>,
-        target: &Target,
-    ) -> Result<Option<Self>, ProxyError> {
-        match proxy.map(str::trim) {
-            None | Some("") => Ok(None),
-            Some(_) if no_proxy.is_some_and(|list| excludes(list, target.host(), target.port())) => Ok(None),
-            Some(url) => Self::parse(url).map(Some),
-        }
-    }
-
     /// The proxy's name or address.
     pub fn host(&self) -> &str {
         &self.host
@@ -93,8 +77,8 @@ impl std::fmt::Debug for Proxy {
 /// Whether a `NO_PROXY` list names a host: `*`, a name with all names below it, or an address or network.
 ///
 /// There is no standard. These are the rules that curl, Go and Python's requests share: entries separated by commas, a
-/// leading dot is allowed, a port narrows, letter case does not matter.
-fn excludes(list: &str, host: &str, port: u16) -> bool {
+/// leading dot is allowed, a port narrows, letter case does not matter. (hyper-util's matcher knows neither ports nor `*.`.)
+pub fn excludes(list: &str, host: &str, port: u16) -> bool {
     list.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
         if entry == "*" {
             return true;
@@ -208,14 +192,5 @@ mod tests {
         ] {
             assert_eq!(excludes(list, host, port), excluded, "{list} {host}");
         }
-    }
-
-    #[test]
-    fn chooses_by_the_target() {
-        let target = Target::parse("https://api.openai.com").unwrap();
-        assert!(Proxy::choose(None, None, &target).unwrap().is_none());
-        assert!(Proxy::choose(Some(" "), None, &target).unwrap().is_none());
-        assert!(Proxy::choose(Some("http://proxy:1"), None, &target).unwrap().is_some());
-        assert!(Proxy::choose(Some("http://proxy:1"), Some("openai.com"), &target).unwrap().is_none());
     }
 }

@@ -80,6 +80,14 @@ impl Target {
         self.port
     }
 
+    /// Whether an authority names this server.
+    pub(super) fn is_authority(&self, text: &str) -> bool {
+        let Ok(authority) = text.parse::<Authority>() else { return false };
+        let port = authority.port_u16().unwrap_or(if self.tls { 443 } else { 80 });
+        let host = authority.host().trim_matches(['[', ']']);
+        !text.contains('@') && port == self.port && host.eq_ignore_ascii_case(&self.host)
+    }
+
     /// The value of the `Host` header: the authority as configured.
     pub fn host_header(&self) -> &HeaderValue {
         &self.host_header

@@ -19,7 +19,7 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock;
 use crate::replay::Body;
 
-use super::{AnswerBody, Connected, Counters, Destination, Settings, Target, Upstream};
+use super::{AnswerBody, Connected, Counters, Destination, HeadLimit, Settings, Target, Upstream};
 
 struct Wire {
     upstream: Upstream,
@@ -86,7 +86,7 @@ async fn a_connection_serves_one_attempt_after_the_other() {
         (far, wire.accepted)
     });
     for _ in 0..3 {
-        let answer = wire.upstream.attempt(post("body"), None).await.unwrap();
+        let answer = wire.upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
         assert_eq!(wire.counters.idle(), 1);
     }
@@ -117,7 +117,7 @@ async fn what_has_come_is_passed_on_without_another_tasks_turn() {
         far.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
         far
     });
-    let mut body = wire.upstream.attempt(post("body"), None).await.unwrap().into_body();
+    let mut body = wire.upstream.attempt(post("body"), HeadLimit::default()).await.unwrap().into_body();
     let mut far = far.await.unwrap();
     for event in ["event1", "event2", "event3"] {
         assert_eq!(at_once(&mut body).await, None);
@@ -146,7 +146,7 @@ async fn a_dead_idle_connection_is_replaced_silently() {
         }
     });
     for _ in 0..2 {
-        let answer = wire.upstream.attempt(post("body"), None).await.unwrap();
+        let answer = wire.upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
     }
     far.await.unwrap();
@@ -163,9 +163,9 @@ async fn a_connection_that_dies_after_the_request_is_a_reset() {
         read_until(&mut far, "body").await;
         wire.accepted
     });
-    let answer = wire.upstream.attempt(post("body"), None).await.unwrap();
+    let answer = wire.upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
     drop(answer.into_body().collect().await.unwrap());
-    let failure = wire.upstream.attempt(post("body"), None).await.unwrap_err();
+    let failure = wire.upstream.attempt(post("body"), HeadLimit::default()).await.unwrap_err();
     assert_eq!((failure.kind, failure.sent), (FailureKind::Reset, true));
     assert!(far.await.unwrap().try_recv().is_err(), "nothing may be repeated after it was sent");
 }
@@ -174,7 +174,7 @@ async fn a_connection_that_dies_after_the_request_is_a_reset() {
 async fn no_head_in_time_ends_the_attempt() {
     let mut wire = wire(false);
     let deadline = clock::now() + Duration::from_secs(3);
-    let failure = wire.upstream.attempt(post("body"), Some(deadline)).await.unwrap_err();
+    let failure = wire.upstream.attempt(post("body"), HeadLimit::at(deadline)).await.unwrap_err();
     assert_eq!(clock::now(), deadline);
     assert_eq!((failure.kind, failure.sent), (FailureKind::ResponseTimeout, true));
     let mut far = wire.accepted.recv().await.unwrap();
@@ -187,7 +187,7 @@ async fn dropping_the_attempt_or_its_body_closes_the_connection_at_once() {
     let mut wire = wire(false);
     let attempt = clock::spawn({
         let upstream = wire.upstream.clone();
-        async move { upstream.attempt(post("body"), None).await }
+        async move { upstream.attempt(post("body"), HeadLimit::default()).await }
     });
     let mut far = wire.accepted.recv().await.unwrap();
     read_until(&mut far, "body").await;
@@ -196,7 +196,7 @@ async fn dropping_the_attempt_or_its_body_closes_the_connection_at_once() {
 
     let attempt = clock::spawn({
         let upstream = wire.upstream.clone();
-        async move { upstream.attempt(post("body"), None).await }
+        async move { upstream.attempt(post("body"), HeadLimit::default()).await }
     });
     let mut far = wire.accepted.recv().await.unwrap();
     read_until(&mut far, "body").await;
@@ -215,7 +215,7 @@ async fn an_early_answer_is_passed_on_and_its_connection_closed() {
     let request = Request::post("/v1/files").header("host", "upstream.test").body(body).unwrap();
     let attempt = clock::spawn({
         let upstream = wire.upstream.clone();
-        async move { upstream.attempt(request, None).await }
+        async move { upstream.attempt(request, HeadLimit::default()).await }
     });
     let mut far = wire.accepted.recv().await.unwrap();
     let mut start = vec![0; 1 << 10];
@@ -245,7 +245,7 @@ async fn lying_answers_are_malformed_and_their_connection_closed() {
         let mut wire = wire(false);
         let attempt = clock::spawn({
             let upstream = wire.upstream.clone();
-            async move { upstream.attempt(post("body"), None).await }
+            async move { upstream.attempt(post("body"), HeadLimit::default()).await }
         });
         let mut far = wire.accepted.recv().await.unwrap();
         read_until(&mut far, "body").await;
@@ -261,7 +261,7 @@ async fn a_head_that_is_too_long_is_malformed() {
     let mut wire = wire(false);
     let attempt = clock::spawn({
         let upstream = wire.upstream.clone();
-        async move { upstream.attempt(post("body"), None).await }
+        async move { upstream.attempt(post("body"), HeadLimit::default()).await }
     });
     let mut far = wire.accepted.recv().await.unwrap();
     read_until(&mut far, "body").await;
@@ -282,7 +282,7 @@ async fn a_body_that_breaks_off_says_how() {
         let mut wire = wire(false);
         let attempt = clock::spawn({
             let upstream = wire.upstream.clone();
-            async move { upstream.attempt(post("body"), None).await }
+            async move { upstream.attempt(post("body"), HeadLimit::default()).await }
         });
         let mut far = wire.accepted.recv().await.unwrap();
         read_until(&mut far, "body").await;
@@ -304,7 +304,7 @@ async fn connecting_has_its_own_time() {
     let target = Arc::new(Target::parse("http://upstream.test").unwrap());
     let upstream = Upstream::new(target, Settings::default(), Arc::clone(&counters), connector);
     let began = clock::now();
-    let failure = upstream.attempt(post("body"), None).await.unwrap_err();
+    let failure = upstream.attempt(post("body"), HeadLimit::default()).await.unwrap_err();
     assert_eq!((failure.kind, failure.sent), (FailureKind::ConnectTimeout, false));
     assert_eq!(clock::now() - began, Duration::from_secs(5));
     assert_eq!(counters.failed(FailureKind::ConnectTimeout), 1);
@@ -336,7 +336,7 @@ async fn http2_opens_as_many_connections_as_streams_need() {
             .map(|_| {
                 let upstream = wire.upstream.clone();
                 clock::spawn(async move {
-                    let answer = upstream.attempt(post("body"), None).await.unwrap();
+                    let answer = upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
                     answer.into_body().collect().await.unwrap().to_bytes()
                 })
             })
@@ -357,7 +357,7 @@ async fn http2_opens_as_many_connections_as_streams_need() {
 fn the_future_of_an_attempt_stays_small() {
     // It is moved into the future of its request, and allocated with it.
     let upstream = wire(false).upstream;
-    let size = size_of_val(&upstream.attempt(post("body"), Some(clock::now())));
+    let size = size_of_val(&upstream.attempt(post("body"), HeadLimit::at(clock::now())));
     assert!(size <= 2560, "{size} bytes");
 }
 
@@ -399,11 +399,11 @@ async fn small_frames_that_nobody_reads_kill_no_stream_beside_them() {
     for _ in 0..20 {
         let stream =
             Request::post("/v1/responses").header("host", "upstream.test").body(Body::empty()).unwrap();
-        stalled.push(upstream.attempt(stream, None).await.unwrap());
+        stalled.push(upstream.attempt(stream, HeadLimit::default()).await.unwrap());
     }
     // 20,000 frames lie in wait on the one connection.
     clock::sleep(Duration::from_secs(5)).await;
-    let beside = upstream.attempt(post("body"), None).await.unwrap();
+    let beside = upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
     assert_eq!(beside.into_body().collect().await.unwrap().to_bytes().len(), 10);
     for stream in stalled {
         assert_eq!(stream.into_body().collect().await.unwrap().to_bytes().len(), 10_000);
@@ -438,7 +438,7 @@ async fn connections_that_are_lost_after_each_answer_are_used_once() {
     });
     let mut lost = 0;
     for _ in 0..200 {
-        match upstream.attempt(post("body"), None).await {
+        match upstream.attempt(post("body"), HeadLimit::default()).await {
             Ok(answer) => assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok"),
             Err(failure) => {
                 assert_eq!((failure.kind, failure.sent), (FailureKind::Reset, true));

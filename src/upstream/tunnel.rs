@@ -29,10 +29,10 @@ where
     let mut answer = Vec::with_capacity(1024);
     let end = loop {
         if answer.len() >= MAX_ANSWER {
-            return Err(refused("the proxy's answer to CONNECT is too long"));
+            return Err(refused("its answer to CONNECT is too long"));
         }
         if io.read_buf(&mut answer).await.map_err(|error| broken(&error))? == 0 {
-            return Err(refused("the proxy closed the connection after CONNECT"));
+            return Err(refused("it closed the connection after CONNECT"));
         }
         if let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") {
             break end + 4;
@@ -40,12 +40,15 @@ where
     };
     match status(&answer) {
         Some(200..=299) if end == answer.len() => Ok(io),
-        Some(200..=299) => Err(refused("the proxy sent bytes before the tunnel's")),
-        Some(407) => Err(refused("the proxy asks for a user and password (407)")),
-        Some(status) => {
-            Err(Failure::unsent(FailureKind::Refused, format!("the proxy answered {status} to CONNECT")))
+        Some(200..=299) => Err(refused("it sent bytes before the tunnel's")),
+        Some(407) => Err(Failure::unsent(FailureKind::Proxy, "it asks for another user and password (407)")),
+        Some(status @ 400..=499) => {
+            Err(Failure::unsent(FailureKind::Proxy, format!("it answered {status} to CONNECT")))
         }
-        None => Err(refused("the proxy does not speak HTTP")),
+        Some(status) => {
+            Err(Failure::unsent(FailureKind::ProxyFailed, format!("it answered {status} to CONNECT")))
+        }
+        None => Err(refused("it does not speak HTTP")),
     }
 }
 
@@ -56,11 +59,11 @@ fn status(answer: &[u8]) -> Option<u16> {
 }
 
 fn refused(detail: &'static str) -> Failure {
-    Failure::unsent(FailureKind::Refused, detail)
+    Failure::unsent(FailureKind::ProxyFailed, detail)
 }
 
 fn broken(error: &std::io::Error) -> Failure {
-    Failure::unsent(FailureKind::Refused, format!("the connection to the proxy broke: {}", error.kind()))
+    Failure::unsent(FailureKind::ProxyFailed, format!("its connection broke: {}", error.kind()))
 }
 
 #[cfg(test)]
@@ -96,7 +99,8 @@ mod tests {
     async fn says_why_there_is_no_tunnel() {
         for (from_proxy, detail) in [
             ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "user and password (407)"),
-            ("HTTP/1.0 503 No\r\n\r\n", "the proxy answered 503 to CONNECT"),
+            ("HTTP/1.1 403 Forbidden\r\n\r\n", "it answered 403 to CONNECT"),
+            ("HTTP/1.0 503 No\r\n\r\n", "it answered 503 to CONNECT"),
             ("HTTP/1.1 200 OK\r\n\r\nSSH-2.0", "bytes before the tunnel's"),
             ("SSH-2.0-OpenSSH\r\n\r\n", "does not speak HTTP"),
             ("HTTP/1.1 200 OK\r\n", "closed the connection"),
@@ -104,7 +108,9 @@ mod tests {
         ] {
             let (_, opened) = answer(from_proxy).await;
             let failure = opened.unwrap_err();
-            assert_eq!((failure.kind, failure.sent), (FailureKind::Refused, false));
+            let is_final = from_proxy.contains(" 40");
+            let kind = if is_final { FailureKind::Proxy } else { FailureKind::ProxyFailed };
+            assert_eq!((failure.kind, failure.sent, failure.is_final()), (kind, false, is_final));
             assert!(failure.to_string().contains(detail), "{failure}");
             assert!(!failure.to_string().contains("secret") && !failure.to_string().contains("dXNl"));
         }

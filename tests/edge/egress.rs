@@ -92,7 +92,7 @@ fn the_environments_proxy_is_asked_for_the_upstream_by_name() {
     let told = String::from_utf8_lossy(&answer.body).into_owned();
     assert_eq!(answer.status(), 502);
     assert!(told.contains("407"), "{told}");
-    assert_eq!(answer.header("x-weir-error-class"), Some("connection_refused"));
+    assert_eq!(answer.header("x-weir-error-class"), Some("connection_proxy"));
 
     // An exempt name is looked up here, and is not there.
     for exempt in ["weir.test", "*", ".weir.test"] {
@@ -117,4 +117,50 @@ fn a_configured_proxy_leads_to_loopback_too() {
     assert_eq!(wire::get(weir.address, "/v1/models").status(), 200);
     assert_eq!(*asked.lock().unwrap(), [format!("CONNECT {upstream} HTTP/1.1")]);
     drop(authority);
+}
+
+/// A wrong password that is tried again and again locks an account.
+#[test]
+fn a_proxys_refusal_is_final_and_held_back_for_all() {
+    let (upstream, _seen) = wire::plain();
+    let (proxy, asked) = proxy(upstream);
+    let configuration =
+        format!("upstream.url = \"http://{upstream}\"\nupstream.proxy = \"http://{proxy}\"\n");
+    let weir = Weir::start(&configuration, &[]);
+    for _ in 0..5 {
+        let answer = wire::get(weir.address, "/v1/models");
+        assert_eq!(answer.status(), 502);
+        assert_eq!(answer.header("x-weir-error-class"), Some("connection_proxy"));
+        assert_eq!(answer.header("x-weir-attempts"), Some("1"));
+    }
+    let count = asked.lock().unwrap().len();
+    assert!(count <= 2, "{count} CONNECTs");
+    assert!(weir.metric("weir_upstream_connects_total{result=\"proxy\"}") >= 1.0);
+    assert!(weir.metric("weir_upstream_connects_total{result=\"refused\"}") < 1.0);
+}
+
+/// Which step of connecting takes too long is said in class, message and metric.
+#[test]
+fn a_connection_that_is_late_says_at_which_step() {
+    let silent = wire::upstream(|stream| {
+        std::thread::sleep(std::time::Duration::from_secs(20));
+        drop(stream);
+    });
+    let limits = "upstream.connect_timeout = \"300ms\"\nretry.max_attempts = 1\n";
+    for (configuration, class, words, result) in [
+        (format!("upstream.url = \"https://{silent}\"\n"), "timeout_connect", "no TLS handshake", "tls"),
+        (
+            format!("upstream.url = \"http://127.0.0.1:9\"\nupstream.proxy = \"http://{silent}\"\n"),
+            "connection_proxy",
+            "egress proxy",
+            "proxy",
+        ),
+    ] {
+        let weir = Weir::start(&format!("{configuration}{limits}"), &[]);
+        let answer = wire::get(weir.address, "/v1/models");
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!(answer.header("x-weir-error-class"), Some(class), "{told}");
+        assert!(told.contains(words), "{told}");
+        assert!(weir.metric(&format!("weir_upstream_connects_total{{result=\"{result}\"}}")) >= 1.0);
+    }
 }

@@ -10,6 +10,8 @@ mod answers;
 mod flaky;
 mod hints;
 mod leaving;
+mod modes;
+mod patience;
 mod outage;
 mod outage_edges;
 mod quota;

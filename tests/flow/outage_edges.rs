@@ -84,6 +84,8 @@ async fn without_patience_the_answer_is_immediate_and_says_why() {
 async fn long_answers_under_way_do_not_look_like_an_outage() {
     let mut setup = Setup::default();
     setup.simulator.faults = vec![(Fault::parse("500").expect("a fault"), 0.25)];
+    // A head counts at once: the first word comes a second after it here.
+    setup.policy.hold = Duration::ZERO;
     let world = World::new(setup);
     let answers = world
         .offer(10.0, 300, |_| Call::chat_stream().timeout(600).simulate("chunks=60;chunk-delay=1s"))

@@ -6,6 +6,7 @@ use http_body_util::BodyExt;
 use weir::classify::ErrorClass;
 use weir::clock;
 
+use super::scripted::{leaked, scripted_in};
 use super::world::{Call, Setup, World};
 
 #[tokio::test(start_paused = true)]
@@ -63,7 +64,7 @@ async fn with_the_hold_turned_off_a_hidden_error_is_passed_and_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_cut_after_output_is_aborted() {
-    for fault in ["reset-mid-body", "close-without-done", "truncate"] {
+    for fault in ["reset-mid-body", "truncate"] {
         let world = World::new(Setup::default());
         let call = Call::chat_stream().simulate(&format!("fault={fault};chunks=20;chunk-delay=20ms"));
         let answer = world.call(&call).await;
@@ -79,12 +80,21 @@ async fn a_stream_cut_after_output_is_aborted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_ends_well_after_its_finish_reason_is_whole() {
+    let world = World::new(Setup::default());
+    let answer = world.call(&Call::chat_stream().simulate("fault=close-without-done;chunks=5")).await;
+    assert!(answer.is_success(), "{}", answer.text());
+    assert_eq!(world.metric("weir_stream_outcomes_total{outcome=\"complete\"}"), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_error_event_is_opt_in_and_stands_between_events() {
+    const CUT: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
+                       22\r\ndata: {\"choices\":[{\"text\":\"a\"}]}\n\n\r\n0\r\n\r\n";
     let mut setup = Setup::default();
     setup.policy.stream.error_event = true;
-    let world = World::new(setup);
-    // This fault ends a stream between two events.
-    let answer = world.call(&Call::chat_stream().simulate("fault=close-without-done;chunks=5")).await;
+    let (world, _) = scripted_in(setup, leaked(vec![CUT.to_owned()]));
+    let answer = world.call(&Call::chat_stream()).await;
     assert!(!answer.whole, "the event announces the abort, it does not replace it");
     let text = answer.text();
     let (_, event) =
@@ -92,7 +102,10 @@ async fn the_error_event_is_opt_in_and_stands_between_events() {
     assert!(event.starts_with("event: error\ndata: {\"error\":{"), "{event}");
     assert!(event.contains("\"code\":\"stream_cut\""), "{event}");
     // An encoded stream is never written into.
-    let encoded = Call::chat_stream().simulate("fault=close-without-done;chunks=5;encoding=gzip");
+    let mut setup = Setup::default();
+    setup.policy.stream.error_event = true;
+    let world = World::new(setup);
+    let encoded = Call::chat_stream().simulate("fault=reset-mid-body;chunks=20;encoding=gzip");
     let answer = world.call(&encoded).await;
     assert!(!answer.whole);
     assert!(!answer.text().contains("weir_error"));
@@ -101,7 +114,7 @@ async fn the_error_event_is_opt_in_and_stands_between_events() {
 #[tokio::test(start_paused = true)]
 async fn a_stall_between_chunks_ends_by_its_own_timeout() {
     let mut setup = Setup::default();
-    setup.policy.stream.idle_timeout = Duration::from_secs(20);
+    setup.policy.stream.idle_timeout = Some(Duration::from_secs(20));
     let world = World::new(setup);
     let answer = world.call(&Call::chat_stream().simulate("fault=stall-body;chunks=20")).await;
     assert!(!answer.whole);

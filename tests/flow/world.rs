@@ -65,7 +65,11 @@ impl Default for Setup {
                 estimator: Estimator::new(estimate::Settings::default()),
                 retry: retry::Policy::default(),
                 never_retried: Vec::new(),
-                stream: stream::Settings { idle_timeout: Duration::from_mins(5), error_event: false },
+                stream: stream::Settings {
+                    idle_timeout: Some(Duration::from_mins(10)),
+                    error_event: false,
+                    abort_incomplete: true,
+                },
                 hold: Duration::from_secs(1),
                 replay: replay::Settings::default(),
                 one_scope: false,

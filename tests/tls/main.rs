@@ -25,7 +25,7 @@ use weir::server::{
 };
 use weir::upstream::proxy::Proxy;
 use weir::upstream::tls::{Identity, Roots};
-use weir::upstream::{self, Connector, Target, Upstream};
+use weir::upstream::{self, Connector, HeadLimit, Target, Upstream};
 
 /// An authority, and a folder for what it signs.
 struct Authority {
@@ -121,7 +121,7 @@ async fn ask(
     let connector = Connector::new(tls, proxy, name);
     let upstream = Upstream::new(target, upstream::Settings::default(), Arc::default(), connector);
     let request = Request::get("/").header("host", "weir").body(Body::empty()).unwrap();
-    let answer = upstream.attempt(request, None).await?;
+    let answer = upstream.attempt(request, HeadLimit::default()).await?;
     let told = answer.into_body().collect().await?.to_bytes();
     Ok(String::from_utf8(told.to_vec()).unwrap())
 }

@@ -4,6 +4,7 @@
 //! that lies whole in a chunk is looked at in place, and a delta is told by its name alone. What is kept between two chunks is
 //! bounded, and how the bytes are cut into chunks makes no difference to the events.
 
+mod choices;
 mod line;
 mod meaning;
 
@@ -11,6 +12,7 @@ use std::fmt;
 
 use memchr::memchr2;
 
+use self::choices::{Choices, is_announcement};
 use self::line::{Data, PartialLine, Parts};
 use self::meaning::{Name, meaning};
 use super::usage::Usage;
@@ -93,6 +95,9 @@ pub struct SseScanner {
     skip_line_feed: bool,
     /// A byte order mark may stand before the first line only.
     started: bool,
+    /// Whether there was output.
+    output: bool,
+    choices: Choices,
 }
 
 /// Shows how much it holds, never what: it is a part of an answer.
@@ -163,6 +168,12 @@ impl SseScanner {
         self.line.is_empty() && self.data.is_absent() && self.name == Name::Absent
     }
 
+    /// Whether each choice of a chat stream that began has its `finish_reason`: with a clean end after it, the stream is whole
+    /// also without `[DONE]`.
+    pub fn choices_are_finished(&self) -> bool {
+        self.choices.are_finished()
+    }
+
     /// How much memory the scanner holds beside itself, in bytes.
     pub fn held(&self) -> usize {
         self.line.capacity() + self.data.capacity()
@@ -186,12 +197,29 @@ impl SseScanner {
     fn dispatch(&mut self, in_place: &mut Option<Parts<'_>>, on_event: &mut impl FnMut(Event<'_>)) {
         let name = std::mem::take(&mut self.name);
         if let Some(parts) = in_place.take() {
-            on_event(meaning(name, parts));
+            on_event(event(name, parts, &mut self.output, &mut self.choices));
         } else if !self.data.is_absent() {
-            on_event(meaning(name, self.data.parts()));
+            on_event(event(name, self.data.parts(), &mut self.output, &mut self.choices));
             self.data.clear();
         }
     }
+}
+
+fn event<'a>(name: Name, data: Parts<'a>, output: &mut bool, choices: &mut Choices) -> Event<'a> {
+    let event = meaning(name, data);
+    if !matches!(event, Event::Output | Event::Usage(_)) {
+        return event;
+    }
+    let is_chunk = matches!(name, Name::Absent | Name::Unknown);
+    if is_chunk {
+        choices.note(data);
+    }
+    // Looked at until the first output only.
+    if !*output && is_chunk && event == Event::Output && is_announcement(data) {
+        return Event::Preamble;
+    }
+    *output = true;
+    event
 }
 
 enum Field<'a> {

@@ -50,7 +50,7 @@ fn tells_a_chat_stream() {
         "data: {\"id\":\"c\",\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":3,\"total_tokens\":12}}\n\n",
         "data: [DONE]\n\n",
     );
-    let expected = [Event::Output, Event::Output, Event::Output, Event::Usage(usage(9, 3)), Event::Done]
+    let expected = [Event::Preamble, Event::Output, Event::Output, Event::Usage(usage(9, 3)), Event::Done]
         .map(|event| tell(&event));
     assert_eq!(events(stream), expected);
 }
@@ -82,7 +82,7 @@ fn tells_errors_of_every_form() {
         assert_eq!(events(&format!("data: {data}\n\n")), std::slice::from_ref(&expected), "{data}");
         assert_eq!(events(&format!("event: error\ndata: {data}\n\n")), [expected], "{data}");
     }
-    assert_eq!(events("data: {\"error\":null,\"choices\":[{\"error\":{}}]}\n\n"), ["Output"]);
+    assert_eq!(events("data: {\"error\":null,\"choices\":[{\"error\":{},\"text\":\"a\"}]}\n\n"), ["Output"]);
     let failed = br#"{"type":"response.failed","response":{"error":{"code":"server_error"},"usage":{"input_tokens":1}}}"#;
     let expected = Event::Failed { data: failed, usage: Some(usage(1, 0)) };
     assert_eq!(

@@ -1,0 +1,203 @@
+//! Bypass and observe: a request goes upstream, and its answer to the caller, as they come.
+//!
+//! Nothing here has a deadline, waits for a turn, holds an answer back, reads it ahead or cuts it: the caller gets what it would
+//! have got direct, and what happened is counted once it has passed. Observe adds a permit that is never waited for, and what
+//! `enforce` would have done.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::{HeaderMap, Response, StatusCode};
+
+use super::answer::{self, Notes};
+use super::attempt::{Answer, hear, send};
+use super::body::Body;
+use super::call::Call;
+use super::conversation::Conversation;
+use super::exchange::{Answered, Exchange};
+use super::{Opened, Policy, Proxy, refuse_body, settle};
+use crate::account::{ErrorDetail, Record};
+use crate::admission::{Permit, Turn};
+use crate::classify::{self, Classified, Failure};
+use crate::clock::{self, Instant};
+use crate::metrics::{RetryStop, WouldHave};
+use crate::openai::Endpoint;
+use crate::replay::Replay;
+use crate::response;
+use crate::retry::{self, Decision, Situation};
+use crate::stream::{self, Findings, Reader, Relay};
+use crate::upstream::{AnswerBody, HeadLimit, Target};
+
+/// What `observe` needs beside the request, to report what `enforce` would do.
+struct Observed {
+    permit: Permit,
+    /// As it would be after a failure, but for what the failure tells.
+    situation: Situation,
+}
+
+/// An error that is on its way to the caller unread: what it is judged by once it has passed.
+pub(super) struct ForwardedError {
+    policy: Arc<Policy>,
+    endpoint: Endpoint,
+    status: StatusCode,
+    headers: HeaderMap,
+    situation: Option<Situation>,
+}
+
+impl Proxy {
+    /// Forwards a request whose body is sent as it comes.
+    pub(super) async fn bypass(self: Arc<Self>, opened: Opened) -> Result<Response<Body>, Infallible> {
+        let Opened { since, policy, head, incoming, record, .. } = opened;
+        let body = Replay::unread(incoming, &policy.replay, &self.kept_bodies);
+        Ok(self.forward(Call::unpriced(head, body), record, policy, None, since).await)
+    }
+
+    /// Forwards a request whose body is read first: a report without its price would say nothing.
+    pub(super) async fn observe(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
+        let reading = self.read(opened.incoming, &opened.policy, &mut opened.record, opened.since);
+        let (body, now) = match reading.await {
+            Ok(read) => read,
+            Err(error) => return Ok(refuse_body(error, opened.record)),
+        };
+        let policy = Arc::clone(&opened.policy);
+        let mut conversation = self.price(&policy, &opened.caller, opened.head, body, opened.record, false);
+        // In this mode everybody is admitted at once.
+        let permit = conversation.admit(Turn::First, now).await.ok().map(|(permit, _)| permit);
+        let situation = conversation.situation(None, now);
+        let Conversation { call, record, .. } = conversation;
+        let observed = permit.map(|permit| Observed { permit, situation });
+        Ok(self.forward(call, record, Arc::clone(&policy), observed, now).await)
+    }
+
+    async fn forward(
+        &self,
+        mut call: Call,
+        mut record: Box<Record>,
+        policy: Arc<Policy>,
+        observed: Option<Observed>,
+        now: Instant,
+    ) -> Response<Body> {
+        let (mut permit, situation) = match observed {
+            Some(Observed { permit, situation }) => (Some(permit), Some(situation)),
+            None => (None, None),
+        };
+        record.attempt(std::time::Duration::ZERO, false, now);
+        match self.pass(&mut call, permit.as_mut(), &record, now).await {
+            Ok(response) => {
+                let error = ForwardedError::of(&response, &call, policy, situation);
+                relay(response, &call, record, permit, error, self.upstream.target())
+            }
+            Err(failure) => {
+                let class = failure.kind.class();
+                record.attempt_failed(class, clock::now());
+                if let Some(permit) = permit {
+                    settle::failed(permit, class, &Err(failure.clone()), None);
+                }
+                if let Some(situation) = situation {
+                    let situation = Situation { class, may_have_run: failure.sent, ..situation };
+                    report(&mut record, &policy, &situation);
+                }
+                let own = response::failure(class, &failure);
+                let detail = ErrorDetail::masked(Some(&own.message), None, None, None);
+                call.head.headers.look(|headers| record.keep_headers(headers, &policy.report_headers));
+                record.failed(class, Some(detail));
+                answer::own(own, record)
+            }
+        }
+    }
+
+    /// Sends the request on, and waits for the head of its answer for as long as the caller does.
+    async fn pass(
+        &self,
+        call: &mut Call,
+        permit: Option<&mut Permit>,
+        record: &Record,
+        now: Instant,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        let connection = match self.upstream.idle(now, true) {
+            Some(connection) => connection,
+            None => Box::pin(self.upstream.connection()).await?,
+        };
+        let sent = send(connection, call, permit, record, HeadLimit::default(), now);
+        sent.expect("the body of a request is there for its first attempt").await
+    }
+}
+
+/// The upstream's answer on its way, as it comes.
+fn relay(
+    response: Response<AnswerBody>,
+    call: &Call,
+    mut record: Box<Record>,
+    mut permit: Option<Permit>,
+    error: Option<Box<ForwardedError>>,
+    target: &Target,
+) -> Response<Body> {
+    let now = clock::now();
+    let (head, rest) = response.into_parts();
+    hear(permit.as_mut(), &mut record, &head, error.is_none(), now);
+    let reader = match error {
+        Some(_) => Reader::of_error(&head.headers),
+        None => Reader::of(call.head.endpoint, &head.headers),
+    };
+    let body = Box::new(Relay::new(rest, reader, stream::Settings::TRANSPARENT, now));
+    let notes = Notes { class: None, stop_retries: false };
+    let answered = error.map_or(Answered::Well, Answered::Unread);
+    let owed = Exchange::new(permit, record, call, answered);
+    answer::relay(Answer { head, body }, &notes, owed, target, now)
+}
+
+impl ForwardedError {
+    fn of(
+        response: &Response<AnswerBody>,
+        call: &Call,
+        policy: Arc<Policy>,
+        situation: Option<Situation>,
+    ) -> Option<Box<Self>> {
+        let (status, endpoint) = (response.status(), call.head.endpoint);
+        let headers = || response.headers().clone();
+        (status.as_u16() >= 400)
+            .then(|| Box::new(Self { policy, endpoint, status, headers: headers(), situation }))
+    }
+
+    /// Classifies the error, now that its body has passed, and accounts for it.
+    pub(super) fn account(
+        self,
+        permit: Option<Permit>,
+        record: &mut Record,
+        findings: &Findings,
+        now: Instant,
+    ) {
+        let body = findings.error.as_deref().unwrap_or_default();
+        let classified = classify::response(self.endpoint, self.status, &self.headers, body, clock::wall());
+        let class = classified.class;
+        record.attempt_failed(class, now);
+        record.failed(class, Some(settle::detail(&classified, self.policy.mask_messages)));
+        if let Some(permit) = permit {
+            settle::refused(permit, class, &classified);
+        }
+        if let Some(situation) = self.situation {
+            report(record, &self.policy, &after(situation, &classified));
+        }
+    }
+}
+
+/// The situation after an answer that is an error.
+fn after(situation: Situation, classified: &Classified) -> Situation {
+    Situation {
+        class: classified.class,
+        may_have_run: classified.may_have_run(),
+        forbidden: classified.should_retry == Some(false),
+        hint: classified.hint,
+        ..situation
+    }
+}
+
+/// Counts what `enforce` would have done after a failure.
+fn report(record: &mut Record, policy: &Policy, situation: &Situation) {
+    // Jitter decides how long a retry would wait; the same for all here, so that equal failures are reported alike.
+    let decision = retry::decide(situation, &policy.retry, &mut fastrand::Rng::with_seed(0));
+    if !matches!(decision, Decision::Stop(_)) {
+        record.account().metrics().observe_would.inc(WouldHave::Retried);
+        record.retries_stopped(RetryStop::Mode);
+    }
+}

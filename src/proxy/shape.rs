@@ -1,0 +1,91 @@
+//! Whether a 200 has an answer's shape: an error in its place, a page, or nothing are none.
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::classify::{self, Classified, ErrorClass};
+use crate::clock;
+use crate::openai::{Endpoint, ErrorBody};
+
+/// Whether the endpoint answers a POST with a JSON object, or a stream, always.
+pub(super) fn is_known(endpoint: Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Responses
+            | Endpoint::Embeddings
+            | Endpoint::Moderations
+    )
+}
+
+/// What a whole body with status 200 is classified as; nothing where it is an answer.
+pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> Option<Classified> {
+    let body = body.trim_ascii();
+    if body.is_empty() || body == b"[DONE]" || body == b"data: [DONE]" || body == b"{}" || body == b"null" {
+        return Some(of_class(endpoint, ErrorClass::EmptyResponse));
+    }
+    let kind = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes).unwrap_or_default();
+    if kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html")) || body.starts_with(b"<") {
+        return Some(of_class(endpoint, ErrorClass::MalformedResponse));
+    }
+    let is_error = serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
+    is_error.then(|| classify::stream_error(endpoint, body, clock::wall()))
+}
+
+/// A 200 that is no answer, for a reason that it does not tell.
+pub(super) fn of_class(endpoint: Endpoint, class: ErrorClass) -> Classified {
+    let mut classified =
+        classify::of_body(endpoint, StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::default(), clock::wall());
+    (classified.class, classified.hidden) = (class, true);
+    classified
+}
+
+/// The keys that tell an answer from an error in its place.
+#[derive(Deserialize)]
+struct Shape<'a> {
+    #[serde(borrow)]
+    error: Option<&'a serde_json::value::RawValue>,
+    choices: Option<IgnoredAny>,
+    output: Option<IgnoredAny>,
+    data: Option<IgnoredAny>,
+    results: Option<IgnoredAny>,
+    object: Option<IgnoredAny>,
+}
+
+impl Shape<'_> {
+    fn is_error(&self) -> bool {
+        let answers = [&self.choices, &self.output, &self.data, &self.results, &self.object];
+        answers.iter().all(|answer| answer.is_none())
+            && self.error.is_some_and(|error| error.get().starts_with(['{', '"']) && error.get() != "\"\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_told_from_what_stands_in_its_place() {
+        for (body, class) in [
+            (r#"{"object":"chat.completion","choices":[]}"#, None),
+            (r#"{"object":"response","error":{"code":"server_error"},"status":"failed"}"#, None),
+            (r#"{"error":null,"choices":[]}"#, None),
+            (r#"{"id":"x"}"#, None),
+            (r#"{"choices":[{"message":{"content":"<html>, \"error\":{"}}]}"#, None),
+            (r#"{"error":{"message":"busy","code":502}}"#, Some(ErrorClass::BadGateway)),
+            (
+                r#"{"error":{"code":"rate_limit_exceeded","type":"requests"},"user_id":"u"}"#,
+                Some(ErrorClass::RateLimitRequests),
+            ),
+            (" \r\n\r\n", Some(ErrorClass::EmptyResponse)),
+            ("[DONE]", Some(ErrorClass::EmptyResponse)),
+            ("<!DOCTYPE html><html></html>", Some(ErrorClass::MalformedResponse)),
+        ] {
+            let found = classify(Endpoint::ChatCompletions, &HeaderMap::new(), body.as_bytes());
+            assert_eq!(found.map(|classified| classified.class), class, "{body}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! How long a server says that it keeps a connection (`Keep-Alive`, RFC 2068, section 19.7.1.1).
+
+use std::time::Duration;
+
+use http::HeaderMap;
+
+/// What is kept back of the time that a server tells: its close may be on its way when a request goes out.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// What a server says of a connection; the default is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct KeepAlive {
+    /// How long the connection may wait unused.
+    pub(super) idle: Option<Duration>,
+    /// Requests that it still takes.
+    pub(super) left: Option<u32>,
+}
+
+impl KeepAlive {
+    /// Reads an answer's `Keep-Alive`. Nonsense is nothing.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut told = Self::default();
+        let Some(value) = headers.get("keep-alive") else { return told };
+        for parameter in value.to_str().unwrap_or_default().split(',') {
+            let Some((name, number)) = parameter.split_once('=') else { continue };
+            let Ok(number) = number.trim().trim_matches('"').parse::<u32>() else { continue };
+            match name.trim() {
+                name if name.eq_ignore_ascii_case("timeout") => {
+                    told.idle = Some(Duration::from_secs(number.into()).saturating_sub(MARGIN));
+                }
+                name if name.eq_ignore_ascii_case("max") => told.left = Some(number),
+                _ => {}
+            }
+        }
+        told
+    }
+
+    /// Whether the connection may serve another request after a wait.
+    pub(super) fn is_over(self) -> bool {
+        self.left == Some(0) || self.idle == Some(Duration::ZERO)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_hint_is_read_less_a_second() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (text, idle, left) in [
+            ("timeout=5, max=100", seconds(4), Some(100)),
+            ("Timeout = \"65\"", seconds(64), None),
+            ("timeout=1", seconds(0), None),
+            ("timeout=0", seconds(0), None),
+            ("max=0", None, Some(0)),
+            ("timeout=-1, max=x, 3, =4", None, None),
+            ("", None, None),
+        ] {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("keep-alive"),
+                HeaderValue::from_static(text),
+            )]);
+            assert_eq!(KeepAlive::of(&headers), KeepAlive { idle, left }, "{text}");
+        }
+    }
+}
