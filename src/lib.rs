@@ -18,6 +18,7 @@
 //! | classify | [`classify`] | `ErrorClass`, the closed list; `classify::response` |
 //! | retry or stop | [`retry`] | `retry::decide`: a table, a backoff, a deadline |
 //! | respond | [`response`], [`stream`] | Weir's own answers; the upstream's on their way |
+//! | turns | [`websocket`] | `websocket::Reader`; a turn of a WebSocket session goes the same way as a request |
 //! | account | [`account`], [`metrics`] | `Record`: told once, when whatever ends the request ends it |
 //!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,

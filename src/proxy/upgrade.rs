@@ -6,6 +6,7 @@
 //! socket that may break at any time connects again by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -35,6 +36,8 @@ const TRACE: [HeaderName; 2] =
     [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 /// Browsers, which can't set headers, send the API's key as a subprotocol of this name.
 const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
+/// When a place for another session may be free: nobody knows, and a client that asks every few seconds does no harm.
+const NEXT_SLOT: Duration = Duration::from_secs(5);
 /// The longest name of a model that a query may give.
 const LONGEST_MODEL: usize = 256;
 
@@ -97,7 +100,7 @@ impl Conversation<'_> {
             Ok(admitted) => admitted,
             Err(refused) => return self.turned_away(&refused, None),
         };
-        self.record.attempt(std::time::Duration::ZERO, permit.is_probe(), granted);
+        self.record.attempt(Duration::ZERO, permit.is_probe(), granted);
         let attempted = match self.shake_hands(&asked, whose.swapped, &mut permit, granted).await {
             Ok(Upgrade::Switched(head, switched)) => {
                 return self.switch(head, switched, asked, slot, permit, whose);
@@ -247,6 +250,7 @@ impl Conversation<'_> {
                 "As many WebSocket connections are open as upstream.websocket.max allows.",
             )
         };
+        let own = self.proxy.random(|rng| own.retry_after(NEXT_SLOT, rng));
         self.record.failed(own.class, None);
         answer::own(own, self.record)
     }

@@ -502,3 +502,25 @@ fn the_observe_mode_delays_and_keeps_back_nothing() {
     assert_eq!(client.next().unwrap().json()["error"]["code"], "server_is_overloaded");
     weir.wait_for("weir_observe_would_total{action=\"retried\"}", 1.0);
 }
+
+/// Sessions beside each other in the test, as an operator counts them.
+const CROWD: usize = 500;
+
+#[test]
+fn a_session_between_turns_takes_little_memory() {
+    let (upstream, _seen) = answering();
+    let weir = Weir::before(upstream, "");
+    let one_turn = |client: &mut Socket| {
+        client.say(&create(Some("a"), &"x".repeat(5_000)));
+        client.event("response.completed");
+    };
+    let mut sessions: Vec<Socket> = (0..20).map(|_| open(weir.address, RESPONSES, "")).collect();
+    sessions.iter_mut().for_each(one_turn);
+    let before = weir.memory("VmRSS");
+    let mut crowd: Vec<Socket> = (0..CROWD).map(|_| open(weir.address, RESPONSES, "")).collect();
+    crowd.iter_mut().for_each(one_turn);
+    let each = weir.memory("VmRSS").saturating_sub(before) as f64 / CROWD as f64;
+    say!("a session between turns, of {CROWD}: {each:.1} KiB");
+    // Buffers that stay, 16 KiB each way, would show.
+    assert!(each < 16.0, "{each:.1} KiB");
+}

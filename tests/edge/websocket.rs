@@ -147,6 +147,7 @@ fn only_listed_paths_known_callers_and_so_many() {
     let (_, mut second) = open(&weir, ASK);
     let third = wire::ask(weir.address, ASK.as_bytes());
     assert_eq!(third.status(), 429);
+    assert!(third.header("retry-after").is_some(), "{third:?}");
     weir.wait_for("weir_limits_reached_total{limit=\"websockets\"}", 1.0);
     // Quiet for too long: both end and say why, and their places are free again.
     let (code, reason) = Socket::new(first.try_clone().unwrap(), Sender::Server).next().unwrap().close();

@@ -17,5 +17,6 @@ mod outage_edges;
 mod quota;
 mod replay;
 mod scripted;
+mod sessions;
 mod slow_readers;
 mod streams;

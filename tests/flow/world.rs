@@ -24,6 +24,7 @@ use weir::proxy::{Answering, Client, Policies, Policy, Proxy};
 use weir::server::{self, ConnectionInfo, Drain, Draining, Front};
 use weir::simulate::{self, Latency, Limits, Simulator};
 use weir::upstream::headers::Forwarded;
+use weir::upstream::upgrade::{TunnelLimits, Tunnels};
 use weir::upstream::{self, Connected, Destination, Target, Upstream};
 use weir::{admission, replay, retry, stream};
 
@@ -135,7 +136,10 @@ impl World {
             refused: Arc::default(),
         };
         let target = Arc::new(Target::parse("http://upstream.test").expect("a URL"));
-        let upstream = Upstream::new(target, upstream::Settings::default(), Arc::default(), wire.clone());
+        let limits = TunnelLimits { idle: Duration::from_hours(1), max: 10_000, message: 64 << 20 };
+        let tunnels = Tunnels::new(|_| true, limits);
+        let settings = upstream::Settings::default();
+        let upstream = Upstream::with_tunnels(target, settings, Arc::default(), wire.clone(), tunnels);
         let proxy = Proxy::new(
             Arc::clone(&policies),
             scopes.clone(),
