@@ -28,6 +28,8 @@ mod status;
 #[cfg(test)]
 mod directory_tests;
 #[cfg(test)]
+mod hold_tests;
+#[cfg(test)]
 mod observe_tests;
 #[cfg(test)]
 mod stress_tests;

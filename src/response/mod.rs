@@ -28,8 +28,12 @@ pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The request's identity, as the API names it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest and shortest hints that every SDK obeys: beyond a minute some ignore them, below a second some do.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
+/// The longest hint that every SDK obeys: beyond a minute they wait for some seconds of their own.
+const OBEYED_RETRY_AFTER: Duration = Duration::from_mins(1);
+/// The most that jitter adds to a hint.
+const MOST_JITTER: Duration = Duration::from_secs(15);
+/// The longest and shortest hints that are given. Below a second some SDKs ignore them.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_hours(24);
 const SHORTEST_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// An error answer of Weir's own.
@@ -65,12 +69,15 @@ impl OwnAnswer {
         }
     }
 
-    /// The same, with a hint for another try after about `wait`: clamped to what every SDK obeys, with jitter above it so
-    /// that callers told together do not come back together.
+    /// The same, with a hint for another try after `wait`, and jitter above it so that callers told together do not come back
+    /// together. A wait that is longer than every SDK obeys is told all the same, and the SDKs are told not to try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration, rng: &mut fastrand::Rng) -> Self {
-        let jittered = wait.clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER).mul_f64(1.0 + 0.25 * rng.f64());
+        let wait = wait.clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER);
+        let jittered = wait + (wait / 4).min(MOST_JITTER).mul_f64(rng.f64());
         self.retry_after = Some(jittered.min(LONGEST_RETRY_AFTER));
+        // An SDK that does not obey the hint would only be refused again.
+        self.should_retry = (wait > OBEYED_RETRY_AFTER).then_some(false);
         self
     }
 

@@ -114,6 +114,11 @@ mod tests {
             &mut rng,
         );
         assert!(deadline.message.contains("wait 4.2 s"), "{}", deadline.message);
+        assert_eq!(deadline.should_retry, None);
+        let hours = Duration::from_hours(3);
+        let far = refusal(&Refused::Deadline { predicted: hours, retry_after: hours }, &mut rng);
+        assert_eq!(far.should_retry, Some(false), "no try of the SDK's would pass");
+        assert!(far.retry_after.is_some_and(|after| after >= hours), "the true time: {:?}", far.retry_after);
         assert!(deadline.retry_after.unwrap() >= Duration::from_millis(4200));
         let open =
             Refused::BreakerOpen { failing_for: Duration::from_secs(95), next_probe: Duration::from_secs(3) };

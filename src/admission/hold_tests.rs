@@ -1,0 +1,85 @@
+//! A limit that comes back in hours, and a queue that is full.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::tests::{ask, limited};
+use super::*;
+use crate::caller::Lane;
+use crate::classify::ErrorClass;
+use crate::clock;
+
+const HOURS: Duration = Duration::from_hours(3);
+
+/// R03: 4 to 10 of 40 were told, the others waited out their deadlines.
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_comes_back_in_hours_is_told_to_all_and_asked_about_once_a_minute() {
+    let scope = limited(60).resolve(CredentialId(1), None);
+    let mut permit = scope.admit(ask(0)).await.expect("passes");
+    let waiting: Vec<_> = (0..20)
+        .map(|caller| {
+            let scope = Arc::clone(&scope);
+            clock::spawn(async move { scope.admit(ask(caller)).await.map(drop) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    permit.sent();
+    let refused_at = clock::now();
+    permit.rate_limited(ErrorClass::RateLimitRequests, None, Some(HOURS), 0);
+    for task in waiting {
+        match task.await.expect("no panic") {
+            Err(Refused::Deadline { retry_after, .. }) => {
+                assert!(retry_after >= HOURS - Duration::from_secs(1))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(clock::now(), refused_at, "at once");
+    let mut probes = 0;
+    for _ in 0..300 {
+        clock::sleep(Duration::from_secs(1)).await;
+        match scope.ask(&ask(1), clock::now()) {
+            Admission::Granted(mut permit) => {
+                probes += 1;
+                permit.sent();
+                permit.rate_limited(ErrorClass::RateLimitRequests, None, Some(HOURS), 0);
+            }
+            Admission::Refused(Refused::Deadline { retry_after, .. }) => {
+                assert!(retry_after > HOURS / 2, "{retry_after:?}");
+            }
+            other @ (Admission::Refused(_) | Admission::Waits(_)) => panic!("{other:?}"),
+        }
+    }
+    assert!((3..=5).contains(&probes), "{probes} probes in five minutes");
+    // It was raised: the next one that asks finds out.
+    let mut answered = 0;
+    for _ in 0..70 {
+        clock::sleep(Duration::from_secs(2)).await;
+        if let Admission::Granted(mut permit) = scope.ask(&ask(1), clock::now()) {
+            answered += 1;
+            permit.sent();
+            permit.head_at(&HeadReport::default(), None, None, true, clock::now());
+            permit.done();
+        }
+    }
+    assert!(answered > 30, "{answered}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_youngest_background_request_gives_way_to_interactive_work() {
+    let limits = LimitSettings { requests_per_minute: Some(60), ..LimitSettings::default() };
+    let mut settings = Settings { limits, ..Settings::default() };
+    settings.queue.max_waiting = 3;
+    let scope = Scopes::new(settings, 7).resolve(CredentialId(1), None);
+    let _first = scope.admit(ask(0)).await.expect("passes");
+    let background = Ask { lane: Lane::Background, ..ask(1) };
+    let waits = |ask: &Ask| match scope.ask(ask, clock::now()) {
+        Admission::Waits(waiting) => waiting,
+        other @ (Admission::Granted(_) | Admission::Refused(_)) => panic!("{other:?}"),
+    };
+    let (_one, _two, youngest) = (waits(&background), waits(&background), waits(&background));
+    let _interactive = waits(&ask(2));
+    assert!(matches!(youngest.await, Err(Refused::QueueFull { .. })));
+    assert!(matches!(scope.ask(&background, clock::now()), Admission::Refused(Refused::QueueFull { .. })));
+    assert_eq!(scope.status().counts.queue_full, 2);
+}
