@@ -11,7 +11,7 @@ use super::timestamp::Rfc3339;
 use super::{Account, Settings};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
-use crate::metrics::{Label, Outcome};
+use crate::metrics::Label;
 use crate::telemetry::ACCESS_LOG;
 
 /// Writes the record's line, unless nobody listens or its sample says no.
@@ -89,7 +89,7 @@ impl<'a> Entry<'a> {
             caller: account.caller_name(record.caller).as_ref().to_owned(),
             endpoint: record.endpoint.as_str(),
             model: record.model(),
-            outcome: Outcome::of(record.class).name(),
+            outcome: record.outcome().name(),
             status: record.status.map(|status| status.as_u16()),
             error_class: record.class.map(ErrorClass::as_str),
             error_code: detail.and_then(|detail| detail.code.as_deref()),

@@ -355,10 +355,17 @@ impl Record {
         self.waits(Wait::Queue) * 2 > now.saturating_duration_since(self.started)
     }
 
+    /// What became of the request. Without an attempt it is no upstream that refused it.
+    pub(super) fn outcome(&self) -> Outcome {
+        let outcome = Outcome::of(self.class);
+        let is_own = outcome == Outcome::UpstreamError && self.attempts.count() == 0;
+        if is_own { Outcome::Refused } else { outcome }
+    }
+
     fn count(&self, now: Instant) {
         let metrics = &self.account.metrics;
         let series = metrics.caller(self.caller);
-        let outcome = Outcome::of(self.class);
+        let outcome = self.outcome();
         series.in_flight.dec();
         if series.overflows(self.endpoint) {
             metrics.labels_overflowed.inc(Bounded::Endpoint);

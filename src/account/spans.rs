@@ -8,7 +8,7 @@ use super::Account;
 use super::attempts::Attempt;
 use super::record::{Record, Wait};
 use crate::clock::{self, Instant};
-use crate::metrics::{Label, Outcome};
+use crate::metrics::Label;
 use crate::openai::Endpoint;
 use crate::telemetry::{Side, Span, SpanId, Value};
 
@@ -43,7 +43,7 @@ impl Told<'_> {
             ("weir.request_id", record.id.to_string().into()),
             ("weir.caller", self.account.caller_name(record.caller).as_ref().to_owned().into()),
             ("weir.endpoint", record.endpoint.as_str().into()),
-            ("weir.outcome", Outcome::of(record.class).name().into()),
+            ("weir.outcome", record.outcome().name().into()),
             ("weir.attempts", record.attempts.count().into()),
             ("weir.queue_seconds", Value::Seconds(record.waits(Wait::Queue).as_secs_f64())),
         ];

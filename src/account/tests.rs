@@ -351,7 +351,7 @@ async fn on_a_terminal_it_is_text() {
     assert!(text.contains(told), "{text}");
     let text = logged(|| fail(&account, ErrorClass::BadRequest, "gpt\u{1b}[31m", Some("x")));
     assert!(
-        text.contains("400 upstream_error batch") && text.contains("[bad_request] Something went wrong"),
+        text.contains("400 refused batch") && text.contains("[bad_request] Something went wrong"),
         "{text}"
     );
     assert!(!text.contains('\u{1b}'), "{text}");

@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::process::{Resource, getrlimit};
+
 use crate::config::Config;
 use crate::replay;
 
@@ -22,17 +24,21 @@ pub(super) fn budget(config: &Config) -> Arc<replay::Budget> {
             memory_limit = limit,
             replay.max_total = kept,
             server.max_buffered_bytes = waiting,
-            "the memory that this process may have is less than twice what replay.max_total and server.max_buffered_bytes \
-             allow bodies: they are lowered to fit; lower the keys, or raise the container's limit"
+            "the memory that this process may have is less than three times what replay.max_total and \
+             server.max_buffered_bytes allow bodies: they are lowered to fit; lower the keys, or raise the container's limit"
         );
     }
     replay::Budget::with_buffered(kept, waiting)
 }
 
-/// The bytes that the process's control groups let it have; nothing where they set no limit.
+/// The bytes that the process's control groups and its own limits (`prlimit --as`, `--data`) let it have; nothing where they set no
+/// limit.
 fn limit() -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    smallest(&own, Path::new(GROUPS), &|file| std::fs::read_to_string(file).ok())
+    let groups = smallest(&own, Path::new(GROUPS), &|file| std::fs::read_to_string(file).ok());
+    let limits =
+        [Resource::As, Resource::Data].into_iter().filter_map(|resource| getrlimit(resource).current);
+    groups.into_iter().chain(limits).min()
 }
 
 /// The smallest limit of the groups that `own` lists (cgroups(7)), and of those above them.
@@ -55,10 +61,10 @@ fn smallest(own: &str, root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> O
     limits.filter_map(|file| read(&file)?.trim().parse().ok()).min()
 }
 
-/// The bounds of the bodies that are kept and of those that wait: as configured, or both smaller so that together they take half
-/// of the limit. The other half is for what is read and decoded meanwhile, and for all the rest.
+/// The bounds of the bodies that are kept and of those that wait: as configured, or both smaller so that together they take a third
+/// of the limit. The rest is for what the allocator has between them, for what the kernel holds of them, and for all else.
 fn bounds(kept: usize, waiting: usize, limit: Option<u64>) -> (usize, usize) {
-    let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX));
+    let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit / 3).unwrap_or(usize::MAX));
     let both = kept.saturating_add(waiting);
     if both <= most {
         return (kept, waiting);
@@ -96,10 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn bodies_take_half_of_a_limit_at_most() {
+    fn bodies_take_a_third_of_a_limit_at_most() {
         assert_eq!(bounds(256, 512, None), (256, 512));
-        assert_eq!(bounds(256, 512, Some(1536)), (256, 512));
-        assert_eq!(bounds(256, 512, Some(768)), (128, 256));
-        assert_eq!(bounds(usize::MAX, 512, Some(100)).0, 50);
+        assert_eq!(bounds(256, 512, Some(2304)), (256, 512));
+        assert_eq!(bounds(256, 512, Some(1152)), (128, 256));
+        assert_eq!(bounds(usize::MAX, 512, Some(150)).0, 50);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use http::header::{self, AUTHORIZATION};
+use http::header::{self, AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::credential::{API_KEY, Credential, CredentialId, X_API_KEY, fingerprint};
@@ -282,7 +282,13 @@ impl Callers {
             }
         }
         let plain = [API_KEY, X_API_KEY].into_iter().flat_map(|name| headers.get_all(name));
-        plain.map(HeaderValue::as_bytes).find_map(holder)
+        if let Some(index) = plain.map(HeaderValue::as_bytes).find_map(holder) {
+            return Some(index);
+        }
+        // Browsers can set no other header on a WebSocket.
+        let protocols = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+        let protocols = protocols.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        protocols.filter_map(|protocol| protocol.trim_ascii().strip_prefix(KEY_PROTOCOL)).find_map(holder)
     }
 
     fn by_header(&self, headers: &HeaderMap) -> Option<usize> {
@@ -341,6 +347,9 @@ fn mark_sensitive(headers: &mut HeaderMap) {
         }
     }
 }
+
+/// How the API takes a key as a WebSocket's subprotocol.
+const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
 
 /// The key in `Bearer KEY`; the scheme's letters may be of either case (RFC 9110 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::telemetry::LogThrottle;
 
 use super::drain::Phase;
+use super::watch::Activity;
 use super::{Counters, Draining, Limit, Slot, Slots};
 
 /// Pause after the process ran out of files: the connections it has must close before it can take others.
@@ -52,8 +53,15 @@ pub(super) struct Dealt {
 /// What a connection holds as long as it lives.
 #[derive(Debug)]
 pub struct Hold {
-    _slot: Slot,
+    slot: Slot,
     seat: Arc<AtomicUsize>,
+}
+
+impl Hold {
+    /// Lets the connection be closed for a newcomer when it is idle.
+    pub(super) fn watch(&self, activity: &Arc<Activity>) {
+        self.slot.watch(activity);
+    }
 }
 
 impl Drop for Hold {
@@ -104,7 +112,7 @@ impl Acceptor {
                 Ok((stream, peer)) => {
                     counters.accept();
                     // The worker's own runtime is to watch it; a stream that can't be given up by this one is closed.
-                    if let Ok(slot) = slots.take(peer.ip())
+                    if let Ok(slot) = slots.take_or_make(peer.ip()).await
                         && let Ok(stream) = stream.into_std()
                     {
                         next = deal(&seats, next, stream, peer, slot);
@@ -143,7 +151,7 @@ fn deal(seats: &[Place], next: usize, stream: TcpStream, peer: SocketAddr, slot:
     };
     let seat = &seats[chosen];
     seat.connections.fetch_add(1, Ordering::Relaxed);
-    let hold = Hold { _slot: slot, seat: Arc::clone(&seat.connections) };
+    let hold = Hold { slot, seat: Arc::clone(&seat.connections) };
     // A worker that is gone takes no more; dropping the connection closes it.
     drop(seat.deal.send(Dealt { stream, peer, hold }));
     (chosen + 1) % seats.len()

@@ -54,6 +54,9 @@ fn windows(streams: u32) -> (u32, u32) {
     (stream, stream * streams.max(1))
 }
 
+/// The smallest buffer that hyper allows an HTTP/1 connection.
+const SMALLEST_BUFFER: usize = 8 << 10;
+
 /// What is known of a connection when its service is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
@@ -101,6 +104,8 @@ where
     ) -> Self {
         let mut http1 = http1::Builder::new();
         http1.header_read_timeout(None).max_header_size(settings.header_bytes).half_close(false);
+        // What is read ahead of a body, and of an answer what the client has not taken yet: hyper's own bound is 408 KiB each.
+        http1.max_buf_size(settings.header_bytes.max(SMALLEST_BUFFER));
         if settings.header_count != Settings::default().header_count {
             http1.max_headers(settings.header_count);
         }
@@ -234,6 +239,9 @@ where
     {
         let http2 = info.http2;
         let activity = Activity::new(http2, Arc::clone(&self.fields));
+        if let Some(hold) = &hold {
+            hold.watch(&activity);
+        }
         let info = Arc::new(info);
         let edge = EdgeLayer {
             info: Arc::clone(&info),
@@ -289,6 +297,7 @@ where
                 {
                     // With its budget spent, the task comes again and is not heard before.
                     registered = coop::has_budget_remaining().then(|| cx.waker().clone());
+                    watch.activity().moved_by(cx.waker());
                     if reached.as_mut().poll(cx).is_ready() {
                         finishing = true;
                         connection.as_mut().finish();
@@ -300,6 +309,12 @@ where
                 {
                     finishing = true;
                     connection.as_mut().finish();
+                }
+                if !finishing && watch.activity().yields() {
+                    finishing = true;
+                    told_to_end = true;
+                    connection.as_mut().finish();
+                    watch.allow(GOODBYE);
                 }
                 loop {
                     if let Poll::Ready(ended) = connection.as_mut().poll(cx) {

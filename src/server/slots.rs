@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::clock::{self, Instant};
+
+use super::watch::Activity;
 use super::{Counters, Limit, Settings};
 
 /// The connections of all workers, counted in all and by peer.
@@ -25,13 +29,43 @@ struct Taken {
     all: usize,
     /// Bounded by `all`: a peer without a connection has no entry.
     by_peer: HashMap<IpAddr, usize>,
+    /// Bounded by `all`, by the slots' numbers.
+    watched: HashMap<u64, Idle>,
+    next: u64,
+    /// When the idle connections were last looked for.
+    looked: Option<Instant>,
 }
+
+/// A connection, and since when it has been idle as far as is known.
+#[derive(Debug)]
+struct Idle {
+    activity: Weak<Activity>,
+    since: Option<(u32, Instant)>,
+}
+
+/// How long a connection was idle at least before it is closed for a newcomer.
+const IDLE: Duration = Duration::from_millis(500);
+/// The pause between two looks for idle connections.
+const LOOK: Duration = Duration::from_millis(100);
+/// Connections that one look closes at most.
+const CLOSED_AT_ONCE: usize = 16;
+/// How long a newcomer over the bound waits for a connection that is being closed.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection's place among those allowed; free again on drop.
 #[derive(Debug)]
 pub struct Slot {
     slots: Arc<Slots>,
     peer: IpAddr,
+    number: u64,
+}
+
+impl Slot {
+    /// Lets the connection be closed for a newcomer when it is idle.
+    pub(super) fn watch(&self, activity: &Arc<Activity>) {
+        let idle = Idle { activity: Arc::downgrade(activity), since: None };
+        self.slots.taken().watched.insert(self.number, idle);
+    }
 }
 
 impl Slots {
@@ -48,15 +82,68 @@ impl Slots {
     }
 
     /// Waits until there are files for one more connection: the others stay with the kernel, which has a queue for them. Where there
-    /// are none, that is counted. For one waiter.
+    /// are none, that is counted, and connections that are idle are closed. For one waiter.
     ///
     /// # Cancel safety
     /// Nothing is taken.
     pub async fn room(&self) {
-        while self.taken().all >= self.room {
-            self.counters.reach(Limit::OpenFiles);
-            self.freed.notified().await;
+        self.close_idle(clock::now());
+        if self.taken().all < self.room {
+            return;
         }
+        self.counters.reach(Limit::OpenFiles);
+        while self.taken().all >= self.room {
+            self.close_idle(clock::now());
+            // Others become idle meanwhile.
+            clock::timeout_at(clock::now() + LOOK, self.freed.notified()).await.ok();
+        }
+    }
+
+    /// As [`Self::take`]; over the bound of all connections it waits a moment for an idle one to be closed.
+    ///
+    /// # Cancel safety
+    /// Nothing is taken.
+    pub async fn take_or_make(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Limit> {
+        let until = clock::now() + PATIENCE;
+        loop {
+            if self.taken().all < self.limit || clock::now() >= until || !self.close_idle(clock::now()) {
+                return self.take(peer);
+            }
+            clock::timeout_at(clock::now() + LOOK, self.freed.notified()).await.ok();
+        }
+    }
+
+    /// Near the bound, notes which connections are idle; at the bound, asks those to close that have been for a while. Whether
+    /// any is idle.
+    fn close_idle(&self, now: Instant) -> bool {
+        let bound = self.room.min(self.limit);
+        let mut taken = self.taken();
+        let taken = &mut *taken;
+        if taken.all < bound - bound / 10 {
+            return false;
+        }
+        if taken.looked.is_some_and(|looked| now < looked + LOOK) {
+            return taken.watched.values().any(|idle| idle.since.is_some());
+        }
+        taken.looked = Some(now);
+        let mut left = if taken.all >= bound { CLOSED_AT_ONCE } else { 0 };
+        let mut found = false;
+        for idle in taken.watched.values_mut() {
+            let Some(activity) = idle.activity.upgrade() else { continue };
+            let progress = activity.idle_at();
+            found |= progress.is_some();
+            match (progress, idle.since) {
+                (Some(now_at), Some((at, since))) if now_at == at => {
+                    if left > 0 && now >= since + IDLE {
+                        left -= 1;
+                        activity.ask_to_yield();
+                    }
+                }
+                (Some(at), _) => idle.since = Some((at, now)),
+                (None, _) => idle.since = None,
+            }
+        }
+        found
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -81,14 +168,16 @@ impl Slots {
         taken.all += 1;
         *taken.by_peer.entry(peer).or_default() += 1;
         self.counters.open_more();
-        Ok(Slot { slots: Arc::clone(self), peer })
+        taken.next += 1;
+        Ok(Slot { slots: Arc::clone(self), peer, number: taken.next })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut taken = self.slots.taken();
-        let was_full = taken.all >= self.slots.room;
+        let was_full = taken.all >= self.slots.room.min(self.slots.limit);
+        taken.watched.remove(&self.number);
         taken.all -= 1;
         if let Some(count) = taken.by_peer.get_mut(&self.peer) {
             *count -= 1;
@@ -106,10 +195,7 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::clock;
 
     #[tokio::test(start_paused = true)]
     async fn what_there_is_no_file_for_waits_until_there_is_one() {
@@ -130,6 +216,40 @@ mod tests {
         // A word that came when nobody waited is no room.
         let _third = slots.take(peer).unwrap();
         assert!(clock::timeout_at(clock::now() + Duration::from_secs(1), slots.room()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_bound_the_idle_yield_to_newcomers_and_the_busy_do_not() {
+        let settings = Settings { connections: 3, ..Settings::default() };
+        let slots = Slots::new(&settings, Arc::default());
+        let peer = "10.0.0.1".parse().unwrap();
+        let activities: [Arc<Activity>; 3] = Default::default();
+        let mut taken: Vec<Slot> = activities.iter().map(|_| slots.take(peer).unwrap()).collect();
+        for (slot, activity) in taken.iter().zip(&activities) {
+            slot.watch(activity);
+        }
+        // The first waits for its first request, the second serves one, the third is idle after one.
+        let _busy = activities[1].begin();
+        drop(activities[2].begin());
+        let began = clock::now();
+        let newcomer = clock::spawn({
+            let slots = Arc::clone(&slots);
+            async move { slots.take_or_make(peer).await }
+        });
+        while !activities[2].yields() {
+            assert!(clock::now() < began + PATIENCE);
+            clock::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(clock::now() >= began + IDLE);
+        assert!(!activities[0].yields() && !activities[1].yields());
+        drop(taken.pop());
+        assert!(newcomer.await.unwrap().is_ok());
+        // Nobody else is idle: one more is refused at once.
+        let began = clock::now();
+        let _again = activities[0].begin();
+        let _all = slots.take(peer);
+        assert_eq!(slots.take_or_make(peer).await.err(), Some(Limit::Connections));
+        assert!(clock::now() - began < PATIENCE);
     }
 
     #[test]

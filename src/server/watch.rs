@@ -3,9 +3,9 @@
 //! The clock is read and the timer set only when a connection's wait changes, never for each request: a timer that fires
 //! too early is set again.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::task::Context;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
@@ -32,6 +32,10 @@ pub(super) struct Activity {
     /// Whether a body of the client's may still come: its request was answered before the end of it.
     body_open: AtomicBool,
     fields: Arc<ConnectionFields>,
+    /// Whether it is to close, if it is idle, for a newcomer.
+    yields: AtomicBool,
+    /// Of the task that moves the connection.
+    task: Mutex<Option<Waker>>,
 }
 
 /// What answers over HTTP/1 say of their connection; one for all connections of a front.
@@ -73,6 +77,33 @@ impl Activity {
     /// Of a connection that speaks HTTP/2 or does not.
     pub(super) fn new(http2: bool, fields: Arc<ConnectionFields>) -> Arc<Self> {
         Arc::new(Self { http2, fields, ..Self::default() })
+    }
+
+    /// Requests begun and ended on a connection that is idle between two; nothing on any other.
+    pub(super) fn idle_at(&self) -> Option<u32> {
+        let is_idle = self.requests() == 0 && !self.head_begun.load(Ordering::Relaxed);
+        let progress = self.progress.load(Ordering::Relaxed);
+        (is_idle && progress > 0).then_some(progress)
+    }
+
+    /// Asks the connection to close, unless a request has come meanwhile.
+    pub(super) fn ask_to_yield(&self) {
+        self.yields.store(true, Ordering::Release);
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.wake_by_ref();
+        }
+    }
+
+    /// Whether the connection was asked to close and is idle; asked once.
+    pub(super) fn yields(&self) -> bool {
+        self.yields.load(Ordering::Acquire)
+            && self.yields.swap(false, Ordering::AcqRel)
+            && self.idle_at().is_some()
+    }
+
+    /// Notes the task that moves the connection.
+    pub(super) fn moved_by(&self, task: &Waker) {
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
     }
 
     /// Notes whether a request comes with a body.
@@ -190,6 +221,11 @@ impl Watch {
             }
             self.timer.reset(deadline);
         }
+    }
+
+    /// What happens on the connection.
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// Whether the connection speaks HTTP/2.

@@ -30,9 +30,19 @@ impl Levels {
         if target == ACCESS_LOG {
             return self.access && level <= Level::INFO;
         }
-        // The libraries below show headers where they trace: at most what they say at "info" is told.
-        let own = target.strip_prefix("weir").is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-        level <= if own { self.least } else { self.least.min(Level::INFO) }
+        let of = |name: &str| {
+            target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        // The libraries below show headers where they trace: at most what they say at "info" is told. Those that read what clients
+        // send warn of it for each frame: whoever reaches the port could fill the log.
+        let most = if of("weir") {
+            Level::TRACE
+        } else if of("h2") || of("hyper") || of("hyper_util") {
+            Level::ERROR
+        } else {
+            Level::INFO
+        };
+        level <= self.least.min(most)
     }
 }
 
@@ -75,5 +85,28 @@ impl<S: Subscriber> Layer<S> for LogFilter {
     fn max_level_hint(&self) -> Option<LevelFilter> {
         let Levels { least, access } = self.levels();
         Some(LevelFilter::from_level(if access { least.max(Level::INFO) } else { least }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_can_make_a_library_say_is_not_written() {
+        let levels = Levels { least: Level::TRACE, access: true };
+        for (target, level, written) in [
+            ("weir::server", Level::TRACE, true),
+            ("weird", Level::DEBUG, false),
+            ("rustls", Level::WARN, true),
+            ("h2::proto::ping_pong", Level::WARN, false),
+            ("hyper::proto::h1", Level::INFO, false),
+            ("h2::codec", Level::ERROR, true),
+            (ACCESS_LOG, Level::INFO, true),
+        ] {
+            assert_eq!(levels.allow(target, level), written, "{target} {level}");
+        }
+        let quiet = Levels { least: Level::ERROR, access: false };
+        assert!(!quiet.allow("rustls", Level::WARN) && !quiet.allow(ACCESS_LOG, Level::INFO));
     }
 }

@@ -25,6 +25,9 @@ use super::peek::Peek;
 use super::reuse::Reuse;
 use super::{Counters, Settings};
 
+/// Bytes of an answer that one connection reads at once at most.
+const READ_BUFFER: usize = 64 << 10;
+
 /// The idle connections of one worker.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -152,6 +155,8 @@ impl Pool {
     {
         let mut builder = http1::Builder::new();
         builder.max_header_size(settings.header_bytes);
+        // A caller that takes nothing holds what was read for it: hyper's own bound is 408 KiB.
+        builder.max_buf_size(settings.header_bytes.max(READ_BUFFER));
         let written = LastWrite::new();
         let (sender, connection) = builder
             .handshake(TokioIo::new(Noted::new(io, written.clone())))

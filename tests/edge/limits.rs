@@ -373,3 +373,24 @@ fn out_of_files_the_upstream_is_not_blamed_and_the_admin_address_answers() {
     assert!(weir.metric("weir_errors_total{class=\"weir_internal\"}") >= 1.0);
     assert!(weir.admin("GET", "/").contains("Too many open files"));
 }
+
+/// Clients keep what they may need again; that must not keep out those who have something to ask.
+#[test]
+fn idle_connections_are_closed_for_newcomers_at_the_bounds() {
+    let (upstream, _seen) = wire::plain();
+    let by_count =
+        Weir::before(upstream, "server.max_connections = 20\nserver.max_connections_per_peer = 20\n");
+    let by_files = Weir::with_files(160, upstream, "");
+    for weir in [by_count, by_files] {
+        let began = Instant::now();
+        let mut kept = Vec::new();
+        for number in 0..80 {
+            let mut stream = wire::connect(weir.address);
+            stream.write_all(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let answer = wire::read_answer(&mut BufReader::new(stream.try_clone().unwrap()), "GET");
+            kept.push(stream);
+            assert!(answer.is_some_and(|answer| answer.status() == 200), "{number}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    }
+}
