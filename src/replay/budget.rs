@@ -121,9 +121,11 @@ impl Held {
         Self(Reservation::new(budget))
     }
 
-    /// Takes `more` bytes; `false`, and nothing taken, when they aren't there.
+    /// Takes `more` bytes, of those that only wait where none may be kept any more; `false` when they aren't there either, and
+    /// everything is given back then.
     pub fn grow(&mut self, more: usize) -> bool {
-        self.0.grow(more)
+        let held = &mut self.0;
+        (held.kept && held.grow(more)) || held.only_buffer(held.bytes + more)
     }
 }
 

@@ -524,3 +524,14 @@ fn a_session_between_turns_takes_little_memory() {
     // Buffers that stay, 16 KiB each way, would show.
     assert!(each < 16.0, "{each:.1} KiB");
 }
+
+#[test]
+fn turns_go_on_where_no_body_is_kept() {
+    let (upstream, _seen) = answering();
+    let weir = Weir::before(upstream, "replay.max_total = 0\n");
+    let mut client = open(weir.address, RESPONSES, "");
+    for text in ["x".to_owned(), "x".repeat(300 << 10)] {
+        client.say(&create(Some("a"), &text));
+        client.event("response.completed");
+    }
+}

@@ -299,7 +299,7 @@ where
         let metrics = self.turns.context().proxy.account.metrics();
         match unreadable.code {
             CloseCode::TooBig => metrics.limits_reached.inc(Bound::WebSocketMessage),
-            CloseCode::TryAgainLater => metrics.limits_reached.inc(Bound::ReplayBytes),
+            CloseCode::TryAgainLater => metrics.limits_reached.inc(Bound::BufferedBytes),
             CloseCode::ProtocolError
             | CloseCode::InternalError
             | CloseCode::GoingAway

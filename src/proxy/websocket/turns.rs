@@ -16,11 +16,15 @@ use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::Bound;
 use crate::openai::websocket::ClientKind;
+use crate::replay::Held;
 use crate::response::OwnAnswer;
 use crate::websocket::{Kind, write};
 
 /// Turns of one session that wait at most, and other messages behind them.
 const MOST_WAITING: usize = 256;
+
+/// Turns of one session under way at most; the API answers 16 at once, and keeps others waiting.
+const MOST_UNDER_WAY: usize = 1024;
 
 /// What became of a wait: which turn, its permit, and since when it asked.
 type Waited = (u64, Result<Permit, Refused>, Instant);
@@ -87,13 +91,22 @@ impl Turns {
         }
     }
 
-    fn create(&mut self, create: Create, now: Instant) {
+    fn create(&mut self, mut create: Create, now: Instant) {
         if self.draining {
             return self.refuse(create, draining(), now);
         }
-        if self.waiting() >= MOST_WAITING {
+        if self.waiting() >= MOST_WAITING || self.under_way() >= MOST_UNDER_WAY {
             self.context.proxy.account.metrics().limits_reached.inc(Bound::WebSocketTurns);
             return self.refuse(create, too_many(), now);
+        }
+        if create.held.is_none() {
+            // A copy: what was read at once would be kept with it.
+            create.frames = Bytes::copy_from_slice(&create.frames);
+            let held = create.held.insert(Held::new(&self.context.proxy.kept_bodies));
+            if !held.grow(create.frames.len()) {
+                self.context.proxy.account.metrics().limits_reached.inc(Bound::BufferedBytes);
+                return self.refuse(create, no_memory(), now);
+            }
         }
         let has_lanes = self.context.has_lanes();
         let lane = self.lane(create.event.stream_id.as_deref());
@@ -108,6 +121,11 @@ impl Turns {
     /// Turns that have not gone upstream.
     fn waiting(&self) -> usize {
         self.behind + self.lanes.iter().filter(|lane| lane.is_blocked()).count()
+    }
+
+    /// Turns whose answers have not ended.
+    fn under_way(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.running.len()).sum()
     }
 
     /// Begins a turn whose lane is free.
@@ -321,8 +339,16 @@ fn too_many() -> OwnAnswer {
     OwnAnswer::new(
         ErrorClass::WeirQueueFull,
         format!(
-            "{MOST_WAITING} turns of this connection wait already. Wait for answers, or open another connection."
+            "{MOST_WAITING} turns of this connection wait already, or {MOST_UNDER_WAY} are under way. Wait for answers, or open another \
+             connection."
         ),
+    )
+}
+
+fn no_memory() -> OwnAnswer {
+    OwnAnswer::new(
+        ErrorClass::WeirQueueFull,
+        "Weir holds as many bytes of waiting requests as server.max_buffered_bytes allows.",
     )
 }
 

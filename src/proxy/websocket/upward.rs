@@ -100,7 +100,7 @@ impl Upward {
         if !held.grow(data.length) {
             return Err(Unreadable {
                 code: CloseCode::TryAgainLater,
-                reason: "replay.max_total leaves no memory for this message",
+                reason: "server.max_buffered_bytes leaves no memory for this message",
             });
         }
         self.frames.unsplit(part);
