@@ -378,6 +378,8 @@ label! {
         OpenFiles = "open_files",
         /// The decoded copy of an answer.
         DecodedCopy = "decoded_copy",
+        /// A request's body that could not be read for its model and price: of an unknown coding, cut, or no JSON.
+        UnreadBody = "unread_body",
         /// Lines of log waiting to be written; the rest is dropped.
         LogQueue = "log_queue",
         /// Attempts of one request that are kept for the log.

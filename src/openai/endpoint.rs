@@ -103,7 +103,8 @@ impl Endpoint {
 
     /// Reads the endpoint from a path such as `/v1/chat/completions`.
     ///
-    /// A version segment in front is optional; `/openai/deployments/{name}/...` and `/openai/v1/...` (Azure) are skipped.
+    /// Whatever stands in front of the operation is skipped: a version, `/openai/deployments/{name}/...` (Azure), the prefix of
+    /// another provider such as `/engines/v1/...`.
     pub fn of(_method: &Method, path: &str) -> Self {
         Named::by(path).endpoint
     }
@@ -169,15 +170,92 @@ impl Endpoint {
     }
 }
 
-/// The segments of a path that name its operation: what stands before them (a version, Azure's deployment) is skipped.
+/// The segments of a path that name its operation: what stands before them (a version, Azure's deployment, the prefix of
+/// another provider) is skipped.
 ///
-/// `/v1/chat/completions` and `/openai/deployments/x/chat/completions` both give `chat`, `completions`. A path with dot
-/// segments gives nothing: only who resolves it knows what it names.
+/// `/v1/chat/completions`, `/openai/deployments/x/chat/completions` and `/engines/v1/chat/completions` all give `chat`,
+/// `completions`. A path with dot segments gives nothing: only who resolves it knows what it names.
 pub fn operation(path: &str) -> impl Iterator<Item = &str> {
-    segments(if has_dot_segments(path) { "" } else { below_version(path) })
+    segments(if has_dot_segments(path) { "" } else { from_operation(path) })
+}
+
+/// The deployment in an Azure path (`/openai/deployments/{deployment}/...`): what Azure's limits belong to.
+pub fn deployment(path: &str) -> Option<&str> {
+    let (_, behind) = path.split_once("/deployments/")?;
+    let (name, operation) = segment(behind);
+    (!name.is_empty() && !operation.is_empty() && !has_dot_segments(path)).then_some(name)
 }
 
 /// A path from where its operation begins.
+fn from_operation(path: &str) -> &str {
+    let below = below_version(path);
+    let (first, after) = segment(below);
+    match Endpoint::called(first) {
+        // An unknown prefix; or one of Vertex (`projects/.../chat/completions`) or Azure AI (`models/chat/completions`).
+        Endpoint::Other => known_suffix(below).or_else(|| first_known(after)).unwrap_or(below),
+        Endpoint::Organization if first == "projects" => known_suffix(below).unwrap_or(below),
+        // A model of such a name would stand behind a version.
+        Endpoint::Models if !after.is_empty() && (below.len() == path.len() || after.contains("/chat/")) => {
+            known_suffix(below).unwrap_or(below)
+        }
+        Endpoint::ChatCompletions
+        | Endpoint::Completions
+        | Endpoint::Responses
+        | Endpoint::Embeddings
+        | Endpoint::Moderations
+        | Endpoint::Audio
+        | Endpoint::Images
+        | Endpoint::Videos
+        | Endpoint::Files
+        | Endpoint::Uploads
+        | Endpoint::Batches
+        | Endpoint::FineTuning
+        | Endpoint::VectorStores
+        | Endpoint::Assistants
+        | Endpoint::Threads
+        | Endpoint::Conversations
+        | Endpoint::Containers
+        | Endpoint::Evals
+        | Endpoint::Realtime
+        | Endpoint::Models
+        | Endpoint::Organization => below,
+    }
+}
+
+/// The end of a path that is an operation which computes something, whatever stands before it.
+fn known_suffix(path: &str) -> Option<&str> {
+    const SUFFIXES: [&str; 11] = [
+        "/chat/completions",
+        "/completions",
+        "/embeddings",
+        "/responses",
+        "/moderations",
+        "/audio/transcriptions",
+        "/audio/translations",
+        "/audio/speech",
+        "/images/generations",
+        "/images/edits",
+        "/images/variations",
+    ];
+    let path = path.trim_end_matches('/');
+    SUFFIXES.iter().find_map(|suffix| path.ends_with(suffix).then(|| &path[path.len() - suffix.len()..]))
+}
+
+/// A path from its first segment that names an endpoint.
+fn first_known(mut path: &str) -> Option<&str> {
+    loop {
+        let (first, after) = segment(path);
+        if first.is_empty() {
+            return None;
+        }
+        if Endpoint::called(first) != Endpoint::Other {
+            return Some(path);
+        }
+        path = after;
+    }
+}
+
+/// A path behind its version and Azure's deployment.
 fn below_version(mut path: &str) -> &str {
     // What nearly all requests begin with.
     if let Some(below) = path.strip_prefix("/v1/") {
@@ -256,6 +334,53 @@ mod tests {
             assert_eq!(endpoint.index(), index);
         }
         assert_eq!(Endpoint::Other.index() + 1, Endpoint::ALL.len());
+    }
+
+    #[test]
+    fn the_operation_stands_behind_any_prefix() {
+        for (path, endpoint, itself) in [
+            ("/engines/v1/chat/completions", Endpoint::ChatCompletions, true),
+            ("/v1/openai/chat/completions", Endpoint::ChatCompletions, true),
+            ("/api/v1/chat/completions", Endpoint::ChatCompletions, true),
+            ("/inference/v1/embeddings", Endpoint::Embeddings, true),
+            ("/compatible-mode/v1/chat/completions", Endpoint::ChatCompletions, true),
+            ("/api/paas/v4/chat/completions/", Endpoint::ChatCompletions, true),
+            ("/v1beta/openai/chat/completions", Endpoint::ChatCompletions, true),
+            (
+                "/v1/projects/p/locations/l/endpoints/openapi/chat/completions",
+                Endpoint::ChatCompletions,
+                true,
+            ),
+            ("/models/chat/completions", Endpoint::ChatCompletions, true),
+            ("/models/embeddings", Endpoint::Embeddings, true),
+            ("/api/v1/models", Endpoint::Models, true),
+            ("/llm/prod/v1/responses/resp_1/cancel", Endpoint::Responses, false),
+            // What only looks like one.
+            ("/v1/models/embeddings", Endpoint::Models, false),
+            ("/v1/organization/usage/completions", Endpoint::Organization, false),
+            ("/v1/projects/p", Endpoint::Organization, false),
+            ("/v1/containers/c/files/f/content", Endpoint::Containers, false),
+            ("/v1/something/new", Endpoint::Other, false),
+            ("/v1/mychat/completionsx", Endpoint::Other, false),
+            ("/x/../chat/completions", Endpoint::Other, false),
+        ] {
+            let named = Named::by(path);
+            assert_eq!((named.endpoint, named.itself), (endpoint, itself), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_deployment_of_an_azure_path_is_told() {
+        for (path, name) in [
+            ("/openai/deployments/slow/chat/completions", Some("slow")),
+            ("/proxy/openai/deployments/fast/embeddings", Some("fast")),
+            ("/openai/deployments/slow", None),
+            ("/openai/deployments/", None),
+            ("/openai/deployments/../chat/completions", None),
+            ("/v1/chat/completions", None),
+        ] {
+            assert_eq!(deployment(path), name, "{path}");
+        }
     }
 
     #[test]

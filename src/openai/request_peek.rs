@@ -58,6 +58,15 @@ pub enum ServiceTier {
     Other,
 }
 
+/// What was read of a body that may have been cut short.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// What the part that is there says.
+    pub peek: RequestPeek,
+    /// Whether the whole body was read: what a cut body does not say may still stand in the rest of it.
+    pub whole: bool,
+}
+
 /// The bytes are not a JSON object, or end early: the request is priced as one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body is not a JSON object")]
@@ -80,6 +89,18 @@ pub fn peek(body: &[u8]) -> Result<RequestPeek, NotJson> {
     peek.root(&mut cursor).map_err(|Malformed| NotJson)?;
     // What follows the object would make it something else.
     if cursor.peek().is_some() { Err(NotJson) } else { Ok(peek) }
+}
+
+/// The same for a body that may have been cut short: what was read until then counts, the text of a string that is cut too.
+/// Nothing for what does not begin as a JSON object.
+pub fn scan(body: &[u8]) -> Option<Scanned> {
+    let mut scanned = Scanned::default();
+    let mut cursor = Cursor::new(body);
+    if cursor.peek() != Some(b'{') {
+        return None;
+    }
+    scanned.whole = scanned.peek.root(&mut cursor).is_ok() && cursor.peek().is_none();
+    Some(scanned)
 }
 
 /// The names of the bound on an answer's tokens: each endpoint, and each of its ages, has its own.
@@ -158,7 +179,12 @@ impl RequestPeek {
         loop {
             match cursor.peek().ok_or(Malformed)? {
                 b'"' => {
-                    let text = cursor.string()?;
+                    let Ok(text) = cursor.string() else {
+                        if nesting.counts() {
+                            self.add(cursor.cut_string().length());
+                        }
+                        return Err(Malformed);
+                    };
                     // Only a key is followed by a colon.
                     if nesting.depth > 0 && cursor.eat(b':') {
                         nesting.set(holds_text(text.bytes));
@@ -175,6 +201,7 @@ impl RequestPeek {
                     self.item(&nesting);
                     cursor.bump();
                     nesting.enter(false);
+                    nesting.objects |= 1;
                     continue;
                 }
                 b'[' => {
@@ -189,6 +216,7 @@ impl RequestPeek {
                 }
                 b',' if nesting.depth > 0 => {
                     cursor.bump();
+                    nesting.next();
                     continue;
                 }
                 b'0'..=b'9' if nesting.depth > 0 && nesting.counts() => {
@@ -227,6 +255,8 @@ struct Nesting {
     depth: u32,
     /// The innermost level is the lowest bit; level 0, the value itself, is text.
     text: u64,
+    /// Which levels are objects, in the same order.
+    objects: u64,
 }
 
 impl Nesting {
@@ -242,13 +272,20 @@ impl Nesting {
         self.text = self.text & !1 | u64::from(text);
     }
 
+    /// Behind a comma: in an object a key follows, which is no text.
+    fn next(&mut self) {
+        self.text &= !(self.objects & 1);
+    }
+
     fn enter(&mut self, text: bool) {
         self.text = self.text << 1 | u64::from(text);
+        self.objects <<= 1;
         self.depth += 1;
     }
 
     fn leave(&mut self) {
         self.text >>= 1;
+        self.objects >>= 1;
         self.depth -= 1;
     }
 }
@@ -273,6 +310,24 @@ mod tests {
 
     fn peeked(json: &str) -> RequestPeek {
         peek(json.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn of_a_body_cut_short_what_was_read_counts() {
+        let json = r#"{"model":"m","store":true,"messages":[{"role":"user","content":"0123456789"}],"n":3}"#;
+        let whole = scan(json.as_bytes()).unwrap();
+        assert!(whole.whole);
+        assert_eq!(whole.peek, peeked(json));
+        let cut = scan(&json.as_bytes()[..json.find("6789").unwrap()]).unwrap();
+        assert!(!cut.whole);
+        assert_eq!(
+            (cut.peek.model.as_deref(), cut.peek.store, cut.peek.text_chars),
+            (Some("m"), Some(true), 6)
+        );
+        for body in ["", "[1]", "\u{28}\u{b5}/", "<html>", "\"{\""] {
+            assert_eq!(scan(body.as_bytes()), None, "{body}");
+        }
+        assert_eq!(scan(b"{} x").map(|scanned| scanned.whole), Some(false), "more than one value");
     }
 
     #[test]
@@ -447,6 +502,32 @@ mod tests {
     }
 
     proptest! {
+        /// However a body is cut, what is read of it is no more than what stands in the whole, and a whole one is read whole.
+        #[test]
+        fn a_cut_body_says_no_more_than_the_whole(
+            model in "[a-z]{1,9}", text in "[a-z\"\\\\ 中]{0,40}", model_last in any::<bool>(), at in 0.0..1.0_f64,
+        ) {
+            let messages = serde_json::json!([{"role": "user", "content": text}]);
+            let (model_json, messages) = (serde_json::json!(model).to_string(), messages.to_string());
+            let json = if model_last {
+                format!(r#"{{"messages":{messages},"store":true,"model":{model_json}}}"#)
+            } else {
+                format!(r#"{{"model":{model_json},"store":true,"messages":{messages}}}"#)
+            };
+            let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let whole = scan(json.as_bytes()).unwrap();
+            prop_assert!(whole.whole);
+            prop_assert_eq!(whole.peek.model.as_deref(), parsed["model"].as_str());
+            prop_assert_eq!(whole.peek.text_chars, text.chars().count() as u64);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the text")]
+            let cut = &json.as_bytes()[..(json.len() as f64 * at) as usize];
+            if let Some(cut) = scan(cut) {
+                prop_assert!(!cut.whole);
+                prop_assert!(cut.peek.model.is_none() || cut.peek.model == whole.peek.model);
+                prop_assert!(cut.peek.text_chars <= whole.peek.text_chars + 3, "an escape that is cut counts by its bytes");
+            }
+        }
+
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes in any::<Vec<u8>>(), text in r#"[\[\]{}":,\\a-c0-9 ]{0,200}"#) {
             peek(&bytes).ok();

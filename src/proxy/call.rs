@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use http::header::HeaderMap;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, HeaderMap};
 use http::{Method, Request, Version, request};
 
 use super::Policy;
@@ -14,9 +15,10 @@ use super::request_lane;
 use crate::caller::{Caller, CredentialId, Identified, Lane, Mode};
 use crate::estimate::Cost;
 use crate::openai::endpoint::Named;
-use crate::openai::{Endpoint, RequestPeek, multipart, request_peek};
+use crate::openai::{Endpoint, Look, Scanned, multipart, request_peek};
 use crate::replay::{self, Replay};
 use crate::retry::Safety;
+use crate::stream;
 use crate::upstream::{Target, headers};
 
 /// A request whose head is known.
@@ -47,6 +49,8 @@ pub(super) struct Call {
     pub(super) model: Option<Box<str>>,
     pub(super) cost: Cost,
     pub(super) safety: Safety,
+    /// The body should say a model and a price, and could not be read, or not to its end.
+    pub(super) unread: bool,
 }
 
 impl Head {
@@ -99,23 +103,50 @@ impl Head {
         self.headers.pack();
         self.uri.pack();
     }
+
+    /// How the model is looked for in a body that is too large to be kept. Only enforcing reads ahead; what is compressed is read
+    /// from its beginning alone.
+    pub(super) fn look_for_model(&self) -> Look {
+        if self.mode != Mode::Enforce {
+            return Look::Nowhere;
+        }
+        self.headers.look(|headers| {
+            if headers.contains_key(CONTENT_ENCODING) {
+                Look::Nowhere
+            } else if multipart::boundary(headers).is_some() {
+                Look::InForm
+            } else {
+                Look::InJson
+            }
+        })
+    }
 }
 
 impl Call {
     /// Prices a request from its body.
     pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Self {
-        let peek = head.headers.look(|headers| peek(headers, body.bytes()));
+        let scanned = head.headers.look(|headers| scan(headers, &body));
+        let whole = scanned.as_ref().is_some_and(|scanned| scanned.whole);
+        let peek = scanned.map(|scanned| scanned.peek);
+        let has_model = peek.as_ref().is_some_and(|peek| peek.model.is_some());
+        // Of a body that can't be sent again anyway it is enough that its model is known.
+        let unread = !whole
+            && (body.can_repeat() || !has_model)
+            && !body.bytes().is_empty()
+            && names_a_model(head.endpoint);
         let cost = policy.estimator.price(head.endpoint, peek.as_ref());
         let named = Named { endpoint: head.endpoint, itself: head.itself };
         let safety = head
             .uri
             .look(|uri| Safety::of(&head.method, uri.path(), named, peek.as_ref(), &policy.retry.repeatable));
-        Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety }
+        // What was not read may ask that the answer be stored: a repeat might store it twice.
+        let safety = if unread && body.can_repeat() { Safety::OnlyIfUnsent } else { safety };
+        Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety, unread }
     }
 
     /// A request whose body is not read, and so not priced either.
     pub(super) fn unpriced(head: Box<Head>, body: Replay) -> Self {
-        Self { head, body, model: None, cost: Cost::default(), safety: Safety::OnlyIfUnsent }
+        Self { head, body, model: None, cost: Cost::default(), safety: Safety::OnlyIfUnsent, unread: false }
     }
 
     /// The model that the start of a JSON body names.
@@ -137,13 +168,106 @@ impl Call {
     }
 }
 
-/// What the body says, in whatever form it comes; nothing where it says nothing.
-fn peek(headers: &HeaderMap, body: &[u8]) -> Option<RequestPeek> {
-    if body.is_empty() {
+/// Bytes of a compressed body that are decoded for reading at most.
+const MOST_DECODED: usize = 8 << 20;
+/// Compressed bytes that are decoded at once: what a few of them decode to is bounded by the decoder.
+const DECODED_AT_ONCE: usize = 2 << 10;
+
+/// What the body says, in whatever form and coding it comes; nothing where it says nothing. The bytes that go upstream are not
+/// touched.
+fn scan(headers: &HeaderMap, body: &Replay) -> Option<Scanned> {
+    let bytes = body.bytes();
+    if bytes.is_empty() {
         return None;
     }
+    if headers.contains_key(CONTENT_ENCODING) {
+        let pieces: Vec<Bytes> = (0..bytes.len())
+            .step_by(DECODED_AT_ONCE)
+            .map(|at| bytes.slice(at..bytes.len().min(at + DECODED_AT_ONCE)))
+            .collect();
+        return scan_plain(headers, &stream::copy(headers, pieces.iter(), MOST_DECODED), body.can_repeat());
+    }
+    scan_plain(headers, bytes, body.can_repeat())
+}
+
+fn scan_plain(headers: &HeaderMap, bytes: &[u8], whole: bool) -> Option<Scanned> {
     match multipart::boundary(headers) {
-        Some(boundary) => Some(multipart::peek(body, boundary)),
-        None => request_peek::peek(body).ok(),
+        Some(boundary) => Some(Scanned { peek: multipart::peek(bytes, boundary), whole }),
+        None => request_peek::scan(bytes),
+    }
+}
+
+/// Whether the bodies of an endpoint name a model and say what a repeat would do.
+fn names_a_model(endpoint: Endpoint) -> bool {
+    matches!(
+        endpoint,
+        Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Responses
+            | Endpoint::Embeddings
+            | Endpoint::Moderations
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const JSON: &str =
+        r#"{"model":"gpt-4o","store":true,"messages":[{"role":"user","content":"xxxxxxxxxxxxxxxxxxxx"}]}"#;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    async fn scanned(coding: Option<&'static str>, body: Vec<u8>) -> Option<Scanned> {
+        let mut headers = HeaderMap::new();
+        if let Some(coding) = coding {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        let settings = replay::Settings::default();
+        let source = http_body_util::Full::new(Bytes::from(body));
+        let bytes = Replay::read(source, &settings, &replay::Budget::new(1 << 30)).await.unwrap();
+        let whole = bytes.can_repeat();
+        let pieces: Vec<Bytes> = bytes.bytes().chunks(DECODED_AT_ONCE).map(Bytes::copy_from_slice).collect();
+        let plain = stream::copy(&headers, pieces.iter(), MOST_DECODED);
+        scan_plain(&headers, &plain, whole)
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_says_what_its_twin_says() {
+        let plain = scanned(None, JSON.into()).await.unwrap();
+        assert!(plain.whole);
+        assert_eq!((plain.peek.model.as_deref(), plain.peek.store), (Some("gpt-4o"), Some(true)));
+        assert_eq!(scanned(Some("gzip"), gzip(JSON.as_bytes())).await, Some(plain.clone()));
+        let mut damaged = gzip(JSON.as_bytes());
+        damaged.truncate(damaged.len() / 2);
+        assert!(scanned(Some("gzip"), damaged).await.is_none_or(|scanned| !scanned.whole));
+        assert_eq!(scanned(Some("snappy"), JSON.into()).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_bomb_is_read_to_the_bound() {
+        let bomb = format!(r#"{{"model":"m","input":"{}"}}"#, "x".repeat(64 << 20));
+        let read = scanned(Some("gzip"), gzip(bomb.as_bytes())).await.unwrap();
+        assert_eq!(read.peek.model.as_deref(), Some("m"));
+        assert!(!read.whole && read.peek.text_chars <= MOST_DECODED as u64);
+    }
+
+    proptest! {
+        #[test]
+        fn any_coded_bytes_are_read_without_harm(bytes in any::<Vec<u8>>(), coding in "gzip|br|deflate|zstd|x") {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_str(&coding).unwrap());
+            let bytes = Bytes::from(bytes);
+            scan_plain(&headers, &stream::copy(&headers, std::iter::once(&bytes), MOST_DECODED), true);
+        }
     }
 }

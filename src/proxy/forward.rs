@@ -21,7 +21,7 @@ use crate::admission::{Permit, Turn};
 use crate::classify::{self, Classified, Failure};
 use crate::clock::{self, Instant};
 use crate::metrics::{RetryStop, WouldHave};
-use crate::openai::Endpoint;
+use crate::openai::{Endpoint, Look};
 use crate::replay::Replay;
 use crate::response;
 use crate::retry::{self, Decision, Situation};
@@ -54,7 +54,8 @@ impl Proxy {
 
     /// Forwards a request whose body is read first: a report without its price would say nothing.
     pub(super) async fn observe(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
-        let reading = self.read(opened.incoming, &opened.policy, &mut opened.record, opened.since);
+        let reading =
+            self.read(opened.incoming, &opened.policy, &mut opened.record, opened.since, Look::Nowhere);
         let (body, now) = match reading.await {
             Ok(read) => read,
             Err(error) => return Ok(refuse_body(error, opened.record)),

@@ -47,10 +47,10 @@ use crate::caller::{self, Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::estimate::Estimator;
-use crate::metrics::{HttpRule, Label as _, ReplaySkip};
-use crate::openai::Endpoint;
-use crate::openai::endpoint::Named;
+use crate::metrics::{Bound, HttpRule, Label as _, ReplaySkip};
+use crate::openai::endpoint::{Named, deployment};
 use crate::openai::stainless::SdkHeaders;
+use crate::openai::{Endpoint, Look};
 use crate::replay::{self, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
 use crate::retry;
@@ -255,7 +255,8 @@ impl Proxy {
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
         async move {
             // Read. Taken apart only as it goes: variables of their own would have room beside what they came from.
-            let reading = self.read(opened.incoming, &opened.policy, &mut opened.record, opened.since);
+            let look = opened.head.look_for_model();
+            let reading = self.read(opened.incoming, &opened.policy, &mut opened.record, opened.since, look);
             let (body, now) = match reading.await {
                 Ok(read) => read,
                 Err(error) => return Ok(refuse_body(error, opened.record)),
@@ -298,14 +299,23 @@ impl Proxy {
         }
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
-        let scope = self.scopes.resolve_named(call.head.credential, call.model.as_deref(), || {
-            if policy.one_scope {
-                admission::EVERYBODY
-            } else {
-                call.head.headers.look(caller::credential_name)
-            }
-        });
-        if let Some(model) = call.model.take() {
+        if call.unread {
+            self.account.metrics().limits_reached.inc(Bound::UnreadBody);
+        }
+        // Azure's limits belong to the deployment in the path, whatever model the body names.
+        let whose = call.head.uri.look(|uri| deployment(uri.path()).map(Box::<str>::from));
+        let scope = self.scopes.resolve_named(
+            call.head.credential,
+            whose.as_deref().or(call.model.as_deref()),
+            || {
+                if policy.one_scope {
+                    admission::EVERYBODY
+                } else {
+                    call.head.headers.look(caller::credential_name)
+                }
+            },
+        );
+        if let Some(model) = call.model.take().or(whose) {
             record.set_model(model);
         }
         Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0 }
@@ -318,11 +328,12 @@ impl Proxy {
         policy: &Policy,
         record: &mut Record,
         since: Instant,
+        look: Look,
     ) -> Result<(Replay, Instant), ReadError> {
         if incoming.is_end_stream() {
             return Ok((Replay::empty(), since));
         }
-        let mut reading = pin!(Replay::read(incoming, &policy.replay, &self.kept_bodies));
+        let mut reading = pin!(Replay::read_for(incoming, &policy.replay, &self.kept_bodies, look));
         // Most bodies come with their heads: the clock is read for the others.
         let mut waited = false;
         let body = poll_fn(|cx| {

@@ -165,7 +165,8 @@ impl Reservation {
 
     /// Takes `more` bytes; `false`, and nothing taken, when they aren't there.
     pub(super) fn grow(&mut self, more: usize) -> bool {
-        let fits = self.budget.kept.take(more);
+        let pot = if self.kept { &self.budget.kept } else { &self.budget.buffered };
+        let fits = pot.take(more);
         self.bytes += if fits { more } else { 0 };
         fits
     }

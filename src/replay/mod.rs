@@ -26,6 +26,7 @@ pub use passage::Passage;
 pub use read::ReadError;
 pub use trailers::strip_trailers;
 
+use crate::openai::Look;
 use budget::Reservation;
 use read::Rest;
 
@@ -101,7 +102,23 @@ where
     /// # Cancel safety
     /// Dropping the future drops the body and gives back what was reserved.
     pub async fn read(body: B, settings: &Settings, budget: &Arc<Budget>) -> Result<Self, ReadError> {
-        read::read(body, settings, budget).await.map(|kind| Self { kind })
+        Self::read_for(body, settings, budget, Look::Nowhere).await
+    }
+
+    /// The same, and reads on for the model of a body that is too large to be kept: `look` says in what form it stands.
+    ///
+    /// # Errors
+    /// As for [`Replay::read`].
+    ///
+    /// # Cancel safety
+    /// As for [`Replay::read`].
+    pub async fn read_for(
+        body: B,
+        settings: &Settings,
+        budget: &Arc<Budget>,
+        look: Look,
+    ) -> Result<Self, ReadError> {
+        read::read(body, settings, budget, look).await.map(|kind| Self { kind })
     }
 
     /// A body that is sent as it comes, once; nothing of it is read before.

@@ -14,6 +14,7 @@ use super::pace::{Pace, Slow};
 use super::passage::Passage;
 use super::trailers::strip_trailers;
 use super::{Kind, Settings};
+use crate::openai::{Look, ModelScan};
 
 /// Space set aside at first for a body that comes in several pieces, whatever length it announces.
 const FIRST_CAPACITY: usize = 1 << 20;
@@ -24,6 +25,10 @@ const SMALL: usize = 4 << 10;
 
 /// What may have come of a body that is not read on: an HTTP/2 stream's window at most, or the socket's buffer.
 const UNREAD: usize = 128 << 10;
+
+/// Bytes that are read on for the model of a body that is too large to be kept: more than the largest body of JSON that the
+/// API takes (50 MB), while there is room for them.
+const MOST_READ_ON: usize = 64 << 20;
 
 /// Why a request's body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +74,7 @@ pub(super) async fn read<B>(
     source: B,
     settings: &Settings,
     budget: &Arc<Budget>,
+    look: Look,
 ) -> Result<Kind<B>, ReadError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -82,16 +88,22 @@ where
         return Err(budget.fail(ReadError::TooLarge));
     }
     let too_large = announced > settings.keep as u64;
-    let keep = if too_large { settings.prefix } else { settings.keep };
     let reservation = Reservation::new(budget);
     let mut rest = Rest { source, pace: Pace::new(settings), left: settings.limit, reservation };
-    let mut pieces = Pieces::new(announced.min(keep as u64));
+    let mut pieces = Pieces::default();
+    let mut ahead = too_large.then(|| Box::new(Ahead::begin(Skipped::TooLarge, look, &[])));
     loop {
-        if too_large && pieces.len() >= keep {
-            return streamed(pieces, rest, Skipped::TooLarge);
+        if let Some(ahead) = &ahead
+            && (ahead.over || pieces.len() >= settings.prefix)
+            && (ahead.scan.is_done() || pieces.len() >= MOST_READ_ON)
+        {
+            return streamed(pieces, rest, ahead.why);
         }
         let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
-            return Ok(whole(pieces, None, rest));
+            return match ahead.filter(|ahead| ahead.over) {
+                Some(ahead) => streamed(pieces, rest, ahead.why),
+                None => Ok(whole(pieces, None, rest)),
+            };
         };
         let data = match frame?.into_data() {
             Ok(data) => data,
@@ -101,16 +113,44 @@ where
             },
         };
         let reserved = rest.reservation.grow(data.len());
-        pieces.push(data);
-        if !reserved {
-            return streamed(pieces, rest, Skipped::BudgetSpent);
+        if let Some(ahead) = &mut ahead {
+            ahead.scan.feed(&data);
         }
-        if pieces.len() > settings.keep {
-            return streamed(pieces, rest, Skipped::TooLarge);
+        // What is announced of the rest, as far as it is read.
+        let to_come =
+            rest.source.size_hint().lower().min(if ahead.is_some() { 0 } else { settings.keep as u64 });
+        pieces.push(data, usize::try_from(to_come).unwrap_or(FIRST_CAPACITY));
+        if !reserved || pieces.len() > settings.keep {
+            let why = if reserved { Skipped::TooLarge } else { Skipped::BudgetSpent };
+            let ahead = ahead.get_or_insert_with(|| Box::new(Ahead::begin(why, look, pieces.bytes())));
+            ahead.over = true;
+            // What can't be kept is still read on for its model, where there is room for what waits to be sent.
+            if !reserved && (ahead.scan.is_done() || !rest.reservation.only_buffer(pieces.len() + UNREAD)) {
+                return streamed(pieces, rest, ahead.why);
+            }
         }
         if rest.source.is_end_stream() {
-            return Ok(whole(pieces, None, rest));
+            return match ahead.filter(|ahead| ahead.over) {
+                Some(ahead) => streamed(pieces, rest, ahead.why),
+                None => Ok(whole(pieces, None, rest)),
+            };
         }
+    }
+}
+
+/// A body that is not kept, while it is read ahead. Boxed: most bodies are kept.
+struct Ahead {
+    why: Skipped,
+    /// More of it is here than may be kept, so that it is not kept even if it ends now.
+    over: bool,
+    scan: ModelScan,
+}
+
+impl Ahead {
+    fn begin(why: Skipped, look: Look, read: &[u8]) -> Self {
+        let mut scan = ModelScan::new(look);
+        scan.feed(read);
+        Self { why, over: false, scan }
     }
 }
 
@@ -208,31 +248,29 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> ReadError {
 }
 
 /// The bytes read so far: one piece stays as it came, several are copied together once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Pieces {
-    announced: usize,
     one: Bytes,
     several: Vec<u8>,
 }
 
 impl Pieces {
-    fn new(announced: u64) -> Self {
-        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
-        Self { announced, one: Bytes::new(), several: Vec::new() }
-    }
-
     fn len(&self) -> usize {
         self.one.len() + self.several.len()
     }
 
-    fn push(&mut self, data: Bytes) {
+    fn bytes(&self) -> &[u8] {
+        if self.several.is_empty() { &self.one } else { &self.several }
+    }
+
+    fn push(&mut self, data: Bytes, to_come: usize) {
         if self.len() == 0 {
             self.one = if data.len() <= SMALL { Bytes::copy_from_slice(&data) } else { data };
             return;
         }
         if self.several.is_empty() {
             let now = self.one.len() + data.len();
-            self.several.reserve_exact(self.announced.min(FIRST_CAPACITY).max(now));
+            self.several.reserve_exact(now.saturating_add(to_come).min(FIRST_CAPACITY).max(now));
             self.several.extend_from_slice(&std::mem::take(&mut self.one));
         }
         self.several.extend_from_slice(&data);

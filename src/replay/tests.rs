@@ -14,6 +14,8 @@ use http_body_util::BodyExt;
 
 use crate::clock;
 
+use crate::openai::Look;
+
 use super::{Budget, ReadError, Replay, Settings, Skipped};
 
 /// A body that does what a script says.
@@ -22,6 +24,8 @@ struct Script {
     steps: VecDeque<Step>,
     wait: Option<Pin<Box<clock::Sleep>>>,
     length: Option<u64>,
+    /// Text that comes in place of the steps, in pieces of a hundred bytes.
+    text: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +37,7 @@ enum Step {
 }
 
 fn script(steps: &[Step]) -> Script {
-    Script { steps: steps.iter().copied().collect(), wait: None, length: None }
+    Script { steps: steps.iter().copied().collect(), wait: None, length: None, text: None }
 }
 
 /// As many bytes as asked for, each telling its place.
@@ -49,6 +53,11 @@ impl http_body::Body for Script {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(text) = &mut self.text {
+            let piece: Bytes = text.drain(..text.len().min(100)).collect::<Vec<u8>>().into();
+            self.length = self.length.map(|left| left - piece.len() as u64);
+            return Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(piece))));
+        }
         loop {
             if let Some(wait) = &mut self.wait {
                 std::task::ready!(wait.as_mut().poll(cx));
@@ -166,6 +175,38 @@ async fn what_is_too_large_is_streamed_once() {
         assert!(replay.body().is_none(), "there is only one");
         assert_eq!(budget.used(), 0);
     }
+}
+
+/// A body of JSON whose model comes last, as openai-python writes it, in pieces of a hundred bytes.
+fn model_last(image: usize) -> (Script, Vec<u8>) {
+    let json = format!(r#"{{"messages":["{}"],"model":"gpt-4o","n":1}}"#, "A".repeat(image)).into_bytes();
+    let script = Script { text: Some(json.clone()), length: Some(json.len() as u64), ..script(&[]) };
+    (script, json)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_too_large_to_be_kept_is_read_on_until_its_model() {
+    let settings = Settings { keep: 1_000, prefix: 100, ..Settings::default() };
+    let (body, json) = model_last(5_000);
+    let budget = Budget::new(1 << 20);
+    let mut replay = Replay::read_for(body, &settings, &budget, Look::InJson).await.unwrap();
+    assert_eq!((replay.can_repeat(), replay.skipped()), (false, Some(Skipped::TooLarge)));
+    assert!(replay.bytes().ends_with(b"1}") || replay.bytes().windows(6).any(|part| part == b"gpt-4o"));
+    assert_eq!(replay.body().unwrap().collect().await.unwrap().to_bytes(), json);
+    assert_eq!((budget.used(), budget.buffered()), (0, 0));
+    // The same where all bodies together are over what is kept.
+    let (body, json) = model_last(5_000);
+    let spent = Budget::new(500);
+    let mut replay = Replay::read_for(body, &Settings::default(), &spent, Look::InJson).await.unwrap();
+    assert_eq!(replay.skipped(), Some(Skipped::BudgetSpent));
+    assert!(replay.bytes().windows(6).any(|part| part == b"gpt-4o"));
+    assert!(spent.buffered() > 5_000, "what waits to be sent counts");
+    assert_eq!(replay.body().unwrap().collect().await.unwrap().to_bytes(), json);
+    assert_eq!((spent.used(), spent.buffered()), (0, 0));
+    // Whoever looks for nothing reads no further than the prefix.
+    let (body, _) = model_last(5_000);
+    let replay = Replay::read(body, &settings, &budget).await.unwrap();
+    assert!(replay.bytes().len() <= 200);
 }
 
 #[tokio::test(start_paused = true)]

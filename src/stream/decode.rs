@@ -66,6 +66,9 @@ pub fn copy<'a>(headers: &HeaderMap, frames: impl Iterator<Item = &'a Bytes>, mo
     let mut coding = Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes));
     let mut plain = Vec::new();
     for frame in frames {
+        if plain.len() >= most {
+            break;
+        }
         let mut keep = |bytes: &[u8]| plain.extend_from_slice(&bytes[..bytes.len().min(most - plain.len())]);
         match &mut coding {
             Coding::Identity => keep(frame),

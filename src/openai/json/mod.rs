@@ -103,6 +103,11 @@ impl<'a> Cursor<'a> {
         if self.eat(b'"') { self.finish_string() } else { Err(Malformed) }
     }
 
+    /// What is there of a string that does not end: its opening quote was taken by the attempt to read it.
+    pub(crate) fn cut_string(&self) -> Raw<'a> {
+        Raw { bytes: self.rest, escaped: true }
+    }
+
     /// Takes a string if one is next, and skips any other value.
     pub(crate) fn string_or_skip(&mut self) -> Result<Option<Raw<'a>>, Malformed> {
         if self.eat(b'"') {
