@@ -245,6 +245,7 @@ pub(super) fn policy(config: &Config, registry: &Arc<Registry>) -> Result<Policy
             error_event: config.stream.error_event,
             abort_incomplete: true,
         },
+        write_timeout: config.server.write_timeout,
         hold: config.stream.hold,
         replay: replay(config),
         report_headers: config.report.headers.clone(),

@@ -372,6 +372,8 @@ label! {
         IdleTimeout = "idle_timeout",
         /// Time for the client to take its answer.
         WriteTimeout = "write_timeout",
+        /// Time for the client to open the window of one answer of several (HTTP/2).
+        AnswerUnread = "answer_unread",
         /// Bytes or number of a request's headers.
         Headers = "headers",
         /// Files that the process may open.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Response};
 
 use super::attempt::Answer;
-use super::body::Body;
+use super::body::{Body, Relayed};
 use super::exchange::Exchange;
+use super::{Policy, Proxy};
 use crate::account::{Record, Wait};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::response::{ATTEMPTS, ERROR_CLASS, OwnAnswer, QUEUE_MS, SHOULD_RETRY};
-use crate::upstream::{Target, headers};
+use crate::upstream::headers;
 
 /// What Weir adds to an answer.
 pub(super) struct Notes {
@@ -26,18 +27,25 @@ pub(super) fn relay(
     mut answer: Answer,
     notes: &Notes,
     mut owed: Exchange,
-    target: &Target,
+    (proxy, policy): (&Proxy, &Policy),
     now: Instant,
 ) -> Response<Body> {
     let headers = &mut answer.head.headers;
     headers::strip_response(headers);
-    headers::relative_location(headers, target);
+    headers::relative_location(headers, proxy.upstream.target());
     let record = owed.record_mut();
     add_notes(headers, record, notes);
     record.answered(answer.head.status, now);
     record.set_streamed(answer.body.reader().is_stream());
+    let shares_its_connection = owed.shares_its_connection();
     answer.body.go_on(owed, now);
-    Response::from_parts(answer.head, Body::Relayed(answer.body))
+    // An empty one is over: there is nothing to wait for.
+    let body = if shares_its_connection && !http_body::Body::is_end_stream(&*answer.body) {
+        Relayed::Watched(proxy.stalls.watch(answer.body, policy.write_timeout, now))
+    } else {
+        Relayed::Alone(answer.body)
+    };
+    Response::from_parts(answer.head, Body::Relayed(body))
 }
 
 /// Weir's own answer. The request ends with it.

@@ -1,12 +1,14 @@
 //! The one body type that Weir answers with.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::exchange::Exchange;
+use super::stall::Watched;
 use crate::stream::{Aborted, Relay};
 use crate::upstream::AnswerBody;
 
@@ -14,8 +16,16 @@ use crate::upstream::AnswerBody;
 pub enum Body {
     /// Bytes that are all here; none once they were taken.
     Whole(Bytes),
-    /// The upstream's body; boxed, because most of an answer's life is spent moving it about.
-    Relayed(Box<Relay<AnswerBody, Exchange>>),
+    /// The upstream's body; on the heap, because most of an answer's life is spent moving it about.
+    Relayed(Relayed),
+}
+
+/// The upstream's body on its way. Apart: [`Body`] has room for one more form without growing.
+pub enum Relayed {
+    /// Alone on its caller's connection.
+    Alone(Box<Relay<AnswerBody, Exchange>>),
+    /// One of several, whose client may leave it unread while it reads others.
+    Watched(Arc<Watched>),
 }
 
 /// Over HTTP/2 a request has a task with room for its answer's body: a few bytes more, and tokio gives it 384 in place of 256.
@@ -35,21 +45,26 @@ impl HttpBody for Body {
         match &mut *self {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Relayed(relay) => Pin::new(relay.as_mut()).poll_frame(cx),
+            Self::Relayed(Relayed::Alone(relay)) => Pin::new(relay.as_mut()).poll_frame(cx),
+            Self::Relayed(Relayed::Watched(watched)) => watched.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Relayed(relay) => relay.is_end_stream(),
+            Self::Relayed(Relayed::Alone(relay)) => relay.is_end_stream(),
+            Self::Relayed(Relayed::Watched(watched)) => {
+                watched.look(HttpBody::is_end_stream).unwrap_or(false)
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Relayed(relay) => relay.size_hint(),
+            Self::Relayed(Relayed::Alone(relay)) => relay.size_hint(),
+            Self::Relayed(Relayed::Watched(watched)) => watched.look(HttpBody::size_hint).unwrap_or_default(),
         }
     }
 }

@@ -246,7 +246,7 @@ impl Conversation<'_> {
         let notes = Notes { class: None, stop_retries: false };
         let owed = Exchange::new(Some(permit), self.record, &self.call, Answered::Well);
         let heard = answer.body.heard();
-        answer::relay(answer, &notes, owed, self.proxy.upstream.target(), heard)
+        answer::relay(answer, &notes, owed, (self.proxy, self.policy), heard)
     }
 
     /// Gives the caller what the last attempt brought.
@@ -261,7 +261,7 @@ impl Conversation<'_> {
                 self.record.failed(class, detail);
                 let notes = Notes { class: Some(class), stop_retries: stop_sdk };
                 let owed = Exchange::new(None, self.record, &self.call, Answered::Accounted);
-                answer::relay(answer, &notes, owed, self.proxy.upstream.target(), clock::now())
+                answer::relay(answer, &notes, owed, (self.proxy, self.policy), clock::now())
             }
             // Nothing of the answer has gone to the caller, who can be told in its place.
             Ok(_) => self.own_failure(response::cut_before_it_began(), stop_sdk),

@@ -49,6 +49,8 @@ struct Promise {
     priced: u64,
     /// Whether the caller can tell an answer that was cut from one that ended: HTTP/1.0 can't.
     sees_cuts: bool,
+    /// Whether the caller's connection carries several answers at once.
+    is_http2: bool,
     /// Whether the answer is an error that is accounted for, or is to be by what passed of it.
     accounted: bool,
 }
@@ -64,6 +66,7 @@ impl Exchange {
             endpoint: call.head.endpoint,
             priced: call.cost.tokens,
             sees_cuts: call.head.version > Version::HTTP_10,
+            is_http2: call.head.version == Version::HTTP_2,
             accounted: !matches!(answered, Answered::Well),
         };
         let passage = call.body.passage();
@@ -73,6 +76,11 @@ impl Exchange {
         };
         let rare = (passage.is_some() || error.is_some()).then(|| Box::new(Rare { passage, error }));
         Self { permit, record, promise, rare }
+    }
+
+    /// Whether the answer is one of several on its caller's connection.
+    pub(super) fn shares_its_connection(&self) -> bool {
+        self.promise.is_http2
     }
 
     /// Settles an attempt whose answer had begun well.

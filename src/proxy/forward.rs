@@ -26,7 +26,7 @@ use crate::replay::Replay;
 use crate::response;
 use crate::retry::{self, Decision, Situation};
 use crate::stream::{self, Findings, Reader, Relay};
-use crate::upstream::{AnswerBody, HeadLimit, Target};
+use crate::upstream::{AnswerBody, HeadLimit};
 
 /// What `observe` needs beside the request, to report what `enforce` would do.
 struct Observed {
@@ -85,8 +85,8 @@ impl Proxy {
         record.attempt(std::time::Duration::ZERO, false, now);
         match self.pass(&mut call, permit.as_mut(), &record, now).await {
             Ok(response) => {
-                let error = ForwardedError::of(&response, &call, policy, situation);
-                relay(response, &call, record, permit, error, self.upstream.target())
+                let error = ForwardedError::of(&response, &call, Arc::clone(&policy), situation);
+                relay(response, &call, record, permit, error, (self, &policy))
             }
             Err(failure) => {
                 let class = failure.kind.class();
@@ -131,7 +131,7 @@ fn relay(
     mut record: Box<Record>,
     mut permit: Option<Permit>,
     error: Option<Box<ForwardedError>>,
-    target: &Target,
+    of: (&Proxy, &Policy),
 ) -> Response<Body> {
     let now = clock::now();
     let (head, rest) = response.into_parts();
@@ -144,7 +144,7 @@ fn relay(
     let notes = Notes { class: None, stop_retries: false };
     let answered = error.map_or(Answered::Well, Answered::Unread);
     let owed = Exchange::new(permit, record, call, answered);
-    answer::relay(Answer { head, body }, &notes, owed, target, now)
+    answer::relay(Answer { head, body }, &notes, owed, of, now)
 }
 
 impl ForwardedError {

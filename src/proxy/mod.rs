@@ -21,6 +21,7 @@ mod policies;
 mod request_lane;
 mod settle;
 mod shape;
+mod stall;
 mod upgrade;
 mod websocket;
 
@@ -36,9 +37,10 @@ use http::{HeaderName, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-pub use body::Body;
+pub use body::{Body, Relayed};
 pub use exchange::Exchange;
 pub use policies::Policies;
+pub use stall::Watched;
 
 use crate::account::{Account, Begin, ErrorDetail, Record, RequestId, Wait};
 use crate::admission::{self, Scopes};
@@ -62,6 +64,7 @@ use bears::Bears;
 use call::{Call, Head};
 use conversation::Conversation;
 use deadline::Deadline;
+use stall::Stalls;
 
 /// What the configuration says about requests; a reload replaces it whole.
 #[derive(Debug)]
@@ -86,6 +89,8 @@ pub struct Policy {
     pub never_retried: Vec<Endpoint>,
     /// How answers are relayed.
     pub stream: stream::Settings,
+    /// How long a client may take none of an answer.
+    pub write_timeout: Duration,
     /// How long a stream's head is held for its first event; 0 turns it off.
     pub hold: Duration,
     /// How request bodies are read and kept.
@@ -119,6 +124,7 @@ pub struct Proxy {
     upstream: Upstream,
     kept_bodies: Arc<replay::Budget>,
     worker: usize,
+    stalls: Arc<Stalls>,
     /// Of this worker alone, so never contended.
     rng: Mutex<fastrand::Rng>,
 }
@@ -156,7 +162,8 @@ impl Proxy {
         seed: u64,
     ) -> Arc<Self> {
         let rng = Mutex::new(fastrand::Rng::with_seed(seed));
-        Arc::new(Self { policies, scopes, account, upstream, kept_bodies, worker, rng })
+        let stalls = Stalls::new(Arc::clone(account.metrics()));
+        Arc::new(Self { policies, scopes, account, upstream, kept_bodies, worker, stalls, rng })
     }
 
     /// Answers one request, always: the type is what a service returns.

@@ -40,6 +40,8 @@ pub enum Aborted {
     Cut,
     /// The upstream stalled.
     Stalled,
+    /// The caller took none of it for too long.
+    Unread,
 }
 
 impl fmt::Display for Aborted {
@@ -47,6 +49,7 @@ impl fmt::Display for Aborted {
         formatter.write_str(match self {
             Self::Cut => "the upstream broke off its answer",
             Self::Stalled => "the upstream stalled in its answer",
+            Self::Unread => "the client takes none of its answer",
         })
     }
 }
@@ -227,6 +230,7 @@ where
         let end = match why {
             Aborted::Cut => End::Cut,
             Aborted::Stalled => End::Stalled,
+            Aborted::Unread => End::CallerLeft,
         };
         self.end(end, clock::now());
         if announce {
@@ -345,7 +349,7 @@ fn error_event(why: Aborted) -> Bytes {
         Aborted::Cut => {
             b"event: error\ndata: {\"error\":{\"message\":\"The upstream broke off this stream; what came before is incomplete.\",\"type\":\"weir_error\",\"param\":null,\"code\":\"stream_cut\"}}\n\n"
         }
-        Aborted::Stalled => {
+        Aborted::Stalled | Aborted::Unread => {
             b"event: error\ndata: {\"error\":{\"message\":\"The upstream stalled in this stream; what came before is incomplete.\",\"type\":\"weir_error\",\"param\":null,\"code\":\"timeout_idle\"}}\n\n"
         }
     })

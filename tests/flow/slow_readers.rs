@@ -85,3 +85,28 @@ async fn ask(
     request.headers_mut().remove("host");
     sender.clone().send_request(request).await.expect("an answer").into_body()
 }
+
+/// A client that leaves a stream's window shut, and answers pings, holds neither permit nor upstream connection for ever.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_never_read_gives_its_permit_back() {
+    let mut setup = setup(false);
+    setup.scopes.limits.in_flight = Some(1);
+    setup.policy.write_timeout = Duration::from_secs(10);
+    let world = World::new(setup);
+    let io = TokioIo::new(world.connect());
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(0);
+    let (mut sender, connection) = builder.handshake(io).await.expect("a pipe");
+    clock::spawn(connection);
+    let mut request = Call::chat_stream().simulate("chunks=5000;chunk-delay=10ms").request();
+    *request.version_mut() = http::Version::HTTP_2;
+    *request.uri_mut() = "http://weir.test/v1/chat/completions".parse().expect("a URL");
+    request.headers_mut().remove("host");
+    let unread = sender.send_request(request).await.expect("a head");
+    let answer = world.call(&Call::chat().timeout(60)).await;
+    assert!(answer.is_success(), "{}", answer.text());
+    assert!(answer.took() >= Duration::from_secs(9), "it waited for the permit: {:?}", answer.took());
+    assert!(answer.took() <= Duration::from_secs(14), "{:?}", answer.took());
+    assert_eq!(world.metric("weir_limits_reached_total{limit=\"answer_unread\"}"), 1);
+    drop(unread);
+}

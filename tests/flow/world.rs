@@ -71,6 +71,7 @@ impl Default for Setup {
                     error_event: false,
                     abort_incomplete: true,
                 },
+                write_timeout: Duration::from_mins(1),
                 hold: Duration::from_secs(1),
                 replay: replay::Settings::default(),
                 one_scope: false,
