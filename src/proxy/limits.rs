@@ -22,7 +22,18 @@ pub(super) fn numbers(refusal: &LimitRefusal) -> Option<RefusalNumbers> {
         Dimension::TokensPerMinute => Slot::TokensPerMinute,
         Dimension::RequestsPerDay => Slot::RequestsPerDay,
         Dimension::TokensPerDay => Slot::TokensPerDay,
-        Dimension::ImagesPerMinute | Dimension::AudioPerMinute | Dimension::Other => return None,
+        // A limit of its own, which text does not count for: only the refused request waits.
+        Dimension::ImagesPerMinute | Dimension::AudioPerMinute => {
+            return Some(RefusalNumbers {
+                slot: Slot::RequestsPerMinute,
+                limit: refusal.limit.unwrap_or_default(),
+                used: refusal.used,
+                requested: refusal.requested,
+                wait: refusal.wait,
+                apart: true,
+            });
+        }
+        Dimension::Other => return None,
     };
     // A limit of another window (an hour's) is none of these.
     if refusal.window.is_some_and(|window| window != refusal.dimension.window()) {

@@ -12,6 +12,7 @@
 #![expect(clippy::print_stdout, reason = "what a run measured is shown with --nocapture")]
 #![expect(clippy::unwrap_used, reason = "a world that contradicts itself must fail the test")]
 
+mod bursts;
 mod changes;
 mod depth;
 mod fairness;

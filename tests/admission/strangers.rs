@@ -567,7 +567,7 @@ fn small_limits_of_short_windows_are_learned_soon() {
     let case = |name, rate, make: Make, refused, used| Case { name, rate, make, refused, used };
     let cases = [
         (
-            case("10 in 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, false, Tells::Own)), (6, 5), 0.86),
+            case("10 in 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, false, Tells::Own)), (6, 5), 0.85),
             12.0,
         ),
         (case("5 in 1 s", 5.0, || Box::new(Windows::new(5.0, 1.0, false, Tells::Own)), (6, 5), 0.85), 12.0),
@@ -600,10 +600,11 @@ fn short_resets_of_a_minutes_limit_are_no_reason_to_hurry() {
         (Case { name, rate: limit / 60.0, make, refused, used }, 300.0)
     };
     let cases = [
-        case("bucket of 3", 3.0, || Box::new(Deep::new(0.05, 60.0, Tells::Own)), (0, 0), 0.88),
+        case("bucket of 3", 3.0, || Box::new(Deep::new(0.05, 60.0, Tells::Own)), (0, 0), 0.84),
         case("bucket of 10", 10.0, || Box::new(Deep::new(1.0 / 6.0, 60.0, Tells::Own)), (0, 0), 0.95),
         case("bucket of 60", 60.0, || Box::new(Deep::new(1.0, 60.0, Tells::Own)), (0, 0), 0.95),
-        case("shallow bucket of 60", 60.0, || Box::new(Deep::new(1.0, 10.0, Tells::Minute)), (0, 0), 0.95),
+        // It is a sixth as deep as its headers say: a burst finds that out once.
+        case("shallow bucket of 60", 60.0, || Box::new(Deep::new(1.0, 10.0, Tells::Minute)), (5, 0), 0.95),
         case("windows of 10", 10.0, || Box::new(Windows::new(10.0, 60.0, false, Tells::Own)), (0, 0), 0.95),
         case("windows of 10, late", 10.0, || late(10.0, false), (0, 0), 0.95),
         case("windows of 60, late", 60.0, || late(60.0, false), (0, 0), 0.95),

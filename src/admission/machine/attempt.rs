@@ -30,6 +30,8 @@ pub struct Attempt {
     pub(super) paced: bool,
     /// Its answer was found good, and counted so.
     pub(super) accepted: bool,
+    /// It was counted as taken by the limits.
+    pub(super) taken: bool,
     /// Tokens of its input, by the answer.
     pub(super) input: Option<u64>,
 }
@@ -144,6 +146,7 @@ impl Grant {
             would: None,
             paced: false,
             accepted: false,
+            taken: false,
             input: None,
         }
     }

@@ -49,8 +49,13 @@ impl<W> Machine<W> {
         attempt.processing = report.processing;
         self.member.breaker.no_longer_headless(Some(now.since(sent)), now);
         let times = Times { sent, head: now, processing: report.processing };
-        self.member.quota.told(&report.limits, attempt.cost, attempt.marks, &times, now);
-        if !report.rate_limited {
+        self.member.quota.told(&report.limits, attempt.cost, attempt.charge, attempt.marks, &times, now);
+    }
+
+    /// The upstream's limits took the attempt: its answer is a good one, or blames the request. Only the outcome says so: a
+    /// refusal may come in a 200's first event, or with another status than 429.
+    fn limits_took(&mut self, attempt: &mut Attempt, now: Moment) {
+        if let Some(sent) = attempt.sent.filter(|_| !std::mem::replace(&mut attempt.taken, true)) {
             self.member.quota.accepted(attempt.charge, attempt.paced, sent, now);
         }
     }
@@ -60,6 +65,7 @@ impl<W> Machine<W> {
         if std::mem::replace(&mut attempt.accepted, true) {
             return;
         }
+        self.limits_took(attempt, now);
         self.budget.succeeded();
         self.member.spent.charged(attempt.granted);
         self.member.hold.accepted(attempt.granted);
@@ -108,6 +114,13 @@ impl<W> Machine<W> {
             }
             Outcome::Failed(class) => {
                 let health = breaker::health(class);
+                match attempt.sent {
+                    Some(sent) if class == ErrorClass::RequestExceedsLimit => {
+                        self.member.quota.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
+                    }
+                    Some(_) if health == Health::Alive => self.limits_took(attempt, now),
+                    Some(_) | None => {}
+                }
                 if health == Health::Failing {
                     self.last_failure = Some(class);
                 }

@@ -93,7 +93,7 @@ impl Member {
         if self.bound.is_some_and(|bound| self.in_flight >= bound.max(1)) {
             return Offer::Full;
         }
-        let free = now.plus(self.quota.wait_for(charge, sparse, self.in_flight, now));
+        let free = now.plus(self.quota.wait(charge, sparse, self.in_flight, now));
         match self.hold.holds(now) {
             Some((until, probe)) => Offer::Held { until: until.max(free), look: probe.max(free) },
             None if free > now => Offer::Held { until: free, look: free },
@@ -123,16 +123,17 @@ impl Member {
         if oversize { Cost { tokens: 0, ..cost } } else { cost }
     }
 
-    /// An attempt is granted: its charge is taken.
+    /// An attempt is granted to a request that waited for `waited`: its charge is taken.
     pub(super) fn begin(
         &mut self,
         cost: Cost,
         charge: Charge,
         probe: bool,
+        waited: Duration,
         settings: &Settings,
         now: Moment,
     ) {
-        self.quota.take(cost, charge, self.in_flight, now);
+        self.quota.take(cost, charge, waited, self.in_flight, now);
         self.breaker.passed(probe, &settings.breaker, now);
         self.hold.passed(now);
         self.in_flight += 1;

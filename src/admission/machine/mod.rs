@@ -13,6 +13,7 @@ mod shadow;
 mod turns;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::caller::{CallerId, Lane, Mode};
 use crate::classify::ErrorClass;
@@ -139,11 +140,12 @@ impl<W> Machine<W> {
             let retry_after = self.predict(request, now);
             return Arrival::Refused(Refused::Deadline { predicted: retry_after, retry_after });
         }
-        let back = matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now);
-        if self.queue.is_empty() && !back {
+        let early = matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now);
+        if self.queue.is_empty() && !early {
             let cost = if request.turn == Turn::First { self.member.affordable(cost) } else { cost };
             let charge = self.member.quota.charge(cost);
-            if let Offer::Takes(probe) = self.member.offer(charge, false, &self.settings, 0, now) {
+            let back = matches!(request.turn, Turn::Requeued(_));
+            if let Offer::Takes(probe) = self.member.offer(charge, back, &self.settings, 0, now) {
                 if now < self.contended_until {
                     let share = self.member.share_of(charge);
                     let background = self.settings.queue.background_share;
@@ -153,7 +155,7 @@ impl<W> Machine<W> {
                     Turn::Requeued(ticket) => ticket.since,
                     Turn::First | Turn::Retry => now,
                 };
-                self.begin(cost, charge, probe, now);
+                self.begin(cost, charge, probe, Duration::ZERO, now);
                 let grant = Grant { cost, charge, at: now, probe, quota_probe, since };
                 return Arrival::Granted(grant.at_once());
             }

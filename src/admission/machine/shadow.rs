@@ -97,7 +97,7 @@ impl Shadow {
             let (cost, since) = (waiter.cost, waiter.since);
             let charge = self.quota.charge(cost);
             self.now = self.now.max(since);
-            let at = self.now.plus(self.quota.wait(charge, 0, self.now));
+            let at = self.now.plus(self.quota.wait(charge, true, 0, self.now));
             if let Some(late) = self.queue.expired(at.min(now)) {
                 self.queue.withdraw(late);
                 self.queue.remove(late);
@@ -109,10 +109,10 @@ impl Shadow {
             self.now = at;
             self.queue.serve(next.key, share(cost), background, at);
             self.queue.remove(next.key);
-            self.quota.take(cost, charge, 0, at);
+            self.quota.take(cost, charge, at.since(since), 0, at);
             let marks = self.quota.sent(cost, at);
             let times = Times { sent: at, head: at, processing: None };
-            self.quota.told(&LimitReports::default(), cost, marks, &times, at);
+            self.quota.told(&LimitReports::default(), cost, charge, marks, &times, at);
             self.quota.accepted(charge, true, at, at);
         }
         self.now = self.now.max(now);

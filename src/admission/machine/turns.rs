@@ -36,9 +36,11 @@ impl<W> Machine<W> {
     /// holds it.
     pub(super) fn turn_of(&mut self, next: Next, now: Moment) -> Result<(Cost, bool), Offer> {
         let waiter = self.queue.waiter(next.key);
-        let cost = if waiter.requeued { waiter.cost } else { self.member.affordable(waiter.cost) };
+        let back = waiter.requeued;
+        let cost = if back { waiter.cost } else { self.member.affordable(waiter.cost) };
         let charge = self.member.quota.charge(cost);
-        match self.member.offer(charge, next.sparse, &self.settings, self.queue.waiting(), now) {
+        // What was refused once leaves nothing free for others: it has waited for the time that it was told.
+        match self.member.offer(charge, next.sparse || back, &self.settings, self.queue.waiting(), now) {
             Offer::Takes(probe) => Ok((cost, probe)),
             offer @ (Offer::Blocked(_) | Offer::Held { .. } | Offer::Full) => Err(offer),
         }
@@ -60,18 +62,19 @@ impl<W> Machine<W> {
         let share = self.member.share_of(charge);
         self.queue.serve(key, share, self.settings.queue.background_share, now);
         let waiter = self.queue.waiter(key);
+        let since = waiter.since;
         if !waiter.requeued {
-            self.forecast.happened(waiter.predicted, waiter.since, now);
+            self.forecast.happened(waiter.predicted, since, now);
         }
-        self.begin(cost, charge, probe, now);
+        self.begin(cost, charge, probe, now.since(since), now);
         let waiter = self.queue.waiter_mut(key);
         waiter.cost = cost;
         waiter.state = State::Granted { at: now, charge, probe, quota_probe };
         wake.extend(waiter.waker.take());
     }
 
-    pub(super) fn begin(&mut self, cost: Cost, charge: Charge, probe: bool, now: Moment) {
-        self.member.begin(cost, charge, probe, &self.settings, now);
+    pub(super) fn begin(&mut self, cost: Cost, charge: Charge, probe: bool, waited: Duration, now: Moment) {
+        self.member.begin(cost, charge, probe, waited, &self.settings, now);
         self.counts.granted += 1;
         self.admitted.count(cost.requests, cost.tokens, now);
     }
@@ -80,9 +83,9 @@ impl<W> Machine<W> {
         let charge = self.member.quota.charge(request.cost);
         // What is sent without waiting is owed to the limits, up to a bound: enforced requests, now or after a reload, wait for
         // no more of it. The upstream's answers tell the true level.
-        let owed = self.member.quota.wait(charge, self.member.in_flight, now);
+        let owed = self.member.quota.wait(charge, true, self.member.in_flight, now);
         let charge = if owed > MOST_OWED { Charge::default() } else { charge };
-        self.begin(request.cost, charge, false, now);
+        self.begin(request.cost, charge, false, Duration::ZERO, now);
         let grant =
             Grant { cost: request.cost, charge, at: now, probe: false, quota_probe: false, since: now };
         let mut attempt = grant.at_once();

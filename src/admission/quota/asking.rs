@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::admission::moment::Moment;
 
-use super::dimension::EDGE;
+use super::limit::EDGE;
 use super::own::Own;
 use super::refusal::Times;
 use super::shape::SHORTEST_RESET;
@@ -103,7 +103,7 @@ impl Asking {
 
 #[cfg(test)]
 mod tests {
-    use crate::admission::quota::own::{Marks, OwnUse};
+    use crate::admission::quota::own::{Cost, OwnUse};
     use crate::admission::quota::slot::Unit;
 
     use super::*;
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn send(own: &mut OwnUse, now: f64) {
-        own.sent.add(Marks { requests: 1.0, tokens: 1.0 }, at(now));
+        own.send(Cost { requests: 1, tokens: 1, ..Cost::default() }, at(now));
     }
 
     fn told(asking: &mut Asking, own: &OwnUse, sent: f64, reset: f64) {

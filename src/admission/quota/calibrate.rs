@@ -3,21 +3,27 @@
 use crate::admission::moment::{Moment, duration};
 
 use super::charge::Evidence;
-use super::dimension::Dimension;
+use super::limit::Limit;
 use super::refusal::Times;
 use super::shape::Rule;
-use super::{Cost, LimitReport, LimitReports, Marks, Quota, Slot};
+use super::{Cost, LimitReport, LimitReports, Marks, Origin, Quota, Slot, Unit};
 
 impl Quota {
     /// Compares what the upstream charged with what was estimated.
     pub(super) fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times) {
         let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };
-        let Some(tokens) = &self.dimensions[Slot::TokensPerMinute.index()] else { return };
-        let requests = self.dimensions[Slot::RequestsPerMinute.index()].as_ref();
+        let told = |slot: Slot| {
+            let entry =
+                self.entries.iter().find(|entry| entry.slot == slot && entry.origin == Origin::Headers);
+            entry.map(|entry| &*entry.limit)
+        };
+        let Some(tokens) = told(Slot::TokensPerMinute) else { return };
+        let requests = told(Slot::RequestsPerMinute);
         let at = times.admitted();
         let used = |report: LimitReport| report.limit.saturating_sub(report.remaining) as f64;
         let foreign = requests.is_some_and(|requests| requests.foreign.certain() > 0.0);
         let weighed = !foreign && self.ratio.weighs_mean(tokens.rule(), at);
+        let (own_requests, mean) = if weighed { self.window_use(report, tokens, at) } else { (0.0, 0.0) };
         let evidence = Evidence {
             at,
             used: used(report),
@@ -25,13 +31,14 @@ impl Quota {
             rate: tokens.rate(),
             reset: report.reset,
             rule: tokens.rule(),
-            own: marks.tokens,
+            own: self.own.kept_by(marks.tokens, Unit::Tokens),
             estimated: cost.tokens as f64,
             used_requests: requests.and(reports.requests).map(used),
-            mean: if weighed { self.mean(report, tokens, at) } else { 0.0 },
+            mean,
+            own_requests,
             foreign,
         };
-        if self.alone && self.own.sent.total().tokens <= marks.tokens {
+        if self.alone && self.own.total().tokens <= marks.tokens {
             self.endpoints.observe(&evidence, cost, self.ratio.value(), times.sent, times.head);
         } else {
             self.endpoints.crowded();
@@ -39,9 +46,10 @@ impl Quota {
         self.ratio.observe(&evidence);
     }
 
-    /// Our mean estimate of the requests that a window counts: since it began, or the last ones as long as it is.
-    fn mean(&self, report: LimitReport, tokens: &Dimension, at: Moment) -> f64 {
+    /// The requests that we sent in the window that a report counts, and their mean estimate: since it began, or in the last
+    /// span as long as it is.
+    fn window_use(&self, report: LimitReport, tokens: &Limit, at: Moment) -> (f64, f64) {
         let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
-        self.own.mean(at.minus(duration(tokens.window).saturating_sub(left)), at)
+        self.own.window_use(at.minus(duration(tokens.window).saturating_sub(left)), at)
     }
 }

@@ -10,8 +10,13 @@ use super::ceil;
 use super::own::Cost;
 use super::shape::Rule;
 
-/// Nothing charges more, or less, than this for an estimated token.
-const BOUNDS: (f64, f64) = (0.05, 20.0);
+/// The least and the most that is charged for an estimated token. The estimate counts a quarter of the bytes: no text has more
+/// than a token a byte.
+const BOUNDS: (f64, f64) = (0.05, 4.0);
+/// How much of what a refusal names beyond the estimate is taken for what Weir does not see, each time.
+const UNSEEN_WEIGHT: f64 = 0.5;
+/// The most tokens of a request that Weir does not see.
+const MOST_UNSEEN: f64 = 20_000.0;
 /// Snapshots of a bucket at least so far apart tell what was charged between them, in seconds.
 const LEAST_SPAN: f64 = 2.0;
 /// Below this part of the limit a bucket may have run empty in between.
@@ -22,6 +27,8 @@ const LEAST_REQUESTS: f64 = 30.0;
 const ENOUGH_REQUESTS: f64 = 500.0;
 /// Answers whose least charge counts, in a bucket too shallow to be anything but empty now and then.
 const ENVELOPE: usize = 64;
+/// The least part of the requests that a window counts which must be our own.
+const OWN_REQUESTS: f64 = 0.8;
 /// What a header's duration leaves off.
 const CUT: Duration = Duration::from_millis(1);
 /// The least weight of a new sample: (between two levels, by count).
@@ -38,6 +45,8 @@ const LEAST_ALONE: u64 = 50;
 #[derive(Clone, Debug)]
 pub(crate) struct EndpointRatios {
     values: [f32; Endpoint::ALL.len()],
+    /// Tokens of each request that Weir does not see, in estimated ones: what refusals named beyond small estimates.
+    unseen: [f32; Endpoint::ALL.len()],
     last: Option<Level>,
     /// The last change: what was sent before was expected by other values.
     changed: Moment,
@@ -55,13 +64,41 @@ struct Level {
 
 impl EndpointRatios {
     pub(crate) fn new() -> Self {
-        Self { values: [1.0; Endpoint::ALL.len()], last: None, changed: Moment::START, told: false }
+        Self {
+            values: [1.0; Endpoint::ALL.len()],
+            unseen: [0.0; Endpoint::ALL.len()],
+            last: None,
+            changed: Moment::START,
+            told: false,
+        }
     }
 
     /// What `cost` is expected to be charged before the scope's own ratio.
     pub(crate) fn expected(&self, cost: Cost) -> Cost {
-        let value = self.values.get(cost.endpoint.index()).copied().map_or(1.0, f64::from);
-        Cost { tokens: ceil(cost.tokens as f64 * value), ..cost }
+        let of =
+            |values: &[f32], none: f32| f64::from(values.get(cost.endpoint.index()).copied().unwrap_or(none));
+        Cost { tokens: ceil(cost.tokens as f64 * of(&self.values, 1.0) + of(&self.unseen, 0.0)), ..cost }
+    }
+
+    /// A refusal named `requested` tokens for a request that was expected to cost `cost`. What small requests cost beyond their
+    /// estimate does not grow with it: it is a history, tools or instructions that the API keeps. `ratio` is the scope's.
+    pub(crate) fn refused(&mut self, cost: Cost, requested: u64, ratio: f64) {
+        let Some(unseen) = self.unseen.get_mut(cost.endpoint.index()) else { return };
+        let beyond = requested as f64 / ratio - cost.tokens as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "tokens need no more")]
+        let raised = (f64::from(*unseen) + beyond * UNSEEN_WEIGHT).clamp(0.0, MOST_UNSEEN) as f32;
+        *unseen = raised;
+    }
+
+    /// An answer says that a request which was expected to cost `cost` had `input` tokens: what it had less was not unseen.
+    fn seen(&mut self, cost: Cost, input: u64, ratio: f64) {
+        let Some(unseen) = self.unseen.get_mut(cost.endpoint.index()).filter(|unseen| **unseen > 0.0) else {
+            return;
+        };
+        let less = (cost.tokens as f64 - input as f64 / ratio).max(0.0);
+        #[expect(clippy::cast_possible_truncation, reason = "tokens need no more")]
+        let lowered = (f64::from(*unseen) - less * ALONE_WEIGHTS.1).max(0.0) as f32;
+        *unseen = lowered;
     }
 
     /// A request that was sent at `sent`, and expected to be charged `cost`, was charged so much.
@@ -82,6 +119,7 @@ impl EndpointRatios {
     /// An answer says how many tokens its input was. Where no header tells of charges this raises a price that was too low,
     /// and takes that back when it was too much; it never lowers the estimate, which may be of more than the input.
     pub(crate) fn used(&mut self, cost: Cost, input: u64, ratio: f64, sent: Moment, now: Moment) {
+        self.seen(cost, input, ratio);
         if self.told {
             return;
         }
@@ -145,6 +183,8 @@ pub(crate) struct Evidence {
     pub(crate) used_requests: Option<f64>,
     /// Our mean estimate of a request over the last window; 0 where [`ChargeRatio::weighs_mean`] says no.
     pub(crate) mean: f64,
+    /// Requests that we sent ourselves in that time.
+    pub(crate) own_requests: f64,
     /// Others use the limit too: what is unexplained may be theirs.
     pub(crate) foreign: bool,
 }
@@ -159,11 +199,19 @@ impl ChargeRatio {
         self.value
     }
 
-    /// A refusal named what it was asked for.
-    pub(crate) fn exact(&mut self, requested: u64, estimated: u64) {
-        if requested > 0 && estimated > 0 {
-            self.blend(requested as f64 / estimated as f64, 0.5);
+    /// A refusal named what it was asked for. Returns whether that can be a price for each estimated token: what is more than
+    /// any text costs is something that Weir does not see, and leaves the ratio as it is.
+    pub(crate) fn exact(&mut self, requested: u64, estimated: u64) -> bool {
+        // A request that was tried at no price says nothing of prices.
+        if requested == 0 || estimated == 0 {
+            return true;
         }
+        let sample = requested as f64 / estimated as f64;
+        if sample > BOUNDS.1 {
+            return false;
+        }
+        self.blend(sample, 0.5);
+        true
     }
 
     /// Whether a snapshot of that moment is weighed against our mean estimate, which takes two searches of a log.
@@ -201,7 +249,9 @@ impl ChargeRatio {
         }
         self.anchor = Some((evidence.at, evidence.used, evidence.own));
         let ours = evidence.own - own;
-        if ours > 0.0 && evidence.used.min(used) > evidence.limit * LEAST_LEVEL {
+        // Where all that was used may have drained meanwhile, it ran empty, and what drained is not known.
+        let stayed = used > evidence.rate * span && evidence.used > evidence.limit * LEAST_LEVEL;
+        if ours > 0.0 && stayed {
             self.blend((evidence.used - used + evidence.rate * span) / ours, WEIGHTS.0);
         } else {
             self.by_envelope(evidence);
@@ -234,7 +284,8 @@ impl ChargeRatio {
         let Some(requests) = evidence.used_requests.filter(|requests| *requests >= LEAST_REQUESTS) else {
             return;
         };
-        if evidence.mean > 0.0 {
+        // More requests than our own are somebody else's: their mean is not known.
+        if evidence.mean > 0.0 && evidence.own_requests >= requests * OWN_REQUESTS {
             let certainty = (requests / ENOUGH_REQUESTS).min(1.0);
             self.blend(evidence.used / (requests * evidence.mean), WEIGHTS.1 * certainty);
         }

@@ -4,10 +4,10 @@ mod asking;
 mod bucket;
 mod calibrate;
 mod charge;
-mod dimension;
+mod depth;
 mod foreign;
+mod limit;
 mod own;
-mod pace;
 mod ramp;
 mod refusal;
 mod report;
@@ -19,13 +19,16 @@ mod slot;
 mod standing;
 mod untold;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use crate::admission::moment::Moment;
 use crate::admission::settings::LimitSettings;
 
 use charge::{ChargeRatio, EndpointRatios};
-use dimension::Dimension;
+use limit::Limit;
 pub use own::Cost;
 use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
@@ -44,12 +47,40 @@ const FORETOLD: f64 = 0.9;
 /// After so long without a permit one is given although no limit has room.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
+/// How far apart two reports of one limit may be, as a factor: further apart they are of two limits.
+const SAME_LIMIT: f64 = 2.0;
+/// The most limits that are kept of one scope. What else is reported is counted, and not kept.
+const MOST_LIMITS: usize = 8;
+/// How long a limit that only refusals tell of holds before it is raised, where headers tell of a much higher one: the first
+/// time and at most. Each refusal doubles it.
+const HOLD: (Duration, Duration) = (Duration::from_mins(10), Duration::from_hours(4));
+/// How much such a limit is raised, once a minute.
+const RAISE: f64 = 1.25;
+
+/// Who told of a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The configuration: it stays as it is until a header or a refusal names nearly the same limit.
+    Configured,
+    /// The headers of answers.
+    Headers,
+    /// Refusals alone: at the time it may be raised, and after the wait that the next refusal doubles.
+    Refusals { raise_at: Moment, hold: Duration },
+}
+
+/// One limit with its name. Reports are filed by what they describe, never by which place is empty.
+#[derive(Debug)]
+struct Entry {
+    slot: Slot,
+    origin: Origin,
+    limit: Box<Limit>,
+}
+
 /// All limits of one scope. The fields lie as they are written, as those of the scope.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Quota {
-    /// Boxed: most scopes have two, and what a request looks at of the others is whether they are there.
-    dimensions: [Option<Box<Dimension>>; 4],
+    entries: Vec<Entry>,
     ramp: Option<Box<Ramp>>,
     paused_until: Moment,
     /// The last permit.
@@ -71,7 +102,7 @@ pub(crate) struct Quota {
 impl Quota {
     pub(crate) fn new(limits: &LimitSettings, now: Moment) -> Self {
         let mut quota = Self {
-            dimensions: [None, None, None, None],
+            entries: Vec::new(),
             own: OwnUse::new(),
             ramp: None,
             paused_from: Moment::START,
@@ -85,13 +116,8 @@ impl Quota {
             alone: false,
             unexplained: Moment::START,
         };
-        for slot in Slot::ALL {
-            quota.dimensions[slot.index()] = limits
-                .of(slot)
-                .filter(|limit| *limit > 0)
-                .map(|limit| dimension(slot, limit as f64, Source::Configured, limits.share, 1.0, now));
-        }
-        if quota.dimensions.iter().all(Option::is_none) {
+        quota.configure(limits, now);
+        if quota.entries.is_empty() {
             quota.ramp = Some(Box::new(Ramp::new(now)));
         }
         quota
@@ -118,8 +144,8 @@ impl Quota {
         Charge { requests, tokens: ceil(tokens * self.ratio.value()) }
     }
 
-    /// How long until `charge` may go, all limits considered.
-    pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Duration {
+    /// How long until `charge` may go, all limits considered; a `sparse` one may use what others leave free for it.
+    pub(crate) fn wait(&self, charge: Charge, sparse: bool, in_flight: u32, now: Moment) -> Duration {
         let mut wait = self.paused_until.since(now);
         if self.pauses > 1 && self.asked >= self.paused_until {
             // One asks whether the refusals are over.
@@ -130,11 +156,11 @@ impl Quota {
             wait = wait.max(ramp.wait(charge, &own, in_flight, now));
         }
         let mut doubtful = wait;
-        for (slot, dimension) in self.each() {
+        for (slot, limit) in self.each() {
             let own = self.own.of(slot.unit(), self.ratio.value());
-            let held = dimension.wait(charge.of(slot), &own, now);
+            let held = limit.wait(charge.of(slot), sparse, &own, now);
             wait = wait.max(held);
-            doubtful = if dimension.proven() { doubtful } else { doubtful.max(held) };
+            doubtful = if limit.proven() { doubtful } else { doubtful.max(held) };
         }
         if wait.is_zero() {
             return wait;
@@ -146,16 +172,17 @@ impl Quota {
         if asks { Duration::ZERO } else { wait }
     }
 
-    /// Takes `charge` from every limit.
-    pub(crate) fn take(&mut self, cost: Cost, charge: Charge, in_flight: u32, now: Moment) {
+    /// Takes `charge` from every limit, for a request that waited for `waited`.
+    pub(crate) fn take(&mut self, cost: Cost, charge: Charge, waited: Duration, in_flight: u32, now: Moment) {
         self.own.granted(cost);
         self.asked = now;
         self.alone = in_flight == 0;
         if let Some(ramp) = &mut self.ramp {
             ramp.take(charge, in_flight, now);
         }
-        for (slot, dimension) in self.each_mut() {
-            dimension.take(charge.of(slot), now);
+        let ratio = self.ratio.value();
+        for Entry { slot, limit, .. } in &mut self.entries {
+            limit.take(charge.of(*slot), &self.own.of(slot.unit(), ratio), waited, now);
         }
     }
 
@@ -165,23 +192,31 @@ impl Quota {
         if let Some(ramp) = &mut self.ramp {
             ramp.give_back(charge, now);
         }
-        for (slot, dimension) in self.each_mut() {
-            dimension.give_back(charge.of(slot), now);
+        for Entry { slot, limit, .. } in &mut self.entries {
+            limit.give_back(charge.of(*slot), now);
+        }
+    }
+
+    /// The upstream refused an attempt as larger than the limit itself: it took nothing, and its price is no debt.
+    pub(crate) fn too_large(&mut self, cost: Cost, charge: Charge, marks: Marks, sent: Moment, now: Moment) {
+        self.own.retract(cost, marks, sent);
+        for Entry { slot, limit, .. } in &mut self.entries {
+            limit.give_back(charge.of(*slot), now);
         }
     }
 
     /// Notes that what was taken goes upstream now.
     pub(crate) fn sent(&mut self, cost: Cost, now: Moment) -> Marks {
         self.own.no_longer_unsent(cost);
-        self.own.sent.add(Marks::of_cost(cost), now);
-        self.own.sent.total()
+        self.own.send(cost, now)
     }
 
-    /// Learns from the headers of an answer.
+    /// Learns from the headers of an answer to an attempt.
     pub(crate) fn told(
         &mut self,
         reports: &LimitReports,
         cost: Cost,
+        charge: Charge,
         marks: Marks,
         times: &Times,
         now: Moment,
@@ -190,27 +225,83 @@ impl Quota {
             // 0 and −1 mean "unknown" in some dialects.
             if let Some(report) = report
                 && report.limit > 0
+                && let Some(index) = self.place_of_report(unit, report.limit as f64, now)
             {
-                self.told_of(unit, report, marks, times, now);
+                let entry = &mut self.entries[index];
+                let own = self.own.of(unit, self.ratio.value());
+                let mark = marks.of(unit);
+                entry.limit.told(report, charge.of(entry.slot), &own, mark, times, now);
+                let slot = entry.slot.of_window(entry.limit.window);
+                if slot != entry.slot {
+                    entry.slot = slot;
+                    self.divide(now);
+                }
+                self.raise_refused(unit, report.limit as f64, now);
             }
         }
         self.calibrate(reports, cost, marks, times);
     }
 
-    /// The same of one unit.
-    fn told_of(&mut self, unit: Unit, report: &LimitReport, marks: Marks, times: &Times, now: Moment) {
-        let slot = self.header_slot(unit);
-        let (share, part) = (self.share, self.part.part);
-        if self.dimensions[slot.index()].is_none() {
-            self.found(unit);
+    /// The entry that a header's report is filed in: the one of the headers, else a configured or refused one of nearly the
+    /// same limit, else a new one.
+    fn place_of_report(&mut self, unit: Unit, limit: f64, now: Moment) -> Option<usize> {
+        let of_headers = |entry: &Entry| entry.slot.unit() == unit && entry.origin == Origin::Headers;
+        if let Some(index) = self.entries.iter().position(of_headers) {
+            return Some(index);
         }
-        let dimension = self.dimensions[slot.index()]
-            .get_or_insert_with(|| dimension(slot, report.limit as f64, Source::Learned, share, part, now));
-        let own = self.own.of(unit, self.ratio.value());
-        dimension.told(report, &own, marks.of(unit), times, now);
-        if dimension.window > 3600.0 && slot.window() < Duration::from_hours(1) {
-            let day = if unit == Unit::Requests { Slot::RequestsPerDay } else { Slot::TokensPerDay };
-            self.dimensions[day.index()] = self.dimensions[slot.index()].take();
+        self.found(unit);
+        let near = |entry: &Entry| entry.slot.unit() == unit && is_near(entry.limit.stated, limit);
+        if let Some(index) = self.entries.iter().position(near) {
+            self.entries[index].origin = Origin::Headers;
+            return Some(index);
+        }
+        self.open(Slot::by_minute(unit), Origin::Headers, limit, Source::Learned, now)
+    }
+
+    /// The entry that a refusal's numbers are filed in: one of the same window that is known, or of nearly the same limit;
+    /// else a new one.
+    fn place_of_refusal(&mut self, slot: Slot, limit: f64, now: Moment) -> Option<usize> {
+        let same = |entry: &Entry| {
+            entry.slot == slot
+                && (is_near(entry.limit.stated, limit)
+                    || matches!(entry.origin, Origin::Refusals { .. })
+                    || entry.origin == Origin::Headers && entry.limit.window_is_proven())
+        };
+        self.entries.iter().position(same).or_else(|| {
+            let origin = Origin::Refusals { raise_at: now.plus(HOLD.0), hold: HOLD.0 };
+            self.open(slot, origin, limit, Source::Learned, now)
+        })
+    }
+
+    /// Opens a place for another limit, if there is one left.
+    fn open(&mut self, slot: Slot, origin: Origin, limit: f64, source: Source, now: Moment) -> Option<usize> {
+        if self.entries.len() >= MOST_LIMITS {
+            return None;
+        }
+        let part = self.part_of(slot);
+        let limit = Box::new(Limit::new(limit, slot.window().as_secs_f64(), source, part, now));
+        self.entries.push(Entry { slot, origin, limit });
+        Some(self.entries.len() - 1)
+    }
+
+    /// Raises limits that only refusals told of, where headers tell of a much higher one and no refusal came for long: they
+    /// may be no more.
+    fn raise_refused(&mut self, unit: Unit, told: f64, now: Moment) {
+        let mut done = None;
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if let Origin::Refusals { raise_at, hold } = entry.origin
+                && entry.slot.unit() == unit
+                && now >= raise_at
+                && told > entry.limit.stated
+            {
+                let raised = entry.limit.stated * RAISE;
+                entry.limit.set_limit(raised, now);
+                entry.origin = Origin::Refusals { raise_at: now.plus(Duration::from_mins(1)), hold };
+                done = (raised >= told).then_some(index);
+            }
+        }
+        if let Some(index) = done {
+            self.entries.swap_remove(index);
         }
     }
 
@@ -223,8 +314,8 @@ impl Quota {
         if let Some(ramp) = &mut self.ramp {
             ramp.accepted(&self.own.of(ramp.unit(), self.ratio.value()), sent, now);
         }
-        for (slot, dimension) in self.each_mut() {
-            dimension.accepted(charge.of(slot), paced, sent, now);
+        for Entry { slot, limit, .. } in &mut self.entries {
+            limit.accepted(charge.of(*slot), paced, sent, now);
         }
     }
 
@@ -232,53 +323,20 @@ impl Quota {
     pub(crate) fn refused(&mut self, refusal: &Refusal<'_>, rng: &mut fastrand::Rng, now: Moment) -> Verdict {
         let Refusal { numbers, hint, cost, charge, marks, times, .. } = *refusal;
         // A refused attempt takes nothing. Where it does, the next snapshot tells.
-        self.own.sent.retract(Marks::of_cost(cost), times.sent);
-        let marks = Marks {
-            requests: marks.requests - f64::from(cost.requests),
-            tokens: marks.tokens - cost.tokens as f64,
-        };
+        self.own.retract(cost, marks, times.sent);
         if let Some(numbers) = numbers.filter(|numbers| numbers.apart) {
             // It says nothing of the limits that are kept here: nobody else waits for it.
-            for (slot, dimension) in self.each_mut() {
-                dimension.give_back(charge.of(slot), now);
+            for Entry { slot, limit, .. } in &mut self.entries {
+                limit.give_back(charge.of(*slot), now);
             }
             let wait = numbers.wait.or(hint).unwrap_or(LONGEST_PAUSE).min(Duration::from_hours(1));
             return Verdict { not_before: times.refused().plus(wait) };
         }
-        if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0) {
+        if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0)
+            && let Some(index) = self.place_of_refusal(numbers.slot, numbers.limit as f64, now)
+        {
             self.pauses = 0;
-            let slot = numbers.slot;
-            let (share, part) = (self.share, self.part.part);
-            if slot.unit() == Unit::Tokens
-                && let Some(requested) = numbers.requested
-            {
-                self.ratio.exact(requested, cost.tokens);
-            }
-            let limit = numbers.limit as f64;
-            let told = Numbers {
-                limit,
-                // Some tell only the limit: what was refused found it full.
-                used: numbers.used.unwrap_or(numbers.limit) as f64,
-                requested: numbers.requested.unwrap_or(charge.of(slot)) as f64,
-                wait: numbers.wait,
-            };
-            let own = self.own.of(slot.unit(), self.ratio.value());
-            match &mut self.dimensions[slot.index()] {
-                Some(dimension) => {
-                    if !dimension.foretold(charge.of(slot), now) {
-                        dimension.surprised(now);
-                    }
-                    dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
-                }
-                place @ None => {
-                    let dimension = place.insert(dimension(slot, limit, Source::Learned, share, part, now));
-                    dimension.refused(&told, &own, marks.of(slot.unit()), times, now);
-                }
-            }
-            for (slot, dimension) in self.each_mut() {
-                dimension.forgive(charge.of(slot), now);
-            }
-            self.found(slot.unit());
+            self.refused_by(index, numbers, refusal, now);
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
             return Verdict { not_before: times.refused().plus(wait) };
         }
@@ -287,14 +345,10 @@ impl Quota {
         }
         // What was sent before the pause began learns nothing new from it.
         if times.sent >= self.paused_from {
-            if !self.each().any(|(slot, dimension)| dimension.foretold(charge.of(slot), now)) {
-                for (_, dimension) in self.each_mut() {
-                    dimension.surprised(now);
-                }
+            if !self.each().any(|(slot, limit)| limit.expected_refusal(charge.of(slot), now)) {
+                self.entries.iter_mut().for_each(|entry| entry.limit.surprised(now));
             }
-            for (_, dimension) in self.each_mut() {
-                dimension.refused_blindly(times.sent, now);
-            }
+            self.entries.iter_mut().for_each(|entry| entry.limit.refused_blindly(times.sent, now));
             let pause = match hint {
                 Some(hint) => jittered(hint, rng),
                 None => ramp::pause(self.pauses, rng),
@@ -306,53 +360,94 @@ impl Quota {
         Verdict { not_before: now }
     }
 
-    /// Applies other settings; what was learned stays.
+    /// Learns from a refusal with numbers, of the limit at `index`.
+    fn refused_by(&mut self, index: usize, numbers: &RefusalNumbers, refusal: &Refusal<'_>, now: Moment) {
+        let Refusal { cost, charge, marks, times, .. } = *refusal;
+        let slot = self.entries[index].slot;
+        if slot.unit() == Unit::Tokens
+            && let Some(requested) = numbers.requested
+        {
+            let ratio = self.ratio.value();
+            if !self.ratio.exact(requested, cost.tokens) {
+                self.endpoints.refused(cost, requested, ratio);
+            }
+        }
+        let told = Numbers {
+            limit: numbers.limit as f64,
+            // Some tell only the limit: what was refused found it full.
+            used: numbers.used.unwrap_or(numbers.limit) as f64,
+            requested: numbers.requested.unwrap_or(charge.of(slot)) as f64,
+            wait: numbers.wait,
+        };
+        let own = self.own.of(slot.unit(), self.ratio.value());
+        for (other, Entry { slot, limit, origin }) in self.entries.iter_mut().enumerate() {
+            let cells = charge.of(*slot);
+            if other != index {
+                limit.refund(cells, now);
+                continue;
+            }
+            if !limit.expected_refusal(cells, now) {
+                limit.surprised(now);
+            }
+            limit.refused(&told, &own, marks.of(slot.unit()), times, now);
+            limit.refund_debt(cells, now);
+            if let Origin::Refusals { raise_at, hold } = origin {
+                *raise_at = now.plus(*hold);
+                *hold = (*hold * 2).min(HOLD.1);
+            }
+        }
+        self.found(slot.unit());
+    }
+
+    /// Applies other settings; what was learned stays. A configured limit that is no longer stated is gone.
     pub(crate) fn configure(&mut self, limits: &LimitSettings, now: Moment) {
         self.share = limits.share;
         for slot in Slot::ALL {
             let stated = limits.of(slot).filter(|limit| *limit > 0).map(|limit| limit as f64);
-            match (&mut self.dimensions[slot.index()], stated) {
-                (Some(dimension), stated) => {
-                    let stated = stated.filter(|_| dimension.source == Source::Configured);
-                    dimension.configure(stated, limits.share, now);
+            let configured = |entry: &Entry| entry.slot == slot && entry.origin == Origin::Configured;
+            match (self.entries.iter().position(configured), stated) {
+                (Some(index), Some(limit)) => self.entries[index].limit.set_limit(limit, now),
+                (Some(index), None) => {
+                    self.entries.swap_remove(index);
                 }
-                (place @ None, Some(limit)) => {
-                    *place =
-                        Some(dimension(slot, limit, Source::Configured, limits.share, self.part.part, now));
-                    self.found(slot.unit());
+                (None, Some(limit)) => {
+                    let told = |entry: &Entry| entry.slot == slot && is_near(entry.limit.stated, limit);
+                    if !self.entries.iter().any(told) {
+                        self.open(slot, Origin::Configured, limit, Source::Configured, now);
+                        self.found(slot.unit());
+                    }
                 }
                 (None, None) => {}
             }
         }
+        self.divide(now);
+        if self.entries.is_empty() && self.ramp.is_none() {
+            self.ramp = Some(Box::new(Ramp::new(now)));
+        }
     }
 
-    fn header_slot(&self, unit: Unit) -> Slot {
-        let (minute, day) = match unit {
-            Unit::Requests => (Slot::RequestsPerMinute, Slot::RequestsPerDay),
-            Unit::Tokens => (Slot::TokensPerMinute, Slot::TokensPerDay),
-        };
-        let learned_day =
-            self.dimensions[day.index()].as_ref().is_some_and(|day| day.source == Source::Learned);
-        if learned_day && self.dimensions[minute.index()].is_none() { day } else { minute }
+    /// The part of a limit that may be used here. Replicas agree on parts by the second: a day's limit is not divided by them.
+    fn part_of(&self, slot: Slot) -> f64 {
+        match slot {
+            Slot::RequestsPerMinute | Slot::TokensPerMinute => self.share * self.part.part,
+            Slot::RequestsPerDay | Slot::TokensPerDay => self.share,
+        }
     }
 
-    fn each(&self) -> impl Iterator<Item = (Slot, &Dimension)> {
-        Slot::ALL
-            .iter()
-            .zip(&self.dimensions)
-            .filter_map(|(slot, dimension)| dimension.as_deref().map(|dimension| (*slot, dimension)))
+    /// Applies the parts that hold now to all limits.
+    fn divide(&mut self, now: Moment) {
+        let parts = Slot::ALL.map(|slot| self.part_of(slot));
+        self.entries.iter_mut().for_each(|entry| entry.limit.set_part(parts[entry.slot.index()], now));
     }
 
-    fn each_mut(&mut self) -> impl Iterator<Item = (Slot, &mut Dimension)> {
-        Slot::ALL
-            .iter()
-            .zip(&mut self.dimensions)
-            .filter_map(|(slot, dimension)| dimension.as_deref_mut().map(|dimension| (*slot, dimension)))
+    fn each(&self) -> impl Iterator<Item = (Slot, &Limit)> {
+        self.entries.iter().map(|entry| (entry.slot, &*entry.limit))
     }
 }
 
-fn dimension(slot: Slot, limit: f64, source: Source, share: f64, part: f64, now: Moment) -> Box<Dimension> {
-    Box::new(Dimension::new(limit, slot.window().as_secs_f64(), source, share, now).with_part(part, now))
+/// Whether two reports may be of one limit.
+fn is_near(one: f64, other: f64) -> bool {
+    (1.0 / SAME_LIMIT..=SAME_LIMIT).contains(&(one / other))
 }
 
 /// A named wait is a minimum; those who were told the same time do not come back together.
@@ -367,20 +462,4 @@ fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
 fn ceil(value: f64) -> u64 {
     let whole = value as i64;
     u64::try_from(whole).unwrap_or(0) + u64::from((whole as f64) < value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is compared with")]
-    fn counts_are_rounded_up_as_by_the_library() {
-        for value in
-            [0.0, -0.5, -1.5, 0.1, 1.0, 1.000_000_1, 149.999, 1e12, 1e12 + 0.5, f64::NAN, -f64::INFINITY]
-        {
-            assert_eq!(ceil(value), value.ceil() as u64, "{value}");
-        }
-        assert!(ceil(f64::INFINITY) >= 1 << 63);
-    }
 }

@@ -1,5 +1,6 @@
 //! What we take and send ourselves, in requests and estimated tokens.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::admission::moment::Moment;
@@ -36,7 +37,7 @@ impl Charge {
     }
 }
 
-/// Running totals, such as those just after an attempt was sent: requests, estimated tokens.
+/// Running totals: requests, and estimated tokens. An attempt keeps those that stood just after it was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Marks {
     pub(super) requests: f64,
@@ -46,6 +47,10 @@ pub(crate) struct Marks {
 impl Marks {
     pub(super) fn of_cost(cost: Cost) -> Self {
         Self { requests: f64::from(cost.requests), tokens: cost.tokens as f64 }
+    }
+
+    pub(super) fn more(self, other: Self) -> Self {
+        Self { requests: self.requests + other.requests, tokens: self.tokens + other.tokens }
     }
 
     /// What is left without `other`, never less than nothing.
@@ -67,6 +72,9 @@ impl Marks {
 /// Our own use of what a limit counts: the log in estimated units, and what the upstream charges for one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own<'a> {
+    unit: Unit,
+    of: &'a OwnUse,
+    /// What was sent and not refused, by time.
     pub(crate) log: Sent<'a>,
     /// What the upstream is known to have taken, in cells, by when that was known.
     pub(crate) accepted: Sent<'a>,
@@ -76,15 +84,17 @@ pub(crate) struct Own<'a> {
 }
 
 impl Own<'_> {
-    /// Cells sent since the running total stood at `mark`, and those granted.
+    /// Cells sent after the attempt that bears `mark` and not refused, and those granted and not yet sent.
     pub(super) fn since(&self, mark: f64) -> f64 {
-        ((self.log.total() - mark).max(0.0) + self.unsent) * self.ratio
+        (self.of.sent_since(mark, self.unit) + self.unsent) * self.ratio
     }
 
-    /// The running total at a moment after the one at which it stood at `mark`.
-    pub(super) fn sent_by(&self, at: Moment, mark: f64) -> f64 {
+    /// The same without what was sent before a moment after the send of that attempt.
+    pub(super) fn since_moment(&self, at: Moment, mark: f64) -> f64 {
+        let since = self.of.sent_since(mark, self.unit);
         // Mostly nothing was sent since.
-        if self.log.total() <= mark { mark } else { self.log.before(at).max(mark) }
+        let since = if since > 0.0 { since.min(self.log.total() - self.log.before(at)) } else { since };
+        (since.max(0.0) + self.unsent) * self.ratio
     }
 
     /// Whether the upstream took more than `limit` within one `window`: a window or a log never does.
@@ -93,10 +103,27 @@ impl Own<'_> {
     }
 }
 
+/// Refused attempts that are remembered. Of more, the level is overstated until the next snapshot of a later attempt.
+const MOST_RETRACTED: usize = 64;
+
+/// Attempts that were refused.
+#[derive(Debug, Default)]
+struct Retracted {
+    /// The last ones, oldest first: their marks and their costs.
+    each: VecDeque<(Marks, Marks)>,
+    /// The cost of all of them.
+    all: Marks,
+}
+
 /// What we sent ourselves, in requests and estimated tokens.
 #[derive(Debug)]
 pub(super) struct OwnUse {
+    /// What was sent and not refused.
     pub(super) sent: SentLog,
+    /// All that was ever sent, refused attempts included: the total that marks are taken of.
+    total: Marks,
+    /// What was refused: in the total, and counts for nothing. Boxed, since most scopes have none.
+    retracted: Option<Box<Retracted>>,
     /// What was taken within a short time of its send, in cells.
     accepted: SentLog,
     /// Granted and not yet sent.
@@ -105,7 +132,59 @@ pub(super) struct OwnUse {
 
 impl OwnUse {
     pub(super) fn new() -> Self {
-        Self { sent: SentLog::new(SENT_BIN), accepted: SentLog::new(ACCEPTED_BIN), unsent: Cost::default() }
+        Self {
+            sent: SentLog::new(SENT_BIN),
+            total: Marks::default(),
+            retracted: None,
+            accepted: SentLog::new(ACCEPTED_BIN),
+            unsent: Cost::default(),
+        }
+    }
+
+    /// Adds an attempt that is sent now, and returns its mark.
+    pub(super) fn send(&mut self, cost: Cost, now: Moment) -> Marks {
+        let cost = Marks::of_cost(cost);
+        self.sent.add(cost, now);
+        self.total = self.total.more(cost);
+        self.total
+    }
+
+    /// The running total, refused attempts included.
+    pub(super) fn total(&self) -> Marks {
+        self.total
+    }
+
+    /// The attempt that bears `mark` was refused: it took nothing.
+    pub(super) fn retract(&mut self, cost: Cost, mark: Marks, sent: Moment) {
+        let cost = Marks::of_cost(cost);
+        self.sent.retract(cost, sent);
+        let retracted = self.retracted.get_or_insert_default();
+        retracted.all = retracted.all.more(cost);
+        if retracted.each.len() == MOST_RETRACTED {
+            retracted.each.pop_front();
+        }
+        retracted.each.push_back((mark, cost));
+    }
+
+    /// What was sent after the attempt that bears `mark` and was not refused, in estimated units.
+    fn sent_since(&self, mark: f64, unit: Unit) -> f64 {
+        let sent = self.total.of(unit) - mark;
+        if sent <= 0.0 {
+            return 0.0;
+        }
+        (sent - self.retracted_after(mark, unit)).max(0.0)
+    }
+
+    /// The running total at a mark without what was refused, now or later.
+    pub(super) fn kept_by(&self, mark: f64, unit: Unit) -> f64 {
+        let all = self.retracted.as_ref().map_or(0.0, |retracted| retracted.all.of(unit));
+        mark - (all - self.retracted_after(mark, unit))
+    }
+
+    fn retracted_after(&self, mark: f64, unit: Unit) -> f64 {
+        let Some(retracted) = &self.retracted else { return 0.0 };
+        let later = retracted.each.iter().filter(|(at, _)| at.of(unit) > mark);
+        later.map(|(_, cost)| cost.of(unit)).sum()
     }
 
     pub(super) fn of(&self, unit: Unit, ratio: f64) -> Own<'_> {
@@ -113,7 +192,7 @@ impl OwnUse {
             Unit::Requests => (1.0, f64::from(self.unsent.requests)),
             Unit::Tokens => (ratio, self.unsent.tokens as f64),
         };
-        Own { log: self.sent.of(unit), accepted: self.accepted.of(unit), ratio, unsent }
+        Own { unit, of: self, log: self.sent.of(unit), accepted: self.accepted.of(unit), ratio, unsent }
     }
 
     pub(super) fn granted(&mut self, cost: Cost) {
@@ -134,10 +213,10 @@ impl OwnUse {
         }
     }
 
-    /// Our mean estimate of a request that was sent in a span.
-    pub(super) fn mean(&self, from: Moment, until: Moment) -> f64 {
+    /// The requests that were sent in a span, and their mean estimate.
+    pub(super) fn window_use(&self, from: Moment, until: Moment) -> (f64, f64) {
         let (before, all) = (self.sent.before(from), self.sent.before(until));
         let requests = all.requests - before.requests;
-        if requests > 0.0 { (all.tokens - before.tokens) / requests } else { 0.0 }
+        (requests, if requests > 0.0 { (all.tokens - before.tokens) / requests } else { 0.0 })
     }
 }

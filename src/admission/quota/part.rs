@@ -59,9 +59,7 @@ impl Quota {
         let same = part.part.to_bits() == self.part.part.to_bits();
         self.part = part;
         if !same {
-            for (_, dimension) in self.each_mut() {
-                dimension.set_part(part.part, now);
-            }
+            self.divide(now);
         }
     }
 
@@ -75,7 +73,9 @@ impl Quota {
         let sent = self.own.sent.total();
         let least = |unit: Unit| {
             let rates = self.each().filter(|(slot, _)| slot.unit() == unit);
-            rates.filter_map(|(_, dimension)| dimension.shared_rate()).reduce(f64::min)
+            rates
+                .filter_map(|(_, dimension)| dimension.shared_rate().map(|rate| rate * self.share))
+                .reduce(f64::min)
         };
         Demand {
             sent_requests: sent.of(Unit::Requests),

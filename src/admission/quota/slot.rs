@@ -37,6 +37,17 @@ impl Slot {
         }
     }
 
+    /// The one of the same unit for a window of so many seconds.
+    #[must_use]
+    pub fn of_window(self, seconds: f64) -> Self {
+        match (self.unit(), seconds > 3600.0) {
+            (Unit::Requests, false) => Self::RequestsPerMinute,
+            (Unit::Requests, true) => Self::RequestsPerDay,
+            (Unit::Tokens, false) => Self::TokensPerMinute,
+            (Unit::Tokens, true) => Self::TokensPerDay,
+        }
+    }
+
     /// What it counts.
     pub const fn unit(self) -> Unit {
         match self {

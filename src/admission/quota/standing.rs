@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::admission::moment::{Moment, duration};
 use crate::admission::status::DimensionStatus;
 
-use super::dimension::Dimension;
+use super::limit::Limit;
 use super::ramp::Ramp;
 use super::{Charge, Quota, Slot};
 
@@ -14,7 +14,7 @@ impl Quota {
     pub(crate) fn holding(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Slot> {
         let told = self.each().map(|(slot, dimension)| {
             let own = self.own.of(slot.unit(), self.ratio.value());
-            (slot, dimension.wait(charge.of(slot), &own, now))
+            (slot, dimension.wait(charge.of(slot), false, &own, now))
         });
         let found = self.ramp.as_deref().filter(|ramp| ramp.has_found()).map(|ramp| {
             let own = self.own.of(ramp.unit(), self.ratio.value());
@@ -42,23 +42,18 @@ impl Quota {
     /// Requests a second at the present pace, where one holds.
     pub(crate) fn request_rate(&self) -> Option<f64> {
         let ramp = self.ramp.as_deref().and_then(Ramp::rate);
-        let paced = self.dimensions[Slot::RequestsPerMinute.index()].as_deref().map(Dimension::pace);
+        let paced = self.each().filter(|(slot, _)| *slot == Slot::RequestsPerMinute);
+        let paced = paced.map(|(_, limit)| Limit::pace(limit)).reduce(f64::min);
         match (ramp, paced) {
             (Some(ramp), Some(paced)) => Some(ramp.min(paced)),
             (ramp, paced) => ramp.or(paced),
         }
     }
 
-    /// [`Quota::wait`]; `sparse` says that the charge is of a caller below its share, which may use what others leave free.
-    pub(crate) fn wait_for(&self, charge: Charge, sparse: bool, in_flight: u32, now: Moment) -> Duration {
-        let _ = sparse;
-        self.wait(charge, in_flight, now)
-    }
-
     /// The dominant share of a charge: the largest part that it takes of any known limit, per window of that limit; 0 where
     /// no limit is known.
     pub(crate) fn share_of(&self, charge: Charge) -> f64 {
-        self.each().map(|(slot, limit)| charge.of(slot) as f64 / limit.limit.max(1.0)).fold(0.0, f64::max)
+        self.each().map(|(slot, limit)| charge.of(slot) as f64 / limit.stated.max(1.0)).fold(0.0, f64::max)
     }
 
     /// Tokens that the upstream charges for one that was estimated.
@@ -73,25 +68,30 @@ impl Quota {
 
     /// Whether any limit is known.
     pub(crate) fn is_known(&self) -> bool {
-        self.dimensions.iter().any(Option::is_some)
+        !self.entries.is_empty()
     }
 
     /// The limits as the status shows them.
     pub(crate) fn status(&self, now: Moment) -> Vec<DimensionStatus> {
         let found = self.ramp.as_deref().filter(|ramp| ramp.has_found());
-        let told = self.each().map(|(slot, dimension)| DimensionStatus {
+        let told = self.each().map(|(slot, limit)| DimensionStatus {
             slot,
-            limit: dimension.limit,
-            level: dimension.level(now),
-            window: duration(dimension.window),
-            source: dimension.source,
-            pacer_burst: dimension.pacer_burst(),
-            foreign_use: self.part.foreign(dimension.foreign.ratio(), slot, dimension.rate()),
+            limit: limit.stated,
+            level: limit.level(now),
+            window: duration(limit.window),
+            source: limit.source,
+            pacer_burst: limit.shaper_burst(),
+            foreign_use: self.part.foreign(limit.foreign.ratio(), slot, limit.rate()),
         });
         let mut limits: Vec<_> = told
             .filter(|limit| found.is_none_or(|ramp| limit.slot != Slot::by_minute(ramp.unit())))
             .collect();
         limits.extend(found.map(|ramp| ramp.status(&self.own.of(ramp.unit(), self.ratio.value()), now)));
+        // One for each place: of two limits of the same unit and window the smaller one is what holds.
+        limits.sort_by(|one, two| {
+            one.slot.index().cmp(&two.slot.index()).then(one.limit.total_cmp(&two.limit))
+        });
+        limits.dedup_by_key(|limit| limit.slot.index());
         limits
     }
 

@@ -96,7 +96,7 @@ mod tests {
             requests: requests.map(|left| report(60_000, left)),
             tokens: tokens.map(|left| report(2_000_000, left)),
         };
-        quota.told(&reports, Cost::default(), Marks::default(), &times(1.0), at(1.0));
+        quota.told(&reports, Cost::default(), Charge::default(), Marks::default(), &times(1.0), at(1.0));
         quota
     }
 
@@ -170,11 +170,11 @@ mod tests {
         refuse(&mut quota, None, 2.0);
         let report = LimitReport { limit: 60_000, remaining: 58_000, reset: None };
         let requests = LimitReports { requests: Some(report), tokens: None };
-        quota.told(&requests, Cost::default(), Marks::default(), &times(3.0), at(3.0));
+        quota.told(&requests, Cost::default(), Charge::default(), Marks::default(), &times(3.0), at(3.0));
         assert_eq!(found(&quota), [Slot::TokensPerMinute]);
         let report = LimitReport { limit: 90_000, remaining: 80_000, reset: None };
         let tokens = LimitReports { requests: None, tokens: Some(report) };
-        quota.told(&tokens, Cost::default(), Marks::default(), &times(4.0), at(4.0));
+        quota.told(&tokens, Cost::default(), Charge::default(), Marks::default(), &times(4.0), at(4.0));
         assert_eq!(found(&quota), []);
     }
 }

@@ -1,12 +1,9 @@
-//! How fast, and in what bursts, Weir goes at a limit: the parameters of its pacer.
+//! How deep a limiter was seen to be, and how far refusals have slowed it down: the parameters of its shaper.
 
 use std::time::Duration;
 
 use crate::admission::moment::Moment;
 
-/// The pace of a limit whose shape is not proven, as a part of it. A fixed window and a sliding log hold a window's worth
-/// and no more, so what the burst and random delays add must fit into the rest.
-const ANY_SHAPE_PACE: f64 = 0.975;
 /// The pacer's first burst, in seconds of the rate. A bucket a second deep must hold it together with what random delays
 /// push into the same second.
 const FIRST_BURST: f64 = 0.5;
@@ -14,7 +11,9 @@ const FIRST_BURST: f64 = 0.5;
 const LEAST_BURST: f64 = 0.1;
 /// Timers fire up to this much late; a burst below it would lose what they miss, in seconds of the rate.
 const TIMER_SLACK: f64 = 0.005;
-/// How long after a burst was halved it may grow again.
+/// How long after a first refusal the burst does not grow; each further one doubles it.
+const FIRST_GROWTH_PAUSE: Duration = Duration::from_mins(1);
+/// How long it does not grow at most, and after a refusal that nothing foretold.
 const REGROW_AFTER: Duration = Duration::from_mins(20);
 /// What is left of the pace after a refusal where the shape is not proven, at most and at least, and what comes back of it
 /// each second. Others may use the limit unseen.
@@ -26,14 +25,29 @@ const ASSUMED: f64 = 2.0;
 const EASE_BACK: f64 = 0.02;
 const LEAST_EASE: f64 = 0.1;
 
+/// The part of the rate that each refusal that nothing foretold adds to what is kept free: of a bucket, and of what may count
+/// by windows.
+const MARGIN: (f64, f64) = (0.01, 0.025);
+/// The most that is kept free so.
+const MOST_MARGIN: f64 = 0.05;
+/// Refusals within this time are one.
+const ONE_REFUSAL: Duration = Duration::from_secs(5);
+
 /// What is learned about a limit's pace.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Depth {
     /// The burst where the bucket is proven, in cells; it starts small and grows.
     burst: f64,
     no_growth_before: Moment,
+    /// How long it does not grow after the next refusal.
+    growth_pause: Duration,
+    /// The last time that a refusal halved it: what was sent before says nothing new.
+    shrunk: Moment,
     /// Headers and refusals contradict each other: the limiter is not as deep as it says.
     distrusted: bool,
+    /// The part of the rate that refusals made it keep free.
+    margin: f64,
+    surprised_at: Moment,
     ease: f64,
     eased: Moment,
     recovered: Moment,
@@ -42,12 +56,16 @@ pub(crate) struct Pace {
     refused: u32,
 }
 
-impl Pace {
+impl Depth {
     pub(crate) fn new(rate: f64, now: Moment) -> Self {
         Self {
             burst: first_burst(rate),
             no_growth_before: Moment::START,
+            growth_pause: FIRST_GROWTH_PAUSE,
+            shrunk: Moment::START,
             distrusted: false,
+            margin: 0.0,
+            surprised_at: Moment::START,
             ease: 1.0,
             eased: now,
             recovered: now,
@@ -56,16 +74,39 @@ impl Pace {
         }
     }
 
-    /// Cells a second, and the burst. `share` is the part of the limit that we may use, `foreign` the part that others do: what
-    /// they take is theirs first, and only what they take of our share lessens it.
-    pub(crate) fn parameters(&self, rate: f64, proven: bool, share: f64, foreign: f64) -> (f64, f64) {
-        let (pace, burst) = if proven && !self.distrusted {
-            (rate * share, self.burst)
+    /// The part of a limit's rate that is kept free where no header tells of its level. A fixed window and a sliding log hold
+    /// a window's worth and no more, so what the burst and random delays add must fit into the rest.
+    pub(crate) const UNTOLD_MARGIN: f64 = 0.025;
+
+    /// Cells a second, and the burst. `margin` is the part of the rate that is kept free, `part` the one that may be used here,
+    /// `foreign` the one that others use: what they take is theirs first, and only what they take of our part lessens it.
+    pub(crate) fn parameters(
+        &self,
+        rate: f64,
+        told: bool,
+        margin: f64,
+        part: f64,
+        foreign: f64,
+    ) -> (f64, f64) {
+        let trusted = told && !self.distrusted;
+        let pace = if trusted && margin <= 0.0 {
+            rate * part
         } else {
-            let part = (ANY_SHAPE_PACE * share).min((ANY_SHAPE_PACE - foreign).max(0.02));
-            (rate * part * self.ease, self.burst.min(first_burst(rate)))
+            let pace = ((1.0 - margin) * part).min((1.0 - margin - foreign).max(0.02));
+            rate * pace * self.ease
         };
-        (pace, burst.max(rate * TIMER_SLACK).max(1.0))
+        let burst = if trusted { self.burst } else { self.burst.min(first_burst(rate * part)) };
+        (pace, burst.max(rate * part * TIMER_SLACK).max(1.0))
+    }
+
+    /// The burst, in cells.
+    pub(crate) fn burst(&self) -> f64 {
+        self.burst
+    }
+
+    /// The part of the rate that refusals made it keep free.
+    pub(crate) fn margin(&self) -> f64 {
+        self.margin
     }
 
     /// Whether a proven bucket may be trusted to be as deep as it says.
@@ -73,17 +114,21 @@ impl Pace {
         !self.distrusted
     }
 
-    /// The upstream took `cells` that the pacer had held, and says that `remaining` is left.
-    pub(crate) fn accepted(&mut self, cells: f64, remaining: f64, limit: f64, now: Moment) {
+    /// The upstream took `cells` while the queue was waiting: the burst grows, up to `deepest` cells.
+    pub(crate) fn accepted(&mut self, cells: f64, deepest: f64, now: Moment) {
         if now >= self.no_growth_before {
             self.distrusted = false;
-            self.burst = (self.burst + cells).min(limit).min(remaining.max(self.burst));
+            self.burst = (self.burst + cells).min(deepest.max(1.0));
         }
     }
 
     /// A refusal that nothing foretold: the limiter is shallower than it seems.
-    pub(crate) fn surprised(&mut self, rate: f64, now: Moment) {
+    pub(crate) fn surprised(&mut self, rate: f64, drains: bool, now: Moment) {
         self.distrusted = true;
+        if self.margin <= 0.0 || now.since(self.surprised_at) > ONE_REFUSAL {
+            self.margin = (self.margin + if drains { MARGIN.0 } else { MARGIN.1 }).min(MOST_MARGIN);
+        }
+        self.surprised_at = now;
         self.burst = (self.burst.min(first_burst(rate) * 2.0) / 2.0).max(rate * LEAST_BURST).max(1.0);
         self.no_growth_before = now.plus(REGROW_AFTER);
     }
@@ -96,9 +141,16 @@ impl Pace {
     }
 
     /// What was sent at `sent` was refused: the more of it, the more the pace gives way.
-    pub(crate) fn refused(&mut self, sent: Moment, now: Moment) {
+    /// `rate` is the limit's, in cells a second.
+    pub(crate) fn refused(&mut self, rate: f64, sent: Moment, now: Moment) {
         if sent < self.eased {
             return;
+        }
+        if sent >= self.shrunk {
+            self.burst = (self.burst / 2.0).max(self.burst.min(first_burst(rate)));
+            self.no_growth_before = self.no_growth_before.max(now.plus(self.growth_pause));
+            self.growth_pause = (self.growth_pause * 2).min(REGROW_AFTER);
+            self.shrunk = now;
         }
         self.refused = self.refused.saturating_add(1);
         if now.since(self.eased) >= COUNTED {
@@ -137,7 +189,7 @@ impl Pace {
     }
 }
 
-fn first_burst(rate: f64) -> f64 {
+pub(super) fn first_burst(rate: f64) -> f64 {
     (rate * FIRST_BURST).max(1.0)
 }
 
@@ -146,8 +198,8 @@ mod tests {
     use super::*;
 
     /// The pace as a part of an unproven limit's.
-    fn part(pace: &Pace) -> f64 {
-        pace.parameters(100.0, false, 1.0, 0.0).0 / (100.0 * ANY_SHAPE_PACE)
+    fn part(pace: &Depth) -> f64 {
+        pace.parameters(100.0, false, 0.025, 1.0, 0.0).0 / (100.0 * 0.975)
     }
 
     #[test]
@@ -156,14 +208,14 @@ mod tests {
         for (accepted, refused, least, most) in
             [(0, 1, 0.62, 0.7), (20, 1, 0.94, 0.96), (20, 20, 0.5, 0.55), (0, 40, 0.49, 0.51)]
         {
-            let mut pace = Pace::new(100.0, at(0.0));
+            let mut pace = Depth::new(100.0, at(0.0));
             for _ in 0..accepted {
                 pace.taken(at(1.0));
             }
             for _ in 1..refused {
-                pace.refused(at(1.0), at(0.4));
+                pace.refused(100.0, at(1.0), at(0.4));
             }
-            pace.refused(at(1.0), at(1.2));
+            pace.refused(100.0, at(1.0), at(1.2));
             let part = part(&pace);
             assert!((least..=most).contains(&part), "{accepted} accepted, {refused} refused: {part}");
         }
@@ -171,11 +223,11 @@ mod tests {
 
     #[test]
     fn what_others_take_beyond_their_part_lessens_ours_and_nothing_else_does() {
-        let pace = Pace::new(100.0, Moment::START);
+        let pace = Depth::new(100.0, Moment::START);
         for (share, foreign, part) in
             [(1.0, 0.0, 0.975), (1.0, 0.3, 0.675), (0.5, 0.49, 0.485), (0.5, 0.3, 0.4875), (0.2, 0.9, 0.075)]
         {
-            let paced = pace.parameters(100.0, false, share, foreign).0 / 100.0;
+            let paced = pace.parameters(100.0, false, 0.025, share, foreign).0 / 100.0;
             assert!((paced - part).abs() < 1e-9, "{share} {foreign}: {paced}");
         }
     }

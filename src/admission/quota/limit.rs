@@ -1,0 +1,623 @@
+//! One limit of one scope: what is known of its level, and how fast and in what bursts it is used.
+//!
+//! Three bounds hold a request, each for what it knows:
+//! - the *level*: what the upstream said is left, less what was sent since, plus what drains;
+//! - the *shaper*: a bucket of our own whose rate is the limit's and whose depth is what the upstream was seen to take;
+//! - the *trailing use*: a window or a log never holds more than the limit of one window, whatever the level seems to be.
+
+use std::time::Duration;
+
+use crate::admission::moment::{Moment, duration};
+
+use super::asking::Asking;
+use super::bucket::Bucket;
+use super::depth::{Depth, first_burst};
+use super::foreign::{Foreign, Use};
+use super::own::Own;
+use super::refusal::{Numbers, Times};
+use super::shape::{Rule, Shape};
+use super::{FORETOLD, LimitReport, Source};
+
+/// The longest window of a limit that is shaped, in seconds: a day's worth may be used in an hour.
+const LONGEST_SHAPED: f64 = 3600.0;
+/// The shortest window of a bucket that is proven, in seconds: a shorter one is too shallow for what random delays make of
+/// any pace.
+const SHORTEST_PROVEN: f64 = 60.0;
+/// The most that the trailing window is lengthened for what came late, as a part of it. The pace leaves more than that free.
+const LATE: f64 = 0.01;
+/// The shaper's burst in a short window that is no bucket, as a part of its limit.
+const SHORT_BURST: f64 = 0.02;
+/// The least and the most that is kept free of a proven bucket, as a part of it. It costs no throughput, and takes what others
+/// add before the headers show it.
+const SLACK: (f64, f64) = (0.01, 0.10);
+/// The times from send to head whose use at the limit's rate is kept free.
+const FEEDBACK_KEPT: f64 = 2.0;
+/// A bucket is deep from this many times from send to head on, at the limit's rate.
+const DEEP: f64 = 4.0;
+/// The most that a level is believed to be, in limits.
+const MOST_LEVEL: f64 = 2.0;
+/// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
+pub(super) const EDGE: Duration = Duration::from_millis(30);
+/// The part of a window's limit that may go as a burst. In a window nothing comes back before its end: the other half is
+/// paced until then, so that others go on at half of the rate at least.
+const WINDOW_BURST: f64 = 0.5;
+/// Limits of fewer cells than this are never used in bursts, unless they are proven to be buckets: half of it is a few
+/// requests, and headers tell whole ones.
+const SMALL: f64 = 100.0;
+/// The least pace after a burst, as a part of the limit's rate.
+const LEAST_TAIL: f64 = 0.1;
+/// The least part of the rate that is kept free: of a shallow bucket, and of what may count by windows.
+const LEAST_MARGIN: (f64, f64) = (0.005, 0.0075);
+/// What is kept free of a limit that may count by windows, in cells: headers tell whole ones.
+const WHOLE_CELLS: f64 = 0.3;
+/// A tail is kept to where it is below this part of the rate: the log of sends is not exact.
+const TAIL: f64 = 0.9;
+/// How long before a burst leaves the window the use of that moment is looked up.
+const BEFORE_RELIEF: Duration = Duration::from_millis(50);
+/// What backlogged callers leave free for a caller that sends less than its share, in seconds of the rate.
+const CUSHION: f64 = 0.5;
+/// A cushion is kept where the limit is at least this deep, in seconds of the rate: of less it would take a part that counts.
+const CUSHIONED_DEPTH: f64 = 20.0;
+
+/// One limit. The fields lie as they are written, as those of the scope.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Limit {
+    /// As stated, in cells a window.
+    pub(crate) stated: f64,
+    /// In seconds.
+    pub(crate) window: f64,
+    /// The part of the limit that may be used here: the configured share times this replica's part.
+    part: f64,
+    level: Bucket,
+    shaper: Bucket,
+    closed: Option<Closed>,
+    asking: Asking,
+    depth: Depth,
+    /// The largest cost of late, in cells.
+    largest: f64,
+    /// Smoothed time from send to head, in seconds.
+    feedback: f64,
+    /// Smoothed time from send to admission upstream, in seconds.
+    outward: f64,
+    last: Option<Snapshot>,
+    /// The most cells that headers said were left, what their request took included; 0 before the first.
+    told_depth: f64,
+    /// The last time that something was taken.
+    taken: Moment,
+    /// The pace that leaves a part of the window for its end, in cells a second; infinite where no burst was sent.
+    tail: f64,
+    pub(crate) source: Source,
+    /// It let more through in a window than the limit, and refills as it goes: some bucket.
+    drains: bool,
+    pub(crate) foreign: Foreign,
+    shape: Shape,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Snapshot {
+    at: Moment,
+    remaining: f64,
+}
+
+/// What a refusal or a header of a limiter that counts by windows leaves: no more than this room, until a moment.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    /// When it was said. A later answer that was let through knows better.
+    at: Moment,
+    until: Moment,
+    room: f64,
+}
+
+impl Limit {
+    pub(crate) fn new(limit: f64, window: f64, source: Source, part: f64, now: Moment) -> Self {
+        let limit = limit.max(1.0);
+        let mut new = Self {
+            stated: limit,
+            window,
+            source,
+            foreign: Foreign::default(),
+            part,
+            level: Bucket::new(1.0, 1.0),
+            shaper: Bucket::new(1.0, 1.0),
+            shape: Shape::default(),
+            depth: Depth::new(limit / window * part, now),
+            last: None,
+            told_depth: 0.0,
+            taken: now,
+            tail: f64::INFINITY,
+            feedback: 0.0,
+            outward: 0.0,
+            largest: 1.0,
+            closed: None,
+            drains: false,
+            asking: Asking::default(),
+        };
+        new.reshape(now);
+        new
+    }
+
+    /// How long until `cells` may go. A `sparse` request is one of a caller that sends less than its share: it may use the
+    /// cushion that others leave free.
+    pub(crate) fn wait(&self, cells: u64, sparse: bool, own: &Own<'_>, now: Moment) -> Duration {
+        let held = cells.saturating_add(if sparse { 0 } else { self.cushion(self.told_or_stated()) });
+        let mut wait = self.level.wait(held, now);
+        if let Some(closed) = &self.closed
+            && cells as f64 > closed.room
+        {
+            wait = wait.max(closed.until.since(now));
+        }
+        if self.is_shaped() {
+            let held = cells.saturating_add(if sparse { 0 } else { self.cushion(self.shaper.burst()) });
+            wait = wait.max(self.shaper.wait(held, now));
+            if self.may_count_windows() {
+                wait = wait.max(self.trailing_wait(cells as f64, own, now));
+            }
+        }
+        self.asking.wait(wait, own, now)
+    }
+
+    /// Takes `cells` for a request that waited for `waited`.
+    pub(crate) fn take(&mut self, cells: u64, own: &Own<'_>, waited: Duration, now: Moment) {
+        self.asking.took(now);
+        let cells = self.bounded(cells);
+        // Only idleness earns a burst. What waited was held by the level or a window: were the shaper to drain meanwhile, each
+        // window would begin with a burst and end in a stall.
+        let held = now.since(self.taken).min(waited).as_secs_f64() * self.shaper.rate();
+        let cushion = self.cushion(self.shaper.burst()) as f64;
+        let needed = cells as f64 + cushion + first_burst(self.rate() * self.part);
+        let spare = self.shaper.burst() - self.shaper.used(now) - needed;
+        self.shaper.debit(held.min(spare), now);
+        self.taken = now;
+        self.level.take(cells, now);
+        self.shaper.take(cells, now);
+        self.largest = (self.largest * 0.99).max(cells as f64).max(1.0);
+        match &mut self.closed {
+            Some(closed) if closed.until > now => closed.room -= cells as f64,
+            closed => *closed = None,
+        }
+        let tail = self.tail_pace(own, now);
+        let tail_changed = (tail / self.tail - 1.0).abs() > 0.01 || tail.is_finite() != self.tail.is_finite();
+        if tail_changed {
+            self.tail = tail;
+        }
+        if self.depth.recover(now) || tail_changed {
+            self.reshape(now);
+        }
+    }
+
+    /// The pace at which what is left of the window lasts until a burst leaves it; infinite where none was sent.
+    fn tail_pace(&self, own: &Own<'_>, now: Moment) -> f64 {
+        if !self.bursts_in_windows() || !(SHORTEST_PROVEN..=LONGEST_SHAPED).contains(&self.window) {
+            return f64::INFINITY;
+        }
+        let rate = self.rate() * self.part;
+        let kept_to =
+            |pace: f64| if pace < rate * TAIL { pace.max(rate * LEAST_TAIL) } else { f64::INFINITY };
+        let all = self.stated * self.part;
+        let kept = all * WINDOW_BURST;
+        let begin = now.minus_seconds(self.window);
+        let before = own.log.before(begin);
+        let used = (own.log.total() - before) * own.ratio;
+        if used <= kept {
+            return f64::INFINITY;
+        }
+        let relief = own.log.trailing_falls_to(kept / own.ratio, duration(self.window));
+        let span = relief.seconds_since(now).max(BEFORE_RELIEF.as_secs_f64());
+        let leaves_before = own.log.before(relief.minus(BEFORE_RELIEF).minus_seconds(self.window)) - before;
+        let room = all - used + leaves_before.max(0.0) * own.ratio;
+        kept_to(room / span)
+    }
+
+    /// Gives back what was taken and not sent.
+    pub(crate) fn give_back(&mut self, cells: u64, now: Moment) {
+        let cells = self.bounded(cells) as f64;
+        self.level.credit(cells, now);
+        self.shaper.credit(cells, now);
+    }
+
+    /// The upstream refused an attempt of `cells`, which took nothing from this limit: by another limit, or by one that it did
+    /// not name. The level falls by it. Of the shaper only a debt is given back, so that refusals don't speed attempts up.
+    pub(crate) fn refund(&mut self, cells: u64, now: Moment) {
+        self.level.credit(self.bounded(cells) as f64, now);
+        self.refund_debt(cells, now);
+    }
+
+    /// The upstream refused an attempt of `cells` by this limit, whose level the refusal tells.
+    pub(crate) fn refund_debt(&mut self, cells: u64, now: Moment) {
+        // Where headers and refusals contradict each other the numbers do not say which request may pass: the next keeps its
+        // distance.
+        if self.shape.bucket().is_some() && !self.depth.trusts() {
+            return;
+        }
+        let debt = self.shaper.used(now) - self.shaper.burst();
+        self.shaper.credit(debt.min(self.bounded(cells) as f64), now);
+    }
+
+    /// Sets the level from the headers of an answer to an attempt of `cells`. `mark` is the running total just after it was sent.
+    pub(crate) fn told(
+        &mut self,
+        report: &LimitReport,
+        cells: u64,
+        own: &Own<'_>,
+        mark: f64,
+        times: &Times,
+        now: Moment,
+    ) {
+        self.source = Source::Learned;
+        let at = times.admitted();
+        let newest = self.last.is_none_or(|last| last.at <= at);
+        // An answer that is older than the last one may tell of a limit that is no more.
+        if newest {
+            self.set_limit(report.limit as f64, now);
+        }
+        self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
+        let short = self.shape.bucket().or_else(|| self.shape.short());
+        let window = short.unwrap_or_else(|| self.window.max(self.shape.at_least()));
+        if window.total_cmp(&self.window).is_ne() {
+            self.window = window;
+            self.depth.restart(self.rate() * self.part, now);
+            self.tail = f64::INFINITY;
+        }
+        self.asking.heard(mark);
+        self.measure_times(times);
+        if !newest {
+            self.reshape(now);
+            return;
+        }
+        if self.closed.is_some_and(|closed| closed.at <= at) {
+            self.closed = None;
+        }
+        let remaining = report.remaining.min(report.limit) as f64;
+        self.last = Some(Snapshot { at, remaining });
+        self.told_depth = self.told_depth.max(remaining + self.bounded(cells) as f64).min(self.stated);
+        let reset = report.reset.filter(|_| !self.shape.is_known());
+        self.asking.told(reset, self.shape.longest_reset(), times, now);
+        self.watch_foreign(self.stated - remaining, own, at);
+        self.reshape(now);
+        // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
+        // that, and another shape would.
+        let since = if self.is_deep() { own.since(mark) } else { own.since_moment(at, mark) };
+        self.set_level(self.capacity() - remaining, since, at, now);
+        if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
+            // Nothing drains before the window ends.
+            let room = remaining - own.since_moment(at, mark);
+            self.closed = Some(Closed { at, until: at.plus(reset.min(duration(self.window))), room });
+        }
+    }
+
+    /// Smooths the times of an answer.
+    fn measure_times(&mut self, times: &Times) {
+        let trip = times.head.seconds_since(times.sent);
+        // Of answers to requests that were sent together the quick ones come first: they are no sign of quicker times.
+        let weight = if trip > self.feedback { 0.1 } else { 0.01 };
+        self.feedback += (trip - self.feedback) * if self.feedback > 0.0 { weight } else { 1.0 };
+        let outward = times.admitted().seconds_since(times.sent);
+        self.outward = if self.outward > 0.0 { self.outward * 0.95 + outward * 0.05 } else { outward };
+    }
+
+    /// Sets the level from a refusal's numbers; the refused attempt's cost is no longer in `own`.
+    pub(crate) fn refused(
+        &mut self,
+        numbers: &Numbers,
+        own: &Own<'_>,
+        mark: f64,
+        times: &Times,
+        now: Moment,
+    ) {
+        self.set_limit(numbers.limit, now);
+        let at = times.refused();
+        self.depth.refused(self.rate() * self.part, times.sent, now);
+        self.asking.refused(times.sent, now);
+        // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing drains before its end.
+        let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
+        let drained_in = excess / self.rate();
+        let windowed = numbers.wait.is_some_and(|wait| wait.as_secs_f64() > drained_in * 1.5 + 0.25)
+            && !self.drains_as_told();
+        self.drains = !windowed && (self.drains || own.exceeded(self.stated, duration(self.window), now));
+        if self.last.is_none_or(|last| last.at <= at) {
+            // What a bucket that is shallower than its headers say calls used is no count of a minute's use.
+            if self.proven() {
+                let now = self.use_at(at, numbers.used, own);
+                self.foreign.by_drain(&now);
+            }
+            let beyond = self.stated - self.capacity();
+            self.set_level((numbers.used - beyond).max(0.0), own.since_moment(at, mark), at, now);
+        }
+        if let Some(wait) = numbers.wait.filter(|_| windowed) {
+            let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
+            self.closed = Some(Closed { at, until, room: numbers.limit - numbers.used });
+        }
+        self.reshape(now);
+    }
+
+    /// A refusal without numbers, of an attempt that was sent then.
+    pub(crate) fn refused_blindly(&mut self, sent: Moment, now: Moment) {
+        self.depth.refused(self.rate() * self.part, sent, now);
+        self.asking.refused(sent, now);
+        self.reshape(now);
+    }
+
+    /// Whether the level was so high that a refusal is no surprise.
+    pub(crate) fn expected_refusal(&self, cells: u64, now: Moment) -> bool {
+        self.part_used(cells, now) > FORETOLD
+    }
+
+    /// The part of the limit that is used with `cells` more.
+    pub(crate) fn part_used(&self, cells: u64, now: Moment) -> f64 {
+        (self.level.used(now) + cells as f64) / self.capacity()
+    }
+
+    /// A refusal that nothing foretold: the limiter is shallower than it seemed.
+    pub(crate) fn surprised(&mut self, now: Moment) {
+        self.depth.surprised(self.rate() * self.part, self.drains_as_told(), now);
+        self.reshape(now);
+    }
+
+    /// The upstream took `cells` that were sent at `sent`; `paced` says that the queue was waiting then.
+    pub(crate) fn accepted(&mut self, cells: u64, paced: bool, sent: Moment, now: Moment) {
+        self.depth.taken(sent);
+        if paced && self.last.is_some() {
+            self.depth.accepted(cells as f64, self.deepest_burst(), now);
+            self.reshape(now);
+        }
+    }
+
+    /// The largest burst that the limiter can take by its shape and its headers.
+    fn deepest_burst(&self) -> f64 {
+        let remaining = self.last.map_or(0.0, |last| last.remaining);
+        match self.shape.rule() {
+            Rule::Bucket => self.stated.min(remaining.max(self.depth.burst())),
+            Rule::Shallow | Rule::Unknown | Rule::Fixed | Rule::Log if self.stated < SMALL => {
+                first_burst(self.rate())
+            }
+            Rule::Shallow => self.told_depth - 2.0 * self.rate() * self.outward,
+            Rule::Unknown | Rule::Fixed | Rule::Log => {
+                (self.told_depth * WINDOW_BURST).min(remaining.max(self.depth.burst()))
+            }
+        }
+        .max(1.0)
+            * self.part
+    }
+
+    /// Changes the part of the limit that may be used here.
+    pub(crate) fn set_part(&mut self, part: f64, now: Moment) {
+        if part > 0.0 && part.total_cmp(&self.part).is_ne() {
+            self.depth.scale(part / self.part);
+            self.part = part;
+            self.reshape(now);
+        }
+    }
+
+    /// Cells a second that the limit gives all that share it; nothing where it isn't shaped.
+    pub(crate) fn shared_rate(&self) -> Option<f64> {
+        (self.window <= LONGEST_SHAPED).then(|| self.rate())
+    }
+
+    /// Cells a second that the limit gives.
+    pub(crate) fn rate(&self) -> f64 {
+        self.stated / self.window
+    }
+
+    /// Cells a second that Weir goes at when it always has work.
+    pub(crate) fn pace(&self) -> f64 {
+        if self.is_shaped() { self.shaper.rate().min(self.level.rate()) } else { self.level.rate() }
+    }
+
+    /// The rule that the limiter is known to count by.
+    pub(crate) fn rule(&self) -> Rule {
+        self.shape.rule()
+    }
+
+    /// What is used of the limit now, as far as is known.
+    pub(crate) fn level(&self, now: Moment) -> f64 {
+        self.level.used(now)
+    }
+
+    /// The shaper's burst in cells.
+    pub(crate) fn shaper_burst(&self) -> f64 {
+        self.shaper.burst()
+    }
+
+    /// Whether the window is known from what the upstream said.
+    pub(crate) fn window_is_proven(&self) -> bool {
+        self.shape.is_known()
+    }
+
+    /// Seconds until the work ahead and `cells` have passed, were nothing else to come.
+    pub(crate) fn predict(&self, ahead: f64, cells: f64, now: Moment) -> f64 {
+        let bucket_wait = |bucket: &Bucket| {
+            let room = bucket.burst().max(1.0);
+            (bucket.used(now) + ahead + cells.min(room) - room) / bucket.rate()
+        };
+        let mut wait = bucket_wait(&self.level);
+        if self.is_shaped() {
+            wait = wait.max(bucket_wait(&self.shaper));
+        }
+        if let Some(closed) = self.closed.filter(|closed| ahead + cells > closed.room) {
+            wait = wait.max(closed.until.seconds_since(now) + (ahead + cells - closed.room) / self.pace());
+        }
+        wait
+    }
+
+    /// A window and a log hold no more than the limit of our own of the last window, whatever the level seems to be.
+    fn trailing_wait(&self, cells: f64, own: &Own<'_>, now: Moment) -> Duration {
+        let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
+        let room = self.stated * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.stated * 0.9);
+        let room = room.max(0.0) / own.ratio;
+        // What was long on its way came later than it went, and what goes now may be quicker.
+        let span = self.window + (self.outward * 2.0).min(self.window * LATE);
+        if own.log.is_at_most(room, now.minus_seconds(span)) {
+            return Duration::ZERO;
+        }
+        own.log.trailing_falls_to(room, duration(span)).since(now)
+    }
+
+    /// Our own running total as the upstream knew it at a moment: what was on its way then did not count yet.
+    fn arrived(&self, own: &Own<'_>, at: Moment) -> f64 {
+        own.log.before(at.minus_seconds(self.outward)) * own.ratio
+    }
+
+    fn use_at(&self, at: Moment, used: f64, own: &Own<'_>) -> Use {
+        let on_its_way = own.log.before(at) - own.log.before(at.minus_seconds(self.outward * 2.0));
+        Use {
+            at,
+            used,
+            own: self.arrived(own, at),
+            // Each was equally likely to arrive sooner or later: a sixth of their number is the variance.
+            doubt: (on_its_way.max(0.0) / 6.0).sqrt() * own.ratio * self.largest.sqrt(),
+            limit: self.stated,
+            rate: self.rate(),
+        }
+    }
+
+    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, at: Moment) {
+        match self.shape.rule() {
+            // A shallow bucket, or one of a short window, may be empty between any two snapshots: nothing can be told.
+            Rule::Unknown | Rule::Shallow => {}
+            Rule::Bucket if self.window < SHORTEST_PROVEN => {}
+            Rule::Bucket | Rule::Fixed if !self.foreign.is_due(at) => {}
+            Rule::Bucket => self.foreign.by_drain(&self.use_at(at, used, own)),
+            Rule::Fixed => self.foreign.by_count(&self.use_at(at, used, own)),
+            Rule::Log => {
+                let before = self.arrived(own, at.minus_seconds(self.window));
+                self.foreign.by_level(used, self.arrived(own, at) - before, self.stated);
+            }
+        }
+    }
+
+    fn set_level(&mut self, used: f64, since: f64, at: Moment, now: Moment) {
+        let drained = (used - self.level.rate() * now.seconds_since(at)).max(0.0);
+        self.level.set_used((drained + since).min(self.stated * MOST_LEVEL), now);
+    }
+
+    /// Changes the stated limit.
+    pub(crate) fn set_limit(&mut self, limit: f64, now: Moment) {
+        if limit < 1.0 || limit.total_cmp(&self.stated).is_eq() {
+            return;
+        }
+        let factor = limit / self.stated;
+        self.depth.scale(factor);
+        self.told_depth *= factor;
+        self.stated = limit;
+        self.foreign = Foreign::default();
+        self.reshape(now);
+    }
+
+    /// No cost is above the limit: what is cannot be admitted, and the upstream will say so.
+    fn bounded(&self, cells: u64) -> u64 {
+        if cells as f64 <= self.stated {
+            return cells;
+        }
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
+        cells.min(self.stated as u64)
+    }
+
+    /// Whether the arithmetic of the limit is known for sure.
+    pub(crate) fn proven(&self) -> bool {
+        self.proven_bucket() && self.depth.trusts()
+    }
+
+    fn proven_bucket(&self) -> bool {
+        self.shape.bucket().is_some() && self.window >= SHORTEST_PROVEN
+    }
+
+    /// Whether the headers show that the limiter refills as it goes.
+    fn drains_as_told(&self) -> bool {
+        self.shape.rule() == Rule::Bucket || self.is_shallow()
+    }
+
+    /// Whether the headers show a bucket that is shallower than the limit. A log of few requests looks the same.
+    fn is_shallow(&self) -> bool {
+        self.shape.rule() == Rule::Shallow && self.stated >= SMALL
+    }
+
+    /// Whether it is a bucket that holds much more than what is on its way.
+    fn is_deep(&self) -> bool {
+        self.drains_as_told() && self.capacity() >= self.rate() * self.feedback * DEEP
+    }
+
+    /// Whether bursts go to what may be a window or a log, of which the headers tell.
+    fn bursts_in_windows(&self) -> bool {
+        self.last.is_some() && !self.drains_as_told() && !self.drains && self.stated >= SMALL
+    }
+
+    /// Whether it may count by windows: then the use of the last one is bounded.
+    fn may_count_windows(&self) -> bool {
+        !(self.proven() || self.drains || self.is_shallow() && self.depth.trusts())
+    }
+
+    /// The most cells that can be left, as far as is known.
+    fn capacity(&self) -> f64 {
+        if self.is_shallow() { self.told_depth.clamp(1.0, self.stated) } else { self.stated }
+    }
+
+    /// What backlogged callers leave free of a bucket that is so deep, in cells.
+    fn cushion(&self, depth: f64) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float's cast saturates"
+        )]
+        let cells = (self.rate() * self.part * CUSHION) as u64;
+        if depth >= self.rate() * self.part * CUSHIONED_DEPTH { cells } else { 0 }
+    }
+
+    /// The most cells that the upstream ever said were left; the stated limit where it said nothing.
+    fn told_or_stated(&self) -> f64 {
+        if self.told_depth > 0.0 { self.told_depth } else { self.stated }
+    }
+
+    fn is_shaped(&self) -> bool {
+        self.window <= LONGEST_SHAPED || self.part < 1.0
+    }
+
+    /// The part of the rate that is kept free for what random delays push into a window or a shallow bucket.
+    fn margin(&self) -> f64 {
+        if self.last.is_none() {
+            return Depth::UNTOLD_MARGIN;
+        }
+        let needed = if self.drains_as_told() {
+            (self.outward * self.rate() / self.capacity() / 20.0).max(LEAST_MARGIN.0)
+        } else {
+            (2.0 * self.outward / self.window).max(LEAST_MARGIN.1).max(WHOLE_CELLS / self.stated)
+        };
+        needed.min(Depth::UNTOLD_MARGIN).max(self.depth.margin())
+    }
+
+    fn reshape(&mut self, now: Moment) {
+        let (rate, proven) = (self.rate(), self.proven());
+        // In a fixed window the level itself says what is left, until the window's end.
+        let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
+        let shallow = self.is_shallow();
+        let told = proven || self.bursts_in_windows() || shallow;
+        let margin = if proven { 0.0 } else { self.margin() };
+        let (mut pace, mut burst) = self.depth.parameters(rate, told, margin, self.part, foreign);
+        if self.window < SHORTEST_PROVEN && self.shape.bucket().is_none() {
+            // Of a short window a burst is much, and so is what random delays push into it.
+            pace *= self.window / (self.window + self.outward.min(self.window));
+            burst = burst.min((self.stated * SHORT_BURST).max(1.0));
+        }
+        if self.window > LONGEST_SHAPED {
+            // A part of a day's limit may be used at once, as the whole may.
+            (pace, burst) = (rate * self.part, (self.stated * self.part).max(1.0));
+        }
+        self.shaper.reshape(pace.min(self.tail), burst, now);
+        let capacity = self.capacity();
+        let depth = if proven || shallow {
+            let slack = (rate * self.feedback * FEEDBACK_KEPT).clamp(capacity * SLACK.0, capacity * SLACK.1);
+            (capacity - slack.max(self.largest.min(capacity * 0.02))).max(1.0)
+        } else {
+            capacity
+        };
+        let drain = match self.shape.rule() {
+            Rule::Bucket | Rule::Shallow => rate * (1.0 - foreign).max(0.05),
+            Rule::Unknown | Rule::Fixed | Rule::Log => rate,
+        };
+        self.level.reshape(drain, depth, now);
+    }
+}
