@@ -1,7 +1,5 @@
 //! How the limits stand: for those who wait, the status and the metrics.
 
-use std::time::Duration;
-
 use crate::admission::moment::{Moment, duration};
 use crate::admission::status::DimensionStatus;
 
