@@ -10,8 +10,8 @@
 //!   A stall is ended by any good answer at all.
 //! - **`HalfOpen`**: attempts pass at a rising rate. It starts at the rate before the outage times the part that the outage's
 //!   length justifies ([`recovery::start`]), and doubles each second.
-//! - **`HalfOpen` → Closed**: the rate has reached twice the rate before the outage, and holds back nothing more: either the
-//!   limits allow less, or what waits is a small burst at this rate. It doubles, so this comes while requests wait, too.
+//! - **`HalfOpen` → Closed**: the rate has passed twice the rate before the outage, and either what waits is a small burst at
+//!   this rate, or the upstream has gone on for seconds at all that the limits give. This comes while requests wait, too.
 //! - **`HalfOpen` → Open**: `consecutive` failures in a row.
 //! - **Closed**, failing in part: first attempts are thinned out when more than three quarters fail, retries from a third on.
 

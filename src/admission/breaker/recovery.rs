@@ -15,6 +15,9 @@ const LEAST_START: f64 = 0.1;
 const LEAST_RATE: f64 = 4.0;
 /// From this many times the rate before the outage on, a ramp-up may be over.
 const RECOVERED: f64 = 2.0;
+/// A ramp-up that requests still wait for is over at this many times the rate that the limits give: ten doublings, ten
+/// seconds after it reached that rate.
+const PROVEN: f64 = 1024.0;
 /// What waits at the end of a ramp-up goes at once: no more than this many seconds' worth of its rate.
 const BURST: f64 = 0.25;
 
@@ -62,12 +65,13 @@ impl Ramp {
         self.first * now.seconds_since(self.began).min(40.0).exp2()
     }
 
-    /// Whether it holds back nothing more: the rate before the outage is passed, and either the limits allow less or what
-    /// waits is a small burst at this rate.
+    /// Whether it is over: the rate before the outage is passed, and either what waits is a small burst at this rate, or the
+    /// upstream has gone on for seconds at all that the limits give. Until then attempts go at that pace, and not as the burst
+    /// that the limits may allow.
     pub(super) fn is_over(&self, waiting: usize, pace: Option<f64>, now: Moment) -> bool {
         let rate = self.rate(now);
-        let all_go = rate * BURST >= waiting as f64;
-        rate > self.before * RECOVERED && (all_go || pace.is_some_and(|pace| rate >= pace))
+        let all_go = rate.min(pace.unwrap_or(f64::INFINITY)) * BURST >= waiting as f64;
+        rate > self.before * RECOVERED && (all_go || pace.is_some_and(|pace| rate >= pace * PROVEN))
     }
 }
 

@@ -49,7 +49,7 @@ fn an_outage_ends_by_a_good_answer_of_any_attempt_that_began_in_it() {
 /// B9: it closed only when nothing waited.
 #[test]
 fn the_ramp_up_ends_while_requests_wait() {
-    for (waiting, pace, most) in [(500, None, 8.0), (100_000, None, 16.0), (100_000, Some(100.0), 8.0)] {
+    for (waiting, pace, most) in [(500, None, 8.0), (100_000, None, 16.0), (100_000, Some(100.0), 16.0)] {
         let (mut breaker, mut rng) = busy();
         fail(&mut breaker, &mut rng, 10.0, 10);
         breaker.ended(Health::Alive, true, at(30.0), &SETTINGS(), &mut rng, at(30.0));

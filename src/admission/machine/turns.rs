@@ -136,6 +136,7 @@ impl<W> Machine<W> {
             Waiter::new(request.cost, request.bytes, since, latest, predicted.as_secs_f64() as f32);
         waiter.asks_quota = quota_probe;
         waiter.requeued = back;
+        waiter.behind = request.turn == Turn::Retry && self.member.breaker.outage().is_some();
         let share = self.member.share(request.cost);
         let owner = (request.caller, request.lane, request.weight);
         let key = self.queue.push(waiter, owner, share, not_before, now);

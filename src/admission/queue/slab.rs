@@ -1,5 +1,7 @@
 //! Where waiting requests are kept: one place each, reused, with a generation so that a late key finds nothing.
 
+use std::time::Duration;
+
 use crate::admission::machine::Request;
 use crate::admission::moment::Moment;
 use crate::admission::quota::{Charge, Cost};
@@ -7,6 +9,9 @@ use crate::admission::refusal::Refused;
 
 use super::flow::NONE;
 use super::order::Node;
+
+/// How far behind its deadline a request that failed during an outage stands in its caller's order: longer than any deadline.
+const BEHIND: Duration = Duration::from_hours(48);
 
 /// Names a waiting request; valid until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,6 +51,9 @@ pub(crate) struct Waiter<W> {
     pub(crate) asks_quota: bool,
     /// It is back after a refusal: it waits at its full price.
     pub(crate) requeued: bool,
+    /// It comes after all other requests of its caller: it failed during the outage that it waits out, and is not to be each
+    /// probe of it.
+    pub(crate) behind: bool,
     /// The dominant share that it was expected to take, in windows of the limit that binds.
     pub(super) share: f64,
     /// Tells requests apart that came at the same moment.
@@ -69,6 +77,7 @@ impl<W> Waiter<W> {
             predicted,
             asks_quota: false,
             requeued: false,
+            behind: false,
             share: 0.0,
             sequence: 0,
             flow: NONE,
@@ -80,7 +89,11 @@ impl<W> Waiter<W> {
 
     /// What its place in its caller's order is decided by first.
     pub(super) fn rank(&self) -> Moment {
-        if self.requeued { Moment::START } else { self.deadline }
+        match (self.requeued, self.behind) {
+            (true, _) => Moment::START,
+            (false, true) => self.deadline.plus(BEHIND),
+            (false, false) => self.deadline,
+        }
     }
 
     pub(crate) fn waits(&self) -> bool {

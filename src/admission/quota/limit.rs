@@ -19,45 +19,20 @@ use super::shape::{Rule, Shape};
 use super::{FORETOLD, LimitReport, Source};
 
 /// The longest window of a limit that is shaped, in seconds: a day's worth may be used in an hour.
-const LONGEST_SHAPED: f64 = 3600.0;
+pub(super) const LONGEST_SHAPED: f64 = 3600.0;
 /// The shortest window of a bucket that is proven, in seconds: a shorter one is too shallow for what random delays make of
 /// any pace.
-const SHORTEST_PROVEN: f64 = 60.0;
-/// The most that the trailing window is lengthened for what came late, as a part of it. The pace leaves more than that free.
-const LATE: f64 = 0.01;
-/// The shaper's burst in a short window that is no bucket, as a part of its limit.
-const SHORT_BURST: f64 = 0.02;
-/// The least and the most that is kept free of a proven bucket, as a part of it. It costs no throughput, and takes what others
-/// add before the headers show it.
-const SLACK: (f64, f64) = (0.01, 0.10);
-/// The times from send to head whose use at the limit's rate is kept free.
-const FEEDBACK_KEPT: f64 = 2.0;
-/// A bucket is deep from this many times from send to head on, at the limit's rate.
-const DEEP: f64 = 4.0;
+pub(super) const SHORTEST_PROVEN: f64 = 60.0;
 /// The most that a level is believed to be, in limits.
 const MOST_LEVEL: f64 = 2.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
 pub(super) const EDGE: Duration = Duration::from_millis(30);
 /// The part of a window's limit that may go as a burst. In a window nothing comes back before its end: the other half is
 /// paced until then, so that others go on at half of the rate at least.
-const WINDOW_BURST: f64 = 0.5;
+pub(super) const WINDOW_BURST: f64 = 0.5;
 /// Limits of fewer cells than this are never used in bursts, unless they are proven to be buckets: half of it is a few
 /// requests, and headers tell whole ones.
-const SMALL: f64 = 100.0;
-/// The least pace after a burst, as a part of the limit's rate.
-const LEAST_TAIL: f64 = 0.1;
-/// The least part of the rate that is kept free: of a shallow bucket, and of what may count by windows.
-const LEAST_MARGIN: (f64, f64) = (0.005, 0.0075);
-/// What is kept free of a limit that may count by windows, in cells: headers tell whole ones.
-const WHOLE_CELLS: f64 = 0.3;
-/// A tail is kept to where it is below this part of the rate: the log of sends is not exact.
-const TAIL: f64 = 0.9;
-/// How long before a burst leaves the window the use of that moment is looked up.
-const BEFORE_RELIEF: Duration = Duration::from_millis(50);
-/// What backlogged callers leave free for a caller that sends less than its share, in seconds of the rate.
-const CUSHION: f64 = 0.5;
-/// A cushion is kept where the limit is at least this deep, in seconds of the rate: of less it would take a part that counts.
-const CUSHIONED_DEPTH: f64 = 20.0;
+pub(super) const SMALL: f64 = 100.0;
 
 /// One limit. The fields lie as they are written, as those of the scope.
 #[derive(Debug)]
@@ -68,45 +43,45 @@ pub(crate) struct Limit {
     /// In seconds.
     pub(crate) window: f64,
     /// The part of the limit that may be used here: the configured share times this replica's part.
-    part: f64,
-    level: Bucket,
-    shaper: Bucket,
-    closed: Option<Closed>,
-    asking: Asking,
-    depth: Depth,
+    pub(super) part: f64,
+    pub(super) level: Bucket,
+    pub(super) shaper: Bucket,
+    pub(super) closed: Option<Closed>,
+    pub(super) asking: Asking,
+    pub(super) depth: Depth,
     /// The largest cost of late, in cells.
-    largest: f64,
+    pub(super) largest: f64,
     /// Smoothed time from send to head, in seconds.
-    feedback: f64,
+    pub(super) feedback: f64,
     /// Smoothed time from send to admission upstream, in seconds.
-    outward: f64,
-    last: Option<Snapshot>,
+    pub(super) outward: f64,
+    pub(super) last: Option<Snapshot>,
     /// The most cells that headers said were left, what their request took included; 0 before the first.
-    told_depth: f64,
+    pub(super) told_depth: f64,
     /// The last time that something was taken.
-    taken: Moment,
+    pub(super) taken: Moment,
     /// The pace that leaves a part of the window for its end, in cells a second; infinite where no burst was sent.
-    tail: f64,
+    pub(super) tail: f64,
     pub(crate) source: Source,
     /// It let more through in a window than the limit, and refills as it goes: some bucket.
-    drains: bool,
+    pub(super) drains: bool,
     pub(crate) foreign: Foreign,
-    shape: Shape,
+    pub(super) shape: Shape,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Snapshot {
-    at: Moment,
-    remaining: f64,
+pub(super) struct Snapshot {
+    pub(super) at: Moment,
+    pub(super) remaining: f64,
 }
 
 /// What a refusal or a header of a limiter that counts by windows leaves: no more than this room, until a moment.
 #[derive(Clone, Copy, Debug)]
-struct Closed {
+pub(super) struct Closed {
     /// When it was said. A later answer that was let through knows better.
-    at: Moment,
-    until: Moment,
-    room: f64,
+    pub(super) at: Moment,
+    pub(super) until: Moment,
+    pub(super) room: f64,
 }
 
 impl Limit {
@@ -137,26 +112,6 @@ impl Limit {
         new
     }
 
-    /// How long until `cells` may go. A `sparse` request is one of a caller that sends less than its share: it may use the
-    /// cushion that others leave free.
-    pub(crate) fn wait(&self, cells: u64, sparse: bool, own: &Own<'_>, now: Moment) -> Duration {
-        let held = cells.saturating_add(if sparse { 0 } else { self.cushion(self.told_or_stated()) });
-        let mut wait = self.level.wait(held, now);
-        if let Some(closed) = &self.closed
-            && cells as f64 > closed.room
-        {
-            wait = wait.max(closed.until.since(now));
-        }
-        if self.is_shaped() {
-            let held = cells.saturating_add(if sparse { 0 } else { self.cushion(self.shaper.burst()) });
-            wait = wait.max(self.shaper.wait(held, now));
-            if self.may_count_windows() {
-                wait = wait.max(self.trailing_wait(cells as f64, own, now));
-            }
-        }
-        self.asking.wait(wait, own, now)
-    }
-
     /// Takes `cells` for a request that waited for `waited`.
     pub(crate) fn take(&mut self, cells: u64, own: &Own<'_>, waited: Duration, now: Moment) {
         self.asking.took(now);
@@ -184,29 +139,6 @@ impl Limit {
         if self.depth.recover(now) || tail_changed {
             self.reshape(now);
         }
-    }
-
-    /// The pace at which what is left of the window lasts until a burst leaves it; infinite where none was sent.
-    fn tail_pace(&self, own: &Own<'_>, now: Moment) -> f64 {
-        if !self.bursts_in_windows() || !(SHORTEST_PROVEN..=LONGEST_SHAPED).contains(&self.window) {
-            return f64::INFINITY;
-        }
-        let rate = self.rate() * self.part;
-        let kept_to =
-            |pace: f64| if pace < rate * TAIL { pace.max(rate * LEAST_TAIL) } else { f64::INFINITY };
-        let all = self.stated * self.part;
-        let kept = all * WINDOW_BURST;
-        let begin = now.minus_seconds(self.window);
-        let before = own.log.before(begin);
-        let used = (own.log.total() - before) * own.ratio;
-        if used <= kept {
-            return f64::INFINITY;
-        }
-        let relief = own.log.trailing_falls_to(kept / own.ratio, duration(self.window));
-        let span = relief.seconds_since(now).max(BEFORE_RELIEF.as_secs_f64());
-        let leaves_before = own.log.before(relief.minus(BEFORE_RELIEF).minus_seconds(self.window)) - before;
-        let room = all - used + leaves_before.max(0.0) * own.ratio;
-        kept_to(room / span)
     }
 
     /// Gives back what was taken and not sent.
@@ -424,35 +356,6 @@ impl Limit {
         self.shape.is_known()
     }
 
-    /// Seconds until the work ahead and `cells` have passed, were nothing else to come.
-    pub(crate) fn predict(&self, ahead: f64, cells: f64, now: Moment) -> f64 {
-        let bucket_wait = |bucket: &Bucket| {
-            let room = bucket.burst().max(1.0);
-            (bucket.used(now) + ahead + cells.min(room) - room) / bucket.rate()
-        };
-        let mut wait = bucket_wait(&self.level);
-        if self.is_shaped() {
-            wait = wait.max(bucket_wait(&self.shaper));
-        }
-        if let Some(closed) = self.closed.filter(|closed| ahead + cells > closed.room) {
-            wait = wait.max(closed.until.seconds_since(now) + (ahead + cells - closed.room) / self.pace());
-        }
-        wait
-    }
-
-    /// A window and a log hold no more than the limit of our own of the last window, whatever the level seems to be.
-    fn trailing_wait(&self, cells: f64, own: &Own<'_>, now: Moment) -> Duration {
-        let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
-        let room = self.stated * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.stated * 0.9);
-        let room = room.max(0.0) / own.ratio;
-        // What was long on its way came later than it went, and what goes now may be quicker.
-        let span = self.window + (self.outward * 2.0).min(self.window * LATE);
-        if own.log.is_at_most(room, now.minus_seconds(span)) {
-            return Duration::ZERO;
-        }
-        own.log.trailing_falls_to(room, duration(span)).since(now)
-    }
-
     /// Our own running total as the upstream knew it at a moment: what was on its way then did not count yet.
     fn arrived(&self, own: &Own<'_>, at: Moment) -> f64 {
         own.log.before(at.minus_seconds(self.outward)) * own.ratio
@@ -515,109 +418,5 @@ impl Limit {
             reason = "a float's cast saturates"
         )]
         cells.min(self.stated as u64)
-    }
-
-    /// Whether the arithmetic of the limit is known for sure.
-    pub(crate) fn proven(&self) -> bool {
-        self.proven_bucket() && self.depth.trusts()
-    }
-
-    fn proven_bucket(&self) -> bool {
-        self.shape.bucket().is_some() && self.window >= SHORTEST_PROVEN
-    }
-
-    /// Whether the headers show that the limiter refills as it goes.
-    fn drains_as_told(&self) -> bool {
-        self.shape.rule() == Rule::Bucket || self.is_shallow()
-    }
-
-    /// Whether the headers show a bucket that is shallower than the limit. A log of few requests looks the same.
-    fn is_shallow(&self) -> bool {
-        self.shape.rule() == Rule::Shallow && self.stated >= SMALL
-    }
-
-    /// Whether it is a bucket that holds much more than what is on its way.
-    fn is_deep(&self) -> bool {
-        self.drains_as_told() && self.capacity() >= self.rate() * self.feedback * DEEP
-    }
-
-    /// Whether bursts go to what may be a window or a log, of which the headers tell.
-    fn bursts_in_windows(&self) -> bool {
-        self.last.is_some() && !self.drains_as_told() && !self.drains && self.stated >= SMALL
-    }
-
-    /// Whether it may count by windows: then the use of the last one is bounded.
-    fn may_count_windows(&self) -> bool {
-        !(self.proven() || self.drains || self.is_shallow() && self.depth.trusts())
-    }
-
-    /// The most cells that can be left, as far as is known.
-    fn capacity(&self) -> f64 {
-        if self.is_shallow() { self.told_depth.clamp(1.0, self.stated) } else { self.stated }
-    }
-
-    /// What backlogged callers leave free of a bucket that is so deep, in cells.
-    fn cushion(&self, depth: f64) -> u64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a float's cast saturates"
-        )]
-        let cells = (self.rate() * self.part * CUSHION) as u64;
-        if depth >= self.rate() * self.part * CUSHIONED_DEPTH { cells } else { 0 }
-    }
-
-    /// The most cells that the upstream ever said were left; the stated limit where it said nothing.
-    fn told_or_stated(&self) -> f64 {
-        if self.told_depth > 0.0 { self.told_depth } else { self.stated }
-    }
-
-    fn is_shaped(&self) -> bool {
-        self.window <= LONGEST_SHAPED || self.part < 1.0
-    }
-
-    /// The part of the rate that is kept free for what random delays push into a window or a shallow bucket.
-    fn margin(&self) -> f64 {
-        if self.last.is_none() {
-            return Depth::UNTOLD_MARGIN;
-        }
-        let needed = if self.drains_as_told() {
-            (self.outward * self.rate() / self.capacity() / 20.0).max(LEAST_MARGIN.0)
-        } else {
-            (2.0 * self.outward / self.window).max(LEAST_MARGIN.1).max(WHOLE_CELLS / self.stated)
-        };
-        needed.min(Depth::UNTOLD_MARGIN).max(self.depth.margin())
-    }
-
-    fn reshape(&mut self, now: Moment) {
-        let (rate, proven) = (self.rate(), self.proven());
-        // In a fixed window the level itself says what is left, until the window's end.
-        let foreign = if self.shape.rule() == Rule::Fixed { 0.0 } else { self.foreign.certain() };
-        let shallow = self.is_shallow();
-        let told = proven || self.bursts_in_windows() || shallow;
-        let margin = if proven { 0.0 } else { self.margin() };
-        let (mut pace, mut burst) = self.depth.parameters(rate, told, margin, self.part, foreign);
-        if self.window < SHORTEST_PROVEN && self.shape.bucket().is_none() {
-            // Of a short window a burst is much, and so is what random delays push into it.
-            pace *= self.window / (self.window + self.outward.min(self.window));
-            burst = burst.min((self.stated * SHORT_BURST).max(1.0));
-        }
-        if self.window > LONGEST_SHAPED {
-            // A part of a day's limit may be used at once, as the whole may.
-            (pace, burst) = (rate * self.part, (self.stated * self.part).max(1.0));
-        }
-        self.shaper.reshape(pace.min(self.tail), burst, now);
-        let capacity = self.capacity();
-        let depth = if proven || shallow {
-            let slack = (rate * self.feedback * FEEDBACK_KEPT).clamp(capacity * SLACK.0, capacity * SLACK.1);
-            (capacity - slack.max(self.largest.min(capacity * 0.02))).max(1.0)
-        } else {
-            capacity
-        };
-        let drain = match self.shape.rule() {
-            Rule::Bucket | Rule::Shallow => rate * (1.0 - foreign).max(0.05),
-            Rule::Unknown | Rule::Fixed | Rule::Log => rate,
-        };
-        self.level.reshape(drain, depth, now);
     }
 }

@@ -1,6 +1,7 @@
 //! The mirror of the upstream's limits for one scope: a pure machine, with time as an argument.
 
 mod asking;
+mod bounds;
 mod bucket;
 mod calibrate;
 mod charge;
