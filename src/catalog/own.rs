@@ -50,7 +50,7 @@ pub(super) const ENTRIES: &[Entry] = &[
         class: ErrorClass::WeirBillingBlock,
         statuses: &[429],
         api_codes: &[],
-        cause: "The upstream has said that the credit or a spend limit is spent, and a second answer has confirmed it; Weir answers in its words without asking again.",
+        cause: "The upstream has said that the credit or a spend limit is spent; Weir answers in its words without asking again.",
         solution: "Add credit, raise the limit or fix the billing; the error code tells you which of the three applies.",
         weir_does: "Fails at once with the upstream's own status, type and code, and asks again once in a while.",
         sdk: Sdk::OfStatus,
