@@ -12,9 +12,9 @@ use crate::clock::{self, Instant};
 
 use super::family::{self, Families};
 use super::front::Scope;
+use super::limits::Part;
 use super::machine::Machine;
 use super::moment::Moment;
-use super::quota::Part;
 use super::registry::Registry;
 use super::settings::Settings;
 use super::spent::QuotaBreaker;

@@ -16,11 +16,11 @@ use crate::retry::MilliTokens;
 
 use super::budget::BudgetExhausted;
 use super::directory::Directory;
+use super::limits::{Cost, Demand, Part};
 use super::machine::{Arrival, Claim, Machine, Request, Turn};
 use super::moment::Moment;
 use super::permit::{Permit, RetryTicket};
 use super::queue::Key;
-use super::quota::{Cost, Demand, Part};
 use super::refusal::Refused;
 use super::settings::Settings;
 use super::status::ScopeStatus;

@@ -1,12 +1,12 @@
 //! Admission: who may send what when, so that the upstream never needs to answer 429.
 //!
-//! A [`Scope`] is what shares one set of upstream limits. Behind its one lock a pure [`machine::Machine`] joins the quota (the
-//! mirror of the upstream's buckets and the pacer before it), the fair queue, the breaker and the retry budget. A
-//! [`Permit`] is the right to make one attempt.
+//! A [`Scope`] is everything that shares one set of upstream limits. Behind its one lock a pure [`machine::Machine`] joins the
+//! limits, the fair queue, the circuit breaker and the retry budget. A [`Permit`] is the right to make one attempt. The page
+//! `docs/admission.md` explains how they work together.
 //!
-//! Invariants: a permit is settled or given back exactly once; nothing is granted after its deadline; nobody passes a
-//! request whose turn it is, except while that request knows from the upstream's own numbers that it cannot pass yet; wakers
-//! are called after the lock is released.
+//! Invariants: a permit is settled or given back exactly once; nothing is granted after its deadline, nor before the time that
+//! a refusal named; the request whose turn it is is passed only by requests of other callers, and only while it knows from the
+//! upstream's own numbers that it cannot pass yet; wakers are called after the lock is released.
 
 mod admitted;
 mod breaker;
@@ -18,7 +18,7 @@ pub mod machine;
 mod moment;
 mod permit;
 mod queue;
-mod quota;
+mod limits;
 mod refusal;
 mod registry;
 mod settings;
@@ -40,11 +40,11 @@ pub use breaker::BreakerState;
 pub use budget::{BudgetExhausted, RetryPayment};
 pub use directory::{CredentialId, Newcomer, Scopes, ScopesCounts};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
+pub use limits::{Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, Unit};
 pub use machine::{HeadReport, Ticket, Turn, Would};
 pub use moment::Moment;
 pub use permit::{Permit, RetryTicket};
 pub use queue::Key;
-pub use quota::{Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, Unit};
 pub use refusal::{Refused, SpentQuota};
 pub use settings::{BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings, Settings};
 pub use status::{Counts, DimensionStatus, QueueStatus, ScopeStatus};

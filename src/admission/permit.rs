@@ -8,8 +8,8 @@ use crate::clock::{self, Instant};
 
 use super::budget::RetryPayment;
 use super::front::Scope;
+use super::limits::RefusalNumbers;
 use super::machine::{Attempt, HeadReport, Outcome, Ticket, Would};
-use super::quota::RefusalNumbers;
 use super::refusal::SpentQuota;
 
 /// A permit for one attempt. Dropping it gives it back where nothing was sent, else settles it as an attempt of unknown end.

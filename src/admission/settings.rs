@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::quota::Slot;
+use super::limits::Slot;
 use crate::caller::CallerId;
 
 /// Everything about scopes.

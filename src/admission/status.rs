@@ -6,7 +6,7 @@ use crate::caller::{CallerId, Lane};
 use crate::classify::ErrorClass;
 
 use super::breaker::BreakerState;
-use super::quota::{Slot, Source};
+use super::limits::{Slot, Source};
 use super::settings::LimitSettings;
 
 /// One scope at one moment.

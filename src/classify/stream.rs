@@ -65,7 +65,7 @@ fn by_name(body: &ErrorBody) -> Option<StatusCode> {
     }
 }
 
-/// A server that takes no more says so in words alone: "Streaming response failed: [503] The request queue is full."
+/// A server that takes no more says so in words alone: `Streaming response failed: [503] The request queue is full.`
 fn by_words(body: &ErrorBody) -> Option<StatusCode> {
     let words = Words::of(body);
     (words.say_any(&QUEUE_WORDS) || words.say_any(&CONCURRENCY_WORDS))

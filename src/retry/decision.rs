@@ -119,7 +119,7 @@ impl StopReason {
 /// Decides what follows an attempt that ended in an error.
 ///
 /// A requeue after a rate limit counts no attempt: the queue waits until the request can pass. How often is bounded by
-/// [`MAX_REQUEUES`], whatever the deadline allows.
+/// `MAX_REQUEUES`, whatever the deadline allows.
 pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -> Decision {
     let mut verdict = verdict(situation.class, situation.safety, situation.may_have_run, situation.committed);
     if policy.response_timeouts && may_ask_again(situation) {

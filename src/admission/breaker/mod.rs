@@ -9,7 +9,7 @@
 //! - **Open → `HalfOpen`**: any good answer that is news: its attempt began after the first failure was seen, probe or not.
 //!   A stall is ended by any good answer at all.
 //! - **`HalfOpen`**: attempts pass at a rising rate. It starts at the rate before the outage times the part that the outage's
-//!   length justifies ([`recovery::start`]), and doubles each second.
+//!   length justifies (`recovery::start`), and doubles each second.
 //! - **`HalfOpen` → Closed**: the rate has passed twice the rate before the outage, and either what waits is a small burst at
 //!   this rate, or the upstream has gone on for seconds at all that the limits give. This comes while requests wait, too.
 //! - **`HalfOpen` → Open**: `consecutive` failures in a row.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::admission::limits::{Charge, Cost, LimitReports, Marks, RefusalNumbers};
 use crate::admission::moment::Moment;
-use crate::admission::quota::{Charge, Cost, LimitReports, Marks, RefusalNumbers};
 use crate::admission::refusal::{Refused, SpentQuota};
 use crate::classify::ErrorClass;
 

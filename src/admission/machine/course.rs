@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::admission::breaker::{self, Health};
 use crate::admission::budget::{BudgetExhausted, RetryPayment};
+use crate::admission::limits::{Refusal, Times, Unit};
 use crate::admission::moment::Moment;
-use crate::admission::quota::{Refusal, Times, Unit};
 use crate::classify::ErrorClass;
 use crate::retry::MilliTokens;
 
@@ -38,7 +38,7 @@ impl<W> Machine<W> {
             return;
         }
         attempt.sent = Some(now);
-        attempt.marks = self.member.quota.sent(attempt.cost, now);
+        attempt.marks = self.member.limits.sent(attempt.cost, now);
         self.member.breaker.sent(now);
     }
 
@@ -49,14 +49,14 @@ impl<W> Machine<W> {
         attempt.processing = report.processing;
         self.member.breaker.no_longer_headless(Some(now.since(sent)), now);
         let times = Times { sent, head: now, processing: report.processing };
-        self.member.quota.told(&report.limits, attempt.cost, attempt.charge, attempt.marks, &times, now);
+        self.member.limits.told(&report.limits, attempt.cost, attempt.charge, attempt.marks, &times, now);
     }
 
     /// The upstream's limits took the attempt: its answer is a good one, or blames the request. Only the outcome says so: a
     /// refusal may come in a 200's first event, or with another status than 429.
     fn limits_took(&mut self, attempt: &mut Attempt, now: Moment) {
         if let Some(sent) = attempt.sent.filter(|_| !std::mem::replace(&mut attempt.taken, true)) {
-            self.member.quota.accepted(attempt.charge, attempt.paced, sent, now);
+            self.member.limits.accepted(attempt.charge, attempt.paced, sent, now);
         }
     }
 
@@ -95,14 +95,14 @@ impl<W> Machine<W> {
             self.member.breaker.no_longer_headless(None, now);
         }
         if attempt.sent.is_none() {
-            self.member.quota.give_back(attempt.cost, attempt.charge, now);
+            self.member.limits.give_back(attempt.cost, attempt.charge, now);
         }
         let (health, ticket) = match outcome {
             Outcome::Dropped => (Health::Unknown, None),
             Outcome::Done => {
                 self.accepted(attempt, now);
                 if let (Some(input), Some(sent)) = (attempt.input, attempt.sent) {
-                    self.member.quota.used(attempt.cost, input, sent, now);
+                    self.member.limits.used(attempt.cost, input, sent, now);
                 }
                 (Health::Unknown, None)
             }
@@ -116,7 +116,7 @@ impl<W> Machine<W> {
                 let health = breaker::health(class);
                 match attempt.sent {
                     Some(sent) if class == ErrorClass::RequestExceedsLimit => {
-                        self.member.quota.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
+                        self.member.limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
                     }
                     Some(_) if health == Health::Alive => self.limits_took(attempt, now),
                     Some(_) | None => {}
@@ -150,7 +150,7 @@ impl<W> Machine<W> {
                 if let (Some(hint), None) = (hint, numbers) {
                     self.member.hold.refused(hint, now);
                 }
-                let verdict = self.member.quota.refused(&refusal, &mut self.rng, now);
+                let verdict = self.member.limits.refused(&refusal, &mut self.rng, now);
                 // Those who were told the same time do not come back together. Numbers tell each its own.
                 let not_before = match (hint, numbers) {
                     (Some(hint), None) => {

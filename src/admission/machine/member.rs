@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::breaker::{Breaker, Gate, Load};
+use crate::admission::limits::{Charge, Cost, Limits};
 use crate::admission::moment::Moment;
-use crate::admission::quota::{Charge, Cost, Quota};
 use crate::admission::settings::{LimitSettings, Settings};
 use crate::admission::spent::QuotaBreaker;
 
@@ -47,7 +47,7 @@ pub(super) struct Member {
     pub(super) in_flight: u32,
     /// The configured bound on them.
     bound: Option<u32>,
-    pub(super) quota: Quota,
+    pub(super) limits: Limits,
     pub(super) breaker: Breaker,
     pub(super) hold: Hold,
 }
@@ -58,7 +58,7 @@ impl Member {
             spent,
             in_flight: 0,
             bound: limits.in_flight,
-            quota: Quota::new(limits, now),
+            limits: Limits::new(limits, now),
             breaker: Breaker::new(now),
             hold: Hold::default(),
         }
@@ -67,13 +67,13 @@ impl Member {
     /// Applies other limits; what was learned stays.
     pub(super) fn configure(&mut self, limits: &LimitSettings, now: Moment) {
         self.bound = limits.in_flight;
-        self.quota.configure(limits, now);
+        self.limits.configure(limits, now);
     }
 
     /// What the breaker says while `waiting` requests wait.
     pub(super) fn gate(&mut self, settings: &Settings, waiting: usize, now: Moment) -> Gate {
         let load = Load { waiting, in_flight: self.in_flight };
-        self.breaker.gate(&settings.breaker, || self.quota.request_rate(), load, now)
+        self.breaker.gate(&settings.breaker, || self.limits.request_rate(), load, now)
     }
 
     /// Whether a charge may go now while `waiting` requests wait; `sparse` says that its caller is below its share.
@@ -93,7 +93,7 @@ impl Member {
         if self.bound.is_some_and(|bound| self.in_flight >= bound.max(1)) {
             return Offer::Full;
         }
-        let free = now.plus(self.quota.wait(charge, sparse, self.in_flight, now));
+        let free = now.plus(self.limits.wait(charge, sparse, self.in_flight, now));
         match self.hold.holds(now) {
             Some((until, probe)) => Offer::Held { until: until.max(free), look: probe.max(free) },
             None if free > now => Offer::Held { until: free, look: free },
@@ -103,13 +103,13 @@ impl Member {
 
     /// [`Member::share_of`] a cost.
     pub(super) fn share(&self, cost: Cost) -> f64 {
-        self.share_of(self.quota.charge(cost))
+        self.share_of(self.limits.charge(cost))
     }
 
     /// What a request of this charge counts as in the fair queue: the largest part that it takes of any known limit. Where no
     /// limit is known its tokens count, or the request where it has none, as of usual limits.
     pub(super) fn share_of(&self, charge: Charge) -> f64 {
-        match self.quota.share_of(charge) {
+        match self.limits.share_of(charge) {
             share if share > 0.0 => share,
             _ if charge.tokens > 0 => charge.tokens as f64 / USUAL_TOKENS,
             _ => charge.requests as f64 / USUAL_REQUESTS,
@@ -119,7 +119,7 @@ impl Member {
     /// The cost at which a request that was never refused is tried: it must not hold up others until a limit is unused that
     /// it exceeds by far. After an ordinary refusal it waits at its full price.
     pub(super) fn affordable(&self, cost: Cost) -> Cost {
-        let oversize = self.quota.share_of(self.quota.charge(cost)) > OVERSIZE;
+        let oversize = self.limits.share_of(self.limits.charge(cost)) > OVERSIZE;
         if oversize { Cost { tokens: 0, ..cost } } else { cost }
     }
 
@@ -133,7 +133,7 @@ impl Member {
         settings: &Settings,
         now: Moment,
     ) {
-        self.quota.take(cost, charge, waited, self.in_flight, now);
+        self.limits.take(cost, charge, waited, self.in_flight, now);
         self.breaker.passed(probe, &settings.breaker, now);
         self.hold.passed(now);
         self.in_flight += 1;

@@ -1,4 +1,4 @@
-//! Quota, queue, breaker and budget of one scope under one roof: the pure machine behind its lock.
+//! Limits, queue, breaker and budget of one scope under one roof: the pure machine behind its lock.
 //!
 //! Every method takes the time and does all that is due; nothing here waits. `W` is what wakes a waiter: a `Waker` in the
 //! proxy, a number in a simulation.
@@ -21,9 +21,9 @@ use crate::classify::ErrorClass;
 use super::admitted::Admitted;
 use super::breaker::Outage;
 use super::budget::Budget;
+use super::limits::{Cost, Demand, Part};
 use super::moment::{Moment, duration};
 use super::queue::{Key, Queue, State};
-use super::quota::{Cost, Demand, Part};
 use super::refusal::Refused;
 use super::settings::Settings;
 use super::spent::{Funds, QuotaBreaker};
@@ -99,7 +99,7 @@ impl<W> Machine<W> {
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
         self.asked = now;
         let bounded = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
-        let cost = self.member.quota.expected(bounded);
+        let cost = self.member.limits.expected(bounded);
         let request = &request.at(cost);
         if request.turn == Turn::First {
             self.budget.received();
@@ -143,7 +143,7 @@ impl<W> Machine<W> {
         let early = matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now);
         if self.queue.is_empty() && !early {
             let cost = if request.turn == Turn::First { self.member.affordable(cost) } else { cost };
-            let charge = self.member.quota.charge(cost);
+            let charge = self.member.limits.charge(cost);
             let back = matches!(request.turn, Turn::Requeued(_));
             if let Offer::Takes(probe) = self.member.offer(charge, back, &self.settings, 0, now) {
                 if now < self.contended_until {
@@ -300,13 +300,13 @@ impl<W> Machine<W> {
             waiting_requests: self.queue.waiting() as f64,
             waiting_tokens: self.queue.tokens() as f64,
             in_flight: self.member.in_flight,
-            ..self.member.quota.demand()
+            ..self.member.limits.demand()
         }
     }
 
     /// Changes the part of the limits that is this replica's, where several share them.
     pub fn set_part(&mut self, part: Part, now: Moment) {
-        self.member.quota.set_part(part, now);
+        self.member.limits.set_part(part, now);
     }
 
     /// The wakers of all waiting requests: for when whoever keeps the time is gone.
@@ -339,14 +339,14 @@ impl<W> Machine<W> {
         };
         ScopeStatus {
             name: name.into(),
-            dimensions: self.member.quota.status(now),
-            charge_ratio: self.member.quota.charge_ratio(),
-            part: self.member.quota.part(),
+            dimensions: self.member.limits.status(now),
+            charge_ratio: self.member.limits.charge_ratio(),
+            part: self.member.limits.part(),
             held_by: self.next_turn().and_then(|next| {
-                let charge = self.member.quota.charge(self.queue.waiter(next.key).cost);
-                self.member.quota.holding(charge, self.member.in_flight, now)
+                let charge = self.member.limits.charge(self.queue.waiter(next.key).cost);
+                self.member.limits.holding(charge, self.member.in_flight, now)
             }),
-            paused_for: self.member.quota.paused_until().since(now),
+            paused_for: self.member.limits.paused_until().since(now),
             queue: (self.queue.lines())
                 .map(|line| QueueStatus {
                     caller: line.caller,

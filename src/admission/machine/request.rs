@@ -1,8 +1,8 @@
 //! What comes to the machine, and what becomes of it.
 
+use crate::admission::limits::Cost;
 use crate::admission::moment::Moment;
 use crate::admission::queue::Key;
-use crate::admission::quota::Cost;
 use crate::admission::refusal::Refused;
 use crate::caller::{CallerId, Lane, Mode};
 

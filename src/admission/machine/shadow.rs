@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
+use crate::admission::limits::{Cost, LimitReports, Limits, Slot, Times};
 use crate::admission::moment::{Moment, duration};
 use crate::admission::queue::{Queue, Waiter};
-use crate::admission::quota::{Cost, LimitReports, Quota, Slot, Times};
 use crate::admission::refusal::Refused;
 use crate::admission::settings::{LimitSettings, Settings};
 
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A virtual queue before virtual limits.
 #[derive(Debug)]
 pub(super) struct Shadow {
-    quota: Quota,
+    limits: Limits,
     queue: Queue<()>,
     /// How far its time has come.
     now: Moment,
@@ -30,11 +30,11 @@ pub(super) struct Shadow {
 
 impl Shadow {
     pub(super) fn new(limits: &LimitSettings, now: Moment) -> Self {
-        Self { quota: Quota::new(limits, now), queue: Queue::new(), now, looked: None }
+        Self { limits: Limits::new(limits, now), queue: Queue::new(), now, looked: None }
     }
 
     /// Takes over the sizes of the real limits, now and then.
-    pub(super) fn learn(&mut self, real: &Quota, now: Moment) {
+    pub(super) fn learn(&mut self, real: &Limits, now: Moment) {
         if self.looked.is_some_and(|looked| !now.is_after(looked, LOOK)) {
             return;
         }
@@ -54,7 +54,7 @@ impl Shadow {
                 Slot::TokensPerDay => limits.tokens_per_day = size,
             }
         }
-        self.quota.configure(&limits, now);
+        self.limits.configure(&limits, now);
     }
 
     /// A request comes: what enforcing would do with it. `share` says what a cost takes of the real limits.
@@ -74,8 +74,8 @@ impl Shadow {
             clippy::cast_sign_loss,
             reason = "a float's cast saturates"
         )]
-        let ahead = self.quota.charge_of(ahead.requests as u64, ahead.tokens);
-        let wait = duration(self.quota.predict(ahead, self.quota.charge(request.cost), now));
+        let ahead = self.limits.charge_of(ahead.requests as u64, ahead.tokens);
+        let wait = duration(self.limits.predict(ahead, self.limits.charge(request.cost), now));
         if now.plus(wait) > request.deadline {
             return Would::Refuse(Refused::Deadline { predicted: wait, retry_after: wait });
         }
@@ -95,9 +95,9 @@ impl Shadow {
         while let Some(next) = self.queue.next(background, share) {
             let waiter = self.queue.waiter(next.key);
             let (cost, since) = (waiter.cost, waiter.since);
-            let charge = self.quota.charge(cost);
+            let charge = self.limits.charge(cost);
             self.now = self.now.max(since);
-            let at = self.now.plus(self.quota.wait(charge, true, 0, self.now));
+            let at = self.now.plus(self.limits.wait(charge, true, 0, self.now));
             if let Some(late) = self.queue.expired(at.min(now)) {
                 self.queue.withdraw(late);
                 self.queue.remove(late);
@@ -109,11 +109,11 @@ impl Shadow {
             self.now = at;
             self.queue.serve(next.key, share(cost), background, at);
             self.queue.remove(next.key);
-            self.quota.take(cost, charge, at.since(since), 0, at);
-            let marks = self.quota.sent(cost, at);
+            self.limits.take(cost, charge, at.since(since), 0, at);
+            let marks = self.limits.sent(cost, at);
             let times = Times { sent: at, head: at, processing: None };
-            self.quota.told(&LimitReports::default(), cost, charge, marks, &times, at);
-            self.quota.accepted(charge, true, at, at);
+            self.limits.told(&LimitReports::default(), cost, charge, marks, &times, at);
+            self.limits.accepted(charge, true, at, at);
         }
         self.now = self.now.max(now);
     }

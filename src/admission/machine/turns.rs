@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::admission::breaker::{BreakerState, Gate};
+use crate::admission::limits::{Charge, Cost};
 use crate::admission::moment::{Moment, duration};
 use crate::admission::queue::{Full, Key, Next, State, Waiter};
-use crate::admission::quota::{Charge, Cost};
 use crate::admission::refusal::Refused;
 use crate::admission::spent::Funds;
 use crate::caller::Lane;
@@ -38,7 +38,7 @@ impl<W> Machine<W> {
         let waiter = self.queue.waiter(next.key);
         let back = waiter.requeued;
         let cost = if back { waiter.cost } else { self.member.affordable(waiter.cost) };
-        let charge = self.member.quota.charge(cost);
+        let charge = self.member.limits.charge(cost);
         // What was refused once leaves nothing free for others: it has waited for the time that it was told.
         match self.member.offer(charge, next.sparse || back, &self.settings, self.queue.waiting(), now) {
             Offer::Takes(probe) => Ok((cost, probe)),
@@ -58,7 +58,7 @@ impl<W> Machine<W> {
                     return;
                 }
             };
-        let charge = self.member.quota.charge(cost);
+        let charge = self.member.limits.charge(cost);
         let share = self.member.share_of(charge);
         self.queue.serve(key, share, self.settings.queue.background_share, now);
         let waiter = self.queue.waiter(key);
@@ -80,10 +80,10 @@ impl<W> Machine<W> {
     }
 
     pub(super) fn grant_unpaced(&mut self, request: &Request, would: Would, now: Moment) -> Attempt {
-        let charge = self.member.quota.charge(request.cost);
+        let charge = self.member.limits.charge(request.cost);
         // What is sent without waiting is owed to the limits, up to a bound: enforced requests, now or after a reload, wait for
         // no more of it. The upstream's answers tell the true level.
-        let owed = self.member.quota.wait(charge, true, self.member.in_flight, now);
+        let owed = self.member.limits.wait(charge, true, self.member.in_flight, now);
         let charge = if owed > MOST_OWED { Charge::default() } else { charge };
         self.begin(request.cost, charge, false, Duration::ZERO, now);
         let grant =
@@ -101,7 +101,7 @@ impl<W> Machine<W> {
         }
         let limits = &self.settings.limits;
         let shadow = self.shadow.get_or_insert_with(|| Box::new(Shadow::new(limits, now)));
-        shadow.learn(&self.member.quota, now);
+        shadow.learn(&self.member.limits, now);
         shadow.arrive(request, &self.settings, |cost| self.member.share(cost), now)
     }
 
@@ -280,8 +280,8 @@ impl<W> Machine<W> {
             clippy::cast_sign_loss,
             reason = "a float's cast saturates"
         )]
-        let ahead = self.member.quota.charge_of(ahead.requests as u64, ahead.tokens);
-        self.member.quota.predict(ahead, self.member.quota.charge(request.cost), now)
+        let ahead = self.member.limits.charge_of(ahead.requests as u64, ahead.tokens);
+        self.member.limits.predict(ahead, self.member.limits.charge(request.cost), now)
     }
 
     /// How long a request like one that waits would wait if it came now.

@@ -120,8 +120,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::admission::limits::Cost;
     use crate::admission::queue::{Slab, Waiter};
-    use crate::admission::quota::Cost;
 
     #[test]
     fn everyone_expires_in_order_and_at_once_and_none_that_left() {

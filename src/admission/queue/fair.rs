@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::admission::quota::Cost;
+use crate::admission::limits::Cost;
 use crate::caller::{CallerId, Lane};
 
 use super::flow::{Backlog, Flow, NONE};

@@ -203,8 +203,8 @@ fn before<W>(slab: &Slab<W>, one: u32, other: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::limits::Cost;
     use crate::admission::queue::Waiter;
-    use crate::admission::quota::Cost;
 
     #[test]
     fn it_is_a_sorted_list_with_sums() {

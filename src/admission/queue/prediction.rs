@@ -205,8 +205,8 @@ impl<W> Queue<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::limits::Cost;
     use crate::admission::queue::Waiter;
-    use crate::admission::quota::Cost;
 
     #[test]
     fn distances_and_their_places_agree() {

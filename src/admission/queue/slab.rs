@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::admission::limits::{Charge, Cost};
 use crate::admission::machine::Request;
 use crate::admission::moment::Moment;
-use crate::admission::quota::{Charge, Cost};
 use crate::admission::refusal::Refused;
 
 use super::flow::NONE;

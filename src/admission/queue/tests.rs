@@ -5,7 +5,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::*;
-use crate::admission::quota::Cost;
+use crate::admission::limits::Cost;
 
 const CALLERS: u16 = 1000;
 const BACKGROUND: f64 = 0.05;

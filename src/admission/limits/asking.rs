@@ -103,8 +103,8 @@ impl Asking {
 
 #[cfg(test)]
 mod tests {
-    use crate::admission::quota::own::{Cost, OwnUse};
-    use crate::admission::quota::slot::Unit;
+    use crate::admission::limits::own::{Cost, OwnUse};
+    use crate::admission::limits::slot::Unit;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use crate::admission::moment::Moment;
 
-use super::{Quota, Slot, Unit};
+use super::{Limits, Slot, Unit};
 
 /// What this replica may use of a scope's limits, and what the others use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,7 +53,7 @@ pub struct Demand {
     pub charge_ratio: f64,
 }
 
-impl Quota {
+impl Limits {
     /// Changes this replica's part of every limit.
     pub(crate) fn set_part(&mut self, part: Part, now: Moment) {
         let same = part.part.to_bits() == self.part.part.to_bits();

@@ -5,9 +5,9 @@ use crate::admission::status::DimensionStatus;
 
 use super::limit::Limit;
 use super::ramp::Ramp;
-use super::{Charge, Quota, Slot};
+use super::{Charge, Limits, Slot};
 
-impl Quota {
+impl Limits {
     /// The limit that holds `charge` longest, if one does.
     pub(crate) fn holding(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Slot> {
         let told = self.each().map(|(slot, dimension)| {

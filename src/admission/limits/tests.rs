@@ -12,21 +12,21 @@ fn at(seconds: f64) -> Moment {
 
 const ONE: Cost = Cost { requests: 1, tokens: 100, endpoint: Endpoint::ChatCompletions };
 
-/// A quota whose attempts are sent, answered and refused at moments of the test's.
+/// A limits whose attempts are sent, answered and refused at moments of the test's.
 struct Scope {
-    quota: Quota,
+    limits: Limits,
     rng: fastrand::Rng,
 }
 
 impl Scope {
     fn new(limits: LimitSettings) -> Self {
-        Self { quota: Quota::new(&limits, at(0.0)), rng: fastrand::Rng::with_seed(1) }
+        Self { limits: Limits::new(&limits, at(0.0)), rng: fastrand::Rng::with_seed(1) }
     }
 
     fn send(&mut self, cost: Cost, now: f64) -> (Charge, Marks) {
-        let charge = self.quota.charge(cost);
-        self.quota.take(cost, charge, Duration::ZERO, 0, at(now));
-        (charge, self.quota.sent(cost, at(now)))
+        let charge = self.limits.charge(cost);
+        self.limits.take(cost, charge, Duration::ZERO, 0, at(now));
+        (charge, self.limits.sent(cost, at(now)))
     }
 
     /// An answer a tenth of a second after the send, with a header about requests.
@@ -35,8 +35,8 @@ impl Scope {
         let report = LimitReport { limit, remaining, reset: Some(Duration::from_secs_f64(reset)) };
         let reports = LimitReports { requests: Some(report), tokens: None };
         let times = Times { sent: at(now), head: at(now + 0.1), processing: Some(Duration::from_millis(90)) };
-        self.quota.told(&reports, ONE, charge, marks, &times, at(now + 0.1));
-        self.quota.accepted(charge, true, at(now), at(now + 0.1));
+        self.limits.told(&reports, ONE, charge, marks, &times, at(now + 0.1));
+        self.limits.accepted(charge, true, at(now), at(now + 0.1));
     }
 
     fn refuse(&mut self, sent: (Charge, Marks), cost: Cost, numbers: RefusalNumbers, now: f64) -> Moment {
@@ -50,11 +50,11 @@ impl Scope {
             marks: sent.1,
             times: &times,
         };
-        self.quota.refused(&refusal, &mut self.rng, at(now + 0.1)).not_before
+        self.limits.refused(&refusal, &mut self.rng, at(now + 0.1)).not_before
     }
 
     fn limit(&self, slot: Slot, now: f64) -> Option<f64> {
-        self.quota.status(at(now)).iter().find(|limit| limit.slot == slot).map(|limit| limit.limit)
+        self.limits.status(at(now)).iter().find(|limit| limit.slot == slot).map(|limit| limit.limit)
     }
 }
 
@@ -102,9 +102,9 @@ fn a_refusal_by_the_day_does_not_take_the_minutes_header() {
 #[test]
 fn a_limit_that_is_no_longer_configured_is_gone() {
     let mut scope = Scope::new(LimitSettings { requests_per_minute: Some(60), ..LimitSettings::default() });
-    scope.quota.configure(&LimitSettings::default(), at(1.0));
+    scope.limits.configure(&LimitSettings::default(), at(1.0));
     assert_eq!(scope.limit(Slot::RequestsPerMinute, 1.0), None);
-    assert!(scope.quota.wait(scope.quota.charge(ONE), true, 0, at(1.0)).is_zero());
+    assert!(scope.limits.wait(scope.limits.charge(ONE), true, 0, at(1.0)).is_zero());
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_refusal_by_one_limit_gives_back_what_the_others_were_charged() {
     };
     let mut scope = Scope::new(limits);
     let level = |scope: &Scope, now: f64| {
-        let all = scope.quota.status(at(now));
+        let all = scope.limits.status(at(now));
         all.iter().find(|limit| limit.slot == Slot::TokensPerMinute).map_or(0.0, |limit| limit.level)
     };
     let large = Cost { tokens: 30_000, ..ONE };
@@ -132,9 +132,9 @@ fn what_was_refused_as_too_large_leaves_no_debt() {
     let mut scope = Scope::new(limits);
     let large = Cost { tokens: 80_000, ..ONE };
     let (charge, marks) = scope.send(large, 0.0);
-    assert!(!scope.quota.wait(scope.quota.charge(ONE), true, 0, at(0.1)).is_zero());
-    scope.quota.too_large(large, charge, marks, at(0.0), at(0.2));
-    assert!(scope.quota.wait(scope.quota.charge(ONE), true, 0, at(0.2)).is_zero(), "others go on at once");
+    assert!(!scope.limits.wait(scope.limits.charge(ONE), true, 0, at(0.1)).is_zero());
+    scope.limits.too_large(large, charge, marks, at(0.0), at(0.2));
+    assert!(scope.limits.wait(scope.limits.charge(ONE), true, 0, at(0.2)).is_zero(), "others go on at once");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn a_refusal_about_images_holds_its_own_request_alone() {
     let apart = RefusalNumbers { limit: 0, wait, apart: true, ..numbers(Slot::RequestsPerMinute, 0, 0, 0) };
     let not_before = scope.refuse(sent, ONE, apart, 1.0);
     assert!(not_before >= at(13.0));
-    assert!(scope.quota.wait(scope.quota.charge(ONE), true, 0, at(1.5)).is_zero(), "text goes on");
+    assert!(scope.limits.wait(scope.limits.charge(ONE), true, 0, at(1.5)).is_zero(), "text goes on");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn a_small_request_that_was_refused_for_what_is_not_seen_leaves_the_price_of_lar
     let small = Cost { tokens: 29, endpoint: Endpoint::Responses, requests: 1 };
     let sent = scope.send(small, 0.0);
     scope.refuse(sent, small, numbers(Slot::TokensPerMinute, 30_000, 29_900, 700), 0.0);
-    let priced = |tokens| scope.quota.charge(scope.quota.expected(Cost { tokens, ..small })).tokens;
+    let priced = |tokens| scope.limits.charge(scope.limits.expected(Cost { tokens, ..small })).tokens;
     let (again, large) = (priced(29), priced(10_000));
     assert!((200..=1000).contains(&again), "a like request: {again}");
     assert!(large <= 16_000, "a large one: {large}");
@@ -188,7 +188,7 @@ fn a_share_divides_the_burst_and_does_not_pace_a_day() {
     let at_once = |share: f64| {
         let mut scope = Scope::new(limits(share));
         let mut sent = 0;
-        while sent < 1000 && scope.quota.wait(scope.quota.charge(ONE), true, 0, at(1.0)).is_zero() {
+        while sent < 1000 && scope.limits.wait(scope.limits.charge(ONE), true, 0, at(1.0)).is_zero() {
             scope.send(ONE, 1.0);
             sent += 1;
         }
@@ -201,7 +201,7 @@ fn a_share_divides_the_burst_and_does_not_pace_a_day() {
     let mut scope = Scope::new(day);
     for second in 0..4900_u32 {
         let now = f64::from(second) * 0.01;
-        assert!(scope.quota.wait(scope.quota.charge(ONE), true, 0, at(now)).is_zero(), "{second}");
+        assert!(scope.limits.wait(scope.limits.charge(ONE), true, 0, at(now)).is_zero(), "{second}");
         scope.send(ONE, now);
     }
 }

@@ -6,9 +6,9 @@ use super::charge::Evidence;
 use super::limit::Limit;
 use super::refusal::Times;
 use super::shape::Rule;
-use super::{Cost, LimitReport, LimitReports, Marks, Origin, Quota, Slot, Unit};
+use super::{Cost, LimitReport, LimitReports, Limits, Marks, Origin, Slot, Unit};
 
-impl Quota {
+impl Limits {
     /// Compares what the upstream charged with what was estimated.
     pub(super) fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times) {
         let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };

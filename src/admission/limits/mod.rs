@@ -80,7 +80,7 @@ struct Entry {
 /// All limits of one scope. The fields lie as they are written, as those of the scope.
 #[derive(Debug)]
 #[repr(C)]
-pub(crate) struct Quota {
+pub(crate) struct Limits {
     entries: Vec<Entry>,
     ramp: Option<Box<Ramp>>,
     paused_until: Moment,
@@ -100,9 +100,9 @@ pub(crate) struct Quota {
     unexplained: Moment,
 }
 
-impl Quota {
+impl Limits {
     pub(crate) fn new(limits: &LimitSettings, now: Moment) -> Self {
-        let mut quota = Self {
+        let mut new = Self {
             entries: Vec::new(),
             own: OwnUse::new(),
             ramp: None,
@@ -117,11 +117,11 @@ impl Quota {
             alone: false,
             unexplained: Moment::START,
         };
-        quota.configure(limits, now);
-        if quota.entries.is_empty() {
-            quota.ramp = Some(Box::new(Ramp::new(now)));
+        new.configure(limits, now);
+        if new.entries.is_empty() {
+            new.ramp = Some(Box::new(Ramp::new(now)));
         }
-        quota
+        new
     }
 
     /// A cost as its endpoint's requests were charged so far. Everything else here takes costs that went through this.

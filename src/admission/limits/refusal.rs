@@ -1,4 +1,4 @@
-//! An attempt's times, and its refusal, as the quota hears of them.
+//! An attempt's times, and its refusal, as the limits are told of them.
 
 use std::time::Duration;
 
