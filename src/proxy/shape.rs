@@ -31,7 +31,9 @@ pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> 
     if kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html")) || body.starts_with(b"<") {
         return Some(of_class(endpoint, ErrorClass::MalformedResponse));
     }
-    let is_error = serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
+    // Most answers name no error at all, and need no second reading.
+    let is_error = memchr::memmem::find(body, b"\"error\"").is_some()
+        && serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
     is_error.then(|| classify::stream_error(endpoint, body, clock::wall()))
 }
 

@@ -44,6 +44,9 @@ pub(super) fn read(name: &str) -> Option<(Key, Field)> {
     if !matches!(name.as_bytes().first(), Some(b'x' | b'r' | b'a')) {
         return None;
     }
+    if let Some(found) = usual(name) {
+        return Some(found);
+    }
     let (words, unit) =
         PREFIXES.iter().find_map(|(prefix, unit)| Some((name.strip_prefix(prefix)?, *unit)))?;
     let (mut key, mut field) = (Key { unit, part: Part::Whole, window: None }, None);
@@ -62,6 +65,20 @@ pub(super) fn read(name: &str) -> Option<(Key, Field)> {
         }
     }
     Some((key, field?))
+}
+
+/// The six names that nearly all answers bear, without a look at each word.
+fn usual(name: &str) -> Option<(Key, Field)> {
+    let (unit, field) = match name.strip_prefix("x-ratelimit-")? {
+        "limit-requests" => (Unit::Requests, Field::Limit),
+        "remaining-requests" => (Unit::Requests, Field::Remaining),
+        "reset-requests" => (Unit::Requests, Field::Reset),
+        "limit-tokens" => (Unit::Tokens, Field::Limit),
+        "remaining-tokens" => (Unit::Tokens, Field::Remaining),
+        "reset-tokens" => (Unit::Tokens, Field::Reset),
+        _ => return None,
+    };
+    Some((Key { unit, part: Part::Whole, window: None }, field))
 }
 
 /// A window by its name; a month has thirty days.
