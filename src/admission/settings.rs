@@ -184,12 +184,12 @@ pub struct BudgetSettings {
     /// Retries at once, their backoff included, as a part of the attempts in flight. 1: at 25 % failing a third are retries, and
     /// half of a retry's time is backoff.
     pub concurrent: f64,
-    /// Retries at once that are always allowed. 100: the balance bounds their rate, this bounds only their pile.
+    /// Retries at once that are always allowed. 1,000: the balance bounds their rate, this bounds only their pile.
     pub concurrent_least: u32,
 }
 
 impl Default for BudgetSettings {
     fn default() -> Self {
-        Self { capacity: 20.0, per_success: 0.5, per_request: 0.02, concurrent: 1.0, concurrent_least: 100 }
+        Self { capacity: 20.0, per_success: 0.5, per_request: 0.02, concurrent: 1.0, concurrent_least: 1000 }
     }
 }

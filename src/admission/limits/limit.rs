@@ -315,9 +315,14 @@ impl Limit {
     /// Changes the part of the limit that may be used here.
     pub(crate) fn set_part(&mut self, part: f64, now: Moment) {
         if part > 0.0 && part.total_cmp(&self.part).is_ne() {
-            self.depth.scale(part / self.part);
+            let factor = part / self.part;
+            self.depth.scale(factor);
             self.part = part;
+            // What is used of the depth stays the same part of it: a smaller part is no debt.
+            let used = self.shaper.used(now) * factor;
+            self.tail = f64::INFINITY;
             self.reshape(now);
+            self.shaper.set_used(used, now);
         }
     }
 

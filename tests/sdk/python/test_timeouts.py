@@ -25,14 +25,12 @@ def test_direct_a_silent_upstream_is_a_timeout(stand_in):
         chat(client, "fault=stall-head")
 
 
-def test_weir_says_so_before_the_caller_gives_up(fresh_weir):
+def test_the_caller_gives_up_as_it_would_direct(fresh_weir):
+    """Weir never ends an attempt before the SDK would: the SDK's own time-out is what the program sees."""
     began = time.monotonic()
-    with client_of(fresh_weir.url, 4) as client, pytest.raises(openai.InternalServerError) as caught:
+    with client_of(fresh_weir.url, 2) as client, pytest.raises(openai.APITimeoutError):
         chat(client, "fault=stall-head")
-    assert caught.value.status_code == 504
-    assert caught.value.type == "weir_error"
-    assert caught.value.response.headers["x-weir-error-class"] == "timeout_response"
-    assert 2 < time.monotonic() - began < 4
+    assert 2 <= time.monotonic() - began < 4
 
 
 def test_a_slow_answer_within_the_timeout_arrives(fresh_weir):
