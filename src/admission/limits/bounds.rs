@@ -59,6 +59,9 @@ impl Limit {
 
     /// The pace at which what is left of the window lasts until a burst leaves it; infinite where none was sent.
     pub(super) fn tail_pace(&self, own: &Own<'_>, now: Moment) -> f64 {
+        if now < self.divided.plus_seconds(self.window) && self.divided > Moment::START {
+            return f64::INFINITY;
+        }
         if !self.bursts_in_windows() || !(SHORTEST_PROVEN..=LONGEST_SHAPED).contains(&self.window) {
             return f64::INFINITY;
         }

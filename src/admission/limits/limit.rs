@@ -62,6 +62,8 @@ pub(crate) struct Limit {
     pub(super) taken: Moment,
     /// The pace that leaves a part of the window for its end, in cells a second; infinite where no burst was sent.
     pub(super) tail: f64,
+    /// When the part that may be used here changed last: what was sent before was sent by another.
+    pub(super) divided: Moment,
     pub(crate) source: Source,
     /// It let more through in a window than the limit, and refills as it goes: some bucket.
     pub(super) drains: bool,
@@ -101,6 +103,7 @@ impl Limit {
             told_depth: 0.0,
             taken: now,
             tail: f64::INFINITY,
+            divided: Moment::START,
             feedback: 0.0,
             outward: 0.0,
             largest: 1.0,
@@ -321,6 +324,7 @@ impl Limit {
             // What is used of the depth stays the same part of it: a smaller part is no debt.
             let used = self.shaper.used(now) * factor;
             self.tail = f64::INFINITY;
+            self.divided = now;
             self.reshape(now);
             self.shaper.set_used(used, now);
         }
