@@ -226,7 +226,7 @@ impl Limits {
             // 0 and −1 mean "unknown" in some dialects.
             if let Some(report) = report
                 && report.limit > 0
-                && let Some(index) = self.place_of_report(unit, report.limit as f64, now)
+                && let Some(index) = self.place_of_report(unit, report, now)
             {
                 let entry = &mut self.entries[index];
                 let own = self.own.of(unit, self.ratio.value());
@@ -245,13 +245,16 @@ impl Limits {
 
     /// The entry that a header's report is filed in: the one of the headers, else a configured or refused one of nearly the
     /// same limit, else a new one.
-    fn place_of_report(&mut self, unit: Unit, limit: f64, now: Moment) -> Option<usize> {
+    fn place_of_report(&mut self, unit: Unit, report: &LimitReport, now: Moment) -> Option<usize> {
+        let limit = report.limit as f64;
         let of_headers = |entry: &Entry| entry.slot.unit() == unit && entry.origin == Origin::Headers;
         if let Some(index) = self.entries.iter().position(of_headers) {
             return Some(index);
         }
         self.found(unit);
-        let near = |entry: &Entry| entry.slot.unit() == unit && is_near(entry.limit.stated, limit);
+        let other = |entry: &Entry| entry.origin == Origin::Configured && is_of_a_minute(report);
+        let near =
+            |entry: &Entry| entry.slot.unit() == unit && (is_near(entry.limit.stated, limit) || other(entry));
         if let Some(index) = self.entries.iter().position(near) {
             self.entries[index].origin = Origin::Headers;
             return Some(index);
@@ -444,6 +447,14 @@ impl Limits {
     fn each(&self) -> impl Iterator<Item = (Slot, &Limit)> {
         self.entries.iter().map(|entry| (entry.slot, &*entry.limit))
     }
+}
+
+/// Whether a report is of a minute's limit, as what is used and when none of it is any more show: then the upstream has told
+/// otherwise than the configuration.
+fn is_of_a_minute(report: &LimitReport) -> bool {
+    let used = report.limit.saturating_sub(report.remaining) as f64;
+    let window = report.reset.unwrap_or_default().as_secs_f64() * report.limit as f64 / used.max(1.0);
+    (30.0..=120.0).contains(&window)
 }
 
 /// Whether two reports may be of one limit.
