@@ -49,7 +49,7 @@ pub(super) struct Answer {
 ///
 /// # Cancel safety
 /// Dropping the future ends the attempt upstream at once; the permit and the record account for it when they are dropped.
-#[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+#[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
 pub(super) fn attempt<'a>(
     upstream: &'a Upstream,
     call: &'a mut Call,

@@ -20,7 +20,7 @@ pub enum Body {
     Relayed(Relayed),
 }
 
-/// The upstream's body on its way. Apart: [`Body`] has room for one more form without growing.
+/// The upstream's body on its way, as a type of its own, so that [`Body`] does not grow by another form.
 pub enum Relayed {
     /// Alone on its caller's connection.
     Alone(Box<Relay<AnswerBody, Exchange>>),

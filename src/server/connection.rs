@@ -264,7 +264,7 @@ where
     }
 
     /// Polls a connection until it ends, a limit is reached, or a drain has brought it to its end.
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn drive(
         &self,
         mut connection: Pin<Box<dyn Connection + Send>>,

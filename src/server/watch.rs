@@ -202,7 +202,7 @@ impl Watch {
     }
 
     /// The limit that the connection has now reached, if any. To be called after each poll of the connection. The settings are
-    /// those that it began with: each connection need not have room for them.
+    /// those that it began with: no connection needs to store them.
     pub(super) fn check(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Option<Limit> {
         self.observe(settings);
         // Looked at first: the timer lies apart in memory, and most polls find a request with the service.

@@ -165,7 +165,7 @@ impl Pool {
         let open = self.counters.opened();
         let mut connection = connection.with_upgrades();
         // The attempt that uses the connection hears of its errors; nobody else is concerned. Not an async block, which would
-        // have room for the connection twice.
+        // store the connection twice.
         let driver = Driver::new(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let clock = HeadClock::default();
         let (born, keep_alive) = (clock::now(), KeepAlive::default());

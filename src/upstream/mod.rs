@@ -320,7 +320,7 @@ enum Channel {
     Http2(http2::Stream, Box<HeadClock>),
 }
 
-/// A request on its way, and the head of its answer on its way back. Boxed, because hyper's has room for the whole request.
+/// A request on its way, and the head of its answer on its way back. Boxed, because hyper's future stores the whole request.
 type Exchange =
     Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + Send>>;
 
@@ -369,13 +369,13 @@ impl Ready {
     }
 
     /// Waits for the head of the answer to a request that has begun.
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn exchange(
         &mut self,
         begun: Exchange,
     ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
         async move {
-            // Taken apart before the await, or the future would have room for the answer beside the exchange.
+            // Taken apart before the await: the future would store the answer beside the exchange otherwise.
             let unsent = match self.heard(begun).await {
                 Ok(Heard::Answer(answer)) => return Ok(answer),
                 Ok(Heard::Unsent(request)) => request,
@@ -385,7 +385,7 @@ impl Ready {
         }
     }
 
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn heard(&mut self, mut begun: Exchange) -> impl Future<Output = Result<Heard, Failure>> + Send {
         async move {
             let channel = &mut self.channel;

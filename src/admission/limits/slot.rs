@@ -37,7 +37,7 @@ impl Slot {
         }
     }
 
-    /// The one of the same unit for a window of so many seconds.
+    /// The slot of the same unit for a window of this length, in seconds.
     #[must_use]
     pub fn of_window(self, seconds: f64) -> Self {
         match (self.unit(), seconds > 3600.0) {
