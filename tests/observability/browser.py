@@ -63,9 +63,9 @@ class Page:
     def scripts(self, allowed):
         self.call("Emulation.setScriptExecutionDisabled", value=not allowed)
 
-    def screenshot(self, path: pathlib.Path, most=150_000):
-        """A picture of what is in view."""
-        picture = base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+    def screenshot(self, path: pathlib.Path, most=100_000):
+        """Writes a WebP picture of what is in view. The repository keeps them, so their size in bytes is bounded."""
+        picture = base64.b64decode(self.call("Page.captureScreenshot", format="webp", quality=85)["data"])
         if len(picture) > most:
             raise AssertionError(f"{path.name} has {len(picture)} bytes, more than {most}")
         path.write_bytes(picture)

@@ -42,7 +42,7 @@ def main() -> int:
     if arguments.screenshots:
         arguments.screenshots.mkdir(parents=True, exist_ok=True)
         for name, size in SIZES.items():
-            picture = arguments.screenshots.resolve() / f"status-{name}.png"
+            picture = arguments.screenshots.resolve() / f"status-{name}.webp"
             chromium(browser, [f"--screenshot={picture}", f"--window-size={size}"], page)
             print(f"page: {picture}")
     for problem in problems:

@@ -73,7 +73,7 @@ def look(page, name, place, expected, screenshots):
     print(f"{name} ({time.monotonic() - began:.0f} s): {kicker} | {headline}", flush=True)
     if screenshots and name in CHIEF:
         screenshots.mkdir(parents=True, exist_ok=True)
-        page.screenshot(screenshots / f"status-{name.replace('_', '-')}.png")
+        page.screenshot(screenshots / f"status-{name.replace('_', '-')}.webp")
     return []
 
 

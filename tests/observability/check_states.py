@@ -131,7 +131,7 @@ class Run:
         check(name, shown, words)
         if page.evaluate("window.opened") != "once" or not re.search(r"live · \d\d:\d\d:\d\d UTC", await_live(page)):
             raise AssertionError(f"{name}: the page does not refresh itself: {page.text('#live')!r}")
-        page.screenshot(self.pictures / f"status-{name}.png")
+        page.screenshot(self.pictures / f"status-{name}.webp")
         light = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.colours("dark")
         if page.evaluate("getComputedStyle(document.body).backgroundColor") == light:
@@ -140,7 +140,7 @@ class Run:
         if (width := page.evaluate("document.documentElement.scrollWidth")) > PHONE[0]:
             raise AssertionError(f"{name}: it is {width} wide on a phone of {PHONE[0]}")
         check(f"{name} on a phone", page.text(), words)
-        page.screenshot(self.pictures / f"status-{name}-phone.png")
+        page.screenshot(self.pictures / f"status-{name}-phone.webp")
         page.size(*DESK)
         page.colours("light")
         without_scripts(name, self.weir.admin, words)
