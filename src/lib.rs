@@ -21,6 +21,8 @@
 //! | turns | [`websocket`] | `websocket::Reader`; a turn of a WebSocket session goes the same way as a request |
 //! | account | [`account`], [`metrics`] | `Record`: told once, when whatever ends the request ends it |
 //!
+//! [`layers`] offers admission and retries as tower layers to Rust services that call the API without a proxy between.
+//!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,
 //! [`replicas`] shares the scopes' limits between several processes, [`catalog`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
 //! Beneath both ends, [`gather`] writes small parts as one.
@@ -55,6 +57,7 @@ pub mod simulate;
 pub mod config;
 pub mod server;
 pub mod admin;
+pub mod layers;
 pub mod proxy;
 pub mod response;
 pub mod stream;

@@ -7,7 +7,7 @@ use super::forward::ForwardedError;
 use super::settle;
 use crate::account::{Record, Usage};
 use crate::admission::Permit;
-use crate::classify::{self, ErrorClass};
+use crate::classify;
 use crate::clock::{self, Instant};
 use crate::metrics::{Bound, StreamOutcome};
 use crate::openai::Endpoint;
@@ -86,7 +86,7 @@ impl Exchange {
     /// Settles an attempt whose answer had begun well.
     fn settle(&mut self, end: End, findings: &Findings, now: Instant) {
         let permit = self.permit.take();
-        let Some(class) = class_of(end, findings) else {
+        let Some(class) = findings.class(end) else {
             if let Some(mut permit) = permit {
                 if let Some(usage) = findings.usage {
                     permit.used(usage.input);
@@ -161,21 +161,6 @@ impl Ledger for Exchange {
             End::CallerLeft if !findings.is_answered() => {}
             End::CallerLeft | End::Complete | End::Cut | End::Stalled => self.record.finish(now),
         }
-    }
-}
-
-/// What an answer that had begun well ended as; nothing where it ended well.
-fn class_of(end: End, findings: &Findings) -> Option<ErrorClass> {
-    match end {
-        End::Complete if findings.error.is_some() => Some(ErrorClass::StreamError),
-        End::Complete if findings.stream && !findings.complete && !findings.unread => {
-            Some(ErrorClass::StreamCut)
-        }
-        End::Complete | End::CallerLeft => None,
-        // The last event had come: whoever closes first, and however, the answer is whole.
-        End::Cut | End::Stalled if findings.complete && findings.error.is_none() => None,
-        End::Cut => Some(ErrorClass::StreamCut),
-        End::Stalled => Some(ErrorClass::TimeoutIdle),
     }
 }
 

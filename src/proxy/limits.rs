@@ -7,7 +7,7 @@ use crate::openai::{Dimension, HeaderLimit, LimitHeaders, LimitRefusal, Part, Un
 
 /// What the limit headers say of requests and tokens: of several limits of one unit the one with the least left. Limits of the
 /// input or the output alone are no limits of what a request is priced at.
-pub(super) fn reports(headers: &LimitHeaders) -> LimitReports {
+pub(crate) fn reports(headers: &LimitHeaders) -> LimitReports {
     let tightest = |unit: Unit| {
         let of_unit = headers.of(unit, Part::Whole).chain(headers.of(unit, Part::Project));
         of_unit.filter_map(report).min_by_key(|report| report.remaining)

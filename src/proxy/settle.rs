@@ -26,7 +26,7 @@ pub(super) fn failed(
 }
 
 /// Settles the permit of an attempt that ended in an error of the upstream's.
-pub(super) fn refused(permit: Permit, class: ErrorClass, classified: &Classified) {
+pub(crate) fn refused(permit: Permit, class: ErrorClass, classified: &Classified) {
     if classified.class.is_quota() {
         permit.quota_exhausted(SpentQuota {
             status: classified.status.as_u16(),
@@ -44,7 +44,7 @@ pub(super) fn refused(permit: Permit, class: ErrorClass, classified: &Classified
 
 /// Settles the permit of an attempt that met a rate limit, with the upstream's numbers where it gave some. The ticket is the
 /// request's place.
-pub(super) fn rate_limited(
+pub(crate) fn rate_limited(
     permit: Permit,
     class: ErrorClass,
     classified: Option<&Classified>,

@@ -7,6 +7,8 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 
 use super::decode::{Coding, Decoder};
+use super::relay::End;
+use crate::classify::ErrorClass;
 use crate::openai::sse::{Event, SseScanner};
 use crate::openai::{Endpoint, Usage, usage};
 
@@ -39,6 +41,19 @@ impl Findings {
     /// Whether the caller has the whole answer, though its body may not have ended.
     pub fn is_answered(&self) -> bool {
         self.stream && self.error.is_none() && (self.complete || self.finished)
+    }
+
+    /// The class of an answer that had begun well and ended so; none where it ended well.
+    pub fn class(&self, end: End) -> Option<ErrorClass> {
+        match end {
+            End::Complete if self.error.is_some() => Some(ErrorClass::StreamError),
+            End::Complete if self.stream && !self.complete && !self.unread => Some(ErrorClass::StreamCut),
+            End::Complete | End::CallerLeft => None,
+            // The last event had come: whoever closes first, and however, the answer is whole.
+            End::Cut | End::Stalled if self.complete && self.error.is_none() => None,
+            End::Cut => Some(ErrorClass::StreamCut),
+            End::Stalled => Some(ErrorClass::TimeoutIdle),
+        }
     }
 }
 
