@@ -18,8 +18,8 @@
 //! | classify | [`classify`] | `ErrorClass`, the closed list; `classify::response` |
 //! | retry or stop | [`retry`] | `retry::decide`: a table, a backoff, a deadline |
 //! | respond | [`response`], [`stream`] | Weir's own answers; the upstream's on their way |
-//! | turns | [`websocket`] | `websocket::Reader`; a turn of a WebSocket session goes the same way as a request |
 //! | account | [`account`], [`metrics`] | `Record`: told once, when whatever ends the request ends it |
+//! | turns | [`websocket`] | `websocket::Reader`; a turn of a WebSocket session goes the same way as a request |
 //!
 //! [`layers`] offers admission and retries as tower layers to Rust services that call the API without a proxy between.
 //!
