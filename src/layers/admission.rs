@@ -126,7 +126,11 @@ impl Shared {
             weight: 1,
             lane: Lane::Interactive,
             cost: priced.cost,
-            body_bytes: request.body().size_hint().exact().map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+            body_bytes: request
+                .body()
+                .size_hint()
+                .exact()
+                .map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
             deadline: attempt.deadline,
             head_due: false,
             turn: attempt.turn,

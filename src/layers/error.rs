@@ -87,7 +87,9 @@ impl fmt::Display for Error {
         match &self.0 {
             Kind::Service(..) => formatter.write_str("the request failed"),
             Kind::Refused(Refused::QueueFull { .. }) => formatter.write_str("the queue is full"),
-            Kind::Refused(Refused::CallerLimit { .. }) => formatter.write_str("too many requests wait already"),
+            Kind::Refused(Refused::CallerLimit { .. }) => {
+                formatter.write_str("too many requests wait already")
+            }
             Kind::Refused(Refused::Deadline { predicted, .. }) => {
                 write!(formatter, "the request would wait {:.1} s for its turn", predicted.as_secs_f64())
             }

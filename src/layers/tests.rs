@@ -42,9 +42,13 @@ impl Api {
         let body = match status {
             // The connection breaks.
             0 => return Err("broken".into()),
-            200 => r#"{"object":"chat.completion","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#,
+            200 => {
+                r#"{"object":"chat.completion","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#
+            }
             401 => r#"{"error":{"message":"Incorrect API key provided","code":"invalid_api_key"}}"#,
-            429 => r#"{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}"#,
+            429 => {
+                r#"{"error":{"message":"Rate limit reached","type":"requests","code":"rate_limit_exceeded"}}"#
+            }
             _ => r#"{"error":{"message":"The server had an error","type":"server_error"}}"#,
         };
         Ok(Response::builder().status(status).body(Full::from(body)).unwrap())
