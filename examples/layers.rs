@@ -3,6 +3,13 @@
 //!     weir simulate --rpm 60 &
 //!     OPENAI_BASE_URL=http://127.0.0.1:9000/v1 cargo run --example layers
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "the house rules are the library's; this is a program of its own"
+)]
+
 use std::error::Error;
 use std::time::{Duration, Instant};
 
