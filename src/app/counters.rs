@@ -120,6 +120,7 @@ fn connect_result(kind: FailureKind) -> ConnectResult {
         FailureKind::ConnectTimeout => ConnectResult::Timeout,
         FailureKind::Reset
         | FailureKind::ResponseTimeout
+        | FailureKind::FirstEventTimeout
         | FailureKind::IdleTimeout
         | FailureKind::Malformed
         | FailureKind::RequestAborted

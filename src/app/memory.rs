@@ -14,10 +14,15 @@ use crate::replay;
 /// Where control groups are.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// What bodies may take: as configured, or less where that does not fit.
-pub(super) fn budget(config: &Config) -> Arc<replay::Budget> {
+/// Address space that a thread reserves, hardly any of which is ever used: 64 MiB of the C library's allocator, and a stack.
+const THREAD: u64 = 66 << 20;
+/// Threads beside the workers: the first, the admin address, the log, and the resolver's.
+const OTHER_THREADS: usize = 4;
+
+/// What bodies may take in a process of so many workers: as configured, or less where that does not fit.
+pub(super) fn budget(config: &Config, workers: usize) -> Arc<replay::Budget> {
     let configured = (config.replay.max_total.bytes(), config.server.max_buffered_bytes.bytes());
-    let limit = limit();
+    let limit = limit(workers);
     let (kept, waiting) = bounds(configured.0, configured.1, limit);
     if (kept, waiting) != configured {
         tracing::warn!(
@@ -32,13 +37,22 @@ pub(super) fn budget(config: &Config) -> Arc<replay::Budget> {
 }
 
 /// The bytes that the process's control groups and its own limits (`prlimit --as`, `--data`) let it have; nothing where they set no
-/// limit.
-fn limit() -> Option<u64> {
+/// limit. A limit of address space counts what is reserved and never used, too: that is taken off.
+fn limit(workers: usize) -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = smallest(&own, Path::new(GROUPS), &|file| std::fs::read_to_string(file).ok());
-    let limits =
-        [Resource::As, Resource::Data].into_iter().filter_map(|resource| getrlimit(resource).current);
-    groups.into_iter().chain(limits).min()
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let addresses = getrlimit(Resource::As).current.map(|limit| unreserved(limit, &status, workers));
+    groups.into_iter().chain(addresses).chain(getrlimit(Resource::Data).current).min()
+}
+
+/// What is left of a limit of address space: `status` is the process's own before its workers start (proc_pid_status(5)).
+fn unreserved(limit: u64, status: &str, workers: usize) -> u64 {
+    let size = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let threads = THREAD.saturating_mul((workers + OTHER_THREADS) as u64);
+    limit.saturating_sub(size.unwrap_or_default() << 10).saturating_sub(threads)
 }
 
 /// The smallest limit of the groups that `own` lists (cgroups(7)), and of those above them.
@@ -99,6 +113,14 @@ mod tests {
         assert_eq!(of("2:memory:/not/mounted\n"), Some(9_223_372_036_854_771_712));
         assert_eq!(of("1:cpu:/\n"), None);
         assert_eq!(of(""), None);
+    }
+
+    #[test]
+    fn what_is_reserved_of_an_address_space_is_taken_off_its_limit() {
+        let status = "Name:\tweir\nVmPeak:\t  90000 kB\nVmSize:\t   81920 kB\n";
+        assert_eq!(unreserved(1 << 30, status, 2), (1 << 30) - (80 << 20) - 6 * (66 << 20));
+        assert_eq!(unreserved(64 << 20, status, 2), 0);
+        assert_eq!(unreserved(1 << 30, "", 0), (1 << 30) - 4 * (66 << 20));
     }
 
     #[test]

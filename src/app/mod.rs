@@ -131,7 +131,7 @@ impl App {
         let scopes = Scopes::new(settings::scopes(&config, &policy.callers), fastrand::u64(..));
         let replicas = share(&config, &scopes)?;
         let policies = Policies::new(policy);
-        let kept_bodies = memory::budget(&config);
+        let kept_bodies = memory::budget(&config, workers);
         let front_counters = Arc::<server::Counters>::default();
         let upstream_counters = Arc::<upstream::Counters>::default();
         let (drain, draining) = Drain::new();

@@ -7,7 +7,7 @@ use crate::config::render::{self, Waiting};
 use crate::config::{Config, secret};
 
 /// Keys, and sections, that are read at the start alone: what listens, what connects, and what is made once.
-const FIXED: [&str; 33] = [
+const FIXED: [&str; 34] = [
     "server.listen",
     "server.workers",
     "server.http2",
@@ -16,6 +16,7 @@ const FIXED: [&str; 33] = [
     "server.max_streams",
     "server.header_bytes",
     "server.header_count",
+    "server.answer_buffer",
     "server.header_timeout",
     "server.handshake_timeout",
     "server.idle_timeout",
@@ -96,7 +97,7 @@ mod tests {
     use crate::config::{self};
 
     /// What a reload changes at once. A new key is to be here or in [`FIXED`].
-    const LIVE: [&str; 34] = [
+    const LIVE: [&str; 35] = [
         "mode",
         "server.body_max",
         "server.body_min_rate",
@@ -113,6 +114,7 @@ mod tests {
         "upstream.organization",
         "upstream.project",
         "upstream.response_timeout",
+        "upstream.first_event_timeout",
         "upstream.idle_timeout",
         "admission",
         "estimate",

@@ -1,5 +1,6 @@
 //! From the configuration to the settings of each room: the only place that knows both.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::admin;
@@ -33,6 +34,7 @@ pub(super) fn server(config: &Config) -> server::Settings {
         write_timeout: of.write_timeout,
         header_bytes: of.header_bytes.bytes(),
         header_count: of.header_count,
+        unwritten: of.answer_buffer.bytes() / 2,
         streams: of.max_streams,
         http2: of.http2,
     }
@@ -74,6 +76,7 @@ pub(super) fn upstream(config: &Config) -> upstream::Settings {
         max_idle: of.pool_max_idle,
         max_age: of.max_connection_age,
         header_bytes: of.header_bytes.bytes(),
+        piece: config.server.answer_buffer.bytes() / 4,
     }
 }
 
@@ -231,6 +234,7 @@ pub(super) fn policy(config: &Config, registry: &Arc<Registry>) -> Result<Policy
         one_scope: config.limits.merge == Merge::All,
         max_wait: config.admission.max_wait,
         response_timeout: config.upstream.response_timeout,
+        first_event_timeout: config.upstream.first_event_timeout,
         forwarded: if config.server.forwarded { Forwarded::Append } else { Forwarded::Remove },
         estimator: Estimator::new(estimate::Settings {
             pricing: config.estimate.pricing,
@@ -247,6 +251,7 @@ pub(super) fn policy(config: &Config, registry: &Arc<Registry>) -> Result<Policy
         },
         write_timeout: config.server.write_timeout,
         hold: config.stream.hold,
+        keepalive: config.stream.keepalive,
         replay: replay(config),
         report_headers: config.report.headers.clone(),
         report_request_data: config.report.request_data,
@@ -314,7 +319,11 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
             },
             key: of.key.as_ref().map(|key| key.secret.clone()),
             header: of.header.as_ref().map(|header| (header.name.clone(), header.value.clone())),
-            san: of.san.clone(),
+            // As it stands in certificates, once they are read.
+            san: of
+                .san
+                .as_ref()
+                .map(|san| san.parse().map_or_else(|_| san.clone(), |ip: IpAddr| ip.to_string())),
             credential: own,
         });
     }

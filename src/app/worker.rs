@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tower::Service;
 
 use crate::classify::ErrorClass;
 use crate::proxy::{Answering, Body, Client, Proxy};
+use crate::replay::ClientBody;
 use crate::response::OwnAnswer;
 use crate::server::{self, Acceptor, ConnectionInfo, Front, Refusal, Seat, ServerTls};
 
@@ -94,7 +94,7 @@ struct Calls {
     info: Arc<ConnectionInfo>,
 }
 
-impl Service<Request<Incoming>> for Calls {
+impl Service<Request<ClientBody>> for Calls {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Answering;
@@ -103,7 +103,7 @@ impl Service<Request<Incoming>> for Calls {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<ClientBody>) -> Self::Future {
         self.proxy.handle(request, Client { address: self.info.peer.ip(), names: &self.info.names })
     }
 }

@@ -42,6 +42,8 @@ pub enum FailureKind {
     Reset,
     /// No head of an answer in time.
     ResponseTimeout,
+    /// No event of a stream in the time that the configuration allows for the first.
+    FirstEventTimeout,
     /// No chunk of the answer's body in time.
     IdleTimeout,
     /// What came back is not HTTP, or lies about its length.
@@ -58,7 +60,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Dns,
         Self::Refused,
         Self::Proxy,
@@ -69,6 +71,7 @@ impl FailureKind {
         Self::ConnectTimeout,
         Self::Reset,
         Self::ResponseTimeout,
+        Self::FirstEventTimeout,
         Self::IdleTimeout,
         Self::Malformed,
         Self::RequestAborted,
@@ -87,7 +90,7 @@ impl FailureKind {
             Self::Tls => ErrorClass::ConnectionTls,
             Self::TlsTimeout | Self::ConnectTimeout => ErrorClass::TimeoutConnect,
             Self::Reset => ErrorClass::ConnectionReset,
-            Self::ResponseTimeout => ErrorClass::TimeoutResponse,
+            Self::ResponseTimeout | Self::FirstEventTimeout => ErrorClass::TimeoutResponse,
             Self::IdleTimeout => ErrorClass::TimeoutIdle,
             Self::Malformed => ErrorClass::MalformedResponse,
             Self::RequestAborted => ErrorClass::WeirClientClosed,
@@ -113,6 +116,7 @@ impl FailureKind {
             | Self::ConnectTimeout
             | Self::Reset
             | Self::ResponseTimeout
+            | Self::FirstEventTimeout
             | Self::IdleTimeout
             | Self::Malformed => false,
         }
@@ -130,6 +134,7 @@ impl FailureKind {
             Self::ConnectTimeout => "no TCP connection to the upstream in time",
             Self::Reset => "the upstream closed the connection before answering",
             Self::ResponseTimeout => "the upstream did not answer in time",
+            Self::FirstEventTimeout => "no event of the upstream's stream came in time",
             Self::IdleTimeout => "the upstream stopped sending",
             Self::Malformed => "the upstream's answer is not valid HTTP",
             Self::RequestAborted => "the client left while it sent its body",

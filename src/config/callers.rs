@@ -19,7 +19,7 @@ section! {
         key: Option<SecretRef> = unset("env:SEARCH_WEIR_KEY"),
         /// A header that it sends. Only as good as the network: whoever reaches the listener can send it too.
         header: Option<CallerHeader> = unset({}),
-        /// A subject alternative name (DNS name, URI, email or address) of its client certificate.
+        /// A subject alternative name (DNS name, URI, e-mail or IP address) of its client certificate.
         san: Option<String> = unset("search.internal"),
         /// "background" work yields to all other, and never starves.
         lane: Lane = default("interactive"),

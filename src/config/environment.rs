@@ -47,7 +47,7 @@ pub(crate) fn near_misses(root: &Node, reader: &mut Reader<'_>) {
             several => find(several).ok().filter(|_| name != capitals),
         };
         let Some((path, kind)) = meant else { continue };
-        if matches!(kind, Kind::Secret | Kind::OrOff(Kind::Secret)) || root.find(&path).is_some() {
+        if matches!(kind, Kind::Secret | Kind::OrWord(_, Kind::Secret)) || root.find(&path).is_some() {
             continue;
         }
         let message = format!(
@@ -124,7 +124,7 @@ fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
     let plain = || Node::text(text, path, origin);
     let toml = || Node::parse_value(text, path, origin);
     match kind {
-        Kind::OrOff(inner) if text != "off" => read(text, *inner, path, origin),
+        Kind::OrWord(word, inner) if text != word => read(text, *inner, path, origin),
         Kind::Boolean | Kind::Integer | Kind::Ratio | Kind::Table(_) => toml().unwrap_or_else(plain),
         Kind::List(inner) => {
             if text.starts_with('[') || inner.table().is_some() {
@@ -137,7 +137,7 @@ fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
                 .collect();
             Node { path: path.to_owned(), origin: origin.clone(), datum: Datum::List(nodes) }
         }
-        Kind::OrOff(_)
+        Kind::OrWord(..)
         | Kind::Duration
         | Kind::Size
         | Kind::Address

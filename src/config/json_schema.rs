@@ -73,7 +73,7 @@ fn kind(kind_: Kind) -> Map<String, Json> {
         // "file:PATH" stands for any path.
         Kind::Choice(words) if words().contains(&"file:PATH") => json!({"type": "string", "minLength": 1}),
         Kind::Choice(words) => json!({"enum": words()}),
-        Kind::OrOff(inner) => json!({"anyOf": [{"const": "off"}, Json::Object(kind(*inner))]}),
+        Kind::OrWord(word, inner) => json!({"anyOf": [{"const": word}, Json::Object(kind(*inner))]}),
         Kind::List(inner) => json!({"type": "array", "items": Json::Object(kind(*inner))}),
         Kind::Table(inner) => return table(inner),
     };

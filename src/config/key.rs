@@ -34,8 +34,8 @@ pub enum Kind {
     Secret,
     /// One of a fixed list of words.
     Choice(fn() -> Vec<&'static str>),
-    /// The kind, or `"off"`.
-    OrOff(&'static Kind),
+    /// The kind, or this word.
+    OrWord(&'static str, &'static Kind),
     /// A list.
     List(&'static Kind),
     /// A table with keys of its own.
@@ -91,7 +91,7 @@ impl Kind {
     pub fn table(self) -> Option<&'static Table> {
         match self {
             Self::Table(table) => Some(table),
-            Self::OrOff(inner) | Self::List(inner) => inner.table(),
+            Self::OrWord(_, inner) | Self::List(inner) => inner.table(),
             Self::Boolean
             | Self::Integer
             | Self::Ratio
@@ -126,7 +126,7 @@ impl Kind {
             Self::Path => "a file's path in quotes",
             Self::Secret => "\"env:NAME\" or \"file:PATH\"",
             Self::Choice(words) => return one_of(&words()),
-            Self::OrOff(inner) => return format!("{}, or \"off\"", inner.describe()),
+            Self::OrWord(word, inner) => return format!("{}, or \"{word}\"", inner.describe()),
             Self::List(inner) if inner.table().is_some() => "a list of tables",
             Self::List(inner) => return format!("a list in brackets, each {}", inner.describe()),
             Self::Table(_) => "a table",

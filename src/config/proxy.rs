@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use percent_encoding::percent_decode_str;
+
 use super::Config;
 use super::pattern::Pattern;
 use super::problem::{Origin, Problem};
@@ -62,21 +64,9 @@ fn parse(name: &str, value: &str) -> Result<(BaseUrl, Option<SecretRef>), String
     let url = BaseUrl::parse(&format!("{scheme}://{host}"))?;
     let secret = user.map(|user| SecretRef {
         source: SecretSource::Environment(name.to_owned()),
-        secret: Secret::new(percent_decoded(user)),
+        secret: Secret::new(percent_decode_str(user).decode_utf8_lossy().into_owned()),
     });
     Ok((url, secret))
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        decoded.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
         let within = bound(least, self).is_none_or(|least| measure >= least)
             && bound(greatest, self).is_none_or(|greatest| measure <= greatest);
         if !within {
-            let off = if matches!(key.kind, Kind::OrOff(_)) { ", or \"off\"" } else { "" };
+            let off = if matches!(key.kind, Kind::OrWord(..)) { ", or \"off\"" } else { "" };
             let message = format!(
                 "{} is out of range; write a value from {least} to {greatest}{off}",
                 node.datum.describe()

@@ -101,6 +101,10 @@ section! {
         hold: Duration = default("1s") in 0..="10s",
         /// Whether a stream that breaks ends with an error event before it is aborted.
         error_event: bool = default(false),
+        /// How long a streaming request is silent before it gets its 200 and, as often from then on, a comment (`: weir`), until
+        /// the first event of its answer. Less than what the load balancers before Weir allow. The request may still wait and be
+        /// retried; what it fails with is an error event.
+        keepalive: Option<Duration> = default("off") in "1s"..="10m",
     }
 }
 

@@ -147,7 +147,7 @@ mod tests {
     /// How many keys of a table hold a secret.
     fn secrets(table: &Table) -> usize {
         let of = |key: &Key| match (key.kind, key.kind.table()) {
-            (Kind::Secret | Kind::OrOff(&Kind::Secret), _) => 1,
+            (Kind::Secret | Kind::OrWord(_, &Kind::Secret), _) => 1,
             (_, Some(inner)) => secrets(inner),
             (_, None) => 0,
         };

@@ -28,6 +28,9 @@ section! {
         header_bytes: Size = default("64KiB") in "4KiB"..="1MiB",
         /// Header fields of a request. hyper's own default; the SDKs send about 20.
         header_count: usize = default(100) in 10..=1000,
+        /// What is held in memory, on its way through Weir, of an answer that its client over HTTP/1.1 does not take; TLS holds a record
+        /// of 16 KiB more. The system's own buffers are not counted.
+        answer_buffer: Size = default("64KiB") in "16KiB"..="16MiB",
         /// From the first byte of a request to the end of its header fields; for the first request without TLS, from accept.
         header_timeout: Duration = default("30s") in "100ms"..="10m",
         /// From accept to the end of the TLS handshake.
@@ -54,7 +57,7 @@ section! {
         /// Names beside those of loopback that the listener is called by, without port. Where requests without a Weir key spend a
         /// configured credential, a `Host` that is neither is refused on loopback, and elsewhere once there is a list.
         hosts: Vec<String> = default([]),
-        /// Whether the upstream is told of the caller's address by `Forwarded`. Off by default, for privacy.
+        /// Whether the caller's address is added to `X-Forwarded-For`. Off by default, for privacy: that field and its kin are removed.
         forwarded: bool = default(false),
         /// TLS towards callers: on when a certificate and a key are given.
         tls: ServerTls = default({}),

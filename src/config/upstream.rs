@@ -6,10 +6,13 @@ use std::time::Duration;
 use super::key::{Kind, section};
 use super::pattern::Pattern;
 use super::quantity::Size;
+use super::read::Reader;
 use super::secret::SecretRef;
 use super::server::TlsVersion;
+use super::tree::Node;
 use super::url::BaseUrl;
-use super::value::{choice, textual};
+use super::value::{Shown, Value, choice, textual};
+use crate::proxy::FirstEventTimeout;
 
 section! {
     /// The API behind Weir, and the way there.
@@ -28,6 +31,10 @@ section! {
         connect_timeout: Duration = default("5s") in "10ms"..="5m",
         /// From the end of the request to the response head. Off: answers take as long as the caller waits for them.
         response_timeout: Option<Duration> = default("off") in "100ms"..="1d",
+        /// From the sending of a streaming request to the first event of its answer that carries output. Until then nothing of the
+        /// answer goes to the caller; a stream that is late is ended, and asked for once more where that is safe. "learned": twice
+        /// what 999 of 1,000 streams of the same model and size of prompt take.
+        first_event_timeout: Option<FirstEventTimeout> = default("off") in "100ms"..="1h",
         /// Between two chunks of an answer's body. A model that thinks sends nothing for minutes; the SDKs wait for ten. A
         /// caller whose SDK waits longer is given its own time.
         idle_timeout: Duration = default("600s") in "1s"..="1d",
@@ -125,6 +132,31 @@ impl Roots {
             Self::System => "system".to_owned(),
             Self::Bundled => "bundled".to_owned(),
             Self::File(path) => format!("file:{}", path.display()),
+        }
+    }
+}
+
+impl Value for FirstEventTimeout {
+    const KIND: Kind = Kind::OrWord("learned", &Kind::Duration);
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        if node.datum.as_text() == Some("learned") {
+            return Some(Self::Learned);
+        }
+        Duration::read(node, reader).map(Self::After)
+    }
+
+    fn show(&self) -> Shown {
+        match self {
+            Self::Learned => Shown::text("learned"),
+            Self::After(time) => time.show(),
+        }
+    }
+
+    fn measure(&self) -> Option<f64> {
+        match self {
+            Self::Learned => None,
+            Self::After(time) => time.measure(),
         }
     }
 }

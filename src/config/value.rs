@@ -225,7 +225,7 @@ pub(crate) use choice;
 
 /// `"off"`, or not written where the key has no default.
 impl<T: Value> Value for Option<T> {
-    const KIND: Kind = Kind::OrOff(&T::KIND);
+    const KIND: Kind = Kind::OrWord("off", &T::KIND);
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         match &node.datum {

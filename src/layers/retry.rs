@@ -160,6 +160,7 @@ impl Course {
             safety: self.safety,
             may_have_run: true,
             committed: false,
+            late_stream: false,
             replayable: true,
             forbidden: false,
             excluded: false,

@@ -182,6 +182,8 @@ families! {
     // Bodies and connections.
     STREAM_OUTCOMES = Counter, "stream_outcomes_total", ["outcome"],
         "Streamed answers, by how they ended.";
+    STREAMS_KEPT_ALIVE = Counter, "streams_kept_alive_total", [],
+        "Streaming requests that got their head and comments before their answer came (`stream.keepalive`).";
     REPLAY_BYTES = Gauge, "replay_bytes", [],
         "Bytes of request bodies kept for another try.";
     REPLAY_SKIPPED = Counter, "replay_skipped_total", ["reason"],

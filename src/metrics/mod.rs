@@ -135,6 +135,8 @@ pub struct Metrics {
     pub quota_probes: IntCounter,
     /// Streamed answers, by how they ended.
     pub stream_outcomes: Counters<StreamOutcome>,
+    /// Streaming requests that got their head before their answer came.
+    pub streams_kept_alive: IntCounter,
     /// Request bodies not kept for another try.
     pub replay_skipped: Counters<ReplaySkip>,
     /// Connections to the upstream.
@@ -207,6 +209,7 @@ impl Metrics {
             estimate_error: counters::histogram(r, &families::ESTIMATE_ERROR),
             quota_probes: counters::counter(r, &families::QUOTA_PROBES),
             stream_outcomes: Counters::register(r, &families::STREAM_OUTCOMES),
+            streams_kept_alive: counters::counter(r, &families::STREAMS_KEPT_ALIVE),
             replay_skipped: Counters::register(r, &families::REPLAY_SKIPPED),
             upstream_connections: Gauges::register(r, &families::UPSTREAM_CONNECTIONS),
             upstream_connects: Counters::register(r, &families::UPSTREAM_CONNECTS),

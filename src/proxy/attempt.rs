@@ -26,6 +26,9 @@ const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of a stream held at most: whatever begins with more has begun.
 const MOST_HELD: usize = 64 << 10;
 
+/// How long a stream's beginning is held where nothing else bounds that.
+const LONGEST_HOLD: Duration = Duration::from_hours(1);
+
 /// How an attempt ended, as far as a decision needs to know.
 pub(super) enum Attempted {
     /// An answer that goes to the caller.
@@ -59,7 +62,7 @@ pub(super) fn attempt<'a>(
     mut now: Instant,
 ) -> impl Future<Output = Attempted> + Send + 'a {
     async move {
-        let limit = latest_head(call, policy, now);
+        let limit = latest_head(call, policy);
         let connection = if let Some(connection) = upstream.idle(now, call.safety == Safety::OnlyIfUnsent) {
             connection
         } else {
@@ -82,7 +85,7 @@ pub(super) fn attempt<'a>(
         };
         let judged = match sent.await {
             Ok(response) => judge(response, call, permit, record, policy),
-            Err(failure) => return Attempted::Failed(failure),
+            Err(failure) => return Attempted::Failed(late(failure, call, policy)),
         };
         let reading = match judged {
             Judged::Now(attempted) => return attempted,
@@ -90,6 +93,16 @@ pub(super) fn attempt<'a>(
         };
         reading.await
     }
+}
+
+/// A head that was late for the first event of its stream says so.
+fn late(mut failure: Failure, call: &Call, policy: &Policy) -> Failure {
+    let first_event = call.head.first_event.and_then(|awaited| awaited.limit);
+    let is_bound = first_event.is_some() && latest_head(call, policy).after_request == first_event;
+    if is_bound && failure.kind == FailureKind::ResponseTimeout {
+        failure.kind = FailureKind::FirstEventTimeout;
+    }
+    failure
 }
 
 /// Sends the request, and returns the future of its answer; `None` when the body was streamed and is gone.
@@ -150,15 +163,42 @@ pub(super) fn judge<'a>(
     let answer = Answer { head, body };
     let is_stream = answer.body.reader().is_stream();
     let is_judged = is_stream && !is_whole || !is_stream && has_a_shape(call, &answer);
-    let is_good = policy.hold.is_zero() || !is_judged;
+    let hold = Hold::of(call, &answer, policy, now);
+    let is_good = !is_judged || hold.ends_in.is_none() && hold.until <= now;
     hear(permit, record, &answer.head, is_good, now);
     if is_good {
         return Judged::Now(Attempted::Answered(answer));
     }
     if is_stream {
-        return Judged::Later(Box::pin(judge_stream(endpoint, answer, record, policy.hold)));
+        return Judged::Later(Box::pin(judge_stream(endpoint, answer, record, hold)));
     }
     Judged::Later(Box::pin(judge_whole(endpoint, answer, record, policy.hold)))
+}
+
+/// How long the beginning of an answer is held for the first event that counts.
+#[derive(Clone, Copy)]
+struct Hold {
+    until: Instant,
+    /// What the attempt ends in then; where it is nothing, the answer goes on to the caller.
+    ends_in: Option<FailureKind>,
+}
+
+impl Hold {
+    fn of(call: &Call, answer: &Answer, policy: &Policy, now: Instant) -> Self {
+        let first_event = call.head.first_event.and_then(|awaited| Some(awaited.since + awaited.limit?));
+        let is_kept_alive = call.head.keep_alive.is_some();
+        if !answer.body.reader().is_stream() || !is_kept_alive && first_event.is_none() {
+            return Self { until: now + policy.hold, ends_in: None };
+        }
+        // The caller is kept alive, or asked for this: nothing of the answer goes to it until that is of use.
+        let idle = relaying(call, policy).idle_timeout.unwrap_or(LONGEST_HOLD);
+        match first_event {
+            Some(until) if until < now + idle => {
+                Self { until, ends_in: Some(FailureKind::FirstEventTimeout) }
+            }
+            _ => Self { until: now + idle, ends_in: Some(FailureKind::IdleTimeout) },
+        }
+    }
 }
 
 /// Whether the body of an answer that is no stream shows whether it is one.
@@ -215,15 +255,17 @@ async fn judge_error(
 }
 
 /// Holds a stream until its first event that counts, which may be an error.
-async fn judge_stream(
-    endpoint: Endpoint,
-    mut answer: Answer,
-    record: &mut Record,
-    hold_for: Duration,
-) -> Attempted {
+async fn judge_stream(endpoint: Endpoint, mut answer: Answer, record: &mut Record, hold: Hold) -> Attempted {
     let began = answer.body.heard();
-    read_beginning(&mut answer, began + hold_for).await;
+    read_beginning(&mut answer, hold.until).await;
     record.waited(Wait::Upstream, answer.body.heard() - began);
+    let is_late = answer.body.heard() >= hold.until && !answer.body.reader().has_begun();
+    if is_late
+        && !answer.body.is_over()
+        && let Some(kind) = hold.ends_in
+    {
+        return Attempted::Failed(Failure::sent(kind, ""));
+    }
     judge_beginning(endpoint, answer)
 }
 
@@ -260,9 +302,10 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
 
 /// The latest moment for this attempt's head: when the caller's SDK would end it, or the configured time after the request if
 /// that is sooner.
-pub(super) fn latest_head(call: &Call, policy: &Policy, _now: Instant) -> HeadLimit {
+pub(super) fn latest_head(call: &Call, policy: &Policy) -> HeadLimit {
     let sdk = call.head.deadline.head;
-    let after_request = sdk.after_request.into_iter().chain(policy.response_timeout).min();
+    let first_event = call.head.first_event.and_then(|awaited| awaited.limit);
+    let after_request = sdk.after_request.into_iter().chain(policy.response_timeout).chain(first_event).min();
     HeadLimit { after_request, ..sdk }
 }
 

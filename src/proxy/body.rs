@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::exchange::Exchange;
+use super::keep_alive::KeptAlive;
 use super::stall::Watched;
 use crate::stream::{Aborted, Relay};
 use crate::upstream::AnswerBody;
@@ -26,6 +27,8 @@ pub enum Relayed {
     Alone(Box<Relay<AnswerBody, Exchange>>),
     /// One of several, whose client may leave it unread while it reads others.
     Watched(Arc<Watched>),
+    /// Begun with comments, before the upstream's came.
+    KeptAlive(Box<KeptAlive>),
 }
 
 /// Over HTTP/2 a request has a task with room for its answer's body: a few bytes more, and tokio gives it 384 in place of 256.
@@ -47,6 +50,7 @@ impl HttpBody for Body {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Self::Relayed(Relayed::Alone(relay)) => Pin::new(relay.as_mut()).poll_frame(cx),
             Self::Relayed(Relayed::Watched(watched)) => watched.poll_frame(cx),
+            Self::Relayed(Relayed::KeptAlive(kept)) => kept.poll_frame(cx),
         }
     }
 
@@ -57,6 +61,7 @@ impl HttpBody for Body {
             Self::Relayed(Relayed::Watched(watched)) => {
                 watched.look(HttpBody::is_end_stream).unwrap_or(false)
             }
+            Self::Relayed(Relayed::KeptAlive(kept)) => kept.is_end_stream(),
         }
     }
 
@@ -65,6 +70,7 @@ impl HttpBody for Body {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relayed(Relayed::Alone(relay)) => relay.size_hint(),
             Self::Relayed(Relayed::Watched(watched)) => watched.look(HttpBody::size_hint).unwrap_or_default(),
+            Self::Relayed(Relayed::KeptAlive(_)) => SizeHint::default(),
         }
     }
 }

@@ -1,18 +1,22 @@
 //! One request as read: all that an attempt, and the next one, needs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, HeaderMap};
-use http::{Method, Request, Version, request};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
+use http::{HeaderValue, Method, Request, Version, request};
 
 use super::Policy;
 use super::bears::Bears;
 use super::deadline::Deadline;
+use super::first_event::Awaited;
+use super::keep_alive::KeepAlive;
 use super::kept_headers::KeptHeaders;
 use super::kept_uri::KeptUri;
 use super::request_lane;
 use crate::caller::{Caller, CredentialId, Identified, Lane, Mode};
+use crate::clock;
 use crate::estimate::Cost;
 use crate::openai::endpoint::Named;
 use crate::openai::{Endpoint, Look, Scanned, multipart, request_peek};
@@ -39,6 +43,10 @@ pub(super) struct Head {
     pub(super) version: Version,
     /// The configured credential among the headers.
     pub(super) bears: Option<Bears>,
+    /// Where its answer may be a stream whose caller is kept alive meanwhile.
+    pub(super) keep_alive: Option<Arc<KeepAlive>>,
+    /// What the attempt under way waits for, where there is a limit for that.
+    pub(super) first_event: Option<Awaited>,
 }
 
 /// A request whose body is read, as far as it is kept.
@@ -49,6 +57,8 @@ pub(super) struct Call {
     pub(super) model: Option<Box<str>>,
     pub(super) cost: Cost,
     pub(super) safety: Safety,
+    /// Whether the answer is to be a stream.
+    pub(super) streams: bool,
     /// The body should say a model and a price, and could not be read, or not to its end.
     pub(super) unread: bool,
 }
@@ -88,6 +98,8 @@ impl Head {
             lane,
             version,
             bears: None,
+            keep_alive: None,
+            first_event: None,
         })
     }
 }
@@ -141,12 +153,30 @@ impl Call {
             .look(|uri| Safety::of(&head.method, uri.path(), named, peek.as_ref(), &policy.retry.repeatable));
         // What was not read may ask that the answer be stored: a repeat might store it twice.
         let safety = if unread && body.can_repeat() { Safety::OnlyIfUnsent } else { safety };
-        Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety, unread }
+        let streams = peek.as_ref().is_some_and(|peek| peek.stream);
+        Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety, streams, unread }
+    }
+
+    /// The request was read: its caller is kept alive from now on, if it asks for a stream.
+    pub(super) fn begin_silence(&mut self) {
+        if !self.streams {
+            self.head.keep_alive = None;
+        } else if let Some(keep_alive) = &self.head.keep_alive {
+            keep_alive.begin(clock::now());
+        }
     }
 
     /// A request whose body is not read, and so not priced either.
     pub(super) fn unpriced(head: Box<Head>, body: Replay) -> Self {
-        Self { head, body, model: None, cost: Cost::default(), safety: Safety::OnlyIfUnsent, unread: false }
+        Self {
+            head,
+            body,
+            model: None,
+            cost: Cost::default(),
+            safety: Safety::OnlyIfUnsent,
+            streams: false,
+            unread: false,
+        }
     }
 
     /// The model that the start of a JSON body names.
@@ -163,6 +193,10 @@ impl Call {
         *request.headers_mut() = self.head.headers.take();
         if let Some(bears) = &mut self.head.bears {
             bears.renew(request.headers_mut());
+        }
+        if self.head.keep_alive.is_some() {
+            // What follows comments can't be compressed.
+            request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         Some(request)
     }
@@ -213,7 +247,6 @@ fn names_a_model(endpoint: Endpoint) -> bool {
 mod tests {
     use std::io::Write as _;
 
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;

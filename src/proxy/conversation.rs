@@ -11,11 +11,12 @@ use super::bears::Bears;
 use super::body::Body;
 use super::call::Call;
 use super::exchange::{Answered, Exchange};
+use super::first_event::Awaited;
 use super::{Policy, Proxy, settle};
 use crate::account::{ErrorDetail, Record, Wait};
 use crate::admission::{Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
 use crate::caller::Caller;
-use crate::classify::{Classified, ErrorClass, Failure};
+use crate::classify::{Classified, ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
 use crate::response::{self, OwnAnswer};
@@ -61,6 +62,13 @@ impl Unsuccessful {
     }
 }
 
+impl Unsuccessful {
+    /// Whether the attempt was ended because its stream did not begin in time.
+    fn is_late_stream(&self) -> bool {
+        self.came.as_ref().is_err_and(|failure| failure.kind == FailureKind::FirstEventTimeout)
+    }
+}
+
 /// What follows an attempt that did not succeed.
 pub(super) enum Next {
     /// Another attempt, with this turn, after this pause.
@@ -92,6 +100,7 @@ impl Conversation<'_> {
                 };
                 // Attempt, and classify what came.
                 self.record.attempt(pause, permit.is_probe(), granted);
+                self.await_first_event(granted);
                 let Self { proxy, policy, call, record, .. } = &mut self;
                 let attempted = attempt(&proxy.upstream, call, &mut permit, record, policy, granted).await;
                 drop(ticket.take());
@@ -121,6 +130,29 @@ impl Conversation<'_> {
                     }
                 }
             }
+        }
+    }
+
+    /// An attempt begins: how long its stream may take to the first event.
+    fn await_first_event(&mut self, since: Instant) {
+        let Some(configured) = self.policy.first_event_timeout.filter(|_| self.call.streams) else { return };
+        let limit = self.proxy.first_events.timeout(configured, self.record.model(), self.call.cost.tokens);
+        self.call.head.first_event = Some(Awaited { since, limit });
+    }
+
+    /// A stream has begun at `now`, or was waited for in vain until then.
+    fn learn_first_event(&self, now: Instant) {
+        if let Some(awaited) = self.call.head.first_event {
+            let took = now.saturating_duration_since(awaited.since);
+            self.proxy.first_events.observe(self.record.model(), self.call.cost.tokens, took);
+        }
+    }
+
+    /// Notes what the caller saw where the head of its answer has gone before the answer came.
+    fn note_early_head(&mut self) {
+        if let Some(at) = self.call.head.keep_alive.as_ref().and_then(|keep_alive| keep_alive.answered()) {
+            self.record.answered(StatusCode::OK, at);
+            self.record.set_streamed(true);
         }
     }
 
@@ -185,6 +217,7 @@ impl Conversation<'_> {
                 (Some(Ok(_)) | None, None) => true,
             },
             committed: false,
+            late_stream: unsuccessful.is_some_and(Unsuccessful::is_late_stream),
             replayable: self.call.body.can_repeat(),
             forbidden: match (unsuccessful.map(|unsuccessful| &unsuccessful.came), classified) {
                 (Some(Err(failure)), _) => failure.is_final(),
@@ -209,6 +242,9 @@ impl Conversation<'_> {
 
     /// Settles an attempt that did not succeed, and says what follows it.
     pub(super) fn decide(&mut self, unsuccessful: &Unsuccessful, permit: Permit) -> Next {
+        if unsuccessful.is_late_stream() {
+            self.learn_first_event(clock::now());
+        }
         let class = unsuccessful.class;
         let classified = unsuccessful.classified.as_deref();
         let situation = self.situation(Some(unsuccessful), clock::now());
@@ -241,7 +277,11 @@ impl Conversation<'_> {
         Next::Stop { stop_sdk: retry::stops_sdk(class, Some(reason), self.record.attempts().count()) }
     }
 
-    pub(super) fn succeed(self, answer: Answer, mut permit: Permit) -> Response<Body> {
+    pub(super) fn succeed(mut self, answer: Answer, mut permit: Permit) -> Response<Body> {
+        self.note_early_head();
+        if answer.body.reader().has_begun() {
+            self.learn_first_event(answer.body.heard());
+        }
         permit.accepted();
         let notes = Notes { class: None, stop_retries: false };
         let owed = Exchange::new(Some(permit), self.record, &self.call, Answered::Well);
@@ -253,6 +293,7 @@ impl Conversation<'_> {
     #[expect(clippy::boxed_local, reason = "it is boxed where it is kept, and comes from there")]
     pub(super) fn pass_on(mut self, unsuccessful: Box<Unsuccessful>, stop_sdk: bool) -> Response<Body> {
         let Unsuccessful { class, came, classified } = *unsuccessful;
+        self.note_early_head();
         self.keep_headers();
         let detail =
             classified.as_deref().map(|classified| settle::detail(classified, self.policy.mask_messages));
@@ -314,6 +355,7 @@ impl Conversation<'_> {
             return self.pass_on(last, stop_sdk);
         }
         let own = self.proxy.random(|rng| response::refusal(refused, rng));
+        self.note_early_head();
         self.keep_headers();
         self.record
             .failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));

@@ -12,8 +12,10 @@ mod call;
 mod conversation;
 mod deadline;
 mod exchange;
+mod first_event;
 mod forward;
 mod held_head;
+mod keep_alive;
 mod kept_headers;
 mod kept_uri;
 pub(crate) mod limits;
@@ -35,10 +37,11 @@ use std::time::Duration;
 use http::uri::Authority;
 use http::{HeaderName, Request, Response, StatusCode};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 pub use body::{Body, Relayed};
 pub use exchange::Exchange;
+pub use first_event::FirstEventTimeout;
+pub use keep_alive::KeptAlive;
 pub use policies::Policies;
 pub use stall::Watched;
 
@@ -53,7 +56,7 @@ use crate::metrics::{Bound, HttpRule, Label as _, ReplaySkip};
 use crate::openai::endpoint::{Named, deployment};
 use crate::openai::stainless::SdkHeaders;
 use crate::openai::{Endpoint, Look};
-use crate::replay::{self, ReadError, Replay, Skipped};
+use crate::replay::{self, ClientBody, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
 use crate::retry;
 use crate::stream;
@@ -64,6 +67,8 @@ use bears::Bears;
 use call::{Call, Head};
 use conversation::Conversation;
 use deadline::Deadline;
+use first_event::FirstEvents;
+use keep_alive::KeepAlive;
 use stall::Stalls;
 
 /// What the configuration says about requests; a reload replaces it whole.
@@ -79,6 +84,8 @@ pub struct Policy {
     pub max_wait: Duration,
     /// The longest wait for a response head, whatever the caller allows.
     pub response_timeout: Option<Duration>,
+    /// The longest wait for the first event of a stream.
+    pub first_event_timeout: Option<FirstEventTimeout>,
     /// What becomes of `Forwarded` and its kin.
     pub forwarded: Forwarded,
     /// How requests are priced.
@@ -93,6 +100,8 @@ pub struct Policy {
     pub write_timeout: Duration,
     /// How long a stream's head is held for its first event; 0 turns it off.
     pub hold: Duration,
+    /// How long a streaming request is silent before it gets its head and comments.
+    pub keepalive: Option<Duration>,
     /// How request bodies are read and kept.
     pub replay: replay::Settings,
     /// Headers that a report keeps.
@@ -125,6 +134,7 @@ pub struct Proxy {
     kept_bodies: Arc<replay::Budget>,
     worker: usize,
     stalls: Arc<Stalls>,
+    first_events: FirstEvents,
     /// Of this worker alone, so never contended.
     rng: Mutex<fastrand::Rng>,
 }
@@ -135,7 +145,7 @@ struct Opened {
     policy: Arc<Policy>,
     caller: Arc<Caller>,
     head: Box<Head>,
-    incoming: Incoming,
+    incoming: ClientBody,
     record: Box<Record>,
     upgrade: Option<Box<upgrade::Asked>>,
     /// Whether it bears a configured credential upstream, rather than the caller's own.
@@ -163,7 +173,8 @@ impl Proxy {
     ) -> Arc<Self> {
         let rng = Mutex::new(fastrand::Rng::with_seed(seed));
         let stalls = Stalls::new(Arc::clone(account.metrics()));
-        Arc::new(Self { policies, scopes, account, upstream, kept_bodies, worker, stalls, rng })
+        let first_events = FirstEvents::default();
+        Arc::new(Self { policies, scopes, account, upstream, kept_bodies, worker, stalls, first_events, rng })
     }
 
     /// Answers one request, always: the type is what a service returns.
@@ -173,7 +184,7 @@ impl Proxy {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
-    pub fn handle(self: &Arc<Self>, request: Request<Incoming>, client: Client<'_>) -> Answering {
+    pub fn handle(self: &Arc<Self>, request: Request<ClientBody>, client: Client<'_>) -> Answering {
         let opened = match self.open(request, client) {
             Ok(opened) => opened,
             Err(refusal) => return Box::pin(future::ready(Ok(*refusal))),
@@ -183,14 +194,17 @@ impl Proxy {
         match opened.mode() {
             Mode::Bypass => Box::pin(Arc::clone(self).bypass(opened)),
             Mode::Observe => Box::pin(Arc::clone(self).observe(opened)),
-            Mode::Enforce => Box::pin(Arc::clone(self).enforce(opened)),
+            Mode::Enforce => match opened.head.keep_alive.clone() {
+                None => Box::pin(Arc::clone(self).enforce(opened)),
+                Some(keep_alive) => keep_alive.wrap(Box::pin(Arc::clone(self).enforce(opened))),
+            },
         }
     }
 
     /// Reads a request's head, or refuses it.
     fn open(
         &self,
-        mut request: Request<Incoming>,
+        mut request: Request<ClientBody>,
         client: Client<'_>,
     ) -> Result<Opened, Box<Response<Body>>> {
         let since = clock::now();
@@ -228,6 +242,7 @@ impl Proxy {
         let bears = Bears::of(&self.policies, caller.id, identified.content());
         let mut head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
         head.bears = bears;
+        head.keep_alive = KeepAlive::of(&policy, &head, record.id(), self.account.metrics());
         record.set_deadline(head.deadline.turn);
         Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped })
     }
@@ -298,6 +313,7 @@ impl Proxy {
         upgrade: bool,
     ) -> Conversation<'a> {
         let mut call = Call::price(head, body, policy);
+        call.begin_silence();
         if policy.report_request_data {
             record.keep_request_data(call.body.bytes().clone());
         }
@@ -331,7 +347,7 @@ impl Proxy {
     /// Reads the body, as far as it is kept, and says when it was there; this is also what answers `Expect: 100-continue`.
     async fn read(
         &self,
-        incoming: Incoming,
+        incoming: ClientBody,
         policy: &Policy,
         record: &mut Record,
         since: Instant,

@@ -11,7 +11,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Notes};
@@ -25,6 +24,7 @@ use crate::caller::{self, Caller, Mode};
 use crate::classify::{ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::metrics::Bound;
+use crate::replay::ClientBody;
 use crate::response::OwnAnswer;
 use crate::upstream::headers;
 use crate::upstream::upgrade::{self, Switched, TunnelEnd, TunnelSlot, Upgrade};
@@ -58,7 +58,7 @@ pub(super) struct Whose {
 }
 
 /// What a request asks for, if it asks to speak WebSocket. Other protocols are ignored, as RFC 9110 (section 7.8) allows.
-pub(super) fn asked(request: &mut Request<Incoming>) -> Option<Box<Asked>> {
+pub(super) fn asked(request: &mut Request<ClientBody>) -> Option<Box<Asked>> {
     // The plain path pays for the first comparison only.
     if *request.method() != Method::GET
         || !request.headers().contains_key(header::UPGRADE)
@@ -143,7 +143,7 @@ impl Conversation<'_> {
         permit: &mut Permit,
         now: Instant,
     ) -> Result<Upgrade, Failure> {
-        let head_by = latest_head(&self.call, self.policy, now);
+        let head_by = latest_head(&self.call, self.policy);
         let Some(mut request) = self.call.request() else {
             return Err(Failure::unsent(FailureKind::RequestMalformed, "a handshake has no body"));
         };

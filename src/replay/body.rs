@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::budget::Reservation;
+use super::client_body::ClientBody;
 use super::passage::{Passage, Passing};
 use super::read::{ReadError, Rest};
 
@@ -17,7 +17,7 @@ use super::read::{ReadError, Rest};
 ///
 /// It fails with a [`ReadError`] when the client breaks off a body that is streamed, which aborts the attempt.
 #[derive(Debug)]
-pub struct Body<B = Incoming> {
+pub struct Body<B = ClientBody> {
     first: Bytes,
     then: Then<B>,
 }

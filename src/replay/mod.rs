@@ -5,6 +5,7 @@
 
 mod body;
 mod budget;
+mod client_body;
 mod pace;
 mod passage;
 mod read;
@@ -18,10 +19,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::Incoming;
 
 pub use body::Body;
 pub use budget::{Budget, Held, Skipped};
+pub use client_body::{ClientBody, LINGER, LINGER_SILENCE};
 pub use passage::Passage;
 pub use read::ReadError;
 pub use trailers::strip_trailers;
@@ -63,9 +64,9 @@ impl Default for Settings {
 
 /// A request's body, read as far as it is kept.
 ///
-/// Generic over what it is read from for the sake of tests; the proxy reads from hyper's [`Incoming`].
+/// Generic over what it is read from for the sake of tests; the proxy reads from a [`ClientBody`].
 #[derive(Debug)]
-pub struct Replay<B = Incoming> {
+pub struct Replay<B = ClientBody> {
     kind: Kind<B>,
 }
 

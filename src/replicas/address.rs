@@ -1,8 +1,9 @@
 //! Where Redis is, from the URL that the configuration refers to. The URL may bear a password: no error repeats any of it.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
-use zeroize::Zeroizing;
+use percent_encoding::percent_decode_str;
 
 use crate::caller::Secret;
 
@@ -119,20 +120,10 @@ fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
 }
 
 fn unescape(text: &str) -> Option<String> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        if first == b'%' {
-            let (digits, after) = after.split_at_checked(2)?;
-            let digits = digits.iter().all(u8::is_ascii_hexdigit).then_some(digits)?;
-            bytes.push(u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?);
-            rest = after;
-        } else {
-            bytes.push(first);
-            rest = after;
-        }
-    }
-    str::from_utf8(&bytes).ok().map(str::to_owned)
+    let is_escape =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let all_are = text.split('%').skip(1).all(is_escape);
+    all_are.then(|| percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned))?
 }
 
 #[cfg(test)]

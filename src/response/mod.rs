@@ -4,6 +4,7 @@
 //! them for the upstream's.
 
 mod refusal;
+mod stream_error;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use crate::classify::ErrorClass;
 
 pub use refusal::{cut_before_it_began, failure, refusal};
+pub use stream_error::{panic_event, stream_error};
 
 /// How many attempts the request cost.
 pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-weir-attempts");

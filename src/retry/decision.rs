@@ -22,6 +22,8 @@ pub struct Situation {
     pub may_have_run: bool,
     /// Whether a byte of an answer reached the client.
     pub committed: bool,
+    /// Whether the attempt was ended because its stream did not begin in the configured time.
+    pub late_stream: bool,
     /// Whether the body is still there to be sent again.
     pub replayable: bool,
     /// The upstream said `x-should-retry: false`.
@@ -122,7 +124,7 @@ impl StopReason {
 /// `MAX_REQUEUES`, whatever the deadline allows.
 pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -> Decision {
     let mut verdict = verdict(situation.class, situation.safety, situation.may_have_run, situation.committed);
-    if policy.response_timeouts && may_ask_again(situation) {
+    if (policy.response_timeouts || situation.late_stream) && may_ask_again(situation) {
         verdict = Verdict::Backoff(cost(situation.class));
     }
     let cost = match verdict {
@@ -190,6 +192,7 @@ mod tests {
             safety: Safety::Repeatable,
             may_have_run: true,
             committed: false,
+            late_stream: false,
             replayable: true,
             forbidden: false,
             excluded: false,

@@ -3,11 +3,15 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 
 use super::watch::InFlight;
 
 /// A service's body: the request is in flight as long as it lives.
+///
+/// Over HTTP/1 no more of it is read than the client takes, but for `Settings::unwritten`: hyper would take what its buffer holds
+/// and what comes at once.
 ///
 /// An error of the service's body aborts the answer, so that the client sees it cut. hyper drops a chunk that an error
 /// follows without a pause, so there is always one in between.
@@ -17,12 +21,12 @@ pub struct EdgeBody<B: Body> {
     /// Whether the last poll brought a frame.
     yielded: bool,
     error: Option<B::Error>,
-    _request: InFlight,
+    request: InFlight,
 }
 
 impl<B: Body> EdgeBody<B> {
     pub(super) fn new(body: B, request: InFlight) -> Self {
-        Self { body, yielded: true, error: None, _request: request }
+        Self { body, yielded: true, error: None, request }
     }
 }
 
@@ -41,6 +45,9 @@ where
         if let Some(error) = self.error.take() {
             return Poll::Ready(Some(Err(error)));
         }
+        if self.request.is_full() {
+            return Poll::Pending;
+        }
         let after_frame = std::mem::replace(&mut self.yielded, false);
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Err(error)) if after_frame => {
@@ -49,6 +56,9 @@ where
                 Poll::Pending
             }
             item => {
+                if let Some(Ok(data)) = item.as_ref().map(|frame| frame.as_ref().map(Frame::data_ref)) {
+                    self.request.queue(data.map_or(0, Buf::remaining));
+                }
                 self.yielded = true;
                 Poll::Ready(item)
             }

@@ -23,6 +23,7 @@ use tower::{Layer, Service};
 
 use crate::clock::{self, Instant};
 use crate::gather::Gathered;
+use crate::replay::ClientBody;
 use crate::telemetry::SharedLogThrottle;
 
 use super::accept::{Dealt, Hold, Seat};
@@ -30,7 +31,7 @@ use super::drain::{Draining, Phase};
 use super::edge::{EdgeLayer, Render, Tracked};
 use super::io::{Watched, sniff};
 use super::watch::{Activity, ConnectionFields, Watch};
-use super::{Counters, Limit, Rule, ServerTls, Settings, tls};
+use super::{Counters, Limit, Rule, ServerTls, Settings, certificate_names};
 
 /// Time for a connection that was idle too long to end in good order.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -54,6 +55,9 @@ fn windows(streams: u32) -> (u32, u32) {
     (stream, stream * streams.max(1))
 }
 
+/// Bytes of records that TLS holds for a client: one of the largest.
+const TLS_BUFFER: usize = 16 << 10;
+
 /// The smallest buffer that hyper allows an HTTP/1 connection.
 const SMALLEST_BUFFER: usize = 8 << 10;
 
@@ -64,7 +68,7 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// Whether it is encrypted.
     pub tls: bool,
-    /// The names (DNS and URI) of the client's certificate, if it showed one that is trusted.
+    /// The names (DNS, URI, e-mail and IP address) of the client's certificate, if it showed one that is trusted.
     pub names: Vec<Box<str>>,
     /// Whether it speaks HTTP/2.
     pub http2: bool,
@@ -88,7 +92,7 @@ pub struct Front<M> {
 impl<M, S, B> Front<M>
 where
     M: Fn(Arc<ConnectionInfo>) -> S + Send + Sync + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + Unpin + 'static,
     B: Body + From<Bytes> + Send + Unpin + 'static,
     B::Data: Send,
@@ -121,7 +125,7 @@ where
             )
             .keep_alive_interval(settings.idle_timeout / 2)
             .keep_alive_timeout(settings.write_timeout);
-        let fields = ConnectionFields::new(draining.phase(), settings.idle_timeout);
+        let fields = ConnectionFields::new(draining.phase(), settings.idle_timeout, settings.unwritten);
         let throttles = Default::default();
         Self { settings, tls: None, make, render, counters, draining, fields, throttles, http1, http2 }
     }
@@ -178,7 +182,10 @@ where
             }
         };
         let io = match shaken {
-            Ok(Ok(io)) => io,
+            Ok(Ok(mut io)) => {
+                io.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+                io
+            }
             Ok(Err(error)) => {
                 self.counters.fail_tls();
                 if let Some(lines_omitted) = self.throttles[1].allow(clock::now()) {
@@ -192,7 +199,11 @@ where
             }
         };
         let session = io.get_ref().1;
-        let names = session.peer_certificates().and_then(<[_]>::first).map(tls::names).unwrap_or_default();
+        let names = session
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .map(|shown| certificate_names::names(shown))
+            .unwrap_or_default();
         let http2 = session.alpn_protocol() == Some(b"h2");
         let info = ConnectionInfo { peer, tls: true, names, http2 };
         Some(self.open(io, Box::default(), info, hold, clock::now()))
@@ -253,7 +264,7 @@ where
         };
         let full = http2.then(|| (self.settings.streams, Arc::clone(&self.counters)));
         let service = Tracked::new(edge.layer((self.make)(info)), Arc::clone(&activity), full);
-        let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), hold));
+        let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), hold, self.render));
         let watch = Watch::new(activity, &self.settings, http2, since);
         let connection: Pin<Box<dyn Connection + Send>> = if http2 {
             Box::pin(self.http2.serve_connection(io, service))

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tower::{Layer, Service};
 
 use crate::clock;
+use crate::replay::ClientBody;
 use crate::telemetry::SharedLogThrottle;
 
 use super::body::EdgeBody;
@@ -187,7 +188,7 @@ impl<S> Tracked<S> {
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Tracked<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone,
+    S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible> + Clone,
     S::Future: Unpin,
     B: Body,
 {
@@ -201,7 +202,6 @@ where
         let says_close = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
         let closes =
             request.version() != Version::HTTP_11 || headers.get_all(CONNECTION).iter().any(says_close);
-        self.activity.expect_body(!request.body().is_end_stream());
         if let Some((streams, counters)) = &self.full
             && self.activity.requests() == *streams
         {
@@ -211,6 +211,7 @@ where
         // Services at the edge are always ready: whatever must wait does so in the future, where it can be seen.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         debug_assert!(ready.is_ready(), "a service at the edge must always be ready");
+        let request = request.map(|incoming| ClientBody::new(incoming, self.activity.body_flag()));
         TrackedFuture { future: service.call(request), request: Some(request_in_flight), closes }
     }
 }

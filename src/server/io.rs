@@ -1,17 +1,19 @@
 //! A connection's bytes, watched.
 
+use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
 use crate::clock::{self, Instant, Timer};
+use crate::replay::{LINGER, LINGER_SILENCE};
 
 use super::accept::Hold;
+use super::edge::Render;
+use super::parse_error;
 use super::watch::Activity;
 
 /// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
@@ -27,6 +29,10 @@ pub(super) struct Watched<I> {
     /// An upgraded connection outlives its HTTP; it still counts as one.
     _hold: Option<Hold>,
     linger: Option<Linger>,
+    /// Renders the answers to what can't be parsed.
+    render: Render,
+    /// What is left to write of one.
+    own_answer: Option<Bytes>,
 }
 
 /// A wait for a client that has its answer and still sends: closed at once, the kernel would reset the connection, and the client
@@ -37,14 +43,15 @@ struct Linger {
     end: Instant,
 }
 
-/// How long a client may send nothing before it is closed; nginx's `lingering_timeout`.
-const LINGER_SILENCE: Duration = Duration::from_secs(5);
-/// How long a client is waited for in all; nginx's `lingering_time`.
-const LINGER: Duration = Duration::from_secs(30);
-
 impl<I> Watched<I> {
-    pub(super) fn new(io: I, ahead: Box<[u8]>, activity: Arc<Activity>, hold: Option<Hold>) -> Self {
-        Self { io, ahead, activity, _hold: hold, linger: None }
+    pub(super) fn new(
+        io: I,
+        ahead: Box<[u8]>,
+        activity: Arc<Activity>,
+        hold: Option<Hold>,
+        render: Render,
+    ) -> Self {
+        Self { io, ahead, activity, _hold: hold, linger: None, render, own_answer: None }
     }
 }
 
@@ -133,10 +140,44 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     }
 }
 
+impl<I: AsyncWrite + Unpin> Watched<I> {
+    fn note(&self, written: &Poll<io::Result<usize>>, cx: &mut Context<'_>) {
+        let taken = match written {
+            Poll::Pending => None,
+            Poll::Ready(Ok(taken)) => Some(*taken),
+            Poll::Ready(Err(_)) => Some(usize::MAX),
+        };
+        self.activity.write(taken, cx);
+    }
+
+    /// Writes Weir's own answer in place of hyper's, where `buf` is one to what can't be parsed; `None` where it is not.
+    fn poll_own_answer(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.own_answer.is_none() {
+            if self.activity.http2 || !self.activity.has_strays() {
+                return None;
+            }
+            self.own_answer = Some(parse_error::answer(buf, self.render)?);
+        }
+        while let Some(rest) = self.own_answer.as_mut().filter(|rest| !rest.is_empty()) {
+            match Pin::new(&mut self.io).poll_write(cx, rest) {
+                Poll::Ready(Ok(written)) if written > 0 => rest.advance(written),
+                Poll::Ready(Ok(_)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+                Poll::Pending => return Some(Poll::Pending),
+            }
+        }
+        self.own_answer = None;
+        Some(Poll::Ready(Ok(buf.len())))
+    }
+}
+
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.poll_own_answer(cx, buf) {
+            return written;
+        }
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.activity.write(written.is_pending());
+        self.note(&written, cx);
         written
     }
 
@@ -161,8 +202,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs
+            && let Some(written) = self.poll_own_answer(cx, only)
+        {
+            return written;
+        }
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.activity.write(written.is_pending());
+        self.note(&written, cx);
         written
     }
 
@@ -174,10 +220,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use tokio::io::{AsyncWriteExt, duplex};
 
     use super::*;
+    use crate::server::Refusal;
+
+    fn render(_: Refusal) -> http::Response<Bytes> {
+        http::Response::new(Bytes::new())
+    }
 
     /// hyper doubles its buffer, for as long as the connection lasts, when a head comes in two reads.
     #[tokio::test(start_paused = true)]
@@ -187,7 +239,7 @@ mod tests {
         client.write_all(head).await.unwrap();
         let (http2, ahead) = sniff(&mut io).await.unwrap();
         assert!(!http2 && ahead.len() < head.len());
-        let mut watched = Watched::new(io, ahead, Arc::default(), None);
+        let mut watched = Watched::new(io, ahead, Arc::default(), None, render);
         let mut read = [0; 1024];
         assert_eq!(watched.read(&mut read).await.unwrap(), head.len());
         assert_eq!(&read[..head.len()], head);
@@ -199,7 +251,8 @@ mod tests {
     async fn reads_at_once(http2: bool) -> usize {
         let (mut client, io) = duplex(1024);
         client.write_all(&[7; 1024]).await.unwrap();
-        let mut watched = Watched::new(io, Box::default(), Activity::new(http2, Arc::default()), None);
+        let mut watched =
+            Watched::new(io, Box::default(), Activity::new(http2, Arc::default()), None, render);
         // A step's budget begins with it.
         tokio::task::yield_now().await;
         let mut reads = 0;
@@ -226,7 +279,7 @@ mod tests {
         let (mut client, mut io) = duplex(1024);
         client.write_all(b"GET /").await.unwrap();
         let (_, ahead) = sniff(&mut io).await.unwrap();
-        let mut watched = Watched::new(io, ahead, Arc::default(), None);
+        let mut watched = Watched::new(io, ahead, Arc::default(), None, render);
         let mut read = [0; 4];
         assert_eq!(watched.read(&mut read).await.unwrap(), 4);
         assert_eq!(watched.read(&mut read).await.unwrap(), 1);

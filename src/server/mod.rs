@@ -6,6 +6,7 @@
 
 mod accept;
 mod body;
+mod certificate_names;
 mod connection;
 mod counters;
 mod drain;
@@ -13,6 +14,7 @@ mod edge;
 pub mod hygiene;
 mod io;
 mod listen;
+mod parse_error;
 mod slots;
 pub mod tls;
 mod watch;
@@ -54,6 +56,9 @@ pub struct Settings {
     pub header_bytes: usize,
     /// Headers of a request. Any other value than 100 costs an allocation for each request (hyper).
     pub header_count: usize,
+    /// Bytes of an answer that an HTTP/1 client does not take which are held for it here: half of `server.answer_buffer`, and a piece
+    /// as it came.
+    pub unwritten: usize,
     /// Requests at once over one HTTP/2 connection.
     pub streams: u32,
     /// Whether HTTP/2 is spoken.
@@ -62,7 +67,7 @@ pub struct Settings {
 
 impl Default for Settings {
     /// 10,000 connections, 10,000 of one peer, room for all, 10 s handshake, 30 s head, 75 s idle, 60 s write, 64 KiB and 100 headers,
-    /// 1,000 streams.
+    /// 32 KiB unwritten, 1,000 streams.
     ///
     /// One peer may have all: behind a balancer, or beside one service, there is only one. The idle time is above the
     /// 60 s after which common clients drop a connection, so that the client closes first and no request meets a
@@ -78,6 +83,7 @@ impl Default for Settings {
             write_timeout: Duration::from_mins(1),
             header_bytes: 64 << 10,
             header_count: 100,
+            unwritten: 32 << 10,
             streams: 1000,
             http2: true,
         }

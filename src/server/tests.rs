@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use crate::clock::{self, Instant};
+use crate::replay::ClientBody;
 
 use super::{Counters, Drain, Front, Limit, Refusal, Rule, Settings};
 
@@ -33,7 +33,7 @@ fn render(refusal: Refusal) -> Response<Bytes> {
 }
 
 /// Waits as long as the path says, in seconds, then answers with the request's body; `/panic` panics.
-async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn echo(request: Request<ClientBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().trim_matches('/').to_owned();
     assert_ne!(path, "panic");
     if let Ok(seconds) = path.parse() {
@@ -340,7 +340,7 @@ impl http_body::Body for Broken {
 fn broken_house() -> DuplexStream {
     let (_drain, draining) = Drain::new();
     let make = |_info| {
-        tower::service_fn(|_request: Request<Incoming>| {
+        tower::service_fn(|_request: Request<ClientBody>| {
             std::future::ready(Ok::<_, Infallible>(Response::new(Broken(0))))
         })
     };
@@ -375,7 +375,7 @@ async fn a_client_that_leaves_is_noticed_at_once() {
         let left = Arc::clone(&left);
         move |_info| {
             let left = Arc::clone(&left);
-            tower::service_fn(move |_request: Request<Incoming>| -> Answer {
+            tower::service_fn(move |_request: Request<ClientBody>| -> Answer {
                 let guard = NotifyOnDrop(Arc::clone(&left));
                 Box::pin(async move {
                     let _guard = guard;
@@ -480,7 +480,7 @@ mod upgrades {
     async fn pass(
         upstream: Upstream,
         report: mpsc::UnboundedSender<TunnelReport>,
-        mut request: Request<Incoming>,
+        mut request: Request<ClientBody>,
     ) -> Result<Response<Full<Bytes>>, Infallible> {
         let protocol = upgrade::asked_for(request.headers()).unwrap();
         let client = hyper::upgrade::on(&mut request);
@@ -549,5 +549,55 @@ mod upgrades {
         assert_eq!(read_to_end(&mut far).await.0, "");
         drop(far);
         assert_eq!(path.reports.recv().await.unwrap().end, TunnelEnd::Closed);
+    }
+}
+
+/// What a client that reads nothing makes Weir hold of its answer.
+#[tokio::test(start_paused = true)]
+async fn no_more_of_an_answer_is_read_than_the_client_takes_and_the_bound() {
+    const PIECE: usize = 16 << 10;
+    let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&read);
+    let make = move |_| {
+        let count = Arc::clone(&count);
+        tower::service_fn(move |_request: Request<ClientBody>| -> Pin<Box<dyn Future<Output = Result<_, Infallible>> + Send>> {
+            Box::pin(std::future::ready(Ok(Response::new(Endless(Arc::clone(&count))))))
+        })
+    };
+    let (_drain, draining) = Drain::new();
+    let settings = Settings::default();
+    let front = Arc::new(Front::new(settings, make, render, Arc::default(), draining));
+    let (mut client, server) = duplex(1 << 10);
+    clock::spawn(front.serve(server, ([127, 0, 0, 1], 1).into(), None));
+    client.write_all(b"GET / HTTP/1.1\r\nHost: weir\r\n\r\n").await.unwrap();
+    let held = |taken: usize| read.load(std::sync::atomic::Ordering::Relaxed).saturating_sub(taken);
+    clock::sleep(Duration::from_secs(1)).await;
+    assert!((settings.unwritten..=settings.unwritten + PIECE).contains(&held(1 << 10)), "{}", held(1 << 10));
+    // It goes on as the client takes it.
+    let mut taken = vec![0; 1 << 20];
+    client.read_exact(&mut taken).await.unwrap();
+    clock::sleep(Duration::from_secs(1)).await;
+    assert!(held(1 << 20) <= settings.unwritten + 2 * PIECE, "{}", held(1 << 20));
+}
+
+/// Pieces without an end, counted as they are read.
+struct Endless(Arc<std::sync::atomic::AtomicUsize>);
+
+impl From<Bytes> for Endless {
+    fn from(_: Bytes) -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl http_body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        self.0.fetch_add(16 << 10, std::sync::atomic::Ordering::Relaxed);
+        std::task::Poll::Ready(Some(Ok(http_body::Frame::data(Bytes::from_static(&[7; 16 << 10])))))
     }
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 
 use crate::clock;
@@ -113,16 +112,6 @@ impl ServerTls {
 
     pub(super) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// The DNS and URI names of a certificate; a name that can't be read is left out.
-pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
-    match webpki::EndEntityCert::try_from(certificate) {
-        Ok(certificate) => {
-            certificate.valid_dns_names().chain(certificate.valid_uri_names()).map(Into::into).collect()
-        }
-        Err(_) => Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! The clock is read and the timer set only when a connection's wait changes, never for each request: a timer that fires
 //! too early is set again.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -29,9 +29,13 @@ pub(super) struct Activity {
     write_waits: AtomicBool,
     /// Whether it speaks HTTP/2: many requests come in one read then.
     pub(super) http2: bool,
-    /// Whether a body of the client's may still come: its request was answered before the end of it.
-    body_open: AtomicBool,
+    /// Whether the body of the last request may still come; not over HTTP/2.
+    body_open: Arc<AtomicBool>,
     fields: Arc<ConnectionFields>,
+    /// Bytes of answers that hyper holds and the client has not taken; not over HTTP/2.
+    unwritten: AtomicUsize,
+    /// Whether an answer's body waits for the client to take some of them.
+    body_waits: AtomicBool,
     /// Whether it is to close, if it is idle, for a newcomer.
     yields: AtomicBool,
     /// Of the task that moves the connection.
@@ -45,16 +49,18 @@ pub(super) struct ConnectionFields {
     phase: Arc<AtomicU8>,
     /// `Keep-Alive: timeout=SECONDS`; nothing where connections are closed too soon for one.
     keep_alive: Option<HeaderValue>,
+    /// Unwritten bytes at which an answer's body waits.
+    most_unwritten: usize,
 }
 
 impl ConnectionFields {
     /// For connections that end with a drain of this phase, and are closed when they were idle for `idle_timeout`: clients are
     /// told a second less, so that none sends a request on a connection that is being closed.
-    pub(super) fn new(phase: Arc<AtomicU8>, idle_timeout: Duration) -> Arc<Self> {
+    pub(super) fn new(phase: Arc<AtomicU8>, idle_timeout: Duration, most_unwritten: usize) -> Arc<Self> {
         let seconds = idle_timeout.as_secs().saturating_sub(1);
         let keep_alive =
             (seconds > 0).then(|| HeaderValue::from_str(&format!("timeout={seconds}")).ok()).flatten();
-        Arc::new(Self { phase, keep_alive })
+        Arc::new(Self { phase, keep_alive, most_unwritten })
     }
 
     /// Adds what an answer says of its connection. `closes` says that it closes after this answer anyway.
@@ -106,9 +112,14 @@ impl Activity {
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
     }
 
-    /// Notes whether a request comes with a body.
-    pub(super) fn expect_body(&self, comes: bool) {
-        self.body_open.store(comes, Ordering::Relaxed);
+    /// What a request's body is to note that it has come; none over HTTP/2, where each stream ends by itself.
+    pub(super) fn body_flag(&self) -> Option<Arc<AtomicBool>> {
+        (!self.http2).then(|| Arc::clone(&self.body_open))
+    }
+
+    /// Whether bytes came that belong to no request.
+    pub(super) fn has_strays(&self) -> bool {
+        self.head_begun.load(Ordering::Relaxed) && self.requests() == 0
     }
 
     /// Whether the client may still be sending what nobody reads: the rest of a body, or of what was no request.
@@ -134,7 +145,17 @@ impl Activity {
         }
     }
 
-    pub(super) fn write(&self, waits: bool) {
+    /// The client took so many bytes; `None` where it has to be waited for.
+    pub(super) fn write(&self, taken: Option<usize>, cx: &mut Context<'_>) {
+        let waits = taken.is_none();
+        if let Some(taken) = taken.filter(|_| !self.http2) {
+            // Heads and framing count as taken, too: what is left is what a body waits for.
+            let left = self.unwritten.load(Ordering::Relaxed).saturating_sub(taken);
+            self.unwritten.store(left, Ordering::Relaxed);
+            if left < self.fields.most_unwritten && self.body_waits.swap(false, Ordering::Relaxed) {
+                cx.waker().wake_by_ref();
+            }
+        }
         if self.write_waits.load(Ordering::Relaxed) {
             if !waits {
                 self.write_waits.store(false, Ordering::Relaxed);
@@ -147,9 +168,32 @@ impl Activity {
 }
 
 impl InFlight {
+    /// Whether the client takes so little of its answer that no more of it is to be read now. The connection's task is woken once
+    /// it has taken some.
+    pub(super) fn is_full(&self) -> bool {
+        let of = &self.0;
+        let is_full = !of.http2 && of.unwritten.load(Ordering::Relaxed) >= of.fields.most_unwritten;
+        if is_full {
+            of.body_waits.store(true, Ordering::Relaxed);
+        }
+        is_full
+    }
+
+    /// So many bytes of the answer go to hyper.
+    pub(super) fn queue(&self, bytes: usize) {
+        if !self.0.http2 {
+            self.0.unwritten.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// Adds what the answer says of its connection.
     pub(super) fn write_fields(&self, headers: &mut HeaderMap, closes: bool) {
         if !self.0.http2 {
+            // The connection closes, since nobody reads the rest (RFC 9112, section 9.6).
+            if self.0.body_open.load(Ordering::Relaxed) {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                return;
+            }
             self.0.fields.write(headers, closes);
         }
     }
@@ -258,10 +302,6 @@ impl Watch {
         };
         if wait == self.wait && progress == self.progress {
             return;
-        }
-        if wait == Wait::Idle {
-            // Whatever came with the last request was read: the connection waits for the next.
-            self.activity.expect_body(false);
         }
         self.wait = wait;
         self.progress = progress;

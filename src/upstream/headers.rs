@@ -20,6 +20,7 @@ static FORWARDED: [HeaderName; 5] = [
     HeaderName::from_static("x-real-ip"),
 ];
 
+const VIA_HTTP10: HeaderValue = HeaderValue::from_static("1.0 weir");
 const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 weir");
 const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2.0 weir");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
@@ -30,8 +31,6 @@ pub enum Forwarded {
     /// They are removed: addresses inside a company are not the upstream's business.
     #[default]
     Remove,
-    /// They pass as they are.
-    Keep,
     /// They pass, and the client's address is added to `X-Forwarded-For`.
     Append,
 }
@@ -232,13 +231,16 @@ fn wants_trailers(headers: &HeaderMap) -> bool {
 }
 
 fn add_via(headers: &mut HeaderMap, version: http::Version) {
-    let own = if version == http::Version::HTTP_2 { VIA_HTTP2 } else { VIA_HTTP1 };
+    let own = match version {
+        http::Version::HTTP_2 => VIA_HTTP2,
+        http::Version::HTTP_10 => VIA_HTTP10,
+        _ => VIA_HTTP1,
+    };
     headers.append(header::VIA, own);
 }
 
 fn forward(headers: &mut HeaderMap, client: IpAddr, forwarded: Forwarded, present: bool) {
     match forwarded {
-        Forwarded::Keep => {}
         Forwarded::Remove => {
             if present {
                 for name in &FORWARDED {
@@ -336,6 +338,9 @@ mod tests {
             ("host", "api.openai.com"),
         ]);
         assert_eq!(headers, expected);
+        let mut headers = HeaderMap::new();
+        prepare_request(&mut headers, http::Version::HTTP_10, client, Forwarded::Remove, &target);
+        assert_eq!(headers[header::VIA], "1.0 weir");
     }
 
     #[test]

@@ -159,7 +159,7 @@ impl Pool {
         builder.max_buf_size(settings.header_bytes.max(READ_BUFFER));
         let written = LastWrite::new();
         let (sender, connection) = builder
-            .handshake(TokioIo::new(Noted::new(io, written.clone())))
+            .handshake(TokioIo::new(Noted::new(io, written.clone(), settings.piece)))
             .await
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = self.counters.opened();

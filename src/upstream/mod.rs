@@ -77,10 +77,12 @@ pub struct Settings {
     pub max_age: Duration,
     /// Bytes of the head of an answer.
     pub header_bytes: usize,
+    /// Bytes of an answer over HTTP/1.1 that are read at once.
+    pub piece: usize,
 }
 
 impl Default for Settings {
-    /// 5 s to connect, 50 s idle (balancers commonly close after 60), 1,024 idle, 10 min old, 64 KiB of headers.
+    /// 5 s to connect, 50 s idle (balancers commonly close after 60), 1,024 idle, 10 min old, 64 KiB of headers, pieces of 16 KiB.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
@@ -88,6 +90,7 @@ impl Default for Settings {
             max_idle: 1024,
             max_age: Duration::from_mins(10),
             header_bytes: 64 << 10,
+            piece: 16 << 10,
         }
     }
 }
@@ -360,7 +363,10 @@ impl Ready {
 
     fn begin(&mut self, mut request: Request<replay::Body>, limit: HeadLimit) -> Exchange {
         match &mut self.channel {
-            Channel::Http1(lease) => Box::pin(lease.send(request, limit)),
+            Channel::Http1(lease) => {
+                self.upstream.target().restore_origin_form(&mut request);
+                Box::pin(lease.send(request, limit))
+            }
             Channel::Http2(stream, clock) => {
                 clock.begin(limit, limit.after_request.map(|_| request.body_mut().watched()));
                 Box::pin(stream.send(request, self.upstream.target()))

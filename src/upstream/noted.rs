@@ -1,4 +1,4 @@
-//! A byte stream that notes when it was last written to.
+//! A byte stream that notes when it was last written to, and is read in small pieces.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,16 +8,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::head_limit::LastWrite;
 
-/// A byte stream whose writes are noted.
+/// A byte stream whose writes are noted, and whose reads are bounded: hyper would read as much as fits its buffer, which is as large
+/// as the head of an answer may be.
 #[derive(Debug)]
 pub(super) struct Noted<I> {
     io: I,
     last: LastWrite,
+    piece: usize,
 }
 
 impl<I> Noted<I> {
-    pub(super) fn new(io: I, last: LastWrite) -> Self {
-        Self { io, last }
+    pub(super) fn new(io: I, last: LastWrite, piece: usize) -> Self {
+        Self { io, last, piece }
     }
 
     fn note(&self, written: &Poll<io::Result<usize>>) {
@@ -33,7 +35,15 @@ impl<I: AsyncRead + Unpin> AsyncRead for Noted<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        // What hyper has room for at first: nothing has to be set to zero then.
+        if buf.remaining() <= self.piece {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(self.piece));
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut part);
+        let filled = part.filled().len();
+        buf.advance(filled);
+        read
     }
 }
 

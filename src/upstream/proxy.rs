@@ -121,16 +121,7 @@ fn in_network(host: &str, network: &str, bits: &str) -> bool {
 /// The value of `Proxy-Authorization` (RFC 7617) for `user:password`, percent-decoded as URLs have it.
 fn basic(user_info: &str) -> HeaderValue {
     let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(user_info.len() + 1));
-    let mut rest = user_info.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let escaped = after.split_at_checked(2).filter(|_| byte == b'%').and_then(|(digits, after)| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            Some((u8::from_str_radix(digits, 16).ok()?, after))
-        });
-        let (byte, after) = escaped.unwrap_or((byte, after));
-        bytes.push(byte);
-        rest = after;
-    }
+    bytes.extend(percent_encoding::percent_decode_str(user_info));
     authorization(&bytes)
 }
 

@@ -1,7 +1,8 @@
 //! Where the upstream is: the only source of the authority that requests go to.
 
+use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, Request, Uri};
 
 /// The upstream's address as configured: scheme, host, port, and a path before every request's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +112,15 @@ impl Target {
         parts.scheme = Some(if self.tls { Scheme::HTTPS } else { Scheme::HTTP });
         parts.authority = Some(self.authority.clone());
         Uri::from_parts(parts).unwrap_or_default()
+    }
+
+    /// Makes a request that may have been in the form of HTTP/2, for a connection that was lost, one of HTTP/1.1.
+    pub(super) fn restore_origin_form<B>(&self, request: &mut Request<B>) {
+        if request.uri().scheme().is_some() {
+            let uri = std::mem::take(request.uri_mut());
+            *request.uri_mut() = uri.into_parts().path_and_query.map_or_else(Uri::default, Uri::from);
+            request.headers_mut().insert(HOST, self.host_header.clone());
+        }
     }
 
     fn join(&self, path: &str) -> Uri {

@@ -29,9 +29,16 @@ struct Wire {
 }
 
 fn wire(http2: bool) -> Wire {
+    wire_of(move |_| http2)
+}
+
+/// The same, where `http2` says of each connection by its number whether it speaks HTTP/2.
+fn wire_of(http2: impl Fn(usize) -> bool + Clone + Send + Sync + 'static) -> Wire {
     let (sender, accepted) = mpsc::unbounded_channel();
+    let made = Arc::new(AtomicUsize::new(0));
     let connector = tower::service_fn(move |_destination: Destination| {
         let sender = sender.clone();
+        let http2 = http2(made.fetch_add(1, Ordering::Relaxed));
         async move {
             let (near, far) = duplex(16 << 10);
             sender.send(far).map_err(|_| Failure::unsent(FailureKind::Refused, ""))?;
@@ -449,4 +456,70 @@ async fn connections_that_are_lost_after_each_answer_are_used_once() {
     // Three in a row, then the trials after 16, 32, 64 and not yet 128 answers.
     assert_eq!((lost, asked.load(Ordering::Relaxed)), (6, 194));
     assert_eq!(counters.open(), 0);
+}
+
+/// What an HTTP/2 connection lost before it was sent has the form of HTTP/1.1 where that takes it over.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_http2_lost_is_well_formed_over_http1() {
+    let mut wire = wire_of(|number| number == 0);
+    let (lose, lost) = tokio::sync::oneshot::channel::<()>();
+    let far = clock::spawn(async move {
+        let first = wire.accepted.recv().await.unwrap();
+        let service = hyper::service::service_fn(|_| async {
+            Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+        });
+        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        tokio::select! {
+            _ = builder.serve_connection(TokioIo::new(first), service) => {}
+            _ = lost => {}
+        }
+        let mut second = wire.accepted.recv().await.unwrap();
+        let request = read_until(&mut second, "body").await;
+        second.write_all(OK).await.unwrap();
+        request
+    });
+    let answer = wire.upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+    // Taken while the connection is still there, and sent once it is gone.
+    let ready = wire.upstream.connection().await.unwrap();
+    lose.send(()).unwrap();
+    clock::sleep(Duration::from_secs(1)).await;
+    let sent = ready.send(post("body"), HeadLimit::default());
+    let answer = sent.await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+    let request = far.await.unwrap();
+    assert!(request.starts_with("POST /v1/embeddings HTTP/1.1\r\n"), "{request}");
+    assert_eq!(request.matches("host: upstream.test\r\n").count(), 1, "{request}");
+}
+
+/// Beyond their age connections are still better than none.
+#[tokio::test(start_paused = true)]
+async fn an_old_connection_is_used_where_no_new_one_can_be_made() {
+    let (sender, mut accepted) = mpsc::unbounded_channel();
+    let connector = tower::service_fn(move |_: Destination| {
+        let (near, far) = duplex(16 << 10);
+        // The first alone is accepted.
+        let made = if sender.is_closed() { Err(()) } else { sender.send(far).map_err(drop) };
+        async move {
+            made.map_err(|()| Failure::unsent(FailureKind::Dns, ""))?;
+            Ok(Connected { io: near, http2: false })
+        }
+    });
+    let target = Arc::new(Target::parse("http://upstream.test").unwrap());
+    let settings = Settings { max_age: Duration::from_secs(5), ..Settings::default() };
+    let upstream = Upstream::new(target, settings, Arc::default(), connector);
+    let far = clock::spawn(async move {
+        let mut far: DuplexStream = accepted.recv().await.unwrap();
+        drop(accepted);
+        for _ in 0..3 {
+            read_until(&mut far, "body").await;
+            far.write_all(OK).await.unwrap();
+        }
+    });
+    for _ in 0..3 {
+        let answer = upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        clock::sleep(Duration::from_secs(10)).await;
+    }
+    far.await.unwrap();
 }

@@ -128,3 +128,17 @@ fn what_bears_its_own_key_may_call_weir_by_any_name() {
     let request = "GET /v1/models HTTP/1.1\r\nHost: weir.example\r\nOrigin: http://app.example\r\nAuthorization: Bearer sk-own\r\n\r\n";
     assert_eq!(wire::ask(weir.address, request.as_bytes()).status(), 200);
 }
+
+#[test]
+fn the_header_that_a_caller_is_known_by_does_not_go_upstream() {
+    let (upstream, seen) = wire::plain();
+    let weir = Weir::before(upstream, &entries(&["alpha"]));
+    let request =
+        "GET /v1/models HTTP/1.1\r\nHost: weir\r\nx-team: alpha\r\nx-weir-other: 1\r\nx-mine: 1\r\n\r\n";
+    assert_eq!(wire::ask(weir.address, request.as_bytes()).status(), 200);
+    let seen = seen.recv().unwrap();
+    assert_eq!(
+        (seen.header("x-team"), seen.header("x-weir-other"), seen.header("x-mine")),
+        (None, None, Some("1"))
+    );
+}

@@ -3,6 +3,7 @@
 use std::io::{BufReader, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
 
+use crate::http2;
 use crate::process::Weir;
 use crate::wire;
 
@@ -115,7 +116,7 @@ fn clients_of_http_1_0_get_a_body_that_the_connection_ends() {
     assert_eq!(body, "hello world");
     let seen = seen.recv().unwrap();
     assert!(seen.start.ends_with("HTTP/1.1"), "{}", seen.start);
-    assert_eq!(seen.header("via"), Some("1.1 weir"));
+    assert_eq!(seen.header("via"), Some("1.0 weir"));
 }
 
 #[test]
@@ -252,4 +253,90 @@ fn what_the_end_of_a_drain_cuts_is_not_told_as_the_clients_leaving() {
     assert_eq!(weir.drain(), Some(0));
     weir.wait_for_printed("\"error_class\":\"weir_draining\"", 1);
     assert!(!weir.printed().contains("weir_client_closed"), "{}", weir.printed());
+}
+
+/// What hyper can't parse has a reason that SDKs can show.
+#[test]
+fn what_can_t_be_parsed_is_refused_in_the_envelope() {
+    let (upstream, _seen) = wire::plain();
+    let weir = Weir::before(upstream, "");
+    let large = format!("GET / HTTP/1.1\r\nHost: weir\r\nX-Large: {}\r\n\r\n", "x".repeat(70_000));
+    for (request, status, code) in [("GET nothing\r\n\r\n", 400, "unparsable"), (&large, 431, "headers")] {
+        let answer = wire::ask(weir.address, request.as_bytes());
+        assert_eq!((answer.status(), answer.header("connection")), (status, Some("close")));
+        assert_eq!(answer.header("x-weir-error-class"), Some("bad_request"));
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!((&body["error"]["type"], &body["error"]["code"]), (&"weir_error".into(), &code.into()));
+    }
+}
+
+#[test]
+fn all_that_passes_of_a_streamed_upload_is_counted() {
+    let (upstream, seen) = wire::plain();
+    let weir = Weir::before(upstream, "log.sample = 1.0\n");
+    let size = 9 << 20;
+    let mut request =
+        format!("POST /v1/files HTTP/1.1\r\nHost: weir\r\nContent-Length: {size}\r\n\r\n").into_bytes();
+    request.resize(request.len() + size, b'x');
+    assert_eq!(wire::ask(weir.address, &request).status(), 200);
+    assert_eq!(seen.recv().unwrap().body.len(), size);
+    weir.wait_for_printed(&format!("\"bytes_in\":{size},"), 1);
+}
+
+/// hyper would drop a head that is written together with the end of its connection.
+#[test]
+fn the_head_of_an_answer_that_breaks_at_once_arrives() {
+    let upstream = wire::upstream(|mut stream| {
+        wire::read_head(&mut BufReader::new(stream.try_clone().unwrap()));
+        drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n"));
+    });
+    let weir = Weir::before(upstream, "");
+    for _ in 0..30 {
+        let answer = wire::get(weir.address, "/v1/files/file-1/content");
+        assert_eq!((answer.status(), answer.whole), (200, false));
+    }
+}
+
+/// Over HTTP/1.1 a client is told that its connection closes when it is answered before it has sent all; over HTTP/2 the rest of
+/// its body is read, so that nobody takes a reset for a failure.
+#[test]
+fn an_early_answer_says_how_the_connection_goes_on() {
+    let upstream = wire::upstream(|mut stream| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        wire::read_head(&mut reader);
+        drop(stream.write_all(
+            b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge",
+        ));
+        drop(std::io::copy(&mut reader, &mut std::io::sink()));
+    });
+    let weir = Weir::before(upstream, "");
+    let size = 9 << 20;
+    let mut stream = wire::connect(weir.address);
+    let head = format!("POST /v1/files HTTP/1.1\r\nHost: weir\r\nContent-Length: {size}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(&vec![b'x'; 1 << 20]).unwrap();
+    let answer = wire::read_answer(&mut BufReader::new(stream), "POST").unwrap();
+    assert_eq!((answer.status(), answer.header("connection")), (413, Some("close")));
+    let mut stream = http2::open(&weir, &[]);
+    let request = [(":method", "POST"), (":scheme", "http"), (":path", "/v1/files"), (":authority", "weir")];
+    let mut sent = http2::frame(http2::HEADERS, http2::END_HEADERS, 1, &http2::fields(&request));
+    for _ in 0..8 {
+        sent.extend(http2::frame(0, 0, 1, &[b'x'; 16_000]));
+    }
+    stream.write_all(&sent).unwrap();
+    let (mut answered, mut credit) = (false, 0);
+    while credit < 500_000 {
+        let (kind, _, id, payload) = http2::read_frame(&mut stream).expect("the connection goes on");
+        assert_ne!((kind, id), (http2::RST_STREAM, 1), "{payload:?}");
+        answered |= (kind, id) == (http2::HEADERS, 1);
+        // What was read is given back to the client.
+        if (kind, id) == (8, 1) {
+            let given = u32::from_be_bytes(payload[..4].try_into().unwrap());
+            credit += given;
+            for _ in 0..given / 16_000 {
+                stream.write_all(&http2::frame(0, 0, 1, &[b'x'; 16_000])).unwrap();
+            }
+        }
+    }
+    assert!(answered);
 }

@@ -9,6 +9,7 @@ mod amplification;
 mod answers;
 mod flaky;
 mod hints;
+mod kept_alive;
 mod leaving;
 mod modes;
 mod patience;

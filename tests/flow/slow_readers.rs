@@ -88,7 +88,13 @@ async fn ask(
 
 /// A client that leaves a stream's window shut, and answers pings, holds neither permit nor upstream connection for ever.
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_is_never_read_gives_its_permit_back() {
+async fn an_answer_that_is_never_read_gives_its_permit_back() {
+    never_read(Call::chat_stream().simulate("chunks=5000;chunk-delay=10ms")).await;
+    // A small one too, of which Weir has all.
+    never_read(Call::chat().timeout(60)).await;
+}
+
+async fn never_read(call: Call) {
     let mut setup = setup(false);
     setup.scopes.limits.in_flight = Some(1);
     setup.policy.write_timeout = Duration::from_secs(10);
@@ -98,7 +104,7 @@ async fn a_stream_that_is_never_read_gives_its_permit_back() {
     builder.initial_stream_window_size(0);
     let (mut sender, connection) = builder.handshake(io).await.expect("a pipe");
     clock::spawn(connection);
-    let mut request = Call::chat_stream().simulate("chunks=5000;chunk-delay=10ms").request();
+    let mut request = call.request();
     *request.version_mut() = http::Version::HTTP_2;
     *request.uri_mut() = "http://weir.test/v1/chat/completions".parse().expect("a URL");
     request.headers_mut().remove("host");

@@ -62,6 +62,7 @@ impl Default for Setup {
                 mode: Mode::Enforce,
                 max_wait: Duration::from_mins(1),
                 response_timeout: None,
+                first_event_timeout: None,
                 forwarded: Forwarded::Remove,
                 estimator: Estimator::new(estimate::Settings::default()),
                 retry: retry::Policy::default(),
@@ -73,6 +74,7 @@ impl Default for Setup {
                 },
                 write_timeout: Duration::from_mins(1),
                 hold: Duration::from_secs(1),
+                keepalive: None,
                 replay: replay::Settings::default(),
                 one_scope: false,
                 mask_messages: true,
@@ -299,7 +301,7 @@ impl World {
 fn front(proxy: Arc<Proxy>, draining: Draining) -> Box<dyn Fn(DuplexStream) + Send + Sync> {
     let make = move |_: Arc<ConnectionInfo>| {
         let proxy = Arc::clone(&proxy);
-        tower::service_fn(move |request: Request<Incoming>| -> Answering {
+        tower::service_fn(move |request: Request<replay::ClientBody>| -> Answering {
             proxy.handle(request, Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), names: &[] })
         })
     };

@@ -13,8 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use serde::Deserialize;
+use weir::replay::ClientBody;
 use weir::server::{self, Acceptor, Counters, Drain, Front, Refusal, Settings, Slots};
 
 #[derive(Deserialize)]
@@ -107,7 +107,7 @@ fn start() -> SocketAddr {
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send>>;
 
-async fn tell(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn tell(request: Request<ClientBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else {
         let broken = Response::builder().status(499).body(Full::default()).unwrap();

@@ -13,12 +13,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use weir::classify::{Failure, FailureKind};
-use weir::replay::Body;
+use weir::replay::{Body, ClientBody};
 use weir::server::tls::Clients;
 use weir::server::{
     self, Acceptor, ConnectionInfo, Counters, Drain, Front, Refusal, ServerTls, Settings, Slots,
@@ -85,7 +84,7 @@ fn serve(tls: Arc<ServerTls>) -> (SocketAddr, Arc<Counters>, Drain) {
     let slots = Slots::new(&Settings::default(), Arc::clone(&counters));
     let (acceptor, mut seats) = Acceptor::new(listener, 1, slots, Arc::clone(&counters), draining.clone());
     let make = |info: Arc<ConnectionInfo>| {
-        tower::service_fn(move |_request: Request<Incoming>| -> Answer {
+        tower::service_fn(move |_request: Request<ClientBody>| -> Answer {
             let told = format!("tls {} http2 {} names {}", info.tls, info.http2, info.names.join(" "));
             Box::pin(async { Ok(Response::new(Full::from(told))) })
         })
@@ -176,7 +175,8 @@ async fn clients_are_known_by_the_names_of_their_certificate() {
     let identity = authority.identity("weir", &[loopback()]);
     let clients = Authority::new("clients");
     let spiffe = SanType::URI("spiffe://corp/team-a".try_into().unwrap());
-    let team = clients.identity("team-a", &[dns("team-a.corp"), spiffe]);
+    let mail = SanType::Rfc822Name("team-a@corp.example".try_into().unwrap());
+    let team = clients.identity("team-a", &[dns("team-a.corp"), spiffe, mail, loopback()]);
     let strangers = Authority::new("strangers");
     let stranger = strangers.identity("stranger", &[dns("team-a.corp")]);
     for required in [true, false] {
@@ -187,7 +187,10 @@ async fn clients_are_known_by_the_names_of_their_certificate() {
             ..trusting(&authority)
         };
         let told = ask(address, &with(&team), None, None).await.unwrap();
-        assert_eq!(told, "tls true http2 false names team-a.corp spiffe://corp/team-a");
+        assert_eq!(
+            told,
+            "tls true http2 false names team-a.corp spiffe://corp/team-a team-a@corp.example 127.0.0.1"
+        );
         ask(address, &with(&stranger), None, None).await.unwrap_err();
         let without = ask(address, &trusting(&authority), None, None).await;
         assert_eq!(without.is_err(), required, "{without:?}");

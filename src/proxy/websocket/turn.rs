@@ -248,6 +248,7 @@ impl Turn {
             safety: self.safety,
             may_have_run: classified.may_have_run(),
             committed: self.progress == Progress::Answered,
+            late_stream: false,
             // The upstream has forgotten what it continues.
             replayable: !self.continues_cached,
             forbidden: classified.should_retry == Some(false),

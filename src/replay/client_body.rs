@@ -1,0 +1,94 @@
+//! A request's body as its client sends it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+use crate::clock;
+
+/// How long a client that was answered before the end of its body may send nothing before it is given up; nginx's
+/// `lingering_timeout`.
+pub const LINGER_SILENCE: Duration = Duration::from_secs(5);
+/// How long such a client is read on, unheard, in all; nginx's `lingering_time`.
+pub const LINGER: Duration = Duration::from_secs(30);
+
+/// A request's body that knows what becomes of its rest when nobody reads on.
+///
+/// Over HTTP/1 the connection closes then, and is read on meanwhile: its `open` flag says that more may come. Over HTTP/2 the
+/// rest is read and dropped here: many clients take the reset of a stream whose body they still send for a failure, and lose the
+/// answer that came before it.
+#[derive(Debug)]
+pub struct ClientBody(Option<Box<Sending>>);
+
+/// A body that was not empty when its request came. Boxed: each request's future holds it in several states.
+#[derive(Debug)]
+struct Sending {
+    incoming: Incoming,
+    /// Over HTTP/1, whether the client may still send; over HTTP/2 none.
+    open: Option<Arc<AtomicBool>>,
+}
+
+impl ClientBody {
+    /// A body over HTTP/1, whose flag is set until it has been read to its end, or over HTTP/2.
+    pub fn new(incoming: Incoming, open: Option<Arc<AtomicBool>>) -> Self {
+        let is_empty = incoming.is_end_stream();
+        if let Some(open) = &open {
+            open.store(!is_empty, Ordering::Relaxed);
+        }
+        Self((!is_empty).then(|| Box::new(Sending { incoming, open })))
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(Sending { incoming, open }) = self.0.as_deref_mut() else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        if let Some(open) = open
+            && (frame.is_none() || incoming.is_end_stream())
+        {
+            open.store(false, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|sending| sending.incoming.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), |sending| sending.incoming.size_hint())
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        let Some(sending) = self.0.take() else { return };
+        let Sending { incoming, open } = *sending;
+        // Without a runtime the process ends.
+        if open.is_none() && !incoming.is_end_stream() && tokio::runtime::Handle::try_current().is_ok() {
+            clock::spawn(linger(incoming));
+        }
+    }
+}
+
+/// Reads on, and drops what comes, until the client has sent all, is silent, or its time is over.
+async fn linger(mut incoming: Incoming) {
+    let end = clock::now() + LINGER;
+    while clock::now() < end {
+        let until = end.min(clock::now() + LINGER_SILENCE);
+        let Ok(Some(Ok(_))) = clock::timeout_at(until, incoming.frame()).await else { return };
+    }
+}
