@@ -24,8 +24,8 @@
 //! [`layers`] offers admission and retries as tower layers to Rust services that call the API without a proxy between.
 //!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,
-//! [`replicas`] shares the scopes' limits between several processes, [`catalog`] has the words for it, [`simulate`] is a stand-in for the API, [`demo`] compares, [`cli`] is what a person types.
-//! Beneath both ends, [`gather`] writes small parts as one.
+//! [`replicas`] shares the scopes' limits between several processes, [`catalog`] has the words for it, [`simulate`] is a stand-in for the API, [`whatif`] replays an access log, [`demo`] compares, [`cli`] is what a person types.
+//! Beneath both ends, [`gather`] writes small parts as one; [`chart`] draws what `demo` and `what-if` found.
 //!
 //! # Threads
 //!
@@ -53,6 +53,7 @@
 pub mod cli;
 pub mod demo;
 pub mod app;
+pub mod whatif;
 pub mod simulate;
 pub mod config;
 pub mod server;
@@ -77,4 +78,5 @@ pub mod openai;
 pub mod caller;
 pub mod gather;
 pub mod pem;
+pub mod chart;
 pub mod clock;

@@ -1,11 +1,16 @@
-//! The demo keeps its promises, on real sockets and in real time: a few seconds of its work.
+//! The demo keeps its promises, on real sockets and in real time: a few seconds of its work. Its log, replayed, gives the waits
+//! that were recorded.
 
 use weir::demo::{self, Args};
+use weir::whatif;
 
 #[test]
 fn through_weir_every_job_finishes_and_the_api_refuses_nothing_after_the_first_second() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (log, svg) = (folder.path().join("access.log"), folder.path().join("demo.svg"));
     let mut text = String::new();
-    let args = Args { seed: 7, quick: true, plain: true };
+    let args =
+        Args { seed: 7, quick: true, plain: true, svg: Some(svg.clone()), access_log: Some(log.clone()) };
     let ways = demo::run(&args, true, &mut |part| text.push_str(part)).expect("it starts");
 
     let weir = &ways.through_weir;
@@ -20,5 +25,44 @@ fn through_weir_every_job_finishes_and_the_api_refuses_nothing_after_the_first_s
 
     assert!(text.contains("its status page, as long as this runs: http://127.0.0.1:"), "{text}");
     assert!(!text.contains('\x1b'), "plain was asked for: {text}");
-    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(text.lines().all(|line| line.starts_with("The picture") || line.chars().count() <= 80), "{text}");
+    let svg = std::fs::read_to_string(svg).expect("the picture");
+    assert!(svg.contains("through Weir") && svg.contains("API down"), "{svg}");
+
+    replays_as_recorded(&log);
+}
+
+/// The log says what is needed: the replay under the limits that held is near to what happened, outage and faults included.
+fn replays_as_recorded(log: &std::path::Path) {
+    let log = log.display().to_string();
+    let replay = |options: &[&str]| {
+        let words = ["what-if", &log].into_iter().chain(options.iter().copied());
+        let args = whatif_args(words);
+        whatif::run(&args, &mut |_| {}).expect("the log is readable")
+    };
+    let answer = replay(&["--requests-per-minute", "2400"]);
+    let text = answer.text();
+    let mean = |column: &str| answer.figures(column).expect("the column").all.wait_mean;
+    let recorded = answer.figures("recorded").expect("the column");
+    assert_eq!(
+        (recorded.all.requests, recorded.all.too_large, recorded.callers.len()),
+        (101, 1, 4),
+        "{text}"
+    );
+    assert!(text.contains("1,200 requests/min, 480,000 tokens/min"), "{text}");
+    println!("{text}");
+    // When a probe finds that the outage is over is drawn at random.
+    assert!((mean("replayed") / mean("recorded") - 1.0).abs() < 0.25, "{text}");
+    assert!(mean("what if") < mean("replayed") * 0.8, "{text}");
+    assert!(text.contains("would have helped"), "{text}");
+    assert_eq!(replay(&["--requests-per-minute", "2400"]).text(), text, "equal logs give equal answers");
+}
+
+fn whatif_args<'a>(words: impl IntoIterator<Item = &'a str>) -> whatif::Args {
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: whatif::Args,
+    }
+    <Line as clap::Parser>::try_parse_from(words).expect("they are its options").args
 }

@@ -9,6 +9,7 @@ use super::attempts::Attempt;
 use super::record::{Record, Wait};
 use super::timestamp::Rfc3339;
 use super::{Account, Settings};
+use crate::caller::Lane;
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::Label;
@@ -35,6 +36,12 @@ struct Entry<'a> {
     caller: String,
     endpoint: &'static str,
     model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lane: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u32>,
     outcome: &'static str,
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +96,9 @@ impl<'a> Entry<'a> {
             caller: account.caller_name(record.caller).as_ref().to_owned(),
             endpoint: record.endpoint.as_str(),
             model: record.model(),
+            scope: record.scope.as_deref(),
+            lane: (record.lane != Lane::Interactive).then(|| record.lane.as_str()),
+            weight: (record.weight != 1).then_some(record.weight),
             outcome: record.outcome().name(),
             status: record.status.map(|status| status.as_u16()),
             error_class: record.class.map(ErrorClass::as_str),

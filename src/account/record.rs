@@ -11,7 +11,7 @@ use super::attempts::{Attempt, Attempts};
 use super::error_detail::ErrorDetail;
 use super::request_id::RequestId;
 use super::{Account, access_log, spans};
-use crate::caller::CallerId;
+use crate::caller::{CallerId, Lane};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::{AttemptOutcome, Bound, Bounded, Outcome, RetryStop, TokenKind};
@@ -70,6 +70,10 @@ pub struct Record {
     pub(super) trace: Option<RequestTrace>,
     pub(super) started: Instant,
     pub(super) model: Option<Box<str>>,
+    pub(super) lane: Lane,
+    pub(super) weight: u32,
+    /// The scope's name, where it is not the model's.
+    pub(super) scope: Option<Box<str>>,
     pub(super) attempts: Attempts,
     pub(super) waits: [Duration; WAITS],
     pub(super) predicted: Option<Duration>,
@@ -86,7 +90,8 @@ pub struct Record {
     pub(super) stopped: Option<RetryStop>,
     pub(super) detail: Option<Box<ErrorDetail>>,
     pub(super) headers: Box<[(HeaderName, HeaderValue)]>,
-    pub(super) request_data: Option<Bytes>,
+    /// Boxed: it is rare, and each record would be larger for it.
+    pub(super) request_data: Option<Box<Bytes>>,
     finished: bool,
 }
 
@@ -111,6 +116,9 @@ impl Record {
             trace: begin.trace,
             started: now,
             model: None,
+            lane: Lane::default(),
+            weight: 1,
+            scope: None,
             attempts: Attempts::default(),
             waits: [Duration::ZERO; WAITS],
             predicted: None,
@@ -176,6 +184,12 @@ impl Record {
     /// The model that the request names.
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
+    }
+
+    /// How it waits: in which lane, with which weight, and for the limits of which scope. Comes after the model.
+    pub fn set_queue(&mut self, lane: Lane, weight: u32, scope: &str) {
+        (self.lane, self.weight) = (lane, weight);
+        self.scope = (self.model() != Some(scope)).then(|| scope.into());
     }
 
     /// Until when the caller waits.
@@ -264,7 +278,7 @@ impl Record {
 
     /// Keeps the request's body for a report; only where the configuration asks for it.
     pub fn keep_request_data(&mut self, data: Bytes) {
-        self.request_data = Some(data);
+        self.request_data = Some(Box::new(data));
     }
 
     /// Tokens that the upstream reported, and what the permit was settled at.

@@ -117,7 +117,7 @@ impl Report {
                 .collect(),
             attempt_count: record.attempts.count(),
             headers: record.headers.iter().map(|(name, value)| (name.to_string(), header(value))).collect(),
-            request_data: record.request_data.as_deref().map(text_of),
+            request_data: record.request_data.as_deref().map(|data| text_of(data)),
             occurrences: 1,
             since: Rfc3339(wall),
         }

@@ -1,13 +1,34 @@
 //! Wall time as people and support forms read it.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Shows a time in UTC with milliseconds, as RFC 3339 writes it: `2026-11-22T03:04:05.678Z`.
 ///
 /// Times before 1970 show as its first moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rfc3339(pub SystemTime);
+
+impl Rfc3339 {
+    /// Reads a time in UTC with any number of decimals, as every line of the log has it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        let mut date = date.splitn(3, '-').map(|part| part.parse::<u64>().ok());
+        let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+        let mut time = time.splitn(3, ':');
+        let (hour, minute) = (time.next()?.parse::<u64>().ok()?, time.next()?.parse::<u64>().ok()?);
+        let second = time.next()?.parse::<f64>().ok()?;
+        let is_valid = (1970..=9999).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+            && hour < 24
+            && minute < 60
+            && (0.0..61.0).contains(&second);
+        let days = is_valid.then(|| days_of(year, month, day))?;
+        let seconds = Duration::from_secs(days * 86_400 + hour * 3_600 + minute * 60);
+        Some(Self(UNIX_EPOCH + seconds + Duration::from_secs_f64(second)))
+    }
+}
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,11 +60,35 @@ fn civil(days: u64) -> (u64, u64, u64) {
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
+/// The inverse of [`civil`].
+fn days_of(year: u64, month: u64, day: u64) -> u64 {
+    let year = year - u64::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    #[test]
+    fn reads_what_it_shows_and_nothing_else() {
+        for millis in [0, 951_782_400_000, 1_709_251_199_999, 1_795_316_645_678, 4_102_444_800_000] {
+            let time = Rfc3339(UNIX_EPOCH + Duration::from_millis(millis));
+            let read = Rfc3339::parse(&time.to_string()).expect("what it shows").0;
+            let difference = read.duration_since(time.0).unwrap_or_else(|error| error.duration());
+            assert!(difference < Duration::from_micros(1), "{time}");
+        }
+        assert!(Rfc3339::parse("2026-11-30T06:11:07.123456789Z").is_some());
+        for text in
+            ["", "Z", "2026-11-30", "2026-13-30T06:11:07Z", "2026-11-30T06:11:07+01:00", "x-1-1T1:1:1Z"]
+        {
+            assert!(Rfc3339::parse(text).is_none(), "{text}");
+        }
+    }
 
     #[test]
     fn shows_known_moments() {

@@ -17,6 +17,18 @@ pub struct Log {
     pub(super) text: bool,
 }
 
+impl Log {
+    /// A log as JSON into this file, for a Weir within another command.
+    ///
+    /// # Errors
+    /// When something else in this process logs already.
+    pub fn to(file: std::fs::File) -> Result<Self, Error> {
+        let (guard, filter) = telemetry::start(&telemetry::Settings::default(), file)
+            .map_err(|error: LogError| Error::Other(error.to_string()))?;
+        Ok(Self { guard, filter, text: false })
+    }
+}
+
 /// Starts the log.
 pub(super) fn start(config: &Config) -> Result<Log, Error> {
     let of = &config.log;

@@ -9,6 +9,7 @@ mod control;
 mod counters;
 mod egress;
 mod files;
+mod limits_log;
 mod log;
 mod loss;
 mod memory;
@@ -104,8 +105,7 @@ impl App {
         let now = clock::now();
         let listener = bind("server.listen", config.server.listen)?;
         let admin_listener = bind("admin.listen", config.admin.listen)?;
-        let listening = local(&listener)?;
-        let admin = local(&admin_listener)?;
+        let (listening, admin) = (local(&listener)?, local(&admin_listener)?);
         let target = target(&config)?;
         let egress = Egress::load(&config)?;
         let certificates = Certificates::load(&config)?;
@@ -130,6 +130,7 @@ impl App {
         );
         let scopes = Scopes::new(settings::scopes(&config, &policy.callers), fastrand::u64(..));
         let replicas = share(&config, &scopes)?;
+        limits_log::begin(log, &scopes, config.log.sample.0);
         let policies = Policies::new(policy);
         let kept_bodies = memory::budget(&config, workers);
         let front_counters = Arc::<server::Counters>::default();

@@ -46,6 +46,8 @@ pub enum Command {
     Simulate(Box<crate::simulate::Args>),
     /// Run the same work without and with Weir against the stand-in, side by side
     Demo(crate::demo::Args),
+    /// Replay an access log under other limits, weights or replicas: would twice the limit have helped?
+    WhatIf(Box<crate::whatif::Args>),
     /// Print the JSON Schema of the configuration, for editors
     Schema(Schema),
     /// Print a completion script

@@ -10,6 +10,7 @@ mod demo;
 mod serve;
 mod settings;
 mod stand_in;
+mod what_if;
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -85,6 +86,7 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Reload(access) => ask::reload(&access, terminal),
         Command::Simulate(options) => stand_in::run(&options, terminal),
         Command::Demo(options) => demo::run(&options, terminal),
+        Command::WhatIf(options) => what_if::run(&options, terminal),
         Command::Schema(options) => schema(options, terminal),
         Command::Completions { shell } => {
             completions(shell, terminal);

@@ -10,6 +10,8 @@ pub struct Terminal {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
     interactive: bool,
+    /// Whether standard error is a terminal.
+    watched: bool,
     closed: bool,
     problem: Option<io::Error>,
 }
@@ -22,6 +24,7 @@ impl Terminal {
             out: Box::new(io::stdout()),
             err: Box::new(io::stderr()),
             interactive,
+            watched: io::stderr().is_terminal(),
             closed: false,
             problem: None,
         }
@@ -29,7 +32,14 @@ impl Terminal {
 
     /// Two other places, not terminals.
     pub fn new(out: impl Write + Send + 'static, err: impl Write + Send + 'static) -> Self {
-        Self { out: Box::new(out), err: Box::new(err), interactive: false, closed: false, problem: None }
+        Self {
+            out: Box::new(out),
+            err: Box::new(err),
+            interactive: false,
+            watched: false,
+            closed: false,
+            problem: None,
+        }
     }
 
     /// Writes to standard output at once.
@@ -53,6 +63,18 @@ impl Terminal {
         let line = format!("{}\n", text.trim_end());
         // There is nowhere left to say that this failed.
         let _unwritten = self.err.write_all(line.as_bytes()).and_then(|()| self.err.flush());
+    }
+
+    /// Shows how far a command is on standard error: over the last such line on a terminal, where each is one of its own else.
+    pub fn progress(&mut self, text: &str) {
+        let line = if self.watched { format!("\r\x1b[K{text}") } else { format!("{text}\n") };
+        // There is nowhere left to say that this failed.
+        let _unwritten = self.err.write_all(line.as_bytes()).and_then(|()| self.err.flush());
+    }
+
+    /// Whether a person looks at standard error.
+    pub fn is_watched(&self) -> bool {
+        self.watched
     }
 
     /// Whether a person looks at standard output.

@@ -33,6 +33,10 @@ pub struct Figures {
     pub callers: Vec<Waits>,
     /// The jobs too large for the limit.
     pub too_large: TooLarge,
+    /// When each finished job ended, from the start, in order.
+    pub ends: Vec<Duration>,
+    /// What the API refused for its limits in each second.
+    pub refused_by_second: Vec<(u64, u64)>,
 }
 
 /// What the jobs of one service waited.
@@ -78,6 +82,11 @@ impl Figures {
             .filter(|second| second.second >= 1)
             .map(|second| second.refused)
             .sum::<u64>();
+        let mut ends: Vec<Duration> = (ended.iter())
+            .filter(|(_, ended)| ended.error.is_none())
+            .map(|(number, ended)| jobs[*number].arrival + ended.took)
+            .collect();
+        ends.sort_unstable();
         let mut errors = tally.errors.clone();
         errors.remove(EXCEEDS);
         Self {
@@ -92,6 +101,8 @@ impl Figures {
             errors,
             callers: (0..CALLERS.len()).map(|caller| Waits::of(caller, jobs, &ended)).collect(),
             too_large,
+            ends,
+            refused_by_second: stats.history.iter().map(|second| (second.second, second.refused)).collect(),
         }
     }
 

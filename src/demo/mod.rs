@@ -9,6 +9,7 @@ pub mod sdk_retry;
 pub mod workload;
 mod figures;
 mod load;
+mod picture;
 mod progress;
 mod stand_in;
 mod table;
@@ -16,9 +17,10 @@ mod table;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::app::{self, App, Reread};
+use crate::app::{self, App, Log, Reread};
 use crate::clock;
 use crate::config::sources::Nothing;
 use crate::config::{self, Config};
@@ -31,7 +33,7 @@ use stand_in::StandIn;
 use workload::{CALLERS, Job, Scale};
 
 /// Runs the same work without and with Weir against the stand-in, side by side.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
     /// What jobs, answers and faults are drawn from: equal seeds give equal work
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -42,6 +44,12 @@ pub struct Args {
     /// Plain lines, on a terminal too
     #[arg(long)]
     pub plain: bool,
+    /// Also draw both runs into this file, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Write the log of the run through Weir to this file, for weir what-if
+    #[arg(long, value_name = "FILE")]
+    pub access_log: Option<PathBuf>,
 }
 
 /// Where the direct run is stopped, whatever is unfinished. Both together stay within a minute.
@@ -59,6 +67,14 @@ pub enum Error {
     Machine {
         /// What was wanted.
         what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file can't be written.
+    #[error("{path}: {source}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
         /// Why not.
         source: io::Error,
     },
@@ -83,11 +99,12 @@ impl Error {
 pub fn run(args: &Args, live: bool, print: &mut dyn FnMut(&str)) -> Result<Ways, Error> {
     let scale = if args.quick { Scale::QUICK } else { Scale::FULL };
     let live = live && !args.plain;
+    let log = args.access_log.as_deref().map(log_to).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(Error::machine("cannot start a runtime"))?.block_on(async {
         let jobs = workload::jobs(&scale, args.seed);
         let ideal = workload::ideal(&jobs, &scale);
-        let demo = Demo { jobs, scale, seed: args.seed, live };
+        let demo = Demo { jobs, scale, seed: args.seed, live, log };
         print(&workload::describe(&scale, args.seed));
 
         print("\n\n1. Direct, with the retries of OpenAI's own SDK\n");
@@ -97,6 +114,11 @@ pub fn run(args: &Args, live: bool, print: &mut dyn FnMut(&str)) -> Result<Ways,
 
         let ways = Ways { ideal, direct, through_weir };
         print(&format!("\n{}\n{}\n", table::render(&ways), ways.verdict()));
+        if let Some(path) = &args.svg {
+            let written = std::fs::write(path, picture::draw(&ways, &demo.scale).svg());
+            written.map_err(|source| Error::File { path: path.clone(), source })?;
+            print(&format!("The picture of both runs: {}\n", path.display()));
+        }
         Ok(ways)
     })
 }
@@ -106,6 +128,8 @@ struct Demo {
     scale: Scale,
     seed: u64,
     live: bool,
+    /// Where Weir logs, if anywhere.
+    log: Option<Log>,
 }
 
 impl Demo {
@@ -122,7 +146,7 @@ impl Demo {
             text: Box::new(|| Err("the demo has no configuration file".to_owned())),
             parse: Box::new(|_| Err("the demo has no configuration file".to_owned())),
         };
-        let app = App::start(configuration(upstream, admin_port())?, reread, None)?;
+        let app = App::start(configuration(upstream, admin_port())?, reread, self.log.as_ref())?;
         print(&format!("\n   (its status page, as long as this runs: http://{}/)\n", app.admin));
         // Its clock starts with it, so that both runs meet the outage at the same time.
         let stand_in = self.stand_in(listener)?;
@@ -205,6 +229,12 @@ fn configuration(upstream: SocketAddr, admin_port: u16) -> Result<Config, Error>
         .ok();
     }
     Ok(config::parse("the demo", &text, &[], &Nothing)?)
+}
+
+/// The log of Weir, as JSON in this file.
+fn log_to(path: &Path) -> Result<Log, Error> {
+    let file = std::fs::File::create(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    Ok(Log::to(file)?)
 }
 
 /// The usual port of the status page where it is free, else any.

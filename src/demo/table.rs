@@ -127,6 +127,8 @@ mod tests {
             errors: BTreeMap::from([("rate_limit_requests", 12)]),
             callers: vec![waits; CALLERS.len()],
             too_large: TooLarge { told: 3, attempts: 9, slowest: Duration::from_millis(1_600) },
+            ends: Vec::new(),
+            refused_by_second: Vec::new(),
         }
     }
 

@@ -341,6 +341,7 @@ impl Proxy {
         if let Some(model) = call.model.take().or(whose) {
             record.set_model(model);
         }
+        record.set_queue(call.head.lane, caller.weight, scope.name());
         Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0 }
     }
 

@@ -51,9 +51,9 @@ pub use errors::{ApiError, Code, Form};
 pub use fault::{Directive, Encoding, Fault, JOB_HEADER};
 pub use latency::Latency;
 pub use listener::{Running, serve};
-pub use notation::Problem;
+pub use notation::{Problem, count};
 pub use schedule::{ForeignConsumer, ForeignUse, LimitChange, Outage, OutageKind};
-pub use settings::{Account, Charge, LimitHeaders, Limits, Settings};
+pub use settings::{Account, Charge, LimitHeaders, Limits, Settings, shape};
 pub use stats::{Second, Stats};
 
 use state::{State, Weather};

@@ -57,7 +57,7 @@ pub(super) fn fraction(text: &str) -> Result<f64, Problem> {
 }
 
 /// Reads a count: digits, with `_` between them where it helps, and `k` or `M` behind.
-pub(super) fn count(text: &str) -> Result<u64, Problem> {
+pub fn count(text: &str) -> Result<u64, Problem> {
     let problem = || Problem::new(format!("`{text}` is not a count: write 500, 30k or 2M"));
     let (digits, scale) = match text.trim() {
         number if number.ends_with('k') => (number.trim_end_matches('k'), 1_000),

@@ -179,7 +179,7 @@ impl Limits {
 }
 
 /// Reads the name of a shape: `bucket`, `bucket:1s` (that deep), `lying-bucket:1s`, `fixed-window` or `sliding-log`.
-pub(super) fn shape(text: &str) -> Result<Shape, Problem> {
+pub fn shape(text: &str) -> Result<Shape, Problem> {
     let (name, depth) = match text.split_once(':') {
         Some((name, depth)) => (name, Some(duration(depth)?)),
         None => (text, None),

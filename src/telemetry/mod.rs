@@ -26,6 +26,9 @@ pub use writer::{DroppedLines, LogGuard};
 /// The `tracing` target of the access log, whose lines are written as they are.
 pub const ACCESS_LOG: &str = "weir::access";
 
+/// The `tracing` target of the lines that name the limits in force.
+pub const LIMITS_LOG: &str = "weir::limits";
+
 /// How the log is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

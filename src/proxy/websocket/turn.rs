@@ -112,6 +112,7 @@ impl Turn {
         if let Some(model) = model {
             record.set_model(model);
         }
+        record.set_queue(context.caller.lane, context.caller.weight, scope.name());
         record.keep_headers(&context.headers, &policy.report_headers);
         Self {
             serial,

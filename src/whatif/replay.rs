@@ -1,0 +1,522 @@
+//! The recorded requests through the machine of admission, against the limiter's model, on a simulated clock.
+//!
+//! One loop over events: nothing waits, and equal input gives equal output. What is recorded of a request is when it came, what
+//! it costs, how patient its caller is, how its answers took their time and which faults it met. Its turn, its rate limits and
+//! its retries are found anew.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::admission::machine::{Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Turn};
+use crate::admission::{
+    Cost, Key, LimitReport, LimitReports, Moment, Part, RefusalNumbers, Refused, RetryPayment, Slot,
+};
+use crate::caller::{CallerId, Mode};
+use crate::classify::ErrorClass;
+use crate::clock::{self, Instant};
+use crate::retry::{Decision, Policy, Safety, Situation, decide};
+use crate::simulate::limiter::{Dimension, Joint, JointRefusal, Level, Price};
+
+use super::plan::Plan;
+use super::recording::{Course, End, Outage, Recorded, Recording};
+
+/// How often replicas hear what the others send.
+const EXCHANGE: Duration = Duration::from_secs(1);
+/// Requests between two reports of progress.
+const REPORT: usize = 20_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// The limits of this place in the plan are in force.
+    Limits(u32),
+    /// The head of a request's answer comes.
+    Head(u32),
+    /// Its answer ends.
+    Ended(u32),
+    /// Its pause before a retry is over.
+    Retry(u32),
+    /// Its caller leaves.
+    Left(u32),
+    /// Something is due in this machine.
+    Due(u16),
+    /// The replicas exchange what they send.
+    Exchange,
+}
+
+/// A request under way.
+struct Call {
+    machine: u16,
+    /// When it asked for its present turn.
+    asked: Moment,
+    key: Option<Key>,
+    /// When its present attempt was sent.
+    sent: Moment,
+    attempt: Option<Attempt>,
+    answer: Answer,
+    /// Attempts, those apart that met a rate limit.
+    attempts: u32,
+    refusals: u32,
+    /// Recorded faults that it met.
+    faults: usize,
+    paid: Option<RetryPayment>,
+    course: Course,
+}
+
+/// What the upstream answers.
+#[derive(Clone, Copy)]
+enum Answer {
+    Good(LimitReports),
+    Limited(JointRefusal),
+    Fault(ErrorClass),
+}
+
+/// Replays a recording. The courses are in the order of its requests; `progress` gets the number of those that came.
+pub(super) fn replay(
+    recording: &Recording,
+    outages: &[Outage],
+    plan: &Plan,
+    progress: &mut dyn FnMut(usize),
+) -> Vec<Course> {
+    let settings = Arc::new(plan.settings());
+    let machines: Vec<_> = (0..plan.replicas.max(1))
+        .map(|number| Machine::new(Arc::clone(&settings), "", u64::from(number) + 1, Moment::START))
+        .collect();
+    let begin = recording.requests.first().map_or(0, |request| request.arrived);
+    let count = machines.len();
+    let mut world = World {
+        recording,
+        outages,
+        plan,
+        begin,
+        base: clock::now(),
+        now: Moment::START,
+        due: vec![Moment::NEVER; count],
+        sent: vec![(0.0, 0.0); count],
+        machines,
+        limiter: plan.limiter(),
+        events: BinaryHeap::new(),
+        calls: std::iter::repeat_with(|| None).take(recording.requests.len()).collect(),
+        courses: recording.requests.iter().map(|request| request.course).collect(),
+        open: 0,
+        typical_head: recording.typical_head(),
+        policy: Policy::default(),
+        rng: fastrand::Rng::with_seed(7),
+        wake: Vec::new(),
+    };
+    world.run(progress);
+    world.courses
+}
+
+struct World<'a> {
+    recording: &'a Recording,
+    outages: &'a [Outage],
+    plan: &'a Plan,
+    /// When the first request came.
+    begin: u64,
+    /// The limiter's clock at the start.
+    base: Instant,
+    now: Moment,
+    machines: Vec<Machine<u32>>,
+    /// When each machine is looked at next.
+    due: Vec<Moment>,
+    /// What each machine had sent at the last exchange.
+    sent: Vec<(f64, f64)>,
+    limiter: Joint,
+    events: BinaryHeap<Reverse<(Moment, Event)>>,
+    calls: Vec<Option<Box<Call>>>,
+    courses: Vec<Course>,
+    open: usize,
+    typical_head: f32,
+    policy: Policy,
+    rng: fastrand::Rng,
+    wake: Vec<u32>,
+}
+
+impl World<'_> {
+    fn run(&mut self, progress: &mut dyn FnMut(usize)) {
+        for (index, (at, _)) in (0_u32..).zip(&self.plan.limits).skip(1) {
+            self.at(*at, Event::Limits(index));
+        }
+        if self.machines.len() > 1 {
+            self.share(&[]);
+            self.at(Moment::START.plus(EXCHANGE), Event::Exchange);
+        }
+        let recording = self.recording;
+        for (index, recorded) in (0_u32..).zip(&recording.requests) {
+            let arrived = Moment::from_nanos(recorded.arrived - self.begin);
+            while let Some(Reverse((at, event))) =
+                self.events.peek().copied().filter(|next| next.0.0 <= arrived)
+            {
+                self.events.pop();
+                self.now = at;
+                self.handle(event);
+            }
+            self.now = arrived;
+            self.begin_call(index, recorded);
+            if (index as usize).is_multiple_of(REPORT) {
+                progress(index as usize);
+            }
+        }
+        while self.open > 0
+            && let Some(Reverse((at, event))) = self.events.pop()
+        {
+            self.now = at;
+            self.handle(event);
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Limits(index) => self.change_limits(index),
+            Event::Head(index) => self.head(index),
+            Event::Ended(index) => self.ended(index),
+            Event::Retry(index) => self.ask(index, Turn::Retry),
+            Event::Left(index) => self.leave(index),
+            Event::Due(machine) => {
+                if self.now >= self.due[usize::from(machine)] {
+                    self.due[usize::from(machine)] = Moment::NEVER;
+                    self.machines[usize::from(machine)].pump(self.now, &mut self.wake);
+                    self.follow_up(machine);
+                }
+            }
+            Event::Exchange => {
+                let sent: Vec<(f64, f64)> = (self.machines.iter())
+                    .map(Machine::demand)
+                    .map(|demand| (demand.sent_requests, demand.sent_tokens))
+                    .collect();
+                self.share(&sent);
+                // What never becomes due would go on for ever.
+                if !self.events.is_empty() {
+                    self.at(self.now.plus(EXCHANGE), Event::Exchange);
+                }
+            }
+        }
+    }
+
+    fn begin_call(&mut self, index: u32, recorded: &Recorded) {
+        let machine = if self.machines.len() > 1 { self.rng.usize(..self.machines.len()) } else { 0 };
+        self.calls[index as usize] = Some(Box::new(Call {
+            machine: u16::try_from(machine).unwrap_or(0),
+            asked: self.now,
+            key: None,
+            sent: Moment::START,
+            attempt: None,
+            answer: Answer::Good(LimitReports::default()),
+            attempts: 0,
+            refusals: 0,
+            faults: 0,
+            paid: None,
+            course: Course { waited: 0.0, sent: None, rate_limits: 0, end: End::Refused },
+        }));
+        self.open += 1;
+        if let Some(left) = recorded.left {
+            self.at(self.now.plus_seconds(f64::from(left)), Event::Left(index));
+        }
+        self.ask(index, Turn::First);
+    }
+
+    fn request(&self, index: u32, turn: Turn) -> Request {
+        let recorded = &self.recording.requests[index as usize];
+        let arrived = Moment::from_nanos(recorded.arrived - self.begin);
+        Request {
+            caller: CallerId(recorded.caller),
+            weight: self.plan.weights[usize::from(recorded.caller)].unwrap_or(recorded.weight),
+            lane: recorded.lane,
+            cost: Cost { requests: 1, tokens: u64::from(recorded.tokens), endpoint: recorded.endpoint },
+            bytes: recorded.bytes as usize,
+            deadline: arrived.plus(Duration::from_nanos(recorded.patience)),
+            head_due: false,
+            turn,
+            mode: Mode::Enforce,
+        }
+    }
+
+    fn ask(&mut self, index: u32, turn: Turn) {
+        let request = self.request(index, turn);
+        let Some(call) = &mut self.calls[index as usize] else { return };
+        call.asked = self.now;
+        let machine = call.machine;
+        match self.machines[usize::from(machine)].arrive(&request, self.now, &mut self.wake) {
+            Arrival::Granted(attempt) => self.send(index, attempt),
+            Arrival::Refused(refused) => self.refused(index, &refused),
+            Arrival::Waiting(key) => {
+                call.key = Some(key);
+                self.claim(index);
+            }
+        }
+        self.follow_up(machine);
+    }
+
+    fn claim(&mut self, index: u32) {
+        let Some(call) = &mut self.calls[index as usize] else { return };
+        let Some(key) = call.key else { return };
+        match self.machines[usize::from(call.machine)].claim(key, |waker| *waker = Some(index)) {
+            Claim::Pending => {}
+            Claim::Granted(attempt) => self.send(index, attempt),
+            Claim::Refused(refused) => self.refused(index, &refused),
+            // There is nothing that it could have been merged into.
+            Claim::Moved(_) => self.finish(index, End::Refused),
+        }
+    }
+
+    /// Tells those who may go now, and sees to it that the machine is looked at when something is due.
+    fn follow_up(&mut self, machine: u16) {
+        while let Some(index) = self.wake.pop() {
+            self.claim(index);
+        }
+        let due = self.machines[usize::from(machine)].due();
+        if due < self.due[usize::from(machine)] {
+            self.due[usize::from(machine)] = due.max(self.now);
+            self.at(due.max(self.now), Event::Due(machine));
+        }
+    }
+
+    fn send(&mut self, index: u32, mut attempt: Attempt) {
+        let recorded = &self.recording.requests[index as usize];
+        let tokens = f64::from(recorded.tokens) * self.plan.charge_ratio;
+        let price = Price { requests: 1, tokens: super::recording::nanos(tokens.ceil() * 1e-6) };
+        let at = self.begin.saturating_add(self.now.as_nanos());
+        let outage = self.outages.iter().find(|outage| (outage.from..outage.until).contains(&at));
+        let fault = self.calls[index as usize]
+            .as_deref()
+            .and_then(|call| self.recording.failures_of(recorded).get(call.faults).copied());
+        let (answer, head) = if let Some(outage) = outage {
+            (Answer::Fault(outage.class), outage.head)
+        } else {
+            let typical = recorded.head.unwrap_or(self.typical_head);
+            match (self.take(price), fault) {
+                (Err(refusal), _) => (Answer::Limited(refusal), typical),
+                (Ok(_), Some(fault)) => (Answer::Fault(fault.class), fault.head),
+                (Ok(reports), None) => (Answer::Good(reports), typical),
+            }
+        };
+        let Some(call) = &mut self.calls[index as usize] else { return };
+        self.machines[usize::from(call.machine)].sent(&mut attempt, self.now);
+        call.faults += usize::from(outage.is_none() && fault.is_some() && matches!(answer, Answer::Fault(_)));
+        call.course.waited += seconds(self.now.since(call.asked));
+        call.course.sent = Some(seconds(self.now.since(Moment::from_nanos(recorded.arrived - self.begin))));
+        call.attempts += 1;
+        (call.answer, call.attempt, call.key, call.sent) = (answer, Some(attempt), None, self.now);
+        self.at(self.now.plus_seconds(f64::from(head)), Event::Head(index));
+    }
+
+    /// The upstream's limiter, and what the headers of its answer tell.
+    fn take(&mut self, price: Price) -> Result<LimitReports, JointRefusal> {
+        let now = self.instant();
+        self.limiter.try_take(price, now)?;
+        if !self.plan.told {
+            return Ok(LimitReports::default());
+        }
+        let [requests, requests_a_day, tokens, tokens_a_day] =
+            Dimension::ALL.map(|dimension| self.limiter.level(dimension, now));
+        Ok(LimitReports {
+            requests: requests.or(requests_a_day).map(report),
+            tokens: tokens.or(tokens_a_day).map(report),
+        })
+    }
+
+    fn head(&mut self, index: u32) {
+        let recorded = self.recording.requests[index as usize];
+        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
+        let Some(mut attempt) = call.attempt.take() else { return };
+        let (machine, answer) = (call.machine, call.answer);
+        let limits = if let Answer::Good(limits) = answer { limits } else { LimitReports::default() };
+        let rate_limited = matches!(answer, Answer::Limited(_));
+        let report = HeadReport { limits, processing: Some(self.now.since(call.sent)), rate_limited };
+        let of = &mut self.machines[usize::from(machine)];
+        of.head(&mut attempt, &report, self.now);
+        if let Some(payment) = call.paid.take() {
+            of.retry_ended(payment);
+        }
+        match answer {
+            Answer::Good(_) => {
+                of.accepted(&mut attempt, self.now);
+                if recorded.input > 0 {
+                    attempt.used(u64::from(recorded.input));
+                }
+                call.attempt = Some(attempt);
+                self.at(self.now.plus_seconds(f64::from(recorded.body)), Event::Ended(index));
+            }
+            Answer::Limited(refusal) if refusal.refusal.too_large => {
+                of.settle(attempt, Outcome::Failed(ErrorClass::RequestExceedsLimit), self.now);
+                self.finish(index, End::TooLarge);
+            }
+            Answer::Limited(refusal) => self.limited(index, attempt, &refusal),
+            Answer::Fault(class) => self.failed(index, attempt, class),
+        }
+        self.machines[usize::from(machine)].pump(self.now, &mut self.wake);
+        self.follow_up(machine);
+    }
+
+    fn limited(&mut self, index: u32, attempt: Attempt, refused: &JointRefusal) {
+        let (slot, class) = match refused.dimension {
+            Dimension::RequestsPerMinute => (Slot::RequestsPerMinute, ErrorClass::RateLimitRequests),
+            Dimension::RequestsPerDay => (Slot::RequestsPerDay, ErrorClass::RateLimitRequests),
+            Dimension::TokensPerMinute => (Slot::TokensPerMinute, ErrorClass::RateLimitTokens),
+            Dimension::TokensPerDay => (Slot::TokensPerDay, ErrorClass::RateLimitTokens),
+        };
+        let wait = Some(refused.refusal.wait);
+        let numbers = RefusalNumbers {
+            slot,
+            limit: refused.refusal.limit,
+            used: Some(refused.refusal.used),
+            requested: Some(refused.refusal.requested),
+            wait,
+            apart: false,
+        };
+        let decision = self.decide(index, class, wait);
+        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
+        call.course.rate_limits = call.course.rate_limits.saturating_add(1);
+        let earlier = call.refusals;
+        call.refusals += 1;
+        let outcome = Outcome::RateLimited { class, numbers: Some(numbers), hint: wait, earlier };
+        let ticket = self.machines[usize::from(call.machine)].settle(attempt, outcome, self.now);
+        match (decision, ticket) {
+            (Decision::Requeue, Some(ticket)) => self.ask(index, Turn::Requeued(ticket)),
+            _ => self.finish(index, End::Failed),
+        }
+    }
+
+    fn failed(&mut self, index: u32, attempt: Attempt, class: ErrorClass) {
+        let decision = self.decide(index, class, None);
+        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
+        let of = &mut self.machines[usize::from(call.machine)];
+        of.settle(attempt, Outcome::Failed(class), self.now);
+        if let Decision::After { delay, cost } = decision
+            && let Ok(payment) = of.withdraw(cost, self.now)
+        {
+            call.paid = Some(payment);
+            self.at(self.now.plus(delay), Event::Retry(index));
+        } else {
+            self.finish(index, End::Failed);
+        }
+    }
+
+    fn decide(&mut self, index: u32, class: ErrorClass, hint: Option<Duration>) -> Decision {
+        let request = self.request(index, Turn::Retry);
+        let Some(call) = self.calls[index as usize].as_deref() else {
+            return Decision::Stop(crate::retry::StopReason::Final);
+        };
+        let situation = Situation {
+            class,
+            safety: Safety::Repeatable,
+            may_have_run: true,
+            committed: false,
+            replayable: true,
+            forbidden: false,
+            excluded: false,
+            attempts: call.attempts.saturating_sub(call.refusals).max(1),
+            requeues: call.refusals,
+            hint,
+            left: request.deadline.since(self.now),
+            queue: self.machines[usize::from(call.machine)].predict(&request, self.now),
+            answer: Duration::ZERO,
+        };
+        decide(&situation, &self.policy, &mut self.rng)
+    }
+
+    fn ended(&mut self, index: u32) {
+        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
+        let machine = call.machine;
+        if let Some(attempt) = call.attempt.take() {
+            let of = &mut self.machines[usize::from(machine)];
+            of.settle(attempt, Outcome::Done, self.now);
+            of.pump(self.now, &mut self.wake);
+        }
+        self.finish(index, End::Answered);
+        self.follow_up(machine);
+    }
+
+    fn leave(&mut self, index: u32) {
+        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
+        let Some(key) = call.key.take() else { return };
+        let machine = call.machine;
+        call.course.waited += seconds(self.now.since(call.asked));
+        let of = &mut self.machines[usize::from(machine)];
+        of.cancel(key, self.now);
+        of.pump(self.now, &mut self.wake);
+        self.finish(index, End::Left);
+        self.follow_up(machine);
+    }
+
+    fn refused(&mut self, index: u32, refused: &Refused) {
+        let now = self.now;
+        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
+        call.course.waited += seconds(now.since(call.asked));
+        // Whoever had an attempt gets what that brought.
+        let end = match refused {
+            _ if call.attempts > 0 => End::Failed,
+            Refused::Deadline { .. }
+            | Refused::QueueFull { .. }
+            | Refused::CallerLimit { .. }
+            | Refused::BreakerOpen { .. }
+            | Refused::QuotaExhausted(_)
+            | Refused::Draining => End::Refused,
+        };
+        self.finish(index, end);
+    }
+
+    fn finish(&mut self, index: u32, end: End) {
+        if let Some(mut call) = self.calls[index as usize].take() {
+            if let Some(payment) = call.paid.take() {
+                self.machines[usize::from(call.machine)].retry_ended(payment);
+            }
+            self.courses[index as usize] = Course { end, ..call.course };
+            self.open -= 1;
+        }
+    }
+
+    fn change_limits(&mut self, index: u32) {
+        let limits = self.plan.limits[index as usize].1;
+        let now = self.instant();
+        for (dimension, limit) in Dimension::ALL.into_iter().zip(limits) {
+            match (limit, self.limiter.limiter(dimension).is_some()) {
+                (Some(limit), true) => self.limiter.set_limit(dimension, limit, now),
+                (Some(limit), false) => {
+                    self.limiter = std::mem::take(&mut self.limiter).with(dimension, limit, self.plan.shape);
+                }
+                (None, _) => {}
+            }
+        }
+    }
+
+    /// Gives each machine its even part, and tells it what the others sent in the last interval.
+    fn share(&mut self, sent: &[(f64, f64)]) {
+        let seconds = EXCHANGE.as_secs_f64();
+        let rates: Vec<(f64, f64)> = (sent.iter().zip(&self.sent))
+            .map(|(now, before)| {
+                ((now.0 - before.0).max(0.0) / seconds, (now.1 - before.1).max(0.0) / seconds)
+            })
+            .collect();
+        let all = rates.iter().fold((0.0, 0.0), |sum, rate| (sum.0 + rate.0, sum.1 + rate.1));
+        let part = 1.0 / self.machines.len() as f64;
+        for (index, machine) in self.machines.iter_mut().enumerate() {
+            let own = rates.get(index).copied().unwrap_or_default();
+            let part = Part { part, others_requests: all.0 - own.0, others_tokens: all.1 - own.1 };
+            machine.set_part(part, self.now);
+        }
+        if !sent.is_empty() {
+            self.sent = sent.to_vec();
+        }
+    }
+
+    fn instant(&self) -> Instant {
+        self.base + Duration::from_nanos(self.now.as_nanos())
+    }
+
+    fn at(&mut self, at: Moment, event: Event) {
+        self.events.push(Reverse((at.max(self.now), event)));
+    }
+}
+
+/// The headers as the API writes them: whole units, milliseconds.
+fn report(level: Level) -> LimitReport {
+    let reset = Duration::from_millis(u64::try_from(level.reset.as_millis()).unwrap_or(u64::MAX));
+    LimitReport { limit: level.limit, remaining: level.remaining, reset: Some(reset) }
+}
+
+fn seconds(span: Duration) -> f32 {
+    span.as_secs_f32()
+}
