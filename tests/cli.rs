@@ -31,6 +31,7 @@ fn every_help_text_is_as_recorded() {
         "health",
         "reload",
         "demo",
+        "what-if",
         "schema",
         "completions",
     ];
