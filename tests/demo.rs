@@ -50,7 +50,6 @@ fn replays_as_recorded(log: &std::path::Path) {
         "{text}"
     );
     assert!(text.contains("1,200 requests/min, 480,000 tokens/min"), "{text}");
-    println!("{text}");
     // When a probe finds that the outage is over is drawn at random.
     assert!((mean("replayed") / mean("recorded") - 1.0).abs() < 0.25, "{text}");
     assert!(mean("what if") < mean("replayed") * 0.8, "{text}");
