@@ -66,6 +66,7 @@ def installed(binary: Binary, runs_here: pathlib.Path) -> dict[str, tuple[bytes,
             b"# Weir as a service of this machine. After a change: weir check /etc/weir/weir.toml && systemctl reload weir\n",
         ),
         "/lib/systemd/system/weir.service": service(),
+        "/lib/systemd/system/weir.socket": socket_unit(),
         SCHEMA: (ROOT / "config" / "weir.schema.json").read_bytes(),
         f"{doc}/copyright": (SCRIPTS / "copyright").read_bytes(),
         f"{doc}/THIRD-PARTY-LICENSES.gz": gzip.compress(contents.third_party_licenses(), mtime=0),
@@ -102,6 +103,12 @@ def service() -> bytes:
     text = text[text.index("[Unit]") :].replace("/usr/local/bin/weir", "/usr/bin/weir")
     assert text.count("DynamicUser=yes\n") == 1
     return text.replace("DynamicUser=yes\n", "User=weir\nGroup=weir\n").encode()
+
+
+def socket_unit() -> bytes:
+    """deploy/systemd/weir.socket without what it says about installing by hand: `systemctl enable --now weir.socket` is all."""
+    text = (SYSTEMD / "weir.socket").read_text()
+    return text[text.index("[Unit]") :].encode()
 
 
 def libraries(binary: Binary) -> list[str]:

@@ -50,6 +50,8 @@ struct Entry<'a> {
     error_code: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_path: Option<&'a str>,
     duration_ms: f64,
     queue_ms: f64,
     overhead_ms: Option<f64>,
@@ -104,6 +106,7 @@ impl<'a> Entry<'a> {
             error_class: record.class.map(ErrorClass::as_str),
             error_code: detail.and_then(|detail| detail.code.as_deref()),
             error_message: detail.map(|detail| detail.message.as_str()),
+            error_path: detail.and_then(|detail| detail.path.as_deref()),
             duration_ms: millis(now.saturating_duration_since(record.started)),
             queue_ms: millis(record.waits(Wait::Queue)),
             overhead_ms: record.overhead().map(millis),

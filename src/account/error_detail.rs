@@ -17,10 +17,14 @@ pub struct ErrorDetail {
     pub param: Option<String>,
     /// Where the request came from: kept of callers that are not known otherwise.
     pub peer: Option<IpAddr>,
+    /// The path, where the upstream did not know it.
+    pub path: Option<String>,
 }
 
 /// Characters of a code, type or param that are kept.
 const MAX_WORD: usize = 64;
+/// Characters of a path that are kept.
+const MAX_PATH: usize = 128;
 
 impl ErrorDetail {
     /// Keeps an error's body with its message masked and the rest cut to 64 characters.
@@ -31,6 +35,11 @@ impl ErrorDetail {
         param: Option<&str>,
     ) -> Self {
         Self::of(message, kind, code, param, true)
+    }
+
+    /// A path as it is kept: a key in it is masked, and what is long is cut.
+    pub fn path_of(path: &str) -> String {
+        without_keys(path).chars().filter(|part| !part.is_control()).take(MAX_PATH).collect()
     }
 
     /// Keeps an error's body; its message masked, or only without keys.
@@ -49,6 +58,7 @@ impl ErrorDetail {
             code: code.map(word),
             param: param.map(word),
             peer: None,
+            path: None,
         }
     }
 }

@@ -36,6 +36,9 @@ pub struct Report {
     pub param: Option<String>,
     /// The error's message, masked unless configured otherwise.
     pub message: String,
+    /// The request's path, where the upstream did not know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
     /// The model that the request names.
     pub model: Option<String>,
     /// What the request was for.
@@ -103,6 +106,7 @@ impl Report {
             kind: detail.kind,
             param: detail.param,
             message: detail.message,
+            path: detail.path,
             model: record.model().map(str::to_owned),
             endpoint: record.endpoint.as_str(),
             caller: detail.peer.map_or_else(|| caller.to_owned(), |peer| format!("unknown, from {peer}")),
@@ -148,7 +152,8 @@ impl fmt::Display for Report {
         let status = self.status.map_or_else(|| "no status".to_owned(), |status| status.to_string());
         row(f, "Time", &format!("{} (UTC)", self.time))?;
         row(f, "Model", self.model.as_deref().unwrap_or("none named"))?;
-        row(f, "Endpoint", self.endpoint)?;
+        let path = self.path.as_deref().map(|path| format!(": {path}")).unwrap_or_default();
+        row(f, "Endpoint", &format!("{}{path}", self.endpoint))?;
         row(f, "Error", &format!("{status} {}", self.class))?;
         row(f, "Code", &self.code_told())?;
         row(f, "Type", self.kind.as_deref().unwrap_or("none"))?;

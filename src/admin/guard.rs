@@ -1,9 +1,10 @@
 //! Who may ask the admin address for what. Pure: a request's head in, a decision out.
 //!
 //! Three things can reach an admin address that should not. Anybody on the network: off loopback everything but metrics and
-//! health needs the token. A web page that rebinds its own name to 127.0.0.1, and one that posts across sites: see
+//! health needs the token; without one, whoever comes over loopback is let in. A web page that rebinds its own name to 127.0.0.1, and one that posts across sites: see
 //! [`origin`](crate::caller::origin), which guards the listener for callers too.
 
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine as _;
@@ -94,6 +95,7 @@ impl Access {
         method: &Method,
         route: &Route<'_>,
         headers: &HeaderMap,
+        peer: IpAddr,
     ) -> Result<(), Denied> {
         if !route.is_probe() && self.origins.check_host(headers, None).is_err() {
             return Err(Denied::Host);
@@ -104,7 +106,11 @@ impl Access {
         if route.is_public() || self.loopback {
             return Ok(());
         }
-        let Some(token) = &self.token else { return Err(Denied::NoTokenConfigured) };
+        let Some(token) = &self.token else {
+            // Somebody on this machine or in this pod, as `kubectl port-forward` and `kubectl exec` are: as on loopback.
+            let is_local = peer.is_loopback() && Origins::loopback_and(&[]).check_host(headers, None).is_ok();
+            return if is_local { Ok(()) } else { Err(Denied::NoTokenConfigured) };
+        };
         match presented(headers) {
             Some(presented) if token.is(&presented) => Ok(()),
             Some(_) => Err(Denied::WrongToken),
@@ -147,7 +153,25 @@ mod tests {
         path: &str,
         given: &[(&'static str, &'static str)],
     ) -> Result<(), Denied> {
-        access.check(method, &Route::of(method, path), &headers(given))
+        access.check(method, &Route::of(method, path), &headers(given), IpAddr::from([10, 0, 0, 9]))
+    }
+
+    #[test]
+    fn without_a_token_an_address_off_loopback_serves_who_comes_over_loopback() {
+        let access = Access { loopback: false, token: None, origins: Origins::any() };
+        let ask = |access: &Access, peer: [u8; 4], host: &'static str| {
+            let route = Route::of(&Method::GET, "/status");
+            access.check(&Method::GET, &route, &headers(&[("host", host)]), IpAddr::from(peer))
+        };
+        assert_eq!(ask(&access, [127, 0, 0, 1], "127.0.0.1:8081"), Ok(()));
+        assert_eq!(ask(&access, [127, 0, 0, 1], "rebound.example:8081"), Err(Denied::NoTokenConfigured));
+        assert_eq!(ask(&access, [10, 0, 0, 9], "127.0.0.1:8081"), Err(Denied::NoTokenConfigured));
+        let guarded = Access { token: Some(Secret::from("s3cret")), ..access };
+        assert_eq!(
+            ask(&guarded, [127, 0, 0, 1], "127.0.0.1:8081"),
+            Err(Denied::Token),
+            "a token counts for all"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -108,8 +109,8 @@ pub async fn serve(
         let spare = Arc::new(Spare::default());
         spare.fill(&listener);
         loop {
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
                 // Its file is free for the connection that waits.
                 Err(error) if is_exhausted(&error) && spare.give_up() => continue,
                 Err(error) => {
@@ -139,7 +140,7 @@ pub async fn serve(
             let wrong_tokens = Arc::clone(&wrong_tokens);
             clock::spawn(async move {
                 tokio::select! {
-                    () = connection(&mut stream, &settings, source, &wrong_tokens) => {}
+                    () = connection(&mut stream, peer.ip(), &settings, source, &wrong_tokens) => {}
                     _ = ended => {}
                 }
                 spare.keep(stream).await;
@@ -190,6 +191,7 @@ impl Spare {
 /// Serves one connection to its end or its time's.
 pub(super) async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: IpAddr,
     settings: &Settings,
     source: Arc<dyn Source>,
     wrong_tokens: &SharedLogThrottle,
@@ -199,7 +201,7 @@ pub(super) async fn connection(
         async move {
             let route = Route::of(request.method(), request.uri().path());
             let access = settings.access.current();
-            let answer = match access.check(request.method(), &route, request.headers()) {
+            let answer = match access.check(request.method(), &route, request.headers(), peer) {
                 Ok(()) => routes::answer(&request, route, &*source),
                 Err(denied) => {
                     if denied == Denied::WrongToken {

@@ -1,3 +1,4 @@
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,6 +10,9 @@ use super::*;
 use crate::caller::Secret;
 use crate::caller::origin::Origins;
 use crate::telemetry::SharedLogThrottle;
+
+/// Somebody on the network.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 
 /// Tells a status and remembers what it was asked to do.
 struct Told {
@@ -71,7 +75,7 @@ async fn ask(source: &Arc<Told>, settings: &Settings, request: &str) -> String {
         String::from_utf8(answer).unwrap()
     };
     let throttle = SharedLogThrottle::default();
-    let ((), answer) = tokio::join!(connection(server, settings, source, &throttle), exchange);
+    let ((), answer) = tokio::join!(connection(server, PEER, settings, source, &throttle), exchange);
     answer
 }
 
@@ -147,7 +151,7 @@ async fn silence_and_floods_are_cut() {
     let settings = Settings::default();
     let (client, server) = tokio::io::duplex(64);
     let began = crate::clock::now();
-    connection(server, &settings, source.clone(), &SharedLogThrottle::default()).await;
+    connection(server, PEER, &settings, source.clone(), &SharedLogThrottle::default()).await;
     assert_eq!(crate::clock::now() - began, settings.head_timeout, "a silent client");
     drop(client);
     let flood = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));

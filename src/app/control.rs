@@ -53,6 +53,8 @@ pub(super) struct Control {
     fixed: Fixed,
     metrics: Arc<Metrics>,
     draining: AtomicBool,
+    /// The drain begins without `shutdown.drain_delay`.
+    at_once: AtomicBool,
     drain_asked: Notify,
 }
 
@@ -123,6 +125,7 @@ impl Control {
             fixed,
             metrics,
             draining: AtomicBool::new(false),
+            at_once: AtomicBool::new(false),
             drain_asked: Notify::new(),
         }
     }
@@ -249,6 +252,11 @@ impl Control {
         self.draining.load(Ordering::Acquire)
     }
 
+    /// A drain that follows does not wait for balancers to notice.
+    pub(super) fn skip_drain_delay(&self) {
+        self.at_once.store(true, Ordering::Release);
+    }
+
     /// Asks for a drain; the thread that waits for signals begins it.
     pub(super) fn ask_to_drain(&self) {
         self.drain_asked.notify_one();
@@ -264,6 +272,7 @@ impl Control {
         self.metrics.draining(true);
         let (delay, timeout) =
             self.with_config(|config| (config.shutdown.drain_delay, config.shutdown.drain_timeout));
+        let delay = if self.at_once.load(Ordering::Acquire) { Duration::ZERO } else { delay };
         let Ends { drain, tunnels, replicas, admin_listener } = &self.ends;
         let finished = async {
             let announced = clock::now();

@@ -63,18 +63,20 @@ pub(super) fn levels(config: &Config) -> Levels {
 
 /// Says that Weir is up: to a person what to do now, to a program where it is.
 pub(super) fn up(app: &App, text: bool) {
-    let (mode, upstream, tls) = app.control.with_config(|config| {
-        (config.mode.as_str(), config.upstream.url.to_string(), config.server.tls.cert.is_some())
+    let (mode, upstream, tls, proxy) = app.control.with_config(|config| {
+        let proxy = config.upstream.proxy.as_ref().map(ToString::to_string);
+        (config.mode.as_str(), config.upstream.url.to_string(), config.server.tls.cert.is_some(), proxy)
     });
     let App { listening, admin, .. } = app;
     if !text {
-        tracing::info!(%listening, %admin, upstream, mode, "weir is up");
+        tracing::info!(%listening, %admin, upstream, proxy, mode, "weir is up");
         return;
     }
+    let way = proxy.map(|proxy| format!(" through the proxy {proxy}")).unwrap_or_default();
     let scheme = if tls { "https" } else { "http" };
     let (callers, people) = (reachable(*listening), reachable(*admin));
     tracing::info!(
-        "weir is up: {scheme}://{listening} to {upstream}, mode {mode}. \
+        "weir is up: {scheme}://{listening} to {upstream}{way}, mode {mode}. \
          Set OPENAI_BASE_URL={scheme}://{callers}/v1; status page: http://{people}/"
     );
 }

@@ -21,7 +21,7 @@ pub mod signals;
 mod status;
 mod worker;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
 use std::sync::Arc;
 
@@ -103,8 +103,7 @@ impl App {
     /// When a listener is taken, a file can't be used, or a thread can't be started.
     pub fn start(config: Config, reread: Reread, log: Option<&Log>) -> Result<Self, Error> {
         let now = clock::now();
-        let listener = bind("server.listen", config.server.listen)?;
-        let admin_listener = bind("admin.listen", config.admin.listen)?;
+        let (listener, admin_listener) = listeners(&config)?;
         let (listening, admin) = (local(&listener)?, local(&admin_listener)?);
         let target = target(&config)?;
         let egress = Egress::load(&config)?;
@@ -238,11 +237,19 @@ fn target(config: &Config) -> Result<Arc<Target>, Error> {
     target.map(Arc::new).map_err(|error| Error::Configuration(format!("upstream.url: {error}")))
 }
 
-fn bind(setting: &'static str, address: SocketAddr) -> Result<std::net::TcpListener, Error> {
-    server::bind(setting, address).map_err(|error| Error::Other(error.to_string()))
+/// The listeners for callers and for people: the service manager's where it hands them over, else new ones.
+fn listeners(config: &Config) -> Result<(TcpListener, TcpListener), Error> {
+    let mut inherited = server::Inherited::from_environment().map_err(Error::Configuration)?;
+    let mut open = |setting, address| match inherited.take(address) {
+        Some(listener) => Ok(listener),
+        None => server::bind(setting, address).map_err(|error| Error::Other(error.to_string())),
+    };
+    let opened = (open("server.listen", config.server.listen)?, open("admin.listen", config.admin.listen)?);
+    inherited.finish("server.listen or admin.listen").map_err(Error::Configuration)?;
+    Ok(opened)
 }
 
-fn local(listener: &std::net::TcpListener) -> Result<SocketAddr, Error> {
+fn local(listener: &TcpListener) -> Result<SocketAddr, Error> {
     listener.local_addr().map_err(|error| Error::Other(format!("the listener has no address: {error}")))
 }
 
@@ -253,8 +260,8 @@ fn worker_count(config: &Config) -> usize {
     }
 }
 
-/// Refuses to start when the upstream's name does not exist: that is a mistake in the configuration. A resolver that is out of
-/// reach, as while a machine starts, may come back.
+/// Refuses to start when the upstream's name does not exist: most often that is a mistake in the configuration. A resolver that
+/// is out of reach, as while a machine starts, may come back.
 async fn resolve_upstream(config: &Config) -> Result<(), Error> {
     let url = &config.upstream.url;
     if config.upstream.proxy.is_some() {
@@ -266,7 +273,8 @@ async fn resolve_upstream(config: &Config) -> Result<(), Error> {
             tracing::warn!(host = url.host(), %error, "upstream.url can't be resolved now; until it can, requests get 502");
             Ok(())
         }
-        Err(error) => Err(Error::Configuration(format!(
+        // A name of an internal zone may appear later: the exit code says that another start may help.
+        Err(error) => Err(Error::Other(format!(
             "upstream.url: the host {:?} does not resolve ({error}); correct the name, or name a host that exists",
             url.host()
         ))),

@@ -398,10 +398,10 @@ fn families(of: &Limits) -> Vec<Family> {
 
 fn family_limits(family: &FamilyLimits, of: &Limits) -> Option<LimitSettings> {
     let own = LimitSettings {
-        requests_per_minute: family.requests_per_minute,
-        tokens_per_minute: family.tokens_per_minute,
-        requests_per_day: family.requests_per_day,
-        tokens_per_day: family.tokens_per_day,
+        requests_per_minute: family.requests_per_minute.or(of.requests_per_minute),
+        tokens_per_minute: family.tokens_per_minute.or(of.tokens_per_minute),
+        requests_per_day: family.requests_per_day.or(of.requests_per_day),
+        tokens_per_day: family.tokens_per_day.or(of.tokens_per_day),
         share: of.share.0,
         in_flight: family.in_flight.or(of.in_flight),
     };
@@ -411,4 +411,19 @@ fn family_limits(family: &FamilyLimits, of: &Limits) -> Option<LimitSettings> {
         || family.tokens_per_day.is_some()
         || family.in_flight.is_some();
     says_anything.then_some(own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::sources::Nothing;
+
+    #[test]
+    fn a_family_inherits_the_limits_that_it_does_not_state() {
+        let text = "[limits]\ntokens_per_minute = 9000\nrequests_per_minute = 70\n\
+                    [[limits.families]]\nname = \"a\"\nmodels = [\"a\"]\nrequests_per_minute = 5\n";
+        let config = crate::config::parse("weir.toml", text, &[], &Nothing).unwrap();
+        let limits = families(&config.limits)[0].limits.expect("it states one");
+        assert_eq!((limits.requests_per_minute, limits.tokens_per_minute), (Some(5), Some(9000)));
+    }
 }

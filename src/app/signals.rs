@@ -6,14 +6,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::control::Control;
 
-/// Waits until SIGTERM, SIGINT or the admin address asks for a drain. SIGHUP reads the configuration again.
+/// Waits until SIGTERM, SIGINT or the admin address asks for a drain. SIGHUP reads the configuration again. SIGINT is somebody
+/// at a terminal: no balancer has to notice, and the drain begins at once.
 pub(super) async fn until_told(control: &Arc<Control>) {
     let (mut terminate, mut interrupt, mut hangup) =
         (listen(SignalKind::terminate()), listen(SignalKind::interrupt()), listen(SignalKind::hangup()));
     loop {
         tokio::select! {
             () = received(&mut terminate) => break,
-            () = received(&mut interrupt) => break,
+            () = received(&mut interrupt) => {
+                control.skip_drain_delay();
+                break;
+            }
             () = control.drain_asked() => break,
             () = received(&mut hangup) => {
                 if let Err(problems) = control.reload() {

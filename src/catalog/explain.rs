@@ -202,9 +202,13 @@ fn exceptions(entry: &Entry, status: Option<StatusCode>) -> String {
     if status.is_some() || entry.statuses.is_empty() {
         return entry.sdk_exception(status).to_owned();
     }
-    let statuses = entry.statuses.iter().map(|status| StatusCode::from_u16(*status).ok());
-    let mut raised: Vec<&str> = statuses.map(|status| entry.sdk_exception(status)).collect();
-    raised.dedup();
+    let mut raised: Vec<&str> = Vec::new();
+    for status in entry.statuses {
+        let exception = entry.sdk_exception(StatusCode::from_u16(*status).ok());
+        if !raised.contains(&exception) {
+            raised.push(exception);
+        }
+    }
     raised.join(", ")
 }
 

@@ -16,6 +16,8 @@ pub struct Failure {
     /// Whether any byte of the request may have reached the upstream. `false` means that a repeat is safe for every
     /// endpoint.
     pub sent: bool,
+    /// Whether another attempt of the same request would bring the same.
+    lasting: bool,
     detail: Cow<'static, str>,
 }
 
@@ -157,12 +159,23 @@ pub fn is_exhausted(error: &io::Error) -> bool {
 impl Failure {
     /// A failure before anything was sent.
     pub fn unsent(kind: FailureKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, sent: false, detail: detail.into() }
+        Self { kind, sent: false, lasting: false, detail: detail.into() }
     }
 
     /// A failure after the upstream may have seen the request.
     pub fn sent(kind: FailureKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, sent: true, detail: detail.into() }
+        Self { kind, sent: true, lasting: false, detail: detail.into() }
+    }
+
+    /// The same of a failure that stays until somebody mends its cause, such as a certificate that nobody trusts.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self { lasting: true, ..self }
+    }
+
+    /// Whether another attempt of the same request is in vain.
+    pub fn is_lasting(&self) -> bool {
+        self.lasting || self.is_final()
     }
 
     /// Whether another try brings the same, whoever makes it.

@@ -76,7 +76,8 @@ section! {
         max_scopes: usize = default(1000) in 1..=100000,
         /// Families of one credential that no pattern names; past it they share one.
         max_unnamed_families: usize = default(64) in 1..=10000,
-        /// Models that share limits, and what those are. The first family that fits a model counts.
+        /// Models that share limits, and what those are. The first family that fits a model counts; a limit that it does not state is
+        /// that of the section.
         families: Vec<Family> = default([]),
     }
 }

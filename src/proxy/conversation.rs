@@ -220,7 +220,7 @@ impl Conversation<'_> {
             late_stream: unsuccessful.is_some_and(Unsuccessful::is_late_stream),
             replayable: self.call.body.can_repeat(),
             forbidden: match (unsuccessful.map(|unsuccessful| &unsuccessful.came), classified) {
-                (Some(Err(failure)), _) => failure.is_final(),
+                (Some(Err(failure)), _) => failure.is_lasting(),
                 (_, classified) => {
                     classified.is_some_and(|classified| classified.should_retry == Some(false))
                 }
@@ -295,8 +295,12 @@ impl Conversation<'_> {
         let Unsuccessful { class, came, classified } = *unsuccessful;
         self.note_early_head();
         self.keep_headers();
-        let detail =
+        let mut detail =
             classified.as_deref().map(|classified| settle::detail(classified, self.policy.mask_messages));
+        if let Some(detail) = detail.as_mut().filter(|_| class == ErrorClass::NotFound) {
+            // A base URL with a mistake shows in it.
+            detail.path = Some(self.call.head.uri.look(|uri| ErrorDetail::path_of(uri.path())));
+        }
         match came {
             Ok(answer) if class != ErrorClass::StreamCut || answer.body.ended_in_order() => {
                 self.record.failed(class, detail);

@@ -59,10 +59,13 @@ pub(super) fn fraction(text: &str) -> Result<f64, Problem> {
 /// Reads a count: digits, with `_` between them where it helps, and `k` or `M` behind.
 pub fn count(text: &str) -> Result<u64, Problem> {
     let problem = || Problem::new(format!("`{text}` is not a count: write 500, 30k or 2M"));
-    let (digits, scale) = match text.trim() {
-        number if number.ends_with('k') => (number.trim_end_matches('k'), 1_000),
-        number if number.ends_with('M') => (number.trim_end_matches('M'), 1_000_000),
-        number => (number, 1),
+    let text = text.trim();
+    let (digits, scale) = if let Some(digits) = text.strip_suffix(['k', 'K']) {
+        (digits, 1_000)
+    } else if let Some(digits) = text.strip_suffix(['m', 'M']) {
+        (digits, 1_000_000)
+    } else {
+        (text, 1)
     };
     let value: u64 = digits.replace('_', "").parse().map_err(|_| problem())?;
     value.checked_mul(scale).ok_or_else(problem)
@@ -84,7 +87,7 @@ mod tests {
         }
         assert!((fraction("5%").unwrap() - 0.05).abs() < 1e-9);
         assert!(fraction("1.1").is_err() && fraction("NaN").is_err() && fraction("-0.1").is_err());
-        assert_eq!((count("30k"), count("2M"), count("1_000")), (Ok(30_000), Ok(2_000_000), Ok(1_000)));
+        assert_eq!((count("30K"), count("2m"), count("1_000")), (Ok(30_000), Ok(2_000_000), Ok(1_000)));
         assert!(count("99999999999999999999").is_err() && count("18446744073709551615k").is_err());
     }
 }

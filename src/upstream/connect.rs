@@ -176,9 +176,24 @@ impl Service<Destination> for Connector {
 }
 
 fn tls_failure(error: &std::io::Error) -> Failure {
-    let detail = match error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>()) {
-        Some(error) => error.to_string(),
-        None => error.kind().to_string(),
-    };
-    Failure::unsent(FailureKind::Tls, detail)
+    match error.get_ref().and_then(|source| source.downcast_ref::<rustls::Error>()) {
+        Some(error @ rustls::Error::InvalidCertificate(_)) => {
+            Failure::unsent(FailureKind::Tls, error.to_string()).lasting()
+        }
+        Some(error) => Failure::unsent(FailureKind::Tls, error.to_string()),
+        None => Failure::unsent(FailureKind::Tls, error.kind().to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_nobody_trusts_stays_so_and_a_broken_handshake_may_not() {
+        let lasting = |error: rustls::Error| tls_failure(&std::io::Error::other(error)).is_lasting();
+        assert!(lasting(rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)));
+        assert!(!lasting(rustls::Error::HandshakeNotComplete));
+        assert!(!tls_failure(&std::io::ErrorKind::ConnectionReset.into()).is_lasting());
+    }
 }

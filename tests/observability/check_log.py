@@ -105,6 +105,7 @@ def main() -> int:
         whole(upstream, directory)
         sampled_and_off(upstream, directory)
         for_people(upstream, directory)
+        wrong_base_url(upstream, directory)
     print("log: 0 problems")
     return 0
 
@@ -189,6 +190,16 @@ def for_people(upstream, directory):
     assert KEY not in log and PROMPT not in log, log
 
 
+def wrong_base_url(upstream, directory):
+    """A base URL with a mistake shows in the log and in the report: nothing else would name the path."""
+    with running(upstream, directory) as weir:
+        expect(ask(weir, "gpt-4o-mini", prefix="/v1"), 404)
+        [line] = await_lines(weir, 1)
+        report = command("report", "last", "--admin", weir.admin.removeprefix("http://"))
+    assert line["error_path"] == "/v1/v1/chat/completions", line
+    assert re.search(r"^Endpoint\s+\w+: /v1/v1/chat/completions$", report, re.M), report
+
+
 class Running(processes.Weir):
     log: pathlib.Path
 
@@ -219,14 +230,14 @@ def running(upstream, directory, level="info", format="json", sample=1, log="", 
             processes.end(weir)
 
 
-def ask(weir, model, simulate=None, stream=False):
+def ask(weir, model, simulate=None, stream=False, prefix=""):
     body = {"model": model, "messages": [{"role": "user", "content": PROMPT}]}
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}", "x-team": "search"}
     if simulate:
         headers |= {"x-simulate": simulate, "x-job-id": "one"}
-    message = urllib.request.Request(f"{weir.url}/v1/chat/completions", json.dumps(body).encode(), headers)
+    message = urllib.request.Request(f"{weir.url}{prefix}/v1/chat/completions", json.dumps(body).encode(), headers)
     try:
         with urllib.request.urlopen(message, timeout=30) as answer:
             answer.read()
