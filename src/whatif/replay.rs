@@ -404,6 +404,7 @@ impl World<'_> {
             safety: Safety::Repeatable,
             may_have_run: true,
             committed: false,
+            late_stream: false,
             replayable: true,
             forbidden: false,
             excluded: false,
