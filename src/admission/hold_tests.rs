@@ -25,7 +25,7 @@ async fn a_limit_that_comes_back_in_hours_is_told_to_all_and_asked_about_once_a_
     tokio::task::yield_now().await;
     permit.sent();
     let refused_at = clock::now();
-    permit.rate_limited(ErrorClass::RateLimitRequests, None, Some(HOURS), 0);
+    permit.rate_limited(ErrorClass::RateLimitRequests, None, Some(HOURS), None, 0);
     for task in waiting {
         match task.await.expect("no panic") {
             Err(Refused::Deadline { retry_after, .. }) => {
@@ -42,7 +42,7 @@ async fn a_limit_that_comes_back_in_hours_is_told_to_all_and_asked_about_once_a_
             Admission::Granted(mut permit) => {
                 probes += 1;
                 permit.sent();
-                permit.rate_limited(ErrorClass::RateLimitRequests, None, Some(HOURS), 0);
+                permit.rate_limited(ErrorClass::RateLimitRequests, None, Some(HOURS), None, 0);
             }
             Admission::Refused(Refused::Deadline { retry_after, .. }) => {
                 assert!(retry_after > HOURS / 2, "{retry_after:?}");
@@ -63,6 +63,33 @@ async fn a_limit_that_comes_back_in_hours_is_told_to_all_and_asked_about_once_a_
         }
     }
     assert!(answered > 30, "{answered}");
+}
+
+/// The words are for those whose deadline comes before the time that they name, and for as long as they hold.
+#[tokio::test(start_paused = true)]
+async fn the_upstreams_words_go_to_whoever_cannot_wait_for_its_time() {
+    let scope = limited(600).resolve(CredentialId(1), None);
+    let words = Arc::new(UpstreamWords { message: "in 40 s".into(), ..UpstreamWords::of_status(429) });
+    let within = |seconds| Ask { deadline: clock::now() + Duration::from_secs(seconds), ..ask(1) };
+    let mut permit = scope.admit(ask(0)).await.expect("passes");
+    permit.sent();
+    let told = Some(Arc::clone(&words));
+    permit.rate_limited(ErrorClass::RateLimitOther, None, Some(Duration::from_secs(40)), told, 0);
+    match scope.ask(&within(20), clock::now()) {
+        Admission::Refused(Refused::Told { words: told, retry_after }) => {
+            assert_eq!((told, retry_after), (words, Duration::from_secs(40)));
+        }
+        other => panic!("{other:?}"),
+    }
+    let patient = scope.ask(&within(120), clock::now());
+    let Admission::Waits(patient) = patient else { panic!("{patient:?}") };
+    let began = clock::now();
+    let mut permit = patient.await.expect("its turn");
+    assert!(clock::now() - began >= Duration::from_secs(40));
+    permit.sent();
+    permit.done();
+    let after = scope.ask(&within(20), clock::now());
+    assert!(!matches!(after, Admission::Refused(_)), "it is over: {after:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -45,6 +45,6 @@ pub use machine::{HeadReport, Ticket, Turn, Would};
 pub use moment::Moment;
 pub use permit::{Permit, RetryTicket};
 pub use queue::Key;
-pub use refusal::{Refused, SpentQuota};
+pub use refusal::{Refused, UpstreamWords, WordsBody};
 pub use settings::{BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings, Settings};
 pub use status::{Counts, DimensionStatus, QueueStatus, ScopeStatus};

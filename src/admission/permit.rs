@@ -10,7 +10,7 @@ use super::budget::RetryPayment;
 use super::front::Scope;
 use super::limits::RefusalNumbers;
 use super::machine::{Attempt, HeadReport, Outcome, Ticket, Would};
-use super::refusal::SpentQuota;
+use super::refusal::UpstreamWords;
 
 /// A permit for one attempt. Dropping it gives it back where nothing was sent, else settles it as an attempt of unknown end.
 #[derive(Debug)]
@@ -116,17 +116,18 @@ impl Permit {
     }
 
     /// The attempt met a rate limit, as `earlier` attempts of the same request did: the request may go back to the head of
-    /// its queue with the ticket.
+    /// its queue with the ticket. `words` are for those whom the time in `hint` does not serve.
     pub fn rate_limited(
         mut self,
         class: ErrorClass,
         numbers: Option<RefusalNumbers>,
         hint: Option<Duration>,
+        words: Option<Arc<UpstreamWords>>,
         earlier: u32,
     ) -> Ticket {
         let now = clock::now();
         let fallback = self.scope.moment(now);
-        self.settle(Outcome::RateLimited { class, numbers, hint, earlier }, now)
+        self.settle(Outcome::RateLimited { class, numbers, hint, words, earlier }, now)
             .unwrap_or(Ticket { since: fallback, not_before: fallback })
     }
 
@@ -135,8 +136,8 @@ impl Permit {
         self.settle(Outcome::Failed(class), clock::now());
     }
 
-    /// The upstream said that the credential's quota is spent: its breaker opens.
-    pub fn quota_exhausted(mut self, answer: SpentQuota) {
+    /// The upstream said that a quota is spent: with its words the account's, which is blocked.
+    pub fn quota_exhausted(mut self, answer: Option<UpstreamWords>) {
         self.settle(Outcome::QuotaExhausted(answer), clock::now());
     }
 

@@ -25,7 +25,7 @@ pub struct Settings {
     pub breaker: BreakerSettings,
     /// What bounds retries.
     pub budget: BudgetSettings,
-    /// The shortest time between two probes of a spent quota. A minute: money does not come back faster than that.
+    /// The longest time between two probes of a spent quota; the first come sooner. A minute.
     pub quota_probe: Duration,
 }
 

@@ -45,7 +45,7 @@ async fn live(scope: Arc<Scope>, caller: u16, fate: u8) {
                 wait: Some(Duration::from_millis(1)),
                 apart: true,
             };
-            let ticket = permit.rate_limited(ErrorClass::RateLimitRequests, Some(numbers), None, 0);
+            let ticket = permit.rate_limited(ErrorClass::RateLimitRequests, Some(numbers), None, None, 0);
             if let Ok(permit) = scope.admit(Ask { turn: Turn::Requeued(ticket), ..ask(caller) }).await {
                 permit.done();
             }

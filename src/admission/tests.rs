@@ -124,6 +124,7 @@ async fn attempts_while_refused(tokens: u64) -> u32 {
             ErrorClass::RateLimitTokens,
             Some(numbers),
             Some(wait / 2),
+            None,
             attempts - 1,
         ));
     }
@@ -150,7 +151,7 @@ async fn the_wait_grows_with_each_refusal_of_the_same_request() {
         permit.sent();
         clock::sleep(Duration::from_millis(20)).await;
         let hint = Some(Duration::from_millis(100));
-        turn = Turn::Requeued(permit.rate_limited(ErrorClass::RateLimitOther, None, hint, attempts));
+        turn = Turn::Requeued(permit.rate_limited(ErrorClass::RateLimitOther, None, hint, None, attempts));
         attempts += 1;
     }
     assert!(attempts < 60, "{attempts} attempts in nine minutes, where each refusal names 100 ms");
@@ -258,7 +259,7 @@ async fn a_rate_limited_request_goes_back_to_the_head() {
         wait: Some(Duration::from_millis(100)),
         apart: false,
     };
-    let ticket = permit.rate_limited(ErrorClass::RateLimitRequests, Some(numbers), None, 0);
+    let ticket = permit.rate_limited(ErrorClass::RateLimitRequests, Some(numbers), None, None, 0);
     let began = clock::now();
     let again = scope.admit(Ask { turn: Turn::Requeued(ticket), ..ask(0) }).await.expect("passes");
     let waited = clock::now() - began;
@@ -321,11 +322,11 @@ async fn wander(scope: &Arc<Scope>, mut rng: fastrand::Rng) {
             }
             1 => {
                 let hint = Duration::from_millis(rng.u64(0..500));
-                turn = Turn::Requeued(permit.rate_limited(class, None, Some(hint), 0));
+                turn = Turn::Requeued(permit.rate_limited(class, None, Some(hint), None, 0));
             }
             2 if rng.u8(0..8) == 0 => {
-                let answer = SpentQuota { status: 429, kind: None, code: None, message: "spent".into() };
-                permit.quota_exhausted(answer);
+                let answer = UpstreamWords { message: "spent".into(), ..UpstreamWords::of_status(429) };
+                permit.quota_exhausted(Some(answer));
                 return;
             }
             3 => {
@@ -414,39 +415,54 @@ fn ask_in(runtime: &tokio::runtime::Runtime) -> Ask {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spent_quota_is_answered_at_once_and_asked_about_once_a_minute() {
+async fn a_spent_quota_blocks_a_family_then_the_credential_and_is_asked_about_ever_less_often() {
     let scopes = limited(6000);
     let scope = scopes.resolve(CredentialId(1), Some("gpt-4o"));
     let other = scopes.resolve(CredentialId(1), Some("gpt-5"));
-    let mut permit = scope.admit(ask(0)).await.expect("passes");
-    permit.sent();
-    let answer = SpentQuota {
-        status: 429,
-        kind: None,
-        code: Some("insufficient_quota".into()),
-        message: "spent".into(),
+    let words = UpstreamWords { code: Some("insufficient_quota".into()), ..UpstreamWords::of_status(429) };
+    let spent = |mut permit: Permit| {
+        permit.sent();
+        permit.quota_exhausted(Some(words.clone()));
     };
-    permit.quota_exhausted(answer.clone());
+    spent(scope.admit(ask(0)).await.expect("passes"));
+    assert!(matches!(scope.admit(ask(0)).await, Err(Refused::QuotaExhausted(_))));
+    let unconfirmed = other.admit(ask(0)).await.expect("another family passes");
+    assert!(!unconfirmed.is_probe());
+    spent(unconfirmed);
     let mut probes = 0;
     for _ in 0..1000 {
         clock::sleep(Duration::from_millis(300)).await;
-        match other.admit(ask(0)).await {
-            Ok(mut permit) => {
-                assert!(permit.is_probe());
-                permit.sent();
-                permit.quota_exhausted(answer.clone());
-                probes += 1;
+        for scope in [&other, &scope] {
+            match scope.admit(ask(0)).await {
+                Ok(permit) => {
+                    assert!(permit.is_probe());
+                    spent(permit);
+                    probes += 1;
+                }
+                Err(Refused::QuotaExhausted(told)) => assert_eq!(*told, words),
+                Err(refused) => panic!("{refused:?}"),
             }
-            Err(Refused::QuotaExhausted(told)) => assert_eq!(*told, answer),
-            Err(refused) => panic!("{refused:?}"),
         }
     }
-    assert!((4..=5).contains(&probes), "{probes} probes in five minutes");
+    assert!((9..=10).contains(&probes), "{probes} probes in five minutes");
     clock::sleep(Duration::from_mins(1)).await;
     let mut permit = scope.admit(ask(0)).await.expect("a probe");
     permit.sent();
     permit.done();
     assert!(!scope.admit(ask(0)).await.expect("the quota is back").is_probe());
+    assert!(!other.admit(ask(0)).await.expect("the quota is back").is_probe());
+}
+
+/// "This request can only afford 100 tokens" is about the request.
+#[tokio::test(start_paused = true)]
+async fn money_that_lacks_for_one_request_blocks_nobody() {
+    let scope = limited(6000).resolve(CredentialId(1), Some("gpt-4o"));
+    for _ in 0..3 {
+        let mut permit = scope.admit(ask(0)).await.expect("passes");
+        assert!(!permit.is_probe());
+        permit.sent();
+        permit.quota_exhausted(None);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -534,7 +550,7 @@ async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pas
         wait: Some(Duration::from_secs(10)),
         apart: false,
     };
-    let ticket = permit.rate_limited(ErrorClass::RateLimitTokens, Some(numbers), None, 0);
+    let ticket = permit.rate_limited(ErrorClass::RateLimitTokens, Some(numbers), None, None, 0);
     let began = clock::now();
     let again = {
         let scope = Arc::clone(&scope);
@@ -603,7 +619,7 @@ async fn a_large_request_that_is_refused_at_once_costs_the_others_one_turn_of_it
             wait: Some(Duration::from_secs(10)),
             apart: false,
         };
-        let ticket = permit.rate_limited(class, Some(numbers), None, 0);
+        let ticket = permit.rate_limited(class, Some(numbers), None, None, 0);
         let again = {
             let scope = Arc::clone(&scope);
             clock::spawn(async move {

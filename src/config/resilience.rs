@@ -76,7 +76,7 @@ section! {
 section! {
     /// What happens when the upstream's quota is spent: requests fail at once, with its answer.
     QuotaBreaker {
-        /// How often one request may ask whether the quota is back.
+        /// The longest time between two requests that ask whether the quota is back. The first asks after 2 s; each further one after twice the time of the one before.
         probe_interval: Duration = default("60s") in "1s"..="1d",
     }
 }

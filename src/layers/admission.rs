@@ -219,9 +219,9 @@ fn refuse(
 ) -> Refusal {
     let classified = classify::response(endpoint, head.status, &head.headers, body, clock::wall());
     let place = if is_rate_limit(classified.class) {
-        Some(settle::rate_limited(permit, classified.class, Some(&classified), requeues))
+        Some(settle::rate_limited(permit, classified.class, Some(&classified), || None, requeues))
     } else {
-        settle::refused(permit, classified.class, &classified);
+        settle::refused(permit, classified.class, &classified, || None);
         None
     };
     Refusal { scope: priced.scope, classified: Arc::new(classified), safety: priced.safety, place }

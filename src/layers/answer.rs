@@ -54,7 +54,7 @@ impl Ledger for Owed {
         let Some(mut permit) = self.permit else { return };
         if let Some(data) = &findings.error {
             let classified = classify::stream_error(self.endpoint, data, clock::wall());
-            return settle::refused(permit, classified.class, &classified);
+            return settle::refused(permit, classified.class, &classified, || None);
         }
         if let Some(class) = findings.class(end) {
             return permit.fail(class);

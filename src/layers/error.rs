@@ -52,7 +52,7 @@ impl Error {
 
     /// Whether the request's turn would come, or came, after the longest wait.
     pub fn is_deadline(&self) -> bool {
-        matches!(self.refusal(), Some(Refused::Deadline { .. }))
+        matches!(self.refusal(), Some(Refused::Deadline { .. } | Refused::Told { .. }))
     }
 
     /// Whether as many requests wait already as may.
@@ -75,7 +75,8 @@ impl Error {
         match self.refusal()? {
             Refused::QueueFull { retry_after }
             | Refused::CallerLimit { retry_after }
-            | Refused::Deadline { retry_after, .. } => Some(*retry_after),
+            | Refused::Deadline { retry_after, .. }
+            | Refused::Told { retry_after, .. } => Some(*retry_after),
             Refused::BreakerOpen { next_probe, .. } => Some(*next_probe),
             Refused::QuotaExhausted(_) | Refused::Draining => None,
         }
@@ -92,6 +93,9 @@ impl fmt::Display for Error {
             }
             Kind::Refused(Refused::Deadline { predicted, .. }) => {
                 write!(formatter, "the request would wait {:.1} s for its turn", predicted.as_secs_f64())
+            }
+            Kind::Refused(Refused::Told { words, .. }) => {
+                write!(formatter, "the limit comes back after the deadline: {}", words.message)
             }
             Kind::Refused(Refused::BreakerOpen { failing_for, .. }) => {
                 write!(formatter, "the API has been failing for {:.1} s", failing_for.as_secs_f64())

@@ -251,7 +251,8 @@ impl Conversation<'_> {
         let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         match decision {
             Decision::Requeue => {
-                let place = settle::rate_limited(permit, class, classified, self.requeues);
+                let body = || settle::body_of(unsuccessful.came.as_ref().ok());
+                let place = settle::rate_limited(permit, class, classified, body, self.requeues);
                 self.requeues += 1;
                 self.proxy.account.rate_limited(&self.record, self.requeues, clock::wall());
                 Next::Again(Turn::Requeued(place), Duration::ZERO, None)
@@ -260,21 +261,22 @@ impl Conversation<'_> {
                 settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
                 match self.scope.retry_ticket(cost) {
                     Ok(ticket) => Next::Again(Turn::Retry, delay, Some(ticket)),
-                    Err(BudgetExhausted) => self.stop(class, StopReason::Budget),
+                    Err(BudgetExhausted) => self.stop(&situation, StopReason::Budget),
                 }
             }
             Decision::Stop(reason) => {
                 settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
-                self.stop(class, reason)
+                self.stop(&situation, reason)
             }
         }
     }
 
-    fn stop(&mut self, class: ErrorClass, reason: StopReason) -> Next {
+    fn stop(&mut self, situation: &Situation, reason: StopReason) -> Next {
         if let Some(label) = stop_label(reason) {
             self.record.retries_stopped(label);
         }
-        Next::Stop { stop_sdk: retry::stops_sdk(class, Some(reason), self.record.attempts().count()) }
+        let attempts = self.record.attempts().count();
+        Next::Stop { stop_sdk: retry::stops_sdk(situation.class, Some(reason), attempts, situation.hint) }
     }
 
     pub(super) fn succeed(mut self, answer: Answer, mut permit: Permit) -> Response<Body> {
@@ -335,6 +337,7 @@ impl Conversation<'_> {
         match refused {
             // Waited out, or not to be waited out: it is known to be down.
             Refused::BreakerOpen { .. } | Refused::QuotaExhausted(_) => true,
+            Refused::Told { retry_after, .. } => *retry_after > retry::OBEYED_HINT,
             Refused::QueueFull { .. } | Refused::CallerLimit { .. } | Refused::Deadline { .. } => {
                 self.record.attempts().count() > 1
             }
@@ -376,6 +379,7 @@ pub(super) fn would_have(would: &Would) -> Option<WouldHave> {
             Refused::QueueFull { .. }
             | Refused::CallerLimit { .. }
             | Refused::Deadline { .. }
+            | Refused::Told { .. }
             | Refused::QuotaExhausted(_)
             | Refused::Draining,
         ) => Some(WouldHave::Refused),
@@ -386,7 +390,7 @@ pub(super) fn queue_refusal(refused: &Refused) -> QueueRefusal {
     match refused {
         Refused::QueueFull { .. } => QueueRefusal::QueueFull,
         Refused::CallerLimit { .. } => QueueRefusal::CallerLimit,
-        Refused::Deadline { .. } => QueueRefusal::PredictedDeadline,
+        Refused::Deadline { .. } | Refused::Told { .. } => QueueRefusal::PredictedDeadline,
         Refused::BreakerOpen { .. } => QueueRefusal::BreakerOpen,
         Refused::QuotaExhausted(_) => QueueRefusal::BillingBlock,
         Refused::Draining => QueueRefusal::Draining,
@@ -397,7 +401,7 @@ pub(super) fn queue_refusal(refused: &Refused) -> QueueRefusal {
 pub(super) fn no_turn_label(refused: &Refused) -> Option<RetryStop> {
     match refused {
         Refused::Draining => Some(RetryStop::Draining),
-        Refused::Deadline { .. } => Some(RetryStop::Deadline),
+        Refused::Deadline { .. } | Refused::Told { .. } => Some(RetryStop::Deadline),
         Refused::QueueFull { .. }
         | Refused::CallerLimit { .. }
         | Refused::BreakerOpen { .. }

@@ -107,7 +107,7 @@ impl Exchange {
                 let classified = classify::stream_error(self.promise.endpoint, data, clock::wall());
                 self.record.failed(class, Some(settle::detail(&classified, true)));
                 if let Some(permit) = permit {
-                    settle::refused(permit, class, &classified);
+                    settle::refused(permit, class, &classified, || None);
                 }
             }
         }

@@ -174,7 +174,7 @@ impl ForwardedError {
         record.attempt_failed(class, now);
         record.failed(class, Some(settle::detail(&classified, self.policy.mask_messages)));
         if let Some(permit) = permit {
-            settle::refused(permit, class, &classified);
+            settle::refused(permit, class, &classified, || None);
         }
         if let Some(situation) = self.situation {
             report(record, &self.policy, &after(situation, &classified));

@@ -1,12 +1,24 @@
 //! What a scope is told of an attempt that failed.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::CONTENT_TYPE;
+
 use crate::account::ErrorDetail;
-use crate::admission::{Permit, SpentQuota, Ticket};
+use crate::admission::{Permit, Ticket, UpstreamWords, WordsBody};
 use crate::classify::{Classified, ErrorClass, Failure};
 use crate::retry;
+use crate::stream::copy;
 
 use super::attempt::Answer;
 use super::limits;
+
+/// The largest body of a refusal that is repeated to others as it came.
+const MAX_WORDS: usize = 8 << 10;
+
+/// A shorter wait than this is no reason to keep the words that named it: nobody's deadline is so near.
+const WORTH_TELLING: Duration = Duration::from_secs(1);
 
 /// Settles the permit of an attempt that failed.
 pub(super) fn failed(
@@ -21,22 +33,22 @@ pub(super) fn failed(
             drop(permit);
         }
         None => permit.fail(class),
-        Some(classified) => refused(permit, class, classified),
+        Some(classified) => refused(permit, class, classified, || body_of(came.as_ref().ok())),
     }
 }
 
-/// Settles the permit of an attempt that ended in an error of the upstream's.
-pub(crate) fn refused(permit: Permit, class: ErrorClass, classified: &Classified) {
+/// Settles the permit of an attempt that ended in an error of the upstream's; `body` gives its body, where it is still there.
+pub(crate) fn refused(
+    permit: Permit,
+    class: ErrorClass,
+    classified: &Classified,
+    body: impl FnOnce() -> Option<WordsBody>,
+) {
     if classified.class.is_quota() {
-        permit.quota_exhausted(SpentQuota {
-            status: classified.status.as_u16(),
-            kind: classified.body.kind.clone(),
-            code: classified.body.code.clone(),
-            message: classified.body.message.clone().unwrap_or_default(),
-        });
+        permit.quota_exhausted(classified.of_account.then(|| words(classified, body())));
     } else if retry::is_rate_limit(classified.class) {
         // The place at the head of the queue goes with the ticket: nobody comes back for it.
-        let _: Ticket = rate_limited(permit, classified.class, Some(classified), 0);
+        let _: Ticket = rate_limited(permit, classified.class, Some(classified), body, 0);
     } else {
         permit.fail(class);
     }
@@ -48,11 +60,34 @@ pub(crate) fn rate_limited(
     permit: Permit,
     class: ErrorClass,
     classified: Option<&Classified>,
+    body: impl FnOnce() -> Option<WordsBody>,
     earlier: u32,
 ) -> Ticket {
     let refusal = classified.and_then(|classified| classified.refusal.as_ref());
     let hint = classified.and_then(|classified| classified.hint);
-    permit.rate_limited(class, refusal.and_then(limits::numbers), hint, earlier)
+    let telling = classified.filter(|_| hint.is_some_and(|hint| hint > WORTH_TELLING));
+    let words = telling.map(|classified| Arc::new(words(classified, body())));
+    permit.rate_limited(class, refusal.and_then(limits::numbers), hint, words, earlier)
+}
+
+/// What the upstream said, for others. An error inside a stream has no body of its own.
+fn words(classified: &Classified, body: Option<WordsBody>) -> UpstreamWords {
+    let said = &classified.body;
+    UpstreamWords {
+        status: classified.status.as_u16(),
+        kind: said.kind.clone(),
+        code: said.code.clone(),
+        message: said.message.clone().unwrap_or_default(),
+        body: body.filter(|_| !classified.hidden),
+    }
+}
+
+/// The body of an answer that came whole and is small, decoded.
+pub(super) fn body_of(answer: Option<&Answer>) -> Option<WordsBody> {
+    let answer = answer.filter(|answer| answer.body.is_over())?;
+    let bytes = copy(&answer.head.headers, answer.body.held(), MAX_WORDS + 1);
+    let kind = answer.head.headers.get(CONTENT_TYPE)?.to_str().ok()?.into();
+    (!bytes.is_empty() && bytes.len() <= MAX_WORDS).then(|| WordsBody { kind, bytes: bytes.into() })
 }
 
 /// What is kept of an error's body.

@@ -14,7 +14,9 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use crate::admission::WordsBody;
 use crate::classify::ErrorClass;
+use crate::retry::OBEYED_HINT;
 
 pub use refusal::{cut_before_it_began, failure, refusal};
 pub use stream_error::{panic_event, stream_error};
@@ -30,8 +32,6 @@ pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The request's identity, as the API names it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest hint that every SDK obeys: beyond a minute they wait for some seconds of their own.
-const OBEYED_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// The most that jitter adds to a hint.
 const MOST_JITTER: Duration = Duration::from_secs(15);
 /// The longest and shortest hints that are given. Below a second some SDKs ignore them.
@@ -55,6 +55,8 @@ pub struct OwnAnswer {
     pub retry_after: Option<Duration>,
     /// Whether the SDK may try again; without it the SDK's own rules decide.
     pub should_retry: Option<bool>,
+    /// The upstream's body that the answer repeats, in place of the envelope.
+    pub body: Option<WordsBody>,
 }
 
 impl OwnAnswer {
@@ -68,6 +70,7 @@ impl OwnAnswer {
             message: message.into(),
             retry_after: None,
             should_retry: None,
+            body: None,
         }
     }
 
@@ -79,7 +82,7 @@ impl OwnAnswer {
         let jittered = wait + (wait / 4).min(MOST_JITTER).mul_f64(rng.f64());
         self.retry_after = Some(jittered.min(LONGEST_RETRY_AFTER));
         // An SDK that does not obey the hint would only be refused again.
-        self.should_retry = (wait > OBEYED_RETRY_AFTER).then_some(false);
+        self.should_retry = (wait > OBEYED_HINT).then_some(false);
         self
     }
 
@@ -139,11 +142,14 @@ impl OwnAnswer {
             code: &'a str,
         }
         let inner = Inner { message: &self.message, r#type: &self.kind, param: None, code: &self.code };
-        let body = serde_json::to_vec(&Envelope { error: inner }).unwrap_or_default();
+        let (kind, body) = match self.body {
+            Some(WordsBody { kind, bytes }) => (HeaderValue::from_str(&kind).ok(), bytes.into_vec()),
+            None => (None, serde_json::to_vec(&Envelope { error: inner }).unwrap_or_default()),
+        };
         let mut response = Response::new(Bytes::new());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CONTENT_TYPE, kind.unwrap_or(HeaderValue::from_static("application/json")));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         headers.insert(ERROR_CLASS, HeaderValue::from_static(self.class.as_str()));
         if let Ok(id) = HeaderValue::from_str(request_id) {

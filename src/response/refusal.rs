@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::OwnAnswer;
-use crate::admission::{Refused, SpentQuota};
+use crate::admission::{Refused, UpstreamWords};
 use crate::classify::{ErrorClass, Failure};
 
 /// The answer to a request that got no permit.
@@ -42,7 +42,10 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
             ),
         )
         .retry_after(*next_probe, rng),
-        Refused::QuotaExhausted(spent) => quota(spent),
+        Refused::Told { words, retry_after } => {
+            told(ErrorClass::WeirDeadline, words).retry_after(*retry_after, rng)
+        }
+        Refused::QuotaExhausted(spent) => told(ErrorClass::WeirBillingBlock, spent).final_answer(),
         Refused::Draining => OwnAnswer::new(
             ErrorClass::WeirDraining,
             "This Weir is shutting down, and the request's turn would come too late; another replica will take it.",
@@ -61,17 +64,21 @@ pub fn cut_before_it_began() -> OwnAnswer {
     OwnAnswer::new(ErrorClass::StreamCut, "The upstream broke its answer off before anything of it had come.")
 }
 
-/// The upstream's own words, so that callers' handlers of `insufficient_quota` still work.
-fn quota(spent: &SpentQuota) -> OwnAnswer {
-    let owned =
-        |text: &Option<Box<str>>| Cow::Owned(text.as_deref().unwrap_or("insufficient_quota").to_owned());
+/// The upstream's own words, so that callers' handlers of its refusals still work.
+fn told(class: ErrorClass, words: &UpstreamWords) -> OwnAnswer {
+    let owned = |text: &Option<Box<str>>, otherwise: &'static str| match text {
+        Some(text) => Cow::Owned(text.as_ref().to_owned()),
+        None => Cow::Borrowed(otherwise),
+    };
+    let otherwise =
+        if class == ErrorClass::WeirBillingBlock { "insufficient_quota" } else { "rate_limit_exceeded" };
     OwnAnswer {
-        status: StatusCode::from_u16(spent.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS),
-        kind: owned(&spent.kind),
-        code: owned(&spent.code),
-        ..OwnAnswer::new(ErrorClass::WeirBillingBlock, &*spent.message)
+        status: StatusCode::from_u16(words.status).unwrap_or(StatusCode::TOO_MANY_REQUESTS),
+        kind: owned(&words.kind, otherwise),
+        code: owned(&words.code, otherwise),
+        body: words.body.clone(),
+        ..OwnAnswer::new(class, &*words.message)
     }
-    .final_answer()
 }
 
 /// A duration for a person: tenths of a second below ten, whole ones above.
@@ -83,16 +90,17 @@ fn seconds(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::WordsBody;
     use crate::classify::FailureKind;
     use std::sync::Arc;
 
     #[test]
     fn a_spent_quota_answers_in_the_upstreams_words_and_stops_the_sdks() {
-        let spent = SpentQuota {
-            status: 429,
+        let spent = UpstreamWords {
             kind: Some("insufficient_quota".into()),
             code: Some("credit_balance_exhausted".into()),
             message: "You exceeded your current quota.".into(),
+            ..UpstreamWords::of_status(429)
         };
         let answer = refusal(&Refused::QuotaExhausted(Arc::new(spent)), &mut fastrand::Rng::with_seed(1));
         assert_eq!(answer.status, 429);
@@ -101,6 +109,24 @@ mod tests {
         assert_eq!(answer.class, ErrorClass::WeirBillingBlock);
         assert_eq!(answer.should_retry, Some(false));
         assert_eq!(answer.retry_after, None, "waiting does not help");
+    }
+
+    #[test]
+    fn a_limit_that_comes_back_too_late_is_told_in_the_upstreams_bytes() {
+        let body = WordsBody { kind: "text/plain".into(), bytes: b"come back tomorrow".as_slice().into() };
+        let words = Arc::new(UpstreamWords { body: Some(body), ..UpstreamWords::of_status(429) });
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (seconds, should_retry) in [(53_216, Some("false")), (40, None)] {
+            let words = Arc::clone(&words);
+            let told = Refused::Told { words, retry_after: Duration::from_secs(seconds) };
+            let response = refusal(&told, &mut rng).into_response("x");
+            let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!((response.status().as_u16(), &response.body()[..]), (429, &b"come back tomorrow"[..]));
+            assert_eq!(header("content-type"), Some("text/plain"));
+            assert_eq!(header("content-length"), Some("18"));
+            assert_eq!(header("x-should-retry"), should_retry, "an SDK obeys a minute at most");
+            assert!(header("retry-after").unwrap().parse::<u64>().unwrap() >= seconds);
+        }
     }
 
     #[test]

@@ -13,5 +13,5 @@ pub use backoff::Backoff;
 pub use decision::{Decision, Situation, StopReason, decide};
 pub use policy::{Contradiction, Policy, Settings};
 pub use safety::{Operation, Safety};
-pub use sdk::stops_sdk;
+pub use sdk::{OBEYED_HINT, stops_sdk};
 pub use verdict::{MilliTokens, Verdict, cost, is_rate_limit, verdict};

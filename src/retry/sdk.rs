@@ -1,7 +1,13 @@
 //! When Weir tells the client's SDK not to retry.
 
+use std::time::Duration;
+
 use super::StopReason;
+use super::verdict::is_rate_limit;
 use crate::classify::ErrorClass;
+
+/// The longest hint that every SDK obeys: beyond it they try again within seconds.
+pub const OBEYED_HINT: Duration = Duration::from_mins(1);
 
 /// Whether an answer gets `x-should-retry: false`.
 ///
@@ -9,8 +15,15 @@ use crate::classify::ErrorClass;
 /// another try is known to be useless: Weir made it and gave up, the quota is spent, the request can never pass. It is not sent
 /// where Weir left the answer alone, so that a caller is never worse off than direct.
 ///
+/// A limit that comes back later than an SDK waits (`hint`) is one of these: it would only be refused again.
+///
 /// `stopped` is why Weir made no other attempt; nothing where it decides nothing (observe, bypass). `attempts` counts those made.
-pub const fn stops_sdk(class: ErrorClass, stopped: Option<StopReason>, attempts: u32) -> bool {
+pub fn stops_sdk(
+    class: ErrorClass,
+    stopped: Option<StopReason>,
+    attempts: u32,
+    hint: Option<Duration>,
+) -> bool {
     // 408 and 409: the SDK's own retry stays as it is.
     if matches!(class, ErrorClass::RequestTimeout | ErrorClass::Conflict | ErrorClass::ConversationLocked) {
         return false;
@@ -26,6 +39,7 @@ pub const fn stops_sdk(class: ErrorClass, stopped: Option<StopReason>, attempts:
     match stopped {
         // Weir would have tried again, but for the damage.
         Some(StopReason::Budget) => true,
+        Some(StopReason::Deadline) if is_rate_limit(class) && hint > Some(OBEYED_HINT) => true,
         Some(StopReason::Attempts | StopReason::Deadline) => attempts > 1,
         // Left alone; or, `Final`, of a class that no SDK should be kept from.
         Some(
@@ -66,7 +80,21 @@ mod tests {
             (ErrorClass::TimeoutResponse, None, 1, false),
             (ErrorClass::BadRequest, Some(StopReason::Final), 1, false),
         ] {
-            assert_eq!(stops_sdk(class, stopped, attempts), expected, "{class:?} {stopped:?} {attempts}");
+            assert_eq!(
+                stops_sdk(class, stopped, attempts, None),
+                expected,
+                "{class:?} {stopped:?} {attempts}"
+            );
         }
+    }
+
+    #[test]
+    fn the_sdk_is_stopped_where_a_limit_comes_back_later_than_it_waits() {
+        let told = |class, seconds| {
+            stops_sdk(class, Some(StopReason::Deadline), 1, Some(Duration::from_secs(seconds)))
+        };
+        assert!(told(ErrorClass::RateLimitOther, 53_216));
+        assert!(!told(ErrorClass::RateLimitOther, 40), "the SDK waits for that, as it does direct");
+        assert!(!told(ErrorClass::BadGateway, 53_216), "a server's guess at its own recovery is no limit");
     }
 }

@@ -85,7 +85,7 @@ fn used(shape: Shape, shares: [f64; 2], busy: [bool; 2]) -> ([f64; 2], u64) {
                     Outcome::Done
                 } else {
                     refused += u64::from(measured);
-                    Outcome::RateLimited { class, numbers: None, hint: None, earlier: 0 }
+                    Outcome::RateLimited { class, numbers: None, hint: None, words: None, earlier: 0 }
                 };
                 let level = upstream.level(Dimension::RequestsPerMinute, base + passed).filter(|_| admitted);
                 let limits = LimitReports { requests: report(level), tokens: None };

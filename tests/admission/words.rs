@@ -78,8 +78,13 @@ impl Caller {
         let wait = Some(Duration::from_secs_f64(wait));
         let slot = Slot::TokensPerMinute;
         let numbers = Some(RefusalNumbers { slot, limit, used, requested: Some(500), wait, apart: false });
-        let outcome =
-            Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait, earlier: 0 };
+        let outcome = Outcome::RateLimited {
+            class: ErrorClass::RateLimitTokens,
+            numbers,
+            hint: wait,
+            words: None,
+            earlier: 0,
+        };
         self.machine.settle(attempt, outcome, self.now);
     }
 
@@ -255,8 +260,13 @@ fn the_limit_of_long_contexts_holds_only_its_request() {
         wait,
         apart: true,
     });
-    let outcome =
-        Outcome::RateLimited { class: ErrorClass::RateLimitTokens, numbers, hint: wait, earlier: 0 };
+    let outcome = Outcome::RateLimited {
+        class: ErrorClass::RateLimitTokens,
+        numbers,
+        hint: wait,
+        words: None,
+        earlier: 0,
+    };
     let ticket = caller.machine.settle(long, outcome, caller.now).unwrap();
     assert_eq!(ticket.not_before().since(caller.now), Duration::from_millis(24_220));
     let kept = caller.tokens_per_minute();

@@ -507,7 +507,7 @@ impl World {
     fn refused(&mut self, id: u64, refused: &Refused) {
         let call = self.calls.remove(&id).unwrap();
         match refused {
-            Refused::Deadline { .. } => self.report.deadline_refused += 1,
+            Refused::Deadline { .. } | Refused::Told { .. } => self.report.deadline_refused += 1,
             Refused::QueueFull { .. }
             | Refused::CallerLimit { .. }
             | Refused::BreakerOpen { .. }
@@ -684,7 +684,7 @@ impl World {
                 let earlier = call.refusals;
                 call.refusals += 1;
                 self.report.most_refusals_of_one = self.report.most_refusals_of_one.max(call.refusals);
-                let outcome = Outcome::RateLimited { class, numbers, hint, earlier };
+                let outcome = Outcome::RateLimited { class, numbers, hint, words: None, earlier };
                 let ticket: Ticket = self.machine.settle(attempt, outcome, self.now).unwrap();
                 self.machine.pump(self.now, &mut wake);
                 self.after(wake);

@@ -1,10 +1,11 @@
 //! One attempt from its grant to its end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::limits::{Charge, Cost, LimitReports, Marks, RefusalNumbers};
 use crate::admission::moment::Moment;
-use crate::admission::refusal::{Refused, SpentQuota};
+use crate::admission::refusal::{Refused, UpstreamWords};
 use crate::classify::ErrorClass;
 
 /// One admitted attempt: to be settled exactly once.
@@ -100,8 +101,8 @@ pub enum Outcome {
     Done,
     /// It failed.
     Failed(ErrorClass),
-    /// The credential's quota is spent.
-    QuotaExhausted(SpentQuota),
+    /// The account's quota is spent, or what this one request asks for exceeds it: then without words.
+    QuotaExhausted(Option<UpstreamWords>),
     /// It met a rate limit.
     RateLimited {
         /// The class.
@@ -110,6 +111,8 @@ pub enum Outcome {
         numbers: Option<RefusalNumbers>,
         /// When the upstream wants to see it again.
         hint: Option<Duration>,
+        /// Its words, where it named a time.
+        words: Option<Arc<UpstreamWords>>,
         /// Rate limits that the same request met before this one.
         earlier: u32,
     },

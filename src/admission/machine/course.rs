@@ -130,10 +130,12 @@ impl<W> Machine<W> {
                 (health, None)
             }
             Outcome::QuotaExhausted(answer) => {
-                self.member.spent.trip(answer, self.settings.quota_probe, now);
+                if let Some(answer) = answer {
+                    self.member.spent.trip(answer, self.settings.quota_probe, now);
+                }
                 (Health::Alive, None)
             }
-            Outcome::RateLimited { class, numbers, hint, earlier } => {
+            Outcome::RateLimited { class, numbers, hint, words, earlier } => {
                 self.counts.rate_limited += 1;
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
@@ -150,8 +152,10 @@ impl<W> Machine<W> {
                     marks: attempt.marks,
                     times: &times,
                 };
-                if let (Some(hint), None) = (hint, numbers) {
-                    self.member.hold.refused(hint, now);
+                if let Some(hint) = hint {
+                    // A time in the message's own numbers is this request's; one told beside them holds for all.
+                    let for_all = numbers.is_none_or(|numbers| numbers.wait.is_none());
+                    self.member.hold.refused(hint, for_all, words, now);
                 }
                 let verdict = self.member.limits.refused(&refusal, &mut self.rng, now);
                 // Those who were told the same time do not come back together. Numbers tell each its own.

@@ -1,9 +1,11 @@
-//! A limit that comes back in hours, by the upstream's word: everybody is told so at once, and one request a minute asks whether
-//! it still holds.
+//! A limit that comes back later than callers wait, by the upstream's word: they are told so at once. While it is to come back in
+//! hours, one request a minute asks whether that still holds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::moment::Moment;
+use crate::admission::refusal::UpstreamWords;
 
 /// A wait that a refusal names for longer than this is a hold: shorter ones are waited out.
 pub(super) const LONG: Duration = Duration::from_mins(1);
@@ -12,19 +14,38 @@ pub(super) const LONG: Duration = Duration::from_mins(1);
 const PROBE: Duration = Duration::from_mins(1);
 
 /// What the upstream said about when it takes requests again. There is no hold while `until` is in the past.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Hold {
     until: Moment,
     /// When the refusal came: what was granted later and is answered well proves that it is over.
     since: Moment,
     next_probe: Moment,
+    told: Option<Box<Told>>,
+}
+
+/// The upstream's words and the moment that they name.
+#[derive(Clone, Debug)]
+struct Told {
+    until: Moment,
+    words: Arc<UpstreamWords>,
 }
 
 impl Hold {
-    /// A refusal named a time to wait that holds for every request.
-    pub(super) fn refused(&mut self, wait: Duration, now: Moment) {
-        if wait > LONG {
-            *self = Self { until: now.plus(wait), since: now, next_probe: now.plus(PROBE) };
+    /// A refusal named a time to wait; `for_all` says that it holds for every request.
+    pub(super) fn refused(
+        &mut self,
+        wait: Duration,
+        for_all: bool,
+        words: Option<Arc<UpstreamWords>>,
+        now: Moment,
+    ) {
+        let until = now.plus(wait);
+        if let Some(words) = words.filter(|_| self.told.as_ref().is_none_or(|told| told.until < until)) {
+            self.told = Some(Box::new(Told { until, words }));
+            self.since = now;
+        }
+        if for_all && wait > LONG {
+            (self.until, self.since, self.next_probe) = (until, now, now.plus(PROBE));
         }
     }
 
@@ -32,7 +53,14 @@ impl Hold {
     pub(super) fn accepted(&mut self, granted: Moment) {
         if granted > self.since {
             self.until = Moment::START;
+            self.told = None;
         }
+    }
+
+    /// The upstream's words, where it named a moment after `deadline`, and that moment.
+    pub(super) fn told_beyond(&self, deadline: Moment) -> Option<(Arc<UpstreamWords>, Moment)> {
+        let told = self.told.as_ref().filter(|told| told.until > deadline)?;
+        Some((Arc::clone(&told.words), told.until))
     }
 
     /// While no request may go: until when, and when the next one may ask.

@@ -2,14 +2,13 @@
 //!
 //! The queue says whose request is next; a member says whether that request may go through it now. A scope has one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::breaker::{Breaker, Gate, Load};
 use crate::admission::limits::{Charge, Cost, Limits};
 use crate::admission::moment::Moment;
 use crate::admission::settings::{LimitSettings, Settings};
-use crate::admission::spent::QuotaBreaker;
+use crate::admission::spent::Funding;
 
 use super::hold::Hold;
 
@@ -42,7 +41,7 @@ pub(super) enum Offer {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Member {
-    pub(super) spent: Arc<QuotaBreaker>,
+    pub(super) spent: Funding,
     /// Permits in flight.
     pub(super) in_flight: u32,
     /// The configured bound on them.
@@ -53,7 +52,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) fn new(limits: &LimitSettings, spent: Arc<QuotaBreaker>, now: Moment) -> Self {
+    pub(super) fn new(limits: &LimitSettings, spent: Funding, now: Moment) -> Self {
         Self {
             spent,
             in_flight: 0,

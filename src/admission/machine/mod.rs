@@ -15,7 +15,7 @@ mod turns;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::caller::{CallerId, Lane, Mode};
+use crate::caller::{CallerId, Lane, Mode, shared_name};
 use crate::classify::ErrorClass;
 
 use super::admitted::Admitted;
@@ -26,7 +26,7 @@ use super::moment::{Moment, duration};
 use super::queue::{Key, Queue, State};
 use super::refusal::Refused;
 use super::settings::Settings;
-use super::spent::{Funds, QuotaBreaker};
+use super::spent::{Funding, Funds, QuotaBreaker};
 use super::status::{Counts, QueueStatus, ScopeStatus};
 
 use attempt::Grant;
@@ -77,8 +77,9 @@ impl<W> Machine<W> {
         spent: Arc<QuotaBreaker>,
         now: Moment,
     ) -> Self {
+        let of_family = shared_name([family.as_bytes()]);
         Self {
-            member: Member::new(&settings.limits_of(family), spent, now),
+            member: Member::new(&settings.limits_of(family), Funding::new(spent, of_family), now),
             queue: Queue::new(),
             budget: Budget::new(&settings.budget),
             settings,
@@ -138,7 +139,7 @@ impl<W> Machine<W> {
             // It comes back too late from an attempt that was refused.
             self.counts.deadline += 1;
             let retry_after = self.predict(request, now);
-            return Arrival::Refused(Refused::Deadline { predicted: retry_after, retry_after });
+            return Arrival::Refused(self.too_late(request.deadline, retry_after, retry_after, now));
         }
         let early = matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now);
         if self.queue.is_empty() && !early {

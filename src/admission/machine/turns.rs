@@ -129,7 +129,7 @@ impl<W> Machine<W> {
         if now.plus(least) > latest && self.member.breaker.outage().is_none() {
             self.counts.deadline += 1;
             let predicted = predicted.max(least);
-            return Arrival::Refused(Refused::Deadline { predicted, retry_after: predicted });
+            return Arrival::Refused(self.too_late(request.deadline, predicted, predicted, now));
         }
         #[expect(clippy::cast_possible_truncation, reason = "a wait in seconds needs no more than 24 bits")]
         let mut waiter =
@@ -223,16 +223,33 @@ impl<W> Machine<W> {
         }
     }
 
-    /// Refuses what can't be served before its deadline, for the limits hold everything until a moment that is far away.
+    /// Refuses what can't be served before its deadline, for the limits hold everything until a moment that is far away or that the
+    /// upstream named.
     pub(super) fn end_waits_of_hold(&mut self, until: Moment, now: Moment, wake: &mut Vec<W>) {
-        if until.since(now) <= hold::LONG {
+        if until.since(now) <= hold::LONG && self.member.hold.told_beyond(now).is_none() {
             return;
         }
         while let Some(key) = self.queue.expired(until) {
             self.counts.deadline += 1;
             let since = self.queue.waiter(key).since;
             let (predicted, retry_after) = (until.since(since), until.since(now));
-            self.refuse(key, Refused::Deadline { predicted, retry_after }, wake);
+            let deadline = self.queue.waiter(key).deadline;
+            self.refuse(key, self.too_late(deadline, predicted, retry_after, now), wake);
+        }
+    }
+
+    /// The answer to a request whose turn would come, or came, after its deadline: the upstream's own words where it named a time
+    /// beyond that.
+    pub(super) fn too_late(
+        &self,
+        deadline: Moment,
+        predicted: Duration,
+        retry_after: Duration,
+        now: Moment,
+    ) -> Refused {
+        match self.member.hold.told_beyond(deadline.max(now)) {
+            Some((words, until)) => Refused::Told { words, retry_after: until.since(now) },
+            None => Refused::Deadline { predicted, retry_after },
         }
     }
 
@@ -244,7 +261,7 @@ impl<W> Machine<W> {
         } else {
             let retry_after = self.predict_for(key, now);
             let waited = now.since(self.queue.waiter(key).since);
-            Refused::Deadline { predicted: waited + retry_after, retry_after }
+            self.too_late(now, waited + retry_after, retry_after, now)
         };
         self.refuse(key, refusal, wake);
     }

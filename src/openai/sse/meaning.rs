@@ -46,7 +46,7 @@ fn meaning_of_data(data: Parts<'_>) -> Event<'_> {
     usage_in(data).map_or(Event::Output, Event::Usage)
 }
 
-static ERROR: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"error\""));
+static ERROR: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"error"));
 static USAGE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"usage\""));
 
 /// The event's name as its data says, where `type` is the first key, as it is in everything the API sends.
@@ -56,15 +56,17 @@ fn leading_type(data: &[u8]) -> Option<Name> {
     Some(Name::of(&value[..memchr2(b'"', b'\\', value)?]))
 }
 
-/// Whether the object has an `error` of its own that is not null.
+/// Whether the object has an `error` of its own that is not null, or in its place an `error_type` or `error_message`.
 fn has_error(data: &[u8]) -> bool {
     let mut cursor = Cursor::new(data);
     if cursor.object().is_err() {
         return false;
     }
     while let Ok(Some(key)) = cursor.key() {
-        if key.bytes == b"error" {
-            return matches!(cursor.peek(), Some(b'{' | b'"'));
+        match key.bytes {
+            b"error" => return matches!(cursor.peek(), Some(b'{' | b'"')),
+            b"error_type" | b"error_message" if cursor.peek() == Some(b'"') => return true,
+            _ => {}
         }
         if cursor.skip().is_err() {
             return false;

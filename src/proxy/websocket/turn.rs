@@ -263,7 +263,7 @@ impl Turn {
         };
         let decision = context.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         if context.mode != Mode::Enforce {
-            settle::refused(permit, class, classified);
+            settle::refused(permit, class, classified, || None);
             if !matches!(decision, Decision::Stop(_)) {
                 context.proxy.account.metrics().observe_would.inc(WouldHave::Retried);
                 self.record.retries_stopped(RetryStop::Mode);
@@ -272,13 +272,13 @@ impl Turn {
         }
         match decision {
             Decision::Requeue => {
-                let place = settle::rate_limited(permit, class, Some(classified), self.requeues);
+                let place = settle::rate_limited(permit, class, Some(classified), || None, self.requeues);
                 self.requeues += 1;
                 context.proxy.account.rate_limited(&self.record, self.requeues, clock::wall());
                 self.again(context, admission::Turn::Requeued(place), Duration::ZERO)
             }
             Decision::After { delay, cost } => {
-                settle::refused(permit, class, classified);
+                settle::refused(permit, class, classified, || None);
                 match self.scope.retry_ticket(cost) {
                     Ok(ticket) => {
                         self.ticket = Some(ticket);
@@ -288,7 +288,7 @@ impl Turn {
                 }
             }
             Decision::Stop(reason) => {
-                settle::refused(permit, class, classified);
+                settle::refused(permit, class, classified, || None);
                 self.stop(reason)
             }
         }
