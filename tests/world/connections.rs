@@ -28,7 +28,7 @@ fn r04_a_path_that_died_without_a_word_is_noticed() {
                 // BPF_RET | BPF_K 0: every packet is dropped, so that nothing is acknowledged.
                 let nothing = socket2::SockFilter::new(6, 0, 0, 0);
                 socket2::SockRef::from(&stream).attach_filter(&[nothing]).unwrap();
-                std::thread::sleep(Duration::from_secs(60));
+                std::thread::sleep(Duration::from_mins(1));
                 return;
             }
         }

@@ -24,7 +24,7 @@ fn coded(coding: &str, plain: &[u8]) -> Vec<u8> {
         "zstd" => ruzstd::encoding::compress_to_vec(plain, ruzstd::encoding::CompressionLevel::Fastest),
         // One uncompressed meta-block, window 16, then an empty last one.
         _ => {
-            let bits = (plain.len() as u32 - 1) << 4 | 1 << 20;
+            let bits = ((u32::try_from(plain.len()).unwrap() - 1) << 4) | (1 << 20);
             [&bits.to_le_bytes()[..3], plain, &[3]].concat()
         }
     }

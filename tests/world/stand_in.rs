@@ -35,8 +35,8 @@ pub(crate) fn good() -> Vec<u8> {
 
 /// A stream of these events that ends in order, or where `end` is "" breaks off.
 pub(crate) fn events(events: &[&str], end: &str) -> Vec<u8> {
-    let chunks: String =
-        events.iter().map(|event| format!("{:x}\r\ndata: {event}\n\n\r\n", event.len() + 8)).collect();
+    let chunk = |event: &&str| format!("{:x}\r\ndata: {event}\n\n\r\n", event.len() + 8);
+    let chunks = events.iter().map(chunk).collect::<Vec<_>>().concat();
     let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     format!("{head}{chunks}{end}").into_bytes()
 }

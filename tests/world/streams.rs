@@ -172,7 +172,8 @@ fn x05_a_stream_may_have_any_legal_form() {
         [WORD, STOP, usage, "[DONE]"]
             .iter()
             .map(|data| format!("data:{colon}{data}{end}{end}"))
-            .collect::<String>()
+            .collect::<Vec<_>>()
+            .concat()
     };
     let (before, after) = WORD.split_once(",\"created\"").unwrap();
     for (name, body) in [
