@@ -371,7 +371,8 @@ impl World<'_> {
         call.course.rate_limits = call.course.rate_limits.saturating_add(1);
         let earlier = call.refusals;
         call.refusals += 1;
-        let outcome = Outcome::RateLimited { class, numbers: Some(numbers), hint: wait, earlier };
+        let outcome =
+            Outcome::RateLimited { class, numbers: Some(numbers), hint: wait, words: None, earlier };
         let ticket = self.machines[usize::from(call.machine)].settle(attempt, outcome, self.now);
         match (decision, ticket) {
             (Decision::Requeue, Some(ticket)) => self.ask(index, Turn::Requeued(ticket)),
@@ -450,6 +451,7 @@ impl World<'_> {
         let end = match refused {
             _ if call.attempts > 0 => End::Failed,
             Refused::Deadline { .. }
+            | Refused::Told { .. }
             | Refused::QueueFull { .. }
             | Refused::CallerLimit { .. }
             | Refused::BreakerOpen { .. }
