@@ -132,6 +132,7 @@ mod tests {
         "report.request_data",
         "report.headers",
         "shutdown",
+        "rights",
         "callers",
     ];
 

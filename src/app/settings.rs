@@ -12,7 +12,8 @@ use crate::config::pacing::{Family as FamilyLimits, Limits, Merge};
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::upstream::{AuthStyle, Roots};
 use crate::estimate::{self, Estimator};
-use crate::proxy::Policy;
+use crate::proxy::{MOST_CHECKED, Policy};
+use crate::rights::Rights;
 use crate::telemetry::Hidden;
 use crate::telemetry::otlp::{self, Spans};
 use crate::upstream::headers::Forwarded;
@@ -228,8 +229,10 @@ pub(super) fn scopes(config: &Config, callers: &Callers) -> admission::Settings 
 /// # Errors
 /// A credential with characters that no header may have, or a retry policy that contradicts itself.
 pub(super) fn policy(config: &Config, registry: &Arc<Registry>) -> Result<Policy, Error> {
+    let callers = callers(config, registry)?;
     Ok(Policy {
-        callers: callers(config, registry)?,
+        rights: rights(config, &callers),
+        callers,
         mode: config.mode,
         one_scope: config.limits.merge == Merge::All,
         max_wait: config.admission.max_wait,
@@ -253,10 +256,25 @@ pub(super) fn policy(config: &Config, registry: &Arc<Registry>) -> Result<Policy
         hold: config.stream.hold,
         keepalive: config.stream.keepalive,
         replay: replay(config),
+        checked_replay: replay::Settings { keep: MOST_CHECKED, ..replay(config) },
         report_headers: config.report.headers.clone(),
         report_request_data: config.report.request_data,
         mask_messages: config.log.mask_messages,
     })
+}
+
+/// What each caller may use, by its number.
+fn rights(config: &Config, callers: &Callers) -> Vec<Option<Arc<Rights>>> {
+    let configured = config.callers.iter().map(Some).chain([None]);
+    let mut table = Vec::new();
+    for (caller, of) in callers.all().iter().zip(configured) {
+        if let Some(rights) = config.rights_of(of) {
+            let place = usize::from(caller.id.0);
+            table.resize_with(table.len().max(place + 1), || None);
+            table[place] = Some(Arc::new(rights));
+        }
+    }
+    table
 }
 
 fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {

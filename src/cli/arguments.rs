@@ -30,7 +30,7 @@ pub struct Arguments {
 pub enum Command {
     /// Run the proxy (the same as no command)
     Run(Run),
-    /// Check a configuration file: every problem at once, with its place
+    /// Check a configuration file: every problem at once, with its place, and what each caller may do
     Check(Check),
     /// Explain an error: by class, by the API's code, or from a pasted error body on standard input
     Explain(Explain),

@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod terminal;
 mod ask;
+mod check;
 mod demo;
 mod serve;
 mod settings;
@@ -19,9 +20,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use tokio::runtime::Runtime;
 
-use crate::config::sources::{Process, Sources, WithoutSecrets};
 use crate::config::{self, json_schema, render};
-use arguments::{Arguments, Check, Command, Explain, Schema};
+use arguments::{Arguments, Command, Explain, Schema};
 use terminal::Terminal;
 
 /// What a command could not do.
@@ -78,7 +78,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, terminal: &mut Termin
 fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure> {
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(options) => serve::run(&options),
-        Command::Check(options) => check(&options, terminal),
+        Command::Check(options) => check::check(&options, terminal),
         Command::Explain(options) => explain(&options, terminal),
         Command::Report(options) => ask::report(&options, terminal),
         Command::Status(options) => ask::status(&options, terminal),
@@ -93,16 +93,6 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
             Ok(())
         }
     }
-}
-
-fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {
-    let sources: &dyn Sources = if options.without_secrets { &WithoutSecrets } else { &Process };
-    let config = config::load(Some(&options.file), &[], sources)?;
-    terminal.print(&format!("{}: valid\n", options.file.display()));
-    if options.print {
-        terminal.print(&render::redacted(&config));
-    }
-    Ok(())
 }
 
 fn explain(options: &Explain, terminal: &mut Terminal) -> Result<(), Failure> {

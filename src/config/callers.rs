@@ -5,8 +5,11 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::key::section;
+use super::rights::Placed;
 use super::secret::SecretRef;
 use crate::caller::{Lane, Mode};
+use crate::pattern::Pattern;
+use crate::rights::Grant;
 
 section! {
     /// A service that uses Weir. It is known by a Weir key, a header or a name in its certificate.
@@ -21,6 +24,10 @@ section! {
         header: Option<CallerHeader> = unset({}),
         /// A subject alternative name (DNS name, URI, e-mail or IP address) of its client certificate.
         san: Option<String> = unset("search.internal"),
+        /// The endpoints that it may use: a name alone ("responses") computes answers, "NAME:read" reads what the account keeps there, "NAME:write" changes it; "*" is everything. Without it `rights.allow`.
+        allow: Option<Placed<Vec<Grant>>> = unset(["responses", "files:read", "files:write"]),
+        /// The models that it may use. A request whose models can't all be read is refused then. Without it `rights.models`.
+        models: Option<Placed<Vec<Pattern>>> = unset(["gpt-5*", "text-embedding-3-*"]),
         /// "background" work yields to all other, and never starves.
         lane: Lane = default("interactive"),
         /// Its own mode, where it differs from everybody's.

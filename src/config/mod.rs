@@ -8,7 +8,6 @@
 pub mod key;
 pub mod value;
 pub mod quantity;
-pub mod pattern;
 pub mod secret;
 pub mod url;
 pub mod server;
@@ -18,6 +17,7 @@ pub mod resilience;
 pub mod observe;
 pub mod callers;
 pub mod replicas;
+pub mod rights;
 pub mod seed;
 pub mod problem;
 pub mod sources;
@@ -42,6 +42,7 @@ use problem::{Origin, Problem, Problems};
 use read::Reader;
 use replicas::Replicas;
 use resilience::{Breaker, Outage, QuotaBreaker, Replay, Retry, Stream};
+use rights::Rights;
 use server::{Admin, Server, Shutdown};
 use sources::{Nothing, Sources};
 use tree::Node;
@@ -89,6 +90,8 @@ section! {
         metrics: Metrics = default({}),
         /// What happens between SIGTERM and the end.
         shutdown: Shutdown = default({}),
+        /// What callers may use, where they have no rights of their own.
+        rights: Rights = default({}),
         /// The services that use Weir. Without any, all requests are of one caller named "default".
         callers: Vec<Caller> = default([]),
     }

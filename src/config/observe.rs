@@ -5,11 +5,11 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::key::section;
-use super::pattern::Pattern;
 use super::quantity::Ratio;
 use super::secret::SecretRef;
 use super::url::BaseUrl;
 use super::value::choice;
+use crate::pattern::Pattern;
 
 section! {
     /// The log on standard error. It never holds a body or a key.

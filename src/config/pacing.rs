@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::key::{Kind, section};
-use super::pattern::Pattern;
 use super::quantity::{Ratio, Size};
 use super::seed::SeedFile;
 use super::value::{choice, textual};
 use crate::estimate::Pricing;
+use crate::pattern::Pattern;
 
 section! {
     /// The queue before the upstream.

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 
 use super::Config;
-use super::pattern::Pattern;
 use super::problem::{Origin, Problem};
 use super::read::Reader;
 use super::secret::{SecretRef, SecretSource};
 use super::tree::Node;
 use super::url::BaseUrl;
 use crate::caller::Secret;
+use crate::pattern::Pattern;
 use crate::upstream::proxy;
 
 /// Fills `upstream.proxy` from `HTTPS_PROXY` where the configuration leaves it out, and drops it for an exempt upstream.

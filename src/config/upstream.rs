@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::key::{Kind, section};
-use super::pattern::Pattern;
 use super::quantity::Size;
 use super::read::Reader;
 use super::secret::SecretRef;
@@ -12,6 +11,7 @@ use super::server::TlsVersion;
 use super::tree::Node;
 use super::url::BaseUrl;
 use super::value::{Shown, Value, choice, textual};
+use crate::pattern::Pattern;
 use crate::proxy::FirstEventTimeout;
 
 section! {

@@ -10,6 +10,8 @@ use super::read::Reader;
 use super::tree::{Datum, Node};
 use crate::caller::{Lane, Mode};
 use crate::openai::Endpoint;
+use crate::pattern::Pattern;
+use crate::rights::Grant;
 
 /// A type that a key can have.
 pub(crate) trait Value: Sized {
@@ -183,6 +185,8 @@ textual!(
     |text: &str| Endpoint::ALL.into_iter().find(|endpoint| endpoint.as_str() == text),
     |endpoint: &Endpoint| endpoint.as_str().to_owned()
 );
+textual!(Pattern, Kind::Pattern, Pattern::parse, |pattern: &Pattern| pattern.as_str().to_owned());
+textual!(Grant, Kind::Choice(Grant::words), Grant::named, |grant: &Grant| grant.as_str().to_owned());
 textual!(
     Lane,
     Kind::Choice(|| Lane::ALL.map(Lane::as_str).to_vec()),

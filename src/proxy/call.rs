@@ -1,5 +1,6 @@
 //! One request as read: all that an attempt, and the next one, needs.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -214,14 +215,19 @@ fn scan(headers: &HeaderMap, body: &Replay) -> Option<Scanned> {
     if bytes.is_empty() {
         return None;
     }
-    if headers.contains_key(CONTENT_ENCODING) {
-        let pieces: Vec<Bytes> = (0..bytes.len())
-            .step_by(DECODED_AT_ONCE)
-            .map(|at| bytes.slice(at..bytes.len().min(at + DECODED_AT_ONCE)))
-            .collect();
-        return scan_plain(headers, &stream::copy(headers, pieces.iter(), MOST_DECODED), body.can_repeat());
+    scan_plain(headers, &plain(headers, bytes), body.can_repeat())
+}
+
+/// A body's bytes without their content coding, as far as that is known; of a large one its beginning.
+pub(super) fn plain<'a>(headers: &HeaderMap, bytes: &'a Bytes) -> Cow<'a, [u8]> {
+    if !headers.contains_key(CONTENT_ENCODING) {
+        return Cow::Borrowed(bytes);
     }
-    scan_plain(headers, bytes, body.can_repeat())
+    let pieces: Vec<Bytes> = (0..bytes.len())
+        .step_by(DECODED_AT_ONCE)
+        .map(|at| bytes.slice(at..bytes.len().min(at + DECODED_AT_ONCE)))
+        .collect();
+    Cow::Owned(stream::copy(headers, pieces.iter(), MOST_DECODED))
 }
 
 fn scan_plain(headers: &HeaderMap, bytes: &[u8], whole: bool) -> Option<Scanned> {

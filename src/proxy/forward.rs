@@ -47,19 +47,43 @@ pub(super) struct ForwardedError {
 impl Proxy {
     /// Forwards a request whose body is sent as it comes.
     pub(super) async fn bypass(self: Arc<Self>, opened: Opened) -> Result<Response<Body>, Infallible> {
+        if opened.reads_models() {
+            return Box::pin(self.bypass_checked(opened)).await;
+        }
         let Opened { since, policy, head, incoming, record, .. } = opened;
         let body = Replay::unread(incoming, &policy.replay, &self.kept_bodies);
         Ok(self.forward(Call::unpriced(head, body), record, policy, None, since).await)
     }
 
-    /// Forwards a request whose body is read first: a report without its price would say nothing.
-    pub(super) async fn observe(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
-        let reading =
-            self.read(opened.incoming, &opened.policy, &mut opened.record, opened.since, Look::Nowhere);
+    /// The same for a caller whose models are checked: what a caller may use does not depend on the mode.
+    async fn bypass_checked(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
+        let settings = opened.policy.replay_for(opened.body_check);
+        let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, Look::Nowhere);
         let (body, now) = match reading.await {
             Ok(read) => read,
             Err(error) => return Ok(refuse_body(error, opened.record)),
         };
+        if let Err(unchecked) =
+            opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, &body)
+        {
+            return Ok(unchecked.refuse(opened.record));
+        }
+        Ok(self.forward(Call::unpriced(opened.head, body), opened.record, opened.policy, None, now).await)
+    }
+
+    /// Forwards a request whose body is read first: a report without its price would say nothing.
+    pub(super) async fn observe(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
+        let settings = opened.policy.replay_for(opened.body_check);
+        let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, Look::Nowhere);
+        let (body, now) = match reading.await {
+            Ok(read) => read,
+            Err(error) => return Ok(refuse_body(error, opened.record)),
+        };
+        if let Err(unchecked) =
+            opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, &body)
+        {
+            return Ok(unchecked.refuse(opened.record));
+        }
         let policy = Arc::clone(&opened.policy);
         let mut conversation = self.price(&policy, &opened.caller, opened.head, body, opened.record, false);
         // In this mode everybody is admitted at once.

@@ -21,6 +21,7 @@ mod kept_uri;
 pub(crate) mod limits;
 mod policies;
 mod request_lane;
+mod rights;
 pub(crate) mod settle;
 mod shape;
 mod stall;
@@ -43,6 +44,7 @@ pub use exchange::Exchange;
 pub use first_event::FirstEventTimeout;
 pub use keep_alive::KeptAlive;
 pub use policies::Policies;
+pub use rights::MOST_CHECKED;
 pub use stall::Watched;
 
 use crate::account::{Account, Begin, ErrorDetail, Record, RequestId, Wait};
@@ -59,6 +61,7 @@ use crate::openai::{Endpoint, Look};
 use crate::replay::{self, ClientBody, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
 use crate::retry;
+use crate::rights::{Asked, BodyCheck, Rights};
 use crate::stream;
 use crate::upstream::Upstream;
 use crate::upstream::headers::Forwarded;
@@ -76,6 +79,8 @@ use stall::Stalls;
 pub struct Policy {
     /// Who may use this Weir.
     pub callers: Callers,
+    /// What each caller may use, by its number; nothing for one that may use everything.
+    pub rights: Vec<Option<Arc<Rights>>>,
     /// What is done for callers without a mode of their own.
     pub mode: Mode,
     /// Whether all credentials share one set of limits, whatever the upstream's headers say.
@@ -104,6 +109,8 @@ pub struct Policy {
     pub keepalive: Option<Duration>,
     /// How request bodies are read and kept.
     pub replay: replay::Settings,
+    /// The same for bodies whose models are checked.
+    pub checked_replay: replay::Settings,
     /// Headers that a report keeps.
     pub report_headers: Vec<HeaderName>,
     /// Whether a report keeps the request's body.
@@ -150,6 +157,7 @@ struct Opened {
     upgrade: Option<Box<upgrade::Asked>>,
     /// Whether it bears a configured credential upstream, rather than the caller's own.
     swapped: bool,
+    body_check: BodyCheck,
 }
 
 impl Opened {
@@ -231,6 +239,21 @@ impl Proxy {
         if let Err(foreign) = identified.check_origin(&parts.headers, authority) {
             return Err(Box::new(self.refuse_foreign(foreign, record)));
         }
+        let mut body_check = BodyCheck::Nothing;
+        if let Some(rights) = policy.rights_of(caller.id) {
+            let asked = Asked {
+                method: &parts.method,
+                path: parts.uri.path(),
+                query: parts.uri.query(),
+                headers: &parts.headers,
+                endpoint: named.endpoint,
+                upgrade: upgrade.is_some(),
+            };
+            match rights.check(&asked) {
+                Ok(check) => body_check = check,
+                Err(refused) => return Err(Box::new(rights::refuse(&refused, record))),
+            }
+        }
         if upgrade.is_some() && !self.upstream.tunnels().allows(parts.uri.path()) {
             self.account.metrics().http_refusals.inc(HttpRule::Upgrade);
             return Err(Box::new(refuse(upgrade::not_allowed(), record)));
@@ -244,7 +267,7 @@ impl Proxy {
         head.bears = bears;
         head.keep_alive = KeepAlive::of(&policy, &head, record.id(), self.account.metrics());
         record.set_deadline(head.deadline.turn);
-        Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped })
+        Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped, body_check })
     }
 
     fn refuse_foreign(&self, foreign: Foreign, record: Box<Record>) -> Response<Body> {
@@ -278,11 +301,17 @@ impl Proxy {
         async move {
             // Read. Taken apart only as it goes: variables of their own would have room beside what they came from.
             let look = opened.head.look_for_model();
-            let reading = self.read(opened.incoming, &opened.policy, &mut opened.record, opened.since, look);
+            let settings = opened.policy.replay_for(opened.body_check);
+            let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, look);
             let (body, now) = match reading.await {
                 Ok(read) => read,
                 Err(error) => return Ok(refuse_body(error, opened.record)),
             };
+            if let Err(unchecked) =
+                opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, &body)
+            {
+                return Ok(unchecked.refuse(opened.record));
+            }
             opened.head.deadline.request_read(now);
             opened.record.set_deadline(opened.head.deadline.turn);
             // Price.
@@ -349,7 +378,7 @@ impl Proxy {
     async fn read(
         &self,
         incoming: ClientBody,
-        policy: &Policy,
+        settings: &replay::Settings,
         record: &mut Record,
         since: Instant,
         look: Look,
@@ -357,7 +386,7 @@ impl Proxy {
         if incoming.is_end_stream() {
             return Ok((Replay::empty(), since));
         }
-        let mut reading = pin!(Replay::read_for(incoming, &policy.replay, &self.kept_bodies, look));
+        let mut reading = pin!(Replay::read_for(incoming, settings, &self.kept_bodies, look));
         // Most bodies come with their heads: the clock is read for the others.
         let mut waited = false;
         let body = poll_fn(|cx| {

@@ -26,6 +26,7 @@ use crate::clock::{self, Instant};
 use crate::metrics::Bound;
 use crate::replay::ClientBody;
 use crate::response::OwnAnswer;
+use crate::rights::Rights;
 use crate::upstream::headers;
 use crate::upstream::upgrade::{self, Switched, TunnelEnd, TunnelSlot, Upgrade};
 
@@ -136,6 +137,16 @@ impl Conversation<'_> {
         self.admit(Turn::First, now).await
     }
 
+    /// Whether the session's frames are read: not in `bypass`, unless its caller's models are bounded.
+    fn is_read(&self) -> bool {
+        self.call.head.mode != Mode::Bypass || self.bounded_rights().is_some()
+    }
+
+    fn bounded_rights(&self) -> Option<Arc<Rights>> {
+        let rights = self.policy.rights_of(self.caller.id)?;
+        rights.bounded_models().is_some().then(|| Arc::clone(rights))
+    }
+
     async fn shake_hands(
         &mut self,
         asked: &Asked,
@@ -150,7 +161,7 @@ impl Conversation<'_> {
         if swapped {
             drop_key_protocol(request.headers_mut());
         }
-        let is_read = self.call.head.mode != Mode::Bypass;
+        let is_read = self.is_read();
         if is_read {
             // Compressed frames could not be read, and what is not offered is not agreed on.
             request.headers_mut().remove(EXTENSIONS);
@@ -193,10 +204,10 @@ impl Conversation<'_> {
         self.record.answered(head.status, now);
         let (caller, id) = (Arc::clone(&self.caller.name), self.record.id());
         let model = self.record.model().map(Into::into);
-        let context = self.context(whose, &slot);
+        let (context, is_read) = (self.context(whose, &slot), self.is_read());
         self.record.finish(now);
         clock::spawn(async move {
-            let report = if context.mode == Mode::Bypass {
+            let report = if !is_read {
                 let metrics = Arc::clone(context.proxy.account.metrics());
                 let report = slot.run(switched, asked.client).await;
                 if report.end == TunnelEnd::Idle {
@@ -236,6 +247,7 @@ impl Conversation<'_> {
             credential_name: head.headers.look(caller::credential_name),
             patience: head.deadline.turn.saturating_duration_since(whose.since),
             headers,
+            rights: self.bounded_rights(),
             longest: slot.limits().message,
         }
     }

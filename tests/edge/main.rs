@@ -28,6 +28,7 @@ mod http2;
 mod limits;
 mod listener_tls;
 mod reload;
+mod rights;
 mod rotation;
 mod secrets;
 mod smuggling;

@@ -59,6 +59,8 @@ impl Default for Setup {
                     weir::caller::Settings { serve_unknown: true, ..weir::caller::Settings::default() },
                     &weir::caller::Registry::new(),
                 ),
+                rights: Vec::new(),
+                checked_replay: replay::Settings::default(),
                 mode: Mode::Enforce,
                 max_wait: Duration::from_mins(1),
                 response_timeout: None,

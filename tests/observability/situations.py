@@ -175,6 +175,14 @@ def right_refused(place):
     return Expected(r"requests of chat were rejected as invalid .* \(permission_denied\)", US, "chat")
 
 
+def right_not_granted(place):
+    callers = CALLERS.replace('name = "chat"\n', 'name = "chat"\nmodels = ["gpt-5*"]\n')
+    place.start(callers=callers)
+    place.load("search", 2)
+    place.load("chat", 4)
+    return Expected(r"requests of chat were refused .* Weir's configuration does not allow them: .*callers\[0\]\.models \(line \d+\)", US, "chat")
+
+
 def model_not_found(place):
     place.start()
     place.load("search", 2)
@@ -258,7 +266,7 @@ def observing(place):
 
 ALL = [
     healthy, requests_limit, tokens_limit, demand_above_limits, one_caller_hogs, in_flight_bound, others_use_the_limit,
-    stated_limit_is_another, caller_limit, quota_spent, callers_key_refused, own_key_refused, unknown_key, right_refused,
+    stated_limit_is_another, caller_limit, quota_spent, callers_key_refused, own_key_refused, unknown_key, right_refused, right_not_granted,
     model_not_found, context_too_long, upstream_refuses_connections, tls_fails, outage, part_of_it_fails, silence, reload_refused,
     draining, replicas_apart, observing,
 ]  # fmt: skip

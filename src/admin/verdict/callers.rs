@@ -50,6 +50,26 @@ pub(super) fn unknown_keys(status: &Status) -> Option<Finding> {
     Some(finding)
 }
 
+pub(super) fn rights_refused(status: &Status) -> Option<Finding> {
+    let group = Group::of(status, Subject::Rights)?;
+    let last = status.failures.iter().find(|failure| failure.class == group.class);
+    let why = last.map_or_else(String::new, |failure| {
+        let why = failure.message.trim_end_matches('.');
+        format!(": {}", why.strip_prefix("This caller may not do this: ").unwrap_or(why))
+    });
+    let were = if group.requests == 1 { "was" } else { "were" };
+    let sentence = format!(
+        "{} {were} refused in the last {RECENT} minutes, because Weir's configuration does not allow them{why}.",
+        group.whose()
+    );
+    let level = group.urgency(status).min(Level::Warning);
+    let advice = "If the caller is to have the right, add it to callers.allow or callers.models (rights.allow and rights.models for \
+                  all); else find out why it asks.";
+    let mut finding = finding(level, Subject::Rights.blame(), sentence, advice);
+    finding.about(&group);
+    Some(finding)
+}
+
 pub(super) fn invalid(status: &Status) -> Option<Finding> {
     let group = Group::of(status, Subject::Invalid)?;
     if let Some(last) = group.recovered() {

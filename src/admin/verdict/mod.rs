@@ -99,6 +99,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         callers::keys_refused(status),
         upstream::failing(status),
         callers::unknown_keys(status),
+        callers::rights_refused(status),
         upstream::network(status),
         upstream::errors(status),
         upstream::slow(status),

@@ -10,6 +10,8 @@ pub(super) enum Subject {
     Keys,
     /// A key that Weir does not know.
     UnknownKeys,
+    /// Requests that the configuration does not allow.
+    Rights,
     /// Requests that can't succeed as they are.
     Invalid,
     /// Requests that collide or come too slowly.
@@ -43,6 +45,7 @@ impl Subject {
             | ErrorClass::AuthenticationMissingScope
             | ErrorClass::AuthenticationOther => Self::Keys,
             ErrorClass::WeirCallerUnknown => Self::UnknownKeys,
+            ErrorClass::WeirNotAllowed => Self::Rights,
             ErrorClass::PermissionDenied
             | ErrorClass::RegionUnsupported
             | ErrorClass::BadRequest
@@ -50,7 +53,6 @@ impl Subject {
             | ErrorClass::WebsocketPreviousResponseNotFound
             | ErrorClass::WebsocketConnectionLimit
             | ErrorClass::WebsocketStreamLimit
-            | ErrorClass::WeirNotAllowed
             | ErrorClass::ContextLengthExceeded
             | ErrorClass::NotFound
             | ErrorClass::ModelNotFound
@@ -108,9 +110,12 @@ impl Subject {
     /// Where the cause lies.
     pub(super) const fn blame(self) -> Blame {
         match self {
-            Self::Keys | Self::UnknownKeys | Self::Invalid | Self::Collisions | Self::CallerLimit => {
-                Blame::Us
-            }
+            Self::Keys
+            | Self::UnknownKeys
+            | Self::Rights
+            | Self::Invalid
+            | Self::Collisions
+            | Self::CallerLimit => Blame::Us,
             Self::Limits | Self::Queue => Blame::Limits,
             Self::Quota => Blame::Quota,
             Self::Network => Blame::Network,

@@ -164,7 +164,19 @@ fn headlines_about_us_and_our_limits() {
         failures: vec![peer("10.0.3.7"), peer("10.0.3.9")],
         ..with_errors(vec![error("weir_caller_unknown", vec![met("default", 0, 75)])])
     };
+    let refused = FailureLine {
+        class: "weir_not_allowed".to_owned(),
+        message: "This caller may not do this: files:write is not in callers[0].allow (line 5).".to_owned(),
+        ..FailureLine::default()
+    };
     let cases = vec![
+        (
+            Status { failures: vec![refused], ..of_chat("weir_not_allowed", 40) },
+            Level::Warning,
+            Blame::Us,
+            "40 requests of chat were refused in the last 5 minutes, because Weir's configuration does not allow them: files:write is not in \
+             callers[0].allow (line 5).",
+        ),
         (
             of_chat("authentication_incorrect_key", 60),
             Level::Critical,
@@ -453,6 +465,7 @@ fn no_class_goes_unseen() {
             Subject::Quota | Subject::Told => assert_eq!(all[0].level, Level::Ok, "{class:?}"),
             Subject::Keys
             | Subject::UnknownKeys
+            | Subject::Rights
             | Subject::Invalid
             | Subject::Collisions
             | Subject::Limits

@@ -113,6 +113,7 @@ impl Turns {
                 frames: Bytes::new(),
                 event: ClientEvent { stream_id: event.stream_id.clone(), ..ClientEvent::default() },
                 held: None,
+                checked: None,
             };
             let mut turn = self.open(create, now);
             let ask = turn.uncontrolled_ask(&self.context);

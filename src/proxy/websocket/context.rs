@@ -10,6 +10,7 @@ use crate::caller::{Caller, CredentialId, Mode};
 use crate::clock::Instant;
 use crate::openai::Endpoint;
 use crate::proxy::{Policy, Proxy};
+use crate::rights::Rights;
 
 /// A session's own facts.
 pub(in crate::proxy) struct Context {
@@ -24,6 +25,8 @@ pub(in crate::proxy) struct Context {
     pub(in crate::proxy) patience: Duration,
     /// The handshake's headers that place turns in a trace, and those that reports keep.
     pub(in crate::proxy) headers: HeaderMap,
+    /// The caller's rights, where they bound its models: those of the handshake, for the whole session.
+    pub(in crate::proxy) rights: Option<Arc<Rights>>,
     /// The longest message that a client may send, in bytes.
     pub(in crate::proxy) longest: usize,
 }

@@ -72,7 +72,8 @@ where
 {
     /// A session over two connections that have just switched protocols; `model` is the one that the handshake named.
     pub(super) fn new(client: C, upstream: U, context: Context, model: Option<Box<str>>) -> Self {
-        let upward = Upward::new(std::sync::Arc::clone(&context.proxy.kept_bodies), context.longest);
+        let budget = std::sync::Arc::clone(&context.proxy.kept_bodies);
+        let upward = Upward::new(budget, context.longest, context.rights.clone());
         Self {
             client: Link::new(client),
             upstream: Link::new(upstream),

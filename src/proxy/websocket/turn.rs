@@ -21,6 +21,7 @@ use crate::proxy::{Policy, limits, settle};
 use crate::replay::Held;
 use crate::response;
 use crate::retry::{self, Decision, Safety, Situation, StopReason};
+use crate::rights::NotAllowed;
 
 /// A `response.create` as it came.
 pub(super) struct Create {
@@ -29,6 +30,8 @@ pub(super) struct Create {
     pub(super) event: ClientEvent,
     /// Its place in the memory for bodies that may be sent again.
     pub(super) held: Option<Held>,
+    /// Where the caller's models are bounded: whether it names one itself, or why it may not pass.
+    pub(super) checked: Option<Result<bool, NotAllowed>>,
 }
 
 /// A turn whose lane is free.

@@ -16,8 +16,10 @@ use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::Bound;
 use crate::openai::websocket::ClientKind;
+use crate::proxy::rights;
 use crate::replay::Held;
 use crate::response::OwnAnswer;
+use crate::rights::NotAllowed;
 use crate::websocket::{Kind, write};
 
 /// Turns of one session that wait at most, and other messages behind them.
@@ -77,7 +79,14 @@ impl Turns {
     }
 
     /// Takes a message of the client's.
-    pub(super) fn take_client(&mut self, create: Create, now: Instant) {
+    pub(super) fn take_client(&mut self, mut create: Create, now: Instant) {
+        if let Some(refused) = self.not_allowed(&mut create) {
+            // What is refused says nothing of the model that later turns are for.
+            let model = self.model.clone();
+            self.refuse(create, rights::not_allowed(&refused), now);
+            self.model = model;
+            return;
+        }
         match create.event.kind {
             ClientKind::Create => self.create(create, now),
             // An answer that is cancelled before it began.
@@ -88,6 +97,17 @@ impl Turns {
                 self.lane(None).behind.push_back(Waiting::Message(create.frames));
             }
             ClientKind::Other | ClientKind::Cancel | ClientKind::Audio => self.up.push(create.frames),
+        }
+    }
+
+    /// Why the caller's rights do not let a message pass. A turn that names no model is for the one before.
+    fn not_allowed(&self, create: &mut Create) -> Option<NotAllowed> {
+        match create.checked.take()? {
+            Err(refused) => Some(refused),
+            Ok(own) if create.event.kind == ClientKind::Create && !own && self.model.is_none() => {
+                self.context.rights.as_ref().and_then(|rights| rights.no_model())
+            }
+            Ok(_) => None,
         }
     }
 

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::turn::Create;
 use crate::openai::websocket::client_event;
 use crate::replay::{Budget, Held};
+use crate::rights::Rights;
 use crate::websocket::{CloseCode, Data, Kind, Part, Reader, Sender, unmask};
 
 /// Plain text that is kept allocated between messages, in bytes.
@@ -24,6 +25,8 @@ pub(super) struct Upward {
     held: Option<Held>,
     budget: Arc<Budget>,
     longest: usize,
+    /// The caller's rights, where they bound its models.
+    rights: Option<Arc<Rights>>,
 }
 
 /// What came from the client.
@@ -42,7 +45,7 @@ pub(super) struct Unreadable {
 }
 
 impl Upward {
-    pub(super) fn new(budget: Arc<Budget>, longest: usize) -> Self {
+    pub(super) fn new(budget: Arc<Budget>, longest: usize, rights: Option<Arc<Rights>>) -> Self {
         Self {
             reader: Reader::new(Sender::Client),
             buffer: BytesMut::new(),
@@ -51,6 +54,7 @@ impl Upward {
             held: None,
             budget,
             longest,
+            rights,
         }
     }
 
@@ -113,12 +117,13 @@ impl Upward {
 
     fn whole(&mut self, frames: Bytes) -> Create {
         let event = client_event(&self.plain);
+        let checked = self.rights.as_ref().map(|rights| rights.check_message(&self.plain));
         if self.plain.capacity() > USUAL {
             self.plain = Vec::new();
         } else {
             self.plain.clear();
         }
-        Create { frames, event, held: self.held.take() }
+        Create { frames, event, held: self.held.take(), checked }
     }
 
     /// What is left when the client ends in the middle of a message: it goes on as it came.

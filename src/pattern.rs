@@ -1,7 +1,4 @@
-//! Patterns of names: models in limits and metrics, hosts in `no_proxy`.
-
-use super::key::Kind;
-use super::value::textual;
+//! Patterns of names: models in rights, limits and metrics, hosts in `no_proxy`.
 
 /// A name in which each `*` stands for any number of characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +40,6 @@ impl Pattern {
         pattern[p..].iter().all(|byte| *byte == b'*')
     }
 }
-
-textual!(Pattern, Kind::Pattern, Pattern::parse, |pattern: &Pattern| pattern.as_str().to_owned());
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,289 @@
+//! What a request does with an endpoint, and the words by which a configuration allows it.
+
+use http::Method;
+
+use crate::openai::Endpoint;
+use crate::openai::endpoint::operation;
+
+/// What a request does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It computes an answer from what it holds, or lists the models.
+    Use,
+    /// It reads objects of the account: files, batches, stored answers.
+    Read,
+    /// It makes, changes or deletes objects of the account, or mints a key.
+    Write,
+}
+
+/// One access to one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Right {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// What is done with it.
+    pub access: Access,
+}
+
+/// One word of `allow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// `*`: every right.
+    Everything,
+    /// This right alone.
+    One(Right),
+}
+
+/// A set of rights, one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Set(u128);
+
+const _: () = assert!(Endpoint::ALL.len() * Access::ALL.len() <= 128);
+
+/// The words of each endpoint's accesses, in the order of [`Access::ALL`].
+macro_rules! words {
+    ($($variant:ident = $name:literal),+ $(,)?) => {
+        const fn words_of(endpoint: Endpoint) -> [&'static str; 3] {
+            match endpoint {
+                $(Endpoint::$variant => [$name, concat!($name, ":read"), concat!($name, ":write")],)+
+            }
+        }
+    };
+}
+words! {
+    ChatCompletions = "chat_completions",
+    Completions = "completions",
+    Responses = "responses",
+    Embeddings = "embeddings",
+    Moderations = "moderations",
+    Audio = "audio",
+    Images = "images",
+    Videos = "videos",
+    Files = "files",
+    Uploads = "uploads",
+    Batches = "batches",
+    FineTuning = "fine_tuning",
+    VectorStores = "vector_stores",
+    Assistants = "assistants",
+    Threads = "threads",
+    Conversations = "conversations",
+    Containers = "containers",
+    Evals = "evals",
+    Realtime = "realtime",
+    Models = "models",
+    Organization = "organization",
+    Other = "other",
+}
+
+impl Access {
+    /// Every access.
+    pub const ALL: [Self; 3] = [Self::Use, Self::Read, Self::Write];
+
+    /// What a request to this path does; `upgrade` says that it asks to speak WebSocket.
+    fn of(method: &Method, path: &str, endpoint: Endpoint, upgrade: bool) -> Self {
+        let skipped = 1 + usize::from(endpoint == Endpoint::ChatCompletions);
+        let mut below = operation(path).skip(skipped);
+        let (next, more) = (below.next(), below.next().is_some());
+        let posts = *method == Method::POST;
+        let only = |names: &[&str]| posts && !more && next.is_some_and(|next| names.contains(&next));
+        let itself = next.is_none();
+        let uses = match endpoint {
+            Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Embeddings
+            | Endpoint::Moderations => posts && itself,
+            Endpoint::Responses => (posts || upgrade) && itself || only(&["input_tokens", "compact"]),
+            Endpoint::Audio => only(&["speech", "transcriptions", "translations"]),
+            Endpoint::Images => only(&["generations", "edits", "variations"]),
+            Endpoint::Realtime => upgrade && itself,
+            Endpoint::Models => *method == Method::GET || *method == Method::HEAD,
+            Endpoint::Videos
+            | Endpoint::Files
+            | Endpoint::Uploads
+            | Endpoint::Batches
+            | Endpoint::FineTuning
+            | Endpoint::VectorStores
+            | Endpoint::Assistants
+            | Endpoint::Threads
+            | Endpoint::Conversations
+            | Endpoint::Containers
+            | Endpoint::Evals
+            | Endpoint::Organization
+            | Endpoint::Other => false,
+        };
+        let searches = endpoint == Endpoint::VectorStores && posts && path.ends_with("/search");
+        let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) && !upgrade;
+        match (uses, reads || searches) {
+            (true, _) => Self::Use,
+            (false, true) => Self::Read,
+            (false, false) => Self::Write,
+        }
+    }
+}
+
+impl Right {
+    /// The right that a request needs.
+    pub fn of(method: &Method, path: &str, endpoint: Endpoint, upgrade: bool) -> Self {
+        Self { endpoint, access: Access::of(method, path, endpoint, upgrade) }
+    }
+
+    /// Its word in the configuration: `files:read`; of [`Access::Use`] the endpoint's name alone.
+    pub const fn as_str(self) -> &'static str {
+        words_of(self.endpoint)[self.access as usize]
+    }
+
+    /// Whether any request needs it.
+    pub const fn exists(self) -> bool {
+        match self.endpoint {
+            Endpoint::ChatCompletions
+            | Endpoint::Completions
+            | Endpoint::Responses
+            | Endpoint::Embeddings
+            | Endpoint::Moderations
+            | Endpoint::Audio
+            | Endpoint::Images
+            | Endpoint::Realtime
+            | Endpoint::Models => true,
+            Endpoint::Videos
+            | Endpoint::Files
+            | Endpoint::Uploads
+            | Endpoint::Batches
+            | Endpoint::FineTuning
+            | Endpoint::VectorStores
+            | Endpoint::Assistants
+            | Endpoint::Threads
+            | Endpoint::Conversations
+            | Endpoint::Containers
+            | Endpoint::Evals
+            | Endpoint::Organization
+            | Endpoint::Other => !matches!(self.access, Access::Use),
+        }
+    }
+
+    /// Every right that exists.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let of = |endpoint| Access::ALL.map(|access| Self { endpoint, access });
+        Endpoint::ALL.into_iter().flat_map(of).filter(|right| right.exists())
+    }
+
+    const fn bit(self) -> u128 {
+        1 << (self.endpoint.index() * Access::ALL.len() + self.access as usize)
+    }
+}
+
+impl Grant {
+    /// Every word.
+    pub fn words() -> Vec<&'static str> {
+        std::iter::once("*").chain(Right::all().map(Right::as_str)).collect()
+    }
+
+    /// The grant of this word.
+    pub fn named(word: &str) -> Option<Self> {
+        if word == "*" {
+            return Some(Self::Everything);
+        }
+        Right::all().find(|right| right.as_str() == word).map(Self::One)
+    }
+
+    /// Its word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Everything => "*",
+            Self::One(right) => right.as_str(),
+        }
+    }
+}
+
+impl Set {
+    /// What keeps nothing upstream and shows nothing of the account: the default with a configured credential.
+    pub fn stateless() -> Self {
+        Right::all().filter(|right| right.access == Access::Use).collect()
+    }
+
+    /// What these words allow.
+    pub fn of(grants: &[Grant]) -> Self {
+        let bits = grants.iter().map(|grant| match grant {
+            Grant::Everything => u128::MAX,
+            Grant::One(right) => right.bit(),
+        });
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+
+    /// Whether it holds this right.
+    pub const fn has(self, right: Right) -> bool {
+        self.0 & right.bit() != 0
+    }
+
+    /// Whether it holds every right.
+    pub const fn is_everything(self) -> bool {
+        self.0 == u128::MAX
+    }
+}
+
+impl FromIterator<Right> for Set {
+    fn from_iter<I: IntoIterator<Item = Right>>(rights: I) -> Self {
+        Self(rights.into_iter().fold(0, |all, right| all | right.bit()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::openai::endpoint::Named;
+
+    #[test]
+    fn words_and_rights_are_each_others_names() {
+        for endpoint in Endpoint::ALL {
+            assert_eq!(words_of(endpoint)[0], endpoint.as_str());
+        }
+        for right in Right::all() {
+            assert_eq!(Grant::named(right.as_str()), Some(Grant::One(right)));
+            assert!(Set::of(&[Grant::One(right)]).has(right));
+            assert_eq!(Set::of(&[Grant::One(right)]).0.count_ones(), 1);
+        }
+        assert_eq!(Grant::named("files"), None, "files are read or written");
+        assert_eq!(Grant::named("videos:use"), None);
+        assert!(Set::of(&[Grant::Everything]).is_everything());
+    }
+
+    #[test]
+    fn each_operation_needs_the_right_that_its_effect_asks_for() {
+        for (method, path, word) in [
+            ("POST", "/v1/chat/completions", "chat_completions"),
+            ("GET", "/v1/chat/completions", "chat_completions:read"),
+            ("GET", "/v1/chat/completions/c/messages", "chat_completions:read"),
+            ("POST", "/v1/chat/completions/c", "chat_completions:write"),
+            ("DELETE", "/v1/chat/completions/c", "chat_completions:write"),
+            ("POST", "/v1/responses", "responses"),
+            ("POST", "/v1/responses/compact", "responses"),
+            ("POST", "/v1/responses/input_tokens", "responses"),
+            ("GET", "/v1/responses/resp_1", "responses:read"),
+            ("POST", "/v1/responses/resp_1/cancel", "responses:write"),
+            ("DELETE", "/v1/responses/resp_1", "responses:write"),
+            ("POST", "/openai/deployments/d/embeddings", "embeddings"),
+            ("POST", "/v1/audio/speech", "audio"),
+            ("POST", "/v1/audio/voices", "audio:write"),
+            ("POST", "/v1/images/edits", "images"),
+            ("POST", "/v1/videos", "videos:write"),
+            ("GET", "/v1/files/f/content", "files:read"),
+            ("POST", "/v1/files", "files:write"),
+            ("PUT", "/v1/files", "files:write"),
+            ("POST", "/v1/vector_stores/v/search", "vector_stores:read"),
+            ("POST", "/v1/vector_stores/v", "vector_stores:write"),
+            ("POST", "/v1/realtime/client_secrets", "realtime:write"),
+            ("GET", "/v1/models", "models"),
+            ("DELETE", "/v1/models/ft:gpt", "models:write"),
+            ("GET", "/v1/organization/admin_api_keys", "organization:read"),
+            ("POST", "/v1/something/new", "other:write"),
+            ("BREW", "/v1/embeddings", "embeddings:write"),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let right = Right::of(&method, path, Named::by(path).endpoint, false);
+            assert_eq!(right.as_str(), word, "{method} {path}");
+        }
+        let socket = |path| Right::of(&Method::GET, path, Named::by(path).endpoint, true).as_str();
+        assert_eq!(socket("/v1/responses"), "responses");
+        assert_eq!(socket("/v1/realtime"), "realtime");
+        assert_eq!(socket("/v1/files"), "files:write");
+    }
+}

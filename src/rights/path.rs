@@ -1,0 +1,101 @@
+//! Whether a path has one reading only, and what it is.
+
+use http::HeaderMap;
+
+use crate::openai::endpoint::{Named, has_dot_segments};
+
+/// Headers by which some servers take another method than the request line's.
+const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// Why the request could be taken for another one than Weir takes it for; nothing where it can't.
+///
+/// Servers differ in what they decode, merge and resolve (RFC 3986, section 6.2.2). What a tidy client never sends is refused.
+pub(super) fn ambiguity(path: &str, headers: &HeaderMap) -> Option<&'static str> {
+    if has_dot_segments(path) {
+        return Some("its path has dot segments");
+    }
+    if path.contains("//") {
+        return Some("its path has empty segments");
+    }
+    if path.bytes().any(|byte| matches!(byte, b'\\' | b';') || !byte.is_ascii_graphic()) {
+        return Some("its path has a backslash, a semicolon or a raw byte");
+    }
+    if !escapes(path).all(is_needed) {
+        return Some("its path has escapes of characters that need none, or of a separator");
+    }
+    // `/v1/FILES`, `/V1/files`: nothing to Weir, and files to a server that ignores the case.
+    let lower = path.to_ascii_lowercase();
+    if lower != *path && Named::by(&lower).endpoint != Named::by(path).endpoint {
+        return Some("its path names an endpoint in capital letters");
+    }
+    OVERRIDES.iter().any(|name| headers.contains_key(*name)).then_some("a header names another method")
+}
+
+/// The bytes that a path escapes; nothing stands for a broken escape.
+fn escapes(path: &str) -> impl Iterator<Item = Option<u8>> {
+    path.split('%').skip(1).map(escaped)
+}
+
+/// The byte of an escape, by what follows its percent sign.
+fn escaped(behind: &str) -> Option<u8> {
+    let digits = behind.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// Whether a byte has to be escaped in a path, or may be by a careful client, and is none that a second decoding or another
+/// server takes for a separator.
+fn is_needed(escaped: Option<u8>) -> bool {
+    escaped.is_some_and(|byte| {
+        let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        !unreserved && !byte.is_ascii_control() && !matches!(byte, b'/' | b'\\' | b'%' | b';' | b'?' | b'#')
+    })
+}
+
+/// Text with its percent escapes decoded; nothing where they are broken or decode to no UTF-8.
+pub(super) fn decoded(text: &str, plus_is_space: bool) -> Option<String> {
+    let bytes = text.as_bytes();
+    let (mut plain, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'%' => {
+                plain.push(escaped(text.get(at + 1..)?)?);
+                at += 2;
+            }
+            b'+' if plus_is_space => plain.push(b' '),
+            _ => plain.push(byte),
+        }
+        at += 1;
+    }
+    String::from_utf8(plain).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tidy_paths_have_one_reading() {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/chat/completions/",
+            "/openai/deployments/gpt-4o/chat/completions",
+            "/v1/models/ft:gpt-4o:acme::abc",
+            "/v1/models/ft%3Agpt-4o%3Aacme%3A%3Aabc",
+            "/v1/models/meta-llama/Llama-3.3-70B",
+            "/v1/files/file-AbC",
+            "/v1/models/%C3%A9",
+        ] {
+            assert_eq!(ambiguity(path, &HeaderMap::new()), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn escapes_are_decoded_once() {
+        assert_eq!(decoded("gpt%2D5", false).as_deref(), Some("gpt-5"));
+        assert_eq!(decoded("a+b%2Bc", true).as_deref(), Some("a b+c"));
+        assert_eq!(decoded("%252e", false).as_deref(), Some("%2e"));
+        for broken in ["%", "%2", "%zz", "%ff", "%+1"] {
+            assert_eq!(decoded(broken, false), None, "{broken}");
+        }
+    }
+}

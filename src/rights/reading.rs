@@ -1,0 +1,447 @@
+//! The models that a body names, read so that no server can find another one in it.
+//!
+//! Pricing reads leniently and guesses; rights must not. What has two readings, or none, is an error here. JSON is read by
+//! `serde_json`, strictly; every model in it counts, so that it does not matter which of two an upstream would take.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::{HeaderMap, header};
+use memchr::memmem;
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::openai::multipart;
+use crate::openai::request_peek::MAX_MODEL;
+
+/// Names of models in one body at most.
+const MOST_NAMES: usize = 64;
+/// The longest head of a part of a form, in bytes.
+const MOST_HEAD: usize = 4 << 10;
+
+/// The models that a body names.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Names {
+    /// Each of them, in the order of the body.
+    pub(super) all: Vec<String>,
+    /// Whether one stands where the request's own does, and not only deeper, in a tool for instance.
+    pub(super) own: bool,
+}
+
+/// Why a body can't be read for its models.
+pub(super) type Unread = &'static str;
+
+/// The models of a body with these headers, its content coding taken away.
+pub(super) fn names(headers: &HeaderMap, body: &[u8]) -> Result<Names, Unread> {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (kind, more) = (types.next(), types.next());
+    if more.is_some() {
+        return Err("the request has two content types");
+    }
+    let kind = kind.map(|kind| kind.to_str().unwrap_or("?").to_ascii_lowercase()).unwrap_or_default();
+    if kind.starts_with("multipart/") {
+        let told = kind.matches("boundary").count() == 1 && !kind.contains('\\');
+        let boundary = multipart::boundary(headers).filter(|_| told);
+        return in_form(body, boundary.ok_or("the form's boundary can't be read")?);
+    }
+    let essence = kind.split(';').next().unwrap_or_default().trim_end();
+    let charset = kind.split_once("charset=").map(|(_, charset)| charset.trim_matches(['"', ' ']));
+    if !(essence.is_empty() || essence.ends_with("json")) || charset.is_some_and(|charset| charset != "utf-8")
+    {
+        return Err("the body is neither JSON in UTF-8 nor a form");
+    }
+    in_json(body)
+}
+
+/// The models of a JSON object.
+pub(super) fn in_json(text: &[u8]) -> Result<Names, Unread> {
+    const NO_JSON: Unread = "the body is not one JSON object that can be read whole";
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(NO_JSON);
+    }
+    let mut names = Names::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let read = Walk { names: &mut names, place: Place::Top }.deserialize(&mut reader);
+    read.and_then(|()| reader.end()).map_err(|_| NO_JSON)?;
+    if names.all.len() > MOST_NAMES { Err("the body names too many models") } else { Ok(names) }
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It is the body, or what the body's `response` or `session` holds: a `model` in it is the request's own.
+    Top,
+    /// Deeper: a `model` in it that is text counts too (a tool's, a transcription's).
+    Below,
+    /// It is the value of a `model`.
+    Model { own: bool },
+    /// A list of models to fall back on: every text in it is one.
+    List,
+    /// The caller's data: an array, or text, in which nothing names a model; an object is looked into.
+    Data,
+}
+
+/// Keys under which the caller's own data stands, in which `model` means anything.
+const DATA: [&str; 9] = [
+    "messages",
+    "metadata",
+    "parameters",
+    "schema",
+    "json_schema",
+    "item",
+    "items",
+    "properties",
+    "arguments",
+];
+/// Keys of lists of models, as servers with fallbacks have them.
+const LISTS: [&str; 3] = ["models", "fallbacks", "fallback_models"];
+
+struct Walk<'n> {
+    names: &'n mut Names,
+    place: Place,
+}
+
+impl Walk<'_> {
+    fn text(self, text: &str) {
+        let own = match self.place {
+            Place::Model { own } => own,
+            Place::List => false,
+            Place::Top | Place::Below | Place::Data => return,
+        };
+        self.names.own |= own;
+        if self.names.all.len() <= MOST_NAMES {
+            self.names.all.push(text.to_owned());
+        }
+    }
+
+    /// Where the value of a key stands.
+    fn under(&self, key: &str) -> Option<Place> {
+        let top = self.place == Place::Top;
+        if key.eq_ignore_ascii_case("model") {
+            return Some(Place::Model { own: top });
+        }
+        if self.place == Place::List {
+            return Some(Place::List);
+        }
+        if top && LISTS.iter().any(|list| key.eq_ignore_ascii_case(list)) {
+            return Some(Place::List);
+        }
+        match key {
+            "response" | "session" if top => Some(Place::Top),
+            "input" => Some(Place::Data),
+            key if DATA.contains(&key) => None,
+            _ => Some(Place::Below),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        // A name is text: what else stands in its place is anybody's guess, at the top.
+        if self.place == (Place::Model { own: true }) {
+            return Err(A::Error::custom("a model that is no text"));
+        }
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            match self.under(&key.0) {
+                Some(place) => map.next_value_seed(Walk { names: &mut *self.names, place })?,
+                None => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let place = match self.place {
+            Place::Model { own: true } => return Err(A::Error::custom("a model that is no text")),
+            Place::Data => {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                return Ok(());
+            }
+            Place::Model { own: false } => Place::List,
+            Place::Top | Place::Below => Place::Below,
+            Place::List => Place::List,
+        };
+        while list.next_element_seed(Walk { names: &mut *self.names, place })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
+        self.text(text);
+        Ok(())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
+        self.no_text()
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
+        self.no_text()
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
+        self.no_text()
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
+        self.no_text()
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+impl Walk<'_> {
+    fn no_text<E: serde::de::Error>(self) -> Result<(), E> {
+        match self.place {
+            Place::Model { own: true } | Place::List => Err(E::custom("a model that is no text")),
+            Place::Model { own: false } | Place::Top | Place::Below | Place::Data => Ok(()),
+        }
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The models of a form.
+fn in_form(body: &[u8], boundary: &str) -> Result<Names, Unread> {
+    const FRAMING: Unread = "the form's boundary stands where a server may or may not see it";
+    let delimiter = [b"--", boundary.as_bytes()].concat();
+    let found: Vec<usize> = memmem::find_iter(body, &delimiter).collect();
+    let (Some(&first), Some(&last)) = (found.first(), found.last()) else {
+        return Err("the body is no form");
+    };
+    if !body[..first].trim_ascii().is_empty() {
+        return Err(FRAMING);
+    }
+    let mut names = Names::default();
+    for (&start, end) in found.iter().zip(found.iter().skip(1).copied().chain([body.len()])) {
+        let inside = &body[start + delimiter.len()..end];
+        if start != first && !body[..start].ends_with(b"\r\n") {
+            return Err(FRAMING);
+        }
+        if start == last {
+            // Anything but the end could be a part that was cut, or one more for a lenient reader.
+            let closes = inside.strip_prefix(b"--").is_some_and(|rest| rest.trim_ascii().is_empty());
+            return if closes { Ok(names) } else { Err("the form has no end, or something behind it") };
+        }
+        let part = inside.strip_prefix(b"\r\n").and_then(|part| part.strip_suffix(b"\r\n")).ok_or(FRAMING)?;
+        let head = memmem::find(&part[..part.len().min(MOST_HEAD)], b"\r\n\r\n");
+        let head = head.ok_or("a part of the form has no head that can be read")?;
+        part_names(&part[..head], &part[head + 4..], &mut names)?;
+    }
+    Err(FRAMING)
+}
+
+/// Adds the models of one part.
+fn part_names(head: &[u8], value: &[u8], names: &mut Names) -> Result<(), Unread> {
+    const HEAD: Unread = "a part of the form has a head with several readings";
+    let head = str::from_utf8(head).map_err(|_| HEAD)?;
+    let mut name = None;
+    for line in head.split("\r\n") {
+        let (field, content) = line.split_once(':').ok_or(HEAD)?;
+        if line.starts_with([' ', '\t']) || field.trim() != field || line.contains(['\r', '\n', '\0']) {
+            return Err(HEAD);
+        }
+        match field.to_ascii_lowercase().as_str() {
+            "content-disposition" if name.is_none() => name = Some(field_name(content).ok_or(HEAD)?),
+            "content-disposition" | "content-transfer-encoding" => return Err(HEAD),
+            _ => {}
+        }
+    }
+    let name = name.ok_or(HEAD)?;
+    // Some servers take `model[]` for `model`.
+    let base = name.split('[').next().unwrap_or_default().trim();
+    if base.eq_ignore_ascii_case("model") {
+        let text = str::from_utf8(&value[..value.len().min(MAX_MODEL + 1)]);
+        names.all.push(text.map_err(|_| "the form's model is no text")?.to_owned());
+        names.own = true;
+    } else if value.trim_ascii_start().first() == Some(&b'{') && base.eq_ignore_ascii_case("session") {
+        let within = in_json(value)?;
+        names.all.extend(within.all);
+        names.own |= within.own;
+    }
+    if names.all.len() > MOST_NAMES { Err("the form names too many models") } else { Ok(()) }
+}
+
+/// The `name` of a part's disposition; nothing where it has more than one reading.
+fn field_name(disposition: &str) -> Option<&str> {
+    let mut rest = disposition.split_once(';')?.1;
+    let mut name = None;
+    loop {
+        let (key, behind) = rest.trim_start().split_once('=')?;
+        let (value, behind) = match behind.strip_prefix('"') {
+            Some(quoted) => {
+                let (value, behind) = quoted.split_once('"')?;
+                (value, behind.trim_start())
+            }
+            None => behind.split_at(behind.find(';').unwrap_or(behind.len())),
+        };
+        let key = key.trim().to_ascii_lowercase();
+        if key == "name" {
+            // Escapes are undone by some servers and not by others.
+            if name.is_some() || value.contains(['\\', '%', '"']) {
+                return None;
+            }
+            name = Some(value);
+        } else if key.starts_with("name") {
+            return None;
+        }
+        match behind.strip_prefix(';') {
+            Some(more) => rest = more,
+            None if behind.trim().is_empty() => return name,
+            None => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(json: &str) -> Result<(Vec<String>, bool), Unread> {
+        in_json(json.as_bytes()).map(|names| (names.all, names.own))
+    }
+
+    #[test]
+    fn every_model_counts_and_the_callers_data_does_not() {
+        for (json, all, own) in [
+            (r#"{"model":"a","messages":[{"model":"no"}],"metadata":{"model":"no"}}"#, vec!["a"], true),
+            (r#"{"model":"a","model":"b"}"#, vec!["a", "b"], true),
+            (r#"{"mod\u0065l":"\u0061","MODEL":"b"}"#, vec!["a", "b"], true),
+            (r#"{"input":[{"model":"no"}],"model":"a"}"#, vec!["a"], true),
+            (r#"{"tools":[{"type":"image_generation","model":"t"}],"input":"x"}"#, vec!["t"], false),
+            (
+                r#"{"tools":[{"function":{"parameters":{"properties":{"model":{"const":"no"}}}}}],"model":"a"}"#,
+                vec!["a"],
+                true,
+            ),
+            (r#"{"models":["a","b"],"fallbacks":[{"model":"c"},"d"]}"#, vec!["a", "b", "c", "d"], false),
+            (
+                r#"{"type":"session.update","session":{"model":"a","audio":{"input":{"transcription":{"model":"t"}}}}}"#,
+                vec!["a", "t"],
+                true,
+            ),
+            (r#"{"response":{"model":"a","input":[]}}"#, vec!["a"], true),
+            (r#"{"model":null}"#, vec![], false),
+            ("{}", vec![], false),
+        ] {
+            let all: Vec<String> = all.into_iter().map(str::to_owned).collect();
+            assert_eq!(of(json), Ok((all, own)), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_in_two_ways_is_not_read() {
+        for json in [
+            "",
+            "[]",
+            r#"{"model":"a"} {"model":"b"}"#,
+            r#"{"model":"a""#,
+            r#"{"model":["a"]}"#,
+            r#"{"model":{"id":"a"}}"#,
+            r#"{"model":7}"#,
+            r#"{"models":[7]}"#,
+            "\u{feff}{\"model\":\"a\"}",
+            r#"{"model":"a",}"#,
+            r#"{model:"a"}"#,
+            r#"{"model":"a"/**/}"#,
+            r#"{'model':'a'}"#,
+            r#"{"model":"\ud800"}"#,
+        ] {
+            assert!(of(json).is_err(), "{json}");
+        }
+        assert!(in_json(b"{\"model\":\"\xff\"}").is_err());
+        let many = format!(r#"{{"models":[{}"x"]}}"#, r#""x","#.repeat(MOST_NAMES));
+        assert!(of(&many).is_err());
+    }
+
+    fn form(body: &str) -> Result<(Vec<String>, bool), Unread> {
+        in_form(body.as_bytes(), "b").map(|names| (names.all, names.own))
+    }
+
+    #[test]
+    fn a_form_is_read_as_every_server_reads_it() {
+        let part = |name: &str, value: &str| {
+            format!("--b\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n")
+        };
+        let file = part("name=\"file\"; filename=\"a;\\b.wav\"", "RIFF\0model");
+        let good = [file.as_str(), &part("name=\"model\"", "whisper-1"), "--b--\r\n"].concat();
+        assert_eq!(form(&good), Ok((vec!["whisper-1".to_owned()], true)));
+        let two =
+            [part("name=model", "a"), part("name=\"Model[]\"; filename=\"x\"", "c"), "--b--".to_owned()];
+        assert_eq!(form(&two.concat()).map(|names| names.0), Ok(vec!["a".to_owned(), "c".to_owned()]));
+        let session = [part("name=\"session\"", "{\"model\":\"a\"}"), "--b--".to_owned()];
+        assert_eq!(form(&session.concat()).map(|names| names.0), Ok(vec!["a".to_owned()]));
+        for bad in [
+            part("name=\"model\"", "a"),
+            [part("name=\"model\"", "a").as_str(), "--b"].concat(),
+            [part("name=\"model\"", "a").as_str(), "--b--\r\n--b\r\n\r\n--b--"].concat(),
+            [part("name*=UTF-8''model", "a").as_str(), "--b--"].concat(),
+            [part("name=\"mo\\del\"", "a").as_str(), "--b--"].concat(),
+            [part("name=\"x\"; name=\"model\"", "a").as_str(), "--b--"].concat(),
+            [part("name=\"x\"", "y --b\r\nz").as_str(), "--b--"].concat(),
+            ["x", &part("name=\"x\"", "y"), "--b--"].concat(),
+            "--b\nContent-Disposition: form-data; name=\"model\"\n\na\n--b--".to_owned(),
+            "--b\r\nContent-Disposition: form-data;\r\n name=\"model\"\r\n\r\na\r\n--b--".to_owned(),
+            "--b--".to_owned() + "more",
+        ] {
+            assert!(form(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_json_and_forms_are_read() {
+        for (kind, readable) in [
+            (None, true),
+            (Some("application/json"), true),
+            (Some("application/json; charset=UTF-8"), true),
+            (Some("application/json; charset=utf-16"), false),
+            (Some("application/x-www-form-urlencoded"), false),
+            (Some("application/sdp"), false),
+            (Some("multipart/form-data; boundary=a; boundary=b"), false),
+            (Some("multipart/mixed; boundary=a"), false),
+        ] {
+            let headers = kind.map(|kind| (header::CONTENT_TYPE, http::HeaderValue::from_static(kind)));
+            let headers: HeaderMap = headers.into_iter().collect();
+            assert_eq!(names(&headers, b"{\"model\":\"a\"}").is_ok(), readable, "{kind:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever a tolerant reader finds, the strict one has found too.
+        #[test]
+        fn no_model_is_overlooked(keys in proptest::collection::vec("model|Model|input|x|tools", 1..6), name in "[a-c]") {
+            let fields: Vec<String> = keys.iter().map(|key| format!("\"{key}\":\"{name}\"")).collect();
+            let json = format!("{{{}}}", fields.join(","));
+            let tolerant = crate::openai::request_peek::peek(json.as_bytes()).unwrap().model;
+            let strict = in_json(json.as_bytes()).unwrap();
+            prop_assert!(tolerant.is_none_or(|model| strict.own && strict.all.contains(&model.into_string())));
+        }
+
+        #[test]
+        fn arbitrary_bytes_do_no_harm(bytes in any::<Vec<u8>>(), text in "(--b|\r\n|[a-z=;:\" {}-]){0,60}") {
+            for body in [&bytes[..], text.as_bytes()] {
+                let _names = (in_json(body).is_ok(), in_form(body, "b").is_ok());
+            }
+        }
+    }
+}
