@@ -63,11 +63,10 @@ impl Proxy {
             Ok(read) => read,
             Err(error) => return Ok(refuse_body(error, opened.record)),
         };
-        if let Err(unchecked) =
-            opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, &body)
-        {
-            return Ok(unchecked.refuse(opened.record));
-        }
+        let body = match opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, body) {
+            Ok(body) => body,
+            Err(unchecked) => return Ok(unchecked.refuse(opened.record)),
+        };
         Ok(self.forward(Call::unpriced(opened.head, body), opened.record, opened.policy, None, now).await)
     }
 
@@ -79,11 +78,10 @@ impl Proxy {
             Ok(read) => read,
             Err(error) => return Ok(refuse_body(error, opened.record)),
         };
-        if let Err(unchecked) =
-            opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, &body)
-        {
-            return Ok(unchecked.refuse(opened.record));
-        }
+        let body = match opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, body) {
+            Ok(body) => body,
+            Err(unchecked) => return Ok(unchecked.refuse(opened.record)),
+        };
         let policy = Arc::clone(&opened.policy);
         let mut conversation = self.price(&policy, &opened.caller, opened.head, body, opened.record, false);
         // In this mode everybody is admitted at once.

@@ -301,17 +301,22 @@ impl Proxy {
         async move {
             // Read. Taken apart only as it goes: variables of their own would have room beside what they came from.
             let look = opened.head.look_for_model();
-            let settings = opened.policy.replay_for(opened.body_check);
-            let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, look);
+            let reading = self.read(
+                opened.incoming,
+                opened.policy.replay_for(opened.body_check),
+                &mut opened.record,
+                opened.since,
+                look,
+            );
             let (body, now) = match reading.await {
                 Ok(read) => read,
                 Err(error) => return Ok(refuse_body(error, opened.record)),
             };
-            if let Err(unchecked) =
-                opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, &body)
+            let body = match opened.policy.check_body(opened.caller.id, opened.body_check, &opened.head, body)
             {
-                return Ok(unchecked.refuse(opened.record));
-            }
+                Ok(body) => body,
+                Err(unchecked) => return Ok(unchecked.refuse(opened.record)),
+            };
             opened.head.deadline.request_read(now);
             opened.record.set_deadline(opened.head.deadline.turn);
             // Price.

@@ -29,23 +29,25 @@ impl Policy {
         if check == BodyCheck::Nothing { &self.replay } else { &self.checked_replay }
     }
 
-    /// Checks the models that the body of a caller's request names.
+    /// Checks the models that the body of a caller's request names. The body comes and goes by value: a future has room for what
+    /// was borrowed in it.
     pub(super) fn check_body(
         &self,
         caller: CallerId,
         check: BodyCheck,
         head: &Head,
-        body: &Replay,
-    ) -> Result<(), Unchecked> {
+        body: Replay,
+    ) -> Result<Replay, Unchecked> {
         let rights = self.rights_of(caller).filter(|_| check != BodyCheck::Nothing);
-        let Some(rights) = rights else { return Ok(()) };
+        let Some(rights) = rights else { return Ok(body) };
         if body.skipped() == Some(Skipped::BudgetSpent) {
             return Err(Unchecked::NoMemory);
         }
-        head.headers.look(|headers| {
+        let checked = head.headers.look(|headers| {
             let plain = body.can_repeat().then(|| call::plain(headers, body.bytes()));
-            rights.check_body(check, headers, plain.as_deref()).map_err(Unchecked::NotAllowed)
-        })
+            rights.check_body(check, headers, plain.as_deref())
+        });
+        checked.map(|()| body).map_err(Unchecked::NotAllowed)
     }
 }
 
