@@ -52,7 +52,9 @@ fn unreserved(limit: u64, status: &str, workers: usize) -> u64 {
         .lines()
         .find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let threads = THREAD.saturating_mul((workers + OTHER_THREADS) as u64);
-    limit.saturating_sub(size.unwrap_or_default() << 10).saturating_sub(threads)
+    let left = limit.saturating_sub(size.unwrap_or_default() << 10).saturating_sub(threads);
+    // Where threads find no space for an allocator of their own, they share one.
+    left.max(limit / 8)
 }
 
 /// The smallest limit of the groups that `own` lists (cgroups(7)), and of those above them.
@@ -119,7 +121,7 @@ mod tests {
     fn what_is_reserved_of_an_address_space_is_taken_off_its_limit() {
         let status = "Name:\tweir\nVmPeak:\t  90000 kB\nVmSize:\t   81920 kB\n";
         assert_eq!(unreserved(1 << 30, status, 2), (1 << 30) - (80 << 20) - 6 * (66 << 20));
-        assert_eq!(unreserved(64 << 20, status, 2), 0);
+        assert_eq!(unreserved(64 << 20, status, 2), 8 << 20);
         assert_eq!(unreserved(1 << 30, "", 0), (1 << 30) - 4 * (66 << 20));
     }
 
