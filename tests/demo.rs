@@ -9,8 +9,14 @@ fn through_weir_every_job_finishes_and_the_api_refuses_nothing_after_the_first_s
     let folder = tempfile::tempdir().expect("a folder");
     let (log, svg) = (folder.path().join("access.log"), folder.path().join("demo.svg"));
     let mut text = String::new();
-    let args =
-        Args { seed: 7, quick: true, plain: true, svg: Some(svg.clone()), access_log: Some(log.clone()) };
+    let args = Args {
+        seed: 7,
+        quick: true,
+        plain: true,
+        svg: Some(svg.clone()),
+        access_log: Some(log.clone()),
+        replicas: 1,
+    };
     let ways = demo::run(&args, true, &mut |part| text.push_str(part)).expect("it starts");
 
     let weir = &ways.through_weir;

@@ -157,6 +157,12 @@ pub struct ReplicasStatus {
     pub redis_up: bool,
     /// Whether the parts are agreed on, rather than even ones without Redis.
     pub agreed: bool,
+    /// Whether Redis has lost the parts: until all replicas have told theirs anew, none grows.
+    pub learning: bool,
+    /// Why the last exchange failed.
+    pub trouble: Option<String>,
+    /// What that means and what to do.
+    pub advice: Option<String>,
     /// Since the last good exchange.
     pub last_exchange_seconds: Option<f64>,
 }

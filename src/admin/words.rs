@@ -15,10 +15,12 @@ pub(super) fn waits(count: u64, whose: &str) -> String {
 
 /// `limits shared by 3 replicas`, and what is wrong with it.
 pub(super) fn shared_by(replicas: &ReplicasStatus) -> String {
+    let trouble = replicas.trouble.as_deref().unwrap_or("unreachable").replace('_', " ");
     let state = match (replicas.agreed, replicas.redis_up) {
-        (true, true) => "",
-        (true, false) => ", Redis out of reach",
-        (false, _) => ", evenly: Redis out of reach",
+        (true, true) if replicas.learning => ", each telling its part anew".to_owned(),
+        (true, true) => String::new(),
+        (true, false) => format!(", Redis: {trouble}"),
+        (false, _) => format!(", evenly; Redis: {trouble}"),
     };
     format!("limits shared by {}{state}", plural(replicas.replicas, "replica"))
 }
@@ -125,12 +127,13 @@ mod tests {
 
     #[test]
     fn replicas() {
-        let with = |agreed, redis_up| {
-            shared_by(&ReplicasStatus { replicas: 3, redis_up, agreed, last_exchange_seconds: None })
+        let with = |agreed, redis_up: bool| {
+            let trouble = (!redis_up).then(|| "read_only".to_owned());
+            shared_by(&ReplicasStatus { replicas: 3, redis_up, agreed, trouble, ..ReplicasStatus::default() })
         };
         assert_eq!(with(true, true), "limits shared by 3 replicas");
-        assert_eq!(with(true, false), "limits shared by 3 replicas, Redis out of reach");
-        assert_eq!(with(false, false), "limits shared by 3 replicas, evenly: Redis out of reach");
+        assert_eq!(with(true, false), "limits shared by 3 replicas, Redis: read only");
+        assert_eq!(with(false, false), "limits shared by 3 replicas, evenly; Redis: read only");
     }
 
     #[test]

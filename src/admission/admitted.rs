@@ -1,5 +1,7 @@
-//! What a scope admitted in the last minute: the figure that a person compares with a limit per minute.
+//! What a scope admitted in the last minute, the figure that a person compares with a limit per minute; and for how long its
+//! requests waited and were served, which tells how many more there would be without a wait.
 
+use super::limits::Cost;
 use super::moment::Moment;
 
 /// Seconds of one part of the minute.
@@ -9,7 +11,31 @@ const PARTS: usize = 13;
 
 /// Requests and tokens by part of a minute. Only what is added within a part is told apart from what was before.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Admitted([Part; PARTS]);
+pub(super) struct Admitted {
+    parts: [Part; PARTS],
+    pub(super) totals: Totals,
+}
+
+/// Sums since the scope was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Seconds that admitted requests waited.
+    pub waited: f64,
+    /// Seconds from permits to their ends.
+    pub served: f64,
+    /// Requests that were refused for a wait that was too long.
+    pub refused_requests: f64,
+    /// Their tokens, as estimated.
+    pub refused_tokens: f64,
+}
+
+impl Totals {
+    /// A request was refused for its predicted wait, or waited in vain.
+    pub(super) fn refused(&mut self, cost: Cost) {
+        self.refused_requests += f64::from(cost.requests);
+        self.refused_tokens += cost.tokens as f64;
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
@@ -23,7 +49,7 @@ impl Admitted {
     /// Counts one attempt and its tokens as they were estimated.
     pub(super) fn count(&mut self, requests: u32, tokens: u64, now: Moment) {
         let number = number(now);
-        let part = &mut self.0[place(number)];
+        let part = &mut self.parts[place(number)];
         if part.number != number {
             *part = Part { number, ..Part::default() };
         }
@@ -36,7 +62,7 @@ impl Admitted {
         let current = number(now);
         let into = now.since(Moment::START).as_secs_f64() % PART as f64 / PART as f64;
         let mut sum = (0.0, 0.0);
-        for part in self.0.iter().filter(|part| part.number > 0) {
+        for part in self.parts.iter().filter(|part| part.number > 0) {
             let weight = match current.saturating_sub(part.number) {
                 0..12 => 1.0,
                 12 => 1.0 - into,

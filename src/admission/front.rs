@@ -16,6 +16,7 @@ use crate::retry::MilliTokens;
 
 use super::budget::BudgetExhausted;
 use super::directory::Directory;
+use super::knowledge::{Knowledge, Told};
 use super::limits::{Cost, Demand, Part};
 use super::machine::{Arrival, Claim, Machine, Request, Turn};
 use super::moment::Moment;
@@ -276,13 +277,28 @@ impl Scope {
 
     /// What the scope sent, and what it would send if it were let.
     pub fn demand(&self) -> Demand {
-        self.lock().machine.demand()
+        let now = self.moment(clock::now());
+        self.lock().machine.demand(now)
     }
 
     /// Changes the part of the limits that is this replica's, where several share them.
     pub fn set_part(self: &Arc<Self>, part: Part) {
         self.with(clock::now(), |machine, moment, wake| {
             machine.set_part(part, moment);
+            machine.pump(moment, wake);
+        });
+    }
+
+    /// What it knows of its upstream that other replicas can use.
+    pub fn knowledge(&self) -> Knowledge {
+        let now = self.moment(clock::now());
+        self.lock().machine.knowledge(now)
+    }
+
+    /// Another replica knows something of the upstream.
+    pub fn told_elsewhere(self: &Arc<Self>, told: &Told) {
+        self.with(clock::now(), |machine, moment, wake| {
+            machine.told_elsewhere(told, moment);
             machine.pump(moment, wake);
         });
     }

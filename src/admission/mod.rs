@@ -14,6 +14,7 @@ mod budget;
 mod directory;
 mod family;
 mod front;
+mod knowledge;
 pub mod machine;
 mod moment;
 mod permit;
@@ -36,10 +37,12 @@ mod stress_tests;
 #[cfg(test)]
 mod tests;
 
+pub use admitted::Totals;
 pub use breaker::BreakerState;
 pub use budget::{BudgetExhausted, RetryPayment};
 pub use directory::{CredentialId, Newcomer, Scopes, ScopesCounts};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
+pub use knowledge::{Knowledge, Told};
 pub use limits::{Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, Unit};
 pub use machine::{HeadReport, Ticket, Turn, Would};
 pub use moment::Moment;

@@ -708,10 +708,108 @@ async fn a_replica_keeps_to_its_part_and_a_larger_one_counts_at_once() {
 async fn a_part_paces_no_limit_by_the_day() {
     let limits = LimitSettings { requests_per_day: Some(1000), ..LimitSettings::default() };
     let scopes = Scopes::new(Settings { limits, ..Settings::default() }, 7);
-    scopes.share(Newcomer::new(|_| part(0.01)));
+    scopes.share(Newcomer::new(|_| part(0.25)));
     let scope = scopes.resolve(CredentialId(1), None);
     assert!(time_for(&scope, 200).await < 1.0);
     assert_eq!(scope.demand().limit_requests, None);
+}
+
+/// How many of so many requests that come at once may go.
+fn passing(scope: &Arc<Scope>, requests: usize) -> Vec<Permit> {
+    let asked = (0..requests).map(|_| scope.ask(&ask(0), clock::now()));
+    asked
+        .filter_map(|asked| if let Admission::Granted(permit) = asked { Some(permit) } else { None })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_day_s_limit_replicas_divide_what_is_left() {
+    let limits = LimitSettings { requests_per_day: Some(100), ..LimitSettings::default() };
+    let scopes = Scopes::new(Settings { limits, ..Settings::default() }, 7);
+    scopes.share(Newcomer::new(|_| part(0.5)));
+    let scope = scopes.resolve(CredentialId(1), None);
+    let held = passing(&scope, 200);
+    assert_eq!(held.len(), 50);
+    // The other one used its half too: nothing is left.
+    scope.set_part(Part { part: 0.5, others_sent: [50.0, 0.0], ..Part::default() });
+    assert_eq!(passing(&scope, 200).len(), 0);
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_is_of_the_requests_in_flight_too() {
+    let limits = LimitSettings { in_flight: Some(10), ..LimitSettings::default() };
+    let scopes = Scopes::new(Settings { limits, ..Settings::default() }, 7);
+    scopes.share(Newcomer::new(|_| part(0.3)));
+    let scope = scopes.resolve(CredentialId(1), None);
+    let held = passing(&scope, 20);
+    assert_eq!((held.len(), scope.demand().bound), (3, Some(10)));
+    scope.set_part(part(0.01));
+    drop(held);
+    assert_eq!(passing(&scope, 20).len(), 1, "never none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_used_of_a_part_is_no_burst_for_who_gains_it() {
+    for (fresh, least, most) in [(0.0, 1, 8), (1.0, 20, 40)] {
+        let scopes = limited(6000);
+        scopes.share(Newcomer::new(|_| part(0.1)));
+        let scope = scopes.resolve(CredentialId(1), None);
+        drop(passing(&scope, 1));
+        scope.set_part(Part { part: 0.5, fresh, ..Part::default() });
+        let went = passing(&scope, 100).len();
+        assert!((least..=most).contains(&went), "{fresh}: {went}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_whose_lease_is_over_lets_nothing_through_until_there_is_another() {
+    let scope = limited(600).resolve(CredentialId(1), None);
+    scope.set_part(Part { part: 0.5, valid: Duration::from_secs(3), ..Part::default() });
+    assert!(!passing(&scope, 1).is_empty());
+    clock::sleep(Duration::from_secs(30)).await;
+    assert!(passing(&scope, 10).is_empty());
+    scope.set_part(part(0.3));
+    assert!(!passing(&scope, 1).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_predicted_by_the_part_that_will_be_had() {
+    let wait = |prospect| {
+        let scope = limited(600).resolve(CredentialId(1), None);
+        scope.set_part(Part { part: 0.002, prospect, ..Part::default() });
+        let held = passing(&scope, 1);
+        let wait = scope.expected_wait(&ask(0)).as_secs_f64();
+        drop(held);
+        wait
+    };
+    assert!(wait(0.002) > 20.0 && wait(0.5) < 1.0, "{} {}", wait(0.002), wait(0.5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_replica_learned_holds_here() {
+    let scope = Scopes::new(Settings::default(), 7).resolve(CredentialId(1), None);
+    scope.told_elsewhere(&Told::Limits(vec![(Slot::RequestsPerMinute, 600.0)]));
+    assert_eq!(scope.demand().limit_requests, Some(10.0));
+    assert_eq!(scope.knowledge().limits, [(Slot::RequestsPerMinute, 600.0)]);
+    // Its own headers know better.
+    scope.told_elsewhere(&Told::Limits(vec![(Slot::RequestsPerMinute, 60.0)]));
+    assert_eq!(scope.demand().limit_requests, Some(10.0));
+    scope.told_elsewhere(&Told::Pause(Duration::from_secs(7)));
+    assert!(scope.knowledge().pause > Duration::from_secs(6) && passing(&scope, 1).is_empty());
+    clock::sleep(Duration::from_secs(8)).await;
+    assert_eq!(passing(&scope, 1).len(), 1);
+    scope.told_elsewhere(&Told::Failing(Duration::from_secs(2)));
+    assert_eq!(scope.status().breaker, BreakerState::Open);
+    scope.told_elsewhere(&Told::Recovered);
+    let mut probe = passing(&scope, 1).pop().expect("it asks at once");
+    probe.sent();
+    probe.head(&HeadReport::default(), None, None);
+    probe.done();
+    assert_ne!(scope.status().breaker, BreakerState::Open);
+    // Who has had a good answer just now knows better.
+    scope.told_elsewhere(&Told::Failing(Duration::from_secs(2)));
+    assert_ne!(scope.status().breaker, BreakerState::Open);
 }
 
 #[tokio::test(start_paused = true)]

@@ -57,7 +57,9 @@ impl Fixed {
     pub(super) fn of(config: &Config) -> Self {
         let mut settings = render::settings(config);
         settings.retain(|key, _| is_fixed(key));
-        let secrets = secret::all(config).into_iter().filter(|(key, _)| is_fixed(key));
+        // The URL of Redis is read again for each connection.
+        let secrets =
+            secret::all(config).into_iter().filter(|(key, _)| is_fixed(key) && key != "replicas.redis");
         Self { settings, secrets: secrets.map(|(key, secret)| (key, secret.secret.clone())).collect() }
     }
 
@@ -201,7 +203,7 @@ mod tests {
                 Ok(self.0.into())
             }
         }
-        let text = "replicas.redis = \"file:url\"\nadmin.token = \"file:token\"\n";
+        let text = "replicas.redis = \"file:url\"\ntrace.endpoint = \"http://127.0.0.1:4318\"\ntrace.token = \"file:token\"\nadmin.token = \"file:token\"\n";
         let read = |content| config::parse("weir.toml", text, &[], &Redis(content)).unwrap();
         let fixed = Fixed::of(&read("redis://one.internal:6379"));
         assert!(fixed.changed_in(&read("redis://one.internal:6379")).is_empty());
@@ -209,7 +211,7 @@ mod tests {
         let [Waiting { key, then: Some(then), .. }] = &waiting[..] else { panic!("{waiting:?}") };
         assert_eq!(
             (key.as_str(), then.as_str()),
-            ("replicas.redis", "\"file:url\", whose content was replaced")
+            ("trace.token", "\"file:token\", whose content was replaced")
         );
     }
 }

@@ -10,6 +10,7 @@ use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential, Reg
 use crate::config::Config;
 use crate::config::pacing::{Family as FamilyLimits, Limits, Merge};
 use crate::config::server::{ClientAuth, TlsVersion};
+use crate::config::sources::Process;
 use crate::config::upstream::{AuthStyle, Roots};
 use crate::estimate::{self, Estimator};
 use crate::proxy::{MOST_CHECKED, Policy};
@@ -135,11 +136,18 @@ pub(super) fn replicas(config: &Config) -> Result<Option<replicas::Settings>, Er
     let wrong = |error: &dyn std::fmt::Display| Error::Configuration(format!("replicas.redis: {error}"));
     let address = replicas::Address::parse(redis.secret.expose()).map_err(|error| wrong(&error))?;
     let tls = address.is_tls().then(|| {
-        let settings = tls::Settings { roots: roots(&of.roots), ..tls::Settings::default() };
-        tls::client_config(&settings).map_err(|error| wrong(&error))
+        let roots = match &of.roots {
+            Roots::System => replicas::Roots::System,
+            Roots::Bundled => replicas::Roots::Bundled,
+            Roots::File(path) => replicas::Roots::File(path.clone()),
+        };
+        let identity = of.client_cert.as_ref().zip(of.client_key.as_ref());
+        replicas::Tls::read(&roots, identity).map_err(|error| wrong(&error))
     });
+    // It is looked up again for each connection: a password that was replaced needs no restart.
+    let source = redis.source.clone();
     Ok(Some(replicas::Settings {
-        address,
+        url: replicas::Url::new(move || source.resolve(&Process)),
         tls: tls.transpose()?,
         namespace: of.namespace.clone(),
         interval: of.interval,

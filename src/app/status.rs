@@ -95,7 +95,7 @@ impl Status {
             scopes_evicted: counts.evicted,
             scopes_merged: counts.merged,
             log_lines_dropped: self.log.as_ref().map_or(0, DroppedLines::count),
-            replicas: self.control.replicas().as_ref().map(replicas_gauges).unwrap_or_default(),
+            replicas: replicas_gauges(&self.control.replicas().unwrap_or_default()),
         }
     }
 
@@ -287,6 +287,9 @@ fn replicas_gauges(of: &replicas::Status) -> ReplicasGauges {
     ReplicasGauges {
         replicas: of.replicas as u64,
         redis_up: of.up,
+        agreed: of.agreed,
+        trouble: of.trouble.map(replicas::Trouble::as_str),
+        exchanges: of.exchanges,
         failures: of.failures,
         age_seconds: of.age.unwrap_or_default().as_secs_f64(),
         duration_seconds: of.took.as_secs_f64(),
@@ -298,6 +301,9 @@ fn replicas_status(of: &replicas::Status) -> ReplicasStatus {
         replicas: of.replicas as u64,
         redis_up: of.up,
         agreed: of.agreed,
+        learning: of.learning,
+        trouble: of.trouble.map(|trouble| trouble.as_str().to_owned()),
+        advice: of.trouble.map(|trouble| trouble.words().to_owned()),
         last_exchange_seconds: of.age.map(|age| age.as_secs_f64()),
     }
 }

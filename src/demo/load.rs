@@ -61,13 +61,13 @@ impl Shared {
     }
 }
 
-/// Does all jobs against this address. What is unfinished at `stop` is left so.
+/// Does all jobs against these addresses, in turn. What is unfinished at `stop` is left so.
 ///
 /// # Cancel safety
 /// Dropping it ends all jobs.
 pub(super) async fn work(
     jobs: &[Job],
-    address: SocketAddr,
+    addresses: &[SocketAddr],
     seed: u64,
     start: Instant,
     stop: Instant,
@@ -75,7 +75,7 @@ pub(super) async fn work(
 ) {
     let mut tasks = JoinSet::new();
     for (number, job) in jobs.iter().copied().enumerate() {
-        let call = Call { number, job, address, tally: tally.clone() };
+        let call = Call { number, job, address: addresses[number % addresses.len()], tally: tally.clone() };
         let rng = fastrand::Rng::with_seed(seed ^ (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         tasks.spawn(call.make(start, rng));
     }

@@ -11,6 +11,7 @@ mod figures;
 mod load;
 mod picture;
 mod progress;
+mod redis_server;
 mod stand_in;
 mod table;
 
@@ -22,18 +23,19 @@ use std::time::Duration;
 
 use crate::app::{self, App, Log, Reread};
 use crate::clock;
-use crate::config::sources::Nothing;
+use crate::config::sources::Process;
 use crate::config::{self, Config};
 
 pub use figures::{Figures, TooLarge, Waits, Ways};
 
 use load::Shared;
 use progress::{Progress, Standing};
+use redis_server::Redis;
 use stand_in::StandIn;
 use workload::{CALLERS, Job, Scale};
 
 /// Runs the same work without and with Weir against the stand-in, side by side.
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// What jobs, answers and faults are drawn from: equal seeds give equal work
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -50,6 +52,9 @@ pub struct Args {
     /// Write the log of the run through Weir to this file, for weir what-if
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
+    /// So many Weirs that share the limits through a Redis of the demo's own, each before a part of the services
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
+    pub replicas: u8,
 }
 
 /// Where the direct run is stopped, whatever is unfinished. Both together stay within a minute.
@@ -78,6 +83,12 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// Several Weirs need a Redis.
+    #[error(
+        "cannot start redis-server ({0}); --replicas needs it: install Redis or Valkey (Debian: apt install redis-server), or leave \
+         --replicas out"
+    )]
+    Redis(io::Error),
     /// Weir did not start.
     #[error("weir did not start: {0}")]
     Weir(#[from] app::Error),
@@ -104,13 +115,18 @@ pub fn run(args: &Args, live: bool, print: &mut dyn FnMut(&str)) -> Result<Ways,
     runtime.map_err(Error::machine("cannot start a runtime"))?.block_on(async {
         let jobs = workload::jobs(&scale, args.seed);
         let ideal = workload::ideal(&jobs, &scale);
-        let demo = Demo { jobs, scale, seed: args.seed, live, log };
+        let demo = Demo { jobs, scale, seed: args.seed, live, log, replicas: args.replicas };
+        // What is missing is said before anything runs.
+        let redis = if args.replicas > 1 { Some(Redis::start().await.map_err(Error::Redis)?) } else { None };
         print(&workload::describe(&scale, args.seed));
 
         print("\n\n1. Direct, with the retries of OpenAI's own SDK\n");
         let direct = demo.direct(print).await?;
-        print("\n2. Through Weir, with the same SDK");
-        let through_weir = demo.through_weir(print).await?;
+        print(&match args.replicas {
+            1 => "\n2. Through Weir, with the same SDK".to_owned(),
+            replicas => format!("\n2. Through {replicas} Weirs that share the limits, with the same SDK"),
+        });
+        let through_weir = demo.through_weir(redis.as_ref(), print).await?;
 
         let ways = Ways { ideal, direct, through_weir };
         print(&format!("\n{}\n{}\n", table::render(&ways), ways.verdict()));
@@ -130,28 +146,44 @@ struct Demo {
     live: bool,
     /// Where Weir logs, if anywhere.
     log: Option<Log>,
+    replicas: u8,
 }
 
 impl Demo {
     async fn direct(&self, print: &mut dyn FnMut(&str)) -> Result<Figures, Error> {
         let (listener, address) = listen("cannot listen for the stand-in", 0)?;
         let stand_in = self.stand_in(listener)?;
-        Ok(self.work(address, &stand_in, STOP_DIRECT, print).await)
+        Ok(self.work(&[address], &stand_in, STOP_DIRECT, print).await)
     }
 
-    async fn through_weir(&self, print: &mut dyn FnMut(&str)) -> Result<Figures, Error> {
+    async fn through_weir(
+        &self,
+        redis: Option<&Redis>,
+        print: &mut dyn FnMut(&str),
+    ) -> Result<Figures, Error> {
         let (listener, upstream) = listen("cannot listen for the stand-in", 0)?;
-        let reread = Reread {
+        let reread = || Reread {
             in_force: String::new(),
             text: Box::new(|| Err("the demo has no configuration file".to_owned())),
             parse: Box::new(|_| Err("the demo has no configuration file".to_owned())),
         };
-        let app = App::start(configuration(upstream, admin_port())?, reread, self.log.as_ref())?;
-        print(&format!("\n   (its status page, as long as this runs: http://{}/)\n", app.admin));
+        let mut apps = Vec::new();
+        for _ in 0..self.replicas {
+            let shared = redis.map(|redis| (redis.secret(), self.replicas));
+            apps.push(App::start(
+                configuration(upstream, admin_port(), shared)?,
+                reread(),
+                self.log.as_ref(),
+            )?);
+        }
+        print(&format!("\n   (its status page, as long as this runs: http://{}/)\n", apps[0].admin));
+        let listening: Vec<SocketAddr> = apps.iter().map(|app| app.listening).collect();
         // Its clock starts with it, so that both runs meet the outage at the same time.
         let stand_in = self.stand_in(listener)?;
-        let figures = self.work(app.listening, &stand_in, STOP_WEIR, print).await;
-        app.finish().await;
+        let figures = self.work(&listening, &stand_in, STOP_WEIR, print).await;
+        for app in apps {
+            app.finish().await;
+        }
         Ok(figures)
     }
 
@@ -162,7 +194,7 @@ impl Demo {
 
     async fn work(
         &self,
-        address: SocketAddr,
+        addresses: &[SocketAddr],
         stand_in: &StandIn,
         most: Duration,
         print: &mut dyn FnMut(&str),
@@ -171,7 +203,7 @@ impl Demo {
         let tally = Shared::default();
         let mut progress = Progress::new(self.live, print);
         let mut work =
-            std::pin::pin!(load::work(&self.jobs, address, self.seed, start, start + most, &tally));
+            std::pin::pin!(load::work(&self.jobs, addresses, self.seed, start, start + most, &tally));
         let mut next = start;
         loop {
             next += progress.interval();
@@ -209,13 +241,22 @@ impl Demo {
 }
 
 /// A configuration as a person would write it; everything that is not here is learned, or left at its default.
-fn configuration(upstream: SocketAddr, admin_port: u16) -> Result<Config, Error> {
+fn configuration(
+    upstream: SocketAddr,
+    admin_port: u16,
+    shared: Option<(PathBuf, u8)>,
+) -> Result<Config, Error> {
     let mut text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n\
          [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\
          [upstream]\nurl = \"http://{upstream}\"\n\
          [shutdown]\ndrain_delay = \"0s\"\ndrain_timeout = \"1s\"\n"
     );
+    if let Some((secret, replicas)) = shared {
+        let secret = secret.display();
+        write!(text, "[replicas]\nredis = \"file:{secret}\"\nexpected = {replicas}\ninterval = \"500ms\"\n")
+            .ok();
+    }
     for caller in &CALLERS {
         let lane = if caller.background { "background" } else { "interactive" };
         // Writing to a string cannot fail.
@@ -228,7 +269,7 @@ fn configuration(upstream: SocketAddr, admin_port: u16) -> Result<Config, Error>
         )
         .ok();
     }
-    Ok(config::parse("the demo", &text, &[], &Nothing)?)
+    Ok(config::parse("the demo", &text, &[], &Process)?)
 }
 
 /// The log of Weir, as JSON in this file.
@@ -254,7 +295,7 @@ mod tests {
 
     #[test]
     fn its_configuration_is_valid() {
-        let config = configuration(SocketAddr::from(([127, 0, 0, 1], 9000)), 0).unwrap();
+        let config = configuration(SocketAddr::from(([127, 0, 0, 1], 9000)), 0, None).unwrap();
         assert_eq!(config.callers.len(), CALLERS.len());
         assert_eq!(config.upstream.url.port(), 9000);
     }

@@ -157,6 +157,12 @@ families! {
         "Replicas that share the limits, this one included; 0 where that is not configured.";
     REPLICAS_REDIS_UP = Gauge, "replicas_redis_up", [],
         "1 if the last exchange with the other replicas through Redis went well.";
+    REPLICAS_AGREED = Gauge, "replicas_agreed", [],
+        "1 while the parts of the limits are agreed on; 0 where each replica takes an even part without Redis.";
+    REPLICAS_TROUBLE = Gauge, "replicas_trouble", ["cause"],
+        "1 for the cause of which the last exchange with the other replicas failed.";
+    REPLICAS_EXCHANGES = Counter, "replicas_exchanges_total", [],
+        "Exchanges with the other replicas that went well.";
     REPLICAS_EXCHANGE_FAILURES = Counter, "replicas_exchange_failures_total", [],
         "Exchanges with the other replicas that failed.";
     REPLICAS_EXCHANGE_AGE = Gauge, "replicas_exchange_age_seconds", [],

@@ -31,7 +31,7 @@ pub use models::ModelSeries;
 pub use pace::{Pace, Slowness};
 pub use plan::{ENDPOINTS_BY_USE, MAX_DIMENSIONS, Plan};
 pub use quantiles::Quantiles;
-pub use replicas::ReplicasGauges;
+pub use replicas::{REPLICAS_TROUBLES, ReplicasGauges};
 pub use scopes::{DimensionGauges, ScopeGauges};
 
 use crate::caller::{CallerId, Lane};

@@ -2,6 +2,7 @@
 
 use super::families::{self, Family};
 use super::labels::{AttemptOutcome, Bound, Label, Outcome, TokenKind};
+use super::replicas::REPLICAS_TROUBLES;
 use crate::caller::Lane;
 use crate::openai::Endpoint;
 
@@ -128,6 +129,7 @@ fn values(family: &Family, label: &str) -> usize {
         ("reason", name) if name == families::QUEUE_REFUSALS.name => QueueRefusal::ALL.len(),
         ("reason", name) if name == families::REPLAY_SKIPPED.name => ReplaySkip::ALL.len(),
         ("reason", name) if name == families::CONNECTIONS_REFUSED.name => ConnectionRefusal::ALL.len(),
+        ("cause", _) => REPLICAS_TROUBLES.len(),
         ("class" | "reason", _) => ErrorClass::ALL.len(),
         ("state", _) => ConnectionState::ALL.len(),
         ("result", name) if name == families::TRACE_SPANS.name => SpanResult::ALL.len(),

@@ -1,152 +1,148 @@
 //! Where Redis is, from the URL that the configuration refers to. The URL may bear a password: no error repeats any of it.
 
-use std::borrow::Cow;
-use std::path::PathBuf;
-
-use percent_encoding::percent_decode_str;
-
-use crate::caller::Secret;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 /// Where Redis is, and who to be there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Address {
-    /// The way there.
-    pub(super) place: Place,
-    /// The user, where it isn't the default one.
-    pub(super) user: Option<String>,
-    /// The password.
-    pub(super) password: Option<Secret>,
-    /// The database.
-    pub(super) database: u32,
+    /// The servers that the URL names; all with the same user, password and database.
+    pub(super) servers: Vec<ConnectionInfo>,
+    pub(super) kind: Kind,
 }
 
-/// The way to a server.
+/// What the named servers are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// A host and a port, with TLS or without.
-    Host { host: String, port: u16, tls: bool },
-    /// A socket of this machine.
-    Socket(PathBuf),
+pub(super) enum Kind {
+    /// The server itself, or an address that leads to the primary.
+    Single,
+    /// Nodes of a cluster: the others are asked for.
+    Cluster,
+    /// Sentinels, which know where the primary of this name is.
+    Sentinel(String),
 }
 
 /// What is wrong with a URL, without any of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Another scheme, or none.
-    #[error("is no URL of Redis; write redis://, rediss:// or unix:// and what follows")]
-    Scheme,
-    /// No host or path.
     #[error(
-        "names no host or path; write such as redis://user:password@host:6379/0 or unix:///run/redis.sock"
+        "is no URL of Redis; write redis://, rediss://, valkey://, unix://, redis-cluster:// or redis-sentinel:// and what follows"
     )]
-    Host,
-    /// A port that is none.
-    #[error("has a port that is no number from 1 to 65535")]
-    Port,
-    /// A database that is none.
-    #[error("has a database that is no number; write such as redis://host:6379/0")]
-    Database,
-    /// A user or password with a broken percent escape.
-    #[error("has a user or password with a percent sign that escapes nothing; write it as %25")]
-    Escape,
-    /// Something after the database.
-    #[error("has a query or a fragment, which Weir doesn't read; leave it out")]
-    Query,
+    Scheme,
+    /// The rest can't be read.
+    #[error(
+        "can't be read; write such as redis://user:password@host:6379/0 (special characters of a password as %XX) or \
+         unix:///run/redis.sock"
+    )]
+    Form,
+    /// Sentinels without the name of what they watch.
+    #[error("names no primary for the sentinels; write redis-sentinel://host1,host2/0#name")]
+    Primary,
 }
 
 impl Address {
-    /// Reads `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, or `unix://[[user]:password@]/path`.
+    /// Reads `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, `unix://[[user]:password@]/path`, or
+    /// `redis-cluster://` and `redis-sentinel://`, where several hosts are parted by commas and the sentinels' primary follows
+    /// a `#`; both with `rediss-` for TLS.
     ///
     /// # Errors
     /// See [`AddressError`].
     pub fn parse(url: &str) -> Result<Self, AddressError> {
         let (scheme, rest) = url.split_once("://").ok_or(AddressError::Scheme)?;
-        if rest.contains(['?', '#']) {
-            return Err(AddressError::Query);
-        }
-        let (tls, socket) = match scheme {
-            "redis" => (false, false),
-            "rediss" => (true, false),
-            "unix" | "redis+unix" => (false, true),
+        let (single, role) = scheme.split_once('-').unwrap_or((scheme, ""));
+        let (rest, kind) = match (single, role) {
+            ("redis" | "rediss" | "valkey" | "valkeys", "") => (rest, Kind::Single),
+            ("unix" | "redis+unix" | "valkey+unix", "") => return unix(rest),
+            ("redis" | "rediss" | "valkey" | "valkeys", "cluster") => (rest, Kind::Cluster),
+            ("redis" | "rediss" | "valkey" | "valkeys", "sentinel") => {
+                let named = rest.split_once('#').filter(|(_, name)| !name.is_empty());
+                let (rest, name) = named.ok_or(AddressError::Primary)?;
+                (rest, Kind::Sentinel(name.to_owned()))
+            }
             _ => return Err(AddressError::Scheme),
         };
-        let (who, place) = match rest.rsplit_once('@') {
-            Some((who, place)) => (Some(who), place),
-            None => (None, rest),
-        };
-        let (user, password) = who.map_or(Ok((None, None)), credentials)?;
-        if socket {
-            let path = Some(place).filter(|path| path.starts_with('/')).ok_or(AddressError::Host)?;
-            return Ok(Self { place: Place::Socket(path.into()), user, password, database: 0 });
+        if rest.contains(['?', '#']) {
+            return Err(AddressError::Form);
         }
-        let (host, database) = place.split_once('/').unwrap_or((place, ""));
-        let database = if database.is_empty() { Ok(0) } else { database.parse() };
-        let (host, port) = host_and_port(host)?;
-        Ok(Self {
-            place: Place::Host { host, port, tls },
-            user,
-            password,
-            database: database.map_err(|_| AddressError::Database)?,
-        })
+        let (who, place) = match rest.rsplit_once('@') {
+            Some((who, place)) => (format!("{who}@"), place),
+            None => (String::new(), rest),
+        };
+        let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
+        let hosts: Vec<&str> = if kind == Kind::Single { vec![hosts] } else { hosts.split(',').collect() };
+        let port = if matches!(kind, Kind::Sentinel(_)) { ":26379" } else { "" };
+        let servers = hosts.into_iter().map(|host| {
+            let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+            let port = if has_port { "" } else { port };
+            server(&format!("{single}://{who}{host}{port}/{database}"))
+        });
+        Ok(Self { servers: servers.collect::<Result<_, _>>()?, kind })
     }
 
     /// Whether the way there is encrypted.
     pub fn is_tls(&self) -> bool {
-        matches!(self.place, Place::Host { tls: true, .. })
+        self.servers.iter().any(|server| matches!(server.addr(), ConnectionAddr::TcpTls { .. }))
     }
 }
 
-fn credentials(who: &str) -> Result<(Option<String>, Option<Secret>), AddressError> {
-    let (user, password) = who.split_once(':').unwrap_or((who, ""));
-    let unescaped = |text: &str| unescape(text).ok_or(AddressError::Escape);
-    let user = Some(unescaped(user)?).filter(|user| !user.is_empty());
-    let password = Some(unescaped(password)?).filter(|password| !password.is_empty());
-    Ok((user, password.map(Secret::new)))
-}
-
-fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or(AddressError::Host)?;
-            (host, port.strip_prefix(':'))
-        }
-        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+/// A socket of this machine: the crate takes the user and password of such a URL as its query.
+fn unix(rest: &str) -> Result<Address, AddressError> {
+    let (who, path) = match rest.rsplit_once('@') {
+        Some((who, path)) => (Some(who), path),
+        None => (None, rest),
     };
-    if host.is_empty() || host.bytes().any(|byte| !byte.is_ascii_graphic()) {
-        return Err(AddressError::Host);
+    if !path.starts_with('/') || path.contains(['?', '#']) {
+        return Err(AddressError::Form);
     }
-    let port = port.map_or(Ok(6379), str::parse).ok().filter(|port| *port > 0);
-    Ok((host.to_owned(), port.ok_or(AddressError::Port)?))
+    let query = match who.map(|who| who.split_once(':').unwrap_or((who, ""))) {
+        Some(("", password)) => format!("?pass={password}"),
+        Some((user, password)) => format!("?user={user}&pass={password}"),
+        None => String::new(),
+    };
+    Ok(Address { servers: vec![server(&format!("unix://{path}{query}"))?], kind: Kind::Single })
 }
 
-fn unescape(text: &str) -> Option<String> {
-    let is_escape =
-        |rest: &str| rest.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
-    let all_are = text.split('%').skip(1).all(is_escape);
-    all_are.then(|| percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned))?
+fn server(url: &str) -> Result<ConnectionInfo, AddressError> {
+    let info = url.into_connection_info().map_err(|_| AddressError::Form)?;
+    if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } = info.addr()
+        && (host.is_empty() || *port == 0)
+    {
+        return Err(AddressError::Form);
+    }
+    // It names itself to nobody: that would take a further right.
+    let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
+    Ok(info.set_redis_settings(settings))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn host(text: &str, tls: bool, database: u32) -> Address {
-        let place = Place::Host { host: text.to_owned(), port: 6379, tls };
-        Address { place, user: None, password: None, database }
+    fn read(url: &str) -> (Vec<String>, Option<String>, Option<String>, i64) {
+        let address = Address::parse(url).expect("reads");
+        let servers = address.servers.iter().map(|server| server.addr().to_string()).collect();
+        let settings = address.servers[0].redis_settings();
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        (servers, owned(settings.username()), owned(settings.password()), settings.db())
     }
 
     #[test]
     fn urls_are_read() {
-        assert_eq!(Address::parse("redis://cache"), Ok(host("cache", false, 0)));
-        assert_eq!(Address::parse("rediss://cache:6379/3"), Ok(host("cache", true, 3)));
-        assert_eq!(Address::parse("redis://[::1]/"), Ok(host("::1", false, 0)));
-        let full = Address::parse("redis://weir:p%40ss%3A@cache:7000").unwrap();
-        assert_eq!(full.user.as_deref(), Some("weir"));
-        assert_eq!(full.password, Some(Secret::from("p@ss:")));
-        assert_eq!(full.place, Place::Host { host: "cache".into(), port: 7000, tls: false });
-        let socket = Address::parse("unix://:secret@/run/redis.sock").unwrap();
-        assert_eq!(socket.place, Place::Socket("/run/redis.sock".into()));
-        assert_eq!((socket.user, socket.password), (None, Some(Secret::from("secret"))));
+        let one = |place: &str| vec![place.to_owned()];
+        assert_eq!(read("redis://cache"), (one("cache:6379"), None, None, 0));
+        assert_eq!(read("rediss://cache:6380/3"), (one("cache:6380"), None, None, 3));
+        assert_eq!(read("valkey://cache").0, one("cache:6379"));
+        assert!(Address::parse("rediss://cache").is_ok_and(|address| address.is_tls()));
+        let full = read("redis://weir:p%40ss%3A@cache:7000");
+        assert_eq!(full, (one("cache:7000"), Some("weir".into()), Some("p@ss:".into()), 0));
+        let socket = read("unix://:secret@/run/redis.sock");
+        assert_eq!(socket, (one("/run/redis.sock"), None, Some("secret".into()), 0));
+        let cluster = read("redis-cluster://:secret@one:7001,two:7002,three");
+        assert_eq!(cluster.0, ["one:7001", "two:7002", "three:6379"]);
+        assert_eq!(cluster.2, Some("secret".into()));
+        let sentinel = Address::parse("redis-sentinel://one,two:7000/2#mymaster").expect("reads");
+        assert_eq!(sentinel.kind, Kind::Sentinel("mymaster".into()));
+        assert_eq!(read("redis-sentinel://one,two:7000/2#m").0, ["one:26379", "two:7000"]);
     }
 
     #[test]
@@ -154,22 +150,20 @@ mod tests {
         for (url, error) in [
             ("cache:6379", AddressError::Scheme),
             ("http://cache", AddressError::Scheme),
-            ("redis://", AddressError::Host),
-            ("redis://:hunter2@", AddressError::Host),
-            ("unix://run", AddressError::Host),
-            ("redis://[::1", AddressError::Host),
-            ("redis://cache:0", AddressError::Port),
-            ("redis://cache:99999", AddressError::Port),
-            ("redis://cache/one", AddressError::Database),
-            ("redis://:%zz@cache", AddressError::Escape),
-            ("redis://:%+1@cache", AddressError::Escape),
-            ("redis://:a%2@cache", AddressError::Escape),
-            ("redis://cache/0?x=hunter2", AddressError::Query),
+            ("redis-pool://cache", AddressError::Scheme),
+            ("redis://", AddressError::Form),
+            ("redis://:hunter2@", AddressError::Form),
+            ("unix://run", AddressError::Form),
+            ("redis://[::1", AddressError::Form),
+            ("redis://cache:0", AddressError::Form),
+            ("redis://cache:99999", AddressError::Form),
+            ("redis://cache/one", AddressError::Form),
+            ("redis://cache/0?x=hunter2", AddressError::Form),
+            ("redis-cluster://one,,two", AddressError::Form),
+            ("redis-sentinel://one,two/0", AddressError::Primary),
         ] {
-            assert_eq!(Address::parse(url), Err(error), "{url}");
+            assert_eq!(Address::parse(url).map(drop), Err(error), "{url}");
             assert!(!error.to_string().contains("hunter2"));
         }
-        let shown = format!("{:?}", Address::parse("redis://:hunter2@cache").unwrap());
-        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

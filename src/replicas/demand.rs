@@ -1,4 +1,4 @@
-//! What this replica needs of each scope's limits, from what its scopes sent and what waits in them.
+//! What this replica needs of each scope's limits: its demand, that is what it would send if nothing held it back.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,38 +6,49 @@ use std::time::Duration;
 use crate::admission::Demand;
 use crate::clock::Instant;
 
-use super::beat::{ScopeKey, UNKNOWN, WHOLE};
+use super::message::{MOST_WEIGHT, ScopeKey, WHOLE};
 
 /// What waits shall be gone after so many seconds: a queue makes the need grow at once.
 const CLEARED_IN: f64 = 2.0;
-/// Two means of a rate, over so many seconds: the greater counts. It rises soon, and a pause between two requests gives
-/// nothing away.
-const MEANS: [f64; 2] = [1.0, 3.0];
+/// A need falls to a third in so many seconds after its cause has gone. It rises at once.
+const FALLS_IN: f64 = 3.0;
+/// What was sent lately is measured over about so many seconds.
+const MEASURED_OVER: f64 = 2.0;
+/// Above the present need: a replica that needs a little more shall not wait for it.
+const HEADROOM: f64 = 1.03;
 /// A scope without requests for so long is told to nobody.
-const QUIET: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_mins(5);
 
 /// What one scope needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Need {
-    /// Millionths of the limit, or [`UNKNOWN`].
+    /// Millionths of the limit; the whole where the limits are not known.
     pub(super) part: u32,
-    /// Thousandths of requests a second that it sends.
-    pub(super) requests: u32,
-    /// Thousandths of tokens a second that it sends.
-    pub(super) tokens: u64,
+    /// The sum of the weights of the callers that it serves.
+    pub(super) weight: u32,
+    /// Requests sent since the scope was first looked at, and tokens as they were charged.
+    pub(super) sent: [f64; 2],
+    /// The part of its own part that is not used.
+    pub(super) unused: f64,
 }
 
 /// What is remembered of each scope.
 #[derive(Debug, Default)]
 pub(super) struct Demands(HashMap<ScopeKey, Track>);
 
+/// Sums at a look: requests and tokens sent, refused for their wait, seconds waited and served.
+type Sums = [f64; 6];
+
 #[derive(Clone, Copy, Debug)]
 struct Track {
     looked: Instant,
     active: Instant,
-    sent: [f64; 2],
-    /// By unit, and by the length of the mean.
-    rates: [[f64; 2]; 2],
+    sums: Sums,
+    /// The same as means a second.
+    rates: Sums,
+    charged: [f64; 2],
+    part: f64,
+    weight: f64,
 }
 
 impl Demands {
@@ -52,76 +63,110 @@ impl Demands {
             sums.entry(key).and_modify(|sum| *sum = joined(sum, &demand)).or_insert(demand);
         }
         self.0.retain(|key, _| sums.contains_key(key));
-        let mut needs = Vec::new();
-        for (key, demand) in sums {
-            if let Some(need) = self.need(key, &demand, now) {
-                needs.push((key, need));
-            }
-        }
-        needs
+        sums.into_iter().filter_map(|(key, demand)| Some((key, self.need(key, &demand, now)?))).collect()
     }
 
     fn need(&mut self, key: ScopeKey, demand: &Demand, now: Instant) -> Option<Need> {
-        let sent = [demand.sent_requests, demand.sent_tokens];
-        let first = Track { looked: now, active: now, sent: [0.0; 2], rates: [[0.0; 2]; 2] };
+        let first = Track {
+            looked: now,
+            active: now,
+            // What was sent before the first look was sent within about a second.
+            sums: [0.0; 6],
+            rates: [0.0; 6],
+            charged: [0.0; 2],
+            part: 0.0,
+            weight: 0.0,
+        };
         let track = self.0.entry(key).or_insert(first);
-        // Of a scope that is new nobody knows since when it sends.
         let seconds = now.saturating_duration_since(track.looked).as_secs_f64();
         let seconds = if seconds > 0.0 { seconds } else { 1.0 };
-        for ((now, before), means) in sent.iter().zip(track.sent).zip(&mut track.rates) {
-            let rate = ((now - before) / seconds).max(0.0);
-            for (mean, over) in means.iter_mut().zip(MEANS) {
-                *mean += (rate - *mean) * (1.0 - (-seconds / over).exp());
-            }
+        let sums = sums_of(demand);
+        let passed: Sums = std::array::from_fn(|of| (sums[of] - track.sums[of]).max(0.0));
+        let follow = 1.0 - (-seconds / MEASURED_OVER).exp();
+        for (rate, passed) in track.rates.iter_mut().zip(passed) {
+            *rate += (passed / seconds - *rate) * follow;
         }
-        if demand.in_flight > 0 || demand.waiting_requests > 0.0 || sent[0] > track.sent[0] {
+        track.charged[0] += passed[0];
+        track.charged[1] += passed[1] * demand.charge_ratio;
+        if demand.in_flight > 0 || demand.waiting_requests > 0.0 || passed.iter().any(|of| *of > 0.0) {
             track.active = now;
         }
-        (track.looked, track.sent) = (now, sent);
+        (track.looked, track.sums) = (now, sums);
+        let decay = (-seconds / FALLS_IN).exp();
+        track.part = part(demand, &track.rates).min(1.0).max(track.part * decay);
+        track.weight = f64::from(demand.weight).max(track.weight * decay);
         if now.saturating_duration_since(track.active) > QUIET {
             return None;
         }
-        let [requests, tokens] = track.rates.map(|[short, long]| short.max(long));
-        let part = |limit: Option<f64>, rate: f64, waiting: f64| {
-            limit.filter(|limit| *limit > 0.0).map(|limit| (rate + waiting / CLEARED_IN) / limit)
-        };
-        let by_requests = part(demand.limit_requests, requests, demand.waiting_requests);
-        let ratio = demand.charge_ratio;
-        let by_tokens = part(demand.limit_tokens, tokens * ratio, demand.waiting_tokens * ratio);
-        let need = match (by_requests, by_tokens) {
-            (None, None) => UNKNOWN,
-            (requests, tokens) => millionths(requests.unwrap_or(0.0).max(tokens.unwrap_or(0.0))),
-        };
         Some(Need {
-            part: need,
-            requests: thousandths(requests),
-            tokens: u64::from(thousandths(tokens * ratio)),
+            part: whole_part(track.part),
+            weight: rounded(track.weight).clamp(1, MOST_WEIGHT),
+            sent: track.charged,
+            unused: demand.unused,
         })
     }
 }
 
+fn sums_of(demand: &Demand) -> Sums {
+    let Demand { sent_requests, sent_tokens, totals, .. } = *demand;
+    [sent_requests, sent_tokens, totals.refused_requests, totals.refused_tokens, totals.waited, totals.served]
+}
+
+/// The part of the limits that is asked for.
+///
+/// Callers that wait for an answer before they send the next request send less where they are made to wait, so what was sent is
+/// no measure of what they would send. By Little's law there are `rate · (waited + served)` of them at once; without a wait they
+/// would send that many each time that an answer takes.
+fn part(demand: &Demand, rates: &Sums) -> f64 {
+    let [requests, tokens, refused_requests, refused_tokens, waited, served] = *rates;
+    let freed = if served > 0.0 { 1.0 + waited / served } else { 1.0 };
+    let of = |limit: Option<f64>, sent: f64, refused: f64, waiting: f64| {
+        let rate = (sent * freed).max(sent + waiting / CLEARED_IN) + refused;
+        limit.filter(|limit| *limit > 0.0).map(|limit| rate / limit)
+    };
+    let ratio = demand.charge_ratio;
+    let by_requests = of(demand.limit_requests, requests, refused_requests, demand.waiting_requests);
+    let by_tokens =
+        of(demand.limit_tokens, tokens * ratio, refused_tokens * ratio, demand.waiting_tokens * ratio);
+    let at_once = f64::from(demand.in_flight) + demand.waiting_requests;
+    let by_bound = demand.bound.map(|bound| at_once / f64::from(bound.max(1)));
+    let known = [by_requests, by_tokens, by_bound];
+    match known.into_iter().flatten().reduce(f64::max) {
+        Some(part) => part * HEADROOM,
+        None if requests > 0.0 || demand.waiting_requests > 0.0 => 1.0,
+        None => 0.0,
+    }
+}
+
 fn joined(one: &Demand, other: &Demand) -> Demand {
+    let mut totals = one.totals;
+    totals.waited += other.totals.waited;
+    totals.served += other.totals.served;
+    totals.refused_requests += other.totals.refused_requests;
+    totals.refused_tokens += other.totals.refused_tokens;
     Demand {
         sent_requests: one.sent_requests + other.sent_requests,
         sent_tokens: one.sent_tokens + other.sent_tokens,
         waiting_requests: one.waiting_requests + other.waiting_requests,
         waiting_tokens: one.waiting_tokens + other.waiting_tokens,
         in_flight: one.in_flight.saturating_add(other.in_flight),
+        bound: one.bound.or(other.bound),
+        totals,
+        weight: one.weight.saturating_add(other.weight),
+        unused: one.unused.min(other.unused),
         limit_requests: one.limit_requests.or(other.limit_requests),
         limit_tokens: one.limit_tokens.or(other.limit_tokens),
         charge_ratio: one.charge_ratio.max(other.charge_ratio),
     }
 }
 
-/// At most a hundred times the whole, so that sums of it mean something.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the bounds")]
-fn millionths(part: f64) -> u32 {
-    (part.clamp(0.0, 100.0) * f64::from(WHOLE)) as u32
+fn whole_part(part: f64) -> u32 {
+    rounded(part.clamp(0.0, 1.0) * f64::from(WHOLE))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
-fn thousandths(rate: f64) -> u32 {
-    (rate * 1000.0) as u32
+fn rounded(number: f64) -> u32 {
+    number.round() as u32
 }
 
 #[cfg(test)]
@@ -135,31 +180,57 @@ mod tests {
             sent_requests: sent,
             waiting_requests: waiting,
             limit_requests: Some(10.0),
+            charge_ratio: 1.0,
             ..Demand::default()
         }
     }
 
-    /// The needs with ten requests a second until `stop`, and then none.
-    fn course(stop: u32, seconds: u32) -> Vec<Option<u32>> {
+    /// The need at each of so many seconds, for what `at` says of a second.
+    fn course(seconds: u32, at: impl Fn(f64) -> Demand) -> Vec<u32> {
         let mut demands = Demands::default();
         let start = crate::clock::now();
-        let at = |second: u32| start + Duration::from_secs(u64::from(second));
-        (0..seconds)
-            .map(|second| {
-                let sent = f64::from(second.min(stop)) * 10.0;
-                let needs = demands.needs([(KEY, demand(sent, 0.0))], at(second));
-                needs.first().map(|(_, need)| need.part)
-            })
-            .collect()
+        let look = |second: u32| {
+            let needs = demands.needs([(KEY, at(second.into()))], start + Duration::from_secs(second.into()));
+            needs.first().map_or(0, |(_, need)| need.part)
+        };
+        (0..seconds).map(look).collect()
     }
 
     #[test]
     fn a_need_rises_soon_falls_slowly_and_ends() {
-        let needs = course(20, 60);
-        assert!(needs[4].unwrap() > 900_000, "{needs:?}");
-        assert!(needs[20].unwrap() > 990_000, "{needs:?}");
-        assert!((150_000..250_000).contains(&needs[25].unwrap()), "{needs:?}");
-        assert_eq!(needs[55], None);
+        let needs = course(400, |second| demand(second.min(20.0) * 5.0, 0.0));
+        assert!(needs[6] > 450_000 && (500_000..530_000).contains(&needs[20]), "{needs:?}");
+        assert!((150_000..260_000).contains(&needs[23]), "{needs:?}");
+        assert_eq!(needs[399], 0);
+    }
+
+    #[test]
+    fn a_caller_that_waits_for_each_answer_needs_what_it_would_send_without_a_wait() {
+        // One at a time: half a second of waiting, and then a tenth of service. Without the wait, ten a second.
+        let needs = course(20, |second| {
+            let requests = second / 0.6;
+            let mut demand = demand(requests, 1.0);
+            (demand.totals.waited, demand.totals.served) = (requests * 0.5, requests * 0.1);
+            demand
+        });
+        assert_eq!(needs[19], WHOLE);
+        // The same with a part that lets it go on at once.
+        let needs = course(20, |second| {
+            let mut demand = demand(second * 5.0, 0.0);
+            demand.totals.served = second * 5.0 * 0.2;
+            demand
+        });
+        assert!((500_000..530_000).contains(&needs[19]), "{needs:?}");
+    }
+
+    #[test]
+    fn what_is_refused_on_arrival_is_demand() {
+        let needs = course(4, |second| {
+            let mut demand = demand(0.0, 0.0);
+            demand.totals.refused_requests = second * 4.0;
+            demand
+        });
+        assert!(needs[2] > 250_000, "{needs:?}");
     }
 
     #[test]
@@ -167,39 +238,30 @@ mod tests {
         let mut demands = Demands::default();
         let start = crate::clock::now();
         let mut need = |sent, waiting, at| demands.needs([(KEY, demand(sent, waiting))], at)[0].1.part;
-        assert_eq!(need(0.0, 40.0, start), 2_000_000);
+        assert_eq!(need(0.0, 40.0, start), WHOLE);
         // The same moment again, and a total that fell since.
-        assert!(need(5.0, 0.0, start) < 400_000);
+        assert!(need(5.0, 0.0, start) > 400_000);
         assert!(need(2.0, 0.0, start + Duration::from_secs(20)) < 10_000);
-        assert_eq!(need(f64::NAN, f64::INFINITY, start + Duration::from_secs(21)), 100 * WHOLE);
+        assert_eq!(need(f64::NAN, f64::INFINITY, start + Duration::from_secs(21)), WHOLE);
     }
 
     #[test]
     fn a_charge_that_becomes_another_is_no_demand() {
-        let mut demands = Demands::default();
-        let start = crate::clock::now();
-        let mut needs = (0..60_u32).map(|second| {
-            let demand = Demand {
-                sent_requests: f64::from(second),
-                sent_tokens: f64::from(second) * 100.0,
-                limit_tokens: Some(1000.0),
-                charge_ratio: if second < 30 { 1.0 } else { 2.0 },
-                ..Demand::default()
-            };
-            let at = start + Duration::from_secs(second.into());
-            demands.needs([(KEY, demand)], at)[0].1
+        let needs = course(60, |second| Demand {
+            sent_tokens: second * 100.0,
+            limit_tokens: Some(1000.0),
+            charge_ratio: if second < 30.0 { 1.0 } else { 2.0 },
+            ..demand(second, 0.0)
         });
-        assert!((99_000..=101_000).contains(&needs.nth(29).unwrap().part));
-        assert!(
-            needs
-                .all(|need| (198_000..=202_000).contains(&need.part) && need.tokens.abs_diff(200_000) < 2000)
-        );
+        assert!((102_000..=104_000).contains(&needs[29]), "{needs:?}");
+        assert!(needs[30..].iter().all(|need| (204_000..=207_000).contains(need)), "{needs:?}");
     }
 
     #[test]
-    fn without_a_limit_the_need_is_not_known() {
-        let unknown = Demand { sent_requests: 5.0, ..Demand::default() };
-        let needs = Demands::default().needs([(KEY, unknown), (KEY, unknown)], crate::clock::now());
-        assert_eq!(needs, [(KEY, Need { part: UNKNOWN, requests: 6321, tokens: 0 })]);
+    fn requests_at_once_count_against_their_bound_and_unknown_limits_need_all() {
+        let bounded = |_| Demand { in_flight: 6, bound: Some(10), ..demand(0.0, 2.0) };
+        assert_eq!(course(2, bounded)[1], 824_000);
+        let unknown = |second| Demand { limit_requests: None, ..demand(second, 0.0) };
+        assert_eq!(course(3, unknown)[2], WHOLE);
     }
 }

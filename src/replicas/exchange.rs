@@ -1,23 +1,27 @@
 //! The thread's work: an exchange in each interval, what follows from it for the scopes, and what to do without Redis.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::admission::Scopes;
+use crate::admission::{Part, Scopes};
 use crate::clock::{self, Instant};
 
-use super::beat::{Beat, ScopeKey};
-use super::connection::{Connection, Failure, Redis};
+use super::client::{Connection, Redis};
 use super::demand::Demands;
-use super::{Shared, family_name, key_of, part};
+use super::message::Answer;
+use super::notes::Notes;
+use super::running::{Shared, fraction, key_of};
+use super::trouble::Trouble;
 
 /// The first wait after a failure; each further one is twice as long, up to [`LONGEST_WAIT`] intervals.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-/// Short enough that all are back within the exchanges in which nobody's part grows.
-const LONGEST_WAIT: u32 = 4;
+const LONGEST_WAIT: u32 = 2;
+/// The scopes' demand is looked at this often in an interval: what is urgent need not wait for its end.
+const LOOKS: u32 = 4;
+/// How often the URL's secret is read again.
+const REREAD: Duration = Duration::from_secs(10);
 
 pub(super) struct Exchange {
     redis: Redis,
@@ -26,11 +30,15 @@ pub(super) struct Exchange {
     scopes: Scopes,
     shared: Arc<Shared>,
     demands: Demands,
+    notes: Notes,
     connection: Option<Connection>,
+    /// When the last exchange and the one before began.
+    began: [Option<Instant>; 2],
+    reread: Instant,
     /// Failures in a row.
     failures: u32,
-    /// Whether the last thing said was that Redis is out of reach.
-    told_down: bool,
+    /// The trouble that the log was told of last.
+    told: Option<Trouble>,
     rng: fastrand::Rng,
 }
 
@@ -49,9 +57,12 @@ impl Exchange {
             scopes,
             shared,
             demands: Demands::default(),
+            notes: Notes::default(),
             connection: None,
+            began: [None; 2],
+            reread: clock::now() + REREAD,
             failures: 0,
-            told_down: false,
+            told: None,
             rng: fastrand::Rng::new(),
         }
     }
@@ -60,33 +71,63 @@ impl Exchange {
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut next = clock::now();
         loop {
-            if clock::now() >= next {
+            self.look(clock::now());
+            let soon = self.shared.leases().is_hungry() && self.failures == 0;
+            let now = clock::now();
+            if now >= next || soon && now >= self.earliest() {
                 self.once().await;
                 next = clock::now() + self.pause();
             }
-            // A lease ends in time, however long the wait for Redis is.
-            let wake = next.min(clock::now() + self.interval);
+            let lease = self.shared.leases().until();
+            let wake = next.min(clock::now() + self.interval / LOOKS);
             tokio::select! {
                 biased;
                 _ = &mut stop => break,
-                () = clock::sleep_until(wake) => {}
+                () = clock::sleep_until(lease.map_or(wake, |lease| lease.min(wake))) => {}
             }
-            self.shared.leases().lapse(clock::now());
-            self.apply();
+            self.lapse();
         }
+        let goodbye = self.shared.leases().goodbye(&self.id);
         if let Some(connection) = &mut self.connection
-            && let Err(failure) = self.redis.leave(connection, &self.id, &Beat::Bye.text()).await
+            && let Err(trouble) = self.redis.exchange(connection, &goodbye).await
         {
-            tracing::debug!(%failure, "replicas: the goodbye did not arrive");
+            tracing::debug!(trouble = trouble.as_str(), "replicas: the goodbye did not arrive");
+        }
+    }
+
+    /// When a further exchange may begin that does not wait for the interval's end: there are two in an interval at most.
+    fn earliest(&self) -> Instant {
+        let now = clock::now();
+        let apart = self.began[0].map_or(now, |last| last + self.interval / LOOKS);
+        self.began[1].map_or(apart, |before| apart.max(before + self.interval))
+    }
+
+    fn lapse(&mut self) {
+        let lapsed = {
+            let mut leases = self.shared.leases();
+            let before = leases.is_granted();
+            leases.lapse(clock::now());
+            !leases.is_granted() && (before || self.failures > 0)
+        };
+        if lapsed {
+            self.apply();
         }
     }
 
     async fn once(&mut self) {
         let began = clock::now();
-        self.look(began);
-        match self.exchange(began).await {
-            Ok(()) => self.went_well(began),
-            Err(failure) => self.failed(&failure),
+        self.began = [Some(began), self.began[0]];
+        let lease = self.shared.leases().until();
+        let exchanged = match lease {
+            // What the lease gave is given up when it ends, whatever the exchange does.
+            Some(lease) => {
+                clock::timeout_at(lease, self.exchange(began)).await.unwrap_or(Err(Trouble::Timeout))
+            }
+            None => self.exchange(began).await,
+        };
+        match exchanged {
+            Ok(answer) => self.went_well(&answer, began),
+            Err(trouble) => self.failed(trouble),
         }
     }
 
@@ -98,50 +139,68 @@ impl Exchange {
         self.shared.leases().needs(&needs);
     }
 
-    async fn exchange(&mut self, began: Instant) -> Result<(), Failure> {
+    async fn exchange(&mut self, began: Instant) -> Result<Answer, Trouble> {
+        if began >= self.reread {
+            self.reread = began + REREAD;
+            let url = self.redis.url.read();
+            // What can't be read says nothing of the connection.
+            self.connection.take_if(|connection| url.as_ref().is_ok_and(|url| !connection.is_of(url)));
+        }
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.redis.connect().await?,
         };
-        let outgoing = self.shared.leases().outgoing();
-        // What is given up is given up before the others hear of it.
-        self.apply();
-        let found = self.redis.exchange(&mut connection, &self.id, &outgoing.beat, &outgoing.remove).await?;
+        let scopes = self.scopes.all();
+        let knowledge: Vec<_> = scopes.iter().map(|scope| (key_of(scope), scope.knowledge())).collect();
+        drop(scopes);
+        let news = self.notes.news(&knowledge, began);
+        let call = self.shared.leases().outgoing(&self.id, news);
+        let answer = self.redis.exchange(&mut connection, &call).await?;
         self.connection = Some(connection);
-        self.shared.leases().exchanged(found.new, &found.beats, began, clock::now());
+        // What is given back says how much of it is unused now.
+        self.look(clock::now());
+        self.shared.leases().exchanged(&call, &answer, began);
         self.apply();
-        Ok(())
+        Ok(answer)
     }
 
-    fn went_well(&mut self, began: Instant) {
+    fn went_well(&mut self, answer: &Answer, began: Instant) {
         let now = clock::now();
+        for (key, told) in answer.notes.iter().filter_map(|note| self.notes.heard(note, now)) {
+            for scope in self.scopes.all().iter().filter(|scope| key_of(scope) == key) {
+                scope.told_elsewhere(&told);
+            }
+        }
         {
             let mut report = self.shared.report();
-            (report.up, report.renewed, report.took) =
-                (true, Some(now), now.saturating_duration_since(began));
+            (report.trouble, report.renewed) = (None, Some(now));
+            report.learning = answer.learning;
+            report.took = now.saturating_duration_since(began);
+            report.exchanges += 1;
         }
-        if self.told_down {
-            let replicas = self.shared.leases().replicas();
+        if self.told.take().is_some() {
+            let replicas = answer.members;
             tracing::info!(replicas, "replicas: Redis answers again; limits are shared by need");
         }
-        (self.failures, self.told_down) = (0, false);
+        self.failures = 0;
     }
 
-    fn failed(&mut self, failure: &Failure) {
+    fn failed(&mut self, trouble: Trouble) {
         {
             let mut report = self.shared.report();
-            report.up = false;
+            report.trouble = Some(trouble);
             report.failures += 1;
         }
+        self.connection = None;
         self.shared.leases().failed(clock::now());
         self.apply();
         self.failures = self.failures.saturating_add(1);
-        if !self.told_down {
-            self.told_down = true;
+        if self.told != Some(trouble) {
+            self.told = Some(trouble);
             tracing::warn!(
-                %failure,
-                "replicas: Redis (replicas.redis) can't be used; parts stay until their lease ends, then each replica \
-                 takes an even part"
+                trouble = trouble.as_str(),
+                "replicas: {} Parts stay until their lease ends; then each replica takes an even part.",
+                trouble.words()
             );
         }
     }
@@ -152,21 +211,31 @@ impl Exchange {
             let wait = FIRST_WAIT.saturating_mul(1 << (self.failures - 1).min(16));
             return wait.min(self.interval * LONGEST_WAIT).mul_f64(0.5 + self.rng.f64() / 2.0);
         }
-        let hungry = self.shared.leases().is_hungry();
-        let interval = if hungry { self.interval / 4 } else { self.interval };
-        interval.mul_f64(0.9 + self.rng.f64() / 10.0)
+        self.interval.mul_f64(0.9 + self.rng.f64() / 10.0)
     }
 
     /// Gives each scope its part.
     fn apply(&self) {
-        let parts: HashMap<ScopeKey, (u32, [u64; 2])> =
-            self.shared.leases().parts().map(|(key, part, others)| (key, (part, others))).collect();
+        let (applied, until) = {
+            let mut leases = self.shared.leases();
+            (leases.applied(), leases.until())
+        };
+        let now = clock::now();
+        let valid = until.map_or(Duration::MAX, |until| until.saturating_duration_since(now));
         for scope in self.scopes.all() {
-            let (millionths, others) = parts
-                .get(&key_of(&scope))
-                .copied()
-                .unwrap_or_else(|| (self.shared.leases().newcomer(family_name(scope.family())), [0, 0]));
-            scope.set_part(part(millionths, others));
+            let part = match applied.get(&key_of(&scope)) {
+                Some(of) => Part {
+                    part: fraction(of.part),
+                    prospect: fraction(of.prospect),
+                    fresh: of.fresh,
+                    valid,
+                    others_requests: of.others[0],
+                    others_tokens: of.others[1],
+                    others_sent: of.others_sent.map(|sent| sent as f64),
+                },
+                None => self.shared.newcomer(),
+            };
+            scope.set_part(part);
         }
     }
 }

@@ -1,185 +1,228 @@
-//! What this replica may use: claims, granted by the order in which Redis executes transactions. Pure: no clock, no socket.
+//! What this replica may use: the parts that the ledger granted it, for as long as they are leased. Pure: no clock, no socket.
 //!
-//! In one transaction a replica writes what it claims and reads what all others claim. It uses of its claim what the
-//! others' claims leave, and what it used before; it lowers its use before it tells so. As whoever comes later sees who came
-//! before, the parts in use never sum up to more than the whole, whatever each knows of the others' needs. What can exceed it,
-//! and by how much:
+//! A part that shrinks is used no more before the ledger is told so, and only then can another have it: all parts in use are at
+//! most the whole. What can exceed it, and by how much:
 //!
-//! - a replica that others don't know yet begins a scope with the floor of [`super::fair`], at most 2 % of the limit, for two
-//!   exchanges; replicas that begin the same scope within one interval have no more than an even part each;
-//! - replicas that reach the upstream and not Redis, while others reach both, use `1 / replicas` each once their lease is over.
+//! - replicas that have no part of a scope yet begin with [`floor`], 2 % of the limit for all of them together;
+//! - replicas that reach the upstream and not Redis, while others reach both, use one part in as many as they last knew of each,
+//!   once their lease is over.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::Instant;
 
-use super::beat::{Beat, Line, MOST_LINES, ScopeKey, WHOLE};
 use super::demand::Need;
-use super::fair;
-use super::member::{LEASE, Member};
+use super::message::{Answer, Call, Line, MOST_LINES, Note, ScopeKey, WHOLE};
 
-/// Exchanges after connecting in which nobody takes more than an even part: the others may be on their way back too.
-const LEARNING: u32 = 5;
+/// Intervals that a part is this replica's after the last exchange began. After a crash the others have it that much later.
+pub(super) const LEASE: u32 = 3;
 /// Intervals after the lease's end before a part may grow: the others' leases end at other moments.
 const SETTLE: u32 = 2;
-/// A part that is larger than it should be by so little stays, as long as nobody lacks it: one in so many.
-const STEADY: u32 = 20;
-/// Who has less than it should by more than this lacks it.
+/// A part that will be larger by more than this is asked for soon.
 const LACKS: u32 = WHOLE / 200;
-/// The most replicas that are known at once.
-const MOST_MEMBERS: usize = 256;
+/// Kept for replicas that have no part of a scope, all together.
+const RESERVE: u32 = WHOLE / 50;
+/// The others' rates are means over about so many seconds.
+const MEASURED_OVER: f64 = 3.0;
 
-/// What a replica does next.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    /// Its beat.
-    pub(super) beat: String,
-    /// Replicas whose beats are to be removed.
-    pub(super) remove: Vec<String>,
+/// The part of a replica that the ledger does not know yet in a scope, among so many.
+pub(super) fn floor(replicas: usize) -> u32 {
+    (RESERVE / divisor(replicas)).max(1)
 }
 
-/// One scope's part.
+/// An even part among so many.
+pub(super) fn even(replicas: usize) -> u32 {
+    (WHOLE / divisor(replicas)).max(1)
+}
+
+fn divisor(replicas: usize) -> u32 {
+    u32::try_from(replicas).unwrap_or(u32::MAX).max(1)
+}
+
+/// One scope's part, as this replica knows it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Own {
     need: Need,
-    /// As told to the others.
-    claim: u32,
-    /// As used; never more than the claim once that is told.
-    used: u32,
+    /// Whether the last exchange told of it: there may be too many.
     told: bool,
+    /// The part that is used at most. The ledger knows of no less.
+    held: u32,
+    /// What was not used of the part given back since the last exchange.
+    gave: u32,
+    /// What is unused of the part gained since it was last applied.
+    fresh: u32,
+    gained: u32,
+    even: u32,
+    /// The ledger's totals at the last exchange, and our own that it knows.
+    totals: Option<[u64; 2]>,
+    reported: [f64; 2],
+    /// What the others sent since the part was last applied, and their rates.
+    others: [u64; 2],
+    rates: [f64; 2],
+}
+
+/// A part to apply to a scope.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Applied {
+    /// Millionths.
+    pub(super) part: u32,
+    pub(super) prospect: u32,
+    /// The part of what was gained that is unused, from 0 to 1.
+    pub(super) fresh: f64,
+    /// What the others sent since the last time, requests and tokens, and how many a second.
+    pub(super) others_sent: [u64; 2],
+    pub(super) others: [f64; 2],
 }
 
 /// The parts of one replica.
 #[derive(Debug)]
 pub(super) struct Leases {
-    id: String,
     interval: Duration,
     expected: usize,
-    number: u64,
-    members: BTreeMap<String, Member>,
+    members: usize,
     own: BTreeMap<ScopeKey, Own>,
     /// When the last good exchange began.
     renewed: Option<Instant>,
-    /// Whether the parts in use were granted.
+    /// Whether the parts in use are leased.
     granted: bool,
     /// Whether Redis was found out of reach since the last good exchange.
     failed: bool,
-    /// Good exchanges since connecting.
-    exchanges: u32,
-    /// A part could be larger if the others gave way.
+    /// An exchange soon is worth it: to have more, or to say what was given up.
     hungry: bool,
+    seen: u64,
 }
 
 impl Leases {
-    pub(super) fn new(id: String, interval: Duration, expected: usize) -> Self {
+    pub(super) fn new(interval: Duration, expected: usize) -> Self {
         Self {
-            id,
             interval,
             expected: expected.max(1),
-            number: 0,
-            members: BTreeMap::new(),
+            members: 1,
             own: BTreeMap::new(),
             renewed: None,
             granted: false,
             failed: false,
-            exchanges: 0,
             hungry: false,
+            seen: 0,
         }
     }
 
     /// Replicas that are known, this one included.
     pub(super) fn replicas(&self) -> usize {
-        self.live().count() + 1
+        self.members
     }
 
-    /// Whether the parts in use are granted, rather than an even part without Redis.
+    /// Whether the parts in use are leased, rather than even ones without Redis.
     pub(super) fn is_granted(&self) -> bool {
         self.granted
     }
 
-    /// Whether a further exchange soon might give more.
+    /// Whether a further exchange soon is worth it.
     pub(super) fn is_hungry(&self) -> bool {
         self.hungry
     }
 
-    /// What the scopes need now; the others are forgotten.
+    /// When the lease is over; nothing while there is none.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.renewed.filter(|_| self.granted).map(|renewed| renewed + self.interval * LEASE)
+    }
+
+    /// What the scopes need now; the others are forgotten. A scope that needs more than it has, and did not before, is worth
+    /// an exchange soon.
     pub(super) fn needs(&mut self, needs: &[(ScopeKey, Need)]) {
         let mut own = std::mem::take(&mut self.own);
         for (key, need) in needs {
-            let mut known = own.remove(key).unwrap_or_else(|| {
-                let used = self.newcomer(key.family);
-                Own { used, claim: used, ..Own::default() }
-            });
+            let mut known = own.remove(key).unwrap_or_else(|| self.begun());
+            self.hungry |= known.need.part <= known.held && need.part > known.held.saturating_add(LACKS);
             known.need = *need;
             self.own.insert(*key, known);
         }
     }
 
-    /// What to write, and claim, next.
-    pub(super) fn outgoing(&mut self) -> Outgoing {
-        let gone = |member: &Member| member.is_gone(self.interval);
-        let remove: Vec<String> =
-            self.members.iter().filter(|(_, member)| gone(member)).map(|(id, _)| id.clone()).collect();
-        self.members.retain(|id, _| !remove.contains(id));
-        self.number += 1;
-        self.hungry = false;
-        let mut own = std::mem::take(&mut self.own);
-        for (key, own) in &mut own {
-            self.claim(*key, own);
-        }
-        self.own = own;
-        let mut told: Vec<(&ScopeKey, &mut Own)> = self.own.iter_mut().collect();
+    fn begun(&self) -> Own {
+        let held = if self.granted { 0 } else { self.safe_part().unwrap_or(0) };
+        Own { held, ..Own::default() }
+    }
+
+    /// The next exchange.
+    pub(super) fn outgoing(&self, id: &str, notes: Vec<Note>) -> Call {
+        let mut told: Vec<(&ScopeKey, &Own)> = self.own.iter().collect();
         told.sort_by_key(|(_, own)| std::cmp::Reverse(own.need.part));
-        let even = fair::even(self.members.len() + 1);
-        for (_, own) in told.iter_mut().skip(MOST_LINES) {
-            **own = Own { need: own.need, claim: 0, used: even, told: false };
-        }
         let lines = told.iter().take(MOST_LINES).map(|(key, own)| {
-            let Need { part: need, requests, tokens } = own.need;
-            Line { key: **key, claim: own.claim, need, requests, tokens }
+            let sent = |of: usize| whole(own.need.sent[of] - own.reported[of]);
+            let Own { held, gave, need, .. } = **own;
+            Line {
+                key: **key,
+                held,
+                gave,
+                need: need.part,
+                weight: need.weight,
+                requests: sent(0),
+                tokens: sent(1),
+            }
         });
-        let beat = Beat::Here { number: self.number, interval: self.interval, lines: lines.collect() };
-        Outgoing { beat: beat.text(), remove }
+        let lines = lines.collect();
+        Call { id: id.to_owned(), lease: self.interval * LEASE, seen: self.seen, lines, notes }
     }
 
-    /// An exchange that began then went well: `new` says that no beat of this replica was there before, `beats` are all.
-    pub(super) fn exchanged(&mut self, new: bool, beats: &[(String, Vec<u8>)], began: Instant, now: Instant) {
-        let passed = self.renewed.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
-        let passed = passed.min(self.interval * 2);
-        for (id, _) in beats.iter().take(MOST_MEMBERS).filter(|(id, _)| *id != self.id) {
-            self.members.entry(id.clone()).or_default();
+    /// A goodbye: nothing is used any more.
+    pub(super) fn goodbye(&self, id: &str) -> Call {
+        let mut call = self.outgoing(id, Vec::new());
+        call.lease = Duration::ZERO;
+        for line in &mut call.lines {
+            let unused = self.own.get(&line.key).map_or(0.0, |own| own.need.unused);
+            (line.gave, line.held) = (share(line.held, unused), 0);
         }
-        let found: HashMap<&str, &[u8]> =
-            beats.iter().map(|(id, bytes)| (id.as_str(), bytes.as_slice())).collect();
-        for (id, member) in &mut self.members {
-            member.found(found.get(id.as_str()).copied(), passed);
+        call
+    }
+
+    /// An exchange that began then went well.
+    pub(super) fn exchanged(&mut self, call: &Call, answer: &Answer, began: Instant) {
+        let passed = self.renewed.map_or(self.interval, |last| began.saturating_duration_since(last));
+        let seconds = passed.as_secs_f64().max(0.001);
+        (self.members, self.seen) = (answer.members, answer.seen);
+        (self.renewed, self.granted, self.failed, self.hungry) = (Some(began), true, false, false);
+        for own in self.own.values_mut() {
+            own.told = false;
         }
-        let granted = self.granted && !new;
-        let mut own = std::mem::take(&mut self.own);
-        for (key, own) in &mut own {
-            let left = WHOLE.saturating_sub(self.others(*key, |line| line.claim));
-            own.used = if granted {
-                own.claim.min(left).max(own.used.min(own.claim))
-            } else {
-                own.claim.min(left.max(fair::floor(self.replicas())))
-            };
+        for (line, grant) in call.lines.iter().zip(&answer.grants) {
+            let Some(own) = self.own.get_mut(&line.key) else { continue };
             own.told = true;
+            own.gave = 0;
+            own.even = grant.even;
+            if grant.part >= own.held {
+                own.gained += grant.part - own.held;
+                own.fresh += grant.fresh;
+            } else {
+                own.gave = share(own.held - grant.part, own.need.unused);
+                (own.gained, own.fresh) = (0, 0);
+                self.hungry = true;
+            }
+            own.held = grant.part;
+            let grew = own.need.part > line.need.max(grant.part).saturating_add(LACKS);
+            self.hungry |= grew || grant.target > grant.part.saturating_add(LACKS) && !answer.learning;
+            let sent = [line.requests, line.tokens];
+            let totals = [grant.requests, grant.tokens];
+            let before = own.totals.replace(totals).unwrap_or(totals);
+            let others: [u64; 2] = std::array::from_fn(|unit| {
+                totals[unit].saturating_sub(before[unit]).saturating_sub(sent[unit])
+            });
+            let follow = 1.0 - (-seconds / MEASURED_OVER).exp();
+            own.others = std::array::from_fn(|unit| own.others[unit] + others[unit]);
+            own.rates = own.rates.map(|rate| rate * (1.0 - follow));
+            own.rates = std::array::from_fn(|unit| own.rates[unit] + others[unit] as f64 / seconds * follow);
+            own.reported = std::array::from_fn(|unit| own.reported[unit] + sent[unit] as f64);
         }
-        self.own = own;
-        self.renewed = Some(began);
-        (self.granted, self.failed) = (true, false);
-        self.exchanges = self.exchanges.saturating_add(1);
     }
 
-    /// An exchange failed: it will take a new connection.
+    /// An exchange failed.
     pub(super) fn failed(&mut self, now: Instant) {
         self.failed = true;
-        self.exchanges = 0;
         self.lapse(now);
     }
 
-    /// Gives up what is no longer granted. To be called at least once in each interval.
+    /// Gives up what is no longer leased. To be called at least once in each interval.
     pub(super) fn lapse(&mut self, now: Instant) {
         let since = match self.renewed {
             Some(renewed) => now.saturating_duration_since(renewed),
@@ -189,92 +232,67 @@ impl Leases {
         if since < self.interval * LEASE {
             return;
         }
-        if self.granted {
-            // The others give theirs up too, or will say what they hold.
-            let safe = self.safe();
-            self.members.values_mut().for_each(|member| member.lapse(safe));
-        }
-        self.granted = false;
-        let (safe, may_grow) = (self.safe(), since >= self.interval * (LEASE + SETTLE));
+        (self.granted, self.hungry) = (false, false);
+        let safe = even(self.cautious());
+        let may_grow = since >= self.interval * (LEASE + SETTLE);
         for own in self.own.values_mut() {
-            if own.used > safe || may_grow {
-                own.used = safe;
+            if own.held > safe || may_grow {
+                own.held = safe;
             }
-            own.claim = own.used;
+            (own.gave, own.gained, own.fresh, own.totals, own.even) = (0, 0, 0, None, safe);
+            own.rates = [0.0; 2];
         }
     }
 
-    /// The scopes that were told of, with their parts in millionths, and what the others use in thousandths a second.
-    pub(super) fn parts(&self) -> impl Iterator<Item = (ScopeKey, u32, [u64; 2])> {
-        self.own.iter().map(|(key, own)| {
-            let sum = |of: fn(&Line) -> u64| self.lines(*key).map(of).fold(0, u64::saturating_add);
-            (*key, own.used, [sum(|line| u64::from(line.requests)), sum(|line| line.tokens)])
-        })
-    }
-
-    /// The part of a scope that nobody was told of yet.
-    pub(super) fn newcomer(&self, family: u64) -> u32 {
-        if !self.granted {
-            // Before the first exchange others may have it all.
-            return if self.failed || self.renewed.is_some() {
-                self.safe()
-            } else {
-                fair::floor(self.expected)
+    /// The scopes that are told of, with what to apply to them.
+    pub(super) fn applied(&mut self) -> BTreeMap<ScopeKey, Applied> {
+        let (floor, fair) = (floor(self.members), even(self.members));
+        let crowded = self.own.len() > MOST_LINES;
+        let each = self.own.iter_mut().map(|(key, own)| {
+            if crowded && !own.told {
+                own.held = even(self.members);
+            }
+            let part = own.held.max(floor);
+            let fresh = if own.gained > 0 { f64::from(own.fresh) / f64::from(own.gained) } else { 0.0 };
+            let applied = Applied {
+                part,
+                // A scope that no exchange told of yet.
+                prospect: if own.even > 0 { own.even } else { fair }.max(part),
+                fresh: fresh.min(1.0),
+                others_sent: own.others,
+                others: own.rates,
             };
-        }
-        if self.live().any(|member| member.has_family(family)) {
-            fair::floor(self.replicas())
-        } else {
-            fair::even(self.cautious())
-        }
+            (own.gained, own.fresh, own.others) = (0, 0, [0; 2]);
+            (*key, applied)
+        });
+        each.collect()
     }
 
-    fn claim(&mut self, key: ScopeKey, own: &mut Own) {
-        let known: Vec<&Line> = self.lines(key).collect();
-        let idle = self.replicas() - 1 - known.len();
-        let needs: Vec<u32> =
-            std::iter::once(own.need.part).chain(known.iter().map(|line| line.need)).collect();
-        let fair = fair::parts(&needs, idle);
-        let target = fair[0];
-        let lack = known.iter().zip(&fair[1..]).any(|(line, fair)| *fair > line.claim.saturating_add(LACKS));
-        let others = self.others(key, |line| line.claim);
-        if target < own.used {
-            let lack = lack || others.saturating_add(own.used) > WHOLE;
-            if lack || target.saturating_add(target / STEADY) < own.used {
-                own.used = target;
-            }
-            own.claim = own.used;
-            return;
+    /// The part of a scope that the ledger was not told of yet.
+    pub(super) fn newcomer(&self) -> u32 {
+        if self.granted {
+            return floor(self.members);
         }
-        let reserved = fair::floor(self.replicas()).saturating_mul(u32::try_from(idle).unwrap_or(u32::MAX));
-        let left = WHOLE.saturating_sub(others).saturating_sub(reserved);
-        let mut claim = target.min(left);
-        if self.exchanges < LEARNING || !own.told {
-            claim = claim.min(fair::even(self.cautious()));
-        }
-        own.claim = claim.max(own.used);
-        self.hungry |= own.claim > own.used || target > own.used.saturating_add(LACKS);
+        // Before the first exchange others may have it all: next to nothing, for a moment.
+        self.safe_part().unwrap_or(1)
     }
 
-    /// How many replicas there may be while not all have come back.
+    /// The part without Redis; nothing before the first exchange has been tried.
+    fn safe_part(&self) -> Option<u32> {
+        (self.failed || self.renewed.is_some()).then(|| even(self.cautious()))
+    }
+
+    /// As many replicas as were last known or are expected.
     fn cautious(&self) -> usize {
-        if self.exchanges < LEARNING { self.replicas().max(self.expected) } else { self.replicas() }
+        self.members.max(self.expected)
     }
+}
 
-    /// The part without Redis: even, among as many as were last known or are expected.
-    fn safe(&self) -> u32 {
-        fair::even(self.replicas().max(self.expected))
-    }
+fn share(part: u32, ratio: f64) -> u32 {
+    u32::try_from(whole(f64::from(part) * ratio.clamp(0.0, 1.0))).unwrap_or(part)
+}
 
-    fn live(&self) -> impl Iterator<Item = &Member> {
-        self.members.values().filter(|member| member.is_live())
-    }
-
-    fn lines(&self, key: ScopeKey) -> impl Iterator<Item = &Line> {
-        self.live().filter_map(move |member| member.line(key))
-    }
-
-    fn others(&self, key: ScopeKey, of: impl Fn(&Line) -> u32) -> u32 {
-        self.lines(key).map(of).fold(0, u32::saturating_add)
-    }
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+fn whole(number: f64) -> u64 {
+    number.max(0.0) as u64
 }

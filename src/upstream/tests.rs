@@ -462,7 +462,7 @@ async fn connections_that_are_lost_after_each_answer_are_used_once() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_http2_lost_is_well_formed_over_http1() {
     let mut wire = wire_of(|number| number == 0);
-    let (lose, lost) = tokio::sync::oneshot::channel::<()>();
+    let (cut, lost) = tokio::sync::oneshot::channel::<()>();
     let far = clock::spawn(async move {
         let first = wire.accepted.recv().await.unwrap();
         let service = hyper::service::service_fn(|_| async {
@@ -482,7 +482,7 @@ async fn a_request_that_http2_lost_is_well_formed_over_http1() {
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
     // Taken while the connection is still there, and sent once it is gone.
     let ready = wire.upstream.connection().await.unwrap();
-    lose.send(()).unwrap();
+    cut.send(()).unwrap();
     clock::sleep(Duration::from_secs(1)).await;
     let sent = ready.send(post("body"), HeadLimit::default());
     let answer = sent.await.unwrap();

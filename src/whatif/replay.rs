@@ -183,7 +183,7 @@ impl World<'_> {
             }
             Event::Exchange => {
                 let sent: Vec<(f64, f64)> = (self.machines.iter())
-                    .map(Machine::demand)
+                    .map(|machine| machine.demand(self.now))
                     .map(|demand| (demand.sent_requests, demand.sent_tokens))
                     .collect();
                 self.share(&sent);
@@ -497,7 +497,16 @@ impl World<'_> {
         let part = 1.0 / self.machines.len() as f64;
         for (index, machine) in self.machines.iter_mut().enumerate() {
             let own = rates.get(index).copied().unwrap_or_default();
-            let part = Part { part, others_requests: all.0 - own.0, others_tokens: all.1 - own.1 };
+            let (others_requests, others_tokens) = (all.0 - own.0, all.1 - own.1);
+            let part = Part {
+                part,
+                prospect: part,
+                fresh: 1.0,
+                others_requests,
+                others_tokens,
+                others_sent: [others_requests * seconds, others_tokens * seconds],
+                ..Part::default()
+            };
             machine.set_part(part, self.now);
         }
         if !sent.is_empty() {

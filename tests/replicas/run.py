@@ -1,57 +1,25 @@
-"""Drives three real Weirs that share one limit through a real Redis, before one real stand-in, over sockets.
+"""Drives real Weirs that share one limit through a real Redis, before one real stand-in, over sockets.
 
-    python3 tests/replicas/run.py
+    python3 tests/replicas/run.py             # what CI runs
+    python3 tests/replicas/matrix.py          # every fault with 3 and 10 replicas: a table, in some minutes
 
-Demand is skewed: the first Weir gets more than the whole limit, the second a fifth of it, the third nothing. The stand-in
-must count no 429 in steady state and see at least 95 % of the limit used; when the second becomes busy it must have its part
-within seconds; when Redis is killed traffic goes on, and at even parts once the leases end; when Redis is back, and when
-it forgot everything, need counts again; a Weir that leaves says so, one that stands still for long loses its part and gets
-it back.
+Three Weirs with a skewed demand use the limit and draw no 429; a need moves parts within two intervals; Redis is killed, stalled,
+cut off, flushed, full, read-only, and has its password changed; Weirs are killed, paused and end. Ten Weirs that were idle burst at
+once. In all of it nothing is lost, nothing hangs, and no 429 comes.
 """
 
 import asyncio
 import contextlib
-import json
 import os
-import pathlib
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.parse
-import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "outside"))
-
-import processes  # noqa: E402
+from group import Figures, Group, Load, Member, Relay, request, until
 
 RPM = 3000
-LEAST_USE = 0.95
-INTERVAL = 0.25
-# It looks like a key: no process may print it.
-PASSWORD = "sk-password-of-the-replicas"
-CONFIG = f"""
-[replicas]
-redis = "env:REPLICAS_URL"
-interval = "{INTERVAL}s"
-expected = 3
-
-[limits]
-requests_per_minute = {RPM}
-
-[shutdown]
-drain_delay = "0s"
-drain_timeout = "1s"
-"""
-BODY = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}).encode()
-REQUEST = (
-    b"POST /v1/chat/completions HTTP/1.1\r\nhost: weir\r\nauthorization: Bearer sk-replicas-0123456789abcdef\r\n"
-    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
-)
-# Each answer takes this long, so that a client makes so many requests a second when nobody holds it.
-LATENCY = 0.1
+LEAST_USE = 0.97
 
 problems: list[str] = []
 
@@ -62,212 +30,173 @@ def check(holds: bool, what: str) -> None:
         problems.append(what)
 
 
-class Redis:
-    """A real server of our own, on a port of its own, which a test may kill and start again."""
-
-    def __init__(self, folder: str):
-        self.port = processes.free_port()
-        self.folder = folder
-        self.running: subprocess.Popen | None = None
-
-    def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder]
-        self.running = subprocess.Popen(
-            [*command, "--requirepass", PASSWORD], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-        )
-        processes.wait_for(self.port, self.running)
-
-    def kill(self) -> None:
-        self.running.kill()
-        self.running.wait()
-
-    def flush(self) -> None:
-        subprocess.run(
-            ["redis-cli", "-p", str(self.port), "flushall"],
-            env={**os.environ, "REDISCLI_AUTH": PASSWORD}, check=True, stdout=subprocess.DEVNULL,
-        )
+async def in_time(holds, seconds: float, what: str) -> None:
+    took = await until(holds, seconds)
+    check(took is not None, f"{what}, after {seconds if took is None else took:.2f} s of at most {seconds:g} s")
 
 
-class Load:
-    """Clients before one Weir, as many as are asked for; each sends one request after the other."""
-
-    def __init__(self, url: str):
-        self.url = urllib.parse.urlsplit(url)
-        self.tasks: list[asyncio.Task] = []
-        self.answers = 0
-        self.bad: list[str] = []
-        self.longest = 0.0
-
-    def set(self, clients: int) -> None:
-        while len(self.tasks) > clients:
-            self.tasks.pop().cancel()
-        while len(self.tasks) < clients:
-            self.tasks.append(asyncio.create_task(self.client()))
-
-    async def client(self) -> None:
-        reader, writer = await asyncio.open_connection(self.url.hostname, self.url.port)
-        try:
-            while True:
-                began = time.monotonic()
-                writer.write(REQUEST)
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-                length = next(line for line in head.lower().split("\r\n") if line.startswith("content-length:"))
-                await reader.readexactly(int(length.partition(":")[2]))
-                status = int(head.split()[1])
-                self.longest = max(self.longest, time.monotonic() - began)
-                self.answers += 1
-                if status != 200:
-                    self.bad.append(str(status))
-        except (OSError, asyncio.IncompleteReadError) as error:
-            self.bad.append(repr(error))
-        finally:
-            writer.close()
-
-
-def stats(upstream: str) -> dict:
-    return json.load(urllib.request.urlopen(f"{upstream}/simulate/stats", timeout=5))
-
-
-def refused(upstream: str) -> int:
-    return sum(second["refused"] for second in stats(upstream)["history"])
-
-
-async def measure(upstream: str, loads: list[Load], seconds: float, what: str, least: float = LEAST_USE) -> list[float]:
-    """Each Weir's part of the limit as it was used in the next seconds."""
-    before, began = [load.answers for load in loads], time.monotonic()
-    refused_before = refused(upstream)
+async def measured(group: Group, seconds: float, what: str, least: float = LEAST_USE) -> list[float]:
+    figures = Figures(group, RPM / 60)
     await asyncio.sleep(seconds)
-    passed = time.monotonic() - began
-    use = [(load.answers - was) / (RPM / 60 * passed) for load, was in zip(loads, before)]
-    parts = ", ".join(f"{part:.1%}" for part in use)
-    check(refused(upstream) == refused_before, f"{what}: no 429 ({refused(upstream) - refused_before})")
-    check(sum(use) >= least, f"{what}: {sum(use):.1%} of the limit used ({parts})")
-    return use
+    figures.stop()
+    parts = ", ".join(f"{part:.1%}" for part in figures.use)
+    check(figures.refused == 0, f"{what}: no 429 ({figures.refused})")
+    check(figures.all >= least, f"{what}: {figures.all:.1%} of the limit used ({parts})")
+    check(figures.lost == 0, f"{what}: every answer is 200 ({figures.lost} are not)")
+    return figures.use
 
 
-async def until(holds, seconds: float, what: str) -> None:
-    began = time.monotonic()
-    while not holds() and time.monotonic() < began + seconds:
-        await asyncio.sleep(0.05)
-    check(holds(), f"{what}, after {time.monotonic() - began:.1f} s of at most {seconds:g} s")
+async def trouble(group: Group, name: str, cause: str, begin, end, *, least: float, steady: float = 2.5) -> None:
+    """A fault that lasts a while: it is named, traffic goes on, and afterwards need counts again."""
+    member = group.members[0]
+    figures = Figures(group, RPM / 60)
+    begin()
+    await in_time(lambda: member.status()["trouble"] == cause, 3, f"{name}: it is named {cause}")
+    check(member.weir.metric("weir_replicas_trouble", cause=cause) == 1, f"{name}: so does the metric")
+    await in_time(lambda: not member.status()["agreed"], 3, f"{name}: the lease ends")
+    await asyncio.sleep(steady)
+    end()
+    await in_time(lambda: all(one.status()["agreed"] for one in group.members), 4, f"{name}: agreed again")
+    figures.stop()
+    check(figures.refused == 0, f"{name}: no 429 ({figures.refused})")
+    check(figures.lost == 0, f"{name}: nothing lost of {figures.sent}; longest answer {figures.longest:.1f} s")
+    check(figures.all >= least, f"{name}: {figures.all:.1%} of the limit used")
 
 
-def part(weir: processes.Weir) -> float:
-    return weir.metric("weir_limit_part", scope="gpt-4o-mini")
+async def three() -> None:
+    with contextlib.ExitStack() as stack:
+        shape = ["--shape", "bucket", "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
+        interval = 0.25
+        limits = f"requests_per_minute = {RPM}"
+        group = Group(stack, limits=limits, interval=interval, stand_in=shape, expected=3)
+        redis = group.redis
+        relay = Relay(redis.port)
+        await relay.start()
+        one = group.add(group.secret("relayed", group.url(relay.port)))
+        two, three = group.add(), group.add()
+        await in_time(lambda: all(one.status()["replicas"] == 3 for one in group.members), 3, "three Weirs see three")
+        # Of a bucket a whole minute's worth may be used at once: first it is emptied.
+        await group.empty()
+        one.load.set(30)
+        two.load.set(1)
+        await asyncio.sleep(5)
+        use = await measured(group, 5, "skewed")
+        check(use[0] > 0.72 and use[1] > 0.17, "skewed: who has one request at a time has all that it can use")
+
+        two.load.set(30)
+        await in_time(lambda: two.part() > 0.4, 2 * interval + 0.5, "who becomes busy has its part within two intervals")
+        await measured(group, 3, "two are busy")
+        three.load.set(30)
+        await asyncio.sleep(1)
+
+        await trouble(group, "killed", "unreachable", redis.kill, redis.start, least=0.8)
+        stop, go = (lambda: redis.running.send_signal(signal.SIGSTOP)), (lambda: redis.running.send_signal(signal.SIGCONT))
+        await trouble(group, "stalled", "timeout", stop, go, least=0.8)
+        set_memory = lambda size: lambda: redis.ask("config", "set", "maxmemory", size)  # noqa: E731
+        await trouble(group, "full", "full", set_memory("1"), set_memory("0"), least=0.8)
+        replica = lambda *of: lambda: redis.ask("replicaof", *of)  # noqa: E731
+        await trouble(group, "read-only", "read_only", replica("127.0.0.1", "1"), replica("no", "one"), least=0.8)
+        await trouble(group, "cut off alone", "unreachable", lambda: relay.set("cut"), lambda: relay.set("open"), least=0.8)
+
+        figures = Figures(group, RPM / 60)
+        for words in (["flushall"], ["script", "flush"]):
+            redis.ask(*words)
+            await asyncio.sleep(2)
+        # The password becomes another, and so does the file; what is connected is cut.
+        redis.ask("config", "set", "requirepass", redis.password + "-2")
+        redis.password += "-2"
+        redis.ask("client", "kill", "type", "normal", "skipme", "yes")
+        await in_time(lambda: two.status()["trouble"] == "authentication", 3, "password changed: it is named")
+        group.secret("url", group.url())
+        group.secret("relayed", group.url(relay.port))
+        await in_time(lambda: all(one.status()["agreed"] for one in group.members), 5, "the new one is taken from the file")
+        figures.stop()
+        check(figures.refused + figures.lost == 0, f"flushed, password changed: no 429, nothing lost of {figures.sent}")
+        await measured(group, 3, "after all that")
+
+        three.process.send_signal(signal.SIGSTOP)
+        await in_time(lambda: one.status()["replicas"] == 2, 3, "one that stands still is not counted")
+        await asyncio.sleep(1)
+        before = group.refused()
+        three.process.send_signal(signal.SIGCONT)
+        await in_time(lambda: all(one.status()["replicas"] == 3 for one in group.members), 3, "it goes on, and is counted")
+        await asyncio.sleep(1)
+        check(group.refused() == before, f"it takes nothing back that others took over: no 429 ({group.refused() - before})")
+
+        three.process.kill()
+        three.load.set(0)
+        await in_time(lambda: one.part() + two.part() > 0.97, 5 * interval, "killed: the others have its part in five intervals")
+        two.process.send_signal(signal.SIGTERM)
+        two.load.set(0)
+        await in_time(lambda: one.part() > 0.95, 2 * interval + 0.5, "one leaves, and says so: its part is taken over")
+        one.load.set(0)
+        check(not one.load.bad, f"every answer of the one that was there all along is 200 ({one.load.bad[:3]})")
 
 
-def agreed(weir: processes.Weir) -> bool:
-    return json.load(urllib.request.urlopen(f"{weir.admin}/status", timeout=5))["replicas"]["agreed"]
+async def burst(group: Group, member: Member, requests: int) -> None:
+    loads = Load(member.weir.url)
+    loads.set(requests)
+    await asyncio.sleep(2.5)
+    loads.set(0)
+    member.load.bad += loads.bad
+
+
+async def ten(shape: str) -> None:
+    with contextlib.ExitStack() as stack:
+        stand_in = ["--shape", shape, "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
+        limits = f"requests_per_minute = {RPM}"
+        group = Group(stack, limits=limits, interval=1, stand_in=stand_in, expected=10)
+        for _ in range(10):
+            group.add()
+        await in_time(lambda: all(one.status()["replicas"] == 10 for one in group.members), 5, f"{shape}: ten see ten")
+        await asyncio.gather(*(burst(group, member, 40) for member in group.members))
+        check(group.refused() == 0, f"{shape}: ten idle ones burst at once: no 429 ({group.refused()})")
+        for member in group.members:
+            member.load.set(10)
+        await asyncio.sleep(6)
+        redis, began = group.redis, time.monotonic()
+        names = [("cmdstat_evalsha", "commandstats"), ("total_net_input_bytes", "stats"), ("total_net_output_bytes", "stats")]
+        before = [redis.count(*name) for name in names]
+        await asyncio.sleep(5)
+        rates = [(redis.count(*name) - was) / (time.monotonic() - began) / 10 for name, was in zip(names, before)]
+        check(rates[0] <= 2, f"{shape}: {rates[0]:.2f} commands a replica and second ({rates[1]:.0f} B in, {rates[2]:.0f} B out)")
+        check(group.refused() <= 0.01 * sum(one.load.answers for one in group.members), f"{shape}: {group.refused()} 429s in all")
+        bad = [bad for one in group.members for bad in one.load.bad]
+        check(not bad, f"{shape}: every answer is 200 ({bad[:2]})")
+        killed = group.members[:3]
+        for member in killed:
+            member.process.kill()
+            member.load.set(0)
+        await asyncio.sleep(5)
+        figures = Figures(group, RPM / 60)
+        await asyncio.sleep(3)
+        check(figures.stop().all >= 0.8, f"{shape}: three killed: {figures.all:.1%} of the limit used five seconds later")
+
+
+async def large() -> None:
+    """Requests of a sixth of the limit progress through a replica that was idle, while the others use the limit."""
+    with contextlib.ExitStack() as stack:
+        stand_in = ["--shape", "bucket", "--rpm", "none", "--tpm", "600000", "--headers", "as-measured"]
+        group = Group(stack, limits="tokens_per_minute = 600000", interval=0.25, stand_in=stand_in, expected=3)
+        for _ in range(3):
+            group.add()
+        await asyncio.sleep(2)
+        big = Load(group.members[0].weir.url, request(100_000))
+        for member in group.members[1:]:
+            member.load = Load(member.weir.url, request(2_000))
+            member.load.set(20)
+        await asyncio.sleep(4)
+        big.set(1)
+        await in_time(lambda: big.answers >= 1, 45, "a request of a sixth of the limit passes beside a full load")
+        big.set(0)
+        check(not big.bad, f"and is not refused ({big.bad[:2]})")
+        check(group.refused() <= 3, f"large requests: {group.refused()} 429s")
 
 
 async def story() -> None:
-    with contextlib.ExitStack() as stack:
-        redis = Redis(stack.enter_context(tempfile.TemporaryDirectory()))
-        redis.start()
-        stack.callback(redis.kill)
-        upstream = stack.enter_context(
-            processes.stand_in(
-                *("--shape", "bucket", "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"),
-                *("--latency", f"{LATENCY * 1000:.0f}ms", "--no-compress"),
-            )
-        )
-        environment = {"REPLICAS_URL": f"redis://:{PASSWORD}@127.0.0.1:{redis.port}/0"}
-        weirs, running = [], []
-        for _ in range(3):
-            weir, process = stack.enter_context(started(upstream, environment))
-            weirs.append(weir)
-            running.append(process)
-        one, two, three = weirs
-        await until(lambda: all(weir.metric("weir_replicas") == 3 for weir in weirs), 3, "three Weirs see three")
-        loads = [Load(weir.url) for weir in weirs]
-        # Of a bucket a whole minute's worth may be used at once: first it is emptied.
-        await empty(upstream)
-        loads[0].set(30)
-        loads[1].set(1)
-        await asyncio.sleep(5)
-        before = refused(upstream)
-
-        use = await measure(upstream, loads, 6, "skewed")
-        check(use[0] > 0.72 and use[1] > 0.17, "skewed: the busy one has what the others leave")
-
-        loads[1].set(30)
-        await until(lambda: part(two) > 0.4, 3, "who becomes busy has its part")
-        use = await measure(upstream, loads, 5, "two are busy")
-        loads[1].set(0)
-        await until(lambda: part(one) > 0.9, 12, "who is idle again gives it back")
-
-        loads[1].set(1)
-        redis.kill()
-        await until(lambda: one.metric("weir_replicas_redis_up") == 0, 2, "Redis is killed: the metric says so")
-        use = await measure(upstream, loads, 1, "Redis is gone, the lease holds", least=0.8)
-        await until(lambda: abs(part(one) - 1 / 3) < 0.01, 10 * INTERVAL + 2, "the lease is over: even parts")
-        # Each has a lease of its own. Who begins within it has next to nothing, and turns away what would wait too long.
-        await until(lambda: not any(agreed(weir) for weir in weirs), 10 * INTERVAL, "so they are for all")
-        loads[1].set(30)
-        loads[2].set(30)
-        await asyncio.sleep(1)
-        await measure(upstream, loads, 5, "without Redis, all are busy")
-        check(all(urllib.request.urlopen(f"{weir.admin}/readyz", timeout=5).status == 200 for weir in weirs), "all are ready")
-        loads[1].set(1)
-        loads[2].set(0)
-        redis.start()
-        await until(lambda: one.metric("weir_replicas_redis_up") == 1, 3, "Redis is back")
-        await until(lambda: part(one) > 0.74, 12, "need counts again")
-        await asyncio.sleep(3)
-        await measure(upstream, loads, 5, "Redis is back")
-
-        redis.flush()
-        await measure(upstream, loads, 4, "Redis forgot all")
-
-        running[2].send_signal(signal.SIGSTOP)
-        loads[1].set(30)
-        await asyncio.sleep(18 * INTERVAL)
-        check(one.metric("weir_replicas") == 2, "one that stands still is not counted")
-        running[2].send_signal(signal.SIGCONT)
-        await until(lambda: all(weir.metric("weir_replicas") == 3 for weir in weirs), 3, "it goes on, and is counted")
-
-        running[1].send_signal(signal.SIGTERM)
-        loads[1].set(0)
-        await until(lambda: one.metric("weir_replicas") == 2, 2, "one leaves, and says so")
-        await until(lambda: part(one) > 0.9, 3, "its part is taken over")
-        for load in loads:
-            load.set(0)
-        bad = [*loads[0].bad, *loads[2].bad]
-        check(not bad, f"every answer but those of the one that left is 200 ({bad[:3]})")
-        # Who begins anew before it has heard how full the limit is may send its burst: half a second's worth.
-        check(refused(upstream) - before <= RPM / 120, f"in all {refused(upstream) - before} times 429, and none reached a caller")
-
-
-
-async def empty(upstream: str) -> None:
-    """Takes what the bucket holds, with requests that don't go through any Weir, until one is refused."""
-    is_empty = asyncio.Event()
-
-    async def taker() -> None:
-        address = urllib.parse.urlsplit(upstream)
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        while not is_empty.is_set():
-            writer.write(REQUEST)
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            length = next(line for line in head.lower().split("\r\n") if line.startswith("content-length:"))
-            await reader.readexactly(int(length.partition(":")[2]))
-            if int(head.split()[1]) == 429:
-                is_empty.set()
-        writer.close()
-
-    await asyncio.gather(*(taker() for _ in range(100)))
-
-
-@contextlib.contextmanager
-def started(upstream: str, environment: dict[str, str]):
-    port, admin = processes.free_port(), processes.free_port()
-    command = [processes.binary(), "run", "--upstream", upstream]
-    command += ["--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
-        file.write(CONFIG)
-        file.flush()
-        with processes.process([*command, "--config", file.name], ports=[port, admin], environment=environment) as process:
-            yield processes.Weir(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin}"), process
+    await three()
+    await ten("sliding-log")
+    await large()
 
 
 def main() -> int:

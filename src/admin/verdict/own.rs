@@ -60,13 +60,15 @@ pub(super) fn restart_needed(status: &Status) -> Option<Finding> {
 
 pub(super) fn replicas_apart(status: &Status) -> Option<Finding> {
     let replicas = status.replicas.as_ref().filter(|replicas| !replicas.agreed && !replicas.redis_up)?;
-    let sentence = match replicas.last_exchange_seconds {
-        Some(seconds) => format!("Redis has been out of reach for {}.", duration(seconds)),
-        None => "Redis has not been reached since the start.".to_owned(),
+    let since = match replicas.last_exchange_seconds {
+        Some(seconds) => format!("for {}", duration(seconds)),
+        None => "since the start".to_owned(),
     };
-    let advice = "Requests are served; each replica now gets an equal share, even where another one is busier. The log line that \
-                  begins with \"replicas:\" says why.";
-    Some(finding(Level::Warning, Blame::Us, sentence, advice))
+    let sentence = format!("Replicas have not agreed {since}: each takes an equal share.");
+    let advice = replicas.advice.as_deref().unwrap_or("Redis has not been asked yet.");
+    let advice =
+        format!("{advice} Requests are served meanwhile, but a busy replica gets no more than an idle one.");
+    Some(finding(Level::Warning, Blame::Us, sentence, &advice))
 }
 
 pub(super) fn slow(status: &Status) -> Option<Finding> {

@@ -53,13 +53,28 @@ fn failing(class: &str) -> Status {
 #[test]
 fn replicas_that_keep_their_parts_are_no_matter_and_those_that_lost_them_are() {
     let with = |agreed, last_exchange_seconds| Status {
-        replicas: Some(ReplicasStatus { replicas: 2, redis_up: false, agreed, last_exchange_seconds }),
+        replicas: Some(ReplicasStatus {
+            replicas: 2,
+            agreed,
+            last_exchange_seconds,
+            ..ReplicasStatus::default()
+        }),
         ..Status::default()
     };
     check(vec![
         (with(true, Some(4.0)), Level::Ok, Blame::Nobody, "Healthy: no request has come yet."),
-        (with(false, Some(90.0)), Level::Warning, Blame::Us, "Redis has been out of reach for 1 min 30 s."),
-        (with(false, None), Level::Warning, Blame::Us, "Redis has not been reached since the start."),
+        (
+            with(false, Some(90.0)),
+            Level::Warning,
+            Blame::Us,
+            "Replicas have not agreed for 1 min 30 s: each takes an equal share.",
+        ),
+        (
+            with(false, None),
+            Level::Warning,
+            Blame::Us,
+            "Replicas have not agreed since the start: each takes an equal share.",
+        ),
     ]);
 }
 

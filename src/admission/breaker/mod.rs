@@ -438,6 +438,30 @@ impl Breaker {
         least.max(needed as u32)
     }
 
+    /// Another replica's attempts have failed for this time. Who has had a good answer within the last two seconds knows better.
+    pub(crate) fn failing_elsewhere(
+        &mut self,
+        lasted: Duration,
+        settings: &BreakerSettings,
+        rng: &mut fastrand::Rng,
+        now: Moment,
+    ) {
+        if settings.enabled && matches!(self.state, State::Closed) && self.window.counts_of(2, now).0 == 0 {
+            let before = self.window.rate_of(|bin| bin.begun, now);
+            let next_probe = now.plus(backoff(0, lasted, settings, rng));
+            self.news_from = now;
+            let (since, relapses) = (now.minus(lasted), 0);
+            self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before, relapses }, now);
+        }
+    }
+
+    /// Another replica has had a good answer: it is worth a probe.
+    pub(crate) fn recovered_elsewhere(&mut self, now: Moment) {
+        if let State::Open(open) = &mut self.state {
+            open.next_probe = open.next_probe.min(now);
+        }
+    }
+
     fn open(&mut self, open: Open, now: Moment) {
         self.opened += 1;
         self.change(State::Open(open), now);

@@ -29,6 +29,8 @@ const LEAST_MARGIN: (f64, f64) = (0.005, 0.0075);
 const WHOLE_CELLS: f64 = 0.3;
 /// A tail is kept to where it is below this part of the rate: the log of sends is not exact.
 const TAIL: f64 = 0.9;
+/// What is left of a day's limit is divided among replicas about this often.
+const DIVIDED_AGAIN: Duration = Duration::from_secs(1);
 /// How long before a burst leaves the window the use of that moment is looked up.
 const BEFORE_RELIEF: Duration = Duration::from_millis(50);
 /// What backlogged callers leave free for a caller that sends less than its share, in seconds of the rate.
@@ -42,6 +44,9 @@ impl Limit {
     pub(crate) fn wait(&self, cells: u64, sparse: bool, own: &Own<'_>, now: Moment) -> Duration {
         let held = cells.saturating_add(if sparse { 0 } else { self.cushion(self.told_or_stated()) });
         let mut wait = self.level.wait(held, now);
+        if cells as f64 > self.rest {
+            wait = wait.max(DIVIDED_AGAIN);
+        }
         if let Some(closed) = &self.closed
             && cells as f64 > closed.room
         {
@@ -83,15 +88,16 @@ impl Limit {
         kept_to(room / span)
     }
 
-    /// Seconds until the work ahead and `cells` have passed, were nothing else to come.
-    pub(crate) fn predict(&self, ahead: f64, cells: f64, now: Moment) -> f64 {
+    /// Seconds until the work ahead and `cells` have passed, were nothing else to come. `hope` is the present part of the limit
+    /// in the one that this replica will have once it needs it.
+    pub(crate) fn predict(&self, ahead: f64, cells: f64, hope: f64, now: Moment) -> f64 {
         let bucket_wait = |bucket: &Bucket| {
             let room = bucket.burst().max(1.0);
             (bucket.used(now) + ahead + cells.min(room) - room) / bucket.rate()
         };
         let mut wait = bucket_wait(&self.level);
         if self.is_shaped() {
-            wait = wait.max(bucket_wait(&self.shaper));
+            wait = wait.max(bucket_wait(&self.shaper) * hope);
         }
         if let Some(closed) = self.closed.filter(|closed| ahead + cells > closed.room) {
             wait = wait.max(closed.until.seconds_since(now) + (ahead + cells - closed.room) / self.pace());

@@ -44,6 +44,8 @@ pub(crate) struct Limit {
     pub(crate) window: f64,
     /// The part of the limit that may be used here: the configured share times this replica's part.
     pub(super) part: f64,
+    /// Of a day's limit: the cells that may be used here until the replicas divide what is left again.
+    pub(super) rest: f64,
     pub(super) level: Bucket,
     pub(super) shaper: Bucket,
     pub(super) closed: Option<Closed>,
@@ -95,6 +97,7 @@ impl Limit {
             source,
             foreign: Foreign::default(),
             part,
+            rest: f64::INFINITY,
             level: Bucket::new(1.0, 1.0),
             shaper: Bucket::new(1.0, 1.0),
             shape: Shape::default(),
@@ -129,6 +132,7 @@ impl Limit {
         self.taken = now;
         self.level.take(cells, now);
         self.shaper.take(cells, now);
+        self.rest -= cells as f64;
         self.largest = (self.largest * 0.99).max(cells as f64).max(1.0);
         match &mut self.closed {
             Some(closed) if closed.until > now => closed.room -= cells as f64,
@@ -149,6 +153,7 @@ impl Limit {
         let cells = self.bounded(cells) as f64;
         self.level.credit(cells, now);
         self.shaper.credit(cells, now);
+        self.rest += cells;
     }
 
     /// The upstream refused an attempt of `cells`, which took nothing from this limit: by another limit, or by one that it did
@@ -315,19 +320,49 @@ impl Limit {
             * self.part
     }
 
-    /// Changes the part of the limit that may be used here.
-    pub(crate) fn set_part(&mut self, part: f64, now: Moment) {
+    /// Changes the part of the limit that may be used here; `fresh` is the part of what is gained that nobody used of late.
+    pub(crate) fn set_part(&mut self, part: f64, fresh: f64, now: Moment) {
         if part > 0.0 && part.total_cmp(&self.part).is_ne() {
             let factor = part / self.part;
+            let (used, burst) = (self.shaper.used(now), self.shaper.burst());
             self.depth.scale(factor);
             self.part = part;
-            // What is used of the depth stays the same part of it: a smaller part is no debt.
-            let used = self.shaper.used(now) * factor;
             self.tail = f64::INFINITY;
             self.divided = now;
             self.reshape(now);
+            // What is used of the depth stays the same part of it: a smaller part is no debt. Of what is gained others may have
+            // used all.
+            let gained = self.shaper.burst() - burst;
+            let used = if gained > 0.0 { used + gained * (1.0 - fresh) } else { used * factor.min(1.0) };
             self.shaper.set_used(used, now);
         }
+    }
+
+    /// Of what is left of a day's limit this replica may use `part` until it is told so again: all parts of it are what is left.
+    pub(crate) fn divide_rest(&mut self, part: f64, now: Moment) {
+        let divided = self.window > LONGEST_SHAPED && part < 1.0;
+        let rest = (self.capacity() - self.level.used(now)).max(0.0);
+        self.rest = if divided { rest * part } else { f64::INFINITY };
+    }
+
+    /// The other replicas sent `cells` since this was said last. Where headers tell of a limit they tell of it too; of a day's
+    /// limit they mostly don't.
+    pub(crate) fn others_sent(&mut self, cells: f64, now: Moment) {
+        if self.window > LONGEST_SHAPED {
+            self.level.debit(cells, now);
+        }
+    }
+
+    /// The part of this replica's part that is not used, as the limiter counts it.
+    pub(crate) fn unused(&self, own: &Own<'_>, now: Moment) -> f64 {
+        let depth = self.shaper.used(now) / self.shaper.burst();
+        let used = if self.may_count_windows() {
+            let window = own.log.trailing(duration(self.window), now) * own.ratio;
+            depth.max(window / (self.stated * self.part).max(1.0))
+        } else {
+            depth
+        };
+        (1.0 - used).clamp(0.0, 1.0)
     }
 
     /// Cells a second that the limit gives all that share it; nothing where it isn't shaped.

@@ -33,6 +33,7 @@ use limit::Limit;
 pub use own::Cost;
 use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
+use part::Held;
 pub use part::{Demand, Part};
 use ramp::Ramp;
 use refusal::Numbers;
@@ -93,7 +94,7 @@ pub(crate) struct Limits {
     ratio: ChargeRatio,
     endpoints: EndpointRatios,
     share: f64,
-    part: Part,
+    part: Held,
     /// The last pause after a refusal without numbers.
     paused_from: Moment,
     /// The last refusal where little was used of what is told; the start of time before the first.
@@ -111,7 +112,7 @@ impl Limits {
             asked: now,
             pauses: 0,
             share: limits.share,
-            part: Part::default(),
+            part: Held::default(),
             ratio: ChargeRatio::new(),
             endpoints: EndpointRatios::new(),
             alone: false,
@@ -147,7 +148,7 @@ impl Limits {
 
     /// How long until `charge` may go, all limits considered; a `sparse` one may use what others leave free for it.
     pub(crate) fn wait(&self, charge: Charge, sparse: bool, in_flight: u32, now: Moment) -> Duration {
-        let mut wait = self.paused_until.since(now);
+        let mut wait = self.paused_until.since(now).max(self.lapsed(now));
         if self.pauses > 1 && self.asked >= self.paused_until {
             // One asks whether the refusals are over.
             wait = wait.max(self.asked.plus(ramp::UNANSWERED).since(now));
@@ -235,7 +236,7 @@ impl Limits {
                 let slot = entry.slot.of_window(entry.limit.window);
                 if slot != entry.slot {
                     entry.slot = slot;
-                    self.divide(now);
+                    self.divide(1.0, now);
                 }
                 self.raise_refused(unit, report.limit as f64, now);
             }
@@ -283,7 +284,8 @@ impl Limits {
             return None;
         }
         let part = self.part_of(slot);
-        let limit = Box::new(Limit::new(limit, slot.window().as_secs_f64(), source, part, now));
+        let mut limit = Box::new(Limit::new(limit, slot.window().as_secs_f64(), source, part, now));
+        limit.divide_rest(self.part.part, now);
         self.entries.push(Entry { slot, origin, limit });
         Some(self.entries.len() - 1)
     }
@@ -424,7 +426,7 @@ impl Limits {
                 (None, None) => {}
             }
         }
-        self.divide(now);
+        self.divide(1.0, now);
         if self.entries.is_empty() && self.ramp.is_none() {
             self.ramp = Some(Box::new(Ramp::new(now)));
         }
@@ -439,9 +441,11 @@ impl Limits {
     }
 
     /// Applies the parts that hold now to all limits.
-    fn divide(&mut self, now: Moment) {
+    fn divide(&mut self, fresh: f64, now: Moment) {
         let parts = Slot::ALL.map(|slot| self.part_of(slot));
-        self.entries.iter_mut().for_each(|entry| entry.limit.set_part(parts[entry.slot.index()], now));
+        for Entry { slot, limit, .. } in &mut self.entries {
+            limit.set_part(parts[slot.index()], fresh, now);
+        }
     }
 
     fn each(&self) -> impl Iterator<Item = (Slot, &Limit)> {

@@ -1,34 +1,69 @@
 //! The part of a scope's limits that is this replica's, where several share them, and what it would need.
 
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use crate::admission::admitted::Totals;
 use crate::admission::moment::Moment;
 
-use super::{Limits, Slot, Unit};
+use super::{Limits, Slot, Source, Unit};
 
 /// What this replica may use of a scope's limits, and what the others use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part {
-    /// The part of every limit, beside the configured share; above 0, at most 1.
+    /// The part of every limit, beside the configured share: of its rate, its depth and the bound on requests in flight, and of
+    /// what is left of a day's limit. Above 0, at most 1.
     pub part: f64,
+    /// What is unused of the part that was gained with this, from 0 to 1: the rest may be full of what others sent.
+    pub fresh: f64,
+    /// The part that this replica will have at least when it needs it.
+    pub prospect: f64,
+    /// How long it holds; after that nothing goes until there is another.
+    pub valid: Duration,
     /// Requests a second that the other replicas send.
     pub others_requests: f64,
     /// Tokens a second that the other replicas send.
     pub others_tokens: f64,
+    /// Requests, and tokens as charged, that the others sent since the last part.
+    pub others_sent: [f64; 2],
 }
 
 impl Default for Part {
     fn default() -> Self {
-        Self { part: 1.0, others_requests: 0.0, others_tokens: 0.0 }
+        Self {
+            part: 1.0,
+            fresh: 0.0,
+            prospect: 1.0,
+            valid: Duration::MAX,
+            others_requests: 0.0,
+            others_tokens: 0.0,
+            others_sent: [0.0; 2],
+        }
     }
 }
 
-impl Part {
+/// What is kept of a [`Part`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) part: f64,
+    /// The present part in the one that this replica will have when it needs it.
+    pub(super) hope: f64,
+    /// When it is over.
+    pub(super) until: Moment,
+    /// Requests and tokens a second that the others send.
+    others: [f64; 2],
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self { part: 1.0, hope: 1.0, until: Moment::NEVER, others: [0.0; 2] }
+    }
+}
+
+impl Held {
     /// What of foreign use is not the other replicas', as a part of a limit that gives so many cells a second.
     pub(super) fn foreign(&self, ratio: f64, slot: Slot, rate: f64) -> f64 {
-        let others = match slot.unit() {
-            Unit::Requests => self.others_requests,
-            Unit::Tokens => self.others_tokens,
-        };
-        (ratio - others / rate).max(0.0)
+        (ratio - of_unit(self.others, slot.unit()) / rate).max(0.0)
     }
 }
 
@@ -45,6 +80,14 @@ pub struct Demand {
     pub waiting_tokens: f64,
     /// Attempts in flight.
     pub in_flight: u32,
+    /// The configured bound on them, for all replicas.
+    pub bound: Option<u32>,
+    /// How long requests waited and were served, and those refused for their wait.
+    pub totals: Totals,
+    /// The sum of the weights of the callers whose requests wait.
+    pub weight: u32,
+    /// What is not used of this replica's part, from 0 to 1.
+    pub unused: f64,
     /// Requests a second that the limits give all replicas together, where known.
     pub limit_requests: Option<f64>,
     /// Tokens a second, likewise, as the upstream charges them.
@@ -57,9 +100,21 @@ impl Limits {
     /// Changes this replica's part of every limit.
     pub(crate) fn set_part(&mut self, part: Part, now: Moment) {
         let same = part.part.to_bits() == self.part.part.to_bits();
-        self.part = part;
+        self.part = Held {
+            part: part.part,
+            hope: (part.part / part.prospect.max(part.part)).clamp(0.0, 1.0),
+            until: if part.valid == Duration::MAX { Moment::NEVER } else { now.plus(part.valid) },
+            others: [part.others_requests, part.others_tokens],
+        };
         if !same {
-            self.divide(now);
+            self.divide(part.fresh, now);
+        }
+        for entry in &mut self.entries {
+            let cells = of_unit(part.others_sent, entry.slot.unit());
+            if cells > 0.0 {
+                entry.limit.others_sent(cells, now);
+            }
+            entry.limit.divide_rest(part.part, now);
         }
     }
 
@@ -68,8 +123,30 @@ impl Limits {
         self.part.part
     }
 
+    /// The present part in the one that this replica will have when it needs it.
+    pub(super) fn hope(&self) -> f64 {
+        self.part.hope
+    }
+
+    /// Whether the part will not grow by need alone: what is measured with it says what comes.
+    pub(crate) fn has_its_part(&self) -> bool {
+        self.part.hope > 0.9
+    }
+
+    /// Without a part that holds nothing goes: the next one is looked for soon.
+    pub(super) fn lapsed(&self, now: Moment) -> Duration {
+        if now < self.part.until { Duration::ZERO } else { LOOK_FOR_PART }
+    }
+
+    /// This replica's part of a bound on requests in flight; at least one.
+    pub(crate) fn part_of_bound(&self, bound: u32) -> u32 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most the bound")]
+        let part = (f64::from(bound) * self.part.part.min(1.0) + ROUNDING) as u32;
+        part.max(1)
+    }
+
     /// What was sent, and what the limits give; what waits is the queue's to say.
-    pub(crate) fn demand(&self) -> Demand {
+    pub(crate) fn demand(&self, now: Moment) -> Demand {
         let sent = self.own.sent.total();
         let least = |unit: Unit| {
             let rates = self.each().filter(|(slot, _)| slot.unit() == unit);
@@ -77,13 +154,57 @@ impl Limits {
                 .filter_map(|(_, dimension)| dimension.shared_rate().map(|rate| rate * self.share))
                 .reduce(f64::min)
         };
+        let ratio = self.ratio.value();
+        let unused = self.each().map(|(slot, limit)| limit.unused(&self.own.of(slot.unit(), ratio), now));
         Demand {
             sent_requests: sent.of(Unit::Requests),
             sent_tokens: sent.of(Unit::Tokens),
-            charge_ratio: self.ratio.value(),
+            charge_ratio: ratio,
+            unused: unused.reduce(f64::min).unwrap_or(0.0),
             limit_requests: least(Unit::Requests),
             limit_tokens: least(Unit::Tokens),
             ..Demand::default()
         }
+    }
+
+    /// The limits that the upstream told of here.
+    pub(crate) fn learned(&self) -> Vec<(Slot, f64)> {
+        let told = self.each().filter(|(_, limit)| limit.source == Source::Learned);
+        let mut told: Vec<_> = told.map(|(slot, limit)| (slot, limit.stated.round())).collect();
+        // In one order, whatever was learned first, and of a slot the least.
+        told.sort_by(|one, other| {
+            (one.0.index(), one.1).partial_cmp(&(other.0.index(), other.1)).unwrap_or(Ordering::Equal)
+        });
+        told.dedup_by_key(|(slot, _)| *slot);
+        told
+    }
+
+    /// The upstream told another replica of this limit.
+    pub(crate) fn told_elsewhere(&mut self, slot: Slot, limit: f64, now: Moment) {
+        if limit >= 1.0 && !self.each().any(|(known, _)| known == slot) {
+            self.found(slot.unit());
+            self.open(slot, super::Origin::Headers, limit, Source::Learned, now);
+        }
+    }
+
+    /// Another replica was told to pause.
+    pub(crate) fn paused_elsewhere(&mut self, pause: Duration, now: Moment) {
+        let until = now.plus(pause.min(super::LONGEST_PAUSE));
+        if until > self.paused_until {
+            (self.paused_until, self.paused_from) = (until, now);
+            self.pauses = self.pauses.max(1);
+        }
+    }
+}
+
+/// A replica whose part is over looks for another after this time.
+const LOOK_FOR_PART: Duration = Duration::from_millis(50);
+/// A third of three is one, however the parts were rounded.
+const ROUNDING: f64 = 1e-4;
+
+fn of_unit(of: [f64; 2], unit: Unit) -> f64 {
+    match unit {
+        Unit::Requests => of[0],
+        Unit::Tokens => of[1],
     }
 }

@@ -32,7 +32,9 @@ impl Limits {
             wait = wait.max(ramp.predict(ahead, charge, &own, now));
         }
         for (slot, dimension) in self.each() {
-            wait = wait.max(dimension.predict(ahead.of(slot) as f64, charge.of(slot) as f64, now));
+            let predicted =
+                dimension.predict(ahead.of(slot) as f64, charge.of(slot) as f64, self.hope(), now);
+            wait = wait.max(predicted);
         }
         wait.max(0.0)
     }

@@ -91,6 +91,7 @@ impl<W> Machine<W> {
         debug_assert!(self.member.in_flight > 0, "each attempt ends once");
         self.member.in_flight = self.member.in_flight.saturating_sub(1);
         let began = attempt.granted;
+        self.admitted.totals.served += now.since(began).as_secs_f64();
         if attempt.sent.is_some() && attempt.head.is_none() {
             self.member.breaker.no_longer_headless(None, now);
         }

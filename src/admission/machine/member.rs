@@ -45,7 +45,7 @@ pub(super) struct Member {
     /// Permits in flight.
     pub(super) in_flight: u32,
     /// The configured bound on them.
-    bound: Option<u32>,
+    pub(super) bound: Option<u32>,
     pub(super) limits: Limits,
     pub(super) breaker: Breaker,
     pub(super) hold: Hold,
@@ -89,7 +89,7 @@ impl Member {
             Gate::Probe => true,
             Gate::At(at) | Gate::Blocked(at) => return Offer::Blocked(at.max(now.plus(LOOK_AGAIN))),
         };
-        if self.bound.is_some_and(|bound| self.in_flight >= bound.max(1)) {
+        if self.bound.is_some_and(|bound| self.in_flight >= self.limits.part_of_bound(bound)) {
             return Offer::Full;
         }
         let free = now.plus(self.limits.wait(charge, sparse, self.in_flight, now));

@@ -21,6 +21,7 @@ use crate::classify::ErrorClass;
 use super::admitted::Admitted;
 use super::breaker::Outage;
 use super::budget::Budget;
+use super::knowledge::{Knowledge, Told};
 use super::limits::{Cost, Demand, Part};
 use super::moment::{Moment, duration};
 use super::queue::{Key, Queue, State};
@@ -296,18 +297,47 @@ impl<W> Machine<W> {
     }
 
     /// What the scope sent, and what it would send if it were let.
-    pub fn demand(&self) -> Demand {
+    pub fn demand(&self, now: Moment) -> Demand {
         Demand {
             waiting_requests: self.queue.waiting() as f64,
             waiting_tokens: self.queue.tokens() as f64,
             in_flight: self.member.in_flight,
-            ..self.member.limits.demand()
+            bound: self.member.bound,
+            totals: self.admitted.totals,
+            weight: self.queue.weight(),
+            ..self.member.limits.demand(now)
         }
     }
 
     /// Changes the part of the limits that is this replica's, where several share them.
     pub fn set_part(&mut self, part: Part, now: Moment) {
         self.member.limits.set_part(part, now);
+    }
+
+    /// What it knows of its upstream that other replicas can use.
+    pub fn knowledge(&self, now: Moment) -> Knowledge {
+        let paused = self.member.limits.paused_until().max(self.member.hold.until());
+        Knowledge {
+            limits: self.member.limits.learned(),
+            pause: paused.since(now),
+            failing_for: self.member.breaker.outage().map(|outage| now.since(outage.since)),
+        }
+    }
+
+    /// Another replica knows something of the upstream.
+    pub fn told_elsewhere(&mut self, told: &Told, now: Moment) {
+        let Member { limits, breaker, hold, .. } = &mut self.member;
+        match told {
+            Told::Limits(told) => {
+                told.iter().for_each(|(slot, limit)| limits.told_elsewhere(*slot, *limit, now));
+            }
+            Told::Pause(pause) if *pause > hold::LONG => hold.refused(*pause, true, None, now),
+            Told::Pause(pause) => limits.paused_elsewhere(*pause, now),
+            Told::Failing(lasted) => {
+                breaker.failing_elsewhere(*lasted, &self.settings.breaker, &mut self.rng, now);
+            }
+            Told::Recovered => breaker.recovered_elsewhere(now),
+        }
     }
 
     /// The wakers of all waiting requests: for when whoever keeps the time is gone.

@@ -76,6 +76,7 @@ impl<W> Machine<W> {
     pub(super) fn begin(&mut self, cost: Cost, charge: Charge, probe: bool, waited: Duration, now: Moment) {
         self.member.begin(cost, charge, probe, waited, &self.settings, now);
         self.counts.granted += 1;
+        self.admitted.totals.waited += waited.as_secs_f64();
         self.admitted.count(cost.requests, cost.tokens, now);
     }
 
@@ -128,6 +129,7 @@ impl<W> Machine<W> {
         let least = if back { predicted } else { self.least_wait(predicted, now) };
         if now.plus(least) > latest && self.member.breaker.outage().is_none() {
             self.counts.deadline += 1;
+            self.admitted.totals.refused(request.cost);
             let predicted = predicted.max(least);
             return Arrival::Refused(self.too_late(request.deadline, predicted, predicted, now));
         }
@@ -256,6 +258,7 @@ impl<W> Machine<W> {
     /// Refuses a request whose deadline came before its turn.
     pub(super) fn expire(&mut self, key: Key, now: Moment, wake: &mut Vec<W>) {
         self.counts.deadline += 1;
+        self.admitted.totals.refused(self.queue.waiter(key).cost);
         let refusal = if let Some(outage) = self.member.breaker.outage() {
             breaker_refusal(outage, now)
         } else {
@@ -277,7 +280,9 @@ impl<W> Machine<W> {
     pub fn predict(&self, request: &Request, now: Moment) -> Duration {
         let Request { caller, lane, deadline, .. } = *request;
         // What was measured while the breaker held attempts back, or let them go at a rising pace, is no measure of what comes.
-        let calm = self.member.breaker.state(self.queue.waiting(), now) == BreakerState::Closed;
+        // Nor is what was measured with a part of the limits that will grow.
+        let calm = self.member.breaker.state(self.queue.waiting(), now) == BreakerState::Closed
+            && self.member.limits.has_its_part();
         let measured = calm.then(|| self.queue.measured_wait(caller, lane, deadline, now)).flatten();
         let queued = duration(self.backlog_wait(request, now).max(measured.unwrap_or(0.0)));
         queued.max(self.member.hold.until().since(now))

@@ -102,6 +102,12 @@ impl<W> Queue<W> {
         self.waiting
     }
 
+    /// The sum of the weights of the callers that have anything queued.
+    pub(crate) fn weight(&self) -> u32 {
+        let weights = self.backlogs.iter().map(|backlog| self.flows[backlog.flow as usize].weight);
+        weights.fold(0, u32::saturating_add)
+    }
+
     /// Tokens of the requests that are queued.
     pub(crate) fn tokens(&self) -> u64 {
         self.lanes.iter().map(|lane| lane.tokens).sum()

@@ -25,6 +25,7 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     for (key, path) in [
         ("server.tls.cert", server.cert.as_ref()),
         ("server.tls.client_ca", server.client_ca.as_ref()),
+        ("replicas.client_cert", config.replicas.client_cert.as_ref()),
         ("upstream.tls.client_cert", upstream.client_cert.as_ref()),
         ("upstream.tls.roots", roots),
         ("replicas.roots", redis_roots),
@@ -39,7 +40,11 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
             );
         }
     }
-    for (key, path) in [("server.tls.key", &server.key), ("upstream.tls.client_key", &upstream.client_key)] {
+    for (key, path) in [
+        ("server.tls.key", &server.key),
+        ("replicas.client_key", &config.replicas.client_key),
+        ("upstream.tls.client_key", &upstream.client_key),
+    ] {
         if let Some(path) = path {
             pem(key, path, "private key", |bytes| PrivateKeyDer::from_pem_slice(bytes).is_ok(), rules);
         }

@@ -11,6 +11,12 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     if name.is_empty() || name.len() > 64 || !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         rules.refuse(&["replicas.namespace"], "is no short name; write up to 64 visible ASCII characters");
     }
+    if of.client_cert.is_some() != of.client_key.is_some() {
+        rules.refuse(
+            &["replicas.client_cert", "replicas.client_key"],
+            "need each other; write both, or leave both out",
+        );
+    }
     match &of.redis {
         Some(redis) if rules.reader.sources.resolves() => match Address::parse(redis.secret.expose()) {
             Ok(address) if !address.is_tls() && of.roots != Roots::System => {

@@ -1,0 +1,344 @@
+//! The way to Redis: connections of the `redis` crate, and the one thing that is done with them, an exchange with the ledger.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use base64::Engine as _;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionInfo, ErrorKind, ProtocolVersion,
+    RedisError, Script, ServerErrorKind, TlsCertificates,
+};
+
+use crate::caller::Secret;
+use crate::clock;
+use crate::pem;
+
+use super::Roots;
+use super::address::{Address, Kind};
+use super::message::{Answer, Call, Returned};
+use super::trouble::Trouble;
+
+/// Steps that connecting may take, each within the timeout: asking a sentinel or a node, and the server that it names.
+const STEPS: u32 = 2;
+
+/// How TLS is spoken with Redis: PEM, as the crate wants it.
+#[derive(Clone)]
+pub struct Tls(TlsCertificates);
+
+impl Tls {
+    /// Reads the files: `identity` is a certificate chain and its key, where Redis wants one.
+    ///
+    /// # Errors
+    /// When a file can't be used, or the system has no authorities.
+    pub fn read(roots: &Roots, identity: Option<(&PathBuf, &PathBuf)>) -> Result<Self, String> {
+        let root_cert = match roots {
+            Roots::Bundled => None,
+            Roots::File(path) => {
+                pem::roots(path).map_err(|error| error.to_string())?;
+                Some(std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?)
+            }
+            Roots::System => {
+                let found = rustls_native_certs::load_native_certs();
+                // Some systems carry a certificate that can't be read; the others still count.
+                let usable = found
+                    .certs
+                    .into_iter()
+                    .filter(|one| rustls::RootCertStore::empty().add(one.clone()).is_ok());
+                let text: String = usable.map(|one| in_pem(&one)).collect();
+                if text.is_empty() {
+                    let none = "the system has no certificate authorities; install its `ca-certificates`, or write \
+                                replicas.roots = \"bundled\"";
+                    return Err(none.to_owned());
+                }
+                Some(text.into_bytes())
+            }
+        };
+        let client_tls = match identity {
+            None => None,
+            Some((certificate, key)) => {
+                pem::certificates(certificate).map_err(|error| error.to_string())?;
+                pem::private_key(key).map_err(|error| error.to_string())?;
+                let read = |path: &PathBuf| {
+                    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+                };
+                Some(ClientTlsConfig { client_cert: read(certificate)?, client_key: read(key)? })
+            }
+        };
+        Ok(Self(TlsCertificates { client_tls, root_cert }))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}
+
+fn in_pem(certificate: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+}
+
+/// Reads the URL anew: it may have become another since.
+#[derive(Clone)]
+pub struct Url(Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>);
+
+impl Url {
+    /// By what looks the secret up.
+    pub fn new(read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(super) fn read(&self) -> Result<Secret, String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Url")
+    }
+}
+
+/// The way to Redis.
+#[derive(Clone, Debug)]
+pub(super) struct Redis {
+    pub(super) url: Url,
+    pub(super) tls: Option<Tls>,
+    pub(super) namespace: String,
+    /// For each step.
+    pub(super) timeout: Duration,
+}
+
+/// An open connection. After any failure it is of no more use.
+pub(super) struct Connection {
+    way: Way,
+    /// What it was opened with.
+    url: Secret,
+}
+
+enum Way {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    /// Whether the URL became another since it was opened: the password was replaced, or Redis moved.
+    pub(super) fn is_of(&self, url: &Secret) -> bool {
+        self.url == *url
+    }
+}
+
+impl Redis {
+    /// Connects and signs in.
+    pub(super) async fn connect(&self) -> Result<Connection, Trouble> {
+        let url = self.url.read().map_err(|_| Trouble::Authentication)?;
+        let address = Address::parse(url.expose()).map_err(|_| Trouble::Authentication)?;
+        let opened = async {
+            match &address.kind {
+                Kind::Single => self.single(&address).await.map(Way::Single),
+                Kind::Cluster => self.cluster(address.servers.clone()).await.map(Way::Cluster),
+                Kind::Sentinel(primary) => match self.by_sentinels(&address, primary, false).await {
+                    // They may want the password, too.
+                    Err(error) if Trouble::of(&error) == Trouble::Authentication => {
+                        self.by_sentinels(&address, primary, true).await.map(Way::Single)
+                    }
+                    opened => opened.map(Way::Single),
+                },
+            }
+        };
+        let way = clock::timeout_at(clock::now() + self.timeout * STEPS, opened).await;
+        Ok(Connection { way: way.map_err(|_| Trouble::Timeout)??, url })
+    }
+
+    fn tls(&self) -> Option<TlsCertificates> {
+        self.tls.as_ref().map(|tls| tls.0.clone())
+    }
+
+    fn patience(&self) -> AsyncConnectionConfig {
+        AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.timeout))
+            .set_response_timeout(Some(self.timeout))
+    }
+
+    async fn single(&self, address: &Address) -> Result<MultiplexedConnection, RedisError> {
+        let server = address.servers[0].clone();
+        let client = match self.tls().filter(|_| address.is_tls()) {
+            Some(tls) => Client::build_with_tls(server, tls)?,
+            None => Client::open(server)?,
+        };
+        client.get_multiplexed_async_connection_with_config(&self.patience()).await
+    }
+
+    async fn cluster(&self, nodes: Vec<ConnectionInfo>) -> Result<ClusterConnection, RedisError> {
+        let is_tls = Address { servers: nodes.clone(), kind: Kind::Cluster }.is_tls();
+        let mut builder = ClusterClientBuilder::new(nodes)
+            .use_protocol(ProtocolVersion::RESP3)
+            .connection_timeout(self.timeout)
+            .response_timeout(self.timeout)
+            .retries(1);
+        if let Some(tls) = self.tls().filter(|_| is_tls) {
+            builder = builder.certs(tls);
+        }
+        builder.build()?.get_async_connection().await
+    }
+
+    async fn by_sentinels(
+        &self,
+        address: &Address,
+        primary: &str,
+        with_password: bool,
+    ) -> Result<MultiplexedConnection, RedisError> {
+        let sentinels = address.servers.iter().map(|server| server.addr().clone());
+        let mut builder = SentinelClientBuilder::new(sentinels, primary, SentinelServerType::Master)?
+            .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+        let settings = address.servers[0].redis_settings();
+        builder = builder.set_client_to_redis_db(settings.db());
+        if let Some(user) = settings.username() {
+            builder = builder.set_client_to_redis_username(user);
+            builder = if with_password { builder.set_client_to_sentinel_username(user) } else { builder };
+        }
+        if let Some(password) = settings.password() {
+            builder = builder.set_client_to_redis_password(password);
+            builder = if with_password { builder.set_client_to_sentinel_password(password) } else { builder };
+        }
+        if let Some(tls) = self.tls().filter(|_| address.is_tls()) {
+            builder = builder
+                .set_client_to_redis_tls_mode(redis::TlsMode::Secure)
+                .set_client_to_redis_certificates(tls.clone())
+                .set_client_to_sentinel_certificates(tls);
+        }
+        let mut client = builder.build()?;
+        client.get_async_connection_with_config(&self.patience()).await
+    }
+
+    /// Exchanges: one command, and a second one where Redis does not know the function.
+    pub(super) async fn exchange(&self, connection: &mut Connection, call: &Call) -> Result<Answer, Trouble> {
+        let asked = async {
+            match &mut connection.way {
+                Way::Single(way) => self.ask(way, call).await,
+                Way::Cluster(way) => self.ask(way, call).await,
+            }
+        };
+        let returned = clock::timeout_at(clock::now() + self.timeout, asked).await;
+        Answer::read(returned.map_err(|_| Trouble::Timeout)??, call).ok_or(Trouble::Unexpected)
+    }
+
+    async fn ask(&self, way: &mut impl ConnectionLike, call: &Call) -> Result<Returned, RedisError> {
+        match self.command("EVALSHA", function().get_hash(), call).query_async(way).await {
+            Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
+                self.command("EVAL", SOURCE, call).query_async(way).await
+            }
+            returned => returned,
+        }
+    }
+
+    /// One hash tag for all keys: in a cluster they are on one node.
+    fn command(&self, name: &str, function: &str, call: &Call) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(function).arg(3);
+        for of in ["replicas", "notes", "notes:order"] {
+            command.arg(format!("{{{}}}:{of}", self.namespace));
+        }
+        command.arg(call.arguments());
+        command
+    }
+}
+
+/// The ledger, as Redis runs it.
+pub(super) const SOURCE: &str = include_str!("ledger.lua");
+
+fn function() -> &'static Script {
+    static FUNCTION: OnceLock<Script> = OnceLock::new();
+    FUNCTION.get_or_init(|| Script::new(SOURCE))
+}
+
+impl Trouble {
+    /// What it was, by the code of an error: of its text only what stands in front of a nested one.
+    fn of(error: &RedisError) -> Self {
+        let text = error.detail().unwrap_or_default();
+        let is = |code: &str| error.code() == Some(code) || text.contains(&format!("{code} "));
+        if is("WRONGPASS") || is("NOAUTH") || error.kind() == ErrorKind::AuthenticationFailed {
+            return Self::Authentication;
+        }
+        for (codes, trouble) in [
+            (&["NOPERM"][..], Self::Permission),
+            (&["READONLY"], Self::ReadOnly),
+            (&["OOM", "MISCONF"], Self::Full),
+            (&["LOADING", "BUSY"], Self::Busy),
+            (&["CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "MOVED", "ASK"], Self::NoPrimary),
+        ] {
+            if codes.iter().any(|code| is(code)) {
+                return trouble;
+            }
+        }
+        let io = std::error::Error::source(error).and_then(|inner| inner.downcast_ref::<std::io::Error>());
+        if io.is_some_and(|io| io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())) {
+            return Self::Tls;
+        }
+        let kind = error.kind();
+        if kind == ErrorKind::Io {
+            return if error.is_timeout() { Self::Timeout } else { Self::Unreachable };
+        }
+        let no_primary = [
+            ErrorKind::MasterNameNotFoundBySentinel,
+            ErrorKind::NoValidReplicasFoundBySentinel,
+            ErrorKind::ClusterConnectionNotFound,
+        ];
+        if no_primary.contains(&kind) { Self::NoPrimary } else { Self::Unexpected }
+    }
+}
+
+impl From<RedisError> for Trouble {
+    fn from(error: RedisError) -> Self {
+        Self::of(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redis(url: &str) -> Redis {
+        let url = url.to_owned();
+        Redis {
+            url: Url::new(move || Ok(Secret::from(url.as_str()))),
+            tls: None,
+            namespace: "weir".to_owned(),
+            timeout: Duration::from_millis(300),
+        }
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_a_trouble_and_never_a_hang() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = silent.local_addr().expect("bound").port();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let gone = closed.local_addr().expect("bound").port();
+        drop(closed);
+        for (url, trouble) in [
+            ("unix:///nowhere/redis.sock".to_owned(), Trouble::Unreachable),
+            (format!("redis://127.0.0.1:{gone}"), Trouble::Unreachable),
+            (format!("redis-cluster://127.0.0.1:{gone}"), Trouble::Unreachable),
+            (format!("redis://127.0.0.1:{port}"), Trouble::Timeout),
+            (format!("redis-sentinel://127.0.0.1:{port}#main"), Trouble::Timeout),
+            ("not a url".to_owned(), Trouble::Authentication),
+        ] {
+            let connected = redis(&url).connect().await.map(drop);
+            assert_eq!(connected, Err(trouble), "{url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_keys_are_of_one_hash_tag() {
+        let command = redis("redis://x").command("EVAL", "x", &Call::default());
+        let packed = String::from_utf8_lossy(&command.get_packed_command()).into_owned();
+        assert!(packed.contains("{weir}:replicas") && packed.contains("{weir}:notes:order"), "{packed}");
+    }
+}

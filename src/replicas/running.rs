@@ -1,0 +1,160 @@
+//! The thread that exchanges with the other replicas, and what it shares with new scopes and the status.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::admission::{Newcomer, Part, Scope, Scopes};
+use crate::caller::shared_name;
+use crate::clock::Instant;
+
+use super::client::Redis;
+use super::exchange::Exchange;
+use super::lease::{self, Leases};
+use super::message::{ScopeKey, WHOLE};
+use super::{Settings, Status, Trouble};
+
+/// An exchange gets at most so long, and at least so long where the interval is shorter.
+const TIMEOUT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// Time that the goodbye gets when the process ends.
+const GOODBYE: Duration = Duration::from_millis(1500);
+
+/// This replica among the others.
+#[derive(Debug)]
+pub struct Replicas {
+    shared: Arc<Shared>,
+    stop: Mutex<Option<oneshot::Sender<()>>>,
+    ended: Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+/// What the thread, new scopes and the status share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    leases: Mutex<Leases>,
+    report: Mutex<Report>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Report {
+    pub(super) trouble: Option<Trouble>,
+    pub(super) learning: bool,
+    pub(super) exchanges: u64,
+    pub(super) failures: u64,
+    pub(super) renewed: Option<Instant>,
+    pub(super) took: Duration,
+}
+
+/// Starts the thread that exchanges with the others. From now on `scopes` have parts.
+///
+/// # Errors
+/// When the thread can't be started.
+pub fn start(settings: Settings, scopes: Scopes) -> io::Result<Replicas> {
+    // A resolver that hangs takes no more threads with each try.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
+    let leases = Leases::new(settings.interval, settings.expected);
+    let shared = Arc::new(Shared { leases: Mutex::new(leases), report: Mutex::default() });
+    let known = Arc::clone(&shared);
+    scopes.share(Newcomer::new(move |_| known.newcomer()));
+    let (stop, stopped) = oneshot::channel();
+    let (end, ended) = std::sync::mpsc::channel();
+    let redis = Redis {
+        url: settings.url,
+        tls: settings.tls,
+        namespace: settings.namespace,
+        timeout: settings.interval.clamp(TIMEOUT.0, TIMEOUT.1),
+    };
+    let id = format!("{:016x}", fastrand::u64(..));
+    let last = Unattended { scopes: scopes.clone(), shared: Arc::clone(&shared) };
+    let exchange = Exchange::new(redis, id, settings.interval, scopes, Arc::clone(&shared));
+    std::thread::Builder::new().name("weir-replicas".to_owned()).spawn(move || {
+        let _last = last;
+        runtime.block_on(exchange.run(stopped));
+        // Who waited may have given up.
+        end.send(()).ok();
+    })?;
+    Ok(Replicas { shared, stop: Mutex::new(Some(stop)), ended: Mutex::new(ended) })
+}
+
+/// Gives the scopes an even part when the thread is gone, whatever ended it: parts that are leased would end.
+struct Unattended {
+    scopes: Scopes,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Unattended {
+    fn drop(&mut self) {
+        let part = fraction(lease::even(self.shared.leases().replicas()));
+        for scope in self.scopes.all() {
+            scope.set_part(Part { part, ..Part::default() });
+        }
+    }
+}
+
+impl Replicas {
+    /// Tells the others that this replica needs nothing any more.
+    pub fn leave(&self) {
+        if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // A thread that has ended needs no telling.
+            stop.send(()).ok();
+        }
+    }
+
+    /// The same, and waits until they know, for a moment at most. It blocks: for when nothing else is to be done.
+    pub fn leave_and_wait(&self) {
+        self.leave();
+        // Who doesn't get the goodbye finds out by the silence.
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(GOODBYE).ok();
+    }
+
+    /// How the exchange stands.
+    pub fn status(&self, now: Instant) -> Status {
+        let (replicas, agreed) = {
+            let leases = self.shared.leases();
+            (leases.replicas(), leases.is_granted())
+        };
+        let report = *self.shared.report();
+        Status {
+            replicas,
+            up: report.trouble.is_none() && report.renewed.is_some(),
+            trouble: report.trouble,
+            agreed,
+            learning: agreed && report.learning,
+            exchanges: report.exchanges,
+            failures: report.failures,
+            age: report.renewed.map(|renewed| now.saturating_duration_since(renewed)),
+            took: report.took,
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn report(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The part of a scope that the ledger does not know of yet.
+    pub(super) fn newcomer(&self) -> Part {
+        let leases = self.leases();
+        let prospect = fraction(lease::even(leases.replicas()));
+        Part { part: fraction(leases.newcomer()), prospect, ..Part::default() }
+    }
+}
+
+pub(super) fn key_of(scope: &Scope) -> ScopeKey {
+    ScopeKey { owner: scope.shared_name(), family: family_name(scope.family()) }
+}
+
+fn family_name(family: &str) -> u64 {
+    shared_name([family.as_bytes()])
+}
+
+pub(super) fn fraction(millionths: u32) -> f64 {
+    f64::from(millionths) / f64::from(WHOLE)
+}

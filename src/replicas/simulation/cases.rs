@@ -1,0 +1,271 @@
+//! What must hold for the parts, whatever happens to Redis and to the replicas.
+
+use super::*;
+use crate::replicas::lease::{LEASE, even, floor};
+
+/// Beside the ledger's parts, replicas that it does not know yet may use this.
+const BEGINNERS: f64 = 0.02;
+
+/// What so many that begin within one interval may use: the first knows of itself alone, the second of two, and so on.
+fn beginners(replicas: usize) -> f64 {
+    (1..=replicas).map(|known| BEGINNERS / known as f64).sum()
+}
+
+#[test]
+fn any_number_of_replicas_agree_and_never_on_more_than_the_whole() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    for seed in 0..24 {
+        let replicas = if seed == 0 { 60 } else { rng.usize(2..=12) };
+        let mut world = World::with(seed, &needs(&mut rng, replicas));
+        world.run(12.0);
+        world.assert_within(1.0 + BEGINNERS);
+        assert!(world.distance() < 0.06, "{seed}: {replicas} are off by {}", world.distance());
+        assert!(world.sum() > WHOLE / 100 * 97, "{seed}: {replicas} use {}", world.sum());
+        assert!(world.highest < 1.0 + BEGINNERS, "{seed}: the upstream's level was {}", world.highest);
+        world.exchanges = 0;
+        world.run(10.0);
+        assert!(world.exchanges <= 20 * replicas as u64 + 2, "{} exchanges of {replicas}", world.exchanges);
+    }
+}
+
+#[test]
+fn a_need_moves_parts_within_two_intervals_and_nobody_exceeds_the_whole() {
+    let mut rng = fastrand::Rng::with_seed(12);
+    let mut took = Vec::new();
+    for seed in 0..40 {
+        let replicas = rng.usize(2..=10);
+        let mut world = World::with(seed, &vec![WHOLE; replicas]);
+        world.replicas[0].need = 0;
+        world.run(15.0);
+        assert!(world.used(0) < WHOLE / 40, "{:?}", world.all());
+        world.most = 0;
+        world.run(rng.f64());
+        let began = world.now;
+        world.replicas[0].need = WHOLE;
+        let fair = even(replicas) / 10 * 9;
+        while world.used(0) < fair && world.now < began + 6000 {
+            world.run(0.05);
+        }
+        took.push(world.now - began);
+        world.run(5.0);
+        world.assert_within(1.0 + BEGINNERS);
+    }
+    took.sort_unstable();
+    assert!(took[took.len() / 2] <= 2000 && took[took.len() - 1] <= 2600, "{took:?}");
+}
+
+#[test]
+fn an_idle_replica_s_part_is_the_busy_one_s_until_it_is_needed() {
+    let mut world = World::with(1, &[WHOLE, 0, 0]);
+    world.run(10.0);
+    assert!(world.used(0) > 950_000, "{:?}", world.all());
+    world.replicas[0].need = 0;
+    world.run(12.0);
+    assert!(world.distance() < 0.02, "all idle: all may begin alike: {:?}", world.all());
+}
+
+#[test]
+fn callers_share_alike_whichever_replica_they_enter_through() {
+    // Two callers at one, one at each of the others: a quarter each.
+    let mut world = World::with(7, &[WHOLE; 3]);
+    world.replicas[0].weight = 2;
+    world.run(10.0);
+    let shares = world.all();
+    assert!(shares[0].abs_diff(500_000) < 15_000 && shares[1].abs_diff(250_000) < 15_000, "{shares:?}");
+}
+
+#[test]
+fn bursts_of_idle_replicas_and_parts_that_move_never_exceed_a_bucket() {
+    let mut rng = fastrand::Rng::with_seed(18);
+    for seed in 0..30 {
+        let replicas = rng.usize(2..=10);
+        let mut world = World::with(seed, &vec![0; replicas]);
+        // Long enough for what is free to count as unused.
+        world.run(80.0);
+        // All at once, each as much as the limit.
+        world.replicas.iter_mut().for_each(|replica| replica.backlog = 1.0);
+        world.run(1.0);
+        assert!(world.highest > 0.9, "{seed}: what is unused can be sent at once: {}", world.highest);
+        world.run(rng.f64() * 30.0);
+        for _ in 0..30 {
+            let which = rng.usize(..replicas);
+            match rng.u8(..4) {
+                0 => world.replicas[which].backlog += rng.f64(),
+                1 => world.replicas[which].backlog = 0.0,
+                2 => world.replicas[which].need = needs(&mut rng, 1)[0],
+                _ => world.replicas[which].need = 0,
+            }
+            world.run(rng.f64() * 6.0);
+        }
+        assert!(world.highest <= 1.0 + BEGINNERS, "{seed}: the upstream's level was {}", world.highest);
+        world.assert_within(1.0 + BEGINNERS);
+    }
+}
+
+#[test]
+fn who_is_killed_leaves_its_part_within_five_intervals_and_who_says_goodbye_within_two() {
+    for (seed, goodbye) in (0..20).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut world = World::with(seed, &[WHOLE, WHOLE, 0]);
+        world.run(12.0);
+        world.replicas[0].ended = true;
+        if goodbye {
+            let call = world.replicas[0].leases.goodbye(&world.replicas[0].id);
+            world.ledger.execute(&call, world.now);
+        }
+        world.run(if goodbye { 2.0 } else { 4.5 });
+        assert!(world.used(1) > 900_000, "{seed} {goodbye}: {:?}", world.all());
+        world.assert_within(1.0 + BEGINNERS);
+    }
+}
+
+#[test]
+fn who_comes_and_goes_does_so_without_excess() {
+    let mut rng = fastrand::Rng::with_seed(13);
+    for seed in 0..16 {
+        let mut world = World::with(seed, &needs(&mut rng, 3));
+        world.run(8.0);
+        for _ in 0..10 {
+            let live: Vec<usize> = world.live().collect();
+            match rng.u8(..3) {
+                0 => world.join(needs(&mut rng, 1)[0]),
+                1 if live.len() > 1 => world.replicas[live[rng.usize(..live.len())]].ended = true,
+                _ => {}
+            }
+            world.run(0.5 + rng.f64() * 5.0);
+        }
+        world.run(10.0);
+        world.assert_within(1.0 + beginners(world.replicas.len()));
+        assert!(
+            world.highest <= 1.0 + beginners(world.replicas.len()),
+            "{seed}: the upstream's level was {}",
+            world.highest
+        );
+        assert!(world.sum() > WHOLE / 100 * 97, "{seed}: {:?}", world.all());
+    }
+}
+
+#[test]
+fn without_redis_parts_stay_for_the_lease_and_then_are_even() {
+    let mut rng = fastrand::Rng::with_seed(14);
+    for seed in 0..16 {
+        let replicas = rng.usize(2..=10);
+        let mut world = World::with(seed, &needs(&mut rng, replicas));
+        world.run(15.0);
+        let before = world.all();
+        world.cut(true);
+        world.run(1.0);
+        let moved = before.iter().zip(world.all()).filter(|(before, now)| before.abs_diff(*now) > WHOLE / 20);
+        assert!(moved.count() <= 2, "{seed}: {before:?} {:?}", world.all());
+        world.run(30.0);
+        assert!(world.all().iter().all(|part| *part == even(replicas)), "{seed}: {:?}", world.all());
+        // Back, or back without its data.
+        if rng.bool() {
+            world.ledger = Ledger::default();
+        }
+        world.cut(false);
+        world.run(12.0);
+        world.assert_within(1.0 + BEGINNERS);
+        assert!(world.highest <= 1.0 + BEGINNERS, "{seed}: the upstream's level was {}", world.highest);
+        assert!(world.sum() > WHOLE / 100 * 97, "{seed}: {:?}", world.all());
+    }
+}
+
+#[test]
+fn without_redis_from_the_start_nobody_takes_the_whole() {
+    let mut world = World::with(3, &[WHOLE, WHOLE]);
+    world.cut(true);
+    world.run(30.0);
+    assert_eq!(world.all(), [WHOLE / 2, WHOLE / 2]);
+    world.cut(false);
+    world.run(10.0);
+    world.assert_within(1.0 + BEGINNERS);
+}
+
+#[test]
+fn who_alone_is_cut_off_adds_no_more_than_its_even_part() {
+    let mut rng = fastrand::Rng::with_seed(15);
+    for seed in 0..12 {
+        let replicas = rng.usize(2..=8);
+        let mut world = World::with(seed, &vec![WHOLE; replicas]);
+        world.run(12.0);
+        world.replicas[0].cut = true;
+        world.run(40.0);
+        world.assert_within(1.0 + BEGINNERS + 1.0 / replicas as f64);
+        world.replicas[0].cut = false;
+        world.run(6.0);
+        world.most = 0;
+        world.run(10.0);
+        world.assert_within(1.0);
+    }
+}
+
+#[test]
+fn what_is_lost_is_told_anew_and_nobody_exceeds_the_whole() {
+    let mut rng = fastrand::Rng::with_seed(16);
+    for seed in 0..16 {
+        let replicas = rng.usize(2..=10);
+        let mut world = World::with(seed, &needs(&mut rng, replicas));
+        world.run(15.0);
+        let before = world.all();
+        for _ in 0..5 {
+            world.ledger = Ledger::default();
+            world.run(rng.f64());
+            if rng.u8(..4) == 0 {
+                world.join(WHOLE);
+            }
+        }
+        world.run(2.0);
+        // The moment when all forgot is the one in which a newcomer could take what others hold.
+        world.assert_within(1.0 + beginners(world.replicas.len() - replicas + 1));
+        if world.replicas.len() == replicas {
+            let moved = before.iter().zip(world.all()).map(|(before, now)| before.abs_diff(now)).max();
+            assert!(moved < Some(WHOLE / 30), "{seed}: {before:?} {:?}", world.all());
+        }
+        world.run(8.0);
+        world.assert_within(1.0 + beginners(world.replicas.len() - replicas + 1));
+        assert!(world.sum() > WHOLE / 100 * 97, "{seed}: {:?}", world.all());
+    }
+}
+
+#[test]
+fn a_process_that_stood_still_takes_nothing_back_that_others_took_over() {
+    let mut rng = fastrand::Rng::with_seed(17);
+    for seed in 0..20 {
+        let replicas = rng.usize(2..=6);
+        let mut world = World::with(seed, &vec![WHOLE; replicas]);
+        world.run(12.0);
+        let pause = rng.u64(500..40_000);
+        world.replicas[0].paused_until = world.now + pause;
+        world.run(pause as f64 / 1000.0);
+        world.run(3.0);
+        // When it wakes it takes an even part until the ledger answers.
+        // The lease began with the last exchange before the pause.
+        let limit = if pause > 1900 { 1.0 / replicas as f64 } else { 0.0 };
+        world.assert_within(1.0 + BEGINNERS + limit);
+        world.run(5.0);
+        world.most = 0;
+        world.run(5.0);
+        world.assert_within(1.0);
+        assert!(world.distance() < 0.06, "{seed}: {:?}", world.all());
+    }
+}
+
+#[test]
+fn all_that_are_killed_at_once_and_begin_anew_have_the_limit_within_five_intervals() {
+    let mut world = World::with(5, &[WHOLE; 10]);
+    world.run(12.0);
+    world.replicas.iter_mut().for_each(|replica| replica.ended = true);
+    (0..10).for_each(|_| world.join(WHOLE));
+    world.run(5.5);
+    assert!(world.sum() > WHOLE / 10 * 8, "{:?}", world.all());
+    world.assert_within(1.0 + BEGINNERS);
+}
+
+#[test]
+fn a_beginner_has_its_floor_with_its_first_exchange_and_next_to_nothing_before() {
+    let mut world = World::with(6, &[WHOLE; 3]);
+    assert_eq!(world.all(), [1; 3]);
+    world.run(1.2);
+    assert!(world.all().iter().all(|part| *part >= floor(3)), "{:?}", world.all());
+    assert_eq!(LEASE, 3);
+}
