@@ -68,6 +68,7 @@ pub mod upstream;
 pub mod websocket;
 pub mod replay;
 pub mod account;
+pub mod spending;
 pub mod metrics;
 pub mod telemetry;
 pub mod estimate;

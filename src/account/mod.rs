@@ -38,6 +38,7 @@ use crate::caller::{CallerId, Registry};
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
 use crate::metrics::{Metrics, Slowness};
+use crate::spending::Spending;
 use crate::telemetry::otlp::Spans;
 use crate::telemetry::{RequestTrace, TraceContext};
 
@@ -54,6 +55,8 @@ pub struct Settings {
     pub prediction_floor: Duration,
     /// Where spans go, if they are exported.
     pub spans: Option<Spans>,
+    /// What callers spend of their budgets.
+    pub spending: Arc<Spending>,
     /// Host and port of the upstream, as spans name them.
     pub upstream: (Arc<str>, u16),
 }
@@ -66,6 +69,7 @@ impl Default for Settings {
             reports: 256,
             prediction_floor: Duration::from_millis(100),
             spans: None,
+            spending: Arc::default(),
             upstream: ("".into(), 0),
         }
     }
@@ -108,6 +112,11 @@ impl Account {
     /// From now on it is Weir that breaks off what is under way: no client that seems to leave did so.
     pub fn cut(&self) {
         self.cutting.store(true, Ordering::Release);
+    }
+
+    /// What callers spent of their budgets.
+    pub fn spending(&self) -> &Arc<Spending> {
+        &self.settings.spending
     }
 
     /// Begins a request's record. It must end with [`Record::finish`]; dropping it means that the client left.

@@ -14,8 +14,9 @@ use super::{Account, access_log, spans};
 use crate::caller::{CallerId, Lane};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
-use crate::metrics::{AttemptOutcome, Bound, Bounded, Outcome, RetryStop, TokenKind};
+use crate::metrics::{AttemptOutcome, Bound, Bounded, ModelSeries, Outcome, RetryStop, TokenKind};
 use crate::openai::Endpoint;
+use crate::spending::Held;
 use crate::telemetry::RequestTrace;
 
 /// What is known of a request when its head was read.
@@ -92,6 +93,8 @@ pub struct Record {
     pub(super) headers: Box<[(HeaderName, HeaderValue)]>,
     /// Boxed: it is rare, and each record would be larger for it.
     pub(super) request_data: Option<Box<Bytes>>,
+    /// The budgets that it draws from, where its caller has any.
+    draws: Option<Box<Held>>,
     finished: bool,
 }
 
@@ -135,6 +138,7 @@ impl Record {
             detail: None,
             headers: Box::default(),
             request_data: None,
+            draws: None,
             finished: false,
         })
     }
@@ -200,6 +204,11 @@ impl Record {
     /// Tokens that the request was priced at.
     pub fn set_estimate(&mut self, tokens: u64) {
         self.estimated = Some(tokens);
+    }
+
+    /// It draws from these budgets, in which its estimate is reserved.
+    pub fn draws_from(&mut self, budgets: Held) {
+        self.draws = Some(Box::new(budgets));
     }
 
     /// Bytes of the request's body.
@@ -344,6 +353,7 @@ impl Record {
             return;
         }
         self.end_attempt(self.class, now);
+        self.pay();
         self.count(now);
         self.account.last_minute.count(now);
         access_log::write(self, &self.account.settings, now);
@@ -362,6 +372,18 @@ impl Record {
                 );
             }
         }
+    }
+
+    /// Pays what it used from its caller's budgets: what the answer reports; where a good answer reports nothing, the estimate.
+    fn pay(&mut self) {
+        let Some(budgets) = self.draws.take() else { return };
+        let estimate = self.estimated.unwrap_or(0);
+        let used = match self.used {
+            Some((usage, _)) => usage.input.saturating_add(usage.output),
+            None if self.class.is_none() && self.attempts.count() > 0 => estimate,
+            None => 0,
+        };
+        self.account.settings.spending.settle(*budgets, estimate, used, clock::wall());
     }
 
     /// Whether more of its time went by in Weir's queue than anywhere else: then a timeout is not the upstream's.
@@ -408,17 +430,29 @@ impl Record {
             {
                 model.pace.observe(head, now.saturating_duration_since(self.account.started));
             }
+            self.count_speed(model, now);
         }
         let Some((usage, charged)) = self.used else { return };
-        for (kind, tokens) in usage.kinds() {
-            series.tokens.add(kind, tokens);
-            if let Some(model) = model {
-                model.tokens.add(kind, tokens);
-            }
-        }
+        let tokens = metrics.tokens(self.caller, model);
+        usage.kinds().into_iter().for_each(|(kind, used)| tokens.add(kind, used));
         if let (Some(estimated), 1..) = (self.estimated, charged) {
             metrics.tokens_estimated.inc_by(estimated);
             metrics.estimate_error.observe(estimated as f64 / charged as f64);
+        }
+    }
+}
+
+impl Record {
+    /// How fast a streamed answer came, once Weir let its request go.
+    fn count_speed(&self, model: &ModelSeries, now: Instant) {
+        let good = self.streamed && self.class.is_none();
+        let (Some(answered), Some(attempt)) = (self.answered.filter(|_| good), self.attempts.last()) else {
+            return;
+        };
+        model.first_event.observe(answered.saturating_duration_since(attempt.started).as_secs_f64());
+        if let Some((Usage { output: 2.., .. }, _)) = self.used {
+            let tokens = self.used.map_or(2, |(usage, _)| usage.output) - 1;
+            model.per_token.observe(now.saturating_duration_since(answered).as_secs_f64() / tokens as f64);
         }
     }
 }

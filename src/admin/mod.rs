@@ -16,8 +16,9 @@ pub use client::{Client, ClientError};
 pub use guard::{Access, CurrentAccess};
 pub use server::{Settings, serve, start};
 pub use status::{
-    BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
-    Overhead, PaceStatus, QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Status,
+    BreakerState, BreakerStatus, BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus, ErrorStatus,
+    FailureLine, LimitStatus, Overhead, PaceStatus, QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus,
+    ScopeStatus, Status,
 };
 pub use table::table;
 pub use verdict::{Blame, Finding, Level};

@@ -209,6 +209,45 @@ pub struct CallerStatus {
     pub longest_wait_seconds: f64,
     /// The wait that is predicted for a request that arrives now.
     pub predicted_wait_seconds: Option<f64>,
+    /// Its own ceilings.
+    pub ceilings: Vec<CeilingStatus>,
+    /// Its budgets of tokens.
+    pub budgets: Vec<BudgetStatus>,
+}
+
+/// One ceiling of a caller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CeilingStatus {
+    /// What it allows: `600 requests per minute`.
+    pub allows: String,
+    /// Requests that wait for it, and not yet in a queue.
+    pub waiting: u64,
+    /// How long one more would wait.
+    pub wait_seconds: f64,
+}
+
+/// One budget of a caller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BudgetStatus {
+    /// `day` or `month`.
+    pub period: String,
+    /// The family of models that it is for, where not all.
+    pub family: Option<String>,
+    /// Tokens.
+    pub tokens: u64,
+    /// Tokens used.
+    pub used: u64,
+    /// When the next period begins, from now.
+    pub returns_in_seconds: f64,
+}
+
+impl BudgetStatus {
+    /// The part that is used.
+    pub fn ratio(&self) -> f64 {
+        self.used as f64 / self.tokens.max(1) as f64
+    }
 }
 
 impl CallerStatus {
@@ -217,9 +256,10 @@ impl CallerStatus {
         self.in_flight.saturating_sub(self.waiting())
     }
 
-    /// Requests waiting in both lanes.
+    /// Requests waiting in both lanes, and for its own ceilings.
     pub fn waiting(&self) -> u64 {
-        self.waiting_interactive + self.waiting_background
+        let at_ceilings: u64 = self.ceilings.iter().map(|ceiling| ceiling.waiting).sum();
+        self.waiting_interactive + self.waiting_background + at_ceilings
     }
 }
 

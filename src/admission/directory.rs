@@ -10,6 +10,7 @@ use foldhash::quality::RandomState;
 
 use crate::clock::{self, Instant};
 
+use super::ceilings::Ceilings;
 use super::family::{self, Families};
 use super::front::Scope;
 use super::limits::Part;
@@ -31,6 +32,7 @@ pub(super) struct Directory {
     /// Itself, for the scopes to report to.
     me: Weak<Directory>,
     epoch: Instant,
+    ceilings: Arc<Ceilings>,
     seed: u64,
     /// Seeded, so that nobody who chooses the name of a model chooses where it is filed.
     hasher: RandomState,
@@ -120,7 +122,10 @@ impl Scopes {
     pub fn new(settings: Settings, seed: u64) -> Self {
         let families = Arc::new(Families::new(&settings.families));
         let hasher = RandomState::default();
+        let ceilings = Ceilings::new(clock::now());
+        ceilings.configure(settings.ceilings.clone(), clock::now());
         Self(Arc::new_cyclic(|me| Directory {
+            ceilings,
             me: Weak::clone(me),
             epoch: clock::now(),
             seed,
@@ -186,6 +191,11 @@ impl Scopes {
         self.0.lock().newcomer = Some(newcomer);
     }
 
+    /// How fast callers may go.
+    pub fn ceilings(&self) -> &Arc<Ceilings> {
+        &self.0.ceilings
+    }
+
     /// Every scope.
     pub fn all(&self) -> Vec<Arc<Scope>> {
         self.0.every_scope()
@@ -207,6 +217,7 @@ impl Scopes {
 
     /// Applies other settings; what was learned stays.
     pub fn reload(&self, settings: Settings) {
+        self.0.ceilings.configure(settings.ceilings.clone(), clock::now());
         let settings = Arc::new(settings);
         {
             let mut state = self.0.lock();
@@ -221,6 +232,7 @@ impl Scopes {
     /// No further permits; what waits is refused. Permits in flight stay good.
     pub fn drain(&self) {
         self.0.lock().draining = true;
+        self.0.ceilings.drain();
         for scope in self.0.every_scope() {
             scope.drain();
         }

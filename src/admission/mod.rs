@@ -11,6 +11,7 @@
 mod admitted;
 mod breaker;
 mod budget;
+mod ceilings;
 mod directory;
 mod family;
 mod front;
@@ -40,6 +41,7 @@ mod tests;
 pub use admitted::Totals;
 pub use breaker::BreakerState;
 pub use budget::{BudgetExhausted, RetryPayment};
+pub use ceilings::{Ceiling, CeilingRefusal, CeilingStatus, CeilingTurn, Ceilings};
 pub use directory::{CredentialId, Newcomer, Scopes, ScopesCounts};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
 pub use knowledge::{Knowledge, Told};
@@ -49,5 +51,7 @@ pub use moment::Moment;
 pub use permit::{Permit, RetryTicket};
 pub use queue::Key;
 pub use refusal::{Refused, UpstreamWords, WordsBody};
-pub use settings::{BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings, Settings};
+pub use settings::{
+    BreakerSettings, BudgetSettings, Family, Guarantee, LimitSettings, QueueSettings, Settings,
+};
 pub use status::{Counts, DimensionStatus, QueueStatus, ScopeStatus};

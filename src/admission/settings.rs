@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ceilings::Ceiling;
 use super::limits::Slot;
 use crate::caller::CallerId;
 
@@ -21,6 +22,10 @@ pub struct Settings {
     pub queue: QueueSettings,
     /// Waiting requests of single callers, by id, where fewer than the queue's bound for each.
     pub max_waiting_of: Vec<Option<usize>>,
+    /// How fast single callers may go.
+    pub ceilings: Vec<Ceiling>,
+    /// The parts of the limits that single callers have for certain.
+    pub guarantees: Vec<Guarantee>,
     /// When an upstream counts as failing, and what happens then.
     pub breaker: BreakerSettings,
     /// What bounds retries.
@@ -38,6 +43,8 @@ impl Default for Settings {
             limits: LimitSettings::default(),
             queue: QueueSettings::default(),
             max_waiting_of: Vec::new(),
+            ceilings: Vec::new(),
+            guarantees: Vec::new(),
             breaker: BreakerSettings::default(),
             budget: BudgetSettings::default(),
             quota_probe: Duration::from_mins(1),
@@ -53,11 +60,39 @@ impl Settings {
         QueueSettings { max_waiting_per_caller: own.map_or(most, |own| own.min(most)), ..self.queue }
     }
 
+    /// Who has how much of a family's limits for certain: the part of the family itself counts over the one for all.
+    pub(crate) fn guarantees_of(&self, family: &str) -> Vec<(CallerId, f64)> {
+        let mut found: Vec<(CallerId, f64)> = Vec::new();
+        for own in [true, false] {
+            let of = self.guarantees.iter().filter(|guarantee| match &guarantee.family {
+                Some(name) => own && **name == *family,
+                None => !own,
+            });
+            for guarantee in of {
+                if found.iter().all(|(caller, _)| *caller != guarantee.caller) {
+                    found.push((guarantee.caller, guarantee.part));
+                }
+            }
+        }
+        found
+    }
+
     /// The limits that hold for a family.
     pub(crate) fn limits_of(&self, family: &str) -> LimitSettings {
         let named = self.families.iter().find(|candidate| &*candidate.name == family);
         named.and_then(|family| family.limits).unwrap_or(self.limits)
     }
+}
+
+/// A part of the limits that a caller has for certain. Others borrow it while the caller needs less.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guarantee {
+    /// Whose it is.
+    pub caller: CallerId,
+    /// The family of models that it is for, where not all.
+    pub family: Option<Box<str>>,
+    /// Above 0, below 1.
+    pub part: f64,
 }
 
 /// Models that share one set of limits.

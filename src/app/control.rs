@@ -15,13 +15,14 @@ use crate::metrics::Metrics;
 use crate::proxy::Policies;
 use crate::replicas::{self, Replicas};
 use crate::server::Drain;
+use crate::spending::Spending;
 use crate::telemetry::LogFilter;
 use crate::upstream::upgrade::Tunnels;
 
 use super::certificates::Certificates;
 use super::egress::Egress;
 use super::restart::Fixed;
-use super::{log, loss, settings, signals};
+use super::{allowances, log, loss, settings, signals};
 
 /// How long WebSocket clients have to take the frame that says that the drain's time is over.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -80,6 +81,8 @@ pub(super) struct Followers {
     /// What the admin address demands.
     pub(super) admin: CurrentAccess,
     pub(super) log: Option<LogFilter>,
+    /// What callers spent.
+    pub(super) spending: Arc<Spending>,
 }
 
 struct State {
@@ -216,6 +219,7 @@ impl Control {
         let policy = settings::policy(config, &registry).map_err(|error| error.to_string())?;
         self.followers.egress.replace(config).map_err(|error| error.to_string())?;
         self.scopes.reload(settings::scopes(config, &policy.callers));
+        self.followers.spending.configure(allowances::budgets(config, &policy.callers), clock::wall());
         for caller in policy.callers.all() {
             self.metrics.name_caller(caller.id, &caller.name);
         }

@@ -3,6 +3,7 @@
 //! The first worker accepts for all. The admin address has a thread of its own. The calling thread waits for signals, reads the
 //! configuration again when told to, and at the end drains: readiness first, then the listener, then what is under way.
 
+mod allowances;
 mod build;
 mod certificates;
 mod control;
@@ -18,6 +19,7 @@ mod restart;
 mod settings;
 mod shown_scope;
 pub mod signals;
+mod state;
 mod status;
 mod worker;
 
@@ -41,6 +43,7 @@ use crate::upstream::{self, Target, Upstream};
 use certificates::Certificates;
 use control::Control;
 use egress::Egress;
+use state::Kept;
 use status::Status;
 use worker::{Running, Worker};
 
@@ -70,6 +73,7 @@ pub struct App {
     admin_stop: tokio::sync::oneshot::Sender<()>,
     admin_thread: std::thread::JoinHandle<std::io::Result<()>>,
     export: Option<otlp::ExportGuard>,
+    kept: Option<Kept>,
 }
 
 /// Runs until a signal ends it, and drains.
@@ -89,6 +93,9 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
             certificates.watch();
         }
         clock::spawn(renewal::watch(Arc::clone(&app.control)));
+        if let Some(kept) = app.kept.clone() {
+            clock::spawn(kept.keep());
+        }
         log::up(&app, log.text);
         signals::until_told(&app.control).await;
         app.finish().await;
@@ -127,6 +134,12 @@ impl App {
             registry,
             now,
         );
+        let spending = Arc::clone(account.spending());
+        spending.configure(allowances::budgets(&config, &policy.callers), clock::wall());
+        let kept = match &config.state {
+            Some(folder) => Some(Kept::restore(folder, Arc::clone(&spending))?),
+            None => None,
+        };
         let scopes = Scopes::new(settings::scopes(&config, &policy.callers), fastrand::u64(..));
         let replicas = share(&config, &scopes)?;
         limits_log::begin(log, &scopes, config.log.sample.0);
@@ -179,6 +192,7 @@ impl App {
                 certificates,
                 egress,
                 admin: access.clone(),
+                spending,
                 log: log.map(|log| log.filter.clone()),
             },
             Arc::clone(&metrics),
@@ -202,7 +216,17 @@ impl App {
                 drop(stopped.await);
             })
             .map_err(|error| Error::Other(format!("cannot start the admin thread: {error}")))?;
-        Ok(Self { listening, admin, control, account, workers: running, admin_stop, admin_thread, export })
+        Ok(Self {
+            listening,
+            admin,
+            control,
+            account,
+            workers: running,
+            admin_stop,
+            admin_thread,
+            export,
+            kept,
+        })
     }
 
     /// Drains, and ends all threads.
@@ -216,6 +240,9 @@ impl App {
         self.admin_stop.send(()).ok();
         if let Ok(Err(error)) = self.admin_thread.join() {
             tracing::error!(%error, "the admin listener failed");
+        }
+        if let Some(Err(error)) = self.kept.map(|kept| kept.write()) {
+            tracing::error!(%error, "what callers spent was not kept");
         }
         self.control.left();
         // After the last request: its spans go out too.

@@ -7,7 +7,8 @@ use crate::config::render::{self, Waiting};
 use crate::config::{Config, secret};
 
 /// Keys, and sections, that are read at the start alone: what listens, what connects, and what is made once.
-const FIXED: [&str; 34] = [
+const FIXED: [&str; 35] = [
+    "state",
     "server.listen",
     "server.workers",
     "server.http2",

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::allowances;
 use crate::admin;
 use crate::admission::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
 use crate::caller::origin::Origins;
@@ -212,6 +213,8 @@ pub(super) fn scopes(config: &Config, callers: &Callers) -> admission::Settings 
             background_share: queue.background_share.0,
         },
         max_waiting_of: max_waiting_of(callers),
+        ceilings: allowances::ceilings(config, callers),
+        guarantees: allowances::guarantees(config, callers),
         breaker: BreakerSettings {
             enabled: breaker.enabled,
             consecutive: breaker.failures,

@@ -5,13 +5,14 @@ use std::time::{Duration, SystemTime};
 
 use crate::account::{Account, ClassHistory, RecentErrors, Report, Rfc3339};
 use crate::admin::{
-    Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, Overhead, PaceStatus, Reload,
-    RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
+    BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus, ErrorStatus, FailureLine, Overhead,
+    PaceStatus, Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
 };
 use crate::admission;
 use crate::caller::{Caller, Callers, Lane};
 use crate::clock::{self, Instant};
-use crate::metrics::{Gathered, Metrics, ReplicasGauges, Slowness};
+use crate::metrics::{BudgetPeriod, Gathered, Metrics, ReplicasGauges, Slowness};
+use crate::spending::{Period, Standing};
 use crate::telemetry::DroppedLines;
 use crate::telemetry::otlp::Spans;
 use crate::{admin, catalog, replay, replicas, server, upstream};
@@ -89,6 +90,18 @@ impl Status {
                 .flat_map(|scope| &scope.queue)
                 .map(|line| (line.caller, line.served, line.entitled))
                 .collect(),
+            budgets: (self.account.spending().standings(clock::wall()).iter())
+                .map(|standing| {
+                    let period = match standing.budget.period {
+                        Period::Day => BudgetPeriod::Day,
+                        Period::Month => BudgetPeriod::Month,
+                    };
+                    (standing.budget.caller, period, standing.ratio())
+                })
+                .collect(),
+            ceilings: (self.control.scopes.ceilings().status(clock::now()).iter())
+                .map(|status| (status.ceiling.caller, status.waiting as u64))
+                .collect(),
             queue_bytes: scopes.iter().map(|scope| scope.queue_bytes as u64).sum(),
             scopes: scopes.iter().map(gauges).collect(),
             replay_bytes: self.kept_bodies.used() as u64,
@@ -144,6 +157,14 @@ impl Status {
             waiting_background: waiting(Lane::Background),
             longest_wait_seconds: lines().map(|line| line.oldest.as_secs_f64()).fold(0.0, f64::max),
             predicted_wait_seconds: predicted(caller, scopes),
+            ceilings: (self.control.scopes.ceilings().status(now).iter())
+                .filter(|status| status.ceiling.caller == caller.id)
+                .map(ceiling_status)
+                .collect(),
+            budgets: (self.account.spending().standings(clock::wall()).iter())
+                .filter(|standing| standing.budget.caller == caller.id)
+                .map(budget_status)
+                .collect(),
         }
     }
 
@@ -305,6 +326,29 @@ fn replicas_status(of: &replicas::Status) -> ReplicasStatus {
         trouble: of.trouble.map(|trouble| trouble.as_str().to_owned()),
         advice: of.trouble.map(|trouble| trouble.words().to_owned()),
         last_exchange_seconds: of.age.map(|age| age.as_secs_f64()),
+    }
+}
+
+fn ceiling_status(of: &admission::CeilingStatus) -> CeilingStatus {
+    let ceiling = &of.ceiling;
+    let part = |per_minute: Option<u64>, unit: &str| per_minute.map(|count| format!("{count} {unit}"));
+    let parts = [part(ceiling.requests_per_minute, "requests"), part(ceiling.tokens_per_minute, "tokens")];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let family = ceiling.family.as_deref().map_or_else(String::new, |family| format!(" of {family}"));
+    CeilingStatus {
+        allows: format!("{}{family} per minute", parts.join(" and ")),
+        waiting: of.waiting as u64,
+        wait_seconds: of.wait.as_secs_f64(),
+    }
+}
+
+fn budget_status(of: &Standing) -> BudgetStatus {
+    BudgetStatus {
+        period: of.budget.period.as_str().to_owned(),
+        family: of.budget.family.as_deref().map(str::to_owned),
+        tokens: of.budget.tokens,
+        used: of.spent,
+        returns_in_seconds: of.returns_in.as_secs_f64(),
     }
 }
 

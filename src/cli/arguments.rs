@@ -42,6 +42,8 @@ pub enum Command {
     Health(Health),
     /// Have the running Weir read its configuration again
     Reload(AdminAccess),
+    /// Print recording rules for Prometheus that turn tokens into costs, from a list of prices
+    Prices(Prices),
     /// Run a stand-in for the API, with its limits and its errors
     Simulate(Box<crate::simulate::Args>),
     /// Run the same work without and with Weir against the stand-in, side by side
@@ -120,6 +122,13 @@ pub struct Check {
     /// Print the whole configuration as Weir understood it, secrets by reference
     #[arg(long)]
     pub print: bool,
+}
+
+/// Options of `weir prices`.
+#[derive(Clone, Debug, Args)]
+pub struct Prices {
+    /// The list, TOML: `currency`, and for each of `[[models]]` what a million tokens of `input`, `cached` and `output` cost
+    pub file: PathBuf,
 }
 
 /// Options of `weir explain`.

@@ -8,6 +8,7 @@ pub mod terminal;
 mod ask;
 mod check;
 mod demo;
+mod prices;
 mod serve;
 mod settings;
 mod stand_in;
@@ -84,6 +85,7 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Status(options) => ask::status(&options, terminal),
         Command::Health(options) => ask::health(&options, terminal),
         Command::Reload(access) => ask::reload(&access, terminal),
+        Command::Prices(options) => prices::prices(&options, terminal),
         Command::Simulate(options) => stand_in::run(&options, terminal),
         Command::Demo(options) => demo::run(&options, terminal),
         Command::WhatIf(options) => what_if::run(&options, terminal),

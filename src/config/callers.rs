@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::key::section;
+use super::quantity::Ratio;
 use super::rights::Placed;
 use super::secret::SecretRef;
 use crate::caller::{Lane, Mode};
@@ -28,6 +29,16 @@ section! {
         allow: Option<Placed<Vec<Grant>>> = unset(["responses", "files:read", "files:write"]),
         /// The models that it may use. A request whose models can't all be read is refused then. Without it `rights.models`.
         models: Option<Placed<Vec<Pattern>>> = unset(["gpt-5*", "text-embedding-3-*"]),
+        /// How fast it may go, whatever the upstream allows: what is faster waits for its turn.
+        ceiling: Option<Ceiling> = unset({}),
+        /// The part of every limit that it has for certain while it needs it; others use what it does not need.
+        guarantee: Option<Ratio> = unset("20%") in 0.001..=0.99,
+        /// Tokens, of input and output, that it may use in a day of UTC; after that it is refused until the next.
+        tokens_per_day: Option<u64> = unset(5000000) in 1..=1000000000000000,
+        /// Tokens that it may use in a month of UTC.
+        tokens_per_month: Option<u64> = unset(100000000) in 1..=1000000000000000,
+        /// The same for single families of models, beside what holds for all.
+        families: Vec<CallerFamily> = default([]),
         /// "background" work yields to all other, and never starves.
         lane: Lane = default("interactive"),
         /// Its own mode, where it differs from everybody's.
@@ -42,6 +53,32 @@ section! {
         organization: Option<String> = unset("org-1234"),
         /// `OpenAI-Project` with its own key.
         project: Option<String> = unset("proj_1234"),
+    }
+}
+
+section! {
+    /// How fast a caller may go.
+    Ceiling {
+        /// Requests a minute.
+        requests_per_minute: Option<u64> = unset(600) in 1..=100000000,
+        /// Tokens a minute, as requests are priced.
+        tokens_per_minute: Option<u64> = unset(200000) in 1..=100000000000,
+    }
+}
+
+section! {
+    /// What a caller may use of one family of models.
+    CallerFamily {
+        /// The family: a name of `limits.families`, or a model without the date at its end.
+        name: String = required("gpt-5"),
+        /// How fast it may go.
+        ceiling: Option<Ceiling> = unset({}),
+        /// The part of the family's limits that it has for certain.
+        guarantee: Option<Ratio> = unset("20%") in 0.001..=0.99,
+        /// Tokens that it may use in a day of UTC.
+        tokens_per_day: Option<u64> = unset(1000000) in 1..=1000000000000000,
+        /// Tokens that it may use in a month of UTC.
+        tokens_per_month: Option<u64> = unset(20000000) in 1..=1000000000000000,
     }
 }
 

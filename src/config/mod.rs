@@ -31,7 +31,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::caller::Mode;
 use callers::Caller;
@@ -90,6 +90,8 @@ section! {
         metrics: Metrics = default({}),
         /// What happens between SIGTERM and the end.
         shutdown: Shutdown = default({}),
+        /// A folder for what is to survive a restart: what callers spent of their budgets. Never a secret.
+        state: Option<PathBuf> = unset("/var/lib/weir"),
         /// What callers may use, where they have no rights of their own.
         rights: Rights = default({}),
         /// The services that use Weir. Without any, all requests are of one caller named "default".

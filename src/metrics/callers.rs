@@ -1,5 +1,6 @@
 //! The series of each caller, found by its id without a lock.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use prometheus::{
@@ -8,7 +9,8 @@ use prometheus::{
 
 use super::counters::{Counters, Gauges, counter_vec, float_gauge_vec, gauge_vec, histogram_vec};
 use super::families;
-use super::labels::{Label, Outcome, TokenKind};
+use super::labels::{BudgetPeriod, Label, Outcome, TokenKind};
+use super::models::ModelSeries;
 use super::plan::{ENDPOINTS_BY_USE, Plan};
 use crate::caller::{CallerId, Lane};
 use crate::openai::Endpoint;
@@ -27,8 +29,15 @@ pub struct CallerSeries {
     pub share: Gauge,
     /// Waits for turns, seconds.
     pub queue_wait: Histogram,
-    /// Tokens used, by kind.
-    pub tokens: Counters<TokenKind>,
+    /// Requests that wait for its own ceiling.
+    pub(super) ceiling_waiting: IntGauge,
+    /// The used part of its budgets, by period.
+    pub(super) budget: Box<[Gauge]>,
+    name: Box<str>,
+    /// Tokens of models without series of their own.
+    tokens: Counters<TokenKind>,
+    /// Tokens by the model's place.
+    by_model: Box<[OnceLock<Counters<TokenKind>>]>,
     /// Requests that the caller's SDK marked as retries.
     pub sdk_retries: IntCounter,
     /// Which of `pairs` an endpoint counts in.
@@ -64,6 +73,8 @@ pub(super) struct CallerTable {
     slots: Box<[OnceLock<CallerSeries>]>,
     other: CallerSeries,
     plan: Plan,
+    /// Pairs of caller and model that may still have series of their own.
+    pairs: AtomicUsize,
     /// Series that further callers may still take, after a reload.
     spare: Mutex<usize>,
 }
@@ -71,10 +82,10 @@ pub(super) struct CallerTable {
 impl CallerTable {
     pub(super) fn new(registry: &Registry, plan: Plan, max_series: usize) -> Self {
         let vecs = Vecs::register(registry);
-        let other = vecs.resolve(OTHER, 1);
+        let other = vecs.resolve(OTHER, 1, plan.models);
         let spare = max_series.saturating_sub(plan.worst) + plan.callers * plan.caller_cost();
         let slots = (0..spare / plan.caller_cost()).map(|_| OnceLock::new()).collect();
-        Self { vecs, slots, other, plan, spare: Mutex::new(spare) }
+        Self { vecs, slots, other, plan, pairs: AtomicUsize::new(plan.pairs), spare: Mutex::new(spare) }
     }
 
     /// Gives the caller series of its own, if the bound allows; whether it has some.
@@ -86,12 +97,29 @@ impl CallerTable {
         let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(left) = spare.checked_sub(self.plan.caller_cost()) else { return false };
         *spare = left;
-        slot.get_or_init(|| self.vecs.resolve(name, self.plan.endpoints));
+        slot.get_or_init(|| self.vecs.resolve(name, self.plan.endpoints, self.plan.models));
         true
     }
 
     pub(super) fn series(&self, id: CallerId) -> &CallerSeries {
         self.slots.get(usize::from(id.0)).and_then(OnceLock::get).unwrap_or(&self.other)
+    }
+
+    /// The counters of tokens of a caller and a model, and whether the bound on pairs was met.
+    pub(super) fn tokens(&self, id: CallerId, model: Option<&ModelSeries>) -> (&Counters<TokenKind>, bool) {
+        let series = self.series(id);
+        let Some((model, cell)) = model.and_then(|model| Some((model, series.by_model.get(model.place?)?)))
+        else {
+            return (&series.tokens, false);
+        };
+        if let Some(known) = cell.get() {
+            return (known, false);
+        }
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.pairs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+            return (&series.tokens, true);
+        }
+        (cell.get_or_init(|| self.vecs.tokens(&series.name, model.name())), false)
     }
 
     /// Everyone's series, for what is set as a whole.
@@ -107,6 +135,8 @@ struct Vecs {
     in_flight: IntGaugeVec,
     queue_depth: IntGaugeVec,
     share: GaugeVec,
+    budget: GaugeVec,
+    ceiling_waiting: IntGaugeVec,
     queue_wait: HistogramVec,
     tokens: IntCounterVec,
     sdk_retries: IntCounterVec,
@@ -120,14 +150,20 @@ impl Vecs {
             in_flight: gauge_vec(registry, &families::IN_FLIGHT),
             queue_depth: gauge_vec(registry, &families::QUEUE_DEPTH),
             share: float_gauge_vec(registry, &families::CALLER_SHARE),
+            budget: float_gauge_vec(registry, &families::CALLER_BUDGET),
+            ceiling_waiting: gauge_vec(registry, &families::CEILING_WAITING),
             queue_wait: histogram_vec(registry, &families::QUEUE_WAIT),
             tokens: counter_vec(registry, &families::TOKENS),
             sdk_retries: counter_vec(registry, &families::SDK_RETRIES),
         }
     }
 
+    fn tokens(&self, caller: &str, model: &str) -> Counters<TokenKind> {
+        Counters::resolve(|kind| self.tokens.with_label_values(&[caller, model, kind]))
+    }
+
     /// Makes a caller's series, all at 0, for the first `endpoints` of [`ENDPOINTS_BY_USE`].
-    fn resolve(&self, caller: &str, endpoints: usize) -> CallerSeries {
+    fn resolve(&self, caller: &str, endpoints: usize, models: usize) -> CallerSeries {
         let mut places = [0; Endpoint::ALL.len()];
         let named = &ENDPOINTS_BY_USE[..endpoints];
         for (place, endpoint) in (0u8..).zip(named) {
@@ -144,7 +180,14 @@ impl Vecs {
             queue_depth: Gauges::resolve(|lane| self.queue_depth.with_label_values(&[caller, lane])),
             share: self.share.with_label_values(&[caller]),
             queue_wait: self.queue_wait.with_label_values(&[caller]),
-            tokens: Counters::resolve(|kind| self.tokens.with_label_values(&[caller, kind])),
+            ceiling_waiting: self.ceiling_waiting.with_label_values(&[caller]),
+            budget: BudgetPeriod::ALL
+                .iter()
+                .map(|period| self.budget.with_label_values(&[caller, period.name()]))
+                .collect(),
+            name: caller.into(),
+            tokens: self.tokens(caller, OTHER),
+            by_model: (0..models).map(|_| OnceLock::new()).collect(),
             sdk_retries: self.sdk_retries.with_label_values(&[caller]),
             places,
             pairs: named.iter().map(pair).collect(),

@@ -66,6 +66,10 @@ pub const OVERHEAD_BUCKETS: &[f64] = &[
     0.000_01, 0.000_02, 0.000_03, 0.000_05, 0.000_075, 0.000_1, 0.000_15, 0.000_25, 0.000_5, 0.001, 0.002_5,
     0.005, 0.01, 0.05, 0.1, 1.0,
 ];
+/// Times to the first event of an answer, seconds.
+pub(super) const FIRST_EVENT_BUCKETS: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0];
+/// Times for a token of an answer, seconds: 5 ms is 200 tokens a second.
+pub(super) const OUTPUT_TOKEN_BUCKETS: &[f64] = &[0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25];
 /// Ratios around 1, where 1 is exact.
 pub const RATIO_BUCKETS: &[f64] =
     &[0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0];
@@ -94,8 +98,10 @@ families! {
         "Requests that have begun and not ended, waiting ones included.";
     MODEL_REQUESTS = Counter, "model_requests_total", ["model", "outcome"],
         "Requests that ended, by model; a model gets its own series with its first success.";
-    MODEL_TOKENS = Counter, "model_tokens_total", ["model", "kind"],
-        "Tokens that the upstream reported as used, by model; input includes cached.";
+    TIME_TO_FIRST_EVENT = Histogram(FIRST_EVENT_BUCKETS), "time_to_first_event_seconds", ["model"],
+        "Time from the last attempt's begin to the first event of a streamed answer: waits in Weir are no part of it.";
+    TIME_PER_OUTPUT_TOKEN = Histogram(OUTPUT_TOKEN_BUCKETS), "time_per_output_token_seconds", ["model"],
+        "Time from a streamed answer's first event to its end, for each token of it after the first.";
     // What the upstream said.
     ATTEMPTS = Counter, "attempts_total", ["endpoint", "outcome"],
         "Attempts made upstream, by how each ended.";
@@ -119,6 +125,10 @@ families! {
     // Waiting.
     QUEUE_DEPTH = Gauge, "queue_depth", ["caller", "lane"],
         "Requests waiting for their turn.";
+    CALLER_BUDGET = Gauge, "caller_budget_used_ratio", ["caller", "period"],
+        "The part of a caller's budget of tokens that is used, of the fullest where it has several; 0 without one.";
+    CEILING_WAITING = Gauge, "caller_ceiling_waiting", ["caller"],
+        "Requests that wait for their caller's own ceiling, and not yet in a queue.";
     CALLER_SHARE = Gauge, "caller_share_ratio", ["caller"],
         "What a caller was served while it waited, over what its weight entitled it to, in the last minutes; 1 is its share.";
     QUEUE_BYTES = Gauge, "queue_bytes", [],
@@ -170,7 +180,7 @@ families! {
     REPLICAS_EXCHANGE_DURATION = Gauge, "replicas_exchange_duration_seconds", [],
         "How long the last good exchange with the other replicas took.";
     // Tokens.
-    TOKENS = Counter, "tokens_total", ["caller", "kind"],
+    TOKENS = Counter, "tokens_total", ["caller", "model", "kind"],
         "Tokens that the upstream reported as used; input includes cached.";
     TOKENS_ESTIMATED = Counter, "tokens_estimated_total", [],
         "Tokens estimated on admission, for requests whose use was reported.";

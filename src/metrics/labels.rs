@@ -202,6 +202,16 @@ label! {
 }
 
 label! {
+    /// What a budget of tokens is for.
+    BudgetPeriod {
+        /// A day of UTC.
+        Day = "day",
+        /// A month of UTC.
+        Month = "month",
+    }
+}
+
+label! {
     /// What kind of token was used.
     TokenKind {
         /// Tokens of the prompt, cached ones included.

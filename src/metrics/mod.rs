@@ -24,8 +24,9 @@ pub use callers::{CallerSeries, PairSeries};
 pub use counters::{Counters, Gauges, Histograms};
 pub use families::{ALL as FAMILIES, DURATION_BUCKETS, Family, Kind, OVERHEAD_BUCKETS, RATIO_BUCKETS};
 pub use labels::{
-    AttemptOutcome, Bound, Bounded, ConnectResult, ConnectionRefusal, ConnectionState, HttpRule, Label,
-    Outcome, QueueRefusal, ReplaySkip, RetryStop, SpanResult, StreamOutcome, TokenKind, WouldHave,
+    AttemptOutcome, Bound, Bounded, BudgetPeriod, ConnectResult, ConnectionRefusal, ConnectionState,
+    HttpRule, Label, Outcome, QueueRefusal, ReplaySkip, RetryStop, SpanResult, StreamOutcome, TokenKind,
+    WouldHave,
 };
 pub use models::ModelSeries;
 pub use pace::{Pace, Slowness};
@@ -90,6 +91,10 @@ pub struct Gathered {
     /// What each caller was served and was entitled to while it waited in the last minutes, over all scopes, in windows of their
     /// limits; those that are not listed have their share.
     pub shares: Vec<(CallerId, f64, f64)>,
+    /// The used part of each caller's budgets by the day and by the month, the fullest of several.
+    pub budgets: Vec<(CallerId, BudgetPeriod, f64)>,
+    /// Requests that wait for their callers' own ceilings.
+    pub ceilings: Vec<(CallerId, u64)>,
     /// Bytes of the bodies of waiting requests.
     pub queue_bytes: u64,
     /// Bytes of request bodies kept for another try.
@@ -272,6 +277,15 @@ impl Metrics {
         self.callers.series(id)
     }
 
+    /// The counters of tokens of a caller and a model; those of the model `other` beyond the bound on pairs.
+    pub fn tokens(&self, id: CallerId, model: Option<&ModelSeries>) -> &Counters<TokenKind> {
+        let (tokens, bound) = self.callers.tokens(id, model);
+        if bound {
+            self.labels_overflowed.inc(Bounded::Model);
+        }
+        tokens
+    }
+
     /// The series of attempts at an endpoint.
     pub fn attempts(&self, endpoint: Endpoint) -> &Counters<AttemptOutcome> {
         &self.attempts[endpoint.index()]
@@ -342,6 +356,15 @@ impl Metrics {
                 series.queue_depth.set(lane, 0);
             }
             series.share.set(1.0);
+            series.ceiling_waiting.set(0);
+            series.budget.iter().for_each(|budget| budget.set(0.0));
+        }
+        for (caller, period, used) in &gathered.budgets {
+            let gauge = &self.callers.series(*caller).budget[period.place()];
+            gauge.set(gauge.get().max(*used));
+        }
+        for (caller, waiting) in &gathered.ceilings {
+            self.callers.series(*caller).ceiling_waiting.add(i64::try_from(*waiting).unwrap_or(i64::MAX));
         }
         let mut shares = gathered.shares.clone();
         shares.sort_by_key(|share| share.0);

@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use prometheus::{IntCounterVec, Registry};
+use prometheus::{Histogram, HistogramVec, IntCounterVec, Registry};
 
 use super::callers::OTHER;
-use super::counters::{Counters, counter_vec};
+use super::counters::{Counters, counter_vec, histogram_vec};
 use super::families;
-use super::labels::{Outcome, TokenKind};
+use super::labels::Outcome;
 use super::pace::Pace;
 
 /// Longer names than this are not the API's and count as `other`.
@@ -19,8 +19,12 @@ pub struct ModelSeries {
     name: Box<str>,
     /// Requests that ended, by outcome.
     pub requests: Counters<Outcome>,
-    /// Tokens used, by kind.
-    pub tokens: Counters<TokenKind>,
+    /// Times to the first event, seconds.
+    pub first_event: Histogram,
+    /// Times for a token of the answer, seconds.
+    pub per_token: Histogram,
+    /// Its place among the models; nothing for `other`.
+    pub(super) place: Option<usize>,
     /// How long its answers take to begin.
     pub pace: Pace,
 }
@@ -30,8 +34,7 @@ pub struct ModelSeries {
 /// A proxy sees a handful of models; comparing a few names is cheaper than hashing one.
 #[derive(Debug)]
 pub(super) struct ModelTable {
-    requests: IntCounterVec,
-    tokens: IntCounterVec,
+    vecs: Vecs,
     slots: Box<[OnceLock<ModelSeries>]>,
     other: ModelSeries,
     /// Patterns of the names that may have a slot; any where empty.
@@ -49,11 +52,14 @@ impl ModelSeries {
 
 impl ModelTable {
     pub(super) fn new(registry: &Registry, models: usize, allowed: Vec<Box<str>>) -> Self {
-        let requests = counter_vec(registry, &families::MODEL_REQUESTS);
-        let tokens = counter_vec(registry, &families::MODEL_TOKENS);
-        let other = resolve(&requests, &tokens, OTHER);
+        let vecs = Vecs {
+            requests: counter_vec(registry, &families::MODEL_REQUESTS),
+            first_event: histogram_vec(registry, &families::TIME_TO_FIRST_EVENT),
+            per_token: histogram_vec(registry, &families::TIME_PER_OUTPUT_TOKEN),
+        };
+        let other = vecs.resolve(OTHER, None);
         let slots = (0..models).map(|_| OnceLock::new()).collect();
-        Self { requests, tokens, slots, other, allowed, taken: Mutex::new(0) }
+        Self { vecs, slots, other, allowed, taken: Mutex::new(0) }
     }
 
     /// The model's series, or `None` if it has none of its own.
@@ -76,9 +82,10 @@ impl ModelTable {
         if let Some(series) = self.find(name) {
             return Some(series);
         }
-        let slot = self.slots.get(*taken)?;
+        let place = *taken;
+        let slot = self.slots.get(place)?;
         *taken += 1;
-        Some(slot.get_or_init(|| resolve(&self.requests, &self.tokens, name)))
+        Some(slot.get_or_init(|| self.vecs.resolve(name, Some(place))))
     }
 
     /// Every model that has series of its own.
@@ -107,12 +114,23 @@ fn fits(pattern: &str, name: &str) -> bool {
     true
 }
 
-fn resolve(requests: &IntCounterVec, tokens: &IntCounterVec, name: &str) -> ModelSeries {
-    ModelSeries {
-        name: name.into(),
-        requests: Counters::resolve(|outcome| requests.with_label_values(&[name, outcome])),
-        tokens: Counters::resolve(|kind| tokens.with_label_values(&[name, kind])),
-        pace: Pace::default(),
+#[derive(Debug)]
+struct Vecs {
+    requests: IntCounterVec,
+    first_event: HistogramVec,
+    per_token: HistogramVec,
+}
+
+impl Vecs {
+    fn resolve(&self, name: &str, place: Option<usize>) -> ModelSeries {
+        ModelSeries {
+            name: name.into(),
+            requests: Counters::resolve(|outcome| self.requests.with_label_values(&[name, outcome])),
+            first_event: self.first_event.with_label_values(&[name]),
+            per_token: self.per_token.with_label_values(&[name]),
+            place,
+            pace: Pace::default(),
+        }
     }
 }
 

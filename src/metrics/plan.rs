@@ -1,7 +1,7 @@
 //! How many series a configuration can cause at worst, and what gives way so that they stay within the bound.
 
 use super::families::{self, Family};
-use super::labels::{AttemptOutcome, Bound, Label, Outcome, TokenKind};
+use super::labels::{AttemptOutcome, Bound, BudgetPeriod, Label, Outcome, TokenKind};
 use super::replicas::REPLICAS_TROUBLES;
 use crate::caller::Lane;
 use crate::openai::Endpoint;
@@ -19,12 +19,19 @@ const PER_PAIR: usize = Outcome::ALL.len() + families::REQUEST_DURATION.samples(
 const PER_CALLER: usize = families::IN_FLIGHT.samples()
     + Lane::ALL.len()
     + families::CALLER_SHARE.samples()
+    + BudgetPeriod::ALL.len()
+    + families::CEILING_WAITING.samples()
     + families::QUEUE_WAIT.samples()
     + families::SDK_RETRIES.samples()
     + TokenKind::ALL.len();
-const PER_MODEL: usize = Outcome::ALL.len() + TokenKind::ALL.len();
+const PER_MODEL: usize =
+    Outcome::ALL.len() + families::TIME_TO_FIRST_EVENT.samples() + families::TIME_PER_OUTPUT_TOKEN.samples();
+/// Tokens of one caller and one model.
+const PER_TOKEN_PAIR: usize = TokenKind::ALL.len();
 /// The largest part of the bound that scopes may take: they come and go, callers are configured.
 const SCOPE_SHARE: usize = 4;
+/// The largest part for tokens by caller and model, of what scopes and models leave.
+const TOKEN_SHARE: usize = 8;
 
 /// What gets series of its own, and what is counted as `other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +42,8 @@ pub struct Plan {
     pub endpoints: usize,
     /// Models with their own name; the rest is `other`.
     pub models: usize,
+    /// Pairs of caller and model whose tokens are told apart; the rest counts for the model `other`.
+    pub pairs: usize,
     /// Scopes with their own name; the rest is `other`.
     pub scopes: usize,
     /// Series at worst.
@@ -79,11 +88,17 @@ impl Plan {
         left -= scopes * scope_cost();
         let models = models.min(left / SCOPE_SHARE / PER_MODEL);
         left -= models * PER_MODEL;
+        let pairs = ((callers + 1) * models).min(left / TOKEN_SHARE / PER_TOKEN_PAIR);
+        left -= pairs * PER_TOKEN_PAIR;
         let callers_fit = callers.min(left / pair_cost(1));
         let each = left.checked_div(callers_fit).unwrap_or(left);
         let endpoints = (each.saturating_sub(PER_CALLER) / PER_PAIR).clamp(1, Endpoint::ALL.len());
-        let worst = fixed + scopes * scope_cost() + models * PER_MODEL + callers_fit * pair_cost(endpoints);
-        Self { callers: callers_fit, endpoints, models, scopes, worst }
+        let worst = fixed
+            + scopes * scope_cost()
+            + models * PER_MODEL
+            + pairs * PER_TOKEN_PAIR
+            + callers_fit * pair_cost(endpoints);
+        Self { callers: callers_fit, endpoints, models, pairs, scopes, worst }
     }
 
     /// Series of one named caller.

@@ -59,11 +59,18 @@ fn worst_case_is_what_the_plan_says() {
     for index in 0..100_000 {
         metrics.model(&format!("model-{index}"), true);
     }
+    for (caller, model) in (0..100).flat_map(|caller| (0..50).map(move |model| (caller, model))) {
+        let model = metrics.model(&format!("model-{model}"), true);
+        metrics.tokens(CallerId(caller), Some(model)).add(TokenKind::Input, 1);
+    }
     let gathered = Gathered { scopes: (0..1_000).map(full_scope).collect(), ..Gathered::default() };
     let text = text(&metrics, &gathered);
     assert_eq!(series(&text), metrics.plan().worst);
     assert!(metrics.plan().worst <= 20_000);
-    assert_eq!(metrics.labels_overflowed.count(Bounded::Model), 100_000 - 50);
+    assert_eq!(
+        metrics.labels_overflowed.count(Bounded::Model),
+        100_000 - 50 + 5_000 - metrics.plan().pairs as u64
+    );
     assert_eq!(metrics.labels_overflowed.count(Bounded::Scope), 1_000 - metrics.plan().scopes as u64);
 }
 
@@ -177,7 +184,7 @@ fn fixed_scenario() -> String {
     let batch = metrics.caller(CallerId(0));
     batch.in_flight.inc();
     batch.queue_wait.observe(1.5);
-    batch.tokens.add(TokenKind::Input, 90);
+    metrics.tokens(CallerId(0), None).add(TokenKind::Input, 90);
     batch.sdk_retries.inc();
     let chat = batch.at(Endpoint::ChatCompletions);
     chat.requests.inc(Outcome::Success);
@@ -194,7 +201,10 @@ fn fixed_scenario() -> String {
     metrics.queue_prediction.observe(1.02);
     metrics.estimate_error.observe(1.5);
     metrics.tokens_estimated.inc_by(150);
-    metrics.model("gpt-5", true).tokens.add(TokenKind::Output, 10);
+    let model = metrics.model("gpt-5", true);
+    metrics.tokens(CallerId(0), Some(model)).add(TokenKind::Output, 10);
+    model.first_event.observe(0.4);
+    model.per_token.observe(0.012);
     metrics.stream_outcomes.inc(StreamOutcome::Cut);
     metrics.upstream_connections.set(ConnectionState::Idle, 4);
     metrics.connections.add(ConnectionState::Active, 2);
@@ -221,6 +231,8 @@ fn fixed_scenario() -> String {
     let gathered = Gathered {
         scopes: vec![scope],
         queue_depth: vec![(CallerId(0), Lane::Interactive, 7)],
+        budgets: vec![(CallerId(0), BudgetPeriod::Day, 0.4), (CallerId(0), BudgetPeriod::Day, 0.9)],
+        ceilings: vec![(CallerId(0), 3)],
         queue_bytes: 4_096,
         replay_bytes: 1_024,
         log_lines_dropped: 5,

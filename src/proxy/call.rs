@@ -23,6 +23,7 @@ use crate::openai::endpoint::Named;
 use crate::openai::{Endpoint, Look, Scanned, multipart, request_peek};
 use crate::replay::{self, Replay};
 use crate::retry::Safety;
+use crate::spending::Spent;
 use crate::stream;
 use crate::upstream::{Target, headers};
 
@@ -48,6 +49,8 @@ pub(super) struct Head {
     pub(super) keep_alive: Option<Arc<KeepAlive>>,
     /// What the attempt under way waits for, where there is a limit for that.
     pub(super) first_event: Option<Awaited>,
+    /// The budget of its caller that is spent.
+    pub(super) spent: Option<Box<Spent>>,
 }
 
 /// A request whose body is read, as far as it is kept.
@@ -101,6 +104,7 @@ impl Head {
             bears: None,
             keep_alive: None,
             first_event: None,
+            spent: None,
         })
     }
 }

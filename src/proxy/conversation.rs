@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Response, StatusCode};
 
+use super::allowance::Allowance;
 use super::answer::{self, Notes};
 use super::attempt::{Answer, Attempted, attempt};
 use super::bears::Bears;
@@ -88,6 +89,22 @@ impl Conversation<'_> {
             let (mut turn, mut pause, mut ticket) = (Turn::First, Duration::ZERO, None::<RetryTicket>);
             let mut last: Option<Box<Unsuccessful>> = None;
             let mut renewed = false;
+            // The caller's own bounds.
+            match self.own_allowance(now) {
+                Allowance::Now => {}
+                Allowance::Never(own) => return self.refuse_own(own),
+                Allowance::Later(its_turn) => {
+                    self.call.head.let_go();
+                    let came = its_turn.await;
+                    let waited = clock::now() - now;
+                    self.record.waited(Wait::Queue, waited);
+                    now += waited;
+                    if let Err(refusal) = came {
+                        let own = self.proxy.random(|rng| response::ceiling(&refusal, rng));
+                        return self.refuse_own(Box::new(own));
+                    }
+                }
+            }
             loop {
                 // Admit.
                 let (mut permit, granted) = match self.admit(turn, now).await {
@@ -327,7 +344,7 @@ impl Conversation<'_> {
     }
 
     /// Keeps what a report may show of the request's headers.
-    fn keep_headers(&mut self) {
+    pub(super) fn keep_headers(&mut self) {
         let (record, listed) = (&mut self.record, &self.policy.report_headers);
         self.call.head.headers.look(|headers| record.keep_headers(headers, listed));
     }

@@ -4,6 +4,7 @@
 //! top to bottom. A request that waits, backs off or streams is one future: dropping it, which is what hyper does when the caller leaves, gives
 //! back the permit, ends the attempt and accounts for the request.
 
+mod allowance;
 mod answer;
 mod attempt;
 mod bears;
@@ -372,6 +373,7 @@ impl Proxy {
                 }
             },
         );
+        call.head.spent = self.reserve(caller, &scope, call.cost.tokens, call.head.mode, &mut record);
         if let Some(model) = call.model.take().or(whose) {
             record.set_model(model);
         }

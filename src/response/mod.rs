@@ -3,6 +3,7 @@
 //! They wear OpenAI's envelope, so that every SDK raises its usual exception, and say `weir_error`, so that nobody takes
 //! them for the upstream's.
 
+mod allowance;
 mod refusal;
 mod stream_error;
 
@@ -18,6 +19,7 @@ use crate::admission::WordsBody;
 use crate::classify::ErrorClass;
 use crate::retry::OBEYED_HINT;
 
+pub use allowance::{budget_spent, ceiling};
 pub use refusal::{cut_before_it_began, failure, refusal};
 pub use stream_error::{panic_event, stream_error};
 

@@ -82,7 +82,7 @@ fn told(class: ErrorClass, words: &UpstreamWords) -> OwnAnswer {
 }
 
 /// A duration for a person: tenths of a second below ten, whole ones above.
-fn seconds(duration: Duration) -> String {
+pub(super) fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }
 }

@@ -1,6 +1,7 @@
 //! Issue 3, 4 and 5: fairness, large requests, honest predictions.
 
-use weir::caller::Lane;
+use weir::admission::Guarantee;
+use weir::caller::{CallerId, Lane};
 use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use crate::world::{Scenario, Source, Tokens, percentile, run};
@@ -222,6 +223,46 @@ fn background_gets_its_part_from_workers_with_one_request_at_a_time() {
         // A request more or less is a percent of what is served in this time.
         assert!((0.035..=0.065).contains(&part), "{part}");
     }
+}
+
+/// Ten times the limit is asked for by callers of ten times the weight: the guaranteed one has its part, to one request.
+#[test]
+fn a_guarantee_holds_within_one_request_and_is_given_back_within_a_second() {
+    const PART: f64 = 0.3;
+    let guarantee = || vec![Guarantee { caller: CallerId(0), family: None, part: PART }];
+    for seed in 1..=3 {
+        let mut scenario = Scenario::new(token_limited(600_000));
+        (scenario.seed, scenario.measured_from, scenario.seconds) = (seed, 70.0, 190.0);
+        scenario.settings.guarantees = guarantee();
+        scenario.settings.queue.max_waiting = 1_000_000;
+        for caller in 0..10 {
+            let mut source =
+                Source::new(caller).tokens(Tokens::LogNormal { median: 400.0, sigma: 1.0, most: 3_000 });
+            (source.backlog, source.patience) = (6_000, 1e6);
+            source.weight = if caller == 0 { 1 } else { 10 };
+            scenario.sources.push(source);
+        }
+        let report = run(scenario);
+        let all: u64 = report.served.values().sum();
+        let (own, due) = (report.served[&0] as f64, all as f64 * PART);
+        println!("guarantee, seed {seed}: {own} of {due} due, {:.2} %", own / all as f64 * 100.0);
+        // Both ends of the measured time may cut a request.
+        assert!((own - due).abs() <= 2.0 * 3_000.0, "{own} of {due}");
+    }
+    // It needs nothing for two minutes, and others take all; then it has its part back.
+    let mut scenario = Scenario::new(token_limited(600_000));
+    scenario.settings.guarantees = guarantee();
+    scenario.seconds = 180.0;
+    let mut bulk = Source::new(1);
+    (bulk.backlog, bulk.patience, bulk.weight) = (30_000, 1e6, 100);
+    scenario.settings.queue.max_waiting_per_caller = 50_000;
+    let mut back = Source::new(0);
+    (back.closed, back.from) = (8, 120.0);
+    scenario.sources = vec![bulk, back];
+    let report = run(scenario);
+    let worst = percentile(&report.waits_of[&0], 1.0);
+    println!("given back: waits of at most {worst:.3} s, {} of them", report.waits_of[&0].len());
+    assert!(worst <= 1.0, "{worst}");
 }
 
 /// Two callers below their share wait for no more than the turn that goes on and for each other.

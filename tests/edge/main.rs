@@ -18,6 +18,7 @@ mod frames;
 mod process;
 mod wire;
 
+mod allowances;
 mod build;
 mod callers;
 mod drain;

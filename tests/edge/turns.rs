@@ -154,9 +154,9 @@ fn a_turn_is_a_request_in_metrics_and_log() {
     }
     // The handshake is one too.
     weir.wait_for(OK, 3.0);
-    assert_eq!(count(&weir, "weir_tokens_total{caller=\"default\",kind=\"input\"}"), 14);
-    assert_eq!(count(&weir, "weir_tokens_total{caller=\"default\",kind=\"cached\"}"), 4);
-    assert_eq!(count(&weir, "weir_tokens_total{caller=\"default\",kind=\"output\"}"), 6);
+    assert_eq!(count(&weir, "weir_tokens_total{caller=\"default\",kind=\"input\",model=\"gpt-5\"}"), 14);
+    assert_eq!(count(&weir, "weir_tokens_total{caller=\"default\",kind=\"cached\",model=\"gpt-5\"}"), 4);
+    assert_eq!(count(&weir, "weir_tokens_total{caller=\"default\",kind=\"output\",model=\"gpt-5\"}"), 6);
     assert_eq!(count(&weir, "weir_requests_in_flight{caller=\"default\"}"), 0);
     weir.wait_for_printed("\"tokens_input\":7", 2);
     let line = weir.printed().lines().find(|line| line.contains("\"tokens_input\":7")).unwrap().to_owned();

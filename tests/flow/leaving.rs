@@ -23,8 +23,8 @@ async fn a_caller_that_leaves_a_stream_ends_the_attempt_and_its_tokens_count() {
     assert_eq!(world.simulator.stats().in_flight, 0, "ended within 100 ms");
     assert_eq!(world.metrics.errors.count(ErrorClass::WeirClientClosed), 1);
     assert_eq!(world.metric("weir_stream_outcomes_total{outcome=\"client_closed\"}"), 1);
-    let output = world.metric("weir_tokens_total{caller=\"default\",kind=\"output\"}");
-    let input = world.metric("weir_tokens_total{caller=\"default\",kind=\"input\"}");
+    let output = world.metric("weir_tokens_total{caller=\"default\",kind=\"output\",model=\"other\"}");
+    let input = world.metric("weir_tokens_total{caller=\"default\",kind=\"input\",model=\"other\"}");
     assert!((18..=24).contains(&output), "{output} tokens of output");
     assert!(input >= 3, "{input} tokens of input");
     assert_eq!(world.scopes.snapshot()[0].in_flight, 0);

@@ -22,6 +22,8 @@ MAY_BE_EMPTY = {
     "Used by others": "nobody else used the limits, or no header told",
     "Is the predicted wait right?": "nobody waited for 100 ms",
     "Restarts": "nothing restarted",
+    "Cost by caller": "no price list is loaded",
+    "Time to the first event": "no answer was streamed",
     "Alerts": "nothing fires",
 }
 

@@ -140,6 +140,22 @@ def caller_limit(place):
     return Expected(r"chat reached the limit of waiting requests", US, "chat", ("callers.max_waiting",))
 
 
+def ceiling_reached(place):
+    callers = CALLERS.replace('name = "chat"\n', 'name = "chat"\nceiling = { requests_per_minute = 60 }\n')
+    place.start("--rpm", "6000", callers=callers)
+    place.load("search", 1)
+    place.load("chat", 4)
+    return Expected(r"of chat wait for its own ceiling: 60 requests per minute \(callers\.ceiling\)", US, "chat")
+
+
+def budget_spent(place):
+    callers = CALLERS.replace('name = "chat"\n', 'name = "chat"\ntokens_per_day = 500\n')
+    place.start("--rpm", "6000", callers=callers)
+    place.load("search", 1)
+    place.load("chat", 4)
+    return Expected(r"chat has spent its budget of 500 tokens a day", US, "chat", ("callers.tokens_per_day",))
+
+
 def quota_spent(place):
     place.start()
     place.set(faults=["insufficient_quota=1"])
@@ -267,7 +283,7 @@ def observing(place):
 ALL = [
     healthy, requests_limit, tokens_limit, demand_above_limits, one_caller_hogs, in_flight_bound, others_use_the_limit,
     stated_limit_is_another, caller_limit, quota_spent, callers_key_refused, own_key_refused, unknown_key, right_refused, right_not_granted,
-    model_not_found, context_too_long, upstream_refuses_connections, tls_fails, outage, part_of_it_fails, silence, reload_refused,
+    ceiling_reached, budget_spent,    model_not_found, context_too_long, upstream_refuses_connections, tls_fails, outage, part_of_it_fails, silence, reload_refused,
     draining, replicas_apart, observing,
 ]  # fmt: skip
 

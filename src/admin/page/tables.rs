@@ -56,6 +56,13 @@ fn row(caller: &CallerStatus) -> Markup {
                 (caller.name)
                 @if caller.lane == "background" { " " span.muted { "background lane" } }
                 @if let Some(mode) = &caller.mode { " " span.muted { "(" (mode) ")" } }
+                @for ceiling in &caller.ceilings { " " span.muted { "ceiling " (ceiling.allows) @if ceiling.waiting > 0 { ": " (amount(ceiling.waiting as f64)) " wait" } } }
+                @for budget in &caller.budgets {
+                    " " span.muted {
+                        (format!("{:.0} % of {} tokens a {}", budget.ratio() * 100.0, amount(budget.tokens as f64), budget.period))
+                        @if let Some(family) = &budget.family { " for " (family) }
+                    }
+                }
             }
             (figure("Requests, 5 min", &amount(caller.recent_requests as f64)))
             (figure("Errors, 5 min", &amount(caller.recent_errors as f64)))

@@ -3,9 +3,10 @@
 use super::group::Group;
 use super::subject::Subject;
 use super::{Finding, Level, RECENT, finding};
-use crate::admin::status::Status;
-use crate::admin::words::{join, plural};
+use crate::admin::status::{BudgetStatus, Status};
+use crate::admin::words::{amount, duration, join, plural, waits};
 use crate::caller::Callers;
+use crate::spending::WARN_AT;
 
 pub(super) fn keys_refused(status: &Status) -> Option<Finding> {
     let group = Group::of(status, Subject::Keys)?;
@@ -100,8 +101,71 @@ pub(super) fn collisions(status: &Status) -> Option<Finding> {
     Some(Finding::of(&group, Level::Notice, Subject::Collisions, sentence))
 }
 
+/// A caller that has used its budget, or nearly so; the one that is furthest.
+pub(super) fn budget_used(status: &Status) -> Option<Finding> {
+    let budgets =
+        status.callers.iter().flat_map(|caller| caller.budgets.iter().map(move |own| (caller, own)));
+    let fullest = budgets.max_by(|one, other| one.1.ratio().total_cmp(&other.1.ratio()));
+    let (caller, budget) = fullest.filter(|(_, budget)| budget.ratio() >= WARN_AT)?;
+    let of = budget.family.as_deref().map_or_else(String::new, |family| format!(" for {family}"));
+    let BudgetStatus { period, tokens, .. } = budget;
+    let (name, tokens, back) = (&caller.name, amount(*tokens as f64), duration(budget.returns_in_seconds));
+    let (level, sentence) = if budget.ratio() < 1.0 {
+        let part = budget.ratio() * 100.0;
+        (
+            Level::Notice,
+            format!(
+                "{name} has used {part:.0} % of its budget of {tokens} tokens a {period}{of}; the next {period} begins in {back}."
+            ),
+        )
+    } else {
+        (
+            Level::Warning,
+            format!(
+                "{name} has spent its budget of {tokens} tokens a {period}{of}: its requests are refused until the next {period} begins, in {back}."
+            ),
+        )
+    };
+    let advice = "Raise callers.tokens_per_day or callers.tokens_per_month for it if that is wanted. The other callers are not affected.";
+    let mut finding = finding(level, Subject::CallerLimit.blame(), sentence, advice);
+    match Group::of(status, Subject::CallerLimit) {
+        Some(group) if level == Level::Warning => finding.about(&group),
+        _ => finding.callers = vec![name.clone()],
+    }
+    Some(finding)
+}
+
+/// A caller that waits for its own ceiling; the one with most that waits.
+pub(super) fn ceiling_reached(status: &Status) -> Option<Finding> {
+    let ceilings =
+        status.callers.iter().flat_map(|caller| caller.ceilings.iter().map(move |own| (caller, own)));
+    let (caller, ceiling) =
+        ceilings.max_by_key(|(_, ceiling)| ceiling.waiting).filter(|(_, ceiling)| ceiling.waiting > 0)?;
+    let sentence = format!(
+        "{} for its own ceiling: {} (callers.ceiling). One more would wait {}.",
+        waits(ceiling.waiting, &format!(" of {}", caller.name)),
+        ceiling.allows,
+        duration(ceiling.wait_seconds)
+    );
+    let advice = "Raise callers.ceiling for it if that is wanted. The other callers, and the upstream's limits, have nothing to do with it.";
+    let mut finding = finding(Level::Notice, Subject::CallerLimit.blame(), sentence, advice);
+    finding.callers = vec![caller.name.clone()];
+    Some(finding)
+}
+
 pub(super) fn caller_limit(status: &Status) -> Option<Finding> {
     let group = Group::of(status, Subject::CallerLimit)?;
+    // What its ceiling or its budget keeps back is told by those.
+    let bounded = |name: &str| {
+        let caller = status.callers.iter().find(|caller| caller.name == name);
+        caller.is_some_and(|caller| {
+            caller.ceilings.iter().any(|ceiling| ceiling.waiting > 0)
+                || caller.budgets.iter().any(|budget| budget.ratio() >= 1.0)
+        })
+    };
+    if group.callers.iter().all(|(name, _)| bounded(name)) {
+        return None;
+    }
     let who = group.one_caller().map_or_else(|| "Some callers".to_owned(), str::to_owned);
     let sentence = format!(
         "{who} reached the limit of waiting requests that Weir's configuration sets: {} rejected in the last {RECENT} minutes.",

@@ -28,6 +28,7 @@ use std::time::Duration;
 use crate::admission::moment::Moment;
 use crate::admission::settings::LimitSettings;
 
+pub(in crate::admission) use bucket::Bucket;
 use charge::{ChargeRatio, EndpointRatios};
 use limit::Limit;
 pub use own::Cost;

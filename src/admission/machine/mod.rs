@@ -81,7 +81,11 @@ impl<W> Machine<W> {
         let of_family = shared_name([family.as_bytes()]);
         Self {
             member: Member::new(&settings.limits_of(family), Funding::new(spent, of_family), now),
-            queue: Queue::new(),
+            queue: {
+                let mut queue = Queue::new();
+                queue.guarantee(settings.guarantees_of(family));
+                queue
+            },
             budget: Budget::new(&settings.budget),
             settings,
             draining: false,
@@ -293,6 +297,7 @@ impl<W> Machine<W> {
     pub fn configure(&mut self, settings: Arc<Settings>, family: &str, now: Moment) {
         self.member.configure(&settings.limits_of(family), now);
         self.budget.configure(&settings.budget);
+        self.queue.guarantee(settings.guarantees_of(family));
         self.settings = settings;
     }
 

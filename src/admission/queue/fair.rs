@@ -94,6 +94,11 @@ impl<W> Queue<W> {
     /// Lanes are ordered by where their next request ends in the virtual time among them, and not by where it starts: a lane of
     /// small weight does not pass the other with its first request.
     pub(crate) fn next(&self, background_share: f64, share: impl Fn(Cost) -> f64) -> Option<Next> {
+        if !self.guarantees.is_empty()
+            && let Some(next) = self.next_guaranteed()
+        {
+            return Some(next);
+        }
         let [interactive, background] = Lane::ALL.map(|lane| self.head_of(lane));
         let (tag, head, lane) = match (interactive, background) {
             (Some(interactive), Some(background)) => {
@@ -117,9 +122,18 @@ impl<W> Queue<W> {
 
     /// The virtual times move on for a request of a flow that starts at its tag.
     pub(super) fn advance(&mut self, index: u32, share: f64, background_share: f64) {
+        let mut out_of_turn = false;
+        if !self.guarantees.is_empty() {
+            self.earn(index, share);
+            let flow = &self.flows[index as usize];
+            // What a guarantee brings forward is no part of the caller's share by weight.
+            out_of_turn = flow.backlog != NONE && flow.tag > self.lanes[flow.lane as usize].floor();
+        }
         let flow = &mut self.flows[index as usize];
         let lane = &mut self.lanes[flow.lane as usize];
-        lane.time = lane.time.max(flow.tag);
+        if !out_of_turn {
+            lane.time = lane.time.max(flow.tag);
+        }
         lane.start = lane.start.after_part(share, part_of(flow.lane, background_share));
         self.time = self.time.max(lane.start);
         if lane.active_weight > 0 {
@@ -128,7 +142,7 @@ impl<W> Queue<W> {
                 flow.entitlement.served += share;
             }
         }
-        flow.served(share);
+        flow.served(share, out_of_turn);
     }
 
     /// Counts a request that was served without waiting: what its caller sends next is behind it all the same.

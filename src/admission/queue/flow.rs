@@ -53,10 +53,12 @@ impl Flow {
         }
     }
 
-    /// A request of this dominant share is served.
-    pub(super) fn served(&mut self, share: f64) {
+    /// A request of this dominant share is served; out of its turn it does not count for the flow's share by weight.
+    pub(super) fn served(&mut self, share: f64, out_of_turn: bool) {
         self.typical = if self.typical > 0.0 { self.typical * 0.9 + share * 0.1 } else { share };
-        self.tag = self.tag.after(share, self.weight);
+        if !out_of_turn {
+            self.tag = self.tag.after(share, self.weight);
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 mod deadlines;
 mod fair;
 mod flow;
+mod guarantee;
 mod order;
 mod prediction;
 mod slab;
@@ -29,6 +30,7 @@ use deadlines::Deadlines;
 use fair::LaneState;
 pub(crate) use fair::Next;
 use flow::{Backlog, Flow, NONE, Service};
+use guarantee::Guaranteed;
 use prediction::Outlook;
 pub use slab::Key;
 pub(crate) use slab::{Slab, State, Waiter};
@@ -53,6 +55,8 @@ pub(crate) struct Queue<W> {
     /// What predictions remember, by lane.
     outlooks: [Outlook; 2],
     deadlines: Deadlines,
+    /// Callers that have a part of the service for certain.
+    guarantees: Box<[Guaranteed]>,
     /// Requests that know they cannot pass before a moment, by that moment.
     parked: BTreeSet<(Moment, Key)>,
 }
@@ -91,6 +95,7 @@ impl<W> Queue<W> {
             sequence: 0,
             outlooks: [Outlook::default(), Outlook::default()],
             deadlines: Deadlines::default(),
+            guarantees: Box::default(),
             parked: BTreeSet::new(),
             waiting: 0,
             bytes: 0,

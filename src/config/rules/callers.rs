@@ -1,5 +1,7 @@
 //! Callers that can be told apart, and a listener that somebody may use.
 
+use std::collections::BTreeSet;
+
 use super::Rules;
 use crate::config::Config;
 use crate::config::callers::Caller;
@@ -20,6 +22,33 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         }
     }
     reachable(config, rules);
+    guarantees(config, rules);
+}
+
+/// Guarantees that can all be kept.
+fn guarantees(config: &Config, rules: &mut Rules<'_, '_>) {
+    let names: BTreeSet<&str> = config
+        .callers
+        .iter()
+        .flat_map(|caller| &caller.families)
+        .map(|family| family.name.as_str())
+        .collect();
+    for family in names.into_iter().map(Some).chain([None]) {
+        let part = |caller: &Caller| {
+            let own = caller.families.iter().find(|own| Some(own.name.as_str()) == family);
+            own.and_then(|own| own.guarantee).or(caller.guarantee).map_or(0.0, |part| part.0)
+        };
+        let sum: f64 = config.callers.iter().map(part).sum();
+        if sum > 1.0 {
+            let of = family.map_or_else(String::new, |family| format!(" for {family}"));
+            let message = format!(
+                "the guarantees of all callers{of} add up to {:.0} %; write at most 100 % in all",
+                sum * 100.0
+            );
+            rules.refuse(&["callers"], message);
+            return;
+        }
+    }
 }
 
 /// Names that mean something else in metrics.

@@ -16,12 +16,14 @@ use crate::metrics::{RetryStop, WouldHave};
 use crate::openai::endpoint::Named;
 use crate::openai::websocket::{self as events, ClientEvent};
 use crate::openai::{AnswerHeaders, usage};
+use crate::proxy::allowance::Allowance;
 use crate::proxy::conversation::{no_turn_label, queue_refusal, stop_label, would_have};
 use crate::proxy::{Policy, limits, settle};
 use crate::replay::Held;
 use crate::response;
 use crate::retry::{self, Decision, Safety, Situation, StopReason};
 use crate::rights::NotAllowed;
+use crate::spending::Spent;
 
 /// A `response.create` as it came.
 pub(super) struct Create {
@@ -57,6 +59,8 @@ pub(super) struct Turn {
     outputs: u64,
     /// The last attempt's error, which the client gets where there is no other attempt.
     last: Option<Box<Refusal>>,
+    /// The budget of its caller that is spent.
+    spent: Option<Box<Spent>>,
 }
 
 /// How far a turn is.
@@ -116,6 +120,7 @@ impl Turn {
             record.set_model(model);
         }
         record.set_queue(context.caller.lane, context.caller.weight, scope.name());
+        let spent = context.proxy.reserve(&context.caller, &scope, cost.tokens, context.mode, &mut record);
         record.keep_headers(&context.headers, &policy.report_headers);
         Self {
             serial,
@@ -135,7 +140,14 @@ impl Turn {
             response_id: None,
             outputs: 0,
             last: None,
+            spent,
         }
+    }
+
+    /// What the caller's own bounds say of it.
+    pub(super) fn allowance(&self, context: &Context, now: Instant) -> Allowance {
+        let of = (&*context.caller, &*self.scope);
+        context.proxy.allowance(of, (self.cost, context.mode), self.spent.as_deref(), self.deadline, now)
     }
 
     pub(super) fn event(&self) -> &ClientEvent {

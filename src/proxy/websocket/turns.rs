@@ -16,6 +16,7 @@ use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::Bound;
 use crate::openai::websocket::ClientKind;
+use crate::proxy::allowance::Allowance;
 use crate::proxy::rights;
 use crate::replay::Held;
 use crate::response::OwnAnswer;
@@ -159,6 +160,24 @@ impl Turns {
         let ask = turn.first_ask(&self.context);
         let scope = Arc::clone(turn.scope());
         let serial = turn.serial;
+        match turn.allowance(&self.context, now) {
+            Allowance::Now => {}
+            Allowance::Never(own) => {
+                let message = turn.refuse(*own, now);
+                return self.tell(&message);
+            }
+            Allowance::Later(its_turn) => {
+                self.put(turn);
+                self.waits.spawn(async move {
+                    let admitted = match its_turn.await {
+                        Ok(()) => scope.admit(ask).await,
+                        Err(_) => Err(Refused::Draining),
+                    };
+                    (serial, admitted, now)
+                });
+                return;
+            }
+        }
         match scope.ask(&ask, now) {
             Admission::Granted(permit) => {
                 let frames = turn.granted(&self.context, permit, Duration::ZERO, now);

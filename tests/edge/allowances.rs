@@ -1,0 +1,140 @@
+//! A caller's own budget and ceiling, over real sockets and a restart.
+
+use std::sync::mpsc::Receiver;
+
+use weir::websocket::{Kind, write};
+
+use crate::frames::{KEY, open};
+use crate::process::Weir;
+use crate::wire::{self, Message};
+
+const BODY: &str = r#"{"model":"gpt-5","messages":[]}"#;
+const SPENT: &str = "weir_caller_budget_used_ratio{caller=\"chat\",period=\"day\"}";
+
+/// An upstream whose answers take 50 tokens.
+fn upstream() -> (std::net::SocketAddr, Receiver<Message>) {
+    wire::recording(|_| {
+        let body = r#"{"object":"chat.completion","choices":[],"usage":{"prompt_tokens":30,"completion_tokens":20}}"#;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        (head + body).into_bytes()
+    })
+}
+
+fn ask(weir: &Weir, caller: &str) -> Message {
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nX-Team: {caller}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    wire::ask(weir.address, request.as_bytes())
+}
+
+fn told(answer: &Message) -> String {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(body["error"]["code"], "caller_limit", "{body}");
+    body["error"]["message"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_spent_budget_is_refused_until_the_next_day_also_after_a_restart() {
+    let (upstream, seen) = upstream();
+    let state = tempfile::tempdir().unwrap();
+    let configuration = format!(
+        "upstream.url = \"http://{upstream}\"\nstate = \"{}\"\n\
+         [[callers]]\nname = \"chat\"\nheader = {{ name = \"x-team\", value = \"chat\" }}\ntokens_per_day = 100\n\
+         [[callers]]\nname = \"search\"\nheader = {{ name = \"x-team\", value = \"search\" }}\n",
+        state.path().display()
+    );
+    let weir = Weir::start(&configuration, &[]);
+    for spent in [0.5, 1.0] {
+        assert_eq!(ask(&weir, "chat").status(), 200);
+        weir.wait_for(SPENT, spent);
+        seen.recv().unwrap();
+    }
+    assert_eq!(ask(&weir, "search").status(), 200, "others are served");
+    seen.recv().unwrap();
+    let answer = ask(&weir, "chat");
+    assert_eq!(answer.status(), 429);
+    // Killed, not drained: what was spent is in the file within a second.
+    let file = state.path().join("spending");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !std::fs::read_to_string(&file).unwrap().contains(" 100 chat ") {
+        assert!(std::time::Instant::now() < until, "{}", std::fs::read_to_string(&file).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    drop(weir);
+    let mut weir = Weir::start(&configuration, &[]);
+    assert_eq!(ask(&weir, "chat").status(), 429);
+    let seconds: u64 = ask(&weir, "chat").header("retry-after").unwrap().parse().unwrap();
+    let left = 86_400 - std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() % 86_400;
+    assert!(seconds.abs_diff(left) <= 2, "{seconds} of {left}");
+    let answer = ask(&weir, "chat");
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    let message = told(&answer);
+    assert!(message.contains("100 tokens a day") && message.contains("callers.tokens_per_day"), "{message}");
+    assert!(seen.try_recv().is_err(), "the upstream hears of none of them");
+    assert_eq!(weir.drain(), Some(0));
+    // What is no record of Weir's is not written over.
+    std::fs::write(&file, "weir spending 9\n").unwrap();
+    let output = Weir::fails(&configuration, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is no record of spent tokens"));
+}
+
+#[test]
+fn a_turn_of_a_spent_budget_is_refused_in_its_session() {
+    let (sender, seen) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let upstream = crate::frames::upstream(move |mut socket, _| {
+        while let Some(frame) = socket.next() {
+            drop(sender.lock().unwrap().send(frame));
+        }
+    });
+    let weir = Weir::before(
+        upstream,
+        "[[callers]]\nname = \"chat\"\nheader = { name = \"x-team\", value = \"chat\" }\n\
+         families = [{ name = \"gpt-5\", tokens_per_month = 1 }]\n",
+    );
+    let mut client = open(weir.address, "/v1/responses", "X-Team: chat\r\n");
+    for expected in [None, Some("caller_limit")] {
+        let turn = r#"{"type":"response.create","model":"gpt-5","input":"some text that costs something"}"#;
+        client.raw(&write(Kind::Text, turn.as_bytes(), Some(KEY)));
+        if let Some(code) = expected {
+            let error = client.next().unwrap().json();
+            assert_eq!(error["error"]["code"], code, "{error}");
+            assert!(error["error"]["message"].as_str().unwrap().contains("a month for gpt-5"), "{error}");
+        } else {
+            // Its estimate is reserved while it is under way.
+            assert_eq!(seen.recv().unwrap().json()["model"], "gpt-5");
+        }
+    }
+}
+
+#[test]
+fn what_is_above_the_ceiling_waits_and_is_served() {
+    let (upstream, _seen) = upstream();
+    let weir = Weir::before(
+        upstream,
+        "[[callers]]\nname = \"chat\"\nheader = { name = \"x-team\", value = \"chat\" }\nceiling = { requests_per_minute = 120 }\n",
+    );
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let answer = ask(&weir, "chat");
+        assert_eq!(answer.status(), 200);
+        waits.push(answer.header("x-weir-queue-ms").unwrap().parse::<u64>().unwrap());
+    }
+    assert_eq!(waits[0], 0);
+    assert!(waits[1..].iter().all(|wait| (400..=600).contains(wait)), "{waits:?}");
+    assert_eq!(ask(&weir, "search").header("x-weir-queue-ms"), Some("0"), "nobody else waits");
+    let waiting = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..3).map(|_| scope.spawn(|| ask(&weir, "chat").status())).collect();
+        weir.wait_for("weir_caller_ceiling_waiting{caller=\"chat\"}", 1.0);
+        let page = weir.admin("GET", "/status");
+        asking.into_iter().for_each(|asked| assert_eq!(asked.join().unwrap(), 200));
+        page
+    });
+    assert!(waiting.contains("for its own ceiling: 120 requests per minute"), "{waiting}");
+}
