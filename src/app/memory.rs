@@ -46,7 +46,7 @@ fn limit(workers: usize) -> Option<u64> {
     groups.into_iter().chain(addresses).chain(getrlimit(Resource::Data).current).min()
 }
 
-/// What is left of a limit of address space: `status` is the process's own before its workers start (proc_pid_status(5)).
+/// What is left of a limit of address space: `status` is the process's own before its workers start (`proc_pid_status(5)`).
 fn unreserved(limit: u64, status: &str, workers: usize) -> u64 {
     let size = status
         .lines()

@@ -207,17 +207,17 @@ impl Conversation<'_> {
         let (context, is_read) = (self.context(whose, &slot), self.is_read());
         self.record.finish(now);
         clock::spawn(async move {
-            let report = if !is_read {
+            let report = if is_read {
+                let Some((client, upstream, connection)) = switched.open(asked.client).await else { return };
+                let report = Session::new(client, upstream, context, model).run(&mut slot).await;
+                drop(connection);
+                report
+            } else {
                 let metrics = Arc::clone(context.proxy.account.metrics());
                 let report = slot.run(switched, asked.client).await;
                 if report.end == TunnelEnd::Idle {
                     metrics.limits_reached.inc(Bound::WebSocketIdle);
                 }
-                report
-            } else {
-                let Some((client, upstream, connection)) = switched.open(asked.client).await else { return };
-                let report = Session::new(client, upstream, context, model).run(&mut slot).await;
-                drop(connection);
                 report
             };
             let seconds = (clock::now() - now).as_secs_f64();

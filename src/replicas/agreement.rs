@@ -108,7 +108,7 @@ fn lua_and_rust_agree() {
         let (redis, mut ledger) = (Redis::new(), Ledger::default());
         let mut now = 1_790_000_000_000;
         let replicas = rng.u64(1..=9);
-        let mut held = vec![[0_u32; 4]; 9];
+        let mut held = [[0_u32; 4]; 9];
         for step in 0..400 {
             now += match rng.u8(..40) {
                 0 => rng.u64(..90_000),

@@ -279,7 +279,10 @@ impl Trouble {
             }
         }
         let io = std::error::Error::source(error).and_then(|inner| inner.downcast_ref::<std::io::Error>());
-        if io.is_some_and(|io| io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())) {
+        if io
+            .and_then(std::io::Error::get_ref)
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
+        {
             return Self::Tls;
         }
         let kind = error.kind();

@@ -172,9 +172,8 @@ impl<'de> Visitor<'de> for Walk<'_> {
                 while list.next_element::<IgnoredAny>()?.is_some() {}
                 return Ok(());
             }
-            Place::Model { own: false } => Place::List,
+            Place::Model { own: false } | Place::List => Place::List,
             Place::Top | Place::Below => Place::Below,
-            Place::List => Place::List,
         };
         while list.next_element_seed(Walk { names: &mut *self.names, place })?.is_some() {}
         Ok(())
@@ -364,7 +363,7 @@ mod tests {
             r#"{"model":"a",}"#,
             r#"{model:"a"}"#,
             r#"{"model":"a"/**/}"#,
-            r#"{'model':'a'}"#,
+            r"{'model':'a'}",
             r#"{"model":"\ud800"}"#,
         ] {
             assert!(of(json).is_err(), "{json}");

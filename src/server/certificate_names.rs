@@ -28,7 +28,7 @@ fn alternative_names(certificate: &[u8]) -> Option<Vec<Box<str>>> {
     let fields = Der(certificate.expect(SEQUENCE)?);
     let (_, extensions) = fields.into_iter().find(|(tag, _)| *tag == EXTENSIONS)?;
     for (_, extension) in Der(Der(extensions).expect(SEQUENCE)?) {
-        let mut parts = Der(extension).into_iter().filter(|(tag, _)| *tag != BOOLEAN);
+        let mut parts = Der(extension).filter(|(tag, _)| *tag != BOOLEAN);
         if parts.next() == Some((OBJECT, ALTERNATIVE_NAMES)) {
             let (_, value) = parts.next().filter(|(tag, _)| *tag == OCTETS)?;
             return Some(

@@ -334,7 +334,9 @@ impl<W> Machine<W> {
         let Member { limits, breaker, hold, .. } = &mut self.member;
         match told {
             Told::Limits(told) => {
-                told.iter().for_each(|(slot, limit)| limits.told_elsewhere(*slot, *limit, now));
+                for (slot, limit) in told {
+                    limits.told_elsewhere(*slot, *limit, now);
+                }
             }
             Told::Pause(pause) if *pause > hold::LONG => hold.refused(*pause, true, None, now),
             Told::Pause(pause) => limits.paused_elsewhere(*pause, now),

@@ -228,7 +228,7 @@ where
         }
         loop {
             match self.upward.next() {
-                Ok(Some(upward::Came::Message(create))) => self.turns.take_client(create, now),
+                Ok(Some(upward::Came::Message(create))) => self.turns.take_client(*create, now),
                 Ok(Some(upward::Came::Control(kind, frame))) => {
                     // What was said before goes before.
                     self.queue();

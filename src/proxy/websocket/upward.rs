@@ -34,7 +34,7 @@ pub(super) enum Came {
     /// A control frame, to go on at once: also in the middle of a message.
     Control(Kind, Bytes),
     /// A whole message.
-    Message(Create),
+    Message(Box<Create>),
 }
 
 /// Why no more can be read.
@@ -75,7 +75,7 @@ impl Upward {
                 }
                 Some(Part::Data(data)) => {
                     if let Some(create) = self.data(data)? {
-                        return Ok(Some(Came::Message(create)));
+                        return Ok(Some(Came::Message(Box::new(create))));
                     }
                 }
             }

@@ -82,7 +82,9 @@ impl World {
             most: 0,
             exchanges: 0,
         };
-        needs.iter().for_each(|need| world.join(*need));
+        for need in needs {
+            world.join(*need);
+        }
         world.plan(50, usize::MAX, Step::Send);
         world
     }
