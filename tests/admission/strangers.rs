@@ -280,147 +280,150 @@ pub(crate) struct Case {
     /// What it takes a second.
     pub(crate) rate: f64,
     pub(crate) make: Make,
-    /// 429s in all, and after eight minutes.
-    pub(crate) refused: (u64, u64),
+    /// 429s in all, and after eight minutes; where nothing tells of the limit, one in a hundred attempts after that time.
+    pub(crate) refused: Option<(u64, u64)>,
     /// The part of the limit that is used after eight minutes.
     pub(crate) used: f64,
 }
 
-/// Each has figures of its own, as they were measured, with some room: nobody tells of these limits as Weir knows it, or they
-/// are counted by windows that it does not expect.
+/// Nobody tells of these limits as Weir knows it, or they are counted by windows that it does not expect. Where nothing but 429s
+/// tells, nine tenths of the limit are used, and one attempt in a hundred is refused. Two fall short:
+/// - A sliding counter that names the end of its window as the time to wait: it takes requests long before that, but the time
+///   is kept.
+/// - Windows of a second: of 20 in each, random delays push one or two into the next.
 const CASES: &[Case] = &[
     Case {
         name: "sliding counter, bare",
         rate: 20.0,
         make: || Box::new(Windows::new(1200.0, 60.0, true, Tells::Nothing)),
-        refused: (60, 10),
-        used: 0.95,
+        refused: None,
+        used: 0.9,
     },
     Case {
         name: "sliding counter, a time to wait",
         rate: 20.0,
         make: || Box::new(Windows::new(1200.0, 60.0, true, Tells::Hint)),
-        refused: (60, 10),
-        used: 0.95,
+        refused: None,
+        used: 0.6,
     },
     Case {
         name: "sliding counter, headers",
         rate: 20.0,
         make: || Box::new(Windows::new(1200.0, 60.0, true, Tells::Own)),
-        refused: (0, 0),
+        refused: Some((0, 0)),
         used: 0.97,
     },
     Case {
         name: "minutes of the clock, bare",
         rate: 20.0,
         make: || Box::new(Windows::new(1200.0, 60.0, false, Tells::Nothing)),
-        refused: (60, 10),
-        used: 0.95,
+        refused: None,
+        used: 0.9,
     },
     Case {
         name: "minutes of the clock, a time to wait",
         rate: 20.0,
         make: || Box::new(Windows::new(1200.0, 60.0, false, Tells::Hint)),
-        refused: (60, 10),
-        used: 0.95,
+        refused: None,
+        used: 0.9,
     },
     Case {
         name: "minutes of the clock, headers without a reset",
         rate: 20.0,
         make: || Box::new(Windows::new(1200.0, 60.0, false, Tells::NoReset)),
-        refused: (0, 0),
+        refused: Some((0, 0)),
         used: 0.97,
     },
     Case {
         name: "windows of 10 s, bare",
         rate: 20.0,
         make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Nothing)),
-        refused: (80, 20),
-        used: 0.85,
+        refused: None,
+        used: 0.9,
     },
     Case {
         name: "windows of 10 s, a time to wait",
         rate: 20.0,
         make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Hint)),
-        refused: (150, 20),
-        used: 0.85,
+        refused: None,
+        used: 0.9,
     },
     Case {
         name: "windows of 10 s, their own headers",
         rate: 20.0,
         make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Own)),
-        refused: (0, 0),
+        refused: Some((0, 0)),
         used: 0.97,
     },
     Case {
         name: "windows of 10 s, a minute's headers",
         rate: 20.0,
         make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Minute)),
-        refused: (20, 0),
+        refused: Some((20, 0)),
         used: 0.97,
     },
     Case {
         name: "windows of 1 s, bare",
         rate: 20.0,
         make: || Box::new(Windows::new(20.0, 1.0, false, Tells::Nothing)),
-        refused: (30, 10),
+        refused: None,
         used: 0.85,
     },
     Case {
         name: "windows of 1 s, their own headers",
         rate: 20.0,
         make: || Box::new(Windows::new(20.0, 1.0, false, Tells::Own)),
-        refused: (20, 0),
+        refused: Some((20, 0)),
         used: 0.9,
     },
     Case {
         name: "bucket of 10 s, bare",
         rate: 20.0,
         make: || Box::new(Deep::new(20.0, 10.0, Tells::Nothing)),
-        refused: (30, 10),
-        used: 0.95,
+        refused: None,
+        used: 0.9,
     },
     Case {
         name: "bucket of 10 s, its own headers",
         rate: 20.0,
         make: || Box::new(Deep::new(20.0, 10.0, Tells::Own)),
-        refused: (0, 0),
+        refused: Some((0, 0)),
         used: 0.97,
     },
     Case {
         name: "bucket of 1 s, headers from a cache",
         rate: 20.0,
         make: || Box::new(Deep::new(20.0, 1.0, Tells::Cached)),
-        refused: (20, 0),
+        refused: Some((20, 0)),
         used: 0.97,
     },
     Case {
         name: "3 a minute, bare",
         rate: 0.05,
         make: || Box::new(Windows::new(3.0, 60.0, false, Tells::Nothing)),
-        refused: (60, 10),
+        refused: Some((60, 10)),
         used: 0.8,
     },
     Case {
         name: "3 a minute, headers",
         rate: 0.05,
         make: || Box::new(Windows::new(3.0, 60.0, false, Tells::Own)),
-        refused: (0, 0),
+        refused: Some((0, 0)),
         used: 0.9,
     },
     Case {
         name: "answers that are delayed, never refused",
         rate: 20.0,
         make: || Box::new(Leaky { rate: 20.0, free_at: 0.0 }),
-        refused: (0, 0),
+        refused: Some((0, 0)),
         used: 1.9,
     },
     Case {
         name: "20 at once, bare",
         rate: 80.0,
         make: || Box::new(Concurrent { most: 20, under_way: 0 }),
-        refused: (40, 15),
-        used: 0.55,
+        refused: None,
+        used: 0.95,
     },
 ];
 
@@ -436,8 +439,10 @@ pub(crate) fn check(cases: &[Case], seeds: u64) {
     let mut broken = Vec::new();
     for ((case, seed), report) in runs.iter().zip(&reports) {
         let row = row(&format!("{}, seed {seed}", case.name), case.rate, report);
-        let holds = report.refused_upstream <= case.refused.0
-            && report.refused_from(8) <= case.refused.1
+        let later = report.attempts.iter().filter(|at| **at >= 480.0).count() as u64;
+        let (all, after) = case.refused.unwrap_or((report.attempts.len() as u64 / 50, later / 100));
+        let holds = report.refused_upstream <= all
+            && report.refused_from(8) <= after
             && used(report, case.rate) >= case.used;
         if !holds {
             broken.push(row);
@@ -549,8 +554,9 @@ fn check_all(cases: &[(Case, f64)], latencies: [(f64, f64); 3], seconds: f64) {
     let mut broken = Vec::new();
     for (((case, _), latency, seed), report) in runs.iter().zip(&reports) {
         let row = row(&format!("{} {latency:?} seed {seed}", case.name), case.rate, report);
-        let holds = report.refused_upstream <= case.refused.0
-            && report.refused_from(1) <= case.refused.1
+        let (all, after) = case.refused.unwrap_or_default();
+        let holds = report.refused_upstream <= all
+            && report.refused_from(1) <= after
             && used(report, case.rate) >= case.used;
         if !holds {
             broken.push(row);
@@ -564,7 +570,8 @@ fn check_all(cases: &[(Case, f64)], latencies: [(f64, f64); 3], seconds: f64) {
 /// the next, and what went before the first answer may be too much.
 #[test]
 fn small_limits_of_short_windows_are_learned_soon() {
-    let case = |name, rate, make: Make, refused, used| Case { name, rate, make, refused, used };
+    let case =
+        |name, rate, make: Make, refused, used| Case { name, rate, make, refused: Some(refused), used };
     let cases = [
         (
             case("10 in 1 s", 10.0, || Box::new(Windows::new(10.0, 1.0, false, Tells::Own)), (6, 5), 0.85),
@@ -597,7 +604,7 @@ fn short_resets_of_a_minutes_limit_are_no_reason_to_hurry() {
         Box::new(Windows { phase: 0.93, ..Windows::new(limit, 60.0, sliding, Tells::Own) })
     }
     let case = |name, limit: f64, make: Make, refused, used| {
-        (Case { name, rate: limit / 60.0, make, refused, used }, 300.0)
+        (Case { name, rate: limit / 60.0, make, refused: Some(refused), used }, 300.0)
     };
     let cases = [
         case("bucket of 3", 3.0, || Box::new(Deep::new(0.05, 60.0, Tells::Own)), (0, 0), 0.84),

@@ -38,7 +38,7 @@ impl Limits {
             own_requests,
             foreign,
         };
-        if self.alone && self.own.total().tokens <= marks.tokens {
+        if marks.in_flight == 0 && self.own.total().tokens <= marks.tokens {
             self.endpoints.observe(&evidence, cost, self.ratio.value(), times.sent, times.head);
         } else {
             self.endpoints.crowded();

@@ -1,6 +1,7 @@
 //! The mirror of the upstream's limits for one scope: a pure machine, with time as an argument.
 
 mod asking;
+mod at_once;
 mod bounds;
 mod bucket;
 mod calibrate;
@@ -8,20 +9,21 @@ mod charge;
 mod depth;
 mod foreign;
 mod limit;
+mod measured;
 mod own;
-mod ramp;
+mod rate;
 mod refusal;
 mod report;
 mod part;
-mod search;
 mod sent_log;
 mod shape;
 mod slot;
 mod standing;
-mod untold;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod untold_tests;
 
 use std::time::Duration;
 
@@ -36,7 +38,7 @@ use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
 use part::Held;
 pub use part::{Demand, Part};
-use ramp::Ramp;
+use rate::Rate;
 use refusal::Numbers;
 pub(crate) use refusal::{Refusal, Times, Verdict};
 pub use report::{LimitReport, LimitReports, RefusalNumbers, Source};
@@ -47,6 +49,9 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// A refusal is no surprise when a limit is used to this part.
 const FORETOLD: f64 = 0.9;
+/// A refusal without numbers, where all that is told has room, is of an untold limit when it happens again within this time: one
+/// alone may be a storm.
+const AGAIN: Duration = Duration::from_mins(1);
 /// After so long without a permit one is given although no limit has room.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
@@ -84,20 +89,19 @@ struct Entry {
 #[repr(C)]
 pub(crate) struct Limits {
     entries: Vec<Entry>,
-    ramp: Option<Box<Ramp>>,
-    paused_until: Moment,
+    /// What is found of limits that nobody tells of, by unit.
+    rates: [Option<Box<Rate>>; 2],
     /// The last permit.
     asked: Moment,
-    pauses: u32,
-    /// The last permit was given with no attempt in flight.
-    alone: bool,
+    /// Attempts in flight at the last permit.
+    in_flight: u32,
     own: OwnUse,
     ratio: ChargeRatio,
     endpoints: EndpointRatios,
     share: f64,
     part: Held,
-    /// The last pause after a refusal without numbers.
-    paused_from: Moment,
+    /// Until when another replica was told to pause.
+    paused_until: Moment,
     /// The last refusal where little was used of what is told; the start of time before the first.
     unexplained: Moment,
 }
@@ -107,21 +111,19 @@ impl Limits {
         let mut new = Self {
             entries: Vec::new(),
             own: OwnUse::new(),
-            ramp: None,
-            paused_from: Moment::START,
-            paused_until: Moment::START,
+            rates: [None, None],
             asked: now,
-            pauses: 0,
             share: limits.share,
             part: Held::default(),
+            paused_until: Moment::START,
             ratio: ChargeRatio::new(),
             endpoints: EndpointRatios::new(),
-            alone: false,
+            in_flight: 0,
             unexplained: Moment::START,
         };
         new.configure(limits, now);
         if new.entries.is_empty() {
-            new.ramp = Some(Box::new(Ramp::new(now)));
+            new.rates[0] = Some(Box::new(Rate::new(now)));
         }
         new
     }
@@ -150,13 +152,8 @@ impl Limits {
     /// How long until `charge` may go, all limits considered; a `sparse` one may use what others leave free for it.
     pub(crate) fn wait(&self, charge: Charge, sparse: bool, in_flight: u32, now: Moment) -> Duration {
         let mut wait = self.paused_until.since(now).max(self.lapsed(now));
-        if self.pauses > 1 && self.asked >= self.paused_until {
-            // One asks whether the refusals are over.
-            wait = wait.max(self.asked.plus(ramp::UNANSWERED).since(now));
-        }
-        if let Some(ramp) = &self.ramp {
-            let own = self.own.of(ramp.unit(), self.ratio.value());
-            wait = wait.max(ramp.wait(charge, &own, in_flight, now));
+        for rate in self.rates.iter().flatten() {
+            wait = wait.max(rate.wait(charge, in_flight, now));
         }
         let mut doubtful = wait;
         for (slot, limit) in self.each() {
@@ -179,9 +176,9 @@ impl Limits {
     pub(crate) fn take(&mut self, cost: Cost, charge: Charge, waited: Duration, in_flight: u32, now: Moment) {
         self.own.granted(cost);
         self.asked = now;
-        self.alone = in_flight == 0;
-        if let Some(ramp) = &mut self.ramp {
-            ramp.take(charge, in_flight, now);
+        self.in_flight = in_flight;
+        for rate in self.rates.iter_mut().flatten() {
+            rate.take(charge, in_flight, now);
         }
         let ratio = self.ratio.value();
         for Entry { slot, limit, .. } in &mut self.entries {
@@ -192,8 +189,8 @@ impl Limits {
     /// Gives back what was taken and not sent.
     pub(crate) fn give_back(&mut self, cost: Cost, charge: Charge, now: Moment) {
         self.own.no_longer_unsent(cost);
-        if let Some(ramp) = &mut self.ramp {
-            ramp.give_back(charge, now);
+        for rate in self.rates.iter_mut().flatten() {
+            rate.give_back(charge, now);
         }
         for Entry { slot, limit, .. } in &mut self.entries {
             limit.give_back(charge.of(*slot), now);
@@ -211,7 +208,7 @@ impl Limits {
     /// Notes that what was taken goes upstream now.
     pub(crate) fn sent(&mut self, cost: Cost, now: Moment) -> Marks {
         self.own.no_longer_unsent(cost);
-        self.own.send(cost, now)
+        Marks { in_flight: self.in_flight, ..self.own.send(cost, now) }
     }
 
     /// Learns from the headers of an answer to an attempt.
@@ -313,13 +310,10 @@ impl Limits {
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
-    pub(crate) fn accepted(&mut self, charge: Charge, paced: bool, sent: Moment, now: Moment) {
-        if sent >= self.paused_from {
-            self.pauses = 0;
-        }
+    pub(crate) fn accepted(&mut self, charge: Charge, marks: Marks, paced: bool, sent: Moment, now: Moment) {
         self.own.accepted(charge, sent, now);
-        if let Some(ramp) = &mut self.ramp {
-            ramp.accepted(&self.own.of(ramp.unit(), self.ratio.value()), sent, now);
+        for rate in self.rates.iter_mut().flatten() {
+            rate.accepted(&self.own.of(rate.unit(), self.ratio.value()), marks.in_flight, sent, now);
         }
         for Entry { slot, limit, .. } in &mut self.entries {
             limit.accepted(charge.of(*slot), paced, sent, now);
@@ -342,29 +336,51 @@ impl Limits {
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0)
             && let Some(index) = self.place_of_refusal(numbers.slot, numbers.limit as f64, now)
         {
-            self.pauses = 0;
             self.refused_by(index, numbers, refusal, now);
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
             return Verdict { not_before: times.refused().plus(wait) };
         }
-        if self.refused_by_untold(refusal, rng, now) {
-            return Verdict { not_before: now };
+        // What was sent before the last such refusal was known says nothing new.
+        let fresh = times.sent >= self.unexplained;
+        let (unit, learns) = self.untold(refusal.unit, charge, times.sent, now);
+        if fresh && !self.each().any(|(slot, limit)| limit.expected_refusal(charge.of(slot), now)) {
+            self.entries.iter_mut().for_each(|entry| entry.limit.surprised(now));
         }
-        // What was sent before the pause began learns nothing new from it.
-        if times.sent >= self.paused_from {
-            if !self.each().any(|(slot, limit)| limit.expected_refusal(charge.of(slot), now)) {
-                self.entries.iter_mut().for_each(|entry| entry.limit.surprised(now));
-            }
-            self.entries.iter_mut().for_each(|entry| entry.limit.refused_blindly(times.sent, now));
-            let pause = match hint {
-                Some(hint) => jittered(hint, rng),
-                None => ramp::pause(self.pauses, rng),
-            };
-            self.pauses = self.pauses.saturating_add(1);
-            self.paused_from = now;
-            self.paused_until = now.plus(pause);
-        }
+        self.entries.iter_mut().for_each(|entry| entry.limit.refused_blindly(times.sent, now));
+        let rate = self.rates[unit.index()].get_or_insert_with(|| Box::new(Rate::beside(unit, now)));
+        rate.refused(learns, marks.in_flight, times.sent, hint, rng, now);
         Verdict { not_before: now }
+    }
+
+    /// The unit of the limit that refused without numbers, and whether it is one that nobody tells of.
+    fn untold(&mut self, said: Option<Unit>, charge: Charge, sent: Moment, now: Moment) -> (Unit, bool) {
+        // The fullest of a unit's limits.
+        let fullest = |unit: Unit| {
+            let limits = self.each().filter(move |(slot, _)| unit == slot.unit());
+            limits.map(|(slot, limit)| limit.part_used(charge.of(slot), now)).reduce(f64::max)
+        };
+        let used = [Unit::Requests, Unit::Tokens].map(fullest);
+        let searched = self.rates.iter().flatten().find(|rate| rate.searches()).map(|rate| rate.unit());
+        let other = || [Unit::Tokens, Unit::Requests].into_iter().find(|unit| used[unit.index()].is_none());
+        let unit = said.or(searched).or_else(|| other().filter(|_| self.is_known()));
+        let explains = |part: &Option<f64>| part.is_some_and(|part| part > FORETOLD);
+        if said.map_or(used.iter().any(explains), |unit| explains(&used[unit.index()])) {
+            return (unit.unwrap_or(Unit::Requests), false);
+        }
+        let again = self.unexplained > Moment::START && now.since(self.unexplained) <= AGAIN;
+        let again = again && sent >= self.unexplained;
+        if sent >= self.unexplained {
+            self.unexplained = now;
+        }
+        let unit = unit.unwrap_or(Unit::Requests);
+        (unit, again || used[unit.index()].is_none() || searched == Some(unit))
+    }
+
+    /// A limit of this unit is known now: only of the other unit, and only what refusals found, is still kept beside it.
+    fn found(&mut self, unit: Unit) {
+        for rate in &mut self.rates {
+            *rate = rate.take().filter(|rate| rate.searches() && rate.unit() != unit);
+        }
     }
 
     /// Learns from a refusal with numbers, of the limit at `index`.
@@ -428,8 +444,8 @@ impl Limits {
             }
         }
         self.divide(1.0, now);
-        if self.entries.is_empty() && self.ramp.is_none() {
-            self.ramp = Some(Box::new(Ramp::new(now)));
+        if self.entries.is_empty() && self.rates.iter().all(Option::is_none) {
+            self.rates[0] = Some(Box::new(Rate::new(now)));
         }
     }
 

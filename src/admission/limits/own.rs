@@ -42,15 +42,21 @@ impl Charge {
 pub(crate) struct Marks {
     pub(super) requests: f64,
     pub(super) tokens: f64,
+    /// Other attempts that were in flight then.
+    pub(super) in_flight: u32,
 }
 
 impl Marks {
     pub(super) fn of_cost(cost: Cost) -> Self {
-        Self { requests: f64::from(cost.requests), tokens: cost.tokens as f64 }
+        Self { requests: f64::from(cost.requests), tokens: cost.tokens as f64, in_flight: 0 }
     }
 
     pub(super) fn more(self, other: Self) -> Self {
-        Self { requests: self.requests + other.requests, tokens: self.tokens + other.tokens }
+        Self {
+            requests: self.requests + other.requests,
+            tokens: self.tokens + other.tokens,
+            in_flight: self.in_flight,
+        }
     }
 
     /// What is left without `other`, never less than nothing.
@@ -58,6 +64,7 @@ impl Marks {
         Self {
             requests: (self.requests - other.requests).max(0.0),
             tokens: (self.tokens - other.tokens).max(0.0),
+            in_flight: self.in_flight,
         }
     }
 
@@ -208,7 +215,8 @@ impl OwnUse {
     /// The upstream took what was sent at `sent`.
     pub(super) fn accepted(&mut self, charge: Charge, sent: Moment, now: Moment) {
         if sent >= now.minus(SHORT_TRIP) {
-            let taken = Marks { requests: charge.requests as f64, tokens: charge.tokens as f64 };
+            let taken =
+                Marks { requests: charge.requests as f64, tokens: charge.tokens as f64, in_flight: 0 };
             self.accepted.add(taken, now);
         }
     }

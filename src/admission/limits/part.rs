@@ -189,11 +189,7 @@ impl Limits {
 
     /// Another replica was told to pause.
     pub(crate) fn paused_elsewhere(&mut self, pause: Duration, now: Moment) {
-        let until = now.plus(pause.min(super::LONGEST_PAUSE));
-        if until > self.paused_until {
-            (self.paused_until, self.paused_from) = (until, now);
-            self.pauses = self.pauses.max(1);
-        }
+        self.paused_until = self.paused_until.max(now.plus(pause.min(super::LONGEST_PAUSE)));
     }
 }
 

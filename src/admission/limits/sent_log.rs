@@ -139,6 +139,11 @@ impl SentLog {
 }
 
 impl Sent<'_> {
+    /// When the oldest of what is remembered was sent.
+    pub(crate) fn begin(self) -> Moment {
+        self.log.bins.first().map_or(Moment::START, |first| first.start)
+    }
+
     /// Everything ever sent.
     pub(crate) fn total(self) -> f64 {
         self.log.total.of(self.unit)
@@ -190,7 +195,7 @@ mod tests {
 
     /// So many requests, each of seven tokens.
     fn sends(requests: f64) -> Marks {
-        Marks { requests, tokens: requests * 7.0 }
+        Marks { requests, tokens: requests * 7.0, in_flight: 0 }
     }
 
     /// The requests of a total, which has seven times as many tokens.

@@ -11,6 +11,13 @@ pub enum Unit {
     Tokens,
 }
 
+impl Unit {
+    /// Its place among the units.
+    pub(super) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// A place for one limit of a scope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {

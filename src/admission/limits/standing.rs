@@ -4,7 +4,6 @@ use crate::admission::moment::{Moment, duration};
 use crate::admission::status::DimensionStatus;
 
 use super::limit::Limit;
-use super::ramp::Ramp;
 use super::{Charge, Limits, Slot};
 
 impl Limits {
@@ -14,10 +13,8 @@ impl Limits {
             let own = self.own.of(slot.unit(), self.ratio.value());
             (slot, dimension.wait(charge.of(slot), false, &own, now))
         });
-        let found = self.ramp.as_deref().filter(|ramp| ramp.has_found()).map(|ramp| {
-            let own = self.own.of(ramp.unit(), self.ratio.value());
-            (Slot::by_minute(ramp.unit()), ramp.wait(charge, &own, in_flight, now))
-        });
+        let found = self.rates.iter().flatten().filter(|rate| rate.has_found());
+        let found = found.map(|rate| (Slot::by_minute(rate.unit()), rate.wait(charge, in_flight, now)));
         told.chain(found)
             .filter(|(_, wait)| !wait.is_zero())
             .max_by_key(|(_, wait)| *wait)
@@ -27,9 +24,8 @@ impl Limits {
     /// Seconds until `ahead` and then `charge` have passed, were nothing else to come.
     pub(crate) fn predict(&self, ahead: Charge, charge: Charge, now: Moment) -> f64 {
         let mut wait = self.paused_until.seconds_since(now);
-        if let Some(ramp) = &self.ramp {
-            let own = self.own.of(ramp.unit(), self.ratio.value());
-            wait = wait.max(ramp.predict(ahead, charge, &own, now));
+        for rate in self.rates.iter().flatten() {
+            wait = wait.max(rate.predict(ahead, charge, now));
         }
         for (slot, dimension) in self.each() {
             let predicted =
@@ -41,13 +37,9 @@ impl Limits {
 
     /// Requests a second at the present pace, where one holds.
     pub(crate) fn request_rate(&self) -> Option<f64> {
-        let ramp = self.ramp.as_deref().and_then(Ramp::rate);
+        let found = self.rates[0].as_ref().and_then(|rate| rate.rate());
         let paced = self.each().filter(|(slot, _)| *slot == Slot::RequestsPerMinute);
-        let paced = paced.map(|(_, limit)| Limit::pace(limit)).reduce(f64::min);
-        match (ramp, paced) {
-            (Some(ramp), Some(paced)) => Some(ramp.min(paced)),
-            (ramp, paced) => ramp.or(paced),
-        }
+        paced.map(|(_, limit)| Limit::pace(limit)).chain(found).reduce(f64::min)
     }
 
     /// The dominant share of a charge: the largest part that it takes of any known limit, per window of that limit; 0 where
@@ -73,7 +65,7 @@ impl Limits {
 
     /// The limits as the status shows them.
     pub(crate) fn status(&self, now: Moment) -> Vec<DimensionStatus> {
-        let found = self.ramp.as_deref().filter(|ramp| ramp.has_found());
+        let found = || self.rates.iter().flatten().filter(|rate| rate.has_found());
         let told = self.each().map(|(slot, limit)| DimensionStatus {
             slot,
             limit: limit.stated,
@@ -83,10 +75,9 @@ impl Limits {
             pacer_burst: limit.shaper_burst(),
             foreign_use: self.part.foreign(limit.foreign.ratio(), slot, limit.rate()),
         });
-        let mut limits: Vec<_> = told
-            .filter(|limit| found.is_none_or(|ramp| limit.slot != Slot::by_minute(ramp.unit())))
-            .collect();
-        limits.extend(found.map(|ramp| ramp.status(&self.own.of(ramp.unit(), self.ratio.value()), now)));
+        let mut limits: Vec<_> =
+            told.filter(|limit| found().all(|rate| limit.slot != Slot::by_minute(rate.unit()))).collect();
+        limits.extend(found().map(|rate| rate.status(&self.own.of(rate.unit(), self.ratio.value()), now)));
         // One for each place: of two limits of the same unit and window the smaller one is what holds.
         limits.sort_by(|one, two| {
             one.slot.index().cmp(&two.slot.index()).then(one.limit.total_cmp(&two.limit))
@@ -95,8 +86,9 @@ impl Limits {
         limits
     }
 
-    /// The scope's pause after a refusal without numbers ends then.
+    /// Until when a refusal without numbers stops everything.
     pub(crate) fn paused_until(&self) -> Moment {
-        self.paused_until
+        let blocked = self.rates.iter().flatten().map(|rate| rate.blocked_until());
+        blocked.max().unwrap_or(Moment::START).max(self.paused_until)
     }
 }

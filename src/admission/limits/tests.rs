@@ -36,7 +36,7 @@ impl Scope {
         let reports = LimitReports { requests: Some(report), tokens: None };
         let times = Times { sent: at(now), head: at(now + 0.1), processing: Some(Duration::from_millis(90)) };
         self.limits.told(&reports, ONE, charge, marks, &times, at(now + 0.1));
-        self.limits.accepted(charge, true, at(now), at(now + 0.1));
+        self.limits.accepted(charge, marks, true, at(now), at(now + 0.1));
     }
 
     fn refuse(&mut self, sent: (Charge, Marks), cost: Cost, numbers: RefusalNumbers, now: f64) -> Moment {

@@ -56,7 +56,7 @@ impl<W> Machine<W> {
     /// refusal may come in a 200's first event, or with another status than 429.
     fn limits_took(&mut self, attempt: &mut Attempt, now: Moment) {
         if let Some(sent) = attempt.sent.filter(|_| !std::mem::replace(&mut attempt.taken, true)) {
-            self.member.limits.accepted(attempt.charge, attempt.paced, sent, now);
+            self.member.limits.accepted(attempt.charge, attempt.marks, attempt.paced, sent, now);
         }
     }
 

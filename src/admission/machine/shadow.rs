@@ -113,7 +113,7 @@ impl Shadow {
             let marks = self.limits.sent(cost, at);
             let times = Times { sent: at, head: at, processing: None };
             self.limits.told(&LimitReports::default(), cost, charge, marks, &times, at);
-            self.limits.accepted(charge, true, at, at);
+            self.limits.accepted(charge, marks, true, at, at);
         }
         self.now = self.now.max(now);
     }

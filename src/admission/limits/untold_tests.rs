@@ -1,0 +1,103 @@
+//! Limits that nobody tells of: when a refusal without numbers is taken for one of theirs.
+
+use crate::admission::settings::LimitSettings;
+
+use super::*;
+
+fn at(seconds: f64) -> Moment {
+    Moment::START.plus_seconds(seconds)
+}
+
+fn times(seconds: f64) -> Times {
+    Times { sent: at(seconds), head: at(seconds), processing: None }
+}
+
+/// The limits of a scope that was told what is left of 60,000 requests and of 2,000,000 tokens.
+fn told(requests: Option<u64>, tokens: Option<u64>) -> Limits {
+    let mut limits = Limits::new(&LimitSettings::default(), at(0.0));
+    let report = |limit, remaining| LimitReport { limit, remaining, reset: None };
+    let reports = LimitReports {
+        requests: requests.map(|left| report(60_000, left)),
+        tokens: tokens.map(|left| report(2_000_000, left)),
+    };
+    limits.told(&reports, Cost::default(), Charge::default(), Marks::default(), &times(1.0), at(1.0));
+    limits
+}
+
+fn refuse(limits: &mut Limits, unit: Option<Unit>, seconds: f64) {
+    let refusal = Refusal {
+        unit,
+        numbers: None,
+        hint: None,
+        cost: Cost { requests: 1, tokens: 100, ..Cost::default() },
+        charge: Charge { requests: 1, tokens: 100 },
+        marks: Marks::default(),
+        times: &times(seconds),
+    };
+    limits.refused(&refusal, &mut fastrand::Rng::with_seed(1), at(seconds));
+}
+
+fn found(limits: &Limits) -> Vec<Slot> {
+    let all = limits.status(at(9.0)).into_iter();
+    all.filter(|limit| limit.source == Source::Found).map(|limit| limit.slot).collect()
+}
+
+#[test]
+fn what_no_header_tells_of_is_searched_for_at_once() {
+    for (said, slot) in [(None, Slot::TokensPerMinute), (Some(Unit::Tokens), Slot::TokensPerMinute)] {
+        let mut limits = told(Some(59_000), None);
+        refuse(&mut limits, said, 2.0);
+        assert_eq!(found(&limits), [slot], "{said:?}");
+    }
+    let mut limits = told(None, Some(1_900_000));
+    refuse(&mut limits, None, 2.0);
+    assert_eq!(found(&limits), [Slot::RequestsPerMinute]);
+}
+
+#[test]
+fn what_was_found_is_what_holds_also_where_nothing_is_told() {
+    let charge = Charge { requests: 1, tokens: 100 };
+    let mut limits = Limits::new(&LimitSettings::default(), at(0.0));
+    assert_eq!((found(&limits), limits.holding(charge, 0, at(1.0))), (vec![], None));
+    refuse(&mut limits, Some(Unit::Tokens), 2.0);
+    assert_eq!(found(&limits), [Slot::TokensPerMinute]);
+    assert_eq!(limits.holding(charge, 0, at(2.0)), Some(Slot::TokensPerMinute));
+}
+
+#[test]
+fn what_is_told_is_doubted_when_it_happens_again() {
+    let mut limits = told(Some(59_000), Some(1_900_000));
+    refuse(&mut limits, None, 2.0);
+    assert_eq!(found(&limits), []);
+    // Sent with the first.
+    refuse(&mut limits, None, 1.9);
+    assert_eq!(found(&limits), []);
+    refuse(&mut limits, None, 70.0);
+    assert_eq!(found(&limits), [], "that was too long ago");
+    refuse(&mut limits, Some(Unit::Tokens), 80.0);
+    assert_eq!(found(&limits), [Slot::TokensPerMinute]);
+    assert_eq!(limits.status(at(81.0)).len(), 2, "it stands in the place of the one that is told");
+}
+
+#[test]
+fn a_limit_that_is_nearly_used_explains_it() {
+    let mut limits = told(Some(3_000), None);
+    refuse(&mut limits, None, 2.0);
+    refuse(&mut limits, Some(Unit::Requests), 3.0);
+    refuse(&mut limits, Some(Unit::Requests), 4.0);
+    assert_eq!(found(&limits), []);
+}
+
+#[test]
+fn headers_that_tell_of_it_end_the_search_and_others_do_not() {
+    let mut limits = told(Some(59_000), None);
+    refuse(&mut limits, None, 2.0);
+    let report = LimitReport { limit: 60_000, remaining: 58_000, reset: None };
+    let requests = LimitReports { requests: Some(report), tokens: None };
+    limits.told(&requests, Cost::default(), Charge::default(), Marks::default(), &times(3.0), at(3.0));
+    assert_eq!(found(&limits), [Slot::TokensPerMinute]);
+    let report = LimitReport { limit: 90_000, remaining: 80_000, reset: None };
+    let tokens = LimitReports { requests: None, tokens: Some(report) };
+    limits.told(&tokens, Cost::default(), Charge::default(), Marks::default(), &times(4.0), at(4.0));
+    assert_eq!(found(&limits), []);
+}
