@@ -4,23 +4,23 @@
 //! it costs, how patient its caller is, how its answers took their time and which faults it met. Its turn, its rate limits and
 //! its retries are found anew.
 
+mod limits;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::machine::{Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Turn};
-use crate::admission::{
-    Cost, Key, LimitReport, LimitReports, Moment, Part, RefusalNumbers, Refused, RetryPayment, Slot,
-};
+use crate::admission::{Cost, Key, LimitReports, Moment, Refused, RetryPayment};
 use crate::caller::{CallerId, Mode};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::retry::{Decision, Policy, Safety, Situation, decide};
-use crate::simulate::limiter::{Dimension, Joint, JointRefusal, Level, Price};
+use crate::simulate::limiter::{Joint, JointRefusal, Price};
 
 use super::plan::Plan;
-use super::recording::{Course, End, Outage, Recorded, Recording};
+use super::recording::{self, Course, End, Outage, Recorded, Recording};
 
 /// How often replicas hear what the others send.
 const EXCHANGE: Duration = Duration::from_secs(1);
@@ -276,7 +276,7 @@ impl World<'_> {
     fn send(&mut self, index: u32, mut attempt: Attempt) {
         let recorded = &self.recording.requests[index as usize];
         let tokens = f64::from(recorded.tokens) * self.plan.charge_ratio;
-        let price = Price { requests: 1, tokens: super::recording::nanos(tokens.ceil() * 1e-6) };
+        let price = Price { requests: 1, tokens: recording::nanos(tokens.ceil() * 1e-6) };
         let at = self.begin.saturating_add(self.now.as_nanos());
         let outage = self.outages.iter().find(|outage| (outage.from..outage.until).contains(&at));
         let fault = self.calls[index as usize]
@@ -300,21 +300,6 @@ impl World<'_> {
         call.attempts += 1;
         (call.answer, call.attempt, call.key, call.sent) = (answer, Some(attempt), None, self.now);
         self.at(self.now.plus_seconds(f64::from(head)), Event::Head(index));
-    }
-
-    /// The upstream's limiter, and what the headers of its answer tell.
-    fn take(&mut self, price: Price) -> Result<LimitReports, JointRefusal> {
-        let now = self.instant();
-        self.limiter.try_take(price, now)?;
-        if !self.plan.told {
-            return Ok(LimitReports::default());
-        }
-        let [requests, requests_a_day, tokens, tokens_a_day] =
-            Dimension::ALL.map(|dimension| self.limiter.level(dimension, now));
-        Ok(LimitReports {
-            requests: requests.or(requests_a_day).map(report),
-            tokens: tokens.or(tokens_a_day).map(report),
-        })
     }
 
     fn head(&mut self, index: u32) {
@@ -348,36 +333,6 @@ impl World<'_> {
         }
         self.machines[usize::from(machine)].pump(self.now, &mut self.wake);
         self.follow_up(machine);
-    }
-
-    fn limited(&mut self, index: u32, attempt: Attempt, refused: &JointRefusal) {
-        let (slot, class) = match refused.dimension {
-            Dimension::RequestsPerMinute => (Slot::RequestsPerMinute, ErrorClass::RateLimitRequests),
-            Dimension::RequestsPerDay => (Slot::RequestsPerDay, ErrorClass::RateLimitRequests),
-            Dimension::TokensPerMinute => (Slot::TokensPerMinute, ErrorClass::RateLimitTokens),
-            Dimension::TokensPerDay => (Slot::TokensPerDay, ErrorClass::RateLimitTokens),
-        };
-        let wait = Some(refused.refusal.wait);
-        let numbers = RefusalNumbers {
-            slot,
-            limit: refused.refusal.limit,
-            used: Some(refused.refusal.used),
-            requested: Some(refused.refusal.requested),
-            wait,
-            apart: false,
-        };
-        let decision = self.decide(index, class, wait);
-        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
-        call.course.rate_limits = call.course.rate_limits.saturating_add(1);
-        let earlier = call.refusals;
-        call.refusals += 1;
-        let outcome =
-            Outcome::RateLimited { class, numbers: Some(numbers), hint: wait, words: None, earlier };
-        let ticket = self.machines[usize::from(call.machine)].settle(attempt, outcome, self.now);
-        match (decision, ticket) {
-            (Decision::Requeue, Some(ticket)) => self.ask(index, Turn::Requeued(ticket)),
-            _ => self.finish(index, End::Failed),
-        }
     }
 
     fn failed(&mut self, index: u32, attempt: Attempt, class: ErrorClass) {
@@ -471,49 +426,6 @@ impl World<'_> {
         }
     }
 
-    fn change_limits(&mut self, index: u32) {
-        let limits = self.plan.limits[index as usize].1;
-        let now = self.instant();
-        for (dimension, limit) in Dimension::ALL.into_iter().zip(limits) {
-            match (limit, self.limiter.limiter(dimension).is_some()) {
-                (Some(limit), true) => self.limiter.set_limit(dimension, limit, now),
-                (Some(limit), false) => {
-                    self.limiter = std::mem::take(&mut self.limiter).with(dimension, limit, self.plan.shape);
-                }
-                (None, _) => {}
-            }
-        }
-    }
-
-    /// Gives each machine its even part, and tells it what the others sent in the last interval.
-    fn share(&mut self, sent: &[(f64, f64)]) {
-        let seconds = EXCHANGE.as_secs_f64();
-        let rates: Vec<(f64, f64)> = (sent.iter().zip(&self.sent))
-            .map(|(now, before)| {
-                ((now.0 - before.0).max(0.0) / seconds, (now.1 - before.1).max(0.0) / seconds)
-            })
-            .collect();
-        let all = rates.iter().fold((0.0, 0.0), |sum, rate| (sum.0 + rate.0, sum.1 + rate.1));
-        let part = 1.0 / self.machines.len() as f64;
-        for (index, machine) in self.machines.iter_mut().enumerate() {
-            let own = rates.get(index).copied().unwrap_or_default();
-            let (others_requests, others_tokens) = (all.0 - own.0, all.1 - own.1);
-            let part = Part {
-                part,
-                prospect: part,
-                fresh: 1.0,
-                others_requests,
-                others_tokens,
-                others_sent: [others_requests * seconds, others_tokens * seconds],
-                ..Part::default()
-            };
-            machine.set_part(part, self.now);
-        }
-        if !sent.is_empty() {
-            self.sent = sent.to_vec();
-        }
-    }
-
     fn instant(&self) -> Instant {
         self.base + Duration::from_nanos(self.now.as_nanos())
     }
@@ -521,12 +433,6 @@ impl World<'_> {
     fn at(&mut self, at: Moment, event: Event) {
         self.events.push(Reverse((at.max(self.now), event)));
     }
-}
-
-/// The headers as the API writes them: whole units, milliseconds.
-fn report(level: Level) -> LimitReport {
-    let reset = Duration::from_millis(u64::try_from(level.reset.as_millis()).unwrap_or(u64::MAX));
-    LimitReport { limit: level.limit, remaining: level.remaining, reset: Some(reset) }
 }
 
 fn seconds(span: Duration) -> f32 {
