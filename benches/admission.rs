@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group};
-use weir::admission::machine::{Arrival, Claim, HeadReport, Machine, Outcome, Request, Turn};
+use weir::admission::machine::{Arrival, Claim, HeadReport, Machine, Outcome, Request, Route, Turn};
 use weir::admission::{
-    Admission, Ask, Cost, CredentialId, Key, LimitReport, LimitReports, LimitSettings, Moment, Scopes,
-    Settings,
+    Admission, Ask, Cost, CredentialId, Key, LimitReport, LimitReports, LimitSettings, MemberSettings,
+    Moment, Scopes, Settings,
 };
 use weir::caller::{CallerId, Lane, Mode};
 use weir::clock;
+use weir::pool::UpstreamId;
 
 const CALLERS: u16 = 1000;
 const WAITING: usize = 100_000;
@@ -42,6 +43,7 @@ fn request(caller: u16, now: Moment) -> Request {
         head_due: false,
         turn: Turn::First,
         mode: Mode::Enforce,
+        route: Route::default(),
     }
 }
 
@@ -122,7 +124,29 @@ struct Calm {
 
 impl Calm {
     fn new(resets: bool) -> Self {
-        let mut calm = Self { scopes: Scopes::new(Settings::default(), 1), resets, calls: 0 };
+        Self::with(Settings::default(), resets)
+    }
+
+    /// The same before so many upstreams.
+    fn pool(count: u16) -> Self {
+        let member = |id: u16| MemberSettings {
+            id: UpstreamId(id),
+            name: format!("u{id}").into(),
+            priority: 0,
+            limits: None,
+            models: Vec::new(),
+        };
+        let settings = Settings { members: (0..count).map(member).collect(), ..Settings::default() };
+        let mut calm = Self::with(settings, true);
+        // Each of them.
+        for _ in 0..10 * u32::from(count) {
+            calm.call();
+        }
+        calm
+    }
+
+    fn with(settings: Settings, resets: bool) -> Self {
+        let mut calm = Self { scopes: Scopes::new(settings, 1), resets, calls: 0 };
         // The first answers teach the limits.
         for _ in 0..1000 {
             calm.call();
@@ -145,6 +169,7 @@ impl Calm {
             head_due: false,
             turn: Turn::First,
             mode: Mode::Enforce,
+            route: Route::default(),
         };
         let Admission::Granted(mut permit) = scope.ask(black_box(&ask), now) else { return };
         permit.sent_at(now);
@@ -180,6 +205,15 @@ fn uncontended(criterion: &mut Criterion) {
                 bencher.iter(|| calm.call());
             },
         );
+    }
+}
+
+fn pools(criterion: &mut Criterion) {
+    for count in [1, 256] {
+        criterion.bench_function(&format!("nobody waits, {count} upstreams"), |bencher| {
+            let mut calm = Calm::pool(count);
+            bencher.iter(|| calm.call());
+        });
     }
 }
 
@@ -251,7 +285,7 @@ fn spent_on(step: &str, times: u64, crowd: &mut Crowd) -> Duration {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(10).measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = uncontended, decisions
+    targets = uncontended, pools, decisions
 }
 
 fn main() {
@@ -271,6 +305,12 @@ fn count(name: &str, times: u32) {
     match name {
         "proven" | "unknown" => {
             let mut calm = Calm::new(name == "proven");
+            for _ in 0..times {
+                calm.call();
+            }
+        }
+        "pool-of-1" | "pool-of-256" => {
+            let mut calm = Calm::pool(if name == "pool-of-1" { 1 } else { 256 });
             for _ in 0..times {
                 calm.call();
             }

@@ -77,6 +77,7 @@ pub mod catalog;
 pub mod classify;
 pub mod rights;
 pub mod openai;
+pub mod pool;
 pub mod caller;
 pub mod gather;
 pub mod pattern;

@@ -13,6 +13,7 @@ use crate::caller::Lane;
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::Label;
+use crate::pool::UpstreamId;
 use crate::telemetry::ACCESS_LOG;
 
 /// Writes the record's line, unless nobody listens or its sample says no.
@@ -42,6 +43,9 @@ struct Entry<'a> {
     lane: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
+    /// Where there is a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
     outcome: &'static str,
     status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,6 +84,8 @@ struct AttemptEntry<'a> {
     start_ms: f64,
     time_to_head_ms: Option<f64>,
     upstream_request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream: Option<String>,
     #[serde(skip_serializing_if = "is_false")]
     probe: bool,
 }
@@ -101,6 +107,7 @@ impl<'a> Entry<'a> {
             scope: record.scope.as_deref(),
             lane: (record.lane != Lane::Interactive).then(|| record.lane.as_str()),
             weight: (record.weight != 1).then_some(record.weight),
+            upstream: record.upstream().and_then(|id| upstream_name(id, account)),
             outcome: record.outcome().name(),
             status: record.status.map(|status| status.as_u16()),
             error_class: record.class.map(ErrorClass::as_str),
@@ -125,7 +132,7 @@ impl<'a> Entry<'a> {
             attempts: record
                 .attempts
                 .iter()
-                .map(|attempt| AttemptEntry::of(attempt, record.started))
+                .map(|attempt| AttemptEntry::of(attempt, record.started, account))
                 .collect(),
         }
     }
@@ -148,6 +155,9 @@ impl<'a> Entry<'a> {
             self.model.unwrap_or("-").escape_debug(),
             self.duration_ms / 1e3
         );
+        if let Some(upstream) = &self.upstream {
+            append(&mut line, format_args!(" at {upstream}"));
+        }
         if self.queue_ms >= 1.0 {
             append(&mut line, format_args!(" (waited {:.3} s)", self.queue_ms / 1e3));
         }
@@ -176,7 +186,7 @@ impl<'a> Entry<'a> {
 }
 
 impl<'a> AttemptEntry<'a> {
-    fn of(attempt: &'a Attempt, started: Instant) -> Self {
+    fn of(attempt: &'a Attempt, started: Instant, account: &Account) -> Self {
         Self {
             outcome: attempt.outcome(),
             status: attempt.status.map(|status| status.as_u16()),
@@ -184,9 +194,14 @@ impl<'a> AttemptEntry<'a> {
             start_ms: millis(attempt.started.saturating_duration_since(started)),
             time_to_head_ms: attempt.time_to_head().map(millis),
             upstream_request_id: attempt.upstream_id.as_ref().and_then(|id| id.to_str().ok()),
+            upstream: upstream_name(attempt.upstream, account),
             probe: attempt.probe,
         }
     }
+}
+
+fn upstream_name(id: UpstreamId, account: &Account) -> Option<String> {
+    account.upstream_name(id).map(|name| name.to_string())
 }
 
 fn append(line: &mut String, text: std::fmt::Arguments<'_>) {

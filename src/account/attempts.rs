@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode};
 
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
+use crate::pool::UpstreamId;
 
 /// Attempts of one request that are kept; later ones are only counted.
 const KEPT: u32 = 16;
@@ -29,6 +30,8 @@ pub struct Attempt {
     pub upstream_id: Option<HeaderValue>,
     /// Whether it asked if a failing upstream is back.
     pub probe: bool,
+    /// Where it went.
+    pub upstream: UpstreamId,
 }
 
 impl Attempt {
@@ -42,6 +45,7 @@ impl Attempt {
             class: None,
             upstream_id: None,
             probe,
+            upstream: UpstreamId::default(),
         }
     }
 

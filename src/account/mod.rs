@@ -38,6 +38,7 @@ use crate::caller::{CallerId, Registry};
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
 use crate::metrics::{Metrics, Slowness};
+use crate::pool::{Names, UpstreamId};
 use crate::spending::Spending;
 use crate::telemetry::otlp::Spans;
 use crate::telemetry::{RequestTrace, TraceContext};
@@ -57,6 +58,8 @@ pub struct Settings {
     pub spans: Option<Spans>,
     /// What callers spend of their budgets.
     pub spending: Arc<Spending>,
+    /// The names of upstreams.
+    pub upstreams: Arc<Names>,
     /// Host and port of the upstream, as spans name them.
     pub upstream: (Arc<str>, u16),
 }
@@ -70,6 +73,7 @@ impl Default for Settings {
             prediction_floor: Duration::from_millis(100),
             spans: None,
             spending: Arc::default(),
+            upstreams: Arc::default(),
             upstream: ("".into(), 0),
         }
     }
@@ -143,6 +147,11 @@ impl Account {
     /// Requests that ended in the last minute.
     pub fn requests_last_minute(&self, now: Instant) -> u64 {
         self.last_minute.total(now)
+    }
+
+    /// The name of an upstream, where there is a choice.
+    pub fn upstream_name(&self, id: UpstreamId) -> Option<Arc<str>> {
+        self.settings.upstreams.name(id).filter(|name| **name != *Names::THE_ONE)
     }
 
     /// The metrics that records count in.

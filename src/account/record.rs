@@ -16,6 +16,7 @@ use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::{AttemptOutcome, Bound, Bounded, ModelSeries, Outcome, RetryStop, TokenKind};
 use crate::openai::Endpoint;
+use crate::pool::UpstreamId;
 use crate::spending::Held;
 use crate::telemetry::RequestTrace;
 
@@ -241,6 +242,18 @@ impl Record {
         if self.attempts.push(Attempt::begin(delay, probe, now)) {
             self.account.metrics.limits_reached.inc(Bound::AttemptsKept);
         }
+    }
+
+    /// The running attempt goes to this upstream.
+    pub fn goes_to(&mut self, upstream: UpstreamId) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.upstream = upstream;
+        }
+    }
+
+    /// The upstream that the last attempt went to.
+    pub fn upstream(&self) -> Option<UpstreamId> {
+        self.attempts.last().map(|attempt| attempt.upstream)
     }
 
     /// The running attempt's answer head came.

@@ -18,7 +18,7 @@ pub use server::{Settings, serve, start};
 pub use status::{
     BreakerState, BreakerStatus, BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus, ErrorStatus,
     FailureLine, LimitStatus, Overhead, PaceStatus, QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus,
-    ScopeStatus, Status,
+    ScopeStatus, Status, UpstreamState, UpstreamStatus,
 };
 pub use table::table;
 pub use verdict::{Blame, Finding, Level};

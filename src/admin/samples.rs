@@ -2,7 +2,7 @@
 
 use super::status::{
     BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
-    Overhead, QuotaSpent, Reload, ScopeStatus, Status,
+    Overhead, QuotaSpent, Reload, ScopeStatus, Status, UpstreamState, UpstreamStatus,
 };
 
 pub(super) fn healthy() -> Status {
@@ -231,6 +231,28 @@ fn caller(
         longest_wait_seconds: longest,
         ..CallerStatus::default()
     }
+}
+
+/// A pool in each of its states.
+pub(super) fn pool() -> Status {
+    let mut status = healthy();
+    let upstream = |name: &str, state, because: Option<&str>| UpstreamStatus {
+        name: name.to_owned(),
+        state,
+        because: because.map(str::to_owned),
+        since: because.map(|_| "2026-11-22T03:02:11.000Z".to_owned()),
+        next_probe_seconds: because.map(|_| 3.2),
+        limits: status.scopes[0].limits.clone(),
+        attempts: 1_204,
+        ..UpstreamStatus::default()
+    };
+    status.scopes[0].upstreams = vec![
+        upstream("azure-eu", UpstreamState::Serving, None),
+        upstream("azure-us", UpstreamState::Failing, Some("overloaded")),
+        upstream("openai", UpstreamState::Refused, Some("insufficient_quota")),
+        upstream("reserved", UpstreamState::Thinning, None),
+    ];
+    status
 }
 
 fn waiting(caller: CallerStatus, predicted: f64) -> CallerStatus {

@@ -291,6 +291,47 @@ pub struct ScopeStatus {
     pub retry_budget: f64,
     /// Retries that the budget allows at most.
     pub retry_budget_capacity: f64,
+    /// Each upstream, where several serve the scope; what stands above is of all of them together.
+    pub upstreams: Vec<UpstreamStatus>,
+}
+
+/// One upstream of a pool, for one scope.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Those of the lowest number go first.
+    pub priority: u32,
+    /// Whether it gets requests.
+    pub state: UpstreamState,
+    /// While it gets none: the class of its failures, or the code with which it refuses.
+    pub because: Option<String>,
+    /// Since when it gets none.
+    pub since: Option<String>,
+    /// When it is asked next whether it is back, from now.
+    pub next_probe_seconds: Option<f64>,
+    /// Its limits.
+    pub limits: Vec<LimitStatus>,
+    /// Attempts under way.
+    pub in_flight: u64,
+    /// Attempts so far.
+    pub attempts: u64,
+}
+
+/// Whether an upstream of a pool gets requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamState {
+    /// It does.
+    #[default]
+    Serving,
+    /// It fails in part: only a part of them is sent.
+    Thinning,
+    /// It fails: its breaker is open.
+    Failing,
+    /// It refuses its key, or its quota is spent.
+    Refused,
 }
 
 /// One limit of a scope.

@@ -258,6 +258,16 @@ fn the_page_says_what_a_person_needs() {
             ],
         ),
         (
+            samples::pool(),
+            &[
+                "azure-us and openai get no requests since 03:02:11 UTC (overloaded); the other upstreams serve.",
+                "✓</span> Serving",
+                "Out since 03:02:11 UTC, failing: overloaded; next probe in 3.2 s",
+                "Out since 03:02:11 UTC, refusing: insufficient_quota; next probe in 3.2 s",
+                "Failing in part",
+            ],
+        ),
+        (
             Status::default(),
             &["no request has come yet", "No request has named a model yet", "No caller has sent"],
         ),

@@ -1,6 +1,6 @@
 //! Every scope by credential and family: bounded, and merged where the upstream shows that limits are shared.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -9,6 +9,7 @@ use std::time::Duration;
 use foldhash::quality::RandomState;
 
 use crate::clock::{self, Instant};
+use crate::pool::UpstreamId;
 
 use super::ceilings::Ceilings;
 use super::family::{self, Families};
@@ -95,9 +96,26 @@ struct Entry {
 /// What a credential's scopes share.
 #[derive(Debug, Default)]
 struct Credential {
-    breaker: Arc<QuotaBreaker>,
+    /// One for each upstream that a scope was made of.
+    breakers: Vec<(UpstreamId, Arc<QuotaBreaker>)>,
     entries: usize,
     unnamed: usize,
+}
+
+impl Credential {
+    /// The upstreams that serve a model, each with its breaker.
+    fn members(&mut self, settings: &Settings, model: Option<&str>) -> Vec<(UpstreamId, Arc<QuotaBreaker>)> {
+        let one = settings.members.is_empty().then(UpstreamId::default);
+        let ids = settings.members_for(model).chain(one);
+        ids.map(|id| {
+            let known = self.breakers.iter().find(|(member, _)| *member == id).cloned();
+            known.unwrap_or_else(|| {
+                self.breakers.push((id, Arc::default()));
+                self.breakers[self.breakers.len() - 1].clone()
+            })
+        })
+        .collect()
+    }
 }
 
 /// In which order entries are forgotten: the upstream never confirmed it; another entry leads to the same scope, so that
@@ -120,7 +138,7 @@ const LOOKS: usize = 32;
 impl Scopes {
     /// No scopes yet.
     pub fn new(settings: Settings, seed: u64) -> Self {
-        let families = Arc::new(Families::new(&settings.families));
+        let families = Arc::new(Families::new(&settings));
         let hasher = RandomState::default();
         let ceilings = Ceilings::new(clock::now());
         ceilings.configure(settings.ceilings.clone(), clock::now());
@@ -165,7 +183,7 @@ impl Scopes {
         state.tick += 1;
         let tick = state.tick;
         let family = state.families.of(model);
-        let key = (credential, directory.hasher.hash_one(&*family));
+        let key = (credential, directory.name_of(&state.families, &family, model));
         if let Some(entry) = state.entries.get_mut(&key) {
             entry.used = tick;
             return Arc::clone(&entry.scope);
@@ -174,7 +192,8 @@ impl Scopes {
         let family = families.of(model);
         let unnamed = !families.is_named(&family);
         let (family, key) = if unnamed && !directory.has_place(state, credential) {
-            (family::OTHER.to_owned(), (credential, directory.hasher.hash_one(family::OTHER)))
+            let name = directory.name_of(&families, family::OTHER, model);
+            (family::OTHER.to_owned(), (credential, name))
         } else {
             (family.into_owned(), key)
         };
@@ -183,7 +202,7 @@ impl Scopes {
             return Arc::clone(&entry.scope);
         }
         let unnamed = unnamed && family != family::OTHER;
-        directory.make(state, key, &family, unnamed, name)
+        directory.make(state, key, (&family, model), unnamed, name)
     }
 
     /// From now on several replicas share the limits: `newcomer` says which part of them a new scope of a family begins with.
@@ -221,11 +240,13 @@ impl Scopes {
         let settings = Arc::new(settings);
         {
             let mut state = self.0.lock();
-            state.families = Arc::new(Families::new(&settings.families));
+            state.families = Arc::new(Families::new(&settings));
             state.settings = Arc::clone(&settings);
+            self.0.rename(&mut state);
         }
         for scope in self.0.every_scope() {
-            scope.configure(&settings);
+            let members = self.0.members_of(&scope);
+            scope.configure(&settings, members);
         }
     }
 
@@ -273,13 +294,14 @@ impl Directory {
         organization: &str,
         project: &str,
     ) -> Option<Arc<Scope>> {
-        let key = (CredentialId(scope.credential), self.hasher.hash_one(&*scope.family));
         let owner = self.hasher.hash_one((organization, project, &*scope.family));
         let mut state = self.lock();
-        let State { entries, registry, .. } = &mut *state;
+        let State { entries, registry, families, .. } = &mut *state;
+        let name = self.name_of(families, &scope.family, scope.model.as_deref());
+        let key = (CredentialId(scope.credential), name);
         let entry = entries.get_mut(&key)?;
         entry.proven = true;
-        if !Arc::ptr_eq(&entry.scope, scope) {
+        if !Arc::ptr_eq(&entry.scope, scope) || scope.is_pool() {
             return None;
         }
         let canonical = registry.owned_by(owner, scope);
@@ -316,7 +338,7 @@ impl Directory {
         &self,
         state: &mut State,
         key: EntryKey,
-        family: &str,
+        (family, model): (&str, Option<&str>),
         unnamed: bool,
         name: impl FnOnce() -> u64,
     ) -> Arc<Scope> {
@@ -327,11 +349,10 @@ impl Directory {
         let credential = state.credentials.entry(key.0).or_default();
         credential.entries += 1;
         credential.unnamed += usize::from(unnamed);
-        let breaker = Arc::clone(&credential.breaker);
+        let members = credential.members(&state.settings, model);
         let now = self.now();
         let seed = self.seed.wrapping_add(state.made);
-        let mut machine =
-            Machine::with_quota_breaker(Arc::clone(&state.settings), family, seed, breaker, now);
+        let mut machine = Machine::with_members(Arc::clone(&state.settings), family, seed, members, now);
         if state.draining {
             machine.drain(&mut Vec::new());
         }
@@ -349,6 +370,7 @@ impl Directory {
             self.hasher.clone(),
             machine,
         );
+        let scope = scope.of_model(model);
         let scope = Arc::new(scope.with_shared_name(shared_name));
         state.registry.entered(&scope);
         let entry = Entry { scope: Arc::clone(&scope), used: state.tick, proven: false, unnamed };
@@ -356,6 +378,46 @@ impl Directory {
         state.idle[Rank::Unproven as usize].push_back((key, state.tick));
         state.bound_idle();
         scope
+    }
+
+    /// How a family's entry is called: by the family, and by which upstreams serve the model where not all do.
+    fn name_of(&self, families: &Families, family: &str, model: Option<&str>) -> u64 {
+        match families.served_by(model) {
+            None => self.hasher.hash_one(family),
+            Some(upstreams) => self.hasher.hash_one((family, upstreams)),
+        }
+    }
+
+    /// The upstreams of a scope.
+    fn members_of(&self, scope: &Scope) -> Vec<(UpstreamId, Arc<QuotaBreaker>)> {
+        let mut state = self.lock();
+        let settings = Arc::clone(&state.settings);
+        let model = scope.model.as_deref();
+        match state.credentials.get_mut(&CredentialId(scope.credential)) {
+            Some(credential) => credential.members(&settings, model),
+            None => Credential::default().members(&settings, model),
+        }
+    }
+
+    /// Files the entries anew: another configuration may serve their models by other upstreams.
+    fn rename(&self, state: &mut State) {
+        for (key, entry) in std::mem::take(&mut state.entries) {
+            let name = self.name_of(&state.families, &entry.scope.family, entry.scope.model.as_deref());
+            let (credential, unnamed) = (key.0, entry.unnamed);
+            if let hash_map::Entry::Vacant(place) = state.entries.entry((credential, name)) {
+                place.insert(entry);
+                continue;
+            }
+            state.registry.left(&entry.scope);
+            if let Some(credential) = state.credentials.get_mut(&credential) {
+                credential.entries -= 1;
+                credential.unnamed -= usize::from(unnamed);
+            }
+        }
+        let mut all: Vec<(EntryKey, u64)> =
+            state.entries.iter().map(|(key, entry)| (*key, entry.used)).collect();
+        all.sort_by_key(|(_, used)| *used);
+        state.idle = [all.into(), VecDeque::new(), VecDeque::new()];
     }
 
     /// Forgets an idle entry that was not used for long, by rank.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::settings::Family;
+use super::settings::{Family, Settings};
 
 /// The family of requests without a model.
 pub(super) const NONE: &str = "-";
@@ -15,11 +15,33 @@ const LONGEST: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Families {
     named: Vec<Family>,
+    /// The different lists of models that upstreams serve, where not all serve the same.
+    served: Vec<Vec<Box<str>>>,
 }
 
 impl Families {
-    pub(super) fn new(families: &[Family]) -> Self {
-        Self { named: families.to_vec() }
+    pub(super) fn new(settings: &Settings) -> Self {
+        let mut served: Vec<Vec<Box<str>>> = settings.members.iter().map(|one| one.models.clone()).collect();
+        served.sort();
+        served.dedup();
+        if served.len() < 2 {
+            served.clear();
+        }
+        Self { named: settings.families.clone(), served }
+    }
+
+    /// Which of the lists of models have a model, as bits; nothing where all upstreams serve the same. Lists beyond the 64th
+    /// share a bit.
+    pub(super) fn served_by(&self, model: Option<&str>) -> Option<u64> {
+        if self.served.is_empty() {
+            return None;
+        }
+        let fits = |list: &Vec<Box<str>>| {
+            let of = |model: &str| list.iter().any(|pattern| matches(pattern.as_bytes(), model.as_bytes()));
+            list.is_empty() || model.is_none_or(of)
+        };
+        let bits = self.served.iter().enumerate().filter(|(_, list)| fits(list));
+        Some(bits.fold(0, |bits, (place, _)| bits | 1 << place.min(63)))
     }
 
     /// The family of a model: the first whose pattern matches, else the model's own name without a date at its end.
@@ -56,7 +78,7 @@ fn undated(model: &str) -> &str {
 }
 
 /// Whether a pattern with `*` for any characters matches the whole name. Linear but for the last `*`, which it retries from.
-fn matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut of) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     while of < name.len() {

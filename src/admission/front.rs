@@ -12,18 +12,20 @@ use tokio::sync::Notify;
 
 use crate::caller::{CallerId, Lane, Mode, shared_name};
 use crate::clock::{self, Instant};
+use crate::pool::UpstreamId;
 use crate::retry::MilliTokens;
 
 use super::budget::BudgetExhausted;
 use super::directory::Directory;
 use super::knowledge::{Knowledge, Told};
 use super::limits::{Cost, Demand, Part};
-use super::machine::{Arrival, Claim, Machine, Request, Turn};
+use super::machine::{Arrival, Claim, Machine, Request, Route, Turn};
 use super::moment::Moment;
 use super::permit::{Permit, RetryTicket};
 use super::queue::Key;
 use super::refusal::Refused;
 use super::settings::Settings;
+use super::spent::QuotaBreaker;
 use super::status::ScopeStatus;
 
 /// How all replicas name the one scope of all credentials.
@@ -50,6 +52,8 @@ pub struct Ask {
     pub turn: Turn,
     /// How much of its work Weir does for it.
     pub mode: Mode,
+    /// Which upstreams it may go to.
+    pub route: Route,
 }
 
 /// What became of a request that asked.
@@ -83,11 +87,15 @@ pub struct Scope {
     directory: Weak<Directory>,
     pub(super) name: Box<str>,
     pub(super) family: Box<str>,
+    /// A model of the family, where upstreams serve different ones.
+    pub(super) model: Option<Box<str>>,
     pub(super) credential: u64,
     /// Whose limits these are, as all replicas name it; 0 where nobody asks.
     shared_name: AtomicU64,
     /// Whether any answer was a good one.
     succeeded: AtomicBool,
+    /// Whether several upstreams serve it: then no upstream's word says whose limits these are.
+    is_pool: AtomicBool,
 }
 
 /// With the two counts of its `Arc` it takes at most 40 cache lines, of which the allocator makes a class.
@@ -111,6 +119,7 @@ impl Scope {
         hasher: RandomState,
         machine: Machine<Waker>,
     ) -> Self {
+        let is_pool = AtomicBool::new(machine.is_pool());
         let inner = Mutex::new(Inner { machine, driver: None });
         let (owner, shared_name) = (AtomicU64::new(0), AtomicU64::new(0));
         let earlier = Notify::new();
@@ -125,9 +134,11 @@ impl Scope {
             directory,
             name,
             family,
+            model: None,
             credential,
             shared_name,
             succeeded,
+            is_pool,
         }
     }
 
@@ -135,6 +146,11 @@ impl Scope {
     pub(super) fn with_shared_name(self, name: u64) -> Self {
         self.shared_name.store(name, Relaxed);
         self
+    }
+
+    /// The same for a model that tells which upstreams serve it.
+    pub(super) fn of_model(self, model: Option<&str>) -> Self {
+        Self { model: model.map(Into::into), ..self }
     }
 
     /// The scope's name in metrics and the status.
@@ -247,6 +263,8 @@ impl Scope {
     /// The upstream named the organization and project that the scope belongs to. It does so with every answer: the
     /// directory hears of it when they are others than the last ones.
     pub(super) fn identified(self: &Arc<Self>, organization: &str, project: &str) {
+        let (organization, project) =
+            if self.is_pool.load(Relaxed) { ("", "") } else { (organization, project) };
         let owner = self.hasher.hash_one((organization, project)).max(1);
         if self.owner.load(Relaxed) == owner {
             return;
@@ -257,7 +275,8 @@ impl Scope {
             {
                 self.evacuate(clock::now());
             }
-            if directory.is_shared() && self.shared_name() != EVERYBODY {
+            let is_pool = self.is_pool.load(Relaxed);
+            if directory.is_shared() && self.shared_name() != EVERYBODY && !is_pool {
                 let parts = [organization.as_bytes(), project.as_bytes()];
                 self.shared_name.store(shared_name(parts), Relaxed);
             }
@@ -303,12 +322,27 @@ impl Scope {
         });
     }
 
-    pub(super) fn configure(self: &Arc<Self>, settings: &Arc<Settings>) {
+    pub(super) fn configure(
+        self: &Arc<Self>,
+        settings: &Arc<Settings>,
+        members: Vec<(UpstreamId, Arc<QuotaBreaker>)>,
+    ) {
         let now = clock::now();
         self.with(now, |machine, moment, wake| {
-            machine.configure(Arc::clone(settings), &self.family, moment);
+            machine.configure(Arc::clone(settings), &self.family, members, moment);
             machine.pump(moment, wake);
+            self.is_pool.store(machine.is_pool(), Relaxed);
         });
+    }
+
+    /// Whether several upstreams serve it.
+    pub fn is_pool(&self) -> bool {
+        self.is_pool.load(Relaxed)
+    }
+
+    /// Whether a request that failed at one upstream can go to another one at once.
+    pub fn has_other(self: &Arc<Self>, than: UpstreamId) -> bool {
+        self.is_pool() && self.current().lock().machine.has_other(than)
     }
 
     pub(super) fn drain(self: &Arc<Self>) {
@@ -373,6 +407,7 @@ impl Scope {
             head_due: ask.head_due,
             turn: ask.turn,
             mode: ask.mode,
+            route: ask.route,
         }
     }
 

@@ -46,12 +46,13 @@ pub use directory::{CredentialId, Newcomer, Scopes, ScopesCounts};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
 pub use knowledge::{Knowledge, Told};
 pub use limits::{Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, Unit};
-pub use machine::{HeadReport, Ticket, Turn, Would};
+pub use machine::{HeadReport, Route, Ticket, Turn, Would};
 pub use moment::Moment;
 pub use permit::{Permit, RetryTicket};
 pub use queue::Key;
 pub use refusal::{Refused, UpstreamWords, WordsBody};
 pub use settings::{
-    BreakerSettings, BudgetSettings, Family, Guarantee, LimitSettings, QueueSettings, Settings,
+    BreakerSettings, BudgetSettings, Family, Guarantee, LimitSettings, MemberSettings, QueueSettings,
+    Settings,
 };
-pub use status::{Counts, DimensionStatus, QueueStatus, ScopeStatus};
+pub use status::{Counts, DimensionStatus, MemberStatus, OutBecause, QueueStatus, ScopeStatus};

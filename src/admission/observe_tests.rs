@@ -25,6 +25,7 @@ fn request(mode: Mode, now: Moment) -> Request {
         head_due: false,
         turn: Turn::First,
         mode,
+        route: Route::default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
+use crate::pool::UpstreamId;
 
 use super::budget::RetryPayment;
 use super::front::Scope;
@@ -49,6 +50,11 @@ impl Permit {
     /// In the observe mode: what would have been done.
     pub fn would(&self) -> Would {
         self.attempt.would().clone()
+    }
+
+    /// The upstream that it is for.
+    pub fn upstream(&self) -> UpstreamId {
+        self.attempt.upstream()
     }
 
     /// The scope it is for.

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::ceilings::Ceiling;
+use super::family;
 use super::limits::Slot;
 use crate::caller::CallerId;
+use crate::pool::UpstreamId;
 
 /// Everything about scopes.
 #[derive(Clone, Debug)]
@@ -18,6 +20,11 @@ pub struct Settings {
     pub max_unnamed_families: usize,
     /// The limits of every scope, where they are known beforehand.
     pub limits: LimitSettings,
+    /// The upstreams that serve the same requests; without any there is one, of which nothing is set here.
+    pub members: Vec<MemberSettings>,
+    /// How long a request waits at most for an upstream of a better priority, where others serve it too. Absent means until its
+    /// deadline.
+    pub spill_after: Option<Duration>,
     /// The queue's bounds.
     pub queue: QueueSettings,
     /// Waiting requests of single callers, by id, where fewer than the queue's bound for each.
@@ -41,6 +48,8 @@ impl Default for Settings {
             families: Vec::new(),
             max_unnamed_families: 64,
             limits: LimitSettings::default(),
+            members: Vec::new(),
+            spill_after: None,
             queue: QueueSettings::default(),
             max_waiting_of: Vec::new(),
             ceilings: Vec::new(),
@@ -77,8 +86,24 @@ impl Settings {
         found
     }
 
-    /// The limits that hold for a family.
-    pub(crate) fn limits_of(&self, family: &str) -> LimitSettings {
+    /// One upstream of the pool.
+    pub(crate) fn member(&self, id: UpstreamId) -> Option<&MemberSettings> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    /// The upstreams that serve a model. One that none names goes to the first, the pool's home: its answer says what is wrong.
+    pub(crate) fn members_for(&self, model: Option<&str>) -> impl Iterator<Item = UpstreamId> {
+        let serves = move |member: &&MemberSettings| model.is_none_or(|model| member.serves(model));
+        let none = !self.members.iter().any(|member| serves(&member));
+        let home = self.members.first().filter(|_| none);
+        self.members.iter().filter(serves).chain(home).map(|member| member.id)
+    }
+
+    /// The limits that hold for a family at an upstream.
+    pub(crate) fn limits_of(&self, family: &str, id: UpstreamId) -> LimitSettings {
+        if let Some(own) = self.member(id).and_then(|member| member.limits) {
+            return own;
+        }
         let named = self.families.iter().find(|candidate| &*candidate.name == family);
         named.and_then(|family| family.limits).unwrap_or(self.limits)
     }
@@ -93,6 +118,28 @@ pub struct Guarantee {
     pub family: Option<Box<str>>,
     /// Above 0, below 1.
     pub part: f64,
+}
+
+/// One of the upstreams that serve the same requests.
+#[derive(Clone, Debug)]
+pub struct MemberSettings {
+    /// Its number.
+    pub id: UpstreamId,
+    /// Its name.
+    pub name: Box<str>,
+    /// Those of the lowest number go first.
+    pub priority: u32,
+    /// Its own limits, for each family, instead of everybody's.
+    pub limits: Option<LimitSettings>,
+    /// The models that it serves, `*` standing for any characters; all where there is none.
+    pub models: Vec<Box<str>>,
+}
+
+impl MemberSettings {
+    fn serves(&self, model: &str) -> bool {
+        let fits = |pattern: &Box<str>| family::matches(pattern.as_bytes(), model.as_bytes());
+        self.models.is_empty() || self.models.iter().any(fits)
+    }
 }
 
 /// Models that share one set of limits.

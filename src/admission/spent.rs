@@ -107,6 +107,19 @@ impl Funding {
         }
     }
 
+    /// Whether it holds requests back.
+    pub(crate) fn is_open(&self) -> bool {
+        self.shared.open.load(Relaxed) && self.look(|_| ()).is_some()
+    }
+
+    /// The upstream's own words, where no request may go now. It takes no probe.
+    pub(crate) fn blocks(&self, now: Moment) -> Option<Arc<UpstreamWords>> {
+        if !self.shared.open.load(Relaxed) {
+            return None;
+        }
+        self.look(|block| (now < block.next_probe).then(|| Arc::clone(&block.answer))).flatten()
+    }
+
     /// The upstream said that the account's quota is spent.
     pub(crate) fn trip(&self, answer: UpstreamWords, interval: Duration, now: Moment) {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);

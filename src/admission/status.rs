@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::caller::{CallerId, Lane};
 use crate::classify::ErrorClass;
+use crate::pool::UpstreamId;
 
 use super::breaker::BreakerState;
 use super::limits::{Slot, Source};
@@ -56,6 +57,46 @@ pub struct ScopeStatus {
     pub admitted: (f64, f64),
     /// Counts since the scope was made.
     pub counts: Counts,
+    /// Each upstream, where several serve the scope: what stands above is of all of them together.
+    pub members: Vec<MemberStatus>,
+}
+
+/// One upstream of a pool, as it stands for one scope.
+#[derive(Clone, Debug)]
+pub struct MemberStatus {
+    /// Its number.
+    pub id: UpstreamId,
+    /// Its name.
+    pub name: Box<str>,
+    /// Those of the lowest number go first.
+    pub priority: u32,
+    /// Why it gets no requests, and for how long it has had none; nothing while it serves.
+    pub out: Option<(OutBecause, Duration)>,
+    /// When it is asked next whether it is back.
+    pub next_probe: Option<Duration>,
+    /// Its breaker.
+    pub breaker: BreakerState,
+    /// How often that has blocked.
+    pub breaker_opened: u64,
+    /// The class of the last failure that counted against it.
+    pub last_failure: Option<ErrorClass>,
+    /// Its limits that are known.
+    pub dimensions: Vec<DimensionStatus>,
+    /// Permits in flight.
+    pub in_flight: u32,
+    /// Permits given so far.
+    pub granted: u64,
+    /// Its limits as they are configured.
+    pub limits: LimitSettings,
+}
+
+/// Why an upstream gets no requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutBecause {
+    /// It fails: its breaker is open.
+    Failing,
+    /// It refuses its key, or its quota is spent, with this code.
+    Refused(Box<str>),
 }
 
 /// One limit of a scope.

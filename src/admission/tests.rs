@@ -20,6 +20,7 @@ pub(super) fn ask(caller: u16) -> Ask {
         head_due: false,
         turn: Turn::First,
         mode: Mode::Enforce,
+        route: Route::default(),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::upstream::upgrade::Tunnels;
 use super::certificates::Certificates;
 use super::egress::Egress;
 use super::restart::Fixed;
+use super::upstreams::Ways;
 use super::{allowances, log, loss, settings, signals};
 
 /// How long WebSocket clients have to take the frame that says that the drain's time is over.
@@ -76,8 +77,9 @@ const LAST_REQUESTS: Duration = Duration::from_secs(1);
 /// What follows a reload beside the policies and the scopes.
 pub(super) struct Followers {
     pub(super) certificates: Option<Certificates>,
-    /// The way to the upstream.
+    /// How connections to the upstreams are made.
     pub(super) egress: Egress,
+    pub(super) ways: Ways,
     /// What the admin address demands.
     pub(super) admin: CurrentAccess,
     pub(super) log: Option<LogFilter>,
@@ -216,14 +218,19 @@ impl Control {
     /// Puts a configuration in force, but for what needs a restart, which it answers.
     fn apply(&self, config: &Config) -> Result<Vec<Waiting>, String> {
         let registry = Arc::clone(self.policies.current().callers.registry());
-        let policy = settings::policy(config, &registry).map_err(|error| error.to_string())?;
+        let ways = &self.followers.ways;
+        let upstreams = ways.to(config, Some(&self.policies.current().upstreams));
+        let upstreams = upstreams.map_err(|error| error.to_string())?;
+        let policy = settings::policy(config, &registry, upstreams).map_err(|error| error.to_string())?;
         self.followers.egress.replace(config).map_err(|error| error.to_string())?;
-        self.scopes.reload(settings::scopes(config, &policy.callers));
         self.followers.spending.configure(allowances::budgets(config, &policy.callers), clock::wall());
+        // The ways first: a member that is new gets requests at once.
+        let scopes = settings::scopes(config, &policy.callers, &ways.names);
         for caller in policy.callers.all() {
             self.metrics.name_caller(caller.id, &caller.name);
         }
         self.policies.replace(policy);
+        self.scopes.reload(scopes);
         self.followers.admin.replace(settings::access(config));
         if let Some(log) = &self.followers.log {
             log.change(log::levels(config));

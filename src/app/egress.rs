@@ -16,6 +16,8 @@ use super::{Error, settings};
 /// The connector of all workers, and the files that it was made from.
 pub(super) struct Egress {
     pub(super) connector: Connector,
+    /// The same past the proxy.
+    pub(super) direct: Connector,
     /// The configuration that the process was started with: which files and which proxy changes with a restart alone.
     started_with: Config,
     files: Mutex<Vec<Stamp>>,
@@ -37,7 +39,8 @@ impl Egress {
             })
         });
         let connector = Connector::new(trust(config)?, proxy(config)?, name.transpose()?);
-        Ok(Self { connector, started_with: config.clone(), files })
+        let direct = Connector::new(trust(config)?, None, None);
+        Ok(Self { connector, direct, started_with: config.clone(), files })
     }
 
     /// Reads the files again, and takes the proxy's credential of `config`, for connections from now on; those that are open stay
@@ -48,9 +51,12 @@ impl Egress {
     pub(super) fn replace(&self, config: &Config) -> Result<(), Error> {
         let mut of = self.started_with.clone();
         of.upstream.proxy_credential.clone_from(&config.upstream.proxy_credential);
+        of.upstream.url.clone_from(&config.upstream.url);
+        of.upstreams.clone_from(&config.upstreams);
         let stamps = stamps(&of);
         let (tls, proxy) = (trust(&of)?, proxy(&of)?);
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = stamps;
+        self.direct.replace(Arc::clone(&tls), None);
         self.connector.replace(tls, proxy);
         Ok(())
     }
@@ -88,7 +94,7 @@ fn trust(config: &Config) -> Result<Arc<ClientConfig>, Error> {
     let settings = settings::upstream_tls(config);
     let bundled = tls::Settings { roots: tls::Roots::Bundled, ..settings.clone() };
     let wrong = |error: tls::TlsError| Error::Configuration(format!("upstream.tls: {error}"));
-    if !config.upstream.url.is_tls() {
+    if !config.members().iter().any(|member| member.url.is_tls()) {
         return tls::client_config(&bundled).map_err(wrong);
     }
     match tls::client_config(&settings) {

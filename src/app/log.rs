@@ -65,7 +65,7 @@ pub(super) fn levels(config: &Config) -> Levels {
 pub(super) fn up(app: &App, text: bool) {
     let (mode, upstream, tls, proxy) = app.control.with_config(|config| {
         let proxy = config.upstream.proxy.as_ref().map(ToString::to_string);
-        (config.mode.as_str(), config.upstream.url.to_string(), config.server.tls.cert.is_some(), proxy)
+        (config.mode.as_str(), config.shown_upstreams(), config.server.tls.cert.is_some(), proxy)
     });
     let App { listening, admin, .. } = app;
     if !text {

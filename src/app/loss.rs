@@ -16,8 +16,8 @@ pub(super) fn check(in_force: &Config, read: &Config, text: &str) -> Result<(), 
                     cut short; the one in force stays. Write it whole, or restart Weir to run without them"
             .to_owned());
     }
-    if in_force.upstream.credential.is_some() && read.upstream.credential.is_none() {
-        tracing::warn!("upstream.credential is no longer configured");
+    if in_force.has_credential() && !read.has_credential() {
+        tracing::warn!("no credential is configured any longer");
     }
     let gone: Vec<&str> = in_force
         .callers
@@ -34,7 +34,7 @@ pub(super) fn check(in_force: &Config, read: &Config, text: &str) -> Result<(), 
 
 /// Whether the configuration says who may use Weir, or has a key to spend.
 fn guards(config: &Config) -> bool {
-    config.upstream.credential.is_some() || !config.callers.is_empty()
+    config.has_credential() || !config.callers.is_empty()
 }
 
 #[cfg(test)]

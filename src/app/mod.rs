@@ -21,6 +21,7 @@ mod shown_scope;
 pub mod signals;
 mod state;
 mod status;
+mod upstreams;
 mod worker;
 
 use std::net::{SocketAddr, TcpListener};
@@ -38,13 +39,14 @@ use crate::proxy::{Policies, Proxy};
 use crate::replicas::{self, Replicas};
 use crate::server::{self, Acceptor, Drain, Slots};
 use crate::telemetry::otlp;
-use crate::upstream::{self, Target, Upstream};
+use crate::upstream;
 
 use certificates::Certificates;
 use control::Control;
 use egress::Egress;
 use state::Kept;
 use status::Status;
+use upstreams::Ways;
 use worker::{Running, Worker};
 
 pub use control::Reread;
@@ -112,13 +114,23 @@ impl App {
         let now = clock::now();
         let (listener, admin_listener) = listeners(&config)?;
         let (listening, admin) = (local(&listener)?, local(&admin_listener)?);
-        let target = target(&config)?;
         let egress = Egress::load(&config)?;
         let certificates = Certificates::load(&config)?;
         let tunnels = settings::tunnels(&config);
         let registry = Registry::new();
-        let policy = settings::policy(&config, &registry)?;
         let workers = worker_count(&config);
+        let upstream_counters = Arc::<upstream::Counters>::default();
+        let ways = Ways {
+            connector: egress.connector.clone(),
+            direct: egress.direct.clone(),
+            settings: settings::upstream(&config),
+            counters: Arc::clone(&upstream_counters),
+            tunnels: Arc::clone(&tunnels),
+            workers,
+            names: Arc::default(),
+            owners: Arc::default(),
+        };
+        let policy = settings::policy(&config, &registry, ways.to(&config, None)?)?;
         let metrics = Metrics::new(&settings::metrics(&config, &policy.callers, workers));
         let (spans, export) = match settings::export(&config)? {
             None => (None, None),
@@ -129,7 +141,12 @@ impl App {
             }
         };
         let account = Account::new(
-            settings::account(&config, log.is_some_and(|log| log.text), spans.clone()),
+            settings::account(
+                &config,
+                log.is_some_and(|log| log.text),
+                spans.clone(),
+                Arc::clone(&ways.names),
+            ),
             Arc::clone(&metrics),
             registry,
             now,
@@ -140,13 +157,12 @@ impl App {
             Some(folder) => Some(Kept::restore(folder, Arc::clone(&spending))?),
             None => None,
         };
-        let scopes = Scopes::new(settings::scopes(&config, &policy.callers), fastrand::u64(..));
+        let scopes = Scopes::new(settings::scopes(&config, &policy.callers, &ways.names), fastrand::u64(..));
         let replicas = share(&config, &scopes)?;
         limits_log::begin(log, &scopes, config.log.sample.0);
         let policies = Policies::new(policy);
         let kept_bodies = memory::budget(&config, workers);
         let front_counters = Arc::<server::Counters>::default();
-        let upstream_counters = Arc::<upstream::Counters>::default();
         let (drain, draining) = Drain::new();
         let front = files::front(&config, workers);
         let slots = Slots::new(&front, Arc::clone(&front_counters));
@@ -165,17 +181,10 @@ impl App {
                 draining: draining.clone(),
                 name: format!("weir-worker-{index}"),
             };
-            let upstream_settings = settings::upstream(&config);
-            let (target, counters) = (Arc::clone(&target), Arc::clone(&upstream_counters));
-            let (connector, policies, scopes) =
-                (egress.connector.clone(), Arc::clone(&policies), scopes.clone());
+            let (policies, scopes) = (Arc::clone(&policies), scopes.clone());
             let (account, kept_bodies) = (Arc::clone(&account), Arc::clone(&kept_bodies));
-            let tunnels = Arc::clone(&tunnels);
-            let started = worker.start(move || {
-                let upstream =
-                    Upstream::with_tunnels(target, upstream_settings, counters, connector, tunnels);
-                Proxy::new(policies, scopes, account, upstream, kept_bodies, index, fastrand::u64(..))
-            });
+            let started = worker
+                .start(move || Proxy::new(policies, scopes, account, kept_bodies, index, fastrand::u64(..)));
             running.push(started.map_err(|error| Error::Other(format!("cannot start a worker: {error}")))?);
         }
         drop(draining);
@@ -191,6 +200,7 @@ impl App {
             control::Followers {
                 certificates,
                 egress,
+                ways,
                 admin: access.clone(),
                 spending,
                 log: log.map(|log| log.filter.clone()),
@@ -258,12 +268,6 @@ fn share(config: &Config, scopes: &Scopes) -> Result<Option<Replicas>, Error> {
         .map_err(|error| Error::Other(format!("cannot start the exchange with the replicas: {error}")))
 }
 
-/// Where the upstream is.
-fn target(config: &Config) -> Result<Arc<Target>, Error> {
-    let target = Target::parse(&config.upstream.url.to_string());
-    target.map(Arc::new).map_err(|error| Error::Configuration(format!("upstream.url: {error}")))
-}
-
 /// The listeners for callers and for people: the service manager's where it hands them over, else new ones.
 fn listeners(config: &Config) -> Result<(TcpListener, TcpListener), Error> {
     let mut inherited = server::Inherited::from_environment().map_err(Error::Configuration)?;
@@ -290,8 +294,9 @@ fn worker_count(config: &Config) -> usize {
 /// Refuses to start when the upstream's name does not exist: most often that is a mistake in the configuration. A resolver that
 /// is out of reach, as while a machine starts, may come back.
 async fn resolve_upstream(config: &Config) -> Result<(), Error> {
+    // Of several, one that can't be found is out, and the page says so.
     let url = &config.upstream.url;
-    if config.upstream.proxy.is_some() {
+    if config.upstream.proxy.is_some() || !config.upstreams.is_empty() {
         return Ok(());
     }
     match tokio::net::lookup_host((url.host(), url.port())).await {

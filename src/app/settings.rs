@@ -5,16 +5,20 @@ use std::sync::Arc;
 
 use super::allowances;
 use crate::admin;
-use crate::admission::{self, BreakerSettings, BudgetSettings, Family, LimitSettings, QueueSettings};
+use crate::admission::{
+    self, BreakerSettings, BudgetSettings, Family, LimitSettings, MemberSettings, QueueSettings,
+};
 use crate::caller::origin::Origins;
-use crate::caller::{self, AuthHeader, Caller, CallerId, Callers, Credential, Registry};
+use crate::caller::{self, Caller, CallerId, Callers, Credential, Registry};
 use crate::config::Config;
 use crate::config::pacing::{Family as FamilyLimits, Limits, Merge};
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::sources::Process;
-use crate::config::upstream::{AuthStyle, Roots};
+use crate::config::upstream::Roots;
+use crate::config::upstreams::Member;
 use crate::estimate::{self, Estimator};
-use crate::proxy::{MOST_CHECKED, Policy};
+use crate::pool::Names;
+use crate::proxy::{MOST_CHECKED, Policy, Upstreams};
 use crate::rights::Rights;
 use crate::telemetry::Hidden;
 use crate::telemetry::otlp::{self, Spans};
@@ -23,6 +27,7 @@ use crate::upstream::upgrade::{TunnelLimits, Tunnels};
 use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, replicas, retry, server, stream};
 
+use super::upstreams::auth_header;
 use super::{Error, build};
 
 pub(super) fn server(config: &Config) -> server::Settings {
@@ -116,13 +121,20 @@ pub(super) fn replay(config: &Config) -> replay::Settings {
     }
 }
 
-pub(super) fn account(config: &Config, log_text: bool, spans: Option<Spans>) -> account::Settings {
+pub(super) fn account(
+    config: &Config,
+    log_text: bool,
+    spans: Option<Spans>,
+    upstreams: Arc<Names>,
+) -> account::Settings {
+    let home = &config.members()[0].url;
     account::Settings {
+        upstreams,
         log_sample: config.log.sample.0,
         log_text,
         reports: config.report.capacity,
         spans,
-        upstream: (config.upstream.url.host().into(), config.upstream.url.port()),
+        upstream: (home.host().into(), home.port()),
         ..account::Settings::default()
     }
 }
@@ -199,12 +211,14 @@ pub(super) fn metrics(config: &Config, callers: &Callers, workers: usize) -> met
 }
 
 /// The settings of the scopes, with the bounds of each caller by its number.
-pub(super) fn scopes(config: &Config, callers: &Callers) -> admission::Settings {
+pub(super) fn scopes(config: &Config, callers: &Callers, names: &Names) -> admission::Settings {
     let (queue, breaker, budget) = (&config.admission, &config.breaker, &config.retry.budget);
     admission::Settings {
         max_scopes: config.limits.max_scopes,
         families: families(&config.limits),
         limits: limits(&config.limits),
+        members: members(config, names),
+        spill_after: config.admission.spill_after,
         queue: QueueSettings {
             max_waiting: queue.max_waiting,
             max_bytes: queue.max_waiting_bytes.bytes(),
@@ -239,9 +253,14 @@ pub(super) fn scopes(config: &Config, callers: &Callers) -> admission::Settings 
 ///
 /// # Errors
 /// A credential with characters that no header may have, or a retry policy that contradicts itself.
-pub(super) fn policy(config: &Config, registry: &Arc<Registry>) -> Result<Policy, Error> {
+pub(super) fn policy(
+    config: &Config,
+    registry: &Arc<Registry>,
+    upstreams: Upstreams,
+) -> Result<Policy, Error> {
     let callers = callers(config, registry)?;
     Ok(Policy {
+        upstreams,
         rights: rights(config, &callers),
         callers,
         mode: config.mode,
@@ -305,10 +324,9 @@ fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {
 }
 
 fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> {
-    let style = match config.upstream.auth {
-        AuthStyle::Bearer => AuthHeader::Bearer,
-        AuthStyle::ApiKey => AuthHeader::ApiKey,
-    };
+    // In a pool whose members have their own, it stands for all of them, and is another at each.
+    let upstream = config.members().into_iter().find(|member| member.credential.is_some());
+    let style = auth_header(upstream.as_ref().map_or(config.upstream.auth, |member| member.auth));
     let credential =
         |key: &caller::Secret, organization: Option<&str>, project: Option<&str>, setting: &str| {
             Credential::new(key, style, organization, project).map_err(|_| {
@@ -317,13 +335,12 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
                 ))
             })
         };
-    let upstream = &config.upstream;
     let everybody = upstream
-        .credential
         .as_ref()
-        .map(|key| {
+        .and_then(|upstream| {
+            let key = upstream.credential.as_ref()?;
             let (organization, project) = (upstream.organization.as_deref(), upstream.project.as_deref());
-            credential(&key.secret, organization, project, "upstream.credential")
+            Some(credential(&key.secret, organization, project, "upstream.credential"))
         })
         .transpose()?;
     let mut entries = Vec::with_capacity(config.callers.len());
@@ -390,6 +407,29 @@ fn max_waiting_of(callers: &Callers) -> Vec<Option<usize>> {
         bounds[usize::from(caller.id.0)] = caller.max_waiting;
     }
     bounds
+}
+
+/// The upstreams that share the requests, the home first.
+fn members(config: &Config, names: &Names) -> Vec<MemberSettings> {
+    let of = |member: Member| {
+        let limits = &member.limits;
+        let own = LimitSettings {
+            requests_per_minute: limits.requests_per_minute,
+            tokens_per_minute: limits.tokens_per_minute,
+            requests_per_day: limits.requests_per_day,
+            tokens_per_day: limits.tokens_per_day,
+            share: limits.share.map_or(config.limits.share.0, |share| share.0),
+            in_flight: limits.in_flight,
+        };
+        MemberSettings {
+            id: names.id(&member.name),
+            name: member.name.as_str().into(),
+            priority: member.priority,
+            limits: limits.says_anything().then_some(own),
+            models: member.models.iter().map(|pattern| pattern.as_str().into()).collect(),
+        }
+    };
+    config.members().into_iter().map(of).collect()
 }
 
 fn limits(of: &Limits) -> LimitSettings {

@@ -1,12 +1,15 @@
 //! A scope as the status page and the metrics show it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use crate::account::Rfc3339;
-use crate::admin::{BreakerState, BreakerStatus, LimitStatus, QuotaSpent, ScopeStatus};
-use crate::admission;
+use crate::admin::{
+    BreakerState, BreakerStatus, LimitStatus, QuotaSpent, ScopeStatus, UpstreamState, UpstreamStatus,
+};
+use crate::admission::{self, OutBecause};
 use crate::caller::Caller;
-use crate::metrics::{DimensionGauges, ScopeGauges};
+use crate::metrics::{DimensionGauges, ScopeGauges, UpstreamGauges};
 
 pub(super) fn gauges(scope: &admission::ScopeStatus) -> ScopeGauges {
     ScopeGauges {
@@ -49,18 +52,12 @@ pub(super) fn scope_status(
             .dimensions
             .iter()
             .map(|dimension| LimitStatus {
-                name: limit_name(dimension.slot),
-                limit: dimension.limit,
-                used: dimension.level,
                 admitted_last_minute: admitted(scope, dimension),
                 holds: scope.held_by == Some(dimension.slot),
-                configured: scope.limits.of(dimension.slot).map(|limit| limit as f64),
-                window_seconds: dimension.window.as_secs_f64(),
-                source: dimension.source.as_str().to_owned(),
-                foreign_use_ratio: dimension.foreign_use,
-                burst: dimension.pacer_burst,
+                ..limit_status(dimension, &scope.limits)
             })
             .collect(),
+        upstreams: scope.members.iter().map(|member| upstream_status(member, wall)).collect(),
         part: scope.part,
         in_flight: u64::from(scope.in_flight),
         waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
@@ -76,6 +73,60 @@ pub(super) fn scope_status(
         retry_budget: scope.budget,
         retry_budget_capacity: budget_capacity,
     }
+}
+
+fn limit_status(
+    dimension: &admission::DimensionStatus,
+    configured: &admission::LimitSettings,
+) -> LimitStatus {
+    LimitStatus {
+        name: limit_name(dimension.slot),
+        limit: dimension.limit,
+        used: dimension.level,
+        admitted_last_minute: None,
+        holds: false,
+        configured: configured.of(dimension.slot).map(|limit| limit as f64),
+        window_seconds: dimension.window.as_secs_f64(),
+        source: dimension.source.as_str().to_owned(),
+        foreign_use_ratio: dimension.foreign_use,
+        burst: dimension.pacer_burst,
+    }
+}
+
+fn upstream_status(member: &admission::MemberStatus, wall: SystemTime) -> UpstreamStatus {
+    let class = member.last_failure.map(|class| class.as_str().to_owned());
+    let thinning = member.breaker == admission::BreakerState::Thinning;
+    let (state, because) = match &member.out {
+        None if thinning => (UpstreamState::Thinning, class),
+        None => (UpstreamState::Serving, None),
+        Some((OutBecause::Failing, _)) => (UpstreamState::Failing, class),
+        Some((OutBecause::Refused(code), _)) => (UpstreamState::Refused, Some(code.to_string())),
+    };
+    UpstreamStatus {
+        name: member.name.to_string(),
+        priority: member.priority,
+        state,
+        because,
+        since: member.out.as_ref().map(|(_, since)| ago(wall, *since)),
+        next_probe_seconds: member.next_probe.map(|next| next.as_secs_f64()),
+        limits: member.dimensions.iter().map(|one| limit_status(one, &member.limits)).collect(),
+        in_flight: u64::from(member.in_flight),
+        attempts: member.granted,
+    }
+}
+
+/// What the upstreams of a pool are at a scrape, over all scopes.
+pub(super) fn upstream_gauges(scopes: &[admission::ScopeStatus]) -> Vec<UpstreamGauges> {
+    let mut all: BTreeMap<&str, UpstreamGauges> = BTreeMap::new();
+    for member in scopes.iter().flat_map(|scope| &scope.members) {
+        let new =
+            || UpstreamGauges { name: member.name.to_string(), serves: true, ..UpstreamGauges::default() };
+        let row = all.entry(&member.name).or_insert_with(new);
+        row.serves &= member.out.is_none();
+        row.in_flight += u64::from(member.in_flight);
+        row.attempts += member.granted;
+    }
+    all.into_values().collect()
 }
 
 /// What holds requests back where it is no limit of the upstream.

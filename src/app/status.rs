@@ -18,7 +18,7 @@ use crate::telemetry::otlp::Spans;
 use crate::{admin, catalog, replay, replicas, server, upstream};
 
 use super::control::Control;
-use super::shown_scope::{ago, gauges, predicted, scope_status};
+use super::shown_scope::{ago, gauges, predicted, scope_status, upstream_gauges};
 use super::{build, counters};
 
 /// Failures that the page lists.
@@ -37,9 +37,7 @@ pub(super) struct Status {
     log: Option<DroppedLines>,
     spans: Option<Spans>,
     started: Instant,
-    /// Where the upstream is. It stays when another is configured, until a restart.
-    to: String,
-    /// Where callers send their requests, until a restart as well.
+    /// Where callers send their requests, until a restart.
     listen: String,
     host: String,
 }
@@ -57,23 +55,9 @@ impl Status {
         spans: Option<Spans>,
         started: Instant,
     ) -> Self {
-        let (to, listen) =
-            control.with_config(|config| (config.upstream.url.to_string(), config.server.listen.to_string()));
+        let listen = control.with_config(|config| config.server.listen.to_string());
         let host = build::host();
-        Self {
-            control,
-            metrics,
-            account,
-            kept_bodies,
-            front,
-            upstream,
-            log,
-            spans,
-            started,
-            to,
-            listen,
-            host,
-        }
+        Self { control, metrics, account, kept_bodies, front, upstream, log, spans, started, listen, host }
     }
 
     fn gathered(&self) -> Gathered {
@@ -104,6 +88,7 @@ impl Status {
                 .collect(),
             queue_bytes: scopes.iter().map(|scope| scope.queue_bytes as u64).sum(),
             scopes: scopes.iter().map(gauges).collect(),
+            upstreams: upstream_gauges(&scopes),
             replay_bytes: self.kept_bodies.used() as u64,
             scopes_evicted: counts.evicted,
             scopes_merged: counts.merged,
@@ -220,9 +205,9 @@ impl Source for Status {
         let scopes = self.control.scopes.snapshot();
         let last = self.control.last_read();
         let overhead = self.metrics.overhead_quantiles();
-        let (mode, capacity, own_credential) = self.control.with_config(|config| {
-            let credential = config.upstream.credential.is_some();
-            (config.mode.as_str().to_owned(), config.retry.budget.capacity.0, credential)
+        let (mode, capacity, own_credential, upstream) = self.control.with_config(|config| {
+            let (mode, upstream) = (config.mode.as_str().to_owned(), config.shown_upstreams());
+            (mode, config.retry.budget.capacity.0, config.has_credential(), upstream)
         });
         let recent = self.account.recent().errors(now);
         let policy = self.control.policies.current();
@@ -242,7 +227,7 @@ impl Source for Status {
             mode,
             draining: self.control.is_draining(),
             listen: self.listen.clone(),
-            upstream: self.to.clone(),
+            upstream,
             reload: Reload {
                 successful: last.problem.is_none(),
                 time: Rfc3339(last.at).to_string(),

@@ -45,7 +45,7 @@ pub enum AuthHeader {
 }
 
 /// A configured credential, ready to be set on requests. It has no readable `Debug`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     header: HeaderName,
     value: HeaderValue,
@@ -84,15 +84,20 @@ impl Credential {
     pub fn apply(&self, headers: &mut HeaderMap) {
         // One pass over the names costs less than looking up those that are mostly absent.
         if headers.keys().any(|name| name != self.header && is_part_of_credential(name)) {
-            for name in &PARTS {
-                headers.remove(name);
-            }
+            Self::remove(headers);
         }
         headers.insert(self.header.clone(), self.value.clone());
         for (name, value) in [(ORGANIZATION, &self.organization), (PROJECT, &self.project)] {
             if let Some(value) = value {
                 headers.insert(name, value.clone());
             }
+        }
+    }
+
+    /// Removes whatever credential the headers bear.
+    pub fn remove(headers: &mut HeaderMap) {
+        for name in &PARTS {
+            headers.remove(name);
         }
     }
 

@@ -142,6 +142,7 @@ fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
         | Kind::Size
         | Kind::Address
         | Kind::Url
+        | Kind::UpstreamUrl
         | Kind::HeaderName
         | Kind::Pattern
         | Kind::Text

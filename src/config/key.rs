@@ -20,6 +20,8 @@ pub enum Kind {
     Address,
     /// Scheme, host and port.
     Url,
+    /// Scheme, host, port and a path.
+    UpstreamUrl,
     /// The name of an HTTP header.
     HeaderName,
     /// A name in which `*` stands for anything.
@@ -99,6 +101,7 @@ impl Kind {
             | Self::Size
             | Self::Address
             | Self::Url
+            | Self::UpstreamUrl
             | Self::HeaderName
             | Self::Pattern
             | Self::Text
@@ -119,6 +122,7 @@ impl Kind {
             Self::Size => "a number of bytes, such as \"64KiB\" or \"8MiB\"",
             Self::Address => "an IP address and a port, such as \"127.0.0.1:8080\"",
             Self::Url => "scheme, host and port, such as \"https://api.openai.com\"",
+            Self::UpstreamUrl => "scheme, host and perhaps a path, such as \"https://api.openai.com\"",
             Self::HeaderName => "the name of a header, such as \"x-team\"",
             Self::Pattern => "a name in which * stands for anything",
             Self::Text => "text in quotes",

@@ -12,6 +12,7 @@ pub mod secret;
 pub mod url;
 pub mod server;
 pub mod upstream;
+pub mod upstreams;
 pub mod pacing;
 pub mod resilience;
 pub mod observe;
@@ -24,7 +25,7 @@ pub mod sources;
 pub mod json_schema;
 pub mod render;
 mod environment;
-mod proxy;
+pub(crate) mod proxy;
 mod read;
 mod rules;
 mod tree;
@@ -47,6 +48,7 @@ use server::{Admin, Server, Shutdown};
 use sources::{Nothing, Sources};
 use tree::Node;
 use upstream::Upstream;
+use upstreams::Member;
 use value::Value;
 
 section! {
@@ -60,6 +62,9 @@ section! {
         admin: Admin = default({}),
         /// The API behind Weir, and the way there.
         upstream: Upstream = default({}),
+        /// Several APIs that serve the same requests: a request goes to the one whose turn comes first. In place of
+        /// `upstream.url`.
+        upstreams: Vec<Member> = default([]),
         /// The queue before the upstream.
         admission: Admission = default({}),
         /// How many tokens a request is taken to cost before its answer tells.
@@ -204,7 +209,7 @@ impl Config {
     ///
     /// Unless the configuration says: yes, but not with a credential on a listener that others than this machine reach.
     pub fn serves_unknown_callers(&self) -> bool {
-        let guarded = self.upstream.credential.is_some() && !self.server.listen.ip().is_loopback();
+        let guarded = self.has_credential() && !self.server.listen.ip().is_loopback();
         self.server.allow_unknown_callers.unwrap_or(!guarded)
     }
 }

@@ -15,6 +15,9 @@ section! {
         /// How long a request without a timeout of its own waits at most: one window of a minute's limit, after which
         /// all of that limit has come back once.
         max_wait: Duration = default("60s") in "1ms"..="1d",
+        /// How long a request waits at most for an upstream of a better priority where others serve it too. Left out: until its
+        /// deadline.
+        spill_after: Option<Duration> = unset("5s") in "0s"..="1d",
         /// Requests waiting in all, for each scope.
         max_waiting: usize = default(200000) in 1..=10000000,
         /// Waiting requests of one caller: half of all, so that one alone can't fill the queue. A batch may submit 100,000 at once.

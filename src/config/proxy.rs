@@ -23,7 +23,9 @@ pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Rea
         upstream.no_proxy =
             exempt.split(',').take(1_000).filter_map(|entry| Pattern::parse(entry.trim())).collect();
     }
-    let ambient = root.find("upstream.proxy").is_none() && upstream.url.is_tls();
+    let of_pool = config.upstreams.iter().any(|member| member.url.is_tls());
+    let one = config.upstreams.is_empty();
+    let ambient = root.find("upstream.proxy").is_none() && if one { upstream.url.is_tls() } else { of_pool };
     if ambient && let Some((name, value)) = variable(&["HTTPS_PROXY", "https_proxy"], reader) {
         match parse(&name, &value) {
             Ok((url, credential)) => {
@@ -41,13 +43,18 @@ pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Rea
         }
     }
     let loopback = ambient && is_loopback(upstream.url.host());
-    if loopback || exempts(&upstream.no_proxy, upstream.url.host(), upstream.url.port()) {
+    if one && (loopback || exempts(&upstream.no_proxy, upstream.url.host(), upstream.url.port())) {
         upstream.proxy = None;
     }
     if upstream.proxy.is_none() {
         upstream.proxy_credential = None;
     }
     config
+}
+
+/// Whether one of several upstreams is reached by way of the proxy.
+pub(crate) fn is_for(url: &BaseUrl, exempt: &[Pattern]) -> bool {
+    url.is_tls() && !is_loopback(url.host()) && !exempts(exempt, url.host(), url.port())
 }
 
 fn variable(names: &[&str], reader: &Reader<'_>) -> Option<(String, String)> {

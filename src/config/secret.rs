@@ -43,7 +43,10 @@ pub fn all(config: &Config) -> Vec<(String, &SecretRef)> {
         own.into_iter()
             .filter_map(move |(key, secret)| Some((format!("callers[{index}].{key}"), secret.as_ref()?)))
     });
-    single.chain(of_callers).collect()
+    let of_upstreams = config.upstreams.iter().enumerate().filter_map(|(index, member)| {
+        Some((format!("upstreams[{index}].credential"), member.credential.as_ref()?))
+    });
+    single.chain(of_upstreams).chain(of_callers).collect()
 }
 
 impl SecretSource {
@@ -159,7 +162,9 @@ mod tests {
         let text = "admin.token = \"env:A\"\nreplicas.redis = \"env:B\"\ntrace.token = \"env:C\"\n\
                     [upstream]\ncredential = \"file:d\"\nproxy = \"http://p:1\"\nproxy_credential = \"env:E\"\n\
                     [[callers]]\nname = \"one\"\nkey = \"env:F\"\ncredential = \"env:G\"\n";
-        let config = parse("", text, &[], &Nothing).unwrap();
+        let mut config = parse("", text, &[], &Nothing).unwrap();
+        let pool = "[[upstreams]]\nname = \"u\"\nurl = \"http://u\"\ncredential = \"env:U\"\n";
+        config.upstreams = parse("", pool, &[], &Nothing).unwrap().upstreams;
         assert_eq!(all(&config).len(), secrets(&Config::TABLE));
         let keys: Vec<String> = all(&config).into_iter().map(|(key, _)| key).collect();
         assert!(keys.contains(&"callers[0].credential".to_owned()), "{keys:?}");

@@ -102,8 +102,10 @@ fn the_reference_s_examples_are_valid_too() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let problems = read(&text, &Nothing).expect_err("a caller can't be known by a name in a certificate yet");
-    let keys: Vec<&str> = problems.list.iter().map(|problem| problem.key.as_str()).collect();
-    assert_eq!(keys, ["server.tls.client_ca", "callers[0].san"], "{problems}");
+    // The section of the one upstream stands beside the list of several.
+    let keys = problems.list.iter().map(|problem| problem.key.as_str());
+    let keys: Vec<&str> = keys.filter(|key| !key.starts_with("upstream.")).collect();
+    assert_eq!(keys, ["server.tls.client_ca", "callers[0].san", "callers[0].credential"], "{problems}");
     count(&Config::TABLE, &mut |path, key| {
         let name = format!("{} = ", key.name);
         let written = text.lines().any(|line| line.starts_with(&name));
@@ -134,7 +136,8 @@ fn each_key_has_a_doc_and_each_default_is_in_range() {
         let number = matches!(key.kind, Kind::Integer | Kind::Ratio | Kind::Duration | Kind::Size);
         assert!(!number || key.range.is_some(), "{path} has no range");
         let required = matches!(key.presence, Presence::Required(_));
-        assert!(!required || path.starts_with("callers") || path.starts_with("limits.families"), "{path}");
+        let listed = ["callers", "limits.families", "upstreams"].iter().any(|list| path.starts_with(list));
+        assert!(!required || listed, "{path}");
     });
     assert!(keys > 120, "{keys}");
     // A default out of its range, written down, is a problem.
@@ -203,6 +206,7 @@ fn every_key_can_come_from_the_environment() {
     count(&Config::TABLE, &mut |path, key| {
         if path.starts_with("callers.")
             || path.starts_with("limits.families.")
+            || path.starts_with("upstreams.")
             || matches!(key.kind, Kind::Table(_))
         {
             return;
@@ -370,6 +374,72 @@ fn contradictions_are_told() {
     ] {
         let problems = read(text, &gateway().set("SHORT", "short")).expect_err(text).to_string();
         assert!(problems.contains(said), "{text}\n{problems}");
+    }
+}
+
+#[test]
+fn a_pool_is_read_and_its_contradictions_are_told_at_once() {
+    let one = |name: &str, rest: &str| {
+        format!("[[upstreams]]\nname = \"{name}\"\nurl = \"https://{name}.example/openai/v1/\"\n{rest}\n")
+    };
+    let named = r#"names = [{ model = "gpt-5", name = "prod" }]"#;
+    let config = read(&(one("a", named) + &one("b", "home = true\npriority = 2")), &Nothing).unwrap();
+    let members = config.members();
+    assert_eq!(
+        (members[0].name.as_str(), members[1].names[0].name.as_str()),
+        ("b", "prod"),
+        "the home is first"
+    );
+    assert_eq!(members[1].url.to_string(), "https://a.example/openai/v1");
+    assert_eq!(
+        read("upstream.url = \"http://x/llm\"", &Nothing).unwrap().members()[0].url.to_string(),
+        "http://x/llm"
+    );
+    let key = "credential = \"env:OPENAI_API_KEY\"";
+    for (text, said) in [
+        (
+            format!("upstream.url = \"http://x\"\n{}", one("a", "")),
+            "upstream.url: is not read beside [[upstreams]]",
+        ),
+        (format!("upstream.{key}\n{}", one("a", "")), "upstream.credential: is not read beside"),
+        (one("a", "") + &one("a", ""), "upstreams[1].name: \"a\" is the name of an earlier upstream"),
+        (one("a", "") + &one("a", ""), "its limits would count twice"),
+        (one("a", "").replace("\"a\"", "\"a b\""), "is not fit for a metric"),
+        (one("upstream", ""), "another meaning"),
+        (one("a", "home = true") + &one("b", "home = true"), "\"a\" is the home already"),
+        (
+            one("a", r#"names = [{ model = "x", name = "y" }, { model = "y", name = "x" }]"#),
+            "names are changed once",
+        ),
+        (one("a", r#"names = [{ model = "x", name = "x" }]"#), "names are changed once"),
+        (
+            one("a", r#"names = [{ model = "x", name = "y" }, { model = "x", name = "z" }]"#),
+            "has a name already",
+        ),
+        (
+            one("a", "models = [\"gpt-*\"]\nnames = [{ model = \"o3\", name = \"y\" }]"),
+            "fits none of this upstream's models",
+        ),
+        (
+            one("a", "models = [\"gpt-*\"]") + "[[limits.families]]\nname = \"o\"\nmodels = [\"o3\"]",
+            "no upstream serves \"o3\"",
+        ),
+        (one("a", "project = \"p\""), "upstreams[0].project: goes with a credential only"),
+        (
+            one("a", key)
+                + "[[callers]]\nname = \"c\"\nheader = { name = \"x\", value = \"y\" }\ncredential = \"env:SEARCH_WEIR_KEY\"",
+            "callers[0].credential: is never sent",
+        ),
+        (one("a", "").replace("https://a.example", "http://127.0.0.1:8080"), "go round in a circle"),
+        (one("a", "").replace("/v1/", "/../v1"), "upstreams[0].url: has a path with dots"),
+    ] {
+        let problems = read(&text, &gateway()).expect_err(&text).to_string();
+        assert!(problems.contains(said), "{text}\n{problems}");
+    }
+    let two = one("a", "home = 3\npriority = -1") + &one("a", "models = [\"x y\"]");
+    let problems = read(&two, &gateway()).expect_err("all are wrong").to_string();
+    for key in ["upstreams[0].home", "upstreams[0].priority", "upstreams[1].name", "upstreams[1].models[0]"] {
+        assert!(problems.contains(key), "{key}\n{problems}");
     }
 }
 

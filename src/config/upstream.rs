@@ -9,7 +9,7 @@ use super::read::Reader;
 use super::secret::SecretRef;
 use super::server::TlsVersion;
 use super::tree::Node;
-use super::url::BaseUrl;
+use super::url::{BaseUrl, UpstreamUrl};
 use super::value::{Shown, Value, choice, textual};
 use crate::pattern::Pattern;
 use crate::proxy::FirstEventTimeout;
@@ -17,8 +17,8 @@ use crate::proxy::FirstEventTimeout;
 section! {
     /// The API behind Weir, and the way there.
     Upstream {
-        /// Where it is. The path is the caller's own.
-        url: BaseUrl = default("https://api.openai.com"),
+        /// Where it is. A path in it stands before that of each request; `/v1` is there once.
+        url: UpstreamUrl = default("https://api.openai.com"),
         /// The key that requests bear upstream, instead of the caller's own. Without, the caller's passes through.
         credential: Option<SecretRef> = unset("env:OPENAI_API_KEY"),
         /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as Azure wants it.

@@ -1,5 +1,7 @@
 //! Addresses of other servers: the upstream, a proxy on the way to it, a trace collector.
 
+use std::ops::Deref;
+
 use http::Uri;
 use http::uri::Authority;
 
@@ -7,6 +9,7 @@ use super::key::Kind;
 use super::read::Reader;
 use super::tree::{Datum, Node};
 use super::value::{Shown, Value};
+use crate::openai::endpoint::has_dot_segments;
 
 /// Scheme, host and port. It has no path, no query and no user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,12 @@ impl BaseUrl {
     /// # Errors
     /// What is wrong and what to write, in one line that repeats neither a user nor a password.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let (base, path) = Self::with_path(text)?;
+        if path.is_empty() { Ok(base) } else { Err(format!("has a path; write \"{base}\"")) }
+    }
+
+    /// The same, with a path behind it.
+    fn with_path(text: &str) -> Result<(Self, Box<str>), String> {
         const EXAMPLE: &str = "write scheme, host and port, such as \"https://api.openai.com\"";
         let uri: Uri = text.trim().parse().map_err(|_| format!("is not a URL; {EXAMPLE}"))?;
         let tls = match uri.scheme_str() {
@@ -40,13 +49,11 @@ impl BaseUrl {
         {
             return Err(format!("has no valid host and port; {EXAMPLE}"));
         }
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            let scheme = if tls { "https" } else { "http" };
-            return Err(format!(
-                "has a path; write \"{scheme}://{authority}\" (the path is the caller's: it sends /v1/...)"
-            ));
+        let (base, path) = (Self { tls, authority }, uri.path().trim_end_matches('/'));
+        if uri.query().is_some() {
+            return Err(format!("has a query; write \"{base}{path}\" (the query is the caller's)"));
         }
-        Ok(Self { tls, authority })
+        Ok((base, path.into()))
     }
 
     /// Whether it is `https`.
@@ -73,6 +80,60 @@ impl BaseUrl {
 impl std::fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}://{}", if self.tls { "https" } else { "http" }, self.authority)
+    }
+}
+
+/// Where an API is: scheme, host, port, and a path before those of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamUrl {
+    base: BaseUrl,
+    /// Without a slash at its end.
+    path: Box<str>,
+}
+
+impl UpstreamUrl {
+    /// Reads `https://host` or `https://host/path`.
+    ///
+    /// # Errors
+    /// As for [`BaseUrl::parse`].
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (base, path) = BaseUrl::with_path(text)?;
+        if has_dot_segments(&path) || path.contains("//") {
+            return Err(format!(
+                "has a path with dots or empty parts; write it plainly, as \"{base}/openai/v1\""
+            ));
+        }
+        Ok(Self { base, path })
+    }
+}
+
+impl Deref for UpstreamUrl {
+    type Target = BaseUrl;
+
+    fn deref(&self) -> &BaseUrl {
+        &self.base
+    }
+}
+
+impl std::fmt::Display for UpstreamUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.base, self.path)
+    }
+}
+
+impl Value for UpstreamUrl {
+    const KIND: Kind = Kind::UpstreamUrl;
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let Datum::String(text) = &node.datum else {
+            reader.mismatch(node, Self::KIND);
+            return None;
+        };
+        Self::parse(text).map_err(|message| reader.problem(node, message)).ok()
+    }
+
+    fn show(&self) -> Shown {
+        Shown::text(&self.to_string())
     }
 }
 

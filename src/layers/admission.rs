@@ -13,7 +13,7 @@ use tower::{BoxError, Layer, Service, ServiceExt as _};
 
 use super::answer::{AnswerBody, Owed};
 use super::{Attempt, Error, Refusal, Settings};
-use crate::admission::{Ask, HeadReport, Permit, Scope, Scopes, Turn};
+use crate::admission::{Ask, HeadReport, Permit, Route, Scope, Scopes, Turn};
 use crate::caller::{self, CallerId, CredentialId, Lane, Mode};
 use crate::classify::{self, ErrorClass};
 use crate::clock;
@@ -135,6 +135,7 @@ impl Shared {
             head_due: false,
             turn: attempt.turn,
             mode: Mode::Enforce,
+            route: Route::default(),
         };
         let mut permit = priced.scope.admit(ask).await.map_err(Error::refused)?;
         // Only now: a service that is ready holds a place for its request, which others can use meanwhile.

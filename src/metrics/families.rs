@@ -195,6 +195,13 @@ families! {
         "1 while the scope's quota is known to be spent.";
     QUOTA_PROBES = Counter, "quota_probes_total", [],
         "Requests let through to see whether a spent quota was refilled.";
+    // Pools.
+    UPSTREAM_SERVES = Gauge, "upstream_serves", ["upstream"],
+        "1 while the upstream of a pool gets requests, 0 while it is out for any model.";
+    UPSTREAM_PERMITS = Gauge, "upstream_permits_in_flight", ["upstream"],
+        "Attempts under way to the upstream of a pool.";
+    UPSTREAM_ATTEMPTS = Counter, "upstream_attempts_total", ["upstream"],
+        "Attempts that were given to the upstream of a pool.";
     // Bodies and connections.
     STREAM_OUTCOMES = Counter, "stream_outcomes_total", ["outcome"],
         "Streamed answers, by how they ended.";

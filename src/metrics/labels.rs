@@ -396,6 +396,8 @@ label! {
         LogQueue = "log_queue",
         /// Attempts of one request that are kept for the log.
         AttemptsKept = "attempts_kept",
+        /// Objects of which it is kept what upstream owns them; the oldest are forgotten.
+        ObjectOwners = "object_owners",
     }
 }
 
@@ -430,6 +432,8 @@ label! {
     Bounded {
         /// The `caller` label.
         Caller = "caller",
+        /// The `upstream` label.
+        Upstream = "upstream",
         /// The `endpoint` label of a caller.
         Endpoint = "endpoint",
         /// The `model` label.

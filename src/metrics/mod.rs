@@ -33,7 +33,7 @@ pub use pace::{Pace, Slowness};
 pub use plan::{ENDPOINTS_BY_USE, MAX_DIMENSIONS, Plan};
 pub use quantiles::Quantiles;
 pub use replicas::{REPLICAS_TROUBLES, ReplicasGauges};
-pub use scopes::{DimensionGauges, ScopeGauges};
+pub use scopes::{DimensionGauges, ScopeGauges, UpstreamGauges};
 
 use crate::caller::{CallerId, Lane};
 use crate::classify::ErrorClass;
@@ -86,6 +86,8 @@ impl Default for Settings {
 pub struct Gathered {
     /// Every scope, in any order.
     pub scopes: Vec<ScopeGauges>,
+    /// Every upstream, where there is a choice.
+    pub upstreams: Vec<UpstreamGauges>,
     /// Requests waiting, over all scopes, by caller and lane; those that are not listed have none.
     pub queue_depth: Vec<(CallerId, Lane, u64)>,
     /// What each caller was served and was entitled to while it waited in the last minutes, over all scopes, in windows of their
@@ -341,7 +343,10 @@ impl Metrics {
         self.take(gathered);
         let (scope_families, overflowed) = self.scope_names.collect(&gathered.scopes);
         self.labels_overflowed.add(Bounded::Scope, overflowed);
+        let (upstream_families, overflowed) = self.scope_names.upstreams(&gathered.upstreams);
+        self.labels_overflowed.add(Bounded::Upstream, overflowed);
         let mut families = self.registry.gather();
+        let scope_families = scope_families.into_iter().chain(upstream_families);
         families.extend(scope_families.into_iter().filter(|family| !family.get_metric().is_empty()));
         families.sort_by(|one, two| one.name().cmp(two.name()));
         // Writing to memory cannot fail, and every family here has a name and a metric.

@@ -11,8 +11,8 @@ pub const MAX_DIMENSIONS: usize = 7;
 
 /// Families with a series for each scope and dimension.
 const PER_DIMENSION: usize = 5;
-/// Families with a series for each scope.
-const PER_SCOPE: usize = 7;
+/// Families with a series for each scope, and those with one for each upstream of a pool: of these as many have names.
+const PER_SCOPE: usize = 7 + 3;
 /// One caller at one endpoint: its outcomes and its durations.
 const PER_PAIR: usize = Outcome::ALL.len() + families::REQUEST_DURATION.samples();
 /// One caller, whatever the endpoint.
@@ -121,7 +121,7 @@ fn fixed_series() -> usize {
 }
 
 fn closed_series(family: &Family) -> usize {
-    let open = ["caller", "scope", "model", "worker"];
+    let open = ["caller", "scope", "model", "worker", "upstream"];
     if family.labels.iter().any(|label| open.contains(label)) {
         return 0;
     }

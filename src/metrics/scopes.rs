@@ -111,6 +111,43 @@ impl ScopeTable {
     }
 }
 
+/// What one upstream of a pool is at a scrape.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct UpstreamGauges {
+    /// Its name; bounded in length by who gives it.
+    pub name: String,
+    /// Whether it gets requests, of all scopes.
+    pub serves: bool,
+    /// Attempts that hold a permit now.
+    pub in_flight: u64,
+    /// Attempts so far.
+    pub attempts: u64,
+}
+
+impl ScopeTable {
+    /// The families of upstreams, as many of which have names of their own as scopes may, and how many count as `other`.
+    pub(super) fn upstreams(&self, upstreams: &[UpstreamGauges]) -> (Vec<MetricFamily>, u64) {
+        let (named, rest) = upstreams.split_at(upstreams.len().min(self.max));
+        let mut rows = named.to_vec();
+        let mut other = UpstreamGauges { name: OTHER.to_owned(), serves: true, ..UpstreamGauges::default() };
+        for one in rest {
+            other.serves &= one.serves;
+            other.in_flight += one.in_flight;
+            other.attempts += one.attempts;
+        }
+        rows.push(other);
+        let family = |family: &Family, value: fn(&UpstreamGauges) -> f64| {
+            metric_family(family, rows.iter().map(|row| metric(family, &[&row.name], value(row))).collect())
+        };
+        let families = vec![
+            family(&families::UPSTREAM_SERVES, |row| f64::from(u8::from(row.serves))),
+            family(&families::UPSTREAM_PERMITS, |row| row.in_flight as f64),
+            family(&families::UPSTREAM_ATTEMPTS, |row| row.attempts as f64),
+        ];
+        (families, rest.len() as u64)
+    }
+}
+
 fn families(scopes: &[&ScopeGauges]) -> Vec<MetricFamily> {
     let by_scope = |family: &Family, value: fn(&ScopeGauges) -> f64| {
         let rows = scopes.iter().map(|scope| metric(family, &[&scope.name], value(scope)));

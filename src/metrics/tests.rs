@@ -63,7 +63,12 @@ fn worst_case_is_what_the_plan_says() {
         let model = metrics.model(&format!("model-{model}"), true);
         metrics.tokens(CallerId(caller), Some(model)).add(TokenKind::Input, 1);
     }
-    let gathered = Gathered { scopes: (0..1_000).map(full_scope).collect(), ..Gathered::default() };
+    let upstream = |index: u32| UpstreamGauges { name: format!("u{index}"), ..UpstreamGauges::default() };
+    let gathered = Gathered {
+        scopes: (0..1_000).map(full_scope).collect(),
+        upstreams: (0..1_000).map(upstream).collect(),
+        ..Gathered::default()
+    };
     let text = text(&metrics, &gathered);
     assert_eq!(series(&text), metrics.plan().worst);
     assert!(metrics.plan().worst <= 20_000);

@@ -12,6 +12,7 @@ pub(crate) mod json;
 pub mod limit_headers;
 pub mod limit_message;
 pub mod masking;
+pub mod model_name;
 pub mod model_scan;
 pub mod multipart;
 pub mod request_peek;

@@ -34,16 +34,33 @@ pub fn boundary(headers: &HeaderMap) -> Option<&str> {
 /// Reads `model`, `stream`, `n` and `prompt` from a multipart body, or from as much of one as is there.
 pub fn peek(body: &[u8], boundary: &str) -> RequestPeek {
     let mut peek = RequestPeek::default();
+    fields(body, boundary, |name, value| peek.field(name, value));
+    peek
+}
+
+/// The values of `model` in a multipart body, as they stand there.
+pub fn models<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
+    let mut models = Vec::new();
+    fields(body, boundary, |name, value| {
+        if name == "model" {
+            models.push(value.trim_ascii());
+        }
+    });
+    models
+}
+
+/// Tells each plain field of a multipart body, or of as much of one as is there.
+fn fields<'a>(body: &'a [u8], boundary: &str, mut tell: impl FnMut(&'a str, &'a [u8])) {
     let delimiter = [b"--", boundary.as_bytes()].concat();
     let finder = memmem::Finder::new(&delimiter);
-    let Some(first) = finder.find(body) else { return peek };
+    let Some(first) = finder.find(body) else { return };
     let mut rest = &body[first + delimiter.len()..];
     for _ in 0..MAX_PARTS {
         let end = finder.find(rest);
         let part = &rest[..end.unwrap_or(rest.len())];
         // A part that is cut short has no value yet.
         if let (Some(_), Some((name, value))) = (end, field(part)) {
-            peek.field(name, value);
+            tell(name, value);
         }
         let Some(end) = end else { break };
         rest = &rest[end + delimiter.len()..];
@@ -51,7 +68,6 @@ pub fn peek(body: &[u8], boundary: &str) -> RequestPeek {
             break;
         }
     }
-    peek
 }
 
 impl RequestPeek {

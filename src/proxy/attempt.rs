@@ -9,8 +9,9 @@ use http_body::Body as _;
 
 use super::bears::Bears;
 use super::call::Call;
+use super::destination::Destination;
 use super::exchange::Exchange;
-use super::{Policy, held_head, limits, shape};
+use super::{Policy, held_head, limits, objects, shape};
 use crate::account::{Record, Wait};
 use crate::admission::{HeadReport, Permit};
 use crate::classify::{self, Classified, ErrorClass, Failure, FailureKind};
@@ -54,7 +55,7 @@ pub(super) struct Answer {
 /// Dropping the future ends the attempt upstream at once; the permit and the record account for it when they are dropped.
 #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
 pub(super) fn attempt<'a>(
-    upstream: &'a Upstream,
+    (to, worker): (&'a Destination, usize),
     call: &'a mut Call,
     permit: &'a mut Permit,
     record: &'a mut Record,
@@ -63,6 +64,7 @@ pub(super) fn attempt<'a>(
 ) -> impl Future<Output = Attempted> + Send + 'a {
     async move {
         let limit = latest_head(call, policy);
+        let upstream = to.way.of_worker(worker);
         let connection = if let Some(connection) = upstream.idle(now, call.safety == Safety::OnlyIfUnsent) {
             connection
         } else {
@@ -77,14 +79,14 @@ pub(super) fn attempt<'a>(
             }
         };
         // Not in this future: it need not have room for the request.
-        let Some(sent) = send(connection, call, Some(permit), record, limit, now) else {
+        let Some(sent) = send(connection, call, to, Some(permit), record, limit, now) else {
             return Attempted::Failed(Failure::sent(
                 FailureKind::Reset,
                 "the body was not kept for another try",
             ));
         };
         let judged = match sent.await {
-            Ok(response) => judge(response, call, permit, record, policy),
+            Ok(response) => judge(response, call, to, permit, record, policy),
             Err(failure) => return Attempted::Failed(late(failure, call, policy)),
         };
         let reading = match judged {
@@ -109,12 +111,13 @@ fn late(mut failure: Failure, call: &Call, policy: &Policy) -> Failure {
 pub(super) fn send(
     connection: Ready,
     call: &mut Call,
+    to: &Destination,
     permit: Option<&mut Permit>,
     record: &Record,
     limit: HeadLimit,
     now: Instant,
 ) -> Option<impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send + use<>> {
-    let mut request = call.request()?;
+    let mut request = call.request(to, record.model())?;
     record.write_trace(request.headers_mut());
     if let Some(permit) = permit {
         permit.sent_at(now);
@@ -142,6 +145,7 @@ pub(super) enum Judged<'a> {
 pub(super) fn judge<'a>(
     response: Response<AnswerBody>,
     call: &Call,
+    to: &Destination,
     permit: &mut Permit,
     record: &'a mut Record,
     policy: &Policy,
@@ -157,7 +161,10 @@ pub(super) fn judge<'a>(
         let answer = Answer { head, body };
         return Judged::Later(Box::pin(judge_error(endpoint, answer, record, refused_key)));
     }
-    let reader = Reader::of(endpoint, &head.headers);
+    let mut reader = Reader::of(endpoint, &head.headers);
+    if to.is_another && policy.upstreams.is_pool() {
+        objects::learn(&mut reader, &head.headers, &to.way, &policy.upstreams, record.account().metrics());
+    }
     let is_whole = rest.is_end_stream();
     let body = Box::new(Relay::new(rest, reader, relaying(call, policy), now));
     let answer = Answer { head, body };

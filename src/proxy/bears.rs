@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::Policies;
+use super::upstreams::Way;
 use crate::caller::{CallerId, CredentialId};
 
 /// Which configured credential a request bears.
@@ -14,6 +15,8 @@ pub(super) struct Bears {
     caller: CallerId,
     /// The fingerprint of what it bears.
     content: CredentialId,
+    /// The upstream whose own credential it bears.
+    way: Option<Arc<Way>>,
 }
 
 impl Bears {
@@ -23,7 +26,7 @@ impl Bears {
         caller: CallerId,
         content: Option<CredentialId>,
     ) -> Option<Self> {
-        content.map(|content| Self { policies: Arc::clone(policies), caller, content })
+        content.map(|content| Self { policies: Arc::clone(policies), caller, content, way: None })
     }
 
     /// Lets the headers bear the credential as it is now. What a caller that is no longer configured bears stays.
@@ -37,6 +40,12 @@ impl Bears {
         }
     }
 
+    /// Lets the headers bear the credential of one of several upstreams.
+    pub(super) fn at(&mut self, way: &Arc<Way>, headers: &mut HeaderMap) {
+        way.bear(headers);
+        self.way = Some(Arc::clone(way));
+    }
+
     /// Has the files looked at that the credential may come from, unless another one is known already.
     pub(super) async fn look(self) {
         if !self.was_rotated() {
@@ -47,6 +56,9 @@ impl Bears {
     /// Whether the credential is another one now.
     pub(super) fn was_rotated(&self) -> bool {
         let policy = self.policies.current();
-        policy.callers.current(self.caller).is_some_and(|current| current.content != self.content)
+        match &self.way {
+            Some(way) => policy.upstreams.way(way.id).is_some_and(|now| now.credential != way.credential),
+            None => policy.callers.current(self.caller).is_some_and(|now| now.content != self.content),
+        }
     }
 }

@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Request, Version, request};
 use super::Policy;
 use super::bears::Bears;
 use super::deadline::Deadline;
+use super::destination::Destination;
 use super::first_event::Awaited;
 use super::keep_alive::KeepAlive;
 use super::kept_headers::KeptHeaders;
@@ -88,7 +89,7 @@ impl Head {
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };
         let mode = caller.mode.unwrap_or(policy.mode);
-        let uri = KeptUri::Whole(target.uri(&uri));
+        let uri = KeptUri::Whole(uri);
         let headers = KeptHeaders::Whole(headers);
         Box::new(Self {
             endpoint,
@@ -189,20 +190,28 @@ impl Call {
         request_peek::peek(start).ok()?.model
     }
 
-    /// The request of one more attempt; `None` when the body was streamed and is gone.
-    pub(super) fn request(&mut self) -> Option<Request<replay::Body>> {
+    /// The request of one more attempt; `None` when the body was streamed and is gone. `model` is what it names.
+    pub(super) fn request(&mut self, to: &Destination, model: Option<&str>) -> Option<Request<replay::Body>> {
         let mut request = Request::new(self.body.body()?);
         *request.method_mut() = self.head.method.clone();
         *request.uri_mut() = self.head.uri.take();
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.head.headers.take();
-        if let Some(bears) = &mut self.head.bears {
+        if to.swaps {
+            if let Some(bears) = &mut self.head.bears {
+                bears.at(&to.way, request.headers_mut());
+            }
+        } else if let Some(bears) = &mut self.head.bears {
             bears.renew(request.headers_mut());
         }
         if self.head.keep_alive.is_some() {
             // What follows comments can't be compressed.
             request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
+        if to.is_another {
+            to.fit(&mut request, model);
+        }
+        *request.uri_mut() = to.way.target().uri(request.uri());
         Some(request)
     }
 }

@@ -11,11 +11,14 @@ use super::attempt::{Answer, Attempted, attempt};
 use super::bears::Bears;
 use super::body::Body;
 use super::call::Call;
+use super::destination::Destination;
 use super::exchange::{Answered, Exchange};
 use super::first_event::Awaited;
 use super::{Policy, Proxy, settle};
 use crate::account::{ErrorDetail, Record, Wait};
-use crate::admission::{Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Scope, Turn, Would};
+use crate::admission::{
+    Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Route, Scope, Turn, Would,
+};
 use crate::caller::Caller;
 use crate::classify::{Classified, ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
@@ -33,6 +36,8 @@ pub(super) struct Conversation<'a> {
     pub(super) record: Box<Record>,
     /// Attempts that went back to the head of the queue: waiting for a limit is no retry.
     pub(super) requeues: u32,
+    /// The upstreams that it may go to.
+    pub(super) route: Route,
 }
 
 /// An attempt that did not succeed; it goes to the caller if nothing better comes.
@@ -117,9 +122,13 @@ impl Conversation<'_> {
                 };
                 // Attempt, and classify what came.
                 self.record.attempt(pause, permit.is_probe(), granted);
+                self.record.goes_to(permit.upstream());
                 self.await_first_event(granted);
                 let Self { proxy, policy, call, record, .. } = &mut self;
-                let attempted = attempt(&proxy.upstream, call, &mut permit, record, policy, granted).await;
+                let to = Destination::of(&permit, policy, &proxy.policies, last.is_none());
+                let worker = proxy.worker;
+                let attempted = attempt((&to, worker), call, &mut permit, record, policy, granted).await;
+                drop(to);
                 drop(ticket.take());
                 let unsuccessful = match Unsuccessful::of(attempted) {
                     // Respond; the answer's body accounts for the request when it ends.
@@ -194,6 +203,7 @@ impl Conversation<'_> {
             head_due: self.call.head.deadline.stated,
             turn,
             mode: self.call.head.mode,
+            route: self.route,
         }
     }
 
@@ -264,7 +274,15 @@ impl Conversation<'_> {
         }
         let class = unsuccessful.class;
         let classified = unsuccessful.classified.as_deref();
+        let upstream = permit.upstream();
+        let has_other = self.route.pin.is_none() && self.scope.has_other(upstream);
+        if has_other {
+            self.route.after = Some(upstream);
+        }
         let situation = self.situation(Some(unsuccessful), clock::now());
+        if has_other && self.is_of_the_upstream(unsuccessful) {
+            return self.move_on(unsuccessful, permit, &situation);
+        }
         let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         match decision {
             Decision::Requeue => {
@@ -276,6 +294,8 @@ impl Conversation<'_> {
             }
             Decision::After { delay, cost } => {
                 settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
+                // Another upstream is not the one that failed.
+                let delay = if has_other { Duration::ZERO } else { delay };
                 match self.scope.retry_ticket(cost) {
                     Ok(ticket) => Next::Again(Turn::Retry, delay, Some(ticket)),
                     Err(BudgetExhausted) => self.stop(&situation, StopReason::Budget),
@@ -285,6 +305,31 @@ impl Conversation<'_> {
                 settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
                 self.stop(&situation, reason)
             }
+        }
+    }
+
+    /// Whether an error says that this upstream serves nobody: its key is refused, or its quota spent. Others are not concerned, and
+    /// the attempt did nothing.
+    fn is_of_the_upstream(&self, unsuccessful: &Unsuccessful) -> bool {
+        let refused =
+            unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
+        self.call.body.can_repeat()
+            && (unsuccessful.class.is_quota() || refused && self.policy.upstreams.swaps())
+    }
+
+    /// Takes the upstream out, and has the request go to another one at once.
+    fn move_on(&mut self, unsuccessful: &Unsuccessful, permit: Permit, situation: &Situation) -> Next {
+        let class = unsuccessful.class;
+        match unsuccessful.classified.as_deref() {
+            Some(classified) => settle::out_of_service(permit, classified),
+            None => permit.fail(class),
+        }
+        if situation.attempts >= self.policy.retry.max_attempts {
+            return self.stop(situation, StopReason::Attempts);
+        }
+        match self.scope.retry_ticket(retry::cost(ErrorClass::Overloaded)) {
+            Ok(ticket) => Next::Again(Turn::Retry, Duration::ZERO, Some(ticket)),
+            Err(BudgetExhausted) => self.stop(situation, StopReason::Budget),
         }
     }
 

@@ -14,6 +14,7 @@ use super::attempt::{Answer, hear, send};
 use super::body::Body;
 use super::call::Call;
 use super::conversation::Conversation;
+use super::destination::Destination;
 use super::exchange::{Answered, Exchange};
 use super::{Opened, Policy, Proxy, refuse_body, settle};
 use crate::account::{ErrorDetail, Record};
@@ -105,7 +106,12 @@ impl Proxy {
             None => (None, None),
         };
         record.attempt(std::time::Duration::ZERO, false, now);
-        match self.pass(&mut call, permit.as_mut(), &record, now).await {
+        let to = match &permit {
+            Some(permit) => Destination::of(permit, &policy, &self.policies, true),
+            None => Destination::home(&policy),
+        };
+        record.goes_to(to.way.id);
+        match self.pass(&mut call, &to, permit.as_mut(), &record, now).await {
             Ok(response) => {
                 let error = ForwardedError::of(&response, &call, Arc::clone(&policy), situation);
                 relay(response, &call, record, permit, error, (self, &policy))
@@ -133,15 +139,17 @@ impl Proxy {
     async fn pass(
         &self,
         call: &mut Call,
+        to: &Destination,
         permit: Option<&mut Permit>,
         record: &Record,
         now: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
-        let connection = match self.upstream.idle(now, true) {
+        let upstream = to.way.of_worker(self.worker);
+        let connection = match upstream.idle(now, true) {
             Some(connection) => connection,
-            None => Box::pin(self.upstream.connection()).await?,
+            None => Box::pin(upstream.connection()).await?,
         };
-        let sent = send(connection, call, permit, record, HeadLimit::default(), now);
+        let sent = send(connection, call, to, permit, record, HeadLimit::default(), now);
         sent.expect("the body of a request is there for its first attempt").await
     }
 }

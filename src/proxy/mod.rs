@@ -12,6 +12,7 @@ mod body;
 mod call;
 mod conversation;
 mod deadline;
+mod destination;
 mod exchange;
 mod first_event;
 mod forward;
@@ -20,6 +21,7 @@ mod keep_alive;
 mod kept_headers;
 mod kept_uri;
 pub(crate) mod limits;
+mod objects;
 mod policies;
 mod request_lane;
 mod rights;
@@ -27,6 +29,7 @@ pub(crate) mod settle;
 mod shape;
 mod stall;
 mod upgrade;
+mod upstreams;
 mod websocket;
 
 use std::convert::Infallible;
@@ -47,9 +50,10 @@ pub use keep_alive::KeptAlive;
 pub use policies::Policies;
 pub use rights::MOST_CHECKED;
 pub use stall::Watched;
+pub use upstreams::{Upstreams, Way};
 
 use crate::account::{Account, Begin, ErrorDetail, Record, RequestId, Wait};
-use crate::admission::{self, Scopes};
+use crate::admission::{self, Route, Scopes};
 use crate::caller::origin::Foreign;
 use crate::caller::{self, Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
@@ -61,10 +65,9 @@ use crate::openai::stainless::SdkHeaders;
 use crate::openai::{Endpoint, Look};
 use crate::replay::{self, ClientBody, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
-use crate::retry;
+use crate::retry::{self, Safety};
 use crate::rights::{Asked, BodyCheck, Rights};
 use crate::stream;
-use crate::upstream::Upstream;
 use crate::upstream::headers::Forwarded;
 
 use bears::Bears;
@@ -78,6 +81,8 @@ use stall::Stalls;
 /// What the configuration says about requests; a reload replaces it whole.
 #[derive(Debug)]
 pub struct Policy {
+    /// Where requests go.
+    pub upstreams: Upstreams,
     /// Who may use this Weir.
     pub callers: Callers,
     /// What each caller may use, by its number; nothing for one that may use everything.
@@ -132,13 +137,12 @@ pub struct Client<'a> {
 /// An answer in the making.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// One worker's proxy. Everything but the upstream's connections is shared with the other workers.
+/// One worker's proxy. Everything but the connections to the upstreams is shared with the other workers.
 #[derive(Debug)]
 pub struct Proxy {
     policies: Arc<Policies>,
     scopes: Scopes,
     account: Arc<Account>,
-    upstream: Upstream,
     kept_bodies: Arc<replay::Budget>,
     worker: usize,
     stalls: Arc<Stalls>,
@@ -175,7 +179,6 @@ impl Proxy {
         policies: Arc<Policies>,
         scopes: Scopes,
         account: Arc<Account>,
-        upstream: Upstream,
         kept_bodies: Arc<replay::Budget>,
         worker: usize,
         seed: u64,
@@ -183,7 +186,7 @@ impl Proxy {
         let rng = Mutex::new(fastrand::Rng::with_seed(seed));
         let stalls = Stalls::new(Arc::clone(account.metrics()));
         let first_events = FirstEvents::default();
-        Arc::new(Self { policies, scopes, account, upstream, kept_bodies, worker, stalls, first_events, rng })
+        Arc::new(Self { policies, scopes, account, kept_bodies, worker, stalls, first_events, rng })
     }
 
     /// Answers one request, always: the type is what a service returns.
@@ -255,11 +258,12 @@ impl Proxy {
                 Err(refused) => return Err(Box::new(rights::refuse(&refused, record))),
             }
         }
-        if upgrade.is_some() && !self.upstream.tunnels().allows(parts.uri.path()) {
+        let home = policy.upstreams.home().of_worker(self.worker);
+        if upgrade.is_some() && !home.tunnels().allows(parts.uri.path()) {
             self.account.metrics().http_refusals.inc(HttpRule::Upgrade);
             return Err(Box::new(refuse(upgrade::not_allowed(), record)));
         }
-        let target = self.upstream.target();
+        let target = home.target();
         let swapped = identified.is_swapped();
         let longest = caller.max_deadline.unwrap_or(Duration::MAX);
         let deadline = Deadline::take(&mut parts.headers, sdk, since, policy.max_wait, longest);
@@ -378,7 +382,15 @@ impl Proxy {
             record.set_model(model);
         }
         record.set_queue(call.head.lane, caller.weight, scope.name());
-        Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0 }
+        let route = match policy.upstreams.is_pool() {
+            false => Route::default(),
+            true => Route {
+                pin: objects::owner(&call, &policy.upstreams),
+                once: call.safety == Safety::OnlyIfUnsent,
+                ..Route::default()
+            },
+        };
+        Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0, route }
     }
 
     /// Reads the body, as far as it is kept, and says when it was there; this is also what answers `Expect: 100-continue`.

@@ -54,6 +54,14 @@ pub(crate) fn refused(
     }
 }
 
+/// Settles the permit of an attempt that one of several upstreams refused whatever the request was: it is out until a probe is
+/// answered well.
+pub(super) fn out_of_service(permit: Permit, classified: &Classified) {
+    let mut said = words(classified, None);
+    said.code = said.code.or_else(|| Some(classified.class.as_str().into()));
+    permit.quota_exhausted(Some(said));
+}
+
 /// Settles the permit of an attempt that met a rate limit, with the upstream's numbers where it gave some. The ticket is the
 /// request's place.
 pub(crate) fn rate_limited(

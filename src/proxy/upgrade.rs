@@ -17,13 +17,15 @@ use super::answer::{self, Notes};
 use super::attempt::{Attempted, Judged, hear, judge, latest_head};
 use super::body::Body;
 use super::conversation::{Conversation, Unsuccessful};
+use super::destination::Destination;
 use super::websocket::{Context, Session};
 use super::{Proxy, settle};
-use crate::admission::{Admission, Ask, Cost, Permit, Refused, Turn, Would};
+use crate::admission::{Admission, Ask, Cost, Permit, Refused, Route, Turn, Would};
 use crate::caller::{self, Caller, Mode};
 use crate::classify::{ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::metrics::Bound;
+use crate::pool::UpstreamId;
 use crate::replay::ClientBody;
 use crate::response::OwnAnswer;
 use crate::rights::Rights;
@@ -92,7 +94,8 @@ pub(super) fn not_allowed() -> OwnAnswer {
 impl Conversation<'_> {
     /// Makes the one attempt, and on success hands the connection over.
     pub(super) async fn upgrade(mut self, asked: Asked, whose: Whose, now: Instant) -> Response<Body> {
-        let Some(slot) = self.proxy.upstream.tunnels().take() else {
+        let home = self.policy.upstreams.home().of_worker(self.proxy.worker);
+        let Some(slot) = home.tunnels().take() else {
             return self.no_slot();
         };
         // The turns are what the limits count.
@@ -102,12 +105,14 @@ impl Conversation<'_> {
             Err(refused) => return self.turned_away(&refused, None),
         };
         self.record.attempt(Duration::ZERO, permit.is_probe(), granted);
-        let attempted = match self.shake_hands(&asked, whose.swapped, &mut permit, granted).await {
+        self.record.goes_to(permit.upstream());
+        let to = Destination::of(&permit, self.policy, &self.proxy.policies, true);
+        let attempted = match self.shake_hands(&asked, &to, whose.swapped, &mut permit, granted).await {
             Ok(Upgrade::Switched(head, switched)) => {
                 return self.switch(head, switched, asked, slot, permit, whose);
             }
             Ok(Upgrade::Declined(response)) => {
-                match judge(response, &self.call, &mut permit, &mut self.record, self.policy) {
+                match judge(response, &self.call, &to, &mut permit, &mut self.record, self.policy) {
                     Judged::Now(attempted) => attempted,
                     Judged::Later(reading) => reading.await,
                 }
@@ -150,12 +155,13 @@ impl Conversation<'_> {
     async fn shake_hands(
         &mut self,
         asked: &Asked,
+        to: &Destination,
         swapped: bool,
         permit: &mut Permit,
         now: Instant,
     ) -> Result<Upgrade, Failure> {
         let head_by = latest_head(&self.call, self.policy);
-        let Some(mut request) = self.call.request() else {
+        let Some(mut request) = self.call.request(to, self.record.model()) else {
             return Err(Failure::unsent(FailureKind::RequestMalformed, "a handshake has no body"));
         };
         if swapped {
@@ -168,7 +174,7 @@ impl Conversation<'_> {
         }
         upgrade::ask_for(request.headers_mut(), asked.protocol.clone());
         permit.sent_at(now);
-        let answered = self.proxy.upstream.upgrade(request, head_by).await?;
+        let answered = to.way.of_worker(self.proxy.worker).upgrade(request, head_by).await?;
         if let Upgrade::Switched(head, _) = &answered {
             let agreed = head.headers().get(header::UPGRADE);
             if !agreed.is_some_and(|agreed| agreed.as_bytes().eq_ignore_ascii_case(b"websocket")) {
@@ -195,6 +201,7 @@ impl Conversation<'_> {
         whose: Whose,
     ) -> Response<Body> {
         let now = clock::now();
+        let upstream = permit.upstream();
         let (mut head, ()) = head.into_parts();
         hear(&mut permit, &mut self.record, &head, true, now);
         permit.done_at(now);
@@ -204,7 +211,7 @@ impl Conversation<'_> {
         self.record.answered(head.status, now);
         let (caller, id) = (Arc::clone(&self.caller.name), self.record.id());
         let model = self.record.model().map(Into::into);
-        let (context, is_read) = (self.context(whose, &slot), self.is_read());
+        let (context, is_read) = (self.context(whose, &slot, upstream), self.is_read());
         self.record.finish(now);
         clock::spawn(async move {
             let report = if is_read {
@@ -228,7 +235,7 @@ impl Conversation<'_> {
     }
 
     /// What the turns of the session need to know.
-    fn context(&self, whose: Whose, slot: &TunnelSlot) -> Context {
+    fn context(&self, whose: Whose, slot: &TunnelSlot, upstream: UpstreamId) -> Context {
         let (head, policy) = (&self.call.head, self.policy);
         let headers = head.headers.look(|headers| {
             let kept = |name: &&HeaderName| TRACE.contains(*name) || policy.report_headers.contains(*name);
@@ -244,6 +251,8 @@ impl Conversation<'_> {
             endpoint: head.endpoint,
             mode: head.mode,
             credential: head.credential,
+            route: Route { pin: self.scope.is_pool().then_some(upstream), ..Route::default() },
+            upstream,
             credential_name: head.headers.look(caller::credential_name),
             patience: head.deadline.turn.saturating_duration_since(whose.since),
             headers,

@@ -64,6 +64,14 @@ impl<B> Body<B> {
 }
 
 impl<B> Body<B> {
+    /// Replaces the bytes that are here already, where `edit` makes others of them. Returns how many more they are.
+    pub fn edit(&mut self, edit: impl FnOnce(&Bytes) -> Option<Bytes>) -> Option<i64> {
+        let edited = edit(&self.first)?;
+        let more = edited.len() as i64 - self.first.len() as i64;
+        self.first = edited;
+        Some(more)
+    }
+
     /// What tells when the body has been taken, or dropped, whatever it comes from.
     pub fn watched(&mut self) -> Passage {
         let passing = match &mut self.then {

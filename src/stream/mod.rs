@@ -8,5 +8,5 @@ mod reader;
 mod relay;
 
 pub use decode::copy;
-pub use reader::{Findings, Reader};
+pub use reader::{Findings, Reader, Tap};
 pub use relay::{Aborted, End, Ledger, Relay, Settings};

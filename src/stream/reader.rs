@@ -64,6 +64,9 @@ pub struct Reader {
     findings: Findings,
 }
 
+/// What is shown each part of an answer as it passes, decoded.
+pub struct Tap(pub Box<dyn FnMut(&[u8]) + Send>);
+
 enum What {
     /// Nothing in it is of interest.
     Nothing,
@@ -73,6 +76,26 @@ enum What {
     Tail { frames: VecDeque<Bytes>, kept: usize },
     /// A stream of events, and whether one without its last event is known to be cut.
     Events(Box<SseScanner>, EndsMarked),
+    /// One of the others, of which each part is shown, too.
+    Tapped(Box<Tapped>),
+}
+
+struct Tapped {
+    what: What,
+    tap: Tap,
+}
+
+impl What {
+    fn plain(&self) -> &Self {
+        if let Self::Tapped(tapped) = self { &tapped.what } else { self }
+    }
+
+    fn parts(&mut self) -> (&mut Self, Option<&mut Tap>) {
+        match self {
+            Self::Tapped(tapped) => (&mut tapped.what, Some(&mut tapped.tap)),
+            plain => (plain, None),
+        }
+    }
 }
 
 /// Whether every whole answer of an endpoint has a last event that says so.
@@ -110,6 +133,23 @@ impl Reader {
         }
     }
 
+    /// Shows `tap` the parts of an answer in JSON or of events. These are its headers.
+    pub fn tap(&mut self, headers: &HeaderMap, tap: Tap) {
+        let kind = headers.get(CONTENT_TYPE).map_or(&[][..], http::HeaderValue::as_bytes);
+        if !starts_with(kind, b"application/json") && !starts_with(kind, b"text/event-stream") {
+            return;
+        }
+        if matches!(self.what, What::Nothing) && !self.findings.unread {
+            self.decode(headers);
+            // Nothing of it was to be read.
+            if std::mem::take(&mut self.findings.unread) {
+                return;
+            }
+        }
+        let what = std::mem::replace(&mut self.what, What::Nothing);
+        self.what = What::Tapped(Box::new(Tapped { what, tap }));
+    }
+
     /// A reader that keeps the start of an error's body.
     pub fn of_error(headers: &HeaderMap) -> Self {
         let (what, findings) = (What::Error(Vec::new()), Findings::default());
@@ -125,7 +165,7 @@ impl Reader {
 
     /// Whether the answer is a stream of events that can be read.
     pub fn is_stream(&self) -> bool {
-        matches!(self.what, What::Events(..))
+        matches!(self.what.plain(), What::Events(..))
     }
 
     /// Reads the next bytes of the body.
@@ -134,23 +174,32 @@ impl Reader {
             return;
         }
         let Some(decoder) = &mut self.decoder else {
-            match &mut self.what {
-                What::Nothing => {}
+            let (what, tap) = self.what.parts();
+            if let Some(tap) = tap {
+                (tap.0)(data);
+            }
+            match what {
+                What::Nothing | What::Tapped(_) => {}
                 What::Error(start) => keep_start(start, data),
                 What::Tail { frames, kept } => keep_tail(frames, kept, data.clone()),
                 What::Events(scanner, _) => scan(scanner, data, &mut self.findings),
             }
             return;
         };
-        let (what, findings) = (&mut self.what, &mut self.findings);
-        let outcome = decoder.decode(data, &mut |plain| match what {
-            What::Nothing => {}
-            What::Error(start) => keep_start(start, plain),
-            What::Tail { frames, kept } => {
-                let end = &plain[plain.len().saturating_sub(JSON_TAIL)..];
-                keep_tail(frames, kept, Bytes::copy_from_slice(end));
+        let ((what, mut tap), findings) = (self.what.parts(), &mut self.findings);
+        let outcome = decoder.decode(data, &mut |plain| {
+            if let Some(tap) = &mut tap {
+                (tap.0)(plain);
             }
-            What::Events(scanner, _) => scan(scanner, plain, findings),
+            match what {
+                What::Nothing | What::Tapped(_) => {}
+                What::Error(start) => keep_start(start, plain),
+                What::Tail { frames, kept } => {
+                    let end = &plain[plain.len().saturating_sub(JSON_TAIL)..];
+                    keep_tail(frames, kept, Bytes::copy_from_slice(end));
+                }
+                What::Events(scanner, _) => scan(scanner, plain, findings),
+            }
         });
         if outcome.is_err() {
             self.give_up();
@@ -160,7 +209,7 @@ impl Reader {
     /// Takes note that the body has ended in good order. `[DONE]` is whole without the blank line that belongs after it; any other
     /// event that lacks it may be a part of one, and was never told.
     pub fn finish(&mut self) {
-        if let What::Events(scanner, _) = &mut self.what {
+        if let (What::Events(scanner, _), _) = self.what.parts() {
             let findings = &mut self.findings;
             scanner.feed(b"\n\n", &mut |event| findings.complete |= event == Event::Done);
             findings.complete |= scanner.choices_are_finished();
@@ -175,7 +224,7 @@ impl Reader {
 
     /// Whether the last event of a stream has not come that always has one: `[DONE]`, or `response.completed` and its kin.
     pub fn lacks_its_end(&self) -> bool {
-        matches!(self.what, What::Events(_, true)) && !self.findings.complete
+        matches!(self.what.plain(), What::Events(_, true)) && !self.findings.complete
     }
 
     /// Whether a stream came to its last event without anything that its caller could use.
@@ -195,19 +244,19 @@ impl Reader {
 
     /// Whether an event could be added here: between two events of a stream that is not encoded.
     pub fn at_event_boundary(&self) -> bool {
-        match &self.what {
+        match self.what.plain() {
             What::Events(scanner, _) => self.decoder.is_none() && scanner.is_at_boundary(),
-            What::Nothing | What::Error(_) | What::Tail { .. } => false,
+            What::Nothing | What::Error(_) | What::Tail { .. } | What::Tapped(_) => false,
         }
     }
 
     /// What was found. Call it once, at the end.
     pub fn findings(&mut self) -> Findings {
-        if let What::Error(start) = &mut self.what {
+        if let (What::Error(start), _) = self.what.parts() {
             self.findings.error = Some(std::mem::take(start).into());
             self.what = What::Nothing;
         }
-        if let What::Tail { frames, .. } = &mut self.what {
+        if let (What::Tail { frames, .. }, _) = self.what.parts() {
             self.findings.usage = match frames.len() {
                 0 => None,
                 1 => usage::find(&frames[0]),
@@ -221,7 +270,7 @@ impl Reader {
             };
             self.what = What::Nothing;
         }
-        if let What::Events(scanner, _) = &self.what {
+        if let What::Events(scanner, _) = self.what.plain() {
             self.findings.finished = scanner.choices_are_finished();
         }
         std::mem::take(&mut self.findings)

@@ -213,6 +213,7 @@ pub fn relative_location(headers: &mut HeaderMap, target: &Target) {
     if !is_own_scheme || !target.is_authority(authority) {
         return;
     }
+    let path = target.below_base(path);
     let relative = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     // `//x` would be another host's name.
     if !relative.starts_with("//")
@@ -377,6 +378,19 @@ mod tests {
         ] {
             let mut headers = map(&[("location", location)]);
             relative_location(&mut headers, &Target::parse("https://api.openai.com").unwrap());
+            assert_eq!(headers[header::LOCATION], expected, "{location}");
+        }
+    }
+
+    #[test]
+    fn a_location_below_the_base_path_loses_it() {
+        for (base, location, expected) in [
+            ("https://gw.example/openai/v1", "https://gw.example/openai/v1/files/x?y", "/v1/files/x?y"),
+            ("https://gw.example/llm", "https://gw.example/llm/v1/files", "/v1/files"),
+            ("https://gw.example/llm", "https://gw.example/llms/v1/files", "/llms/v1/files"),
+        ] {
+            let mut headers = map(&[("location", location)]);
+            relative_location(&mut headers, &Target::parse(base).unwrap());
             assert_eq!(headers[header::LOCATION], expected, "{location}");
         }
     }

@@ -123,6 +123,14 @@ impl Target {
         }
     }
 
+    /// A path at this server as callers know it: without the base path, where it stands below that.
+    pub(super) fn below_base<'a>(&self, path: &'a str) -> &'a str {
+        let base = self.base_path.strip_suffix("/v1").unwrap_or(&self.base_path);
+        path.strip_prefix(base)
+            .filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+            .unwrap_or(path)
+    }
+
     fn join(&self, path: &str) -> Uri {
         let doubled = path == "/v1" || path.starts_with("/v1/") || path.starts_with("/v1?");
         let base = match self.base_path.strip_suffix("/v1") {

@@ -56,7 +56,7 @@ fn a_day_is_told_from_a_minute() {
 
 #[test]
 fn nothing_stops_at_absurd_headers() {
-    use weir::admission::machine::{Arrival, HeadReport, Machine, Outcome, Request, Turn};
+    use weir::admission::machine::{Arrival, HeadReport, Machine, Outcome, Request, Route, Turn};
     use weir::admission::{Cost, LimitReport, LimitReports, Moment, Settings};
     let mut rng = fastrand::Rng::with_seed(3);
     let mut machine: Machine<u64> =
@@ -81,6 +81,7 @@ fn nothing_stops_at_absurd_headers() {
             head_due: false,
             turn: Turn::First,
             mode: weir::caller::Mode::Enforce,
+            route: Route::default(),
         };
         let arrival = machine.arrive(&request, now, &mut Vec::new());
         if let Arrival::Waiting(key) = arrival {

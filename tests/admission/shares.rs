@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::admission::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Turn};
+use weir::admission::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Route, Turn};
 use weir::admission::{Cost, LimitReports, Moment, Settings};
 use weir::caller::{CallerId, Lane, Mode};
 use weir::classify::ErrorClass;
@@ -40,6 +40,7 @@ fn ask(machine: &mut Machine<u64>, now: Moment) -> Option<Attempt> {
         head_due: false,
         turn: Turn::First,
         mode: Mode::Enforce,
+        route: Route::default(),
     };
     match machine.arrive(&request, now, &mut Vec::new()) {
         Arrival::Granted(mut attempt) => {

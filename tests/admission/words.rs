@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::admission::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Turn};
+use weir::admission::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Route, Turn};
 use weir::admission::{
     Cost, DimensionStatus, LimitReport, LimitReports, Moment, RefusalNumbers, Settings, Slot,
 };
@@ -42,6 +42,7 @@ impl Caller {
             head_due: false,
             turn: Turn::First,
             mode: Mode::Enforce,
+            route: Route::default(),
         };
         match self.machine.arrive(&request, self.now, &mut Vec::new()) {
             Arrival::Granted(mut attempt) => {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir::admission::machine::{
-    Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Ticket, Turn,
+    Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Route, Ticket, Turn,
 };
 use weir::admission::{
     Cost, Key, LimitReport, LimitReports, Moment, RefusalNumbers, Refused, RetryPayment, Settings, Slot,
@@ -469,6 +469,7 @@ impl World {
             head_due: source.head_due,
             turn,
             mode: Mode::Enforce,
+            route: Route::default(),
         };
         let mut wake = Vec::new();
         match self.machine.arrive(&request, self.now, &mut wake) {

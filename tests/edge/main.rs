@@ -28,6 +28,7 @@ mod fidelity;
 mod http2;
 mod limits;
 mod listener_tls;
+mod pools;
 mod reload;
 mod rights;
 mod rotation;

@@ -13,6 +13,7 @@ mod kept_alive;
 mod leaving;
 mod modes;
 mod patience;
+mod pools;
 mod outage;
 mod outage_edges;
 mod quota;

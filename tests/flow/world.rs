@@ -14,13 +14,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tower::Service;
 use weir::account::{self, Account};
-use weir::admission::Scopes;
+use weir::admission::{LimitSettings, MemberSettings, Scopes};
 use weir::caller::{Callers, Mode};
 use weir::classify::{ErrorClass, Failure, FailureKind};
 use weir::clock::{self, Instant};
 use weir::estimate::{self, Estimator};
 use weir::metrics::{self, Metrics};
-use weir::proxy::{Answering, Client, Policies, Policy, Proxy};
+use weir::pool::UpstreamId;
+use weir::proxy::{Answering, Client, Policies, Policy, Proxy, Upstreams, Way};
 use weir::server::{self, ConnectionInfo, Drain, Draining, Front};
 use weir::simulate::{self, Latency, Limits, Simulator};
 use weir::upstream::headers::Forwarded;
@@ -55,6 +56,7 @@ impl Default for Setup {
             },
             scopes: admission::Settings::default(),
             policy: Policy {
+                upstreams: nowhere(),
                 callers: Callers::new(
                     weir::caller::Settings { serve_unknown: true, ..weir::caller::Settings::default() },
                     &weir::caller::Registry::new(),
@@ -88,6 +90,24 @@ impl Default for Setup {
             seed: 11,
         }
     }
+}
+
+/// One stand-in of a pool, and the way to it.
+pub(crate) struct Stand {
+    pub(crate) simulator: Simulator,
+    pub(crate) wire: Wire,
+}
+
+/// In place of the upstream, until there is one.
+fn nowhere() -> Upstreams {
+    let target = Arc::new(Target::parse("http://nowhere.test").expect("a URL"));
+    let connector = upstream::Connector::new(
+        upstream::tls::client_config(&upstream::tls::Settings::default()).expect("roots are built in"),
+        None,
+        None,
+    );
+    let settings = upstream::Settings::default();
+    Upstreams::one([Upstream::new(target, settings, Arc::default(), connector)].into())
 }
 
 /// A proxy, what is behind it, and connections to it.
@@ -124,6 +144,46 @@ impl World {
         simulator: Simulator,
         behind: impl Fn(DuplexStream) + Send + Sync + 'static,
     ) -> Arc<Self> {
+        let wire = Wire::new(behind, setup.http2);
+        let upstreams = Upstreams::one([wire.upstream("http://upstream.test")].into());
+        Self::assemble(setup, simulator, wire, upstreams)
+    }
+
+    /// A proxy before several stand-ins: a pool whose home is the first. Each has a name, a priority, limits that are configured,
+    /// and what it is.
+    pub(crate) fn pool(
+        mut setup: Setup,
+        members: Vec<(&str, u32, LimitSettings, simulate::Settings)>,
+    ) -> (Arc<Self>, Vec<Stand>) {
+        let (mut stands, mut ways) = (Vec::new(), Vec::new());
+        for (place, (name, priority, limits, settings)) in members.into_iter().enumerate() {
+            let simulator = Simulator::new(settings);
+            let serving = simulator.clone();
+            let wire = Wire::new(
+                move |io| {
+                    let simulator = serving.clone();
+                    clock::spawn(async move { simulator.serve_connection(io).await });
+                },
+                setup.http2,
+            );
+            let id = UpstreamId(u16::try_from(place).expect("few"));
+            let connections = [wire.upstream(&format!("http://{name}.test"))].into();
+            ways.push(Arc::new(Way::new(id, name.into(), connections, None, Vec::new())));
+            setup.scopes.members.push(MemberSettings {
+                id,
+                name: name.into(),
+                priority,
+                limits: Some(limits),
+                models: Vec::new(),
+            });
+            stands.push(Stand { simulator, wire });
+        }
+        let upstreams = Upstreams::of(ways.remove(0), ways, Arc::default());
+        let first = &stands[0];
+        (Self::assemble(setup, first.simulator.clone(), first.wire.clone(), upstreams), stands)
+    }
+
+    fn assemble(setup: Setup, simulator: Simulator, wire: Wire, upstreams: Upstreams) -> Arc<Self> {
         let began = clock::now();
         let names = Arc::clone(setup.policy.callers.registry());
         let metrics =
@@ -131,25 +191,12 @@ impl World {
         let told = account::Settings { log_sample: 0.0, ..account::Settings::default() };
         let account = Account::new(told, Arc::clone(&metrics), names, began);
         let scopes = Scopes::new(setup.scopes, setup.seed);
-        let policies = Policies::new(setup.policy);
         let kept_bodies = replay::Budget::new(setup.kept);
-        let wire = Wire {
-            behind: Arc::new(behind),
-            began,
-            http2: setup.http2,
-            refusing: Arc::default(),
-            refused: Arc::default(),
-        };
-        let target = Arc::new(Target::parse("http://upstream.test").expect("a URL"));
-        let limits = TunnelLimits { idle: Duration::from_hours(1), max: 10_000, message: 64 << 20 };
-        let tunnels = Tunnels::new(|_| true, limits);
-        let settings = upstream::Settings::default();
-        let upstream = Upstream::with_tunnels(target, settings, Arc::default(), wire.clone(), tunnels);
+        let policies = Policies::new(Policy { upstreams, ..setup.policy });
         let proxy = Proxy::new(
             Arc::clone(&policies),
             scopes.clone(),
             Arc::clone(&account),
-            upstream,
             Arc::clone(&kept_bodies),
             0,
             setup.seed,
@@ -327,6 +374,20 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
+    fn new(behind: impl Fn(DuplexStream) + Send + Sync + 'static, http2: bool) -> Self {
+        let (refusing, refused) = (Arc::default(), Arc::default());
+        Self { behind: Arc::new(behind), began: clock::now(), http2, refusing, refused }
+    }
+
+    /// The upstream at its end.
+    fn upstream(&self, url: &str) -> Upstream {
+        let target = Arc::new(Target::parse(url).expect("a URL"));
+        let limits = TunnelLimits { idle: Duration::from_hours(1), max: 10_000, message: 64 << 20 };
+        let tunnels = Tunnels::new(|_| true, limits);
+        let settings = upstream::Settings::default();
+        Upstream::with_tunnels(target, settings, Arc::default(), self.clone(), tunnels)
+    }
+
     /// Refuses connections between these times.
     pub(crate) fn refuse(&self, from: Duration, to: Duration) {
         self.refusing.lock().expect("no panic").push((from, to));

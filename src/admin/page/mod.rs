@@ -8,6 +8,7 @@ mod runbook;
 mod sections;
 mod sparkline;
 mod tables;
+mod upstreams;
 
 use std::hash::{BuildHasher, RandomState};
 

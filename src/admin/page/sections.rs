@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::errors::{errors, failures};
 use super::tables::queue;
+use super::upstreams::upstreams;
 use super::{announced, blame_word, clock_time, level_class, level_word, symbol, title};
 use crate::admin::status::{BreakerState, LimitStatus, ScopeStatus, Status};
 use crate::admin::verdict::{Finding, Level};
@@ -131,6 +132,7 @@ fn one_scope(scope: &ScopeStatus) -> Markup {
                 @if let Some(limit) = scope.held_by.as_ref().filter(|_| scope.waiting > 0) { " for " (limit) }
                 " · " (format!("retries left {:.0} of {:.0}", scope.retry_budget, scope.retry_budget_capacity))
             }
+            (upstreams(&scope.upstreams))
         }
     }
 }

@@ -98,6 +98,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         upstream::quota_spent(status),
         callers::keys_refused(status),
         upstream::failing(status),
+        upstream::one_out(status),
         callers::unknown_keys(status),
         callers::rights_refused(status),
         upstream::network(status),

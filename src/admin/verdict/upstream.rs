@@ -3,7 +3,7 @@
 use super::group::Group;
 use super::subject::Subject;
 use super::{Blame, Finding, Level, RECENT, clock_time, finding};
-use crate::admin::status::{BreakerState, PaceStatus, ScopeStatus, Status};
+use crate::admin::status::{BreakerState, PaceStatus, ScopeStatus, Status, UpstreamState, UpstreamStatus};
 use crate::admin::words::{amount, duration, join, plural};
 use crate::catalog;
 use crate::classify::ErrorClass;
@@ -33,6 +33,33 @@ pub(super) fn quota_spent(status: &Status) -> Option<Finding> {
         found.about(&group);
     }
     Some(found)
+}
+
+/// Upstreams of a pool that get no requests, while others serve.
+pub(super) fn one_out(status: &Status) -> Option<Finding> {
+    let is_out = |upstream: &&UpstreamStatus| upstream.since.is_some();
+    let served = status.scopes.iter().filter(|scope| !scope.upstreams.iter().all(|one| is_out(&one)));
+    let out: Vec<&UpstreamStatus> = served.flat_map(|scope| &scope.upstreams).filter(is_out).collect();
+    let first = out.first()?;
+    let mut names: Vec<&str> = out.iter().map(|upstream| upstream.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let since = first.since.as_deref().map(|since| format!(" since {}", clock_time(since)));
+    let because = first.because.as_deref().map(|because| format!(" ({because})"));
+    let sentence = format!(
+        "{} {} no requests{}{}; the other upstreams serve.",
+        join(names.iter().copied()),
+        if names.len() == 1 { "gets" } else { "get" },
+        since.unwrap_or_default(),
+        because.unwrap_or_default()
+    );
+    let advice = match first.state {
+        UpstreamState::Refused => "Look at its key and its billing. Weir asks it again once a minute.",
+        UpstreamState::Serving | UpstreamState::Thinning | UpstreamState::Failing => {
+            "Look at its provider's status. Weir asks it again every few seconds."
+        }
+    };
+    Some(finding(Level::Warning, Blame::Upstream, sentence, advice))
 }
 
 /// A breaker that is open.

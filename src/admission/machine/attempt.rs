@@ -7,11 +7,17 @@ use crate::admission::limits::{Charge, Cost, LimitReports, Marks, RefusalNumbers
 use crate::admission::moment::Moment;
 use crate::admission::refusal::{Refused, UpstreamWords};
 use crate::classify::ErrorClass;
+use crate::pool::UpstreamId;
+
+use super::members::Taken;
 
 /// One admitted attempt: to be settled exactly once.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the attempt")]
 pub struct Attempt {
+    /// The member's index, and its upstream.
+    pub(super) member: u16,
+    pub(super) upstream: UpstreamId,
     pub(super) cost: Cost,
     pub(super) charge: Charge,
     pub(super) granted: Moment,
@@ -70,6 +76,11 @@ impl Attempt {
         self.input = Some(input);
     }
 
+    /// The upstream that it goes to.
+    pub(crate) fn upstream(&self) -> UpstreamId {
+        self.upstream
+    }
+
     /// Whether its answer was found good.
     pub(crate) fn is_accepted(&self) -> bool {
         self.accepted
@@ -121,11 +132,8 @@ pub enum Outcome {
 /// How an attempt came to be granted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grant {
-    pub(super) cost: Cost,
-    pub(super) charge: Charge,
+    pub(super) taken: Taken,
     pub(super) at: Moment,
-    pub(super) probe: bool,
-    pub(super) quota_probe: bool,
     /// Since when its request has been here.
     pub(super) since: Moment,
 }
@@ -133,16 +141,19 @@ pub(super) struct Grant {
 impl Grant {
     /// An attempt that did not wait.
     pub(super) fn at_once(self) -> Attempt {
+        let Taken { member, upstream, cost, charge, probe, quota_probe } = self.taken;
         Attempt {
-            cost: self.cost,
-            charge: self.charge,
+            member,
+            upstream,
+            cost,
+            charge,
             granted: self.at,
             sent: None,
             head: None,
             processing: None,
             marks: Marks::default(),
-            probe: self.probe,
-            quota_probe: self.quota_probe,
+            probe,
+            quota_probe,
             counted: true,
             since: self.since,
             predicted: None,

@@ -38,8 +38,9 @@ impl<W> Machine<W> {
             return;
         }
         attempt.sent = Some(now);
-        attempt.marks = self.member.limits.sent(attempt.cost, now);
-        self.member.breaker.sent(now);
+        let member = self.members.of_mut(attempt.member);
+        attempt.marks = member.limits.sent(attempt.cost, now);
+        member.breaker.sent(now);
     }
 
     /// The head of the answer came.
@@ -47,16 +48,18 @@ impl<W> Machine<W> {
         let Some(sent) = attempt.sent.filter(|_| attempt.head.is_none()) else { return };
         attempt.head = Some(now);
         attempt.processing = report.processing;
-        self.member.breaker.no_longer_headless(Some(now.since(sent)), now);
+        let member = self.members.of_mut(attempt.member);
+        member.breaker.no_longer_headless(Some(now.since(sent)), now);
         let times = Times { sent, head: now, processing: report.processing };
-        self.member.limits.told(&report.limits, attempt.cost, attempt.charge, attempt.marks, &times, now);
+        member.limits.told(&report.limits, attempt.cost, attempt.charge, attempt.marks, &times, now);
     }
 
     /// The upstream's limits took the attempt: its answer is a good one, or blames the request. Only the outcome says so: a
     /// refusal may come in a 200's first event, or with another status than 429.
     fn limits_took(&mut self, attempt: &mut Attempt, now: Moment) {
         if let Some(sent) = attempt.sent.filter(|_| !std::mem::replace(&mut attempt.taken, true)) {
-            self.member.limits.accepted(attempt.charge, attempt.marks, attempt.paced, sent, now);
+            let limits = &mut self.members.of_mut(attempt.member).limits;
+            limits.accepted(attempt.charge, attempt.marks, attempt.paced, sent, now);
         }
     }
 
@@ -67,18 +70,19 @@ impl<W> Machine<W> {
         }
         self.limits_took(attempt, now);
         self.budget.succeeded();
-        self.member.spent.charged(attempt.granted);
-        self.member.hold.accepted(attempt.granted);
+        let member = self.members.of_mut(attempt.member);
+        member.spent.charged(attempt.granted);
+        member.hold.accepted(attempt.granted);
         if attempt.counted {
             let probe = std::mem::take(&mut attempt.probe);
             let settings = &self.settings.breaker;
-            self.member.breaker.ended(Health::Alive, probe, attempt.granted, settings, &mut self.rng, now);
+            member.breaker.ended(Health::Alive, probe, attempt.granted, settings, &mut self.rng, now);
         }
     }
 
     /// How long the head of an answer usually takes.
     pub fn typical_head(&self) -> Option<Duration> {
-        self.member.breaker.typical_head()
+        self.members.typical().breaker.typical_head()
     }
 
     /// An attempt ended. A rate limit gives a ticket for the head of the queue.
@@ -88,22 +92,23 @@ impl<W> Machine<W> {
 
     /// [`Machine::settle`], without moving the attempt: only for who makes sure that it ends once.
     pub(crate) fn end(&mut self, attempt: &mut Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
-        debug_assert!(self.member.in_flight > 0, "each attempt ends once");
-        self.member.in_flight = self.member.in_flight.saturating_sub(1);
+        let member = self.members.of_mut(attempt.member);
+        debug_assert!(member.in_flight > 0, "each attempt ends once");
+        member.in_flight = member.in_flight.saturating_sub(1);
         let began = attempt.granted;
         self.admitted.totals.served += now.since(began).as_secs_f64();
         if attempt.sent.is_some() && attempt.head.is_none() {
-            self.member.breaker.no_longer_headless(None, now);
+            member.breaker.no_longer_headless(None, now);
         }
         if attempt.sent.is_none() {
-            self.member.limits.give_back(attempt.cost, attempt.charge, now);
+            member.limits.give_back(attempt.cost, attempt.charge, now);
         }
         let (health, ticket) = match outcome {
             Outcome::Dropped => (Health::Unknown, None),
             Outcome::Done => {
                 self.accepted(attempt, now);
                 if let (Some(input), Some(sent)) = (attempt.input, attempt.sent) {
-                    self.member.limits.used(attempt.cost, input, sent, now);
+                    self.members.of_mut(attempt.member).limits.used(attempt.cost, input, sent, now);
                 }
                 (Health::Unknown, None)
             }
@@ -117,7 +122,8 @@ impl<W> Machine<W> {
                 let health = breaker::health(class);
                 match attempt.sent {
                     Some(sent) if class == ErrorClass::RequestExceedsLimit => {
-                        self.member.limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
+                        let limits = &mut self.members.of_mut(attempt.member).limits;
+                        limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
                     }
                     // Any other answer passed the limits, whatever it says: a failing upstream is the breaker's concern.
                     Some(_) if health == Health::Alive || attempt.head.is_some() => {
@@ -127,12 +133,13 @@ impl<W> Machine<W> {
                 }
                 if health == Health::Failing {
                     self.last_failure = Some(class);
+                    self.members.of_mut(attempt.member).last_failure = Some(class);
                 }
                 (health, None)
             }
             Outcome::QuotaExhausted(answer) => {
                 if let Some(answer) = answer {
-                    self.member.spent.trip(answer, self.settings.quota_probe, now);
+                    self.members.of_mut(attempt.member).spent.trip(answer, self.settings.quota_probe, now);
                 }
                 (Health::Alive, None)
             }
@@ -153,12 +160,13 @@ impl<W> Machine<W> {
                     marks: attempt.marks,
                     times: &times,
                 };
+                let member = self.members.of_mut(attempt.member);
                 if let Some(hint) = hint {
                     // A time in the message's own numbers is this request's; one told beside them holds for all.
                     let for_all = numbers.is_none_or(|numbers| numbers.wait.is_none());
-                    self.member.hold.refused(hint, for_all, words, now);
+                    member.hold.refused(hint, for_all, words, now);
                 }
-                let verdict = self.member.limits.refused(&refusal, &mut self.rng, now);
+                let verdict = member.limits.refused(&refusal, &mut self.rng, now);
                 // Those who were told the same time do not come back together. Numbers tell each its own.
                 let not_before = match (hint, numbers) {
                     (Some(hint), None) => {
@@ -172,7 +180,7 @@ impl<W> Machine<W> {
             }
         };
         if attempt.counted {
-            self.member.breaker.ended(
+            self.members.of_mut(attempt.member).breaker.ended(
                 health,
                 attempt.probe,
                 began,
@@ -189,13 +197,14 @@ impl<W> Machine<W> {
     /// # Errors
     /// When the budget allows none now.
     pub fn withdraw(&mut self, cost: MilliTokens, now: Moment) -> Result<RetryPayment, BudgetExhausted> {
-        if self.member.breaker.outage().is_some() {
+        if self.members.outage(None).is_some() {
             return Ok(RetryPayment::Free);
         }
-        if self.rng.f64() < self.member.breaker.denies_retries(&self.settings.breaker, now) {
+        let member = self.members.typical();
+        if self.rng.f64() < member.breaker.denies_retries(&self.settings.breaker, now) {
             return Err(BudgetExhausted);
         }
-        self.budget.withdraw(cost, self.member.in_flight, &self.settings.budget)?;
+        self.budget.withdraw(cost, self.members.in_flight(), &self.settings.budget)?;
         Ok(RetryPayment::Counted)
     }
 

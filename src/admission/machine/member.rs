@@ -1,6 +1,6 @@
 //! One supply that can serve a queue: its limits, its breaker, what is in flight to it and whether its money is spent.
 //!
-//! The queue says whose request is next; a member says whether that request may go through it now. A scope has one.
+//! The queue says whose request is next; a member says whether that request may go through it now.
 
 use std::time::Duration;
 
@@ -9,11 +9,13 @@ use crate::admission::limits::{Charge, Cost, Limits};
 use crate::admission::moment::Moment;
 use crate::admission::settings::{LimitSettings, Settings};
 use crate::admission::spent::Funding;
+use crate::classify::ErrorClass;
+use crate::pool::UpstreamId;
 
 use super::hold::Hold;
 
 /// A blocked gate is looked at again after this time at the earliest.
-const LOOK_AGAIN: Duration = Duration::from_millis(1);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A request priced above this multiple of a limit is tried once at no price: the upstream says that it is too large, or
 /// shows that the limit is higher. Estimates are off by less: they count a quarter of the bytes, and text takes at least a
@@ -49,11 +51,22 @@ pub(super) struct Member {
     pub(super) limits: Limits,
     pub(super) breaker: Breaker,
     pub(super) hold: Hold,
+    pub(super) id: UpstreamId,
+    /// No longer in the configuration: it gets no further request.
+    pub(super) retired: bool,
+    /// The class of the last failure that counted against it.
+    pub(super) last_failure: Option<ErrorClass>,
+    /// Permits given.
+    pub(super) granted: u64,
 }
 
 impl Member {
-    pub(super) fn new(limits: &LimitSettings, spent: Funding, now: Moment) -> Self {
+    pub(super) fn new(id: UpstreamId, limits: &LimitSettings, spent: Funding, now: Moment) -> Self {
         Self {
+            id,
+            retired: false,
+            last_failure: None,
+            granted: 0,
             spent,
             in_flight: 0,
             bound: limits.in_flight,
@@ -61,6 +74,17 @@ impl Member {
             breaker: Breaker::new(now),
             hold: Hold::default(),
         }
+    }
+
+    /// Whether it gets requests: its upstream works, and is paid for.
+    pub(super) fn serves(&self) -> bool {
+        !self.retired && !self.spent.is_open() && self.breaker.outage().is_none()
+    }
+
+    /// The configured bound on attempts in flight.
+    #[cfg(test)]
+    pub(super) fn limits_bound(&self) -> Option<u32> {
+        self.bound
     }
 
     /// Applies other limits; what was learned stays.
@@ -136,5 +160,6 @@ impl Member {
         self.breaker.passed(probe, &settings.breaker, now);
         self.hold.passed(now);
         self.in_flight += 1;
+        self.granted += 1;
     }
 }

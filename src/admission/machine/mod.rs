@@ -8,15 +8,20 @@ mod course;
 mod forecast;
 mod hold;
 mod member;
+mod members;
 mod request;
 mod shadow;
 mod turns;
 
+#[cfg(test)]
+mod pool_tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::caller::{CallerId, Lane, Mode, shared_name};
+use crate::caller::{CallerId, Lane, Mode};
 use crate::classify::ErrorClass;
+use crate::pool::UpstreamId;
 
 use super::admitted::Admitted;
 use super::breaker::Outage;
@@ -27,13 +32,16 @@ use super::moment::{Moment, duration};
 use super::queue::{Key, Queue, State};
 use super::refusal::Refused;
 use super::settings::Settings;
-use super::spent::{Funding, Funds, QuotaBreaker};
+use super::spent::{Funds, QuotaBreaker};
 use super::status::{Counts, QueueStatus, ScopeStatus};
 
 use attempt::Grant;
 pub use attempt::{Attempt, HeadReport, Outcome, Would};
 use forecast::Forecast;
 use member::{Member, Offer};
+pub use members::Route;
+use members::Taken;
+use members::{Choice, Members, Query};
 pub use request::{Arrival, Claim, Request, Ticket, Turn};
 use shadow::Shadow;
 
@@ -57,7 +65,7 @@ pub struct Machine<W> {
     shadow: Option<Box<Shadow>>,
     last_failure: Option<ErrorClass>,
     budget: Budget,
-    member: Member,
+    members: Members,
     queue: Queue<W>,
     rng: fastrand::Rng,
     counts: Box<Counts>,
@@ -66,21 +74,22 @@ pub struct Machine<W> {
 }
 
 impl<W> Machine<W> {
-    /// A machine that knows nothing but the settings.
+    /// A machine that knows nothing but the settings, of all upstreams that these name.
     pub fn new(settings: Arc<Settings>, family: &str, seed: u64, now: Moment) -> Self {
-        Self::with_quota_breaker(settings, family, seed, Arc::default(), now)
+        let members = settings.members_for(None).map(|id| (id, Arc::default())).collect();
+        Self::with_members(settings, family, seed, members, now)
     }
 
-    pub(crate) fn with_quota_breaker(
+    /// The same, of these members, each with the quota breaker of its credential.
+    pub(crate) fn with_members(
         settings: Arc<Settings>,
         family: &str,
         seed: u64,
-        spent: Arc<QuotaBreaker>,
+        members: Vec<(UpstreamId, Arc<QuotaBreaker>)>,
         now: Moment,
     ) -> Self {
-        let of_family = shared_name([family.as_bytes()]);
         Self {
-            member: Member::new(&settings.limits_of(family), Funding::new(spent, of_family), now),
+            members: Members::new(&settings, family, members, now),
             queue: {
                 let mut queue = Queue::new();
                 queue.guarantee(settings.guarantees_of(family));
@@ -105,12 +114,12 @@ impl<W> Machine<W> {
     pub fn arrive(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
         self.asked = now;
         let bounded = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
-        let cost = self.member.limits.expected(bounded);
+        let cost = self.members.typical().limits.expected(bounded);
         let request = &request.at(cost);
         if request.turn == Turn::First {
             self.budget.received();
         }
-        self.member.breaker.asked(now);
+        self.members.asked(now);
         match request.mode {
             Mode::Bypass => {
                 return Arrival::Granted(self.grant_unpaced(request, Would::Pass, now));
@@ -132,7 +141,7 @@ impl<W> Machine<W> {
             self.counts.draining += 1;
             return Arrival::Refused(Refused::Draining);
         }
-        let quota_probe = match self.member.spent.check(self.settings.quota_probe, now) {
+        let quota_probe = match self.members.funds(request.route, self.settings.quota_probe, now) {
             Funds::Pass => false,
             Funds::Probe => true,
             Funds::Spent(answer) => {
@@ -146,23 +155,26 @@ impl<W> Machine<W> {
             let retry_after = self.predict(request, now);
             return Arrival::Refused(self.too_late(request.deadline, retry_after, retry_after, now));
         }
-        let early = matches!(request.turn, Turn::Requeued(ticket) if ticket.not_before > now);
+        let early = self.held_until(request, now) > now;
         if self.queue.is_empty() && !early {
-            let cost = if request.turn == Turn::First { self.member.affordable(cost) } else { cost };
-            let charge = self.member.limits.charge(cost);
-            let back = matches!(request.turn, Turn::Requeued(_));
-            if let Offer::Takes(probe) = self.member.offer(charge, back, &self.settings, 0, now) {
+            let query = Query {
+                cost,
+                full_price: request.turn != Turn::First,
+                sparse: matches!(request.turn, Turn::Requeued(_)),
+                asks_quota: quota_probe,
+                since: request.since(now),
+                deadline: request.deadline,
+                route: request.route,
+                barred_until: request.barred_until(),
+            };
+            if let Choice::Takes(taken) = self.members.choose(&query, &self.settings, 0, now) {
                 if now < self.contended_until {
-                    let share = self.member.share_of(charge);
+                    let share = self.members.of(taken.member).share_of(taken.charge);
                     let background = self.settings.queue.background_share;
                     self.queue.charge(request.caller, request.lane, request.weight, share, background);
                 }
-                let since = match request.turn {
-                    Turn::Requeued(ticket) => ticket.since,
-                    Turn::First | Turn::Retry => now,
-                };
-                self.begin(cost, charge, probe, Duration::ZERO, now);
-                let grant = Grant { cost, charge, at: now, probe, quota_probe, since };
+                self.begin(&taken, Duration::ZERO, now);
+                let grant = Grant { taken, at: now, since: query.since };
                 return Arrival::Granted(grant.at_once());
             }
         }
@@ -183,8 +195,13 @@ impl<W> Machine<W> {
         let mut next = Moment::NEVER;
         while let Some(turn) = self.next_turn() {
             match self.turn_of(turn, now) {
-                Ok((cost, probe)) => self.grant(turn.key, cost, probe, now, wake),
-                Err(offer) => {
+                Choice::Takes(taken) => self.grant(turn.key, &taken, now, wake),
+                Choice::Spent(answer) => {
+                    self.counts.quota_spent += 1;
+                    self.refuse(turn.key, Refused::QuotaExhausted(answer), wake);
+                }
+                Choice::Waits(offer) if self.stands_aside(turn.key, offer, now, wake) => {}
+                Choice::Waits(offer) => {
                     next = match offer {
                         Offer::Blocked(at) => at,
                         Offer::Held { until, look } => {
@@ -200,11 +217,11 @@ impl<W> Machine<W> {
         for due in [
             self.queue.next_deadline(),
             self.queue.next_unpark(),
-            self.member.breaker.stall_at(&self.settings.breaker, self.member.in_flight),
+            self.members.stall_at(&self.settings.breaker, now),
         ] {
             next = next.min(due.unwrap_or(Moment::NEVER));
         }
-        if let Some(outage) = self.member.breaker.outage() {
+        if let Some(outage) = self.members.outage(None) {
             let end = outage.opened.plus(self.settings.breaker.max_wait);
             if end > now {
                 next = next.min(end);
@@ -228,8 +245,10 @@ impl<W> Machine<W> {
         }
         let Some(waiter) = self.queue.remove(key) else { return Claim::Pending };
         match waiter.state {
-            State::Granted { at, charge, probe, quota_probe } => {
-                let grant = Grant { cost: waiter.cost, charge, at, probe, quota_probe, since: waiter.since };
+            State::Granted { at, charge, member, probe, quota_probe } => {
+                let upstream = self.members.of(member).id;
+                let taken = Taken { member, upstream, cost: waiter.cost, charge, probe, quota_probe };
+                let grant = Grant { taken, at, since: waiter.since };
                 Claim::Granted(grant.after_waiting(duration(f64::from(waiter.predicted))))
             }
             State::Refused(refused) => Claim::Refused(refused),
@@ -246,8 +265,10 @@ impl<W> Machine<W> {
         self.queue.withdraw(key);
         let Some(waiter) = self.queue.remove(key) else { return };
         self.counts.cancelled += 1;
-        if let State::Granted { charge, probe, quota_probe, at } = waiter.state {
-            let grant = Grant { cost: waiter.cost, charge, at, probe, quota_probe, since: waiter.since };
+        if let State::Granted { at, charge, member, probe, quota_probe } = waiter.state {
+            let upstream = self.members.of(member).id;
+            let taken = Taken { member, upstream, cost: waiter.cost, charge, probe, quota_probe };
+            let grant = Grant { taken, at, since: waiter.since };
             self.settle(grant.at_once(), Outcome::Dropped, now);
         }
     }
@@ -271,6 +292,7 @@ impl<W> Machine<W> {
                 head_due: false,
                 turn: Turn::Requeued(Ticket { since: waiter.since, not_before }),
                 mode: Mode::Enforce,
+                route: waiter.route,
             };
             self.queue.withdraw(key);
             let waiter = self.queue.waiter_mut(key);
@@ -294,8 +316,14 @@ impl<W> Machine<W> {
     }
 
     /// Applies other settings; what was learned stays.
-    pub fn configure(&mut self, settings: Arc<Settings>, family: &str, now: Moment) {
-        self.member.configure(&settings.limits_of(family), now);
+    pub(crate) fn configure(
+        &mut self,
+        settings: Arc<Settings>,
+        family: &str,
+        members: Vec<(UpstreamId, Arc<QuotaBreaker>)>,
+        now: Moment,
+    ) {
+        self.members.configure(&settings, family, members, now);
         self.budget.configure(&settings.budget);
         self.queue.guarantee(settings.guarantees_of(family));
         self.settings = settings;
@@ -306,32 +334,33 @@ impl<W> Machine<W> {
         Demand {
             waiting_requests: self.queue.waiting() as f64,
             waiting_tokens: self.queue.tokens() as f64,
-            in_flight: self.member.in_flight,
-            bound: self.member.bound,
+            bound: self.members.bound(),
             totals: self.admitted.totals,
             weight: self.queue.weight(),
-            ..self.member.limits.demand(now)
+            ..self.members.demand(now)
         }
     }
 
     /// Changes the part of the limits that is this replica's, where several share them.
     pub fn set_part(&mut self, part: Part, now: Moment) {
-        self.member.limits.set_part(part, now);
+        self.members.set_part(part, now);
     }
 
     /// What it knows of its upstream that other replicas can use.
     pub fn knowledge(&self, now: Moment) -> Knowledge {
-        let paused = self.member.limits.paused_until().max(self.member.hold.until());
+        // What several upstreams told can't be told apart elsewhere.
+        let Some(member) = self.members.sole() else { return Knowledge::default() };
+        let paused = member.limits.paused_until().max(member.hold.until());
         Knowledge {
-            limits: self.member.limits.learned(),
+            limits: member.limits.learned(),
             pause: paused.since(now),
-            failing_for: self.member.breaker.outage().map(|outage| now.since(outage.since)),
+            failing_for: member.breaker.outage().map(|outage| now.since(outage.since)),
         }
     }
 
     /// Another replica knows something of the upstream.
     pub fn told_elsewhere(&mut self, told: &Told, now: Moment) {
-        let Member { limits, breaker, hold, .. } = &mut self.member;
+        let Some(Member { limits, breaker, hold, .. }) = self.members.sole_mut() else { return };
         match told {
             Told::Limits(told) => {
                 for (slot, limit) in told {
@@ -354,7 +383,17 @@ impl<W> Machine<W> {
 
     /// Permits in flight.
     pub fn in_flight(&self) -> u32 {
-        self.member.in_flight
+        self.members.in_flight()
+    }
+
+    /// Whether requests have a choice of upstreams.
+    pub(crate) fn is_pool(&self) -> bool {
+        self.members.is_pool()
+    }
+
+    /// Whether a request that failed at one member can go to another one at once.
+    pub(crate) fn has_other(&self, than: UpstreamId) -> bool {
+        self.members.has_other(than)
     }
 
     /// Requests that wait.
@@ -374,17 +413,19 @@ impl<W> Machine<W> {
             head_due: false,
             turn: Turn::First,
             mode: Mode::Enforce,
+            route: Route::default(),
         };
+        let member = self.members.typical();
         ScopeStatus {
             name: name.into(),
-            dimensions: self.member.limits.status(now),
-            charge_ratio: self.member.limits.charge_ratio(),
-            part: self.member.limits.part(),
+            dimensions: self.members.dimensions(now),
+            charge_ratio: member.limits.charge_ratio(),
+            part: member.limits.part(),
             held_by: self.next_turn().and_then(|next| {
-                let charge = self.member.limits.charge(self.queue.waiter(next.key).cost);
-                self.member.limits.holding(charge, self.member.in_flight, now)
+                let charge = member.limits.charge(self.queue.waiter(next.key).cost);
+                member.limits.holding(charge, member.in_flight, now)
             }),
-            paused_for: self.member.limits.paused_until().since(now),
+            paused_for: member.limits.paused_until().since(now),
             queue: (self.queue.lines())
                 .map(|line| QueueStatus {
                     caller: line.caller,
@@ -398,18 +439,19 @@ impl<W> Machine<W> {
                 .collect(),
             queue_bytes: self.queue.bytes(),
             predicted_wait: self.predict(&probe, now),
-            breaker: self.member.breaker.state(self.queue.waiting(), now),
-            outage: (self.member.breaker.outage())
+            breaker: member.breaker.state(self.queue.waiting(), now),
+            outage: (self.members.outage(None))
                 .map(|outage| (now.since(outage.since), outage.next_probe.since(now))),
             last_failure: self.last_failure,
-            breaker_opened: self.member.breaker.opened(),
-            quota_spent_for: self.member.spent.since().map(|since| now.since(since)),
-            quota_spent: self.member.spent.told().map(|(code, probe)| (code, probe.since(now))),
-            quota_probes: self.member.spent.probes(),
+            breaker_opened: member.breaker.opened(),
+            quota_spent_for: member.spent.since().map(|since| now.since(since)),
+            quota_spent: member.spent.told().map(|(code, probe)| (code, probe.since(now))),
+            quota_probes: member.spent.probes(),
             budget: self.budget.level(),
             budget_exhausted: self.budget.exhausted(),
-            in_flight: self.member.in_flight,
-            limits: self.settings.limits_of(family),
+            in_flight: self.members.in_flight(),
+            limits: self.settings.limits_of(family, member.id),
+            members: self.members.status(&self.settings, family, self.queue.waiting(), now),
             admitted: self.admitted.last_minute(now),
             counts: *self.counts,
         }

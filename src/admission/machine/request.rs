@@ -7,6 +7,7 @@ use crate::admission::refusal::Refused;
 use crate::caller::{CallerId, Lane, Mode};
 
 use super::attempt::Attempt;
+use super::members::Route;
 
 /// A request for a permit, as the machine sees it.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +30,30 @@ pub struct Request {
     pub turn: Turn,
     /// How much of its work Weir does for it.
     pub mode: Mode,
+    /// Which upstreams it may go to.
+    pub route: Route,
 }
 
 impl Request {
     /// The same at another price.
     pub(super) fn at(&self, cost: Cost) -> Self {
         Self { cost, ..*self }
+    }
+
+    /// Since when it has been here.
+    pub(super) fn since(&self, now: Moment) -> Moment {
+        match self.turn {
+            Turn::Requeued(ticket) => ticket.since,
+            Turn::First | Turn::Retry => now,
+        }
+    }
+
+    /// Until when the upstream that it was refused by must not be asked again.
+    pub(super) fn barred_until(&self) -> Moment {
+        match self.turn {
+            Turn::Requeued(ticket) => ticket.not_before,
+            Turn::First | Turn::Retry => Moment::START,
+        }
     }
 }
 

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use crate::admission::breaker::{BreakerState, Gate};
-use crate::admission::limits::{Charge, Cost};
+use crate::admission::limits::Charge;
 use crate::admission::moment::{Moment, duration};
 use crate::admission::queue::{Full, Key, Next, State, Waiter};
 use crate::admission::refusal::Refused;
-use crate::admission::spent::Funds;
 use crate::caller::Lane;
 
 use super::attempt::{Attempt, Grant, Would};
-use super::member::Offer;
+use super::member::{LOOK_AGAIN, Offer};
+use super::members::{Choice, Query, Route, Taken};
 use super::request::{Arrival, Request, Turn};
 use super::shadow::Shadow;
 use super::{Machine, Mode, breaker_refusal, hold};
@@ -23,73 +22,118 @@ const NEARLY_ALL: u32 = 2;
 pub(super) const CONTENDED: Duration = Duration::from_mins(1);
 /// The longest wait for what was sent without waiting: no longer than bursts of a moment.
 const MOST_OWED: Duration = Duration::from_secs(5);
+/// A request that only one member can serve looks this often whether an attempt in flight to it has ended.
+const FULL_LOOK: Duration = Duration::from_millis(20);
 /// What is due so soon does not need to be looked at with each arrival.
 const SOON: Duration = Duration::from_millis(100);
 
 impl<W> Machine<W> {
     /// The request whose turn it is.
     pub(super) fn next_turn(&self) -> Option<Next> {
-        self.queue.next(self.settings.queue.background_share, |cost| self.member.share(cost))
+        let member = self.members.typical();
+        self.queue.next(self.settings.queue.background_share, |cost| member.share(cost))
     }
 
-    /// Offers the request whose turn it is to the member: the cost at which it may go now, and whether as a probe; else what
-    /// holds it.
-    pub(super) fn turn_of(&mut self, next: Next, now: Moment) -> Result<(Cost, bool), Offer> {
+    /// Offers the request whose turn it is to the members.
+    pub(super) fn turn_of(&mut self, next: Next, now: Moment) -> Choice {
         let waiter = self.queue.waiter(next.key);
-        let back = waiter.requeued;
-        let cost = if back { waiter.cost } else { self.member.affordable(waiter.cost) };
-        let charge = self.member.limits.charge(cost);
-        // What was refused once leaves nothing free for others: it has waited for the time that it was told.
-        match self.member.offer(charge, next.sparse || back, &self.settings, self.queue.waiting(), now) {
-            Offer::Takes(probe) => Ok((cost, probe)),
-            offer @ (Offer::Blocked(_) | Offer::Held { .. } | Offer::Full) => Err(offer),
-        }
+        let query = Query {
+            cost: waiter.cost,
+            full_price: waiter.requeued,
+            // What was refused once leaves nothing free for others: it has waited for the time that it was told.
+            sparse: next.sparse || waiter.requeued,
+            asks_quota: waiter.asks_quota,
+            since: waiter.since,
+            deadline: waiter.deadline,
+            route: waiter.route,
+            barred_until: waiter.barred_until,
+        };
+        self.members.choose(&query, &self.settings, self.queue.waiting(), now)
     }
 
-    pub(super) fn grant(&mut self, key: Key, cost: Cost, probe: bool, now: Moment, wake: &mut Vec<W>) {
-        let asks = self.queue.waiter(key).asks_quota;
-        let quota_probe = asks
-            || match self.member.spent.check(self.settings.quota_probe, now) {
-                Funds::Pass => false,
-                Funds::Probe => true,
-                Funds::Spent(answer) => {
-                    self.counts.quota_spent += 1;
-                    self.refuse(key, Refused::QuotaExhausted(answer), wake);
-                    return;
+    /// Where several members serve: a request that can't go to all of them, and waits, lets those behind it go to the others.
+    /// Returns whether it stood aside.
+    pub(super) fn stands_aside(&mut self, key: Key, offer: Offer, now: Moment, wake: &mut Vec<W>) -> bool {
+        let (_, lane, _) = self.queue.owner(key);
+        let waiter = self.queue.waiter(key);
+        let (route, since, requeued) = (waiter.route, waiter.since, waiter.requeued);
+        let is_barred = route.after.is_some() && waiter.barred_until > now;
+        if !self.members.is_pool() || (route.pin.is_none() && !is_barred) {
+            return false;
+        }
+        // Background work waits on, unless nothing is to wait.
+        let ends = lane == Lane::Interactive || self.settings.breaker.max_wait.is_zero();
+        if let Some(outage) = self.members.outage(route.pin).filter(|_| ends)
+            && outage.opened.plus(self.settings.breaker.max_wait) <= now
+        {
+            self.counts.breaker_open += 1;
+            self.refuse(key, breaker_refusal(outage, now), wake);
+            return true;
+        }
+        let until = match offer {
+            Offer::Blocked(at) => at,
+            Offer::Held { until, look } => {
+                if until.since(now) > hold::LONG && until > self.queue.waiter(key).deadline {
+                    self.counts.deadline += 1;
+                    let (predicted, retry_after) = (until.since(since), until.since(now));
+                    self.refuse(key, Refused::Deadline { predicted, retry_after }, wake);
+                    return true;
                 }
-            };
-        let charge = self.member.limits.charge(cost);
-        let share = self.member.share_of(charge);
+                look
+            }
+            Offer::Full | Offer::Takes(_) => now.plus(FULL_LOOK),
+        };
+        let until = until.max(now.plus(LOOK_AGAIN));
+        if let Some(pin) = route.pin.filter(|_| !requeued || !is_barred) {
+            self.members.claim(pin, until);
+        }
+        self.queue.park(key, until);
+        true
+    }
+
+    /// Until when a request that comes waits whatever the limits say.
+    pub(super) fn held_until(&self, request: &Request, now: Moment) -> Moment {
+        let barred = request.barred_until();
+        let has_choice = self.members.is_pool() && request.route.after.is_some();
+        if has_choice && request.route.pin.is_none() { now } else { barred }
+    }
+
+    pub(super) fn grant(&mut self, key: Key, taken: &Taken, now: Moment, wake: &mut Vec<W>) {
+        let share = self.members.of(taken.member).share_of(taken.charge);
         self.queue.serve(key, share, self.settings.queue.background_share, now);
         let waiter = self.queue.waiter(key);
         let since = waiter.since;
         if !waiter.requeued {
             self.forecast.happened(waiter.predicted, since, now);
         }
-        self.begin(cost, charge, probe, now.since(since), now);
+        self.begin(taken, now.since(since), now);
         let waiter = self.queue.waiter_mut(key);
-        waiter.cost = cost;
-        waiter.state = State::Granted { at: now, charge, probe, quota_probe };
+        waiter.cost = taken.cost;
+        let Taken { charge, member, probe, quota_probe, .. } = *taken;
+        waiter.state = State::Granted { at: now, charge, member, probe, quota_probe };
         wake.extend(waiter.waker.take());
     }
 
-    pub(super) fn begin(&mut self, cost: Cost, charge: Charge, probe: bool, waited: Duration, now: Moment) {
-        self.member.begin(cost, charge, probe, waited, &self.settings, now);
+    pub(super) fn begin(&mut self, taken: &Taken, waited: Duration, now: Moment) {
+        let Taken { member, cost, charge, probe, .. } = *taken;
+        self.members.of_mut(member).begin(cost, charge, probe, waited, &self.settings, now);
         self.counts.granted += 1;
         self.admitted.totals.waited += waited.as_secs_f64();
         self.admitted.count(cost.requests, cost.tokens, now);
     }
 
     pub(super) fn grant_unpaced(&mut self, request: &Request, would: Would, now: Moment) -> Attempt {
-        let charge = self.member.limits.charge(request.cost);
+        let index = self.members.any(request.route);
+        let member = self.members.of(index);
+        let charge = member.limits.charge(request.cost);
         // What is sent without waiting is owed to the limits, up to a bound: enforced requests, now or after a reload, wait for
         // no more of it. The upstream's answers tell the true level.
-        let owed = self.member.limits.wait(charge, true, self.member.in_flight, now);
+        let owed = member.limits.wait(charge, true, member.in_flight, now);
         let charge = if owed > MOST_OWED { Charge::default() } else { charge };
-        self.begin(request.cost, charge, false, Duration::ZERO, now);
-        let grant =
-            Grant { cost: request.cost, charge, at: now, probe: false, quota_probe: false, since: now };
-        let mut attempt = grant.at_once();
+        let (upstream, cost) = (member.id, request.cost);
+        let taken = Taken { member: index, upstream, cost, charge, probe: false, quota_probe: false };
+        self.begin(&taken, Duration::ZERO, now);
+        let mut attempt = Grant { taken, at: now, since: now }.at_once();
         attempt.would = (would != Would::Pass).then(|| Box::new(would));
         attempt.counted = request.mode == Mode::Observe;
         attempt
@@ -97,13 +141,14 @@ impl<W> Machine<W> {
 
     /// What enforcing would do with a request of the observe mode.
     pub(super) fn would(&mut self, request: &Request, now: Moment) -> Would {
-        if let Some(outage) = self.member.breaker.outage() {
+        if let Some(outage) = self.members.outage(None) {
             return Would::Refuse(breaker_refusal(outage, now));
         }
         let limits = &self.settings.limits;
         let shadow = self.shadow.get_or_insert_with(|| Box::new(Shadow::new(limits, now)));
-        shadow.learn(&self.member.limits, now);
-        shadow.arrive(request, &self.settings, |cost| self.member.share(cost), now)
+        let member = self.members.typical();
+        shadow.learn(&member.limits, now);
+        shadow.arrive(request, &self.settings, |cost| member.share(cost), now)
     }
 
     pub(super) fn enqueue(
@@ -121,13 +166,12 @@ impl<W> Machine<W> {
         if !back && let Err(refused) = self.make_place(request, now, wake) {
             return Arrival::Refused(refused);
         }
-        let (since, not_before, predicted) = match request.turn {
-            Turn::Requeued(ticket) => (ticket.since, ticket.not_before, ticket.not_before.since(now)),
-            Turn::First | Turn::Retry => (now, now, self.predict(request, now)),
-        };
+        let not_before = self.held_until(request, now).max(now);
+        let predicted = if back { not_before.since(now) } else { self.predict(request, now) };
+        let since = request.since(now);
         let latest = self.latest_turn(request, now);
         let least = if back { predicted } else { self.least_wait(predicted, now) };
-        if now.plus(least) > latest && self.member.breaker.outage().is_none() {
+        if now.plus(least) > latest && self.members.outage(request.route.pin).is_none() {
             self.counts.deadline += 1;
             self.admitted.totals.refused(request.cost);
             let predicted = predicted.max(least);
@@ -138,8 +182,14 @@ impl<W> Machine<W> {
             Waiter::new(request.cost, request.bytes, since, latest, predicted.as_secs_f64() as f32);
         waiter.asks_quota = quota_probe;
         waiter.requeued = back;
-        waiter.behind = request.turn == Turn::Retry && self.member.breaker.outage().is_some();
-        let share = self.member.share(request.cost);
+        waiter.behind = request.turn == Turn::Retry && self.members.outage(None).is_some();
+        (waiter.route, waiter.barred_until) = (request.route, request.barred_until());
+        if let Some(patience) = self.members.patience(request.deadline, &self.settings, now)
+            && duration(self.backlog_waits(request, now).0) > patience
+        {
+            self.members.spill(self.queue.waiting() + 1);
+        }
+        let share = self.members.typical().share(request.cost);
         let owner = (request.caller, request.lane, request.weight);
         let key = self.queue.push(waiter, owner, share, not_before, now);
         self.contended_until = now.plus(CONTENDED);
@@ -187,7 +237,7 @@ impl<W> Machine<W> {
 
     /// Until when a request that has to wait may do so. An attempt whose answer comes too late takes from the limits for nothing.
     fn latest_turn(&self, request: &Request, now: Moment) -> Moment {
-        let typical = self.member.breaker.typical_head().filter(|_| request.head_due).unwrap_or_default();
+        let typical = self.typical_head().filter(|_| request.head_due).unwrap_or_default();
         // Who is in a hurry still gets a chance.
         let kept = (typical * NEARLY_ALL).min(request.deadline.since(now) / 2);
         request.deadline.minus(kept)
@@ -195,8 +245,8 @@ impl<W> Machine<W> {
 
     /// While the upstream fails: whether waiting cannot help this request.
     pub(super) fn outage_refusal(&mut self, request: &Request, now: Moment) -> Option<Refused> {
-        let outage = self.member.breaker.outage()?;
-        if self.member.gate(&self.settings, self.queue.waiting(), now) == Gate::Probe {
+        let outage = self.members.outage(request.route.pin)?;
+        if self.members.may_probe(&self.settings, self.queue.waiting(), now) {
             return None;
         }
         let patience_ends = match request.lane {
@@ -209,7 +259,7 @@ impl<W> Machine<W> {
 
     /// Refuses what waited out an outage in vain.
     pub(super) fn end_waits_of_outage(&mut self, now: Moment, wake: &mut Vec<W>) {
-        let Some(outage) = self.member.breaker.outage() else { return };
+        let Some(outage) = self.members.outage(None) else { return };
         let max_wait = self.settings.breaker.max_wait;
         if now < outage.opened.plus(max_wait) {
             return;
@@ -228,7 +278,7 @@ impl<W> Machine<W> {
     /// Refuses what can't be served before its deadline, for the limits hold everything until a moment that is far away or that the
     /// upstream named.
     pub(super) fn end_waits_of_hold(&mut self, until: Moment, now: Moment, wake: &mut Vec<W>) {
-        if until.since(now) <= hold::LONG && self.member.hold.told_beyond(now).is_none() {
+        if until.since(now) <= hold::LONG && self.members.told_beyond(now).is_none() {
             return;
         }
         while let Some(key) = self.queue.expired(until) {
@@ -249,7 +299,7 @@ impl<W> Machine<W> {
         retry_after: Duration,
         now: Moment,
     ) -> Refused {
-        match self.member.hold.told_beyond(deadline.max(now)) {
+        match self.members.told_beyond(deadline.max(now)) {
             Some((words, until)) => Refused::Told { words, retry_after: until.since(now) },
             None => Refused::Deadline { predicted, retry_after },
         }
@@ -259,7 +309,7 @@ impl<W> Machine<W> {
     pub(super) fn expire(&mut self, key: Key, now: Moment, wake: &mut Vec<W>) {
         self.counts.deadline += 1;
         self.admitted.totals.refused(self.queue.waiter(key).cost);
-        let refusal = if let Some(outage) = self.member.breaker.outage() {
+        let refusal = if let Some(outage) = self.members.outage(self.queue.waiter(key).route.pin) {
             breaker_refusal(outage, now)
         } else {
             let retry_after = self.predict_for(key, now);
@@ -281,29 +331,27 @@ impl<W> Machine<W> {
         let Request { caller, lane, deadline, .. } = *request;
         // What was measured while the breaker held attempts back, or let them go at a rising pace, is no measure of what comes.
         // Nor is what was measured with a part of the limits that will grow.
-        let calm = self.member.breaker.state(self.queue.waiting(), now) == BreakerState::Closed
-            && self.member.limits.has_its_part();
+        let calm =
+            self.members.are_calm(self.queue.waiting(), now) && self.members.typical().limits.has_its_part();
         let measured = calm.then(|| self.queue.measured_wait(caller, lane, deadline, now)).flatten();
-        let queued = duration(self.backlog_wait(request, now).max(measured.unwrap_or(0.0)));
-        queued.max(self.member.hold.until().since(now))
+        let (best, all) = self.backlog_waits(request, now);
+        let patience = self.members.patience(deadline, &self.settings, now);
+        let spills = patience.is_some_and(|patience| duration(best) > patience);
+        let queued = duration(if spills { all } else { best.max(measured.unwrap_or(0.0)) });
+        queued.max(self.members.held_until().since(now))
     }
 
     /// The lower bound of the wait that is predicted for a request that came now.
     fn least_wait(&self, predicted: Duration, now: Moment) -> Duration {
-        self.forecast.lower_bound(predicted).max(self.member.hold.until().since(now))
+        self.forecast.lower_bound(predicted).max(self.members.held_until().since(now))
     }
 
-    /// Seconds until what is ahead of a request that came now has gone, and then it, were nothing else to come.
-    fn backlog_wait(&self, request: &Request, now: Moment) -> f64 {
+    /// Seconds until what is ahead of a request that came now has gone, and then it, were nothing else to come: by the members of
+    /// the best priority, and by all.
+    fn backlog_waits(&self, request: &Request, now: Moment) -> (f64, f64) {
         let Request { caller, lane, deadline, .. } = *request;
         let ahead = self.queue.ahead(caller, lane, deadline, self.settings.queue.background_share);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a float's cast saturates"
-        )]
-        let ahead = self.member.limits.charge_of(ahead.requests as u64, ahead.tokens);
-        self.member.limits.predict(ahead, self.member.limits.charge(request.cost), now)
+        self.members.predict((ahead.requests, ahead.tokens), request.cost, request.route.pin, now)
     }
 
     /// How long a request like one that waits would wait if it came now.
@@ -320,6 +368,7 @@ impl<W> Machine<W> {
             head_due: false,
             turn: Turn::First,
             mode: Mode::Enforce,
+            route: Route { pin: waiter.route.pin, ..Route::default() },
         };
         self.predict(&request, now)
     }

@@ -185,6 +185,13 @@ impl<W> Queue<W> {
         key
     }
 
+    /// Takes a queued request out of its caller's order until a moment: it holds up nobody until then.
+    pub(crate) fn park(&mut self, key: Key, until: Moment) {
+        self.count_out(key);
+        self.slab.get_mut(key).state = State::Parked { until };
+        self.parked.insert((until, key));
+    }
+
     /// Lets parked requests whose time has come take their place in their caller's order.
     pub(crate) fn unpark(&mut self, now: Moment) {
         while let Some(&(until, key)) = self.parked.first() {

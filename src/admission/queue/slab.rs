@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::admission::limits::{Charge, Cost};
-use crate::admission::machine::Request;
+use crate::admission::machine::{Request, Route};
 use crate::admission::moment::Moment;
 use crate::admission::refusal::Refused;
 
@@ -28,7 +28,7 @@ pub(crate) enum State {
     /// Not before that moment; it holds up nobody until then.
     Parked { until: Moment },
     /// Its turn came; what was taken for it waits to be claimed.
-    Granted { at: Moment, charge: Charge, probe: bool, quota_probe: bool },
+    Granted { at: Moment, charge: Charge, member: u16, probe: bool, quota_probe: bool },
     /// It will have no turn.
     Refused(Refused),
     /// It waits in another queue from now on.
@@ -54,6 +54,9 @@ pub(crate) struct Waiter<W> {
     /// It comes after all other requests of its caller: it failed during the outage that it waits out, and is not to be each
     /// probe of it.
     pub(crate) behind: bool,
+    /// The upstreams that it may go to, and until when not to the one that it was refused by.
+    pub(crate) route: Route,
+    pub(crate) barred_until: Moment,
     /// The dominant share that it was expected to take, in windows of the limit that binds.
     pub(super) share: f64,
     /// Tells requests apart that came at the same moment.
@@ -78,6 +81,8 @@ impl<W> Waiter<W> {
             asks_quota: false,
             requeued: false,
             behind: false,
+            route: Route::default(),
+            barred_until: Moment::START,
             share: 0.0,
             sequence: 0,
             flow: NONE,

@@ -107,21 +107,27 @@ fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_,
 }
 
 fn credential(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
-    let upstream = caller.credential.as_ref().or(config.upstream.credential.as_ref());
-    if caller.key.is_some() && upstream.is_none() {
+    if caller.key.is_some() && caller.credential.is_none() && !config.has_credential() {
         rules.refuse(
             &[&format!("{place}.key"), "upstream.credential"],
             "this Weir key would be sent to the API, which does not know it; set upstream.credential or this caller's credential",
         );
     }
     let credentials = config.callers.iter().filter_map(|caller| caller.credential.as_ref());
-    let mut credentials = credentials.chain(config.upstream.credential.as_ref());
+    let members = config.upstreams.iter().filter_map(|member| member.credential.as_ref());
+    let mut credentials = credentials.chain(config.upstream.credential.as_ref()).chain(members);
     if let Some(key) = &caller.key
         && credentials.any(|credential| credential.secret == key.secret)
     {
         rules.refuse(
             &[&format!("{place}.key")],
             "is also a credential for the upstream, which no caller should know; give the caller a key of its own",
+        );
+    }
+    if caller.credential.is_some() && config.upstreams.iter().any(|member| member.credential.is_some()) {
+        rules.refuse(
+            &[&format!("{place}.credential")],
+            "is never sent: each of [[upstreams]] has a credential of its own; leave this out",
         );
     }
     if caller.credential.is_none() {

@@ -41,17 +41,23 @@ fn addresses(config: &Config, rules: &mut Rules<'_, '_>) {
             format!("{admin} and server.listen {listen} are the same place; write another port"),
         );
     }
-    let url = &config.upstream.url;
-    let host =
-        if url.host() == "localhost" { Some(IpAddr::from([127, 0, 0, 1])) } else { url.host().parse().ok() };
-    for (key, own) in [("server.listen", listen), ("admin.listen", admin)] {
-        if host.is_some_and(|host| overlap(SocketAddr::new(host, url.port()), own)) {
-            rules.refuse(
-                &["upstream.url", key],
-                format!(
-                    "{url} is Weir's own {key}: requests would go round in a circle; write where the API is"
-                ),
-            );
+    let places = rules.kept("upstreams").into_iter().map(|place| format!("{place}.url"));
+    let several = config.upstreams.iter().map(|member| &member.url).zip(places);
+    let one = config.upstreams.is_empty().then(|| (&config.upstream.url, "upstream.url".to_owned()));
+    for (url, place) in several.chain(one) {
+        let host = match url.host() {
+            "localhost" => Some(IpAddr::from([127, 0, 0, 1])),
+            host => host.parse().ok(),
+        };
+        for (key, own) in [("server.listen", listen), ("admin.listen", admin)] {
+            if host.is_some_and(|host| overlap(SocketAddr::new(host, url.port()), own)) {
+                rules.refuse(
+                    &[&place, key],
+                    format!(
+                        "{url} is Weir's own {key}: requests would go round in a circle; write where the API is"
+                    ),
+                );
+            }
         }
     }
 }
@@ -107,7 +113,8 @@ fn upstream(config: &Config, rules: &mut Rules<'_, '_>) {
         }
         (Some(_), Some(_)) | (None, None) => {}
     }
-    if !upstream.url.is_tls() {
+    let encrypts = config.members().iter().any(|member| member.url.is_tls());
+    if !encrypts {
         for key in ["upstream.tls.client_cert", "upstream.tls.client_key", "upstream.tls.server_name"] {
             if rules.written(key) {
                 rules.refuse(&[key], "has no effect: upstream.url is http; write https or leave this out");

@@ -11,6 +11,7 @@ mod files;
 mod listeners;
 mod replicas;
 mod resilience;
+mod upstreams;
 
 /// Checks a configuration whose keys are valid one by one, and fits defaults to what the user wrote.
 pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
@@ -19,6 +20,7 @@ pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     listeners::check(config, &mut rules);
     replicas::check(config, &mut rules);
     resilience::check(config, &mut rules);
+    upstreams::check(config, &mut rules);
     callers::check(config, &mut rules);
     families::check(config, &mut rules);
     files::check(config, &mut rules);

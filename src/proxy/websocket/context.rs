@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use crate::admission::{Ask, Cost, EVERYBODY, Scope, Turn};
+use crate::admission::{Ask, Cost, EVERYBODY, Route, Scope, Turn};
 use crate::caller::{Caller, CredentialId, Mode};
 use crate::clock::Instant;
 use crate::openai::Endpoint;
+use crate::pool::UpstreamId;
 use crate::proxy::{Policy, Proxy};
 use crate::rights::Rights;
 
@@ -19,6 +20,9 @@ pub(in crate::proxy) struct Context {
     pub(in crate::proxy) endpoint: Endpoint,
     pub(in crate::proxy) mode: Mode,
     pub(in crate::proxy) credential: CredentialId,
+    /// The session's upstream, and that all turns go there.
+    pub(in crate::proxy) upstream: UpstreamId,
+    pub(in crate::proxy) route: Route,
     /// How all replicas call the credential.
     pub(in crate::proxy) credential_name: u64,
     /// How long a turn may be waited for.
@@ -53,6 +57,7 @@ impl Context {
             head_due: false,
             turn,
             mode,
+            route: self.route,
         }
     }
 

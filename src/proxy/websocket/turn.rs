@@ -190,7 +190,9 @@ impl Turn {
         let probe = permit.is_probe();
         permit.sent_at(now);
         self.permit = Some(permit);
-        self.sent(probe, now)
+        let frames = self.sent(probe, now);
+        self.record.goes_to(context.upstream);
+        frames
     }
 
     /// It goes without a permit: what is to be sent.

@@ -11,7 +11,9 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::machine::{Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Turn};
+use crate::admission::machine::{
+    Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Route, Turn,
+};
 use crate::admission::{Cost, Key, LimitReports, Moment, Refused, RetryPayment};
 use crate::caller::{CallerId, Mode};
 use crate::classify::ErrorClass;
@@ -230,6 +232,7 @@ impl World<'_> {
             head_due: false,
             turn,
             mode: Mode::Enforce,
+            route: Route::default(),
         }
     }
 

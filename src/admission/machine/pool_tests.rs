@@ -1,0 +1,397 @@
+//! Several members behind one queue: whatever happens, none gets a request that it must not get, and no request is lost.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::admission::refusal::UpstreamWords;
+use crate::admission::settings::{LimitSettings, MemberSettings};
+use crate::pool::UpstreamId;
+
+const A: UpstreamId = UpstreamId(0);
+const B: UpstreamId = UpstreamId(1);
+
+fn member(id: UpstreamId, priority: u32, limits: LimitSettings) -> MemberSettings {
+    MemberSettings {
+        id,
+        name: format!("u{}", id.0).into(),
+        priority,
+        limits: Some(limits),
+        models: Vec::new(),
+    }
+}
+
+fn per_minute(requests: u64) -> LimitSettings {
+    LimitSettings { requests_per_minute: Some(requests), ..LimitSettings::default() }
+}
+
+fn machine(members: Vec<MemberSettings>, spill_after: Option<Duration>) -> Machine<u64> {
+    let settings = Settings { members, spill_after, ..Settings::default() };
+    Machine::new(Arc::new(settings), "f", 3, Moment::START)
+}
+
+fn request(deadline: Moment) -> Request {
+    Request {
+        caller: CallerId(0),
+        weight: 1,
+        lane: Lane::Interactive,
+        cost: Cost { requests: 1, tokens: 10, ..Cost::default() },
+        bytes: 10,
+        deadline,
+        head_due: false,
+        turn: Turn::First,
+        mode: Mode::Enforce,
+        route: Route::default(),
+    }
+}
+
+fn at(seconds: f64) -> Moment {
+    Moment::START.plus_seconds(seconds)
+}
+
+/// Lets everybody who waits go on, for so long.
+fn serve(machine: &mut Machine<u64>, keys: &mut Vec<Key>, from: f64, to: f64) -> BTreeMap<u16, u32> {
+    let mut served = BTreeMap::new();
+    for step in 0..=((to - from) * 100.0).round() as u32 {
+        let now = at(from + f64::from(step) * 0.01);
+        machine.pump(now, &mut Vec::new());
+        keys.retain(|key| match machine.claim(*key, |_| {}) {
+            Claim::Granted(attempt) => {
+                *served.entry(attempt.upstream().0).or_default() += 1;
+                succeed(machine, attempt, now);
+                false
+            }
+            Claim::Pending => true,
+            Claim::Refused(refused) => panic!("{refused:?} at {now:?}"),
+            Claim::Moved(_) => panic!("there is nowhere else"),
+        });
+    }
+    served
+}
+
+/// The whole course of an attempt that is answered well.
+fn succeed(machine: &mut Machine<u64>, mut attempt: Attempt, now: Moment) {
+    machine.sent(&mut attempt, now);
+    machine.head(&mut attempt, &HeadReport::default(), now);
+    machine.settle(attempt, Outcome::Done, now);
+}
+
+fn go(machine: &mut Machine<u64>, request: &Request, now: Moment) -> Option<Attempt> {
+    match machine.arrive(request, now, &mut Vec::new()) {
+        Arrival::Granted(mut attempt) => {
+            machine.sent(&mut attempt, now);
+            Some(attempt)
+        }
+        Arrival::Waiting(_) | Arrival::Refused(_) => None,
+    }
+}
+
+#[test]
+fn a_lower_priority_takes_what_the_better_one_cannot_serve_in_time() {
+    for (spill_after, deadline, expected) in [(None, 60.0, false), (None, 3.0, true), (Some(1), 60.0, true)] {
+        let spill_after = spill_after.map(Duration::from_secs);
+        let mut machine =
+            machine(vec![member(A, 0, per_minute(60)), member(B, 1, per_minute(6000))], spill_after);
+        let mut keys = Vec::new();
+        let mut spilled = 0;
+        for number in 0..50 {
+            let now = at(f64::from(number) * 0.001);
+            match machine.arrive(&request(at(deadline)), now, &mut Vec::new()) {
+                Arrival::Granted(attempt) => {
+                    spilled += u32::from(attempt.upstream() == B);
+                    succeed(&mut machine, attempt, now);
+                }
+                Arrival::Waiting(key) => keys.push(key),
+                Arrival::Refused(refused) => panic!("{refused:?}"),
+            }
+        }
+        let served = serve(&mut machine, &mut keys, 0.1, deadline - 0.1);
+        spilled += served.get(&B.0).copied().unwrap_or(0);
+        assert!(keys.is_empty(), "{} wait in vain", keys.len());
+        assert_eq!(spilled > 0, expected, "{spill_after:?} {deadline}: {spilled}");
+        assert!(spilled < 50, "the better one is used too");
+    }
+}
+
+#[test]
+fn a_refused_request_goes_to_another_member_at_once_and_not_back_before_its_time() {
+    let mut machine = machine(vec![member(A, 0, per_minute(600)), member(B, 0, per_minute(600))], None);
+    let now = at(1.0);
+    let attempt = go(&mut machine, &request(at(60.0)), now).expect("it is free");
+    let (refused_by, other) = if attempt.upstream() == A { (A, B) } else { (B, A) };
+    let outcome = Outcome::RateLimited {
+        class: ErrorClass::RateLimitRequests,
+        numbers: None,
+        words: None,
+        hint: Some(Duration::from_secs(20)),
+        earlier: 0,
+    };
+    let ticket = machine.settle(attempt, outcome, now).expect("a rate limit gives one");
+    let route = Route { after: Some(refused_by), ..Route::default() };
+    let again = Request { turn: Turn::Requeued(ticket), route, ..request(at(60.0)) };
+    let attempt = go(&mut machine, &again, now).expect("another one is free");
+    assert_eq!(attempt.upstream(), other);
+    machine.settle(attempt, Outcome::Done, now);
+    // Only the one that refused is left: the time that it named holds.
+    let pinned = Request { route: Route { pin: Some(refused_by), ..route }, ..again };
+    assert!(go(&mut machine, &pinned, at(2.0)).is_none());
+}
+
+#[test]
+fn who_is_out_gets_probes_alone_and_what_waits_goes_to_others() {
+    let mut machine = machine(vec![member(A, 0, per_minute(6000)), member(B, 1, per_minute(6000))], None);
+    let spent = UpstreamWords { code: Some("insufficient_quota".into()), ..UpstreamWords::of_status(429) };
+    let attempt = go(&mut machine, &request(at(60.0)), at(0.1)).expect("it is free");
+    assert_eq!(attempt.upstream(), A);
+    machine.settle(attempt, Outcome::QuotaExhausted(Some(spent)), at(0.2));
+    let mut probes = 0;
+    for second in 1..200 {
+        let now = at(f64::from(second));
+        let attempt = go(&mut machine, &request(now.plus(Duration::from_secs(60))), now).expect("B serves");
+        if attempt.upstream() == A {
+            probes += 1;
+            let spent = UpstreamWords { code: None, ..UpstreamWords::of_status(401) };
+            machine.settle(attempt, Outcome::QuotaExhausted(Some(spent)), now);
+        } else {
+            machine.settle(attempt, Outcome::Done, now);
+        }
+    }
+    assert!((2..=4).contains(&probes), "{probes} probes in 200 s");
+    // A good answer to a probe brings it back.
+    let mut back = 0;
+    for second in 200..400 {
+        let now = at(f64::from(second));
+        let attempt = go(&mut machine, &request(now.plus(Duration::from_secs(60))), now).expect("one serves");
+        back += u32::from(attempt.upstream() == A);
+        machine.settle(attempt, Outcome::Done, now);
+    }
+    assert!(back > 130, "{back} of 200");
+}
+
+#[test]
+fn what_only_one_can_serve_waits_for_it_and_holds_up_nobody() {
+    let mut machine = machine(vec![member(A, 0, per_minute(60)), member(B, 0, per_minute(6000))], None);
+    let pinned = Request { route: Route { pin: Some(A), ..Route::default() }, ..request(at(50.0)) };
+    let mut keys = Vec::new();
+    for _ in 0..40 {
+        match machine.arrive(&pinned, at(0.0), &mut Vec::new()) {
+            Arrival::Granted(attempt) => {
+                assert_eq!(attempt.upstream(), A);
+                succeed(&mut machine, attempt, at(0.0));
+            }
+            Arrival::Waiting(key) => keys.push(key),
+            Arrival::Refused(refused) => panic!("{refused:?}"),
+        }
+    }
+    assert!(keys.len() > 10, "{} wait", keys.len());
+    let mut free = Vec::new();
+    for _ in 0..50 {
+        match machine.arrive(&request(at(50.0)), at(0.1), &mut Vec::new()) {
+            Arrival::Granted(attempt) => {
+                assert_eq!(attempt.upstream(), B, "A is waited for");
+                succeed(&mut machine, attempt, at(0.1));
+            }
+            Arrival::Waiting(key) => free.push(key),
+            Arrival::Refused(refused) => panic!("{refused:?}"),
+        }
+    }
+    let mut others = free.clone();
+    let served = serve(&mut machine, &mut others, 0.1, 1.0);
+    assert!(others.is_empty() && served.get(&A.0).is_none_or(|count| *count < 5), "{served:?}");
+    let served = serve(&mut machine, &mut keys, 1.0, 45.0);
+    assert!(keys.is_empty(), "{served:?}: {} still wait", keys.len());
+}
+
+#[test]
+fn a_reload_keeps_what_is_known_of_a_member_by_its_name() {
+    let settings = |members| Arc::new(Settings { members, ..Settings::default() });
+    let (a, b) = (member(A, 0, LimitSettings::default()), member(B, 1, LimitSettings::default()));
+    let mut machine: Machine<u64> = Machine::new(settings(vec![a.clone()]), "f", 3, Moment::START);
+    let kept =
+        |machine: &Machine<u64>| machine.members.all().map(|one| (one.id, one.granted)).collect::<Vec<_>>();
+    for second in 0..5 {
+        let attempt = go(&mut machine, &request(at(60.0)), at(f64::from(second))).expect("it is free");
+        machine.settle(attempt, Outcome::Done, at(f64::from(second)));
+    }
+    let running = go(&mut machine, &request(at(60.0)), at(5.0)).expect("it is free");
+    let of = |ids: &[UpstreamId]| ids.iter().map(|id| (*id, Arc::default())).collect::<Vec<_>>();
+    machine.configure(settings(vec![b.clone(), a]), "f", of(&[B, A]), at(6.0));
+    assert_eq!(kept(&machine), [(A, 6), (B, 0)]);
+    machine.configure(settings(vec![b]), "f", of(&[B]), at(7.0));
+    machine.settle(running, Outcome::Done, at(7.5));
+    let attempt = go(&mut machine, &request(at(60.0)), at(8.0)).expect("the other serves");
+    assert_eq!(attempt.upstream(), B, "the one that is gone gets nothing");
+}
+
+/// What a random run did.
+#[derive(Default)]
+struct Run {
+    granted: u32,
+    refused: u32,
+    cancelled: u32,
+}
+
+fn limits(rng: &mut fastrand::Rng) -> LimitSettings {
+    LimitSettings {
+        requests_per_minute: rng.bool().then(|| rng.u64(300..6_000)),
+        in_flight: (rng.u8(..) < 60).then(|| rng.u32(1..5)),
+        ..LimitSettings::default()
+    }
+}
+
+/// No grant to a member that is out, paused, full or gone, nor to another than the one that a request is bound to; each request
+/// ends once.
+#[test]
+fn whatever_happens_no_member_gets_what_it_must_not_and_no_request_is_lost() {
+    let (mut total, mut probes) = (0, 0);
+    for seed in 0..300 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let count = rng.u16(2..6);
+        let members: Vec<MemberSettings> =
+            (0..count).map(|id| member(UpstreamId(id), rng.u32(0..3), limits(&mut rng))).collect();
+        let spill_after = rng.bool().then(|| Duration::from_millis(rng.u64(0..5_000)));
+        let mut machine = machine(members, spill_after);
+        let (mut waiting, mut flying): (Vec<(Key, Request)>, Vec<(Attempt, Request)>) =
+            (Vec::new(), Vec::new());
+        let (mut run, mut offered, mut now) = (Run::default(), 0, Moment::START);
+        // Seen before each step: what a grant of this step is judged by.
+        for step in 0..1_200 {
+            now = now.plus(Duration::from_millis(rng.u64(1..60)));
+            let before: Vec<(u32, Option<u32>, Moment)> = machine
+                .members
+                .all()
+                .map(|one| (one.in_flight, one.limits_bound(), one.limits.paused_until()))
+                .collect();
+            let mut begin = |attempt: Attempt,
+                             request: Request,
+                             machine: &mut Machine<u64>,
+                             run: &mut Run,
+                             flying: &mut Vec<(Attempt, Request)>| {
+                let member = machine.members.of(attempt.member);
+                let judged = attempt.granted == now;
+                assert!(!member.retired, "seed {seed}: a member that is gone");
+                let outage = member.breaker.outage().is_some();
+                assert!(
+                    !outage || attempt.probe || !judged,
+                    "seed {seed}, step {step}: a failing member got a request"
+                );
+                assert!(
+                    !member.spent.is_open() || attempt.quota_probe || !judged,
+                    "seed {seed}: one without money did"
+                );
+                if let Some(bound) = member.limits_bound() {
+                    assert!(member.in_flight <= bound, "seed {seed}: {} of {bound}", member.in_flight);
+                }
+                let paused = before[usize::from(attempt.member)].2;
+                assert!(
+                    paused <= now || attempt.probe || !judged,
+                    "seed {seed}: a paused member got a request"
+                );
+                assert!(request.route.pin.is_none_or(|pin| pin == member.id), "seed {seed}: another member");
+                if let Turn::Requeued(ticket) = request.turn
+                    && request.route.after == Some(member.id)
+                {
+                    assert!(ticket.not_before <= now || !judged, "seed {seed}: before its time");
+                }
+                assert!(attempt.granted <= request.deadline, "seed {seed}: after its deadline");
+                probes += u32::from(attempt.is_probe());
+                run.granted += 1;
+                let mut attempt = attempt;
+                machine.sent(&mut attempt, now);
+                flying.push((attempt, request));
+            };
+            if step < 1_000 && rng.u8(..) < 140 {
+                let mut new = request(now.plus(Duration::from_millis(rng.u64(100..20_000))));
+                new.caller = CallerId(rng.u16(0..4));
+                new.lane = if rng.bool() { Lane::Interactive } else { Lane::Background };
+                new.route.pin = (rng.u8(..) < 60).then(|| UpstreamId(rng.u16(0..count)));
+                new.route.once = rng.bool();
+                offered += 1;
+                match machine.arrive(&new, now, &mut Vec::new()) {
+                    Arrival::Granted(attempt) => begin(attempt, new, &mut machine, &mut run, &mut flying),
+                    Arrival::Waiting(key) => waiting.push((key, new)),
+                    Arrival::Refused(_) => run.refused += 1,
+                }
+            }
+            machine.pump(now, &mut Vec::new());
+            for (key, request) in std::mem::take(&mut waiting) {
+                if rng.u8(..) < 2 {
+                    machine.cancel(key, now);
+                    run.cancelled += 1;
+                    continue;
+                }
+                match machine.claim(key, |_| {}) {
+                    Claim::Granted(attempt) => begin(attempt, request, &mut machine, &mut run, &mut flying),
+                    Claim::Refused(_) => run.refused += 1,
+                    Claim::Pending => waiting.push((key, request)),
+                    Claim::Moved(_) => panic!("there is nowhere else"),
+                }
+            }
+            // Ends after the claims: what was granted is judged by what was known then.
+            for _ in 0..rng.usize(0..4) {
+                if flying.is_empty() {
+                    break;
+                }
+                let (mut attempt, mut request) = flying.swap_remove(rng.usize(..flying.len()));
+                let upstream = attempt.upstream();
+                // One of them fails for a third of the time.
+                let ill = upstream.0 == 0 && (step / 400) % 3 == 1;
+                let outcome = match rng.u8(0..200) {
+                    0..10 => Outcome::Dropped,
+                    10 => Outcome::QuotaExhausted(Some(UpstreamWords {
+                        code: None,
+                        ..UpstreamWords::of_status(401)
+                    })),
+                    11..30 => Outcome::RateLimited {
+                        class: ErrorClass::RateLimitRequests,
+                        numbers: None,
+                        words: None,
+                        hint: rng.bool().then(|| Duration::from_millis(rng.u64(0..4_000))),
+                        earlier: rng.u32(0..3),
+                    },
+                    _ if ill => Outcome::Failed(ErrorClass::Overloaded),
+                    _ => Outcome::Done,
+                };
+                machine.head(&mut attempt, &HeadReport::default(), now);
+                let ticket = machine.settle(attempt, outcome, now);
+                if let Some(ticket) = ticket.filter(|_| rng.bool()) {
+                    run.granted -= 1;
+                    request.turn = Turn::Requeued(ticket);
+                    request.route.after = Some(upstream);
+                    match machine.arrive(&request, now, &mut Vec::new()) {
+                        Arrival::Granted(mut attempt) => {
+                            let is_other = attempt.upstream() != upstream;
+                            assert!(is_other || ticket.not_before <= now, "seed {seed}: before its time");
+                            run.granted += 1;
+                            machine.sent(&mut attempt, now);
+                            flying.push((attempt, request));
+                        }
+                        Arrival::Waiting(key) => waiting.push((key, request)),
+                        Arrival::Refused(_) => run.refused += 1,
+                    }
+                }
+                machine.pump(now, &mut Vec::new());
+            }
+        }
+        for (attempt, _) in flying {
+            machine.settle(attempt, Outcome::Done, now);
+        }
+        now = now.plus(Duration::from_secs(120));
+        machine.pump(now, &mut Vec::new());
+        for (key, _) in waiting {
+            match machine.claim(key, |_| {}) {
+                Claim::Granted(attempt) => {
+                    machine.settle(attempt, Outcome::Done, now);
+                    run.granted += 1;
+                }
+                Claim::Refused(_) => run.refused += 1,
+                Claim::Pending | Claim::Moved(_) => panic!("seed {seed}: a request is lost"),
+            }
+        }
+        assert_eq!((machine.waiting(), machine.in_flight()), (0, 0), "seed {seed}");
+        assert_eq!(run.granted + run.refused + run.cancelled, offered, "seed {seed}: each ends once");
+        total += run.granted;
+    }
+    assert!(total > 30_000 && probes > 100, "{total} granted, {probes} probes");
+}

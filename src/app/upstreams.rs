@@ -1,0 +1,97 @@
+//! The upstreams as the configuration names them: connections for each worker, which a reload keeps where nothing of them
+//! changed.
+
+use std::sync::Arc;
+
+use crate::caller::{AuthHeader, Credential, Secret};
+use crate::config::Config;
+use crate::config::proxy;
+use crate::config::upstream::AuthStyle;
+use crate::config::upstreams::{Member, ModelName};
+use crate::pool::{Names, Owners};
+use crate::proxy::{Upstreams, Way};
+use crate::upstream::upgrade::Tunnels;
+use crate::upstream::{self, Connector, Target, Upstream};
+
+use super::Error;
+
+/// What connections to upstreams are made with, for the life of the process.
+pub(super) struct Ways {
+    /// By way of the proxy, where there is one.
+    pub(super) connector: Connector,
+    /// Past it.
+    pub(super) direct: Connector,
+    pub(super) settings: upstream::Settings,
+    pub(super) counters: Arc<upstream::Counters>,
+    pub(super) tunnels: Arc<Tunnels>,
+    pub(super) workers: usize,
+    /// The numbers of upstreams, by their names.
+    pub(super) names: Arc<Names>,
+    pub(super) owners: Arc<Owners>,
+}
+
+impl Ways {
+    /// The upstreams of a configuration; `before` has the connections of those that stay.
+    ///
+    /// # Errors
+    /// The setting that can't be used.
+    pub(super) fn to(&self, config: &Config, before: Option<&Upstreams>) -> Result<Upstreams, Error> {
+        let mut ways = Vec::new();
+        for member in config.members() {
+            let place = place(config, &member);
+            let (id, url) = (self.names.id(&member.name), member.url.to_string());
+            let target =
+                Target::parse(&url).map_err(|error| Error::Configuration(format!("{place}.url: {error}")))?;
+            let known = before.and_then(|before| before.way(id)).filter(|way| *way.target() == target);
+            let connections = match known {
+                Some(way) => way.connections().into(),
+                None => self.connections(config, &member, target),
+            };
+            // The one upstream's is a matter of the callers, who may have others.
+            let own = member.credential.as_ref().filter(|_| !config.upstreams.is_empty());
+            let credential = own.map(|key| credential(&member, &key.secret, &place)).transpose()?;
+            let named = |of: &ModelName| (of.model.as_str().into(), of.name.as_str().into());
+            let names = member.names.iter().map(named).collect();
+            let name = member.name.as_str().into();
+            ways.push(Arc::new(Way::new(id, name, connections, credential, names)));
+        }
+        let home = ways.remove(0);
+        Ok(Upstreams::of(home, ways, Arc::clone(&self.owners)))
+    }
+
+    fn connections(&self, config: &Config, member: &Member, target: Target) -> Box<[Upstream]> {
+        let of_pool = !config.upstreams.is_empty();
+        let direct = of_pool && !proxy::is_for(&member.url, &config.upstream.no_proxy);
+        let connector = if direct { &self.direct } else { &self.connector };
+        let target = Arc::new(target);
+        let one = |_| {
+            let (counters, tunnels) = (Arc::clone(&self.counters), Arc::clone(&self.tunnels));
+            Upstream::with_tunnels(Arc::clone(&target), self.settings, counters, connector.clone(), tunnels)
+        };
+        (0..self.workers).map(one).collect()
+    }
+}
+
+/// Where a member is written.
+fn place(config: &Config, member: &Member) -> String {
+    let index = config.upstreams.iter().position(|other| other.name == member.name);
+    index.map_or_else(|| "upstream".to_owned(), |index| format!("upstreams[{index}]"))
+}
+
+/// What requests bear at a member that has a credential.
+fn credential(member: &Member, key: &Secret, place: &str) -> Result<Credential, Error> {
+    let style = auth_header(member.auth);
+    let (organization, project) = (member.organization.as_deref(), member.project.as_deref());
+    Credential::new(key, style, organization, project).map_err(|_| {
+        Error::Configuration(format!(
+            "{place}.credential: has characters that no header may have; check the secret"
+        ))
+    })
+}
+
+pub(super) fn auth_header(style: AuthStyle) -> AuthHeader {
+    match style {
+        AuthStyle::Bearer => AuthHeader::Bearer,
+        AuthStyle::ApiKey => AuthHeader::ApiKey,
+    }
+}

@@ -1,0 +1,138 @@
+//! A pool whose members can be told apart, and in which each named model has a member.
+
+use super::Rules;
+use crate::config::Config;
+use crate::config::upstreams::{Member, ModelName};
+use crate::pool::Names;
+
+/// Keys of `[upstream]` that each of `[[upstreams]]` has for itself.
+const OWN_KEYS: [&str; 6] = ["url", "credential", "auth", "organization", "project", "tls.server_name"];
+/// Upstreams at most.
+const MOST: usize = 256;
+
+pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
+    let places = rules.kept("upstreams");
+    if places.is_empty() {
+        return;
+    }
+    for key in OWN_KEYS.map(|key| format!("upstream.{key}")) {
+        if rules.written(&key) {
+            rules.refuse(
+                &[&key],
+                "is not read beside [[upstreams]]; write it there for each, or leave those out",
+            );
+        }
+    }
+    if places.len() > MOST {
+        rules.refuse(&["upstreams"], format!("are more than {MOST}; leave some out"));
+    }
+    for (index, (member, place)) in config.upstreams.iter().zip(&places).enumerate() {
+        name(member, place, rules);
+        unique(member, &config.upstreams[..index], place, rules);
+        names(member, place, rules);
+        if member.credential.is_none() {
+            for (key, set) in
+                [("organization", member.organization.is_some()), ("project", member.project.is_some())]
+            {
+                if set {
+                    rules.refuse(
+                        &[&format!("{place}.{key}")],
+                        "goes with a credential only; write that too, or let callers send the header",
+                    );
+                }
+            }
+        }
+    }
+    models(config, rules);
+}
+
+fn name(member: &Member, place: &str, rules: &mut Rules<'_, '_>) {
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let key = format!("{place}.name");
+    if member.name.is_empty() || member.name.len() > 64 || !member.name.chars().all(valid) {
+        rules.refuse(&[&key], "is not fit for a metric; write at most 64 letters, digits and - _ .");
+    }
+    if ["other", Names::THE_ONE].contains(&member.name.as_str()) {
+        rules.refuse(&[&key], format!("\"{}\" has another meaning in metrics; write another", member.name));
+    }
+}
+
+fn unique(member: &Member, before: &[Member], place: &str, rules: &mut Rules<'_, '_>) {
+    for other in before {
+        if other.name == member.name {
+            rules.refuse(
+                &[&format!("{place}.name")],
+                format!("\"{}\" is the name of an earlier upstream; write another", member.name),
+            );
+        }
+        let secret = |member: &Member| member.credential.as_ref().map(|key| key.secret.clone());
+        if other.url == member.url && secret(other) == secret(member) && other.project == member.project {
+            rules.refuse(
+                &[&format!("{place}.url")],
+                format!(
+                    "is \"{}\" with the same key again: its limits would count twice; leave one out",
+                    other.name
+                ),
+            );
+        }
+        if other.home && member.home {
+            rules.refuse(
+                &[&format!("{place}.home")],
+                format!("\"{}\" is the home already; write home = true once", other.name),
+            );
+        }
+    }
+}
+
+/// Names that are used, that are given once, and of which none is renamed again.
+fn names(member: &Member, place: &str, rules: &mut Rules<'_, '_>) {
+    for (index, ModelName { model, name }) in member.names.iter().enumerate() {
+        let key = |key: &str| format!("{place}.names[{index}].{key}");
+        if member.names[..index].iter().any(|other| other.model == *model) {
+            rules.refuse(&[&key("model")], format!("\"{model}\" has a name already; leave one out"));
+        }
+        if member.names.iter().any(|other| other.model == *name) {
+            rules.refuse(
+                &[&key("name")],
+                format!(
+                    "\"{name}\" is given another name itself, and names are changed once; write the last name"
+                ),
+            );
+        }
+        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/');
+        if name.is_empty() || name.len() > 256 || !name.chars().all(valid) {
+            rules.refuse(&[&key("name")], "is no model's name; write letters, digits and - _ . : /");
+        }
+        if !serves(member, model) {
+            rules.refuse(
+                &[&key("model")],
+                format!(
+                    "\"{model}\" fits none of this upstream's models, and never comes here; add it to models"
+                ),
+            );
+        }
+    }
+}
+
+fn serves(member: &Member, model: &str) -> bool {
+    member.models.is_empty() || member.models.iter().any(|pattern| pattern.matches(model))
+}
+
+/// Each model that the limits name has an upstream.
+fn models(config: &Config, rules: &mut Rules<'_, '_>) {
+    let families = rules.kept("limits.families");
+    for (family, place) in config.limits.families.iter().zip(&families) {
+        for pattern in &family.models {
+            let model = pattern.as_str();
+            let served = config.upstreams.iter().any(|member| {
+                serves(member, model) || member.models.iter().any(|served| pattern.matches(served.as_str()))
+            });
+            if !served {
+                rules.refuse(
+                    &[&format!("{place}.models")],
+                    format!("no upstream serves \"{model}\"; add it to the models of one, or leave it out"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `[[upstreams]]`: several APIs that serve the same requests.
+
+use super::Config;
+use super::key::section;
+use super::quantity::Ratio;
+use super::secret::SecretRef;
+use super::upstream::AuthStyle;
+use super::url::UpstreamUrl;
+use crate::pattern::Pattern;
+use crate::pool::Names;
+
+section! {
+    /// One of several APIs that serve the same requests. How they are reached stands in `[upstream]`.
+    Member {
+        /// Its name in metrics, logs and on the page. What was learned of it stays with the name through a reload.
+        name: String = required("azure-eu"),
+        /// Where it is. A path in it stands before that of each request; `/v1` is there once.
+        url: UpstreamUrl = required("https://my-resource.openai.azure.com/openai/v1"),
+        /// The key that requests bear there. Where no upstream has one, the caller's own passes through; where only others have
+        /// one, requests bear none here.
+        credential: Option<SecretRef> = unset("env:AZURE_OPENAI_API_KEY"),
+        /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as Azure wants it.
+        auth: AuthStyle = default("bearer"),
+        /// `OpenAI-Organization` for requests with the credential.
+        organization: Option<String> = unset("org-1234"),
+        /// `OpenAI-Project` for requests with the credential.
+        project: Option<String> = unset("proj_1234"),
+        /// Those of the lowest number go first. Others take over when these can't serve a request within its deadline, or within
+        /// `admission.spill_after`.
+        priority: u32 = default(0) in 0..=1000,
+        /// Where objects are made and looked for of which nobody knows the owner: files, batches, vector stores. Left out
+        /// everywhere, the first upstream.
+        home: bool = default(false),
+        /// The models that it serves; `*` stands for anything. Without, all.
+        models: Vec<Pattern> = default([]),
+        /// What it calls a model otherwise, such as an Azure deployment.
+        names: Vec<ModelName> = default([]),
+        /// What it allows, for each model family. Left out, `[limits]` counts, and what it tells.
+        limits: MemberLimits = default({}),
+    }
+}
+
+section! {
+    /// What an upstream calls a model.
+    ModelName {
+        /// The model as callers name it.
+        model: String = required("gpt-5"),
+        /// The upstream's name for it.
+        name: String = required("prod-gpt-5"),
+    }
+}
+
+section! {
+    /// What an upstream allows.
+    MemberLimits {
+        /// The part of each of its limits that this Weir may use. Left out: `limits.share`.
+        share: Option<Ratio> = unset(0.5) in 0.001..=1.0,
+        /// Requests in a minute.
+        requests_per_minute: Option<u64> = unset(5000) in 1..=1000000000000,
+        /// Tokens in a minute.
+        tokens_per_minute: Option<u64> = unset(1000000) in 1..=1000000000000,
+        /// Requests in a day.
+        requests_per_day: Option<u64> = unset(10000) in 1..=1000000000000,
+        /// Tokens in a day.
+        tokens_per_day: Option<u64> = unset(1500000) in 1..=1000000000000,
+        /// Requests in flight.
+        in_flight: Option<u32> = unset(500) in 1..=1000000,
+    }
+}
+
+impl MemberLimits {
+    /// Nothing is set.
+    const NONE: Self = Self {
+        share: None,
+        requests_per_minute: None,
+        tokens_per_minute: None,
+        requests_per_day: None,
+        tokens_per_day: None,
+        in_flight: None,
+    };
+
+    /// Whether anything is set.
+    pub fn says_anything(&self) -> bool {
+        *self != Self::NONE
+    }
+}
+
+impl Config {
+    /// The upstreams, the home first; `[upstream]` where there is no list.
+    pub fn members(&self) -> Vec<Member> {
+        let of = &self.upstream;
+        if self.upstreams.is_empty() {
+            return vec![Member {
+                name: Names::THE_ONE.to_owned(),
+                url: of.url.clone(),
+                credential: of.credential.clone(),
+                auth: of.auth,
+                organization: of.organization.clone(),
+                project: of.project.clone(),
+                priority: 0,
+                home: true,
+                models: Vec::new(),
+                names: Vec::new(),
+                limits: MemberLimits::NONE,
+            }];
+        }
+        let mut members = self.upstreams.clone();
+        members.sort_by_key(|member| !member.home);
+        members
+    }
+
+    /// Where requests go, for people: at most three upstreams, and how many more there are.
+    pub fn shown_upstreams(&self) -> String {
+        let members = self.members();
+        let urls: Vec<String> = members.iter().take(3).map(|member| member.url.to_string()).collect();
+        match members.len() - urls.len() {
+            0 => urls.join(", "),
+            more => format!("{} and {more} more", urls.join(", ")),
+        }
+    }
+
+    /// Whether requests bear a configured key upstream, whoever sent them.
+    pub fn has_credential(&self) -> bool {
+        self.upstream.credential.is_some() || self.upstreams.iter().any(|member| member.credential.is_some())
+    }
+}

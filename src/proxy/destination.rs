@@ -1,0 +1,73 @@
+//! Where one attempt goes, and what of the request has to be another there.
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Uri};
+
+use super::upstreams::{Upstreams, Way};
+use super::{Policies, Policy};
+use crate::admission::Permit;
+use crate::openai::endpoint::deployment;
+use crate::openai::model_name;
+use crate::pool::UpstreamId;
+use crate::replay;
+
+/// The upstream of one attempt.
+pub(super) struct Destination {
+    pub(super) way: Arc<Way>,
+    /// Whether requests bear its own credential, whatever they came with.
+    pub(super) swaps: bool,
+    /// Whether it may be another upstream than the request was made ready for.
+    pub(super) is_another: bool,
+}
+
+impl Destination {
+    /// The upstream that a permit is for. A request that waited, or was tried before, may go where its policy did not know of.
+    pub(super) fn of(permit: &Permit, policy: &Policy, policies: &Policies, first: bool) -> Self {
+        if first && permit.queued().is_zero() {
+            return Self::at(permit.upstream(), &policy.upstreams, false);
+        }
+        Self::at(permit.upstream(), &policies.current().upstreams, true)
+    }
+
+    /// The home, for what has no permit.
+    pub(super) fn home(policy: &Policy) -> Self {
+        Self::at(policy.upstreams.home().id, &policy.upstreams, false)
+    }
+
+    fn at(id: UpstreamId, upstreams: &Upstreams, later: bool) -> Self {
+        let way = Arc::clone(upstreams.way(id).unwrap_or(upstreams.home()));
+        Self { way, swaps: upstreams.swaps(), is_another: later || upstreams.is_pool() }
+    }
+
+    /// Makes the host the upstream's, and the model its name there.
+    pub(super) fn fit(&self, request: &mut Request<replay::Body>, model: Option<&str>) {
+        request.headers_mut().insert(HOST, self.way.target().host_header().clone());
+        let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let deployed = deployment(request.uri().path());
+        let deployed = deployed.and_then(|model| Some((model, self.way.name_of(model)?)));
+        let renamed = deployed.and_then(|(model, name)| model_name::rename_deployment(path, model, name));
+        if let Some(uri) = renamed.and_then(|path| path.parse::<Uri>().ok()) {
+            *request.uri_mut() = uri;
+        }
+        let Some((model, name)) = model.and_then(|model| Some((model, self.way.name_of(model)?))) else {
+            return;
+        };
+        let headers = std::mem::take(request.headers_mut());
+        let more = request.body_mut().edit(|body| model_name::rename(&headers, body, model, name));
+        *request.headers_mut() = headers;
+        if let Some(more) = more {
+            lengthen(request.headers_mut(), more);
+        }
+    }
+}
+
+/// A body is this many bytes longer than its head says.
+fn lengthen(headers: &mut HeaderMap, more: i64) {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<i64>().ok());
+    if let Some(length) = length {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(length.saturating_add(more)));
+    }
+}
