@@ -14,15 +14,13 @@ use super::call::Call;
 use super::destination::Destination;
 use super::exchange::{Answered, Exchange};
 use super::first_event::Awaited;
+use super::labels::{no_turn_label, queue_refusal, stop_label, would_have};
 use super::{Policy, Proxy, settle};
 use crate::account::{ErrorDetail, Record, Wait};
-use crate::admission::{
-    Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Route, Scope, Turn, Would,
-};
+use crate::admission::{Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Route, Scope, Turn};
 use crate::caller::Caller;
 use crate::classify::{Classified, ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
-use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
 use crate::response::{self, OwnAnswer};
 use crate::retry::{self, Decision, Situation, StopReason};
 
@@ -429,59 +427,5 @@ impl Conversation<'_> {
         self.record
             .failed(own.class, Some(ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None)));
         answer::own(own, self.record)
-    }
-}
-
-pub(super) fn would_have(would: &Would) -> Option<WouldHave> {
-    match would {
-        Would::Pass => None,
-        Would::Delay(_) => Some(WouldHave::Delayed),
-        Would::Refuse(Refused::BreakerOpen { .. }) => Some(WouldHave::Held),
-        Would::Refuse(
-            Refused::QueueFull { .. }
-            | Refused::CallerLimit { .. }
-            | Refused::Deadline { .. }
-            | Refused::Told { .. }
-            | Refused::QuotaExhausted(_)
-            | Refused::Draining,
-        ) => Some(WouldHave::Refused),
-    }
-}
-
-pub(super) fn queue_refusal(refused: &Refused) -> QueueRefusal {
-    match refused {
-        Refused::QueueFull { .. } => QueueRefusal::QueueFull,
-        Refused::CallerLimit { .. } => QueueRefusal::CallerLimit,
-        Refused::Deadline { .. } | Refused::Told { .. } => QueueRefusal::PredictedDeadline,
-        Refused::BreakerOpen { .. } => QueueRefusal::BreakerOpen,
-        Refused::QuotaExhausted(_) => QueueRefusal::BillingBlock,
-        Refused::Draining => QueueRefusal::Draining,
-    }
-}
-
-/// The metric's word for why a retry got no turn; nothing where the queue's refusal says it all.
-pub(super) fn no_turn_label(refused: &Refused) -> Option<RetryStop> {
-    match refused {
-        Refused::Draining => Some(RetryStop::Draining),
-        Refused::Deadline { .. } | Refused::Told { .. } => Some(RetryStop::Deadline),
-        Refused::QueueFull { .. }
-        | Refused::CallerLimit { .. }
-        | Refused::BreakerOpen { .. }
-        | Refused::QuotaExhausted(_) => None,
-    }
-}
-
-/// The metric's word for why there is no retry; nothing where the class never has one.
-pub(super) fn stop_label(reason: StopReason) -> Option<RetryStop> {
-    match reason {
-        StopReason::Final => None,
-        StopReason::Unsafe => Some(RetryStop::Unsafe),
-        StopReason::Committed => Some(RetryStop::Committed),
-        StopReason::NotReplayable => Some(RetryStop::BodyNotKept),
-        StopReason::Forbidden => Some(RetryStop::Forbidden),
-        StopReason::Excluded => Some(RetryStop::Excluded),
-        StopReason::Attempts => Some(RetryStop::AttemptsSpent),
-        StopReason::Deadline => Some(RetryStop::Deadline),
-        StopReason::Budget => Some(RetryStop::Budget),
     }
 }

@@ -20,9 +20,11 @@ mod held_head;
 mod keep_alive;
 mod kept_headers;
 mod kept_uri;
+mod labels;
 pub(crate) mod limits;
 mod objects;
 mod policies;
+mod refusals;
 mod request_lane;
 mod rights;
 pub(crate) mod settle;
@@ -52,7 +54,7 @@ pub use rights::MOST_CHECKED;
 pub use stall::Watched;
 pub use upstreams::{Upstreams, Way};
 
-use crate::account::{Account, Begin, ErrorDetail, Record, RequestId, Wait};
+use crate::account::{Account, Begin, Record, RequestId, Wait};
 use crate::admission::{self, Route, Scopes};
 use crate::caller::origin::Foreign;
 use crate::caller::{self, Caller, CallerId, Callers, Mode};
@@ -76,6 +78,7 @@ use conversation::Conversation;
 use deadline::Deadline;
 use first_event::FirstEvents;
 use keep_alive::KeepAlive;
+use refusals::{refuse, refuse_body, refuse_unknown};
 use stall::Stalls;
 
 /// What the configuration says about requests; a reload replaces it whole.
@@ -427,57 +430,6 @@ impl Proxy {
     fn random<T>(&self, draw: impl FnOnce(&mut fastrand::Rng) -> T) -> T {
         draw(&mut self.rng.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Its address is kept: nothing else says whose key was rotated on one side only.
-fn refuse_unknown(mut record: Box<Record>, peer: IpAddr) -> Response<Body> {
-    let message = "Unknown caller: the key matches no [[callers]] entry. Send the Weir key, header or certificate that one names, \
-                   or set server.allow_unknown_callers.";
-    let answer = OwnAnswer::new(ErrorClass::WeirCallerUnknown, message);
-    let kept = ErrorDetail {
-        message: format!("Unknown caller, from {peer}."),
-        peer: Some(peer),
-        ..ErrorDetail::default()
-    };
-    record.failed(answer.class, Some(kept));
-    answer::own(answer, record)
-}
-
-fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Body> {
-    let answer = |class, status, message: &str| OwnAnswer { status, ..OwnAnswer::new(class, message) };
-    let answer = match error {
-        ReadError::TooLarge => answer(
-            ErrorClass::WeirBodyTooLarge,
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "The request's body is larger than server.body_max allows.",
-        ),
-        ReadError::Idle | ReadError::TooSlow => answer(
-            ErrorClass::RequestTimeout,
-            StatusCode::REQUEST_TIMEOUT,
-            "The request's body came too slowly, or stopped coming.",
-        ),
-        ReadError::Malformed => answer(
-            ErrorClass::BadRequest,
-            StatusCode::BAD_REQUEST,
-            "The framing of the request's body is broken.",
-        ),
-        ReadError::NoRoom => answer(
-            ErrorClass::WeirQueueFull,
-            StatusCode::TOO_MANY_REQUESTS,
-            "Weir holds as many bytes of waiting requests as server.max_buffered_bytes allows.",
-        ),
-        ReadError::Aborted => answer(
-            ErrorClass::WeirClientClosed,
-            StatusCode::REQUEST_TIMEOUT,
-            "The client left while it sent the request's body.",
-        ),
-    };
-    refuse(answer, record)
-}
-
-fn refuse(answer: OwnAnswer, mut record: Box<Record>) -> Response<Body> {
-    record.failed(answer.class, None);
-    answer::own(answer, record)
 }
 
 #[cfg(test)]

@@ -57,7 +57,8 @@ impl Body for ClientBody {
         let Some(Sending { incoming, open }) = self.0.as_deref_mut() else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
         if let Some(open) = open
-            && (frame.is_none() || incoming.is_end_stream())
+            // Nothing follows trailers.
+            && (incoming.is_end_stream() || frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)))
         {
             open.store(false, Ordering::Relaxed);
         }

@@ -99,8 +99,11 @@ fn a_turn_of_a_spent_budget_is_refused_in_its_session() {
          families = [{ name = \"gpt-5\", tokens_per_month = 1 }]\n",
     );
     let mut client = open(weir.address, "/v1/responses", "X-Team: chat\r\n");
-    for expected in [None, Some("caller_limit")] {
-        let turn = r#"{"type":"response.create","model":"gpt-5","input":"some text that costs something"}"#;
+    // Each in a lane of its own: in one lane a turn waits for the one before it.
+    for (lane, expected) in [("a", None), ("b", Some("caller_limit"))] {
+        let turn = format!(
+            r#"{{"type":"response.create","stream_id":"{lane}","model":"gpt-5","input":"some text that costs something"}}"#
+        );
         client.raw(&write(Kind::Text, turn.as_bytes(), Some(KEY)));
         if let Some(code) = expected {
             let error = client.next().unwrap().json();

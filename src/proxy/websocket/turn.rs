@@ -17,7 +17,7 @@ use crate::openai::endpoint::Named;
 use crate::openai::websocket::{self as events, ClientEvent};
 use crate::openai::{AnswerHeaders, usage};
 use crate::proxy::allowance::Allowance;
-use crate::proxy::conversation::{no_turn_label, queue_refusal, stop_label, would_have};
+use crate::proxy::labels::{no_turn_label, queue_refusal, stop_label, would_have};
 use crate::proxy::{Policy, limits, settle};
 use crate::replay::Held;
 use crate::response;

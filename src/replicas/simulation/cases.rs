@@ -199,6 +199,9 @@ fn who_alone_is_cut_off_adds_no_more_than_its_even_part() {
     }
 }
 
+/// The most of the whole that is used at once where Redis loses its memory five times in five seconds and replicas join meanwhile.
+const FORGOTTEN: f64 = 1.05;
+
 #[test]
 fn what_is_lost_is_told_anew_and_nobody_exceeds_the_whole() {
     let mut rng = fastrand::Rng::with_seed(16);
@@ -216,13 +219,13 @@ fn what_is_lost_is_told_anew_and_nobody_exceeds_the_whole() {
         }
         world.run(2.0);
         // The moment when all forgot is the one in which a newcomer could take what others hold.
-        world.assert_within(1.0 + beginners(world.replicas.len() - replicas + 1));
+        world.assert_within(FORGOTTEN);
         if world.replicas.len() == replicas {
             let moved = before.iter().zip(world.all()).map(|(before, now)| before.abs_diff(now)).max();
             assert!(moved < Some(WHOLE / 30), "{seed}: {before:?} {:?}", world.all());
         }
         world.run(8.0);
-        world.assert_within(1.0 + beginners(world.replicas.len() - replicas + 1));
+        world.assert_within(FORGOTTEN);
         assert!(world.sum() > WHOLE / 100 * 97, "{seed}: {:?}", world.all());
     }
 }

@@ -1,17 +1,17 @@
 //! From the configuration to the settings of each room: the only place that knows both.
 
+mod limits;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::allowances;
 use crate::admin;
-use crate::admission::{
-    self, BreakerSettings, BudgetSettings, Family, LimitSettings, MemberSettings, QueueSettings,
-};
+use crate::admission::{self, BreakerSettings, BudgetSettings, LimitSettings, MemberSettings, QueueSettings};
 use crate::caller::origin::Origins;
 use crate::caller::{self, Caller, CallerId, Callers, Credential, Registry};
 use crate::config::Config;
-use crate::config::pacing::{Family as FamilyLimits, Limits, Merge};
+use crate::config::pacing::Merge;
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::sources::Process;
 use crate::config::upstream::Roots;
@@ -29,6 +29,7 @@ use crate::{account, metrics, replay, replicas, retry, server, stream};
 
 use super::upstreams::auth_header;
 use super::{Error, build};
+use limits::{families, limits};
 
 pub(super) fn server(config: &Config) -> server::Settings {
     let of = &config.server;
@@ -430,69 +431,4 @@ fn members(config: &Config, names: &Names) -> Vec<MemberSettings> {
         }
     };
     config.members().into_iter().map(of).collect()
-}
-
-fn limits(of: &Limits) -> LimitSettings {
-    LimitSettings {
-        requests_per_minute: of.requests_per_minute,
-        tokens_per_minute: of.tokens_per_minute,
-        requests_per_day: of.requests_per_day,
-        tokens_per_day: of.tokens_per_day,
-        share: of.share.0,
-        in_flight: of.in_flight,
-    }
-}
-
-/// The configured families, then those of the seed file: what a person wrote counts first.
-fn families(of: &Limits) -> Vec<Family> {
-    let configured = of.families.iter().map(|family| Family {
-        name: family.name.as_str().into(),
-        patterns: family.models.iter().map(|pattern| pattern.as_str().into()).collect(),
-        limits: family_limits(family, of),
-    });
-    let seeded = of.seed.iter().flat_map(|seed| &seed.models).map(|model| Family {
-        name: model.model.as_str().into(),
-        patterns: vec![model.model.as_str().into()],
-        limits: Some(LimitSettings {
-            requests_per_minute: model.requests_per_minute,
-            tokens_per_minute: model.tokens_per_minute,
-            requests_per_day: model.requests_per_day,
-            tokens_per_day: None,
-            share: of.share.0,
-            in_flight: of.in_flight,
-        }),
-    });
-    configured.chain(seeded).collect()
-}
-
-fn family_limits(family: &FamilyLimits, of: &Limits) -> Option<LimitSettings> {
-    let own = LimitSettings {
-        requests_per_minute: family.requests_per_minute.or(of.requests_per_minute),
-        tokens_per_minute: family.tokens_per_minute.or(of.tokens_per_minute),
-        requests_per_day: family.requests_per_day.or(of.requests_per_day),
-        tokens_per_day: family.tokens_per_day.or(of.tokens_per_day),
-        share: of.share.0,
-        in_flight: family.in_flight.or(of.in_flight),
-    };
-    let says_anything = family.requests_per_minute.is_some()
-        || family.tokens_per_minute.is_some()
-        || family.requests_per_day.is_some()
-        || family.tokens_per_day.is_some()
-        || family.in_flight.is_some();
-    says_anything.then_some(own)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::sources::Nothing;
-
-    #[test]
-    fn a_family_inherits_the_limits_that_it_does_not_state() {
-        let text = "[limits]\ntokens_per_minute = 9000\nrequests_per_minute = 70\n\
-                    [[limits.families]]\nname = \"a\"\nmodels = [\"a\"]\nrequests_per_minute = 5\n";
-        let config = crate::config::parse("weir.toml", text, &[], &Nothing).unwrap();
-        let limits = families(&config.limits)[0].limits.expect("it states one");
-        assert_eq!((limits.requests_per_minute, limits.tokens_per_minute), (Some(5), Some(9000)));
-    }
 }

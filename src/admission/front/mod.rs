@@ -1,5 +1,7 @@
 //! The async front of a scope: one lock around the machine, futures that wait for their turn, and a driver that keeps time.
 
+mod driver;
+
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::pin::Pin;
@@ -15,18 +17,20 @@ use crate::clock::{self, Instant};
 use crate::pool::UpstreamId;
 use crate::retry::MilliTokens;
 
-use super::budget::BudgetExhausted;
-use super::directory::Directory;
-use super::knowledge::{Knowledge, Told};
-use super::limits::{Cost, Demand, Part};
-use super::machine::{Arrival, Claim, Machine, Request, Route, Turn};
-use super::moment::Moment;
-use super::permit::{Permit, RetryTicket};
-use super::queue::Key;
-use super::refusal::Refused;
-use super::settings::Settings;
-use super::spent::QuotaBreaker;
-use super::status::ScopeStatus;
+use crate::admission::budget::BudgetExhausted;
+use crate::admission::directory::Directory;
+use crate::admission::knowledge::{Knowledge, Told};
+use crate::admission::limits::{Cost, Demand, Part};
+use crate::admission::machine::{Arrival, Claim, Machine, Request, Route, Turn};
+use crate::admission::moment::Moment;
+use crate::admission::permit::{Permit, RetryTicket};
+use crate::admission::queue::Key;
+use crate::admission::refusal::Refused;
+use crate::admission::settings::Settings;
+use crate::admission::spent::QuotaBreaker;
+use crate::admission::status::ScopeStatus;
+
+use driver::{Driver, drive};
 
 /// How all replicas name the one scope of all credentials.
 pub const EVERYBODY: u64 = 1;
@@ -75,7 +79,7 @@ pub enum Admission {
 #[derive(Debug)]
 #[repr(C)]
 pub struct Scope {
-    pub(super) epoch: Instant,
+    pub(in crate::admission) epoch: Instant,
     /// The hash of the organization and project that the upstream named last; 0 before.
     owner: AtomicU64,
     hasher: RandomState,
@@ -85,11 +89,11 @@ pub struct Scope {
     /// Tells the driver that something is due earlier than it thinks.
     earlier: Notify,
     directory: Weak<Directory>,
-    pub(super) name: Box<str>,
-    pub(super) family: Box<str>,
+    pub(in crate::admission) name: Box<str>,
+    pub(in crate::admission) family: Box<str>,
     /// A model of the family, where upstreams serve different ones.
-    pub(super) model: Option<Box<str>>,
-    pub(super) credential: u64,
+    pub(in crate::admission) model: Option<Box<str>>,
+    pub(in crate::admission) credential: u64,
     /// Whose limits these are, as all replicas name it; 0 where nobody asks.
     shared_name: AtomicU64,
     /// Whether any answer was a good one.
@@ -110,7 +114,7 @@ struct Inner {
 }
 
 impl Scope {
-    pub(super) fn new(
+    pub(in crate::admission) fn new(
         name: Box<str>,
         family: Box<str>,
         credential: u64,
@@ -143,13 +147,13 @@ impl Scope {
     }
 
     /// The same with the name that all replicas call it by.
-    pub(super) fn with_shared_name(self, name: u64) -> Self {
+    pub(in crate::admission) fn with_shared_name(self, name: u64) -> Self {
         self.shared_name.store(name, Relaxed);
         self
     }
 
     /// The same for a model that tells which upstreams serve it.
-    pub(super) fn of_model(self, model: Option<&str>) -> Self {
+    pub(in crate::admission) fn of_model(self, model: Option<&str>) -> Self {
         Self { model: model.map(Into::into), ..self }
     }
 
@@ -192,19 +196,19 @@ impl Scope {
     }
 
     /// Notes that an answer was a good one.
-    pub(super) fn succeeded(&self) {
+    pub(in crate::admission) fn succeeded(&self) {
         if !self.succeeded.load(Relaxed) {
             self.succeeded.store(true, Relaxed);
         }
     }
 
     /// Whether any answer was a good one.
-    pub(super) fn has_succeeded(&self) -> bool {
+    pub(in crate::admission) fn has_succeeded(&self) -> bool {
         self.succeeded.load(Relaxed)
     }
 
     /// How long nobody has asked for a turn here.
-    pub(super) fn unused_since(&self, now: Moment) -> std::time::Duration {
+    pub(in crate::admission) fn unused_since(&self, now: Moment) -> std::time::Duration {
         now.since(self.lock().machine.asked())
     }
 
@@ -255,14 +259,14 @@ impl Scope {
     }
 
     /// Whether nothing is in flight and nothing waits.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::admission) fn is_idle(&self) -> bool {
         let inner = self.lock();
         inner.machine.in_flight() == 0 && inner.machine.waiting() == 0
     }
 
     /// The upstream named the organization and project that the scope belongs to. It does so with every answer: the
     /// directory hears of it when they are others than the last ones.
-    pub(super) fn identified(self: &Arc<Self>, organization: &str, project: &str) {
+    pub(in crate::admission) fn identified(self: &Arc<Self>, organization: &str, project: &str) {
         let (organization, project) =
             if self.is_pool.load(Relaxed) { ("", "") } else { (organization, project) };
         let owner = self.hasher.hash_one((organization, project)).max(1);
@@ -322,7 +326,7 @@ impl Scope {
         });
     }
 
-    pub(super) fn configure(
+    pub(in crate::admission) fn configure(
         self: &Arc<Self>,
         settings: &Arc<Settings>,
         members: Vec<(UpstreamId, Arc<QuotaBreaker>)>,
@@ -345,12 +349,12 @@ impl Scope {
         self.is_pool() && self.current().lock().machine.has_other(than)
     }
 
-    pub(super) fn drain(self: &Arc<Self>) {
+    pub(in crate::admission) fn drain(self: &Arc<Self>) {
         self.with(clock::now(), |machine, _, wake| machine.drain(wake));
     }
 
     /// Does something to the machine, then wakes whom it concerns and sees to it that time is kept.
-    pub(super) fn with<T>(
+    pub(in crate::admission) fn with<T>(
         self: &Arc<Self>,
         now: Instant,
         act: impl FnOnce(&mut Machine<Waker>, Moment, &mut Vec<Waker>) -> T,
@@ -411,7 +415,7 @@ impl Scope {
         }
     }
 
-    pub(super) fn moment(&self, instant: Instant) -> Moment {
+    pub(in crate::admission) fn moment(&self, instant: Instant) -> Moment {
         Moment::START.plus(instant.saturating_duration_since(self.epoch))
     }
 
@@ -484,55 +488,6 @@ impl Drop for Waiting {
                 machine.cancel(key, moment);
                 machine.pump(moment, wake);
             });
-        }
-    }
-}
-
-/// The driver's hold on its scope: when its task dies with a worker, those who wait elsewhere start another.
-struct Driver {
-    scope: Arc<Scope>,
-    ended: bool,
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
-        let orphans = {
-            let mut inner = self.scope.lock();
-            inner.driver = None;
-            inner.machine.take_wakers()
-        };
-        for waker in orphans {
-            waker.wake();
-        }
-    }
-}
-
-/// Keeps time for a scope while anything waits in it.
-async fn drive(mut driver: Driver) {
-    let scope = Arc::clone(&driver.scope);
-    loop {
-        let mut wake = Vec::new();
-        let due = {
-            let moment = scope.moment(clock::now());
-            let mut inner = scope.lock();
-            let due = inner.machine.pump(moment, &mut wake);
-            let waits = inner.machine.waiting() > 0;
-            inner.driver = waits.then_some(due);
-            driver.ended = !waits;
-            inner.driver
-        };
-        for waker in wake {
-            waker.wake();
-        }
-        let Some(due) = due else { return };
-        let instant = scope.epoch + due.since(Moment::START);
-        tokio::select! {
-            biased;
-            () = scope.earlier.notified() => {}
-            () = clock::sleep_until(instant) => {}
         }
     }
 }

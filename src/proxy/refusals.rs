@@ -1,0 +1,63 @@
+//! Weir's own answers to requests that are refused before they have a scope.
+
+use std::net::IpAddr;
+
+use http::{Response, StatusCode};
+
+use super::answer;
+use super::body::Body;
+use crate::account::{ErrorDetail, Record};
+use crate::classify::ErrorClass;
+use crate::replay::ReadError;
+use crate::response::OwnAnswer;
+
+/// Its address is kept: nothing else says whose key was rotated on one side only.
+pub(super) fn refuse_unknown(mut record: Box<Record>, peer: IpAddr) -> Response<Body> {
+    let message = "Unknown caller: the key matches no [[callers]] entry. Send the Weir key, header or certificate that one names, \
+                   or set server.allow_unknown_callers.";
+    let answer = OwnAnswer::new(ErrorClass::WeirCallerUnknown, message);
+    let kept = ErrorDetail {
+        message: format!("Unknown caller, from {peer}."),
+        peer: Some(peer),
+        ..ErrorDetail::default()
+    };
+    record.failed(answer.class, Some(kept));
+    answer::own(answer, record)
+}
+
+pub(super) fn refuse_body(error: ReadError, record: Box<Record>) -> Response<Body> {
+    let answer = |class, status, message: &str| OwnAnswer { status, ..OwnAnswer::new(class, message) };
+    let answer = match error {
+        ReadError::TooLarge => answer(
+            ErrorClass::WeirBodyTooLarge,
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The request's body is larger than server.body_max allows.",
+        ),
+        ReadError::Idle | ReadError::TooSlow => answer(
+            ErrorClass::RequestTimeout,
+            StatusCode::REQUEST_TIMEOUT,
+            "The request's body came too slowly, or stopped coming.",
+        ),
+        ReadError::Malformed => answer(
+            ErrorClass::BadRequest,
+            StatusCode::BAD_REQUEST,
+            "The framing of the request's body is broken.",
+        ),
+        ReadError::NoRoom => answer(
+            ErrorClass::WeirQueueFull,
+            StatusCode::TOO_MANY_REQUESTS,
+            "Weir holds as many bytes of waiting requests as server.max_buffered_bytes allows.",
+        ),
+        ReadError::Aborted => answer(
+            ErrorClass::WeirClientClosed,
+            StatusCode::REQUEST_TIMEOUT,
+            "The client left while it sent the request's body.",
+        ),
+    };
+    refuse(answer, record)
+}
+
+pub(super) fn refuse(answer: OwnAnswer, mut record: Box<Record>) -> Response<Body> {
+    record.failed(answer.class, None);
+    answer::own(answer, record)
+}
