@@ -58,7 +58,10 @@ struct Pacer {
 
 impl std::fmt::Debug for Pacer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pacer").field("ceiling", &self.ceiling).field("waiting", &self.waiting).finish()
+        f.debug_struct("Pacer")
+            .field("ceiling", &self.ceiling)
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
     }
 }
 
@@ -367,7 +370,7 @@ mod tests {
         next.wait().await.unwrap();
         assert_eq!(clock::now() - start, Duration::from_secs(2), "what the third gave back");
         let last = take(9).unwrap().unwrap();
-        let waiting = tokio::spawn(last.wait());
+        let waiting = clock::spawn(last.wait());
         tokio::task::yield_now().await;
         ceilings.drain();
         assert_eq!(waiting.await.unwrap(), Err(CeilingRefusal::Draining));

@@ -137,8 +137,8 @@ pub struct MemberSettings {
 
 impl MemberSettings {
     fn serves(&self, model: &str) -> bool {
-        let fits = |pattern: &Box<str>| family::matches(pattern.as_bytes(), model.as_bytes());
-        self.models.is_empty() || self.models.iter().any(fits)
+        let mut patterns = self.models.iter().map(|pattern| pattern.as_bytes());
+        self.models.is_empty() || patterns.any(|pattern| family::matches(pattern, model.as_bytes()))
     }
 }
 

@@ -110,6 +110,7 @@ impl App {
     ///
     /// # Errors
     /// When a listener is taken, a file can't be used, or a thread can't be started.
+    #[expect(clippy::too_many_lines, reason = "it makes each part once, in the order of their dependencies")]
     pub fn start(config: Config, reread: Reread, log: Option<&Log>) -> Result<Self, Error> {
         let now = clock::now();
         let (listener, admin_listener) = listeners(&config)?;

@@ -50,10 +50,10 @@ impl Ways {
             // The one upstream's is a matter of the callers, who may have others.
             let own = member.credential.as_ref().filter(|_| !config.upstreams.is_empty());
             let credential = own.map(|key| credential(&member, &key.secret, &place)).transpose()?;
-            let named = |of: &ModelName| (of.model.as_str().into(), of.name.as_str().into());
-            let names = member.names.iter().map(named).collect();
+            let pair = |of: &ModelName| (of.model.as_str().into(), of.name.as_str().into());
+            let models = member.names.iter().map(pair).collect();
             let name = member.name.as_str().into();
-            ways.push(Arc::new(Way::new(id, name, connections, credential, names)));
+            ways.push(Arc::new(Way::new(id, name, connections, credential, models)));
         }
         let home = ways.remove(0);
         Ok(Upstreams::of(home, ways, Arc::clone(&self.owners)))

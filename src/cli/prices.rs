@@ -103,14 +103,14 @@ fn rules(list: &List) -> Result<String, String> {
     Ok(text)
 }
 
-/// A pattern as PromQL's regular expression in quotes: anchored at both ends by itself.
+/// A pattern as `PromQL`'s regular expression in quotes: anchored at both ends by itself.
 fn regex(pattern: &str) -> String {
     let mut text = String::new();
     for character in pattern.chars() {
         match character {
             '*' => text.push_str(".*"),
             letter if letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | ':' | '/') => {
-                text.push(letter)
+                text.push(letter);
             }
             // The string undoes one backslash, the expression the other.
             '\\' | '"' => {

@@ -65,8 +65,8 @@ impl Destination {
 }
 
 /// A body is this many bytes longer than its head says.
-fn lengthen(headers: &mut HeaderMap, more: i64) {
-    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<i64>().ok());
+fn lengthen(headers: &mut HeaderMap, more: isize) {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<isize>().ok());
     if let Some(length) = length {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length.saturating_add(more)));
     }

@@ -385,13 +385,11 @@ impl Proxy {
             record.set_model(model);
         }
         record.set_queue(call.head.lane, caller.weight, scope.name());
-        let route = match policy.upstreams.is_pool() {
-            false => Route::default(),
-            true => Route {
-                pin: objects::owner(&call, &policy.upstreams),
-                once: call.safety == Safety::OnlyIfUnsent,
-                ..Route::default()
-            },
+        let route = if policy.upstreams.is_pool() {
+            let pin = objects::owner(&call, &policy.upstreams);
+            Route { pin, once: call.safety == Safety::OnlyIfUnsent, ..Route::default() }
+        } else {
+            Route::default()
         };
         Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0, route }
     }

@@ -24,9 +24,14 @@ pub(super) fn owner(call: &Call, upstreams: &Upstreams) -> Option<UpstreamId> {
     let path = call.head.uri.look(|uri| uri.path().to_owned());
     let stateless = call.head.is_itself() && call.head.method == Method::POST;
     match call.head.endpoint {
-        Endpoint::Embeddings | Endpoint::Moderations | Endpoint::Completions => None,
         // Nothing in their paths is an object; files that they take come with them.
-        Endpoint::Audio | Endpoint::Images | Endpoint::Realtime | Endpoint::Other => None,
+        Endpoint::Embeddings
+        | Endpoint::Moderations
+        | Endpoint::Completions
+        | Endpoint::Audio
+        | Endpoint::Images
+        | Endpoint::Realtime
+        | Endpoint::Other => None,
         Endpoint::ChatCompletions | Endpoint::Responses if stateless => call.head.headers.look(|headers| {
             let body = call.body.bytes();
             if headers.contains_key(CONTENT_ENCODING) {

@@ -83,6 +83,9 @@ impl Upstreams {
 
 impl Way {
     /// The way to an upstream by the connections of each worker.
+    ///
+    /// # Panics
+    /// Where there is no worker.
     pub fn new(
         id: UpstreamId,
         name: Arc<str>,

@@ -65,9 +65,9 @@ impl<B> Body<B> {
 
 impl<B> Body<B> {
     /// Replaces the bytes that are here already, where `edit` makes others of them. Returns how many more they are.
-    pub fn edit(&mut self, edit: impl FnOnce(&Bytes) -> Option<Bytes>) -> Option<i64> {
+    pub fn edit(&mut self, edit: impl FnOnce(&Bytes) -> Option<Bytes>) -> Option<isize> {
         let edited = edit(&self.first)?;
-        let more = edited.len() as i64 - self.first.len() as i64;
+        let more = edited.len().cast_signed().wrapping_sub(self.first.len().cast_signed());
         self.first = edited;
         Some(more)
     }

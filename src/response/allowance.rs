@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_spent_budget_tells_the_true_time_and_stops_the_sdks() {
-        let returns_in = Duration::from_secs(12_000);
+        let returns_in = Duration::from_mins(200);
         let budget = Budget {
             caller: CallerId(0),
             name: "a".into(),

@@ -270,7 +270,10 @@ mod tests {
 
     fn spend(spending: &Spending, caller: u16, family: &str, used: u64) -> Result<(), Duration> {
         match spending.reserve(CallerId(caller), family, used, noon) {
-            Ok(Some(held)) => Ok(spending.settle(held, used, used, noon())),
+            Ok(Some(held)) => {
+                spending.settle(held, used, used, noon());
+                Ok(())
+            }
             Ok(None) => Ok(()),
             Err(spent) => Err(spent.returns_in),
         }

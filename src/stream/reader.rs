@@ -65,7 +65,10 @@ pub struct Reader {
 }
 
 /// What is shown each part of an answer as it passes, decoded.
-pub struct Tap(pub Box<dyn FnMut(&[u8]) + Send>);
+pub struct Tap(pub Look);
+
+/// Looks at the next part of an answer.
+type Look = Box<dyn FnMut(&[u8]) + Send>;
 
 enum What {
     /// Nothing in it is of interest.
@@ -93,7 +96,7 @@ impl What {
     fn parts(&mut self) -> (&mut Self, Option<&mut Tap>) {
         match self {
             Self::Tapped(tapped) => (&mut tapped.what, Some(&mut tapped.tap)),
-            plain => (plain, None),
+            Self::Nothing | Self::Error(_) | Self::Tail { .. } | Self::Events(..) => (self, None),
         }
     }
 }

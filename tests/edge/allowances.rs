@@ -136,7 +136,9 @@ fn what_is_above_the_ceiling_waits_and_is_served() {
         let asking: Vec<_> = (0..3).map(|_| scope.spawn(|| ask(&weir, "chat").status())).collect();
         weir.wait_for("weir_caller_ceiling_waiting{caller=\"chat\"}", 1.0);
         let page = weir.admin("GET", "/status");
-        asking.into_iter().for_each(|asked| assert_eq!(asked.join().unwrap(), 200));
+        for asked in asking {
+            assert_eq!(asked.join().unwrap(), 200);
+        }
         page
     });
     assert!(waiting.contains("for its own ceiling: 120 requests per minute"), "{waiting}");

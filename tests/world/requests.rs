@@ -157,7 +157,7 @@ fn r17_an_operation_is_known_behind_every_prefix() {
         let series =
             "weir_requests_total{caller=\"default\",endpoint=\"chat_completions\",outcome=\"success\"}";
         weir.wait_for(series, 1.0);
-        let input = "weir_tokens_total{caller=\"default\",kind=\"input\"}";
+        let input = "weir_tokens_total{caller=\"default\",kind=\"input\",model=\"gpt-4o\"}";
         weir.wait_for(input, 12.0);
         assert_eq!(scope_names(&weir), ["gpt-4o"], "{prefix}");
     }

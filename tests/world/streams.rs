@@ -198,7 +198,7 @@ fn x05_a_stream_may_have_any_legal_form() {
             let got = chat(&weir, 60, STREAM);
             assert!(got.message.whole, "{name} by {piece}");
             assert_eq!(got.text(), body, "{name} by {piece}");
-            weir.wait_for("weir_tokens_total{caller=\"default\",kind=\"input\"}", 7.0);
+            weir.wait_for("weir_tokens_total{caller=\"default\",kind=\"input\",model=\"gpt-4o\"}", 7.0);
             assert!(outcomes(&weir, "complete") >= 1.0, "{name} by {piece}");
             if piece == 1 && name != "lf" {
                 break;

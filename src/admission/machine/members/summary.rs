@@ -60,13 +60,11 @@ impl Members {
 
     /// Until when every member is held back by a far limit.
     pub(in crate::admission::machine) fn held_until(&self) -> Moment {
-        match &self.pool {
-            None => self.first.hold.until(),
-            Some(_) => {
-                let serving = self.all().filter(|member| member.serves());
-                serving.map(|member| member.hold.until()).min().unwrap_or(Moment::START)
-            }
+        if self.pool.is_none() {
+            return self.first.hold.until();
         }
+        let serving = self.all().filter(|member| member.serves());
+        serving.map(|member| member.hold.until()).min().unwrap_or(Moment::START)
     }
 
     /// Seconds until `ahead` and then `cost` have gone: by the members of the best priority alone, and by all.
