@@ -1,13 +1,12 @@
 //! Several upstreams behind one queue: all of them are used, each to its limit, and one that fails costs no call.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use weir::admission::LimitSettings;
 use weir::simulate::limiter::{Depth, Shape};
 use weir::simulate::{self, Fault, Latency, Limits, Outage};
 
-use super::world::{Call, Setup, Stand, World, statuses};
+use super::world::{Answer, Call, Setup, Stand, World, statuses};
 
 const UNKNOWN: LimitSettings = LimitSettings {
     requests_per_minute: None,
@@ -99,13 +98,13 @@ async fn one_that_dies_under_load_costs_no_call() {
             vec![("a", 0, UNKNOWN, dying), ("b", 0, UNKNOWN, healthy()), ("c", 0, UNKNOWN, healthy())];
         let (world, stands) = World::pool(Setup::default(), members);
         if kind == "refused" {
-            stands[0].wire.refuse(Duration::from_secs(20), Duration::from_secs(60));
+            stands[0].wire.refuse(Duration::from_secs(20), Duration::from_mins(1));
         }
         let answers = world.offer(30.0, 30 * 90, |_| Call::chat()).await;
         let failed = answers.iter().filter(|answer| !answer.is_success()).count();
-        let attempts: u64 = answers.iter().map(|answer| u64::from(answer.attempts())).sum();
+        let attempts: u64 = answers.iter().map(Answer::attempts).sum();
         let each = attempts as f64 / answers.len() as f64;
-        let slowest = answers.iter().map(|answer| answer.took()).max().expect("answers");
+        let slowest = answers.iter().map(Answer::took).max().expect("answers");
         println!("{kind}: {failed} failed, {each:.3} attempts for each call, the slowest took {slowest:?}");
         assert_eq!(failed, 0, "{kind}: {:?}", statuses(&answers));
         assert!(each <= 1.05, "{kind}: {each:.3} attempts for each call");
@@ -123,8 +122,8 @@ async fn a_spent_quota_takes_its_upstream_out_and_no_call_fails() {
     let (world, stands) =
         World::pool(Setup::default(), vec![("poor", 0, UNKNOWN, poor), ("rich", 1, UNKNOWN, rich)]);
     let answers = world.offer(10.0, 10 * 240, |_| Call::chat()).await;
-    assert!(answers.iter().all(|answer| answer.is_success()), "{:?}", statuses(&answers));
-    let during = world.attempts_between(&stands[0], 11, 110);
+    assert!(answers.iter().all(Answer::is_success), "{:?}", statuses(&answers));
+    let during = attempts_between(&stands[0], 11, 110);
     let (after, _) = counts(&stands[0], 180, 240);
     println!("{during} probes while it was spent, {after} requests in the last minute");
     // After 2, 4, 8, 16 and 32 s, and once a minute from then on.
@@ -184,7 +183,7 @@ async fn a_retry_goes_to_another_upstream_at_once() {
     let members = vec![("failing", 0, UNKNOWN, failing), ("healthy", 0, UNKNOWN, healthy)];
     let (world, _) = World::pool(Setup::default(), members);
     let answers = world.offer(2.0, 20, |_| Call::chat()).await;
-    assert!(answers.iter().all(|answer| answer.is_success()), "{:?}", statuses(&answers));
+    assert!(answers.iter().all(Answer::is_success), "{:?}", statuses(&answers));
     let retried: Vec<_> = answers.iter().filter(|answer| answer.attempts() > 1).collect();
     assert!(!retried.is_empty());
     for answer in retried {
@@ -196,14 +195,8 @@ async fn a_retry_goes_to_another_upstream_at_once() {
     }
 }
 
-impl World {
-    /// Requests that a stand-in got between these seconds.
-    fn attempts_between(self: &Arc<Self>, stand: &Stand, from: u64, to: u64) -> u64 {
-        let history = stand.simulator.stats().history;
-        history
-            .iter()
-            .filter(|second| (from..to).contains(&second.second))
-            .map(|second| second.requests)
-            .sum()
-    }
+/// Requests that a stand-in got between these seconds.
+fn attempts_between(stand: &Stand, from: u64, to: u64) -> u64 {
+    let history = stand.simulator.stats().history;
+    history.iter().filter(|second| (from..to).contains(&second.second)).map(|second| second.requests).sum()
 }
