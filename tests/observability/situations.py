@@ -271,7 +271,7 @@ def draining(place):
 def replicas_apart(place):
     place.start(config='[replicas]\nredis = "env:REDIS"\nexpected = 2\n', environment={"REDIS": "redis://127.0.0.1:1"})
     place.load("chat", 2)
-    return Expected(r"^Redis has not been reached since the start", US)
+    return Expected(r"^Replicas have not agreed since the start", US)
 
 
 def observing(place):
@@ -283,7 +283,7 @@ def observing(place):
 ALL = [
     healthy, requests_limit, tokens_limit, demand_above_limits, one_caller_hogs, in_flight_bound, others_use_the_limit,
     stated_limit_is_another, caller_limit, quota_spent, callers_key_refused, own_key_refused, unknown_key, right_refused, right_not_granted,
-    ceiling_reached, budget_spent,    model_not_found, context_too_long, upstream_refuses_connections, tls_fails, outage, part_of_it_fails, silence, reload_refused,
+    ceiling_reached, budget_spent, model_not_found, context_too_long, upstream_refuses_connections, tls_fails, outage, part_of_it_fails, silence, reload_refused,
     draining, replicas_apart, observing,
 ]  # fmt: skip
 
