@@ -93,13 +93,15 @@ test("total failure is not multiplied", () =>
     },
   ));
 
-test("a spent quota costs one attempt", () =>
+test("a spent quota costs one attempt and its probes", () =>
   through({ upstream: ["--fault=insufficient_quota=1"] }, async (behind, proxy) => {
     const { client, sent } = caller(proxy);
     await offer(client, 1, 1);
     const calls = await offer(client, 200, 1000);
     assert.ok(calls.every((call) => call.error?.code === "insufficient_quota"), `${calls.find((call) => call.ok)}`);
-    assert.equal((await stats(behind)).requests, 1);
+    // 200 calls in five seconds: beside the first, probes after 2 and 4 s more.
+    const { requests } = await stats(behind);
+    assert.ok(requests <= 3, `${requests}`);
     assert.equal(sent.repeated, 0);
   }));
 
