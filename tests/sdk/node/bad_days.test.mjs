@@ -99,9 +99,9 @@ test("a spent quota costs one attempt and its probes", () =>
     await offer(client, 1, 1);
     const calls = await offer(client, 200, 1000);
     assert.ok(calls.every((call) => call.error?.code === "insufficient_quota"), `${calls.find((call) => call.ok)}`);
-    // 200 calls in five seconds: beside the first, probes after 2 and 4 s more.
+    // Beside the first, probes after 2, 4 and 8 s more: 200 calls take five seconds, on a busy machine three times as long.
     const { requests } = await stats(behind);
-    assert.ok(requests <= 3, `${requests}`);
+    assert.ok(requests <= 4, `${requests}`);
     assert.equal(sent.repeated, 0);
   }));
 
