@@ -8,15 +8,15 @@ use crate::clock::Instant;
 
 use super::message::{MOST_WEIGHT, ScopeKey, WHOLE};
 
-/// What waits shall be gone after so many seconds: a queue makes the need grow at once.
+/// Seconds in which a queue shall be worked off: what waits makes the need grow at once.
 const CLEARED_IN: f64 = 2.0;
-/// A need falls to a third in so many seconds after its cause has gone. It rises at once.
+/// Seconds in which a need falls to a third (1/e) after its cause has gone. It rises at once.
 const FALLS_IN: f64 = 3.0;
-/// What was sent lately is measured over about so many seconds.
+/// Time constant of the rate at which requests were sent lately, in seconds.
 const MEASURED_OVER: f64 = 2.0;
 /// Above the present need: a replica that needs a little more shall not wait for it.
 const HEADROOM: f64 = 1.03;
-/// A scope without requests for so long is told to nobody.
+/// The longest time without requests after which a scope is still told to the ledger.
 const QUIET: Duration = Duration::from_mins(5);
 
 /// What one scope needs.
@@ -185,7 +185,7 @@ mod tests {
         }
     }
 
-    /// The need at each of so many seconds, for what `at` says of a second.
+    /// The need at each of the first `seconds` seconds, with the demand that `at` gives for a second.
     fn course(seconds: u32, at: impl Fn(f64) -> Demand) -> Vec<u32> {
         let mut demands = Demands::default();
         let start = crate::clock::now();

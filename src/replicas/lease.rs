@@ -23,15 +23,15 @@ const SETTLE: u32 = 2;
 const LACKS: u32 = WHOLE / 200;
 /// Kept for replicas that have no part of a scope, all together.
 const RESERVE: u32 = WHOLE / 50;
-/// The others' rates are means over about so many seconds.
+/// Time constant of the others' rates, in seconds.
 const MEASURED_OVER: f64 = 3.0;
 
-/// The part of a replica that the ledger does not know yet in a scope, among so many.
+/// The part, in millionths, of a replica that the ledger does not know yet in a scope, where there are `replicas` replicas.
 pub(super) fn floor(replicas: usize) -> u32 {
     (RESERVE / divisor(replicas)).max(1)
 }
 
-/// An even part among so many.
+/// An even part, in millionths, of `replicas` replicas.
 pub(super) fn even(replicas: usize) -> u32 {
     (WHOLE / divisor(replicas)).max(1)
 }
@@ -181,7 +181,12 @@ impl Leases {
     pub(super) fn exchanged(&mut self, call: &Call, answer: &Answer, began: Instant) {
         let passed = self.renewed.map_or(self.interval, |last| began.saturating_duration_since(last));
         let seconds = passed.as_secs_f64().max(0.001);
-        (self.members, self.seen) = (answer.members, answer.seen);
+        // A ledger that has forgotten all counts only who has come back: who knew of more goes on by that, and waits with a
+        // larger part until the ledger has learned who holds what.
+        let knew = self.renewed.is_some() && answer.learning;
+        self.members = if knew { self.members.max(answer.members) } else { answer.members };
+        self.seen = answer.seen;
+        let floor = floor(self.members);
         (self.renewed, self.granted, self.failed, self.hungry) = (Some(began), true, false, false);
         for own in self.own.values_mut() {
             own.told = false;
@@ -191,17 +196,18 @@ impl Leases {
             own.told = true;
             own.gave = 0;
             own.even = grant.even;
-            if grant.part >= own.held {
-                own.gained += grant.part - own.held;
+            let part = if knew { grant.part.min(own.held.max(floor)) } else { grant.part };
+            if part >= own.held {
+                own.gained += part - own.held;
                 own.fresh += grant.fresh;
             } else {
-                own.gave = share(own.held - grant.part, own.need.unused);
+                own.gave = share(own.held - part, own.need.unused);
                 (own.gained, own.fresh) = (0, 0);
                 self.hungry = true;
             }
-            own.held = grant.part;
-            let grew = own.need.part > line.need.max(grant.part).saturating_add(LACKS);
-            self.hungry |= grew || grant.target > grant.part.saturating_add(LACKS) && !answer.learning;
+            own.held = part;
+            let grew = own.need.part > line.need.max(part).saturating_add(LACKS);
+            self.hungry |= grew || grant.target > part.saturating_add(LACKS) && !answer.learning;
             let sent = [line.requests, line.tokens];
             let totals = [grant.requests, grant.tokens];
             let before = own.totals.replace(totals).unwrap_or(totals);
@@ -246,7 +252,9 @@ impl Leases {
 
     /// The scopes that are told of, with what to apply to them.
     pub(super) fn applied(&mut self) -> BTreeMap<ScopeKey, Applied> {
-        let (floor, fair) = (floor(self.members), even(self.members));
+        // Before the first exchange, how many there are is not known: a thousand that begin together would each take 2 %.
+        let floor = if self.granted { floor(self.members) } else { 1 };
+        let fair = even(self.members);
         let crowded = self.own.len() > MOST_LINES;
         let each = self.own.iter_mut().map(|(key, own)| {
             if crowded && !own.told {

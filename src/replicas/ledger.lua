@@ -132,7 +132,10 @@ for n = 1, count do
     grant = grant + max(min(most - grant, free - reserve), 0)
   elseif target < grant then
     local lacked = free < reserve
-    for i = 5, size, 5 do lacked = lacked or fair(old[i + 2], old[i + 3]) > old[i + 4] + LACK end
+    for i = 5, size, 5 do
+      local part = fair(old[i + 2], old[i + 3])
+      lacked = lacked or part > old[i + 4] + min(LACK, floor(part / STEADY))
+    end
     if lacked and (free < reserve or target + floor(target / STEADY) < grant) then grant = target end
   end
   local fresh, grown = 0, max(grant - line.held, 0)

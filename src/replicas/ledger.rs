@@ -6,11 +6,11 @@ use super::message::{Answer, Call, Grant, ScopeKey, WHOLE};
 
 /// Kept for replicas that have no part of a scope yet, all together: 2 %.
 const RESERVE: u64 = 20_000;
-/// Who should have more than it has by more than this lacks it.
+/// Who should have more than it has by more than this, or by more than a twentieth of what it should have, lacks it.
 const LACK: u64 = 5_000;
-/// A part that is too large by less than one in so many stays, as long as all parts together are not too large.
+/// The divisor of a part that gives the excess it may keep, as long as all parts together are not too large.
 const STEADY: u64 = 20;
-/// What is free counts as unused after so many milliseconds.
+/// Milliseconds after which what is free counts as unused.
 const REGROWN: u64 = 60_000;
 
 /// Milliseconds.
@@ -119,7 +119,7 @@ impl Ledger {
                 part +=
                     u64::try_from(signed(most.saturating_sub(held)).min(free - signed(reserve))).unwrap_or(0);
             } else if target < held {
-                let lacks = |(entry, part): (&Entry, &u64)| *part > entry.held + LACK;
+                let lacks = |(entry, part): (&Entry, &u64)| *part > entry.held + LACK.min(part / STEADY);
                 let lacked = over || entries.iter().zip(&parts).any(lacks);
                 if lacked && (over || target + target / STEADY < held) {
                     part = target;

@@ -14,7 +14,7 @@ use super::message::{Note, ScopeKey};
 const LIMITS_HOLD: Duration = Duration::from_hours(1);
 /// An outage is told anew while it lasts.
 const OUTAGE_HOLDS: Duration = Duration::from_mins(1);
-/// That an outage is over is news for so long.
+/// How long the others are told that an outage is over.
 const RECOVERY_HOLDS: Duration = Duration::from_secs(10);
 /// Pauses that differ by less are one.
 const SAME_PAUSE: Duration = Duration::from_millis(250);

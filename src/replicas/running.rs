@@ -16,7 +16,7 @@ use super::lease::{self, Leases};
 use super::message::{ScopeKey, WHOLE};
 use super::{Settings, Status, Trouble};
 
-/// An exchange gets at most so long, and at least so long where the interval is shorter.
+/// The shortest and the longest time-out of an exchange; between them it is the interval.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// Time that the goodbye gets when the process ends.
 const GOODBYE: Duration = Duration::from_millis(1500);
