@@ -1,6 +1,6 @@
 //! What an admission decision costs, with 100,000 requests of 1,000 callers waiting and with none.
 //!
-//! `admission --count NAME TIMES` runs one loop so many times and nothing else: what `valgrind --tool=callgrind` counts of two
+//! `admission --count NAME TIMES` runs one loop TIMES times and nothing else: what `valgrind --tool=callgrind` counts of two
 //! lengths of it, subtracted, is a figure that no noise moves.
 
 use std::hint::black_box;
@@ -127,7 +127,7 @@ impl Calm {
         Self::with(Settings::default(), resets)
     }
 
-    /// The same before so many upstreams.
+    /// The same, before a pool of this number of upstreams.
     fn pool(count: u16) -> Self {
         let member = |id: u16| MemberSettings {
             id: UpstreamId(id),
@@ -251,7 +251,7 @@ fn decisions(criterion: &mut Criterion) {
     });
 }
 
-/// How long one step takes so many times, in rounds of a thousand after which everything is as before.
+/// The time of a number of repeated steps, in rounds of a thousand after which everything is as before.
 fn spent_on(step: &str, times: u64, crowd: &mut Crowd) -> Duration {
     let mut spent = Duration::ZERO;
     let mut left = times;
@@ -300,7 +300,7 @@ fn main() {
     Criterion::default().configure_from_args().final_summary();
 }
 
-/// One loop, so many times.
+/// One loop, repeated.
 fn count(name: &str, times: u32) {
     match name {
         "proven" | "unknown" => {

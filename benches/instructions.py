@@ -103,7 +103,7 @@ def load(port: int, times: int) -> None:
 
 
 def executed(upstream: str, requests: int) -> int:
-    """The instructions of the busiest thread in the life of one Weir that answers so many requests a connection."""
+    """The instructions of the busiest thread in the life of one Weir that answers a given number of requests per connection."""
     port, admin = processes.free_port(), processes.free_port()
     with tempfile.TemporaryDirectory() as folder:
         config = pathlib.Path(folder, "weir.toml")

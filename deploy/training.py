@@ -71,7 +71,7 @@ def chat(turns: int, **more) -> tuple[str, dict]:
     return "/v1/chat/completions", {"model": "gpt-4o-mini", "messages": messages, "max_completion_tokens": 64, **more}
 
 
-# What one caller sends over and over, of which each is counted once in so many rounds.
+# What one caller sends over and over, of which each is counted once in a number of rounds.
 REQUESTS = (
     (1, chat(1, temperature=0.2)),
     (1, chat(3)),
@@ -129,7 +129,7 @@ class Caller:
 
 
 def at_once(url: str, work, trust: ssl.SSLContext | None = None, callers: int = CALLERS) -> None:
-    """The same work of so many callers; the first failure is raised."""
+    """The same work by a number of callers at once; the first failure is raised."""
     with concurrent.futures.ThreadPoolExecutor(callers) as threads:
         for done in [threads.submit(work, Caller(url, trust)) for _ in range(callers)]:
             done.result()

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Parts of at most so many bytes together are copied.
+/// Most bytes, of all parts together, that are copied into one write.
 const SMALL: usize = 4 << 10;
 
 /// A byte stream whose small parts are written as one.

@@ -141,3 +141,79 @@ fn no_test_is_skipped_and_no_name_is_vague() {
         assert!(!vague.contains(&stem.as_str()), "{}: name it by its purpose", path.display());
     }
 }
+
+/// The texts that people read, apart from this file: code, tests, documentation, configuration, deployment.
+fn texts() -> Vec<PathBuf> {
+    fn walk(path: &Path, found: &mut Vec<PathBuf>) {
+        if path.is_dir() {
+            for entry in fs::read_dir(path).expect("a folder of the project is readable") {
+                walk(&entry.expect("a folder of the project is readable").path(), found);
+            }
+        } else if path.extension().is_some_and(|extension| {
+            ["rs", "md", "py", "mjs", "toml", "yaml", "yml", "txt", "json", "service", "tpl"]
+                .iter()
+                .any(|known| extension == *known)
+        }) {
+            found.push(path.to_owned());
+        }
+    }
+    let mut found = Vec::new();
+    for top in [
+        "src",
+        "tests",
+        "benches",
+        "docs",
+        "config",
+        "deploy",
+        "examples",
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+    ] {
+        walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(top), &mut found);
+    }
+    // What builds leave behind is not ours, and this file names what it bans.
+    found.retain(|path| {
+        !path.components().any(|part| {
+            ["target", "node_modules", "__pycache__"].iter().any(|other| part.as_os_str() == *other)
+        }) && path.file_name().is_none_or(|name| name != "tidy.rs")
+    });
+    assert!(found.len() > 300, "the walk finds the texts");
+    found
+}
+
+#[test]
+fn no_text_uses_a_banned_phrase_or_british_spelling() {
+    const BANNED: [&str; 19] = [
+        "so many",
+        "so long ",
+        "has room for",
+        "have room for",
+        "hears of",
+        "hear of",
+        "lets go of",
+        "let go of",
+        "colour",
+        "behaviour",
+        "favour",
+        "honour",
+        "neighbour",
+        "centre",
+        "recognise",
+        "serialise",
+        "initialise",
+        "optimise",
+        "summarise",
+    ];
+    let mut wrong = Vec::new();
+    for path in texts() {
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            let lower = line.to_lowercase();
+            for phrase in BANNED.iter().filter(|phrase| lower.contains(**phrase)) {
+                wrong.push(format!("{}:{}: {phrase:?}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "say it in plain American English:\n{}", wrong.join("\n"));
+}

@@ -14,7 +14,7 @@ impl Moment {
     /// Later than anything that happens: 146 years. What is added to it still fits into 64 bits.
     pub const NEVER: Self = Self(1 << 62);
 
-    /// The moment so many nanoseconds after the start.
+    /// The moment `nanos` nanoseconds after the start.
     pub const fn from_nanos(nanos: u64) -> Self {
         if nanos > Self::NEVER.0 { Self::NEVER } else { Self(nanos) }
     }
@@ -30,7 +30,7 @@ impl Moment {
         Self::from_nanos(self.0.saturating_add(nanos(span)))
     }
 
-    /// The moment so many seconds later; nonsense (negative, not a number) counts as 0.
+    /// The moment `seconds` seconds later; nonsense (negative, not a number) counts as 0.
     #[must_use]
     pub fn plus_seconds(self, seconds: f64) -> Self {
         Self::from_nanos(self.0.saturating_add(nanos_of(seconds)))
@@ -42,7 +42,7 @@ impl Moment {
         Self(self.0.saturating_sub(nanos(span)))
     }
 
-    /// The moment so many seconds earlier; nonsense counts as 0.
+    /// The moment `seconds` seconds earlier; nonsense counts as 0.
     #[must_use]
     pub fn minus_seconds(self, seconds: f64) -> Self {
         Self(self.0.saturating_sub(nanos_of(seconds)))

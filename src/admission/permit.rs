@@ -103,7 +103,7 @@ impl Permit {
         self.belongs_to(organization, project);
     }
 
-    /// The answer is a good one, whatever becomes of its body: breaker and budget hear of it at once. Said twice, it is heard
+    /// The answer is a good one, whatever becomes of its body: breaker and budget are told at once. Said twice, it counts
     /// once.
     pub fn accepted(&mut self) {
         let attempt = &mut *self.attempt;
@@ -137,7 +137,7 @@ impl Permit {
             .unwrap_or(Ticket { since: fallback, not_before: fallback })
     }
 
-    /// The attempt failed; breaker and budget hear of it.
+    /// The attempt failed; breaker and budget are told.
     pub fn fail(mut self, class: ErrorClass) {
         self.settle(Outcome::Failed(class), clock::now());
     }

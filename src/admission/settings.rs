@@ -230,7 +230,7 @@ pub struct BreakerSettings {
     /// Failures in a row that block. 10: five would trip ten times in 10,000 calls at 25 % failures. More are needed where
     /// the failure rate before makes such a run likely by chance.
     pub consecutive: u32,
-    /// No response head at all for so long, where they normally come faster, blocks. 30 s.
+    /// The time without any response head that blocks, where heads normally come faster. 30 s.
     pub stall: Duration,
     /// How long requests wait out an outage; zero answers at once. 30 s: longer than a deployment's hiccup, and short of
     /// most callers' patience.

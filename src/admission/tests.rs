@@ -670,7 +670,7 @@ async fn where_no_header_tells_what_answers_used_sets_the_pace() {
     assert!((18.0..22.0).contains(&took[0]) && (35.0..42.0).contains(&took[1]), "{took:?}");
 }
 
-/// How long so many requests take that come at once.
+/// How long `count` requests take that come at once.
 async fn time_for(scope: &Arc<Scope>, requests: usize) -> f64 {
     let began = clock::now();
     for _ in 0..requests {
@@ -715,7 +715,7 @@ async fn a_part_paces_no_limit_by_the_day() {
     assert_eq!(scope.demand().limit_requests, None);
 }
 
-/// How many of so many requests that come at once may go.
+/// How many of `count` requests that come at once may go.
 fn passing(scope: &Arc<Scope>, requests: usize) -> Vec<Permit> {
     let asked = (0..requests).map(|_| scope.ask(&ask(0), clock::now()));
     asked

@@ -37,7 +37,7 @@ fn room(others: usize, files: usize) -> usize {
     (files.saturating_sub(others) / 2).max(1)
 }
 
-/// Lets the process have so many files, or as many as it may; how many it may have open now.
+/// Raises the process's limit of open files to `needed`, or as far as it may. Returns the limit.
 fn raise(needed: usize) -> usize {
     let count =
         |limit: Option<u64>| limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));

@@ -41,7 +41,7 @@ pub(super) fn start(config: &Config) -> Result<Log, Error> {
     let settings = telemetry::Settings {
         levels: levels(config),
         json: !text,
-        colour: text && terminal,
+        color: text && terminal,
         ..telemetry::Settings::default()
     };
     let (guard, filter) = telemetry::start(&settings, std::io::stderr())

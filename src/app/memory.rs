@@ -19,7 +19,7 @@ const THREAD: u64 = 66 << 20;
 /// Threads beside the workers: the first, the admin address, the log, and the resolver's.
 const OTHER_THREADS: usize = 4;
 
-/// What bodies may take in a process of so many workers: as configured, or less where that does not fit.
+/// Bytes that bodies may take in a process of `workers` workers: as configured, or less where that does not fit.
 pub(super) fn budget(config: &Config, workers: usize) -> Arc<replay::Budget> {
     let configured = (config.replay.max_total.bytes(), config.server.max_buffered_bytes.bytes());
     let limit = limit(workers);

@@ -52,7 +52,7 @@ pub struct Args {
     /// Write the log of the run through Weir to this file, for weir what-if
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
-    /// So many Weirs that share the limits through a Redis of the demo's own, each before a part of the services
+    /// The number of Weirs that share the limits through a Redis of the demo's own, each before a part of the services
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub replicas: u8,
 }

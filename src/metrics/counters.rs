@@ -1,4 +1,4 @@
-//! Handles resolved once: a labelled family as an array, indexed by a closed enum.
+//! Handles resolved once: a labeled family as an array, indexed by a closed enum.
 
 use std::marker::PhantomData;
 

@@ -1,6 +1,6 @@
 //! Whole numbers in decimal digits, as headers and JSON write them.
 
-/// So many digits never make more than 64 bits hold.
+/// The number of decimal digits that always fit into 64 bits.
 const SURE: usize = 19;
 
 /// Reads digits and nothing else: nothing for an empty text, a sign, any other byte, or more than 64 bits hold.
@@ -19,7 +19,7 @@ pub(crate) fn whole(text: &[u8]) -> Option<u64> {
     rest.iter().try_fold(number, |number, byte| Some(number * 10 + digit(*byte)?))
 }
 
-/// Reads the digits at the start of a text; nothing if there are none, or so many that 64 bits may not hold them.
+/// Reads the digits at the start of a text; nothing if there are none, or more than 64 bits hold.
 pub(crate) fn leading(text: &[u8]) -> Option<(u64, &[u8])> {
     let (mut number, mut rest) = (0_u64, text);
     while let [byte @ b'0'..=b'9', after @ ..] = rest {

@@ -78,7 +78,7 @@ pub(super) fn attempt<'a>(
                 Err(failure) => return Attempted::Failed(failure),
             }
         };
-        // Not in this future: it need not have room for the request.
+        // Outside of this future, which would otherwise store the request.
         let Some(sent) = send(connection, call, to, Some(permit), record, limit, now) else {
             return Attempted::Failed(Failure::sent(
                 FailureKind::Reset,
@@ -136,7 +136,7 @@ async fn connect(upstream: &Upstream, head_by: Option<Instant>) -> Result<Ready,
 pub(super) enum Judged<'a> {
     /// All that a decision needs.
     Now(Attempted),
-    /// That the beginning of its body must be read. Boxed: the plain answer's future need not have room for what it never
+    /// That the beginning of its body must be read. Boxed: the plain answer's future would otherwise store what it never
     /// does.
     Later(Pin<Box<dyn Future<Output = Attempted> + Send + 'a>>),
 }

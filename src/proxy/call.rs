@@ -116,7 +116,7 @@ impl Head {
         self.itself
     }
 
-    /// Lets go of the connection's read buffer, of which the head is a part: while a request waits, nothing else needs it.
+    /// Frees the connection's read buffer, of which the head is a part: while a request waits, nothing else needs it.
     pub(super) fn let_go(&mut self) {
         self.headers.pack();
         self.uri.pack();

@@ -86,7 +86,7 @@ const LEAST_ANSWER: Duration = Duration::from_millis(500);
 
 impl Conversation<'_> {
     /// The sentence from the turn on: admit, attempt, classify, retry or stop, respond. `now` is when the request was read.
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     pub(super) fn carry(mut self, mut now: Instant) -> impl Future<Output = Response<Body>> + Send {
         async move {
             let (mut turn, mut pause, mut ticket) = (Turn::First, Duration::ZERO, None::<RetryTicket>);

@@ -38,7 +38,7 @@ const ENOUGH: u32 = 100;
 const HALVED_AT: u32 = 20_000;
 /// The least that is learned: a short pause of the network is no stall.
 const LEAST: Duration = Duration::from_secs(5);
-/// The slowest of so many streams is left out.
+/// Streams of which the slowest is left out.
 const OF: u32 = 1_000;
 /// The upper edge of the first place of a histogram, in milliseconds; four places double it.
 const FIRST_EDGE: f64 = 10.0;

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 
-/// Lets go of the connection's read buffer, of which the values are parts: they become parts of a buffer of their own. The
+/// Frees the connection's read buffer, of which the values are parts: they become parts of a buffer of their own. The
 /// connection has taken another one meanwhile.
 pub(super) fn let_go(headers: &mut HeaderMap) {
     let mut own = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());

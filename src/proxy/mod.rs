@@ -301,13 +301,13 @@ impl Proxy {
     }
 
     /// Reads the body, prices the request, and carries it to its answer.
-    #[expect(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn enforce(
         self: Arc<Self>,
         mut opened: Opened,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
         async move {
-            // Read. Taken apart only as it goes: variables of their own would have room beside what they came from.
+            // Read. Taken apart only as it goes: variables of their own would be stored beside what they came from.
             let look = opened.head.look_for_model();
             let reading = self.read(
                 opened.incoming,

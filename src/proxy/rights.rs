@@ -29,8 +29,8 @@ impl Policy {
         if check == BodyCheck::Nothing { &self.replay } else { &self.checked_replay }
     }
 
-    /// Checks the models that the body of a caller's request names. The body comes and goes by value: a future has room for what
-    /// was borrowed in it.
+    /// Checks the models that the body of a caller's request names. The body is taken and given back by value: a future would store
+    /// what is borrowed across an await beside the body itself.
     pub(super) fn check_body(
         &self,
         caller: CallerId,

@@ -64,7 +64,7 @@ impl Default for Settings {
 
 /// A request's body, read as far as it is kept.
 ///
-/// Generic over what it is read from for the sake of tests; the proxy reads from a [`ClientBody`].
+/// The proxy reads from a [`ClientBody`], tests from any body.
 #[derive(Debug)]
 pub struct Replay<B = ClientBody> {
     kind: Kind<B>,

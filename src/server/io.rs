@@ -100,7 +100,7 @@ pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool,
 /// map and in the read buffers, which is several times what it takes to wait.
 const READ: u32 = 43;
 
-/// Spends so many steps, one of which was spent already.
+/// Spends `steps` of the task's budget, one of which was spent already.
 fn spend(steps: u32, cx: &mut Context<'_>) {
     for _ in 1..steps {
         match coop::poll_proceed(cx) {

@@ -145,7 +145,7 @@ impl Activity {
         }
     }
 
-    /// The client took so many bytes; `None` where it has to be waited for.
+    /// Bytes that the client took; `None` where it has to be waited for.
     pub(super) fn write(&self, taken: Option<usize>, cx: &mut Context<'_>) {
         let waits = taken.is_none();
         if let Some(taken) = taken.filter(|_| !self.http2) {
@@ -179,7 +179,7 @@ impl InFlight {
         is_full
     }
 
-    /// So many bytes of the answer go to hyper.
+    /// Notes bytes of the answer that go to hyper.
     pub(super) fn queue(&self, bytes: usize) {
         if !self.0.http2 {
             self.0.unwritten.fetch_add(bytes, Ordering::Relaxed);

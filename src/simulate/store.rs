@@ -48,7 +48,7 @@ impl<V> Shelf<V> {
         Self { places: HashMap::new(), values: BTreeMap::new(), next: 0, bytes: 0, max_count, max_bytes }
     }
 
-    /// Keeps a value of so many bytes; one that is larger than the whole shelf is not kept.
+    /// Keeps a value of `bytes` bytes; one that is larger than the whole shelf is not kept.
     pub(super) fn put(&mut self, id: String, bytes: usize, value: V) {
         self.remove(&id);
         if bytes > self.max_bytes {

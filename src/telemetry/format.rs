@@ -17,8 +17,8 @@ pub(super) struct Format {
 }
 
 impl Format {
-    pub(super) fn new(json: bool, colour: bool) -> Self {
-        let plain = Plain::default().with_ansi(colour);
+    pub(super) fn new(json: bool, color: bool) -> Self {
+        let plain = Plain::default().with_ansi(color);
         let json = json.then(|| plain.clone().json().flatten_event(true).with_span_list(false));
         Self { text: plain.compact(), json }
     }

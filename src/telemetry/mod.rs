@@ -36,15 +36,15 @@ pub struct Settings {
     pub levels: Levels,
     /// As JSON, a line per event, instead of as text.
     pub json: bool,
-    /// Text may be coloured: the output is a terminal.
-    pub colour: bool,
+    /// Text may be colored: the output is a terminal.
+    pub color: bool,
     /// Lines that wait to be written; more are dropped and counted.
     pub queue: usize,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { levels: Levels::default(), json: true, colour: false, queue: 8_192 }
+        Self { levels: Levels::default(), json: true, color: false, queue: 8_192 }
     }
 }
 
@@ -82,9 +82,9 @@ where
 {
     let filter = LogFilter::new(settings.levels);
     let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(settings.colour)
+        .with_ansi(settings.color)
         .with_writer(writer)
-        .event_format(format::Format::new(settings.json, settings.colour));
+        .event_format(format::Format::new(settings.json, settings.color));
     (tracing_subscriber::registry().with(lines).with(filter.clone()), filter)
 }
 

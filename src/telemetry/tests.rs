@@ -57,7 +57,7 @@ fn events_are_json_or_text() {
     assert_eq!(event["message"], "a listener is taken");
     let text = logged(&Settings { json: false, ..Settings::default() }, log);
     assert!(text.contains("WARN") && text.ends_with("a listener is taken port=8080\n"), "{text}");
-    assert!(!text.contains('\u{1b}'), "no colour unless asked for: {text}");
+    assert!(!text.contains('\u{1b}'), "no color unless asked for: {text}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use super::peek::Peek;
 /// for 40 ms whenever the kernel is told, so that is to happen to less than one part in a hundred.
 const STREAM: u8 = 128;
 
-/// Parts of at most so many bytes are small: more than that is acknowledged every second packet anyway.
+/// Most bytes of a small part: a larger one spans packets, of which every second is acknowledged anyway.
 const SMALL: usize = 2 << 10;
 
 /// A TCP connection to an upstream.

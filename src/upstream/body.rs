@@ -14,7 +14,7 @@ use super::failure;
 use super::http1::Lease;
 use super::http2::Stream;
 
-/// Parts of at most so many bytes are copied.
+/// Most bytes of a part that is copied.
 const SMALL: usize = 2 << 10;
 
 /// The body of an answer, as it comes.

@@ -2,7 +2,7 @@
 //!
 //! hyper hands over a connection in two halves: a handle that takes requests, and a future that reads and writes. The usual
 //! place of that future is a task of its own. What it reads is then written to the caller in another task's turn, and a busy
-//! worker takes that turn only after it has read from every other connection of the batch: a chunk waits for its neighbours.
+//! worker takes that turn only after it has read from every other connection of the batch: a chunk waits for its neighbors.
 //! Polled by the request's own task, a chunk is read and written in one go.
 
 use std::fmt;

@@ -164,7 +164,7 @@ impl Pool {
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = self.counters.opened();
         let mut connection = connection.with_upgrades();
-        // The attempt that uses the connection hears of its errors; nobody else is concerned. Not an async block, which would
+        // The attempt that uses the connection gets its errors; nobody else is concerned. Not an async block, which would
         // store the connection twice.
         let driver = Driver::new(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let clock = HeadClock::default();

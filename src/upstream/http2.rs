@@ -118,7 +118,7 @@ impl Pool {
         let learned = Arc::clone(&limit);
         let mut connection = connection;
         clock::spawn(poll_fn(move |cx| {
-            // The attempts that use the connection hear of its errors.
+            // The attempts that use the connection get its errors.
             let ended = Pin::new(&mut connection).poll(cx).map(drop);
             learned.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
             ended

@@ -35,7 +35,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Noted<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // What hyper has room for at first: nothing has to be set to zero then.
+        // As large as hyper's first buffer, so that no byte has to be set to zero.
         if buf.remaining() <= self.piece {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }

@@ -37,7 +37,7 @@ impl Reuse {
         }
     }
 
-    /// One was closed so long `after` a request went out on it, before any answer.
+    /// One was closed this long `after` a request went out on it, before any answer.
     pub(super) fn lost(&self, after: Duration) {
         let lost = self.lost.load(Ordering::Relaxed);
         if after > ON_ITS_WAY || lost == ENOUGH {

@@ -44,7 +44,7 @@ pub(crate) enum Tells {
     Cached,
 }
 
-/// So many in each window, which begins at a multiple of its length on the wall clock.
+/// A number of units in each window, which begins at a multiple of its length on the wall clock.
 #[derive(Debug)]
 pub(crate) struct Windows {
     limit: f64,
@@ -103,7 +103,7 @@ impl Stranger for Windows {
     }
 }
 
-/// A bucket that holds what comes in so many seconds.
+/// A token bucket whose depth is this number of seconds of its rate.
 #[derive(Debug)]
 pub(crate) struct Deep {
     rate: f64,
@@ -208,7 +208,7 @@ impl Stranger for Leaky {
     }
 }
 
-/// So many at once.
+/// A bound on requests at once.
 #[derive(Debug)]
 pub(crate) struct Concurrent {
     pub(crate) most: u32,
@@ -432,7 +432,7 @@ fn strange_rules_are_met() {
     check(CASES, 1);
 }
 
-/// Each case with so many seeds.
+/// The number of seeds for each case.
 pub(crate) fn check(cases: &[Case], seeds: u64) {
     let runs: Vec<_> = cases.iter().flat_map(|case| (1..=seeds).map(move |seed| (case, seed))).collect();
     let reports = each(&runs, |(case, seed)| run(Scenario { seed: *seed, ..scenario(case.make, case.rate) }));
@@ -497,7 +497,7 @@ fn a_raised_limit_is_found_by_asking() {
 fn no_limit_holds_nobody_back() {
     let limitless: Make = || Box::new(Storm { from: 0.0, until: 0.0, tells: false });
     // (callers that ask one after the other, how many ask at once, how long an answer takes, how many have gone upstream
-    // within so many seconds)
+    // within a number of seconds)
     for (closed, backlog, latency, least) in [
         (1, 0, 0.005, (10.0, 1_300)),
         (20, 0, 0.05, (10.0, 2_200)),

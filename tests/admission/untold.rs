@@ -9,7 +9,7 @@ use weir::simulate::limiter::Price;
 use crate::strangers::{Case, Concurrent, Deep, Make, PLAIN, Tells, Windows, check, scenario, used};
 use crate::world::{Scenario, Strange, Stranger, run};
 
-/// Tokens a second, saved up for so many seconds.
+/// A token bucket: tokens per second, and the depth in seconds.
 #[derive(Debug)]
 struct Tokens {
     rate: f64,

@@ -30,7 +30,7 @@ impl Caller {
         self.machine.pump(self.now, &mut Vec::new());
     }
 
-    /// Asks for one request of so many tokens; nothing where it would have to wait.
+    /// Asks for one request of this size in tokens; nothing where it would have to wait.
     fn ask(&mut self, tokens: u64) -> Option<Attempt> {
         let request = Request {
             caller: CallerId(0),

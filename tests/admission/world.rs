@@ -21,7 +21,7 @@ use weir::simulate::limiter::{Dimension, Joint, Level, Price};
 pub(crate) enum Tokens {
     /// Always the same.
     Fixed(u64),
-    /// Log-normal with this median and sigma, at most so many.
+    /// Log-normal with this median and sigma, capped at the third number.
     LogNormal { median: f64, sigma: f64, most: u64 },
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Source {
     pub(crate) rate: f64,
     /// Requests that are there at the start.
     pub(crate) backlog: u32,
-    /// So many that send one at a time, each its next when the last is answered.
+    /// The number of callers that send one request at a time, the next when the last is answered.
     pub(crate) closed: u32,
     pub(crate) tokens: Tokens,
     pub(crate) from: f64,
@@ -88,7 +88,7 @@ pub(crate) struct Others {
 pub(crate) enum Weather {
     /// This part of the attempts fails with a 500.
     Flaky(f64),
-    /// Every attempt fails with a 503 that says overloaded, after so many seconds.
+    /// Every attempt fails with a 503 that says overloaded, after this delay in seconds.
     Overloaded(f64),
     /// Nobody listens.
     Refused,
@@ -104,14 +104,14 @@ pub(crate) trait Stranger: std::fmt::Debug {
     /// The answer to a request that it took has ended.
     fn ended(&mut self) {}
 
-    /// Its limit becomes so many times what it was.
+    /// Its limit is multiplied by this factor.
     fn scale(&mut self, _factor: f64) {}
 }
 
 /// What a [`Stranger`] answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Strange {
-    /// It takes the request, and answers so many seconds later than it would otherwise.
+    /// It takes the request, and answers with this extra delay in seconds.
     Taken { limits: LimitReports, later: f64 },
     /// It refuses it.
     Refused { class: ErrorClass, numbers: Option<RefusalNumbers>, hint: Option<Duration> },
@@ -131,7 +131,7 @@ pub(crate) struct Scenario {
     pub(crate) upstream: Joint,
     /// Makes what stands in the place of the upstream.
     pub(crate) stranger: Option<fn() -> Box<dyn Stranger>>,
-    /// When the stranger's limit becomes so many times what it was.
+    /// When the stranger's limit is multiplied by a factor.
     pub(crate) scales: Vec<(f64, f64)>,
     pub(crate) headers: bool,
     /// 429s carry Limit, Used, Requested.

@@ -75,7 +75,7 @@ fn a_spent_budget_is_refused_until_the_next_day_also_after_a_restart() {
     assert_eq!(answer.header("x-should-retry"), Some("false"));
     let message = told(&answer);
     assert!(message.contains("100 tokens a day") && message.contains("callers.tokens_per_day"), "{message}");
-    assert!(seen.try_recv().is_err(), "the upstream hears of none of them");
+    assert!(seen.try_recv().is_err(), "none of them reaches the upstream");
     assert_eq!(weir.drain(), Some(0));
     // What is no record of Weir's is not written over.
     std::fs::write(&file, "weir spending 9\n").unwrap();

@@ -188,7 +188,7 @@ fn a_request_that_means_two_things_never_reaches_the_upstream() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-/// Sends frames until Weir has enough, or so many are sent. Says how many.
+/// Sends frames until Weir closes the connection, or until the given count. Returns the number sent.
 fn flood(stream: &mut TcpStream, most: u32, mut make: impl FnMut(u32) -> Vec<u8>) -> u32 {
     stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
     let mut sent = 0;

@@ -48,7 +48,7 @@ impl Weir {
         Self::of(command(configuration, variables))
     }
 
-    /// The same for a process that may open so many files and no more.
+    /// The same for a process with a limit on open files.
     pub(crate) fn with_files(files: u32, upstream: SocketAddr, more: &str) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell.args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_weir")]);

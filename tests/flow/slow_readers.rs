@@ -16,7 +16,7 @@ fn setup(http2: bool) -> Setup {
     setup
 }
 
-/// One caller stops reading a stream of many small chunks; its neighbours' streams come whole and in time.
+/// One caller stops reading a stream of many small chunks; its neighbors' streams come whole and in time.
 async fn stalled_reader(http2: bool) {
     let world = World::new(setup(http2));
     // Nothing is in its pipe but what the proxy could push through.

@@ -233,7 +233,7 @@ impl World {
         clock::now() - self.began
     }
 
-    /// Waits until so long after the world began.
+    /// Waits until this time after the world began.
     pub(crate) async fn until(&self, time: Duration) {
         clock::sleep_until(self.began + time).await;
     }

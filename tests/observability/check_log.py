@@ -252,7 +252,7 @@ def expect(status, expected):
 
 
 def await_lines(weir, count):
-    """The access log's lines, once there are so many: the log is written by a thread of its own."""
+    """The access log's lines, once there is the given number of them: the log is written by a thread of its own."""
     give_up = time.monotonic() + 10
     while True:
         events = [json.loads(line) for line in weir.log.read_text().splitlines()]

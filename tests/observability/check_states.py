@@ -3,7 +3,7 @@
     python3 tests/observability/check_states.py [--screenshots docs/images]
 
 One tab of headless Chromium stays open all the while: what it shows changes without a reload, under the page's content
-security policy. Each state is also read on a phone's width, in the dark, and without JavaScript; none of it may need colour
+security policy. Each state is also read on a phone's width, in the dark, and without JavaScript; none of it may need color
 or script to be understood. With --screenshots a picture of each state is kept.
 """
 
@@ -126,14 +126,14 @@ class Run:
     def reads(self, name, words):
         """Checks that the state can be read everywhere, and keeps pictures."""
         page = self.page
-        page.colours("light")
+        page.colors("light")
         shown = page.text()
         check(name, shown, words)
         if page.evaluate("window.opened") != "once" or not re.search(r"live · \d\d:\d\d:\d\d UTC", await_live(page)):
             raise AssertionError(f"{name}: the page does not refresh itself: {page.text('#live')!r}")
         page.screenshot(self.pictures / f"status-{name}.webp")
         light = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        page.colours("dark")
+        page.colors("dark")
         if page.evaluate("getComputedStyle(document.body).backgroundColor") == light:
             raise AssertionError(f"{name}: it is not dark in the dark")
         page.size(*PHONE, phone=True)
@@ -142,7 +142,7 @@ class Run:
         check(f"{name} on a phone", page.text(), words)
         page.screenshot(self.pictures / f"status-{name}-phone.webp")
         page.size(*DESK)
-        page.colours("light")
+        page.colors("light")
         without_scripts(name, self.weir.admin, words)
 
 

@@ -52,7 +52,7 @@ lane = "background"
 header = { name = "x-team", value = "nightly" }
 """
 
-# What one request in so many asks the stand-in for: each row of the dashboard is to have something to show.
+# Faults that some requests ask the stand-in for: each row of the dashboard is to have something to show.
 FAULTS = [
     "error=server_error; rate=0.5",
     "error=server_is_overloaded; rate=0.5",

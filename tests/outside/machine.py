@@ -47,7 +47,7 @@ async def calls(port: int, count: int, at_once: int, path: str = "/v1/models", b
 
 
 def pipelined(port: int, count: int) -> collections.Counter:
-    """The statuses of so many calls, a hundred after the other on each connection."""
+    """The statuses of `count` calls, a hundred after the other on each connection."""
     request, outcomes = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer none\r\n\r\n", collections.Counter()
     for _ in range(count // 100):
         with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:

@@ -48,7 +48,7 @@ def resident(pid: int) -> dict:
 
 
 async def client(port: int, size: int, sent: int, seconds: float) -> str:
-    """Sends a request with a body, and says what came of it within so many seconds."""
+    """Sends a request with a body, and returns its outcome within a time limit in seconds."""
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         head = f"POST /v1/files HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer none\r\nContent-Length: {size}\r\n\r\n"

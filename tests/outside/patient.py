@@ -11,7 +11,7 @@ import concurrent.futures
 import contextlib
 import sys
 
-import httpx
+import httpx2
 import openai
 
 import balancers
@@ -28,7 +28,7 @@ async def call(base: str, api: str) -> tuple[str, int]:
     async def count(response):
         stream = response.stream
 
-        class Counted(httpx.AsyncByteStream):
+        class Counted(httpx2.AsyncByteStream):
             async def __aiter__(self):
                 nonlocal comments
                 async for piece in stream:
@@ -40,7 +40,7 @@ async def call(base: str, api: str) -> tuple[str, int]:
 
         response.stream = Counted()
 
-    async with httpx.AsyncClient(event_hooks={"response": [count]}, timeout=120) as http:
+    async with httpx2.AsyncClient(event_hooks={"response": [count]}, timeout=120) as http:
         client = openai.AsyncOpenAI(base_url=f"{base}/v1", api_key=KEY, max_retries=0, http_client=http)
         try:
             if api == "chat":
@@ -55,7 +55,7 @@ async def call(base: str, api: str) -> tuple[str, int]:
             return ("ok" if whole else "no whole answer"), comments
         except openai.APIStatusError as error:
             return f"status {error.status_code}", comments
-        except (openai.OpenAIError, httpx.HTTPError) as error:
+        except (openai.OpenAIError, httpx2.HTTPError) as error:
             return type(error).__name__, comments
 
 

@@ -18,12 +18,12 @@ import processes  # noqa: E402
 
 # It looks like a key: no process may print it.
 PASSWORD = "sk-password-of-the-replicas"
-# Each answer takes this long, so that a client makes so many requests a second when nobody holds it.
+# Each answer takes this long, which bounds the requests a second of a client that nobody holds.
 LATENCY = 0.1
 
 
 def request(words: int = 1) -> bytes:
-    """A request of about so many tokens."""
+    """A request of about `tokens` tokens."""
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "word " * words}]}
     content = json.dumps(body).encode()
     return (

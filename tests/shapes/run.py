@@ -133,7 +133,7 @@ async def together(runs: list[Run]) -> list[Run]:
 
 
 async def drive(run: Run, upstream: str, url: str) -> None:
-    """So many clients that together they would make `load` times the limit if nobody held them; none waits with a request."""
+    """As many clients as together would make `load` times the limit if nobody held them; none waits with a request."""
     clients = max(1, round(RPM / 60 * run.load * statistics.mean(LATENCY)))
     reset(upstream)
     began = time.monotonic()

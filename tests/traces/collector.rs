@@ -53,7 +53,7 @@ impl Collector {
         self.address
     }
 
-    /// The spans, once there are so many.
+    /// The spans, once there are at least `count` of them.
     pub(crate) fn spans(&self, count: usize, within: Duration) -> Vec<Span> {
         let until = Instant::now() + within;
         loop {

@@ -15,7 +15,7 @@ pub(crate) struct Options {
     listen: SocketAddr,
     #[arg(long)]
     upstream: SocketAddr,
-    /// Ends by itself after so many seconds.
+    /// Lifetime, in seconds.
     #[arg(long, default_value_t = 3600)]
     lifetime: u64,
 }

@@ -10,7 +10,7 @@ use crate::admin::words::{amount, duration, plural, waits};
 const FOREIGN_SHARE: f64 = 0.2;
 /// A wait for the first answers that is no longer a matter of starting, seconds.
 const LONG_SILENCE: f64 = 10.0;
-/// A caller that asks for so many times its share, while the others stay within theirs, is the cause.
+/// The least multiple of its share that makes a caller the cause, while the others stay within theirs.
 const HOG: f64 = 2.0;
 
 /// Requests that wait or were turned away, with the root first: others' use, one caller, or demand as a whole.

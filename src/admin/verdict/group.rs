@@ -5,7 +5,7 @@ use super::{Level, clock_time};
 use crate::admin::status::{CallerErrors, Status};
 use crate::admin::words::{join, plural};
 
-/// An error that was seen last so long ago, and was followed by a success, is over; seconds.
+/// Seconds after which an error that was followed by a success is over.
 const OVER: f64 = 60.0;
 /// Errors that make a matter critical where they are half of all requests.
 const ENOUGH: u64 = 5;

@@ -36,9 +36,9 @@ use window::{BINS, Window};
 
 /// A run of failures must be less likely by chance than this to block.
 const CHANCE: f64 = 1e-6;
-/// A failure rate blocks from here on, over at least so many attempts.
+/// The failure rate that blocks, and the least attempts that it is measured over.
 const BLOCKING_RATE: (f64, u32) = (0.97, 60);
-/// Retries are thinned as if so many attempts a success were welcome: none is denied below a third failing.
+/// The attempts for each success up to which retries are not thinned: none is denied below a third failing.
 const PER_SUCCESS_OF_RETRIES: f64 = 1.5;
 /// First attempts are thinned only past three quarters failing: held back, they pile up, where a denied retry does not.
 const PER_SUCCESS: f64 = 4.0;

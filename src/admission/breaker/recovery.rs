@@ -34,7 +34,7 @@ pub(super) fn backoff(
     ceiling(probes, lasted, settings).mul_f64(0.75 + 0.25 * rng.f64())
 }
 
-/// The longest wait before a probe after so many, in an outage that has lasted so long.
+/// The longest wait before a probe after `probes` probes, in an outage that has lasted for `lasted`.
 pub(super) fn ceiling(probes: u32, lasted: Duration, settings: &BreakerSettings) -> Duration {
     let first = settings.probe_first;
     let longest = lasted.mul_f64(LATE).min(settings.probe_longest).max(first);
@@ -54,7 +54,7 @@ pub(super) struct Ramp {
 }
 
 impl Ramp {
-    /// The ramp after an outage that lasted so long. Each ramp-up that failed before it halves the start.
+    /// The ramp after an outage that lasted for `lasted`. Each ramp-up that failed before it halves the start.
     pub(super) fn after(before: f64, lasted: Duration, relapses: u32, now: Moment) -> Self {
         let part = start(lasted) * (-f64::from(relapses.min(16))).exp2();
         Self { began: now, before, first: (before * part).max(LEAST_RATE), relapses }

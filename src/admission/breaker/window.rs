@@ -29,7 +29,7 @@ impl Window {
         self.counts_of(BINS as u64, now)
     }
 
-    /// (alive, failing) over so many seconds.
+    /// (alive, failing) over the last `seconds` seconds.
     pub(super) fn counts_of(&self, seconds: u64, now: Moment) -> (u32, u32) {
         let oldest = second(now).saturating_sub(seconds - 1);
         let bins = self.recent(now).filter(|bin| bin.second >= oldest);

@@ -265,7 +265,7 @@ impl Scope {
     }
 
     /// The upstream named the organization and project that the scope belongs to. It does so with every answer: the
-    /// directory hears of it when they are others than the last ones.
+    /// directory is told when they are others than the last ones.
     pub(in crate::admission) fn identified(self: &Arc<Self>, organization: &str, project: &str) {
         let (organization, project) =
             if self.is_pool.load(Relaxed) { ("", "") } else { (organization, project) };

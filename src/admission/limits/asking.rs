@@ -3,7 +3,7 @@
 //! Of a small limit a minute's pace sees next to nothing: ten a second, taken for ten a minute, are one answer in six
 //! seconds. Yet the upstream itself says when all of it is free again. Once that has passed and nothing of ours was sent
 //! meanwhile, one attempt goes; its answer is the next snapshot. A true minute's limit takes it as well: its bucket is empty
-//! by then, its window has ended, its log has let go of something.
+//! by then, its window has ended, a request in its log is older than the window.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const APART: Duration = Duration::from_millis(500);
 /// Every other time it is asked so much later, as a part of the longer of the last two resets: who always asks when a reset
 /// has passed sees the same part of each window.
 const LATER: f64 = 0.6;
-/// After a refusal of what was asked it isn't asked for so long.
+/// How long nothing is asked after a refusal of what was asked.
 const SILENCE: Duration = Duration::from_mins(20);
 
 /// When to ask. The fields lie as they are written, as those of the dimension.
@@ -54,7 +54,7 @@ impl Default for Asking {
 }
 
 impl Asking {
-    /// How long until something may go that would otherwise have to wait so long.
+    /// How long until a request may go that would otherwise have to wait for `wait`.
     pub(super) fn wait(&self, wait: Duration, own: &Own<'_>, now: Moment) -> Duration {
         let free = self.free.since(now);
         // What was sent since is on its way, and its answer will say more.

@@ -23,7 +23,7 @@ const LEAST_SPAN: f64 = 2.0;
 const LEAST_LEVEL: f64 = 0.02;
 /// Requests that a window must have counted before its mean charge says something.
 const LEAST_REQUESTS: f64 = 30.0;
-/// From so many on it says all that it can.
+/// The number of charges from which on the mean is trusted.
 const ENOUGH_REQUESTS: f64 = 500.0;
 /// Answers whose least charge counts, in a bucket too shallow to be anything but empty now and then.
 const ENVELOPE: usize = 64;

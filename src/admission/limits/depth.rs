@@ -18,9 +18,9 @@ const REGROW_AFTER: Duration = Duration::from_mins(20);
 /// What is left of the pace after a refusal where the shape is not proven, at most and at least, and what comes back of it
 /// each second. Others may use the limit unseen.
 const EASE: (f64, f64) = (0.95, 0.5);
-/// Outcomes are counted for at least so long before the pace is eased again.
+/// The shortest time over which outcomes are counted before the pace is eased again.
 const COUNTED: Duration = Duration::from_millis(500);
-/// So many outcomes more that were good are assumed: one refusal among few says little of all.
+/// The number of good outcomes that are assumed beside those counted: one refusal among few is weak evidence.
 const ASSUMED: f64 = 2.0;
 const EASE_BACK: f64 = 0.02;
 const LEAST_EASE: f64 = 0.1;

@@ -34,7 +34,7 @@ struct Anchor {
 }
 
 impl Anchor {
-    /// So long a span that what was on its way at its ends is no more than a part of what the limit gives in it.
+    /// The shortest span of a measurement, in seconds: the doubt about what is under way at its ends stays a small part of it.
     fn least_span(&self, now: &Use) -> f64 {
         let doubt = self.doubt.hypot(now.doubt);
         LEAST_SPAN.max((doubt / (DOUBT * now.rate)).min(LONGEST_SPAN))

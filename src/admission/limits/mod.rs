@@ -49,10 +49,10 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// A refusal is no surprise when a limit is used to this part.
 const FORETOLD: f64 = 0.9;
-/// A refusal without numbers, where all that is told has room, is of an untold limit when it happens again within this time: one
+/// A refusal without numbers, where every limit that is told allows the request, is of an untold limit when it happens again within this time: one
 /// alone may be a storm.
 const AGAIN: Duration = Duration::from_mins(1);
-/// After so long without a permit one is given although no limit has room.
+/// The longest time without a permit; then one is given although no limit allows it.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
 /// How far apart two reports of one limit may be, as a factor: further apart they are of two limits.

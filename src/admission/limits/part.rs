@@ -61,7 +61,7 @@ impl Default for Held {
 }
 
 impl Held {
-    /// What of foreign use is not the other replicas', as a part of a limit that gives so many cells a second.
+    /// What of foreign use is not the other replicas', as a part of a limit that gives `rate` cells a second.
     pub(super) fn foreign(&self, ratio: f64, slot: Slot, rate: f64) -> f64 {
         (ratio - of_unit(self.others, slot.unit()) / rate).max(0.0)
     }

@@ -1,4 +1,4 @@
-//! The adaptive rate of one unit, for limits that nobody tells of: it starts slowly, decreases at a refusal, holds, and probes.
+//! The adaptive rate of one unit, for limits that nobody tells of: slow start, decrease at a refusal, hold, probe.
 //!
 //! Until the first refusal the rate and the bound on attempts in flight double each second, while they are what holds requests
 //! back. A refusal stops everything; single probes ask, with growing pauses, when the limiter takes requests again. What it
@@ -46,6 +46,8 @@ const UNANSWERED: Duration = Duration::from_secs(3);
 /// The pauses between probes, in seconds: the first, and how often it doubles. A limit by the minute is found open again
 /// within an eighth of its window.
 const PAUSE: (f64, u32) = (0.25, 5);
+/// From this hint on the requests' own times to come back are spread over a second: no probe has to go first.
+const SPREAD: Duration = Duration::from_secs(2);
 /// The lowest rate: one request in half a minute.
 const SLOWEST: f64 = 1.0 / 30.0;
 
@@ -53,8 +55,8 @@ const SLOWEST: f64 = 1.0 / 30.0;
 enum Phase {
     /// No refusal yet.
     SlowStart,
-    /// Refused: one probe at a time.
-    Blocked { next: Moment, out: Option<Moment>, refused: u32, learns: bool },
+    /// Refused: one probe at a time; or none, where all were told when to come back, and no limit is to be learned.
+    Blocked { next: Moment, out: Option<Moment>, refused: u32, learns: bool, probes: bool },
     /// Holding since the last refusal at these, and growing later.
     Steady { rate: f64, in_flight: f64 },
 }
@@ -177,7 +179,7 @@ impl Rate {
     /// How long until `charge` may go.
     pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Duration {
         match self.phase {
-            Phase::Blocked { out: Some(sent), .. } => sent.plus(UNANSWERED).since(now),
+            Phase::Blocked { out: Some(sent), probes: true, .. } => sent.plus(UNANSWERED).since(now),
             Phase::Blocked { next, .. } => next.since(now),
             Phase::SlowStart | Phase::Steady { .. } => {
                 let flying = f64::from(in_flight);
@@ -286,7 +288,8 @@ impl Rate {
                     first: !self.found,
                 });
                 self.found |= learns;
-                self.phase = Phase::Blocked { next, out: None, refused: 0, learns };
+                let probes = learns || hint.is_none_or(|hint| hint < SPREAD);
+                self.phase = Phase::Blocked { next, out: None, refused: 0, learns, probes };
             }
         }
     }

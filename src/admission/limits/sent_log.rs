@@ -193,7 +193,7 @@ mod tests {
 
     const BIN: Duration = Duration::from_millis(10);
 
-    /// So many requests, each of seven tokens.
+    /// A number of requests, each of seven tokens.
     fn sends(requests: f64) -> Marks {
         Marks { requests, tokens: requests * 7.0, in_flight: 0 }
     }

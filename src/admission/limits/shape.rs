@@ -13,9 +13,9 @@ const MONTH: f64 = 30.0 * DAY;
 const WINDOWS: [f64; 4] = [MINUTE, HOUR, DAY, MONTH];
 /// Shorter ones that limits are counted by, too. None is believed before it is proven.
 const SHORT_WINDOWS: [f64; 2] = [1.0, 10.0];
-/// A short window is proven by so many snapshots, and so many ends that are no whole minutes apart,
+/// The snapshots that prove a short window, and the ends, no whole minutes apart, that prove it,
 const SHORT_PROOF: (u32, u32) = (8, 3);
-/// and keeps a longer bucket from being believed by so many,
+/// and the snapshots that keep a longer bucket from being believed,
 const RIVAL: (u32, u32) = (3, 1);
 /// where all resets end with a window, within this part of it,
 const SHORT_ENDS: f64 = 0.12;

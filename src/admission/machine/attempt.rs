@@ -165,7 +165,7 @@ impl Grant {
         }
     }
 
-    /// An attempt that waited, and was expected to wait for so long.
+    /// An attempt that waited, with the wait that was predicted for it.
     pub(super) fn after_waiting(self, predicted: Duration) -> Attempt {
         Attempt { predicted: Some(predicted), paced: true, ..self.at_once() }
     }

@@ -1,4 +1,4 @@
-//! The course of an attempt as the machine hears of it: sent, answered, found good, ended; and the retry that may follow.
+//! The course of an attempt as the machine is told of it: sent, answered, found good, ended; and the retry that may follow.
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ fn at(seconds: f64) -> Moment {
     Moment::START.plus_seconds(seconds)
 }
 
-/// Lets everybody who waits go on, for so long.
+/// Lets every waiting request go on, from `from` to `to` seconds.
 fn serve(machine: &mut Machine<u64>, keys: &mut Vec<Key>, from: f64, to: f64) -> BTreeMap<u16, u32> {
     let mut served = BTreeMap::new();
     for now in (0..).map(|step| from + f64::from(step) * 0.01).take_while(|now| *now < to + 0.005).map(at) {

@@ -15,7 +15,7 @@ use super::request::{Arrival, Request, Turn};
 use super::shadow::Shadow;
 use super::{Machine, Mode, breaker_refusal, hold};
 
-/// Nearly all answers come within so many times their typical time.
+/// The multiple of their typical time within which nearly all answers come.
 const NEARLY_ALL: u32 = 2;
 /// For this time after requests waited, those that need not wait are counted in their callers' shares, too: a minute, for what
 /// they take of the limits is missing for that long.

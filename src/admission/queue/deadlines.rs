@@ -10,9 +10,9 @@ use crate::admission::moment::Moment;
 
 use super::Key;
 
-/// A bin is so long: 2²⁸ ns, about a quarter of a second.
+/// The width of a bin: 2²⁸ ns, about a quarter of a second.
 const BIN_BITS: u32 = 28;
-/// Room for so many is kept for the next ones.
+/// The capacity that is kept for the next ones.
 const MOST_KEPT: usize = 4096;
 
 #[derive(Debug, Default)]

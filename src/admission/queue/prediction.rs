@@ -18,11 +18,12 @@ pub(crate) struct Ahead {
     pub(crate) share: f64,
 }
 
-/// Up to so many callers everything is added up for each prediction.
+/// The most callers for which everything is added up for each prediction.
 const FEW: usize = 64;
 /// Of any number of callers this many are added up, where no more are ahead.
 const NEAR: usize = 32;
-/// With more, a sum stands until one in so many of them changed, or as small a part of the lane's tokens.
+/// With more callers, the divisor of their number, and of the lane's tokens, that gives how many must have changed before a sum
+/// is made anew.
 const STALE: u64 = 8;
 /// A sum for each quarter of each power of two that a virtual time may be away from the least one, and for 0.
 const SUMS: usize = 1 + 4 * OCTAVES;

@@ -42,7 +42,7 @@ impl BodyHints {
         self.field_at(0, key, cursor)
     }
 
-    /// The same below so many lists: details hold violations, and those hold nothing that is read.
+    /// The same below a number of lists: details hold violations, and those hold nothing that is read.
     fn field_at(&mut self, depth: u32, key: &[u8], cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
         match key {
             b"retry_after"

@@ -223,7 +223,8 @@ impl<'a> Cursor<'a> {
         self.finish_any_string(plain.len())
     }
 
-    /// The same for any string, of which so many bytes are known to be plain. Out of line, so that it costs short ones nothing.
+    /// The same for any string, of which the first `plain` bytes are known to be plain. Out of line, so that
+    /// it costs short ones nothing.
     #[inline(never)]
     fn finish_any_string(&mut self, plain: usize) -> Result<Raw<'a>, Malformed> {
         let end = End::of(self.rest, plain).ok_or(Malformed)?;

@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memchr2};
 
-/// Words of eight bytes in which a string's end is looked for before a search for it is set up: so many cost about as much as
+/// Words of eight bytes in which a string's end is looked for before a search for it is set up: they cost about as much as
 /// setting it up does.
 const NEAR: usize = 8;
 
@@ -16,7 +16,8 @@ pub(super) struct End {
 }
 
 impl End {
-    /// Finds the end of a string whose opening quote stands before `text`, of which so many bytes are known to be plain.
+    /// Finds the end of a string whose opening quote stands before `text`, of which the first `plain` bytes are known to be
+    /// plain.
     pub(super) fn of(text: &[u8], plain: usize) -> Option<Self> {
         let mut at = plain + memchr2(b'"', b'\\', text.get(plain..)?)?;
         if text[at] == b'"' {

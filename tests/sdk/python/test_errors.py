@@ -74,7 +74,7 @@ ROWS = [
 
 
 def ask(base_url, row):
-    # Three seconds are the deadline that Weir hears of: what it tries again, it tries within two.
+    # Three seconds are the deadline that the SDK tells Weir: Weir's own retries end within two.
     with openai.OpenAI(base_url=f"{base_url}/v1", api_key=KEY, max_retries=0, timeout=3) as client:
         headers = {"x-simulate": f"error={row.name}"}
         with pytest.raises(openai.APIStatusError) as caught:
@@ -114,7 +114,7 @@ def test_no_answer_becomes_an_answer(stand_in, fresh_weir):
 
 
 def test_an_error_hidden_in_a_stream(stand_in, fresh_weir):
-    """Direct, the SDK raises in the middle of the loop; Weir tries again, and the caller never hears of it."""
+    """Direct, the SDK raises in the middle of the loop; Weir tries again, and the caller sees no error."""
     def stream(url, job):
         with openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, timeout=20) as client:
             headers = {"x-simulate": "fault=hidden:server_is_overloaded; times=1", "x-job-id": job}

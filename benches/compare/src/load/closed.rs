@@ -27,10 +27,10 @@ pub(crate) struct Options {
     /// Seconds of the window.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
-    /// Ends the window early after so many requests.
+    /// Ends the window early after this number of requests.
     #[arg(long)]
     requests: Option<u64>,
-    /// Notes the memory of the process watched as `proxy` each so many seconds, as `rss_series`.
+    /// Notes the memory of the process watched as `proxy` at this interval in seconds, as `rss_series`.
     #[arg(long)]
     rss_every: Option<f64>,
 }

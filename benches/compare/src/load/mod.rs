@@ -23,7 +23,7 @@ use crate::wire::Message;
 pub(crate) enum Shape {
     /// Each connection sends its next request when it has its answer.
     Closed(closed::Options),
-    /// So many requests a second, whatever the answers do; latencies count from when a request was meant to start.
+    /// A fixed number of requests a second, whatever the answers do; latencies count from when a request was meant to start.
     Fixed(fixed::Options),
     /// Long streams; each event says when the upstream sent it.
     Streams(streams::Options),
@@ -41,13 +41,13 @@ struct Common {
     /// A process whose tree is accounted in the window: NAME=PID. Can be repeated.
     #[arg(long, value_parser = parse_watch)]
     watch: Vec<(String, u32)>,
-    /// Requests bear so many different keys in turn.
+    /// The number of different keys that requests bear in turn.
     #[arg(long, default_value_t = 1)]
     keys: usize,
     /// Bytes that an answer's body must have; 0 accepts any.
     #[arg(long, default_value_t = payload::ANSWER_BODY as u64)]
     expect_bytes: u64,
-    /// Gives up when nothing arrives for so many seconds.
+    /// Gives up when nothing arrives for this time in seconds.
     #[arg(long, default_value_t = 10)]
     patience: u64,
 }

@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// Measures again, so often at most, when the machine was disturbed.
     #[arg(long, default_value_t = 2)]
     again: u32,
-    /// Waits before each measurement until the machine is quiet, so many seconds at most.
+    /// Waits before each measurement until the machine is quiet, at most this time in seconds.
     #[arg(long, default_value_t = 20)]
     settle: u64,
     /// The greatest spread of a figure over the rounds, in percent of its median.

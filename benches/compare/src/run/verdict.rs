@@ -18,7 +18,7 @@ pub(super) enum Purpose {
     Saturate,
     /// The proxy may use several processors, one of them shared with the load: full they need not be.
     Share,
-    /// So many operations a second are to be reached.
+    /// A number of operations a second is to be reached.
     Reach { per_second: u64 },
     /// Only memory or time is read.
     Rest,

@@ -44,7 +44,7 @@ pub(crate) struct Options {
     requests_per_minute: u64,
     #[arg(long, default_value_t = 4_000_000_000)]
     tokens_per_minute: u64,
-    /// Ends by itself after so many seconds.
+    /// Lifetime, in seconds.
     #[arg(long, default_value_t = 3600)]
     lifetime: u64,
 }
