@@ -8,14 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group};
-use weir::admission::machine::{Arrival, Claim, HeadReport, Machine, Outcome, Request, Route, Turn};
-use weir::admission::{
+use weir::internals::admission::machine::{
+    Arrival, Claim, HeadReport, Machine, Outcome, Request, Route, Turn,
+};
+use weir::internals::admission::{
     Admission, Ask, Cost, CredentialId, Key, LimitReport, LimitReports, LimitSettings, MemberSettings,
     Moment, Scopes, Settings,
 };
-use weir::caller::{CallerId, Lane, Mode};
-use weir::clock;
-use weir::pool::UpstreamId;
+use weir::internals::caller::{CallerId, Lane, Mode};
+use weir::internals::clock;
+use weir::internals::pool::UpstreamId;
 
 const CALLERS: u16 = 1000;
 const WAITING: usize = 100_000;
@@ -191,7 +193,6 @@ impl Calm {
                 tokens: Some(dimension(4_000_000_000)),
             },
             processing: Some(Duration::from_micros(1)),
-            rate_limited: false,
         }
     }
 }

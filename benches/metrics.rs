@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use weir::account::{self, Account, Begin, RequestId, Usage, Wait};
-use weir::caller::{CallerId, Registry};
-use weir::clock;
-use weir::metrics::{DimensionGauges, Gathered, Metrics, Outcome, ScopeGauges, Settings};
-use weir::openai::Endpoint;
+use weir::internals::account::{self, Account, Begin, RequestId, Usage, Wait};
+use weir::internals::caller::{CallerId, Registry};
+use weir::internals::clock;
+use weir::internals::metrics::{DimensionGauges, Gathered, Metrics, Outcome, ScopeGauges, Settings};
+use weir::internals::openai::Endpoint;
 
 fn counting(criterion: &mut Criterion) {
     let metrics = Metrics::new(&settings(100));

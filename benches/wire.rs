@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use weir::classify;
-use weir::openai::{Endpoint, SseScanner, limit_headers, request_peek, usage};
+use weir::internals::classify;
+use weir::internals::openai::{Endpoint, SseScanner, limit_headers, request_peek, sse, usage};
 
 fn peek(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("peek");
@@ -51,21 +51,24 @@ fn sse(criterion: &mut Criterion) {
         ),
     ] {
         group.bench_function(name, |bencher| {
-            let mut scanner = SseScanner::new();
+            let mut scanner = SseScanner::default();
             let mut events = 0_u64;
             bencher.iter(|| {
-                scanner.feed(black_box(chunk.as_bytes()), &mut |event| events += u64::from(!event.is_last()));
+                scanner.feed(black_box(chunk.as_bytes()), &mut |event| {
+                    events += u64::from(!matches!(event, sse::Event::Done));
+                });
             });
             assert!(events > 0);
         });
         let (first, second) = chunk.split_at(chunk.len() / 2);
         group.bench_function(format!("{name}_in_two_chunks"), |bencher| {
-            let mut scanner = SseScanner::new();
+            let mut scanner = SseScanner::default();
             let mut events = 0_u64;
             bencher.iter(|| {
                 for half in [first, second] {
-                    scanner
-                        .feed(black_box(half.as_bytes()), &mut |event| events += u64::from(!event.is_last()));
+                    scanner.feed(black_box(half.as_bytes()), &mut |event| {
+                        events += u64::from(!matches!(event, sse::Event::Done));
+                    });
                 }
             });
             assert!(events > 0);

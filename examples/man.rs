@@ -10,7 +10,7 @@ fn main() -> ExitCode {
         Arg::new("folder").required(true).value_hint(ValueHint::DirPath).value_parser(value_parser!(PathBuf));
     let matches = clap::Command::new("man").arg(folder).get_matches();
     let folder = matches.get_one::<PathBuf>("folder").expect("clap requires it");
-    match clap_mangen::generate_to(weir::cli::arguments::Arguments::command(), folder) {
+    match clap_mangen::generate_to(weir::internals::cli::arguments::Arguments::command(), folder) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_cannot_write) => ExitCode::FAILURE,
     }

@@ -47,11 +47,6 @@ impl Pricing {
             Self::Max => "max",
         }
     }
-
-    /// The mode with this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|pricing| pricing.as_str() == name)
-    }
 }
 
 /// How requests are priced.
@@ -215,13 +210,5 @@ mod tests {
         );
         let zero = Estimator::new(Settings { chars_per_token: 0, ..Settings::default() });
         assert_eq!(zero.price(Endpoint::Embeddings, Some(&peek(br#"{"input":"ab"}"#).unwrap())).tokens, 2);
-    }
-
-    #[test]
-    fn modes_are_known_by_name() {
-        for pricing in Pricing::ALL {
-            assert_eq!(Pricing::named(pricing.as_str()), Some(pricing));
-        }
-        assert_eq!(Pricing::named("tiktoken"), None);
     }
 }

@@ -50,37 +50,118 @@
 //! hyper drops a request's future when its caller leaves. That is how Weir leaves the queue, ends the attempt upstream,
 //! gives back the permit and accounts for the request: every future here may be dropped at any await.
 
-pub mod cli;
-pub mod demo;
-pub mod app;
-pub mod whatif;
-pub mod simulate;
-pub mod config;
-pub mod server;
-pub mod admin;
+#![allow(
+    unreachable_pub,
+    unnameable_types,
+    reason = "modules are private but for `internals`; dead code is found all the same"
+)]
+#![cfg_attr(not(feature = "internals"), allow(unused_imports, reason = "what only `internals` uses"))]
+
+mod cli;
+mod demo;
+mod app;
+mod whatif;
+mod simulate;
+mod config;
+mod server;
+mod admin;
 pub mod layers;
-pub mod proxy;
-pub mod response;
-pub mod stream;
-pub mod replicas;
-pub mod admission;
-pub mod upstream;
-pub mod websocket;
-pub mod replay;
-pub mod account;
-pub mod spending;
-pub mod metrics;
-pub mod telemetry;
-pub mod estimate;
-pub mod retry;
-pub mod catalog;
-pub mod classify;
-pub mod rights;
-pub mod openai;
-pub mod pool;
-pub mod caller;
-pub mod gather;
-pub mod pattern;
-pub mod pem;
-pub mod chart;
-pub mod clock;
+mod proxy;
+mod response;
+mod stream;
+mod replicas;
+mod admission;
+mod upstream;
+mod websocket;
+mod replay;
+mod account;
+mod spending;
+mod metrics;
+mod telemetry;
+mod estimate;
+mod retry;
+mod catalog;
+mod classify;
+mod rights;
+mod openai;
+mod pool;
+mod caller;
+mod gather;
+mod pattern;
+mod pem;
+mod chart;
+mod clock;
+
+#[doc(hidden)]
+pub use cli::{main, terminal::Terminal};
+
+/// The modules that the project's own tests and benches use: not an interface.
+///
+/// Without this feature all but [`layers`] is private, so that the compiler finds dead code.
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod internals {
+    pub mod account {
+        pub use crate::account::*;
+    }
+    pub mod admission {
+        pub use crate::admission::*;
+    }
+    pub mod caller {
+        pub use crate::caller::*;
+    }
+    pub mod classify {
+        pub use crate::classify::*;
+    }
+    pub mod cli {
+        pub use crate::cli::*;
+    }
+    pub mod clock {
+        pub use crate::clock::*;
+    }
+    pub mod config {
+        pub use crate::config::*;
+    }
+    pub mod demo {
+        pub use crate::demo::*;
+    }
+    pub mod estimate {
+        pub use crate::estimate::*;
+    }
+    pub mod metrics {
+        pub use crate::metrics::*;
+    }
+    pub mod openai {
+        pub use crate::openai::*;
+    }
+    pub mod pool {
+        pub use crate::pool::*;
+    }
+    pub mod proxy {
+        pub use crate::proxy::*;
+    }
+    pub mod replay {
+        pub use crate::replay::*;
+    }
+    pub mod retry {
+        pub use crate::retry::*;
+    }
+    pub mod server {
+        pub use crate::server::*;
+    }
+    pub mod simulate {
+        pub use crate::simulate::*;
+    }
+    pub mod stream {
+        pub use crate::stream::*;
+    }
+    pub mod upstream {
+        pub use crate::upstream::*;
+    }
+    pub mod websocket {
+        pub use crate::websocket::*;
+    }
+    pub mod whatif {
+        pub use crate::whatif::*;
+    }
+}

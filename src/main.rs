@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use weir::cli::{self, terminal::Terminal};
+use weir::Terminal;
 
 /// A request makes some 35 small allocations, most of them hyper's, one for each name of a header that isn't standard. The
 /// system's allocator keeps seven of a size at hand and takes a slow path for the others.
@@ -10,5 +10,5 @@ use weir::cli::{self, terminal::Terminal};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    cli::main(std::env::args_os(), &mut Terminal::process())
+    weir::main(std::env::args_os(), &mut Terminal::process())
 }

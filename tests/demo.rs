@@ -1,8 +1,8 @@
 //! The demo keeps its promises, on real sockets and in real time: a few seconds of its work. Its log, replayed, gives the waits
 //! that were recorded.
 
-use weir::demo::{self, Args};
-use weir::whatif;
+use weir::internals::demo::{self, Args};
+use weir::internals::whatif;
 
 #[test]
 fn through_weir_every_job_finishes_and_the_api_refuses_nothing_after_the_first_second() {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 use serde_json::Value;
-use weir::classify::ErrorClass;
-use weir::cli::arguments::Arguments;
-use weir::config::{self, json_schema, sources::Nothing};
-use weir::metrics::{FAMILIES, Kind};
+use weir::internals::classify::ErrorClass;
+use weir::internals::cli::arguments::Arguments;
+use weir::internals::config::{self, json_schema, sources::Nothing};
+use weir::internals::metrics::{FAMILIES, Kind};
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -260,7 +260,7 @@ fn every_command_and_option_exists() {
 
 /// Names of series as Prometheus has them.
 fn series() -> BTreeSet<String> {
-    let histogram = |family: &&weir::metrics::Family| matches!(family.kind, Kind::Histogram(_));
+    let histogram = |family: &&weir::internals::metrics::Family| matches!(family.kind, Kind::Histogram(_));
     let parts = FAMILIES
         .iter()
         .filter(histogram)

@@ -15,9 +15,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use weir::clock;
-use weir::simulate::limiter::{Depth, Shape};
-use weir::simulate::{
+use weir::internals::clock;
+use weir::internals::simulate::limiter::{Depth, Shape};
+use weir::internals::simulate::{
     Account, Change, Fault, ForeignUse, Latency, LimitChange, LimitHeaders, Limits, Outage, Running,
     Settings, Simulator, serve,
 };

@@ -154,16 +154,6 @@ impl Record {
         self.caller
     }
 
-    /// When its head was read.
-    pub fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// Where it stands in a trace.
-    pub fn trace(&self) -> Option<RequestTrace> {
-        self.trace
-    }
-
     /// Makes the running attempt the parent that the upstream sees in `headers`, where spans are exported.
     pub fn write_trace(&self, headers: &mut HeaderMap) {
         if let Some(trace) = self.trace {
@@ -242,6 +232,11 @@ impl Record {
         if self.attempts.push(Attempt::begin(delay, probe, now)) {
             self.account.metrics.limits_reached.inc(Bound::AttemptsKept);
         }
+    }
+
+    /// The running attempt asks if a spent quota is back.
+    pub fn quota_probed(&self) {
+        self.account.metrics.quota_probes.inc();
     }
 
     /// The running attempt goes to this upstream.

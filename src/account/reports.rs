@@ -89,11 +89,13 @@ impl Reports {
     }
 
     /// How many are kept.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).reports.len()
     }
 
     /// Whether none is kept.
+    #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -121,6 +121,7 @@ impl Client {
     }
 
     /// Tells it to drain.
+    #[cfg(test)]
     pub async fn drain(&self) -> Result<(), ClientError> {
         self.ask(Method::POST, "/drain", "text/plain").await.map(drop)
     }

@@ -14,14 +14,13 @@ mod words;
 
 pub use client::{Client, ClientError};
 pub use guard::{Access, CurrentAccess};
-pub use server::{Settings, serve, start};
+pub use server::{Settings, start};
 pub use status::{
     BreakerState, BreakerStatus, BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus, ErrorStatus,
     FailureLine, LimitStatus, Overhead, PaceStatus, QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus,
     ScopeStatus, Status, UpstreamState, UpstreamStatus,
 };
 pub use table::table;
-pub use verdict::{Blame, Finding, Level};
 
 use crate::account::Report;
 

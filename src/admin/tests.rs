@@ -164,7 +164,7 @@ async fn for_one_connection_more_the_oldest_is_closed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let settings = Settings { max_connections: 3, ..Settings::default() };
-    let serving = serve(listener, settings, Told::new(samples::healthy()), std::future::pending());
+    let serving = server::serve(listener, settings, Told::new(samples::healthy()), std::future::pending());
     let asking = async {
         let mut idle = Vec::new();
         for _ in 0..3 {
@@ -403,7 +403,7 @@ async fn the_client_asks_a_real_server() {
     let source = Told::new(samples::outage());
     let access = Access { loopback: false, token: Some(Secret::from("s3cret")), origins: Origins::any() };
     let settings = Settings { access: CurrentAccess::new(access), ..Settings::default() };
-    let serving = serve(listener, settings, source.clone(), std::future::pending());
+    let serving = server::serve(listener, settings, source.clone(), std::future::pending());
     let asking = async {
         let client = Client::new(address, Some("s3cret"));
         assert_eq!(client.status().await.unwrap(), samples::outage().judged());

@@ -88,7 +88,7 @@ async fn what_waits_follows_a_merge_and_what_flies_is_reached_until_it_ends() {
     assert!(one.status().queue.iter().map(|line| line.waiting).sum::<usize>() > 40);
     // A conversation that still holds the old scope asks the new one.
     let again = other.admit(ask(3)).await.expect("its turn comes");
-    assert!(Arc::ptr_eq(again.scope(), &one));
+    assert!(Arc::ptr_eq(&again.scope, &one));
     drop(again);
     for task in waiting {
         task.await.expect("no panic");

@@ -17,7 +17,7 @@ use super::refusal::UpstreamWords;
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once is given back"]
 pub struct Permit {
-    scope: Arc<Scope>,
+    pub(super) scope: Arc<Scope>,
     /// Boxed: a permit moves from its grant to the end of the answer's body.
     attempt: Box<Attempt>,
     /// Whether it was given back, or its end told.
@@ -47,6 +47,11 @@ impl Permit {
         self.attempt.is_probe()
     }
 
+    /// Whether it asks if a spent quota is back.
+    pub fn asks_quota(&self) -> bool {
+        self.attempt.asks_quota()
+    }
+
     /// In the observe mode: what would have been done.
     pub fn would(&self) -> Would {
         self.attempt.would().clone()
@@ -55,11 +60,6 @@ impl Permit {
     /// The upstream that it is for.
     pub fn upstream(&self) -> UpstreamId {
         self.attempt.upstream()
-    }
-
-    /// The scope it is for.
-    pub fn scope(&self) -> &Arc<Scope> {
-        &self.scope
     }
 
     /// The first byte goes upstream now.
@@ -75,6 +75,7 @@ impl Permit {
 
     /// The head of the answer came: its limit headers set the levels, and its organization and project may show that other
     /// credentials share them.
+    #[cfg(test)]
     pub fn head(&mut self, report: &HeadReport, organization: Option<&str>, project: Option<&str>) {
         self.head_at(report, organization, project, false, clock::now());
     }
@@ -149,6 +150,7 @@ impl Permit {
 
     /// The attempt succeeded: its body ended as it should. It earns a part of a retry, unless it was
     /// [accepted](Self::accepted) before.
+    #[cfg(test)]
     pub fn done(self) {
         self.done_at(clock::now());
     }
@@ -190,7 +192,7 @@ impl Drop for Permit {
 #[derive(Debug)]
 #[must_use = "hold it until the retry ended"]
 pub struct RetryTicket {
-    scope: Arc<Scope>,
+    pub(super) scope: Arc<Scope>,
     payment: RetryPayment,
 }
 

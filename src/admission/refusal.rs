@@ -70,6 +70,7 @@ pub struct WordsBody {
 
 impl UpstreamWords {
     /// A refusal that said nothing but its status.
+    #[cfg(test)]
     pub fn of_status(status: u16) -> Self {
         Self { status, kind: None, code: None, message: "".into(), body: None }
     }

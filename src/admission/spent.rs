@@ -3,7 +3,7 @@
 //! One refusal blocks the model family that met it: some providers say `insufficient_quota` of a limit by the minute. A refusal of a
 //! second family, with no success in between, confirms it and blocks the whole credential.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ const MAX_FAMILIES: usize = 256;
 pub(crate) struct QuotaBreaker {
     /// Whether there is any block. Read before the lock: a credential without blocks costs one load.
     open: AtomicBool,
-    probes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -100,7 +99,6 @@ impl Funding {
             Some(block) if now >= block.next_probe => {
                 // Taken whether the probe gets an answer or not.
                 block.probed(interval, now);
-                self.shared.probes.fetch_add(1, Relaxed);
                 Funds::Probe
             }
             Some(block) => Funds::Spent(Arc::clone(&block.answer)),
@@ -181,11 +179,6 @@ impl Funding {
     fn look<T>(&self, at: impl FnOnce(&Block) -> T) -> Option<T> {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.block(self.family).map(|block| at(block))
-    }
-
-    /// Probes made for the credential.
-    pub(crate) fn probes(&self) -> u64 {
-        self.shared.probes.load(Relaxed)
     }
 }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::caller::{CallerId, Lane};
 use crate::classify::ErrorClass;
-use crate::pool::UpstreamId;
 
 use super::breaker::BreakerState;
 use super::limits::{Slot, Source};
@@ -43,8 +42,6 @@ pub struct ScopeStatus {
     pub quota_spent_for: Option<Duration>,
     /// While it is spent: the upstream's code, and when Weir asks again.
     pub quota_spent: Option<(Box<str>, Duration)>,
-    /// Probes of a spent quota so far.
-    pub quota_probes: u64,
     /// The retry budget, in retries.
     pub budget: f64,
     /// How often the budget denied a retry.
@@ -56,6 +53,7 @@ pub struct ScopeStatus {
     /// Requests and tokens (as estimated) that were admitted in the last minute.
     pub admitted: (f64, f64),
     /// Counts since the scope was made.
+    #[cfg(test)]
     pub counts: Counts,
     /// Each upstream, where several serve the scope: what stands above is of all of them together.
     pub members: Vec<MemberStatus>,
@@ -64,8 +62,6 @@ pub struct ScopeStatus {
 /// One upstream of a pool, as it stands for one scope.
 #[derive(Clone, Debug)]
 pub struct MemberStatus {
-    /// Its number.
-    pub id: UpstreamId,
     /// Its name.
     pub name: Box<str>,
     /// Those of the lowest number go first.
@@ -76,8 +72,6 @@ pub struct MemberStatus {
     pub next_probe: Option<Duration>,
     /// Its breaker.
     pub breaker: BreakerState,
-    /// How often that has blocked.
-    pub breaker_opened: u64,
     /// The class of the last failure that counted against it.
     pub last_failure: Option<ErrorClass>,
     /// Its limits that are known.

@@ -105,11 +105,7 @@ async fn attempts_while_refused(tokens: u64) -> u32 {
         permit.sent();
         clock::sleep(Duration::from_millis(150)).await;
         let passed = clock::now() - began;
-        permit.head(
-            &HeadReport { rate_limited: passed < Duration::from_mins(1), ..HeadReport::default() },
-            None,
-            None,
-        );
+        permit.head(&HeadReport::default(), None, None);
         attempts += 1;
         let Some(wait) = Duration::from_mins(1).checked_sub(passed) else { break permit.done() };
         let numbers = RefusalNumbers {
@@ -606,7 +602,7 @@ async fn a_large_request_that_is_refused_at_once_costs_the_others_one_turn_of_it
         let mut permit = scope.admit(large).await.expect("passes");
         permit.sent();
         if headers {
-            permit.head(&HeadReport { rate_limited: true, ..told(500_000) }, None, None);
+            permit.head(&told(500_000), None, None);
         }
         let (class, limit, used, requested) = match slot.unit() {
             Unit::Tokens => (ErrorClass::RateLimitTokens, 600_000, 500_000, 200_000),

@@ -52,8 +52,7 @@ impl Ways {
             let credential = own.map(|key| credential(&member, &key.secret, &place)).transpose()?;
             let pair = |of: &ModelName| (of.model.as_str().into(), of.name.as_str().into());
             let models = member.names.iter().map(pair).collect();
-            let name = member.name.as_str().into();
-            ways.push(Arc::new(Way::new(id, name, connections, credential, models)));
+            ways.push(Arc::new(Way::new(id, connections, credential, models)));
         }
         let home = ways.remove(0);
         Ok(Upstreams::of(home, ways, Arc::clone(&self.owners)))

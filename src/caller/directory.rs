@@ -160,11 +160,6 @@ impl Callers {
         &self.all
     }
 
-    /// The caller with this id.
-    pub fn get(&self, id: CallerId) -> Option<&Arc<Caller>> {
-        self.by_id.get(&id).map(|index| &self.all[*index])
-    }
-
     /// The caller of whom nothing is known.
     pub fn nobody(&self) -> &Arc<Caller> {
         &self.all[self.all.len() - 1]

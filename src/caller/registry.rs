@@ -55,6 +55,7 @@ impl Registry {
     }
 
     /// A registry whose first callers have these names.
+    #[cfg(any(test, feature = "internals"))]
     pub fn with(names: &[Arc<str>]) -> Arc<Self> {
         let registry = Self::new();
         for name in names {

@@ -128,8 +128,6 @@ fn strangers_are_the_default_caller_where_they_are_served() {
     found.rewrite(&mut sent);
     assert_eq!(sent[AUTHORIZATION], "Bearer sk-upstream");
     assert_eq!(callers.all().len(), 4);
-    assert_eq!(callers.get(CallerId(1)).map(|caller| &*caller.name), Some("batch"));
-    assert_eq!(callers.get(CallerId(9)), None);
 }
 
 /// A reload that inserts, moves or removes callers changes no caller's number, and gives nobody another's.
@@ -152,8 +150,6 @@ fn a_caller_keeps_its_number_through_any_reload() {
     let last = load(&["gamma"]);
     assert_eq!(ids(&last), listed(&[("gamma", 3), ("default", 1)]));
     assert_eq!(&*registry.name(CallerId(0)), "alpha", "who was removed keeps its name");
-    assert_eq!(last.get(CallerId(0)), None);
-    assert_eq!(last.get(CallerId(3)).map(|caller| &*caller.name), Some("gamma"));
     assert_eq!(last.nobody().id, CallerId(1));
 }
 

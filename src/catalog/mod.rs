@@ -14,7 +14,7 @@ use http::StatusCode;
 
 use crate::classify::ErrorClass;
 
-pub use explain::{Unknown, explain};
+pub use explain::explain;
 
 /// What a class of errors means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

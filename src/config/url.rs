@@ -70,11 +70,6 @@ impl BaseUrl {
     pub fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or(if self.tls { 443 } else { 80 })
     }
-
-    /// Host and port as they were written: the value of `Host` and `:authority`.
-    pub fn authority(&self) -> &Authority {
-        &self.authority
-    }
 }
 
 impl std::fmt::Display for BaseUrl {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, response};
+use http::{Request, Response, response};
 use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
 use tower::{BoxError, Layer, Service, ServiceExt as _};
@@ -231,10 +231,6 @@ fn refuse(
 /// Tells the scope what an answer's head says of its limits.
 fn hear(permit: &mut Permit, head: &response::Parts, is_good: bool) {
     let found = AnswerHeaders::of(&head.headers, clock::wall);
-    let told = HeadReport {
-        limits: limits::reports(&found.limits.headers),
-        processing: found.processing,
-        rate_limited: head.status == StatusCode::TOO_MANY_REQUESTS,
-    };
+    let told = HeadReport { limits: limits::reports(&found.limits.headers), processing: found.processing };
     permit.head_at(&told, found.organization, found.project, is_good, clock::now());
 }

@@ -73,6 +73,7 @@ impl<L: Label> Gauges<L> {
     }
 
     /// The level now.
+    #[cfg(test)]
     pub fn level(&self, value: L) -> i64 {
         self.gauges[value.place()].get()
     }

@@ -182,6 +182,7 @@ pub struct Metrics {
     reload_time: Gauge,
     draining: IntGauge,
     replicas: replicas::ReplicasSeries,
+    #[cfg(any(test, feature = "internals"))]
     plan: Plan,
     registry: Registry,
 }
@@ -247,6 +248,7 @@ impl Metrics {
             reload_time: seconds(r, &families::RELOAD_TIME, &[]),
             draining: counters::gauge(r, &families::UP_STATE),
             replicas: replicas::ReplicasSeries::new(r),
+            #[cfg(any(test, feature = "internals"))]
             plan,
             registry: registry.clone(),
         };
@@ -261,6 +263,7 @@ impl Metrics {
     }
 
     /// The bound that the series keep, and what has names of its own.
+    #[cfg(any(test, feature = "internals"))]
     pub fn plan(&self) -> Plan {
         self.plan
     }

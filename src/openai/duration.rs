@@ -31,18 +31,6 @@ pub(super) fn parse_bytes(bytes: &[u8]) -> Option<Duration> {
     Some(total)
 }
 
-/// Reads a duration from the start of a text and returns it with what follows: `6ms. Contact us` gives 6 ms.
-pub fn parse_prefix(text: &str) -> Option<(Duration, &str)> {
-    let mut rest = text.as_bytes();
-    let mut total = Duration::ZERO;
-    while let Some((part, after)) = component(rest) {
-        total = total.checked_add(part)?;
-        rest = after;
-    }
-    let read = text.len() - rest.len();
-    (read > 0).then(|| (total, &text[read..]))
-}
-
 /// Writes a duration as the API does: `0s`, `6ms`, `8.64s`, `6m0s`, `14h29m11.04s`.
 pub fn format(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -155,13 +143,6 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_prefix() {
-        assert_eq!(parse_prefix("6ms. Contact us"), Some((Duration::from_millis(6), ". Contact us")));
-        assert_eq!(parse_prefix("1m26.4s"), Some((Duration::from_millis(86_400), "")));
-        assert_eq!(parse_prefix("soon"), None);
-    }
-
-    #[test]
     fn writes_truncated_milliseconds() {
         assert_eq!(format(Duration::from_micros(999)), "0s");
         assert_eq!(format(Duration::from_micros(1_999)), "1ms");
@@ -178,13 +159,11 @@ mod tests {
         #[test]
         fn any_text_is_read_without_harm(text in any::<String>()) {
             parse(&text);
-            parse_prefix(&text);
         }
 
         #[test]
         fn any_text_of_digits_and_units_is_read_without_harm(text in "[0-9.hmsnuµ]{0,70}") {
             parse(&text);
-            parse_prefix(&text);
         }
     }
 }

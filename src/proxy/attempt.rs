@@ -338,11 +338,7 @@ pub(super) fn hear<'a>(
     if found.limits.malformed > 0 {
         record.account().metrics().limit_headers_malformed.inc_by(u64::from(found.limits.malformed));
     }
-    let told = HeadReport {
-        limits: limits::reports(&found.limits.headers),
-        processing: found.processing,
-        rate_limited: head.status == StatusCode::TOO_MANY_REQUESTS,
-    };
+    let told = HeadReport { limits: limits::reports(&found.limits.headers), processing: found.processing };
     if let Some(permit) = permit.into() {
         permit.head_at(&told, found.organization, found.project, is_good, now);
     }

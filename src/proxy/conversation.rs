@@ -120,6 +120,9 @@ impl Conversation<'_> {
                 };
                 // Attempt, and classify what came.
                 self.record.attempt(pause, permit.is_probe(), granted);
+                if permit.asks_quota() {
+                    self.record.quota_probed();
+                }
                 self.record.goes_to(permit.upstream());
                 self.await_first_event(granted);
                 let Self { proxy, policy, call, record, .. } = &mut self;

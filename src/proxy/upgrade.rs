@@ -105,6 +105,9 @@ impl Conversation<'_> {
             Err(refused) => return self.turned_away(&refused, None),
         };
         self.record.attempt(Duration::ZERO, permit.is_probe(), granted);
+        if permit.asks_quota() {
+            self.record.quota_probed();
+        }
         self.record.goes_to(permit.upstream());
         let to = Destination::of(&permit, self.policy, &self.proxy.policies, true);
         let attempted = match self.shake_hands(&asked, &to, whose.swapped, &mut permit, granted).await {

@@ -24,8 +24,6 @@ pub struct Upstreams {
 pub struct Way {
     /// Its number.
     pub id: UpstreamId,
-    /// Its name.
-    pub name: Arc<str>,
     /// Its connections, by worker.
     connections: Box<[Upstream]>,
     /// What requests bear there, where it is one of several that have credentials.
@@ -36,8 +34,9 @@ pub struct Way {
 
 impl Upstreams {
     /// The one upstream of all workers, by the connections of each.
+    #[cfg(any(test, feature = "internals"))]
     pub fn one(connections: Box<[Upstream]>) -> Self {
-        let home = Way::new(UpstreamId::default(), "upstream".into(), connections, None, Vec::new());
+        let home = Way::new(UpstreamId::default(), connections, None, Vec::new());
         Self::of(Arc::new(home), Vec::new(), Arc::default())
     }
 
@@ -58,11 +57,6 @@ impl Upstreams {
             return Some(&self.home);
         }
         self.others.iter().find(|way| way.id == id)
-    }
-
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Way>> {
-        std::iter::once(&self.home).chain(&self.others)
     }
 
     /// Whether requests have a choice.
@@ -88,13 +82,12 @@ impl Way {
     /// Where there is no worker.
     pub fn new(
         id: UpstreamId,
-        name: Arc<str>,
         connections: Box<[Upstream]>,
         credential: Option<Credential>,
         names: Vec<(Box<str>, Box<str>)>,
     ) -> Self {
         assert!(!connections.is_empty(), "there is a worker");
-        Self { id, name, connections, credential, names }
+        Self { id, connections, credential, names }
     }
 
     /// The connections of a worker.

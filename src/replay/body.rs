@@ -38,6 +38,7 @@ enum Then<B> {
 
 impl<B> Body<B> {
     /// An empty body.
+    #[cfg(any(test, feature = "internals"))]
     pub fn empty() -> Self {
         Self::whole(Bytes::new(), None, None)
     }

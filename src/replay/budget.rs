@@ -14,26 +14,12 @@ pub enum Skipped {
     BudgetSpent,
 }
 
-impl Skipped {
-    /// Both reasons.
-    pub const ALL: [Self; 2] = [Self::TooLarge, Self::BudgetSpent];
-
-    /// The reason's name in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TooLarge => "too_large",
-            Self::BudgetSpent => "budget_spent",
-        }
-    }
-}
-
 /// The bytes of all bodies that are held in memory, and how many they may be: those kept for another attempt, and those
 /// that only wait to be sent.
 #[derive(Debug)]
 pub struct Budget {
     kept: Pot,
     buffered: Pot,
-    skipped: [AtomicU64; Skipped::ALL.len()],
     failed: [AtomicU64; ReadError::ALL.len()],
 }
 
@@ -44,6 +30,7 @@ struct Pot {
 }
 
 /// Bytes that wait to be sent where nothing else is said.
+#[cfg(any(test, feature = "internals"))]
 const BUFFERED: usize = 512 << 20;
 
 impl Pot {
@@ -67,18 +54,14 @@ impl Pot {
 
 impl Budget {
     /// A budget of `limit` bytes that are kept, and 512 MiB that wait to be sent.
+    #[cfg(any(test, feature = "internals"))]
     pub fn new(limit: usize) -> Arc<Self> {
         Self::with_buffered(limit, BUFFERED)
     }
 
     /// A budget of `kept` bytes that are kept for another attempt, and `buffered` bytes of other bodies that wait to be sent.
     pub fn with_buffered(kept: usize, buffered: usize) -> Arc<Self> {
-        Arc::new(Self {
-            kept: Pot::new(kept),
-            buffered: Pot::new(buffered),
-            skipped: Default::default(),
-            failed: Default::default(),
-        })
+        Arc::new(Self { kept: Pot::new(kept), buffered: Pot::new(buffered), failed: Default::default() })
     }
 
     /// The bytes kept now.
@@ -87,6 +70,7 @@ impl Budget {
     }
 
     /// The bytes that wait to be sent now and are not kept.
+    #[cfg(test)]
     pub fn buffered(&self) -> usize {
         self.buffered.used.load(Ordering::Relaxed)
     }
@@ -99,15 +83,6 @@ impl Budget {
     pub(super) fn fail(&self, error: ReadError) -> ReadError {
         self.failed[error as usize].fetch_add(1, Ordering::Relaxed);
         error
-    }
-
-    /// How many bodies were not kept for this reason.
-    pub fn skipped(&self, why: Skipped) -> u64 {
-        self.skipped[why as usize].load(Ordering::Relaxed)
-    }
-
-    pub(super) fn count(&self, why: Skipped) {
-        self.skipped[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -102,6 +102,7 @@ where
     ///
     /// # Cancel safety
     /// Dropping the future drops the body and gives back what was reserved.
+    #[cfg(test)]
     pub async fn read(body: B, settings: &Settings, budget: &Arc<Budget>) -> Result<Self, ReadError> {
         Self::read_for(body, settings, budget, Look::Nowhere).await
     }

@@ -160,7 +160,6 @@ fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, rest: Rest<B>) -> 
 
 /// What was read waits to be sent: it may wait for long, in the queue, so it counts until it is on its way.
 fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: Skipped) -> Result<Kind<B>, ReadError> {
-    rest.reservation.budget().count(why);
     if !rest.reservation.only_buffer(pieces.len() + UNREAD) {
         return Err(rest.reservation.budget().fail(ReadError::NoRoom));
     }

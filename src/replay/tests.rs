@@ -167,7 +167,6 @@ async fn what_is_too_large_is_streamed_once() {
         let mut replay = Replay::read(body, &settings, &budget).await.unwrap();
         assert!(!replay.can_repeat());
         assert_eq!(replay.skipped(), Some(Skipped::TooLarge));
-        assert_eq!(budget.skipped(Skipped::TooLarge), 1);
         assert_eq!(replay.bytes(), &expected[..read_ahead]);
         let body = replay.body().unwrap();
         assert_eq!(http_body::Body::size_hint(&body).exact(), length);
@@ -218,7 +217,6 @@ async fn what_does_not_fit_the_budget_is_streamed() {
     let mut second =
         Replay::read(script(&[Step::Data(400), Step::Data(400)]), &settings, &budget).await.unwrap();
     assert_eq!(second.skipped(), Some(Skipped::BudgetSpent));
-    assert_eq!(budget.skipped(Skipped::BudgetSpent), 1);
     assert_eq!(second.body().unwrap().collect().await.unwrap().to_bytes().len(), 800);
     drop(first);
     let third = Replay::read(script(&[Step::Data(400), Step::Data(400)]), &settings, &budget).await.unwrap();

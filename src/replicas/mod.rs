@@ -38,7 +38,7 @@ use std::time::Duration;
 #[cfg(not(feature = "replicas"))]
 pub use absent::{Address, AddressError, Replicas, Tls, Url, start};
 #[cfg(feature = "replicas")]
-pub use address::{Address, AddressError};
+pub use address::Address;
 #[cfg(feature = "replicas")]
 pub use client::{Tls, Url};
 #[cfg(feature = "replicas")]

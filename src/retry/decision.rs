@@ -83,40 +83,7 @@ pub enum StopReason {
     Budget,
 }
 
-impl StopReason {
-    /// Every reason, in the order of the metrics.
-    pub const ALL: [Self; 9] = [
-        Self::Final,
-        Self::Unsafe,
-        Self::Committed,
-        Self::NotReplayable,
-        Self::Forbidden,
-        Self::Excluded,
-        Self::Attempts,
-        Self::Deadline,
-        Self::Budget,
-    ];
-
-    /// The reason's name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Final => "final",
-            Self::Unsafe => "unsafe",
-            Self::Committed => "committed",
-            Self::NotReplayable => "not_replayable",
-            Self::Forbidden => "forbidden",
-            Self::Excluded => "excluded",
-            Self::Attempts => "attempts",
-            Self::Deadline => "deadline",
-            Self::Budget => "budget",
-        }
-    }
-
-    /// The reason's place in [`StopReason::ALL`].
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
+impl StopReason {}
 
 /// Decides what follows an attempt that ended in an error.
 ///
@@ -281,13 +248,5 @@ mod tests {
         assert_eq!(decide(&again, &configured, &mut rng), Decision::Stop(StopReason::Final));
         let stored = Situation { safety: Safety::OnlyIfUnsent, ..gave_up };
         assert_eq!(decide(&stored, &configured, &mut rng), Decision::Stop(StopReason::Final));
-    }
-
-    #[test]
-    fn reasons_are_complete() {
-        for (index, reason) in StopReason::ALL.into_iter().enumerate() {
-            assert_eq!(reason.index(), index);
-        }
-        assert_eq!(StopReason::Budget.index() + 1, StopReason::ALL.len());
     }
 }

@@ -110,7 +110,6 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    counters.accept();
                     // The worker's own runtime is to watch it; a stream that can't be given up by this one is closed.
                     if let Ok(slot) = slots.take_or_make(peer.ip()).await
                         && let Ok(stream) = stream.into_std()
@@ -132,7 +131,6 @@ impl Acceptor {
         // Those that the kernel has connected and that nobody accepted would be reset with the listener's end.
         let listener = listener.into_std()?;
         while let Ok((stream, peer)) = listener.accept() {
-            counters.accept();
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(slot) = slots.take(peer.ip())
             {

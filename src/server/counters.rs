@@ -40,21 +40,6 @@ impl Limit {
         Self::OpenFiles,
         Self::Streams,
     ];
-
-    /// The limit's name in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::ConnectionsPerPeer => "connections_per_peer",
-            Self::HandshakeTimeout => "handshake_timeout",
-            Self::HeadTimeout => "head_timeout",
-            Self::IdleTimeout => "idle_timeout",
-            Self::WriteTimeout => "write_timeout",
-            Self::Headers => "headers",
-            Self::OpenFiles => "open_files",
-            Self::Streams => "streams",
-        }
-    }
 }
 
 /// Counts over the fronts of all workers.
@@ -62,7 +47,6 @@ impl Limit {
 pub struct Counters {
     reached: [AtomicU64; Limit::ALL.len()],
     refused: [AtomicU64; Rule::ALL.len()],
-    accepted: AtomicU64,
     tls_failed: AtomicU64,
     panics: AtomicU64,
     accepts_failed: AtomicU64,
@@ -81,17 +65,13 @@ impl Counters {
         self.refused[rule as usize].load(Ordering::Relaxed)
     }
 
-    /// Connections accepted.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
-    }
-
     /// Connections whose TLS handshake failed.
     pub fn tls_failed(&self) -> u64 {
         self.tls_failed.load(Ordering::Relaxed)
     }
 
     /// Requests whose service panicked.
+    #[cfg(test)]
     pub fn panics(&self) -> u64 {
         self.panics.load(Ordering::Relaxed)
     }
@@ -117,10 +97,6 @@ impl Counters {
 
     pub(super) fn refuse(&self, rule: Rule) {
         self.refused[rule as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn accept(&self) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn fail_tls(&self) {

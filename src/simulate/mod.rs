@@ -110,6 +110,7 @@ impl Simulator {
     ///
     /// # Cancel safety
     /// Dropping it closes the connection.
+    #[cfg(any(test, feature = "internals"))]
     pub async fn serve_connection<T>(&self, io: T)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -49,11 +49,13 @@ impl Stats {
     }
 
     /// Answers with this status.
+    #[cfg(any(test, feature = "internals"))]
     pub fn status(&self, status: u16) -> u64 {
         self.statuses.get(&status).copied().unwrap_or_default()
     }
 
     /// Jobs seen, and attempts made for them.
+    #[cfg(any(test, feature = "internals"))]
     pub fn jobs(&self) -> (u64, u64) {
         self.jobs_by_attempts.iter().fold((0, 0), |(jobs, attempts), (each, count)| {
             (jobs + count, attempts + u64::from(*each) * count)

@@ -17,10 +17,10 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
 pub use filter::{Levels, LogFilter};
-pub use redact::{Hidden, MAX_MESSAGE, masked, without_keys};
+pub use redact::{Hidden, masked, without_keys};
 pub use span::{Side, Span, Value};
 pub use throttle::{LogThrottle, SharedLogThrottle};
-pub use trace::{RequestTrace, SpanId, TraceContext, TraceId};
+pub use trace::{RequestTrace, SpanId, TraceContext};
 pub use writer::{DroppedLines, LogGuard};
 
 /// The `tracing` target of the access log, whose lines are written as they are.

@@ -103,12 +103,6 @@ impl TraceContext {
     pub fn begin(rng: &mut fastrand::Rng, sampled: bool) -> Self {
         Self { trace: TraceId(rng.u128(1..)), parent: SpanId::new(rng), sampled }
     }
-
-    /// The context that a child span sends on.
-    #[must_use]
-    pub fn child(self, span: SpanId) -> Self {
-        Self { parent: span, ..self }
-    }
 }
 
 /// The value of a `traceparent` header.
@@ -170,9 +164,6 @@ mod tests {
         let context = TraceContext::parse(GOOD.as_bytes()).unwrap();
         assert!(context.sampled);
         assert_eq!(context.to_string(), GOOD);
-        let child = context.child(SpanId::new(&mut fastrand::Rng::with_seed(1)));
-        assert_eq!(child.trace, context.trace);
-        assert_ne!(child.parent, context.parent);
         let begun = TraceContext::begin(&mut fastrand::Rng::with_seed(2), false);
         assert_eq!(TraceContext::parse(begun.to_string().as_bytes()), Some(begun));
     }

@@ -12,7 +12,6 @@ pub struct Counters {
     idle: AtomicUsize,
     connected: AtomicU64,
     failed: [AtomicU64; FailureKind::ALL.len()],
-    lost: AtomicU64,
 }
 
 impl Counters {
@@ -36,11 +35,6 @@ impl Counters {
         self.failed[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Idle connections that turned out dead when a request was to be sent, which then went over another.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
     pub(super) fn opened(self: &Arc<Self>) -> Open {
         self.connected.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_add(1, Ordering::Relaxed);
@@ -49,10 +43,6 @@ impl Counters {
 
     pub(super) fn count_failed(&self, kind: FailureKind) {
         self.failed[kind as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count_lost(&self) {
-        self.lost.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn idle_more(&self) {

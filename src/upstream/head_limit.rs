@@ -21,6 +21,7 @@ pub struct HeadLimit {
 
 impl HeadLimit {
     /// A limit at this moment, wherever the request stands then.
+    #[cfg(test)]
     pub fn at(by: Instant) -> Self {
         Self { by: Some(by), after_request: None }
     }

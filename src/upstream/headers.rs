@@ -67,6 +67,7 @@ pub fn prepare_request(
 
 /// Removes what concerns only the connection to the caller (RFC 9110, section 7.6.1). `TE: trailers` stays, and is
 /// nominated again.
+#[cfg(test)]
 pub fn strip_request(headers: &mut HeaderMap) {
     Present::of(headers).strip_request(headers);
 }

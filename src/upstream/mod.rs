@@ -131,6 +131,7 @@ enum Protocol {
 
 impl Upstream {
     /// An upstream at `target` whose connections `connector` makes.
+    #[cfg(any(test, feature = "internals"))]
     pub fn new<S, I>(target: Arc<Target>, settings: Settings, counters: Arc<Counters>, connector: S) -> Self
     where
         S: Service<Destination, Response = Connected<I>, Error = Failure> + Clone + Send + Sync + 'static,
@@ -223,6 +224,7 @@ impl Upstream {
 
     /// Takes a connection, sends `request` and waits for the head of its answer: [`Self::connection`] and
     /// [`Ready::send`] in one.
+    #[cfg(any(test, feature = "internals"))]
     pub async fn attempt(
         &self,
         request: Request<replay::Body>,
@@ -413,7 +415,6 @@ impl Ready {
         request: Box<Request<replay::Body>>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, Failure>> + Send + '_>> {
         Box::pin(async move {
-            self.upstream.shared.counters.count_lost();
             let limit = self.channel.limit();
             self.channel = self.upstream.fresh().await?;
             let begun = self.begin(*request, limit);

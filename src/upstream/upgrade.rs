@@ -112,6 +112,7 @@ impl Tunnels {
     }
 
     /// No tunnel at all.
+    #[cfg(any(test, feature = "internals"))]
     pub fn none() -> Arc<Self> {
         Self::new(|_| false, TunnelLimits { idle: Duration::ZERO, max: 0, message: 0 })
     }

@@ -149,6 +149,7 @@ impl Answer {
     }
 
     /// The figures of the column with this name: `recorded`, `replayed`, `what if` or `twice the limits`.
+    #[cfg(any(test, feature = "internals"))]
     pub fn figures(&self, column: &str) -> Option<&Figures> {
         self.columns.iter().find(|known| known.name == column).map(|known| &known.figures)
     }

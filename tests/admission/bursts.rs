@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
+use weir::internals::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use crate::matrix::{SHAPES, each};
 use crate::world::{Report, Scenario, Source, Tokens, percentile, run};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
+use weir::internals::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use crate::world::{Scenario, Source, run};
 
@@ -56,8 +56,8 @@ fn a_day_is_told_from_a_minute() {
 
 #[test]
 fn nothing_stops_at_absurd_headers() {
-    use weir::admission::machine::{Arrival, HeadReport, Machine, Outcome, Request, Route, Turn};
-    use weir::admission::{Cost, LimitReport, LimitReports, Moment, Settings};
+    use weir::internals::admission::machine::{Arrival, HeadReport, Machine, Outcome, Request, Route, Turn};
+    use weir::internals::admission::{Cost, LimitReport, LimitReports, Moment, Settings};
     let mut rng = fastrand::Rng::with_seed(3);
     let mut machine: Machine<u64> =
         Machine::new(std::sync::Arc::new(Settings::default()), "f", 1, Moment::START);
@@ -72,15 +72,15 @@ fn nothing_stops_at_absurd_headers() {
             _ => rng.u64(0..1_000_000),
         };
         let request = Request {
-            caller: weir::caller::CallerId(rng.u16(0..9)),
+            caller: weir::internals::caller::CallerId(rng.u16(0..9)),
             weight: rng.u32(0..3),
-            lane: weir::caller::Lane::Interactive,
+            lane: weir::internals::caller::Lane::Interactive,
             cost: Cost { requests: 1, tokens: odd(&mut rng), ..Cost::default() },
             bytes: 10,
             deadline: now.plus(Duration::from_secs(rng.u64(0..60))),
             head_due: false,
             turn: Turn::First,
-            mode: weir::caller::Mode::Enforce,
+            mode: weir::internals::caller::Mode::Enforce,
             route: Route::default(),
         };
         let arrival = machine.arrive(&request, now, &mut Vec::new());
@@ -102,7 +102,7 @@ fn nothing_stops_at_absurd_headers() {
                 })
             };
             let limits = LimitReports { requests: side(), tokens: side() };
-            let report = HeadReport { limits, processing: Some(Duration::MAX), rate_limited: false };
+            let report = HeadReport { limits, processing: Some(Duration::MAX) };
             machine.head(&mut attempt, &report, now);
             machine.settle(attempt, Outcome::Done, now);
         }

@@ -1,6 +1,6 @@
 //! Issue 3, 1: a deep bucket is used, not smoothed away.
 
-use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
+use weir::internals::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use crate::world::{Scenario, Source, run};
 

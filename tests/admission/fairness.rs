@@ -1,8 +1,8 @@
 //! Issue 3, 4 and 5: fairness, large requests, honest predictions.
 
-use weir::admission::Guarantee;
-use weir::caller::{CallerId, Lane};
-use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
+use weir::internals::admission::Guarantee;
+use weir::internals::caller::{CallerId, Lane};
+use weir::internals::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use crate::world::{Scenario, Source, Tokens, percentile, run};
 

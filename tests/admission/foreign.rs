@@ -1,11 +1,11 @@
 //! Issue 3, 2: another consumer of the same limits.
 
-use weir::simulate::limiter::{Dimension, Joint};
+use weir::internals::simulate::limiter::{Dimension, Joint};
 
 use crate::matrix::{SHAPES, each};
 use crate::world::{Others, Report, Scenario, Source, run};
 
-pub(crate) fn foreign(shape: weir::simulate::limiter::Shape, headers: bool, seed: u64) -> Report {
+pub(crate) fn foreign(shape: weir::internals::simulate::limiter::Shape, headers: bool, seed: u64) -> Report {
     let limit = 1200;
     let upstream = Joint::new().with(Dimension::RequestsPerMinute, limit, shape);
     let mut scenario = Scenario::new(upstream);

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
+use weir::internals::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use crate::world::{Report, Scenario, Source, run};
 

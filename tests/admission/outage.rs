@@ -1,6 +1,6 @@
 //! Issue 4, 1 to 3: a flaky upstream, outages of every kind, and no amplification.
 
-use weir::simulate::limiter::{Depth, Dimension, Joint, Shape};
+use weir::internals::simulate::limiter::{Depth, Dimension, Joint, Shape};
 
 use crate::world::{Report, Scenario, Source, Weather, percentile, run};
 

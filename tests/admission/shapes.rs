@@ -1,6 +1,6 @@
 //! Issue 3, 1: no 429 in any shape once it is learned, and the limit is used.
 
-use weir::simulate::limiter::Joint;
+use weir::internals::simulate::limiter::Joint;
 
 use crate::matrix::{Case, LATENCIES, Outcome, SHAPES, Told, print, run_all};
 use crate::world::{Scenario, Source, run};

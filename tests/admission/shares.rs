@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::admission::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Route, Turn};
-use weir::admission::{Cost, LimitReports, Moment, Settings};
-use weir::caller::{CallerId, Lane, Mode};
-use weir::classify::ErrorClass;
-use weir::clock;
-use weir::simulate::limiter::{Dimension, Joint, Price, Shape};
+use weir::internals::admission::machine::{
+    Arrival, Attempt, HeadReport, Machine, Outcome, Request, Route, Turn,
+};
+use weir::internals::admission::{Cost, LimitReports, Moment, Settings};
+use weir::internals::caller::{CallerId, Lane, Mode};
+use weir::internals::classify::ErrorClass;
+use weir::internals::clock;
+use weir::internals::simulate::limiter::{Dimension, Joint, Price, Shape};
 
 use crate::matrix::SHAPES;
 use crate::world::report;
@@ -91,7 +93,7 @@ fn used(shape: Shape, shares: [f64; 2], busy: [bool; 2]) -> ([f64; 2], u64) {
                 let level = upstream.level(Dimension::RequestsPerMinute, base + passed).filter(|_| admitted);
                 let limits = LimitReports { requests: report(level), tokens: None };
                 let processing = Some(Duration::from_millis(290));
-                let head = HeadReport { limits, processing, rate_limited: !admitted };
+                let head = HeadReport { limits, processing };
                 let at = now.plus(Duration::from_millis(300));
                 answers.push_back(Answer { at, to, attempt, head, outcome });
             }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use weir::admission::{LimitReport, LimitReports};
-use weir::classify::ErrorClass;
-use weir::simulate::limiter::{Joint, Price};
+use weir::internals::admission::{LimitReport, LimitReports};
+use weir::internals::classify::ErrorClass;
+use weir::internals::simulate::limiter::{Joint, Price};
 
 use crate::matrix::each;
 use crate::world::{Report, Scenario, Source, Strange, Stranger, percentile, run};

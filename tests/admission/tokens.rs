@@ -1,6 +1,6 @@
 //! Issue 3, 1: tokens with log-normal prompts, both dimensions binding in turn, estimates off by a factor of 0.3 to 3.
 
-use weir::simulate::limiter::{Dimension, Joint, Shape};
+use weir::internals::simulate::limiter::{Dimension, Joint, Shape};
 
 use crate::matrix::{SHAPES, each};
 use crate::world::{Report, Scenario, Source, Tokens, run};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use weir::admission::{LimitReport, LimitReports};
-use weir::classify::ErrorClass;
-use weir::simulate::limiter::Price;
+use weir::internals::admission::{LimitReport, LimitReports};
+use weir::internals::classify::ErrorClass;
+use weir::internals::simulate::limiter::Price;
 
 use crate::strangers::{Case, Concurrent, Deep, Make, PLAIN, Tells, Windows, check, scenario, used};
 use crate::world::{Scenario, Strange, Stranger, run};

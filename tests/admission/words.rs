@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::admission::machine::{Arrival, Attempt, HeadReport, Machine, Outcome, Request, Route, Turn};
-use weir::admission::{
+use weir::internals::admission::machine::{
+    Arrival, Attempt, HeadReport, Machine, Outcome, Request, Route, Turn,
+};
+use weir::internals::admission::{
     Cost, DimensionStatus, LimitReport, LimitReports, Moment, RefusalNumbers, Settings, Slot,
 };
-use weir::caller::{CallerId, Lane, Mode};
-use weir::classify::ErrorClass;
-use weir::openai::Endpoint;
+use weir::internals::caller::{CallerId, Lane, Mode};
+use weir::internals::classify::ErrorClass;
+use weir::internals::openai::Endpoint;
 
 /// A machine, and the time that its one caller sees.
 struct Caller {
@@ -65,7 +67,6 @@ impl Caller {
         let report = HeadReport {
             limits: LimitReports { requests: None, tokens },
             processing: Some(Duration::from_millis(90)),
-            rate_limited: false,
         };
         self.machine.head(&mut attempt, &report, self.now);
         self.machine.settle(attempt, Outcome::Done, self.now);
@@ -74,7 +75,7 @@ impl Caller {
     /// A tenth of a second later it is refused.
     fn refused(&mut self, mut attempt: Attempt, limit: u64, used: Option<u64>, wait: f64) {
         self.pass(0.1);
-        let report = HeadReport { rate_limited: true, ..HeadReport::default() };
+        let report = HeadReport::default();
         self.machine.head(&mut attempt, &report, self.now);
         let wait = Some(Duration::from_secs_f64(wait));
         let slot = Slot::TokensPerMinute;
@@ -141,7 +142,6 @@ fn an_older_answer_does_not_bring_an_old_limit_back() {
             tokens: Some(LimitReport { limit: 600_000, remaining: 599_500, reset: None }),
         },
         processing: Some(Duration::from_secs(7)),
-        rate_limited: false,
     };
     caller.machine.head(&mut late, &report, caller.now);
     caller.machine.settle(late, Outcome::Done, caller.now);
@@ -250,7 +250,7 @@ fn the_limit_of_long_contexts_holds_only_its_request() {
     }
     let mut long = caller.ask(312_683).unwrap();
     caller.pass(0.1);
-    let report = HeadReport { rate_limited: true, ..HeadReport::default() };
+    let report = HeadReport::default();
     caller.machine.head(&mut long, &report, caller.now);
     let wait = Some(Duration::from_millis(24_220));
     let numbers = Some(RefusalNumbers {

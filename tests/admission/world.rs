@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::admission::machine::{
+use weir::internals::admission::machine::{
     Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Route, Ticket, Turn,
 };
-use weir::admission::{
+use weir::internals::admission::{
     Cost, Key, LimitReport, LimitReports, Moment, RefusalNumbers, Refused, RetryPayment, Settings, Slot,
 };
-use weir::caller::{CallerId, Lane, Mode};
-use weir::classify::ErrorClass;
-use weir::clock::{self, Instant};
-use weir::simulate::limiter::{Dimension, Joint, Level, Price};
+use weir::internals::caller::{CallerId, Lane, Mode};
+use weir::internals::classify::ErrorClass;
+use weir::internals::clock::{self, Instant};
+use weir::internals::simulate::limiter::{Dimension, Joint, Level, Price};
 
 /// The tokens of a request.
 #[derive(Clone, Copy, Debug)]
@@ -657,7 +657,7 @@ impl World {
         }
         let processing = Some(self.now.since(call.accounted));
         let refused = call.refused.take();
-        let head = HeadReport { limits: call.limits, processing, rate_limited: refused.is_some() };
+        let head = HeadReport { limits: call.limits, processing };
         self.machine.head(&mut attempt, &head, self.now);
         let mut wake = Vec::new();
         match refused {
@@ -715,7 +715,7 @@ impl World {
         if retryable
             && patience_left
             && call.attempts < 6
-            && let Ok(payment) = self.machine.withdraw(weir::retry::cost(class), self.now)
+            && let Ok(payment) = self.machine.withdraw(weir::internals::retry::cost(class), self.now)
         {
             call.retrying = Some(payment);
             let ceiling = (0.5 * 2.0_f64.powi(call.attempts as i32 - 1)).min(8.0);

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::Receiver;
 
-use weir::websocket::{Kind, write};
+use weir::internals::websocket::{Kind, write};
 
 use crate::frames::{KEY, open};
 use crate::process::Weir;

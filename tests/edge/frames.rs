@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
-use weir::websocket::{Header, Kind, Sender, unmask, write};
+use weir::internals::websocket::{Header, Kind, Sender, unmask, write};
 
 use crate::wire;
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use weir::websocket::{Kind, write};
+use weir::internals::websocket::{Kind, write};
 
 use crate::frames::{self, Frame, KEY, open};
 use crate::process::Weir;

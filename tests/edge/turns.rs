@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use weir::simulate::{Settings, serve};
-use weir::websocket::{Kind, write};
+use weir::internals::simulate::{Settings, serve};
+use weir::internals::websocket::{Kind, write};
 
 use crate::frames::{self, Frame, KEY, Socket, open};
 use crate::process::Weir;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use weir::websocket::{Kind, Sender, write};
+use weir::internals::websocket::{Kind, Sender, write};
 
 use crate::frames::{KEY, Socket};
 use crate::process::Weir;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::simulate::Outage;
+use weir::internals::simulate::Outage;
 
 use super::world::{Call, Setup, World, statuses};
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use weir::caller::Mode;
-use weir::classify::ErrorClass;
-use weir::clock;
-use weir::openai::Endpoint;
+use weir::internals::caller::Mode;
+use weir::internals::classify::ErrorClass;
+use weir::internals::clock;
+use weir::internals::openai::Endpoint;
 
 use super::world::{Call, Setup, World};
 

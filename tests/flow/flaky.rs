@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::simulate::{Fault, Limits};
+use weir::internals::simulate::{Fault, Limits};
 
 use super::world::{Call, Setup, World, quantile, statuses, successes};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::clock;
+use weir::internals::clock;
 
 use super::world::{Call, Setup, World};
 
@@ -93,8 +93,9 @@ async fn twenty_who_are_told_the_same_time_do_not_wake_together() {
 async fn a_rate_limit_with_numbers_goes_back_to_the_head_of_the_queue() {
     let mut setup = Setup::default();
     // The limiter is stricter than its headers say: one second deep.
-    setup.simulator.shape =
-        weir::simulate::limiter::Shape::Bucket(weir::simulate::limiter::Depth::Of(Duration::from_secs(1)));
+    setup.simulator.shape = weir::internals::simulate::limiter::Shape::Bucket(
+        weir::internals::simulate::limiter::Depth::Of(Duration::from_secs(1)),
+    );
     setup.simulator.limits.rpm = Some(600);
     let world = World::new(setup);
     let answers = world.offer(9.0, 270, |_| Call::chat().timeout(120)).await;

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use weir::classify::ErrorClass;
-use weir::proxy::FirstEventTimeout;
+use weir::internals::classify::ErrorClass;
+use weir::internals::proxy::FirstEventTimeout;
 
 use super::scripted::{json, leaked, scripted_in};
 use super::world::{Call, Setup, World};
@@ -127,7 +127,7 @@ async fn a_caller_that_leaves_while_it_is_kept_alive_ends_the_attempt() {
     let mut body = response.into_body();
     assert_eq!(body.frame().await.expect("a comment").expect("whole").into_data().unwrap(), COMMENT);
     drop((body, sender));
-    weir::clock::sleep(Duration::from_secs(1)).await;
+    weir::internals::clock::sleep(Duration::from_secs(1)).await;
     assert_eq!(world.simulator.stats().in_flight, 0);
     assert_eq!(world.metrics.errors.count(ErrorClass::WeirClientClosed), 1);
 }

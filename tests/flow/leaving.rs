@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weir::classify::ErrorClass;
-use weir::clock;
+use weir::internals::classify::ErrorClass;
+use weir::internals::clock;
 
 use super::world::{Call, Setup, World};
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weir::caller::Mode;
-use weir::classify::ErrorClass;
-use weir::clock;
-use weir::simulate::Simulator;
+use weir::internals::caller::Mode;
+use weir::internals::classify::ErrorClass;
+use weir::internals::clock;
+use weir::internals::simulate::Simulator;
 
 use super::scripted::{json, leaked, scripted_in};
 use super::world::{Call, Setup, World};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::simulate::{Outage, OutageKind};
+use weir::internals::simulate::{Outage, OutageKind};
 
 use super::world::{Answer, Call, Setup, World, statuses, successes};
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::clock;
-use weir::simulate::{Fault, Outage};
+use weir::internals::clock;
+use weir::internals::simulate::{Fault, Outage};
 
 use super::world::{Answer, Call, Setup, World, statuses, successes};
 

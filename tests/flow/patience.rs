@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weir::classify::ErrorClass;
-use weir::clock;
+use weir::internals::classify::ErrorClass;
+use weir::internals::clock;
 
 use super::scripted::{GOOD, json, leaked, scripted, scripted_in};
 use super::world::{Call, Setup, World};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use weir::admission::LimitSettings;
-use weir::simulate::limiter::{Depth, Shape};
-use weir::simulate::{self, Fault, Latency, Limits, Outage};
+use weir::internals::admission::LimitSettings;
+use weir::internals::simulate::limiter::{Depth, Shape};
+use weir::internals::simulate::{self, Fault, Latency, Limits, Outage};
 
 use super::world::{Answer, Call, Setup, Stand, World, statuses};
 

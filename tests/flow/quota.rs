@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use weir::simulate::Outage;
+use weir::internals::simulate::Outage;
 
 use super::world::{Call, Setup, World, statuses};
 
@@ -32,6 +32,7 @@ async fn each_billing_code_opens_the_breaker_and_it_closes_by_itself() {
         let probes = world.simulator.stats().requests - before - 1;
         println!("{code}: {probes} probes in 240 s, {:?}", statuses(&answers));
         assert!(probes <= 8, "{code}: {probes} probes in four minutes");
+        assert_eq!(world.metrics.quota_probes.get(), probes, "{code}");
         assert!(
             answers.iter().all(|answer| answer.status == 429 && answer.took() < Duration::from_millis(200))
         );

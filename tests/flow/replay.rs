@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::clock;
+use weir::internals::clock;
 
 use super::world::{Call, Setup, World};
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use weir::clock;
-use weir::simulate::Simulator;
+use weir::internals::clock;
+use weir::internals::simulate::Simulator;
 
 use super::world::{Call, Setup, World};
 

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role};
-use weir::clock;
-use weir::simulate::{Latency, Limits};
+use weir::internals::clock;
+use weir::internals::simulate::{Latency, Limits};
 
 use super::world::{Call, Setup, World};
 
@@ -122,7 +122,7 @@ proptest! {
             setup.simulator.seed = seed;
             setup.simulator.limits.rpm = Some(60);
             setup.simulator.after = Latency::parse("10ms..900ms").expect("a latency");
-            let overloaded = weir::simulate::Fault::parse("503").expect("a fault");
+            let overloaded = weir::internals::simulate::Fault::parse("503").expect("a fault");
             setup.simulator.faults = vec![(overloaded, faults)];
             let world = World::new(setup);
             let mut client = Client::open(&world).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use weir::clock;
-use weir::simulate::Latency;
+use weir::internals::clock;
+use weir::internals::simulate::Latency;
 
 use super::world::{Call, Setup, World};
 

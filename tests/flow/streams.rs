@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt;
-use weir::classify::ErrorClass;
-use weir::clock;
+use weir::internals::classify::ErrorClass;
+use weir::internals::clock;
 
 use super::scripted::{leaked, scripted_in};
 use super::world::{Call, Setup, World};

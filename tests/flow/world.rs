@@ -13,21 +13,21 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
 use tower::Service;
-use weir::account::{self, Account};
-use weir::admission::{LimitSettings, MemberSettings, Scopes};
-use weir::caller::{Callers, Mode};
-use weir::classify::{ErrorClass, Failure, FailureKind};
-use weir::clock::{self, Instant};
-use weir::estimate::{self, Estimator};
-use weir::metrics::{self, Metrics};
-use weir::pool::UpstreamId;
-use weir::proxy::{Answering, Client, Policies, Policy, Proxy, Upstreams, Way};
-use weir::server::{self, ConnectionInfo, Drain, Draining, Front};
-use weir::simulate::{self, Latency, Limits, Simulator};
-use weir::upstream::headers::Forwarded;
-use weir::upstream::upgrade::{TunnelLimits, Tunnels};
-use weir::upstream::{self, Connected, Destination, Target, Upstream};
-use weir::{admission, replay, retry, stream};
+use weir::internals::account::{self, Account};
+use weir::internals::admission::{LimitSettings, MemberSettings, Scopes};
+use weir::internals::caller::{Callers, Mode};
+use weir::internals::classify::{ErrorClass, Failure, FailureKind};
+use weir::internals::clock::{self, Instant};
+use weir::internals::estimate::{self, Estimator};
+use weir::internals::metrics::{self, Metrics};
+use weir::internals::pool::UpstreamId;
+use weir::internals::proxy::{Answering, Client, Policies, Policy, Proxy, Upstreams, Way};
+use weir::internals::server::{self, ConnectionInfo, Drain, Draining, Front};
+use weir::internals::simulate::{self, Latency, Limits, Simulator};
+use weir::internals::upstream::headers::Forwarded;
+use weir::internals::upstream::upgrade::{TunnelLimits, Tunnels};
+use weir::internals::upstream::{self, Connected, Destination, Target, Upstream};
+use weir::internals::{admission, replay, retry, stream};
 
 /// Room of a pipe in memory, each way: what a socket's buffers hold.
 const PIPE: usize = 64 << 10;
@@ -58,8 +58,11 @@ impl Default for Setup {
             policy: Policy {
                 upstreams: nowhere(),
                 callers: Callers::new(
-                    weir::caller::Settings { serve_unknown: true, ..weir::caller::Settings::default() },
-                    &weir::caller::Registry::new(),
+                    weir::internals::caller::Settings {
+                        serve_unknown: true,
+                        ..weir::internals::caller::Settings::default()
+                    },
+                    &weir::internals::caller::Registry::new(),
                 ),
                 rights: Vec::new(),
                 checked_replay: replay::Settings::default(),
@@ -168,7 +171,7 @@ impl World {
             );
             let id = UpstreamId(u16::try_from(place).expect("few"));
             let connections = [wire.upstream(&format!("http://{name}.test"))].into();
-            ways.push(Arc::new(Way::new(id, name.into(), connections, None, Vec::new())));
+            ways.push(Arc::new(Way::new(id, connections, None, Vec::new())));
             setup.scopes.members.push(MemberSettings {
                 id,
                 name: name.into(),

@@ -5,14 +5,16 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocket};
-use weir::config;
-use weir::estimate::{self, Estimator};
-use weir::openai::websocket::{client_event, error_body, error_headers, rate_limits, server_event};
-use weir::openai::{
+use weir::internals::config;
+use weir::internals::estimate::{self, Estimator};
+use weir::internals::openai::websocket::{
+    client_event, error_body, error_headers, rate_limits, server_event,
+};
+use weir::internals::openai::{
     self, Endpoint, ErrorBody, Event, SseScanner, limit_headers, limit_message, multipart, request_peek,
     retry_hint,
 };
-use weir::websocket::{Part, Reader, Sender, unmask};
+use weir::internals::websocket::{Part, Reader, Sender, unmask};
 
 /// A target's name, which is its corpus's too, and what it does.
 pub(crate) type Target = (&'static str, fn(&[u8]));
@@ -53,7 +55,7 @@ pub(crate) fn pricing(bytes: &[u8]) {
 /// A stream: however it is cut into chunks, it says the same.
 pub(crate) fn sse(bytes: &[u8]) {
     let told = |cut: usize| {
-        let mut scanner = SseScanner::new();
+        let mut scanner = SseScanner::default();
         let mut events = Vec::new();
         for chunk in bytes.chunks(cut) {
             scanner.feed(chunk, &mut |event: Event<'_>| events.push(format!("{event:?}")));
@@ -92,7 +94,10 @@ pub(crate) fn limit_headers_of(bytes: &[u8]) {
     let parsed = limit_headers::parse(&headers(bytes), wall);
     assert!(parsed.headers.len() <= limit_headers::MAX_LIMITS, "limits are bounded");
     for told in parsed.headers.iter() {
-        assert!(told.used() <= told.limit, "no more was used than there is");
+        assert!(
+            told.limit.zip(told.remaining).is_none_or(|(limit, remaining)| remaining <= limit),
+            "{told:?}"
+        );
         let times = [told.reset, told.window].into_iter().flatten();
         assert!(times.into_iter().all(|time| time <= Duration::from_hours(32 * 24)), "{told:?}");
     }
@@ -117,7 +122,7 @@ pub(crate) fn error_bodies(bytes: &[u8]) {
     limit_message::parse(&message, body.kind.as_deref());
     let masked = openai::masking::masked(&message);
     assert!(masked.len() <= message.len() * 4 + 64, "masking adds little");
-    let classified = weir::classify::stream_error(Endpoint::Responses, bytes, wall());
+    let classified = weir::internals::classify::stream_error(Endpoint::Responses, bytes, wall());
     assert!(classified.hint.is_none_or(|hint| hint <= Duration::from_hours(32 * 24)), "a hint is bounded");
     assert!(!classified.class.is_own(), "what came is the upstream's");
 }

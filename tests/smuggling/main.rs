@@ -14,8 +14,8 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use serde::Deserialize;
-use weir::replay::ClientBody;
-use weir::server::{self, Acceptor, Counters, Drain, Front, Refusal, Settings, Slots};
+use weir::internals::replay::ClientBody;
+use weir::internals::server::{self, Acceptor, Counters, Drain, Front, Refusal, Settings, Slots};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,15 +16,15 @@ use http_body_util::{BodyExt, Full};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use weir::classify::{Failure, FailureKind};
-use weir::replay::{Body, ClientBody};
-use weir::server::tls::Clients;
-use weir::server::{
+use weir::internals::classify::{Failure, FailureKind};
+use weir::internals::replay::{Body, ClientBody};
+use weir::internals::server::tls::Clients;
+use weir::internals::server::{
     self, Acceptor, ConnectionInfo, Counters, Drain, Front, Refusal, ServerTls, Settings, Slots,
 };
-use weir::upstream::proxy::Proxy;
-use weir::upstream::tls::{Identity, Roots};
-use weir::upstream::{self, Connector, HeadLimit, Target, Upstream};
+use weir::internals::upstream::proxy::Proxy;
+use weir::internals::upstream::tls::{Identity, Roots};
+use weir::internals::upstream::{self, Connector, HeadLimit, Target, Upstream};
 
 /// An authority, and a folder for what it signs.
 struct Authority {
@@ -90,8 +90,8 @@ fn serve(tls: Arc<ServerTls>) -> (SocketAddr, Arc<Counters>, Drain) {
         })
     };
     let front = Front::new(Settings::default(), make, render, Arc::clone(&counters), draining).with_tls(tls);
-    weir::clock::spawn(front.run(seats.remove(0)));
-    weir::clock::spawn(acceptor.run());
+    weir::internals::clock::spawn(front.run(seats.remove(0)));
+    weir::internals::clock::spawn(acceptor.run());
     (address, counters, drain)
 }
 
@@ -160,7 +160,7 @@ async fn an_upstream_that_can_t_prove_itself_is_a_tls_failure() {
 async fn a_port_that_speaks_something_else_is_a_tls_failure() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    weir::clock::spawn(async move {
+    weir::internals::clock::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
         drop(stream.read_to_end(&mut Vec::new()).await);
@@ -275,7 +275,7 @@ async fn only_tls13_means_it() {
     let error = tokio_rustls::TlsConnector::from(Arc::new(old)).connect(name, stream).await.unwrap_err();
     assert!(error.to_string().contains("ProtocolVersion"), "{error}");
     while counters.tls_failed() == 0 {
-        weir::clock::sleep(Duration::from_millis(1)).await;
+        weir::internals::clock::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -285,7 +285,7 @@ async fn goes_through_a_proxy_that_sees_only_the_name() {
     let (address, _counters, _drain) = serve(load(&authority.identity("weir", &[loopback()]), None));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy_address = listener.local_addr().unwrap();
-    let asked = weir::clock::spawn(async move {
+    let asked = weir::internals::clock::spawn(async move {
         let (mut client, _) = listener.accept().await.unwrap();
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {

@@ -36,15 +36,3 @@ pub enum BreakerState {
     /// The upstream is back: attempts pass at a rising rate.
     HalfOpen,
 }
-
-impl BreakerState {
-    /// The state's name in the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Thinning => "thinning",
-            Self::Open => "open",
-            Self::HalfOpen => "releasing",
-        }
-    }
-}

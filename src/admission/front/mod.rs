@@ -254,6 +254,7 @@ impl Scope {
     }
 
     /// Permits in flight.
+    #[cfg(any(test, feature = "internals"))]
     pub fn in_flight(&self) -> u32 {
         self.lock().machine.in_flight()
     }

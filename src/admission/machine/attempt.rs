@@ -71,6 +71,11 @@ impl Attempt {
         self.probe || self.quota_probe
     }
 
+    /// Whether it asks if a spent quota is back.
+    pub(crate) fn asks_quota(&self) -> bool {
+        self.quota_probe
+    }
+
     /// The answer says how many tokens the input was.
     pub(crate) fn used(&mut self, input: u64) {
         self.input = Some(input);
@@ -99,8 +104,6 @@ pub struct HeadReport {
     pub limits: LimitReports,
     /// How long the upstream says that it worked on it.
     pub processing: Option<Duration>,
-    /// Whether the status is a refusal for rate: then the level is the refusal's business.
-    pub rate_limited: bool,
 }
 
 /// How an attempt ended.

@@ -446,13 +446,13 @@ impl<W> Machine<W> {
             breaker_opened: member.breaker.opened(),
             quota_spent_for: member.spent.since().map(|since| now.since(since)),
             quota_spent: member.spent.told().map(|(code, probe)| (code, probe.since(now))),
-            quota_probes: member.spent.probes(),
             budget: self.budget.level(),
             budget_exhausted: self.budget.exhausted(),
             in_flight: self.members.in_flight(),
             limits: self.settings.limits_of(family, member.id),
             members: self.members.status(&self.settings, family, self.queue.waiting(), now),
             admitted: self.admitted.last_minute(now),
+            #[cfg(test)]
             counts: *self.counts,
         }
     }

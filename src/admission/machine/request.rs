@@ -78,6 +78,7 @@ pub struct Ticket {
 
 impl Ticket {
     /// The upstream will not admit the request before that.
+    #[cfg(any(test, feature = "internals"))]
     pub fn not_before(&self) -> Moment {
         self.not_before
     }

@@ -78,11 +78,6 @@ impl Default for HeaderLimit {
 }
 
 impl HeaderLimit {
-    /// What is used of the limit, where both it and the remainder are told.
-    pub fn used(&self) -> Option<u64> {
-        Some(self.limit?.saturating_sub(self.remaining?))
-    }
-
     pub(super) fn makes_sense(&self) -> bool {
         let counts = [self.limit, self.remaining].into_iter().flatten();
         let times = [self.reset, self.window].into_iter().flatten();
@@ -125,6 +120,7 @@ impl Deref for LimitHeaders {
 /// Reads the limits from an answer's headers. `wall` is asked for the wall time only where a header names a moment.
 ///
 /// -1, and a limit of 0, mean "unknown" and are no error. Values that no upstream can mean are ignored and counted.
+#[cfg(any(test, feature = "internals"))]
 pub fn parse(headers: &HeaderMap, wall: fn() -> SystemTime) -> Parsed {
     let mut values = Values::default();
     for (name, value) in headers {

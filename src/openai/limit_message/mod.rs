@@ -61,17 +61,6 @@ pub struct LimitRefusal {
 }
 
 impl Dimension {
-    /// Every dimension, in the order of the metrics.
-    pub const ALL: [Self; 7] = [
-        Self::RequestsPerMinute,
-        Self::TokensPerMinute,
-        Self::RequestsPerDay,
-        Self::TokensPerDay,
-        Self::ImagesPerMinute,
-        Self::AudioPerMinute,
-        Self::Other,
-    ];
-
     /// The dimension's name in metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -104,11 +93,6 @@ impl Dimension {
             | Self::Other => Duration::from_mins(1),
             Self::RequestsPerDay | Self::TokensPerDay => Duration::from_hours(24),
         }
-    }
-
-    /// The dimension's place in [`Dimension::ALL`].
-    pub const fn index(self) -> usize {
-        self as usize
     }
 
     /// The dimension of a unit over a window: what lasts half a day or more is a day's.

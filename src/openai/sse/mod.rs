@@ -46,24 +46,7 @@ pub enum Event<'a> {
     },
 }
 
-impl Event<'_> {
-    /// Whether the upstream ends the stream with it: what follows is at most a `[DONE]`.
-    pub fn is_last(&self) -> bool {
-        match self {
-            Self::Done | Self::Completed(_) | Self::Incomplete(_) | Self::Failed { .. } => true,
-            Self::Preamble | Self::Output | Self::Usage(_) | Self::Error { .. } => false,
-        }
-    }
-
-    /// The usage that the event carries.
-    pub fn usage(&self) -> Option<Usage> {
-        match *self {
-            Self::Usage(usage) => Some(usage),
-            Self::Completed(usage) | Self::Incomplete(usage) | Self::Failed { usage, .. } => usage,
-            Self::Done | Self::Preamble | Self::Output | Self::Error { .. } => None,
-        }
-    }
-}
+impl Event<'_> {}
 
 /// Shows how much data there is, never what it says: errors echo prompts.
 impl fmt::Debug for Event<'_> {
@@ -108,11 +91,6 @@ impl fmt::Debug for SseScanner {
 }
 
 impl SseScanner {
-    /// A scanner at the start of a stream.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// Takes the next chunk and tells the events that end in it, in order.
     pub fn feed(&mut self, chunk: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
         let mut rest = chunk;

@@ -20,7 +20,7 @@ fn tell(event: &Event<'_>) -> String {
 
 /// Every event of a stream that comes in chunks of these sizes, and the rest in one.
 fn told(stream: &[u8], chunks: impl IntoIterator<Item = usize>) -> Vec<String> {
-    let mut scanner = SseScanner::new();
+    let mut scanner = SseScanner::default();
     let mut events = Vec::new();
     let mut rest = stream;
     for size in chunks {
@@ -108,7 +108,7 @@ fn tells_the_end_of_other_streams() {
 
 #[test]
 fn an_event_of_many_lines_is_held_in_bounded_memory() {
-    let mut scanner = SseScanner::new();
+    let mut scanner = SseScanner::default();
     for _ in 0..50_000 {
         scanner.feed(b"data: a line of many\n", &mut |event| panic!("{event:?}"));
         assert!(scanner.held() <= 4 * (HEAD + 2 * TAIL), "{}", scanner.held());
@@ -137,7 +137,7 @@ fn a_sign_of_life_is_no_output() {
 fn what_an_event_says_is_not_shown() {
     let secret = br#"{"error":{"message":"secret"}}"#;
     assert_eq!(format!("{:?}", Event::Error { data: secret }), "Error { bytes: 30 }");
-    let mut scanner = SseScanner::new();
+    let mut scanner = SseScanner::default();
     scanner.feed(b"data: secret", &mut |_| {});
     assert!(!format!("{scanner:?}").contains("secret"));
 }
@@ -156,7 +156,7 @@ fn follows_the_line_rules_of_the_standard() {
 
 #[test]
 fn knows_where_an_event_may_be_put() {
-    let mut scanner = SseScanner::new();
+    let mut scanner = SseScanner::default();
     assert!(scanner.is_at_boundary());
     for (chunk, boundary) in
         [("da", false), ("ta: x\n", false), ("\n", true), ("event: a\n", false), ("\n", true), (":", false)]
@@ -174,7 +174,7 @@ fn a_long_event_keeps_its_ends_in_bounded_memory() {
     );
     let expected = [tell(&Event::Completed(Some(usage(7, 2))))];
     for size in [1013, TAIL + 7, 100_000] {
-        let mut scanner = SseScanner::new();
+        let mut scanner = SseScanner::default();
         let mut told_by_pieces = Vec::new();
         for chunk in stream.as_bytes().chunks(size) {
             scanner.feed(chunk, &mut |event| told_by_pieces.push(tell(&event)));

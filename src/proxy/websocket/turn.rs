@@ -188,6 +188,9 @@ impl Turn {
             context.proxy.account.metrics().observe_would.inc(would);
         }
         let probe = permit.is_probe();
+        if permit.asks_quota() {
+            self.record.quota_probed();
+        }
         permit.sent_at(now);
         self.permit = Some(permit);
         let frames = self.sent(probe, now);
@@ -247,11 +250,8 @@ impl Turn {
         let Some(mut permit) = self.permit.take() else { return (Next::Over, classified) };
         if self.progress == Progress::Sent {
             let found = AnswerHeaders::of(&headers, clock::wall);
-            let told = HeadReport {
-                limits: limits::reports(&found.limits.headers),
-                processing: found.processing,
-                rate_limited: classified.status == StatusCode::TOO_MANY_REQUESTS,
-            };
+            let told =
+                HeadReport { limits: limits::reports(&found.limits.headers), processing: found.processing };
             permit.head_at(&told, found.organization, found.project, false, now);
         }
         drop(self.ticket.take());

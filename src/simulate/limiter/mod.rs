@@ -85,7 +85,6 @@ pub struct Refusal {
 /// A `now` that is earlier than the last one counts as the last one.
 #[derive(Clone, Debug)]
 pub struct Limiter {
-    shape: Shape,
     machine: Machine,
     /// What the headers describe, where that is not the machine.
     told: Option<Bucket>,
@@ -113,12 +112,7 @@ impl Limiter {
             Shape::FixedWindow => (Machine::FixedWindow(FixedWindow::new(limit, window)), None),
             Shape::SlidingLog => (Machine::SlidingLog(SlidingLog::new(limit, window)), None),
         };
-        Self { shape, machine, told }
-    }
-
-    /// The shape it was made with.
-    pub fn shape(&self) -> Shape {
-        self.shape
+        Self { machine, told }
     }
 
     /// The limit per window.

@@ -311,8 +311,7 @@ impl World<'_> {
         let Some(mut attempt) = call.attempt.take() else { return };
         let (machine, answer) = (call.machine, call.answer);
         let limits = if let Answer::Good(limits) = answer { limits } else { LimitReports::default() };
-        let rate_limited = matches!(answer, Answer::Limited(_));
-        let report = HeadReport { limits, processing: Some(self.now.since(call.sent)), rate_limited };
+        let report = HeadReport { limits, processing: Some(self.now.since(call.sent)) };
         let of = &mut self.machines[usize::from(machine)];
         of.head(&mut attempt, &report, self.now);
         if let Some(payment) = call.paid.take() {

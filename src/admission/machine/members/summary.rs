@@ -207,13 +207,11 @@ impl Members {
                 (None, None) => (None, None),
             };
             Some(MemberStatus {
-                id: member.id,
                 name: configured.name.clone(),
                 priority: configured.priority,
                 out,
                 next_probe,
                 breaker: member.breaker.state(waiting, now),
-                breaker_opened: member.breaker.opened(),
                 last_failure: member.last_failure,
                 dimensions: member.limits.status(now),
                 in_flight: member.in_flight,
