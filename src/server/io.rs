@@ -56,6 +56,19 @@ impl<I> Watched<I> {
 }
 
 impl<I: AsyncRead + Unpin> Watched<I> {
+    /// Reads [`READ_AT_ONCE`] bytes at most.
+    fn poll_read_some(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let io = Pin::new(&mut self.io);
+        if buf.remaining() <= READ_AT_ONCE {
+            return io.poll_read(cx, buf);
+        }
+        let mut some = ReadBuf::new(buf.initialize_unfilled_to(READ_AT_ONCE));
+        let read = io.poll_read(cx, &mut some);
+        let taken = some.filled().len();
+        buf.advance(taken);
+        read
+    }
+
     /// Reads on, and drops what comes, until the client closes, is silent, or its time is over.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(linger) = &mut self.linger else { return Poll::Ready(()) };
@@ -95,6 +108,10 @@ pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool,
     }
 }
 
+/// Bytes that are read at once: hyper doubles the buffer of a connection, for as long as it lasts, whenever a read fills it. One
+/// less than twice its smallest, so that none grows further, however much a client sends and however many send it.
+const READ_AT_ONCE: usize = (16 << 10) - 1;
+
 /// What a read over HTTP/2 costs of the 128 steps that the runtime gives a task until the others have their turn. A connection
 /// reads all that there is before the tasks of its streams run: until then each request is held as it came, its headers in a
 /// map and in the read buffers, which is several times what it takes to wait.
@@ -129,7 +146,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             let follows = Pin::new(&mut self.io).poll_read(cx, buf);
             return if follows.is_ready() { follows } else { Poll::Ready(Ok(())) };
         }
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
+        let read = self.poll_read_some(cx, buf);
         if read.is_ready() {
             self.activity.read();
             if self.activity.http2 {
@@ -245,6 +262,23 @@ mod tests {
         assert_eq!(&read[..head.len()], head);
         client.write_all(b"more").await.unwrap();
         assert_eq!(watched.read(&mut read).await.unwrap(), 4);
+    }
+
+    /// Bodies that nobody wants are read on too: each buffer that grows with them is memory that no bound counts.
+    #[tokio::test(start_paused = true)]
+    async fn no_read_fills_a_buffer_that_hyper_would_double() {
+        const GROWN: usize = 16 << 10;
+        let (mut client, io) = duplex(4 * GROWN);
+        client.write_all(&vec![7; 3 * GROWN]).await.unwrap();
+        let mut watched = Watched::new(io, Box::default(), Arc::default(), None, render);
+        let mut buffer = vec![0; 2 * GROWN];
+        let mut left = 3 * GROWN;
+        while left > 0 {
+            let read = watched.read(&mut buffer).await.unwrap();
+            assert!(read > 0 && read < GROWN, "{read}");
+            assert!(buffer[..read].iter().all(|byte| *byte == 7));
+            left -= read;
+        }
     }
 
     /// Reads that a task makes before it must let the others go on, of a connection on which there is always more to read.
