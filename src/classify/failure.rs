@@ -217,4 +217,15 @@ mod tests {
         assert_eq!(reset.to_string(), "the upstream closed the connection before answering");
         assert!(reset.sent);
     }
+
+    #[test]
+    fn a_machine_without_files_or_ports_left_is_not_the_upstreams_refusal() {
+        use rustix::io::Errno;
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+            assert!(is_exhausted(&errno.into()), "{errno}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH] {
+            assert!(!is_exhausted(&errno.into()), "{errno}");
+        }
+    }
 }

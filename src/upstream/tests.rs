@@ -360,6 +360,28 @@ async fn http2_opens_as_many_connections_as_streams_need() {
     );
 }
 
+/// Middleboxes forget a connection that is silent for long, without a word to either end.
+#[tokio::test(start_paused = true)]
+async fn an_http2_connection_that_was_idle_too_long_is_not_used_again() {
+    let Wire { upstream, counters, mut accepted } = wire(true);
+    clock::spawn(async move {
+        while let Some(far) = accepted.recv().await {
+            let service = hyper::service::service_fn(|_| async {
+                Ok::<_, std::convert::Infallible>(Response::new(Full::new(Bytes::from_static(b"ok"))))
+            });
+            let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            clock::spawn(builder.serve_connection(TokioIo::new(far), service));
+        }
+    });
+    let idle = Settings::default().idle_timeout;
+    for (pause, connections) in [(Duration::ZERO, 1), (idle / 2, 1), (idle * 3 / 4, 1), (idle, 2)] {
+        clock::sleep(pause).await;
+        let answer = upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+        assert_eq!(counters.connected(), connections, "after {pause:?}");
+    }
+}
+
 #[test]
 fn the_future_of_an_attempt_stays_small() {
     // It is moved into the future of its request, and allocated with it.
