@@ -131,6 +131,38 @@ fn files_stay_small_enough_to_have_one_purpose() {
     assert!(long.is_empty(), "split these:\n{}", long.join("\n"));
 }
 
+/// Whoever alerts on a series that nothing ever raises sees 0 for ever.
+#[test]
+fn each_value_of_a_metrics_label_is_set_somewhere() {
+    let labels = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/metrics/labels.rs");
+    let defined = fs::read_to_string(&labels).expect("the labels");
+    let read = |path: &PathBuf| fs::read_to_string(path).expect("source is readable");
+    let code: String = sources()
+        .iter()
+        .filter(|path| **path != labels)
+        .map(|path| code_of(&read(path)).to_owned())
+        .collect();
+    let (mut label, mut values, mut set) = ("", Vec::new(), Vec::new());
+    for line in defined.lines() {
+        if let Some(name) = line.strip_prefix("impl ").or_else(|| line.strip_prefix("    "))
+            && let Some(name) = name.strip_suffix(" {")
+            && name.chars().all(char::is_alphanumeric)
+        {
+            label = name;
+        } else if let Some((value, _)) = line.trim().split_once(" = \"") {
+            values.push(format!("{label}::{value}"));
+        }
+        // What a label makes itself of, such as of a class.
+        set.extend(line.split("Self::").skip(1).map(|rest| {
+            let value: String = rest.chars().take_while(|character| character.is_alphanumeric()).collect();
+            format!("{label}::{value}")
+        }));
+    }
+    assert!(values.len() > 100, "the labels are found");
+    let dead: Vec<_> = values.iter().filter(|value| !set.contains(value) && !code.contains(*value)).collect();
+    assert!(dead.is_empty(), "nothing sets these: {dead:?}");
+}
+
 #[test]
 fn no_test_is_skipped_and_no_name_is_vague() {
     for path in sources() {

@@ -186,18 +186,12 @@ label! {
         CallerLimit = "caller_limit",
         /// The turn would come too late.
         PredictedDeadline = "deadline_predicted",
-        /// The deadline passed while the request waited.
-        ExpiredDeadline = "deadline_expired",
         /// The upstream is failing and the outage outlasted the wait.
         BreakerOpen = "breaker_open",
         /// The quota is known to be spent.
         BillingBlock = "billing_block",
-        /// The request is larger than the limit.
-        ExceedsLimit = "exceeds_limit",
         /// Weir is draining.
         Draining = "draining",
-        /// The client left while it waited.
-        ClientClosed = "client_closed",
     }
 }
 
@@ -342,16 +336,6 @@ label! {
 label! {
     /// Which of Weir's own bounds was reached.
     Bound {
-        /// Requests waiting.
-        QueueLength = "queue_length",
-        /// Bytes of requests waiting.
-        QueueBytes = "queue_bytes",
-        /// Requests of one caller waiting.
-        CallerQueue = "caller_queue",
-        /// Scopes.
-        Scopes = "scopes",
-        /// Bytes of bodies kept for another try.
-        ReplayBytes = "replay_bytes",
         /// Bytes of bodies that wait to be sent and are not kept for another try.
         BufferedBytes = "buffered_bytes",
         /// Bytes of one request's body.

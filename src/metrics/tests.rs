@@ -213,7 +213,7 @@ fn fixed_scenario() -> String {
     metrics.stream_outcomes.inc(StreamOutcome::Cut);
     metrics.upstream_connections.set(ConnectionState::Idle, 4);
     metrics.connections.add(ConnectionState::Active, 2);
-    metrics.limits_reached.inc(Bound::ReplayBytes);
+    metrics.limits_reached.inc(Bound::BufferedBytes);
     metrics.worker_requests[1].inc();
     metrics.reloaded(false, UNIX_EPOCH);
     let limit = DimensionGauges {
