@@ -18,8 +18,8 @@ use super::{Caller, CallerId};
 pub struct Entry {
     /// The caller. Its id is given by the registry.
     pub caller: Caller,
-    /// The Weir key that it sends as its API key.
-    pub key: Option<Secret>,
+    /// The Weir keys, of which it sends one as its API key.
+    pub keys: Vec<Secret>,
     /// A header and the whole value that it sends.
     pub header: Option<(HeaderName, String)>,
     /// A subject alternative name of its client certificate.
@@ -243,7 +243,7 @@ impl Callers {
     }
 
     fn add(&mut self, index: usize, entry: Entry) {
-        if let Some(key) = entry.key {
+        for key in entry.keys {
             let filed = self.file_by.hash_one(key.expose().as_bytes());
             self.by_key.entry(filed).or_default().push((key, index));
         }

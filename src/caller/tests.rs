@@ -16,7 +16,7 @@ fn caller(name: &str) -> Caller {
 }
 
 fn entry(name: &str) -> Entry {
-    Entry { caller: caller(name), key: None, header: None, san: None, credential: None }
+    Entry { caller: caller(name), keys: Vec::new(), header: None, san: None, credential: None }
 }
 
 fn credential(key: &str) -> Credential {
@@ -29,7 +29,7 @@ fn directory(serve_unknown: bool) -> Callers {
 
 fn registered(serve_unknown: bool, registry: &Arc<Registry>) -> Callers {
     let entries = vec![
-        Entry { key: Some(Secret::from("weir-search-0123456789")), ..entry("search") },
+        Entry { keys: vec![Secret::from("weir-search-0123456789")], ..entry("search") },
         Entry { header: Some((HeaderName::from_static("x-team"), "batch".to_owned())), ..entry("batch") },
         Entry {
             san: Some("reports.internal".to_owned()),
@@ -52,6 +52,21 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         .iter()
         .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
         .collect()
+}
+
+#[test]
+fn a_caller_is_known_by_each_of_its_keys() {
+    let keys = ["weir-search-old-01234", "weir-search-new-01234"];
+    let entries = vec![Entry { keys: keys.map(Secret::from).into(), ..entry("search") }];
+    let settings = Settings { entries, credential: Some(credential("sk-upstream")), ..Settings::default() };
+    let callers = Callers::new(settings, &Registry::new());
+    let of = |key: &str| {
+        let bearer = headers(&[("authorization", &format!("Bearer {key}"))]);
+        callers.identify(&bearer, &NOBODY).map(|found| (found.caller.id, found.known_by))
+    };
+    assert!(of(keys[0]).is_ok());
+    assert_eq!(of(keys[0]), of(keys[1]));
+    assert_eq!(of("weir-search-older-012"), Err(Unknown));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `[[callers]]`: the services that use Weir, and how they are known.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -21,6 +22,9 @@ section! {
         weight: u32 = default(1) in 1..=1000000,
         /// The Weir key that it sends as its API key; it is replaced by the credential and never sent upstream.
         key: Option<SecretRef> = unset("env:SEARCH_WEIR_KEY"),
+        /// More Weir keys that it may send, so that a key is replaced without a gap: add the new one, move the senders over, and
+        /// take the old one out.
+        keys: Vec<SecretRef> = default([]),
         /// A header that it sends. Only as good as the network: whoever reaches the listener can send it too.
         header: Option<CallerHeader> = unset({}),
         /// A subject alternative name (DNS name, URI, e-mail or IP address) of its client certificate.
@@ -89,5 +93,13 @@ section! {
         name: HeaderName = required("x-team"),
         /// Its whole value.
         value: String = required("search"),
+    }
+}
+
+impl Caller {
+    /// Its Weir keys, each with the name of its key in the configuration.
+    pub fn all_keys(&self) -> impl Iterator<Item = (Cow<'static, str>, &SecretRef)> {
+        let more = self.keys.iter().enumerate().map(|(index, key)| (format!("keys[{index}]").into(), key));
+        self.key.iter().map(|key| ("key".into(), key)).chain(more)
     }
 }

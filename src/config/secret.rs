@@ -39,9 +39,9 @@ pub fn all(config: &Config) -> Vec<(String, &SecretRef)> {
     ];
     let single = single.into_iter().filter_map(|(key, secret)| Some((key.to_owned(), secret.as_ref()?)));
     let of_callers = config.callers.iter().enumerate().flat_map(|(index, caller)| {
-        let own = [("key", &caller.key), ("credential", &caller.credential)];
-        own.into_iter()
-            .filter_map(move |(key, secret)| Some((format!("callers[{index}].{key}"), secret.as_ref()?)))
+        let credential = caller.credential.iter().map(|credential| ("credential".into(), credential));
+        let own = caller.all_keys().chain(credential);
+        own.map(move |(key, secret)| (format!("callers[{index}].{key}"), secret))
     });
     let of_upstreams = config.upstreams.iter().enumerate().filter_map(|(index, member)| {
         Some((format!("upstreams[{index}].credential"), member.credential.as_ref()?))
@@ -150,7 +150,7 @@ mod tests {
     /// How many keys of a table hold a secret.
     fn secrets(table: &Table) -> usize {
         let of = |key: &Key| match (key.kind, key.kind.table()) {
-            (Kind::Secret | Kind::OrWord(_, &Kind::Secret), _) => 1,
+            (Kind::Secret | Kind::OrWord(_, &Kind::Secret) | Kind::List(&Kind::Secret), _) => 1,
             (_, Some(inner)) => secrets(inner),
             (_, None) => 0,
         };
@@ -161,7 +161,7 @@ mod tests {
     fn every_secret_is_listed() {
         let text = "admin.token = \"env:A\"\nreplicas.redis = \"env:B\"\ntrace.token = \"env:C\"\n\
                     [upstream]\ncredential = \"file:d\"\nproxy = \"http://p:1\"\nproxy_credential = \"env:E\"\n\
-                    [[callers]]\nname = \"one\"\nkey = \"env:F\"\ncredential = \"env:G\"\n";
+                    [[callers]]\nname = \"one\"\nkey = \"env:F\"\nkeys = [\"env:H\"]\ncredential = \"env:G\"\n";
         let mut config = parse("", text, &[], &Nothing).unwrap();
         let pool = "[[upstreams]]\nname = \"u\"\nurl = \"http://u\"\ncredential = \"env:U\"\n";
         config.upstreams = parse("", pool, &[], &Nothing).unwrap().upstreams;

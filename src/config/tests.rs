@@ -239,6 +239,7 @@ const GATEWAY: &str = include_str!("../../config/gateway.toml");
 fn gateway() -> Fake {
     Fake::default()
         .set("OPENAI_API_KEY", "sk-upstream-0123456789")
+        .set("OTHER_WEIR_KEY", "weir-other-0123456789")
         .set("WEIR_ADMIN_TOKEN", "admin-token-0123456789")
         .set("SEARCH_WEIR_KEY", "weir-search-0123456789")
         .set("BATCH_WEIR_KEY", "weir-batch-0123456789")
@@ -349,6 +350,23 @@ fn contradictions_are_told() {
             "[[limits.families]]\nname = \"a\"\nmodels = [\"x\"]\n[[limits.families]]\nname = \"a\"\nmodels = [\"x\"]",
             "\"x\" belongs to an earlier family",
         ),
+        (
+            &format!(
+                "upstream.credential = \"env:OPENAI_API_KEY\"\n{caller}[[callers]]\nname = \"b\"\n\
+                 keys = [\"env:OTHER_WEIR_KEY\", \"env:SEARCH_WEIR_KEY\"]\n"
+            ),
+            "callers[1].keys[1]: is the key of caller \"a\" (line 4) too",
+        ),
+        (
+            &format!(
+                "upstream.credential = \"env:OPENAI_API_KEY\"\n{caller}keys = [\"env:SEARCH_WEIR_KEY\"]\n"
+            ),
+            "callers[0].keys[0]: is the same key as key (line 4); leave one out",
+        ),
+        (
+            "[[callers]]\nname = \"a\"\nkeys = [\"env:SHORT\"]\n",
+            "callers[0].keys[0]: env:SHORT is shorter than 16",
+        ),
         (caller, "this Weir key would be sent to the API, which does not know it"),
         (
             &format!("upstream.credential = \"env:SEARCH_WEIR_KEY\"\n{caller}"),
@@ -359,7 +377,7 @@ fn contradictions_are_told() {
                 "upstream.credential = \"env:OPENAI_API_KEY\"\n{caller}{}",
                 caller.replace("\"a\"", "\"b\"")
             ),
-            "is the key of caller \"a\" too",
+            "is the key of caller \"a\" (line 4) too",
         ),
         ("[[callers]]\nname = \"a b\"\nheader = { name = \"x\", value = \"y\" }", "is not fit for a metric"),
         (

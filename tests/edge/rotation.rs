@@ -139,3 +139,35 @@ fn the_admin_token_follows_its_file_and_a_file_that_was_cut_is_no_reload() {
     weir.wait_for_printed("callers are no longer configured", 1);
     assert!(weir.printed().contains("\"callers\":\"two\""), "{}", weir.printed());
 }
+
+#[test]
+fn a_callers_key_is_replaced_without_a_gap() {
+    let folder = tempfile::tempdir().unwrap();
+    let [old, new] = ["old", "new"].map(|name| folder.path().join(name).display().to_string());
+    std::fs::write(&old, "weir-old-0123456789").unwrap();
+    std::fs::write(&new, "weir-new-0123456789").unwrap();
+    let (upstream, _seen) = wire::plain();
+    let configuration = |keys: &str| {
+        format!(
+            "upstream.url = \"http://{upstream}\"\nupstream.credential = \"env:KEY\"\n\
+             server.allow_unknown_callers = false\n[[callers]]\nname = \"search\"\n{keys}\n"
+        )
+    };
+    let weir = Weir::start(&configuration(&format!("key = \"file:{old}\"")), &[("KEY", NEW)]);
+    let status = |key: &str| {
+        let request = format!("GET /v1/models HTTP/1.1\r\nHost: weir\r\nAuthorization: Bearer {key}\r\n\r\n");
+        wire::ask(weir.address, request.as_bytes()).status()
+    };
+    let both = || ["weir-old-0123456789", "weir-new-0123456789"].map(status);
+    assert_eq!(both(), [200, 401]);
+    for (keys, expected) in [
+        (format!("keys = [\"file:{old}\", \"file:{new}\"]"), [200, 200]),
+        (format!("keys = [\"file:{new}\"]"), [401, 200]),
+    ] {
+        weir.configure(&configuration(&keys));
+        assert!(weir.admin("POST", "/reload").starts_with("HTTP/1.1 200"));
+        assert_eq!(both(), expected, "{keys}");
+    }
+    let series = "weir_requests_total{caller=\"search\",endpoint=\"models\",outcome=\"success\"}";
+    weir.wait_for(series, 4.0);
+}

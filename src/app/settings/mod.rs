@@ -364,7 +364,7 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
                 max_waiting: of.max_waiting,
                 max_deadline: of.max_deadline,
             },
-            key: of.key.as_ref().map(|key| key.secret.clone()),
+            keys: of.all_keys().map(|(_, key)| key.secret.clone()).collect(),
             header: of.header.as_ref().map(|header| (header.name.clone(), header.value.clone())),
             // As it stands in certificates, once they are read.
             san: of

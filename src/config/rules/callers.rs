@@ -13,7 +13,8 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         name(caller, place, rules);
         identity(config, caller, place, rules);
         credential(config, caller, place, rules);
-        unique(caller, &config.callers[..index], place, rules);
+        unique(caller, config.callers[..index].iter().zip(&places), place, rules);
+        own_keys(caller, place, rules);
         if caller.max_waiting.is_some_and(|waiting| waiting > config.admission.max_waiting_per_caller) {
             rules.refuse(
                 &[&format!("{place}.max_waiting"), "admission.max_waiting_per_caller"],
@@ -69,7 +70,7 @@ fn name(caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
 }
 
 fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
-    if caller.key.is_none() && caller.header.is_none() && caller.san.is_none() {
+    if caller.all_keys().next().is_none() && caller.header.is_none() && caller.san.is_none() {
         let keys =
             [format!("{place}.key"), format!("{place}.header"), format!("{place}.san"), place.to_owned()];
         rules.refuse(
@@ -92,35 +93,33 @@ fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_,
             );
         }
     }
-    if let Some(key) = &caller.key
-        && rules.reader.sources.resolves()
-        && key.secret.expose().len() < 16
-    {
-        rules.refuse(
-            &[&format!("{place}.key")],
-            format!(
-                "{} is shorter than 16 characters and can be guessed; use a longer key",
-                key.source.reference()
-            ),
-        );
+    for (at, key) in caller.all_keys() {
+        if rules.reader.sources.resolves() && key.secret.expose().len() < 16 {
+            let reference = key.source.reference();
+            let message =
+                format!("{reference} is shorter than 16 characters and can be guessed; use a longer key");
+            rules.refuse(&[&format!("{place}.{at}")], message);
+        }
     }
 }
 
 fn credential(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
-    if caller.key.is_some() && caller.credential.is_none() && !config.has_credential() {
+    let first = caller.all_keys().next();
+    if let Some((at, _)) = first.filter(|_| caller.credential.is_none() && !config.has_credential()) {
         rules.refuse(
-            &[&format!("{place}.key"), "upstream.credential"],
+            &[&format!("{place}.{at}"), "upstream.credential"],
             "this Weir key would be sent to the API, which does not know it; set upstream.credential or this caller's credential",
         );
     }
     let credentials = config.callers.iter().filter_map(|caller| caller.credential.as_ref());
     let members = config.upstreams.iter().filter_map(|member| member.credential.as_ref());
-    let mut credentials = credentials.chain(config.upstream.credential.as_ref()).chain(members);
-    if let Some(key) = &caller.key
-        && credentials.any(|credential| credential.secret == key.secret)
-    {
+    let credentials = credentials.chain(config.upstream.credential.as_ref()).chain(members);
+    let shown = caller
+        .all_keys()
+        .find(|(_, key)| credentials.clone().any(|credential| credential.secret == key.secret));
+    if let Some((at, _)) = shown {
         rules.refuse(
-            &[&format!("{place}.key")],
+            &[&format!("{place}.{at}")],
             "is also a credential for the upstream, which no caller should know; give the caller a key of its own",
         );
     }
@@ -144,20 +143,38 @@ fn credential(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'
     }
 }
 
-fn unique(caller: &Caller, before: &[Caller], place: &str, rules: &mut Rules<'_, '_>) {
-    for other in before {
+/// Keys that differ from each other: of two that are one, the rotation would have a gap.
+fn own_keys(caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
+    let keys: Vec<_> = caller.all_keys().collect();
+    for (index, (at, key)) in keys.iter().enumerate() {
+        if let Some((first, _)) = keys[..index].iter().find(|(_, other)| other.secret == key.secret) {
+            let where_else = rules.line(&format!("{place}.{first}"));
+            let message = format!("is the same key as {first}{where_else}; leave one out");
+            rules.refuse(&[&format!("{place}.{at}")], message);
+        }
+    }
+}
+
+fn unique<'a>(
+    caller: &Caller,
+    before: impl Iterator<Item = (&'a Caller, &'a String)>,
+    place: &str,
+    rules: &mut Rules<'_, '_>,
+) {
+    for (other, other_place) in before {
         if other.name == caller.name {
             rules.refuse(
                 &[&format!("{place}.name")],
                 format!("\"{}\" is the name of an earlier caller; write another", caller.name),
             );
         }
-        let same_key = caller.key.as_ref().zip(other.key.as_ref()).is_some_and(|(a, b)| a.secret == b.secret);
-        if same_key {
-            rules.refuse(
-                &[&format!("{place}.key")],
-                format!("is the key of caller \"{}\" too; give each its own", other.name),
-            );
+        for (at, key) in caller.all_keys() {
+            if let Some((other_at, _)) = other.all_keys().find(|(_, known)| known.secret == key.secret) {
+                let where_else = rules.line(&format!("{other_place}.{other_at}"));
+                let name = &other.name;
+                let message = format!("is the key of caller \"{name}\"{where_else} too; give each its own");
+                rules.refuse(&[&format!("{place}.{at}")], message);
+            }
         }
         if caller.header.is_some() && caller.header == other.header {
             rules.refuse(

@@ -54,6 +54,15 @@ impl Rules<'_, '_> {
         self.reader.problems.push(Problem { origin, key, message: message.into() });
     }
 
+    /// Where else a key is written, to follow its name: its line, its variable, or nothing.
+    fn line(&self, key: &str) -> String {
+        match self.root.find(key).map(|node| &node.origin) {
+            Some(Origin::File { line, .. }) => format!(" (line {line})"),
+            Some(Origin::Environment(name)) => format!(" (environment {name})"),
+            Some(Origin::Option(_) | Origin::Default) | None => String::new(),
+        }
+    }
+
     /// Whether somebody wrote the key.
     fn written(&self, key: &str) -> bool {
         self.root.find(key).is_some()
