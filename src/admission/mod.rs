@@ -12,6 +12,7 @@ mod admitted;
 mod breaker;
 mod budget;
 mod ceilings;
+mod concurrency;
 mod directory;
 mod family;
 mod front;

@@ -104,6 +104,14 @@ impl Permit {
         self.belongs_to(organization, project);
     }
 
+    /// The first event of a streamed answer came that has something of it.
+    pub fn began(&mut self, now: Instant) {
+        let attempt = &mut *self.attempt;
+        if attempt.awaits_its_beginning() {
+            self.scope.with(now, |machine, moment, _| machine.began(attempt, moment));
+        }
+    }
+
     /// The answer is a good one, whatever becomes of its body: breaker and budget are told at once. Said twice, it counts
     /// once.
     pub fn accepted(&mut self) {

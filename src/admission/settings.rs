@@ -168,6 +168,8 @@ pub struct LimitSettings {
     pub share: f64,
     /// Attempts in flight at most; absent means no bound.
     pub in_flight: Option<u32>,
+    /// Whether that bound is found by the times to first events, for an upstream that queues.
+    pub finds_in_flight: bool,
 }
 
 impl Default for LimitSettings {
@@ -179,6 +181,7 @@ impl Default for LimitSettings {
             tokens_per_day: None,
             share: 1.0,
             in_flight: None,
+            finds_in_flight: false,
         }
     }
 }

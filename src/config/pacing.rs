@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::key::{Kind, section};
 use super::quantity::{Ratio, Size};
+use super::read::Reader;
 use super::seed::SeedFile;
-use super::value::{choice, textual};
+use super::tree::Node;
+use super::value::{Shown, Value, choice, textual};
 use crate::estimate::Pricing;
 use crate::pattern::Pattern;
 
@@ -67,8 +69,9 @@ section! {
         requests_per_day: Option<u64> = unset(10000) in 1..=1000000000000,
         /// Tokens in a day.
         tokens_per_day: Option<u64> = unset(1500000) in 1..=1000000000000,
-        /// Requests in flight.
-        in_flight: Option<u32> = unset(500) in 1..=1000000,
+        /// Requests in flight. "auto": found by the times to first events, for servers that queue what is beyond their slots (vLLM,
+        /// SGLang, TGI, Ollama), and by their "queue is full".
+        in_flight: Option<InFlight> = unset(500) in 1..=1000000,
         /// Limits by model from a file: the answer of the administration API's
         /// `GET /organization/projects/{id}/rate_limits`, as it is.
         seed: Option<SeedFile> = unset("/etc/weir/rate_limits.json"),
@@ -101,7 +104,7 @@ section! {
         /// Tokens in a day.
         tokens_per_day: Option<u64> = unset(1500000) in 1..=1000000000000,
         /// Requests in flight.
-        in_flight: Option<u32> = unset(500) in 1..=1000000,
+        in_flight: Option<InFlight> = unset(500) in 1..=1000000,
     }
 }
 
@@ -112,5 +115,46 @@ choice! {
         Headers = "headers",
         /// All.
         All = "all",
+    }
+}
+
+/// A bound on requests in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InFlight {
+    /// This number.
+    AtMost(u32),
+    /// What the times to first events show.
+    Auto,
+}
+
+impl InFlight {
+    /// The number, where there is one.
+    pub fn at_most(self) -> Option<u32> {
+        match self {
+            Self::AtMost(most) => Some(most),
+            Self::Auto => None,
+        }
+    }
+}
+
+impl Value for InFlight {
+    const KIND: Kind = Kind::OrWord("auto", &Kind::Integer);
+
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        if node.datum.as_text() == Some("auto") {
+            return Some(Self::Auto);
+        }
+        u32::read(node, reader).map(Self::AtMost)
+    }
+
+    fn show(&self) -> Shown {
+        match self {
+            Self::Auto => Shown::text("auto"),
+            Self::AtMost(most) => most.show(),
+        }
+    }
+
+    fn measure(&self) -> Option<f64> {
+        self.at_most().map(f64::from)
     }
 }

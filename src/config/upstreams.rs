@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::key::section;
+use super::pacing::InFlight;
 use super::quantity::Ratio;
 use super::secret::SecretRef;
 use super::upstream::AuthStyle;
@@ -64,7 +65,7 @@ section! {
         /// Tokens in a day.
         tokens_per_day: Option<u64> = unset(1500000) in 1..=1000000000000,
         /// Requests in flight.
-        in_flight: Option<u32> = unset(500) in 1..=1000000,
+        in_flight: Option<InFlight> = unset(500) in 1..=1000000,
     }
 }
 

@@ -50,6 +50,12 @@ pub(super) struct Owed {
 }
 
 impl Ledger for Owed {
+    fn began(&mut self, now: Instant) {
+        if let Some(permit) = &mut self.permit {
+            permit.began(now);
+        }
+    }
+
     fn ended(self, end: End, _bytes: u64, findings: Findings, now: Instant) {
         let Some(mut permit) = self.permit else { return };
         if let Some(data) = &findings.error {

@@ -135,6 +135,12 @@ impl Exchange {
 }
 
 impl Ledger for Exchange {
+    fn began(&mut self, now: Instant) {
+        if let Some(permit) = &mut self.permit {
+            permit.began(now);
+        }
+    }
+
     fn ended(mut self, end: End, bytes: u64, findings: Findings, now: Instant) {
         let metrics = self.record.account().metrics();
         if findings.unread {

@@ -29,6 +29,9 @@ pub enum End {
 
 /// Who is told what became of a body. Dropped with it.
 pub trait Ledger: Send + Unpin + 'static {
+    /// The first event with output of a stream came; called at most once.
+    fn began(&mut self, now: Instant);
+
     /// The body ended; called exactly once, at the latest when the body is dropped.
     fn ended(self, end: End, bytes: u64, findings: Findings, now: Instant);
 }
@@ -94,6 +97,8 @@ pub struct Relay<B, L: Ledger> {
     ended: bool,
     /// Whether the body's length was announced.
     announced: bool,
+    /// Whether the ledger need not hear of the stream's first event any more.
+    began: bool,
 }
 
 /// The steps of an abort that is announced: hyper loses an event that is yielded immediately before an error.
@@ -125,6 +130,7 @@ where
             aborting: None,
             broken: false,
             ended: false,
+            began: false,
         }
     }
 
@@ -188,7 +194,18 @@ where
     pub fn go_on(&mut self, ledger: L, now: Instant) {
         self.ledger = Some(ledger);
         self.heard = now;
+        self.began = !self.reader.is_stream();
+        self.note_beginning();
         self.end_if_complete(now);
+    }
+
+    fn note_beginning(&mut self) {
+        if !self.began && self.reader.has_begun() {
+            self.began = true;
+            if let Some(ledger) = &mut self.ledger {
+                ledger.began(self.heard);
+            }
+        }
     }
 
     /// hyper never polls a body again that announced its length and reached it: the end is noticed with the last frame.
@@ -294,6 +311,7 @@ where
                 this.heard = clock::now();
                 if let Some(data) = frame.data_ref() {
                     this.reader.read(data);
+                    this.note_beginning();
                 }
                 this.pass(frame, this.heard)
             }

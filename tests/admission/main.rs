@@ -19,6 +19,7 @@ mod fairness;
 mod foreign;
 mod matrix;
 mod outage;
+mod queues;
 mod shapes;
 mod shares;
 mod strangers;

@@ -15,6 +15,7 @@ const UNKNOWN: LimitSettings = LimitSettings {
     tokens_per_day: None,
     share: 1.0,
     in_flight: None,
+    finds_in_flight: false,
 };
 
 fn stand_in(rpm: u64, shape: Shape) -> simulate::Settings {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::concurrency::Flight;
 use crate::admission::limits::{Charge, Cost, LimitReports, Marks, RefusalNumbers};
 use crate::admission::moment::Moment;
 use crate::admission::refusal::{Refused, UpstreamWords};
@@ -41,6 +42,9 @@ pub struct Attempt {
     pub(super) taken: bool,
     /// Tokens of its input, by the answer.
     pub(super) input: Option<u64>,
+    /// Where the bound on attempts in flight is found: what it tells of that, and when its first event came.
+    pub(super) flight: Option<Flight>,
+    pub(super) began: Option<Moment>,
 }
 
 /// What the observe mode would have done.
@@ -79,6 +83,11 @@ impl Attempt {
     /// The answer says how many tokens the input was.
     pub(crate) fn used(&mut self, input: u64) {
         self.input = Some(input);
+    }
+
+    /// Whether the time to its first event is of interest.
+    pub(crate) fn awaits_its_beginning(&self) -> bool {
+        self.flight.is_some() && self.began.is_none()
     }
 
     /// The upstream that it goes to.
@@ -165,6 +174,8 @@ impl Grant {
             accepted: false,
             taken: false,
             input: None,
+            flight: None,
+            began: None,
         }
     }
 

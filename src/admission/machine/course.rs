@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::admission::breaker::{self, Health};
 use crate::admission::budget::{BudgetExhausted, RetryPayment};
-use crate::admission::limits::{Refusal, Times, Unit};
+use crate::admission::limits::{Refusal, Times, Unit, Verdict};
 use crate::admission::moment::Moment;
 use crate::classify::ErrorClass;
 use crate::retry::MilliTokens;
@@ -41,6 +41,35 @@ impl<W> Machine<W> {
         let member = self.members.of_mut(attempt.member);
         attempt.marks = member.limits.sent(attempt.cost, now);
         member.breaker.sent(now);
+        if let Some(found) = &mut member.found {
+            attempt.flight = Some(found.sent(attempt.cost.tokens, member.in_flight, now));
+        }
+    }
+
+    /// The first event of a streamed answer came that has something of it.
+    pub fn began(&mut self, attempt: &mut Attempt, now: Moment) {
+        let found = self.members.of_mut(attempt.member).found.as_mut();
+        if let (Some(found), Some(flight), Some(sent), None) = (found, attempt.flight, attempt.sent, attempt.began)
+        {
+            attempt.began = Some(now);
+            found.began(flight, now.seconds_since(sent), now);
+        }
+    }
+
+    /// An attempt ended, well or not: what that tells of the bound on attempts in flight.
+    fn landed(&mut self, attempt: &Attempt, outcome: &Outcome, now: Moment) {
+        let found = self.members.of_mut(attempt.member).found.as_mut();
+        let (Some(found), Some(flight), Some(sent)) = (found, attempt.flight, attempt.sent) else { return };
+        match outcome {
+            Outcome::Done => {
+                let first = attempt.began.map(|began| began.seconds_since(sent));
+                found.ended(flight, first, now.seconds_since(sent), now);
+            }
+            Outcome::RateLimited { class: ErrorClass::SlowDown, .. } => found.refused(flight, now),
+            Outcome::RateLimited { .. } | Outcome::Failed(_) | Outcome::QuotaExhausted(_) | Outcome::Dropped => {
+                found.over(flight);
+            }
+        }
     }
 
     /// The head of the answer came.
@@ -92,6 +121,7 @@ impl<W> Machine<W> {
 
     /// [`Machine::settle`], without moving the attempt: only for who makes sure that it ends once.
     pub(crate) fn end(&mut self, attempt: &mut Attempt, outcome: Outcome, now: Moment) -> Option<Ticket> {
+        self.landed(attempt, &outcome, now);
         let member = self.members.of_mut(attempt.member);
         debug_assert!(member.in_flight > 0, "each attempt ends once");
         member.in_flight = member.in_flight.saturating_sub(1);
@@ -161,12 +191,19 @@ impl<W> Machine<W> {
                     times: &times,
                 };
                 let member = self.members.of_mut(attempt.member);
-                if let Some(hint) = hint {
+                let by_queue = class == ErrorClass::SlowDown && member.found.is_some();
+                if let Some(hint) = hint.filter(|_| !by_queue) {
                     // A time in the message's own numbers is this request's; one told beside them holds for all.
                     let for_all = numbers.is_none_or(|numbers| numbers.wait.is_none());
                     member.hold.refused(hint, for_all, words, now);
                 }
-                let verdict = member.limits.refused(&refusal, &mut self.rng, now);
+                let verdict = if by_queue {
+                    // A full queue is no rate: the bound on attempts in flight is what it lowers.
+                    member.limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
+                    Verdict { not_before: now }
+                } else {
+                    member.limits.refused(&refusal, &mut self.rng, now)
+                };
                 // Those who were told the same time do not come back together. Numbers tell each its own.
                 let not_before = match (hint, numbers) {
                     (Some(hint), None) => {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::admission::breaker::{Breaker, Gate, Load};
+use crate::admission::concurrency::Concurrency;
 use crate::admission::limits::{Charge, Cost, Limits};
 use crate::admission::moment::Moment;
 use crate::admission::settings::{LimitSettings, Settings};
@@ -48,6 +49,8 @@ pub(super) struct Member {
     pub(super) in_flight: u32,
     /// The configured bound on them.
     pub(super) bound: Option<u32>,
+    /// What finds that bound, where it is not configured and to be found.
+    pub(super) found: Option<Box<Concurrency>>,
     pub(super) limits: Limits,
     pub(super) breaker: Breaker,
     pub(super) hold: Hold,
@@ -70,6 +73,7 @@ impl Member {
             spent,
             in_flight: 0,
             bound: limits.in_flight,
+            found: limits.finds_in_flight.then(|| Box::new(Concurrency::new())),
             limits: Limits::new(limits, now),
             breaker: Breaker::new(now),
             hold: Hold::default(),
@@ -87,9 +91,19 @@ impl Member {
         self.bound
     }
 
+    /// These limits, with the bound on attempts in flight that was found.
+    pub(super) fn limits_found(&self, limits: LimitSettings) -> LimitSettings {
+        let found = self.found.as_ref().map(|found| found.bound());
+        LimitSettings { in_flight: found.or(limits.in_flight), ..limits }
+    }
+
     /// Applies other limits; what was learned stays.
     pub(super) fn configure(&mut self, limits: &LimitSettings, now: Moment) {
         self.bound = limits.in_flight;
+        self.found = match self.found.take() {
+            found @ Some(_) if limits.finds_in_flight => found,
+            Some(_) | None => limits.finds_in_flight.then(|| Box::new(Concurrency::new())),
+        };
         self.limits.configure(limits, now);
     }
 
@@ -113,7 +127,11 @@ impl Member {
             Gate::Probe => true,
             Gate::At(at) | Gate::Blocked(at) => return Offer::Blocked(at.max(now.plus(LOOK_AGAIN))),
         };
-        if self.bound.is_some_and(|bound| self.in_flight >= self.limits.part_of_bound(bound)) {
+        let is_full = match &mut self.found {
+            Some(found) => !found.takes(self.in_flight, now),
+            None => self.bound.is_some_and(|bound| self.in_flight >= self.limits.part_of_bound(bound)),
+        };
+        if is_full {
             return Offer::Full;
         }
         let free = now.plus(self.limits.wait(charge, sparse, self.in_flight, now));

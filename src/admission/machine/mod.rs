@@ -449,7 +449,7 @@ impl<W> Machine<W> {
             budget: self.budget.level(),
             budget_exhausted: self.budget.exhausted(),
             in_flight: self.members.in_flight(),
-            limits: self.settings.limits_of(family, member.id),
+            limits: member.limits_found(self.settings.limits_of(family, member.id)),
             members: self.members.status(&self.settings, family, self.queue.waiting(), now),
             admitted: self.admitted.last_minute(now),
             #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From the configured limits to admission's.
 
 use crate::admission::{Family, LimitSettings};
-use crate::config::pacing::{Family as FamilyLimits, Limits};
+use crate::config::pacing::{Family as FamilyLimits, InFlight, Limits};
 
 pub(super) fn limits(of: &Limits) -> LimitSettings {
     LimitSettings {
@@ -10,7 +10,8 @@ pub(super) fn limits(of: &Limits) -> LimitSettings {
         requests_per_day: of.requests_per_day,
         tokens_per_day: of.tokens_per_day,
         share: of.share.0,
-        in_flight: of.in_flight,
+        in_flight: of.in_flight.and_then(InFlight::at_most),
+        finds_in_flight: of.in_flight == Some(InFlight::Auto),
     }
 }
 
@@ -29,8 +30,7 @@ pub(super) fn families(of: &Limits) -> Vec<Family> {
             tokens_per_minute: model.tokens_per_minute,
             requests_per_day: model.requests_per_day,
             tokens_per_day: None,
-            share: of.share.0,
-            in_flight: of.in_flight,
+            ..limits(of)
         }),
     });
     configured.chain(seeded).collect()
@@ -42,8 +42,7 @@ fn family_limits(family: &FamilyLimits, of: &Limits) -> Option<LimitSettings> {
         tokens_per_minute: family.tokens_per_minute.or(of.tokens_per_minute),
         requests_per_day: family.requests_per_day.or(of.requests_per_day),
         tokens_per_day: family.tokens_per_day.or(of.tokens_per_day),
-        share: of.share.0,
-        in_flight: family.in_flight.or(of.in_flight),
+        ..limits(&Limits { in_flight: family.in_flight.or(of.in_flight), ..of.clone() })
     };
     let says_anything = family.requests_per_minute.is_some()
         || family.tokens_per_minute.is_some()

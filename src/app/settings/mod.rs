@@ -11,7 +11,7 @@ use crate::admission::{self, BreakerSettings, BudgetSettings, LimitSettings, Mem
 use crate::caller::origin::Origins;
 use crate::caller::{self, Caller, CallerId, Callers, Credential, Registry};
 use crate::config::Config;
-use crate::config::pacing::Merge;
+use crate::config::pacing::{InFlight, Merge};
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::sources::Process;
 use crate::config::upstream::Roots;
@@ -420,7 +420,8 @@ fn members(config: &Config, names: &Names) -> Vec<MemberSettings> {
             requests_per_day: limits.requests_per_day,
             tokens_per_day: limits.tokens_per_day,
             share: limits.share.map_or(config.limits.share.0, |share| share.0),
-            in_flight: limits.in_flight,
+            in_flight: limits.in_flight.and_then(InFlight::at_most),
+            finds_in_flight: limits.in_flight == Some(InFlight::Auto),
         };
         MemberSettings {
             id: names.id(&member.name),

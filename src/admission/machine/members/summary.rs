@@ -216,7 +216,7 @@ impl Members {
                 dimensions: member.limits.status(now),
                 in_flight: member.in_flight,
                 granted: member.granted,
-                limits: settings.limits_of(family, member.id),
+                limits: member.limits_found(settings.limits_of(family, member.id)),
             })
         };
         if self.pool.is_none() {

@@ -1,0 +1,368 @@
+//! The bound on attempts in flight of an upstream that queues instead of refusing, found by the times to first events.
+//!
+//! A model server with k slots takes whatever comes. What is beyond its slots waits inside it, and nothing says so but the time
+//! to the first event. The bound follows that time against its quiet value for a prompt of that size. By Little's law the part
+//! of its time that an answer is served is the part of the attempts that are served: one late round tells k.
+//!
+//! First events that come from the server's cache are much shorter than the others, and queueing is not what the others lack.
+//! So a bound that was lowered three times to no avail shows that such times are the usual ones.
+
+use super::moment::Moment;
+
+/// First events are late from this multiple of their quiet time on,
+const LATE: f64 = 2.0;
+/// and at least this many seconds after it: less is the network's.
+const LEAST_LATE: f64 = 0.05;
+/// The first event of a try is late from this multiple on: one alone says less than a round.
+const TRY_LATE: f64 = 4.0;
+/// The bound at the start, and the highest. It doubles with each round until the first that shows a queue.
+const FIRST: f64 = 16.0;
+const MOST: f64 = 1e6;
+/// Answers that a mean is of.
+const TYPICAL: f64 = 32.0;
+/// Answers that must have ended before their mean says anything: the first that end are the short ones.
+const ENOUGH: f64 = 8.0;
+/// A least value is believed to be twice as high after this number of seconds in which no lower one was seen.
+const FORGOTTEN: f64 = 600.0;
+/// First events in a round: this part of the bound, within these.
+const ROUND: (f64, f64, f64) = (0.25, 4.0, 16.0);
+/// Only what was sent with at least this part of the bound in flight speaks for it.
+const FULL: f64 = 0.9;
+/// After a bound that was too high the next try waits for this number of answers, within these seconds: a try may cost the
+/// first events of a few.
+const HOLD: (f64, f64, f64) = (25.0, 4.0, 30.0);
+/// A try is this part of the bound higher. It doubles with each that succeeds, up to the second.
+const STEP: (f64, f64) = (0.06, 0.25);
+/// An estimate of at least this part of a bound is no proof that the bound is too high.
+const NEAR: f64 = 0.75;
+/// A bound that was lowered this often without proof, and not raised in between, is not what makes first events late.
+const UNHELPFUL: u32 = 3;
+/// In a greatest ratio each later first event counts for this much more.
+const FADES: f64 = 0.99;
+/// Streams that ended more than this number of seconds ago lead nothing: any answer counts as one that is on time then.
+const UNLED: f64 = 60.0;
+/// The shortest time to a first event, in seconds: ratios stay finite.
+const SHORTEST: f64 = 1e-3;
+/// Classes of prompt sizes; two double it. The first ends at a power of two.
+const SIZES: usize = 24;
+const SMALLEST: u32 = 5;
+
+/// What an attempt remembers of its sending.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flight {
+    round: u32,
+    in_flight: u32,
+    size: usize,
+    /// It is the first beyond what is known to be good.
+    tries: bool,
+}
+
+/// How many times as long as the shortest first events of their size the usual ones take: some prompts are in the server's cache.
+#[derive(Clone, Copy, Debug)]
+struct Usual {
+    count: f64,
+    mean: f64,
+    /// The least mean, and when it was.
+    least: (f64, Moment),
+}
+
+impl Usual {
+    /// A round was on time: the mean of its ratios, and their number.
+    fn add(&mut self, ratio: f64, count: f64, now: Moment) {
+        self.count = (self.count + count).min(TYPICAL);
+        self.mean += (ratio - self.mean) * (count / self.count).min(1.0);
+        if self.mean < self.value(now) {
+            self.least = (self.mean, now);
+        }
+    }
+
+    fn value(&self, now: Moment) -> f64 {
+        forgotten(self.least, now).max(1.0)
+    }
+}
+
+/// A least value, believed to be higher the older it is.
+fn forgotten((value, at): (f64, Moment), now: Moment) -> f64 {
+    value * (1.0 + now.seconds_since(at) / FORGOTTEN)
+}
+
+/// The first events of what was sent since the bound was changed or judged: their number, and sums over them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    count: f64,
+    /// Seconds to them.
+    seconds: f64,
+    /// The shortest seconds that are known of prompts of their sizes.
+    shortest: f64,
+    /// Attempts in flight when they were sent.
+    in_flight: f64,
+}
+
+/// The controller of one upstream and model family.
+#[derive(Debug)]
+pub(super) struct Concurrency {
+    bound: f64,
+    /// The highest bound that was not too high, as far as known.
+    good: f64,
+    /// Nothing showed a queue so far.
+    starting: bool,
+    /// The number of the present round.
+    number: u32,
+    round: Round,
+    /// When the first event of the present try is late.
+    due: Option<Moment>,
+    /// Something waited for the bound in this round.
+    held: bool,
+    /// How much the next try is higher.
+    step: f64,
+    held_until: Moment,
+    /// Mean seconds that an answer is served, and the number of answers in it.
+    service: f64,
+    served: f64,
+    /// The shortest seconds to a first event by size of prompt, and when they were seen.
+    least: [Option<(f64, Moment)>; SIZES],
+    usual: Usual,
+    /// The greatest ratio to the shortest of late, tries aside.
+    spread: f64,
+    /// How often the bound was lowered without proof, less the tries that succeeded.
+    unhelped: u32,
+    /// The last first event.
+    led: Option<Moment>,
+}
+
+impl Concurrency {
+    pub(super) fn new() -> Self {
+        Self {
+            bound: FIRST,
+            good: 0.0,
+            starting: true,
+            number: 0,
+            round: Round::default(),
+            due: None,
+            held: false,
+            step: 0.0,
+            held_until: Moment::START,
+            service: 0.0,
+            served: 0.0,
+            least: [None; SIZES],
+            spread: 1.0,
+            usual: Usual { count: 0.0, mean: 1.0, least: (1.0, Moment::START) },
+            unhelped: 0,
+            led: None,
+        }
+    }
+
+    /// Attempts in flight at most.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies between 1 and a million")]
+    pub(super) fn bound(&self) -> u32 {
+        self.bound.round() as u32
+    }
+
+    /// Whether one more attempt may go beside `in_flight` others.
+    pub(super) fn takes(&mut self, in_flight: u32, now: Moment) -> bool {
+        if self.due.is_some_and(|due| now > due) {
+            self.lower(self.good, now);
+        }
+        self.held |= in_flight >= self.bound();
+        in_flight < self.bound()
+    }
+
+    /// An attempt goes upstream, with which `in_flight` are.
+    pub(super) fn sent(&mut self, tokens: u64, in_flight: u32, now: Moment) -> Flight {
+        let size = size(tokens);
+        let is_try = !self.starting && self.bound > self.good && f64::from(in_flight) > self.good;
+        let tries = is_try && self.due.is_none();
+        if tries && let Some(shortest) = self.shortest(size, now) {
+            let late = (shortest * self.spread.max(TRY_LATE)).max(shortest + LEAST_LATE);
+            self.due = Some(now.plus_seconds(late));
+        }
+        Flight { round: self.number, in_flight, size, tries }
+    }
+
+    /// The first event of an attempt came after `seconds`.
+    pub(super) fn began(&mut self, flight: Flight, seconds: f64, now: Moment) {
+        self.led = Some(now);
+        self.over(flight);
+        let size = flight.size;
+        let seconds = seconds.max(SHORTEST);
+        let shortest = match self.shortest(size, now) {
+            Some(shortest) if shortest <= seconds => shortest,
+            Some(_) | None => {
+                self.least[size] = Some((seconds, now));
+                seconds
+            }
+        };
+        let in_flight = f64::from(flight.in_flight);
+        if in_flight <= self.good || self.starting {
+            self.spread = (self.spread * FADES).max(seconds / shortest);
+        }
+        if flight.round == self.number && in_flight >= (self.bound * FULL).floor() {
+            let Round { count, .. } = self.round;
+            self.round = Round {
+                count: count + 1.0,
+                seconds: self.round.seconds + seconds,
+                shortest: self.round.shortest + shortest,
+                in_flight: self.round.in_flight + in_flight,
+            };
+            self.judge(now);
+        }
+    }
+
+    /// An attempt was answered whole after `seconds`; its first event, where it was a stream, after `first`.
+    pub(super) fn ended(&mut self, flight: Flight, first: Option<f64>, seconds: f64, now: Moment) {
+        self.over(flight);
+        if let Some(first) = first {
+            let shortest = self.shortest(flight.size, now);
+            let quiet = shortest.map_or(first, |shortest| first.min(shortest * self.usual.value(now)));
+            let served = seconds - (first - quiet);
+            self.served = (self.served + 1.0).min(TYPICAL);
+            self.service += (served - self.service) / self.served;
+        } else if flight.round == self.number && self.led.is_none_or(|led| now.seconds_since(led) > UNLED) {
+            self.round.count += 1.0;
+            self.judge(now);
+        }
+    }
+
+    /// An attempt ended otherwise.
+    pub(super) fn over(&mut self, flight: Flight) {
+        if flight.tries && flight.round == self.number {
+            self.due = None;
+        }
+    }
+
+    /// An attempt was refused for what is in flight.
+    pub(super) fn refused(&mut self, flight: Flight, now: Moment) {
+        if flight.round == self.number {
+            let taken = f64::from(flight.in_flight.saturating_sub(1));
+            self.lower(taken.min(self.bound), now);
+        }
+    }
+
+    /// Draws the conclusions from a round as soon as enough of its first events have come.
+    fn judge(&mut self, now: Moment) {
+        let Round { count, seconds, shortest, in_flight } = self.round;
+        let least = if self.starting { 1.0 } else { ROUND.1 };
+        if count < (self.bound * ROUND.0).clamp(least, ROUND.2).floor() {
+            return;
+        }
+        let quiet = shortest * self.usual.value(now);
+        let late = (seconds - quiet) / count;
+        if late <= LEAST_LATE || seconds <= quiet * LATE {
+            return self.on_time(now);
+        }
+        if self.served < ENOUGH {
+            return;
+        }
+        let slots = in_flight / count * self.service / (self.service + late);
+        let is_proof = slots < self.bound * NEAR;
+        if self.starting && !is_proof {
+            self.raise();
+        } else if !self.starting && self.bound > self.good && slots >= self.good * NEAR {
+            self.lower(self.good, now);
+        } else if is_proof {
+            self.lower(slots, now);
+        } else if now < self.held_until {
+            self.round = Round::default();
+        } else if self.unhelped + 1 < UNHELPFUL {
+            self.unhelped += 1;
+            self.lower(slots, now);
+        } else {
+            self.usual = Usual { count: TYPICAL, mean: seconds / shortest, least: (seconds / shortest, now) };
+            self.unhelped = 0;
+            self.set(self.bound);
+        }
+    }
+
+    fn on_time(&mut self, now: Moment) {
+        let Round { count, seconds, shortest, .. } = self.round;
+        if shortest > 0.0 {
+            self.usual.add(seconds / shortest, count, now);
+        }
+        self.unhelped -= u32::from(self.bound > self.good && self.unhelped > 0);
+        self.good = self.good.max(self.bound);
+        if self.held && now >= self.held_until {
+            self.raise();
+        } else {
+            self.round = Round::default();
+        }
+    }
+
+    fn raise(&mut self) {
+        let step = if self.starting { self.bound } else { self.step.max(self.bound * STEP.0).max(1.0) };
+        self.step = (step * 2.0).min(self.bound * STEP.1);
+        self.set(self.bound + step);
+    }
+
+    fn lower(&mut self, bound: f64, now: Moment) {
+        self.starting = false;
+        self.step = 0.0;
+        self.set(bound);
+        self.good = self.bound;
+        let answers = self.service / self.bound;
+        self.held_until = now.plus_seconds((answers * HOLD.0).clamp(HOLD.1, HOLD.2));
+    }
+
+    fn set(&mut self, bound: f64) {
+        self.bound = bound.clamp(1.0, MOST);
+        (self.round, self.due, self.held) = (Round::default(), None, false);
+        self.number = self.number.wrapping_add(1);
+    }
+
+    /// The shortest seconds to a first event for a prompt of a size: a larger one takes no less.
+    fn shortest(&self, size: usize, now: Moment) -> Option<f64> {
+        self.least[size..].iter().flatten().map(|least| forgotten(*least, now)).reduce(f64::min)
+    }
+}
+
+/// The class of a prompt's size.
+fn size(tokens: u64) -> usize {
+    let doublings = tokens.max(1 << SMALLEST).ilog2();
+    let is_upper = tokens >> (doublings - 1) == 3;
+    let halves = ((doublings - SMALLEST) * 2) as usize + usize::from(is_upper);
+    halves.min(SIZES - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: f64) -> Moment {
+        Moment::START.plus_seconds(seconds)
+    }
+
+    #[test]
+    fn answers_that_are_no_streams_raise_the_bound_where_nothing_leads() {
+        let mut found = Concurrency::new();
+        for step in 0..6 {
+            let now = at(f64::from(step));
+            let flights: Vec<Flight> = (1..=found.bound()).map(|of| found.sent(100, of, now)).collect();
+            assert!(!found.takes(found.bound(), now));
+            flights.into_iter().for_each(|flight| found.ended(flight, None, 1.0, now));
+        }
+        assert!(found.bound() >= 512, "{}", found.bound());
+    }
+
+    #[test]
+    fn a_refusal_lowers_the_bound_to_what_was_taken_once() {
+        let mut found = Concurrency::new();
+        let flights: Vec<Flight> = (1..=16).map(|of| found.sent(100, of, at(0.0))).collect();
+        flights[8..].iter().for_each(|flight| found.refused(*flight, at(0.1)));
+        assert_eq!(found.bound(), 8);
+        // It is tried again after a while, by one more, and no earlier.
+        for (seconds, bound) in [(1.0, 8), (2.0, 8), (40.0, 9)] {
+            let sent: Vec<Flight> = (1..=8).map(|of| found.sent(100, of, at(seconds))).collect();
+            found.takes(8, at(seconds));
+            sent.into_iter().for_each(|flight| found.began(flight, 0.1, at(seconds + 0.1)));
+            assert_eq!(found.bound(), bound, "at {seconds} s");
+        }
+        found.refused(found.sent(100, 9, at(41.0)), at(41.1));
+        assert_eq!(found.bound(), 8);
+    }
+
+    #[test]
+    fn sizes_have_their_classes() {
+        let classes = [0, 31, 32, 47, 48, 63, 64, 96, u64::MAX >> 1].map(size);
+        assert_eq!(classes, [0, 0, 0, 0, 1, 1, 2, 3, SIZES - 1]);
+        assert!((0..1 << 18).map(size).all(|class| class < SIZES));
+    }
+}
