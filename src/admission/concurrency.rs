@@ -349,13 +349,14 @@ mod tests {
         flights[8..].iter().for_each(|flight| found.refused(*flight, at(0.1)));
         assert_eq!(found.bound(), 8);
         // It is tried again after a while, by one more, and no earlier.
-        for (seconds, bound) in [(1.0, 8), (2.0, 8), (40.0, 9)] {
+        for (seconds, bound) in [(1.0, 8), (2.0, 8), (40.0, 8), (41.0, 9)] {
             let sent: Vec<Flight> = (1..=8).map(|of| found.sent(100, of, at(seconds))).collect();
             found.takes(8, at(seconds));
             sent.into_iter().for_each(|flight| found.began(flight, 0.1, at(seconds + 0.1)));
             assert_eq!(found.bound(), bound, "at {seconds} s");
         }
-        found.refused(found.sent(100, 9, at(41.0)), at(41.1));
+        let ninth = found.sent(100, 9, at(42.0));
+        found.refused(ninth, at(42.1));
         assert_eq!(found.bound(), 8);
     }
 
