@@ -153,7 +153,11 @@ impl Concurrency {
     }
 
     /// Attempts in flight at most.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it lies between 1 and a million")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "it lies between 1 and a million"
+    )]
     pub(super) fn bound(&self) -> u32 {
         self.bound.round() as u32
     }

@@ -49,7 +49,8 @@ impl<W> Machine<W> {
     /// The first event of a streamed answer came that has something of it.
     pub fn began(&mut self, attempt: &mut Attempt, now: Moment) {
         let found = self.members.of_mut(attempt.member).found.as_mut();
-        if let (Some(found), Some(flight), Some(sent), None) = (found, attempt.flight, attempt.sent, attempt.began)
+        if let (Some(found), Some(flight), Some(sent), None) =
+            (found, attempt.flight, attempt.sent, attempt.began)
         {
             attempt.began = Some(now);
             found.began(flight, now.seconds_since(sent), now);
@@ -66,7 +67,10 @@ impl<W> Machine<W> {
                 found.ended(flight, first, now.seconds_since(sent), now);
             }
             Outcome::RateLimited { class: ErrorClass::SlowDown, .. } => found.refused(flight, now),
-            Outcome::RateLimited { .. } | Outcome::Failed(_) | Outcome::QuotaExhausted(_) | Outcome::Dropped => {
+            Outcome::RateLimited { .. }
+            | Outcome::Failed(_)
+            | Outcome::QuotaExhausted(_)
+            | Outcome::Dropped => {
                 found.over(flight);
             }
         }
