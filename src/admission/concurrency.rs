@@ -234,7 +234,7 @@ impl Concurrency {
         }
     }
 
-    /// An attempt was refused for what is in flight.
+    /// An attempt was refused for what is in flight. That is no rate, and concerns nothing else.
     pub(super) fn refused(&mut self, flight: Flight, now: Moment) {
         if flight.round == self.number {
             let taken = f64::from(flight.in_flight.saturating_sub(1));

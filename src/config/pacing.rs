@@ -69,8 +69,8 @@ section! {
         requests_per_day: Option<u64> = unset(10000) in 1..=1000000000000,
         /// Tokens in a day.
         tokens_per_day: Option<u64> = unset(1500000) in 1..=1000000000000,
-        /// Requests in flight. "auto": found by the times to first events, for servers that queue what is beyond their slots (vLLM,
-        /// SGLang, TGI, Ollama), and by their "queue is full".
+        /// Requests in flight. "auto": found by the times to first events, for servers that queue what is beyond their slots (vLLM, TGI,
+        /// Ollama and kin), and by their "queue is full".
         in_flight: Option<InFlight> = unset(500) in 1..=1000000,
         /// Limits by model from a file: the answer of the administration API's
         /// `GET /organization/projects/{id}/rate_limits`, as it is.

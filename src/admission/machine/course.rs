@@ -202,7 +202,6 @@ impl<W> Machine<W> {
                     member.hold.refused(hint, for_all, words, now);
                 }
                 let verdict = if by_queue {
-                    // A full queue is no rate: the bound on attempts in flight is what it lowers.
                     member.limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
                     Verdict { not_before: now }
                 } else {
