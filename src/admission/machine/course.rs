@@ -31,6 +31,13 @@ fn wait_after(earlier: u32, rng: &mut fastrand::Rng) -> Duration {
     most.mul_f64(0.5 + 0.5 * rng.f64())
 }
 
+/// What a limit counts by the class of its refusal, where that says so.
+fn unit_of(class: ErrorClass) -> Option<Unit> {
+    let named = |of, unit| (class == of).then_some(unit);
+    named(ErrorClass::RateLimitTokens, Unit::Tokens)
+        .or_else(|| named(ErrorClass::RateLimitRequests, Unit::Requests))
+}
+
 impl<W> Machine<W> {
     /// The first byte of an attempt goes upstream.
     pub fn sent(&mut self, attempt: &mut Attempt, now: Moment) {
@@ -182,11 +189,8 @@ impl<W> Machine<W> {
                 let sent = attempt.sent.unwrap_or(began);
                 let head = attempt.head.unwrap_or(now);
                 let times = Times { sent, head, processing: attempt.processing };
-                let named = |of, unit| (class == of).then_some(unit);
-                let unit = named(ErrorClass::RateLimitTokens, Unit::Tokens)
-                    .or(named(ErrorClass::RateLimitRequests, Unit::Requests));
                 let refusal = Refusal {
-                    unit,
+                    unit: unit_of(class),
                     numbers: numbers.as_ref(),
                     hint,
                     cost: attempt.cost,
