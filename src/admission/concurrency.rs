@@ -341,7 +341,9 @@ mod tests {
             let now = at(f64::from(step));
             let flights: Vec<Flight> = (1..=found.bound()).map(|of| found.sent(100, of, now)).collect();
             assert!(!found.takes(found.bound(), now));
-            flights.into_iter().for_each(|flight| found.ended(flight, None, 1.0, now));
+            for flight in flights {
+                found.ended(flight, None, 1.0, now);
+            }
         }
         assert!(found.bound() >= 512, "{}", found.bound());
     }
@@ -350,13 +352,17 @@ mod tests {
     fn a_refusal_lowers_the_bound_to_what_was_taken_once() {
         let mut found = Concurrency::new();
         let flights: Vec<Flight> = (1..=16).map(|of| found.sent(100, of, at(0.0))).collect();
-        flights[8..].iter().for_each(|flight| found.refused(*flight, at(0.1)));
+        for flight in &flights[8..] {
+            found.refused(*flight, at(0.1));
+        }
         assert_eq!(found.bound(), 8);
         // It is tried again after a while, by one more, and no earlier.
         for (seconds, bound) in [(1.0, 8), (2.0, 8), (40.0, 8), (41.0, 9)] {
             let sent: Vec<Flight> = (1..=8).map(|of| found.sent(100, of, at(seconds))).collect();
             found.takes(8, at(seconds));
-            sent.into_iter().for_each(|flight| found.began(flight, 0.1, at(seconds + 0.1)));
+            for flight in sent {
+                found.began(flight, 0.1, at(seconds + 0.1));
+            }
             assert_eq!(found.bound(), bound, "at {seconds} s");
         }
         let ninth = found.sent(100, 9, at(42.0));

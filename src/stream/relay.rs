@@ -97,7 +97,7 @@ pub struct Relay<B, L: Ledger> {
     ended: bool,
     /// Whether the body's length was announced.
     announced: bool,
-    /// Whether the ledger need not hear of the stream's first event any more.
+    /// Whether the ledger knows of the stream's first event, or there is none to know.
     began: bool,
 }
 

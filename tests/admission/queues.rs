@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use weir::admission::machine::{Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Route, Turn};
-use weir::admission::{Cost, Key, LimitSettings, Moment, Settings};
-use weir::caller::{CallerId, Lane, Mode};
+use weir::internals::admission::machine::{Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Route, Turn};
+use weir::internals::admission::{Cost, Key, LimitSettings, Moment, Settings};
+use weir::internals::caller::{CallerId, Lane, Mode};
 
 /// A server, and what is asked of it.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ struct Server {
     answer: f64,
     /// and whether they are spread as widely as an exponential distribution, or half of the mean to both sides.
     wide: bool,
-    /// Of ten prompts so many are in the server's cache: their first event comes at once.
+    /// The number of prompts in ten that are in the server's cache: their first event comes at once.
     cached: u64,
 }
 
@@ -95,7 +95,9 @@ impl Run {
             self.at(at, Event::Change(slots));
         }
         let most = self.server.slots.max(change.map_or(0, |(_, slots)| slots));
-        (0..most * CALLERS).for_each(|_| self.offer());
+        for _ in 0..most * CALLERS {
+            self.offer();
+        }
         self.serve();
         let end = Moment::START.plus_seconds(seconds);
         while let Some(Reverse((at, event, _))) = self.events.pop() {
@@ -172,7 +174,9 @@ impl Run {
     }
 
     fn after(&mut self, wake: Vec<u64>) {
-        wake.into_iter().for_each(|id| self.claim(id));
+        for id in wake {
+            self.claim(id);
+        }
         let due = self.machine.due();
         if due < self.pump_at {
             self.pump_at = due.max(self.now);
