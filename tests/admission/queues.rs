@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
-use weir::internals::admission::machine::{Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Route, Turn};
+use weir::internals::admission::machine::{
+    Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Route, Turn,
+};
 use weir::internals::admission::{Cost, Key, LimitSettings, Moment, Settings};
 use weir::internals::caller::{CallerId, Lane, Mode};
 
