@@ -354,6 +354,8 @@ label! {
         WebSocketMessage = "websocket_message",
         /// Turns of one WebSocket session that wait.
         WebSocketTurns = "websocket_turns",
+        /// Time without an event of a turn's answer; its permit is given back.
+        WebSocketTurnIdle = "websocket_turn_idle",
         /// Client connections.
         Connections = "connections",
         /// Connections of one peer.

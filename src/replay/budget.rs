@@ -100,7 +100,11 @@ impl Held {
     /// everything is given back then.
     pub fn grow(&mut self, more: usize) -> bool {
         let held = &mut self.0;
-        (held.kept && held.grow(more)) || held.only_buffer(held.bytes + more)
+        let fits = (held.kept && held.grow(more)) || held.only_buffer(held.bytes + more);
+        if !fits {
+            held.budget.fail(ReadError::NoRoom);
+        }
+        fits
     }
 }
 

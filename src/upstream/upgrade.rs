@@ -63,6 +63,8 @@ pub enum TunnelEnd {
     Stopped,
     /// What one side sent can't be read, or is longer than it may be.
     Refused,
+    /// The client took nothing of what was sent to it for too long.
+    Unread,
 }
 
 /// Bounds of upgraded connections.
@@ -70,6 +72,8 @@ pub enum TunnelEnd {
 pub struct TunnelLimits {
     /// How long both directions may be silent.
     pub idle: Duration,
+    /// How long a client may take nothing of what waits for it, where messages are read.
+    pub unread: Duration,
     /// Connections at once.
     pub max: usize,
     /// Bytes of one message of a client's, where messages are read.
@@ -114,7 +118,10 @@ impl Tunnels {
     /// No tunnel at all.
     #[cfg(any(test, feature = "internals"))]
     pub fn none() -> Arc<Self> {
-        Self::new(|_| false, TunnelLimits { idle: Duration::ZERO, max: 0, message: 0 })
+        Self::new(
+            |_| false,
+            TunnelLimits { idle: Duration::ZERO, unread: Duration::ZERO, max: 0, message: 0 },
+        )
     }
 
     /// Whether a request for this path may be upgraded.
@@ -214,6 +221,7 @@ impl TunnelEnd {
             Self::Idle => "idle",
             Self::Stopped => "stopped",
             Self::Refused => "refused",
+            Self::Unread => "unread",
         }
     }
 }

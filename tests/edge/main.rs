@@ -33,6 +33,7 @@ mod reload;
 mod rights;
 mod rotation;
 mod secrets;
+mod session_bounds;
 mod smuggling;
 mod turns;
 mod upstream_http2;

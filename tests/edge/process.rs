@@ -118,6 +118,14 @@ impl Weir {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// What another command of the binary prints about this one.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        let output = command.args(arguments).args(["--admin", &self.admin.to_string()]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// The value of a series.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         let text = self.admin("GET", "/metrics");

@@ -12,10 +12,10 @@ use weir::internals::websocket::{Kind, write};
 use crate::frames::{self, Frame, KEY, Socket, open};
 use crate::process::Weir;
 
-const RESPONSES: &str = "/v1/responses";
+pub(crate) const RESPONSES: &str = "/v1/responses";
 
 /// A create for a lane.
-fn create(lane: Option<&str>, text: &str) -> Value {
+pub(crate) fn create(lane: Option<&str>, text: &str) -> Value {
     let mut create = json!({ "type": "response.create", "model": "gpt-5", "store": false, "input": text });
     if let Some(lane) = lane {
         create["stream_id"] = json!(lane);
@@ -24,7 +24,7 @@ fn create(lane: Option<&str>, text: &str) -> Value {
 }
 
 /// The events that answer a turn.
-fn answer(socket: &mut Socket, lane: Option<&str>, id: &str) {
+pub(crate) fn answer(socket: &mut Socket, lane: Option<&str>, id: &str) {
     let response = json!({ "id": id, "status": "completed", "usage": {
         "input_tokens": 7, "input_tokens_details": { "cached_tokens": 2 }, "output_tokens": 3, "total_tokens": 10 } });
     for kind in ["response.created", "response.output_text.delta", "response.completed"] {
@@ -37,7 +37,7 @@ fn answer(socket: &mut Socket, lane: Option<&str>, id: &str) {
 }
 
 /// An upstream that answers each create at once, and what it read.
-fn answering() -> (SocketAddr, Receiver<Frame>) {
+pub(crate) fn answering() -> (SocketAddr, Receiver<Frame>) {
     let (sender, seen) = channel();
     let sender = Mutex::new(sender);
     let address = frames::upstream(move |mut socket, _| {
@@ -68,12 +68,13 @@ fn stand_in(settings: Settings) -> SocketAddr {
 }
 
 /// A series that counts.
-fn count(weir: &Weir, series: &str) -> u64 {
+pub(crate) fn count(weir: &Weir, series: &str) -> u64 {
     let value = weir.metric(series);
     format!("{value}").parse().unwrap()
 }
 
-const OK: &str = "weir_requests_total{caller=\"default\",endpoint=\"responses\",outcome=\"success\"}";
+pub(crate) const OK: &str =
+    "weir_requests_total{caller=\"default\",endpoint=\"responses\",outcome=\"success\"}";
 
 #[test]
 fn frames_pass_both_ways_as_they_came() {
@@ -354,12 +355,38 @@ fn hostile() -> Vec<(&'static str, Vec<u8>, u16)> {
     vec![
         ("not masked", write(Kind::Text, turn.as_bytes(), None), 1002),
         ("a reserved bit", masked(text(), &|frame| frame[0] |= 0x40), 1002),
+        ("another reserved bit", masked(text(), &|frame| frame[0] |= 0x10), 1002),
         ("a reserved opcode", masked(text(), &|frame| frame[0] = 0x83), 1002),
+        ("a reserved opcode of a control frame", masked(text(), &|frame| frame[0] = 0x8b), 1002),
         ("a length of 2^63", [&[0x81, 0xff, 0x80][..], &[0; 7], &KEY].concat(), 1002),
         ("a length of 2^63 - 1", [&[0x81, 0xff, 0x7f][..], &[0xff; 7], &KEY].concat(), 1009),
         ("a length in too many bytes", [&[0x81, 0xfe, 0, 5][..], &KEY, b"abcde"].concat(), 1002),
         ("a fragmented ping", masked(write(Kind::Ping, b"x", Some(KEY)), &|frame| frame[0] &= 0x7f), 1002),
         ("a ping of 126 bytes", [&[0x89, 0xfe, 0, 126][..], &KEY, &[0; 126]].concat(), 1002),
+        (
+            "a fragmented close",
+            masked(write(Kind::Close, &[3, 232], Some(KEY)), &|frame| frame[0] &= 0x7f),
+            1002,
+        ),
+        ("a pong of 2^16 bytes", [&[0x8a, 0xff, 0, 0, 0, 0, 0, 1, 0, 0][..], &KEY].concat(), 1002),
+        (
+            "a fragmented ping within a message",
+            [
+                masked(text(), &|frame| frame[0] &= 0x7f),
+                masked(write(Kind::Ping, b"x", Some(KEY)), &|frame| frame[0] &= 0x7f),
+            ]
+            .concat(),
+            1002,
+        ),
+        (
+            "fragments that are longer together than a message may be",
+            [
+                masked(write(Kind::Text, &[b' '; 40_000], Some(KEY)), &|frame| frame[0] &= 0x7f),
+                write(Kind::Continuation, &[b' '; 40_000], Some(KEY)),
+            ]
+            .concat(),
+            1009,
+        ),
         ("a continuation of nothing", write(Kind::Continuation, turn.as_bytes(), Some(KEY)), 1002),
         ("a message within another", [masked(text(), &|frame| frame[0] &= 0x7f), text()].concat(), 1002),
         ("longer than it may be", write(Kind::Text, &vec![b' '; 70_000], Some(KEY)), 1009),
@@ -381,7 +408,7 @@ fn what_breaks_the_protocol_ends_the_session_and_no_turn_gets_past() {
         broken += f64::from(u8::from(code == 1002));
     }
     weir.wait_for("weir_http_refusals_total{rule=\"websocket_frame\"}", broken);
-    weir.wait_for("weir_limits_reached_total{limit=\"websocket_message\"}", 2.0);
+    weir.wait_for("weir_limits_reached_total{limit=\"websocket_message\"}", 3.0);
     while let Ok(frame) = seen.recv_timeout(Duration::from_millis(200)) {
         assert_eq!(frame.kind, Kind::Close, "{frame:?}");
     }
@@ -394,16 +421,43 @@ fn what_breaks_the_protocol_ends_the_session_and_no_turn_gets_past() {
 
 #[test]
 fn an_upstream_that_breaks_the_protocol_ends_the_session() {
+    let part = |mut frame: Vec<u8>| {
+        frame[0] &= 0x7f;
+        frame
+    };
+    let text = || write(Kind::Text, b"{}", None);
+    let hostile: Vec<(&str, Vec<u8>)> = vec![
+        ("masked", write(Kind::Text, b"masked", Some(KEY))),
+        ("a reserved bit", vec![0xc1, 0]),
+        ("another reserved bit", vec![0x91, 0]),
+        ("a reserved opcode", vec![0x83, 0]),
+        ("a reserved opcode of a control frame", vec![0x8b, 0]),
+        ("a length of 2^63", [&[0x81, 127, 0x80][..], &[0; 7]].concat()),
+        ("a length in too many bytes", vec![0x81, 126, 0, 2, b'{', b'}']),
+        ("a fragmented close", part(write(Kind::Close, &[0x03, 0xe8], None))),
+        ("a ping of 126 bytes", [&[0x89, 126, 0, 126][..], &[0; 126]].concat()),
+        ("a continuation of nothing", write(Kind::Continuation, b"{}", None)),
+        ("a message within another", [part(text()), text()].concat()),
+        ("a fragmented close within a message", [part(text()), part(write(Kind::Close, b"", None))].concat()),
+    ];
+    let next = Mutex::new(hostile.clone().into_iter());
     let upstream = frames::upstream(move |mut socket, _| {
         socket.next();
-        socket.raw(&write(Kind::Text, b"masked", Some(KEY)));
-        socket.next();
+        let (_, bytes) = next.lock().unwrap().next().unwrap();
+        socket.raw(&bytes);
+        while socket.next().is_some() {}
     });
     let weir = Weir::before(upstream, "");
-    let mut client = open(weir.address, RESPONSES, "");
-    client.say(&create(None, "x"));
-    assert_eq!(client.next().unwrap().close().0, 1011);
-    weir.wait_for("weir_http_refusals_total{rule=\"websocket_frame\"}", 1.0);
+    for (what, _) in &hostile {
+        let mut client = open(weir.address, RESPONSES, "");
+        client.say(&create(None, "x"));
+        let told = client.next().unwrap_or_else(|| panic!("{what}: ended without a word"));
+        assert_eq!(told.close().0, 1011, "{what}");
+        assert!(client.next().is_none(), "{what}");
+    }
+    weir.wait_for("weir_http_refusals_total{rule=\"websocket_frame\"}", hostile.len() as f64);
+    // Each turn under way was answered with nothing at all.
+    weir.wait_for("weir_errors_total{class=\"connection_reset\"}", hostile.len() as f64);
 }
 
 #[test]

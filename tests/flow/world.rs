@@ -385,7 +385,12 @@ impl Wire {
     /// The upstream at its end.
     fn upstream(&self, url: &str) -> Upstream {
         let target = Arc::new(Target::parse(url).expect("a URL"));
-        let limits = TunnelLimits { idle: Duration::from_hours(1), max: 10_000, message: 64 << 20 };
+        let limits = TunnelLimits {
+            idle: Duration::from_hours(1),
+            unread: Duration::from_mins(1),
+            max: 10_000,
+            message: 64 << 20,
+        };
         let tunnels = Tunnels::new(|_| true, limits);
         let settings = upstream::Settings::default();
         Upstream::with_tunnels(target, settings, Arc::default(), self.clone(), tunnels)

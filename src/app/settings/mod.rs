@@ -73,7 +73,12 @@ pub(super) fn tunnels(config: &Config) -> Arc<Tunnels> {
     let of = &config.upstream.websocket;
     let paths = of.paths.clone();
     let allows = move |path: &str| paths.iter().any(|allowed| allowed.matches(path));
-    let limits = TunnelLimits { idle: of.idle_timeout, max: of.max, message: of.max_message.bytes() };
+    let limits = TunnelLimits {
+        idle: of.idle_timeout,
+        unread: config.server.write_timeout,
+        max: of.max,
+        message: of.max_message.bytes(),
+    };
     Tunnels::new(allows, limits)
 }
 

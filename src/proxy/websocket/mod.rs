@@ -29,7 +29,7 @@ pub(super) use context::Context;
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::metrics::{Bound, HttpRule};
-use crate::upstream::upgrade::{Phase, TunnelEnd, TunnelReport, TunnelSlot};
+use crate::upstream::upgrade::{Phase, TunnelEnd, TunnelLimits, TunnelReport, TunnelSlot};
 use crate::websocket::{CloseCode, Kind, Link};
 use answers::Verdict;
 use downward::Downward;
@@ -61,6 +61,8 @@ pub(super) struct Session<C, U> {
     /// How the session ends, once that is decided.
     ending: Option<TunnelEnd>,
     moved_at: Instant,
+    /// Since when the client has taken nothing of what waits for it.
+    untaken_since: Option<Instant>,
     up: u64,
     down: u64,
 }
@@ -85,6 +87,7 @@ where
             draining: false,
             ending: None,
             moved_at: clock::now(),
+            untaken_since: None,
             up: 0,
             down: 0,
         }
@@ -95,8 +98,8 @@ where
     /// # Cancel safety
     /// Dropping the future closes both sides; turns under way are accounted for as those of a client that left.
     pub(super) async fn run(mut self, slot: &mut TunnelSlot) -> TunnelReport {
-        let idle = slot.limits().idle;
-        let mut timer = pin!(clock::sleep(idle));
+        let limits = slot.limits();
+        let mut timer = pin!(clock::sleep(limits.idle.min(limits.unread)));
         self.enter(slot.phase());
         let mut told = false;
         let end = loop {
@@ -114,26 +117,40 @@ where
                     if let Some(end) = self.ending {
                         break end;
                     }
-                    if clock::now() < self.moved_at + idle {
-                        timer.as_mut().reset(self.moved_at + idle);
-                        continue;
-                    }
-                    self.turns.context().proxy.account.metrics().limits_reached.inc(Bound::WebSocketIdle);
-                    // A client's loop over events takes 1001 for a good end, which it is between two turns.
-                    let code = if self.turns.are_over() { CloseCode::GoingAway } else { CloseCode::InternalError };
-                    self.close(code, "no frame came for upstream.websocket.idle_timeout", TunnelEnd::Idle);
+                    let next = self.look_at_silence(&limits, clock::now());
+                    timer.as_mut().reset(next);
                 }
             }
         };
         let client_left = self.upstream_closed || self.client.has_ended() && !self.upstream.has_ended();
         let class = match end {
             TunnelEnd::Closed | TunnelEnd::Broken if client_left => None,
+            TunnelEnd::Unread => None,
             TunnelEnd::Closed | TunnelEnd::Broken | TunnelEnd::Refused => Some(ErrorClass::StreamCut),
             TunnelEnd::Idle => Some(ErrorClass::TimeoutIdle),
             TunnelEnd::Stopped => Some(ErrorClass::WeirDraining),
         };
         self.turns.cut(class, clock::now());
         TunnelReport { up: self.up, down: self.down, end }
+    }
+
+    /// Ends the session where its client takes nothing, or nobody says anything, for too long; when to look again.
+    fn look_at_silence(&mut self, limits: &TunnelLimits, now: Instant) -> Instant {
+        self.turns.pass_over_silent(now);
+        let unread_by = self.untaken_since.unwrap_or(now) + limits.unread;
+        let idle_by = self.moved_at + limits.idle;
+        let limits_reached = &self.turns.context().proxy.account.metrics().limits_reached;
+        if now >= unread_by {
+            limits_reached.inc(Bound::WriteTimeout);
+            let reason = "nothing of what was sent was taken for server.write_timeout";
+            self.close(CloseCode::InternalError, reason, TunnelEnd::Unread);
+        } else if now >= idle_by {
+            limits_reached.inc(Bound::WebSocketIdle);
+            // A client's loop over events takes 1001 for a good end, which it is between two turns.
+            let code = if self.turns.are_over() { CloseCode::GoingAway } else { CloseCode::InternalError };
+            self.close(code, "no frame came for upstream.websocket.idle_timeout", TunnelEnd::Idle);
+        }
+        unread_by.min(idle_by)
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -177,10 +194,16 @@ where
             self.queue();
             let (up, down) = (self.up, self.down);
             let written = self.upstream.poll_write(cx, &mut self.up)?.is_ready();
-            let written = self.client.poll_write(cx, &mut self.down)?.is_ready() && written;
+            let taken = self.client.poll_write(cx, &mut self.down)?.is_ready();
             if (up, down) != (self.up, self.down) {
                 self.moved_at = clock::now();
             }
+            self.untaken_since = match self.untaken_since {
+                _ if taken => None,
+                Some(since) if down == self.down => Some(since),
+                _ => Some(clock::now()),
+            };
+            let written = written && taken;
             if written && self.client.has_ended() && self.upstream.has_ended() {
                 return Poll::Ready(Ok(()));
             }
@@ -300,7 +323,8 @@ where
         let metrics = self.turns.context().proxy.account.metrics();
         match unreadable.code {
             CloseCode::TooBig => metrics.limits_reached.inc(Bound::WebSocketMessage),
-            CloseCode::TryAgainLater => metrics.limits_reached.inc(Bound::BufferedBytes),
+            // The budget of bodies has counted it.
+            CloseCode::TryAgainLater => {}
             CloseCode::ProtocolError
             | CloseCode::InternalError
             | CloseCode::GoingAway

@@ -55,6 +55,8 @@ pub(super) struct Turn {
     permit: Option<Permit>,
     pub(super) progress: Progress,
     pub(super) response_id: Option<Box<str>>,
+    /// When it went upstream, or the last event of its answer came.
+    heard_at: Instant,
     /// Events of output.
     outputs: u64,
     /// The last attempt's error, which the client gets where there is no other attempt.
@@ -138,6 +140,7 @@ impl Turn {
             permit: None,
             progress: Progress::Waiting,
             response_id: None,
+            heard_at: now,
             outputs: 0,
             last: None,
             spent,
@@ -202,6 +205,7 @@ impl Turn {
     pub(super) fn sent(&mut self, probe: bool, now: Instant) -> Bytes {
         self.record.attempt(std::mem::take(&mut self.delay), probe, now);
         self.progress = Progress::Sent;
+        self.heard_at = now;
         self.create.frames.clone()
     }
 
@@ -219,8 +223,18 @@ impl Turn {
                 permit.head_at(&HeadReport::default(), None, None, true, now);
             }
         }
+        self.heard_at = now;
         self.outputs += u64::from(is_output);
         self.record.sent(bytes as u64);
+    }
+
+    /// Gives its permit back where nothing of it has come for `upstream.idle_timeout`: others wait for that, and pings keep its
+    /// session alive for ever. The turn itself stays open, as it would without Weir. Whether it did.
+    pub(super) fn pass_over_silent(&mut self, now: Instant) -> bool {
+        let is_silent = self.policy.stream.idle_timeout.is_some_and(|idle| now >= self.heard_at + idle);
+        let Some(permit) = self.permit.take_if(|_| is_silent) else { return false };
+        permit.fail(ErrorClass::TimeoutIdle);
+        true
     }
 
     /// Its answer ended well, or as well as the model could.

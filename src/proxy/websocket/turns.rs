@@ -125,7 +125,6 @@ impl Turns {
             create.frames = Bytes::copy_from_slice(&create.frames);
             let held = create.held.insert(Held::new(&self.context.proxy.kept_bodies));
             if !held.grow(create.frames.len()) {
-                self.context.proxy.account.metrics().limits_reached.inc(Bound::BufferedBytes);
                 return self.refuse(create, no_memory(), now);
             }
         }
@@ -331,6 +330,15 @@ impl Turns {
             lane.running.retain(|turn| turn.progress != Progress::Waiting);
         }
         self.behind = 0;
+    }
+
+    /// Turns of which nothing has come for too long give their permits back.
+    pub(super) fn pass_over_silent(&mut self, now: Instant) {
+        for turn in self.lanes.iter_mut().flat_map(|lane| &mut lane.running) {
+            if turn.pass_over_silent(now) {
+                self.context.proxy.account.metrics().limits_reached.inc(Bound::WebSocketTurnIdle);
+            }
+        }
     }
 
     fn place(&self, serial: u64) -> Option<(usize, usize)> {
