@@ -110,6 +110,39 @@ fn a_retried_request_is_one_span_with_a_child_for_each_attempt() {
 }
 
 #[test]
+fn a_turn_of_a_session_is_a_span_of_its_own_in_the_sessions_trace() {
+    let collector = Collector::start(200);
+    let upstream = Upstream::start(&[Answer::Session]);
+    let weir = Weir::start(&upstream, Some(&collector), INTERVAL);
+    let create = r#"{"type":"response.create","model":"gpt-5-mini","input":"a secret prompt"}"#;
+    weir.say(&[("authorization", &format!("Bearer {KEY}")), ("traceparent", PARENT)], create);
+    // The handshake and the turn, each with one attempt.
+    let spans = collector.spans(4, Duration::from_secs(20));
+    assert!(spans.iter().all(|span| hex(&span.trace_id) == "0af7651916cd43dd8448eb211c80319c"), "{spans:?}");
+    let of_the_turn = |kind: SpanKind| {
+        let is_turn = |span: &&Span| {
+            span.kind() == kind && attributes(span).get("gen_ai.request.model") == Some(&text("gpt-5-mini"))
+        };
+        let found: Vec<_> = spans.iter().filter(is_turn).collect();
+        let [span] = found.as_slice() else { panic!("one turn: {spans:?}") };
+        (*span).clone()
+    };
+    let (turn, attempt) = (of_the_turn(SpanKind::Server), of_the_turn(SpanKind::Client));
+    assert_eq!((turn.name.as_str(), hex(&turn.parent_span_id).as_str()), ("responses", "b7ad6b7169203331"));
+    assert_eq!(attempt.parent_span_id, turn.span_id);
+    let told = attributes(&turn);
+    assert_eq!(told["weir.outcome"], text("success"));
+    assert_eq!(told["weir.attempts"], Value::IntValue(1));
+    let told = attributes(&attempt);
+    assert_eq!(told["gen_ai.usage.input_tokens"], Value::IntValue(11));
+    assert_eq!(told["gen_ai.usage.output_tokens"], Value::IntValue(7));
+    let raw = collector.raw();
+    for secret in [KEY, "a secret prompt"] {
+        assert!(!raw.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+    }
+}
+
+#[test]
 fn what_is_not_recorded_passes_untouched() {
     let upstream = Upstream::start(&[Answer::Chat, Answer::Chat]);
     let collector = Collector::start(200);

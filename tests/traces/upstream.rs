@@ -4,11 +4,15 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use weir::internals::websocket::{Kind, write};
+
 /// One answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Answer {
     ServerError,
     Chat,
+    /// A session that answers whatever is said first.
+    Session,
 }
 
 /// One request as it came.
@@ -63,7 +67,11 @@ fn serve(stream: &TcpStream, answers: &[Answer], kept: &Mutex<Vec<Request>>) {
         let answer = answers[kept.len()];
         kept.push(request);
         drop(kept);
+        if matches!(answer, Answer::Session) {
+            return serve_session(reader.into_inner());
+        }
         let (status, body) = match answer {
+            Answer::Session => unreachable!("it was served"),
             Answer::ServerError => {
                 ("500 Internal Server Error", r#"{"error":{"message":"Oh","type":"server_error"}}"#)
             }
@@ -78,6 +86,21 @@ fn serve(stream: &TcpStream, answers: &[Answer], kept: &Mutex<Vec<Request>>) {
         );
         (&mut &*stream).write_all(answer.as_bytes()).expect("it is read");
     }
+}
+
+fn serve_session(mut stream: &TcpStream) {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    stream.write_all(switch.as_bytes()).expect("it is read");
+    let said = stream.read(&mut [0; 4096]).expect("a frame comes");
+    assert_ne!(said, 0, "a turn");
+    let usage = r#""usage":{"input_tokens":11,"output_tokens":7,"total_tokens":18}"#;
+    for kind in ["response.created", "response.completed"] {
+        let event =
+            format!(r#"{{"type":"{kind}","response":{{"id":"resp_1","status":"completed",{usage}}}}}"#);
+        stream.write_all(&write(Kind::Text, event.as_bytes(), None)).expect("it is read");
+    }
+    // Until the other side closes.
+    drop(std::io::copy(&mut stream, &mut std::io::sink()));
 }
 
 /// Reads one request with a length; nothing at the connection's end.

@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use weir::internals::websocket::{Kind, write};
+
 use super::collector::Collector;
 use super::upstream::Upstream;
 
@@ -57,6 +59,27 @@ impl Weir {
         }
         let answer = exchange(self.listening, &format!("{head}\r\n{body}"));
         answer.get(9..12).and_then(|status| status.parse().ok()).expect("a status line")
+    }
+
+    /// Opens a session over WebSocket, says one text and waits for the end of what answers it.
+    pub(crate) fn say(&self, headers: &[(&str, &str)], text: &str) {
+        let mut stream = TcpStream::connect(self.listening).expect("weir listens");
+        let mut head =
+            "GET /v1/responses HTTP/1.1\r\nhost: weir\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                        sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                .to_owned();
+        for (name, value) in headers {
+            head.extend([*name, ": ", *value, "\r\n"]);
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).expect("weir reads");
+        stream.write_all(&write(Kind::Text, text.as_bytes(), Some([1, 2, 3, 4]))).expect("weir reads");
+        let mut told = Vec::new();
+        while !String::from_utf8_lossy(&told).contains("response.completed") {
+            let mut piece = [0; 1024];
+            let read = stream.read(&mut piece).expect("weir answers");
+            assert_ne!(read, 0, "{}", String::from_utf8_lossy(&told));
+            told.extend_from_slice(&piece[..read]);
+        }
     }
 
     /// Waits until the metrics have this line.
