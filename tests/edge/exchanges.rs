@@ -121,10 +121,12 @@ fn clients_of_http_1_0_get_a_body_that_the_connection_ends() {
 
 #[test]
 fn pipelined_requests_are_answered_in_their_order() {
-    let (upstream, _seen) = wire::recording(|request| {
+    let (sent, all_sent) = std::sync::mpsc::channel();
+    let all_sent = std::sync::Mutex::new(all_sent);
+    let (upstream, _seen) = wire::recording(move |request| {
         let path = request.start.split(' ').nth(1).unwrap();
         if path == "/0" {
-            std::thread::sleep(Duration::from_millis(200));
+            all_sent.lock().unwrap().recv().unwrap();
         }
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", path.len()).into_bytes()
     });
@@ -135,6 +137,7 @@ fn pipelined_requests_are_answered_in_their_order() {
         write!(requests, "POST /{index} HTTP/1.1\r\nHost: weir\r\nContent-Length: 3\r\n\r\nabc").unwrap();
     }
     stream.write_all(&requests).unwrap();
+    sent.send(()).unwrap();
     let mut reader = BufReader::new(stream);
     for index in 0..20 {
         let answer = wire::read_answer(&mut reader, "POST").unwrap();
@@ -179,6 +182,8 @@ fn dot_segments_pass_as_they_are_and_name_no_endpoint() {
     weir.wait_for(other, 4.0);
 }
 
+const ON_ITS_WAY: &str = "weir_upstream_connections{state=\"active\"}";
+
 #[test]
 fn what_breaks_off_never_reaches_the_upstream_whole() {
     let (upstream, seen) = wire::plain();
@@ -192,12 +197,13 @@ fn what_breaks_off_never_reaches_the_upstream_whole() {
     for end in ["zz\r\n", "5;a\nb\r\nhello", ""] {
         let mut stream = wire::connect(weir.address);
         stream.write_all(begun.as_bytes()).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        weir.wait_for(ON_ITS_WAY, 1.0);
         stream.write_all(end.as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         drop(stream.read_to_end(&mut Vec::new()));
         let request = seen.recv_timeout(Duration::from_secs(10)).unwrap();
         assert!(!request.whole, "{end:?} ended as if nothing had happened");
+        weir.wait_for_none(ON_ITS_WAY);
     }
 }
 
