@@ -31,8 +31,8 @@ const WHOLE_CELLS: f64 = 0.3;
 const TAIL: f64 = 0.9;
 /// What is left of a day's limit is divided among replicas about this often.
 const DIVIDED_AGAIN: Duration = Duration::from_secs(1);
-/// How long before a burst leaves the window the use of that moment is looked up.
-const BEFORE_RELIEF: Duration = Duration::from_millis(50);
+/// The shortest time for which a pace is computed, in seconds: in less, what is left is no pace.
+const LEAST_SPAN: f64 = 0.05;
 /// What backlogged callers leave free for a caller that sends less than its share, in seconds of the rate.
 const CUSHION: f64 = 0.5;
 /// A cushion is kept where the limit is at least this deep, in seconds of the rate: of less it would take a part that counts.
@@ -76,16 +76,10 @@ impl Limit {
         let all = self.stated * self.part;
         let kept = all * WINDOW_BURST;
         let begin = now.minus_seconds(self.window);
-        let before = own.log.before(begin);
-        let used = (own.log.total() - before) * own.ratio;
-        if used <= kept {
+        if own.log.is_at_most(kept / own.ratio, begin) {
             return f64::INFINITY;
         }
-        let relief = own.log.trailing_falls_to(kept / own.ratio, duration(self.window));
-        let span = relief.seconds_since(now).max(BEFORE_RELIEF.as_secs_f64());
-        let leaves_before = own.log.before(relief.minus(BEFORE_RELIEF).minus_seconds(self.window)) - before;
-        let room = all - used + leaves_before.max(0.0) * own.ratio;
-        kept_to(room / span)
+        kept_to(own.log.lasting_rate(all / own.ratio, duration(self.window), LEAST_SPAN, now) * own.ratio)
     }
 
     /// Seconds until the work ahead and `cells` have passed, were nothing else to come. `hope` is the present part of the limit

@@ -30,6 +30,8 @@ pub(super) const EDGE: Duration = Duration::from_millis(30);
 /// The part of a window's limit that may go as a burst. In a window nothing comes back before its end: the other half is
 /// paced until then, so that others go on at half of the rate at least.
 pub(super) const WINDOW_BURST: f64 = 0.5;
+/// How long a computed pace of the rest of a window holds, as a part of the window.
+const TAIL_KEPT: f64 = 0.005;
 /// Limits of fewer cells than this are never used in bursts, unless they are proven to be buckets: half of it is a few
 /// requests, and headers tell whole ones.
 pub(super) const SMALL: f64 = 100.0;
@@ -64,6 +66,8 @@ pub(crate) struct Limit {
     pub(super) taken: Moment,
     /// The pace that leaves a part of the window for its end, in cells a second; infinite where no burst was sent.
     pub(super) tail: f64,
+    /// When it is computed anew.
+    tail_due: Moment,
     /// When the part that may be used here changed last: what was sent before was sent by another.
     pub(super) divided: Moment,
     pub(crate) source: Source,
@@ -106,6 +110,7 @@ impl Limit {
             told_depth: 0.0,
             taken: now,
             tail: f64::INFINITY,
+            tail_due: Moment::START,
             divided: Moment::START,
             feedback: 0.0,
             outward: 0.0,
@@ -138,7 +143,12 @@ impl Limit {
             Some(closed) if closed.until > now => closed.room -= cells as f64,
             closed => *closed = None,
         }
-        let tail = self.tail_pace(own, now);
+        let tail = if now < self.tail_due {
+            self.tail
+        } else {
+            self.tail_due = now.plus_seconds(self.window * TAIL_KEPT);
+            self.tail_pace(own, now)
+        };
         let tail_changed = (tail / self.tail - 1.0).abs() > 0.01 || tail.is_finite() != self.tail.is_finite();
         if tail_changed {
             self.tail = tail;

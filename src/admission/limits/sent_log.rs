@@ -172,6 +172,16 @@ impl Sent<'_> {
         since <= most
     }
 
+    /// The highest constant rate, in cells per second, at which no span holds more than `limit` until all that was sent in the
+    /// span before `now` has left it. A moment sooner than `least` seconds from now counts as that.
+    pub(crate) fn lasting_rate(self, limit: f64, span: Duration, least: f64, now: Moment) -> f64 {
+        let room = limit - self.total();
+        let first = self.log.bins.partition_point(|bin| bin.end.plus(span) <= now);
+        let until_it_leaves = |bin: &Bin| bin.end.plus(span).seconds_since(now).max(least);
+        let left = |bin: &Bin| room + bin.before.of(self.unit);
+        self.log.bins[first..].iter().map(|bin| left(bin) / until_it_leaves(bin)).fold(f64::INFINITY, f64::min).max(0.0)
+    }
+
     /// When what was sent in the span before has fallen to `most`.
     pub(crate) fn trailing_falls_to(self, most: f64, span: Duration) -> Moment {
         let needed = self.total() - most.max(0.0);

@@ -10,10 +10,12 @@ use super::flow::{Backlog, Flow, NONE};
 use super::tag::Tag;
 use super::{Key, Queue};
 
-/// A caller that comes back after it had nothing waiting may be ahead of the others by this many of its usual requests.
-const CREDIT_REQUESTS: f64 = 6.0;
-/// And by no more than this part of a window of the limit that binds: about a second of all of it.
-const MOST_CREDIT: f64 = 0.02;
+/// The credit of a caller that comes back after it had nothing waiting, as a part of its share of one window of the limit that
+/// binds. After a burst a window gives half of its rate until its end; a caller that sends at its share of the whole rate lacks
+/// at most half of its share of the window then, and half of that in the mean.
+const CREDIT: f64 = 0.25;
+/// The credit beside many callers: this many of its usual requests, and at most this part of a window.
+const SMALL_CREDIT: (f64, f64) = (6.0, 0.02);
 
 /// The request whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +76,9 @@ impl LaneState {
 
     /// Where a flow that has nothing queued starts: not before its last request ended, and before the others only by its credit.
     pub(super) fn entry(&self, flow: &Flow) -> Tag {
-        let credit = (flow.typical * CREDIT_REQUESTS / f64::from(flow.weight)).min(MOST_CREDIT);
-        flow.tag.max(self.time.before(credit, 1))
+        let credit = CREDIT / (self.active_weight + u64::from(flow.weight)) as f64;
+        let small = (flow.typical * SMALL_CREDIT.0 / f64::from(flow.weight)).min(SMALL_CREDIT.1);
+        flow.tag.max(self.time.before(if credit > SMALL_CREDIT.1 { credit } else { small }, 1))
     }
 }
 
