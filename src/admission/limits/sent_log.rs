@@ -179,7 +179,11 @@ impl Sent<'_> {
         let first = self.log.bins.partition_point(|bin| bin.end.plus(span) <= now);
         let until_it_leaves = |bin: &Bin| bin.end.plus(span).seconds_since(now).max(least);
         let left = |bin: &Bin| room + bin.before.of(self.unit);
-        self.log.bins[first..].iter().map(|bin| left(bin) / until_it_leaves(bin)).fold(f64::INFINITY, f64::min).max(0.0)
+        self.log.bins[first..]
+            .iter()
+            .map(|bin| left(bin) / until_it_leaves(bin))
+            .fold(f64::INFINITY, f64::min)
+            .max(0.0)
     }
 
     /// When what was sent in the span before has fallen to `most`.
