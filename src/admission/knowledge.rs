@@ -1,8 +1,10 @@
 //! What a scope knows of its upstream that other replicas can use, and what they tell it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::limits::Slot;
+use super::refusal::UpstreamWords;
 
 /// What a scope knows now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,6 +15,8 @@ pub struct Knowledge {
     pub pause: Duration,
     /// While the breaker is open: for how long the upstream has failed.
     pub failing_for: Option<Duration>,
+    /// While the quota is spent: the upstream's words.
+    pub spent: Option<Arc<UpstreamWords>>,
 }
 
 /// What another replica knows.
@@ -26,4 +30,8 @@ pub enum Told {
     Failing(Duration),
     /// It answers again.
     Recovered,
+    /// It says that the quota is spent.
+    Spent(UpstreamWords),
+    /// The quota is back.
+    Refilled,
 }

@@ -176,6 +176,14 @@ impl Funding {
         })
     }
 
+    /// While the family is blocked: the upstream's words.
+    pub(crate) fn words(&self) -> Option<Arc<UpstreamWords>> {
+        if !self.shared.open.load(Relaxed) {
+            return None;
+        }
+        self.look(|block| Arc::clone(&block.answer))
+    }
+
     fn look<T>(&self, at: impl FnOnce(&Block) -> T) -> Option<T> {
         let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.block(self.family).map(|block| at(block))

@@ -810,6 +810,19 @@ async fn what_another_replica_learned_holds_here() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_quota_that_another_replica_found_spent_is_spent_here_until_it_is_back() {
+    let scope = Scopes::new(Settings::default(), 7).resolve(CredentialId(1), None);
+    let words = UpstreamWords { code: Some("insufficient_quota".into()), ..UpstreamWords::of_status(429) };
+    scope.told_elsewhere(&Told::Spent(words.clone()));
+    let Err(Refused::QuotaExhausted(told)) = scope.admit(ask(0)).await else { panic!("it is blocked") };
+    assert_eq!((&*told, scope.knowledge().spent.as_deref()), (&words, Some(&words)));
+    clock::sleep(Duration::from_secs(1)).await;
+    scope.told_elsewhere(&Told::Refilled);
+    assert_eq!(passing(&scope, 1).len(), 1);
+    assert_eq!(scope.knowledge().spent, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_replicas_name_a_scope_by_its_organization_once_they_know_it() {
     let named = |scopes: Scopes, name: u64| async move {
         let scope = scopes.resolve_named(CredentialId(fastrand::u64(..)), Some("gpt-4o"), || name);

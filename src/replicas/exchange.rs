@@ -154,7 +154,7 @@ impl Exchange {
         let knowledge: Vec<_> = scopes.iter().map(|scope| (key_of(scope), scope.knowledge())).collect();
         drop(scopes);
         let news = self.notes.news(&knowledge, began);
-        let call = self.shared.leases().outgoing(&self.id, news);
+        let call = self.shared.leases().outgoing(&self.id, news, began);
         let answer = self.redis.exchange(&mut connection, &call).await?;
         self.connection = Some(connection);
         // What is given back says how much of it is unused now.

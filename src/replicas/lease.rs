@@ -1,5 +1,7 @@
 //! What this replica may use: the parts that the ledger granted it, for as long as they are leased. Pure: no clock, no socket.
 //!
+//! What changed is told at once, and what is in use as soon as an exchange is small enough: an exchange costs by what it tells.
+//!
 //! A part that shrinks is used no more before the ledger is told so, and only then can another have it: all parts in use are at
 //! most the whole. What can exceed it, and by how much:
 //!
@@ -13,7 +15,7 @@ use std::time::Duration;
 use crate::clock::Instant;
 
 use super::demand::Need;
-use super::message::{Answer, Call, Line, MOST_LINES, Note, ScopeKey, WHOLE};
+use super::message::{Answer, Call, Grant, Line, MOST_LINES, Note, ScopeKey, WHOLE};
 
 /// Intervals that a part is this replica's after the last exchange began. After a crash the others have it that much later.
 pub(super) const LEASE: u32 = 3;
@@ -21,6 +23,10 @@ pub(super) const LEASE: u32 = 3;
 const SETTLE: u32 = 2;
 /// A part that will be larger by more than this is asked for soon.
 const LACKS: u32 = WHOLE / 200;
+/// Scopes that an exchange tells of though nothing about them is urgent.
+const MOST_DUE: usize = 64;
+/// Intervals after which a scope without requests is told again; by then its entry in the ledger has half of its time left.
+const TOLD_AGAIN: u32 = 20;
 /// Kept for replicas that have no part of a scope, all together.
 const RESERVE: u32 = WHOLE / 50;
 /// Time constant of the others' rates, in seconds.
@@ -44,8 +50,11 @@ fn divisor(replicas: usize) -> u32 {
 #[derive(Clone, Copy, Debug, Default)]
 struct Own {
     need: Need,
-    /// Whether the last exchange told of it: there may be too many.
-    told: bool,
+    /// What the ledger knows of it; nothing after a loss.
+    told: Option<Told>,
+    /// When it was told of last, and whether replicas came or went since.
+    told_at: Option<Instant>,
+    stale: bool,
     /// The part that is used at most. The ledger knows of no less.
     held: u32,
     /// What was not used of the part given back since the last exchange.
@@ -60,6 +69,59 @@ struct Own {
     /// What the others sent since the part was last applied, and their rates.
     others: [u64; 2],
     rates: [f64; 2],
+}
+
+/// What an exchange told of a scope, and what came of it.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    need: u32,
+    /// The part that is this replica's as far as the ledger knows.
+    held: u32,
+    /// The part that it gives when the others have given way.
+    target: u32,
+}
+
+/// When a scope is to be told of.
+enum Telling {
+    /// With the next exchange: somebody waits for it.
+    Now,
+    /// When an exchange is small enough; first what was told longest ago.
+    Due(Instant),
+    /// Not yet.
+    Later,
+}
+
+impl Own {
+    /// What the others sent since the scope was told of last, `passed` ago.
+    fn heard(&mut self, grant: &Grant, sent: [u64; 2], passed: Duration) {
+        let seconds = passed.as_secs_f64().max(0.001);
+        let totals = [grant.requests, grant.tokens];
+        let before = self.totals.replace(totals).unwrap_or(totals);
+        let others: [u64; 2] =
+            std::array::from_fn(|unit| totals[unit].saturating_sub(before[unit]).saturating_sub(sent[unit]));
+        let follow = 1.0 - (-seconds / MEASURED_OVER).exp();
+        self.others = std::array::from_fn(|unit| self.others[unit] + others[unit]);
+        self.rates = self.rates.map(|rate| rate * (1.0 - follow));
+        self.rates = std::array::from_fn(|unit| self.rates[unit] + others[unit] as f64 / seconds * follow);
+    }
+
+    /// Whether an exchange soon is worth it: to have more, or to say what was given up.
+    fn is_urgent(&self) -> bool {
+        let Some(told) = self.told else { return true };
+        let need = self.need.part;
+        let wants = need > told.need.max(self.held).saturating_add(LACKS.min(need / 20));
+        wants || self.held != told.held || told.target > self.held.saturating_add(LACKS.min(told.target / 20))
+    }
+
+    fn telling(&self, interval: Duration, now: Instant) -> Telling {
+        let (Some(told), Some(told_at)) = (self.told, self.told_at) else { return Telling::Now };
+        if self.is_urgent() || self.need.part < told.need / 2 {
+            return Telling::Now;
+        }
+        let sent = (0..2).any(|unit| self.need.sent[unit] >= self.reported[unit] + 1.0);
+        let is_due = self.stale || sent || self.need.part > self.held;
+        if is_due || now >= told_at + interval * TOLD_AGAIN { Telling::Due(told_at) } else { Telling::Later }
+    }
 }
 
 /// A part to apply to a scope.
@@ -90,6 +152,7 @@ pub(super) struct Leases {
     failed: bool,
     /// An exchange soon is worth it: to have more, or to say what was given up.
     hungry: bool,
+    epoch: u64,
     seen: u64,
 }
 
@@ -104,6 +167,7 @@ impl Leases {
             granted: false,
             failed: false,
             hungry: false,
+            epoch: 0,
             seen: 0,
         }
     }
@@ -146,14 +210,33 @@ impl Leases {
     }
 
     /// The next exchange.
-    pub(super) fn outgoing(&self, id: &str, notes: Vec<Note>) -> Call {
-        let mut told: Vec<(&ScopeKey, &Own)> = self.own.iter().collect();
-        told.sort_by_key(|(_, own)| std::cmp::Reverse(own.need.part));
-        let lines = told.iter().take(MOST_LINES).map(|(key, own)| {
+    pub(super) fn outgoing(&self, id: &str, notes: Vec<Note>, now: Instant) -> Call {
+        let (mut urgent, mut due) = (Vec::new(), Vec::new());
+        for (key, own) in &self.own {
+            match own.telling(self.interval, now) {
+                Telling::Now => urgent.push((key, own)),
+                Telling::Due(since) => due.push((since, key, own)),
+                Telling::Later => {}
+            }
+        }
+        urgent.sort_by_key(|(_, own)| std::cmp::Reverse(own.need.part));
+        due.sort_by_key(|(since, ..)| *since);
+        // With more scopes than usual, each is told again before its entry is dropped.
+        let due = due.into_iter().take(MOST_DUE.max(self.own.len() / 15)).map(|(_, key, own)| (key, own));
+        self.call(id, notes, due.chain(urgent))
+    }
+
+    fn call<'a>(
+        &self,
+        id: &str,
+        notes: Vec<Note>,
+        told: impl Iterator<Item = (&'a ScopeKey, &'a Own)>,
+    ) -> Call {
+        let lines = told.take(MOST_LINES).map(|(key, own)| {
             let sent = |of: usize| whole(own.need.sent[of] - own.reported[of]);
-            let Own { held, gave, need, .. } = **own;
+            let Own { held, gave, need, .. } = *own;
             Line {
-                key: **key,
+                key: *key,
                 held,
                 gave,
                 need: need.part,
@@ -162,13 +245,18 @@ impl Leases {
                 tokens: sent(1),
             }
         });
-        let lines = lines.collect();
-        Call { id: id.to_owned(), lease: self.interval * LEASE, seen: self.seen, lines, notes }
+        Call {
+            id: id.to_owned(),
+            lease: self.interval * LEASE,
+            seen: self.seen,
+            lines: lines.collect(),
+            notes,
+        }
     }
 
     /// A goodbye: nothing is used any more.
     pub(super) fn goodbye(&self, id: &str) -> Call {
-        let mut call = self.outgoing(id, Vec::new());
+        let mut call = self.call(id, Vec::new(), self.own.iter());
         call.lease = Duration::ZERO;
         for line in &mut call.lines {
             let unused = self.own.get(&line.key).map_or(0.0, |own| own.need.unused);
@@ -179,23 +267,37 @@ impl Leases {
 
     /// An exchange that began then went well.
     pub(super) fn exchanged(&mut self, call: &Call, answer: &Answer, began: Instant) {
-        let passed = self.renewed.map_or(self.interval, |last| began.saturating_duration_since(last));
-        let seconds = passed.as_secs_f64().max(0.001);
         // A ledger that has forgotten all counts only who has come back: who knew of more goes on by that, and waits with a
         // larger part until the ledger has learned who holds what.
         let knew = self.renewed.is_some() && answer.learning;
+        let members = self.members;
         self.members = if knew { self.members.max(answer.members) } else { answer.members };
         self.seen = answer.seen;
         let floor = floor(self.members);
-        (self.renewed, self.granted, self.failed, self.hungry) = (Some(began), true, false, false);
-        for own in self.own.values_mut() {
-            own.told = false;
+        (self.renewed, self.granted, self.failed) = (Some(began), true, false);
+        if answer.epoch != self.epoch {
+            self.own.values_mut().for_each(|own| own.told = None);
+            self.epoch = answer.epoch;
+        }
+        if self.members != members {
+            self.own.values_mut().for_each(|own| own.stale = true);
         }
         for (line, grant) in call.lines.iter().zip(&answer.grants) {
             let Some(own) = self.own.get_mut(&line.key) else { continue };
-            own.told = true;
-            own.gave = 0;
+            let since = own.told_at.replace(began);
+            let passed = since.map_or(self.interval, |since| began.saturating_duration_since(since));
+            own.told = Some(Told { need: line.need, held: line.held, target: 0 });
+            (own.stale, own.gave) = (false, 0);
+            let sent = [line.requests, line.tokens];
+            own.heard(grant, sent, passed);
+            own.reported = std::array::from_fn(|unit| own.reported[unit] + sent[unit] as f64);
+        }
+        let lines = call.lines.iter().map(|line| line.key).zip(&answer.grants);
+        for (key, grant) in lines.chain(answer.recalled.iter().map(|(key, grant)| (*key, grant))) {
+            let Some(own) = self.own.get_mut(&key) else { continue };
+            let Some(told) = &mut own.told else { continue };
             own.even = grant.even;
+            (told.held, told.target) = (told.held.max(grant.part), grant.target);
             let part = if knew { grant.part.min(own.held.max(floor)) } else { grant.part };
             if part >= own.held {
                 own.gained += part - own.held;
@@ -203,28 +305,18 @@ impl Leases {
             } else {
                 own.gave = share(own.held - part, own.need.unused);
                 (own.gained, own.fresh) = (0, 0);
-                self.hungry = true;
             }
             own.held = part;
-            let grew = own.need.part > line.need.max(part).saturating_add(LACKS);
-            self.hungry |= grew || grant.target > part.saturating_add(LACKS) && !answer.learning;
-            let sent = [line.requests, line.tokens];
-            let totals = [grant.requests, grant.tokens];
-            let before = own.totals.replace(totals).unwrap_or(totals);
-            let others: [u64; 2] = std::array::from_fn(|unit| {
-                totals[unit].saturating_sub(before[unit]).saturating_sub(sent[unit])
-            });
-            let follow = 1.0 - (-seconds / MEASURED_OVER).exp();
-            own.others = std::array::from_fn(|unit| own.others[unit] + others[unit]);
-            own.rates = own.rates.map(|rate| rate * (1.0 - follow));
-            own.rates = std::array::from_fn(|unit| own.rates[unit] + others[unit] as f64 / seconds * follow);
-            own.reported = std::array::from_fn(|unit| own.reported[unit] + sent[unit] as f64);
         }
+        // While the ledger learns, no part grows.
+        self.hungry = self.own.values().any(|own| own.told.is_none() || !answer.learning && own.is_urgent());
     }
 
     /// An exchange failed.
     pub(super) fn failed(&mut self, now: Instant) {
         self.failed = true;
+        // It may have been executed, or not.
+        self.own.values_mut().for_each(|own| own.told = None);
         self.lapse(now);
     }
 
@@ -246,6 +338,7 @@ impl Leases {
                 own.held = safe;
             }
             (own.gave, own.gained, own.fresh, own.totals, own.even) = (0, 0, 0, None, safe);
+            (own.told, own.told_at) = (None, None);
             own.rates = [0.0; 2];
         }
     }
@@ -255,11 +348,7 @@ impl Leases {
         // Before the first exchange, how many there are is not known: a thousand that begin together would each take 2 %.
         let floor = if self.granted { floor(self.members) } else { 1 };
         let fair = even(self.members);
-        let crowded = self.own.len() > MOST_LINES;
         let each = self.own.iter_mut().map(|(key, own)| {
-            if crowded && !own.told {
-                own.held = even(self.members);
-            }
             let part = own.held.max(floor);
             let fresh = if own.gained > 0 { f64::from(own.fresh) / f64::from(own.gained) } else { 0.0 };
             let applied = Applied {

@@ -4,12 +4,17 @@
 --
 -- KEYS: a hash with the members and a record for each scope; a hash with notes; the notes by their order.
 -- ARGV: id, lease (ms), the last note that was seen, the number of lines, lines, then field, time to live (ms) and text of each note.
--- A line is "scope held gave need weight requests tokens", parts in millionths.
+-- A line is "scope held gave need weight requests tokens", parts in millionths. A replica sends lines for scopes where something
+-- changed, and now and then for the others: all that it holds is renewed by any exchange. Where another
+-- should have more, or give back what is lacked, the scope is recalled: its next exchange answers for it, too.
 local WHOLE, RESERVE, LACK, STEADY, REGROWN = 1000000, 20000, 5000, 20, 60000
+-- Leases after which an entry is dropped that its replica does not speak of, and scopes that are recalled from one at most.
+local KEPT, MOST_RECALLED = 14, 1000
 local DAY, MOST_NOTES, NOTES_AT_ONCE = 86400000, 4096, 256
 local floor, min, max = math.floor, math.min, math.max
 
--- A record is { credit, since when, requests, tokens, then for each replica: id, until, need, weight, held }.
+-- A record is { credit, since when, requests, tokens, then for each replica: id, until, need, weight, held }. An entry counts until
+-- then, and only while its replica is a member.
 -- Max-min fair: who needs less than its weighted part of what is left gets it, and the others share the rest by weight. What
 -- is left in the end, and the weight of those who share it: a weight of nothing where nobody does.
 local function level(record, whole, all)
@@ -32,17 +37,17 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + floor(tonumber(time[2]) / 1000)
 local id, lease, seen, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local fields, lines = { 'created', 'members', 'notes' }, {}
+local mine = 'recall:' .. id
+local fields, lines = { 'created', 'members', 'notes', 'sweep', mine }, {}
 for n = 1, count do
   local scope, held, gave, need, weight, requests, tokens =
     string.match(ARGV[4 + n], '^(%S+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
-  fields[n + 3] = scope
+  fields[n + 5] = scope
   lines[n] = {
     held = tonumber(held), gave = tonumber(gave), need = tonumber(need),
     weight = max(tonumber(weight), 1), requests = tonumber(requests), tokens = tonumber(tokens),
   }
 end
-fields[count + 4] = 'sweep'
 local stored = redis.call('HMGET', KEYS[1], unpack(fields))
 local written = {}
 local function write(field, value)
@@ -50,7 +55,7 @@ local function write(field, value)
   written[#written + 1] = value
 end
 
-local members, members_count, renewed = {}, 0, false
+local members, alive, gone, members_count, renewed = {}, {}, {}, 0, false
 local before = stored[2] and cmsgpack.unpack(stored[2]) or {}
 for i = 1, #before, 2 do
   if before[i] == id then
@@ -58,6 +63,9 @@ for i = 1, #before, 2 do
   elseif before[i + 1] > now then
     members[#members + 1] = before[i]
     members[#members + 1] = before[i + 1]
+    alive[before[i]] = true
+  else
+    gone[#gone + 1] = 'recall:' .. before[i]
   end
 end
 if lease > 0 then
@@ -88,11 +96,22 @@ local function is_over(record)
   return last + REGROWN <= now
 end
 
-local answer = {}
-for n = 1, count do
-  local line = lines[n]
-  local old = stored[n + 3] and cmsgpack.unpack(stored[n + 3])
-  if not old or is_over(old) then old = { 0, now, 0, 0 } end
+-- What is recalled and has no line is answered by what was said of it last.
+local recalled = {}
+if stored[5] then
+  local asked = cmsgpack.unpack(stored[5])
+  for n = 6, #fields do asked[fields[n]] = nil end
+  for scope in pairs(asked) do recalled[#recalled + 1] = scope end
+  table.sort(recalled)
+  local records = #recalled > 0 and redis.call('HMGET', KEYS[1], unpack(recalled)) or {}
+  for n = 1, #recalled do
+    fields[count + 5 + n], stored[count + 5 + n] = recalled[n], records[n]
+  end
+  gone[#gone + 1] = mine
+end
+
+local answer, answered, recalls = {}, {}, {}
+local function settle(scope, line, old)
   -- What is free, and how much of that was not used of late: it came back, or was given back unused.
   local own, sum, others, size, all = 0, 0, 0, 4, line.weight
   for i = 5, #old, 5 do
@@ -100,7 +119,7 @@ for n = 1, count do
     sum = sum + held
     if old[i] == id then
       own = held
-    elseif old[i + 1] > now then
+    elseif old[i + 1] > now and alive[old[i]] then
       if size + 1 < i then
         for j = 0, 4 do old[size + 1 + j] = old[i + j] end
       end
@@ -118,7 +137,7 @@ for n = 1, count do
 
   local least = floor(RESERVE / members_count)
   local need, grant = max(min(line.need, WHOLE), least), line.held
-  old[size + 1], old[size + 2], old[size + 3], old[size + 4], old[size + 5] = id, now + lease, need, line.weight, grant
+  old[size + 1], old[size + 2], old[size + 3], old[size + 4], old[size + 5] = id, line.till or now + lease * KEPT, need, line.weight, grant
   local reserve = least * max(members_count - (size + 1) / 5, 0)
   local left, weight = level(old, WHOLE - reserve, all)
   local function fair(need, own)
@@ -132,11 +151,22 @@ for n = 1, count do
     grant = grant + max(min(most - grant, free - reserve), 0)
   elseif target < grant then
     local lacked = free < reserve
-    for i = 5, size, 5 do
+    -- While it is not known who holds what, nobody can take what another gives.
+    for i = 5, learning and 0 or size, 5 do
       local part = fair(old[i + 2], old[i + 3])
       lacked = lacked or part > old[i + 4] + min(LACK, floor(part / STEADY))
     end
     if lacked and (free < reserve or target + floor(target / STEADY) < grant) then grant = target end
+  end
+  local short = free < reserve or target - grant > min(LACK, floor(target / STEADY)) and not learning
+  for i = 5, lease > 0 and size or 0, 5 do
+    local part, held = fair(old[i + 2], old[i + 3]), old[i + 4]
+    local slack = floor(part / STEADY)
+    if short and part + slack < held or not learning and part - held > min(LACK, slack) then
+      local field = 'recall:' .. old[i]
+      recalls[field] = recalls[field] or {}
+      table.insert(recalls[field], scope)
+    end
   end
   local fresh, grown = 0, max(grant - line.held, 0)
   if grown > 0 then
@@ -150,11 +180,39 @@ for n = 1, count do
   else
     for i = size + 5, size + 1, -1 do old[i] = nil end
   end
-  write(fields[n + 3], cmsgpack.pack(old))
+  write(scope, cmsgpack.pack(old))
   local even = floor((WHOLE - reserve) * line.weight / all)
   local at = #answer
   answer[at + 1], answer[at + 2], answer[at + 3] = grant, fresh, target
   answer[at + 4], answer[at + 5], answer[at + 6] = even, old[3], old[4]
+end
+for n = 1, count + #recalled do
+  local scope, line = fields[n + 5], lines[n]
+  local old = stored[n + 5] and cmsgpack.unpack(stored[n + 5])
+  if not old or is_over(old) then old = { 0, now, 0, 0 } end
+  if not line then
+    for i = 5, #old, 5 do
+      if old[i] == id and old[i + 1] > now then
+        line = { held = old[i + 4], gave = 0, need = old[i + 2], weight = old[i + 3], requests = 0, tokens = 0 }
+        line.till = old[i + 1]
+      end
+    end
+    if line then answered[#answered + 1] = scope end
+  end
+  if line then settle(scope, line, old) end
+end
+if next(recalls) then
+  local of = {}
+  for field in pairs(recalls) do of[#of + 1] = field end
+  local known = redis.call('HMGET', KEYS[1], unpack(of))
+  for n, field in ipairs(of) do
+    local all, size = known[n] and cmsgpack.unpack(known[n]) or {}, 0
+    for _ in pairs(all) do size = size + 1 end
+    for _, scope in ipairs(recalls[field]) do
+      if not all[scope] and size < MOST_RECALLED then all[scope], size = 1, size + 1 end
+    end
+    write(field, cmsgpack.pack(all))
+  end
 end
 
 local last = tonumber(stored[3] or 0)
@@ -192,10 +250,11 @@ if added then
   redis.call('PEXPIRE', KEYS[3], DAY)
   write('notes', last)
 end
+if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
 redis.call('HSET', KEYS[1], unpack(written))
 -- Now and then some records are looked at, and those that are over go.
 if now % 16 == 0 then
-  local found, over = redis.call('HSCAN', KEYS[1], stored[4 + count] or '0', 'COUNT', 64), {}
+  local found, over = redis.call('HSCAN', KEYS[1], stored[4] or '0', 'COUNT', 64), {}
   for i = 1, #found[2], 2 do
     if #found[2][i] == 33 and is_over(cmsgpack.unpack(found[2][i + 1])) then over[#over + 1] = found[2][i] end
   end
@@ -203,4 +262,4 @@ if now % 16 == 0 then
   redis.call('HSET', KEYS[1], 'sweep', found[1])
 end
 redis.call('PEXPIRE', KEYS[1], DAY)
-return { members_count, learning and 1 or 0, seen, answer, heard }
+return { members_count, learning and 1 or 0, since, seen, answer, answered, heard }

@@ -1,8 +1,8 @@
 //! The ledger's arithmetic in Rust, as `ledger.lua` has it for Redis: for simulations, and to be compared with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::message::{Answer, Call, Grant, ScopeKey, WHOLE};
+use super::message::{Answer, Call, Grant, Line, ScopeKey, WHOLE};
 
 /// Kept for replicas that have no part of a scope yet, all together: 2 %.
 const RESERVE: u64 = 20_000;
@@ -12,6 +12,9 @@ const LACK: u64 = 5_000;
 const STEADY: u64 = 20;
 /// Milliseconds after which what is free counts as unused.
 const REGROWN: u64 = 60_000;
+
+/// Leases after which an entry is dropped that its replica does not speak of.
+const KEPT: u64 = 14;
 
 /// Milliseconds.
 pub(super) type Time = u64;
@@ -38,8 +41,19 @@ struct Record {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     created: Option<Time>,
-    members: Vec<(String, Time)>,
+    members: BTreeMap<String, Time>,
     records: BTreeMap<ScopeKey, Record>,
+    /// By replica, the scopes of which it should have more, or give back what is lacked.
+    recalls: BTreeMap<String, BTreeSet<ScopeKey>>,
+}
+
+/// What is the same for all lines of one exchange.
+struct Exchange<'a> {
+    id: &'a str,
+    lease: Time,
+    now: Time,
+    learning: bool,
+    members: u64,
 }
 
 /// Max-min fair parts of `whole`: who needs less than its weighted part of what is left gets it, and the others share the rest
@@ -72,8 +86,10 @@ impl Ledger {
     /// Executes an exchange.
     pub(super) fn execute(&mut self, call: &Call, now: Time) -> Answer {
         let lease = u64::try_from(call.lease.as_millis()).unwrap_or(u64::MAX);
-        let renewed = self.members.iter().any(|(id, until)| *id == call.id && *until > now);
-        self.members.retain(|(id, until)| *id != call.id && *until > now);
+        let renewed = self.members.remove(&call.id).is_some_and(|until| until > now);
+        self.members.retain(|_, until| *until > now);
+        let mut recalled = self.recalls.remove(&call.id).unwrap_or_default();
+        self.recalls.retain(|of, _| self.members.contains_key(of));
         // Who held parts is not known after a loss, nor when all leases ended without a goodbye.
         let since = match (self.created, self.members.is_empty()) {
             (_, true) if lease == 0 => 0,
@@ -84,75 +100,87 @@ impl Ledger {
         self.created = Some(since);
         let learning = now < since + lease;
         if lease > 0 {
-            self.members.push((call.id.clone(), now + lease));
+            self.members.insert(call.id.clone(), now + lease);
         }
         let members = self.members.len().max(1) as u64;
-        let mut grants = Vec::with_capacity(call.lines.len());
+        let exchange = Exchange { id: &call.id, lease, now, learning, members };
+        let grants = call.lines.iter().map(|line| self.settle(&exchange, line, None)).collect();
         for line in &call.lines {
-            let old = self.records.remove(&line.key).filter(|old| !old.is_over(now));
-            let old = old.unwrap_or_else(|| Record { at: now, ..Record::default() });
-            let was_free = u64::from(WHOLE).saturating_sub(old.entries.iter().map(|entry| entry.held).sum());
-            let grown = was_free * (now - old.at).min(REGROWN) / REGROWN;
-            let mut credit = was_free.min(old.credit + grown);
-            let own = old.entries.iter().find(|entry| entry.id == call.id).map_or(0, |entry| entry.held);
-            let held = u64::from(line.held);
-            credit += u64::from(line.gave).min(own.saturating_sub(held));
-            let others = old.entries.into_iter().filter(|entry| entry.id != call.id && entry.until > now);
-            let mut entries: Vec<Entry> = others.collect();
-            let others_hold: u64 = entries.iter().map(|entry| entry.held).sum();
-            // What is over-committed is less than nothing.
-            let free = i64::from(WHOLE) - signed(others_hold) - signed(held);
-            credit = credit.min(u64::try_from(free).unwrap_or(0));
-            let floor = RESERVE / members;
-            let need = u64::from(line.need).min(WHOLE.into()).max(floor);
-            let weight = u64::from(line.weight).max(1);
-            let with_own = |of: fn(&Entry) -> u64, own| entries.iter().map(of).chain([own]).collect();
-            let needs: Vec<u64> = with_own(|entry| entry.need, need);
-            let weights: Vec<u64> = with_own(|entry| entry.weight, weight);
-            let reserve = floor * members.saturating_sub(needs.len() as u64);
-            let parts = divide(&needs, &weights, u64::from(WHOLE) - reserve);
-            let target = if lease > 0 { parts[entries.len()] } else { 0 };
-            let over = free < signed(reserve);
-            let mut part = held;
-            if target > held {
-                let most = if learning { target.min(floor) } else { target };
-                part +=
-                    u64::try_from(signed(most.saturating_sub(held)).min(free - signed(reserve))).unwrap_or(0);
-            } else if target < held {
-                let lacks = |(entry, part): (&Entry, &u64)| *part > entry.held + LACK.min(part / STEADY);
-                let lacked = over || entries.iter().zip(&parts).any(lacks);
-                if lacked && (over || target + target / STEADY < held) {
-                    part = target;
-                }
-            }
-            let gained = part.saturating_sub(held);
-            let fresh = if gained > 0 { gained * credit / u64::try_from(free).unwrap_or(1) } else { 0 };
-            credit -= fresh;
-            if lease > 0 {
-                let (id, until) = (call.id.clone(), now + lease);
-                entries.push(Entry { id, until, need, weight, held: held.max(part) });
-            }
-            let even = (u64::from(WHOLE) - reserve) * weight / weights.iter().sum::<u64>();
-            let record = Record {
-                credit,
-                at: now,
-                requests: old.requests + line.requests,
-                tokens: old.tokens + line.tokens,
-                entries,
-            };
-            let [part, fresh, target, even] =
-                [part, fresh, target, even].map(|of| u32::try_from(of).unwrap_or(WHOLE));
-            grants.push(Grant {
-                part,
-                fresh,
-                target,
-                even,
-                requests: record.requests,
-                tokens: record.tokens,
-            });
-            self.records.insert(line.key, record);
+            recalled.remove(&line.key);
         }
-        Answer { members: self.members.len().max(1), learning, seen: 0, grants, notes: Vec::new() }
+        let answered = recalled.into_iter().filter_map(|key| {
+            let said = self.records.get(&key).filter(|record| !record.is_over(now))?;
+            let said = said.entries.iter().find(|entry| entry.id == call.id && entry.until > now)?;
+            let part = |of| u32::try_from(of).unwrap_or(WHOLE);
+            let (held, need, weight) = (part(said.held), part(said.need), part(said.weight));
+            let (line, until) = (Line { key, held, need, weight, ..Line::default() }, said.until);
+            Some((key, self.settle(&exchange, &line, Some(until))))
+        });
+        let recalled = answered.collect();
+        let members = self.members.len().max(1);
+        Answer { members, learning, epoch: since, seen: 0, grants, recalled, notes: Vec::new() }
+    }
+
+    fn settle(&mut self, exchange: &Exchange<'_>, line: &Line, kept_until: Option<Time>) -> Grant {
+        let &Exchange { id, lease, now, learning, members } = exchange;
+        let old = self.records.remove(&line.key).filter(|old| !old.is_over(now));
+        let old = old.unwrap_or_else(|| Record { at: now, ..Record::default() });
+        let was_free = u64::from(WHOLE).saturating_sub(old.entries.iter().map(|entry| entry.held).sum());
+        let grown = was_free * (now - old.at).min(REGROWN) / REGROWN;
+        let mut credit = was_free.min(old.credit + grown);
+        let own = old.entries.iter().find(|entry| entry.id == id).map_or(0, |entry| entry.held);
+        let held = u64::from(line.held);
+        credit += u64::from(line.gave).min(own.saturating_sub(held));
+        let others = old.entries.into_iter();
+        let others = others
+            .filter(|entry| entry.id != id && entry.until > now && self.members.contains_key(&entry.id));
+        let mut entries: Vec<Entry> = others.collect();
+        let others_hold: u64 = entries.iter().map(|entry| entry.held).sum();
+        // What is over-committed is less than nothing.
+        let free = i64::from(WHOLE) - signed(others_hold) - signed(held);
+        credit = credit.min(u64::try_from(free).unwrap_or(0));
+        let floor = RESERVE / members;
+        let need = u64::from(line.need).min(WHOLE.into()).max(floor);
+        let weight = u64::from(line.weight).max(1);
+        let with_own = |of: fn(&Entry) -> u64, own| entries.iter().map(of).chain([own]).collect();
+        let needs: Vec<u64> = with_own(|entry| entry.need, need);
+        let weights: Vec<u64> = with_own(|entry| entry.weight, weight);
+        let reserve = floor * members.saturating_sub(needs.len() as u64);
+        let parts = divide(&needs, &weights, u64::from(WHOLE) - reserve);
+        let target = if lease > 0 { parts[entries.len()] } else { 0 };
+        let over = free < signed(reserve);
+        let mut part = held;
+        if target > held {
+            let most = if learning { target.min(floor) } else { target };
+            part += u64::try_from(signed(most.saturating_sub(held)).min(free - signed(reserve))).unwrap_or(0);
+        } else if target < held {
+            let lacks = |(entry, part): (&Entry, &u64)| *part > entry.held + LACK.min(part / STEADY);
+            // While it is not known who holds what, nobody can take what another gives.
+            let lacked = over || !learning && entries.iter().zip(&parts).any(lacks);
+            if lacked && (over || target + target / STEADY < held) {
+                part = target;
+            }
+        }
+        let short = over || target.saturating_sub(part) > LACK.min(target / STEADY) && !learning;
+        for (entry, part) in entries.iter().zip(&parts).filter(|_| lease > 0) {
+            let gives = short && part + part / STEADY < entry.held;
+            if gives || !learning && *part > entry.held + LACK.min(part / STEADY) {
+                self.recalls.entry(entry.id.clone()).or_default().insert(line.key);
+            }
+        }
+        let gained = part.saturating_sub(held);
+        let fresh = if gained > 0 { gained * credit / u64::try_from(free).unwrap_or(1) } else { 0 };
+        credit -= fresh;
+        if lease > 0 {
+            let (id, until) = (id.to_owned(), kept_until.unwrap_or(now + lease * KEPT));
+            entries.push(Entry { id, until, need, weight, held: held.max(part) });
+        }
+        let even = (u64::from(WHOLE) - reserve) * weight / weights.iter().sum::<u64>();
+        let (requests, tokens) = (old.requests + line.requests, old.tokens + line.tokens);
+        self.records.insert(line.key, Record { credit, at: now, requests, tokens, entries });
+        let [part, fresh, target, even] =
+            [part, fresh, target, even].map(|of| u32::try_from(of).unwrap_or(WHOLE));
+        Grant { part, fresh, target, even, requests, tokens }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The whole of a limit, in the unit of parts.
 pub(super) const WHOLE: u32 = 1_000_000;
-/// Scopes of one exchange. A further one gets an equal part.
+/// Scopes of one exchange. A further one waits for the next.
 pub(super) const MOST_LINES: usize = 1000;
 /// The largest weight of a replica in one scope.
 pub(super) const MOST_WEIGHT: u32 = 1000;
@@ -111,8 +111,9 @@ impl Call {
     }
 }
 
-/// What the function returns: members, whether it learns anew who holds what, the last note, grants, notes.
-pub(super) type Returned = (u64, u64, u64, Vec<u64>, Vec<String>);
+/// What the function returns: members, whether it learns anew who holds what, since when it knows that, the last note, grants, the
+/// scopes of those that were recalled, notes.
+pub(super) type Returned = (u64, u64, u64, u64, Vec<u64>, Vec<String>, Vec<String>);
 
 /// The ledger's answer to an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,17 +122,21 @@ pub(super) struct Answer {
     pub(super) members: usize,
     /// The ledger was lost: nobody's part grows for a lease.
     pub(super) learning: bool,
+    /// Another number than before says that it was lost since: it has to be told all.
+    pub(super) epoch: u64,
     pub(super) seen: u64,
     /// In the order of the lines.
     pub(super) grants: Vec<Grant>,
+    /// Of scopes that had no line, where the replica should have another part.
+    pub(super) recalled: Vec<(ScopeKey, Grant)>,
     pub(super) notes: Vec<Note>,
 }
 
 impl Answer {
     /// Reads it; nothing where it does not answer `call`.
     pub(super) fn read(returned: Returned, call: &Call) -> Option<Self> {
-        let (members, learning, seen, numbers, texts) = returned;
-        if numbers.len() != call.lines.len() * OF_GRANT {
+        let (members, learning, epoch, seen, numbers, recalled, texts) = returned;
+        if numbers.len() != (call.lines.len() + recalled.len()) * OF_GRANT {
             return None;
         }
         let part = |number: u64| u32::try_from(number).map_or(WHOLE, |part| part.min(WHOLE));
@@ -143,6 +148,9 @@ impl Answer {
             requests: of[4],
             tokens: of[5],
         });
+        let mut grants: Vec<Grant> = grants.collect();
+        let recalled = recalled.iter().zip(grants.split_off(call.lines.len()));
+        let recalled = recalled.filter_map(|(key, grant)| Some((ScopeKey::read(key)?, grant)));
         let notes = texts.chunks_exact(3).filter(|of| of[2].len() <= LONGEST_NOTE).filter_map(|of| {
             let ttl = Duration::from_millis(of[1].parse().ok()?);
             Some(Note { field: of[0].clone(), ttl, text: of[2].clone() })
@@ -150,8 +158,10 @@ impl Answer {
         Some(Self {
             members: usize::try_from(members).ok()?,
             learning: learning != 0,
+            epoch,
             seen,
-            grants: grants.collect(),
+            recalled: recalled.collect(),
+            grants,
             notes: notes.collect(),
         })
     }

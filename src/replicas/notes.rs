@@ -1,21 +1,22 @@
-//! What replicas tell each other of their upstreams: limits, pauses, outages. Pure.
+//! What replicas tell each other of their upstreams: limits, pauses, outages, spent quotas. Pure.
 //!
 //! A note is written when something was learned, and read by each replica once. What was heard from another is not told again.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::admission::{Knowledge, Slot, Told};
+use crate::admission::{Knowledge, Slot, Told, UpstreamWords};
 use crate::clock::Instant;
+use crate::telemetry::masked;
 
-use super::message::{Note, ScopeKey};
+use super::message::{LONGEST_NOTE, Note, ScopeKey};
 
 /// A limit is worth telling to replicas that begin within this time; half of it later it is told anew.
 const LIMITS_HOLD: Duration = Duration::from_hours(1);
-/// An outage is told anew while it lasts.
-const OUTAGE_HOLDS: Duration = Duration::from_mins(1);
-/// How long the others are told that an outage is over.
-const RECOVERY_HOLDS: Duration = Duration::from_secs(10);
+/// A fault (an outage, a spent quota) is told anew while it lasts.
+const FAULT_HOLDS: Duration = Duration::from_mins(1);
+/// How long the others are told that a fault is over.
+const END_HOLDS: Duration = Duration::from_secs(10);
 /// Pauses that differ by less are one.
 const SAME_PAUSE: Duration = Duration::from_millis(250);
 /// Notes of one exchange.
@@ -25,6 +26,7 @@ const MOST_NOTES: usize = 256;
 const LIMITS: char = 'l';
 const PAUSE: char = 'p';
 const OUTAGE: char = 'o';
+const QUOTA: char = 'q';
 
 /// What was told and heard of one scope.
 #[derive(Debug)]
@@ -34,17 +36,45 @@ struct Known {
     /// What another said of them last.
     heard: Vec<(Slot, f64)>,
     paused_until: Instant,
-    outage: Outage,
+    outage: Fault,
+    quota: Fault,
 }
 
-/// Who said last that the upstream fails.
+/// Who said last that something is wrong with the upstream.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Outage {
+enum Fault {
     None,
     /// Another replica; whether it is so here shows later.
     Heard,
     /// It is so here, and the others know it since then.
     Open(Instant),
+}
+
+impl Fault {
+    /// How long a note of it holds; nothing where the others know how it stands.
+    fn news(&mut self, is_so: bool, now: Instant) -> Option<Duration> {
+        let was = *self;
+        *self = match (was, is_so) {
+            (_, false) => Self::None,
+            (Self::Open(told), true) if now < told + FAULT_HOLDS / 2 => was,
+            // What was heard is believed: who told it tells it anew.
+            (Self::None | Self::Heard | Self::Open(_), true) => Self::Open(now),
+        };
+        match (was, is_so) {
+            (Self::Open(_), false) => Some(END_HOLDS),
+            (Self::None | Self::Open(_), true) => (*self != was).then_some(FAULT_HOLDS),
+            (Self::None | Self::Heard, false) | (Self::Heard, true) => None,
+        }
+    }
+
+    /// Another replica says how it stands.
+    fn heard(&mut self, is_so: bool) {
+        if !is_so {
+            *self = Self::None;
+        } else if *self == Self::None {
+            *self = Self::Heard;
+        }
+    }
 }
 
 /// What was told and heard.
@@ -75,19 +105,12 @@ impl Notes {
                 known.paused_until = now + knowledge.pause;
                 tell(PAUSE, knowledge.pause, String::new());
             }
-            match (known.outage, knowledge.failing_for) {
-                (Outage::None | Outage::Heard, None) => known.outage = Outage::None,
-                // It was believed: who told it tells it anew.
-                (Outage::Heard, Some(_)) => known.outage = Outage::Open(now),
-                (Outage::Open(told), Some(_)) if now < told + OUTAGE_HOLDS / 2 => {}
-                (Outage::None | Outage::Open(_), Some(failing_for)) => {
-                    known.outage = Outage::Open(now);
-                    tell(OUTAGE, OUTAGE_HOLDS, failing_for.as_millis().to_string());
-                }
-                (Outage::Open(_), None) => {
-                    known.outage = Outage::None;
-                    tell(OUTAGE, RECOVERY_HOLDS, String::new());
-                }
+            if let Some(ttl) = known.outage.news(knowledge.failing_for.is_some(), now) {
+                let lasted = knowledge.failing_for.map(|lasted| lasted.as_millis().to_string());
+                tell(OUTAGE, ttl, lasted.unwrap_or_default());
+            }
+            if let Some(ttl) = known.quota.news(knowledge.spent.is_some(), now) {
+                tell(QUOTA, ttl, knowledge.spent.as_deref().map(text_of_words).unwrap_or_default());
             }
         }
         news
@@ -113,12 +136,20 @@ impl Notes {
                 }
                 Told::Pause(pause)
             }
-            (OUTAGE, "") => Told::Recovered,
             (OUTAGE, text) => {
-                if let Some(known) = known.filter(|known| known.outage == Outage::None) {
-                    known.outage = Outage::Heard;
+                let lasted = (!text.is_empty()).then(|| text.parse::<u32>()).transpose().ok()?;
+                if let Some(known) = known {
+                    known.outage.heard(lasted.is_some());
                 }
-                Told::Failing(Duration::from_millis(text.parse::<u32>().ok()?.into()))
+                let failing = |lasted: u32| Told::Failing(Duration::from_millis(lasted.into()));
+                lasted.map_or(Told::Recovered, failing)
+            }
+            (QUOTA, text) => {
+                let spent = (!text.is_empty()).then(|| words_in(text).ok_or(())).transpose().ok()?;
+                if let Some(known) = known {
+                    known.quota.heard(spent.is_some());
+                }
+                spent.map_or(Told::Refilled, Told::Spent)
             }
             _ => return None,
         };
@@ -132,13 +163,28 @@ fn known(all: &mut HashMap<ScopeKey, Known>, key: ScopeKey, now: Instant) -> &mu
         heard: Vec::new(),
         limits_at: now,
         paused_until: now,
-        outage: Outage::None,
+        outage: Fault::None,
+        quota: Fault::None,
     })
 }
 
 fn text_of(limits: &[(Slot, f64)]) -> String {
     let each = limits.iter().map(|(slot, limit)| format!("{}={limit:.0}", slot.as_str()));
     each.collect::<Vec<_>>().join(" ")
+}
+
+/// A refusal's words as JSON: its message masked, and left out where all of it is too long.
+fn text_of_words(words: &UpstreamWords) -> String {
+    let text = |message: &str| {
+        serde_json::to_string(&(words.status, &words.kind, &words.code, message)).unwrap_or_default()
+    };
+    let whole = text(&masked(&words.message));
+    if whole.len() <= LONGEST_NOTE { whole } else { text("") }
+}
+
+fn words_in(text: &str) -> Option<UpstreamWords> {
+    let (status, kind, code, message) = serde_json::from_str(text).ok()?;
+    Some(UpstreamWords { kind, code, message, ..UpstreamWords::of_status(status) })
 }
 
 fn limits_in(text: &str) -> Option<Vec<(Slot, f64)>> {
@@ -152,6 +198,10 @@ fn limits_in(text: &str) -> Option<Vec<(Slot, f64)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use crate::admission::WordsBody;
+
     use super::*;
 
     const KEY: ScopeKey = ScopeKey { owner: 1, family: 2 };
@@ -168,16 +218,43 @@ mod tests {
         other.news(&[(KEY, Knowledge::default())], now);
         let limits = vec![(Slot::RequestsPerMinute, 500.0), (Slot::TokensPerDay, 90_000.0)];
         let pause = Duration::from_secs(5);
-        let knows = Knowledge { limits: limits.clone(), pause, failing_for: Some(Duration::from_secs(3)) };
+        let words = UpstreamWords {
+            code: Some("insufficient_quota".into()),
+            message: "You exceeded your current quota.".into(),
+            ..UpstreamWords::of_status(429)
+        };
+        let knows = Knowledge {
+            limits: limits.clone(),
+            pause,
+            failing_for: Some(Duration::from_secs(3)),
+            spent: Some(Arc::new(words.clone())),
+        };
         let heard = exchanged(&mut one, &mut other, &knows, now);
         let failing = Told::Failing(Duration::from_secs(3));
-        assert_eq!(heard, [Told::Limits(limits), Told::Pause(pause), failing]);
+        assert_eq!(heard, [Told::Limits(limits), Told::Pause(pause), failing, Told::Spent(words)]);
         assert_eq!(exchanged(&mut one, &mut other, &knows, now), []);
         // The other believes it all: nothing of it is news.
         assert_eq!(other.news(&[(KEY, knows.clone())], now), []);
         let later = now + Duration::from_secs(6);
-        let recovered = Knowledge { pause: Duration::ZERO, failing_for: None, ..knows };
-        assert_eq!(exchanged(&mut one, &mut other, &recovered, later), [Told::Recovered]);
+        let recovered = Knowledge { pause: Duration::ZERO, failing_for: None, spent: None, ..knows };
+        assert_eq!(exchanged(&mut one, &mut other, &recovered, later), [Told::Recovered, Told::Refilled]);
+        assert_eq!(other.news(&[(KEY, recovered)], later), [], "what was heard to be over is not told again");
+    }
+
+    #[test]
+    fn a_refusal_is_told_without_a_body_and_without_a_message_that_is_too_long() {
+        let body = WordsBody { kind: "text/plain".into(), bytes: b"a prompt".as_slice().into() };
+        let told = |message: &str| {
+            let words = UpstreamWords {
+                message: message.into(),
+                body: Some(body.clone()),
+                ..UpstreamWords::of_status(402)
+            };
+            words_in(&text_of_words(&words)).expect("reads")
+        };
+        assert_eq!(told("spent"), UpstreamWords { message: "spent".into(), ..UpstreamWords::of_status(402) });
+        // Four bytes each, of which as many are kept as a message has at most.
+        assert_eq!(told(&"\u{10400}".repeat(5000)), UpstreamWords::of_status(402));
     }
 
     #[test]
@@ -200,6 +277,7 @@ mod tests {
             ("1.2l", "requests=1"),
             ("1.2l", ""),
             ("1.2o", "long"),
+            ("1.2q", "spent"),
             ("12p", ""),
         ] {
             let note = Note { field: field.to_owned(), ttl: Duration::ZERO, text: text.to_owned() };

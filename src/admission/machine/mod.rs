@@ -355,12 +355,13 @@ impl<W> Machine<W> {
             limits: member.limits.learned(),
             pause: paused.since(now),
             failing_for: member.breaker.outage().map(|outage| now.since(outage.since)),
+            spent: member.spent.words(),
         }
     }
 
     /// Another replica knows something of the upstream.
     pub fn told_elsewhere(&mut self, told: &Told, now: Moment) {
-        let Some(Member { limits, breaker, hold, .. }) = self.members.sole_mut() else { return };
+        let Some(Member { limits, breaker, hold, spent, .. }) = self.members.sole_mut() else { return };
         match told {
             Told::Limits(told) => {
                 for (slot, limit) in told {
@@ -373,6 +374,11 @@ impl<W> Machine<W> {
                 breaker.failing_elsewhere(*lasted, &self.settings.breaker, &mut self.rng, now);
             }
             Told::Recovered => breaker.recovered_elsewhere(now),
+            Told::Spent(words) if !spent.is_open() => {
+                spent.trip(words.clone(), self.settings.quota_probe, now);
+            }
+            Told::Spent(_) => {}
+            Told::Refilled => spent.charged(now),
         }
     }
 

@@ -281,3 +281,35 @@ fn a_thousand_replicas_agree_and_never_on_more_than_the_whole() {
     let largest = world.all().into_iter().max();
     assert!(largest <= Some(2 * even(1000)), "{largest:?}");
 }
+
+/// The ledger tells the parts of both replicas, whatever they said of a scope last.
+#[test]
+fn idle_scopes_cost_little_and_are_never_forgotten() {
+    let (mut ledger, start) = (Ledger::default(), clock::now());
+    let mut leases = [Leases::new(INTERVAL, 2), Leases::new(INTERVAL, 2)];
+    let key = |family| ScopeKey { owner: 1, family };
+    let (mut most, mut told) = (0, 0);
+    for step in 0..400_u64 {
+        let now = start + Duration::from_millis(step * 500);
+        let (id, own) = (step % 2, &mut leases[usize::from(step % 2 == 1)]);
+        let need = |part| Need { part, weight: 1, ..Need::default() };
+        let busy = if step > 300 { WHOLE } else { 0 };
+        let needs: Vec<_> =
+            (0..1000).map(|of| (key(of), need(if of == 7 && id == 0 { busy } else { 20 }))).collect();
+        own.needs(&needs);
+        let call = own.outgoing(&format!("{id:016x}"), Vec::new(), now);
+        if step >= 40 {
+            most = most.max(call.lines.len());
+            told += call.lines.len();
+        }
+        let answer = ledger.execute(&call, step * 500);
+        own.exchanged(&call, &answer, now);
+    }
+    assert!(most <= 80 && told <= 360 * 80, "{most} {told}");
+    let parts = leases.each_mut().map(Leases::applied);
+    assert_eq!(parts[0][&key(7)].part, WHOLE / 100 * 99);
+    for of in (0..1000).filter(|of| *of != 7) {
+        let sum = parts[0][&key(of)].part + parts[1][&key(of)].part;
+        assert!((WHOLE / 100 * 95..=WHOLE).contains(&sum), "{of}: {sum}");
+    }
+}

@@ -17,6 +17,8 @@ const KEY: ScopeKey = ScopeKey { owner: 1, family: 2 };
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The upstream's bucket holds the limit, and drains in a minute.
 const WINDOW: f64 = 60.0;
+/// Requests in a window.
+const LIMIT: f64 = 6000.0;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
@@ -38,6 +40,8 @@ struct Replica {
     /// What the limits let through: the part in force, and what is used of it, in limits.
     part: f64,
     used: f64,
+    /// Requests sent, of a limit of [`LIMIT`].
+    sent: f64,
     /// What its callers have to send, in limits.
     backlog: f64,
     next: Time,
@@ -100,6 +104,7 @@ impl World {
             weight: 1,
             part,
             used: part,
+            sent: 0.0,
             backlog: 0.0,
             next: at,
             began: [None; 2],
@@ -168,7 +173,7 @@ impl World {
                 let due = now >= replica.next || replica.leases.is_hungry() && now >= earliest;
                 if due && !replica.waits {
                     (replica.began, replica.waits) = ([Some(now), last], true);
-                    let call = replica.leases.outgoing(&replica.id, Vec::new());
+                    let call = replica.leases.outgoing(&replica.id, Vec::new(), at);
                     self.exchanges += 1;
                     let cut = replica.cut;
                     let step = if cut { Step::Receive(call, None, now) } else { Step::Execute(call, now) };
@@ -205,7 +210,7 @@ impl World {
             part: replica.need.max(backlog).min(WHOLE),
             weight: replica.weight,
             unused,
-            ..Need::default()
+            sent: [replica.sent, 0.0],
         };
         replica.leases.needs(&[(KEY, need)]);
     }
@@ -238,6 +243,7 @@ impl World {
             let sent = wanted.min((replica.part - replica.used).max(0.0));
             replica.backlog = if replica.need < WHOLE { wanted - sent } else { replica.backlog };
             replica.used += sent;
+            replica.sent += sent * LIMIT;
             self.level += sent;
         }
         self.highest = self.highest.max(self.level);
