@@ -10,8 +10,8 @@ use crate::clock::{self, Instant};
 
 use super::client::{Connection, Redis};
 use super::demand::Demands;
-use super::message::Answer;
-use super::notes::Notes;
+use super::message::{Answer, Note};
+use super::notes::{MOST_NOTES, Notes};
 use super::running::{Shared, fraction, key_of};
 use super::trouble::Trouble;
 
@@ -31,6 +31,8 @@ pub(super) struct Exchange {
     shared: Arc<Shared>,
     demands: Demands,
     notes: Notes,
+    /// What the others are not told of yet, and when it was found.
+    news: Vec<(Note, Instant)>,
     connection: Option<Connection>,
     /// When the last exchange and the one before began.
     began: [Option<Instant>; 2],
@@ -58,6 +60,7 @@ impl Exchange {
             shared,
             demands: Demands::default(),
             notes: Notes::default(),
+            news: Vec::new(),
             connection: None,
             began: [None; 2],
             reread: clock::now() + REREAD,
@@ -72,7 +75,7 @@ impl Exchange {
         let mut next = clock::now();
         loop {
             self.look(clock::now());
-            let soon = self.shared.leases().is_hungry() && self.failures == 0;
+            let soon = (self.shared.leases().is_hungry() || !self.news.is_empty()) && self.failures == 0;
             let now = clock::now();
             if now >= next || soon && now >= self.earliest() {
                 self.once().await;
@@ -131,12 +134,27 @@ impl Exchange {
         }
     }
 
-    /// What the scopes need now. They are not held for longer: one that is held is never forgotten.
+    /// What the scopes need now, and what they learned. They are not held for longer: one that is held is never forgotten.
     fn look(&mut self, now: Instant) {
         let scopes = self.scopes.all();
         let demands = scopes.iter().map(|scope| (key_of(scope), scope.demand()));
         let needs = self.demands.needs(demands, now);
         self.shared.leases().needs(&needs);
+        let knowledge: Vec<_> = scopes.iter().map(|scope| (key_of(scope), scope.knowledge())).collect();
+        for note in self.notes.news(&knowledge, now) {
+            self.news.retain(|(older, _)| older.field != note.field);
+            self.news.push((note, now));
+        }
+    }
+
+    /// The news that still hold.
+    fn outgoing_notes(&mut self, now: Instant) -> Vec<Note> {
+        self.news.retain(|(note, found)| *found + note.ttl > now);
+        let left = |(note, found): &(Note, Instant)| Note {
+            ttl: note.ttl.saturating_sub(now.saturating_duration_since(*found)),
+            ..note.clone()
+        };
+        self.news.iter().take(MOST_NOTES).map(left).collect()
     }
 
     async fn exchange(&mut self, began: Instant) -> Result<Answer, Trouble> {
@@ -150,13 +168,11 @@ impl Exchange {
             Some(connection) => connection,
             None => self.redis.connect().await?,
         };
-        let scopes = self.scopes.all();
-        let knowledge: Vec<_> = scopes.iter().map(|scope| (key_of(scope), scope.knowledge())).collect();
-        drop(scopes);
-        let news = self.notes.news(&knowledge, began);
-        let call = self.shared.leases().outgoing(&self.id, news, began);
+        let notes = self.outgoing_notes(began);
+        let call = self.shared.leases().outgoing(&self.id, notes, began);
         let answer = self.redis.exchange(&mut connection, &call).await?;
         self.connection = Some(connection);
+        self.news.drain(..call.notes.len());
         // What is given back says how much of it is unused now.
         self.look(clock::now());
         self.shared.leases().exchanged(&call, &answer, began);

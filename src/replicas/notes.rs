@@ -20,7 +20,7 @@ const END_HOLDS: Duration = Duration::from_secs(10);
 /// Pauses that differ by less are one.
 const SAME_PAUSE: Duration = Duration::from_millis(250);
 /// Notes of one exchange.
-const MOST_NOTES: usize = 256;
+pub(super) const MOST_NOTES: usize = 256;
 
 /// The kinds of notes, by the letter that ends their field.
 const LIMITS: char = 'l';

@@ -22,13 +22,13 @@ PASSWORD = "sk-password-of-the-replicas"
 LATENCY = 0.1
 
 
-def request(words: int = 1) -> bytes:
-    """A request of about `tokens` tokens."""
+def request(words: int = 1, key: str = "sk-replicas-0123456789abcdef", more: str = "") -> bytes:
+    """A request of about `words` tokens, with further lines of its head."""
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "word " * words}]}
     content = json.dumps(body).encode()
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: weir\r\nauthorization: Bearer sk-replicas-0123456789abcdef\r\n"
-        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(content), content)
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: weir\r\nauthorization: Bearer %s\r\n%s"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (key.encode(), more.encode(), len(content), content)
     )
 
 
@@ -49,6 +49,12 @@ class Redis:
         self.port, self.folder, self.server = processes.free_port(), folder, server
         self.password = PASSWORD
         self.running: subprocess.Popen | None = None
+
+    # Further keys of [replicas] that it takes to reach it.
+    settings = ""
+
+    def url(self, port: int | None = None) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{port or self.port}/0"
 
     def start(self, *options: str) -> None:
         command = [self.server, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.folder]
@@ -167,10 +173,13 @@ class Member:
 class Group:
     """Weirs, a stand-in and Redis, all of them real processes."""
 
-    def __init__(self, stack: contextlib.ExitStack, *, limits: str, interval: float, stand_in: list[str], expected: int):
-        self.stack, self.limits, self.interval, self.expected = stack, limits, interval, expected
+    def __init__(
+        self, stack: contextlib.ExitStack, *, limits: str, interval: float, stand_in: list[str], expected: int, more: str = "",
+        redis=Redis,
+    ):
+        self.stack, self.limits, self.interval, self.expected, self.more = stack, limits, interval, expected, more
         self.folder = stack.enter_context(tempfile.TemporaryDirectory())
-        self.redis = Redis(self.folder)
+        self.redis = redis(self.folder)
         stack.callback(self.redis.kill)
         self.redis.start()
         self.upstream = stack.enter_context(
@@ -179,7 +188,7 @@ class Group:
         self.members: list[Member] = []
 
     def url(self, port: int | None = None) -> str:
-        return f"redis://:{self.redis.password}@127.0.0.1:{port or self.redis.port}/0"
+        return self.redis.url(port)
 
     def secret(self, name: str, url: str) -> str:
         path = pathlib.Path(self.folder) / name
@@ -193,11 +202,13 @@ class Group:
             redis = "{secret}"
             interval = "{self.interval}s"
             expected = {self.expected}
+            {self.redis.settings.format(self.folder)}
             [limits]
             {self.limits}
             [shutdown]
             drain_delay = "0s"
             drain_timeout = "1s"
+            {self.more}
         """
         port, admin = processes.free_port(), processes.free_port()
         file = pathlib.Path(self.folder) / f"weir-{len(self.members)}.toml"
@@ -211,6 +222,10 @@ class Group:
 
     def stats(self) -> dict:
         return json.load(urllib.request.urlopen(f"{self.upstream}/simulate/stats", timeout=5))
+
+    def set_upstream(self, **settings) -> None:
+        content = json.dumps(settings).encode()
+        urllib.request.urlopen(f"{self.upstream}/simulate/set", data=content, timeout=5).close()
 
     def refused(self) -> int:
         return sum(second["refused"] for second in self.stats()["history"])
