@@ -301,7 +301,9 @@ async def large() -> None:
             member.load.set(20)
         await asyncio.sleep(4)
         big.set(1)
-        await in_time(lambda: big.answers >= 1, 45, "a request of a sixth of the limit passes beside a full load")
+        # The first may pass by what the idle replica saved up.
+        passed = lambda: big.answers - len(big.bad)  # noqa: E731
+        await in_time(lambda: passed() >= 2, 60, "two requests of a sixth of the limit pass beside a full load")
         big.set(0)
         check(not big.bad, f"and is not refused ({big.bad[:2]})")
         check(group.refused() <= 3, f"large requests: {group.refused()} 429s")

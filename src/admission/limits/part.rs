@@ -133,6 +133,11 @@ impl Limits {
         self.part.hope > 0.9
     }
 
+    /// What is left of a wait once this replica has the part that it will have.
+    pub(crate) fn hoped(&self, wait: Duration) -> Duration {
+        if self.has_its_part() { wait } else { wait.mul_f64(self.part.hope) }
+    }
+
     /// Without a part that holds nothing goes: the next one is looked for soon.
     pub(super) fn lapsed(&self, now: Moment) -> Duration {
         if now < self.part.until { Duration::ZERO } else { LOOK_FOR_PART }

@@ -134,10 +134,12 @@ impl Member {
         if is_full {
             return Offer::Full;
         }
-        let free = now.plus(self.limits.wait(charge, sparse, self.in_flight, now));
+        let wait = self.limits.wait(charge, sparse, self.in_flight, now);
+        // A part that will grow ends the wait sooner: nobody is refused for how long it would take with the present one.
+        let (free, hoped) = (now.plus(wait), now.plus(self.limits.hoped(wait)));
         match self.hold.holds(now) {
-            Some((until, probe)) => Offer::Held { until: until.max(free), look: probe.max(free) },
-            None if free > now => Offer::Held { until: free, look: free },
+            Some((until, probe)) => Offer::Held { until: until.max(hoped), look: probe.max(free) },
+            None if free > now => Offer::Held { until: hoped, look: free },
             None => Offer::Takes(probe),
         }
     }
