@@ -109,8 +109,8 @@ impl Own {
     fn is_urgent(&self) -> bool {
         let Some(told) = self.told else { return true };
         let need = self.need.part;
-        let wants = need > told.need.max(self.held).saturating_add(LACKS.min(need / 20));
-        wants || self.held != told.held || told.target > self.held.saturating_add(LACKS.min(told.target / 20))
+        let wants = need > told.need.max(self.held).saturating_add(LACKS.min(need / 40));
+        wants || self.held != told.held || told.target > self.held.saturating_add(LACKS.min(told.target / 40))
     }
 
     fn telling(&self, interval: Duration, now: Instant) -> Telling {

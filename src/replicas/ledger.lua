@@ -7,7 +7,7 @@
 -- A line is "scope held gave need weight requests tokens", parts in millionths. A replica sends lines for scopes where something
 -- changed, and now and then for the others: all that it holds is renewed by any exchange. Where another
 -- should have more, or give back what is lacked, the scope is recalled: its next exchange answers for it, too.
-local WHOLE, RESERVE, LACK, STEADY, REGROWN = 1000000, 20000, 5000, 20, 60000
+local WHOLE, RESERVE, LACK, STEADY, REGROWN = 1000000, 20000, 5000, 40, 60000
 -- Leases after which an entry is dropped that its replica does not speak of, and scopes that are recalled from one at most.
 local KEPT, MOST_RECALLED = 14, 1000
 local DAY, MOST_NOTES, NOTES_AT_ONCE = 86400000, 4096, 256
@@ -156,13 +156,12 @@ local function settle(scope, line, old)
       local part = fair(old[i + 2], old[i + 3])
       lacked = lacked or part > old[i + 4] + min(LACK, floor(part / STEADY))
     end
-    if lacked and (free < reserve or target + floor(target / STEADY) < grant) then grant = target end
+    if lacked then grant = target end
   end
   local short = free < reserve or target - grant > min(LACK, floor(target / STEADY)) and not learning
   for i = 5, lease > 0 and size or 0, 5 do
     local part, held = fair(old[i + 2], old[i + 3]), old[i + 4]
-    local slack = floor(part / STEADY)
-    if short and part + slack < held or not learning and part - held > min(LACK, slack) then
+    if short and part < held or not learning and part - held > min(LACK, floor(part / STEADY)) then
       local field = 'recall:' .. old[i]
       recalls[field] = recalls[field] or {}
       table.insert(recalls[field], scope)

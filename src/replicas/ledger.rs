@@ -6,10 +6,10 @@ use super::message::{Answer, Call, Grant, Line, ScopeKey, WHOLE};
 
 /// Kept for replicas that have no part of a scope yet, all together: 2 %.
 const RESERVE: u64 = 20_000;
-/// Who should have more than it has by more than this, or by more than a twentieth of what it should have, lacks it.
+/// Who should have more than it has by more than this, or by more than a fortieth of what it should have, lacks it. While nobody lacks
+/// anything, and all parts together are not too large, parts stay.
 const LACK: u64 = 5_000;
-/// The divisor of a part that gives the excess it may keep, as long as all parts together are not too large.
-const STEADY: u64 = 20;
+const STEADY: u64 = 40;
 /// Milliseconds after which what is free counts as unused.
 const REGROWN: u64 = 60_000;
 
@@ -157,13 +157,13 @@ impl Ledger {
             let lacks = |(entry, part): (&Entry, &u64)| *part > entry.held + LACK.min(part / STEADY);
             // While it is not known who holds what, nobody can take what another gives.
             let lacked = over || !learning && entries.iter().zip(&parts).any(lacks);
-            if lacked && (over || target + target / STEADY < held) {
+            if lacked {
                 part = target;
             }
         }
         let short = over || target.saturating_sub(part) > LACK.min(target / STEADY) && !learning;
         for (entry, part) in entries.iter().zip(&parts).filter(|_| lease > 0) {
-            let gives = short && part + part / STEADY < entry.held;
+            let gives = short && *part < entry.held;
             if gives || !learning && *part > entry.held + LACK.min(part / STEADY) {
                 self.recalls.entry(entry.id.clone()).or_default().insert(line.key);
             }
