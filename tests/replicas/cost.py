@@ -53,20 +53,30 @@ def processor(client: Client) -> float:
     return float(figures["used_cpu_user"]) + float(figures["used_cpu_sys"])
 
 
-def exchange(client: Client, sha: str, replica: int, scopes: int, held: dict) -> float:
-    """One exchange; the sum of what was granted."""
+def exchange(client: Client, sha: str, replica: int, scopes, held: dict, changing=True) -> float:
+    """One exchange that tells of these scopes; the number of members."""
     lines = []
-    for scope in range(scopes):
+    for scope in scopes:
         part = held.get((replica, scope), 0)
-        need = random.choice([0, 20_000, 1_000_000])
+        # What is told though nothing is urgent is what it was.
+        need = random.choice([0, 20_000, 1_000_000]) if changing else 1_000_000 // (1 + scope % 7)
         lines.append(f"{1:016x}.{scope:016x} {part} 0 {need} 1 3 1000")
     answer = client.ask("EVALSHA", sha, 3, *KEYS, f"{replica:016x}", 600_000, 0, len(lines), *lines)
-    for scope in range(scopes):
-        held[replica, scope] = answer[3][scope * 6]
+    told = [*scopes, *(int(name.split(".")[1], 16) for name in answer[5])]
+    for place, scope in enumerate(told):
+        held[replica, scope] = answer[4][place * 6]
     return answer[0]
 
 
-def measure(replicas: int, scopes: int, server: str) -> str:
+# What one exchange tells, of `scopes`: all, where all needs change at once; those in use, by turns; idle ones, every twentieth time.
+TELLS = {
+    "all change": lambda scopes: scopes,
+    "all in use": lambda scopes: min(scopes, max(64, scopes // 15)),
+    "idle": lambda scopes: max(1, scopes // 20),
+}
+
+
+def measure(replicas: int, scopes: int, doing: str, server: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         redis = Redis(folder, server=server)
         redis.start()
@@ -74,19 +84,22 @@ def measure(replicas: int, scopes: int, server: str) -> str:
             client, held = Client(redis.port), {}
             sha = client.ask("SCRIPT", "LOAD", LEDGER)
             # Beyond the time in which the ledger learns who holds what, all have lines.
-            for replica in range(replicas):
-                exchange(client, sha, replica, scopes, held)
+            changing = doing == "all change"
+            for replica in [*range(replicas)] * 4:
+                exchange(client, sha, replica, range(scopes), held, changing)
             client.ask("CONFIG", "RESETSTAT")
             before = processor(client)
-            calls = max(20, min(300, 60_000 // (replicas * scopes)))
+            told = TELLS[doing](scopes)
+            calls = max(20, min(300, 60_000 // (replicas * told)))
             for call in range(calls):
-                members = exchange(client, sha, call % replicas, scopes, held)
+                tells = [(call // replicas * told + place) % scopes for place in range(told)]
+                members = exchange(client, sha, call % replicas, tells, held, changing)
             each = (processor(client) - before) / calls * 1e6
             net = info(client, "stats")
             sent, got = (int(net[f"total_net_{way}put_bytes"]) / calls for way in ("in", "out"))
             used = int(info(client, "memory")["used_memory"]) / 1e6
             load = each * replicas / 1e6
-            return f"| {members} | {scopes} | {each:.0f} | {sent:.0f} | {got:.0f} | {load:.1%} | {used:.1f} |"
+            return f"| {members} | {scopes} | {doing} | {told} | {each:.0f} | {sent:.0f} | {got:.0f} | {load:.1%} | {used:.1f} |"
         finally:
             redis.kill()
 
@@ -96,10 +109,11 @@ def main() -> int:
     if not shutil.which(server):
         print(f"!!! NOT RUN: {server} is missing", file=sys.stderr)
         return 1
-    print("| replicas | sets of limits | µs of Redis an exchange | B in | B out | of a processor, at one a second each | MB in Redis |")
-    print("|---|---|---|---|---|---|---|")
-    for replicas, scopes in [(3, 1), (10, 1), (10, 100), (10, 1000), (100, 1), (100, 100), (1000, 1), (1000, 10)]:
-        print(measure(replicas, scopes, server), flush=True)
+    print("| replicas | sets of limits | which | told of in an exchange | µs of Redis an exchange | B in | B out | of a processor, at one a second each | MB in Redis |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for replicas, scopes in [(3, 1), (10, 1), (10, 100), (10, 1000), (100, 1), (100, 100), (1000, 1)]:
+        for doing in TELLS if scopes > 1 else ["all in use"]:
+            print(measure(replicas, scopes, doing, server), flush=True)
     return 0
 
 

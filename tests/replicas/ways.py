@@ -75,6 +75,9 @@ class Several(Redis):
         folder = f"{self.folder}/{len(self.servers)}"
         os.makedirs(folder, exist_ok=True)
         one = Redis(folder, server=self.server)
+        # The bus of a cluster listens 10,000 above.
+        while one.port > 55_000:
+            one.port = free_port()
         one.start("--masterauth", PASSWORD, *options)
         self.servers.append(one)
         return one
