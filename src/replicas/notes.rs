@@ -184,7 +184,7 @@ fn text_of_words(words: &UpstreamWords) -> String {
 
 fn words_in(text: &str) -> Option<UpstreamWords> {
     let (status, kind, code, message) = serde_json::from_str(text).ok()?;
-    Some(UpstreamWords { kind, code, message, ..UpstreamWords::of_status(status) })
+    Some(UpstreamWords { status, kind, code, message, body: None })
 }
 
 fn limits_in(text: &str) -> Option<Vec<(Slot, f64)>> {
