@@ -9,6 +9,7 @@ mod forecast;
 mod hold;
 mod member;
 mod members;
+mod replicas;
 mod request;
 mod shadow;
 mod turns;
@@ -26,8 +27,7 @@ use crate::pool::UpstreamId;
 use super::admitted::Admitted;
 use super::breaker::Outage;
 use super::budget::Budget;
-use super::knowledge::{Knowledge, Told};
-use super::limits::{Cost, Demand, Part};
+use super::limits::Cost;
 use super::moment::{Moment, duration};
 use super::queue::{Key, Queue, State};
 use super::refusal::Refused;
@@ -38,7 +38,7 @@ use super::status::{Counts, QueueStatus, ScopeStatus};
 use attempt::Grant;
 pub use attempt::{Attempt, HeadReport, Outcome, Would};
 use forecast::Forecast;
-use member::{Member, Offer};
+use member::Offer;
 pub use members::Route;
 use members::Taken;
 use members::{Choice, Members, Query};
@@ -327,59 +327,6 @@ impl<W> Machine<W> {
         self.budget.configure(&settings.budget);
         self.queue.guarantee(settings.guarantees_of(family));
         self.settings = settings;
-    }
-
-    /// What the scope sent, and what it would send if it were let.
-    pub fn demand(&self, now: Moment) -> Demand {
-        Demand {
-            waiting_requests: self.queue.waiting() as f64,
-            waiting_tokens: self.queue.tokens() as f64,
-            bound: self.members.bound(),
-            totals: self.admitted.totals,
-            weight: self.queue.weight(),
-            ..self.members.demand(now)
-        }
-    }
-
-    /// Changes the part of the limits that is this replica's, where several share them.
-    pub fn set_part(&mut self, part: Part, now: Moment) {
-        self.members.set_part(part, now);
-    }
-
-    /// What it knows of its upstream that other replicas can use.
-    pub fn knowledge(&self, now: Moment) -> Knowledge {
-        // What several upstreams told can't be told apart elsewhere.
-        let Some(member) = self.members.sole() else { return Knowledge::default() };
-        let paused = member.limits.paused_until().max(member.hold.until());
-        Knowledge {
-            limits: member.limits.learned(),
-            pause: paused.since(now),
-            failing_for: member.breaker.outage().map(|outage| now.since(outage.since)),
-            spent: member.spent.words(),
-        }
-    }
-
-    /// Another replica knows something of the upstream.
-    pub fn told_elsewhere(&mut self, told: &Told, now: Moment) {
-        let Some(Member { limits, breaker, hold, spent, .. }) = self.members.sole_mut() else { return };
-        match told {
-            Told::Limits(told) => {
-                for (slot, limit) in told {
-                    limits.told_elsewhere(*slot, *limit, now);
-                }
-            }
-            Told::Pause(pause) if *pause > hold::LONG => hold.refused(*pause, true, None, now),
-            Told::Pause(pause) => limits.paused_elsewhere(*pause, now),
-            Told::Failing(lasted) => {
-                breaker.failing_elsewhere(*lasted, &self.settings.breaker, &mut self.rng, now);
-            }
-            Told::Recovered => breaker.recovered_elsewhere(now),
-            Told::Spent(words) if !spent.is_open() => {
-                spent.trip(words.clone(), self.settings.quota_probe, now);
-            }
-            Told::Spent(_) => {}
-            Told::Refilled => spent.charged(now),
-        }
     }
 
     /// The wakers of all waiting requests: for when whoever keeps the time is gone.
