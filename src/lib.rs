@@ -25,7 +25,7 @@
 //!
 //! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`] shows what happens,
 //! [`replicas`] shares the scopes' limits between several processes, [`catalog`] has the words for it, [`simulate`] is a stand-in for the API, [`whatif`] replays an access log, [`demo`] compares, [`cli`] is what a person types.
-//! Beneath both ends, [`gather`] writes small parts as one; [`chart`] draws what `demo` and `what-if` found.
+//! Beneath both ends, [`gather`] writes small parts as one; [`http_client`] asks once, on a connection of its own; [`chart`] draws what `demo` and `what-if` found.
 //!
 //! # Threads
 //!
@@ -86,6 +86,7 @@ mod rights;
 mod openai;
 mod pool;
 mod caller;
+mod http_client;
 mod gather;
 mod pattern;
 mod pem;

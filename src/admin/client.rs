@@ -5,16 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, HOST};
+use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
 
 use super::status::{FailureLine, Status};
-use crate::clock;
+use crate::{clock, http_client};
 
 /// The whole exchange must take no longer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -145,26 +142,19 @@ impl Client {
         let address = self.address;
         let stream =
             TcpStream::connect(address).await.map_err(|source| ClientError::Connect { address, source })?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.not_weir(&error))?;
-        clock::spawn(async move {
-            // Its end, good or bad, shows in the answer.
-            drop(connection.await);
-        });
         let mut request = Request::builder()
             .method(method)
-            .uri(path)
-            .header(HOST, address.to_string())
+            .uri(format!("http://{address}{path}"))
             .header(ACCEPT, accept)
-            .body(Empty::<Bytes>::new())
+            .body(Bytes::new())
             .map_err(|error| self.not_weir(&error))?;
         if let Some(token) = &self.token {
             request.headers_mut().insert(AUTHORIZATION, token.clone());
         }
-        let answer = sender.send_request(request).await.map_err(|error| self.not_weir(&error))?;
+        let answer = http_client::exchange(stream, request, MAX_ANSWER).await;
+        let answer = answer.map_err(|error| self.not_weir(&error))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| self.not_weir(&error))?.to_bytes();
+        let body = answer.into_body();
         if status.is_success() {
             return Ok(body);
         }

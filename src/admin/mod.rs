@@ -16,9 +16,9 @@ pub use client::{Client, ClientError};
 pub use guard::{Access, CurrentAccess};
 pub use server::{Settings, start};
 pub use status::{
-    BreakerState, BreakerStatus, BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus, ErrorStatus,
-    FailureLine, LimitStatus, Overhead, PaceStatus, QuotaSpent, Reload, RepeatedRefusal, ReplicasStatus,
-    ScopeStatus, Status, UpstreamState, UpstreamStatus,
+    BreakerState, BreakerStatus, BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus,
+    CredentialStatus, ErrorStatus, FailureLine, LimitStatus, Overhead, PaceStatus, QuotaSpent, Reload,
+    RepeatedRefusal, ReplicasStatus, ScopeStatus, Status, UpstreamState, UpstreamStatus,
 };
 pub use table::table;
 

@@ -40,6 +40,8 @@ pub struct Status {
     pub paces: Vec<PaceStatus>,
     /// The exchange with the other replicas that share the limits, where it is configured.
     pub replicas: Option<ReplicasStatus>,
+    /// Credentials that live short.
+    pub credentials: Vec<CredentialStatus>,
     /// Everyone who is configured or was seen.
     pub callers: Vec<CallerStatus>,
     /// Sets of upstream limits, the busiest first.
@@ -165,6 +167,18 @@ pub struct ReplicasStatus {
     pub advice: Option<String>,
     /// Since the last good exchange.
     pub last_exchange_seconds: Option<f64>,
+}
+
+/// A credential that an exchange gives.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CredentialStatus {
+    /// The exchange's name.
+    pub name: String,
+    /// Until the end of its token; below 0 after that.
+    pub expires_in_seconds: f64,
+    /// Why there is no newer one, where the last try failed.
+    pub problem: Option<String>,
 }
 
 /// Quantiles of what Weir adds.

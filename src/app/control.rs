@@ -21,6 +21,7 @@ use crate::upstream::upgrade::Tunnels;
 
 use super::certificates::Certificates;
 use super::egress::Egress;
+use super::exchanges::Exchanges;
 use super::restart::Fixed;
 use super::upstreams::Ways;
 use super::{allowances, log, loss, settings, signals};
@@ -79,6 +80,8 @@ pub(super) struct Followers {
     pub(super) certificates: Option<Certificates>,
     /// How connections to the upstreams are made.
     pub(super) egress: Egress,
+    /// Where credentials that live short come from.
+    pub(super) exchanges: Exchanges,
     pub(super) ways: Ways,
     /// What the admin address demands.
     pub(super) admin: CurrentAccess,
@@ -160,12 +163,15 @@ impl Control {
     pub(super) fn reload(&self) -> Result<(), String> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let read = (self.reread.text)().and_then(|text| {
-            let config = (self.reread.parse)(&text)?;
+            let mut config = (self.reread.parse)(&text)?;
             loss::check(&self.state().config, &config, &text)?;
             if let Some(certificates) = &self.followers.certificates {
                 certificates.reload()?;
             }
+            let exchanges = self.followers.exchanges.of(&config).map_err(|error| error.to_string())?;
+            exchanges.fill(&mut config);
             let waiting = self.apply(&config)?;
+            self.followers.exchanges.keep(exchanges);
             Ok((config, text, waiting))
         });
         let now = clock::wall();
@@ -197,7 +203,8 @@ impl Control {
     pub(super) fn renew_secrets(&self) -> Result<(), String> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let text = self.state().text.clone();
-        let config = (self.reread.parse)(&text)?;
+        let mut config = (self.reread.parse)(&text)?;
+        self.followers.exchanges.fill(&mut config);
         let waiting = self.apply(&config)?;
         let mut state = self.state();
         (state.config, state.waiting) = (config, waiting);
@@ -253,6 +260,10 @@ impl Control {
         if let Some(replicas) = &self.ends.replicas {
             replicas.leave_and_wait();
         }
+    }
+
+    pub(super) fn exchanges(&self) -> &Exchanges {
+        &self.followers.exchanges
     }
 
     pub(super) fn certificates(&self) -> Option<&Certificates> {

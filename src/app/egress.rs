@@ -18,6 +18,8 @@ pub(super) struct Egress {
     pub(super) connector: Connector,
     /// The same past the proxy.
     pub(super) direct: Connector,
+    /// By way of the proxy to others than the upstream, whose name in certificates is their own.
+    pub(super) to_others: Connector,
     /// The configuration that the process was started with: which files and which proxy changes with a restart alone.
     started_with: Config,
     files: Mutex<Vec<Stamp>>,
@@ -40,7 +42,8 @@ impl Egress {
         });
         let connector = Connector::new(trust(config)?, proxy(config)?, name.transpose()?);
         let direct = Connector::new(trust(config)?, None, None);
-        Ok(Self { connector, direct, started_with: config.clone(), files })
+        let to_others = Connector::new(trust(config)?, proxy(config)?, None);
+        Ok(Self { connector, direct, to_others, started_with: config.clone(), files })
     }
 
     /// Reads the files again, and takes the proxy's credential of `config`, for connections from now on; those that are open stay
@@ -53,10 +56,12 @@ impl Egress {
         of.upstream.proxy_credential.clone_from(&config.upstream.proxy_credential);
         of.upstream.url.clone_from(&config.upstream.url);
         of.upstreams.clone_from(&config.upstreams);
+        of.exchanges.clone_from(&config.exchanges);
         let stamps = stamps(&of);
         let (tls, proxy) = (trust(&of)?, proxy(&of)?);
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = stamps;
         self.direct.replace(Arc::clone(&tls), None);
+        self.to_others.replace(Arc::clone(&tls), self::proxy(&of)?);
         self.connector.replace(tls, proxy);
         Ok(())
     }
@@ -94,7 +99,8 @@ fn trust(config: &Config) -> Result<Arc<ClientConfig>, Error> {
     let settings = settings::upstream_tls(config);
     let bundled = tls::Settings { roots: tls::Roots::Bundled, ..settings.clone() };
     let wrong = |error: tls::TlsError| Error::Configuration(format!("upstream.tls: {error}"));
-    if !config.members().iter().any(|member| member.url.is_tls()) {
+    let exchanges = config.exchanges.iter().map(|exchange| &exchange.url);
+    if !config.members().iter().map(|member| &member.url).chain(exchanges).any(|url| url.is_tls()) {
         return tls::client_config(&bundled).map_err(wrong);
     }
     match tls::client_config(&settings) {

@@ -9,6 +9,7 @@ mod certificates;
 mod control;
 mod counters;
 mod egress;
+mod exchanges;
 mod files;
 mod limits_log;
 mod log;
@@ -44,6 +45,7 @@ use crate::upstream;
 use certificates::Certificates;
 use control::Control;
 use egress::Egress;
+use exchanges::Exchanges;
 use state::Kept;
 use status::Status;
 use upstreams::Ways;
@@ -111,12 +113,15 @@ impl App {
     /// # Errors
     /// When a listener is taken, a file can't be used, or a thread can't be started.
     #[expect(clippy::too_many_lines, reason = "it makes each part once, in the order of their dependencies")]
-    pub fn start(config: Config, reread: Reread, log: Option<&Log>) -> Result<Self, Error> {
+    pub fn start(mut config: Config, reread: Reread, log: Option<&Log>) -> Result<Self, Error> {
         let now = clock::now();
         let (listener, admin_listener) = listeners(&config)?;
         let (listening, admin) = (local(&listener)?, local(&admin_listener)?);
         let egress = Egress::load(&config)?;
         let certificates = Certificates::load(&config)?;
+        let exchanges = Exchanges::new(egress.to_others.clone(), egress.direct.clone());
+        exchanges.keep(exchanges.of(&config)?);
+        exchanges.fill(&mut config);
         let tunnels = settings::tunnels(&config);
         let registry = Registry::new();
         let workers = worker_count(&config);
@@ -201,6 +206,7 @@ impl App {
             control::Followers {
                 certificates,
                 egress,
+                exchanges,
                 ways,
                 admin: access.clone(),
                 spending,

@@ -12,30 +12,28 @@ use crate::config::sources::Process;
 use crate::telemetry::LogThrottle;
 
 use super::control::Control;
+use super::exchanges::Exchanges;
 
 /// How often the files with secrets are looked at. A look costs a read of a few short files.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Whether the configuration has secrets in files.
-fn has_files(config: &Config) -> bool {
-    secret::all(config).iter().any(|(_, secret)| matches!(secret.source, SecretSource::File(_)))
-}
-
-/// The secrets in files that are others now, and what keeps others from being read.
+/// The secrets that are others now, and what keeps others from being read.
 struct Look {
     changed: Vec<String>,
     problems: Vec<String>,
 }
 
-fn look(config: &Config) -> Look {
+fn look(config: &Config, exchanges: &Exchanges) -> Look {
     let mut found = Look { changed: Vec::new(), problems: Vec::new() };
     for (key, secret) in secret::all(config) {
-        if let SecretSource::File(_) = secret.source {
-            match secret.source.resolve(&Process) {
+        match secret.source {
+            SecretSource::File(_) => match secret.source.resolve(&Process) {
                 Ok(now) if now == secret.secret => {}
                 Ok(_) => found.changed.push(key),
                 Err(problem) => found.problems.push(format!("{key}: {problem}")),
-            }
+            },
+            SecretSource::Exchange(_) if exchanges.has_another(secret) => found.changed.push(key),
+            SecretSource::Environment(_) | SecretSource::Exchange(_) => {}
         }
     }
     found
@@ -51,7 +49,11 @@ pub(super) async fn watch(control: Arc<Control>) {
         let waiting = tokio::select! {
             () = clock::sleep_until(next) => None,
             waiting = asked.recv() => waiting,
+            () = control.exchanges().renewed() => None,
         };
+        if waiting.is_some() {
+            control.exchanges().refused().await;
+        }
         renew(&control, &mut throttle, clock::now());
         // One look serves all who asked before it.
         let others = std::iter::from_fn(|| asked.try_recv().ok());
@@ -64,11 +66,7 @@ pub(super) async fn watch(control: Arc<Control>) {
 
 fn renew(control: &Control, throttle: &mut LogThrottle, now: Instant) {
     control.renew_upstream_certificates();
-    let Some(Look { changed, problems }) =
-        control.with_config(|config| has_files(config).then(|| look(config)))
-    else {
-        return;
-    };
+    let Look { changed, problems } = control.with_config(|config| look(config, control.exchanges()));
     if !problems.is_empty()
         && let Some(lines_omitted) = throttle.allow(now)
     {
@@ -80,7 +78,7 @@ fn renew(control: &Control, throttle: &mut LogThrottle, now: Instant) {
     }
     let secrets = changed.join(", ");
     match control.renew_secrets() {
-        Ok(()) => tracing::info!(secrets, "secrets were replaced in their files and read again"),
+        Ok(()) => tracing::info!(secrets, "secrets were replaced, and those of now are in use"),
         Err(problems) => {
             if let Some(lines_omitted) = throttle.allow(now) {
                 tracing::error!(

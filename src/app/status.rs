@@ -94,6 +94,9 @@ impl Status {
             scopes_merged: counts.merged,
             log_lines_dropped: self.log.as_ref().map_or(0, DroppedLines::count),
             replicas: replicas_gauges(&self.control.replicas().unwrap_or_default()),
+            credentials: (self.control.exchanges().expiries(clock::now()).into_iter())
+                .map(|credential| (credential.name, credential.expires_in_seconds))
+                .collect(),
         }
     }
 
@@ -241,6 +244,7 @@ impl Source for Status {
             },
             requests_last_minute: Some(self.account.requests_last_minute(now)),
             replicas: self.control.replicas().as_ref().map(replicas_status),
+            credentials: self.control.exchanges().expiries(now),
             callers: self.callers(&scopes, &recent, now),
             scopes: shown,
             errors: self.errors(&recent, now, wall),

@@ -51,6 +51,8 @@ pub struct Credential {
     value: HeaderValue,
     organization: Option<HeaderValue>,
     project: Option<HeaderValue>,
+    /// The name that it has whatever its key is, for one that an exchange gives.
+    lasting_name: Option<u64>,
 }
 
 impl Credential {
@@ -77,7 +79,20 @@ impl Credential {
             value,
             organization: organization.map(HeaderValue::from_str).transpose()?,
             project: project.map(HeaderValue::from_str).transpose()?,
+            lasting_name: None,
         })
+    }
+
+    /// The same credential, which all processes know by this name, whatever key each has.
+    #[must_use]
+    pub fn known_as(mut self, name: u64) -> Self {
+        self.lasting_name = Some(name);
+        self
+    }
+
+    /// The name that it has whatever its key is, where it has one.
+    pub fn lasting_name(&self) -> Option<u64> {
+        self.lasting_name
     }
 
     /// Replaces whatever credential the headers bear by this one.

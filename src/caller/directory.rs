@@ -171,6 +171,11 @@ impl Callers {
         Some(Current { credential: &named.credential, content: named.content })
     }
 
+    /// What all processes call the credential that a caller's requests bear, where it has a name of its own.
+    pub fn lasting_name(&self, id: CallerId) -> Option<u64> {
+        self.current(id)?.credential.lasting_name()
+    }
+
     /// The numbers of all callers and credentials.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry

@@ -65,7 +65,7 @@ fn kind(kind_: Kind) -> Map<String, Json> {
         Kind::Size => {
             json!({"anyOf": [{"type": "string", "pattern": "^ *[0-9]+(\\.[0-9]+)? *(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB)? *$"}, {"type": "integer", "minimum": 0}]})
         }
-        Kind::Secret => json!({"type": "string", "pattern": "^(env:[A-Za-z0-9_]+|file:.+)$"}),
+        Kind::Secret => json!({"type": "string", "pattern": "^(env:[A-Za-z0-9_]+|file:.+|exchange:.+)$"}),
         Kind::UpstreamUrl => json!({"type": "string", "pattern": "^ *https?://[^/?#@]+(/[^?#]*)? *$"}),
         Kind::Url => json!({"type": "string", "pattern": "^ *https?://[^/?#@]+/? *$"}),
         Kind::Address | Kind::HeaderName | Kind::Pattern | Kind::Text | Kind::Operation | Kind::Path => {

@@ -32,7 +32,7 @@ pub enum Kind {
     Operation,
     /// A path of a file.
     Path,
-    /// `env:NAME` or `file:PATH`, never the secret itself.
+    /// `env:NAME`, `file:PATH` or `exchange:NAME`, never the secret itself.
     Secret,
     /// One of a fixed list of words.
     Choice(fn() -> Vec<&'static str>),
@@ -128,7 +128,7 @@ impl Kind {
             Self::Text => "text in quotes",
             Self::Operation => "a method and a path, such as \"POST /vector_stores/*/search\"",
             Self::Path => "a file's path in quotes",
-            Self::Secret => "\"env:NAME\" or \"file:PATH\"",
+            Self::Secret => "\"env:NAME\", \"file:PATH\", or for a credential \"exchange:NAME\"",
             Self::Choice(words) => return one_of(&words()),
             Self::OrWord(word, inner) => return format!("{}, or \"{word}\"", inner.describe()),
             Self::List(inner) if inner.table().is_some() => "a list of tables",

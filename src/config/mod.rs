@@ -17,6 +17,7 @@ pub mod pacing;
 pub mod resilience;
 pub mod observe;
 pub mod callers;
+pub mod exchanges;
 pub mod replicas;
 pub mod rights;
 pub mod seed;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use crate::caller::Mode;
 use callers::Caller;
+use exchanges::Exchange;
 use key::section;
 use observe::{Log, Metrics, Report, Trace};
 use pacing::{Admission, Estimate, Limits};
@@ -65,6 +67,8 @@ section! {
         /// Several APIs that serve the same requests: a request goes to the one whose turn comes first. In place of
         /// `upstream.url`.
         upstreams: Vec<Member> = default([]),
+        /// Where credentials that live short come from.
+        exchanges: Vec<Exchange> = default([]),
         /// The queue before the upstream.
         admission: Admission = default({}),
         /// How many tokens a request is taken to cost before its answer tells.

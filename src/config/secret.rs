@@ -17,14 +17,16 @@ pub enum SecretSource {
     Environment(String),
     /// In a file, without the white space around it.
     File(PathBuf),
+    /// With the exchange of this name, which has it anew before its time is over.
+    Exchange(String),
 }
 
-/// A secret, and where it was found. Shown, logged and rendered as `env:NAME` or `file:PATH` only.
+/// A secret, and where it was found. Shown, logged and rendered as `env:NAME`, `file:PATH` or `exchange:NAME` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRef {
     /// Where it is, for messages and to read it again.
     pub source: SecretSource,
-    /// The secret itself, as it was when the configuration was read.
+    /// The secret itself, as it was when the configuration was read; with an exchange its reference, until a token is filled in.
     pub secret: Secret,
 }
 
@@ -46,16 +48,29 @@ pub fn all(config: &Config) -> Vec<(String, &SecretRef)> {
     let of_upstreams = config.upstreams.iter().enumerate().filter_map(|(index, member)| {
         Some((format!("upstreams[{index}].credential"), member.credential.as_ref()?))
     });
-    single.chain(of_upstreams).chain(of_callers).collect()
+    let of_exchanges = config.exchanges.iter().enumerate();
+    let of_exchanges =
+        of_exchanges.map(|(index, of)| (format!("exchanges[{index}].subject_token"), &of.subject_token));
+    single.chain(of_upstreams).chain(of_exchanges).chain(of_callers).collect()
+}
+
+/// Every credential of a configuration, to fill in what exchanges gave.
+pub fn credentials(config: &mut Config) -> impl Iterator<Item = &mut SecretRef> {
+    let of_upstreams = config.upstreams.iter_mut().filter_map(|member| member.credential.as_mut());
+    let of_callers = config.callers.iter_mut().filter_map(|caller| caller.credential.as_mut());
+    config.upstream.credential.iter_mut().chain(of_upstreams).chain(of_callers)
 }
 
 impl SecretSource {
-    /// Reads `env:NAME` or `file:PATH`.
+    /// Reads `env:NAME`, `file:PATH` or `exchange:NAME`.
     fn parse(text: &str) -> Option<Self> {
         if let Some(name) = text.strip_prefix("env:") {
             let valid =
                 !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
             return valid.then(|| Self::Environment(name.to_owned()));
+        }
+        if let Some(name) = text.strip_prefix("exchange:") {
+            return (!name.is_empty()).then(|| Self::Exchange(name.to_owned()));
         }
         let path = text.strip_prefix("file:")?;
         (!path.is_empty() && !path.contains('\0')).then(|| Self::File(path.into()))
@@ -71,6 +86,7 @@ impl SecretSource {
                 sources.variable(name).ok_or_else(|| format!("the environment has no {name}; set it"))?,
             ),
             Self::File(path) => read_file(path, sources)?,
+            Self::Exchange(_) => return Ok(Secret::new(self.reference())),
         };
         let secret = secret.trimmed();
         let what = self.reference();
@@ -90,6 +106,7 @@ impl SecretSource {
         match self {
             Self::Environment(name) => format!("env:{name}"),
             Self::File(path) => format!("file:{}", path.display()),
+            Self::Exchange(name) => format!("exchange:{name}"),
         }
     }
 }
@@ -159,7 +176,7 @@ mod tests {
 
     #[test]
     fn every_secret_is_listed() {
-        let text = "admin.token = \"env:A\"\nreplicas.redis = \"env:B\"\ntrace.token = \"env:C\"\n\
+        let text = "exchanges = [{ name = \"x\", url = \"https://x\", subject_token = \"env:X\" }]\nadmin.token = \"env:A\"\nreplicas.redis = \"env:B\"\ntrace.token = \"env:C\"\n\
                     [upstream]\ncredential = \"file:d\"\nproxy = \"http://p:1\"\nproxy_credential = \"env:E\"\n\
                     [[callers]]\nname = \"one\"\nkey = \"env:F\"\nkeys = [\"env:H\"]\ncredential = \"env:G\"\n";
         let mut config = parse("", text, &[], &Nothing).unwrap();

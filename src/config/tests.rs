@@ -136,7 +136,9 @@ fn each_key_has_a_doc_and_each_default_is_in_range() {
         let number = matches!(key.kind, Kind::Integer | Kind::Ratio | Kind::Duration | Kind::Size);
         assert!(!number || key.range.is_some(), "{path} has no range");
         let required = matches!(key.presence, Presence::Required(_));
-        let listed = ["callers", "limits.families", "upstreams"].iter().any(|list| path.starts_with(list));
+        let listed = ["callers", "exchanges", "limits.families", "upstreams"]
+            .iter()
+            .any(|list| path.starts_with(list));
         assert!(!required || listed, "{path}");
     });
     assert!(keys > 120, "{keys}");
@@ -207,6 +209,7 @@ fn every_key_can_come_from_the_environment() {
         if path.starts_with("callers.")
             || path.starts_with("limits.families.")
             || path.starts_with("upstreams.")
+            || path.starts_with("exchanges.")
             || matches!(key.kind, Kind::Table(_))
         {
             return;
@@ -322,6 +325,12 @@ fn a_shared_listener_with_a_credential_refuses_strangers() {
     assert!(read(passing, &sources).unwrap().serves_unknown_callers());
 }
 
+/// A section of an exchange at this address.
+fn exchange(url: &str, more: &str) -> String {
+    let subject = "subject_token = \"env:OTHER_WEIR_KEY\"\n";
+    format!("[[exchanges]]\nname = \"x\"\nurl = \"{url}\"\n{subject}{more}")
+}
+
 #[test]
 fn contradictions_are_told() {
     let caller = "[[callers]]\nname = \"a\"\nkey = \"env:SEARCH_WEIR_KEY\"\n";
@@ -366,6 +375,24 @@ fn contradictions_are_told() {
         (
             "[[callers]]\nname = \"a\"\nkeys = [\"env:SHORT\"]\n",
             "callers[0].keys[0]: env:SHORT is shorter than 16",
+        ),
+        (
+            "upstream.credential = \"exchange:x\"",
+            "upstream.credential: there is no exchange \"x\"; add [[exchanges]]",
+        ),
+        ("trace.token = \"exchange:x\"", "trace.token: can't come from an exchange"),
+        (
+            &exchange("http://auth.test", ""),
+            "weir.toml:3:7: exchanges[0].url: would send the subject token in the clear",
+        ),
+        (
+            &exchange("https://auth.test", "grant = \"client-credentials\"\n"),
+            "exchanges[0]: is missing: the grant",
+        ),
+        (&exchange("https://auth.test", "identity_provider_id = \"i\"\n"), "service_account_id go together"),
+        (
+            &format!("{}{}", exchange("https://a", ""), exchange("https://b", "")),
+            "weir.toml:6:8: exchanges[1].name: is the name of an earlier exchange (line 2)",
         ),
         (caller, "this Weir key would be sent to the API, which does not know it"),
         (

@@ -222,6 +222,8 @@ families! {
     HTTP_REFUSALS = Counter, "http_refusals_total", ["rule"],
         "Requests refused because they break a rule of HTTP.";
     // Weir itself.
+    CREDENTIAL_EXPIRES = Gauge, "credential_expires_seconds", ["credential"],
+        "Until the token of the exchange ends; below 0 after that.";
     LIMITS_REACHED = Counter, "limits_reached_total", ["limit"],
         "Times that one of Weir's own bounds was reached.";
     ADMIN_TOKENS_REFUSED = Counter, "admin_tokens_refused_total", [],

@@ -109,6 +109,8 @@ pub struct Gathered {
     pub log_lines_dropped: u64,
     /// The exchange with the other replicas.
     pub replicas: ReplicasGauges,
+    /// Credentials that live short, and the seconds until their ends.
+    pub credentials: Vec<(String, f64)>,
 }
 
 /// Every metric of the process. Fields are series that another room counts itself; all start at 0.
@@ -350,6 +352,7 @@ impl Metrics {
         self.labels_overflowed.add(Bounded::Upstream, overflowed);
         let mut families = self.registry.gather();
         let scope_families = scope_families.into_iter().chain(upstream_families);
+        let scope_families = scope_families.chain([scopes::credentials(&gathered.credentials)]);
         families.extend(scope_families.into_iter().filter(|family| !family.get_metric().is_empty()));
         families.sort_by(|one, two| one.name().cmp(two.name()));
         // Writing to memory cannot fail, and every family here has a name and a metric.

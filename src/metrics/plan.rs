@@ -6,6 +6,8 @@ use super::replicas::REPLICAS_TROUBLES;
 use crate::caller::Lane;
 use crate::openai::Endpoint;
 
+/// Credentials whose life has a series: the configuration has no more exchanges.
+const MOST_CREDENTIALS: usize = 16;
 /// Dimensions of one scope that can have series of their own.
 pub const MAX_DIMENSIONS: usize = 7;
 
@@ -152,6 +154,7 @@ fn values(family: &Family, label: &str) -> usize {
         ("rule", _) => HttpRule::ALL.len(),
         ("limit", _) => Bound::ALL.len(),
         ("label", _) => Bounded::ALL.len(),
+        ("credential", _) => MOST_CREDENTIALS,
         ("action", _) => WouldHave::ALL.len(),
         _ => 1,
     }

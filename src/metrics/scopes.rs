@@ -148,6 +148,13 @@ impl ScopeTable {
     }
 }
 
+/// The family of credentials that live short.
+pub(super) fn credentials(credentials: &[(String, f64)]) -> MetricFamily {
+    let family = &families::CREDENTIAL_EXPIRES;
+    let rows = credentials.iter().map(|(name, seconds)| metric(family, &[name], *seconds));
+    metric_family(family, rows.collect())
+}
+
 fn families(scopes: &[&ScopeGauges]) -> Vec<MetricFamily> {
     let by_scope = |family: &Family, value: fn(&ScopeGauges) -> f64| {
         let rows = scopes.iter().map(|scope| metric(family, &[&scope.name], value(scope)));

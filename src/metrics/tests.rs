@@ -29,10 +29,12 @@ fn every_family_is_there_from_the_first_scrape() {
         &families::LIMIT_WINDOW,
         &families::FOREIGN_USE,
         &families::PACER_BURST,
+        &families::CREDENTIAL_EXPIRES,
     ];
     for family in FAMILIES {
         let exposed = text.contains(&format!("# HELP {family} "));
-        // A limit is unknown before the upstream or the configuration names it: no figure would be true.
+        // A limit is unknown before the upstream or the configuration names it, and a credential's end without an exchange: no
+        // figure would be true.
         assert_eq!(exposed, !dimensioned.iter().any(|limit| limit.name == family.name), "{family}");
     }
     for class in ErrorClass::ALL {
@@ -67,6 +69,7 @@ fn worst_case_is_what_the_plan_says() {
     let gathered = Gathered {
         scopes: (0..1_000).map(full_scope).collect(),
         upstreams: (0..1_000).map(upstream).collect(),
+        credentials: (0..16).map(|index| (index.to_string(), 1.0)).collect(),
         ..Gathered::default()
     };
     let text = text(&metrics, &gathered);

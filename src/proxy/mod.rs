@@ -376,7 +376,8 @@ impl Proxy {
                 if policy.one_scope {
                     admission::EVERYBODY
                 } else {
-                    call.head.headers.look(caller::credential_name)
+                    let lasting = policy.callers.lasting_name(caller.id);
+                    lasting.unwrap_or_else(|| call.head.headers.look(caller::credential_name))
                 }
             },
         );

@@ -256,7 +256,8 @@ impl Conversation<'_> {
             credential: head.credential,
             route: Route { pin: self.scope.is_pool().then_some(upstream), ..Route::default() },
             upstream,
-            credential_name: head.headers.look(caller::credential_name),
+            credential_name: (policy.callers.lasting_name(self.caller.id))
+                .unwrap_or_else(|| head.headers.look(caller::credential_name)),
             patience: head.deadline.turn.saturating_duration_since(whose.since),
             headers,
             rights: self.bounded_rights(),

@@ -35,6 +35,7 @@ mod rotation;
 mod secrets;
 mod session_bounds;
 mod smuggling;
+mod tokens;
 mod turns;
 mod upstream_http2;
 mod websocket;

@@ -224,6 +224,10 @@ fn fine_print(status: &Status) -> Markup {
                 " · up " (duration(status.uptime_seconds as f64)) " · mode " (status.mode)
                 @if !status.reload.time.is_empty() { " · configuration of " (status.reload.time) }
                 @if let Some(replicas) = &status.replicas { " · " (shared_by(replicas)) }
+                @for credential in &status.credentials {
+                    " · token of " (credential.name)
+                    @if credential.expires_in_seconds > 0.0 { " ends in " (duration(credential.expires_in_seconds)) } @else { " is over" }
+                }
                 " · as of " (status.time)
             }
             nav aria-label="The same for programs" { @for (path, name) in links { a href=(path) { (name) } " " } }

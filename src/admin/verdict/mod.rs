@@ -117,6 +117,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         demand::other_than_configured(status),
         own::reload_failed(status),
         own::restart_needed(status),
+        own::no_newer_token(status),
         own::replicas_apart(status),
         own::slow(status),
         own::not_enforcing(status),

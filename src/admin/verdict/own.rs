@@ -3,7 +3,7 @@
 use super::group::Group;
 use super::subject::Subject;
 use super::{Blame, Finding, Level, RECENT, finding};
-use crate::admin::status::Status;
+use crate::admin::status::{CredentialStatus, Status};
 use crate::admin::words::{duration, join, plural};
 
 /// What Weir may add to one request in a hundred before that is worth a notice, seconds.
@@ -69,6 +69,24 @@ pub(super) fn replicas_apart(status: &Status) -> Option<Finding> {
     let advice =
         format!("{advice} Requests are served meanwhile, but a busy replica gets no more than an idle one.");
     Some(finding(Level::Warning, Blame::Us, sentence, &advice))
+}
+
+pub(super) fn no_newer_token(status: &Status) -> Option<Finding> {
+    let failing = |credential: &&CredentialStatus| credential.problem.is_some();
+    let sooner = |one: &&CredentialStatus, other: &&CredentialStatus| {
+        one.expires_in_seconds.total_cmp(&other.expires_in_seconds)
+    };
+    let credential = status.credentials.iter().filter(failing).min_by(sooner)?;
+    let (name, problem) = (&credential.name, credential.problem.as_deref().unwrap_or_default());
+    let left = credential.expires_in_seconds;
+    let (level, when) = if left > 0.0 {
+        (Level::Warning, format!("the one in use ends in {}", duration(left)))
+    } else {
+        (Level::Critical, format!("the last one ended {} ago", duration(-left)))
+    };
+    let sentence = format!("The exchange {name} gives no new token; {when}: {problem}");
+    let advice = "Check the subject token and what the endpoint demands; Weir asks again by itself.";
+    Some(finding(level, Blame::Us, sentence, advice))
 }
 
 pub(super) fn slow(status: &Status) -> Option<Finding> {

@@ -12,6 +12,7 @@ use crate::caller::origin::Origins;
 use crate::caller::{self, Caller, CallerId, Callers, Credential, Registry};
 use crate::config::Config;
 use crate::config::pacing::{InFlight, Merge};
+use crate::config::secret::SecretRef;
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::sources::Process;
 use crate::config::upstream::Roots;
@@ -27,6 +28,7 @@ use crate::upstream::upgrade::{TunnelLimits, Tunnels};
 use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, replicas, retry, server, stream};
 
+use super::exchanges::lasting_name;
 use super::upstreams::auth_header;
 use super::{Error, build};
 use limits::{families, limits};
@@ -333,20 +335,23 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
     // In a pool whose members have their own, it stands for all of them, and is another at each.
     let upstream = config.members().into_iter().find(|member| member.credential.is_some());
     let style = auth_header(upstream.as_ref().map_or(config.upstream.auth, |member| member.auth));
-    let credential =
-        |key: &caller::Secret, organization: Option<&str>, project: Option<&str>, setting: &str| {
-            Credential::new(key, style, organization, project).map_err(|_| {
-                Error::Configuration(format!(
-                    "{setting}: has characters that no header may have; check the secret"
-                ))
-            })
-        };
+    let credential = |key: &SecretRef, organization: Option<&str>, project: Option<&str>, setting: &str| {
+        let made = Credential::new(&key.secret, style, organization, project).map_err(|_| {
+            Error::Configuration(format!(
+                "{setting}: has characters that no header may have; check the secret"
+            ))
+        })?;
+        Ok(match lasting_name(config, key, [organization, project]) {
+            Some(name) => made.known_as(name),
+            None => made,
+        })
+    };
     let everybody = upstream
         .as_ref()
         .and_then(|upstream| {
             let key = upstream.credential.as_ref()?;
             let (organization, project) = (upstream.organization.as_deref(), upstream.project.as_deref());
-            Some(credential(&key.secret, organization, project, "upstream.credential"))
+            Some(credential(key, organization, project, "upstream.credential"))
         })
         .transpose()?;
     let mut entries = Vec::with_capacity(config.callers.len());
@@ -356,7 +361,7 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
             .as_ref()
             .map(|key| {
                 let setting = format!("callers[{index}].credential");
-                credential(&key.secret, of.organization.as_deref(), of.project.as_deref(), &setting)
+                credential(key, of.organization.as_deref(), of.project.as_deref(), &setting)
             })
             .transpose()?;
         entries.push(caller::Entry {

@@ -6,6 +6,7 @@ use super::read::Reader;
 use super::tree::Node;
 
 mod callers;
+pub(crate) mod exchanges;
 mod families;
 mod files;
 mod listeners;
@@ -21,6 +22,7 @@ pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     replicas::check(config, &mut rules);
     resilience::check(config, &mut rules);
     upstreams::check(config, &mut rules);
+    exchanges::check(config, &mut rules);
     callers::check(config, &mut rules);
     families::check(config, &mut rules);
     files::check(config, &mut rules);

@@ -7,20 +7,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderValue, Request, Response, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::EXPORT_WITHIN;
-use crate::clock;
+use crate::{clock, http_client};
 
 /// Bytes of a collector's answer: a few words.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -48,11 +43,12 @@ impl Client {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let stream = TcpStream::connect((bare, port)).await?;
         if !secure {
-            return exchange(stream, request, &uri).await;
+            return http_client::exchange(stream, request, MAX_ANSWER).await;
         }
         let tls = self.tls.clone().ok_or("https is not set up")?;
         let name = ServerName::try_from(bare.to_owned())?;
-        exchange(TlsConnector::from(tls).connect(name, stream).await?, request, &uri).await
+        let stream = TlsConnector::from(tls).connect(name, stream).await?;
+        http_client::exchange(stream, request, MAX_ANSWER).await
     }
 }
 
@@ -77,24 +73,4 @@ impl HttpClient for Client {
             clock::timeout_at(until, self.send(request)).await.map_err(|_| "no answer in time")?
         })
     }
-}
-
-async fn exchange(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Bytes>,
-    uri: &Uri,
-) -> Result<Response<Bytes>, HttpError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    clock::spawn(async move {
-        // Its end, good or bad, shows in the answer.
-        drop(connection.await);
-    });
-    let (mut parts, body) = request.into_parts();
-    let authority = uri.authority().ok_or("the endpoint has no host")?;
-    parts.headers.insert(HOST, HeaderValue::try_from(authority.as_str())?);
-    parts.uri = uri.path_and_query().ok_or("the endpoint has no path")?.clone().into();
-    let answer = sender.send_request(Request::from_parts(parts, Full::new(body))).await?;
-    let (head, body) = answer.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
-    Ok(Response::from_parts(head, body))
 }

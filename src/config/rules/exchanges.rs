@@ -1,0 +1,69 @@
+//! Exchanges that can be told apart, that ask for what their endpoint needs, and credentials that name one.
+
+use super::Rules;
+use crate::config::Config;
+use crate::config::exchanges::{Exchange, Grant};
+use crate::config::secret::{self, SecretSource};
+
+/// Exchanges at most: each has a series.
+pub(crate) const MOST: usize = 16;
+
+pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
+    let places = rules.kept("exchanges");
+    if places.len() > MOST {
+        rules.refuse(&["exchanges"], format!("are more than {MOST}; leave some out"));
+    }
+    for (index, (exchange, place)) in config.exchanges.iter().zip(&places).enumerate() {
+        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let key = |name: &str| format!("{place}.{name}");
+        if exchange.name.len() > 64 || !exchange.name.chars().all(valid) {
+            rules.refuse(
+                &[&key("name")],
+                "is not fit for a metric; write at most 64 letters, digits and - _ .",
+            );
+        }
+        if let Some(first) = config.exchanges[..index].iter().position(|other| other.name == exchange.name) {
+            let line = rules.line(&format!("{}.name", places[first]));
+            rules.refuse(&[&key("name")], format!("is the name of an earlier exchange{line}; write another"));
+        }
+        let loopback = ["localhost", "127.0.0.1", "::1"].contains(&exchange.url.host());
+        if !exchange.url.is_tls() && !loopback {
+            rules.refuse(&[&key("url")], "would send the subject token in the clear; write https");
+        }
+        if matches!(exchange.subject_token.source, SecretSource::Exchange(_)) {
+            rules.refuse(&[&key("subject_token")], "can't come from an exchange; write \"file:PATH\"");
+        }
+        identity(exchange, place, rules);
+    }
+    references(config, rules);
+}
+
+fn identity(of: &Exchange, place: &str, rules: &mut Rules<'_, '_>) {
+    let client = of.client_id.is_none() && of.grant == Grant::ClientCredentials;
+    let both = "identity_provider_id and service_account_id go together; write both, or leave both out";
+    let provider = of.identity_provider_id.is_some();
+    for (wrong, key, message) in [
+        (client, "client_id", "is missing: the grant \"client-credentials\" needs it; write it"),
+        (provider && of.service_account_id.is_none(), "identity_provider_id", both),
+        (!provider && of.service_account_id.is_some(), "service_account_id", both),
+    ] {
+        if wrong {
+            rules.refuse(&[&format!("{place}.{key}"), place], message);
+        }
+    }
+}
+
+/// Only what goes upstream as a credential may come from an exchange, and from one that there is.
+fn references(config: &Config, rules: &mut Rules<'_, '_>) {
+    for (key, secret) in secret::all(config) {
+        let SecretSource::Exchange(name) = &secret.source else { continue };
+        let message = if !key.ends_with(".credential") {
+            "can't come from an exchange; write \"env:NAME\" or \"file:PATH\"".to_owned()
+        } else if config.exchanges.iter().all(|exchange| exchange.name != *name) {
+            format!("there is no exchange \"{name}\"; add [[exchanges]] with that name")
+        } else {
+            continue;
+        };
+        rules.refuse(&[&key], message);
+    }
+}
