@@ -16,8 +16,9 @@ use super::trailers::strip_trailers;
 use super::{Kind, Settings};
 use crate::openai::{Look, ModelScan};
 
-/// Space set aside at first for a body that comes in several pieces, whatever length it announces.
-const FIRST_CAPACITY: usize = 1 << 20;
+/// Bytes set aside at first for a body that comes in several pieces. The budget counts what has come, so that what is set aside
+/// for the rest stays of that size: a limit of a process's data (`prlimit --data`) counts it as used.
+const FIRST_CAPACITY: usize = 64 << 10;
 
 /// A body as small as this came with its head, and would keep the whole of the connection's read buffer while it waits and is
 /// on its way. A copy costs less than another buffer.
@@ -267,11 +268,12 @@ impl Pieces {
             self.one = if data.len() <= SMALL { Bytes::copy_from_slice(&data) } else { data };
             return;
         }
-        if self.several.is_empty() {
-            let now = self.one.len() + data.len();
-            self.several.reserve_exact(now.saturating_add(to_come).min(FIRST_CAPACITY).max(now));
-            self.several.extend_from_slice(&std::mem::take(&mut self.one));
+        let now = self.len() + data.len();
+        if to_come > 0 && self.several.capacity() < now {
+            let wanted = (2 * self.several.capacity()).max(FIRST_CAPACITY).max(now);
+            self.several.reserve_exact(wanted.min(now.saturating_add(to_come)) - self.several.len());
         }
+        self.several.extend_from_slice(&std::mem::take(&mut self.one));
         self.several.extend_from_slice(&data);
     }
 
@@ -281,5 +283,29 @@ impl Pieces {
         }
         self.several.shrink_to_fit();
         Bytes::from(self.several)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_set_aside_than_has_come_and_nothing_beyond_the_announced_end() {
+        const ANNOUNCED: usize = 1_000_000;
+        let piece = Bytes::from(vec![7; 10_000]);
+        for announced in [ANNOUNCED, 0] {
+            let (mut pieces, mut moved, mut capacity) = (Pieces::default(), 0, 0);
+            for come in (piece.len()..=ANNOUNCED).step_by(piece.len()) {
+                pieces.push(piece.clone(), announced.saturating_sub(come));
+                assert_eq!(pieces.len(), come);
+                let set_aside = pieces.several.capacity();
+                assert!(set_aside <= FIRST_CAPACITY.max(2 * come), "{set_aside} for {come}");
+                assert!(announced == 0 || set_aside <= announced, "{set_aside} of {announced}");
+                moved += usize::from(set_aside != std::mem::replace(&mut capacity, set_aside));
+            }
+            assert!(moved <= 8, "moved {moved} times");
+            assert!(pieces.into_bytes().iter().eq(std::iter::repeat_n(&7, ANNOUNCED)));
+        }
     }
 }
