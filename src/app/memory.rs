@@ -14,8 +14,16 @@ use crate::replay;
 /// Where control groups are.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// Address space that a thread reserves, hardly any of which is ever used: 64 MiB of the C library's allocator, and a stack.
-const THREAD: u64 = 66 << 20;
+/// A limit that counts what is reserved, used or not: its line in `proc_pid_status(5)`, and what a thread reserves.
+struct Reserved {
+    line: &'static str,
+    thread: u64,
+}
+
+/// Of address space 64 MiB of the C library's allocator, and a stack.
+const ADDRESSES: Reserved = Reserved { line: "VmSize:", thread: 66 << 20 };
+/// Of data a segment of Weir's allocator, and a stack.
+const DATA: Reserved = Reserved { line: "VmData:", thread: 34 << 20 };
 /// Threads beside the workers: the first, the admin address, the log, and the resolver's.
 const OTHER_THREADS: usize = 4;
 
@@ -37,21 +45,23 @@ pub(super) fn budget(config: &Config, workers: usize) -> Arc<replay::Budget> {
 }
 
 /// The bytes that the process's control groups and its own limits (`prlimit --as`, `--data`) let it have; nothing where they set no
-/// limit. A limit of address space counts what is reserved and never used, too: that is taken off.
+/// limit. Those of the process count what is reserved and never used, too: that is taken off.
 fn limit(workers: usize) -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = smallest(&own, Path::new(GROUPS), &|file| std::fs::read_to_string(file).ok());
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let addresses = getrlimit(Resource::As).current.map(|limit| unreserved(limit, &status, workers));
-    groups.into_iter().chain(addresses).chain(getrlimit(Resource::Data).current).min()
+    let unreserved =
+        |resource, of| getrlimit(resource).current.map(|limit| unreserved(limit, &of, &status, workers));
+    let own = [unreserved(Resource::As, ADDRESSES), unreserved(Resource::Data, DATA)];
+    groups.into_iter().chain(own.into_iter().flatten()).min()
 }
 
-/// What is left of a limit of address space: `status` is the process's own before its workers start (`proc_pid_status(5)`).
-fn unreserved(limit: u64, status: &str, workers: usize) -> u64 {
+/// What is left of a limit that counts what is reserved: `status` is the process's own before its workers start.
+fn unreserved(limit: u64, of: &Reserved, status: &str, workers: usize) -> u64 {
     let size = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmSize:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    let threads = THREAD.saturating_mul((workers + OTHER_THREADS) as u64);
+        .find_map(|line| line.strip_prefix(of.line)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let threads = of.thread.saturating_mul((workers + OTHER_THREADS) as u64);
     let left = limit.saturating_sub(size.unwrap_or_default() << 10).saturating_sub(threads);
     // Where threads find no space for an allocator of their own, they share one.
     left.max(limit / 8)
@@ -118,11 +128,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reserved_of_an_address_space_is_taken_off_its_limit() {
-        let status = "Name:\tweir\nVmPeak:\t  90000 kB\nVmSize:\t   81920 kB\n";
-        assert_eq!(unreserved(1 << 30, status, 2), (1 << 30) - (80 << 20) - 6 * (66 << 20));
-        assert_eq!(unreserved(64 << 20, status, 2), 8 << 20);
-        assert_eq!(unreserved(1 << 30, "", 0), (1 << 30) - 4 * (66 << 20));
+    fn what_is_reserved_and_never_used_is_taken_off_a_limit() {
+        let status = "Name:\tweir\nVmPeak:\t  90000 kB\nVmSize:\t   81920 kB\nVmData:\t   40960 kB\n";
+        assert_eq!(unreserved(1 << 30, &ADDRESSES, status, 2), (1 << 30) - (80 << 20) - 6 * (66 << 20));
+        assert_eq!(unreserved(1 << 30, &DATA, status, 2), (1 << 30) - (40 << 20) - 6 * (34 << 20));
+        assert_eq!(unreserved(64 << 20, &ADDRESSES, status, 2), 8 << 20);
+        assert_eq!(unreserved(1 << 30, &ADDRESSES, "", 0), (1 << 30) - 4 * (66 << 20));
     }
 
     #[test]
