@@ -349,7 +349,9 @@ impl Shared {
             if !create.is_object() {
                 create = json!({});
             }
-            create["input"] = create["instructions"].take();
+            let said = create["instructions"].take();
+            // Without instructions it is the conversation that is answered, of which nothing is kept here.
+            create["input"] = if said.is_string() { said } else { json!("Hi") };
             create["model"] = json!(self.asked.model.as_deref().unwrap_or("gpt-realtime"));
         }
         create["stream"] = json!(true);

@@ -518,8 +518,10 @@ fn a_realtime_session_is_paced_by_its_answers_and_learns_its_limits() {
     client.say(&json!({ "type": "response.create", "event_id": "e1", "response": { "instructions": "Hi" } }));
     client.event("rate_limits.updated");
     assert_eq!(client.event("response.done")["response"]["status"], "completed");
+    client.say(&json!({ "type": "response.create" }));
+    assert_eq!(client.event("response.done")["response"]["status"], "completed");
     let ok = "weir_requests_total{caller=\"default\",endpoint=\"realtime\",outcome=\"success\"}";
-    weir.wait_for(ok, 2.0);
+    weir.wait_for(ok, 3.0);
     let limit = "weir_limit{dimension=\"requests_per_minute\",scope=\"gpt-realtime\"}";
     assert_eq!(count(&weir, limit), 500);
 }
