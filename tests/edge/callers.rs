@@ -142,3 +142,16 @@ fn the_header_that_a_caller_is_known_by_does_not_go_upstream() {
         (None, None, Some("1"))
     );
 }
+
+/// What the refusal advises is a key, and works.
+#[test]
+fn the_admin_address_names_the_key_that_lets_another_host_in() {
+    let (upstream, _seen) = wire::plain();
+    let ask = |weir: &Weir| {
+        wire::ask(weir.admin, b"GET /status HTTP/1.1\r\nHost: weir-admin.test\r\nConnection: close\r\n\r\n")
+    };
+    let refused = ask(&Weir::before(upstream, ""));
+    assert_eq!(refused.status(), 421);
+    assert!(String::from_utf8_lossy(&refused.body).contains("admin.hosts"), "{refused:?}");
+    assert_eq!(ask(&Weir::before(upstream, "admin.hosts = [\"weir-admin.test\"]\n")).status(), 200);
+}

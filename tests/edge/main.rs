@@ -38,4 +38,5 @@ mod smuggling;
 mod tokens;
 mod turns;
 mod upstream_http2;
+mod upstream_tls;
 mod websocket;
