@@ -107,6 +107,22 @@ async fn fifty_connections_of_sixteen_busy_lanes_use_the_limit_and_meet_none() {
     assert!(attempts * 100 >= 2 * RPM * 97, "{attempts} of {}", 2 * RPM);
 }
 
+/// R28 of the world's reports: agents think, wait for people, and go on in the same session.
+#[tokio::test(start_paused = true)]
+async fn a_session_may_be_idle_for_almost_an_hour_between_its_turns() {
+    let world = World::new(setup());
+    let mut client = Client::open(&world).await;
+    for pause in [0, 10, 59] {
+        clock::sleep(Duration::from_mins(pause)).await;
+        client.say(&create("a")).await;
+        assert_eq!(client.end_of_turn().await["type"], "response.completed", "after {pause} minutes");
+    }
+    clock::sleep(Duration::from_mins(61)).await;
+    let end = client.0.next().await.expect("a frame").expect("a good one");
+    let Message::Close(Some(close)) = end else { panic!("{end:?}") };
+    assert_eq!((u16::from(close.code), close.reason.contains("idle_timeout")), (1001, true), "{close:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
