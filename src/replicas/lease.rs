@@ -113,9 +113,10 @@ impl Own {
         wants || self.held != told.held || told.target > self.held.saturating_add(LACKS.min(told.target / 40))
     }
 
-    fn telling(&self, interval: Duration, now: Instant) -> Telling {
+    /// `floor` is what the replica has in any case.
+    fn telling(&self, floor: u32, interval: Duration, now: Instant) -> Telling {
         let (Some(told), Some(told_at)) = (self.told, self.told_at) else { return Telling::Now };
-        if self.is_urgent() || self.need.part < told.need / 2 {
+        if self.is_urgent() || self.need.part.max(floor) < told.need / 2 {
             return Telling::Now;
         }
         let sent = (0..2).any(|unit| self.need.sent[unit] >= self.reported[unit] + 1.0);
@@ -211,9 +212,10 @@ impl Leases {
 
     /// The next exchange.
     pub(super) fn outgoing(&self, id: &str, notes: Vec<Note>, now: Instant) -> Call {
+        let floor = floor(self.members);
         let (mut urgent, mut due) = (Vec::new(), Vec::new());
         for (key, own) in &self.own {
-            match own.telling(self.interval, now) {
+            match own.telling(floor, self.interval, now) {
                 Telling::Now => urgent.push((key, own)),
                 Telling::Due(since) => due.push((since, key, own)),
                 Telling::Later => {}

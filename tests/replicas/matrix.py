@@ -2,6 +2,7 @@
 minutes. CI runs `run.py` instead.
 
     python3 tests/replicas/matrix.py [--replicas 3,10] [--shapes bucket,bucket:1s,fixed-window,sliding-log] [--server redis-server]
+        [--only FAULT]
     python3 tests/replicas/matrix.py --ways [--server valkey-server]
 """
 
@@ -26,14 +27,16 @@ def faults(group: Group, relay: Relay, lone: Relay) -> dict:
     tell = lambda *words: lambda: redis.ask(*words)  # noqa: E731
     stop, go = (lambda: redis.running.send_signal(signal.SIGSTOP)), (lambda: redis.running.send_signal(signal.SIGCONT))
     nothing = lambda: None  # noqa: E731
+    all_wires = lambda *state: lambda: [wire.set(*state) for wire in (relay, lone)]  # noqa: E731
     return {
         "none": (nothing, nothing),
         "Redis killed, restarted empty": (redis.kill, redis.start),
         "Redis stalled": (stop, go),
-        "Redis cut off from all": (lambda: relay.set("cut"), lambda: relay.set("open")),
+        "Redis cut off from all": (all_wires("cut"), all_wires("open")),
+        "Redis cut off from all but one": (lambda: relay.set("cut"), lambda: relay.set("open")),
         "Redis cut off from one": (lambda: lone.set("cut"), lambda: lone.set("open")),
-        "Redis silent": (lambda: relay.set("silent"), lambda: relay.set("open")),
-        "Redis 100 ms slow": (lambda: relay.set("open", 0.1), lambda: relay.set("open")),
+        "Redis silent": (all_wires("silent"), all_wires("open")),
+        "Redis 100 ms slow": (all_wires("open", 0.1), all_wires("open")),
         "flushed": (tell("flushall"), nothing),
         "script flushed": (tell("script", "flush"), nothing),
         "full": (tell("config", "set", "maxmemory", "1"), tell("config", "set", "maxmemory", "0")),
@@ -55,7 +58,7 @@ def name_password(group: Group, relay: Relay, lone: Relay) -> None:
     group.secret("lone", group.url(lone.port))
 
 
-async def one(replicas: int, shape: str, server: str) -> None:
+async def one(replicas: int, shape: str, server: str, only: str) -> None:
     with contextlib.ExitStack() as stack:
         stand_in = ["--shape", shape, "--rpm", str(RPM), "--tpm", "none", "--headers", "as-measured"]
         redis = lambda folder: Redis(folder, server=server)  # noqa: E731
@@ -71,7 +74,8 @@ async def one(replicas: int, shape: str, server: str) -> None:
         for place, member in enumerate(group.members):
             member.load.set(30 if place % 2 == 0 else 3)
         await asyncio.sleep(12)
-        for name, (begin, end) in faults(group, relay, lone).items():
+        chosen = {name: fault for name, fault in faults(group, relay, lone).items() if only in name}
+        for name, (begin, end) in chosen.items():
             redis = [group.redis.count("cmdstat_evalsha", "commandstats"), *traffic(group)]
             during = Figures(group, RPM / 60)
             begin()
@@ -145,7 +149,7 @@ async def story(arguments: argparse.Namespace) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     for replicas in map(int, arguments.replicas.split(",")):
         for shape in arguments.shapes.split(","):
-            await one(replicas, shape, arguments.server)
+            await one(replicas, shape, arguments.server, arguments.only)
 
 
 def main() -> int:
@@ -154,6 +158,7 @@ def main() -> int:
     parser.add_argument("--shapes", default="bucket,bucket:1s,fixed-window,sliding-log")
     parser.add_argument("--server", default="redis-server")
     parser.add_argument("--ways", action="store_true")
+    parser.add_argument("--only", default="", help="faults whose name has this in it")
     arguments = parser.parse_args()
     if not shutil.which(arguments.server) or not shutil.which("redis-cli"):
         print(f"!!! NOT RUN: {arguments.server} or redis-cli is missing", file=sys.stderr)
