@@ -1,4 +1,4 @@
-//! The table of what may be repeated: error class by safety of the operation.
+//! The table of what an error class means: whether the attempt may be repeated, and whether the upstream works.
 
 use super::Safety;
 use crate::classify::ErrorClass;
@@ -28,6 +28,17 @@ pub enum Why {
     Committed,
 }
 
+/// What an attempt's end says about the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// It works: an answer that blames the request, or asks for less, proves that.
+    Alive,
+    /// It fails.
+    Failing,
+    /// Nothing.
+    Unknown,
+}
+
 /// Whether an attempt that ended in this class may be repeated.
 ///
 /// `may_have_run`: whether the upstream may have begun to work on the request (see `Classified::may_have_run` and
@@ -36,7 +47,7 @@ pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, comm
     if committed {
         return Verdict::Never(Why::Committed);
     }
-    let (rule, cost) = row(class);
+    let (rule, cost, _) = row(class);
     let cost = if may_have_run { cost } else { REJECTED };
     match (rule, may_have_run, safety) {
         (Rule::Never, ..) => Verdict::Never(Why::Class),
@@ -61,6 +72,11 @@ pub const fn is_rate_limit(class: ErrorClass) -> bool {
     matches!(row(class).0, Rule::Queue)
 }
 
+/// What this class says about the upstream's health.
+pub(crate) const fn health(class: ErrorClass) -> Health {
+    row(class).2
+}
+
 /// Nothing was sent; AWS's ratio would make it 200.
 const NOT_SENT: MilliTokens = 500;
 /// The upstream refused the request before working on it.
@@ -81,61 +97,75 @@ enum Rule {
     WhereSafe,
 }
 
-/// The table: a class, its rule, and what a retry after it costs.
-const fn row(class: ErrorClass) -> (Rule, MilliTokens) {
+/// The table: of a class its rule, what a retry after it costs, and what it says about the upstream.
+const fn row(class: ErrorClass) -> (Rule, MilliTokens, Health) {
+    use ErrorClass as C;
+    use Health::{Alive, Failing, Unknown};
     match class {
-        ErrorClass::RateLimitRequests
-        | ErrorClass::RateLimitTokens
-        | ErrorClass::RateLimitOther
-        | ErrorClass::SlowDown => (Rule::Queue, REJECTED),
-        ErrorClass::ResourceUnavailable | ErrorClass::Overloaded => (Rule::Always, REJECTED),
-        ErrorClass::ConnectionDns
-        | ErrorClass::ConnectionRefused
-        | ErrorClass::ConnectionTls
-        // Its refusal is final by `Failure::is_final`.
-        | ErrorClass::ConnectionProxy
-        | ErrorClass::TimeoutConnect
+        C::RateLimitRequests | C::RateLimitTokens | C::RateLimitOther | C::SlowDown => {
+            (Rule::Queue, REJECTED, Alive)
+        }
+        C::ResourceUnavailable => (Rule::Always, REJECTED, Alive),
+        C::Overloaded => (Rule::Always, REJECTED, Failing),
+        // The refusal of a proxy is final by `Failure::is_final`.
+        C::ConnectionDns
+        | C::ConnectionRefused
+        | C::ConnectionTls
+        | C::ConnectionProxy
+        | C::TimeoutConnect => (Rule::Always, NOT_SENT, Failing),
         // Of an attempt: there was no room for a connection.
-        | ErrorClass::WeirInternal => (Rule::Always, NOT_SENT),
-        ErrorClass::InternalServerError
-        | ErrorClass::BadGateway
-        | ErrorClass::ConnectionReset
-        | ErrorClass::StreamError
-        | ErrorClass::StreamCut
-        | ErrorClass::EmptyResponse | ErrorClass::MalformedResponse => (Rule::WhereSafe, FAILED),
+        C::WeirInternal => (Rule::Always, NOT_SENT, Unknown),
+        C::InternalServerError
+        | C::BadGateway
+        | C::ConnectionReset
+        | C::StreamError
+        | C::EmptyResponse
+        | C::MalformedResponse => (Rule::WhereSafe, FAILED, Failing),
+        C::StreamCut => (Rule::WhereSafe, FAILED, Unknown),
         // The request is wrong, spent or not allowed; or (408, 409) the client's own retry is the better one.
-        ErrorClass::AuthenticationInvalid
-        | ErrorClass::AuthenticationIncorrectKey
-        | ErrorClass::AuthenticationNoOrganization
-        | ErrorClass::AuthenticationIpDenied
-        | ErrorClass::AuthenticationMissingScope
-        | ErrorClass::AuthenticationOther
-        | ErrorClass::PermissionDenied
-        | ErrorClass::RegionUnsupported
-        | ErrorClass::BadRequest | ErrorClass::ServiceTierInvalid
-        | ErrorClass::ContextLengthExceeded
-        | ErrorClass::NotFound
-        | ErrorClass::ModelNotFound
-        | ErrorClass::RequestTimeout
-        | ErrorClass::Conflict
-        | ErrorClass::ConversationLocked
-        | ErrorClass::PayloadTooLarge
-        | ErrorClass::Unprocessable
-        | ErrorClass::RequestExceedsLimit
-        | ErrorClass::QuotaInsufficient | ErrorClass::QuotaCredit | ErrorClass::QuotaOrganizationSpend | ErrorClass::QuotaProjectSpend | ErrorClass::QuotaUsageLimit | ErrorClass::QuotaBillingInactive
-        | ErrorClass::WebsocketPreviousResponseNotFound | ErrorClass::WebsocketConnectionLimit | ErrorClass::WebsocketStreamLimit | ErrorClass::OtherClientError
-        | ErrorClass::OtherServerError
-        | ErrorClass::WeirQueueFull
-        | ErrorClass::WeirDeadline
-        | ErrorClass::WeirBreakerOpen
-        | ErrorClass::WeirBillingBlock
-        | ErrorClass::WeirCallerLimit
-        | ErrorClass::WeirCallerUnknown | ErrorClass::WeirNotAllowed
-        | ErrorClass::WeirBodyTooLarge
-        | ErrorClass::WeirDraining
-        | ErrorClass::WeirClientClosed => (Rule::Never, FAILED),
+        C::AuthenticationInvalid
+        | C::AuthenticationIncorrectKey
+        | C::AuthenticationNoOrganization
+        | C::AuthenticationIpDenied
+        | C::AuthenticationMissingScope
+        | C::AuthenticationOther
+        | C::PermissionDenied
+        | C::RegionUnsupported
+        | C::BadRequest
+        | C::ServiceTierInvalid
+        | C::ContextLengthExceeded
+        | C::NotFound
+        | C::ModelNotFound
+        | C::RequestTimeout
+        | C::Conflict
+        | C::ConversationLocked
+        | C::PayloadTooLarge
+        | C::Unprocessable
+        | C::RequestExceedsLimit
+        | C::QuotaInsufficient
+        | C::QuotaCredit
+        | C::QuotaOrganizationSpend
+        | C::QuotaProjectSpend
+        | C::QuotaUsageLimit
+        | C::QuotaBillingInactive
+        | C::WebsocketPreviousResponseNotFound
+        | C::WebsocketConnectionLimit
+        | C::WebsocketStreamLimit
+        | C::OtherClientError => (Rule::Never, FAILED, Alive),
+        C::OtherServerError => (Rule::Never, FAILED, Failing),
+        C::WeirQueueFull
+        | C::WeirDeadline
+        | C::WeirBreakerOpen
+        | C::WeirBillingBlock
+        | C::WeirCallerLimit
+        | C::WeirCallerUnknown
+        | C::WeirNotAllowed
+        | C::WeirBodyTooLarge
+        | C::WeirDraining
+        | C::WeirClientClosed => (Rule::Never, FAILED, Unknown),
         // An answer that takes too long is a long answer, or an outage: a repeat pays for it twice.
-        ErrorClass::GatewayTimeout | ErrorClass::TimeoutResponse | ErrorClass::TimeoutIdle => (Rule::Never, TIMED_OUT),
+        C::GatewayTimeout | C::TimeoutResponse => (Rule::Never, TIMED_OUT, Failing),
+        C::TimeoutIdle => (Rule::Never, TIMED_OUT, Unknown),
     }
 }
 
@@ -179,6 +209,83 @@ mod tests {
             assert_eq!(told(class, Safety::Repeatable, true), safe, "{class:?}");
             assert_eq!(told(class, Safety::OnlyIfUnsent, true), other, "{class:?}");
             assert_eq!(told(class, Safety::OnlyIfUnsent, false), unsent, "{class:?}");
+        }
+    }
+
+    /// What happens to a request of each endpoint after each kind of end: `q` waits for its turn again, `r` is repeated, `-` is not.
+    /// The ends: a rate limit, "queue is full", overloaded, no connection, a 500, a 502, a reset after sending, an error in a stream
+    /// before output, a 200 without an answer, a 504, no head in time, a 400, a 401, a spent quota.
+    const ENDS: [&str; 14] = [
+        "rate_limit_tokens",
+        "slow_down",
+        "overloaded",
+        "connection_refused",
+        "internal_server_error",
+        "bad_gateway",
+        "connection_reset",
+        "stream_error",
+        "empty_response",
+        "gateway_timeout",
+        "timeout_response",
+        "bad_request",
+        "authentication_incorrect_key",
+        "quota_insufficient",
+    ];
+    const AFTER_EACH: [(&str, &str, &str); 24] = [
+        ("POST /v1/chat/completions", "{}", "qqrrrrrrr-----"),
+        ("POST /v1/chat/completions", r#"{"store":true}"#, "qqrr----------"),
+        ("POST /openai/deployments/d/chat/completions", "{}", "qqrrrrrrr-----"),
+        ("POST /v1/completions", "{}", "qqrrrrrrr-----"),
+        ("POST /v1/embeddings", "{}", "qqrrrrrrr-----"),
+        ("POST /v1/moderations", "{}", "qqrrrrrrr-----"),
+        ("POST /v1/responses", "{}", "qqrr----------"),
+        ("POST /v1/responses", r#"{"store":false}"#, "qqrrrrrrr-----"),
+        ("GET /v1/responses/resp_1", "", "qqrrrrrrr-----"),
+        ("POST /v1/responses/resp_1/cancel", "", "qqrr----------"),
+        ("POST /v1/audio/speech", "{}", "qqrr----------"),
+        ("POST /v1/audio/transcriptions", "", "qqrr----------"),
+        ("POST /v1/images/generations", "{}", "qqrr----------"),
+        ("POST /v1/videos", "{}", "qqrr----------"),
+        ("POST /v1/files", "", "qqrr----------"),
+        ("GET /v1/files/file_1", "", "qqrrrrrrr-----"),
+        ("DELETE /v1/files/file_1", "", "qqrrrrrrr-----"),
+        ("POST /v1/batches", "{}", "qqrr----------"),
+        ("POST /v1/fine_tuning/jobs", "{}", "qqrr----------"),
+        ("POST /v1/vector_stores", "{}", "qqrr----------"),
+        ("POST /v1/threads/t/runs", "{}", "qqrr----------"),
+        ("POST /v1/conversations", "{}", "qqrr----------"),
+        ("GET /v1/models", "", "qqrrrrrrr-----"),
+        ("POST /v1/something/new", "{}", "qqrr----------"),
+    ];
+
+    #[test]
+    fn what_follows_each_end_at_each_endpoint() {
+        for (request, body, expected) in AFTER_EACH {
+            let (method, path) = request.split_once(' ').unwrap();
+            let peek = crate::openai::request_peek::peek(body.as_bytes()).ok();
+            let named = crate::openai::endpoint::Named::by(path);
+            let safety = Safety::of(&method.parse().unwrap(), path, named, peek.as_ref(), &[]);
+            let after = ENDS.map(|name| {
+                let class = ErrorClass::named(name).unwrap();
+                let sent = class != ErrorClass::ConnectionRefused;
+                match verdict(class, safety, sent, false) {
+                    Verdict::Never(_) => '-',
+                    Verdict::Queue => 'q',
+                    Verdict::Backoff(_) => 'r',
+                }
+            });
+            assert_eq!(after.iter().collect::<String>(), expected, "{request} {body}");
+        }
+    }
+
+    /// Only a failing upstream, or one of which nothing is known, is a reason for another attempt; and what may be repeated at
+    /// once is no proof that it works.
+    #[test]
+    fn a_class_that_blames_the_request_is_never_repeated_by_weir() {
+        for class in ErrorClass::ALL {
+            let repeats = matches!(verdict(class, Safety::Repeatable, true, false), Verdict::Backoff(_));
+            let is_alone = class == ErrorClass::ResourceUnavailable;
+            assert!(!repeats || is_alone || health(class) != Health::Alive, "{class:?}");
         }
     }
 

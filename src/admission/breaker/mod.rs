@@ -15,7 +15,6 @@
 //! - **`HalfOpen` → Open**: `consecutive` failures in a row.
 //! - **Closed**, failing in part: first attempts are thinned out when more than three quarters fail, retries from a third on.
 
-mod health;
 mod recovery;
 mod state;
 mod window;
@@ -27,8 +26,8 @@ use std::time::Duration;
 
 use super::moment::{Moment, duration};
 use super::settings::BreakerSettings;
+use crate::retry::Health;
 
-pub(crate) use health::{Health, health};
 use recovery::{Ramp, backoff, ceiling};
 pub use state::BreakerState;
 pub(crate) use state::{Gate, Load};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::classify::ErrorClass;
+use crate::retry::health;
 
 const SETTINGS: fn() -> BreakerSettings = BreakerSettings::default;
 

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::admission::breaker::{self, Health};
 use crate::admission::budget::{BudgetExhausted, RetryPayment};
 use crate::admission::limits::{Refusal, Times, Unit, Verdict};
 use crate::admission::moment::Moment;
 use crate::classify::ErrorClass;
-use crate::retry::MilliTokens;
+use crate::retry::{self, Health, MilliTokens};
 
 use super::Machine;
 use super::attempt::{Attempt, HeadReport, Outcome};
@@ -160,7 +159,7 @@ impl<W> Machine<W> {
                 (Health::Unknown, None)
             }
             Outcome::Failed(class) => {
-                let health = breaker::health(class);
+                let health = retry::health(class);
                 match attempt.sent {
                     Some(sent) if class == ErrorClass::RequestExceedsLimit => {
                         let limits = &mut self.members.of_mut(attempt.member).limits;
@@ -220,7 +219,7 @@ impl<W> Machine<W> {
                     (None, _) | (Some(_), Some(_)) => verdict.not_before,
                 };
                 let not_before = not_before.max(now.plus(wait_after(earlier, &mut self.rng)));
-                (breaker::health(class), Some(Ticket { since: attempt.since, not_before }))
+                (retry::health(class), Some(Ticket { since: attempt.since, not_before }))
             }
         };
         if attempt.counted {
