@@ -101,7 +101,7 @@ fn nothing_stops_at_absurd_headers() {
                     })),
                 })
             };
-            let limits = LimitReports { requests: side(), tokens: side() };
+            let limits = LimitReports { requests: side(), tokens: side(), ..LimitReports::default() };
             let report = HeadReport { limits, processing: Some(Duration::MAX) };
             machine.head(&mut attempt, &report, now);
             machine.settle(attempt, Outcome::Done, now);

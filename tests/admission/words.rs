@@ -65,7 +65,7 @@ impl Caller {
         let reset = Duration::from_secs_f64(60.0 * (limit - remaining) as f64 / limit.max(1) as f64);
         let tokens = Some(LimitReport { limit, remaining, reset: Some(reset) });
         let report = HeadReport {
-            limits: LimitReports { requests: None, tokens },
+            limits: LimitReports { requests: None, tokens, ..LimitReports::default() },
             processing: Some(Duration::from_millis(90)),
         };
         self.machine.head(&mut attempt, &report, self.now);
@@ -140,6 +140,7 @@ fn an_older_answer_does_not_bring_an_old_limit_back() {
         limits: LimitReports {
             requests: None,
             tokens: Some(LimitReport { limit: 600_000, remaining: 599_500, reset: None }),
+            ..LimitReports::default()
         },
         processing: Some(Duration::from_secs(7)),
     };

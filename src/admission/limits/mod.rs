@@ -221,11 +221,11 @@ impl Limits {
         times: &Times,
         now: Moment,
     ) {
-        for (unit, report) in [(Unit::Requests, &reports.requests), (Unit::Tokens, &reports.tokens)] {
+        for (unit, report, slot) in reports.each() {
             // 0 and −1 mean "unknown" in some dialects.
             if let Some(report) = report
                 && report.limit > 0
-                && let Some(index) = self.place_of_report(unit, report, now)
+                && let Some(index) = self.place_of_report(unit, report, slot, now)
             {
                 let entry = &mut self.entries[index];
                 let own = self.own.of(unit, self.ratio.value());
@@ -244,21 +244,28 @@ impl Limits {
 
     /// The entry that a header's report is filed in: the one of the headers, else a configured or refused one of nearly the
     /// same limit, else a new one.
-    fn place_of_report(&mut self, unit: Unit, report: &LimitReport, now: Moment) -> Option<usize> {
+    fn place_of_report(
+        &mut self,
+        unit: Unit,
+        report: &LimitReport,
+        slot: Option<Slot>,
+        now: Moment,
+    ) -> Option<usize> {
         let limit = report.limit as f64;
-        let of_headers = |entry: &Entry| entry.slot.unit() == unit && entry.origin == Origin::Headers;
+        let is_of = |entry: &Entry| entry.slot.unit() == unit && slot.is_none_or(|slot| entry.slot == slot);
+        let of_headers = |entry: &Entry| is_of(entry) && entry.origin == Origin::Headers;
         if let Some(index) = self.entries.iter().position(of_headers) {
             return Some(index);
         }
         self.found(unit);
-        let other = |entry: &Entry| entry.origin == Origin::Configured && is_of_a_minute(report);
-        let near =
-            |entry: &Entry| entry.slot.unit() == unit && (is_near(entry.limit.stated, limit) || other(entry));
+        let is_its_own = slot.is_some() || is_of_a_minute(report);
+        let other = |entry: &Entry| entry.origin == Origin::Configured && is_its_own;
+        let near = |entry: &Entry| is_of(entry) && (is_near(entry.limit.stated, limit) || other(entry));
         if let Some(index) = self.entries.iter().position(near) {
             self.entries[index].origin = Origin::Headers;
             return Some(index);
         }
-        self.open(Slot::by_minute(unit), Origin::Headers, limit, Source::Learned, now)
+        self.open(slot.unwrap_or(Slot::by_minute(unit)), Origin::Headers, limit, Source::Learned, now)
     }
 
     /// The entry that a refusal's numbers are filed in: one of the same window that is known, or of nearly the same limit;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::slot::Slot;
+use super::slot::{Slot, Unit};
 
 /// Where a limit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,24 @@ pub struct LimitReports {
     pub requests: Option<LimitReport>,
     /// `x-ratelimit-*-tokens`.
     pub tokens: Option<LimitReport>,
+    /// The limit of requests that is a day's by its own words.
+    pub requests_a_day: Option<LimitReport>,
+    /// The same of tokens.
+    pub tokens_a_day: Option<LimitReport>,
+}
+
+impl LimitReports {
+    /// Each report with what it counts, and where it is filed: where two limits of a unit are told their windows say so.
+    pub(super) fn each(&self) -> [(Unit, Option<&LimitReport>, Option<Slot>); 4] {
+        let minute = |unit, day: Option<LimitReport>| day.map(|_| Slot::by_minute(unit));
+        let (requests, tokens) = (self.requests.as_ref(), self.tokens.as_ref());
+        [
+            (Unit::Requests, requests, minute(Unit::Requests, self.requests_a_day)),
+            (Unit::Tokens, tokens, minute(Unit::Tokens, self.tokens_a_day)),
+            (Unit::Requests, self.requests_a_day.as_ref(), Some(Slot::RequestsPerDay)),
+            (Unit::Tokens, self.tokens_a_day.as_ref(), Some(Slot::TokensPerDay)),
+        ]
+    }
 }
 
 /// The numbers in a 429's message.

@@ -33,7 +33,7 @@ impl Scope {
     fn answered(&mut self, now: f64, limit: u64, remaining: u64, reset: f64) {
         let (charge, marks) = self.send(ONE, now);
         let report = LimitReport { limit, remaining, reset: Some(Duration::from_secs_f64(reset)) };
-        let reports = LimitReports { requests: Some(report), tokens: None };
+        let reports = LimitReports { requests: Some(report), tokens: None, ..LimitReports::default() };
         let times = Times { sent: at(now), head: at(now + 0.1), processing: Some(Duration::from_millis(90)) };
         self.limits.told(&reports, ONE, charge, marks, &times, at(now + 0.1));
         self.limits.accepted(charge, marks, true, at(now), at(now + 0.1));
@@ -214,4 +214,42 @@ fn counts_are_rounded_up_as_by_the_library() {
         assert_eq!(ceil(value), value.ceil() as u64, "{value}");
     }
     assert!(ceil(f64::INFINITY) >= 1 << 63);
+}
+
+#[test]
+fn a_minute_and_a_day_in_one_answer_are_two_limits() {
+    let mut scope = Scope::new(LimitSettings { requests_per_day: Some(20_000), ..LimitSettings::default() });
+    for used in 1..=20_u64 {
+        let now = used as f64;
+        let (charge, marks) = scope.send(ONE, now);
+        let report = |limit: u64, window: f64, tokens: u64| LimitReport {
+            limit,
+            remaining: limit - used * tokens,
+            reset: Some(Duration::from_secs_f64(window * (used * tokens) as f64 / limit as f64)),
+        };
+        let reports = LimitReports {
+            requests: Some(report(30, 60.0, 1)),
+            tokens: Some(report(60_000, 60.0, 100)),
+            requests_a_day: Some(report(14_400, 86_400.0, 1)),
+            tokens_a_day: Some(report(1_000_000, 86_400.0, 100)),
+        };
+        let times = Times { sent: at(now), head: at(now + 0.1), processing: None };
+        scope.limits.told(&reports, ONE, charge, marks, &times, at(now + 0.1));
+        scope.limits.accepted(charge, marks, true, at(now), at(now + 0.1));
+    }
+    let found: Vec<(Slot, f64)> =
+        scope.limits.status(at(21.0)).iter().map(|limit| (limit.slot, limit.limit)).collect();
+    for expected in [
+        (Slot::RequestsPerMinute, 30.0),
+        (Slot::TokensPerMinute, 60_000.0),
+        (Slot::RequestsPerDay, 14_400.0),
+        (Slot::TokensPerDay, 1_000_000.0),
+    ] {
+        assert!(found.contains(&expected), "{expected:?} in {found:?}");
+    }
+    assert_eq!(found.len(), 4, "{found:?}");
+    // The minute's bucket is empty long before the day's.
+    let charge = scope.limits.charge(ONE);
+    let wait = scope.limits.wait(charge, false, 0, at(21.0));
+    assert!(wait < Duration::from_mins(1), "{wait:?}");
 }

@@ -19,7 +19,8 @@ fn told(requests: Option<u64>, tokens: Option<u64>) -> Limits {
     let reports = LimitReports {
         requests: requests.map(|left| report(60_000, left)),
         tokens: tokens.map(|left| report(2_000_000, left)),
-    };
+            ..LimitReports::default()
+        };
     limits.told(&reports, Cost::default(), Charge::default(), Marks::default(), &times(1.0), at(1.0));
     limits
 }
@@ -93,11 +94,11 @@ fn headers_that_tell_of_it_end_the_search_and_others_do_not() {
     let mut limits = told(Some(59_000), None);
     refuse(&mut limits, None, 2.0);
     let report = LimitReport { limit: 60_000, remaining: 58_000, reset: None };
-    let requests = LimitReports { requests: Some(report), tokens: None };
+    let requests = LimitReports { requests: Some(report), tokens: None, ..LimitReports::default() };
     limits.told(&requests, Cost::default(), Charge::default(), Marks::default(), &times(3.0), at(3.0));
     assert_eq!(found(&limits), [Slot::TokensPerMinute]);
     let report = LimitReport { limit: 90_000, remaining: 80_000, reset: None };
-    let tokens = LimitReports { requests: None, tokens: Some(report) };
+    let tokens = LimitReports { requests: None, tokens: Some(report), ..LimitReports::default() };
     limits.told(&tokens, Cost::default(), Charge::default(), Marks::default(), &times(4.0), at(4.0));
     assert_eq!(found(&limits), []);
 }

@@ -22,6 +22,7 @@ impl World<'_> {
         Ok(LimitReports {
             requests: requests.or(requests_a_day).map(report),
             tokens: tokens.or(tokens_a_day).map(report),
+            ..LimitReports::default()
         })
     }
 
