@@ -87,6 +87,8 @@ pub struct Account {
     history: History,
     recent: Recent,
     last_minute: LastMinute,
+    /// Those of no known endpoint.
+    unknown: LastMinute,
     reports: Reports,
     repeated: Repeated,
     names: Arc<Registry>,
@@ -106,6 +108,7 @@ impl Account {
             recent: Recent::new(now),
             started: now,
             last_minute: LastMinute::new(now),
+            unknown: LastMinute::new(now),
             reports,
             repeated: Repeated::default(),
             names,
@@ -147,6 +150,13 @@ impl Account {
     /// Requests that ended in the last minute.
     pub fn requests_last_minute(&self, now: Instant) -> u64 {
         self.last_minute.total(now)
+    }
+
+    /// Requests of the last minute, where none of them was for a known endpoint, and the minute is over.
+    pub fn unknown_last_minute(&self, now: Instant) -> Option<u64> {
+        let (all, unknown) = (self.last_minute.total(now), self.unknown.total(now));
+        let is_over = now.saturating_duration_since(self.started) >= Duration::from_mins(1);
+        (is_over && all > 0 && all == unknown).then_some(all)
     }
 
     /// The name of an upstream, where there is a choice.

@@ -364,6 +364,9 @@ impl Record {
         self.pay();
         self.count(now);
         self.account.last_minute.count(now);
+        if self.endpoint == Endpoint::Other {
+            self.account.unknown.count(now);
+        }
         access_log::write(self, &self.account.settings, now);
         spans::send(self, &self.account, now);
         self.account.recent.ended(self.caller, self.class.is_none(), now);

@@ -373,3 +373,23 @@ async fn a_sample_never_leaves_out_an_error() {
     let text = logged(|| (0..50).for_each(|_| fail(&account, ErrorClass::BadRequest, "gpt-5", None)));
     assert_eq!(text.lines().count(), 50);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_minute_in_which_nothing_known_came_is_noticed() {
+    let account = account();
+    let request = |endpoint| {
+        let id = RequestId::new(&mut fastrand::Rng::with_seed(7));
+        let begin = Begin { id, caller: CallerId(0), endpoint, sdk_retries: 0, trace: None };
+        account.begin(&begin, clock::now()).finish(clock::now());
+    };
+    request(Endpoint::Other);
+    pass(59_000).await;
+    assert_eq!(account.unknown_last_minute(clock::now()), None, "the first minute is not over");
+    request(Endpoint::Other);
+    pass(2_000).await;
+    assert_eq!(account.unknown_last_minute(clock::now()), Some(1));
+    request(Endpoint::Models);
+    assert_eq!(account.unknown_last_minute(clock::now()), None);
+    pass(90_000).await;
+    assert_eq!(account.unknown_last_minute(clock::now()), None, "nothing came at all");
+}

@@ -34,6 +34,9 @@ pub struct Status {
     pub overhead: Overhead,
     /// Requests that ended in the last minute, if known.
     pub requests_last_minute: Option<u64>,
+    /// The same, where none of them was for an endpoint that Weir knows.
+    #[serde(default)]
+    pub unknown_last_minute: Option<u64>,
     /// Requests that ended in the last five minutes, of all callers.
     pub recent_requests: u64,
     /// How long answers take to begin, by model, where enough came to say.

@@ -22,6 +22,7 @@ mod shown_scope;
 pub mod signals;
 mod state;
 mod status;
+mod unknown_paths;
 mod upstreams;
 mod worker;
 
@@ -166,6 +167,7 @@ impl App {
         let scopes = Scopes::new(settings::scopes(&config, &policy.callers, &ways.names), fastrand::u64(..));
         let replicas = share(&config, &scopes)?;
         limits_log::begin(log, &scopes, config.log.sample.0);
+        clock::spawn(unknown_paths::watch(Arc::clone(&account)));
         let policies = Policies::new(policy);
         let kept_bodies = memory::budget(&config, workers);
         let front_counters = Arc::<server::Counters>::default();

@@ -243,6 +243,7 @@ impl Source for Status {
                 p99_seconds: overhead.p99,
             },
             requests_last_minute: Some(self.account.requests_last_minute(now)),
+            unknown_last_minute: self.account.unknown_last_minute(now),
             replicas: self.control.replicas().as_ref().map(replicas_status),
             credentials: self.control.exchanges().expiries(now),
             callers: self.callers(&scopes, &recent, now),

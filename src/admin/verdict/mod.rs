@@ -115,6 +115,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         callers::collisions(status),
         demand::foreign_use(status),
         demand::other_than_configured(status),
+        own::unknown_paths(status),
         own::reload_failed(status),
         own::restart_needed(status),
         own::no_newer_token(status),

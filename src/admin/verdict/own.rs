@@ -38,6 +38,14 @@ pub(super) fn own_errors(status: &Status) -> Option<Finding> {
     Some(found)
 }
 
+pub(super) fn unknown_paths(status: &Status) -> Option<Finding> {
+    let requests = plural(status.unknown_last_minute?, "request");
+    let sentence = format!("No known endpoint was asked in the last minute: {requests}, all to other paths.");
+    let advice = "The callers' base URL and `upstream.url` together must lead to the API's paths, such as /v1/chat/completions; the \
+         access log has the paths that came. What is not known is passed on, and neither priced nor repeated.";
+    Some(finding(Level::Notice, Blame::Us, sentence, advice))
+}
+
 pub(super) fn reload_failed(status: &Status) -> Option<Finding> {
     (!status.reload.successful).then_some(())?;
     let why = status.reload.error.as_deref().unwrap_or("its log says why");

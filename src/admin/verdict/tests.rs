@@ -169,6 +169,13 @@ fn headlines_about_the_upstream_the_way_to_it_and_the_quota() {
 }
 
 #[test]
+fn a_minute_of_unknown_paths_is_told() {
+    let status = Status { unknown_last_minute: Some(3), requests_last_minute: Some(3), ..Status::default() };
+    let headline = "No known endpoint was asked in the last minute: 3 requests, all to other paths.";
+    check(vec![(status, Level::Notice, Blame::Us, headline)]);
+}
+
+#[test]
 fn headlines_about_us_and_our_limits() {
     let peer = |peer: &str| FailureLine {
         class: "weir_caller_unknown".to_owned(),
