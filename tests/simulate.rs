@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use weir::internals::clock;
 use weir::internals::simulate::limiter::{Depth, Shape};
 use weir::internals::simulate::{
-    Account, Change, Fault, ForeignUse, Latency, LimitChange, LimitHeaders, Limits, Outage, Running,
+    Account, Change, Dialect, Fault, ForeignUse, Latency, LimitChange, LimitHeaders, Limits, Outage, Running,
     Settings, Simulator, serve,
 };
 
@@ -556,4 +556,103 @@ async fn a_lying_bucket_refuses_while_its_headers_promise() {
     }
     let refused = send_within(&simulator, chat("gpt-4o")).await.unwrap();
     assert!(json_of(refused).await["error"]["message"].as_str().unwrap().contains("try again in 500ms"));
+}
+
+/// Each dialect's refusals are read as what they are, by the words and headers alone.
+#[tokio::test]
+async fn a_dialects_refusals_are_understood() {
+    use weir::internals::classify::{self, ErrorClass as C};
+    for (dialect, requests, full) in [
+        (Dialect::Openai, Some(C::RateLimitRequests), C::SlowDown),
+        (Dialect::Azure, Some(C::RateLimitRequests), C::SlowDown),
+        (Dialect::Openrouter, Some(C::RateLimitRequests), C::BadGateway),
+        (Dialect::Gemini, Some(C::RateLimitRequests), C::Overloaded),
+        (Dialect::Anthropic, Some(C::RateLimitRequests), C::Overloaded),
+        (Dialect::Groq, Some(C::RateLimitRequests), C::ResourceUnavailable),
+        (Dialect::Mistral, Some(C::RateLimitRequests), C::SlowDown),
+        (Dialect::Vllm, None, C::SlowDown),
+        (Dialect::Sglang, None, C::SlowDown),
+        (Dialect::Tgi, None, C::SlowDown),
+        (Dialect::Ollama, None, C::SlowDown),
+    ] {
+        let limits = Limits { rpm: requests.map(|_| 2), ..Limits::NONE };
+        let after = Latency::Fixed(Duration::from_mins(10));
+        let slots = Some(1);
+        let settings = Settings { dialect: Some(dialect), limits, slots, queue: Some(0), after, ..Settings::default() };
+        let running = start(settings).await;
+        let address = running.address();
+        clock::spawn(async move { send(address, chat("gpt-4o")).await });
+        while running.simulator().stats().in_flight == 0 {
+            tokio::task::yield_now().await;
+        }
+        let class = async |expected: C| {
+            let answer = send(address, chat("gpt-4o")).await.unwrap();
+            let (parts, body) = answer.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            let found = classify::response(
+                weir::internals::openai::Endpoint::ChatCompletions,
+                parts.status,
+                &parts.headers,
+                &body,
+                clock::wall(),
+            );
+            let text = String::from_utf8_lossy(&body);
+            assert_eq!(found.class, expected, "{dialect:?}: {} {text}", parts.status);
+        };
+        class(full).await;
+        if let Some(requests) = requests {
+            class(requests).await;
+        }
+        running.stop(Duration::ZERO).await;
+    }
+}
+
+/// The API itself knows no path without a version, and no key but a bearer's; others do.
+#[tokio::test]
+async fn the_openai_dialect_is_strict() {
+    let without_version = || {
+        let mut request = chat("gpt-4o");
+        *request.uri_mut() = "/chat/completions".parse().unwrap();
+        request
+    };
+    let with_api_key = || {
+        let mut request = chat("gpt-4o");
+        let key = request.headers_mut().remove("authorization").unwrap();
+        request.headers_mut().insert("api-key", key);
+        request
+    };
+    for (dialect, path, key) in [(Some(Dialect::Openai), 404, 401), (Some(Dialect::Azure), 200, 200), (None, 200, 200)] {
+        let running = start(Settings { dialect, ..Settings::default() }).await;
+        let status = async |request| send(running.address(), request).await.unwrap().status().as_u16();
+        assert_eq!(status(without_version()).await, path, "{dialect:?}");
+        assert_eq!(status(with_api_key()).await, key, "{dialect:?}");
+        assert_eq!(status(chat("gpt-4o")).await, 200, "{dialect:?}");
+        running.stop(Duration::ZERO).await;
+    }
+}
+
+/// What is beyond the slots waits, in order; what is beyond the queue is refused.
+#[tokio::test(start_paused = true)]
+async fn slots_are_taken_in_order_and_the_queue_is_bounded() {
+    let after = Latency::Fixed(Duration::from_secs(1));
+    let settings = Settings { slots: Some(2), queue: Some(2), after, dialect: Some(Dialect::Sglang), ..Settings::default() };
+    let simulator = Simulator::new(settings);
+    let began = clock::now();
+    let calls: Vec<_> = (0..5)
+        .map(|_| {
+            let simulator = simulator.clone();
+            clock::spawn(async move {
+                let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
+                let status = answer.status().as_u16();
+                answer.into_body().collect().await.unwrap();
+                (status, clock::now().duration_since(began).as_secs())
+            })
+        })
+        .collect();
+    let mut ended = Vec::new();
+    for call in calls {
+        ended.push(call.await.unwrap());
+    }
+    ended.sort_unstable();
+    assert_eq!(ended, [(200, 1), (200, 1), (200, 2), (200, 2), (503, 0)]);
 }

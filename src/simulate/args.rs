@@ -9,6 +9,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::control::fault_rate;
+use super::dialect::Dialect;
 use super::fault::Fault;
 use super::latency::Latency;
 use super::limiter::Shape;
@@ -25,6 +26,9 @@ Examples:
 
   A bad day: one answer in twenty is a 503, one in a hundred a reset, and after 10 s nothing listens for 5 s:
     weir simulate --fault 503=5% --fault reset=1% --outage 10s+5s:refused
+
+  A model server with 8 slots and a queue of 100, in vLLM's words; `limits.in_flight = \"auto\"` finds the slots:
+    weir simulate --dialect vllm --slots 8 --queue 100 --latency 200ms --chunk-delay 50ms --output-tokens 60
 
   A limit enforced by the second whose headers speak of a minute, and others who take 0 to 80 % of it:
     weir simulate --shape lying-bucket:1s --foreign 0,0.8,0.4/30s
@@ -55,6 +59,9 @@ pub struct Args {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     pub listen: SocketAddr,
+    /// Whose words and headers it uses. Without, the API's, and every path and key that any of them has is let in.
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub dialect: Option<Dialect>,
     /// Requests per minute, for each model; `none` lifts the limit.
     #[arg(long, value_name = "N", default_value = "500", value_parser = limit, help_heading = "Limits")]
     pub rpm: Limit,
@@ -118,6 +125,12 @@ pub struct Args {
     /// Words in an answer, which are the chunks of a stream.
     #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Answers")]
     pub output_tokens: u32,
+    /// Answers under way at once, as of a model server; what is beyond waits in a queue.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Answers")]
+    pub slots: Option<u32>,
+    /// Requests that wait for a slot; what is beyond is refused. Without, all wait.
+    #[arg(long, value_name = "N", requires = "slots", help_heading = "Answers")]
+    pub queue: Option<u32>,
     /// Never encode answers with gzip or deflate.
     #[arg(long, help_heading = "Answers")]
     pub no_compress: bool,
@@ -152,7 +165,11 @@ impl Args {
     /// What one option alone cannot tell: files that cannot be read, odds above 1.
     pub fn settings(&self) -> Result<Settings, Problem> {
         let settings = Settings {
-            limits: Limits { rpm: self.rpm.0, tpm: self.tpm.0, rpd: self.rpd.0, tpd: self.tpd.0 },
+            limits: if self.dialect.is_some_and(Dialect::is_server) {
+                Limits::NONE
+            } else {
+                Limits { rpm: self.rpm.0, tpm: self.tpm.0, rpd: self.rpd.0, tpd: self.tpd.0 }
+            },
             models: self.models.clone(),
             share_models: self.share_models,
             shape: self.shape,
@@ -175,6 +192,9 @@ impl Args {
             foreign: self.foreign.clone(),
             seed: self.seed,
             max_body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
+            dialect: self.dialect,
+            slots: self.slots.map(|slots| slots as usize),
+            queue: self.queue.map(|queue| queue as usize),
             tls: match (&self.tls_cert, &self.tls_key) {
                 (Some(certificate), Some(key)) => Some(tls(certificate, key)?),
                 _ => None,

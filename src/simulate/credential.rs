@@ -4,6 +4,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::{Value, json};
 
+use super::dialect::Dialect;
 use super::errors::ApiError;
 use super::settings::{Account, Settings};
 
@@ -36,7 +37,8 @@ pub(super) fn identify(settings: &Settings, headers: &HeaderMap) -> Result<Accou
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let key = match bearer.split_once(' ') {
         Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim(),
-        Some(_) | None => text(headers, "api-key").unwrap_or_default(),
+        Some(_) | None if settings.dialect == Some(Dialect::Openai) => "",
+        Some(_) | None => text(headers, "api-key").or(text(headers, "x-api-key")).unwrap_or_default(),
     };
     if key.is_empty() {
         return if settings.require_key { Err(denied("missing_key")) } else { Ok(Account::default()) };
@@ -139,6 +141,14 @@ mod tests {
         assert_eq!(other.unwrap_err().error.name, "mismatched_organization");
         let chosen = identify(&[("api-key", "any"), ("openai-project", "proj_2")]).unwrap();
         assert_eq!(&*chosen.project, "proj_2");
+    }
+
+    #[test]
+    fn the_api_itself_knows_no_key_but_a_bearers() {
+        let settings = Settings { dialect: Some(Dialect::Openai), ..Settings::default() };
+        let refused = identify(&settings, &with(&[("api-key", "anything")])).unwrap_err();
+        assert_eq!((refused.error.name, refused.error.status.as_u16()), ("missing_key", 401));
+        assert!(identify(&settings, &with(&[("authorization", "Bearer sk-any")])).is_ok());
     }
 
     #[test]

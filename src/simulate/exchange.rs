@@ -12,6 +12,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::clock;
 
@@ -20,6 +21,7 @@ use super::answer::{self, Content, Question, Reply};
 use super::ask::Ask;
 use super::body::{Body, Cut};
 use super::credential::{fnv1a, identify};
+use super::dialect::Dialect;
 use super::errors::ApiError;
 use super::fault::{Directive, Encoding, Fault, JOB_HEADER};
 use super::latency::Latency;
@@ -35,7 +37,7 @@ use super::wire::Fate;
 
 /// Counts a request as under way until its body has ended or was dropped.
 #[derive(Debug)]
-pub(super) struct UnderWay(Simulator);
+pub(super) struct UnderWay(Simulator, Option<OwnedSemaphorePermit>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
@@ -58,7 +60,7 @@ impl Simulator {
         if parts.uri.path().starts_with("/simulate/") {
             return Ok(self.control(&parts, body).await);
         }
-        let (mut manner, attempt, under_way) = self.arrive(&parts, fate);
+        let (mut manner, attempt, mut under_way) = self.arrive(&parts, fate);
         let directive = Directive::parse(&parts.headers);
         let read = Limited::new(body, manner.settings.max_body).collect().await;
         let (reply, fault) = match (read, directive) {
@@ -72,6 +74,7 @@ impl Simulator {
             (Err(_), _) => return Err(Cut),
         };
         self.state().recorder.answered(reply.status.as_u16());
+        under_way.1 = manner.slot.take();
         Ok(manner.dress(reply, fault).map(|body| body.with(under_way)))
     }
 
@@ -97,8 +100,9 @@ impl Simulator {
             processing: None,
             levels: None,
             all_levels: None,
+            slot: None,
         };
-        (manner, attempt, UnderWay(self.clone()))
+        (manner, attempt, UnderWay(self.clone(), None))
     }
 
     /// Answers one turn of a session, and says how its limits stand. One that only warms up is charged nothing.
@@ -154,7 +158,9 @@ impl Simulator {
                 return Ok((reply, None));
             }
         }
-        let route = Route::of(&parts.method, parts.uri.path());
+        let path = parts.uri.path();
+        let is_known = settings.dialect.is_none_or(|dialect| dialect.knows(path));
+        let route = if is_known { Route::of(&parts.method, path) } else { Route::Unknown };
         if manner.directive.echo || route == Route::Echo {
             return Ok((echo(parts, &body), None));
         }
@@ -185,6 +191,12 @@ impl Simulator {
             if !told || manner.directive.without_limit_headers {
                 manner.levels = None;
             }
+        }
+        if let Some(slots) = &self.0.slots {
+            let Ok(slot) = slots.take().await else {
+                return Ok((settings.dialect.unwrap_or(Dialect::Openai).full(), None));
+            };
+            manner.slot = Some(slot);
         }
         manner.processing = Some(self.wait(manner.directive.after, settings.after).await);
         let question = Question {
@@ -266,7 +278,12 @@ impl Simulator {
         if manner.settings.limit_headers != LimitHeaders::All {
             manner.levels = None;
         }
-        let body = refusal_body(&refused, ask.model(), &account.organization);
+        let body = match manner.settings.dialect {
+            Some(dialect) if dialect != Dialect::Openai => {
+                dialect.refusal(&refused, ask.model(), &account.organization)
+            }
+            Some(_) | None => refusal_body(&refused, ask.model(), &account.organization),
+        };
         let json = HeaderValue::from_static("application/json; charset=utf-8");
         let mut reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, json, body);
         if manner.settings.retry_after && !refused.refusal.too_large {

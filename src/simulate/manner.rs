@@ -7,9 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Content, Reply};
 use super::body::{Body, Step};
+use super::dialect::Dialect;
 use super::fault::{Directive, Encoding, Fault};
 use super::limit_headers::Levels;
 use super::settings::{Account, Settings};
@@ -34,6 +36,8 @@ pub(super) struct Manner {
     pub(super) levels: Option<Levels>,
     /// How the limits stand, whatever the headers tell.
     pub(super) all_levels: Option<Levels>,
+    /// The slot that the answer takes.
+    pub(super) slot: Option<OwnedSemaphorePermit>,
 }
 
 impl Manner {
@@ -76,6 +80,9 @@ impl Manner {
     fn write_headers(&self, headers: &mut HeaderMap) {
         let text = |value: String| HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""));
         headers.insert("x-request-id", text(format!("req_{:032x}", self.request_id)));
+        if let Some(dialect) = self.settings.dialect.filter(|dialect| *dialect != Dialect::Openai) {
+            return self.write_dialect(dialect, headers);
+        }
         headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
         if let (Some(processing), Some(account)) = (self.processing, &self.account) {
             let milliseconds = u64::try_from(processing.as_millis()).unwrap_or(u64::MAX);
@@ -89,6 +96,13 @@ impl Manner {
         if let Some(levels) = self.levels {
             levels.write(headers);
         }
+        for (name, value) in &self.directive.answer_headers {
+            headers.insert(*name, value.clone());
+        }
+    }
+
+    fn write_dialect(&self, dialect: Dialect, headers: &mut HeaderMap) {
+        dialect.write(self.levels, headers);
         for (name, value) in &self.directive.answer_headers {
             headers.insert(*name, value.clone());
         }

@@ -13,6 +13,7 @@ mod ask;
 mod body;
 mod control;
 mod credential;
+mod dialect;
 mod encoding;
 mod error_table;
 mod errors;
@@ -29,6 +30,7 @@ mod route;
 mod schedule;
 mod session;
 mod settings;
+mod slots;
 mod state;
 mod stats;
 mod store;
@@ -47,6 +49,7 @@ use crate::clock::{self, Instant};
 
 pub use args::{Args, Limit};
 pub use control::Change;
+pub use dialect::Dialect;
 pub use errors::{ApiError, Code, Form};
 pub use fault::{Directive, Encoding, Fault, JOB_HEADER};
 pub use latency::Latency;
@@ -56,6 +59,7 @@ pub use schedule::{ForeignConsumer, ForeignUse, LimitChange, Outage, OutageKind}
 pub use settings::{Account, Charge, LimitHeaders, Limits, Settings, shape};
 pub use stats::{Second, Stats};
 
+use slots::Slots;
 use state::{State, Weather};
 use store::Store;
 use wire::{Fate, Wire};
@@ -69,6 +73,7 @@ struct Inner {
     state: Mutex<State>,
     store: Mutex<Store>,
     serial: AtomicU64,
+    slots: Option<Slots>,
     /// Counts changes of settings and resets, for who waits for the next outage.
     revision: watch::Sender<u64>,
 }
@@ -76,7 +81,9 @@ struct Inner {
 impl Simulator {
     /// A stand-in whose schedules begin now.
     pub fn new(settings: Settings) -> Self {
+        let slots = settings.slots.map(|slots| Slots::new(slots, settings.queue));
         Self(Arc::new(Inner {
+            slots,
             state: Mutex::new(State::new(settings, clock::now())),
             store: Mutex::new(Store::new()),
             serial: AtomicU64::new(1),

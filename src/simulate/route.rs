@@ -41,17 +41,18 @@ pub(super) enum Inference {
     Images,
 }
 
+/// What stands before an operation's own path at one provider or another; a deployment has its name behind it.
+const PREFIXES: [&str; 6] = ["v1", "openai", "deployments", "api", "v1beta", "inference"];
+
 impl<'a> Route<'a> {
     pub(super) fn of(method: &Method, path: &'a str) -> Self {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
-        if segments.peek() == Some(&"openai") {
-            segments.next();
-            if segments.peek() == Some(&"deployments") {
-                segments.next();
+        while let Some(segment) = segments.peek()
+            && PREFIXES.contains(segment)
+        {
+            if *segment == "deployments" {
                 segments.next();
             }
-        }
-        if segments.peek() == Some(&"v1") {
             segments.next();
         }
         let mut next = || segments.next().unwrap_or_default();

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dialect::Dialect;
 use super::fault::Fault;
 use super::latency::Latency;
 use super::limiter::{Depth, Dimension, Joint, Shape};
@@ -61,6 +62,12 @@ pub struct Settings {
     pub seed: u64,
     /// Largest request body in bytes; larger ones get 413.
     pub max_body: usize,
+    /// Whose words it uses; without one it lets in every path and key that any of them has, in the API's words.
+    pub dialect: Option<Dialect>,
+    /// Answers under way at once; without, all are.
+    pub slots: Option<usize>,
+    /// Requests that wait for a slot; without, all do.
+    pub queue: Option<usize>,
     /// Speak TLS with this certificate, in place of clear text.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -91,6 +98,9 @@ impl Default for Settings {
             foreign: ForeignUse::default(),
             seed: 0,
             max_body: 64 << 20,
+            dialect: None,
+            slots: None,
+            queue: None,
             tls: None,
         }
     }
