@@ -141,4 +141,4 @@ macro_rules! smoke {
     };
 }
 
-smoke!(pricing sse limit_headers retry_hints error_bodies configuration frames);
+smoke!(pricing request_bodies codings sse limit_headers retry_hints error_bodies configuration frames);

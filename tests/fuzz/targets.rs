@@ -3,7 +3,9 @@
 use std::io::{self, Cursor, Read, Write};
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Value;
 use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocket};
 use weir::internals::config;
 use weir::internals::estimate::{self, Estimator};
@@ -11,17 +13,20 @@ use weir::internals::openai::websocket::{
     client_event, error_body, error_headers, rate_limits, server_event,
 };
 use weir::internals::openai::{
-    self, Endpoint, ErrorBody, Event, SseScanner, limit_headers, limit_message, multipart, request_peek,
+    self, Endpoint, ErrorBody, Event, Look, ModelScan, SseScanner, limit_headers, limit_message, multipart, request_peek,
     retry_hint,
 };
+use weir::internals::stream;
 use weir::internals::websocket::{Part, Reader, Sender, unmask};
 
 /// A target's name, which is its corpus's too, and what it does.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const ALL: [Target; 7] = [
+pub(crate) const ALL: [Target; 9] = [
     ("pricing", pricing),
+    ("request_bodies", request_bodies),
+    ("codings", codings),
     ("sse", sse),
     ("limit_headers", limit_headers_of),
     ("retry_hints", retry_hints),
@@ -50,6 +55,61 @@ pub(crate) fn pricing(bytes: &[u8]) {
     let endpoint = Endpoint::of(&Method::POST, &path);
     let dots = openai::endpoint::has_dot_segments(&path);
     assert!(!dots || endpoint == Endpoint::Other, "what dots lead to is not for us to say");
+}
+
+/// A request's body: what is read of it is what `serde_json` reads, and the search for its model ends where it is, however it comes.
+pub(crate) fn request_bodies(bytes: &[u8]) {
+    let peeked = request_peek::peek(bytes);
+    if let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) {
+        let peek = peeked.expect("an object that serde_json reads");
+        if let Some(model) = object.get("model").and_then(Value::as_str)
+            && model.len() <= request_peek::MAX_MODEL
+        {
+            assert_eq!(peek.model.as_deref(), Some(model));
+        }
+        if let Some(stream) = object.get("stream").and_then(Value::as_bool) {
+            assert_eq!(peek.stream, stream);
+        }
+        if let Some(store) = object.get("store").and_then(Value::as_bool) {
+            assert_eq!(peek.store, Some(store));
+        }
+        if let Some(n) = object.get("n").and_then(Value::as_u64) {
+            assert_eq!(peek.n, Some(n));
+        }
+        assert!(request_peek::scan(bytes).is_some_and(|scanned| scanned.whole), "it is whole");
+    }
+    for look in [Look::InJson, Look::InForm, Look::Nowhere] {
+        let ends = |cut: usize| {
+            let mut scan = ModelScan::new(look);
+            bytes.chunks(cut).for_each(|chunk| scan.feed(chunk));
+            scan.is_done()
+        };
+        let whole = ends(bytes.len().max(1));
+        for cut in [1, 3, usize::from(*bytes.first().unwrap_or(&0)) + 1] {
+            assert_eq!(ends(cut), whole, "{look:?} in chunks of {cut}");
+        }
+    }
+    // Cut anywhere, nothing is found that was not there.
+    let cut = bytes.len() / 2;
+    let part = request_peek::scan(&bytes[..cut]);
+    assert!(part.is_none_or(|part| part.peek.text_bytes <= cut as u64 * 2), "no more than came");
+}
+
+/// A body in a coding, whatever it decodes to: bounded, and the same however it comes. The first byte chooses the coding.
+pub(crate) fn codings(bytes: &[u8]) {
+    const MOST: usize = 64 << 10;
+    let Some((first, body)) = bytes.split_first() else { return };
+    let coding = ["gzip", "deflate", "br", "zstd"][usize::from(*first) % 4];
+    let headers = HeaderMap::from_iter([(http::header::CONTENT_ENCODING, HeaderValue::from_static(coding))]);
+    let decoded = |cut: usize| {
+        let chunks: Vec<Bytes> = body.chunks(cut).map(Bytes::copy_from_slice).collect();
+        stream::copy(&headers, chunks.iter(), MOST)
+    };
+    let whole = decoded(body.len().max(1));
+    assert!(whole.len() <= MOST, "{} bytes of {coding}", whole.len());
+    let bytewise = decoded(1);
+    let both = whole.len().min(bytewise.len());
+    assert_eq!(whole[..both], bytewise[..both], "{coding}");
 }
 
 /// A stream: however it is cut into chunks, it says the same.

@@ -22,6 +22,7 @@ mod wire;
 
 mod stand_in;
 
+mod bodies;
 mod connections;
 mod refusals;
 mod requests;

@@ -9,7 +9,7 @@ use crate::stand_in::{CHAT, answering, chat, good, json, limit, post, scope_name
 const PATH: &str = "/v1/chat/completions";
 const LEVELS: &str = "x-ratelimit-limit-tokens: 1000000\r\nx-ratelimit-remaining-tokens: 999000\r\nx-ratelimit-reset-tokens: 60ms\r\n";
 
-fn coded(coding: &str, plain: &[u8]) -> Vec<u8> {
+pub(crate) fn coded(coding: &str, plain: &[u8]) -> Vec<u8> {
     match coding {
         "gzip" => {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
