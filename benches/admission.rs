@@ -191,8 +191,8 @@ impl Calm {
             limits: LimitReports {
                 requests: Some(dimension(400_000_000)),
                 tokens: Some(dimension(4_000_000_000)),
-            ..LimitReports::default()
-        },
+                ..LimitReports::default()
+            },
             processing: Some(Duration::from_micros(1)),
         }
     }

@@ -578,7 +578,8 @@ async fn a_dialects_refusals_are_understood() {
         let limits = Limits { rpm: requests.map(|_| 2), ..Limits::NONE };
         let after = Latency::Fixed(Duration::from_mins(10));
         let slots = Some(1);
-        let settings = Settings { dialect: Some(dialect), limits, slots, queue: Some(0), after, ..Settings::default() };
+        let settings =
+            Settings { dialect: Some(dialect), limits, slots, queue: Some(0), after, ..Settings::default() };
         let running = start(settings).await;
         let address = running.address();
         clock::spawn(async move { send(address, chat("gpt-4o")).await });
@@ -621,7 +622,9 @@ async fn the_openai_dialect_is_strict() {
         request.headers_mut().insert("api-key", key);
         request
     };
-    for (dialect, path, key) in [(Some(Dialect::Openai), 404, 401), (Some(Dialect::Azure), 200, 200), (None, 200, 200)] {
+    for (dialect, path, key) in
+        [(Some(Dialect::Openai), 404, 401), (Some(Dialect::Azure), 200, 200), (None, 200, 200)]
+    {
         let running = start(Settings { dialect, ..Settings::default() }).await;
         let status = async |request| send(running.address(), request).await.unwrap().status().as_u16();
         assert_eq!(status(without_version()).await, path, "{dialect:?}");
@@ -635,7 +638,13 @@ async fn the_openai_dialect_is_strict() {
 #[tokio::test(start_paused = true)]
 async fn slots_are_taken_in_order_and_the_queue_is_bounded() {
     let after = Latency::Fixed(Duration::from_secs(1));
-    let settings = Settings { slots: Some(2), queue: Some(2), after, dialect: Some(Dialect::Sglang), ..Settings::default() };
+    let settings = Settings {
+        slots: Some(2),
+        queue: Some(2),
+        after,
+        dialect: Some(Dialect::Sglang),
+        ..Settings::default()
+    };
     let simulator = Simulator::new(settings);
     let began = clock::now();
     let calls: Vec<_> = (0..5)

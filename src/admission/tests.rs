@@ -510,7 +510,11 @@ async fn an_answer_told_in_one_step_counts_as_in_three() {
         let scope = scopes.resolve(CredentialId(1), Some("gpt-4o"));
         while scope.retry_ticket(crate::retry::cost(ErrorClass::Overloaded)).is_ok() {}
         let limit = |limit, remaining| Some(LimitReport { limit, remaining, reset: None });
-        let limits = LimitReports { requests: limit(600, 599), tokens: limit(60_000, 59_900), ..LimitReports::default() };
+        let limits = LimitReports {
+            requests: limit(600, 599),
+            tokens: limit(60_000, 59_900),
+            ..LimitReports::default()
+        };
         let report = HeadReport { limits, ..HeadReport::default() };
         let mut permit = scope.admit(ask(0)).await.expect("passes");
         permit.sent();
@@ -584,7 +588,10 @@ async fn a_large_request_that_is_refused_at_once_costs_the_others_one_turn_of_it
     let told = |used: u64| {
         let reset = Some(Duration::from_millis(used / 10));
         let tokens = Some(LimitReport { limit: 600_000, remaining: 600_000 - used, reset });
-        HeadReport { limits: LimitReports { requests: None, tokens, ..LimitReports::default() }, ..HeadReport::default() }
+        HeadReport {
+            limits: LimitReports { requests: None, tokens, ..LimitReports::default() },
+            ..HeadReport::default()
+        }
     };
     // Whatever it is refused for, its tokens were not served.
     for (slot, headers) in

@@ -83,8 +83,9 @@ mod tests {
 
     /// Limit and remainder of requests, tokens, requests a day, tokens a day.
     fn told(pairs: &[(&'static str, &'static str)]) -> [Option<(u64, u64)>; 4] {
-        let pairs =
-            pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let headers: HeaderMap = pairs.collect();
         let reports = reports(&AnswerHeaders::of(&headers, clock::wall).limits.headers);
         [reports.requests, reports.tokens, reports.requests_a_day, reports.tokens_a_day]
@@ -110,7 +111,10 @@ mod tests {
         );
         // The IETF's draft, with several policies.
         let policies = told(&[
-            ("ratelimit-policy", r#""burst";q=100;w=60, "daily";q=5000;w=86400, "t";q=9000;w=60;qu="tokens""#),
+            (
+                "ratelimit-policy",
+                r#""burst";q=100;w=60, "daily";q=5000;w=86400, "t";q=9000;w=60;qu="tokens""#,
+            ),
             ("ratelimit", r#""daily";r=4000;t=3600, "burst";r=70;t=20, "t";r=8000;t=9"#),
         ]);
         assert_eq!(policies, [Some((100, 70)), Some((9000, 8000)), Some((5000, 4000)), None]);

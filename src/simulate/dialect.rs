@@ -142,10 +142,7 @@ impl Dialect {
                 reset: Reset::Date,
                 refused: [r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your organization's rate limit of {limit} {unit} per minute (org: {organization}, model: {model})."}}"#;
                     2],
-                full: (
-                    529,
-                    r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
-                ),
+                full: (529, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#),
                 ..OPENAI
             },
             Self::Groq => Words {

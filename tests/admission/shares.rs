@@ -91,7 +91,8 @@ fn used(shape: Shape, shares: [f64; 2], busy: [bool; 2]) -> ([f64; 2], u64) {
                     Outcome::RateLimited { class, numbers: None, hint: None, words: None, earlier: 0 }
                 };
                 let level = upstream.level(Dimension::RequestsPerMinute, base + passed).filter(|_| admitted);
-                let limits = LimitReports { requests: report(level), tokens: None, ..LimitReports::default() };
+                let limits =
+                    LimitReports { requests: report(level), tokens: None, ..LimitReports::default() };
                 let processing = Some(Duration::from_millis(290));
                 let head = HeadReport { limits, processing };
                 let at = now.plus(Duration::from_millis(300));

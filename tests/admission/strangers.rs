@@ -13,13 +13,18 @@ use crate::world::{Report, Scenario, Source, Strange, Stranger, percentile, run}
 /// A refusal that says nothing.
 const BARE: Strange = Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
 /// An answer without limit headers.
-pub(crate) const PLAIN: Strange =
-    Strange::Taken { limits: LimitReports { requests: None, tokens: None, requests_a_day: None, tokens_a_day: None }, later: 0.0 };
+pub(crate) const PLAIN: Strange = Strange::Taken {
+    limits: LimitReports { requests: None, tokens: None, requests_a_day: None, tokens_a_day: None },
+    later: 0.0,
+};
 
 fn requests(limit: f64, remaining: f64, reset: Option<f64>) -> Strange {
     let reset = reset.map(|reset| Duration::from_secs_f64(reset.max(0.0)));
     let report = LimitReport { limit: limit as u64, remaining: remaining.max(0.0) as u64, reset };
-    Strange::Taken { limits: LimitReports { requests: Some(report), tokens: None, ..LimitReports::default() }, later: 0.0 }
+    Strange::Taken {
+        limits: LimitReports { requests: Some(report), tokens: None, ..LimitReports::default() },
+        later: 0.0,
+    }
 }
 
 fn refused(hint: f64) -> Strange {

@@ -54,7 +54,10 @@ impl<S: Stranger> Stranger for Generous<S> {
             reset: Some(Duration::from_millis(reset)),
         };
         let tokens = self.both.then(|| tell(2_000_000, 60));
-        Strange::Taken { limits: LimitReports { requests: Some(tell(60_000, 60)), tokens, ..LimitReports::default() }, later }
+        Strange::Taken {
+            limits: LimitReports { requests: Some(tell(60_000, 60)), tokens, ..LimitReports::default() },
+            later,
+        }
     }
 
     fn ended(&mut self) {

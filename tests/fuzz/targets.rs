@@ -13,8 +13,8 @@ use weir::internals::openai::websocket::{
     client_event, error_body, error_headers, rate_limits, server_event,
 };
 use weir::internals::openai::{
-    self, Endpoint, ErrorBody, Event, Look, ModelScan, SseScanner, limit_headers, limit_message, multipart, request_peek,
-    retry_hint,
+    self, Endpoint, ErrorBody, Event, Look, ModelScan, SseScanner, limit_headers, limit_message, multipart,
+    request_peek, retry_hint,
 };
 use weir::internals::stream;
 use weir::internals::websocket::{Part, Reader, Sender, unmask};

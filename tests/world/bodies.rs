@@ -82,11 +82,8 @@ fn r01_a_bomb_is_not_unpacked() {
 fn r02_a_body_cut_anywhere_is_passed_on_once() {
     let stored = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}],"store":true}"#;
     for coding in ["identity", "zstd", "gzip", "deflate", "br"] {
-        let whole = if coding == "identity" {
-            stored.as_bytes().to_vec()
-        } else {
-            coded(coding, stored.as_bytes())
-        };
+        let whole =
+            if coding == "identity" { stored.as_bytes().to_vec() } else { coded(coding, stored.as_bytes()) };
         let (upstream, seen) = scripted(vec![json("500 Internal Server Error", "", "{}")]);
         let weir = Weir::before(upstream, "");
         let lengths: Vec<usize> = (1..whole.len()).step_by(whole.len().div_ceil(12)).collect();
@@ -111,7 +108,8 @@ fn r02_a_body_cut_anywhere_is_passed_on_once() {
 fn r01_a_checksum_may_come_late_or_not_at_all() {
     let size = u8::try_from(CHAT.len()).unwrap();
     let block = (u32::from(size) << 3) | 1;
-    let frame = [&[0x28, 0xb5, 0x2f, 0xfd, 0x24, size][..], &block.to_le_bytes()[..3], CHAT.as_bytes()].concat();
+    let frame =
+        [&[0x28, 0xb5, 0x2f, 0xfd, 0x24, size][..], &block.to_le_bytes()[..3], CHAT.as_bytes()].concat();
     let (upstream, seen) = scripted(vec![good()]);
     let weir = Weir::before(upstream, "");
     for checksum in [&[][..], &[1, 2], &[1, 2, 3, 4]] {

@@ -19,8 +19,8 @@ fn told(requests: Option<u64>, tokens: Option<u64>) -> Limits {
     let reports = LimitReports {
         requests: requests.map(|left| report(60_000, left)),
         tokens: tokens.map(|left| report(2_000_000, left)),
-            ..LimitReports::default()
-        };
+        ..LimitReports::default()
+    };
     limits.told(&reports, Cost::default(), Charge::default(), Marks::default(), &times(1.0), at(1.0));
     limits
 }
