@@ -58,6 +58,8 @@ fn replays_as_recorded(log: &std::path::Path) {
     assert!(text.contains("1,200 requests/min, 480,000 tokens/min"), "{text}");
     // When a probe finds that the outage is over is drawn at random.
     assert!((mean("replayed") / mean("recorded") - 1.0).abs() < 0.25, "{text}");
+    assert!(mean("what if") < mean("replayed") * 0.8, "{text}");
+    assert!(text.contains("would have helped"), "{text}");
     assert!(text.contains("Twice the limits"), "{text}");
     assert_eq!(replay(&["--requests-per-minute", "2400"]).text(), text, "equal logs give equal answers");
 }

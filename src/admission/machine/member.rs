@@ -19,9 +19,9 @@ use super::hold::Hold;
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// A request priced above this multiple of a limit is tried once at no price: the upstream says that it is too large, or
-/// shows that the limit is higher. Estimates are off by less: they count a quarter of the bytes, and text takes at least a
-/// sixth.
-const OVERSIZE: f64 = 1.5;
+/// shows that the limit or the estimate is off. At its price it would wait until all of the limit is unused, for minutes where
+/// the limiter's shape is not known yet.
+const OVERSIZE: f64 = 1.0;
 
 /// Limits a minute that stand in for unknown ones.
 const USUAL_TOKENS: f64 = 1e6;
