@@ -1,11 +1,13 @@
 """Who tries again: the SDK or Weir, never one on top of the other."""
 
 import io
+import time
 
 import openai
+import processes
 import pytest
 
-from conftest import counting_client
+from conftest import QUICK_DRAIN, counting_client
 
 MESSAGES = [{"role": "user", "content": "Say three words about rivers."}]
 
@@ -71,6 +73,42 @@ def test_a_spent_quota_is_tried_once(code, stand_in, fresh_weir):
     assert caught.value.code == code
     assert fresh_weir.metric("weir_attempts_total") == 1
     assert fresh_weir.metric("weir_quota_breaker_open") == 1
+
+
+def raises_soon(client, simulate):
+    """The exception of a call that a limit of hours refuses, and the seconds until it was raised."""
+    began = time.monotonic()
+    with pytest.raises(openai.RateLimitError) as caught:
+        chat(client, simulate)
+    return caught.value, time.monotonic() - began
+
+
+def test_a_limit_of_hours_is_told_at_once_and_once(stand_in, fresh_weir):
+    """Direct, the SDK raises soon; through Weir it must not take longer, nor try again."""
+    hours = "error=rate_limit_requests; retry-after=53216"
+    with counting_client(f"{stand_in}/v1", timeout=20) as (client, _sent):
+        _, direct = raises_soon(client, hours)
+    for _ in range(3):
+        with counting_client(f"{fresh_weir.url}/v1", timeout=20) as (client, sent):
+            error, through = raises_soon(client, hours)
+        assert len(sent) == 1
+        assert through < max(direct, 2), (direct, through)
+        assert error.response.headers["x-should-retry"] == "false"
+        assert int(error.response.headers["retry-after"]) > 53_000
+    assert fresh_weir.metric("weir_attempts_total") == 1, "later ones are told from memory"
+
+
+def test_a_limit_of_hours_that_only_the_body_names_is_told_at_once():
+    """As OpenRouter words it: an epoch in the error's metadata."""
+    with processes.stand_in("--dialect", "openrouter", "--rpd", "1", "--rpm", "none") as url:
+        with processes.weir(url, environment=QUICK_DRAIN) as running:
+            with counting_client(f"{running.url}/v1", timeout=20) as (client, sent):
+                assert chat(client, "chunks=1").parse().choices
+                error, took = raises_soon(client, "chunks=1")
+            assert len(sent) == 2
+            assert took < 2
+            assert "free-models-per" in error.message
+            assert error.response.headers["x-should-retry"] == "false"
 
 
 def test_a_request_that_can_never_pass_is_tried_once(fresh_weir):
