@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque, hash_map};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use foldhash::quality::RandomState;
 
@@ -12,11 +12,13 @@ use crate::clock::{self, Instant};
 use crate::pool::UpstreamId;
 
 use super::ceilings::Ceilings;
+use super::credential::Credential;
 use super::family::{self, Families};
 use super::front::Scope;
-use super::limits::Part;
 use super::machine::Machine;
+use super::memory::{Memory, Unknown as UnknownMemory};
 use super::moment::Moment;
+use super::newcomer::Newcomer;
 use super::registry::Registry;
 use super::settings::Settings;
 use super::spent::QuotaBreaker;
@@ -58,30 +60,11 @@ struct State {
     made: u64,
     /// What a new scope begins with, where replicas share the limits.
     newcomer: Option<Newcomer>,
+    /// What an earlier process learned, where it is kept.
+    memory: Option<Memory>,
 }
 
 type EntryKey = (CredentialId, u64);
-
-/// Says which part of the limits a new scope begins with.
-#[derive(Clone)]
-pub struct Newcomer(Arc<dyn Fn(&str) -> Part + Send + Sync>);
-
-impl Newcomer {
-    /// By the family of the scope's models.
-    pub fn new(part: impl Fn(&str) -> Part + Send + Sync + 'static) -> Self {
-        Self(Arc::new(part))
-    }
-
-    fn part(&self, family: &str) -> Part {
-        (self.0)(family)
-    }
-}
-
-impl std::fmt::Debug for Newcomer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Newcomer")
-    }
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -91,31 +74,8 @@ struct Entry {
     proven: bool,
     /// No configured pattern names its family: it counts towards the credential's bound.
     unnamed: bool,
-}
-
-/// What a credential's scopes share.
-#[derive(Debug, Default)]
-struct Credential {
-    /// One for each upstream that a scope was made of.
-    breakers: Vec<(UpstreamId, Arc<QuotaBreaker>)>,
-    entries: usize,
-    unnamed: usize,
-}
-
-impl Credential {
-    /// The upstreams that serve a model, each with its breaker.
-    fn members(&mut self, settings: &Settings, model: Option<&str>) -> Vec<(UpstreamId, Arc<QuotaBreaker>)> {
-        let one = settings.members.is_empty().then(UpstreamId::default);
-        let ids = settings.members_for(model).chain(one);
-        ids.map(|id| {
-            let known = self.breakers.iter().find(|(member, _)| *member == id).cloned();
-            known.unwrap_or_else(|| {
-                self.breakers.push((id, Arc::default()));
-                self.breakers[self.breakers.len() - 1].clone()
-            })
-        })
-        .collect()
-    }
+    /// How all replicas call the credential; 0 where nobody asks.
+    name: u64,
 }
 
 /// In which order entries are forgotten: the upstream never confirmed it; another entry leads to the same scope, so that
@@ -161,6 +121,7 @@ impl Scopes {
                 draining: false,
                 made: 0,
                 newcomer: None,
+                memory: None,
             }),
         }))
     }
@@ -170,7 +131,7 @@ impl Scopes {
         self.resolve_named(credential, model, || 0)
     }
 
-    /// The same; `name` is how all replicas call the credential, and is asked only where they share limits and the scope is new.
+    /// The same; `name` is how all replicas call the credential, and is asked only where they share limits, or what is learned is kept, and the scope is new.
     pub fn resolve_named(
         &self,
         credential: CredentialId,
@@ -208,6 +169,31 @@ impl Scopes {
     /// From now on several replicas share the limits: `newcomer` says which part of them a new scope of a family begins with.
     pub fn share(&self, newcomer: Newcomer) {
         self.0.lock().newcomer = Some(newcomer);
+    }
+
+    /// Takes up what an earlier process learned of limits, and remembers it for [`Self::memory`].
+    ///
+    /// # Errors
+    /// That the text can't be read; nothing is known then.
+    pub fn remember(&self, text: Option<&str>, now: SystemTime) -> Result<(), UnknownMemory> {
+        let read = text.map_or_else(|| Ok(Memory::default()), |text| Memory::read(text, now));
+        let (memory, problem) =
+            read.map_or_else(|unknown| (Memory::default(), Err(unknown)), |it| (it, Ok(())));
+        self.0.lock().memory = Some(memory);
+        problem
+    }
+
+    /// What is to be kept over a restart: how credentials are called by all replicas, families and numbers, no secret.
+    pub fn memory(&self, now: SystemTime) -> Option<String> {
+        let scopes: Vec<(u64, Arc<Scope>)> =
+            self.0.lock().entries.values().map(|entry| (entry.name, Arc::clone(&entry.scope))).collect();
+        let learned: Vec<_> = scopes.iter().map(|(name, scope)| (*name, scope, scope.learned())).collect();
+        let memory = &mut self.0.lock().memory;
+        let memory = memory.as_mut()?;
+        for (name, scope, (learned, unused)) in learned {
+            memory.keep((name, scope.family().into()), learned, now - unused);
+        }
+        Some(memory.text(now))
     }
 
     /// How fast callers may go.
@@ -356,10 +342,15 @@ impl Directory {
         if state.draining {
             machine.drain(&mut Vec::new());
         }
-        let mut shared_name = 0;
+        let asked = state.newcomer.is_some() || state.memory.is_some();
+        let shared_name = if asked { name() } else { 0 };
         if let Some(newcomer) = &state.newcomer {
-            shared_name = name();
             machine.set_part(newcomer.part(family), now);
+        }
+        if let Some(memory) = &state.memory
+            && let Some((learned, weight)) = memory.of(&(shared_name, family.into()), clock::wall())
+        {
+            machine.recall(learned, weight, now);
         }
         let scope = Scope::new(
             state.registry.name(family, state.made),
@@ -373,7 +364,8 @@ impl Directory {
         let scope = scope.of_model(model);
         let scope = Arc::new(scope.with_shared_name(shared_name));
         state.registry.entered(&scope);
-        let entry = Entry { scope: Arc::clone(&scope), used: state.tick, proven: false, unnamed };
+        let entry =
+            Entry { scope: Arc::clone(&scope), used: state.tick, proven: false, unnamed, name: shared_name };
         state.entries.insert(key, entry);
         state.idle[Rank::Unproven as usize].push_back((key, state.tick));
         state.bound_idle();

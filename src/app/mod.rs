@@ -160,11 +160,11 @@ impl App {
         );
         let spending = Arc::clone(account.spending());
         spending.configure(allowances::budgets(&config, &policy.callers), clock::wall());
+        let scopes = Scopes::new(settings::scopes(&config, &policy.callers, &ways.names), fastrand::u64(..));
         let kept = match &config.state {
-            Some(folder) => Some(Kept::restore(folder, Arc::clone(&spending))?),
+            Some(folder) => Some(Kept::restore(folder, Arc::clone(&spending), scopes.clone())?),
             None => None,
         };
-        let scopes = Scopes::new(settings::scopes(&config, &policy.callers, &ways.names), fastrand::u64(..));
         let replicas = share(&config, &scopes)?;
         limits_log::begin(log, &scopes, config.log.sample.0);
         clock::spawn(unknown_paths::watch(Arc::clone(&account)));

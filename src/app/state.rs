@@ -1,61 +1,77 @@
-//! The folder `state`: what survives a restart. One short text, written anew and renamed, so that it is always whole.
+//! The folder `state`: what survives a restart. Short texts, each written anew and renamed, so that it is always whole.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::Scopes;
 use crate::clock;
 use crate::spending::Spending;
 
 use super::Error;
 
-const FILE: &str = "spending";
-/// How often what changed is written: a process that is killed forgets so much.
+const SPENDING: &str = "spending";
+const LEARNED: &str = "learned";
+/// How often what changed is written: a process that is killed forgets as much.
 const PERIOD: Duration = Duration::from_secs(1);
+/// The same of what was learned of limits, in periods: it can be learned again.
+const LEARNED_EVERY: u32 = 10;
 
-/// What is kept of budgets.
+/// What is kept of budgets and of limits.
 #[derive(Clone)]
 pub(super) struct Kept {
-    path: PathBuf,
+    folder: PathBuf,
     spending: Arc<Spending>,
+    scopes: Scopes,
 }
 
 impl Kept {
     /// Takes up what an earlier process kept in this folder.
     ///
     /// # Errors
-    /// That it can't be read, or could not be written.
-    pub(super) fn restore(folder: &Path, spending: Arc<Spending>) -> Result<Self, Error> {
-        let path = folder.join(FILE);
+    /// That budgets can't be read, or could not be written. What was learned of limits is learned anew where it can't be read.
+    pub(super) fn restore(folder: &Path, spending: Arc<Spending>, scopes: Scopes) -> Result<Self, Error> {
+        let path = folder.join(SPENDING);
         let wrong =
             |why: &dyn std::fmt::Display| Error::Configuration(format!("state: {}: {why}", path.display()));
         std::fs::create_dir_all(folder).map_err(|error| wrong(&error))?;
-        match std::fs::read_to_string(&path) {
-            Ok(text) => spending.restore(&text, clock::wall()).map_err(|unknown| wrong(&unknown))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(wrong(&error)),
+        let now = clock::wall();
+        if let Some(text) = read(&path).map_err(|error| wrong(&error))? {
+            spending.restore(&text, now).map_err(|unknown| wrong(&unknown))?;
         }
-        let kept = Self { path: path.clone(), spending };
+        let learned = folder.join(LEARNED);
+        let told = read(&learned).map_err(|error| error.to_string());
+        let told = told
+            .and_then(|text| scopes.remember(text.as_deref(), now).map_err(|unknown| unknown.to_string()));
+        if let Err(problem) = told {
+            tracing::warn!(path = %learned.display(), problem, "state: limits are learned anew");
+        }
+        let kept = Self { folder: folder.to_owned(), spending, scopes };
         kept.write().map_err(|error| wrong(&error))?;
         Ok(kept)
     }
 
     /// Writes what changed, for ever.
     pub(super) async fn keep(self) {
-        let mut written = self.spending.text();
+        let mut written = [self.spending.text(), self.scopes.memory(clock::wall())];
         let mut failed = false;
-        loop {
+        for period in 0_u32.. {
             clock::sleep(PERIOD).await;
-            let text = self.spending.text();
-            if text == written {
+            let learned = if period % LEARNED_EVERY == 0 {
+                self.scopes.memory(clock::wall())
+            } else {
+                written[1].clone()
+            };
+            let texts = [self.spending.text(), learned];
+            if texts == written {
                 continue;
             }
-            match self.write() {
-                Ok(()) => (written, failed) = (text, false),
+            match self.put(&texts) {
+                Ok(()) => (written, failed) = (texts, false),
                 Err(error) if !failed => {
                     failed = true;
-                    tracing::error!(path = %self.path.display(), %error, "what callers spent is not kept; it is tried again every second");
+                    tracing::error!(path = %self.folder.display(), %error, "what callers spent is not kept; it is tried again every second");
                 }
                 Err(_) => {}
             }
@@ -67,10 +83,27 @@ impl Kept {
     /// # Errors
     /// That it can't be written.
     pub(super) fn write(&self) -> io::Result<()> {
-        let Some(text) = self.spending.text() else { return Ok(()) };
-        let new = self.path.with_extension("new");
-        std::fs::write(&new, text)?;
-        std::fs::File::open(&new)?.sync_all()?;
-        std::fs::rename(&new, &self.path)
+        self.put(&[self.spending.text(), self.scopes.memory(clock::wall())])
+    }
+
+    fn put(&self, texts: &[Option<String>; 2]) -> io::Result<()> {
+        for (name, text) in [SPENDING, LEARNED].into_iter().zip(texts) {
+            let Some(text) = text else { continue };
+            let path = self.folder.join(name);
+            let new = path.with_extension("new");
+            std::fs::write(&new, text)?;
+            std::fs::File::open(&new)?.sync_all()?;
+            std::fs::rename(&new, &path)?;
+        }
+        Ok(())
+    }
+}
+
+/// A file's text; nothing where there is none.
+fn read(path: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }

@@ -99,7 +99,8 @@ section! {
         metrics: Metrics = default({}),
         /// What happens between SIGTERM and the end.
         shutdown: Shutdown = default({}),
-        /// A folder for what is to survive a restart: what callers spent of their budgets. Never a secret.
+        /// A folder for what is to survive a restart: what callers spent of their budgets, and what was learned of limits.
+        /// Never a secret.
         state: Option<PathBuf> = unset("/var/lib/weir"),
         /// What callers may use, where they have no rights of their own.
         rights: Rights = default({}),

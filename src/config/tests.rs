@@ -394,6 +394,10 @@ fn contradictions_are_told() {
             &format!("{}{}", exchange("https://a", ""), exchange("https://b", "")),
             "weir.toml:6:8: exchanges[1].name: is the name of an earlier exchange (line 2)",
         ),
+        (
+            &format!("{caller}weight = 0\n"),
+            "weir.toml:4:10: callers[0].weight: 0 is out of range; write a value from 1",
+        ),
         (caller, "this Weir key would be sent to the API, which does not know it"),
         (
             &format!("upstream.credential = \"env:SEARCH_WEIR_KEY\"\n{caller}"),

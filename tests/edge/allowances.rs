@@ -77,6 +77,13 @@ fn a_spent_budget_is_refused_until_the_next_day_also_after_a_restart() {
     assert!(message.contains("100 tokens a day") && message.contains("callers.tokens_per_day"), "{message}");
     assert!(seen.try_recv().is_err(), "none of them reaches the upstream");
     assert_eq!(weir.drain(), Some(0));
+    let learned = state.path().join("learned");
+    assert!(std::fs::read_to_string(&learned).unwrap().starts_with("weir learned 1\n"));
+    // Limits can be learned again: such a file is told of, and no more.
+    std::fs::write(&learned, "weir learned 99\n").unwrap();
+    let mut weir = Weir::start(&configuration, &[]);
+    weir.wait_for_printed("state: limits are learned anew", 1);
+    assert_eq!(weir.drain(), Some(0));
     // What is no record of Weir's is not written over.
     std::fs::write(&file, "weir spending 9\n").unwrap();
     let output = Weir::fails(&configuration, &[]);

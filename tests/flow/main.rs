@@ -18,6 +18,7 @@ mod outage;
 mod outage_edges;
 mod quota;
 mod replay;
+mod restart;
 mod scripted;
 mod sessions;
 mod slow_readers;

@@ -43,7 +43,7 @@ pub(crate) fn scripted_in(setup: Setup, answers: &'static [String]) -> (Arc<Worl
 }
 
 /// Reads up to the end of a small request.
-async fn read_request(io: &mut DuplexStream) {
+pub(crate) async fn read_request(io: &mut DuplexStream) {
     let mut read = Vec::new();
     let mut buffer = [0; 4096];
     while !read.windows(4).any(|four| four == b"\r\n\r\n") {

@@ -22,6 +22,7 @@ use crate::admission::directory::Directory;
 use crate::admission::knowledge::{Knowledge, Told};
 use crate::admission::limits::{Cost, Demand, Part};
 use crate::admission::machine::{Arrival, Claim, Machine, Request, Route, Turn};
+use crate::admission::memory::Learned;
 use crate::admission::moment::Moment;
 use crate::admission::permit::{Permit, RetryTicket};
 use crate::admission::queue::Key;
@@ -317,6 +318,13 @@ impl Scope {
     pub fn knowledge(&self) -> Knowledge {
         let now = self.moment(clock::now());
         self.lock().machine.knowledge(now)
+    }
+
+    /// What it keeps over a restart, and for how long it was not used.
+    pub(in crate::admission) fn learned(&self) -> (Vec<Learned>, std::time::Duration) {
+        let now = self.moment(clock::now());
+        let machine = &self.lock().machine;
+        (machine.learned(now), now.since(machine.asked()))
     }
 
     /// Another replica knows something of the upstream.

@@ -63,6 +63,11 @@ pub(super) struct Measured {
 }
 
 impl Measured {
+    /// The rate below the limit that was measured last, in cells a second.
+    pub(super) fn known(&self) -> Option<f64> {
+        (self.limit > 0.0).then_some(self.limit * BELOW)
+    }
+
     /// The rate after an episode: the limit as it was measured since the one before, or a part of what met the refusal.
     ///
     /// `met` is what met the refusal, and since when it held requests back.

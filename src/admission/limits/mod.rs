@@ -38,6 +38,7 @@ use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
 use part::Held;
 pub use part::{Demand, Part};
+pub(in crate::admission) use rate::FoundRate;
 use rate::Rate;
 use refusal::Numbers;
 pub(crate) use refusal::{Refusal, Times, Verdict};

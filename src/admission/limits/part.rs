@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::admission::admitted::Totals;
 use crate::admission::moment::Moment;
 
-use super::{Limits, Slot, Source, Unit};
+use super::rate::Rate;
+use super::{FoundRate, Limits, Slot, Source, Unit};
 
 /// What this replica may use of a scope's limits, and what the others use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -189,6 +190,19 @@ impl Limits {
         if limit >= 1.0 && !self.each().any(|(known, _)| known == slot) {
             self.found(slot.unit());
             self.open(slot, super::Origin::Headers, limit, Source::Learned, now);
+        }
+    }
+
+    /// What refusals found of limits that nobody tells of.
+    pub(in crate::admission) fn found_rates(&self, now: Moment) -> Vec<FoundRate> {
+        let of = |rate: &Rate| rate.learned(&self.own.of(rate.unit(), self.ratio.value()), now);
+        self.rates.iter().flatten().filter_map(|rate| of(rate)).collect()
+    }
+
+    /// An earlier process found this rate, which counts by `weight`.
+    pub(in crate::admission) fn recall_rate(&mut self, found: &FoundRate, weight: f64, now: Moment) {
+        if !self.each().any(|(slot, _)| slot.unit() == found.unit) {
+            self.rates[found.unit.index()] = Some(Box::new(Rate::recalled(found, weight, now)));
         }
     }
 

@@ -48,6 +48,12 @@ const UNANSWERED: Duration = Duration::from_secs(3);
 const PAUSE: (f64, u32) = (0.25, 5);
 /// From this hint on the requests' own times to come back are spread over a second: no probe has to go first.
 const SPREAD: Duration = Duration::from_secs(2);
+/// How long a rate holds that an earlier process found just before: it need not be tried again at once.
+const RECALLED: Duration = Duration::from_mins(2);
+/// The part of a rate that is kept: it was measured to a few percent, and who starts anew can't see the window that it is in.
+const KEPT: f64 = 0.96;
+/// What counts more than this was learned within some minutes.
+const FRESH: f64 = 0.98;
 /// The lowest rate: one request in half a minute.
 const SLOWEST: f64 = 1.0 / 30.0;
 
@@ -59,6 +65,18 @@ enum Phase {
     Blocked { next: Moment, out: Option<Moment>, refused: u32, learns: bool, probes: bool },
     /// Holding since the last refusal at these, and growing later.
     Steady { rate: f64, in_flight: f64 },
+}
+
+/// What refusals found of a limit, to be kept over a restart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::admission) struct FoundRate {
+    pub(in crate::admission) unit: Unit,
+    /// Cells a second.
+    pub(in crate::admission) pace: f64,
+    /// Attempts at once.
+    pub(in crate::admission) bound: f64,
+    /// Cells that were sent beyond the pace in the last minute.
+    pub(in crate::admission) ahead: f64,
 }
 
 /// The adaptive rate of one unit.
@@ -127,6 +145,36 @@ impl Rate {
     /// The rate of a unit that was not held back by it so far.
     pub(crate) fn beside(unit: Unit, now: Moment) -> Self {
         Self { unit, pace: UNLIMITED, bound: f64::INFINITY, ..Self::new(now) }
+    }
+
+    /// The rate that an earlier process found: it holds at once, for [`RECALLED`], and then grows as after a refusal. What is old
+    /// counts less: it is held for less, and at half of it at least.
+    pub(in crate::admission) fn recalled(found: &FoundRate, weight: f64, now: Moment) -> Self {
+        let FoundRate { unit, pace, bound, ahead } = *found;
+        let part = 0.5 + 0.5 * weight.clamp(0.0, 1.0);
+        let pace = if pace < UNLIMITED { (pace * part).max(SLOWEST) } else { UNLIMITED };
+        let mut rate = Self { unit, pace, bound: (bound * part).max(1.0), found: true, ..Self::new(now) };
+        rate.hold((0, 0.0), now);
+        rate.held_until = rate.held_until.max(now.plus(RECALLED.mul_f64(weight.clamp(0.0, 1.0))));
+        rate.reshape(now);
+        // The earlier process may have sent a full burst, and what it sent beyond the rate is in the present window.
+        let ahead = if weight > FRESH { ahead.min(pace * WINDOW.as_secs_f64()) } else { 0.0 };
+        rate.pacer.set_used(rate.pacer.burst() + ahead, now);
+        rate
+    }
+
+    /// Its unit, its cells a second and its attempts at once, where refusals told of them: those that held, rather than those
+    /// that are tried now.
+    pub(in crate::admission) fn learned(&self, own: &Own<'_>, now: Moment) -> Option<FoundRate> {
+        let (pace, bound) = match self.phase {
+            Phase::SlowStart => return None,
+            Phase::Steady { rate, in_flight } => (rate.min(self.pace), in_flight.min(self.bound)),
+            Phase::Blocked { .. } => (self.measured.known().unwrap_or(self.pace).min(self.pace), self.bound),
+        };
+        let pace = if pace < UNLIMITED { pace * KEPT } else { pace };
+        let sent = own.log.trailing(WINDOW, now) * own.ratio;
+        let ahead = (sent - pace * WINDOW.as_secs_f64()).max(0.0);
+        (self.found && self.has_found()).then_some(FoundRate { unit: self.unit, pace, bound, ahead })
     }
 
     /// Whether a limit was found.

@@ -9,6 +9,7 @@ mod forecast;
 mod hold;
 mod member;
 mod members;
+mod memory;
 mod replicas;
 mod request;
 mod shadow;

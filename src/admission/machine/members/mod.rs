@@ -146,7 +146,7 @@ impl Members {
         }
     }
 
-    fn indices(&self) -> impl Iterator<Item = u16> + use<> {
+    pub(super) fn indices(&self) -> impl Iterator<Item = u16> + use<> {
         let others = self.pool.as_ref().map_or(0, |pool| pool.others.len());
         0..=u16::try_from(others).unwrap_or(u16::MAX)
     }
