@@ -89,6 +89,20 @@ async fn what_is_much_larger_than_a_limit_is_tried_in_its_turn_and_holds_up_nobo
     assert!(took < Duration::from_secs(4), "30 requests at 10 a second took {took:?}");
 }
 
+/// A failing upstream answers before it looks at its limits: what is larger than a limit can't have passed it.
+#[tokio::test(start_paused = true)]
+async fn a_request_larger_than_the_limit_that_meets_an_outage_is_no_debt() {
+    let limits = LimitSettings { tokens_per_minute: Some(30_000), ..LimitSettings::default() };
+    let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
+    let of = |tokens| Ask { cost: Cost { requests: 1, tokens, ..Cost::default() }, ..ask(1) };
+    let mut permit = scope.admit(of(40_000)).await.expect("it is tried");
+    permit.sent();
+    permit.head(&HeadReport::default(), None, None);
+    permit.fail(ErrorClass::Overloaded);
+    let wait = scope.expected_wait(&of(100));
+    assert!(wait < Duration::from_secs(1), "{wait:?}");
+}
+
 /// What an upstream does that refuses `large` with a named wait until its bucket is free after a minute: the attempts made.
 async fn attempts_while_refused(tokens: u64) -> u32 {
     let limits = LimitSettings { tokens_per_minute: Some(30_000), ..LimitSettings::default() };

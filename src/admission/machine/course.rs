@@ -102,6 +102,13 @@ impl<W> Machine<W> {
         }
     }
 
+    /// Whether no limit took the attempt, as it is larger than one: the upstream said so, or failed before it looked.
+    fn passed_no_limit(&mut self, attempt: &Attempt, class: ErrorClass) -> bool {
+        class == ErrorClass::RequestExceedsLimit
+            || retry::health(class) == Health::Failing
+                && self.members.of_mut(attempt.member).limits.share_of(attempt.charge) > 1.0
+    }
+
     /// The answer is a good one. Its body may take minutes; that the upstream works is known now.
     pub fn accepted(&mut self, attempt: &mut Attempt, now: Moment) {
         if std::mem::replace(&mut attempt.accepted, true) {
@@ -161,7 +168,7 @@ impl<W> Machine<W> {
             Outcome::Failed(class) => {
                 let health = retry::health(class);
                 match attempt.sent {
-                    Some(sent) if class == ErrorClass::RequestExceedsLimit => {
+                    Some(sent) if self.passed_no_limit(attempt, class) => {
                         let limits = &mut self.members.of_mut(attempt.member).limits;
                         limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
                     }
