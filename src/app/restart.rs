@@ -99,7 +99,7 @@ mod tests {
     use crate::config::{self};
 
     /// What a reload changes at once. A new key is to be here or in [`FIXED`].
-    const LIVE: [&str; 38] = [
+    const LIVE: [&str; 39] = [
         "mode",
         "server.body_max",
         "server.body_min_rate",
@@ -137,6 +137,7 @@ mod tests {
         "report.headers",
         "shutdown",
         "rights",
+        "exchanges",
         "callers",
     ];
 
