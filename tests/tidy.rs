@@ -249,3 +249,23 @@ fn no_text_uses_a_banned_phrase_or_british_spelling() {
     }
     assert!(wrong.is_empty(), "say it in plain American English:\n{}", wrong.join("\n"));
 }
+
+/// The widest comment, in columns: wider ones are hard to read beside code.
+const MOST_COLUMNS: usize = 100;
+
+#[test]
+fn comments_are_no_wider_than_a_hundred_columns() {
+    let mut wrong = Vec::new();
+    for path in texts().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
+        let text = fs::read_to_string(&path).expect("source is readable");
+        for (number, line) in text.lines().enumerate() {
+            let comment = line.trim_start();
+            // A table's row and a link can't be broken.
+            let whole = comment.contains("| ") || comment.contains("://");
+            if comment.starts_with("//") && !whole && line.chars().count() > MOST_COLUMNS {
+                wrong.push(format!("{}:{}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "break these comments:\n{}", wrong.join("\n"));
+}
