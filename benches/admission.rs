@@ -1,7 +1,7 @@
 //! What an admission decision costs, with 100,000 requests of 1,000 callers waiting and with none.
 //!
-//! `admission --count NAME TIMES` runs one loop TIMES times and nothing else: what `valgrind --tool=callgrind` counts of two
-//! lengths of it, subtracted, is a figure that no noise moves.
+//! `admission --count NAME TIMES` runs one loop TIMES times and nothing else: what `valgrind
+//! --tool=callgrind` counts of two lengths of it, subtracted, is a figure that no noise moves.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -253,7 +253,8 @@ fn decisions(criterion: &mut Criterion) {
     });
 }
 
-/// The time of a number of repeated steps, in rounds of a thousand after which everything is as before.
+/// The time of a number of repeated steps, in rounds of a thousand after which everything is as
+/// before.
 fn spent_on(step: &str, times: u64, crowd: &mut Crowd) -> Duration {
     let mut spent = Duration::ZERO;
     let mut left = times;

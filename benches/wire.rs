@@ -1,4 +1,5 @@
-//! What reading the wire costs: the request peek, the stream scanner, classification, limit headers.
+//! What reading the wire costs: the request peek, the stream scanner, classification, limit
+//! headers.
 //!
 //! `cargo bench --bench wire`
 

@@ -1,4 +1,5 @@
-//! Writes the man pages, `weir.1` and one for each command, into the folder named by the argument. Packages ship them.
+//! Writes the man pages, `weir.1` and one for each command, into the folder named by the argument.
+//! Packages ship them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

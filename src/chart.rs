@@ -1,4 +1,5 @@
-//! Line charts as SVG: panels below each other with one time axis, readable on light and on dark pages.
+//! Line charts as SVG: panels below each other with one time axis, readable on light and on dark
+//! pages.
 
 use std::fmt::Write as _;
 
@@ -9,7 +10,8 @@ const RIGHT: f64 = 16.0;
 const TOP: f64 = 44.0;
 const PANEL: f64 = 130.0;
 const GAP: f64 = 62.0;
-/// Colors of the series in their order: told apart by people who see no red or no green, and on both backgrounds.
+/// Colors of the series in their order: told apart by people who see no red or no green, and on
+/// both backgrounds.
 const COLORS: [&str; 4] = ["#d95f02", "#1b7fbd", "#7a7a7a", "#8e5cc4"];
 
 /// A picture.

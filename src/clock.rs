@@ -1,7 +1,8 @@
 //! The only door to time and to background tasks.
 //!
-//! Monotonic time is tokio's, everywhere, so that a paused test runtime moves every timer of a whole proxy at once.
-//! Wall time is an argument of the few parsers that need it; [`wall`] is called at the edges only.
+//! Monotonic time is tokio's, everywhere, so that a paused test runtime moves every timer of a
+//! whole proxy at once. Wall time is an argument of the few parsers that need it; [`wall`] is
+//! called at the edges only.
 
 use std::future::Future;
 use std::pin::Pin;

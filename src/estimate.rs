@@ -56,10 +56,12 @@ pub struct Settings {
     pub pricing: Pricing,
     /// Characters a token stands for: 4 is the limiter's own figure in every recording. At least 1.
     pub chars_per_token: u64,
-    /// Tokens of one image in the input. A recorded call with one image and a line of text was charged 775, which is the 765 of
-    /// an image of 1024 by 1024 in the API's price list, and the line.
+    /// Tokens of one image in the input. A recorded call with one image and a line of text was
+    /// charged 775, which is the 765 of an image of 1024 by 1024 in the API's price list, and the
+    /// line.
     pub tokens_per_image: u64,
-    /// Tokens of output allowed where a request names no maximum and the mode prices output: the limiter's own default was 16.
+    /// Tokens of output allowed where a request names no maximum and the mode prices output: the
+    /// limiter's own default was 16.
     pub default_max_tokens: u64,
 }
 
@@ -87,12 +89,15 @@ impl Estimator {
     /// The price of a request. Without a peek (no JSON, no body) it is one request.
     ///
     /// With `auto`, what recorded answers show by `limit - remaining`:
-    /// - embeddings and moderations: a quarter of the characters; tokens given as such count one each;
-    /// - chat and completions since March 2025: the same, with 1 to 1.5 a message and 1 to 2 a request; neither `max_tokens` nor
-    ///   tools. The guide still speaks of the larger of the two, but pricing by it would cut the throughput of a caller that sets
-    ///   a generous `max_tokens` many times over, while headers correct a price that is too low within one answer;
-    /// - responses: the exact count of input tokens and 19, with 217 more where there are tools; `max_output_tokens` does not
-    ///   count. A quarter of the bytes is close to the exact count in every script, a quarter of the characters in Latin only.
+    /// - embeddings and moderations: a quarter of the characters; tokens given as such count one
+    ///   each;
+    /// - chat and completions since March 2025: the same, with 1 to 1.5 a message and 1 to 2 a
+    ///   request; neither `max_tokens` nor tools. The guide still speaks of the larger of the two,
+    ///   but pricing by it would cut the throughput of a caller that sets a generous `max_tokens`
+    ///   many times over, while headers correct a price that is too low within one answer;
+    /// - responses: the exact count of input tokens and 19, with 217 more where there are tools;
+    ///   `max_output_tokens` does not count. A quarter of the bytes is close to the exact count in
+    ///   every script, a quarter of the characters in Latin only.
     pub fn price(&self, endpoint: Endpoint, peek: Option<&RequestPeek>) -> Cost {
         let Some(peek) = peek else { return Cost { requests: 1, endpoint, tokens: 0 } };
         let input = self.input(endpoint, peek);
@@ -115,7 +120,8 @@ impl Estimator {
                 let tools = if peek.has_tools { 217 } else { 0 };
                 by(peek.text_bytes) + 19 + tools + images
             }
-            // Files, audio and the like are limited by requests, images or minutes; where tokens count too, it is the text.
+            // Files, audio and the like are limited by requests, images or minutes; where tokens
+            // count too, it is the text.
             Endpoint::Completions
             | Endpoint::Embeddings
             | Endpoint::Moderations

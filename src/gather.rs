@@ -1,7 +1,8 @@
 //! Writes of several parts, as one plain write where they are small.
 //!
-//! hyper hands over a message's head and body, or a chunk's three parts, as a list. The kernel takes some 190 ns longer for a
-//! list (`writev`) than for one buffer (`send`), which is more than it takes to copy a few KiB.
+//! hyper hands over a message's head and body, or a chunk's three parts, as a list. The kernel
+//! takes some 190 ns longer for a list (`writev`) than for one buffer (`send`), which is more than
+//! it takes to copy a few KiB.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -18,7 +19,8 @@ const SMALL: usize = 4 << 10;
 pub struct Gathered<I>(I);
 
 impl<I> Gathered<I> {
-    /// Writes to `io`: the socket itself, since what encrypts or watches above it hands its parts on.
+    /// Writes to `io`: the socket itself, since what encrypts or watches above it hands its parts
+    /// on.
     pub fn new(io: I) -> Self {
         Self(io)
     }

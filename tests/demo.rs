@@ -1,5 +1,5 @@
-//! The demo keeps its promises, on real sockets and in real time: a few seconds of its work. Its log, replayed, gives the waits
-//! that were recorded.
+//! The demo keeps its promises, on real sockets and in real time: a few seconds of its work. Its
+//! log, replayed, gives the waits that were recorded.
 
 use weir::internals::demo::{self, Args};
 use weir::internals::whatif;
@@ -38,7 +38,8 @@ fn through_weir_every_job_finishes_and_the_api_refuses_nothing_after_the_first_s
     replays_as_recorded(&log);
 }
 
-/// The log says what is needed: the replay under the limits that held is near to what happened, outage and faults included.
+/// The log says what is needed: the replay under the limits that held is near to what happened,
+/// outage and faults included.
 fn replays_as_recorded(log: &std::path::Path) {
     let log = log.display().to_string();
     let replay = |options: &[&str]| {

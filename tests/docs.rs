@@ -1,5 +1,5 @@
-//! What the documents, the shipped files and the alerts name exists: keys, defaults, variables, options, metrics, labels, classes,
-//! alerts and commands are compared with the program.
+//! What the documents, the shipped files and the alerts name exists: keys, defaults, variables,
+//! options, metrics, labels, classes, alerts and commands are compared with the program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,7 +86,8 @@ fn key(schema: &Value, path: &str) -> Option<Value> {
     })
 }
 
-/// `server.tls.cert` and the like: words of small letters with points between, the first one a section.
+/// `server.tls.cert` and the like: words of small letters with points between, the first one a
+/// section.
 fn looks_like_a_key<'a>(schema: &Value, span: &'a str) -> Option<&'a str> {
     let path = span.split([' ', '=']).next()?;
     let words = |path: &str| {

@@ -1,4 +1,5 @@
-//! The house rules that a compiler does not check: the order of the rooms, their size, no skipped test.
+//! The house rules that a compiler does not check: the order of the rooms, their size, no skipped
+//! test.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -174,7 +175,8 @@ fn no_test_is_skipped_and_no_name_is_vague() {
     }
 }
 
-/// The texts that people read, apart from this file: code, tests, documentation, configuration, deployment.
+/// The texts that people read, apart from this file: code, tests, documentation, configuration,
+/// deployment.
 fn texts() -> Vec<PathBuf> {
     fn walk(path: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() {
@@ -256,7 +258,8 @@ const MOST_COLUMNS: usize = 100;
 #[test]
 fn comments_are_no_wider_than_a_hundred_columns() {
     let mut wrong = Vec::new();
-    for path in texts().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs")) {
+    for path in texts().into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+    {
         let text = fs::read_to_string(&path).expect("source is readable");
         for (number, line) in text.lines().enumerate() {
             let comment = line.trim_start();

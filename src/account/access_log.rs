@@ -1,4 +1,5 @@
-//! The access log: one line per request, as JSON for machines or as text for a terminal. Never a body or a key.
+//! The access log: one line per request, as JSON for machines or as text for a terminal. Never a
+//! body or a key.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -138,11 +139,13 @@ impl<'a> Entry<'a> {
     }
 
     fn json(&self) -> String {
-        // Only maps with other keys than strings, or a failing Serialize, can fail here; there are none.
+        // Only maps with other keys than strings, or a failing Serialize, can fail here; there are
+        // none.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// `12:03:04.567 200 success batch chat_completions gpt-5 1.204 s (waited 0.310 s) 3 attempts: 2× overloaded success …`
+    /// `12:03:04.567 200 success batch chat_completions gpt-5 1.204 s (waited 0.310 s) 3 attempts:
+    /// 2× overloaded success …`
     fn text(&self) -> String {
         let time = self.timestamp.to_string();
         let clock = time.get(11..23).unwrap_or(&time);

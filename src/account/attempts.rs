@@ -83,7 +83,8 @@ impl Attempts {
         self.count.min(KEPT)
     }
 
-    /// The number of the one at this place, over all that were made: the last place is the last attempt's.
+    /// The number of the one at this place, over all that were made: the last place is the last
+    /// attempt's.
     pub fn number(&self, place: u32) -> u32 {
         if place == self.place() { self.count } else { place }
     }

@@ -1,4 +1,5 @@
-//! What happened to each request, told once: to the metrics, the access log, the history of the page and the reports.
+//! What happened to each request, told once: to the metrics, the access log, the history of the
+//! page and the reports.
 
 mod access_log;
 mod attempts;
@@ -46,7 +47,8 @@ use crate::telemetry::{RequestTrace, TraceContext};
 /// How requests are accounted for.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Share of successful requests that the access log tells of, 0 to 1; failed ones are always told of.
+    /// Share of successful requests that the access log tells of, 0 to 1; failed ones are always
+    /// told of.
     pub log_sample: f64,
     /// Write the access log for people instead of as JSON.
     pub log_text: bool,
@@ -98,7 +100,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// An empty account. `names` has the callers' names; `now` begins the first minute of the history.
+    /// An empty account. `names` has the callers' names; `now` begins the first minute of the
+    /// history.
     pub fn new(settings: Settings, metrics: Arc<Metrics>, names: Arc<Registry>, now: Instant) -> Arc<Self> {
         let reports = Reports::new(settings.reports);
         Arc::new(Self {
@@ -116,7 +119,8 @@ impl Account {
         })
     }
 
-    /// From now on it is Weir that breaks off what is under way: no client that seems to leave did so.
+    /// From now on it is Weir that breaks off what is under way: no client that seems to leave did
+    /// so.
     pub fn cut(&self) {
         self.cutting.store(true, Ordering::Release);
     }
@@ -126,7 +130,8 @@ impl Account {
         &self.settings.spending
     }
 
-    /// Begins a request's record. It must end with [`Record::finish`]; dropping it means that the client left.
+    /// Begins a request's record. It must end with [`Record::finish`]; dropping it means that the
+    /// client left.
     pub fn begin(self: &Arc<Self>, begin: &Begin, now: Instant) -> Box<Record> {
         Record::new(Arc::clone(self), begin, now)
     }
@@ -152,7 +157,8 @@ impl Account {
         self.last_minute.total(now)
     }
 
-    /// Requests of the last minute, where none of them was for a known endpoint, and the minute is over.
+    /// Requests of the last minute, where none of them was for a known endpoint, and the minute is
+    /// over.
     pub fn unknown_last_minute(&self, now: Instant) -> Option<u64> {
         let (all, unknown) = (self.last_minute.total(now), self.unknown.total(now));
         let is_over = now.saturating_duration_since(self.started) >= Duration::from_mins(1);

@@ -1,6 +1,7 @@
 //! The last five minutes by caller: requests, errors by class, and when each was last seen.
 //!
-//! A request that succeeds costs two relaxed stores on memory of its own caller; only errors take the lock.
+//! A request that succeeds costs two relaxed stores on memory of its own caller; only errors take
+//! the lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -42,7 +42,8 @@ pub enum Wait {
     Queue,
     /// The pause before a retry.
     Backoff,
-    /// The upstream, beyond the heads of attempts: events held until the first that counts, an error's body.
+    /// The upstream, beyond the heads of attempts: events held until the first that counts, an
+    /// error's body.
     Upstream,
     /// The client, to send the request's body.
     Client,
@@ -99,8 +100,8 @@ pub struct Record {
     finished: bool,
 }
 
-/// Each request has one on the heap, also while it waits and while its answer streams: one byte more, and the allocator gives
-/// it 640.
+/// Each request has one on the heap, also while it waits and while its answer streams: one byte
+/// more, and the allocator gives it 640.
 const _: () = assert!(size_of::<Record>() <= 512);
 
 impl Record {
@@ -154,7 +155,8 @@ impl Record {
         self.caller
     }
 
-    /// Makes the running attempt the parent that the upstream sees in `headers`, where spans are exported.
+    /// Makes the running attempt the parent that the upstream sees in `headers`, where spans are
+    /// exported.
     pub fn write_trace(&self, headers: &mut HeaderMap) {
         if let Some(trace) = self.trace {
             trace.write(self.attempts.place(), headers);
@@ -181,7 +183,8 @@ impl Record {
         self.model.as_deref()
     }
 
-    /// How it waits: in which lane, with which weight, and for the limits of which scope. Comes after the model.
+    /// How it waits: in which lane, with which weight, and for the limits of which scope. Comes
+    /// after the model.
     pub fn set_queue(&mut self, lane: Lane, weight: u32, scope: &str) {
         (self.lane, self.weight) = (lane, weight);
         self.scope = (self.model() != Some(scope)).then(|| scope.into());
@@ -313,7 +316,8 @@ impl Record {
         self.end(now);
     }
 
-    /// Time in which Weir itself kept the request busy before its answer; nothing if there was none.
+    /// Time in which Weir itself kept the request busy before its answer; nothing if there was
+    /// none.
     pub fn overhead(&self) -> Option<Duration> {
         Some(self.overhead_until(self.to_answer()?))
     }
@@ -385,7 +389,8 @@ impl Record {
         }
     }
 
-    /// Pays what it used from its caller's budgets: what the answer reports; where a good answer reports nothing, the estimate.
+    /// Pays what it used from its caller's budgets: what the answer reports; where a good answer
+    /// reports nothing, the estimate.
     fn pay(&mut self) {
         let Some(budgets) = self.draws.take() else { return };
         let estimate = self.estimated.unwrap_or(0);
@@ -397,7 +402,8 @@ impl Record {
         self.account.settings.spending.settle(*budgets, estimate, used, clock::wall());
     }
 
-    /// Whether more of its time went by in Weir's queue than anywhere else: then a timeout is not the upstream's.
+    /// Whether more of its time went by in Weir's queue than anywhere else: then a timeout is not
+    /// the upstream's.
     fn mostly_queued(&self, now: Instant) -> bool {
         self.waits(Wait::Queue) * 2 > now.saturating_duration_since(self.started)
     }
@@ -473,7 +479,8 @@ impl Drop for Record {
         if self.finished {
             return;
         }
-        // An error that was passed on stays that error, also when the client did not read it to its end.
+        // An error that was passed on stays that error, also when the client did not read it to its
+        // end.
         if self.class.is_none() {
             let cut = self.account.cutting.load(Ordering::Acquire);
             self.class = Some(if cut { ErrorClass::WeirDraining } else { ErrorClass::WeirClientClosed });

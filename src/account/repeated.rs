@@ -1,4 +1,5 @@
-//! The request that the upstream's rate limit refuses again and again: shown while it happens, not only when it ends.
+//! The request that the upstream's rate limit refuses again and again: shown while it happens, not
+//! only when it ends.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -8,7 +9,8 @@ use crate::caller::CallerId;
 use super::record::Record;
 use super::request_id::RequestId;
 
-/// Refusals of one request from which on it is shown. One or two are the price of a limit that is not known yet.
+/// Refusals of one request from which on it is shown. One or two are the price of a limit that is
+/// not known yet.
 const LEAST_REFUSALS: u32 = 3;
 
 /// A request that met several rate limits.

@@ -1,5 +1,5 @@
-//! One failure as a support chat wants it: the guide's "Persistent errors" asks for the model, the error's message and code,
-//! the request's data and headers, and the time with its timezone.
+//! One failure as a support chat wants it: the guide's "Persistent errors" asks for the model, the
+//! error's message and code, the request's data and headers, and the time with its timezone.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -63,7 +63,8 @@ pub struct Report {
     /// The request's data, only where configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_data: Option<String>,
-    /// How often the same failure (caller, class, endpoint, model and code) occurred, this one included.
+    /// How often the same failure (caller, class, endpoint, model and code) occurred, this one
+    /// included.
     pub occurrences: u64,
     /// When the same failure occurred first.
     pub since: Rfc3339,

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Weir's own id of a request: the `x-request-id` of its refusals, and what the log and reports name.
+/// Weir's own id of a request: the `x-request-id` of its refusals, and what the log and reports
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(u128);
 

@@ -1,5 +1,6 @@
-//! A request's spans, told when it has ended: one of its own, and one for each attempt, by OpenTelemetry's conventions for
-//! generative AI (<https://github.com/open-telemetry/semantic-conventions-genai>, `docs/gen-ai/openai.md`).
+//! A request's spans, told when it has ended: one of its own, and one for each attempt, by
+//! OpenTelemetry's conventions for generative AI
+//! (<https://github.com/open-telemetry/semantic-conventions-genai>, `docs/gen-ai/openai.md`).
 
 use std::borrow::Cow;
 use std::time::SystemTime;

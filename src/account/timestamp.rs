@@ -47,7 +47,8 @@ impl serde::Serialize for Rfc3339 {
     }
 }
 
-/// The date of a day counted from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// The date of a day counted from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date
+/// algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;

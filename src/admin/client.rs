@@ -70,7 +70,8 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for the Weir whose admin address is `address`, as it is configured: an unspecified one means this machine.
+    /// A client for the Weir whose admin address is `address`, as it is configured: an unspecified
+    /// one means this machine.
     ///
     /// A token that no header can bear is left out, and the answer will say that one is needed.
     pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
@@ -123,8 +124,8 @@ impl Client {
         self.ask(Method::POST, "/drain", "text/plain").await.map(drop)
     }
 
-    /// Tells it to read its configuration again; a rejected one is [`ClientError::Refused`] with every problem. What it
-    /// answered names the keys that wait for a restart.
+    /// Tells it to read its configuration again; a rejected one is [`ClientError::Refused`] with
+    /// every problem. What it answered names the keys that wait for a restart.
     pub async fn reload(&self) -> Result<String, ClientError> {
         let answer = self.ask(Method::POST, "/reload", "text/plain").await?;
         String::from_utf8(answer.into()).map_err(|error| self.not_weir(&error))

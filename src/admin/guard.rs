@@ -1,7 +1,8 @@
 //! Who may ask the admin address for what. Pure: a request's head in, a decision out.
 //!
-//! Three things can reach an admin address that should not. Anybody on the network: off loopback everything but metrics and
-//! health needs the token; without one, whoever comes over loopback is let in. A web page that rebinds its own name to 127.0.0.1, and one that posts across sites: see
+//! Three things can reach an admin address that should not. Anybody on the network: off loopback
+//! everything but metrics and health needs the token; without one, whoever comes over loopback is
+//! let in. A web page that rebinds its own name to 127.0.0.1, and one that posts across sites: see
 //! [`origin`](crate::caller::origin), which guards the listener for callers too.
 
 use std::net::IpAddr;
@@ -107,7 +108,8 @@ impl Access {
             return Ok(());
         }
         let Some(token) = &self.token else {
-            // Somebody on this machine or in this pod, as `kubectl port-forward` and `kubectl exec` are: as on loopback.
+            // Somebody on this machine or in this pod, as `kubectl port-forward` and `kubectl exec`
+            // are: as on loopback.
             let is_local = peer.is_loopback() && Origins::loopback_and(&[]).check_host(headers, None).is_ok();
             return if is_local { Ok(()) } else { Err(Denied::NoTokenConfigured) };
         };

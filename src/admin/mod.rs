@@ -1,6 +1,8 @@
-//! What operators see and do: metrics, health, status page, reports, drain and reload, on an address of their own.
+//! What operators see and do: metrics, health, status page, reports, drain and reload, on an
+//! address of their own.
 //!
-//! It shows what a [`Source`] tells, which `app` implements. The page is one HTML document with everything in it.
+//! It shows what a [`Source`] tells, which `app` implements. The page is one HTML document with
+//! everything in it.
 
 mod client;
 mod guard;
@@ -24,7 +26,8 @@ pub use table::table;
 
 use crate::account::Report;
 
-/// Who knows what the admin address shows, and does what it asks for. Called on the admin thread; must not block for long.
+/// Who knows what the admin address shows, and does what it asks for. Called on the admin thread;
+/// must not block for long.
 pub trait Source: Send + Sync + 'static {
     /// The state of everything now, without findings.
     fn status(&self) -> Status;

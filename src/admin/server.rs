@@ -1,5 +1,5 @@
-//! The admin address's server: few connections, short requests, a thread of its own, so that a scrape never waits for traffic
-//! nor traffic for a scrape.
+//! The admin address's server: few connections, short requests, a thread of its own, so that a
+//! scrape never waits for traffic nor traffic for a scrape.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,10 +26,12 @@ use crate::classify::is_exhausted;
 use crate::clock;
 use crate::telemetry::{LogThrottle, SharedLogThrottle};
 
-/// Files that are given up one by one when the process is out of them, so that it can still be asked why.
+/// Files that are given up one by one when the process is out of them, so that it can still be
+/// asked why.
 const SPARE: usize = 4;
 
-/// How long the answer to a wrong token is held back: each connection can try one a second, and there are few connections.
+/// How long the answer to a wrong token is held back: each connection can try one a second, and
+/// there are few connections.
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
 
 /// How the admin address answers.
@@ -37,8 +39,8 @@ const WRONG_TOKEN: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Who may ask for what.
     pub access: CurrentAccess,
-    /// Connections at once. For one more the oldest is closed: a client that holds on to many, or reads none of its answers, must not
-    /// keep out the probes that decide whether Weir lives.
+    /// Connections at once. For one more the oldest is closed: a client that holds on to many, or
+    /// reads none of its answers, must not keep out the probes that decide whether Weir lives.
     pub max_connections: usize,
     /// Bytes of a request's head.
     pub max_head: usize,
@@ -60,11 +62,12 @@ impl Default for Settings {
     }
 }
 
-/// Serves the admin address on a thread of its own until `stop` completes; the address is given up with `stop_listening`.
+/// Serves the admin address on a thread of its own until `stop` completes; the address is given up
+/// with `stop_listening`.
 ///
 /// # Errors
-/// If the thread, its runtime or the listener cannot be set up. The thread's own result is an accept loop's first lasting
-/// error, or nothing after `stop`.
+/// If the thread, its runtime or the listener cannot be set up. The thread's own result is an
+/// accept loop's first lasting error, or nothing after `stop`.
 pub fn start(
     listener: std::net::TcpListener,
     settings: Settings,
@@ -91,7 +94,8 @@ pub fn start(
     })
 }
 
-/// Serves the admin address on the running runtime until `stop` completes, which closes the listener.
+/// Serves the admin address on the running runtime until `stop` completes, which closes the
+/// listener.
 ///
 /// Cancel safe: dropping it stops accepting; connections that are open end by themselves.
 pub async fn serve(
@@ -114,7 +118,8 @@ pub async fn serve(
                 // Its file is free for the connection that waits.
                 Err(error) if is_exhausted(&error) && spare.give_up() => continue,
                 Err(error) => {
-                    // Out of files or a connection that is already gone: neither is a reason to stop answering.
+                    // Out of files or a connection that is already gone: neither is a reason to
+                    // stop answering.
                     if failed.allow(clock::now()).is_some() {
                         tracing::warn!(%error, "the admin address could not accept a connection");
                     }
@@ -173,7 +178,8 @@ impl Spare {
         self.files().pop().is_some()
     }
 
-    /// Ends a connection. Its file is kept if it is wanted: once closed, somebody else would have it.
+    /// Ends a connection. Its file is kept if it is wanted: once closed, somebody else would have
+    /// it.
     async fn keep(&self, mut stream: TcpStream) {
         drop(stream.shutdown().await);
         let Ok(stream) = stream.into_std() else { return };

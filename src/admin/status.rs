@@ -26,7 +26,8 @@ pub struct Status {
     pub listen: String,
     /// Where requests go: scheme and host.
     pub upstream: String,
-    /// Whether requests bear a credential of the configuration upstream, rather than their callers' own.
+    /// Whether requests bear a credential of the configuration upstream, rather than their callers'
+    /// own.
     pub own_credential: bool,
     /// The last reading of the configuration.
     pub reload: Reload,
@@ -359,7 +360,8 @@ pub struct LimitStatus {
     pub name: String,
     /// Units per window.
     pub limit: f64,
-    /// Units used now, as the upstream counts: a limit that refills steadily is never full for long.
+    /// Units used now, as the upstream counts: a limit that refills steadily is never full for
+    /// long.
     pub used: f64,
     /// Units that Weir admitted in the last minute; nothing for a limit of another window.
     pub admitted_last_minute: Option<f64>,

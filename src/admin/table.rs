@@ -6,7 +6,8 @@ use super::page::symbol;
 use super::status::{BreakerState, LimitStatus, ScopeStatus, Status};
 use super::words::{amount, duration, fill, plural, shared_by};
 
-/// The status as text, at most about `width` columns wide. What came from outside has its control characters escaped.
+/// The status as text, at most about `width` columns wide. What came from outside has its control
+/// characters escaped.
 pub fn table(status: &Status, width: usize) -> String {
     let mut text = Text { out: String::new(), width: width.max(40) };
     for finding in &status.findings {

@@ -129,7 +129,8 @@ async fn the_token_opens_what_is_closed_off_loopback() {
     assert!(ask(&source, &settings, &with).await.starts_with("HTTP/1.1 202 "));
     assert!(source.drained.load(Ordering::Relaxed));
 
-    // A wrong token is counted, and its answer takes a second; without any the answer comes at once.
+    // A wrong token is counted, and its answer takes a second; without any the answer comes at
+    // once.
     let began = crate::clock::now();
     assert!(ask(&source, &settings, &request("GET /status")).await.starts_with("HTTP/1.1 401 "));
     assert_eq!((crate::clock::now() - began, source.refused.load(Ordering::Relaxed)), (Duration::ZERO, 0));
@@ -295,7 +296,8 @@ fn the_title_is_not_cut_within_a_time() {
     }
 }
 
-/// A screen reader speaks what a live region says: the clock is in none, and the verdict is announced by the script.
+/// A screen reader speaks what a live region says: the clock is in none, and the verdict is
+/// announced by the script.
 #[test]
 fn the_clock_is_in_no_live_region() {
     let page = page::document(&samples::healthy().judged(), "n");

@@ -25,7 +25,8 @@ pub(super) fn shared_by(replicas: &ReplicasStatus) -> String {
     format!("limits shared by {}{state}", plural(replicas.replicas, "replica"))
 }
 
-/// The part of a limit that was admitted in the last minute, or that is used where it is no limit of a minute; 0 to 1.
+/// The part of a limit that was admitted in the last minute, or that is used where it is no limit
+/// of a minute; 0 to 1.
 pub(super) fn fill(limit: &LimitStatus) -> f64 {
     let figure = limit.admitted_last_minute.unwrap_or(limit.used);
     if limit.limit > 0.0 { (figure / limit.limit).clamp(0.0, 1.0) } else { 0.0 }
@@ -59,7 +60,8 @@ pub(super) fn short(figure: f64) -> String {
     }
 }
 
-/// A duration with two figures that matter: `42 µs`, `1.5 ms`, `2.4 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
+/// A duration with two figures that matter: `42 µs`, `1.5 ms`, `2.4 s`, `3 min 20 s`, `2 h 5 min`,
+/// `3 d 4 h`.
 pub(super) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds <= 0.0 {
         return "0 s".to_owned();

@@ -1,5 +1,6 @@
-//! What a scope admitted in the last minute, the figure that a person compares with a limit per minute; and for how long its
-//! requests waited and were served, which tells how many more there would be without a wait.
+//! What a scope admitted in the last minute, the figure that a person compares with a limit per
+//! minute; and for how long its requests waited and were served, which tells how many more there
+//! would be without a wait.
 
 use super::limits::Cost;
 use super::moment::Moment;
@@ -9,7 +10,8 @@ const PART: u64 = 5;
 /// Parts that are kept: those of a minute, and the one that the minute's beginning cuts.
 const PARTS: usize = 13;
 
-/// Requests and tokens by part of a minute. Only what is added within a part is told apart from what was before.
+/// Requests and tokens by part of a minute. Only what is added within a part is told apart from
+/// what was before.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Admitted {
     parts: [Part; PARTS],
@@ -57,7 +59,8 @@ impl Admitted {
         part.tokens = part.tokens.saturating_add(tokens);
     }
 
-    /// Requests and tokens of the 60 seconds up to now; of the part that the minute's beginning cuts, what lies within.
+    /// Requests and tokens of the 60 seconds up to now; of the part that the minute's beginning
+    /// cuts, what lies within.
     pub(super) fn last_minute(&self, now: Moment) -> (f64, f64) {
         let current = number(now);
         let into = now.since(Moment::START).as_secs_f64() % PART as f64 / PART as f64;

@@ -1,4 +1,5 @@
-//! The retry budget: successes pay for retries, so that a failing upstream is never asked much more than callers ask.
+//! The retry budget: successes pay for retries, so that a failing upstream is never asked much more
+//! than callers ask.
 
 use crate::retry::MilliTokens;
 
@@ -37,8 +38,8 @@ impl Amounts {
 /// How a retry was paid for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryPayment {
-    /// From the budget: it counts as concurrent from the payment to its end, its backoff and its wait included, so that no
-    /// number of payments in one instant passes the bound.
+    /// From the budget: it counts as concurrent from the payment to its end, its backoff and its
+    /// wait included, so that no number of payments in one instant passes the bound.
     Counted,
     /// During an outage: it waits for the end of the outage, and is not counted.
     Free,

@@ -1,8 +1,9 @@
 //! Ceilings of callers: how fast a caller may go, whatever the upstream allows.
 //!
-//! A request under a ceiling has its turn when what its caller sent before has drained, and only then joins its scope's queue: it is
-//! paced, not refused. The arithmetic is governor's, in a [`Bucket`] for each ceiling: the request that finds it empty passes,
-//! whatever its size, and those after it wait for its debt.
+//! A request under a ceiling has its turn when what its caller sent before has drained, and only
+//! then joins its scope's queue: it is paced, not refused. The arithmetic is governor's, in a
+//! [`Bucket`] for each ceiling: the request that finds it empty passes, whatever its size, and
+//! those after it wait for its debt.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,8 @@ use super::moment::Moment;
 
 /// Ceilings of one process at most, over all its reloads.
 const MOST: usize = 65_000;
-/// What may go at once, in seconds of the ceiling: a minute that begins with it is less than a hundredth over.
+/// What may go at once, in seconds of the ceiling: a minute that begins with it is less than a
+/// hundredth over.
 const BURST: f64 = 0.25;
 
 /// One ceiling.
@@ -175,7 +177,8 @@ impl Ceilings {
         self.active.store(pacers.iter().any(|pacer| pacer.configured), Ordering::Relaxed);
     }
 
-    /// Takes a request's turn under its caller's ceilings; nothing where it has none, or need not wait.
+    /// Takes a request's turn under its caller's ceilings; nothing where it has none, or need not
+    /// wait.
     ///
     /// # Errors
     /// Why it gets none.
@@ -247,7 +250,8 @@ impl Ceilings {
     }
 }
 
-/// A turn that has not come yet. Dropping it gives back what was taken for it; those behind it keep their times.
+/// A turn that has not come yet. Dropping it gives back what was taken for it; those behind it keep
+/// their times.
 #[derive(Debug)]
 #[must_use = "who does not wait gives the turn back"]
 pub struct CeilingTurn {
@@ -310,7 +314,8 @@ mod tests {
         Cost { requests: 1, tokens, ..Cost::default() }
     }
 
-    /// Ten times the ceiling is asked for, for ten minutes: what goes in each minute is the ceiling, to a hundredth.
+    /// Ten times the ceiling is asked for, for ten minutes: what goes in each minute is the
+    /// ceiling, to a hundredth.
     #[tokio::test(start_paused = true)]
     async fn each_minute_has_its_ceiling_to_a_hundredth() {
         for (requests, tokens, of_request) in

@@ -1,11 +1,14 @@
-//! The bound on attempts in flight of an upstream that queues instead of refusing, found by the times to first events.
+//! The bound on attempts in flight of an upstream that queues instead of refusing, found by the
+//! times to first events.
 //!
-//! A model server with k slots takes whatever comes. What is beyond its slots waits inside it, and nothing says so but the time
-//! to the first event. The bound follows that time against its quiet value for a prompt of that size. By Little's law the part
-//! of its time that an answer is served is the part of the attempts that are served: one late round tells k.
+//! A model server with k slots takes whatever comes. What is beyond its slots waits inside it, and
+//! nothing says so but the time to the first event. The bound follows that time against its quiet
+//! value for a prompt of that size. By Little's law the part of its time that an answer is served
+//! is the part of the attempts that are served: one late round tells k.
 //!
-//! First events that come from the server's cache are much shorter than the others, and queueing is not what the others lack.
-//! So a bound that was lowered three times to no avail shows that such times are the usual ones.
+//! First events that come from the server's cache are much shorter than the others, and queueing is
+//! not what the others lack. So a bound that was lowered three times to no avail shows that such
+//! times are the usual ones.
 
 use super::moment::Moment;
 
@@ -15,31 +18,36 @@ const LATE: f64 = 2.0;
 const LEAST_LATE: f64 = 0.05;
 /// The first event of a try is late from this multiple on: one alone says less than a round.
 const TRY_LATE: f64 = 4.0;
-/// The bound at the start, and the highest. It doubles with each round until the first that shows a queue.
+/// The bound at the start, and the highest. It doubles with each round until the first that shows a
+/// queue.
 const FIRST: f64 = 16.0;
 const MOST: f64 = 1e6;
 /// Answers that a mean is of.
 const TYPICAL: f64 = 32.0;
-/// Answers that must have ended before their mean says anything: the first that end are the short ones.
+/// Answers that must have ended before their mean says anything: the first that end are the short
+/// ones.
 const ENOUGH: f64 = 8.0;
-/// A least value is believed to be twice as high after this number of seconds in which no lower one was seen.
+/// A least value is believed to be twice as high after this number of seconds in which no lower one
+/// was seen.
 const FORGOTTEN: f64 = 600.0;
 /// First events in a round: this part of the bound, within these.
 const ROUND: (f64, f64, f64) = (0.25, 4.0, 16.0);
 /// Only what was sent with at least this part of the bound in flight speaks for it.
 const FULL: f64 = 0.9;
-/// After a bound that was too high the next try waits for this number of answers, within these seconds: a try may cost the
-/// first events of a few.
+/// After a bound that was too high the next try waits for this number of answers, within these
+/// seconds: a try may cost the first events of a few.
 const HOLD: (f64, f64, f64) = (25.0, 4.0, 30.0);
 /// A try is this part of the bound higher. It doubles with each that succeeds, up to the second.
 const STEP: (f64, f64) = (0.06, 0.25);
 /// An estimate of at least this part of a bound is no proof that the bound is too high.
 const NEAR: f64 = 0.75;
-/// A bound that was lowered this often without proof, and not raised in between, is not what makes first events late.
+/// A bound that was lowered this often without proof, and not raised in between, is not what makes
+/// first events late.
 const UNHELPFUL: u32 = 3;
 /// In a greatest ratio each later first event counts for this much more.
 const FADES: f64 = 0.99;
-/// Streams that ended more than this number of seconds ago lead nothing: any answer counts as one that is on time then.
+/// Streams that ended more than this number of seconds ago lead nothing: any answer counts as one
+/// that is on time then.
 const UNLED: f64 = 60.0;
 /// The shortest time to a first event, in seconds: ratios stay finite.
 const SHORTEST: f64 = 1e-3;
@@ -57,7 +65,8 @@ pub(super) struct Flight {
     tries: bool,
 }
 
-/// How many times as long as the shortest first events of their size the usual ones take: some prompts are in the server's cache.
+/// How many times as long as the shortest first events of their size the usual ones take: some
+/// prompts are in the server's cache.
 #[derive(Clone, Copy, Debug)]
 struct Usual {
     count: f64,
@@ -86,7 +95,8 @@ fn forgotten((value, at): (f64, Moment), now: Moment) -> f64 {
     value * (1.0 + now.seconds_since(at) / FORGOTTEN)
 }
 
-/// The first events of what was sent since the bound was changed or judged: their number, and sums over them.
+/// The first events of what was sent since the bound was changed or judged: their number, and sums
+/// over them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
     count: f64,
@@ -212,7 +222,8 @@ impl Concurrency {
         }
     }
 
-    /// An attempt was answered whole after `seconds`; its first event, where it was a stream, after `first`.
+    /// An attempt was answered whole after `seconds`; its first event, where it was a stream, after
+    /// `first`.
     pub(super) fn ended(&mut self, flight: Flight, first: Option<f64>, seconds: f64, now: Moment) {
         self.over(flight);
         if let Some(first) = first {

@@ -1,4 +1,5 @@
-//! Every scope by credential and family: bounded, and merged where the upstream shows that limits are shared.
+//! Every scope by credential and family: bounded, and merged where the upstream shows that limits
+//! are shared.
 
 use std::collections::{HashMap, VecDeque, hash_map};
 use std::hash::BuildHasher;
@@ -78,8 +79,8 @@ struct Entry {
     name: u64,
 }
 
-/// In which order entries are forgotten: the upstream never confirmed it; another entry leads to the same scope, so that
-/// nothing learned is lost; all others.
+/// In which order entries are forgotten: the upstream never confirmed it; another entry leads to
+/// the same scope, so that nothing learned is lost; all others.
 #[derive(Clone, Copy)]
 enum Rank {
     Unproven,
@@ -87,12 +88,12 @@ enum Rank {
     Sole,
 }
 
-/// An unnamed family that was not used for this time makes place for another one. Ten minutes: longer than pauses in use, and
-/// names that nobody sends any more are gone within a coffee.
+/// An unnamed family that was not used for this time makes place for another one. Ten minutes:
+/// longer than pauses in use, and names that nobody sends any more are gone within a coffee.
 const UNUSED: Duration = Duration::from_mins(10);
 
-/// Entries looked at for one eviction. Nearly always the first can be forgotten; where all are in use the bound is exceeded by
-/// as many as are in use, and later evictions catch up.
+/// Entries looked at for one eviction. Nearly always the first can be forgotten; where all are in
+/// use the bound is exceeded by as many as are in use, and later evictions catch up.
 const LOOKS: usize = 32;
 
 impl Scopes {
@@ -131,7 +132,8 @@ impl Scopes {
         self.resolve_named(credential, model, || 0)
     }
 
-    /// The same; `name` is how all replicas call the credential, and is asked only where they share limits, or what is learned is kept, and the scope is new.
+    /// The same; `name` is how all replicas call the credential, and is asked only where they share
+    /// limits, or what is learned is kept, and the scope is new.
     pub fn resolve_named(
         &self,
         credential: CredentialId,
@@ -166,7 +168,8 @@ impl Scopes {
         directory.make(state, key, (&family, model), unnamed, name)
     }
 
-    /// From now on several replicas share the limits: `newcomer` says which part of them a new scope of a family begins with.
+    /// From now on several replicas share the limits: `newcomer` says which part of them a new
+    /// scope of a family begins with.
     pub fn share(&self, newcomer: Newcomer) {
         self.0.lock().newcomer = Some(newcomer);
     }
@@ -183,7 +186,8 @@ impl Scopes {
         problem
     }
 
-    /// What is to be kept over a restart: how credentials are called by all replicas, families and numbers, no secret.
+    /// What is to be kept over a restart: how credentials are called by all replicas, families and
+    /// numbers, no secret.
     pub fn memory(&self, now: SystemTime) -> Option<String> {
         let scopes: Vec<(u64, Arc<Scope>)> =
             self.0.lock().entries.values().map(|entry| (entry.name, Arc::clone(&entry.scope))).collect();
@@ -258,7 +262,8 @@ pub struct ScopesCounts {
 }
 
 impl State {
-    /// Keeps the candidates for eviction to about one for each entry: those forgotten otherwise leave theirs behind.
+    /// Keeps the candidates for eviction to about one for each entry: those forgotten otherwise
+    /// leave theirs behind.
     fn bound_idle(&mut self) {
         if self.idle.iter().map(VecDeque::len).sum::<usize>() <= 64 + 2 * self.entries.len() {
             return;
@@ -272,8 +277,9 @@ impl State {
 }
 
 impl Directory {
-    /// The upstream named the organization and project behind a scope: credentials with the same ones share their limits.
-    /// Returns the scope that this one is merged into, where nothing leads to it any more.
+    /// The upstream named the organization and project behind a scope: credentials with the same
+    /// ones share their limits. Returns the scope that this one is merged into, where nothing leads
+    /// to it any more.
     pub(super) fn identified(
         &self,
         scope: &Arc<Scope>,
@@ -300,8 +306,8 @@ impl Directory {
         registry.left(scope).then_some(canonical)
     }
 
-    /// Whether a further family that no pattern names gets a scope of its own. At the bound, one that never had a good answer
-    /// or was not used for [`UNUSED`] makes place.
+    /// Whether a further family that no pattern names gets a scope of its own. At the bound, one
+    /// that never had a good answer or was not used for [`UNUSED`] makes place.
     fn has_place(&self, state: &mut State, credential: CredentialId) -> bool {
         let most = state.settings.max_unnamed_families.max(1);
         let unnamed = state.credentials.get(&credential).map_or(0, |credential| credential.unnamed);
@@ -372,7 +378,8 @@ impl Directory {
         scope
     }
 
-    /// How a family's entry is called: by the family, and by which upstreams serve the model where not all do.
+    /// How a family's entry is called: by the family, and by which upstreams serve the model where
+    /// not all do.
     fn name_of(&self, families: &Families, family: &str, model: Option<&str>) -> u64 {
         match families.served_by(model) {
             None => self.hasher.hash_one(family),

@@ -15,7 +15,8 @@ async fn answered(scope: &Arc<Scope>, organization: &str) {
     permit.done();
 }
 
-/// B7: a scope that credentials were merged into was never evicted, and all others were in its place.
+/// B7: a scope that credentials were merged into was never evicted, and all others were in its
+/// place.
 #[tokio::test(start_paused = true)]
 async fn merged_credentials_are_bounded_and_push_out_nothing_learned() {
     let scopes = Scopes::new(Settings { max_scopes: 100, ..Settings::default() }, 1);
@@ -59,7 +60,8 @@ async fn names_that_never_worked_or_are_unused_make_place_for_others() {
     assert!(scopes.counts().scopes <= 65);
 }
 
-/// B15: what waited in a scope that was merged away was paced by a limit of its own, and no drain reached it.
+/// B15: what waited in a scope that was merged away was paced by a limit of its own, and no drain
+/// reached it.
 #[tokio::test(start_paused = true)]
 async fn what_waits_follows_a_merge_and_what_flies_is_reached_until_it_ends() {
     let scopes = limited(600);

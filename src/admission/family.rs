@@ -30,8 +30,8 @@ impl Families {
         Self { named: settings.families.clone(), served }
     }
 
-    /// Which of the lists of models have a model, as bits; nothing where all upstreams serve the same. Lists beyond the 64th
-    /// share a bit.
+    /// Which of the lists of models have a model, as bits; nothing where all upstreams serve the
+    /// same. Lists beyond the 64th share a bit.
     pub(super) fn served_by(&self, model: Option<&str>) -> Option<u64> {
         if self.served.is_empty() {
             return None;
@@ -44,7 +44,8 @@ impl Families {
         Some(bits.fold(0, |bits, (place, _)| bits | 1 << place.min(63)))
     }
 
-    /// The family of a model: the first whose pattern matches, else the model's own name without a date at its end.
+    /// The family of a model: the first whose pattern matches, else the model's own name without a
+    /// date at its end.
     pub(super) fn of<'a>(&'a self, model: Option<&'a str>) -> Cow<'a, str> {
         let Some(model) = model.filter(|model| !model.is_empty()) else { return Cow::Borrowed(NONE) };
         let named = self.named.iter().find(|family| {
@@ -77,7 +78,8 @@ fn undated(model: &str) -> &str {
     if dated { &model[..cut] } else { model }
 }
 
-/// Whether a pattern with `*` for any characters matches the whole name. Linear but for the last `*`, which it retries from.
+/// Whether a pattern with `*` for any characters matches the whole name. Linear but for the last
+/// `*`, which it retries from.
 pub(super) fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut at, mut of) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;

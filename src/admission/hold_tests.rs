@@ -65,7 +65,8 @@ async fn a_limit_that_comes_back_in_hours_is_told_to_all_and_asked_about_once_a_
     assert!(answered > 30, "{answered}");
 }
 
-/// The words are for those whose deadline comes before the time that they name, and for as long as they hold.
+/// The words are for those whose deadline comes before the time that they name, and for as long as
+/// they hold.
 #[tokio::test(start_paused = true)]
 async fn the_upstreams_words_go_to_whoever_cannot_wait_for_its_time() {
     let scope = limited(600).resolve(CredentialId(1), None);

@@ -1,4 +1,5 @@
-//! What was learned of limits, kept over a restart: how credentials are called, families of models, and numbers. Never a secret.
+//! What was learned of limits, kept over a restart: how credentials are called, families of models,
+//! and numbers. Never a secret.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -10,10 +11,12 @@ use super::limits::{FoundRate, Slot};
 const HEADER: &str = "weir learned 1";
 /// Scopes that are remembered at most.
 const MOST: usize = 10_000;
-/// After this time what was learned counts half, and after the second one nothing: limits are raised and lowered.
+/// After this time what was learned counts half, and after the second one nothing: limits are
+/// raised and lowered.
 const HALF: Duration = Duration::from_hours(6);
 const OLDEST: Duration = Duration::from_hours(24);
-/// Times are kept this coarsely, so that the text of a scope in use does not change with each second.
+/// Times are kept this coarsely, so that the text of a scope in use does not change with each
+/// second.
 const STEP: u64 = 60;
 
 /// What was learned of the limits of one upstream, for one scope.
@@ -60,7 +63,8 @@ impl Memory {
         Some((learned, weight(*used, now)?))
     }
 
-    /// Takes what a scope knows, which was in use until `used`. Of a scope that knows nothing yet the old stays.
+    /// Takes what a scope knows, which was in use until `used`. Of a scope that knows nothing yet
+    /// the old stays.
     pub(super) fn keep(&mut self, name: ScopeName, learned: Vec<Learned>, used: SystemTime) {
         // Models are named by callers: such a name would be a line of its own.
         let fits =
@@ -98,7 +102,8 @@ fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
-/// How much something counts that was learned then; nothing where it is too old. A clock that was set back makes it new.
+/// How much something counts that was learned then; nothing where it is too old. A clock that was
+/// set back makes it new.
 fn weight(used: u64, now: SystemTime) -> Option<f64> {
     let age = Duration::from_secs(seconds(now).saturating_sub(used));
     (age <= OLDEST).then(|| 0.5_f64.powf(age.as_secs_f64() / HALF.as_secs_f64()))

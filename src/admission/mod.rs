@@ -1,12 +1,14 @@
 //! Admission: who may send what when, so that the upstream never needs to answer 429.
 //!
-//! A [`Scope`] is everything that shares one set of upstream limits. Behind its one lock a pure [`machine::Machine`] joins the
-//! limits, the fair queue, the circuit breaker and the retry budget. A [`Permit`] is the right to make one attempt. The page
-//! `docs/admission.md` explains how they work together.
+//! A [`Scope`] is everything that shares one set of upstream limits. Behind its one lock a pure
+//! [`machine::Machine`] joins the limits, the fair queue, the circuit breaker and the retry budget.
+//! A [`Permit`] is the right to make one attempt. The page `docs/admission.md` explains how they
+//! work together.
 //!
-//! Invariants: a permit is settled or given back exactly once; nothing is granted after its deadline, nor before the time that
-//! a refusal named; the request whose turn it is is passed only by requests of other callers, and only while it knows from the
-//! upstream's own numbers that it cannot pass yet; wakers are called after the lock is released.
+//! Invariants: a permit is settled or given back exactly once; nothing is granted after its
+//! deadline, nor before the time that a refusal named; the request whose turn it is is passed only
+//! by requests of other callers, and only while it knows from the upstream's own numbers that it
+//! cannot pass yet; wakers are called after the lock is released.
 
 mod admitted;
 mod breaker;

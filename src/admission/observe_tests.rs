@@ -41,7 +41,8 @@ fn observe(machine: &mut Machine<()>, outcome: Outcome, now: Moment) -> Would {
     would
 }
 
-/// B4: each day at more than the share left hours of debt, for which every request was refused after the switch.
+/// B4: each day at more than the share left hours of debt, for which every request was refused
+/// after the switch.
 #[test]
 fn after_a_day_of_observing_enforcing_refuses_nobody() {
     // Of 60 a minute the share is 30: 18 are 60 % of the share, 36 are 60 % of the limit.

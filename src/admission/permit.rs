@@ -13,7 +13,8 @@ use super::limits::RefusalNumbers;
 use super::machine::{Attempt, HeadReport, Outcome, Ticket, Would};
 use super::refusal::UpstreamWords;
 
-/// A permit for one attempt. Dropping it gives it back where nothing was sent, else settles it as an attempt of unknown end.
+/// A permit for one attempt. Dropping it gives it back where nothing was sent, else settles it as
+/// an attempt of unknown end.
 #[derive(Debug)]
 #[must_use = "a permit that is dropped at once is given back"]
 pub struct Permit {
@@ -73,15 +74,15 @@ impl Permit {
         self.scope.with(now, |machine, moment, _| machine.sent(attempt, moment));
     }
 
-    /// The head of the answer came: its limit headers set the levels, and its organization and project may show that other
-    /// credentials share them.
+    /// The head of the answer came: its limit headers set the levels, and its organization and
+    /// project may show that other credentials share them.
     #[cfg(test)]
     pub fn head(&mut self, report: &HeadReport, organization: Option<&str>, project: Option<&str>) {
         self.head_at(report, organization, project, false, clock::now());
     }
 
-    /// [`Permit::head`], by a clock that was just read, and in the same step [`Permit::accepted`] where the head shows that the
-    /// answer is a good one.
+    /// [`Permit::head`], by a clock that was just read, and in the same step [`Permit::accepted`]
+    /// where the head shows that the answer is a good one.
     pub fn head_at(
         &mut self,
         report: &HeadReport,
@@ -112,8 +113,8 @@ impl Permit {
         }
     }
 
-    /// The answer is a good one, whatever becomes of its body: breaker and budget are told at once. Said twice, it counts
-    /// once.
+    /// The answer is a good one, whatever becomes of its body: breaker and budget are told at once.
+    /// Said twice, it counts once.
     pub fn accepted(&mut self) {
         let attempt = &mut *self.attempt;
         if !attempt.is_accepted() {
@@ -125,13 +126,15 @@ impl Permit {
         }
     }
 
-    /// The answer says how many tokens the input was; what follows from that follows when the attempt is [done](Self::done).
+    /// The answer says how many tokens the input was; what follows from that follows when the
+    /// attempt is [done](Self::done).
     pub fn used(&mut self, input: u64) {
         self.attempt.used(input);
     }
 
-    /// The attempt met a rate limit, as `earlier` attempts of the same request did: the request may go back to the head of
-    /// its queue with the ticket. `words` are for those whom the time in `hint` does not serve.
+    /// The attempt met a rate limit, as `earlier` attempts of the same request did: the request may
+    /// go back to the head of its queue with the ticket. `words` are for those whom the time in
+    /// `hint` does not serve.
     pub fn rate_limited(
         mut self,
         class: ErrorClass,
@@ -156,8 +159,8 @@ impl Permit {
         self.settle(Outcome::QuotaExhausted(answer), clock::now());
     }
 
-    /// The attempt succeeded: its body ended as it should. It earns a part of a retry, unless it was
-    /// [accepted](Self::accepted) before.
+    /// The attempt succeeded: its body ended as it should. It earns a part of a retry, unless it
+    /// was [accepted](Self::accepted) before.
     #[cfg(test)]
     pub fn done(self) {
         self.done_at(clock::now());

@@ -1,4 +1,5 @@
-//! The scopes that exist: how many entries of the directory lead to each, who owns which, and the names in use.
+//! The scopes that exist: how many entries of the directory lead to each, who owns which, and the
+//! names in use.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,10 +11,12 @@ use super::front::Scope;
 pub(super) struct Registry {
     /// By the scope's address, which is its own for as long as it is here.
     scopes: HashMap<usize, Known>,
-    /// The canonical scope by the hash of organization, project and family: where limits are known to be shared.
+    /// The canonical scope by the hash of organization, project and family: where limits are known
+    /// to be shared.
     owners: HashMap<u64, usize>,
     names: HashSet<Box<str>>,
-    /// Scopes that no entry leads to any more: they have waiting requests or permits, or had a moment ago.
+    /// Scopes that no entry leads to any more: they have waiting requests or permits, or had a
+    /// moment ago.
     left: Vec<usize>,
 }
 
@@ -50,8 +53,8 @@ impl Registry {
         known.entries += 1;
     }
 
-    /// One entry fewer leads to a scope. Returns whether it was the last: the scope stays known until it is empty, and is
-    /// nobody's canonical one any more.
+    /// One entry fewer leads to a scope. Returns whether it was the last: the scope stays known
+    /// until it is empty, and is nobody's canonical one any more.
     pub(super) fn left(&mut self, scope: &Arc<Scope>) -> bool {
         let address = address(scope);
         let Some(known) = self.scopes.get_mut(&address) else { return false };

@@ -11,19 +11,22 @@ use crate::pool::UpstreamId;
 /// Everything about scopes.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Scopes kept at most; past it the longest idle one is forgotten. 1,000: a company has tens of keys and models.
+    /// Scopes kept at most; past it the longest idle one is forgotten. 1,000: a company has tens of
+    /// keys and models.
     pub max_scopes: usize,
-    /// Families by model name: the first pattern that matches wins; `*` stands for any characters. A model that no pattern
-    /// matches is its own family, less a date at the end of its name (dated snapshots share their model's limits).
+    /// Families by model name: the first pattern that matches wins; `*` stands for any characters.
+    /// A model that no pattern matches is its own family, less a date at the end of its name (dated
+    /// snapshots share their model's limits).
     pub families: Vec<Family>,
     /// Families of one credential that no pattern names; past it they share one. 64.
     pub max_unnamed_families: usize,
     /// The limits of every scope, where they are known beforehand.
     pub limits: LimitSettings,
-    /// The upstreams that serve the same requests; without any there is one, of which nothing is set here.
+    /// The upstreams that serve the same requests; without any there is one, of which nothing is
+    /// set here.
     pub members: Vec<MemberSettings>,
-    /// How long a request waits at most for an upstream of a better priority, where others serve it too. Absent means until its
-    /// deadline.
+    /// How long a request waits at most for an upstream of a better priority, where others serve it
+    /// too. Absent means until its deadline.
     pub spill_after: Option<Duration>,
     /// The queue's bounds.
     pub queue: QueueSettings,
@@ -69,7 +72,8 @@ impl Settings {
         QueueSettings { max_waiting_per_caller: own.map_or(most, |own| own.min(most)), ..self.queue }
     }
 
-    /// Who has how much of a family's limits for certain: the part of the family itself counts over the one for all.
+    /// Who has how much of a family's limits for certain: the part of the family itself counts over
+    /// the one for all.
     pub(crate) fn guarantees_of(&self, family: &str) -> Vec<(CallerId, f64)> {
         let mut found: Vec<(CallerId, f64)> = Vec::new();
         for own in [true, false] {
@@ -91,7 +95,8 @@ impl Settings {
         self.members.iter().find(|member| member.id == id)
     }
 
-    /// The upstreams that serve a model. One that none names goes to the first, the pool's home: its answer says what is wrong.
+    /// The upstreams that serve a model. One that none names goes to the first, the pool's home:
+    /// its answer says what is wrong.
     pub(crate) fn members_for(&self, model: Option<&str>) -> impl Iterator<Item = UpstreamId> {
         let serves = move |member: &&MemberSettings| model.is_none_or(|model| member.serves(model));
         let none = !self.members.iter().any(|member| serves(&member));
@@ -109,7 +114,8 @@ impl Settings {
     }
 }
 
-/// A part of the limits that a caller has for certain. Others borrow it while the caller needs less.
+/// A part of the limits that a caller has for certain. Others borrow it while the caller needs
+/// less.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guarantee {
     /// Whose it is.
@@ -164,7 +170,8 @@ pub struct LimitSettings {
     pub requests_per_day: Option<u64>,
     /// Tokens a day.
     pub tokens_per_day: Option<u64>,
-    /// The part of every limit that this instance takes, for sidecars that share one key; above 0, at most 1.
+    /// The part of every limit that this instance takes, for sidecars that share one key; above 0,
+    /// at most 1.
     pub share: f64,
     /// Attempts in flight at most; absent means no bound.
     pub in_flight: Option<u32>,
@@ -209,7 +216,8 @@ pub struct QueueSettings {
     pub max_waiting_per_caller: usize,
     /// Bytes of one caller's waiting bodies. 128 MiB: no caller can fill the queue alone.
     pub max_bytes_per_caller: usize,
-    /// The background lane's part of the service while others wait too, above 0. 5 %: it never starves.
+    /// The background lane's part of the service while others wait too, above 0. 5 %: it never
+    /// starves.
     pub background_share: f64,
 }
 
@@ -230,13 +238,13 @@ impl Default for QueueSettings {
 pub struct BreakerSettings {
     /// Off: nothing is ever held back or thinned out.
     pub enabled: bool,
-    /// Failures in a row that block. 10: five would trip ten times in 10,000 calls at 25 % failures. More are needed where
-    /// the failure rate before makes such a run likely by chance.
+    /// Failures in a row that block. 10: five would trip ten times in 10,000 calls at 25 %
+    /// failures. More are needed where the failure rate before makes such a run likely by chance.
     pub consecutive: u32,
     /// The time without any response head that blocks, where heads normally come faster. 30 s.
     pub stall: Duration,
-    /// How long requests wait out an outage; zero answers at once. 30 s: longer than a deployment's hiccup, and short of
-    /// most callers' patience.
+    /// How long requests wait out an outage; zero answers at once. 30 s: longer than a deployment's
+    /// hiccup, and short of most callers' patience.
     pub max_wait: Duration,
     /// The first wait for a probe. 500 ms.
     pub probe_first: Duration,
@@ -262,14 +270,17 @@ impl Default for BreakerSettings {
 pub struct BudgetSettings {
     /// The most that can be saved, in retries. 20.
     pub capacity: f64,
-    /// What a success earns, in retries. 0.5: enough for a quarter of attempts failing, where 0.1 would not be.
+    /// What a success earns, in retries. 0.5: enough for a quarter of attempts failing, where 0.1
+    /// would not be.
     pub per_success: f64,
-    /// What a received request earns, in retries. 0.02: a trickle that keeps probing alive when everything fails.
+    /// What a received request earns, in retries. 0.02: a trickle that keeps probing alive when
+    /// everything fails.
     pub per_request: f64,
-    /// Retries at once, their backoff included, as a part of the attempts in flight. 1: at 25 % failing a third are retries, and
-    /// half of a retry's time is backoff.
+    /// Retries at once, their backoff included, as a part of the attempts in flight. 1: at 25 %
+    /// failing a third are retries, and half of a retry's time is backoff.
     pub concurrent: f64,
-    /// Retries at once that are always allowed. 1,000: the balance bounds their rate, this bounds only their pile.
+    /// Retries at once that are always allowed. 1,000: the balance bounds their rate, this bounds
+    /// only their pile.
     pub concurrent_least: u32,
 }
 

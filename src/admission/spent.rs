@@ -1,7 +1,9 @@
-//! The billing blocks of a credential: once an upstream says that money is spent, it is asked rarely whether that still holds.
+//! The billing blocks of a credential: once an upstream says that money is spent, it is asked
+//! rarely whether that still holds.
 //!
-//! One refusal blocks the model family that met it: some providers say `insufficient_quota` of a limit by the minute. A refusal of a
-//! second family, with no success in between, confirms it and blocks the whole credential.
+//! One refusal blocks the model family that met it: some providers say `insufficient_quota` of a
+//! limit by the minute. A refusal of a second family, with no success in between, confirms it and
+//! blocks the whole credential.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,16 +12,19 @@ use std::time::Duration;
 use super::moment::Moment;
 use super::refusal::UpstreamWords;
 
-/// The first probe of a block. A limit by the minute that calls itself a spent quota is back within seconds.
+/// The first probe of a block. A limit by the minute that calls itself a spent quota is back within
+/// seconds.
 const FIRST_PROBE: Duration = Duration::from_secs(2);
 
-/// Families of one credential that are blocked at once, at most; past it the one refused longest ago is forgotten.
+/// Families of one credential that are blocked at once, at most; past it the one refused longest
+/// ago is forgotten.
 const MAX_FAMILIES: usize = 256;
 
 /// The billing blocks of one credential, shared by its scopes.
 #[derive(Debug, Default)]
 pub(crate) struct QuotaBreaker {
-    /// Whether there is any block. Read before the lock: a credential without blocks costs one load.
+    /// Whether there is any block. Read before the lock: a credential without blocks costs one
+    /// load.
     open: AtomicBool,
     state: Mutex<State>,
 }
@@ -168,7 +173,8 @@ impl Funding {
         self.look(|block| block.since)
     }
 
-    /// While the family is blocked: the upstream's code, or its type, and when the next probe may go.
+    /// While the family is blocked: the upstream's code, or its type, and when the next probe may
+    /// go.
     pub(crate) fn told(&self) -> Option<(Box<str>, Moment)> {
         self.look(|block| {
             let word = block.answer.code.as_deref().or(block.answer.kind.as_deref());

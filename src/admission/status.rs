@@ -14,7 +14,8 @@ use super::settings::LimitSettings;
 pub struct ScopeStatus {
     /// The scope's name: its family, and a number where several credentials use it.
     pub name: Box<str>,
-    /// The limits that are known, and in place of one that is told for the same what was found to be less.
+    /// The limits that are known, and in place of one that is told for the same what was found to
+    /// be less.
     pub dimensions: Vec<DimensionStatus>,
     /// Tokens that the upstream charges for one that was estimated.
     pub charge_ratio: f64,
@@ -32,7 +33,8 @@ pub struct ScopeStatus {
     pub predicted_wait: Duration,
     /// The breaker.
     pub breaker: BreakerState,
-    /// While the breaker blocks: for how long the upstream has been failing, and when the next probe is.
+    /// While the breaker blocks: for how long the upstream has been failing, and when the next
+    /// probe is.
     pub outage: Option<(Duration, Duration)>,
     /// The class of the last failure that counted against the upstream.
     pub last_failure: Option<ErrorClass>,
@@ -125,7 +127,8 @@ pub struct QueueStatus {
     pub oldest: Duration,
     /// How long a further small request of this caller would wait in this lane.
     pub predicted: Duration,
-    /// What it was served while it had something waiting, over the last minutes, in windows of the limit that binds.
+    /// What it was served while it had something waiting, over the last minutes, in windows of the
+    /// limit that binds.
     pub served: f64,
     /// What its weight entitled it to in that time.
     pub entitled: f64,

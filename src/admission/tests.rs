@@ -89,7 +89,8 @@ async fn what_is_much_larger_than_a_limit_is_tried_in_its_turn_and_holds_up_nobo
     assert!(took < Duration::from_secs(4), "30 requests at 10 a second took {took:?}");
 }
 
-/// A failing upstream answers before it looks at its limits: what is larger than a limit can't have passed it.
+/// A failing upstream answers before it looks at its limits: what is larger than a limit can't have
+/// passed it.
 #[tokio::test(start_paused = true)]
 async fn a_request_larger_than_the_limit_that_meets_an_outage_is_no_debt() {
     let limits = LimitSettings { tokens_per_minute: Some(30_000), ..LimitSettings::default() };
@@ -103,7 +104,8 @@ async fn a_request_larger_than_the_limit_that_meets_an_outage_is_no_debt() {
     assert!(wait < Duration::from_secs(1), "{wait:?}");
 }
 
-/// What an upstream does that refuses `large` with a named wait until its bucket is free after a minute: the attempts made.
+/// What an upstream does that refuses `large` with a named wait until its bucket is free after a
+/// minute: the attempts made.
 async fn attempts_while_refused(tokens: u64) -> u32 {
     let limits = LimitSettings { tokens_per_minute: Some(30_000), ..LimitSettings::default() };
     let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
@@ -556,7 +558,8 @@ async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pas
     permit.sent();
     // The refusal takes a while: the pacer has its second's worth again.
     clock::sleep(Duration::from_secs(25)).await;
-    // Others have used 500,000 of it: room for the small ones, and for the large one in ten seconds.
+    // Others have used 500,000 of it: room for the small ones, and for the large one in ten
+    // seconds.
     let numbers = RefusalNumbers {
         slot: Slot::TokensPerMinute,
         limit: 600_000,

@@ -29,7 +29,8 @@ use super::{allowances, log, loss, settings, signals};
 /// How long WebSocket clients have to take the frame that says that the drain's time is over.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How the configuration is read again, from where it was read at first. Errors are every problem, as text.
+/// How the configuration is read again, from where it was read at first. Errors are every problem,
+/// as text.
 pub struct Reread {
     /// The text that the configuration in force was read from.
     pub in_force: String,
@@ -46,7 +47,8 @@ type Parse = dyn Fn(&str) -> Result<Config, String> + Send + Sync;
 pub(super) struct Control {
     reread: Reread,
     state: Mutex<State>,
-    /// Held from the read to the end of what follows it, so that of two reloads the later text wins.
+    /// Held from the read to the end of what follows it, so that of two reloads the later text
+    /// wins.
     reloading: Mutex<()>,
     pub(super) policies: Arc<Policies>,
     pub(super) scopes: Scopes,
@@ -71,8 +73,8 @@ pub(super) struct Ends {
     pub(super) admin_listener: Arc<Notify>,
 }
 
-/// How long idle connections are left open after a drain was announced, while their answers say that they close: what a client
-/// sends on one that it has just taken from its pool still arrives.
+/// How long idle connections are left open after a drain was announced, while their answers say
+/// that they close: what a client sends on one that it has just taken from its pool still arrives.
 const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// What follows a reload beside the policies and the scopes.
@@ -92,7 +94,8 @@ pub(super) struct Followers {
 
 struct State {
     config: Config,
-    /// What it was read from: a replaced secret is put into this, not into a file that somebody edits meanwhile.
+    /// What it was read from: a replaced secret is put into this, not into a file that somebody
+    /// edits meanwhile.
     text: String,
     /// What of it is not in force.
     waiting: Vec<Waiting>,
@@ -144,7 +147,8 @@ impl Control {
         render::in_force(&state.config, &state.waiting)
     }
 
-    /// Does something with the configuration that was read last. What needs a restart is in it as it will be.
+    /// Does something with the configuration that was read last. What needs a restart is in it as
+    /// it will be.
     pub(super) fn with_config<T>(&self, read: impl FnOnce(&Config) -> T) -> T {
         read(&self.state().config)
     }
@@ -155,8 +159,8 @@ impl Control {
         LastRead { at: state.read_at, problem: state.problem.clone(), waiting }
     }
 
-    /// Reads the configuration again. What concerns listeners, workers and connections stays as it was at the start, and is named
-    /// in the log where it is another now.
+    /// Reads the configuration again. What concerns listeners, workers and connections stays as it
+    /// was at the start, and is named in the log where it is another now.
     ///
     /// # Errors
     /// Every problem of it; the configuration in force stays then.
@@ -211,7 +215,8 @@ impl Control {
         Ok(())
     }
 
-    /// Shows the upstream the certificate that is in the files now, and trusts the authorities that are.
+    /// Shows the upstream the certificate that is in the files now, and trusts the authorities that
+    /// are.
     pub(super) fn renew_upstream_certificates(&self) {
         match self.followers.egress.reload_if_changed(&self.state().config) {
             None => {}
@@ -288,7 +293,8 @@ impl Control {
         self.drain_asked.notified().await;
     }
 
-    /// Not ready from now on; after the delay no more connections; then all that is under way ends, or its time does.
+    /// Not ready from now on; after the delay no more connections; then all that is under way ends,
+    /// or its time does.
     pub(super) async fn drain_until_done(&self) {
         self.draining.store(true, Ordering::Release);
         self.metrics.draining(true);

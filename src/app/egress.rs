@@ -1,4 +1,5 @@
-//! The way to the upstream: whom to trust, what certificate to show, and which proxy to ask. Replaceable while Weir runs.
+//! The way to the upstream: whom to trust, what certificate to show, and which proxy to ask.
+//! Replaceable while Weir runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +21,8 @@ pub(super) struct Egress {
     pub(super) direct: Connector,
     /// By way of the proxy to others than the upstream, whose name in certificates is their own.
     pub(super) to_others: Connector,
-    /// The configuration that the process was started with: which files and which proxy changes with a restart alone.
+    /// The configuration that the process was started with: which files and which proxy changes
+    /// with a restart alone.
     started_with: Config,
     files: Mutex<Vec<Stamp>>,
 }
@@ -46,8 +48,8 @@ impl Egress {
         Ok(Self { connector, direct, to_others, started_with: config.clone(), files })
     }
 
-    /// Reads the files again, and takes the proxy's credential of `config`, for connections from now on; those that are open stay
-    /// as they are.
+    /// Reads the files again, and takes the proxy's credential of `config`, for connections from
+    /// now on; those that are open stay as they are.
     ///
     /// # Errors
     /// As at the start; what was read before stays in use.
@@ -66,7 +68,8 @@ impl Egress {
         Ok(())
     }
 
-    /// The same if a file has changed since it was last read; `None` if none has. A problem is told once for each change.
+    /// The same if a file has changed since it was last read; `None` if none has. A problem is told
+    /// once for each change.
     pub(super) fn reload_if_changed(&self, config: &Config) -> Option<Result<(), Error>> {
         let now = stamps(&self.started_with);
         let mut before = self.files.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,8 +96,8 @@ fn stamps(config: &Config) -> Vec<Stamp> {
     files.into_iter().flatten().map(|path| (path.clone(), stamp(path))).collect()
 }
 
-/// Whom to trust. A machine without authorities of its own, such as a bare container, gets those built in: without a
-/// configuration Weir must work anywhere.
+/// Whom to trust. A machine without authorities of its own, such as a bare container, gets those
+/// built in: without a configuration Weir must work anywhere.
 fn trust(config: &Config) -> Result<Arc<ClientConfig>, Error> {
     let settings = settings::upstream_tls(config);
     let bundled = tls::Settings { roots: tls::Roots::Bundled, ..settings.clone() };

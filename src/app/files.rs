@@ -1,7 +1,8 @@
 //! How many files the process may have open, and how many connections that is.
 //!
-//! Each caller's connection needs a file, and one towards the upstream while its request is under way. Where there is none left,
-//! requests fail that the upstream would answer, and nobody can ask the admin address why.
+//! Each caller's connection needs a file, and one towards the upstream while its request is under
+//! way. Where there is none left, requests fail that the upstream would answer, and nobody can ask
+//! the admin address why.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -9,13 +10,14 @@ use super::settings;
 use crate::config::Config;
 use crate::server;
 
-/// What the admin address takes at most, and the process itself: listeners, log, resolver, files that are read.
+/// What the admin address takes at most, and the process itself: listeners, log, resolver, files
+/// that are read.
 const OTHERS: usize = 64 + 32;
 /// What a thread's runtime takes.
 const OF_A_THREAD: usize = 4;
 
-/// The front's settings, with as many connections as there is room for. The process's own limit is raised as far as it may be,
-/// and the configured connections need it.
+/// The front's settings, with as many connections as there is room for. The process's own limit is
+/// raised as far as it may be, and the configured connections need it.
 pub(super) fn front(config: &Config, workers: usize) -> server::Settings {
     let mut front = settings::server(config);
     let others = OTHERS + OF_A_THREAD * workers;

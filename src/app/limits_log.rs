@@ -1,5 +1,6 @@
-//! The log lines that name each scope's limits: when they change, and once an hour. An operator reads in them when a limit
-//! changed, and `weir what-if` under which limits the requests of the access log were sent.
+//! The log lines that name each scope's limits: when they change, and once an hour. An operator
+//! reads in them when a limit changed, and `weir what-if` under which limits the requests of the
+//! access log were sent.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -33,7 +34,8 @@ impl Logged {
     }
 }
 
-/// Begins to log the scopes' limits, where there is a log. `sample` is the part of the requests that the access log has.
+/// Begins to log the scopes' limits, where there is a log. `sample` is the part of the requests
+/// that the access log has.
 pub(super) fn begin(log: Option<&Log>, scopes: &Scopes, sample: f64) {
     if log.is_some() {
         clock::spawn(watch(scopes.clone(), sample));

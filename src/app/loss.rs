@@ -1,9 +1,10 @@
-//! A reload that would take away who may use Weir, or what it spends, is a file that was cut rather than a wish.
+//! A reload that would take away who may use Weir, or what it spends, is a file that was cut rather
+//! than a wish.
 
 use crate::config::Config;
 
-/// Refuses a text that is empty, and one that has neither credential nor callers where those are in force: the callers' Weir keys
-/// would go upstream. Names the callers that go, where some stay.
+/// Refuses a text that is empty, and one that has neither credential nor callers where those are in
+/// force: the callers' Weir keys would go upstream. Names the callers that go, where some stay.
 pub(super) fn check(in_force: &Config, read: &Config, text: &str) -> Result<(), String> {
     let says_something = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
     if !text.lines().any(says_something) && (guards(in_force) || *in_force != *read) {

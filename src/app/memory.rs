@@ -1,7 +1,8 @@
 //! How much memory the process may have, and what of it is for bodies.
 //!
-//! Requests that wait hold their bodies. Where the bounds of these are above what a container may have, a burst of large uploads
-//! while the upstream is slow ends the process, and all requests with it.
+//! Requests that wait hold their bodies. Where the bounds of these are above what a container may
+//! have, a burst of large uploads while the upstream is slow ends the process, and all requests
+//! with it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use crate::replay;
 /// Where control groups are.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// A limit that counts what is reserved, used or not: its line in `proc_pid_status(5)`, and what a thread reserves.
+/// A limit that counts what is reserved, used or not: its line in `proc_pid_status(5)`, and what a
+/// thread reserves.
 struct Reserved {
     line: &'static str,
     thread: u64,
@@ -27,7 +29,8 @@ const DATA: Reserved = Reserved { line: "VmData:", thread: 34 << 20 };
 /// Threads beside the workers: the first, the admin address, the log, and the resolver's.
 const OTHER_THREADS: usize = 4;
 
-/// Bytes that bodies may take in a process of `workers` workers: as configured, or less where that does not fit.
+/// Bytes that bodies may take in a process of `workers` workers: as configured, or less where that
+/// does not fit.
 pub(super) fn budget(config: &Config, workers: usize) -> Arc<replay::Budget> {
     let configured = (config.replay.max_total.bytes(), config.server.max_buffered_bytes.bytes());
     let limit = limit(workers);
@@ -44,8 +47,9 @@ pub(super) fn budget(config: &Config, workers: usize) -> Arc<replay::Budget> {
     replay::Budget::with_buffered(kept, waiting)
 }
 
-/// The bytes that the process's control groups and its own limits (`prlimit --as`, `--data`) let it have; nothing where they set no
-/// limit. Those of the process count what is reserved and never used, too: that is taken off.
+/// The bytes that the process's control groups and its own limits (`prlimit --as`, `--data`) let it
+/// have; nothing where they set no limit. Those of the process count what is reserved and never
+/// used, too: that is taken off.
 fn limit(workers: usize) -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = smallest(&own, Path::new(GROUPS), &|file| std::fs::read_to_string(file).ok());
@@ -56,7 +60,8 @@ fn limit(workers: usize) -> Option<u64> {
     groups.into_iter().chain(own.into_iter().flatten()).min()
 }
 
-/// What is left of a limit that counts what is reserved: `status` is the process's own before its workers start.
+/// What is left of a limit that counts what is reserved: `status` is the process's own before its
+/// workers start.
 fn unreserved(limit: u64, of: &Reserved, status: &str, workers: usize) -> u64 {
     let size = status
         .lines()
@@ -80,15 +85,17 @@ fn smallest(own: &str, root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> O
             }
             _ => return Vec::new(),
         };
-        // In a container without a namespace of its own the group is the host's: only the root of what is mounted is there.
+        // In a container without a namespace of its own the group is the host's: only the root of
+        // what is mounted is there.
         let group = Path::new(group.trim_start_matches('/'));
         group.ancestors().map(|group| folder.join(group).join(file)).collect::<Vec<PathBuf>>()
     });
     limits.filter_map(|file| read(&file)?.trim().parse().ok()).min()
 }
 
-/// The bounds of the bodies that are kept and of those that wait: as configured, or both smaller so that together they take a third
-/// of the limit. The rest is for what the allocator has between them, for what the kernel holds of them, and for all else.
+/// The bounds of the bodies that are kept and of those that wait: as configured, or both smaller so
+/// that together they take a third of the limit. The rest is for what the allocator has between
+/// them, for what the kernel holds of them, and for all else.
 fn bounds(kept: usize, waiting: usize, limit: Option<u64>) -> (usize, usize) {
     let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit / 3).unwrap_or(usize::MAX));
     let both = kept.saturating_add(waiting);

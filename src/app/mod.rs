@@ -1,7 +1,9 @@
-//! The composition root: a configuration becomes threads, listeners and rooms, wired once; signals end them.
+//! The composition root: a configuration becomes threads, listeners and rooms, wired once; signals
+//! end them.
 //!
-//! The first worker accepts for all. The admin address has a thread of its own. The calling thread waits for signals, reads the
-//! configuration again when told to, and at the end drains: readiness first, then the listener, then what is under way.
+//! The first worker accepts for all. The admin address has a thread of its own. The calling thread
+//! waits for signals, reads the configuration again when told to, and at the end drains: readiness
+//! first, then the listener, then what is under way.
 
 mod allowances;
 mod build;
@@ -277,7 +279,8 @@ fn share(config: &Config, scopes: &Scopes) -> Result<Option<Replicas>, Error> {
         .map_err(|error| Error::Other(format!("cannot start the exchange with the replicas: {error}")))
 }
 
-/// The listeners for callers and for people: the service manager's where it hands them over, else new ones.
+/// The listeners for callers and for people: the service manager's where it hands them over, else
+/// new ones.
 fn listeners(config: &Config) -> Result<(TcpListener, TcpListener), Error> {
     let mut inherited = server::Inherited::from_environment().map_err(Error::Configuration)?;
     let mut open = |setting, address| match inherited.take(address) {
@@ -300,8 +303,8 @@ fn worker_count(config: &Config) -> usize {
     }
 }
 
-/// Refuses to start when the upstream's name does not exist: most often that is a mistake in the configuration. A resolver that
-/// is out of reach, as while a machine starts, may come back.
+/// Refuses to start when the upstream's name does not exist: most often that is a mistake in the
+/// configuration. A resolver that is out of reach, as while a machine starts, may come back.
 async fn resolve_upstream(config: &Config) -> Result<(), Error> {
     // Of several, one that can't be found is out, and the page says so.
     let url = &config.upstream.url;
@@ -314,7 +317,8 @@ async fn resolve_upstream(config: &Config) -> Result<(), Error> {
             tracing::warn!(host = url.host(), %error, "upstream.url can't be resolved now; until it can, requests get 502");
             Ok(())
         }
-        // A name of an internal zone may appear later: the exit code says that another start may help.
+        // A name of an internal zone may appear later: the exit code says that another start may
+        // help.
         Err(error) => Err(Error::Other(format!(
             "upstream.url: the host {:?} does not resolve ({error}); correct the name, or name a host that exists",
             url.host()

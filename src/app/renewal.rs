@@ -1,4 +1,5 @@
-//! Secrets and certificates that are replaced while Weir runs: looked at now and then, and at once when a key was refused.
+//! Secrets and certificates that are replaced while Weir runs: looked at now and then, and at once
+//! when a key was refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +40,8 @@ fn look(config: &Config, exchanges: &Exchanges) -> Look {
     found
 }
 
-/// Looks for replaced secrets and certificates for ever: each [`PERIOD`], and when a request asks because its key was refused.
+/// Looks for replaced secrets and certificates for ever: each [`PERIOD`], and when a request asks
+/// because its key was refused.
 pub(super) async fn watch(control: Arc<Control>) {
     let (ask, mut asked) = mpsc::channel::<oneshot::Sender<()>>(64);
     control.policies.on_refused_key(ask);

@@ -6,7 +6,8 @@ use crate::caller::Secret;
 use crate::config::render::{self, Waiting};
 use crate::config::{Config, secret};
 
-/// Keys, and sections, that are read at the start alone: what listens, what connects, and what is made once.
+/// Keys, and sections, that are read at the start alone: what listens, what connects, and what is
+/// made once.
 const FIXED: [&str; 34] = [
     "state",
     "server.listen",

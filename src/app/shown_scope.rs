@@ -150,8 +150,9 @@ fn admitted(scope: &admission::ScopeStatus, dimension: &admission::DimensionStat
     }
 }
 
-/// How long a further small request of the caller would wait where that is longest; nothing while a scope is blocked or waits for
-/// its first answers, because nobody knows when they, the upstream or the credit come.
+/// How long a further small request of the caller would wait where that is longest; nothing while a
+/// scope is blocked or waits for its first answers, because nobody knows when they, the upstream or
+/// the credit come.
 pub(super) fn predicted(caller: &Caller, scopes: &[admission::ScopeStatus]) -> Option<f64> {
     let blocked = |scope: &admission::ScopeStatus| scope.outage.is_some() || scope.quota_spent_for.is_some();
     let unheard = |scope: &admission::ScopeStatus| scope.dimensions.is_empty() && !scope.queue.is_empty();

@@ -6,8 +6,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::control::Control;
 
-/// Waits until SIGTERM, SIGINT or the admin address asks for a drain. SIGHUP reads the configuration again. SIGINT is somebody
-/// at a terminal: no balancer has to notice, and the drain begins at once.
+/// Waits until SIGTERM, SIGINT or the admin address asks for a drain. SIGHUP reads the
+/// configuration again. SIGINT is somebody at a terminal: no balancer has to notice, and the drain
+/// begins at once.
 pub(super) async fn until_told(control: &Arc<Control>) {
     let (mut terminate, mut interrupt, mut hangup) =
         (listen(SignalKind::terminate()), listen(SignalKind::interrupt()), listen(SignalKind::hangup()));

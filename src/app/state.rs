@@ -1,4 +1,5 @@
-//! The folder `state`: what survives a restart. Short texts, each written anew and renamed, so that it is always whole.
+//! The folder `state`: what survives a restart. Short texts, each written anew and renamed, so that
+//! it is always whole.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ impl Kept {
     /// Takes up what an earlier process kept in this folder.
     ///
     /// # Errors
-    /// That budgets can't be read, or could not be written. What was learned of limits is learned anew where it can't be read.
+    /// That budgets can't be read, or could not be written. What was learned of limits is learned
+    /// anew where it can't be read.
     pub(super) fn restore(folder: &Path, spending: Arc<Spending>, scopes: Scopes) -> Result<Self, Error> {
         let path = folder.join(SPENDING);
         let wrong =

@@ -100,7 +100,8 @@ impl Status {
         }
     }
 
-    /// Everyone who may send, and what each met lately. The default caller is none where unknown ones are refused.
+    /// Everyone who may send, and what each met lately. The default caller is none where unknown
+    /// ones are refused.
     fn callers(
         &self,
         scopes: &[admission::ScopeStatus],

@@ -1,4 +1,5 @@
-//! The log line that says that nothing known comes: a base URL with a mistake passes requests on, and paces and repeats none.
+//! The log line that says that nothing known comes: a base URL with a mistake passes requests on,
+//! and paces and repeats none.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,8 @@ use crate::clock;
 /// How often the last minute is looked at.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Looks for ever, and tells once when the first minute of unknown paths is over, and again after a known one.
+/// Looks for ever, and tells once when the first minute of unknown paths is over, and again after a
+/// known one.
 pub(super) async fn watch(account: Arc<Account>) {
     let mut told = false;
     loop {

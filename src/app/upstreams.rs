@@ -1,5 +1,5 @@
-//! The upstreams as the configuration names them: connections for each worker, which a reload keeps where nothing of them
-//! changed.
+//! The upstreams as the configuration names them: connections for each worker, which a reload keeps
+//! where nothing of them changed.
 
 use std::sync::Arc;
 

@@ -28,7 +28,8 @@ fn is_part_of_credential(name: &HeaderName) -> bool {
     )
 }
 
-/// Which credential a request bears, without saying it: a hash under a key that each process draws anew.
+/// Which credential a request bears, without saying it: a hash under a key that each process draws
+/// anew.
 ///
 /// It is a name within this process only; two processes never agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,7 +137,8 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The name of the credential that headers bear upstream, the same in all processes. It takes longer than a [`CredentialId`].
+/// The name of the credential that headers bear upstream, the same in all processes. It takes
+/// longer than a [`CredentialId`].
 pub fn credential_name(headers: &HeaderMap) -> u64 {
     shared_name(PARTS.iter().flat_map(|name| {
         let values = headers.get_all(name).iter();
@@ -144,7 +146,8 @@ pub fn credential_name(headers: &HeaderMap) -> u64 {
     }))
 }
 
-/// The name of the credential that headers bear upstream, in this process. It is the same whatever order its parts came in.
+/// The name of the credential that headers bear upstream, in this process. It is the same whatever
+/// order its parts came in.
 pub(super) fn fingerprint(headers: &HeaderMap, key: &RandomState) -> CredentialId {
     let mut hasher = key.build_hasher();
     // As in `apply`: most parts are mostly absent, and then not looked up.
@@ -155,7 +158,8 @@ pub(super) fn fingerprint(headers: &HeaderMap, key: &RandomState) -> CredentialI
         }
     }
     for (part, name) in PARTS.iter().enumerate().filter(|(part, _)| present[*part]) {
-        // A value is named by its part and its length, so that the same text elsewhere is another credential.
+        // A value is named by its part and its length, so that the same text elsewhere is another
+        // credential.
         for value in headers.get_all(name) {
             hasher.write_usize(part);
             hasher.write_usize(value.len());

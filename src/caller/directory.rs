@@ -61,10 +61,11 @@ pub struct Callers {
     credentials: Vec<Option<Named>>,
     serve_unknown: bool,
     origins: Origins,
-    /// By the hash of the Weir key; the key itself decides. A tree, because a map would hash the hash.
+    /// By the hash of the Weir key; the key itself decides. A tree, because a map would hash the
+    /// hash.
     by_key: BTreeMap<u64, Vec<(Secret, usize)>>,
-    /// What the keys are filed by: seeded, and never shown. It need not be strong, as the hash that names credentials must: no
-    /// request adds a key, and the key itself decides.
+    /// What the keys are filed by: seeded, and never shown. It need not be strong, as the hash that
+    /// names credentials must: no request adds a key, and the key itself decides.
     file_by: foldhash::quality::RandomState,
     by_header: Vec<(HeaderName, ByValue)>,
     by_san: HashMap<Box<str>, usize>,
@@ -116,7 +117,8 @@ impl Callers {
     /// The name of the caller of whom nothing is known.
     pub const DEFAULT: &'static str = "default";
 
-    /// The headers that callers are known by. They prove who sent a request to Weir, and are nobody else's to see.
+    /// The headers that callers are known by. They prove who sent a request to Weir, and are nobody
+    /// else's to see.
     pub fn identity_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.by_header.iter().map(|(name, _)| name)
     }
@@ -126,8 +128,8 @@ impl Callers {
         self.serve_unknown
     }
 
-    /// Builds the directory, with the numbers that `registry` gives. Of two entries with the same key, header or name the first
-    /// counts; the configuration allows none.
+    /// Builds the directory, with the numbers that `registry` gives. Of two entries with the same
+    /// key, header or name the first counts; the configuration allows none.
     pub fn new(settings: Settings, registry: &Arc<Registry>) -> Self {
         let mut directory = Self {
             all: Vec::with_capacity(settings.entries.len() + 1),
@@ -155,7 +157,8 @@ impl Callers {
         directory
     }
 
-    /// Everybody, in the order of the configuration. The last is the default caller, also when unknown callers aren't served.
+    /// Everybody, in the order of the configuration. The last is the default caller, also when
+    /// unknown callers aren't served.
     pub fn all(&self) -> &[Arc<Caller>] {
         &self.all
     }
@@ -171,7 +174,8 @@ impl Callers {
         Some(Current { credential: &named.credential, content: named.content })
     }
 
-    /// What all processes call the credential that a caller's requests bear, where it has a name of its own.
+    /// What all processes call the credential that a caller's requests bear, where it has a name of
+    /// its own.
     pub fn lasting_name(&self, id: CallerId) -> Option<u64> {
         self.current(id)?.credential.lasting_name()
     }
@@ -183,8 +187,9 @@ impl Callers {
 
     /// Says who sent a request, from its headers and the names in its verified client certificate.
     ///
-    /// The harder to forge counts over the easier: a key, then a certificate, then a header. A key is looked up by a
-    /// seeded hash and compared in constant time, so that the time taken tells nothing of the keys.
+    /// The harder to forge counts over the easier: a key, then a certificate, then a header. A key
+    /// is looked up by a seeded hash and compared in constant time, so that the time taken tells
+    /// nothing of the keys.
     ///
     /// # Errors
     /// [`Unknown`] when nothing tells who it is and unknown callers aren't served.
@@ -299,9 +304,9 @@ impl Callers {
 }
 
 impl Identified<'_> {
-    /// Makes the headers what the upstream shall see: with a configured credential, no key that the request came with
-    /// is left, be it a Weir key or another. Without one the caller's own credential stays as it is. Returns the name of
-    /// the credential that they bear then.
+    /// Makes the headers what the upstream shall see: with a configured credential, no key that the
+    /// request came with is left, be it a Weir key or another. Without one the caller's own
+    /// credential stays as it is. Returns the name of the credential that they bear then.
     pub fn rewrite(&self, headers: &mut HeaderMap) -> CredentialId {
         if let Some(Named { credential, id, .. }) = self.credential {
             credential.apply(headers);
@@ -311,8 +316,9 @@ impl Identified<'_> {
         fingerprint(headers, &self.registry.hash_key)
     }
 
-    /// Refuses what a web page of another site may have sent, where it would spend a configured credential: a browser sends
-    /// no key of Weir's and no header of a caller's, but it reaches the listener, and shows a client certificate by itself.
+    /// Refuses what a web page of another site may have sent, where it would spend a configured
+    /// credential: a browser sends no key of Weir's and no header of a caller's, but it reaches the
+    /// listener, and shows a client certificate by itself.
     pub fn check_origin(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Foreign> {
         let by_position = match self.known_by {
             KnownBy::Nothing | KnownBy::Certificate => true,
@@ -325,7 +331,8 @@ impl Identified<'_> {
         self.origins.check_site(headers, authority)
     }
 
-    /// The fingerprint of the configured credential that the request bears upstream; nothing where it bears the caller's own.
+    /// The fingerprint of the configured credential that the request bears upstream; nothing where
+    /// it bears the caller's own.
     pub fn content(&self) -> Option<CredentialId> {
         self.credential.map(|named| named.content)
     }
@@ -336,7 +343,8 @@ impl Identified<'_> {
     }
 }
 
-/// Marks the caller's own credential, so that `Debug` does not show it and HTTP/2 never indexes it (RFC 7541, 7.1.3).
+/// Marks the caller's own credential, so that `Debug` does not show it and HTTP/2 never indexes it
+/// (RFC 7541, 7.1.3).
 fn mark_sensitive(headers: &mut HeaderMap) {
     for name in [AUTHORIZATION, API_KEY, X_API_KEY] {
         // Looked up first: asking for the entry of a name that is missing makes room for it.

@@ -1,7 +1,8 @@
 //! Who sends a request: an internal service with a name, a weight and a lane.
 //!
-//! [`Callers`] says who it is, from a Weir key, a client certificate or a header, and swaps what the request bears for the
-//! upstream's credential. Nothing here shows a secret: not in `Debug`, not in an error.
+//! [`Callers`] says who it is, from a Weir key, a client certificate or a header, and swaps what
+//! the request bears for the upstream's credential. Nothing here shows a secret: not in `Debug`,
+//! not in an error.
 
 mod credential;
 mod directory;
@@ -21,7 +22,8 @@ pub use registry::Registry;
 pub use secret::Secret;
 pub use shared_name::shared_name;
 
-/// A caller's number: one for each name, for the life of the process. The key of every table with one entry a caller.
+/// A caller's number: one for each name, for the life of the process. The key of every table with
+/// one entry a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub u16);
 

@@ -1,9 +1,10 @@
 //! Whether a web page of another site may have sent a request.
 //!
-//! A browser sends what a page asks for with whatever the machine's position grants: it reaches loopback, and it shows a client
-//! certificate. Two headers tell. `Host` names what the page believes to talk to, so that a page whose name was rebound to
-//! 127.0.0.1 (DNS rebinding) is known by it. `Origin` and `Sec-Fetch-Site` name the page's own site. Programs send neither of
-//! the latter, so that a plain `curl` works, as in Go's `CrossOriginProtection`.
+//! A browser sends what a page asks for with whatever the machine's position grants: it reaches
+//! loopback, and it shows a client certificate. Two headers tell. `Host` names what the page
+//! believes to talk to, so that a page whose name was rebound to 127.0.0.1 (DNS rebinding) is known
+//! by it. `Origin` and `Sec-Fetch-Site` name the page's own site. Programs send neither of the
+//! latter, so that a plain `curl` works, as in Go's `CrossOriginProtection`.
 
 use std::net::IpAddr;
 
@@ -41,8 +42,8 @@ impl Origins {
         Self { hosts: Some(hosts.iter().map(|host| host.as_str().into()).collect()) }
     }
 
-    /// Checks that the request's host (`authority` for HTTP/2, else `Host`) is a name of this listener. One without any (HTTP/1.0)
-    /// comes from no browser.
+    /// Checks that the request's host (`authority` for HTTP/2, else `Host`) is a name of this
+    /// listener. One without any (HTTP/1.0) comes from no browser.
     pub fn check_host(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Foreign> {
         if self.hosts.is_none() {
             return Ok(());
@@ -54,8 +55,9 @@ impl Origins {
         }
     }
 
-    /// Checks that the request comes from a program, from a page of this listener, or, where the listener knows its names, from a
-    /// page of a host with one of them: a page of the same machine.
+    /// Checks that the request comes from a program, from a page of this listener, or, where the
+    /// listener knows its names, from a page of a host with one of them: a page of the same
+    /// machine.
     pub fn check_site(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Foreign> {
         let known = |origin: &str| self.hosts.is_some() && self.knows(origin);
         check_site(headers, authority, known)

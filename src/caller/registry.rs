@@ -1,7 +1,9 @@
-//! The registry of callers and credentials: which number each name has, for the life of the process.
+//! The registry of callers and credentials: which number each name has, for the life of the
+//! process.
 //!
-//! A reload may add, move or remove callers, while requests of the configuration before still wait, run and are counted. Numbers
-//! are therefore given once for each name, in the order in which the names were first seen, and never given again.
+//! A reload may add, move or remove callers, while requests of the configuration before still wait,
+//! run and are counted. Numbers are therefore given once for each name, in the order in which the
+//! names were first seen, and never given again.
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -9,10 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::{CallerId, CredentialId};
 
-/// The most callers that one process numbers, over all its reloads; those beyond share one number and are shown as `other`.
+/// The most callers that one process numbers, over all its reloads; those beyond share one number
+/// and are shown as `other`.
 const MOST: u16 = 65_000;
 
-/// The numbers of all callers and credentials that this process has had. Shared by every configuration that it reads.
+/// The numbers of all callers and credentials that this process has had. Shared by every
+/// configuration that it reads.
 #[derive(Debug)]
 pub struct Registry {
     callers: RwLock<Numbered>,
@@ -92,8 +96,9 @@ impl Registry {
 
     /// The ids of a configuration's credentials, in the same order.
     ///
-    /// A credential whose content is known keeps its id, wherever it stands. A new key in a known place, for the same organization
-    /// and project, is a rotation: it takes over the id, and with it the scope, its limits and its queue.
+    /// A credential whose content is known keeps its id, wherever it stands. A new key in a known
+    /// place, for the same organization and project, is a rotation: it takes over the id, and with
+    /// it the scope, its limits and its queue.
     pub(super) fn credential_ids(&self, configured: &[Configured]) -> Vec<CredentialId> {
         let mut before = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         let unchanged = |known: &Known| configured.iter().any(|of| of.content == known.configured.content);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize, Zeroizing};
 
-/// A secret. It has no readable `Debug`, and its memory is overwritten when the last clone is dropped.
+/// A secret. It has no readable `Debug`, and its memory is overwritten when the last clone is
+/// dropped.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 

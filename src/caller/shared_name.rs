@@ -2,7 +2,8 @@
 
 use ring::digest::{Context, SHA256};
 
-/// The first 64 bits of a SHA-256 over the parts, each with its length. Two parts never name the same as their join.
+/// The first 64 bits of a SHA-256 over the parts, each with its length. Two parts never name the
+/// same as their join.
 pub fn shared_name<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     let mut digest = Context::new(&SHA256);
     digest.update(b"weir shared name 1");

@@ -145,7 +145,8 @@ fn strangers_are_the_default_caller_where_they_are_served() {
     assert_eq!(callers.all().len(), 4);
 }
 
-/// A reload that inserts, moves or removes callers changes no caller's number, and gives nobody another's.
+/// A reload that inserts, moves or removes callers changes no caller's number, and gives nobody
+/// another's.
 #[test]
 fn a_caller_keeps_its_number_through_any_reload() {
     let registry = Registry::new();
@@ -306,7 +307,8 @@ fn a_credential_that_passes_through_is_marked_sensitive() {
     }
 }
 
-/// What a browser sends by itself must not spend a configured credential; what a program shows on purpose may come from anywhere.
+/// What a browser sends by itself must not spend a configured credential; what a program shows on
+/// purpose may come from anywhere.
 #[test]
 fn a_page_of_another_site_spends_no_configured_credential() {
     let callers = directory(true);

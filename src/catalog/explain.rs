@@ -21,7 +21,8 @@ pub struct Unknown {
     message: String,
 }
 
-/// Explains an error class, a code of the API's or of Weir's, a status, an SDK's exception, or a pasted error body or SDK message.
+/// Explains an error class, a code of the API's or of Weir's, a status, an SDK's exception, or a
+/// pasted error body or SDK message.
 ///
 /// # Errors
 /// [`Unknown`], with the nearest names, when the input is none of these.
@@ -80,7 +81,8 @@ const LIKELY: [StatusCode; 6] = [
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 
-/// The status that a message names: "Error code: 429 - ...", "429 You exceeded ...", "HTTP/1.1 502 Bad Gateway".
+/// The status that a message names: "Error code: 429 - ...", "429 You exceeded ...", "HTTP/1.1 502
+/// Bad Gateway".
 fn status_in(text: &str) -> Option<StatusCode> {
     let status = |text: &str| {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -145,7 +147,8 @@ fn json_of_python(text: &str) -> String {
             _ => json.push(letter),
         }
     }
-    // Outside strings these are the only words; inside them the change does no harm to what is shown.
+    // Outside strings these are the only words; inside them the change does no harm to what is
+    // shown.
     json.replace(": None", ": null").replace(": True", ": true").replace(": False", ": false")
 }
 

@@ -1,7 +1,8 @@
-//! What every error means, in one place: the guide's cause and solution in our words, what Weir does, what the SDK raises.
+//! What every error means, in one place: the guide's cause and solution in our words, what Weir
+//! does, what the SDK raises.
 //!
-//! `weir explain` prints it; the page, alerts and log use its words. There is one entry for each class, and one more where the
-//! status makes a difference to the cause.
+//! `weir explain` prints it; the page, alerts and log use its words. There is one entry for each
+//! class, and one more where the status makes a difference to the cause.
 
 mod calls;
 pub mod explain;
@@ -49,7 +50,8 @@ pub enum Sdk {
 }
 
 impl Entry {
-    /// The exception that the SDKs raise when the error comes with this status, or with the usual one.
+    /// The exception that the SDKs raise when the error comes with this status, or with the usual
+    /// one.
     pub fn sdk_exception(&self, status: Option<StatusCode>) -> &'static str {
         let usual = self.statuses.first().copied().unwrap_or_default();
         match self.sdk {
@@ -76,7 +78,8 @@ pub fn entry(class: ErrorClass, status: Option<StatusCode>) -> &'static Entry {
     of_class()
         .find(|entry| status.is_some_and(|status| entry.statuses.contains(&status.as_u16())))
         .or_else(|| of_class().next())
-        // Every class has an entry, which a test holds; a panic would be a poor answer to a missing one all the same.
+        // Every class has an entry, which a test holds; a panic would be a poor answer to a missing
+        // one all the same.
         .unwrap_or(own::INTERNAL)
 }
 
@@ -88,7 +91,8 @@ pub fn find(code: &str) -> Vec<&'static Entry> {
 /// What is said of a code that no entry lists.
 pub const NEWER_GUIDE: &str = "the guide may be newer than this Weir";
 
-/// Whether a code of the API's or of Weir's stands in the catalog; statuses that stand where a code should are known too.
+/// Whether a code of the API's or of Weir's stands in the catalog; statuses that stand where a code
+/// should are known too.
 pub fn knows(code: &str) -> bool {
     let is_number = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_digit());
     is_number || ErrorClass::named(code).is_some() || !find(code).is_empty()
@@ -129,7 +133,8 @@ mod tests {
     use crate::classify::of_body;
     use crate::openai::{Endpoint, ErrorBody};
 
-    /// The class of each row of the guide, in the order of the fixture; the words stand for rows without a code.
+    /// The class of each row of the guide, in the order of the fixture; the words stand for rows
+    /// without a code.
     const GUIDE: [(ErrorClass, &str); 19] = [
         (ErrorClass::ServiceTierInvalid, "Invalid service_tier argument"),
         (ErrorClass::AuthenticationInvalid, "Invalid Authentication"),

@@ -2,7 +2,8 @@
 
 use strsim::osa_distance;
 
-/// The known names nearest to `name`, at most `most`, nearest first; none that is farther than a third of its letters.
+/// The known names nearest to `name`, at most `most`, nearest first; none that is farther than a
+/// third of its letters.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>, most: usize) -> Vec<&'a str> {
     let name = name.to_ascii_lowercase();
     let mut near: Vec<(usize, &str)> = known

@@ -161,7 +161,8 @@ impl ErrorClass {
         self >= Self::WeirQueueFull
     }
 
-    /// Whether the upstream refused because money or an assigned usage limit is spent: waiting does not help.
+    /// Whether the upstream refused because money or an assigned usage limit is spent: waiting does
+    /// not help.
     pub const fn is_quota(self) -> bool {
         matches!(
             self,

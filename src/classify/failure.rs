@@ -13,8 +13,8 @@ use super::ErrorClass;
 pub struct Failure {
     /// What went wrong.
     pub kind: FailureKind,
-    /// Whether any byte of the request may have reached the upstream. `false` means that a repeat is safe for every
-    /// endpoint.
+    /// Whether any byte of the request may have reached the upstream. `false` means that a repeat
+    /// is safe for every endpoint.
     pub sent: bool,
     /// Whether another attempt of the same request would bring the same.
     lasting: bool,
@@ -28,7 +28,8 @@ pub enum FailureKind {
     Dns,
     /// The upstream, or the egress proxy's address, refused the connection.
     Refused,
-    /// The egress proxy answered, and refused to connect to the upstream for a reason that another try does not change.
+    /// The egress proxy answered, and refused to connect to the upstream for a reason that another
+    /// try does not change.
     Proxy,
     /// The egress proxy could not be reached, failed, or did not answer.
     ProxyFailed,
@@ -167,7 +168,8 @@ impl Failure {
         Self { kind, sent: true, lasting: false, detail: detail.into() }
     }
 
-    /// The same of a failure that stays until somebody mends its cause, such as a certificate that nobody trusts.
+    /// The same of a failure that stays until somebody mends its cause, such as a certificate that
+    /// nobody trusts.
     #[must_use]
     pub fn lasting(self) -> Self {
         Self { lasting: true, ..self }

@@ -12,8 +12,8 @@ use crate::openai::{Endpoint, ErrorBody, LimitRefusal, limit_headers, retry_hint
 /// How much of an error body is worth reading: more than any envelope, less than a page.
 pub const MAX_BODY: usize = 64 << 10;
 
-/// How long to wait for a day's limit that is spent and names no time: some hour of the day brings it back, and no caller
-/// waits that long.
+/// How long to wait for a day's limit that is spent and names no time: some hour of the day brings
+/// it back, and no caller waits that long.
 const SOME_TIME_OF_THE_DAY: Duration = Duration::from_hours(1);
 
 /// What an error means, and what it says of another try.
@@ -29,22 +29,25 @@ pub struct Classified {
     pub hint: Option<Duration>,
     /// The limit that refused the request, where the message tells.
     pub refusal: Option<LimitRefusal>,
-    /// The upstream did nothing: it, or the edge before it, refused the request before working on it.
+    /// The upstream did nothing: it, or the edge before it, refused the request before working on
+    /// it.
     pub refused: bool,
     /// The upstream's own `x-should-retry`.
     pub should_retry: Option<bool>,
     /// The error came inside a stream whose status was 200.
     pub hidden: bool,
-    /// The refusal's words mean the account, not this one request ("can only afford 100 tokens") and not nothing at all (a bare
-    /// 402). Only where [`ErrorClass::is_quota`].
+    /// The refusal's words mean the account, not this one request ("can only afford 100 tokens")
+    /// and not nothing at all (a bare 402). Only where [`ErrorClass::is_quota`].
     pub of_account: bool,
 }
 
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Classifies an answer with a status of 400 or more by its head and the start of its body (see [`MAX_BODY`]), decoded.
+/// Classifies an answer with a status of 400 or more by its head and the start of its body (see
+/// [`MAX_BODY`]), decoded.
 ///
-/// `wall` is the wall time now, for hints that are moments. A lower status is classified as malformed.
+/// `wall` is the wall time now, for hints that are moments. A lower status is classified as
+/// malformed.
 pub fn response(
     endpoint: Endpoint,
     status: StatusCode,
@@ -68,7 +71,8 @@ pub(crate) fn of_body(
     let words = Words::of(&body);
     let refusal = limit_message::of_body(&body);
     let class = class(endpoint, status, &body, &words, refusal.as_ref());
-    // Numbers of a limit stand in messages of other classes too ("max_tokens: limit 4096"): there they refuse nothing.
+    // Numbers of a limit stand in messages of other classes too ("max_tokens: limit 4096"): there
+    // they refuse nothing.
     let refusal = refusal.filter(|_| is_of_a_limit(class));
     let hint = hint(&body, refusal.as_ref(), wall);
     let refused = did_nothing(class, status, &words);
@@ -76,7 +80,8 @@ pub(crate) fn of_body(
     Classified { class, status, body, hint, refusal, refused, should_retry: None, hidden: false, of_account }
 }
 
-/// How long the body asks to wait: by a field, by a moment, by its words, or by its numbers for a day's limit.
+/// How long the body asks to wait: by a field, by a moment, by its words, or by its numbers for a
+/// day's limit.
 fn hint(body: &ErrorBody, refusal: Option<&LimitRefusal>, wall: SystemTime) -> Option<Duration> {
     let of_a_day = refusal.filter(|refusal| refusal.window.is_some_and(|window| window >= DAY));
     // A wait that the grammar has judged implausible is not let in again by another door.
@@ -96,7 +101,8 @@ fn hint(body: &ErrorBody, refusal: Option<&LimitRefusal>, wall: SystemTime) -> O
     }
 }
 
-/// When an evenly refilled bucket lets the request pass, by the numbers of a refusal that names no time.
+/// When an evenly refilled bucket lets the request pass, by the numbers of a refusal that names no
+/// time.
 fn refilled_in(refusal: &LimitRefusal) -> Option<Duration> {
     let (limit, used, window) = (refusal.limit?, refusal.used?, refusal.window?);
     let over = used.saturating_add(refusal.requested.unwrap_or(1)).saturating_sub(limit);
@@ -159,7 +165,8 @@ fn is_of_a_limit(class: ErrorClass) -> bool {
     )
 }
 
-/// Words and codes decide before the status does: what one vendor says with 429, another says with 403 or 503.
+/// Words and codes decide before the status does: what one vendor says with 429, another says with
+/// 403 or 503.
 fn class(
     endpoint: Endpoint,
     status: StatusCode,
@@ -205,7 +212,8 @@ fn class(
         529 => ErrorClass::Overloaded,
         // The edge stopped waiting; the API may still be at work.
         504 | 524 => ErrorClass::GatewayTimeout,
-        // A 503 must say that it is overloaded: an overload is repeated whatever the operation, as nothing was done.
+        // A 503 must say that it is overloaded: an overload is repeated whatever the operation, as
+        // nothing was done.
         502 | 503 | 520..=530 => ErrorClass::BadGateway,
         _ if status.is_server_error() => ErrorClass::OtherServerError,
         _ => ErrorClass::MalformedResponse,
@@ -218,7 +226,8 @@ fn is_backpressure(status: StatusCode, body: &ErrorBody, words: &Words) -> bool 
         return true;
     }
     match status.as_u16() {
-        // A 403 is a refusal for good but for these words, and a 400 but for a sentence of them alone.
+        // A 403 is a refusal for good but for these words, and a 400 but for a sentence of them
+        // alone.
         403 => words.say_any(&words::CONCURRENCY_WORDS),
         429 | 503 | 529 => {
             // Text Generation Inference answers 429 "overloaded" when its queue is full.
@@ -309,14 +318,16 @@ fn too_many(body: &ErrorBody, words: &Words, refusal: Option<&LimitRefusal>) -> 
 
 /// Whether the answer proves that the upstream did nothing for the request.
 fn did_nothing(class: ErrorClass, status: StatusCode, words: &Words) -> bool {
-    // The edge never reached a server. 521: refused; 522: no connection; 523: unreachable; 525, 526: TLS.
+    // The edge never reached a server. 521: refused; 522: no connection; 523: unreachable; 525,
+    // 526: TLS.
     let unreached = matches!(status.as_u16(), 521 | 522 | 523 | 525 | 526)
         || words.say_any(&[
             "no healthy upstream",
             "reset reason: connection failure",
             "reset reason: remote connection failure",
         ]);
-    // 408 and 409 tell of a request that is, or was, under way. Every other 4xx is decided before any work.
+    // 408 and 409 tell of a request that is, or was, under way. Every other 4xx is decided before
+    // any work.
     let decided_before_work = status.is_client_error() && !matches!(status.as_u16(), 408 | 409);
     let turned_away = matches!(
         class,

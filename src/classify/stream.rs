@@ -1,4 +1,5 @@
-//! Errors hidden inside an answer whose status was 200: they are what the status says that they stand for.
+//! Errors hidden inside an answer whose status was 200: they are what the status says that they
+//! stand for.
 
 use std::time::SystemTime;
 
@@ -12,10 +13,11 @@ use super::words::{
 };
 use crate::openai::{Endpoint, ErrorBody};
 
-/// Classifies the data of an `error` or `response.failed` event, or a JSON answer that is an error, as the status that it
-/// stands for. `wall` is the wall time now, for hints that are moments.
+/// Classifies the data of an `error` or `response.failed` event, or a JSON answer that is an error,
+/// as the status that it stands for. `wall` is the wall time now, for hints that are moments.
 ///
-/// A code that the list does not know is a [`ErrorClass::StreamError`], and stands for 500: the request had been accepted.
+/// A code that the list does not know is a [`ErrorClass::StreamError`], and stands for 500: the
+/// request had been accepted.
 pub fn stream_error(endpoint: Endpoint, data: &[u8], wall: SystemTime) -> Classified {
     let body = ErrorBody::parse(data);
     let known = status_of(&body);
@@ -27,7 +29,8 @@ pub fn stream_error(endpoint: Endpoint, data: &[u8], wall: SystemTime) -> Classi
     classified
 }
 
-/// Classifies an error in a WebSocket session: what `body` says, with the headers that came with it.
+/// Classifies an error in a WebSocket session: what `body` says, with the headers that came with
+/// it.
 ///
 /// `wall` is the wall time now, for hints that are dates.
 pub fn frame_error(endpoint: Endpoint, body: &[u8], headers: &HeaderMap, wall: SystemTime) -> Classified {
@@ -65,7 +68,8 @@ fn by_name(body: &ErrorBody) -> Option<StatusCode> {
     }
 }
 
-/// A server that takes no more says so in words alone: `Streaming response failed: [503] The request queue is full.`
+/// A server that takes no more says so in words alone: `Streaming response failed: [503] The
+/// request queue is full.`
 fn by_words(body: &ErrorBody) -> Option<StatusCode> {
     let words = Words::of(body);
     (words.say_any(&QUEUE_WORDS) || words.say_any(&CONCURRENCY_WORDS))

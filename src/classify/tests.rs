@@ -286,7 +286,8 @@ fn every_dialect_is_understood() {
     }
 }
 
-/// The limiter is a bucket that refills evenly: the wait that a refusal names follows from its numbers.
+/// The limiter is a bucket that refills evenly: the wait that a refusal names follows from its
+/// numbers.
 #[test]
 fn the_numbers_of_every_refusal_agree_with_its_wait() {
     let mut agreed = 0;

@@ -1,5 +1,6 @@
-//! The codes and words by which upstreams say what is wrong, in every dialect seen. Codes are compared without regard to letter
-//! case; words are looked for outside quotes, keys and URLs, which may echo a prompt.
+//! The codes and words by which upstreams say what is wrong, in every dialect seen. Codes are
+//! compared without regard to letter case; words are looked for outside quotes, keys and URLs,
+//! which may echo a prompt.
 
 use super::ErrorClass;
 use crate::openai::ErrorBody;
@@ -39,8 +40,8 @@ pub(super) fn by_code(body: &ErrorBody, rows: &[(ErrorClass, &[&str])]) -> Optio
     rows.iter().find(|(_, codes)| body.is_named(codes)).map(|(class, _)| *class)
 }
 
-/// Codes and types of spent money or usage, each with its class. The newer codes keep the old type `insufficient_quota` beside
-/// them, so that it stands last.
+/// Codes and types of spent money or usage, each with its class. The newer codes keep the old type
+/// `insufficient_quota` beside them, so that it stands last.
 pub(super) const QUOTA_CODES: [(ErrorClass, &[&str]); 6] = [
     (ErrorClass::QuotaCredit, &["credit_balance_exhausted", "insufficient_balance", "insufficient_credits"]),
     (
@@ -58,8 +59,8 @@ pub(super) const QUOTA_CODES: [(ErrorClass, &[&str]); 6] = [
     ),
 ];
 
-/// Words of spent money where no code says it. Gemini says "exceeded your current quota" of a limit by the minute: those words
-/// alone are none of these.
+/// Words of spent money where no code says it. Gemini says "exceeded your current quota" of a limit
+/// by the minute: those words alone are none of these.
 pub(super) const QUOTA_WORDS: [(&str, ErrorClass); 16] = [
     ("insufficient balance", ErrorClass::QuotaCredit),
     ("balance is insufficient", ErrorClass::QuotaCredit),
@@ -99,7 +100,8 @@ pub(super) const CONCURRENCY_WORDS: [&str; 6] = [
     "max organization concurrency",
     "concurrency limit",
 ];
-/// Words of a server that takes no more for now. Waiting cures it, and it proves that the server lives.
+/// Words of a server that takes no more for now. Waiting cures it, and it proves that the server
+/// lives.
 pub(super) const QUEUE_WORDS: [&str; 13] = [
     "slow down",
     "too many concurrent",

@@ -30,7 +30,8 @@ pub struct Arguments {
 pub enum Command {
     /// Run the proxy (the same as no command)
     Run(Run),
-    /// Check a configuration file: every problem at once, with its place, and what each caller may do
+    /// Check a configuration file: every problem at once, with its place, and what each caller may
+    /// do
     Check(Check),
     /// Explain an error: by class, by the API's code, or from a pasted error body on standard input
     Explain(Explain),
@@ -48,7 +49,8 @@ pub enum Command {
     Simulate(Box<crate::simulate::Args>),
     /// Run the same work without and with Weir against the stand-in, side by side
     Demo(crate::demo::Args),
-    /// Replay an access log under other limits, weights or replicas: would twice the limit have helped?
+    /// Replay an access log under other limits, weights or replicas: would twice the limit have
+    /// helped?
     WhatIf(Box<crate::whatif::Args>),
     /// Print the JSON Schema of the configuration, for editors
     Schema(Schema),
@@ -127,14 +129,16 @@ pub struct Check {
 /// Options of `weir prices`.
 #[derive(Clone, Debug, Args)]
 pub struct Prices {
-    /// The list, TOML: `currency`, and for each of `[[models]]` what a million tokens of `input`, `cached` and `output` cost
+    /// The list, TOML: `currency`, and for each of `[[models]]` what a million tokens of `input`,
+    /// `cached` and `output` cost
     pub file: PathBuf,
 }
 
 /// Options of `weir explain`.
 #[derive(Clone, Debug, Args)]
 pub struct Explain {
-    /// An error class, a code of the API or a status; without one, an error body is read from standard input
+    /// An error class, a code of the API or a status; without one, an error body is read from
+    /// standard input
     pub code: Option<String>,
 }
 

@@ -80,8 +80,8 @@ fn columns(options: &Status) -> usize {
     said.filter(|columns| (40..=1_000).contains(columns)).unwrap_or(WIDTH)
 }
 
-/// The Weir that the options and the configuration name. Of all secrets only the token is looked up: whoever asks for
-/// the status need not hold the upstream's key.
+/// The Weir that the options and the configuration name. Of all secrets only the token is looked
+/// up: whoever asks for the status need not hold the upstream's key.
 fn client(access: &AdminAccess) -> Result<Client, Failure> {
     let config = settings::of_running(access, &WithoutSecrets)?;
     let token = config.admin.token.map(|token| token.source.resolve(&Process)).transpose();

@@ -1,7 +1,7 @@
 //! The `weir` command: what a person types, and what it answers.
 //!
-//! Exit codes: 0 when all went well (for `run`: after a drain), 2 for a command line or configuration that can't be used,
-//! 1 otherwise.
+//! Exit codes: 0 when all went well (for `run`: after a drain), 2 for a command line or
+//! configuration that can't be used, 1 otherwise.
 
 pub mod arguments;
 pub mod terminal;

@@ -1,7 +1,7 @@
 //! `weir prices`: recording rules for Prometheus from a list of prices that the operator keeps.
 //!
-//! Weir counts tokens and knows no prices: they change, and each company has its own. The rules multiply one by the other, so that a
-//! dashboard shows costs by caller and model.
+//! Weir counts tokens and knows no prices: they change, and each company has its own. The rules
+//! multiply one by the other, so that a dashboard shows costs by caller and model.
 
 use std::fmt::Write as _;
 

@@ -26,7 +26,8 @@ pub(super) fn text(run: &Run, sources: &dyn Sources) -> Result<String, Problems>
     config::text(run.config.as_deref(), sources)
 }
 
-/// The admin section of the configuration of a Weir that is asked. The rest may have mistakes: that is when one asks.
+/// The admin section of the configuration of a Weir that is asked. The rest may have mistakes: that
+/// is when one asks.
 ///
 /// # Errors
 /// The problems of that section.

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 /// Where a command writes.
 ///
-/// A reader that has seen enough (`weir schema | head`) is not an error: what can no longer be written is dropped. A disk that is
-/// full is one: what is missing would pass for the end.
+/// A reader that has seen enough (`weir schema | head`) is not an error: what can no longer be
+/// written is dropped. A disk that is full is one: what is missing would pass for the end.
 pub struct Terminal {
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
@@ -65,7 +65,8 @@ impl Terminal {
         let _unwritten = self.err.write_all(line.as_bytes()).and_then(|()| self.err.flush());
     }
 
-    /// Shows how far a command is on standard error: over the last such line on a terminal, where each is one of its own else.
+    /// Shows how far a command is on standard error: over the last such line on a terminal, where
+    /// each is one of its own else.
     pub fn progress(&mut self, text: &str) {
         let line = if self.watched { format!("\r\x1b[K{text}") } else { format!("{text}\n") };
         // There is nowhere left to say that this failed.

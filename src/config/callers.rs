@@ -20,24 +20,32 @@ section! {
         name: String = required("search"),
         /// Its share of a contended limit relative to the others'.
         weight: u32 = default(1) in 1..=1000000,
-        /// The Weir key that it sends as its API key; it is replaced by the credential and never sent upstream.
+        /// The Weir key that it sends as its API key; it is replaced by the credential and never
+        /// sent upstream.
         key: Option<SecretRef> = unset("env:SEARCH_WEIR_KEY"),
-        /// More Weir keys that it may send, so that a key is replaced without a gap: add the new one, move the senders over, and
-        /// take the old one out.
+        /// More Weir keys that it may send, so that a key is replaced without a gap: add the new
+        /// one, move the senders over, and take the old one out.
         keys: Vec<SecretRef> = default([]),
-        /// A header that it sends. Only as good as the network: whoever reaches the listener can send it too.
+        /// A header that it sends. Only as good as the network: whoever reaches the listener can
+        /// send it too.
         header: Option<CallerHeader> = unset({}),
-        /// A subject alternative name (DNS name, URI, e-mail or IP address) of its client certificate.
+        /// A subject alternative name (DNS name, URI, e-mail or IP address) of its client
+        /// certificate.
         san: Option<String> = unset("search.internal"),
-        /// The endpoints that it may use: a name alone ("responses") computes answers, "NAME:read" reads what the account keeps there, "NAME:write" changes it; "*" is everything. Without it `rights.allow`.
+        /// The endpoints that it may use: a name alone ("responses") computes answers, "NAME:read"
+        /// reads what the account keeps there, "NAME:write" changes it; "*" is everything. Without
+        /// it `rights.allow`.
         allow: Option<Placed<Vec<Grant>>> = unset(["responses", "files:read", "files:write"]),
-        /// The models that it may use. A request whose models can't all be read is refused then. Without it `rights.models`.
+        /// The models that it may use. A request whose models can't all be read is refused then.
+        /// Without it `rights.models`.
         models: Option<Placed<Vec<Pattern>>> = unset(["gpt-5*", "text-embedding-3-*"]),
         /// How fast it may go, whatever the upstream allows: what is faster waits for its turn.
         ceiling: Option<Ceiling> = unset({}),
-        /// The part of every limit that it has for certain while it needs it; others use what it does not need.
+        /// The part of every limit that it has for certain while it needs it; others use what it
+        /// does not need.
         guarantee: Option<Ratio> = unset("20%") in 0.001..=0.99,
-        /// Tokens, of input and output, that it may use in a day of UTC; after that it is refused until the next.
+        /// Tokens, of input and output, that it may use in a day of UTC; after that it is refused
+        /// until the next.
         tokens_per_day: Option<u64> = unset(5000000) in 1..=1000000000000000,
         /// Tokens that it may use in a month of UTC.
         tokens_per_month: Option<u64> = unset(100000000) in 1..=1000000000000000,

@@ -8,8 +8,8 @@ use super::tree::{Datum, Node, join};
 
 /// Lays every `WEIR_SECTION__KEY` over the file.
 ///
-/// A name without `__` is only a key of the top level. Others are left alone: Kubernetes itself sets
-/// `WEIR_SERVICE_HOST` and `WEIR_PORT` for a service called `weir`.
+/// A name without `__` is only a key of the top level. Others are left alone: Kubernetes itself
+/// sets `WEIR_SERVICE_HOST` and `WEIR_PORT` for a service called `weir`.
 pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
     for (name, value) in reader.sources.overrides() {
         let Some(rest) = name.strip_prefix("WEIR_").filter(|rest| *rest != "CONFIG") else { continue };
@@ -32,8 +32,9 @@ pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
     }
 }
 
-/// Reports each variable that is almost the name of a key which nothing else sets: with one underscore for two, in small letters, or
-/// after an option. Weir would silently do without it, and go to the public API.
+/// Reports each variable that is almost the name of a key which nothing else sets: with one
+/// underscore for two, in small letters, or after an option. Weir would silently do without it, and
+/// go to the public API.
 ///
 /// A variable that a secret refers to may have any name.
 pub(crate) fn near_misses(root: &Node, reader: &mut Reader<'_>) {
@@ -58,7 +59,8 @@ pub(crate) fn near_misses(root: &Node, reader: &mut Reader<'_>) {
     }
 }
 
-/// The key that a name without a double underscore was meant for: an option, or a section and a key.
+/// The key that a name without a double underscore was meant for: an option, or a section and a
+/// key.
 fn single_underscore(name: &str, value: &str) -> Option<(String, Kind)> {
     let steps = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
     match name {
@@ -75,7 +77,8 @@ fn single_underscore(name: &str, value: &str) -> Option<(String, Kind)> {
     })
 }
 
-/// Sets one key from a text, which its kind tells how to read. Does nothing for a key that nobody knows.
+/// Sets one key from a text, which its kind tells how to read. Does nothing for a key that nobody
+/// knows.
 pub(crate) fn set(root: &mut Node, path: &str, text: &str, origin: &Origin, reader: &mut Reader<'_>) {
     let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
     let Ok((path, kind)) = find(&steps) else { return };
@@ -119,7 +122,8 @@ fn within(path: &str) -> String {
     if path.is_empty() { String::new() } else { format!(" in [{path}]") }
 }
 
-/// Numbers, lists and tables are written as in TOML; a list of plain values may be separated by commas alone.
+/// Numbers, lists and tables are written as in TOML; a list of plain values may be separated by
+/// commas alone.
 fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
     let plain = || Node::text(text, path, origin);
     let toml = || Node::parse_value(text, path, origin);

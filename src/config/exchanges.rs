@@ -12,10 +12,12 @@ section! {
         name: String = required("openai"),
         /// The token endpoint.
         url: UpstreamUrl = required("https://auth.openai.com/oauth/token"),
-        /// How a token is asked for: "token-exchange" (RFC 8693, as OpenAI's workload identity), or "client-credentials" with
-        /// an assertion (RFC 7523, as Microsoft Entra's federated credentials).
+        /// How a token is asked for: "token-exchange" (RFC 8693, as OpenAI's workload identity), or
+        /// "client-credentials" with an assertion (RFC 7523, as Microsoft Entra's federated
+        /// credentials).
         grant: Grant = default("token-exchange"),
-        /// What proves who Weir is: a JWT of the platform, such as a projected token of Kubernetes. It is read anew for each token.
+        /// What proves who Weir is: a JWT of the platform, such as a projected token of Kubernetes.
+        /// It is read anew for each token.
         subject_token: SecretRef = required("file:/var/run/secrets/tokens/weir"),
         /// What kind of token that is; "client-credentials" takes a JWT only.
         subject_token_type: SubjectType = default("jwt"),
@@ -53,7 +55,8 @@ choice! {
 }
 
 impl Exchange {
-    /// The fields of a request beside the subject token, as RFC 8693, RFC 7523 and OpenAI name them.
+    /// The fields of a request beside the subject token, as RFC 8693, RFC 7523 and OpenAI name
+    /// them.
     pub fn fields(&self) -> Vec<(&'static str, &str)> {
         let mut fields = match (self.grant, self.subject_token_type) {
             (Grant::TokenExchange, subject) => vec![

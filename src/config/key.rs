@@ -1,7 +1,8 @@
 //! The table of keys: what a setting is called, what it may be, its default and why.
 //!
-//! The `section!` macro declares a section once. From that one declaration come the typed struct, the detection of unknown keys,
-//! the names in the environment, `config/reference.toml`, the JSON Schema and the redacted rendering.
+//! The `section!` macro declares a section once. From that one declaration come the typed struct,
+//! the detection of unknown keys, the names in the environment, `config/reference.toml`, the JSON
+//! Schema and the redacted rendering.
 
 /// What a key's value may be.
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +149,8 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// Declares a section: `name: Type = default(0) in 0..=8`, `= unset("example")` or `= required("example")`.
+/// Declares a section: `name: Type = default(0) in 0..=8`, `= unset("example")` or `=
+/// required("example")`.
 macro_rules! section {
     (
         $(#[doc = $about:literal])*

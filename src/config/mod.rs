@@ -1,9 +1,10 @@
 //! What the user wrote, and nothing else, becomes typed values.
 //!
-//! A setting comes from the file, the environment (`WEIR_SECTION__KEY`) or the command line, the latter over the former.
-//! [`parse`] is pure: it takes the text and a [`Sources`] for the environment and files, and answers with a [`Config`] that
-//! is valid as a whole, or with every problem at once, each with its place. Each section is declared once, by the `section!`
-//! macro; the schema, the reference and the names in the environment follow from that declaration.
+//! A setting comes from the file, the environment (`WEIR_SECTION__KEY`) or the command line, the
+//! latter over the former. [`parse`] is pure: it takes the text and a [`Sources`] for the
+//! environment and files, and answers with a [`Config`] that is valid as a whole, or with every
+//! problem at once, each with its place. Each section is declared once, by the `section!` macro;
+//! the schema, the reference and the names in the environment follow from that declaration.
 
 pub mod key;
 pub mod value;
@@ -56,7 +57,8 @@ use value::Value;
 section! {
     /// The configuration of Weir. Every key has a default: no file is needed.
     Config {
-        /// "enforce" paces, holds and retries; "observe" only reports what it would have done; "bypass" forwards and counts.
+        /// "enforce" paces, holds and retries; "observe" only reports what it would have done;
+        /// "bypass" forwards and counts.
         mode: Mode = default("enforce"),
         /// The listener for callers, and what each connection may take.
         server: Server = default({}),
@@ -64,8 +66,8 @@ section! {
         admin: Admin = default({}),
         /// The API behind Weir, and the way there.
         upstream: Upstream = default({}),
-        /// Several APIs that serve the same requests: a request goes to the one whose turn comes first. In place of
-        /// `upstream.url`.
+        /// Several APIs that serve the same requests: a request goes to the one whose turn comes
+        /// first. In place of `upstream.url`.
         upstreams: Vec<Member> = default([]),
         /// Where credentials that live short come from.
         exchanges: Vec<Exchange> = default([]),
@@ -73,9 +75,11 @@ section! {
         admission: Admission = default({}),
         /// How many tokens a request is taken to cost before its answer tells.
         estimate: Estimate = default({}),
-        /// What the upstream allows. Left out, it is learned from its answers; what the upstream tells counts over what is written here. To use less than it allows, set `limits.share`.
+        /// What the upstream allows. Left out, it is learned from its answers; what the upstream
+        /// tells counts over what is written here. To use less than it allows, set `limits.share`.
         limits: Limits = default({}),
-        /// Several Weirs that share one organization's limits, and agree through Redis on who may use how much.
+        /// Several Weirs that share one organization's limits, and agree through Redis on who may
+        /// use how much.
         replicas: Replicas = default({}),
         /// Attempts after the first, where the table of outcomes allows one.
         retry: Retry = default({}),
@@ -99,8 +103,8 @@ section! {
         metrics: Metrics = default({}),
         /// What happens between SIGTERM and the end.
         shutdown: Shutdown = default({}),
-        /// A folder for what is to survive a restart: what callers spent of their budgets, and what was learned of limits.
-        /// Never a secret.
+        /// A folder for what is to survive a restart: what callers spent of their budgets, and what
+        /// was learned of limits. Never a secret.
         state: Option<PathBuf> = unset("/var/lib/weir"),
         /// What callers may use, where they have no rights of their own.
         rights: Rights = default({}),
@@ -120,7 +124,8 @@ pub struct Override {
     pub value: String,
 }
 
-/// Reads a configuration: `text` of the file called `file`, the environment, and the command line's `overrides`.
+/// Reads a configuration: `text` of the file called `file`, the environment, and the command line's
+/// `overrides`.
 ///
 /// # Errors
 /// Every problem at once, in the order of the file, then the environment, then the command line.
@@ -160,7 +165,8 @@ pub fn load(path: Option<&Path>, overrides: &[Override], sources: &dyn Sources) 
     parse(&name(path), &text(path, sources)?, overrides, sources)
 }
 
-/// Reads the section `admin` alone, all else as if it were not written: how a running Weir is found while its file has a mistake.
+/// Reads the section `admin` alone, all else as if it were not written: how a running Weir is found
+/// while its file has a mistake.
 ///
 /// # Errors
 /// The problems of that section, and a file that can't be read.
@@ -212,7 +218,8 @@ pub fn name(path: Option<&Path>) -> String {
 impl Config {
     /// Whether callers that nobody knows are served.
     ///
-    /// Unless the configuration says: yes, but not with a credential on a listener that others than this machine reach.
+    /// Unless the configuration says: yes, but not with a credential on a listener that others than
+    /// this machine reach.
     pub fn serves_unknown_callers(&self) -> bool {
         let guarded = self.has_credential() && !self.server.listen.ip().is_loopback();
         self.server.allow_unknown_callers.unwrap_or(!guarded)

@@ -14,7 +14,8 @@ use crate::pattern::Pattern;
 section! {
     /// The log on standard error. It never holds a body or a key.
     Log {
-        /// The least severe line of the log that is written. Lines of the access log are written at any level; `log.access` turns them off.
+        /// The least severe line of the log that is written. Lines of the access log are written at
+        /// any level; `log.access` turns them off.
         level: Level = default("info"),
         /// JSON, text, or text on a terminal and JSON elsewhere.
         format: Format = default("auto"),
@@ -22,7 +23,8 @@ section! {
         access: bool = default(true),
         /// The part of the requests that succeeded that get one. All that failed do.
         sample: Ratio = default(1.0) in 0.0..=1.0,
-        /// Whether quoted parts of the upstream's error messages are masked in log, reports and page: they can echo prompts. Keys always are.
+        /// Whether quoted parts of the upstream's error messages are masked in log, reports and
+        /// page: they can echo prompts. Keys always are.
         mask_messages: bool = default(true),
     }
 }
@@ -60,7 +62,8 @@ section! {
     Report {
         /// How many; 0 keeps none.
         capacity: usize = default(256) in 0..=10000,
-        /// Whether the first 64 KiB of the request's body are kept with them. Off: it is the caller's business.
+        /// Whether the first 64 KiB of the request's body are kept with them. Off: it is the
+        /// caller's business.
         request_data: bool = default(false),
         /// The request headers that are kept. Those that hold credentials can't be listed.
         headers: Vec<HeaderName> = default(["content-type", "openai-beta", "user-agent", "x-stainless-lang", "x-stainless-package-version"]),
@@ -72,7 +75,8 @@ section! {
     Trace {
         /// The collector. Left out, none are sent.
         endpoint: Option<BaseUrl> = unset("http://127.0.0.1:4318"),
-        /// The token for the collector, sent as `Authorization: Bearer`; one that names its own scheme (`Basic ...`) is sent whole.
+        /// The token for the collector, sent as `Authorization: Bearer`; one that names its own
+        /// scheme (`Basic ...`) is sent whole.
         token: Option<SecretRef> = unset("env:OTLP_TOKEN"),
         /// The name of this service in the traces.
         service_name: String = default("weir"),
@@ -88,7 +92,8 @@ section! {
 section! {
     /// What Prometheus gets.
     Metrics {
-        /// The models that may have series of their own; all others are "other". Without an element, all may.
+        /// The models that may have series of their own; all others are "other". Without an
+        /// element, all may.
         models: Vec<Pattern> = default([]),
         /// How many models get them; the first that are answered do.
         max_models: usize = default(50) in 0..=10000,

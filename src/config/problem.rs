@@ -64,7 +64,8 @@ impl fmt::Display for Problems {
     }
 }
 
-/// The candidate nearest to a name that nobody knows, where one is near enough to be a slip of the pen.
+/// The candidate nearest to a name that nobody knows, where one is near enough to be a slip of the
+/// pen.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (name.chars().count() / 3).clamp(1, 3);
     candidates
@@ -75,7 +76,8 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be inserted, dropped, replaced or swapped with their neighbor to turn one name into the other.
+/// How many letters must be inserted, dropped, replaced or swapped with their neighbor to turn one
+/// name into the other.
 fn distance(one: &str, other: &str) -> usize {
     /// No key is longer, and the work is quadratic.
     const LONGEST: usize = 64;

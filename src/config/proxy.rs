@@ -1,4 +1,5 @@
-//! The way out: the configured proxy, or the one that the environment names, unless the upstream is exempt.
+//! The way out: the configured proxy, or the one that the environment names, unless the upstream is
+//! exempt.
 
 use std::net::IpAddr;
 
@@ -14,7 +15,8 @@ use crate::caller::Secret;
 use crate::pattern::Pattern;
 use crate::upstream::proxy;
 
-/// Fills `upstream.proxy` from `HTTPS_PROXY` where the configuration leaves it out, and drops it for an exempt upstream.
+/// Fills `upstream.proxy` from `HTTPS_PROXY` where the configuration leaves it out, and drops it
+/// for an exempt upstream.
 pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Reader<'_>) -> Config {
     let upstream = &mut config.upstream;
     if upstream.no_proxy.is_empty() && root.find("upstream.no_proxy").is_none() {

@@ -56,7 +56,8 @@ impl<'a> Reader<'a> {
         self.problem(node, format!("{} is not valid; {advice}", node.datum.describe()));
     }
 
-    /// The entries of a table; keys that nobody knows are reported, with the nearest that somebody does.
+    /// The entries of a table; keys that nobody knows are reported, with the nearest that somebody
+    /// does.
     pub(crate) fn table<'n>(&mut self, node: &'n Node, table: &Table) -> Option<Entries<'n>> {
         let Datum::Table(entries) = &node.datum else {
             let message = format!("{} is not valid; write a table", node.datum.describe());
@@ -77,7 +78,8 @@ impl<'a> Reader<'a> {
 
     /// The value of one key: what is written, or the default.
     ///
-    /// A value that is wrong is reported and the default stands in, so that the rest is still checked.
+    /// A value that is wrong is reported and the default stands in, so that the rest is still
+    /// checked.
     pub(crate) fn field<T: Value>(&mut self, entries: &Entries<'_>, table: &Table, name: &str) -> Option<T> {
         let key = table.keys.iter().find(|key| key.name == name)?;
         if let Some(node) = entries.nodes.get(name) {

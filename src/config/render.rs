@@ -11,14 +11,16 @@ use super::value::{Shown, Value};
 /// The longest line of the reference.
 const WIDTH: usize = 118;
 
-/// Where a configuration came from, besides its keys, and each secret as `env:NAME` or `file:PATH`: safe to show.
+/// Where a configuration came from, besides its keys, and each secret as `env:NAME` or `file:PATH`:
+/// safe to show.
 ///
 /// The text is TOML, and as a file it means the same.
 pub fn redacted(config: &Config) -> String {
     in_force(config, &[])
 }
 
-/// A setting that was read, and has its say after a restart only; its values as they would be written, where it has any.
+/// A setting that was read, and has its say after a restart only; its values as they would be
+/// written, where it has any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// The key with its section.
@@ -29,8 +31,8 @@ pub struct Waiting {
     pub then: Option<String>,
 }
 
-/// The same as [`redacted`] of a configuration that was read while another was in force: what waits for a restart stands there as
-/// it is in force, and beside it what comes after the restart.
+/// The same as [`redacted`] of a configuration that was read while another was in force: what waits
+/// for a restart stands there as it is in force, and beside it what comes after the restart.
 pub fn in_force(config: &Config, waiting: &[Waiting]) -> String {
     let mut text = String::new();
     if let Shown::Table(entries) = config.show() {
@@ -39,8 +41,8 @@ pub fn in_force(config: &Config, waiting: &[Waiting]) -> String {
     text
 }
 
-/// Every setting that has a value, by its key with its section, as it would be written; a secret is its reference. Lists of tables
-/// are left out.
+/// Every setting that has a value, by its key with its section, as it would be written; a secret is
+/// its reference. Lists of tables are left out.
 pub fn settings(config: &Config) -> BTreeMap<String, String> {
     fn gather(path: &str, shown: &Shown, found: &mut BTreeMap<String, String>) {
         if let Some(literal) = literal(shown) {

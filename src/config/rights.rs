@@ -13,7 +13,8 @@ use crate::rights::{self, Grant, Models, Set};
 section! {
     /// What callers without rights of their own may use.
     Rights {
-        /// The endpoints, as for a caller. Without it everything, and with a configured credential what keeps nothing upstream and shows nothing of the account.
+        /// The endpoints, as for a caller. Without it everything, and with a configured credential
+        /// what keeps nothing upstream and shows nothing of the account.
         allow: Option<Placed<Vec<Grant>>> = unset(["*"]),
         /// The models, as for a caller. Without it all.
         models: Option<Placed<Vec<Pattern>>> = unset(["gpt-5*"]),

@@ -21,12 +21,14 @@ pub enum SecretSource {
     Exchange(String),
 }
 
-/// A secret, and where it was found. Shown, logged and rendered as `env:NAME`, `file:PATH` or `exchange:NAME` only.
+/// A secret, and where it was found. Shown, logged and rendered as `env:NAME`, `file:PATH` or
+/// `exchange:NAME` only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRef {
     /// Where it is, for messages and to read it again.
     pub source: SecretSource,
-    /// The secret itself, as it was when the configuration was read; with an exchange its reference, until a token is filled in.
+    /// The secret itself, as it was when the configuration was read; with an exchange its
+    /// reference, until a token is filled in.
     pub secret: Secret,
 }
 

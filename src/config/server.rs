@@ -18,46 +18,56 @@ section! {
         workers: usize = default(0) in 0..=1024,
         /// Whether HTTP/2 is accepted, by ALPN with TLS and by prior knowledge without.
         http2: bool = default(true),
-        /// Connections in all. Below the usual limit of 20,000 open files with room for as many upstream.
+        /// Connections in all. Below the usual limit of 20,000 open files with room for as many
+        /// upstream.
         max_connections: usize = default(10000) in 1..=1000000,
-        /// Connections from one address. Behind a load balancer all callers share one: as many as in all.
+        /// Connections from one address. Behind a load balancer all callers share one: as many as
+        /// in all.
         max_connections_per_peer: usize = default(10000) in 1..=1000000,
-        /// HTTP/2 streams open at once on one connection. The SDKs' pools go to 1,000 connections; HTTP/2 gives them one.
+        /// HTTP/2 streams open at once on one connection. The SDKs' pools go to 1,000 connections;
+        /// HTTP/2 gives them one.
         max_streams: u32 = default(1000) in 1..=10000,
         /// All header fields of a request together.
         header_bytes: Size = default("64KiB") in "4KiB"..="1MiB",
         /// Header fields of a request. hyper's own default; the SDKs send about 20.
         header_count: usize = default(100) in 10..=1000,
-        /// What is held in memory, on its way through Weir, of an answer that its client over HTTP/1.1 does not take; TLS holds a record
-        /// of 16 KiB more. The system's own buffers are not counted.
+        /// What is held in memory, on its way through Weir, of an answer that its client over
+        /// HTTP/1.1 does not take; TLS holds a record of 16 KiB more. The system's own buffers are
+        /// not counted.
         answer_buffer: Size = default("64KiB") in "16KiB"..="16MiB",
-        /// From the first byte of a request to the end of its header fields; for the first request without TLS, from accept.
+        /// From the first byte of a request to the end of its header fields; for the first request
+        /// without TLS, from accept.
         header_timeout: Duration = default("30s") in "100ms"..="10m",
         /// From accept to the end of the TLS handshake.
         handshake_timeout: Duration = default("10s") in "100ms"..="10m",
-        /// How long a connection without a request stays open. Above the 60 s after which common clients drop one, so that
-        /// the client closes first and no request meets a connection that is going away.
+        /// How long a connection without a request stays open. Above the 60 s after which common
+        /// clients drop one, so that the client closes first and no request meets a connection that
+        /// is going away.
         idle_timeout: Duration = default("75s") in "1s"..="1d",
         /// How long a client may take none of an answer that waits to be sent.
         write_timeout: Duration = default("60s") in "1s"..="1d",
         /// A request's body, larger than any file the API takes; over it the answer is 413.
         body_max: Size = default("2GiB") in "1KiB"..="1TiB",
-        /// The least number of bytes in a second that a body may arrive with, on average; 0 asks for none. Kestrel's value.
+        /// The least number of bytes in a second that a body may arrive with, on average; 0 asks
+        /// for none. Kestrel's value.
         body_min_rate: Size = default("240B") in 0..="1GiB",
         /// How long a body may arrive more slowly than that at first.
         body_grace: Duration = default("5s") in 0..="1h",
         /// How long a body may pause.
         body_timeout: Duration = default("30s") in "1s"..="1d",
-        /// What the bodies that can't be kept for another attempt may hold in memory while they wait to be sent, on top of
-        /// `replay.max_total`; over it the answer is 429.
+        /// What the bodies that can't be kept for another attempt may hold in memory while they
+        /// wait to be sent, on top of `replay.max_total`; over it the answer is 429.
         max_buffered_bytes: Size = default("512MiB") in "1MiB"..="1TiB",
-        /// Whether requests of callers that nobody knows are served. Left out, they are served, except with an
-        /// upstream credential on a listener that is not loopback: whoever reaches it would spend your money.
+        /// Whether requests of callers that nobody knows are served. Left out, they are served,
+        /// except with an upstream credential on a listener that is not loopback: whoever reaches
+        /// it would spend your money.
         allow_unknown_callers: Option<bool> = unset(true),
-        /// Names beside those of loopback that the listener is called by, without port. Where requests without a Weir key spend a
-        /// configured credential, a `Host` that is neither is refused on loopback, and elsewhere once there is a list.
+        /// Names beside those of loopback that the listener is called by, without port. Where
+        /// requests without a Weir key spend a configured credential, a `Host` that is neither is
+        /// refused on loopback, and elsewhere once there is a list.
         hosts: Vec<String> = default([]),
-        /// Whether the caller's address is added to `X-Forwarded-For`. Off by default, for privacy: that field and its kin are removed.
+        /// Whether the caller's address is added to `X-Forwarded-For`. Off by default, for privacy:
+        /// that field and its kin are removed.
         forwarded: bool = default(false),
         /// TLS towards callers: on when a certificate and a key are given.
         tls: ServerTls = default({}),
@@ -73,7 +83,8 @@ section! {
         key: Option<PathBuf> = unset("/etc/weir/tls.key"),
         /// The authorities that client certificates must come from, PEM.
         client_ca: Option<PathBuf> = unset("/etc/weir/clients.crt"),
-        /// Whether callers show a certificate: it must be valid, may be left out, or isn't asked for.
+        /// Whether callers show a certificate: it must be valid, may be left out, or isn't asked
+        /// for.
         client_auth: ClientAuth = default("none"),
         /// The oldest version of TLS that is spoken.
         min_version: TlsVersion = default("1.2"),
@@ -107,11 +118,13 @@ choice! {
 section! {
     /// The listener for people and Prometheus: metrics, probes, status page, reports.
     Admin {
-        /// Its address. On one that isn't loopback only /metrics, /livez and /readyz answer without the token.
+        /// Its address. On one that isn't loopback only /metrics, /livez and /readyz answer without
+        /// the token.
         listen: SocketAddr = default("127.0.0.1:8081"),
         /// What `Authorization: Bearer` must hold for the rest.
         token: Option<SecretRef> = unset("env:WEIR_ADMIN_TOKEN"),
-        /// Names beside those of loopback that the address is called by when it is on loopback, without port.
+        /// Names beside those of loopback that the address is called by when it is on loopback,
+        /// without port.
         hosts: Vec<String> = default([]),
     }
 }
@@ -119,10 +132,11 @@ section! {
 section! {
     /// What happens between SIGTERM and the end.
     Shutdown {
-        /// How long new connections are still accepted while /readyz says 503: load balancers need that long to notice.
+        /// How long new connections are still accepted while /readyz says 503: load balancers need
+        /// that long to notice.
         drain_delay: Duration = default("5s") in 0..="10m",
-        /// How long requests may then take to finish. Generations take minutes; the orchestrator's own
-        /// grace period must be longer than both together.
+        /// How long requests may then take to finish. Generations take minutes; the orchestrator's
+        /// own grace period must be longer than both together.
         drain_timeout: Duration = default("120s") in 0..="1d",
     }
 }

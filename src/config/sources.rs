@@ -73,7 +73,8 @@ impl Sources for Process {
     }
 }
 
-/// The process's environment and files, but no secret is looked up: what `weir check` can say on another machine.
+/// The process's environment and files, but no secret is looked up: what `weir check` can say on
+/// another machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WithoutSecrets;
 

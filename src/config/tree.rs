@@ -108,7 +108,8 @@ impl Node {
         })
     }
 
-    /// Puts a node at the path that it bears, over what was there. `Err` where a section on the way isn't a table.
+    /// Puts a node at the path that it bears, over what was there. `Err` where a section on the way
+    /// isn't a table.
     pub(crate) fn put(&mut self, node: Self) -> Result<(), Self> {
         let path = node.path.clone();
         let mut at = self;

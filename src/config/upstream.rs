@@ -19,9 +19,11 @@ section! {
     Upstream {
         /// Where it is. A path in it stands before that of each request; `/v1` is there once.
         url: UpstreamUrl = default("https://api.openai.com"),
-        /// The key that requests bear upstream, instead of the caller's own. Without, the caller's passes through.
+        /// The key that requests bear upstream, instead of the caller's own. Without, the caller's
+        /// passes through.
         credential: Option<SecretRef> = unset("env:OPENAI_API_KEY"),
-        /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as Azure wants it.
+        /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as
+        /// Azure wants it.
         auth: AuthStyle = default("bearer"),
         /// `OpenAI-Organization` for requests with the credential.
         organization: Option<String> = unset("org-1234"),
@@ -29,31 +31,37 @@ section! {
         project: Option<String> = unset("proj_1234"),
         /// DNS, TCP, CONNECT and TLS together. The SDKs' own value.
         connect_timeout: Duration = default("5s") in "10ms"..="5m",
-        /// From the end of the request to the response head. Off: answers take as long as the caller waits for them.
+        /// From the end of the request to the response head. Off: answers take as long as the
+        /// caller waits for them.
         response_timeout: Option<Duration> = default("off") in "100ms"..="1d",
-        /// From the sending of a streaming request to the first event of its answer that carries output. Until then nothing of the
-        /// answer goes to the caller; a stream that is late is ended, and asked for once more where that is safe. "learned": twice
-        /// what 999 of 1,000 streams of the same model and size of prompt take.
+        /// From the sending of a streaming request to the first event of its answer that carries
+        /// output. Until then nothing of the answer goes to the caller; a stream that is late is
+        /// ended, and asked for once more where that is safe. "learned": twice what 999 of 1,000
+        /// streams of the same model and size of prompt take.
         first_event_timeout: Option<FirstEventTimeout> = default("off") in "100ms"..="1h",
-        /// Between two chunks of an answer's body. A model that thinks sends nothing for minutes; the SDKs wait for ten. A
-        /// caller whose SDK waits longer is given its own time.
+        /// Between two chunks of an answer's body. A model that thinks sends nothing for minutes;
+        /// the SDKs wait for ten. A caller whose SDK waits longer is given its own time.
         idle_timeout: Duration = default("600s") in "1s"..="1d",
-        /// How long a connection without a request is kept: below the 60 s of most load balancers and NATs.
+        /// How long a connection without a request is kept: below the 60 s of most load balancers
+        /// and NATs.
         pool_idle_timeout: Duration = default("50s") in "1s"..="1h",
         /// Connections without a request that each worker keeps.
         pool_max_idle: usize = default(1024) in 0..=100000,
-        /// How old a connection may grow before it is replaced between two requests, so that DNS changes are seen.
+        /// How old a connection may grow before it is replaced between two requests, so that DNS
+        /// changes are seen.
         max_connection_age: Duration = default("10m") in "1s"..="30d",
         /// All header fields of an answer together.
         header_bytes: Size = default("64KiB") in "8KiB"..="1MiB",
-        /// Whether HTTP/2 is spoken upstream. Off: a stream on HTTP/1.1 has a connection and a window of its own.
+        /// Whether HTTP/2 is spoken upstream. Off: a stream on HTTP/1.1 has a connection and a
+        /// window of its own.
         http2: bool = default(false),
-        /// The HTTP proxy on the way there (CONNECT). Left out, `HTTPS_PROXY` and `NO_PROXY` of the environment count;
-        /// "off" ignores them.
+        /// The HTTP proxy on the way there (CONNECT). Left out, `HTTPS_PROXY` and `NO_PROXY` of the
+        /// environment count; "off" ignores them.
         proxy: Option<BaseUrl> = unset("http://proxy.internal:3128"),
         /// What the proxy asks for, as `user:password`.
         proxy_credential: Option<SecretRef> = unset("env:PROXY_CREDENTIAL"),
-        /// Hosts that are reached without the proxy, as in `NO_PROXY`: names, `.domain`, `*`. Left out: `NO_PROXY`.
+        /// Hosts that are reached without the proxy, as in `NO_PROXY`: names, `.domain`, `*`. Left
+        /// out: `NO_PROXY`.
         no_proxy: Vec<Pattern> = default([]),
         /// TLS to the upstream.
         tls: UpstreamTls = default({}),
@@ -86,9 +94,11 @@ section! {
             "/v1/realtime", "/v1/realtime/translations", "/v1/responses", "/v1/live/sessions", "/v1/live/sessions/*/attach",
             "/v1/live/sessions/*/fork",
         ]),
-        /// How long both directions may be silent, between two turns too. The API itself ends a session after an hour.
+        /// How long both directions may be silent, between two turns too. The API itself ends a
+        /// session after an hour.
         idle_timeout: Duration = default("1h") in "1s"..="1d",
-        /// Bytes of one message of a client's. What is longer ends the session with close code 1009.
+        /// Bytes of one message of a client's. What is longer ends the session with close code
+        /// 1009.
         max_message: Size = default("64MiB") in "64KiB"..="1GiB",
         /// Upgraded connections in all.
         max: usize = default(1000) in 1..=100000,

@@ -11,26 +11,29 @@ use crate::pattern::Pattern;
 use crate::pool::Names;
 
 section! {
-    /// One of several APIs that serve the same requests. How they are reached stands in `[upstream]`.
+    /// One of several APIs that serve the same requests. How they are reached stands in
+    /// `[upstream]`.
     Member {
-        /// Its name in metrics, logs and on the page. What was learned of it stays with the name through a reload.
+        /// Its name in metrics, logs and on the page. What was learned of it stays with the name
+        /// through a reload.
         name: String = required("azure-eu"),
         /// Where it is. A path in it stands before that of each request; `/v1` is there once.
         url: UpstreamUrl = required("https://my-resource.openai.azure.com/openai/v1"),
-        /// The key that requests bear there. Where no upstream has one, the caller's own passes through; where only others have
-        /// one, requests bear none here.
+        /// The key that requests bear there. Where no upstream has one, the caller's own passes
+        /// through; where only others have one, requests bear none here.
         credential: Option<SecretRef> = unset("env:AZURE_OPENAI_API_KEY"),
-        /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as Azure wants it.
+        /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as
+        /// Azure wants it.
         auth: AuthStyle = default("bearer"),
         /// `OpenAI-Organization` for requests with the credential.
         organization: Option<String> = unset("org-1234"),
         /// `OpenAI-Project` for requests with the credential.
         project: Option<String> = unset("proj_1234"),
-        /// Those of the lowest number go first. Others take over when these can't serve a request within its deadline, or within
-        /// `admission.spill_after`.
+        /// Those of the lowest number go first. Others take over when these can't serve a request
+        /// within its deadline, or within `admission.spill_after`.
         priority: u32 = default(0) in 0..=1000,
-        /// Where objects are made and looked for of which nobody knows the owner: files, batches, vector stores. Left out
-        /// everywhere, the first upstream.
+        /// Where objects are made and looked for of which nobody knows the owner: files, batches,
+        /// vector stores. Left out everywhere, the first upstream.
         home: bool = default(false),
         /// The models that it serves; `*` stands for anything. Without, all.
         models: Vec<Pattern> = default([]),

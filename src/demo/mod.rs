@@ -1,9 +1,10 @@
 //! `weir demo`: the same work without and with Weir, against the stand-in, in one process.
 //!
-//! [`workload`] draws the jobs of four services from a seed. They run twice, each time against a fresh [`crate::simulate`]
-//! with the same limits, faults and outage: direct, then through a whole [`App`]. The services (`load`) retry as OpenAI's
-//! SDK does (`sdk_retry`) in both. What is compared (`table`) is what the stand-in and the services counted, never
-//! what Weir says of itself.
+//! [`workload`] draws the jobs of four services from a seed. They run twice, each time against a
+//! fresh [`crate::simulate`] with the same limits, faults and outage: direct, then through a whole
+//! [`App`]. The services (`load`) retry as OpenAI's SDK does (`sdk_retry`) in both. What is
+//! compared (`table`) is what the stand-in and the services counted, never what Weir says of
+//! itself.
 
 pub mod sdk_retry;
 pub mod workload;
@@ -52,7 +53,8 @@ pub struct Args {
     /// Write the log of the run through Weir to this file, for weir what-if
     #[arg(long, value_name = "FILE")]
     pub access_log: Option<PathBuf>,
-    /// The number of Weirs that share the limits through a Redis of the demo's own, each before a part of the services
+    /// The number of Weirs that share the limits through a Redis of the demo's own, each before a
+    /// part of the services
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub replicas: u8,
 }
@@ -240,7 +242,8 @@ impl Demo {
     }
 }
 
-/// A configuration as a person would write it; everything that is not here is learned, or left at its default.
+/// A configuration as a person would write it; everything that is not here is learned, or left at
+/// its default.
 fn configuration(
     upstream: SocketAddr,
     admin_port: u16,

@@ -1,4 +1,5 @@
-//! What is seen while a run goes on: two lines drawn again and again on a terminal, a line now and then elsewhere.
+//! What is seen while a run goes on: two lines drawn again and again on a terminal, a line now and
+//! then elsewhere.
 
 use std::fmt::Write as _;
 use std::time::Duration;

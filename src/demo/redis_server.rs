@@ -1,4 +1,5 @@
-//! A Redis of the demo's own, for Weirs that share the limits: a process that listens on a socket in a folder of its own.
+//! A Redis of the demo's own, for Weirs that share the limits: a process that listens on a socket
+//! in a folder of its own.
 
 use std::io;
 use std::path::{Path, PathBuf};

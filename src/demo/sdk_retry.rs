@@ -1,6 +1,7 @@
 //! The retry rules of OpenAI's own SDK, as a pure function: what services do today without Weir.
 //!
-//! They are those of openai-python 3.54 (`_base_client.py`: `_should_retry`, `_calculate_retry_timeout`).
+//! They are those of openai-python 3.54 (`_base_client.py`: `_should_retry`,
+//! `_calculate_retry_timeout`).
 
 use std::time::{Duration, SystemTime};
 
@@ -27,7 +28,8 @@ pub enum Attempt<'a> {
 
 /// How long the SDK waits before it tries again; `None` when it gives up.
 ///
-/// `retries` is how many retries it has made for this call already. `wall` is needed for a `Retry-After` that is a date.
+/// `retries` is how many retries it has made for this call already. `wall` is needed for a
+/// `Retry-After` that is a date.
 pub fn wait(
     attempt: Attempt<'_>,
     retries: u32,
@@ -65,7 +67,8 @@ fn backoff(retries: u32, random: f64) -> f64 {
     (INITIAL * 2_f64.powi(i32::try_from(retries).unwrap_or(i32::MAX))).min(MAX) * (1.0 - 0.25 * random)
 }
 
-/// What the server asks for, in seconds: `retry-after-ms`, else `retry-after` as a number, else as a date.
+/// What the server asks for, in seconds: `retry-after-ms`, else `retry-after` as a number, else as
+/// a date.
 fn retry_after(headers: &HeaderMap, wall: SystemTime) -> Option<f64> {
     let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());

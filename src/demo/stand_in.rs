@@ -30,7 +30,8 @@ impl StandIn {
                     async { simulate::serve(settings, tokio::net::TcpListener::from_std(listener)?).await };
                 match serve.await {
                     Ok(running) => {
-                        // Who asked waits for this, and an end of the sender is an order to stop like any other.
+                        // Who asked waits for this, and an end of the sender is an order to stop
+                        // like any other.
                         started.send(Ok(running.simulator().clone())).ok();
                         stopped.await.ok();
                         running.stop(Duration::ZERO).await;

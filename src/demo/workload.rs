@@ -1,4 +1,5 @@
-//! What the demo asks for: the jobs of four services, drawn from a seed, and the API that they meet.
+//! What the demo asks for: the jobs of four services, drawn from a seed, and the API that they
+//! meet.
 
 use std::time::Duration;
 
@@ -164,8 +165,9 @@ pub(super) fn stand_in(scale: &Scale, seed: u64) -> Settings {
     }
 }
 
-/// The time in which all jobs could be done, by someone who knows limits, outage and future: each is sent once, in the
-/// order of arrival, as early as the limits let it in, never during the outage, and takes the usual time.
+/// The time in which all jobs could be done, by someone who knows limits, outage and future: each
+/// is sent once, in the order of arrival, as early as the limits let it in, never during the
+/// outage, and takes the usual time.
 pub fn ideal(jobs: &[Job], scale: &Scale) -> Duration {
     let request = Duration::from_mins(1).as_secs_f64() / REQUESTS_PER_MINUTE as f64;
     let token = Duration::from_mins(1).as_secs_f64() / TOKENS_PER_MINUTE as f64;

@@ -27,8 +27,8 @@ use crate::stream::{self, Reader, Relay};
 /// The longest wait for the body of an error, which follows its head at once.
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Waits for the turn of each request, by limits that are configured or learned. All services made by one layer, and its
-/// clones, share the limits.
+/// Waits for the turn of each request, by limits that are configured or learned. All services made
+/// by one layer, and its clones, share the limits.
 #[derive(Clone, Debug)]
 pub struct AdmissionLayer {
     shared: Arc<Shared>,
@@ -138,7 +138,8 @@ impl Shared {
             route: Route::default(),
         };
         let mut permit = priced.scope.admit(ask).await.map_err(Error::refused)?;
-        // Only now: a service that is ready holds a place for its request, which others can use meanwhile.
+        // Only now: a service that is ready holds a place for its request, which others can use
+        // meanwhile.
         let scope = || Some(Arc::clone(&priced.scope));
         let ready = inner.ready().await.map_err(|error| Error::service(error, scope()))?;
         permit.sent();

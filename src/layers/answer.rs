@@ -14,7 +14,8 @@ use crate::openai::Endpoint;
 use crate::proxy::settle;
 use crate::stream::{Aborted, End, Findings, Ledger, Relay};
 
-/// An answer's body. Its bytes are those of the service within; when it ends, or is dropped, the attempt is settled.
+/// An answer's body. Its bytes are those of the service within; when it ends, or is dropped, the
+/// attempt is settled.
 pub struct AnswerBody<R>(pub(super) Box<Relay<Pin<Box<R>>, Owed>>);
 
 impl<R> fmt::Debug for AnswerBody<R> {

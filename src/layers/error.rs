@@ -9,7 +9,8 @@ use tower::BoxError;
 
 use crate::admission::{Refused, Scope};
 
-/// Why a request has no answer: admission refused it before it was sent, or the service within failed.
+/// Why a request has no answer: admission refused it before it was sent, or the service within
+/// failed.
 #[derive(Debug)]
 pub struct Error(Kind);
 

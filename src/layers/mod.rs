@@ -1,8 +1,10 @@
-//! Admission and retries as [tower] layers, for a Rust service that calls the API itself, without a proxy between.
+//! Admission and retries as [tower] layers, for a Rust service that calls the API itself, without a
+//! proxy between.
 //!
-//! [`AdmissionLayer`] waits for each request's turn, so that the API has no reason to answer 429, and learns the limits from the
-//! answers. [`RetryLayer`] around it repeats what is worth repeating, with a backoff, a budget and a deadline. Both decide as the
-//! proxy does: its `admission`, `classify` and `retry` are what they call.
+//! [`AdmissionLayer`] waits for each request's turn, so that the API has no reason to answer 429,
+//! and learns the limits from the answers. [`RetryLayer`] around it repeats what is worth
+//! repeating, with a backoff, a budget and a deadline. Both decide as the proxy does: its
+//! `admission`, `classify` and `retry` are what they call.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -16,12 +18,14 @@
 //! # }
 //! ```
 //!
-//! The service within takes `http::Request<B>` and may be any HTTP client. `B` is cloned: once for the price of the request, and
-//! once for each attempt, so it should be cheap to clone, as `http_body_util::Full<Bytes>` is. The answer's body is passed on as it
-//! comes; when it ends, or is dropped, the attempt is settled. A future of these services may be dropped at any time: that leaves
-//! the queue, or gives back what was granted.
+//! The service within takes `http::Request<B>` and may be any HTTP client. `B` is cloned: once for
+//! the price of the request, and once for each attempt, so it should be cheap to clone, as
+//! `http_body_util::Full<Bytes>` is. The answer's body is passed on as it comes; when it ends, or
+//! is dropped, the attempt is settled. A future of these services may be dropped at any time: that
+//! leaves the queue, or gives back what was granted.
 //!
-//! What they leave to the proxy: errors that stand in a 200, answers that the API streams to nobody, callers and their shares.
+//! What they leave to the proxy: errors that stand in a 200, answers that the API streams to
+//! nobody, callers and their shares.
 //!
 //! [tower]: https://docs.rs/tower
 

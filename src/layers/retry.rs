@@ -15,9 +15,9 @@ use crate::clock::{self, Instant};
 use crate::openai::endpoint::Named;
 use crate::retry::{self, Decision, Policy, Safety, Situation};
 
-/// Repeats requests that failed and are safe to repeat: with full jitter, within the budget of the scope that
-/// [`AdmissionLayer`](super::AdmissionLayer) keeps, until the longest wait is over. It belongs around that layer, and without it
-/// repeats nothing.
+/// Repeats requests that failed and are safe to repeat: with full jitter, within the budget of the
+/// scope that [`AdmissionLayer`](super::AdmissionLayer) keeps, until the longest wait is over. It
+/// belongs around that layer, and without it repeats nothing.
 #[derive(Clone, Debug)]
 pub struct RetryLayer {
     shared: Arc<Shared>,

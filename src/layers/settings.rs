@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{admission, retry};
 
-/// Limits that are known beforehand, and how long a request may wait. Whatever is left out has the proxy's default.
+/// Limits that are known beforehand, and how long a request may wait. Whatever is left out has the
+/// proxy's default.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub(super) admission: admission::Settings,
@@ -45,14 +46,16 @@ impl Settings {
         self
     }
 
-    /// The part of every limit that is this service's, above 0 and at most 1, where others use the same key.
+    /// The part of every limit that is this service's, above 0 and at most 1, where others use the
+    /// same key.
     #[must_use]
     pub fn share(mut self, part: f64) -> Self {
         self.admission.limits.share = part.clamp(f64::MIN_POSITIVE, 1.0);
         self
     }
 
-    /// The longest wait of a request for its turn, all attempts together. A request that would wait longer is refused at once.
+    /// The longest wait of a request for its turn, all attempts together. A request that would wait
+    /// longer is refused at once.
     #[must_use]
     pub fn max_wait(mut self, longest: Duration) -> Self {
         self.max_wait = longest;
@@ -66,8 +69,8 @@ impl Settings {
         self
     }
 
-    /// Bytes of a request's body that are read for its price. A larger body, or one of unknown length, counts as one request
-    /// without tokens. 8 MiB.
+    /// Bytes of a request's body that are read for its price. A larger body, or one of unknown
+    /// length, counts as one request without tokens. 8 MiB.
     #[must_use]
     pub fn max_priced_bytes(mut self, most: u64) -> Self {
         self.max_priced_bytes = most;

@@ -127,7 +127,8 @@ pub(super) fn histogram_vec(registry: &Registry, family: &Family) -> HistogramVe
     register(registry, HistogramVec::new(family.histogram_opts(), family.labels).expect(WELL_FORMED))
 }
 
-/// Names, labels and buckets come from the table of families, none from outside; a test builds them all.
+/// Names, labels and buckets come from the table of families, none from outside; a test builds them
+/// all.
 const WELL_FORMED: &str = "the table of families is well formed";
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> C {

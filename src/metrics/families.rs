@@ -1,4 +1,5 @@
-//! Every metric family: name, type, labels, help. Dashboards, alerts and the docs rely on this table.
+//! Every metric family: name, type, labels, help. Dashboards, alerts and the docs rely on this
+//! table.
 
 use std::fmt;
 
@@ -43,7 +44,8 @@ impl Family {
         }
     }
 
-    /// Series that one combination of label values exposes: a histogram has one for each bucket, `+Inf`, sum and count.
+    /// Series that one combination of label values exposes: a histogram has one for each bucket,
+    /// `+Inf`, sum and count.
     pub const fn samples(&self) -> usize {
         match self.kind {
             Counter | Gauge => 1,

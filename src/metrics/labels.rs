@@ -324,7 +324,8 @@ label! {
         Nominated = "nominated",
         /// An upgrade to WebSocket for a path that `upstream.websocket.paths` does not allow.
         Upgrade = "upgrade",
-        /// A `Host` that is no name of the listener, where the request would spend a configured credential without a key.
+        /// A `Host` that is no name of the listener, where the request would spend a configured
+        /// credential without a key.
         ForeignHost = "foreign_host",
         /// A web page of another site that would spend a configured credential.
         CrossSite = "cross_site",
@@ -376,7 +377,8 @@ label! {
         OpenFiles = "open_files",
         /// The decoded copy of an answer.
         DecodedCopy = "decoded_copy",
-        /// A request's body that could not be read for its model and price: of an unknown coding, cut, or no JSON.
+        /// A request's body that could not be read for its model and price: of an unknown coding,
+        /// cut, or no JSON.
         UnreadBody = "unread_body",
         /// Lines of log waiting to be written; the rest is dropped.
         LogQueue = "log_queue",

@@ -1,8 +1,10 @@
-//! Counts of everything, as Prometheus reads them: each family registered once, each series made before it is needed.
+//! Counts of everything, as Prometheus reads them: each family registered once, each series made
+//! before it is needed.
 //!
-//! No other room names the `prometheus` crate. A request finds its handles by index (caller, endpoint, class) or, for its
-//! model, by comparing a few names; it never locks, hashes or allocates for a count. What changes with the scopes is made at
-//! each scrape from a [`Gathered`] snapshot. [`Plan`] bounds the number of series by configuration.
+//! No other room names the `prometheus` crate. A request finds its handles by index (caller,
+//! endpoint, class) or, for its model, by comparing a few names; it never locks, hashes or
+//! allocates for a count. What changes with the scopes is made at each scrape from a [`Gathered`]
+//! snapshot. [`Plan`] bounds the number of series by configuration.
 
 mod callers;
 mod counters;
@@ -90,8 +92,8 @@ pub struct Gathered {
     pub upstreams: Vec<UpstreamGauges>,
     /// Requests waiting, over all scopes, by caller and lane; those that are not listed have none.
     pub queue_depth: Vec<(CallerId, Lane, u64)>,
-    /// What each caller was served and was entitled to while it waited in the last minutes, over all scopes, in windows of their
-    /// limits; those that are not listed have their share.
+    /// What each caller was served and was entitled to while it waited in the last minutes, over
+    /// all scopes, in windows of their limits; those that are not listed have their share.
     pub shares: Vec<(CallerId, f64, f64)>,
     /// The used part of each caller's budgets by the day and by the month, the fullest of several.
     pub budgets: Vec<(CallerId, BudgetPeriod, f64)>,
@@ -284,7 +286,8 @@ impl Metrics {
         self.callers.series(id)
     }
 
-    /// The counters of tokens of a caller and a model; those of the model `other` beyond the bound on pairs.
+    /// The counters of tokens of a caller and a model; those of the model `other` beyond the bound
+    /// on pairs.
     pub fn tokens(&self, id: CallerId, model: Option<&ModelSeries>) -> &Counters<TokenKind> {
         let (tokens, bound) = self.callers.tokens(id, model);
         if bound {
@@ -298,7 +301,8 @@ impl Metrics {
         &self.attempts[endpoint.index()]
     }
 
-    /// The model's series: its own after its first success, `other`'s before that and beyond the bound.
+    /// The model's series: its own after its first success, `other`'s before that and beyond the
+    /// bound.
     pub fn model(&self, name: &str, success: bool) -> &ModelSeries {
         let series = if success { self.models.name(name) } else { self.models.find(name) };
         series.unwrap_or_else(|| {

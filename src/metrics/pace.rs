@@ -14,8 +14,8 @@ const MINUTE_BITS: u32 = 16;
 const ANSWER_BITS: u32 = 20;
 const TIME_BITS: u32 = 28;
 
-/// A ring of minutes; each place packs its minute (modulo 65,536), its answers and their milliseconds in one word, so that a
-/// count is one exchange.
+/// A ring of minutes; each place packs its minute (modulo 65,536), its answers and their
+/// milliseconds in one word, so that a count is one exchange.
 #[derive(Debug)]
 pub struct Pace([AtomicU64; MINUTES]);
 
@@ -72,7 +72,8 @@ impl Minute {
 }
 
 impl Pace {
-    /// Counts an answer whose head took `time` after its attempt began; `since` is the time since the start of the process.
+    /// Counts an answer whose head took `time` after its attempt began; `since` is the time since
+    /// the start of the process.
     pub fn observe(&self, time: Duration, since: Duration) {
         // From 1 on: a place that is all zeros was never used.
         let number = (since.as_secs() / 60 + 1) & ((1 << MINUTE_BITS) - 1);

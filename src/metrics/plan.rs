@@ -1,4 +1,5 @@
-//! How many series a configuration can cause at worst, and what gives way so that they stay within the bound.
+//! How many series a configuration can cause at worst, and what gives way so that they stay within
+//! the bound.
 
 use super::families::{self, Family};
 use super::labels::{AttemptOutcome, Bound, BudgetPeriod, Label, Outcome, TokenKind};
@@ -13,7 +14,8 @@ pub const MAX_DIMENSIONS: usize = 7;
 
 /// Families with a series for each scope and dimension.
 const PER_DIMENSION: usize = 5;
-/// Families with a series for each scope, and those with one for each upstream of a pool: of these as many have names.
+/// Families with a series for each scope, and those with one for each upstream of a pool: of these
+/// as many have names.
 const PER_SCOPE: usize = 7 + 3;
 /// One caller at one endpoint: its outcomes and its durations.
 const PER_PAIR: usize = Outcome::ALL.len() + families::REQUEST_DURATION.samples();
@@ -40,11 +42,13 @@ const TOKEN_SHARE: usize = 8;
 pub struct Plan {
     /// Callers with their own name; the rest is `other`.
     pub callers: usize,
-    /// Endpoints, in the order of [`ENDPOINTS_BY_USE`], that each caller's series tell apart; the rest is `other`.
+    /// Endpoints, in the order of [`ENDPOINTS_BY_USE`], that each caller's series tell apart; the
+    /// rest is `other`.
     pub endpoints: usize,
     /// Models with their own name; the rest is `other`.
     pub models: usize,
-    /// Pairs of caller and model whose tokens are told apart; the rest counts for the model `other`.
+    /// Pairs of caller and model whose tokens are told apart; the rest counts for the model
+    /// `other`.
     pub pairs: usize,
     /// Scopes with their own name; the rest is `other`.
     pub scopes: usize,
@@ -79,10 +83,11 @@ pub const ENDPOINTS_BY_USE: [Endpoint; Endpoint::ALL.len()] = [
 ];
 
 impl Plan {
-    /// Fits `callers`, `models` and `scopes` into `max_series`, with endpoints giving way first, then callers.
+    /// Fits `callers`, `models` and `scopes` into `max_series`, with endpoints giving way first,
+    /// then callers.
     ///
-    /// The families without an open label are always there, so that `worst` can be more than a `max_series` that is
-    /// smaller than they are (about 700).
+    /// The families without an open label are always there, so that `worst` can be more than a
+    /// `max_series` that is smaller than they are (about 700).
     pub fn fit(callers: usize, models: usize, scopes: usize, workers: usize, max_series: usize) -> Self {
         let fixed = fixed_series() + workers + pair_cost(1) + PER_MODEL + scope_cost();
         let mut left = max_series.saturating_sub(fixed);

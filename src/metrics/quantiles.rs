@@ -3,7 +3,8 @@
 use prometheus::Histogram;
 use prometheus::core::Metric;
 
-/// Quantiles of a histogram since the start, by linear interpolation within a bucket, in the histogram's unit.
+/// Quantiles of a histogram since the start, by linear interpolation within a bucket, in the
+/// histogram's unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Quantiles {
     /// Observations.

@@ -49,7 +49,8 @@ pub struct DimensionGauges {
 }
 
 impl ScopeGauges {
-    /// Takes `more` into the row of all scopes beyond the bound: what can be added is, of the rest the highest counts.
+    /// Takes `more` into the row of all scopes beyond the bound: what can be added is, of the rest
+    /// the highest counts.
     fn absorb(&mut self, more: &Self) {
         self.retry_budget_tokens += more.retry_budget_tokens;
         self.retry_budget_exhausted += more.retry_budget_exhausted;
@@ -125,7 +126,8 @@ pub struct UpstreamGauges {
 }
 
 impl ScopeTable {
-    /// The families of upstreams, as many of which have names of their own as scopes may, and how many count as `other`.
+    /// The families of upstreams, as many of which have names of their own as scopes may, and how
+    /// many count as `other`.
     pub(super) fn upstreams(&self, upstreams: &[UpstreamGauges]) -> (Vec<MetricFamily>, u64) {
         let (named, rest) = upstreams.split_at(upstreams.len().min(self.max));
         let mut rows = named.to_vec();

@@ -33,8 +33,8 @@ fn every_family_is_there_from_the_first_scrape() {
     ];
     for family in FAMILIES {
         let exposed = text.contains(&format!("# HELP {family} "));
-        // A limit is unknown before the upstream or the configuration names it, and a credential's end without an exchange: no
-        // figure would be true.
+        // A limit is unknown before the upstream or the configuration names it, and a credential's
+        // end without an exchange: no figure would be true.
         assert_eq!(exposed, !dimensioned.iter().any(|limit| limit.name == family.name), "{family}");
     }
     for class in ErrorClass::ALL {

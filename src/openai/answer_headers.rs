@@ -1,4 +1,5 @@
-//! What the head of an answer says of the request, its limits and its scope, read in one pass over the headers.
+//! What the head of an answer says of the request, its limits and its scope, read in one pass over
+//! the headers.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,8 +24,8 @@ pub struct AnswerHeaders<'a> {
 }
 
 impl<'a> AnswerHeaders<'a> {
-    /// Reads them. Of a header that comes twice the first counts; what makes no sense is nothing. `wall` is asked for the wall
-    /// time only where a limit names a moment.
+    /// Reads them. Of a header that comes twice the first counts; what makes no sense is nothing.
+    /// `wall` is asked for the wall time only where a limit names a moment.
     pub fn of(headers: &'a HeaderMap, wall: fn() -> SystemTime) -> Self {
         let mut found = Found::default();
         for (name, value) in headers {

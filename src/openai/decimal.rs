@@ -3,7 +3,8 @@
 /// The number of decimal digits that always fit into 64 bits.
 const SURE: usize = 19;
 
-/// Reads digits and nothing else: nothing for an empty text, a sign, any other byte, or more than 64 bits hold.
+/// Reads digits and nothing else: nothing for an empty text, a sign, any other byte, or more than
+/// 64 bits hold.
 pub(crate) fn whole(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;

@@ -9,7 +9,8 @@ const MAX_LENGTH: usize = 64;
 
 /// Reads a duration such as `6ms`, `8.64s`, `1m13.588s` or `14h29m11.04s`.
 ///
-/// Units are required (`0` alone is the exception, as in Go). What is negative, has no unit or overflows is nothing.
+/// Units are required (`0` alone is the exception, as in Go). What is negative, has no unit or
+/// overflows is nothing.
 pub fn parse(text: &str) -> Option<Duration> {
     parse_bytes(text.trim().as_bytes())
 }
@@ -69,7 +70,8 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
 }
 
-/// The unit at the start of a text, in nanoseconds. What overflows 64 bits of them, 584 years, is no duration.
+/// The unit at the start of a text, in nanoseconds. What overflows 64 bits of them, 584 years, is
+/// no duration.
 fn unit(text: &[u8]) -> Option<(u64, &[u8])> {
     Some(match text {
         // `ms` is not `m` followed by `s`.
@@ -93,7 +95,8 @@ fn fraction_of(fraction: &[u8], nanos_per_unit: u64) -> Duration {
     if fraction.is_empty() {
         return Duration::ZERO;
     }
-    // Six digits are a microsecond of a second; the API writes three. More of an hour's would not fit 64 bits.
+    // Six digits are a microsecond of a second; the API writes three. More of an hour's would not
+    // fit 64 bits.
     let (mut numerator, mut denominator) = (0, 1);
     for digit in fraction.iter().take(6) {
         numerator = numerator * 10 + u64::from(digit - b'0');

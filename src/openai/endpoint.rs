@@ -5,7 +5,8 @@ use memchr::memchr2;
 
 /// A group of the API's operations that shares a metric label, a price and a rule for repeats.
 ///
-/// The list is closed: a path that it does not know is [`Endpoint::Other`], which passes through like any other.
+/// The list is closed: a path that it does not know is [`Endpoint::Other`], which passes through
+/// like any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Endpoint {
     /// `POST /chat/completions` and the stored completions below it.
@@ -103,8 +104,9 @@ impl Endpoint {
 
     /// Reads the endpoint from a path such as `/v1/chat/completions`.
     ///
-    /// Whatever stands in front of the operation is skipped: a version, `/openai/deployments/{name}/...` (Azure), the prefix of
-    /// another provider such as `/engines/v1/...`.
+    /// Whatever stands in front of the operation is skipped: a version,
+    /// `/openai/deployments/{name}/...` (Azure), the prefix of another provider such as
+    /// `/engines/v1/...`.
     pub fn of(_method: &Method, path: &str) -> Self {
         Named::by(path).endpoint
     }
@@ -170,16 +172,18 @@ impl Endpoint {
     }
 }
 
-/// The segments of a path that name its operation: what stands before them (a version, Azure's deployment, the prefix of
-/// another provider) is skipped.
+/// The segments of a path that name its operation: what stands before them (a version, Azure's
+/// deployment, the prefix of another provider) is skipped.
 ///
-/// `/v1/chat/completions`, `/openai/deployments/x/chat/completions` and `/engines/v1/chat/completions` all give `chat`,
-/// `completions`. A path with dot segments gives nothing: only who resolves it knows what it names.
+/// `/v1/chat/completions`, `/openai/deployments/x/chat/completions` and
+/// `/engines/v1/chat/completions` all give `chat`, `completions`. A path with dot segments gives
+/// nothing: only who resolves it knows what it names.
 pub fn operation(path: &str) -> impl Iterator<Item = &str> {
     segments(if has_dot_segments(path) { "" } else { from_operation(path) })
 }
 
-/// The deployment in an Azure path (`/openai/deployments/{deployment}/...`): what Azure's limits belong to.
+/// The deployment in an Azure path (`/openai/deployments/{deployment}/...`): what Azure's limits
+/// belong to.
 pub fn deployment(path: &str) -> Option<&str> {
     const DEPLOYMENTS: &str = "/deployments/";
     // Byte by byte: in a text this short a searcher costs more than the search.
@@ -194,7 +198,8 @@ fn from_operation(path: &str) -> &str {
     let below = below_version(path);
     let (first, after) = segment(below);
     match Endpoint::called(first) {
-        // An unknown prefix; or one of Vertex (`projects/.../chat/completions`) or Azure AI (`models/chat/completions`).
+        // An unknown prefix; or one of Vertex (`projects/.../chat/completions`) or Azure AI
+        // (`models/chat/completions`).
         Endpoint::Other => known_suffix(below).or_else(|| first_known(after)).unwrap_or(below),
         Endpoint::Organization if first == "projects" => known_suffix(below).unwrap_or(below),
         // A model of such a name would stand behind a version.
@@ -291,8 +296,9 @@ fn segment(path: &str) -> (&str, &str) {
     path.split_at(end)
 }
 
-/// Whether a path has segments such as `..` or `%2e%2E` that a server may resolve (RFC 3986, section 5.2.4). Backslashes
-/// and encoded slashes count as slashes: some servers take them for such.
+/// Whether a path has segments such as `..` or `%2e%2E` that a server may resolve (RFC 3986,
+/// section 5.2.4). Backslashes and encoded slashes count as slashes: some servers take them for
+/// such.
 pub fn has_dot_segments(path: &str) -> bool {
     // Nearly all paths have neither character.
     memchr2(b'.', b'%', path.as_bytes()).is_some() && segments_are_dots(path.as_bytes())

@@ -1,4 +1,5 @@
-//! Masks in a message what may come from a prompt, a key or a URL, so that what is left can be logged and shown.
+//! Masks in a message what may come from a prompt, a key or a URL, so that what is left can be
+//! logged and shown.
 
 /// What stands for the inside of quotes.
 const QUOTED: &str = "…";
@@ -9,7 +10,8 @@ const URL: &str = "(url)";
 
 /// The text with quoted parts, keys and URLs replaced.
 ///
-/// A quote that is never closed masks the rest. Masking errs on the side of silence: the caller has the original.
+/// A quote that is never closed masks the rest. Masking errs on the side of silence: the caller has
+/// the original.
 pub fn masked(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
@@ -85,7 +87,8 @@ fn skip_url(text: &str) -> Option<&str> {
     (length > 0).then(|| &after_scheme[length..])
 }
 
-/// Skips a word that is, or may be, a key: `sk-...`, a word that the API starred, and what follows "key provided:".
+/// Skips a word that is, or may be, a key: `sk-...`, a word that the API starred, and what follows
+/// "key provided:".
 fn skip_key<'a>(text: &'a str, kept: &str) -> Option<&'a str> {
     let end = text.find(|letter: char| letter.is_whitespace() || is_quote(letter)).unwrap_or(text.len());
     let word = text[..end].trim_end_matches(['.', ',', ';', ')', ':']);

@@ -1,4 +1,5 @@
-//! Another name for the model of a request: its value in the body and in a path of Azure's, and not a byte more.
+//! Another name for the model of a request: its value in the body and in a path of Azure's, and not
+//! a byte more.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -6,7 +7,8 @@ use http::HeaderMap;
 use super::json::Cursor;
 use super::multipart;
 
-/// A body whose model has another name; nothing where it does not name `model`, or can't be read: a compressed one can't.
+/// A body whose model has another name; nothing where it does not name `model`, or can't be read: a
+/// compressed one can't.
 pub fn rename(headers: &HeaderMap, body: &[u8], model: &str, name: &str) -> Option<Bytes> {
     if headers.contains_key(http::header::CONTENT_ENCODING) {
         return None;
@@ -39,14 +41,16 @@ pub fn rename(headers: &HeaderMap, body: &[u8], model: &str, name: &str) -> Opti
     Some(renamed.into())
 }
 
-/// A path and query of Azure's whose deployment has another name; nothing where `model` is not its deployment.
+/// A path and query of Azure's whose deployment has another name; nothing where `model` is not its
+/// deployment.
 pub fn rename_deployment(path: &str, model: &str, name: &str) -> Option<String> {
     let (before, behind) = path.split_once("/deployments/")?;
     let rest = behind.strip_prefix(model).filter(|rest| rest.starts_with('/'))?;
     Some(format!("{before}/deployments/{name}{rest}"))
 }
 
-/// The values of `model` in a JSON object, with their quotes: all, should it stand there twice. A body may be cut short.
+/// The values of `model` in a JSON object, with their quotes: all, should it stand there twice. A
+/// body may be cut short.
 fn models(body: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut cursor = Cursor::new(body);

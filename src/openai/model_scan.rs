@@ -2,9 +2,11 @@
 
 use memchr::{memchr2, memmem};
 
-/// Looks for the end of the top-level `model` of a JSON body, or of the field `model` of a form, in whatever pieces it comes.
+/// Looks for the end of the top-level `model` of a JSON body, or of the field `model` of a form, in
+/// whatever pieces it comes.
 ///
-/// It keeps a few bytes, never the body, and skips strings (megabytes of base64) at the speed of memory.
+/// It keeps a few bytes, never the body, and skips strings (megabytes of base64) at the speed of
+/// memory.
 #[derive(Debug, Default)]
 pub struct ModelScan {
     state: State,
@@ -13,7 +15,8 @@ pub struct ModelScan {
 /// How the model of a body that is too large to be kept is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Not at all: the body's form is not one that is read as it arrives, or nothing is to be read ahead.
+    /// Not at all: the body's form is not one that is read as it arrives, or nothing is to be read
+    /// ahead.
     Nowhere,
     /// As the top-level `model` of a JSON object.
     InJson,
@@ -27,7 +30,8 @@ enum State {
     #[default]
     Before,
     Json(Json),
-    /// The last bytes of a form, in which the field's name may begin; the number of bytes still wanted once it was found.
+    /// The last bytes of a form, in which the field's name may begin; the number of bytes still
+    /// wanted once it was found.
     Form(Box<Form>),
     /// It has come, or no longer can.
     Done,
@@ -49,7 +53,8 @@ struct Json {
     is_key: bool,
     /// A key comes next in the top-level object.
     expects_key: bool,
-    /// The beginning of a key: one byte more than `model` has is enough to tell that it is another one.
+    /// The beginning of a key: one byte more than `model` has is enough to tell that it is another
+    /// one.
     key: [u8; KEY.len() + 1],
     key_length: u8,
     /// The value that comes is the model's.

@@ -31,7 +31,8 @@ pub fn boundary(headers: &HeaderMap) -> Option<&str> {
     (1..=MAX_BOUNDARY).contains(&boundary.len()).then_some(boundary)
 }
 
-/// Reads `model`, `stream`, `n` and `prompt` from a multipart body, or from as much of one as is there.
+/// Reads `model`, `stream`, `n` and `prompt` from a multipart body, or from as much of one as is
+/// there.
 pub fn peek(body: &[u8], boundary: &str) -> RequestPeek {
     let mut peek = RequestPeek::default();
     fields(body, boundary, |name, value| peek.field(name, value));

@@ -63,7 +63,8 @@ pub enum ServiceTier {
 pub struct Scanned {
     /// What the part that is there says.
     pub peek: RequestPeek,
-    /// Whether the whole body was read: what a cut body does not say may still stand in the rest of it.
+    /// Whether the whole body was read: what a cut body does not say may still stand in the rest of
+    /// it.
     pub whole: bool,
 }
 
@@ -81,8 +82,8 @@ impl RequestPeek {
 
 /// Reads a request body in one pass: no tree, no recursion, no allocation but the model's name.
 ///
-/// It reads what it needs and does not validate the rest: a body that passes here may still be refused upstream. Of a key
-/// that comes twice the last counts, as it does upstream.
+/// It reads what it needs and does not validate the rest: a body that passes here may still be
+/// refused upstream. Of a key that comes twice the last counts, as it does upstream.
 pub fn peek(body: &[u8]) -> Result<RequestPeek, NotJson> {
     let mut peek = RequestPeek::default();
     let mut cursor = Cursor::new(body);
@@ -91,8 +92,8 @@ pub fn peek(body: &[u8]) -> Result<RequestPeek, NotJson> {
     if cursor.peek().is_some() { Err(NotJson) } else { Ok(peek) }
 }
 
-/// The same for a body that may have been cut short: what was read until then counts, the text of a string that is cut too.
-/// Nothing for what does not begin as a JSON object.
+/// The same for a body that may have been cut short: what was read until then counts, the text of a
+/// string that is cut too. Nothing for what does not begin as a JSON object.
 pub fn scan(body: &[u8]) -> Option<Scanned> {
     let mut scanned = Scanned::default();
     let mut cursor = Cursor::new(body);
@@ -172,8 +173,9 @@ impl RequestPeek {
 
     /// Counts text, tokens, items and images of messages, input or prompt.
     ///
-    /// Text is what stands directly in the value, in arrays in it, or under a key that holds text wherever it is. Images, audio
-    /// and files (megabytes of base64) stand under other keys and are skipped.
+    /// Text is what stands directly in the value, in arrays in it, or under a key that holds text
+    /// wherever it is. Images, audio and files (megabytes of base64) stand under other keys and are
+    /// skipped.
     fn input(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         let mut nesting = Nesting::default();
         loop {
@@ -244,7 +246,8 @@ impl RequestPeek {
     }
 }
 
-/// Whether text stands under a key of a message or an input item; anything else is a name, an identifier or data.
+/// Whether text stands under a key of a message or an input item; anything else is a name, an
+/// identifier or data.
 fn holds_text(key: &[u8]) -> bool {
     matches!(key, b"content" | b"text" | b"arguments" | b"output" | b"input" | b"refusal")
 }
@@ -502,7 +505,8 @@ mod tests {
     }
 
     proptest! {
-        /// However a body is cut, what is read of it is no more than what stands in the whole, and a whole one is read whole.
+        /// However a body is cut, what is read of it is no more than what stands in the whole, and
+        /// a whole one is read whole.
         #[test]
         fn a_cut_body_says_no_more_than_the_whole(
             model in "[a-z]{1,9}", text in "[a-z\"\\\\ 中]{0,40}", model_last in any::<bool>(), at in 0.0..1.0_f64,

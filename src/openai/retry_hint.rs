@@ -15,11 +15,11 @@ static MS_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after
 /// Azure sends this, in seconds, on some 429s that have no other hint.
 static RESET_TOKENS_SECONDS: HeaderName = HeaderName::from_static("x-rate-limit-reset-tokens");
 
-/// The wait that an answer asks for: `retry-after-ms`, then `retry-after` (seconds, a fraction, or a date), then Azure's own
-/// headers, then the text of the message.
+/// The wait that an answer asks for: `retry-after-ms`, then `retry-after` (seconds, a fraction, or
+/// a date), then Azure's own headers, then the text of the message.
 ///
-/// A form that makes no sense is passed over for the next one: zero, negative, not finite, longer than [`MAX_HINT`], a date
-/// that has passed.
+/// A form that makes no sense is passed over for the next one: zero, negative, not finite, longer
+/// than [`MAX_HINT`], a date that has passed.
 pub fn parse(headers: &HeaderMap, message: Option<&str>, wall_now: SystemTime) -> Option<Duration> {
     number(headers, &RETRY_AFTER_MS, 1e-3)
         .or_else(|| number(headers, &MS_RETRY_AFTER_MS, 1e-3))

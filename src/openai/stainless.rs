@@ -16,9 +16,11 @@ const MAX_TIMEOUT: Duration = Duration::from_hours(7 * 24);
 pub struct SdkHeaders {
     /// How many times it has sent this request before.
     pub retry_count: Option<u32>,
-    /// How long it waits for the head of an answer, from its request's first byte on (`x-stainless-timeout`: Node, Go).
+    /// How long it waits for the head of an answer, from its request's first byte on
+    /// (`x-stainless-timeout`: Node, Go).
     pub timeout: Option<Duration>,
-    /// How long it waits for the next byte of an answer, once its request is sent (`x-stainless-read-timeout`: Python).
+    /// How long it waits for the next byte of an answer, once its request is sent
+    /// (`x-stainless-read-timeout`: Python).
     pub read_timeout: Option<Duration>,
 }
 

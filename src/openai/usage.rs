@@ -20,10 +20,11 @@ pub struct Usage {
 /// How many objects are read before the search ends: schemas can have a property of this name.
 const MAX_PLACES: usize = 8;
 
-/// Finds the last `usage` object in JSON text, which may be whole, the end of a body, or one event's data.
+/// Finds the last `usage` object in JSON text, which may be whole, the end of a body, or one
+/// event's data.
 ///
-/// It parses nothing but what follows the key. Text inside strings cannot deceive it: there, quotes are
-/// escaped. Audio that is measured by duration has no tokens: nothing.
+/// It parses nothing but what follows the key. Text inside strings cannot deceive it: there, quotes
+/// are escaped. Audio that is measured by duration has no tokens: nothing.
 pub fn find(json: &[u8]) -> Option<Usage> {
     // From the end: the last one counts, and nearly always it is the last object but its own parts.
     memrchr_iter(b'{', json)

@@ -1,9 +1,9 @@
 //! What the messages of a WebSocket session say: `/responses` in WebSocket mode, and Realtime.
 //!
-//! In both a client asks for an answer with `response.create`, and events of the same names as in a stream over HTTP tell of
-//! it. In WebSocket mode `stream_id` names a lane: the turns of one lane follow each other, the lanes go on side by side
-//! (developers.openai.com, guide "WebSocket mode"). Realtime has `response.done` for every end, and tells its limits in
-//! `rate_limits.updated`.
+//! In both a client asks for an answer with `response.create`, and events of the same names as in a
+//! stream over HTTP tell of it. In WebSocket mode `stream_id` names a lane: the turns of one lane
+//! follow each other, the lanes go on side by side (developers.openai.com, guide "WebSocket mode").
+//! Realtime has `response.done` for every end, and tells its limits in `rate_limits.updated`.
 
 use std::time::Duration;
 
@@ -140,7 +140,8 @@ pub struct ServerEvent {
     pub about: Option<Box<str>>,
 }
 
-/// Reads an event from its beginning, `head`, and its end, `tail`, which is empty where the beginning is all of it.
+/// Reads an event from its beginning, `head`, and its end, `tail`, which is empty where the
+/// beginning is all of it.
 pub fn server_event(head: &[u8], tail: &[u8]) -> ServerEvent {
     let mut event = ServerEvent::default();
     let mut cursor = Cursor::new(head);
@@ -211,7 +212,8 @@ impl ServerKind {
     }
 }
 
-/// The last `stream_id` in the end of an event. In text quotes are escaped, so that no text can pretend to be one.
+/// The last `stream_id` in the end of an event. In text quotes are escaped, so that no text can
+/// pretend to be one.
 fn last_stream_id(tail: &[u8]) -> Option<Box<str>> {
     const KEY: &[u8] = b"\"stream_id\"";
     let at = memchr::memmem::rfind(tail, KEY)?;
@@ -223,7 +225,8 @@ fn text(raw: Option<Raw<'_>>, bound: usize) -> Option<Box<str>> {
     raw.map(|raw| raw.text(bound).into())
 }
 
-/// The error of an event as an error's body: of `response.done` it stands where no other event has it.
+/// The error of an event as an error's body: of `response.done` it stands where no other event has
+/// it.
 pub fn error_body(event: &[u8]) -> Vec<u8> {
     match nested_value(event, &[b"response", b"status_details", b"error"]) {
         Some(error) => [b"{\"error\":", error, b"}"].concat(),
@@ -231,7 +234,8 @@ pub fn error_body(event: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The headers that an `error` event carries, beside the error or in it: those that the answer over HTTP would have had.
+/// The headers that an `error` event carries, beside the error or in it: those that the answer over
+/// HTTP would have had.
 pub fn error_headers(event: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for path in [&[&b"error"[..], b"headers"][..], &[b"headers"]] {

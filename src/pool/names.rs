@@ -1,8 +1,10 @@
-//! The numbers of upstreams: given once for each name, and never again, so that a reload keeps what is known of one.
+//! The numbers of upstreams: given once for each name, and never again, so that a reload keeps what
+//! is known of one.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Most names that one process numbers, over all its reloads; those beyond share one number, which has no name.
+/// Most names that one process numbers, over all its reloads; those beyond share one number, which
+/// has no name.
 const MOST: u16 = 4096;
 
 /// The number of an upstream, in the order in which names were first seen.

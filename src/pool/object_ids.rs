@@ -2,7 +2,8 @@
 
 use memchr::memchr_iter;
 
-/// How the ids of objects that requests refer to begin. What is not known of these belongs to the pool's home.
+/// How the ids of objects that requests refer to begin. What is not known of these belongs to the
+/// pool's home.
 const OBJECTS: [&[u8]; 18] = [
     b"resp_",
     b"conv_",
@@ -23,7 +24,8 @@ const OBJECTS: [&[u8]; 18] = [
     b"video_",
     b"chatcmpl-",
 ];
-/// How the ids of an answer's items begin, which a later request may send back. What is not known of these may be anybody's.
+/// How the ids of an answer's items begin, which a later request may send back. What is not known
+/// of these may be anybody's.
 const ITEMS: [&[u8]; 8] = [b"msg_", b"rs_", b"fc_", b"ws_", b"fs_", b"ci_", b"ig_", b"mcp_"];
 /// The characters of an id.
 const LENGTHS: std::ops::RangeInclusive<usize> = 8..=128;

@@ -14,7 +14,8 @@ const HALF: usize = 1 << 17;
 
 /// The owners of objects, by the hash of the object's id.
 ///
-/// Two halves: when the newer one is full, the older is forgotten. An id that is asked for moves to the newer one.
+/// Two halves: when the newer one is full, the older is forgotten. An id that is asked for moves to
+/// the newer one.
 #[derive(Debug, Default)]
 pub struct Owners {
     hasher: RandomState,
@@ -42,7 +43,8 @@ impl Halves {
 }
 
 impl Owners {
-    /// Learns the ids in a part of an answer of `owner`. Returns whether others were forgotten for it.
+    /// Learns the ids in a part of an answer of `owner`. Returns whether others were forgotten for
+    /// it.
     pub fn learn(&self, answer: &[u8], owner: UpstreamId) -> bool {
         let mut forgot = false;
         let mut last = 0;
@@ -57,8 +59,8 @@ impl Owners {
         forgot
     }
 
-    /// The owner of what a request names in its path or its body: that of the first known id; `home` where an object is named
-    /// that nobody knows; nothing where none is named.
+    /// The owner of what a request names in its path or its body: that of the first known id;
+    /// `home` where an object is named that nobody knows; nothing where none is named.
     pub fn of(&self, path: &str, body: &[u8], home: UpstreamId) -> Option<UpstreamId> {
         let in_path = path.split(['/', '?', '&', '=']).filter_map(|segment| reference(segment.as_bytes()));
         let mut unknown = None;

@@ -1,4 +1,5 @@
-//! What a caller's own budget and ceiling let it send: asked before admission, which knows the upstream's limits.
+//! What a caller's own budget and ceiling let it send: asked before admission, which knows the
+//! upstream's limits.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -30,7 +31,8 @@ pub(super) enum Allowance {
 }
 
 impl Proxy {
-    /// Reserves a request's price in its caller's budgets. Where one is spent and the mode is to enforce, it is told.
+    /// Reserves a request's price in its caller's budgets. Where one is spent and the mode is to
+    /// enforce, it is told.
     pub(super) fn reserve(
         &self,
         caller: &Caller,

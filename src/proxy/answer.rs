@@ -22,7 +22,8 @@ pub(super) struct Notes {
     pub(super) stop_retries: bool,
 }
 
-/// The upstream's answer on its way to the caller from `now` on; `owed` is settled when its body ends.
+/// The upstream's answer on its way to the caller from `now` on; `owed` is settled when its body
+/// ends.
 pub(super) fn relay(
     mut answer: Answer,
     notes: &Notes,

@@ -34,7 +34,8 @@ const LONGEST_HOLD: Duration = Duration::from_hours(1);
 pub(super) enum Attempted {
     /// An answer that goes to the caller.
     Answered(Answer),
-    /// An error answer, or one whose stream begins with an error; kept, in case it goes to the caller.
+    /// An error answer, or one whose stream begins with an error; kept, in case it goes to the
+    /// caller.
     Refused(Answer, Box<Classified>),
     /// An answer that broke off before it had begun.
     Broken(Answer),
@@ -52,7 +53,8 @@ pub(super) struct Answer {
 /// Makes one attempt.
 ///
 /// # Cancel safety
-/// Dropping the future ends the attempt upstream at once; the permit and the record account for it when they are dropped.
+/// Dropping the future ends the attempt upstream at once; the permit and the record account for it
+/// when they are dropped.
 #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
 pub(super) fn attempt<'a>(
     (to, worker): (&'a Destination, usize),
@@ -107,7 +109,8 @@ fn late(mut failure: Failure, call: &Call, policy: &Policy) -> Failure {
     failure
 }
 
-/// Sends the request, and returns the future of its answer; `None` when the body was streamed and is gone.
+/// Sends the request, and returns the future of its answer; `None` when the body was streamed and
+/// is gone.
 pub(super) fn send(
     connection: Ready,
     call: &mut Call,
@@ -136,8 +139,8 @@ async fn connect(upstream: &Upstream, head_by: Option<Instant>) -> Result<Ready,
 pub(super) enum Judged<'a> {
     /// All that a decision needs.
     Now(Attempted),
-    /// That the beginning of its body must be read. Boxed: the plain answer's future would otherwise store what it never
-    /// does.
+    /// That the beginning of its body must be read. Boxed: the plain answer's future would
+    /// otherwise store what it never does.
     Later(Pin<Box<dyn Future<Output = Attempted> + Send + 'a>>),
 }
 
@@ -197,7 +200,8 @@ impl Hold {
         if !answer.body.reader().is_stream() || !is_kept_alive && first_event.is_none() {
             return Self { until: now + policy.hold, ends_in: None };
         }
-        // The caller is kept alive, or asked for this: nothing of the answer goes to it until that is of use.
+        // The caller is kept alive, or asked for this: nothing of the answer goes to it until that
+        // is of use.
         let idle = relaying(call, policy).idle_timeout.unwrap_or(LONGEST_HOLD);
         match first_event {
             Some(until) if until < now + idle => {
@@ -307,8 +311,8 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
     Attempted::Answered(answer)
 }
 
-/// The latest moment for this attempt's head: when the caller's SDK would end it, or the configured time after the request if
-/// that is sooner.
+/// The latest moment for this attempt's head: when the caller's SDK would end it, or the configured
+/// time after the request if that is sooner.
 pub(super) fn latest_head(call: &Call, policy: &Policy) -> HeadLimit {
     let sdk = call.head.deadline.head;
     let first_event = call.head.first_event.and_then(|awaited| awaited.limit);
@@ -316,14 +320,16 @@ pub(super) fn latest_head(call: &Call, policy: &Policy) -> HeadLimit {
     HeadLimit { after_request, ..sdk }
 }
 
-/// How an answer is relayed: a caller whose SDK is more patient than the configuration is given its own time.
+/// How an answer is relayed: a caller whose SDK is more patient than the configuration is given its
+/// own time.
 fn relaying(call: &Call, policy: &Policy) -> stream::Settings {
     let patience = call.head.deadline.patience;
     let idle_timeout = policy.stream.idle_timeout.map(|idle| patience.map_or(idle, |own| idle.max(own)));
     stream::Settings { idle_timeout, ..policy.stream }
 }
 
-/// Tells the record and the scope what an answer's head says, and whether it is a good answer whatever its body brings.
+/// Tells the record and the scope what an answer's head says, and whether it is a good answer
+/// whatever its body brings.
 pub(super) fn hear<'a>(
     permit: impl Into<Option<&'a mut Permit>>,
     record: &mut Record,
@@ -332,7 +338,8 @@ pub(super) fn hear<'a>(
     now: Instant,
 ) {
     let found = AnswerHeaders::of(&head.headers, clock::wall);
-    // A copy: a part of the head would keep the connection's read buffer for as long as a stream lasts.
+    // A copy: a part of the head would keep the connection's read buffer for as long as a stream
+    // lasts.
     let request_id = found.request_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
     record.attempt_answered(head.status, request_id, now);
     if found.limits.malformed > 0 {

@@ -29,7 +29,8 @@ impl Bears {
         content.map(|content| Self { policies: Arc::clone(policies), caller, content, way: None })
     }
 
-    /// Lets the headers bear the credential as it is now. What a caller that is no longer configured bears stays.
+    /// Lets the headers bear the credential as it is now. What a caller that is no longer
+    /// configured bears stays.
     pub(super) fn renew(&mut self, headers: &mut HeaderMap) {
         let policy = self.policies.current();
         if let Some(current) = policy.callers.current(self.caller)
@@ -46,7 +47,8 @@ impl Bears {
         self.way = Some(Arc::clone(way));
     }
 
-    /// Has the files looked at that the credential may come from, unless another one is known already.
+    /// Has the files looked at that the credential may come from, unless another one is known
+    /// already.
     pub(super) async fn look(self) {
         if !self.was_rotated() {
             self.policies.look_at_keys().await;

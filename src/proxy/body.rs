@@ -21,7 +21,8 @@ pub enum Body {
     Relayed(Relayed),
 }
 
-/// The upstream's body on its way, as a type of its own, so that [`Body`] does not grow by another form.
+/// The upstream's body on its way, as a type of its own, so that [`Body`] does not grow by another
+/// form.
 pub enum Relayed {
     /// Alone on its caller's connection.
     Alone(Box<Relay<AnswerBody, Exchange>>),
@@ -31,7 +32,8 @@ pub enum Relayed {
     KeptAlive(Box<KeptAlive>),
 }
 
-/// Over HTTP/2 a request has a task with room for its answer's body: a few bytes more, and tokio gives it 384 in place of 256.
+/// Over HTTP/2 a request has a task with room for its answer's body: a few bytes more, and tokio
+/// gives it 384 in place of 256.
 const _: () = assert!(size_of::<Body>() <= 32);
 
 /// Each stream has one on the heap: a few bytes more, and the allocator gives it 448.

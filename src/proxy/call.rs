@@ -116,14 +116,15 @@ impl Head {
         self.itself
     }
 
-    /// Frees the connection's read buffer, of which the head is a part: while a request waits, nothing else needs it.
+    /// Frees the connection's read buffer, of which the head is a part: while a request waits,
+    /// nothing else needs it.
     pub(super) fn let_go(&mut self) {
         self.headers.pack();
         self.uri.pack();
     }
 
-    /// How the model is looked for in a body that is too large to be kept. Only enforcing reads ahead; what is compressed is read
-    /// from its beginning alone.
+    /// How the model is looked for in a body that is too large to be kept. Only enforcing reads
+    /// ahead; what is compressed is read from its beginning alone.
     pub(super) fn look_for_model(&self) -> Look {
         if self.mode != Mode::Enforce {
             return Look::Nowhere;
@@ -190,7 +191,8 @@ impl Call {
         request_peek::peek(start).ok()?.model
     }
 
-    /// The request of one more attempt; `None` when the body was streamed and is gone. `model` is what it names.
+    /// The request of one more attempt; `None` when the body was streamed and is gone. `model` is
+    /// what it names.
     pub(super) fn request(&mut self, to: &Destination, model: Option<&str>) -> Option<Request<replay::Body>> {
         let mut request = Request::new(self.body.body()?);
         *request.method_mut() = self.head.method.clone();
@@ -218,11 +220,12 @@ impl Call {
 
 /// Bytes of a compressed body that are decoded for reading at most.
 const MOST_DECODED: usize = 8 << 20;
-/// Compressed bytes that are decoded at once: what a few of them decode to is bounded by the decoder.
+/// Compressed bytes that are decoded at once: what a few of them decode to is bounded by the
+/// decoder.
 const DECODED_AT_ONCE: usize = 2 << 10;
 
-/// What the body says, in whatever form and coding it comes; nothing where it says nothing. The bytes that go upstream are not
-/// touched.
+/// What the body says, in whatever form and coding it comes; nothing where it says nothing. The
+/// bytes that go upstream are not touched.
 fn scan(headers: &HeaderMap, body: &Replay) -> Option<Scanned> {
     let bytes = body.bytes();
     if bytes.is_empty() {
@@ -231,7 +234,8 @@ fn scan(headers: &HeaderMap, body: &Replay) -> Option<Scanned> {
     scan_plain(headers, &plain(headers, bytes), body.can_repeat())
 }
 
-/// A body's bytes without their content coding, as far as that is known; of a large one its beginning.
+/// A body's bytes without their content coding, as far as that is known; of a large one its
+/// beginning.
 pub(super) fn plain<'a>(headers: &HeaderMap, bytes: &'a Bytes) -> Cow<'a, [u8]> {
     if !headers.contains_key(CONTENT_ENCODING) {
         return Cow::Borrowed(bytes);

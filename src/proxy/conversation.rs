@@ -85,7 +85,8 @@ pub(super) enum Next {
 const LEAST_ANSWER: Duration = Duration::from_millis(500);
 
 impl Conversation<'_> {
-    /// The sentence from the turn on: admit, attempt, classify, retry or stop, respond. `now` is when the request was read.
+    /// The sentence from the turn on: admit, attempt, classify, retry or stop, respond. `now` is
+    /// when the request was read.
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     pub(super) fn carry(mut self, mut now: Instant) -> impl Future<Output = Response<Body>> + Send {
         async move {
@@ -183,8 +184,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// Whether the upstream refused the configured key, and there is another one since. The attempt did nothing, so that one with
-    /// the newer key is safe.
+    /// Whether the upstream refused the configured key, and there is another one since. The attempt
+    /// did nothing, so that one with the newer key is safe.
     fn has_a_newer_key(&self, unsuccessful: &Unsuccessful) -> bool {
         let refused =
             unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
@@ -309,8 +310,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// Whether an error says that this upstream serves nobody: its key is refused, or its quota spent. Others are not concerned, and
-    /// the attempt did nothing.
+    /// Whether an error says that this upstream serves nobody: its key is refused, or its quota
+    /// spent. Others are not concerned, and the attempt did nothing.
     fn is_of_the_upstream(&self, unsuccessful: &Unsuccessful) -> bool {
         let refused =
             unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
@@ -395,7 +396,8 @@ impl Conversation<'_> {
         self.call.head.headers.look(|headers| record.keep_headers(headers, listed));
     }
 
-    /// There is no turn for another attempt: whether the SDK is told that its own would be no better.
+    /// There is no turn for another attempt: whether the SDK is told that its own would be no
+    /// better.
     fn gave_up(&self, refused: &Refused) -> bool {
         match refused {
             // Waited out, or not to be waited out: it is known to be down.

@@ -8,14 +8,17 @@ use crate::clock::Instant;
 use crate::openai::stainless::SdkHeaders;
 use crate::upstream::HeadLimit;
 
-/// A caller's own statement of how long it will wait for the answer's head: seconds, or a number with `ms` or `s`.
+/// A caller's own statement of how long it will wait for the answer's head: seconds, or a number
+/// with `ms` or `s`.
 const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
 
-/// What is kept back from the caller's timeout for an attempt, so that a refusal for want of a turn arrives in time.
+/// What is kept back from the caller's timeout for an attempt, so that a refusal for want of a turn
+/// arrives in time.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
 const MARGIN_SHARE: f64 = 0.05;
-/// Time that an SDK is given beyond the timeout that its headers tell: they tell whole seconds of it (Node, Go), and its clock
-/// may be a little slow. It ends its request by itself; Weir's end is for a client that is gone without a word.
+/// Time that an SDK is given beyond the timeout that its headers tell: they tell whole seconds of
+/// it (Node, Go), and its clock may be a little slow. It ends its request by itself; Weir's end is
+/// for a client that is gone without a word.
 const GRACE: Duration = Duration::from_secs(2);
 /// Timeouts beyond this are as good as none, and keep the arithmetic far from its ends.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -25,20 +28,23 @@ const LONGEST: Duration = Duration::from_hours(24);
 pub(super) struct Deadline {
     /// The latest moment at which a turn is still of use.
     pub(super) turn: Instant,
-    /// Until when the attempt under way may bring the answer's head: never sooner than the caller's SDK would end it.
+    /// Until when the attempt under way may bring the answer's head: never sooner than the caller's
+    /// SDK would end it.
     pub(super) head: HeadLimit,
     /// Whether the caller said how long it waits.
     pub(super) stated: bool,
     /// How long the caller waits between two bytes of an answer, where it says so.
     pub(super) patience: Option<Duration>,
-    /// The latest turn, and the time for one after the request's last byte: a read timeout does not run while a request is sent.
+    /// The latest turn, and the time for one after the request's last byte: a read timeout does not
+    /// run while a request is sent.
     latest: Instant,
     after_request: Option<Duration>,
 }
 
 impl Deadline {
-    /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or `max_wait` for its turn where
-    /// it names none, and `longest` at most. Its [`DEADLINE`] is taken out of its headers; `sdk` is what the SDK's say.
+    /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or
+    /// `max_wait` for its turn where it names none, and `longest` at most. Its [`DEADLINE`] is
+    /// taken out of its headers; `sdk` is what the SDK's say.
     pub(super) fn take(
         headers: &mut HeaderMap,
         sdk: SdkHeaders,
@@ -78,7 +84,8 @@ impl Deadline {
     }
 }
 
-/// The timeout less max(1 s, 5 %), but never less than half of it: a caller in a hurry still gets a chance.
+/// The timeout less max(1 s, 5 %), but never less than half of it: a caller in a hurry still gets a
+/// chance.
 fn less_margin(timeout: Duration) -> Duration {
     let margin = timeout.mul_f64(MARGIN_SHARE).max(LEAST_MARGIN).min(timeout / 2);
     timeout.saturating_sub(margin)

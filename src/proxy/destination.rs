@@ -24,7 +24,8 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    /// The upstream that a permit is for. A request that waited, or was tried before, may go where its policy did not know of.
+    /// The upstream that a permit is for. A request that waited, or was tried before, may go where
+    /// its policy did not know of.
     pub(super) fn of(permit: &Permit, policy: &Policy, policies: &Policies, first: bool) -> Self {
         if first && permit.queued().is_zero() {
             return Self::at(permit.upstream(), &policy.upstreams, false);

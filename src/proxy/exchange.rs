@@ -121,8 +121,8 @@ impl Exchange {
         }
     }
 
-    /// Accounts for the tokens that an answer took: what it says, or for a stream that ended before it could say so, the
-    /// price of the request and an event a token.
+    /// Accounts for the tokens that an answer took: what it says, or for a stream that ended before
+    /// it could say so, the price of the request and an event a token.
     fn account_tokens(&mut self, findings: &Findings) {
         if let Some(usage) = findings.usage {
             let told = Usage { input: usage.input, cached: usage.cached_input, output: usage.output };

@@ -58,7 +58,8 @@ impl Default for Times {
 }
 
 impl FirstEvents {
-    /// The time that a stream of this model may take to its first event; `None` where there is no limit, or not yet.
+    /// The time that a stream of this model may take to its first event; `None` where there is no
+    /// limit, or not yet.
     pub(super) fn timeout(
         &self,
         configured: FirstEventTimeout,
@@ -74,7 +75,8 @@ impl FirstEvents {
         }
     }
 
-    /// A stream took this long to its first event, or was ended without one then: a limit that is too short grows by that.
+    /// A stream took this long to its first event, or was ended without one then: a limit that is
+    /// too short grows by that.
     pub(super) fn observe(&self, model: Option<&str>, tokens: u64, took: Duration) {
         let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let model = model.filter(|model| models.len() < MOST_MODELS || models.contains_key(*model));

@@ -1,8 +1,8 @@
 //! Bypass and observe: a request goes upstream, and its answer to the caller, as they come.
 //!
-//! Nothing here has a deadline, waits for a turn, holds an answer back, reads it ahead or cuts it: the caller gets what it would
-//! have got direct, and what happened is counted once it has passed. Observe adds a permit that is never waited for, and what
-//! `enforce` would have done.
+//! Nothing here has a deadline, waits for a turn, holds an answer back, reads it ahead or cuts it:
+//! the caller gets what it would have got direct, and what happened is counted once it has passed.
+//! Observe adds a permit that is never waited for, and what `enforce` would have done.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -56,7 +56,8 @@ impl Proxy {
         Ok(self.forward(Call::unpriced(head, body), record, policy, None, since).await)
     }
 
-    /// The same for a caller whose models are checked: what a caller may use does not depend on the mode.
+    /// The same for a caller whose models are checked: what a caller may use does not depend on the
+    /// mode.
     async fn bypass_checked(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
         let settings = opened.policy.replay_for(opened.body_check);
         let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, Look::Nowhere);
@@ -225,7 +226,8 @@ fn after(situation: Situation, classified: &Classified) -> Situation {
 
 /// Counts what `enforce` would have done after a failure.
 fn report(record: &mut Record, policy: &Policy, situation: &Situation) {
-    // Jitter decides how long a retry would wait; the same for all here, so that equal failures are reported alike.
+    // Jitter decides how long a retry would wait; the same for all here, so that equal failures are
+    // reported alike.
     let decision = retry::decide(situation, &policy.retry, &mut fastrand::Rng::with_seed(0));
     if !matches!(decision, Decision::Stop(_)) {
         record.account().metrics().observe_would.inc(WouldHave::Retried);

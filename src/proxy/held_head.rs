@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 
-/// Frees the connection's read buffer, of which the values are parts: they become parts of a buffer of their own. The
-/// connection has taken another one meanwhile.
+/// Frees the connection's read buffer, of which the values are parts: they become parts of a buffer
+/// of their own. The connection has taken another one meanwhile.
 pub(super) fn let_go(headers: &mut HeaderMap) {
     let mut own = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     headers.values().for_each(|value| own.extend_from_slice(value.as_bytes()));

@@ -1,7 +1,9 @@
-//! Streams that are kept alive (`stream.keepalive`): a caller that waits for the first event of its stream gets the head of its
-//! answer and comments meanwhile, so that no load balancer between it and Weir takes the silence for an end.
+//! Streams that are kept alive (`stream.keepalive`): a caller that waits for the first event of its
+//! stream gets the head of its answer and comments meanwhile, so that no load balancer between it
+//! and Weir takes the silence for an end.
 //!
-//! The request goes on as it would: it waits for its turn and is retried. What it fails with becomes an event of the stream.
+//! The request goes on as it would: it waits for its turn and is retried. What it fails with
+//! becomes an event of the stream.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -28,7 +30,8 @@ use crate::openai::Endpoint;
 use crate::response::{self as own, REQUEST_ID};
 use crate::stream::{self, Aborted};
 
-/// A line that every reader of a stream skips. Without a blank line after it: some take that for the end of an empty event.
+/// A line that every reader of a stream skips. Without a blank line after it: some take that for
+/// the end of an empty event.
 const COMMENT: &[u8] = b": weir\n";
 
 /// One request's keeping alive.
@@ -45,7 +48,8 @@ pub(super) struct KeepAlive {
 }
 
 impl KeepAlive {
-    /// The keeping alive of a request whose answer may be a stream of events, where the policy asks for it.
+    /// The keeping alive of a request whose answer may be a stream of events, where the policy asks
+    /// for it.
     pub(super) fn of(
         policy: &Policy,
         head: &Head,
@@ -98,7 +102,8 @@ impl KeepAlive {
             let now = clock::now();
             self.answered.set(now).ok();
             self.metrics.streams_kept_alive.inc();
-            // A task of its own: a client that leaves its HTTP/2 window shut must not hold up a request that has its turn.
+            // A task of its own: a client that leaves its HTTP/2 window shut must not hold up a
+            // request that has its turn.
             let state = State::Waiting(clock::spawn(answering));
             let body =
                 KeptAlive { state, every: self.every, timer: Timer::new(now), endpoint: self.endpoint };

@@ -4,8 +4,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The headers of a request's attempts.
 ///
-/// The first attempt gets the map as it was read. What is kept for others is packed into one buffer: a copy of the map would
-/// cost an allocation and a reference for each header, and hold on to the connection's read buffer, of which they are parts.
+/// The first attempt gets the map as it was read. What is kept for others is packed into one
+/// buffer: a copy of the map would cost an allocation and a reference for each header, and hold on
+/// to the connection's read buffer, of which they are parts.
 pub(super) enum KeptHeaders {
     /// No attempt has had them yet.
     Whole(HeaderMap),
@@ -29,7 +30,8 @@ impl KeptHeaders {
         }
     }
 
-    /// Packs them before their time, so that they no longer hold on to the connection's read buffer.
+    /// Packs them before their time, so that they no longer hold on to the connection's read
+    /// buffer.
     pub(super) fn pack(&mut self) {
         if let Self::Whole(headers) = self {
             *self = Self::Packed(pack(headers));

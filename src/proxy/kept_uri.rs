@@ -5,8 +5,9 @@ use http::uri::PathAndQuery;
 
 /// The target of a request's attempts, in the form that HTTP/1.1 sends.
 ///
-/// Like the headers, the first attempt gets it as it was read, and what is kept for others is a copy: the original is a part of
-/// the connection's read buffer, which would take another one for as long as the upstream takes to answer.
+/// Like the headers, the first attempt gets it as it was read, and what is kept for others is a
+/// copy: the original is a part of the connection's read buffer, which would take another one for
+/// as long as the upstream takes to answer.
 pub(super) enum KeptUri {
     /// No attempt has had it yet.
     Whole(Uri),

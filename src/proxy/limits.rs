@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::admission::{LimitReport, LimitReports, RefusalNumbers, Slot};
 use crate::openai::{Dimension, HeaderLimit, LimitHeaders, LimitRefusal, Part, Unit};
 
-/// What the limit headers say of requests and tokens: of several limits of one unit and window the one with the least left. Limits
-/// of the input or the output alone are no limits of what a request is priced at.
+/// What the limit headers say of requests and tokens: of several limits of one unit and window the
+/// one with the least left. Limits of the input or the output alone are no limits of what a request
+/// is priced at.
 pub(crate) fn reports(headers: &LimitHeaders) -> LimitReports {
     let tightest = |unit: Unit, of_day: bool| {
         let of_unit = headers.of(unit, Part::Whole).chain(headers.of(unit, Part::Project));
@@ -55,8 +56,8 @@ pub(super) fn numbers(refusal: &LimitRefusal) -> Option<RefusalNumbers> {
     })
 }
 
-/// A limit whose window is told is reported with the reset that an evenly refilled bucket of that window has: admission derives
-/// the window from it.
+/// A limit whose window is told is reported with the reset that an evenly refilled bucket of that
+/// window has: admission derives the window from it.
 fn report(told: &HeaderLimit) -> Option<LimitReport> {
     let (limit, remaining) = (told.limit?, told.remaining?);
     let used = limit.saturating_sub(remaining);

@@ -1,8 +1,10 @@
-//! The sentence: identify the caller, read and price the request, admit, attempt, classify, retry or stop, respond, account.
+//! The sentence: identify the caller, read and price the request, admit, attempt, classify, retry
+//! or stop, respond, account.
 //!
-//! [`Proxy::handle`] decides about the mode: `bypass` and `observe` have paths of their own, and `Proxy::enforce` is the sentence,
-//! top to bottom. A request that waits, backs off or streams is one future: dropping it, which is what hyper does when the caller leaves, gives
-//! back the permit, ends the attempt and accounts for the request.
+//! [`Proxy::handle`] decides about the mode: `bypass` and `observe` have paths of their own, and
+//! `Proxy::enforce` is the sentence, top to bottom. A request that waits, backs off or streams is
+//! one future: dropping it, which is what hyper does when the caller leaves, gives back the permit,
+//! ends the attempt and accounts for the request.
 
 mod allowance;
 mod answer;
@@ -140,7 +142,8 @@ pub struct Client<'a> {
 /// An answer in the making.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// One worker's proxy. Everything but the connections to the upstreams is shared with the other workers.
+/// One worker's proxy. Everything but the connections to the upstreams is shared with the other
+/// workers.
 #[derive(Debug)]
 pub struct Proxy {
     policies: Arc<Policies>,
@@ -169,8 +172,8 @@ struct Opened {
 }
 
 impl Opened {
-    /// The path that it takes. A WebSocket handshake takes that of `enforce` in every mode, where its turn comes at once in the
-    /// others.
+    /// The path that it takes. A WebSocket handshake takes that of `enforce` in every mode, where
+    /// its turn comes at once in the others.
     fn mode(&self) -> Mode {
         if self.upgrade.is_some() { Mode::Enforce } else { self.head.mode }
     }
@@ -194,18 +197,20 @@ impl Proxy {
 
     /// Answers one request, always: the type is what a service returns.
     ///
-    /// The head is read at the call, so that the future, which lives as long as the request waits, has no room for it as it
-    /// came. The future is boxed: a connection keeps room for it while it is idle.
+    /// The head is read at the call, so that the future, which lives as long as the request waits,
+    /// has no room for it as it came. The future is boxed: a connection keeps room for it while it
+    /// is idle.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the request as one whose caller left.
+    /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the
+    /// request as one whose caller left.
     pub fn handle(self: &Arc<Self>, request: Request<ClientBody>, client: Client<'_>) -> Answering {
         let opened = match self.open(request, client) {
             Ok(opened) => opened,
             Err(refusal) => return Box::pin(future::ready(Ok(*refusal))),
         };
-        // Each future is boxed here: returning it by value would copy the whole state machine, and another async block around it
-        // would store `opened` twice.
+        // Each future is boxed here: returning it by value would copy the whole state machine, and
+        // another async block around it would store `opened` twice.
         match opened.mode() {
             Mode::Bypass => Box::pin(Arc::clone(self).bypass(opened)),
             Mode::Observe => Box::pin(Arc::clone(self).observe(opened)),
@@ -307,7 +312,8 @@ impl Proxy {
         mut opened: Opened,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
         async move {
-            // Read. Taken apart only as it goes: variables of their own would be stored beside what they came from.
+            // Read. Taken apart only as it goes: variables of their own would be stored beside what
+            // they came from.
             let look = opened.head.look_for_model();
             let reading = self.read(
                 opened.incoming,
@@ -395,7 +401,8 @@ impl Proxy {
         Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0, route }
     }
 
-    /// Reads the body, as far as it is kept, and says when it was there; this is also what answers `Expect: 100-continue`.
+    /// Reads the body, as far as it is kept, and says when it was there; this is also what answers
+    /// `Expect: 100-continue`.
     async fn read(
         &self,
         incoming: ClientBody,
@@ -435,8 +442,8 @@ impl Proxy {
 mod tests {
     use super::*;
 
-    /// Each request has one on the heap, also while it waits in the queue: one byte more than this, and the allocator gives it
-    /// 896.
+    /// Each request has one on the heap, also while it waits in the queue: one byte more than this,
+    /// and the allocator gives it 896.
     #[test]
     fn the_future_of_a_request_is_small() {
         fn size<F>(_: impl Fn(Arc<Proxy>, Opened) -> F) -> usize {

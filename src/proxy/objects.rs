@@ -1,4 +1,5 @@
-//! Stateful requests in a pool: which upstream owns the object that a request names, and what answers tell of that.
+//! Stateful requests in a pool: which upstream owns the object that a request names, and what
+//! answers tell of that.
 
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ const MOST_DECODED: usize = 8 << 20;
 /// Bytes of an answer that an id may be cut over.
 const CARRIED: usize = 160;
 
-/// The only upstream that can serve a request: the owner of an object that it names. What makes or lists objects, and what
-/// nobody knows the owner of, goes to the home.
+/// The only upstream that can serve a request: the owner of an object that it names. What makes or
+/// lists objects, and what nobody knows the owner of, goes to the home.
 pub(super) fn owner(call: &Call, upstreams: &Upstreams) -> Option<UpstreamId> {
     let home = upstreams.home().id;
     let path = call.head.uri.look(|uri| uri.path().to_owned());

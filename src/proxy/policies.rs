@@ -11,7 +11,8 @@ use crate::clock;
 /// How long a request whose key was refused waits for a look at the files that keys come from.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A policy that can be replaced while requests run; each keeps the one that it began with, but for its credential.
+/// A policy that can be replaced while requests run; each keeps the one that it began with, but for
+/// its credential.
 #[derive(Debug)]
 pub struct Policies {
     current: RwLock<Arc<Policy>>,
@@ -34,12 +35,14 @@ impl Policies {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }
 
-    /// Tells `looks` when the upstream refused a configured key, and waits for the answer. Only the first that is given counts.
+    /// Tells `looks` when the upstream refused a configured key, and waits for the answer. Only the
+    /// first that is given counts.
     pub fn on_refused_key(&self, looks: mpsc::Sender<oneshot::Sender<()>>) {
         self.looks.set(looks).ok();
     }
 
-    /// Has somebody look whether keys were rotated, and waits until that is done, for a second at most.
+    /// Has somebody look whether keys were rotated, and waits until that is done, for a second at
+    /// most.
     pub(super) async fn look_at_keys(&self) {
         let Some(looks) = self.looks.get() else { return };
         let (answer, looked) = oneshot::channel();

@@ -4,7 +4,8 @@ use http::{HeaderMap, HeaderName};
 
 use crate::caller::Lane;
 
-/// A caller's statement that this request may yield to all others: `background`. It lowers what the caller has and never raises it.
+/// A caller's statement that this request may yield to all others: `background`. It lowers what the
+/// caller has and never raises it.
 const LANE: HeaderName = HeaderName::from_static("x-weir-lane");
 
 /// The lane of a request of a caller in `lane`. The header is Weir's own, and taken out.

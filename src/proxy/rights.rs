@@ -15,7 +15,8 @@ use crate::replay::{self, ReadError, Replay, Skipped};
 use crate::response::OwnAnswer;
 use crate::rights::{BodyCheck, NotAllowed, Rights};
 
-/// Bytes of a body that is kept whole to be read for its models: more than the largest body of JSON that the API takes (50 MB).
+/// Bytes of a body that is kept whole to be read for its models: more than the largest body of JSON
+/// that the API takes (50 MB).
 pub const MOST_CHECKED: usize = 64 << 20;
 
 impl Policy {
@@ -29,8 +30,8 @@ impl Policy {
         if check == BodyCheck::Nothing { &self.replay } else { &self.checked_replay }
     }
 
-    /// Checks the models that the body of a caller's request names. The body is taken and given back by value: a future would store
-    /// what is borrowed across an await beside the body itself.
+    /// Checks the models that the body of a caller's request names. The body is taken and given
+    /// back by value: a future would store what is borrowed across an await beside the body itself.
     pub(super) fn check_body(
         &self,
         caller: CallerId,

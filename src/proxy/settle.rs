@@ -17,7 +17,8 @@ use super::limits;
 /// The largest body of a refusal that is repeated to others as it came.
 const MAX_WORDS: usize = 8 << 10;
 
-/// A shorter wait than this is no reason to keep the words that named it: nobody's deadline is so near.
+/// A shorter wait than this is no reason to keep the words that named it: nobody's deadline is so
+/// near.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
 
 /// Settles the permit of an attempt that failed.
@@ -37,7 +38,8 @@ pub(super) fn failed(
     }
 }
 
-/// Settles the permit of an attempt that ended in an error of the upstream's; `body` gives its body, where it is still there.
+/// Settles the permit of an attempt that ended in an error of the upstream's; `body` gives its
+/// body, where it is still there.
 pub(crate) fn refused(
     permit: Permit,
     class: ErrorClass,
@@ -54,16 +56,16 @@ pub(crate) fn refused(
     }
 }
 
-/// Settles the permit of an attempt that one of several upstreams refused whatever the request was: it is out until a probe is
-/// answered well.
+/// Settles the permit of an attempt that one of several upstreams refused whatever the request was:
+/// it is out until a probe is answered well.
 pub(super) fn out_of_service(permit: Permit, classified: &Classified) {
     let mut said = words(classified, None);
     said.code = said.code.or_else(|| Some(classified.class.as_str().into()));
     permit.quota_exhausted(Some(said));
 }
 
-/// Settles the permit of an attempt that met a rate limit, with the upstream's numbers where it gave some. The ticket is the
-/// request's place.
+/// Settles the permit of an attempt that met a rate limit, with the upstream's numbers where it
+/// gave some. The ticket is the request's place.
 pub(crate) fn rate_limited(
     permit: Permit,
     class: ErrorClass,

@@ -1,6 +1,8 @@
-//! A clock for each answer over HTTP/2: a client that leaves its window shut holds neither permit nor upstream connection.
+//! A clock for each answer over HTTP/2: a client that leaves its window shut holds neither permit
+//! nor upstream connection.
 //!
-//! The socket's own clock does not see it: other streams go on, and hyper polls the body of a stream without a window no more.
+//! The socket's own clock does not see it: other streams go on, and hyper polls the body of a
+//! stream without a window no more.
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,9 +1,10 @@
 //! Requests to stop speaking HTTP: WebSocket, for the paths that the configuration allows.
 //!
-//! The handshake is a request like any other: its caller is identified, its credential swapped. It takes nothing of any limit
-//! and does not wait for others: the turns of its session do, each by itself ([`websocket`](super::websocket)). Only an outage
-//! is waited out. From then on it is a connection, counted and limited as such. A handshake is never retried: a client of a
-//! socket that may break at any time connects again by itself.
+//! The handshake is a request like any other: its caller is identified, its credential swapped. It
+//! takes nothing of any limit and does not wait for others: the turns of its session do, each by
+//! itself ([`websocket`](super::websocket)). Only an outage is waited out. From then on it is a
+//! connection, counted and limited as such. A handshake is never retried: a client of a socket that
+//! may break at any time connects again by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +40,8 @@ const TRACE: [HeaderName; 2] =
     [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 /// Browsers, which can't set headers, send the API's key as a subprotocol of this name.
 const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
-/// When a place for another session may be free: nobody knows, and a client that asks every few seconds does no harm.
+/// When a place for another session may be free: nobody knows, and a client that asks every few
+/// seconds does no harm.
 const NEXT_SLOT: Duration = Duration::from_secs(5);
 /// The longest name of a model that a query may give.
 const LONGEST_MODEL: usize = 256;
@@ -60,7 +62,8 @@ pub(super) struct Whose {
     pub(super) since: Instant,
 }
 
-/// What a request asks for, if it asks to speak WebSocket. Other protocols are ignored, as RFC 9110 (section 7.8) allows.
+/// What a request asks for, if it asks to speak WebSocket. Other protocols are ignored, as RFC 9110
+/// (section 7.8) allows.
 pub(super) fn asked(request: &mut Request<ClientBody>) -> Option<Box<Asked>> {
     // The plain path pays for the first comparison only.
     if *request.method() != Method::GET
@@ -133,7 +136,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// A permit that nobody has to wait for, unless the upstream is down: then as any other request does.
+    /// A permit that nobody has to wait for, unless the upstream is down: then as any other request
+    /// does.
     async fn admit_handshake(&mut self, now: Instant) -> Result<(Permit, Instant), Refused> {
         let at_once = Ask { mode: Mode::Observe, ..self.ask(Turn::First) };
         if self.call.head.mode == Mode::Enforce
@@ -145,7 +149,8 @@ impl Conversation<'_> {
         self.admit(Turn::First, now).await
     }
 
-    /// Whether the session's frames are read: not in `bypass`, unless its caller's models are bounded.
+    /// Whether the session's frames are read: not in `bypass`, unless its caller's models are
+    /// bounded.
     fn is_read(&self) -> bool {
         self.call.head.mode != Mode::Bypass || self.bounded_rights().is_some()
     }

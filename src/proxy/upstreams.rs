@@ -1,4 +1,5 @@
-//! The upstreams of a policy: how each is reached, what requests bear there, and what it calls models.
+//! The upstreams of a policy: how each is reached, what requests bear there, and what it calls
+//! models.
 
 use std::sync::Arc;
 

@@ -15,7 +15,8 @@ use super::read::{ReadError, Rest};
 
 /// A request's body on its way to the upstream.
 ///
-/// It fails with a [`ReadError`] when the client breaks off a body that is streamed, which aborts the attempt.
+/// It fails with a [`ReadError`] when the client breaks off a body that is streamed, which aborts
+/// the attempt.
 #[derive(Debug)]
 pub struct Body<B = ClientBody> {
     first: Bytes,
@@ -55,7 +56,8 @@ impl<B> Body<B> {
         Self { first: prefix, then: Then::Rest { rest, passing: passage.begin() } }
     }
 
-    /// What tells when the body has been sent; `None` when no part of it is still to come from the client.
+    /// What tells when the body has been sent; `None` when no part of it is still to come from the
+    /// client.
     pub fn passage(&self) -> Option<Passage> {
         match &self.then {
             Then::End { .. } => None,
@@ -65,7 +67,8 @@ impl<B> Body<B> {
 }
 
 impl<B> Body<B> {
-    /// Replaces the bytes that are here already, where `edit` makes others of them. Returns how many more they are.
+    /// Replaces the bytes that are here already, where `edit` makes others of them. Returns how
+    /// many more they are.
     pub fn edit(&mut self, edit: impl FnOnce(&Bytes) -> Option<Bytes>) -> Option<isize> {
         let edited = edit(&self.first)?;
         let more = edited.len().cast_signed().wrapping_sub(self.first.len().cast_signed());

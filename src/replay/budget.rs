@@ -14,8 +14,8 @@ pub enum Skipped {
     BudgetSpent,
 }
 
-/// The bytes of all bodies that are held in memory, and how many they may be: those kept for another attempt, and those
-/// that only wait to be sent.
+/// The bytes of all bodies that are held in memory, and how many they may be: those kept for
+/// another attempt, and those that only wait to be sent.
 #[derive(Debug)]
 pub struct Budget {
     kept: Pot,
@@ -59,7 +59,8 @@ impl Budget {
         Self::with_buffered(limit, BUFFERED)
     }
 
-    /// A budget of `kept` bytes that are kept for another attempt, and `buffered` bytes of other bodies that wait to be sent.
+    /// A budget of `kept` bytes that are kept for another attempt, and `buffered` bytes of other
+    /// bodies that wait to be sent.
     pub fn with_buffered(kept: usize, buffered: usize) -> Arc<Self> {
         Arc::new(Self { kept: Pot::new(kept), buffered: Pot::new(buffered), failed: Default::default() })
     }
@@ -86,7 +87,8 @@ impl Budget {
     }
 }
 
-/// Bytes that are kept for another attempt elsewhere than in a [`Replay`](super::Replay); given back on drop.
+/// Bytes that are kept for another attempt elsewhere than in a [`Replay`](super::Replay); given
+/// back on drop.
 #[derive(Debug)]
 pub struct Held(Reservation);
 
@@ -96,8 +98,8 @@ impl Held {
         Self(Reservation::new(budget))
     }
 
-    /// Takes `more` bytes, of those that only wait where none may be kept any more; `false` when they aren't there either, and
-    /// everything is given back then.
+    /// Takes `more` bytes, of those that only wait where none may be kept any more; `false` when
+    /// they aren't there either, and everything is given back then.
     pub fn grow(&mut self, more: usize) -> bool {
         let held = &mut self.0;
         let fits = (held.kept && held.grow(more)) || held.only_buffer(held.bytes + more);
@@ -125,7 +127,8 @@ impl Reservation {
         &self.budget
     }
 
-    /// Stops keeping: what was read waits to be sent, once; `false`, and nothing reserved, when there is no room.
+    /// Stops keeping: what was read waits to be sent, once; `false`, and nothing reserved, when
+    /// there is no room.
     pub(super) fn only_buffer(&mut self, bytes: usize) -> bool {
         self.release();
         self.kept = false;

@@ -13,21 +13,22 @@ use hyper::body::Incoming;
 
 use crate::clock;
 
-/// How long a client that was answered before the end of its body may send nothing before it is given up; nginx's
-/// `lingering_timeout`.
+/// How long a client that was answered before the end of its body may send nothing before it is
+/// given up; nginx's `lingering_timeout`.
 pub const LINGER_SILENCE: Duration = Duration::from_secs(5);
 /// How long such a client is read on, unheard, in all; nginx's `lingering_time`.
 pub const LINGER: Duration = Duration::from_secs(30);
 
 /// A request's body that knows what becomes of its rest when nobody reads on.
 ///
-/// Over HTTP/1 the connection closes then, and is read on meanwhile: its `open` flag says that more may come. Over HTTP/2 the
-/// rest is read and dropped here: many clients take the reset of a stream whose body they still send for a failure, and lose the
-/// answer that came before it.
+/// Over HTTP/1 the connection closes then, and is read on meanwhile: its `open` flag says that more
+/// may come. Over HTTP/2 the rest is read and dropped here: many clients take the reset of a stream
+/// whose body they still send for a failure, and lose the answer that came before it.
 #[derive(Debug)]
 pub struct ClientBody(Option<Box<Sending>>);
 
-/// A body that was not empty when its request came. Boxed: each request's future holds it in several states.
+/// A body that was not empty when its request came. Boxed: each request's future holds it in
+/// several states.
 #[derive(Debug)]
 struct Sending {
     incoming: Incoming,

@@ -1,7 +1,8 @@
-//! A request's body as it was read: kept for the next attempt where it is small enough, streamed where it is not.
+//! A request's body as it was read: kept for the next attempt where it is small enough, streamed
+//! where it is not.
 //!
-//! Reading is what makes hyper answer `Expect: 100-continue`: whoever wants to refuse a request without its body does so
-//! before calling [`Replay::read`].
+//! Reading is what makes hyper answer `Expect: 100-continue`: whoever wants to refuse a request
+//! without its body does so before calling [`Replay::read`].
 
 mod body;
 mod budget;
@@ -34,9 +35,11 @@ use read::Rest;
 /// Limits on the reading and keeping of request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes of one body that are kept for another attempt; larger bodies stream through and are not repeated.
+    /// Bytes of one body that are kept for another attempt; larger bodies stream through and are
+    /// not repeated.
     pub keep: usize,
-    /// Bytes of a body that is too large to be kept which are still read ahead, so that it can be priced.
+    /// Bytes of a body that is too large to be kept which are still read ahead, so that it can be
+    /// priced.
     pub prefix: usize,
     /// Bytes of a body above which the request is refused.
     pub limit: u64,
@@ -49,7 +52,8 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 8 MiB kept, 64 KiB read ahead, 2 GiB at most, 30 s idle, 240 B/s after 5 s (the rate is Kestrel's default).
+    /// 8 MiB kept, 64 KiB read ahead, 2 GiB at most, 30 s idle, 240 B/s after 5 s (the rate is
+    /// Kestrel's default).
     fn default() -> Self {
         Self {
             keep: 8 << 20,
@@ -98,7 +102,8 @@ where
     /// Reads a body: all of it if it may be kept, otherwise a prefix.
     ///
     /// # Errors
-    /// When the client leaves, stalls, is too slow, breaks the framing, or announces or sends more than the limit.
+    /// When the client leaves, stalls, is too slow, breaks the framing, or announces or sends more
+    /// than the limit.
     ///
     /// # Cancel safety
     /// Dropping the future drops the body and gives back what was reserved.
@@ -107,7 +112,8 @@ where
         Self::read_for(body, settings, budget, Look::Nowhere).await
     }
 
-    /// The same, and reads on for the model of a body that is too large to be kept: `look` says in what form it stands.
+    /// The same, and reads on for the model of a body that is too large to be kept: `look` says in
+    /// what form it stands.
     ///
     /// # Errors
     /// As for [`Replay::read`].
@@ -138,7 +144,8 @@ impl<B> Replay<B> {
         Self { kind: Kind::Whole { bytes: Bytes::new(), trailers: None, reservation: None } }
     }
 
-    /// The bytes that were read, for pricing: all of the body if it [can be repeated](Self::can_repeat).
+    /// The bytes that were read, for pricing: all of the body if it [can be
+    /// repeated](Self::can_repeat).
     pub fn bytes(&self) -> &Bytes {
         match &self.kind {
             Kind::Whole { bytes, .. } => bytes,

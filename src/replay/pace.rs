@@ -9,8 +9,8 @@ use super::Settings;
 
 /// Watches one body: the time between bytes, and the bytes over the time spent waiting for them.
 ///
-/// Only time in which Weir was ready to read counts: an upstream that takes the bytes slowly is not the client's fault.
-/// No clock is read and no timer is set while bytes come without a wait.
+/// Only time in which Weir was ready to read counts: an upstream that takes the bytes slowly is not
+/// the client's fault. No clock is read and no timer is set while bytes come without a wait.
 #[derive(Debug)]
 pub(super) struct Pace {
     idle: Duration,

@@ -16,19 +16,21 @@ use super::trailers::strip_trailers;
 use super::{Kind, Settings};
 use crate::openai::{Look, ModelScan};
 
-/// Bytes set aside at first for a body that comes in several pieces. The budget counts what has come, so that what is set aside
-/// for the rest stays of that size: a limit of a process's data (`prlimit --data`) counts it as used.
+/// Bytes set aside at first for a body that comes in several pieces. The budget counts what has
+/// come, so that what is set aside for the rest stays of that size: a limit of a process's data
+/// (`prlimit --data`) counts it as used.
 const FIRST_CAPACITY: usize = 64 << 10;
 
-/// A body as small as this came with its head, and would keep the whole of the connection's read buffer while it waits and is
-/// on its way. A copy costs less than another buffer.
+/// A body as small as this came with its head, and would keep the whole of the connection's read
+/// buffer while it waits and is on its way. A copy costs less than another buffer.
 const SMALL: usize = 4 << 10;
 
-/// What may have come of a body that is not read on: an HTTP/2 stream's window at most, or the socket's buffer.
+/// What may have come of a body that is not read on: an HTTP/2 stream's window at most, or the
+/// socket's buffer.
 const UNREAD: usize = 128 << 10;
 
-/// Bytes that are read on for the model of a body that is too large to be kept: more than the largest body of JSON that the
-/// API takes (50 MB), while there is room for them.
+/// Bytes that are read on for the model of a body that is too large to be kept: more than the
+/// largest body of JSON that the API takes (50 MB), while there is room for them.
 const MOST_READ_ON: usize = 64 << 20;
 
 /// Why a request's body could not be read.
@@ -125,7 +127,8 @@ where
             let why = if reserved { Skipped::TooLarge } else { Skipped::BudgetSpent };
             let ahead = ahead.get_or_insert_with(|| Box::new(Ahead::begin(why, look, pieces.bytes())));
             ahead.over = true;
-            // What can't be kept is still read on for its model, where there is room for what waits to be sent.
+            // What can't be kept is still read on for its model, where there is room for what waits
+            // to be sent.
             if !reserved && (ahead.scan.is_done() || !rest.reservation.only_buffer(pieces.len() + UNREAD)) {
                 return streamed(pieces, rest, ahead.why);
             }
@@ -159,7 +162,8 @@ fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, rest: Rest<B>) -> 
     Kind::Whole { bytes: pieces.into_bytes(), trailers, reservation: Some(Arc::new(rest.reservation)) }
 }
 
-/// What was read waits to be sent: it may wait for long, in the queue, so it counts until it is on its way.
+/// What was read waits to be sent: it may wait for long, in the queue, so it counts until it is on
+/// its way.
 fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: Skipped) -> Result<Kind<B>, ReadError> {
     if !rest.reservation.only_buffer(pieces.len() + UNREAD) {
         return Err(rest.reservation.budget().fail(ReadError::NoRoom));
@@ -232,7 +236,8 @@ where
 
 /// Tells a broken framing from a client that left.
 ///
-/// hyper's kinds are private; a bad chunk is an `io::Error` of kind `InvalidInput` or `InvalidData` somewhere below.
+/// hyper's kinds are private; a bad chunk is an `io::Error` of kind `InvalidInput` or `InvalidData`
+/// somewhere below.
 fn cause(error: &(dyn std::error::Error + 'static)) -> ReadError {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -2,7 +2,8 @@
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// Fields that frame, route or authorize a message: they count before its body or not at all (RFC 9110, section 6.5.1).
+/// Fields that frame, route or authorize a message: they count before its body or not at all (RFC
+/// 9110, section 6.5.1).
 static NEVER: [HeaderName; 13] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -19,7 +20,8 @@ static NEVER: [HeaderName; 13] = [
     header::AUTHORIZATION,
 ];
 
-/// Removes from trailers what may not be there, so that no receiver that merges them into the headers is confused.
+/// Removes from trailers what may not be there, so that no receiver that merges them into the
+/// headers is confused.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     for name in &NEVER {
         trailers.remove(name);

@@ -1,4 +1,5 @@
-//! What stands in for replicas where Weir was built without the cargo feature `replicas`: a Redis in the configuration is refused.
+//! What stands in for replicas where Weir was built without the cargo feature `replicas`: a Redis
+//! in the configuration is refused.
 
 use std::convert::Infallible;
 use std::io;

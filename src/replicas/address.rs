@@ -1,4 +1,5 @@
-//! Where Redis is, from the URL that the configuration refers to. The URL may bear a password: no error repeats any of it.
+//! Where Redis is, from the URL that the configuration refers to. The URL may bear a password: no
+//! error repeats any of it.
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
@@ -41,9 +42,10 @@ pub enum AddressError {
 }
 
 impl Address {
-    /// Reads `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS, `unix://[[user]:password@]/path`, or
-    /// `redis-cluster://` and `redis-sentinel://`, where several hosts are parted by commas and the sentinels' primary follows
-    /// a `#`; both with `rediss-` for TLS.
+    /// Reads `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS,
+    /// `unix://[[user]:password@]/path`, or `redis-cluster://` and `redis-sentinel://`, where
+    /// several hosts are parted by commas and the sentinels' primary follows a `#`; both with
+    /// `rediss-` for TLS.
     ///
     /// # Errors
     /// See [`AddressError`].

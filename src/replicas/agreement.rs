@@ -1,5 +1,6 @@
-//! The ledger in Lua and the ledger in Rust answer alike, call for call: the Lua runs in an interpreter of the version that
-//! Redis has, over a stand-in for the commands that it uses. `tests/replicas` runs it in Redis itself.
+//! The ledger in Lua and the ledger in Rust answer alike, call for call: the Lua runs in an
+//! interpreter of the version that Redis has, over a stand-in for the commands that it uses.
+//! `tests/replicas` runs it in Redis itself.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The way to Redis: connections of the `redis` crate, and the one thing that is done with them, an exchange with the ledger.
+//! The way to Redis: connections of the `redis` crate, and the one thing that is done with them, an
+//! exchange with the ledger.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ use super::address::{Address, Kind};
 use super::message::{Answer, Call, Returned};
 use super::trouble::Trouble;
 
-/// Steps that connecting may take, each within the timeout: asking a sentinel or a node, and the server that it names.
+/// Steps that connecting may take, each within the timeout: asking a sentinel or a node, and the
+/// server that it names.
 const STEPS: u32 = 2;
 
 /// How TLS is spoken with Redis: PEM, as the crate wants it.
@@ -129,7 +131,8 @@ enum Way {
 }
 
 impl Connection {
-    /// Whether the URL became another since it was opened: the password was replaced, or Redis moved.
+    /// Whether the URL became another since it was opened: the password was replaced, or Redis
+    /// moved.
     pub(super) fn is_of(&self, url: &Secret) -> bool {
         self.url == *url
     }

@@ -1,4 +1,5 @@
-//! What this replica needs of each scope's limits: its demand, that is what it would send if nothing held it back.
+//! What this replica needs of each scope's limits: its demand, that is what it would send if
+//! nothing held it back.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -114,9 +115,10 @@ fn sums_of(demand: &Demand) -> Sums {
 
 /// The part of the limits that is asked for.
 ///
-/// Callers that wait for an answer before they send the next request send less where they are made to wait, so what was sent is
-/// no measure of what they would send. By Little's law there are `rate · (waited + served)` of them at once; without a wait they
-/// would send that many each time that an answer takes.
+/// Callers that wait for an answer before they send the next request send less where they are made
+/// to wait, so what was sent is no measure of what they would send. By Little's law there are `rate
+/// · (waited + served)` of them at once; without a wait they would send that many each time that an
+/// answer takes.
 fn part(demand: &Demand, rates: &Sums) -> f64 {
     let [requests, tokens, refused_requests, refused_tokens, waited, served] = *rates;
     let freed = if served > 0.0 { 1.0 + waited / served } else { 1.0 };
@@ -185,7 +187,8 @@ mod tests {
         }
     }
 
-    /// The need at each of the first `seconds` seconds, with the demand that `at` gives for a second.
+    /// The need at each of the first `seconds` seconds, with the demand that `at` gives for a
+    /// second.
     fn course(seconds: u32, at: impl Fn(f64) -> Demand) -> Vec<u32> {
         let mut demands = Demands::default();
         let start = crate::clock::now();
@@ -206,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_caller_that_waits_for_each_answer_needs_what_it_would_send_without_a_wait() {
-        // One at a time: half a second of waiting, and then a tenth of service. Without the wait, ten a second.
+        // One at a time: half a second of waiting, and then a tenth of service. Without the wait,
+        // ten a second.
         let needs = course(20, |second| {
             let requests = second / 0.6;
             let mut demand = demand(requests, 1.0);

@@ -1,4 +1,5 @@
-//! The thread's work: an exchange in each interval, what follows from it for the scopes, and what to do without Redis.
+//! The thread's work: an exchange in each interval, what follows from it for the scopes, and what
+//! to do without Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,12 @@ use super::notes::{MOST_NOTES, Notes};
 use super::running::{Shared, fraction, key_of};
 use super::trouble::Trouble;
 
-/// The first wait after a failure; each further one is twice as long, up to [`LONGEST_WAIT`] intervals.
+/// The first wait after a failure; each further one is twice as long, up to [`LONGEST_WAIT`]
+/// intervals.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: u32 = 2;
-/// The scopes' demand is looked at this often in an interval: what is urgent need not wait for its end.
+/// The scopes' demand is looked at this often in an interval: what is urgent need not wait for its
+/// end.
 const LOOKS: u32 = 4;
 /// How often the URL's secret is read again.
 const REREAD: Duration = Duration::from_secs(10);
@@ -98,7 +101,8 @@ impl Exchange {
         }
     }
 
-    /// When a further exchange may begin that does not wait for the interval's end: there are two in an interval at most.
+    /// When a further exchange may begin that does not wait for the interval's end: there are two
+    /// in an interval at most.
     fn earliest(&self) -> Instant {
         let now = clock::now();
         let apart = self.began[0].map_or(now, |last| last + self.interval / LOOKS);
@@ -134,7 +138,8 @@ impl Exchange {
         }
     }
 
-    /// What the scopes need now, and what they learned. They are not held for longer: one that is held is never forgotten.
+    /// What the scopes need now, and what they learned. They are not held for longer: one that is
+    /// held is never forgotten.
     fn look(&mut self, now: Instant) {
         let scopes = self.scopes.all();
         let demands = scopes.iter().map(|scope| (key_of(scope), scope.demand()));
@@ -221,7 +226,8 @@ impl Exchange {
         }
     }
 
-    /// Until the next exchange: no two replicas keep in step, and all that lost Redis don't come back at once.
+    /// Until the next exchange: no two replicas keep in step, and all that lost Redis don't come
+    /// back at once.
     fn pause(&mut self) -> Duration {
         if self.failures > 0 {
             let wait = FIRST_WAIT.saturating_mul(1 << (self.failures - 1).min(16));

@@ -1,13 +1,16 @@
-//! What this replica may use: the parts that the ledger granted it, for as long as they are leased. Pure: no clock, no socket.
+//! What this replica may use: the parts that the ledger granted it, for as long as they are leased.
+//! Pure: no clock, no socket.
 //!
-//! What changed is told at once, and what is in use as soon as an exchange is small enough: an exchange costs by what it tells.
+//! What changed is told at once, and what is in use as soon as an exchange is small enough: an
+//! exchange costs by what it tells.
 //!
-//! A part that shrinks is used no more before the ledger is told so, and only then can another have it: all parts in use are at
-//! most the whole. What can exceed it, and by how much:
+//! A part that shrinks is used no more before the ledger is told so, and only then can another have
+//! it: all parts in use are at most the whole. What can exceed it, and by how much:
 //!
-//! - replicas that have no part of a scope yet begin with [`floor`], 2 % of the limit for all of them together;
-//! - replicas that reach the upstream and not Redis, while others reach both, use one part in as many as they last knew of each,
-//!   once their lease is over.
+//! - replicas that have no part of a scope yet begin with [`floor`], 2 % of the limit for all of
+//!   them together;
+//! - replicas that reach the upstream and not Redis, while others reach both, use one part in as
+//!   many as they last knew of each, once their lease is over.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +20,8 @@ use crate::clock::Instant;
 use super::demand::Need;
 use super::message::{Answer, Call, Grant, Line, MOST_LINES, Note, ScopeKey, WHOLE};
 
-/// Intervals that a part is this replica's after the last exchange began. After a crash the others have it that much later.
+/// Intervals that a part is this replica's after the last exchange began. After a crash the others
+/// have it that much later.
 pub(super) const LEASE: u32 = 3;
 /// Intervals after the lease's end before a part may grow: the others' leases end at other moments.
 const SETTLE: u32 = 2;
@@ -25,14 +29,16 @@ const SETTLE: u32 = 2;
 const LACKS: u32 = WHOLE / 200;
 /// Scopes that an exchange tells of though nothing about them is urgent.
 const MOST_DUE: usize = 64;
-/// Intervals after which a scope without requests is told again; by then its entry in the ledger has half of its time left.
+/// Intervals after which a scope without requests is told again; by then its entry in the ledger
+/// has half of its time left.
 const TOLD_AGAIN: u32 = 20;
 /// Kept for replicas that have no part of a scope, all together.
 const RESERVE: u32 = WHOLE / 50;
 /// Time constant of the others' rates, in seconds.
 const MEASURED_OVER: f64 = 3.0;
 
-/// The part, in millionths, of a replica that the ledger does not know yet in a scope, where there are `replicas` replicas.
+/// The part, in millionths, of a replica that the ledger does not know yet in a scope, where there
+/// are `replicas` replicas.
 pub(super) fn floor(replicas: usize) -> u32 {
     (RESERVE / divisor(replicas)).max(1)
 }
@@ -193,8 +199,8 @@ impl Leases {
         self.renewed.filter(|_| self.granted).map(|renewed| renewed + self.interval * LEASE)
     }
 
-    /// What the scopes need now; the others are forgotten. A scope that needs more than it has, and did not before, is worth
-    /// an exchange soon.
+    /// What the scopes need now; the others are forgotten. A scope that needs more than it has, and
+    /// did not before, is worth an exchange soon.
     pub(super) fn needs(&mut self, needs: &[(ScopeKey, Need)]) {
         let mut own = std::mem::take(&mut self.own);
         for (key, need) in needs {
@@ -269,8 +275,8 @@ impl Leases {
 
     /// An exchange that began then went well.
     pub(super) fn exchanged(&mut self, call: &Call, answer: &Answer, began: Instant) {
-        // A ledger that has forgotten all counts only who has come back: who knew of more goes on by that, and waits with a
-        // larger part until the ledger has learned who holds what.
+        // A ledger that has forgotten all counts only who has come back: who knew of more goes on
+        // by that, and waits with a larger part until the ledger has learned who holds what.
         let knew = self.renewed.is_some() && answer.learning;
         let members = self.members;
         self.members = if knew { self.members.max(answer.members) } else { answer.members };
@@ -347,7 +353,8 @@ impl Leases {
 
     /// The scopes that are told of, with what to apply to them.
     pub(super) fn applied(&mut self) -> BTreeMap<ScopeKey, Applied> {
-        // Before the first exchange, how many there are is not known: a thousand that begin together would each take 2 %.
+        // Before the first exchange, how many there are is not known: a thousand that begin
+        // together would each take 2 %.
         let floor = if self.granted { floor(self.members) } else { 1 };
         let fair = even(self.members);
         let each = self.own.iter_mut().map(|(key, own)| {

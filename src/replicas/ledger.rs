@@ -1,4 +1,5 @@
-//! The ledger's arithmetic in Rust, as `ledger.lua` has it for Redis: for simulations, and to be compared with it.
+//! The ledger's arithmetic in Rust, as `ledger.lua` has it for Redis: for simulations, and to be
+//! compared with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +7,9 @@ use super::message::{Answer, Call, Grant, Line, ScopeKey, WHOLE};
 
 /// Kept for replicas that have no part of a scope yet, all together: 2 %.
 const RESERVE: u64 = 20_000;
-/// Who should have more than it has by more than this, or by more than a fortieth of what it should have, lacks it. While nobody lacks
-/// anything, and all parts together are not too large, parts stay.
+/// Who should have more than it has by more than this, or by more than a fortieth of what it should
+/// have, lacks it. While nobody lacks anything, and all parts together are not too large, parts
+/// stay.
 const LACK: u64 = 5_000;
 const STEADY: u64 = 40;
 /// Milliseconds after which what is free counts as unused.
@@ -56,8 +58,8 @@ struct Exchange<'a> {
     members: u64,
 }
 
-/// Max-min fair parts of `whole`: who needs less than its weighted part of what is left gets it, and the others share the rest
-/// by weight. What nobody needs is shared by weight too.
+/// Max-min fair parts of `whole`: who needs less than its weighted part of what is left gets it,
+/// and the others share the rest by weight. What nobody needs is shared by weight too.
 pub(super) fn divide(needs: &[u64], weights: &[u64], whole: u64) -> Vec<u64> {
     let all: u64 = weights.iter().sum();
     let (mut left, mut weight, mut open) = (whole, all, needs.len());

@@ -111,8 +111,8 @@ impl Call {
     }
 }
 
-/// What the function returns: members, whether it learns anew who holds what, since when it knows that, the last note, grants, the
-/// scopes of those that were recalled, notes.
+/// What the function returns: members, whether it learns anew who holds what, since when it knows
+/// that, the last note, grants, the scopes of those that were recalled, notes.
 pub(super) type Returned = (u64, u64, u64, u64, Vec<u64>, Vec<String>, Vec<String>);
 
 /// The ledger's answer to an exchange.

@@ -1,9 +1,11 @@
-//! Several replicas that share one organization's limits: who may use how much, agreed on through Redis.
+//! Several replicas that share one organization's limits: who may use how much, agreed on through
+//! Redis.
 //!
-//! No request ever waits for Redis. Once in an interval a thread of its own exchanges with the ledger (`ledger.lua`, one function
-//! that Redis executes): what this replica needs (`demand`) and holds of each scope's limits, and what it is granted
-//! (`lease`); and what it learned of the upstreams (`notes`). Without Redis a part holds for three intervals
-//! (`lease::LEASE`); then each replica takes an even part of as many as were last known, or are expected: never the whole, and
+//! No request ever waits for Redis. Once in an interval a thread of its own exchanges with the
+//! ledger (`ledger.lua`, one function that Redis executes): what this replica needs (`demand`) and
+//! holds of each scope's limits, and what it is granted (`lease`); and what it learned of the
+//! upstreams (`notes`). Without Redis a part holds for three intervals (`lease::LEASE`); then each
+//! replica takes an even part of as many as were last known, or are expected: never the whole, and
 //! never nothing.
 
 #[cfg(not(feature = "replicas"))]

@@ -1,6 +1,7 @@
 //! What replicas tell each other of their upstreams: limits, pauses, outages, spent quotas. Pure.
 //!
-//! A note is written when something was learned, and read by each replica once. What was heard from another is not told again.
+//! A note is written when something was learned, and read by each replica once. What was heard from
+//! another is not told again.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use crate::telemetry::masked;
 
 use super::message::{LONGEST_NOTE, Note, ScopeKey};
 
-/// A limit is worth telling to replicas that begin within this time; half of it later it is told anew.
+/// A limit is worth telling to replicas that begin within this time; half of it later it is told
+/// anew.
 const LIMITS_HOLD: Duration = Duration::from_hours(1);
 /// A fault (an outage, a spent quota) is told anew while it lasts.
 const FAULT_HOLDS: Duration = Duration::from_mins(1);

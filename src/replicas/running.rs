@@ -1,4 +1,5 @@
-//! The thread that exchanges with the other replicas, and what it shares with new scopes and the status.
+//! The thread that exchanges with the other replicas, and what it shares with new scopes and the
+//! status.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -78,7 +79,8 @@ pub fn start(settings: Settings, scopes: Scopes) -> io::Result<Replicas> {
     Ok(Replicas { shared, stop: Mutex::new(Some(stop)), ended: Mutex::new(ended) })
 }
 
-/// Gives the scopes an even part when the thread is gone, whatever ended it: parts that are leased would end.
+/// Gives the scopes an even part when the thread is gone, whatever ended it: parts that are leased
+/// would end.
 struct Unattended {
     scopes: Scopes,
     shared: Arc<Shared>,
@@ -102,7 +104,8 @@ impl Replicas {
         }
     }
 
-    /// The same, and waits until they know, for a moment at most. It blocks: for when nothing else is to be done.
+    /// The same, and waits until they know, for a moment at most. It blocks: for when nothing else
+    /// is to be done.
     pub fn leave_and_wait(&self) {
         self.leave();
         // Who doesn't get the goodbye finds out by the silence.

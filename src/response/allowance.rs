@@ -8,7 +8,8 @@ use crate::admission::{Ceiling, CeilingRefusal};
 use crate::classify::ErrorClass;
 use crate::spending::{Budget, Spent};
 
-/// The answer to a request whose caller's budget is spent: it returns with the next day or month, and not before.
+/// The answer to a request whose caller's budget is spent: it returns with the next day or month,
+/// and not before.
 pub fn budget_spent(spent: &Spent) -> OwnAnswer {
     let Spent { budget: Budget { family, period, tokens, .. }, returns_in } = spent;
     let period = period.as_str();

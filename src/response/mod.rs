@@ -1,7 +1,7 @@
 //! The answers that are Weir's own: the only place where an error becomes bytes.
 //!
-//! They wear OpenAI's envelope, so that every SDK raises its usual exception, and say `weir_error`, so that nobody takes
-//! them for the upstream's.
+//! They wear OpenAI's envelope, so that every SDK raises its usual exception, and say `weir_error`,
+//! so that nobody takes them for the upstream's.
 
 mod allowance;
 mod refusal;
@@ -76,8 +76,9 @@ impl OwnAnswer {
         }
     }
 
-    /// The same, with a hint for another try after `wait`, and jitter above it so that callers told together do not come back
-    /// together. A wait that is longer than every SDK obeys is told all the same, and the SDKs are told not to try again.
+    /// The same, with a hint for another try after `wait`, and jitter above it so that callers told
+    /// together do not come back together. A wait that is longer than every SDK obeys is told all
+    /// the same, and the SDKs are told not to try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration, rng: &mut fastrand::Rng) -> Self {
         let wait = wait.clamp(SHORTEST_RETRY_AFTER, LONGEST_RETRY_AFTER);
@@ -95,8 +96,9 @@ impl OwnAnswer {
         self
     }
 
-    /// The answer as an `error` event of a WebSocket session, for one turn: `stream_id` is its lane, `about` the client's name
-    /// of its message. What would be headers over HTTP stands in the error, as in the API's own events.
+    /// The answer as an `error` event of a WebSocket session, for one turn: `stream_id` is its
+    /// lane, `about` the client's name of its message. What would be headers over HTTP stands in
+    /// the error, as in the API's own events.
     pub fn into_event(self, request_id: &str, stream_id: Option<&str>, about: Option<&str>) -> Vec<u8> {
         #[derive(Serialize)]
         struct Told<'a> {
@@ -173,8 +175,8 @@ impl OwnAnswer {
 
 /// The status of an answer that Weir gives by itself for this class (DESIGN, Admission 9).
 ///
-/// Classes that the upstream answers with keep the upstream's status; for them this is what Weir says where there was no
-/// answer to pass on.
+/// Classes that the upstream answers with keep the upstream's status; for them this is what Weir
+/// says where there was no answer to pass on.
 pub fn status(class: ErrorClass) -> StatusCode {
     use ErrorClass as C;
     match class {

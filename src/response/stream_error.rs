@@ -7,7 +7,8 @@ use super::{ERROR_CLASS, OwnAnswer};
 use crate::classify::ErrorClass;
 use crate::openai::Endpoint;
 
-/// The event that stands for an answer with this head and body: the error that the body tells of, in the endpoint's form.
+/// The event that stands for an answer with this head and body: the error that the body tells of,
+/// in the endpoint's form.
 pub fn stream_error(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Vec<u8> {
     let told = serde_json::from_slice::<Map<String, Value>>(body).ok();
     let told = told.and_then(|mut body| body.remove("error")).filter(Value::is_object);

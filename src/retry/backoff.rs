@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-/// Full jitter under an exponential ceiling, above a floor; a server's hint is a minimum with jitter above it.
+/// Full jitter under an exponential ceiling, above a floor; a server's hint is a minimum with
+/// jitter above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// The ceiling before the first retry.
     pub base: Duration,
     /// The highest ceiling.
     pub cap: Duration,
-    /// The shortest delay: full jitter alone could draw nothing, and a retry at once meets what made the first one fail.
+    /// The shortest delay: full jitter alone could draw nothing, and a retry at once meets what
+    /// made the first one fail.
     pub floor: Duration,
 }
 
-/// Jitter above a hint: half of it, within these. Callers that are told the same time must not wake together, however short it
-/// is, and no one should wait much longer than told.
+/// Jitter above a hint: half of it, within these. Callers that are told the same time must not wake
+/// together, however short it is, and no one should wait much longer than told.
 const LEAST_SPREAD: Duration = Duration::from_millis(250);
 const MOST_SPREAD: Duration = Duration::from_secs(1);
 
@@ -31,8 +33,9 @@ impl Default for Backoff {
 impl Backoff {
     /// The delay before retry number `retry`, counted from 0.
     ///
-    /// It never panics; durations that make no sense together give the nearest that do. Without a hint it lies within
-    /// `floor..=ceiling(retry)`, with one it is never below the hint, and above it by at most a second or that delay.
+    /// It never panics; durations that make no sense together give the nearest that do. Without a
+    /// hint it lies within `floor..=ceiling(retry)`, with one it is never below the hint, and above
+    /// it by at most a second or that delay.
     pub fn delay(&self, retry: u32, hint: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
         let own = between(self.floor, self.ceiling(retry), rng);
         match hint {

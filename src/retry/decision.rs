@@ -6,8 +6,9 @@ use super::verdict::{Why, verdict};
 use super::{MilliTokens, Policy, Safety, Verdict, cost};
 use crate::classify::ErrorClass;
 
-/// The most rate limits that one request meets before the last one goes to its caller. The waits between them grow to 16 s,
-/// so 20 span four minutes: a limit that still refuses then is not one that a queue can wait for.
+/// The most rate limits that one request meets before the last one goes to its caller. The waits
+/// between them grow to 16 s, so 20 span four minutes: a limit that still refuses then is not one
+/// that a queue can wait for.
 const MAX_REQUEUES: u32 = 20;
 
 /// Everything that the decision is made of.
@@ -30,7 +31,8 @@ pub struct Situation {
     pub forbidden: bool,
     /// The configuration says that the endpoint is never attempted twice.
     pub excluded: bool,
-    /// Attempts made, this one included; those that went back to the queue after a rate limit do not count.
+    /// Attempts made, this one included; those that went back to the queue after a rate limit do
+    /// not count.
     pub attempts: u32,
     /// Rate limits that the request met before and went back to the queue after.
     pub requeues: u32,
@@ -87,8 +89,8 @@ impl StopReason {}
 
 /// Decides what follows an attempt that ended in an error.
 ///
-/// A requeue after a rate limit counts no attempt: the queue waits until the request can pass. How often is bounded by
-/// `MAX_REQUEUES`, whatever the deadline allows.
+/// A requeue after a rate limit counts no attempt: the queue waits until the request can pass. How
+/// often is bounded by `MAX_REQUEUES`, whatever the deadline allows.
 pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -> Decision {
     let mut verdict = verdict(situation.class, situation.safety, situation.may_have_run, situation.committed);
     if (policy.response_timeouts || situation.late_stream) && may_ask_again(situation) {
@@ -128,8 +130,9 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
     Decision::After { delay, cost }
 }
 
-/// Whether the attempt brought no response in time (Weir's own clock, or that of the edge before the API), and one repeat
-/// does no harm. The first may still be under way and is paid for: there is never a second repeat.
+/// Whether the attempt brought no response in time (Weir's own clock, or that of the edge before
+/// the API), and one repeat does no harm. The first may still be under way and is paid for: there
+/// is never a second repeat.
 fn may_ask_again(situation: &Situation) -> bool {
     matches!(situation.class, ErrorClass::TimeoutResponse | ErrorClass::GatewayTimeout)
         && situation.safety == Safety::Repeatable
@@ -236,7 +239,8 @@ mod tests {
         assert_eq!(decide(&unsafe_to_repeat, &policy, &mut rng), Decision::Stop(StopReason::Final));
     }
 
-    /// The edge gave up, not the API: each repeat is a generation that is paid for. Direct, the SDK makes three.
+    /// The edge gave up, not the API: each repeat is a generation that is paid for. Direct, the SDK
+    /// makes three.
     #[test]
     fn an_edge_that_gave_up_is_not_asked_again_unless_configured_and_then_once() {
         let mut rng = fastrand::Rng::with_seed(1);

@@ -1,4 +1,5 @@
-//! Whether, when and at what price an attempt is repeated: pure decisions over what classification found.
+//! Whether, when and at what price an attempt is repeated: pure decisions over what classification
+//! found.
 //!
 //! The budget that bounds retries lives with the scope; what a retry costs it is decided here.
 

@@ -7,7 +7,8 @@ use super::{Backoff, Operation};
 /// What the configuration says of retries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The most attempts of one request, the first included. Six lose 2.4 of 10,000 requests when a quarter of all attempts fail.
+    /// The most attempts of one request, the first included. Six lose 2.4 of 10,000 requests when a
+    /// quarter of all attempts fail.
     pub max_attempts: u32,
     /// The ceiling of the first backoff.
     pub base: Duration,

@@ -54,12 +54,14 @@ impl Operation {
 }
 
 impl Safety {
-    /// The safety of a request. `additions` are operations that the configuration declares repeatable.
+    /// The safety of a request. `additions` are operations that the configuration declares
+    /// repeatable.
     ///
-    /// RFC 9110 9.2.2 forbids a proxy to repeat what is not idempotent unless it knows that the request is safe for its
-    /// resource: this table is that knowledge. GET and DELETE are idempotent. Of the POSTs only those are repeatable that
-    /// compute and keep nothing; a response keeps something unless `store` is false. `named` is what the path names: it was read
-    /// before, and is not read again unless there are additions.
+    /// RFC 9110 9.2.2 forbids a proxy to repeat what is not idempotent unless it knows that the
+    /// request is safe for its resource: this table is that knowledge. GET and DELETE are
+    /// idempotent. Of the POSTs only those are repeatable that compute and keep nothing; a response
+    /// keeps something unless `store` is false. `named` is what the path names: it was read before,
+    /// and is not read again unless there are additions.
     pub fn of(
         method: &Method,
         path: &str,

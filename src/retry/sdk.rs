@@ -11,13 +11,16 @@ pub const OBEYED_HINT: Duration = Duration::from_mins(1);
 
 /// Whether an answer gets `x-should-retry: false`.
 ///
-/// SDKs retry too, without looking at the body: three attempts of theirs times six of Weir's. The header stops that where
-/// another try is known to be useless: Weir made it and gave up, the quota is spent, the request can never pass. It is not sent
-/// where Weir left the answer alone, so that a caller is never worse off than direct.
+/// SDKs retry too, without looking at the body: three attempts of theirs times six of Weir's. The
+/// header stops that where another try is known to be useless: Weir made it and gave up, the quota
+/// is spent, the request can never pass. It is not sent where Weir left the answer alone, so that a
+/// caller is never worse off than direct.
 ///
-/// A limit that comes back later than an SDK waits (`hint`) is one of these: it would only be refused again.
+/// A limit that comes back later than an SDK waits (`hint`) is one of these: it would only be
+/// refused again.
 ///
-/// `stopped` is why Weir made no other attempt; nothing where it decides nothing (observe, bypass). `attempts` counts those made.
+/// `stopped` is why Weir made no other attempt; nothing where it decides nothing (observe, bypass).
+/// `attempts` counts those made.
 pub fn stops_sdk(
     class: ErrorClass,
     stopped: Option<StopReason>,

@@ -1,4 +1,5 @@
-//! The table of what an error class means: whether the attempt may be repeated, and whether the upstream works.
+//! The table of what an error class means: whether the attempt may be repeated, and whether the
+//! upstream works.
 
 use super::Safety;
 use crate::classify::ErrorClass;
@@ -11,7 +12,8 @@ pub type MilliTokens = u32;
 pub enum Verdict {
     /// Another attempt cannot help, or may do harm.
     Never(Why),
-    /// The request goes back to the head of its queue; waiting is the queue's business and costs no budget.
+    /// The request goes back to the head of its queue; waiting is the queue's business and costs no
+    /// budget.
     Queue,
     /// Another attempt after a backoff, if the budget has this much.
     Backoff(MilliTokens),
@@ -41,8 +43,9 @@ pub(crate) enum Health {
 
 /// Whether an attempt that ended in this class may be repeated.
 ///
-/// `may_have_run`: whether the upstream may have begun to work on the request (see `Classified::may_have_run` and
-/// `Failure::sent`). `committed`: whether a byte of an answer reached the client.
+/// `may_have_run`: whether the upstream may have begun to work on the request (see
+/// `Classified::may_have_run` and `Failure::sent`). `committed`: whether a byte of an answer
+/// reached the client.
 pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, committed: bool) -> Verdict {
     if committed {
         return Verdict::Never(Why::Committed);
@@ -61,8 +64,9 @@ pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, comm
 
 /// What a retry after this class costs the budget, if the upstream may have worked on the request.
 ///
-/// A cheap failure costs less than one that kept the upstream busy, and a timeout most (the ratio of AWS's clients). Nothing
-/// costs less than a half: with a reserve of 2 % that is what keeps attempts within 1.1 of requests when everything fails.
+/// A cheap failure costs less than one that kept the upstream busy, and a timeout most (the ratio
+/// of AWS's clients). Nothing costs less than a half: with a reserve of 2 % that is what keeps
+/// attempts within 1.1 of requests when everything fails.
 pub const fn cost(class: ErrorClass) -> MilliTokens {
     row(class).1
 }
@@ -97,7 +101,8 @@ enum Rule {
     WhereSafe,
 }
 
-/// The table: of a class its rule, what a retry after it costs, and what it says about the upstream.
+/// The table: of a class its rule, what a retry after it costs, and what it says about the
+/// upstream.
 const fn row(class: ErrorClass) -> (Rule, MilliTokens, Health) {
     use ErrorClass as C;
     use Health::{Alive, Failing, Unknown};
@@ -122,7 +127,8 @@ const fn row(class: ErrorClass) -> (Rule, MilliTokens, Health) {
         | C::EmptyResponse
         | C::MalformedResponse => (Rule::WhereSafe, FAILED, Failing),
         C::StreamCut => (Rule::WhereSafe, FAILED, Unknown),
-        // The request is wrong, spent or not allowed; or (408, 409) the client's own retry is the better one.
+        // The request is wrong, spent or not allowed; or (408, 409) the client's own retry is the
+        // better one.
         C::AuthenticationInvalid
         | C::AuthenticationIncorrectKey
         | C::AuthenticationNoOrganization
@@ -212,9 +218,10 @@ mod tests {
         }
     }
 
-    /// What happens to a request of each endpoint after each kind of end: `q` waits for its turn again, `r` is repeated, `-` is not.
-    /// The ends: a rate limit, "queue is full", overloaded, no connection, a 500, a 502, a reset after sending, an error in a stream
-    /// before output, a 200 without an answer, a 504, no head in time, a 400, a 401, a spent quota.
+    /// What happens to a request of each endpoint after each kind of end: `q` waits for its turn
+    /// again, `r` is repeated, `-` is not. The ends: a rate limit, "queue is full", overloaded, no
+    /// connection, a 500, a 502, a reset after sending, an error in a stream before output, a 200
+    /// without an answer, a 504, no head in time, a 400, a 401, a spent quota.
     const ENDS: [&str; 14] = [
         "rate_limit_tokens",
         "slow_down",
@@ -278,8 +285,8 @@ mod tests {
         }
     }
 
-    /// Only a failing upstream, or one of which nothing is known, is a reason for another attempt; and what may be repeated at
-    /// once is no proof that it works.
+    /// Only a failing upstream, or one of which nothing is known, is a reason for another attempt;
+    /// and what may be repeated at once is no proof that it works.
     #[test]
     fn a_class_that_blames_the_request_is_never_repeated_by_weir() {
         for class in ErrorClass::ALL {

@@ -195,7 +195,8 @@ impl Grant {
 }
 
 impl Set {
-    /// What keeps nothing upstream and shows nothing of the account: the default with a configured credential.
+    /// What keeps nothing upstream and shows nothing of the account: the default with a configured
+    /// credential.
     pub fn stateless() -> Self {
         Right::all().filter(|right| right.access == Access::Use).collect()
     }

@@ -1,7 +1,8 @@
 //! What a caller may use: endpoints, by what is done with them, and models.
 //!
-//! Both are checked on what was parsed, before anything goes upstream: the method and path, the query, the body as JSON or a
-//! form, each message of a WebSocket session. What has two readings is refused to a caller whose rights depend on the reading.
+//! Both are checked on what was parsed, before anything goes upstream: the method and path, the
+//! query, the body as JSON or a form, each message of a WebSocket session. What has two readings is
+//! refused to a caller whose rights depend on the reading.
 
 mod access;
 mod models;
@@ -90,7 +91,8 @@ impl Rights {
         }
     }
 
-    /// Checks a body, its content coding taken away; nothing stands for one that is not there as a whole.
+    /// Checks a body, its content coding taken away; nothing stands for one that is not there as a
+    /// whole.
     ///
     /// # Errors
     /// The model that is not allowed, or why its models can't be read.
@@ -107,7 +109,8 @@ impl Rights {
         models.check_body(check, headers, body)
     }
 
-    /// Checks a message that a client sends in a WebSocket session, and says whether it names the model of a turn.
+    /// Checks a message that a client sends in a WebSocket session, and says whether it names the
+    /// model of a turn.
     ///
     /// # Errors
     /// The model that is not allowed, or why it can't be read.

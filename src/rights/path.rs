@@ -9,7 +9,8 @@ const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-meth
 
 /// Why the request could be taken for another one than Weir takes it for; nothing where it can't.
 ///
-/// Servers differ in what they decode, merge and resolve (RFC 3986, section 6.2.2). What a tidy client never sends is refused.
+/// Servers differ in what they decode, merge and resolve (RFC 3986, section 6.2.2). What a tidy
+/// client never sends is refused.
 pub(super) fn ambiguity(path: &str, headers: &HeaderMap) -> Option<&'static str> {
     if has_dot_segments(path) {
         return Some("its path has dot segments");
@@ -43,8 +44,8 @@ fn escaped(behind: &str) -> Option<u8> {
     u8::from_str_radix(digits, 16).ok()
 }
 
-/// Whether a byte has to be escaped in a path, or may be by a careful client, and is none that a second decoding or another
-/// server takes for a separator.
+/// Whether a byte has to be escaped in a path, or may be by a careful client, and is none that a
+/// second decoding or another server takes for a separator.
 fn is_needed(escaped: Option<u8>) -> bool {
     escaped.is_some_and(|byte| {
         let unreserved = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');

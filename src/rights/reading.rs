@@ -1,7 +1,8 @@
 //! The models that a body names, read so that no server can find another one in it.
 //!
-//! Pricing reads leniently and guesses; rights must not. What has two readings, or none, is an error here. JSON is read by
-//! `serde_json`, strictly; every model in it counts, so that it does not matter which of two an upstream would take.
+//! Pricing reads leniently and guesses; rights must not. What has two readings, or none, is an
+//! error here. JSON is read by `serde_json`, strictly; every model in it counts, so that it does
+//! not matter which of two an upstream would take.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -23,7 +24,8 @@ const MOST_HEAD: usize = 4 << 10;
 pub(super) struct Names {
     /// Each of them, in the order of the body.
     pub(super) all: Vec<String>,
-    /// Whether one stands where the request's own does, and not only deeper, in a tool for instance.
+    /// Whether one stands where the request's own does, and not only deeper, in a tool for
+    /// instance.
     pub(super) own: bool,
 }
 
@@ -68,7 +70,8 @@ pub(super) fn in_json(text: &[u8]) -> Result<Names, Unread> {
 /// Where a value stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// It is the body, or what the body's `response` or `session` holds: a `model` in it is the request's own.
+    /// It is the body, or what the body's `response` or `session` holds: a `model` in it is the
+    /// request's own.
     Top,
     /// Deeper: a `model` in it that is text counts too (a tool's, a transcription's).
     Below,
@@ -76,7 +79,8 @@ enum Place {
     Model { own: bool },
     /// A list of models to fall back on: every text in it is one.
     List,
-    /// The caller's data: an array, or text, in which nothing names a model; an object is looked into.
+    /// The caller's data: an array, or text, in which nothing names a model; an object is looked
+    /// into.
     Data,
 }
 

@@ -16,7 +16,8 @@ use super::drain::Phase;
 use super::watch::Activity;
 use super::{Counters, Draining, Limit, Slot, Slots};
 
-/// Pause after the process ran out of files: the connections it has must close before it can take others.
+/// Pause after the process ran out of files: the connections it has must close before it can take
+/// others.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts connections and deals each to the seat with the fewest.
@@ -88,7 +89,8 @@ impl Acceptor {
         (Self { listener, seats: places, slots, counters, draining }, seats)
     }
 
-    /// Accepts until a drain begins, then closes the listener. With one worker, run it on that worker's runtime.
+    /// Accepts until a drain begins, then closes the listener. With one worker, run it on that
+    /// worker's runtime.
     ///
     /// # Errors
     /// When the runtime can't watch the listener.
@@ -110,7 +112,8 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    // The worker's own runtime is to watch it; a stream that can't be given up by this one is closed.
+                    // The worker's own runtime is to watch it; a stream that can't be given up by
+                    // this one is closed.
                     if let Ok(slot) = slots.take_or_make(peer.ip()).await
                         && let Ok(stream) = stream.into_std()
                     {
@@ -128,7 +131,8 @@ impl Acceptor {
                 Err(_) => counters.fail_accept(),
             }
         }
-        // Those that the kernel has connected and that nobody accepted would be reset with the listener's end.
+        // Those that the kernel has connected and that nobody accepted would be reset with the
+        // listener's end.
         let listener = listener.into_std()?;
         while let Ok((stream, peer)) = listener.accept() {
             if stream.set_nonblocking(true).is_ok()
@@ -141,7 +145,8 @@ impl Acceptor {
     }
 }
 
-/// Deals a connection to the seat with the fewest, looking from `next` on; answers where to look from then.
+/// Deals a connection to the seat with the fewest, looking from `next` on; answers where to look
+/// from then.
 fn deal(seats: &[Place], next: usize, stream: TcpStream, peer: SocketAddr, slot: Slot) -> usize {
     let from_next = (0..seats.len()).map(|offset| (next + offset) % seats.len());
     let Some(chosen) = from_next.min_by_key(|index| seats[*index].connections.load(Ordering::Relaxed)) else {

@@ -10,11 +10,11 @@ use super::watch::InFlight;
 
 /// A service's body: the request is in flight as long as it lives.
 ///
-/// Over HTTP/1 no more of it is read than the client takes, but for `Settings::unwritten`: hyper would take what its buffer holds
-/// and what comes at once.
+/// Over HTTP/1 no more of it is read than the client takes, but for `Settings::unwritten`: hyper
+/// would take what its buffer holds and what comes at once.
 ///
-/// An error of the service's body aborts the answer, so that the client sees it cut. hyper drops a chunk that an error
-/// follows without a pause, so there is always one in between.
+/// An error of the service's body aborts the answer, so that the client sees it cut. hyper drops a
+/// chunk that an error follows without a pause, so there is always one in between.
 #[derive(Debug)]
 pub struct EdgeBody<B: Body> {
     body: B,

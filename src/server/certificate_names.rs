@@ -17,8 +17,8 @@ const ADDRESS: u8 = 0x87;
 /// The object identifier of the subject's alternative names, 2.5.29.17.
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 
-/// The DNS names, URIs, e-mail addresses and IP addresses of a certificate that rustls has verified; a name that can't be read is
-/// left out. (webpki tells of DNS names and URIs alone.)
+/// The DNS names, URIs, e-mail addresses and IP addresses of a certificate that rustls has
+/// verified; a name that can't be read is left out. (webpki tells of DNS names and URIs alone.)
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
     alternative_names(certificate).unwrap_or_default()
 }

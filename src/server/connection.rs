@@ -36,20 +36,22 @@ use super::{Counters, Limit, Rule, ServerTls, Settings, certificate_names};
 /// Time for a connection that was idle too long to end in good order.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Bytes that one HTTP/2 stream may send before they are read; fewer where a connection may have very many streams.
+/// Bytes that one HTTP/2 stream may send before they are read; fewer where a connection may have
+/// very many streams.
 const STREAM_WINDOW: u32 = 128 << 10;
-/// The window of a connection that both sides begin with and none can make smaller (RFC 9113, section 6.9.2).
+/// The window of a connection that both sides begin with and none can make smaller (RFC 9113,
+/// section 6.9.2).
 const SMALLEST_CONNECTION_WINDOW: u32 = 65_535;
 /// The largest window that there can be (RFC 9113, section 6.9.1).
 const LARGEST_WINDOW: u32 = (1 << 31) - 1;
-/// Bytes of a head over HTTP/2, in RFC 9113's count of 32 bytes more for each field: `http::HeaderMap` holds no more than
-/// 24,576 names.
+/// Bytes of a head over HTTP/2, in RFC 9113's count of 32 bytes more for each field:
+/// `http::HeaderMap` holds no more than 24,576 names.
 const LARGEST_HEAD: u32 = 768 << 10;
 
 /// The windows of each HTTP/2 stream and of the connection.
 ///
-/// The connection's is the sum of its streams': uploads that wait for their turn are not read, and must not use up what the
-/// other streams of their connection need.
+/// The connection's is the sum of its streams': uploads that wait for their turn are not read, and
+/// must not use up what the other streams of their connection need.
 fn windows(streams: u32) -> (u32, u32) {
     let stream = STREAM_WINDOW.min(LARGEST_WINDOW / streams.max(1));
     (stream, stream * streams.max(1))
@@ -68,7 +70,8 @@ pub struct ConnectionInfo {
     pub peer: SocketAddr,
     /// Whether it is encrypted.
     pub tls: bool,
-    /// The names (DNS, URI, e-mail and IP address) of the client's certificate, if it showed one that is trusted.
+    /// The names (DNS, URI, e-mail and IP address) of the client's certificate, if it showed one
+    /// that is trusted.
     pub names: Vec<Box<str>>,
     /// Whether it speaks HTTP/2.
     pub http2: bool,
@@ -98,7 +101,8 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>> + Send + Unpin,
 {
-    /// A front whose services `make` makes, one for each connection, and whose refusals `render` renders.
+    /// A front whose services `make` makes, one for each connection, and whose refusals `render`
+    /// renders.
     pub fn new(
         settings: Settings,
         make: M,
@@ -108,7 +112,8 @@ where
     ) -> Self {
         let mut http1 = http1::Builder::new();
         http1.header_read_timeout(None).max_header_size(settings.header_bytes).half_close(false);
-        // What is read ahead of a body, and of an answer what the client has not taken yet: hyper's own bound is 408 KiB each.
+        // What is read ahead of a body, and of an answer what the client has not taken yet: hyper's
+        // own bound is 408 KiB each.
         http1.max_buf_size(settings.header_bytes.max(SMALLEST_BUFFER));
         if settings.header_count != Settings::default().header_count {
             http1.max_headers(settings.header_count);
@@ -136,8 +141,8 @@ where
         Self { tls: Some(tls), ..self }
     }
 
-    /// Serves the connections that a seat is dealt, until the acceptor ends. Connections go on after that: see
-    /// [`Drain::finished`](super::Drain::finished).
+    /// Serves the connections that a seat is dealt, until the acceptor ends. Connections go on
+    /// after that: see [`Drain::finished`](super::Drain::finished).
     pub async fn run(self, mut seat: Seat) {
         let front = Arc::new(self);
         while let Some(Dealt { stream, peer, hold }) = seat.next().await {
@@ -284,9 +289,9 @@ where
         async move {
             let mut draining = self.draining.clone();
             let told = draining.clone();
-            // A connection of HTTP/2 is told to go when the drain is announced: GOAWAY loses no request. One that came after that
-            // may send some first. HTTP/1 has no such word: its answers say that the connection closes, and idle ones are closed
-            // later.
+            // A connection of HTTP/2 is told to go when the drain is announced: GOAWAY loses no
+            // request. One that came after that may send some first. HTTP/1 has no such word: its
+            // answers say that the connection closes, and idle ones are closed later.
             let goes_early = watch.is_http2() && !told.has_reached(Phase::Announced);
             let phase = if goes_early { Phase::Announced } else { Phase::ClosingIdle };
             let mut reached = pin!(draining.reached(phase));

@@ -13,7 +13,8 @@ use crate::clock::{self, Instant};
 pub enum Phase {
     /// There is none.
     Serving,
-    /// Connections are still accepted. Each answer says that its connection closes, so that clients' pools empty.
+    /// Connections are still accepted. Each answer says that its connection closes, so that
+    /// clients' pools empty.
     Announced,
     /// No more connections are accepted. Idle ones stay for a moment: a request may be on its way.
     Begun,

@@ -1,4 +1,5 @@
-//! The layers around the service: hygiene, and panics that become answers. They know nothing of callers.
+//! The layers around the service: hygiene, and panics that become answers. They know nothing of
+//! callers.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -77,7 +78,8 @@ impl EdgeLayer {
     }
 }
 
-/// Bytes of an HTTP/1 field beside its name and value: `": "` and a line end. The same request is as large over both versions.
+/// Bytes of an HTTP/1 field beside its name and value: `": "` and a line end. The same request is
+/// as large over both versions.
 const FIELD_OVERHEAD: usize = 4;
 
 impl<S> Layer<S> for EdgeLayer {
@@ -163,7 +165,8 @@ where
         // The future that panicked is dropped now, with all it holds.
         self.state = State::Refused(refusal);
         let mut response = (self.render)(refusal);
-        // What follows a refused CONNECT may be meant for the tunnel, and is no request. HTTP/2 has streams for that.
+        // What follows a refused CONNECT may be meant for the tunnel, and is no request. HTTP/2 has
+        // streams for that.
         if refusal == Refusal::Hygiene(Rule::Connect) && self.version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -208,7 +211,8 @@ where
             counters.reach(Limit::Streams);
         }
         let mut service = self.service.clone();
-        // Services at the edge are always ready: whatever must wait does so in the future, where it can be seen.
+        // Services at the edge are always ready: whatever must wait does so in the future, where it
+        // can be seen.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         debug_assert!(ready.is_ready(), "a service at the edge must always be ready");
         let request = request.map(|incoming| ClientBody::new(incoming, self.activity.body_flag()));

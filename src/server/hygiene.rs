@@ -1,8 +1,10 @@
-//! Requests that mean more than one thing, or something that Weir does not do, are refused before anybody reads them.
+//! Requests that mean more than one thing, or something that Weir does not do, are refused before
+//! anybody reads them.
 //!
-//! hyper refuses what it can't parse; these rules cover what it lets through. What can no longer be seen here is stated
-//! where it matters: hyper removes a `Content-Length` beside `Transfer-Encoding: chunked` and closes the connection
-//! after that request (RFC 9112, section 6.1 allows it), merges equal lengths, and drops fragments.
+//! hyper refuses what it can't parse; these rules cover what it lets through. What can no longer be
+//! seen here is stated where it matters: hyper removes a `Content-Length` beside
+//! `Transfer-Encoding: chunked` and closes the connection after that request (RFC 9112, section 6.1
+//! allows it), merges equal lengths, and drops fragments.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Version};
@@ -18,7 +20,8 @@ pub enum Rule {
     HostMissing,
     /// More than one `Host`.
     HostRepeated,
-    /// A `Host` or authority that is no host and port, or has a user in it (RFC 9110, section 4.2.4).
+    /// A `Host` or authority that is no host and port, or has a user in it (RFC 9110, section
+    /// 4.2.4).
     HostInvalid,
     /// HTTP/2: `Host` differs from the authority (RFC 9113, section 8.3.1).
     HostDiffers,
@@ -103,11 +106,12 @@ impl Rule {
     }
 }
 
-/// Checks a request's head. Equal lengths, said twice over HTTP/2, become one (RFC 9110, section 8.6); hyper refuses others, and
-/// merges those of HTTP/1.
+/// Checks a request's head. Equal lengths, said twice over HTTP/2, become one (RFC 9110, section
+/// 8.6); hyper refuses others, and merges those of HTTP/1.
 ///
-/// An absolute target that differs from `Host` passes, as RFC 9112 (section 3.2.2) asks: neither leads anywhere, the
-/// upstream is the configured one. Paths pass as they are, dots included: nothing here resolves them.
+/// An absolute target that differs from `Host` passes, as RFC 9112 (section 3.2.2) asks: neither
+/// leads anywhere, the upstream is the configured one. Paths pass as they are, dots included:
+/// nothing here resolves them.
 pub fn check<B>(request: &mut Request<B>) -> Result<(), Rule> {
     if request.method() == Method::CONNECT {
         return Err(Rule::Connect);
@@ -199,8 +203,8 @@ fn check_host<B>(request: &Request<B>, host: Option<&HeaderValue>) -> Result<(),
     }
 }
 
-/// Whether a value is a host with or without a port: no user, no path, no space. Empty is allowed (RFC 9110, section
-/// 7.2): the target had no authority.
+/// Whether a value is a host with or without a port: no user, no path, no space. Empty is allowed
+/// (RFC 9110, section 7.2): the target had no authority.
 fn is_authority(value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     let (host, port) = match value.iter().rposition(|byte| *byte == b':') {
@@ -216,7 +220,8 @@ fn is_authority(value: &HeaderValue) -> bool {
     };
     port.iter().all(u8::is_ascii_digit)
         && name.iter().all(|byte| {
-            // unreserved, pct-encoded and sub-delims of RFC 3986; commas are left out: they join two hosts.
+            // unreserved, pct-encoded and sub-delims of RFC 3986; commas are left out: they join
+            // two hosts.
             byte.is_ascii_alphanumeric()
                 || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'')
                 || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=')

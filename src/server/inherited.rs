@@ -1,5 +1,5 @@
-//! Listeners that the service manager opened and hands over (systemd's socket activation): what connects while Weir restarts
-//! waits in the kernel's queue, and is refused by nobody.
+//! Listeners that the service manager opened and hands over (systemd's socket activation): what
+//! connects while Weir restarts waits in the kernel's queue, and is refused by nobody.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -43,7 +43,8 @@ impl Inherited {
         Some(self.0.swap_remove(place))
     }
 
-    /// What is left that no setting asked for: a socket that nobody accepts from would let clients hang.
+    /// What is left that no setting asked for: a socket that nobody accepts from would let clients
+    /// hang.
     ///
     /// # Errors
     /// Where it listens, and what to change.

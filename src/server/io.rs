@@ -35,8 +35,8 @@ pub(super) struct Watched<I> {
     own_answer: Option<Bytes>,
 }
 
-/// A wait for a client that has its answer and still sends: closed at once, the kernel would reset the connection, and the client
-/// lose the answer (RFC 9112, section 9.6).
+/// A wait for a client that has its answer and still sends: closed at once, the kernel would reset
+/// the connection, and the client lose the answer (RFC 9112, section 9.6).
 #[derive(Debug)]
 struct Linger {
     silence: Timer,
@@ -88,7 +88,8 @@ impl<I: AsyncRead + Unpin> Watched<I> {
     }
 }
 
-/// Reads until it is clear whether the client begins with HTTP/2's preface; the bytes read come along.
+/// Reads until it is clear whether the client begins with HTTP/2's preface; the bytes read come
+/// along.
 ///
 /// # Errors
 /// When the connection breaks, or ends without a byte.
@@ -108,13 +109,15 @@ pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool,
     }
 }
 
-/// Bytes that are read at once: hyper doubles the buffer of a connection, for as long as it lasts, whenever a read fills it. One
-/// less than twice its smallest, so that none grows further, however much a client sends and however many send it.
+/// Bytes that are read at once: hyper doubles the buffer of a connection, for as long as it lasts,
+/// whenever a read fills it. One less than twice its smallest, so that none grows further, however
+/// much a client sends and however many send it.
 const READ_AT_ONCE: usize = (16 << 10) - 1;
 
-/// What a read over HTTP/2 costs of the 128 steps that the runtime gives a task until the others have their turn. A connection
-/// reads all that there is before the tasks of its streams run: until then each request is held as it came, its headers in a
-/// map and in the read buffers, which is several times what it takes to wait.
+/// What a read over HTTP/2 costs of the 128 steps that the runtime gives a task until the others
+/// have their turn. A connection reads all that there is before the tasks of its streams run: until
+/// then each request is held as it came, its headers in a map and in the read buffers, which is
+/// several times what it takes to wait.
 const READ: u32 = 43;
 
 /// Spends `steps` of the task's budget, one of which was spent already.
@@ -139,7 +142,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             buf.put_slice(now);
             self.ahead = later.into();
             self.activity.read();
-            // What follows comes in the same read: hyper doubles a buffer that a piece of a head was left in.
+            // What follows comes in the same read: hyper doubles a buffer that a piece of a head
+            // was left in.
             if buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -167,7 +171,8 @@ impl<I: AsyncWrite + Unpin> Watched<I> {
         self.activity.write(taken, cx);
     }
 
-    /// Writes Weir's own answer in place of hyper's, where `buf` is one to what can't be parsed; `None` where it is not.
+    /// Writes Weir's own answer in place of hyper's, where `buf` is one to what can't be parsed;
+    /// `None` where it is not.
     fn poll_own_answer(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Option<Poll<io::Result<usize>>> {
         if self.own_answer.is_none() {
             if self.activity.http2 || !self.activity.has_strays() {
@@ -248,7 +253,8 @@ mod tests {
         http::Response::new(Bytes::new())
     }
 
-    /// hyper doubles its buffer, for as long as the connection lasts, when a head comes in two reads.
+    /// hyper doubles its buffer, for as long as the connection lasts, when a head comes in two
+    /// reads.
     #[tokio::test(start_paused = true)]
     async fn what_was_read_ahead_comes_with_what_follows() {
         let head = b"GET /v1/models HTTP/1.1\r\nhost: weir\r\n\r\n";
@@ -264,7 +270,8 @@ mod tests {
         assert_eq!(watched.read(&mut read).await.unwrap(), 4);
     }
 
-    /// Bodies that nobody wants are read on too: each buffer that grows with them is memory that no bound counts.
+    /// Bodies that nobody wants are read on too: each buffer that grows with them is memory that no
+    /// bound counts.
     #[tokio::test(start_paused = true)]
     async fn no_read_fills_a_buffer_that_hyper_would_double() {
         const GROWN: usize = 16 << 10;
@@ -281,7 +288,8 @@ mod tests {
         }
     }
 
-    /// Reads that a task makes before it must let the others go on, of a connection on which there is always more to read.
+    /// Reads that a task makes before it must let the others go on, of a connection on which there
+    /// is always more to read.
     async fn reads_at_once(http2: bool) -> usize {
         let (mut client, io) = duplex(1024);
         client.write_all(&[7; 1024]).await.unwrap();
@@ -301,7 +309,8 @@ mod tests {
         reads
     }
 
-    /// The requests of a connection would all be held as they came before the first of them is packed.
+    /// The requests of a connection would all be held as they came before the first of them is
+    /// packed.
     #[tokio::test(start_paused = true)]
     async fn the_streams_of_a_connection_have_their_turn_between_its_reads() {
         assert_eq!(clock::spawn(reads_at_once(true)).await.unwrap(), 3);

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel keeps until they are accepted; it takes no more than `net.core.somaxconn`.
+/// Connections that the kernel keeps until they are accepted; it takes no more than
+/// `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// Why a listener can't be opened; displays as one line that names the setting and what to do.
@@ -19,8 +20,8 @@ pub struct BindError {
 
 /// Opens the listener that `setting` (its name, for the error) asks for.
 ///
-/// The address is held exclusively: another process that has it, another Weir included, is an error. `SO_REUSEADDR`
-/// only lets a restart take it while old connections fade away.
+/// The address is held exclusively: another process that has it, another Weir included, is an
+/// error. `SO_REUSEADDR` only lets a restart take it while old connections fade away.
 pub fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     open(address).map_err(|source| BindError { setting, address, source })
 }

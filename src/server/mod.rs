@@ -1,8 +1,8 @@
 //! Accepting: connections in, requests up, answers down; nothing here knows what a caller is.
 //!
-//! One exclusive listener; an [`Acceptor`] deals its connections to [`Seat`]s, one for each worker. A [`Front`] serves a
-//! connection: TLS, the choice of HTTP/1.1 or HTTP/2, the clocks and limits that keep one client from harming others,
-//! [`hygiene`], and a panic that becomes an answer.
+//! One exclusive listener; an [`Acceptor`] deals its connections to [`Seat`]s, one for each worker.
+//! A [`Front`] serves a connection: TLS, the choice of HTTP/1.1 or HTTP/2, the clocks and limits
+//! that keep one client from harming others, [`hygiene`], and a panic that becomes an answer.
 
 mod accept;
 mod body;
@@ -48,7 +48,8 @@ pub struct Settings {
     pub room: usize,
     /// Time for the TLS handshake.
     pub handshake_timeout: Duration,
-    /// Time for the head of a request, from its first byte; for the first request, from the connection's start.
+    /// Time for the head of a request, from its first byte; for the first request, from the
+    /// connection's start.
     pub head_timeout: Duration,
     /// Time that a connection may wait for its next request.
     pub idle_timeout: Duration,
@@ -58,8 +59,8 @@ pub struct Settings {
     pub header_bytes: usize,
     /// Headers of a request. Any other value than 100 costs an allocation for each request (hyper).
     pub header_count: usize,
-    /// Bytes of an answer that an HTTP/1 client does not take which are held for it here: half of `server.answer_buffer`, and a piece
-    /// as it came.
+    /// Bytes of an answer that an HTTP/1 client does not take which are held for it here: half of
+    /// `server.answer_buffer`, and a piece as it came.
     pub unwritten: usize,
     /// Requests at once over one HTTP/2 connection.
     pub streams: u32,
@@ -68,12 +69,12 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 10,000 connections, 10,000 of one peer, room for all, 10 s handshake, 30 s head, 75 s idle, 60 s write, 64 KiB and 100 headers,
-    /// 32 KiB unwritten, 1,000 streams.
+    /// 10,000 connections, 10,000 of one peer, room for all, 10 s handshake, 30 s head, 75 s idle,
+    /// 60 s write, 64 KiB and 100 headers, 32 KiB unwritten, 1,000 streams.
     ///
-    /// One peer may have all: behind a balancer, or beside one service, there is only one. The idle time is above the
-    /// 60 s after which common clients drop a connection, so that the client closes first and no request meets a
-    /// connection that is going away.
+    /// One peer may have all: behind a balancer, or beside one service, there is only one. The idle
+    /// time is above the 60 s after which common clients drop a connection, so that the client
+    /// closes first and no request meets a connection that is going away.
     fn default() -> Self {
         Self {
             connections: 10_000,

@@ -81,8 +81,9 @@ impl Slots {
         })
     }
 
-    /// Waits until there are files for one more connection: the others stay with the kernel, which has a queue for them. Where there
-    /// are none, that is counted, and connections that are idle are closed. For one waiter.
+    /// Waits until there are files for one more connection: the others stay with the kernel, which
+    /// has a queue for them. Where there are none, that is counted, and connections that are idle
+    /// are closed. For one waiter.
     ///
     /// # Cancel safety
     /// Nothing is taken.
@@ -99,7 +100,8 @@ impl Slots {
         }
     }
 
-    /// As [`Self::take`]; over the bound of all connections it waits a moment for an idle one to be closed.
+    /// As [`Self::take`]; over the bound of all connections it waits a moment for an idle one to be
+    /// closed.
     ///
     /// # Cancel safety
     /// Nothing is taken.
@@ -113,8 +115,8 @@ impl Slots {
         }
     }
 
-    /// Near the bound, notes which connections are idle; at the bound, asks those to close that have been for a while. Whether
-    /// any is idle.
+    /// Near the bound, notes which connections are idle; at the bound, asks those to close that
+    /// have been for a while. Whether any is idle.
     fn close_idle(&self, now: Instant) -> bool {
         let bound = self.room.min(self.limit);
         let mut taken = self.taken();
@@ -228,7 +230,8 @@ mod tests {
         for (slot, activity) in taken.iter().zip(&activities) {
             slot.watch(activity);
         }
-        // The first waits for its first request, the second serves one, the third is idle after one.
+        // The first waits for its first request, the second serves one, the third is idle after
+        // one.
         let _busy = activities[1].begin();
         drop(activities[2].begin());
         let began = clock::now();

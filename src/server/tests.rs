@@ -32,7 +32,8 @@ fn render(refusal: Refusal) -> Response<Bytes> {
     Response::builder().status(status).body(Bytes::from_static(code.as_bytes())).unwrap()
 }
 
-/// Waits as long as the path says, in seconds, then answers with the request's body; `/panic` panics.
+/// Waits as long as the path says, in seconds, then answers with the request's body; `/panic`
+/// panics.
 async fn echo(request: Request<ClientBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().trim_matches('/').to_owned();
     assert_ne!(path, "panic");
@@ -73,8 +74,8 @@ async fn read_to_end(client: &mut DuplexStream) -> (String, Instant) {
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n";
 
-/// Each connection has one, also while it is idle: its future, which is all of its task but what HTTP keeps. Over TCP a few bytes
-/// more make its task 768 bytes in place of 640.
+/// Each connection has one, also while it is idle: its future, which is all of its task but what
+/// HTTP keeps. Over TCP a few bytes more make its task 768 bytes in place of 640.
 #[tokio::test(start_paused = true)]
 async fn the_future_of_a_connection_is_small() {
     let (_drain, draining) = Drain::new();
@@ -201,7 +202,8 @@ async fn a_drain_closes_idle_connections_last_and_busy_ones_after_their_answer()
     assert!(busy.drain.finished(clock::now() + Duration::from_secs(1)).await);
 }
 
-/// Closed at once, the kernel would reset the connection for what the client still sends, and the answer would be lost.
+/// Closed at once, the kernel would reset the connection for what the client still sends, and the
+/// answer would be lost.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_refused_while_it_sends_is_read_on_for_a_moment() {
     let mut house = house(Settings::default());

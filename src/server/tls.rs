@@ -1,4 +1,5 @@
-//! TLS towards the clients: a certificate that is read again when its file changes, and whom the client says it is.
+//! TLS towards the clients: a certificate that is read again when its file changes, and whom the
+//! client says it is.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -82,7 +83,8 @@ impl ServerTls {
         Ok(Arc::new(Self { settings, current, stamps: Mutex::new(stamps) }))
     }
 
-    /// Reads the files again. Connections from now on use them; those that are open stay as they are.
+    /// Reads the files again. Connections from now on use them; those that are open stay as they
+    /// are.
     ///
     /// # Errors
     /// When a file can't be used; what was read before stays in use.
@@ -99,8 +101,8 @@ impl ServerTls {
         changed.then(|| self.reload())
     }
 
-    /// Looks for changes for ever, every `period`, and tells `report` of each reload. It blocks for the moment of the
-    /// look: run it beside the workers, not on one.
+    /// Looks for changes for ever, every `period`, and tells `report` of each reload. It blocks for
+    /// the moment of the look: run it beside the workers, not on one.
     pub async fn watch(self: Arc<Self>, period: Duration, report: impl Fn(Result<(), TlsError>)) {
         loop {
             clock::sleep(period).await;

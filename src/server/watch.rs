@@ -1,7 +1,7 @@
 //! What a connection is waiting for, and for how long it may.
 //!
-//! The clock is read and the timer set only when a connection's wait changes, never for each request: a timer that fires
-//! too early is set again.
+//! The clock is read and the timer set only when a connection's wait changes, never for each
+//! request: a timer that fires too early is set again.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +15,14 @@ use crate::clock::{self, Instant, Timer};
 use super::drain::Phase;
 use super::{Limit, Settings};
 
-/// What happened on a connection, as its parts report it. All orderings are relaxed: one task does it all, but for the
-/// streams of HTTP/2, which may be a moment late.
+/// What happened on a connection, as its parts report it. All orderings are relaxed: one task does
+/// it all, but for the streams of HTTP/2, which may be a moment late.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     /// Requests whose answers are not complete.
     requests: AtomicU32,
-    /// Requests begun and ended, and writes that went on after a wait: a wait that saw one of these is a new wait.
+    /// Requests begun and ended, and writes that went on after a wait: a wait that saw one of these
+    /// is a new wait.
     progress: AtomicU32,
     /// Whether bytes came that belong to no request yet.
     head_begun: AtomicBool,
@@ -54,8 +55,9 @@ pub(super) struct ConnectionFields {
 }
 
 impl ConnectionFields {
-    /// For connections that end with a drain of this phase, and are closed when they were idle for `idle_timeout`: clients are
-    /// told a second less, so that none sends a request on a connection that is being closed.
+    /// For connections that end with a drain of this phase, and are closed when they were idle for
+    /// `idle_timeout`: clients are told a second less, so that none sends a request on a connection
+    /// that is being closed.
     pub(super) fn new(phase: Arc<AtomicU8>, idle_timeout: Duration, most_unwritten: usize) -> Arc<Self> {
         let seconds = idle_timeout.as_secs().saturating_sub(1);
         let keep_alive =
@@ -63,7 +65,8 @@ impl ConnectionFields {
         Arc::new(Self { phase, keep_alive, most_unwritten })
     }
 
-    /// Adds what an answer says of its connection. `closes` says that it closes after this answer anyway.
+    /// Adds what an answer says of its connection. `closes` says that it closes after this answer
+    /// anyway.
     fn write(&self, headers: &mut HeaderMap, closes: bool) {
         if self.phase.load(Ordering::Relaxed) >= Phase::Announced as u8 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -112,7 +115,8 @@ impl Activity {
         *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
     }
 
-    /// What a request's body is to note that it has come; none over HTTP/2, where each stream ends by itself.
+    /// What a request's body is to note that it has come; none over HTTP/2, where each stream ends
+    /// by itself.
     pub(super) fn body_flag(&self) -> Option<Arc<AtomicBool>> {
         (!self.http2).then(|| Arc::clone(&self.body_open))
     }
@@ -122,7 +126,8 @@ impl Activity {
         self.head_begun.load(Ordering::Relaxed) && self.requests() == 0
     }
 
-    /// Whether the client may still be sending what nobody reads: the rest of a body, or of what was no request.
+    /// Whether the client may still be sending what nobody reads: the rest of a body, or of what
+    /// was no request.
     pub(super) fn client_may_send(&self) -> bool {
         self.body_open.load(Ordering::Relaxed) || self.head_begun.load(Ordering::Relaxed)
     }
@@ -168,8 +173,8 @@ impl Activity {
 }
 
 impl InFlight {
-    /// Whether the client takes so little of its answer that no more of it is to be read now. The connection's task is woken once
-    /// it has taken some.
+    /// Whether the client takes so little of its answer that no more of it is to be read now. The
+    /// connection's task is woken once it has taken some.
     pub(super) fn is_full(&self) -> bool {
         let of = &self.0;
         let is_full = !of.http2 && of.unwritten.load(Ordering::Relaxed) >= of.fields.most_unwritten;
@@ -245,11 +250,12 @@ impl Watch {
         }
     }
 
-    /// The limit that the connection has now reached, if any. To be called after each poll of the connection. The settings are
-    /// those that it began with: no connection needs to store them.
+    /// The limit that the connection has now reached, if any. To be called after each poll of the
+    /// connection. The settings are those that it began with: no connection needs to store them.
     pub(super) fn check(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Option<Limit> {
         self.observe(settings);
-        // Looked at first: the timer lies apart in memory, and most polls find a request with the service.
+        // Looked at first: the timer lies apart in memory, and most polls find a request with the
+        // service.
         let deadline = self.deadline?;
         loop {
             if self.timer.poll_fired(cx).is_pending() {
@@ -316,7 +322,8 @@ impl Watch {
         };
         let deadline = clock::now() + allowed;
         self.deadline = Some(deadline);
-        // A timer that fires earlier than needed is set again then; one that fires later must be set now.
+        // A timer that fires earlier than needed is set again then; one that fires later must be
+        // set now.
         if deadline < self.timer.deadline() || self.timer.has_fired() {
             self.timer.reset(deadline);
         }

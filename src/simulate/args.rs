@@ -59,7 +59,8 @@ pub struct Args {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     pub listen: SocketAddr,
-    /// Whose words and headers it uses. Without, the API's, and every path and key that any of them has is let in.
+    /// Whose words and headers it uses. Without, the API's, and every path and key that any of them
+    /// has is let in.
     #[arg(long, value_enum, value_name = "NAME")]
     pub dialect: Option<Dialect>,
     /// Requests per minute, for each model; `none` lifts the limit.
@@ -80,7 +81,8 @@ pub struct Args {
     /// All models share one set of limits.
     #[arg(long, help_heading = "Limits")]
     pub share_models: bool,
-    /// How limits are enforced: bucket (as the API does), bucket:1s (that deep), lying-bucket:1s, fixed-window, sliding-log.
+    /// How limits are enforced: bucket (as the API does), bucket:1s (that deep), lying-bucket:1s,
+    /// fixed-window, sliding-log.
     #[arg(long, value_name = "SHAPE", default_value = "bucket", value_parser = shape, help_heading = "Limits")]
     pub shape: Shape,
     /// What a request is charged.
@@ -113,7 +115,8 @@ pub struct Args {
     /// Requests without a key are let in.
     #[arg(long, help_heading = "Keys")]
     pub no_auth: bool,
-    /// Time between admission and the head of the answer: 50ms, 50ms..2s (uniform) or 300ms~2s (median ~ 99th percentile).
+    /// Time between admission and the head of the answer: 50ms, 50ms..2s (uniform) or 300ms~2s
+    /// (median ~ 99th percentile).
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = Latency::parse, help_heading = "Answers")]
     pub latency: Latency,
     /// Time before admission: the way there.

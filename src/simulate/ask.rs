@@ -67,7 +67,8 @@ impl Ask {
         [&self.messages, &self.prompt, &self.input, &self.instructions].into_iter().flatten()
     }
 
-    /// Input tokens by the stand-in's own tokenizer: a token is four characters, a number is a token.
+    /// Input tokens by the stand-in's own tokenizer: a token is four characters, a number is a
+    /// token.
     pub(super) fn input_tokens(&self) -> u64 {
         self.texts().map(|text| text.letters.div_ceil(4) + text.numbers).sum()
     }
@@ -118,7 +119,8 @@ impl Text {
     }
 }
 
-/// Members of objects that hold text for the model; others (image URLs, ids, roles) cost nothing here.
+/// Members of objects that hold text for the model; others (image URLs, ids, roles) cost nothing
+/// here.
 const TEXTUAL: [&str; 8] =
     ["text", "content", "input", "output", "arguments", "name", "description", "refusal"];
 

@@ -17,7 +17,8 @@ use super::notation::{Problem, duration, fraction};
 use super::schedule::{ForeignUse, Outage};
 use super::settings::{Limits, Settings, shape};
 
-/// Changes to a running stand-in: what is left out stays as it is. Values are written as on the command line.
+/// Changes to a running stand-in: what is left out stays as it is. Values are written as on the
+/// command line.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Change {

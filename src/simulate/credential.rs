@@ -31,8 +31,8 @@ pub(super) struct Denied {
 
 /// Finds the account behind a request's `authorization` (or Azure's `api-key`).
 ///
-/// `openai-organization` and `openai-project` choose among a key's accounts, as they do with the API; a listed key has
-/// just one, and another organization in the header is refused.
+/// `openai-organization` and `openai-project` choose among a key's accounts, as they do with the
+/// API; a listed key has just one, and another organization in the header is refused.
 pub(super) fn identify(settings: &Settings, headers: &HeaderMap) -> Result<Account, Denied> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let key = match bearer.split_once(' ') {

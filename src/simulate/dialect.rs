@@ -1,4 +1,5 @@
-//! How other providers and servers that speak the API word their limits: one row each, after recorded answers.
+//! How other providers and servers that speak the API word their limits: one row each, after
+//! recorded answers.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -48,11 +49,12 @@ enum Reset {
     Date,
 }
 
-/// One dialect's words. In a body `{limit}`, `{used}`, `{requested}`, `{wait}`, `{seconds}`, `{epoch}`, `{unit}`, `{phrase}`, `{model}` and
-/// `{organization}` stand for those of the refusal.
+/// One dialect's words. In a body `{limit}`, `{used}`, `{requested}`, `{wait}`, `{seconds}`,
+/// `{epoch}`, `{unit}`, `{phrase}`, `{model}` and `{organization}` stand for those of the refusal.
 #[derive(Clone, Copy, Debug)]
 struct Words {
-    /// The headers of limit, remainder and reset: of requests, then of tokens; "" for those that are not sent.
+    /// The headers of limit, remainder and reset: of requests, then of tokens; "" for those that
+    /// are not sent.
     headers: [[&'static str; 3]; 2],
     reset: Reset,
     /// Fields that every answer bears.

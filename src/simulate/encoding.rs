@@ -37,7 +37,8 @@ impl Encoding {
         }
     }
 
-    /// Encodes pieces so that each can be decoded as soon as it arrives; the last is followed by the coding's end.
+    /// Encodes pieces so that each can be decoded as soon as it arrives; the last is followed by
+    /// the coding's end.
     pub(super) fn encode(self, pieces: Vec<Bytes>) -> Vec<Bytes> {
         match self {
             Self::Identity => pieces,

@@ -1,4 +1,5 @@
-//! The API's errors: one row for each body that was recorded or documented, by a name to ask for it.
+//! The API's errors: one row for each body that was recorded or documented, by a name to ask for
+//! it.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};

@@ -105,7 +105,8 @@ impl Simulator {
         (manner, attempt, UnderWay(self.clone(), None))
     }
 
-    /// Answers one turn of a session, and says how its limits stand. One that only warms up is charged nothing.
+    /// Answers one turn of a session, and says how its limits stand. One that only warms up is
+    /// charged nothing.
     pub(super) async fn turn(
         &self,
         parts: &Parts,
@@ -129,7 +130,8 @@ impl Simulator {
         Ok((reply, limits.collect()))
     }
 
-    /// Everything between a request that was read and an answer to send, with the fault that the body is to meet.
+    /// Everything between a request that was read and an answer to send, with the fault that the
+    /// body is to meet.
     async fn work(
         &self,
         parts: &Parts,

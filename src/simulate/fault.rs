@@ -26,7 +26,8 @@ pub enum Fault {
     Garbage,
     /// The body trickles.
     SlowBody,
-    /// A stream with status 200 that carries an error; an answer that is no stream gets the error itself.
+    /// A stream with status 200 that carries an error; an answer that is no stream gets the error
+    /// itself.
     HiddenErrorStream(&'static ApiError),
     /// A stream that ends cleanly, but without its last event.
     CloseWithoutDone,
@@ -51,7 +52,8 @@ impl Fault {
 
     /// Reads a fault's name, an error's name, or a status.
     ///
-    /// `reset` and `stall` are short for the ones before the head; `hidden:NAME` hides the error NAME in a stream.
+    /// `reset` and `stall` are short for the ones before the head; `hidden:NAME` hides the error
+    /// NAME in a stream.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let overloaded = || ApiError::with_status(503).ok_or_else(|| Problem::new("no error for 503"));
         Ok(match text {

@@ -16,7 +16,8 @@ use super::{Simulator, Stop};
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Between attempts to listen again after an outage, while something else has the address; and after a failure to accept.
+/// Between attempts to listen again after an outage, while something else has the address; and
+/// after a failure to accept.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// A stand-in that serves a listener. Dropping it is a [`Running::stop`] without grace.
@@ -60,7 +61,8 @@ impl Running {
         &self.simulator
     }
 
-    /// Stops to listen at once, lets requests under way finish for at most `grace`, then cuts them off.
+    /// Stops to listen at once, lets requests under way finish for at most `grace`, then cuts them
+    /// off.
     ///
     /// # Cancel safety
     /// Dropping it cuts them off at once.

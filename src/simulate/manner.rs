@@ -1,4 +1,5 @@
-//! How an answer looks, whatever it says: headers, encoding, pace, and the fault that its body meets.
+//! How an answer looks, whatever it says: headers, encoding, pace, and the fault that its body
+//! meets.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -108,7 +109,8 @@ impl Manner {
         }
     }
 
-    /// JSON is encoded for those who accept it, as the API does; streams and files only when asked to.
+    /// JSON is encoded for those who accept it, as the API does; streams and files only when asked
+    /// to.
     fn encoding(&self, headers: &HeaderMap, events: bool) -> Encoding {
         let json =
             headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
@@ -160,7 +162,8 @@ impl Manner {
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const PROJECT: HeaderName = HeaderName::from_static("openai-project");
 
-/// The `content-length` of a body that meets a fault. One that ends early and cleanly has none, nor has a stream.
+/// The `content-length` of a body that meets a fault. One that ends early and cleanly has none, nor
+/// has a stream.
 fn told_length(fault: Fault, length: usize, events: bool) -> Option<usize> {
     match fault {
         Fault::LieContentLength => Some(length + 64),

@@ -1,11 +1,12 @@
 //! A stand-in for the OpenAI API: its limiter, its answers, its errors and its bad days.
 //!
-//! It shares the wire format with the proxy and nothing else. Above all it has its own arithmetic of limits, so that a
-//! mistake in the proxy's cannot cancel itself out.
+//! It shares the wire format with the proxy and nothing else. Above all it has its own arithmetic
+//! of limits, so that a mistake in the proxy's cannot cancel itself out.
 //!
-//! A request goes through [`exchange`](self) in the order of the API's own edge: arrive → outage? → latency before →
-//! key → operation → price → limiter → latency after → fault? → answer. [`Simulator`] is the whole; [`serve`] puts it
-//! behind a listener, [`Simulator::serve_connection`] behind any stream of bytes.
+//! A request goes through [`exchange`](self) in the order of the API's own edge: arrive → outage? →
+//! latency before → key → operation → price → limiter → latency after → fault? → answer.
+//! [`Simulator`] is the whole; [`serve`] puts it behind a listener, [`Simulator::serve_connection`]
+//! behind any stream of bytes.
 
 mod answer;
 mod args;
@@ -125,7 +126,8 @@ impl Simulator {
         self.serve_wire(io, |_| {}, std::future::pending()).await;
     }
 
-    /// The same, with a way to make the transport's close a reset, and an event that ends it after the request under way.
+    /// The same, with a way to make the transport's close a reset, and an event that ends it after
+    /// the request under way.
     async fn serve_wire<T>(&self, io: T, on_reset: fn(&T), stop: impl Future<Output = Stop>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -41,7 +41,8 @@ pub(super) enum Inference {
     Images,
 }
 
-/// What stands before an operation's own path at one provider or another; a deployment has its name behind it.
+/// What stands before an operation's own path at one provider or another; a deployment has its name
+/// behind it.
 const PREFIXES: [&str; 6] = ["v1", "openai", "deployments", "api", "v1beta", "inference"];
 
 impl<'a> Route<'a> {

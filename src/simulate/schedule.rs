@@ -24,13 +24,14 @@ pub struct Outage {
 pub enum OutageKind {
     /// Nothing listens; connections that exist are reset.
     Refused,
-    /// Every request meets this fault, before any limit is charged. No answer is made, so that a fault of the body shows
-    /// as its nearest kin before the head: a stall, or a reset.
+    /// Every request meets this fault, before any limit is charged. No answer is made, so that a
+    /// fault of the body shows as its nearest kin before the head: a stall, or a reset.
     Fault(Fault),
 }
 
 impl Outage {
-    /// Reads `10s+5s:503`: starting at 10 s, for 5 s, with a status, an error, a fault or `refused`.
+    /// Reads `10s+5s:503`: starting at 10 s, for 5 s, with a status, an error, a fault or
+    /// `refused`.
     pub fn parse(text: &str) -> Result<Self, Problem> {
         let read = || {
             let (span, kind) = text.split_once(':')?;
@@ -118,8 +119,8 @@ impl ForeignUse {
     }
 }
 
-/// Takes the foreign share from limits, as time goes by. Where there is not enough for all, the others come first: their
-/// share is what the schedule says, whatever the own load.
+/// Takes the foreign share from limits, as time goes by. Where there is not enough for all, the
+/// others come first: their share is what the schedule says, whatever the own load.
 #[derive(Clone, Debug)]
 pub struct ForeignConsumer {
     start: Instant,
@@ -139,7 +140,8 @@ impl ForeignConsumer {
 
     /// Takes what the others took since the last call.
     ///
-    /// After a pause longer than two minutes only the last two minutes are taken: before that everything drained.
+    /// After a pause longer than two minutes only the last two minutes are taken: before that
+    /// everything drained.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -1,9 +1,11 @@
 //! Sessions over WebSocket: `/responses` in WebSocket mode, and a Realtime session in outline.
 //!
-//! Each `response.create` goes the way of a POST to `/responses` with the handshake's headers: latency, key, limiter, faults.
-//! What would be its answer comes as messages. A create's `metadata` may have `x-simulate` and `x-simulate-job`, which count as
-//! those headers. The rules are those of developers.openai.com, guide "WebSocket mode": a lane for each `stream_id`, 32 with a
-//! name, 16 answers at once, a cache of each lane's last response, which a failed turn of the lane empties. Frames are tungstenite's.
+//! Each `response.create` goes the way of a POST to `/responses` with the handshake's headers:
+//! latency, key, limiter, faults. What would be its answer comes as messages. A create's `metadata`
+//! may have `x-simulate` and `x-simulate-job`, which count as those headers. The rules are those of
+//! developers.openai.com, guide "WebSocket mode": a lane for each `stream_id`, 32 with a name, 16
+//! answers at once, a cache of each lane's last response, which a failed turn of the lane empties.
+//! Frames are tungstenite's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -211,7 +213,8 @@ async fn serve(
     }
 }
 
-/// Reads a message: a create, nothing for what is only taken note of, or the error that it is answered with.
+/// Reads a message: a create, nothing for what is only taken note of, or the error that it is
+/// answered with.
 fn request(text: &str, named: usize, is_known: impl Fn(&Name) -> bool) -> Result<Option<Value>, Value> {
     let Ok(event @ Value::Object(_)) = serde_json::from_str::<Value>(text) else {
         return Err(refusal(None, "invalid_json", "The message is not a JSON object.", None));
@@ -350,7 +353,8 @@ impl Shared {
                 create = json!({});
             }
             let said = create["instructions"].take();
-            // Without instructions it is the conversation that is answered, of which nothing is kept here.
+            // Without instructions it is the conversation that is answered, of which nothing is
+            // kept here.
             create["input"] = if said.is_string() { said } else { json!("Hi") };
             create["model"] = json!(self.asked.model.as_deref().unwrap_or("gpt-realtime"));
         }

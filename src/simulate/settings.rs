@@ -11,8 +11,8 @@ use super::limiter::{Depth, Dimension, Joint, Shape};
 use super::notation::{Problem, count, duration};
 use super::schedule::{ForeignUse, LimitChange, Outage};
 
-/// Everything that a stand-in can be told. The default behaves like the API for a small account: 500 requests and
-/// 200,000 tokens a minute, no faults.
+/// Everything that a stand-in can be told. The default behaves like the API for a small account:
+/// 500 requests and 200,000 tokens a minute, no faults.
 #[derive(Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, set by name")]
 pub struct Settings {
@@ -26,13 +26,16 @@ pub struct Settings {
     pub shape: Shape,
     /// What a request is charged.
     pub charge: Charge,
-    /// A refused request takes its share of the limits of requests all the same. Off: no recorded refusal shows it.
+    /// A refused request takes its share of the limits of requests all the same. Off: no recorded
+    /// refusal shows it.
     pub count_refused: bool,
-    /// A request that meets a fault by rate or by header is charged first, as the API's guide says. On by default.
+    /// A request that meets a fault by rate or by header is charged first, as the API's guide says.
+    /// On by default.
     pub count_failed: bool,
     /// Which answers bear limit headers.
     pub limit_headers: LimitHeaders,
-    /// `Retry-After` on refusals (whole seconds, rounded up) and on overload, as documented. On by default.
+    /// `Retry-After` on refusals (whole seconds, rounded up) and on overload, as documented. On by
+    /// default.
     pub retry_after: bool,
     /// Keys and the account that each belongs to. Other keys belong to one account, or to one each.
     pub keys: Vec<(String, Account)>,
@@ -42,13 +45,16 @@ pub struct Settings {
     pub require_key: bool,
     /// Latency before admission: the way there, and what waits in front of the limiter.
     pub before: Latency,
-    /// Latency between admission and the head of the answer: the work. `openai-processing-ms` tells it.
+    /// Latency between admission and the head of the answer: the work. `openai-processing-ms` tells
+    /// it.
     pub after: Latency,
     /// Between the chunks of a stream.
     pub chunk_delay: Duration,
-    /// Words in an answer, which are its output tokens and the chunks of a stream; `max_tokens` may lower it.
+    /// Words in an answer, which are its output tokens and the chunks of a stream; `max_tokens` may
+    /// lower it.
     pub output_tokens: u32,
-    /// Encode JSON answers when the request accepts gzip or deflate, as the API does. On by default.
+    /// Encode JSON answers when the request accepts gzip or deflate, as the API does. On by
+    /// default.
     pub compress: bool,
     /// Faults by rate: each request meets at most one, by these odds.
     pub faults: Vec<(Fault, f64)>,
@@ -62,7 +68,8 @@ pub struct Settings {
     pub seed: u64,
     /// Largest request body in bytes; larger ones get 413.
     pub max_body: usize,
-    /// Whose words it uses; without one it lets in every path and key that any of them has, in the API's words.
+    /// Whose words it uses; without one it lets in every path and key that any of them has, in the
+    /// API's words.
     pub dialect: Option<Dialect>,
     /// Answers under way at once; without, all are.
     pub slots: Option<usize>,
@@ -188,7 +195,8 @@ impl Limits {
     }
 }
 
-/// Reads the name of a shape: `bucket`, `bucket:1s` (that deep), `lying-bucket:1s`, `fixed-window` or `sliding-log`.
+/// Reads the name of a shape: `bucket`, `bucket:1s` (that deep), `lying-bucket:1s`, `fixed-window`
+/// or `sliding-log`.
 pub fn shape(text: &str) -> Result<Shape, Problem> {
     let (name, depth) = match text.split_once(':') {
         Some((name, depth)) => (name, Some(duration(depth)?)),

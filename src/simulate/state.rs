@@ -65,7 +65,8 @@ impl State {
         self.rng = fastrand::Rng::with_seed(self.settings.seed);
     }
 
-    /// Puts other settings in place. Limits keep what is used where the same ones stay limited in the same shape.
+    /// Puts other settings in place. Limits keep what is used where the same ones stay limited in
+    /// the same shape.
     pub(super) fn change(&mut self, mut settings: Settings, now: Instant) {
         settings.limit_changes.sort_by_key(|change| change.at);
         let old = std::mem::replace(&mut self.settings, Arc::new(settings));

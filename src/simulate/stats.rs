@@ -17,8 +17,8 @@ pub struct Stats {
     pub admitted: u64,
     /// Tokens charged to them.
     pub tokens: u64,
-    /// Requests that the limiter refused, by dimension (`rpm`, `rpd`, `tpm`, `tpd`), and those too large ever to pass
-    /// (`too_large`).
+    /// Requests that the limiter refused, by dimension (`rpm`, `rpd`, `tpm`, `tpd`), and those too
+    /// large ever to pass (`too_large`).
     pub refused: BTreeMap<&'static str, u64>,
     /// When the last one was refused, in seconds since the start.
     pub last_refusal: Option<f64>,

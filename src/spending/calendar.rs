@@ -48,7 +48,8 @@ impl Period {
     }
 }
 
-/// The month of a day since 1970, counted from the year 0 (Howard Hinnant, "chrono-compatible low-level date algorithms").
+/// The month of a day since 1970, counted from the year 0 (Howard Hinnant, "chrono-compatible
+/// low-level date algorithms").
 fn month_of(days: u64) -> u64 {
     let shifted = days + 719_468;
     let (era, day) = (shifted / 146_097, shifted % 146_097);

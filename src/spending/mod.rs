@@ -1,7 +1,8 @@
 //! Budgets of tokens by caller, for a day or a month: what was spent, and who may spend more.
 //!
-//! A request reserves its estimate and pays what its answer reports. The request that crosses the line is the last one; those under way
-//! at that moment finish. Counts survive a reload, and a restart where [`Spending::text`] is kept.
+//! A request reserves its estimate and pays what its answer reports. The request that crosses the
+//! line is the last one; those under way at that moment finish. Counts survive a reload, and a
+//! restart where [`Spending::text`] is kept.
 
 mod calendar;
 
@@ -36,7 +37,8 @@ pub struct Budget {
     pub tokens: u64,
 }
 
-/// The budgets that one request draws from: at most four, for all models and its family, by day and month.
+/// The budgets that one request draws from: at most four, for all models and its family, by day and
+/// month.
 pub type Held = [Option<u16>; 4];
 
 /// A budget is spent.
@@ -130,7 +132,8 @@ impl Spending {
         self.active.store(!meters.is_empty(), Ordering::Relaxed);
     }
 
-    /// Reserves a request's estimate in every budget that it draws from; nothing where there is none.
+    /// Reserves a request's estimate in every budget that it draws from; nothing where there is
+    /// none.
     ///
     /// # Errors
     /// The budget that is spent and returns last.
@@ -195,7 +198,8 @@ impl Spending {
             .collect()
     }
 
-    /// What is to be kept over a restart: numbers and names of callers, no secret. Nothing where there is no budget.
+    /// What is to be kept over a restart: numbers and names of callers, no secret. Nothing where
+    /// there is no budget.
     pub fn text(&self) -> Option<String> {
         let meters = self.lock();
         if meters.is_empty() {
@@ -209,7 +213,8 @@ impl Spending {
         Some(text)
     }
 
-    /// Takes up what an earlier process kept. Lines about budgets that are not configured are passed over.
+    /// Takes up what an earlier process kept. Lines about budgets that are not configured are
+    /// passed over.
     ///
     /// # Errors
     /// That it is no such text, or of another version; nothing was taken then.

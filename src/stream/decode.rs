@@ -9,9 +9,11 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use ruzstd::decoding::FrameDecoder;
 
-/// The most that one piece of input may decode to. Beyond it the copy is given up: a bomb must not cost memory.
+/// The most that one piece of input may decode to. Beyond it the copy is given up: a bomb must not
+/// cost memory.
 const MOST_DECODED_AT_ONCE: usize = 4 << 20;
-/// The most compressed bytes kept while a zstd block is incomplete: the format's largest block, with its headers.
+/// The most compressed bytes kept while a zstd block is incomplete: the format's largest block,
+/// with its headers.
 const MOST_PENDING: usize = (128 << 10) + 32;
 const ZSTD_LARGEST_FRAME_HEADER: usize = 18;
 /// The largest zstd window accepted, as RFC 9659 bounds it for HTTP.
@@ -87,7 +89,8 @@ impl Decoder {
     /// Decodes the next bytes and hands what came out to `sink`.
     ///
     /// # Errors
-    /// When the input is damaged or the output passes the bound; the decoder must not be used again.
+    /// When the input is damaged or the output passes the bound; the decoder must not be used
+    /// again.
     pub(crate) fn decode(&mut self, input: &[u8], sink: &mut dyn FnMut(&[u8])) -> Result<(), Undecodable> {
         let out = match self {
             Self::Gzip(decoder) => {
@@ -211,7 +214,8 @@ mod tests {
         deflate.write_all(TEXT).unwrap();
         let deflate = deflate.finish().unwrap();
         let zstd = ruzstd::encoding::compress_to_vec(TEXT, ruzstd::encoding::CompressionLevel::Uncompressed);
-        // `brotli` of TEXT as one uncompressed meta-block: window 16, length - 1 in 16 bits, then an empty last one.
+        // `brotli` of TEXT as one uncompressed meta-block: window 16, length - 1 in 16 bits, then
+        // an empty last one.
         let length = u32::try_from(TEXT.len() - 1).unwrap();
         let bits = (length << 4) | (1 << 20);
         let mut brotli = bits.to_le_bytes()[..3].to_vec();
@@ -225,7 +229,8 @@ mod tests {
         }
     }
 
-    /// The four bytes of a frame's checksum may come in pieces, or not at all: the text is there, and nobody waits for ever.
+    /// The four bytes of a frame's checksum may come in pieces, or not at all: the text is there,
+    /// and nobody waits for ever.
     #[test]
     fn a_checksum_may_be_cut() {
         let header = [0x28, 0xb5, 0x2f, 0xfd, 0x24, u8::try_from(TEXT.len()).unwrap()];

@@ -25,13 +25,15 @@ pub struct Findings {
     pub stream: bool,
     /// Tokens, as far as the answer tells.
     pub usage: Option<Usage>,
-    /// Whether a stream said that it is complete, or ended in good order after every choice's `finish_reason`.
+    /// Whether a stream said that it is complete, or ended in good order after every choice's
+    /// `finish_reason`.
     pub complete: bool,
     /// Whether every choice of a stream has its `finish_reason`.
     pub finished: bool,
     /// Events that carried output.
     pub outputs: u64,
-    /// An error event's data, bounded by the scanner; the first counts. Of an error's body that was not read ahead: its start.
+    /// An error event's data, bounded by the scanner; the first counts. Of an error's body that was
+    /// not read ahead: its start.
     pub error: Option<Box<[u8]>>,
     /// Whether the copy could not be read: an unknown coding, damage, or a bound.
     pub unread: bool,
@@ -209,8 +211,9 @@ impl Reader {
         }
     }
 
-    /// Takes note that the body has ended in good order. `[DONE]` is whole without the blank line that belongs after it; any other
-    /// event that lacks it may be a part of one, and was never told.
+    /// Takes note that the body has ended in good order. `[DONE]` is whole without the blank line
+    /// that belongs after it; any other event that lacks it may be a part of one, and was never
+    /// told.
     pub fn finish(&mut self) {
         if let (What::Events(scanner, _), _) = self.what.parts() {
             let findings = &mut self.findings;
@@ -219,13 +222,15 @@ impl Reader {
         }
     }
 
-    /// Whether something that is output, an error or the end has come: the head need not be held any longer.
+    /// Whether something that is output, an error or the end has come: the head need not be held
+    /// any longer.
     pub fn has_begun(&self) -> bool {
         let found = &self.findings;
         !self.is_stream() || found.outputs > 0 || found.complete || found.error.is_some()
     }
 
-    /// Whether the last event of a stream has not come that always has one: `[DONE]`, or `response.completed` and its kin.
+    /// Whether the last event of a stream has not come that always has one: `[DONE]`, or
+    /// `response.completed` and its kin.
     pub fn lacks_its_end(&self) -> bool {
         matches!(self.what.plain(), What::Events(_, true)) && !self.findings.complete
     }

@@ -1,4 +1,5 @@
-//! The answer's body as the caller gets it: the upstream's frames, untouched and never held back, while a copy is read.
+//! The answer's body as the caller gets it: the upstream's frames, untouched and never held back,
+//! while a copy is read.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -64,7 +65,8 @@ impl StdError for Aborted {}
 pub struct Settings {
     /// The longest silence between two chunks; `None` where the caller decides how long it waits.
     pub idle_timeout: Option<Duration>,
-    /// Whether an error event goes to the caller before an abort, where a stream is at an event's end.
+    /// Whether an error event goes to the caller before an abort, where a stream is at an event's
+    /// end.
     pub error_event: bool,
     /// Whether a stream that ends in good order before its last event is aborted.
     pub abort_incomplete: bool,
@@ -75,7 +77,8 @@ impl Settings {
     pub const TRANSPARENT: Self = Self { idle_timeout: None, error_event: false, abort_incomplete: false };
 }
 
-/// A body on its way from the upstream to the caller. Its beginning may be read ahead, and held until it goes on.
+/// A body on its way from the upstream to the caller. Its beginning may be read ahead, and held
+/// until it goes on.
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the body")]
 pub struct Relay<B, L: Ledger> {
     upstream: B,
@@ -101,7 +104,8 @@ pub struct Relay<B, L: Ledger> {
     began: bool,
 }
 
-/// The steps of an abort that is announced: hyper loses an event that is yielded immediately before an error.
+/// The steps of an abort that is announced: hyper loses an event that is yielded immediately before
+/// an error.
 #[derive(Clone, Copy)]
 enum Aborting {
     Pause(Aborted),
@@ -134,8 +138,8 @@ where
         }
     }
 
-    /// Reads ahead, and holds what comes, while `wants` more of it by what was read and how many bytes that is, and until
-    /// `until` at the latest.
+    /// Reads ahead, and holds what comes, while `wants` more of it by what was read and how many
+    /// bytes that is, and until `until` at the latest.
     ///
     /// # Cancel safety
     /// What was read is held; reading goes on from there.
@@ -208,7 +212,8 @@ where
         }
     }
 
-    /// hyper never polls a body again that announced its length and reached it: the end is noticed with the last frame.
+    /// hyper never polls a body again that announced its length and reached it: the end is noticed
+    /// with the last frame.
     fn end_if_complete(&mut self, now: Instant) {
         if self.is_end() {
             self.end(End::Complete, now);
@@ -223,8 +228,8 @@ where
             && !self.is_unfinished()
     }
 
-    /// Whether an end of the upstream's body now would be a cut. Where its length was announced, hyper ends the caller's with
-    /// its last byte.
+    /// Whether an end of the upstream's body now would be a cut. Where its length was announced,
+    /// hyper ends the caller's with its last byte.
     fn is_unfinished(&self) -> bool {
         self.ledger.is_some() && self.abort_incomplete && !self.announced && self.reader.lacks_its_end()
     }
@@ -257,8 +262,8 @@ where
         Poll::Ready(Some(Err(why)))
     }
 
-    /// Whether the upstream has been silent for too long. The timer is armed once and moved only when it fires: a chunk
-    /// costs a reading of the clock, not a timer.
+    /// Whether the upstream has been silent for too long. The timer is armed once and moved only
+    /// when it fires: a chunk costs a reading of the clock, not a timer.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.idle_millis == 0 {
             return Poll::Pending;
@@ -361,7 +366,8 @@ fn millis(limit: Duration) -> u64 {
     u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// The event that says why, in the form that every SDK raises on (facts: nested, with or without `event: error`).
+/// The event that says why, in the form that every SDK raises on (facts: nested, with or without
+/// `event: error`).
 fn error_event(why: Aborted) -> Bytes {
     Bytes::from_static(match why {
         Aborted::Cut => {

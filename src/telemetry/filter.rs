@@ -33,8 +33,9 @@ impl Levels {
         let of = |name: &str| {
             target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
         };
-        // The libraries below show headers where they trace: at most what they say at "info" is told. Those that read what clients
-        // send warn of it for each frame: whoever reaches the port could fill the log.
+        // The libraries below show headers where they trace: at most what they say at "info" is
+        // told. Those that read what clients send warn of it for each frame: whoever reaches the
+        // port could fill the log.
         let most = if of("weir") {
             Level::TRACE
         } else if of("h2") || of("hyper") || of("hyper_util") {
@@ -48,8 +49,9 @@ impl Levels {
 
 /// The [`Levels`] of a log that runs; clones share them.
 ///
-/// tracing remembers of each place in the code whether anybody listens, and is told to ask again after a change: so the lock is
-/// taken once for each place, and not, as by `tracing_subscriber::reload`, for each line.
+/// tracing remembers of each place in the code whether anybody listens, and is told to ask again
+/// after a change: so the lock is taken once for each place, and not, as by
+/// `tracing_subscriber::reload`, for each line.
 #[derive(Clone, Debug)]
 pub struct LogFilter(Arc<RwLock<Levels>>);
 

@@ -1,4 +1,5 @@
-//! What leaves the process for people and collectors to read: log lines, trace context, and what must never be in them.
+//! What leaves the process for people and collectors to read: log lines, trace context, and what
+//! must never be in them.
 
 pub mod otlp;
 mod filter;
@@ -61,7 +62,8 @@ pub enum LogError {
 
 /// Sets up the log of the whole process, written to `output` by a thread of its own.
 ///
-/// Dropping the guard writes what still waits, for at most two seconds. The filter changes what is logged.
+/// Dropping the guard writes what still waits, for at most two seconds. The filter changes what is
+/// logged.
 ///
 /// # Errors
 /// See [`LogError`].
@@ -90,8 +92,9 @@ where
 
 /// Runs `log` with a subscriber of this thread's own, for tests that run beside others.
 ///
-/// tracing remembers of each place in the code whether anybody listens to it. A thread without a subscriber could make it
-/// remember that nobody does just when another begins to listen; a process-wide one that listens to all keeps it asking.
+/// tracing remembers of each place in the code whether anybody listens to it. A thread without a
+/// subscriber could make it remember that nobody does just when another begins to listen; a
+/// process-wide one that listens to all keeps it asking.
 #[cfg(test)]
 pub(crate) fn with_own_log(subscriber: impl Subscriber + Send + Sync + 'static, log: impl FnOnce()) {
     static LISTENS: std::sync::Once = std::sync::Once::new();

@@ -10,15 +10,16 @@ const MASK: char = '…';
 const KNOWN_HOSTS: [&str; 4] =
     ["platform.openai.com", "help.openai.com", "status.openai.com", "developers.openai.com"];
 
-/// The message with quoted parts, keys and foreign links masked, on one line, at most [`MAX_MESSAGE`] characters.
+/// The message with quoted parts, keys and foreign links masked, on one line, at most
+/// [`MAX_MESSAGE`] characters.
 ///
 /// A quote that is never closed masks the rest. An apostrophe within a word opens nothing.
 pub fn masked(message: &str) -> String {
     redacted(message, true)
 }
 
-/// The message with keys and foreign links masked and its quoted parts as they are: for who has configured that the log may
-/// hold what errors echo. Bounded and on one line as [`masked`].
+/// The message with keys and foreign links masked and its quoted parts as they are: for who has
+/// configured that the log may hold what errors echo. Bounded and on one line as [`masked`].
 pub fn without_keys(message: &str) -> String {
     redacted(message, false)
 }

@@ -1,4 +1,5 @@
-//! Spans as Weir tells them: plain values, made when a request has ended. How they travel is [`super::otlp`]'s business.
+//! Spans as Weir tells them: plain values, made when a request has ended. How they travel is
+//! [`super::otlp`]'s business.
 
 use std::borrow::Cow;
 use std::time::SystemTime;

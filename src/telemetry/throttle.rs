@@ -16,7 +16,8 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Whether a line may be written at `now`: the number of lines that were held back since the last one.
+    /// Whether a line may be written at `now`: the number of lines that were held back since the
+    /// last one.
     pub fn allow(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < PERIOD) {
             self.omitted += 1;

@@ -1,7 +1,8 @@
 //! W3C trace context: read from a request, passed on, or begun.
 //!
-//! Without export of spans Weir hands `traceparent` and `tracestate` on as they came; a new parent that nobody can look up
-//! would tear a trace apart. With export each attempt is a span, and the upstream sees that span as its parent.
+//! Without export of spans Weir hands `traceparent` and `tracestate` on as they came; a new parent
+//! that nobody can look up would tear a trace apart. With export each attempt is a span, and the
+//! upstream sees that span as its parent.
 
 use std::fmt;
 
@@ -48,11 +49,13 @@ impl RequestTrace {
 
     /// The span of the attempt with this number, the first being 1.
     pub fn attempt(&self, number: u32) -> Option<SpanId> {
-        // Unique without another draw: a request's own span is drawn from 64 bits, and its attempts are few.
+        // Unique without another draw: a request's own span is drawn from 64 bits, and its attempts
+        // are few.
         self.span.map(|SpanId(own)| SpanId(own.wrapping_add(u64::from(number)).max(1)))
     }
 
-    /// Makes the attempt with this number the parent that the upstream sees. What is not recorded passes as it came.
+    /// Makes the attempt with this number the parent that the upstream sees. What is not recorded
+    /// passes as it came.
     pub fn write(&self, number: u32, headers: &mut HeaderMap) {
         let Some(span) = self.attempt(number) else { return };
         let context = TraceContext { trace: self.trace, parent: span, sampled: true };
@@ -70,14 +73,16 @@ impl RequestTrace {
 const LENGTH: usize = 55;
 
 impl TraceContext {
-    /// What a request's `traceparent` says; nothing where it has none, several, or one that can't be read.
+    /// What a request's `traceparent` says; nothing where it has none, several, or one that can't
+    /// be read.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(TRACEPARENT).iter();
         let line = lines.next().filter(|_| lines.next().is_none())?;
         Self::parse(line.as_bytes())
     }
 
-    /// Reads a `traceparent` value; `None` if it is not one, as the specification asks: the trace then starts anew.
+    /// Reads a `traceparent` value; `None` if it is not one, as the specification asks: the trace
+    /// then starts anew.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let version = hex(value.get(..2)?)?;
         let whole = match version {

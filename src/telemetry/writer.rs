@@ -1,4 +1,5 @@
-//! Writes log lines from a thread of its own: a slow disk or a stuck pipe costs lines, which are counted, and never a request.
+//! Writes log lines from a thread of its own: a slow disk or a stuck pipe costs lines, which are
+//! counted, and never a request.
 
 use std::io;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// Bytes that are put together for one write.
 const BATCH: usize = 64 * 1024;
-/// How long the thread lets lines come together once there is one. To wake it for each line, and to write each by itself,
-/// takes half as long as the request that the line is about.
+/// How long the thread lets lines come together once there is one. To wake it for each line, and to
+/// write each by itself, takes half as long as the request that the line is about.
 pub(super) const GATHER: Duration = Duration::from_millis(10);
 
 /// Starts the thread; lines go in through the queue, and the guard writes the last ones.

@@ -1,8 +1,9 @@
 //! A stream's small parts, acknowledged two at a time.
 //!
-//! Linux acknowledges each small part at once while nothing is sent the other way: a packet of its own for each chunk, some
-//! 14 % of what a chunk costs a proxy. Told otherwise it waits for the next part, or for 40 ms, as RFC 1122 (4.2.3.2) has it,
-//! and returns to its old way by itself when no next part came in time.
+//! Linux acknowledges each small part at once while nothing is sent the other way: a packet of its
+//! own for each chunk, some 14 % of what a chunk costs a proxy. Told otherwise it waits for the
+//! next part, or for 40 ms, as RFC 1122 (4.2.3.2) has it, and returns to its old way by itself when
+//! no next part came in time.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -17,11 +18,13 @@ use super::peek::Peek;
 
 /// Small parts in a row after which the kernel is told, and told again.
 ///
-/// A server that leaves Nagle's algorithm on holds its next part back until the last one is acknowledged: it may stall once
-/// for 40 ms whenever the kernel is told, so that is to happen to less than one part in a hundred.
+/// A server that leaves Nagle's algorithm on holds its next part back until the last one is
+/// acknowledged: it may stall once for 40 ms whenever the kernel is told, so that is to happen to
+/// less than one part in a hundred.
 const STREAM: u8 = 128;
 
-/// Most bytes of a small part: a larger one spans packets, of which every second is acknowledged anyway.
+/// Most bytes of a small part: a larger one spans packets, of which every second is acknowledged
+/// anyway.
 const SMALL: usize = 2 << 10;
 
 /// A TCP connection to an upstream.
@@ -142,7 +145,8 @@ mod tests {
         relay(&mut near, &mut far, 200, STREAM - 1).await;
         relay(&mut near, &mut far, SMALL + 1, 2).await;
         assert!(near.tcp.quickack().unwrap(), "it was no row");
-        // The kernel returns to its old way when no part comes for 40 ms: it is told again with each row.
+        // The kernel returns to its old way when no part comes for 40 ms: it is told again with
+        // each row.
         for _ in 0..100 {
             relay(&mut near, &mut far, 200, STREAM).await;
             if !near.tcp.quickack().unwrap() {

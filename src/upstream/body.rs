@@ -19,8 +19,8 @@ const SMALL: usize = 2 << 10;
 
 /// The body of an answer, as it comes.
 ///
-/// When it has been read to its end, its connection serves the next attempt. When it is dropped before, or fails, the
-/// connection (HTTP/1.1) or the stream (HTTP/2) is closed at once.
+/// When it has been read to its end, its connection serves the next attempt. When it is dropped
+/// before, or fails, the connection (HTTP/1.1) or the stream (HTTP/2) is closed at once.
 #[derive(Debug)]
 pub struct AnswerBody {
     incoming: Incoming,
@@ -48,8 +48,9 @@ impl AnswerBody {
         }
     }
 
-    /// A small part of a body that goes on, in bytes of its own: the connection then reads what follows into the buffer that it
-    /// has, where it would otherwise need another until this part is written.
+    /// A small part of a body that goes on, in bytes of its own: the connection then reads what
+    /// follows into the buffer that it has, where it would otherwise need another until this part
+    /// is written.
     fn apart(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if !matches!(self.source, Some(Source::Http1(_))) {
             return frame;

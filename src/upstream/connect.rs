@@ -78,7 +78,8 @@ impl Way {
 impl Connector {
     /// A connector that encrypts as `tls` says, by way of `proxy` if there is one.
     ///
-    /// `server_name` replaces the target's host in SNI and in the check of the upstream's certificate.
+    /// `server_name` replaces the target's host in SNI and in the check of the upstream's
+    /// certificate.
     pub fn new(
         tls: Arc<rustls::ClientConfig>,
         proxy: Option<Proxy>,

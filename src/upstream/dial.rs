@@ -19,10 +19,12 @@ use super::progress::{Progress, Step};
 
 /// Head start of an address before the next one is tried as well (RFC 8305, section 5: 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
-/// Silence after which the kernel tests a connection, so that one that died quietly is noticed while it waits.
+/// Silence after which the kernel tests a connection, so that one that died quietly is noticed
+/// while it waits.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long what was sent may stay unacknowledged: a peer that vanished without a word is noticed by then, where the kernel's own
-/// retries go on for a quarter of an hour. A live peer acknowledges within a round trip, however long its answer takes.
+/// How long what was sent may stay unacknowledged: a peer that vanished without a word is noticed
+/// by then, where the kernel's own retries go on for a quarter of an hour. A live peer acknowledges
+/// within a round trip, however long its answer takes.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 /// Addresses of one name that are tried.
@@ -49,10 +51,11 @@ pub(super) async fn dial(
     Ok(stream)
 }
 
-/// The lookup under way, for all who connect to the same host meanwhile: the system's resolver takes a thread for each, which
-/// stays for seconds and holds some 50 KiB.
+/// The lookup under way, for all who connect to the same host meanwhile: the system's resolver
+/// takes a thread for each, which stays for seconds and holds some 50 KiB.
 ///
-/// Nothing is kept beyond it: caching names is left to the system's resolver, which knows how long they are good for.
+/// Nothing is kept beyond it: caching names is left to the system's resolver, which knows how long
+/// they are good for.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     latest: Mutex<Lookup>,
@@ -153,7 +156,8 @@ where
                 match attempt.as_mut().poll(cx) {
                     Poll::Ready(Ok(connected)) => return Poll::Ready(Ok(connected)),
                     Poll::Ready(Err(new)) => {
-                        // An address that answered says more than one that this host has no route to.
+                        // An address that answered says more than one that this host has no route
+                        // to.
                         if error.kind() != io::ErrorKind::ConnectionRefused {
                             error = new;
                         }
@@ -259,7 +263,8 @@ mod tests {
         assert!(lookup.to_string().contains("Too many open files"), "{lookup}");
     }
 
-    /// Connects after the given milliseconds, or fails when they are negative; tells what was tried when.
+    /// Connects after the given milliseconds, or fails when they are negative; tells what was tried
+    /// when.
     async fn try_all(delays: &[i64]) -> (io::Result<SocketAddr>, Duration, usize) {
         let began: Instant = clock::now();
         let all = addresses(&FOUR);

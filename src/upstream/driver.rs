@@ -1,9 +1,10 @@
 //! The work on a connection's bytes, done in the task whose request the connection serves.
 //!
-//! hyper hands over a connection in two halves: a handle that takes requests, and a future that reads and writes. The usual
-//! place of that future is a task of its own. What it reads is then written to the caller in another task's turn, and a busy
-//! worker takes that turn only after it has read from every other connection of the batch: a chunk waits for its neighbors.
-//! Polled by the request's own task, a chunk is read and written in one go.
+//! hyper hands over a connection in two halves: a handle that takes requests, and a future that
+//! reads and writes. The usual place of that future is a task of its own. What it reads is then
+//! written to the caller in another task's turn, and a busy worker takes that turn only after it
+//! has read from every other connection of the batch: a chunk waits for its neighbors. Polled by
+//! the request's own task, a chunk is read and written in one go.
 
 use std::fmt;
 use std::future::Future;
@@ -16,10 +17,12 @@ use tokio::task::{AbortHandle, coop};
 
 use crate::clock;
 
-/// Rounds of one poll. Two are enough, unless the runtime wants its thread back: then each round asks for another.
+/// Rounds of one poll. Two are enough, unless the runtime wants its thread back: then each round
+/// asks for another.
 const ROUNDS: usize = 3;
 
-/// The future that reads and writes, and where it is polled. Dropping it closes the connection at once.
+/// The future that reads and writes, and where it is polled. Dropping it closes the connection at
+/// once.
 pub(super) struct Driver {
     place: Place,
     bell: Arc<Bell>,
@@ -27,7 +30,8 @@ pub(super) struct Driver {
     waker: Waker,
     /// Whom the bell wakes: a copy, to compare without its lock.
     listener: Waker,
-    /// Whether what waits is to be polled although nothing rang: it was ready, and has not been polled since.
+    /// Whether what waits is to be polled although nothing rang: it was ready, and has not been
+    /// polled since.
     look: bool,
 }
 
@@ -55,10 +59,11 @@ impl Driver {
         }
     }
 
-    /// Moves bytes, then polls what waits for them, for as long as one gives the other something to do.
+    /// Moves bytes, then polls what waits for them, for as long as one gives the other something to
+    /// do.
     ///
-    /// `waiting` is what only that work can make ready, and is left out while it had nothing to do. Once it is ready, another
-    /// may wait.
+    /// `waiting` is what only that work can make ready, and is left out while it had nothing to do.
+    /// Once it is ready, another may wait.
     pub(super) fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -74,14 +79,15 @@ impl Driver {
                 self.look = true;
             }
             if std::mem::take(&mut self.look) {
-                // Nothing but the work can make it ready, and the work has just been done: it need not ring.
+                // Nothing but the work can make it ready, and the work has just been done: it need
+                // not ring.
                 if let Poll::Ready(item) = waiting(&mut Context::from_waker(Waker::noop())) {
                     self.look = true;
                     self.bell.hush();
                     return Poll::Ready(item);
                 }
-                // Nothing but that, and the runtime: a task whose budget is spent is not told what is ready, and is to come
-                // again.
+                // Nothing but that, and the runtime: a task whose budget is spent is not told what
+                // is ready, and is to come again.
                 if !coop::has_budget_remaining() {
                     self.look = true;
                     break;
@@ -95,13 +101,14 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Says that the connection is about to be used: there is something to do for the next poll, and nobody to wake for it.
+    /// Says that the connection is about to be used: there is something to do for the next poll,
+    /// and nobody to wake for it.
     pub(super) fn claim(&mut self) {
         self.bell.state.store(RUNG, Ordering::Release);
     }
 
-    /// Leaves the connection to `watcher`, which is woken when there is something to do and then calls this again. Tells
-    /// whether the connection is still open.
+    /// Leaves the connection to `watcher`, which is woken when there is something to do and then
+    /// calls this again. Tells whether the connection is still open.
     pub(super) fn rest(&mut self, watcher: &Waker) -> bool {
         self.listen(watcher);
         for _ in 0..ROUNDS {
@@ -116,7 +123,8 @@ impl Driver {
         self.is_here()
     }
 
-    /// The same for a connection whose last bytes were taken in this very turn: nothing but that can have rung since.
+    /// The same for a connection whose last bytes were taken in this very turn: nothing but that
+    /// can have rung since.
     pub(super) fn rest_unseen(&mut self, watcher: &Waker) -> bool {
         self.listen(watcher);
         self.bell.state.store(QUIET, Ordering::Release);
@@ -130,7 +138,8 @@ impl Driver {
         }
     }
 
-    /// Moves bytes one last time: those that say goodbye, once the handle of the connection is gone.
+    /// Moves bytes one last time: those that say goodbye, once the handle of the connection is
+    /// gone.
     pub(super) fn finish(mut self) {
         self.work();
     }
@@ -174,8 +183,8 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// Rung when the work has something to do. It wakes its listener only when that is not at work already: taking what was read
-/// rings in every poll.
+/// Rung when the work has something to do. It wakes its listener only when that is not at work
+/// already: taking what was read rings in every poll.
 #[derive(Debug)]
 struct Bell {
     state: AtomicU8,
@@ -246,7 +255,8 @@ mod tests {
         }
     }
 
-    /// A connection in memory: what came from the far end, what was read of it, and who waits for either.
+    /// A connection in memory: what came from the far end, what was read of it, and who waits for
+    /// either.
     #[derive(Default)]
     struct Line {
         come: VecDeque<Option<u8>>,
@@ -270,7 +280,8 @@ mod tests {
         ring(&mut line.reader);
     }
 
-    /// A driver that reads one item at a time, and the next only when that one was taken, as hyper's does.
+    /// A driver that reads one item at a time, and the next only when that one was taken, as
+    /// hyper's does.
     fn driver(line: &Shared) -> Driver {
         let line = Arc::clone(line);
         Driver::new(poll_fn(move |cx| {

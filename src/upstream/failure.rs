@@ -17,8 +17,8 @@ pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
     if let Some(error) = find::<h2::Error>(error)
         && error.is_remote()
     {
-        // RFC 9113, 8.7: a stream that is refused was closed before any processing; 6.8: so was one beyond the last that a
-        // GOAWAY names, and h2 tells no other stream of the GOAWAY.
+        // RFC 9113, 8.7: a stream that is refused was closed before any processing; 6.8: so was one
+        // beyond the last that a GOAWAY names, and h2 tells no other stream of the GOAWAY.
         if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
             return Failure::unsent(FailureKind::Reset, "the upstream refused the stream");
         }
@@ -29,7 +29,8 @@ pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
     Failure::sent(FailureKind::Reset, detail(error))
 }
 
-/// Whether the peer no longer acknowledged what was sent: it, or the way to it, vanished without a word.
+/// Whether the peer no longer acknowledged what was sent: it, or the way to it, vanished without a
+/// word.
 pub(super) fn is_vanished(error: &hyper::Error) -> bool {
     find::<std::io::Error>(error).is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
@@ -57,7 +58,8 @@ fn of_request_body(error: ReadError) -> Failure {
     Failure::sent(kind, "")
 }
 
-/// The system's word for it where there is one, else hyper's; neither holds anything of the request.
+/// The system's word for it where there is one, else hyper's; neither holds anything of the
+/// request.
 fn detail(error: &hyper::Error) -> Cow<'static, str> {
     if let Some(error) = find::<std::io::Error>(error) {
         return error.kind().to_string().into();

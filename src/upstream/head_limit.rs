@@ -10,12 +10,14 @@ use crate::replay::Passage;
 
 use super::head_timer::HeadTimer;
 
-/// The latest moments for the head of an answer; the first to pass ends the attempt. The default has none.
+/// The latest moments for the head of an answer; the first to pass ends the attempt. The default
+/// has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadLimit {
     /// A moment that nothing moves.
     pub by: Option<Instant>,
-    /// Time after the last byte of the request was sent: a client's read timeout, or a server's time to answer.
+    /// Time after the last byte of the request was sent: a client's read timeout, or a server's
+    /// time to answer.
     pub after_request: Option<Duration>,
 }
 
@@ -26,7 +28,8 @@ impl HeadLimit {
         Self { by: Some(by), after_request: None }
     }
 
-    /// The moment that ends an attempt whose request was last written to at `written`; `None` where nothing does.
+    /// The moment that ends an attempt whose request was last written to at `written`; `None` where
+    /// nothing does.
     fn due(&self, written: Option<Instant>) -> Option<Instant> {
         let after = self.after_request.zip(written).map(|(after, written)| written + after);
         match (self.by, after) {
@@ -36,7 +39,8 @@ impl HeadLimit {
     }
 }
 
-/// When a connection was last written to; shared by the byte stream and the request that waits for its answer.
+/// When a connection was last written to; shared by the byte stream and the request that waits for
+/// its answer.
 #[derive(Clone, Debug)]
 pub(super) struct LastWrite {
     since: Instant,
@@ -66,7 +70,8 @@ pub(super) struct HeadClock {
     limit: HeadLimit,
     /// When the request was handed over.
     begun: Option<Instant>,
-    /// Of a body that still comes from the client, or (HTTP/2) that waits for the connection's window.
+    /// Of a body that still comes from the client, or (HTTP/2) that waits for the connection's
+    /// window.
     passage: Option<Passage>,
     timer: HeadTimer,
 }
@@ -80,7 +85,8 @@ impl HeadClock {
         }
     }
 
-    /// Ready once the head is late, on a connection whose last `written` bytes are those of this request.
+    /// Ready once the head is late, on a connection whose last `written` bytes are those of this
+    /// request.
     pub(super) fn poll_late(&mut self, written: Option<&LastWrite>, cx: &mut Context<'_>) -> Poll<()> {
         if self.limit == HeadLimit::default() {
             return Poll::Pending;
@@ -101,7 +107,8 @@ impl HeadClock {
         self.passage.take()
     }
 
-    /// When the last byte of the request was written, as far as that is known: now, while more is to come.
+    /// When the last byte of the request was written, as far as that is known: now, while more is
+    /// to come.
     fn last_written(&mut self, written: Option<&LastWrite>) -> Option<Instant> {
         let begun = self.begun?;
         if self.passage.as_ref().is_some_and(Passage::goes_on) {

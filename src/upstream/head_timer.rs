@@ -6,8 +6,8 @@ use crate::clock::{self, Instant, Timer};
 
 /// A timer for one answer after another, of which hardly any is late.
 ///
-/// It is armed once, and moved only when it fires or must fire sooner: an answer costs a look at it. A timer for each would be
-/// put into the runtime's wheel and taken out of it again.
+/// It is armed once, and moved only when it fires or must fire sooner: an answer costs a look at
+/// it. A timer for each would be put into the runtime's wheel and taken out of it again.
 #[derive(Debug, Default)]
 pub(super) struct HeadTimer(Option<Timer>);
 

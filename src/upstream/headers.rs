@@ -35,8 +35,8 @@ pub enum Forwarded {
     Append,
 }
 
-/// Makes the headers of a caller's request those of an attempt: hop-by-hop fields go, `Via` is added, `Host` becomes the
-/// target's. All others stay as they are, in their order.
+/// Makes the headers of a caller's request those of an attempt: hop-by-hop fields go, `Via` is
+/// added, `Host` becomes the target's. All others stay as they are, in their order.
 pub fn prepare_request(
     headers: &mut HeaderMap,
     version: http::Version,
@@ -65,8 +65,8 @@ pub fn prepare_request(
     headers.insert(header::HOST, target.host_header().clone());
 }
 
-/// Removes what concerns only the connection to the caller (RFC 9110, section 7.6.1). `TE: trailers` stays, and is
-/// nominated again.
+/// Removes what concerns only the connection to the caller (RFC 9110, section 7.6.1). `TE:
+/// trailers` stays, and is nominated again.
 #[cfg(test)]
 pub fn strip_request(headers: &mut HeaderMap) {
     Present::of(headers).strip_request(headers);
@@ -114,8 +114,8 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-/// Which of the fields that are removed a message has. One pass over its names costs less than a look-up of each, which are
-/// mostly absent.
+/// Which of the fields that are removed a message has. One pass over its names costs less than a
+/// look-up of each, which are mostly absent.
 #[derive(Default)]
 struct Present {
     /// Of [`HOP_BY_HOP`].
@@ -190,7 +190,8 @@ fn remove_nominated(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes one field of several `Cookie` fields, which HTTP/2 allows and HTTP/1.1 does not (RFC 9113, section 8.2.3).
+/// Makes one field of several `Cookie` fields, which HTTP/2 allows and HTTP/1.1 does not (RFC 9113,
+/// section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(header::COOKIE).iter();
     if let (Some(_), Some(_)) = (cookies.next(), cookies.next()) {
@@ -203,8 +204,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a `Location` on the upstream itself lead through Weir: `Host` was the upstream's, so the upstream names itself. One that
-/// leads elsewhere stays.
+/// Makes a `Location` on the upstream itself lead through Weir: `Host` was the upstream's, so the
+/// upstream names itself. One that leads elsewhere stays.
 pub fn relative_location(headers: &mut HeaderMap, target: &Target) {
     let Some(location) = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()) else { return };
     let Some((scheme, rest)) = location.split_once("://") else { return };

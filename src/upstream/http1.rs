@@ -43,7 +43,8 @@ pub(super) struct Pool {
 struct IdleList {
     /// The last used at the end.
     connections: Vec<Idle>,
-    /// Wakes the task that closes those that time out or that the upstream closed; none while none is idle.
+    /// Wakes the task that closes those that time out or that the upstream closed; none while none
+    /// is idle.
     watcher: Option<Waker>,
 }
 
@@ -87,8 +88,8 @@ impl Pool {
         })
     }
 
-    /// The idle connection that was used last, if one is still alive, and no older than it may grow. For a request that is sent
-    /// `only_once` the system is asked whether it is.
+    /// The idle connection that was used last, if one is still alive, and no older than it may
+    /// grow. For a request that is sent `only_once` the system is asked whether it is.
     pub(super) fn take(self: &Arc<Self>, now: Instant, only_once: bool) -> Option<Lease> {
         self.take_one(now, self.max_age, only_once)
     }
@@ -132,7 +133,8 @@ impl Pool {
         now >= idle.since + told.map_or(self.idle_timeout, |told| told.min(self.idle_timeout))
     }
 
-    /// Closes every idle connection: one vanished without a word, and they may have gone the same way.
+    /// Closes every idle connection: one vanished without a word, and they may have gone the same
+    /// way.
     fn suspect_all(&self) {
         let suspects = {
             let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -164,8 +166,8 @@ impl Pool {
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = self.counters.opened();
         let mut connection = connection.with_upgrades();
-        // The attempt that uses the connection gets its errors; nobody else is concerned. Not an async block, which would
-        // store the connection twice.
+        // The attempt that uses the connection gets its errors; nobody else is concerned. Not an
+        // async block, which would store the connection twice.
         let driver = Driver::new(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let clock = HeadClock::default();
         let (born, keep_alive) = (clock::now(), KeepAlive::default());
@@ -173,8 +175,9 @@ impl Pool {
         Ok(Lease { connection: Some(Box::new(connection)), taken: None, pool: self })
     }
 
-    /// Keeps a connection for the next attempt, if it can serve one. Otherwise it is closed: a request is still being sent on
-    /// it, it moves in a task of its own because one was, or either side said `Connection: close`.
+    /// Keeps a connection for the next attempt, if it can serve one. Otherwise it is closed: a
+    /// request is still being sent on it, it moves in a task of its own because one was, or either
+    /// side said `Connection: close`.
     fn put(self: &Arc<Self>, mut connection: Box<Connection>) {
         let since = clock::now();
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,7 +207,8 @@ impl Pool {
         }
     }
 
-    /// Closes connections that were idle too long, or that the upstream closed; ends when none is left.
+    /// Closes connections that were idle too long, or that the upstream closed; ends when none is
+    /// left.
     fn start_watching(self: &Arc<Self>) {
         let pool = Arc::downgrade(self);
         let period = self.idle_timeout.max(Duration::from_millis(10)) / 2;
@@ -295,9 +299,9 @@ impl Lease {
         self.connection.as_ref().map_or_else(HeadLimit::default, |connection| connection.clock.limit())
     }
 
-    /// Says that the head of the answer is there: from now on the connection moves with the answer's body. A caller that reads
-    /// nothing before it has sent everything must still be able to send, so the rest of a request that is not sent yet goes on
-    /// by itself.
+    /// Says that the head of the answer is there: from now on the connection moves with the
+    /// answer's body. A caller that reads nothing before it has sent everything must still be able
+    /// to send, so the rest of a request that is not sent yet goes on by itself.
     pub(super) fn answered(&mut self, headers: &HeaderMap) {
         if let Some(connection) = &mut self.connection {
             connection.keep_alive = KeepAlive::of(headers);
@@ -312,8 +316,8 @@ impl Lease {
         }
     }
 
-    /// Says that the connection was closed before any answer, although the request was sent: by the peer, or because the peer
-    /// `vanished`.
+    /// Says that the connection was closed before any answer, although the request was sent: by the
+    /// peer, or because the peer `vanished`.
     pub(super) fn lost(&self, now: Instant, vanished: bool) {
         if vanished {
             self.pool.suspect_all();

@@ -1,4 +1,5 @@
-//! Connections over HTTP/2: many requests at a time, as many connections as their limits on streams ask for.
+//! Connections over HTTP/2: many requests at a time, as many connections as their limits on streams
+//! ask for.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -23,8 +24,9 @@ use super::{Counters, Settings, Target};
 const MAX_STREAMS: usize = 100;
 /// Bytes that one stream may have in flight towards Weir.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Bytes that all streams of a connection may have in flight. h2 lets small frames wait up to half of it before it
-/// takes them for an attack and closes the connection (RUSTSEC-2026-0258), so it is large.
+/// Bytes that all streams of a connection may have in flight. h2 lets small frames wait up to half
+/// of it before it takes them for an attack and closes the connection (RUSTSEC-2026-0258), so it is
+/// large.
 const CONNECTION_WINDOW: u32 = 32 << 20;
 /// Readers that stop must not hold up the others of their connection.
 const _: () = assert!(MAX_STREAMS as u64 * STREAM_WINDOW as u64 <= CONNECTION_WINDOW as u64);
@@ -78,7 +80,8 @@ impl Pool {
         })
     }
 
-    /// A stream of the first connection that has one to spare; the first, so that the others can fall idle and age out.
+    /// A stream of the first connection that has one to spare; the first, so that the others can
+    /// fall idle and age out.
     pub(super) fn take(&self) -> Option<Stream> {
         let now = clock::now();
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);

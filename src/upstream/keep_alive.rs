@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-/// What is kept back of the time that a server tells: its close may be on its way when a request goes out.
+/// What is kept back of the time that a server tells: its close may be on its way when a request
+/// goes out.
 const MARGIN: Duration = Duration::from_secs(1);
 
 /// What a server says of a connection; the default is nothing.

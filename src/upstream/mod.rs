@@ -1,8 +1,8 @@
 //! One attempt: a connection to the upstream, a request over it, the head of its answer.
 //!
-//! Each worker has an [`Upstream`] of its own, so that a request and its connection stay on one thread. Connecting is a
-//! tower service ([`Connector`] in production, anything in tests): DNS, TCP, a proxy's CONNECT and TLS are steps of their
-//! own, each with its own [`FailureKind`].
+//! Each worker has an [`Upstream`] of its own, so that a request and its connection stay on one
+//! thread. Connecting is a tower service ([`Connector`] in production, anything in tests): DNS,
+//! TCP, a proxy's CONNECT and TLS are steps of their own, each with its own [`FailureKind`].
 //!
 //! Dropping the future of an attempt, or the body of its answer, ends the attempt upstream at once.
 
@@ -73,7 +73,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Connections of one worker that wait unused.
     pub max_idle: usize,
-    /// Age at which a connection is no longer used, so that a change of the upstream's addresses is followed.
+    /// Age at which a connection is no longer used, so that a change of the upstream's addresses is
+    /// followed.
     pub max_age: Duration,
     /// Bytes of the head of an answer.
     pub header_bytes: usize,
@@ -82,7 +83,8 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// 5 s to connect, 50 s idle (balancers commonly close after 60), 1,024 idle, 10 min old, 64 KiB of headers, pieces of 16 KiB.
+    /// 5 s to connect, 50 s idle (balancers commonly close after 60), 1,024 idle, 10 min old, 64
+    /// KiB of headers, pieces of 16 KiB.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
@@ -210,20 +212,21 @@ impl Upstream {
     pub async fn connection(&self) -> Result<Ready, Failure> {
         match self.idle(clock::now(), false) {
             Some(ready) => Ok(ready),
-            // Boxed, because it is rare and large: the future of every attempt would have to hold it.
+            // Boxed, because it is rare and large: the future of every attempt would have to hold
+            // it.
             None => Ok(Ready { upstream: self.clone(), channel: Box::pin(self.fresh()).await? }),
         }
     }
 
-    /// An idle connection for one attempt, if there is one. Where the attempt is `only_once`, because it must not be repeated, the
-    /// system is asked whether the connection is still open.
+    /// An idle connection for one attempt, if there is one. Where the attempt is `only_once`,
+    /// because it must not be repeated, the system is asked whether the connection is still open.
     pub fn idle(&self, now: Instant, only_once: bool) -> Option<Ready> {
         let channel = self.idle_channel(now, only_once)?;
         Some(Ready { upstream: self.clone(), channel })
     }
 
-    /// Takes a connection, sends `request` and waits for the head of its answer: [`Self::connection`] and
-    /// [`Ready::send`] in one.
+    /// Takes a connection, sends `request` and waits for the head of its answer:
+    /// [`Self::connection`] and [`Ready::send`] in one.
     #[cfg(any(test, feature = "internals"))]
     pub async fn attempt(
         &self,
@@ -233,7 +236,8 @@ impl Upstream {
         self.connection().await?.send(request, limit).await
     }
 
-    /// Sends a request to stop speaking HTTP on a connection of its own, and waits for the head of the answer.
+    /// Sends a request to stop speaking HTTP on a connection of its own, and waits for the head of
+    /// the answer.
     ///
     /// # Errors
     /// As those of an attempt.
@@ -325,7 +329,8 @@ enum Channel {
     Http2(http2::Stream, Box<HeadClock>),
 }
 
-/// A request on its way, and the head of its answer on its way back. Boxed, because hyper's future stores the whole request.
+/// A request on its way, and the head of its answer on its way back. Boxed, because hyper's future
+/// stores the whole request.
 type Exchange =
     Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + Send>>;
 
@@ -339,8 +344,9 @@ enum Heard {
 impl Ready {
     /// Sends a request and waits for the head of its answer, until `limit` at most.
     ///
-    /// The request's URI is what [`Target::uri`] makes of the caller's. An idle connection that turns out to be dead
-    /// before the request was sent is replaced, silently; nothing else is repeated.
+    /// The request's URI is what [`Target::uri`] makes of the caller's. An idle connection that
+    /// turns out to be dead before the request was sent is replaced, silently; nothing else is
+    /// repeated.
     ///
     /// # Errors
     /// [`Failure::sent`] tells whether the upstream may have seen the request.
@@ -352,7 +358,8 @@ impl Ready {
         request: Request<replay::Body>,
         limit: HeadLimit,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
-        // Not an async fn: the request goes to its connection right here, so that no future on the way has to hold it.
+        // Not an async fn: the request goes to its connection right here, so that no future on the
+        // way has to hold it.
         let begun = self.begin(request, limit);
         async move {
             let answer = self.exchange(begun).await?;
@@ -383,7 +390,8 @@ impl Ready {
         begun: Exchange,
     ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
         async move {
-            // Taken apart before the await: the future would store the answer beside the exchange otherwise.
+            // Taken apart before the await: the future would store the answer beside the exchange
+            // otherwise.
             let unsent = match self.heard(begun).await {
                 Ok(Heard::Answer(answer)) => return Ok(answer),
                 Ok(Heard::Unsent(request)) => request,
@@ -464,7 +472,8 @@ impl Channel {
         Self::Http2(stream, Box::default())
     }
 
-    /// Moves the bytes of a connection that has one request at a time, then polls what waits for them.
+    /// Moves the bytes of a connection that has one request at a time, then polls what waits for
+    /// them.
     fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,

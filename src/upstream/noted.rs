@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::head_limit::LastWrite;
 
-/// A byte stream whose writes are noted, and whose reads are bounded: hyper would read as much as fits its buffer, which is as large
-/// as the head of an answer may be.
+/// A byte stream whose writes are noted, and whose reads are bounded: hyper would read as much as
+/// fits its buffer, which is as large as the head of an answer may be.
 #[derive(Debug)]
 pub(super) struct Noted<I> {
     io: I,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The wish to have the socket asked itself, shared by a connection's user and its byte stream. The runtime tells of a close only
-/// after it has looked at its events, which it does between the turns of tasks.
+/// The wish to have the socket asked itself, shared by a connection's user and its byte stream. The
+/// runtime tells of a close only after it has looked at its events, which it does between the turns
+/// of tasks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Peek(Arc<AtomicBool>);
 

@@ -1,4 +1,5 @@
-//! Which HTTP proxy stands between Weir and the upstream, by the rules of `HTTPS_PROXY` and `NO_PROXY`.
+//! Which HTTP proxy stands between Weir and the upstream, by the rules of `HTTPS_PROXY` and
+//! `NO_PROXY`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -25,7 +26,8 @@ pub enum ProxyError {
 }
 
 impl Proxy {
-    /// Reads a proxy's URL, such as `http://user:password@proxy.example:3128`. The scheme may be left out.
+    /// Reads a proxy's URL, such as `http://user:password@proxy.example:3128`. The scheme may be
+    /// left out.
     pub fn parse(url: &str) -> Result<Self, ProxyError> {
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
@@ -74,10 +76,12 @@ impl std::fmt::Debug for Proxy {
     }
 }
 
-/// Whether a `NO_PROXY` list names a host: `*`, a name with all names below it, or an address or network.
+/// Whether a `NO_PROXY` list names a host: `*`, a name with all names below it, or an address or
+/// network.
 ///
-/// There is no standard. These are the rules that curl, Go and Python's requests share: entries separated by commas, a
-/// leading dot is allowed, a port narrows, letter case does not matter. (hyper-util's matcher knows neither ports nor `*.`.)
+/// There is no standard. These are the rules that curl, Go and Python's requests share: entries
+/// separated by commas, a leading dot is allowed, a port narrows, letter case does not matter.
+/// (hyper-util's matcher knows neither ports nor `*.`.)
 pub fn excludes(list: &str, host: &str, port: u16) -> bool {
     list.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
         if entry == "*" {
@@ -118,7 +122,8 @@ fn in_network(host: &str, network: &str, bits: &str) -> bool {
     }
 }
 
-/// The value of `Proxy-Authorization` (RFC 7617) for `user:password`, percent-decoded as URLs have it.
+/// The value of `Proxy-Authorization` (RFC 7617) for `user:password`, percent-decoded as URLs have
+/// it.
 fn basic(user_info: &str) -> HeaderValue {
     let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(user_info.len() + 1));
     bytes.extend(percent_encoding::percent_decode_str(user_info));

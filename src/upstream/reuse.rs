@@ -1,8 +1,9 @@
 //! Whether an upstream's connections can be used again.
 //!
-//! Some servers close a connection right after each answer and do not say so in its head. The next request meets that close on
-//! its way: nobody can tell whether it was carried out, and one that must not be repeated fails. After a few losses in a row a
-//! connection serves one request; now and then one is kept, to see.
+//! Some servers close a connection right after each answer and do not say so in its head. The next
+//! request meets that close on its way: nobody can tell whether it was carried out, and one that
+//! must not be repeated fails. After a few losses in a row a connection serves one request; now and
+//! then one is kept, to see.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,8 +13,8 @@ const ENOUGH: u32 = 3;
 /// Answers until one is kept again; twice as many each time.
 const FIRST: u32 = 16;
 const MOST: u32 = 4096;
-/// A close that was on its way when the request went out is heard of within a round trip. What comes later ends a request that
-/// the upstream had begun, and says nothing about the next.
+/// A close that was on its way when the request went out is heard of within a round trip. What
+/// comes later ends a request that the upstream had begun, and says nothing about the next.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
 /// What one worker knows of it. All orderings are relaxed: one thread does it all.

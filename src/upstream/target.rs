@@ -94,10 +94,11 @@ impl Target {
         &self.host_header
     }
 
-    /// The URI of a request in the form that HTTP/1.1 sends: its path and query, byte for byte, after the base path.
+    /// The URI of a request in the form that HTTP/1.1 sends: its path and query, byte for byte,
+    /// after the base path.
     ///
-    /// Where both the base path ends in `/v1` and the request's path begins with it, it is there once. Only the path
-    /// and query of `uri` are looked at: an authority in it leads nowhere.
+    /// Where both the base path ends in `/v1` and the request's path begins with it, it is there
+    /// once. Only the path and query of `uri` are looked at: an authority in it leads nowhere.
     pub fn uri(&self, uri: &Uri) -> Uri {
         let path = uri.path_and_query();
         if self.base_path.is_empty() {
@@ -114,7 +115,8 @@ impl Target {
         Uri::from_parts(parts).unwrap_or_default()
     }
 
-    /// Makes a request that may have been in the form of HTTP/2, for a connection that was lost, one of HTTP/1.1.
+    /// Makes a request that may have been in the form of HTTP/2, for a connection that was lost,
+    /// one of HTTP/1.1.
     pub(super) fn restore_origin_form<B>(&self, request: &mut Request<B>) {
         if request.uri().scheme().is_some() {
             let uri = std::mem::take(request.uri_mut());

@@ -440,7 +440,8 @@ async fn small_frames_that_nobody_reads_kill_no_stream_beside_them() {
     assert_eq!(wire.counters.connected(), 1);
 }
 
-/// A server that closes after each answer without a word costs a few requests, not every second one.
+/// A server that closes after each answer without a word costs a few requests, not every second
+/// one.
 #[tokio::test(start_paused = true)]
 async fn connections_that_are_lost_after_each_answer_are_used_once() {
     let Wire { upstream, counters, mut accepted } = wire(false);
@@ -480,7 +481,8 @@ async fn connections_that_are_lost_after_each_answer_are_used_once() {
     assert_eq!(counters.open(), 0);
 }
 
-/// What an HTTP/2 connection lost before it was sent has the form of HTTP/1.1 where that takes it over.
+/// What an HTTP/2 connection lost before it was sent has the form of HTTP/1.1 where that takes it
+/// over.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_http2_lost_is_well_formed_over_http1() {
     let mut wire = wire_of(|number| number == 0);

@@ -1,4 +1,5 @@
-//! Connections that stop speaking HTTP: WebSocket, by the upgrade of HTTP/1.1 (RFC 9110, section 7.8).
+//! Connections that stop speaking HTTP: WebSocket, by the upgrade of HTTP/1.1 (RFC 9110, section
+//! 7.8).
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -182,7 +183,8 @@ impl TunnelSlot {
         self.phase()
     }
 
-    /// Copies bytes both ways, unread, until the tunnel ends. A drain ends it at once: nobody knows what is under way.
+    /// Copies bytes both ways, unread, until the tunnel ends. A drain ends it at once: nobody knows
+    /// what is under way.
     ///
     /// # Cancel safety
     /// Dropping the future closes both sides.
@@ -236,7 +238,8 @@ pub fn asked_for(headers: &HeaderMap) -> Option<HeaderValue> {
     }
 }
 
-/// Puts the request, or the answer, to upgrade back into headers that were stripped of what concerns one connection.
+/// Puts the request, or the answer, to upgrade back into headers that were stripped of what
+/// concerns one connection.
 pub fn ask_for(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, protocol);
@@ -258,7 +261,8 @@ impl Switched {
         Some((TokioIo::new(client), TokioIo::new(upstream), held))
     }
 
-    /// Copies bytes both ways until both sides have closed, one breaks, neither sends for `idle`, or `stop` resolves.
+    /// Copies bytes both ways until both sides have closed, one breaks, neither sends for `idle`,
+    /// or `stop` resolves.
     ///
     /// # Cancel safety
     /// Dropping the future closes both sides.

@@ -18,7 +18,8 @@ pub enum CloseCode {
     TooBig,
     /// 1011: what was under way can't be finished.
     InternalError,
-    /// 1012: Weir ends; another replica goes on. SDKs connect again, and no loop over events takes it for a good end.
+    /// 1012: Weir ends; another replica goes on. SDKs connect again, and no loop over events takes
+    /// it for a good end.
     ServiceRestart,
     /// 1013: there is no memory for it now.
     TryAgainLater,
@@ -36,7 +37,8 @@ impl CloseCode {
         }
     }
 
-    /// The frame with this code and as much of the reason as a control frame holds, masked where `mask` is given.
+    /// The frame with this code and as much of the reason as a control frame holds, masked where
+    /// `mask` is given.
     pub fn frame(self, reason: &str, mask: Option<[u8; 4]>) -> Bytes {
         let reason = &reason[..reason.floor_char_boundary(LONGEST_REASON)];
         let mut payload = self.number().to_be_bytes().to_vec();

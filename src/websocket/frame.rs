@@ -1,4 +1,5 @@
-//! One frame: its header (RFC 6455, section 5.2), its mask (5.3), and the few frames that Weir sends itself.
+//! One frame: its header (RFC 6455, section 5.2), its mask (5.3), and the few frames that Weir
+//! sends itself.
 
 /// Who sends the frames: a client masks every one, a server none (section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,8 @@ const FULL: usize = 64 << 10;
 /// Pieces written at once.
 const PIECES: usize = 16;
 
-/// A connection whose bytes are read into a buffer that is there only while something is in it, and which writes what is queued.
+/// A connection whose bytes are read into a buffer that is there only while something is in it, and
+/// which writes what is queued.
 #[derive(Debug)]
 pub struct Link<T> {
     io: T,
@@ -73,7 +74,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
         Poll::Ready(read)
     }
 
-    /// Writes what is queued; ready once nothing is left to write. The count of bytes written is added to `moved`.
+    /// Writes what is queued; ready once nothing is left to write. The count of bytes written is
+    /// added to `moved`.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, moved: &mut u64) -> Poll<io::Result<()>> {
         let written = self.poll_write_all(cx, moved);
         self.ended |= matches!(written, Poll::Ready(Err(_)));

@@ -1,8 +1,10 @@
-//! The frames of one direction in order (RFC 6455, section 5.4): where each message begins and ends.
+//! The frames of one direction in order (RFC 6455, section 5.4): where each message begins and
+//! ends.
 
 use super::frame::{Header, Kind, Sender, Violation};
 
-/// Reads the frames of one direction from bytes that lie one behind the other. It keeps none of them.
+/// Reads the frames of one direction from bytes that lie one behind the other. It keeps none of
+/// them.
 #[derive(Debug)]
 pub struct Reader {
     sender: Sender,
@@ -50,13 +52,14 @@ impl Reader {
         Self { sender, in_message: false, frame: None }
     }
 
-    /// Whether the next byte begins a frame, and no message is unfinished: here a frame of one's own may stand.
+    /// Whether the next byte begins a frame, and no message is unfinished: here a frame of one's
+    /// own may stand.
     pub fn is_between_messages(&self) -> bool {
         !self.in_message && self.frame.is_none()
     }
 
-    /// Reads what `input` begins with; nothing while it is too short to say. A control frame is told once it is whole, which
-    /// takes at most 139 bytes.
+    /// Reads what `input` begins with; nothing while it is too short to say. A control frame is
+    /// told once it is whole, which takes at most 139 bytes.
     ///
     /// # Errors
     /// When it breaks the protocol; nothing that follows can be read.
@@ -106,7 +109,8 @@ mod tests {
     /// Control frames, by kind, and messages in their order.
     type Told = Vec<(Option<Kind>, Vec<u8>)>;
 
-    /// What a reader tells when the bytes come in pieces of this size: messages, and control frames with their place among them.
+    /// What a reader tells when the bytes come in pieces of this size: messages, and control frames
+    /// with their place among them.
     fn told(bytes: &[u8], piece: usize, sender: Sender) -> Result<Told, Violation> {
         let mut reader = Reader::new(sender);
         let (mut held, mut message, mut told) = (Vec::new(), Vec::new(), Vec::new());

@@ -15,7 +15,8 @@ pub struct Figures {
     pub all: Group,
     /// By caller; those that waited longest in the recording first.
     pub callers: Vec<(String, Group)>,
-    /// The part of the limit of requests a minute that the busiest minute used; absent where no limit is known.
+    /// The part of the limit of requests a minute that the busiest minute used; absent where no
+    /// limit is known.
     pub requests_used: Option<f64>,
     /// The same of tokens.
     pub tokens_used: Option<f64>,

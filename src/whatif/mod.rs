@@ -1,8 +1,9 @@
 //! `weir what-if`: the requests of an access log, replayed under other limits, weights or replicas.
 //!
-//! `read` finds the requests and the limits in a log, `replay` sends them through the machine of admission against the
-//! model of the API's limiter, on a simulated clock. They run three times at most: under the limits that held, which shows how far
-//! the replay can be trusted; as asked; and with twice the limits.
+//! `read` finds the requests and the limits in a log, `replay` sends them through the machine of
+//! admission against the model of the API's limiter, on a simulated clock. They run three times at
+//! most: under the limits that held, which shows how far the replay can be trusted; as asked; and
+//! with twice the limits.
 
 mod figures;
 mod plan;
@@ -148,7 +149,8 @@ impl Answer {
         text::render(self)
     }
 
-    /// The figures of the column with this name: `recorded`, `replayed`, `what if` or `twice the limits`.
+    /// The figures of the column with this name: `recorded`, `replayed`, `what if` or `twice the
+    /// limits`.
     #[cfg(any(test, feature = "internals"))]
     pub fn figures(&self, column: &str) -> Option<&Figures> {
         self.columns.iter().find(|known| known.name == column).map(|known| &known.figures)

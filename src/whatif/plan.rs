@@ -113,8 +113,8 @@ impl Plan {
         Settings { limits, ..Settings::default() }
     }
 
-    /// How deep the upstream's bucket is, by the deepest burst that it admitted. Only a recording in which requests waited
-    /// shows it; else it is as deep as the window.
+    /// How deep the upstream's bucket is, by the deepest burst that it admitted. Only a recording
+    /// in which requests waited shows it; else it is as deep as the window.
     fn shown_depth(&self, recording: &Recording) -> Shape {
         let waited = recording.requests.iter().filter(|request| request.course.waited > SHORT).count();
         let limits = self.last_limits();

@@ -1,11 +1,13 @@
-//! What an access log tells of one scope: its requests in the order of their arrival, and the limits that held.
+//! What an access log tells of one scope: its requests in the order of their arrival, and the
+//! limits that held.
 
 use crate::caller::Lane;
 use crate::classify::ErrorClass;
 use crate::openai::Endpoint;
 use crate::retry::{Safety, Verdict, verdict};
 
-/// Attempts in a row that have to fail for the upstream to count as failing: more than a few faults make by chance.
+/// Attempts in a row that have to fail for the upstream to count as failing: more than a few faults
+/// make by chance.
 const OUTAGE: usize = 5;
 
 /// The requests and limits of a log.
@@ -42,7 +44,8 @@ pub(super) struct Lines {
     pub(super) cut: bool,
 }
 
-/// One request of the log. Times are in nanoseconds; those that are no moments count from its arrival, in seconds.
+/// One request of the log. Times are in nanoseconds; those that are no moments count from its
+/// arrival, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Recorded {
     pub(super) arrived: u64,
@@ -141,7 +144,8 @@ pub(super) struct Outage {
 }
 
 impl Recording {
-    /// The scope in which requests waited longest in all, or that has the most requests where none waited.
+    /// The scope in which requests waited longest in all, or that has the most requests where none
+    /// waited.
     pub(super) fn busiest_scope(&self) -> Option<u16> {
         let mut load = vec![(0.0_f64, 0_u64); self.scopes.len()];
         for request in &self.requests {
@@ -199,8 +203,9 @@ impl Recording {
         if heads.is_empty() { 0.5 } else { *heads.select_nth_unstable_by(middle, f32::total_cmp).1 }
     }
 
-    /// The spans in which at least [`OUTAGE`] attempts in a row failed, by when they began. How long one lasted is known to
-    /// within the time between its last failure and the next success: it ends in the middle of that.
+    /// The spans in which at least [`OUTAGE`] attempts in a row failed, by when they began. How
+    /// long one lasted is known to within the time between its last failure and the next success:
+    /// it ends in the middle of that.
     fn outages(&self) -> Vec<Outage> {
         let mut attempts: Vec<(u64, Option<&Failure>)> = Vec::new();
         for request in &self.requests {

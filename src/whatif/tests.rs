@@ -90,7 +90,8 @@ fn a_compressed_log_is_read_as_far_as_it_goes() {
     assert!(cut.lines.cut && (10..2_000).contains(&cut.requests.len()), "{:?}", cut.lines);
 }
 
-/// 400 requests at once, of which the API takes 20 and then 10 a second: their waits are known by arithmetic.
+/// 400 requests at once, of which the API takes 20 and then 10 a second: their waits are known by
+/// arithmetic.
 fn steady() -> Recording {
     let mut lines = vec![limits(1_000, 600.0)];
     lines.extend((0..400_u64).map(|index| line(0, index.saturating_sub(19) * 100, |_| {})));

@@ -1,4 +1,5 @@
-//! A burst in every shape, light callers beside a bulk, and a bucket of ten seconds: what issue 16 asks of them.
+//! A burst in every shape, light callers beside a bulk, and a bucket of ten seconds: what issue 16
+//! asks of them.
 
 use std::time::Duration;
 
@@ -92,7 +93,8 @@ fn light_callers_do_not_wait_for_a_bulk() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// 240,000 tokens a minute in a bucket of 40,000, of which the headers tell the true remainder; 1.5 times the limit for 30 s.
+/// 240,000 tokens a minute in a bucket of 40,000, of which the headers tell the true remainder; 1.5
+/// times the limit for 30 s.
 #[test]
 fn a_bucket_of_ten_seconds_is_used() {
     for seed in 1..=3 {

@@ -20,7 +20,8 @@ fn a_raised_limit_is_used_and_a_cut_one_kept() {
         let report = run(scenario);
         let used = report.used.0 as f64 / (to as f64 / 60.0 * report.measured);
         println!("limit {from} to {to}: 429s {:?}, use {:.1} %", report.refused_by_minute, used * 100.0);
-        // A cut leaves the bucket fuller than the new limit: what was on the way is refused, and no more.
+        // A cut leaves the bucket fuller than the new limit: what was on the way is refused, and no
+        // more.
         assert!(report.refused_upstream <= 200, "{:?}", report.refused_by_minute);
         // A limit that seems spent for long is asked about once a minute.
         assert!(
@@ -50,7 +51,8 @@ fn a_day_is_told_from_a_minute() {
     let report = run(scenario);
     println!("day: 429s {:?}, answered {:?}", report.refused_by_minute, report.accepted);
     assert_eq!(report.refused_upstream, 0, "{:?}", report.refused_by_minute);
-    // The whole day's limit less the slack may be used at once; then it drips at one in twelve seconds.
+    // The whole day's limit less the slack may be used at once; then it drips at one in twelve
+    // seconds.
     assert!(report.accepted >= 6_800, "{}", report.accepted);
 }
 

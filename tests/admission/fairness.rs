@@ -194,7 +194,8 @@ fn shares_are_even_whichever_limit_binds() {
     }
 }
 
-/// B3: one interactive worker that asks again when it is answered took all; one background worker with large requests too.
+/// B3: one interactive worker that asks again when it is answered took all; one background worker
+/// with large requests too.
 #[test]
 fn background_gets_its_part_from_workers_with_one_request_at_a_time() {
     let worker = |caller, lane, tokens| {
@@ -225,7 +226,8 @@ fn background_gets_its_part_from_workers_with_one_request_at_a_time() {
     }
 }
 
-/// Ten times the limit is asked for by callers of ten times the weight: the guaranteed one has its part, to one request.
+/// Ten times the limit is asked for by callers of ten times the weight: the guaranteed one has its
+/// part, to one request.
 #[test]
 fn a_guarantee_holds_within_one_request_and_is_given_back_within_a_second() {
     const PART: f64 = 0.3;

@@ -40,8 +40,9 @@ fn a_deep_bucket_with_headers() {
     }
 }
 
-/// What others take can be seen only by refusals where there are no headers, and hardly in a bucket that is empty every other
-/// moment. Each shape keeps what it was seen to keep over 20 seeds, with room for a few more.
+/// What others take can be seen only by refusals where there are no headers, and hardly in a bucket
+/// that is empty every other moment. Each shape keeps what it was seen to keep over 20 seeds, with
+/// room for a few more.
 #[test]
 fn other_shapes_and_no_headers() {
     let mut cases = Vec::new();

@@ -1,7 +1,8 @@
-//! Admission shown by deterministic simulation: the machine of one scope against limiters of every shape.
+//! Admission shown by deterministic simulation: the machine of one scope against limiters of every
+//! shape.
 //!
-//! By default a part of the matrix runs; `WEIR_FULL=1` runs all of it, over 20 seeds. `benches/admission-matrix` does that and
-//! keeps the tables.
+//! By default a part of the matrix runs; `WEIR_FULL=1` runs all of it, over 20 seeds.
+//! `benches/admission-matrix` does that and keeps the tables.
 
 #![expect(
     clippy::cast_possible_truncation,

@@ -1,4 +1,5 @@
-//! The matrix of issue 3, 1: who tells of the limit × shape × latency × load, over many seeds, and what came of each cell.
+//! The matrix of issue 3, 1: who tells of the limit × shape × latency × load, over many seeds, and
+//! what came of each cell.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,8 +43,8 @@ impl Told {
     }
 }
 
-/// Seconds from the send to the upstream's accounting, and from there to the head, at most; the part of the heads that take a
-/// minute.
+/// Seconds from the send to the upstream's accounting, and from there to the head, at most; the
+/// part of the heads that take a minute.
 pub(crate) const LATENCIES: [(f64, f64, f64); 4] =
     [(0.05, 1.95, 0.0), (0.05, 1.95, 0.3), (1.0, 1.0, 0.0), (2.0, 0.0, 0.0)];
 
@@ -107,7 +108,8 @@ pub(crate) struct Outcome {
 
 impl Outcome {
     fn new(case: Case, report: &Report) -> Self {
-        // What is learned by refusals is learned in the minute of the first one, and those that follow.
+        // What is learned by refusals is learned in the minute of the first one, and those that
+        // follow.
         let first = report.refused_by_minute.iter().position(|count| *count > 0).unwrap_or(0);
         let learned = match case.told {
             // What contradicts the headers shows when it is met.

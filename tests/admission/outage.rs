@@ -84,7 +84,8 @@ fn it_is_back_soon_after_a_short_outage() {
     }
 }
 
-/// Seconds after the first one, while its release still goes on: the wait for the second one counts from its own beginning.
+/// Seconds after the first one, while its release still goes on: the wait for the second one counts
+/// from its own beginning.
 #[test]
 fn a_second_outage_is_not_the_first() {
     let report = run(scenario(vec![(60.0, 72.0, Weather::Refused), (82.0, 98.0, Weather::Refused)], 160.0));
@@ -177,8 +178,8 @@ fn everything_failing_without_a_breaker_amplifies_by_less_than_a_tenth() {
     assert!(each <= 1.1, "{each}");
 }
 
-/// `findings/faults.md` 3: each return started at ten a second, and the queue grew without end. Directly, with the SDK's two
-/// repeats, 99 of 100 calls take up to 1.5 s.
+/// `findings/faults.md` 3: each return started at ten a second, and the queue grew without end.
+/// Directly, with the SDK's two repeats, 99 of 100 calls take up to 1.5 s.
 #[test]
 fn short_failures_stay_short() {
     for seed in 1..=3 {

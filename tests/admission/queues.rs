@@ -1,4 +1,5 @@
-//! `limits.in_flight = "auto"`: a model server that queues what is beyond its slots, on a clock of its own.
+//! `limits.in_flight = "auto"`: a model server that queues what is beyond its slots, on a clock of
+//! its own.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -19,9 +20,11 @@ struct Server {
     prompt: (f64, f64),
     /// Seconds that an answer takes on average from its first event on,
     answer: f64,
-    /// and whether they are spread as widely as an exponential distribution, or half of the mean to both sides.
+    /// and whether they are spread as widely as an exponential distribution, or half of the mean to
+    /// both sides.
     wide: bool,
-    /// The number of prompts in ten that are in the server's cache: their first event comes at once.
+    /// The number of prompts in ten that are in the server's cache: their first event comes at
+    /// once.
     cached: u64,
 }
 
@@ -265,7 +268,8 @@ fn compared(server: Server, seed: u64, seconds: f64, from: f64, change: Option<(
     f64::from(run(AUTO)) / f64::from(best)
 }
 
-/// A time that is long enough for 2,000 answers and no longer than five minutes, after a minute of learning.
+/// A time that is long enough for 2,000 answers and no longer than five minutes, after a minute of
+/// learning.
 fn steady(server: Server, seed: u64) -> f64 {
     let seconds = (2000.0 / server.slots as f64 * server.answer).clamp(30.0, 300.0);
     compared(server, seed, 60.0 + seconds, 60.0, None)
@@ -288,7 +292,8 @@ fn a_found_bound_is_as_good_as_the_best_static_one() {
     }
 }
 
-/// From the thirtieth second after the change on, against the best bound for the slots that there are then.
+/// From the thirtieth second after the change on, against the best bound for the slots that there
+/// are then.
 #[test]
 fn a_found_bound_follows_within_half_a_minute() {
     for server in SERVERS {

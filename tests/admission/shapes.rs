@@ -8,8 +8,8 @@ use crate::world::{Scenario, Source, run};
 /// What a cell of the matrix has to keep.
 #[derive(Clone, Copy, Debug)]
 struct Claim {
-    /// 429s of the learning time, as a part of the first minute's requests: those that Weir could have avoided, which is all
-    /// that was sent after the first one came back; and all.
+    /// 429s of the learning time, as a part of the first minute's requests: those that Weir could
+    /// have avoided, which is all that was sent after the first one came back; and all.
     avoidable: f64,
     learning: f64,
     /// 429s after it, and the same as a part of all attempts.
@@ -20,16 +20,21 @@ struct Claim {
 }
 
 /// The claims, and where physics forbids the goal (1 % while learning, none after, 97 %):
-/// - A bucket that holds ten requests, through delays of up to 2 s before the accounting: arrivals in a second are then almost
-///   Poisson. Releases at perfectly even distances of 97.5 % of the rate meet 2.5 refusals in five minutes on average, and up
-///   to 6 in the worst of 20 runs; at 96 % still 1.2. Nobody can see the delays before they happened.
-/// - What is on its way when the first refusal comes back. It grows with the pace and the delays; a pace slow enough for 1 %
-///   of a fixed window's 600 with 2 s of delay would be 60 % of what is offered, and would hold back an upstream without any
-///   limit for minutes. What is sent after the first refusal came back is the avoidable part.
-/// - Headers that tell of a deeper bucket than there is: they are found out when a burst meets the true one.
-/// - Refusals that 30 % of the heads keep to themselves for a minute: they, and the proof of what was taken, come late.
-/// - Bare 429s, without numbers and without a time: each probe for more ends with refusals of what is on its way. Probes are as
-///   rare as they are dear: one in a hundred attempts at most is refused, and each run uses 90 % or more.
+/// - A bucket that holds ten requests, through delays of up to 2 s before the accounting: arrivals
+///   in a second are then almost Poisson. Releases at perfectly even distances of 97.5 % of the
+///   rate meet 2.5 refusals in five minutes on average, and up to 6 in the worst of 20 runs; at 96
+///   % still 1.2. Nobody can see the delays before they happened.
+/// - What is on its way when the first refusal comes back. It grows with the pace and the delays; a
+///   pace slow enough for 1 % of a fixed window's 600 with 2 s of delay would be 60 % of what is
+///   offered, and would hold back an upstream without any limit for minutes. What is sent after the
+///   first refusal came back is the avoidable part.
+/// - Headers that tell of a deeper bucket than there is: they are found out when a burst meets the
+///   true one.
+/// - Refusals that 30 % of the heads keep to themselves for a minute: they, and the proof of what
+///   was taken, come late.
+/// - Bare 429s, without numbers and without a time: each probe for more ends with refusals of what
+///   is on its way. Probes are as rare as they are dear: one in a hundred attempts at most is
+///   refused, and each run uses 90 % or more.
 fn claim(case: &Case) -> Claim {
     let (name, latency) = (SHAPES[case.shape].0, LATENCIES[case.latency]);
     let ten_through_two_seconds =
@@ -71,7 +76,8 @@ fn broken(outcome: &Outcome) -> Vec<String> {
         check(outcome.used >= claim.used, format!("{:.4} of the limit used", outcome.used));
         check(outcome.jain >= 0.99, format!("Jain index {:.4}", outcome.jain));
     } else if case.told != Told::Nothing {
-        // At 0.5 and 1 times the limit the start is what costs: a scope of which nothing is known starts gently.
+        // At 0.5 and 1 times the limit the start is what costs: a scope of which nothing is known
+        // starts gently.
         check(outcome.turned_away <= 0.02, format!("{:.4} turned away", outcome.turned_away));
     }
     broken

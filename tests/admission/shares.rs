@@ -57,8 +57,8 @@ fn ask(machine: &mut Machine<u64>, now: Moment) -> Option<Attempt> {
     }
 }
 
-/// The part of the limit that each of two instances used, which have these shares and always work, and the 429s after the
-/// first minutes.
+/// The part of the limit that each of two instances used, which have these shares and always work,
+/// and the 429s after the first minutes.
 fn used(shape: Shape, shares: [f64; 2], busy: [bool; 2]) -> ([f64; 2], u64) {
     let base = clock::now();
     let mut upstream = Joint::new().with(Dimension::RequestsPerMinute, LIMIT, shape);
@@ -104,7 +104,8 @@ fn used(shape: Shape, shares: [f64; 2], busy: [bool; 2]) -> ([f64; 2], u64) {
     (taken.map(|taken| taken / (LIMIT * (MINUTES.0 - MINUTES.1)) as f64), refused)
 }
 
-/// What the other instance uses of its own share is no use of ours: with half of the limit each, both go at half.
+/// What the other instance uses of its own share is no use of ours: with half of the limit each,
+/// both go at half.
 #[test]
 fn two_halves_make_a_whole() {
     for (name, shape) in SHAPES {
@@ -115,7 +116,8 @@ fn two_halves_make_a_whole() {
     }
 }
 
-/// Nobody gets more than its share, and who has less than half of it is not pushed further back by who has more.
+/// Nobody gets more than its share, and who has less than half of it is not pushed further back by
+/// who has more.
 #[test]
 fn unequal_shares_are_kept() {
     for (name, shape) in SHAPES {

@@ -45,7 +45,8 @@ pub(crate) enum Tells {
     Own,
     /// The same, without a reset.
     NoReset,
-    /// By a minute's headers that are always the same: as if nothing but the last request were ever counted.
+    /// By a minute's headers that are always the same: as if nothing but the last request were ever
+    /// counted.
     Cached,
 }
 
@@ -57,7 +58,8 @@ pub(crate) struct Windows {
     /// The part of the window before that counts too: a sliding counter.
     sliding: bool,
     tells: Tells,
-    /// The part of a window that is over when we begin: the clock's windows do not begin when we do.
+    /// The part of a window that is over when we begin: the clock's windows do not begin when we
+    /// do.
     phase: f64,
     index: f64,
     before: f64,
@@ -285,16 +287,18 @@ pub(crate) struct Case {
     /// What it takes a second.
     pub(crate) rate: f64,
     pub(crate) make: Make,
-    /// 429s in all, and after eight minutes; where nothing tells of the limit, one in a hundred attempts after that time.
+    /// 429s in all, and after eight minutes; where nothing tells of the limit, one in a hundred
+    /// attempts after that time.
     pub(crate) refused: Option<(u64, u64)>,
     /// The part of the limit that is used after eight minutes.
     pub(crate) used: f64,
 }
 
-/// Nobody tells of these limits as Weir knows it, or they are counted by windows that it does not expect. Where nothing but 429s
-/// tells, nine tenths of the limit are used, and one attempt in a hundred is refused. Two fall short:
-/// - A sliding counter that names the end of its window as the time to wait: it takes requests long before that, but the time
-///   is kept.
+/// Nobody tells of these limits as Weir knows it, or they are counted by windows that it does not
+/// expect. Where nothing but 429s tells, nine tenths of the limit are used, and one attempt in a
+/// hundred is refused. Two fall short:
+/// - A sliding counter that names the end of its window as the time to wait: it takes requests long
+///   before that, but the time is kept.
 /// - Windows of a second: of 20 in each, random delays push one or two into the next.
 const CASES: &[Case] = &[
     Case {
@@ -456,8 +460,8 @@ pub(crate) fn check(cases: &[Case], seeds: u64) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// 30 s of refusals whatever the pace, of an upstream without a limit: no flood meanwhile, and afterwards it is soon found
-/// out that there is none.
+/// 30 s of refusals whatever the pace, of an upstream without a limit: no flood meanwhile, and
+/// afterwards it is soon found out that there is none.
 #[test]
 fn a_storm_of_refusals_is_no_limit() {
     const RATE: f64 = 40.0;
@@ -478,7 +482,8 @@ fn a_storm_of_refusals_is_no_limit() {
     }
 }
 
-/// A tenfold limit of which nothing tells is found within a few of the times at which it is asked for.
+/// A tenfold limit of which nothing tells is found within a few of the times at which it is asked
+/// for.
 #[test]
 fn a_raised_limit_is_found_by_asking() {
     let make: Make = || Box::new(Windows::new(600.0, 60.0, false, Tells::Nothing));
@@ -501,8 +506,8 @@ fn a_raised_limit_is_found_by_asking() {
 #[test]
 fn no_limit_holds_nobody_back() {
     let limitless: Make = || Box::new(Storm { from: 0.0, until: 0.0, tells: false });
-    // (callers that ask one after the other, how many ask at once, how long an answer takes, how many have gone upstream
-    // within a number of seconds)
+    // (callers that ask one after the other, how many ask at once, how long an answer takes, how
+    // many have gone upstream within a number of seconds)
     for (closed, backlog, latency, least) in [
         (1, 0, 0.005, (10.0, 1_300)),
         (20, 0, 0.05, (10.0, 2_200)),
@@ -522,8 +527,8 @@ fn no_limit_holds_nobody_back() {
     }
 }
 
-/// 40 callers that give up after seven seconds, at two requests a second: what goes upstream is answered in time, and who
-/// can't be is told so at once.
+/// 40 callers that give up after seven seconds, at two requests a second: what goes upstream is
+/// answered in time, and who can't be is told so at once.
 #[test]
 fn what_would_be_answered_too_late_is_not_sent() {
     let make: Make = || Box::new(Windows::new(120.0, 60.0, false, Tells::Own));
@@ -543,7 +548,8 @@ fn what_would_be_answered_too_late_is_not_sent() {
     assert!(used(&report, 2.0) >= 0.95, "{row}");
 }
 
-/// Each case with delays of several sizes, and several seeds; from the second given on its use is measured.
+/// Each case with delays of several sizes, and several seeds; from the second given on its use is
+/// measured.
 fn check_all(cases: &[(Case, f64)], latencies: [(f64, f64); 3], seconds: f64) {
     let runs: Vec<_> = cases
         .iter()
@@ -570,9 +576,10 @@ fn check_all(cases: &[(Case, f64)], latencies: [(f64, f64); 3], seconds: f64) {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// A limit of a second or of ten, told by its own headers, and so small that a minute's pace would see next to nothing of it:
-/// it is learned within a few of its windows, and used. Delays of a fifth of a second push some of what goes in one window into
-/// the next, and what went before the first answer may be too much.
+/// A limit of a second or of ten, told by its own headers, and so small that a minute's pace would
+/// see next to nothing of it: it is learned within a few of its windows, and used. Delays of a
+/// fifth of a second push some of what goes in one window into the next, and what went before the
+/// first answer may be too much.
 #[test]
 fn small_limits_of_short_windows_are_learned_soon() {
     let case =
@@ -601,8 +608,8 @@ fn small_limits_of_short_windows_are_learned_soon() {
     check_all(&cases, [(0.05, 0.45), (0.0, 0.005), (0.2, 1.0)], 300.0);
 }
 
-/// What tells of short resets and counts by the minute all the same is asked for no more than it takes. Resets that say less
-/// than the truth are found out by one refusal in 20 minutes.
+/// What tells of short resets and counts by the minute all the same is asked for no more than it
+/// takes. Resets that say less than the truth are found out by one refusal in 20 minutes.
 #[test]
 fn short_resets_of_a_minutes_limit_are_no_reason_to_hurry() {
     fn late(limit: f64, sliding: bool) -> Box<dyn Stranger> {

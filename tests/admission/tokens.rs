@@ -1,4 +1,5 @@
-//! Issue 3, 1: tokens with log-normal prompts, both dimensions binding in turn, estimates off by a factor of 0.3 to 3.
+//! Issue 3, 1: tokens with log-normal prompts, both dimensions binding in turn, estimates off by a
+//! factor of 0.3 to 3.
 
 use weir::internals::simulate::limiter::{Dimension, Joint, Shape};
 
@@ -14,8 +15,8 @@ pub(crate) struct Limits {
     pub(crate) median: f64,
 }
 
-/// Tokens bind where they are charged three times, requests where a third. Where both bind at once, a few in a thousand of
-/// each are lost to the other's turns.
+/// Tokens bind where they are charged three times, requests where a third. Where both bind at once,
+/// a few in a thousand of each are lost to the other's turns.
 pub(crate) const SMALL: Limits = Limits { requests: 1800, tokens: 400_000, median: 100.0 };
 pub(crate) const LARGE: Limits = Limits { requests: 6000, tokens: 2_000_000, median: 400.0 };
 
@@ -67,7 +68,8 @@ fn log_normal_prompts_and_wrong_estimates() {
                         tokens * 100.0
                     );
                     println!("{about}");
-                    // A second's depth is less than three of the largest prompts: each refusal costs some of the pace.
+                    // A second's depth is less than three of the largest prompts: each refusal
+                    // costs some of the pace.
                     let shallow = matches!(name, "second" | "lying");
                     let (least, later) = if shallow { (0.96, 1) } else { (0.97, 0) };
                     assert!(requests.max(tokens) >= least, "{about}");
@@ -81,9 +83,10 @@ fn log_normal_prompts_and_wrong_estimates() {
     }
 }
 
-/// Requests and tokens bind at once: the mean prompt takes as much of the one limit as of the other. What one of them lets
-/// through waits for the other's turn, so that neither is used as it would be alone. What is saved up meanwhile is a bucket's
-/// depth: a minute's is enough for all of the limit; half a second's, which is what every other shape is sure to take, is not.
+/// Requests and tokens bind at once: the mean prompt takes as much of the one limit as of the
+/// other. What one of them lets through waits for the other's turn, so that neither is used as it
+/// would be alone. What is saved up meanwhile is a bucket's depth: a minute's is enough for all of
+/// the limit; half a second's, which is what every other shape is sure to take, is not.
 #[test]
 fn both_limits_at_once() {
     let seeds = if crate::full() { 1..=10 } else { 1..=1 };

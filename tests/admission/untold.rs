@@ -34,7 +34,8 @@ impl Stranger for Tokens {
     }
 }
 
-/// It tells of limits that are many times what it takes: an organization's, where a project or a key has its own.
+/// It tells of limits that are many times what it takes: an organization's, where a project or a
+/// key has its own.
 #[derive(Debug)]
 struct Generous<S> {
     keeps: S,
@@ -69,7 +70,8 @@ fn alone(seconds: f64) -> Box<dyn Stranger> {
     Box::new(Tokens { rate: 2000.0, seconds, level: 0.0, at: 0.0, hints: true })
 }
 
-/// Until then the pace was one of requests a second: taken for one of tokens it would be next to nothing for minutes.
+/// Until then the pace was one of requests a second: taken for one of tokens it would be next to
+/// nothing for minutes.
 #[test]
 fn the_first_refusal_that_names_tokens_costs_no_throughput() {
     for make in [(|| alone(60.0)) as Make, || alone(10.0)] {

@@ -96,8 +96,9 @@ impl Caller {
     }
 }
 
-/// A refusal speaks of 30,000 a minute where every header says 2,000,000: they are two limits, and both hold. Where no further
-/// refusal speaks of the smaller one for ten minutes, it is raised step by step, and gone when it is as high as the other.
+/// A refusal speaks of 30,000 a minute where every header says 2,000,000: they are two limits, and
+/// both hold. Where no further refusal speaks of the smaller one for ten minutes, it is raised step
+/// by step, and gone when it is as high as the other.
 #[test]
 fn a_limit_that_only_a_refusal_names_holds_beside_that_of_the_headers() {
     for (used, wait) in [(Some(30_000), 1.0), (Some(30_000), 45.0), (Some(29_900), 0.8), (None, 6.0)] {
@@ -149,8 +150,8 @@ fn an_older_answer_does_not_bring_an_old_limit_back() {
     assert!((caller.tokens_per_minute().limit - 6e4).abs() < 1.0);
 }
 
-/// Limits of 0 and of everything, waits of none and of a century, more used than there is: nothing is believed for longer
-/// than the next sane answer.
+/// Limits of 0 and of everything, waits of none and of a century, more used than there is: nothing
+/// is believed for longer than the next sane answer.
 #[test]
 fn absurd_refusals_stop_nothing() {
     for limit in [0, 1, 600_000, u64::MAX] {
@@ -177,8 +178,8 @@ fn absurd_refusals_stop_nothing() {
     }
 }
 
-/// A clock that stands still, or jumps ahead by a day or a century: the machine goes on. (It is monotonic: it never goes back.
-/// The wall clock only counts for hints that are dates.)
+/// A clock that stands still, or jumps ahead by a day or a century: the machine goes on. (It is
+/// monotonic: it never goes back. The wall clock only counts for hints that are dates.)
 #[test]
 fn clocks_that_jump() {
     for jump in [0.0, 86_400.0, 3e9] {
@@ -204,8 +205,9 @@ fn clocks_that_jump() {
     }
 }
 
-/// One endpoint is charged twice what it is estimated at, another 40 % of it: each is soon expected to be what it is charged,
-/// where answers come one at a time: then the headers tell what each was charged.
+/// One endpoint is charged twice what it is estimated at, another 40 % of it: each is soon expected
+/// to be what it is charged, where answers come one at a time: then the headers tell what each was
+/// charged.
 #[test]
 fn each_endpoint_has_its_own_price() {
     let limit = 600_000;
@@ -240,8 +242,8 @@ fn each_endpoint_has_its_own_price() {
     assert!((720.0..=1200.0).contains(&cheap), "{cheap}");
 }
 
-/// The bucket of long contexts is another than its model's, and no header tells of it: a refusal by it holds its own request
-/// for as long as it says, and nobody else.
+/// The bucket of long contexts is another than its model's, and no header tells of it: a refusal by
+/// it holds its own request for as long as it says, and nobody else.
 #[test]
 fn the_limit_of_long_contexts_holds_only_its_request() {
     let mut caller = Caller::new();

@@ -1,4 +1,5 @@
-//! A world of callers, one scope's machine and an upstream, as one loop over events: no clock, no threads, no sleep.
+//! A world of callers, one scope's machine and an upstream, as one loop over events: no clock, no
+//! threads, no sleep.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};

@@ -1,4 +1,5 @@
-//! Who a request is counted for, whatever the configuration becomes meanwhile, and who may spend its credential.
+//! Who a request is counted for, whatever the configuration becomes meanwhile, and who may spend
+//! its credential.
 
 use std::io::Write;
 

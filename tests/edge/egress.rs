@@ -39,7 +39,8 @@ fn secure(authority: &Authority) -> SocketAddr {
     })
 }
 
-/// A proxy that leads every CONNECT with the right password to one place, and tells what it was asked.
+/// A proxy that leads every CONNECT with the right password to one place, and tells what it was
+/// asked.
 fn proxy(to: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::<Mutex<Vec<String>>>::default();
     let told = Arc::clone(&asked);

@@ -192,7 +192,8 @@ fn what_breaks_off_never_reaches_the_upstream_whole() {
     let extension = format!("{head}1;a={}\r\nx\r\n0\r\n\r\n", "b".repeat(20 << 10));
     assert_eq!(wire::ask(weir.address, extension.as_bytes()).status(), 400);
     assert!(seen.try_recv().is_err(), "it was read before anything was sent");
-    // Beyond what is kept, so that it is on its way when the chunk goes wrong, or the client leaves.
+    // Beyond what is kept, so that it is on its way when the chunk goes wrong, or the client
+    // leaves.
     let begun = format!("{head}20000\r\n{}\r\n", "x".repeat(0x20000));
     for end in ["zz\r\n", "5;a\nb\r\nhello", ""] {
         let mut stream = wire::connect(weir.address);
@@ -303,8 +304,8 @@ fn the_head_of_an_answer_that_breaks_at_once_arrives() {
     }
 }
 
-/// Over HTTP/1.1 a client is told that its connection closes when it is answered before it has sent all; over HTTP/2 the rest of
-/// its body is read, so that nobody takes a reset for a failure.
+/// Over HTTP/1.1 a client is told that its connection closes when it is answered before it has sent
+/// all; over HTTP/2 the rest of its body is read, so that nobody takes a reset for a failure.
 #[test]
 fn an_early_answer_says_how_the_connection_goes_on() {
     let upstream = wire::upstream(|mut stream| {

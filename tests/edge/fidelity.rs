@@ -1,5 +1,5 @@
-//! The same random requests direct and through Weir: what both ends saw must be the same, but for what HTTP tells a proxy to
-//! change.
+//! The same random requests direct and through Weir: what both ends saw must be the same, but for
+//! what HTTP tells a proxy to change.
 
 use std::io::{BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -12,7 +12,8 @@ use crate::wire::{self, Message};
 const EXCHANGES: u32 = 300;
 const SEED: u64 = 20_261_122;
 
-/// Fields that concern one connection, and those that a proxy adds by rule (RFC 9110: Via 7.6.3, Date 6.6.1) or by contract.
+/// Fields that concern one connection, and those that a proxy adds by rule (RFC 9110: Via 7.6.3,
+/// Date 6.6.1) or by contract.
 fn is_ours(name: &str) -> bool {
     const OWN: [&str; 9] = [
         "connection",
@@ -218,7 +219,8 @@ fn both_ends_see_the_same_as_without_weir() {
     }
 }
 
-/// How much flows each way in the test of memory; `WEIR_TEST_MIB` says otherwise, up to a GiB and more.
+/// How much flows each way in the test of memory; `WEIR_TEST_MIB` says otherwise, up to a GiB and
+/// more.
 fn mebibytes() -> u64 {
     std::env::var("WEIR_TEST_MIB").ok().and_then(|mib| mib.parse().ok()).unwrap_or(64)
 }

@@ -119,7 +119,8 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// An upstream that agrees to every handshake and then does this; the head of the handshake is told to it.
+/// An upstream that agrees to every handshake and then does this; the head of the handshake is told
+/// to it.
 pub(crate) fn upstream(session: impl Fn(Socket, String) + Send + Sync + 'static) -> SocketAddr {
     wire::upstream(move |mut stream| {
         let head = head(&mut stream);

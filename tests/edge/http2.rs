@@ -1,4 +1,5 @@
-//! HTTP/2 as an attacker speaks it: frames by hand. Whatever comes, a neighbor is served and memory stays bounded.
+//! HTTP/2 as an attacker speaks it: frames by hand. Whatever comes, a neighbor is served and memory
+//! stays bounded.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -191,7 +192,8 @@ fn a_request_that_means_two_things_never_reaches_the_upstream() {
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
 }
 
-/// Sends frames until Weir closes the connection, or until the given count. Returns the number sent.
+/// Sends frames until Weir closes the connection, or until the given count. Returns the number
+/// sent.
 fn flood(stream: &mut TcpStream, most: u32, mut make: impl FnMut(u32) -> Vec<u8>) -> u32 {
     stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
     let mut sent = 0;
@@ -394,7 +396,8 @@ fn a_thousand_small_frames_that_nobody_reads_kill_no_stream_beside_them() {
     assert_eq!(fate(&mut stream, 3), Fate::Answered);
 }
 
-/// Uploads that wait for their turn are not read on. What they may send before that must leave the others' bodies free.
+/// Uploads that wait for their turn are not read on. What they may send before that must leave the
+/// others' bodies free.
 #[test]
 fn uploads_that_wait_hold_up_no_other_body_of_their_connection() {
     let (release, held) = std::sync::mpsc::channel::<()>();

@@ -13,8 +13,8 @@ use crate::listener_tls::{self, Authority};
 use crate::process::Weir;
 use crate::wire;
 
-/// Connections without a request, and such that send a byte now and then. `WEIR_TEST_IDLE` says otherwise, up to the limit of
-/// open files.
+/// Connections without a request, and such that send a byte now and then. `WEIR_TEST_IDLE` says
+/// otherwise, up to the limit of open files.
 fn crowd() -> (usize, usize) {
     let idle = std::env::var("WEIR_TEST_IDLE").ok().and_then(|count| count.parse().ok()).unwrap_or(1_000);
     (idle, idle / 10)
@@ -131,8 +131,8 @@ fn a_connection_too_many_in_all_is_closed_and_a_place_that_is_left_is_free() {
     while asked_on(&connect_from(&weir, 3)) != Some(200) {
         assert!(Instant::now() < until, "the place of the one that left stays taken");
     }
-    // Of the three from one address all are left, so a fourth of it is one too many by the other limit. The place beside them
-    // is taken or not, as quickly as Weir notices.
+    // Of the three from one address all are left, so a fourth of it is one too many by the other
+    // limit. The place beside them is taken or not, as quickly as Weir notices.
     let until = Instant::now() + Duration::from_secs(20);
     while weir.metric(&reached("connections_per_peer")) < 0.5 {
         assert_eq!(asked_on(&connect_from(&weir, 1)), None);
@@ -226,7 +226,8 @@ fn a_handshake_that_takes_too_long_is_closed_and_the_others_are_served() {
         match slow.read(&mut byte) {
             Ok(read) => break read,
             Err(error) if error.kind() == ErrorKind::ConnectionReset => break 0,
-            // It is closed at the other end, and what was sent into that comes back with the next read.
+            // It is closed at the other end, and what was sent into that comes back with the next
+            // read.
             Err(_nothing_yet) => drop(slow.write_all(&[0])),
         }
         assert!(began.elapsed() < Duration::from_secs(15), "a byte now and then keeps it open");
@@ -246,7 +247,8 @@ fn a_handshake_that_takes_too_long_is_closed_and_the_others_are_served() {
 
 #[test]
 fn bodies_that_wait_to_be_sent_have_a_bound_too() {
-    // The one that is admitted gets no answer, so the others wait; none is kept for another attempt.
+    // The one that is admitted gets no answer, so the others wait; none is kept for another
+    // attempt.
     let (_until_the_end, held) = channel::<()>();
     let held = Mutex::new(held);
     let (upstream, seen) = wire::recording(move |_| {
@@ -332,7 +334,8 @@ fn a_crowd_of_idle_and_slow_connections_harms_nobody() {
     assert!(weir.metric("weir_connections{state=\"idle\"}") >= 1_000.0_f64.min(idle as f64) - 1.0);
 }
 
-/// Where connections took the last file, nobody could ask why: probes would fail, and a supervisor would end a Weir that works.
+/// Where connections took the last file, nobody could ask why: probes would fail, and a supervisor
+/// would end a Weir that works.
 #[test]
 fn with_few_files_there_is_always_one_for_the_admin_address_and_the_upstream() {
     let (upstream, _seen) = wire::plain();

@@ -1,4 +1,5 @@
-//! A reload of the running binary: what follows it at once, and what is named because it waits for a restart.
+//! A reload of the running binary: what follows it at once, and what is named because it waits for
+//! a restart.
 
 use crate::process::Weir;
 use crate::wire;
@@ -20,7 +21,8 @@ fn the_log_follows_a_reload_and_what_needs_a_restart_is_named() {
     let request = || assert_eq!(wire::get(weir.address, "/v1/models").status(), 200);
     request();
     reload(&quiet);
-    // Lines are written in their order: what was to be said of the request would stand before this one.
+    // Lines are written in their order: what was to be said of the request would stand before this
+    // one.
     weir.wait_for_printed(READ_AGAIN, 1);
     assert_eq!(weir.printed().matches(ACCESS).count(), 0, "{}", weir.printed());
     assert!(!weir.printed().contains("restart"), "{}", weir.printed());

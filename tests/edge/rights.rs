@@ -77,7 +77,8 @@ const HOSTILE_TARGETS: [(&str, &str, &str); 34] = [
     (OTHER, "POST /v1/x//files", ""),
 ];
 
-/// Bodies, queries and paths that name a model which the caller may not use, or hide which one they name.
+/// Bodies, queries and paths that name a model which the caller may not use, or hide which one they
+/// name.
 fn hostile_models() -> Vec<(&'static str, String, Vec<u8>)> {
     let json = |body: &str| (CHAT, JSON.to_owned(), body.as_bytes().to_vec());
     let mut cases: Vec<(&str, String, Vec<u8>)> = [

@@ -69,7 +69,8 @@ fn a_key_that_is_replaced_while_requests_wait_is_seen_by_no_caller() {
     // One scope before and after.
     assert!((weir.metric("weir_scopes") - 1.0).abs() < 0.1);
 
-    // By a reload, what waits goes out with the new key at once: nothing is refused but what was on its way.
+    // By a reload, what waits goes out with the new key at once: nothing is refused but what was on
+    // its way.
     let before = refused;
     let seen = statuses(&weir, || {
         std::fs::write(&file, OLD).unwrap();

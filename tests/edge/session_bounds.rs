@@ -1,4 +1,5 @@
-//! The bounds of WebSocket sessions, each reached on purpose: memory, turns, and time that nobody uses.
+//! The bounds of WebSocket sessions, each reached on purpose: memory, turns, and time that nobody
+//! uses.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -17,7 +18,8 @@ fn reached(limit: &str) -> String {
     format!("weir_limits_reached_total{{limit=\"{limit}\"}}")
 }
 
-/// Says something and waits until Weir has read it: pings go on at once, and this upstream answers them.
+/// Says something and waits until Weir has read it: pings go on at once, and this upstream answers
+/// them.
 fn say_and_wait(client: &mut Socket, value: &Value) -> Vec<Value> {
     client.say(value);
     client.send(Kind::Ping, b"read");

@@ -1,4 +1,5 @@
-//! The table of what may confuse a proxy, against the whole Weir: what the upstream saw is what counts.
+//! The table of what may confuse a proxy, against the whole Weir: what the upstream saw is what
+//! counts.
 
 use std::io::{BufReader, Write};
 
@@ -23,7 +24,8 @@ struct Case {
 
 const AFTER: &str = "GET /after HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n";
 
-/// What the table's service is told and what the upstream is told differ in the form of the target alone.
+/// What the table's service is told and what the upstream is told differ in the form of the target
+/// alone.
 fn origin_form(saw: &str) -> String {
     let Some((method, rest)) = saw.split_once(" http://") else { return saw.to_owned() };
     let path = rest.find('/').map_or("/", |slash| &rest[slash..]);

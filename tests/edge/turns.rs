@@ -280,7 +280,8 @@ fn errors_in_frames_have_their_class_and_what_may_be_is_tried_again() {
         assert_eq!(count(&weir, &format!("weir_attempt_errors_total{{class=\"{class}\"}}")), 1, "{class}");
         assert_eq!(count(&weir, &format!("weir_errors_total{{class=\"{class}\"}}")), 0, "{class}");
     }
-    // What a failed turn continued is forgotten by the upstream: a repeat would fail for another reason.
+    // What a failed turn continued is forgotten by the upstream: a repeat would fail for another
+    // reason.
     client.say(&create(Some("b"), "x"));
     let parent = client.event("response.completed")["response"]["id"].clone();
     let mut again = failing_once("b", "server_is_overloaded", "continued");

@@ -1,4 +1,5 @@
-//! HTTP/2 to the upstream, over TLS and agreed on by ALPN: frames by hand, so that the test decides what is answered when.
+//! HTTP/2 to the upstream, over TLS and agreed on by ALPN: frames by hand, so that the test decides
+//! what is answered when.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -46,7 +47,8 @@ impl Upstream {
         drop(self.tls.flush());
     }
 
-    /// The next request that is whole, its stream and its body; nothing once the connection is at its end.
+    /// The next request that is whole, its stream and its body; nothing once the connection is at
+    /// its end.
     fn request(&mut self) -> Option<(u32, String)> {
         loop {
             let (kind, flags, stream, payload) = read_frame(&mut self.tls)?;
@@ -85,7 +87,8 @@ impl Upstream {
     }
 }
 
-/// A Weir with one worker, and so one pool, before an upstream that runs `script` for each connection, counted from 1.
+/// A Weir with one worker, and so one pool, before an upstream that runs `script` for each
+/// connection, counted from 1.
 fn before(script: impl Fn(usize, &mut Upstream) + Send + Sync + 'static) -> (Weir, Arc<AtomicUsize>) {
     let authority = Authority::new();
     authority.sign("upstream", &["upstream.test"]);

@@ -18,7 +18,8 @@ fn certificate(authority: &Authority, file: &str) -> CertificateDer<'static> {
     CertificateDer::from_pem_file(authority.path(&format!("{file}.pem"))).unwrap()
 }
 
-/// An upstream that answers only whom it knows, one request a connection, and the certificates that it was shown.
+/// An upstream that answers only whom it knows, one request a connection, and the certificates that
+/// it was shown.
 fn asking(authority: &Authority) -> (SocketAddr, Receiver<CertificateDer<'static>>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();

@@ -146,7 +146,8 @@ pub(crate) fn upstream(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Soc
     address
 }
 
-/// An upstream that records every request, and answers each with the bytes that `answer` makes of it.
+/// An upstream that records every request, and answers each with the bytes that `answer` makes of
+/// it.
 pub(crate) fn recording(
     answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static,
 ) -> (SocketAddr, Receiver<Message>) {

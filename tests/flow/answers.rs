@@ -1,4 +1,5 @@
-//! The one answer that a caller gets: what it says of Weir's work, and whether the SDK is to try again.
+//! The one answer that a caller gets: what it says of Weir's work, and whether the SDK is to try
+//! again.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What the upstream says about another try is a minimum, and those who were told the same do not come back together.
+//! What the upstream says about another try is a minimum, and those who were told the same do not
+//! come back together.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use weir::internals::clock;
 
 use super::world::{Call, Setup, World};
 
-/// How long the second attempt of a call came after the first answer, less the time that the first took.
+/// How long the second attempt of a call came after the first answer, less the time that the first
+/// took.
 async fn pause(directive: &str, headers: &[(&'static str, String)]) -> (Duration, u64) {
     let world = World::new(Setup::default());
     assert!(world.call(&Call::chat()).await.is_success());

@@ -1,4 +1,5 @@
-//! Bypass and observe: what a caller gets direct it gets through Weir, neither sooner nor later nor less.
+//! Bypass and observe: what a caller gets direct it gets through Weir, neither sooner nor later nor
+//! less.
 
 use std::time::Duration;
 

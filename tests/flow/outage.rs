@@ -89,8 +89,9 @@ async fn five_minutes_are_answered_in_time_and_over_quickly() {
             statuses(&answers)
         );
         assert!(probes as f64 <= 0.05 * offered, "{kind:?}: {probes} attempts");
-        // Each call of the outage waited for at most as long as it is waited out, from the opening of the breaker on. A probe that
-        // fails at the end of that pauses once more before it is told.
+        // Each call of the outage waited for at most as long as it is waited out, from the opening
+        // of the breaker on. A probe that fails at the end of that pauses once more before it is
+        // told.
         let pause = Duration::from_secs(4);
         assert!(
             during(&answers, BEGIN, end).iter().all(|answer| answer.took() <= patience + pause),

@@ -24,7 +24,8 @@ async fn half_failing_is_thinned_not_blocked() {
         statuses(&answers),
     );
     assert_eq!(status.breaker_opened, 0, "thinned, not blocked");
-    // Direct, one in two would succeed. All six attempts would make it 98 %, for twice the load on an upstream in trouble.
+    // Direct, one in two would succeed. All six attempts would make it 98 %, for twice the load on
+    // an upstream in trouble.
     assert!(successes(&answers) as f64 >= 0.55 * answers.len() as f64, "{:?}", statuses(&answers));
     assert!(ratio <= 1.4, "{ratio}");
     assert!(

@@ -127,7 +127,8 @@ async fn a_stream_is_whole_by_its_own_words() {
         (events(&[WORD, STOP], END), true, "complete"),
         (events(&[WORD, SECOND, STOP], END), false, "cut"),
         (events(&[WORD], END), false, "cut"),
-        // After the last event it does not matter how the connection ends: only the caller's view of it stays what it was.
+        // After the last event it does not matter how the connection ends: only the caller's view
+        // of it stays what it was.
         (events(&[WORD, "[DONE]"], ""), false, "complete"),
     ] {
         let (world, _) = scripted(leaked(vec![answer.clone()]));

@@ -1,4 +1,5 @@
-//! Several upstreams behind one queue: all of them are used, each to its limit, and one that fails costs no call.
+//! Several upstreams behind one queue: all of them are used, each to its limit, and one that fails
+//! costs no call.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A restart before an upstream that tells nothing of its limits: what was learned is not learned again.
+//! A restart before an upstream that tells nothing of its limits: what was learned is not learned
+//! again.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -97,7 +98,8 @@ fn process(upstream: &Arc<Mutex<Mute>>, seed: u64) -> Arc<World> {
     World::before(setup, simulator, behind)
 }
 
-/// Refusals after a restart, with what was learned or without, and the part of the limit that was used in the first two minutes.
+/// Refusals after a restart, with what was learned or without, and the part of the limit that was
+/// used in the first two minutes.
 async fn restarted(shape: Shape, remembers: bool) -> (u32, f64) {
     let upstream = Mute::new(shape);
     let before = process(&upstream, 11);

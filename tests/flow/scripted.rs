@@ -1,4 +1,5 @@
-//! Upstreams that do what the stand-in does not: answer early, at length, by date, or not to the end.
+//! Upstreams that do what the stand-in does not: answer early, at length, by date, or not to the
+//! end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,8 +14,9 @@ use weir::internals::simulate::Simulator;
 
 use super::world::{Call, Setup, World};
 
-/// Answers the requests it gets, one for each connection, with these in turn; the last again and again. `pause` stands for
-/// the time between the head's bytes and what follows the first `|`; without one the connection is closed after the answer.
+/// Answers the requests it gets, one for each connection, with these in turn; the last again and
+/// again. `pause` stands for the time between the head's bytes and what follows the first `|`;
+/// without one the connection is closed after the answer.
 pub(crate) fn scripted(answers: &'static [String]) -> (Arc<World>, Arc<AtomicU32>) {
     scripted_in(Setup::default(), answers)
 }
@@ -138,7 +140,8 @@ async fn a_stream_that_ends_before_it_began_is_tried_again() {
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
-/// Direct, such an end is a whole answer to every SDK: an upstream that saves the last line's end is no reason to break it off.
+/// Direct, such an end is a whole answer to every SDK: an upstream that saves the last line's end
+/// is no reason to break it off.
 #[tokio::test(start_paused = true)]
 async fn a_last_event_needs_no_blank_line_after_it() {
     const HEAD: &str =

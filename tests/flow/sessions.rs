@@ -126,7 +126,8 @@ async fn a_session_may_be_idle_for_almost_an_hour_between_its_turns() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
-    /// Retries after errors and waits for limits change nothing in this: each turn has one end, in the order of its lane.
+    /// Retries after errors and waits for limits change nothing in this: each turn has one end, in
+    /// the order of its lane.
     #[test]
     fn each_turn_ends_once_and_in_the_order_of_its_lane(
         lanes in prop::collection::vec(0_usize..5, 1..60), faults in 0.0_f64..0.4, seed: u64,

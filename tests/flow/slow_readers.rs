@@ -16,7 +16,8 @@ fn setup(http2: bool) -> Setup {
     setup
 }
 
-/// One caller stops reading a stream of many small chunks; its neighbors' streams come whole and in time.
+/// One caller stops reading a stream of many small chunks; its neighbors' streams come whole and in
+/// time.
 async fn stalled_reader(http2: bool) {
     let world = World::new(setup(http2));
     // Nothing is in its pipe but what the proxy could push through.
@@ -86,7 +87,8 @@ async fn ask(
     sender.clone().send_request(request).await.expect("an answer").into_body()
 }
 
-/// A client that leaves a stream's window shut, and answers pings, holds neither permit nor upstream connection for ever.
+/// A client that leaves a stream's window shut, and answers pings, holds neither permit nor
+/// upstream connection for ever.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_never_read_gives_its_permit_back() {
     never_read(Call::chat_stream().simulate("chunks=5000;chunk-delay=10ms")).await;

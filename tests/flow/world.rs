@@ -45,7 +45,8 @@ pub(crate) struct Setup {
 }
 
 impl Default for Setup {
-    /// The defaults of the configuration, before an upstream with 100 requests a second and an answer after 100 ms.
+    /// The defaults of the configuration, before an upstream with 100 requests a second and an
+    /// answer after 100 ms.
     fn default() -> Self {
         Self {
             simulator: simulate::Settings {
@@ -152,8 +153,8 @@ impl World {
         Self::assemble(setup, simulator, wire, upstreams)
     }
 
-    /// A proxy before several stand-ins: a pool whose home is the first. Each has a name, a priority, limits that are configured,
-    /// and what it is.
+    /// A proxy before several stand-ins: a pool whose home is the first. Each has a name, a
+    /// priority, limits that are configured, and what it is.
     pub(crate) fn pool(
         mut setup: Setup,
         members: Vec<(&str, u32, LimitSettings, simulate::Settings)>,
@@ -290,7 +291,8 @@ impl World {
         sender
     }
 
-    /// Offers calls at a steady rate; call `n` is what `make` makes of `n`. Returns when all are answered, in their order.
+    /// Offers calls at a steady rate; call `n` is what `make` makes of `n`. Returns when all are
+    /// answered, in their order.
     pub(crate) async fn offer(
         self: &Arc<Self>,
         per_second: f64,
@@ -311,7 +313,8 @@ impl World {
         answers
     }
 
-    /// Attempts that reached for the upstream in these seconds: requests that arrived, and connections that were refused.
+    /// Attempts that reached for the upstream in these seconds: requests that arrived, and
+    /// connections that were refused.
     pub(crate) fn attempts(&self, from: Duration, to: Duration) -> u64 {
         self.attempts_by_second()
             .iter()

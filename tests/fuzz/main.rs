@@ -1,7 +1,8 @@
-//! Runs the fuzz targets for a few seconds without a fuzzer: the corpus, and seeded mutations of it.
+//! Runs the fuzz targets for a few seconds without a fuzzer: the corpus, and seeded mutations of
+//! it.
 //!
-//! `cargo fuzz` runs the same targets for as long as one likes: see README.md beside this file. What it finds goes into the
-//! corpus, and is run here from then on.
+//! `cargo fuzz` runs the same targets for as long as one likes: see README.md beside this file.
+//! What it finds goes into the corpus, and is run here from then on.
 
 #![expect(clippy::disallowed_types, reason = "a slow machine's real time is what stops it")]
 

@@ -1,4 +1,5 @@
-//! What may be fed with anything: each target takes arbitrary bytes and checks what must hold of the outcome.
+//! What may be fed with anything: each target takes arbitrary bytes and checks what must hold of
+//! the outcome.
 
 use std::io::{self, Cursor, Read, Write};
 use std::time::{Duration, SystemTime};
@@ -57,7 +58,8 @@ pub(crate) fn pricing(bytes: &[u8]) {
     assert!(!dots || endpoint == Endpoint::Other, "what dots lead to is not for us to say");
 }
 
-/// A request's body: what is read of it is what `serde_json` reads, and the search for its model ends where it is, however it comes.
+/// A request's body: what is read of it is what `serde_json` reads, and the search for its model
+/// ends where it is, however it comes.
 pub(crate) fn request_bodies(bytes: &[u8]) {
     let peeked = request_peek::peek(bytes);
     if let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(bytes) {
@@ -95,7 +97,8 @@ pub(crate) fn request_bodies(bytes: &[u8]) {
     assert!(part.is_none_or(|part| part.peek.text_bytes <= cut as u64 * 2), "no more than came");
 }
 
-/// A body in a coding, whatever it decodes to: bounded, and the same however it comes. The first byte chooses the coding.
+/// A body in a coding, whatever it decodes to: bounded, and the same however it comes. The first
+/// byte chooses the coding.
 pub(crate) fn codings(bytes: &[u8]) {
     const MOST: usize = 64 << 10;
     let Some((first, body)) = bytes.split_first() else { return };
@@ -187,7 +190,8 @@ pub(crate) fn error_bodies(bytes: &[u8]) {
     assert!(!classified.class.is_own(), "what came is the upstream's");
 }
 
-/// Frames of either side: however they are cut they say the same, and no message that another reader sees is missed.
+/// Frames of either side: however they are cut they say the same, and no message that another
+/// reader sees is missed.
 pub(crate) fn frames(bytes: &[u8]) {
     for (sender, role) in [(Sender::Client, Role::Server), (Sender::Server, Role::Client)] {
         let (whole, is_broken) = messages(bytes, bytes.len().max(1), sender);
@@ -208,7 +212,8 @@ pub(crate) fn frames(bytes: &[u8]) {
     }
 }
 
-/// The messages among frames that come in pieces of this size, and whether they break the protocol in the end.
+/// The messages among frames that come in pieces of this size, and whether they break the protocol
+/// in the end.
 fn messages(bytes: &[u8], cut: usize, sender: Sender) -> (Vec<Vec<u8>>, bool) {
     let mut reader = Reader::new(sender);
     let (mut held, mut message, mut told) = (Vec::new(), Vec::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! Spans of the real binary at a real OTLP/HTTP endpoint: a request, its attempts, and what the upstream sees of the trace.
+//! Spans of the real binary at a real OTLP/HTTP endpoint: a request, its attempts, and what the
+//! upstream sees of the trace.
 
 #![expect(
     clippy::disallowed_types,

@@ -1,4 +1,5 @@
-//! Request bodies that are large, in parts, packed, or cut: what can be read of them is, and the rest is neither lost nor repeated.
+//! Request bodies that are large, in parts, packed, or cut: what can be read of them is, and the
+//! rest is neither lost nor repeated.
 
 use std::io::Write;
 use std::time::Duration;
@@ -55,7 +56,8 @@ fn r02_a_form_is_read_to_its_model_wherever_that_stands() {
     }
 }
 
-/// A megabyte that unpacks to a gigabyte: it is not unpacked, goes on as it came, waits in a scope, is counted, and not repeated.
+/// A megabyte that unpacks to a gigabyte: it is not unpacked, goes on as it came, waits in a scope,
+/// is counted, and not repeated.
 #[test]
 fn r01_a_bomb_is_not_unpacked() {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
@@ -77,7 +79,8 @@ fn r01_a_bomb_is_not_unpacked() {
     assert_eq!(scope_names(&weir).len(), 1, "it waits in a scope of its upstream");
 }
 
-/// A body that ends too early, plain or packed, is passed on, and what can't be read of it is no reason to think it repeatable.
+/// A body that ends too early, plain or packed, is passed on, and what can't be read of it is no
+/// reason to think it repeatable.
 #[test]
 fn r02_a_body_cut_anywhere_is_passed_on_once() {
     let stored = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hello"}],"store":true}"#;
@@ -103,7 +106,8 @@ fn r02_a_body_cut_anywhere_is_passed_on_once() {
     }
 }
 
-/// What every zstd tool writes ends in a checksum: without it, or in another segment, it is read all the same.
+/// What every zstd tool writes ends in a checksum: without it, or in another segment, it is read
+/// all the same.
 #[test]
 fn r01_a_checksum_may_come_late_or_not_at_all() {
     let size = u8::try_from(CHAT.len()).unwrap();

@@ -9,7 +9,8 @@ use crate::process::Weir;
 use crate::stand_in::{CHAT, at_once, chat, good, post, request, scripted};
 use crate::wire;
 
-/// After its first answer the peer's kernel takes in nothing more, and says nothing: a path that is gone.
+/// After its first answer the peer's kernel takes in nothing more, and says nothing: a path that is
+/// gone.
 #[cfg(target_os = "linux")]
 #[test]
 fn r04_a_path_that_died_without_a_word_is_noticed() {

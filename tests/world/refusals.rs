@@ -47,7 +47,8 @@ fn r03_a_limit_that_comes_back_in_hours_is_told_to_all_at_once() {
     }
 }
 
-/// A limit that comes back within the deadline is waited for; what comes back before an SDK gives up waiting is its business.
+/// A limit that comes back within the deadline is waited for; what comes back before an SDK gives
+/// up waiting is its business.
 #[test]
 fn r03_a_short_wait_is_no_end() {
     let body = envelope("Slow.", "requests", "rate_limit_exceeded");
@@ -139,7 +140,8 @@ fn envelope_of_quota() -> String {
     )
 }
 
-/// A spent quota that is true is told at once to all of the credential's models, at the cost of a few requests.
+/// A spent quota that is true is told at once to all of the credential's models, at the cost of a
+/// few requests.
 #[test]
 fn r08_a_quota_that_is_spent_for_two_models_is_spent_for_all() {
     let (upstream, seen) = scripted(vec![too_many("", &envelope_of_quota())]);

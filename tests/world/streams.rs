@@ -55,7 +55,8 @@ fn r09_an_error_in_a_200_is_counted_and_repeated() {
     assert_eq!((chat(&weir, 60, CHAT).text(), seen.count()), (talks, 1));
 }
 
-/// An upstream that sends the parts of its answer with a pause before each but the first, and leaves the connection open.
+/// An upstream that sends the parts of its answer with a pause before each but the first, and
+/// leaves the connection open.
 fn slow(parts: Vec<Vec<u8>>, pause: Duration) -> SocketAddr {
     wire::upstream(move |mut stream| {
         let mut reader = BufReader::new(stream.try_clone().unwrap());

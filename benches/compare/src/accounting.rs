@@ -1,4 +1,5 @@
-//! What the operating system says that processes and processors used: `/proc`, read at the edges of a window.
+//! What the operating system says that processes and processors used: `/proc`, read at the edges of
+//! a window.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -39,7 +40,8 @@ pub(crate) struct Snapshot {
     everyone: HashMap<u32, (String, f64)>,
 }
 
-/// Which edge: the walk over all processes, which takes a millisecond or two, stays outside of the window.
+/// Which edge: the walk over all processes, which takes a millisecond or two, stays outside of the
+/// window.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edge {
     Start,
@@ -60,7 +62,8 @@ impl Snapshot {
         Ok(Self { at, trees, processors, everyone })
     }
 
-    /// The process outside of `ours` that used most processor time since `before`, with its microseconds.
+    /// The process outside of `ours` that used most processor time since `before`, with its
+    /// microseconds.
     pub(crate) fn busiest_stranger(&self, before: &Self, ours: &[u32]) -> Option<(String, f64)> {
         let ours: Vec<u32> = ours.iter().flat_map(|&pid| descendants(pid)).collect();
         self.everyone
@@ -74,7 +77,8 @@ impl Snapshot {
     }
 }
 
-/// The processor time and memory of a process and its descendants, with those that ended and were waited for.
+/// The processor time and memory of a process and its descendants, with those that ended and were
+/// waited for.
 pub(crate) fn tree(root: u32) -> Result<Usage> {
     let mut sum = Usage::default();
     for pid in descendants(root) {
@@ -135,7 +139,8 @@ impl ProcessStat {
     fn parse(line: &str) -> Option<Self> {
         let (before, after) = line.rsplit_once(") ")?;
         let name = before.split_once('(')?.1.to_owned();
-        // proc_pid_stat(5) counts from 1 and `after` starts with field 3: utime, stime, cutime, cstime are 14 to 17.
+        // proc_pid_stat(5) counts from 1 and `after` starts with field 3: utime, stime, cutime,
+        // cstime are 14 to 17.
         let ticks: Vec<f64> =
             after.split(' ').skip(11).take(4).map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
         let &[user, system, children_user, children_system] = ticks.as_slice() else { return None };

@@ -1,4 +1,5 @@
-//! The clock that all processes of a run share: nanoseconds of `CLOCK_MONOTONIC`, and a timer precise to microseconds.
+//! The clock that all processes of a run share: nanoseconds of `CLOCK_MONOTONIC`, and a timer
+//! precise to microseconds.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -18,7 +19,8 @@ pub(crate) fn nanos() -> u64 {
     u64::try_from(now.tv_sec).unwrap_or(0) * SECOND + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
 
-/// A one-shot timer that wakes a poll at an instant; a poll's own timeout counts in milliseconds, which is too coarse here.
+/// A one-shot timer that wakes a poll at an instant; a poll's own timeout counts in milliseconds,
+/// which is too coarse here.
 pub(crate) struct PreciseTimer {
     descriptor: OwnedFd,
 }
@@ -31,7 +33,8 @@ impl PreciseTimer {
         Ok(Self { descriptor })
     }
 
-    /// Wakes the poll at `at`, at once if that has passed. Replaces what was armed before, so the timer is never read.
+    /// Wakes the poll at `at`, at once if that has passed. Replaces what was armed before, so the
+    /// timer is never read.
     pub(crate) fn arm(&self, at: u64) -> io::Result<()> {
         let value = Timespec {
             tv_sec: i64::try_from(at / SECOND).unwrap_or(i64::MAX),

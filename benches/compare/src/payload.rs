@@ -104,7 +104,8 @@ pub(crate) fn stream_head(key_number: usize, limits: Limits) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Appends one event in a chunk of its own; it carries when it was sent and its place in the stream.
+/// Appends one event in a chunk of its own; it carries when it was sent and its place in the
+/// stream.
 pub(crate) fn push_event(out: &mut Vec<u8>, sent: u64, sequence: u64) {
     push_chunk(
         out,

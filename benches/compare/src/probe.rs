@@ -8,7 +8,8 @@ use crate::failure::{Failure, Result, While as _};
 use crate::payload::{self, Ask};
 use crate::wire::{Kind, MessageReader};
 
-/// Makes a number of requests, one after the other, over one connection; each must be answered with 200.
+/// Makes a number of requests, one after the other, over one connection; each must be answered with
+/// 200.
 pub(crate) fn ask(target: SocketAddr, requests: u32, patience: Duration) -> Result<()> {
     let mut socket = TcpStream::connect_timeout(&target, patience).doing("connect")?;
     socket.set_nodelay(true)?;

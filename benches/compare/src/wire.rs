@@ -1,4 +1,5 @@
-//! The least of HTTP/1.1 that a load generator and a static upstream need: where a message ends, and its body's bytes.
+//! The least of HTTP/1.1 that a load generator and a static upstream need: where a message ends,
+//! and its body's bytes.
 
 use crate::failure::{Failure, Result};
 
@@ -124,7 +125,8 @@ impl MessageReader {
         Fed { consumed, message: Some(Message { status: self.status, body_bytes: self.body_bytes }) }
     }
 
-    /// Takes the rest of the head and sets how the body ends; `None` when the head goes on beyond these bytes.
+    /// Takes the rest of the head and sets how the body ends; `None` when the head goes on beyond
+    /// these bytes.
     fn take_head(&mut self, input: &[u8]) -> Result<Option<usize>> {
         if self.head.ends_with(b"\r\n\r\n") {
             self.head.clear(); // of the message before

@@ -1,7 +1,8 @@
 //! The status page: one document, rendered here, that answers in one look.
 //!
-//! It works without JavaScript (it reloads itself); with it, a small script swaps in the `main` part every two seconds, as
-//! rendered here too: there is one rendering, and a test of it is a test of what people see. Color never stands alone.
+//! It works without JavaScript (it reloads itself); with it, a small script swaps in the `main`
+//! part every two seconds, as rendered here too: there is one rendering, and a test of it is a test
+//! of what people see. Color never stands alone.
 
 mod errors;
 mod runbook;
@@ -61,8 +62,9 @@ fn head(title: &str, nonce: &str) -> Markup {
     }
 }
 
-/// The text of a document. maud has escaped the markup in what came from outside; this takes its control characters, and those
-/// that reorder what stands around them and so can make one text look like another.
+/// The text of a document. maud has escaped the markup in what came from outside; this takes its
+/// control characters, and those that reorder what stands around them and so can make one text look
+/// like another.
 fn finish(markup: &Markup) -> String {
     let turns = |part: char| matches!(part, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
     let shown = |part: char| {

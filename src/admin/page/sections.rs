@@ -168,7 +168,8 @@ fn breaker(scope: &ScopeStatus) -> (Level, String) {
     }
 }
 
-/// The bar is drawn, because browsers style meters each in their own way; the meter itself is for who cannot see it.
+/// The bar is drawn, because browsers style meters each in their own way; the meter itself is for
+/// who cannot see it.
 fn gauge(limit: &LimitStatus, holds: bool) -> Markup {
     let share = if holds { 1.0 } else { fill(limit) };
     let figure = limit.admitted_last_minute.unwrap_or(limit.used);

@@ -1,4 +1,5 @@
-//! What callers send: keys that are refused, requests that are invalid, collisions, a caller's own limit.
+//! What callers send: keys that are refused, requests that are invalid, collisions, a caller's own
+//! limit.
 
 use super::group::Group;
 use super::subject::Subject;

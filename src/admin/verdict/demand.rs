@@ -10,10 +10,12 @@ use crate::admin::words::{amount, duration, plural, waits};
 const FOREIGN_SHARE: f64 = 0.2;
 /// A wait for the first answers that is no longer a matter of starting, seconds.
 const LONG_SILENCE: f64 = 10.0;
-/// The least multiple of its share that makes a caller the cause, while the others stay within theirs.
+/// The least multiple of its share that makes a caller the cause, while the others stay within
+/// theirs.
 const HOG: f64 = 2.0;
 
-/// Requests that wait or were turned away, with the root first: others' use, one caller, or demand as a whole.
+/// Requests that wait or were turned away, with the root first: others' use, one caller, or demand
+/// as a whole.
 pub(super) fn above_limits(status: &Status) -> Option<Finding> {
     // While the upstream fails they wait for it, not for a limit.
     if upstream::failing(status).is_some() {

@@ -90,7 +90,8 @@ impl Finding {
 /// Minutes in which an error counts as happening now.
 const RECENT: u64 = crate::account::RECENT_MINUTES;
 
-/// Everything that is wrong, the most urgent first and of equals what hurts most requests; a single `Ok` if nothing is.
+/// Everything that is wrong, the most urgent first and of equals what hurts most requests; a single
+/// `Ok` if nothing is.
 pub(super) fn findings(status: &Status) -> Vec<Finding> {
     let mut all: Vec<Finding> = [
         own::draining(status),

@@ -475,7 +475,8 @@ fn only_the_vendors_failures_lead_to_its_status_page() {
     }
 }
 
-/// Every class of the table leads to a finding whose blame is the class's own, or is one that needs none.
+/// Every class of the table leads to a finding whose blame is the class's own, or is one that needs
+/// none.
 #[test]
 fn no_class_goes_unseen() {
     use crate::classify::ErrorClass;

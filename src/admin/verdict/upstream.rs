@@ -8,7 +8,8 @@ use crate::admin::words::{amount, duration, join, plural};
 use crate::catalog;
 use crate::classify::ErrorClass;
 
-/// The least multiple of their usual time that makes answers slow, where they take a second more at least.
+/// The least multiple of their usual time that makes answers slow, where they take a second more at
+/// least.
 const SLOW_FACTOR: f64 = 3.0;
 const SLOW_LEAST: f64 = 1.0;
 

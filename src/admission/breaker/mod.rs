@@ -1,19 +1,24 @@
-//! The circuit breaker of one scope. It opens on failures, never on slow but healthy answers and never on backpressure.
+//! The circuit breaker of one scope. It opens on failures, never on slow but healthy answers and
+//! never on backpressure.
 //!
-//! - **Closed → Open**, on any of: `consecutive` failures in a row (more where the failure rate before makes such a run
-//!   likely by chance); as many among the attempts that began after the first of them was seen, so that late successes of
-//!   attempts sent before an outage do not hide it; 97 % of at least 60 attempts failing within 10 s; a stall: no response
-//!   head for `stall` or four times the typical time, while at least three attempts and half of those in flight wait for one.
-//! - **Open**: only probes pass, the first after `probe_first`, then with exponential backoff. Waiting requests wait for
-//!   `outage.max_wait` from the opening.
-//! - **Open → `HalfOpen`**: any good answer that is news: its attempt began after the first failure was seen, probe or not.
-//!   A stall is ended by any good answer at all.
-//! - **`HalfOpen`**: attempts pass at a rising rate. It starts at the rate before the outage times the part that the outage's
-//!   length justifies (`recovery::start`), and doubles each second.
-//! - **`HalfOpen` → Closed**: the rate has passed twice the rate before the outage, and either what waits is a small burst at
-//!   this rate, or the upstream has gone on for seconds at all that the limits give. This comes while requests wait, too.
+//! - **Closed → Open**, on any of: `consecutive` failures in a row (more where the failure rate
+//!   before makes such a run likely by chance); as many among the attempts that began after the
+//!   first of them was seen, so that late successes of attempts sent before an outage do not hide
+//!   it; 97 % of at least 60 attempts failing within 10 s; a stall: no response head for `stall` or
+//!   four times the typical time, while at least three attempts and half of those in flight wait
+//!   for one.
+//! - **Open**: only probes pass, the first after `probe_first`, then with exponential backoff.
+//!   Waiting requests wait for `outage.max_wait` from the opening.
+//! - **Open → `HalfOpen`**: any good answer that is news: its attempt began after the first failure
+//!   was seen, probe or not. A stall is ended by any good answer at all.
+//! - **`HalfOpen`**: attempts pass at a rising rate. It starts at the rate before the outage times
+//!   the part that the outage's length justifies (`recovery::start`), and doubles each second.
+//! - **`HalfOpen` → Closed**: the rate has passed twice the rate before the outage, and either what
+//!   waits is a small burst at this rate, or the upstream has gone on for seconds at all that the
+//!   limits give. This comes while requests wait, too.
 //! - **`HalfOpen` → Open**: `consecutive` failures in a row.
-//! - **Closed**, failing in part: first attempts are thinned out when more than three quarters fail, retries from a third on.
+//! - **Closed**, failing in part: first attempts are thinned out when more than three quarters
+//!   fail, retries from a third on.
 
 mod recovery;
 mod state;
@@ -37,9 +42,11 @@ use window::{BINS, Window};
 const CHANCE: f64 = 1e-6;
 /// The failure rate that blocks, and the least attempts that it is measured over.
 const BLOCKING_RATE: (f64, u32) = (0.97, 60);
-/// The attempts for each success up to which retries are not thinned: none is denied below a third failing.
+/// The attempts for each success up to which retries are not thinned: none is denied below a third
+/// failing.
 const PER_SUCCESS_OF_RETRIES: f64 = 1.5;
-/// First attempts are thinned only past three quarters failing: held back, they pile up, where a denied retry does not.
+/// First attempts are thinned only past three quarters failing: held back, they pile up, where a
+/// denied retry does not.
 const PER_SUCCESS: f64 = 4.0;
 /// The most that thinning holds back.
 const THINNEST: f64 = 0.75;
@@ -47,7 +54,8 @@ const THINNEST: f64 = 0.75;
 const WAVE: f64 = 0.8;
 /// Attempts that must be without a head before their silence counts as a stall.
 const STALLED: u32 = 3;
-/// The part of the attempts in flight that must be without a head for it: an upstream whose other answers go on is no stall.
+/// The part of the attempts in flight that must be without a head for it: an upstream whose other
+/// answers go on is no stall.
 const STALLED_PART: f64 = 0.5;
 
 /// The breaker of one scope. Its fields lie as they are written, as those of the scope.
@@ -64,8 +72,8 @@ pub(crate) struct Breaker {
     headless: u32,
     /// Failures since the last success arrived.
     run: Run,
-    /// Failures since the last success of an attempt that began after the first of them failed: the successes of what was
-    /// on the way when an outage began don't hide it.
+    /// Failures since the last success of an attempt that began after the first of them failed: the
+    /// successes of what was on the way when an outage began don't hide it.
     wave: Run,
     state: State,
     window: Window,
@@ -137,7 +145,8 @@ impl Breaker {
         }
     }
 
-    /// Whether an attempt may go now. `pace` is what the limits allow a second; `load` is what waits and flies.
+    /// Whether an attempt may go now. `pace` is what the limits allow a second; `load` is what
+    /// waits and flies.
     pub(crate) fn gate(
         &mut self,
         settings: &BreakerSettings,
@@ -299,8 +308,8 @@ impl Breaker {
                 self.run.failures += 1;
                 let enough = settings.consecutive.max(1);
                 if self.run.failures >= enough {
-                    // After as many good answers it had been back, and this is another outage: what waits does so from its
-                    // own opening.
+                    // After as many good answers it had been back, and this is another outage: what
+                    // waits does so from its own opening.
                     let was_back = self.window.counts(now).0 >= enough;
                     let (since, opened, probes) = if was_back {
                         (self.run.began.max(self.changed), now, 0)
@@ -351,7 +360,8 @@ impl Breaker {
     }
 
     fn patience(&self, settings: &BreakerSettings) -> Duration {
-        // Where heads normally take a while, silence means less; where nothing was ever answered, even less.
+        // Where heads normally take a while, silence means less; where nothing was ever answered,
+        // even less.
         match self.typical_head {
             Some(typical) => settings.stall.max(duration(typical * 4.0)),
             None => settings.stall * 4,
@@ -437,7 +447,8 @@ impl Breaker {
         least.max(needed as u32)
     }
 
-    /// Another replica's attempts have failed for this time. Who has had a good answer within the last two seconds knows better.
+    /// Another replica's attempts have failed for this time. Who has had a good answer within the
+    /// last two seconds knows better.
     pub(crate) fn failing_elsewhere(
         &mut self,
         lasted: Duration,

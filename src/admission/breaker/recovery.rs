@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::admission::moment::Moment;
 use crate::admission::settings::BreakerSettings;
 
-/// After an outage of up to a second the ramp-up starts at the rate before it: the upstream has lost no more than what was in
-/// flight, and a slower start would make the outage longer than it was. A longer outage starts at as much less as it was
-/// longer, for caches are cold and others come back at the same time.
+/// After an outage of up to a second the ramp-up starts at the rate before it: the upstream has
+/// lost no more than what was in flight, and a slower start would make the outage longer than it
+/// was. A longer outage starts at as much less as it was longer, for caches are cold and others
+/// come back at the same time.
 const FULL_START: f64 = 1.0;
 /// The least part of the rate before the outage that a ramp-up starts at.
 const LEAST_START: f64 = 0.1;
@@ -15,10 +16,11 @@ const LEAST_START: f64 = 0.1;
 const LEAST_RATE: f64 = 4.0;
 /// From this many times the rate before the outage on, a ramp-up may be over.
 const RECOVERED: f64 = 2.0;
-/// A ramp-up that requests still wait for is over at this many times the rate that the limits give: ten doublings, ten
-/// seconds after it reached that rate.
+/// A ramp-up that requests still wait for is over at this many times the rate that the limits give:
+/// ten doublings, ten seconds after it reached that rate.
 const PROVEN: f64 = 1024.0;
-/// What waits at the end of a ramp-up goes at once: no more than this many seconds' worth of its rate.
+/// What waits at the end of a ramp-up goes at once: no more than this many seconds' worth of its
+/// rate.
 const BURST: f64 = 0.25;
 
 /// The outage may last longer by this part of itself because no probe was under way.
@@ -34,7 +36,8 @@ pub(super) fn backoff(
     ceiling(probes, lasted, settings).mul_f64(0.75 + 0.25 * rng.f64())
 }
 
-/// The longest wait before a probe after `probes` probes, in an outage that has lasted for `lasted`.
+/// The longest wait before a probe after `probes` probes, in an outage that has lasted for
+/// `lasted`.
 pub(super) fn ceiling(probes: u32, lasted: Duration, settings: &BreakerSettings) -> Duration {
     let first = settings.probe_first;
     let longest = lasted.mul_f64(LATE).min(settings.probe_longest).max(first);
@@ -54,7 +57,8 @@ pub(super) struct Ramp {
 }
 
 impl Ramp {
-    /// The ramp after an outage that lasted for `lasted`. Each ramp-up that failed before it halves the start.
+    /// The ramp after an outage that lasted for `lasted`. Each ramp-up that failed before it halves
+    /// the start.
     pub(super) fn after(before: f64, lasted: Duration, relapses: u32, now: Moment) -> Self {
         let part = start(lasted) * (-f64::from(relapses.min(16))).exp2();
         Self { began: now, before, first: (before * part).max(LEAST_RATE), relapses }
@@ -65,9 +69,9 @@ impl Ramp {
         self.first * now.seconds_since(self.began).min(40.0).exp2()
     }
 
-    /// Whether it is over: the rate before the outage is passed, and either what waits is a small burst at this rate, or the
-    /// upstream has gone on for seconds at all that the limits give. Until then attempts go at that pace, and not as the burst
-    /// that the limits may allow.
+    /// Whether it is over: the rate before the outage is passed, and either what waits is a small
+    /// burst at this rate, or the upstream has gone on for seconds at all that the limits give.
+    /// Until then attempts go at that pace, and not as the burst that the limits may allow.
     pub(super) fn is_over(&self, waiting: usize, pace: Option<f64>, now: Moment) -> bool {
         let rate = self.rate(now);
         let all_go = rate.min(pace.unwrap_or(f64::INFINITY)) * BURST >= waiting as f64;

@@ -105,7 +105,8 @@ fn a_ramp_up_that_fails_starts_lower_the_next_time() {
     assert!(starts[1] < starts[0] * 0.6 && starts[2] < starts[1] * 0.6, "{starts:?}");
 }
 
-/// R05 of the world's reports: waiting requests were refused at the moment at which the stall was noticed.
+/// R05 of the world's reports: waiting requests were refused at the moment at which the stall was
+/// noticed.
 #[test]
 fn a_stall_is_a_silence_of_most_that_flies_and_the_wait_counts_from_the_opening() {
     let silent = |in_flight: u32| {

@@ -6,7 +6,8 @@ use super::Scope;
 use crate::admission::moment::Moment;
 use crate::clock;
 
-/// The driver's hold on its scope: when its task dies with a worker, those who wait elsewhere start another.
+/// The driver's hold on its scope: when its task dies with a worker, those who wait elsewhere start
+/// another.
 pub(super) struct Driver {
     pub(super) scope: Arc<Scope>,
     pub(super) ended: bool,

@@ -1,4 +1,5 @@
-//! The async front of a scope: one lock around the machine, futures that wait for their turn, and a driver that keeps time.
+//! The async front of a scope: one lock around the machine, futures that wait for their turn, and a
+//! driver that keeps time.
 
 mod driver;
 
@@ -75,8 +76,8 @@ pub enum Admission {
 
 /// What shares one set of upstream limits.
 ///
-/// Here and in the machine the fields lie as they are written: what every request touches comes first and side by side. With
-/// hundreds of busy scopes each such cache line is a way to memory.
+/// Here and in the machine the fields lie as they are written: what every request touches comes
+/// first and side by side. With hundreds of busy scopes each such cache line is a way to memory.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Scope {
@@ -84,7 +85,8 @@ pub struct Scope {
     /// The hash of the organization and project that the upstream named last; 0 before.
     owner: AtomicU64,
     hasher: RandomState,
-    /// The scope that holds the same limits, once this one was found to share them: requests go there.
+    /// The scope that holds the same limits, once this one was found to share them: requests go
+    /// there.
     merged_into: OnceLock<Arc<Scope>>,
     inner: Mutex<Inner>,
     /// Tells the driver that something is due earlier than it thinks.
@@ -103,7 +105,8 @@ pub struct Scope {
     is_pool: AtomicBool,
 }
 
-/// With the two counts of its `Arc` it takes at most 40 cache lines, of which the allocator makes a class.
+/// With the two counts of its `Arc` it takes at most 40 cache lines, of which the allocator makes a
+/// class.
 const _: () = assert!(size_of::<Scope>() + 2 * size_of::<usize>() <= 40 * 64);
 
 #[derive(Debug)]
@@ -237,7 +240,8 @@ impl Scope {
         self.current().lock().machine.typical_head()
     }
 
-    /// Pays what [`retry::decide`](crate::retry::decide) says that a retry costs. While the breaker blocks it costs nothing: the retry will wait.
+    /// Pays what [`retry::decide`](crate::retry::decide) says that a retry costs. While the breaker
+    /// blocks it costs nothing: the retry will wait.
     ///
     /// # Errors
     /// When the budget allows none now.
@@ -266,8 +270,8 @@ impl Scope {
         inner.machine.in_flight() == 0 && inner.machine.waiting() == 0
     }
 
-    /// The upstream named the organization and project that the scope belongs to. It does so with every answer: the
-    /// directory is told when they are others than the last ones.
+    /// The upstream named the organization and project that the scope belongs to. It does so with
+    /// every answer: the directory is told when they are others than the last ones.
     pub(in crate::admission) fn identified(self: &Arc<Self>, organization: &str, project: &str) {
         let (organization, project) =
             if self.is_pool.load(Relaxed) { ("", "") } else { (organization, project) };
@@ -290,7 +294,8 @@ impl Scope {
         self.owner.store(owner, Relaxed);
     }
 
-    /// Whose limits these are, as all replicas name it: the upstream's organization and project, else the credential.
+    /// Whose limits these are, as all replicas name it: the upstream's organization and project,
+    /// else the credential.
     pub fn shared_name(&self) -> u64 {
         self.shared_name.load(Relaxed)
     }
@@ -380,7 +385,8 @@ impl Scope {
         result
     }
 
-    /// Sees to it that somebody looks when something is due: `false` says that a driver has to be started for it.
+    /// Sees to it that somebody looks when something is due: `false` says that a driver has to be
+    /// started for it.
     fn keep_time(&self, inner: &mut Inner) -> bool {
         let due = inner.machine.due();
         match inner.driver {
@@ -394,7 +400,8 @@ impl Scope {
         true
     }
 
-    /// What is not done under the lock: waking another thread takes microseconds. Apart, because mostly there is nothing to do.
+    /// What is not done under the lock: waking another thread takes microseconds. Apart, because
+    /// mostly there is nothing to do.
     #[cold]
     fn follow_up(self: &Arc<Self>, wake: Vec<Waker>, start: bool) {
         for waker in wake {
@@ -429,7 +436,8 @@ impl Scope {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic under the lock leaves numbers that are still numbers; the next snapshot corrects them.
+        // A panic under the lock leaves numbers that are still numbers; the next snapshot corrects
+        // them.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

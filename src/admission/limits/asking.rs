@@ -1,9 +1,11 @@
-//! When a limiter that tells of short resets is asked what it counts by, whatever the pace of a minute allows.
+//! When a limiter that tells of short resets is asked what it counts by, whatever the pace of a
+//! minute allows.
 //!
-//! Of a small limit a minute's pace sees next to nothing: ten a second, taken for ten a minute, are one answer in six
-//! seconds. Yet the upstream itself says when all of it is free again. Once that has passed and nothing of ours was sent
-//! meanwhile, one attempt goes; its answer is the next snapshot. A true minute's limit takes it as well: its bucket is empty
-//! by then, its window has ended, a request in its log is older than the window.
+//! Of a small limit a minute's pace sees next to nothing: ten a second, taken for ten a minute, are
+//! one answer in six seconds. Yet the upstream itself says when all of it is free again. Once that
+//! has passed and nothing of ours was sent meanwhile, one attempt goes; its answer is the next
+//! snapshot. A true minute's limit takes it as well: its bucket is empty by then, its window has
+//! ended, a request in its log is older than the window.
 
 use std::time::Duration;
 
@@ -18,8 +20,8 @@ use super::shape::SHORTEST_RESET;
 const LONGEST: Duration = Duration::from_secs(11);
 /// It isn't asked more often.
 const APART: Duration = Duration::from_millis(500);
-/// Every other time it is asked so much later, as a part of the longer of the last two resets: who always asks when a reset
-/// has passed sees the same part of each window.
+/// Every other time it is asked so much later, as a part of the longer of the last two resets: who
+/// always asks when a reset has passed sees the same part of each window.
 const LATER: f64 = 0.6;
 /// How long nothing is asked after a refusal of what was asked.
 const SILENCE: Duration = Duration::from_mins(20);
@@ -73,7 +75,8 @@ impl Asking {
         self.mark = self.mark.max(mark);
     }
 
-    /// The newest snapshot: its reset, unless what it means is known, and the longest so far in seconds.
+    /// The newest snapshot: its reset, unless what it means is known, and the longest so far in
+    /// seconds.
     pub(super) fn told(&mut self, reset: Option<Duration>, longest: f64, times: &Times, now: Moment) {
         if times.sent >= self.asked {
             self.asked = Moment::NEVER;

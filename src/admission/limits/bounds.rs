@@ -1,4 +1,5 @@
-//! What holds a request at a limit, and for how long: the bounds that follow from the limit's level and shape.
+//! What holds a request at a limit, and for how long: the bounds that follow from the limit's level
+//! and shape.
 
 use std::time::Duration;
 
@@ -10,12 +11,13 @@ use super::limit::{LONGEST_SHAPED, Limit, SHORTEST_PROVEN, SMALL, WINDOW_BURST};
 use super::own::Own;
 use super::shape::Rule;
 
-/// The most that the trailing window is lengthened for what came late, as a part of it. The pace leaves more than that free.
+/// The most that the trailing window is lengthened for what came late, as a part of it. The pace
+/// leaves more than that free.
 const LATE: f64 = 0.01;
 /// The shaper's burst in a short window that is no bucket, as a part of its limit.
 const SHORT_BURST: f64 = 0.02;
-/// The least and the most that is kept free of a proven bucket, as a part of it. It costs no throughput, and takes what others
-/// add before the headers show it.
+/// The least and the most that is kept free of a proven bucket, as a part of it. It costs no
+/// throughput, and takes what others add before the headers show it.
 const SLACK: (f64, f64) = (0.01, 0.10);
 /// The times from send to head whose use at the limit's rate is kept free.
 const FEEDBACK_KEPT: f64 = 2.0;
@@ -23,7 +25,8 @@ const FEEDBACK_KEPT: f64 = 2.0;
 const DEEP: f64 = 4.0;
 /// The least pace after a burst, as a part of the limit's rate.
 const LEAST_TAIL: f64 = 0.1;
-/// The least part of the rate that is kept free: of a shallow bucket, and of what may count by windows.
+/// The least part of the rate that is kept free: of a shallow bucket, and of what may count by
+/// windows.
 const LEAST_MARGIN: (f64, f64) = (0.005, 0.0075);
 /// What is kept free of a limit that may count by windows, in cells: headers tell whole ones.
 const WHOLE_CELLS: f64 = 0.3;
@@ -33,14 +36,16 @@ const TAIL: f64 = 0.9;
 const DIVIDED_AGAIN: Duration = Duration::from_secs(1);
 /// The shortest time for which a pace is computed, in seconds: in less, what is left is no pace.
 const LEAST_SPAN: f64 = 0.05;
-/// What backlogged callers leave free for a caller that sends less than its share, in seconds of the rate.
+/// What backlogged callers leave free for a caller that sends less than its share, in seconds of
+/// the rate.
 const CUSHION: f64 = 0.5;
-/// A cushion is kept where the limit is at least this deep, in seconds of the rate: of less it would take a part that counts.
+/// A cushion is kept where the limit is at least this deep, in seconds of the rate: of less it
+/// would take a part that counts.
 const CUSHIONED_DEPTH: f64 = 20.0;
 
 impl Limit {
-    /// How long until `cells` may go. A `sparse` request is one of a caller that sends less than its share: it may use the
-    /// cushion that others leave free.
+    /// How long until `cells` may go. A `sparse` request is one of a caller that sends less than
+    /// its share: it may use the cushion that others leave free.
     pub(crate) fn wait(&self, cells: u64, sparse: bool, own: &Own<'_>, now: Moment) -> Duration {
         let held = cells.saturating_add(if sparse { 0 } else { self.cushion(self.told_or_stated()) });
         let mut wait = self.level.wait(held, now);
@@ -62,7 +67,8 @@ impl Limit {
         self.asking.wait(wait, own, now)
     }
 
-    /// The pace at which what is left of the window lasts until a burst leaves it; infinite where none was sent.
+    /// The pace at which what is left of the window lasts until a burst leaves it; infinite where
+    /// none was sent.
     pub(super) fn tail_pace(&self, own: &Own<'_>, now: Moment) -> f64 {
         if now < self.divided.plus_seconds(self.window) && self.divided > Moment::START {
             return f64::INFINITY;
@@ -82,8 +88,8 @@ impl Limit {
         kept_to(own.log.lasting_rate(all / own.ratio, duration(self.window), LEAST_SPAN, now) * own.ratio)
     }
 
-    /// Seconds until the work ahead and `cells` have passed, were nothing else to come. `hope` is the present part of the limit
-    /// in the one that this replica will have once it needs it.
+    /// Seconds until the work ahead and `cells` have passed, were nothing else to come. `hope` is
+    /// the present part of the limit in the one that this replica will have once it needs it.
     pub(crate) fn predict(&self, ahead: f64, cells: f64, hope: f64, now: Moment) -> f64 {
         let bucket_wait = |bucket: &Bucket| {
             let room = bucket.burst().max(1.0);
@@ -99,7 +105,8 @@ impl Limit {
         wait
     }
 
-    /// A window and a log hold no more than the limit of our own of the last window, whatever the level seems to be.
+    /// A window and a log hold no more than the limit of our own of the last window, whatever the
+    /// level seems to be.
     pub(super) fn trailing_wait(&self, cells: f64, own: &Own<'_>, now: Moment) -> Duration {
         let foreign = if self.shape.rule() == Rule::Log { self.foreign.certain() } else { 0.0 };
         let room = self.stated * (1.0 - foreign) - own.unsent * own.ratio - cells.min(self.stated * 0.9);
@@ -126,7 +133,8 @@ impl Limit {
         self.shape.rule() == Rule::Bucket || self.is_shallow()
     }
 
-    /// Whether the headers show a bucket that is shallower than the limit. A log of few requests looks the same.
+    /// Whether the headers show a bucket that is shallower than the limit. A log of few requests
+    /// looks the same.
     pub(super) fn is_shallow(&self) -> bool {
         self.shape.rule() == Rule::Shallow && self.stated >= SMALL
     }
@@ -162,7 +170,8 @@ impl Limit {
         if depth >= self.rate() * self.part * CUSHIONED_DEPTH { cells } else { 0 }
     }
 
-    /// The most cells that the upstream ever said were left; the stated limit where it said nothing.
+    /// The most cells that the upstream ever said were left; the stated limit where it said
+    /// nothing.
     pub(super) fn told_or_stated(&self) -> f64 {
         if self.told_depth > 0.0 { self.told_depth } else { self.stated }
     }
@@ -171,7 +180,8 @@ impl Limit {
         self.window <= LONGEST_SHAPED || self.part < 1.0
     }
 
-    /// The part of the rate that is kept free for what random delays push into a window or a shallow bucket.
+    /// The part of the rate that is kept free for what random delays push into a window or a
+    /// shallow bucket.
     pub(super) fn margin(&self) -> f64 {
         if self.last.is_none() {
             return Depth::UNTOLD_MARGIN;

@@ -1,8 +1,9 @@
 //! One bucket: governor's GCRA arithmetic over a clock and a state of ours.
 //!
-//! governor checks and takes; what it has no word for (credit, debit, set, peek, another rate) is done on its state, the
-//! theoretical arrival time (TAT), which is kept in absolute nanoseconds. A limiter is made for each question: it is two
-//! numbers then, where one that is kept would be five words and a state of its own on the heap.
+//! governor checks and takes; what it has no word for (credit, debit, set, peek, another rate) is
+//! done on its state, the theoretical arrival time (TAT), which is kept in absolute nanoseconds. A
+//! limiter is made for each question: it is two numbers then, where one that is kept would be five
+//! words and a state of its own on the heap.
 
 use std::cell::Cell;
 use std::num::NonZeroU32;
@@ -16,10 +17,12 @@ use governor::{Quota, RateLimiter};
 
 use crate::admission::moment::Moment;
 
-/// The longest time that a bucket may take to refill. governor multiplies time per cell with the burst without a check.
+/// The longest time that a bucket may take to refill. governor multiplies time per cell with the
+/// burst without a check.
 const LONGEST_REFILL: u64 = 1 << 61;
 
-/// A bucket in cells (requests or tokens): `used` drains at `rate` a second, and a cost passes when it fits below the burst.
+/// A bucket in cells (requests or tokens): `used` drains at `rate` a second, and a cost passes when
+/// it fits below the burst.
 ///
 /// A cost above the burst passes when the bucket is empty, and leaves it in debt.
 pub(crate) struct Bucket {
@@ -94,7 +97,8 @@ impl Bucket {
         }
     }
 
-    /// Takes `cells`, whether they fit or not: who waits is decided before, over all dimensions at once.
+    /// Takes `cells`, whether they fit or not: who waits is decided before, over all dimensions at
+    /// once.
     pub(crate) fn take(&mut self, cells: u64, now: Moment) {
         let mut beyond = cells;
         if let Some(within) = self.clamped(cells)

@@ -46,8 +46,8 @@ impl Limits {
         self.ratio.observe(&evidence);
     }
 
-    /// The requests that we sent in the window that a report counts, and their mean estimate: since it began, or in the last
-    /// span as long as it is.
+    /// The requests that we sent in the window that a report counts, and their mean estimate: since
+    /// it began, or in the last span as long as it is.
     fn window_use(&self, report: LimitReport, tokens: &Limit, at: Moment) -> (f64, f64) {
         let left = report.reset.filter(|_| tokens.rule() == Rule::Fixed).unwrap_or_default();
         self.own.window_use(at.minus(duration(tokens.window).saturating_sub(left)), at)

@@ -10,10 +10,11 @@ use super::ceil;
 use super::own::Cost;
 use super::shape::Rule;
 
-/// The least and the most that is charged for an estimated token. The estimate counts a quarter of the bytes: no text has more
-/// than a token a byte.
+/// The least and the most that is charged for an estimated token. The estimate counts a quarter of
+/// the bytes: no text has more than a token a byte.
 const BOUNDS: (f64, f64) = (0.05, 4.0);
-/// How much of what a refusal names beyond the estimate is taken for what Weir does not see, each time.
+/// How much of what a refusal names beyond the estimate is taken for what Weir does not see, each
+/// time.
 const UNSEEN_WEIGHT: f64 = 0.5;
 /// The most tokens of a request that Weir does not see.
 const MOST_UNSEEN: f64 = 20_000.0;
@@ -25,7 +26,8 @@ const LEAST_LEVEL: f64 = 0.02;
 const LEAST_REQUESTS: f64 = 30.0;
 /// The number of charges from which on the mean is trusted.
 const ENOUGH_REQUESTS: f64 = 500.0;
-/// Answers whose least charge counts, in a bucket too shallow to be anything but empty now and then.
+/// Answers whose least charge counts, in a bucket too shallow to be anything but empty now and
+/// then.
 const ENVELOPE: usize = 64;
 /// The least part of the requests that a window counts which must be our own.
 const OWN_REQUESTS: f64 = 0.8;
@@ -36,16 +38,19 @@ const WEIGHTS: (f64, f64) = (0.3, 0.05);
 
 /// What an endpoint's requests are charged is believed to be no further from what the scope's are.
 const ENDPOINT_BOUNDS: (f32, f32) = (0.3, 3.0);
-/// The weight of a charge that is known of one request: upward, downward. Estimates stay on the safe side.
+/// The weight of a charge that is known of one request: upward, downward. Estimates stay on the
+/// safe side.
 const ALONE_WEIGHTS: (f64, f64) = (0.5, 0.15);
 /// A smaller request's charge is mostly rounding, in tokens.
 const LEAST_ALONE: u64 = 50;
 
-/// How far each endpoint's charges are from the scope's, learned from what single requests were charged.
+/// How far each endpoint's charges are from the scope's, learned from what single requests were
+/// charged.
 #[derive(Clone, Debug)]
 pub(crate) struct EndpointRatios {
     values: [f32; Endpoint::ALL.len()],
-    /// Tokens of each request that Weir does not see, in estimated ones: what refusals named beyond small estimates.
+    /// Tokens of each request that Weir does not see, in estimated ones: what refusals named beyond
+    /// small estimates.
     unseen: [f32; Endpoint::ALL.len()],
     last: Option<Level>,
     /// The last change: what was sent before was expected by other values.
@@ -80,8 +85,9 @@ impl EndpointRatios {
         Cost { tokens: ceil(cost.tokens as f64 * of(&self.values, 1.0) + of(&self.unseen, 0.0)), ..cost }
     }
 
-    /// A refusal named `requested` tokens for a request that was expected to cost `cost`. What small requests cost beyond their
-    /// estimate does not grow with it: it is a history, tools or instructions that the API keeps. `ratio` is the scope's.
+    /// A refusal named `requested` tokens for a request that was expected to cost `cost`. What
+    /// small requests cost beyond their estimate does not grow with it: it is a history, tools or
+    /// instructions that the API keeps. `ratio` is the scope's.
     pub(crate) fn refused(&mut self, cost: Cost, requested: u64, ratio: f64) {
         let Some(unseen) = self.unseen.get_mut(cost.endpoint.index()) else { return };
         let beyond = requested as f64 / ratio - cost.tokens as f64;
@@ -90,7 +96,8 @@ impl EndpointRatios {
         *unseen = raised;
     }
 
-    /// An answer says that a request which was expected to cost `cost` had `input` tokens: what it had less was not unseen.
+    /// An answer says that a request which was expected to cost `cost` had `input` tokens: what it
+    /// had less was not unseen.
     fn seen(&mut self, cost: Cost, input: u64, ratio: f64) {
         let Some(unseen) = self.unseen.get_mut(cost.endpoint.index()).filter(|unseen| **unseen > 0.0) else {
             return;
@@ -116,8 +123,9 @@ impl EndpointRatios {
         *value = wanted.clamp(ENDPOINT_BOUNDS.0, ENDPOINT_BOUNDS.1);
     }
 
-    /// An answer says how many tokens its input was. Where no header tells of charges this raises a price that was too low,
-    /// and takes that back when it was too much; it never lowers the estimate, which may be of more than the input.
+    /// An answer says how many tokens its input was. Where no header tells of charges this raises a
+    /// price that was too low, and takes that back when it was too much; it never lowers the
+    /// estimate, which may be of more than the input.
     pub(crate) fn used(&mut self, cost: Cost, input: u64, ratio: f64, sent: Moment, now: Moment) {
         self.seen(cost, input, ratio);
         if self.told {
@@ -135,8 +143,8 @@ impl EndpointRatios {
         self.last = None;
     }
 
-    /// Weighs a snapshot of a proven bucket, of an attempt that was in flight alone: with the one before it tells what that
-    /// attempt was charged.
+    /// Weighs a snapshot of a proven bucket, of an attempt that was in flight alone: with the one
+    /// before it tells what that attempt was charged.
     pub(crate) fn observe(&mut self, evidence: &Evidence, cost: Cost, ratio: f64, sent: Moment, now: Moment) {
         self.told = true;
         let level = Level { at: evidence.at, used: evidence.used, own: evidence.own };
@@ -165,7 +173,8 @@ pub(crate) struct ChargeRatio {
     envelope: VecDeque<f64>,
 }
 
-/// What one snapshot says about charges, in the upstream's tokens; `own` and `mean` in estimated ones.
+/// What one snapshot says about charges, in the upstream's tokens; `own` and `mean` in estimated
+/// ones.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence {
     pub(crate) at: Moment,
@@ -181,7 +190,8 @@ pub(crate) struct Evidence {
     pub(crate) estimated: f64,
     /// Requests that the upstream counts as used in the same window.
     pub(crate) used_requests: Option<f64>,
-    /// Our mean estimate of a request over the last window; 0 where [`ChargeRatio::weighs_mean`] says no.
+    /// Our mean estimate of a request over the last window; 0 where [`ChargeRatio::weighs_mean`]
+    /// says no.
     pub(crate) mean: f64,
     /// Requests that we sent ourselves in that time.
     pub(crate) own_requests: f64,
@@ -199,8 +209,9 @@ impl ChargeRatio {
         self.value
     }
 
-    /// A refusal named what it was asked for. Returns whether that can be a price for each estimated token: what is more than
-    /// any text costs is something that Weir does not see, and leaves the ratio as it is.
+    /// A refusal named what it was asked for. Returns whether that can be a price for each
+    /// estimated token: what is more than any text costs is something that Weir does not see, and
+    /// leaves the ratio as it is.
     pub(crate) fn exact(&mut self, requested: u64, estimated: u64) -> bool {
         // A request that was tried at no price says nothing of prices.
         if requested == 0 || estimated == 0 {
@@ -214,7 +225,8 @@ impl ChargeRatio {
         true
     }
 
-    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes two searches of a log.
+    /// Whether a snapshot of that moment is weighed against our mean estimate, which takes two
+    /// searches of a log.
     pub(crate) fn weighs_mean(&self, rule: Rule, at: Moment) -> bool {
         match rule {
             Rule::Unknown => false,
@@ -249,7 +261,8 @@ impl ChargeRatio {
         }
         self.anchor = Some((evidence.at, evidence.used, evidence.own));
         let ours = evidence.own - own;
-        // Where all that was used may have drained meanwhile, it ran empty, and what drained is not known.
+        // Where all that was used may have drained meanwhile, it ran empty, and what drained is not
+        // known.
         let stayed = used > evidence.rate * span && evidence.used > evidence.limit * LEAST_LEVEL;
         if ours > 0.0 && stayed {
             self.blend((evidence.used - used + evidence.rate * span) / ours, WEIGHTS.0);
@@ -258,8 +271,8 @@ impl ChargeRatio {
         }
     }
 
-    /// In a bucket that is empty now and then: the least that is in it just after a request is that request's
-    /// charge, or more.
+    /// In a bucket that is empty now and then: the least that is in it just after a request is that
+    /// request's charge, or more.
     fn by_envelope(&mut self, evidence: &Evidence) {
         // Headers cut off what is below a millisecond.
         let level = evidence.reset.map_or(0.0, |reset| (reset + CUT).as_secs_f64()) * evidence.rate;
@@ -307,7 +320,8 @@ impl ChargeRatio {
 mod tests {
     use super::*;
 
-    /// What 1,000 estimated tokens are expected to be charged after 20 answers whose input was `input` tokens.
+    /// What 1,000 estimated tokens are expected to be charged after 20 answers whose input was
+    /// `input` tokens.
     fn expected_after(ratios: &mut EndpointRatios, input: u64, from: u64) -> u64 {
         let asked = Cost { requests: 1, tokens: 1000, endpoint: Endpoint::ChatCompletions };
         for second in from..from + 20 {

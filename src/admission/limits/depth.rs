@@ -1,32 +1,36 @@
-//! How deep a limiter was seen to be, and how far refusals have slowed it down: the parameters of its shaper.
+//! How deep a limiter was seen to be, and how far refusals have slowed it down: the parameters of
+//! its shaper.
 
 use std::time::Duration;
 
 use crate::admission::moment::Moment;
 
-/// The pacer's first burst, in seconds of the rate. A bucket a second deep must hold it together with what random delays
-/// push into the same second.
+/// The pacer's first burst, in seconds of the rate. A bucket a second deep must hold it together
+/// with what random delays push into the same second.
 const FIRST_BURST: f64 = 0.5;
-/// The least that refusals make of it, in seconds of the rate: less saves nothing, and loses what wakes a little late.
+/// The least that refusals make of it, in seconds of the rate: less saves nothing, and loses what
+/// wakes a little late.
 const LEAST_BURST: f64 = 0.1;
-/// Timers fire up to this much late; a burst below it would lose what they miss, in seconds of the rate.
+/// Timers fire up to this much late; a burst below it would lose what they miss, in seconds of the
+/// rate.
 const TIMER_SLACK: f64 = 0.005;
 /// How long after a first refusal the burst does not grow; each further one doubles it.
 const FIRST_GROWTH_PAUSE: Duration = Duration::from_mins(1);
 /// How long it does not grow at most, and after a refusal that nothing foretold.
 const REGROW_AFTER: Duration = Duration::from_mins(20);
-/// What is left of the pace after a refusal where the shape is not proven, at most and at least, and what comes back of it
-/// each second. Others may use the limit unseen.
+/// What is left of the pace after a refusal where the shape is not proven, at most and at least,
+/// and what comes back of it each second. Others may use the limit unseen.
 const EASE: (f64, f64) = (0.95, 0.5);
 /// The shortest time over which outcomes are counted before the pace is eased again.
 const COUNTED: Duration = Duration::from_millis(500);
-/// The number of good outcomes that are assumed beside those counted: one refusal among few is weak evidence.
+/// The number of good outcomes that are assumed beside those counted: one refusal among few is weak
+/// evidence.
 const ASSUMED: f64 = 2.0;
 const EASE_BACK: f64 = 0.02;
 const LEAST_EASE: f64 = 0.1;
 
-/// The part of the rate that each refusal that nothing foretold adds to what is kept free: of a bucket, and of what may count
-/// by windows.
+/// The part of the rate that each refusal that nothing foretold adds to what is kept free: of a
+/// bucket, and of what may count by windows.
 const MARGIN: (f64, f64) = (0.01, 0.025);
 /// The most that is kept free so.
 const MOST_MARGIN: f64 = 0.05;
@@ -74,12 +78,14 @@ impl Depth {
         }
     }
 
-    /// The part of a limit's rate that is kept free where no header tells of its level. A fixed window and a sliding log hold
-    /// a window's worth and no more, so what the burst and random delays add must fit into the rest.
+    /// The part of a limit's rate that is kept free where no header tells of its level. A fixed
+    /// window and a sliding log hold a window's worth and no more, so what the burst and random
+    /// delays add must fit into the rest.
     pub(crate) const UNTOLD_MARGIN: f64 = 0.025;
 
-    /// Cells a second, and the burst. `margin` is the part of the rate that is kept free, `part` the one that may be used here,
-    /// `foreign` the one that others use: what they take is theirs first, and only what they take of our part lessens it.
+    /// Cells a second, and the burst. `margin` is the part of the rate that is kept free, `part`
+    /// the one that may be used here, `foreign` the one that others use: what they take is theirs
+    /// first, and only what they take of our part lessens it.
     pub(crate) fn parameters(
         &self,
         rate: f64,
@@ -114,7 +120,8 @@ impl Depth {
         !self.distrusted
     }
 
-    /// The upstream took `cells` while the queue was waiting: the burst grows, up to `deepest` cells.
+    /// The upstream took `cells` while the queue was waiting: the burst grows, up to `deepest`
+    /// cells.
     pub(crate) fn accepted(&mut self, cells: f64, deepest: f64, now: Moment) {
         if now >= self.no_growth_before {
             self.distrusted = false;
@@ -133,7 +140,8 @@ impl Depth {
         self.no_growth_before = now.plus(REGROW_AFTER);
     }
 
-    /// What was sent at `sent` was taken. What was sent before the pace was last eased says nothing of the present one.
+    /// What was sent at `sent` was taken. What was sent before the pace was last eased says nothing
+    /// of the present one.
     pub(crate) fn taken(&mut self, sent: Moment) {
         if sent >= self.eased {
             self.accepted = self.accepted.saturating_add(1);

@@ -8,7 +8,8 @@ const LEAST_SPAN: f64 = 3.0;
 const DOUBT: f64 = 0.08;
 /// No sample waits longer than that for certainty, in seconds.
 const LONGEST_SPAN: f64 = 15.0;
-/// Below this part of the limit a bucket may have run empty in between, and what drained is not known.
+/// Below this part of the limit a bucket may have run empty in between, and what drained is not
+/// known.
 const LEAST_LEVEL: f64 = 0.03;
 /// The weight of a new estimate.
 const WEIGHT: f64 = 0.5;
@@ -34,7 +35,8 @@ struct Anchor {
 }
 
 impl Anchor {
-    /// The shortest span of a measurement, in seconds: the doubt about what is under way at its ends stays a small part of it.
+    /// The shortest span of a measurement, in seconds: the doubt about what is under way at its
+    /// ends stays a small part of it.
     fn least_span(&self, now: &Use) -> f64 {
         let doubt = self.doubt.hypot(now.doubt);
         LEAST_SPAN.max((doubt / (DOUBT * now.rate)).min(LONGEST_SPAN))
@@ -57,8 +59,8 @@ pub(crate) struct Use {
 }
 
 impl Foreign {
-    /// Whether a snapshot of that moment may be far enough from the last one for [`Foreign::by_drain`] and
-    /// [`Foreign::by_count`] to tell anything.
+    /// Whether a snapshot of that moment may be far enough from the last one for
+    /// [`Foreign::by_drain`] and [`Foreign::by_count`] to tell anything.
     pub(crate) fn is_due(&self, at: Moment) -> bool {
         self.anchor.is_none_or(|then| at.seconds_since(then.at) >= LEAST_SPAN)
     }

@@ -2,8 +2,10 @@
 //!
 //! Three bounds hold a request, each for what it knows:
 //! - the *level*: what the upstream said is left, less what was sent since, plus what drains;
-//! - the *shaper*: a bucket of our own whose rate is the limit's and whose depth is what the upstream was seen to take;
-//! - the *trailing use*: a window or a log never holds more than the limit of one window, whatever the level seems to be.
+//! - the *shaper*: a bucket of our own whose rate is the limit's and whose depth is what the
+//!   upstream was seen to take;
+//! - the *trailing use*: a window or a log never holds more than the limit of one window, whatever
+//!   the level seems to be.
 
 use std::time::Duration;
 
@@ -20,20 +22,21 @@ use super::{FORETOLD, LimitReport, Source};
 
 /// The longest window of a limit that is shaped, in seconds: a day's worth may be used in an hour.
 pub(super) const LONGEST_SHAPED: f64 = 3600.0;
-/// The shortest window of a bucket that is proven, in seconds: a shorter one is too shallow for what random delays make of
-/// any pace.
+/// The shortest window of a bucket that is proven, in seconds: a shorter one is too shallow for
+/// what random delays make of any pace.
 pub(super) const SHORTEST_PROVEN: f64 = 60.0;
 /// The most that a level is believed to be, in limits.
 const MOST_LEVEL: f64 = 2.0;
-/// Added to a named wait: a request that arrives a moment before a window's end would be refused again.
+/// Added to a named wait: a request that arrives a moment before a window's end would be refused
+/// again.
 pub(super) const EDGE: Duration = Duration::from_millis(30);
-/// The part of a window's limit that may go as a burst. In a window nothing comes back before its end: the other half is
-/// paced until then, so that others go on at half of the rate at least.
+/// The part of a window's limit that may go as a burst. In a window nothing comes back before its
+/// end: the other half is paced until then, so that others go on at half of the rate at least.
 pub(super) const WINDOW_BURST: f64 = 0.5;
 /// How long a computed pace of the rest of a window holds, as a part of the window.
 const TAIL_KEPT: f64 = 0.005;
-/// Limits of fewer cells than this are never used in bursts, unless they are proven to be buckets: half of it is a few
-/// requests, and headers tell whole ones.
+/// Limits of fewer cells than this are never used in bursts, unless they are proven to be buckets:
+/// half of it is a few requests, and headers tell whole ones.
 pub(super) const SMALL: f64 = 100.0;
 
 /// One limit. The fields lie as they are written, as those of the scope.
@@ -46,7 +49,8 @@ pub(crate) struct Limit {
     pub(crate) window: f64,
     /// The part of the limit that may be used here: the configured share times this replica's part.
     pub(super) part: f64,
-    /// Of a day's limit: the cells that may be used here until the replicas divide what is left again.
+    /// Of a day's limit: the cells that may be used here until the replicas divide what is left
+    /// again.
     pub(super) rest: f64,
     pub(super) level: Bucket,
     pub(super) shaper: Bucket,
@@ -60,11 +64,13 @@ pub(crate) struct Limit {
     /// Smoothed time from send to admission upstream, in seconds.
     pub(super) outward: f64,
     pub(super) last: Option<Snapshot>,
-    /// The most cells that headers said were left, what their request took included; 0 before the first.
+    /// The most cells that headers said were left, what their request took included; 0 before the
+    /// first.
     pub(super) told_depth: f64,
     /// The last time that something was taken.
     pub(super) taken: Moment,
-    /// The pace that leaves a part of the window for its end, in cells a second; infinite where no burst was sent.
+    /// The pace that leaves a part of the window for its end, in cells a second; infinite where no
+    /// burst was sent.
     pub(super) tail: f64,
     /// When it is computed anew.
     tail_due: Moment,
@@ -83,7 +89,8 @@ pub(super) struct Snapshot {
     pub(super) remaining: f64,
 }
 
-/// What a refusal or a header of a limiter that counts by windows leaves: no more than this room, until a moment.
+/// What a refusal or a header of a limiter that counts by windows leaves: no more than this room,
+/// until a moment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Closed {
     /// When it was said. A later answer that was let through knows better.
@@ -127,8 +134,8 @@ impl Limit {
     pub(crate) fn take(&mut self, cells: u64, own: &Own<'_>, waited: Duration, now: Moment) {
         self.asking.took(now);
         let cells = self.bounded(cells);
-        // Only idleness earns a burst. What waited was held by the level or a window: were the shaper to drain meanwhile, each
-        // window would begin with a burst and end in a stall.
+        // Only idleness earns a burst. What waited was held by the level or a window: were the
+        // shaper to drain meanwhile, each window would begin with a burst and end in a stall.
         let held = now.since(self.taken).min(waited).as_secs_f64() * self.shaper.rate();
         let cushion = self.cushion(self.shaper.burst()) as f64;
         let needed = cells as f64 + cushion + first_burst(self.rate() * self.part);
@@ -166,8 +173,9 @@ impl Limit {
         self.rest += cells;
     }
 
-    /// The upstream refused an attempt of `cells`, which took nothing from this limit: by another limit, or by one that it did
-    /// not name. The level falls by it. Of the shaper only a debt is given back, so that refusals don't speed attempts up.
+    /// The upstream refused an attempt of `cells`, which took nothing from this limit: by another
+    /// limit, or by one that it did not name. The level falls by it. Of the shaper only a debt is
+    /// given back, so that refusals don't speed attempts up.
     pub(crate) fn refund(&mut self, cells: u64, now: Moment) {
         self.level.credit(self.bounded(cells) as f64, now);
         self.refund_debt(cells, now);
@@ -175,8 +183,8 @@ impl Limit {
 
     /// The upstream refused an attempt of `cells` by this limit, whose level the refusal tells.
     pub(crate) fn refund_debt(&mut self, cells: u64, now: Moment) {
-        // Where headers and refusals contradict each other the numbers do not say which request may pass: the next keeps its
-        // distance.
+        // Where headers and refusals contradict each other the numbers do not say which request may
+        // pass: the next keeps its distance.
         if self.shape.bucket().is_some() && !self.depth.trusts() {
             return;
         }
@@ -184,7 +192,8 @@ impl Limit {
         self.shaper.credit(debt.min(self.bounded(cells) as f64), now);
     }
 
-    /// Sets the level from the headers of an answer to an attempt of `cells`. `mark` is the running total just after it was sent.
+    /// Sets the level from the headers of an answer to an attempt of `cells`. `mark` is the running
+    /// total just after it was sent.
     pub(crate) fn told(
         &mut self,
         report: &LimitReport,
@@ -225,8 +234,8 @@ impl Limit {
         self.asking.told(reset, self.shape.longest_reset(), times, now);
         self.watch_foreign(self.stated - remaining, own, at);
         self.reshape(now);
-        // Counted from the send, the level is overstated by what was on the way before it; a bucket loses no throughput by
-        // that, and another shape would.
+        // Counted from the send, the level is overstated by what was on the way before it; a bucket
+        // loses no throughput by that, and another shape would.
         let since = if self.is_deep() { own.since(mark) } else { own.since_moment(at, mark) };
         self.set_level(self.capacity() - remaining, since, at, now);
         if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
@@ -239,7 +248,8 @@ impl Limit {
     /// Smooths the times of an answer.
     fn measure_times(&mut self, times: &Times) {
         let trip = times.head.seconds_since(times.sent);
-        // Of answers to requests that were sent together the quick ones come first: they are no sign of quicker times.
+        // Of answers to requests that were sent together the quick ones come first: they are no
+        // sign of quicker times.
         let weight = if trip > self.feedback { 0.1 } else { 0.01 };
         self.feedback += (trip - self.feedback) * if self.feedback > 0.0 { weight } else { 1.0 };
         let outward = times.admitted().seconds_since(times.sent);
@@ -259,14 +269,16 @@ impl Limit {
         let at = times.refused();
         self.depth.refused(self.rate() * self.part, times.sent, now);
         self.asking.refused(times.sent, now);
-        // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing drains before its end.
+        // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing
+        // drains before its end.
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
         let drained_in = excess / self.rate();
         let windowed = numbers.wait.is_some_and(|wait| wait.as_secs_f64() > drained_in * 1.5 + 0.25)
             && !self.drains_as_told();
         self.drains = !windowed && (self.drains || own.exceeded(self.stated, duration(self.window), now));
         if self.last.is_none_or(|last| last.at <= at) {
-            // What a bucket that is shallower than its headers say calls used is no count of a minute's use.
+            // What a bucket that is shallower than its headers say calls used is no count of a
+            // minute's use.
             if self.proven() {
                 let now = self.use_at(at, numbers.used, own);
                 self.foreign.by_drain(&now);
@@ -304,7 +316,8 @@ impl Limit {
         self.reshape(now);
     }
 
-    /// The upstream took `cells` that were sent at `sent`; `paced` says that the queue was waiting then.
+    /// The upstream took `cells` that were sent at `sent`; `paced` says that the queue was waiting
+    /// then.
     pub(crate) fn accepted(&mut self, cells: u64, paced: bool, sent: Moment, now: Moment) {
         self.depth.taken(sent);
         if paced && self.last.is_some() {
@@ -330,7 +343,8 @@ impl Limit {
             * self.part
     }
 
-    /// Changes the part of the limit that may be used here; `fresh` is the part of what is gained that nobody used of late.
+    /// Changes the part of the limit that may be used here; `fresh` is the part of what is gained
+    /// that nobody used of late.
     pub(crate) fn set_part(&mut self, part: f64, fresh: f64, now: Moment) {
         if part > 0.0 && part.total_cmp(&self.part).is_ne() {
             let factor = part / self.part;
@@ -340,23 +354,24 @@ impl Limit {
             self.tail = f64::INFINITY;
             self.divided = now;
             self.reshape(now);
-            // What is used of the depth stays the same part of it: a smaller part is no debt. Of what is gained others may have
-            // used all.
+            // What is used of the depth stays the same part of it: a smaller part is no debt. Of
+            // what is gained others may have used all.
             let gained = self.shaper.burst() - burst;
             let used = if gained > 0.0 { used + gained * (1.0 - fresh) } else { used * factor.min(1.0) };
             self.shaper.set_used(used, now);
         }
     }
 
-    /// Of what is left of a day's limit this replica may use `part` until it is told so again: all parts of it are what is left.
+    /// Of what is left of a day's limit this replica may use `part` until it is told so again: all
+    /// parts of it are what is left.
     pub(crate) fn divide_rest(&mut self, part: f64, now: Moment) {
         let divided = self.window > LONGEST_SHAPED && part < 1.0;
         let rest = (self.capacity() - self.level.used(now)).max(0.0);
         self.rest = if divided { rest * part } else { f64::INFINITY };
     }
 
-    /// The other replicas sent `cells` since this was said last. Where headers tell of a limit they tell of it too; of a day's
-    /// limit they mostly don't.
+    /// The other replicas sent `cells` since this was said last. Where headers tell of a limit they
+    /// tell of it too; of a day's limit they mostly don't.
     pub(crate) fn others_sent(&mut self, cells: f64, now: Moment) {
         if self.window > LONGEST_SHAPED {
             self.level.debit(cells, now);
@@ -410,7 +425,8 @@ impl Limit {
         self.shape.is_known()
     }
 
-    /// Our own running total as the upstream knew it at a moment: what was on its way then did not count yet.
+    /// Our own running total as the upstream knew it at a moment: what was on its way then did not
+    /// count yet.
     fn arrived(&self, own: &Own<'_>, at: Moment) -> f64 {
         own.log.before(at.minus_seconds(self.outward)) * own.ratio
     }
@@ -421,7 +437,8 @@ impl Limit {
             at,
             used,
             own: self.arrived(own, at),
-            // Each was equally likely to arrive sooner or later: a sixth of their number is the variance.
+            // Each was equally likely to arrive sooner or later: a sixth of their number is the
+            // variance.
             doubt: (on_its_way.max(0.0) / 6.0).sqrt() * own.ratio * self.largest.sqrt(),
             limit: self.stated,
             rate: self.rate(),
@@ -430,7 +447,8 @@ impl Limit {
 
     fn watch_foreign(&mut self, used: f64, own: &Own<'_>, at: Moment) {
         match self.shape.rule() {
-            // A shallow bucket, or one of a short window, may be empty between any two snapshots: nothing can be told.
+            // A shallow bucket, or one of a short window, may be empty between any two snapshots:
+            // nothing can be told.
             Rule::Unknown | Rule::Shallow => {}
             Rule::Bucket if self.window < SHORTEST_PROVEN => {}
             Rule::Bucket | Rule::Fixed if !self.foreign.is_due(at) => {}

@@ -7,17 +7,19 @@ use crate::admission::moment::Moment;
 use super::own::Own;
 use super::rate::{FIRST, WINDOW};
 
-/// The part of the limit that is used, as measured: what the measurement and random delays are off by.
+/// The part of the limit that is used, as measured: what the measurement and random delays are off
+/// by.
 pub(super) const BELOW: f64 = 0.975;
 /// The same after an episode of no more than this number of refusals: random delays explain it.
 const FEW: (u32, f64) = (2, 0.99);
-/// The least part of the rate that is left after a window: one that counts a part of the window before it took less than its
-/// limit for that, and not for the rate.
+/// The least part of the rate that is left after a window: one that counts a part of the window
+/// before it took less than its limit for that, and not for the rate.
 const LEAST_LEFT: f64 = 0.5;
-/// What is left of the rate after a refusal that allows no measurement: CUBIC's 0.7 would lose more than it saves where the
-/// next refusal measures.
+/// What is left of the rate after a refusal that allows no measurement: CUBIC's 0.7 would lose more
+/// than it saves where the next refusal measures.
 const DECREASE: f64 = 0.8;
-/// A limiter that is shut for longer counts by windows; a bucket takes the next request as soon as one has drained.
+/// A limiter that is shut for longer counts by windows; a bucket takes the next request as soon as
+/// one has drained.
 const SHUT: Duration = Duration::from_secs(3);
 /// Requests between two refusals that make a measurement, good to an eighth.
 const ENOUGH: f64 = 8.0;
@@ -68,7 +70,8 @@ impl Measured {
         (self.limit > 0.0).then_some(self.limit * BELOW)
     }
 
-    /// The rate after an episode: the limit as it was measured since the one before, or a part of what met the refusal.
+    /// The rate after an episode: the limit as it was measured since the one before, or a part of
+    /// what met the refusal.
     ///
     /// `met` is what met the refusal, and since when it held requests back.
     pub(super) fn after(
@@ -93,7 +96,8 @@ impl Measured {
         let measured = sent / until.seconds_since(from).max(1e-3);
         let kept = if met.cells > self.kept * 1.02 { self.kept } else { 0.0 };
         self.kept = 0.0;
-        // A window's count is exact; but one or two requests before the first refusal are no count of a window.
+        // A window's count is exact; but one or two requests before the first refusal are no count
+        // of a window.
         let enough = if windowed && before.is_some() {
             0.0
         } else if windowed {

@@ -50,18 +50,19 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// A refusal is no surprise when a limit is used to this part.
 const FORETOLD: f64 = 0.9;
-/// A refusal without numbers, where every limit that is told allows the request, is of an untold limit when it happens again within this time: one
-/// alone may be a storm.
+/// A refusal without numbers, where every limit that is told allows the request, is of an untold
+/// limit when it happens again within this time: one alone may be a storm.
 const AGAIN: Duration = Duration::from_mins(1);
 /// The longest time without a permit; then one is given although no limit allows it.
 const ASK_AGAIN: Duration = Duration::from_mins(1);
 
-/// How far apart two reports of one limit may be, as a factor: further apart they are of two limits.
+/// How far apart two reports of one limit may be, as a factor: further apart they are of two
+/// limits.
 const SAME_LIMIT: f64 = 2.0;
 /// The most limits that are kept of one scope. What else is reported is counted, and not kept.
 const MOST_LIMITS: usize = 8;
-/// How long a limit that only refusals tell of holds before it is raised, where headers tell of a much higher one: the first
-/// time and at most. Each refusal doubles it.
+/// How long a limit that only refusals tell of holds before it is raised, where headers tell of a
+/// much higher one: the first time and at most. Each refusal doubles it.
 const HOLD: (Duration, Duration) = (Duration::from_mins(10), Duration::from_hours(4));
 /// How much such a limit is raised, once a minute.
 const RAISE: f64 = 1.25;
@@ -69,11 +70,13 @@ const RAISE: f64 = 1.25;
 /// Who told of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// The configuration: it stays as it is until a header or a refusal names nearly the same limit.
+    /// The configuration: it stays as it is until a header or a refusal names nearly the same
+    /// limit.
     Configured,
     /// The headers of answers.
     Headers,
-    /// Refusals alone: at the time it may be raised, and after the wait that the next refusal doubles.
+    /// Refusals alone: at the time it may be raised, and after the wait that the next refusal
+    /// doubles.
     Refusals { raise_at: Moment, hold: Duration },
 }
 
@@ -129,7 +132,8 @@ impl Limits {
         new
     }
 
-    /// A cost as its endpoint's requests were charged so far. Everything else here takes costs that went through this.
+    /// A cost as its endpoint's requests were charged so far. Everything else here takes costs that
+    /// went through this.
     pub(crate) fn expected(&self, cost: Cost) -> Cost {
         self.endpoints.expected(cost)
     }
@@ -150,7 +154,8 @@ impl Limits {
         Charge { requests, tokens: ceil(tokens * self.ratio.value()) }
     }
 
-    /// How long until `charge` may go, all limits considered; a `sparse` one may use what others leave free for it.
+    /// How long until `charge` may go, all limits considered; a `sparse` one may use what others
+    /// leave free for it.
     pub(crate) fn wait(&self, charge: Charge, sparse: bool, in_flight: u32, now: Moment) -> Duration {
         let mut wait = self.paused_until.since(now).max(self.lapsed(now));
         for rate in self.rates.iter().flatten() {
@@ -166,7 +171,8 @@ impl Limits {
         if wait.is_zero() {
             return wait;
         }
-        // A limit that seems spent for long is asked about now and then: it may have been raised, or never have been so low.
+        // A limit that seems spent for long is asked about now and then: it may have been raised,
+        // or never have been so low.
         let quiet = now.since(self.asked);
         let asks =
             doubtful > LONGEST_PAUSE && quiet >= ASK_AGAIN || wait > LONGEST_PAUSE && quiet >= ASK_AGAIN * 10;
@@ -198,7 +204,8 @@ impl Limits {
         }
     }
 
-    /// The upstream refused an attempt as larger than the limit itself: it took nothing, and its price is no debt.
+    /// The upstream refused an attempt as larger than the limit itself: it took nothing, and its
+    /// price is no debt.
     pub(crate) fn too_large(&mut self, cost: Cost, charge: Charge, marks: Marks, sent: Moment, now: Moment) {
         self.own.retract(cost, marks, sent);
         for Entry { slot, limit, .. } in &mut self.entries {
@@ -243,8 +250,8 @@ impl Limits {
         self.calibrate(reports, cost, marks, times);
     }
 
-    /// The entry that a header's report is filed in: the one of the headers, else a configured or refused one of nearly the
-    /// same limit, else a new one.
+    /// The entry that a header's report is filed in: the one of the headers, else a configured or
+    /// refused one of nearly the same limit, else a new one.
     fn place_of_report(
         &mut self,
         unit: Unit,
@@ -269,8 +276,8 @@ impl Limits {
         self.open(slot.unwrap_or(Slot::by_minute(unit)), Origin::Headers, limit, Source::Learned, now)
     }
 
-    /// The entry that a refusal's numbers are filed in: one of the same window that is known, or of nearly the same limit;
-    /// else a new one.
+    /// The entry that a refusal's numbers are filed in: one of the same window that is known, or of
+    /// nearly the same limit; else a new one.
     fn place_of_refusal(&mut self, slot: Slot, limit: f64, now: Moment) -> Option<usize> {
         let same = |entry: &Entry| {
             entry.slot == slot
@@ -296,8 +303,8 @@ impl Limits {
         Some(self.entries.len() - 1)
     }
 
-    /// Raises limits that only refusals told of, where headers tell of a much higher one and no refusal came for long: they
-    /// may be no more.
+    /// Raises limits that only refusals told of, where headers tell of a much higher one and no
+    /// refusal came for long: they may be no more.
     fn raise_refused(&mut self, unit: Unit, told: f64, now: Moment) {
         let mut done = None;
         for (index, entry) in self.entries.iter_mut().enumerate() {
@@ -317,7 +324,8 @@ impl Limits {
         }
     }
 
-    /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt went.
+    /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt
+    /// went.
     pub(crate) fn accepted(&mut self, charge: Charge, marks: Marks, paced: bool, sent: Moment, now: Moment) {
         self.own.accepted(charge, sent, now);
         for rate in self.rates.iter_mut().flatten() {
@@ -360,7 +368,8 @@ impl Limits {
         Verdict { not_before: now }
     }
 
-    /// The unit of the limit that refused without numbers, and whether it is one that nobody tells of.
+    /// The unit of the limit that refused without numbers, and whether it is one that nobody tells
+    /// of.
     fn untold(&mut self, said: Option<Unit>, charge: Charge, sent: Moment, now: Moment) -> (Unit, bool) {
         // The fullest of a unit's limits.
         let fullest = |unit: Unit| {
@@ -384,7 +393,8 @@ impl Limits {
         (unit, again || used[unit.index()].is_none() || searched == Some(unit))
     }
 
-    /// A limit of this unit is known now: only of the other unit, and only what refusals found, is still kept beside it.
+    /// A limit of this unit is known now: only of the other unit, and only what refusals found, is
+    /// still kept beside it.
     fn found(&mut self, unit: Unit) {
         for rate in &mut self.rates {
             *rate = rate.take().filter(|rate| rate.searches() && rate.unit() != unit);
@@ -430,7 +440,8 @@ impl Limits {
         self.found(slot.unit());
     }
 
-    /// Applies other settings; what was learned stays. A configured limit that is no longer stated is gone.
+    /// Applies other settings; what was learned stays. A configured limit that is no longer stated
+    /// is gone.
     pub(crate) fn configure(&mut self, limits: &LimitSettings, now: Moment) {
         self.share = limits.share;
         for slot in Slot::ALL {
@@ -457,7 +468,8 @@ impl Limits {
         }
     }
 
-    /// The part of a limit that may be used here. Replicas agree on parts by the second: a day's limit is not divided by them.
+    /// The part of a limit that may be used here. Replicas agree on parts by the second: a day's
+    /// limit is not divided by them.
     fn part_of(&self, slot: Slot) -> f64 {
         match slot {
             Slot::RequestsPerMinute | Slot::TokensPerMinute => self.share * self.part.part,
@@ -478,8 +490,8 @@ impl Limits {
     }
 }
 
-/// Whether a report is of a minute's limit, as what is used and when none of it is any more show: then the upstream has told
-/// otherwise than the configuration.
+/// Whether a report is of a minute's limit, as what is used and when none of it is any more show:
+/// then the upstream has told otherwise than the configuration.
 fn is_of_a_minute(report: &LimitReport) -> bool {
     let used = report.limit.saturating_sub(report.remaining) as f64;
     let window = report.reset.unwrap_or_default().as_secs_f64() * report.limit as f64 / used.max(1.0);
@@ -497,8 +509,8 @@ fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
     hint + Duration::from_millis(250).min(hint / 4).mul_f64(rng.f64())
 }
 
-/// A count that is rounded up; what is not a number is 0. By casts: where the processor may be an old one, `f64::ceil` is a
-/// call, and signed casts are shorter than others.
+/// A count that is rounded up; what is not a number is 0. By casts: where the processor may be an
+/// old one, `f64::ceil` is a call, and signed casts are shorter than others.
 #[expect(clippy::cast_possible_truncation, reason = "a float's cast saturates")]
 fn ceil(value: f64) -> u64 {
     let whole = value as i64;

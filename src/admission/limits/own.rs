@@ -15,7 +15,8 @@ pub(super) const SHORT_TRIP: Duration = Duration::from_secs(5);
 
 /// How finely the log tells what was sent when.
 const SENT_BIN: Duration = Duration::from_millis(10);
-/// The same of what was taken: it is only asked of windows of a minute and more, whose 2 % are a second.
+/// The same of what was taken: it is only asked of windows of a minute and more, whose 2 % are a
+/// second.
 const ACCEPTED_BIN: Duration = Duration::from_millis(100);
 
 /// What is counted as sent within a span may have been sent just before it.
@@ -37,7 +38,8 @@ impl Charge {
     }
 }
 
-/// Running totals: requests, and estimated tokens. An attempt keeps those that stood just after it was sent.
+/// Running totals: requests, and estimated tokens. An attempt keeps those that stood just after it
+/// was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Marks {
     pub(super) requests: f64,
@@ -76,7 +78,8 @@ impl Marks {
     }
 }
 
-/// Our own use of what a limit counts: the log in estimated units, and what the upstream charges for one.
+/// Our own use of what a limit counts: the log in estimated units, and what the upstream charges
+/// for one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Own<'a> {
     unit: Unit,
@@ -91,7 +94,8 @@ pub(crate) struct Own<'a> {
 }
 
 impl Own<'_> {
-    /// Cells sent after the attempt that bears `mark` and not refused, and those granted and not yet sent.
+    /// Cells sent after the attempt that bears `mark` and not refused, and those granted and not
+    /// yet sent.
     pub(super) fn since(&self, mark: f64) -> f64 {
         (self.of.sent_since(mark, self.unit) + self.unsent) * self.ratio
     }
@@ -104,13 +108,15 @@ impl Own<'_> {
         (since.max(0.0) + self.unsent) * self.ratio
     }
 
-    /// Whether the upstream took more than `limit` within one `window`: a window or a log never does.
+    /// Whether the upstream took more than `limit` within one `window`: a window or a log never
+    /// does.
     pub(super) fn exceeded(&self, limit: f64, window: Duration, now: Moment) -> bool {
         self.accepted.trailing(window.saturating_sub(SHORT_TRIP), now) > limit * CERTAINLY
     }
 }
 
-/// Refused attempts that are remembered. Of more, the level is overstated until the next snapshot of a later attempt.
+/// Refused attempts that are remembered. Of more, the level is overstated until the next snapshot
+/// of a later attempt.
 const MOST_RETRACTED: usize = 64;
 
 /// Attempts that were refused.

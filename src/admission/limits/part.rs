@@ -1,4 +1,5 @@
-//! The part of a scope's limits that is this replica's, where several share them, and what it would need.
+//! The part of a scope's limits that is this replica's, where several share them, and what it would
+//! need.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -12,10 +13,11 @@ use super::{FoundRate, Limits, Slot, Source, Unit};
 /// What this replica may use of a scope's limits, and what the others use.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Part {
-    /// The part of every limit, beside the configured share: of its rate, its depth and the bound on requests in flight, and of
-    /// what is left of a day's limit. Above 0, at most 1.
+    /// The part of every limit, beside the configured share: of its rate, its depth and the bound
+    /// on requests in flight, and of what is left of a day's limit. Above 0, at most 1.
     pub part: f64,
-    /// What is unused of the part that was gained with this, from 0 to 1: the rest may be full of what others sent.
+    /// What is unused of the part that was gained with this, from 0 to 1: the rest may be full of
+    /// what others sent.
     pub fresh: f64,
     /// The part that this replica will have at least when it needs it.
     pub prospect: f64,
@@ -62,7 +64,8 @@ impl Default for Held {
 }
 
 impl Held {
-    /// What of foreign use is not the other replicas', as a part of a limit that gives `rate` cells a second.
+    /// What of foreign use is not the other replicas', as a part of a limit that gives `rate` cells
+    /// a second.
     pub(super) fn foreign(&self, ratio: f64, slot: Slot, rate: f64) -> f64 {
         (ratio - of_unit(self.others, slot.unit()) / rate).max(0.0)
     }
@@ -93,7 +96,8 @@ pub struct Demand {
     pub limit_requests: Option<f64>,
     /// Tokens a second, likewise, as the upstream charges them.
     pub limit_tokens: Option<f64>,
-    /// Tokens that the upstream charges for one that was estimated. Totals don't have it in them: it changes.
+    /// Tokens that the upstream charges for one that was estimated. Totals don't have it in them:
+    /// it changes.
     pub charge_ratio: f64,
 }
 

@@ -1,9 +1,12 @@
-//! The adaptive rate of one unit, for limits that nobody tells of: slow start, decrease at a refusal, hold, probe.
+//! The adaptive rate of one unit, for limits that nobody tells of: slow start, decrease at a
+//! refusal, hold, probe.
 //!
-//! Until the first refusal the rate and the bound on attempts in flight double each second, while they are what holds requests
-//! back. A refusal stops everything; single probes ask, with growing pauses, when the limiter takes requests again. What it
-//! took from one such episode to the next is its limit, whatever its shape: a bucket was full at both, a window was new at both.
-//! The rate then holds just below that, and grows along a cubic curve, flat at first, until it is refused again.
+//! Until the first refusal the rate and the bound on attempts in flight double each second, while
+//! they are what holds requests back. A refusal stops everything; single probes ask, with growing
+//! pauses, when the limiter takes requests again. What it took from one such episode to the next is
+//! its limit, whatever its shape: a bucket was full at both, a window was new at both. The rate
+//! then holds just below that, and grows along a cubic curve, flat at first, until it is refused
+//! again.
 //!
 //! Where a bound on attempts in flight explains the refusals, that bound holds instead of the rate.
 
@@ -20,22 +23,24 @@ use super::{Charge, Slot, Source, Unit, jittered};
 
 /// The first rate, in requests a second, and the first bound on attempts in flight.
 pub(super) const FIRST: f64 = 10.0;
-/// Seconds in which both double, at least and at most: between them, twice the mean time to an answer, so that a refusal is
-/// known before the rate is far beyond what met it.
+/// Seconds in which both double, at least and at most: between them, twice the mean time to an
+/// answer, so that a refusal is known before the rate is far beyond what met it.
 const DOUBLING: (f64, f64) = (1.0, 4.0);
 /// Answers that come within a multiple of their mean time: nearly all.
 const NEARLY_ALL: f64 = 2.0;
 /// The rate grows in steps of this time: a tenth more at once would be a burst of its own.
 const FINE_STEP: Duration = Duration::from_millis(50);
-/// Refusals are quick. Where no answer at all comes for this time, more may be in flight: answers just take long.
+/// Refusals are quick. Where no answer at all comes for this time, more may be in flight: answers
+/// just take long.
 const SILENCE: Duration = Duration::from_secs(2);
 /// From this rate on nothing is held back.
 const UNLIMITED: f64 = 100_000.0;
-/// How long the rate holds after a refusal, in seconds at least; until this number of requests went for each that was refused;
-/// and for this many times the time for which nothing was taken. So probes cost half a percent of the requests and less than a
-/// tenth of the time.
+/// How long the rate holds after a refusal, in seconds at least; until this number of requests went
+/// for each that was refused; and for this many times the time for which nothing was taken. So
+/// probes cost half a percent of the requests and less than a tenth of the time.
 const HOLD: (f64, f64, f64) = (15.0, 200.0, 10.0);
-/// The cubic curve after it doubles the rate in this time: a limit that was doubled is used within a minute.
+/// The cubic curve after it doubles the rate in this time: a limit that was doubled is used within
+/// a minute.
 const DOUBLED_AFTER: f64 = 46.0;
 /// A rate that grew by this factor since the last refusal is no limit that was found.
 const OUTGROWN: f64 = 2.0;
@@ -43,14 +48,17 @@ const OUTGROWN: f64 = 2.0;
 pub(super) const WINDOW: Duration = Duration::from_mins(1);
 /// A probe that is not answered for this time is followed by another.
 const UNANSWERED: Duration = Duration::from_secs(3);
-/// The pauses between probes, in seconds: the first, and how often it doubles. A limit by the minute is found open again
-/// within an eighth of its window.
+/// The pauses between probes, in seconds: the first, and how often it doubles. A limit by the
+/// minute is found open again within an eighth of its window.
 const PAUSE: (f64, u32) = (0.25, 5);
-/// From this hint on the requests' own times to come back are spread over a second: no probe has to go first.
+/// From this hint on the requests' own times to come back are spread over a second: no probe has to
+/// go first.
 const SPREAD: Duration = Duration::from_secs(2);
-/// How long a rate holds that an earlier process found just before: it need not be tried again at once.
+/// How long a rate holds that an earlier process found just before: it need not be tried again at
+/// once.
 const RECALLED: Duration = Duration::from_mins(2);
-/// The part of a rate that is kept: it was measured to a few percent, and who starts anew can't see the window that it is in.
+/// The part of a rate that is kept: it was measured to a few percent, and who starts anew can't see
+/// the window that it is in.
 const KEPT: f64 = 0.96;
 /// What counts more than this was learned within some minutes.
 const FRESH: f64 = 0.98;
@@ -61,7 +69,8 @@ const SLOWEST: f64 = 1.0 / 30.0;
 enum Phase {
     /// No refusal yet.
     SlowStart,
-    /// Refused: one probe at a time; or none, where all were told when to come back, and no limit is to be learned.
+    /// Refused: one probe at a time; or none, where all were told when to come back, and no limit
+    /// is to be learned.
     Blocked { next: Moment, out: Option<Moment>, refused: u32, learns: bool, probes: bool },
     /// Holding since the last refusal at these, and growing later.
     Steady { rate: f64, in_flight: f64 },
@@ -147,8 +156,9 @@ impl Rate {
         Self { unit, pace: UNLIMITED, bound: f64::INFINITY, ..Self::new(now) }
     }
 
-    /// The rate that an earlier process found: it holds at once, for [`RECALLED`], and then grows as after a refusal. What is old
-    /// counts less: it is held for less, and at half of it at least.
+    /// The rate that an earlier process found: it holds at once, for [`RECALLED`], and then grows
+    /// as after a refusal. What is old counts less: it is held for less, and at half of it at
+    /// least.
     pub(in crate::admission) fn recalled(found: &FoundRate, weight: f64, now: Moment) -> Self {
         let FoundRate { unit, pace, bound, ahead } = *found;
         let part = 0.5 + 0.5 * weight.clamp(0.0, 1.0);
@@ -157,14 +167,15 @@ impl Rate {
         rate.hold((0, 0.0), now);
         rate.held_until = rate.held_until.max(now.plus(RECALLED.mul_f64(weight.clamp(0.0, 1.0))));
         rate.reshape(now);
-        // The earlier process may have sent a full burst, and what it sent beyond the rate is in the present window.
+        // The earlier process may have sent a full burst, and what it sent beyond the rate is in
+        // the present window.
         let ahead = if weight > FRESH { ahead.min(pace * WINDOW.as_secs_f64()) } else { 0.0 };
         rate.pacer.set_used(rate.pacer.burst() + ahead, now);
         rate
     }
 
-    /// Its unit, its cells a second and its attempts at once, where refusals told of them: those that held, rather than those
-    /// that are tried now.
+    /// Its unit, its cells a second and its attempts at once, where refusals told of them: those
+    /// that held, rather than those that are tried now.
     pub(in crate::admission) fn learned(&self, own: &Own<'_>, now: Moment) -> Option<FoundRate> {
         let (pace, bound) = match self.phase {
             Phase::SlowStart => return None,
@@ -285,7 +296,8 @@ impl Rate {
         }
     }
 
-    /// An attempt that was sent at `sent` was refused; `learns` says that no known limit explains it.
+    /// An attempt that was sent at `sent` was refused; `learns` says that no known limit explains
+    /// it.
     pub(crate) fn refused(
         &mut self,
         learns: bool,
@@ -345,7 +357,8 @@ impl Rate {
     /// A probe that was sent at `sent` was taken: the limiter takes requests again.
     fn reopen(&mut self, mut episode: Episode, learns: bool, own: &Own<'_>, sent: Moment, now: Moment) {
         let shut = episode.shut.since(episode.began);
-        // It opened at some moment between the last probe that was refused and the first that was not.
+        // It opened at some moment between the last probe that was refused and the first that was
+        // not.
         let opened = episode.shut.plus(sent.since(episode.shut) / 2);
         episode.ended = Some(now);
         self.episode = Some(Episode { shut: opened, ..episode });
@@ -357,7 +370,8 @@ impl Rate {
             self.bound = f64::INFINITY;
         }
         if self.found {
-            // What the slow start cost, or what a measurement that contradicts the last one did, is no price of the next probe.
+            // What the slow start cost, or what a measurement that contradicts the last one did, is
+            // no price of the next probe.
             let cost = if episode.first || self.measured.doubtful {
                 (0, 0.0)
             } else {
@@ -415,7 +429,8 @@ impl Rate {
 
     /// The steady phase begins: the rate holds for a while.
     ///
-    /// `cost` is what the last refusals cost: their number, and the seconds for which nothing was taken.
+    /// `cost` is what the last refusals cost: their number, and the seconds for which nothing was
+    /// taken.
     fn hold(&mut self, cost: (u32, f64), now: Moment) {
         let (refused, shut) = cost;
         let price = f64::from(refused) * HOLD.1 * self.typical / self.pace;

@@ -17,14 +17,14 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// When the upstream admitted it: the head's time less the processing, never before the send. Without a processing time
-    /// the send is the best guess, and a safe one.
+    /// When the upstream admitted it: the head's time less the processing, never before the send.
+    /// Without a processing time the send is the best guess, and a safe one.
     pub(crate) fn admitted(&self) -> Moment {
         self.processing.map_or(self.sent, |processing| self.head.minus(processing).max(self.sent))
     }
 
-    /// When the upstream refused it. Without a processing time that is the head's: refusals are quick, and a wait that is
-    /// counted from too late only ends a little later.
+    /// When the upstream refused it. Without a processing time that is the head's: refusals are
+    /// quick, and a wait that is counted from too late only ends a little later.
     pub(crate) fn refused(&self) -> Moment {
         self.processing.map_or(self.head, |processing| self.head.minus(processing).max(self.sent))
     }

@@ -51,7 +51,8 @@ pub struct LimitReports {
 }
 
 impl LimitReports {
-    /// Each report with what it counts, and where it is filed: where two limits of a unit are told their windows say so.
+    /// Each report with what it counts, and where it is filed: where two limits of a unit are told
+    /// their windows say so.
     pub(super) fn each(&self) -> [(Unit, Option<&LimitReport>, Option<Slot>); 4] {
         let minute = |unit, day: Option<LimitReport>| day.map(|_| Slot::by_minute(unit));
         let (requests, tokens) = (self.requests.as_ref(), self.tokens.as_ref());

@@ -1,4 +1,5 @@
-//! How much had been sent upstream by a given moment: a cumulative log in time bins of bounded number.
+//! How much had been sent upstream by a given moment: a cumulative log in time bins of bounded
+//! number.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -27,7 +28,8 @@ pub(crate) struct SentLog {
     known: Cell<(Moment, Marks)>,
 }
 
-/// What was sent from one moment to another. Where little is sent the next one begins long after it.
+/// What was sent from one moment to another. Where little is sent the next one begins long after
+/// it.
 #[derive(Clone, Copy, Debug)]
 struct Bin {
     start: Moment,
@@ -74,7 +76,8 @@ impl SentLog {
         self.total.tokens += cost.tokens;
     }
 
-    /// What had been sent before `moment`, short by at most one bin: what is sent after it is never understated.
+    /// What had been sent before `moment`, short by at most one bin: what is sent after it is never
+    /// understated.
     pub(crate) fn before(&self, moment: Moment) -> Marks {
         let after = self.begun_by(moment);
         let Some(begun) = after.checked_sub(1).map(|index| self.bins[index]) else {
@@ -88,8 +91,8 @@ impl SentLog {
         }
     }
 
-    /// How many bins had begun by `moment`. It is looked for from the newest on, in steps that double: most moments that are
-    /// asked for were just now.
+    /// How many bins had begun by `moment`. It is looked for from the newest on, in steps that
+    /// double: most moments that are asked for were just now.
     fn begun_by(&self, moment: Moment) -> usize {
         let (mut end, mut step) = (self.bins.len(), 1);
         loop {
@@ -111,7 +114,8 @@ impl SentLog {
         }
     }
 
-    /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any more.
+    /// Joins bins that are finer than their age asks for, and forgets what nobody can ask for any
+    /// more.
     fn compact(&mut self, now: Moment) {
         self.known.take();
         let (mut last, mut count) = (None, 0);
@@ -159,7 +163,8 @@ impl Sent<'_> {
         self.total() - self.before(now.minus(span))
     }
 
-    /// Whether no more than `most` was sent since `begin`. Far below it the last look's answer is enough: nothing is looked up.
+    /// Whether no more than `most` was sent since `begin`. Far below it the last look's answer is
+    /// enough: nothing is looked up.
     pub(crate) fn is_at_most(self, most: f64, begin: Moment) -> bool {
         let (known_at, known) = self.log.known.get();
         if begin >= known_at && self.total() - known.of(self.unit) <= most {
@@ -167,13 +172,15 @@ impl Sent<'_> {
         }
         let before = self.log.before(begin);
         let since = self.total() - before.of(self.unit);
-        // Where all was sent before it, the newest bin counts in full: once there is a newer one it no longer does.
+        // Where all was sent before it, the newest bin counts in full: once there is a newer one it
+        // no longer does.
         self.log.known.set(if since > 0.0 { (begin, before) } else { (Moment::START, Marks::default()) });
         since <= most
     }
 
-    /// The highest constant rate, in cells per second, at which no span holds more than `limit` until all that was sent in the
-    /// span before `now` has left it. A moment sooner than `least` seconds from now counts as that.
+    /// The highest constant rate, in cells per second, at which no span holds more than `limit`
+    /// until all that was sent in the span before `now` has left it. A moment sooner than `least`
+    /// seconds from now counts as that.
     pub(crate) fn lasting_rate(self, limit: f64, span: Duration, least: f64, now: Moment) -> f64 {
         let room = limit - self.total();
         let first = self.log.bins.partition_point(|bin| bin.end.plus(span) <= now);

@@ -1,4 +1,5 @@
-//! What the headers give away about the limiter: how long its window is, and by which rule it counts.
+//! What the headers give away about the limiter: how long its window is, and by which rule it
+//! counts.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -29,8 +30,8 @@ pub(super) const SHORTEST_RESET: Duration = Duration::from_millis(10);
 const ENOUGH: usize = 3;
 /// Snapshots remembered.
 const MEMORY: usize = 8;
-/// How much the used amounts of agreeing snapshots must differ: a fixed window's derived value changes by more than this
-/// when its used amount does, so it cannot agree with itself by chance.
+/// How much the used amounts of agreeing snapshots must differ: a fixed window's derived value
+/// changes by more than this when its used amount does, so it cannot agree with itself by chance.
 const SPREAD: f64 = 1.5;
 /// Snapshots for telling windows apart are at least so far apart, so that time shows between them.
 const APART: Duration = Duration::from_millis(500);
@@ -53,7 +54,8 @@ pub(crate) enum Rule {
     Log,
 }
 
-/// Evidence from snapshots of one dimension. The fields lie as they are written, as those of the scope.
+/// Evidence from snapshots of one dimension. The fields lie as they are written, as those of the
+/// scope.
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Shape {
@@ -88,7 +90,8 @@ struct Phase {
     at: Moment,
     end: f64,
     seen: u32,
-    /// How often a window ended that no minute ended with: what is asked for at the end of minutes sees only such.
+    /// How often a window ended that no minute ended with: what is asked for at the end of minutes
+    /// sees only such.
     turns: u32,
     /// The shortest reset and the longest.
     resets: (f64, f64),
@@ -126,7 +129,8 @@ impl Shape {
         self.bucket
     }
 
-    /// A window shorter than any that limits are stated for, in seconds, once the snapshots prove it.
+    /// A window shorter than any that limits are stated for, in seconds, once the snapshots prove
+    /// it.
     pub(crate) fn short(&self) -> Option<f64> {
         let short = SHORT_WINDOWS.iter().zip(&self.short).find(|(window, phase)| {
             phase.is_some_and(|phase| {
@@ -153,7 +157,8 @@ impl Shape {
         if self.bucket.is_some() { Rule::Bucket } else { self.rule }
     }
 
-    /// The shortest stated window that the resets allow, in seconds: no reset is longer than its window.
+    /// The shortest stated window that the resets allow, in seconds: no reset is longer than its
+    /// window.
     pub(crate) fn at_least(&self) -> f64 {
         WINDOWS.into_iter().find(|window| self.longest_reset <= window * (1.0 + TOLERANCE)).unwrap_or(MONTH)
     }
@@ -208,7 +213,8 @@ impl Shape {
 
     fn agreed(&self) -> Option<f64> {
         SHORT_WINDOWS.into_iter().chain(WINDOWS).filter(|&window| !self.is_rivaled(window)).find(|&window| {
-            // `remaining` is rounded to a whole unit: with few used, the true value lies between used − 1 and used.
+            // `remaining` is rounded to a whole unit: with few used, the true value lies between
+            // used − 1 and used.
             let agreeing = || self.seen.iter().filter(|&&(used, derived)| near(derived, window, 1.0 / used));
             let least = agreeing().map(|seen| seen.0).fold(f64::INFINITY, f64::min);
             let most = agreeing().map(|seen| seen.0).fold(0.0, f64::max);
@@ -217,7 +223,8 @@ impl Shape {
         })
     }
 
-    /// Whether the resets have been ending with the windows of a shorter one: with little used any of them suits a bucket.
+    /// Whether the resets have been ending with the windows of a shorter one: with little used any
+    /// of them suits a bucket.
     fn is_rivaled(&self, window: f64) -> bool {
         SHORT_WINDOWS.iter().zip(&self.short).any(|(shorter, phase)| {
             let stands = phase.is_some_and(|phase| phase.seen >= RIVAL.0 && phase.turns >= RIVAL.1);
@@ -253,8 +260,8 @@ impl Shape {
     }
 }
 
-/// Whether a derived window is near a stated one, on a log scale; `rounding` loosens it downward, for a derived value
-/// can only be too small by rounding.
+/// Whether a derived window is near a stated one, on a log scale; `rounding` loosens it downward,
+/// for a derived value can only be too small by rounding.
 fn near(derived: f64, window: f64, rounding: f64) -> bool {
     let low = window * (1.0 - TOLERANCE - rounding.min(0.5));
     (low..=window * (1.0 + TOLERANCE)).contains(&derived)

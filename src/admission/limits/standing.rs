@@ -42,8 +42,8 @@ impl Limits {
         paced.map(|(_, limit)| Limit::pace(limit)).chain(found).reduce(f64::min)
     }
 
-    /// The dominant share of a charge: the largest part that it takes of any known limit, per window of that limit; 0 where
-    /// no limit is known.
+    /// The dominant share of a charge: the largest part that it takes of any known limit, per
+    /// window of that limit; 0 where no limit is known.
     pub(crate) fn share_of(&self, charge: Charge) -> f64 {
         self.each().map(|(slot, limit)| charge.of(slot) as f64 / limit.stated.max(1.0)).fold(0.0, f64::max)
     }
@@ -78,7 +78,8 @@ impl Limits {
         let mut limits: Vec<_> =
             told.filter(|limit| found().all(|rate| limit.slot != Slot::by_minute(rate.unit()))).collect();
         limits.extend(found().map(|rate| rate.status(&self.own.of(rate.unit(), self.ratio.value()), now)));
-        // One for each place: of two limits of the same unit and window the smaller one is what holds.
+        // One for each place: of two limits of the same unit and window the smaller one is what
+        // holds.
         limits.sort_by(|one, two| {
             one.slot.index().cmp(&two.slot.index()).then(one.limit.total_cmp(&two.limit))
         });

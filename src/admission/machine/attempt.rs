@@ -42,7 +42,8 @@ pub struct Attempt {
     pub(super) taken: bool,
     /// Tokens of its input, by the answer.
     pub(super) input: Option<u64>,
-    /// Where the bound on attempts in flight is found: what it tells of that, and when its first event came.
+    /// Where the bound on attempts in flight is found: what it tells of that, and when its first
+    /// event came.
     pub(super) flight: Option<Flight>,
     pub(super) began: Option<Moment>,
 }
@@ -124,7 +125,8 @@ pub enum Outcome {
     Done,
     /// It failed.
     Failed(ErrorClass),
-    /// The account's quota is spent, or what this one request asks for exceeds it: then without words.
+    /// The account's quota is spent, or what this one request asks for exceeds it: then without
+    /// words.
     QuotaExhausted(Option<UpstreamWords>),
     /// It met a rate limit.
     RateLimited {

@@ -1,4 +1,5 @@
-//! The course of an attempt as the machine is told of it: sent, answered, found good, ended; and the retry that may follow.
+//! The course of an attempt as the machine is told of it: sent, answered, found good, ended; and
+//! the retry that may follow.
 
 use std::time::Duration;
 
@@ -16,14 +17,17 @@ use super::request::Ticket;
 const LEAST_SPREAD: Duration = Duration::from_millis(250);
 const MOST_SPREAD: Duration = Duration::from_secs(1);
 
-/// The least wait of a request that met a rate limit for the second time; each further refusal doubles it.
+/// The least wait of a request that met a rate limit for the second time; each further refusal
+/// doubles it.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The longest such wait: once in 16 s is no load, and still several tries within a caller's usual timeout.
+/// The longest such wait: once in 16 s is no load, and still several tries within a caller's usual
+/// timeout.
 const LONGEST_WAIT: Duration = Duration::from_secs(16);
 
-/// The least time until a refused request may go again, which met `earlier` rate limits before this one. A limit that is
-/// believed free and refuses again and again is not known well enough to be asked at the pace of its own hints. Half of the
-/// wait is random, so that requests refused together do not come back together.
+/// The least time until a refused request may go again, which met `earlier` rate limits before this
+/// one. A limit that is believed free and refuses again and again is not known well enough to be
+/// asked at the pace of its own hints. Half of the wait is random, so that requests refused
+/// together do not come back together.
 fn wait_after(earlier: u32, rng: &mut fastrand::Rng) -> Duration {
     let Some(doublings) = earlier.checked_sub(1) else { return Duration::ZERO };
     let most = FIRST_WAIT.saturating_mul(1 << doublings.min(16)).min(LONGEST_WAIT);
@@ -93,8 +97,9 @@ impl<W> Machine<W> {
         member.limits.told(&report.limits, attempt.cost, attempt.charge, attempt.marks, &times, now);
     }
 
-    /// The upstream's limits took the attempt: its answer is a good one, or blames the request. Only the outcome says so: a
-    /// refusal may come in a 200's first event, or with another status than 429.
+    /// The upstream's limits took the attempt: its answer is a good one, or blames the request.
+    /// Only the outcome says so: a refusal may come in a 200's first event, or with another status
+    /// than 429.
     fn limits_took(&mut self, attempt: &mut Attempt, now: Moment) {
         if let Some(sent) = attempt.sent.filter(|_| !std::mem::replace(&mut attempt.taken, true)) {
             let limits = &mut self.members.of_mut(attempt.member).limits;
@@ -102,7 +107,8 @@ impl<W> Machine<W> {
         }
     }
 
-    /// Whether no limit took the attempt, as it is larger than one: the upstream said so, or failed before it looked.
+    /// Whether no limit took the attempt, as it is larger than one: the upstream said so, or failed
+    /// before it looked.
     fn passed_no_limit(&mut self, attempt: &Attempt, class: ErrorClass) -> bool {
         class == ErrorClass::RequestExceedsLimit
             || retry::health(class) == Health::Failing
@@ -172,7 +178,8 @@ impl<W> Machine<W> {
                         let limits = &mut self.members.of_mut(attempt.member).limits;
                         limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
                     }
-                    // Any other answer passed the limits, whatever it says: a failing upstream is the breaker's concern.
+                    // Any other answer passed the limits, whatever it says: a failing upstream is
+                    // the breaker's concern.
                     Some(_) if health == Health::Alive || attempt.head.is_some() => {
                         self.limits_took(attempt, now);
                     }
@@ -207,7 +214,8 @@ impl<W> Machine<W> {
                 let member = self.members.of_mut(attempt.member);
                 let by_queue = class == ErrorClass::SlowDown && member.found.is_some();
                 if let Some(hint) = hint.filter(|_| !by_queue) {
-                    // A time in the message's own numbers is this request's; one told beside them holds for all.
+                    // A time in the message's own numbers is this request's; one told beside them
+                    // holds for all.
                     let for_all = numbers.is_none_or(|numbers| numbers.wait.is_none());
                     member.hold.refused(hint, for_all, words, now);
                 }
@@ -217,7 +225,8 @@ impl<W> Machine<W> {
                 } else {
                     member.limits.refused(&refusal, &mut self.rng, now)
                 };
-                // Those who were told the same time do not come back together. Numbers tell each its own.
+                // Those who were told the same time do not come back together. Numbers tell each
+                // its own.
                 let not_before = match (hint, numbers) {
                     (Some(hint), None) => {
                         let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD).mul_f64(self.rng.f64());
@@ -242,7 +251,8 @@ impl<W> Machine<W> {
         ticket
     }
 
-    /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's success.
+    /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's
+    /// success.
     ///
     /// # Errors
     /// When the budget allows none now.

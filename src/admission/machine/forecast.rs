@@ -6,10 +6,12 @@ use crate::admission::moment::Moment;
 
 /// The part of the requests that may go sooner than the lower bound says.
 const EARLY: f64 = 0.05;
-/// How far one outcome moves the bound. A bound that is too high by a tenth is mended within ten outcomes.
+/// How far one outcome moves the bound. A bound that is too high by a tenth is mended within ten
+/// outcomes.
 const STEP: f64 = 0.01;
-/// The first bound, as a part of the prediction, and the least: what waits in vain makes all predictions behind it too long,
-/// and a bound that followed those down would let in still more of it.
+/// The first bound, as a part of the prediction, and the least: what waits in vain makes all
+/// predictions behind it too long, and a bound that followed those down would let in still more of
+/// it.
 const FIRST: f64 = 0.9;
 const LEAST: f64 = 0.8;
 /// Shorter waits are decided by single turns and say nothing.

@@ -1,5 +1,5 @@
-//! A limit that comes back later than callers wait, by the upstream's word: they are told so at once. While it is to come back in
-//! hours, one request a minute asks whether that still holds.
+//! A limit that comes back later than callers wait, by the upstream's word: they are told so at
+//! once. While it is to come back in hours, one request a minute asks whether that still holds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,8 @@ pub(super) const LONG: Duration = Duration::from_mins(1);
 /// One probe in this time.
 const PROBE: Duration = Duration::from_mins(1);
 
-/// What the upstream said about when it takes requests again. There is no hold while `until` is in the past.
+/// What the upstream said about when it takes requests again. There is no hold while `until` is in
+/// the past.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hold {
     until: Moment,

@@ -1,4 +1,5 @@
-//! One supply that can serve a queue: its limits, its breaker, what is in flight to it and whether its money is spent.
+//! One supply that can serve a queue: its limits, its breaker, what is in flight to it and whether
+//! its money is spent.
 //!
 //! The queue says whose request is next; a member says whether that request may go through it now.
 
@@ -18,9 +19,9 @@ use super::hold::Hold;
 /// A blocked gate is looked at again after this time at the earliest.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// A request priced above this multiple of a limit is tried once at no price: the upstream says that it is too large, or
-/// shows that the limit or the estimate is off. At its price it would wait until all of the limit is unused, for minutes where
-/// the limiter's shape is not known yet.
+/// A request priced above this multiple of a limit is tried once at no price: the upstream says
+/// that it is too large, or shows that the limit or the estimate is off. At its price it would wait
+/// until all of the limit is unused, for minutes where the limiter's shape is not known yet.
 const OVERSIZE: f64 = 1.0;
 
 /// Limits a minute that stand in for unknown ones.
@@ -40,7 +41,8 @@ pub(super) enum Offer {
     Full,
 }
 
-/// One supply of a queue. Its fields lie as they are written: what every request touches comes first.
+/// One supply of a queue. Its fields lie as they are written: what every request touches comes
+/// first.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Member {
@@ -113,7 +115,8 @@ impl Member {
         self.breaker.gate(&settings.breaker, || self.limits.request_rate(), load, now)
     }
 
-    /// Whether a charge may go now while `waiting` requests wait; `sparse` says that its caller is below its share.
+    /// Whether a charge may go now while `waiting` requests wait; `sparse` says that its caller is
+    /// below its share.
     pub(super) fn offer(
         &mut self,
         charge: Charge,
@@ -135,7 +138,8 @@ impl Member {
             return Offer::Full;
         }
         let wait = self.limits.wait(charge, sparse, self.in_flight, now);
-        // A part that will grow ends the wait sooner: nobody is refused for how long it would take with the present one.
+        // A part that will grow ends the wait sooner: nobody is refused for how long it would take
+        // with the present one.
         let (free, hoped) = (now.plus(wait), now.plus(self.limits.hoped(wait)));
         match self.hold.holds(now) {
             Some((until, probe)) => Offer::Held { until: until.max(hoped), look: probe.max(free) },
@@ -149,8 +153,9 @@ impl Member {
         self.share_of(self.limits.charge(cost))
     }
 
-    /// What a request of this charge counts as in the fair queue: the largest part that it takes of any known limit. Where no
-    /// limit is known its tokens count, or the request where it has none, as of usual limits.
+    /// What a request of this charge counts as in the fair queue: the largest part that it takes of
+    /// any known limit. Where no limit is known its tokens count, or the request where it has none,
+    /// as of usual limits.
     pub(super) fn share_of(&self, charge: Charge) -> f64 {
         match self.limits.share_of(charge) {
             share if share > 0.0 => share,
@@ -159,8 +164,9 @@ impl Member {
         }
     }
 
-    /// The cost at which a request that was never refused is tried: it must not hold up others until a limit is unused that
-    /// it exceeds by far. After an ordinary refusal it waits at its full price.
+    /// The cost at which a request that was never refused is tried: it must not hold up others
+    /// until a limit is unused that it exceeds by far. After an ordinary refusal it waits at its
+    /// full price.
     pub(super) fn affordable(&self, cost: Cost) -> Cost {
         let oversize = self.limits.share_of(self.limits.charge(cost)) > OVERSIZE;
         if oversize { Cost { tokens: 0, ..cost } } else { cost }

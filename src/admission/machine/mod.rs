@@ -1,7 +1,7 @@
 //! Limits, queue, breaker and budget of one scope under one roof: the pure machine behind its lock.
 //!
-//! Every method takes the time and does all that is due; nothing here waits. `W` is what wakes a waiter: a `Waker` in the
-//! proxy, a number in a simulation.
+//! Every method takes the time and does all that is due; nothing here waits. `W` is what wakes a
+//! waiter: a `Waker` in the proxy, a number in a simulation.
 
 mod attempt;
 mod course;
@@ -70,7 +70,8 @@ pub struct Machine<W> {
     queue: Queue<W>,
     rng: fastrand::Rng,
     counts: Box<Counts>,
-    /// Boxed, as the counts: an attempt touches each once, and the scope keeps within its cache lines.
+    /// Boxed, as the counts: an attempt touches each once, and the scope keeps within its cache
+    /// lines.
     admitted: Box<Admitted>,
 }
 
@@ -134,8 +135,8 @@ impl<W> Machine<W> {
         self.adopt(request, now, wake)
     }
 
-    /// A request comes at the price that it has: what [`Machine::arrive`] prices, and what waited in a scope that was merged
-    /// into this one.
+    /// A request comes at the price that it has: what [`Machine::arrive`] prices, and what waited
+    /// in a scope that was merged into this one.
     pub fn adopt(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
         let cost = request.cost;
         if self.draining {
@@ -182,7 +183,8 @@ impl<W> Machine<W> {
         self.enqueue(request, quota_probe, now, wake)
     }
 
-    /// Does all that is due: grants, refuses, drops what expired. Returns when something is due next.
+    /// Does all that is due: grants, refuses, drops what expired. Returns when something is due
+    /// next.
     pub fn pump(&mut self, now: Moment, wake: &mut Vec<W>) -> Moment {
         if self.queue.waiting() == 0 {
             self.next = Moment::NEVER;

@@ -1,4 +1,5 @@
-//! Several members behind one queue: whatever happens, none gets a request that it must not get, and no request is lost.
+//! Several members behind one queue: whatever happens, none gets a request that it must not get,
+//! and no request is lost.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -240,8 +241,8 @@ fn limits(rng: &mut fastrand::Rng) -> LimitSettings {
     }
 }
 
-/// No grant to a member that is out, paused, full or gone, nor to another than the one that a request is bound to; each request
-/// ends once.
+/// No grant to a member that is out, paused, full or gone, nor to another than the one that a
+/// request is bound to; each request ends once.
 #[test]
 #[expect(
     clippy::too_many_lines,

@@ -1,4 +1,5 @@
-//! What a scope tells other replicas, and what it hears from them: demand and parts, and what each learned of the upstream.
+//! What a scope tells other replicas, and what it hears from them: demand and parts, and what each
+//! learned of the upstream.
 
 use crate::admission::knowledge::{Knowledge, Told};
 use crate::admission::limits::{Demand, Part};

@@ -104,6 +104,7 @@ pub enum Claim {
     Granted(Attempt),
     /// It may not.
     Refused(Refused),
-    /// Its scope was merged into another: it is for [`Machine::adopt`](super::Machine::adopt) there, in its old place.
+    /// Its scope was merged into another: it is for [`Machine::adopt`](super::Machine::adopt)
+    /// there, in its old place.
     Moved(Box<Request>),
 }

@@ -1,8 +1,9 @@
-//! What enforcing would have done with the requests of the observe mode: the same queue and limits, on virtual requests that are
-//! answered as soon as they go.
+//! What enforcing would have done with the requests of the observe mode: the same queue and limits,
+//! on virtual requests that are answered as soon as they go.
 //!
-//! The real requests are sent at once, whatever the limits allow, so the real levels say nothing of a world in which they had
-//! waited. The shadow has levels of its own; of the real limits it knows their sizes.
+//! The real requests are sent at once, whatever the limits allow, so the real levels say nothing of
+//! a world in which they had waited. The shadow has levels of its own; of the real limits it knows
+//! their sizes.
 
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ impl Shadow {
         self.limits.configure(&limits, now);
     }
 
-    /// A request comes: what enforcing would do with it. `share` says what a cost takes of the real limits.
+    /// A request comes: what enforcing would do with it. `share` says what a cost takes of the real
+    /// limits.
     pub(super) fn arrive(
         &mut self,
         request: &Request,

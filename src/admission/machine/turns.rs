@@ -17,12 +17,13 @@ use super::{Machine, Mode, breaker_refusal, hold};
 
 /// The multiple of their typical time within which nearly all answers come.
 const NEARLY_ALL: u32 = 2;
-/// For this time after requests waited, those that need not wait are counted in their callers' shares, too: a minute, for what
-/// they take of the limits is missing for that long.
+/// For this time after requests waited, those that need not wait are counted in their callers'
+/// shares, too: a minute, for what they take of the limits is missing for that long.
 pub(super) const CONTENDED: Duration = Duration::from_mins(1);
 /// The longest wait for what was sent without waiting: no longer than bursts of a moment.
 const MOST_OWED: Duration = Duration::from_secs(5);
-/// A request that only one member can serve looks this often whether an attempt in flight to it has ended.
+/// A request that only one member can serve looks this often whether an attempt in flight to it has
+/// ended.
 const FULL_LOOK: Duration = Duration::from_millis(20);
 /// What is due so soon does not need to be looked at with each arrival.
 const SOON: Duration = Duration::from_millis(100);
@@ -40,7 +41,8 @@ impl<W> Machine<W> {
         let query = Query {
             cost: waiter.cost,
             full_price: waiter.requeued,
-            // What was refused once leaves nothing free for others: it has waited for the time that it was told.
+            // What was refused once leaves nothing free for others: it has waited for the time that
+            // it was told.
             sparse: next.sparse || waiter.requeued,
             asks_quota: waiter.asks_quota,
             since: waiter.since,
@@ -51,8 +53,8 @@ impl<W> Machine<W> {
         self.members.choose(&query, &self.settings, self.queue.waiting(), now)
     }
 
-    /// Where several members serve: a request that can't go to all of them, and waits, lets those behind it go to the others.
-    /// Returns whether it stood aside.
+    /// Where several members serve: a request that can't go to all of them, and waits, lets those
+    /// behind it go to the others. Returns whether it stood aside.
     pub(super) fn stands_aside(&mut self, key: Key, offer: Offer, now: Moment, wake: &mut Vec<W>) -> bool {
         let (_, lane, _) = self.queue.owner(key);
         let waiter = self.queue.waiter(key);
@@ -126,8 +128,8 @@ impl<W> Machine<W> {
         let index = self.members.any(request.route);
         let member = self.members.of(index);
         let charge = member.limits.charge(request.cost);
-        // What is sent without waiting is owed to the limits, up to a bound: enforced requests, now or after a reload, wait for
-        // no more of it. The upstream's answers tell the true level.
+        // What is sent without waiting is owed to the limits, up to a bound: enforced requests, now
+        // or after a reload, wait for no more of it. The upstream's answers tell the true level.
         let owed = member.limits.wait(charge, true, member.in_flight, now);
         let charge = if owed > MOST_OWED { Charge::default() } else { charge };
         let (upstream, cost) = (member.id, request.cost);
@@ -193,7 +195,8 @@ impl<W> Machine<W> {
         let owner = (request.caller, request.lane, request.weight);
         let key = self.queue.push(waiter, owner, share, not_before, now);
         self.contended_until = now.plus(CONTENDED);
-        // The request that is next was found to wait a moment longer, and it is not the new one: nothing has changed.
+        // The request that is next was found to wait a moment longer, and it is not the new one:
+        // nothing has changed.
         let soon = now < self.next && self.next.since(now) < SOON;
         let is_next = || self.next_turn().is_some_and(|next| next.key == key);
         if soon && !back && !is_next() {
@@ -204,8 +207,8 @@ impl<W> Machine<W> {
         Arrival::Waiting(key)
     }
 
-    /// Sees to it that one more request fits the bounds: where the queue is full, the youngest background requests give way to
-    /// an interactive one.
+    /// Sees to it that one more request fits the bounds: where the queue is full, the youngest
+    /// background requests give way to an interactive one.
     fn make_place(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Result<(), Refused> {
         let settings = self.settings.queue_of(request.caller);
         loop {
@@ -235,7 +238,8 @@ impl<W> Machine<W> {
         }
     }
 
-    /// Until when a request that has to wait may do so. An attempt whose answer comes too late takes from the limits for nothing.
+    /// Until when a request that has to wait may do so. An attempt whose answer comes too late
+    /// takes from the limits for nothing.
     fn latest_turn(&self, request: &Request, now: Moment) -> Moment {
         let typical = self.typical_head().filter(|_| request.head_due).unwrap_or_default();
         // Who is in a hurry still gets a chance.
@@ -275,8 +279,8 @@ impl<W> Machine<W> {
         }
     }
 
-    /// Refuses what can't be served before its deadline, for the limits hold everything until a moment that is far away or that the
-    /// upstream named.
+    /// Refuses what can't be served before its deadline, for the limits hold everything until a
+    /// moment that is far away or that the upstream named.
     pub(super) fn end_waits_of_hold(&mut self, until: Moment, now: Moment, wake: &mut Vec<W>) {
         if until.since(now) <= hold::LONG && self.members.told_beyond(now).is_none() {
             return;
@@ -290,8 +294,8 @@ impl<W> Machine<W> {
         }
     }
 
-    /// The answer to a request whose turn would come, or came, after its deadline: the upstream's own words where it named a time
-    /// beyond that.
+    /// The answer to a request whose turn would come, or came, after its deadline: the upstream's
+    /// own words where it named a time beyond that.
     pub(super) fn too_late(
         &self,
         deadline: Moment,
@@ -329,8 +333,9 @@ impl<W> Machine<W> {
     /// How long a request that came now would wait for its turn.
     pub fn predict(&self, request: &Request, now: Moment) -> Duration {
         let Request { caller, lane, deadline, .. } = *request;
-        // What was measured while the breaker held attempts back, or let them go at a rising pace, is no measure of what comes.
-        // Nor is what was measured with a part of the limits that will grow.
+        // What was measured while the breaker held attempts back, or let them go at a rising pace,
+        // is no measure of what comes. Nor is what was measured with a part of the limits that will
+        // grow.
         let calm =
             self.members.are_calm(self.queue.waiting(), now) && self.members.typical().limits.has_its_part();
         let measured = calm.then(|| self.queue.measured_wait(caller, lane, deadline, now)).flatten();
@@ -346,8 +351,8 @@ impl<W> Machine<W> {
         self.forecast.lower_bound(predicted).max(self.members.held_until().since(now))
     }
 
-    /// Seconds until what is ahead of a request that came now has gone, and then it, were nothing else to come: by the members of
-    /// the best priority, and by all.
+    /// Seconds until what is ahead of a request that came now has gone, and then it, were nothing
+    /// else to come: by the members of the best priority, and by all.
     fn backlog_waits(&self, request: &Request, now: Moment) -> (f64, f64) {
         let Request { caller, lane, deadline, .. } = *request;
         let ahead = self.queue.ahead(caller, lane, deadline, self.settings.queue.background_share);

@@ -1,7 +1,8 @@
-//! When waiting requests expire: bins of a fraction of a second, and the order within the one that has come.
+//! When waiting requests expire: bins of a fraction of a second, and the order within the one that
+//! has come.
 //!
-//! Most requests are served long before their deadline. In one heap each of them would have to be sifted out all the same;
-//! in a bin it costs nothing until its time comes.
+//! Most requests are served long before their deadline. In one heap each of them would have to be
+//! sifted out all the same; in a bin it costs nothing until its time comes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

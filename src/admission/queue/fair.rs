@@ -1,5 +1,6 @@
-//! Who is next: two levels of start-time fair queueing. The lanes share the service by fixed parts, the callers of a lane by
-//! their weights; a caller below its share goes first while a credit lasts.
+//! Who is next: two levels of start-time fair queueing. The lanes share the service by fixed parts,
+//! the callers of a lane by their weights; a caller below its share goes first while a credit
+//! lasts.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +11,21 @@ use super::flow::{Backlog, Flow, NONE};
 use super::tag::Tag;
 use super::{Key, Queue};
 
-/// The credit of a caller that comes back after it had nothing waiting, as a part of its share of one window of the limit that
-/// binds. After a burst a window gives half of its rate until its end; a caller that sends at its share of the whole rate lacks
-/// at most half of its share of the window then, and half of that in the mean.
+/// The credit of a caller that comes back after it had nothing waiting, as a part of its share of
+/// one window of the limit that binds. After a burst a window gives half of its rate until its end;
+/// a caller that sends at its share of the whole rate lacks at most half of its share of the window
+/// then, and half of that in the mean.
 const CREDIT: f64 = 0.25;
-/// The credit beside many callers: this many of its usual requests, and at most this part of a window.
+/// The credit beside many callers: this many of its usual requests, and at most this part of a
+/// window.
 const SMALL_CREDIT: (f64, f64) = (6.0, 0.02);
 
 /// The request whose turn it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Next {
     pub(crate) key: Key,
-    /// Its caller got less than its share of late: it is ahead of those that always have something waiting.
+    /// Its caller got less than its share of late: it is ahead of those that always have something
+    /// waiting.
     pub(crate) sparse: bool,
 }
 
@@ -42,7 +46,8 @@ pub(super) struct LaneState {
     active_weight: u64,
     /// What a flow of weight 1 that was always active was entitled to.
     pub(super) fluid: f64,
-    /// Its requests that wait, parked ones included, the oldest and the youngest of them, and their bytes.
+    /// Its requests that wait, parked ones included, the oldest and the youngest of them, and their
+    /// bytes.
     pub(super) waiting: usize,
     pub(super) oldest: u32,
     pub(super) youngest: u32,
@@ -74,7 +79,8 @@ impl LaneState {
         self.order.first().map_or(self.time, |&(tag, _)| tag)
     }
 
-    /// Where a flow that has nothing queued starts: not before its last request ended, and before the others only by its credit.
+    /// Where a flow that has nothing queued starts: not before its last request ended, and before
+    /// the others only by its credit.
     pub(super) fn entry(&self, flow: &Flow) -> Tag {
         let credit = CREDIT / (self.active_weight + u64::from(flow.weight)) as f64;
         let small = (flow.typical * SMALL_CREDIT.0 / f64::from(flow.weight)).min(SMALL_CREDIT.1);
@@ -94,8 +100,8 @@ pub(super) fn part_of(lane: Lane, background_share: f64) -> f64 {
 impl<W> Queue<W> {
     /// The request whose turn it is; `share` says what a cost takes at present.
     ///
-    /// Lanes are ordered by where their next request ends in the virtual time among them, and not by where it starts: a lane of
-    /// small weight does not pass the other with its first request.
+    /// Lanes are ordered by where their next request ends in the virtual time among them, and not
+    /// by where it starts: a lane of small weight does not pass the other with its first request.
     pub(crate) fn next(&self, background_share: f64, share: impl Fn(Cost) -> f64) -> Option<Next> {
         if !self.guarantees.is_empty()
             && let Some(next) = self.next_guaranteed()
@@ -148,7 +154,8 @@ impl<W> Queue<W> {
         flow.served(share, out_of_turn);
     }
 
-    /// Counts a request that was served without waiting: what its caller sends next is behind it all the same.
+    /// Counts a request that was served without waiting: what its caller sends next is behind it
+    /// all the same.
     pub(crate) fn charge(
         &mut self,
         caller: CallerId,
@@ -244,7 +251,8 @@ impl<W> Queue<W> {
         }
     }
 
-    /// A flow's tag after its request was served or its weight changed, while it still has something queued.
+    /// A flow's tag after its request was served or its weight changed, while it still has
+    /// something queued.
     pub(super) fn reorder(&mut self, index: u32, before: Tag) {
         let flow = &self.flows[index as usize];
         if flow.backlog == NONE {

@@ -12,7 +12,8 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) const MEASURED: f64 = 4.0;
 /// Measurements that differ by less are of a steady service.
 const STEADY: f64 = 0.4;
-/// What was served and due is halved when this much was due, in windows of the limit: the ratio follows the last minutes.
+/// What was served and due is halved when this much was due, in windows of the limit: the ratio
+/// follows the last minutes.
 const REMEMBERED: f64 = 1.0;
 
 /// One caller's requests in one lane.
@@ -21,7 +22,8 @@ pub(super) struct Flow {
     pub(super) caller: CallerId,
     pub(super) lane: Lane,
     pub(super) weight: u32,
-    /// While anything is queued, the virtual time at which its next request starts; else at which its last one ended.
+    /// While anything is queued, the virtual time at which its next request starts; else at which
+    /// its last one ended.
     pub(super) tag: Tag,
     pub(super) order: Order,
     /// Queued or parked.
@@ -53,7 +55,8 @@ impl Flow {
         }
     }
 
-    /// A request of this dominant share is served; out of its turn it does not count for the flow's share by weight.
+    /// A request of this dominant share is served; out of its turn it does not count for the flow's
+    /// share by weight.
     pub(super) fn served(&mut self, share: f64, out_of_turn: bool) {
         self.typical = if self.typical > 0.0 { self.typical * 0.9 + share * 0.1 } else { share };
         if !out_of_turn {
@@ -62,7 +65,8 @@ impl Flow {
     }
 }
 
-/// What a flow got while it waited, and what its weight entitled it to, in windows of the limit that binds.
+/// What a flow got while it waited, and what its weight entitled it to, in windows of the limit
+/// that binds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Entitlement {
     pub(super) served: f64,
@@ -101,7 +105,8 @@ impl Service {
         self.share += share;
         let seconds = now.seconds_since(since);
         if seconds >= 2.0 * MEASURED {
-            // Nothing was served for long: it was held, by an outage or a pause. That says nothing of how it is served now.
+            // Nothing was served for long: it was held, by an outage or a pause. That says nothing
+            // of how it is served now.
             *self = Self { since: Some(now), ..Self::default() };
         } else if seconds >= MEASURED {
             let rate = self.share / seconds;
@@ -139,7 +144,8 @@ mod tests {
         }
         assert!(service.steady);
         assert!((service.rate.unwrap() - 1.0).abs() < 0.1, "{:?}", service.rate);
-        // An outage: nothing for ten seconds. The first that is served afterwards must not be the measure.
+        // An outage: nothing for ten seconds. The first that is served afterwards must not be the
+        // measure.
         service.served(0.1, at(30.0));
         assert!(!service.steady && service.rate.is_none());
     }

@@ -1,8 +1,9 @@
 //! Guarantees: a part of all service that a caller has for certain while it has something waiting.
 //!
-//! With every request that is served, whoever's it is, a guaranteed caller earns its part of it, and pays for its own. While it has earned
-//! more than it got, its next request goes first: it is never further behind its part than one request. What it does not need
-//! others have, and there is nothing to give back but the next turn.
+//! With every request that is served, whoever's it is, a guaranteed caller earns its part of it,
+//! and pays for its own. While it has earned more than it got, its next request goes first: it is
+//! never further behind its part than one request. What it does not need others have, and there is
+//! nothing to give back but the next turn.
 
 use crate::caller::{CallerId, Lane};
 

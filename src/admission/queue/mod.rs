@@ -1,9 +1,11 @@
-//! The fair queue of one scope. It knows nothing of limits: whoever asks says what a request's dominant share is, the largest
-//! part that it takes of any limit, and to whom the request whose turn it is can be given.
+//! The fair queue of one scope. It knows nothing of limits: whoever asks says what a request's
+//! dominant share is, the largest part that it takes of any limit, and to whom the request whose
+//! turn it is can be given.
 //!
-//! Two levels of fair queueing ([`fair`]): the lanes share the service by fixed parts, the callers of a lane by their weights.
-//! For any two callers that always have something waiting, the service by weight never differs by more than one largest
-//! request of each. Within a caller the earliest deadline is first ([`order`]).
+//! Two levels of fair queueing ([`fair`]): the lanes share the service by fixed parts, the callers
+//! of a lane by their weights. For any two callers that always have something waiting, the service
+//! by weight never differs by more than one largest request of each. Within a caller the earliest
+//! deadline is first ([`order`]).
 
 mod deadlines;
 mod fair;
@@ -36,7 +38,8 @@ pub use slab::Key;
 pub(crate) use slab::{Slab, State, Waiter};
 use tag::Tag;
 
-/// The waiting requests of one scope. The fields lie as they are written: a request that need not wait looks at the first two.
+/// The waiting requests of one scope. The fields lie as they are written: a request that need not
+/// wait looks at the first two.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Queue<W> {
@@ -77,7 +80,8 @@ pub(crate) struct Line {
     pub(crate) waiting: usize,
     /// When the one that is next came; [`Moment::NEVER`] where all are parked.
     pub(crate) since: Moment,
-    /// What it was served and was entitled to while it waited lately, in windows of the limit that binds.
+    /// What it was served and was entitled to while it waited lately, in windows of the limit that
+    /// binds.
     pub(crate) served: f64,
     pub(crate) due: f64,
 }
@@ -148,7 +152,8 @@ impl<W> Queue<W> {
         if full { Err(Full::Queue) } else { Ok(()) }
     }
 
-    /// The youngest request of the background lane, where all of that lane would make place for one more of this size.
+    /// The youngest request of the background lane, where all of that lane would make place for one
+    /// more of this size.
     pub(crate) fn displaceable(&self, bytes: usize, settings: &QueueSettings) -> Option<Key> {
         let background = &self.lanes[Lane::Background as usize];
         let others = self.waiting - background.waiting;
@@ -157,7 +162,8 @@ impl<W> Queue<W> {
         (fits && background.youngest != NONE).then(|| self.slab.key(background.youngest))
     }
 
-    /// Adds a request of a dominant share, in its caller's order; until `not_before` it holds up nobody.
+    /// Adds a request of a dominant share, in its caller's order; until `not_before` it holds up
+    /// nobody.
     pub(crate) fn push(
         &mut self,
         mut waiter: Waiter<W>,
@@ -185,7 +191,8 @@ impl<W> Queue<W> {
         key
     }
 
-    /// Takes a queued request out of its caller's order until a moment: it holds up nobody until then.
+    /// Takes a queued request out of its caller's order until a moment: it holds up nobody until
+    /// then.
     pub(crate) fn park(&mut self, key: Key, until: Moment) {
         self.count_out(key);
         self.slab.get_mut(key).state = State::Parked { until };
@@ -209,8 +216,8 @@ impl<W> Queue<W> {
         self.parked.first().map(|parked| parked.0)
     }
 
-    /// Takes the request whose turn it is out of the queue, to be served at this dominant share: its caller's virtual time
-    /// moves on.
+    /// Takes the request whose turn it is out of the queue, to be served at this dominant share:
+    /// its caller's virtual time moves on.
     pub(crate) fn serve(&mut self, key: Key, share: f64, background_share: f64, now: Moment) {
         let waiter = self.slab.get(key);
         let index = waiter.flow;

@@ -1,7 +1,8 @@
 //! One caller's requests in the order of their turns: a treap through the slab.
 //!
-//! The earliest deadline is first; what came back after a refusal is before all others, in the order in which it first came.
-//! Each node knows the cost of its subtree, so a prediction reads what is ahead of a deadline in logarithmic time.
+//! The earliest deadline is first; what came back after a refusal is before all others, in the
+//! order in which it first came. Each node knows the cost of its subtree, so a prediction reads
+//! what is ahead of a deadline in logarithmic time.
 
 use crate::admission::moment::Moment;
 
@@ -40,7 +41,8 @@ impl Default for Order {
     }
 }
 
-/// A node's priority: a mixed index, so that the depth is logarithmic whatever order deadlines come in.
+/// A node's priority: a mixed index, so that the depth is logarithmic whatever order deadlines come
+/// in.
 fn priority(index: u32) -> u32 {
     let mixed = (index ^ (index >> 16)).wrapping_mul(0x85eb_ca6b);
     let mixed = (mixed ^ (mixed >> 13)).wrapping_mul(0xc2b2_ae35);

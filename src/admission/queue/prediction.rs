@@ -22,19 +22,21 @@ pub(crate) struct Ahead {
 const FEW: usize = 64;
 /// Of any number of callers this many are added up, where no more are ahead.
 const NEAR: usize = 32;
-/// With more callers, the divisor of their number, and of the lane's tokens, that gives how many must have changed before a sum
-/// is made anew.
+/// With more callers, the divisor of their number, and of the lane's tokens, that gives how many
+/// must have changed before a sum is made anew.
 const STALE: u64 = 8;
-/// A sum for each quarter of each power of two that a virtual time may be away from the least one, and for 0.
+/// A sum for each quarter of each power of two that a virtual time may be away from the least one,
+/// and for 0.
 const SUMS: usize = 1 + 4 * OCTAVES;
 const OCTAVES: usize = 62;
 /// Distances below this, in windows of the limit at weight 1, count as 0.
 const LEAST: f64 = 1.0 / (1_u64 << 40) as f64;
 
-/// Sums over a lane's backlogs, remembered at some distances from its least virtual time; between them it is a line.
+/// Sums over a lane's backlogs, remembered at some distances from its least virtual time; between
+/// them it is a line.
 ///
-/// With a thousand callers one sum takes microseconds. A distance and not a time, for the times all move on as requests are
-/// served: what lies ahead at a distance stays about the same.
+/// With a thousand callers one sum takes microseconds. A distance and not a time, for the times all
+/// move on as requests are served: what lies ahead at a distance stays about the same.
 #[derive(Debug, Default)]
 pub(super) struct Outlook {
     sums: RefCell<Vec<Remembered>>,
@@ -92,7 +94,8 @@ impl Outlook {
     }
 }
 
-/// The remembered distance at or below this one: a float's exponent and the first two bits of its fraction.
+/// The remembered distance at or below this one: a float's exponent and the first two bits of its
+/// fraction.
 fn index_of(distance: f64) -> usize {
     if distance < LEAST {
         return 0;
@@ -125,7 +128,8 @@ impl Ahead {
 }
 
 impl Backlog {
-    /// What of it is served before a virtual time: until its own passes that, which is on average half a request further.
+    /// What of it is served before a virtual time: until its own passes that, which is on average
+    /// half a request further.
     fn served_before(&self, start: f64) -> Ahead {
         let until = (start - self.start) * self.weight + self.share / self.requests.max(1.0) / 2.0;
         let part = if self.share > 0.0 { (until / self.share).min(1.0) } else { 1.0 };
@@ -167,7 +171,8 @@ impl<W> Queue<W> {
         ahead
     }
 
-    /// The virtual time at which a new request of this caller has its turn, in windows of the limit.
+    /// The virtual time at which a new request of this caller has its turn, in windows of the
+    /// limit.
     fn start(&self, caller: CallerId, lane: Lane, deadline: Moment) -> f64 {
         let state = &self.lanes[lane as usize];
         let Some(&index) = self.by_caller.get(&(caller, lane)) else { return state.floor().as_windows() };
@@ -184,8 +189,9 @@ impl<W> Queue<W> {
         backlogs.fold(Ahead::default(), |ahead, backlog| ahead.plus(backlog.served_before(start)))
     }
 
-    /// Seconds until a new request of this caller is served, at the rate at which its flow has been served of late. It knows
-    /// what the backlogs don't: how much of the limit those take who never wait for long.
+    /// Seconds until a new request of this caller is served, at the rate at which its flow has been
+    /// served of late. It knows what the backlogs don't: how much of the limit those take who never
+    /// wait for long.
     pub(crate) fn measured_wait(
         &self,
         caller: CallerId,
@@ -222,7 +228,8 @@ mod tests {
         }
     }
 
-    /// Callers of all weights and sizes come, are served and leave; what is remembered stays near what is so.
+    /// Callers of all weights and sizes come, are served and leave; what is remembered stays near
+    /// what is so.
     #[test]
     fn what_is_remembered_is_near_what_is_so() {
         let mut rng = fastrand::Rng::with_seed(3);

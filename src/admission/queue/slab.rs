@@ -1,4 +1,5 @@
-//! Where waiting requests are kept: one place each, reused, with a generation so that a late key finds nothing.
+//! Where waiting requests are kept: one place each, reused, with a generation so that a late key
+//! finds nothing.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use crate::admission::refusal::Refused;
 use super::flow::NONE;
 use super::order::Node;
 
-/// How far behind its deadline a request that failed during an outage stands in its caller's order: longer than any deadline.
+/// How far behind its deadline a request that failed during an outage stands in its caller's order:
+/// longer than any deadline.
 const BEHIND: Duration = Duration::from_hours(48);
 
 /// Names a waiting request; valid until it is removed.
@@ -51,8 +53,8 @@ pub(crate) struct Waiter<W> {
     pub(crate) asks_quota: bool,
     /// It is back after a refusal: it waits at its full price.
     pub(crate) requeued: bool,
-    /// It comes after all other requests of its caller: it failed during the outage that it waits out, and is not to be each
-    /// probe of it.
+    /// It comes after all other requests of its caller: it failed during the outage that it waits
+    /// out, and is not to be each probe of it.
     pub(crate) behind: bool,
     /// The upstreams that it may go to, and until when not to the one that it was refused by.
     pub(crate) route: Route,
@@ -136,7 +138,8 @@ impl<W> Slab<W> {
         }
         let generation = self.first_generation;
         if self.places.len() == self.places.capacity() {
-            // By a quarter, not to twice as much: places are what a long queue's memory consists of.
+            // By a quarter, not to twice as much: places are what a long queue's memory consists
+            // of.
             self.places.reserve_exact((self.places.len() / 4).max(16));
         }
         self.places.push(Place { generation, waiter: Some(waiter) });

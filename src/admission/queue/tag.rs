@@ -1,7 +1,8 @@
 //! Virtual time: what a flow was served, divided by its weight.
 
-/// A moment of virtual time, in parts of 2⁸⁰ of a window of the limit that binds, at weight 1. At the largest weight, 10⁶, a
-/// millionth of a limit is still a million parts; a window served each second lasts for millions of years.
+/// A moment of virtual time, in parts of 2⁸⁰ of a window of the limit that binds, at weight 1. At
+/// the largest weight, 10⁶, a millionth of a limit is still a million parts; a window served each
+/// second lasts for millions of years.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tag(u128);
 

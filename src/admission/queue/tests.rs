@@ -93,9 +93,9 @@ fn a_hundred_thousand_waiting_take_less_than_300_bytes_each() {
     }
 }
 
-/// A million steps of callers that always have something waiting, with weights up to a million (B16) and requests that come,
-/// leave, park and come back after a refusal: the service by weight of any two never differs by more than one largest request
-/// of each.
+/// A million steps of callers that always have something waiting, with weights up to a million
+/// (B16) and requests that come, leave, park and come back after a refusal: the service by weight
+/// of any two never differs by more than one largest request of each.
 #[test]
 fn for_any_two_backlogged_callers_the_service_never_differs_by_more_than_two_requests() {
     const STEPS: usize = 250_000;
@@ -241,7 +241,8 @@ fn within_a_caller_the_earliest_deadline_is_first_and_what_comes_back_keeps_its_
     }
 }
 
-/// B23: a caller keeps its number for as long as Weir runs, whatever a reload adds; what waits stays its own.
+/// B23: a caller keeps its number for as long as Weir runs, whatever a reload adds; what waits
+/// stays its own.
 #[test]
 fn what_waits_belongs_to_its_caller_when_others_are_added() {
     let mut queue: Queue<()> = Queue::new();

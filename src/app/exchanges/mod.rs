@@ -1,6 +1,7 @@
 //! Credentials that live short: each exchange has its token anew before its time is over.
 //!
-//! One task for each exchange asks, so that never two ask at once. The old token is used until the new one is there.
+//! One task for each exchange asks, so that never two ask at once. The old token is used until the
+//! new one is there.
 
 mod request;
 #[cfg(test)]
@@ -73,8 +74,8 @@ impl Exchanges {
         Self { runtime, connectors: [proxied, direct], current, renewed: Arc::default() }
     }
 
-    /// The exchanges of another configuration, each with a token: those that stay, and new ones. [`Self::keep`] puts them in force.
-    /// It waits for the new ones' first tokens.
+    /// The exchanges of another configuration, each with a token: those that stay, and new ones.
+    /// [`Self::keep`] puts them in force. It waits for the new ones' first tokens.
     ///
     /// # Errors
     /// The exchange that gave none, with the reason.
@@ -120,7 +121,8 @@ impl Exchanges {
         self.renewed.notified().await;
     }
 
-    /// A request's key was refused: asks for the tokens anew that are old enough, and waits for them.
+    /// A request's key was refused: asks for the tokens anew that are old enough, and waits for
+    /// them.
     pub(super) async fn refused(&self) {
         let now = clock::now();
         let old = |known: &&Arc<Running>| {
@@ -304,7 +306,8 @@ impl std::ops::Deref for Running {
     }
 }
 
-/// What all replicas call a credential of an exchange: the tokens of each are its own, and live short.
+/// What all replicas call a credential of an exchange: the tokens of each are its own, and live
+/// short.
 pub(super) fn lasting_name(
     config: &Config,
     key: &secret::SecretRef,

@@ -1,4 +1,5 @@
-//! A token endpoint's request and answer, as RFC 8693, RFC 6749 and OpenAI's workload identity have them.
+//! A token endpoint's request and answer, as RFC 8693, RFC 6749 and OpenAI's workload identity have
+//! them.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,7 +13,8 @@ fn settings() -> Settings {
     config::parse("", text, &[], &Nothing).unwrap().exchanges.remove(0)
 }
 
-/// An endpoint that answers after `delay`, and fails as `fails` says of the number of the try. Its tokens are their numbers.
+/// An endpoint that answers after `delay`, and fails as `fails` says of the number of the try. Its
+/// tokens are their numbers.
 fn endpoint(delay: Duration, fails: fn(u64) -> bool) -> (Arc<AtomicU64>, impl Fn() -> Asking + Send + Clone) {
     let tries = Arc::<AtomicU64>::default();
     let counted = Arc::clone(&tries);
@@ -50,7 +51,8 @@ async fn failed_calls(exchange: &Exchange) -> (u64, u64) {
 async fn ten_minutes_with_tokens_of_ten_seconds_fail_no_call() {
     for (fails, tries) in [
         ((|_| false) as fn(u64) -> bool, 90..=105),
-        // Every second try fails, and then two of three: there is time for more before the end of a token.
+        // Every second try fails, and then two of three: there is time for more before the end of a
+        // token.
         (|number| number % 2 == 1, 150..=220),
         (|number| number % 3 != 0, 220..=330),
     ] {

@@ -7,14 +7,15 @@ use crate::clock::Instant;
 
 /// The life of a token whose endpoint does not tell it.
 pub(super) const UNTOLD_LIFE: Duration = Duration::from_mins(5);
-/// The part of its life after which the next token is asked for, and how much of its life earlier at most: replicas that
-/// were started together don't ask together for long.
+/// The part of its life after which the next token is asked for, and how much of its life earlier
+/// at most: replicas that were started together don't ask together for long.
 const REFRESH_AT: f64 = 2.0 / 3.0;
 const JITTER: f64 = 0.05;
 /// The wait after a failure, which doubles with each, and the longest.
 const RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// A token of this age is asked for anew when a request's key was refused; a younger one where a third of its life is over.
+/// A token of this age is asked for anew when a request's key was refused; a younger one where a
+/// third of its life is over.
 const OLD_ENOUGH: Duration = Duration::from_secs(30);
 
 /// A token, and how long it lives.

@@ -184,7 +184,8 @@ pub(super) fn export(config: &Config) -> Result<Option<otlp::Settings>, Error> {
     let of = &config.trace;
     let Some(endpoint) = &of.endpoint else { return Ok(None) };
     let tls = endpoint.is_tls().then(|| {
-        // The collector is inside the house, like the upstream's proxy; no client certificate of the upstream's for it.
+        // The collector is inside the house, like the upstream's proxy; no client certificate of
+        // the upstream's for it.
         let settings = tls::Settings { client: None, http2: false, ..upstream_tls(config) };
         tls::client_config(&settings)
             .map_err(|error| Error::Configuration(format!("trace.endpoint: {error}")))
@@ -389,7 +390,8 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
     Ok(Callers::new(caller::Settings { entries, credential: everybody, serve_unknown, origins }, registry))
 }
 
-/// What the listener for callers is called by. A certificate does what the name would: no page has one for a name of its own.
+/// What the listener for callers is called by. A certificate does what the name would: no page has
+/// one for a name of its own.
 fn origins(config: &Config) -> Origins {
     let of = &config.server;
     if (of.listen.ip().is_loopback() && of.tls.cert.is_none()) || !of.hosts.is_empty() {

@@ -1,4 +1,5 @@
-//! Exchanges that can be told apart, that ask for what their endpoint needs, and credentials that name one.
+//! Exchanges that can be told apart, that ask for what their endpoint needs, and credentials that
+//! name one.
 
 use super::Rules;
 use crate::config::Config;

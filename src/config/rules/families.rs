@@ -6,7 +6,8 @@ use crate::config::Config;
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let families = &config.limits.families;
     for (index, (family, place)) in families.iter().zip(rules.kept("limits.families")).enumerate() {
-        // A pattern takes another one where it takes its text: a star of the other is a character like any.
+        // A pattern takes another one where it takes its text: a star of the other is a character
+        // like any.
         let takes_all = |earlier: &&crate::config::pacing::Family| {
             let takes = |text: &str| earlier.models.iter().any(|pattern| pattern.matches(text));
             !family.models.is_empty() && family.models.iter().all(|pattern| takes(pattern.as_str()))

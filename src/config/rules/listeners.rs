@@ -62,7 +62,8 @@ fn addresses(config: &Config, rules: &mut Rules<'_, '_>) {
     }
 }
 
-/// Whether a connection to one can reach the other. Port 0 is chosen when it is bound, and never the same.
+/// Whether a connection to one can reach the other. Port 0 is chosen when it is bound, and never
+/// the same.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && same_host

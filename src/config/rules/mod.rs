@@ -14,7 +14,8 @@ mod replicas;
 mod resilience;
 mod upstreams;
 
-/// Checks a configuration whose keys are valid one by one, and fits defaults to what the user wrote.
+/// Checks a configuration whose keys are valid one by one, and fits defaults to what the user
+/// wrote.
 pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     let mut rules = Rules { root, reader };
     fit_defaults(config, &rules);
@@ -37,7 +38,8 @@ struct Rules<'a, 'r> {
 impl Rules<'_, '_> {
     /// Reports a contradiction between keys, at the first of them that somebody wrote.
     ///
-    /// A key that is wrong by itself was reported, and its default stands in for it: no second complaint.
+    /// A key that is wrong by itself was reported, and its default stands in for it: no second
+    /// complaint.
     fn refuse(&mut self, keys: &[&str], message: impl Into<String>) {
         let within = |known: &Problem, key: &str| {
             known.key.strip_prefix(key).is_some_and(|rest| rest.starts_with(['[', '.']))

@@ -29,7 +29,8 @@ struct Inner<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the object that the cursor stands before. A body cut short ends early: what was read until then counts.
+    /// Reads the object that the cursor stands before. A body cut short ends early: what was read
+    /// until then counts.
     pub(super) fn read(cursor: &mut Cursor<'a>) -> Self {
         let mut fields = Self::default();
         let _cut_short = fields.root(cursor).is_err();
@@ -48,7 +49,8 @@ impl<'a> Fields<'a> {
         if let Some(text) = self.text {
             match fields.message {
                 None => fields.message = Some(text),
-                // Beside a message, the text is a code where it is one word, and a type where it is more.
+                // Beside a message, the text is a code where it is one word, and a type where it is
+                // more.
                 Some(_) if !text.bytes.contains(&b' ') => fields.code = fields.code.or(Some(text)),
                 Some(_) => fields.kind = Some(text),
             }
@@ -112,7 +114,8 @@ impl<'a> Fields<'a> {
             Some(b'"') => self.text = Some(cursor.string()?),
             Some(b'{') => {
                 cursor.object()?;
-                // Kept field by field, so that a body cut short within the object still says something.
+                // Kept field by field, so that a body cut short within the object still says
+                // something.
                 let mut inner = self.wrapped.unwrap_or_default();
                 loop {
                     let key = cursor.key();

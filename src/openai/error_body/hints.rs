@@ -42,7 +42,8 @@ impl BodyHints {
         self.field_at(0, key, cursor)
     }
 
-    /// The same below a number of lists: details hold violations, and those hold nothing that is read.
+    /// The same below a number of lists: details hold violations, and those hold nothing that is
+    /// read.
     fn field_at(&mut self, depth: u32, key: &[u8], cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
         match key {
             b"retry_after"
@@ -144,7 +145,8 @@ impl BodyHints {
     }
 }
 
-/// A string or a number as text, at most 64 bytes of it; nothing for any other value, which is skipped.
+/// A string or a number as text, at most 64 bytes of it; nothing for any other value, which is
+/// skipped.
 fn scalar(cursor: &mut Cursor<'_>) -> Result<Option<String>, Malformed> {
     let raw = if cursor.peek() == Some(b'"') {
         cursor.string()?

@@ -1,4 +1,5 @@
-//! The body of an error answer, in every dialect seen: the API's envelope, its deviations, and what edges send instead.
+//! The body of an error answer, in every dialect seen: the API's envelope, its deviations, and what
+//! edges send instead.
 
 mod fields;
 mod hints;
@@ -21,11 +22,13 @@ const MAX_WRAPPINGS: u32 = 3;
 /// What an error body says of itself; every field bounded.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ErrorBody {
-    /// The message as written, at most [`MAX_MESSAGE`] bytes. It can echo prompts and keys: see [`ErrorBody::masked`].
+    /// The message as written, at most [`MAX_MESSAGE`] bytes. It can echo prompts and keys: see
+    /// [`ErrorBody::masked`].
     pub message: Option<Box<str>>,
     /// The field `type`, at most [`MAX_FIELD`] bytes.
     pub kind: Option<Box<str>>,
-    /// The field `code`, at most [`MAX_FIELD`] bytes; a number is kept as its digits, of a list the first.
+    /// The field `code`, at most [`MAX_FIELD`] bytes; a number is kept as its digits, of a list the
+    /// first.
     pub code: Option<Box<str>>,
     /// The field `param`, at most [`MAX_FIELD`] bytes.
     pub param: Option<Box<str>>,
@@ -37,7 +40,8 @@ pub struct ErrorBody {
     pub hints: BodyHints,
 }
 
-/// What kind of text an error body is: the API answers in JSON, the edges before it in the other two.
+/// What kind of text an error body is: the API answers in JSON, the edges before it in the other
+/// two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyForm {
     /// Nothing, or white space.
@@ -54,15 +58,17 @@ pub enum BodyForm {
 impl ErrorBody {
     /// Reads an error body. It always answers: what is not understood is left out.
     ///
-    /// Known dialects: `{"error":{..}}`, `{"error":"text"}` with or without a sibling `message`, fields without a wrapper, `code`
-    /// as a number or a list, `detail` instead of a message, extra fields anywhere. Known wrappings: a list of such objects, a
-    /// JSON string, a message that holds another body, the data line of an event stream, words before an object, plain text and
+    /// Known dialects: `{"error":{..}}`, `{"error":"text"}` with or without a sibling `message`,
+    /// fields without a wrapper, `code` as a number or a list, `detail` instead of a message, extra
+    /// fields anywhere. Known wrappings: a list of such objects, a JSON string, a message that
+    /// holds another body, the data line of an event stream, words before an object, plain text and
     /// HTML under any content type, and a body cut short.
     pub fn parse(body: &[u8]) -> Self {
         Self::unwrap(body, MAX_WRAPPINGS)
     }
 
-    /// The message with everything masked that may come from a prompt, a key or a URL; for logs, reports and pages.
+    /// The message with everything masked that may come from a prompt, a key or a URL; for logs,
+    /// reports and pages.
     pub fn masked(&self) -> Option<String> {
         self.message.as_deref().map(masking::masked)
     }

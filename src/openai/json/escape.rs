@@ -3,12 +3,14 @@
 /// An escape and what it stands for.
 pub(super) struct Escape {
     pub(super) character: char,
-    /// How many characters it takes in the text as written, its own bytes counted without continuations.
+    /// How many characters it takes in the text as written, its own bytes counted without
+    /// continuations.
     pub(super) written_chars: u64,
 }
 
 impl Escape {
-    /// Takes the escape at the start of `bytes`; an unknown one stands for the character after the backslash.
+    /// Takes the escape at the start of `bytes`; an unknown one stands for the character after the
+    /// backslash.
     pub(super) fn take(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let [b'\\', kind, rest @ ..] = bytes else { return None };
         let character = match kind {

@@ -1,7 +1,7 @@
 //! A cursor over JSON text that skips as fast as memory allows and builds nothing.
 //!
-//! It is a reader of what it is asked for, not a validator: inside a value that is skipped only strings and brackets are
-//! looked at. It never recurses, so the depth of the input costs nothing.
+//! It is a reader of what it is asked for, not a validator: inside a value that is skipped only
+//! strings and brackets are looked at. It never recurses, so the depth of the input costs nothing.
 
 mod escape;
 mod quote;
@@ -80,7 +80,8 @@ impl<'a> Cursor<'a> {
         if self.eat(b'{') { Ok(()) } else { Err(Malformed) }
     }
 
-    /// The next key of the object that the cursor is in, its colon taken; nothing once the object has ended.
+    /// The next key of the object that the cursor is in, its colon taken; nothing once the object
+    /// has ended.
     ///
     /// The caller takes or skips the value before it asks again.
     #[inline(always)]
@@ -103,7 +104,8 @@ impl<'a> Cursor<'a> {
         if self.eat(b'"') { self.finish_string() } else { Err(Malformed) }
     }
 
-    /// What is there of a string that does not end: its opening quote was taken by the attempt to read it.
+    /// What is there of a string that does not end: its opening quote was taken by the attempt to
+    /// read it.
     pub(crate) fn cut_string(&self) -> Raw<'a> {
         Raw { bytes: self.rest, escaped: true }
     }
@@ -117,7 +119,8 @@ impl<'a> Cursor<'a> {
         Ok(None)
     }
 
-    /// Takes a number or a word (`true`, `false`, `null`) as it stands; skips any other value and returns nothing for it.
+    /// Takes a number or a word (`true`, `false`, `null`) as it stands; skips any other value and
+    /// returns nothing for it.
     #[inline]
     pub(crate) fn scalar_or_skip(&mut self) -> Result<&'a [u8], Malformed> {
         match self.peek() {
@@ -131,7 +134,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A whole number that fits, or a fraction rounded down; nothing for any other value, which is skipped.
+    /// A whole number that fits, or a fraction rounded down; nothing for any other value, which is
+    /// skipped.
     pub(crate) fn whole_number_or_skip(&mut self) -> Result<Option<u64>, Malformed> {
         self.peek();
         // Nearly every number is a few digits.
@@ -223,8 +227,8 @@ impl<'a> Cursor<'a> {
         self.finish_any_string(plain.len())
     }
 
-    /// The same for any string, of which the first `plain` bytes are known to be plain. Out of line, so that
-    /// it costs short ones nothing.
+    /// The same for any string, of which the first `plain` bytes are known to be plain. Out of
+    /// line, so that it costs short ones nothing.
     #[inline(never)]
     fn finish_any_string(&mut self, plain: usize) -> Result<Raw<'a>, Malformed> {
         let end = End::of(self.rest, plain).ok_or(Malformed)?;
@@ -233,7 +237,8 @@ impl<'a> Cursor<'a> {
         Ok(Raw { bytes, escaped: end.escaped })
     }
 
-    /// Takes numbers and the commas between them, as in an array of tokens, and tells how many there are.
+    /// Takes numbers and the commas between them, as in an array of tokens, and tells how many
+    /// there are.
     pub(crate) fn numbers(&mut self) -> u64 {
         let mut count = 0;
         let mut inside = false;
@@ -256,7 +261,8 @@ impl<'a> Raw<'a> {
         *self.key() == *text.as_bytes()
     }
 
-    /// The key as bytes to match on; escapes are resolved where there are any, which real clients never write.
+    /// The key as bytes to match on; escapes are resolved where there are any, which real clients
+    /// never write.
     pub(crate) fn key(&self) -> Cow<'a, [u8]> {
         if !self.escaped {
             return Cow::Borrowed(self.bytes);
@@ -265,7 +271,8 @@ impl<'a> Raw<'a> {
         Cow::Owned(self.text(MAX_ESCAPED_KEY).into_owned().into_bytes())
     }
 
-    /// The text with its escapes resolved and what is not UTF-8 replaced, at most `bound` bytes of it.
+    /// The text with its escapes resolved and what is not UTF-8 replaced, at most `bound` bytes of
+    /// it.
     pub(crate) fn text(&self, bound: usize) -> Cow<'a, str> {
         if !self.escaped {
             return bounded_text(self.bytes, bound).0;
@@ -314,7 +321,8 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Reads a whole number from JSON's number syntax; a fraction is rounded down, what is negative or too large is nothing.
+/// Reads a whole number from JSON's number syntax; a fraction is rounded down, what is negative or
+/// too large is nothing.
 pub(crate) fn whole_number(text: &[u8]) -> Option<u64> {
     if let Some(number) = decimal::whole(text) {
         return Some(number);
@@ -353,7 +361,8 @@ fn bounded_text(bytes: &[u8], bound: usize) -> (Cow<'_, str>, bool) {
     {
         return (Cow::Borrowed(text), true);
     }
-    // A few bytes more than the bound, so that a character on the edge is cut off rather than replaced.
+    // A few bytes more than the bound, so that a character on the edge is cut off rather than
+    // replaced.
     let near = &bytes[..bytes.len().min(bound.saturating_add(4))];
     match String::from_utf8_lossy(near) {
         Cow::Borrowed(text) => {

@@ -2,8 +2,8 @@
 
 use memchr::{memchr, memchr2};
 
-/// Words of eight bytes in which a string's end is looked for before a search for it is set up: they cost about as much as
-/// setting it up does.
+/// Words of eight bytes in which a string's end is looked for before a search for it is set up:
+/// they cost about as much as setting it up does.
 const NEAR: usize = 8;
 
 /// The end of a string.
@@ -16,8 +16,8 @@ pub(super) struct End {
 }
 
 impl End {
-    /// Finds the end of a string whose opening quote stands before `text`, of which the first `plain` bytes are known to be
-    /// plain.
+    /// Finds the end of a string whose opening quote stands before `text`, of which the first
+    /// `plain` bytes are known to be plain.
     pub(super) fn of(text: &[u8], plain: usize) -> Option<Self> {
         let mut at = plain + memchr2(b'"', b'\\', text.get(plain..)?)?;
         if text[at] == b'"' {
@@ -34,10 +34,11 @@ impl End {
     }
 }
 
-/// How many bytes at the start of a text are known to be plain: ASCII, neither quotes nor backslashes.
+/// How many bytes at the start of a text are known to be plain: ASCII, neither quotes nor
+/// backslashes.
 ///
-/// It stops before the first that is not, or after a few words: looking at those beats setting up a search. Out of line,
-/// because its constants would take the registers of who reads.
+/// It stops before the first that is not, or after a few words: looking at those beats setting up a
+/// search. Out of line, because its constants would take the registers of who reads.
 #[inline(never)]
 pub(super) fn known_plain(text: &[u8]) -> usize {
     let (words, _) = text.get(..8 * NEAR).unwrap_or(text).as_chunks();
@@ -52,11 +53,13 @@ pub(super) fn known_plain(text: &[u8]) -> usize {
     plain
 }
 
-/// Marks the high bits of bytes that are not plain. The lowest mark is true; those above it may be wrong.
+/// Marks the high bits of bytes that are not plain. The lowest mark is true; those above it may be
+/// wrong.
 fn not_plain(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    // A byte that is 0 borrows into its high bit. Of bytes that are not ASCII at least one of the two keeps the high bit.
+    // A byte that is 0 borrows into its high bit. Of bytes that are not ASCII at least one of the
+    // two keeps the high bit.
     let quotes = (word ^ u64::from_le_bytes([b'"'; 8])).wrapping_sub(ONES);
     let backslashes = (word ^ u64::from_le_bytes([b'\\'; 8])).wrapping_sub(ONES);
     (quotes | backslashes) & HIGHS

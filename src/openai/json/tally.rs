@@ -1,15 +1,18 @@
 //! Counting what the length of a string's text is told from.
 
-/// Bytes that are tallied at once: sums of a block fit a byte, so that the vectors are as wide as can be.
+/// Bytes that are tallied at once: sums of a block fit a byte, so that the vectors are as wide as
+/// can be.
 const BLOCK: usize = 128;
 
-/// What the length of a text is told from, counted in one pass that the compiler turns into vector instructions.
+/// What the length of a text is told from, counted in one pass that the compiler turns into vector
+/// instructions.
 #[derive(Default)]
 pub(super) struct Tally {
     /// Bytes that continue a character; every other byte starts one.
     pub(super) continuations: u64,
     pub(super) backslashes: u64,
-    /// Backslashes before another backslash or a `u`: escapes that are longer than two bytes, or that hide where one starts.
+    /// Backslashes before another backslash or a `u`: escapes that are longer than two bytes, or
+    /// that hide where one starts.
     pub(super) long_escapes: u64,
 }
 

@@ -1,4 +1,5 @@
-//! What an answer's headers say of limits at the moment when the upstream admitted the request, in every vendor's notation.
+//! What an answer's headers say of limits at the moment when the upstream admitted the request, in
+//! every vendor's notation.
 
 mod name;
 mod structured;
@@ -13,10 +14,12 @@ use super::limit_message::Unit;
 use name::{Field, Key};
 pub(crate) use value::{moment, since_1970};
 
-/// Limits of one answer that are kept; more are ignored and counted. The most that a vendor sends is six.
+/// Limits of one answer that are kept; more are ignored and counted. The most that a vendor sends
+/// is six.
 pub const MAX_LIMITS: usize = 8;
 
-/// The limits that an answer's headers describe, in the order in which they came; at most [`MAX_LIMITS`].
+/// The limits that an answer's headers describe, in the order in which they came; at most
+/// [`MAX_LIMITS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitHeaders {
     limits: [HeaderLimit; MAX_LIMITS],
@@ -34,7 +37,8 @@ pub struct HeaderLimit {
     pub limit: Option<u64>,
     /// What is left of it, at most `limit`.
     pub remaining: Option<u64>,
-    /// How long until all of it is there again, truncated to milliseconds by the API; nothing where it is unknown.
+    /// How long until all of it is there again, truncated to milliseconds by the API; nothing where
+    /// it is unknown.
     pub reset: Option<Duration>,
     /// The window, where the header's name or the policy tells it.
     pub window: Option<Duration>,
@@ -117,9 +121,11 @@ impl Deref for LimitHeaders {
     }
 }
 
-/// Reads the limits from an answer's headers. `wall` is asked for the wall time only where a header names a moment.
+/// Reads the limits from an answer's headers. `wall` is asked for the wall time only where a header
+/// names a moment.
 ///
-/// -1, and a limit of 0, mean "unknown" and are no error. Values that no upstream can mean are ignored and counted.
+/// -1, and a limit of 0, mean "unknown" and are no error. Values that no upstream can mean are
+/// ignored and counted.
 #[cfg(any(test, feature = "internals"))]
 pub fn parse(headers: &HeaderMap, wall: fn() -> SystemTime) -> Parsed {
     let mut values = Values::default();
@@ -129,8 +135,9 @@ pub fn parse(headers: &HeaderMap, wall: fn() -> SystemTime) -> Parsed {
     values.read(&wall)
 }
 
-/// How long until a window that is spent begins anew, by headers of fixed windows: those without a unit in their names
-/// (OpenRouter, GitHub), and the IETF's. Others tell when a bucket is full, which is no time to wait.
+/// How long until a window that is spent begins anew, by headers of fixed windows: those without a
+/// unit in their names (OpenRouter, GitHub), and the IETF's. Others tell when a bucket is full,
+/// which is no time to wait.
 pub fn spent_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     let named = ["x-ratelimit", "x-rate-limit", "ratelimit"].iter().find_map(|prefix| {
         let value = |field: &str| headers.get(format!("{prefix}-{field}"));
@@ -166,7 +173,8 @@ struct Level<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// Keeps the value of a limit header, by its lower-case name; tells whether it was one. Of two values the first counts.
+    /// Keeps the value of a limit header, by its lower-case name; tells whether it was one. Of two
+    /// values the first counts.
     pub(super) fn place(&mut self, name: &str, value: &'a HeaderValue) -> bool {
         match name {
             "ratelimit" | "x-ratelimit" => {
@@ -243,14 +251,16 @@ impl Level<'_> {
         }
         let renewal = value::renewal(self.renewal).or_count(malformed);
         let reset = value::reset(self.reset, renewal, wall).or_count(malformed);
-        // Azure sends 0 for "unknown"; with something used, a full bucket in no time is no information.
+        // Azure sends 0 for "unknown"; with something used, a full bucket in no time is no
+        // information.
         let is_full = limit.is_some() && limit == remaining;
         let reset = reset.filter(|reset| renewal.is_none() || !reset.is_zero() || is_full);
         let window = window.or(renewal).or_else(|| self.window_of_policy(policy));
         Some(HeaderLimit { unit, part, limit, remaining, reset, window })
     }
 
-    /// The window that stands beside the limit (`RateLimit-Limit: 100, 100;w=60`) or in a policy of its own.
+    /// The window that stands beside the limit (`RateLimit-Limit: 100, 100;w=60`) or in a policy of
+    /// its own.
     fn window_of_policy(&self, policy: Option<&HeaderValue>) -> Option<Duration> {
         let with_window = |value: &HeaderValue| {
             let text = value.to_str().ok()?;
@@ -309,7 +319,8 @@ mod tests {
     /// Names and values of headers.
     type Pairs<'a> = &'a [(&'static str, &'a str)];
 
-    /// Each vendor's names and notations, as recorded or documented: unit, part, limit, remainder, reset in ms, window in s.
+    /// Each vendor's names and notations, as recorded or documented: unit, part, limit, remainder,
+    /// reset in ms, window in s.
     #[test]
     #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn reads_every_vendors_headers() {
@@ -335,7 +346,8 @@ mod tests {
                     (Tokens, Project, Some(1_000), Some(900), Some(360_000), None),
                 ],
             ),
-            // Azure: milliseconds beside a renewal period; a reset of 0 is unknown; or a remainder alone.
+            // Azure: milliseconds beside a renewal period; a reset of 0 is unknown; or a remainder
+            // alone.
             (
                 &[
                     ("x-ratelimit-limit-requests", "120"),

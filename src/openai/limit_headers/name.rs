@@ -27,8 +27,8 @@ pub(super) struct Key {
 
 /// How the names of limit headers begin, each with the unit where the rest of the name has none.
 ///
-/// OpenAI, Azure, Groq, Mistral, Cerebras, OpenRouter, Together and the IETF's drafts 3 to 6 use the first four; Together counts
-/// tokens under the fifth.
+/// OpenAI, Azure, Groq, Mistral, Cerebras, OpenRouter, Together and the IETF's drafts 3 to 6 use
+/// the first four; Together counts tokens under the fifth.
 const PREFIXES: [(&str, Unit); 5] = [
     ("x-ratelimit-", Unit::Requests),
     ("x-rate-limit-", Unit::Requests),
@@ -37,8 +37,8 @@ const PREFIXES: [(&str, Unit); 5] = [
     ("x-tokenlimit-", Unit::Tokens),
 ];
 
-/// What the header of this (lower-case) name tells of which limit; nothing for any other header, and for limits on what is
-/// neither requests nor tokens.
+/// What the header of this (lower-case) name tells of which limit; nothing for any other header,
+/// and for limits on what is neither requests nor tokens.
 pub(super) fn read(name: &str) -> Option<(Key, Field)> {
     // Nearly every header of an answer ends here.
     if !matches!(name.as_bytes().first(), Some(b'x' | b'r' | b'a')) {

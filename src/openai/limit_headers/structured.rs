@@ -1,7 +1,9 @@
-//! `RateLimit` and `RateLimit-Policy`, as the IETF's drafts write them (draft-ietf-httpapi-ratelimit-headers).
+//! `RateLimit` and `RateLimit-Policy`, as the IETF's drafts write them
+//! (draft-ietf-httpapi-ratelimit-headers).
 //!
-//! Draft 7 and later: `RateLimit: "default";r=50;t=30` beside `RateLimit-Policy: "default";q=100;w=60`, several separated by
-//! commas. Drafts 3 to 6: `RateLimit: limit=100, remaining=50, reset=5` and `RateLimit-Policy: 100;w=60`.
+//! Draft 7 and later: `RateLimit: "default";r=50;t=30` beside `RateLimit-Policy:
+//! "default";q=100;w=60`, several separated by commas. Drafts 3 to 6: `RateLimit: limit=100,
+//! remaining=50, reset=5` and `RateLimit-Policy: 100;w=60`.
 
 use std::time::Duration;
 

@@ -6,12 +6,13 @@ use http::HeaderValue;
 
 use crate::openai::{decimal, duration};
 
-/// The largest number that is believed: thousands of times the largest limit known (180 M tokens a minute), and small enough
-/// that no sum or product of a few of them overflows.
+/// The largest number that is believed: thousands of times the largest limit known (180 M tokens a
+/// minute), and small enough that no sum or product of a few of them overflows.
 pub(super) const MAX_COUNT: u64 = 1_000_000_000_000;
 /// The longest reset or window that is believed: the longest known is a month.
 pub(super) const MAX_WINDOW: Duration = Duration::from_hours(32 * 24);
-/// Numbers from here on are seconds since 1970 (September 2001), and milliseconds since 1970 from the second one on.
+/// Numbers from here on are seconds since 1970 (September 2001), and milliseconds since 1970 from
+/// the second one on.
 const EPOCH_SECONDS: f64 = 1e9;
 const EPOCH_MILLISECONDS: f64 = 1e11;
 
@@ -38,8 +39,8 @@ impl<T> Value<T> {
     }
 }
 
-/// A value without white space around it, and without what a list or parameters add behind it (`100, 100;w=60`). Bytes that
-/// are no text are there all the same, and malformed.
+/// A value without white space around it, and without what a list or parameters add behind it
+/// (`100, 100;w=60`). Bytes that are no text are there all the same, and malformed.
 fn text(value: Option<&HeaderValue>) -> Option<&[u8]> {
     let value = value?.as_bytes();
     let end = value.iter().position(|byte| matches!(byte, b',' | b';')).unwrap_or(value.len());
@@ -66,9 +67,11 @@ pub(super) fn renewal(value: Option<&HeaderValue>) -> Value<Duration> {
     }
 }
 
-/// How long until a moment: Go's notation, seconds, seconds or milliseconds since 1970, RFC 3339 or an HTTP date.
+/// How long until a moment: Go's notation, seconds, seconds or milliseconds since 1970, RFC 3339 or
+/// an HTTP date.
 ///
-/// A bare number is milliseconds beside a renewal period, which no one but Azure sends. `wall` is asked for moments only.
+/// A bare number is milliseconds beside a renewal period, which no one but Azure sends. `wall` is
+/// asked for moments only.
 pub(super) fn reset(
     value: Option<&HeaderValue>,
     renewal: Option<Duration>,
@@ -101,7 +104,8 @@ fn number(text: &[u8], renewal: Option<Duration>, wall: &dyn Fn() -> SystemTime)
     }
 }
 
-/// The moment that a number of seconds or milliseconds since 1970 stands for; nothing where it is too small to be one.
+/// The moment that a number of seconds or milliseconds since 1970 stands for; nothing where it is
+/// too small to be one.
 pub(crate) fn since_1970(number: f64) -> Option<SystemTime> {
     let seconds = if number >= EPOCH_MILLISECONDS { number / 1e3 } else { number };
     let since = (seconds >= EPOCH_SECONDS).then(|| Duration::try_from_secs_f64(seconds).ok())??;

@@ -52,11 +52,13 @@ pub struct LimitRefusal {
     pub requested: Option<u64>,
     /// How long the message says to wait.
     pub wait: Option<Duration>,
-    /// The limit's window, where the message names one: by a word ("per day", "RPM") or a number ("per 86400s").
+    /// The limit's window, where the message names one: by a word ("per day", "RPM") or a number
+    /// ("per 86400s").
     pub window: Option<Duration>,
     /// The request is larger than the limit: it can never pass.
     pub too_large: bool,
-    /// The limit is that of long contexts, which the model keeps apart from its others: no header tells of it.
+    /// The limit is that of long contexts, which the model keeps apart from its others: no header
+    /// tells of it.
     pub long_context: bool,
 }
 
@@ -83,7 +85,8 @@ impl Dimension {
         }
     }
 
-    /// The window that the name promises. The true one may differ: free tiers have had a month behind "per min".
+    /// The window that the name promises. The true one may differ: free tiers have had a month
+    /// behind "per min".
     pub const fn window(self) -> Duration {
         match self {
             Self::RequestsPerMinute
@@ -110,11 +113,13 @@ impl Dimension {
 
 /// Reads the message of a refusal; nothing if it speaks of no limit.
 ///
-/// `kind` is the error's type. Letter case and parentheses are of no account. Known forms: "Rate limit reached for M in
-/// organization O on tokens per min (TPM): Limit L, Used U, Requested R. Please try again in D.", "Request too large for M ...:
-/// Limit L, Requested R.", the dialects of 2023 ("Limit: 10000 / min.", "Limit: 60.000000 / min. Current: 100.000000 / min."),
-/// Azure's "have exceeded token rate limit ... Please retry after N seconds.", Moonshot's "request reached organization TPD
-/// rate limit, current: U, limit: L" and "max RPM: L", GitHub's "Rate limit of L per 86400s exceeded".
+/// `kind` is the error's type. Letter case and parentheses are of no account. Known forms: "Rate
+/// limit reached for M in organization O on tokens per min (TPM): Limit L, Used U, Requested R.
+/// Please try again in D.", "Request too large for M ...: Limit L, Requested R.", the dialects of
+/// 2023 ("Limit: 10000 / min.", "Limit: 60.000000 / min. Current: 100.000000 / min."), Azure's
+/// "have exceeded token rate limit ... Please retry after N seconds.", Moonshot's "request reached
+/// organization TPD rate limit, current: U, limit: L" and "max RPM: L", GitHub's "Rate limit of L
+/// per 86400s exceeded".
 pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
     let lower = message.to_ascii_lowercase();
     let words = cut(&lower);
@@ -135,7 +140,8 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
         Some(unit) => Dimension::of(unit, window),
         None if says(&words, &["images", "image", "ipm"]) => Dimension::ImagesPerMinute,
         None if says(&words, &["audio"]) => Dimension::AudioPerMinute,
-        // "Rate limit of 150 per 86400s" counts requests: nothing else is limited without being named.
+        // "Rate limit of 150 per 86400s" counts requests: nothing else is limited without being
+        // named.
         None if limit.is_some() && window.is_some() => Dimension::of(Unit::Requests, window),
         None => Dimension::Other,
     };
@@ -161,8 +167,8 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
     })
 }
 
-/// What a body says of the limit that refused: its message, and fields beside it (Google's quota, OpenRouter's headers).
-/// Nothing if it speaks of no limit.
+/// What a body says of the limit that refused: its message, and fields beside it (Google's quota,
+/// OpenRouter's headers). Nothing if it speaks of no limit.
 pub fn of_body(body: &ErrorBody) -> Option<LimitRefusal> {
     let hints = &body.hints;
     let told = body.message.as_deref().and_then(|message| parse(message, body.kind.as_deref()));
@@ -190,13 +196,14 @@ pub fn of_body(body: &ErrorBody) -> Option<LimitRefusal> {
     Some(LimitRefusal { dimension: Dimension::of(unit, window), limit, used, window, ..told })
 }
 
-/// Whether a wait is a whole day: Azure has said "86400 seconds" of a limit that renews every minute.
+/// Whether a wait is a whole day: Azure has said "86400 seconds" of a limit that renews every
+/// minute.
 pub(crate) fn is_a_day(wait: Duration) -> bool {
     wait == Duration::from_hours(24)
 }
 
-/// What the limit counts and over which window: by "tokens per min", then by an acronym (TPM, RPD), then by what of it other
-/// words tell ("call rate limit", "60 / min", "per 10 seconds", "daily").
+/// What the limit counts and over which window: by "tokens per min", then by an acronym (TPM, RPD),
+/// then by what of it other words tell ("call rate limit", "60 / min", "per 10 seconds", "daily").
 fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Duration>) {
     let (mut unit, mut window) = (None, None);
     for at in 0..words.len() {
@@ -278,8 +285,8 @@ fn says(words: &[Word<'_>], any: &[&str]) -> bool {
     words.iter().any(|word| matches!(word, Word::Text(text) if any.contains(text)))
 }
 
-/// The number behind a label: `Limit 10000`, `limit: 1,500,000`, `Limit: 60.000000 / min`, `rate limit of 150`. A label without
-/// its number is a word of the sentence: the next one is looked at.
+/// The number behind a label: `Limit 10000`, `limit: 1,500,000`, `Limit: 60.000000 / min`, `rate
+/// limit of 150`. A label without its number is a word of the sentence: the next one is looked at.
 fn number_after(words: &[Word<'_>], label: &str) -> Option<u64> {
     let labels = words.iter().enumerate().filter(|(_, word)| **word == Word::Text(label));
     labels

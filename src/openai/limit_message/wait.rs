@@ -19,7 +19,8 @@ const LEADS: [&str; 11] = [
     "reset after ",
 ];
 
-/// How long a message says to wait: "try again in 1m26.4s", "Retry after 55 seconds", "wait 1 hour and 5 minutes".
+/// How long a message says to wait: "try again in 1m26.4s", "Retry after 55 seconds", "wait 1 hour
+/// and 5 minutes".
 ///
 /// A number without a unit is seconds where it follows "retry after"; elsewhere it is no time.
 pub fn wait(message: &str) -> Option<Duration> {

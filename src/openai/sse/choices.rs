@@ -1,4 +1,5 @@
-//! Which choices of a chat stream have begun, and which have their last chunk: what tells that a stream without `[DONE]` is whole.
+//! Which choices of a chat stream have begun, and which have their last chunk: what tells that a
+//! stream without `[DONE]` is whole.
 
 use std::sync::LazyLock;
 
@@ -27,7 +28,8 @@ impl Choices {
         self.begun != 0 && self.begun & !self.finished == 0
     }
 
-    /// Takes note of a chunk. Nearly all are of the first choice, and not its last: they are found out without being parsed.
+    /// Takes note of a chunk. Nearly all are of the first choice, and not its last: they are found
+    /// out without being parsed.
     pub(super) fn note(&mut self, data: Parts<'_>) {
         let data = data.head;
         if self.begun & 1 == 1 && !finishes(data) && first_index(data) == Some(0) {
@@ -50,7 +52,8 @@ impl Choices {
     }
 }
 
-/// Whether a chunk holds no more than the announcement of an answer: the role, filters' results on the prompt, nothing at all.
+/// Whether a chunk holds no more than the announcement of an answer: the role, filters' results on
+/// the prompt, nothing at all.
 pub(super) fn is_announcement(data: Parts<'_>) -> bool {
     let Ok(chunk) = serde_json::from_slice::<Value>(data.head) else { return false };
     let Some(choices) = chunk["choices"].as_array() else { return false };

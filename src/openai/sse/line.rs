@@ -2,7 +2,8 @@
 
 /// Of a line longer than `HEAD + TAIL` its first bytes are kept, where errors stand...
 pub(super) const HEAD: usize = 4 << 10;
-/// ...and its last bytes, where the usage stands: behind it come at most 16 metadata of 576 characters.
+/// ...and its last bytes, where the usage stands: behind it come at most 16 metadata of 576
+/// characters.
 pub(super) const TAIL: usize = 16 << 10;
 
 /// A line, or an event's data: whole in `head`, or the two ends of one that is too long.

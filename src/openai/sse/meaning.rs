@@ -22,7 +22,8 @@ pub(super) fn meaning(name: Name, data: Parts<'_>) -> Event<'_> {
     }
 }
 
-/// What data means whose event has no name, or none that tells: a chat chunk, `[DONE]`, or an event with its `type` first.
+/// What data means whose event has no name, or none that tells: a chat chunk, `[DONE]`, or an event
+/// with its `type` first.
 fn meaning_of_data(data: Parts<'_>) -> Event<'_> {
     let start = data.head.trim_ascii_start();
     if start.starts_with(b"[DONE]") {
@@ -49,14 +50,16 @@ fn meaning_of_data(data: Parts<'_>) -> Event<'_> {
 static ERROR: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"error"));
 static USAGE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"usage\""));
 
-/// The event's name as its data says, where `type` is the first key, as it is in everything the API sends.
+/// The event's name as its data says, where `type` is the first key, as it is in everything the API
+/// sends.
 fn leading_type(data: &[u8]) -> Option<Name> {
     let rest = data.strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"type\"")?;
     let value = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
     Some(Name::of(&value[..memchr2(b'"', b'\\', value)?]))
 }
 
-/// Whether the object has an `error` of its own that is not null, or in its place an `error_type` or `error_message`.
+/// Whether the object has an `error` of its own that is not null, or in its place an `error_type`
+/// or `error_message`.
 fn has_error(data: &[u8]) -> bool {
     let mut cursor = Cursor::new(data);
     if cursor.object().is_err() {
@@ -114,7 +117,8 @@ fn usage_in(data: Parts<'_>) -> Option<Usage> {
     [data.tail, data.head].into_iter().filter(|part| may_have_usage(part)).find_map(usage::find)
 }
 
-/// Whether there is a usage that is not null; nearly all chunks say null, and that is found in a few nanoseconds.
+/// Whether there is a usage that is not null; nearly all chunks say null, and that is found in a
+/// few nanoseconds.
 fn may_have_usage(part: &[u8]) -> bool {
     USAGE.find_iter(part).any(|found| !part[found..].starts_with(b"\"usage\":null"))
 }

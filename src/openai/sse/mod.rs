@@ -1,8 +1,10 @@
-//! A scanner over server-sent events that tells what a proxy must know of a stream, and touches nothing.
+//! A scanner over server-sent events that tells what a proxy must know of a stream, and touches
+//! nothing.
 //!
-//! It sees every chunk of every stream, so the common event must cost next to nothing: lines are found by `memchr`, an event
-//! that lies whole in a chunk is looked at in place, and a delta is told by its name alone. What is kept between two chunks is
-//! bounded, and how the bytes are cut into chunks makes no difference to the events.
+//! It sees every chunk of every stream, so the common event must cost next to nothing: lines are
+//! found by `memchr`, an event that lies whole in a chunk is looked at in place, and a delta is
+//! told by its name alone. What is kept between two chunks is bounded, and how the bytes are cut
+//! into chunks makes no difference to the events.
 
 mod choices;
 mod line;
@@ -22,24 +24,29 @@ use super::usage::Usage;
 pub enum Event<'a> {
     /// `data: [DONE]`: the stream is complete.
     Done,
-    /// `response.created`, `response.queued` or `response.in_progress`: accepted, no output yet; or a sign of life.
+    /// `response.created`, `response.queued` or `response.in_progress`: accepted, no output yet; or
+    /// a sign of life.
     Preamble,
     /// Output, or an event that the list does not know.
     Output,
-    /// A chat chunk that carries the usage; other chunks of such a stream say `"usage":null`. It may carry output too.
+    /// A chat chunk that carries the usage; other chunks of such a stream say `"usage":null`. It
+    /// may carry output too.
     Usage(Usage),
     /// `response.completed` and the like: the stream is complete, and what it took.
     Completed(Option<Usage>),
-    /// `response.incomplete`: complete as far as the stream goes; a limit on the output was reached.
+    /// `response.incomplete`: complete as far as the stream goes; a limit on the output was
+    /// reached.
     Incomplete(Option<Usage>),
-    /// `response.failed`: the end of the stream, with its data (bounded) for [`super::ErrorBody::parse`].
+    /// `response.failed`: the end of the stream, with its data (bounded) for
+    /// [`super::ErrorBody::parse`].
     Failed {
         /// The start of the event's data, at most 20 KiB.
         data: &'a [u8],
         /// What it took, where it says so.
         usage: Option<Usage>,
     },
-    /// An error instead of, or after, output: `event: error`, nested or flat, or an `error` object in any event's data.
+    /// An error instead of, or after, output: `event: error`, nested or flat, or an `error` object
+    /// in any event's data.
     Error {
         /// The start of the event's data, at most 20 KiB.
         data: &'a [u8],
@@ -66,12 +73,14 @@ impl fmt::Debug for Event<'_> {
     }
 }
 
-/// An incremental scanner of one stream. It holds nothing between events, and at most 144 KiB while a long one passes.
+/// An incremental scanner of one stream. It holds nothing between events, and at most 144 KiB while
+/// a long one passes.
 #[derive(Clone, Default)]
 pub struct SseScanner {
     /// The start of a line whose end has not come yet.
     line: PartialLine,
-    /// The data lines of an event whose blank line has not come yet, when they could not be looked at in place.
+    /// The data lines of an event whose blank line has not come yet, when they could not be looked
+    /// at in place.
     data: Data,
     name: Name,
     /// The last line ended in CR: an LF that follows belongs to it.
@@ -141,13 +150,14 @@ impl SseScanner {
         self.data.spill(&mut in_place);
     }
 
-    /// Whether no event is under way: where an event of one's own can be put between those of the upstream.
+    /// Whether no event is under way: where an event of one's own can be put between those of the
+    /// upstream.
     pub fn is_at_boundary(&self) -> bool {
         self.line.is_empty() && self.data.is_absent() && self.name == Name::Absent
     }
 
-    /// Whether each choice of a chat stream that began has its `finish_reason`: with a clean end after it, the stream is whole
-    /// also without `[DONE]`.
+    /// Whether each choice of a chat stream that began has its `finish_reason`: with a clean end
+    /// after it, the stream is whole also without `[DONE]`.
     pub fn choices_are_finished(&self) -> bool {
         self.choices.are_finished()
     }

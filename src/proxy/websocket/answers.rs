@@ -24,8 +24,8 @@ pub(super) enum Verdict {
 }
 
 impl Turns {
-    /// Takes a message of the upstream's: `head` is its beginning, `tail` its end where that is another part of it. It may be
-    /// kept where it is whole, as `frame` says.
+    /// Takes a message of the upstream's: `head` is its beginning, `tail` its end where that is
+    /// another part of it. It may be kept where it is whole, as `frame` says.
     pub(super) fn take_upstream(
         &mut self,
         head: &[u8],
@@ -103,8 +103,8 @@ impl Turns {
         Verdict::Pass
     }
 
-    /// Which turn an answer that begins is of; one that nobody asked for, such as what follows from steering or from speech, is
-    /// a turn too.
+    /// Which turn an answer that begins is of; one that nobody asked for, such as what follows from
+    /// steering or from speech, is a turn too.
     fn created(&mut self, event: &ServerEvent, now: Instant) -> (usize, usize) {
         let lane = self.lane_of(event.stream_id.as_deref());
         let unbound = |turn: &Turn| turn.progress != Progress::Waiting && turn.response_id.is_none();
@@ -161,7 +161,8 @@ impl Turns {
             .or_else(|| (event.kind != ServerKind::Error).then(|| find(&|_| true)).flatten())
     }
 
-    /// The upstream told its limits, apart from any answer: they count for the scope of the session's model.
+    /// The upstream told its limits, apart from any answer: they count for the scope of the
+    /// session's model.
     fn limits_told(&mut self, event: &[u8], now: Instant) {
         let policy = self.context.proxy.policies.current();
         let scope = self.context.scope(&policy, self.model.as_deref());

@@ -29,14 +29,16 @@ pub(in crate::proxy) struct Context {
     pub(in crate::proxy) patience: Duration,
     /// The handshake's headers that place turns in a trace, and those that reports keep.
     pub(in crate::proxy) headers: HeaderMap,
-    /// The caller's rights, where they bound its models: those of the handshake, for the whole session.
+    /// The caller's rights, where they bound its models: those of the handshake, for the whole
+    /// session.
     pub(in crate::proxy) rights: Option<Arc<Rights>>,
     /// The longest message that a client may send, in bytes.
     pub(in crate::proxy) longest: usize,
 }
 
 impl Context {
-    /// Whether the session has lanes, in each of which turns follow each other; Realtime has one conversation instead.
+    /// Whether the session has lanes, in each of which turns follow each other; Realtime has one
+    /// conversation instead.
     pub(super) fn has_lanes(&self) -> bool {
         self.endpoint == Endpoint::Responses
     }

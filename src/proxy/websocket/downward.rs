@@ -6,13 +6,15 @@ use crate::websocket::{Data, Part, Reader, Sender, Violation};
 
 /// A message up to this many bytes goes on once it is whole; a longer one as it comes.
 const WHOLE: usize = 64 << 10;
-/// Of a longer message this much of its end is kept: the usage stands there, and the lane where it is not at the beginning.
+/// Of a longer message this much of its end is kept: the usage stands there, and the lane where it
+/// is not at the beginning.
 const TAIL: usize = 16 << 10;
 
 /// Reads the upstream's frames.
 pub(super) struct Downward {
     reader: Reader,
-    /// What has come: first what may go on, then what was read of a message that is not whole, then what was not read.
+    /// What has come: first what may go on, then what was read of a message that is not whole, then
+    /// what was not read.
     pub(super) buffer: BytesMut,
     ready: usize,
     read: usize,
@@ -153,7 +155,8 @@ impl Downward {
         self.buffer.split_to(std::mem::take(&mut self.ready)).freeze()
     }
 
-    /// Whether a message of Weir's may stand behind what was taken: between two messages, or before one of which nothing was.
+    /// Whether a message of Weir's may stand behind what was taken: between two messages, or before
+    /// one of which nothing was.
     pub(super) fn is_at_boundary(&self) -> bool {
         self.reader.is_between_messages() || !self.streaming
     }

@@ -40,8 +40,9 @@ impl Lane {
         self.running.iter().any(|turn| turn.progress == Progress::Waiting)
     }
 
-    /// Whether the next turn has to wait behind another. In a lane of `/responses` the upstream answers one turn at a time, and
-    /// one that is tried again must not come after its successor. A Realtime session may ask for several answers at once.
+    /// Whether the next turn has to wait behind another. In a lane of `/responses` the upstream
+    /// answers one turn at a time, and one that is tried again must not come after its successor. A
+    /// Realtime session may ask for several answers at once.
     pub(super) fn is_taken(&self, one_at_a_time: bool) -> bool {
         if one_at_a_time { !self.running.is_empty() } else { self.is_blocked() }
     }

@@ -1,11 +1,13 @@
-//! A WebSocket session: frames pass both ways as they came, and each turn in them waits, is counted and settled like a request.
+//! A WebSocket session: frames pass both ways as they came, and each turn in them waits, is counted
+//! and settled like a request.
 //!
-//! A turn is a `response.create` and its answer. Its frames wait for admission as a request of the same caller would; the other
-//! frames go on meanwhile. What the upstream answers passes byte by byte, but for an error that another attempt may mend, which
-//! is kept back until that is known. Frames of Weir's own are the refusal of a turn and the close frame that says why a session
-//! ends.
+//! A turn is a `response.create` and its answer. Its frames wait for admission as a request of the
+//! same caller would; the other frames go on meanwhile. What the upstream answers passes byte by
+//! byte, but for an error that another attempt may mend, which is kept back until that is known.
+//! Frames of Weir's own are the refusal of a turn and the close frame that says why a session ends.
 //!
-//! Everything of a session happens in one task: nothing is locked, and a side that does not read stops its own session alone.
+//! Everything of a session happens in one task: nothing is locked, and a side that does not read
+//! stops its own session alone.
 
 mod answers;
 mod context;
@@ -72,7 +74,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    /// A session over two connections that have just switched protocols; `model` is the one that the handshake named.
+    /// A session over two connections that have just switched protocols; `model` is the one that
+    /// the handshake named.
     pub(super) fn new(client: C, upstream: U, context: Context, model: Option<Box<str>>) -> Self {
         let budget = std::sync::Arc::clone(&context.proxy.kept_bodies);
         let upward = Upward::new(budget, context.longest, context.rights.clone());
@@ -93,10 +96,12 @@ where
         }
     }
 
-    /// Runs the session until both sides have closed, one breaks, both are silent for too long, or the process ends.
+    /// Runs the session until both sides have closed, one breaks, both are silent for too long, or
+    /// the process ends.
     ///
     /// # Cancel safety
-    /// Dropping the future closes both sides; turns under way are accounted for as those of a client that left.
+    /// Dropping the future closes both sides; turns under way are accounted for as those of a
+    /// client that left.
     pub(super) async fn run(mut self, slot: &mut TunnelSlot) -> TunnelReport {
         let limits = slot.limits();
         let mut timer = pin!(clock::sleep(limits.idle.min(limits.unread)));
@@ -134,7 +139,8 @@ where
         TunnelReport { up: self.up, down: self.down, end }
     }
 
-    /// Ends the session where its client takes nothing, or nobody says anything, for too long; when to look again.
+    /// Ends the session where its client takes nothing, or nobody says anything, for too long; when
+    /// to look again.
     fn look_at_silence(&mut self, limits: &TunnelLimits, now: Instant) -> Instant {
         self.turns.pass_over_silent(now);
         let unread_by = self.untaken_since.unwrap_or(now) + limits.unread;
@@ -351,8 +357,8 @@ where
         self.ending = Some(end);
     }
 
-    /// Writes the last frames, and reads until both sides have closed: a connection that is closed with bytes unread is reset,
-    /// and what was written last is lost.
+    /// Writes the last frames, and reads until both sides have closed: a connection that is closed
+    /// with bytes unread is reset, and what was written last is lost.
     fn poll_farewell(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let client = poll_out(&mut self.client, cx, &mut self.down);
         let upstream = poll_out(&mut self.upstream, cx, &mut self.up);

@@ -1,4 +1,5 @@
-//! One turn of a session: a `response.create`, its permit, its record, and what the answer says of both.
+//! One turn of a session: a `response.create`, its permit, its record, and what the answer says of
+//! both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +47,8 @@ pub(super) struct Turn {
     cost: Cost,
     safety: Safety,
     deadline: Instant,
-    /// Whether the answer it continues is in the connection's cache, which forgets it when the turn fails.
+    /// Whether the answer it continues is in the connection's cache, which forgets it when the turn
+    /// fails.
     continues_cached: bool,
     requeues: u32,
     /// The pause before the attempt that is asked for.
@@ -166,7 +168,8 @@ impl Turn {
         self.ask(context, admission::Turn::First)
     }
 
-    /// What is asked for an answer that the server began by itself: it is under way, and can only be counted.
+    /// What is asked for an answer that the server began by itself: it is under way, and can only
+    /// be counted.
     pub(super) fn uncontrolled_ask(&self, context: &Context) -> Ask {
         context.ask(self.cost, 0, self.deadline, admission::Turn::First, Mode::Bypass)
     }
@@ -228,8 +231,9 @@ impl Turn {
         self.record.sent(bytes as u64);
     }
 
-    /// Gives its permit back where nothing of it has come for `upstream.idle_timeout`: others wait for that, and pings keep its
-    /// session alive for ever. The turn itself stays open, as it would without Weir. Whether it did.
+    /// Gives its permit back where nothing of it has come for `upstream.idle_timeout`: others wait
+    /// for that, and pings keep its session alive for ever. The turn itself stays open, as it would
+    /// without Weir. Whether it did.
     pub(super) fn pass_over_silent(&mut self, now: Instant) -> bool {
         let is_silent = self.policy.stream.idle_timeout.is_some_and(|idle| now >= self.heard_at + idle);
         let Some(permit) = self.permit.take_if(|_| is_silent) else { return false };
@@ -351,7 +355,8 @@ impl Turn {
         self.record.finish(now);
     }
 
-    /// It got no turn: the event that the client gets, of the last attempt where there was one, else of Weir's own.
+    /// It got no turn: the event that the client gets, of the last attempt where there was one,
+    /// else of Weir's own.
     pub(super) fn turned_away(mut self, context: &Context, refused: &Refused, now: Instant) -> TurnedAway {
         context.proxy.account.metrics().queue_refusals.inc(queue_refusal(refused));
         let spent = matches!(refused, Refused::QuotaExhausted(_));
@@ -381,7 +386,8 @@ impl Turn {
     /// Its connection ended before its answer did. Without a class it was the client that left.
     pub(super) fn cut(mut self, class: Option<ErrorClass>, now: Instant) {
         if self.outputs > 0 {
-            // What the answer took before it broke off is a guess: the price of the request, and an event a token.
+            // What the answer took before it broke off is a guess: the price of the request, and an
+            // event a token.
             let guess = Usage { input: self.cost.tokens, cached: 0, output: self.outputs };
             self.record.used(guess, 0);
         }

@@ -101,7 +101,8 @@ impl Turns {
         }
     }
 
-    /// Why the caller's rights do not let a message pass. A turn that names no model is for the one before.
+    /// Why the caller's rights do not let a message pass. A turn that names no model is for the one
+    /// before.
     fn not_allowed(&self, create: &mut Create) -> Option<NotAllowed> {
         match create.checked.take()? {
             Err(refused) => Some(refused),
@@ -258,7 +259,8 @@ impl Turns {
         }
     }
 
-    /// Withdraws the last turn that has not gone upstream, and says so to the client; `false` where there is none.
+    /// Withdraws the last turn that has not gone upstream, and says so to the client; `false` where
+    /// there is none.
     fn withdraw(&mut self, now: Instant) -> bool {
         for lane in 0..self.lanes.len() {
             let waiting = |turn: &Turn| turn.progress == Progress::Waiting;
@@ -358,7 +360,8 @@ impl Turns {
         &mut self.lanes[at]
     }
 
-    /// The lane of this name, made where there is none; of the others those go that nobody will miss.
+    /// The lane of this name, made where there is none; of the others those go that nobody will
+    /// miss.
     pub(super) fn lane_of(&mut self, id: Option<&str>) -> usize {
         let id = id.filter(|_| self.context.has_lanes());
         if let Some(at) = self.lanes.iter().position(|lane| lane.id.as_deref() == id) {

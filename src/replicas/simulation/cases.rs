@@ -6,7 +6,8 @@ use crate::replicas::lease::{LEASE, even, floor};
 /// Beside the ledger's parts, replicas that it does not know yet may use this.
 const BEGINNERS: f64 = 0.02;
 
-/// What `replicas` replicas that begin within one interval may use: the first knows of itself alone, the second of two, and so on.
+/// What `replicas` replicas that begin within one interval may use: the first knows of itself
+/// alone, the second of two, and so on.
 fn beginners(replicas: usize) -> f64 {
     (1..=replicas).map(|known| BEGINNERS / known as f64).sum()
 }
@@ -66,7 +67,8 @@ fn an_idle_replica_s_part_is_the_busy_one_s_until_it_is_needed() {
 
 #[test]
 fn callers_share_alike_whichever_replica_they_enter_through() {
-    // Two callers at one, one at each of the others; however the parts came about, each caller's is within 5 %.
+    // Two callers at one, one at each of the others; however the parts came about, each caller's is
+    // within 5 %.
     for seed in 0..20 {
         for replicas in [3, 10] {
             let mut world = World::with(seed, &vec![WHOLE; replicas]);
@@ -232,7 +234,8 @@ fn what_is_lost_is_told_anew_and_nobody_exceeds_the_whole() {
             }
         }
         world.run(2.0);
-        // Each that joins may be the first whom a ledger sees that has just forgotten all; the others keep to what they had.
+        // Each that joins may be the first whom a ledger sees that has just forgotten all; the
+        // others keep to what they had.
         let within = 1.0 + BEGINNERS * (world.replicas.len() - replicas) as f64;
         world.assert_within(within);
         if world.replicas.len() == replicas {

@@ -1,5 +1,5 @@
-//! Many replicas before one Redis, in simulated time: every interleaving of their exchanges that a seed can think of, and an
-//! upstream that is a bucket, which shows what their parts let through.
+//! Many replicas before one Redis, in simulated time: every interleaving of their exchanges that a
+//! seed can think of, and an upstream that is a bucket, which shows what their parts let through.
 
 mod cases;
 

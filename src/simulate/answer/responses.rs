@@ -63,7 +63,8 @@ pub(super) fn items(id: &str, stored: &mut Shelf<Value>) -> Reply {
     })])
 }
 
-/// A stream that turns out to be an error, as recorded: it begins well, then `error` and `response.failed`.
+/// A stream that turns out to be an error, as recorded: it begins well, then `error` and
+/// `response.failed`.
 ///
 /// Streams of other endpoints carry the error alone, in the nested form.
 pub(in super::super) fn hidden_error(question: &Question<'_>, error: &ApiError) -> Vec<Bytes> {

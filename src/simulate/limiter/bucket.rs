@@ -6,8 +6,8 @@ use crate::clock::Instant;
 
 use super::{Depth, Level, Refusal, nanoseconds};
 
-/// What is used is kept as `cost × window in nanoseconds`; then each nanosecond drains exactly `limit` of it, and nothing
-/// is ever rounded.
+/// What is used is kept as `cost × window in nanoseconds`; then each nanosecond drains exactly
+/// `limit` of it, and nothing is ever rounded.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
     limit: u64,
@@ -36,7 +36,8 @@ impl Bucket {
         let used = match self.depth {
             // The wait follows from the whole number that the refusal shows, as the API's does.
             Depth::Window => self.used.div_ceil(self.window) * self.window,
-            // No refusal of such a bucket was ever recorded; exact, for its depth need not be a whole number.
+            // No refusal of such a bucket was ever recorded; exact, for its depth need not be a
+            // whole number.
             Depth::Of(_) => self.used,
         };
         let allowed = capacity.saturating_sub(scaled);
@@ -55,7 +56,8 @@ impl Bucket {
         whole(self.capacity().saturating_sub(self.used) / self.window)
     }
 
-    /// What is used of the limit, rounded up. A bucket shallower than the limit counts as used what it cannot hold.
+    /// What is used of the limit, rounded up. A bucket shallower than the limit counts as used what
+    /// it cannot hold.
     pub(super) fn used(&mut self, now: Instant) -> u64 {
         self.drain(now);
         let beyond_depth = self.scale(self.limit).saturating_sub(self.capacity());

@@ -126,8 +126,9 @@ impl Joint {
         self
     }
 
-    /// Whether a refused request takes its share of the limits of requests all the same, as the API's guide says
-    /// ("unsuccessful requests contribute to your per-minute limit"). Off unless set.
+    /// Whether a refused request takes its share of the limits of requests all the same, as the
+    /// API's guide says ("unsuccessful requests contribute to your per-minute limit"). Off unless
+    /// set.
     #[must_use]
     pub fn counting_refused(mut self, count: bool) -> Self {
         self.count_refused = count;
@@ -161,7 +162,8 @@ impl Joint {
         Ok(())
     }
 
-    /// Takes `price` whether it fits or not, as far as there is room: another consumer of the same limits.
+    /// Takes `price` whether it fits or not, as far as there is room: another consumer of the same
+    /// limits.
     pub fn force(&mut self, price: Price, now: Instant) {
         for (dimension, limiter) in self.each() {
             limiter.force(price.of(dimension), now);

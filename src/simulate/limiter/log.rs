@@ -7,8 +7,8 @@ use crate::clock::Instant;
 
 use super::{Level, Refusal};
 
-/// Entries kept at most (24 bytes each). Past that, new costs join the newest entry, which keeps them a little longer
-/// than their time: stricter, never looser.
+/// Entries kept at most (24 bytes each). Past that, new costs join the newest entry, which keeps
+/// them a little longer than their time: stricter, never looser.
 const MAX_ENTRIES: usize = 1 << 20;
 
 #[derive(Clone, Debug)]

@@ -1,12 +1,13 @@
 //! The upstream's limiter as pure machines: time is an argument, and nothing waits.
 //!
-//! One [`Limiter`] guards one limit in one of four shapes; [`Joint`] guards several at once, all or nothing. The
-//! arithmetic is exact: levels are integers in units of `cost × nanosecond`, so that no admission, wait or header
-//! depends on how often somebody looked.
+//! One [`Limiter`] guards one limit in one of four shapes; [`Joint`] guards several at once, all or
+//! nothing. The arithmetic is exact: levels are integers in units of `cost × nanosecond`, so that
+//! no admission, wait or header depends on how often somebody looked.
 //!
-//! What is known of the real limiter (measured on its headers and refusals): it is a continuously refilled bucket as deep
-//! as the limit. `remaining` is rounded down and `reset` is the exact time until the bucket is full again. A refusal's
-//! `Used` is a whole number, and its wait is `(Used + Requested − Limit) × window ÷ Limit` of that whole number.
+//! What is known of the real limiter (measured on its headers and refusals): it is a continuously
+//! refilled bucket as deep as the limit. `remaining` is rounded down and `reset` is the exact time
+//! until the bucket is full again. A refusal's `Used` is a whole number, and its wait is `(Used +
+//! Requested − Limit) × window ÷ Limit` of that whole number.
 
 mod bucket;
 mod joint;
@@ -31,8 +32,8 @@ pub use joint::{Dimension, Joint, JointRefusal, Price, Unit};
 pub enum Depth {
     /// As much as the limit itself: a whole window's worth can be taken at once.
     Window,
-    /// What refills in this time, at least one unit and at most the limit. A cost above the depth, up to the limit, is
-    /// admitted when the bucket is full and leaves it in debt.
+    /// What refills in this time, at least one unit and at most the limit. A cost above the depth,
+    /// up to the limit, is admitted when the bucket is full and leaves it in debt.
     Of(Duration),
 }
 
@@ -43,10 +44,11 @@ pub enum Shape {
     ///
     /// A shallower one reports what is left in it as `remaining`, and the full limit as `limit`.
     Bucket(Depth),
-    /// A bucket of this depth whose headers describe one as deep as the window, while its refusals tell the truth: "60,000 a
-    /// minute may be enforced as 1,000 a second".
+    /// A bucket of this depth whose headers describe one as deep as the window, while its refusals
+    /// tell the truth: "60,000 a minute may be enforced as 1,000 a second".
     LyingBucket(Depth),
-    /// A counter that starts again at 0 with each window; the first window begins with the first request.
+    /// A counter that starts again at 0 with each window; the first window begins with the first
+    /// request.
     FixedWindow,
     /// At most the limit in any span as long as the window.
     SlidingLog,
@@ -100,7 +102,8 @@ enum Machine {
 impl Limiter {
     /// A limiter with nothing used.
     ///
-    /// A limit of 0 refuses every cost above 0 as too large. A window shorter than a nanosecond counts as one.
+    /// A limit of 0 refuses every cost above 0 as too large. A window shorter than a nanosecond
+    /// counts as one.
     pub fn new(limit: u64, window: Duration, shape: Shape) -> Self {
         let window = window.max(Duration::from_nanos(1));
         let (machine, told) = match shape {
@@ -150,8 +153,8 @@ impl Limiter {
         }
     }
 
-    /// Takes as much of `cost` as there is room for, as another consumer of the same limit would, and returns how much that
-    /// was.
+    /// Takes as much of `cost` as there is room for, as another consumer of the same limit would,
+    /// and returns how much that was.
     pub fn force(&mut self, cost: u64, now: Instant) -> u64 {
         let room = match &mut self.machine {
             Machine::Bucket(bucket) => bucket.room(now),

@@ -57,7 +57,8 @@ fn the_waits_of_real_refusals_come_out_to_the_millisecond() {
 
 #[test]
 fn a_refusal_shows_a_whole_number_and_waits_for_that() {
-    // Five of five recorded refusals by requests name `Used` = `Limit` and one whole request's time.
+    // Five of five recorded refusals by requests name `Used` = `Limit` and one whole request's
+    // time.
     let start = Instant::now();
     let mut limiter = deep(3, MINUTE);
     limiter.force(3, start);

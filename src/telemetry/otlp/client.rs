@@ -1,6 +1,7 @@
 //! The HTTP client of the exporter: hyper, one connection for each message.
 //!
-//! A message goes out every few seconds; a connection kept for the next would mostly be closed by then.
+//! A message goes out every few seconds; a connection kept for the next would mostly be closed by
+//! then.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,8 +1,8 @@
 //! Export of spans by OTLP over HTTP: a bounded queue, and a thread that empties it.
 //!
-//! A request never waits for a collector: its spans go into the queue whole or, when that is full, are dropped and counted.
-//! `opentelemetry-otlp` makes the bytes; no tracer and no processor of the SDK is used, because a span's data is known only
-//! when its request has ended.
+//! A request never waits for a collector: its spans go into the queue whole or, when that is full,
+//! are dropped and counted. `opentelemetry-otlp` makes the bytes; no tracer and no processor of the
+//! SDK is used, because a span's data is known only when its request has ended.
 
 mod client;
 mod convert;
@@ -132,8 +132,8 @@ pub fn start(settings: Settings) -> Result<(Spans, ExportGuard), ExportError> {
 }
 
 impl Spans {
-    /// Where a request stands: within its caller's trace, or at the begin of its own. A caller's choice to record or not
-    /// is kept; without one, chance decides.
+    /// Where a request stands: within its caller's trace, or at the begin of its own. A caller's
+    /// choice to record or not is kept; without one, chance decides.
     pub fn trace(&self, headers: &HeaderMap, rng: &mut fastrand::Rng) -> Option<RequestTrace> {
         let from = TraceContext::of(headers);
         let sampled = from.map_or_else(|| rng.f64() < self.sample, |from| from.sampled);
@@ -169,7 +169,8 @@ impl Spans {
 impl Drop for ExportGuard {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            // A thread that has ended needs no telling, and one that does not end in time is left behind.
+            // A thread that has ended needs no telling, and one that does not end in time is left
+            // behind.
             stop.send(()).ok();
             self.ended.recv_timeout(LAST_SPANS).ok();
         }

@@ -1,4 +1,5 @@
-//! The limits of a replay: what the upstream's limiter takes and refuses, and the parts of several replicas.
+//! The limits of a replay: what the upstream's limiter takes and refuses, and the parts of several
+//! replicas.
 
 use crate::admission::machine::{Attempt, Outcome, Turn};
 use crate::admission::{LimitReport, LimitReports, Part, RefusalNumbers, Slot};

@@ -1,8 +1,9 @@
-//! The recorded requests through the machine of admission, against the limiter's model, on a simulated clock.
+//! The recorded requests through the machine of admission, against the limiter's model, on a
+//! simulated clock.
 //!
-//! One loop over events: nothing waits, and equal input gives equal output. What is recorded of a request is when it came, what
-//! it costs, how patient its caller is, how its answers took their time and which faults it met. Its turn, its rate limits and
-//! its retries are found anew.
+//! One loop over events: nothing waits, and equal input gives equal output. What is recorded of a
+//! request is when it came, what it costs, how patient its caller is, how its answers took their
+//! time and which faults it met. Its turn, its rate limits and its retries are found anew.
 
 mod limits;
 
@@ -74,7 +75,8 @@ enum Answer {
     Fault(ErrorClass),
 }
 
-/// Replays a recording. The courses are in the order of its requests; `progress` gets the number of those that came.
+/// Replays a recording. The courses are in the order of its requests; `progress` gets the number of
+/// those that came.
 pub(super) fn replay(
     recording: &Recording,
     outages: &[Outage],
@@ -264,7 +266,8 @@ impl World<'_> {
         }
     }
 
-    /// Tells those who may go now, and sees to it that the machine is looked at when something is due.
+    /// Tells those who may go now, and sees to it that the machine is looked at when something is
+    /// due.
     fn follow_up(&mut self, machine: u16) {
         while let Some(index) = self.wake.pop() {
             self.claim(index);

@@ -68,8 +68,8 @@ impl Client {
                 let whole = fed.consumed == bytes;
                 return if whole { Ok(fed.message) } else { Err(Failure::new("bytes after an answer")) };
             }
-            // Readiness comes again with the next bytes: less than asked for means that there are none now. The end
-            // of the connection doesn't come again.
+            // Readiness comes again with the next bytes: less than asked for means that there are
+            // none now. The end of the connection doesn't come again.
             if bytes < scratch.len() && !event.is_read_closed() {
                 return Ok(None);
             }

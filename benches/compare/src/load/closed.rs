@@ -30,7 +30,8 @@ pub(crate) struct Options {
     /// Ends the window early after this number of requests.
     #[arg(long)]
     requests: Option<u64>,
-    /// Notes the memory of the process watched as `proxy` at this interval in seconds, as `rss_series`.
+    /// Notes the memory of the process watched as `proxy` at this interval in seconds, as
+    /// `rss_series`.
     #[arg(long)]
     rss_every: Option<f64>,
 }

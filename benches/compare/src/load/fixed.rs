@@ -1,4 +1,5 @@
-//! A fixed rate: requests start when they are meant to, and wait here when all connections are taken.
+//! A fixed rate: requests start when they are meant to, and wait here when all connections are
+//! taken.
 
 use std::collections::VecDeque;
 
@@ -37,7 +38,8 @@ pub(super) fn run(options: &Options) -> Result<Report> {
     load.drive_until(monotonic::nanos() + nanos(options.warm_up))?;
 
     let window = Window::open(&options.common)?;
-    // Requests that were meant to start while the processes were read are late by the harness's fault.
+    // Requests that were meant to start while the processes were read are late by the harness's
+    // fault.
     load.next_start = monotonic::nanos();
     load.counted_from = load.next_start;
     let (before, end) = (load.answers, window.opened_at() + nanos(options.seconds));

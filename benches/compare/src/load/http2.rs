@@ -1,6 +1,7 @@
 //! What requests that wait over HTTP/2 cost in memory, many on a connection.
 //!
-//! As much of HTTP/2 (RFC 9113) as that takes: requests go out, and nothing may come back but what keeps a connection alive.
+//! As much of HTTP/2 (RFC 9113) as that takes: requests go out, and nothing may come back but what
+//! keeps a connection alive.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -254,7 +255,8 @@ mod tests {
         assert!(memchr::memmem::find(&request.head, b"\x03x-a\x01b").is_some());
     }
 
-    /// A server that sends `answer` once it has the preface; says what became of a request that should have been held.
+    /// A server that sends `answer` once it has the preface; says what became of a request that
+    /// should have been held.
     fn hold_before(answer: &'static [u8]) -> Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -269,7 +271,8 @@ mod tests {
         let mut connection = Connection::open(address, Duration::from_secs(5))?;
         let request = Request { head: Vec::new(), body: vec![0; FIRST_WINDOW] };
         connection.send(&request)?;
-        // More than the first window: it waits for what the server allows, and hears whatever comes before.
+        // More than the first window: it waits for what the server allows, and hears whatever comes
+        // before.
         let sent = connection.send(&Request { head: Vec::new(), body: vec![0; 10] });
         let held = sent.and_then(|()| connection.require_held());
         drop(connection);

@@ -21,7 +21,8 @@ pub(crate) struct Options {
     common: Common,
     #[arg(long, default_value_t = 1_000)]
     connections: usize,
-    /// Each connection's request is one that the upstream never answers, instead of one that it did answer.
+    /// Each connection's request is one that the upstream never answers, instead of one that it did
+    /// answer.
     #[arg(long)]
     waiting: bool,
     /// Seconds to hold before the memory is read.

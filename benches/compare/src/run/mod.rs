@@ -1,4 +1,5 @@
-//! The comparison: interleaved rounds over all scenarios and contenders, then one document with the tables.
+//! The comparison: interleaved rounds over all scenarios and contenders, then one document with the
+//! tables.
 
 mod contender;
 mod goals;
@@ -72,7 +73,8 @@ pub(crate) struct Options {
     places: Places,
 }
 
-/// Measures, writes the document to `results` and returns it. Progress goes to `progress`, a line a measurement.
+/// Measures, writes the document to `results` and returns it. Progress goes to `progress`, a line a
+/// measurement.
 pub(crate) fn run(options: &Options, progress: &mut dyn FnMut(&str)) -> Result<String> {
     for tool in ["taskset", "setpriv"] {
         contender::on_path(tool)
@@ -135,7 +137,8 @@ fn find_all(options: &Options, progress: &mut dyn FnMut(&str)) -> Search {
     search
 }
 
-/// All rounds of a scenario. Within a round every subject is measured once; each round begins with another one.
+/// All rounds of a scenario. Within a round every subject is measured once; each round begins with
+/// another one.
 fn rounds(
     options: &Options,
     scenario: Scenario,
@@ -191,7 +194,8 @@ fn measure(stage: &mut Stage<'_>, subject: &Subject, found: &Found, options: &Op
     }
 }
 
-/// Waits until hardly anything runs on the machine, or the time is up: then the measurement itself will tell.
+/// Waits until hardly anything runs on the machine, or the time is up: then the measurement itself
+/// will tell.
 fn settle(seconds: u64) {
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end && accounting::busiest_share(Duration::from_millis(300)) > QUIET_SHARE {}

@@ -46,8 +46,8 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a program on the given processors (`taskset` list syntax). It ends with this process (`setpriv`), and what
-    /// it writes goes to `log`, or nowhere.
+    /// Starts a program on the given processors (`taskset` list syntax). It ends with this process
+    /// (`setpriv`), and what it writes goes to `log`, or nowhere.
     pub(super) fn start(
         name: &str,
         program: &Program,

@@ -49,7 +49,8 @@ pub(super) struct Subject {
     pub(super) spread: bool,
 }
 
-/// One column of a table: a figure of one measurement, given also the one of `direct` in the same round.
+/// One column of a table: a figure of one measurement, given also the one of `direct` in the same
+/// round.
 pub(super) struct Column {
     pub(super) title: &'static str,
     pub(super) decimals: usize,
@@ -58,7 +59,8 @@ pub(super) struct Column {
 
 /// What is asked of the load generator, and the upstream behind it.
 pub(super) struct Load {
-    /// Arguments of `compare load`, without those about the target; empty when only the start is measured.
+    /// Arguments of `compare load`, without those about the target; empty when only the start is
+    /// measured.
     pub(super) arguments: String,
     /// Arguments of `compare upstream`.
     pub(super) upstream: String,

@@ -1,6 +1,7 @@
 //! Configurations of the proxies under test, filled for one run.
 
-/// Fills `{{name}}` and keeps the lines after `#if:WORD ` whose word is given and after `#unless:WORD ` whose isn't.
+/// Fills `{{name}}` and keeps the lines after `#if:WORD ` whose word is given and after
+/// `#unless:WORD ` whose isn't.
 pub(super) fn fill(template: &str, words: &[&str], values: &[(&str, String)]) -> String {
     let mut text = String::with_capacity(template.len());
     for line in template.lines() {

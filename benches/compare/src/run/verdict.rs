@@ -6,7 +6,8 @@ use crate::report::Report;
 const FOREIGN_SHARE: f64 = 0.05;
 /// The host may take so much of a processor.
 const STOLEN_SHARE: f64 = 0.01;
-/// A saturated proxy uses at least so much of its processor; what serves it leaves at least the rest free.
+/// A saturated proxy uses at least so much of its processor; what serves it leaves at least the
+/// rest free.
 const SATURATED: f64 = 0.93;
 /// A fixed rate is reached when so much of it was.
 const REACHED: f64 = 0.99;
@@ -16,7 +17,8 @@ const REACHED: f64 = 0.99;
 pub(super) enum Purpose {
     /// The proxy's processors are to be full.
     Saturate,
-    /// The proxy may use several processors, one of them shared with the load: full they need not be.
+    /// The proxy may use several processors, one of them shared with the load: full they need not
+    /// be.
     Share,
     /// A number of operations a second is to be reached.
     Reach { per_second: u64 },

@@ -10,7 +10,8 @@ use rustls::pki_types::PrivateKeyDer;
 
 use crate::failure::{Result, While as _};
 
-/// A server's side of TLS for `localhost` and `127.0.0.1`; writes the authority's certificate as PEM to `authority_file`.
+/// A server's side of TLS for `localhost` and `127.0.0.1`; writes the authority's certificate as
+/// PEM to `authority_file`.
 pub(super) fn server_config(authority_file: &Path) -> Result<Arc<ServerConfig>> {
     let mut authority = CertificateParams::new(Vec::new()).doing("make an authority")?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

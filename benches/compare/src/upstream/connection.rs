@@ -38,7 +38,8 @@ impl Connection {
         registry.register(&mut self.socket, token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Reads what `event` announces and calls `answer` for each whole request; false when the connection is over.
+    /// Reads what `event` announces and calls `answer` for each whole request; false when the
+    /// connection is over.
     pub(super) fn read(
         &mut self,
         event: &Event,
@@ -54,8 +55,8 @@ impl Connection {
             if self.take(&scratch[..bytes], answer).is_err() {
                 return false;
             }
-            // Readiness comes again with the next bytes: less than asked for means that there are none now. The end
-            // of the connection doesn't come again.
+            // Readiness comes again with the next bytes: less than asked for means that there are
+            // none now. The end of the connection doesn't come again.
             if !more && !event.is_read_closed() {
                 return true;
             }

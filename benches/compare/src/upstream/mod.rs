@@ -1,4 +1,5 @@
-//! The static API: one thread, prepared answers, streams on a grid of time. It must cost far less than any proxy.
+//! The static API: one thread, prepared answers, streams on a grid of time. It must cost far less
+//! than any proxy.
 
 mod connection;
 mod certificate;
@@ -27,7 +28,8 @@ const FIRST_CONNECTION: usize = 2;
 pub(crate) struct Options {
     #[arg(long)]
     listen: SocketAddr,
-    /// Speaks TLS with a certificate made at start; its authority's certificate is written to this file.
+    /// Speaks TLS with a certificate made at start; its authority's certificate is written to this
+    /// file.
     #[arg(long, value_name = "FILE")]
     tls_authority: Option<PathBuf>,
     /// Microseconds between a stream's events.
@@ -180,8 +182,8 @@ impl Upstream {
 
     /// Writes the events whose time has come.
     fn write_due(&mut self) -> Result<()> {
-        // What becomes due meanwhile comes with the next wake-up: behind time, this would never end otherwise, and
-        // nobody would be accepted.
+        // What becomes due meanwhile comes with the next wake-up: behind time, this would never end
+        // otherwise, and nobody would be accepted.
         let until = monotonic::nanos();
         while let Some(mut stream) = self.streams.pop_front_if(|stream| stream.due <= until) {
             let now = monotonic::nanos();
@@ -221,7 +223,8 @@ impl Upstream {
     }
 }
 
-/// When a stream writes first: streams take the grid's places within an interval in turn, whenever they came.
+/// When a stream writes first: streams take the grid's places within an interval in turn, whenever
+/// they came.
 fn first_slot(now: u64, number: u64, interval: u64, grid: u64) -> u64 {
     let places = (interval / grid).max(1);
     let phase = number % places * grid;

@@ -1,4 +1,5 @@
-//! Which member takes a request: the one of the best priority whose turn comes first. A pure function of what the members offer.
+//! Which member takes a request: the one of the best priority whose turn comes first. A pure
+//! function of what the members offer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,8 @@ use super::super::hold;
 use super::super::member::{LOOK_AGAIN, Member, Offer};
 use super::{Members, Route};
 
-/// Members of one priority that are compared for one request: with hundreds of them, comparing all would cost more than it is
-/// worth.
+/// Members of one priority that are compared for one request: with hundreds of them, comparing all
+/// would cost more than it is worth.
 const COMPARED: usize = 2;
 
 /// A request that must not be a probe looks again after this time where no member serves.
@@ -63,7 +64,8 @@ pub(in crate::admission::machine) enum Choice {
     Spent(Arc<UpstreamWords>),
 }
 
-/// That a member holds requests back: it need not be asked again for as large a charge until something happens to it.
+/// That a member holds requests back: it need not be asked again for as large a charge until
+/// something happens to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Answer {
     until: Moment,
@@ -79,7 +81,8 @@ pub(super) struct Answer {
 #[derive(Debug, Default)]
 struct Round {
     best: Option<(Load, Taken)>,
-    /// When the first of them may take it, and when to look again; nothing where all of them are out.
+    /// When the first of them may take it, and when to look again; nothing where all of them are
+    /// out.
     until: Option<Moment>,
     look: Option<Moment>,
     /// One of them waits for the end of an attempt.
@@ -204,8 +207,8 @@ impl Members {
         Choice::Takes(Taken { member: 0, upstream: member.id, cost, charge, probe, quota_probe })
     }
 
-    /// What the members of one priority offer: of those that take the request now, the one with the least in flight for its
-    /// limits.
+    /// What the members of one priority offer: of those that take the request now, the one with the
+    /// least in flight for its limits.
     fn ask_group(
         &mut self,
         group: usize,
@@ -285,7 +288,8 @@ impl Members {
                 if probe && query.route.once && self.all().any(Member::serves) {
                     return round.probe = round.probe.into_iter().chain([now.plus(PROBE_LATER)]).min();
                 }
-                // A member that fails is asked by the first request that may do so: else it would never be back.
+                // A member that fails is asked by the first request that may do so: else it would
+                // never be back.
                 let member = self.of(index);
                 let in_flight = if probe { 0 } else { member.in_flight + 1 };
                 let load = Load { in_flight, share: member.limits.share_of(charge) };
@@ -359,7 +363,8 @@ impl Members {
         }
     }
 
-    /// One more of the waiting requests is not served in time by the better members: the next ones go to lower ones.
+    /// One more of the waiting requests is not served in time by the better members: the next ones
+    /// go to lower ones.
     pub(in crate::admission::machine) fn spill(&mut self, waiting: usize) {
         if let Some(pool) = &mut self.pool {
             pool.spills = (pool.spills + 1).min(waiting);

@@ -26,11 +26,13 @@ pub struct Route {
     pub pin: Option<UpstreamId>,
     /// The member that its last attempt failed at: others go first.
     pub after: Option<UpstreamId>,
-    /// It must not be the probe of a member that fails, where another member serves: it can't be repeated.
+    /// It must not be the probe of a member that fails, where another member serves: it can't be
+    /// repeated.
     pub once: bool,
 }
 
-/// All members of one queue. The first lies beside the queue's other fields; a scope of one upstream has no other.
+/// All members of one queue. The first lies beside the queue's other fields; a scope of one
+/// upstream has no other.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Members {
@@ -94,8 +96,8 @@ impl Members {
         self.pool.is_some()
     }
 
-    /// Applies other settings: members are known by their names, and what was learned of them stays. One that is no longer
-    /// among `members` gets no further request.
+    /// Applies other settings: members are known by their names, and what was learned of them
+    /// stays. One that is no longer among `members` gets no further request.
     pub(super) fn configure(
         &mut self,
         settings: &Settings,

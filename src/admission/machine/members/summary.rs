@@ -49,7 +49,8 @@ impl Members {
         last
     }
 
-    /// Whether every member that serves does so as ever: what is measured then is a measure of what comes.
+    /// Whether every member that serves does so as ever: what is measured then is a measure of what
+    /// comes.
     pub(in crate::admission::machine) fn are_calm(&self, waiting: usize, now: Moment) -> bool {
         let calm = |member: &Member| member.breaker.state(waiting, now) == BreakerState::Closed;
         match &self.pool {
@@ -67,7 +68,8 @@ impl Members {
         serving.map(|member| member.hold.until()).min().unwrap_or(Moment::START)
     }
 
-    /// Seconds until `ahead` and then `cost` have gone: by the members of the best priority alone, and by all.
+    /// Seconds until `ahead` and then `cost` have gone: by the members of the best priority alone,
+    /// and by all.
     pub(in crate::admission::machine) fn predict(
         &self,
         ahead: (f64, f64),
@@ -92,7 +94,8 @@ impl Members {
             let alone = alone(self.of(index));
             return (alone, alone);
         }
-        // Each takes a part of what waits that fits its pace: together they take the harmonic mean of their times.
+        // Each takes a part of what waits that fits its pace: together they take the harmonic mean
+        // of their times.
         let (mut pace, mut best) = (0.0, None);
         for group in &pool.groups {
             let serving = || group.members.iter().map(|index| self.of(*index)).filter(|one| one.serves());
@@ -111,7 +114,8 @@ impl Members {
         (instant(best), instant(1.0 / pace))
     }
 
-    /// How long a request waits at most for a better member where others of a lower priority serve it, too.
+    /// How long a request waits at most for a better member where others of a lower priority serve
+    /// it, too.
     pub(in crate::admission::machine) fn patience(
         &self,
         deadline: Moment,
@@ -139,7 +143,8 @@ impl Members {
         .unwrap_or_default()
     }
 
-    /// The upstream's words, where every member that serves named a moment after `deadline`, and the first such moment.
+    /// The upstream's words, where every member that serves named a moment after `deadline`, and
+    /// the first such moment.
     pub(in crate::admission::machine) fn told_beyond(
         &self,
         deadline: Moment,
@@ -226,7 +231,8 @@ impl Members {
         }
     }
 
-    /// Whether a request may go as far as money is concerned: where there is a choice, that is looked at with each member.
+    /// Whether a request may go as far as money is concerned: where there is a choice, that is
+    /// looked at with each member.
     pub(in crate::admission::machine) fn funds(
         &self,
         route: Route,
