@@ -61,6 +61,7 @@
 //! the attempt upstream, gives back the permit and accounts for the request: every future here may
 //! be dropped at any await.
 
+#![allow(rustdoc::private_intra_doc_links, reason = "the documentation is built with what is private")]
 #![allow(
     unreachable_pub,
     unnameable_types,

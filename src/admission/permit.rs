@@ -74,14 +74,14 @@ impl Permit {
         self.scope.with(now, |machine, moment, _| machine.sent(attempt, moment));
     }
 
-    /// The head of the answer came: its limit headers set the levels, and its organization and
-    /// project may show that other credentials share them.
+    /// [`Permit::head_at`] now.
     #[cfg(test)]
     pub fn head(&mut self, report: &HeadReport, organization: Option<&str>, project: Option<&str>) {
         self.head_at(report, organization, project, false, clock::now());
     }
 
-    /// [`Permit::head`], by a clock that was just read, and in the same step [`Permit::accepted`]
+    /// The head of the answer came: its limit headers set the levels, and its organization and
+    /// project may show that other credentials share them. In the same step [`Permit::accepted`]
     /// where the head shows that the answer is a good one.
     pub fn head_at(
         &mut self,
@@ -127,7 +127,7 @@ impl Permit {
     }
 
     /// The answer says how many tokens the input was; what follows from that follows when the
-    /// attempt is [done](Self::done).
+    /// attempt is [done](Self::done_at).
     pub fn used(&mut self, input: u64) {
         self.attempt.used(input);
     }
@@ -159,14 +159,14 @@ impl Permit {
         self.settle(Outcome::QuotaExhausted(answer), clock::now());
     }
 
-    /// The attempt succeeded: its body ended as it should. It earns a part of a retry, unless it
-    /// was [accepted](Self::accepted) before.
+    /// [`Permit::done_at`] now.
     #[cfg(test)]
     pub fn done(self) {
         self.done_at(clock::now());
     }
 
-    /// [`Permit::done`], by a clock that was just read.
+    /// The attempt succeeded: its body ended as it should. It earns a part of a retry, unless it
+    /// was [accepted](Self::accepted) before.
     pub fn done_at(mut self, now: Instant) {
         self.scope.succeeded();
         self.settle(Outcome::Done, now);

@@ -75,7 +75,15 @@ async fn what_is_much_larger_than_a_limit_is_tried_in_its_turn_and_holds_up_nobo
     }
     tokio::task::yield_now().await;
     let large = Ask { cost: Cost { requests: 1, tokens: 100_000, ..Cost::default() }, ..ask(1) };
-    let mut permit = scope.admit(large).await.expect("it goes");
+    let waiting = clock::spawn({
+        let scope = Arc::clone(&scope);
+        async move { scope.admit(large).await }
+    });
+    tokio::task::yield_now().await;
+    // Who comes after it is not told to wait until 100,000 tokens have drained, which takes 100 s.
+    let wait = scope.expected_wait(&ask(1));
+    assert!(wait < Duration::from_secs(4), "{wait:?}");
+    let mut permit = waiting.await.expect("no panic").expect("it goes");
     assert!(
         clock::now() - began < Duration::from_secs(1),
         "its turn comes after those of the other caller's first"

@@ -2,7 +2,7 @@
 //! where it is not.
 //!
 //! Reading is what makes hyper answer `Expect: 100-continue`: whoever wants to refuse a request
-//! without its body does so before calling [`Replay::read`].
+//! without its body does so before calling [`Replay::read_for`].
 
 mod body;
 mod budget;
@@ -99,7 +99,14 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// Reads a body: all of it if it may be kept, otherwise a prefix.
+    /// [`Replay::read_for`] without a look for the model.
+    #[cfg(test)]
+    pub async fn read(body: B, settings: &Settings, budget: &Arc<Budget>) -> Result<Self, ReadError> {
+        Self::read_for(body, settings, budget, Look::Nowhere).await
+    }
+
+    /// Reads a body: all of it if it may be kept, otherwise a prefix; and reads on for the model of
+    /// one that is too large to be kept: `look` says in what form it stands.
     ///
     /// # Errors
     /// When the client leaves, stalls, is too slow, breaks the framing, or announces or sends more
@@ -107,19 +114,6 @@ where
     ///
     /// # Cancel safety
     /// Dropping the future drops the body and gives back what was reserved.
-    #[cfg(test)]
-    pub async fn read(body: B, settings: &Settings, budget: &Arc<Budget>) -> Result<Self, ReadError> {
-        Self::read_for(body, settings, budget, Look::Nowhere).await
-    }
-
-    /// The same, and reads on for the model of a body that is too large to be kept: `look` says in
-    /// what form it stands.
-    ///
-    /// # Errors
-    /// As for [`Replay::read`].
-    ///
-    /// # Cancel safety
-    /// As for [`Replay::read`].
     pub async fn read_for(
         body: B,
         settings: &Settings,

@@ -5,8 +5,7 @@
 //!
 //! A request goes through [`exchange`](self) in the order of the API's own edge: arrive → outage? →
 //! latency before → key → operation → price → limiter → latency after → fault? → answer.
-//! [`Simulator`] is the whole; [`serve`] puts it behind a listener, [`Simulator::serve_connection`]
-//! behind any stream of bytes.
+//! [`Simulator`] is the whole; [`serve`] puts it behind a listener.
 
 mod answer;
 mod args;
@@ -126,8 +125,8 @@ impl Simulator {
         self.serve_wire(io, |_| {}, std::future::pending()).await;
     }
 
-    /// The same, with a way to make the transport's close a reset, and an event that ends it after
-    /// the request under way.
+    /// Serves one connection with a way to make the transport's close a reset, and an event that
+    /// ends it after the request under way.
     async fn serve_wire<T>(&self, io: T, on_reset: fn(&T), stop: impl Future<Output = Stop>)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,

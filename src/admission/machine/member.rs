@@ -168,8 +168,12 @@ impl Member {
     /// until a limit is unused that it exceeds by far. After an ordinary refusal it waits at its
     /// full price.
     pub(super) fn affordable(&self, cost: Cost) -> Cost {
-        let oversize = self.limits.share_of(self.limits.charge(cost)) > OVERSIZE;
-        if oversize { Cost { tokens: 0, ..cost } } else { cost }
+        if self.is_oversize(cost) { Cost { tokens: 0, ..cost } } else { cost }
+    }
+
+    /// Whether a request is priced above one of the limits.
+    pub(super) fn is_oversize(&self, cost: Cost) -> bool {
+        self.limits.share_of(self.limits.charge(cost)) > OVERSIZE
     }
 
     /// An attempt is granted to a request that waited for `waited`: its charge is taken.

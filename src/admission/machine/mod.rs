@@ -117,7 +117,11 @@ impl<W> Machine<W> {
         self.asked = now;
         let bounded = Cost { tokens: request.cost.tokens.min(MOST_TOKENS), ..request.cost };
         let cost = self.members.typical().limits.expected(bounded);
-        let request = &request.at(cost);
+        // What is larger than a limit of every upstream goes once at no price: nobody is to be told
+        // that it waits for what that would cost.
+        let at_no_price =
+            request.turn == Turn::First && self.members.all().all(|member| member.is_oversize(cost));
+        let request = &request.at(if at_no_price { Cost { tokens: 0, ..cost } } else { cost });
         if request.turn == Turn::First {
             self.budget.received();
         }
