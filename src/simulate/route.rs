@@ -48,9 +48,15 @@ const PREFIXES: [&str; 6] = ["v1", "openai", "deployments", "api", "v1beta", "in
 impl<'a> Route<'a> {
     pub(super) fn of(method: &Method, path: &'a str) -> Self {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty()).peekable();
+        let mut versions = 0;
         while let Some(segment) = segments.peek()
             && PREFIXES.contains(segment)
         {
+            // `/v1/v1/...`: a base URL with a mistake, which no provider answers.
+            versions += u32::from(*segment == "v1");
+            if versions > 1 {
+                return Self::Unknown;
+            }
             if *segment == "deployments" {
                 segments.next();
             }
@@ -126,6 +132,7 @@ mod tests {
             (Method::GET, "/v1/files/file-1/content", Route::FileContent("file-1")),
             (Method::PUT, "/v1/echo/anything/at/all/here", Route::Echo),
             (Method::POST, "/v1/threads", Route::Unknown),
+            (Method::POST, "/v1/v1/chat/completions", Route::Unknown),
             (Method::POST, "/v1/chat/completions/a/b/c", Route::Unknown),
             (Method::GET, "/", Route::Unknown),
         ] {
