@@ -216,7 +216,7 @@ impl Limit {
         if window.total_cmp(&self.window).is_ne() {
             self.window = window;
             self.depth.restart(self.rate() * self.part, now);
-            self.tail = f64::INFINITY;
+            (self.tail, self.tail_due) = (f64::INFINITY, Moment::START);
         }
         self.asking.heard(mark);
         self.measure_times(times);
@@ -351,7 +351,7 @@ impl Limit {
             let (used, burst) = (self.shaper.used(now), self.shaper.burst());
             self.depth.scale(factor);
             self.part = part;
-            self.tail = f64::INFINITY;
+            (self.tail, self.tail_due) = (f64::INFINITY, Moment::START);
             self.divided = now;
             self.reshape(now);
             // What is used of the depth stays the same part of it: a smaller part is no debt. Of
