@@ -147,6 +147,30 @@ fn the_shipped_files_pass_the_check() {
 }
 
 #[test]
+fn check_against_a_version_names_the_keys_that_changed_and_a_former_name_is_warned_of() {
+    let since = weir(&["check", "config/sidecar.toml", "--against", "0.0.1"], &[]);
+    assert!(
+        out(&since).starts_with("estimate.pricing: was admission.estimate before 0.1.0\n"),
+        "{}",
+        out(&since)
+    );
+    assert!(out(&since).ends_with("config/sidecar.toml: valid\n"), "{}", out(&since));
+    let current = weir(&["check", "config/sidecar.toml", "--against", env!("CARGO_PKG_VERSION")], &[]);
+    assert!(out(&current).starts_with("No key has changed since "), "{}", out(&current));
+    for wrong in ["9.0", "newest"] {
+        let output = weir(&["check", "config/sidecar.toml", "--against", wrong], &[]);
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
+    let output = weir(&["check", "config/sidecar.toml"], &[("WEIR_ADMISSION__ESTIMATE", "max")]);
+    assert!(output.status.success());
+    assert_eq!(
+        err(&output),
+        "warning: environment WEIR_ADMISSION__ESTIMATE: admission.estimate: is called estimate.pricing since 0.1.0; \
+         rename it: the next version does not read it\n"
+    );
+}
+
+#[test]
 fn check_prints_what_it_understood_without_secrets() {
     let variables = [
         ("OPENAI_API_KEY", "sk-upstream-0123456789"),

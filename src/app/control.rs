@@ -38,6 +38,17 @@ pub struct Reread {
     pub text: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
     /// Makes a configuration of a text, with the secrets as they are now.
     pub parse: Box<Parse>,
+    /// What of a text the next version does not read, one line each.
+    pub deprecated: Box<dyn Fn(&str) -> String + Send + Sync>,
+}
+
+impl Reread {
+    /// Warns of what the next version does not read.
+    pub(super) fn warn(&self, text: &str) {
+        for what in (self.deprecated)(text).lines() {
+            tracing::warn!(what, "the configuration uses a former name of a key");
+        }
+    }
 }
 
 /// Makes a configuration of a text.
@@ -183,6 +194,7 @@ impl Control {
         let mut state = self.state();
         match read {
             Ok((config, text, waiting)) => {
+                self.reread.warn(&text);
                 let keys: Vec<&str> = waiting.iter().map(|waiting| &*waiting.key).collect();
                 if keys.is_empty() {
                     tracing::info!("the configuration was read again");

@@ -94,6 +94,7 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
         .map_err(|error| Error::Other(format!("cannot start a runtime: {error}")))?;
     runtime.block_on(async {
         let log = log::start(&config)?;
+        reread.warn(&reread.in_force);
         resolve_upstream(&config).await?;
         let app = App::start(config, reread, Some(&log))?;
         if let Some(certificates) = app.control.certificates() {

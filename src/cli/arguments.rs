@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
+use crate::config::changes::Version;
+
 /// A reverse proxy that paces, retries and counts a company's calls to the OpenAI API
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -113,6 +115,11 @@ fn file() -> impl clap::builder::TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().try_map(named)
 }
 
+/// A version, as `0.2` or `0.2.1`.
+fn version(text: &str) -> Result<Version, &'static str> {
+    Version::parse(text).ok_or("write a version, such as 0.1.0")
+}
+
 /// Options of `weir check`.
 #[derive(Clone, Debug, Args)]
 pub struct Check {
@@ -124,6 +131,9 @@ pub struct Check {
     /// Print the whole configuration as Weir understood it, secrets by reference
     #[arg(long)]
     pub print: bool,
+    /// Name the keys that changed since this version
+    #[arg(long, value_name = "VERSION", value_parser = version)]
+    pub against: Option<Version>,
 }
 
 /// Options of `weir prices`.

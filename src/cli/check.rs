@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::arguments::Check;
 use super::{Failure, Terminal};
 use crate::caller::Callers;
+use crate::config::changes::{CHANGES, Version};
 use crate::config::sources::{Process, Sources, WithoutSecrets};
 use crate::config::{self, Config, render};
 use crate::openai::Endpoint;
@@ -17,13 +18,38 @@ const WIDEST: usize = 18;
 
 pub(super) fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {
     let sources: &dyn Sources = if options.without_secrets { &WithoutSecrets } else { &Process };
-    let config = config::load(Some(&options.file), &[], sources)?;
-    terminal.print(&format!("{}: valid\n", options.file.display()));
+    if let Some(version) = options.against {
+        terminal.print(&changed(version)?);
+    }
+    let (file, text) = (config::name(Some(&options.file)), config::text(Some(&options.file), sources)?);
+    let config = config::parse(&file, &text, &[], sources)?;
+    let deprecated = config::deprecated(&file, &text, sources);
+    if !deprecated.list.is_empty() {
+        terminal.error(&format!("warning: {}", deprecated.to_string().replace('\n', "\nwarning: ")));
+    }
+    terminal.print(&format!("{file}: valid\n"));
     terminal.print(&rights(&config));
     if options.print {
         terminal.print(&render::redacted(&config));
     }
     Ok(())
+}
+
+/// The keys that changed since a version, one line each.
+fn changed(version: Version) -> Result<String, Failure> {
+    if Version::current().is_some_and(|current| current < version) {
+        return Err(Failure::Usage(format!(
+            "--against: this is {}; name an earlier version",
+            env!("CARGO_PKG_VERSION")
+        )));
+    }
+    let later = CHANGES.iter().filter(|change| change.since > version);
+    let lines: Vec<String> = later.map(ToString::to_string).collect();
+    Ok(if lines.is_empty() {
+        format!("No key has changed since {version}.\n")
+    } else {
+        lines.join("\n") + "\n"
+    })
 }
 
 /// Callers by endpoints; nothing where everybody may use everything.

@@ -3,17 +3,21 @@
 use super::arguments::Run;
 use super::{Failure, settings};
 use crate::app;
+use crate::config;
 use crate::config::sources::Process;
 
 pub(super) fn run(options: &Run) -> Result<(), Failure> {
     let text = settings::text(options, &Process)?;
     let config = settings::parse(options, &text, &Process)?;
-    let (of_text, of_parse) = (options.clone(), options.clone());
+    let (of_text, of_parse, of_names) = (options.clone(), options.clone(), options.config.clone());
     let reread = app::Reread {
         in_force: text,
         text: Box::new(move || settings::text(&of_text, &Process).map_err(|problems| problems.to_string())),
         parse: Box::new(move |text| {
             settings::parse(&of_parse, text, &Process).map_err(|problems| problems.to_string())
+        }),
+        deprecated: Box::new(move |text| {
+            config::deprecated(&config::name(of_names.as_deref()), text, &Process).to_string()
         }),
     };
     app::run(config, reread).map_err(Failure::from)

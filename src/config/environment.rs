@@ -1,6 +1,7 @@
 //! Settings from the environment and the command line, laid over the file's.
 
 use super::Config;
+use super::changes::renamed;
 use super::key::{Kind, Table};
 use super::problem::{Origin, Problem, nearest, quoted};
 use super::read::Reader;
@@ -15,6 +16,14 @@ pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
         let Some(rest) = name.strip_prefix("WEIR_").filter(|rest| *rest != "CONFIG") else { continue };
         let steps: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
         let top_level = steps.len() == 1;
+        if let Some(change) = renamed(reader.changes, &steps.join(".")) {
+            // Under its former name: what is called by both is told of.
+            if let Ok((_, kind)) = find(&change.key.split('.').map(str::to_owned).collect::<Vec<_>>()) {
+                let origin = Origin::Environment(name);
+                put(root, read(value.trim(), kind, &steps.join("."), &origin), reader);
+            }
+            continue;
+        }
         match find(&steps) {
             Ok((path, kind)) if !(top_level && matches!(kind, Kind::Table(_))) => {
                 set(root, &path, &value, &Origin::Environment(name), reader);
@@ -82,7 +91,11 @@ fn single_underscore(name: &str, value: &str) -> Option<(String, Kind)> {
 pub(crate) fn set(root: &mut Node, path: &str, text: &str, origin: &Origin, reader: &mut Reader<'_>) {
     let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
     let Ok((path, kind)) = find(&steps) else { return };
-    let node = read(text.trim(), kind, &path, origin);
+    put(root, read(text.trim(), kind, &path, origin), reader);
+}
+
+/// Lays a node over the file, at its path.
+pub(super) fn put(root: &mut Node, node: Node, reader: &mut Reader<'_>) {
     if let Err(node) = root.put(node) {
         reader.problem(&node, "its section is not a table in the file; write it as one");
     }

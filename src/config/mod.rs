@@ -6,6 +6,7 @@
 //! problem at once, each with its place. Each section is declared once, by the `section!` macro;
 //! the schema, the reference and the names in the environment follow from that declaration.
 
+pub mod changes;
 pub mod key;
 pub mod value;
 pub mod quantity;
@@ -136,17 +137,7 @@ pub fn parse(
     sources: &dyn Sources,
 ) -> Result<Config, Problems> {
     let mut reader = Reader::new(sources);
-    let mut root = Node::parse(text, &mut reader.problems);
-    environment::apply(&mut root, &mut reader);
-    for setting in overrides {
-        environment::set(
-            &mut root,
-            setting.key,
-            &setting.value,
-            &Origin::Option(setting.option),
-            &mut reader,
-        );
-    }
+    let root = lay(text, overrides, &mut reader);
     environment::near_misses(&root, &mut reader);
     let config = Config::read(&root, &mut reader);
     let config = config.map(|config| {
@@ -157,12 +148,24 @@ pub fn parse(
     finish(file, config, reader.problems)
 }
 
-/// Reads the file at `path`, where there is one, with the process's environment.
-///
-/// # Errors
-/// As [`parse`]; a file that can't be read is a problem too.
-pub fn load(path: Option<&Path>, overrides: &[Override], sources: &dyn Sources) -> Result<Config, Problems> {
-    parse(&name(path), &text(path, sources)?, overrides, sources)
+/// What the file and the environment say in the words of the version before, and the next does not
+/// read.
+pub fn deprecated(file: &str, text: &str, sources: &dyn Sources) -> Problems {
+    let mut reader = Reader::new(sources);
+    lay(text, &[], &mut reader);
+    Problems { file: file.to_owned(), list: reader.warnings }
+}
+
+/// The file with the environment and the command line over it, in the present names of the keys.
+fn lay(text: &str, overrides: &[Override], reader: &mut Reader<'_>) -> Node {
+    let mut root = Node::parse(text, &mut reader.problems);
+    environment::apply(&mut root, reader);
+    changes::rename(&mut root, reader);
+    for setting in overrides {
+        let origin = Origin::Option(setting.option);
+        environment::set(&mut root, setting.key, &setting.value, &origin, reader);
+    }
+    root
 }
 
 /// Reads the section `admin` alone, all else as if it were not written: how a running Weir is found
@@ -177,12 +180,7 @@ pub fn load_admin(
 ) -> Result<Config, Problems> {
     let text = text(path, sources)?;
     let mut reader = Reader::new(sources);
-    let mut root = Node::parse(&text, &mut reader.problems);
-    environment::apply(&mut root, &mut reader);
-    for setting in overrides {
-        let origin = Origin::Option(setting.option);
-        environment::set(&mut root, setting.key, &setting.value, &origin, &mut reader);
-    }
+    let mut root = lay(&text, overrides, &mut reader);
     root.keep_only("admin");
     reader.problems.clear();
     let config = Config::read(&root, &mut reader);

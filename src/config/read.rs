@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::changes::{CHANGES, Change};
 use super::key::{Key, Kind, Presence, Table};
 use super::problem::{Origin, Problem, nearest, quoted};
 use super::sources::Sources;
@@ -14,6 +15,10 @@ pub(crate) struct Reader<'a> {
     pub(crate) sources: &'a dyn Sources,
     /// What was found wrong so far.
     pub(crate) problems: Vec<Problem>,
+    /// What works in this version only.
+    pub(crate) warnings: Vec<Problem>,
+    /// The keys that were called otherwise before.
+    pub(crate) changes: &'static [Change],
     /// The elements of lists that were too wrong to be kept, by path.
     pub(crate) dropped: Vec<String>,
     /// The range of the key that is being read, to say what to write.
@@ -30,7 +35,14 @@ pub(crate) struct Entries<'n> {
 impl<'a> Reader<'a> {
     /// A reader that has found nothing wrong yet.
     pub(crate) fn new(sources: &'a dyn Sources) -> Self {
-        Self { sources, problems: Vec::new(), dropped: Vec::new(), range: None }
+        Self {
+            sources,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            changes: CHANGES,
+            dropped: Vec::new(),
+            range: None,
+        }
     }
 
     /// Reports what is wrong with a value.

@@ -129,6 +129,18 @@ impl Node {
         Ok(())
     }
 
+    /// Takes the node at a path without lists out, and the sections that are empty then.
+    pub(crate) fn take(&mut self, path: &str) -> Option<Self> {
+        let Datum::Table(entries) = &mut self.datum else { return None };
+        let Some((section, rest)) = path.split_once('.') else { return entries.remove(path) };
+        let inner = entries.get_mut(section)?;
+        let taken = inner.take(rest);
+        if taken.is_some() && matches!(&inner.datum, Datum::Table(entries) if entries.is_empty()) {
+            entries.remove(section);
+        }
+        taken
+    }
+
     /// Drops every entry of the table but one.
     pub(crate) fn keep_only(&mut self, name: &str) {
         if let Datum::Table(entries) = &mut self.datum {

@@ -168,6 +168,7 @@ impl Demo {
             in_force: String::new(),
             text: Box::new(|| Err("the demo has no configuration file".to_owned())),
             parse: Box::new(|_| Err("the demo has no configuration file".to_owned())),
+            deprecated: Box::new(|_| String::new()),
         };
         let mut apps = Vec::new();
         for _ in 0..self.replicas {
