@@ -51,7 +51,9 @@ pub use ceilings::{Ceiling, CeilingRefusal, CeilingStatus, CeilingTurn, Ceilings
 pub use directory::{CredentialId, Scopes, ScopesCounts};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
 pub use knowledge::{Knowledge, Told};
-pub use limits::{Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, Unit};
+pub use limits::{
+    Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, Unit, WindowReport,
+};
 pub use machine::{HeadReport, Route, Ticket, Turn, Would};
 pub use moment::Moment;
 pub use newcomer::Newcomer;

@@ -82,7 +82,7 @@ impl Permit {
 
     /// The head of the answer came: its limit headers set the levels, and its organization and
     /// project may show that other credentials share them. In the same step [`Permit::accepted`]
-    /// where the head shows that the answer is a good one.
+    /// where the head shows that the answer is a good one. Returns how many limits found no place.
     pub fn head_at(
         &mut self,
         report: &HeadReport,
@@ -90,19 +90,21 @@ impl Permit {
         project: Option<&str>,
         is_good: bool,
         now: Instant,
-    ) {
+    ) -> u32 {
         let attempt = &mut *self.attempt;
-        self.scope.with(now, |machine, moment, wake| {
-            machine.head(attempt, report, moment);
+        let unfiled = self.scope.with(now, |machine, moment, wake| {
+            let unfiled = machine.head(attempt, report, moment);
             if is_good {
                 machine.accepted(attempt, moment);
             }
             machine.pump(moment, wake);
+            unfiled
         });
         if is_good {
             self.scope.succeeded();
         }
         self.belongs_to(organization, project);
+        unfiled
     }
 
     /// The first event of a streamed answer came that has something of it.

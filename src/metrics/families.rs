@@ -157,7 +157,7 @@ families! {
     LIMIT_PART = Gauge, "limit_part", ["scope"],
         "This replica's part of the scope's limits, beside limits.share; 1 where no replicas share them.";
     LIMIT_HEADERS_MALFORMED = Counter, "limit_headers_malformed_total", [],
-        "Limit headers of the upstream that could not be read.";
+        "Limit headers of the upstream that could not be read, or of more limits than are kept.";
     SCOPES = Gauge, "scopes", [],
         "Scopes: sets of upstream limits in use.";
     SCOPES_EVICTED = Counter, "scopes_evicted_total", [],

@@ -134,7 +134,7 @@ pub struct Metrics {
     pub queue_refusals: Counters<QueueRefusal>,
     /// Actual over predicted wait.
     pub queue_prediction: Histogram,
-    /// Limit headers that could not be read.
+    /// Limit headers that could not be read, or found no place.
     pub limit_headers_malformed: IntCounter,
     /// Rate limits met by requests that had met one before.
     pub rate_limited_again: IntCounter,

@@ -1,12 +1,22 @@
 //! What the head of an answer says of the request, its limits and its scope, read in one pass over
 //! the headers.
 
+use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
 
+use foldhash::fast::FixedState;
 use http::{HeaderMap, HeaderValue};
 
 use super::decimal;
 use super::limit_headers::{Parsed, Values};
+
+/// The headers that name whose limits an answer tells of: Azure's region and deployment, what its
+/// limits are counted by, and the same of others (GitHub; `LiteLLM`, which passes on the headers of
+/// the deployment that it chose).
+const OWNERS: [&str; 5] =
+    ["x-ms-region", "x-ms-deployment-name", "x-ratelimit-key", "x-ratelimit-resource", "x-litellm-model-id"];
+/// The upstream names owners, and they are compared within one scope only: no seed is needed.
+const OWNER_HASH: FixedState = FixedState::with_seed(0);
 
 /// What the head of an answer says besides its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +29,9 @@ pub struct AnswerHeaders<'a> {
     pub organization: Option<&'a str>,
     /// `openai-project`: the same, more closely.
     pub project: Option<&'a str>,
+    /// Whose limits these are below that, where a header names a region, a deployment or a key: a
+    /// hash of all that do.
+    pub owner: Option<u64>,
     /// `x-request-id`: what the upstream's support asks for.
     pub request_id: Option<&'a HeaderValue>,
 }
@@ -28,9 +41,14 @@ impl<'a> AnswerHeaders<'a> {
     /// `wall` is asked for the wall time only where a limit names a moment.
     pub fn of(headers: &'a HeaderMap, wall: fn() -> SystemTime) -> Self {
         let mut found = Found::default();
+        let mut owner: Option<u64> = None;
         for (name, value) in headers {
             let name = name.as_str();
-            if let Some(place) = found.place(name) {
+            if OWNERS.contains(&name) {
+                // In any order.
+                let hash = OWNER_HASH.hash_one((name, value.as_bytes()));
+                owner = Some(owner.unwrap_or_default().wrapping_add(hash));
+            } else if let Some(place) = found.place(name) {
                 place.get_or_insert(value);
             } else {
                 found.limits.place(name, value);
@@ -41,6 +59,7 @@ impl<'a> AnswerHeaders<'a> {
             processing: found.processing.and_then(milliseconds),
             organization: found.organization.and_then(|value| value.to_str().ok()),
             project: found.project.and_then(|value| value.to_str().ok()),
+            owner,
             request_id: found.request_id,
         }
     }
@@ -108,6 +127,20 @@ mod tests {
         assert_eq!((found.organization, found.project), (Some("acme"), Some("proj_1")));
         assert_eq!(found.limits.headers[0].remaining, Some(499));
         assert_eq!(found.limits, limit_headers::parse(&headers, WALL));
+    }
+
+    #[test]
+    fn an_owner_is_what_all_headers_that_name_one_say() {
+        let owner = |pairs: &[(&'static str, &'static str)]| AnswerHeaders::of(&headers(pairs), WALL).owner;
+        let (east, key) = (("x-ms-region", "East US 2"), ("x-ratelimit-key", "gpt-5.2_2025-12-11"));
+        let both = owner(&[east, key]);
+        assert!(both.is_some() && both == owner(&[key, ("content-type", "text/plain"), east]));
+        let others: [&[(&'static str, &'static str)]; 4] =
+            [&[east], &[key], &[("x-ms-region", "West US"), key], &[("x-ms-client", "a")]];
+        for other in others {
+            assert_ne!(owner(other), both, "{other:?}");
+        }
+        assert_eq!(owner(&[("x-ratelimit-limit-requests", "5"), ("x-request-id", "a")]), None);
     }
 
     #[test]

@@ -342,11 +342,12 @@ pub(super) fn hear<'a>(
     // lasts.
     let request_id = found.request_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
     record.attempt_answered(head.status, request_id, now);
-    if found.limits.malformed > 0 {
-        record.account().metrics().limit_headers_malformed.inc_by(u64::from(found.limits.malformed));
-    }
-    let told = HeadReport { limits: limits::reports(&found.limits.headers), processing: found.processing };
-    if let Some(permit) = permit.into() {
-        permit.head_at(&told, found.organization, found.project, is_good, now);
+    let told = HeadReport { limits: limits::reports(&found), processing: found.processing };
+    let unfiled = permit
+        .into()
+        .map_or(0, |permit| permit.head_at(&told, found.organization, found.project, is_good, now));
+    let unused = found.limits.malformed + unfiled;
+    if unused > 0 {
+        record.account().metrics().limit_headers_malformed.inc_by(u64::from(unused));
     }
 }

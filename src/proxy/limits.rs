@@ -2,24 +2,44 @@
 
 use std::time::Duration;
 
-use crate::admission::{LimitReport, LimitReports, RefusalNumbers, Slot};
-use crate::openai::{Dimension, HeaderLimit, LimitHeaders, LimitRefusal, Part, Unit};
+use crate::admission::{self, LimitReport, LimitReports, RefusalNumbers, Slot, WindowReport};
+use crate::openai::{AnswerHeaders, Dimension, HeaderLimit, LimitHeaders, LimitRefusal, Part, Unit};
+
+/// What the head of an answer says of limits, and whose they are.
+pub(crate) fn reports(found: &AnswerHeaders<'_>) -> LimitReports {
+    LimitReports { owner: found.owner, ..of_headers(&found.limits.headers) }
+}
 
 /// What the limit headers say of requests and tokens: of several limits of one unit and window the
 /// one with the least left. Limits of the input or the output alone are no limits of what a request
 /// is priced at.
-pub(crate) fn reports(headers: &LimitHeaders) -> LimitReports {
-    let tightest = |unit: Unit, of_day: bool| {
-        let of_unit = headers.of(unit, Part::Whole).chain(headers.of(unit, Part::Project));
-        let of_window = of_unit.filter(move |told| (told.window == Some(DAY)) == of_day);
-        of_window.filter_map(report).min_by_key(|report| report.remaining)
-    };
-    LimitReports {
-        requests: tightest(Unit::Requests, false),
-        tokens: tightest(Unit::Tokens, false),
-        requests_a_day: tightest(Unit::Requests, true),
-        tokens_a_day: tightest(Unit::Tokens, true),
+pub(super) fn of_headers(headers: &LimitHeaders) -> LimitReports {
+    let mut reports = LimitReports::default();
+    for told in headers.iter().filter(|told| matches!(told.part, Part::Whole | Part::Project)) {
+        let Some(report) = report(told) else { continue };
+        let (unit, by_minute) = match told.unit {
+            Unit::Requests => (admission::Unit::Requests, &mut reports.requests),
+            Unit::Tokens => (admission::Unit::Tokens, &mut reports.tokens),
+            Unit::Other => continue,
+        };
+        let tighter = |known: LimitReport| report.remaining < known.remaining;
+        match told.window {
+            None | Some(MINUTE) => {
+                if by_minute.is_none_or(tighter) {
+                    *by_minute = Some(report);
+                }
+            }
+            Some(window) => {
+                let is_its = |known: &&mut WindowReport| known.unit == unit && known.window == window;
+                match reports.windows.iter_mut().find(is_its) {
+                    Some(known) if tighter(known.report) => known.report = report,
+                    Some(_) => {}
+                    None => reports.windows.push(WindowReport { unit, window, report }),
+                }
+            }
+        }
     }
+    reports
 }
 
 /// The numbers of a refusal, if it names a limit that admission keeps.
@@ -56,23 +76,12 @@ pub(super) fn numbers(refusal: &LimitRefusal) -> Option<RefusalNumbers> {
     })
 }
 
-/// A limit whose window is told is reported with the reset that an evenly refilled bucket of that
-/// window has: admission derives the window from it.
+/// A report needs both numbers.
 fn report(told: &HeaderLimit) -> Option<LimitReport> {
-    let (limit, remaining) = (told.limit?, told.remaining?);
-    let used = limit.saturating_sub(remaining);
-    let reset = match told.window {
-        None => told.reset,
-        Some(window) if window == MINUTE || window == DAY => {
-            told.reset.and(Some(window.mul_f64(used as f64 / limit as f64)))
-        }
-        Some(_) => return None,
-    };
-    Some(LimitReport { limit, remaining, reset })
+    Some(LimitReport { limit: told.limit?, remaining: told.remaining?, reset: told.reset })
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
-const DAY: Duration = Duration::from_hours(24);
 
 #[cfg(test)]
 mod tests {
@@ -82,15 +91,25 @@ mod tests {
     use crate::clock;
     use crate::openai::AnswerHeaders;
 
-    /// Limit and remainder of requests, tokens, requests a day, tokens a day.
-    fn told(pairs: &[(&'static str, &'static str)]) -> [Option<(u64, u64)>; 4] {
+    /// Unit, window in seconds (0: a minute's, or not told), limit, remainder, reset in seconds.
+    type Told = (char, u64, u64, u64, Option<u64>);
+
+    fn told(pairs: &[(&'static str, &'static str)]) -> Vec<Told> {
         let pairs = pairs
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let headers: HeaderMap = pairs.collect();
-        let reports = reports(&AnswerHeaders::of(&headers, clock::wall).limits.headers);
-        [reports.requests, reports.tokens, reports.requests_a_day, reports.tokens_a_day]
-            .map(|report| report.map(|report| (report.limit, report.remaining)))
+        let reports = reports(&AnswerHeaders::of(&headers, clock::wall));
+        let row = |unit, window, report: LimitReport| {
+            (unit, window, report.limit, report.remaining, report.reset.map(|reset| reset.as_secs()))
+        };
+        let minute =
+            [reports.requests.map(|told| row('r', 0, told)), reports.tokens.map(|told| row('t', 0, told))];
+        let windows = reports.windows.iter().map(|told| {
+            let unit = if told.unit == admission::Unit::Requests { 'r' } else { 't' };
+            row(unit, told.window.as_secs(), told.report)
+        });
+        minute.into_iter().flatten().chain(windows).collect()
     }
 
     #[test]
@@ -99,6 +118,7 @@ mod tests {
         let cerebras = told(&[
             ("x-ratelimit-limit-requests-day", "14400"),
             ("x-ratelimit-remaining-requests-day", "9"),
+            ("x-ratelimit-reset-requests-day", "33011.382867"),
             ("x-ratelimit-limit-requests-minute", "30"),
             ("x-ratelimit-remaining-requests-minute", "29"),
             ("x-ratelimit-limit-tokens-minute", "60000"),
@@ -106,9 +126,15 @@ mod tests {
             ("x-ratelimit-limit-tokens-day", "1000000"),
             ("x-ratelimit-remaining-tokens-day", "999000"),
         ]);
+        let day = 86_400;
         assert_eq!(
             cerebras,
-            [Some((30, 29)), Some((60_000, 59_000)), Some((14_400, 9)), Some((1_000_000, 999_000))]
+            [
+                ('r', 0, 30, 29, None),
+                ('t', 0, 60_000, 59_000, None),
+                ('r', day, 14_400, 9, Some(33_011)),
+                ('t', day, 1_000_000, 999_000, None)
+            ]
         );
         // The IETF's draft, with several policies.
         let policies = told(&[
@@ -118,9 +144,11 @@ mod tests {
             ),
             ("ratelimit", r#""daily";r=4000;t=3600, "burst";r=70;t=20, "t";r=8000;t=9"#),
         ]);
-        assert_eq!(policies, [Some((100, 70)), Some((9000, 8000)), Some((5000, 4000)), None]);
+        let expected =
+            [('r', 0, 100, 70, Some(20)), ('t', 0, 9000, 8000, Some(9)), ('r', day, 5000, 4000, Some(3600))];
+        assert_eq!(policies, expected);
         // A day alone is a day's, and two of one window are one: the tighter.
-        let day = told(&[
+        let day_alone = told(&[
             ("x-ratelimit-limit-requests-day", "200"),
             ("x-ratelimit-remaining-requests-day", "150"),
             ("x-ratelimit-limit-tokens", "1000"),
@@ -128,6 +156,47 @@ mod tests {
             ("x-ratelimit-limit-project-tokens", "500"),
             ("x-ratelimit-remaining-project-tokens", "100"),
         ]);
-        assert_eq!(day, [None, Some((500, 100)), Some((200, 150)), None]);
+        assert_eq!(day_alone, [('t', 0, 500, 100, None), ('r', day, 200, 150, None)]);
+    }
+
+    #[test]
+    fn any_window_that_a_policy_names_is_kept() {
+        // express-rate-limit, draft 8, 7 and 6.
+        let eighth = told(&[
+            ("ratelimit-policy", r#""100-in-1hr"; q=100; w=3600; pk=:NDNiZDk=:"#),
+            ("ratelimit", r#""100-in-1hr"; r=58; t=1784"#),
+        ]);
+        let seventh =
+            told(&[("ratelimit-policy", "100;w=3600"), ("ratelimit", "limit=100, remaining=58, reset=1784")]);
+        let sixth = told(&[
+            ("ratelimit-policy", "100;w=3600"),
+            ("ratelimit-limit", "100"),
+            ("ratelimit-remaining", "58"),
+            ("ratelimit-reset", "1784"),
+        ]);
+        for told in [eighth, seventh, sixth] {
+            assert_eq!(told, [('r', 3600, 100, 58, Some(1784))]);
+        }
+        // Two windows at once.
+        let both = told(&[
+            ("ratelimit-policy", r#""second";q=10;w=1, "hour";q=2000;w=3600"#),
+            ("ratelimit", r#""second";r=9;t=1, "hour";r=1200;t=1800"#),
+        ]);
+        assert_eq!(both, [('r', 1, 10, 9, Some(1)), ('r', 3600, 2000, 1200, Some(1800))]);
+        // Kong and Mistral name the window in the header.
+        let named = told(&[
+            ("x-ratelimit-limit-second", "10"),
+            ("x-ratelimit-remaining-second", "9"),
+            ("x-ratelimit-limit-hour", "500"),
+            ("x-ratelimit-remaining-hour", "480"),
+            ("x-ratelimit-limit-tokens-month", "1000000000"),
+            ("x-ratelimit-remaining-tokens-month", "999000000"),
+        ]);
+        let expected = [
+            ('r', 1, 10, 9, None),
+            ('r', 3600, 500, 480, None),
+            ('t', 30 * 86_400, 1_000_000_000, 999_000_000, None),
+        ];
+        assert_eq!(named, expected);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use weir::internals::admission::{LimitReport, LimitReports};
+use weir::internals::admission::{LimitReport, LimitReports, Unit, WindowReport};
 use weir::internals::classify::ErrorClass;
 use weir::internals::simulate::limiter::{Joint, Price};
 
@@ -14,7 +14,7 @@ use crate::world::{Report, Scenario, Source, Strange, Stranger, percentile, run}
 const BARE: Strange = Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
 /// An answer without limit headers.
 pub(crate) const PLAIN: Strange = Strange::Taken {
-    limits: LimitReports { requests: None, tokens: None, requests_a_day: None, tokens_a_day: None },
+    limits: LimitReports { requests: None, tokens: None, windows: Vec::new(), owner: None },
     later: 0.0,
 };
 
@@ -25,6 +25,15 @@ fn requests(limit: f64, remaining: f64, reset: Option<f64>) -> Strange {
         limits: LimitReports { requests: Some(report), tokens: None, ..LimitReports::default() },
         later: 0.0,
     }
+}
+
+/// The same, with the window named.
+fn by_window(answer: Strange, window: f64) -> Strange {
+    let Strange::Taken { mut limits, later } = answer else { return answer };
+    let window = Duration::from_secs_f64(window);
+    let told = limits.requests.take().map(|report| WindowReport { unit: Unit::Requests, window, report });
+    limits.windows.extend(told);
+    Strange::Taken { limits, later }
 }
 
 fn refused(hint: f64) -> Strange {
@@ -43,7 +52,9 @@ pub(crate) enum Tells {
     Minute,
     /// By headers that speak of its own window.
     Own,
-    /// The same, without a reset.
+    /// The same, which name the window.
+    Window,
+    /// As its own, without a reset.
     NoReset,
     /// By a minute's headers that are always the same: as if nothing but the last request were ever
     /// counted.
@@ -97,6 +108,7 @@ impl Stranger for Windows {
         match self.tells {
             Tells::Nothing | Tells::Hint => PLAIN,
             Tells::Own => requests(self.limit, remaining, Some(left)),
+            Tells::Window => by_window(requests(self.limit, remaining, Some(left)), self.window),
             Tells::NoReset => requests(self.limit, remaining, None),
             Tells::Minute | Tells::Cached => {
                 let limit = self.limit * 60.0 / self.window;
@@ -138,6 +150,10 @@ impl Stranger for Deep {
         match self.tells {
             Tells::Nothing | Tells::Hint => PLAIN,
             Tells::Own => requests(self.depth, self.depth - self.level, Some(self.level / self.rate)),
+            Tells::Window => {
+                let own = requests(self.depth, self.depth - self.level, Some(self.level / self.rate));
+                by_window(own, self.depth / self.rate)
+            }
             Tells::NoReset => requests(self.rate * 60.0, self.depth - self.level, None),
             Tells::Minute | Tells::Cached => {
                 requests(self.rate * 60.0, self.rate * 60.0 - 1.0, Some(1.0 / self.rate))
@@ -253,6 +269,35 @@ impl Stranger for Storm {
     }
 }
 
+/// One address before several regions, each with limits and headers of its own, which take turns.
+#[derive(Debug)]
+struct Regions {
+    regions: Vec<Windows>,
+    /// Whose turn it is, again and again.
+    turns: &'static [usize],
+    next: usize,
+}
+
+impl Regions {
+    fn new(limits: &[f64], turns: &'static [usize]) -> Self {
+        let region = |limit: &f64| Windows::new(*limit, 60.0, false, Tells::Own);
+        let regions = limits.iter().map(region).collect();
+        Self { regions, turns, next: 0 }
+    }
+}
+
+impl Stranger for Regions {
+    fn take(&mut self, price: Price, at: f64) -> Strange {
+        let region = self.turns[self.next % self.turns.len()];
+        self.next += 1;
+        let mut answer = self.regions[region].take(price, at);
+        if let Strange::Taken { limits, .. } = &mut answer {
+            limits.owner = Some(region as u64 + 1);
+        }
+        answer
+    }
+}
+
 pub(crate) type Make = fn() -> Box<dyn Stranger>;
 
 /// Twice its limit is asked of it, which is `rate` a second.
@@ -321,6 +366,48 @@ const CASES: &[Case] = &[
         make: || Box::new(Windows::new(1200.0, 60.0, true, Tells::Own)),
         refused: Some((0, 0)),
         used: 0.97,
+    },
+    Case {
+        name: "two regions in turn",
+        rate: 20.0,
+        make: || Box::new(Regions::new(&[600.0, 600.0], &[0, 1])),
+        refused: Some((0, 0)),
+        used: 0.9,
+    },
+    Case {
+        name: "a small region and a large one in turn: the small one binds",
+        rate: 20.0,
+        make: || Box::new(Regions::new(&[600.0, 6000.0], &[0, 1])),
+        refused: Some((0, 0)),
+        used: 0.9,
+    },
+    Case {
+        name: "two regions, one of which gets most",
+        rate: 20.0,
+        make: || Box::new(Regions::new(&[300.0, 900.0], &[0, 1, 1, 1])),
+        refused: Some((0, 0)),
+        used: 0.9,
+    },
+    Case {
+        name: "windows of ten seconds that are told",
+        rate: 20.0,
+        make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Window)),
+        refused: Some((0, 0)),
+        used: 0.9,
+    },
+    Case {
+        name: "windows of a quarter of a minute that are told",
+        rate: 20.0,
+        make: || Box::new(Windows::new(300.0, 15.0, false, Tells::Window)),
+        refused: Some((0, 0)),
+        used: 0.9,
+    },
+    Case {
+        name: "a bucket of ten seconds that is told",
+        rate: 20.0,
+        make: || Box::new(Deep::new(20.0, 10.0, Tells::Window)),
+        refused: Some((0, 0)),
+        used: 0.9,
     },
     Case {
         name: "minutes of the clock, bare",

@@ -110,7 +110,7 @@ pub(crate) trait Stranger: std::fmt::Debug {
 }
 
 /// What a [`Stranger`] answers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Strange {
     /// It takes the request, and answers with this extra delay in seconds.
     Taken { limits: LimitReports, later: f64 },
@@ -658,7 +658,7 @@ impl World {
         }
         let processing = Some(self.now.since(call.accounted));
         let refused = call.refused.take();
-        let head = HeadReport { limits: call.limits, processing };
+        let head = HeadReport { limits: std::mem::take(&mut call.limits), processing };
         self.machine.head(&mut attempt, &head, self.now);
         let mut wake = Vec::new();
         match refused {

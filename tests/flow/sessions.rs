@@ -109,7 +109,7 @@ async fn fifty_connections_of_sixteen_busy_lanes_use_the_limit_and_meet_none() {
 
 /// R28 of the world's reports: agents think, wait for people, and go on in the same session.
 #[tokio::test(start_paused = true)]
-async fn a_session_may_be_idle_for_almost_an_hour_between_its_turns() {
+async fn r28_a_session_may_be_idle_for_almost_an_hour_between_its_turns() {
     let world = World::new(setup());
     let mut client = Client::open(&world).await;
     for pause in [0, 10, 59] {

@@ -13,8 +13,10 @@ impl Limits {
     pub(super) fn calibrate(&mut self, reports: &LimitReports, cost: Cost, marks: Marks, times: &Times) {
         let Some(report) = reports.tokens.filter(|report| report.limit > 0) else { return };
         let told = |slot: Slot| {
-            let entry =
-                self.entries.iter().find(|entry| entry.slot == slot && entry.origin == Origin::Headers);
+            let is_it = |entry: &&super::Entry| {
+                entry.slot == slot && entry.origin == Origin::Headers && !entry.limit.window_is_told()
+            };
+            let entry = self.entries.iter().find(is_it);
             entry.map(|entry| &*entry.limit)
         };
         let Some(tokens) = told(Slot::TokensPerMinute) else { return };

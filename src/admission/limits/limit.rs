@@ -420,6 +420,21 @@ impl Limit {
         self.shaper.burst()
     }
 
+    /// The upstream named the window.
+    pub(crate) fn tell_window(&mut self, window: Duration, now: Moment) {
+        self.shape.tell_window(window.as_secs_f64());
+        if duration(self.window) != window {
+            self.window = window.as_secs_f64();
+            self.depth.restart(self.rate() * self.part, now);
+            self.reshape(now);
+        }
+    }
+
+    /// Whether the upstream named the window.
+    pub(crate) fn window_is_told(&self) -> bool {
+        self.shape.told_window().is_some()
+    }
+
     /// Whether the window is known from what the upstream said.
     pub(crate) fn window_is_proven(&self) -> bool {
         self.shape.is_known()

@@ -11,6 +11,7 @@ mod foreign;
 mod limit;
 mod measured;
 mod own;
+mod owners;
 mod rate;
 mod refusal;
 mod report;
@@ -27,7 +28,7 @@ mod untold_tests;
 
 use std::time::Duration;
 
-use crate::admission::moment::Moment;
+use crate::admission::moment::{Moment, duration};
 use crate::admission::settings::LimitSettings;
 
 pub(in crate::admission) use bucket::Bucket;
@@ -36,13 +37,14 @@ use limit::Limit;
 pub use own::Cost;
 use own::OwnUse;
 pub(crate) use own::{Charge, Marks};
+use owners::Owners;
 use part::Held;
 pub use part::{Demand, Part};
 pub(in crate::admission) use rate::FoundRate;
 use rate::Rate;
 use refusal::Numbers;
 pub(crate) use refusal::{Refusal, Times, Verdict};
-pub use report::{LimitReport, LimitReports, RefusalNumbers, Source};
+pub use report::{LimitReport, LimitReports, RefusalNumbers, Source, WindowReport};
 pub use slot::{Slot, Unit};
 
 /// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
@@ -85,6 +87,8 @@ enum Origin {
 struct Entry {
     slot: Slot,
     origin: Origin,
+    /// Whose limit it is, where answers name owners.
+    owner: Option<u64>,
     limit: Box<Limit>,
 }
 
@@ -108,6 +112,8 @@ pub(crate) struct Limits {
     paused_until: Moment,
     /// The last refusal where little was used of what is told; the start of time before the first.
     unexplained: Moment,
+    /// Absent where answers name no owner.
+    owners: Option<Box<Owners>>,
 }
 
 impl Limits {
@@ -124,6 +130,7 @@ impl Limits {
             endpoints: EndpointRatios::new(),
             in_flight: 0,
             unexplained: Moment::START,
+            owners: None,
         };
         new.configure(limits, now);
         if new.entries.is_empty() {
@@ -219,7 +226,7 @@ impl Limits {
         Marks { in_flight: self.in_flight, ..self.own.send(cost, now) }
     }
 
-    /// Learns from the headers of an answer to an attempt.
+    /// Learns from the headers of an answer to an attempt. Returns how many reports found no place.
     pub(crate) fn told(
         &mut self,
         reports: &LimitReports,
@@ -228,52 +235,86 @@ impl Limits {
         marks: Marks,
         times: &Times,
         now: Moment,
-    ) {
-        for (unit, report, slot) in reports.each() {
-            // 0 and −1 mean "unknown" in some dialects.
-            if let Some(report) = report
-                && report.limit > 0
-                && let Some(index) = self.place_of_report(unit, report, slot, now)
-            {
-                let entry = &mut self.entries[index];
-                let own = self.own.of(unit, self.ratio.value());
-                let mark = marks.of(unit);
-                entry.limit.told(report, charge.of(entry.slot), &own, mark, times, now);
-                let slot = entry.slot.of_window(entry.limit.window);
-                if slot != entry.slot {
-                    entry.slot = slot;
-                    self.divide(1.0, now);
-                }
-                self.raise_refused(unit, report.limit as f64, now);
+    ) -> u32 {
+        let Some(part) = self.part_of_owner(reports.owner) else {
+            return u32::try_from(reports.each().count()).unwrap_or(u32::MAX);
+        };
+        let mut unfiled = 0;
+        for (unit, window, report) in reports.each() {
+            let report = if part < 1.0 { report.of_part(part) } else { report };
+            let Some(index) = self.place_of_report((unit, window, reports.owner), &report, now) else {
+                unfiled += 1;
+                continue;
+            };
+            let entry = &mut self.entries[index];
+            let own = self.own.of(unit, self.ratio.value());
+            entry.limit.told(&report, charge.of(entry.slot), &own, marks.of(unit), times, now);
+            let slot = entry.slot.of_window(entry.limit.window);
+            if slot != entry.slot {
+                entry.slot = slot;
+                self.divide(1.0, now);
             }
+            self.raise_refused(unit, report.limit as f64, now);
         }
-        self.calibrate(reports, cost, marks, times);
+        if part >= 1.0 {
+            self.calibrate(reports, cost, marks, times);
+        }
+        unfiled
+    }
+
+    /// The part of all requests that the limits of this owner count; nothing where it has no place.
+    fn part_of_owner(&mut self, owner: Option<u64>) -> Option<f64> {
+        let Some(owner) = owner else { return Some(1.0) };
+        let owners = self.owners.get_or_insert_default();
+        let part = owners.heard(owner);
+        if let Some(gone) = owners.gone() {
+            self.entries.retain(|entry| entry.owner != Some(gone));
+        }
+        part
     }
 
     /// The entry that a header's report is filed in: the one of the headers, else a configured or
     /// refused one of nearly the same limit, else a new one.
     fn place_of_report(
         &mut self,
-        unit: Unit,
+        (unit, window, owner): (Unit, Option<Duration>, Option<u64>),
         report: &LimitReport,
-        slot: Option<Slot>,
         now: Moment,
     ) -> Option<usize> {
         let limit = report.limit as f64;
-        let is_of = |entry: &Entry| entry.slot.unit() == unit && slot.is_none_or(|slot| entry.slot == slot);
-        let of_headers = |entry: &Entry| is_of(entry) && entry.origin == Origin::Headers;
+        let minute = Slot::by_minute(unit);
+        let slot = window.map_or(minute, |window| minute.of_window(window.as_secs_f64()));
+        // A window that is told describes the limit; one that is not is found by the resets.
+        let is_of = |entry: &Entry| {
+            entry.slot.unit() == unit
+                && match window {
+                    Some(window) => duration(entry.limit.window) == window,
+                    None => !entry.limit.window_is_told(),
+                }
+        };
+        let of_headers =
+            |entry: &Entry| is_of(entry) && entry.origin == Origin::Headers && entry.owner == owner;
         if let Some(index) = self.entries.iter().position(of_headers) {
             return Some(index);
         }
         self.found(unit);
-        let is_its_own = slot.is_some() || is_of_a_minute(report);
-        let other = |entry: &Entry| entry.origin == Origin::Configured && is_its_own;
-        let near = |entry: &Entry| is_of(entry) && (is_near(entry.limit.stated, limit) || other(entry));
-        if let Some(index) = self.entries.iter().position(near) {
-            self.entries[index].origin = Origin::Headers;
-            return Some(index);
+        let is_its_own = window.is_some() || is_of_a_minute(report);
+        let other = |entry: &Entry| entry.origin == Origin::Configured && is_its_own && entry.slot == slot;
+        let near = |entry: &Entry| {
+            is_of(entry)
+                && entry.origin != Origin::Headers
+                && (is_near(entry.limit.stated, limit) || other(entry))
+        };
+        let index = match self.entries.iter().position(near) {
+            Some(index) => index,
+            None => self.open(slot, Origin::Headers, limit, Source::Learned, now)?,
+        };
+        let entry = &mut self.entries[index];
+        (entry.origin, entry.owner) = (Origin::Headers, owner);
+        if let Some(window) = window {
+            entry.limit.tell_window(window, now);
         }
-        self.open(slot.unwrap_or(Slot::by_minute(unit)), Origin::Headers, limit, Source::Learned, now)
+        Some(index)
     }
 
     /// The entry that a refusal's numbers are filed in: one of the same window that is known, or of
@@ -284,6 +325,7 @@ impl Limits {
                 && (is_near(entry.limit.stated, limit)
                     || matches!(entry.origin, Origin::Refusals { .. })
                     || entry.origin == Origin::Headers && entry.limit.window_is_proven())
+                && (!entry.limit.window_is_told() || duration(entry.limit.window) == slot.window())
         };
         self.entries.iter().position(same).or_else(|| {
             let origin = Origin::Refusals { raise_at: now.plus(HOLD.0), hold: HOLD.0 };
@@ -299,7 +341,7 @@ impl Limits {
         let part = self.part_of(slot);
         let mut limit = Box::new(Limit::new(limit, slot.window().as_secs_f64(), source, part, now));
         limit.divide_rest(self.part.part, now);
-        self.entries.push(Entry { slot, origin, limit });
+        self.entries.push(Entry { slot, origin, owner: None, limit });
         Some(self.entries.len() - 1)
     }
 
@@ -421,7 +463,7 @@ impl Limits {
             wait: numbers.wait,
         };
         let own = self.own.of(slot.unit(), self.ratio.value());
-        for (other, Entry { slot, limit, origin }) in self.entries.iter_mut().enumerate() {
+        for (other, Entry { slot, limit, origin, .. }) in self.entries.iter_mut().enumerate() {
             let cells = charge.of(*slot);
             if other != index {
                 limit.refund(cells, now);

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 use crate::admission::admitted::Totals;
-use crate::admission::moment::Moment;
+use crate::admission::moment::{Moment, duration};
 
 use super::rate::Rate;
 use super::{FoundRate, Limits, Slot, Source, Unit};
@@ -179,7 +179,13 @@ impl Limits {
 
     /// The limits that the upstream told of here.
     pub(crate) fn learned(&self) -> Vec<(Slot, f64)> {
-        let told = self.each().filter(|(_, limit)| limit.source == Source::Learned);
+        // A slot alone says neither a window of its own nor one of several owners.
+        let plain = |entry: &&super::Entry| {
+            entry.limit.source == Source::Learned
+                && self.owners.as_ref().is_none_or(|owners| owners.are_one())
+                && (!entry.limit.window_is_told() || duration(entry.limit.window) == entry.slot.window())
+        };
+        let told = self.entries.iter().filter(plain).map(|entry| (entry.slot, &entry.limit));
         let mut told: Vec<_> = told.map(|(slot, limit)| (slot, limit.stated.round())).collect();
         // In one order, whatever was learned first, and of a slot the least.
         told.sort_by(|one, other| {

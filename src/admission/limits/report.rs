@@ -38,30 +38,47 @@ pub struct LimitReport {
 }
 
 /// What the headers of one answer say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LimitReports {
-    /// `x-ratelimit-*-requests`.
+    /// Of requests, by the minute or by a window that is not told.
     pub requests: Option<LimitReport>,
-    /// `x-ratelimit-*-tokens`.
-    pub tokens: Option<LimitReport>,
-    /// The limit of requests that is a day's by its own words.
-    pub requests_a_day: Option<LimitReport>,
     /// The same of tokens.
-    pub tokens_a_day: Option<LimitReport>,
+    pub tokens: Option<LimitReport>,
+    /// Of limits that have another window by their own words.
+    pub windows: Vec<WindowReport>,
+    /// Whose limits these are, where the answer names an owner below the organization: a hash.
+    pub owner: Option<u64>,
+}
+
+/// What the headers say about a limit of a window that they name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowReport {
+    /// What it counts.
+    pub unit: Unit,
+    /// The window.
+    pub window: Duration,
+    /// The numbers.
+    pub report: LimitReport,
 }
 
 impl LimitReports {
-    /// Each report with what it counts, and where it is filed: where two limits of a unit are told
-    /// their windows say so.
-    pub(super) fn each(&self) -> [(Unit, Option<&LimitReport>, Option<Slot>); 4] {
-        let minute = |unit, day: Option<LimitReport>| day.map(|_| Slot::by_minute(unit));
-        let (requests, tokens) = (self.requests.as_ref(), self.tokens.as_ref());
-        [
-            (Unit::Requests, requests, minute(Unit::Requests, self.requests_a_day)),
-            (Unit::Tokens, tokens, minute(Unit::Tokens, self.tokens_a_day)),
-            (Unit::Requests, self.requests_a_day.as_ref(), Some(Slot::RequestsPerDay)),
-            (Unit::Tokens, self.tokens_a_day.as_ref(), Some(Slot::TokensPerDay)),
-        ]
+    /// Each report with what it counts, and its window where that is told.
+    pub(super) fn each(&self) -> impl Iterator<Item = (Unit, Option<Duration>, LimitReport)> {
+        let minute = [(Unit::Requests, self.requests), (Unit::Tokens, self.tokens)];
+        let minute = minute.into_iter().filter_map(|(unit, report)| Some((unit, None, report?)));
+        let windows = self.windows.iter();
+        // 0 means "unknown" in some dialects.
+        minute
+            .chain(windows.map(|told| (told.unit, Some(told.window), told.report)))
+            .filter(|(_, _, report)| report.limit > 0)
+    }
+}
+
+impl LimitReport {
+    /// The same for all requests, of which only this part counts for the limit.
+    pub(super) fn of_part(self, part: f64) -> Self {
+        let of_all = |count: u64| super::ceil(count as f64 / part);
+        Self { limit: of_all(self.limit), remaining: of_all(self.remaining), ..self }
     }
 }
 

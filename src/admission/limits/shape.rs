@@ -59,6 +59,8 @@ pub(crate) enum Rule {
 #[derive(Clone, Debug, Default)]
 #[repr(C)]
 pub(crate) struct Shape {
+    /// The window that the upstream names, in seconds: no other is looked for.
+    told: Option<f64>,
     bucket: Option<f64>,
     /// The longest that two snapshots in a row bear out.
     longest_reset: f64,
@@ -109,7 +111,7 @@ impl Shape {
         // One odd reset does not make a day of a minute.
         self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
         self.last_reset = reset;
-        if self.bucket.is_none() {
+        if self.bucket.is_none() && self.told.is_none() {
             self.weigh_short(reset, at);
         }
         self.weigh_bucket(used, reset * limit as f64 / used);
@@ -122,6 +124,16 @@ impl Shape {
             self.apart.push_back(Apart { at, used, remaining, limit, reset });
             self.rule = self.told_apart().unwrap_or(self.rule);
         }
+    }
+
+    /// The upstream names its window, in seconds.
+    pub(crate) fn tell_window(&mut self, window: f64) {
+        *self = Self { told: Some(window), ..Self::default() };
+    }
+
+    /// The window that it names.
+    pub(crate) fn told_window(&self) -> Option<f64> {
+        self.told
     }
 
     /// The window of a true bucket, in seconds, once the snapshots prove that it is one.
@@ -158,9 +170,10 @@ impl Shape {
     }
 
     /// The shortest stated window that the resets allow, in seconds: no reset is longer than its
-    /// window.
+    /// window. Or the one that is told.
     pub(crate) fn at_least(&self) -> f64 {
-        WINDOWS.into_iter().find(|window| self.longest_reset <= window * (1.0 + TOLERANCE)).unwrap_or(MONTH)
+        let allowed = |window: &f64| self.longest_reset <= window * (1.0 + TOLERANCE);
+        self.told.or_else(|| WINDOWS.into_iter().find(allowed)).unwrap_or(MONTH)
     }
 
     fn weigh_bucket(&mut self, used: f64, derived: f64) {
@@ -212,7 +225,8 @@ impl Shape {
     }
 
     fn agreed(&self) -> Option<f64> {
-        SHORT_WINDOWS.into_iter().chain(WINDOWS).filter(|&window| !self.is_rivaled(window)).find(|&window| {
+        let stated = SHORT_WINDOWS.into_iter().chain(WINDOWS).filter(|_| self.told.is_none());
+        self.told.into_iter().chain(stated).filter(|&window| !self.is_rivaled(window)).find(|&window| {
             // `remaining` is rounded to a whole unit: with few used, the true value lies between
             // used − 1 and used.
             let agreeing = || self.seen.iter().filter(|&&(used, derived)| near(derived, window, 1.0 / used));

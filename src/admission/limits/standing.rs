@@ -78,10 +78,10 @@ impl Limits {
         let mut limits: Vec<_> =
             told.filter(|limit| found().all(|rate| limit.slot != Slot::by_minute(rate.unit()))).collect();
         limits.extend(found().map(|rate| rate.status(&self.own.of(rate.unit(), self.ratio.value()), now)));
-        // One for each place: of two limits of the same unit and window the smaller one is what
-        // holds.
+        // One for each place: of two limits the one that gives less over time is what holds.
+        let rate = |status: &DimensionStatus| status.limit / status.window.as_secs_f64().max(1e-3);
         limits.sort_by(|one, two| {
-            one.slot.index().cmp(&two.slot.index()).then(one.limit.total_cmp(&two.limit))
+            one.slot.index().cmp(&two.slot.index()).then(rate(one).total_cmp(&rate(two)))
         });
         limits.dedup_by_key(|limit| limit.slot.index());
         limits

@@ -227,11 +227,15 @@ fn a_minute_and_a_day_in_one_answer_are_two_limits() {
             remaining: limit - used * tokens,
             reset: Some(Duration::from_secs_f64(window * (used * tokens) as f64 / limit as f64)),
         };
+        let day = |unit, limit, tokens| {
+            let report = report(limit, 86_400.0, tokens);
+            WindowReport { unit, window: Duration::from_hours(24), report }
+        };
         let reports = LimitReports {
             requests: Some(report(30, 60.0, 1)),
             tokens: Some(report(60_000, 60.0, 100)),
-            requests_a_day: Some(report(14_400, 86_400.0, 1)),
-            tokens_a_day: Some(report(1_000_000, 86_400.0, 100)),
+            windows: vec![day(Unit::Requests, 14_400, 1), day(Unit::Tokens, 1_000_000, 100)],
+            owner: None,
         };
         let times = Times { sent: at(now), head: at(now + 0.1), processing: None };
         scope.limits.told(&reports, ONE, charge, marks, &times, at(now + 0.1));
@@ -252,4 +256,61 @@ fn a_minute_and_a_day_in_one_answer_are_two_limits() {
     let charge = scope.limits.charge(ONE);
     let wait = scope.limits.wait(charge, false, 0, at(21.0));
     assert!(wait < Duration::from_mins(1), "{wait:?}");
+}
+
+impl Scope {
+    /// An answer a tenth of a second after the send, about requests in a window that is told.
+    fn told_by_window(&mut self, now: f64, window: u64, limit: u64, remaining: u64, reset: f64) {
+        let (charge, marks) = self.send(ONE, now);
+        let report = LimitReport { limit, remaining, reset: Some(Duration::from_secs_f64(reset)) };
+        let window = Duration::from_secs(window);
+        let windows = vec![WindowReport { unit: Unit::Requests, window, report }];
+        let reports = LimitReports { windows, ..LimitReports::default() };
+        let times = Times { sent: at(now), head: at(now + 0.1), processing: None };
+        assert_eq!(self.limits.told(&reports, ONE, charge, marks, &times, at(now + 0.1)), 0);
+    }
+}
+
+#[test]
+fn a_limit_is_filed_with_the_window_that_the_upstream_names() {
+    for (window, limit, slot) in [
+        (1, 10, Slot::RequestsPerMinute),
+        (10, 50, Slot::RequestsPerMinute),
+        (300, 90, Slot::RequestsPerMinute),
+        (3600, 100, Slot::RequestsPerMinute),
+        (7200, 100, Slot::RequestsPerDay),
+        (86_400, 1000, Slot::RequestsPerDay),
+    ] {
+        let settings = LimitSettings { requests_per_minute: Some(6000), ..LimitSettings::default() };
+        let mut scope = Scope::new(settings);
+        scope.told_by_window(0.0, window, limit, limit - 1, window as f64 - 0.1);
+        scope.told_by_window(window as f64 * 0.5, window, limit, limit - 2, window as f64 * 0.5 - 0.1);
+        let told: Vec<_> = (scope.limits.entries.iter())
+            .filter(|entry| entry.origin == Origin::Headers)
+            .map(|entry| (entry.slot, ceil(entry.limit.stated), duration(entry.limit.window).as_secs()))
+            .collect();
+        assert_eq!(told, [(slot, limit, window)]);
+        assert_eq!(scope.limits.entries.len(), 2, "the configured minute stands beside it");
+        assert!(scope.limits.learned().iter().all(|(_, told)| *told > 999.0), "no slot alone says it");
+        // It is spent: the next one waits for some of the window, and not for longer.
+        scope.told_by_window(window as f64 * 0.6, window, limit, 0, window as f64 * 0.4 - 0.1);
+        let charge = scope.limits.charge(ONE);
+        let wait = scope.limits.wait(charge, false, 0, at(window as f64 * 0.6 + 0.1)).as_secs_f64();
+        assert!(wait > 0.0 && wait <= window as f64, "{wait} of {window}");
+    }
+}
+
+#[test]
+fn what_a_fifth_owner_tells_finds_no_place() {
+    let mut scope = Scope::new(LimitSettings::default());
+    let report = |limit| Some(LimitReport { limit, remaining: limit - 1, reset: None });
+    for owner in 1..=5 {
+        let (charge, marks) = scope.send(ONE, owner as f64);
+        let reports =
+            LimitReports { requests: report(owner * 100), owner: Some(owner), ..LimitReports::default() };
+        let times = Times { sent: at(owner as f64), head: at(owner as f64 + 0.1), processing: None };
+        let unfiled = scope.limits.told(&reports, ONE, charge, marks, &times, at(owner as f64 + 0.1));
+        assert_eq!(unfiled, u32::from(owner == 5));
+    }
+    assert_eq!(scope.limits.entries.len(), 4);
 }

@@ -108,7 +108,7 @@ impl Attempt {
 }
 
 /// What the head of an answer told.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HeadReport {
     /// The limit headers.
     pub limits: LimitReports,

@@ -86,15 +86,15 @@ impl<W> Machine<W> {
         }
     }
 
-    /// The head of the answer came.
-    pub fn head(&mut self, attempt: &mut Attempt, report: &HeadReport, now: Moment) {
-        let Some(sent) = attempt.sent.filter(|_| attempt.head.is_none()) else { return };
+    /// The head of the answer came. Returns how many limits that it tells of found no place.
+    pub fn head(&mut self, attempt: &mut Attempt, report: &HeadReport, now: Moment) -> u32 {
+        let Some(sent) = attempt.sent.filter(|_| attempt.head.is_none()) else { return 0 };
         attempt.head = Some(now);
         attempt.processing = report.processing;
         let member = self.members.of_mut(attempt.member);
         member.breaker.no_longer_headless(Some(now.since(sent)), now);
         let times = Times { sent, head: now, processing: report.processing };
-        member.limits.told(&report.limits, attempt.cost, attempt.charge, attempt.marks, &times, now);
+        member.limits.told(&report.limits, attempt.cost, attempt.charge, attempt.marks, &times, now)
     }
 
     /// The upstream's limits took the attempt: its answer is a good one, or blames the request.

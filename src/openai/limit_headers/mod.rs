@@ -87,6 +87,7 @@ impl HeaderLimit {
         let times = [self.reset, self.window].into_iter().flatten();
         self.limit.zip(self.remaining).is_none_or(|(limit, remaining)| remaining <= limit)
             && self.limit != Some(0)
+            && self.window != Some(Duration::ZERO)
             && counts.into_iter().all(|count| count <= value::MAX_COUNT)
             && times.into_iter().all(|time| time <= value::MAX_WINDOW)
     }
@@ -94,6 +95,7 @@ impl HeaderLimit {
 
 impl LimitHeaders {
     /// The limits with this unit and part.
+    #[cfg(test)]
     pub fn of(&self, unit: Unit, part: Part) -> impl Iterator<Item = &HeaderLimit> {
         self.iter().filter(move |limit| limit.unit == unit && limit.part == part)
     }
@@ -523,7 +525,13 @@ mod tests {
             assert_eq!(parsed.malformed, malformed, "{limit} {remaining} {reset}");
             assert!(parsed.headers.iter().all(|tokens| tokens.reset.is_none()), "{reset}");
         }
-        assert_eq!(read(&[("ratelimit", "\"a\";r=5"), ("ratelimit-policy", "\"a\";q=1")]).malformed, 1);
+        for policy in ["\"a\";q=1", "\"a\";q=9;w=0"] {
+            assert_eq!(
+                read(&[("ratelimit", "\"a\";r=5"), ("ratelimit-policy", policy)]).malformed,
+                1,
+                "{policy}"
+            );
+        }
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Turns {
         let policy = self.context.proxy.policies.current();
         let scope = self.context.scope(&policy, self.model.as_deref());
         let report =
-            HeadReport { limits: limits::reports(&events::rate_limits(event)), ..HeadReport::default() };
+            HeadReport { limits: limits::of_headers(&events::rate_limits(event)), ..HeadReport::default() };
         let ask = self.context.ask(Cost::default(), 0, now, admission::Turn::First, Mode::Bypass);
         if let Admission::Granted(mut permit) = scope.ask(&ask, now) {
             permit.sent_at(now);

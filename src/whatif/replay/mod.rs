@@ -68,7 +68,7 @@ struct Call {
 }
 
 /// What the upstream answers.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Answer {
     Good(LimitReports),
     Limited(JointRefusal),
@@ -312,8 +312,9 @@ impl World<'_> {
         let recorded = self.recording.requests[index as usize];
         let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
         let Some(mut attempt) = call.attempt.take() else { return };
-        let (machine, answer) = (call.machine, call.answer);
-        let limits = if let Answer::Good(limits) = answer { limits } else { LimitReports::default() };
+        let (machine, answer) = (call.machine, call.answer.clone());
+        let limits =
+            if let Answer::Good(limits) = &answer { limits.clone() } else { LimitReports::default() };
         let report = HeadReport { limits, processing: Some(self.now.since(call.sent)) };
         let of = &mut self.machines[usize::from(machine)];
         of.head(&mut attempt, &report, self.now);
