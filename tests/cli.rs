@@ -63,6 +63,9 @@ fn a_bad_command_line_or_configuration_is_code_2() {
         "{}",
         err(&output)
     );
+    let output = weir(&[], &[("RUST_LOG", "weir=debug,h2=trace")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("RUST_LOG: h2 may not be more verbose than"), "{}", err(&output));
     let output = weir(&[], &[("WEIR_CONFIG", "/nowhere.toml")]);
     assert_eq!(output.status.code(), Some(2));
     assert!(err(&output).starts_with("/nowhere.toml: cannot be read: "), "{}", err(&output));

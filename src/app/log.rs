@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::Config;
 use crate::config::observe::{Format, Level};
-use crate::telemetry::{self, Levels, LogError, LogFilter, LogGuard};
+use crate::config::sources::{Process, Sources as _};
+use crate::telemetry::{self, DirectiveError, Directives, Levels, LogError, LogFilter, LogGuard};
 
 use super::{App, Error};
 
@@ -29,7 +30,7 @@ impl Log {
     }
 }
 
-/// Starts the log.
+/// Starts the log. `RUST_LOG` overrules the configured level.
 pub(super) fn start(config: &Config) -> Result<Log, Error> {
     let of = &config.log;
     let terminal = std::io::stderr().is_terminal();
@@ -38,8 +39,15 @@ pub(super) fn start(config: &Config) -> Result<Log, Error> {
         Format::Json => false,
         Format::Text => true,
     };
+    let directives = match Process.variable("RUST_LOG") {
+        Some(text) => {
+            text.parse().map_err(|error: DirectiveError| Error::Configuration(error.to_string()))?
+        }
+        None => Directives::default(),
+    };
     let settings = telemetry::Settings {
         levels: levels(config),
+        directives,
         json: !text,
         color: text && terminal,
         ..telemetry::Settings::default()

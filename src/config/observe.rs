@@ -15,7 +15,8 @@ section! {
     /// The log on standard error. It never holds a body or a key.
     Log {
         /// The least severe line of the log that is written. Lines of the access log are written at
-        /// any level; `log.access` turns them off.
+        /// any level; `log.access` turns them off. Directives of `RUST_LOG`, such as
+        /// `weir::proxy=debug`, overrule it.
         level: Level = default("info"),
         /// JSON, text, or text on a terminal and JSON elsewhere.
         format: Format = default("auto"),

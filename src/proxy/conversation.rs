@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
+use tracing::Instrument as _;
 
 use super::allowance::Allowance;
 use super::answer::{self, Notes};
@@ -129,14 +130,24 @@ impl Conversation<'_> {
                 let Self { proxy, policy, call, record, .. } = &mut self;
                 let to = Destination::of(&permit, policy, &proxy.policies, last.is_none());
                 let worker = proxy.worker;
-                let attempted = attempt((&to, worker), call, &mut permit, record, policy, granted).await;
+                let span = tracing::debug_span!("attempt", number = record.attempts().count());
+                let attempted = if span.is_disabled() {
+                    attempt((&to, worker), call, &mut permit, record, policy, granted).await
+                } else {
+                    let attempt = attempt((&to, worker), call, &mut permit, record, policy, granted);
+                    Box::pin(attempt.instrument(span)).await
+                };
                 drop(to);
                 drop(ticket.take());
                 let unsuccessful = match Unsuccessful::of(attempted) {
                     // Respond; the answer's body accounts for the request when it ends.
-                    Ok(answer) => return self.succeed(answer, permit),
+                    Ok(answer) => {
+                        tracing::debug!(status = answer.head.status.as_u16(), "the attempt succeeded");
+                        return self.succeed(answer, permit);
+                    }
                     Err(unsuccessful) => unsuccessful,
                 };
+                tracing::debug!(class = unsuccessful.class.as_str(), "the attempt failed");
                 self.record.attempt_failed(unsuccessful.class, clock::now());
                 // Retry or stop.
                 if !renewed && self.has_a_newer_key(&unsuccessful) {
@@ -151,6 +162,11 @@ impl Conversation<'_> {
                 match self.decide(&unsuccessful, permit) {
                     Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
                     Next::Again(next, delay, paid) => {
+                        tracing::debug!(
+                            pause_ms = pause.as_millis(),
+                            requeued = matches!(next, Turn::Requeued(_)),
+                            "tries again"
+                        );
                         (turn, pause, ticket) = (next, delay, paid);
                         last = Some(unsuccessful);
                         clock::sleep(pause).await;
@@ -224,6 +240,7 @@ impl Conversation<'_> {
             }
         };
         let permit = admitted?;
+        tracing::debug!(waited_ms = (granted - asked).as_millis(), "admitted");
         if let Some(predicted) = permit.predicted() {
             self.record.predicted(predicted);
         }

@@ -46,6 +46,7 @@ use std::time::Duration;
 use http::uri::Authority;
 use http::{HeaderName, Request, Response, StatusCode};
 use http_body::Body as _;
+use tracing::Instrument as _;
 
 pub use body::{Body, Relayed};
 pub use exchange::Exchange;
@@ -209,16 +210,23 @@ impl Proxy {
             Ok(opened) => opened,
             Err(refusal) => return Box::pin(future::ready(Ok(*refusal))),
         };
+        let span = tracing::debug_span!(
+            "request",
+            id = %opened.record.id(),
+            caller = %opened.caller.name,
+            endpoint = opened.head.endpoint.as_str(),
+        );
         // Each future is boxed here: returning it by value would copy the whole state machine, and
         // another async block around it would store `opened` twice.
-        match opened.mode() {
+        let answering: Answering = match opened.mode() {
             Mode::Bypass => Box::pin(Arc::clone(self).bypass(opened)),
             Mode::Observe => Box::pin(Arc::clone(self).observe(opened)),
             Mode::Enforce => match opened.head.keep_alive.clone() {
                 None => Box::pin(Arc::clone(self).enforce(opened)),
                 Some(keep_alive) => keep_alive.wrap(Box::pin(Arc::clone(self).enforce(opened))),
             },
-        }
+        };
+        if span.is_disabled() { answering } else { Box::pin(answering.instrument(span)) }
     }
 
     /// Reads a request's head, or refuses it.

@@ -1,10 +1,13 @@
 //! What is logged, and how that is changed while the process runs.
 
+use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use thiserror::Error;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
 use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::ACCESS_LOG;
@@ -24,26 +27,86 @@ impl Default for Levels {
     }
 }
 
-impl Levels {
+/// Levels by target that overrule [`Levels::least`]: what `RUST_LOG` says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Directives(Targets);
+
+/// Why the directives of `RUST_LOG` can't be used.
+#[derive(Debug, Error)]
+pub enum DirectiveError {
+    /// They have another form.
+    #[error("RUST_LOG: {0}. Write levels and targets, such as \"info\" or \"info,weir::proxy=debug\"")]
+    Malformed(String),
+    /// They ask for what would show keys.
+    #[error(
+        "RUST_LOG: {target} may not be more verbose than \"{most}\", because libraries write headers with keys in their lines"
+    )]
+    ShowsKeys {
+        /// The target.
+        target: String,
+        /// Its most verbose level.
+        most: LevelFilter,
+    },
+}
+
+impl FromStr for Directives {
+    type Err = DirectiveError;
+
+    /// Reads `target=level` or a level, separated by commas. An empty text has none.
+    fn from_str(text: &str) -> Result<Self, DirectiveError> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let asked: Targets = text.parse().map_err(|error| DirectiveError::Malformed(format!("{error}")))?;
+        for (target, level) in &asked {
+            let most = most_verbose(target);
+            if level > most {
+                return Err(DirectiveError::ShowsKeys { target: target.to_owned(), most });
+            }
+        }
+        Ok(Self(asked))
+    }
+}
+
+/// Levels and directives together.
+#[derive(Debug)]
+struct Rules {
+    targets: Targets,
+    access: bool,
+}
+
+impl Rules {
+    fn new(levels: Levels, Directives(directives): &Directives) -> Self {
+        let least = directives.default_level().unwrap_or(LevelFilter::from_level(levels.least));
+        Self { targets: directives.clone().with_default(least), access: levels.access }
+    }
+
     /// Whether lines of this target and level are written.
-    fn allow(self, target: &str, level: Level) -> bool {
+    fn allow(&self, target: &str, level: Level) -> bool {
         if target == ACCESS_LOG {
             return self.access && level <= Level::INFO;
         }
-        let of = |name: &str| {
-            target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        };
-        // The libraries below show headers where they trace: at most what they say at "info" is
-        // told. Those that read what clients send warn of it for each frame: whoever reaches the
-        // port could fill the log.
-        let most = if of("weir") {
-            Level::TRACE
-        } else if of("h2") || of("hyper") || of("hyper_util") {
-            Level::ERROR
-        } else {
-            Level::INFO
-        };
-        level <= self.least.min(most)
+        level <= most_verbose(target) && self.targets.would_enable(target, &level)
+    }
+
+    /// The most verbose level of any target.
+    fn most(&self) -> LevelFilter {
+        let targets = self.targets.iter().map(|(_, level)| level).chain(self.targets.default_level()).max();
+        let access = if self.access { LevelFilter::INFO } else { LevelFilter::OFF };
+        targets.unwrap_or(LevelFilter::OFF).max(access)
+    }
+}
+
+/// The most verbose level that a target may be written at.
+///
+/// The libraries below show headers where they trace: at most what they say at "info" is told.
+/// Those that read what clients send warn of it for each frame: whoever reaches the port could fill
+/// the log.
+fn most_verbose(target: &str) -> LevelFilter {
+    match target.split("::").next() {
+        Some("weir") => LevelFilter::TRACE,
+        Some("h2" | "hyper" | "hyper_util") => LevelFilter::ERROR,
+        Some(_) | None => LevelFilter::INFO,
     }
 }
 
@@ -53,40 +116,41 @@ impl Levels {
 /// after a change: so the lock is taken once for each place, and not, as by
 /// `tracing_subscriber::reload`, for each line.
 #[derive(Clone, Debug)]
-pub struct LogFilter(Arc<RwLock<Levels>>);
+pub struct LogFilter {
+    rules: Arc<RwLock<Rules>>,
+    directives: Arc<Directives>,
+}
 
 impl LogFilter {
-    pub(super) fn new(levels: Levels) -> Self {
-        Self(Arc::new(RwLock::new(levels)))
+    pub(super) fn new(levels: Levels, directives: Directives) -> Self {
+        let rules = Arc::new(RwLock::new(Rules::new(levels, &directives)));
+        Self { rules, directives: Arc::new(directives) }
     }
 
-    /// Other levels from now on.
+    /// Other levels from now on; the directives stay.
     pub fn change(&self, levels: Levels) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = levels;
+        let rules = Rules::new(levels, &self.directives);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
         tracing::callsite::rebuild_interest_cache();
     }
 
-    fn levels(&self) -> Levels {
-        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    fn allow(&self, metadata: &Metadata<'_>) -> bool {
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        rules.allow(metadata.target(), *metadata.level())
     }
 }
 
 impl<S: Subscriber> Layer<S> for LogFilter {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.levels().allow(metadata.target(), *metadata.level()) {
-            Interest::always()
-        } else {
-            Interest::never()
-        }
+        if self.allow(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        self.levels().allow(metadata.target(), *metadata.level())
+        self.allow(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        let Levels { least, access } = self.levels();
-        Some(LevelFilter::from_level(if access { least.max(Level::INFO) } else { least }))
+        Some(self.rules.read().unwrap_or_else(PoisonError::into_inner).most())
     }
 }
 
@@ -94,9 +158,13 @@ impl<S: Subscriber> Layer<S> for LogFilter {
 mod tests {
     use super::*;
 
+    fn rules(least: Level, access: bool, directives: &str) -> Rules {
+        Rules::new(Levels { least, access }, &directives.parse().unwrap())
+    }
+
     #[test]
     fn what_a_client_can_make_a_library_say_is_not_written() {
-        let levels = Levels { least: Level::TRACE, access: true };
+        let all = rules(Level::TRACE, true, "");
         for (target, level, written) in [
             ("weir::server", Level::TRACE, true),
             ("weird", Level::DEBUG, false),
@@ -106,9 +174,31 @@ mod tests {
             ("h2::codec", Level::ERROR, true),
             (ACCESS_LOG, Level::INFO, true),
         ] {
-            assert_eq!(levels.allow(target, level), written, "{target} {level}");
+            assert_eq!(all.allow(target, level), written, "{target} {level}");
         }
-        let quiet = Levels { least: Level::ERROR, access: false };
+        let quiet = rules(Level::ERROR, false, "");
         assert!(!quiet.allow("rustls", Level::WARN) && !quiet.allow(ACCESS_LOG, Level::INFO));
+    }
+
+    #[test]
+    fn directives_overrule_the_configured_level() {
+        let proxy = rules(Level::WARN, true, "weir::proxy=debug");
+        assert!(proxy.allow("weir::proxy::conversation", Level::DEBUG));
+        assert!(proxy.allow("weir::app", Level::WARN) && !proxy.allow("weir::app", Level::INFO));
+        assert_eq!(proxy.most(), LevelFilter::DEBUG);
+        let all = rules(Level::WARN, true, "trace,weir::admin=off");
+        assert!(all.allow("weir::app", Level::TRACE) && !all.allow("weir::admin", Level::ERROR));
+        assert!(!all.allow("hyper::proto", Level::WARN), "a level for all is none for libraries");
+    }
+
+    #[test]
+    fn directives_that_would_show_keys_are_refused() {
+        let refused = |directives: &str| {
+            directives.parse::<Directives>().expect_err("a directive is refused").to_string()
+        };
+        let h2 = refused("h2=trace");
+        assert!(h2.contains("h2 may not be more verbose than \"error\""), "{h2}");
+        assert!(refused("rustls=debug").contains("\"info\""));
+        assert!(refused("weir=loud").contains("RUST_LOG: "));
     }
 }

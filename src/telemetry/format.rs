@@ -4,7 +4,8 @@ use std::fmt;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::{Compact, Format as Plain, Json, Writer};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::{Compact, DefaultFields, Format as Plain, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -19,7 +20,7 @@ pub(super) struct Format {
 impl Format {
     pub(super) fn new(json: bool, color: bool) -> Self {
         let plain = Plain::default().with_ansi(color);
-        let json = json.then(|| plain.clone().json().flatten_event(true).with_span_list(false));
+        let json = json.then(|| plain.clone().json().flatten_event(true));
         Self { text: plain.compact(), json }
     }
 }
@@ -44,6 +45,27 @@ where
         match &self.json {
             Some(json) => json.format_event(context, writer, event),
             None => self.text.format_event(context, writer, event),
+        }
+    }
+}
+
+/// How the fields of a span are kept for the lines within it.
+pub(super) enum Fields {
+    Json(JsonFields),
+    Text(DefaultFields),
+}
+
+impl Fields {
+    pub(super) fn new(json: bool) -> Self {
+        if json { Self::Json(JsonFields::new()) } else { Self::Text(DefaultFields::new()) }
+    }
+}
+
+impl<'writer> FormatFields<'writer> for Fields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        match self {
+            Self::Json(json) => json.format_fields(writer, fields),
+            Self::Text(text) => text.format_fields(writer, fields),
         }
     }
 }

@@ -17,7 +17,7 @@ use tracing::Subscriber;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 
-pub use filter::{Levels, LogFilter};
+pub use filter::{DirectiveError, Directives, Levels, LogFilter};
 pub use redact::{Hidden, masked, without_keys};
 pub use span::{Side, Span, Value};
 pub use throttle::{LogThrottle, SharedLogThrottle};
@@ -31,10 +31,12 @@ pub const ACCESS_LOG: &str = "weir::access";
 pub const LIMITS_LOG: &str = "weir::limits";
 
 /// How the log is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// What is logged at first.
     pub levels: Levels,
+    /// What overrules the levels, also after a change.
+    pub directives: Directives,
     /// As JSON, a line per event, instead of as text.
     pub json: bool,
     /// Text may be colored: the output is a terminal.
@@ -45,7 +47,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { levels: Levels::default(), json: true, color: false, queue: 8_192 }
+        Self {
+            levels: Levels::default(),
+            directives: Directives::default(),
+            json: true,
+            color: false,
+            queue: 8_192,
+        }
     }
 }
 
@@ -82,10 +90,11 @@ pub fn subscriber<W>(settings: &Settings, writer: W) -> (impl Subscriber + Send 
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let filter = LogFilter::new(settings.levels);
+    let filter = LogFilter::new(settings.levels, settings.directives.clone());
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(settings.color)
         .with_writer(writer)
+        .fmt_fields(format::Fields::new(settings.json))
         .event_format(format::Format::new(settings.json, settings.color));
     (tracing_subscriber::registry().with(lines).with(filter.clone()), filter)
 }

@@ -61,6 +61,24 @@ fn events_are_json_or_text() {
 }
 
 #[test]
+fn a_line_names_the_spans_around_it() {
+    let directives: Directives = "weir=debug".parse().unwrap();
+    let log = || {
+        let request = tracing::debug_span!("request", id = "req_1").entered();
+        let attempt = tracing::debug_span!("attempt", number = 2).entered();
+        tracing::info!("the upstream is slow");
+        drop((attempt, request));
+    };
+    let settings = Settings { directives, ..Settings::default() };
+    let json = logged(&settings, log);
+    let event: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(event["span"]["number"], 2, "{json}");
+    assert_eq!(event["spans"][0]["id"], "req_1", "{json}");
+    let text = logged(&Settings { json: false, ..settings }, log);
+    assert!(text.contains("req_1") && text.contains("number=2"), "{text}");
+}
+
+#[test]
 fn the_filter_tells_targets_apart_and_can_be_changed() {
     let sink = Sink::default();
     let settings = Settings { levels: Levels { least: Level::INFO, access: false }, ..Settings::default() };

@@ -106,6 +106,7 @@ def main() -> int:
         sampled_and_off(upstream, directory)
         for_people(upstream, directory)
         wrong_base_url(upstream, directory)
+        step_by_step(upstream, directory)
     print("log: 0 problems")
     return 0
 
@@ -200,12 +201,29 @@ def wrong_base_url(upstream, directory):
     assert re.search(r"^Endpoint\s+\w+: /v1/v1/chat/completions$", report, re.M), report
 
 
+def step_by_step(upstream, directory):
+    """`RUST_LOG` shows a request's steps, each with the ids of its request and attempt, and no key."""
+    with running(upstream, directory, variables={"RUST_LOG": "weir::proxy=debug"}) as weir:
+        expect(ask(weir, "gpt-4o-mini", simulate="error=server_error; times=1"), 200)
+        [line] = await_lines(weir, 1)
+        log = weir.log.read_text()
+    steps = [event for event in map(json.loads, log.splitlines()) if event["target"].startswith("weir::proxy")]
+    assert [step["message"] for step in steps] == [
+        "admitted", "the attempt failed", "tries again", "admitted", "the attempt succeeded"
+    ], steps
+    for step in steps:
+        assert step["spans"][0] == {
+            "name": "request", "id": line["request_id"], "caller": "search", "endpoint": "chat_completions"
+        }, step
+    assert KEY not in log and PROMPT not in log, log
+
+
 class Running(processes.Weir):
     log: pathlib.Path
 
 
 @contextlib.contextmanager
-def running(upstream, directory, level="info", format="json", sample=1, log="", report=""):
+def running(upstream, directory, level="info", format="json", sample=1, log="", report="", variables=None):
     """A Weir whose log can be read while it runs."""
     port, admin = processes.free_port(), processes.free_port()
     config, output = directory / "weir.toml", directory / "weir.log"
@@ -215,7 +233,7 @@ def running(upstream, directory, level="info", format="json", sample=1, log="", 
     with output.open("w") as log_file:
         weir = subprocess.Popen(
             [processes.binary(), "--upstream", upstream, *addresses, "--config", str(config)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log_file, env=inherited,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log_file, env=inherited | (variables or {}),
         )
         try:
             for each in (port, admin):
