@@ -1,13 +1,19 @@
 //! Whether a 200 has an answer's shape: an error in its place, a page, or nothing are none.
 
+use std::sync::LazyLock;
+
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::classify::{self, Classified, ErrorClass};
 use crate::clock;
 use crate::openai::{Endpoint, ErrorBody};
+
+/// Made once: preparing the search costs as much as a search.
+static ERROR_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
 
 /// Whether the endpoint answers a POST with a JSON object, or a stream, always.
 pub(super) fn is_known(endpoint: Endpoint) -> bool {
@@ -32,7 +38,7 @@ pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> 
         return Some(of_class(endpoint, ErrorClass::MalformedResponse));
     }
     // Most answers name no error at all, and need no second reading.
-    let is_error = memchr::memmem::find(body, b"\"error\"").is_some()
+    let is_error = ERROR_KEY.find(body).is_some()
         && serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
     is_error.then(|| classify::stream_error(endpoint, body, clock::wall()))
 }

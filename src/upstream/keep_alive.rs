@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// What is kept back of the time that a server tells: its close may be on its way when a request
 /// goes out.
 const MARGIN: Duration = Duration::from_secs(1);
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What a server says of a connection; the default is nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,7 +23,7 @@ impl KeepAlive {
     /// Reads an answer's `Keep-Alive`. Nonsense is nothing.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut told = Self::default();
-        let Some(value) = headers.get("keep-alive") else { return told };
+        let Some(value) = headers.get(&KEEP_ALIVE) else { return told };
         for parameter in value.to_str().unwrap_or_default().split(',') {
             let Some((name, number)) = parameter.split_once('=') else { continue };
             let Ok(number) = number.trim().trim_matches('"').parse::<u32>() else { continue };
