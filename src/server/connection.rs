@@ -28,7 +28,7 @@ use crate::telemetry::SharedLogThrottle;
 
 use super::accept::{Dealt, Hold, Seat};
 use super::drain::{Draining, Phase};
-use super::edge::{EdgeLayer, Render, Tracked};
+use super::edge::{self, Edge, Render, Tracked};
 use super::io::{Watched, sniff};
 use super::watch::{Activity, ConnectionFields, Watch};
 use super::{Counters, Limit, Rule, ServerTls, Settings, certificate_names};
@@ -96,10 +96,10 @@ impl<M, S, B> Front<M>
 where
     M: Fn(Arc<ConnectionInfo>) -> S + Send + Sync + 'static,
     S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + Unpin + 'static,
-    B: Body + From<Bytes> + Send + Unpin + 'static,
+    S::Future: Send + 'static,
+    B: Body + From<Bytes> + Send + 'static,
     B::Data: Send,
-    B::Error: Into<Box<dyn StdError + Send + Sync>> + Send + Unpin,
+    B::Error: Into<Box<dyn StdError + Send + Sync>> + Send,
 {
     /// A front whose services `make` makes, one for each connection, and whose refusals `render`
     /// renders.
@@ -259,16 +259,16 @@ where
             hold.watch(&activity);
         }
         let info = Arc::new(info);
-        let edge = EdgeLayer {
+        let edge = Arc::new(Edge {
             info: Arc::clone(&info),
             counters: Arc::clone(&self.counters),
             render: self.render,
             throttle: Arc::clone(&self.throttles[0]),
             header_bytes: self.settings.header_bytes,
             header_count: self.settings.header_count,
-        };
+        });
         let full = http2.then(|| (self.settings.streams, Arc::clone(&self.counters)));
-        let service = Tracked::new(edge.layer((self.make)(info)), Arc::clone(&activity), full);
+        let service = Tracked::new(edge::stack(&edge, (self.make)(info)), Arc::clone(&activity), full);
         let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), hold, self.render));
         let watch = Watch::new(activity, &self.settings, http2, since);
         let connection: Pin<Box<dyn Connection + Send>> = if http2 {

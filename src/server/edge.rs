@@ -1,5 +1,5 @@
-//! The layers around the service: hygiene, and panics that become answers. They know nothing of
-//! callers.
+//! The tower stack around a connection's service: panics that become answers, limits on a request's
+//! head, hygiene. None of it knows what a caller is.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderMap, HeaderValue};
+use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
-use tower::{Layer, Service};
+use pin_project_lite::pin_project;
+use tower::{Service, ServiceBuilder};
 
 use crate::clock;
 use crate::replay::ClientBody;
@@ -39,9 +40,9 @@ pub enum Refusal {
 /// Renders refusals: errors become bytes in one place only, which is not here.
 pub type Render = fn(Refusal) -> Response<Bytes>;
 
-/// The layer around a connection's service.
-#[derive(Clone, Debug)]
-pub(super) struct EdgeLayer {
+/// What the layers around one connection's service share.
+#[derive(Debug)]
+pub(super) struct Edge {
     pub(super) info: Arc<ConnectionInfo>,
     pub(super) counters: Arc<Counters>,
     pub(super) render: Render,
@@ -53,14 +54,35 @@ pub(super) struct EdgeLayer {
     pub(super) header_count: usize,
 }
 
-impl EdgeLayer {
-    /// Checks a request, and makes one of what is said twice.
-    fn check<R>(&self, request: &mut Request<R>) -> Result<(), Refusal> {
-        // hyper checks the sizes of HTTP/1's heads itself.
-        if self.info.http2 && !self.has_room(request.headers()) {
-            self.counters.reach(Limit::Headers);
-            return Err(Refusal::Headers);
+/// The stack around a service, from the outside: a guard against panics, the limits on a head, and
+/// the rules of hygiene.
+pub(super) fn stack<S>(edge: &Arc<Edge>, service: S) -> CatchPanic<Check<Check<S>>> {
+    ServiceBuilder::new()
+        .layer_fn(|service| CatchPanic { service, edge: Arc::clone(edge) })
+        .layer_fn(|service| Check { service, edge: Arc::clone(edge), check: Edge::check_size })
+        .layer_fn(|service| Check { service, edge: Arc::clone(edge), check: Edge::check_rules })
+        .service(service)
+}
+
+impl Edge {
+    /// Refuses more or larger fields than the settings allow. hyper checks the heads of HTTP/1
+    /// itself.
+    fn check_size(&self, request: &mut Request<ClientBody>) -> Result<(), Refusal> {
+        let headers = request.headers();
+        let size =
+            |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        let is_small = !self.info.http2
+            || headers.len() <= self.header_count
+                && headers.iter().map(size).sum::<usize>() <= self.header_bytes;
+        if is_small {
+            return Ok(());
         }
+        self.counters.reach(Limit::Headers);
+        Err(Refusal::Headers)
+    }
+
+    /// Refuses what breaks a rule of hygiene, and makes one of what is said twice.
+    fn check_rules(&self, request: &mut Request<ClientBody>) -> Result<(), Refusal> {
         hygiene::check(request).map_err(|rule| {
             self.counters.refuse(rule);
             if let Some(lines_omitted) = self.throttle.allow(clock::now()) {
@@ -70,11 +92,15 @@ impl EdgeLayer {
         })
     }
 
-    /// Whether the fields of an HTTP/2 request are as few and as small as they must be.
-    fn has_room(&self, headers: &HeaderMap) -> bool {
-        let bytes: usize =
-            headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
-        headers.len() <= self.header_count && bytes <= self.header_bytes
+    /// The answer to a refused request.
+    fn refuse<B: From<Bytes>>(&self, refusal: Refusal) -> Response<B> {
+        let mut response = (self.render)(refusal);
+        // What follows a refused CONNECT may be meant for the tunnel, and is no request. HTTP/2 has
+        // streams for that.
+        if refusal == Refusal::Hygiene(Rule::Connect) && !self.info.http2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response.map(B::from)
     }
 }
 
@@ -82,95 +108,112 @@ impl EdgeLayer {
 /// as large over both versions.
 const FIELD_OVERHEAD: usize = 4;
 
-impl<S> Layer<S> for EdgeLayer {
-    type Service = Edge<S>;
-
-    fn layer(&self, service: S) -> Edge<S> {
-        Edge { service, edge: self.clone() }
-    }
-}
-
-/// A service behind hygiene and a guard against panics.
+/// A service that gets the requests which pass a check.
 #[derive(Clone, Debug)]
-pub struct Edge<S> {
+pub(super) struct Check<S> {
     service: S,
-    edge: EdgeLayer,
+    edge: Arc<Edge>,
+    check: fn(&Edge, &mut Request<ClientBody>) -> Result<(), Refusal>,
 }
 
-impl<S, B, R> Service<Request<R>> for Edge<S>
+impl<S, B> Service<Request<ClientBody>> for Check<S>
 where
-    S: Service<Request<R>, Response = Response<B>, Error = Infallible>,
-    S::Future: Unpin,
+    S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible>,
     B: From<Bytes>,
 {
     type Response = Response<B>;
     type Error = Infallible;
-    type Future = EdgeFuture<S::Future>;
+    type Future = Checked<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<R>) -> Self::Future {
-        let edge = &self.edge;
-        let version = request.version();
-        let state = match edge.check(&mut request) {
-            Err(refusal) => State::Refused(refusal),
-            Ok(()) => match catch_unwind(AssertUnwindSafe(|| self.service.call(request))) {
-                Ok(future) => State::Called { future, counters: Arc::clone(&edge.counters) },
-                Err(_panic) => {
-                    edge.counters.panic();
-                    State::Refused(Refusal::Internal)
-                }
-            },
-        };
-        EdgeFuture { state, render: edge.render, version }
+    fn call(&mut self, mut request: Request<ClientBody>) -> Self::Future {
+        match (self.check)(&self.edge, &mut request) {
+            Ok(()) => Checked::Called { future: self.service.call(request) },
+            Err(refusal) => Checked::Refused { refusal, edge: Arc::clone(&self.edge) },
+        }
     }
 }
 
-/// The future of an [`Edge`].
-#[derive(Debug)]
-pub struct EdgeFuture<F> {
-    state: State<F>,
-    render: Render,
-    version: Version,
+pin_project! {
+    /// The future of a checked request. The answer to a refused one is made when it is polled: a
+    /// connection keeps space for this.
+    #[project = CheckedState]
+    pub(super) enum Checked<F> {
+        Called { #[pin] future: F },
+        Refused { refusal: Refusal, edge: Arc<Edge> },
+    }
 }
 
-#[derive(Debug)]
-enum State<F> {
-    Called { future: F, counters: Arc<Counters> },
-    Refused(Refusal),
-}
-
-impl<F, B> Future for EdgeFuture<F>
+impl<F, B> Future for Checked<F>
 where
-    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+    F: Future<Output = Result<Response<B>, Infallible>>,
     B: From<Bytes>,
 {
     type Output = Result<Response<B>, Infallible>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let refusal = match &mut self.state {
-            State::Called { future, counters } => {
-                match catch_unwind(AssertUnwindSafe(|| Pin::new(future).poll(cx))) {
-                    Ok(poll) => return poll,
-                    Err(_panic) => {
-                        counters.panic();
-                        Refusal::Internal
-                    }
-                }
-            }
-            State::Refused(refusal) => *refusal,
-        };
-        // The future that panicked is dropped now, with all it holds.
-        self.state = State::Refused(refusal);
-        let mut response = (self.render)(refusal);
-        // What follows a refused CONNECT may be meant for the tunnel, and is no request. HTTP/2 has
-        // streams for that.
-        if refusal == Refusal::Hygiene(Rule::Connect) && self.version < Version::HTTP_2 {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            CheckedState::Called { future } => future.poll(cx),
+            CheckedState::Refused { refusal, edge } => Poll::Ready(Ok(edge.refuse(*refusal))),
         }
-        Poll::Ready(Ok(response.map(B::from)))
+    }
+}
+
+/// A service whose panics become answers.
+#[derive(Clone, Debug)]
+pub(super) struct CatchPanic<S> {
+    service: S,
+    edge: Arc<Edge>,
+}
+
+impl<S, B> Service<Request<ClientBody>> for CatchPanic<S>
+where
+    S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible>,
+    B: From<Bytes>,
+{
+    type Response = Response<B>;
+    type Error = Infallible;
+    type Future = Caught<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ClientBody>) -> Self::Future {
+        let future = catch_unwind(AssertUnwindSafe(|| self.service.call(request))).ok();
+        Caught { future, edge: Arc::clone(&self.edge) }
+    }
+}
+
+pin_project! {
+    /// The future of a [`CatchPanic`]: nothing is left of one that panicked, nor of what it held.
+    pub(super) struct Caught<F> {
+        #[pin]
+        future: Option<F>,
+        edge: Arc<Edge>,
+    }
+}
+
+impl<F, B> Future for Caught<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: From<Bytes>,
+{
+    type Output = Result<Response<B>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(future) = this.future.as_mut().as_pin_mut()
+            && let Ok(polled) = catch_unwind(AssertUnwindSafe(|| future.poll(cx)))
+        {
+            return polled;
+        }
+        this.future.set(None);
+        this.edge.counters.panic();
+        Poll::Ready(Ok(this.edge.refuse(Refusal::Internal)))
     }
 }
 
@@ -192,7 +235,6 @@ impl<S> Tracked<S> {
 impl<S, B> hyper::service::Service<Request<Incoming>> for Tracked<S>
 where
     S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible> + Clone,
-    S::Future: Unpin,
     B: Body,
 {
     type Response = Response<EdgeBody<B>>;
@@ -220,33 +262,31 @@ where
     }
 }
 
-/// The future of a tracked request.
-#[derive(Debug)]
-pub(super) struct TrackedFuture<F> {
-    future: F,
-    request: Option<InFlight>,
-    /// Whether the connection closes after the answer, because the client said so.
-    closes: bool,
+pin_project! {
+    /// The future of a tracked request.
+    pub(super) struct TrackedFuture<F> {
+        #[pin]
+        future: F,
+        request: Option<InFlight>,
+        // Whether the connection closes after the answer, because the client said so.
+        closes: bool,
+    }
 }
 
 impl<F, B> Future for TrackedFuture<F>
 where
-    F: Future<Output = Result<Response<B>, Infallible>> + Unpin,
+    F: Future<Output = Result<Response<B>, Infallible>>,
     B: Body,
 {
     type Output = Result<Response<EdgeBody<B>>, Infallible>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(Ok(mut response)) = Pin::new(&mut self.future).poll(cx) else { return Poll::Pending };
-        match self.request.take() {
-            Some(request) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                Poll::Ready(Ok(response.map(|body| EdgeBody::new(body, request))))
-            }
-            Some(request) => {
-                request.write_fields(response.headers_mut(), self.closes);
-                Poll::Ready(Ok(response.map(|body| EdgeBody::new(body, request))))
-            }
-            None => Poll::Pending,
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Poll::Ready(Ok(mut response)) = this.future.poll(cx) else { return Poll::Pending };
+        let Some(request) = this.request.take() else { return Poll::Pending };
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            request.write_fields(response.headers_mut(), *this.closes);
         }
+        Poll::Ready(Ok(response.map(|body| EdgeBody::new(body, request))))
     }
 }

@@ -30,7 +30,7 @@ pub use body::EdgeBody;
 pub use connection::{ConnectionInfo, Front};
 pub use counters::{Counters, Limit};
 pub use drain::{Drain, Draining, Phase};
-pub use edge::{Edge, EdgeFuture, Refusal, Render};
+pub use edge::{Refusal, Render};
 pub use hygiene::Rule;
 pub use inherited::Inherited;
 pub use listen::{BindError, bind};
