@@ -56,7 +56,7 @@ impl Timer {
         if self.asked.as_ref().is_some_and(|asked| asked.will_wake(cx.waker())) {
             return Poll::Pending;
         }
-        // A task whose budget is spent is to come again, and is not heard before.
+        // A task whose budget is spent comes again, and what it registers before is ignored.
         if coop::has_budget_remaining() {
             self.asked = Some(cx.waker().clone());
         }

@@ -4,11 +4,11 @@
 //!
 //! One request, one sentence: accept → identify the caller → read and price the request → admit
 //! (wait for its turn) → attempt → classify → retry or stop → respond → account. [`proxy`] says it,
-//! top to bottom, as one plain async function; each word of it is a room of its own. Tower stands
+//! top to bottom, as one plain async function; each word of it is a module of its own. Tower stands
 //! at the edges only: the outer layers of [`server`], the connector of [`upstream`]. A layer never
 //! knows what a caller is; whatever does is a step of the sentence.
 //!
-//! | word | room | what to read first |
+//! | word | module | what to read first |
 //! |---|---|---|
 //! | accept | [`server`] | `Front::serve`: TLS, HTTP/1.1 or 2, clocks and limits, hygiene |
 //! | identify | [`caller`] | `Callers::identify`: a key, a certificate or a header becomes a caller |
@@ -25,7 +25,29 @@
 //! [`layers`] offers admission and retries as tower layers to Rust services that call the API
 //! without a proxy between.
 //!
-//! Around the sentence: [`config`] becomes typed values, [`app`] wires every room once, [`admin`]
+//! # Words
+//!
+//! | word | meaning |
+//! |---|---|
+//! | caller | an internal service that uses Weir |
+//! | upstream | one API endpoint behind Weir: a URL, a way to authenticate, its own limits |
+//! | pool, member | upstreams that can serve the same requests, with priorities; one of them |
+//! | credential | what a request bears upstream: key, organization, project, or an exchanged token |
+//! | scope | everything that shares one set of upstream limits |
+//! | limit | one rate limit of a scope: requests or tokens in a window, or requests in flight |
+//! | part | the share of the limits that a replica may use |
+//! | estimate, charge | the tokens that a request is expected to cost, and what the upstream charged |
+//! | permit | the right to make one attempt; settled or given back exactly once |
+//! | turn | the moment when a waiting request gets its permit; on a WebSocket, one `response.create` |
+//! | attempt, outcome | one request sent upstream, and how it ended |
+//! | error class | one of a closed list, with a metric, a page and a runbook entry for each |
+//! | retry budget, circuit breaker, billing block | what bounds retries, what stops attempts while a scope fails, and what stops them while money is spent |
+//! | probe | one attempt that finds out whether a stopped scope serves again |
+//! | lane | `interactive` or `background` |
+//!
+//! # Around the sentence
+//!
+//! [`config`] becomes typed values, [`app`] wires every module once, [`admin`]
 //! shows what happens, [`replicas`] shares the scopes' limits between several processes,
 //! [`catalog`] has the words for it, [`simulate`] is a stand-in for the API, [`whatif`] replays an
 //! access log, [`demo`] compares, [`cli`] is what a person types. Beneath both ends, [`gather`]
@@ -42,7 +64,7 @@
 //!
 //! # Invariants
 //!
-//! - A room imports only rooms declared below it here: the list is the dependency graph, and
+//! - A module imports only modules declared below it here: the list is the dependency graph, and
 //!   `tests/tidy.rs` enforces it.
 //! - Decisions are pure functions over values; only [`proxy`], [`server`], [`upstream`],
 //!   [`replay`], [`stream`] and the front of [`admission`] await. Time and randomness are passed

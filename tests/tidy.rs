@@ -1,4 +1,4 @@
-//! The house rules that a compiler does not check: the order of the rooms, their size, no skipped
+//! The house rules that a compiler does not check: the order of the modules, their size, no skipped
 //! test.
 
 use std::fs;
@@ -25,8 +25,8 @@ fn sources() -> Vec<PathBuf> {
     found
 }
 
-/// The rooms in the order of `lib.rs`.
-fn rooms() -> Vec<String> {
+/// The modules in the order of `lib.rs`.
+fn modules() -> Vec<String> {
     let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("lib.rs");
     lib.lines()
         .filter_map(|line| line.strip_prefix("pub mod ").or_else(|| line.strip_prefix("mod ")))
@@ -35,8 +35,8 @@ fn rooms() -> Vec<String> {
         .collect()
 }
 
-/// The room that a source file is part of: `src/admission/queue.rs` is part of `admission`.
-fn room_of(path: &Path) -> String {
+/// The module that a source file is part of: `src/admission/queue.rs` is part of `admission`.
+fn module_of(path: &Path) -> String {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let inside = path.strip_prefix(src).expect("below src");
     let first = inside.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
@@ -48,7 +48,7 @@ fn code_of(text: &str) -> &str {
     text.find("\n#[cfg(test)]\nmod tests").map_or(text, |at| &text[..at])
 }
 
-/// The rooms named after `crate::` in a file, grouped imports included.
+/// The modules named after `crate::` in a file, grouped imports included.
 fn imported(code: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("crate::") {
@@ -83,21 +83,22 @@ fn imported(code: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_room_imports_only_rooms_declared_below_it() {
-    let rooms = rooms();
-    let place = |room: &str| rooms.iter().position(|other| other == room);
+fn a_module_imports_only_modules_declared_below_it() {
+    let modules = modules();
+    let place = |module: &str| modules.iter().position(|other| other == module);
     let mut wrong = Vec::new();
     for path in sources() {
-        let room = room_of(&path);
-        let Some(own) = place(&room) else {
-            assert!(matches!(room.as_str(), "lib" | "main"), "{room} is not declared in lib.rs");
+        let module = module_of(&path);
+        let Some(own) = place(&module) else {
+            assert!(matches!(module.as_str(), "lib" | "main"), "{module} is not declared in lib.rs");
             continue;
         };
         let text = fs::read_to_string(&path).expect("source is readable");
         for other in imported(code_of(&text)) {
             match place(&other) {
                 Some(there) if there < own => {
-                    wrong.push(format!("{}: {room} imports {other}, which stands above it", path.display()));
+                    wrong
+                        .push(format!("{}: {module} imports {other}, which stands above it", path.display()));
                 }
                 Some(_) | None => {}
             }
@@ -218,7 +219,8 @@ fn texts() -> Vec<PathBuf> {
 
 #[test]
 fn no_text_uses_a_banned_phrase_or_british_spelling() {
-    const BANNED: [&str; 19] = [
+    const BANNED: [&str; 20] = [
+        " rooms",
         "so many",
         "so long ",
         "has room for",

@@ -1,4 +1,4 @@
-//! What rooms below the metrics count for themselves, brought into the metrics at each scrape.
+//! What modules below the metrics count for themselves, brought into the metrics at each scrape.
 
 use crate::classify::FailureKind;
 use crate::metrics::{

@@ -1,5 +1,5 @@
-//! The composition root: a configuration becomes threads, listeners and rooms, wired once; signals
-//! end them.
+//! The composition root: a configuration becomes threads, listeners and modules, wired once;
+//! signals end them.
 //!
 //! The first worker accepts for all. The admin address has a thread of its own. The calling thread
 //! waits for signals, reads the configuration again when told to, and at the end drains: readiness

@@ -43,7 +43,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    #[expect(clippy::too_many_arguments, reason = "it shows all rooms, and is made once")]
+    #[expect(clippy::too_many_arguments, reason = "it shows all modules, and is made once")]
     pub(super) fn new(
         control: Arc<Control>,
         metrics: Arc<Metrics>,

@@ -57,7 +57,7 @@ pub fn response(
 ) -> Classified {
     let body = ErrorBody::parse(&body[..body.len().min(MAX_BODY)]);
     let mut classified = of_body(endpoint, status, body, wall);
-    classified.hear(headers, wall);
+    classified.read_hints(headers, wall);
     classified
 }
 
@@ -119,7 +119,7 @@ impl Classified {
     }
 
     /// Takes what the headers say of another try: they stand above the body's words.
-    pub(super) fn hear(&mut self, headers: &HeaderMap, wall: SystemTime) {
+    pub(super) fn read_hints(&mut self, headers: &HeaderMap, wall: SystemTime) {
         let told = retry_hint::in_headers(headers, wall);
         let spent = || limit_headers::spent_window(headers, wall).filter(|_| is_of_a_limit(self.class));
         let told = told.or_else(spent);

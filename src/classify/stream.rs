@@ -37,7 +37,7 @@ pub fn frame_error(endpoint: Endpoint, body: &[u8], headers: &HeaderMap, wall: S
     let mut classified = stream_error(endpoint, body, wall);
     // Nothing was said before it: it is the answer itself.
     classified.hidden = false;
-    classified.hear(headers, wall);
+    classified.read_hints(headers, wall);
     classified
 }
 

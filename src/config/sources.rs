@@ -47,7 +47,7 @@ pub struct Process;
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 
 impl Sources for Process {
-    #[expect(clippy::disallowed_methods, reason = "config is the room that reads the environment")]
+    #[expect(clippy::disallowed_methods, reason = "config is the module that reads the environment")]
     fn variable(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }

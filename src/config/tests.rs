@@ -575,7 +575,7 @@ proptest! {
     }
 }
 
-/// Each room argues its own defaults; the configuration may not say otherwise.
+/// Each module argues its own defaults; the configuration may not say otherwise.
 #[test]
 fn the_defaults_are_those_of_the_rooms() {
     let config = Config::default();

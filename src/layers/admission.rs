@@ -89,7 +89,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (inner, shared) = (self.inner.clone(), Arc::clone(&self.shared));
-        Box::pin(async move { shared.carry(inner, request).await })
+        Box::pin(async move { shared.run(inner, request).await })
     }
 }
 
@@ -103,7 +103,7 @@ struct Priced {
 
 impl Shared {
     /// Price, wait, send, and read what the answer's head says.
-    async fn carry<S, B, R>(
+    async fn run<S, B, R>(
         &self,
         mut inner: S,
         mut request: Request<B>,
@@ -193,7 +193,7 @@ impl Shared {
         let (mut head, body) = answer.into_parts();
         let endpoint = priced.named.endpoint;
         let is_error = head.status.as_u16() >= 400;
-        hear(&mut permit, &head, !is_error);
+        report_head(&mut permit, &head, !is_error);
         let reader = if is_error { Reader::blind() } else { Reader::of(endpoint, &head.headers) };
         let mut body = Box::new(Relay::new(Box::pin(body), reader, stream::Settings::TRANSPARENT, now));
         let owed = if is_error {
@@ -230,7 +230,7 @@ fn refuse(
 }
 
 /// Tells the scope what an answer's head says of its limits.
-fn hear(permit: &mut Permit, head: &response::Parts, is_good: bool) {
+fn report_head(permit: &mut Permit, head: &response::Parts, is_good: bool) {
     let found = AnswerHeaders::of(&head.headers, clock::wall);
     let told = HeadReport { limits: limits::reports(&found), processing: found.processing };
     permit.head_at(&told, found.organization, found.project, is_good, clock::now());

@@ -72,7 +72,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (inner, shared) = (self.inner.clone(), Arc::clone(&self.shared));
-        Box::pin(async move { shared.carry(inner, request).await })
+        Box::pin(async move { shared.run(inner, request).await })
     }
 }
 
@@ -85,7 +85,7 @@ struct Course {
 }
 
 impl Shared {
-    async fn carry<S, B, R>(&self, mut inner: S, request: Request<B>) -> Result<Response<R>, Error>
+    async fn run<S, B, R>(&self, mut inner: S, request: Request<B>) -> Result<Response<R>, Error>
     where
         S: Service<Request<B>, Response = Response<R>>,
         S::Error: Into<BoxError>,

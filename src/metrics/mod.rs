@@ -1,7 +1,7 @@
 //! Counts of everything, as Prometheus reads them: each family registered once, each series made
 //! before it is needed.
 //!
-//! No other room names the `prometheus` crate. A request finds its handles by index (caller,
+//! No other module names the `prometheus` crate. A request finds its handles by index (caller,
 //! endpoint, class) or, for its model, by comparing a few names; it never locks, hashes or
 //! allocates for a count. What changes with the scopes is made at each scrape from a [`Gathered`]
 //! snapshot. [`Plan`] bounds the number of series by configuration.
@@ -115,7 +115,8 @@ pub struct Gathered {
     pub credentials: Vec<(String, f64)>,
 }
 
-/// Every metric of the process. Fields are series that another room counts itself; all start at 0.
+/// Every metric of the process. Fields are series that another module counts itself; all start at
+/// 0.
 #[derive(Debug)]
 pub struct Metrics {
     /// Time to the first byte of the answer, seconds.

@@ -70,7 +70,7 @@ pub(super) fn attempt<'a>(
         let connection = if let Some(connection) = upstream.idle(now, call.safety == Safety::OnlyIfUnsent) {
             connection
         } else {
-            call.head.let_go();
+            call.head.release_buffer();
             // Boxed, because it is rare: the future of every attempt would have to hold it.
             match Box::pin(connect(upstream, limit.by)).await {
                 Ok(connection) => {
@@ -157,7 +157,7 @@ pub(super) fn judge<'a>(
     let (head, rest) = response.into_parts();
     let endpoint = call.head.endpoint;
     if head.status.as_u16() >= 400 {
-        hear(permit, record, &head, false, now);
+        report_head(permit, record, &head, false, now);
         let body = Box::new(Relay::new(rest, Reader::blind(), relaying(call, policy), now));
         let refused_key =
             if head.status == StatusCode::UNAUTHORIZED { call.head.bears.clone() } else { None };
@@ -175,7 +175,7 @@ pub(super) fn judge<'a>(
     let is_judged = is_stream && !is_whole || !is_stream && has_a_shape(call, &answer);
     let hold = Hold::of(call, &answer, policy, now);
     let is_good = !is_judged || hold.ends_in.is_none() && hold.until <= now;
-    hear(permit, record, &answer.head, is_good, now);
+    report_head(permit, record, &answer.head, is_good, now);
     if is_good {
         return Judged::Now(Attempted::Answered(answer));
     }
@@ -227,11 +227,11 @@ async fn judge_whole(
     record: &mut Record,
     hold_for: Duration,
 ) -> Attempted {
-    let began = answer.body.heard();
+    let began = answer.body.read_at();
     answer.body.read_ahead(began + hold_for, |_, bytes| bytes < MOST_HELD).await;
-    record.waited(Wait::Upstream, answer.body.heard() - began);
+    record.waited(Wait::Upstream, answer.body.read_at() - began);
     if !answer.body.is_over() {
-        held_head::let_go(&mut answer.head.headers);
+        held_head::release_buffer(&mut answer.head.headers);
         return Attempted::Answered(answer);
     }
     if !answer.body.ended_in_order() {
@@ -252,10 +252,10 @@ async fn judge_error(
     record: &mut Record,
     refused_key: Option<Bears>,
 ) -> Attempted {
-    let began = answer.body.heard();
+    let began = answer.body.read_at();
     // What is beyond the bound, or comes too late, stays to be relayed.
     answer.body.read_ahead(began + ERROR_BODY_PATIENCE, |_, bytes| bytes < classify::MAX_BODY).await;
-    record.waited(Wait::Upstream, answer.body.heard() - began);
+    record.waited(Wait::Upstream, answer.body.read_at() - began);
     let headers = &answer.head.headers;
     let plain = copy(headers, answer.body.held(), classify::MAX_BODY);
     let classified = classify::response(endpoint, answer.head.status, headers, &plain, clock::wall());
@@ -267,10 +267,10 @@ async fn judge_error(
 
 /// Holds a stream until its first event that counts, which may be an error.
 async fn judge_stream(endpoint: Endpoint, mut answer: Answer, record: &mut Record, hold: Hold) -> Attempted {
-    let began = answer.body.heard();
+    let began = answer.body.read_at();
     read_beginning(&mut answer, hold.until).await;
-    record.waited(Wait::Upstream, answer.body.heard() - began);
-    let is_late = answer.body.heard() >= hold.until && !answer.body.reader().has_begun();
+    record.waited(Wait::Upstream, answer.body.read_at() - began);
+    let is_late = answer.body.read_at() >= hold.until && !answer.body.reader().has_begun();
     if is_late
         && !answer.body.is_over()
         && let Some(kind) = hold.ends_in
@@ -285,11 +285,11 @@ async fn read_beginning(answer: &mut Answer, until: Instant) {
     let Answer { head, body } = answer;
     let wants = |read: &Reader, bytes| !read.has_begun() && bytes < MOST_HELD;
     let mut reading = pin!(body.read_ahead(until, wants));
-    let mut let_go = false;
+    let mut released = false;
     poll_fn(|cx| {
         let polled = reading.as_mut().poll(cx);
-        if polled.is_pending() && !std::mem::replace(&mut let_go, true) {
-            held_head::let_go(&mut head.headers);
+        if polled.is_pending() && !std::mem::replace(&mut released, true) {
+            held_head::release_buffer(&mut head.headers);
         }
         polled
     })
@@ -330,7 +330,7 @@ fn relaying(call: &Call, policy: &Policy) -> stream::Settings {
 
 /// Tells the record and the scope what an answer's head says, and whether it is a good answer
 /// whatever its body brings.
-pub(super) fn hear<'a>(
+pub(super) fn report_head<'a>(
     permit: impl Into<Option<&'a mut Permit>>,
     record: &mut Record,
     head: &response::Parts,

@@ -118,7 +118,7 @@ impl Head {
 
     /// Frees the connection's read buffer, of which the head is a part: while a request waits,
     /// nothing else needs it.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn release_buffer(&mut self) {
         self.headers.pack();
         self.uri.pack();
     }

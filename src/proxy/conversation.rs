@@ -89,7 +89,7 @@ impl Conversation<'_> {
     /// The sentence from the turn on: admit, attempt, classify, retry or stop, respond. `now` is
     /// when the request was read.
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
-    pub(super) fn carry(mut self, mut now: Instant) -> impl Future<Output = Response<Body>> + Send {
+    pub(super) fn run(mut self, mut now: Instant) -> impl Future<Output = Response<Body>> + Send {
         async move {
             let (mut turn, mut pause, mut ticket) = (Turn::First, Duration::ZERO, None::<RetryTicket>);
             let mut last: Option<Box<Unsuccessful>> = None;
@@ -99,7 +99,7 @@ impl Conversation<'_> {
                 Allowance::Now => {}
                 Allowance::Never(own) => return self.refuse_own(own),
                 Allowance::Later(its_turn) => {
-                    self.call.head.let_go();
+                    self.call.head.release_buffer();
                     let came = its_turn.await;
                     let waited = clock::now() - now;
                     self.record.waited(Wait::Queue, waited);
@@ -232,7 +232,7 @@ impl Conversation<'_> {
             Admission::Granted(permit) => Ok(permit),
             Admission::Refused(refused) => Err(refused),
             Admission::Waits(waiting) => {
-                self.call.head.let_go();
+                self.call.head.release_buffer();
                 let admitted = waiting.await;
                 granted = clock::now();
                 self.record.waited(Wait::Queue, granted - asked);
@@ -363,13 +363,13 @@ impl Conversation<'_> {
     pub(super) fn succeed(mut self, answer: Answer, mut permit: Permit) -> Response<Body> {
         self.note_early_head();
         if answer.body.reader().has_begun() {
-            self.learn_first_event(answer.body.heard());
+            self.learn_first_event(answer.body.read_at());
         }
         permit.accepted();
         let notes = Notes { class: None, stop_retries: false };
         let owed = Exchange::new(Some(permit), self.record, &self.call, Answered::Well);
-        let heard = answer.body.heard();
-        answer::relay(answer, &notes, owed, (self.proxy, self.policy), heard)
+        let read_at = answer.body.read_at();
+        answer::relay(answer, &notes, owed, (self.proxy, self.policy), read_at)
     }
 
     /// Gives the caller what the last attempt brought.

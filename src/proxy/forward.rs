@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::answer::{self, Notes};
-use super::attempt::{Answer, hear, send};
+use super::attempt::{Answer, report_head, send};
 use super::body::Body;
 use super::call::Call;
 use super::conversation::Conversation;
@@ -166,7 +166,7 @@ fn relay(
 ) -> Response<Body> {
     let now = clock::now();
     let (head, rest) = response.into_parts();
-    hear(permit.as_mut(), &mut record, &head, error.is_none(), now);
+    report_head(permit.as_mut(), &mut record, &head, error.is_none(), now);
     let reader = match error {
         Some(_) => Reader::of_error(&head.headers),
         None => Reader::of(call.head.endpoint, &head.headers),

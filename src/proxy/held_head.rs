@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue};
 
 /// Frees the connection's read buffer, of which the values are parts: they become parts of a buffer
 /// of their own. The connection has taken another one meanwhile.
-pub(super) fn let_go(headers: &mut HeaderMap) {
+pub(super) fn release_buffer(headers: &mut HeaderMap) {
     let mut own = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     headers.values().for_each(|value| own.extend_from_slice(value.as_bytes()));
     let mut own = own.freeze();
@@ -42,7 +42,7 @@ mod tests {
             .map(|(name, value)| (name.clone(), HeaderValue::from_bytes(value.as_bytes()).unwrap()))
             .collect();
         assert!(!buffer.is_unique());
-        let_go(&mut headers);
+        release_buffer(&mut headers);
         assert_eq!(headers, before);
         assert!(headers["x-secret"].is_sensitive() && !headers["x-empty"].is_sensitive());
         drop(before);

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn packed_they_let_go_of_the_buffer_that_they_came_in() {
+    fn packed_they_release_the_buffer_that_they_came_in() {
         let buffer = bytes::Bytes::from(vec![b'v'; 8192]);
         let mut headers = HeaderMap::new();
         headers.insert("x-own", HeaderValue::from_maybe_shared(buffer.slice(10..20)).unwrap());

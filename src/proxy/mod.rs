@@ -313,7 +313,7 @@ impl Proxy {
         refuse(own, record)
     }
 
-    /// Reads the body, prices the request, and carries it to its answer.
+    /// Reads the body, prices the request, and answers it.
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn enforce(
         self: Arc<Self>,
@@ -354,7 +354,7 @@ impl Proxy {
                 };
                 return Ok(Box::pin(conversation.upgrade(*asked, whose, now)).await);
             }
-            Ok(conversation.carry(now).await)
+            Ok(conversation.run(now).await)
         }
     }
 

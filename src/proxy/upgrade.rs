@@ -15,7 +15,7 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Notes};
-use super::attempt::{Attempted, Judged, hear, judge, latest_head};
+use super::attempt::{Attempted, Judged, judge, latest_head, report_head};
 use super::body::Body;
 use super::conversation::{Conversation, Unsuccessful};
 use super::destination::Destination;
@@ -211,7 +211,7 @@ impl Conversation<'_> {
         let now = clock::now();
         let upstream = permit.upstream();
         let (mut head, ()) = head.into_parts();
-        hear(&mut permit, &mut self.record, &head, true, now);
+        report_head(&mut permit, &mut self.record, &head, true, now);
         permit.done_at(now);
         headers::strip_response(&mut head.headers);
         upgrade::ask_for(&mut head.headers, asked.protocol);

@@ -81,7 +81,7 @@ pub enum StopReason {
     Attempts,
     /// The deadline leaves no room for the wait, the queue and an answer.
     Deadline,
-    /// The scope's budget is spent. The room that holds the budget says so, not [`decide`].
+    /// The scope's budget is spent. The module that holds the budget says so, not [`decide`].
     Budget,
 }
 

@@ -19,7 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
 use tokio_rustls::TlsAcceptor;
-use tower::{Layer, Service};
+use tower::Service;
 
 use crate::clock::{self, Instant};
 use crate::gather::Gathered;
@@ -311,7 +311,8 @@ where
                         .as_ref()
                         .is_some_and(|waker: &std::task::Waker| waker.will_wake(cx.waker()))
                 {
-                    // With its budget spent, the task comes again and is not heard before.
+                    // With its budget spent, the task comes again, and what it registers before
+                    // is ignored.
                     registered = coop::has_budget_remaining().then(|| cx.waker().clone());
                     watch.activity().moved_by(cx.waker());
                     if reached.as_mut().poll(cx).is_ready() {

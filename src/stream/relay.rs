@@ -91,7 +91,7 @@ pub struct Relay<B, L: Ledger> {
     idle_millis: u64,
     error_event: bool,
     abort_incomplete: bool,
-    heard: Instant,
+    read_at: Instant,
     timer: Option<clock::Timer>,
     aborting: Option<Aborting>,
     /// The upstream broke off while the beginning was read ahead: the abort follows what is held.
@@ -117,8 +117,8 @@ where
     B: Body<Data = Bytes> + Unpin,
     L: Ledger,
 {
-    /// A body whose head was `heard` then.
-    pub fn new(upstream: B, reader: Reader, settings: Settings, heard: Instant) -> Self {
+    /// A body whose head was read at `read_at`.
+    pub fn new(upstream: B, reader: Reader, settings: Settings, read_at: Instant) -> Self {
         Self {
             announced: upstream.size_hint().exact().is_some() && !upstream.is_end_stream(),
             upstream,
@@ -129,7 +129,7 @@ where
             idle_millis: settings.idle_timeout.map_or(0, millis),
             error_event: settings.error_event,
             abort_incomplete: settings.abort_incomplete,
-            heard,
+            read_at,
             timer: None,
             aborting: None,
             broken: false,
@@ -166,7 +166,7 @@ where
                 }
             }
         }
-        self.heard = clock::now();
+        self.read_at = clock::now();
     }
 
     /// The data that was read ahead.
@@ -190,14 +190,14 @@ where
     }
 
     /// When the head came, or the last of what was read ahead.
-    pub fn heard(&self) -> Instant {
-        self.heard
+    pub fn read_at(&self) -> Instant {
+        self.read_at
     }
 
     /// Goes on to the caller from `now` on; `ledger` is told how it ends.
     pub fn go_on(&mut self, ledger: L, now: Instant) {
         self.ledger = Some(ledger);
-        self.heard = now;
+        self.read_at = now;
         self.began = !self.reader.is_stream();
         self.note_beginning();
         self.end_if_complete(now);
@@ -207,7 +207,7 @@ where
         if !self.began && self.reader.has_begun() {
             self.began = true;
             if let Some(ledger) = &mut self.ledger {
-                ledger.began(self.heard);
+                ledger.began(self.read_at);
             }
         }
     }
@@ -269,10 +269,10 @@ where
             return Poll::Pending;
         }
         let limit = Duration::from_millis(self.idle_millis);
-        let timer = self.timer.get_or_insert_with(|| clock::Timer::new(self.heard + limit));
+        let timer = self.timer.get_or_insert_with(|| clock::Timer::new(self.read_at + limit));
         loop {
             ready!(timer.poll_fired(cx));
-            let due = self.heard + limit;
+            let due = self.read_at + limit;
             if due <= clock::now() {
                 return Poll::Ready(());
             }
@@ -313,12 +313,12 @@ where
         }
         match Pin::new(&mut this.upstream).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                this.heard = clock::now();
+                this.read_at = clock::now();
                 if let Some(data) = frame.data_ref() {
                     this.reader.read(data);
                     this.note_beginning();
                 }
-                this.pass(frame, this.heard)
+                this.pass(frame, this.read_at)
             }
             Poll::Ready(Some(Err(_))) => this.abort(Aborted::Cut),
             Poll::Ready(None) => {

@@ -63,7 +63,7 @@ mod tests {
             ("", None, None),
         ] {
             let headers = HeaderMap::from_iter([(
-                http::HeaderName::from_static("keep-alive"),
+                HeaderName::from_static("keep-alive"),
                 HeaderValue::from_static(text),
             )]);
             assert_eq!(KeepAlive::of(&headers), KeepAlive { idle, left }, "{text}");

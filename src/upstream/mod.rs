@@ -335,7 +335,7 @@ type Exchange =
     Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + Send>>;
 
 /// What came of a request on its way.
-enum Heard {
+enum Sent {
     Answer(Response<Incoming>),
     /// The connection was lost before the request was sent.
     Unsent(Box<Request<replay::Body>>),
@@ -392,9 +392,9 @@ impl Ready {
         async move {
             // Taken apart before the await: the future would store the answer beside the exchange
             // otherwise.
-            let unsent = match self.heard(begun).await {
-                Ok(Heard::Answer(answer)) => return Ok(answer),
-                Ok(Heard::Unsent(request)) => request,
+            let unsent = match self.head_of(begun).await {
+                Ok(Sent::Answer(answer)) => return Ok(answer),
+                Ok(Sent::Unsent(request)) => request,
                 Err(failure) => return Err(failure),
             };
             self.resend(unsent).await
@@ -402,7 +402,7 @@ impl Ready {
     }
 
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
-    fn heard(&mut self, mut begun: Exchange) -> impl Future<Output = Result<Heard, Failure>> + Send {
+    fn head_of(&mut self, mut begun: Exchange) -> impl Future<Output = Result<Sent, Failure>> + Send {
         async move {
             let channel = &mut self.channel;
             let outcome = poll_fn(|cx| match channel.poll_with(cx, |cx| begun.as_mut().poll(cx)) {
@@ -411,7 +411,7 @@ impl Ready {
             })
             .await;
             match outcome {
-                Some(outcome) => self.hear(outcome),
+                Some(outcome) => self.outcome_of(outcome),
                 None => Err(Failure::sent(FailureKind::ResponseTimeout, "")),
             }
         }
@@ -430,12 +430,13 @@ impl Ready {
         })
     }
 
-    fn hear(
+    /// Tells an answer from a request that may be sent again, and from a failure.
+    fn outcome_of(
         &self,
         outcome: Result<Response<Incoming>, TrySendError<Request<replay::Body>>>,
-    ) -> Result<Heard, Failure> {
+    ) -> Result<Sent, Failure> {
         let mut error = match outcome {
-            Ok(answer) => return Ok(Heard::Answer(answer)),
+            Ok(answer) => return Ok(Sent::Answer(answer)),
             Err(error) => error,
         };
         let unsent = error.take_message();
@@ -447,7 +448,7 @@ impl Ready {
                 }
                 Err(failure)
             }
-            Some(request) if self.channel.reused() => Ok(Heard::Unsent(Box::new(request))),
+            Some(request) if self.channel.reused() => Ok(Sent::Unsent(Box::new(request))),
             Some(_) => Err(Failure::unsent(failure.kind, failure.detail().to_owned())),
         }
     }

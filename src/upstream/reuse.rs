@@ -13,7 +13,7 @@ const ENOUGH: u32 = 3;
 /// Answers until one is kept again; twice as many each time.
 const FIRST: u32 = 16;
 const MOST: u32 = 4096;
-/// A close that was on its way when the request went out is heard of within a round trip. What
+/// A close that was on its way when the request went out is noticed within a round trip. What
 /// comes later ends a request that the upstream had begun, and says nothing about the next.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 

@@ -1,4 +1,4 @@
-//! From the configuration to the settings of each room: the only place that knows both.
+//! From the configuration to the settings of each module: the only place that knows both.
 
 mod limits;
 

@@ -265,7 +265,8 @@ impl Level<'_> {
     /// its own.
     fn window_of_policy(&self, policy: Option<&HeaderValue>) -> Option<Duration> {
         let with_window = |value: &HeaderValue| {
-            // Nearly every value is a number alone, and a search for text costs more than one for a byte.
+            // Nearly every value is a number alone, and a search for text costs more than one for
+            // a byte.
             memchr::memchr(b';', value.as_bytes())?;
             let text = value.to_str().ok()?;
             let (_, after) = text.split_once(";w=").or_else(|| text.split_once("; w="))?;

@@ -41,17 +41,17 @@ impl Turns {
             ServerKind::RateLimits => self.limits_told(head, now),
             ServerKind::Created => {
                 let (lane, place) = self.created(&event, now);
-                self.lanes[lane].running[place].heard(length, false, now);
+                self.lanes[lane].running[place].note_event(length, false, now);
             }
             ServerKind::Progress => {
                 if let Some((lane, place)) = self.about(&event) {
-                    self.lanes[lane].running[place].heard(length, true, now);
+                    self.lanes[lane].running[place].note_event(length, true, now);
                 }
             }
             ServerKind::Ended => {
                 if let Some((lane, place)) = self.about(&event) {
                     let mut turn = self.lanes[lane].running.remove(place);
-                    turn.heard(length, false, now);
+                    turn.note_event(length, false, now);
                     turn.ended(end, now);
                     self.lanes[lane].latest = event.response_id;
                     self.advance(lane, now);
@@ -92,7 +92,7 @@ impl Turns {
             self.ask_again(serial, ask, pause, now);
             return Verdict::Keep;
         }
-        turn.heard(length, false, now);
+        turn.note_event(length, false, now);
         let lane_of = &mut self.lanes[lane];
         // The upstream forgets what a turn of the same lane continued when that turn fails.
         if lane_of.latest.is_some() && lane_of.latest == turn.event().previous_response_id {

@@ -58,7 +58,7 @@ pub(super) struct Turn {
     pub(super) progress: Progress,
     pub(super) response_id: Option<Box<str>>,
     /// When it went upstream, or the last event of its answer came.
-    heard_at: Instant,
+    event_at: Instant,
     /// Events of output.
     outputs: u64,
     /// The last attempt's error, which the client gets where there is no other attempt.
@@ -142,7 +142,7 @@ impl Turn {
             permit: None,
             progress: Progress::Waiting,
             response_id: None,
-            heard_at: now,
+            event_at: now,
             outputs: 0,
             last: None,
             spent,
@@ -208,12 +208,12 @@ impl Turn {
     pub(super) fn sent(&mut self, probe: bool, now: Instant) -> Bytes {
         self.record.attempt(std::mem::take(&mut self.delay), probe, now);
         self.progress = Progress::Sent;
-        self.heard_at = now;
+        self.event_at = now;
         self.create.frames.clone()
     }
 
     /// An event of its answer came, of this many bytes.
-    pub(super) fn heard(&mut self, bytes: usize, is_output: bool, now: Instant) {
+    pub(super) fn note_event(&mut self, bytes: usize, is_output: bool, now: Instant) {
         if self.progress == Progress::Sent {
             self.progress = Progress::Answered;
             self.ticket = None;
@@ -226,7 +226,7 @@ impl Turn {
                 permit.head_at(&HeadReport::default(), None, None, true, now);
             }
         }
-        self.heard_at = now;
+        self.event_at = now;
         self.outputs += u64::from(is_output);
         self.record.sent(bytes as u64);
     }
@@ -235,7 +235,7 @@ impl Turn {
     /// for that, and pings keep its session alive for ever. The turn itself stays open, as it would
     /// without Weir. Whether it did.
     pub(super) fn pass_over_silent(&mut self, now: Instant) -> bool {
-        let is_silent = self.policy.stream.idle_timeout.is_some_and(|idle| now >= self.heard_at + idle);
+        let is_silent = self.policy.stream.idle_timeout.is_some_and(|idle| now >= self.event_at + idle);
         let Some(permit) = self.permit.take_if(|_| is_silent) else { return false };
         permit.fail(ErrorClass::TimeoutIdle);
         true
