@@ -32,6 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     version = dict(line.split(": ", 1) for line in output("rustc", "-vV").splitlines() if ": " in line)
     target = options.target or version["host"]
+    require(target, version["host"], options.untrained)
     if options.untrained:
         built = build(target, version["host"], "untrained", "")
     else:
@@ -43,6 +44,22 @@ def main() -> None:
     shutil.copy2(built, fresh)
     os.replace(fresh, shipped)
     print(f"{shipped}: {shipped.stat().st_size / 1e6:.1f} MB")
+
+
+def require(target: str, host: str, untrained: bool) -> None:
+    """Ends with what to install or to write, before minutes of building."""
+    found = subprocess.run(["rustc", "--print", "target-libdir", "--target", target], capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        raise SystemExit(f"the compiler knows no target {target!r}: `rustc --print target-list`")
+    if not any(pathlib.Path(found.stdout.strip()).glob("libcore-*.rlib")):
+        raise SystemExit(f"the standard library for {target} is missing: `rustup target add {target}`")
+    if processor(target) != processor(host):
+        if not untrained:
+            raise SystemExit(f"a binary for {processor(target)} can't be trained on {processor(host)}: --untrained")
+        if not shutil.which("cargo-zigbuild"):
+            raise SystemExit("another processor's linker is missing: `pip install cargo-zigbuild ziglang`")
+    elif "musl" in target and not shutil.which("musl-gcc"):
+        raise SystemExit("musl-gcc is missing: Debian's musl-tools")
 
 
 def trained(target: str, host: str) -> pathlib.Path:
