@@ -236,6 +236,12 @@ where
                 return None;
             }
         };
+        // The first byte of a TLS handshake. The client says "wrong version number" and no more.
+        if ahead.first() == Some(&0x16)
+            && let Some(lines_omitted) = self.throttles[1].allow(clock::now())
+        {
+            tracing::warn!(%peer, lines_omitted, "a client speaks TLS, and this listener does not: its base URL must begin with http://");
+        }
         let info =
             ConnectionInfo { peer, tls: false, names: Vec::new(), http2: http2 && self.settings.http2 };
         Some(self.open(io, ahead, info, hold, since))

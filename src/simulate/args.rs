@@ -59,10 +59,10 @@ pub struct Args {
     /// Where to listen.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     pub listen: SocketAddr,
-    /// Whose words and headers it uses. Without, the API's, and every path and key that any of them
-    /// has is let in.
-    #[arg(long, value_enum, value_name = "NAME")]
-    pub dialect: Option<Dialect>,
+    /// Whose words, headers, paths and keys it has: "openai" knows no path without /v1, and no key
+    /// but a bearer's
+    #[arg(long, value_enum, value_name = "NAME", default_value = "openai")]
+    pub dialect: Dialect,
     /// Requests per minute, for each model; `none` lifts the limit.
     #[arg(long, value_name = "N", default_value = "500", value_parser = limit, help_heading = "Limits")]
     pub rpm: Limit,
@@ -168,7 +168,7 @@ impl Args {
     /// What one option alone cannot tell: files that cannot be read, odds above 1.
     pub fn settings(&self) -> Result<Settings, Problem> {
         let settings = Settings {
-            limits: if self.dialect.is_some_and(Dialect::is_server) {
+            limits: if self.dialect.is_server() {
                 Limits::NONE
             } else {
                 Limits { rpm: self.rpm.0, tpm: self.tpm.0, rpd: self.rpd.0, tpd: self.tpd.0 }
@@ -195,7 +195,7 @@ impl Args {
             foreign: self.foreign.clone(),
             seed: self.seed,
             max_body: usize::try_from(self.max_body).unwrap_or(usize::MAX),
-            dialect: self.dialect,
+            dialect: Some(self.dialect),
             slots: self.slots.map(|slots| slots as usize),
             queue: self.queue.map(|queue| queue as usize),
             tls: match (&self.tls_cert, &self.tls_key) {

@@ -31,7 +31,7 @@ SECONDS = 60
 def main() -> int:
     names = sys.argv[1:] or sorted(page.stem for page in PAGES.glob("*.md"))
     problems, run, left_out = [], 0, 0
-    with tempfile.TemporaryDirectory() as folder, stand_in() as upstream:
+    with tempfile.TemporaryDirectory() as folder:
         for name in names:
             began = time.monotonic()
             blocks = [(kind, text) for skipped, kind, text in BLOCK.findall((PAGES / f"{name}.md").read_text()) if not skipped]
@@ -43,7 +43,10 @@ def main() -> int:
                 left_out += sum(kind == "js" for kind, _ in snippets)
                 snippets = [(kind, text) for kind, text in snippets if kind != "js"]
             try:
-                with weir(configuration, upstream, pathlib.Path(folder)) as (listen, admin):
+                with (
+                    stand_in("azure" if name == "azure" else "openai") as upstream,
+                    weir(configuration, upstream, pathlib.Path(folder)) as (listen, admin),
+                ):
                     for kind, text in snippets:
                         run += 1
                         before = served(admin)
@@ -92,9 +95,10 @@ def run_snippet(kind: str, text: str, listen: int, folder: pathlib.Path) -> str 
 
 
 @contextlib.contextmanager
-def stand_in():
+def stand_in(dialect: str):
     port = free_port()
-    with running([WEIR, "simulate", "--listen", f"127.0.0.1:{port}", "--rpm", "6000", "--tpm", "2M", "--no-auth"], {}):
+    limits = ["--rpm", "6000", "--tpm", "2M", "--no-auth", "--dialect", dialect]
+    with running([WEIR, "simulate", "--listen", f"127.0.0.1:{port}", *limits], {}):
         wait_for(f"http://127.0.0.1:{port}/v1/models")
         yield port
 
