@@ -2,7 +2,7 @@
 
 use super::status::{
     BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
-    Overhead, QuotaSpent, Reload, ScopeStatus, Status, UpstreamState, UpstreamStatus,
+    Overhead, PaceStatus, QuotaSpent, Reload, ScopeStatus, Status, UpstreamState, UpstreamStatus,
 };
 
 pub(super) fn healthy() -> Status {
@@ -18,6 +18,12 @@ pub(super) fn healthy() -> Status {
         reload: Reload { time: "2026-11-19T01:02:03.000Z".to_owned(), ..Reload::default() },
         overhead: Overhead { count: 1_204_331, p50_seconds: 0.000_041, p99_seconds: 0.000_19 },
         requests_last_minute: Some(412),
+        paces: vec![PaceStatus {
+            model: "gpt-5".to_owned(),
+            now_seconds: 0.48,
+            usual_seconds: 0.412,
+            answers: 800,
+        }],
         callers: vec![
             caller("checkout", 4, 3, 0, 0, 0.0),
             caller("search-index", 2, 4, 0, 0, 0.0),

@@ -221,6 +221,7 @@ fn the_page_says_what_a_person_needs() {
                 "median; p99 190 µs",
                 "Answering; breaker closed",
                 "on weir-7d9f",
+                "Time to the first event, and its usual value: gpt-5 480 ms (412 ms)",
             ][..],
         ),
         (

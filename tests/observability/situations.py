@@ -3,10 +3,14 @@
 A situation is a function that takes a `Place` and returns what is expected. What it starts ends with the place.
 """
 
+import base64
 import contextlib
 import dataclasses
+import http.server
 import json
+import os
 import pathlib
+import socket
 import sys
 import tempfile
 import threading
@@ -44,6 +48,28 @@ class Place(contextlib.ExitStack):
         self.upstream = upstream or self.enter_context(processes.stand_in(*(options if "--latency" in options else ("--latency", "30ms", *options))))
         self.weir = self.enter_context(processes.weir(self.upstream, config=config + quick + callers, environment=environment))
         return self
+
+    def pool(self, **upstreams):
+        """A Weir before several upstreams, by name."""
+        members = "".join(f'[[upstreams]]\nname = "{name}"\nurl = "{url}"\npriority = {at}\n' for at, (name, url) in enumerate(upstreams.items()))
+        self.weir = self.enter_context(processes.weir(None, config=members + QUICK + CALLERS))
+
+    def turns(self, caller, lanes):
+        """A WebSocket session that asks for a turn in each lane; nothing of it is read."""
+        host, port = self.weir.url.removeprefix("http://").split(":")
+        session = self.enter_context(socket.create_connection((host, int(port)), timeout=10))
+        key = base64.b64encode(os.urandom(16)).decode()
+        session.sendall((
+            f"GET /v1/responses HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nAuthorization: Bearer {KEY}\r\nx-team: {caller}\r\nx-weir-deadline: 300s\r\n\r\n"
+        ).encode())
+        if b" 101 " not in session.recv(4096):
+            raise RuntimeError("the session was refused")
+        for lane in range(lanes):
+            text = json.dumps({"type": "response.create", "stream_id": f"l{lane}", "model": "gpt-4o-mini", "store": False, "input": "Hi"}).encode()
+            # A text frame of 126 to 65,535 bytes, masked with nothing, or a shorter one.
+            length = bytes([0x80 | len(text)]) if len(text) < 126 else b"\xfe" + len(text).to_bytes(2, "big")
+            session.sendall(b"\x81" + length + bytes(4) + text)
 
     def load(self, caller, per_second, simulate=None, model="gpt-4o-mini", words=20, key=KEY):
         """Requests of a caller at a rate until the block ends, each in a thread of its own; stops when told."""
@@ -260,6 +286,49 @@ def reload_refused(place):
     return Expected(r"^The last configuration was rejected; .*:2:8: retry\.base", WEIR)
 
 
+def pool_member_out(place):
+    first = place.enter_context(processes.stand_in("--fault", "503=1"))
+    place.pool(first=first, second=place.enter_context(processes.stand_in("--rpm", "6000")))
+    place.load("chat", 10)
+    return Expected(r"^first gets no requests since .* \(overloaded\); the other upstreams serve", UPSTREAM)
+
+
+def token_expired(place):
+    """An endpoint that gives one token of two seconds, and then fails."""
+    given = []
+
+    class Endpoint(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):  # noqa: N802
+            self.rfile.read(int(self.headers["content-length"]))
+            body = json.dumps({"access_token": "token-0123456789", "token_type": "Bearer", "expires_in": 2}).encode()
+            self.send_response(503 if given else 200)
+            given.append(self.path)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
+    place.callback(server.shutdown)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    exchange = f'[[exchanges]]\nname = "openai"\nurl = "http://127.0.0.1:{server.server_port}/token"\nsubject_token = "env:KEY"\n'
+    exchange += 'identity_provider_id = "idp_1"\nservice_account_id = "sa_1"\n'
+    place.start(config='[upstream]\ncredential = "exchange:openai"\n' + exchange, environment={"KEY": KEY})
+    place.load("chat", 2)
+    return Expected(r"^The exchange openai gives no new token; the last one ended .* ago", US)
+
+
+def websocket_turns(place):
+    place.start("--rpm", "60", config="[limits]\nrequests_per_minute = 60\n")
+    place.turns("chat", 8)
+    place.turns("search", 8)
+    place.turns("batch", 8)
+    return Expected(r"^Waiting at our limit: .* for gpt-4o-mini \(60 requests per minute\)", LIMITS)
+
+
 def draining(place):
     place.start("--latency", "20s", quick='[shutdown]\ndrain_delay = "20s"\ndrain_timeout = "1s"\n')
     place.load("chat", 2)
@@ -284,7 +353,7 @@ ALL = [
     healthy, requests_limit, tokens_limit, demand_above_limits, one_caller_hogs, in_flight_bound, others_use_the_limit,
     stated_limit_is_another, caller_limit, quota_spent, callers_key_refused, own_key_refused, unknown_key, right_refused, right_not_granted,
     ceiling_reached, budget_spent, model_not_found, context_too_long, upstream_refuses_connections, tls_fails, outage, part_of_it_fails, silence, reload_refused,
-    draining, replicas_apart, observing,
+    pool_member_out, token_expired, websocket_turns, draining, replicas_apart, observing,
 ]  # fmt: skip
 
 

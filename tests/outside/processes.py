@@ -70,10 +70,12 @@ def stand_in(*options: str, environment: dict[str, str] | None = None):
 
 
 @contextlib.contextmanager
-def weir(upstream: str, config: str | None = None, environment: dict[str, str] | None = None):
-    """A Weir before `upstream`; yields a `Weir`."""
+def weir(upstream: str | None, config: str | None = None, environment: dict[str, str] | None = None):
+    """A Weir before `upstream`, or before those of the configuration; yields a `Weir`."""
     port, admin = free_port(), free_port()
-    command = [binary(), "run", "--upstream", upstream, "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+    command = [binary(), "run", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}"]
+    if upstream is not None:
+        command += ["--upstream", upstream]
     with contextlib.ExitStack() as stack:
         if config is not None:
             file = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".toml"))

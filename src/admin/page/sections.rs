@@ -6,7 +6,7 @@ use super::errors::{errors, failures};
 use super::tables::queue;
 use super::upstreams::upstreams;
 use super::{announced, blame_word, clock_time, level_class, level_word, symbol, title};
-use crate::admin::status::{BreakerState, LimitStatus, ScopeStatus, Status};
+use crate::admin::status::{BreakerState, LimitStatus, PaceStatus, ScopeStatus, Status};
 use crate::admin::verdict::{Finding, Level};
 use crate::admin::words::{amount, duration, fill, shared_by, short};
 use crate::classify::ErrorClass;
@@ -20,7 +20,7 @@ pub(super) fn all(status: &Status) -> Markup {
     html! {
         (verdict(status))
         (tiles(status))
-        (limits(&status.scopes))
+        (limits(&status.scopes, &status.paces))
         (queue(&status.callers))
         (errors(&status.errors))
         (failures(&status.failures))
@@ -98,7 +98,7 @@ fn tile(name: &str, figure: &str, note: &str) -> Markup {
     html! { div { dt { (name) } dd.figure { (figure) } dd.muted { (note) } } }
 }
 
-fn limits(scopes: &[ScopeStatus]) -> Markup {
+fn limits(scopes: &[ScopeStatus], paces: &[PaceStatus]) -> Markup {
     section(
         "limits",
         "Limits and breakers",
@@ -107,6 +107,15 @@ fn limits(scopes: &[ScopeStatus]) -> Markup {
                 p.card.muted { "No request has named a model yet, so no limit is known." }
             } @else {
                 div.scopes { @for scope in scopes.iter().take(MOST_SCOPES) { (one_scope(scope)) } }
+                @if !paces.is_empty() {
+                    p.muted {
+                        "Time to the first event, and its usual value: "
+                        @for (at, pace) in paces.iter().take(MOST_SCOPES).enumerate() {
+                            @if at > 0 { " · " }
+                            (pace.model) " " (duration(pace.now_seconds)) " (" (duration(pace.usual_seconds)) ")"
+                        }
+                    }
+                }
                 @if scopes.iter().any(|scope| scope.name.contains('#') || scope.name.starts_with('-')) {
                     p.muted { "A number after # tells callers’ own keys apart, in the order in which they were seen; - stands for requests that name no model." }
                 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::admin::samples::{self, met};
 use crate::admin::status::{
     BreakerState, CallerErrors, CallerStatus, ErrorStatus, FailureLine, Overhead, PaceStatus, QuotaSpent,
-    Reload, ReplicasStatus, ScopeStatus,
+    Reload, ReplicasStatus, ScopeStatus, UpstreamState, UpstreamStatus,
 };
 
 fn error(class: &str, callers: Vec<CallerErrors>) -> ErrorStatus {
@@ -408,6 +408,24 @@ fn the_root_stands_before_its_symptoms() {
         "{all:?}"
     );
     assert_eq!(all[0].blame, Blame::Limits);
+}
+
+#[test]
+fn an_upstream_of_a_pool_is_out_by_its_own_fault_or_by_ours() {
+    for (state, because, blame) in [
+        (UpstreamState::Failing, "overloaded", Blame::Upstream),
+        (UpstreamState::Failing, "connection_dns", Blame::Network),
+        (UpstreamState::Refused, "invalid_api_key", Blame::Us),
+        (UpstreamState::Refused, "insufficient_quota", Blame::Quota),
+        (UpstreamState::Refused, "of_a_newer_guide", Blame::Us),
+    ] {
+        let (because, since) = (Some(because.to_owned()), Some("2026-11-22T03:02:11.000Z".to_owned()));
+        let out = UpstreamStatus { name: "one".to_owned(), state, because, since, ..Default::default() };
+        let mut scope = scope("gpt-5");
+        scope.upstreams = vec![out, UpstreamStatus { name: "two".to_owned(), ..Default::default() }];
+        let all = findings(&Status { scopes: vec![scope], ..Status::default() });
+        assert_eq!((all[0].level, all[0].blame), (Level::Warning, blame), "{all:?}");
+    }
 }
 
 #[test]

@@ -54,13 +54,18 @@ pub(super) fn one_out(status: &Status) -> Option<Finding> {
         since.unwrap_or_default(),
         because.unwrap_or_default()
     );
-    let advice = match first.state {
-        UpstreamState::Refused => "Look at its key and its billing. Weir asks it again once a minute.",
-        UpstreamState::Serving | UpstreamState::Thinning | UpstreamState::Failing => {
-            "Look at its provider's status. Weir asks it again every few seconds."
-        }
+    let code = first.because.as_deref().unwrap_or_default();
+    let (blame, advice) = match first.state {
+        UpstreamState::Refused => (
+            catalog::find(code).first().map_or(Blame::Us, |entry| Subject::of(entry.class).blame()),
+            "Look at its key and its billing. Weir asks it again once a minute.",
+        ),
+        UpstreamState::Serving | UpstreamState::Thinning | UpstreamState::Failing => (
+            Subject::named(code).unwrap_or(Subject::Upstream).blame(),
+            "Look at its provider's status. Weir asks it again every few seconds.",
+        ),
     };
-    Some(finding(Level::Warning, Blame::Upstream, sentence, advice))
+    Some(finding(Level::Warning, blame, sentence, advice))
 }
 
 /// A breaker that is open.
