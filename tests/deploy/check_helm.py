@@ -149,7 +149,10 @@ def check_configuration(documents):
             if container["name"] != "weir":
                 continue
             variables = {one["name"]: one["value"] for one in container["env"] if "value" in one}
-            text = texts[0] if "args" in container else ""
+            # What `kubectl exec` starts has the environment, and no arguments.
+            if "--config" in container.get("args", []):
+                yield "`kubectl exec ... weir status` does not find the configuration: set WEIR_CONFIG in place of --config"
+            text = texts[0] if "WEIR_CONFIG" in variables else ""
             with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
                 file.write(text)
                 file.flush()

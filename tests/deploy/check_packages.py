@@ -221,10 +221,11 @@ def paced_call(command: list, environment: dict | None = None, config: str | Non
     upstream, listen, admin = free_port(), free_port(), free_port()
     weir = [*command, "run", "--upstream", f"http://127.0.0.1:{upstream}", "--listen", f"127.0.0.1:{listen}"]
     weir += ["--admin", f"127.0.0.1:{admin}", *(["--config", config] if config else [])]
-    with (
-        running([*command, "simulate", "--listen", f"127.0.0.1:{upstream}"], environment) as stand_in,
-        running(weir, environment) as proxy,
-    ):
+    # One after the other: two `npx` at once write to the same cache.
+    with contextlib.ExitStack() as stack:
+        stand_in = stack.enter_context(running([*command, "simulate", "--listen", f"127.0.0.1:{upstream}"], environment))
+        ask(f"http://127.0.0.1:{upstream}/simulate/stats", None, {}, [stand_in])
+        proxy = stack.enter_context(running(weir, environment))
         body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "What is a weir?"}]}).encode()
         headers = {"Authorization": "Bearer sk-test-0123456789abcdef", "Content-Type": "application/json"}
         answer = ask(f"http://127.0.0.1:{listen}/v1/chat/completions", body, headers, [stand_in, proxy])
