@@ -46,6 +46,8 @@ pub struct Status {
     pub replicas: Option<ReplicasStatus>,
     /// Credentials that live short.
     pub credentials: Vec<CredentialStatus>,
+    /// Issuers of tokens that callers are known by.
+    pub issuers: Vec<IssuerStatus>,
     /// Everyone who is configured or was seen.
     pub callers: Vec<CallerStatus>,
     /// Sets of upstream limits, the busiest first.
@@ -182,6 +184,22 @@ pub struct CredentialStatus {
     /// Until the end of its token; below 0 after that.
     pub expires_in_seconds: f64,
     /// Why there is no newer one, where the last try failed.
+    pub problem: Option<String>,
+}
+
+/// The keys of an issuer of callers' tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct IssuerStatus {
+    /// Its name.
+    pub name: String,
+    /// Keys that are known.
+    pub keys: usize,
+    /// Since they were read last; absent where they never were.
+    pub age_seconds: Option<f64>,
+    /// Tries to read them that failed.
+    pub failures: u64,
+    /// Why the last try failed, where it did.
     pub problem: Option<String>,
 }
 

@@ -1,13 +1,14 @@
 //! What can be asked of a running Weir: to read its configuration again, and to drain.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
 use crate::admin::CurrentAccess;
 use crate::admission::Scopes;
+use crate::caller::Issuer;
 use crate::clock;
 use crate::config::Config;
 use crate::config::render::{self, Waiting};
@@ -24,7 +25,7 @@ use super::egress::Egress;
 use super::exchanges::Exchanges;
 use super::restart::Fixed;
 use super::upstreams::Ways;
-use super::{allowances, log, loss, settings, signals};
+use super::{allowances, issuers, log, loss, settings, signals};
 
 /// How long WebSocket clients have to take the frame that says that the drain's time is over.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -95,6 +96,8 @@ pub(super) struct Followers {
     pub(super) egress: Egress,
     /// Where credentials that live short come from.
     pub(super) exchanges: Exchanges,
+    /// The issuers whose keys are read.
+    pub(super) issuers: Mutex<Vec<Weak<Issuer>>>,
     pub(super) ways: Ways,
     /// What the admin address demands.
     pub(super) admin: CurrentAccess,
@@ -246,6 +249,8 @@ impl Control {
         let upstreams = ways.to(config, Some(&self.policies.current().upstreams));
         let upstreams = upstreams.map_err(|error| error.to_string())?;
         let policy = settings::policy(config, &registry, upstreams).map_err(|error| error.to_string())?;
+        let Followers { exchanges, issuers, .. } = &self.followers;
+        issuers::follow(&policy.callers, config, exchanges, issuers)?;
         self.followers.egress.replace(config).map_err(|error| error.to_string())?;
         self.followers.spending.configure(allowances::budgets(config, &policy.callers), clock::wall());
         // The ways first: a member that is new gets requests at once.

@@ -12,6 +12,7 @@ mod control;
 mod counters;
 mod egress;
 mod exchanges;
+mod issuers;
 mod files;
 mod limits_log;
 mod log;
@@ -30,7 +31,7 @@ mod worker;
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::account::Account;
 use crate::admin;
@@ -141,6 +142,8 @@ impl App {
             owners: Arc::default(),
         };
         let policy = settings::policy(&config, &registry, ways.to(&config, None)?)?;
+        let issuers = Mutex::default();
+        issuers::follow(&policy.callers, &config, &exchanges, &issuers).map_err(Error::Configuration)?;
         let metrics = Metrics::new(&settings::metrics(&config, &policy.callers, workers));
         let (spans, export) = match settings::export(&config)? {
             None => (None, None),
@@ -212,6 +215,7 @@ impl App {
                 certificates,
                 egress,
                 exchanges,
+                issuers,
                 ways,
                 admin: access.clone(),
                 spending,

@@ -100,7 +100,7 @@ mod tests {
     use crate::config::{self};
 
     /// What a reload changes at once. A new key is to be here or in [`FIXED`].
-    const LIVE: [&str; 39] = [
+    const LIVE: [&str; 40] = [
         "mode",
         "server.body_max",
         "server.body_min_rate",
@@ -139,6 +139,7 @@ mod tests {
         "shutdown",
         "rights",
         "exchanges",
+        "issuers",
         "callers",
     ];
 

@@ -19,7 +19,7 @@ use crate::{admin, catalog, replay, replicas, server, upstream};
 
 use super::control::Control;
 use super::shown_scope::{ago, gauges, predicted, scope_status, upstream_gauges};
-use super::{build, counters};
+use super::{build, counters, issuers};
 
 /// Failures that the page lists.
 const FAILURES: usize = 20;
@@ -94,6 +94,9 @@ impl Status {
             scopes_merged: counts.merged,
             log_lines_dropped: self.log.as_ref().map_or(0, DroppedLines::count),
             replicas: replicas_gauges(&self.control.replicas().unwrap_or_default()),
+            issuers: (issuers::standing(&self.control.policies.current().callers).into_iter())
+                .map(|issuer| (issuer.name, issuer.age_seconds, issuer.failures))
+                .collect(),
             credentials: (self.control.exchanges().expiries(clock::now()).into_iter())
                 .map(|credential| (credential.name, credential.expires_in_seconds))
                 .collect(),
@@ -247,6 +250,7 @@ impl Source for Status {
             unknown_last_minute: self.account.unknown_last_minute(now),
             replicas: self.control.replicas().as_ref().map(replicas_status),
             credentials: self.control.exchanges().expiries(now),
+            issuers: issuers::standing(&self.control.policies.current().callers),
             callers: self.callers(&scopes, &recent, now),
             scopes: shown,
             errors: self.errors(&recent, now, wall),

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http::header::{self, AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::credential::{API_KEY, Credential, CredentialId, X_API_KEY, fingerprint};
+use super::issuer::{Issuer, Untrue};
 use super::origin::{Foreign, Origins};
 use super::registry::{Configured, Registry};
 use super::secret::Secret;
+use super::tokens::{TokenClaim, Tokens};
 use super::{Caller, CallerId};
 
 /// How one caller is known, and what its requests bear upstream.
@@ -24,6 +27,8 @@ pub struct Entry {
     pub header: Option<(HeaderName, String)>,
     /// A subject alternative name of its client certificate.
     pub san: Option<String>,
+    /// What its tokens say.
+    pub token: Option<TokenClaim>,
     /// Its own credential, instead of everybody's.
     pub credential: Option<Credential>,
 }
@@ -69,6 +74,7 @@ pub struct Callers {
     file_by: foldhash::quality::RandomState,
     by_header: Vec<(HeaderName, ByValue)>,
     by_san: HashMap<Box<str>, usize>,
+    by_token: Tokens,
     /// The places in `all`, by id.
     by_id: HashMap<CallerId, usize>,
     registry: Arc<Registry>,
@@ -79,6 +85,8 @@ pub struct Callers {
 pub enum KnownBy {
     /// A Weir key.
     Key,
+    /// A token of an issuer.
+    Token,
     /// A name in its client certificate.
     Certificate,
     /// A header.
@@ -108,10 +116,16 @@ pub struct Current<'a> {
     pub content: CredentialId,
 }
 
-/// The key matches no configured caller, and such are not served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown caller: the key matches no [[callers]] entry")]
-pub struct Unknown;
+/// Nobody knows who it is, and such are not served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// What it shows matches no configured caller.
+    #[error("the key matches no [[callers]] entry")]
+    Key,
+    /// It shows a token that is meant for Weir, and is not believed.
+    #[error("the token of the issuer {0} is not believed: {1}")]
+    Token(String, Untrue),
+}
 
 impl Callers {
     /// The name of the caller of whom nothing is known.
@@ -140,6 +154,7 @@ impl Callers {
             file_by: foldhash::quality::RandomState::default(),
             by_header: Vec::new(),
             by_san: HashMap::new(),
+            by_token: Tokens::default(),
             by_id: HashMap::new(),
             registry: Arc::clone(registry),
         };
@@ -180,6 +195,11 @@ impl Callers {
         self.current(id)?.credential.lasting_name()
     }
 
+    /// The issuers whose tokens callers are known by.
+    pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
+        self.by_token.issuers()
+    }
+
     /// The numbers of all callers and credentials.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.registry
@@ -187,27 +207,36 @@ impl Callers {
 
     /// Says who sent a request, from its headers and the names in its verified client certificate.
     ///
-    /// The harder to forge counts over the easier: a key, then a certificate, then a header. A key
-    /// is looked up by a seeded hash and compared in constant time, so that the time taken tells
-    /// nothing of the keys.
+    /// The harder to forge counts over the easier: a key, then a token, then a certificate, then a
+    /// header. A token for Weir that is not believed is refused, whatever stands beside it: it must
+    /// not go upstream. A key is looked up by a seeded hash and compared in constant time, so that
+    /// the time taken tells nothing of the keys.
     ///
     /// # Errors
-    /// [`Unknown`] when nothing tells who it is and unknown callers aren't served.
+    /// [`Unknown`] when nothing tells who it is and unknown callers aren't served, or a token is
+    /// not believed.
     pub fn identify<S: AsRef<str>>(
         &self,
         headers: &HeaderMap,
         names: &[S],
+        wall: fn() -> SystemTime,
     ) -> Result<Identified<'_>, Unknown> {
+        let by_token = || {
+            let holder = self.by_token.holder(headers, wall);
+            holder.map_err(|(issuer, why)| Unknown::Token(issuer.of.name.clone(), why))
+        };
         let by_name = || names.iter().find_map(|name| self.by_san.get(name.as_ref()).copied());
-        let found = self
-            .by_key(headers)
-            .map(|index| (index, KnownBy::Key))
+        let by_secret = match self.by_key(headers) {
+            Some(index) => Some((index, KnownBy::Key)),
+            None => by_token()?.map(|index| (index, KnownBy::Token)),
+        };
+        let found = by_secret
             .or_else(|| by_name().map(|index| (index, KnownBy::Certificate)))
             .or_else(|| self.by_header(headers).map(|index| (index, KnownBy::Header)));
         let (index, known_by) = match found {
             Some(found) => found,
             None if self.serve_unknown => (self.all.len() - 1, KnownBy::Nothing),
-            None => return Err(Unknown),
+            None => return Err(Unknown::Key),
         };
         Ok(Identified {
             caller: &self.all[index],
@@ -263,6 +292,9 @@ impl Callers {
                 self.by_header.len() - 1
             });
             self.by_header[at].1.entry(value.into_bytes().into()).or_insert(index);
+        }
+        if let Some(token) = entry.token {
+            self.by_token.add(token, index);
         }
         if let Some(san) = entry.san {
             self.by_san.entry(san.into()).or_insert(index);
@@ -322,7 +354,7 @@ impl Identified<'_> {
     pub fn check_origin(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Foreign> {
         let by_position = match self.known_by {
             KnownBy::Nothing | KnownBy::Certificate => true,
-            KnownBy::Key | KnownBy::Header => false,
+            KnownBy::Key | KnownBy::Token | KnownBy::Header => false,
         };
         if self.credential.is_none() || !by_position {
             return Ok(());
@@ -360,7 +392,7 @@ fn mark_sensitive(headers: &mut HeaderMap) {
 const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
 
 /// The key in `Bearer KEY`; the scheme's letters may be of either case (RFC 9110 11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = value.split_at_checked(7)?;
     // Nearly all write it so.
     let is_bearer = scheme == b"Bearer " || scheme.eq_ignore_ascii_case(b"bearer ");

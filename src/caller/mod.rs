@@ -1,26 +1,32 @@
 //! Who sends a request: an internal service with a name, a weight and a lane.
 //!
-//! [`Callers`] says who it is, from a Weir key, a client certificate or a header, and swaps what
-//! the request bears for the upstream's credential. Nothing here shows a secret: not in `Debug`,
-//! not in an error.
+//! [`Callers`] says who it is, from a Weir key, a token, a client certificate or a header, and
+//! swaps what the request bears for the upstream's credential. Nothing here shows a secret: not in
+//! `Debug`, not in an error.
 
 mod credential;
 mod directory;
+mod issuer;
 pub mod origin;
 mod registry;
 mod secret;
 mod shared_name;
 #[cfg(test)]
 mod tests;
+mod tokens;
+#[cfg(test)]
+mod tokens_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use credential::{AuthHeader, Credential, CredentialId, credential_name};
 pub use directory::{Callers, Current, Entry, Identified, KnownBy, Settings, Unknown};
+pub use issuer::{Issuer, IssuerSettings, KeySource, Standing, Untrue};
 pub use registry::Registry;
 pub use secret::Secret;
 pub use shared_name::shared_name;
+pub use tokens::TokenClaim;
 
 /// A caller's number: one for each name, for the life of the process. The key of every table with
 /// one entry a caller.

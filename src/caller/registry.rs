@@ -7,8 +7,9 @@
 
 use std::collections::HashMap;
 use std::hash::RandomState;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
+use super::issuer::{Issuer, IssuerSettings};
 use super::{CallerId, CredentialId};
 
 /// The most callers that one process numbers, over all its reloads; those beyond share one number
@@ -21,6 +22,8 @@ const MOST: u16 = 65_000;
 pub struct Registry {
     callers: RwLock<Numbered>,
     credentials: Mutex<Vec<Known>>,
+    /// The issuers whose tokens callers are known by, each with its keys over reloads.
+    issuers: Mutex<Vec<Weak<Issuer>>>,
     /// What fingerprints of credentials are made with; drawn anew by each process.
     pub(super) hash_key: RandomState,
 }
@@ -54,6 +57,7 @@ impl Registry {
         Arc::new(Self {
             callers: RwLock::default(),
             credentials: Mutex::default(),
+            issuers: Mutex::default(),
             hash_key: RandomState::new(),
         })
     }
@@ -92,6 +96,18 @@ impl Registry {
     /// The names of all callers, by their numbers.
     pub fn names(&self) -> Vec<Arc<str>> {
         self.callers.read().unwrap_or_else(PoisonError::into_inner).names.clone()
+    }
+
+    /// The issuer that was configured so, with the keys that it has.
+    pub fn issuer(&self, of: &IssuerSettings) -> Arc<Issuer> {
+        let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
+        issuers.retain(|issuer| issuer.strong_count() > 0);
+        let known = issuers.iter().filter_map(Weak::upgrade).find(|issuer| issuer.of == *of);
+        known.unwrap_or_else(|| {
+            let issuer = Arc::new(Issuer::new(of.clone()));
+            issuers.push(Arc::downgrade(&issuer));
+            issuer
+        })
     }
 
     /// The ids of a configuration's credentials, in the same order.

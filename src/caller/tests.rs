@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::credential::fingerprint;
 use super::*;
+use crate::clock::wall;
 
 const NOBODY: [&str; 0] = [];
 
@@ -16,7 +17,7 @@ fn caller(name: &str) -> Caller {
 }
 
 fn entry(name: &str) -> Entry {
-    Entry { caller: caller(name), keys: Vec::new(), header: None, san: None, credential: None }
+    Entry { caller: caller(name), keys: Vec::new(), header: None, san: None, token: None, credential: None }
 }
 
 fn credential(key: &str) -> Credential {
@@ -62,11 +63,11 @@ fn a_caller_is_known_by_each_of_its_keys() {
     let callers = Callers::new(settings, &Registry::new());
     let of = |key: &str| {
         let bearer = headers(&[("authorization", &format!("Bearer {key}"))]);
-        callers.identify(&bearer, &NOBODY).map(|found| (found.caller.id, found.known_by))
+        callers.identify(&bearer, &NOBODY, wall).map(|found| (found.caller.id, found.known_by))
     };
     assert!(of(keys[0]).is_ok());
     assert_eq!(of(keys[0]), of(keys[1]));
-    assert_eq!(of("weir-search-older-012"), Err(Unknown));
+    assert_eq!(of("weir-search-older-012"), Err(Unknown::Key));
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn a_weir_key_is_known_in_each_header_and_never_goes_upstream() {
         ("sec-websocket-protocol", "realtime, openai-insecure-api-key.weir-search-0123456789"),
     ] {
         let mut headers = headers(&[(name, value), ("openai-organization", "org-of-the-caller")]);
-        let found = callers.identify(&headers, &NOBODY).unwrap();
+        let found = callers.identify(&headers, &NOBODY, wall).unwrap();
         assert_eq!((&*found.caller.name, found.known_by), ("search", KnownBy::Key), "{name}");
         found.rewrite(&mut headers);
         assert_eq!(headers[AUTHORIZATION], "Bearer sk-upstream");
@@ -99,14 +100,14 @@ fn a_key_counts_over_a_certificate_and_that_over_a_header() {
     let callers = directory(false);
     let all = headers(&[("authorization", "Bearer weir-search-0123456789"), ("x-team", "batch")]);
     let known = |headers: &HeaderMap, names: &[&str]| {
-        callers.identify(headers, names).map(|found| (found.caller.name.to_string(), found.known_by))
+        callers.identify(headers, names, wall).map(|found| (found.caller.name.to_string(), found.known_by))
     };
     assert_eq!(known(&all, &["reports.internal"]), Ok(("search".to_owned(), KnownBy::Key)));
     let header = headers(&[("x-team", "batch")]);
     assert_eq!(known(&header, &["x", "reports.internal"]), Ok(("reports".to_owned(), KnownBy::Certificate)));
     assert_eq!(known(&header, &[]), Ok(("batch".to_owned(), KnownBy::Header)));
-    assert_eq!(known(&headers(&[("x-team", "batchx")]), &["reports.internal.evil"]), Err(Unknown));
-    assert_eq!(known(&HeaderMap::new(), &[]), Err(Unknown));
+    assert_eq!(known(&headers(&[("x-team", "batchx")]), &["reports.internal.evil"]), Err(Unknown::Key));
+    assert_eq!(known(&HeaderMap::new(), &[]), Err(Unknown::Key));
 }
 
 #[test]
@@ -121,21 +122,21 @@ fn nearly_the_key_is_not_the_key() {
         "",
     ] {
         assert_eq!(
-            callers.identify(&headers(&[("authorization", value)]), &NOBODY).err(),
-            Some(Unknown),
+            callers.identify(&headers(&[("authorization", value)]), &NOBODY, wall).err(),
+            Some(Unknown::Key),
             "{value}"
         );
     }
     // Of several, one that is known is enough.
     let both = headers(&[("authorization", "Bearer x"), ("api-key", "weir-search-0123456789")]);
-    assert!(callers.identify(&both, &NOBODY).is_ok());
+    assert!(callers.identify(&both, &NOBODY, wall).is_ok());
 }
 
 #[test]
 fn strangers_are_the_default_caller_where_they_are_served() {
     let callers = directory(true);
     let mut sent = headers(&[("authorization", "Bearer sk-dummy")]);
-    let found = callers.identify(&sent, &NOBODY).unwrap();
+    let found = callers.identify(&sent, &NOBODY, wall).unwrap();
     assert_eq!(
         (&*found.caller.name, found.known_by, found.caller.id),
         ("default", KnownBy::Nothing, CallerId(3))
@@ -189,7 +190,7 @@ fn without_a_credential_the_caller_s_own_passes_through() {
     let callers = passing(&Registry::new());
     let sent = headers(&[("authorization", "Bearer sk-mine"), ("openai-project", "p"), ("api-key", "k")]);
     let mut received = sent.clone();
-    let found = callers.identify(&sent, &NOBODY).unwrap();
+    let found = callers.identify(&sent, &NOBODY, wall).unwrap();
     found.rewrite(&mut received);
     assert!(!found.is_swapped());
     assert_eq!(received, sent);
@@ -199,7 +200,7 @@ fn without_a_credential_the_caller_s_own_passes_through() {
 fn a_caller_s_own_credential_counts_over_everybody_s() {
     let callers = directory(false);
     let mut headers = HeaderMap::new();
-    callers.identify(&headers, &["reports.internal"]).unwrap().rewrite(&mut headers);
+    callers.identify(&headers, &["reports.internal"], wall).unwrap().rewrite(&mut headers);
     assert_eq!(headers[AUTHORIZATION], "Bearer sk-reports");
 }
 
@@ -218,7 +219,7 @@ fn azure_s_header_is_a_style() {
 fn borne(callers: &Callers, pairs: &[(&'static str, &str)]) -> CredentialId {
     let mut headers = headers(pairs);
     let received = headers.clone();
-    callers.identify(&received, &NOBODY).unwrap().rewrite(&mut headers)
+    callers.identify(&received, &NOBODY, wall).unwrap().rewrite(&mut headers)
 }
 
 #[test]
@@ -257,7 +258,7 @@ fn a_configured_credential_has_the_name_that_its_own_bearer_would_have() {
     assert_eq!(borne(&reloaded, &[("api-key", "weir-search-0123456789")]), swapped);
     let reports = |callers: &Callers| {
         let mut headers = HeaderMap::new();
-        callers.identify(&HeaderMap::new(), &["reports.internal"]).unwrap().rewrite(&mut headers)
+        callers.identify(&HeaderMap::new(), &["reports.internal"], wall).unwrap().rewrite(&mut headers)
     };
     assert_ne!(reports(&configured), swapped);
     assert_eq!(reports(&reloaded), reports(&configured));
@@ -266,8 +267,10 @@ fn a_configured_credential_has_the_name_that_its_own_bearer_would_have() {
 #[test]
 fn nothing_shows_a_key() {
     let callers = directory(true);
-    let shown =
-        format!("{callers:?} {callers:#?} {:?}", callers.identify(&headers(&[("api-key", "sk-x")]), &NOBODY));
+    let shown = format!(
+        "{callers:?} {callers:#?} {:?}",
+        callers.identify(&headers(&[("api-key", "sk-x")]), &NOBODY, wall)
+    );
     for key in ["weir-search", "sk-upstream", "sk-reports", "sk-x"] {
         assert!(!shown.contains(key), "{key} in {shown}");
     }
@@ -287,7 +290,7 @@ proptest! {
         if let Ok(value) = HeaderValue::from_bytes(&value) {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, value);
-            prop_assert_eq!(directory(false).identify(&headers, &NOBODY).err(), Some(Unknown));
+            prop_assert_eq!(directory(false).identify(&headers, &NOBODY, wall).err(), Some(Unknown::Key));
         }
     }
 }
@@ -300,7 +303,7 @@ fn a_credential_that_passes_through_is_marked_sensitive() {
         headers.append(name, "Bearer sk-secret".parse().unwrap());
         headers.append(name, "Bearer sk-secret-too".parse().unwrap());
     }
-    let found = callers.identify::<&str>(&headers, &[]).unwrap();
+    let found = callers.identify::<&str>(&headers, &[], wall).unwrap();
     found.rewrite(&mut headers);
     for (name, value) in &headers {
         assert_eq!(value.is_sensitive(), name != "x-own", "{name}");
@@ -315,7 +318,7 @@ fn a_page_of_another_site_spends_no_configured_credential() {
     let foreign = [("host", "evil.example"), ("origin", "http://evil.example")];
     let check = |callers: &Callers, more: &[(&'static str, &str)], names: &[&str]| {
         let headers = headers(&[&foreign[..], more].concat());
-        callers.identify(&headers, names).unwrap().check_origin(&headers, None)
+        callers.identify(&headers, names, wall).unwrap().check_origin(&headers, None)
     };
     assert_eq!(check(&callers, &[], &[]), Err(origin::Foreign::Host));
     assert_eq!(check(&callers, &[], &["reports.internal"]), Err(origin::Foreign::Host));

@@ -14,7 +14,8 @@ use crate::pattern::Pattern;
 use crate::rights::Grant;
 
 section! {
-    /// A service that uses Weir. It is known by a Weir key, a header or a name in its certificate.
+    /// A service that uses Weir. It is known by a Weir key, a token, a header or a name in its
+    /// certificate.
     Caller {
         /// Its name in metrics and logs.
         name: String = required("search"),
@@ -29,6 +30,9 @@ section! {
         /// A header that it sends. Only as good as the network: whoever reaches the listener can
         /// send it too.
         header: Option<CallerHeader> = unset({}),
+        /// What the tokens (JWT) say that it sends as its API key, signed by one of `issuers`; they
+        /// are replaced by the credential and never sent upstream.
+        token: Option<CallerToken> = unset({}),
         /// A subject alternative name (DNS name, URI, e-mail or IP address) of its client
         /// certificate.
         san: Option<String> = unset("search.internal"),
@@ -101,6 +105,18 @@ section! {
         name: HeaderName = required("x-team"),
         /// Its whole value.
         value: String = required("search"),
+    }
+}
+
+section! {
+    /// What the tokens of a caller say.
+    CallerToken {
+        /// The issuer: a name of `issuers`.
+        issuer: String = required("cluster"),
+        /// The claim that names the caller.
+        claim: String = default("sub"),
+        /// Its whole value, or one of its values where it is a list.
+        value: String = required("system:serviceaccount:search:api"),
     }
 }
 

@@ -20,6 +20,7 @@ pub mod resilience;
 pub mod observe;
 pub mod callers;
 pub mod exchanges;
+pub mod issuers;
 pub mod replicas;
 pub mod rights;
 pub mod seed;
@@ -40,6 +41,7 @@ use std::path::{Path, PathBuf};
 use crate::caller::Mode;
 use callers::Caller;
 use exchanges::Exchange;
+use issuers::Issuer;
 use key::section;
 use observe::{Log, Metrics, Report, Trace};
 use pacing::{Admission, Estimate, Limits};
@@ -72,6 +74,8 @@ section! {
         upstreams: Vec<Member> = default([]),
         /// Where credentials that live short come from.
         exchanges: Vec<Exchange> = default([]),
+        /// Who issues the tokens (JWT) that callers may be known by.
+        issuers: Vec<Issuer> = default([]),
         /// The queue before the upstream.
         admission: Admission = default({}),
         /// How many tokens a request is taken to cost before its answer tells.

@@ -105,7 +105,11 @@ fn the_reference_s_examples_are_valid_too() {
     // The section of the one upstream stands beside the list of several.
     let keys = problems.list.iter().map(|problem| problem.key.as_str());
     let keys: Vec<&str> = keys.filter(|key| !key.starts_with("upstream.")).collect();
-    assert_eq!(keys, ["server.tls.client_ca", "callers[0].san", "callers[0].credential"], "{problems}");
+    assert_eq!(
+        keys,
+        ["server.tls.client_ca", "issuers[0].jwks_url", "callers[0].san", "callers[0].credential"],
+        "{problems}"
+    );
     count(&Config::TABLE, &mut |path, key| {
         let name = format!("{} = ", key.name);
         let written = text.lines().any(|line| line.starts_with(&name));
@@ -136,7 +140,7 @@ fn each_key_has_a_doc_and_each_default_is_in_range() {
         let number = matches!(key.kind, Kind::Integer | Kind::Ratio | Kind::Duration | Kind::Size);
         assert!(!number || key.range.is_some(), "{path} has no range");
         let required = matches!(key.presence, Presence::Required(_));
-        let listed = ["callers", "exchanges", "limits.families", "upstreams"]
+        let listed = ["callers", "exchanges", "issuers", "limits.families", "upstreams"]
             .iter()
             .any(|list| path.starts_with(list));
         assert!(!required || listed, "{path}");
@@ -210,6 +214,7 @@ fn every_key_can_come_from_the_environment() {
             || path.starts_with("limits.families.")
             || path.starts_with("upstreams.")
             || path.starts_with("exchanges.")
+            || path.starts_with("issuers.")
             || matches!(key.kind, Kind::Table(_))
         {
             return;

@@ -226,6 +226,10 @@ families! {
     // Weir itself.
     CREDENTIAL_EXPIRES = Gauge, "credential_expires_seconds", ["credential"],
         "Until the token of the exchange ends; below 0 after that.";
+    ISSUER_KEYS_AGE = Gauge, "issuer_keys_age_seconds", ["issuer"],
+        "Since the keys of the issuer were read last.";
+    ISSUER_FAILURES = Counter, "issuer_failures_total", ["issuer"],
+        "Tries to read the keys of the issuer that failed.";
     LIMITS_REACHED = Counter, "limits_reached_total", ["limit"],
         "Times that one of Weir's own bounds was reached.";
     ADMIN_TOKENS_REFUSED = Counter, "admin_tokens_refused_total", [],

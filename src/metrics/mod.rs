@@ -113,6 +113,8 @@ pub struct Gathered {
     pub replicas: ReplicasGauges,
     /// Credentials that live short, and the seconds until their ends.
     pub credentials: Vec<(String, f64)>,
+    /// Issuers of callers' tokens: the seconds since their keys were read, and tries that failed.
+    pub issuers: Vec<(String, Option<f64>, u64)>,
 }
 
 /// Every metric of the process. Fields are series that another module counts itself; all start at
@@ -358,6 +360,7 @@ impl Metrics {
         let mut families = self.registry.gather();
         let scope_families = scope_families.into_iter().chain(upstream_families);
         let scope_families = scope_families.chain([scopes::credentials(&gathered.credentials)]);
+        let scope_families = scope_families.chain(scopes::issuers(&gathered.issuers));
         families.extend(scope_families.into_iter().filter(|family| !family.get_metric().is_empty()));
         families.sort_by(|one, two| one.name().cmp(two.name()));
         // Writing to memory cannot fail, and every family here has a name and a metric.

@@ -159,7 +159,7 @@ fn values(family: &Family, label: &str) -> usize {
         ("rule", _) => HttpRule::ALL.len(),
         ("limit", _) => Bound::ALL.len(),
         ("label", _) => Bounded::ALL.len(),
-        ("credential", _) => MOST_CREDENTIALS,
+        ("credential" | "issuer", _) => MOST_CREDENTIALS,
         ("action", _) => WouldHave::ALL.len(),
         _ => 1,
     }

@@ -157,6 +157,14 @@ pub(super) fn credentials(credentials: &[(String, f64)]) -> MetricFamily {
     metric_family(family, rows.collect())
 }
 
+/// The families of issuers' keys.
+pub(super) fn issuers(issuers: &[(String, Option<f64>, u64)]) -> [MetricFamily; 2] {
+    let (age, failures) = (&families::ISSUER_KEYS_AGE, &families::ISSUER_FAILURES);
+    let ages = issuers.iter().filter_map(|(name, seconds, _)| Some(metric(age, &[name], (*seconds)?)));
+    let failed = issuers.iter().map(|(name, _, count)| metric(failures, &[name], *count as f64));
+    [metric_family(age, ages.collect()), metric_family(failures, failed.collect())]
+}
+
 fn families(scopes: &[&ScopeGauges]) -> Vec<MetricFamily> {
     let by_scope = |family: &Family, value: fn(&ScopeGauges) -> f64| {
         let rows = scopes.iter().map(|scope| metric(family, &[&scope.name], value(scope)));

@@ -30,6 +30,8 @@ fn every_family_is_there_from_the_first_scrape() {
         &families::FOREIGN_USE,
         &families::PACER_BURST,
         &families::CREDENTIAL_EXPIRES,
+        &families::ISSUER_KEYS_AGE,
+        &families::ISSUER_FAILURES,
     ];
     for family in FAMILIES {
         let exposed = text.contains(&format!("# HELP {family} "));
@@ -70,6 +72,7 @@ fn worst_case_is_what_the_plan_says() {
         scopes: (0..1_000).map(full_scope).collect(),
         upstreams: (0..1_000).map(upstream).collect(),
         credentials: (0..16).map(|index| (index.to_string(), 1.0)).collect(),
+        issuers: (0..16).map(|index| (index.to_string(), Some(1.0), 1)).collect(),
         ..Gathered::default()
     };
     let text = text(&metrics, &gathered);

@@ -250,8 +250,12 @@ impl Proxy {
             let sdk_retries = sdk.retry_count.unwrap_or(0);
             self.account.begin(&Begin { id, caller, endpoint: named.endpoint, sdk_retries, trace }, since)
         };
-        let Ok(identified) = policy.callers.identify(&parts.headers, client.names) else {
-            return Err(Box::new(refuse_unknown(begin(policy.callers.nobody().id), client.address)));
+        let identified = match policy.callers.identify(&parts.headers, client.names, clock::wall) {
+            Ok(identified) => identified,
+            Err(why) => {
+                let record = begin(policy.callers.nobody().id);
+                return Err(Box::new(refuse_unknown(record, &why, client.address)));
+            }
         };
         let caller = Arc::clone(identified.caller);
         let mut record = begin(caller.id);

@@ -7,17 +7,25 @@ use http::{Response, StatusCode};
 use super::answer;
 use super::body::Body;
 use crate::account::{ErrorDetail, Record};
+use crate::caller::Unknown;
 use crate::classify::ErrorClass;
 use crate::replay::ReadError;
 use crate::response::OwnAnswer;
 
 /// Its address is kept: nothing else says whose key was rotated on one side only.
-pub(super) fn refuse_unknown(mut record: Box<Record>, peer: IpAddr) -> Response<Body> {
-    let message = "Unknown caller: the key matches no [[callers]] entry. Send the Weir key, header or certificate that one names, \
-                   or set server.allow_unknown_callers.";
-    let answer = OwnAnswer::new(ErrorClass::WeirCallerUnknown, message);
+pub(super) fn refuse_unknown(mut record: Box<Record>, why: &Unknown, peer: IpAddr) -> Response<Body> {
+    let cure = match why {
+        Unknown::Key => {
+            "Send the Weir key, token, header or certificate that one names, or set server.allow_unknown_callers."
+        }
+        Unknown::Token(..) => "Send a token of now, with the claims of a caller.",
+    };
+    let answer = OwnAnswer::new(ErrorClass::WeirCallerUnknown, format!("Unknown caller: {why}. {cure}"));
     let kept = ErrorDetail {
-        message: format!("Unknown caller, from {peer}."),
+        message: match why {
+            Unknown::Key => format!("Unknown caller, from {peer}."),
+            Unknown::Token(..) => format!("Unknown caller, from {peer}: {why}."),
+        },
         peer: Some(peer),
         ..ErrorDetail::default()
     };

@@ -26,6 +26,7 @@ mod egress;
 mod exchanges;
 mod fidelity;
 mod http2;
+mod issued;
 mod limits;
 mod listener_tls;
 mod pools;

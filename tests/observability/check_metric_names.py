@@ -14,7 +14,11 @@ DASHBOARD = ROOT / "deploy" / "grafana" / "weir.json"
 RULES = ROOT / "deploy" / "prometheus" / "rules" / "weir.rules.yml"
 DOCUMENTS = [ROOT / "docs" / name for name in ("metrics.md", "runbook.md", "operations.md")]
 # What is exposed only where the configuration has this; `tests/edge/tokens.rs` sees it.
-CONDITIONAL = {"weir_credential_expires_seconds": "[[exchanges]]"}
+CONDITIONAL = {
+    "weir_credential_expires_seconds": "[[exchanges]]",
+    "weir_issuer_keys_age_seconds": "[[issuers]]",
+    "weir_issuer_failures_total": "[[issuers]]",
+}
 # A metric's name, not a recording rule's (job:weir_...) and not a class (class="weir_queue_full").
 NAME = re.compile(r'(?<![\w:"|.(])weir_[a-z_]+(?![\w:*])')
 

@@ -120,6 +120,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
         own::reload_failed(status),
         own::restart_needed(status),
         own::no_newer_token(status),
+        own::no_issuer_keys(status),
         own::replicas_apart(status),
         own::slow(status),
         own::not_enforcing(status),

@@ -3,7 +3,7 @@
 use super::group::Group;
 use super::subject::Subject;
 use super::{Blame, Finding, Level, RECENT, finding};
-use crate::admin::status::{CredentialStatus, Status};
+use crate::admin::status::{CredentialStatus, IssuerStatus, Status};
 use crate::admin::words::{duration, join, plural};
 
 /// What Weir may add to one request in a hundred before that is worth a notice, seconds.
@@ -94,6 +94,19 @@ pub(super) fn no_newer_token(status: &Status) -> Option<Finding> {
     };
     let sentence = format!("The exchange {name} gives no new token; {when}: {problem}");
     let advice = "Check the subject token and what the endpoint demands; Weir asks again by itself.";
+    Some(finding(level, Blame::Us, sentence, advice))
+}
+
+pub(super) fn no_issuer_keys(status: &Status) -> Option<Finding> {
+    let failing = |issuer: &&IssuerStatus| issuer.problem.is_some();
+    let issuer = status.issuers.iter().filter(failing).min_by_key(|issuer| issuer.keys)?;
+    let (name, problem) = (&issuer.name, issuer.problem.as_deref().unwrap_or_default());
+    let (level, doing) = match issuer.age_seconds {
+        Some(age) => (Level::Warning, format!("those of {} ago are used", duration(age))),
+        None => (Level::Critical, "its tokens are refused".to_owned()),
+    };
+    let sentence = format!("The keys of the issuer {name} can't be read; {doing}: {problem}");
+    let advice = "Check jwks_url or jwks_file of the issuer; Weir tries again by itself.";
     Some(finding(level, Blame::Us, sentence, advice))
 }
 

@@ -26,6 +26,7 @@ use crate::upstream::Connector;
 
 use super::Error;
 use request::NoToken;
+pub(super) use request::{PATIENCE, send};
 use token::Token;
 
 /// How long a start or a reload waits for the first token of an exchange.
@@ -159,9 +160,7 @@ impl Exchanges {
     }
 
     fn start(&self, of: &Settings, config: &Config) -> Result<Arc<Running>, Error> {
-        let [proxied, direct] = &self.connectors;
-        let is_direct = !proxy::is_for(&of.url, &config.upstream.no_proxy);
-        let connector = if is_direct { direct } else { proxied }.clone();
+        let connector = self.connector(!proxy::is_for(&of.url, &config.upstream.no_proxy));
         let exchange = Exchange::new(of.clone());
         let (settings, renewed) = (of.clone(), Arc::clone(&self.renewed));
         let ask = move || {
@@ -173,8 +172,13 @@ impl Exchanges {
         Ok(Arc::new(Running { exchange, task }))
     }
 
+    /// How to connect, past the proxy or by way of it.
+    pub(super) fn connector(&self, is_direct: bool) -> Connector {
+        self.connectors[usize::from(is_direct)].clone()
+    }
+
     /// A thread of their own, because a reload waits on others.
-    fn runtime(&self) -> Result<Handle, Error> {
+    pub(super) fn runtime(&self) -> Result<Handle, Error> {
         let mut known = lock(&self.runtime);
         if let Some(handle) = &*known {
             return Ok(handle.clone());

@@ -22,7 +22,7 @@ use crate::openai::masking::masked;
 use crate::upstream::{Connector, Destination, Progress, Target};
 
 /// From the look-up of the endpoint's name to the end of its answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(in crate::app) const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of an answer; a token takes a few thousand.
 const LONGEST: usize = 256 * 1024;
 /// Characters of an endpoint's words that are told.
@@ -53,19 +53,21 @@ pub(super) async fn ask(of: &Exchange, connector: Connector) -> Result<Token, No
         subject.map_err(|problem| NoToken { problem: format!("subject_token: {problem}"), lasting: true })?;
     let temporary = |error: Failed| NoToken { problem: error.to_string(), lasting: false };
     let request = request(of, &subject).map_err(temporary)?;
-    let answering = send(of, request, connector);
+    let url = of.url.to_string();
+    let answering = send(&url, request, connector);
     let answer = clock::timeout_at(asked + PATIENCE, answering).await;
     let answer = answer.unwrap_or_else(|_| Err("no answer in time".into())).map_err(temporary)?;
     let (secret, life) = read(&answer)?;
     Ok(Token { secret, asked, life })
 }
 
-async fn send(
-    of: &Exchange,
+/// Sends a request on a connection of its own.
+pub(in crate::app) async fn send(
+    url: &str,
     request: Request<Bytes>,
     mut connector: Connector,
 ) -> Result<Response<Bytes>, Failed> {
-    let target = Arc::new(Target::parse(&of.url.to_string())?);
+    let target = Arc::new(Target::parse(url)?);
     let to = Destination { target, only_http1: true, progress: Progress::default() };
     let connected = connector.call(to).await.map_err(|failure| failure.to_string())?;
     http_client::exchange(connected.io, request, LONGEST).await

@@ -30,7 +30,7 @@ use crate::{account, metrics, replay, replicas, retry, server, stream};
 
 use super::exchanges::lasting_name;
 use super::upstreams::auth_header;
-use super::{Error, build};
+use super::{Error, build, issuers};
 use limits::{families, limits};
 
 pub(super) fn server(config: &Config) -> server::Settings {
@@ -382,6 +382,7 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
                 .san
                 .as_ref()
                 .map(|san| san.parse().map_or_else(|_| san.clone(), |ip: IpAddr| ip.to_string())),
+            token: of.token.as_ref().and_then(|token| issuers::claim(config, token, registry)),
             credential: own,
         });
     }

@@ -70,12 +70,16 @@ fn name(caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
 }
 
 fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
-    if caller.all_keys().next().is_none() && caller.header.is_none() && caller.san.is_none() {
-        let keys =
-            [format!("{place}.key"), format!("{place}.header"), format!("{place}.san"), place.to_owned()];
+    if caller.all_keys().next().is_none()
+        && caller.header.is_none()
+        && caller.san.is_none()
+        && caller.token.is_none()
+    {
+        let keys = ["key", "token", "header", "san"].map(|key| format!("{place}.{key}"));
+        let keys = [&keys[..], &[place.to_owned()]].concat();
         rules.refuse(
-            &keys.each_ref().map(String::as_str),
-            "nothing tells who it is; write a key, a header or a san",
+            &keys.iter().map(String::as_str).collect::<Vec<_>>(),
+            "nothing tells who it is; write a key, a token, a header or a san",
         );
     }
     if caller.san.is_some() && config.server.tls.client_auth == ClientAuth::None {
@@ -180,6 +184,12 @@ fn unique<'a>(
             rules.refuse(
                 &[&format!("{place}.header")],
                 format!("is the header of caller \"{}\" too; give each its own value", other.name),
+            );
+        }
+        if caller.token.is_some() && caller.token == other.token {
+            rules.refuse(
+                &[&format!("{place}.token")],
+                format!("are the claims of caller \"{}\" too; give each its own", other.name),
             );
         }
         if caller.san.is_some() && caller.san == other.san {

@@ -7,6 +7,7 @@ use super::tree::Node;
 
 mod callers;
 pub(crate) mod exchanges;
+pub(crate) mod issuers;
 mod families;
 mod files;
 mod listeners;
@@ -24,6 +25,7 @@ pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     resilience::check(config, &mut rules);
     upstreams::check(config, &mut rules);
     exchanges::check(config, &mut rules);
+    issuers::check(config, &mut rules);
     callers::check(config, &mut rules);
     families::check(config, &mut rules);
     files::check(config, &mut rules);

@@ -1,0 +1,246 @@
+//! An issuer of tokens (JWT) that callers are known by: what its tokens must say, and its keys.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
+use jsonwebtoken::{DecodingKey, Validation};
+use serde::Deserialize;
+use serde_json::Value as Json;
+use tokio::sync::Notify;
+
+/// Keys of one issuer at most; those beyond are left out, which [`Standing`] says.
+const MOST_KEYS: usize = 64;
+/// How far two clocks may be apart.
+const LEEWAY: f64 = 30.0;
+
+/// Whose tokens they are, and where the keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its tokens' `iss`.
+    pub issuer: String,
+    /// What their `aud` must hold.
+    pub audience: String,
+    /// Where its keys are.
+    pub keys: KeySource,
+}
+
+/// Where a JWKS document is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// In a file.
+    File(PathBuf),
+    /// At a URL.
+    Url(String),
+}
+
+/// An issuer with the keys that it has now.
+#[derive(Debug)]
+pub struct Issuer {
+    /// What it was configured as.
+    pub of: IssuerSettings,
+    state: Mutex<State>,
+    tried: Condvar,
+    /// A token names a key that is not known.
+    wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    keys: Arc<[Key]>,
+    standing: Standing,
+}
+
+/// How an issuer's keys stand.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// Keys that are known.
+    pub keys: usize,
+    /// When they were read last.
+    pub read: Option<SystemTime>,
+    /// Tries to read them.
+    pub tries: u64,
+    /// Tries that failed.
+    pub failures: u64,
+    /// Why the last one failed.
+    pub problem: Option<String>,
+    /// Counts the sets of keys: what was verified by another one is not verified by this.
+    pub version: u64,
+}
+
+struct Key {
+    jwk: Jwk,
+    decoding: DecodingKey,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Key").field(&self.jwk.common.key_id).finish()
+    }
+}
+
+/// Why a token is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untrue {
+    /// It is not what a token looks like, or lacks `exp`.
+    #[error("it is no valid JWT, or has no exp")]
+    Malformed,
+    /// The issuer's keys were never read.
+    #[error("the issuer's keys could not be read yet")]
+    NoKeys,
+    /// No key of that name.
+    #[error("its key is none of the issuer's")]
+    UnknownKey,
+    /// `none`, a shared secret, or another algorithm than the key's.
+    #[error("its algorithm is not the key's")]
+    Algorithm,
+    /// Somebody else signed it.
+    #[error("its signature is wrong")]
+    Signature,
+    /// It is over, or not yet valid.
+    #[error("it is expired, or not valid yet")]
+    Time,
+    /// No caller has such claims.
+    #[error("no [[callers]] entry has its claims")]
+    NoCaller,
+}
+
+/// What a token says, once it is verified.
+#[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    exp: f64,
+    #[serde(default)]
+    nbf: f64,
+    #[serde(flatten)]
+    pub(super) others: serde_json::Map<String, Json>,
+}
+
+impl Claims {
+    /// When it ends, in seconds since 1970.
+    pub(super) fn ends(&self) -> f64 {
+        self.exp + LEEWAY
+    }
+}
+
+impl Issuer {
+    /// One whose keys are not read yet.
+    pub fn new(of: IssuerSettings) -> Self {
+        Self { of, state: Mutex::default(), tried: Condvar::new(), wanted: Notify::new() }
+    }
+
+    /// How its keys stand.
+    pub fn standing(&self) -> Standing {
+        self.state().standing.clone()
+    }
+
+    /// Waits until its keys were looked for once, for `longest` at most.
+    pub fn wait_for_keys(&self, longest: Duration) {
+        let untried = |state: &mut State| state.standing.tries == 0;
+        drop(self.tried.wait_timeout_while(self.state(), longest, untried));
+    }
+
+    /// Waits until a token names a key that is not known.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Takes the keys that were read then. With a problem the old ones stay.
+    ///
+    /// # Errors
+    /// The problem.
+    pub fn take(&self, read: Result<Vec<u8>, String>, at: SystemTime) -> Result<(), String> {
+        let keys = read.and_then(|text| keys_of(&text));
+        let mut state = self.state();
+        let State { keys: known, standing } = &mut *state;
+        standing.tries += 1;
+        standing.problem = keys.as_ref().err().cloned();
+        let result = match keys {
+            Ok(keys) => {
+                if !keys.iter().map(|key| &key.jwk).eq(known.iter().map(|key| &key.jwk)) {
+                    standing.version += 1;
+                    *known = keys.into();
+                }
+                (standing.keys, standing.read) = (known.len(), Some(at));
+                Ok(())
+            }
+            Err(problem) => {
+                standing.failures += 1;
+                Err(problem)
+            }
+        };
+        self.tried.notify_all();
+        result
+    }
+
+    /// What a token says that this issuer signed.
+    pub(super) fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, Untrue> {
+        let keys = Arc::clone(&self.state().keys);
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Untrue::Malformed)?;
+        if keys.is_empty() {
+            self.wanted.notify_one();
+            return Err(Untrue::NoKeys);
+        }
+        let named = |key: &&Key| match &header.kid {
+            Some(kid) => key.jwk.common.key_id.as_ref() == Some(kid),
+            None => keys.len() == 1,
+        };
+        let Some(key) = keys.iter().find(named) else {
+            self.wanted.notify_one();
+            return Err(Untrue::UnknownKey);
+        };
+        let stated = key.jwk.common.key_algorithm.map(|algorithm| algorithm.to_string());
+        if stated.is_some_and(|stated| stated != format!("{:?}", header.alg)) {
+            return Err(Untrue::Algorithm);
+        }
+        let mut rules = Validation::new(header.alg);
+        rules.set_issuer(&[&self.of.issuer]);
+        rules.set_audience(&[&self.of.audience]);
+        rules.set_required_spec_claims(&["exp", "iss", "aud"]);
+        // By the time that is passed in.
+        (rules.validate_exp, rules.validate_nbf) = (false, false);
+        let verified = jsonwebtoken::decode::<Claims>(token, &key.decoding, &rules);
+        let claims = verified.map_err(|error| {
+            let is = |kind: &ErrorKind| error.kind() == kind;
+            if is(&ErrorKind::InvalidSignature) {
+                Untrue::Signature
+            } else if is(&ErrorKind::InvalidAlgorithm) {
+                Untrue::Algorithm
+            } else {
+                Untrue::Malformed
+            }
+        })?;
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        if now < claims.claims.ends() && claims.claims.nbf <= now + LEEWAY {
+            Ok(claims.claims)
+        } else {
+            Err(Untrue::Time)
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The keys of a JWKS document that verify signatures. Of keys for other purposes, of kinds that
+/// are not known, and of shared secrets nothing is kept.
+fn keys_of(text: &[u8]) -> Result<Vec<Key>, String> {
+    #[derive(Deserialize)]
+    struct Document {
+        keys: Vec<Json>,
+    }
+    let document: Document = serde_json::from_slice(text).map_err(|_| "it is no JWKS document".to_owned())?;
+    let key = |value: Json| {
+        let jwk: Jwk = serde_json::from_value(value).ok()?;
+        let signs = jwk.common.public_key_use.as_ref().is_none_or(|of| *of == PublicKeyUse::Signature);
+        let public = !matches!(jwk.algorithm, AlgorithmParameters::OctetKey(_));
+        let decoding = DecodingKey::from_jwk(&jwk).ok().filter(|_| signs && public)?;
+        Some(Key { jwk, decoding })
+    };
+    let keys: Vec<Key> = document.keys.into_iter().filter_map(key).take(MOST_KEYS).collect();
+    if keys.is_empty() { Err("it has no key that verifies signatures".to_owned()) } else { Ok(keys) }
+}
