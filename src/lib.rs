@@ -92,9 +92,12 @@
 #![cfg_attr(not(feature = "internals"), allow(unused_imports, reason = "what only `internals` uses"))]
 
 mod cli;
+#[cfg(feature = "simulate")]
 mod demo;
 mod app;
+#[cfg(feature = "simulate")]
 mod whatif;
+#[cfg(feature = "simulate")]
 mod simulate;
 mod config;
 mod server;
@@ -124,6 +127,7 @@ mod http_client;
 mod gather;
 mod pattern;
 mod pem;
+#[cfg(feature = "simulate")]
 mod chart;
 mod clock;
 
@@ -157,6 +161,7 @@ pub mod internals {
     pub mod config {
         pub use crate::config::*;
     }
+    #[cfg(feature = "simulate")]
     pub mod demo {
         pub use crate::demo::*;
     }
@@ -184,6 +189,7 @@ pub mod internals {
     pub mod server {
         pub use crate::server::*;
     }
+    #[cfg(feature = "simulate")]
     pub mod simulate {
         pub use crate::simulate::*;
     }
@@ -196,6 +202,7 @@ pub mod internals {
     pub mod websocket {
         pub use crate::websocket::*;
     }
+    #[cfg(feature = "simulate")]
     pub mod whatif {
         pub use crate::whatif::*;
     }

@@ -149,7 +149,7 @@ impl App {
             None => (None, None),
             Some(settings) => {
                 let (spans, guard) =
-                    otlp::start(settings).map_err(|error| Error::Configuration(format!("trace: {error}")))?;
+                    otlp::start(&settings).map_err(|error| Error::Configuration(format!("trace: {error}")))?;
                 (Some(spans), Some(guard))
             }
         };

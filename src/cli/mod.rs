@@ -7,11 +7,14 @@ pub mod arguments;
 pub mod terminal;
 mod ask;
 mod check;
+#[cfg(feature = "simulate")]
 mod demo;
 mod prices;
 mod serve;
 mod settings;
+#[cfg(feature = "simulate")]
 mod stand_in;
+#[cfg(feature = "simulate")]
 mod what_if;
 
 use std::ffi::OsString;
@@ -86,8 +89,11 @@ fn perform(arguments: Arguments, terminal: &mut Terminal) -> Result<(), Failure>
         Command::Health(options) => ask::health(&options, terminal),
         Command::Reload(access) => ask::reload(&access, terminal),
         Command::Prices(options) => prices::prices(&options, terminal),
+        #[cfg(feature = "simulate")]
         Command::Simulate(options) => stand_in::run(&options, terminal),
+        #[cfg(feature = "simulate")]
         Command::Demo(options) => demo::run(&options, terminal),
+        #[cfg(feature = "simulate")]
         Command::WhatIf(options) => what_if::run(&options, terminal),
         Command::Schema(options) => schema(options, terminal),
         Command::Completions { shell } => {

@@ -15,7 +15,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::EXPORT_WITHIN;
+use super::exporter::EXPORT_WITHIN;
 use crate::{clock, http_client};
 
 /// Bytes of a collector's answer: a few words.

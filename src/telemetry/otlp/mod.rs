@@ -4,8 +4,14 @@
 //! are dropped and counted. `opentelemetry-otlp` makes the bytes; no tracer and no processor of the
 //! SDK is used, because a span's data is known only when its request has ended.
 
+#[cfg(not(feature = "otlp"))]
+mod absent;
+#[cfg(feature = "otlp")]
 mod client;
+#[cfg(feature = "otlp")]
 mod convert;
+#[cfg(feature = "otlp")]
+mod exporter;
 
 use std::io;
 use std::sync::Arc;
@@ -13,9 +19,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+#[cfg(not(feature = "otlp"))]
+use absent::Exporter;
+#[cfg(feature = "otlp")]
+use exporter::Exporter;
 use http::HeaderMap;
-use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::trace::SpanExporter as _;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,8 +34,6 @@ use crate::clock;
 
 /// Spans of one message.
 const BATCH: usize = 512;
-/// Time that the collector gets for one message, further tries included.
-const EXPORT_WITHIN: Duration = Duration::from_secs(5);
 /// Time that the last spans get when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
@@ -54,8 +60,15 @@ pub struct Settings {
 #[derive(Debug, Error)]
 pub enum ExportError {
     /// The endpoint or the headers can't be used.
+    #[cfg(feature = "otlp")]
     #[error("the exporter can't be set up: {0}")]
     Exporter(String),
+    /// This Weir was built without the export.
+    #[cfg(not(feature = "otlp"))]
+    #[error(
+        "this Weir was built without the feature `otlp`; leave trace.endpoint out, or build it with the feature"
+    )]
+    NotBuilt,
     /// The thread that sends could not be started.
     #[error("the thread that exports spans could not be started: {0}")]
     Thread(#[from] io::Error),
@@ -100,22 +113,9 @@ pub struct ExportGuard {
 ///
 /// # Errors
 /// See [`ExportError`].
-pub fn start(settings: Settings) -> Result<(Spans, ExportGuard), ExportError> {
-    let Settings { endpoint, authorization, tls, service_name, sample, interval, max_queued } = settings;
-    let mut headers = std::collections::HashMap::new();
-    if let Some(value) = authorization {
-        headers.insert("authorization".to_owned(), value.into_inner());
-    }
-    let mut exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_http_client(client::Client::new(tls))
-        .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
-        .with_timeout(EXPORT_WITHIN)
-        .with_headers(headers)
-        .build()
-        .map_err(|error| ExportError::Exporter(error.to_string()))?;
-    exporter.set_resource(&convert::resource(service_name));
+pub fn start(settings: &Settings) -> Result<(Spans, ExportGuard), ExportError> {
+    let exporter = Exporter::new(settings)?;
+    let Settings { sample, interval, max_queued, .. } = *settings;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (sender, receiver) = mpsc::channel(max_queued.max(1));
     let (stop, stopped) = oneshot::channel();
@@ -179,7 +179,7 @@ impl Drop for ExportGuard {
 
 struct Export {
     receiver: mpsc::Receiver<Span>,
-    exporter: opentelemetry_otlp::SpanExporter,
+    exporter: Exporter,
     counts: Arc<Counts>,
     failing: bool,
 }
@@ -221,8 +221,7 @@ impl Export {
 
     async fn export(&mut self, batch: &mut Vec<Span>) {
         let count = batch.len();
-        let spans = batch.drain(..).map(convert::span).collect();
-        match self.exporter.export(spans).await {
+        match self.exporter.export(batch).await {
             Ok(()) => {
                 add(&self.counts.sent, count);
                 if std::mem::take(&mut self.failing) {
