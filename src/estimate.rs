@@ -114,34 +114,15 @@ impl Estimator {
             |amount: u64| amount.div_ceil(self.settings.chars_per_token).saturating_add(peek.token_array_len);
         let images = u64::from(peek.images).saturating_mul(self.settings.tokens_per_image);
         let messages = u64::from(peek.messages);
-        match endpoint {
-            Endpoint::ChatCompletions => by(peek.text_chars) + (messages * 3).div_ceil(2) + 2 + images,
-            Endpoint::Responses => {
-                let tools = if peek.has_tools { 217 } else { 0 };
-                by(peek.text_bytes) + 19 + tools + images
-            }
+        if endpoint == Endpoint::ChatCompletions {
+            by(peek.text_chars) + (messages * 3).div_ceil(2) + 2 + images
+        } else if endpoint == Endpoint::Responses {
+            let tools = if peek.has_tools { 217 } else { 0 };
+            by(peek.text_bytes) + 19 + tools + images
+        } else {
             // Files, audio and the like are limited by requests, images or minutes; where tokens
             // count too, it is the text.
-            Endpoint::Completions
-            | Endpoint::Embeddings
-            | Endpoint::Moderations
-            | Endpoint::Audio
-            | Endpoint::Images
-            | Endpoint::Videos
-            | Endpoint::Files
-            | Endpoint::Uploads
-            | Endpoint::Batches
-            | Endpoint::FineTuning
-            | Endpoint::VectorStores
-            | Endpoint::Assistants
-            | Endpoint::Threads
-            | Endpoint::Conversations
-            | Endpoint::Containers
-            | Endpoint::Evals
-            | Endpoint::Realtime
-            | Endpoint::Models
-            | Endpoint::Organization
-            | Endpoint::Other => by(peek.text_chars),
+            by(peek.text_chars)
         }
     }
 

@@ -87,29 +87,8 @@ impl Told<'_> {
             ("server.port", (*port).into()),
         ];
         self.of_model(&mut attributes);
-        match record.endpoint {
-            Endpoint::ChatCompletions => attributes.push(("openai.api.type", "chat_completions".into())),
-            Endpoint::Responses => attributes.push(("openai.api.type", "responses".into())),
-            Endpoint::Completions
-            | Endpoint::Embeddings
-            | Endpoint::Moderations
-            | Endpoint::Audio
-            | Endpoint::Images
-            | Endpoint::Videos
-            | Endpoint::Files
-            | Endpoint::Uploads
-            | Endpoint::Batches
-            | Endpoint::FineTuning
-            | Endpoint::VectorStores
-            | Endpoint::Assistants
-            | Endpoint::Threads
-            | Endpoint::Conversations
-            | Endpoint::Containers
-            | Endpoint::Evals
-            | Endpoint::Realtime
-            | Endpoint::Models
-            | Endpoint::Organization
-            | Endpoint::Other => {}
+        if matches!(record.endpoint, Endpoint::ChatCompletions | Endpoint::Responses) {
+            attributes.push(("openai.api.type", record.endpoint.as_str().into()));
         }
         if let Some(status) = attempt.status {
             attributes.push(("http.response.status_code", status.as_u16().into()));
@@ -180,27 +159,12 @@ impl Told<'_> {
 
 /// The convention's name for what is asked; the endpoint's own where it has none.
 fn operation(endpoint: Endpoint) -> &'static str {
-    match endpoint {
-        Endpoint::ChatCompletions | Endpoint::Responses => "chat",
-        Endpoint::Completions => "text_completion",
-        Endpoint::Embeddings
-        | Endpoint::Moderations
-        | Endpoint::Audio
-        | Endpoint::Images
-        | Endpoint::Videos
-        | Endpoint::Files
-        | Endpoint::Uploads
-        | Endpoint::Batches
-        | Endpoint::FineTuning
-        | Endpoint::VectorStores
-        | Endpoint::Assistants
-        | Endpoint::Threads
-        | Endpoint::Conversations
-        | Endpoint::Containers
-        | Endpoint::Evals
-        | Endpoint::Realtime
-        | Endpoint::Models
-        | Endpoint::Organization
-        | Endpoint::Other => endpoint.as_str(),
+    let is = |endpoints: &[Endpoint]| endpoints.contains(&endpoint);
+    if is(&[Endpoint::ChatCompletions, Endpoint::Responses]) {
+        "chat"
+    } else if is(&[Endpoint::Completions]) {
+        "text_completion"
+    } else {
+        endpoint.as_str()
     }
 }

@@ -148,8 +148,8 @@ impl App {
         let (spans, export) = match settings::export(&config)? {
             None => (None, None),
             Some(settings) => {
-                let (spans, guard) =
-                    otlp::start(&settings).map_err(|error| Error::Configuration(format!("trace: {error}")))?;
+                let (spans, guard) = otlp::start(&settings)
+                    .map_err(|error| Error::Configuration(format!("trace: {error}")))?;
                 (Some(spans), Some(guard))
             }
         };

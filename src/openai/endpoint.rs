@@ -138,6 +138,18 @@ impl Endpoint {
         }
     }
 
+    /// Whether a POST of JSON that names a model is answered by a JSON object, or a stream, always.
+    pub(crate) fn speaks_json(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions
+                | Self::Completions
+                | Self::Responses
+                | Self::Embeddings
+                | Self::Moderations
+        )
+    }
+
     /// The endpoint's name in metrics, logs and reports.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -197,37 +209,18 @@ pub fn deployment(path: &str) -> Option<&str> {
 fn from_operation(path: &str) -> &str {
     let below = below_version(path);
     let (first, after) = segment(below);
-    match Endpoint::called(first) {
+    let called = Endpoint::called(first);
+    if called == Endpoint::Other {
         // An unknown prefix; or one of Vertex (`projects/.../chat/completions`) or Azure AI
         // (`models/chat/completions`).
-        Endpoint::Other => known_suffix(below).or_else(|| first_known(after)).unwrap_or(below),
-        Endpoint::Organization if first == "projects" => known_suffix(below).unwrap_or(below),
-        // A model of such a name would stand behind a version.
-        Endpoint::Models if !after.is_empty() && (below.len() == path.len() || after.contains("/chat/")) => {
-            known_suffix(below).unwrap_or(below)
-        }
-        Endpoint::ChatCompletions
-        | Endpoint::Completions
-        | Endpoint::Responses
-        | Endpoint::Embeddings
-        | Endpoint::Moderations
-        | Endpoint::Audio
-        | Endpoint::Images
-        | Endpoint::Videos
-        | Endpoint::Files
-        | Endpoint::Uploads
-        | Endpoint::Batches
-        | Endpoint::FineTuning
-        | Endpoint::VectorStores
-        | Endpoint::Assistants
-        | Endpoint::Threads
-        | Endpoint::Conversations
-        | Endpoint::Containers
-        | Endpoint::Evals
-        | Endpoint::Realtime
-        | Endpoint::Models
-        | Endpoint::Organization => below,
+        return known_suffix(below).or_else(|| first_known(after)).unwrap_or(below);
     }
+    // A model of such a name would stand behind a version.
+    let is_prefix = called == Endpoint::Organization && first == "projects"
+        || called == Endpoint::Models
+            && !after.is_empty()
+            && (below.len() == path.len() || after.contains("/chat/"));
+    if is_prefix { known_suffix(below).unwrap_or(below) } else { below }
 }
 
 /// The end of a path that is an operation which computes something, whatever stands before it.

@@ -217,7 +217,7 @@ fn has_a_shape(call: &Call, answer: &Answer) -> bool {
     answer.head.status == StatusCode::OK
         && call.head.method == Method::POST
         && call.head.is_itself()
-        && shape::is_known(call.head.endpoint)
+        && call.head.endpoint.speaks_json()
 }
 
 /// Reads an answer that is small to its end: none of it is of use to the caller before.
@@ -305,7 +305,7 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
     if answer.body.is_over() && !answer.body.reader().has_begun() {
         return Attempted::Broken(answer);
     }
-    if answer.body.reader().is_without_output() && shape::is_known(endpoint) {
+    if answer.body.reader().is_without_output() && endpoint.speaks_json() {
         return Attempted::Refused(answer, Box::new(shape::of_class(endpoint, ErrorClass::EmptyResponse)));
     }
     Attempted::Answered(answer)

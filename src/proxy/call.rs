@@ -152,7 +152,7 @@ impl Call {
         let unread = !whole
             && (body.can_repeat() || !has_model)
             && !body.bytes().is_empty()
-            && names_a_model(head.endpoint);
+            && head.endpoint.speaks_json();
         let cost = policy.estimator.price(head.endpoint, peek.as_ref());
         let named = Named { endpoint: head.endpoint, itself: head.itself };
         let safety = head
@@ -252,18 +252,6 @@ fn scan_plain(headers: &HeaderMap, bytes: &[u8], whole: bool) -> Option<Scanned>
         Some(boundary) => Some(Scanned { peek: multipart::peek(bytes, boundary), whole }),
         None => request_peek::scan(bytes),
     }
-}
-
-/// Whether the bodies of an endpoint name a model and say what a repeat would do.
-fn names_a_model(endpoint: Endpoint) -> bool {
-    matches!(
-        endpoint,
-        Endpoint::ChatCompletions
-            | Endpoint::Completions
-            | Endpoint::Responses
-            | Endpoint::Embeddings
-            | Endpoint::Moderations
-    )
 }
 
 #[cfg(test)]

@@ -15,18 +15,6 @@ use crate::openai::{Endpoint, ErrorBody};
 /// Made once: preparing the search costs as much as a search.
 static ERROR_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
 
-/// Whether the endpoint answers a POST with a JSON object, or a stream, always.
-pub(super) fn is_known(endpoint: Endpoint) -> bool {
-    matches!(
-        endpoint,
-        Endpoint::ChatCompletions
-            | Endpoint::Completions
-            | Endpoint::Responses
-            | Endpoint::Embeddings
-            | Endpoint::Moderations
-    )
-}
-
 /// What a whole body with status 200 is classified as; nothing where it is an answer.
 pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> Option<Classified> {
     let body = body.trim_ascii();

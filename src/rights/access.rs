@@ -134,30 +134,18 @@ impl Right {
 
     /// Whether any request needs it.
     pub const fn exists(self) -> bool {
-        match self.endpoint {
+        matches!(
+            self.endpoint,
             Endpoint::ChatCompletions
-            | Endpoint::Completions
-            | Endpoint::Responses
-            | Endpoint::Embeddings
-            | Endpoint::Moderations
-            | Endpoint::Audio
-            | Endpoint::Images
-            | Endpoint::Realtime
-            | Endpoint::Models => true,
-            Endpoint::Videos
-            | Endpoint::Files
-            | Endpoint::Uploads
-            | Endpoint::Batches
-            | Endpoint::FineTuning
-            | Endpoint::VectorStores
-            | Endpoint::Assistants
-            | Endpoint::Threads
-            | Endpoint::Conversations
-            | Endpoint::Containers
-            | Endpoint::Evals
-            | Endpoint::Organization
-            | Endpoint::Other => !matches!(self.access, Access::Use),
-        }
+                | Endpoint::Completions
+                | Endpoint::Responses
+                | Endpoint::Embeddings
+                | Endpoint::Moderations
+                | Endpoint::Audio
+                | Endpoint::Images
+                | Endpoint::Realtime
+                | Endpoint::Models
+        ) || !matches!(self.access, Access::Use)
     }
 
     /// Every right that exists.

@@ -333,30 +333,16 @@ fn keep_tail(frames: &mut VecDeque<Bytes>, kept: &mut usize, frame: Bytes) {
 /// Whether the endpoint's JSON answers tell of tokens.
 fn counts_tokens(endpoint: Endpoint) -> bool {
     use Endpoint as E;
-    match endpoint {
+    matches!(
+        endpoint,
         E::ChatCompletions
-        | E::Completions
-        | E::Responses
-        | E::Embeddings
-        | E::Audio
-        | E::Images
-        | E::Threads => true,
-        E::Moderations
-        | E::Videos
-        | E::Files
-        | E::Uploads
-        | E::Batches
-        | E::FineTuning
-        | E::VectorStores
-        | E::Assistants
-        | E::Conversations
-        | E::Containers
-        | E::Evals
-        | E::Realtime
-        | E::Models
-        | E::Organization
-        | E::Other => false,
-    }
+            | E::Completions
+            | E::Responses
+            | E::Embeddings
+            | E::Audio
+            | E::Images
+            | E::Threads
+    )
 }
 
 fn starts_with(value: &[u8], prefix: &[u8]) -> bool {
