@@ -184,7 +184,8 @@ fn class(
         return ErrorClass::Overloaded;
     }
     // Groq refuses with 413 what can never pass its limit.
-    let is_limit = body.is_named(&words::RATE_LIMIT_CODES) && status != StatusCode::UNAUTHORIZED;
+    let named = body.is_named(&words::RATE_LIMIT_CODES) || words.say_any(&words::RATE_LIMIT_WORDS);
+    let is_limit = named && status != StatusCode::UNAUTHORIZED;
     if is_limit || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::PAYLOAD_TOO_LARGE {
         let too_large = refusal.is_some_and(|refusal| refusal.too_large);
         if too_large {
@@ -208,7 +209,7 @@ fn class(
         498 => ErrorClass::ResourceUnavailable,
         _ if status.is_client_error() => ErrorClass::OtherClientError,
         500 => ErrorClass::InternalServerError,
-        503 if words.say("overloaded") => ErrorClass::Overloaded,
+        503 if words.say_any(&words::OVERLOAD_WORDS) => ErrorClass::Overloaded,
         529 => ErrorClass::Overloaded,
         // The edge stopped waiting; the API may still be at work.
         504 | 524 => ErrorClass::GatewayTimeout,
@@ -261,14 +262,16 @@ fn bad_request(body: &ErrorBody, words: &Words) -> ErrorClass {
         ErrorClass::ServiceTierInvalid
     } else if body.is_named(&["conversation_locked"]) {
         ErrorClass::ConversationLocked
-    } else if body.is_named(&["context_length_exceeded"]) || words.say("maximum context length") {
+    } else if body.is_named(&words::CONTEXT_CODES) || words.say_any(&words::CONTEXT_WORDS) {
         ErrorClass::ContextLengthExceeded
     } else if body.is_named(&words::MODEL_CODES) {
         // `/responses` says so with 400.
         ErrorClass::ModelNotFound
     } else {
         // xAI and Google refuse keys with 400.
-        by_code(body, &words::KEY_CODES).unwrap_or(ErrorClass::BadRequest)
+        by_code(body, &words::KEY_CODES)
+            .or_else(|| words.find(&words::KEY_WORDS).filter(|_| words.say("api key")))
+            .unwrap_or(ErrorClass::BadRequest)
     }
 }
 
@@ -290,7 +293,10 @@ fn permission(body: &ErrorBody, words: &Words) -> ErrorClass {
 }
 
 fn not_found(endpoint: Endpoint, body: &ErrorBody, words: &Words) -> ErrorClass {
-    if body.is_named(&words::MODEL_CODES) || (endpoint == Endpoint::Models && words.say("model")) {
+    // vLLM and Ollama name no code. On other endpoints something else is missing.
+    let is_missing =
+        endpoint.speaks_json() && words.say_any(&words::MISSING_WORDS) || endpoint == Endpoint::Models;
+    if body.is_named(&words::MODEL_CODES) || is_missing && words.say("model") {
         ErrorClass::ModelNotFound
     } else {
         ErrorClass::NotFound

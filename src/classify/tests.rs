@@ -12,6 +12,7 @@ use crate::openai::{Dimension, Endpoint, Event, LimitHeaders, Part, SseScanner, 
 
 const FIXTURES: &str = include_str!("../../tests/fixtures/openai_responses.json");
 const DIALECTS: &str = include_str!("../../tests/fixtures/dialects.json");
+const PROVIDERS: &str = include_str!("../../tests/fixtures/providers.json");
 
 /// The class of every sample that is an error.
 const CLASSES: [(&str, ErrorClass); 64] = [
@@ -249,6 +250,22 @@ fn a_projects_own_limit_is_told_apart() {
     let levels: LimitHeaders = limit_headers::parse(&sample.headers, || SystemTime::UNIX_EPOCH).headers;
     let told = levels.of(Unit::Tokens, Part::Project).next().unwrap();
     assert_eq!(told.limit.unwrap() - told.remaining.unwrap(), 3000);
+}
+
+/// What many providers, gateways and servers answer, and what must not be taken for that.
+#[test]
+fn every_provider_is_understood() {
+    let rows: Vec<Value> = serde_json::from_str(PROVIDERS).unwrap();
+    let wrong: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let sample = Sample::of(row);
+            let found = sample.classified()?.class.as_str();
+            let expected = &row["expected"]["class"];
+            (found != expected).then(|| format!("{}: {found}, not {expected}", sample.id))
+        })
+        .collect();
+    assert!(rows.len() >= 100 && wrong.is_empty(), "{} rows:\n{}", rows.len(), wrong.join("\n"));
 }
 
 /// What other vendors' servers answer: the class, the wait, and the numbers that are read of each.

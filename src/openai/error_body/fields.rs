@@ -159,15 +159,16 @@ impl<'a> Fields<'a> {
     ) -> Result<(), Malformed> {
         match &*key.key() {
             b"message" => inner.message = cursor.string_or_skip()?.or(inner.message),
-            b"detail" | b"msg" | b"error_message" | b"error_description" | b"faultstring"
+            b"detail" | b"msg" | b"error_message" | b"error_description" | b"faultstring" | b"title"
                 if inner.message.is_none() =>
             {
                 inner.message = cursor.string_or_skip()?;
             }
             b"type" => inner.kind = word(cursor)?.or(inner.kind),
-            b"error_type" => inner.kind = inner.kind.or(word(cursor)?),
+            // A number in `code` says less than the word in `reason`.
+            b"error_type" | b"reason" => inner.kind = inner.kind.or(word(cursor)?),
             b"code" => inner.code = word(cursor)?.or(inner.code),
-            b"error_code" | b"errorCode" => inner.code = inner.code.or(word(cursor)?),
+            b"error_code" | b"errorCode" | b"errorcode" => inner.code = inner.code.or(word(cursor)?),
             b"param" => inner.param = cursor.string_or_skip()?,
             b"status" if cursor.peek() == Some(b'"') => inner.status_name = Some(cursor.string()?),
             b"status" | b"status_code" | b"statusCode" => {

@@ -111,6 +111,20 @@ impl Dimension {
     }
 }
 
+/// What a message says of a limit without a number.
+const PHRASES: [&str; 10] = [
+    "rate limit",
+    "ratelimit",
+    "rate_limit",
+    "rate-limit",
+    "rate limiting",
+    "limit exceeded",
+    "limit is exceeded",
+    "limit reached",
+    "too many tokens",
+    "out of call volume quota",
+];
+
 /// Reads the message of a refusal; nothing if it speaks of no limit.
 ///
 /// `kind` is the error's type. Letter case and parentheses are of no account. Known forms: "Rate
@@ -126,8 +140,7 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
     let limit = number_after(&words, "limit").or_else(|| number_after_most(&words));
     let too_large = lower.contains("request too large");
     let (named, mut window) = unit_and_window(&words);
-    let speaks_of_one =
-        ["rate limit", "ratelimit", "rate_limit", "rate-limit"].iter().any(|phrase| lower.contains(phrase));
+    let speaks_of_one = PHRASES.iter().any(|phrase| lower.contains(phrase));
     if !(too_large || limit.is_some() || speaks_of_one || is_acronym(&words)) {
         return None;
     }
@@ -136,7 +149,8 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
         Some("requests") => Some(Unit::Requests),
         Some(_) | None => None,
     };
-    let dimension = match named.or(of_kind).or_else(|| limit.and_then(|_| beside_a_number(&words))) {
+    let named = named.or_else(|| of_kind.filter(|_| !says(&words, &["images", "ipm"])));
+    let dimension = match named.or_else(|| limit.and_then(|_| beside_a_number(&words))) {
         Some(unit) => Dimension::of(unit, window),
         None if says(&words, &["images", "image", "ipm"]) => Dimension::ImagesPerMinute,
         None if says(&words, &["audio"]) => Dimension::AudioPerMinute,
@@ -222,7 +236,12 @@ fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Duration>) {
             }
             [Word::Text("daily"), ..] => window = window.or(Some(Duration::from_hours(24))),
             [Word::Text("hourly"), ..] => window = window.or(Some(Duration::from_hours(1))),
-            [noun, Word::Text("rate"), Word::Text("limit"), ..] => unit = unit.or_else(|| of_noun(noun)),
+            [noun, Word::Text("rate"), Word::Text("limit" | "limiting"), ..]
+            | [noun, Word::Text("limit"), ..]
+            | [noun, Word::Text("volume"), Word::Text("quota"), ..] => unit = unit.or_else(|| of_noun(noun)),
+            [Word::Text("too"), Word::Text("many"), Word::Text("tokens"), ..] => {
+                unit = unit.or(Some(Unit::Tokens));
+            }
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::words::{Word, cut, unit_of_time};
 
 /// Words that a time to wait follows; a lead that holds another stands before it.
-const LEADS: [&str; 11] = [
+const LEADS: [&str; 12] = [
     "try again in ",
     "try again after ",
     "retry again in ",
@@ -17,6 +17,7 @@ const LEADS: [&str; 11] = [
     "resets in ",
     "reset in ",
     "reset after ",
+    "replenished in ",
 ];
 
 /// How long a message says to wait: "try again in 1m26.4s", "Retry after 55 seconds", "wait 1 hour
@@ -27,8 +28,22 @@ pub fn wait(message: &str) -> Option<Duration> {
     let lower = message.to_ascii_lowercase();
     LEADS.iter().find_map(|lead| {
         let found = lower.find(lead)?;
-        time(&lower[found + lead.len()..], *lead == "retry after ")
+        let text = &lower[found + lead.len()..];
+        clock(text).or_else(|| time(text, *lead == "retry after "))
     })
+}
+
+/// The time at the start of a text in .NET's notation, `[D.]HH:MM:SS`: Azure API Management's.
+fn clock(text: &str) -> Option<Duration> {
+    let end =
+        text.find(|sign: char| !(sign.is_ascii_digit() || matches!(sign, ':' | '.'))).unwrap_or(text.len());
+    let mut parts = text[..end].trim_end_matches('.').splitn(3, ':');
+    let (hours, minutes, seconds) = (parts.next()?, parts.next()?, parts.next()?);
+    let (days, hours) = hours.split_once('.').unwrap_or(("0", hours));
+    let [days, hours, minutes, seconds] =
+        [days, hours, minutes, seconds].map(|part| part.parse::<u32>().ok());
+    let hours = u64::from(days?) * 24 + u64::from(hours?);
+    Some(Duration::from_secs(hours * 3600 + u64::from(minutes?) * 60 + u64::from(seconds?)))
 }
 
 /// The time at the start of a text.
@@ -88,6 +103,9 @@ mod tests {
             ("wait for 1 hour and 5 minutes", Some(3_900_000)),
             ("resets in 2 days, 3 hours", Some(183_600_000)),
             ("Your limit resets in 3 days.", Some(259_200_000)),
+            ("Quota will be replenished in 01:12:33.", Some(4_353_000)),
+            ("Quota will be replenished in 13.00:40:20.", Some(1_125_620_000)),
+            ("Quota will be replenished in 01:12", None),
             ("try again in a moment", None),
             ("try again in 5", None),
             ("try again in 5 attempts", None),
