@@ -127,6 +127,7 @@ mod http_client;
 mod gather;
 mod pattern;
 mod pem;
+mod der;
 #[cfg(feature = "simulate")]
 mod chart;
 mod clock;

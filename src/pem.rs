@@ -1,9 +1,12 @@
 //! Certificates and keys from files, with errors that say which file and what is wrong with it.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::der;
 
 /// A certificate or key file that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,8 @@ enum Problem {
     NoCertificate,
     #[error("holds no private key; a PEM file with `BEGIN PRIVATE KEY` is expected")]
     NoKey,
+    #[error("its certificate expired on {0}; renew it")]
+    Expired(String),
     #[error("{0}")]
     Unusable(rustls::Error),
 }
@@ -49,6 +54,15 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemErro
         return Err(PemError { path: path.to_owned(), problem: Problem::NoCertificate });
     }
     Ok(certificates)
+}
+
+/// The chain of an own certificate, which must not have ended by `now`.
+pub fn chain(path: &Path, now: SystemTime) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    let certificates = certificates(path)?;
+    match certificates.first().and_then(|own| der::ended(own, now)) {
+        Some(end) => Err(PemError { path: path.to_owned(), problem: Problem::Expired(end) }),
+        None => Ok(certificates),
+    }
 }
 
 /// The first private key of a file.

@@ -1,10 +1,13 @@
 //! The admin address's paths, and what each answers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
@@ -73,9 +76,10 @@ impl<'a> Route<'a> {
 }
 
 /// Answers one request that may be answered.
-pub(super) fn answer<B>(request: &Request<B>, route: Route<'_>, source: &dyn Source) -> Answer {
+pub(super) async fn answer(request: &Parts, route: Route<'_>, shared: Arc<dyn Source>) -> Answer {
+    let source = &*shared;
     match route {
-        Route::Page => the_page(request.uri().query() == Some("part=main"), source),
+        Route::Page => the_page(request.uri.query() == Some("part=main"), source),
         Route::Metrics => {
             let mut out = Vec::with_capacity(256 * 1024);
             source.metrics(&mut out);
@@ -85,7 +89,7 @@ pub(super) fn answer<B>(request: &Request<B>, route: Route<'_>, source: &dyn Sou
         Route::Ready => ready(source),
         Route::Status => json(&source.status().judged()),
         Route::Reports => json(&source.reports()),
-        Route::Report(id) => report(id, request.headers(), source),
+        Route::Report(id) => report(id, &request.headers, source),
         Route::Config => plain(StatusCode::OK, "application/toml", source.config().into_bytes()),
         Route::Runbook => {
             let nonce = page::nonce();
@@ -95,17 +99,24 @@ pub(super) fn answer<B>(request: &Request<B>, route: Route<'_>, source: &dyn Sou
             source.drain();
             text(StatusCode::ACCEPTED, "draining\n")
         }
-        Route::Reload => match source.reload() {
-            Ok(()) => reloaded(&source.status().reload.waiting),
-            Err(problems) => text(StatusCode::UNPROCESSABLE_ENTITY, problems + "\n"),
-        },
+        Route::Reload => reload(shared).await,
         Route::WrongMethod(allowed) => {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("This takes {allowed}.\n"));
             answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
             answer
         }
-        Route::Unknown => unknown(request.uri().path(), source),
+        Route::Unknown => unknown(request.uri.path(), source),
     }
+}
+
+/// Reads the configuration again, on a thread of its own: it may wait for an exchange's token, and
+/// probes and scrapes go on meanwhile.
+async fn reload(source: Arc<dyn Source>) -> Answer {
+    let reloading = tokio::task::spawn_blocking(move || match source.reload() {
+        Ok(()) => reloaded(&source.status().reload.waiting),
+        Err(problems) => text(StatusCode::UNPROCESSABLE_ENTITY, problems + "\n"),
+    });
+    reloading.await.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the reload broke off\n"))
 }
 
 /// A reload went well; the keys whose values wait for a restart are named.

@@ -205,10 +205,11 @@ pub(super) async fn connection(
     let service = service_fn(|request: http::Request<Incoming>| {
         let source = Arc::clone(&source);
         async move {
-            let route = Route::of(request.method(), request.uri().path());
+            let (request, _) = request.into_parts();
+            let route = Route::of(&request.method, request.uri.path());
             let access = settings.access.current();
-            let answer = match access.check(request.method(), &route, request.headers(), peer) {
-                Ok(()) => routes::answer(&request, route, &*source),
+            let answer = match access.check(&request.method, &route, &request.headers, peer) {
+                Ok(()) => routes::answer(&request, route, source).await,
                 Err(denied) => {
                     if denied == Denied::WrongToken {
                         source.token_refused();

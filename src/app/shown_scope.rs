@@ -14,18 +14,7 @@ use crate::metrics::{DimensionGauges, ScopeGauges, UpstreamGauges};
 pub(super) fn gauges(scope: &admission::ScopeStatus) -> ScopeGauges {
     ScopeGauges {
         name: scope.name.to_string(),
-        dimensions: scope
-            .dimensions
-            .iter()
-            .map(|dimension| DimensionGauges {
-                dimension: dimension.slot.as_str(),
-                limit: dimension.limit,
-                level: dimension.level,
-                window_seconds: dimension.window.as_secs_f64(),
-                foreign_use_ratio: dimension.foreign_use,
-                pacer_burst: dimension.pacer_burst,
-            })
-            .collect(),
+        dimensions: scope.dimensions.iter().map(dimension_gauges).collect(),
         retry_budget_tokens: scope.budget,
         retry_budget_exhausted: scope.budget_exhausted,
         permits_in_flight: u64::from(scope.in_flight),
@@ -38,6 +27,17 @@ pub(super) fn gauges(scope: &admission::ScopeStatus) -> ScopeGauges {
         breaker_opened: scope.breaker_opened,
         quota_breaker_open: scope.quota_spent_for.is_some(),
         part: scope.part,
+    }
+}
+
+fn dimension_gauges(dimension: &admission::DimensionStatus) -> DimensionGauges {
+    DimensionGauges {
+        dimension: dimension.slot.as_str(),
+        limit: dimension.limit,
+        level: dimension.level,
+        window_seconds: dimension.window.as_secs_f64(),
+        foreign_use_ratio: dimension.foreign_use,
+        pacer_burst: dimension.pacer_burst,
     }
 }
 
@@ -118,13 +118,16 @@ fn upstream_status(member: &admission::MemberStatus, wall: SystemTime) -> Upstre
 /// What the upstreams of a pool are at a scrape, over all scopes.
 pub(super) fn upstream_gauges(scopes: &[admission::ScopeStatus]) -> Vec<UpstreamGauges> {
     let mut all: BTreeMap<&str, UpstreamGauges> = BTreeMap::new();
-    for member in scopes.iter().flat_map(|scope| &scope.members) {
+    let members = scopes.iter().flat_map(|scope| scope.members.iter().map(move |member| (scope, member)));
+    for (scope, member) in members {
         let new =
             || UpstreamGauges { name: member.name.to_string(), serves: true, ..UpstreamGauges::default() };
         let row = all.entry(&member.name).or_insert_with(new);
         row.serves &= member.out.is_none();
         row.in_flight += u64::from(member.in_flight);
         row.attempts += member.granted;
+        let limits = member.dimensions.iter().map(dimension_gauges);
+        row.limits.extend(limits.map(|limit| (scope.name.to_string(), limit)));
     }
     all.into_values().collect()
 }

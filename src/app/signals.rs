@@ -21,9 +21,13 @@ pub(super) async fn until_told(control: &Arc<Control>) {
             }
             () = control.drain_asked() => break,
             () = received(&mut hangup) => {
-                if let Err(problems) = control.reload() {
-                    tracing::error!(%problems, "the configuration was not read again; the one in force stays");
-                }
+                // On a thread of its own: it may wait for an exchange's token.
+                let control = Arc::clone(control);
+                drop(tokio::task::spawn_blocking(move || {
+                    if let Err(problems) = control.reload() {
+                        tracing::error!(%problems, "the configuration was not read again; the one in force stays");
+                    }
+                }));
             }
         }
     }

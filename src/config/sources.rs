@@ -2,6 +2,9 @@
 
 use std::io;
 use std::path::Path;
+use std::time::SystemTime;
+
+use crate::clock;
 
 /// The environment and the files, as a parameter, so that tests need neither.
 pub trait Sources {
@@ -11,6 +14,10 @@ pub trait Sources {
     fn overrides(&self) -> Vec<(String, String)>;
     /// A file's content.
     fn file(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The time by which certificates are judged.
+    fn now(&self) -> SystemTime {
+        clock::wall()
+    }
     /// Whether secrets and files are looked at. Without, a reference is checked for its form only.
     fn resolves(&self) -> bool {
         true

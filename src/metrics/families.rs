@@ -204,6 +204,10 @@ families! {
         "Attempts under way to the upstream of a pool.";
     UPSTREAM_ATTEMPTS = Counter, "upstream_attempts_total", ["upstream"],
         "Attempts that were given to the upstream of a pool.";
+    UPSTREAM_LIMIT = Gauge, "upstream_limit", ["upstream", "scope", "limit"],
+        "A limit of the upstream of a pool, in a window.";
+    UPSTREAM_LIMIT_LEVEL = Gauge, "upstream_limit_level", ["upstream", "scope", "limit"],
+        "What is used of the limit of the upstream of a pool.";
     // Bodies and connections.
     STREAM_OUTCOMES = Counter, "stream_outcomes_total", ["outcome"],
         "Streamed answers, by how they ended.";

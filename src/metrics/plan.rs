@@ -9,6 +9,8 @@ use crate::openai::Endpoint;
 
 /// Credentials whose life has a series: the configuration has no more exchanges.
 const MOST_CREDENTIALS: usize = 16;
+/// Limits of single upstreams of pools that have series of their own.
+pub const MAX_UPSTREAM_LIMITS: usize = 256;
 /// Dimensions of one scope that can have series of their own.
 pub const MAX_DIMENSIONS: usize = 7;
 
@@ -124,7 +126,7 @@ const fn scope_cost() -> usize {
 
 /// Series of all families whose labels are closed lists.
 fn fixed_series() -> usize {
-    families::ALL.iter().map(closed_series).sum()
+    families::ALL.iter().map(closed_series).sum::<usize>() + 2 * MAX_UPSTREAM_LIMITS
 }
 
 fn closed_series(family: &Family) -> usize {

@@ -6,7 +6,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 use super::callers::OTHER;
 use super::families::{self, Family, Kind};
-use super::plan::MAX_DIMENSIONS;
+use super::plan::{MAX_DIMENSIONS, MAX_UPSTREAM_LIMITS};
 
 /// What one scope says of itself at a scrape.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -123,6 +123,8 @@ pub struct UpstreamGauges {
     pub in_flight: u64,
     /// Attempts so far.
     pub attempts: u64,
+    /// Its limits, each with the scope that it is of.
+    pub limits: Vec<(String, DimensionGauges)>,
 }
 
 impl ScopeTable {
@@ -141,12 +143,26 @@ impl ScopeTable {
         let family = |family: &Family, value: fn(&UpstreamGauges) -> f64| {
             metric_family(family, rows.iter().map(|row| metric(family, &[&row.name], value(row))).collect())
         };
+        // Those of the first upstreams and their first scopes: the rest is on the page.
+        let limits: Vec<(&str, &str, &DimensionGauges)> = (named.iter())
+            .flat_map(|row| row.limits.iter().map(|(scope, limit)| (&*row.name, &**scope, limit)))
+            .collect();
+        let beyond = limits.len().saturating_sub(MAX_UPSTREAM_LIMITS);
+        let of_limits = |family: &Family, value: fn(&DimensionGauges) -> f64| {
+            let rows = limits.iter().take(MAX_UPSTREAM_LIMITS);
+            let rows = rows.map(|(upstream, scope, limit)| {
+                metric(family, &[upstream, scope, limit.dimension], value(limit))
+            });
+            metric_family(family, rows.collect())
+        };
         let families = vec![
+            of_limits(&families::UPSTREAM_LIMIT, |limit| limit.limit),
+            of_limits(&families::UPSTREAM_LIMIT_LEVEL, |limit| limit.level),
             family(&families::UPSTREAM_SERVES, |row| f64::from(u8::from(row.serves))),
             family(&families::UPSTREAM_PERMITS, |row| row.in_flight as f64),
             family(&families::UPSTREAM_ATTEMPTS, |row| row.attempts as f64),
         ];
-        (families, rest.len() as u64)
+        (families, (rest.len() + beyond) as u64)
     }
 }
 

@@ -32,6 +32,8 @@ fn every_family_is_there_from_the_first_scrape() {
         &families::CREDENTIAL_EXPIRES,
         &families::ISSUER_KEYS_AGE,
         &families::ISSUER_FAILURES,
+        &families::UPSTREAM_LIMIT,
+        &families::UPSTREAM_LIMIT_LEVEL,
     ];
     for family in FAMILIES {
         let exposed = text.contains(&format!("# HELP {family} "));
@@ -67,7 +69,11 @@ fn worst_case_is_what_the_plan_says() {
         let model = metrics.model(&format!("model-{model}"), true);
         metrics.tokens(CallerId(caller), Some(model)).add(TokenKind::Input, 1);
     }
-    let upstream = |index: u32| UpstreamGauges { name: format!("u{index}"), ..UpstreamGauges::default() };
+    let upstream = |index: u32| {
+        let limit = DimensionGauges { dimension: "tokens_per_minute", ..DimensionGauges::default() };
+        let limits = (0..4).map(|scope| (scope.to_string(), limit.clone())).collect();
+        UpstreamGauges { name: format!("u{index}"), limits, ..UpstreamGauges::default() }
+    };
     let gathered = Gathered {
         scopes: (0..1_000).map(full_scope).collect(),
         upstreams: (0..1_000).map(upstream).collect(),

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use rustls::pki_types::CertificateDer;
 
+use crate::der::{Der, SEQUENCE};
+
 /// Tags of DER (X.690) and, from 0x80 on, of a `GeneralName` (RFC 5280, section 4.2.1.6).
-const SEQUENCE: u8 = 0x30;
 const OBJECT: u8 = 0x06;
 const BOOLEAN: u8 = 0x01;
 const OCTETS: u8 = 0x04;
@@ -53,36 +54,6 @@ fn text(tag: u8, name: &[u8]) -> Option<Box<str>> {
             Some(address.to_string().into())
         }
         _ => None,
-    }
-}
-
-/// The elements of a DER value, each with its tag.
-struct Der<'a>(&'a [u8]);
-
-impl<'a> Der<'a> {
-    /// The content of the next element, which must have this tag.
-    fn expect(&mut self, tag: u8) -> Option<&'a [u8]> {
-        self.next().filter(|(found, _)| *found == tag).map(|(_, content)| content)
-    }
-}
-
-impl<'a> Iterator for Der<'a> {
-    type Item = (u8, &'a [u8]);
-
-    fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&[tag, first], rest) = self.0.split_first_chunk()?;
-        let (length, rest) = if first < 0x80 {
-            (usize::from(first), rest)
-        } else {
-            let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            if digits.len() > 4 {
-                return None;
-            }
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-        };
-        let (content, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        Some((tag, content))
     }
 }
 

@@ -134,7 +134,7 @@ fn build(settings: &Settings) -> Result<Arc<ServerConfig>, TlsError> {
     };
     let Identity { certificate, key } = &settings.identity;
     let mut config = builder
-        .with_single_cert(pem::certificates(certificate)?, pem::private_key(key)?)
+        .with_single_cert(pem::chain(certificate, clock::wall())?, pem::private_key(key)?)
         .map_err(|error| PemError::unusable(key, error))?;
     config.alpn_protocols =
         if settings.http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
+use crate::clock;
 use crate::pem::{self, PemError};
 
 /// Whom to trust, who to be, and what to speak.
@@ -72,7 +73,7 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError>
         None => builder.with_no_client_auth(),
         Some(identity) => builder
             .with_client_auth_cert(
-                pem::certificates(&identity.certificate)?,
+                pem::chain(&identity.certificate, clock::wall())?,
                 pem::private_key(&identity.key)?,
             )
             .map_err(|error| PemError::unusable(&identity.key, error))?,

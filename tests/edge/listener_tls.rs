@@ -32,10 +32,16 @@ impl Authority {
 
     /// Signs a certificate and writes it and its key: `NAME.pem`, `NAME.key`.
     pub(crate) fn sign(&self, file: &str, names: &[&str]) {
+        self.sign_until(file, names, 4096);
+    }
+
+    /// The same, for a certificate that ends with the last day of a year before.
+    pub(crate) fn sign_until(&self, file: &str, names: &[&str], year: i32) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.subject_alt_names =
             names.iter().map(|name| SanType::DnsName((*name).try_into().unwrap())).collect();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         std::fs::write(self.path(&format!("{file}.pem")), certificate.pem()).unwrap();
         std::fs::write(self.path(&format!("{file}.key")), key.serialize_pem()).unwrap();
@@ -165,12 +171,14 @@ fn each_wrong_file_is_one_line_that_names_its_setting_and_code_2() {
     let authority = Authority::new();
     authority.sign("weir", &["weir.test"]);
     authority.sign("other", &["weir.test"]);
+    authority.sign_until("ended", &["weir.test"], 2020);
     std::fs::write(authority.path("empty.pem"), "").unwrap();
     let torn = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     std::fs::write(authority.path("torn.pem"), torn).unwrap();
     for (cert, key, clients, setting) in [
         ("missing.pem", "weir.key", None, "server.tls.cert"),
         ("empty.pem", "weir.key", None, "server.tls.cert"),
+        ("ended.pem", "ended.key", None, "weir.toml:3:8: server.tls.cert"),
         ("weir.pem", "missing.key", None, "server.tls.key"),
         ("weir.pem", "weir.pem", None, "server.tls.key"),
         ("weir.pem", "other.key", None, "server.tls.key"),
@@ -194,4 +202,37 @@ fn each_wrong_file_is_one_line_that_names_its_setting_and_code_2() {
         assert_eq!(told.lines().count(), 1, "{told}");
         assert!(told.contains(&format!("{setting}: ")), "{cert} {key} {told}");
     }
+}
+
+#[test]
+fn an_expired_certificate_is_named_with_its_date_and_traffic_goes_on_with_the_old_one() {
+    let authority = Authority::new();
+    authority.sign("weir", &["weir.test"]);
+    authority.sign("shown", &["weir.test"]);
+    authority.sign_until("ended", &["weir.test"], 2020);
+    let configuration = |shown: &str| {
+        let show = |file: &str| authority.show(&format!("{shown}.{file}"));
+        format!(
+            "upstream.url = \"https://127.0.0.1:9\"\n[server.tls]\ncert = \"{}\"\nkey = \"{}\"\nreload = \"1s\"\n\
+             [upstream.tls]\nclient_cert = \"{}\"\nclient_key = \"{}\"\n",
+            authority.show("weir.pem"),
+            authority.show("weir.key"),
+            show("pem"),
+            show("key"),
+        )
+    };
+    let weir = Weir::start(&configuration("shown"), &[]);
+    let asks = || ask(&weir, client(&authority, None, &[b"http/1.1"])).is_some();
+    assert!(asks());
+    weir.configure(&configuration("ended"));
+    let told = weir.admin("POST", "/reload");
+    let expected = "weir.toml:7:15: upstream.tls.client_cert: the certificate in";
+    assert!(told.starts_with("HTTP/1.1 422") && told.contains(expected), "{told}");
+    assert!(told.contains("expired on Wed, 01 Jan 2020 00:00:00 GMT"), "{told}");
+    assert!(asks(), "as before");
+    // A file that is replaced by an expired one is not taken either.
+    weir.configure(&configuration("shown"));
+    authority.sign_until("weir", &["weir.test"], 2020);
+    weir.wait_for_printed("its certificate expired on Wed, 01 Jan 2020", 1);
+    assert!(asks());
 }

@@ -1,6 +1,8 @@
 //! A reload of the running binary: what follows it at once, and what is named because it waits for
 //! a restart.
 
+use std::sync::{Arc, Condvar, Mutex};
+
 use crate::process::Weir;
 use crate::wire;
 
@@ -58,4 +60,65 @@ fn the_log_follows_a_reload_and_what_needs_a_restart_is_named() {
     request();
     weir.wait_for_printed(ACCESS, 2);
     assert_eq!(weir.printed().matches(READ_AGAIN).count(), 4, "{}", weir.printed());
+}
+
+#[test]
+fn a_reload_amid_a_burst_loses_nothing_and_callers_keep_names_counts_and_places() {
+    const EACH: usize = 12;
+    let go = Arc::new((Mutex::new(false), Condvar::new()));
+    let opened = Arc::clone(&go);
+    let (upstream, seen) = wire::recording(move |_| {
+        let (open, changed) = &*opened;
+        drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_vec()
+    });
+    let caller = |name: &str, more: &str| {
+        format!(
+            "[[callers]]\nname = \"{name}\"\nheader = {{ name = \"x-team\", value = \"{name}\" }}\n{more}"
+        )
+    };
+    let configuration = |callers: &[String]| {
+        format!("upstream.url = \"http://{upstream}\"\nlimits.in_flight = 1\n{}", callers.concat())
+    };
+    let weir = Weir::start(&configuration(&[caller("a", ""), caller("b", "")]), &[]);
+    let answers: Vec<_> = (0..2 * EACH)
+        .map(|index| {
+            let (name, at) = (["a", "b"][index % 2], index / 2);
+            let request =
+                format!("GET /v1/models?{name}={at} HTTP/1.1\r\nHost: localhost\r\nx-team: {name}\r\n\r\n");
+            let address = weir.address;
+            let asking = std::thread::spawn(move || wire::ask(address, request.as_bytes()).status());
+            weir.wait_for(&format!("weir_requests_in_flight{{caller=\"{name}\"}}"), (at + 1) as f64);
+            asking
+        })
+        .collect();
+    let reload = |text: &str, expected: &str| {
+        weir.configure(text);
+        let answer = weir.admin("POST", "/reload");
+        assert!(answer.starts_with(expected), "{answer}");
+    };
+    // In another order with one more before them, and one whose line is wrong.
+    reload(&configuration(&[caller("c", ""), caller("b", "weight = 3\n"), caller("a", "")]), "HTTP/1.1 200");
+    reload(&configuration(&[caller("b", "weight = 0\n")]), "HTTP/1.1 422");
+    for name in ["a", "b"] {
+        assert!(weir.metric(&format!("weir_requests_in_flight{{caller=\"{name}\"}}")) >= EACH as f64);
+    }
+    let (open, changed) = &*go;
+    *open.lock().unwrap() = true;
+    changed.notify_all();
+    for asking in answers {
+        assert_eq!(asking.join().unwrap(), 200);
+    }
+    let paths: Vec<String> = seen.try_iter().map(|request| request.start).collect();
+    for name in ["a", "b"] {
+        let of: Vec<&str> = paths
+            .iter()
+            .filter_map(|path| path.split_once(&format!("?{name}="))?.1.split(' ').next())
+            .collect();
+        let expected: Vec<String> = (0..EACH).map(|at| at.to_string()).collect();
+        assert_eq!(of, expected, "the places of {name}");
+        let done =
+            format!("weir_requests_total{{caller=\"{name}\",endpoint=\"models\",outcome=\"success\"}}");
+        assert!((weir.metric(&done) - EACH as f64).abs() < 0.5, "the count of {name}");
+    }
 }

@@ -134,6 +134,26 @@ fn tokens_of_two_seconds_fail_no_call_and_a_revoked_one_is_replaced() {
     weir.configure(&other.replace("file:", "file:/nowhere"));
     let said = weir.admin("POST", "/reload");
     assert!(said.starts_with("HTTP/1.1 422") && said.contains("nowhere"), "{said}");
+    // While one waits for it, probes and requests are answered.
+    let (tell, asked) = std::sync::mpsc::channel();
+    let tell = Mutex::new(tell);
+    let (silent, _seen) = wire::recording(move |_| {
+        tell.lock().unwrap().send(()).unwrap();
+        std::thread::park();
+        Vec::new()
+    });
+    let endpoint = platform.endpoint.to_string();
+    weir.configure(&other.replace(&endpoint, &silent.to_string()));
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| weir.admin("POST", "/reload"));
+        asked.recv().unwrap();
+        for _ in 0..3 {
+            assert!(weir.admin("GET", "/livez").starts_with("HTTP/1.1 200"));
+            get(&weir);
+        }
+        assert!(!reload.is_finished(), "it still waits");
+        assert!(reload.join().unwrap().starts_with("HTTP/1.1 422"));
+    });
     platform.down.store(false, Ordering::SeqCst);
     weir.configure(&other);
     assert!(weir.admin("POST", "/reload").starts_with("HTTP/1.1 200"));

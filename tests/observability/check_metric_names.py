@@ -18,6 +18,8 @@ CONDITIONAL = {
     "weir_credential_expires_seconds": "[[exchanges]]",
     "weir_issuer_keys_age_seconds": "[[issuers]]",
     "weir_issuer_failures_total": "[[issuers]]",
+    "weir_upstream_limit": "[[upstreams]]",
+    "weir_upstream_limit_level": "[[upstreams]]",
 }
 # A metric's name, not a recording rule's (job:weir_...) and not a class (class="weir_queue_full").
 NAME = re.compile(r'(?<![\w:"|.(])weir_[a-z_]+(?![\w:*])')

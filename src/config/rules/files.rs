@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::Rules;
 use crate::config::Config;
 use crate::config::upstream::Roots;
+use crate::der;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     if !rules.reader.sources.resolves() {
@@ -31,13 +32,16 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         ("replicas.roots", redis_roots),
     ] {
         if let Some(path) = path {
-            pem(
-                key,
-                path,
-                "certificate",
-                |bytes| CertificateDer::pem_slice_iter(bytes).next().is_some_and(|it| it.is_ok()),
-                rules,
-            );
+            pem(key, path, "certificate", |bytes| first_certificate(bytes).is_some(), rules);
+        }
+    }
+    for (key, path) in [
+        ("server.tls.cert", &server.cert),
+        ("replicas.client_cert", &config.replicas.client_cert),
+        ("upstream.tls.client_cert", &upstream.client_cert),
+    ] {
+        if let Some(path) = path {
+            lives(key, path, rules);
         }
     }
     for (key, path) in [
@@ -48,6 +52,19 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         if let Some(path) = path {
             pem(key, path, "private key", |bytes| PrivateKeyDer::from_pem_slice(bytes).is_ok(), rules);
         }
+    }
+}
+
+fn first_certificate(bytes: &[u8]) -> Option<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(bytes).next()?.ok()
+}
+
+/// The own certificate at a key has not ended.
+fn lives(key: &str, path: &Path, rules: &mut Rules<'_, '_>) {
+    let sources = rules.reader.sources;
+    let own = sources.file(path).ok().and_then(|bytes| first_certificate(&bytes));
+    if let Some(end) = own.and_then(|own| der::ended(&own, sources.now())) {
+        rules.refuse(&[key], format!("the certificate in {} expired on {end}; renew it", path.display()));
     }
 }
 
