@@ -8,8 +8,8 @@ use http::{HeaderMap, StatusCode};
 use super::ErrorClass;
 use super::response::{Classified, of_body};
 use super::words::{
-    CONCURRENCY_WORDS, MODEL_CODES, OVERLOAD_CODES, QUEUE_WORDS, QUOTA_CODES, RATE_LIMIT_CODES,
-    SLOW_DOWN_CODES, Words, by_code,
+    CONCURRENCY_WORDS, KEY_WORDS, MODEL_CODES, OVERLOAD_CODES, OVERLOAD_WORDS, QUEUE_WORDS, QUOTA_CODES,
+    QUOTA_WORDS, RATE_LIMIT_CODES, SLOW_DOWN_CODES, Words, by_code,
 };
 use crate::openai::{Endpoint, ErrorBody};
 
@@ -68,12 +68,16 @@ fn by_name(body: &ErrorBody) -> Option<StatusCode> {
     }
 }
 
-/// A server that takes no more says so in words alone: `Streaming response failed: [503] The
-/// request queue is full.`
+/// Some say it in words alone: `Streaming response failed: [503] The request queue is full.`
 fn by_words(body: &ErrorBody) -> Option<StatusCode> {
     let words = Words::of(body);
-    (words.say_any(&QUEUE_WORDS) || words.say_any(&CONCURRENCY_WORDS))
-        .then_some(StatusCode::SERVICE_UNAVAILABLE)
+    if words.find(&QUOTA_WORDS).is_some() || words.say_any(&["rate limit", "too many requests"]) {
+        Some(StatusCode::TOO_MANY_REQUESTS)
+    } else if [&QUEUE_WORDS[..], &CONCURRENCY_WORDS, &OVERLOAD_WORDS].iter().any(|said| words.say_any(said)) {
+        Some(StatusCode::SERVICE_UNAVAILABLE)
+    } else {
+        words.find(&KEY_WORDS).map(|_| StatusCode::UNAUTHORIZED)
+    }
 }
 
 /// Types and codes that stand for a status, OpenAI's, Anthropic's and Google's.

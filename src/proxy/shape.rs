@@ -7,13 +7,16 @@ use http::{HeaderMap, StatusCode};
 use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use crate::classify::{self, Classified, ErrorClass};
 use crate::clock;
 use crate::openai::{Endpoint, ErrorBody};
 
-/// Made once: preparing the search costs as much as a search.
+/// Made once: preparing a search costs as much as the search.
 static ERROR_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
+static BASE_RESP_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"base_resp\""));
+static OBJECT_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"object\""));
 
 /// What a whole body with status 200 is classified as; nothing where it is an answer.
 pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> Option<Classified> {
@@ -25,9 +28,12 @@ pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> 
     if kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html")) || body.starts_with(b"<") {
         return Some(of_class(endpoint, ErrorClass::MalformedResponse));
     }
-    // Most answers name no error at all, and need no second reading.
-    let is_error = ERROR_KEY.find(body).is_some()
-        && serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
+    // Most answers name what they are and no error, and need no second reading.
+    let is_suspect = OBJECT_KEY.find(body).is_none()
+        || ERROR_KEY.find(body).is_some()
+        || BASE_RESP_KEY.find(body).is_some();
+    let is_error =
+        is_suspect && serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
     is_error.then(|| classify::stream_error(endpoint, body, clock::wall()))
 }
 
@@ -43,7 +49,14 @@ pub(super) fn of_class(endpoint: Endpoint, class: ErrorClass) -> Classified {
 #[derive(Deserialize)]
 struct Shape<'a> {
     #[serde(borrow)]
-    error: Option<&'a serde_json::value::RawValue>,
+    error: Option<&'a RawValue>,
+    /// Of `MiniMax`, also beside an answer.
+    base_resp: Option<BaseResp>,
+    /// A number that is not 0, or a word, beside a message.
+    #[serde(borrow)]
+    code: Option<&'a RawValue>,
+    #[serde(alias = "msg", alias = "detail")]
+    message: Option<IgnoredAny>,
     choices: Option<IgnoredAny>,
     output: Option<IgnoredAny>,
     data: Option<IgnoredAny>,
@@ -51,11 +64,21 @@ struct Shape<'a> {
     object: Option<IgnoredAny>,
 }
 
+#[derive(Deserialize)]
+struct BaseResp {
+    #[serde(default)]
+    status_code: i64,
+}
+
 impl Shape<'_> {
     fn is_error(&self) -> bool {
         let answers = [&self.choices, &self.output, &self.data, &self.results, &self.object];
-        answers.iter().all(|answer| answer.is_none())
-            && self.error.is_some_and(|error| error.get().starts_with(['{', '"']) && error.get() != "\"\"")
+        let has_error =
+            self.error.is_some_and(|error| error.get().starts_with(['{', '"']) && error.get() != "\"\"");
+        let has_failed = self.base_resp.as_ref().is_some_and(|told| told.status_code != 0);
+        let has_code = self.message.is_some()
+            && self.code.is_some_and(|code| !matches!(code.get(), "0" | "200" | "null" | "\"\"" | "\"0\""));
+        answers.iter().all(|answer| answer.is_none()) && (has_error || has_failed || has_code)
     }
 }
 
@@ -76,6 +99,21 @@ mod tests {
                 r#"{"error":{"code":"rate_limit_exceeded","type":"requests"},"user_id":"u"}"#,
                 Some(ErrorClass::RateLimitRequests),
             ),
+            (
+                r#"{"base_resp":{"status_code":1002,"status_msg":"rate limit exceeded"},"choices":null}"#,
+                Some(ErrorClass::RateLimitOther),
+            ),
+            (
+                r#"{"choices":null,"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#,
+                Some(ErrorClass::QuotaCredit),
+            ),
+            (r#"{"choices":[{}],"base_resp":{"status_code":0,"status_msg":""}}"#, None),
+            (
+                r#"{"code":50603,"message":"System is really busy. Please try again later.","data":null}"#,
+                Some(ErrorClass::SlowDown),
+            ),
+            (r#"{"code":0,"message":"ok"}"#, None),
+            (r#"{"choices":[{"message":"x"}],"code":7}"#, None),
             (" \r\n\r\n", Some(ErrorClass::EmptyResponse)),
             ("[DONE]", Some(ErrorClass::EmptyResponse)),
             ("<!DOCTYPE html><html></html>", Some(ErrorClass::MalformedResponse)),

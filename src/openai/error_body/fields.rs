@@ -80,7 +80,7 @@ impl<'a> Fields<'a> {
         cursor.object()?;
         while let Some(key) = cursor.key()? {
             match &*key.key() {
-                b"error" | b"errors" | b"last_error" | b"fault" => self.wrapper(cursor)?,
+                b"error" | b"errors" | b"last_error" | b"fault" | b"base_resp" => self.wrapper(cursor)?,
                 b"detail" if matches!(cursor.peek(), Some(b'{' | b'[')) => self.wrapper(cursor)?,
                 // `response.failed` carries the whole response, and its error within.
                 b"response" if cursor.peek() == Some(b'{') => self.response(cursor)?,
@@ -160,6 +160,7 @@ impl<'a> Fields<'a> {
         match &*key.key() {
             b"message" => inner.message = cursor.string_or_skip()?.or(inner.message),
             b"detail" | b"msg" | b"error_message" | b"error_description" | b"faultstring" | b"title"
+            | b"status_msg"
                 if inner.message.is_none() =>
             {
                 inner.message = cursor.string_or_skip()?;
