@@ -47,8 +47,8 @@ impl Limit {
     /// How long until `cells` may go. A `sparse` request is one of a caller that sends less than
     /// its share: it may use the cushion that others leave free.
     pub(crate) fn wait(&self, cells: u64, sparse: bool, own: &Own<'_>, now: Moment) -> Duration {
-        let held = cells.saturating_add(if sparse { 0 } else { self.cushion(self.told_or_stated()) });
-        let mut wait = self.level.wait(held, now);
+        let cushion = if sparse { 0 } else { self.cushion(self.told_or_stated()) };
+        let mut wait = self.level.wait(cells.saturating_add(cushion).saturating_add(self.others), now);
         if cells as f64 > self.rest {
             wait = wait.max(DIVIDED_AGAIN);
         }
@@ -70,7 +70,8 @@ impl Limit {
     /// The pace at which what is left of the window lasts until a burst leaves it; infinite where
     /// none was sent.
     pub(super) fn tail_pace(&self, own: &Own<'_>, now: Moment) -> f64 {
-        if now < self.divided.plus_seconds(self.window) && self.divided > Moment::START {
+        let changed = self.divided.max(self.lowered);
+        if now < changed.plus_seconds(self.window) && changed > Moment::START {
             return f64::INFINITY;
         }
         if !self.bursts_in_windows() || !(SHORTEST_PROVEN..=LONGEST_SHAPED).contains(&self.window) {
@@ -113,7 +114,8 @@ impl Limit {
         let room = room.max(0.0) / own.ratio;
         // What was long on its way came later than it went, and what goes now may be quicker.
         let span = self.window + (self.outward * 2.0).min(self.window * LATE);
-        if own.log.is_at_most(room, now.minus_seconds(span)) {
+        // What a higher limit let through may be more than all of this one, for a whole window.
+        if own.log.is_at_most(room, now.minus_seconds(span).max(self.lowered)) {
             return Duration::ZERO;
         }
         own.log.trailing_falls_to(room, duration(span)).since(now)

@@ -26,7 +26,7 @@ pub(super) const LONGEST_SHAPED: f64 = 3600.0;
 /// what random delays make of any pace.
 pub(super) const SHORTEST_PROVEN: f64 = 60.0;
 /// The most that a level is believed to be, in limits.
-const MOST_LEVEL: f64 = 2.0;
+const MOST_LEVEL: f64 = 10.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused
 /// again.
 pub(super) const EDGE: Duration = Duration::from_millis(30);
@@ -67,6 +67,8 @@ pub(crate) struct Limit {
     /// The most cells that headers said were left, what their request took included; 0 before the
     /// first.
     pub(super) told_depth: f64,
+    /// What others will take of what headers say is left, in cells.
+    pub(super) others: u64,
     /// The last time that something was taken.
     pub(super) taken: Moment,
     /// The pace that leaves a part of the window for its end, in cells a second; infinite where no
@@ -76,6 +78,8 @@ pub(crate) struct Limit {
     tail_due: Moment,
     /// When the part that may be used here changed last: what was sent before was sent by another.
     pub(super) divided: Moment,
+    /// When the limit was lowered last: what was sent before counts in the level alone.
+    pub(super) lowered: Moment,
     pub(crate) source: Source,
     /// It let more through in a window than the limit, and refills as it goes: some bucket.
     pub(super) drains: bool,
@@ -115,10 +119,12 @@ impl Limit {
             depth: Depth::new(limit / window * part, now),
             last: None,
             told_depth: 0.0,
+            others: 0,
             taken: now,
             tail: f64::INFINITY,
             tail_due: Moment::START,
             divided: Moment::START,
+            lowered: Moment::START,
             feedback: 0.0,
             outward: 0.0,
             largest: 1.0,
@@ -238,9 +244,15 @@ impl Limit {
         // loses no throughput by that, and another shape would.
         let since = if self.is_deep() { own.since(mark) } else { own.since_moment(at, mark) };
         self.set_level(self.capacity() - remaining, since, at, now);
+        // Others are told of the same, and don't wait for us.
+        let others = match self.shape.rule() {
+            Rule::Fixed | Rule::Log if self.stated >= SMALL => remaining * self.foreign.ratio().min(1.0),
+            Rule::Unknown | Rule::Fixed | Rule::Log | Rule::Bucket | Rule::Shallow => 0.0,
+        };
+        self.others = super::ceil(others);
         if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
             // Nothing drains before the window ends.
-            let room = remaining - own.since_moment(at, mark);
+            let room = remaining - others - own.since_moment(at, mark);
             self.closed = Some(Closed { at, until: at.plus(reset.min(duration(self.window))), room });
         }
     }
@@ -284,7 +296,10 @@ impl Limit {
                 self.foreign.by_drain(&now);
             }
             let beyond = self.stated - self.capacity();
-            self.set_level((numbers.used - beyond).max(0.0), own.since_moment(at, mark), at, now);
+            // A window that holds more than it takes lets the next pass when it says so.
+            let most = if windowed { self.capacity() } else { f64::INFINITY };
+            let used = (numbers.used - beyond).clamp(0.0, most);
+            self.set_level(used, own.since_moment(at, mark), at, now);
         }
         if let Some(wait) = numbers.wait.filter(|_| windowed) {
             let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
@@ -326,21 +341,25 @@ impl Limit {
         }
     }
 
-    /// The largest burst that the limiter can take by its shape and its headers.
+    /// The largest burst that the limiter can take from here by its shape and its headers.
     fn deepest_burst(&self) -> f64 {
-        let remaining = self.last.map_or(0.0, |last| last.remaining);
-        match self.shape.rule() {
-            Rule::Bucket => self.stated.min(remaining.max(self.depth.burst())),
+        let by_shape = match self.shape.rule() {
+            Rule::Bucket => self.stated,
             Rule::Shallow | Rule::Unknown | Rule::Fixed | Rule::Log if self.stated < SMALL => {
                 first_burst(self.rate())
             }
             Rule::Shallow => self.told_depth - 2.0 * self.rate() * self.outward,
-            Rule::Unknown | Rule::Fixed | Rule::Log => {
-                (self.told_depth * WINDOW_BURST).min(remaining.max(self.depth.burst()))
+            Rule::Unknown | Rule::Fixed | Rule::Log => self.told_depth * WINDOW_BURST,
+        };
+        // What is left says how much may be added to the burst, and takes nothing of it.
+        let left = match self.shape.rule() {
+            Rule::Shallow => f64::INFINITY,
+            Rule::Unknown | Rule::Fixed | Rule::Log if self.stated < SMALL => f64::INFINITY,
+            Rule::Bucket | Rule::Unknown | Rule::Fixed | Rule::Log => {
+                self.last.map_or(0.0, |last| last.remaining) * self.part
             }
-        }
-        .max(1.0)
-            * self.part
+        };
+        (by_shape.max(1.0) * self.part).min(left.max(self.depth.burst()))
     }
 
     /// Changes the part of the limit that may be used here; `fresh` is the part of what is gained
@@ -487,11 +506,18 @@ impl Limit {
             return;
         }
         let factor = limit / self.stated;
+        let used = self.shaper.used(now);
         self.depth.scale(factor);
         self.told_depth *= factor;
         self.stated = limit;
         self.foreign = Foreign::default();
+        if factor < 1.0 {
+            self.lowered = now;
+            (self.tail, self.tail_due) = (f64::INFINITY, Moment::START);
+        }
         self.reshape(now);
+        // What is used of the depth stays the same part of it: a lower limit is no debt.
+        self.shaper.set_used(used * factor.min(1.0), now);
     }
 
     /// No cost is above the limit: what is cannot be admitted, and the upstream will say so.

@@ -63,11 +63,12 @@ const ASK_AGAIN: Duration = Duration::from_mins(1);
 const SAME_LIMIT: f64 = 2.0;
 /// The most limits that are kept of one scope. What else is reported is counted, and not kept.
 const MOST_LIMITS: usize = 8;
-/// How long a limit that only refusals tell of holds before it is raised, where headers tell of a
-/// much higher one: the first time and at most. Each refusal doubles it.
+/// How long a limit that only refusals tell of holds before it is raised: the first time and at
+/// most. Each refusal doubles it.
 const HOLD: (Duration, Duration) = (Duration::from_mins(10), Duration::from_hours(4));
-/// How much such a limit is raised, once a minute.
+/// How much such a limit is raised, and how often.
 const RAISE: f64 = 1.25;
+const RAISED_AGAIN: Duration = Duration::from_mins(1);
 
 /// Who told of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,12 @@ enum Origin {
     /// Refusals alone: at the time it may be raised, and after the wait that the next refusal
     /// doubles.
     Refusals { raise_at: Moment, hold: Duration },
+}
+
+impl Origin {
+    fn may_be_raised(self, now: Moment) -> bool {
+        matches!(self, Self::Refusals { raise_at, .. } if now >= raise_at)
+    }
 }
 
 /// One limit with its name. Reports are filed by what they describe, never by which place is empty.
@@ -254,7 +261,6 @@ impl Limits {
                 entry.slot = slot;
                 self.divide(1.0, now);
             }
-            self.raise_refused(unit, report.limit as f64, now);
         }
         if part >= 1.0 {
             self.calibrate(reports, cost, marks, times);
@@ -345,25 +351,26 @@ impl Limits {
         Some(self.entries.len() - 1)
     }
 
-    /// Raises limits that only refusals told of, where headers tell of a much higher one and no
-    /// refusal came for long: they may be no more.
-    fn raise_refused(&mut self, unit: Unit, told: f64, now: Moment) {
-        let mut done = None;
-        for (index, entry) in self.entries.iter_mut().enumerate() {
-            if let Origin::Refusals { raise_at, hold } = entry.origin
-                && entry.slot.unit() == unit
-                && now >= raise_at
-                && told > entry.limit.stated
+    /// Raises limits that only refusals told of where no refusal came for long, up to what headers
+    /// tell: they may be no more. Where none tells, only a limit that holds somebody back is raised.
+    fn raise_refused(&mut self, paced: bool, now: Moment) {
+        let told = |unit: Unit| {
+            let told = self.entries.iter().filter(|entry| entry.origin == Origin::Headers);
+            told.filter(|entry| entry.slot.unit() == unit).map(|entry| entry.limit.stated).reduce(f64::max)
+        };
+        let told = [Unit::Requests, Unit::Tokens].map(told);
+        self.entries.retain_mut(|Entry { slot, origin, limit, .. }| {
+            let told = told[slot.unit().index()].unwrap_or(if paced { f64::INFINITY } else { 0.0 });
+            if let Origin::Refusals { raise_at, .. } = origin
+                && now >= *raise_at
+                && told > limit.stated
             {
-                let raised = entry.limit.stated * RAISE;
-                entry.limit.set_limit(raised, now);
-                entry.origin = Origin::Refusals { raise_at: now.plus(Duration::from_mins(1)), hold };
-                done = (raised >= told).then_some(index);
+                *raise_at = now.plus(RAISED_AGAIN);
+                limit.set_limit(limit.stated * RAISE, now);
+                return limit.stated < told;
             }
-        }
-        if let Some(index) = done {
-            self.entries.swap_remove(index);
-        }
+            true
+        });
     }
 
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt
@@ -375,6 +382,9 @@ impl Limits {
         }
         for Entry { slot, limit, .. } in &mut self.entries {
             limit.accepted(charge.of(*slot), paced, sent, now);
+        }
+        if self.entries.iter().any(|entry| entry.origin.may_be_raised(now)) {
+            self.raise_refused(paced, now);
         }
     }
 
@@ -469,7 +479,9 @@ impl Limits {
                 limit.refund(cells, now);
                 continue;
             }
-            if !limit.expected_refusal(cells, now) {
+            // A limit that became another explains the refusal.
+            let is_another = told.limit.total_cmp(&limit.stated).is_ne();
+            if !is_another && !limit.expected_refusal(cells, now) {
                 limit.surprised(now);
             }
             limit.refused(&told, &own, marks.of(slot.unit()), times, now);

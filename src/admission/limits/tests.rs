@@ -314,3 +314,35 @@ fn what_a_fifth_owner_tells_finds_no_place() {
     }
     assert_eq!(scope.limits.entries.len(), 4);
 }
+
+/// The pace after a burst was kept for a part of the old window: minutes after a day's.
+#[test]
+fn the_pace_after_a_burst_ends_with_the_window_and_the_part_that_it_is_of() {
+    // 700 of 1,200 a minute at once, in a window of which the headers tell.
+    let burst = || {
+        let mut scope = Scope::new(LimitSettings::default());
+        for used in 1..=700_u64 {
+            let now = used as f64 * 0.001;
+            scope.answered(now, 1200, 1200 - used, 60.0 - now);
+        }
+        let tail = scope.limits.entries[0].limit.tail;
+        assert!((8.0..=10.5).contains(&tail), "what is left lasts for the window: {tail}");
+        scope
+    };
+    let after = |change: &dyn Fn(&mut Scope)| {
+        let mut scope = burst();
+        change(&mut scope);
+        scope.limits.entries[0].limit.tail.is_infinite()
+    };
+    let part = Part { part: 0.5, ..Part::default() };
+    assert!(after(&|scope| scope.limits.set_part(part, at(1.0))));
+    let told = |limit, reset: f64| move |scope: &mut Scope| scope.answered(1.0, limit, limit / 4, reset);
+    assert!(after(&told(600, 59.0)), "a lower limit is another");
+    let of_an_hour = |scope: &mut Scope| {
+        // One long reset alone makes no hour of a minute.
+        for second in 1..=2 {
+            scope.answered(f64::from(second), 1200, 400, 1800.0);
+        }
+    };
+    assert!(after(&of_an_hour), "an hour has another pace");
+}
