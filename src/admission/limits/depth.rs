@@ -26,8 +26,10 @@ const COUNTED: Duration = Duration::from_millis(500);
 /// The number of good outcomes that are assumed beside those counted: one refusal among few is weak
 /// evidence.
 const ASSUMED: f64 = 2.0;
+/// At a small part of it less comes back: many that share a limit take what is freed together.
 const EASE_BACK: f64 = 0.02;
-const LEAST_EASE: f64 = 0.1;
+/// The least part: two hundred may share a limit and know nothing of each other.
+const LEAST_EASE: f64 = 0.005;
 
 /// The part of the rate that each refusal that nothing foretold adds to what is kept free: of a
 /// bucket, and of what may count by windows.
@@ -179,7 +181,7 @@ impl Depth {
     pub(crate) fn recover(&mut self, now: Moment) -> bool {
         let seconds = now.seconds_since(self.recovered.max(self.eased));
         if self.ease < 1.0 && seconds >= 1.0 {
-            self.ease = (self.ease + EASE_BACK * seconds).min(1.0);
+            self.ease = (self.ease + EASE_BACK * self.ease.sqrt() * seconds).min(1.0);
             self.recovered = now;
             return true;
         }

@@ -18,9 +18,13 @@ const LEAST_LEFT: f64 = 0.5;
 /// What is left of the rate after a refusal that allows no measurement: CUBIC's 0.7 would lose more
 /// than it saves where the next refusal measures.
 const DECREASE: f64 = 0.8;
+/// The same where several refusals soon follow others: the limit fell by far.
+const FELL: f64 = 0.5;
 /// A limiter that is shut for longer counts by windows; a bucket takes the next request as soon as
 /// one has drained.
 const SHUT: Duration = Duration::from_secs(3);
+/// One that is shut for longer counts by the minute.
+const LONG: Duration = Duration::from_secs(15);
 /// Requests between two refusals that make a measurement, good to an eighth.
 const ENOUGH: f64 = 8.0;
 
@@ -60,8 +64,10 @@ pub(super) struct Measured {
     limit: f64,
     /// That measurement contradicted the one before.
     pub(super) doubtful: bool,
-    /// A rate that was kept for the whole of the hold without a refusal; 0 where none was.
-    pub(super) kept: f64,
+    /// The limiter was once shut for so long that it counts by the minute.
+    pub(super) by_the_minute: bool,
+    /// A rate that was kept for the whole of the hold without a refusal, and since when.
+    pub(super) kept: Option<(f64, Moment)>,
 }
 
 impl Measured {
@@ -83,39 +89,59 @@ impl Measured {
         own: &Own<'_>,
     ) -> f64 {
         let (at, opened) = (episode.began, episode.shut);
-        let begin = met.since.unwrap_or(at.minus(WINDOW)).max(own.log.begin());
         let windowed = shut >= SHUT;
-        // A window was new when the last episode ended, a bucket was full when it began.
-        let (from, until) = match before {
-            Some(before) if windowed => (before.shut.max(begin), opened),
-            Some(before) => (before.began.max(begin), at),
-            None if windowed => (begin, opened),
-            None => (begin, at),
+        self.by_the_minute |= shut >= LONG;
+        let begin = met.since.unwrap_or(at.minus(WINDOW)).max(own.log.begin());
+        let average = |from: Moment, until: Moment| {
+            let sent = (own.log.before(until) - own.log.before(from)) * own.ratio;
+            (sent, sent / until.seconds_since(from).max(1e-3))
         };
-        let sent = (own.log.before(until) - own.log.before(from)) * own.ratio;
-        let measured = sent / until.seconds_since(from).max(1e-3);
-        let kept = if met.cells > self.kept * 1.02 { self.kept } else { 0.0 };
-        self.kept = 0.0;
-        // A window's count is exact; but one or two requests before the first refusal are no count
-        // of a window.
-        let enough = if windowed && before.is_some() {
-            0.0
+        // What was kept through a window, wherever that began, is no more than the limit.
+        let lasted = |since: Moment| !windowed || at.since(since) >= WINDOW * 2;
+        let kept = self.kept.take().filter(|(kept, since)| met.cells > kept * 1.02 && lasted(*since));
+        let kept = kept.map_or(0.0, |(kept, _)| kept);
+        let last_minute = || average(at.minus(WINDOW), at).0;
+        let Some(before) = before else {
+            let (sent, measured) = average(begin, if windowed { opened } else { at });
+            // One or two requests are no count of a window, and a bucket was not full before.
+            if windowed && sent >= met.typical * COUNTED {
+                // No window explains a refusal after a minute that took no more than the one before.
+                let minute_before = average(at.minus(WINDOW * 2), at.minus(WINDOW)).0;
+                self.doubtful = minute_before * 1.1 > last_minute();
+                self.limit = measured.min(met.cells);
+                return self.limit * BELOW;
+            }
+            let least = if windowed { FIRST * met.typical } else { measured };
+            return met.cells.min(measured.max(least)) * DECREASE;
+        };
+        // A window was new when the last episode ended, a bucket was full when it began. A log
+        // holds as much in any minute.
+        let (sent, measured) = if windowed && self.by_the_minute {
+            average(before.shut.min(opened.minus(WINDOW)).max(own.log.begin()), opened)
         } else if windowed {
-            COUNTED
+            average(before.shut.max(begin), opened)
         } else {
-            ENOUGH
+            average(before.began.max(begin), at)
         };
-        if sent < met.typical * enough {
-            (met.cells.min(measured.max(FIRST * met.typical)) * DECREASE).max(kept)
-        } else if before.is_none() && !windowed {
-            // The bucket was not full before.
-            measured.min(met.cells) * DECREASE
-        } else {
-            let least = if windowed { self.limit * LEAST_LEFT } else { kept };
-            let below = if episode.refused <= FEW.0 { FEW.1 } else { BELOW };
-            self.doubtful = windowed && measured < least;
-            self.limit = measured.max(least).min(met.cells);
-            self.limit * below
+        let is_few = episode.refused <= FEW.0;
+        let lasted = before.ended.map_or(Duration::ZERO, |ended| at.since(ended));
+        let known = match (windowed, self.by_the_minute) {
+            (true, false) => true,
+            (true, true) => opened.since(own.log.begin()) >= WINDOW,
+            (false, true) => lasted >= WINDOW / 2 && at.since(own.log.begin()) >= WINDOW,
+            (false, false) => sent >= met.typical * ENOUGH,
+        };
+        if !known {
+            self.doubtful = true;
+            return (met.cells * if is_few { DECREASE } else { FELL }).max(kept);
         }
+        // A counter that weighs the window before took as much in the last minute before it refused.
+        let lately = if self.by_the_minute { last_minute() / WINDOW.as_secs_f64() * BELOW } else { 0.0 };
+        let measured = measured.max(lately);
+        let least = if windowed { self.limit * LEAST_LEFT } else { 0.0 };
+        self.doubtful = windowed && measured < least;
+        self.limit = measured.max(least).max(kept).min(met.cells);
+        let proven = if windowed { kept } else { 0.0 };
+        (self.limit * if is_few { FEW.1 } else { BELOW }).max(proven)
     }
 }

@@ -37,11 +37,16 @@ const SILENCE: Duration = Duration::from_secs(2);
 const UNLIMITED: f64 = 100_000.0;
 /// How long the rate holds after a refusal, in seconds at least; until this number of requests went
 /// for each that was refused; and for this many times the time for which nothing was taken. So
-/// probes cost half a percent of the requests and less than a tenth of the time.
-const HOLD: (f64, f64, f64) = (15.0, 200.0, 10.0);
+/// probes cost half a percent of the requests and a percent of the time.
+const HOLD: (f64, f64, f64) = (15.0, 200.0, 100.0);
 /// The cubic curve after it doubles the rate in this time: a limit that was doubled is used within
 /// a minute.
 const DOUBLED_AFTER: f64 = 46.0;
+/// A limit that counts by windows is shut until the end of one that was filled early: the rate grows
+/// by this part of it in the first so many seconds, by twice as much in the next ones, and so on. A
+/// minute's limit is then met a second before its end.
+const WINDOWED_PROBE: f64 = 0.005;
+const WINDOWED_DOUBLING: f64 = 70.0;
 /// A rate that grew by this factor since the last refusal is no limit that was found.
 const OUTGROWN: f64 = 2.0;
 /// What was sent longer ago says nothing of a limit by the minute.
@@ -238,7 +243,10 @@ impl Rate {
     /// How long until `charge` may go.
     pub(crate) fn wait(&self, charge: Charge, in_flight: u32, now: Moment) -> Duration {
         match self.phase {
-            Phase::Blocked { out: Some(sent), probes: true, .. } => sent.plus(UNANSWERED).since(now),
+            // What observes goes whenever it comes, and ends no pause.
+            Phase::Blocked { next, out: Some(sent), probes: true, .. } => {
+                sent.plus(UNANSWERED).max(next).since(now)
+            }
             Phase::Blocked { next, .. } => next.since(now),
             Phase::SlowStart | Phase::Steady { .. } => {
                 let flying = f64::from(in_flight);
@@ -412,14 +420,18 @@ impl Rate {
             return;
         }
         let beyond = now.seconds_since(self.held_until);
-        self.measured.kept = self.measured.kept.max(rate);
-        let factor = 1.0 + (beyond / DOUBLED_AFTER).powi(3);
+        let factor = if self.measured.by_the_minute && !self.measured.doubtful {
+            1.0 + WINDOWED_PROBE * ((beyond / WINDOWED_DOUBLING).exp2() - 1.0)
+        } else {
+            1.0 + (beyond / DOUBLED_AFTER).powi(3)
+        };
         if self.pressed.is_none() && !self.bounded {
             // Nothing is held back: what is allowed need not grow.
             self.held_until = now;
             self.phase = Phase::Steady { rate: self.pace, in_flight: self.bound };
             return;
         }
+        self.measured.kept = self.pressed.map(|since| (rate, since));
         self.pace = self.pace.max(rate * factor);
         if self.bounded {
             self.bound = self.bound.max(in_flight * factor);
