@@ -9,6 +9,7 @@ use super::*;
 use crate::admission::refusal::UpstreamWords;
 use crate::admission::settings::{LimitSettings, MemberSettings};
 use crate::pool::UpstreamId;
+use crate::retry;
 
 const A: UpstreamId = UpstreamId(0);
 const B: UpstreamId = UpstreamId(1);
@@ -241,8 +242,9 @@ fn limits(rng: &mut fastrand::Rng) -> LimitSettings {
     }
 }
 
-/// No grant to a member that is out, paused, full or gone, nor to another than the one that a
-/// request is bound to; each request ends once.
+/// On every path (grant, requeue, retry, probe, spill; observed requests between them): no grant to
+/// a member that is out, paused, full or gone, nor to another than the one that a request is bound
+/// to; none after its deadline or before its time; each request ends once; what idles has no use.
 #[test]
 #[expect(
     clippy::too_many_lines,
@@ -250,10 +252,10 @@ fn limits(rng: &mut fastrand::Rng) -> LimitSettings {
     reason = "one schedule, with all that may happen in it"
 )]
 fn whatever_happens_no_member_gets_what_it_must_not_and_no_request_is_lost() {
-    let (mut total, mut probes) = (0, 0);
+    let (mut total, mut probes, mut retried) = (0, 0, 0);
     for seed in 0..300 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let count = rng.u16(2..6);
+        let count = rng.u16(1..6);
         let members: Vec<MemberSettings> =
             (0..count).map(|id| member(UpstreamId(id), rng.u32(0..3), limits(&mut rng))).collect();
         let spill_after = rng.bool().then(|| Duration::from_millis(rng.u64(0..5_000)));
@@ -275,7 +277,7 @@ fn whatever_happens_no_member_gets_what_it_must_not_and_no_request_is_lost() {
                              run: &mut Run,
                              flying: &mut Vec<(Attempt, Request)>| {
                 let member = machine.members.of(attempt.member);
-                let judged = attempt.granted == now;
+                let judged = attempt.granted == now && request.mode == Mode::Enforce;
                 assert!(!member.retired, "seed {seed}: a member that is gone");
                 let outage = member.breaker.outage().is_some();
                 assert!(
@@ -286,7 +288,7 @@ fn whatever_happens_no_member_gets_what_it_must_not_and_no_request_is_lost() {
                     !member.spent.is_open() || attempt.quota_probe || !judged,
                     "seed {seed}: one without money did"
                 );
-                if let Some(bound) = member.limits_bound() {
+                if let Some(bound) = member.limits_bound().filter(|_| judged) {
                     assert!(member.in_flight <= bound, "seed {seed}: {} of {bound}", member.in_flight);
                 }
                 let paused = before[usize::from(attempt.member)].2;
@@ -300,7 +302,8 @@ fn whatever_happens_no_member_gets_what_it_must_not_and_no_request_is_lost() {
                 {
                     assert!(ticket.not_before <= now || !judged, "seed {seed}: before its time");
                 }
-                assert!(attempt.granted <= request.deadline, "seed {seed}: after its deadline");
+                let is_late = attempt.granted > request.deadline;
+                assert!(!is_late || request.mode != Mode::Enforce, "seed {seed}: after its deadline");
                 probes += u32::from(attempt.is_probe());
                 run.granted += 1;
                 let mut attempt = attempt;
@@ -313,6 +316,7 @@ fn whatever_happens_no_member_gets_what_it_must_not_and_no_request_is_lost() {
                 new.lane = if rng.bool() { Lane::Interactive } else { Lane::Background };
                 new.route.pin = (rng.u8(..) < 60).then(|| UpstreamId(rng.u16(0..count)));
                 new.route.once = rng.bool();
+                new.mode = if rng.u8(..) < 20 { Mode::Observe } else { Mode::Enforce };
                 offered += 1;
                 match machine.arrive(&new, now, &mut Vec::new()) {
                     Arrival::Granted(attempt) => begin(attempt, new, &mut machine, &mut run, &mut flying),
@@ -360,15 +364,24 @@ fn whatever_happens_no_member_gets_what_it_must_not_and_no_request_is_lost() {
                     _ => Outcome::Done,
                 };
                 machine.head(&mut attempt, &HeadReport::default(), now);
+                let has_failed = matches!(outcome, Outcome::Failed(_));
                 let ticket = machine.settle(attempt, outcome, now);
-                if let Some(ticket) = ticket.filter(|_| rng.bool()) {
+                let retry = || {
+                    let payment = machine.withdraw(retry::cost(ErrorClass::Overloaded), now).ok()?;
+                    machine.retry_ended(payment);
+                    Some(Turn::Retry)
+                };
+                let again = ticket.map(Turn::Requeued).or_else(|| has_failed.then(retry).flatten());
+                if let Some(turn) = again.filter(|_| rng.bool()) {
                     run.granted -= 1;
-                    request.turn = Turn::Requeued(ticket);
+                    request.turn = turn;
                     request.route.after = Some(upstream);
+                    let not_before = request.barred_until();
                     match machine.arrive(&request, now, &mut Vec::new()) {
                         Arrival::Granted(mut attempt) => {
-                            let is_other = attempt.upstream() != upstream;
-                            assert!(is_other || ticket.not_before <= now, "seed {seed}: before its time");
+                            let is_free = attempt.upstream() != upstream || request.mode != Mode::Enforce;
+                            assert!(is_free || not_before <= now, "seed {seed}: before its time");
+                            retried += u32::from(turn == Turn::Retry);
                             run.granted += 1;
                             machine.sent(&mut attempt, now);
                             flying.push((attempt, request));
@@ -396,8 +409,12 @@ fn whatever_happens_no_member_gets_what_it_must_not_and_no_request_is_lost() {
             }
         }
         assert_eq!((machine.waiting(), machine.in_flight()), (0, 0), "seed {seed}");
+        let later = now.plus(Duration::from_mins(2));
+        let used: Vec<f64> =
+            machine.members.all().flat_map(|one| one.limits.status(later)).map(|limit| limit.level).collect();
+        assert!(used.iter().all(|level| *level <= 0.0), "seed {seed}: {used:?}");
         assert_eq!(run.granted + run.refused + run.cancelled, offered, "seed {seed}: each ends once");
         total += run.granted;
     }
-    assert!(total > 30_000 && probes > 100, "{total} granted, {probes} probes");
+    assert!(total > 30_000 && probes > 100 && retried > 100, "{total} granted, {probes}, {retried}");
 }
