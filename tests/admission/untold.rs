@@ -45,8 +45,8 @@ struct Generous<S> {
 
 impl<S: Stranger> Stranger for Generous<S> {
     fn take(&mut self, price: Price, at: f64) -> Strange {
-        let later = match self.keeps.take(price, at) {
-            Strange::Taken { later, .. } => later,
+        let (later, body) = match self.keeps.take(price, at) {
+            Strange::Taken { later, body, .. } => (later, body),
             refused @ Strange::Refused { .. } => return refused,
         };
         let tell = |limit, reset| LimitReport {
@@ -58,6 +58,7 @@ impl<S: Stranger> Stranger for Generous<S> {
         Strange::Taken {
             limits: LimitReports { requests: Some(tell(60_000, 60)), tokens, ..LimitReports::default() },
             later,
+            body,
         }
     }
 

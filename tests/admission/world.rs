@@ -24,12 +24,16 @@ pub(crate) enum Tokens {
     Fixed(u64),
     /// Log-normal with this median and sigma, capped at the third number.
     LogNormal { median: f64, sigma: f64, most: u64 },
+    /// As likely in each octave between these.
+    LogUniform(f64, f64),
 }
 
 /// One caller's traffic.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     pub(crate) caller: u16,
+    /// The index of the Weir that it uses.
+    pub(crate) weir: usize,
     pub(crate) weight: u32,
     pub(crate) lane: Lane,
     /// Requests a second, as a Poisson stream; 0 for none.
@@ -51,6 +55,7 @@ impl Source {
     pub(crate) fn new(caller: u16) -> Self {
         Self {
             caller,
+            weir: 0,
             weight: 1,
             lane: Lane::Interactive,
             rate: 0.0,
@@ -112,8 +117,9 @@ pub(crate) trait Stranger: std::fmt::Debug {
 /// What a [`Stranger`] answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Strange {
-    /// It takes the request, and answers with this extra delay in seconds.
-    Taken { limits: LimitReports, later: f64 },
+    /// It takes the request, and answers with this extra delay in seconds; after the head the answer
+    /// lasts for `body` seconds.
+    Taken { limits: LimitReports, later: f64, body: f64 },
     /// It refuses it.
     Refused { class: ErrorClass, numbers: Option<RefusalNumbers>, hint: Option<Duration> },
 }
@@ -127,11 +133,16 @@ struct OnItsWay {
 }
 
 /// Everything about one run.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) upstream: Joint,
-    /// Makes what stands in the place of the upstream.
-    pub(crate) stranger: Option<fn() -> Box<dyn Stranger>>,
+    /// What stands in the place of the upstream.
+    pub(crate) stranger: Option<Box<dyn Stranger>>,
+    /// The part of every limit that each Weir may use by its configuration.
+    pub(crate) shares: Vec<f64>,
+    /// Every so many-th request that is refused early waits all the same, to see whether it would
+    /// have missed its deadline.
+    pub(crate) shadowed: Option<u64>,
     /// When the stranger's limit is multiplied by a factor.
     pub(crate) scales: Vec<(f64, f64)>,
     pub(crate) headers: bool,
@@ -157,6 +168,7 @@ pub(crate) struct Scenario {
     pub(crate) seconds: f64,
     /// Use and waits are measured from here on.
     pub(crate) measured_from: f64,
+    pub(crate) measured_until: f64,
     pub(crate) seed: u64,
 }
 
@@ -165,6 +177,8 @@ impl Scenario {
         Self {
             upstream,
             stranger: None,
+            shares: vec![1.0],
+            shadowed: None,
             scales: Vec::new(),
             headers: true,
             numbers: true,
@@ -180,6 +194,7 @@ impl Scenario {
             settings: Settings::default(),
             seconds: 360.0,
             measured_from: 120.0,
+            measured_until: f64::INFINITY,
             seed: 1,
         }
     }
@@ -229,6 +244,18 @@ pub(crate) struct Report {
     pub(crate) done: Vec<(f64, f64)>,
     /// How long calls that were refused had waited.
     pub(crate) refused_after: Vec<f64>,
+    /// When answers ended, and how long after the send their heads had come.
+    pub(crate) heads: Vec<(f64, f64)>,
+    /// Of requests that were refused early: those that would have missed their deadline, and all.
+    pub(crate) shadows: (u64, u64),
+    /// How far the level that Weir tells was from what the upstream counted, in parts of the limit,
+    /// every two seconds of the measured time.
+    pub(crate) levels: Vec<f64>,
+    /// When, the level that Weir tells and what the upstream counted, in parts of the limit.
+    pub(crate) track: Vec<(f64, f64, f64)>,
+    /// What an upstream that was asked without a pause from the last change of a limit on would
+    /// have taken in the measured time.
+    pub(crate) ideal: u64,
 }
 
 impl Report {
@@ -257,11 +284,12 @@ enum Event {
     Once(usize),
     Accounted(u64),
     Head(u64),
+    End(u64),
     Others,
     Change(usize),
     Scale(usize),
     Look,
-    Pump,
+    Pump(usize),
     Retry(u64),
 }
 
@@ -276,7 +304,10 @@ struct Call {
     limits: LimitReports,
     accounted: Moment,
     head: Moment,
+    body: f64,
     sent: Moment,
+    /// It was refused early, and waits to see what would have come of it: its deadline.
+    shadow: Option<Moment>,
     weather: Option<Weather>,
     attempts: u32,
     /// Rate limits that it met.
@@ -286,7 +317,7 @@ struct Call {
 
 pub(crate) struct World {
     scenario: Scenario,
-    machine: Machine<u64>,
+    machines: Vec<Machine<u64>>,
     events: BinaryHeap<Reverse<(Moment, u64)>>,
     payloads: HashMap<u64, Event>,
     sequence: u64,
@@ -295,10 +326,10 @@ pub(crate) struct World {
     rng: fastrand::Rng,
     base: Instant,
     now: Moment,
-    pump_at: Moment,
+    /// When each machine is pumped next.
+    pump_at: Vec<Moment>,
     report: Report,
     others_debt: (f64, f64),
-    stranger: Option<Box<dyn Stranger>>,
     /// When the first 429 came back.
     first_news: Option<Moment>,
 }
@@ -310,11 +341,15 @@ pub(crate) fn run(scenario: Scenario) -> Report {
 
 impl World {
     pub(crate) fn new(scenario: Scenario) -> Self {
-        let settings = Arc::new(scenario.settings.clone());
-        let machine = Machine::new(settings, "family", scenario.seed, Moment::START);
+        let machine = |(index, share): (usize, &f64)| {
+            let mut settings = scenario.settings.clone();
+            settings.limits.share = *share;
+            Machine::new(Arc::new(settings), "family", scenario.seed + index as u64, Moment::START)
+        };
+        let machines = scenario.shares.iter().enumerate().map(machine).collect();
         let rng = fastrand::Rng::with_seed(scenario.seed ^ 0x5eed);
         Self {
-            machine,
+            machines,
             events: BinaryHeap::new(),
             payloads: HashMap::new(),
             sequence: 0,
@@ -323,11 +358,10 @@ impl World {
             rng,
             base: clock::now(),
             now: Moment::START,
-            pump_at: Moment::NEVER,
+            pump_at: vec![Moment::NEVER; scenario.shares.len()],
             report: Report::default(),
             others_debt: (0.0, 0.0),
             first_news: None,
-            stranger: scenario.stranger.map(|make| make()),
             scenario,
         }
     }
@@ -364,8 +398,13 @@ impl World {
             let event = self.payloads.remove(&id).unwrap();
             self.handle(&event);
         }
-        self.report.measured = self.scenario.seconds - self.scenario.measured_from;
-        self.report.in_flight_end = self.machine.in_flight();
+        self.report.measured =
+            self.scenario.seconds.min(self.scenario.measured_until) - self.scenario.measured_from;
+        self.report.in_flight_end = self.machines.iter().map(Machine::in_flight).sum();
+        let missed = |call: &&Call| call.attempts == 0 && call.shadow.is_some_and(|due| due < end);
+        let missed = self.calls.values().filter(missed).count();
+        self.report.shadows.0 += missed as u64;
+        self.report.shadows.1 += missed as u64;
         self.report
     }
 
@@ -388,33 +427,77 @@ impl World {
             Event::Once(index) => self.offer(index),
             Event::Accounted(call) => self.accounted(call),
             Event::Head(call) => self.head(call),
+            Event::End(call) => self.end(call),
             Event::Retry(call) => self.arrive(call, Turn::Retry),
             Event::Others => self.others(),
             Event::Look => {
-                for dimension in self.machine.status("", "", self.now).dimensions {
-                    self.report.foreign = self.report.foreign.max(dimension.foreign_use);
-                }
+                self.look();
                 self.at(self.seconds() + 2.0, Event::Look);
             }
             Event::Change(index) => {
                 let (_, dimension, limit) = self.scenario.changes[index];
                 let now = self.instant();
                 self.scenario.upstream.set_limit(dimension, limit, now);
+                self.report.ideal = self.ideal();
             }
             Event::Scale(index) => {
-                if let Some(stranger) = &mut self.stranger {
+                if let Some(stranger) = &mut self.scenario.stranger {
                     stranger.scale(self.scenario.scales[index].1);
                 }
             }
-            Event::Pump => {
-                if self.now >= self.pump_at {
-                    self.pump_at = Moment::NEVER;
-                    let mut wake = Vec::new();
-                    self.machine.pump(self.now, &mut wake);
-                    self.after(wake);
+            Event::Pump(weir) => {
+                if self.now >= self.pump_at[weir] {
+                    self.pump_at[weir] = Moment::NEVER;
+                    self.pump(weir);
                 }
             }
         }
+    }
+
+    fn pump(&mut self, weir: usize) {
+        let mut wake = Vec::new();
+        self.machines[weir].pump(self.now, &mut wake);
+        self.after(weir, wake);
+    }
+
+    /// Compares what Weir tells of the limits with what the upstream counts.
+    fn look(&mut self) {
+        let (seconds, instant) = (self.seconds(), self.instant());
+        for machine in &self.machines {
+            for told in machine.status("", "", self.now).dimensions {
+                self.report.foreign = self.report.foreign.max(told.foreign_use);
+                let dimension = Dimension::ALL.into_iter().find(|known| slot(*known) == told.slot).unwrap();
+                if let Some(level) = self.scenario.upstream.level(dimension, instant) {
+                    let limit = level.limit as f64;
+                    let (told, counted) = (told.level / limit, 1.0 - level.remaining as f64 / limit);
+                    self.report.track.push((seconds, told, counted));
+                    if self.is_measured() {
+                        self.report.levels.push((told - counted).abs());
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the upstream would take in the measured time, were it asked all the time from now on.
+    fn ideal(&self) -> u64 {
+        let mut upstream = self.scenario.upstream.clone();
+        let (mut at, mut taken) = (self.seconds(), 0);
+        while at < self.scenario.seconds {
+            let passes =
+                upstream.try_take(Price { requests: 1, tokens: 1 }, self.base + Duration::from_secs_f64(at));
+            taken += u64::from(passes.is_ok() && at >= self.scenario.measured_from);
+            at += if passes.is_ok() { 0.0 } else { 0.002 };
+        }
+        taken
+    }
+
+    fn is_measured(&self) -> bool {
+        (self.scenario.measured_from..self.scenario.measured_until).contains(&self.seconds())
+    }
+
+    fn weir_of(&self, call: u64) -> usize {
+        self.scenario.sources[self.calls[&call].source].weir
     }
 
     fn offer(&mut self, index: usize) {
@@ -426,20 +509,27 @@ impl World {
                 let normal = (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * two).cos();
                 ((median * (sigma * normal).exp()) as u64).clamp(1, most)
             }
+            Tokens::LogUniform(least, most) => (least * (most / least).powf(self.rng.f64())) as u64,
         };
-        let call = self.next_call;
-        self.next_call += 1;
         let deadline = self.now.plus_seconds(source.patience);
         self.report.offered += 1;
         if self.seconds() < 60.0 {
             self.report.offered_first_minute += 1;
         }
+        self.enter(index, Cost { requests: 1, tokens, ..Cost::default() }, deadline, None);
+    }
+
+    fn enter(&mut self, source: usize, cost: Cost, deadline: Moment, shadow: Option<Moment>) {
+        let call = self.next_call;
+        self.next_call += 1;
         self.calls.insert(
             call,
             Call {
-                source: index,
-                cost: Cost { requests: 1, tokens, ..Cost::default() },
+                source,
+                cost,
                 deadline,
+                shadow,
+                body: 0.0,
                 first: self.now,
                 key: None,
                 attempt: None,
@@ -472,8 +562,8 @@ impl World {
             mode: Mode::Enforce,
             route: Route::default(),
         };
-        let mut wake = Vec::new();
-        match self.machine.arrive(&request, self.now, &mut wake) {
+        let (mut wake, weir) = (Vec::new(), source.weir);
+        match self.machines[weir].arrive(&request, self.now, &mut wake) {
             Arrival::Granted(attempt) => self.send(id, attempt),
             Arrival::Refused(refused) => self.refused(id, &refused),
             Arrival::Waiting(key) => {
@@ -481,12 +571,13 @@ impl World {
                 self.claim(id);
             }
         }
-        self.after(wake);
+        self.after(weir, wake);
     }
 
     fn claim(&mut self, id: u64) {
         let key = self.calls[&id].key.unwrap();
-        match self.machine.claim(key, |waker| *waker = Some(id)) {
+        let weir = self.weir_of(id);
+        match self.machines[weir].claim(key, |waker| *waker = Some(id)) {
             Claim::Pending => {}
             Claim::Granted(attempt) => self.send(id, attempt),
             Claim::Refused(refused) => self.refused(id, &refused),
@@ -494,15 +585,15 @@ impl World {
         }
     }
 
-    fn after(&mut self, wake: Vec<u64>) {
+    fn after(&mut self, weir: usize, wake: Vec<u64>) {
         for id in wake {
             self.claim(id);
         }
-        let due = self.machine.due();
-        if due < self.pump_at {
-            self.pump_at = due.max(self.now);
-            let at = self.pump_at;
-            self.push(at, Event::Pump);
+        let due = self.machines[weir].due();
+        if due < self.pump_at[weir] {
+            let at = due.max(self.now);
+            self.pump_at[weir] = at;
+            self.push(at, Event::Pump(weir));
         }
     }
 
@@ -518,7 +609,12 @@ impl World {
         }
         self.report.refused_after.push(self.now.seconds_since(call.first));
         if let Some(payment) = call.retrying {
-            self.machine.retry_ended(payment);
+            self.machines[self.scenario.sources[call.source].weir].retry_ended(payment);
+        }
+        let shadowed =
+            self.scenario.shadowed.is_some_and(|each| self.report.deadline_refused.is_multiple_of(each));
+        if shadowed && matches!(refused, Refused::Deadline { .. }) && call.deadline > self.now {
+            self.enter(call.source, call.cost, self.now.plus_seconds(1e6), Some(call.deadline));
         }
         if self.scenario.sources[call.source].closed > 0 {
             self.at(self.seconds() + 1.0, Event::Closed(call.source));
@@ -526,8 +622,9 @@ impl World {
     }
 
     fn send(&mut self, id: u64, mut attempt: Attempt) {
-        self.machine.sent(&mut attempt, self.now);
-        let measured = self.seconds() >= self.scenario.measured_from;
+        let weir = self.weir_of(id);
+        self.machines[weir].sent(&mut attempt, self.now);
+        let measured = self.is_measured();
         let slow = self.rng.f64() < self.scenario.slow;
         let seconds = self.seconds();
         self.report.attempts.push(seconds);
@@ -544,7 +641,11 @@ impl World {
             self.report.late += 1;
         }
         let wait = self.now.seconds_since(call.first);
-        if measured {
+        if let Some(due) = call.shadow {
+            let is_first = u64::from(call.attempts == 0);
+            self.report.shadows.0 += u64::from(self.now > due) * is_first;
+            self.report.shadows.1 += is_first;
+        } else if measured {
             self.report.waits.push(wait);
             let caller = self.scenario.sources[call.source].caller;
             self.report.waits_of.entry(caller).or_default().push(wait);
@@ -580,17 +681,18 @@ impl World {
         let call = &self.calls[&id];
         let tokens = (call.cost.tokens as f64 * self.scenario.charged).ceil() as u64;
         let price = Price { requests: u64::from(call.cost.requests), tokens };
-        let strange = match &mut self.stranger {
+        let strange = match &mut self.scenario.stranger {
             Some(stranger) => stranger.take(price, seconds),
             None => self.known(price),
         };
+        let measured = self.is_measured();
         let call = self.calls.get_mut(&id).unwrap();
         match strange {
-            Strange::Taken { limits, later } => {
-                (call.refused, call.limits) = (None, limits);
+            Strange::Taken { limits, later, body } => {
+                (call.refused, call.limits, call.body) = (None, limits, body);
                 call.head = call.head.plus_seconds(later);
                 self.report.accepted += 1;
-                if seconds >= self.scenario.measured_from {
+                if measured {
                     self.report.used.0 += price.requests;
                     self.report.used.1 += price.tokens;
                     let caller = self.scenario.sources[call.source].caller;
@@ -646,7 +748,7 @@ impl World {
             limits.requests = report(requests.or(requests_a_day));
             limits.tokens = report(tokens.or(tokens_a_day));
         }
-        Strange::Taken { limits, later: 0.0 }
+        Strange::Taken { limits, later: 0.0, body: 0.0 }
     }
 
     fn head(&mut self, id: u64) {
@@ -658,44 +760,63 @@ impl World {
         }
         let processing = Some(self.now.since(call.accounted));
         let refused = call.refused.take();
-        let head = HeadReport { limits: std::mem::take(&mut call.limits), processing };
-        self.machine.head(&mut attempt, &head, self.now);
-        let mut wake = Vec::new();
+        let (report, body) = (HeadReport { limits: std::mem::take(&mut call.limits), processing }, call.body);
+        let weir = self.weir_of(id);
+        let machine = &mut self.machines[weir];
+        machine.head(&mut attempt, &report, self.now);
         match refused {
-            None => {
-                if let Some(stranger) = &mut self.stranger {
-                    stranger.ended();
-                }
-                self.machine.settle(attempt, Outcome::Done, self.now);
-                let call = self.calls.remove(&id).unwrap();
-                self.report.answered_late += u64::from(self.now > call.deadline);
-                self.report.finished = self.seconds();
-                self.report.done.push((self.seconds(), self.now.seconds_since(call.first)));
-                if let Some(payment) = call.retrying {
-                    self.machine.retry_ended(payment);
-                }
-                *self.report.answered.entry(self.scenario.sources[call.source].caller).or_default() += 1;
-                if self.scenario.sources[call.source].closed > 0 {
-                    self.push(self.now, Event::Closed(call.source));
-                }
-                self.machine.pump(self.now, &mut wake);
-                self.after(wake);
+            None if body > 0.0 => {
+                machine.accepted(&mut attempt, self.now);
+                machine.began(&mut attempt, self.now);
+                self.calls.get_mut(&id).unwrap().attempt = Some(attempt);
+                self.push(self.now.plus_seconds(body), Event::End(id));
+                self.pump(weir);
             }
+            None => self.answered(id, attempt),
             Some(OnItsWay { class, numbers, hint }) => {
                 self.first_news.get_or_insert(self.now);
+                let call = self.calls.get_mut(&id).unwrap();
                 let earlier = call.refusals;
                 call.refusals += 1;
                 self.report.most_refusals_of_one = self.report.most_refusals_of_one.max(call.refusals);
                 let outcome = Outcome::RateLimited { class, numbers, hint, words: None, earlier };
-                let ticket: Ticket = self.machine.settle(attempt, outcome, self.now).unwrap();
-                self.machine.pump(self.now, &mut wake);
-                self.after(wake);
+                let ticket: Ticket = self.machines[weir].settle(attempt, outcome, self.now).unwrap();
+                self.pump(weir);
                 self.arrive(id, Turn::Requeued(ticket));
             }
         }
     }
 
+    fn end(&mut self, id: u64) {
+        let attempt = self.calls.get_mut(&id).unwrap().attempt.take().unwrap();
+        self.answered(id, attempt);
+    }
+
+    fn answered(&mut self, id: u64, attempt: Attempt) {
+        let weir = self.weir_of(id);
+        if let Some(stranger) = &mut self.scenario.stranger {
+            stranger.ended();
+        }
+        self.machines[weir].settle(attempt, Outcome::Done, self.now);
+        let call = self.calls.remove(&id).unwrap();
+        let source = &self.scenario.sources[call.source];
+        let (caller, is_closed) = (source.caller, source.closed > 0 && call.shadow.is_none());
+        self.report.answered_late += u64::from(call.head > call.deadline);
+        self.report.finished = self.seconds();
+        self.report.done.push((self.seconds(), self.now.seconds_since(call.first)));
+        self.report.heads.push((self.seconds(), call.head.seconds_since(call.sent)));
+        if let Some(payment) = call.retrying {
+            self.machines[weir].retry_ended(payment);
+        }
+        *self.report.answered.entry(caller).or_default() += 1;
+        if is_closed {
+            self.push(self.now, Event::Closed(call.source));
+        }
+        self.pump(weir);
+    }
+
     fn failed(&mut self, id: u64, mut attempt: Attempt, weather: Weather) {
+        let weir = self.weir_of(id);
         let class = match weather {
             Weather::Flaky(_) => ErrorClass::InternalServerError,
             Weather::Overloaded(_) => ErrorClass::Overloaded,
@@ -703,20 +824,19 @@ impl World {
             Weather::Stall => ErrorClass::TimeoutResponse,
         };
         if matches!(weather, Weather::Flaky(_) | Weather::Overloaded(_)) {
-            self.machine.head(&mut attempt, &HeadReport::default(), self.now);
+            self.machines[weir].head(&mut attempt, &HeadReport::default(), self.now);
         }
-        let mut wake = Vec::new();
-        self.machine.settle(attempt, Outcome::Failed(class), self.now);
+        self.machines[weir].settle(attempt, Outcome::Failed(class), self.now);
         let call = self.calls.get_mut(&id).unwrap();
         if let Some(payment) = call.retrying.take() {
-            self.machine.retry_ended(payment);
+            self.machines[weir].retry_ended(payment);
         }
         let patience_left = call.deadline > self.now.plus_seconds(1.0);
         let retryable = !matches!(weather, Weather::Stall);
         if retryable
             && patience_left
             && call.attempts < 6
-            && let Ok(payment) = self.machine.withdraw(weir::internals::retry::cost(class), self.now)
+            && let Ok(payment) = self.machines[weir].withdraw(weir::internals::retry::cost(class), self.now)
         {
             call.retrying = Some(payment);
             let ceiling = (0.5 * 2.0_f64.powi(call.attempts as i32 - 1)).min(8.0);
@@ -727,8 +847,7 @@ impl World {
             let seconds = self.seconds();
             self.report.failed.push(seconds);
         }
-        self.machine.pump(self.now, &mut wake);
-        self.after(wake);
+        self.pump(weir);
     }
 
     fn others(&mut self) {
@@ -747,7 +866,7 @@ impl World {
         let price = Price { requests: self.others_debt.0 as u64, tokens: self.others_debt.1 as u64 };
         self.others_debt.0 -= price.requests as f64;
         self.others_debt.1 -= price.tokens as f64;
-        let measured = self.seconds() >= self.scenario.measured_from;
+        let measured = self.is_measured();
         if price.requests > 0 || price.tokens > 0 {
             self.scenario.upstream.force(price, now);
             if measured {
