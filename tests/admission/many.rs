@@ -22,7 +22,7 @@ fn upstream(shape: Shape) -> Joint {
     Joint::new().with(Dimension::RequestsPerMinute, LIMIT, shape)
 }
 
-/// The work through so many Weirs.
+/// The work through a number of Weirs.
 fn through_weirs(weirs: usize, shape: Shape, seed: u64) -> Report {
     let mut scenario = Scenario::new(upstream(shape));
     (scenario.before, scenario.after, scenario.seed) = (0.05, 0.45, seed);
@@ -104,8 +104,8 @@ fn many_weirs_share_a_limit_without_knowing_of_each_other() {
             report.refused_by_minute,
         );
         println!("{row}");
-        // Not all of it holds. A deep bucket goes to those whose burst grew first. Where a window is
-        // used up within a second, all that is on its way is refused; of a log each sees what is
+        // Not all of it holds. A deep bucket goes to those whose burst grew first. Where a window
+        // is used up within a second, all that is on its way is refused; of a log each sees what is
         // left when others have taken it.
         let [is_fewer, is_soon, is_even] = match (name, weirs) {
             ("minute", _) => [true, true, false],

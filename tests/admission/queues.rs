@@ -66,7 +66,7 @@ impl Stranger for Slots {
     }
 }
 
-/// Answers with a prompt first event that end after `from`, in a run of so many seconds. At another
+/// Answers with a prompt first event that end after `from`, in a run of some seconds. At another
 /// time the server has another number of slots.
 fn goodput(
     server: Server,

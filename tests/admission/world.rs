@@ -117,8 +117,8 @@ pub(crate) trait Stranger: std::fmt::Debug {
 /// What a [`Stranger`] answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Strange {
-    /// It takes the request, and answers with this extra delay in seconds; after the head the answer
-    /// lasts for `body` seconds.
+    /// It takes the request, and answers with this extra delay in seconds; after the head the
+    /// answer lasts for `body` seconds.
     Taken { limits: LimitReports, later: f64, body: f64 },
     /// It refuses it.
     Refused { class: ErrorClass, numbers: Option<RefusalNumbers>, hint: Option<Duration> },
@@ -140,8 +140,8 @@ pub(crate) struct Scenario {
     pub(crate) stranger: Option<Box<dyn Stranger>>,
     /// The part of every limit that each Weir may use by its configuration.
     pub(crate) shares: Vec<f64>,
-    /// Every so many-th request that is refused early waits all the same, to see whether it would
-    /// have missed its deadline.
+    /// Of the requests that are refused early, one in this number waits all the same, to see
+    /// whether it would have missed its deadline.
     pub(crate) shadowed: Option<u64>,
     /// When the stranger's limit is multiplied by a factor.
     pub(crate) scales: Vec<(f64, f64)>,

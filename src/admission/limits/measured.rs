@@ -64,7 +64,7 @@ pub(super) struct Measured {
     limit: f64,
     /// That measurement contradicted the one before.
     pub(super) doubtful: bool,
-    /// The limiter was once shut for so long that it counts by the minute.
+    /// The limiter was once shut for longer than [`LONG`]: it counts by the minute.
     pub(super) by_the_minute: bool,
     /// A rate that was kept for the whole of the hold without a refusal, and since when.
     pub(super) kept: Option<(f64, Moment)>,
@@ -105,7 +105,8 @@ impl Measured {
             let (sent, measured) = average(begin, if windowed { opened } else { at });
             // One or two requests are no count of a window, and a bucket was not full before.
             if windowed && sent >= met.typical * COUNTED {
-                // No window explains a refusal after a minute that took no more than the one before.
+                // No window explains a refusal after a minute that took no more than the one
+                // before.
                 let minute_before = average(at.minus(WINDOW * 2), at.minus(WINDOW)).0;
                 self.doubtful = minute_before * 1.1 > last_minute();
                 self.limit = measured.min(met.cells);
@@ -135,7 +136,8 @@ impl Measured {
             self.doubtful = true;
             return (met.cells * if is_few { DECREASE } else { FELL }).max(kept);
         }
-        // A counter that weighs the window before took as much in the last minute before it refused.
+        // A counter that weighs the window before took as much in the last minute before it
+        // refused.
         let lately = if self.by_the_minute { last_minute() / WINDOW.as_secs_f64() * BELOW } else { 0.0 };
         let measured = measured.max(lately);
         let least = if windowed { self.limit * LEAST_LEFT } else { 0.0 };

@@ -352,7 +352,8 @@ impl Limits {
     }
 
     /// Raises limits that only refusals told of where no refusal came for long, up to what headers
-    /// tell: they may be no more. Where none tells, only a limit that holds somebody back is raised.
+    /// tell: they may be no more. Where none tells, only a limit that holds somebody back is
+    /// raised.
     fn raise_refused(&mut self, paced: bool, now: Moment) {
         let told = |unit: Unit| {
             let told = self.entries.iter().filter(|entry| entry.origin == Origin::Headers);

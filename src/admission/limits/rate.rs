@@ -42,9 +42,9 @@ const HOLD: (f64, f64, f64) = (15.0, 200.0, 100.0);
 /// The cubic curve after it doubles the rate in this time: a limit that was doubled is used within
 /// a minute.
 const DOUBLED_AFTER: f64 = 46.0;
-/// A limit that counts by windows is shut until the end of one that was filled early: the rate grows
-/// by this part of it in the first so many seconds, by twice as much in the next ones, and so on. A
-/// minute's limit is then met a second before its end.
+/// A limit that counts by windows is shut until the end of one that was filled early: the rate
+/// grows by this part of it in the first [`WINDOWED_DOUBLING`] seconds, by twice as much in the
+/// next ones, and so on. A minute's limit is then met a second before its end.
 const WINDOWED_PROBE: f64 = 0.005;
 const WINDOWED_DOUBLING: f64 = 70.0;
 /// A rate that grew by this factor since the last refusal is no limit that was found.
