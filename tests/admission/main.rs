@@ -17,6 +17,7 @@ mod bursts;
 mod changes;
 mod depth;
 mod fairness;
+mod figures;
 mod foreign;
 mod honesty;
 mod many;

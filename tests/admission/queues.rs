@@ -88,7 +88,7 @@ fn goodput(
     scenario.sources = vec![source];
     let report = run(scenario);
     assert_eq!(report.deadline_refused + report.other_refused, 0);
-    report.heads.iter().filter(|(ended, head)| *ended > from && *head <= PROMPT).count() as f64
+    report.heads.iter().filter(|(ended, head, _)| *ended > from && *head <= PROMPT).count() as f64
 }
 
 /// The default, but for a bound that is found.

@@ -244,8 +244,8 @@ pub(crate) struct Report {
     pub(crate) done: Vec<(f64, f64)>,
     /// How long calls that were refused had waited.
     pub(crate) refused_after: Vec<f64>,
-    /// When answers ended, and how long after the send their heads had come.
-    pub(crate) heads: Vec<(f64, f64)>,
+    /// When answers ended, how long after the send their heads had come, and to which caller.
+    pub(crate) heads: Vec<(f64, f64, u16)>,
     /// Of requests that were refused early: those that would have missed their deadline, and all.
     pub(crate) shadows: (u64, u64),
     /// How far the level that Weir tells was from what the upstream counted, in parts of the limit,
@@ -804,7 +804,7 @@ impl World {
         self.report.answered_late += u64::from(call.head > call.deadline);
         self.report.finished = self.seconds();
         self.report.done.push((self.seconds(), self.now.seconds_since(call.first)));
-        self.report.heads.push((self.seconds(), call.head.seconds_since(call.sent)));
+        self.report.heads.push((self.seconds(), call.head.seconds_since(call.sent), caller));
         if let Some(payment) = call.retrying {
             self.machines[weir].retry_ended(payment);
         }

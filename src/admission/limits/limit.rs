@@ -55,6 +55,8 @@ pub(crate) struct Limit {
     pub(super) level: Bucket,
     pub(super) shaper: Bucket,
     pub(super) closed: Option<Closed>,
+    /// When the present window of a counter ends, as its headers said last.
+    ends: Option<Moment>,
     pub(super) asking: Asking,
     pub(super) depth: Depth,
     /// The largest cost of late, in cells.
@@ -129,6 +131,7 @@ impl Limit {
             outward: 0.0,
             largest: 1.0,
             closed: None,
+            ends: None,
             drains: false,
             asking: Asking::default(),
         };
@@ -253,7 +256,9 @@ impl Limit {
         if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
             // Nothing drains before the window ends.
             let room = remaining - others - own.since_moment(at, mark);
-            self.closed = Some(Closed { at, until: at.plus(reset.min(duration(self.window))), room });
+            let until = at.plus(reset.min(duration(self.window)));
+            self.closed = Some(Closed { at, until, room });
+            self.ends = Some(until);
         }
     }
 
@@ -430,8 +435,20 @@ impl Limit {
     }
 
     /// What is used of the limit now, as far as is known.
-    pub(crate) fn level(&self, now: Moment) -> f64 {
-        self.level.used(now)
+    pub(crate) fn level(&self, own: &Own<'_>, now: Moment) -> f64 {
+        let window = duration(self.window);
+        match (self.shape.rule(), self.closed, self.ends) {
+            (Rule::Fixed, Some(closed), _) if closed.until > now => {
+                (self.stated - closed.room - self.others as f64).max(0.0)
+            }
+            // A new one began: at its end, or a whole number of windows later.
+            (Rule::Fixed, _, Some(ends)) if ends <= now => {
+                let into = now.seconds_since(ends) % self.window;
+                own.log.trailing(duration(into), now) * own.ratio
+            }
+            (Rule::Log, ..) => own.log.trailing(window, now) * own.ratio + self.foreign.ratio() * self.stated,
+            (Rule::Unknown | Rule::Bucket | Rule::Shallow | Rule::Fixed, ..) => self.level.used(now),
+        }
     }
 
     /// The shaper's burst in cells.

@@ -69,7 +69,7 @@ impl Limits {
         let told = self.each().map(|(slot, limit)| DimensionStatus {
             slot,
             limit: limit.stated,
-            level: limit.level(now),
+            level: limit.level(&self.own.of(slot.unit(), self.ratio.value()), now),
             window: duration(limit.window),
             source: limit.source,
             pacer_burst: limit.shaper_burst(),
