@@ -1,4 +1,4 @@
-//! A limit that comes back in hours, and a queue that is full.
+//! A limit that comes back in hours, a quota that is spent, and a queue that is full.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,4 +110,55 @@ async fn the_youngest_background_request_gives_way_to_interactive_work() {
     assert!(matches!(youngest.await, Err(Refused::QueueFull { .. })));
     assert!(matches!(scope.ask(&background, clock::now()), Admission::Refused(Refused::QueueFull { .. })));
     assert_eq!(scope.status().counts.queue_full, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_quota_blocks_a_family_then_the_credential_and_is_asked_about_ever_less_often() {
+    let scopes = limited(6000);
+    let scope = scopes.resolve(CredentialId(1), Some("gpt-4o"));
+    let other = scopes.resolve(CredentialId(1), Some("gpt-5"));
+    let words = UpstreamWords { code: Some("insufficient_quota".into()), ..UpstreamWords::of_status(429) };
+    let spent = |mut permit: Permit| {
+        permit.sent();
+        permit.quota_exhausted(Some(words.clone()));
+    };
+    spent(scope.admit(ask(0)).await.expect("passes"));
+    assert!(matches!(scope.admit(ask(0)).await, Err(Refused::QuotaExhausted(_))));
+    let unconfirmed = other.admit(ask(0)).await.expect("another family passes");
+    assert!(!unconfirmed.is_probe());
+    spent(unconfirmed);
+    let mut probes = 0;
+    for _ in 0..1000 {
+        clock::sleep(Duration::from_millis(300)).await;
+        for scope in [&other, &scope] {
+            match scope.admit(ask(0)).await {
+                Ok(permit) => {
+                    assert!(permit.is_probe());
+                    spent(permit);
+                    probes += 1;
+                }
+                Err(Refused::QuotaExhausted(told)) => assert_eq!(*told, words),
+                Err(refused) => panic!("{refused:?}"),
+            }
+        }
+    }
+    assert!((9..=10).contains(&probes), "{probes} probes in five minutes");
+    clock::sleep(Duration::from_mins(1)).await;
+    let mut permit = scope.admit(ask(0)).await.expect("a probe");
+    permit.sent();
+    permit.done();
+    assert!(!scope.admit(ask(0)).await.expect("the quota is back").is_probe());
+    assert!(!other.admit(ask(0)).await.expect("the quota is back").is_probe());
+}
+
+/// "This request can only afford 100 tokens" is about the request.
+#[tokio::test(start_paused = true)]
+async fn money_that_lacks_for_one_request_blocks_nobody() {
+    let scope = limited(6000).resolve(CredentialId(1), Some("gpt-4o"));
+    for _ in 0..3 {
+        let mut permit = scope.admit(ask(0)).await.expect("passes");
+        assert!(!permit.is_probe());
+        permit.sent();
+        permit.quota_exhausted(None);
+    }
 }

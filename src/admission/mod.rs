@@ -40,6 +40,10 @@ mod hold_tests;
 #[cfg(test)]
 mod observe_tests;
 #[cfg(test)]
+mod price_tests;
+#[cfg(test)]
+mod replica_tests;
+#[cfg(test)]
 mod stress_tests;
 #[cfg(test)]
 mod tests;
@@ -48,7 +52,7 @@ pub use admitted::Totals;
 pub use breaker::BreakerState;
 pub use budget::{BudgetExhausted, RetryPayment};
 pub use ceilings::{Ceiling, CeilingRefusal, CeilingStatus, CeilingTurn, Ceilings};
-pub use directory::{CredentialId, Scopes, ScopesCounts};
+pub use directory::{CredentialId, Scopes};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
 pub use knowledge::{Knowledge, Told};
 pub use limits::{
@@ -64,4 +68,4 @@ pub use settings::{
     BreakerSettings, BudgetSettings, Family, Guarantee, LimitSettings, MemberSettings, QueueSettings,
     Settings,
 };
-pub use status::{Counts, DimensionStatus, MemberStatus, OutBecause, QueueStatus, ScopeStatus};
+pub use status::{Counts, DimensionStatus, MemberStatus, OutBecause, QueueStatus, ScopeStatus, ScopesCounts};

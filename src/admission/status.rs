@@ -156,3 +156,14 @@ pub struct Counts {
     /// Rate-limit refusals of the upstream.
     pub rate_limited: u64,
 }
+
+/// How many scopes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScopesCounts {
+    /// Known now.
+    pub scopes: usize,
+    /// Forgotten so far, to stay within the bound.
+    pub evicted: u64,
+    /// Merged so far into another's.
+    pub merged: u64,
+}

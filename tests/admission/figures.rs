@@ -31,8 +31,8 @@ fn answered(report: &Report, of: impl Fn(u16) -> bool) -> Vec<(f64, f64)> {
     ended.enumerate().map(|(index, (at, ..))| (*at, index as f64 + 1.0)).collect()
 }
 
-/// 100 requests a second for two minutes at a limit of 1,200 a minute: the level that Weir tells and
-/// the one that the upstream counts.
+/// 100 requests a second for two minutes at a limit of 1,200 a minute: the level that Weir tells
+/// and the one that the upstream counts.
 #[test]
 fn the_level_over_time() {
     for (name, shape) in [SHAPES[0], SHAPES[3]] {

@@ -1,19 +1,19 @@
 //! The async front of a scope: one lock around the machine, futures that wait for their turn, and a
 //! driver that keeps time.
 
+mod ask;
 mod driver;
+mod waiting;
 
-use std::future::Future;
 use std::hash::BuildHasher;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
 use foldhash::quality::RandomState;
 use tokio::sync::Notify;
 
-use crate::caller::{CallerId, Lane, Mode, shared_name};
+use crate::caller::shared_name;
 use crate::clock::{self, Instant};
 use crate::pool::UpstreamId;
 use crate::retry::MilliTokens;
@@ -21,58 +21,22 @@ use crate::retry::MilliTokens;
 use crate::admission::budget::BudgetExhausted;
 use crate::admission::directory::Directory;
 use crate::admission::knowledge::{Knowledge, Told};
-use crate::admission::limits::{Cost, Demand, Part};
-use crate::admission::machine::{Arrival, Claim, Machine, Request, Route, Turn};
+use crate::admission::limits::{Demand, Part};
+use crate::admission::machine::{Arrival, Machine, Request};
 use crate::admission::memory::Learned;
 use crate::admission::moment::Moment;
 use crate::admission::permit::{Permit, RetryTicket};
-use crate::admission::queue::Key;
 use crate::admission::refusal::Refused;
 use crate::admission::settings::Settings;
 use crate::admission::spent::QuotaBreaker;
 use crate::admission::status::ScopeStatus;
 
+pub use ask::{Admission, Ask};
 use driver::{Driver, drive};
+pub use waiting::Waiting;
 
 /// How all replicas name the one scope of all credentials.
 pub const EVERYBODY: u64 = 1;
-
-/// A request for a permit.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    /// Whose it is.
-    pub caller: CallerId,
-    /// The caller's share relative to others, at least 1.
-    pub weight: u32,
-    /// The lane.
-    pub lane: Lane,
-    /// What it is expected to cost.
-    pub cost: Cost,
-    /// Bytes of its body that wait with it, for the queue's bound.
-    pub body_bytes: usize,
-    /// Its turn must come before that.
-    pub deadline: Instant,
-    /// Whether the head of its answer must come before that, too: then its turn must come sooner.
-    pub head_due: bool,
-    /// Whether it was here before.
-    pub turn: Turn,
-    /// How much of its work Weir does for it.
-    pub mode: Mode,
-    /// Which upstreams it may go to.
-    pub route: Route,
-}
-
-/// What became of a request that asked.
-#[derive(Debug)]
-#[must_use = "a permit that is dropped at once is given back, and who does not wait leaves the queue"]
-pub enum Admission {
-    /// It may go now.
-    Granted(Permit),
-    /// It may not.
-    Refused(Refused),
-    /// It waits for its turn: await it.
-    Waits(Waiting),
-}
 
 /// What shares one set of upstream limits.
 ///
@@ -439,72 +403,5 @@ impl Scope {
         // A panic under the lock leaves numbers that are still numbers; the next snapshot corrects
         // them.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A request in the queue.
-///
-/// # Cancel safety
-/// Dropping it leaves the queue at once and gives back what was granted meanwhile.
-#[derive(Debug)]
-#[must_use = "who does not wait leaves the queue"]
-pub struct Waiting {
-    scope: Arc<Scope>,
-    key: Option<Key>,
-}
-
-impl Future for Waiting {
-    type Output = Result<Permit, Refused>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            let Some(key) = self.key else { return Poll::Ready(Err(Refused::Draining)) };
-            // `with` starts a driver again where the last one died with its worker.
-            let claim = self.scope.with(clock::now(), |machine, _, _| {
-                machine.claim(key, |waker| match waker {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    None => *waker = Some(context.waker().clone()),
-                })
-            });
-            if matches!(claim, Claim::Pending) {
-                return Poll::Pending;
-            }
-            self.key = None;
-            match claim {
-                Claim::Pending => {}
-                Claim::Granted(attempt) => {
-                    return Poll::Ready(Ok(Permit::new(Arc::clone(&self.scope), attempt)));
-                }
-                Claim::Refused(refused) => return Poll::Ready(Err(refused)),
-                Claim::Moved(request) => {
-                    let scope = Arc::clone(self.scope.current());
-                    let arrival = scope
-                        .with(clock::now(), |machine, moment, wake| machine.adopt(&request, moment, wake));
-                    self.scope = scope;
-                    match arrival {
-                        Arrival::Granted(attempt) => {
-                            return Poll::Ready(Ok(Permit::new(Arc::clone(&self.scope), attempt)));
-                        }
-                        Arrival::Refused(refused) => return Poll::Ready(Err(refused)),
-                        // Claimed again at once, to leave the waker there.
-                        Arrival::Waiting(key) => self.key = Some(key),
-                    }
-                    if self.scope.merged_into.get().is_some() {
-                        self.scope.evacuate(clock::now());
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.scope.with(clock::now(), |machine, moment, wake| {
-                machine.cancel(key, moment);
-                machine.pump(moment, wake);
-            });
-        }
     }
 }

@@ -56,7 +56,7 @@ pub(crate) struct Limit {
     pub(super) shaper: Bucket,
     pub(super) closed: Option<Closed>,
     /// When the present window of a counter ends, as its headers said last.
-    ends: Option<Moment>,
+    pub(super) ends: Option<Moment>,
     pub(super) asking: Asking,
     pub(super) depth: Depth,
     /// The largest cost of late, in cells.
@@ -432,23 +432,6 @@ impl Limit {
     /// The rule that the limiter is known to count by.
     pub(crate) fn rule(&self) -> Rule {
         self.shape.rule()
-    }
-
-    /// What is used of the limit now, as far as is known.
-    pub(crate) fn level(&self, own: &Own<'_>, now: Moment) -> f64 {
-        let window = duration(self.window);
-        match (self.shape.rule(), self.closed, self.ends) {
-            (Rule::Fixed, Some(closed), _) if closed.until > now => {
-                (self.stated - closed.room - self.others as f64).max(0.0)
-            }
-            // A new one began: at its end, or a whole number of windows later.
-            (Rule::Fixed, _, Some(ends)) if ends <= now => {
-                let into = now.seconds_since(ends) % self.window;
-                own.log.trailing(duration(into), now) * own.ratio
-            }
-            (Rule::Log, ..) => own.log.trailing(window, now) * own.ratio + self.foreign.ratio() * self.stated,
-            (Rule::Unknown | Rule::Bucket | Rule::Shallow | Rule::Fixed, ..) => self.level.used(now),
-        }
     }
 
     /// The shaper's burst in cells.

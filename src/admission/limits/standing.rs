@@ -4,7 +4,28 @@ use crate::admission::moment::{Moment, duration};
 use crate::admission::status::DimensionStatus;
 
 use super::limit::Limit;
+use super::own::Own;
+use super::shape::Rule;
 use super::{Charge, Limits, Slot};
+
+impl Limit {
+    /// What is used of the limit now, as far as is known.
+    pub(crate) fn level(&self, own: &Own<'_>, now: Moment) -> f64 {
+        let window = duration(self.window);
+        match (self.shape.rule(), self.closed, self.ends) {
+            (Rule::Fixed, Some(closed), _) if closed.until > now => {
+                (self.stated - closed.room - self.others as f64).max(0.0)
+            }
+            // A new one began: at its end, or a whole number of windows later.
+            (Rule::Fixed, _, Some(ends)) if ends <= now => {
+                let into = now.seconds_since(ends) % self.window;
+                own.log.trailing(duration(into), now) * own.ratio
+            }
+            (Rule::Log, ..) => own.log.trailing(window, now) * own.ratio + self.foreign.ratio() * self.stated,
+            (Rule::Unknown | Rule::Bucket | Rule::Shallow | Rule::Fixed, ..) => self.level.used(now),
+        }
+    }
+}
 
 impl Limits {
     /// The limit that holds `charge` longest, if one does.

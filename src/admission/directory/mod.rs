@@ -1,7 +1,9 @@
 //! Every scope by credential and family: bounded, and merged where the upstream shows that limits
 //! are shared.
 
-use std::collections::{HashMap, VecDeque, hash_map};
+mod eviction;
+
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,18 +14,18 @@ use foldhash::quality::RandomState;
 use crate::clock::{self, Instant};
 use crate::pool::UpstreamId;
 
-use super::ceilings::Ceilings;
-use super::credential::Credential;
-use super::family::{self, Families};
-use super::front::Scope;
-use super::machine::Machine;
-use super::memory::{Memory, Unknown as UnknownMemory};
-use super::moment::Moment;
-use super::newcomer::Newcomer;
-use super::registry::Registry;
-use super::settings::Settings;
-use super::spent::QuotaBreaker;
-use super::status::ScopeStatus;
+use crate::admission::ceilings::Ceilings;
+use crate::admission::credential::Credential;
+use crate::admission::family::{self, Families};
+use crate::admission::front::Scope;
+use crate::admission::machine::Machine;
+use crate::admission::memory::{Memory, Unknown as UnknownMemory};
+use crate::admission::moment::Moment;
+use crate::admission::newcomer::Newcomer;
+use crate::admission::registry::Registry;
+use crate::admission::settings::Settings;
+use crate::admission::spent::QuotaBreaker;
+use crate::admission::status::{ScopeStatus, ScopesCounts};
 
 pub use crate::caller::CredentialId;
 
@@ -32,7 +34,7 @@ pub use crate::caller::CredentialId;
 pub struct Scopes(Arc<Directory>);
 
 #[derive(Debug)]
-pub(super) struct Directory {
+pub(in crate::admission) struct Directory {
     /// Itself, for the scopes to report to.
     me: Weak<Directory>,
     epoch: Instant,
@@ -250,37 +252,11 @@ impl Scopes {
     }
 }
 
-/// How many scopes there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScopesCounts {
-    /// Known now.
-    pub scopes: usize,
-    /// Forgotten so far, to stay within the bound.
-    pub evicted: u64,
-    /// Merged so far into another's.
-    pub merged: u64,
-}
-
-impl State {
-    /// Keeps the candidates for eviction to about one for each entry: those forgotten otherwise
-    /// leave theirs behind.
-    fn bound_idle(&mut self) {
-        if self.idle.iter().map(VecDeque::len).sum::<usize>() <= 64 + 2 * self.entries.len() {
-            return;
-        }
-        let mut all: Vec<(EntryKey, u64)> =
-            self.entries.iter().map(|(key, entry)| (*key, entry.used)).collect();
-        all.sort_by_key(|(_, used)| *used);
-        // The rank of each is found when it is looked at.
-        self.idle = [all.into(), VecDeque::new(), VecDeque::new()];
-    }
-}
-
 impl Directory {
     /// The upstream named the organization and project behind a scope: credentials with the same
     /// ones share their limits. Returns the scope that this one is merged into, where nothing leads
     /// to it any more.
-    pub(super) fn identified(
+    pub(in crate::admission) fn identified(
         &self,
         scope: &Arc<Scope>,
         organization: &str,
@@ -398,78 +374,12 @@ impl Directory {
         }
     }
 
-    /// Files the entries anew: another configuration may serve their models by other upstreams.
-    fn rename(&self, state: &mut State) {
-        for (key, entry) in std::mem::take(&mut state.entries) {
-            let name = self.name_of(&state.families, &entry.scope.family, entry.scope.model.as_deref());
-            let (credential, unnamed) = (key.0, entry.unnamed);
-            if let hash_map::Entry::Vacant(place) = state.entries.entry((credential, name)) {
-                place.insert(entry);
-                continue;
-            }
-            state.registry.left(&entry.scope);
-            if let Some(credential) = state.credentials.get_mut(&credential) {
-                credential.entries -= 1;
-                credential.unnamed -= usize::from(unnamed);
-            }
-        }
-        let mut all: Vec<(EntryKey, u64)> =
-            state.entries.iter().map(|(key, entry)| (*key, entry.used)).collect();
-        all.sort_by_key(|(_, used)| *used);
-        state.idle = [all.into(), VecDeque::new(), VecDeque::new()];
-    }
-
-    /// Forgets an idle entry that was not used for long, by rank.
-    fn evict(&self, state: &mut State) {
-        let mut looks = LOOKS;
-        for rank in [Rank::Unproven, Rank::Merged, Rank::Sole] {
-            for _ in 0..state.idle[rank as usize].len() {
-                if looks == 0 {
-                    return;
-                }
-                let Some((key, used)) = state.idle[rank as usize].pop_front() else { break };
-                // Forgotten already, or for a bound of its own; not to be met twice.
-                let Some(entry) = state.entries.get(&key) else { continue };
-                looks -= 1;
-                let merged = state.registry.entries_of(&entry.scope) > 1;
-                let present = match (entry.proven, merged) {
-                    (false, _) => Rank::Unproven,
-                    (true, true) => Rank::Merged,
-                    (true, false) => Rank::Sole,
-                };
-                let stays = present as usize != rank as usize || entry.used != used;
-                if stays || !(merged || state.registry.is_idle(&entry.scope)) {
-                    let used = entry.used;
-                    state.idle[present as usize].push_back((key, used));
-                    continue;
-                }
-                self.forget(state, key);
-                if state.entries.len() < state.settings.max_scopes.max(1) {
-                    return;
-                }
-            }
-        }
-    }
-
-    fn forget(&self, state: &mut State, key: EntryKey) {
-        let Some(entry) = state.entries.remove(&key) else { return };
-        self.evicted.fetch_add(1, Relaxed);
-        state.registry.left(&entry.scope);
-        if let Some(credential) = state.credentials.get_mut(&key.0) {
-            credential.entries -= 1;
-            credential.unnamed -= usize::from(entry.unnamed);
-            if credential.entries == 0 {
-                state.credentials.remove(&key.0);
-            }
-        }
-    }
-
     fn now(&self) -> Moment {
         Moment::START.plus(clock::now().saturating_duration_since(self.epoch))
     }
 
     /// Whether several replicas share the limits.
-    pub(super) fn is_shared(&self) -> bool {
+    pub(in crate::admission) fn is_shared(&self) -> bool {
         self.lock().newcomer.is_some()
     }
 
