@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Uri};
+use serde::de::IgnoredAny;
 
+use super::call::plain;
 use super::upstreams::{Upstreams, Way};
 use super::{Policies, Policy};
 use crate::admission::Permit;
@@ -57,8 +59,24 @@ impl Destination {
             return;
         };
         let headers = std::mem::take(request.headers_mut());
-        let more = request.body_mut().edit(|body| model_name::rename(&headers, body, model, name));
-        *request.headers_mut() = headers;
+        let is_whole = request.body().passage().is_none();
+        // A compressed body is sent without its coding: what the upstream reads is the same.
+        let plainly = headers.contains_key(CONTENT_ENCODING).then(|| {
+            let mut plainly = headers.clone();
+            plainly.remove(CONTENT_ENCODING);
+            plainly
+        });
+        let more = request.body_mut().edit(|body| match &plainly {
+            None => model_name::rename(&headers, body, model, name),
+            Some(_) if !is_whole => None,
+            Some(plainly) => {
+                let decoded = plain(&headers, body);
+                // One that was cut, or is longer than what is decoded, is no JSON.
+                serde_json::from_slice::<IgnoredAny>(&decoded).ok()?;
+                model_name::rename(plainly, &decoded, model, name)
+            }
+        });
+        *request.headers_mut() = plainly.filter(|_| more.is_some()).unwrap_or(headers);
         if let Some(more) = more {
             lengthen(request.headers_mut(), more);
         }

@@ -1,5 +1,6 @@
 //! A pool over real sockets: what each upstream gets, byte for byte, and what a reload makes of it.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 
@@ -58,6 +59,46 @@ fn each_upstream_gets_its_own_key_path_and_name_of_the_model_and_nothing_else_ch
         assert!(at_b.start.contains(&format!(" /openai/v1{below} ")), "{}", at_b.start);
         let below = below.replace("gpt-5", "prod");
         assert!(at_a.start.contains(&format!(" /openai/v1{below} ")), "{}", at_a.start);
+    }
+}
+
+#[test]
+fn a_compressed_body_is_decoded_for_an_upstream_that_names_the_model_otherwise_and_for_no_other() {
+    let (a, seen_by_a) = wire::recording(|_| answer("200 OK", r#"{"choices":[{"message":{}}]}"#));
+    let (b, seen_by_b) = wire::recording(|_| answer("200 OK", r#"{"choices":[{"message":{}}]}"#));
+    let configuration =
+        member("a", a, r#"names = [{ model = "gpt-5", name = "prod" }]"#) + &member("b", b, "");
+    let weir = Weir::start(&configuration, &[]);
+    let gzip = |text: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    };
+    let send = |body: &[u8]| {
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        assert_eq!(wire::ask(weir.address, &[head.as_bytes(), body].concat()).status(), 200);
+    };
+    let whole = gzip(BODY.as_bytes());
+    for _ in 0..2 {
+        send(&whole);
+    }
+    let (at_a, at_b) = (next(&seen_by_a), next(&seen_by_b));
+    let renamed = BODY.replacen("\"model\" : \"gpt-5\"", "\"model\" : \"prod\"", 1);
+    assert_eq!(at_a.body, renamed.as_bytes());
+    assert_eq!(at_a.header("content-encoding"), None);
+    assert_eq!(at_a.header("content-length"), Some(renamed.len().to_string().as_str()));
+    assert_eq!((&at_b.body, at_b.header("content-encoding")), (&whole, Some("gzip")));
+    // What can't be decoded whole goes on as it came.
+    let cut = &whole[..whole.len() / 2];
+    for _ in 0..2 {
+        send(cut);
+    }
+    for seen in [&seen_by_a, &seen_by_b] {
+        let seen = next(seen);
+        assert_eq!((&*seen.body, seen.header("content-encoding")), (cut, Some("gzip")));
     }
 }
 
