@@ -1,32 +1,24 @@
 //! The ids of the API's objects in bodies and paths: what tells to whom a stateful request belongs.
 
-use memchr::memchr_iter;
+use memchr::memchr2_iter;
 
-/// How the ids of objects that requests refer to begin. What is not known of these belongs to the
-/// pool's home.
-const OBJECTS: [&[u8]; 18] = [
-    b"resp_",
-    b"conv_",
-    b"file-",
-    b"file_",
-    b"assistant-",
-    b"vs_",
-    b"batch_",
-    b"asst_",
-    b"thread_",
-    b"run_",
-    b"upload_",
-    b"ftjob-",
-    b"cntr_",
-    b"cfile_",
-    b"eval_",
-    b"evalrun_",
-    b"video_",
-    b"chatcmpl-",
-];
-/// How the ids of an answer's items begin, which a later request may send back. What is not known
-/// of these may be anybody's.
-const ITEMS: [&[u8]; 8] = [b"msg_", b"rs_", b"fc_", b"ws_", b"fs_", b"ci_", b"ig_", b"mcp_"];
+/// How the ids of objects begin, up to the first of these, and how long that is at most.
+const SEPARATORS: [u8; 2] = [b'_', b'-'];
+const LONGEST_BEGINNING: usize = 10;
+
+/// Whether what begins so is an object that requests refer to: what is not known of these belongs
+/// to the pool's home. The ids of an answer's items may be sent back by a later request: what is
+/// not known of these may be anybody's. Nothing where it is neither.
+fn is_object(beginning: &[u8]) -> Option<bool> {
+    match beginning {
+        b"resp_" | b"conv_" | b"file-" | b"file_" | b"assistant-" | b"vs_" | b"batch_" | b"asst_"
+        | b"thread_" | b"run_" | b"upload_" | b"ftjob-" | b"cntr_" | b"cfile_" | b"eval_" | b"evalrun_"
+        | b"video_" | b"chatcmpl-" => Some(true),
+        b"msg_" | b"rs_" | b"fc_" | b"ws_" | b"fs_" | b"ci_" | b"ig_" | b"mcp_" => Some(false),
+        _ => None,
+    }
+}
+
 /// The characters of an id.
 const LENGTHS: std::ops::RangeInclusive<usize> = 8..=128;
 
@@ -39,17 +31,19 @@ pub(super) struct ObjectId<'a> {
     pub(super) is_object: bool,
 }
 
-/// The ids in quotes in a JSON text that may be a part of one.
+/// The ids in quotes in a JSON text that may be a part of one. It goes from separator to separator:
+/// there are far fewer of them than of quotes.
 #[derive(Debug)]
 pub(super) struct ObjectIds<'a> {
     text: &'a [u8],
-    quotes: memchr::Memchr<'a>,
+    separators: memchr::Memchr2<'a>,
 }
 
 impl<'a> ObjectIds<'a> {
     /// The ids in `text`.
     pub(super) fn of(text: &'a [u8]) -> Self {
-        Self { text, quotes: memchr_iter(b'"', text) }
+        let [one, other] = SEPARATORS;
+        Self { text, separators: memchr2_iter(one, other, text) }
     }
 }
 
@@ -58,12 +52,19 @@ impl<'a> Iterator for ObjectIds<'a> {
 
     fn next(&mut self) -> Option<ObjectId<'a>> {
         loop {
-            let quote = self.quotes.next()?;
+            let separator = self.separators.next()?;
+            let before = self.text[..separator].iter().rev().take(LONGEST_BEGINNING);
+            let start = separator - before.take_while(|byte| byte.is_ascii_lowercase()).count();
+            let quotes = self.text[..start].last_chunk();
             // A quote inside a string, as in a prompt that shows JSON, begins no value.
-            if quote.checked_sub(1).is_some_and(|before| self.text[before] == b'\\') {
+            let begins = match quotes {
+                Some([before, quote]) => *quote == b'"' && *before != b'\\',
+                None => self.text.first() == Some(&b'"') && start == 1,
+            };
+            if !begins || is_object(&self.text[start..=separator]).is_none() {
                 continue;
             }
-            let rest = &self.text[quote + 1..];
+            let rest = &self.text[start..];
             let end = rest.iter().position(|byte| !is_of_an_id(*byte)).unwrap_or(rest.len());
             if rest.get(end) == Some(&b'"')
                 && let Some(found) = reference(&rest[..end])
@@ -79,9 +80,8 @@ pub(super) fn reference(id: &[u8]) -> Option<ObjectId<'_>> {
     if !LENGTHS.contains(&id.len()) || !id.iter().all(|byte| is_of_an_id(*byte)) {
         return None;
     }
-    let begins = |prefixes: &[&[u8]]| prefixes.iter().any(|prefix| id.starts_with(prefix));
-    let is_object = begins(&OBJECTS);
-    (is_object || begins(&ITEMS)).then_some(ObjectId { id, is_object })
+    let separator = id.iter().position(|byte| SEPARATORS.contains(byte))?;
+    Some(ObjectId { id, is_object: is_object(&id[..=separator])? })
 }
 
 fn is_of_an_id(byte: u8) -> bool {
@@ -101,6 +101,23 @@ mod tests {
             .map(|found| (std::str::from_utf8(found.id).unwrap(), found.is_object))
             .collect();
         assert_eq!(found, [("resp_0123456789", true), ("msg_abcdef01", false), ("vs_11112222", true)]);
+    }
+
+    #[test]
+    fn an_id_is_found_at_the_beginning_and_wherever_else_separators_stand() {
+        let found = |text: &'static str| {
+            ObjectIds::of(text.as_bytes()).map(|found| found.id.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(r#""file-0123456789""#), [15]);
+        assert_eq!(
+            found(r#"["a_b","vs_0123-45_67","-","_",{"max_tokens":1,"x":"resp_ab_cd-ef"}]"#),
+            [13, 13]
+        );
+        assert_eq!(
+            found(r#"resp_0123456789" "Resp_0123456789" "xresp_0123456789" \"resp_0123456789""#),
+            [0; 0]
+        );
+        assert_eq!(found("_-\"_\"-"), [0; 0]);
     }
 
     #[test]
