@@ -172,7 +172,8 @@ pub(super) fn judge<'a>(
     let body = Box::new(Relay::new(rest, reader, relaying(call, policy), now));
     let answer = Answer { head, body };
     let is_stream = answer.body.reader().is_stream();
-    let is_judged = is_stream && !is_whole || !is_stream && has_a_shape(call, &answer);
+    let is_judged = is_stream && (!is_whole || call.head.endpoint.speaks_json())
+        || !is_stream && has_a_shape(call, &answer);
     let hold = Hold::of(call, &answer, policy, now);
     let is_good = !is_judged || hold.ends_in.is_none() && hold.until <= now;
     report_head(permit, record, &answer.head, is_good, now);
@@ -303,12 +304,25 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
         return Attempted::Refused(answer, classified);
     }
     if answer.body.is_over() && !answer.body.reader().has_begun() {
-        return Attempted::Broken(answer);
+        return judge_eventless(endpoint, answer);
     }
     if answer.body.reader().is_without_output() && endpoint.speaks_json() {
         return Attempted::Refused(answer, Box::new(shape::of_class(endpoint, ErrorClass::EmptyResponse)));
     }
     Attempted::Answered(answer)
+}
+
+/// What a stream says that ended without an event: it may be an answer of another form whose head
+/// calls it a stream.
+fn judge_eventless(endpoint: Endpoint, answer: Answer) -> Attempted {
+    if answer.body.broke_off() {
+        return Attempted::Broken(answer);
+    }
+    let plain = copy(&answer.head.headers, answer.body.held(), MOST_HELD);
+    match shape::classify(endpoint, &answer.head.headers, &plain) {
+        Some(classified) if endpoint.speaks_json() => Attempted::Refused(answer, Box::new(classified)),
+        Some(_) | None => Attempted::Broken(answer),
+    }
 }
 
 /// The latest moment for this attempt's head: when the caller's SDK would end it, or the configured

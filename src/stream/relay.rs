@@ -184,6 +184,11 @@ where
         self.broken || self.ended
     }
 
+    /// Whether the body broke off while it was read ahead.
+    pub fn broke_off(&self) -> bool {
+        self.broken
+    }
+
     /// Whether the body ended in good order while it was read ahead, and may end so for the caller.
     pub fn ended_in_order(&self) -> bool {
         self.ended && !(self.abort_incomplete && self.reader.lacks_its_end())

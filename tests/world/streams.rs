@@ -165,6 +165,27 @@ fn r24_a_200_without_an_answer_is_no_success() {
     }
 }
 
+/// What has another form than its head says is read all the same, and repeated as what it is.
+#[test]
+fn r24_what_is_called_a_stream_and_has_no_event_is_classified_by_its_body() {
+    let called_a_stream = |body: &str| answer("200 OK", "text/event-stream", "", body);
+    let refused =
+        r#"{"error":{"message":"Rate limit reached","type":"tokens","code":"rate_limit_exceeded"}}"#;
+    for (body, class) in [
+        (refused, "rate_limit_tokens"),
+        ("<html><body>Blocked</body></html>", "malformed_response"),
+        ("", "empty_response"),
+        (": ping\n\n", "stream_cut"),
+    ] {
+        let (upstream, seen) = scripted(vec![called_a_stream(body), events(&[WORD, STOP, "[DONE]"], END)]);
+        let weir = Weir::before(upstream, "");
+        let got = chat(&weir, 60, STREAM);
+        assert!(got.text().contains("[DONE]"), "{class}");
+        assert_eq!((got.attempts(), seen.count()), (2, 2), "{class}");
+        assert!(weir.metric(&format!("weir_attempt_errors_total{{class=\"{class}\"}}")) >= 1.0, "{class}");
+    }
+}
+
 /// Ten legal forms of one stream: the bytes pass as they came, and what they say is understood.
 #[test]
 fn x05_a_stream_may_have_any_legal_form() {

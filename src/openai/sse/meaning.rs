@@ -58,10 +58,10 @@ fn leading_type(data: &[u8]) -> Option<Name> {
     Some(Name::of(&value[..memchr2(b'"', b'\\', value)?]))
 }
 
-/// Whether the object has an `error` of its own that is not null, or in its place an `error_type`
-/// or `error_message`.
+/// Whether the object, or the first of a list (Google's), has an `error` of its own that is not
+/// null, in its place an `error_type` or `error_message`, or is an `error` by its `object` (vLLM's).
 fn has_error(data: &[u8]) -> bool {
-    let mut cursor = Cursor::new(data);
+    let mut cursor = Cursor::new(data.strip_prefix(b"[").unwrap_or(data));
     if cursor.object().is_err() {
         return false;
     }
@@ -69,6 +69,11 @@ fn has_error(data: &[u8]) -> bool {
         match key.bytes {
             b"error" => return matches!(cursor.peek(), Some(b'{' | b'"')),
             b"error_type" | b"error_message" if cursor.peek() == Some(b'"') => return true,
+            b"object" if cursor.peek() == Some(b'"') => match cursor.string() {
+                Ok(object) if object.is("error") => return true,
+                Ok(_) => continue,
+                Err(_) => return false,
+            },
             _ => {}
         }
         if cursor.skip().is_err() {

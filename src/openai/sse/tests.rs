@@ -77,12 +77,15 @@ fn tells_errors_of_every_form() {
         r#"{"type":"error","code":"E","message":"flat"}"#,
         r#"{ "type" : "error" }"#,
         r#"{"error":"text"}"#,
+        r#"{"object":"error","message":"The engine died","type":"InternalServerError","code":500}"#,
+        r#"[{"error":{"code":503,"status":"UNAVAILABLE"}}]"#,
     ] {
         let expected = tell(&Event::Error { data: data.as_bytes() });
         assert_eq!(events(&format!("data: {data}\n\n")), std::slice::from_ref(&expected), "{data}");
         assert_eq!(events(&format!("event: error\ndata: {data}\n\n")), [expected], "{data}");
     }
     assert_eq!(events("data: {\"error\":null,\"choices\":[{\"error\":{},\"text\":\"a\"}]}\n\n"), ["Output"]);
+    assert_eq!(events("data: {\"object\":\"chunk\",\"name\":\"error\"}\n\n"), ["Output"]);
     let failed = br#"{"type":"response.failed","response":{"error":{"code":"server_error"},"usage":{"input_tokens":1}}}"#;
     let expected = Event::Failed { data: failed, usage: Some(usage(1, 0)) };
     assert_eq!(
