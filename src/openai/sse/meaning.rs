@@ -59,7 +59,8 @@ fn leading_type(data: &[u8]) -> Option<Name> {
 }
 
 /// Whether the object, or the first of a list (Google's), has an `error` of its own that is not
-/// null, in its place an `error_type` or `error_message`, or is an `error` by its `object` (vLLM's).
+/// null, has in its place an `error_type` or `error_message`, or is an `error` by its `object`
+/// (vLLM's).
 fn has_error(data: &[u8]) -> bool {
     let mut cursor = Cursor::new(data.strip_prefix(b"[").unwrap_or(data));
     if cursor.object().is_err() {
