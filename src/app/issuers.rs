@@ -1,5 +1,6 @@
 //! The keys of issuers, read again and again: a file or a URL that is gone leaves the old keys.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::config::callers::CallerToken;
 use crate::config::proxy;
+use crate::config::sources::{Process, Sources as _};
 use crate::upstream::Connector;
 
 use super::exchanges::{Exchanges, PATIENCE, send};
@@ -126,8 +128,8 @@ async fn keep(of: Weak<Issuer>, connector: Connector, mut rng: fastrand::Rng) {
     }
 }
 
-fn read_file(path: &std::path::Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| error.to_string())
+fn read_file(path: &Path) -> Result<Vec<u8>, String> {
+    Process.file(path).map_err(|error| error.to_string())
 }
 
 async fn ask(url: &str, connector: Connector) -> Result<Vec<u8>, String> {

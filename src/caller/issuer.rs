@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::sync::Notify;
 
-/// Keys of one issuer at most; those beyond are left out, which [`Standing`] says.
+/// Keys of one issuer at most; those beyond are left out.
 const MOST_KEYS: usize = 64;
 /// How far two clocks may be apart.
 const LEEWAY: f64 = 30.0;
@@ -135,6 +135,11 @@ impl Issuer {
     /// How its keys stand.
     pub fn standing(&self) -> Standing {
         self.state().standing.clone()
+    }
+
+    /// The number of its set of keys.
+    pub(super) fn version(&self) -> u64 {
+        self.state().standing.version
     }
 
     /// Waits until its keys were looked for once, for `longest` at most.

@@ -124,7 +124,7 @@ impl Tokens {
         let Some(at) = self.issuers.iter().position(is_its) else { return Ok(None) };
         let (issuer, callers) = &self.issuers[at];
         let untrue = |why| (Arc::clone(issuer), why);
-        let version = issuer.standing().version;
+        let version = issuer.version();
         let claims = issuer.verify(token, now).map_err(untrue)?;
         let is_whose = |(of, _): &&(TokenClaim, usize)| {
             claims.others.get(&of.claim).is_some_and(|claim| has(claim, &of.value))
@@ -143,7 +143,7 @@ impl Tokens {
         let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         let known = verified.get(&hash).filter(|known| known.token.is(token.as_bytes()))?;
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let fresh = now < known.ends && self.issuers[known.issuer].0.standing().version == known.version;
+        let fresh = now < known.ends && self.issuers[known.issuer].0.version() == known.version;
         fresh.then_some(known.index)
     }
 }

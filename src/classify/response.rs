@@ -184,7 +184,8 @@ fn class(
         return ErrorClass::Overloaded;
     }
     // Groq refuses with 413 what can never pass its limit.
-    let named = body.is_named(&words::RATE_LIMIT_CODES) || words.say_any(&words::RATE_LIMIT_WORDS);
+    let said = || status == StatusCode::FORBIDDEN && words.say_any(&words::RATE_LIMIT_WORDS);
+    let named = body.is_named(&words::RATE_LIMIT_CODES) || said();
     let is_limit = named && status != StatusCode::UNAUTHORIZED;
     if is_limit || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::PAYLOAD_TOO_LARGE {
         let too_large = refusal.is_some_and(|refusal| refusal.too_large);

@@ -172,8 +172,15 @@ pub(super) const RATE_LIMIT_CODES: [&str; 16] = [
     "token_quota_exceeded",
     "REQUEST_LIMIT_EXCEEDED",
 ];
-/// Words of a limit that comes back, which some gateways say with 403: Azure API Management.
-pub(super) const RATE_LIMIT_WORDS: [&str; 2] = ["out of call volume quota", "out of bandwidth quota"];
+/// Words of a limit that comes back, which some say with 403 and no code: GitHub, and Azure API
+/// Management.
+pub(super) const RATE_LIMIT_WORDS: [&str; 5] = [
+    "rate limit exceeded",
+    "exceeded a secondary rate limit",
+    "rate limit is exceeded",
+    "out of call volume quota",
+    "out of bandwidth quota",
+];
 
 /// Codes of a model that is not there, or not for this project.
 pub(super) const MODEL_CODES: [&str; 4] =

@@ -51,12 +51,15 @@ struct Shape<'a> {
     #[serde(borrow)]
     error: Option<&'a RawValue>,
     /// Of `MiniMax`, also beside an answer.
-    base_resp: Option<BaseResp>,
+    #[serde(borrow)]
+    base_resp: Option<&'a RawValue>,
     /// A number that is not 0, or a word, beside a message.
     #[serde(borrow)]
     code: Option<&'a RawValue>,
-    #[serde(alias = "msg", alias = "detail")]
+    // Each by itself: an alias would refuse a body that has two of them.
     message: Option<IgnoredAny>,
+    msg: Option<IgnoredAny>,
+    detail: Option<IgnoredAny>,
     choices: Option<IgnoredAny>,
     output: Option<IgnoredAny>,
     data: Option<IgnoredAny>,
@@ -65,9 +68,14 @@ struct Shape<'a> {
 }
 
 #[derive(Deserialize)]
-struct BaseResp {
-    #[serde(default)]
-    status_code: i64,
+struct BaseResp<'a> {
+    #[serde(borrow)]
+    status_code: Option<&'a RawValue>,
+}
+
+/// Whether a code tells of a failure: a number that is not 0, or a word.
+fn is_failure(code: &RawValue) -> bool {
+    !matches!(code.get(), "0" | "200" | "null" | "\"\"" | "\"0\"" | "\"200\"")
 }
 
 impl Shape<'_> {
@@ -75,9 +83,12 @@ impl Shape<'_> {
         let answers = [&self.choices, &self.output, &self.data, &self.results, &self.object];
         let has_error =
             self.error.is_some_and(|error| error.get().starts_with(['{', '"']) && error.get() != "\"\"");
-        let has_failed = self.base_resp.as_ref().is_some_and(|told| told.status_code != 0);
-        let has_code = self.message.is_some()
-            && self.code.is_some_and(|code| !matches!(code.get(), "0" | "200" | "null" | "\"\"" | "\"0\""));
+        let told = |base: &'_ RawValue| {
+            serde_json::from_str::<BaseResp<'_>>(base.get()).ok()?.status_code.map(is_failure)
+        };
+        let has_failed = self.base_resp.and_then(told).unwrap_or(false);
+        let has_message = [&self.message, &self.msg, &self.detail].iter().any(|text| text.is_some());
+        let has_code = has_message && self.code.is_some_and(is_failure);
         answers.iter().all(|answer| answer.is_none()) && (has_error || has_failed || has_code)
     }
 }
@@ -112,6 +123,15 @@ mod tests {
                 r#"{"code":50603,"message":"System is really busy. Please try again later.","data":null}"#,
                 Some(ErrorClass::SlowDown),
             ),
+            (
+                r#"{"choices":null,"base_resp":{"status_code":"1002","status_msg":"rate limit exceeded"}}"#,
+                Some(ErrorClass::RateLimitOther),
+            ),
+            (
+                r#"{"error":{"message":"busy","code":502},"message":"busy","detail":"of a gateway"}"#,
+                Some(ErrorClass::BadGateway),
+            ),
+            (r#"{"error":{"message":"busy","code":502},"base_resp":"none"}"#, Some(ErrorClass::BadGateway)),
             (r#"{"code":0,"message":"ok"}"#, None),
             (r#"{"choices":[{"message":"x"}],"code":7}"#, None),
             (" \r\n\r\n", Some(ErrorClass::EmptyResponse)),

@@ -272,7 +272,7 @@ impl Limits {
     fn part_of_owner(&mut self, owner: Option<u64>) -> Option<f64> {
         let Some(owner) = owner else { return Some(1.0) };
         let owners = self.owners.get_or_insert_default();
-        let part = owners.heard(owner);
+        let part = owners.answered(owner);
         if let Some(gone) = owners.gone() {
             self.entries.retain(|entry| entry.owner != Some(gone));
         }

@@ -8,7 +8,7 @@ const WEIGHT: f64 = 1.0 / 128.0;
 /// A part is lowered once it falls below this much of what is used of it, and raised at once: a
 /// limit that is shared out too generously draws refusals.
 const LOWERED: f64 = 0.85;
-/// An owner of fewer answers than this is heard of no more.
+/// An owner that fewer than this part of the answers name is forgotten.
 const GONE: f64 = 1.0 / 256.0;
 
 /// The owners that answers named of late.
@@ -27,7 +27,7 @@ struct Owner {
 impl Owners {
     /// An answer named this owner: the part of all requests that its limits count, or nothing where
     /// too many owners are known.
-    pub(super) fn heard(&mut self, name: u64) -> Option<f64> {
+    pub(super) fn answered(&mut self, name: u64) -> Option<f64> {
         if !self.0.iter().any(|owner| owner.name == name) {
             if self.0.len() == MOST {
                 return None;
@@ -37,16 +37,16 @@ impl Owners {
             self.0.iter_mut().for_each(|owner| owner.part *= 1.0 - part);
             self.0.push(Owner { name, part, used: 0.0 });
         }
-        let mut heard = None;
+        let mut part = None;
         for owner in &mut self.0 {
             let is_it = owner.name == name;
             owner.part += (f64::from(u8::from(is_it)) - owner.part) * WEIGHT;
             if owner.part > owner.used || owner.part < owner.used * LOWERED {
                 owner.used = owner.part;
             }
-            heard = heard.or(is_it.then_some(owner.used));
+            part = part.or(is_it.then_some(owner.used));
         }
-        heard
+        part
     }
 
     /// Whether all answers name the same.
@@ -54,7 +54,7 @@ impl Owners {
         self.0.len() == 1
     }
 
-    /// Forgets an owner that is heard of no more, and says which.
+    /// Forgets an owner that hardly any answer names, and says which.
     pub(super) fn gone(&mut self) -> Option<u64> {
         let index = self.0.iter().position(|owner| owner.part < GONE)?;
         Some(self.0.swap_remove(index).name)
@@ -68,19 +68,19 @@ mod tests {
     #[test]
     fn the_parts_follow_the_answers_and_an_owner_that_is_gone_is_forgotten() {
         let mut owners = Owners::default();
-        assert!((owners.heard(1).unwrap() - 1.0).abs() < 1e-9);
+        assert!((owners.answered(1).unwrap() - 1.0).abs() < 1e-9);
         for _ in 0..400 {
-            owners.heard(1);
-            owners.heard(2);
-            owners.heard(2);
+            owners.answered(1);
+            owners.answered(2);
+            owners.answered(2);
         }
-        let (one, two) = (owners.heard(1).unwrap(), owners.heard(2).unwrap());
+        let (one, two) = (owners.answered(1).unwrap(), owners.answered(2).unwrap());
         assert!((0.33..0.4).contains(&one) && (0.66..0.7).contains(&two), "{one} and {two}");
-        (0..800).for_each(|_| assert!(owners.heard(2).is_some()));
+        (0..800).for_each(|_| assert!(owners.answered(2).is_some()));
         assert_eq!((owners.gone(), owners.gone()), (Some(1), None));
         for name in 3..=5 {
-            owners.heard(name);
+            owners.answered(name);
         }
-        assert_eq!(owners.heard(6), None, "one place for each of four");
+        assert_eq!(owners.answered(6), None, "one place for each of four");
     }
 }
