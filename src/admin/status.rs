@@ -311,8 +311,10 @@ pub struct ScopeStatus {
     pub part: f64,
     /// Attempts that hold a permit.
     pub in_flight: u64,
-    /// Attempts that may hold one at once, where that is configured.
+    /// Attempts that may hold one at once, where that is configured or found.
     pub in_flight_limit: Option<u32>,
+    /// That bound is found, and not configured.
+    pub in_flight_is_found: bool,
     /// Requests waiting for this scope.
     pub waiting: u64,
     /// The limit that holds the next of them, as in `limits`; nothing where none waits for one.

@@ -63,6 +63,7 @@ pub(super) fn scope_status(
         waiting: scope.queue.iter().map(|line| line.waiting as u64).sum(),
         held_by: scope.held_by.map(limit_name).or_else(|| full(scope).then(|| IN_FLIGHT.to_owned())),
         in_flight_limit: scope.limits.in_flight,
+        in_flight_is_found: scope.limits.finds_in_flight,
         paused_seconds: (!scope.paused_for.is_zero()).then_some(scope.paused_for.as_secs_f64()),
         breaker: breaker(scope, wall),
         quota_spent: scope.quota_spent_for.map(|spent| QuotaSpent {

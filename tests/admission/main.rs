@@ -13,6 +13,7 @@
 #![expect(clippy::print_stdout, reason = "what a run measured is shown with --nocapture")]
 #![expect(clippy::unwrap_used, reason = "a world that contradicts itself must fail the test")]
 
+mod at_once;
 mod bursts;
 mod changes;
 mod depth;

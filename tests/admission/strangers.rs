@@ -7,11 +7,13 @@ use weir::internals::admission::{LimitReport, LimitReports, Unit, WindowReport};
 use weir::internals::classify::ErrorClass;
 use weir::internals::simulate::limiter::{Joint, Price};
 
+use crate::at_once::Concurrent;
 use crate::matrix::each;
 use crate::world::{Report, Scenario, Source, Strange, Stranger, percentile, run};
 
 /// A refusal that says nothing.
-const BARE: Strange = Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
+pub(crate) const BARE: Strange =
+    Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
 /// An answer without limit headers.
 pub(crate) const PLAIN: Strange = Strange::Taken {
     limits: LimitReports { requests: None, tokens: None, windows: Vec::new(), owner: None },
@@ -230,27 +232,6 @@ impl Stranger for Leaky {
     fn take(&mut self, _price: Price, at: f64) -> Strange {
         self.free_at = self.free_at.max(at) + 1.0 / self.rate;
         Strange::Taken { limits: LimitReports::default(), later: self.free_at - at, body: 0.0 }
-    }
-}
-
-/// A bound on requests at once.
-#[derive(Debug)]
-pub(crate) struct Concurrent {
-    pub(crate) most: u32,
-    pub(crate) under_way: u32,
-}
-
-impl Stranger for Concurrent {
-    fn take(&mut self, _price: Price, _at: f64) -> Strange {
-        if self.under_way >= self.most {
-            return BARE;
-        }
-        self.under_way += 1;
-        PLAIN
-    }
-
-    fn ended(&mut self) {
-        self.under_way -= 1;
     }
 }
 
@@ -517,7 +498,7 @@ const CASES: &[Case] = &[
     Case {
         name: "20 at once, bare",
         rate: 80.0,
-        make: || Box::new(Concurrent { most: 20, under_way: 0 }),
+        make: || Box::new(Concurrent::new(20, BARE)),
         refused: None,
         used: 0.95,
     },

@@ -6,7 +6,8 @@ use weir::internals::admission::{LimitReport, LimitReports};
 use weir::internals::classify::ErrorClass;
 use weir::internals::simulate::limiter::Price;
 
-use crate::strangers::{Case, Concurrent, Deep, Make, PLAIN, Tells, Windows, check, scenario, used};
+use crate::at_once::Concurrent;
+use crate::strangers::{BARE, Case, Deep, Make, PLAIN, Tells, Windows, check, scenario, used};
 use crate::world::{Scenario, Strange, Stranger, run};
 
 /// A token bucket: tokens per second, and the depth in seconds.
@@ -96,7 +97,7 @@ fn a_limit_that_nobody_tells_of_is_found_beside_those_that_are_told() {
         Box::new(Generous { keeps: Windows::new(1200.0, 60.0, false, tells), both })
     }
     fn at_once(both: bool) -> Box<dyn Stranger> {
-        Box::new(Generous { keeps: Concurrent { most: 20, under_way: 0 }, both })
+        Box::new(Generous { keeps: Concurrent::new(20, BARE), both })
     }
     let case = |name, rate, make: Make, used| Case { name, rate, make, refused: None, used };
     // 100 tokens each: 20 a second is the limit in all cases but the last two.

@@ -52,6 +52,9 @@ fn limit_of(scope: &ScopeStatus) -> String {
     let holding = scope.limits.iter().find(|limit| Some(&limit.name) == scope.held_by.as_ref());
     match (holding, &scope.held_by, scope.in_flight_limit) {
         (Some(limit), ..) => format!("{} ({} {})", scope.name, amount(limit.limit), limit.name),
+        (None, Some(name), Some(most)) if scope.in_flight_is_found => {
+            format!("{} ({most} {name}, as found)", scope.name)
+        }
         (None, Some(name), Some(most)) => format!("{} (limits.in_flight: {most} {name})", scope.name),
         (None, ..) if scope.paused_seconds.is_some() => {
             format!("{}, which the upstream asked to pause", scope.name)

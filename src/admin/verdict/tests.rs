@@ -435,6 +435,9 @@ fn a_bound_on_requests_in_flight_is_named() {
     status.scopes[0].in_flight_limit = Some(8);
     let all = findings(&status);
     assert!(all[0].sentence.contains("acme · gpt-5 (limits.in_flight: 8 requests in flight)"), "{all:?}");
+    status.scopes[0].in_flight_is_found = true;
+    let all = findings(&status);
+    assert!(all[0].sentence.contains("acme · gpt-5 (8 requests in flight, as found)"), "{all:?}");
 }
 
 #[test]

@@ -112,7 +112,9 @@ impl Measured {
                 self.limit = measured.min(met.cells);
                 return self.limit * BELOW;
             }
-            let least = if windowed { FIRST * met.typical } else { measured };
+            // As little, refused as soon as it was sent, is no count of a bucket.
+            let counted = sent >= met.typical * ENOUGH;
+            let least = if counted { measured } else { FIRST * met.typical };
             return met.cells.min(measured.max(least)) * DECREASE;
         };
         // A window was new when the last episode ended, a bucket was full when it began. A log
@@ -127,7 +129,7 @@ impl Measured {
         let is_few = episode.refused <= FEW.0;
         let lasted = before.ended.map_or(Duration::ZERO, |ended| at.since(ended));
         let known = match (windowed, self.by_the_minute) {
-            (true, false) => true,
+            (true, false) => sent >= met.typical,
             (true, true) => opened.since(own.log.begin()) >= WINDOW,
             (false, true) => lasted >= WINDOW / 2 && at.since(own.log.begin()) >= WINDOW,
             (false, false) => sent >= met.typical * ENOUGH,

@@ -409,6 +409,11 @@ impl Limits {
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));
             return Verdict { not_before: times.refused().plus(wait) };
         }
+        if refusal.by_load {
+            let rate = self.rates[0].get_or_insert_with(|| Box::new(Rate::beside(Unit::Requests, now)));
+            rate.refused(false, marks.in_flight, times.sent, hint, rng, now);
+            return Verdict { not_before: now };
+        }
         // What was sent before the last such refusal was known says nothing new.
         let fresh = times.sent >= self.unexplained;
         let (unit, learns) = self.untold(refusal.unit, charge, times.sent, now);

@@ -53,6 +53,11 @@ impl Marks {
         Self { requests: f64::from(cost.requests), tokens: cost.tokens as f64, in_flight: 0 }
     }
 
+    /// Whether nothing else was in flight.
+    pub(in crate::admission) fn is_alone(self) -> bool {
+        self.in_flight == 0
+    }
+
     pub(super) fn more(self, other: Self) -> Self {
         Self {
             requests: self.requests + other.requests,

@@ -323,11 +323,11 @@ impl Rate {
         match (&mut self.phase, &mut self.episode) {
             (Phase::Blocked { next, out, refused, .. }, Some(episode)) => {
                 episode.refused += 1;
-                // What was sent before the refusal says nothing new.
+                // What was sent before the refusal says nothing new, and what was on its way to it
+                // with others is one answer to one question.
                 if sent >= episode.began {
-                    *refused += 1;
-                    *next = now.plus(wait(*refused));
-                    *out = None;
+                    *refused += u32::from(out.take().is_some());
+                    *next = now.plus(wait(*refused)).max(*next);
                     episode.shut = episode.shut.max(if hint.is_some() { hinted } else { sent });
                 }
             }

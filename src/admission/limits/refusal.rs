@@ -35,6 +35,8 @@ impl Times {
 pub(crate) struct Refusal<'a> {
     /// What was too much, where it says so.
     pub(crate) unit: Option<Unit>,
+    /// It is for the load, and tells of no rate.
+    pub(crate) by_load: bool,
     pub(crate) numbers: Option<&'a RefusalNumbers>,
     pub(crate) hint: Option<Duration>,
     pub(crate) cost: Cost,

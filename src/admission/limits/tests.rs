@@ -43,6 +43,7 @@ impl Scope {
         let times = Times { sent: at(now), head: at(now + 0.1), processing: None };
         let refusal = Refusal {
             unit: Some(numbers.slot.unit()),
+            by_load: false,
             numbers: Some(&numbers),
             hint: None,
             cost,

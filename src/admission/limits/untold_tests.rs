@@ -28,6 +28,7 @@ fn told(requests: Option<u64>, tokens: Option<u64>) -> Limits {
 fn refuse(limits: &mut Limits, unit: Option<Unit>, seconds: f64) {
     let refusal = Refusal {
         unit,
+        by_load: false,
         numbers: None,
         hint: None,
         cost: Cost { requests: 1, tokens: 100, ..Cost::default() },
@@ -101,4 +102,39 @@ fn headers_that_tell_of_it_end_the_search_and_others_do_not() {
     let tokens = LimitReports { requests: None, tokens: Some(report), ..LimitReports::default() };
     limits.told(&tokens, Cost::default(), Charge::default(), Marks::default(), &times(4.0), at(4.0));
     assert_eq!(found(&limits), []);
+}
+
+/// Ten go at once, four are taken, and six are refused within a few milliseconds: that is no count
+/// of a rate, and one answer to one question.
+#[test]
+fn a_burst_that_is_refused_at_once_is_no_count_of_a_rate() {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut limits = Limits::new(&LimitSettings::default(), at(0.0));
+    let (cost, charge) =
+        (Cost { requests: 1, tokens: 0, ..Cost::default() }, Charge { requests: 1, tokens: 0 });
+    let send = |limits: &mut Limits, in_flight: u32, seconds: f64| {
+        limits.take(cost, charge, Duration::ZERO, in_flight, at(seconds));
+        limits.sent(cost, at(seconds))
+    };
+    let marks: Vec<Marks> = (0..10).map(|index| send(&mut limits, index, 0.001 * f64::from(index))).collect();
+    for (marks, index) in marks[4..].iter().zip(4..) {
+        let times = Times { sent: at(0.001 * f64::from(index)), head: at(0.006), processing: None };
+        let refusal = Refusal {
+            unit: None,
+            by_load: false,
+            numbers: None,
+            hint: None,
+            cost,
+            charge,
+            marks: *marks,
+            times: &times,
+        };
+        limits.refused(&refusal, &mut rng, at(0.006));
+    }
+    let pause = limits.wait(charge, false, 4, at(0.006));
+    assert!(pause <= Duration::from_millis(350), "{pause:?}");
+    let marks = send(&mut limits, 0, 0.4);
+    limits.accepted(charge, marks, true, at(0.4), at(0.5));
+    let waits = limits.wait(charge, false, 0, at(0.5));
+    assert!(waits <= Duration::from_millis(300), "{waits:?}");
 }

@@ -1,11 +1,14 @@
 //! The course of an attempt as the machine is told of it: sent, answered, found good, ended; and
 //! the retry that may follow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::admission::budget::{BudgetExhausted, RetryPayment};
-use crate::admission::limits::{Refusal, Times, Unit, Verdict};
+use crate::admission::concurrency::Concurrency;
+use crate::admission::limits::{Refusal, RefusalNumbers, Times, Unit, Verdict};
 use crate::admission::moment::Moment;
+use crate::admission::refusal::UpstreamWords;
 use crate::classify::ErrorClass;
 use crate::retry::{self, Health, MilliTokens};
 
@@ -69,20 +72,23 @@ impl<W> Machine<W> {
 
     /// An attempt ended, well or not: what that tells of the bound on attempts in flight.
     fn landed(&mut self, attempt: &Attempt, outcome: &Outcome, now: Moment) {
-        let found = self.members.of_mut(attempt.member).found.as_mut();
-        let (Some(found), Some(flight), Some(sent)) = (found, attempt.flight, attempt.sent) else { return };
-        match outcome {
-            Outcome::Done => {
-                let first = attempt.began.map(|began| began.seconds_since(sent));
-                found.ended(flight, first, now.seconds_since(sent), now);
+        let member = self.members.of_mut(attempt.member);
+        let Some(sent) = attempt.sent else { return };
+        if let Outcome::RateLimited { class: ErrorClass::SlowDown, .. } = outcome {
+            if attempt.marks.is_alone() {
+                return member.found.iter_mut().for_each(|found| found.refused_alone());
             }
-            Outcome::RateLimited { class: ErrorClass::SlowDown, .. } => found.refused(flight, now),
-            Outcome::RateLimited { .. }
-            | Outcome::Failed(_)
-            | Outcome::QuotaExhausted(_)
-            | Outcome::Dropped => {
-                found.over(flight);
-            }
+            let in_flight = member.in_flight;
+            let found = member.found.get_or_insert_with(|| Box::new(Concurrency::of_refusals(in_flight)));
+            found.refused(attempt.flight, in_flight.saturating_sub(1), now);
+            return;
+        }
+        let (Some(found), Some(flight)) = (&mut member.found, attempt.flight) else { return };
+        if let Outcome::Done = outcome {
+            let first = attempt.began.map(|began| began.seconds_since(sent));
+            found.ended(flight, first, now.seconds_since(sent), now);
+        } else {
+            found.over(flight);
         }
     }
 
@@ -198,44 +204,8 @@ impl<W> Machine<W> {
                 (Health::Alive, None)
             }
             Outcome::RateLimited { class, numbers, hint, words, earlier } => {
-                self.counts.rate_limited += 1;
-                let sent = attempt.sent.unwrap_or(began);
-                let head = attempt.head.unwrap_or(now);
-                let times = Times { sent, head, processing: attempt.processing };
-                let refusal = Refusal {
-                    unit: unit_of(class),
-                    numbers: numbers.as_ref(),
-                    hint,
-                    cost: attempt.cost,
-                    charge: attempt.charge,
-                    marks: attempt.marks,
-                    times: &times,
-                };
-                let member = self.members.of_mut(attempt.member);
-                let by_queue = class == ErrorClass::SlowDown && member.found.is_some();
-                if let Some(hint) = hint.filter(|_| !by_queue) {
-                    // A time in the message's own numbers is this request's; one told beside them
-                    // holds for all.
-                    let for_all = numbers.is_none_or(|numbers| numbers.wait.is_none());
-                    member.hold.refused(hint, for_all, words, now);
-                }
-                let verdict = if by_queue {
-                    member.limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
-                    Verdict { not_before: now }
-                } else {
-                    member.limits.refused(&refusal, &mut self.rng, now)
-                };
-                // Those who were told the same time do not come back together. Numbers tell each
-                // its own.
-                let not_before = match (hint, numbers) {
-                    (Some(hint), None) => {
-                        let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD).mul_f64(self.rng.f64());
-                        verdict.not_before.max(now.plus(hint)).plus(spread)
-                    }
-                    (None, _) | (Some(_), Some(_)) => verdict.not_before,
-                };
-                let not_before = not_before.max(now.plus(wait_after(earlier, &mut self.rng)));
-                (retry::health(class), Some(Ticket { since: attempt.since, not_before }))
+                let ticket = self.rate_limited(attempt, class, numbers.as_ref(), (hint, words), earlier, now);
+                (retry::health(class), Some(ticket))
             }
         };
         if attempt.counted {
@@ -249,6 +219,61 @@ impl<W> Machine<W> {
             );
         }
         ticket
+    }
+
+    /// An attempt met a rate limit, or a bound on what is in flight: what that tells of them, and
+    /// when its request may go again.
+    fn rate_limited(
+        &mut self,
+        attempt: &Attempt,
+        class: ErrorClass,
+        numbers: Option<&RefusalNumbers>,
+        (hint, words): (Option<Duration>, Option<Arc<UpstreamWords>>),
+        earlier: u32,
+        now: Moment,
+    ) -> Ticket {
+        self.counts.rate_limited += 1;
+        let sent = attempt.sent.unwrap_or(attempt.granted);
+        let head = attempt.head.unwrap_or(now);
+        let times = Times { sent, head, processing: attempt.processing };
+        let refusal = Refusal {
+            unit: unit_of(class),
+            by_load: class == ErrorClass::SlowDown,
+            numbers,
+            hint,
+            cost: attempt.cost,
+            charge: attempt.charge,
+            marks: attempt.marks,
+            times: &times,
+        };
+        let member = self.members.of_mut(attempt.member);
+        // Of a bound on what is in flight no rate is to be learned. An attempt that was alone
+        // met no such bound.
+        let by_bound = class == ErrorClass::SlowDown && !attempt.marks.is_alone();
+        let queues = by_bound && member.found.as_ref().is_some_and(|found| found.is_of_first_events());
+        if let Some(hint) = hint.filter(|_| !queues) {
+            // A time in the message's own numbers is this request's; one told beside them
+            // holds for all.
+            let for_all = numbers.is_none_or(|numbers| numbers.wait.is_none());
+            member.hold.refused(hint, for_all, words, now);
+        }
+        let verdict = if by_bound {
+            member.limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
+            Verdict { not_before: now }
+        } else {
+            member.limits.refused(&refusal, &mut self.rng, now)
+        };
+        // Those who were told the same time do not come back together. Numbers tell each
+        // its own.
+        let not_before = match (hint, numbers) {
+            (Some(hint), None) => {
+                let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD).mul_f64(self.rng.f64());
+                verdict.not_before.max(now.plus(hint)).plus(spread)
+            }
+            (None, _) | (Some(_), Some(_)) => verdict.not_before,
+        };
+        let not_before = not_before.max(now.plus(wait_after(earlier, &mut self.rng)));
+        Ticket { since: attempt.since, not_before }
     }
 
     /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's

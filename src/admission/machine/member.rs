@@ -51,7 +51,8 @@ pub(super) struct Member {
     pub(super) in_flight: u32,
     /// The configured bound on them.
     pub(super) bound: Option<u32>,
-    /// What finds that bound, where it is not configured and to be found.
+    /// What finds a bound on them: by first events where the configuration asks for it, else by
+    /// refusals from the first on.
     pub(super) found: Option<Box<Concurrency>>,
     pub(super) limits: Limits,
     pub(super) breaker: Breaker,
@@ -75,7 +76,7 @@ impl Member {
             spent,
             in_flight: 0,
             bound: limits.in_flight,
-            found: limits.finds_in_flight.then(|| Box::new(Concurrency::new())),
+            found: limits.finds_in_flight.then(|| Box::new(Concurrency::of_first_events())),
             limits: Limits::new(limits, now),
             breaker: Breaker::new(now),
             hold: Hold::default(),
@@ -93,18 +94,22 @@ impl Member {
         self.bound
     }
 
-    /// These limits, with the bound on attempts in flight that was found.
+    /// These limits, with the bound on attempts in flight that was found where that is the lower
+    /// one.
     pub(super) fn limits_found(&self, limits: LimitSettings) -> LimitSettings {
         let found = self.found.as_ref().map(|found| found.bound());
-        LimitSettings { in_flight: found.or(limits.in_flight), ..limits }
+        let Some(bound) = found.filter(|found| limits.in_flight.is_none_or(|stated| *found < stated)) else {
+            return LimitSettings { finds_in_flight: false, ..limits };
+        };
+        LimitSettings { in_flight: Some(bound), finds_in_flight: true, ..limits }
     }
 
     /// Applies other limits; what was learned stays.
     pub(super) fn configure(&mut self, limits: &LimitSettings, now: Moment) {
         self.bound = limits.in_flight;
         self.found = match self.found.take() {
-            found @ Some(_) if limits.finds_in_flight => found,
-            Some(_) | None => limits.finds_in_flight.then(|| Box::new(Concurrency::new())),
+            Some(found) if found.is_of_first_events() == limits.finds_in_flight => Some(found),
+            Some(_) | None => limits.finds_in_flight.then(|| Box::new(Concurrency::of_first_events())),
         };
         self.limits.configure(limits, now);
     }
@@ -130,11 +135,8 @@ impl Member {
             Gate::Probe => true,
             Gate::At(at) | Gate::Blocked(at) => return Offer::Blocked(at.max(now.plus(LOOK_AGAIN))),
         };
-        let is_full = match &mut self.found {
-            Some(found) => !found.takes(self.in_flight, now),
-            None => self.bound.is_some_and(|bound| self.in_flight >= self.limits.part_of_bound(bound)),
-        };
-        if is_full {
+        let is_full = self.bound.is_some_and(|bound| self.in_flight >= self.limits.part_of_bound(bound));
+        if is_full || self.found.as_mut().is_some_and(|found| !found.takes(self.in_flight, now)) {
             return Offer::Full;
         }
         let wait = self.limits.wait(charge, sparse, self.in_flight, now);

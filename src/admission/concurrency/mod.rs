@@ -1,14 +1,21 @@
-//! The bound on attempts in flight of an upstream that queues instead of refusing, found by the
-//! times to first events.
+//! The bound on attempts in flight of an upstream, found by the times to first events or by
+//! refusals.
 //!
-//! A model server with k slots takes whatever comes. What is beyond its slots waits inside it, and
-//! nothing says so but the time to the first event. The bound follows that time against its quiet
-//! value for a prompt of that size. By Little's law the part of its time that an answer is served
-//! is the part of the attempts that are served: one late round tells k.
+//! **By refusals**, wherever one says that too much is in flight: the bound is what the upstream
+//! kept of a burst, at least half of what was in flight. After a while one more is tried.
+//!
+//! **By first events**, where the configuration asks for it: the upstream queues instead of
+//! refusing. A model server with k slots takes whatever comes. What is beyond its slots waits
+//! inside it, and nothing says so but the time to the first event. The bound follows that time
+//! against its quiet value for a prompt of that size. By Little's law the part of its time that an
+//! answer is served is the part of the attempts that are served: one late round tells k.
 //!
 //! First events that come from the server's cache are much shorter than the others, and queueing is
 //! not what the others lack. So a bound that was lowered three times to no avail shows that such
 //! times are the usual ones.
+
+#[cfg(test)]
+mod tests;
 
 use super::moment::Moment;
 
@@ -37,6 +44,11 @@ const FULL: f64 = 0.9;
 /// After a bound that was too high the next try waits for this number of answers, within these
 /// seconds: a try may cost the first events of a few.
 const HOLD: (f64, f64, f64) = (25.0, 4.0, 30.0);
+/// Where refusals alone lead, each try that is refused doubles that time, up to this many times.
+const DOUBLINGS: u32 = 5;
+/// One burst of refusals lowers the bound to this part of what was in flight at least: that all of
+/// it is refused tells of an overload, and of no bound.
+const LEAST_KEPT: f64 = 0.5;
 /// A try is this part of the bound higher. It doubles with each that succeeds, up to the second.
 const STEP: (f64, f64) = (0.06, 0.25);
 /// An estimate of at least this part of a bound is no proof that the bound is too high.
@@ -112,6 +124,13 @@ struct Round {
 #[derive(Debug)]
 pub(super) struct Concurrency {
     bound: f64,
+    /// Late first events lower the bound too, and not refusals alone.
+    by_first_events: bool,
+    /// The least bound that the present burst of refusals may lead to; absent since an attempt of
+    /// the present round was answered.
+    least_kept: Option<f64>,
+    /// Tries in a row that were refused.
+    refused_tries: u32,
     /// The highest bound that was not too high, as far as known.
     good: f64,
     /// Nothing showed a queue so far.
@@ -141,9 +160,13 @@ pub(super) struct Concurrency {
 }
 
 impl Concurrency {
-    pub(super) fn new() -> Self {
+    /// The controller that first events lead.
+    pub(super) fn of_first_events() -> Self {
         Self {
             bound: FIRST,
+            by_first_events: true,
+            least_kept: None,
+            refused_tries: 0,
             good: 0.0,
             starting: true,
             number: 0,
@@ -160,6 +183,16 @@ impl Concurrency {
             unhelped: 0,
             led: None,
         }
+    }
+
+    /// The controller that refusals alone lead; `in_flight` attempts were, when the first came.
+    pub(super) fn of_refusals(in_flight: u32) -> Self {
+        Self { bound: f64::from(in_flight), by_first_events: false, ..Self::of_first_events() }
+    }
+
+    /// Whether late first events lower the bound too.
+    pub(super) fn is_of_first_events(&self) -> bool {
+        self.by_first_events
     }
 
     /// Attempts in flight at most.
@@ -195,6 +228,9 @@ impl Concurrency {
 
     /// The first event of an attempt came after `seconds`.
     pub(super) fn began(&mut self, flight: Flight, seconds: f64, now: Moment) {
+        if !self.by_first_events {
+            return;
+        }
         self.led = Some(now);
         self.over(flight);
         let size = flight.size;
@@ -226,16 +262,34 @@ impl Concurrency {
     /// `first`.
     pub(super) fn ended(&mut self, flight: Flight, first: Option<f64>, seconds: f64, now: Moment) {
         self.over(flight);
+        if flight.round == self.number {
+            self.least_kept = None;
+        }
         if let Some(first) = first {
             let shortest = self.shortest(flight.size, now);
             let quiet = shortest.map_or(first, |shortest| first.min(shortest * self.usual.value(now)));
-            let served = seconds - (first - quiet);
-            self.served = (self.served + 1.0).min(TYPICAL);
-            self.service += (served - self.service) / self.served;
-        } else if flight.round == self.number && self.led.is_none_or(|led| now.seconds_since(led) > UNLED) {
+            self.serve(seconds - (first - quiet));
+        } else if !self.by_first_events {
+            self.serve(seconds);
+        }
+        if first.is_some() && self.by_first_events {
+            return;
+        }
+        // Where refusals lead, only what went beyond the bound that is known to be good speaks for
+        // a higher one.
+        let speaks =
+            self.by_first_events || self.bound <= self.good || f64::from(flight.in_flight) > self.good;
+        let unled = self.led.is_none_or(|led| now.seconds_since(led) > UNLED);
+        if flight.round == self.number && speaks && unled {
             self.round.count += 1.0;
             self.judge(now);
         }
+    }
+
+    /// An answer was served for `seconds`.
+    fn serve(&mut self, seconds: f64) {
+        self.served = (self.served + 1.0).min(TYPICAL);
+        self.service += (seconds - self.service) / self.served;
     }
 
     /// An attempt ended otherwise.
@@ -245,19 +299,47 @@ impl Concurrency {
         }
     }
 
-    /// An attempt was refused for what is in flight. That is no rate, and concerns nothing else.
-    pub(super) fn refused(&mut self, flight: Flight, now: Moment) {
-        if flight.round == self.number {
-            let taken = f64::from(flight.in_flight.saturating_sub(1));
-            self.lower(taken.min(self.bound), now);
+    /// An attempt was refused for what is in flight, while `others` still are. That is no rate, and
+    /// concerns nothing else. Of an attempt that was sent before the search began the flight is not
+    /// known.
+    pub(super) fn refused(&mut self, flight: Option<Flight>, others: u32, now: Moment) {
+        let others = f64::from(others);
+        if let Some(flight) = flight.filter(|flight| flight.round == self.number) {
+            // Others may be refused after it: what the upstream keeps is known after the last.
+            let beside = f64::from(flight.in_flight.saturating_sub(1));
+            let least = self.bound.min(f64::from(flight.in_flight)) * LEAST_KEPT;
+            self.refused_tries = if beside >= self.good { self.refused_tries + 1 } else { 0 };
+            self.lower(beside.min(others).max(least).min(self.bound), now);
+            self.least_kept = Some(least);
+        } else if flight.is_none() && self.number == 0 {
+            let least = self.bound * LEAST_KEPT;
+            self.lower(others.max(least), now);
+            self.least_kept = Some(least);
+        } else if let Some(least) = self.least_kept {
+            self.bound = self.bound.min(others.max(least).max(1.0));
+            self.good = self.bound;
+        }
+    }
+
+    /// An attempt was refused beside which nothing was in flight: that was an overload, and no
+    /// bound. The search begins anew from one at a time.
+    pub(super) fn refused_alone(&mut self) {
+        if !self.by_first_events {
+            (self.starting, self.good, self.refused_tries) = (true, 0.0, 0);
+            self.held_until = Moment::START;
+            self.set(1.0);
         }
     }
 
     /// Draws the conclusions from a round as soon as enough of its first events have come.
     fn judge(&mut self, now: Moment) {
         let Round { count, seconds, shortest, in_flight } = self.round;
-        let least = if self.starting { 1.0 } else { ROUND.1 };
-        if count < (self.bound * ROUND.0).clamp(least, ROUND.2).floor() {
+        let least = match (self.by_first_events, self.starting) {
+            (_, true) => 1.0,
+            (true, false) => ROUND.1,
+            (false, false) => TYPICAL,
+        };
+        if count < (self.bound * ROUND.0).clamp(least, ROUND.2.max(least)).floor() {
             return;
         }
         let quiet = shortest * self.usual.value(now);
@@ -294,7 +376,9 @@ impl Concurrency {
             self.usual.add(seconds / shortest, count, now);
         }
         self.unhelped -= u32::from(self.bound > self.good && self.unhelped > 0);
-        self.good = self.good.max(self.bound);
+        if self.bound > self.good {
+            (self.good, self.refused_tries) = (self.bound, 0);
+        }
         if self.held && now >= self.held_until {
             self.raise();
         } else {
@@ -314,13 +398,16 @@ impl Concurrency {
         self.set(bound);
         self.good = self.bound;
         let answers = self.service / self.bound;
-        self.held_until = now.plus_seconds((answers * HOLD.0).clamp(HOLD.1, HOLD.2));
+        let doublings = if self.by_first_events { 0 } else { self.refused_tries.min(DOUBLINGS) };
+        let hold = (answers * HOLD.0).clamp(HOLD.1, HOLD.2) * f64::from(1 << doublings);
+        self.held_until = now.plus_seconds(hold);
     }
 
     fn set(&mut self, bound: f64) {
         self.bound = bound.clamp(1.0, MOST);
         (self.round, self.due, self.held) = (Round::default(), None, false);
         self.number = self.number.wrapping_add(1);
+        self.least_kept = None;
     }
 
     /// The shortest seconds to a first event for a prompt of a size: a larger one takes no less.
@@ -335,56 +422,4 @@ fn size(tokens: u64) -> usize {
     let is_upper = tokens >> (doublings - 1) == 3;
     let halves = ((doublings - SMALLEST) * 2) as usize + usize::from(is_upper);
     halves.min(SIZES - 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: f64) -> Moment {
-        Moment::START.plus_seconds(seconds)
-    }
-
-    #[test]
-    fn answers_that_are_no_streams_raise_the_bound_where_nothing_leads() {
-        let mut found = Concurrency::new();
-        for step in 0..6 {
-            let now = at(f64::from(step));
-            let flights: Vec<Flight> = (1..=found.bound()).map(|of| found.sent(100, of, now)).collect();
-            assert!(!found.takes(found.bound(), now));
-            for flight in flights {
-                found.ended(flight, None, 1.0, now);
-            }
-        }
-        assert!(found.bound() >= 512, "{}", found.bound());
-    }
-
-    #[test]
-    fn a_refusal_lowers_the_bound_to_what_was_taken_once() {
-        let mut found = Concurrency::new();
-        let flights: Vec<Flight> = (1..=16).map(|of| found.sent(100, of, at(0.0))).collect();
-        for flight in &flights[8..] {
-            found.refused(*flight, at(0.1));
-        }
-        assert_eq!(found.bound(), 8);
-        // It is tried again after a while, by one more, and no earlier.
-        for (seconds, bound) in [(1.0, 8), (2.0, 8), (40.0, 8), (41.0, 9)] {
-            let sent: Vec<Flight> = (1..=8).map(|of| found.sent(100, of, at(seconds))).collect();
-            found.takes(8, at(seconds));
-            for flight in sent {
-                found.began(flight, 0.1, at(seconds + 0.1));
-            }
-            assert_eq!(found.bound(), bound, "at {seconds} s");
-        }
-        let ninth = found.sent(100, 9, at(42.0));
-        found.refused(ninth, at(42.1));
-        assert_eq!(found.bound(), 8);
-    }
-
-    #[test]
-    fn sizes_have_their_classes() {
-        let classes = [0, 31, 32, 47, 48, 63, 64, 96, u64::MAX >> 1].map(size);
-        assert_eq!(classes, [0, 0, 0, 0, 1, 1, 2, 3, SIZES - 1]);
-        assert!((0..1 << 18).map(size).all(|class| class < SIZES));
-    }
 }
