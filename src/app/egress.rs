@@ -9,7 +9,6 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use crate::config::Config;
-use crate::config::upstream::Roots;
 use crate::upstream::{self, Connector, tls};
 
 use super::{Error, settings};
@@ -84,15 +83,11 @@ impl Egress {
 
 fn stamps(config: &Config) -> Vec<Stamp> {
     let of = &config.upstream.tls;
-    let roots = match &of.roots {
-        Roots::File(path) => Some(path),
-        Roots::System | Roots::Bundled => None,
-    };
     let stamp = |path: &Path| {
         let metadata = std::fs::metadata(path).ok()?;
         Some((metadata.modified().ok()?, metadata.len()))
     };
-    let files = [roots, of.client_cert.as_ref(), of.client_key.as_ref()];
+    let files = [of.roots.file(), of.client_cert.as_ref(), of.client_key.as_ref()];
     files.into_iter().flatten().map(|path| (path.clone(), stamp(path))).collect()
 }
 

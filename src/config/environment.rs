@@ -139,33 +139,23 @@ fn within(path: &str) -> String {
 /// commas alone.
 fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
     let plain = || Node::text(text, path, origin);
-    let toml = || Node::parse_value(text, path, origin);
-    match kind {
-        Kind::OrWord(word, inner) if text != word => read(text, *inner, path, origin),
-        Kind::Boolean | Kind::Integer | Kind::Ratio | Kind::Table(_) => toml().unwrap_or_else(plain),
-        Kind::List(inner) => {
-            if text.starts_with('[') || inner.table().is_some() {
-                return toml().unwrap_or_else(plain);
-            }
-            let elements = text.split(',').map(str::trim).filter(|element| !element.is_empty());
-            let nodes = elements
-                .enumerate()
-                .map(|(index, element)| Node::text(element, &format!("{path}[{index}]"), origin))
-                .collect();
-            Node { path: path.to_owned(), origin: origin.clone(), datum: Datum::List(nodes) }
-        }
-        Kind::OrWord(..)
-        | Kind::Duration
-        | Kind::Size
-        | Kind::Address
-        | Kind::Url
-        | Kind::UpstreamUrl
-        | Kind::HeaderName
-        | Kind::Pattern
-        | Kind::Text
-        | Kind::Operation
-        | Kind::Path
-        | Kind::Secret
-        | Kind::Choice(_) => plain(),
+    if let Kind::OrWord(word, inner) = kind
+        && text != word
+    {
+        return read(text, *inner, path, origin);
     }
+    if let Kind::List(inner) = kind
+        && !text.starts_with('[')
+        && inner.table().is_none()
+    {
+        let elements = text.split(',').map(str::trim).filter(|element| !element.is_empty());
+        let nodes = elements
+            .enumerate()
+            .map(|(index, element)| Node::text(element, &format!("{path}[{index}]"), origin))
+            .collect();
+        return Node { path: path.to_owned(), origin: origin.clone(), datum: Datum::List(nodes) };
+    }
+    let is_toml =
+        matches!(kind, Kind::Boolean | Kind::Integer | Kind::Ratio | Kind::List(_) | Kind::Table(_));
+    is_toml.then(|| Node::parse_value(text, path, origin)).flatten().unwrap_or_else(plain)
 }

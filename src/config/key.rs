@@ -92,25 +92,10 @@ impl Presence {
 impl Kind {
     /// The table that this kind, or each element of this list, is.
     pub fn table(self) -> Option<&'static Table> {
-        match self {
-            Self::Table(table) => Some(table),
-            Self::OrWord(_, inner) | Self::List(inner) => inner.table(),
-            Self::Boolean
-            | Self::Integer
-            | Self::Ratio
-            | Self::Duration
-            | Self::Size
-            | Self::Address
-            | Self::Url
-            | Self::UpstreamUrl
-            | Self::HeaderName
-            | Self::Pattern
-            | Self::Text
-            | Self::Operation
-            | Self::Path
-            | Self::Secret
-            | Self::Choice(_) => None,
+        if let Self::OrWord(_, inner) | Self::List(inner) = self {
+            return inner.table();
         }
+        if let Self::Table(table) = self { Some(table) } else { None }
     }
 
     /// What to write, in words, for diagnostics and the reference.

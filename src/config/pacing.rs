@@ -7,7 +7,7 @@ use super::quantity::{Ratio, Size};
 use super::read::Reader;
 use super::seed::SeedFile;
 use super::tree::Node;
-use super::value::{Shown, Value, choice, textual};
+use super::value::{Shown, Value, choice};
 use crate::estimate::Pricing;
 use crate::pattern::Pattern;
 
@@ -52,13 +52,6 @@ section! {
         default_max_tokens: u64 = default(16) in 0..=10000000,
     }
 }
-
-textual!(
-    Pricing,
-    Kind::Choice(|| Pricing::ALL.map(Pricing::as_str).to_vec()),
-    |text: &str| Pricing::ALL.into_iter().find(|pricing| pricing.as_str() == text),
-    |pricing: &Pricing| pricing.as_str().to_owned()
-);
 
 section! {
     /// What the upstream allows. Left out, it is learned from its answers.

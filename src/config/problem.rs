@@ -20,6 +20,17 @@ pub enum Origin {
     Default,
 }
 
+impl Origin {
+    /// The line or the variable in parentheses, to follow a key; nothing where there is neither.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::File { line, .. } => format!(" (line {line})"),
+            Self::Environment(name) => format!(" (environment {name})"),
+            Self::Option(_) | Self::Default => String::new(),
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {

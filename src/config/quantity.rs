@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::key::Kind;
-use super::read::Reader;
-use super::tree::{Datum, Node};
+use super::tree::Datum;
 use super::value::{Shown, Value};
 
 /// Nothing that Weir waits for takes longer, and sums of a few of these can't overflow a clock.
@@ -13,23 +12,15 @@ const LONGEST: Duration = Duration::from_hours(24 * 400);
 impl Value for Duration {
     const KIND: Kind = Kind::Duration;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let parsed = match &node.datum {
+    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+        match datum {
             // Nought is the same in every unit.
-            Datum::Integer(0) => Some(Self::ZERO),
+            Datum::Integer(0) => Ok(Self::ZERO),
             Datum::Integer(number) => {
-                reader.problem(node, format!("{number} has no unit; write \"{number}s\" or \"{number}ms\""));
-                return None;
+                Err(Some(format!("{number} has no unit; write \"{number}s\" or \"{number}ms\"")))
             }
-            Datum::String(text) => parse_duration(text),
-            Datum::Float(_) | Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => {
-                None
-            }
-        };
-        if parsed.is_none() {
-            reader.mismatch(node, Self::KIND);
+            datum => datum.as_text().and_then(parse_duration).ok_or(None),
         }
-        parsed
     }
 
     fn show(&self) -> Shown {
@@ -104,18 +95,11 @@ impl Size {
 impl Value for Size {
     const KIND: Kind = Kind::Size;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let parsed = match &node.datum {
-            Datum::Integer(number) => u64::try_from(*number).ok().map(Self),
-            Datum::String(text) => parse_size(text),
-            Datum::Float(_) | Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => {
-                None
-            }
-        };
-        if parsed.is_none() {
-            reader.mismatch(node, Self::KIND);
+    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+        if let Datum::Integer(number) = datum {
+            return u64::try_from(*number).map(Self).map_err(|_| None);
         }
-        parsed
+        datum.as_text().and_then(parse_size).ok_or(None)
     }
 
     fn show(&self) -> Shown {
@@ -159,21 +143,16 @@ pub struct Ratio(pub f64);
 impl Value for Ratio {
     const KIND: Kind = Kind::Ratio;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let parsed = match &node.datum {
+    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+        let parsed = match datum {
             Datum::Integer(number) => i32::try_from(*number).ok().map(f64::from),
             Datum::Float(number) => Some(*number),
-            Datum::String(text) => match text.trim().strip_suffix('%') {
+            datum => datum.as_text().and_then(|text| match text.trim().strip_suffix('%') {
                 Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
-                None => text.trim().parse::<f64>().ok(),
-            },
-            Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => None,
+                None => text.trim().parse().ok(),
+            }),
         };
-        let parsed = parsed.filter(|number| number.is_finite()).map(Self);
-        if parsed.is_none() {
-            reader.mismatch(node, Self::KIND);
-        }
-        parsed
+        parsed.filter(|number| number.is_finite()).map(Self).ok_or(None)
     }
 
     fn show(&self) -> Shown {

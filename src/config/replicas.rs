@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::key::section;
 use super::secret::SecretRef;
-use super::upstream::Roots;
+use crate::upstream::tls::Roots;
 
 section! {
     /// Several Weirs that share one organization's limits, and agree through Redis on who may use

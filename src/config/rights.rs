@@ -3,7 +3,6 @@
 use super::Config;
 use super::callers::Caller;
 use super::key::{Kind, section};
-use super::problem::Origin;
 use super::read::Reader;
 use super::tree::Node;
 use super::value::{Shown, Value};
@@ -41,11 +40,7 @@ impl<T: Value> Value for Placed<T> {
     const KIND: Kind = T::KIND;
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let place = match &node.origin {
-            Origin::File { line, .. } => format!("{} (line {line})", node.path),
-            Origin::Environment(name) => format!("{} (environment {name})", node.path),
-            Origin::Option(_) | Origin::Default => node.path.clone(),
-        };
+        let place = format!("{}{}", node.path, node.origin.line());
         T::read(node, reader).map(|value| Self { value, place: place.into() })
     }
 

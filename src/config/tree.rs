@@ -32,15 +32,7 @@ pub(crate) enum Datum {
 impl Datum {
     /// The text, where it is one.
     pub(crate) fn as_text(&self) -> Option<&str> {
-        match self {
-            Self::String(text) => Some(text),
-            Self::Integer(_)
-            | Self::Float(_)
-            | Self::Boolean(_)
-            | Self::Strange(_)
-            | Self::List(_)
-            | Self::Table(_) => None,
-        }
+        if let Self::String(text) = self { Some(text) } else { None }
     }
 
     /// What a person calls it.
@@ -65,10 +57,7 @@ impl Node {
         for error in errors {
             let origin = places.origin(error.span().map_or(0, |span| span.start));
             // The parser repeats itself on one mistake; the first says it best.
-            let line = |origin: &Origin| match origin {
-                Origin::File { line, .. } => *line,
-                Origin::Environment(_) | Origin::Option(_) | Origin::Default => 0,
-            };
+            let line = |origin: &Origin| if let Origin::File { line, .. } = origin { *line } else { 0 };
             if problems.iter().any(|known| line(&known.origin) == line(&origin)) {
                 continue;
             }
@@ -150,14 +139,10 @@ impl Node {
 
     fn set_origin(&mut self, origin: &Origin) {
         self.origin = origin.clone();
-        match &mut self.datum {
-            Datum::List(nodes) => nodes.iter_mut().for_each(|node| node.set_origin(origin)),
-            Datum::Table(nodes) => nodes.values_mut().for_each(|node| node.set_origin(origin)),
-            Datum::String(_)
-            | Datum::Integer(_)
-            | Datum::Float(_)
-            | Datum::Boolean(_)
-            | Datum::Strange(_) => {}
+        if let Datum::List(nodes) = &mut self.datum {
+            nodes.iter_mut().for_each(|node| node.set_origin(origin));
+        } else if let Datum::Table(nodes) = &mut self.datum {
+            nodes.values_mut().for_each(|node| node.set_origin(origin));
         }
     }
 }

@@ -13,6 +13,7 @@ use super::url::{BaseUrl, UpstreamUrl};
 use super::value::{Shown, Value, choice, textual};
 use crate::pattern::Pattern;
 use crate::proxy::FirstEventTimeout;
+use crate::upstream::tls::Roots;
 
 section! {
     /// The API behind Weir, and the way there.
@@ -115,36 +116,20 @@ choice! {
     }
 }
 
-/// The authorities that are trusted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Roots {
-    /// The operating system's.
-    System,
-    /// Mozilla's, built in.
-    Bundled,
-    /// A PEM file's.
-    File(PathBuf),
-}
-
-impl Roots {
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "system" => Some(Self::System),
-            "bundled" => Some(Self::Bundled),
-            _ => {
-                text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Self::File(path.into()))
-            }
-        }
+textual!(
+    Roots,
+    Kind::Choice(|| vec!["system", "bundled", "file:PATH"]),
+    |text: &str| match text {
+        "system" => Some(Roots::System),
+        "bundled" => Some(Roots::Bundled),
+        _ => text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Roots::File(path.into())),
+    },
+    |roots: &Roots| match roots {
+        Roots::System => "system".to_owned(),
+        Roots::Bundled => "bundled".to_owned(),
+        Roots::File(path) => format!("file:{}", path.display()),
     }
-
-    fn format(&self) -> String {
-        match self {
-            Self::System => "system".to_owned(),
-            Self::Bundled => "bundled".to_owned(),
-            Self::File(path) => format!("file:{}", path.display()),
-        }
-    }
-}
+);
 
 impl Value for FirstEventTimeout {
     const KIND: Kind = Kind::OrWord("learned", &Kind::Duration);
@@ -170,5 +155,3 @@ impl Value for FirstEventTimeout {
         }
     }
 }
-
-textual!(Roots, Kind::Choice(|| vec!["system", "bundled", "file:PATH"]), Roots::parse, Roots::format);

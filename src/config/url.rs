@@ -6,8 +6,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::key::Kind;
-use super::read::Reader;
-use super::tree::{Datum, Node};
+use super::tree::Datum;
 use super::value::{Shown, Value};
 use crate::openai::endpoint::has_dot_segments;
 
@@ -59,6 +58,11 @@ impl BaseUrl {
     /// Whether it is `https`.
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Whether nobody on the way reads or changes what is sent there: by TLS, or on this machine.
+    pub fn is_private(&self) -> bool {
+        self.tls || ["localhost", "127.0.0.1", "::1"].contains(&self.host())
     }
 
     /// The host, without brackets around an IPv6 address.
@@ -119,12 +123,8 @@ impl std::fmt::Display for UpstreamUrl {
 impl Value for UpstreamUrl {
     const KIND: Kind = Kind::UpstreamUrl;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Datum::String(text) = &node.datum else {
-            reader.mismatch(node, Self::KIND);
-            return None;
-        };
-        Self::parse(text).map_err(|message| reader.problem(node, message)).ok()
+    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+        Ok(Self::parse(datum.as_text().ok_or(None)?)?)
     }
 
     fn show(&self) -> Shown {
@@ -135,12 +135,8 @@ impl Value for UpstreamUrl {
 impl Value for BaseUrl {
     const KIND: Kind = Kind::Url;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Datum::String(text) = &node.datum else {
-            reader.mismatch(node, Self::KIND);
-            return None;
-        };
-        Self::parse(text).map_err(|message| reader.problem(node, message)).ok()
+    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+        Ok(Self::parse(datum.as_text().ok_or(None)?)?)
     }
 
     fn show(&self) -> Shown {

@@ -9,6 +9,7 @@ use super::key::Kind;
 use super::read::Reader;
 use super::tree::{Datum, Node};
 use crate::caller::{Lane, Mode};
+use crate::estimate::Pricing;
 use crate::openai::Endpoint;
 use crate::pattern::Pattern;
 use crate::rights::Grant;
@@ -18,8 +19,23 @@ pub(crate) trait Value: Sized {
     /// What a person writes.
     const KIND: Kind;
 
+    /// Reads it by itself. Where that fails, what is wrong with it; nothing where the kind says it.
+    fn parse(_datum: &Datum) -> Result<Self, Option<String>> {
+        Err(None)
+    }
+
     /// Reads it; where that fails the reader has been told why.
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let wrong = match Self::parse(&node.datum) {
+            Ok(value) => return Some(value),
+            Err(wrong) => wrong,
+        };
+        match wrong {
+            Some(message) => reader.problem(node, message),
+            None => reader.mismatch(node, Self::KIND),
+        }
+        None
+    }
 
     /// The value as it would be written. A secret is shown as its reference.
     fn show(&self) -> Shown;
@@ -58,12 +74,8 @@ impl Shown {
 impl Value for bool {
     const KIND: Kind = Kind::Boolean;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        if let Datum::Boolean(value) = node.datum {
-            return Some(value);
-        }
-        reader.mismatch(node, Self::KIND);
-        None
+    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+        if let Datum::Boolean(value) = datum { Ok(*value) } else { Err(None) }
     }
 
     fn show(&self) -> Shown {
@@ -72,18 +84,13 @@ impl Value for bool {
 }
 
 macro_rules! integers {
-    ($($type:ty),*) => { $(
+    ($($type:ty: $float:expr),*) => { $(
         impl Value for $type {
             const KIND: Kind = Kind::Integer;
 
-            fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-                if let Datum::Integer(number) = node.datum
-                    && let Ok(number) = Self::try_from(number)
-                {
-                    return Some(number);
-                }
-                reader.mismatch(node, Self::KIND);
-                None
+            fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+                let Datum::Integer(number) = datum else { return Err(None) };
+                Self::try_from(*number).map_err(|_| None)
             }
 
             fn show(&self) -> Shown {
@@ -91,54 +98,23 @@ macro_rules! integers {
             }
 
             fn measure(&self) -> Option<f64> {
-                Some(*self as f64)
+                Some($float(*self))
             }
         }
     )* };
 }
-integers!(u64, usize);
-
-impl Value for u32 {
-    const KIND: Kind = Kind::Integer;
-
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        if let Datum::Integer(number) = node.datum
-            && let Ok(number) = Self::try_from(number)
-        {
-            return Some(number);
-        }
-        reader.mismatch(node, Self::KIND);
-        None
-    }
-
-    fn show(&self) -> Shown {
-        Shown::Literal(self.to_string())
-    }
-
-    fn measure(&self) -> Option<f64> {
-        Some(f64::from(*self))
-    }
-}
+integers!(u64: |number| number as f64, usize: |number| number as f64, u32: f64::from);
 
 /// Free text is never empty: to write nothing, the key is left out.
 impl Value for String {
     const KIND: Kind = Kind::Text;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        match &node.datum {
-            Datum::String(text) if !text.trim().is_empty() && !text.chars().any(char::is_control) => {
-                return Some(text.clone());
-            }
-            Datum::String(text) if text.trim().is_empty() => reader.problem(node, "is empty; leave it out"),
-            Datum::String(_)
-            | Datum::Integer(_)
-            | Datum::Float(_)
-            | Datum::Boolean(_)
-            | Datum::Strange(_)
-            | Datum::List(_)
-            | Datum::Table(_) => reader.mismatch(node, Self::KIND),
+    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+        let text = datum.as_text().ok_or(None)?;
+        if text.trim().is_empty() {
+            return Err(Some("is empty; leave it out".to_owned()));
         }
-        None
+        if text.chars().any(char::is_control) { Err(None) } else { Ok(text.to_owned()) }
     }
 
     fn show(&self) -> Shown {
@@ -152,15 +128,8 @@ macro_rules! textual {
         impl $crate::config::value::Value for $type {
             const KIND: $crate::config::key::Kind = $kind;
 
-            fn read(
-                node: &$crate::config::tree::Node,
-                reader: &mut $crate::config::read::Reader<'_>,
-            ) -> Option<Self> {
-                let value = node.datum.as_text().and_then($parse);
-                if value.is_none() {
-                    reader.mismatch(node, Self::KIND);
-                }
-                value
+            fn parse(datum: &$crate::config::tree::Datum) -> Result<Self, Option<String>> {
+                datum.as_text().and_then($parse).ok_or(None)
             }
 
             fn show(&self) -> $crate::config::value::Shown {
@@ -179,26 +148,19 @@ textual!(
     |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| Self::from(text)),
     |path: &PathBuf| path.to_string_lossy().into_owned()
 );
-textual!(
-    Endpoint,
-    Kind::Choice(|| Endpoint::ALL.map(Endpoint::as_str).to_vec()),
-    |text: &str| Endpoint::ALL.into_iter().find(|endpoint| endpoint.as_str() == text),
-    |endpoint: &Endpoint| endpoint.as_str().to_owned()
-);
 textual!(Pattern, Kind::Pattern, Pattern::parse, |pattern: &Pattern| pattern.as_str().to_owned());
 textual!(Grant, Kind::Choice(Grant::words), Grant::named, |grant: &Grant| grant.as_str().to_owned());
-textual!(
-    Lane,
-    Kind::Choice(|| Lane::ALL.map(Lane::as_str).to_vec()),
-    |text: &str| Lane::ALL.into_iter().find(|lane| lane.as_str() == text),
-    |lane: &Lane| lane.as_str().to_owned()
-);
-textual!(
-    Mode,
-    Kind::Choice(|| Mode::ALL.map(Mode::as_str).to_vec()),
-    |text: &str| Mode::ALL.into_iter().find(|mode| mode.as_str() == text),
-    |mode: &Mode| mode.as_str().to_owned()
-);
+
+/// Declares a value of an enum that other modules own: one of its words.
+macro_rules! words {
+    ($($type:ty),*) => { $(textual!(
+        $type,
+        Kind::Choice(|| <$type>::ALL.map(<$type>::as_str).to_vec()),
+        |text: &str| <$type>::ALL.into_iter().find(|value| value.as_str() == text),
+        |value: &$type| value.as_str().to_owned()
+    );)* };
+}
+words!(Endpoint, Lane, Mode, Pricing);
 
 /// Declares an enum whose variants are the words that a key takes.
 macro_rules! choice {
@@ -232,16 +194,7 @@ impl<T: Value> Value for Option<T> {
     const KIND: Kind = Kind::OrWord("off", &T::KIND);
 
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        match &node.datum {
-            Datum::String(text) if text == "off" => Some(None),
-            Datum::String(_)
-            | Datum::Integer(_)
-            | Datum::Float(_)
-            | Datum::Boolean(_)
-            | Datum::Strange(_)
-            | Datum::List(_)
-            | Datum::Table(_) => T::read(node, reader).map(Some),
-        }
+        if node.datum.as_text() == Some("off") { Some(None) } else { T::read(node, reader).map(Some) }
     }
 
     fn show(&self) -> Shown {

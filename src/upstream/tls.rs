@@ -33,6 +33,13 @@ pub enum Roots {
     File(PathBuf),
 }
 
+impl Roots {
+    /// The PEM file, where it is one.
+    pub fn file(&self) -> Option<&PathBuf> {
+        if let Self::File(path) = self { Some(path) } else { None }
+    }
+}
+
 /// A certificate chain and its key, each in a PEM file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

@@ -15,7 +15,6 @@ use crate::config::pacing::{InFlight, Merge};
 use crate::config::secret::SecretRef;
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::sources::Process;
-use crate::config::upstream::Roots;
 use crate::config::upstreams::Member;
 use crate::estimate::{self, Estimator};
 use crate::pool::Names;
@@ -99,7 +98,7 @@ pub(super) fn upstream(config: &Config) -> upstream::Settings {
 pub(super) fn upstream_tls(config: &Config) -> tls::Settings {
     let of = &config.upstream.tls;
     tls::Settings {
-        roots: roots(&of.roots),
+        roots: of.roots.clone(),
         client: of
             .client_cert
             .clone()
@@ -107,14 +106,6 @@ pub(super) fn upstream_tls(config: &Config) -> tls::Settings {
             .map(|(certificate, key)| tls::Identity { certificate, key }),
         only_tls13: of.min_version == TlsVersion::V1_3,
         http2: config.upstream.http2,
-    }
-}
-
-fn roots(of: &Roots) -> tls::Roots {
-    match of {
-        Roots::System => tls::Roots::System,
-        Roots::Bundled => tls::Roots::Bundled,
-        Roots::File(path) => tls::Roots::File(path.clone()),
     }
 }
 
@@ -158,9 +149,9 @@ pub(super) fn replicas(config: &Config) -> Result<Option<replicas::Settings>, Er
     let address = replicas::Address::parse(redis.secret.expose()).map_err(|error| wrong(&error))?;
     let tls = address.is_tls().then(|| {
         let roots = match &of.roots {
-            Roots::System => replicas::Roots::System,
-            Roots::Bundled => replicas::Roots::Bundled,
-            Roots::File(path) => replicas::Roots::File(path.clone()),
+            tls::Roots::System => replicas::Roots::System,
+            tls::Roots::Bundled => replicas::Roots::Bundled,
+            tls::Roots::File(path) => replicas::Roots::File(path.clone()),
         };
         let identity = of.client_cert.as_ref().zip(of.client_key.as_ref());
         replicas::Tls::read(&roots, identity).map_err(|error| wrong(&error))

@@ -10,7 +10,11 @@ use crate::config::server::ClientAuth;
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let places = rules.kept("callers");
     for (index, (caller, place)) in config.callers.iter().zip(&places).enumerate() {
-        name(caller, place, rules);
+        if RESERVED.contains(&caller.name.as_str()) {
+            let means = "stands for callers that nobody knows; write another name";
+            rules.refuse_at(place, "name", format!("\"{}\" {means}", caller.name));
+        }
+        rules.fit_for_metric(&caller.name, &['-', '_', '.', '/', ':'], place);
         identity(config, caller, place, rules);
         credential(config, caller, place, rules);
         unique(caller, config.callers[..index].iter().zip(&places), place, rules);
@@ -55,20 +59,6 @@ fn guarantees(config: &Config, rules: &mut Rules<'_, '_>) {
 /// Names that mean something else in metrics.
 const RESERVED: [&str; 2] = ["default", "other"];
 
-fn name(caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
-    let key = format!("{place}.name");
-    if RESERVED.contains(&caller.name.as_str()) {
-        rules.refuse(
-            &[&key],
-            format!("\"{}\" stands for callers that nobody knows; write another name", caller.name),
-        );
-    }
-    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':');
-    if caller.name.len() > 64 || !caller.name.chars().all(valid) {
-        rules.refuse(&[&key], "is not fit for a metric; write at most 64 letters, digits and - _ . / :");
-    }
-}
-
 fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
     if caller.all_keys().next().is_none()
         && caller.header.is_none()
@@ -91,10 +81,8 @@ fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_,
     if let Some(header) = &caller.header {
         let own = ["authorization", "x-api-key", "api-key", "proxy-authorization", "cookie"];
         if own.contains(&header.name.as_str()) {
-            rules.refuse(
-                &[&format!("{place}.header.name")],
-                "holds a secret; write key = \"env:NAME\" instead, which is never sent upstream",
-            );
+            let message = "holds a secret; write key = \"env:NAME\" instead, which is never sent upstream";
+            rules.refuse_at(place, "header.name", message);
         }
     }
     for (at, key) in caller.all_keys() {
@@ -102,7 +90,7 @@ fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_,
             let reference = key.source.reference();
             let message =
                 format!("{reference} is shorter than 16 characters and can be guessed; use a longer key");
-            rules.refuse(&[&format!("{place}.{at}")], message);
+            rules.refuse_at(place, &at, message);
         }
     }
 }
@@ -122,28 +110,22 @@ fn credential(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'
         .all_keys()
         .find(|(_, key)| credentials.clone().any(|credential| credential.secret == key.secret));
     if let Some((at, _)) = shown {
-        rules.refuse(
-            &[&format!("{place}.{at}")],
+        rules.refuse_at(
+            place,
+            &at,
             "is also a credential for the upstream, which no caller should know; give the caller a key of its own",
         );
     }
     if caller.credential.is_some() && config.upstreams.iter().any(|member| member.credential.is_some()) {
-        rules.refuse(
-            &[&format!("{place}.credential")],
-            "is never sent: each of [[upstreams]] has a credential of its own; leave this out",
-        );
+        let message = "is never sent: each of [[upstreams]] has a credential of its own; leave this out";
+        rules.refuse_at(place, "credential", message);
     }
     if caller.credential.is_none() {
-        for (name, set) in
-            [("organization", caller.organization.is_some()), ("project", caller.project.is_some())]
-        {
-            if set {
-                rules.refuse(
-                    &[&format!("{place}.{name}")],
-                    "goes with the caller's own credential only; write that too, or leave this out",
-                );
-            }
-        }
+        rules.refuse_set(
+            place,
+            &[("organization", caller.organization.is_some()), ("project", caller.project.is_some())],
+            "goes with the caller's own credential only; write that too, or leave this out",
+        );
     }
 }
 
@@ -153,8 +135,7 @@ fn own_keys(caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
     for (index, (at, key)) in keys.iter().enumerate() {
         if let Some((first, _)) = keys[..index].iter().find(|(_, other)| other.secret == key.secret) {
             let where_else = rules.line(&format!("{place}.{first}"));
-            let message = format!("is the same key as {first}{where_else}; leave one out");
-            rules.refuse(&[&format!("{place}.{at}")], message);
+            rules.refuse_at(place, at, format!("is the same key as {first}{where_else}; leave one out"));
         }
     }
 }
@@ -166,37 +147,31 @@ fn unique<'a>(
     rules: &mut Rules<'_, '_>,
 ) {
     for (other, other_place) in before {
-        if other.name == caller.name {
-            rules.refuse(
-                &[&format!("{place}.name")],
-                format!("\"{}\" is the name of an earlier caller; write another", caller.name),
-            );
+        let name = &other.name;
+        if *name == caller.name {
+            let message = format!("\"{name}\" is the name of an earlier caller; write another");
+            rules.refuse_at(place, "name", message);
         }
         for (at, key) in caller.all_keys() {
             if let Some((other_at, _)) = other.all_keys().find(|(_, known)| known.secret == key.secret) {
                 let where_else = rules.line(&format!("{other_place}.{other_at}"));
-                let name = &other.name;
                 let message = format!("is the key of caller \"{name}\"{where_else} too; give each its own");
-                rules.refuse(&[&format!("{place}.{at}")], message);
+                rules.refuse_at(place, &at, message);
             }
         }
-        if caller.header.is_some() && caller.header == other.header {
-            rules.refuse(
-                &[&format!("{place}.header")],
-                format!("is the header of caller \"{}\" too; give each its own value", other.name),
-            );
-        }
-        if caller.token.is_some() && caller.token == other.token {
-            rules.refuse(
-                &[&format!("{place}.token")],
-                format!("are the claims of caller \"{}\" too; give each its own", other.name),
-            );
-        }
-        if caller.san.is_some() && caller.san == other.san {
-            rules.refuse(
-                &[&format!("{place}.san")],
-                format!("is the name of caller \"{}\" too; give each its own", other.name),
-            );
+        let same = (
+            caller.header.is_some() && caller.header == other.header,
+            caller.token.is_some() && caller.token == other.token,
+            caller.san.is_some() && caller.san == other.san,
+        );
+        for (same, key, what, own) in [
+            (same.0, "header", "is the header", "its own value"),
+            (same.1, "token", "are the claims", "its own"),
+            (same.2, "san", "is the name", "its own"),
+        ] {
+            if same {
+                rules.refuse_at(place, key, format!("{what} of caller \"{name}\" too; give each {own}"));
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Exchanges that can be told apart, that ask for what their endpoint needs, and credentials that
 //! name one.
 
-use super::Rules;
+use super::{MARKS, Rules};
 use crate::config::Config;
 use crate::config::exchanges::{Exchange, Grant};
 use crate::config::secret::{self, SecretSource};
@@ -11,28 +11,22 @@ pub(crate) const MOST: usize = 16;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let places = rules.kept("exchanges");
-    if places.len() > MOST {
-        rules.refuse(&["exchanges"], format!("are more than {MOST}; leave some out"));
-    }
+    rules.at_most(MOST, "exchanges", &places);
     for (index, (exchange, place)) in config.exchanges.iter().zip(&places).enumerate() {
-        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let key = |name: &str| format!("{place}.{name}");
-        if exchange.name.len() > 64 || !exchange.name.chars().all(valid) {
-            rules.refuse(
-                &[&key("name")],
-                "is not fit for a metric; write at most 64 letters, digits and - _ .",
-            );
-        }
+        rules.fit_for_metric(&exchange.name, &MARKS, place);
         if let Some(first) = config.exchanges[..index].iter().position(|other| other.name == exchange.name) {
             let line = rules.line(&format!("{}.name", places[first]));
-            rules.refuse(&[&key("name")], format!("is the name of an earlier exchange{line}; write another"));
+            rules.refuse_at(
+                place,
+                "name",
+                format!("is the name of an earlier exchange{line}; write another"),
+            );
         }
-        let loopback = ["localhost", "127.0.0.1", "::1"].contains(&exchange.url.host());
-        if !exchange.url.is_tls() && !loopback {
-            rules.refuse(&[&key("url")], "would send the subject token in the clear; write https");
+        if !exchange.url.is_private() {
+            rules.refuse_at(place, "url", "would send the subject token in the clear; write https");
         }
         if matches!(exchange.subject_token.source, SecretSource::Exchange(_)) {
-            rules.refuse(&[&key("subject_token")], "can't come from an exchange; write \"file:PATH\"");
+            rules.refuse_at(place, "subject_token", "can't come from an exchange; write \"file:PATH\"");
         }
         identity(exchange, place, rules);
     }

@@ -7,7 +7,6 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Rules;
 use crate::config::Config;
-use crate::config::upstream::Roots;
 use crate::der;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
@@ -15,21 +14,13 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         return;
     }
     let (server, upstream) = (&config.server.tls, &config.upstream.tls);
-    let roots = match &upstream.roots {
-        Roots::File(path) => Some(path),
-        Roots::System | Roots::Bundled => None,
-    };
-    let redis_roots = match &config.replicas.roots {
-        Roots::File(path) => Some(path),
-        Roots::System | Roots::Bundled => None,
-    };
     for (key, path) in [
         ("server.tls.cert", server.cert.as_ref()),
         ("server.tls.client_ca", server.client_ca.as_ref()),
         ("replicas.client_cert", config.replicas.client_cert.as_ref()),
         ("upstream.tls.client_cert", upstream.client_cert.as_ref()),
-        ("upstream.tls.roots", roots),
-        ("replicas.roots", redis_roots),
+        ("upstream.tls.roots", upstream.roots.file()),
+        ("replicas.roots", config.replicas.roots.file()),
     ] {
         if let Some(path) = path {
             pem(key, path, "certificate", |bytes| first_certificate(bytes).is_some(), rules);

@@ -71,11 +71,7 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn server_tls(config: &Config, rules: &mut Rules<'_, '_>) {
     let tls = &config.server.tls;
-    match (&tls.cert, &tls.key) {
-        (Some(_), None) => rules.refuse(&["server.tls.cert"], "has no private key; write server.tls.key too"),
-        (None, Some(_)) => rules.refuse(&["server.tls.key"], "has no certificate; write server.tls.cert too"),
-        (Some(_), Some(_)) | (None, None) => {}
-    }
+    identity("server.tls", ("cert", tls.cert.is_some()), ("key", tls.key.is_some()), rules);
     let asks = tls.client_auth != ClientAuth::None;
     if !asks && tls.client_ca.is_some() {
         rules.refuse(
@@ -96,24 +92,20 @@ fn server_tls(config: &Config, rules: &mut Rules<'_, '_>) {
     }
 }
 
+/// A certificate and its private key go together.
+fn identity(place: &str, cert: (&str, bool), key: (&str, bool), rules: &mut Rules<'_, '_>) {
+    if cert.1 && !key.1 {
+        rules.refuse_at(place, cert.0, format!("has no private key; write {place}.{} too", key.0));
+    } else if key.1 && !cert.1 {
+        rules.refuse_at(place, key.0, format!("has no certificate; write {place}.{} too", cert.0));
+    }
+}
+
 fn upstream(config: &Config, rules: &mut Rules<'_, '_>) {
     let upstream = &config.upstream;
     let tls = &upstream.tls;
-    match (&tls.client_cert, &tls.client_key) {
-        (Some(_), None) => {
-            rules.refuse(
-                &["upstream.tls.client_cert"],
-                "has no private key; write upstream.tls.client_key too",
-            );
-        }
-        (None, Some(_)) => {
-            rules.refuse(
-                &["upstream.tls.client_key"],
-                "has no certificate; write upstream.tls.client_cert too",
-            );
-        }
-        (Some(_), Some(_)) | (None, None) => {}
-    }
+    let (cert, key) = (tls.client_cert.is_some(), tls.client_key.is_some());
+    identity("upstream.tls", ("client_cert", cert), ("client_key", key), rules);
     let encrypts = config.members().iter().any(|member| member.url.is_tls());
     if !encrypts {
         for key in ["upstream.tls.client_cert", "upstream.tls.client_key", "upstream.tls.server_name"] {
@@ -123,17 +115,11 @@ fn upstream(config: &Config, rules: &mut Rules<'_, '_>) {
         }
     }
     if upstream.credential.is_none() {
-        for (key, set) in [
-            ("upstream.organization", upstream.organization.is_some()),
-            ("upstream.project", upstream.project.is_some()),
-        ] {
-            if set {
-                rules.refuse(
-                    &[key],
-                    "goes with upstream.credential only; write that too, or let callers send the header",
-                );
-            }
-        }
+        rules.refuse_set(
+            "upstream",
+            &[("organization", upstream.organization.is_some()), ("project", upstream.project.is_some())],
+            "goes with upstream.credential only; write that too, or let callers send the header",
+        );
     }
     if rules.written("upstream.proxy_credential") && upstream.proxy.is_none() {
         rules.refuse(

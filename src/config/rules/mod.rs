@@ -15,6 +15,9 @@ mod replicas;
 mod resilience;
 mod upstreams;
 
+/// The marks that the name of an upstream, an exchange or an issuer may have.
+const MARKS: [char; 3] = ['-', '_', '.'];
+
 /// Checks a configuration whose keys are valid one by one, and fits defaults to what the user
 /// wrote.
 pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
@@ -60,13 +63,37 @@ impl Rules<'_, '_> {
         self.reader.problems.push(Problem { origin, key, message: message.into() });
     }
 
+    /// The same for one key of the element at a place.
+    fn refuse_at(&mut self, place: &str, key: &str, message: impl Into<String>) {
+        self.refuse(&[&format!("{place}.{key}")], message);
+    }
+
+    /// Reports each key at a place that is set.
+    fn refuse_set(&mut self, place: &str, keys: &[(&str, bool)], message: &str) {
+        keys.iter().filter(|(_, set)| *set).for_each(|(key, _)| self.refuse_at(place, key, message));
+    }
+
+    /// Reports a list that is longer than it may be.
+    fn at_most(&mut self, most: usize, list: &str, places: &[String]) {
+        if places.len() > most {
+            self.refuse(&[list], format!("are more than {most}; leave some out"));
+        }
+    }
+
+    /// Reports a name that no metric's label can have; `marks` may be in it.
+    fn fit_for_metric(&mut self, name: &str, marks: &[char], place: &str) {
+        let valid = |c: char| c.is_ascii_alphanumeric() || marks.contains(&c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(valid) {
+            let marks: Vec<String> = marks.iter().map(char::to_string).collect();
+            let message =
+                format!("is not fit for a metric; write at most 64 letters, digits and {}", marks.join(" "));
+            self.refuse_at(place, "name", message);
+        }
+    }
+
     /// Where else a key is written, to follow its name: its line, its variable, or nothing.
     fn line(&self, key: &str) -> String {
-        match self.root.find(key).map(|node| &node.origin) {
-            Some(Origin::File { line, .. }) => format!(" (line {line})"),
-            Some(Origin::Environment(name)) => format!(" (environment {name})"),
-            Some(Origin::Option(_) | Origin::Default) | None => String::new(),
-        }
+        self.root.find(key).map(|node| node.origin.line()).unwrap_or_default()
     }
 
     /// Whether somebody wrote the key.

@@ -2,8 +2,8 @@
 
 use super::Rules;
 use crate::config::Config;
-use crate::config::upstream::Roots;
 use crate::replicas::Address;
+use crate::upstream::tls::Roots;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let of = &config.replicas;

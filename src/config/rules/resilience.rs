@@ -90,23 +90,20 @@ fn families(config: &Config, rules: &mut Rules<'_, '_>) {
     let families = &config.limits.families;
     for (index, (family, place)) in families.iter().zip(&places).enumerate() {
         if family.name == "other" {
-            rules.refuse(&[&format!("{place}.name")], "\"other\" means all other models; write another name");
+            rules.refuse_at(place, "name", "\"other\" means all other models; write another name");
         }
         if families[..index].iter().any(|before| before.name == family.name) {
-            rules.refuse(
-                &[&format!("{place}.name")],
-                format!("\"{}\" is the name of an earlier family; write another", family.name),
-            );
+            let message = format!("\"{}\" is the name of an earlier family; write another", family.name);
+            rules.refuse_at(place, "name", message);
         }
         if family.models.is_empty() {
-            rules.refuse(&[&format!("{place}.models")], "no model belongs to it; name at least one");
+            rules.refuse_at(place, "models", "no model belongs to it; name at least one");
         }
         for pattern in &family.models {
             if families[..index].iter().any(|before| before.models.contains(pattern)) {
-                rules.refuse(
-                    &[&format!("{place}.models")],
-                    format!("\"{}\" belongs to an earlier family; leave it out here", pattern.as_str()),
-                );
+                let pattern = pattern.as_str();
+                let message = format!("\"{pattern}\" belongs to an earlier family; leave it out here");
+                rules.refuse_at(place, "models", message);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A pool whose members can be told apart, and in which each named model has a member.
 
-use super::Rules;
+use super::{MARKS, Rules};
 use crate::config::Config;
 use crate::config::upstreams::{Member, ModelName};
 use crate::pool::Names;
@@ -23,63 +23,40 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
             );
         }
     }
-    if places.len() > MOST {
-        rules.refuse(&["upstreams"], format!("are more than {MOST}; leave some out"));
-    }
+    rules.at_most(MOST, "upstreams", &places);
     for (index, (member, place)) in config.upstreams.iter().zip(&places).enumerate() {
-        name(member, place, rules);
+        rules.fit_for_metric(&member.name, &MARKS, place);
+        if ["other", Names::THE_ONE].contains(&member.name.as_str()) {
+            let message = format!("\"{}\" has another meaning in metrics; write another", member.name);
+            rules.refuse_at(place, "name", message);
+        }
         unique(member, &config.upstreams[..index], place, rules);
         names(member, place, rules);
         if member.credential.is_none() {
-            for (key, set) in
-                [("organization", member.organization.is_some()), ("project", member.project.is_some())]
-            {
-                if set {
-                    rules.refuse(
-                        &[&format!("{place}.{key}")],
-                        "goes with a credential only; write that too, or let callers send the header",
-                    );
-                }
-            }
+            rules.refuse_set(
+                place,
+                &[("organization", member.organization.is_some()), ("project", member.project.is_some())],
+                "goes with a credential only; write that too, or let callers send the header",
+            );
         }
     }
     models(config, rules);
 }
 
-fn name(member: &Member, place: &str, rules: &mut Rules<'_, '_>) {
-    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let key = format!("{place}.name");
-    if member.name.is_empty() || member.name.len() > 64 || !member.name.chars().all(valid) {
-        rules.refuse(&[&key], "is not fit for a metric; write at most 64 letters, digits and - _ .");
-    }
-    if ["other", Names::THE_ONE].contains(&member.name.as_str()) {
-        rules.refuse(&[&key], format!("\"{}\" has another meaning in metrics; write another", member.name));
-    }
-}
-
 fn unique(member: &Member, before: &[Member], place: &str, rules: &mut Rules<'_, '_>) {
     for other in before {
         if other.name == member.name {
-            rules.refuse(
-                &[&format!("{place}.name")],
-                format!("\"{}\" is the name of an earlier upstream; write another", member.name),
-            );
+            let message = format!("\"{}\" is the name of an earlier upstream; write another", member.name);
+            rules.refuse_at(place, "name", message);
         }
         let secret = |member: &Member| member.credential.as_ref().map(|key| key.secret.clone());
         if other.url == member.url && secret(other) == secret(member) && other.project == member.project {
-            rules.refuse(
-                &[&format!("{place}.url")],
-                format!(
-                    "is \"{}\" with the same key again: its limits would count twice; leave one out",
-                    other.name
-                ),
-            );
+            let same = "with the same key again: its limits would count twice; leave one out";
+            rules.refuse_at(place, "url", format!("is \"{}\" {same}", other.name));
         }
         if other.home && member.home {
-            rules.refuse(
-                &[&format!("{place}.home")],
-                format!("\"{}\" is the home already; write home = true once", other.name),
-            );
+            let message = format!("\"{}\" is the home already; write home = true once", other.name);
+            rules.refuse_at(place, "home", message);
         }
     }
 }
@@ -87,29 +64,21 @@ fn unique(member: &Member, before: &[Member], place: &str, rules: &mut Rules<'_,
 /// Names that are used, that are given once, and of which none is renamed again.
 fn names(member: &Member, place: &str, rules: &mut Rules<'_, '_>) {
     for (index, ModelName { model, name }) in member.names.iter().enumerate() {
-        let key = |key: &str| format!("{place}.names[{index}].{key}");
+        let place = format!("{place}.names[{index}]");
         if member.names[..index].iter().any(|other| other.model == *model) {
-            rules.refuse(&[&key("model")], format!("\"{model}\" has a name already; leave one out"));
+            rules.refuse_at(&place, "model", format!("\"{model}\" has a name already; leave one out"));
         }
         if member.names.iter().any(|other| other.model == *name) {
-            rules.refuse(
-                &[&key("name")],
-                format!(
-                    "\"{name}\" is given another name itself, and names are changed once; write the last name"
-                ),
-            );
+            let again = "is given another name itself, and names are changed once; write the last name";
+            rules.refuse_at(&place, "name", format!("\"{name}\" {again}"));
         }
         let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/');
         if name.is_empty() || name.len() > 256 || !name.chars().all(valid) {
-            rules.refuse(&[&key("name")], "is no model's name; write letters, digits and - _ . : /");
+            rules.refuse_at(&place, "name", "is no model's name; write letters, digits and - _ . : /");
         }
         if !serves(member, model) {
-            rules.refuse(
-                &[&key("model")],
-                format!(
-                    "\"{model}\" fits none of this upstream's models, and never comes here; add it to models"
-                ),
-            );
+            let never = "fits none of this upstream's models, and never comes here; add it to models";
+            rules.refuse_at(&place, "model", format!("\"{model}\" {never}"));
         }
     }
 }
@@ -128,10 +97,8 @@ fn models(config: &Config, rules: &mut Rules<'_, '_>) {
                 serves(member, model) || member.models.iter().any(|served| pattern.matches(served.as_str()))
             });
             if !served {
-                rules.refuse(
-                    &[&format!("{place}.models")],
-                    format!("no upstream serves \"{model}\"; add it to the models of one, or leave it out"),
-                );
+                let advice = "add it to the models of one, or leave it out";
+                rules.refuse_at(place, "models", format!("no upstream serves \"{model}\"; {advice}"));
             }
         }
     }
