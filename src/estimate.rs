@@ -1,5 +1,6 @@
 //! What a request will take from a scope's limits, before the upstream says what it took.
 
+use crate::label::names;
 use crate::openai::{Endpoint, RequestPeek};
 
 /// What a request takes from a scope's limits.
@@ -20,32 +21,19 @@ impl Default for Cost {
     }
 }
 
-/// How the output that a request may take is priced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Pricing {
-    /// What the recordings of each endpoint show, see [`Estimator::price`].
-    #[default]
-    Auto,
-    /// The input alone.
-    Input,
-    /// The input and all output that is allowed: Azure, and the API until February 2025.
-    InputPlusMax,
-    /// The larger of the two: what the API's guide says.
-    Max,
-}
-
-impl Pricing {
-    /// Every mode.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Input, Self::InputPlusMax, Self::Max];
-
-    /// The mode's name in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Input => "input",
-            Self::InputPlusMax => "input+max",
-            Self::Max => "max",
-        }
+names! {
+    /// How the output that a request may take is priced.
+    #[derive(Default)]
+    Pricing {
+        /// What the recordings of each endpoint show, see [`Estimator::price`].
+        #[default]
+        Auto = "auto",
+        /// The input alone.
+        Input = "input",
+        /// The input and all output that is allowed: Azure, and the API until February 2025.
+        InputPlusMax = "input+max",
+        /// The larger of the two: what the API's guide says.
+        Max = "max",
     }
 }
 

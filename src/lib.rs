@@ -130,6 +130,7 @@ mod pem;
 mod der;
 #[cfg(feature = "simulate")]
 mod chart;
+mod label;
 mod clock;
 
 #[doc(hidden)]

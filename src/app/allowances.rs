@@ -4,7 +4,8 @@ use crate::admission::{Ceiling, Guarantee};
 use crate::caller::{Caller, Callers};
 use crate::config::Config;
 use crate::config::callers::Caller as Configured;
-use crate::spending::{Budget, Period};
+use crate::metrics::BudgetPeriod;
+use crate::spending::Budget;
 
 /// The callers of the configuration, each with its number.
 fn each<'a>(config: &'a Config, callers: &'a Callers) -> impl Iterator<Item = (&'a Caller, &'a Configured)> {
@@ -51,7 +52,7 @@ pub(super) fn budgets(config: &Config, callers: &Callers) -> Vec<Budget> {
             .iter()
             .map(|family| (Some(family.name.as_str()), family.tokens_per_day, family.tokens_per_month));
         for (family, day, month) in families.chain([(None, of.tokens_per_day, of.tokens_per_month)]) {
-            for (period, tokens) in [(Period::Day, day), (Period::Month, month)] {
+            for (period, tokens) in [(BudgetPeriod::Day, day), (BudgetPeriod::Month, month)] {
                 let Some(tokens) = tokens else { continue };
                 let (name, family) = (caller.name.clone(), family.map(Into::into));
                 all.push(Budget { caller: caller.id, name, family, period, tokens });

@@ -5,7 +5,7 @@ use crate::metrics::{
     Bound, ConnectResult, ConnectionRefusal, ConnectionState, Counters, HttpRule, Label, Metrics, SpanResult,
 };
 use crate::replay::{self, ReadError};
-use crate::server::{self, Limit, Rule};
+use crate::server::{self, Rule};
 use crate::telemetry::otlp::SpanCounts;
 use crate::upstream;
 
@@ -14,14 +14,14 @@ pub(super) fn of_front(metrics: &Metrics, front: &server::Counters, tunnels: usi
     for rule in Rule::ALL {
         raise(&metrics.http_refusals, rule_label(rule), front.refused(rule));
     }
-    for limit in Limit::ALL {
-        raise(&metrics.limits_reached, bound(limit), front.reached(limit));
+    for limit in Bound::ALL {
+        raise(&metrics.limits_reached, limit, front.reached(limit));
     }
     let refused = &metrics.connections_refused;
-    let too_many = front.reached(Limit::Connections) + front.reached(Limit::ConnectionsPerPeer);
+    let too_many = front.reached(Bound::Connections) + front.reached(Bound::ConnectionsPerPeer);
     raise(refused, ConnectionRefusal::TooMany, too_many);
-    raise(refused, ConnectionRefusal::Tls, front.tls_failed() + front.reached(Limit::HandshakeTimeout));
-    raise(refused, ConnectionRefusal::Silent, front.reached(Limit::HeadTimeout));
+    raise(refused, ConnectionRefusal::Tls, front.tls_failed() + front.reached(Bound::HandshakeTimeout));
+    raise(refused, ConnectionRefusal::Silent, front.reached(Bound::HeadTimeout));
     raise(refused, ConnectionRefusal::Malformed, front.refused(Rule::Unparsable));
     raise(refused, ConnectionRefusal::Draining, front.drained());
     raise(refused, ConnectionRefusal::Accept, front.accepts_failed());
@@ -93,20 +93,6 @@ fn rule_label(rule: Rule) -> HttpRule {
         Rule::Target => HttpRule::Target,
         Rule::Scheme => HttpRule::Scheme,
         Rule::Nominated => HttpRule::Nominated,
-    }
-}
-
-fn bound(limit: Limit) -> Bound {
-    match limit {
-        Limit::Connections => Bound::Connections,
-        Limit::ConnectionsPerPeer => Bound::ConnectionsPerPeer,
-        Limit::HandshakeTimeout => Bound::HandshakeTimeout,
-        Limit::HeadTimeout => Bound::HeadTimeout,
-        Limit::IdleTimeout => Bound::IdleTimeout,
-        Limit::WriteTimeout => Bound::WriteTimeout,
-        Limit::Headers => Bound::Headers,
-        Limit::OpenFiles => Bound::OpenFiles,
-        Limit::Streams => Bound::Streams,
     }
 }
 

@@ -11,8 +11,8 @@ use crate::admin::{
 use crate::admission;
 use crate::caller::{Caller, Callers, Lane};
 use crate::clock::{self, Instant};
-use crate::metrics::{BudgetPeriod, Gathered, Metrics, ReplicasGauges, Slowness};
-use crate::spending::{Period, Standing};
+use crate::metrics::{Gathered, Metrics, ReplicasGauges, Slowness};
+use crate::spending::Standing;
 use crate::telemetry::DroppedLines;
 use crate::telemetry::otlp::Spans;
 use crate::{admin, catalog, replay, replicas, server, upstream};
@@ -75,13 +75,7 @@ impl Status {
                 .map(|line| (line.caller, line.served, line.entitled))
                 .collect(),
             budgets: (self.account.spending().standings(clock::wall()).iter())
-                .map(|standing| {
-                    let period = match standing.budget.period {
-                        Period::Day => BudgetPeriod::Day,
-                        Period::Month => BudgetPeriod::Month,
-                    };
-                    (standing.budget.caller, period, standing.ratio())
-                })
+                .map(|standing| (standing.budget.caller, standing.budget.period, standing.ratio()))
                 .collect(),
             ceilings: (self.control.scopes.ceilings().status(clock::now()).iter())
                 .map(|status| (status.ceiling.caller, status.waiting as u64))

@@ -20,6 +20,8 @@ mod tokens_tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::label::names;
+
 pub use credential::{AuthHeader, Credential, CredentialId, credential_name};
 pub use directory::{Callers, Current, Entry, Identified, KnownBy, Settings, Unknown};
 pub use issuer::{Issuer, IssuerSettings, KeySource, Standing, Untrue};
@@ -33,52 +35,29 @@ pub use tokens::TokenClaim;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub u16);
 
-/// Which of a scope's two queues a caller waits in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Lane {
-    /// Ordinary work.
-    #[default]
-    Interactive,
-    /// Work that yields to all other, and never starves.
-    Background,
-}
-
-impl Lane {
-    /// Both lanes.
-    pub const ALL: [Self; 2] = [Self::Interactive, Self::Background];
-
-    /// The lane's name in metrics and the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Interactive => "interactive",
-            Self::Background => "background",
-        }
+names! {
+    /// Which of a scope's two queues a caller waits in.
+    #[derive(Default)]
+    Lane {
+        /// Ordinary work.
+        #[default]
+        Interactive = "interactive",
+        /// Work that yields to all other, and never starves.
+        Background = "background",
     }
 }
 
-/// How much of its work Weir does for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-pub enum Mode {
-    /// Pace, hold, retry.
-    #[default]
-    Enforce,
-    /// Delay, hold and retry nothing; report what would have been done.
-    Observe,
-    /// Only forward and count.
-    Bypass,
-}
-
-impl Mode {
-    /// All modes.
-    pub const ALL: [Self; 3] = [Self::Enforce, Self::Observe, Self::Bypass];
-
-    /// The mode's name in the configuration and the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Enforce => "enforce",
-            Self::Observe => "observe",
-            Self::Bypass => "bypass",
-        }
+names! {
+    /// How much of its work Weir does for a request.
+    #[derive(Default)]
+    Mode {
+        /// Pace, hold, retry.
+        #[default]
+        Enforce = "enforce",
+        /// Delay, hold and retry nothing; report what would have been done.
+        Observe = "observe",
+        /// Only forward and count.
+        Bypass = "bypass",
     }
 }
 

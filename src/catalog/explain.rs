@@ -189,9 +189,9 @@ fn render(entry: &Entry, status: Option<StatusCode>) -> String {
         text = format!("{text} ({statuses})");
     }
     text.push('\n');
-    field(&mut text, "cause", entry.cause);
-    field(&mut text, "solution", entry.solution);
-    field(&mut text, "Weir", entry.weir_does);
+    field(&mut text, "cause", &entry.cause);
+    field(&mut text, "solution", &entry.solution);
+    field(&mut text, "Weir", &entry.weir_does);
     field(&mut text, "SDK", &exceptions(entry, status));
     if !entry.api_codes.is_empty() {
         field(&mut text, "codes", &entry.api_codes.join(", "));
@@ -206,7 +206,7 @@ fn exceptions(entry: &Entry, status: Option<StatusCode>) -> String {
         return entry.sdk_exception(status).to_owned();
     }
     let mut raised: Vec<&str> = Vec::new();
-    for status in entry.statuses {
+    for status in &entry.statuses {
         let exception = entry.sdk_exception(StatusCode::from_u16(*status).ok());
         if !raised.contains(&exception) {
             raised.push(exception);
@@ -238,8 +238,9 @@ fn field(text: &mut String, label: &str, value: &str) {
 
 fn unknown(input: &str) -> Unknown {
     let names = || {
-        entries()
-            .flat_map(|entry| std::iter::once(entry.class.as_str()).chain(entry.api_codes.iter().copied()))
+        entries().flat_map(|entry| {
+            std::iter::once(entry.class.as_str()).chain(entry.api_codes.iter().map(String::as_str))
+        })
     };
     let near = if input.contains(char::is_whitespace) { Vec::new() } else { nearest(input, names(), 5) };
     let mut message = if input.is_empty() {
@@ -274,7 +275,7 @@ mod tests {
     fn explains_every_class_and_code() {
         for entry in entries() {
             assert!(first_line(entry.class.as_str()).starts_with(entry.class.as_str()));
-            for code in entry.api_codes {
+            for code in &entry.api_codes {
                 assert!(explain(code).is_ok(), "{code}");
             }
         }

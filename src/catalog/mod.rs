@@ -4,60 +4,64 @@
 //! `weir explain` prints it; the page, alerts and log use its words. There is one entry for each
 //! class, and one more where the status makes a difference to the cause.
 
-mod calls;
 pub mod explain;
-mod limits;
 mod nearest;
-mod own;
-mod upstream;
+
+use std::sync::LazyLock;
 
 use http::StatusCode;
+use serde::{Deserialize, Deserializer};
 
 use crate::classify::ErrorClass;
 
 pub use explain::explain;
 
-/// What a class of errors means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a class of errors means: a table of `entries.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Entry {
     /// The class.
+    #[serde(deserialize_with = "class")]
     pub class: ErrorClass,
-    /// The statuses that a caller sees it with; of Weir's own where the upstream gave none.
-    pub statuses: &'static [u16],
+    /// The statuses that a caller sees it with, of Weir's own where the upstream gave none; nothing
+    /// where nobody is there to see one.
+    pub statuses: Vec<u16>,
     /// The API's codes and types that lead to it.
-    pub api_codes: &'static [&'static str],
+    #[serde(default)]
+    pub api_codes: Vec<String>,
     /// Why it happens.
-    pub cause: &'static str,
+    pub cause: String,
     /// What the people whose service it is can do.
-    pub solution: &'static str,
+    pub solution: String,
     /// What Weir does about it.
-    pub weir_does: &'static str,
-    /// What the SDK raises.
-    pub sdk: Sdk,
+    pub weir_does: String,
+    /// What the SDKs, python and node, raise while the stream is read; without it the exception of
+    /// the status.
+    in_stream: Option<String>,
     /// What the one on call does first.
-    pub runbook: &'static str,
+    pub runbook: String,
 }
 
-/// What the SDKs, python and node, make of an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sdk {
-    /// The exception of the status.
-    OfStatus,
-    /// What is raised while the stream is read.
-    InStream(&'static str),
-    /// Nobody is there to see one.
-    Nothing,
+#[derive(Deserialize)]
+struct File {
+    entries: Vec<Entry>,
+}
+
+static FILE: LazyLock<File> =
+    LazyLock::new(|| toml::from_str(include_str!("entries.toml")).expect("it is valid, as a test shows"));
+
+fn class<'de, D: Deserializer<'de>>(from: D) -> Result<ErrorClass, D::Error> {
+    let name = String::deserialize(from)?;
+    ErrorClass::named(&name).ok_or_else(|| serde::de::Error::custom(format!("no class {name}")))
 }
 
 impl Entry {
     /// The exception that the SDKs raise when the error comes with this status, or with the usual
     /// one.
-    pub fn sdk_exception(&self, status: Option<StatusCode>) -> &'static str {
-        let usual = self.statuses.first().copied().unwrap_or_default();
-        match self.sdk {
-            Sdk::OfStatus => exception(status.map_or(usual, |status| status.as_u16())),
-            Sdk::InStream(raised) => raised,
-            Sdk::Nothing => "nothing: the client has left",
+    pub fn sdk_exception(&self, status: Option<StatusCode>) -> &str {
+        match (&self.in_stream, self.statuses.first()) {
+            (Some(raised), _) => raised,
+            (None, None) => "nothing: the client has left",
+            (None, Some(usual)) => exception(status.map_or(*usual, |status| status.as_u16())),
         }
     }
 
@@ -69,7 +73,7 @@ impl Entry {
 
 /// Every entry, in the order of the classes.
 pub fn entries() -> impl Iterator<Item = &'static Entry> {
-    [calls::ENTRIES, limits::ENTRIES, upstream::ENTRIES, own::ENTRIES].into_iter().flatten()
+    FILE.entries.iter()
 }
 
 /// The entry of a class, and of this status where the class has several.
@@ -79,8 +83,8 @@ pub fn entry(class: ErrorClass, status: Option<StatusCode>) -> &'static Entry {
         .find(|entry| status.is_some_and(|status| entry.statuses.contains(&status.as_u16())))
         .or_else(|| of_class().next())
         // Every class has an entry, which a test holds; a panic would be a poor answer to a missing
-        // one all the same.
-        .unwrap_or(own::INTERNAL)
+        // one all the same: the last is that of `weir_internal`.
+        .unwrap_or(&FILE.entries[FILE.entries.len() - 1])
 }
 
 /// The entries that a code or type of the API leads to.
@@ -106,7 +110,7 @@ pub fn of_status(status: u16) -> Vec<&'static Entry> {
 /// The entries of an SDK's exception, such as `RateLimitError`.
 pub fn of_exception(name: &str) -> Vec<&'static Entry> {
     let raises = |entry: &&Entry| {
-        entry.sdk == Sdk::OfStatus
+        entry.in_stream.is_none()
             && entry.statuses.iter().any(|status| exception(*status).eq_ignore_ascii_case(name))
     };
     entries().filter(raises).collect()
@@ -215,10 +219,9 @@ mod tests {
     #[test]
     fn every_entry_says_something() {
         for entry in entries() {
-            for text in [entry.cause, entry.solution, entry.weir_does, entry.runbook] {
+            for text in [&entry.cause, &entry.solution, &entry.weir_does, &entry.runbook] {
                 assert!(text.len() > 20 && text.ends_with('.'), "{:?}: {text}", entry.class);
             }
-            assert_eq!(entry.statuses.is_empty(), entry.sdk == Sdk::Nothing, "{:?}", entry.class);
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use super::ErrorClass;
+use crate::label::names;
 
 /// Why an attempt brought no answer, and whether the upstream may have seen the request.
 ///
@@ -21,68 +22,48 @@ pub struct Failure {
     detail: Cow<'static, str>,
 }
 
-/// What went wrong with an attempt; closed, so that every use decides about each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FailureKind {
-    /// The upstream's name did not resolve.
-    Dns,
-    /// The upstream, or the egress proxy's address, refused the connection.
-    Refused,
-    /// The egress proxy answered, and refused to connect to the upstream for a reason that another
-    /// try does not change.
-    Proxy,
-    /// The egress proxy could not be reached, failed, or did not answer.
-    ProxyFailed,
-    /// The system has no file, port or memory for another connection: nobody was asked.
-    Exhausted,
-    /// The TLS handshake failed.
-    Tls,
-    /// No TLS handshake in time.
-    TlsTimeout,
-    /// No TCP connection in time.
-    ConnectTimeout,
-    /// The connection broke before the head of an answer was complete.
-    Reset,
-    /// No head of an answer in time.
-    ResponseTimeout,
-    /// No event of a stream in the time that the configuration allows for the first.
-    FirstEventTimeout,
-    /// No chunk of the answer's body in time.
-    IdleTimeout,
-    /// What came back is not HTTP, or lies about its length.
-    Malformed,
-    /// The client left while its body was streamed to the upstream.
-    RequestAborted,
-    /// The client stopped sending, or sent too slowly, while its body was streamed.
-    RequestTimeout,
-    /// The framing of a body that was streamed is broken.
-    RequestMalformed,
-    /// A body that was streamed grew over the limit.
-    RequestTooLarge,
+names! {
+    /// What went wrong with an attempt; closed, so that every use decides about each.
+    FailureKind {
+        /// The upstream's name did not resolve.
+        Dns = "the upstream's name did not resolve",
+        /// The upstream, or the egress proxy's address, refused the connection.
+        Refused = "the upstream refused the connection",
+        /// The egress proxy answered, and refused to connect to the upstream for a reason that another
+        /// try does not change.
+        Proxy = "the egress proxy refused to connect to the upstream",
+        /// The egress proxy could not be reached, failed, or did not answer.
+        ProxyFailed = "no connection through the egress proxy",
+        /// The system has no file, port or memory for another connection: nobody was asked.
+        Exhausted = "the system has no file, port or memory for another connection",
+        /// The TLS handshake failed.
+        Tls = "the TLS handshake with the upstream failed",
+        /// No TLS handshake in time.
+        TlsTimeout = "no TLS handshake with the upstream in time",
+        /// No TCP connection in time.
+        ConnectTimeout = "no TCP connection to the upstream in time",
+        /// The connection broke before the head of an answer was complete.
+        Reset = "the upstream closed the connection before answering",
+        /// No head of an answer in time.
+        ResponseTimeout = "the upstream did not answer in time",
+        /// No event of a stream in the time that the configuration allows for the first.
+        FirstEventTimeout = "no event of the upstream's stream came in time",
+        /// No chunk of the answer's body in time.
+        IdleTimeout = "the upstream stopped sending",
+        /// What came back is not HTTP, or lies about its length.
+        Malformed = "the upstream's answer is not valid HTTP",
+        /// The client left while its body was streamed to the upstream.
+        RequestAborted = "the client left while it sent its body",
+        /// The client stopped sending, or sent too slowly, while its body was streamed.
+        RequestTimeout = "the client sent its body too slowly",
+        /// The framing of a body that was streamed is broken.
+        RequestMalformed = "the body's framing is invalid",
+        /// A body that was streamed grew over the limit.
+        RequestTooLarge = "the body is larger than allowed",
+    }
 }
 
 impl FailureKind {
-    /// Every kind.
-    pub const ALL: [Self; 17] = [
-        Self::Dns,
-        Self::Refused,
-        Self::Proxy,
-        Self::ProxyFailed,
-        Self::Exhausted,
-        Self::Tls,
-        Self::TlsTimeout,
-        Self::ConnectTimeout,
-        Self::Reset,
-        Self::ResponseTimeout,
-        Self::FirstEventTimeout,
-        Self::IdleTimeout,
-        Self::Malformed,
-        Self::RequestAborted,
-        Self::RequestTimeout,
-        Self::RequestMalformed,
-        Self::RequestTooLarge,
-    ];
-
     /// The class of an attempt that failed this way.
     pub const fn class(self) -> ErrorClass {
         match self {
@@ -122,28 +103,6 @@ impl FailureKind {
             | Self::FirstEventTimeout
             | Self::IdleTimeout
             | Self::Malformed => false,
-        }
-    }
-
-    const fn cause(self) -> &'static str {
-        match self {
-            Self::Dns => "the upstream's name did not resolve",
-            Self::Refused => "the upstream refused the connection",
-            Self::Proxy => "the egress proxy refused to connect to the upstream",
-            Self::ProxyFailed => "no connection through the egress proxy",
-            Self::Exhausted => "the system has no file, port or memory for another connection",
-            Self::Tls => "the TLS handshake with the upstream failed",
-            Self::TlsTimeout => "no TLS handshake with the upstream in time",
-            Self::ConnectTimeout => "no TCP connection to the upstream in time",
-            Self::Reset => "the upstream closed the connection before answering",
-            Self::ResponseTimeout => "the upstream did not answer in time",
-            Self::FirstEventTimeout => "no event of the upstream's stream came in time",
-            Self::IdleTimeout => "the upstream stopped sending",
-            Self::Malformed => "the upstream's answer is not valid HTTP",
-            Self::RequestAborted => "the client left while it sent its body",
-            Self::RequestTimeout => "the client sent its body too slowly",
-            Self::RequestMalformed => "the body's framing is invalid",
-            Self::RequestTooLarge => "the body is larger than allowed",
         }
     }
 }
@@ -193,7 +152,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.kind.cause())?;
+        out.write_str(self.kind.as_str())?;
         if !self.detail.is_empty() {
             write!(out, ": {}", self.detail)?;
         }

@@ -153,13 +153,15 @@ textual!(Grant, Kind::Choice(Grant::words), Grant::named, |grant: &Grant| grant.
 
 /// Declares a value of an enum that other modules own: one of its words.
 macro_rules! words {
-    ($($type:ty),*) => { $(textual!(
+    ($($type:ty),*) => { $($crate::config::value::textual!(
         $type,
-        Kind::Choice(|| <$type>::ALL.map(<$type>::as_str).to_vec()),
-        |text: &str| <$type>::ALL.into_iter().find(|value| value.as_str() == text),
+        $crate::config::key::Kind::Choice(|| <$type>::ALL.map(<$type>::as_str).to_vec()),
+        $crate::label::Label::named,
         |value: &$type| value.as_str().to_owned()
     );)* };
 }
+pub(crate) use words;
+
 words!(Endpoint, Lane, Mode, Pricing);
 
 /// Declares an enum whose variants are the words that a key takes.
@@ -168,23 +170,12 @@ macro_rules! choice {
         $(#[$meta:meta])*
         $name:ident { $( $(#[doc = $doc:literal])* $variant:ident = $word:literal ),* $(,)? }
     ) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $( $(#[doc = $doc])* $variant ),* }
-
-        impl $name {
-            /// The word in the configuration.
-            pub const fn as_str(self) -> &'static str {
-                match self { $( Self::$variant => $word ),* }
-            }
+        $crate::label::names! {
+            $(#[$meta])*
+            $name { $( $(#[doc = $doc])* $variant = $word, )* }
         }
 
-        $crate::config::value::textual!(
-            $name,
-            $crate::config::key::Kind::Choice(|| vec![$($word),*]),
-            |text: &str| match text { $( $word => Some(Self::$variant), )* _ => None },
-            |value: &$name| value.as_str().to_owned()
-        );
+        $crate::config::value::words!($name);
     };
 }
 pub(crate) use choice;

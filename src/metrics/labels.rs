@@ -1,42 +1,10 @@
 //! The closed lists that label values come from, so that a request can never add a series.
 
-use crate::caller::Lane;
-use crate::classify::ErrorClass;
-use crate::openai::Endpoint;
+use crate::classify::{ErrorClass, Source};
+pub use crate::label::Label;
+use crate::label::names;
 
-/// A closed set of label values, one series each.
-pub trait Label: Copy + 'static {
-    /// Every value, in the order of its index.
-    const ALL: &'static [Self];
-
-    /// The value as it is exposed.
-    fn name(self) -> &'static str;
-
-    /// The value's place in [`Label::ALL`].
-    fn place(self) -> usize;
-}
-
-macro_rules! label {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $text:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$doc])* $variant,)+ }
-
-        impl Label for $name {
-            const ALL: &'static [Self] = &[$(Self::$variant,)+];
-
-            fn name(self) -> &'static str {
-                match self { $(Self::$variant => $text,)+ }
-            }
-
-            fn place(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-label! {
+names! {
     /// How a request ended, as its caller saw it.
     Outcome {
         /// The upstream's answer, below 400, arrived whole.
@@ -57,75 +25,18 @@ label! {
 impl Outcome {
     /// The outcome that a request's final class stands for; none is success.
     pub fn of(class: Option<ErrorClass>) -> Self {
-        use ErrorClass as C;
         let Some(class) = class else { return Self::Success };
-        match class {
-            C::AuthenticationInvalid
-            | C::AuthenticationIncorrectKey
-            | C::AuthenticationNoOrganization
-            | C::AuthenticationIpDenied
-            | C::AuthenticationMissingScope
-            | C::AuthenticationOther
-            | C::PermissionDenied
-            | C::RegionUnsupported
-            | C::BadRequest
-            | C::ServiceTierInvalid
-            | C::ContextLengthExceeded
-            | C::NotFound
-            | C::ModelNotFound
-            | C::RequestTimeout
-            | C::Conflict
-            | C::ConversationLocked
-            | C::PayloadTooLarge
-            | C::Unprocessable
-            | C::RateLimitRequests
-            | C::RateLimitTokens
-            | C::RateLimitOther
-            | C::RequestExceedsLimit
-            | C::SlowDown
-            | C::ResourceUnavailable
-            | C::QuotaInsufficient
-            | C::QuotaCredit
-            | C::QuotaOrganizationSpend
-            | C::QuotaProjectSpend
-            | C::QuotaUsageLimit
-            | C::QuotaBillingInactive
-            | C::InternalServerError
-            | C::Overloaded
-            | C::BadGateway
-            | C::GatewayTimeout
-            | C::StreamError
-            | C::EmptyResponse
-            | C::WebsocketPreviousResponseNotFound
-            | C::WebsocketConnectionLimit
-            | C::WebsocketStreamLimit
-            | C::OtherClientError
-            | C::OtherServerError => Self::UpstreamError,
-            C::ConnectionDns
-            | C::ConnectionRefused
-            | C::ConnectionTls
-            | C::ConnectionReset
-            | C::ConnectionProxy
-            | C::TimeoutConnect
-            | C::TimeoutResponse
-            | C::MalformedResponse => Self::NoResponse,
-            C::TimeoutIdle | C::StreamCut => Self::Cut,
-            C::WeirQueueFull
-            | C::WeirDeadline
-            | C::WeirBreakerOpen
-            | C::WeirBillingBlock
-            | C::WeirCallerLimit
-            | C::WeirCallerUnknown
-            | C::WeirNotAllowed
-            | C::WeirBodyTooLarge
-            | C::WeirDraining
-            | C::WeirInternal => Self::Refused,
-            C::WeirClientClosed => Self::ClientClosed,
+        match class.meaning().source {
+            Source::Answer => Self::UpstreamError,
+            Source::NoAnswer => Self::NoResponse,
+            Source::Cut => Self::Cut,
+            Source::Weir => Self::Refused,
+            Source::Caller => Self::ClientClosed,
         }
     }
 }
 
-label! {
+names! {
     /// How one attempt ended.
     AttemptOutcome {
         /// The upstream answered below 400, and the answer was whole.
@@ -151,7 +62,7 @@ impl AttemptOutcome {
     }
 }
 
-label! {
+names! {
     /// Why an answer that might have been retried was not.
     RetryStop {
         /// Every attempt that is allowed was made.
@@ -177,7 +88,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// Why the queue turned a request away.
     QueueRefusal {
         /// The queue is full, in number or bytes.
@@ -195,7 +106,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// What a budget of tokens is for.
     BudgetPeriod {
         /// A day of UTC.
@@ -205,7 +116,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// What kind of token was used.
     TokenKind {
         /// Tokens of the prompt, cached ones included.
@@ -217,7 +128,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// How a streamed answer ended.
     StreamOutcome {
         /// With `[DONE]` or `response.completed`.
@@ -235,7 +146,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// Why a request body was not kept for another try.
     ReplaySkip {
         /// Larger than the cap of one request.
@@ -245,7 +156,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// What a connection is doing.
     ConnectionState {
         /// Serving a request.
@@ -257,7 +168,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// How connecting to the upstream went.
     ConnectResult {
         /// Connected.
@@ -279,7 +190,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// Why a client's connection was closed without an answer.
     ConnectionRefusal {
         /// The limit of open connections is reached.
@@ -297,7 +208,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// Which rule of HTTP a request broke.
     HttpRule {
         /// Not HTTP at all, or bytes that no message may have; hyper's own refusals, as one.
@@ -334,7 +245,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// Which of Weir's own bounds was reached.
     Bound {
         /// Bytes of bodies that wait to be sent and are not kept for another try.
@@ -389,7 +300,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// What became of a span that was to be exported.
     SpanResult {
         /// The collector took it.
@@ -401,7 +312,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// What enforcing would have done where the mode only observes.
     WouldHave {
         /// Let the request wait.
@@ -415,7 +326,7 @@ label! {
     }
 }
 
-label! {
+names! {
     /// A label whose values are bounded by number; the rest is `other`.
     Bounded {
         /// The `caller` label.
@@ -428,41 +339,5 @@ label! {
         Model = "model",
         /// The `scope` label.
         Scope = "scope",
-    }
-}
-
-impl Label for ErrorClass {
-    const ALL: &'static [Self] = &Self::ALL;
-
-    fn name(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn place(self) -> usize {
-        self.index()
-    }
-}
-
-impl Label for Endpoint {
-    const ALL: &'static [Self] = &Self::ALL;
-
-    fn name(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn place(self) -> usize {
-        self.index()
-    }
-}
-
-impl Label for Lane {
-    const ALL: &'static [Self] = &Self::ALL;
-
-    fn name(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn place(self) -> usize {
-        self as usize
     }
 }

@@ -2,7 +2,7 @@
 //! the bound.
 
 use super::families::{self, Family};
-use super::labels::{AttemptOutcome, Bound, BudgetPeriod, Label, Outcome, TokenKind};
+use super::labels::{AttemptOutcome, Bound, BudgetPeriod, Outcome, TokenKind};
 use super::replicas::REPLICAS_TROUBLES;
 use crate::caller::Lane;
 use crate::openai::Endpoint;

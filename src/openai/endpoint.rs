@@ -3,56 +3,59 @@
 use http::Method;
 use memchr::memchr2;
 
-/// A group of the API's operations that shares a metric label, a price and a rule for repeats.
-///
-/// The list is closed: a path that it does not know is [`Endpoint::Other`], which passes through
-/// like any other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Endpoint {
-    /// `POST /chat/completions` and the stored completions below it.
-    ChatCompletions,
-    /// `POST /completions`.
-    Completions,
-    /// `/responses` and below.
-    Responses,
-    /// `POST /embeddings`.
-    Embeddings,
-    /// `POST /moderations`.
-    Moderations,
-    /// `/audio/...`: speech, transcriptions, translations, voices.
-    Audio,
-    /// `/images/...`.
-    Images,
-    /// `/videos/...`.
-    Videos,
-    /// `/files/...`.
-    Files,
-    /// `/uploads/...`.
-    Uploads,
-    /// `/batches/...`.
-    Batches,
-    /// `/fine_tuning/...`.
-    FineTuning,
-    /// `/vector_stores/...`.
-    VectorStores,
-    /// `/assistants/...`.
-    Assistants,
-    /// `/threads/...`, runs included.
-    Threads,
-    /// `/conversations/...`.
-    Conversations,
-    /// `/containers/...`.
-    Containers,
-    /// `/evals/...`.
-    Evals,
-    /// `/realtime/...`.
-    Realtime,
-    /// `/models/...`.
-    Models,
-    /// `/organization/...` and `/projects/...`, the administration API.
-    Organization,
-    /// Any other path.
-    Other,
+use crate::label::names;
+
+names! {
+    /// A group of the API's operations that shares a metric label, a price and a rule for repeats.
+    ///
+    /// The list is closed: a path that it does not know is [`Endpoint::Other`], which passes through
+    /// like any other.
+    Endpoint {
+        /// `POST /chat/completions` and the stored completions below it.
+        ChatCompletions = "chat_completions",
+        /// `POST /completions`.
+        Completions = "completions",
+        /// `/responses` and below.
+        Responses = "responses",
+        /// `POST /embeddings`.
+        Embeddings = "embeddings",
+        /// `POST /moderations`.
+        Moderations = "moderations",
+        /// `/audio/...`: speech, transcriptions, translations, voices.
+        Audio = "audio",
+        /// `/images/...`.
+        Images = "images",
+        /// `/videos/...`.
+        Videos = "videos",
+        /// `/files/...`.
+        Files = "files",
+        /// `/uploads/...`.
+        Uploads = "uploads",
+        /// `/batches/...`.
+        Batches = "batches",
+        /// `/fine_tuning/...`.
+        FineTuning = "fine_tuning",
+        /// `/vector_stores/...`.
+        VectorStores = "vector_stores",
+        /// `/assistants/...`.
+        Assistants = "assistants",
+        /// `/threads/...`, runs included.
+        Threads = "threads",
+        /// `/conversations/...`.
+        Conversations = "conversations",
+        /// `/containers/...`.
+        Containers = "containers",
+        /// `/evals/...`.
+        Evals = "evals",
+        /// `/realtime/...`.
+        Realtime = "realtime",
+        /// `/models/...`.
+        Models = "models",
+        /// `/organization/...` and `/projects/...`, the administration API.
+        Organization = "organization",
+        /// Any other path.
+        Other = "other",
+    }
 }
 
 /// What a path names.
@@ -76,32 +79,6 @@ impl Named {
 }
 
 impl Endpoint {
-    /// Every endpoint, in the order of the metrics.
-    pub const ALL: [Self; 22] = [
-        Self::ChatCompletions,
-        Self::Completions,
-        Self::Responses,
-        Self::Embeddings,
-        Self::Moderations,
-        Self::Audio,
-        Self::Images,
-        Self::Videos,
-        Self::Files,
-        Self::Uploads,
-        Self::Batches,
-        Self::FineTuning,
-        Self::VectorStores,
-        Self::Assistants,
-        Self::Threads,
-        Self::Conversations,
-        Self::Containers,
-        Self::Evals,
-        Self::Realtime,
-        Self::Models,
-        Self::Organization,
-        Self::Other,
-    ];
-
     /// Reads the endpoint from a path such as `/v1/chat/completions`.
     ///
     /// Whatever stands in front of the operation is skipped: a version,
@@ -148,34 +125,6 @@ impl Endpoint {
                 | Self::Embeddings
                 | Self::Moderations
         )
-    }
-
-    /// The endpoint's name in metrics, logs and reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "chat_completions",
-            Self::Completions => "completions",
-            Self::Responses => "responses",
-            Self::Embeddings => "embeddings",
-            Self::Moderations => "moderations",
-            Self::Audio => "audio",
-            Self::Images => "images",
-            Self::Videos => "videos",
-            Self::Files => "files",
-            Self::Uploads => "uploads",
-            Self::Batches => "batches",
-            Self::FineTuning => "fine_tuning",
-            Self::VectorStores => "vector_stores",
-            Self::Assistants => "assistants",
-            Self::Threads => "threads",
-            Self::Conversations => "conversations",
-            Self::Containers => "containers",
-            Self::Evals => "evals",
-            Self::Realtime => "realtime",
-            Self::Models => "models",
-            Self::Organization => "organization",
-            Self::Other => "other",
-        }
     }
 
     /// The endpoint's place in [`Endpoint::ALL`], for tables with one entry each.

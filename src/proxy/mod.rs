@@ -64,11 +64,11 @@ use crate::caller::{self, Caller, CallerId, Callers, Mode};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
 use crate::estimate::Estimator;
-use crate::metrics::{Bound, HttpRule, Label as _, ReplaySkip};
+use crate::metrics::{Bound, HttpRule, Label as _};
 use crate::openai::endpoint::{Named, deployment};
 use crate::openai::stainless::SdkHeaders;
 use crate::openai::{Endpoint, Look};
-use crate::replay::{self, ClientBody, ReadError, Replay, Skipped};
+use crate::replay::{self, ClientBody, ReadError, Replay};
 use crate::response::OwnAnswer;
 use crate::retry::{self, Safety};
 use crate::rights::{Asked, BodyCheck, Rights};
@@ -437,10 +437,8 @@ impl Proxy {
         .await?;
         let now = if waited { clock::now() } else { since };
         record.waited(Wait::Client, now - since);
-        match body.skipped() {
-            None => {}
-            Some(Skipped::TooLarge) => self.account.metrics().replay_skipped.inc(ReplaySkip::TooLarge),
-            Some(Skipped::BudgetSpent) => self.account.metrics().replay_skipped.inc(ReplaySkip::Budget),
+        if let Some(why) = body.skipped() {
+            self.account.metrics().replay_skipped.inc(why);
         }
         Ok((body, now))
     }

@@ -11,7 +11,8 @@ use super::{Opened, Policy, refuse_body};
 use crate::account::{ErrorDetail, Record};
 use crate::caller::CallerId;
 use crate::classify::ErrorClass;
-use crate::replay::{self, ReadError, Replay, Skipped};
+use crate::metrics::ReplaySkip;
+use crate::replay::{self, ReadError, Replay};
 use crate::response::OwnAnswer;
 use crate::rights::{BodyCheck, NotAllowed, Rights};
 
@@ -41,7 +42,7 @@ impl Policy {
     ) -> Result<Replay, Unchecked> {
         let rights = self.rights_of(caller).filter(|_| check != BodyCheck::Nothing);
         let Some(rights) = rights else { return Ok(body) };
-        if body.skipped() == Some(Skipped::BudgetSpent) {
+        if body.skipped() == Some(ReplaySkip::Budget) {
             return Err(Unchecked::NoMemory);
         }
         let checked = head.headers.look(|headers| {

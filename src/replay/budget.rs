@@ -5,15 +5,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::read::ReadError;
 
-/// Why a body is streamed and not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Skipped {
-    /// It is larger than one body may be.
-    TooLarge,
-    /// All bodies together would be larger than they may be.
-    BudgetSpent,
-}
-
 /// The bytes of all bodies that are held in memory, and how many they may be: those kept for
 /// another attempt, and those that only wait to be sent.
 #[derive(Debug)]

@@ -22,12 +22,13 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 pub use body::Body;
-pub use budget::{Budget, Held, Skipped};
+pub use budget::{Budget, Held};
 pub use client_body::{ClientBody, LINGER, LINGER_SILENCE};
 pub use passage::Passage;
 pub use read::ReadError;
 pub use trailers::strip_trailers;
 
+use crate::metrics::ReplaySkip;
 use crate::openai::Look;
 use budget::Reservation;
 use read::Rest;
@@ -89,7 +90,7 @@ enum Kind<B> {
         /// Boxed: most bodies are whole, and each is moved about with its request.
         rest: Option<Box<Rest<B>>>,
         /// Nothing where it was not to be kept.
-        why: Option<Skipped>,
+        why: Option<ReplaySkip>,
         passage: Passage,
     },
 }
@@ -153,7 +154,7 @@ impl<B> Replay<B> {
     }
 
     /// Why the body was not kept, though it was to be.
-    pub fn skipped(&self) -> Option<Skipped> {
+    pub fn skipped(&self) -> Option<ReplaySkip> {
         match &self.kind {
             Kind::Whole { .. } => None,
             Kind::Streamed { why, .. } => *why,

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
 
-use super::budget::{Budget, Reservation, Skipped};
+use super::budget::{Budget, Reservation};
 use super::pace::{Pace, Slow};
 use super::passage::Passage;
 use super::trailers::strip_trailers;
 use super::{Kind, Settings};
+use crate::metrics::ReplaySkip;
 use crate::openai::{Look, ModelScan};
 
 /// Bytes set aside at first for a body that comes in several pieces. The budget counts what has
@@ -94,7 +95,7 @@ where
     let reservation = Reservation::new(budget);
     let mut rest = Rest { source, pace: Pace::new(settings), left: settings.limit, reservation };
     let mut pieces = Pieces::default();
-    let mut ahead = too_large.then(|| Box::new(Ahead::begin(Skipped::TooLarge, look, &[])));
+    let mut ahead = too_large.then(|| Box::new(Ahead::begin(ReplaySkip::TooLarge, look, &[])));
     loop {
         if let Some(ahead) = &ahead
             && (ahead.over || pieces.len() >= settings.prefix)
@@ -124,7 +125,7 @@ where
             rest.source.size_hint().lower().min(if ahead.is_some() { 0 } else { settings.keep as u64 });
         pieces.push(data, usize::try_from(to_come).unwrap_or(FIRST_CAPACITY));
         if !reserved || pieces.len() > settings.keep {
-            let why = if reserved { Skipped::TooLarge } else { Skipped::BudgetSpent };
+            let why = if reserved { ReplaySkip::TooLarge } else { ReplaySkip::Budget };
             let ahead = ahead.get_or_insert_with(|| Box::new(Ahead::begin(why, look, pieces.bytes())));
             ahead.over = true;
             // What can't be kept is still read on for its model, where there is room for what waits
@@ -144,14 +145,14 @@ where
 
 /// A body that is not kept, while it is read ahead. Boxed: most bodies are kept.
 struct Ahead {
-    why: Skipped,
+    why: ReplaySkip,
     /// More of it is here than may be kept, so that it is not kept even if it ends now.
     over: bool,
     scan: ModelScan,
 }
 
 impl Ahead {
-    fn begin(why: Skipped, look: Look, read: &[u8]) -> Self {
+    fn begin(why: ReplaySkip, look: Look, read: &[u8]) -> Self {
         let mut scan = ModelScan::new(look);
         scan.feed(read);
         Self { why, over: false, scan }
@@ -164,7 +165,7 @@ fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, rest: Rest<B>) -> 
 
 /// What was read waits to be sent: it may wait for long, in the queue, so it counts until it is on
 /// its way.
-fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: Skipped) -> Result<Kind<B>, ReadError> {
+fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: ReplaySkip) -> Result<Kind<B>, ReadError> {
     if !rest.reservation.only_buffer(pieces.len() + UNREAD) {
         return Err(rest.reservation.budget().fail(ReadError::NoRoom));
     }

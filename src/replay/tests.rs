@@ -16,7 +16,8 @@ use crate::clock;
 
 use crate::openai::Look;
 
-use super::{Budget, ReadError, Replay, Settings, Skipped};
+use super::{Budget, ReadError, Replay, Settings};
+use crate::metrics::ReplaySkip;
 
 /// A body that does what a script says.
 #[derive(Debug)]
@@ -166,7 +167,7 @@ async fn what_is_too_large_is_streamed_once() {
         let body = Script { length, ..script(&steps) };
         let mut replay = Replay::read(body, &settings, &budget).await.unwrap();
         assert!(!replay.can_repeat());
-        assert_eq!(replay.skipped(), Some(Skipped::TooLarge));
+        assert_eq!(replay.skipped(), Some(ReplaySkip::TooLarge));
         assert_eq!(replay.bytes(), &expected[..read_ahead]);
         let body = replay.body().unwrap();
         assert_eq!(http_body::Body::size_hint(&body).exact(), length);
@@ -189,7 +190,7 @@ async fn a_body_too_large_to_be_kept_is_read_on_until_its_model() {
     let (body, json) = model_last(5_000);
     let budget = Budget::new(1 << 20);
     let mut replay = Replay::read_for(body, &settings, &budget, Look::InJson).await.unwrap();
-    assert_eq!((replay.can_repeat(), replay.skipped()), (false, Some(Skipped::TooLarge)));
+    assert_eq!((replay.can_repeat(), replay.skipped()), (false, Some(ReplaySkip::TooLarge)));
     assert!(replay.bytes().ends_with(b"1}") || replay.bytes().windows(6).any(|part| part == b"gpt-4o"));
     assert_eq!(replay.body().unwrap().collect().await.unwrap().to_bytes(), json);
     assert_eq!((budget.used(), budget.buffered()), (0, 0));
@@ -197,7 +198,7 @@ async fn a_body_too_large_to_be_kept_is_read_on_until_its_model() {
     let (body, json) = model_last(5_000);
     let spent = Budget::new(500);
     let mut replay = Replay::read_for(body, &Settings::default(), &spent, Look::InJson).await.unwrap();
-    assert_eq!(replay.skipped(), Some(Skipped::BudgetSpent));
+    assert_eq!(replay.skipped(), Some(ReplaySkip::Budget));
     assert!(replay.bytes().windows(6).any(|part| part == b"gpt-4o"));
     assert!(spent.buffered() > 5_000, "what waits to be sent counts");
     assert_eq!(replay.body().unwrap().collect().await.unwrap().to_bytes(), json);
@@ -216,7 +217,7 @@ async fn what_does_not_fit_the_budget_is_streamed() {
     assert!(first.can_repeat());
     let mut second =
         Replay::read(script(&[Step::Data(400), Step::Data(400)]), &settings, &budget).await.unwrap();
-    assert_eq!(second.skipped(), Some(Skipped::BudgetSpent));
+    assert_eq!(second.skipped(), Some(ReplaySkip::Budget));
     assert_eq!(second.body().unwrap().collect().await.unwrap().to_bytes().len(), 800);
     drop(first);
     let third = Replay::read(script(&[Step::Data(400), Step::Data(400)]), &settings, &budget).await.unwrap();

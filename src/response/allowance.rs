@@ -73,7 +73,7 @@ fn hours(wait: Duration) -> String {
 mod tests {
     use super::*;
     use crate::caller::CallerId;
-    use crate::spending::Period;
+    use crate::metrics::BudgetPeriod;
 
     #[test]
     fn a_spent_budget_tells_the_true_time_and_stops_the_sdks() {
@@ -82,7 +82,7 @@ mod tests {
             caller: CallerId(0),
             name: "a".into(),
             family: None,
-            period: Period::Day,
+            period: BudgetPeriod::Day,
             tokens: 5_000,
         };
         let answer = budget_spent(&Spent { budget, returns_in });

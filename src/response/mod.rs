@@ -178,62 +178,7 @@ impl OwnAnswer {
 /// Classes that the upstream answers with keep the upstream's status; for them this is what Weir
 /// says where there was no answer to pass on.
 pub fn status(class: ErrorClass) -> StatusCode {
-    use ErrorClass as C;
-    match class {
-        C::WeirQueueFull
-        | C::WeirCallerLimit
-        | C::WeirBillingBlock
-        | C::QuotaInsufficient
-        | C::QuotaCredit
-        | C::QuotaOrganizationSpend
-        | C::QuotaProjectSpend
-        | C::QuotaUsageLimit
-        | C::QuotaBillingInactive
-        | C::RateLimitRequests
-        | C::RateLimitTokens
-        | C::RateLimitOther
-        | C::RequestExceedsLimit
-        | C::ResourceUnavailable => StatusCode::TOO_MANY_REQUESTS,
-        C::WeirDeadline | C::WeirBreakerOpen | C::WeirDraining | C::Overloaded | C::SlowDown => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        C::WeirCallerUnknown
-        | C::AuthenticationInvalid
-        | C::AuthenticationIncorrectKey
-        | C::AuthenticationNoOrganization
-        | C::AuthenticationIpDenied
-        | C::AuthenticationMissingScope
-        | C::AuthenticationOther => StatusCode::UNAUTHORIZED,
-        C::PermissionDenied | C::WeirNotAllowed | C::RegionUnsupported => StatusCode::FORBIDDEN,
-        C::WeirBodyTooLarge | C::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        C::BadRequest
-        | C::ServiceTierInvalid
-        | C::WebsocketPreviousResponseNotFound
-        | C::WebsocketConnectionLimit
-        | C::WebsocketStreamLimit
-        | C::ContextLengthExceeded
-        | C::ConversationLocked
-        | C::OtherClientError => StatusCode::BAD_REQUEST,
-        C::NotFound | C::ModelNotFound => StatusCode::NOT_FOUND,
-        C::RequestTimeout | C::WeirClientClosed => StatusCode::REQUEST_TIMEOUT,
-        C::Conflict => StatusCode::CONFLICT,
-        C::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
-        C::BadGateway
-        | C::ConnectionDns
-        | C::ConnectionRefused
-        | C::ConnectionTls
-        | C::ConnectionReset
-        | C::ConnectionProxy
-        | C::StreamError
-        | C::EmptyResponse
-        | C::StreamCut
-        | C::OtherServerError
-        | C::MalformedResponse => StatusCode::BAD_GATEWAY,
-        C::GatewayTimeout | C::TimeoutConnect | C::TimeoutResponse | C::TimeoutIdle => {
-            StatusCode::GATEWAY_TIMEOUT
-        }
-        C::InternalServerError | C::WeirInternal => StatusCode::INTERNAL_SERVER_ERROR,
-    }
+    class.meaning().status
 }
 
 /// The envelope's `code`: the class without Weir's prefix, as the design names them.

@@ -10,10 +10,11 @@ pub mod safety;
 pub mod sdk;
 pub mod verdict;
 
+pub(crate) use crate::classify::Health;
 pub use backoff::Backoff;
 pub use decision::{Decision, Situation, StopReason, decide};
 pub use policy::{Contradiction, Policy, Settings};
 pub use safety::{Operation, Safety};
 pub use sdk::{OBEYED_HINT, stops_sdk};
-pub(crate) use verdict::{Health, health};
+pub(crate) use verdict::health;
 pub use verdict::{MilliTokens, Verdict, cost, is_rate_limit, verdict};

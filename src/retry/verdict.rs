@@ -2,7 +2,7 @@
 //! upstream works.
 
 use super::Safety;
-use crate::classify::ErrorClass;
+use crate::classify::{ErrorClass, Health, Repeat, Work};
 
 /// Thousandths of a budget token; a success earns 500 of them.
 pub type MilliTokens = u32;
@@ -30,17 +30,6 @@ pub enum Why {
     Committed,
 }
 
-/// What an attempt's end says about the upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
-    /// It works: an answer that blames the request, or asks for less, proves that.
-    Alive,
-    /// It fails.
-    Failing,
-    /// Nothing.
-    Unknown,
-}
-
 /// Whether an attempt that ended in this class may be repeated.
 ///
 /// `may_have_run`: whether the upstream may have begun to work on the request (see
@@ -50,15 +39,14 @@ pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, comm
     if committed {
         return Verdict::Never(Why::Committed);
     }
-    let (rule, cost, _) = row(class);
-    let cost = if may_have_run { cost } else { REJECTED };
-    match (rule, may_have_run, safety) {
-        (Rule::Never, ..) => Verdict::Never(Why::Class),
-        (Rule::Queue, ..) => Verdict::Queue,
-        (Rule::WhereSafe, true, Safety::OnlyIfUnsent) => Verdict::Never(Why::Unsafe),
-        (Rule::Always, ..) | (Rule::WhereSafe, true, Safety::Repeatable) | (Rule::WhereSafe, false, _) => {
-            Verdict::Backoff(cost)
-        }
+    let cost = if may_have_run { cost(class) } else { REJECTED };
+    match (class.meaning().repeat, may_have_run, safety) {
+        (Repeat::Never, ..) => Verdict::Never(Why::Class),
+        (Repeat::Queue, ..) => Verdict::Queue,
+        (Repeat::WhereSafe, true, Safety::OnlyIfUnsent) => Verdict::Never(Why::Unsafe),
+        (Repeat::Always, ..)
+        | (Repeat::WhereSafe, true, Safety::Repeatable)
+        | (Repeat::WhereSafe, false, _) => Verdict::Backoff(cost),
     }
 }
 
@@ -68,112 +56,26 @@ pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, comm
 /// of AWS's clients). Nothing costs less than a half: with a reserve of 2 % that is what keeps
 /// attempts within 1.1 of requests when everything fails.
 pub const fn cost(class: ErrorClass) -> MilliTokens {
-    row(class).1
+    match class.meaning().work {
+        // AWS's ratio would make the first 200.
+        Work::NotSent | Work::Refused => REJECTED,
+        Work::Failed => 1000,
+        Work::TimedOut => 1400,
+    }
 }
 
 /// Whether this class is a rate limit, which is the queue's business.
 pub const fn is_rate_limit(class: ErrorClass) -> bool {
-    matches!(row(class).0, Rule::Queue)
+    matches!(class.meaning().repeat, Repeat::Queue)
 }
 
 /// What this class says about the upstream's health.
 pub(crate) const fn health(class: ErrorClass) -> Health {
-    row(class).2
+    class.meaning().health
 }
 
-/// Nothing was sent; AWS's ratio would make it 200.
-const NOT_SENT: MilliTokens = 500;
 /// The upstream refused the request before working on it.
 const REJECTED: MilliTokens = 500;
-/// The upstream worked on the request, and failed.
-const FAILED: MilliTokens = 1000;
-/// The upstream may still be working on it.
-const TIMED_OUT: MilliTokens = 1400;
-
-/// What the table says of a class.
-#[derive(Clone, Copy)]
-enum Rule {
-    Never,
-    Queue,
-    /// The upstream did nothing: any operation may be repeated.
-    Always,
-    /// Only where the upstream did nothing, or a repeat does no harm.
-    WhereSafe,
-}
-
-/// The table: of a class its rule, what a retry after it costs, and what it says about the
-/// upstream.
-const fn row(class: ErrorClass) -> (Rule, MilliTokens, Health) {
-    use ErrorClass as C;
-    use Health::{Alive, Failing, Unknown};
-    match class {
-        C::RateLimitRequests | C::RateLimitTokens | C::RateLimitOther | C::SlowDown => {
-            (Rule::Queue, REJECTED, Alive)
-        }
-        C::ResourceUnavailable => (Rule::Always, REJECTED, Alive),
-        C::Overloaded => (Rule::Always, REJECTED, Failing),
-        // The refusal of a proxy is final by `Failure::is_final`.
-        C::ConnectionDns
-        | C::ConnectionRefused
-        | C::ConnectionTls
-        | C::ConnectionProxy
-        | C::TimeoutConnect => (Rule::Always, NOT_SENT, Failing),
-        // Of an attempt: there was no room for a connection.
-        C::WeirInternal => (Rule::Always, NOT_SENT, Unknown),
-        C::InternalServerError
-        | C::BadGateway
-        | C::ConnectionReset
-        | C::StreamError
-        | C::EmptyResponse
-        | C::MalformedResponse => (Rule::WhereSafe, FAILED, Failing),
-        C::StreamCut => (Rule::WhereSafe, FAILED, Unknown),
-        // The request is wrong, spent or not allowed; or (408, 409) the client's own retry is the
-        // better one.
-        C::AuthenticationInvalid
-        | C::AuthenticationIncorrectKey
-        | C::AuthenticationNoOrganization
-        | C::AuthenticationIpDenied
-        | C::AuthenticationMissingScope
-        | C::AuthenticationOther
-        | C::PermissionDenied
-        | C::RegionUnsupported
-        | C::BadRequest
-        | C::ServiceTierInvalid
-        | C::ContextLengthExceeded
-        | C::NotFound
-        | C::ModelNotFound
-        | C::RequestTimeout
-        | C::Conflict
-        | C::ConversationLocked
-        | C::PayloadTooLarge
-        | C::Unprocessable
-        | C::RequestExceedsLimit
-        | C::QuotaInsufficient
-        | C::QuotaCredit
-        | C::QuotaOrganizationSpend
-        | C::QuotaProjectSpend
-        | C::QuotaUsageLimit
-        | C::QuotaBillingInactive
-        | C::WebsocketPreviousResponseNotFound
-        | C::WebsocketConnectionLimit
-        | C::WebsocketStreamLimit
-        | C::OtherClientError => (Rule::Never, FAILED, Alive),
-        C::OtherServerError => (Rule::Never, FAILED, Failing),
-        C::WeirQueueFull
-        | C::WeirDeadline
-        | C::WeirBreakerOpen
-        | C::WeirBillingBlock
-        | C::WeirCallerLimit
-        | C::WeirCallerUnknown
-        | C::WeirNotAllowed
-        | C::WeirBodyTooLarge
-        | C::WeirDraining
-        | C::WeirClientClosed => (Rule::Never, FAILED, Unknown),
-        // An answer that takes too long is a long answer, or an outage: a repeat pays for it twice.
-        C::GatewayTimeout | C::TimeoutResponse => (Rule::Never, TIMED_OUT, Failing),
-        C::TimeoutIdle => (Rule::Never, TIMED_OUT, Unknown),
-    }
-}
 
 #[cfg(test)]
 mod tests {

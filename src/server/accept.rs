@@ -14,7 +14,8 @@ use crate::telemetry::LogThrottle;
 
 use super::drain::Phase;
 use super::watch::Activity;
-use super::{Counters, Draining, Limit, Slot, Slots};
+use super::{Counters, Draining, Slot, Slots};
+use crate::metrics::Bound;
 
 /// Pause after the process ran out of files: the connections it has must close before it can take
 /// others.
@@ -121,7 +122,7 @@ impl Acceptor {
                     }
                 }
                 Err(error) if is_exhausted(&error) => {
-                    counters.reach(Limit::OpenFiles);
+                    counters.reach(Bound::OpenFiles);
                     if throttle.allow(clock::now()).is_some() {
                         tracing::warn!(%error, "no more connections can be accepted until others close");
                     }

@@ -23,6 +23,7 @@ use tower::Service;
 
 use crate::clock::{self, Instant};
 use crate::gather::Gathered;
+use crate::metrics::Bound;
 use crate::replay::ClientBody;
 use crate::telemetry::SharedLogThrottle;
 
@@ -31,7 +32,7 @@ use super::drain::{Draining, Phase};
 use super::edge::{self, Edge, Render, Tracked};
 use super::io::{Watched, sniff};
 use super::watch::{Activity, ConnectionFields, Watch};
-use super::{Counters, Limit, Rule, ServerTls, Settings, certificate_names};
+use super::{Counters, Rule, ServerTls, Settings, certificate_names};
 
 /// Time for a connection that was idle too long to end in good order.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -199,7 +200,7 @@ where
                 return None;
             }
             Err(_late) => {
-                self.counters.reach(Limit::HandshakeTimeout);
+                self.counters.reach(Bound::HandshakeTimeout);
                 return None;
             }
         };
@@ -232,7 +233,7 @@ where
             Ok(Ok(sniffed)) => sniffed,
             Ok(Err(_gone)) => return None,
             Err(_late) => {
-                self.counters.reach(Limit::HeadTimeout);
+                self.counters.reach(Bound::HeadTimeout);
                 return None;
             }
         };
@@ -345,14 +346,14 @@ where
                     }
                     match watch.check(&self.settings, cx) {
                         None => return Poll::Pending,
-                        Some(Limit::IdleTimeout) if !told_to_end => {
-                            self.counters.reach(Limit::IdleTimeout);
+                        Some(Bound::IdleTimeout) if !told_to_end => {
+                            self.counters.reach(Bound::IdleTimeout);
                             told_to_end = true;
                             connection.as_mut().finish();
                             watch.allow(GOODBYE);
                         }
                         Some(limit) => {
-                            if limit != Limit::IdleTimeout {
+                            if limit != Bound::IdleTimeout {
                                 self.counters.reach(limit);
                             }
                             return Poll::Ready(Ok(()));
@@ -365,7 +366,7 @@ where
                 && error.is_parse()
             {
                 if error.is_parse_too_large() {
-                    self.counters.reach(Limit::Headers);
+                    self.counters.reach(Bound::Headers);
                 } else {
                     self.counters.refuse(Rule::Unparsable);
                 }

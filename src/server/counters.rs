@@ -3,49 +3,13 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::hygiene::Rule;
-
-/// A limit of the front that can be reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// Connections in all; the one too many is closed.
-    Connections,
-    /// Connections of one peer; the one too many is closed.
-    ConnectionsPerPeer,
-    /// Time for the TLS handshake; the connection is closed.
-    HandshakeTimeout,
-    /// Time for the head of a request; the connection is closed.
-    HeadTimeout,
-    /// Time between requests; the connection is closed.
-    IdleTimeout,
-    /// Time in which the client takes nothing of its answer; the connection is closed.
-    WriteTimeout,
-    /// Bytes or number of headers; answered by 431.
-    Headers,
-    /// Files the process may open; accepting pauses.
-    OpenFiles,
-    /// Requests at once over one HTTP/2 connection: all its streams are taken, h2 refuses the next.
-    Streams,
-}
-
-impl Limit {
-    /// Every limit.
-    pub const ALL: [Self; 9] = [
-        Self::Connections,
-        Self::ConnectionsPerPeer,
-        Self::HandshakeTimeout,
-        Self::HeadTimeout,
-        Self::IdleTimeout,
-        Self::WriteTimeout,
-        Self::Headers,
-        Self::OpenFiles,
-        Self::Streams,
-    ];
-}
+use crate::metrics::Bound;
 
 /// Counts over the fronts of all workers.
 #[derive(Debug, Default)]
 pub struct Counters {
-    reached: [AtomicU64; Limit::ALL.len()],
+    /// The front reaches some of them.
+    reached: [AtomicU64; Bound::ALL.len()],
     refused: [AtomicU64; Rule::ALL.len()],
     tls_failed: AtomicU64,
     panics: AtomicU64,
@@ -56,7 +20,7 @@ pub struct Counters {
 
 impl Counters {
     /// How often a limit was reached.
-    pub fn reached(&self, limit: Limit) -> u64 {
+    pub fn reached(&self, limit: Bound) -> u64 {
         self.reached[limit as usize].load(Ordering::Relaxed)
     }
 
@@ -91,7 +55,7 @@ impl Counters {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub(super) fn reach(&self, limit: Limit) {
+    pub(super) fn reach(&self, limit: Bound) {
         self.reached[limit as usize].fetch_add(1, Ordering::Relaxed);
     }
 

@@ -17,12 +17,13 @@ use pin_project_lite::pin_project;
 use tower::{Service, ServiceBuilder};
 
 use crate::clock;
+use crate::metrics::Bound;
 use crate::replay::ClientBody;
 use crate::telemetry::SharedLogThrottle;
 
 use super::body::EdgeBody;
 use super::connection::ConnectionInfo;
-use super::counters::{Counters, Limit};
+use super::counters::Counters;
 use super::hygiene::{self, Rule};
 use super::watch::{Activity, InFlight};
 
@@ -77,7 +78,7 @@ impl Edge {
         if is_small {
             return Ok(());
         }
-        self.counters.reach(Limit::Headers);
+        self.counters.reach(Bound::Headers);
         Err(Refusal::Headers)
     }
 
@@ -250,7 +251,7 @@ where
         if let Some((streams, counters)) = &self.full
             && self.activity.requests() == *streams
         {
-            counters.reach(Limit::Streams);
+            counters.reach(Bound::Streams);
         }
         let mut service = self.service.clone();
         // Services at the edge are always ready: whatever must wait does so in the future, where it

@@ -9,69 +9,39 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Version};
 
+use crate::label::names;
 use crate::upstream::headers::nominated;
 
-/// A rule that a request broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rule {
-    /// hyper could not parse it; it answers by itself, mostly 400.
-    Unparsable,
-    /// HTTP/1.1 without `Host`, or HTTP/2 without an authority (RFC 9112, section 3.2).
-    HostMissing,
-    /// More than one `Host`.
-    HostRepeated,
-    /// A `Host` or authority that is no host and port, or has a user in it (RFC 9110, section
-    /// 4.2.4).
-    HostInvalid,
-    /// HTTP/2: `Host` differs from the authority (RFC 9113, section 8.3.1).
-    HostDiffers,
-    /// A transfer coding other than exactly one `chunked` (RFC 9112, section 6.1).
-    TransferEncoding,
-    /// CONNECT: Weir opens no tunnels.
-    Connect,
-    /// TRACE: it would show the credential.
-    Trace,
-    /// A target that does not begin with `/`, or `*` for another method than OPTIONS.
-    Target,
-    /// An absolute target of another scheme than http or https.
-    Scheme,
-    /// `Connection` nominates a field that must reach the upstream (RFC 9110, section 7.6.1).
-    Nominated,
+names! {
+    /// A rule that a request broke.
+    Rule {
+        /// hyper could not parse it; it answers by itself, mostly 400.
+        Unparsable = "unparsable",
+        /// HTTP/1.1 without `Host`, or HTTP/2 without an authority (RFC 9112, section 3.2).
+        HostMissing = "host_missing",
+        /// More than one `Host`.
+        HostRepeated = "host_repeated",
+        /// A `Host` or authority that is no host and port, or has a user in it (RFC 9110, section
+        /// 4.2.4).
+        HostInvalid = "host_invalid",
+        /// HTTP/2: `Host` differs from the authority (RFC 9113, section 8.3.1).
+        HostDiffers = "host_differs",
+        /// A transfer coding other than exactly one `chunked` (RFC 9112, section 6.1).
+        TransferEncoding = "transfer_encoding",
+        /// CONNECT: Weir opens no tunnels.
+        Connect = "connect",
+        /// TRACE: it would show the credential.
+        Trace = "trace",
+        /// A target that does not begin with `/`, or `*` for another method than OPTIONS.
+        Target = "target",
+        /// An absolute target of another scheme than http or https.
+        Scheme = "scheme",
+        /// `Connection` nominates a field that must reach the upstream (RFC 9110, section 7.6.1).
+        Nominated = "nominated",
+    }
 }
 
 impl Rule {
-    /// Every rule.
-    pub const ALL: [Self; 11] = [
-        Self::Unparsable,
-        Self::HostMissing,
-        Self::HostRepeated,
-        Self::HostInvalid,
-        Self::HostDiffers,
-        Self::TransferEncoding,
-        Self::Connect,
-        Self::Trace,
-        Self::Target,
-        Self::Scheme,
-        Self::Nominated,
-    ];
-
-    /// The rule's name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unparsable => "unparsable",
-            Self::HostMissing => "host_missing",
-            Self::HostRepeated => "host_repeated",
-            Self::HostInvalid => "host_invalid",
-            Self::HostDiffers => "host_differs",
-            Self::TransferEncoding => "transfer_encoding",
-            Self::Connect => "connect",
-            Self::Trace => "trace",
-            Self::Target => "target",
-            Self::Scheme => "scheme",
-            Self::Nominated => "nominated",
-        }
-    }
-
     /// The status of the refusal.
     pub const fn status(self) -> StatusCode {
         match self {

@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use accept::{Acceptor, Hold, Seat};
 pub use body::EdgeBody;
 pub use connection::{ConnectionInfo, Front};
-pub use counters::{Counters, Limit};
+pub use counters::Counters;
 pub use drain::{Drain, Draining, Phase};
 pub use edge::{Refusal, Render};
 pub use hygiene::Rule;

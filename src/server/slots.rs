@@ -10,7 +10,8 @@ use tokio::sync::Notify;
 use crate::clock::{self, Instant};
 
 use super::watch::Activity;
-use super::{Counters, Limit, Settings};
+use super::{Counters, Settings};
+use crate::metrics::Bound;
 
 /// The connections of all workers, counted in all and by peer.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ impl Slots {
         if self.taken().all < self.room {
             return;
         }
-        self.counters.reach(Limit::OpenFiles);
+        self.counters.reach(Bound::OpenFiles);
         while self.taken().all >= self.room {
             self.close_idle(clock::now());
             // Others become idle meanwhile.
@@ -105,7 +106,7 @@ impl Slots {
     ///
     /// # Cancel safety
     /// Nothing is taken.
-    pub async fn take_or_make(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Limit> {
+    pub async fn take_or_make(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Bound> {
         let until = clock::now() + PATIENCE;
         loop {
             if self.taken().all < self.limit || clock::now() >= until || !self.close_idle(clock::now()) {
@@ -153,13 +154,13 @@ impl Slots {
     }
 
     /// A slot for a connection from `peer`, or the limit that is reached, which is counted.
-    pub fn take(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Limit> {
+    pub fn take(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Bound> {
         let peer = peer.to_canonical();
         let mut taken = self.taken();
         let reached = if taken.all >= self.limit {
-            Some(Limit::Connections)
+            Some(Bound::Connections)
         } else if taken.by_peer.get(&peer).is_some_and(|count| *count >= self.limit_per_peer) {
-            Some(Limit::ConnectionsPerPeer)
+            Some(Bound::ConnectionsPerPeer)
         } else {
             None
         };
@@ -209,10 +210,10 @@ mod tests {
         let first = slots.take(peer).unwrap();
         slots.room().await;
         let _second = slots.take(peer).unwrap();
-        assert_eq!(counters.reached(Limit::OpenFiles), 0);
+        assert_eq!(counters.reached(Bound::OpenFiles), 0);
         let soon = clock::now() + Duration::from_secs(1);
         assert!(clock::timeout_at(soon, slots.room()).await.is_err());
-        assert_eq!(counters.reached(Limit::OpenFiles), 1);
+        assert_eq!(counters.reached(Bound::OpenFiles), 1);
         drop(first);
         slots.room().await;
         // A word that came when nobody waited is no room.
@@ -251,7 +252,7 @@ mod tests {
         let began = clock::now();
         let _again = activities[0].begin();
         let _all = slots.take(peer);
-        assert_eq!(slots.take_or_make(peer).await.err(), Some(Limit::Connections));
+        assert_eq!(slots.take_or_make(peer).await.err(), Some(Bound::Connections));
         assert!(clock::now() - began < PATIENCE);
     }
 
@@ -263,13 +264,13 @@ mod tests {
         let [one, mapped, two] = ["10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"].map(|ip| ip.parse().unwrap());
         let first = slots.take(one).unwrap();
         let _second = slots.take(mapped).unwrap();
-        assert_eq!(slots.take(one).unwrap_err(), Limit::ConnectionsPerPeer);
+        assert_eq!(slots.take(one).unwrap_err(), Bound::ConnectionsPerPeer);
         let _third = slots.take(two).unwrap();
-        assert_eq!(slots.take(two).unwrap_err(), Limit::Connections);
+        assert_eq!(slots.take(two).unwrap_err(), Bound::Connections);
         drop(first);
         assert_eq!(counters.open(), 2);
         let _again = slots.take(one).unwrap();
-        assert_eq!(counters.reached(Limit::Connections), 1);
-        assert_eq!(counters.reached(Limit::ConnectionsPerPeer), 1);
+        assert_eq!(counters.reached(Bound::Connections), 1);
+        assert_eq!(counters.reached(Bound::ConnectionsPerPeer), 1);
     }
 }

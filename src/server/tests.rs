@@ -15,7 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use crate::clock::{self, Instant};
 use crate::replay::ClientBody;
 
-use super::{Counters, Drain, Front, Limit, Refusal, Rule, Settings};
+use super::{Counters, Drain, Front, Refusal, Rule, Settings};
+use crate::metrics::Bound;
 
 struct House {
     counters: Arc<Counters>,
@@ -95,7 +96,7 @@ async fn a_silent_client_has_the_time_of_a_head() {
         let (answer, closed) = read_to_end(&mut house.client).await;
         assert_eq!(answer, "", "{start}");
         assert_eq!(closed - began, Settings::default().head_timeout, "{start}");
-        assert_eq!(house.counters.reached(Limit::HeadTimeout), 1, "{start}");
+        assert_eq!(house.counters.reached(Bound::HeadTimeout), 1, "{start}");
     }
 }
 
@@ -115,7 +116,7 @@ async fn a_head_that_drips_in_has_no_more_time() {
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).await.unwrap();
     assert_eq!(clock::now() - began, Settings::default().head_timeout);
-    assert_eq!(house.counters.reached(Limit::HeadTimeout), 1);
+    assert_eq!(house.counters.reached(Bound::HeadTimeout), 1);
     drop(reader);
     drip.await.unwrap();
 }
@@ -133,8 +134,8 @@ async fn idle_time_begins_anew_with_each_request() {
     let began = clock::now();
     let (rest, closed) = read_to_end(&mut house.client).await;
     assert_eq!((rest.as_str(), closed - began), ("", Settings::default().idle_timeout));
-    assert_eq!(house.counters.reached(Limit::IdleTimeout), 1);
-    assert_eq!(house.counters.reached(Limit::HeadTimeout), 0);
+    assert_eq!(house.counters.reached(Bound::IdleTimeout), 1);
+    assert_eq!(house.counters.reached(Bound::HeadTimeout), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +144,7 @@ async fn a_service_may_take_its_time() {
     house.client.write_all(b"GET /3600 HTTP/1.1\r\nhost: weir\r\n\r\n").await.unwrap();
     let answer = read_answer(&mut house.client, "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    for limit in Limit::ALL {
+    for limit in Bound::ALL {
         assert_eq!(house.counters.reached(limit), 0, "{limit:?}");
     }
 }
@@ -158,7 +159,7 @@ async fn a_client_that_takes_nothing_is_cut_off() {
     clock::sleep(Settings::default().write_timeout + Duration::from_secs(1)).await;
     let (_part, closed) = read_to_end(&mut house.client).await;
     assert!(closed - began < Settings::default().write_timeout + Duration::from_secs(2));
-    assert_eq!(house.counters.reached(Limit::WriteTimeout), 1);
+    assert_eq!(house.counters.reached(Bound::WriteTimeout), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -270,7 +271,7 @@ async fn too_long_a_head_is_answered_and_counted() {
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     drop(house.client);
     assert!(house.drain.finished(clock::now() + Duration::from_secs(1)).await);
-    assert_eq!(house.counters.reached(Limit::Headers), 1);
+    assert_eq!(house.counters.reached(Bound::Headers), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -291,7 +292,7 @@ async fn http2_is_known_by_its_preface() {
     assert_eq!(answer.await.unwrap().unwrap().status(), 200);
     drop(connection.await.unwrap());
     assert!(house.drain.finished(clock::now() + Duration::from_secs(1)).await);
-    for limit in Limit::ALL {
+    for limit in Bound::ALL {
         assert_eq!(house.counters.reached(limit), 0, "{limit:?}");
     }
 }
@@ -311,7 +312,7 @@ async fn an_idle_http2_connection_is_told_to_go() {
     let lasted = clock::now() - began;
     assert!(lasted >= Settings::default().idle_timeout, "{lasted:?}");
     assert!(lasted < Settings::default().idle_timeout + Duration::from_secs(5), "{lasted:?}");
-    assert_eq!(house.counters.reached(Limit::IdleTimeout), 1);
+    assert_eq!(house.counters.reached(Bound::IdleTimeout), 1);
 }
 
 /// A body that yields one chunk, then fails.
@@ -431,7 +432,7 @@ async fn a_tls_handshake_has_its_own_time() {
     let began = clock::now();
     let (_, closed) = read_to_end(&mut client).await;
     assert_eq!(closed - began, Settings::default().handshake_timeout);
-    assert_eq!(counters.reached(Limit::HandshakeTimeout), 1);
+    assert_eq!(counters.reached(Bound::HandshakeTimeout), 1);
 }
 
 /// A service that passes an upgrade on to an upstream over memory.

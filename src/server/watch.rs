@@ -12,8 +12,9 @@ use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 
 use crate::clock::{self, Instant, Timer};
 
+use super::Settings;
 use super::drain::Phase;
-use super::{Limit, Settings};
+use crate::metrics::Bound;
 
 /// What happened on a connection, as its parts report it. All orderings are relaxed: one task does
 /// it all, but for the streams of HTTP/2, which may be a moment late.
@@ -252,7 +253,7 @@ impl Watch {
 
     /// The limit that the connection has now reached, if any. To be called after each poll of the
     /// connection. The settings are those that it began with: no connection needs to store them.
-    pub(super) fn check(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Option<Limit> {
+    pub(super) fn check(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Option<Bound> {
         self.observe(settings);
         // Looked at first: the timer lies apart in memory, and most polls find a request with the
         // service.
@@ -263,9 +264,9 @@ impl Watch {
             }
             if deadline <= self.timer.deadline() {
                 return match self.wait {
-                    Wait::Head => Some(Limit::HeadTimeout),
-                    Wait::Idle => Some(Limit::IdleTimeout),
-                    Wait::Write => Some(Limit::WriteTimeout),
+                    Wait::Head => Some(Bound::HeadTimeout),
+                    Wait::Idle => Some(Bound::IdleTimeout),
+                    Wait::Write => Some(Bound::WriteTimeout),
                     Wait::Service => None,
                 };
             }

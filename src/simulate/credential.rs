@@ -76,7 +76,7 @@ pub(super) fn identify(settings: &Settings, headers: &HeaderMap) -> Result<Accou
 
 fn denied(name: &str) -> Denied {
     // A test below finds every name in the table.
-    let error = ApiError::named(name).unwrap_or(&super::error_table::TABLE[0]);
+    let error = ApiError::named(name).unwrap_or(&ApiError::all()[0]);
     Denied { error, object: error.object() }
 }
 
@@ -147,7 +147,7 @@ mod tests {
     fn the_api_itself_knows_no_key_but_a_bearers() {
         let settings = Settings { dialect: Some(Dialect::Openai), ..Settings::default() };
         let refused = identify(&settings, &with(&[("api-key", "anything")])).unwrap_err();
-        assert_eq!((refused.error.name, refused.error.status.as_u16()), ("missing_key", 401));
+        assert_eq!((&*refused.error.name, refused.error.status.as_u16()), ("missing_key", 401));
         assert!(identify(&settings, &with(&[("authorization", "Bearer sk-any")])).is_ok());
     }
 

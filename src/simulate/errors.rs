@@ -1,55 +1,43 @@
-//! The API's errors: one row for each body that was recorded or documented, by a name to ask for
-//! it.
+//! The errors of the API, word for word where they were recorded: the rows of `errors.json`, the
+//! usual one of each status first.
+
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::error_table::TABLE;
-
-/// One error as the API, or the edge before it, sends it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An error that the stand-in can answer with.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 pub struct ApiError {
-    /// What `error=NAME` and `--fault NAME=RATE` call it: the API's own code where it has one.
-    pub name: &'static str,
-    /// The status.
+    /// Its name in `--fault` and `x-simulate`.
+    pub name: String,
+    /// Its status.
+    #[serde(deserialize_with = "status")]
     pub status: StatusCode,
-    /// The body.
-    pub form: Form,
+    /// The envelope's object, where the API itself writes the answer.
+    #[serde(default)]
+    error: Value,
+    /// The content type and the words of whoever stands before the API.
+    page: Option<(String, String)>,
 }
 
-/// How an error's body is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// The API's envelope.
-    Envelope {
-        /// `error.message`.
-        message: &'static str,
-        /// `error.type`.
-        kind: &'static str,
-        /// `error.code`.
-        code: Code,
-        /// `error.param`.
-        param: Option<&'static str>,
-    },
-    /// Plain text, as Envoy answers.
-    Text(&'static str),
-    /// A page, as the edge answers.
-    Html(&'static str),
-}
+/// All rows.
+static TABLE: LazyLock<Vec<ApiError>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("errors.json")).expect("the table is valid, as a test shows")
+});
 
-/// `error.code`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
-    /// `null`.
-    Null,
-    /// A string, as usual.
-    Name(&'static str),
-    /// An integer, as Cloudflare sends it.
-    Number(u16),
+fn status<'de, D: serde::Deserializer<'de>>(from: D) -> Result<StatusCode, D::Error> {
+    StatusCode::from_u16(u16::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
 impl ApiError {
+    /// Every error.
+    pub fn all() -> &'static [Self] {
+        &TABLE
+    }
+
     /// The error of this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         TABLE.iter().find(|error| error.name == name)
@@ -62,42 +50,32 @@ impl ApiError {
 
     /// The body's bytes.
     pub fn body(&self) -> Bytes {
-        match self.form {
-            Form::Envelope { .. } => Bytes::from(json!({ "error": self.object() }).to_string()),
-            Form::Text(text) | Form::Html(text) => Bytes::from_static(text.as_bytes()),
+        match &self.page {
+            Some((_, text)) => Bytes::copy_from_slice(text.as_bytes()),
+            None => Bytes::from(json!({ "error": self.error }).to_string()),
         }
     }
 
     /// What stands under `error`, for a stream that hides it too.
     pub fn object(&self) -> Value {
-        match self.form {
-            Form::Envelope { message, kind, code, param } => {
-                let code = match code {
-                    Code::Null => Value::Null,
-                    Code::Name(name) => Value::from(name),
-                    Code::Number(number) => Value::from(number),
-                };
-                json!({ "message": message, "type": kind, "param": param, "code": code })
-            }
-            Form::Text(text) | Form::Html(text) => {
+        match &self.page {
+            Some((_, text)) => {
                 json!({ "message": text, "type": "server_error", "param": null, "code": null })
             }
+            None => self.error.clone(),
         }
     }
 
     /// Whether the API documents a `Retry-After` for it: temporary refusals and overload.
     pub fn suggests_retry(&self) -> bool {
-        matches!(self.name, "server_is_overloaded" | "slow_down" | "slow_down_503" | "model_overloaded")
+        matches!(&*self.name, "server_is_overloaded" | "slow_down" | "slow_down_503" | "model_overloaded")
             || self.name.starts_with("rate_limit_")
     }
 
     /// The body's content type.
     pub fn content_type(&self) -> HeaderValue {
-        HeaderValue::from_static(match self.form {
-            Form::Envelope { .. } => "application/json; charset=utf-8",
-            Form::Text(_) => "text/plain",
-            Form::Html(_) => "text/html",
-        })
+        let kind = self.page.as_ref().map_or("application/json; charset=utf-8", |(kind, _)| kind);
+        HeaderValue::from_str(kind).unwrap_or(HeaderValue::from_static("text/plain"))
     }
 }
 
@@ -109,7 +87,7 @@ mod tests {
 
     #[test]
     fn names_are_unique_and_the_usual_ones_come_first() {
-        let names: HashSet<_> = TABLE.iter().map(|error| error.name).collect();
+        let names: HashSet<_> = TABLE.iter().map(|error| &error.name).collect();
         assert_eq!(names.len(), TABLE.len());
         for (status, name) in [
             (401, "invalid_api_key"),

@@ -360,7 +360,7 @@ fn bad_request(param: Option<&str>, message: &str) -> Reply {
 }
 
 fn error_reply(name: &str) -> Reply {
-    Reply::error(ApiError::named(name).unwrap_or(&super::error_table::TABLE[0]))
+    Reply::error(ApiError::named(name).unwrap_or(&ApiError::all()[0]))
 }
 
 /// Tells what arrived, as it arrived.

@@ -77,7 +77,7 @@ impl Fault {
     /// The name that it is counted under.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Error(error) => error.name,
+            Self::Error(error) => error.name.as_str(),
             Self::ResetBeforeHead => Self::NAMES[0],
             Self::ResetMidBody => Self::NAMES[1],
             Self::StallHead => Self::NAMES[2],
@@ -216,8 +216,8 @@ mod tests {
         for name in Fault::NAMES {
             assert_eq!(Fault::parse(name).unwrap().as_str(), name);
         }
-        for error in super::super::error_table::TABLE {
-            assert_eq!(Fault::parse(error.name).unwrap(), Fault::Error(error));
+        for error in ApiError::all() {
+            assert_eq!(Fault::parse(&error.name).unwrap(), Fault::Error(error));
         }
         assert_eq!(Fault::parse("503").unwrap().as_str(), "server_is_overloaded");
     }

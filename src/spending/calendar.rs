@@ -2,29 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::metrics::BudgetPeriod;
+
 const DAY: u64 = 24 * 60 * 60;
 
-/// What a budget is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Period {
-    /// A day of UTC.
-    Day,
-    /// A month of UTC.
-    Month,
-}
-
-impl Period {
-    /// Both periods.
-    pub const ALL: [Self; 2] = [Self::Day, Self::Month];
-
-    /// Its name in metrics and messages.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Day => "day",
-            Self::Month => "month",
-        }
-    }
-
+impl BudgetPeriod {
     /// The number of the period that a time lies in: days since 1970, or months since the year 0.
     pub fn number(self, now: SystemTime) -> u64 {
         let days = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / DAY;
@@ -75,11 +57,15 @@ mod tests {
             ("Thu, 31 Dec 2026 00:00:00 GMT", 1.0, 1.0),
             ("Mon, 01 Feb 2100 00:00:00 GMT", 1.0, 28.0),
         ] {
-            let left = |period: Period| period.left(at(now)).as_secs_f64() / DAY as f64;
-            assert!((left(Period::Day) - days).abs() < 1e-9, "{now}");
-            assert!((left(Period::Month) - to_month).abs() < 1e-9, "{now}: {}", left(Period::Month));
+            let left = |period: BudgetPeriod| period.left(at(now)).as_secs_f64() / DAY as f64;
+            assert!((left(BudgetPeriod::Day) - days).abs() < 1e-9, "{now}");
+            assert!(
+                (left(BudgetPeriod::Month) - to_month).abs() < 1e-9,
+                "{now}: {}",
+                left(BudgetPeriod::Month)
+            );
         }
-        let month = |text| Period::Month.number(at(text));
+        let month = |text| BudgetPeriod::Month.number(at(text));
         assert_eq!(month("Fri, 01 Jan 2027 00:00:00 GMT"), month("Thu, 31 Dec 2026 23:59:59 GMT") + 1);
     }
 }

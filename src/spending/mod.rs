@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-pub use calendar::Period;
-
 use crate::caller::CallerId;
+use crate::metrics::{BudgetPeriod, Label as _};
 
 /// Budgets of one process at most, over all its reloads.
 const MOST: usize = 65_000;
@@ -32,7 +31,7 @@ pub struct Budget {
     /// The family of models that it is for, where not all.
     pub family: Option<Box<str>>,
     /// For a day or a month.
-    pub period: Period,
+    pub period: BudgetPeriod,
     /// Tokens, of input and output.
     pub tokens: u64,
 }
@@ -227,12 +226,12 @@ impl Spending {
             .map(|line| {
                 let mut words = line.splitn(5, ' ');
                 let period = words.next()?;
-                let period = Period::ALL.into_iter().find(|known| known.as_str() == period)?;
+                let period = BudgetPeriod::named(period)?;
                 let (number, spent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
                 Some((period, number, spent, words.next()?, words.next()?))
             })
             .collect();
-        let read: Vec<(Period, u64, u64, &str, &str)> = read.ok_or(Unknown)?;
+        let read: Vec<(BudgetPeriod, u64, u64, &str, &str)> = read.ok_or(Unknown)?;
         let mut meters = self.lock();
         for (period, number, spent, name, family) in read {
             let known = meters.iter_mut().find(|Meter { budget, .. }| {
@@ -264,7 +263,7 @@ pub struct Unknown;
 mod tests {
     use super::*;
 
-    fn budget(caller: u16, family: Option<&str>, period: Period, tokens: u64) -> Budget {
+    fn budget(caller: u16, family: Option<&str>, period: BudgetPeriod, tokens: u64) -> Budget {
         let name = format!("caller-{caller}").into();
         Budget { caller: CallerId(caller), name, family: family.map(Into::into), period, tokens }
     }
@@ -289,7 +288,7 @@ mod tests {
         let spending = Spending::default();
         assert_eq!(spend(&spending, 0, "m", 1_000_000), Ok(()), "no budget, no bound");
         spending.configure(
-            vec![budget(0, None, Period::Day, 1_000), budget(0, Some("big"), Period::Month, 300)],
+            vec![budget(0, None, BudgetPeriod::Day, 1_000), budget(0, Some("big"), BudgetPeriod::Month, 300)],
             noon(),
         );
         let half_a_day = Duration::from_hours(12);
@@ -309,7 +308,7 @@ mod tests {
     #[test]
     fn what_is_under_way_is_reserved_and_a_clock_set_back_gives_nothing() {
         let spending = Spending::default();
-        spending.configure(vec![budget(0, None, Period::Day, 1_000)], noon());
+        spending.configure(vec![budget(0, None, BudgetPeriod::Day, 1_000)], noon());
         let held = spending.reserve(CallerId(0), "m", 1_000, noon).unwrap().unwrap();
         assert!(spending.reserve(CallerId(0), "m", 1, noon).is_err());
         spending.settle(held, 1_000, 10, noon());
@@ -320,7 +319,8 @@ mod tests {
     #[test]
     fn a_reload_and_a_restart_change_nothing() {
         let spending = Spending::default();
-        let budgets = vec![budget(0, None, Period::Day, 1_000), budget(1, Some("m"), Period::Month, 50)];
+        let budgets =
+            vec![budget(0, None, BudgetPeriod::Day, 1_000), budget(1, Some("m"), BudgetPeriod::Month, 50)];
         spending.configure(budgets.clone(), noon());
         assert_eq!(spend(&spending, 0, "m", 700), Ok(()));
         assert_eq!(spend(&spending, 1, "m", 40), Ok(()));
@@ -335,7 +335,7 @@ mod tests {
             assert_eq!(after.restore(wrong, noon()), Err(Unknown), "{wrong}");
         }
         let next = Spending::default();
-        next.configure(vec![budget(0, None, Period::Day, 1_000)], noon());
+        next.configure(vec![budget(0, None, BudgetPeriod::Day, 1_000)], noon());
         next.restore(&text, noon() + Duration::from_hours(24)).unwrap();
         assert_eq!(next.standings(noon() + Duration::from_hours(24))[0].spent, 0, "yesterday's is over");
     }

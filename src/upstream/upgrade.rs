@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 
 use crate::clock;
+use crate::label::names;
 
 use super::body::AnswerBody;
 use super::counters::Open;
@@ -51,21 +52,22 @@ pub struct TunnelReport {
     pub end: TunnelEnd,
 }
 
-/// Why a tunnel ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum TunnelEnd {
-    /// Both sides closed.
-    Closed,
-    /// One side broke.
-    Broken,
-    /// Nothing came from either side for too long.
-    Idle,
-    /// It was told to end.
-    Stopped,
-    /// What one side sent can't be read, or is longer than it may be.
-    Refused,
-    /// The client took nothing of what was sent to it for too long.
-    Unread,
+names! {
+    /// Why a tunnel ended.
+    TunnelEnd {
+        /// Both sides closed.
+        Closed = "closed",
+        /// One side broke.
+        Broken = "broken",
+        /// Nothing came from either side for too long.
+        Idle = "idle",
+        /// It was told to end.
+        Stopped = "stopped",
+        /// What one side sent can't be read, or is longer than it may be.
+        Refused = "refused",
+        /// The client took nothing of what was sent to it for too long.
+        Unread = "unread",
+    }
 }
 
 /// Bounds of upgraded connections.
@@ -211,20 +213,6 @@ impl fmt::Debug for Tunnels {
             .field("limits", &self.limits)
             .field("open", &self.open)
             .finish_non_exhaustive()
-    }
-}
-
-impl TunnelEnd {
-    /// The end's name in logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Broken => "broken",
-            Self::Idle => "idle",
-            Self::Stopped => "stopped",
-            Self::Refused => "refused",
-            Self::Unread => "unread",
-        }
     }
 }
 

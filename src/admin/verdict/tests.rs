@@ -502,7 +502,7 @@ fn only_the_vendors_failures_lead_to_its_status_page() {
 fn no_class_goes_unseen() {
     use crate::classify::ErrorClass;
     for class in ErrorClass::ALL {
-        let subject = Subject::of(class);
+        let subject = class.meaning().subject;
         let all = findings(&of_chat(class.as_str(), 30));
         match subject {
             // Told by the state of the scope itself.

@@ -24,7 +24,7 @@ pub(super) fn quota_spent(status: &Status) -> Option<Finding> {
     }
     let cure = catalog::find(&quota.code).first().map_or(
         "Add credit, raise the spend limit or fix the billing; the error code tells you which of the three applies.",
-        |entry| entry.solution,
+        |entry| &entry.solution,
     );
     let advice = format!(
         "{cure} Waiting does not help. Weir answers at once meanwhile, with the upstream's own error."
@@ -57,7 +57,7 @@ pub(super) fn one_out(status: &Status) -> Option<Finding> {
     let code = first.because.as_deref().unwrap_or_default();
     let (blame, advice) = match first.state {
         UpstreamState::Refused => (
-            catalog::find(code).first().map_or(Blame::Us, |entry| Subject::of(entry.class).blame()),
+            catalog::find(code).first().map_or(Blame::Us, |entry| entry.class.meaning().subject.blame()),
             "Look at its key and its billing. Weir asks it again once a minute.",
         ),
         UpstreamState::Serving | UpstreamState::Thinning | UpstreamState::Failing => (
@@ -136,7 +136,7 @@ fn in_words(class: &str, upstream: &str) -> String {
 fn what_to_check(class: Option<&str>, upstream: &str) -> String {
     let known = class.and_then(ErrorClass::named);
     match known {
-        Some(class) if Subject::of(class) == Subject::Network => {
+        Some(class) if class.meaning().subject == Subject::Network => {
             catalog::entry(class, None).solution.to_owned()
         }
         Some(_) | None if upstream.contains("openai.com") => {

@@ -5,27 +5,30 @@ mod words;
 
 use std::time::Duration;
 
+use crate::label::names;
+
 use super::{ErrorBody, retry_hint};
 pub use wait::wait;
 use words::{Word, cut, unit_of_time};
 
-/// A dimension that the API limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Dimension {
-    /// RPM.
-    RequestsPerMinute,
-    /// TPM.
-    TokensPerMinute,
-    /// RPD.
-    RequestsPerDay,
-    /// TPD.
-    TokensPerDay,
-    /// IPM.
-    ImagesPerMinute,
-    /// Seconds or minutes of audio per minute.
-    AudioPerMinute,
-    /// One that the list does not know.
-    Other,
+names! {
+    /// A dimension that the API limits.
+    Dimension {
+        /// RPM.
+        RequestsPerMinute = "requests_per_minute",
+        /// TPM.
+        TokensPerMinute = "tokens_per_minute",
+        /// RPD.
+        RequestsPerDay = "requests_per_day",
+        /// TPD.
+        TokensPerDay = "tokens_per_day",
+        /// IPM.
+        ImagesPerMinute = "images_per_minute",
+        /// Seconds or minutes of audio per minute.
+        AudioPerMinute = "audio_per_minute",
+        /// One that the list does not know.
+        Other = "other",
+    }
 }
 
 /// What a dimension counts.
@@ -63,19 +66,6 @@ pub struct LimitRefusal {
 }
 
 impl Dimension {
-    /// The dimension's name in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RequestsPerMinute => "requests_per_minute",
-            Self::TokensPerMinute => "tokens_per_minute",
-            Self::RequestsPerDay => "requests_per_day",
-            Self::TokensPerDay => "tokens_per_day",
-            Self::ImagesPerMinute => "images_per_minute",
-            Self::AudioPerMinute => "audio_per_minute",
-            Self::Other => "other",
-        }
-    }
-
     /// What the dimension counts.
     pub const fn unit(self) -> Unit {
         match self {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Instant;
+use crate::label::names;
 
 use super::{Level, Limiter, Refusal, Shape};
 
@@ -18,24 +19,21 @@ pub enum Unit {
     Tokens,
 }
 
-/// What is limited, in the order in which it is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Dimension {
-    /// RPM.
-    RequestsPerMinute,
-    /// RPD.
-    RequestsPerDay,
-    /// TPM.
-    TokensPerMinute,
-    /// TPD.
-    TokensPerDay,
+names! {
+    /// What is limited, in the order in which it is checked.
+    Dimension {
+        /// RPM.
+        RequestsPerMinute = "rpm",
+        /// RPD.
+        RequestsPerDay = "rpd",
+        /// TPM.
+        TokensPerMinute = "tpm",
+        /// TPD.
+        TokensPerDay = "tpd",
+    }
 }
 
 impl Dimension {
-    /// Every dimension, in the order in which they are checked.
-    pub const ALL: [Self; 4] =
-        [Self::RequestsPerMinute, Self::RequestsPerDay, Self::TokensPerMinute, Self::TokensPerDay];
-
     /// What it counts.
     pub const fn unit(self) -> Unit {
         match self {
@@ -59,16 +57,6 @@ impl Dimension {
             Self::RequestsPerDay => "requests per day (RPD)",
             Self::TokensPerMinute => "tokens per min (TPM)",
             Self::TokensPerDay => "tokens per day (TPD)",
-        }
-    }
-
-    /// Its short name: `rpm`, `rpd`, `tpm` or `tpd`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RequestsPerMinute => "rpm",
-            Self::RequestsPerDay => "rpd",
-            Self::TokensPerMinute => "tpm",
-            Self::TokensPerDay => "tpd",
         }
     }
 
