@@ -29,8 +29,8 @@ names! {
         Dns = "the upstream's name did not resolve",
         /// The upstream, or the egress proxy's address, refused the connection.
         Refused = "the upstream refused the connection",
-        /// The egress proxy answered, and refused to connect to the upstream for a reason that another
-        /// try does not change.
+        /// The egress proxy answered, and refused to connect to the upstream for a reason that
+        /// another try does not change.
         Proxy = "the egress proxy refused to connect to the upstream",
         /// The egress proxy could not be reached, failed, or did not answer.
         ProxyFailed = "no connection through the egress proxy",

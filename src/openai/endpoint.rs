@@ -8,8 +8,8 @@ use crate::label::names;
 names! {
     /// A group of the API's operations that shares a metric label, a price and a rule for repeats.
     ///
-    /// The list is closed: a path that it does not know is [`Endpoint::Other`], which passes through
-    /// like any other.
+    /// The list is closed: a path that it does not know is [`Endpoint::Other`], which passes
+    /// through like any other.
     Endpoint {
         /// `POST /chat/completions` and the stored completions below it.
         ChatCompletions = "chat_completions",
