@@ -69,8 +69,8 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
     /// Another attempt cannot help, or may do harm: the request is wrong, spent or not allowed, the
-    /// client's own retry is the better one (408, 409), or the answer takes so long that a repeat
-    /// pays for it twice.
+    /// client's own retry is the better one (408, 409), or a repeat would pay twice for a long
+    /// answer.
     Never,
     /// A rate limit: the queue's business.
     Queue,
