@@ -350,9 +350,9 @@ fn error_status(history: &ClassHistory, callers: Vec<CallerErrors>) -> ErrorStat
         minutes: history.minutes.to_vec(),
         last_seen_minutes: history.last_seen.as_secs() / 60,
         callers,
-        cause: words.cause.to_owned(),
-        solution: words.solution.to_owned(),
-        weir_does: words.weir_does.to_owned(),
+        cause: words.cause.clone(),
+        solution: words.solution.clone(),
+        weir_does: words.weir_does.clone(),
     }
 }
 

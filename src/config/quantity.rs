@@ -13,13 +13,16 @@ impl Value for Duration {
     const KIND: Kind = Kind::Duration;
 
     fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+        // Nought is the same in every unit.
         match datum {
-            // Nought is the same in every unit.
             Datum::Integer(0) => Ok(Self::ZERO),
             Datum::Integer(number) => {
                 Err(Some(format!("{number} has no unit; write \"{number}s\" or \"{number}ms\"")))
             }
-            datum => datum.as_text().and_then(parse_duration).ok_or(None),
+            Datum::String(text) => parse_duration(text).ok_or(None),
+            Datum::Float(_) | Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => {
+                Err(None)
+            }
         }
     }
 
@@ -147,10 +150,11 @@ impl Value for Ratio {
         let parsed = match datum {
             Datum::Integer(number) => i32::try_from(*number).ok().map(f64::from),
             Datum::Float(number) => Some(*number),
-            datum => datum.as_text().and_then(|text| match text.trim().strip_suffix('%') {
+            Datum::String(text) => match text.trim().strip_suffix('%') {
                 Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
                 None => text.trim().parse().ok(),
-            }),
+            },
+            Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => None,
         };
         parsed.filter(|number| number.is_finite()).map(Self).ok_or(None)
     }

@@ -140,9 +140,13 @@ impl Node {
     fn set_origin(&mut self, origin: &Origin) {
         self.origin = origin.clone();
         if let Datum::List(nodes) = &mut self.datum {
-            nodes.iter_mut().for_each(|node| node.set_origin(origin));
+            for node in nodes {
+                node.set_origin(origin);
+            }
         } else if let Datum::Table(nodes) = &mut self.datum {
-            nodes.values_mut().for_each(|node| node.set_origin(origin));
+            for node in nodes.values_mut() {
+                node.set_origin(origin);
+            }
         }
     }
 }

@@ -163,7 +163,7 @@ mod tests {
     fn each_dialect_has_its_words() {
         let names: Vec<&str> = WORDS.dialects.iter().map(|words| &*words.name).collect();
         let dialects: Vec<_> =
-            Dialect::value_variants().iter().filter_map(|one| one.to_possible_value()).collect();
+            Dialect::value_variants().iter().filter_map(Dialect::to_possible_value).collect();
         assert_eq!(names, dialects.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>());
         assert!(Dialect::Openai.words().refused.is_some());
     }

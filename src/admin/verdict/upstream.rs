@@ -137,7 +137,7 @@ fn what_to_check(class: Option<&str>, upstream: &str) -> String {
     let known = class.and_then(ErrorClass::named);
     match known {
         Some(class) if class.meaning().subject == Subject::Network => {
-            catalog::entry(class, None).solution.to_owned()
+            catalog::entry(class, None).solution.clone()
         }
         Some(_) | None if upstream.contains("openai.com") => {
             "Check status.openai.com and the network path.".to_owned()
