@@ -131,6 +131,7 @@ mod der;
 #[cfg(feature = "simulate")]
 mod chart;
 mod label;
+mod wrap;
 mod clock;
 
 #[doc(hidden)]

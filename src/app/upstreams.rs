@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::caller::{AuthHeader, Credential, Secret};
 use crate::config::Config;
 use crate::config::proxy;
-use crate::config::upstream::AuthStyle;
 use crate::config::upstreams::{Member, ModelName};
 use crate::pool::{Names, Owners};
 use crate::proxy::{Upstreams, Way};
@@ -49,7 +48,9 @@ impl Ways {
             };
             // The one upstream's is a matter of the callers, who may have others.
             let own = member.credential.as_ref().filter(|_| !config.upstreams.is_empty());
-            let credential = own.map(|key| credential(&member, &key.secret, &place)).transpose()?;
+            let names = [member.organization.as_deref(), member.project.as_deref()];
+            let credential =
+                own.map(|key| credential(&key.secret, member.auth, names, &place)).transpose()?;
             let pair = |of: &ModelName| (of.model.as_str().into(), of.name.as_str().into());
             let models = member.names.iter().map(pair).collect();
             ways.push(Arc::new(Way::new(id, connections, credential, models)));
@@ -78,19 +79,15 @@ fn place(config: &Config, member: &Member) -> String {
 }
 
 /// What requests bear at a member that has a credential.
-fn credential(member: &Member, key: &Secret, place: &str) -> Result<Credential, Error> {
-    let style = auth_header(member.auth);
-    let (organization, project) = (member.organization.as_deref(), member.project.as_deref());
+pub(super) fn credential(
+    key: &Secret,
+    style: AuthHeader,
+    [organization, project]: [Option<&str>; 2],
+    place: &str,
+) -> Result<Credential, Error> {
     Credential::new(key, style, organization, project).map_err(|_| {
         Error::Configuration(format!(
             "{place}.credential: has characters that no header may have; check the secret"
         ))
     })
-}
-
-pub(super) fn auth_header(style: AuthStyle) -> AuthHeader {
-    match style {
-        AuthStyle::Bearer => AuthHeader::Bearer,
-        AuthStyle::ApiKey => AuthHeader::ApiKey,
-    }
 }

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::secret::{Secret, wipe};
 use super::shared_name::shared_name;
+use crate::label::names;
 
 /// The header of Azure's keys, which other providers' SDKs use too.
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -35,14 +36,16 @@ fn is_part_of_credential(name: &HeaderName) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialId(pub u64);
 
-/// The header that a credential is sent in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum AuthHeader {
-    /// `Authorization: Bearer KEY`.
-    #[default]
-    Bearer,
-    /// `api-key: KEY`, as Azure wants it.
-    ApiKey,
+names! {
+    /// The header that a credential is sent in.
+    #[derive(Default)]
+    AuthHeader {
+        /// `Authorization: Bearer KEY`.
+        #[default]
+        Bearer = "bearer",
+        /// `api-key: KEY`, as Azure wants it.
+        ApiKey = "api-key",
+    }
 }
 
 /// A configured credential, ready to be set on requests. It has no readable `Debug`.

@@ -8,6 +8,7 @@ use super::nearest::nearest;
 use super::{Entry, NEWER_GUIDE, entries, entry, find, knows, of_exception, of_status};
 use crate::classify::{Classified, ErrorClass, of_body, status_of};
 use crate::openai::{BodyForm, Endpoint, ErrorBody, duration};
+use crate::wrap::wrapped;
 
 /// The longest input that is looked at: an error body with room to spare.
 pub const MAX_INPUT: usize = 64 << 10;
@@ -217,23 +218,9 @@ fn exceptions(entry: &Entry, status: Option<StatusCode>) -> String {
 
 /// A label and its text, broken into lines of [`WIDTH`] columns.
 fn field(text: &mut String, label: &str, value: &str) {
-    const INDENT: usize = 12;
-    let mut column = INDENT;
-    text.extend(["  ", label, &" ".repeat((INDENT - 2).saturating_sub(label.len()))]);
-    for (place, word) in value.split_whitespace().enumerate() {
-        let length = word.chars().count();
-        if place > 0 && column + 1 + length > WIDTH {
-            text.push('\n');
-            text.push_str(&" ".repeat(INDENT));
-            column = INDENT;
-        } else if place > 0 {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += length;
-    }
-    text.push('\n');
+    let indent = " ".repeat(12);
+    let lines = wrapped(value, WIDTH, &indent);
+    text.extend([&format!("  {label:<10}"), &lines[indent.len()..], "\n"]);
 }
 
 fn unknown(input: &str) -> Unknown {

@@ -10,7 +10,7 @@ mod nearest;
 use std::sync::LazyLock;
 
 use http::StatusCode;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::classify::ErrorClass;
 
@@ -20,7 +20,6 @@ pub use explain::explain;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Entry {
     /// The class.
-    #[serde(deserialize_with = "class")]
     pub class: ErrorClass,
     /// The statuses that a caller sees it with, of Weir's own where the upstream gave none; nothing
     /// where nobody is there to see one.
@@ -48,11 +47,6 @@ struct File {
 
 static FILE: LazyLock<File> =
     LazyLock::new(|| toml::from_str(include_str!("entries.toml")).expect("it is valid, as a test shows"));
-
-fn class<'de, D: Deserializer<'de>>(from: D) -> Result<ErrorClass, D::Error> {
-    let name = String::deserialize(from)?;
-    ErrorClass::named(&name).ok_or_else(|| serde::de::Error::custom(format!("no class {name}")))
-}
 
 impl Entry {
     /// The exception that the SDKs raise when the error comes with this status, or with the usual

@@ -1,6 +1,7 @@
 //! The closed list of error classes: what a person tells apart at a glance.
 
 use http::StatusCode;
+use serde::{Deserialize, Deserializer};
 
 use crate::label::{Label, names};
 
@@ -180,6 +181,13 @@ impl ErrorClass {
     /// not help.
     pub const fn is_quota(self) -> bool {
         matches!((self.meaning().subject, self.meaning().source), (Subject::Quota, Source::Answer))
+    }
+}
+
+impl<'de> Deserialize<'de> for ErrorClass {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Self::named(&name).ok_or_else(|| serde::de::Error::custom(format!("no class {name}")))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::ErrorClass;
-use super::words::{self, Words, by_code};
+use super::words::{TABLES, Words, by_code};
 use crate::openai::limit_message::{self, Unit};
 use crate::openai::{Endpoint, ErrorBody, LimitRefusal, limit_headers, retry_hint};
 
@@ -180,12 +180,12 @@ fn class(
     if let Some(class) = quota(status, body, words) {
         return class;
     }
-    if body.is_named(&words::OVERLOAD_CODES) {
+    if body.is_named(&TABLES.overload_codes) {
         return ErrorClass::Overloaded;
     }
     // Groq refuses with 413 what can never pass its limit.
-    let said = || status == StatusCode::FORBIDDEN && words.say_any(&words::RATE_LIMIT_WORDS);
-    let named = body.is_named(&words::RATE_LIMIT_CODES) || said();
+    let said = || status == StatusCode::FORBIDDEN && words.say_any(&TABLES.rate_limit_words);
+    let named = body.is_named(&TABLES.rate_limit_codes) || said();
     let is_limit = named && status != StatusCode::UNAUTHORIZED;
     if is_limit || status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::PAYLOAD_TOO_LARGE {
         let too_large = refusal.is_some_and(|refusal| refusal.too_large);
@@ -210,7 +210,7 @@ fn class(
         498 => ErrorClass::ResourceUnavailable,
         _ if status.is_client_error() => ErrorClass::OtherClientError,
         500 => ErrorClass::InternalServerError,
-        503 if words.say_any(&words::OVERLOAD_WORDS) => ErrorClass::Overloaded,
+        503 if words.say_any(&TABLES.overload_words) => ErrorClass::Overloaded,
         529 => ErrorClass::Overloaded,
         // The edge stopped waiting; the API may still be at work.
         504 | 524 => ErrorClass::GatewayTimeout,
@@ -224,60 +224,60 @@ fn class(
 
 /// Whether the server takes no more for now, or no more at once.
 fn is_backpressure(status: StatusCode, body: &ErrorBody, words: &Words) -> bool {
-    if body.is_named(&words::SLOW_DOWN_CODES) {
+    if body.is_named(&TABLES.slow_down_codes) {
         return true;
     }
     match status.as_u16() {
         // A 403 is a refusal for good but for these words, and a 400 but for a sentence of them
         // alone.
-        403 => words.say_any(&words::CONCURRENCY_WORDS),
+        403 => words.say_any(&TABLES.concurrency_words),
         429 | 503 | 529 => {
             // Text Generation Inference answers 429 "overloaded" when its queue is full.
-            words.say_any(&words::CONCURRENCY_WORDS)
-                || words.say_any(&words::QUEUE_WORDS)
+            words.say_any(&TABLES.concurrency_words)
+                || words.say_any(&TABLES.queue_words)
                 || (status == StatusCode::TOO_MANY_REQUESTS && body.is_named(&["overloaded"]))
         }
-        500 | 502 => words.say_any(&words::QUEUE_WORDS),
+        500 | 502 => words.say_any(&TABLES.queue_words),
         _ => false,
     }
 }
 
 /// The class of spent money or usage, where a code or the words say so; 402 says it by itself.
 fn quota(status: StatusCode, body: &ErrorBody, words: &Words) -> Option<ErrorClass> {
-    let by_words = || words.find(&words::QUOTA_WORDS).filter(|_| status.is_client_error());
-    by_code(body, &words::QUOTA_CODES)
+    let by_words = || words.find(&TABLES.quota_words).filter(|_| status.is_client_error());
+    by_code(body, &TABLES.quota_codes)
         .or_else(by_words)
         .or_else(|| (status == StatusCode::PAYMENT_REQUIRED).then_some(ErrorClass::QuotaInsufficient))
 }
 
 /// Whether a refusal for money is about the account.
 fn is_of_account(body: &ErrorBody, words: &Words) -> bool {
-    let says_so = by_code(body, &words::QUOTA_CODES).is_some() || words.find(&words::QUOTA_WORDS).is_some();
-    says_so && !words.say_any(&words::ONE_REQUEST_WORDS)
+    let says_so = by_code(body, &TABLES.quota_codes).is_some() || words.find(&TABLES.quota_words).is_some();
+    says_so && !words.say_any(&TABLES.one_request_words)
 }
 
 fn bad_request(body: &ErrorBody, words: &Words) -> ErrorClass {
-    if let Some(class) = by_code(body, &words::WEBSOCKET_CODES) {
+    if let Some(class) = by_code(body, &TABLES.websocket_codes) {
         class
     } else if body.param.as_deref() == Some("service_tier") || words.say("invalid service_tier") {
         ErrorClass::ServiceTierInvalid
     } else if body.is_named(&["conversation_locked"]) {
         ErrorClass::ConversationLocked
-    } else if body.is_named(&words::CONTEXT_CODES) || words.say_any(&words::CONTEXT_WORDS) {
+    } else if body.is_named(&TABLES.context_codes) || words.say_any(&TABLES.context_words) {
         ErrorClass::ContextLengthExceeded
-    } else if body.is_named(&words::MODEL_CODES) {
+    } else if body.is_named(&TABLES.model_codes) {
         // `/responses` says so with 400.
         ErrorClass::ModelNotFound
     } else {
         // xAI and Google refuse keys with 400.
-        by_code(body, &words::KEY_CODES)
-            .or_else(|| words.find(&words::KEY_WORDS).filter(|_| words.say("api key")))
+        by_code(body, &TABLES.key_codes)
+            .or_else(|| words.find(&TABLES.key_words).filter(|_| words.say("api key")))
             .unwrap_or(ErrorClass::BadRequest)
     }
 }
 
 fn authentication(body: &ErrorBody, words: &Words) -> Option<ErrorClass> {
-    by_code(body, &words::KEY_CODES).or_else(|| words.find(&words::KEY_WORDS))
+    by_code(body, &TABLES.key_codes).or_else(|| words.find(&TABLES.key_words))
 }
 
 fn permission(body: &ErrorBody, words: &Words) -> ErrorClass {
@@ -286,18 +286,18 @@ fn permission(body: &ErrorBody, words: &Words) -> ErrorClass {
         || words.say("user location is not supported")
     {
         ErrorClass::RegionUnsupported
-    } else if body.is_named(&words::MODEL_CODES) || words.say("does not have access to model") {
+    } else if body.is_named(&TABLES.model_codes) || words.say("does not have access to model") {
         ErrorClass::ModelNotFound
     } else {
-        by_code(body, &words::KEY_CODES).unwrap_or(ErrorClass::PermissionDenied)
+        by_code(body, &TABLES.key_codes).unwrap_or(ErrorClass::PermissionDenied)
     }
 }
 
 fn not_found(endpoint: Endpoint, body: &ErrorBody, words: &Words) -> ErrorClass {
     // vLLM and Ollama name no code. On other endpoints something else is missing.
     let is_missing =
-        endpoint.speaks_json() && words.say_any(&words::MISSING_WORDS) || endpoint == Endpoint::Models;
-    if body.is_named(&words::MODEL_CODES) || is_missing && words.say("model") {
+        endpoint.speaks_json() && words.say_any(&TABLES.missing_words) || endpoint == Endpoint::Models;
+    if body.is_named(&TABLES.model_codes) || is_missing && words.say("model") {
         ErrorClass::ModelNotFound
     } else {
         ErrorClass::NotFound

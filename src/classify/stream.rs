@@ -7,10 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::ErrorClass;
 use super::response::{Classified, of_body};
-use super::words::{
-    CONCURRENCY_WORDS, KEY_WORDS, MODEL_CODES, OVERLOAD_CODES, OVERLOAD_WORDS, QUEUE_WORDS, QUOTA_CODES,
-    QUOTA_WORDS, RATE_LIMIT_CODES, SLOW_DOWN_CODES, Words, by_code,
-};
+use super::words::{TABLES, Words, by_code};
 use crate::openai::{Endpoint, ErrorBody};
 
 /// Classifies the data of an `error` or `response.failed` event, or a JSON answer that is an error,
@@ -43,25 +40,33 @@ pub fn frame_error(endpoint: Endpoint, body: &[u8], headers: &HeaderMap, wall: S
 
 /// The status that an error stands for, by what it says of itself.
 pub(crate) fn status_of(body: &ErrorBody) -> Option<StatusCode> {
-    let by_number = |number: u16| {
-        StatusCode::from_u16(number)
-            .ok()
-            .filter(|status| status.is_client_error() || status.is_server_error())
-    };
     let numeric = || body.code.as_deref().and_then(|code| code.parse().ok()).and_then(by_number);
     body.status.and_then(by_number).or_else(|| by_name(body)).or_else(numeric).or_else(|| by_words(body))
 }
 
+fn by_number(number: u16) -> Option<StatusCode> {
+    StatusCode::from_u16(number).ok().filter(|status| status.is_client_error() || status.is_server_error())
+}
+
 fn by_name(body: &ErrorBody) -> Option<StatusCode> {
     const LIMITS: [&str; 3] = ["tokens", "requests", "resource_unavailable"];
-    let is_limit =
-        || [&SLOW_DOWN_CODES[..], &RATE_LIMIT_CODES, &LIMITS].iter().any(|codes| body.is_named(codes));
-    let by_table = || STATUSES.iter().find(|(_, names)| body.is_named(names)).map(|(status, _)| *status);
-    if by_code(body, &QUOTA_CODES).is_some() || is_limit() {
+    let is_limit = || {
+        body.is_named(&TABLES.slow_down_codes)
+            || body.is_named(&TABLES.rate_limit_codes)
+            || body.is_named(&LIMITS)
+    };
+    let by_table = || {
+        TABLES
+            .statuses
+            .iter()
+            .find(|(_, names)| body.is_named(names))
+            .and_then(|(status, _)| by_number(*status))
+    };
+    if by_code(body, &TABLES.quota_codes).is_some() || is_limit() {
         Some(StatusCode::TOO_MANY_REQUESTS)
-    } else if body.is_named(&OVERLOAD_CODES) {
+    } else if body.is_named(&TABLES.overload_codes) {
         Some(StatusCode::SERVICE_UNAVAILABLE)
-    } else if body.is_named(&MODEL_CODES) {
+    } else if body.is_named(&TABLES.model_codes) {
         Some(StatusCode::NOT_FOUND)
     } else {
         by_table()
@@ -71,55 +76,17 @@ fn by_name(body: &ErrorBody) -> Option<StatusCode> {
 /// Some say it in words alone: `Streaming response failed: [503] The request queue is full.`
 fn by_words(body: &ErrorBody) -> Option<StatusCode> {
     let words = Words::of(body);
-    if words.find(&QUOTA_WORDS).is_some() || words.say_any(&["rate limit", "too many requests"]) {
+    if words.find(&TABLES.quota_words).is_some() || words.say_any(&["rate limit", "too many requests"]) {
         Some(StatusCode::TOO_MANY_REQUESTS)
-    } else if [&QUEUE_WORDS[..], &CONCURRENCY_WORDS, &OVERLOAD_WORDS].iter().any(|said| words.say_any(said)) {
+    } else if [&TABLES.queue_words, &TABLES.concurrency_words, &TABLES.overload_words]
+        .iter()
+        .any(|said| words.say_any(said))
+    {
         Some(StatusCode::SERVICE_UNAVAILABLE)
     } else {
-        words.find(&KEY_WORDS).map(|_| StatusCode::UNAUTHORIZED)
+        words.find(&TABLES.key_words).map(|_| StatusCode::UNAUTHORIZED)
     }
 }
-
-/// Types and codes that stand for a status, OpenAI's, Anthropic's and Google's.
-const STATUSES: [(StatusCode, &[&str]); 7] = [
-    (
-        StatusCode::UNAUTHORIZED,
-        &["invalid_api_key", "authentication_error", "ip_not_authorized", "UNAUTHENTICATED"],
-    ),
-    (
-        StatusCode::FORBIDDEN,
-        &[
-            "permission_error",
-            "request_forbidden",
-            "unsupported_country_region_territory",
-            "PERMISSION_DENIED",
-        ],
-    ),
-    (StatusCode::NOT_FOUND, &["not_found_error", "NOT_FOUND"]),
-    (
-        StatusCode::BAD_REQUEST,
-        &[
-            "invalid_request_error",
-            "BadRequestError",
-            "INVALID_ARGUMENT",
-            "FAILED_PRECONDITION",
-            "invalid_prompt",
-            "context_length_exceeded",
-            "previous_response_not_found",
-            "websocket_connection_limit_reached",
-            "websocket_stream_limit_reached",
-            "invalid_image",
-            "invalid_image_format",
-            "invalid_base64_image",
-            "invalid_image_url",
-            "image_parse_error",
-            "image_content_policy_violation",
-        ],
-    ),
-    (StatusCode::INTERNAL_SERVER_ERROR, &["server_error", "internal_server_error", "api_error", "INTERNAL"]),
-    (StatusCode::SERVICE_UNAVAILABLE, &["UNAVAILABLE"]),
-    (StatusCode::GATEWAY_TIMEOUT, &["DEADLINE_EXCEEDED", "timeout_error"]),
-];
 
 #[cfg(test)]
 mod tests {

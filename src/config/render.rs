@@ -7,6 +7,7 @@ use super::Config;
 use super::key::{Key, Presence, Table};
 use super::tree::join;
 use super::value::{Shown, Value};
+use crate::wrap::wrapped;
 
 /// The longest line of the reference.
 const WIDTH: usize = 118;
@@ -63,7 +64,7 @@ pub fn settings(config: &Config) -> BTreeMap<String, String> {
 pub fn reference() -> String {
     // Editors find the schema by this line.
     let mut text = String::from("#:schema weir.schema.json\n");
-    comment("", Config::TABLE.doc, &mut text);
+    comment(Config::TABLE.doc, &mut text);
     text.push_str(
         "#\n# This file lists every key with its default; as it is, it changes nothing. Keys without a default are commented\n\
          # out and show an example. Any key can come from the environment as WEIR_SECTION__KEY (WEIR_UPSTREAM__TLS__ROOTS).\n\
@@ -137,8 +138,8 @@ fn table(path: &str, table_: &Table, off: &str, text: &mut String) {
     let (sections, plain): (Vec<&Key>, Vec<&Key>) =
         table_.keys.iter().partition(|key| key.kind.table().is_some());
     for key in plain {
-        comment("", key.doc, text);
-        comment("", &[facts(key).as_str()], text);
+        comment(key.doc, text);
+        comment(&[facts(key).as_str()], text);
         let off = if matches!(key.presence, Presence::Unset(_)) { "# " } else { off };
         let _infallible = writeln!(text, "{off}{} = {}\n", key.name, key.presence.sample());
     }
@@ -146,7 +147,7 @@ fn table(path: &str, table_: &Table, off: &str, text: &mut String) {
         let Some(inner_table) = key.kind.table() else { continue };
         let mut inner = path.to_owned();
         join(&mut inner, key.name);
-        comment("", key.doc, text);
+        comment(key.doc, text);
         let list = matches!(key.kind, super::key::Kind::List(_));
         let off = if list || matches!(key.presence, Presence::Unset(_)) { "# " } else { off };
         let header = if list { format!("[[{inner}]]") } else { format!("[{inner}]") };
@@ -171,23 +172,9 @@ fn facts(key: &Key) -> String {
 }
 
 /// Comment lines, wrapped.
-fn comment(indent: &str, lines: &[&str], text: &mut String) {
-    let words = lines.iter().flat_map(|line| line.split_whitespace());
-    let mut width = 0;
-    for word in words {
-        if width == 0 || width + 1 + word.chars().count() > WIDTH {
-            if width > 0 {
-                text.push('\n');
-            }
-            text.push_str(indent);
-            text.push('#');
-            width = indent.len() + 1;
-        }
-        text.push(' ');
-        text.push_str(word);
-        width += 1 + word.chars().count();
-    }
-    if width > 0 {
+fn comment(lines: &[&str], text: &mut String) {
+    if !lines.is_empty() {
+        text.push_str(&wrapped(&lines.join(" "), WIDTH, "# "));
         text.push('\n');
     }
 }

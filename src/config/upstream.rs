@@ -10,7 +10,8 @@ use super::secret::SecretRef;
 use super::server::TlsVersion;
 use super::tree::Node;
 use super::url::{BaseUrl, UpstreamUrl};
-use super::value::{Shown, Value, choice, textual};
+use super::value::{Shown, Value, textual};
+use crate::caller::AuthHeader;
 use crate::pattern::Pattern;
 use crate::proxy::FirstEventTimeout;
 use crate::upstream::tls::Roots;
@@ -25,7 +26,7 @@ section! {
         credential: Option<SecretRef> = unset("env:OPENAI_API_KEY"),
         /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as
         /// Azure wants it.
-        auth: AuthStyle = default("bearer"),
+        auth: AuthHeader = default("bearer"),
         /// `OpenAI-Organization` for requests with the credential.
         organization: Option<String> = unset("org-1234"),
         /// `OpenAI-Project` for requests with the credential.
@@ -103,16 +104,6 @@ section! {
         max_message: Size = default("64MiB") in "64KiB"..="1GiB",
         /// Upgraded connections in all.
         max: usize = default(1000) in 1..=100000,
-    }
-}
-
-choice! {
-    /// The header that a credential is sent in.
-    AuthStyle {
-        /// `Authorization: Bearer KEY`.
-        Bearer = "bearer",
-        /// `api-key: KEY`.
-        ApiKey = "api-key",
     }
 }
 

@@ -5,8 +5,8 @@ use super::key::section;
 use super::pacing::InFlight;
 use super::quantity::Ratio;
 use super::secret::SecretRef;
-use super::upstream::AuthStyle;
 use super::url::UpstreamUrl;
+use crate::caller::AuthHeader;
 use crate::pattern::Pattern;
 use crate::pool::Names;
 
@@ -24,7 +24,7 @@ section! {
         credential: Option<SecretRef> = unset("env:AZURE_OPENAI_API_KEY"),
         /// The header that the credential is sent in: `Authorization: Bearer`, or `api-key` as
         /// Azure wants it.
-        auth: AuthStyle = default("bearer"),
+        auth: AuthHeader = default("bearer"),
         /// `OpenAI-Organization` for requests with the credential.
         organization: Option<String> = unset("org-1234"),
         /// `OpenAI-Project` for requests with the credential.

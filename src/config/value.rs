@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::key::Kind;
 use super::read::Reader;
 use super::tree::{Datum, Node};
-use crate::caller::{Lane, Mode};
+use crate::caller::{AuthHeader, Lane, Mode};
 use crate::estimate::Pricing;
 use crate::openai::Endpoint;
 use crate::pattern::Pattern;
@@ -162,7 +162,7 @@ macro_rules! words {
 }
 pub(crate) use words;
 
-words!(Endpoint, Lane, Mode, Pricing);
+words!(AuthHeader, Endpoint, Lane, Mode, Pricing);
 
 /// Declares an enum whose variants are the words that a key takes.
 macro_rules! choice {

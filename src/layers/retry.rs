@@ -156,20 +156,10 @@ impl Course {
     /// The service within brought no answer, and says nothing of whether the request was sent.
     fn after_failure(&self) -> Situation {
         Situation {
-            class: ErrorClass::ConnectionReset,
-            safety: self.safety,
-            may_have_run: true,
-            committed: false,
-            late_stream: false,
-            replayable: true,
-            forbidden: false,
-            excluded: false,
             attempts: self.attempts,
             requeues: self.requeues,
-            hint: None,
             left: self.deadline.saturating_duration_since(clock::now()),
-            queue: Duration::ZERO,
-            answer: Duration::ZERO,
+            ..Situation::new(ErrorClass::ConnectionReset, self.safety)
         }
     }
 }

@@ -85,7 +85,27 @@ pub enum StopReason {
     Budget,
 }
 
-impl StopReason {}
+impl Situation {
+    /// After the first attempt of a request that may be sent again, of which nothing else is known.
+    pub fn new(class: ErrorClass, safety: Safety) -> Self {
+        Self {
+            class,
+            safety,
+            may_have_run: true,
+            committed: false,
+            late_stream: false,
+            replayable: true,
+            forbidden: false,
+            excluded: false,
+            attempts: 1,
+            requeues: 0,
+            hint: None,
+            left: Duration::MAX,
+            queue: Duration::ZERO,
+            answer: Duration::ZERO,
+        }
+    }
+}
 
 /// Decides what follows an attempt that ended in an error.
 ///
@@ -157,22 +177,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn situation(class: ErrorClass) -> Situation {
-        Situation {
-            class,
-            safety: Safety::Repeatable,
-            may_have_run: true,
-            committed: false,
-            late_stream: false,
-            replayable: true,
-            forbidden: false,
-            excluded: false,
-            attempts: 1,
-            requeues: 0,
-            hint: None,
-            left: SECOND * 60,
-            queue: Duration::ZERO,
-            answer: SECOND,
-        }
+        Situation { left: SECOND * 60, answer: SECOND, ..Situation::new(class, Safety::Repeatable) }
     }
 
     fn decided(situation: &Situation) -> Decision {

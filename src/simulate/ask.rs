@@ -11,7 +11,6 @@ use super::settings::Charge;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Ask {
-    #[serde(deserialize_with = "lenient")]
     pub(super) model: Option<String>,
     pub(super) stream: Option<bool>,
     pub(super) stream_options: Option<StreamOptions>,
@@ -35,10 +34,6 @@ pub(super) struct Ask {
 #[serde(default)]
 pub(super) struct StreamOptions {
     pub(super) include_usage: Option<bool>,
-}
-
-fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Option::<String>::deserialize(deserializer)
 }
 
 impl Ask {

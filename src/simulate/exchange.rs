@@ -216,22 +216,11 @@ impl Simulator {
                 self.note(Fault::HiddenErrorStream(error));
                 Ok((Reply::events(answer::hidden_error(&question, error), 0), None))
             }
-            Some(fault) => match fault {
-                Fault::Error(_)
-                | Fault::HiddenErrorStream(_)
-                | Fault::ResetBeforeHead
-                | Fault::StallHead
-                | Fault::Garbage => self.fail(fault, manner).await.map(|reply| (reply, None)),
-                Fault::ResetMidBody
-                | Fault::StallBody
-                | Fault::Truncate
-                | Fault::SlowBody
-                | Fault::CloseWithoutDone
-                | Fault::LieContentLength => {
-                    self.note(fault);
-                    Ok((answer::answer(&question, &self.0.store), Some(fault)))
-                }
-            },
+            Some(fault) if fault.spoils_the_body() => {
+                self.note(fault);
+                Ok((answer::answer(&question, &self.0.store), Some(fault)))
+            }
+            Some(fault) => self.fail(fault, manner).await.map(|reply| (reply, None)),
         }
     }
 

@@ -74,6 +74,19 @@ impl Fault {
         })
     }
 
+    /// Whether an answer begins well, and its body meets the fault.
+    pub(super) const fn spoils_the_body(self) -> bool {
+        matches!(
+            self,
+            Self::ResetMidBody
+                | Self::StallBody
+                | Self::Truncate
+                | Self::SlowBody
+                | Self::CloseWithoutDone
+                | Self::LieContentLength
+        )
+    }
+
     /// The name that it is counted under.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,6 @@
-//! Limits in words: the headers of an answer, and the message of a refusal.
+//! Limits in words: what the headers of an answer tell, and the message of a refusal.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
 use crate::openai::duration;
@@ -15,32 +14,6 @@ pub(super) struct Levels {
     pub(super) requests: Option<Level>,
     /// The minute's limit of tokens where there is one; else the day's.
     pub(super) tokens: Option<Level>,
-}
-
-const REQUESTS: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-limit-requests"),
-    HeaderName::from_static("x-ratelimit-remaining-requests"),
-    HeaderName::from_static("x-ratelimit-reset-requests"),
-];
-const TOKENS: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-limit-tokens"),
-    HeaderName::from_static("x-ratelimit-remaining-tokens"),
-    HeaderName::from_static("x-ratelimit-reset-tokens"),
-];
-
-impl Levels {
-    /// Writes the `x-ratelimit-*` headers.
-    pub(super) fn write(&self, headers: &mut HeaderMap) {
-        for (names, level) in [(REQUESTS, self.requests), (TOKENS, self.tokens)] {
-            let Some(level) = level else { continue };
-            let [limit, remaining, reset] = names;
-            headers.insert(limit, HeaderValue::from(level.limit));
-            headers.insert(remaining, HeaderValue::from(level.remaining));
-            if let Ok(value) = HeaderValue::try_from(duration::format(level.reset)) {
-                headers.insert(reset, value);
-            }
-        }
-    }
 }
 
 /// A refusal's body, in the API's own words.

@@ -81,9 +81,17 @@ impl Manner {
     fn write_headers(&self, headers: &mut HeaderMap) {
         let text = |value: String| HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""));
         headers.insert("x-request-id", text(format!("req_{:032x}", self.request_id)));
-        if let Some(dialect) = self.settings.dialect.filter(|dialect| *dialect != Dialect::Openai) {
-            return self.write_dialect(dialect, headers);
+        match self.settings.dialect.filter(|dialect| *dialect != Dialect::Openai) {
+            Some(dialect) => dialect.write(self.levels, headers),
+            None => self.write_own(headers),
         }
+        for (name, value) in &self.directive.answer_headers {
+            headers.insert(*name, value.clone());
+        }
+    }
+
+    /// The headers of the API itself.
+    fn write_own(&self, headers: &mut HeaderMap) {
         headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
         if let (Some(processing), Some(account)) = (self.processing, &self.account) {
             let milliseconds = u64::try_from(processing.as_millis()).unwrap_or(u64::MAX);
@@ -94,19 +102,7 @@ impl Manner {
                 }
             }
         }
-        if let Some(levels) = self.levels {
-            levels.write(headers);
-        }
-        for (name, value) in &self.directive.answer_headers {
-            headers.insert(*name, value.clone());
-        }
-    }
-
-    fn write_dialect(&self, dialect: Dialect, headers: &mut HeaderMap) {
-        dialect.write(self.levels, headers);
-        for (name, value) in &self.directive.answer_headers {
-            headers.insert(*name, value.clone());
-        }
+        Dialect::Openai.write(self.levels, headers);
     }
 
     /// JSON is encoded for those who accept it, as the API does; streams and files only when asked
@@ -165,15 +161,9 @@ const PROJECT: HeaderName = HeaderName::from_static("openai-project");
 /// The `content-length` of a body that meets a fault. One that ends early and cleanly has none, nor
 /// has a stream.
 fn told_length(fault: Fault, length: usize, events: bool) -> Option<usize> {
-    match fault {
-        Fault::LieContentLength => Some(length + 64),
-        Fault::ResetMidBody | Fault::StallBody | Fault::SlowBody => (!events).then_some(length),
-        Fault::Truncate
-        | Fault::CloseWithoutDone
-        | Fault::Error(_)
-        | Fault::HiddenErrorStream(_)
-        | Fault::ResetBeforeHead
-        | Fault::StallHead
-        | Fault::Garbage => None,
+    if fault == Fault::LieContentLength {
+        return Some(length + 64);
     }
+    let is_told = matches!(fault, Fault::ResetMidBody | Fault::StallBody | Fault::SlowBody);
+    (is_told && !events).then_some(length)
 }

@@ -46,7 +46,7 @@ use tokio::sync::watch;
 
 use crate::clock::{self, Instant};
 
-pub use args::{Args, Limit};
+pub use args::Args;
 pub use control::Change;
 pub use dialect::Dialect;
 pub use errors::ApiError;

@@ -4,6 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::{EnumValueParser, TypedValueParser as _};
+use clap::{ArgAction, Parser, value_parser};
+
+use super::control::fault_rate;
 use super::dialect::Dialect;
 use super::fault::Fault;
 use super::latency::Latency;
@@ -11,105 +15,117 @@ use super::limiter::{Depth, Dimension, Joint, Shape};
 use super::notation::{Problem, count, duration};
 use super::schedule::{ForeignUse, LimitChange, Outage};
 
+/// An option whose value may be nothing, which clap would take for one that need not be given.
+type Maybe<T> = Option<T>;
+
 /// Everything that a stand-in can be told. The default behaves like the API for a small account:
 /// 500 requests and 200,000 tokens a minute, no faults.
-#[derive(Clone)]
+#[derive(Clone, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, set by name")]
 pub struct Settings {
-    /// The limits of each model.
+    /// Whose words, headers, paths and keys it has: "openai" knows no path without /v1, and no key
+    /// but a bearer's
+    #[arg(long, value_name = "NAME", default_value = "openai", value_parser = EnumValueParser::<Dialect>::new().map(Some))]
+    pub dialect: Maybe<Dialect>,
+    /// The limits of each model; a model server has none.
+    #[command(flatten)]
     pub limits: Limits,
-    /// Models with limits of their own.
+    /// Limits of one model, such as gpt-4o:rpm=100,tpm=30k. Repeatable.
+    #[arg(long = "model", value_name = "NAME:LIMITS", value_parser = model_limits, help_heading = "Limits")]
     pub models: Vec<(String, Limits)>,
-    /// All models of an organization and project share one set of limits.
+    /// All models share one set of limits.
+    #[arg(long, help_heading = "Limits")]
     pub share_models: bool,
-    /// How limits are enforced.
+    /// How limits are enforced: bucket (as the API does), bucket:1s (that deep), lying-bucket:1s,
+    /// fixed-window, sliding-log.
+    #[arg(long, value_name = "SHAPE", default_value = "bucket", value_parser = shape, help_heading = "Limits")]
     pub shape: Shape,
     /// What a request is charged.
+    #[arg(long, value_enum, default_value = "input", help_heading = "Limits")]
     pub charge: Charge,
-    /// A refused request takes its share of the limits of requests all the same. Off: no recorded
-    /// refusal shows it.
+    /// Refused requests also count against the limits.
+    #[arg(long, help_heading = "Limits")]
     pub count_refused: bool,
-    /// A request that meets a fault by rate or by header is charged first, as the API's guide says.
-    /// On by default.
+    /// Requests that meet an error by --fault or x-simulate are not charged.
+    #[arg(long = "free-failures", action = ArgAction::SetFalse, help_heading = "Limits")]
     pub count_failed: bool,
-    /// Which answers bear limit headers.
+    /// Which answers bear x-ratelimit headers.
+    #[arg(
+        long = "headers",
+        value_name = "HEADERS",
+        value_enum,
+        default_value = "as-measured",
+        help_heading = "Limits"
+    )]
     pub limit_headers: LimitHeaders,
-    /// `Retry-After` on refusals (whole seconds, rounded up) and on overload, as documented. On by
-    /// default.
+    /// No Retry-After on refusals and overload.
+    #[arg(long = "no-retry-after", action = ArgAction::SetFalse, help_heading = "Limits")]
     pub retry_after: bool,
-    /// Keys and the account that each belongs to. Other keys belong to one account, or to one each.
-    pub keys: Vec<(String, Account)>,
-    /// Each unlisted key is an organization of its own.
-    pub separate_keys: bool,
-    /// A request without a key is refused. On by default.
-    pub require_key: bool,
-    /// Latency before admission: the way there, and what waits in front of the limiter.
-    pub before: Latency,
-    /// Latency between admission and the head of the answer: the work. `openai-processing-ms` tells
-    /// it.
-    pub after: Latency,
-    /// Between the chunks of a stream.
-    pub chunk_delay: Duration,
-    /// Words in an answer, which are its output tokens and the chunks of a stream; `max_tokens` may
-    /// lower it.
-    pub output_tokens: u32,
-    /// Encode JSON answers when the request accepts gzip or deflate, as the API does. On by
-    /// default.
-    pub compress: bool,
-    /// Faults by rate: each request meets at most one, by these odds.
-    pub faults: Vec<(Fault, f64)>,
-    /// Outages, by time since the start.
-    pub outages: Vec<Outage>,
-    /// Changes of limits, by time since the start.
+    /// A change of a limit at a time, such as 30s:rpm=60. Repeatable.
+    #[arg(long = "limit-change", value_name = "TIME:LIMIT", value_parser = LimitChange::parse, help_heading = "Limits")]
     pub limit_changes: Vec<LimitChange>,
-    /// What others take of the same limits.
+    /// The share of the limits that others take: 0.4, or 0,0.8,0.3/30s for one after the other.
+    #[arg(long, value_name = "SHARES", default_value = "0", value_parser = ForeignUse::parse, help_heading = "Limits")]
     pub foreign: ForeignUse,
-    /// For all that is random.
-    pub seed: u64,
-    /// Largest request body in bytes; larger ones get 413.
-    pub max_body: usize,
-    /// Whose words it uses; without one it lets in every path and key that any of them has, in the
-    /// API's words.
-    pub dialect: Option<Dialect>,
-    /// Answers under way at once; without, all are.
+    /// A key and its organization and project; keys with the same ones share limits. Repeatable.
+    #[arg(long = "key", value_name = "KEY=ORG/PROJECT", value_parser = key, help_heading = "Keys")]
+    pub keys: Vec<(String, Account)>,
+    /// Every other key is an organization of its own; without this they are all one.
+    #[arg(long, help_heading = "Keys")]
+    pub separate_keys: bool,
+    /// Requests without a key are let in.
+    #[arg(long = "no-auth", action = ArgAction::SetFalse, help_heading = "Keys")]
+    pub require_key: bool,
+    /// Time between admission and the head of the answer: 50ms, 50ms..2s (uniform) or 300ms~2s
+    /// (median ~ 99th percentile).
+    #[arg(long = "latency", value_name = "TIME", default_value = "0s", value_parser = Latency::parse, help_heading = "Answers")]
+    pub after: Latency,
+    /// Time before admission: the way there.
+    #[arg(long = "latency-before", value_name = "TIME", default_value = "0s", value_parser = Latency::parse, help_heading = "Answers")]
+    pub before: Latency,
+    /// Time between the chunks of a stream.
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration, help_heading = "Answers")]
+    pub chunk_delay: Duration,
+    /// Words in an answer, which are the chunks of a stream.
+    #[arg(long, value_name = "N", default_value_t = 16, help_heading = "Answers")]
+    pub output_tokens: u32,
+    /// Answers under way at once, as of a model server; what is beyond waits in a queue.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..).map(|slots| slots as usize), help_heading = "Answers")]
     pub slots: Option<usize>,
-    /// Requests that wait for a slot; without, all do.
+    /// Requests that wait for a slot; what is beyond is refused. Without, all wait.
+    #[arg(long, value_name = "N", requires = "slots", value_parser = value_parser!(u32).map(|most| most as usize), help_heading = "Answers")]
     pub queue: Option<usize>,
+    /// Never encode answers with gzip or deflate.
+    #[arg(long = "no-compress", action = ArgAction::SetFalse, help_heading = "Answers")]
+    pub compress: bool,
+    /// Largest request body in bytes.
+    #[arg(long, value_name = "BYTES", default_value = "67108864", value_parser = bytes, help_heading = "Answers")]
+    pub max_body: usize,
+    /// A fault and how likely it is, such as 503=0.05 or reset=1%. Repeatable.
+    #[arg(long = "fault", value_name = "FAULT=RATE", value_parser = fault_rate, help_heading = "Bad days")]
+    pub faults: Vec<(Fault, f64)>,
+    /// An outage: start + length : fault or `refused`, such as 10s+5s:503. Repeatable.
+    #[arg(long = "outage", value_name = "START+LENGTH:FAULT", value_parser = Outage::parse, help_heading = "Bad days")]
+    pub outages: Vec<Outage>,
+    /// Seed of all that is random.
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Bad days")]
+    pub seed: u64,
     /// Speak TLS with this certificate, in place of clear text.
+    #[arg(skip)]
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Default for Settings {
+    /// Without options, and of no dialect: it lets in every path and key that any of them has.
     fn default() -> Self {
-        Self {
-            limits: Limits { rpm: Some(500), tpm: Some(200_000), ..Limits::NONE },
-            models: Vec::new(),
-            share_models: false,
-            shape: Shape::Bucket(Depth::Window),
-            charge: Charge::Input,
-            count_refused: false,
-            count_failed: true,
-            limit_headers: LimitHeaders::AsMeasured,
-            retry_after: true,
-            keys: Vec::new(),
-            separate_keys: false,
-            require_key: true,
-            before: Latency::default(),
-            after: Latency::default(),
-            chunk_delay: Duration::ZERO,
-            output_tokens: 16,
-            compress: true,
-            faults: Vec::new(),
-            outages: Vec::new(),
-            limit_changes: Vec::new(),
-            foreign: ForeignUse::default(),
-            seed: 0,
-            max_body: 64 << 20,
-            dialect: None,
-            slots: None,
-            queue: None,
-            tls: None,
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            settings: Settings,
         }
+        let parsed =
+            Alone::try_parse_from(["simulate"]).expect("the defaults are valid, as every test shows");
+        Self { dialect: None, ..parsed.settings }
     }
 }
 
@@ -143,16 +159,20 @@ impl fmt::Debug for Settings {
 }
 
 /// Limits by dimension; none where there is no number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Limits {
-    /// Requests per minute.
-    pub rpm: Option<u64>,
+    /// Requests per minute, for each model; `none` lifts the limit.
+    #[arg(long, value_name = "N", default_value = "500", value_parser = limit, help_heading = "Limits")]
+    pub rpm: Maybe<u64>,
+    /// Tokens per minute, for each model.
+    #[arg(long, value_name = "N", default_value = "200k", value_parser = limit, help_heading = "Limits")]
+    pub tpm: Maybe<u64>,
     /// Requests per day.
-    pub rpd: Option<u64>,
-    /// Tokens per minute.
-    pub tpm: Option<u64>,
+    #[arg(long, value_name = "N", default_value = "none", value_parser = limit, help_heading = "Limits")]
+    pub rpd: Maybe<u64>,
     /// Tokens per day.
-    pub tpd: Option<u64>,
+    #[arg(long, value_name = "N", default_value = "none", value_parser = limit, help_heading = "Limits")]
+    pub tpd: Maybe<u64>,
 }
 
 impl Limits {
@@ -256,6 +276,29 @@ impl Default for Account {
     fn default() -> Self {
         Self::new("org-simulated", "proj_simulated")
     }
+}
+
+fn limit(text: &str) -> Result<Option<u64>, Problem> {
+    if text == "none" { Ok(None) } else { count(text).map(Some) }
+}
+
+fn bytes(text: &str) -> Result<usize, Problem> {
+    count(text).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+}
+
+fn model_limits(text: &str) -> Result<(String, Limits), Problem> {
+    let (model, limits) = text
+        .rsplit_once(':')
+        .ok_or_else(|| Problem::new(format!("`{text}` has no limits: write gpt-4o:rpm=100,tpm=30k")))?;
+    Ok((model.to_owned(), Limits::parse(limits)?))
+}
+
+fn key(text: &str) -> Result<(String, Account), Problem> {
+    let (key, account) = text
+        .split_once('=')
+        .ok_or_else(|| Problem::new("a key has an organization: write sk-a=org-one/proj_one"))?;
+    let (organization, project) = account.split_once('/').unwrap_or((account, "proj_simulated"));
+    Ok((key.to_owned(), Account::new(organization, project)))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::classify::{Failure, FailureKind};
 use crate::clock;
@@ -26,6 +27,14 @@ struct Wire {
     counters: Arc<Counters>,
     /// The far ends of connections, as they are made.
     accepted: mpsc::UnboundedReceiver<DuplexStream>,
+}
+
+impl Wire {
+    /// Begins an attempt, which goes on by itself.
+    fn begin(&self, request: Request<Body>) -> JoinHandle<Result<Response<AnswerBody>, Failure>> {
+        let upstream = self.upstream.clone();
+        clock::spawn(async move { upstream.attempt(request, HeadLimit::default()).await })
+    }
 }
 
 fn wire(http2: bool) -> Wire {
@@ -192,19 +201,13 @@ async fn no_head_in_time_ends_the_attempt() {
 #[tokio::test(start_paused = true)]
 async fn dropping_the_attempt_or_its_body_closes_the_connection_at_once() {
     let mut wire = wire(false);
-    let attempt = clock::spawn({
-        let upstream = wire.upstream.clone();
-        async move { upstream.attempt(post("body"), HeadLimit::default()).await }
-    });
+    let attempt = wire.begin(post("body"));
     let mut far = wire.accepted.recv().await.unwrap();
     read_until(&mut far, "body").await;
     attempt.abort();
     assert!(is_closed(&mut far).await);
 
-    let attempt = clock::spawn({
-        let upstream = wire.upstream.clone();
-        async move { upstream.attempt(post("body"), HeadLimit::default()).await }
-    });
+    let attempt = wire.begin(post("body"));
     let mut far = wire.accepted.recv().await.unwrap();
     read_until(&mut far, "body").await;
     far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok").await.unwrap();
@@ -220,10 +223,7 @@ async fn an_early_answer_is_passed_on_and_its_connection_closed() {
     let mut wire = wire(false);
     let body = Body::from(Bytes::from(vec![b'x'; 1 << 20]));
     let request = Request::post("/v1/files").header("host", "upstream.test").body(body).unwrap();
-    let attempt = clock::spawn({
-        let upstream = wire.upstream.clone();
-        async move { upstream.attempt(request, HeadLimit::default()).await }
-    });
+    let attempt = wire.begin(request);
     let mut far = wire.accepted.recv().await.unwrap();
     let mut start = vec![0; 1 << 10];
     far.read_exact(&mut start).await.unwrap();
@@ -250,10 +250,7 @@ async fn lying_answers_are_malformed_and_their_connection_closed() {
         "SSH-2.0-OpenSSH_9.2\r\n",
     ] {
         let mut wire = wire(false);
-        let attempt = clock::spawn({
-            let upstream = wire.upstream.clone();
-            async move { upstream.attempt(post("body"), HeadLimit::default()).await }
-        });
+        let attempt = wire.begin(post("body"));
         let mut far = wire.accepted.recv().await.unwrap();
         read_until(&mut far, "body").await;
         far.write_all(lie.as_bytes()).await.unwrap();
@@ -266,10 +263,7 @@ async fn lying_answers_are_malformed_and_their_connection_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_head_that_is_too_long_is_malformed() {
     let mut wire = wire(false);
-    let attempt = clock::spawn({
-        let upstream = wire.upstream.clone();
-        async move { upstream.attempt(post("body"), HeadLimit::default()).await }
-    });
+    let attempt = wire.begin(post("body"));
     let mut far = wire.accepted.recv().await.unwrap();
     read_until(&mut far, "body").await;
     far.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
@@ -287,10 +281,7 @@ async fn a_body_that_breaks_off_says_how() {
         ("transfer-encoding: chunked\r\n\r\n2\r\nok\r\nzz\r\n", FailureKind::Malformed),
     ] {
         let mut wire = wire(false);
-        let attempt = clock::spawn({
-            let upstream = wire.upstream.clone();
-            async move { upstream.attempt(post("body"), HeadLimit::default()).await }
-        });
+        let attempt = wire.begin(post("body"));
         let mut far = wire.accepted.recv().await.unwrap();
         read_until(&mut far, "body").await;
         far.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();

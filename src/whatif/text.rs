@@ -4,10 +4,13 @@ use std::fmt::Write as _;
 
 use super::figures::{BINS, Figures, Group};
 use super::{Answer, Column};
+use crate::wrap::wrapped;
 
 /// Columns of the labels, and of each replay.
 const LABEL: usize = 29;
 const CELL: usize = 17;
+/// Columns of the sentences.
+const MOST_COLUMNS: usize = 80;
 /// Callers that have a line of their own.
 const MOST_CALLERS: usize = 12;
 /// Spans that a cell shows waiting in.
@@ -48,7 +51,7 @@ pub(super) fn render(answer: &Answer) -> String {
         sparks(&figures.waiting, most)
     });
     for sentence in &answer.sentences {
-        writeln!(text, "\n{}", wrapped(sentence)).ok();
+        writeln!(text, "\n{}", wrapped(sentence, MOST_COLUMNS, "")).ok();
     }
     text
 }
@@ -157,24 +160,6 @@ fn sparks(waiting: &[u32], most: u32) -> String {
     heights.collect()
 }
 
-/// The sentence in lines of at most 80 columns.
-fn wrapped(sentence: &str) -> String {
-    let (mut text, mut column) = (String::new(), 0);
-    for word in sentence.split(' ') {
-        let width = word.chars().count();
-        if column > 0 && column + 1 + width > 80 {
-            text.push('\n');
-            column = 0;
-        } else if column > 0 {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += width;
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,7 +185,6 @@ mod tests {
     #[test]
     fn numbers_and_lines_are_readable() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert!(wrapped(&"word ".repeat(100)).lines().all(|line| line.chars().count() <= 80));
         assert_eq!(sparks(&vec![4; BINS], 8).chars().count(), SPARKS);
         assert_eq!(sparks(&vec![0; BINS], 0).trim(), "");
     }

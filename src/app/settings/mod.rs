@@ -9,7 +9,7 @@ use super::allowances;
 use crate::admin;
 use crate::admission::{self, BreakerSettings, BudgetSettings, LimitSettings, MemberSettings, QueueSettings};
 use crate::caller::origin::Origins;
-use crate::caller::{self, Caller, CallerId, Callers, Credential, Registry};
+use crate::caller::{self, Caller, CallerId, Callers, Registry};
 use crate::config::Config;
 use crate::config::pacing::{InFlight, Merge};
 use crate::config::secret::SecretRef;
@@ -28,7 +28,7 @@ use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, replicas, retry, server, stream};
 
 use super::exchanges::lasting_name;
-use super::upstreams::auth_header;
+use super::upstreams::credential;
 use super::{Error, build, issuers};
 use limits::{families, limits};
 
@@ -326,14 +326,10 @@ fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {
 fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> {
     // In a pool whose members have their own, it stands for all of them, and is another at each.
     let upstream = config.members().into_iter().find(|member| member.credential.is_some());
-    let style = auth_header(upstream.as_ref().map_or(config.upstream.auth, |member| member.auth));
-    let credential = |key: &SecretRef, organization: Option<&str>, project: Option<&str>, setting: &str| {
-        let made = Credential::new(&key.secret, style, organization, project).map_err(|_| {
-            Error::Configuration(format!(
-                "{setting}: has characters that no header may have; check the secret"
-            ))
-        })?;
-        Ok(match lasting_name(config, key, [organization, project]) {
+    let style = upstream.as_ref().map_or(config.upstream.auth, |member| member.auth);
+    let credential = |key: &SecretRef, names: [Option<&str>; 2], place: &str| {
+        let made = credential(&key.secret, style, names, place)?;
+        Ok::<_, Error>(match lasting_name(config, key, names) {
             Some(name) => made.known_as(name),
             None => made,
         })
@@ -342,8 +338,8 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
         .as_ref()
         .and_then(|upstream| {
             let key = upstream.credential.as_ref()?;
-            let (organization, project) = (upstream.organization.as_deref(), upstream.project.as_deref());
-            Some(credential(key, organization, project, "upstream.credential"))
+            let names = [upstream.organization.as_deref(), upstream.project.as_deref()];
+            Some(credential(key, names, "upstream"))
         })
         .transpose()?;
     let mut entries = Vec::with_capacity(config.callers.len());
@@ -352,8 +348,8 @@ fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> 
             .credential
             .as_ref()
             .map(|key| {
-                let setting = format!("callers[{index}].credential");
-                credential(key, of.organization.as_deref(), of.project.as_deref(), &setting)
+                let names = [of.organization.as_deref(), of.project.as_deref()];
+                credential(key, names, &format!("callers[{index}]"))
             })
             .transpose()?;
         entries.push(caller::Entry {

@@ -279,11 +279,8 @@ impl Turn {
     fn decide(&mut self, context: &Context, classified: &Classified, permit: Permit, now: Instant) -> Next {
         let class = classified.class;
         let situation = Situation {
-            class,
-            safety: self.safety,
             may_have_run: classified.may_have_run(),
             committed: self.progress == Progress::Answered,
-            late_stream: false,
             // The upstream has forgotten what it continues.
             replayable: !self.continues_cached,
             forbidden: classified.should_retry == Some(false),
@@ -293,7 +290,7 @@ impl Turn {
             hint: classified.hint,
             left: self.deadline.saturating_duration_since(now),
             queue: self.scope.expected_wait(&self.ask(context, admission::Turn::Retry)),
-            answer: Duration::ZERO,
+            ..Situation::new(class, self.safety)
         };
         let decision = context.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         if context.mode != Mode::Enforce {

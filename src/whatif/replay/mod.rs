@@ -362,20 +362,12 @@ impl World<'_> {
             return Decision::Stop(crate::retry::StopReason::Final);
         };
         let situation = Situation {
-            class,
-            safety: Safety::Repeatable,
-            may_have_run: true,
-            committed: false,
-            late_stream: false,
-            replayable: true,
-            forbidden: false,
-            excluded: false,
             attempts: call.attempts.saturating_sub(call.refusals).max(1),
             requeues: call.refusals,
             hint,
             left: request.deadline.since(self.now),
             queue: self.machines[usize::from(call.machine)].predict(&request, self.now),
-            answer: Duration::ZERO,
+            ..Situation::new(class, Safety::Repeatable)
         };
         decide(&situation, &self.policy, &mut self.rng)
     }
