@@ -109,7 +109,7 @@ fn a_refused_key_takes_its_upstream_out_and_a_reload_brings_another() {
     let (b, seen_by_b) = wire::recording(|_| answer("200 OK", r#"{"choices":[{"message":{}}]}"#));
     let (c, seen_by_c) = wire::recording(|_| answer("200 OK", r#"{"choices":[{"message":{}}]}"#));
     let pool = member("a", a, "credential = \"env:KEY_A\"")
-        + &member("b", b, "credential = \"env:KEY_B\"\npriority = 1\nlimits.requests_per_minute = 6000");
+        + &member("b", b, "credential = \"env:KEY_B\"\npriority = 1\nlimits.requests_per_minute = 300");
     let weir = Weir::start(&format!("server.workers = 1\n{pool}"), &KEYS);
     for _ in 0..5 {
         assert_eq!(chat(&weir, "/v1/chat/completions").status(), 200);
@@ -117,7 +117,7 @@ fn a_refused_key_takes_its_upstream_out_and_a_reload_brings_another() {
     assert_eq!((seen_by_a.try_iter().count(), seen_by_b.try_iter().count()), (1, 5), "one asked, and is out");
     assert!((weir.metric("weir_upstream_serves{upstream=\"a\"}")).abs() < 0.1);
     let limit = "weir_upstream_limit{limit=\"requests_per_minute\",scope=\"gpt-5\",upstream=\"b\"}";
-    assert!((weir.metric(limit) - 6000.0).abs() < 0.1);
+    assert!((weir.metric(limit) - 300.0).abs() < 0.1);
     assert!(weir.metric(&limit.replace("_limit{", "_limit_level{")) > 0.0);
     let status = weir.admin("GET", "/status");
     assert!(status.contains("\"state\":\"refused\",\"because\":\"invalid_api_key\""), "{status}");
