@@ -98,7 +98,7 @@ fn auto() -> LimitSettings {
 
 /// Static bounds that are tried for a number of slots.
 fn bounds(slots: usize) -> Vec<u32> {
-    let parts = [0.9, 1.0, 1.1, 1.25, 1.5, 2.0];
+    let parts: &[f64] = if crate::full() { &[0.9, 1.0, 1.1, 1.25, 1.5, 2.0] } else { &[1.0, 1.1, 1.25] };
     let bounds = parts.iter().map(|part| (slots as f64 * part) as u32);
     bounds.chain([slots as u32 + 1]).collect()
 }
@@ -119,7 +119,7 @@ fn steady(server: Server, seed: u64) -> f64 {
 }
 
 fn seeds() -> u64 {
-    if crate::full() { 20 } else { 3 }
+    if crate::full() { 20 } else { 2 }
 }
 
 fn mean(parts: &[f64]) -> f64 {
@@ -143,7 +143,7 @@ fn a_found_bound_follows_within_half_a_minute() {
         for slots in [server.slots / 2, server.slots * 2] {
             let run = |seed| compared(server, seed, 150.0, 90.0, Some((60.0, slots)));
             // A run of few slots has few answers in a minute.
-            let runs = if server.slots > 16 { seeds() } else { seeds() * 4 };
+            let runs = if server.slots > 16 { seeds() } else { seeds() * 6 };
             let parts: Vec<f64> = (1..=runs).map(run).collect();
             println!("{} with {slots} slots: {:.3} of {parts:.3?}", server.name, mean(&parts));
             assert!(mean(&parts) >= 0.95, "{} with {slots} slots: {parts:.3?}", server.name);
