@@ -2,17 +2,39 @@
 
 use crate::admission::{Family, LimitSettings};
 use crate::config::pacing::{Family as FamilyLimits, InFlight, Limits};
+use crate::config::upstreams::MemberLimits;
+
+/// Requests and tokens a minute, then a day.
+type Numbers = [Option<u64>; 4];
+
+/// The numbers of a section that states limits.
+macro_rules! numbers {
+    ($of:expr) => {
+        [$of.requests_per_minute, $of.tokens_per_minute, $of.requests_per_day, $of.tokens_per_day]
+    };
+}
+
+fn settings(numbers: Numbers, share: f64, in_flight: Option<InFlight>) -> LimitSettings {
+    let [requests_per_minute, tokens_per_minute, requests_per_day, tokens_per_day] = numbers;
+    LimitSettings {
+        requests_per_minute,
+        tokens_per_minute,
+        requests_per_day,
+        tokens_per_day,
+        share,
+        in_flight: in_flight.and_then(InFlight::at_most),
+        finds_in_flight: in_flight == Some(InFlight::Auto),
+    }
+}
 
 pub(super) fn limits(of: &Limits) -> LimitSettings {
-    LimitSettings {
-        requests_per_minute: of.requests_per_minute,
-        tokens_per_minute: of.tokens_per_minute,
-        requests_per_day: of.requests_per_day,
-        tokens_per_day: of.tokens_per_day,
-        share: of.share.0,
-        in_flight: of.in_flight.and_then(InFlight::at_most),
-        finds_in_flight: of.in_flight == Some(InFlight::Auto),
-    }
+    settings(numbers!(of), of.share.0, of.in_flight)
+}
+
+/// What one upstream of a pool allows, where it states anything.
+pub(super) fn of_member(member: &MemberLimits, of: &Limits) -> Option<LimitSettings> {
+    let share = member.share.unwrap_or(of.share).0;
+    member.says_anything().then(|| settings(numbers!(member), share, member.in_flight))
 }
 
 /// The configured families, then those of the seed file: what a person wrote counts first.
@@ -22,34 +44,22 @@ pub(super) fn families(of: &Limits) -> Vec<Family> {
         patterns: family.models.iter().map(|pattern| pattern.as_str().into()).collect(),
         limits: family_limits(family, of),
     });
-    let seeded = of.seed.iter().flat_map(|seed| &seed.models).map(|model| Family {
-        name: model.model.as_str().into(),
-        patterns: vec![model.model.as_str().into()],
-        limits: Some(LimitSettings {
-            requests_per_minute: model.requests_per_minute,
-            tokens_per_minute: model.tokens_per_minute,
-            requests_per_day: model.requests_per_day,
-            tokens_per_day: None,
-            ..limits(of)
-        }),
+    let seeded = of.seed.iter().flat_map(|seed| &seed.models).map(|model| {
+        let numbers = [model.requests_per_minute, model.tokens_per_minute, model.requests_per_day, None];
+        Family {
+            name: model.model.as_str().into(),
+            patterns: vec![model.model.as_str().into()],
+            limits: Some(settings(numbers, of.share.0, of.in_flight)),
+        }
     });
     configured.chain(seeded).collect()
 }
 
 fn family_limits(family: &FamilyLimits, of: &Limits) -> Option<LimitSettings> {
-    let own = LimitSettings {
-        requests_per_minute: family.requests_per_minute.or(of.requests_per_minute),
-        tokens_per_minute: family.tokens_per_minute.or(of.tokens_per_minute),
-        requests_per_day: family.requests_per_day.or(of.requests_per_day),
-        tokens_per_day: family.tokens_per_day.or(of.tokens_per_day),
-        ..limits(&Limits { in_flight: family.in_flight.or(of.in_flight), ..of.clone() })
-    };
-    let says_anything = family.requests_per_minute.is_some()
-        || family.tokens_per_minute.is_some()
-        || family.requests_per_day.is_some()
-        || family.tokens_per_day.is_some()
-        || family.in_flight.is_some();
-    says_anything.then_some(own)
+    let (own, all): (Numbers, Numbers) = (numbers!(family), numbers!(of));
+    let says_anything = own.iter().any(Option::is_some) || family.in_flight.is_some();
+    let numbers = std::array::from_fn(|at| own[at].or(all[at]));
+    says_anything.then(|| settings(numbers, of.share.0, family.in_flight.or(of.in_flight)))
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::allowances;
 use crate::admin;
-use crate::admission::{self, BreakerSettings, BudgetSettings, LimitSettings, MemberSettings, QueueSettings};
+use crate::admission::{self, BreakerSettings, BudgetSettings, MemberSettings, QueueSettings};
 use crate::caller::origin::Origins;
 use crate::caller::{self, Caller, CallerId, Callers, Registry};
 use crate::config::Config;
-use crate::config::pacing::{InFlight, Merge};
+use crate::config::pacing::Merge;
 use crate::config::secret::SecretRef;
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::sources::Process;
@@ -412,24 +412,12 @@ fn max_waiting_of(callers: &Callers) -> Vec<Option<usize>> {
 
 /// The upstreams that share the requests, the home first.
 fn members(config: &Config, names: &Names) -> Vec<MemberSettings> {
-    let of = |member: Member| {
-        let limits = &member.limits;
-        let own = LimitSettings {
-            requests_per_minute: limits.requests_per_minute,
-            tokens_per_minute: limits.tokens_per_minute,
-            requests_per_day: limits.requests_per_day,
-            tokens_per_day: limits.tokens_per_day,
-            share: limits.share.map_or(config.limits.share.0, |share| share.0),
-            in_flight: limits.in_flight.and_then(InFlight::at_most),
-            finds_in_flight: limits.in_flight == Some(InFlight::Auto),
-        };
-        MemberSettings {
-            id: names.id(&member.name),
-            name: member.name.as_str().into(),
-            priority: member.priority,
-            limits: limits.says_anything().then_some(own),
-            models: member.models.iter().map(|pattern| pattern.as_str().into()).collect(),
-        }
+    let of = |member: Member| MemberSettings {
+        id: names.id(&member.name),
+        name: member.name.as_str().into(),
+        priority: member.priority,
+        limits: limits::of_member(&member.limits, &config.limits),
+        models: member.models.iter().map(|pattern| pattern.as_str().into()).collect(),
     };
     config.members().into_iter().map(of).collect()
 }

@@ -13,6 +13,7 @@ use words::{Word, cut, unit_of_time};
 
 names! {
     /// A dimension that the API limits.
+    #[derive(Default)]
     Dimension {
         /// RPM.
         RequestsPerMinute = "requests_per_minute",
@@ -27,6 +28,7 @@ names! {
         /// Seconds or minutes of audio per minute.
         AudioPerMinute = "audio_per_minute",
         /// One that the list does not know.
+        #[default]
         Other = "other",
     }
 }
@@ -43,7 +45,7 @@ pub enum Unit {
 }
 
 /// What a 429's message says of the limit that refused the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitRefusal {
     /// The dimension that is full.
     pub dimension: Dimension,
@@ -179,16 +181,7 @@ pub fn of_body(body: &ErrorBody) -> Option<LimitRefusal> {
     if hints.window.is_none() && hints.limit.is_none() {
         return told;
     }
-    let told = told.unwrap_or(LimitRefusal {
-        dimension: Dimension::Other,
-        limit: None,
-        used: None,
-        requested: None,
-        wait: None,
-        window: None,
-        too_large: false,
-        long_context: false,
-    });
+    let told = told.unwrap_or_default();
     let window = hints.window.or(told.window);
     // A number beside which no unit stands counts requests.
     let unit = hints
