@@ -209,3 +209,26 @@ async fn what_waits_and_what_was_sent_is_demand() {
     assert!(demand.waiting_tokens >= 300.0 && demand.sent_tokens >= 500.0, "{demand:?}");
     drop((waiting, permits));
 }
+
+/// A newcomer's part is next to nothing: however it came by it, what it is given then is as deep
+/// as for any other.
+#[tokio::test(start_paused = true)]
+async fn a_part_that_was_next_to_nothing_is_used_as_soon_as_it_is_more() {
+    for (first, then) in [(1e-6, 0.5), (0.002, 0.1), (0.0067, 0.33)] {
+        let scopes = limited(6000);
+        scopes.share(Newcomer::new(move |_| part(first)));
+        let scope = scopes.resolve(CredentialId(1), None);
+        // The headers tell of a bucket that is nearly full.
+        let mut permit = scope.admit(ask(0)).await.expect("passes");
+        permit.sent();
+        clock::sleep(Duration::from_millis(100)).await;
+        let limit = LimitReport { limit: 6000, remaining: 300, reset: Some(Duration::from_secs(57)) };
+        let limits = LimitReports { requests: Some(limit), ..LimitReports::default() };
+        permit.head(&HeadReport { limits, ..HeadReport::default() }, None, None);
+        permit.done();
+        scope.set_part(part(then));
+        let took = time_for(&scope, 20).await;
+        let paced = 20.0 / (100.0 * then);
+        assert!(took < paced * 1.1 + 0.6, "{first} {then}: {took} s, paced {paced} s");
+    }
+}

@@ -42,7 +42,9 @@ const ONE_REFUSAL: Duration = Duration::from_secs(5);
 /// What is learned about a limit's pace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Depth {
-    /// The burst where the bucket is proven, in cells; it starts small and grows.
+    /// The burst where the bucket is proven, in cells; it starts small and grows. Not rounded up to
+    /// one cell: it is scaled with the part of the limit that may be used here, and a part may be
+    /// next to nothing at first.
     burst: f64,
     no_growth_before: Moment,
     /// How long it does not grow after the next refusal.
@@ -65,7 +67,7 @@ pub(crate) struct Depth {
 impl Depth {
     pub(crate) fn new(rate: f64, now: Moment) -> Self {
         Self {
-            burst: first_burst(rate),
+            burst: rate * FIRST_BURST,
             no_growth_before: Moment::START,
             growth_pause: FIRST_GROWTH_PAUSE,
             shrunk: Moment::START,
@@ -127,7 +129,7 @@ impl Depth {
     pub(crate) fn accepted(&mut self, cells: f64, deepest: f64, now: Moment) {
         if now >= self.no_growth_before {
             self.distrusted = false;
-            self.burst = (self.burst + cells).min(deepest.max(1.0));
+            self.burst = (self.burst + cells).min(deepest);
         }
     }
 
@@ -138,7 +140,7 @@ impl Depth {
             self.margin = (self.margin + if drains { MARGIN.0 } else { MARGIN.1 }).min(MOST_MARGIN);
         }
         self.surprised_at = now;
-        self.burst = (self.burst.min(first_burst(rate) * 2.0) / 2.0).max(rate * LEAST_BURST).max(1.0);
+        self.burst = (self.burst / 2.0).min(rate * FIRST_BURST).max(rate * LEAST_BURST);
         self.no_growth_before = now.plus(REGROW_AFTER);
     }
 
@@ -157,7 +159,7 @@ impl Depth {
             return;
         }
         if sent >= self.shrunk {
-            self.burst = (self.burst / 2.0).max(self.burst.min(first_burst(rate)));
+            self.burst = (self.burst / 2.0).max(self.burst.min(rate * FIRST_BURST));
             self.no_growth_before = self.no_growth_before.max(now.plus(self.growth_pause));
             self.growth_pause = (self.growth_pause * 2).min(REGROW_AFTER);
             self.shrunk = now;
@@ -190,7 +192,7 @@ impl Depth {
 
     /// The limit became another.
     pub(crate) fn scale(&mut self, factor: f64) {
-        self.burst = (self.burst * factor).max(1.0);
+        self.burst *= factor;
     }
 
     /// The window became another.
