@@ -249,8 +249,10 @@ if added then
   redis.call('PEXPIRE', KEYS[3], DAY)
   write('notes', last)
 end
-if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
+-- A Redis that is full denies the first write of a script alone, and only one that takes memory: were what is gone deleted first, those
+-- who have something to delete would go on to exchange, and take the parts of those who have not.
 redis.call('HSET', KEYS[1], unpack(written))
+if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
 -- Now and then some records are looked at, and those that are over go.
 if now % 16 == 0 then
   local found, over = redis.call('HSCAN', KEYS[1], stored[4] or '0', 'COUNT', 64), {}
