@@ -1,7 +1,11 @@
 """Drives real Weirs that share one limit through a real Redis, before one real stand-in, over sockets.
 
-    python3 tests/replicas/run.py             # what CI runs
+    python3 tests/replicas/run.py             # what CI runs: its stories at once, since they mostly wait
+    python3 tests/replicas/run.py three       # one of them
     python3 tests/replicas/matrix.py          # every fault with 3 and 10 replicas: a table, in some minutes
+
+What takes intervals is counted in exchanges, of which there are two in an interval at most and one in 0.9 at least: on a slow machine
+both take longer.
 
 Three Weirs with a skewed demand use the limit and draw no 429; a need moves parts within two intervals; Redis is killed, stalled,
 cut off, flushed, full, read-only, and has its password changed; Weirs are killed, paused and end. Ten Weirs that were idle burst at
@@ -13,14 +17,16 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 
-from group import LATENCY, Figures, Group, Load, Member, Relay, answer, request, until
-from processes import stand_in, weir
+from group import Figures, Group, Load, Member, Relay, answer, request, until
 
 RPM = 3000
 LEAST_USE = 0.97
+# Exchanges, two in an interval at most, in which a need moves parts: two intervals, and two more until all clients are there.
+MOVED = 8
 
 problems: list[str] = []
 
@@ -36,6 +42,15 @@ async def in_time(holds, seconds: float, what: str) -> None:
     check(took is not None, f"{what}, after {seconds if took is None else took:.2f} s of at most {seconds:g} s")
 
 
+async def in_exchanges(of: list[Member], holds, most: int, what: str) -> None:
+    """Within that many exchanges of each of these."""
+    before = [member.exchanges() for member in of]
+    took = await until(holds, 20)
+    count = max(member.exchanges() - was for member, was in zip(of, before))
+    seconds = "never" if took is None else f"after {took:.2f} s"
+    check(took is not None and count <= most, f"{what}: {seconds} and {count} exchanges of at most {most}")
+
+
 async def measured(group: Group, seconds: float, what: str, least: float = LEAST_USE) -> list[float]:
     figures = Figures(group, RPM / 60)
     await asyncio.sleep(seconds)
@@ -47,21 +62,24 @@ async def measured(group: Group, seconds: float, what: str, least: float = LEAST
     return figures.use
 
 
-async def trouble(group: Group, name: str, cause: str, begin, end, *, least: float, steady: float = 2.5) -> None:
-    """A fault that lasts a while: it is named, traffic goes on, and afterwards need counts again."""
-    member = group.members[0]
+async def trouble(group: Group, name: str, cause: str, begin, end, *, meets: int, steady: float = 2.5) -> None:
+    """A fault that lasts a while: it is named, nobody that meets it exchanges, traffic goes on, and afterwards need counts again."""
+    member, met = group.members[0], group.members[:meets]
     figures = Figures(group, RPM / 60)
     begin()
-    await in_time(lambda: member.status()["trouble"] == cause, 3, f"{name}: it is named {cause}")
-    check(member.weir.metric("weir_replicas_trouble", cause=cause) == 1, f"{name}: so does the metric")
+    await in_time(lambda: all(one.status()["trouble"] == cause for one in met), 3, f"{name}: it is named {cause}")
+    went = [one.exchanges() for one in met]
+    await in_time(lambda: member.weir.metric("weir_replicas_trouble", cause=cause) == 1, 3, f"{name}: so does the metric")
     await in_time(lambda: not member.status()["agreed"], 3, f"{name}: the lease ends")
     await asyncio.sleep(steady)
+    went = [one.exchanges() - was for one, was in zip(met, went)]
+    check(not any(went), f"{name}: nobody that meets it exchanges, while others do not ({went})")
     end()
     await in_time(lambda: all(one.status()["agreed"] for one in group.members), 4, f"{name}: agreed again")
     figures.stop()
     check(figures.refused == 0, f"{name}: no 429 ({figures.refused})")
     check(figures.lost == 0, f"{name}: nothing lost of {figures.sent}; longest answer {figures.longest:.1f} s")
-    check(figures.all >= least, f"{name}: {figures.all:.1%} of the limit used")
+    check(figures.all >= 0.8, f"{name}: {figures.all:.1%} of the limit used")
 
 
 async def three() -> None:
@@ -78,33 +96,42 @@ async def three() -> None:
         await in_time(lambda: all(one.status()["replicas"] == 3 for one in group.members), 3, "three Weirs see three")
         # Of a bucket a whole minute's worth may be used at once: first it is emptied.
         await group.empty()
+        begun = group.refused()
         one.load.set(30)
         two.load.set(1)
-        with unlimited() as alone:
-            await asyncio.sleep(5)
-            answers = alone.answers
-            use = await measured(group, 5, "skewed")
-            # What one request at a time can use on this machine, in these seconds: a fifth of the limit where it is idle.
-            able = (alone.answers - answers) / (RPM / 60 * 5)
-            alone.set(0)
-        least = min(0.17, able * 0.17 * LATENCY * RPM / 60)
-        what = f"skewed: who has one request at a time has all that it can use ({use[1]:.1%}, alone {able:.1%}, least {least:.1%})"
-        check(use[0] > 0.72 and use[1] > least, what)
+        await asyncio.sleep(4)
+        check(group.refused() == begun, f"skewed: no 429 at first ({group.refused() - begun})")
+        before = times(two)
+        figures, parts = Figures(group, RPM / 60), []
+        for _ in range(16):
+            parts.append(await asyncio.to_thread(lambda: (one.part(), two.part())))
+            await asyncio.sleep(0.5)
+        figures.stop()
+        given = [sum(part) / len(parts) for part in zip(*parts)]
+        # How much more than it sends the other is given follows from how its requests fluctuate, which is the machine's; tests of
+        # `demand.rs` say how much that is where they do not.
+        words = ", ".join(f"{part:.1%} of {of:.1%}" for part, of in zip(figures.use, given))
+        check(figures.use[0] >= LEAST_USE * given[0], f"skewed: who is busy uses its part ({words})")
+        check(figures.refused + figures.lost == 0, f"skewed: no 429 ({figures.refused}), every answer is 200 ({figures.lost} are not)")
+        waited, took = (now - was for now, was in zip(times(two), before))
+        what = f"skewed: who has one request at a time waits for {waited / took:.1%} of its time"
+        check(figures.use[0] > 0.72 and waited <= 0.15 * took, what)
 
         two.load.set(30)
-        await in_time(lambda: two.part() > 0.4, 2 * interval + 0.5, "who becomes busy has its part within two intervals")
-        await measured(group, 3, "two are busy")
+        await in_exchanges([two], lambda: two.part() > 0.4, MOVED, "who becomes busy has its part")
+        await measured(group, 6, "two are busy")
         three.load.set(30)
-        await asyncio.sleep(1)
+        # Who becomes busy waits for its part to drain of what the others sent.
+        await asyncio.sleep(4)
 
-        await trouble(group, "killed", "unreachable", redis.kill, redis.start, least=0.8)
+        await trouble(group, "killed", "unreachable", redis.kill, redis.start, meets=3)
         stop, go = (lambda: redis.running.send_signal(signal.SIGSTOP)), (lambda: redis.running.send_signal(signal.SIGCONT))
-        await trouble(group, "stalled", "timeout", stop, go, least=0.8)
+        await trouble(group, "stalled", "timeout", stop, go, meets=3)
         set_memory = lambda size: lambda: redis.ask("config", "set", "maxmemory", size)  # noqa: E731
-        await trouble(group, "full", "full", set_memory("1"), set_memory("0"), least=0.8)
+        await trouble(group, "full", "full", set_memory("1"), set_memory("0"), meets=3)
         replica = lambda *of: lambda: redis.ask("replicaof", *of)  # noqa: E731
-        await trouble(group, "read-only", "read_only", replica("127.0.0.1", "1"), replica("no", "one"), least=0.8)
-        await trouble(group, "cut off alone", "unreachable", lambda: relay.set("cut"), lambda: relay.set("open"), least=0.8)
+        await trouble(group, "read-only", "read_only", replica("127.0.0.1", "1"), replica("no", "one"), meets=3)
+        await trouble(group, "cut off alone", "unreachable", lambda: relay.set("cut"), lambda: relay.set("open"), meets=1)
 
         figures = Figures(group, RPM / 60)
         for words in (["flushall"], ["script", "flush"]):
@@ -120,7 +147,7 @@ async def three() -> None:
         await in_time(lambda: all(one.status()["agreed"] for one in group.members), 5, "the new one is taken from the file")
         figures.stop()
         check(figures.refused + figures.lost == 0, f"flushed, password changed: no 429, nothing lost of {figures.sent}")
-        await measured(group, 3, "after all that")
+        await measured(group, 6, "after all that")
 
         three.process.send_signal(signal.SIGSTOP)
         await in_time(lambda: one.status()["replicas"] == 2, 3, "one that stands still is not counted")
@@ -133,23 +160,19 @@ async def three() -> None:
 
         three.process.kill()
         three.load.set(0)
-        await in_time(lambda: one.part() + two.part() > 0.97, 5 * interval, "killed: the others have its part in five intervals")
+        # Three intervals of its lease, and one until the others look.
+        rest = lambda: one.part() + two.part() > 0.97  # noqa: E731
+        await in_exchanges([one, two], rest, 6, "killed: the others have its part within five intervals")
         two.process.send_signal(signal.SIGTERM)
         two.load.set(0)
-        await in_time(lambda: one.part() > 0.95, 2 * interval + 0.5, "one leaves, and says so: its part is taken over")
+        await in_exchanges([one], lambda: one.part() > 0.95, MOVED, "one leaves, and says so: its part is taken over")
         one.load.set(0)
         check(not one.load.bad, f"every answer of the one that was there all along is 200 ({one.load.bad[:3]})")
 
 
-@contextlib.contextmanager
-def unlimited():
-    """A client with one request at a time before a Weir of its own, without limits: what it can use when nobody holds it."""
-    with stand_in("--rpm", "none", "--tpm", "none", "--latency", f"{LATENCY * 1000:.0f}ms", "--no-compress") as upstream:
-        with weir(upstream) as alone:
-            load = Load(alone.url)
-            load.set(1)
-            yield load
-            load.set(0)
+def times(member: Member) -> tuple[float, float]:
+    """Seconds that its requests waited for their turns, and that they took in all."""
+    return member.weir.metric("weir_queue_wait_seconds_sum"), member.load.took
 
 
 async def learned() -> None:
@@ -165,33 +188,37 @@ async def learned() -> None:
             await ask(member, "x-simulate: headers=none\r\n")
         await asyncio.sleep(1)
 
-        def of_all(name: str, value: float, **labels: str):
-            return lambda: all(has(member, name, value, **labels) for member in others)
+        async def reaches(name: str, value: float, what: str) -> None:
+            """The next exchange of the one that learned tells, and the next one of each other hears: one may be under way."""
+            began, told = time.monotonic(), one.exchanges() + 2
+            await until(lambda: one.exchanges() >= told, 20)
+            heard = [member.exchanges() + 2 for member in others]
+            for member, most in zip(others, heard):
+                await until(lambda: has(member, name, value) or member.exchanges() > most, 20)
+            check(all(has(member, name, value) for member in others), f"{what} reaches the others, in {time.monotonic() - began:.1f} s")
 
         await ask(one)
-        await in_time(of_all("weir_limit", 600, dimension="requests_per_minute"), WITHIN, "a limit that one was told of")
+        await reaches("weir_limit", 600, "a limit that one was told of")
         group.set_upstream(outages=["0s+60s:insufficient_quota"])
         check((await ask(one))[0] == 429, "the quota is spent")
         group.set_upstream(outages=[])
-        await in_time(of_all("weir_quota_breaker_open", 1), WITHIN, "a spent quota")
+        await reaches("weir_quota_breaker_open", 1, "a spent quota")
         status, body = await ask(others[0])
         check(status == 429 and b"insufficient_quota" in body, f"the other answers in the upstream's words ({status} {body[:90]!r})")
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 20
         while has(one, "weir_quota_breaker_open", 1) and time.monotonic() < give_up:
             await ask(one)
             await asyncio.sleep(0.2)
-        await in_time(of_all("weir_quota_breaker_open", 0), WITHIN, "that it is back")
+        await reaches("weir_quota_breaker_open", 0, "that it is back")
         group.set_upstream(outages=["0s+60s:503"])
         one.load.set(20)
         await in_time(lambda: has(one, "weir_breaker_state", 2), 20, "one finds that the upstream fails")
-        await in_time(of_all("weir_breaker_state", 2), WITHIN, "an open breaker")
+        await reaches("weir_breaker_state", 2, "an open breaker")
         group.set_upstream(outages=[])
         await in_time(lambda: not has(one, "weir_breaker_state", 2), 20, "one finds that it answers again")
         one.load.set(0)
 
 
-# One interval, and what an exchange and a look at the metrics take.
-WITHIN = 1.3
 # An outage is found after these failures, not after retries of each of them.
 SOON = """
             [retry]
@@ -311,12 +338,14 @@ async def large() -> None:
         check(group.refused() <= 3, f"large requests: {group.refused()} 429s")
 
 
-async def story() -> None:
-    await three()
-    await learned()
-    await callers()
-    await ten("sliding-log")
-    await large()
+STORIES = {"three": three, "learned": learned, "callers": callers, "ten": lambda: ten("sliding-log"), "large": large}
+# What runs at once: each line in a process of its own, since what one waits for would hold up the clients of the others.
+AT_ONCE = (["three"], ["learned", "callers", "ten"], ["large"])
+
+
+async def story(names: list[str]) -> None:
+    for name in names:
+        await STORIES[name]()
 
 
 def main() -> int:
@@ -324,9 +353,13 @@ def main() -> int:
         print("!!! NOT RUN: redis-server is missing; install Debian's redis-server", file=sys.stderr)
         return 1 if os.environ.get("CI") == "true" else 0
     began = time.monotonic()
-    asyncio.run(story())
-    print(f"{len(problems)} problems, {time.monotonic() - began:.0f} s")
-    return 1 if problems else 0
+    if names := sys.argv[1:]:
+        asyncio.run(story(names))
+        print(f"{', '.join(names)}: {len(problems)} problems, {time.monotonic() - began:.0f} s")
+        return 1 if problems else 0
+    # A signal to end arrives at all of the group, and each ends what it started.
+    running = [subprocess.Popen([sys.executable, __file__, *names]) for names in AT_ONCE]
+    return max(abs(one.wait()) for one in running)
 
 
 if __name__ == "__main__":
