@@ -15,6 +15,7 @@ mod exchanges;
 mod issuers;
 mod files;
 mod limits_log;
+mod listeners;
 mod log;
 mod loss;
 mod memory;
@@ -25,11 +26,12 @@ mod shown_scope;
 pub mod signals;
 mod state;
 mod status;
+mod takeover;
 mod unknown_paths;
 mod upstreams;
 mod worker;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 
@@ -52,6 +54,7 @@ use egress::Egress;
 use exchanges::Exchanges;
 use state::Kept;
 use status::Status;
+use takeover::Takeover;
 use upstreams::Ways;
 use worker::{Running, Worker};
 
@@ -82,6 +85,18 @@ pub struct App {
     admin_thread: std::thread::JoinHandle<std::io::Result<()>>,
     export: Option<otlp::ExportGuard>,
     kept: Option<Kept>,
+    /// The Weir that this one replaces.
+    predecessor: Option<server::Predecessor>,
+    takeover: Option<Takeover>,
+}
+
+/// Why a process drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// A signal or the admin address asked for it.
+    Told,
+    /// Another process serves its listeners.
+    HandedOver,
 }
 
 /// Runs until a signal ends it, and drains.
@@ -97,16 +112,20 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
         let log = log::start(&config)?;
         reread.warn(&reread.in_force);
         resolve_upstream(&config).await?;
-        let app = App::start(config, reread, Some(&log))?;
+        let mut app = App::start(config, reread, Some(&log))?;
         if let Some(certificates) = app.control.certificates() {
             certificates.watch();
         }
         clock::spawn(renewal::watch(Arc::clone(&app.control)));
-        if let Some(kept) = app.kept.clone() {
-            clock::spawn(kept.keep());
-        }
+        let keeping = app.kept.clone().map(|kept| clock::spawn(kept.keep()));
         log::up(&app, log.text);
-        signals::until_told(&app.control).await;
+        if app.until_the_end().await == End::HandedOver {
+            // What the successor keeps is newer.
+            app.kept = None;
+            if let Some(keeping) = keeping {
+                keeping.abort();
+            }
+        }
         app.finish().await;
         Ok(())
     })
@@ -120,8 +139,12 @@ impl App {
     #[expect(clippy::too_many_lines, reason = "it makes each part once, in the order of their dependencies")]
     pub fn start(mut config: Config, reread: Reread, log: Option<&Log>) -> Result<Self, Error> {
         let now = clock::now();
-        let (listener, admin_listener) = listeners(&config)?;
-        let (listening, admin) = (local(&listener)?, local(&admin_listener)?);
+        let (listener, admin_listener, predecessor) = listeners::open(&config)?;
+        let takeover = match &config.server.takeover {
+            Some(path) => Some(Takeover::open(path, listeners::copies([&listener, &admin_listener])?)?),
+            None => None,
+        };
+        let (listening, admin) = (listeners::address(&listener)?, listeners::address(&admin_listener)?);
         let egress = Egress::load(&config)?;
         let certificates = Certificates::load(&config)?;
         let exchanges = Exchanges::new(egress.to_others.clone(), egress.direct.clone());
@@ -252,7 +275,33 @@ impl App {
             admin_thread,
             export,
             kept,
+            predecessor,
+            takeover,
         })
+    }
+
+    /// Serves until it is told to end, or a successor serves.
+    async fn until_the_end(&mut self) -> End {
+        if let Some(takeover) = &mut self.takeover {
+            takeover.replace();
+        }
+        if let Some(Err(error)) = self.predecessor.take().map(server::Predecessor::relieve) {
+            tracing::warn!(%error, "the Weir whose listeners this one took is gone");
+        }
+        let takeover = self.takeover.take();
+        let handed_over = async {
+            match takeover {
+                Some(takeover) => takeover.handed_over(self.kept.as_ref()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = signals::until_told(&self.control) => End::Told,
+            () = handed_over => {
+                self.control.skip_drain_delay();
+                End::HandedOver
+            }
+        }
     }
 
     /// Drains, and ends all threads.
@@ -282,23 +331,6 @@ fn share(config: &Config, scopes: &Scopes) -> Result<Option<Replicas>, Error> {
         .map(|settings| replicas::start(settings, scopes.clone()))
         .transpose()
         .map_err(|error| Error::Other(format!("cannot start the exchange with the replicas: {error}")))
-}
-
-/// The listeners for callers and for people: the service manager's where it hands them over, else
-/// new ones.
-fn listeners(config: &Config) -> Result<(TcpListener, TcpListener), Error> {
-    let mut inherited = server::Inherited::from_environment().map_err(Error::Configuration)?;
-    let mut open = |setting, address| match inherited.take(address) {
-        Some(listener) => Ok(listener),
-        None => server::bind(setting, address).map_err(|error| Error::Other(error.to_string())),
-    };
-    let opened = (open("server.listen", config.server.listen)?, open("admin.listen", config.admin.listen)?);
-    inherited.finish("server.listen or admin.listen").map_err(Error::Configuration)?;
-    Ok(opened)
-}
-
-fn local(listener: &TcpListener) -> Result<SocketAddr, Error> {
-    listener.local_addr().map_err(|error| Error::Other(format!("the listener has no address: {error}")))
 }
 
 fn worker_count(config: &Config) -> usize {

@@ -8,7 +8,7 @@ use crate::config::{Config, secret};
 
 /// Keys, and sections, that are read at the start alone: what listens, what connects, and what is
 /// made once.
-const FIXED: [&str; 34] = [
+const FIXED: [&str; 35] = [
     "state",
     "server.listen",
     "server.workers",
@@ -24,6 +24,7 @@ const FIXED: [&str; 34] = [
     "server.idle_timeout",
     "server.write_timeout",
     "server.max_buffered_bytes",
+    "server.takeover",
     "server.tls",
     "admin.listen",
     "upstream.connect_timeout",

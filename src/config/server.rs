@@ -69,6 +69,9 @@ section! {
         /// Whether the caller's address is added to `X-Forwarded-For`. Off by default, for privacy:
         /// that field and its kin are removed.
         forwarded: bool = default(false),
+        /// The Unix socket at which a Weir that starts asks the running one for its listeners. The
+        /// running one drains as soon as the new one serves, and no connection is refused.
+        takeover: Option<PathBuf> = unset("/run/weir/takeover.sock"),
         /// TLS towards callers: on when a certificate and a key are given.
         tls: ServerTls = default({}),
     }

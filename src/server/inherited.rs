@@ -32,6 +32,11 @@ impl Inherited {
         Ok(Self(listeners))
     }
 
+    /// What another process handed over.
+    pub(super) fn of(listeners: Vec<TcpListener>) -> Self {
+        Self(listeners)
+    }
+
     /// The one that listens at this address, or at this port of every interface.
     pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let is_it = |listener: &TcpListener| {

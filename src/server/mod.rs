@@ -17,6 +17,7 @@ mod io;
 mod listen;
 mod parse_error;
 mod slots;
+mod takeover;
 pub mod tls;
 mod watch;
 
@@ -35,6 +36,7 @@ pub use hygiene::Rule;
 pub use inherited::Inherited;
 pub use listen::{BindError, bind};
 pub use slots::{Slot, Slots};
+pub use takeover::{Predecessor, hand_over};
 pub use tls::ServerTls;
 
 /// Limits on connections and on what comes over them.
