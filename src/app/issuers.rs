@@ -72,6 +72,11 @@ pub(super) fn follow(
     Ok(())
 }
 
+/// How often the verified tokens of all callers were forgotten, to stay within their bound.
+pub(super) fn forgotten(callers: &Callers) -> u64 {
+    callers.issuers().map(|issuer| issuer.standing().forgotten).sum()
+}
+
 /// How the issuers' keys stand.
 pub(super) fn standing(callers: &Callers) -> Vec<IssuerStatus> {
     let now = clock::wall();

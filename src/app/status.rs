@@ -88,6 +88,7 @@ impl Status {
             scopes_merged: counts.merged,
             log_lines_dropped: self.log.as_ref().map_or(0, DroppedLines::count),
             replicas: replicas_gauges(&self.control.replicas().unwrap_or_default()),
+            verified_tokens_forgotten: issuers::forgotten(&self.control.policies.current().callers),
             issuers: (issuers::standing(&self.control.policies.current().callers).into_iter())
                 .map(|issuer| (issuer.name, issuer.age_seconds, issuer.failures))
                 .collect(),

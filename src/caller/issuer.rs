@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::sync::Notify;
 
-/// Keys of one issuer at most; those beyond are left out.
+/// Keys of one issuer at most: a document with more is not taken.
 const MOST_KEYS: usize = 64;
 /// How far two clocks may be apart.
 const LEEWAY: f64 = 30.0;
@@ -68,6 +68,8 @@ pub struct Standing {
     pub failures: u64,
     /// Why the last one failed.
     pub problem: Option<String>,
+    /// How often a token of this issuer made all that were verified be forgotten.
+    pub forgotten: u64,
     /// Counts the sets of keys: what was verified by another one is not verified by this.
     pub version: u64,
 }
@@ -140,6 +142,11 @@ impl Issuer {
     /// The number of its set of keys.
     pub(super) fn version(&self) -> u64 {
         self.state().standing.version
+    }
+
+    /// A token of this issuer reached the bound on verified tokens.
+    pub(super) fn forgot(&self) {
+        self.state().standing.forgotten += 1;
     }
 
     /// Waits until its keys were looked for once, for `longest` at most.
@@ -246,6 +253,10 @@ fn keys_of(text: &[u8]) -> Result<Vec<Key>, String> {
         let decoding = DecodingKey::from_jwk(&jwk).ok().filter(|_| signs && public)?;
         Some(Key { jwk, decoding })
     };
-    let keys: Vec<Key> = document.keys.into_iter().filter_map(key).take(MOST_KEYS).collect();
-    if keys.is_empty() { Err("it has no key that verifies signatures".to_owned()) } else { Ok(keys) }
+    let keys: Vec<Key> = document.keys.into_iter().filter_map(key).take(MOST_KEYS + 1).collect();
+    match keys.len() {
+        0 => Err("it has no key that verifies signatures".to_owned()),
+        1..=MOST_KEYS => Ok(keys),
+        _ => Err(format!("it has more than {MOST_KEYS} keys that verify signatures")),
+    }
 }

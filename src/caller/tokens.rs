@@ -133,6 +133,7 @@ impl Tokens {
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if verified.len() >= MOST_VERIFIED {
             verified.clear();
+            issuer.forgot();
         }
         let (token, ends) = (Secret::new(token.to_owned()), claims.ends());
         verified.insert(hash, Verified { token, issuer: at, version, ends, index: *index });

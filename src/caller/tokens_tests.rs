@@ -180,3 +180,19 @@ fn keys_that_sign_nothing_are_left_out() {
     issuer.take(Ok(document.into_bytes()), wall()).unwrap();
     assert_eq!(issuer.standing().keys, 1);
 }
+
+#[test]
+fn what_reaches_a_bound_is_told() {
+    let signer = Signer::new("a");
+    let (issuer, tokens) = known(&[&signer]);
+    for number in 0..4_097 {
+        let mut claims = claims("search");
+        claims["jti"] = json!(number);
+        assert_eq!(holder(&tokens, &signer.token("a", &claims)), Ok(Some(7)));
+        assert_eq!(issuer.standing().forgotten, u64::from(number == 4_096));
+    }
+    let many: Vec<&Signer> = std::iter::repeat_n(&signer, 65).collect();
+    let problem = issuer.take(Ok(keys(&many)), wall()).unwrap_err();
+    assert!(problem.contains("more than 64 keys"), "{problem}");
+    assert_eq!((issuer.standing().keys, issuer.standing().failures), (1, 1));
+}

@@ -293,6 +293,8 @@ names! {
         UnreadBody = "unread_body",
         /// Lines of log waiting to be written; the rest is dropped.
         LogQueue = "log_queue",
+        /// Callers' tokens that are remembered as verified: all were forgotten.
+        VerifiedTokens = "verified_tokens",
         /// Attempts of one request that are kept for the log.
         AttemptsKept = "attempts_kept",
         /// Objects of which it is kept what upstream owns them; the oldest are forgotten.

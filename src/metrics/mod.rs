@@ -109,6 +109,8 @@ pub struct Gathered {
     pub scopes_merged: u64,
     /// Lines of log that were dropped since the start.
     pub log_lines_dropped: u64,
+    /// Times that all verified tokens were forgotten since the start.
+    pub verified_tokens_forgotten: u64,
     /// The exchange with the other replicas.
     pub replicas: ReplicasGauges,
     /// Credentials that live short, and the seconds until their ends.
@@ -402,8 +404,12 @@ impl Metrics {
         self.replicas.take(&gathered.replicas);
         raise(&self.scopes_evicted, gathered.scopes_evicted);
         raise(&self.scopes_merged, gathered.scopes_merged);
-        let dropped = gathered.log_lines_dropped.saturating_sub(self.limits_reached.count(Bound::LogQueue));
-        self.limits_reached.add(Bound::LogQueue, dropped);
+        for (bound, total) in [
+            (Bound::LogQueue, gathered.log_lines_dropped),
+            (Bound::VerifiedTokens, gathered.verified_tokens_forgotten),
+        ] {
+            self.limits_reached.add(bound, total.saturating_sub(self.limits_reached.count(bound)));
+        }
     }
 }
 
