@@ -14,10 +14,13 @@
 //! not what the others lack. So a bound that was lowered three times to no avail shows that such
 //! times are the usual ones.
 
+mod usual;
+
 #[cfg(test)]
 mod tests;
 
 use super::moment::Moment;
+use usual::{Usual, forgotten};
 
 /// First events are late from this multiple of their quiet time on,
 const LATE: f64 = 2.0;
@@ -34,9 +37,6 @@ const TYPICAL: f64 = 32.0;
 /// Answers that must have ended before their mean says anything: the first that end are the short
 /// ones.
 const ENOUGH: f64 = 8.0;
-/// A least value is believed to be twice as high after this number of seconds in which no lower one
-/// was seen.
-const FORGOTTEN: f64 = 600.0;
 /// First events in a round: this part of the bound, within these.
 const ROUND: (f64, f64, f64) = (0.25, 4.0, 16.0);
 /// Only what was sent with at least this part of the bound in flight speaks for it.
@@ -75,36 +75,6 @@ pub(super) struct Flight {
     size: usize,
     /// It is the first beyond what is known to be good.
     tries: bool,
-}
-
-/// How many times as long as the shortest first events of their size the usual ones take: some
-/// prompts are in the server's cache.
-#[derive(Clone, Copy, Debug)]
-struct Usual {
-    count: f64,
-    mean: f64,
-    /// The least mean, and when it was.
-    least: (f64, Moment),
-}
-
-impl Usual {
-    /// A round was on time: the mean of its ratios, and their number.
-    fn add(&mut self, ratio: f64, count: f64, now: Moment) {
-        self.count = (self.count + count).min(TYPICAL);
-        self.mean += (ratio - self.mean) * (count / self.count).min(1.0);
-        if self.mean < self.value(now) {
-            self.least = (self.mean, now);
-        }
-    }
-
-    fn value(&self, now: Moment) -> f64 {
-        forgotten(self.least, now).max(1.0)
-    }
-}
-
-/// A least value, believed to be higher the older it is.
-fn forgotten((value, at): (f64, Moment), now: Moment) -> f64 {
-    value * (1.0 + now.seconds_since(at) / FORGOTTEN)
 }
 
 /// The first events of what was sent since the bound was changed or judged: their number, and sums
