@@ -57,7 +57,8 @@ impl Breaker {
         }
     }
 
-    /// Counts the end of an attempt while it is closed, and opens it where failures are no accident.
+    /// Counts the end of an attempt while it is closed, and opens it where failures are no
+    /// accident.
     pub(super) fn count(
         &mut self,
         health: Health,

@@ -3,6 +3,7 @@
 
 mod ask;
 mod driver;
+mod sharing;
 mod waiting;
 
 use std::hash::BuildHasher;
@@ -20,10 +21,7 @@ use crate::retry::MilliTokens;
 
 use crate::admission::budget::BudgetExhausted;
 use crate::admission::directory::Directory;
-use crate::admission::knowledge::{Knowledge, Told};
-use crate::admission::limits::{Demand, Part};
 use crate::admission::machine::{Arrival, Machine, Request};
-use crate::admission::memory::Learned;
 use crate::admission::moment::Moment;
 use crate::admission::permit::{Permit, RetryTicket};
 use crate::admission::refusal::Refused;
@@ -256,52 +254,6 @@ impl Scope {
             }
         }
         self.owner.store(owner, Relaxed);
-    }
-
-    /// Whose limits these are, as all replicas name it: the upstream's organization and project,
-    /// else the credential.
-    pub fn shared_name(&self) -> u64 {
-        self.shared_name.load(Relaxed)
-    }
-
-    /// The models' family.
-    pub fn family(&self) -> &str {
-        &self.family
-    }
-
-    /// What the scope sent, and what it would send if it were let.
-    pub fn demand(&self) -> Demand {
-        let now = self.moment(clock::now());
-        self.lock().machine.demand(now)
-    }
-
-    /// Changes the part of the limits that is this replica's, where several share them.
-    pub fn set_part(self: &Arc<Self>, part: Part) {
-        self.with(clock::now(), |machine, moment, wake| {
-            machine.set_part(part, moment);
-            machine.pump(moment, wake);
-        });
-    }
-
-    /// What it knows of its upstream that other replicas can use.
-    pub fn knowledge(&self) -> Knowledge {
-        let now = self.moment(clock::now());
-        self.lock().machine.knowledge(now)
-    }
-
-    /// What it keeps over a restart, and for how long it was not used.
-    pub(in crate::admission) fn learned(&self) -> (Vec<Learned>, std::time::Duration) {
-        let now = self.moment(clock::now());
-        let machine = &self.lock().machine;
-        (machine.learned(now), now.since(machine.asked()))
-    }
-
-    /// Another replica knows something of the upstream.
-    pub fn told_elsewhere(self: &Arc<Self>, told: &Told) {
-        self.with(clock::now(), |machine, moment, wake| {
-            machine.told_elsewhere(told, moment);
-            machine.pump(moment, wake);
-        });
     }
 
     pub(in crate::admission) fn configure(

@@ -13,6 +13,7 @@ mod memory;
 mod replicas;
 mod request;
 mod shadow;
+mod status;
 mod turns;
 
 #[cfg(test)]
@@ -21,7 +22,7 @@ mod pool_tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::caller::{CallerId, Lane, Mode};
+use crate::caller::{Lane, Mode};
 use crate::classify::ErrorClass;
 use crate::pool::UpstreamId;
 
@@ -34,7 +35,7 @@ use super::queue::{Key, Queue, State};
 use super::refusal::Refused;
 use super::settings::Settings;
 use super::spent::{Funds, QuotaBreaker};
-use super::status::{Counts, QueueStatus, ScopeStatus};
+use super::status::Counts;
 
 use attempt::Grant;
 pub use attempt::{Attempt, HeadReport, Outcome, Would};
@@ -359,62 +360,6 @@ impl<W> Machine<W> {
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.queue.waiting()
-    }
-
-    /// How the scope stands.
-    pub fn status(&self, name: &str, family: &str, now: Moment) -> ScopeStatus {
-        let probe = Request {
-            caller: CallerId(u16::MAX),
-            weight: 1,
-            lane: Lane::Interactive,
-            cost: Cost { requests: 1, tokens: 1, ..Cost::default() },
-            bytes: 0,
-            deadline: Moment::NEVER,
-            head_due: false,
-            turn: Turn::First,
-            mode: Mode::Enforce,
-            route: Route::default(),
-        };
-        let member = self.members.typical();
-        ScopeStatus {
-            name: name.into(),
-            dimensions: self.members.dimensions(now),
-            charge_ratio: member.limits.charge_ratio(),
-            part: member.limits.part(),
-            held_by: self.next_turn().and_then(|next| {
-                let charge = member.limits.charge(self.queue.waiter(next.key).cost);
-                member.limits.holding(charge, member.in_flight, now)
-            }),
-            paused_for: member.limits.paused_until().since(now),
-            queue: (self.queue.lines())
-                .map(|line| QueueStatus {
-                    caller: line.caller,
-                    lane: line.lane,
-                    waiting: line.waiting,
-                    oldest: now.since(line.since),
-                    predicted: self.predict(&Request { caller: line.caller, lane: line.lane, ..probe }, now),
-                    served: line.served,
-                    entitled: line.due,
-                })
-                .collect(),
-            queue_bytes: self.queue.bytes(),
-            predicted_wait: self.predict(&probe, now),
-            breaker: member.breaker.state(self.queue.waiting(), now),
-            outage: (self.members.outage(None))
-                .map(|outage| (now.since(outage.since), outage.next_probe.since(now))),
-            last_failure: self.last_failure,
-            breaker_opened: member.breaker.opened(),
-            quota_spent_for: member.spent.since().map(|since| now.since(since)),
-            quota_spent: member.spent.told().map(|(code, probe)| (code, probe.since(now))),
-            budget: self.budget.level(),
-            budget_exhausted: self.budget.exhausted(),
-            in_flight: self.members.in_flight(),
-            limits: member.limits_found(self.settings.limits_of(family, member.id)),
-            members: self.members.status(&self.settings, family, self.queue.waiting(), now),
-            admitted: self.admitted.last_minute(now),
-            #[cfg(test)]
-            counts: *self.counts,
-        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::admission::refusal::UpstreamWords;
 use crate::admission::settings::{LimitSettings, MemberSettings};
+use crate::caller::CallerId;
 use crate::pool::UpstreamId;
 use crate::retry;
 
