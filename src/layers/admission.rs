@@ -232,6 +232,6 @@ fn refuse(
 /// Tells the scope what an answer's head says of its limits.
 fn report_head(permit: &mut Permit, head: &response::Parts, is_good: bool) {
     let found = AnswerHeaders::of(&head.headers, clock::wall);
-    let told = HeadReport { limits: limits::reports(&found), processing: found.processing };
+    let told = HeadReport { limits: limits::reports(&found, head.status), processing: found.processing };
     permit.head_at(&told, found.organization, found.project, is_good, clock::now());
 }

@@ -356,7 +356,7 @@ pub(super) fn report_head<'a>(
     // lasts.
     let request_id = found.request_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
     record.attempt_answered(head.status, request_id, now);
-    let told = HeadReport { limits: limits::reports(&found), processing: found.processing };
+    let told = HeadReport { limits: limits::reports(&found, head.status), processing: found.processing };
     let unfiled = permit
         .into()
         .map_or(0, |permit| permit.head_at(&told, found.organization, found.project, is_good, now));

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use crate::admission::{self, LimitReport, LimitReports, RefusalNumbers, Slot, WindowReport};
 use crate::openai::{AnswerHeaders, Dimension, HeaderLimit, LimitHeaders, LimitRefusal, Part, Unit};
 
 /// What the head of an answer says of limits, and whose they are.
-pub(crate) fn reports(found: &AnswerHeaders<'_>) -> LimitReports {
-    LimitReports { owner: found.owner, ..of_headers(&found.limits.headers) }
+pub(crate) fn reports(found: &AnswerHeaders<'_>, status: StatusCode) -> LimitReports {
+    let of_error = status.is_client_error() || status.is_server_error();
+    LimitReports { owner: found.owner, of_error, ..of_headers(&found.limits.headers) }
 }
 
 /// What the limit headers say of requests and tokens: of several limits of one unit and window the
@@ -99,7 +102,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
         let headers: HeaderMap = pairs.collect();
-        let reports = reports(&AnswerHeaders::of(&headers, clock::wall));
+        let reports = reports(&AnswerHeaders::of(&headers, clock::wall), StatusCode::OK);
         let row = |unit, window, report: LimitReport| {
             (unit, window, report.limit, report.remaining, report.reset.map(|reset| reset.as_secs()))
         };

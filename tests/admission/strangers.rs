@@ -16,7 +16,7 @@ pub(crate) const BARE: Strange =
     Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
 /// An answer without limit headers.
 pub(crate) const PLAIN: Strange = Strange::Taken {
-    limits: LimitReports { requests: None, tokens: None, windows: Vec::new(), owner: None },
+    limits: LimitReports { requests: None, tokens: None, windows: Vec::new(), owner: None, of_error: false },
     later: 0.0,
     body: 0.0,
 };
@@ -666,6 +666,15 @@ fn small_limits_of_short_windows_are_learned_soon() {
         (
             case("bucket of 10 in 1 s", 10.0, || Box::new(Deep::new(10.0, 1.0, Tells::Own)), (0, 0), 0.97),
             12.0,
+        ),
+        (case("10 in 2 s", 5.0, || Box::new(Windows::new(10.0, 2.0, false, Tells::Own)), (6, 5), 0.85), 20.0),
+        (
+            case("100 in 20 s", 5.0, || Box::new(Windows::new(100.0, 20.0, false, Tells::Own)), (0, 0), 0.95),
+            60.0,
+        ),
+        (
+            case("bucket of 60 in 20 s", 3.0, || Box::new(Deep::new(3.0, 20.0, Tells::Own)), (0, 0), 0.95),
+            90.0,
         ),
         (case("bucket of 3 in 1 s", 3.0, || Box::new(Deep::new(3.0, 1.0, Tells::Own)), (6, 0), 0.97), 12.0),
         (

@@ -1,5 +1,5 @@
 //! When a limiter that tells of short resets is asked what it counts by, whatever the pace of a
-//! minute allows.
+//! minute allows; and so where most of the limit is left.
 //!
 //! Of a small limit a minute's pace sees next to nothing: ten a second, taken for ten a minute, are
 //! one answer in six seconds. Yet the upstream itself says when all of it is free again. Once that
@@ -14,17 +14,24 @@ use crate::admission::moment::Moment;
 use super::limit::EDGE;
 use super::own::Own;
 use super::refusal::Times;
-use super::shape::SHORTEST_RESET;
 
 /// A longer reset is none of a short window.
 const LONGEST: Duration = Duration::from_secs(11);
-/// It isn't asked more often.
-const APART: Duration = Duration::from_millis(500);
-/// Every other time it is asked so much later, as a part of the longer of the last two resets: who
-/// always asks when a reset has passed sees the same part of each window.
-const LATER: f64 = 0.6;
+/// It isn't asked more often,
+const APART: Duration = Duration::from_millis(250);
+/// nor more often than this where no reset is told.
+const UNTOLD: Duration = Duration::from_secs(2);
 /// How long nothing is asked after a refusal of what was asked.
 const SILENCE: Duration = Duration::from_mins(20);
+
+/// What a snapshot says is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    Some,
+    /// More than half of the limit.
+    Most,
+}
 
 /// When to ask. The fields lie as they are written, as those of the dimension.
 #[derive(Clone, Copy, Debug)]
@@ -37,21 +44,11 @@ pub(super) struct Asking {
     /// When the attempt was taken that asks, while it isn't answered.
     asked: Moment,
     not_before: Moment,
-    /// The last reset.
-    before: Duration,
-    later: bool,
 }
 
 impl Default for Asking {
     fn default() -> Self {
-        Self {
-            free: Moment::NEVER,
-            mark: 0.0,
-            asked: Moment::NEVER,
-            not_before: Moment::START,
-            before: Duration::ZERO,
-            later: false,
-        }
+        Self { free: Moment::NEVER, mark: 0.0, asked: Moment::NEVER, not_before: Moment::START }
     }
 }
 
@@ -63,11 +60,13 @@ impl Asking {
         if free < wait && own.since(self.mark) <= 0.0 { free } else { wait }
     }
 
-    /// An attempt was taken: if it was time to ask, it asks.
-    pub(super) fn took(&mut self, now: Moment) {
-        if self.free <= now {
+    /// An attempt was taken: if it was time to ask, it asks. Tells whether it does.
+    pub(super) fn took(&mut self, now: Moment) -> bool {
+        let asks = self.free <= now;
+        if asks {
             self.asked = now;
         }
+        asks
     }
 
     /// An answer came to what was sent when our running total stood at `mark` then.
@@ -75,22 +74,29 @@ impl Asking {
         self.mark = self.mark.max(mark);
     }
 
-    /// The newest snapshot: its reset, unless what it means is known, and the longest so far in
-    /// seconds.
-    pub(super) fn told(&mut self, reset: Option<Duration>, longest: f64, times: &Times, now: Moment) {
+    /// The newest snapshot: its reset and what it leaves; nothing where what they mean is known.
+    /// And the longest reset so far in seconds.
+    pub(super) fn told(
+        &mut self,
+        unknown: Option<(Option<Duration>, Left)>,
+        longest: f64,
+        times: &Times,
+        now: Moment,
+    ) {
         if times.sent >= self.asked {
             self.asked = Moment::NEVER;
         }
-        let short = |reset: &Duration| (SHORTEST_RESET..=LONGEST).contains(reset);
-        self.free = match reset.filter(short) {
-            Some(reset) if longest <= LONGEST.as_secs_f64() && now >= self.not_before => {
-                self.later = !self.later;
-                let later = if self.later { reset.max(self.before).mul_f64(LATER) } else { Duration::ZERO };
-                self.before = reset;
+        self.free = match unknown {
+            _ if longest > LONGEST.as_secs_f64() || now < self.not_before => Moment::NEVER,
+            Some((Some(reset), _)) if reset > LONGEST => Moment::NEVER,
+            // What is said to be left is there, until a refusal shows otherwise.
+            Some((_, Left::Most)) if self.not_before == Moment::START => now,
+            Some((Some(reset), _)) => {
                 // Without a processing time it may have been admitted as late as its head came.
-                times.refused().plus((reset + EDGE + later).max(APART))
+                times.refused().plus((reset + EDGE).max(APART))
             }
-            Some(_) | None => Moment::NEVER,
+            Some((None, Left::Some)) => now.plus(UNTOLD),
+            Some((None, Left::Nothing | Left::Most)) | None => Moment::NEVER,
         };
     }
 
@@ -125,7 +131,7 @@ mod tests {
         let (sent, head) = (at(sent), at(sent));
         asking.heard(own.of(Unit::Requests, 1.0).log.total());
         let times = Times { sent, head, processing: None };
-        asking.told(Some(Duration::from_secs_f64(reset)), reset, &times, head);
+        asking.told(Some((Some(Duration::from_secs_f64(reset)), Left::Nothing)), reset, &times, head);
     }
 
     fn wait(asking: &Asking, own: &OwnUse, now: f64) -> Duration {
@@ -139,7 +145,7 @@ mod tests {
         send(&mut own, 1.0);
         told(&mut asking, &own, 1.0, 0.8);
         let first = wait(&asking, &own, 1.0).as_secs_f64();
-        assert!((0.83..=1.5).contains(&first), "{first}");
+        assert!((0.83..=0.84).contains(&first), "{first}");
         assert_eq!(wait(&asking, &own, 1.0 + first + 0.001), Duration::ZERO);
         asking.took(at(2.5));
         send(&mut own, 2.5);

@@ -67,6 +67,17 @@ impl Limit {
         self.asking.wait(wait, own, now)
     }
 
+    /// Whether the window is only assumed, and the resets told so far are shorter.
+    pub(super) fn assumes(&self) -> bool {
+        self.assumed_part() < 1.0
+    }
+
+    /// The part of the window that is known to be one: an assumed one may be as short as its
+    /// resets, and nobody is sent away for the rest of it.
+    fn assumed_part(&self) -> f64 {
+        self.last.map_or(1.0, |_| self.shape.assumed_part(self.window))
+    }
+
     /// The pace at which what is left of the window lasts until a burst leaves it; infinite where
     /// none was sent.
     pub(super) fn tail_pace(&self, own: &Own<'_>, now: Moment) -> f64 {
@@ -96,9 +107,10 @@ impl Limit {
             let room = bucket.burst().max(1.0);
             (bucket.used(now) + ahead + cells.min(room) - room) / bucket.rate()
         };
-        let mut wait = bucket_wait(&self.level);
+        let assumed = self.assumed_part();
+        let mut wait = bucket_wait(&self.level) * assumed;
         if self.is_shaped() {
-            wait = wait.max(bucket_wait(&self.shaper) * hope);
+            wait = wait.max(bucket_wait(&self.shaper) * hope * assumed);
         }
         if let Some(closed) = self.closed.filter(|closed| ahead + cells > closed.room) {
             wait = wait.max(closed.until.seconds_since(now) + (ahead + cells - closed.room) / self.pace());
@@ -119,6 +131,26 @@ impl Limit {
             return Duration::ZERO;
         }
         own.log.trailing_falls_to(room, duration(span)).since(now)
+    }
+
+    /// The upstream named the window.
+    pub(crate) fn tell_window(&mut self, window: Duration, now: Moment) {
+        self.shape.tell_window(window.as_secs_f64());
+        if duration(self.window) != window {
+            self.window = window.as_secs_f64();
+            self.depth.restart(self.rate() * self.part, now);
+            self.reshape(now);
+        }
+    }
+
+    /// Whether the upstream named the window.
+    pub(crate) fn window_is_told(&self) -> bool {
+        self.shape.told_window().is_some()
+    }
+
+    /// Whether the window is known from what the upstream said.
+    pub(crate) fn window_is_proven(&self) -> bool {
+        self.shape.is_known()
     }
 
     /// Whether the arithmetic of the limit is known for sure.
@@ -193,7 +225,10 @@ impl Limit {
         } else {
             (2.0 * self.outward / self.window).max(LEAST_MARGIN.1).max(WHOLE_CELLS / self.stated)
         };
-        needed.min(Depth::UNTOLD_MARGIN).max(self.depth.margin())
+        // In a short window refusals cost more than what would keep them away.
+        let short = self.window < SHORTEST_PROVEN && !self.drains_as_told();
+        let delays = if short { (self.outward / self.window / 2.0).min(Depth::MOST_MARGIN) } else { 0.0 };
+        needed.min(Depth::UNTOLD_MARGIN).max(delays).max(self.depth.margin())
     }
 
     pub(super) fn reshape(&mut self, now: Moment) {

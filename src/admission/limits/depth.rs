@@ -34,8 +34,6 @@ const LEAST_EASE: f64 = 0.005;
 /// The part of the rate that each refusal that nothing foretold adds to what is kept free: of a
 /// bucket, and of what may count by windows.
 const MARGIN: (f64, f64) = (0.01, 0.025);
-/// The most that is kept free so.
-const MOST_MARGIN: f64 = 0.05;
 /// Refusals within this time are one.
 const ONE_REFUSAL: Duration = Duration::from_secs(5);
 
@@ -87,6 +85,9 @@ impl Depth {
     /// delays add must fit into the rest.
     pub(crate) const UNTOLD_MARGIN: f64 = 0.025;
 
+    /// The most that refusals and delays make of it.
+    pub(crate) const MOST_MARGIN: f64 = 0.05;
+
     /// Cells a second, and the burst. `margin` is the part of the rate that is kept free, `part`
     /// the one that may be used here, `foreign` the one that others use: what they take is theirs
     /// first, and only what they take of our part lessens it.
@@ -137,7 +138,7 @@ impl Depth {
     pub(crate) fn surprised(&mut self, rate: f64, drains: bool, now: Moment) {
         self.distrusted = true;
         if self.margin <= 0.0 || now.since(self.surprised_at) > ONE_REFUSAL {
-            self.margin = (self.margin + if drains { MARGIN.0 } else { MARGIN.1 }).min(MOST_MARGIN);
+            self.margin = (self.margin + if drains { MARGIN.0 } else { MARGIN.1 }).min(Self::MOST_MARGIN);
         }
         self.surprised_at = now;
         self.burst = (self.burst / 2.0).min(rate * FIRST_BURST).max(rate * LEAST_BURST);

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use crate::admission::moment::{Moment, duration};
 
-use super::asking::Asking;
+use super::asking::{Asking, Left};
 use super::bucket::Bucket;
 use super::depth::{Depth, first_burst};
 use super::foreign::{Foreign, Use};
 use super::own::Own;
 use super::refusal::{Numbers, Times};
-use super::shape::{Rule, Shape};
+use super::shape::{Rule, SHORTEST_RESET, Shape};
 use super::{FORETOLD, LimitReport, Source};
 
 /// The longest window of a limit that is shaped, in seconds: a day's worth may be used in an hour.
@@ -141,7 +141,7 @@ impl Limit {
 
     /// Takes `cells` for a request that waited for `waited`.
     pub(crate) fn take(&mut self, cells: u64, own: &Own<'_>, waited: Duration, now: Moment) {
-        self.asking.took(now);
+        let asks = self.asking.took(now);
         let cells = self.bounded(cells);
         // Only idleness earns a burst. What waited was held by the level or a window: were the
         // shaper to drain meanwhile, each window would begin with a burst and end in a stall.
@@ -153,6 +153,11 @@ impl Limit {
         self.taken = now;
         self.level.take(cells, now);
         self.shaper.take(cells, now);
+        if asks {
+            // What goes before its time is no debt: it asks whether there is such a pace at all.
+            let most = self.shaper.burst() + cells as f64;
+            self.shaper.set_used(self.shaper.used(now).min(most), now);
+        }
         self.rest -= cells as f64;
         self.largest = (self.largest * 0.99).max(cells as f64).max(1.0);
         match &mut self.closed {
@@ -220,8 +225,17 @@ impl Limit {
             self.set_limit(report.limit as f64, now);
         }
         self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
+        if let Some(reset) =
+            report.reset.filter(|reset| self.shape.seeks_window() && *reset >= SHORTEST_RESET)
+        {
+            self.weigh_end(report, reset, cells, own, mark, at);
+        }
         let short = self.shape.bucket().or_else(|| self.shape.short());
-        let window = short.unwrap_or_else(|| self.window.max(self.shape.at_least()));
+        if self.shape.seeks_window() {
+            self.shape.took_too_much(report.limit as f64, own, self.feedback, now);
+        }
+        let window =
+            short.unwrap_or_else(|| self.window.max(self.shape.at_least()).min(self.shape.at_most()));
         if window.total_cmp(&self.window).is_ne() {
             self.window = window;
             self.depth.restart(self.rate() * self.part, now);
@@ -239,8 +253,13 @@ impl Limit {
         let remaining = report.remaining.min(report.limit) as f64;
         self.last = Some(Snapshot { at, remaining });
         self.told_depth = self.told_depth.max(remaining + self.bounded(cells) as f64).min(self.stated);
-        let reset = report.reset.filter(|_| !self.shape.is_known());
-        self.asking.told(reset, self.shape.longest_reset(), times, now);
+        let left = match report.remaining {
+            0 => Left::Nothing,
+            _ if remaining * 2.0 > self.stated && !self.fits_a_minute(report) => Left::Most,
+            _ => Left::Some,
+        };
+        let unknown = (!self.shape.is_known() && !self.window_is_told()).then_some((report.reset, left));
+        self.asking.told(unknown, self.shape.longest_reset(), times, now);
         self.watch_foreign(self.stated - remaining, own, at);
         self.reshape(now);
         // Counted from the send, the level is overstated by what was on the way before it; a bucket
@@ -439,26 +458,6 @@ impl Limit {
         self.shaper.burst()
     }
 
-    /// The upstream named the window.
-    pub(crate) fn tell_window(&mut self, window: Duration, now: Moment) {
-        self.shape.tell_window(window.as_secs_f64());
-        if duration(self.window) != window {
-            self.window = window.as_secs_f64();
-            self.depth.restart(self.rate() * self.part, now);
-            self.reshape(now);
-        }
-    }
-
-    /// Whether the upstream named the window.
-    pub(crate) fn window_is_told(&self) -> bool {
-        self.shape.told_window().is_some()
-    }
-
-    /// Whether the window is known from what the upstream said.
-    pub(crate) fn window_is_proven(&self) -> bool {
-        self.shape.is_known()
-    }
-
     /// Our own running total as the upstream knew it at a moment: what was on its way then did not
     /// count yet.
     fn arrived(&self, own: &Own<'_>, at: Moment) -> f64 {
@@ -521,7 +520,7 @@ impl Limit {
     }
 
     /// No cost is above the limit: what is cannot be admitted, and the upstream will say so.
-    fn bounded(&self, cells: u64) -> u64 {
+    pub(super) fn bounded(&self, cells: u64) -> u64 {
         if cells as f64 <= self.stated {
             return cells;
         }

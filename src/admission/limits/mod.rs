@@ -7,6 +7,7 @@ mod bucket;
 mod calibrate;
 mod charge;
 mod depth;
+mod ends;
 mod foreign;
 mod limit;
 mod measured;
@@ -175,12 +176,13 @@ impl Limits {
         for rate in self.rates.iter().flatten() {
             wait = wait.max(rate.wait(charge, in_flight, now));
         }
-        let mut doubtful = wait;
+        let (mut doubtful, mut named) = (wait, wait);
         for (slot, limit) in self.each() {
             let own = self.own.of(slot.unit(), self.ratio.value());
             let held = limit.wait(charge.of(slot), sparse, &own, now);
             wait = wait.max(held);
             doubtful = if limit.proven() { doubtful } else { doubtful.max(held) };
+            named = named.max(if limit.assumes() { held.min(LONGEST_PAUSE) } else { held });
         }
         if wait.is_zero() {
             return wait;
@@ -190,7 +192,8 @@ impl Limits {
         let quiet = now.since(self.asked);
         let asks =
             doubtful > LONGEST_PAUSE && quiet >= ASK_AGAIN || wait > LONGEST_PAUSE && quiet >= ASK_AGAIN * 10;
-        if asks { Duration::ZERO } else { wait }
+        // For an assumed window nobody is told to come back in hours.
+        if asks { Duration::ZERO } else { named }
     }
 
     /// Takes `charge` from every limit, for a request that waited for `waited`.
@@ -249,8 +252,8 @@ impl Limits {
         let mut unfiled = 0;
         for (unit, window, report) in reports.each() {
             let report = if part < 1.0 { report.of_part(part) } else { report };
-            let Some(index) = self.place_of_report((unit, window, reports.owner), &report, now) else {
-                unfiled += 1;
+            let Some(index) = self.place_of_report((unit, window, reports), &report, now) else {
+                unfiled += u32::from(!reports.of_error);
                 continue;
             };
             let entry = &mut self.entries[index];
@@ -283,10 +286,11 @@ impl Limits {
     /// refused one of nearly the same limit, else a new one.
     fn place_of_report(
         &mut self,
-        (unit, window, owner): (Unit, Option<Duration>, Option<u64>),
+        (unit, window, reports): (Unit, Option<Duration>, &LimitReports),
         report: &LimitReport,
         now: Moment,
     ) -> Option<usize> {
+        let owner = reports.owner;
         let limit = report.limit as f64;
         let minute = Slot::by_minute(unit);
         let slot = window.map_or(minute, |window| minute.of_window(window.as_secs_f64()));
@@ -303,7 +307,6 @@ impl Limits {
         if let Some(index) = self.entries.iter().position(of_headers) {
             return Some(index);
         }
-        self.found(unit);
         let is_its_own = window.is_some() || is_of_a_minute(report);
         let other = |entry: &Entry| entry.origin == Origin::Configured && is_its_own && entry.slot == slot;
         let near = |entry: &Entry| {
@@ -313,8 +316,10 @@ impl Limits {
         };
         let index = match self.entries.iter().position(near) {
             Some(index) => index,
+            None if reports.of_error => return None,
             None => self.open(slot, Origin::Headers, limit, Source::Learned, now)?,
         };
+        self.found(unit);
         let entry = &mut self.entries[index];
         (entry.origin, entry.owner) = (Origin::Headers, owner);
         if let Some(window) = window {

@@ -113,6 +113,26 @@ impl Own<'_> {
         (since.max(0.0) + self.unsent) * self.ratio
     }
 
+    /// The requests that the upstream is known to have taken in the span before `now`. What tokens
+    /// it took is an estimate.
+    pub(super) fn taken_requests(&self, span: Duration, now: Moment) -> f64 {
+        match self.unit {
+            Unit::Requests => self.accepted.trailing(span, now),
+            Unit::Tokens => 0.0,
+        }
+    }
+
+    /// All that was sent up to the attempt that bears `mark` and not refused, in cells.
+    pub(super) fn until(&self, mark: f64) -> f64 {
+        self.of.kept_by(mark, self.unit) * self.ratio
+    }
+
+    /// When the oldest of the last `cells` up to that attempt was sent.
+    pub(super) fn sent_last(&self, cells: f64, mark: f64) -> Moment {
+        let most = self.of.sent_since(mark, self.unit) + cells / self.ratio;
+        self.log.trailing_falls_to(most, Duration::ZERO)
+    }
+
     /// Whether the upstream took more than `limit` within one `window`: a window or a log never
     /// does.
     pub(super) fn exceeded(&self, limit: f64, window: Duration, now: Moment) -> bool {

@@ -48,6 +48,9 @@ pub struct LimitReports {
     pub windows: Vec<WindowReport>,
     /// Whose limits these are, where the answer names an owner below the organization: a hash.
     pub owner: Option<u64>,
+    /// The answer is an error. Where good answers tell of no limit, what a refusal tells is a time
+    /// to wait: no later answer would say what is left.
+    pub of_error: bool,
 }
 
 /// What the headers say about a limit of a window that they name.

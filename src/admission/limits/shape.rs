@@ -4,7 +4,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::admission::moment::Moment;
+use crate::admission::moment::{Moment, duration};
+
+use super::ends::{Ends, Told, usual};
+use super::own::Own;
 
 const MINUTE: f64 = 60.0;
 const HOUR: f64 = 3600.0;
@@ -12,16 +15,8 @@ const DAY: f64 = 86_400.0;
 const MONTH: f64 = 30.0 * DAY;
 /// The windows that limits are stated for, in seconds.
 const WINDOWS: [f64; 4] = [MINUTE, HOUR, DAY, MONTH];
-/// Shorter ones that limits are counted by, too. None is believed before it is proven.
+/// Shorter ones that limits are counted by most often.
 const SHORT_WINDOWS: [f64; 2] = [1.0, 10.0];
-/// The snapshots that prove a short window, and the ends, no whole minutes apart, that prove it,
-const SHORT_PROOF: (u32, u32) = (8, 3);
-/// and the snapshots that keep a longer bucket from being believed,
-const RIVAL: (u32, u32) = (3, 1);
-/// where all resets end with a window, within this part of it,
-const SHORT_ENDS: f64 = 0.12;
-/// and differ by this part: what is asked for by the clock ends with it, too.
-const SHORT_SPREAD: f64 = 0.5;
 /// How far a derived window may be from a stated one. Headers are whole units and milliseconds.
 const TOLERANCE: f64 = 0.1;
 /// A shorter reset is mostly rounding.
@@ -33,6 +28,14 @@ const MEMORY: usize = 8;
 /// How much the used amounts of agreeing snapshots must differ: a fixed window's derived value
 /// changes by more than this when its used amount does, so it cannot agree with itself by chance.
 const SPREAD: f64 = 1.5;
+/// With fewer used, a window of any length is mostly rounding.
+const LEAST_USED: f64 = 3.0;
+/// What milliseconds and delays are off by, as a part of a window.
+const ROUNDED: f64 = 0.02;
+/// What shows that a window is shorter: more than this number of limits,
+const TWICE: f64 = 2.1;
+/// taken in one of these spans, in seconds.
+const SPANS: [f64; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 55.0];
 /// Snapshots for telling windows apart are at least so far apart, so that time shows between them.
 const APART: Duration = Duration::from_millis(500);
 /// The time that they must span, in seconds.
@@ -73,8 +76,12 @@ pub(crate) struct Shape {
     seen: VecDeque<(f64, f64)>,
     /// Snapshots some time apart, newest last.
     apart: VecDeque<Apart>,
-    /// What speaks for each short window, while no bucket is proven.
-    short: [Option<Phase>; SHORT_WINDOWS.len()],
+    /// What speaks for a window shorter than any that limits are stated for, while no bucket is
+    /// proven.
+    ends: Ends,
+    /// A window that is longer would have taken less than the upstream took, in seconds; and the
+    /// limit for which that holds. 0 before.
+    most: (f64, f64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,19 +91,6 @@ struct Apart {
     remaining: f64,
     limit: f64,
     reset: f64,
-}
-
-/// When a short window would end, were its limit counted by it.
-#[derive(Clone, Copy, Debug)]
-struct Phase {
-    at: Moment,
-    end: f64,
-    seen: u32,
-    /// How often a window ended that no minute ended with: what is asked for at the end of minutes
-    /// sees only such.
-    turns: u32,
-    /// The shortest reset and the longest.
-    resets: (f64, f64),
 }
 
 impl Shape {
@@ -111,9 +105,6 @@ impl Shape {
         // One odd reset does not make a day of a minute.
         self.longest_reset = self.longest_reset.max(reset.min(self.last_reset));
         self.last_reset = reset;
-        if self.bucket.is_none() && self.told.is_none() {
-            self.weigh_short(reset, at);
-        }
         self.weigh_bucket(used, reset * limit as f64 / used);
         if self.last_apart.is_none_or(|last| at.since(last) >= APART) {
             self.last_apart = Some(at);
@@ -141,17 +132,39 @@ impl Shape {
         self.bucket
     }
 
+    /// Weighs the end of a snapshot's reset, while the window is not known.
+    pub(super) fn weigh_end(&mut self, told: Told, own_since: impl Fn(Moment) -> f64) {
+        self.ends.observe(told, own_since);
+    }
+
+    /// Any limiter takes two limits at once at most, and then one in each window: of a longer
+    /// window it would have taken less.
+    pub(super) fn took_too_much(&mut self, limit: f64, own: &Own<'_>, trip: f64, now: Moment) {
+        if self.most.1.total_cmp(&limit).is_ne() {
+            self.most = (f64::INFINITY, limit);
+        }
+        for span in SPANS {
+            let taken = own.taken_requests(duration(span), now) / limit;
+            if taken > TWICE + 1.0 / limit {
+                self.most.0 = self.most.0.min((span + trip * 2.0) / (taken - 1.0));
+            }
+        }
+    }
+
+    /// The longest window that what was taken allows, in seconds.
+    pub(super) fn at_most(&self) -> f64 {
+        if self.most.1 > 0.0 { self.most.0 } else { f64::INFINITY }
+    }
+
+    /// Whether the window is looked for.
+    pub(super) fn seeks_window(&self) -> bool {
+        self.bucket.is_none() && self.told.is_none()
+    }
+
     /// A window shorter than any that limits are stated for, in seconds, once the snapshots prove
     /// it.
     pub(crate) fn short(&self) -> Option<f64> {
-        let short = SHORT_WINDOWS.iter().zip(&self.short).find(|(window, phase)| {
-            phase.is_some_and(|phase| {
-                phase.seen >= SHORT_PROOF.0
-                    && phase.turns >= SHORT_PROOF.1
-                    && phase.resets.1 - phase.resets.0 >= *window * SHORT_SPREAD
-            })
-        });
-        short.map(|(window, _)| *window)
+        self.ends.window()
     }
 
     /// Whether they prove a bucket, or a short window.
@@ -162,6 +175,16 @@ impl Shape {
     /// The longest reset that two snapshots in a row bear out, in seconds.
     pub(crate) fn longest_reset(&self) -> f64 {
         self.longest_reset
+    }
+
+    /// The part of an assumed window that the resets bear out, or that of a second where there is
+    /// none; 1 where the window is known.
+    pub(super) fn assumed_part(&self, window: f64) -> f64 {
+        if self.is_known() || self.told.is_some() {
+            return 1.0;
+        }
+        let longest = self.longest_reset.max(self.last_reset);
+        ((if longest > 0.0 { longest } else { 1.0 }) / window).min(1.0)
     }
 
     /// The rule that the snapshots prove.
@@ -199,51 +222,34 @@ impl Shape {
         }
     }
 
-    /// In a window that starts again and again the resets end at distances of its length.
-    fn weigh_short(&mut self, reset: f64, at: Moment) {
-        let end = at.seconds_since(Moment::START) + reset;
-        for (window, phase) in SHORT_WINDOWS.into_iter().zip(&mut self.short) {
-            let passed = |known: &Phase| (end - known.end) / window;
-            *phase = match phase {
-                _ if reset > window * (1.0 + TOLERANCE) => None,
-                // It tells of what was before.
-                Some(known) if at < known.at => Some(*known),
-                Some(known) if (passed(known) - passed(known).round()).abs() <= SHORT_ENDS => {
-                    let windows = passed(known).round();
-                    let follows = windows * window % MINUTE > 0.5;
-                    Some(Phase {
-                        at,
-                        end: known.end + windows * window,
-                        seen: known.seen.saturating_add(1),
-                        turns: known.turns.saturating_add(u32::from(follows)),
-                        resets: (known.resets.0.min(reset), known.resets.1.max(reset)),
-                    })
-                }
-                Some(_) | None => Some(Phase { at, end, seen: 1, turns: 0, resets: (reset, reset) }),
-            };
-        }
-    }
-
     fn agreed(&self) -> Option<f64> {
-        let stated = SHORT_WINDOWS.into_iter().chain(WINDOWS).filter(|_| self.told.is_none());
-        self.told.into_iter().chain(stated).filter(|&window| !self.is_rivaled(window)).find(|&window| {
-            // `remaining` is rounded to a whole unit: with few used, the true value lies between
-            // used − 1 and used.
-            let agreeing = || self.seen.iter().filter(|&&(used, derived)| near(derived, window, 1.0 / used));
+        // `remaining` is rounded to a whole unit: with few used, the true value lies between
+        // used − 1 and used.
+        let agree = |window: &f64, enough: usize, rounding: f64| {
+            let is_near = |&&(used, derived): &&(f64, f64)| near(derived, *window, rounding / used);
+            let agreeing = || self.seen.iter().filter(is_near);
             let least = agreeing().map(|seen| seen.0).fold(f64::INFINITY, f64::min);
             let most = agreeing().map(|seen| seen.0).fold(0.0, f64::max);
             let count = agreeing().count();
-            count >= ENOUGH && count * 4 >= self.seen.len() * 3 && most >= least * SPREAD
-        })
-    }
-
-    /// Whether the resets have been ending with the windows of a shorter one: with little used any
-    /// of them suits a bucket.
-    fn is_rivaled(&self, window: f64) -> bool {
-        SHORT_WINDOWS.iter().zip(&self.short).any(|(shorter, phase)| {
-            let stands = phase.is_some_and(|phase| phase.seen >= RIVAL.0 && phase.turns >= RIVAL.1);
-            *shorter < window && stands
-        })
+            count >= enough && count * 4 >= self.seen.len() * 3 && most >= least * SPREAD
+        };
+        if let Some(told) = self.told {
+            return Some(told).filter(|told| agree(told, ENOUGH, 1.0));
+        }
+        // Of little used nearly any reset suits a bucket of some length, and so do those of a
+        // window that is shorter.
+        let rival = self.ends.likely();
+        let usual_ones = SHORT_WINDOWS.into_iter().chain(WINDOWS).filter(|window| rival >= *window);
+        let stated = usual_ones.into_iter().find(|window| agree(window, ENOUGH, 1.0));
+        // Of any other the fullest says most, and one more has to agree: it may be chance.
+        let other = || {
+            let fullest = self.seen.iter().max_by(|one, other| one.0.total_cmp(&other.0));
+            let &(used, derived) = fullest.filter(|(used, _)| *used >= LEAST_USED)?;
+            let window = usual(derived * (1.0 - ROUNDED), derived * (1.0 + ROUNDED + 1.0 / used));
+            Some(window.unwrap_or(derived * (1.0 + 0.5 / used)))
+                .filter(|window| agree(window, ENOUGH + 1, 1.0))
+        };
+        stated.or_else(other)
     }
 
     fn told_apart(&self) -> Option<Rule> {
@@ -325,17 +331,20 @@ mod tests {
     }
 
     #[test]
-    fn a_short_window_of_which_little_is_used_is_no_longer_bucket() {
-        for phase in [0.05_f64, 0.2, 0.4, 0.6, 0.8] {
+    fn a_bucket_of_any_window_is_proven() {
+        for (window, limit, exact) in
+            [(1.0, 10_u64, true), (0.5, 5, true), (20.0, 60, true), (7.3, 50, false)]
+        {
             let mut shape = Shape::default();
-            for step in 0..40_u32 {
-                // One or two in each window, sooner or later.
-                let window = f64::from(step / 2);
-                let into = if step % 2 == 0 { 0.03 } else { phase };
-                feed(&mut shape, 10, u64::from(step % 2) + 1, 1.0 - into, window + into);
-                assert_eq!(shape.bucket(), None, "phase {phase}, step {step}");
+            for used in (1..=limit).cycle().take(20) {
+                let level = used as f64 - 0.4;
+                feed(&mut shape, limit, used, level * window / limit as f64, 0.0);
             }
-            assert_eq!(shape.short(), (phase > 0.5).then_some(1.0), "phase {phase}");
+            let found = shape.bucket().unwrap();
+            assert!(
+                if exact && window >= 1.0 { found == window } else { near(found, window, 0.0) },
+                "{found}"
+            );
         }
     }
 

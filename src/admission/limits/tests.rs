@@ -237,6 +237,7 @@ fn a_minute_and_a_day_in_one_answer_are_two_limits() {
             tokens: Some(report(60_000, 60.0, 100)),
             windows: vec![day(Unit::Requests, 14_400, 1), day(Unit::Tokens, 1_000_000, 100)],
             owner: None,
+            of_error: false,
         };
         let times = Times { sent: at(now), head: at(now + 0.1), processing: None };
         scope.limits.told(&reports, ONE, charge, marks, &times, at(now + 0.1));

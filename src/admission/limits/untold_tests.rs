@@ -138,3 +138,45 @@ fn a_burst_that_is_refused_at_once_is_no_count_of_a_rate() {
     let waits = limits.wait(charge, false, 0, at(0.5));
     assert!(waits <= Duration::from_millis(300), "{waits:?}");
 }
+
+/// Tells of a limit of requests that is spent, and is free again after this time in seconds.
+fn spent(limits: &mut Limits, limit: u64, reset: f64, of_error: bool, seconds: f64) {
+    let report = LimitReport { limit, remaining: 0, reset: Some(Duration::from_secs_f64(reset)) };
+    let reports = LimitReports { requests: Some(report), of_error, ..LimitReports::default() };
+    let marks = Marks::default();
+    limits.told(&reports, Cost::default(), Charge::default(), marks, &times(seconds), at(seconds));
+}
+
+#[test]
+fn what_only_refusals_tell_of_is_no_limit_that_answers_would_free() {
+    let mut limits = Limits::new(&LimitSettings::default(), at(0.0));
+    spent(&mut limits, 10, 1.0, true, 1.0);
+    assert!(!limits.is_known());
+    spent(&mut limits, 10, 1.0, false, 2.0);
+    assert!(limits.is_known());
+    spent(&mut limits, 20, 1.0, true, 3.0);
+    let told = limits.status(at(3.0))[0].limit;
+    assert!((told - 20.0).abs() < 1e-9, "what answers tell of, refusals tell of too: {told}");
+}
+
+#[test]
+fn nobody_is_sent_away_for_a_window_that_is_only_assumed() {
+    let one = Charge { requests: 1, tokens: 100 };
+    for reset in [0.05, 1.0, 0.0] {
+        let mut limits = Limits::new(&LimitSettings::default(), at(0.0));
+        for _ in 0..10 {
+            limits.take(
+                Cost { requests: 1, tokens: 100, ..Cost::default() },
+                one,
+                Duration::ZERO,
+                0,
+                at(0.5),
+            );
+            limits.sent(Cost { requests: 1, tokens: 100, ..Cost::default() }, at(0.5));
+        }
+        spent(&mut limits, 1, reset, false, 1.0);
+        assert!(limits.wait(one, false, 0, at(1.0)) <= Duration::from_mins(1), "{reset}");
+        let ahead = Charge { requests: 100, tokens: 10_000 };
+        assert!(limits.predict(ahead, one, at(1.0)) < 120.0, "{reset}");
+    }
+}

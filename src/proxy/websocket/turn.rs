@@ -268,7 +268,10 @@ impl Turn {
         let Some(mut permit) = self.permit.take() else { return (Next::Over, classified) };
         if self.progress == Progress::Sent {
             let found = AnswerHeaders::of(&headers, clock::wall);
-            let told = HeadReport { limits: limits::reports(&found), processing: found.processing };
+            let told = HeadReport {
+                limits: limits::reports(&found, classified.status),
+                processing: found.processing,
+            };
             permit.head_at(&told, found.organization, found.project, false, now);
         }
         drop(self.ticket.take());
