@@ -232,3 +232,36 @@ async fn a_part_that_was_next_to_nothing_is_used_as_soon_as_it_is_more() {
         assert!(took < paced * 1.1 + 0.6, "{first} {then}: {took} s, paced {paced} s");
     }
 }
+
+/// Before anything is known ten begin together as one would, however little of a part each has.
+#[tokio::test(start_paused = true)]
+async fn replicas_that_know_nothing_yet_begin_together_as_one_would() {
+    let begun = |replicas: u32| {
+        let prospect = 1.0 / f64::from(replicas);
+        let first = if replicas == 1 { 1.0 } else { 1e-6 };
+        let held = (0..replicas).map(|_| {
+            let scopes = Scopes::new(Settings::default(), 7);
+            scopes.share(Newcomer::new(move |_| Part { prospect, ..part(first) }));
+            passing(&scopes.resolve(CredentialId(1), None), 30)
+        });
+        held.collect::<Vec<_>>()
+    };
+    let count = |replicas| begun(replicas).iter().map(Vec::len).sum::<usize>();
+    assert_eq!((count(1), count(10)), (10, 10));
+    assert!((9..=10).contains(&count(3)), "{}", count(3));
+    // More than what one begins with: each has one at least.
+    assert_eq!(count(30), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_searches_grows_for_all_of_them() {
+    // Answers take 0.3 s; nobody tells of any limit.
+    let scopes = Scopes::new(Settings::default(), 7);
+    scopes.share(Newcomer::new(|_| Part { prospect: 0.1, ..part(0.1) }));
+    let scope = scopes.resolve(CredentialId(1), None);
+    let (ten, lone) = (time_for(&scope, 60).await, {
+        let scopes = Scopes::new(Settings::default(), 7);
+        time_for(&scopes.resolve(CredentialId(1), None), 600).await
+    });
+    assert!((ten / lone - 1.0).abs() < 0.25, "{ten} {lone}");
+}

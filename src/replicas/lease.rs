@@ -356,7 +356,7 @@ impl Leases {
         // Before the first exchange, how many there are is not known: a thousand that begin
         // together would each take 2 %.
         let floor = if self.granted { floor(self.members) } else { 1 };
-        let fair = even(self.members);
+        let fair = self.prospect();
         let each = self.own.iter_mut().map(|(key, own)| {
             let part = own.held.max(floor);
             let fresh = if own.gained > 0 { f64::from(own.fresh) / f64::from(own.gained) } else { 0.0 };
@@ -381,6 +381,11 @@ impl Leases {
         }
         // Before the first exchange others may have it all: next to nothing, for a moment.
         self.safe_part().unwrap_or(1)
+    }
+
+    /// The part that a scope will have at least when it needs it, of which no exchange told yet.
+    pub(super) fn prospect(&self) -> u32 {
+        even(if self.granted { self.members } else { self.cautious() })
     }
 
     /// The part without Redis; nothing before the first exchange has been tried.

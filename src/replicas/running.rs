@@ -145,7 +145,7 @@ impl Shared {
     /// The part of a scope that the ledger does not know of yet.
     pub(super) fn newcomer(&self) -> Part {
         let leases = self.leases();
-        let prospect = fraction(lease::even(leases.replicas()));
+        let prospect = fraction(leases.prospect());
         Part { part: fraction(leases.newcomer()), prospect, ..Part::default() }
     }
 }

@@ -174,6 +174,7 @@ impl Limits {
     pub(crate) fn wait(&self, charge: Charge, sparse: bool, in_flight: u32, now: Moment) -> Duration {
         let mut wait = self.paused_until.since(now).max(self.lapsed(now));
         for rate in self.rates.iter().flatten() {
+            let (charge, in_flight) = self.part.of_all(rate, charge, in_flight);
             wait = wait.max(rate.wait(charge, in_flight, now));
         }
         let (mut doubtful, mut named) = (wait, wait);
@@ -202,7 +203,9 @@ impl Limits {
         self.asked = now;
         self.in_flight = in_flight;
         for rate in self.rates.iter_mut().flatten() {
-            rate.take(charge, in_flight, now);
+            // It is the last of those that the others send meanwhile.
+            let (charge, in_flight) = self.part.of_all(rate, charge, in_flight.saturating_add(1));
+            rate.take(charge, in_flight.saturating_sub(1), now);
         }
         let ratio = self.ratio.value();
         for Entry { slot, limit, .. } in &mut self.entries {
@@ -214,7 +217,7 @@ impl Limits {
     pub(crate) fn give_back(&mut self, cost: Cost, charge: Charge, now: Moment) {
         self.own.no_longer_unsent(cost);
         for rate in self.rates.iter_mut().flatten() {
-            rate.give_back(charge, now);
+            rate.give_back(self.part.of_all(rate, charge, 0).0, now);
         }
         for Entry { slot, limit, .. } in &mut self.entries {
             limit.give_back(charge.of(*slot), now);

@@ -8,7 +8,7 @@ use crate::admission::admitted::Totals;
 use crate::admission::moment::{Moment, duration};
 
 use super::rate::Rate;
-use super::{FoundRate, Limits, Slot, Source, Unit};
+use super::{Charge, FoundRate, Limits, Slot, Source, Unit};
 
 /// What this replica may use of a scope's limits, and what the others use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,6 +64,20 @@ impl Default for Held {
 }
 
 impl Held {
+    /// What a request takes of a rate that is searched, and how many are in flight. Before anything
+    /// is known all replicas begin alike, so each request counts for those of the others, too:
+    /// together they begin as one would. What a refusal told of the rate is this replica's own.
+    pub(super) fn of_all(&self, rate: &Rate, charge: Charge, in_flight: u32) -> (Charge, u32) {
+        let prospect = self.part / self.hope;
+        if prospect >= 1.0 || rate.searches() {
+            return (charge, in_flight);
+        }
+        let all = |own: f64| super::ceil(own / prospect - ROUNDING);
+        let requests = all(charge.requests as f64);
+        let charge = Charge { requests, tokens: all(charge.tokens as f64) };
+        (charge, u32::try_from(all(in_flight.into())).unwrap_or(u32::MAX))
+    }
+
     /// What of foreign use is not the other replicas', as a part of a limit that gives `rate` cells
     /// a second.
     pub(super) fn foreign(&self, ratio: f64, slot: Slot, rate: f64) -> f64 {
