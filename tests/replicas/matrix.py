@@ -70,10 +70,13 @@ async def one(replicas: int, shape: str, server: str, only: str) -> None:
         for place in range(replicas):
             group.add(f"file:{group.folder}/{'url' if place else 'lone'}")
         await until(lambda: all(member.status()["replicas"] == replicas for member in group.members), 10)
-        await group.empty()
+        # A window that others used up would only end; what it lets through in the first one is no steady state either.
+        windows = not shape.startswith("bucket")
+        if not windows:
+            await group.empty()
         for place, member in enumerate(group.members):
             member.load.set(30 if place % 2 == 0 else 3)
-        await asyncio.sleep(12)
+        await asyncio.sleep(75 if windows else 12)
         chosen = {name: fault for name, fault in faults(group, relay, lone).items() if only in name}
         for name, (begin, end) in chosen.items():
             redis = [group.redis.count("cmdstat_evalsha", "commandstats"), *traffic(group)]
