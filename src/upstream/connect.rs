@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use tower::Service;
 
 use crate::classify::{Failure, FailureKind};
@@ -19,9 +21,12 @@ use super::dial::Lookups;
 use super::progress::{Progress, Step};
 use super::proxy::Proxy;
 use super::refused_by_proxy::RefusedByProxy;
-use super::stream::TransportStream;
 use super::target::Target;
 use super::{dial, tunnel};
+
+/// The byte stream under a connection to the upstream: TCP in clear text, or encrypted and boxed
+/// for its size.
+pub type TransportStream = Either<Gathered<DelayedAcks>, Box<TlsStream<Gathered<DelayedAcks>>>>;
 
 /// A connection as a connector hands it over.
 #[derive(Debug)]
@@ -109,7 +114,7 @@ impl Connector {
         };
         let tcp = Gathered::new(DelayedAcks::new(tcp, progress.peek()));
         if !target.tls() {
-            return Ok(Connected { io: TransportStream::Plain(tcp), http2: false });
+            return Ok(Connected { io: Either::Left(tcp), http2: false });
         }
         let name = match self.server_name {
             Some(name) => name,
@@ -120,7 +125,7 @@ impl Connector {
         let connector = if only_http1 { &way.tls_http1 } else { &way.tls };
         let tls = connector.connect(name, tcp).await.map_err(|error| tls_failure(&error))?;
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-        Ok(Connected { io: TransportStream::Tls(Box::new(tls)), http2 })
+        Ok(Connected { io: Either::Right(Box::new(tls)), http2 })
     }
 }
 

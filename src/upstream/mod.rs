@@ -25,7 +25,6 @@ mod progress;
 pub mod proxy;
 mod refused_by_proxy;
 mod reuse;
-mod stream;
 mod target;
 pub mod tls;
 mod tunnel;
@@ -53,11 +52,10 @@ use crate::replay;
 
 pub use acks::DelayedAcks;
 pub use body::AnswerBody;
-pub use connect::{Connected, Connector, Destination};
+pub use connect::{Connected, Connector, Destination, TransportStream};
 pub use counters::Counters;
 pub use head_limit::HeadLimit;
 pub use progress::Progress;
-pub use stream::TransportStream;
 pub use target::{Target, TargetError};
 
 use body::Source;

@@ -3,11 +3,10 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use http::Response;
@@ -15,8 +14,8 @@ use http::header::{self, HeaderMap, HeaderValue};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
+use tokio_util::io::InspectReader;
 
 use crate::clock;
 use crate::label::names;
@@ -261,14 +260,20 @@ impl Switched {
         stop: impl Future<Output = ()>,
     ) -> TunnelReport {
         let Self { connection, _held } = self;
-        let moved = Moved::default();
+        // Bytes moved, and whether any were lately; atomics only because the future is `Send`.
+        let (up, down, lately) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        let count = |total: &AtomicU64, read: &[u8]| {
+            if !read.is_empty() {
+                total.fetch_add(read.len() as u64, Ordering::Relaxed);
+                lately.store(true, Ordering::Relaxed);
+            }
+        };
         let work = async {
             let (Ok(client), Ok(upstream)) = (client.await, connection.await) else {
                 return TunnelEnd::Broken;
             };
-            let mut client = Counted { io: TokioIo::new(client), read: &moved.up, moved: &moved.lately };
-            let mut upstream =
-                Counted { io: TokioIo::new(upstream), read: &moved.down, moved: &moved.lately };
+            let mut client = InspectReader::new(TokioIo::new(client), |read: &[u8]| count(&up, read));
+            let mut upstream = InspectReader::new(TokioIo::new(upstream), |read: &[u8]| count(&down, read));
             match tokio::io::copy_bidirectional(&mut client, &mut upstream).await {
                 Ok(_) => TunnelEnd::Closed,
                 Err(_) => TunnelEnd::Broken,
@@ -284,70 +289,12 @@ impl Switched {
             if stop.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(TunnelEnd::Stopped);
             }
-            if moved.lately.swap(false, Ordering::Relaxed) {
+            if lately.swap(false, Ordering::Relaxed) {
                 timer.as_mut().reset(clock::now() + idle);
             }
             timer.as_mut().poll(cx).map(|()| TunnelEnd::Idle)
         })
         .await;
-        TunnelReport { up: moved.up.load(Ordering::Relaxed), down: moved.down.load(Ordering::Relaxed), end }
-    }
-}
-
-/// What one tunnel has moved; atomics only because its future is `Send`.
-#[derive(Debug, Default)]
-struct Moved {
-    up: AtomicU64,
-    down: AtomicU64,
-    lately: AtomicBool,
-}
-
-/// One side of a tunnel.
-struct Counted<'a> {
-    io: TokioIo<Upgraded>,
-    read: &'a AtomicU64,
-    moved: &'a AtomicBool,
-}
-
-impl AsyncRead for Counted<'_> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        let more = buf.filled().len() - before;
-        if more > 0 {
-            self.read.fetch_add(more as u64, Ordering::Relaxed);
-            self.moved.store(true, Ordering::Relaxed);
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Counted<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        TunnelReport { up: up.load(Ordering::Relaxed), down: down.load(Ordering::Relaxed), end }
     }
 }
