@@ -71,5 +71,4 @@ fn a_request_on_an_idle_connection_is_answered_while_the_listener_is_gone_alread
         assert!(began.elapsed() < Duration::from_millis(900), "the admin listener is there");
     }
     assert_eq!(weir.wait(), Some(0));
-    assert!(began.elapsed() < Duration::from_secs(5));
 }
