@@ -24,7 +24,7 @@ def main() -> int:
             elif anchor and anchor not in anchors.get(file, ()):
                 problems.append(f"{path.relative_to(ROOT)}: {link} has no such section")
     runbook = anchors[ROOT / "docs" / "runbook.md"]
-    classes = re.findall(r'=> "(\w+)"', CLASSES.read_text())
+    classes = re.findall(r'^    \w+ = "(\w+)", [A-Z_]+ ', CLASSES.read_text(), re.MULTILINE)
     if not classes:
         problems.append(f"{CLASSES.relative_to(ROOT)}: no class found; has the form of the file changed?")
     problems += [f"docs/runbook.md: no section for the class {name}" for name in classes if name not in runbook]

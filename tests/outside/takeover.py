@@ -2,7 +2,8 @@
 
     python3 tests/outside/takeover.py
 
-Every call is on a connection of its own, and none may be refused or lost. A successor that can't start changes nothing.
+Every call is on a connection of its own, and none may be refused or lost; streams of three seconds, which outlive the process that they
+began in, end whole. A successor that can't start changes nothing.
 """
 
 import collections
@@ -35,7 +36,9 @@ access = false
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as folder, processes.stand_in("--rpm", "none", "--tpm", "none") as upstream:
+    with tempfile.TemporaryDirectory() as folder, processes.stand_in(
+        "--rpm", "none", "--tpm", "none", "--chunk-delay", "50ms", "--output-tokens", "60"
+    ) as upstream:
         folder = pathlib.Path(folder)
         socket, config = folder / "takeover.sock", folder / "weir.toml"
         port, admin = processes.free_port(), processes.free_port()
@@ -57,8 +60,12 @@ def successions(folder, config, port, admin, socket):
         while not over.is_set():
             outcomes[call(port)] += 1
 
+    def reader():
+        while not over.is_set():
+            outcomes[call(port, stream=True)] += 1
+
     weir = started(folder, config)
-    threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    threads = [threading.Thread(target=work) for work in [client] * CLIENTS + [reader] * CLIENTS]
     try:
         processes.wait_for(admin, weir)
         assert socket.stat().st_mode & 0o777 == 0o600, oct(socket.stat().st_mode)
@@ -69,7 +76,7 @@ def successions(folder, config, port, admin, socket):
             began, old = time.monotonic(), weir
             weir = started(folder, config)
             assert old.wait(processes.END_WITHIN) == 0
-            print(f"relieved after {time.monotonic() - began:.2f} s")
+            print(f"relieved, and done after {time.monotonic() - began:.2f} s")
         # One that can't start: the running one goes on, and can still be relieved.
         broken = folder / "broken.toml"
         broken.write_text(config.read_text() + '[state]\nno = "such table"\n')
@@ -90,7 +97,7 @@ def successions(folder, config, port, admin, socket):
         processes.end(weir)
     assert not socket.exists(), "the last one removes its socket"
     print(f"{SUCCESSORS + 1} successors: {dict(outcomes)}")
-    assert set(outcomes) == {200} and outcomes[200] > 100, outcomes
+    assert set(outcomes) == {200, "whole"} and outcomes[200] > 100 and outcomes["whole"] > CLIENTS, outcomes
 
 
 def started(folder, config):
@@ -98,13 +105,15 @@ def started(folder, config):
         return subprocess.Popen([processes.binary(), "run", "--config", config], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
 
-def call(port):
-    body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}).encode()
+def call(port, stream=False):
+    body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "stream": stream}).encode()
     headers = {"content-type": "application/json", "authorization": "Bearer sk-any"}
     message = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)
     try:
         with urllib.request.urlopen(message, timeout=30) as answer:
-            answer.read()
+            text = answer.read()
+            if stream:
+                return "whole" if text.endswith(b"data: [DONE]\n\n") else "cut"
             return answer.status
     except OSError as error:
         return repr(error)
