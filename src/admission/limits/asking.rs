@@ -95,8 +95,9 @@ impl Asking {
                 // Without a processing time it may have been admitted as late as its head came.
                 times.refused().plus((reset + EDGE).max(APART))
             }
-            Some((None, Left::Some)) => now.plus(UNTOLD),
-            Some((None, Left::Nothing | Left::Most)) | None => Moment::NEVER,
+            // Where that is wrong, the refusal is the last for long.
+            Some((None, Left::Some | Left::Nothing)) => now.plus(UNTOLD),
+            Some((None, Left::Most)) | None => Moment::NEVER,
         };
     }
 

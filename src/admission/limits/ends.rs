@@ -114,6 +114,11 @@ impl Ends {
         self.found.or(of_turns).unwrap_or(f64::INFINITY)
     }
 
+    /// Whether a reset can change anything; `longest` is the longest so far, in seconds.
+    pub(super) fn weighs(&self, longest: f64) -> bool {
+        longest <= LONGEST || self.turns.is_some() || self.found.is_some()
+    }
+
     /// Weighs one snapshot. `own_since` says how much of our own was sent after a moment, by then.
     pub(super) fn observe(&mut self, told: Told, own_since: impl Fn(Moment) -> f64) {
         if let Some(window) = self.found {

@@ -17,7 +17,7 @@ use super::depth::{Depth, first_burst};
 use super::foreign::{Foreign, Use};
 use super::own::Own;
 use super::refusal::{Numbers, Times};
-use super::shape::{Rule, SHORTEST_RESET, Shape};
+use super::shape::{Rule, Shape};
 use super::{FORETOLD, LimitReport, Source};
 
 /// The longest window of a limit that is shaped, in seconds: a day's worth may be used in an hour.
@@ -225,9 +225,7 @@ impl Limit {
             self.set_limit(report.limit as f64, now);
         }
         self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
-        if let Some(reset) =
-            report.reset.filter(|reset| self.shape.seeks_window() && *reset >= SHORTEST_RESET)
-        {
+        if let Some(reset) = report.reset.filter(|reset| self.shape.weighs_end(*reset)) {
             self.weigh_end(report, reset, cells, own, mark, at);
         }
         let short = self.shape.bucket().or_else(|| self.shape.short());

@@ -132,6 +132,12 @@ impl Shape {
         self.bucket
     }
 
+    /// Whether the end of such a reset may tell of the window.
+    pub(super) fn weighs_end(&self, reset: Duration) -> bool {
+        let longest = reset.as_secs_f64().max(self.longest_reset);
+        self.seeks_window() && reset >= SHORTEST_RESET && self.ends.weighs(longest)
+    }
+
     /// Weighs the end of a snapshot's reset, while the window is not known.
     pub(super) fn weigh_end(&mut self, told: Told, own_since: impl Fn(Moment) -> f64) {
         self.ends.observe(told, own_since);
@@ -143,11 +149,13 @@ impl Shape {
         if self.most.1.total_cmp(&limit).is_ne() {
             self.most = (f64::INFINITY, limit);
         }
-        for span in SPANS {
+        for span in SPANS.into_iter().rev() {
             let taken = own.taken_requests(duration(span), now) / limit;
-            if taken > TWICE + 1.0 / limit {
-                self.most.0 = self.most.0.min((span + trip * 2.0) / (taken - 1.0));
+            // A shorter span holds no more.
+            if taken <= TWICE + 1.0 / limit {
+                break;
             }
+            self.most.0 = self.most.0.min((span + trip * 2.0) / (taken - 1.0));
         }
     }
 
