@@ -678,6 +678,16 @@ fn small_limits_of_short_windows_are_learned_soon() {
         ),
         (case("bucket of 3 in 1 s", 3.0, || Box::new(Deep::new(3.0, 1.0, Tells::Own)), (6, 0), 0.97), 12.0),
         (
+            case(
+                "bucket of 10 in 1 s, no reset",
+                10.0,
+                || Box::new(Deep::new(10.0, 1.0, Tells::NoReset)),
+                (6, 5),
+                0.97,
+            ),
+            20.0,
+        ),
+        (
             case("bucket of 20 in 10 s", 2.0, || Box::new(Deep::new(2.0, 10.0, Tells::Own)), (0, 0), 0.97),
             12.0,
         ),
