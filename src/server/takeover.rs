@@ -1,7 +1,7 @@
 //! Listeners that a running Weir hands to the process that replaces it, over a Unix socket
 //! (`SCM_RIGHTS`, unix(7)). Both hold the same sockets meanwhile, so that no connection is refused.
 
-use std::io::{self, IoSlice, IoSliceMut, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -35,7 +35,20 @@ impl Predecessor {
     /// # Errors
     /// That it did not hand them over, in words for the user.
     pub fn ask(path: &Path) -> Result<Option<(Inherited, Self)>, String> {
-        let Ok(stream) = UnixStream::connect(path) else { return Ok(None) };
+        let failed = |error: &io::Error| {
+            format!(
+                "server.takeover: the Weir at {} did not hand over its listeners: {error}; stop it, or remove the file if it is another program's",
+                path.display()
+            )
+        };
+        let stream = match UnixStream::connect(path) {
+            Ok(stream) => stream,
+            // None was there, or it was killed, or the file is no socket, which opening ours tells.
+            Err(error) if [ErrorKind::NotFound, ErrorKind::ConnectionRefused].contains(&error.kind()) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(failed(&error)),
+        };
         let listeners = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| receive(&stream));
         match listeners {
             Ok(listeners) if !listeners.is_empty() => Ok(Some((Inherited::of(listeners), Self(stream)))),
@@ -43,10 +56,7 @@ impl Predecessor {
                 "server.takeover: the Weir at {} hands over nothing, as it ends; start again",
                 path.display()
             )),
-            Err(error) => Err(format!(
-                "server.takeover: the Weir at {} did not hand over its listeners: {error}; stop it, or remove the file if it is another program's",
-                path.display()
-            )),
+            Err(error) => Err(failed(&error)),
         }
     }
 

@@ -74,21 +74,27 @@ impl<W> Machine<W> {
     fn landed(&mut self, attempt: &Attempt, outcome: &Outcome, now: Moment) {
         let member = self.members.of_mut(attempt.member);
         let Some(sent) = attempt.sent else { return };
-        if let Outcome::RateLimited { class: ErrorClass::SlowDown, .. } = outcome {
-            if attempt.marks.is_alone() {
-                return member.found.iter_mut().for_each(|found| found.refused_alone());
+        if let (Some(found), Some(flight)) = (&mut member.found, attempt.flight) {
+            match outcome {
+                Outcome::Done => {
+                    let first = attempt.began.map(|began| began.seconds_since(sent));
+                    found.ended(flight, first, now.seconds_since(sent), now);
+                }
+                Outcome::RateLimited { .. }
+                | Outcome::Failed(_)
+                | Outcome::QuotaExhausted(_)
+                | Outcome::Dropped => found.over(flight),
             }
-            let in_flight = member.in_flight;
-            let found = member.found.get_or_insert_with(|| Box::new(Concurrency::of_refusals(in_flight)));
-            found.refused(attempt.flight, in_flight.saturating_sub(1), now);
-            return;
         }
-        let (Some(found), Some(flight)) = (&mut member.found, attempt.flight) else { return };
-        if let Outcome::Done = outcome {
-            let first = attempt.began.map(|began| began.seconds_since(sent));
-            found.ended(flight, first, now.seconds_since(sent), now);
-        } else {
-            found.over(flight);
+        if let Outcome::RateLimited { class: ErrorClass::SlowDown, .. } = outcome {
+            let in_flight = member.in_flight;
+            if !attempt.marks.is_alone() {
+                let new = || Box::new(Concurrency::of_refusals(in_flight));
+                let found = member.found.get_or_insert_with(new);
+                found.refused(attempt.flight, in_flight.saturating_sub(1), now);
+            } else if let Some(found) = &mut member.found {
+                found.refused_alone();
+            }
         }
     }
 
