@@ -112,8 +112,7 @@ fn names(callers: usize) -> Vec<Arc<str>> {
 }
 
 fn scope(index: usize) -> ScopeGauges {
-    let dimensions =
-        ["requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day", "a", "b", "c"];
+    let dimensions = ["requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day"];
     ScopeGauges {
         name: format!("credential-{index}/gpt-5"),
         dimensions: dimensions

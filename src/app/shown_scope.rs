@@ -14,7 +14,12 @@ use crate::metrics::{DimensionGauges, ScopeGauges, UpstreamGauges};
 pub(super) fn gauges(scope: &admission::ScopeStatus) -> ScopeGauges {
     ScopeGauges {
         name: scope.name.to_string(),
-        dimensions: scope.dimensions.iter().map(dimension_gauges).collect(),
+        dimensions: (scope.dimensions.iter())
+            .map(|limit| DimensionGauges {
+                holds: scope.held_by == Some(limit.slot),
+                ..dimension_gauges(limit)
+            })
+            .collect(),
         retry_budget_tokens: scope.budget,
         retry_budget_exhausted: scope.budget_exhausted,
         permits_in_flight: u64::from(scope.in_flight),
@@ -38,6 +43,7 @@ fn dimension_gauges(dimension: &admission::DimensionStatus) -> DimensionGauges {
         window_seconds: dimension.window.as_secs_f64(),
         foreign_use_ratio: dimension.foreign_use,
         pacer_burst: dimension.pacer_burst,
+        holds: false,
     }
 }
 

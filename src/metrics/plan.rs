@@ -12,10 +12,10 @@ const MOST_CREDENTIALS: usize = 16;
 /// Limits of single upstreams of pools that have series of their own.
 pub const MAX_UPSTREAM_LIMITS: usize = 256;
 /// Dimensions of one scope that can have series of their own.
-pub const MAX_DIMENSIONS: usize = 7;
+pub const MAX_DIMENSIONS: usize = 4;
 
 /// Families with a series for each scope and dimension.
-const PER_DIMENSION: usize = 5;
+const PER_DIMENSION: usize = 6;
 /// Families with a series for each scope, and those with one for each upstream of a pool: of these
 /// as many have names.
 const PER_SCOPE: usize = 7 + 3;

@@ -46,6 +46,8 @@ pub struct DimensionGauges {
     pub foreign_use_ratio: f64,
     /// Units that may be sent at once.
     pub pacer_burst: f64,
+    /// Whether requests wait for this limit now.
+    pub holds: bool,
 }
 
 impl ScopeGauges {
@@ -67,6 +69,7 @@ impl ScopeGauges {
                     own.window_seconds = own.window_seconds.max(other.window_seconds);
                     own.foreign_use_ratio = own.foreign_use_ratio.max(other.foreign_use_ratio);
                     own.pacer_burst += other.pacer_burst;
+                    own.holds |= other.holds;
                 }
                 None => self.dimensions.push(other.clone()),
             }
@@ -206,6 +209,7 @@ fn families(scopes: &[&ScopeGauges]) -> Vec<MetricFamily> {
         by_scope(&families::LIMIT_PART, |scope| scope.part),
         by_dimension(&families::LIMIT, |limit| limit.limit),
         by_dimension(&families::LIMIT_LEVEL, |limit| limit.level),
+        by_dimension(&families::LIMIT_HOLDS, |limit| f64::from(u8::from(limit.holds))),
         by_dimension(&families::LIMIT_WINDOW, |limit| limit.window_seconds),
         by_dimension(&families::FOREIGN_USE, |limit| limit.foreign_use_ratio),
         by_dimension(&families::PACER_BURST, |limit| limit.pacer_burst),

@@ -28,6 +28,7 @@ fn every_family_is_there_from_the_first_scrape() {
         &families::LIMIT_LEVEL,
         &families::LIMIT_WINDOW,
         &families::FOREIGN_USE,
+        &families::LIMIT_HOLDS,
         &families::PACER_BURST,
         &families::CREDENTIAL_EXPIRES,
         &families::ISSUER_KEYS_AGE,
@@ -235,6 +236,7 @@ fn fixed_scenario() -> String {
         window_seconds: 60.0,
         foreign_use_ratio: 0.25,
         pacer_burst: 66_667.0,
+        holds: true,
     };
     let scope = ScopeGauges {
         name: "acme/gpt-5".to_owned(),
@@ -263,7 +265,7 @@ fn full_scope(index: usize) -> ScopeGauges {
     ScopeGauges {
         name: format!("scope-{index}"),
         permits_in_flight: 5,
-        dimensions: ["d0", "d1", "d2", "d3", "d4", "d5", "d6"].map(dimension).to_vec(),
+        dimensions: ["d0", "d1", "d2", "d3"].map(dimension).to_vec(),
         ..ScopeGauges::default()
     }
 }
