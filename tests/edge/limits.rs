@@ -100,9 +100,19 @@ fn connect_from(weir: &Weir, last: u8) -> TcpStream {
 
 /// Asks on a connection that stays open; the status, or nothing when Weir closed it.
 fn asked_on(stream: &TcpStream) -> Option<u16> {
-    let mut writer = stream;
-    writer.write_all(b"GET /v1/models HTTP/1.1\r\nHost: weir\r\n\r\n").ok()?;
-    wire::read_answer(&mut BufReader::new(stream), "GET").map(|answer| answer.status())
+    begin_on(stream)?;
+    end_on(stream)
+}
+
+/// Sends a request but for its body: the connection is not idle, and not closed for others.
+fn begin_on(mut stream: &TcpStream) -> Option<()> {
+    stream.write_all(b"POST /v1/embeddings HTTP/1.1\r\nHost: weir\r\nContent-Length: 2\r\n\r\n").ok()
+}
+
+/// Sends the body; the status, or nothing when Weir closed the connection.
+fn end_on(mut stream: &TcpStream) -> Option<u16> {
+    stream.write_all(b"{}").ok()?;
+    wire::read_answer(&mut BufReader::new(stream), "POST").map(|answer| answer.status())
 }
 
 #[test]
@@ -113,7 +123,9 @@ fn a_connection_too_many_in_all_is_closed_and_a_place_that_is_left_is_free() {
     let mut open: Vec<TcpStream> = [1, 1, 1, 2].map(|last| connect_from(&weir, last)).into();
     for stream in &open {
         assert_eq!(asked_on(stream), Some(200));
+        begin_on(stream).unwrap();
     }
+    weir.wait_for_none("weir_connections{state=\"idle\"}");
     for round in 1..=3 {
         assert_eq!(asked_on(&connect_from(&weir, 3)), None);
         weir.wait_for(&reached("connections"), f64::from(round));
@@ -121,7 +133,8 @@ fn a_connection_too_many_in_all_is_closed_and_a_place_that_is_left_is_free() {
     assert!(weir.metric(&reached("connections_per_peer")) < 0.5);
     assert!(weir.metric("weir_connections_refused_total{reason=\"too_many\"}") > 2.5);
     for stream in &open {
-        assert_eq!(asked_on(stream), Some(200));
+        assert_eq!(end_on(stream), Some(200));
+        begin_on(stream).unwrap();
     }
     assert_eq!(seen.try_iter().count(), 8, "nobody else was served");
     assert!((weir.metric(&reached("connections")) - 3.0).abs() < 0.5);

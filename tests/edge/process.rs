@@ -15,6 +15,8 @@ pub(crate) struct Weir {
     pub(crate) admin: SocketAddr,
     child: Child,
     printed: Arc<Mutex<String>>,
+    /// Reads what it prints until it ends.
+    reader: Option<std::thread::JoinHandle<()>>,
     folder: tempfile::TempDir,
 }
 
@@ -71,14 +73,14 @@ impl Weir {
         };
         let printed = Arc::new(Mutex::new(first));
         let copy = Arc::clone(&printed);
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut printed = copy.lock().unwrap();
                 printed.push_str(&line);
                 printed.push('\n');
             }
         });
-        Self { address, admin, child, printed, folder }
+        Self { address, admin, child, printed, reader: Some(reader), folder }
     }
 
     /// Before an upstream on loopback.
@@ -152,7 +154,11 @@ impl Weir {
 
     /// Waits for the end: the exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
+        let code = self.child.wait().unwrap().code();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        code
     }
 
     /// A figure of the process in KiB, such as `VmHWM` (the most memory that it ever had).

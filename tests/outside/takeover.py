@@ -65,9 +65,10 @@ def successions(folder, config, port, admin, socket):
             outcomes[call(port, stream=True)] += 1
 
     weir = started(folder, config)
-    threads = [threading.Thread(target=work) for work in [client] * CLIENTS + [reader] * CLIENTS]
+    threads = [threading.Thread(target=work, daemon=True) for work in [client] * CLIENTS + [reader] * CLIENTS]
     try:
         processes.wait_for(admin, weir)
+        offered = offers(socket)
         assert socket.stat().st_mode & 0o777 == 0o600, oct(socket.stat().st_mode)
         for thread in threads:
             thread.start()
@@ -76,6 +77,7 @@ def successions(folder, config, port, admin, socket):
             began, old = time.monotonic(), weir
             weir = started(folder, config)
             assert old.wait(processes.END_WITHIN) == 0
+            offered = offers(socket, offered)
             print(f"relieved, and done after {time.monotonic() - began:.2f} s")
         # One that can't start: the running one goes on, and can still be relieved.
         broken = folder / "broken.toml"
@@ -93,11 +95,21 @@ def successions(folder, config, port, admin, socket):
     finally:
         over.set()
         for thread in threads:
-            thread.join()
+            if thread.ident:
+                thread.join()
         processes.end(weir)
     assert not socket.exists(), "the last one removes its socket"
     print(f"{SUCCESSORS + 1} successors: {dict(outcomes)}")
     assert set(outcomes) == {200, "whole"} and outcomes[200] > 100 and outcomes["whole"] > CLIENTS, outcomes
+
+
+def offers(socket, before=None):
+    """Waits until a process listens on a socket of its own for the next one, and gives the file's number."""
+    until = time.monotonic() + processes.READY_WITHIN
+    while not socket.exists() or socket.stat().st_ino == before:
+        assert time.monotonic() < until, "no process can take over"
+        time.sleep(0.02)
+    return socket.stat().st_ino
 
 
 def started(folder, config):
