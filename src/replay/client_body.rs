@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use super::client_waker::ClientWaker;
 use crate::clock;
 
 /// How long a client that was answered before the end of its body may send nothing before it is
@@ -32,18 +33,18 @@ pub struct ClientBody(Option<Box<Sending>>);
 #[derive(Debug)]
 struct Sending {
     incoming: Incoming,
-    /// Over HTTP/1, whether the client may still send; over HTTP/2 none.
-    open: Option<Arc<AtomicBool>>,
+    /// Over HTTP/1, of its connection; over HTTP/2 none.
+    client: Option<Arc<ClientWaker>>,
 }
 
 impl ClientBody {
-    /// A body over HTTP/1, whose flag is set until it has been read to its end, or over HTTP/2.
-    pub fn new(incoming: Incoming, open: Option<Arc<AtomicBool>>) -> Self {
+    /// A body over HTTP/1, which is open until it has been read to its end, or over HTTP/2.
+    pub fn new(incoming: Incoming, client: Option<Arc<ClientWaker>>) -> Self {
         let is_empty = incoming.is_end_stream();
-        if let Some(open) = &open {
-            open.store(!is_empty, Ordering::Relaxed);
+        if let Some(client) = &client {
+            client.body_open.store(!is_empty, Ordering::Relaxed);
         }
-        Self((!is_empty).then(|| Box::new(Sending { incoming, open })))
+        Self((!is_empty).then(|| Box::new(Sending { incoming, client })))
     }
 }
 
@@ -55,13 +56,16 @@ impl Body for ClientBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(Sending { incoming, open }) = self.0.as_deref_mut() else { return Poll::Ready(None) };
-        let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-        if let Some(open) = open
-            // Nothing follows trailers.
-            && (incoming.is_end_stream() || frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers)))
+        let Some(Sending { incoming, client }) = self.0.as_deref_mut() else { return Poll::Ready(None) };
+        let Some(client) = client else { return Pin::new(incoming).poll_frame(cx) };
+        let polled = ClientWaker::take(|| Pin::new(&mut *incoming).poll_frame(cx));
+        client.taken(incoming.is_end_stream());
+        let frame = ready!(polled);
+        // Nothing follows trailers.
+        if incoming.is_end_stream()
+            || frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers))
         {
-            open.store(false, Ordering::Relaxed);
+            client.body_open.store(false, Ordering::Relaxed);
         }
         Poll::Ready(frame)
     }
@@ -78,9 +82,9 @@ impl Body for ClientBody {
 impl Drop for ClientBody {
     fn drop(&mut self) {
         let Some(sending) = self.0.take() else { return };
-        let Sending { incoming, open } = *sending;
+        let Sending { incoming, client } = *sending;
         // Without a runtime the process ends.
-        if open.is_none() && !incoming.is_end_stream() && tokio::runtime::Handle::try_current().is_ok() {
+        if client.is_none() && !incoming.is_end_stream() && tokio::runtime::Handle::try_current().is_ok() {
             clock::spawn(linger(incoming));
         }
     }

@@ -7,6 +7,7 @@
 mod body;
 mod budget;
 mod client_body;
+mod client_waker;
 mod pace;
 mod passage;
 mod read;
@@ -24,6 +25,7 @@ use http::HeaderMap;
 pub use body::Body;
 pub use budget::{Budget, Held};
 pub use client_body::{ClientBody, LINGER, LINGER_SILENCE};
+pub use client_waker::ClientWaker;
 pub use passage::Passage;
 pub use read::ReadError;
 pub use trailers::strip_trailers;

@@ -7,7 +7,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -304,24 +304,20 @@ where
             let mut reached = pin!(draining.reached(phase));
             let mut finishing = false;
             let mut told_to_end = false;
-            let mut registered = None;
+            let mut registered = false;
             let mut phase_seen = told.current();
+            let client = watch.activity().client().map(|client| Waker::from(Arc::clone(client)));
             let ended = poll_fn(|cx| {
-                // Each step of the drain used up what was registered for it.
+                // As with the timer: the drain wakes the task that asked last. And each step of it
+                // used up what was registered.
                 let phase_now = told.current();
-                if phase_now != phase_seen {
-                    (phase_seen, registered) = (phase_now, None);
+                if watch.activity().moved_by(cx.waker()) || phase_now != phase_seen {
+                    (phase_seen, registered) = (phase_now, false);
                 }
-                // As with the timer: the drain wakes the task that asked last.
-                if !finishing
-                    && !registered
-                        .as_ref()
-                        .is_some_and(|waker: &std::task::Waker| waker.will_wake(cx.waker()))
-                {
+                if !finishing && !registered {
                     // With its budget spent, the task comes again, and what it registers before
                     // is ignored.
-                    registered = coop::has_budget_remaining().then(|| cx.waker().clone());
-                    watch.activity().moved_by(cx.waker());
+                    registered = coop::has_budget_remaining();
                     if reached.as_mut().poll(cx).is_ready() {
                         finishing = true;
                         connection.as_mut().finish();
@@ -341,7 +337,8 @@ where
                     watch.allow(GOODBYE);
                 }
                 loop {
-                    if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    let waker = client.as_ref().unwrap_or(cx.waker());
+                    if let Poll::Ready(ended) = connection.as_mut().poll(&mut Context::from_waker(waker)) {
                         return Poll::Ready(ended);
                     }
                     match watch.check(&self.settings, cx) {

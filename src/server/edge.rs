@@ -258,7 +258,7 @@ where
         // can be seen.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         debug_assert!(ready.is_ready(), "a service at the edge must always be ready");
-        let request = request.map(|incoming| ClientBody::new(incoming, self.activity.body_flag()));
+        let request = request.map(|incoming| ClientBody::new(incoming, self.activity.client().cloned()));
         TrackedFuture { future: service.call(request), request: Some(request_in_flight), closes }
     }
 }

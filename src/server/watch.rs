@@ -3,8 +3,8 @@
 //! The clock is read and the timer set only when a connection's wait changes, never for each
 //! request: a timer that fires too early is set again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::clock::{self, Instant, Timer};
 use super::Settings;
 use super::drain::Phase;
 use crate::metrics::Bound;
+use crate::replay::ClientWaker;
 
 /// What happened on a connection, as its parts report it. All orderings are relaxed: one task does
 /// it all, but for the streams of HTTP/2, which may be a moment late.
@@ -31,8 +32,8 @@ pub(super) struct Activity {
     write_waits: AtomicBool,
     /// Whether it speaks HTTP/2: many requests come in one read then.
     pub(super) http2: bool,
-    /// Whether the body of the last request may still come; not over HTTP/2.
-    body_open: Arc<AtomicBool>,
+    /// Wakes the task that moves the connection.
+    client: Arc<ClientWaker>,
     fields: Arc<ConnectionFields>,
     /// Bytes of answers that hyper holds and the client has not taken; not over HTTP/2.
     unwritten: AtomicUsize,
@@ -40,8 +41,6 @@ pub(super) struct Activity {
     body_waits: AtomicBool,
     /// Whether it is to close, if it is idle, for a newcomer.
     yields: AtomicBool,
-    /// Of the task that moves the connection.
-    task: Mutex<Option<Waker>>,
 }
 
 /// What answers over HTTP/1 say of their connection; one for all connections of a front.
@@ -99,9 +98,7 @@ impl Activity {
     /// Asks the connection to close, unless a request has come meanwhile.
     pub(super) fn ask_to_yield(&self) {
         self.yields.store(true, Ordering::Release);
-        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
-            task.wake_by_ref();
-        }
+        self.client.wake_task();
     }
 
     /// Whether the connection was asked to close and is idle; asked once.
@@ -111,15 +108,15 @@ impl Activity {
             && self.idle_at().is_some()
     }
 
-    /// Notes the task that moves the connection.
-    pub(super) fn moved_by(&self, task: &Waker) {
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.clone());
+    /// Notes the task that moves the connection, and tells whether it was another one before.
+    pub(super) fn moved_by(&self, task: &Waker) -> bool {
+        self.client.listen(task)
     }
 
-    /// What a request's body is to note that it has come; none over HTTP/2, where each stream ends
-    /// by itself.
-    pub(super) fn body_flag(&self) -> Option<Arc<AtomicBool>> {
-        (!self.http2).then(|| Arc::clone(&self.body_open))
+    /// What is woken in place of that task, and told of the bodies of requests; none over HTTP/2,
+    /// where each stream ends by itself.
+    pub(super) fn client(&self) -> Option<&Arc<ClientWaker>> {
+        (!self.http2).then_some(&self.client)
     }
 
     /// Whether bytes came that belong to no request.
@@ -130,7 +127,7 @@ impl Activity {
     /// Whether the client may still be sending what nobody reads: the rest of a body, or of what
     /// was no request.
     pub(super) fn client_may_send(&self) -> bool {
-        self.body_open.load(Ordering::Relaxed) || self.head_begun.load(Ordering::Relaxed)
+        self.client.has_open_body() || self.head_begun.load(Ordering::Relaxed)
     }
 
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
@@ -196,7 +193,7 @@ impl InFlight {
     pub(super) fn write_fields(&self, headers: &mut HeaderMap, closes: bool) {
         if !self.0.http2 {
             // The connection closes, since nobody reads the rest (RFC 9112, section 9.6).
-            if self.0.body_open.load(Ordering::Relaxed) {
+            if self.0.client.has_open_body() {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 return;
             }
