@@ -136,11 +136,17 @@ impl Account {
         Record::new(Arc::clone(self), begin, now)
     }
 
-    /// Where a request with these headers stands in a trace.
-    pub fn trace(&self, headers: &HeaderMap, rng: &mut fastrand::Rng) -> Option<RequestTrace> {
+    /// Where a request with these headers stands in a trace; `is_traced` says that they may tell.
+    pub fn trace(
+        &self,
+        headers: &HeaderMap,
+        is_traced: bool,
+        rng: &mut fastrand::Rng,
+    ) -> Option<RequestTrace> {
         match &self.settings.spans {
             Some(spans) => spans.trace(headers, rng),
-            None => TraceContext::of(headers).map(RequestTrace::passing),
+            None if is_traced => TraceContext::of(headers).map(RequestTrace::passing),
+            None => None,
         }
     }
 

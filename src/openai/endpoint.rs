@@ -70,12 +70,25 @@ pub struct Named {
 impl Named {
     /// Reads a path such as `/v1/chat/completions`, once: a request is asked for both.
     pub fn by(path: &str) -> Self {
+        if let Some(endpoint) = usual(path) {
+            return Self { endpoint, itself: true };
+        }
         let mut segments = operation(path);
         let first = segments.next().unwrap_or_default();
         let endpoint = Endpoint::called(first);
         let all = first != "chat" || segments.next() == Some("completions");
         Self { endpoint, itself: all && !first.is_empty() && segments.next().is_none() }
     }
+}
+
+/// The endpoint of a path that is what nearly all requests ask for, told at once.
+pub(crate) fn usual(path: &str) -> Option<Endpoint> {
+    Some(match path {
+        "/v1/chat/completions" => Endpoint::ChatCompletions,
+        "/v1/responses" => Endpoint::Responses,
+        "/v1/embeddings" => Endpoint::Embeddings,
+        _ => return None,
+    })
 }
 
 impl Endpoint {
@@ -147,6 +160,9 @@ pub fn operation(path: &str) -> impl Iterator<Item = &str> {
 /// belong to.
 pub fn deployment(path: &str) -> Option<&str> {
     const DEPLOYMENTS: &str = "/deployments/";
+    if usual(path).is_some() {
+        return None;
+    }
     // Byte by byte: in a text this short a searcher costs more than the search.
     let at = path.as_bytes().windows(DEPLOYMENTS.len()).position(|part| part == DEPLOYMENTS.as_bytes())?;
     let behind = &path[at + DEPLOYMENTS.len()..];

@@ -32,10 +32,9 @@ pub(super) fn relay(
     now: Instant,
 ) -> Response<Body> {
     let headers = &mut answer.head.headers;
-    headers::strip_response(headers);
     let record = owed.record_mut();
     let way = record.upstream().and_then(|upstream| policy.upstreams.way(upstream));
-    headers::relative_location(headers, way.unwrap_or(policy.upstreams.home()).target());
+    headers::prepare_response(headers, way.unwrap_or(policy.upstreams.home()).target());
     add_notes(headers, record, notes);
     record.answered(answer.head.status, now);
     record.set_streamed(answer.body.reader().is_stream());

@@ -239,8 +239,8 @@ async fn judge_whole(
         return Attempted::Broken(answer);
     }
     let headers = &answer.head.headers;
-    let plain = copy(headers, answer.body.held(), MOST_HELD);
-    match shape::classify(endpoint, headers, &plain) {
+    let classified = shape::classify(endpoint, headers, &copy(headers, answer.body.held(), MOST_HELD));
+    match classified {
         Some(classified) => Attempted::Refused(answer, Box::new(classified)),
         None => Attempted::Answered(answer),
     }
@@ -260,6 +260,7 @@ async fn judge_error(
     let headers = &answer.head.headers;
     let plain = copy(headers, answer.body.held(), classify::MAX_BODY);
     let classified = classify::response(endpoint, answer.head.status, headers, &plain, clock::wall());
+    drop(plain);
     if let Some(key) = refused_key {
         key.look().await;
     }
@@ -318,8 +319,9 @@ fn judge_eventless(endpoint: Endpoint, answer: Answer) -> Attempted {
     if answer.body.broke_off() {
         return Attempted::Broken(answer);
     }
-    let plain = copy(&answer.head.headers, answer.body.held(), MOST_HELD);
-    match shape::classify(endpoint, &answer.head.headers, &plain) {
+    let headers = &answer.head.headers;
+    let classified = shape::classify(endpoint, headers, &copy(headers, answer.body.held(), MOST_HELD));
+    match classified {
         Some(classified) if endpoint.speaks_json() => Attempted::Refused(answer, Box::new(classified)),
         Some(_) | None => Attempted::Broken(answer),
     }

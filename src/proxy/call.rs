@@ -40,6 +40,8 @@ pub(super) struct Head {
     pub(super) credential: CredentialId,
     pub(super) deadline: Deadline,
     pub(super) mode: Mode,
+    /// How the model of a body that is too large to be kept is looked for.
+    pub(super) look: Look,
     /// The caller's, or what the request asks for below it.
     pub(super) lane: Lane,
     /// Of the caller's connection.
@@ -71,7 +73,7 @@ pub(super) struct Call {
 impl Head {
     /// Reads a request's head and makes its headers the upstream's.
     pub(super) fn read(
-        parts: request::Parts,
+        (parts, present): (request::Parts, &headers::Present),
         Named { endpoint, itself }: Named,
         identified: &Identified<'_>,
         client: IpAddr,
@@ -81,14 +83,15 @@ impl Head {
     ) -> Box<Self> {
         let request::Parts { method, uri, version, mut headers, .. } = parts;
         let caller: &Caller = identified.caller;
-        let lane = request_lane::take(&mut headers, caller.lane);
-        headers::prepare_request(&mut headers, version, client, policy.forwarded, target);
+        let lane = if present.is_for_weir { request_lane::of(&headers, caller.lane) } else { caller.lane };
+        headers::prepare_request((&mut headers, present), version, client, policy.forwarded, target);
         for name in policy.callers.identity_headers() {
             headers.remove(name);
         }
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };
         let mode = caller.mode.unwrap_or(policy.mode);
+        let look = look_for_model(&headers, mode);
         let uri = KeptUri::Whole(uri);
         let headers = KeptHeaders::Whole(headers);
         Box::new(Self {
@@ -100,6 +103,7 @@ impl Head {
             credential,
             deadline,
             mode,
+            look,
             lane,
             version,
             bears: None,
@@ -122,29 +126,27 @@ impl Head {
         self.headers.pack();
         self.uri.pack();
     }
+}
 
-    /// How the model is looked for in a body that is too large to be kept. Only enforcing reads
-    /// ahead; what is compressed is read from its beginning alone.
-    pub(super) fn look_for_model(&self) -> Look {
-        if self.mode != Mode::Enforce {
-            return Look::Nowhere;
-        }
-        self.headers.look(|headers| {
-            if headers.contains_key(CONTENT_ENCODING) {
-                Look::Nowhere
-            } else if multipart::boundary(headers).is_some() {
-                Look::InForm
-            } else {
-                Look::InJson
-            }
-        })
+/// How the model is looked for in a body that is too large to be kept. Only enforcing reads ahead;
+/// what is compressed is read from its beginning alone.
+fn look_for_model(headers: &HeaderMap, mode: Mode) -> Look {
+    if mode != Mode::Enforce || headers.contains_key(CONTENT_ENCODING) {
+        Look::Nowhere
+    } else if multipart::boundary(headers).is_some() {
+        Look::InForm
+    } else {
+        Look::InJson
     }
 }
 
 impl Call {
     /// Prices a request from its body.
     pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Self {
-        let scanned = head.headers.look(|headers| scan(headers, &body));
+        let scanned = match head.look {
+            Look::InJson => request_peek::scan(body.bytes()),
+            Look::InForm | Look::Nowhere => head.headers.look(|headers| scan(headers, &body)),
+        };
         let whole = scanned.as_ref().is_some_and(|scanned| scanned.whole);
         let peek = scanned.map(|scanned| scanned.peek);
         let has_model = peek.as_ref().is_some_and(|peek| peek.model.is_some());
@@ -244,7 +246,7 @@ pub(super) fn plain<'a>(headers: &HeaderMap, bytes: &'a Bytes) -> Cow<'a, [u8]> 
         .step_by(DECODED_AT_ONCE)
         .map(|at| bytes.slice(at..bytes.len().min(at + DECODED_AT_ONCE)))
         .collect();
-    Cow::Owned(stream::copy(headers, pieces.iter(), MOST_DECODED))
+    Cow::Owned(stream::copy(headers, pieces.iter(), MOST_DECODED).into_owned())
 }
 
 fn scan_plain(headers: &HeaderMap, bytes: &[u8], whole: bool) -> Option<Scanned> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, HeaderValue};
 
 use crate::clock::Instant;
 use crate::openai::stainless::SdkHeaders;
@@ -10,7 +10,7 @@ use crate::upstream::HeadLimit;
 
 /// A caller's own statement of how long it will wait for the answer's head: seconds, or a number
 /// with `ms` or `s`.
-const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
+pub(super) const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
 
 /// What is kept back from the caller's timeout for an attempt, so that a refusal for want of a turn
 /// arrives in time.
@@ -43,17 +43,16 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or
-    /// `max_wait` for its turn where it names none, and `longest` at most. Its [`DEADLINE`] is
-    /// taken out of its headers; `sdk` is what the SDK's say.
-    pub(super) fn take(
-        headers: &mut HeaderMap,
+    /// `max_wait` for its turn where it names none, and `longest` at most. `stated` is its
+    /// [`DEADLINE`], `sdk` what the SDK's headers say.
+    pub(super) fn of(
+        stated: Option<&HeaderValue>,
         sdk: SdkHeaders,
         now: Instant,
         max_wait: Duration,
         longest: Duration,
     ) -> Self {
-        let stated = headers.remove(DEADLINE);
-        let stated = stated.as_ref().and_then(|value| value.to_str().ok()).and_then(parse);
+        let stated = stated.and_then(|value| value.to_str().ok()).and_then(parse);
         let [stated, timeout, read_timeout] =
             [stated.map(|stated| stated.min(longest)), sdk.timeout, sdk.read_timeout]
                 .map(|time| time.map(|time| time.min(LONGEST)));
@@ -104,20 +103,13 @@ fn parse(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     const MINUTE: Duration = Duration::from_mins(1);
 
     fn deadline(stated: Option<&'static str>, sdk: SdkHeaders) -> Deadline {
-        let mut headers = HeaderMap::new();
-        if let Some(stated) = stated {
-            headers.insert(DEADLINE, HeaderValue::from_static(stated));
-        }
-        let deadline = Deadline::take(&mut headers, sdk, crate::clock::now(), MINUTE, Duration::MAX);
-        assert!(headers.is_empty(), "it is Weir's own");
-        deadline
+        let stated = stated.map(HeaderValue::from_static);
+        Deadline::of(stated.as_ref(), sdk, crate::clock::now(), MINUTE, Duration::MAX)
     }
 
     fn node(seconds: u64) -> SdkHeaders {
@@ -141,8 +133,7 @@ mod tests {
         assert_eq!(turn(Some("30"), node(600)), Duration::from_millis(28_500));
         assert_eq!(turn(Some("1500ms"), NONE), Duration::from_millis(750));
         assert_eq!(turn(Some("100 s"), NONE), seconds(95));
-        let mut headers = HeaderMap::new();
-        let capped = Deadline::take(&mut headers, node(600), now, MINUTE, seconds(20));
+        let capped = Deadline::of(None, node(600), now, MINUTE, seconds(20));
         assert_eq!((capped.turn - now, capped.head.by), (seconds(20), Some(now + seconds(602))));
     }
 

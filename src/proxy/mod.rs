@@ -73,7 +73,7 @@ use crate::response::OwnAnswer;
 use crate::retry::{self, Safety};
 use crate::rights::{Asked, BodyCheck, Rights};
 use crate::stream;
-use crate::upstream::headers::Forwarded;
+use crate::upstream::headers::{Forwarded, Present};
 
 use bears::Bears;
 use call::{Call, Head};
@@ -238,15 +238,17 @@ impl Proxy {
         let since = clock::now();
         let upgrade = upgrade::asked(&mut request);
         let policy = self.policies.current();
-        let (mut parts, incoming) = request.into_parts();
+        let (parts, incoming) = request.into_parts();
+        let present = Present::of(&parts.headers);
         let named = Named::by(parts.uri.path());
         if let Some(requests) = self.account.metrics().worker_requests.get(self.worker) {
             requests.inc();
         }
         let sdk = SdkHeaders::of(&parts.headers);
         let begin = |caller: CallerId| {
-            let (id, trace) =
-                self.random(|rng| (RequestId::new(rng), self.account.trace(&parts.headers, rng)));
+            let (id, trace) = self.random(|rng| {
+                (RequestId::new(rng), self.account.trace(&parts.headers, present.is_traced, rng))
+            });
             let sdk_retries = sdk.retry_count.unwrap_or(0);
             self.account.begin(&Begin { id, caller, endpoint: named.endpoint, sdk_retries, trace }, since)
         };
@@ -286,8 +288,10 @@ impl Proxy {
         let target = home.target();
         let swapped = identified.is_swapped();
         let longest = caller.max_deadline.unwrap_or(Duration::MAX);
-        let deadline = Deadline::take(&mut parts.headers, sdk, since, policy.max_wait, longest);
+        let stated = if present.is_for_weir { parts.headers.get(deadline::DEADLINE) } else { None };
+        let deadline = Deadline::of(stated, sdk, since, policy.max_wait, longest);
         let bears = Bears::of(&self.policies, caller.id, identified.content());
+        let parts = (parts, &present);
         let mut head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
         head.bears = bears;
         head.keep_alive = KeepAlive::of(&policy, &head, record.id(), self.account.metrics());
@@ -326,7 +330,7 @@ impl Proxy {
         async move {
             // Read. Taken apart only as it goes: variables of their own would be stored beside what
             // they came from.
-            let look = opened.head.look_for_model();
+            let look = opened.head.look;
             let reading = self.read(
                 opened.incoming,
                 opened.policy.replay_for(opened.body_check),

@@ -97,7 +97,8 @@ pub(super) fn body_of(answer: Option<&Answer>) -> Option<WordsBody> {
     let answer = answer.filter(|answer| answer.body.is_over())?;
     let bytes = copy(&answer.head.headers, answer.body.held(), MAX_WORDS + 1);
     let kind = answer.head.headers.get(CONTENT_TYPE)?.to_str().ok()?.into();
-    (!bytes.is_empty() && bytes.len() <= MAX_WORDS).then(|| WordsBody { kind, bytes: bytes.into() })
+    (!bytes.is_empty() && bytes.len() <= MAX_WORDS)
+        .then(|| WordsBody { kind, bytes: bytes.into_owned().into() })
 }
 
 /// What is kept of an error's body.

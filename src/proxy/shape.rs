@@ -1,22 +1,18 @@
 //! Whether a 200 has an answer's shape: an error in its place, a page, or nothing are none.
 
-use std::sync::LazyLock;
-
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
-use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use crate::classify::{self, Classified, ErrorClass};
 use crate::clock;
+use crate::openai::json::{Cursor, Malformed};
 use crate::openai::{Endpoint, ErrorBody};
 
-/// Made once: preparing a search costs as much as the search.
-static ERROR_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"error\""));
-static BASE_RESP_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"base_resp\""));
-static OBJECT_KEY: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"object\""));
+/// Members that answers have, and errors don't.
+const OF_ANSWERS: [&[u8]; 5] = [b"object", b"choices", b"output", b"data", b"results"];
 
 /// What a whole body with status 200 is classified as; nothing where it is an answer.
 pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> Option<Classified> {
@@ -28,13 +24,24 @@ pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> 
     if kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html")) || body.starts_with(b"<") {
         return Some(of_class(endpoint, ErrorClass::MalformedResponse));
     }
-    // Most answers name what they are and no error, and need no second reading.
-    let is_suspect = OBJECT_KEY.find(body).is_none()
-        || ERROR_KEY.find(body).is_some()
-        || BASE_RESP_KEY.find(body).is_some();
-    let is_error =
-        is_suspect && serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
+    // Most answers say in their first members what they are.
+    let is_error = !is_answer(body).unwrap_or(false)
+        && serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
     is_error.then(|| classify::stream_error(endpoint, body, clock::wall()))
+}
+
+/// Whether a JSON object has a member that errors don't have.
+fn is_answer(body: &[u8]) -> Result<bool, Malformed> {
+    let mut cursor = Cursor::new(body);
+    cursor.object()?;
+    while let Some(key) = cursor.key()? {
+        // Of null it would tell nothing.
+        if OF_ANSWERS.contains(&key.bytes) && cursor.peek() != Some(b'n') {
+            return Ok(true);
+        }
+        cursor.skip()?;
+    }
+    Ok(false)
 }
 
 /// A 200 that is no answer, for a reason that it does not tell.

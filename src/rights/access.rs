@@ -3,7 +3,7 @@
 use http::Method;
 
 use crate::openai::Endpoint;
-use crate::openai::endpoint::operation;
+use crate::openai::endpoint::{operation, usual};
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,9 @@ impl Access {
 
     /// What a request to this path does; `upgrade` says that it asks to speak WebSocket.
     fn of(method: &Method, path: &str, endpoint: Endpoint, upgrade: bool) -> Self {
+        if *method == Method::POST && usual(path).is_some() {
+            return Self::Use;
+        }
         let skipped = 1 + usize::from(endpoint == Endpoint::ChatCompletions);
         let mut below = operation(path).skip(skipped);
         let (next, more) = (below.next(), below.next().is_some());

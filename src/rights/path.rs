@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use crate::openai::endpoint::{Named, has_dot_segments};
+use crate::openai::endpoint::{Named, has_dot_segments, usual};
 
 /// Headers by which some servers take another method than the request line's.
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
@@ -12,7 +12,7 @@ const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-meth
 /// Servers differ in what they decode, merge and resolve (RFC 3986, section 6.2.2). What a tidy
 /// client never sends is refused.
 pub(super) fn ambiguity(path: &str, headers: &HeaderMap) -> Option<&'static str> {
-    let of_path = if is_plain(path) { None } else { of_path(path) };
+    let of_path = if usual(path).is_some() || is_plain(path) { None } else { of_path(path) };
     // In one pass: a look-up of a name that nobody sends costs as much as all names' lengths.
     let overrides = || headers.keys().any(|name| OVERRIDES.contains(&name.as_str()));
     of_path.or_else(|| overrides().then_some("a header names another method"))

@@ -1,5 +1,6 @@
 //! Decoding the copy of an answer that Weir reads; the caller always gets the original bytes.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use brotli_decompressor::DecompressorWriter;
@@ -63,11 +64,20 @@ impl Coding {
     }
 }
 
-/// The decoded beginning of a body, `most` bytes at most; what can't be read is left out.
-pub fn copy<'a>(headers: &HeaderMap, frames: impl Iterator<Item = &'a Bytes>, most: usize) -> Vec<u8> {
+/// The decoded beginning of a body, `most` bytes at most; what can't be read is left out. A plain
+/// body of one frame is not copied.
+pub fn copy<'a>(
+    headers: &HeaderMap,
+    mut frames: impl Iterator<Item = &'a Bytes>,
+    most: usize,
+) -> Cow<'a, [u8]> {
     let mut coding = Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes));
+    let (first, second) = (frames.next(), frames.next());
+    if matches!(coding, Coding::Identity) && second.is_none() {
+        return Cow::Borrowed(first.map_or(&[], |only| &only[..only.len().min(most)]));
+    }
     let mut plain = Vec::new();
-    for frame in frames {
+    for frame in first.into_iter().chain(second).chain(frames) {
         if plain.len() >= most {
             break;
         }
@@ -82,7 +92,7 @@ pub fn copy<'a>(headers: &HeaderMap, frames: impl Iterator<Item = &'a Bytes>, mo
             Coding::Unknown => break,
         }
     }
-    plain
+    Cow::Owned(plain)
 }
 
 impl Decoder {

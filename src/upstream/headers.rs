@@ -38,13 +38,12 @@ pub enum Forwarded {
 /// Makes the headers of a caller's request those of an attempt: hop-by-hop fields go, `Via` is
 /// added, `Host` becomes the target's. All others stay as they are, in their order.
 pub fn prepare_request(
-    headers: &mut HeaderMap,
+    (headers, present): (&mut HeaderMap, &Present),
     version: http::Version,
     client: IpAddr,
     forwarded: Forwarded,
     target: &Target,
 ) {
-    let present = Present::of(headers);
     present.strip_request(headers);
     if present.expects {
         // Weir has answered it, or does so when it reads the body, which follows at once.
@@ -75,6 +74,16 @@ pub fn strip_request(headers: &mut HeaderMap) {
 /// Removes what concerns only the connection to the upstream.
 pub fn strip_response(headers: &mut HeaderMap) {
     Present::of(headers).strip(headers);
+}
+
+/// Removes what concerns only the connection to the upstream, and makes a `Location` on the
+/// upstream itself, at `target`, lead through Weir.
+pub fn prepare_response(headers: &mut HeaderMap, target: &Target) {
+    let present = Present::of(headers);
+    present.strip(headers);
+    if present.leads_on {
+        relative_location(headers, target);
+    }
 }
 
 /// Whether a message's headers leave no doubt about where its body ends.
@@ -114,10 +123,11 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-/// Which of the fields that are removed a message has. One pass over its names costs less than a
-/// look-up of each, which are mostly absent.
+/// Which of the fields that are removed, or mean something to Weir itself, a message has. One pass
+/// over its names costs less than a look-up of each, which are mostly absent.
 #[derive(Default)]
-struct Present {
+#[expect(clippy::struct_excessive_bools, reason = "each is a field that may be there")]
+pub struct Present {
     /// Of [`HOP_BY_HOP`].
     hop_by_hop: [bool; HOP_BY_HOP.len()],
     /// Any of [`FORWARDED`].
@@ -125,11 +135,16 @@ struct Present {
     /// `Expect`.
     expects: bool,
     /// `x-weir-...`.
-    is_for_weir: bool,
+    pub is_for_weir: bool,
+    /// `traceparent`.
+    pub is_traced: bool,
+    /// `Location`.
+    leads_on: bool,
 }
 
 impl Present {
-    fn of(headers: &HeaderMap) -> Self {
+    /// What is present among these headers.
+    pub fn of(headers: &HeaderMap) -> Self {
         let mut present = Self::default();
         for name in headers.keys() {
             let place = match name.as_str() {
@@ -147,6 +162,14 @@ impl Present {
                 }
                 "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" | "x-real-ip" => {
                     present.says_where_from = true;
+                    continue;
+                }
+                "traceparent" => {
+                    present.is_traced = true;
+                    continue;
+                }
+                "location" => {
+                    present.leads_on = true;
                     continue;
                 }
                 other => {
@@ -206,7 +229,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Makes a `Location` on the upstream itself lead through Weir: `Host` was the upstream's, so the
 /// upstream names itself. One that leads elsewhere stays.
-pub fn relative_location(headers: &mut HeaderMap, target: &Target) {
+fn relative_location(headers: &mut HeaderMap, target: &Target) {
     let Some(location) = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()) else { return };
     let Some((scheme, rest)) = location.split_once("://") else { return };
     let is_own_scheme = scheme.eq_ignore_ascii_case(if target.tls() { "https" } else { "http" });
@@ -271,6 +294,17 @@ mod tests {
         headers
     }
 
+    fn prepare(
+        headers: &mut HeaderMap,
+        version: http::Version,
+        client: IpAddr,
+        forwarded: Forwarded,
+        target: &Target,
+    ) {
+        let present = Present::of(headers);
+        prepare_request((headers, &present), version, client, forwarded, target);
+    }
+
     #[test]
     fn strips_what_every_connection_line_nominates() {
         let mut headers = map(&[
@@ -324,7 +358,7 @@ mod tests {
             ("authorization", "Bearer k"),
         ]);
         let client = "10.0.0.2".parse().unwrap();
-        prepare_request(&mut headers, http::Version::HTTP_11, client, Forwarded::Remove, &target);
+        prepare(&mut headers, http::Version::HTTP_11, client, Forwarded::Remove, &target);
         let expected = map(&[
             ("host", "api.openai.com"),
             ("via", "1.0 fred"),
@@ -333,7 +367,7 @@ mod tests {
         ]);
         assert_eq!(headers, expected);
         let mut headers = map(&[("x-forwarded-for", "10.0.0.1")]);
-        prepare_request(&mut headers, http::Version::HTTP_2, client, Forwarded::Append, &target);
+        prepare(&mut headers, http::Version::HTTP_2, client, Forwarded::Append, &target);
         let expected = map(&[
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-for", "10.0.0.2"),
@@ -342,7 +376,7 @@ mod tests {
         ]);
         assert_eq!(headers, expected);
         let mut headers = HeaderMap::new();
-        prepare_request(&mut headers, http::Version::HTTP_10, client, Forwarded::Remove, &target);
+        prepare(&mut headers, http::Version::HTTP_10, client, Forwarded::Remove, &target);
         assert_eq!(headers[header::VIA], "1.0 weir");
     }
 
@@ -356,7 +390,7 @@ mod tests {
         ] {
             let mut headers =
                 map(&[("cookie", "a=b"), ("cookie", "c=d"), ("cookie", "e=f"), ("expect", "100-continue")]);
-            prepare_request(&mut headers, version, client, Forwarded::Remove, &target);
+            prepare(&mut headers, version, client, Forwarded::Remove, &target);
             let sent: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
             assert_eq!(sent, cookies);
             assert!(!headers.contains_key(header::EXPECT));

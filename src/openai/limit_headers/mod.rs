@@ -178,18 +178,7 @@ impl<'a> Values<'a> {
     /// Keeps the value of a limit header, by its lower-case name; tells whether it was one. Of two
     /// values the first counts.
     pub(super) fn place(&mut self, name: &str, value: &'a HeaderValue) -> bool {
-        match name {
-            "ratelimit" | "x-ratelimit" => {
-                self.rate_limit.get_or_insert(value);
-                return true;
-            }
-            "ratelimit-policy" | "x-ratelimit-policy" => {
-                self.policy.get_or_insert(value);
-                return true;
-            }
-            _ => {}
-        }
-        let Some((key, field)) = name::read(name) else { return false };
+        let Some((key, field)) = name::read(name) else { return self.place_list(name, value) };
         let is_ours = |level: &Option<Level<'_>>| level.as_ref().is_none_or(|level| level.key == key);
         let Some(place) = self.levels.iter_mut().find(|level| is_ours(level)) else {
             self.beyond += 1;
@@ -202,6 +191,17 @@ impl<'a> Values<'a> {
             Field::Remaining => &mut level.remaining,
             Field::Reset => &mut level.reset,
             Field::Renewal => &mut level.renewal,
+        };
+        place.get_or_insert(value);
+        true
+    }
+
+    /// Keeps the value of a header that lists several limits.
+    fn place_list(&mut self, name: &str, value: &'a HeaderValue) -> bool {
+        let place = match name {
+            "ratelimit" | "x-ratelimit" => &mut self.rate_limit,
+            "ratelimit-policy" | "x-ratelimit-policy" => &mut self.policy,
+            _ => return false,
         };
         place.get_or_insert(value);
         true

@@ -48,6 +48,10 @@ fn text(value: Option<&HeaderValue>) -> Option<&[u8]> {
 }
 
 pub(super) fn count(value: Option<&HeaderValue>) -> Value<u64> {
+    // Nearly every value is a number alone.
+    if let Some(count @ ..=MAX_COUNT) = value.and_then(|value| decimal::whole(value.as_bytes())) {
+        return Value::Known(count);
+    }
     match text(value) {
         None | Some(b"-1") => Value::Unknown,
         Some(text) => match decimal::whole(text) {

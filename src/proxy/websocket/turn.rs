@@ -111,7 +111,7 @@ impl Turn {
         let scope = context.scope(&policy, model);
         let deadline = now + context.patience;
         let mut record = context.random(|rng| {
-            let (id, trace) = (RequestId::new(rng), context.proxy.account.trace(&context.headers, rng));
+            let (id, trace) = (RequestId::new(rng), context.proxy.account.trace(&context.headers, true, rng));
             let begin =
                 Begin { id, caller: context.caller.id, endpoint: context.endpoint, sdk_retries: 0, trace };
             context.proxy.account.begin(&begin, now)
