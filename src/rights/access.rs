@@ -1,5 +1,7 @@
 //! What a request does with an endpoint, and the words by which a configuration allows it.
 
+use std::sync::LazyLock;
+
 use http::Method;
 
 use crate::openai::Endpoint;
@@ -40,40 +42,11 @@ pub struct Set(u128);
 
 const _: () = assert!(Endpoint::ALL.len() * Access::ALL.len() <= 128);
 
-/// The words of each endpoint's accesses, in the order of [`Access::ALL`].
-macro_rules! words {
-    ($($variant:ident = $name:literal),+ $(,)?) => {
-        const fn words_of(endpoint: Endpoint) -> [&'static str; 3] {
-            match endpoint {
-                $(Endpoint::$variant => [$name, concat!($name, ":read"), concat!($name, ":write")],)+
-            }
-        }
-    };
-}
-words! {
-    ChatCompletions = "chat_completions",
-    Completions = "completions",
-    Responses = "responses",
-    Embeddings = "embeddings",
-    Moderations = "moderations",
-    Audio = "audio",
-    Images = "images",
-    Videos = "videos",
-    Files = "files",
-    Uploads = "uploads",
-    Batches = "batches",
-    FineTuning = "fine_tuning",
-    VectorStores = "vector_stores",
-    Assistants = "assistants",
-    Threads = "threads",
-    Conversations = "conversations",
-    Containers = "containers",
-    Evals = "evals",
-    Realtime = "realtime",
-    Models = "models",
-    Organization = "organization",
-    Other = "other",
-}
+/// The words of each endpoint's accesses, in the order of [`Endpoint::ALL`] and [`Access::ALL`].
+static WORDS: LazyLock<Vec<[String; 3]>> = LazyLock::new(|| {
+    let of = |endpoint: Endpoint| ["", ":read", ":write"].map(|access| endpoint.as_str().to_owned() + access);
+    Endpoint::ALL.map(of).to_vec()
+});
 
 impl Access {
     /// Every access.
@@ -131,8 +104,8 @@ impl Right {
     }
 
     /// Its word in the configuration: `files:read`; of [`Access::Use`] the endpoint's name alone.
-    pub const fn as_str(self) -> &'static str {
-        words_of(self.endpoint)[self.access as usize]
+    pub fn as_str(self) -> &'static str {
+        &WORDS[self.endpoint.index()][self.access as usize]
     }
 
     /// Whether any request needs it.
@@ -177,7 +150,7 @@ impl Grant {
     }
 
     /// Its word.
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Everything => "*",
             Self::One(right) => right.as_str(),
@@ -225,9 +198,6 @@ mod tests {
 
     #[test]
     fn words_and_rights_are_each_others_names() {
-        for endpoint in Endpoint::ALL {
-            assert_eq!(words_of(endpoint)[0], endpoint.as_str());
-        }
         for right in Right::all() {
             assert_eq!(Grant::named(right.as_str()), Some(Grant::One(right)));
             assert!(Set::of(&[Grant::One(right)]).has(right));

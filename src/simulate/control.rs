@@ -47,48 +47,37 @@ pub struct Change {
 impl Change {
     /// The settings with the change made.
     pub(super) fn apply(&self, settings: &Settings, since_start: Duration) -> Result<Settings, Problem> {
+        /// Reads a value where there is one; a problem says of which setting.
+        fn set<F: ?Sized, T>(
+            name: &str,
+            to: &mut T,
+            from: Option<&F>,
+            read: impl Fn(&F) -> Result<T, Problem>,
+        ) -> Result<(), Problem> {
+            if let Some(from) = from {
+                *to = read(from).map_err(|problem| problem.within(name))?;
+            }
+            Ok(())
+        }
         let mut changed = settings.clone();
-        if let Some(text) = &self.limits {
-            changed.limits = Limits::parse(text).map_err(|problem| problem.within("limits"))?;
-        }
-        if let Some(text) = &self.shape {
-            changed.shape = shape(text).map_err(|problem| problem.within("shape"))?;
-        }
-        if let Some(texts) = &self.faults {
-            changed.faults = texts
-                .iter()
-                .map(|text| fault_rate(text))
-                .collect::<Result<_, _>>()
-                .map_err(|problem| problem.within("faults"))?;
-        }
-        if let Some(texts) = &self.outages {
-            let outages: Result<Vec<Outage>, _> = texts.iter().map(|text| Outage::parse(text)).collect();
-            changed.outages = outages.map_err(|problem| problem.within("outages"))?;
-            for outage in &mut changed.outages {
-                outage.start += since_start;
-            }
-        }
-        if let Some(text) = &self.foreign {
-            changed.foreign = ForeignUse::parse(text).map_err(|problem| problem.within("foreign"))?;
-        }
-        for (name, text, latency) in [
-            ("latency_before", &self.latency_before, &mut changed.before),
-            ("latency", &self.latency, &mut changed.after),
-        ] {
-            if let Some(text) = text {
-                *latency = Latency::parse(text).map_err(|problem| problem.within(name))?;
-            }
-        }
-        if let Some(text) = &self.chunk_delay {
-            changed.chunk_delay = duration(text).map_err(|problem| problem.within("chunk_delay"))?;
-        }
-        if let Some(words) = self.output_tokens {
-            changed.output_tokens = words;
-        }
-        if let Some(text) = &self.headers {
-            changed.limit_headers = clap::ValueEnum::from_str(text, false)
-                .map_err(|_| Problem::new("headers: write as-measured, all or none"))?;
-        }
+        set("limits", &mut changed.limits, self.limits.as_deref(), Limits::parse)?;
+        set("shape", &mut changed.shape, self.shape.as_deref(), shape)?;
+        set("faults", &mut changed.faults, self.faults.as_ref(), |texts| {
+            texts.iter().map(|text| fault_rate(text)).collect()
+        })?;
+        set("outages", &mut changed.outages, self.outages.as_ref(), |texts| {
+            let since = |outage: Outage| Outage { start: outage.start + since_start, ..outage };
+            texts.iter().map(|text| Outage::parse(text).map(since)).collect()
+        })?;
+        set("foreign", &mut changed.foreign, self.foreign.as_deref(), ForeignUse::parse)?;
+        set("latency_before", &mut changed.before, self.latency_before.as_deref(), Latency::parse)?;
+        set("latency", &mut changed.after, self.latency.as_deref(), Latency::parse)?;
+        set("chunk_delay", &mut changed.chunk_delay, self.chunk_delay.as_deref(), duration)?;
+        set("headers", &mut changed.limit_headers, self.headers.as_deref(), |text| {
+            let wrong = |_| Problem::new("write as-measured, all or none");
+            clap::ValueEnum::from_str(text, false).map_err(wrong)
+        })?;
+        changed.output_tokens = self.output_tokens.unwrap_or(changed.output_tokens);
         changed.check()?;
         Ok(changed)
     }

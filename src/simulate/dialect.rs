@@ -9,8 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize;
 
 use super::answer::Reply;
-use super::limit_headers::Levels;
-use super::limiter::{JointRefusal, Unit};
+use super::limiter::{JointRefusal, Level, Unit};
 use crate::account::Rfc3339;
 use crate::clock;
 use crate::openai::duration;
@@ -42,6 +41,15 @@ pub enum Dialect {
     Ollama,
 }
 
+/// What the headers of one answer tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Levels {
+    /// The day's limit of requests where there is one, as recorded; else the minute's.
+    pub(super) requests: Option<Level>,
+    /// The minute's limit of tokens where there is one; else the day's.
+    pub(super) tokens: Option<Level>,
+}
+
 /// One dialect's words, a table of `dialects.toml`.
 #[derive(Debug, Deserialize)]
 struct Words {
@@ -60,6 +68,8 @@ struct Words {
     fixed: Vec<(String, String)>,
     /// The refusals of a limit of requests and one of tokens; without them those of the API.
     refused: Option<[String; 2]>,
+    /// The same of what is larger than the limit, where that has words of its own.
+    too_large: Option<[String; 2]>,
     /// The status and the body of a refusal for what is under way and waits.
     full: (u16, String),
 }
@@ -133,7 +143,9 @@ impl Dialect {
             ("{model}", quoted(model)),
             ("{organization}", quoted(organization)),
         ];
-        let refused = self.words().refused.as_ref().or(Self::Openai.words().refused.as_ref());
+        let words = self.words();
+        let refused = words.too_large.as_ref().filter(|_| refusal.too_large).or(words.refused.as_ref());
+        let refused = refused.or(Self::Openai.words().refused.as_ref());
         let template = refused.map_or_else(String::new, |refused| refused[place].clone());
         let body = values.iter().fold(template, |body, (name, value)| body.replace(name, value));
         Bytes::from(body)
@@ -157,6 +169,7 @@ fn quoted(text: &str) -> String {
 mod tests {
     use clap::ValueEnum as _;
 
+    use super::super::limiter::{Dimension, Refusal};
     use super::*;
 
     #[test]
@@ -166,5 +179,38 @@ mod tests {
             Dialect::value_variants().iter().filter_map(Dialect::to_possible_value).collect();
         assert_eq!(names, dialects.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>());
         assert!(Dialect::Openai.words().refused.is_some());
+    }
+
+    #[test]
+    fn a_refusal_speaks_the_recorded_grammar() {
+        let refusal = Refusal {
+            limit: 10_000,
+            used: 8_554,
+            requested: 3_082,
+            wait: Duration::from_millis(9_816),
+            too_large: false,
+        };
+        let refused = JointRefusal { dimension: Dimension::TokensPerMinute, refusal };
+        let body = Dialect::Openai.refusal(&refused, "gpt-4", "org-exampleorgid000000000001");
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body["error"]["message"],
+            "Rate limit reached for gpt-4 in organization org-exampleorgid000000000001 on tokens per min (TPM): \
+             Limit 10000, Used 8554, Requested 3082. Please try again in 9.816s. Visit \
+             https://platform.openai.com/account/rate-limits to learn more."
+        );
+        assert_eq!(
+            (&body["error"]["type"], &body["error"]["code"]),
+            (&"tokens".into(), &"rate_limit_exceeded".into())
+        );
+        let too_large = JointRefusal {
+            dimension: Dimension::TokensPerMinute,
+            refusal: Refusal { limit: 30_000, requested: 31_538, too_large: true, ..refusal },
+        };
+        let body = Dialect::Openai.refusal(&too_large, "gpt-4o", "org-exampleorgid000000000001");
+        assert!(String::from_utf8_lossy(&body).contains(
+            "Request too large for gpt-4o in organization org-exampleorgid000000000001 on tokens per min (TPM): Limit \
+             30000, Requested 31538. The input or output tokens must be reduced in order to run successfully."
+        ));
     }
 }

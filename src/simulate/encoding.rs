@@ -1,5 +1,7 @@
 //! Content encodings of answers.
 
+use std::io::{self, Write};
+
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
@@ -42,34 +44,25 @@ impl Encoding {
     pub(super) fn encode(self, pieces: Vec<Bytes>) -> Vec<Bytes> {
         match self {
             Self::Identity => pieces,
-            Self::Gzip => each(pieces, GzEncoder::new(Vec::new(), Compression::fast()), |encoder| {
-                encoder.finish().unwrap_or_default()
-            }),
-            Self::Deflate => each(pieces, ZlibEncoder::new(Vec::new(), Compression::fast()), |encoder| {
-                encoder.finish().unwrap_or_default()
-            }),
+            Self::Gzip => {
+                let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+                each(pieces, encoder, GzEncoder::get_mut, GzEncoder::finish)
+            }
+            Self::Deflate => {
+                let encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+                each(pieces, encoder, ZlibEncoder::get_mut, ZlibEncoder::finish)
+            }
         }
     }
 }
 
-/// An encoder over a vector.
-trait OverVec: std::io::Write {
-    fn written(&mut self) -> &mut Vec<u8>;
-}
-
-impl OverVec for GzEncoder<Vec<u8>> {
-    fn written(&mut self) -> &mut Vec<u8> {
-        self.get_mut()
-    }
-}
-
-impl OverVec for ZlibEncoder<Vec<u8>> {
-    fn written(&mut self) -> &mut Vec<u8> {
-        self.get_mut()
-    }
-}
-
-fn each<E: OverVec>(pieces: Vec<Bytes>, mut encoder: E, finish: fn(E) -> Vec<u8>) -> Vec<Bytes> {
+/// The pieces through an encoder over a vector.
+fn each<E: Write>(
+    pieces: Vec<Bytes>,
+    mut encoder: E,
+    written: fn(&mut E) -> &mut Vec<u8>,
+    finish: fn(E) -> io::Result<Vec<u8>>,
+) -> Vec<Bytes> {
     let last = pieces.len().saturating_sub(1);
     let mut out = Vec::with_capacity(pieces.len());
     for (index, piece) in pieces.into_iter().enumerate() {
@@ -79,9 +72,9 @@ fn each<E: OverVec>(pieces: Vec<Bytes>, mut encoder: E, finish: fn(E) -> Vec<u8>
             break;
         }
         encoder.flush().ok();
-        out.push(Bytes::from(std::mem::take(encoder.written())));
+        out.push(Bytes::from(std::mem::take(written(&mut encoder))));
     }
-    out.push(Bytes::from(finish(encoder)));
+    out.push(Bytes::from(finish(encoder).unwrap_or_default()));
     out
 }
 

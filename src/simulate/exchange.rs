@@ -25,7 +25,6 @@ use super::dialect::Dialect;
 use super::errors::ApiError;
 use super::fault::{Directive, Encoding, Fault, JOB_HEADER};
 use super::latency::Latency;
-use super::limit_headers::refusal_body;
 use super::limiter::Price;
 use super::manner::Manner;
 use super::multipart::{self, Part};
@@ -269,12 +268,8 @@ impl Simulator {
         if manner.settings.limit_headers != LimitHeaders::All {
             manner.levels = None;
         }
-        let body = match manner.settings.dialect {
-            Some(dialect) if dialect != Dialect::Openai => {
-                dialect.refusal(&refused, ask.model(), &account.organization)
-            }
-            Some(_) | None => refusal_body(&refused, ask.model(), &account.organization),
-        };
+        let dialect = manner.settings.dialect.unwrap_or(Dialect::Openai);
+        let body = dialect.refusal(&refused, ask.model(), &account.organization);
         let json = HeaderValue::from_static("application/json; charset=utf-8");
         let mut reply = Reply::new(StatusCode::TOO_MANY_REQUESTS, json, body);
         if manner.settings.retry_after && !refused.refusal.too_large {

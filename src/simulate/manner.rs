@@ -12,9 +12,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{Content, Reply};
 use super::body::{Body, Step};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Levels};
 use super::fault::{Directive, Encoding, Fault};
-use super::limit_headers::Levels;
 use super::settings::{Account, Settings};
 use super::wire::Fate;
 

@@ -20,7 +20,6 @@ mod exchange;
 mod fault;
 mod latency;
 pub mod limiter;
-mod limit_headers;
 mod listener;
 mod manner;
 mod multipart;

@@ -8,24 +8,33 @@ pub(super) enum Route<'a> {
     /// The work of a model, which its limits pay for.
     Inference(Inference),
     ResponseInputTokens,
-    Response(&'a str),
-    ResponseDelete(&'a str),
-    ResponseCancel(&'a str),
-    ResponseItems(&'a str),
     Models,
     Model(&'a str),
-    FileCreate,
-    Files,
-    File(&'a str),
-    FileContent(&'a str),
-    FileDelete(&'a str),
-    BatchCreate,
-    Batches,
-    Batch(&'a str),
-    BatchCancel(&'a str),
+    Object(Kind, Action<'a>),
     Echo,
     WrongMethod,
     Unknown,
+}
+
+/// An object that the account keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Response,
+    File,
+    Batch,
+}
+
+/// What is done with objects; most with the one of an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action<'a> {
+    Create,
+    List,
+    Get(&'a str),
+    Delete(&'a str),
+    Cancel(&'a str),
+    Content(&'a str),
+    /// The input of a response.
+    Items(&'a str),
 }
 
 /// What a model is asked to do.
@@ -68,35 +77,32 @@ impl<'a> Route<'a> {
             return Self::Echo;
         }
         let (post, get, delete) = (method == Method::POST, method == Method::GET, method == Method::DELETE);
+        let kind = match rest[0] {
+            "files" => Kind::File,
+            "batches" => Kind::Batch,
+            _ => Kind::Response,
+        };
+        let work = |work| post.then_some(Self::Inference(work));
+        let object = |is_method: bool, action| is_method.then_some(Self::Object(kind, action));
         let found = match rest {
-            ["chat", "completions", "", ""] => post.then_some(Self::Inference(Inference::Chat)),
-            ["completions", "", "", ""] => post.then_some(Self::Inference(Inference::Completions)),
-            ["embeddings", "", "", ""] => post.then_some(Self::Inference(Inference::Embeddings)),
-            ["moderations", "", "", ""] => post.then_some(Self::Inference(Inference::Moderations)),
-            ["responses", "", "", ""] => post.then_some(Self::Inference(Inference::Responses)),
+            ["chat", "completions", "", ""] => work(Inference::Chat),
+            ["completions", "", "", ""] => work(Inference::Completions),
+            ["embeddings", "", "", ""] => work(Inference::Embeddings),
+            ["moderations", "", "", ""] => work(Inference::Moderations),
+            ["responses", "", "", ""] => work(Inference::Responses),
             ["responses", "input_tokens", "", ""] => post.then_some(Self::ResponseInputTokens),
-            ["responses", id, "", ""] if delete => Some(Self::ResponseDelete(id)),
-            ["responses", id, "", ""] => get.then_some(Self::Response(id)),
-            ["responses", id, "cancel", ""] => post.then_some(Self::ResponseCancel(id)),
-            ["responses", id, "input_items", ""] => get.then_some(Self::ResponseItems(id)),
-            ["audio", "speech", "", ""] => post.then_some(Self::Inference(Inference::Speech)),
-            ["audio", "transcriptions" | "translations", "", ""] => {
-                post.then_some(Self::Inference(Inference::Transcription))
-            }
-            ["images", "generations" | "edits" | "variations", "", ""] => {
-                post.then_some(Self::Inference(Inference::Images))
-            }
+            ["audio", "speech", "", ""] => work(Inference::Speech),
+            ["audio", "transcriptions" | "translations", "", ""] => work(Inference::Transcription),
+            ["images", "generations" | "edits" | "variations", "", ""] => work(Inference::Images),
             ["models", "", "", ""] => get.then_some(Self::Models),
             ["models", id, "", ""] => get.then_some(Self::Model(id)),
-            ["files", "", "", ""] if post => Some(Self::FileCreate),
-            ["files", "", "", ""] => get.then_some(Self::Files),
-            ["files", id, "", ""] if delete => Some(Self::FileDelete(id)),
-            ["files", id, "", ""] => get.then_some(Self::File(id)),
-            ["files", id, "content", ""] => get.then_some(Self::FileContent(id)),
-            ["batches", "", "", ""] if post => Some(Self::BatchCreate),
-            ["batches", "", "", ""] => get.then_some(Self::Batches),
-            ["batches", id, "", ""] => get.then_some(Self::Batch(id)),
-            ["batches", id, "cancel", ""] => post.then_some(Self::BatchCancel(id)),
+            ["files" | "batches", "", "", ""] if post => object(true, Action::Create),
+            ["files" | "batches", "", "", ""] => object(get, Action::List),
+            ["responses" | "files", id, "", ""] if delete => object(true, Action::Delete(id)),
+            ["responses" | "files" | "batches", id, "", ""] => object(get, Action::Get(id)),
+            ["responses" | "batches", id, "cancel", ""] => object(post, Action::Cancel(id)),
+            ["responses", id, "input_items", ""] => object(get, Action::Items(id)),
+            ["files", id, "content", ""] => object(get, Action::Content(id)),
             _ => return Self::Unknown,
         };
         found.unwrap_or(Self::WrongMethod)
@@ -125,11 +131,15 @@ mod tests {
             (Method::POST, "/chat/completions", Route::Inference(Inference::Chat)),
             (Method::POST, "/openai/deployments/x/chat/completions", Route::Inference(Inference::Chat)),
             (Method::GET, "/v1/chat/completions", Route::WrongMethod),
-            (Method::GET, "/v1/responses/resp_1", Route::Response("resp_1")),
-            (Method::DELETE, "/v1/responses/resp_1", Route::ResponseDelete("resp_1")),
+            (Method::GET, "/v1/responses/resp_1", Route::Object(Kind::Response, Action::Get("resp_1"))),
+            (Method::DELETE, "/v1/responses/resp_1", Route::Object(Kind::Response, Action::Delete("resp_1"))),
             (Method::POST, "/v1/responses/input_tokens", Route::ResponseInputTokens),
-            (Method::POST, "/v1/responses/resp_1/cancel", Route::ResponseCancel("resp_1")),
-            (Method::GET, "/v1/files/file-1/content", Route::FileContent("file-1")),
+            (
+                Method::POST,
+                "/v1/responses/resp_1/cancel",
+                Route::Object(Kind::Response, Action::Cancel("resp_1")),
+            ),
+            (Method::GET, "/v1/files/file-1/content", Route::Object(Kind::File, Action::Content("file-1"))),
             (Method::PUT, "/v1/echo/anything/at/all/here", Route::Echo),
             (Method::POST, "/v1/threads", Route::Unknown),
             (Method::POST, "/v1/v1/chat/completions", Route::Unknown),

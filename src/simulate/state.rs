@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
+use super::dialect::Levels;
 use super::fault::{Directive, Fault};
-use super::limit_headers::Levels;
 use super::limiter::{Dimension, Joint, JointRefusal, Price};
 use super::schedule::{ForeignConsumer, OutageKind};
 use super::settings::{Account, Limits, Settings};

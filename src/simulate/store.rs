@@ -5,21 +5,23 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use serde_json::Value;
 
-/// An uploaded file.
+use super::route::Kind;
+
+/// An object of the account.
 #[derive(Clone, Debug)]
-pub(super) struct File {
-    /// The API's object of it.
+pub(super) struct Stored {
+    /// As the API shows it.
     pub(super) object: Value,
-    /// Its content.
+    /// The content of a file.
     pub(super) data: Bytes,
 }
 
 /// All that is kept.
 #[derive(Debug)]
 pub(super) struct Store {
-    pub(super) files: Shelf<File>,
-    pub(super) responses: Shelf<Value>,
-    pub(super) batches: Shelf<Value>,
+    files: Shelf<Stored>,
+    responses: Shelf<Stored>,
+    batches: Shelf<Stored>,
 }
 
 impl Store {
@@ -28,6 +30,14 @@ impl Store {
             files: Shelf::new(1_000, 256 << 20),
             responses: Shelf::new(1_000, 64 << 20),
             batches: Shelf::new(1_000, 16 << 20),
+        }
+    }
+
+    pub(super) fn of(&mut self, kind: Kind) -> &mut Shelf<Stored> {
+        match kind {
+            Kind::Response => &mut self.responses,
+            Kind::File => &mut self.files,
+            Kind::Batch => &mut self.batches,
         }
     }
 }

@@ -5,16 +5,11 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Question, Reply, data_event, text, word};
+use super::{Question, Reply, data_event, missing_parameter, text, word};
 
 pub(super) fn answer(question: &Question<'_>) -> Reply {
     if question.ask.message_count() == 0 {
-        return Reply::refuse(
-            http::StatusCode::BAD_REQUEST,
-            Some("missing_required_parameter"),
-            Some("messages"),
-            "Missing required parameter: 'messages'.",
-        );
+        return missing_parameter("messages");
     }
     if question.ask.streams() { stream(question) } else { whole(question) }
 }

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
-use super::{Question, Reply};
+use super::{Question, Reply, missing_parameter};
 
 /// The largest model's dimensions.
 const LARGEST: usize = 3_072;
@@ -39,13 +39,7 @@ pub(super) fn answer(question: &Question<'_>) -> Reply {
     let ask = question.ask;
     let inputs = ask.input_count();
     if inputs == 0 {
-        let message = "Missing required parameter: 'input'.";
-        return Reply::refuse(
-            StatusCode::BAD_REQUEST,
-            Some("missing_required_parameter"),
-            Some("input"),
-            message,
-        );
+        return missing_parameter("input");
     }
     if inputs > 2_048 {
         let message = "Invalid 'input': array too long. Expected an array with maximum length 2048.";

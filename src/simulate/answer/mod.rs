@@ -1,14 +1,13 @@
 //! What the API answers when all goes well: realistic in shape, empty of meaning.
 
 mod audio;
-mod batches;
 mod chat;
 mod completions;
 mod embeddings;
-mod files;
 mod images;
 mod models;
 mod moderations;
+mod objects;
 mod responses;
 
 use std::sync::Mutex;
@@ -20,7 +19,7 @@ use serde_json::{Value, json};
 use super::ask::Ask;
 use super::errors::ApiError;
 use super::multipart::Part;
-use super::route::{Inference, Route};
+use super::route::{Inference, Kind, Route};
 use super::store::Store;
 
 pub(super) use responses::hidden_error;
@@ -109,32 +108,20 @@ impl Reply {
 /// Answers an operation.
 pub(super) fn answer(question: &Question<'_>, store: &Mutex<Store>) -> Reply {
     // Nothing panics while it holds the lock, so that a poisoned one is as good as any.
-    let shelf = || store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let store = || store.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match question.route {
         Route::Inference(Inference::Chat) => chat::answer(question),
         Route::Inference(Inference::Completions) => completions::answer(question),
         Route::Inference(Inference::Embeddings) => embeddings::answer(question),
         Route::Inference(Inference::Moderations) => moderations::answer(question),
-        Route::Inference(Inference::Responses) => responses::create(question, &mut shelf().responses),
+        Route::Inference(Inference::Responses) => responses::create(question, store().of(Kind::Response)),
         Route::ResponseInputTokens => responses::input_tokens(question),
-        Route::Response(id) => responses::retrieve(id, &mut shelf().responses),
-        Route::ResponseDelete(id) => responses::delete(id, &mut shelf().responses),
-        Route::ResponseCancel(id) => responses::cancel(id, &mut shelf().responses),
-        Route::ResponseItems(id) => responses::items(id, &mut shelf().responses),
         Route::Inference(Inference::Speech) => audio::speech(),
         Route::Inference(Inference::Transcription) => audio::transcription(question),
         Route::Inference(Inference::Images) => images::answer(question),
         Route::Models => models::list(),
         Route::Model(id) => models::retrieve(id),
-        Route::FileCreate => files::create(question, &mut shelf().files),
-        Route::Files => files::list(question, &shelf().files),
-        Route::File(id) => files::retrieve(id, &mut shelf().files),
-        Route::FileContent(id) => files::content(id, &mut shelf().files),
-        Route::FileDelete(id) => files::delete(id, &mut shelf().files),
-        Route::BatchCreate => batches::create(question, &mut shelf().batches),
-        Route::Batches => batches::list(&shelf().batches),
-        Route::Batch(id) => batches::retrieve(id, &mut shelf().batches),
-        Route::BatchCancel(id) => batches::cancel(id, &mut shelf().batches),
+        Route::Object(kind, action) => objects::answer(question, kind, action, &mut store()),
         Route::WrongMethod => ApiError::named("method_not_supported").map_or_else(unknown, Reply::error),
         // The caller answers an echo: it is made of what the other operations never see.
         Route::Echo | Route::Unknown => unknown(),
@@ -150,16 +137,9 @@ fn unknown() -> Reply {
     )
 }
 
-fn no_such(kind: &str, id: &str) -> Reply {
-    Reply::refuse(StatusCode::NOT_FOUND, None, Some("id"), &format!("No such {kind} object: {id}"))
-}
-
-/// A list as the API pages it.
-fn list(data: &[Value]) -> Reply {
-    let id = |value: Option<&Value>| value.and_then(|value| value.get("id")).cloned().unwrap_or_default();
-    Reply::object(&json!({
-        "object": "list", "data": data, "first_id": id(data.first()), "last_id": id(data.last()), "has_more": false
-    }))
+fn missing_parameter(name: &str) -> Reply {
+    let message = format!("Missing required parameter: '{name}'.");
+    Reply::refuse(StatusCode::BAD_REQUEST, Some("missing_required_parameter"), Some(name), &message)
 }
 
 /// One event of a stream without a name.

@@ -5,23 +5,18 @@ use serde_json::{Value, json};
 
 use super::super::errors::ApiError;
 use super::super::route::{Inference, Route};
-use super::super::store::Shelf;
-use super::{Question, Reply, data_event, list as paged, no_such, text, word};
+use super::super::store::{Shelf, Stored};
+use super::{Question, Reply, data_event, missing_parameter, text, word};
 
-pub(super) fn create(question: &Question<'_>, stored: &mut Shelf<Value>) -> Reply {
+pub(super) fn create(question: &Question<'_>, stored: &mut Shelf<Stored>) -> Reply {
     if question.ask.input.is_none() {
-        return Reply::refuse(
-            http::StatusCode::BAD_REQUEST,
-            Some("missing_required_parameter"),
-            Some("input"),
-            "Missing required parameter: 'input'.",
-        );
+        return missing_parameter("input");
     }
     let done = object(question, "completed");
     let background = question.ask.background.unwrap_or_default();
     if question.ask.store.unwrap_or(true) {
         let size = done.to_string().len();
-        stored.put(id(question), size, done.clone());
+        stored.put(id(question), size, Stored { object: done.clone(), data: Bytes::new() });
     }
     if question.ask.streams() {
         Reply::events(events(question, &done), 1)
@@ -34,33 +29,6 @@ pub(super) fn create(question: &Question<'_>, stored: &mut Shelf<Value>) -> Repl
 
 pub(super) fn input_tokens(question: &Question<'_>) -> Reply {
     Reply::object(&json!({ "object": "response.input_tokens", "input_tokens": question.ask.input_tokens() }))
-}
-
-pub(super) fn retrieve(id: &str, stored: &mut Shelf<Value>) -> Reply {
-    stored.find(id).map_or_else(|| missing(id), |response| Reply::object(response))
-}
-
-pub(super) fn delete(id: &str, stored: &mut Shelf<Value>) -> Reply {
-    match stored.remove(id) {
-        Some(_) => Reply::object(&json!({ "id": id, "object": "response", "deleted": true })),
-        None => missing(id),
-    }
-}
-
-pub(super) fn cancel(id: &str, stored: &mut Shelf<Value>) -> Reply {
-    let Some(response) = stored.find(id) else { return missing(id) };
-    response["status"] = json!("cancelled");
-    Reply::object(response)
-}
-
-pub(super) fn items(id: &str, stored: &mut Shelf<Value>) -> Reply {
-    if stored.find(id).is_none() {
-        return missing(id);
-    }
-    paged(&[json!({
-        "id": "msg_input", "type": "message", "role": "user", "status": "completed",
-        "content": [{ "type": "input_text", "text": "(not kept)" }],
-    })])
 }
 
 /// A stream that turns out to be an error, as recorded: it begins well, then `error` and
@@ -85,14 +53,6 @@ pub(in super::super) fn hidden_error(question: &Question<'_>, error: &ApiError) 
 
 fn id(question: &Question<'_>) -> String {
     format!("resp_{:048x}", question.serial)
-}
-
-fn missing(id: &str) -> Reply {
-    let mut reply = no_such("Response", id);
-    let message = format!("Response with id '{id}' not found.");
-    let error = json!({ "message": message, "type": "invalid_request_error", "param": null, "code": null });
-    reply.content = super::Content::Whole(Bytes::from(json!({ "error": error }).to_string()));
-    reply
 }
 
 fn object(question: &Question<'_>, status: &str) -> Value {

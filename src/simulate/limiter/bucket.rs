@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-use super::{Depth, Level, Refusal, nanoseconds};
+use super::{Depth, Enforce, Level, Refusal, nanoseconds};
 
 /// What is used is kept as `cost × window in nanoseconds`; then each nanosecond drains exactly
 /// `limit` of it, and nothing is ever rounded.
@@ -22,57 +22,11 @@ impl Bucket {
         Self { limit, window: window.as_nanos(), depth, used: 0, at: None }
     }
 
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    pub(super) fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
-        self.drain(now);
-        let capacity = self.capacity();
-        let scaled = self.scale(cost);
-        if self.used + scaled <= capacity || self.used == 0 {
-            return Ok(());
-        }
-        let used = match self.depth {
-            // The wait follows from the whole number that the refusal shows, as the API's does.
-            Depth::Window => self.used.div_ceil(self.window) * self.window,
-            // No refusal of such a bucket was ever recorded; exact, for its depth need not be a
-            // whole number.
-            Depth::Of(_) => self.used,
-        };
-        let allowed = capacity.saturating_sub(scaled);
-        let wait = nanoseconds((used - allowed.min(used)).div_ceil(u128::from(self.limit.max(1))));
-        Err(Refusal { limit: self.limit, used: self.used(now), requested: cost, wait, too_large: false })
-    }
-
-    pub(super) fn add(&mut self, cost: u64, now: Instant) {
-        self.drain(now);
-        self.used += self.scale(cost);
-    }
-
-    /// What fits now, rounded down.
-    pub(super) fn room(&mut self, now: Instant) -> u64 {
-        self.drain(now);
-        whole(self.capacity().saturating_sub(self.used) / self.window)
-    }
-
     /// What is used of the limit, rounded up. A bucket shallower than the limit counts as used what
     /// it cannot hold.
-    pub(super) fn used(&mut self, now: Instant) -> u64 {
-        self.drain(now);
+    fn used(&self) -> u64 {
         let beyond_depth = self.scale(self.limit).saturating_sub(self.capacity());
         whole((self.used + beyond_depth).div_ceil(self.window))
-    }
-
-    pub(super) fn level(&mut self, now: Instant) -> Level {
-        let remaining = self.room(now);
-        let reset = nanoseconds(self.used.div_ceil(u128::from(self.limit.max(1))));
-        Level { limit: self.limit, used: self.limit.saturating_sub(remaining), remaining, reset }
-    }
-
-    pub(super) fn set_limit(&mut self, limit: u64, now: Instant) {
-        self.drain(now);
-        self.limit = limit;
     }
 
     fn drain(&mut self, now: Instant) {
@@ -94,6 +48,44 @@ impl Bucket {
 
     fn scale(&self, cost: u64) -> u128 {
         u128::from(cost) * self.window
+    }
+}
+
+impl Enforce for Bucket {
+    fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
+        self.drain(now);
+        let capacity = self.capacity();
+        let scaled = self.scale(cost);
+        if self.used + scaled <= capacity || self.used == 0 {
+            return Ok(());
+        }
+        let used = match self.depth {
+            // The wait follows from the whole number that the refusal shows, as the API's does.
+            Depth::Window => self.used.div_ceil(self.window) * self.window,
+            // No refusal of such a bucket was ever recorded; exact, for its depth need not be a
+            // whole number.
+            Depth::Of(_) => self.used,
+        };
+        let allowed = capacity.saturating_sub(scaled);
+        let wait = nanoseconds((used - allowed.min(used)).div_ceil(u128::from(self.limit.max(1))));
+        Err(Refusal { limit: self.limit, used: self.used(), requested: cost, wait, too_large: false })
+    }
+
+    fn add(&mut self, cost: u64, now: Instant) {
+        self.drain(now);
+        self.used += self.scale(cost);
+    }
+
+    fn level(&mut self, now: Instant) -> Level {
+        self.drain(now);
+        let remaining = whole(self.capacity().saturating_sub(self.used) / self.window);
+        let reset = nanoseconds(self.used.div_ceil(u128::from(self.limit.max(1))));
+        Level { limit: self.limit, used: self.limit.saturating_sub(remaining), remaining, reset }
+    }
+
+    fn set_limit(&mut self, limit: u64, now: Instant) {
+        self.drain(now);
+        self.limit = limit;
     }
 }
 

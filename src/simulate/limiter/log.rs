@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-use super::{Level, Refusal};
+use super::{Enforce, Level, Refusal};
 
 /// Entries kept at most (24 bytes each). Past that, new costs join the newest entry, which keeps
 /// them a little longer than their time: stricter, never looser.
@@ -24,15 +24,20 @@ impl SlidingLog {
         Self { limit, window, used: 0, entries: VecDeque::new() }
     }
 
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
+    /// A span as long as the window holds its start and not its end.
+    fn expire(&mut self, now: Instant) {
+        while let Some(&(at, spent)) = self.entries.front() {
+            if now.saturating_duration_since(at) < self.window {
+                return;
+            }
+            self.used = self.used.saturating_sub(spent);
+            self.entries.pop_front();
+        }
     }
+}
 
-    pub(super) fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
-    }
-
-    pub(super) fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
+impl Enforce for SlidingLog {
+    fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
         self.expire(now);
         let mut excess = self.used.saturating_add(cost).saturating_sub(self.limit);
         if excess == 0 {
@@ -49,7 +54,7 @@ impl SlidingLog {
         Err(Refusal { limit: self.limit, used: self.used, requested: cost, wait, too_large: false })
     }
 
-    pub(super) fn add(&mut self, cost: u64, now: Instant) {
+    fn add(&mut self, cost: u64, now: Instant) {
         self.expire(now);
         if cost == 0 {
             return;
@@ -65,12 +70,7 @@ impl SlidingLog {
         }
     }
 
-    pub(super) fn used(&mut self, now: Instant) -> u64 {
-        self.expire(now);
-        self.used
-    }
-
-    pub(super) fn level(&mut self, now: Instant) -> Level {
+    fn level(&mut self, now: Instant) -> Level {
         self.expire(now);
         let remaining = self.limit.saturating_sub(self.used);
         let reset = self
@@ -80,14 +80,7 @@ impl SlidingLog {
         Level { limit: self.limit, used: self.limit - remaining, remaining, reset }
     }
 
-    /// A span as long as the window holds its start and not its end.
-    fn expire(&mut self, now: Instant) {
-        while let Some(&(at, spent)) = self.entries.front() {
-            if now.saturating_duration_since(at) < self.window {
-                return;
-            }
-            self.used = self.used.saturating_sub(spent);
-            self.entries.pop_front();
-        }
+    fn set_limit(&mut self, limit: u64, _now: Instant) {
+        self.limit = limit;
     }
 }

@@ -87,6 +87,7 @@ pub struct Refusal {
 /// A `now` that is earlier than the last one counts as the last one.
 #[derive(Clone, Debug)]
 pub struct Limiter {
+    limit: u64,
     machine: Machine,
     /// What the headers describe, where that is not the machine.
     told: Option<Bucket>,
@@ -99,6 +100,19 @@ enum Machine {
     SlidingLog(SlidingLog),
 }
 
+/// What each shape does with a cost.
+trait Enforce {
+    /// Says whether a cost of at most the limit would fit now, and takes nothing.
+    fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal>;
+
+    /// Takes a cost, whether it fits or not.
+    fn add(&mut self, cost: u64, now: Instant);
+
+    fn level(&mut self, now: Instant) -> Level;
+
+    fn set_limit(&mut self, limit: u64, now: Instant);
+}
+
 impl Limiter {
     /// A limiter with nothing used.
     ///
@@ -106,25 +120,20 @@ impl Limiter {
     /// counts as one.
     pub fn new(limit: u64, window: Duration, shape: Shape) -> Self {
         let window = window.max(Duration::from_nanos(1));
-        let (machine, told) = match shape {
-            Shape::Bucket(depth) => (Machine::Bucket(Bucket::new(limit, window, depth)), None),
-            Shape::LyingBucket(depth) => (
-                Machine::Bucket(Bucket::new(limit, window, depth)),
-                Some(Bucket::new(limit, window, Depth::Window)),
-            ),
-            Shape::FixedWindow => (Machine::FixedWindow(FixedWindow::new(limit, window)), None),
-            Shape::SlidingLog => (Machine::SlidingLog(SlidingLog::new(limit, window)), None),
+        let machine = match shape {
+            Shape::Bucket(depth) | Shape::LyingBucket(depth) => {
+                Machine::Bucket(Bucket::new(limit, window, depth))
+            }
+            Shape::FixedWindow => Machine::FixedWindow(FixedWindow::new(limit, window)),
+            Shape::SlidingLog => Machine::SlidingLog(SlidingLog::new(limit, window)),
         };
-        Self { machine, told }
+        let lies = matches!(shape, Shape::LyingBucket(_));
+        Self { limit, machine, told: lies.then(|| Bucket::new(limit, window, Depth::Window)) }
     }
 
     /// The limit per window.
     pub fn limit(&self) -> u64 {
-        match &self.machine {
-            Machine::Bucket(bucket) => bucket.limit(),
-            Machine::FixedWindow(window) => window.limit(),
-            Machine::SlidingLog(log) => log.limit(),
-        }
+        self.limit
     }
 
     /// Takes `cost` if it fits now. A refusal takes nothing.
@@ -136,76 +145,50 @@ impl Limiter {
 
     /// Says whether `cost` would fit now, and takes nothing.
     pub fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
-        if cost > self.limit() {
-            let used = self.used(now);
-            return Err(Refusal {
-                limit: self.limit(),
-                used,
-                requested: cost,
-                wait: Duration::ZERO,
-                too_large: true,
-            });
+        if cost > self.limit {
+            let (limit, used) = (self.limit, self.machine().level(now).used);
+            return Err(Refusal { limit, used, requested: cost, wait: Duration::ZERO, too_large: true });
         }
-        match &mut self.machine {
-            Machine::Bucket(bucket) => bucket.check(cost, now),
-            Machine::FixedWindow(window) => window.check(cost, now),
-            Machine::SlidingLog(log) => log.check(cost, now),
-        }
+        self.machine().check(cost, now)
     }
 
     /// Takes as much of `cost` as there is room for, as another consumer of the same limit would,
     /// and returns how much that was.
     pub fn force(&mut self, cost: u64, now: Instant) -> u64 {
-        let room = match &mut self.machine {
-            Machine::Bucket(bucket) => bucket.room(now),
-            Machine::FixedWindow(window) => window.limit().saturating_sub(window.used(now)),
-            Machine::SlidingLog(log) => log.limit().saturating_sub(log.used(now)),
-        };
-        let taken = cost.min(room);
+        let taken = cost.min(self.machine().level(now).remaining);
         self.add(taken, now);
         taken
     }
 
     /// What the headers tell now.
     pub fn level(&mut self, now: Instant) -> Level {
-        if let Some(told) = &mut self.told {
-            return told.level(now);
-        }
-        match &mut self.machine {
-            Machine::Bucket(bucket) => bucket.level(now),
-            Machine::FixedWindow(window) => window.level(now),
-            Machine::SlidingLog(log) => log.level(now),
+        match &mut self.told {
+            Some(told) => told.level(now),
+            None => self.machine().level(now),
         }
     }
 
     /// Changes the limit. What is used stays used, even where that is more than the new limit.
     pub fn set_limit(&mut self, limit: u64, now: Instant) {
+        self.limit = limit;
         if let Some(told) = &mut self.told {
             told.set_limit(limit, now);
         }
-        match &mut self.machine {
-            Machine::Bucket(bucket) => bucket.set_limit(limit, now),
-            Machine::FixedWindow(window) => window.set_limit(limit),
-            Machine::SlidingLog(log) => log.set_limit(limit),
-        }
-    }
-
-    fn used(&mut self, now: Instant) -> u64 {
-        match &mut self.machine {
-            Machine::Bucket(bucket) => bucket.used(now),
-            Machine::FixedWindow(window) => window.used(now),
-            Machine::SlidingLog(log) => log.used(now),
-        }
+        self.machine().set_limit(limit, now);
     }
 
     fn add(&mut self, cost: u64, now: Instant) {
         if let Some(told) = &mut self.told {
             told.add(cost, now);
         }
+        self.machine().add(cost, now);
+    }
+
+    fn machine(&mut self) -> &mut dyn Enforce {
         match &mut self.machine {
-            Machine::Bucket(bucket) => bucket.add(cost, now),
-            Machine::FixedWindow(window) => window.add(cost, now),
-            Machine::SlidingLog(log) => log.add(cost, now),
+            Machine::Bucket(bucket) => bucket,
+            Machine::FixedWindow(window) => window,
+            Machine::SlidingLog(log) => log,
         }
     }
 }

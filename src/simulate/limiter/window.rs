@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-use super::{Level, Refusal, nanoseconds};
+use super::{Enforce, Level, Refusal, nanoseconds};
 
 #[derive(Clone, Debug)]
 pub(super) struct FixedWindow {
@@ -19,39 +19,6 @@ impl FixedWindow {
         Self { limit, window, used: 0, start: None }
     }
 
-    pub(super) fn limit(&self) -> u64 {
-        self.limit
-    }
-
-    pub(super) fn set_limit(&mut self, limit: u64) {
-        self.limit = limit;
-    }
-
-    pub(super) fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
-        let left = self.left(now);
-        if self.used.saturating_add(cost) <= self.limit {
-            return Ok(());
-        }
-        Err(Refusal { limit: self.limit, used: self.used, requested: cost, wait: left, too_large: false })
-    }
-
-    pub(super) fn add(&mut self, cost: u64, now: Instant) {
-        self.left(now);
-        self.used = self.used.saturating_add(cost);
-    }
-
-    pub(super) fn used(&mut self, now: Instant) -> u64 {
-        self.left(now);
-        self.used
-    }
-
-    pub(super) fn level(&mut self, now: Instant) -> Level {
-        let left = self.left(now);
-        let remaining = self.limit.saturating_sub(self.used);
-        let reset = if self.used == 0 { Duration::ZERO } else { left };
-        Level { limit: self.limit, used: self.limit - remaining, remaining, reset }
-    }
-
     /// Turns to the window that `now` is in, and tells how much of it is left.
     fn left(&mut self, now: Instant) -> Duration {
         let start = *self.start.get_or_insert(now);
@@ -63,5 +30,31 @@ impl FixedWindow {
         let past = nanoseconds(into.as_nanos() % self.window.as_nanos());
         self.start = Some(now - past);
         self.window.saturating_sub(past)
+    }
+}
+
+impl Enforce for FixedWindow {
+    fn check(&mut self, cost: u64, now: Instant) -> Result<(), Refusal> {
+        let left = self.left(now);
+        if self.used.saturating_add(cost) <= self.limit {
+            return Ok(());
+        }
+        Err(Refusal { limit: self.limit, used: self.used, requested: cost, wait: left, too_large: false })
+    }
+
+    fn add(&mut self, cost: u64, now: Instant) {
+        self.left(now);
+        self.used = self.used.saturating_add(cost);
+    }
+
+    fn level(&mut self, now: Instant) -> Level {
+        let left = self.left(now);
+        let remaining = self.limit.saturating_sub(self.used);
+        let reset = if self.used == 0 { Duration::ZERO } else { left };
+        Level { limit: self.limit, used: self.limit - remaining, remaining, reset }
+    }
+
+    fn set_limit(&mut self, limit: u64, _now: Instant) {
+        self.limit = limit;
     }
 }

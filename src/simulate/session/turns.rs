@@ -1,134 +1,41 @@
-//! Sessions over WebSocket: `/responses` in WebSocket mode, and a Realtime session in outline.
-//!
-//! Each `response.create` goes the way of a POST to `/responses` with the handshake's headers:
-//! latency, key, limiter, faults. What would be its answer comes as messages. A create's `metadata`
-//! may have `x-simulate` and `x-simulate-job`, which count as those headers. The rules are those of
-//! developers.openai.com, guide "WebSocket mode": a lane for each `stream_id`, 32 with a name, 16
-//! answers at once, a cache of each lane's last response, which a failed turn of the lane empties.
-//! Frames are tungstenite's.
+//! The messages of a session: its lanes, their turns, and what is said in answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
-use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use tokio_tungstenite::tungstenite::protocol::Message;
 
 use crate::clock;
 
-use super::Simulator;
-use super::answer::{Content, Reply};
-use super::body::{Body, Cut};
-use super::credential::identify;
-use super::errors::ApiError;
-use super::fault::JOB_HEADER;
-use super::wire::Fate;
+use super::super::Simulator;
+use super::super::answer::{Content, Reply};
+use super::super::body::Cut;
+use super::super::errors::ApiError;
+use super::super::fault::JOB_HEADER;
+use super::super::route::Kind;
+use super::Asked;
 
 /// Answers of one session under way at once; further creates wait.
 const AT_ONCE: usize = 16;
 /// Lanes of one session with a name.
 const NAMED_LANES: usize = 32;
 const LONGEST_NAME: usize = 256;
-/// Messages of a session that wait to be written.
-const WAITING: usize = 64;
-/// What RFC 6455, section 4.2.2, appends to a key.
-const ACCEPT: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-
-/// Where the session of a connection is left for when its HTTP is over.
-pub(super) type Place = Mutex<Option<Session>>;
-
-/// A session that was agreed on.
-#[derive(Debug)]
-pub(super) struct Session {
-    simulator: Simulator,
-    upgraded: OnUpgrade,
-    asked: Arc<Asked>,
-}
-
-/// What its handshake asked for.
-#[derive(Debug)]
-struct Asked {
-    headers: HeaderMap,
-    realtime: bool,
-    /// The model in the query.
-    model: Option<String>,
-    fate: Arc<Fate>,
-}
-
-/// Answers a handshake for a session; nothing where the request asks for none.
-pub(super) fn agree(
-    simulator: &Simulator,
-    request: &mut Request<Incoming>,
-    fate: &Arc<Fate>,
-    place: &Place,
-) -> Option<Response<Body>> {
-    let key = request.headers().get(SEC_WEBSOCKET_KEY)?.clone();
-    request
-        .headers()
-        .get(UPGRADE)
-        .filter(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))?;
-    let path = request.uri().path();
-    let realtime = path.ends_with("/realtime");
-    if !realtime && !path.ends_with("/responses") {
-        return None;
-    }
-    let settings = Arc::clone(&simulator.state().settings);
-    if let Err(denied) = identify(&settings, request.headers()) {
-        let body = Bytes::from(json!({ "error": denied.object }).to_string());
-        let mut response = Response::new(Body::whole(body));
-        *response.status_mut() = denied.error.status;
-        response
-            .headers_mut()
-            .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        return Some(response);
-    }
-    let query = request.uri().query().unwrap_or_default();
-    let model = query.split('&').find_map(|pair| pair.strip_prefix("model=")).map(str::to_owned);
-    let asked = Asked { headers: request.headers().clone(), realtime, model, fate: Arc::clone(fate) };
-    let mut response = Response::new(Body::whole(Bytes::new()));
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept(&key));
-    let protocols = asked.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
-    let chosen =
-        protocols.and_then(|offered| offered.split(',').map(str::trim).find(|one| *one == "realtime"));
-    if chosen.is_some() {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("realtime"));
-    }
-    let session = Session {
-        simulator: simulator.clone(),
-        upgraded: hyper::upgrade::on(request),
-        asked: Arc::new(asked),
-    };
-    *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(session);
-    Some(response)
-}
-
-fn accept(key: &HeaderValue) -> HeaderValue {
-    let text = [key.as_bytes(), ACCEPT.as_bytes()].concat();
-    let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, &text);
-    HeaderValue::try_from(BASE64.encode(digest)).unwrap_or(HeaderValue::from_static(""))
-}
 
 /// The name of a lane; none for the default one.
 type Name = Option<String>;
 
 /// What the lanes of a session share.
-struct Shared {
+pub(super) struct Shared {
     simulator: Simulator,
     asked: Arc<Asked>,
     at_once: Semaphore,
@@ -137,24 +44,13 @@ struct Shared {
     out: mpsc::Sender<String>,
 }
 
-impl Session {
-    /// Runs the session until the client leaves or a fault ends it.
-    pub(super) async fn run(self) {
-        let Ok(upgraded) = self.upgraded.await else { return };
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-        let (out, frames) = mpsc::channel(WAITING);
-        let shared = Arc::new(Shared {
-            simulator: self.simulator,
-            asked: self.asked,
-            at_once: Semaphore::new(AT_ONCE),
-            cache: Mutex::default(),
-            out,
-        });
-        serve(socket, frames, &shared).await;
+impl Shared {
+    pub(super) fn new(simulator: Simulator, asked: Arc<Asked>, out: mpsc::Sender<String>) -> Arc<Self> {
+        Arc::new(Self { simulator, asked, at_once: Semaphore::new(AT_ONCE), cache: Mutex::default(), out })
     }
 }
 
-async fn serve(
+pub(super) async fn serve(
     socket: WebSocketStream<TokioIo<Upgraded>>,
     mut frames: mpsc::Receiver<String>,
     shared: &Arc<Shared>,
@@ -326,7 +222,7 @@ impl Shared {
     fn knows(&self, id: &str) -> bool {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let mut store = self.simulator.0.store.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.values().any(|cached| cached == id) || store.responses.find(id).is_some()
+        cache.values().any(|cached| cached == id) || store.of(Kind::Response).find(id).is_some()
     }
 
     /// A lane's failed turn forgets what it continued.
