@@ -4,6 +4,8 @@ use super::status::{
     BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
     Overhead, PaceStatus, QuotaSpent, Reload, ScopeStatus, Status, UpstreamState, UpstreamStatus,
 };
+use crate::catalog;
+use crate::classify::ErrorClass;
 
 pub(super) fn healthy() -> Status {
     Status {
@@ -60,14 +62,7 @@ pub(super) fn rate_limited() -> Status {
     status.scopes[0].in_flight = 40;
     status.scopes[0].waiting = 214;
     status.scopes[0].held_by = Some("tokens per minute".to_owned());
-    let mut tokens = error(
-        "rate_limit_tokens",
-        11,
-        0,
-        "Tokens per minute ran out: requests and their answers together ask for more than the limit lets through.",
-        "Nothing while waits are short. Otherwise ask for a higher limit, use a smaller model, or send less.",
-        "Sets the bucket to what the message says, keeps the request at the head of its queue, tries again.",
-    );
+    let mut tokens = error("rate_limit_tokens", 11, 0);
     tokens.minutes[58] = 2;
     tokens.minutes[31] = 9;
     status.errors.insert(0, tokens);
@@ -81,23 +76,9 @@ pub(super) fn quota_spent() -> Status {
         since: "2026-11-22T02:58:40.000Z".to_owned(),
         next_probe_seconds: Some(228.0),
     });
-    let mut spent = error(
-        "quota_insufficient",
-        1,
-        0,
-        "The organization's credit is used up, or its monthly spend limit is reached.",
-        "Buy credit or raise the limit on the billing page; then POST /reload, or wait for the next probe.",
-        "Opens the billing block: answers at once with the upstream's own error, and asks again rarely.",
-    );
+    let mut spent = error("quota_insufficient", 1, 0);
     spent.minutes[52] = 1;
-    let mut refused = error(
-        "weir_billing_block",
-        0,
-        1_874,
-        "Weir knows that the quota is spent and does not ask the upstream for each request.",
-        "As for quota_insufficient.",
-        "Answers with the upstream's own status, type and code.",
-    );
+    let mut refused = error("weir_billing_block", 0, 1_874);
     refused.minutes[53..].copy_from_slice(&[210, 260, 255, 270, 281, 302, 296]);
     status.errors = vec![refused, spent, overloaded(3, 0, 17)];
     status.failures = vec![
@@ -137,23 +118,9 @@ pub(super) fn outage() -> Status {
     };
     let mut failing = overloaded(96, 14, 60);
     failing.minutes[55..].copy_from_slice(&[41, 12, 9, 8, 9]);
-    let mut reset = error(
-        "connection_reset",
-        7,
-        2,
-        "The connection broke before an answer came.",
-        "Look at the network, its proxies and firewalls, if it lasts.",
-        "Tries again where a repeat is safe.",
-    );
+    let mut reset = error("connection_reset", 7, 2);
     reset.minutes[55..].copy_from_slice(&[5, 0, 0, 2, 0]);
-    let mut broken = error(
-        "weir_breaker_open",
-        0,
-        51,
-        "The upstream is failing, and has been for longer than a request may wait it out.",
-        "Look at status.openai.com. Raise outage.max_wait if callers can wait longer.",
-        "Answers at once with 503, since when it has been failing and when the next probe is.",
-    );
+    let mut broken = error("weir_breaker_open", 0, 51);
     broken.minutes[56..].copy_from_slice(&[6, 15, 14, 16]);
     status.errors = vec![failing, broken, reset];
     status.failures = vec![
@@ -287,14 +254,7 @@ fn scope(name: &str, limits: &[(&str, f64, f64)]) -> ScopeStatus {
 }
 
 fn overloaded(attempts: u64, requests: u64, last_minute: u32) -> ErrorStatus {
-    let mut overloaded = error(
-        "overloaded",
-        attempts,
-        requests,
-        "The API has more work than it can do at the moment.",
-        "Wait; look at status.openai.com if it lasts. Spread bulk work over the day.",
-        "Backs off with jitter and tries again, within the retry budget; opens the breaker if it lasts.",
-    );
+    let mut overloaded = error("overloaded", attempts, requests);
     overloaded.minutes[20] = 3.min(last_minute);
     overloaded.last_seen_minutes = if requests > 0 { 0 } else { 39 };
     if requests == 0 {
@@ -303,14 +263,9 @@ fn overloaded(attempts: u64, requests: u64, last_minute: u32) -> ErrorStatus {
     overloaded
 }
 
-fn error(
-    class: &str,
-    attempts: u64,
-    requests: u64,
-    cause: &str,
-    solution: &str,
-    weir_does: &str,
-) -> ErrorStatus {
+/// An error in the catalog's words.
+fn error(class: &str, attempts: u64, requests: u64) -> ErrorStatus {
+    let words = catalog::entry(ErrorClass::named(class).expect("a class"), None);
     ErrorStatus {
         class: class.to_owned(),
         attempts,
@@ -318,9 +273,9 @@ fn error(
         minutes: vec![0; 60],
         last_seen_minutes: 0,
         callers: if attempts + requests > 0 { vec![met("checkout", attempts, requests)] } else { Vec::new() },
-        cause: cause.to_owned(),
-        solution: solution.to_owned(),
-        weir_does: weir_does.to_owned(),
+        cause: words.cause.clone(),
+        solution: words.solution.clone(),
+        weir_does: words.weir_does.clone(),
     }
 }
 

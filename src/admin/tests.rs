@@ -233,7 +233,7 @@ fn the_page_says_what_a_person_needs() {
                 "<b>1,998,004</b> of 2,000,000 · at the limit",
                 "background lane",
                 "others use 31 %",
-                "Sets the bucket to what the message says",
+                "Sets its picture of the limit from the message",
             ],
         ),
         (
@@ -242,7 +242,7 @@ fn the_page_says_what_a_person_needs() {
                 "The quota is spent",
                 "It is our quota",
                 "✖</span> Critical",
-                "Buy credit",
+                "Add credit, or raise the spend limit",
                 "next probe in 3 min 48 s",
             ],
         ),

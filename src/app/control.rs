@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::admin::CurrentAccess;
+use crate::account::Rfc3339;
+use crate::admin::{CurrentAccess, Reload};
 use crate::admission::Scopes;
 use crate::caller::Issuer;
 use crate::clock;
@@ -117,14 +118,6 @@ struct State {
     problem: Option<String>,
 }
 
-/// How reading the configuration went.
-pub(super) struct LastRead {
-    pub(super) at: SystemTime,
-    pub(super) problem: Option<String>,
-    /// The keys whose values wait for a restart.
-    pub(super) waiting: Vec<String>,
-}
-
 impl Control {
     pub(super) fn new(
         config: Config,
@@ -167,10 +160,15 @@ impl Control {
         read(&self.state().config)
     }
 
-    pub(super) fn last_read(&self) -> LastRead {
+    /// How reading the configuration went.
+    pub(super) fn last_read(&self) -> Reload {
         let state = self.state();
-        let waiting = state.waiting.iter().map(|waiting| waiting.key.clone()).collect();
-        LastRead { at: state.read_at, problem: state.problem.clone(), waiting }
+        Reload {
+            successful: state.problem.is_none(),
+            time: Rfc3339(state.read_at).to_string(),
+            error: state.problem.clone(),
+            waiting: state.waiting.iter().map(|waiting| waiting.key.clone()).collect(),
+        }
     }
 
     /// Reads the configuration again. What concerns listeners, workers and connections stays as it

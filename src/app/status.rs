@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use crate::account::{Account, ClassHistory, RecentErrors, Report, Rfc3339};
 use crate::admin::{
     BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus, ErrorStatus, FailureLine, Overhead,
-    PaceStatus, Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
+    PaceStatus, RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
 };
 use crate::admission;
 use crate::caller::{Caller, Callers, Lane};
@@ -205,7 +205,6 @@ impl Source for Status {
     fn status(&self) -> admin::Status {
         let (now, wall) = (clock::now(), clock::wall());
         let scopes = self.control.scopes.snapshot();
-        let last = self.control.last_read();
         let overhead = self.metrics.overhead_quantiles();
         let (mode, capacity, own_credential, upstream) = self.control.with_config(|config| {
             let (mode, upstream) = (config.mode.as_str().to_owned(), config.shown_upstreams());
@@ -230,12 +229,7 @@ impl Source for Status {
             draining: self.control.is_draining(),
             listen: self.listen.clone(),
             upstream,
-            reload: Reload {
-                successful: last.problem.is_none(),
-                time: Rfc3339(last.at).to_string(),
-                error: last.problem,
-                waiting: last.waiting,
-            },
+            reload: self.control.last_read(),
             overhead: Overhead {
                 count: overhead.count,
                 p50_seconds: overhead.p50,

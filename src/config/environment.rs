@@ -3,7 +3,7 @@
 use super::Config;
 use super::changes::renamed;
 use super::key::{Kind, Table};
-use super::problem::{Origin, Problem, nearest, quoted};
+use super::problem::{Origin, nearest, quoted};
 use super::read::Reader;
 use super::tree::{Datum, Node, join};
 
@@ -29,12 +29,7 @@ pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
                 set(root, &path, &value, &Origin::Environment(name), reader);
             }
             Err(advice) if !top_level => {
-                let message = format!("no such key: {advice}");
-                reader.problems.push(Problem {
-                    origin: Origin::Environment(name),
-                    key: String::new(),
-                    message,
-                });
+                reader.problem_in_environment(name, format!("no such key: {advice}"));
             }
             Ok(_) | Err(_) => {}
         }
@@ -64,7 +59,7 @@ pub(crate) fn near_misses(root: &Node, reader: &mut Reader<'_>) {
             "Weir reads no variable of this name; did you mean WEIR_{}?",
             path.replace('.', "__").to_uppercase()
         );
-        reader.problems.push(Problem { origin: Origin::Environment(name), key: String::new(), message });
+        reader.problem_in_environment(name, message);
     }
 }
 

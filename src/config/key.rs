@@ -65,6 +65,8 @@ pub struct Key {
     pub presence: Presence,
     /// The least and the greatest value, as TOML.
     pub range: Option<(&'static str, &'static str)>,
+    /// Whether it, and what is in it, is read at the start alone, and a reload leaves it as it was.
+    pub restart: bool,
     /// The lines of its doc.
     pub doc: &'static [&'static str],
 }
@@ -135,7 +137,8 @@ fn one_of(words: &[&str]) -> String {
 }
 
 /// Declares a section: `name: Type = default(0) in 0..=8`, `= unset("example")` or `=
-/// required("example")`.
+/// required("example")`; with `; restart` behind it what listens, what connects, and what is made
+/// once.
 macro_rules! section {
     (
         $(#[doc = $about:literal])*
@@ -143,6 +146,7 @@ macro_rules! section {
             $(
                 $(#[doc = $doc:literal])*
                 $field:ident : $type:ty = $presence:ident($sample:tt) $(in $least:literal ..= $greatest:literal)?
+                $(; $restart:ident)?
             ),* $(,)?
         }
     ) => {
@@ -162,6 +166,7 @@ macro_rules! section {
                         kind: <$type as $crate::config::value::Value>::KIND,
                         presence: section!(@presence $presence $sample),
                         range: section!(@range $($least, $greatest)?),
+                        restart: section!(@restart $($restart)?),
                         doc: &[$($doc),*],
                     }
                 ),*],
@@ -190,6 +195,8 @@ macro_rules! section {
     (@presence default $sample:tt) => { $crate::config::key::Presence::Default(stringify!($sample)) };
     (@presence unset $sample:tt) => { $crate::config::key::Presence::Unset(stringify!($sample)) };
     (@presence required $sample:tt) => { $crate::config::key::Presence::Required(stringify!($sample)) };
+    (@restart) => { false };
+    (@restart restart) => { true };
     (@range) => { None };
     (@range $least:literal, $greatest:literal) => { Some((stringify!($least), stringify!($greatest))) };
 }

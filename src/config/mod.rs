@@ -85,7 +85,7 @@ section! {
         limits: Limits = default({}),
         /// Several Weirs that share one organization's limits, and agree through Redis on who may
         /// use how much.
-        replicas: Replicas = default({}),
+        replicas: Replicas = default({}); restart,
         /// Attempts after the first, where the table of outcomes allows one.
         retry: Retry = default({}),
         /// Attempts are held back from a scope that is failing.
@@ -103,14 +103,14 @@ section! {
         /// The failures kept for `weir report`.
         report: Report = default({}),
         /// Traces, by OTLP over HTTP.
-        trace: Trace = default({}),
+        trace: Trace = default({}); restart,
         /// What Prometheus gets.
-        metrics: Metrics = default({}),
+        metrics: Metrics = default({}); restart,
         /// What happens between SIGTERM and the end.
         shutdown: Shutdown = default({}),
         /// A folder for what is to survive a restart: what callers spent of their budgets, and what
         /// was learned of limits. Never a secret.
-        state: Option<PathBuf> = unset("/var/lib/weir"),
+        state: Option<PathBuf> = unset("/var/lib/weir"); restart,
         /// What callers may use, where they have no rights of their own.
         rights: Rights = default({}),
         /// The services that use Weir. Without any, all requests are of one caller named "default".

@@ -19,11 +19,11 @@ section! {
         /// `weir::proxy=debug`, overrule it.
         level: Level = default("info"),
         /// JSON, text, or text on a terminal and JSON elsewhere.
-        format: Format = default("auto"),
+        format: Format = default("auto"); restart,
         /// Whether each request gets a line.
         access: bool = default(true),
         /// The part of the requests that succeeded that get one. All that failed do.
-        sample: Ratio = default(1.0) in 0.0..=1.0,
+        sample: Ratio = default(1.0) in 0.0..=1.0; restart,
         /// Whether quoted parts of the upstream's error messages are masked in log, reports and
         /// page: they can echo prompts. Keys always are.
         mask_messages: bool = default(true),
@@ -62,7 +62,7 @@ section! {
     /// The failures kept for `weir report`.
     Report {
         /// How many; 0 keeps none.
-        capacity: usize = default(256) in 0..=10000,
+        capacity: usize = default(256) in 0..=10000; restart,
         /// Whether the first 64 KiB of the request's body are kept with them. Off: it is the
         /// caller's business.
         request_data: bool = default(false),

@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 
 use super::Config;
-use super::problem::{Origin, Problem};
 use super::read::Reader;
 use super::secret::{SecretRef, SecretSource};
 use super::tree::Node;
@@ -35,12 +34,7 @@ pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Rea
                 upstream.proxy_credential = upstream.proxy_credential.take().or(credential);
             }
             Err(message) => {
-                let message = format!("{message}, or upstream.proxy = \"off\"");
-                reader.problems.push(Problem {
-                    origin: Origin::Environment(name),
-                    key: String::new(),
-                    message,
-                });
+                reader.problem_in_environment(name, format!("{message}, or upstream.proxy = \"off\""));
             }
         }
     }

@@ -6,7 +6,7 @@ use super::changes::{CHANGES, Change};
 use super::key::{Key, Kind, Presence, Table};
 use super::problem::{Origin, Problem, nearest, quoted};
 use super::sources::Sources;
-use super::tree::{Datum, Node};
+use super::tree::{Datum, Node, join};
 use super::value::Value;
 
 /// What a value may ask for while it is read, and where it reports what is wrong.
@@ -50,6 +50,11 @@ impl<'a> Reader<'a> {
         let problem =
             Problem { origin: node.origin.clone(), key: node.path.clone(), message: message.into() };
         self.problems.push(problem);
+    }
+
+    /// Reports what is wrong with a variable of the environment.
+    pub(crate) fn problem_in_environment(&mut self, name: String, message: String) {
+        self.problems.push(Problem { origin: Origin::Environment(name), key: String::new(), message });
     }
 
     /// Reports a value of another kind than the key takes.
@@ -119,11 +124,8 @@ impl<'a> Reader<'a> {
     }
 
     fn default<T: Value>(&mut self, entries: &Entries<'_>, key: &Key, text: &str) -> Option<T> {
-        let path = if entries.path.is_empty() {
-            key.name.to_owned()
-        } else {
-            format!("{}.{}", entries.path, key.name)
-        };
+        let mut path = entries.path.to_owned();
+        join(&mut path, key.name);
         let node = Node::parse_value(text, &path, &Origin::Default)?;
         T::read(&node, self)
     }

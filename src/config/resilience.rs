@@ -102,7 +102,7 @@ section! {
         /// The largest that is kept. A larger one streams through, and is not retried.
         max_body: Size = default("8MiB") in 0..="1GiB",
         /// All that are kept together.
-        max_total: Size = default("256MiB") in 0..="1TiB",
+        max_total: Size = default("256MiB") in 0..="1TiB"; restart,
         /// What is still read ahead of a larger one, so that it can be priced.
         prefix: Size = default("64KiB") in 0..="16MiB",
     }

@@ -32,7 +32,7 @@ section! {
         /// `OpenAI-Project` for requests with the credential.
         project: Option<String> = unset("proj_1234"),
         /// DNS, TCP, CONNECT and TLS together. The SDKs' own value.
-        connect_timeout: Duration = default("5s") in "10ms"..="5m",
+        connect_timeout: Duration = default("5s") in "10ms"..="5m"; restart,
         /// From the end of the request to the response head. Off: answers take as long as the
         /// caller waits for them.
         response_timeout: Option<Duration> = default("off") in "100ms"..="1d",
@@ -46,29 +46,29 @@ section! {
         idle_timeout: Duration = default("600s") in "1s"..="1d",
         /// How long a connection without a request is kept: below the 60 s of most load balancers
         /// and NATs.
-        pool_idle_timeout: Duration = default("50s") in "1s"..="1h",
+        pool_idle_timeout: Duration = default("50s") in "1s"..="1h"; restart,
         /// Connections without a request that each worker keeps.
-        pool_max_idle: usize = default(1024) in 0..=100000,
+        pool_max_idle: usize = default(1024) in 0..=100000; restart,
         /// How old a connection may grow before it is replaced between two requests, so that DNS
         /// changes are seen.
-        max_connection_age: Duration = default("10m") in "1s"..="30d",
+        max_connection_age: Duration = default("10m") in "1s"..="30d"; restart,
         /// All header fields of an answer together.
-        header_bytes: Size = default("64KiB") in "8KiB"..="1MiB",
+        header_bytes: Size = default("64KiB") in "8KiB"..="1MiB"; restart,
         /// Whether HTTP/2 is spoken upstream. Off: a stream on HTTP/1.1 has a connection and a
         /// window of its own.
-        http2: bool = default(false),
+        http2: bool = default(false); restart,
         /// The HTTP proxy on the way there (CONNECT). Left out, `HTTPS_PROXY` and `NO_PROXY` of the
         /// environment count; "off" ignores them.
-        proxy: Option<BaseUrl> = unset("http://proxy.internal:3128"),
+        proxy: Option<BaseUrl> = unset("http://proxy.internal:3128"); restart,
         /// What the proxy asks for, as `user:password`.
         proxy_credential: Option<SecretRef> = unset("env:PROXY_CREDENTIAL"),
         /// Hosts that are reached without the proxy, as in `NO_PROXY`: names, `.domain`, `*`. Left
         /// out: `NO_PROXY`.
-        no_proxy: Vec<Pattern> = default([]),
+        no_proxy: Vec<Pattern> = default([]); restart,
         /// TLS to the upstream.
-        tls: UpstreamTls = default({}),
+        tls: UpstreamTls = default({}); restart,
         /// Upgrades to WebSocket.
-        websocket: WebSocket = default({}),
+        websocket: WebSocket = default({}); restart,
     }
 }
 

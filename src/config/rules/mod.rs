@@ -26,11 +26,11 @@ pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     listeners::check(config, &mut rules);
     replicas::check(config, &mut rules);
     resilience::check(config, &mut rules);
+    families::check(config, &mut rules);
     upstreams::check(config, &mut rules);
     exchanges::check(config, &mut rules);
     issuers::check(config, &mut rules);
     callers::check(config, &mut rules);
-    families::check(config, &mut rules);
     files::check(config, &mut rules);
 }
 

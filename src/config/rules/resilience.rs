@@ -1,4 +1,4 @@
-//! Waiting, limits and retries that don't contradict each other.
+//! Waiting and retries that don't contradict each other.
 
 use super::Rules;
 use crate::config::Config;
@@ -6,7 +6,6 @@ use crate::config::Config;
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     retry(config, rules);
     waiting(config, rules);
-    families(config, rules);
 }
 
 fn retry(config: &Config, rules: &mut Rules<'_, '_>) {
@@ -82,29 +81,5 @@ fn waiting(config: &Config, rules: &mut Rules<'_, '_>) {
             &["replay.max_body", "replay.max_total"],
             "one body may be larger than all together; write max_body of at most max_total",
         );
-    }
-}
-
-fn families(config: &Config, rules: &mut Rules<'_, '_>) {
-    let places = rules.kept("limits.families");
-    let families = &config.limits.families;
-    for (index, (family, place)) in families.iter().zip(&places).enumerate() {
-        if family.name == "other" {
-            rules.refuse_at(place, "name", "\"other\" means all other models; write another name");
-        }
-        if families[..index].iter().any(|before| before.name == family.name) {
-            let message = format!("\"{}\" is the name of an earlier family; write another", family.name);
-            rules.refuse_at(place, "name", message);
-        }
-        if family.models.is_empty() {
-            rules.refuse_at(place, "models", "no model belongs to it; name at least one");
-        }
-        for pattern in &family.models {
-            if families[..index].iter().any(|before| before.models.contains(pattern)) {
-                let pattern = pattern.as_str();
-                let message = format!("\"{pattern}\" belongs to an earlier family; leave it out here");
-                rules.refuse_at(place, "models", message);
-            }
-        }
     }
 }
