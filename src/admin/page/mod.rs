@@ -10,6 +10,8 @@ mod sections;
 mod sparkline;
 mod tables;
 mod upstreams;
+#[cfg(test)]
+mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 

@@ -1,25 +1,23 @@
 //! From the configuration to the settings of each module: the only place that knows both.
 
+mod callers;
 mod limits;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::allowances;
 use crate::admin;
 use crate::admission::{self, BreakerSettings, BudgetSettings, MemberSettings, QueueSettings};
 use crate::caller::origin::Origins;
-use crate::caller::{self, Caller, CallerId, Callers, Registry};
+use crate::caller::{Callers, Registry};
 use crate::config::Config;
 use crate::config::pacing::Merge;
-use crate::config::secret::SecretRef;
 use crate::config::server::{ClientAuth, TlsVersion};
 use crate::config::sources::Process;
 use crate::config::upstreams::Member;
 use crate::estimate::{self, Estimator};
 use crate::pool::Names;
 use crate::proxy::{MOST_CHECKED, Policy, Upstreams};
-use crate::rights::Rights;
 use crate::telemetry::Hidden;
 use crate::telemetry::otlp::{self, Spans};
 use crate::upstream::headers::Forwarded;
@@ -27,9 +25,8 @@ use crate::upstream::upgrade::{TunnelLimits, Tunnels};
 use crate::upstream::{self, tls};
 use crate::{account, metrics, replay, replicas, retry, server, stream};
 
-use super::exchanges::lasting_name;
-use super::upstreams::credential;
-use super::{Error, build, issuers};
+use super::{Error, build};
+use callers::{callers, max_waiting_of, rights};
 use limits::{families, limits};
 
 pub(super) fn server(config: &Config) -> server::Settings {
@@ -293,20 +290,6 @@ pub(super) fn policy(
     })
 }
 
-/// What each caller may use, by its number.
-fn rights(config: &Config, callers: &Callers) -> Vec<Option<Arc<Rights>>> {
-    let configured = config.callers.iter().map(Some).chain([None]);
-    let mut table = Vec::new();
-    for (caller, of) in callers.all().iter().zip(configured) {
-        if let Some(rights) = config.rights_of(of) {
-            let place = usize::from(caller.id.0);
-            table.resize_with(table.len().max(place + 1), || None);
-            table[place] = Some(Arc::new(rights));
-        }
-    }
-    table
-}
-
 fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {
     let of = &config.retry;
     let settings = retry::Settings {
@@ -323,72 +306,6 @@ fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {
     })
 }
 
-fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> {
-    // In a pool whose members have their own, it stands for all of them, and is another at each.
-    let upstream = config.members().into_iter().find(|member| member.credential.is_some());
-    let style = upstream.as_ref().map_or(config.upstream.auth, |member| member.auth);
-    let credential = |key: &SecretRef, names: [Option<&str>; 2], place: &str| {
-        let made = credential(&key.secret, style, names, place)?;
-        Ok::<_, Error>(match lasting_name(config, key, names) {
-            Some(name) => made.known_as(name),
-            None => made,
-        })
-    };
-    let everybody = upstream
-        .as_ref()
-        .and_then(|upstream| {
-            let key = upstream.credential.as_ref()?;
-            let names = [upstream.organization.as_deref(), upstream.project.as_deref()];
-            Some(credential(key, names, "upstream"))
-        })
-        .transpose()?;
-    let mut entries = Vec::with_capacity(config.callers.len());
-    for (index, of) in config.callers.iter().enumerate() {
-        let own = of
-            .credential
-            .as_ref()
-            .map(|key| {
-                let names = [of.organization.as_deref(), of.project.as_deref()];
-                credential(key, names, &format!("callers[{index}]"))
-            })
-            .transpose()?;
-        entries.push(caller::Entry {
-            caller: Caller {
-                id: CallerId(0),
-                name: of.name.as_str().into(),
-                weight: of.weight,
-                lane: of.lane,
-                mode: of.mode,
-                max_waiting: of.max_waiting,
-                max_deadline: of.max_deadline,
-            },
-            keys: of.all_keys().map(|(_, key)| key.secret.clone()).collect(),
-            header: of.header.as_ref().map(|header| (header.name.clone(), header.value.clone())),
-            // As it stands in certificates, once they are read.
-            san: of
-                .san
-                .as_ref()
-                .map(|san| san.parse().map_or_else(|_| san.clone(), |ip: IpAddr| ip.to_string())),
-            token: of.token.as_ref().and_then(|token| issuers::claim(config, token, registry)),
-            credential: own,
-        });
-    }
-    let serve_unknown = config.serves_unknown_callers();
-    let origins = origins(config);
-    Ok(Callers::new(caller::Settings { entries, credential: everybody, serve_unknown, origins }, registry))
-}
-
-/// What the listener for callers is called by. A certificate does what the name would: no page has
-/// one for a name of its own.
-fn origins(config: &Config) -> Origins {
-    let of = &config.server;
-    if (of.listen.ip().is_loopback() && of.tls.cert.is_none()) || !of.hosts.is_empty() {
-        Origins::loopback_and(&of.hosts)
-    } else {
-        Origins::any()
-    }
-}
-
 /// What the admin address demands. Off loopback the token guards it, whatever it is called by.
 pub(super) fn access(config: &Config) -> admin::Access {
     let of = &config.admin;
@@ -398,16 +315,6 @@ pub(super) fn access(config: &Config) -> admin::Access {
         token: of.token.as_ref().map(|token| token.secret.clone()),
         origins: if loopback { Origins::loopback_and(&of.hosts) } else { Origins::any() },
     }
-}
-
-/// Requests that each caller may have waiting, by its number.
-fn max_waiting_of(callers: &Callers) -> Vec<Option<usize>> {
-    let bounded = || callers.all().iter().filter(|caller| caller.max_waiting.is_some());
-    let mut bounds = vec![None; bounded().map(|caller| usize::from(caller.id.0) + 1).max().unwrap_or(0)];
-    for caller in bounded() {
-        bounds[usize::from(caller.id.0)] = caller.max_waiting;
-    }
-    bounds
 }
 
 /// The upstreams that share the requests, the home first.
