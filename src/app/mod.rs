@@ -246,17 +246,19 @@ impl App {
             },
             Arc::clone(&metrics),
         ));
-        let source = Status::new(
-            Arc::clone(&control),
+        let source = Status {
+            listen: control.with_config(|config| config.server.listen.to_string()),
+            host: build::host(),
+            control: Arc::clone(&control),
             metrics,
-            Arc::clone(&account),
+            account: Arc::clone(&account),
             kept_bodies,
-            front_counters,
-            upstream_counters,
-            log.map(|log| log.guard.dropped()),
+            front: front_counters,
+            upstream: upstream_counters,
+            log: log.map(|log| log.guard.dropped()),
             spans,
-            now,
-        );
+            started: now,
+        };
         let (admin_stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let admin_settings = admin::Settings { access, ..admin::Settings::default() };
         let stop_listening = async move { admin_listener_ends.notified().await };

@@ -28,38 +28,21 @@ const REPEATED_SHOWN: Duration = Duration::from_mins(5);
 
 /// Gathers what is shown. Called on the admin thread.
 pub(super) struct Status {
-    control: Arc<Control>,
-    metrics: Arc<Metrics>,
-    account: Arc<Account>,
-    kept_bodies: Arc<replay::Budget>,
-    front: Arc<server::Counters>,
-    upstream: Arc<upstream::Counters>,
-    log: Option<DroppedLines>,
-    spans: Option<Spans>,
-    started: Instant,
+    pub(super) control: Arc<Control>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) account: Arc<Account>,
+    pub(super) kept_bodies: Arc<replay::Budget>,
+    pub(super) front: Arc<server::Counters>,
+    pub(super) upstream: Arc<upstream::Counters>,
+    pub(super) log: Option<DroppedLines>,
+    pub(super) spans: Option<Spans>,
+    pub(super) started: Instant,
     /// Where callers send their requests, until a restart.
-    listen: String,
-    host: String,
+    pub(super) listen: String,
+    pub(super) host: String,
 }
 
 impl Status {
-    #[expect(clippy::too_many_arguments, reason = "it shows all modules, and is made once")]
-    pub(super) fn new(
-        control: Arc<Control>,
-        metrics: Arc<Metrics>,
-        account: Arc<Account>,
-        kept_bodies: Arc<replay::Budget>,
-        front: Arc<server::Counters>,
-        upstream: Arc<upstream::Counters>,
-        log: Option<DroppedLines>,
-        spans: Option<Spans>,
-        started: Instant,
-    ) -> Self {
-        let listen = control.with_config(|config| config.server.listen.to_string());
-        let host = build::host();
-        Self { control, metrics, account, kept_bodies, front, upstream, log, spans, started, listen, host }
-    }
-
     fn gathered(&self) -> Gathered {
         let scopes = self.control.scopes.snapshot();
         let counts = self.control.scopes.counts();

@@ -90,13 +90,10 @@ impl Fault {
 
     /// The name that it is counted under.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error(error) => &error.name,
-            plain => Self::PLAIN
-                .into_iter()
-                .find(|(_, known)| *known == plain)
-                .map_or(Self::HIDDEN, |(name, _)| name),
+        if let Self::Error(error) = self {
+            return &error.name;
         }
+        Self::PLAIN.into_iter().find(|(_, known)| *known == self).map_or(Self::HIDDEN, |(name, _)| name)
     }
 }
 

@@ -5,6 +5,7 @@
 //! request is when it came, what it costs, how patient its caller is, how its answers took their
 //! time and which faults it met. Its turn, its rate limits and its retries are found anew.
 
+mod attempts;
 mod limits;
 
 use std::cmp::Reverse;
@@ -12,18 +13,16 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::machine::{
-    Arrival, Attempt, Claim, HeadReport, Machine, Outcome, Request, Route, Turn,
-};
+use crate::admission::machine::{Arrival, Attempt, Claim, Machine, Outcome, Request, Route, Turn};
 use crate::admission::{Cost, Key, LimitReports, Moment, Refused, RetryPayment};
 use crate::caller::{CallerId, Mode};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
-use crate::retry::{Decision, Policy, Safety, Situation, decide};
-use crate::simulate::limiter::{Joint, JointRefusal, Price};
+use crate::retry::Policy;
+use crate::simulate::limiter::{Joint, JointRefusal};
 
 use super::plan::Plan;
-use super::recording::{self, Course, End, Outage, Recorded, Recording};
+use super::recording::{Course, End, Outage, Recorded, Recording};
 
 /// How often replicas hear what the others send.
 const EXCHANGE: Duration = Duration::from_secs(1);
@@ -277,99 +276,6 @@ impl World<'_> {
             self.due[usize::from(machine)] = due.max(self.now);
             self.at(due.max(self.now), Event::Due(machine));
         }
-    }
-
-    fn send(&mut self, index: u32, mut attempt: Attempt) {
-        let recorded = &self.recording.requests[index as usize];
-        let tokens = f64::from(recorded.tokens) * self.plan.charge_ratio;
-        let price = Price { requests: 1, tokens: recording::nanos(tokens.ceil() * 1e-6) };
-        let at = self.begin.saturating_add(self.now.as_nanos());
-        let outage = self.outages.iter().find(|outage| (outage.from..outage.until).contains(&at));
-        let fault = self.calls[index as usize]
-            .as_deref()
-            .and_then(|call| self.recording.failures_of(recorded).get(call.faults).copied());
-        let (answer, head) = if let Some(outage) = outage {
-            (Answer::Fault(outage.class), outage.head)
-        } else {
-            let typical = recorded.head.unwrap_or(self.typical_head);
-            match (self.take(price), fault) {
-                (Err(refusal), _) => (Answer::Limited(refusal), typical),
-                (Ok(_), Some(fault)) => (Answer::Fault(fault.class), fault.head),
-                (Ok(reports), None) => (Answer::Good(reports), typical),
-            }
-        };
-        let Some(call) = &mut self.calls[index as usize] else { return };
-        self.machines[usize::from(call.machine)].sent(&mut attempt, self.now);
-        call.faults += usize::from(outage.is_none() && fault.is_some() && matches!(answer, Answer::Fault(_)));
-        call.course.waited += seconds(self.now.since(call.asked));
-        call.course.sent = Some(seconds(self.now.since(Moment::from_nanos(recorded.arrived - self.begin))));
-        call.attempts += 1;
-        (call.answer, call.attempt, call.key, call.sent) = (answer, Some(attempt), None, self.now);
-        self.at(self.now.plus_seconds(f64::from(head)), Event::Head(index));
-    }
-
-    fn head(&mut self, index: u32) {
-        let recorded = self.recording.requests[index as usize];
-        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
-        let Some(mut attempt) = call.attempt.take() else { return };
-        let (machine, answer) = (call.machine, call.answer.clone());
-        let limits =
-            if let Answer::Good(limits) = &answer { limits.clone() } else { LimitReports::default() };
-        let report = HeadReport { limits, processing: Some(self.now.since(call.sent)) };
-        let of = &mut self.machines[usize::from(machine)];
-        of.head(&mut attempt, &report, self.now);
-        if let Some(payment) = call.paid.take() {
-            of.retry_ended(payment);
-        }
-        match answer {
-            Answer::Good(_) => {
-                of.accepted(&mut attempt, self.now);
-                if recorded.input > 0 {
-                    attempt.used(u64::from(recorded.input));
-                }
-                call.attempt = Some(attempt);
-                self.at(self.now.plus_seconds(f64::from(recorded.body)), Event::Ended(index));
-            }
-            Answer::Limited(refusal) if refusal.refusal.too_large => {
-                of.settle(attempt, Outcome::Failed(ErrorClass::RequestExceedsLimit), self.now);
-                self.finish(index, End::TooLarge);
-            }
-            Answer::Limited(refusal) => self.limited(index, attempt, &refusal),
-            Answer::Fault(class) => self.failed(index, attempt, class),
-        }
-        self.machines[usize::from(machine)].pump(self.now, &mut self.wake);
-        self.follow_up(machine);
-    }
-
-    fn failed(&mut self, index: u32, attempt: Attempt, class: ErrorClass) {
-        let decision = self.decide(index, class, None);
-        let Some(call) = self.calls[index as usize].as_deref_mut() else { return };
-        let of = &mut self.machines[usize::from(call.machine)];
-        of.settle(attempt, Outcome::Failed(class), self.now);
-        if let Decision::After { delay, cost } = decision
-            && let Ok(payment) = of.withdraw(cost, self.now)
-        {
-            call.paid = Some(payment);
-            self.at(self.now.plus(delay), Event::Retry(index));
-        } else {
-            self.finish(index, End::Failed);
-        }
-    }
-
-    fn decide(&mut self, index: u32, class: ErrorClass, hint: Option<Duration>) -> Decision {
-        let request = self.request(index, Turn::Retry);
-        let Some(call) = self.calls[index as usize].as_deref() else {
-            return Decision::Stop(crate::retry::StopReason::Final);
-        };
-        let situation = Situation {
-            attempts: call.attempts.saturating_sub(call.refusals).max(1),
-            requeues: call.refusals,
-            hint,
-            left: request.deadline.since(self.now),
-            queue: self.machines[usize::from(call.machine)].predict(&request, self.now),
-            ..Situation::new(class, Safety::Repeatable)
-        };
-        decide(&situation, &self.policy, &mut self.rng)
     }
 
     fn ended(&mut self, index: u32) {
