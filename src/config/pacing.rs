@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use super::key::{Kind, section};
 use super::quantity::{Ratio, Size};
-use super::read::Reader;
 use super::seed::SeedFile;
-use super::tree::Node;
-use super::value::{Shown, Value, choice};
+use super::value::{choice, or_word};
 use crate::estimate::Pricing;
 use crate::pattern::Pattern;
 
@@ -134,24 +132,4 @@ impl InFlight {
     }
 }
 
-impl Value for InFlight {
-    const KIND: Kind = Kind::OrWord("auto", &Kind::Integer);
-
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        if node.datum.as_text() == Some("auto") {
-            return Some(Self::Auto);
-        }
-        u32::read(node, reader).map(Self::AtMost)
-    }
-
-    fn show(&self) -> Shown {
-        match self {
-            Self::Auto => Shown::text("auto"),
-            Self::AtMost(most) => most.show(),
-        }
-    }
-
-    fn measure(&self) -> Option<f64> {
-        self.at_most().map(f64::from)
-    }
-}
+or_word!(InFlight, "auto" = Auto, AtMost(u32), Kind::Integer);

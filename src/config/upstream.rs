@@ -5,12 +5,10 @@ use std::time::Duration;
 
 use super::key::{Kind, section};
 use super::quantity::Size;
-use super::read::Reader;
 use super::secret::SecretRef;
 use super::server::TlsVersion;
-use super::tree::Node;
 use super::url::{BaseUrl, UpstreamUrl};
-use super::value::{Shown, Value, textual};
+use super::value::{or_word, textual};
 use crate::caller::AuthHeader;
 use crate::pattern::Pattern;
 use crate::proxy::FirstEventTimeout;
@@ -122,27 +120,4 @@ textual!(
     }
 );
 
-impl Value for FirstEventTimeout {
-    const KIND: Kind = Kind::OrWord("learned", &Kind::Duration);
-
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        if node.datum.as_text() == Some("learned") {
-            return Some(Self::Learned);
-        }
-        Duration::read(node, reader).map(Self::After)
-    }
-
-    fn show(&self) -> Shown {
-        match self {
-            Self::Learned => Shown::text("learned"),
-            Self::After(time) => time.show(),
-        }
-    }
-
-    fn measure(&self) -> Option<f64> {
-        match self {
-            Self::Learned => None,
-            Self::After(time) => time.measure(),
-        }
-    }
-}
+or_word!(FirstEventTimeout, "learned" = Learned, After(Duration), Kind::Duration);

@@ -6,8 +6,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::key::Kind;
-use super::tree::Datum;
-use super::value::{Shown, Value};
+use super::value::textual;
 use crate::openai::endpoint::has_dot_segments;
 
 /// Scheme, host and port. It has no path, no query and no user.
@@ -120,26 +119,5 @@ impl std::fmt::Display for UpstreamUrl {
     }
 }
 
-impl Value for UpstreamUrl {
-    const KIND: Kind = Kind::UpstreamUrl;
-
-    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
-        Ok(Self::parse(datum.as_text().ok_or(None)?)?)
-    }
-
-    fn show(&self) -> Shown {
-        Shown::text(&self.to_string())
-    }
-}
-
-impl Value for BaseUrl {
-    const KIND: Kind = Kind::Url;
-
-    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
-        Ok(Self::parse(datum.as_text().ok_or(None)?)?)
-    }
-
-    fn show(&self) -> Shown {
-        Shown::text(&self.to_string())
-    }
-}
+textual!(UpstreamUrl, Kind::UpstreamUrl, explained Self::parse);
+textual!(BaseUrl, Kind::Url, explained Self::parse);

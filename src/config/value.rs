@@ -122,8 +122,22 @@ impl Value for String {
     }
 }
 
-/// Declares a value that is read from one text by a function.
+/// Declares a value that is read from one text by a function; with `explained` that says what is
+/// wrong.
 macro_rules! textual {
+    ($type:ty, $kind:expr, explained $parse:expr) => {
+        impl $crate::config::value::Value for $type {
+            const KIND: $crate::config::key::Kind = $kind;
+
+            fn parse(datum: &$crate::config::tree::Datum) -> Result<Self, Option<String>> {
+                $parse(datum.as_text().ok_or(None)?).map_err(Some)
+            }
+
+            fn show(&self) -> $crate::config::value::Shown {
+                $crate::config::value::Shown::text(&self.to_string())
+            }
+        }
+    };
     ($type:ty, $kind:expr, $parse:expr, $show:expr) => {
         impl $crate::config::value::Value for $type {
             const KIND: $crate::config::key::Kind = $kind;
@@ -139,6 +153,40 @@ macro_rules! textual {
     };
 }
 pub(crate) use textual;
+
+/// Declares a value that is a word, or what another type holds.
+macro_rules! or_word {
+    ($type:ty, $word:literal = $variant:ident, $other:ident($inner:ty), $kind:expr) => {
+        impl $crate::config::value::Value for $type {
+            const KIND: $crate::config::key::Kind = $crate::config::key::Kind::OrWord($word, &$kind);
+
+            fn read(
+                node: &$crate::config::tree::Node,
+                reader: &mut $crate::config::read::Reader<'_>,
+            ) -> Option<Self> {
+                if node.datum.as_text() == Some($word) {
+                    return Some(Self::$variant);
+                }
+                <$inner as $crate::config::value::Value>::read(node, reader).map(Self::$other)
+            }
+
+            fn show(&self) -> $crate::config::value::Shown {
+                match self {
+                    Self::$variant => $crate::config::value::Shown::text($word),
+                    Self::$other(inner) => $crate::config::value::Value::show(inner),
+                }
+            }
+
+            fn measure(&self) -> Option<f64> {
+                match self {
+                    Self::$variant => None,
+                    Self::$other(inner) => $crate::config::value::Value::measure(inner),
+                }
+            }
+        }
+    };
+}
+pub(crate) use or_word;
 
 textual!(SocketAddr, Kind::Address, |text: &str| text.parse().ok(), SocketAddr::to_string);
 textual!(HeaderName, Kind::HeaderName, |text: &str| text.parse().ok(), |name: &HeaderName| name.to_string());
