@@ -6,7 +6,8 @@
 //! `admission/outage.rs`, R10's long form `flow/patience.rs`, R12 and R27 `edge/egress.rs`, R15
 //! `edge/rotation.rs`, R28 `flow/sessions.rs`, R30 `edge/upstream_http2.rs`, P01
 //! `admission/fairness.rs`, P02 `admission/tokens.rs`, P03 `docs.rs`, P04 `classify/tests.rs`, P05
-//! `edge/turns.rs`, X02 `openai/request_peek/tests.rs`, X04 `edge/exchanges.rs`, X06 `edge/fidelity.rs`.
+//! `edge/turns.rs`, X02 `openai/request_peek/tests.rs`, X04 `edge/exchanges.rs`, X06
+//! `edge/fidelity.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
 #![expect(
