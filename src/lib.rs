@@ -89,6 +89,10 @@
     unnameable_types,
     reason = "modules are private but for `internals`; dead code is found all the same"
 )]
+#![cfg_attr(
+    not(all(feature = "otlp", feature = "replicas", feature = "simulate")),
+    allow(dead_code, reason = "what only a feature uses; dead code is found with all of them")
+)]
 #![cfg_attr(not(feature = "internals"), allow(unused_imports, reason = "what only `internals` uses"))]
 
 mod cli;

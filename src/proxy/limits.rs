@@ -14,11 +14,15 @@ pub(crate) fn reports(found: &AnswerHeaders<'_>, status: StatusCode) -> LimitRep
 }
 
 /// What the limit headers say of requests and tokens: of several limits of one unit and window the
-/// one with the least left. Limits of the input or the output alone are no limits of what a request
-/// is priced at.
+/// one with the least left. A limit of the input alone counts where none of all tokens is told: what
+/// it charges for an estimated token is learned. One of the output alone is none of what a request is
+/// priced at.
 pub(super) fn of_headers(headers: &LimitHeaders) -> LimitReports {
     let mut reports = LimitReports::default();
-    for told in headers.iter().filter(|told| matches!(told.part, Part::Whole | Part::Project)) {
+    let is_whole = |told: &HeaderLimit| matches!(told.part, Part::Whole | Part::Project);
+    let tells_tokens = headers.iter().any(|told| told.unit == Unit::Tokens && is_whole(told));
+    let counts = |told: &&HeaderLimit| is_whole(told) || (told.part == Part::Input && !tells_tokens);
+    for told in headers.iter().filter(counts) {
         let Some(report) = report(told) else { continue };
         let (unit, by_minute) = match told.unit {
             Unit::Requests => (admission::Unit::Requests, &mut reports.requests),
@@ -160,6 +164,30 @@ mod tests {
             ("x-ratelimit-remaining-project-tokens", "100"),
         ]);
         assert_eq!(day_alone, [('t', 0, 500, 100, None), ('r', day, 200, 150, None)]);
+    }
+
+    #[test]
+    fn a_limit_of_input_counts_where_none_of_all_tokens_is_told() {
+        let input = [
+            ("anthropic-ratelimit-input-tokens-limit", "40000"),
+            ("anthropic-ratelimit-input-tokens-remaining", "39000"),
+            ("anthropic-ratelimit-output-tokens-limit", "8000"),
+            ("anthropic-ratelimit-output-tokens-remaining", "7000"),
+        ];
+        assert_eq!(told(&input), [('t', 0, 40_000, 39_000, None)]);
+        let all =
+            [("anthropic-ratelimit-tokens-limit", "48000"), ("anthropic-ratelimit-tokens-remaining", "46000")];
+        assert_eq!(told(&[&input[..], &all].concat()), [('t', 0, 48_000, 46_000, None)]);
+        let mistral = told(&[
+            ("ratelimitbysize-limit", "500000"),
+            ("ratelimitbysize-remaining", "499000"),
+            ("ratelimitbysize-reset", "31"),
+            ("ratelimitbysize-query-cost", "1000"),
+            ("x-ratelimitbysize-limit-month", "1000000000"),
+            ("x-ratelimitbysize-remaining-month", "999000000"),
+        ]);
+        let expected = [('t', 0, 500_000, 499_000, Some(31)), ('t', 30 * 86_400, 1_000_000_000, 999_000_000, None)];
+        assert_eq!(mistral, expected);
     }
 
     #[test]

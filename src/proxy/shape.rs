@@ -63,9 +63,13 @@ struct Shape<'a> {
     /// A number that is not 0, or a word, beside a message.
     #[serde(borrow)]
     code: Option<&'a RawValue>,
+    /// The same of Baidu.
+    #[serde(borrow)]
+    error_code: Option<&'a RawValue>,
     // Each by itself: an alias would refuse a body that has two of them.
     message: Option<IgnoredAny>,
     msg: Option<IgnoredAny>,
+    error_msg: Option<IgnoredAny>,
     detail: Option<IgnoredAny>,
     choices: Option<IgnoredAny>,
     output: Option<IgnoredAny>,
@@ -94,8 +98,9 @@ impl Shape<'_> {
             serde_json::from_str::<BaseResp<'_>>(base.get()).ok()?.status_code.map(is_failure)
         };
         let has_failed = self.base_resp.and_then(told).unwrap_or(false);
-        let has_message = [&self.message, &self.msg, &self.detail].iter().any(|text| text.is_some());
-        let has_code = has_message && self.code.is_some_and(is_failure);
+        let has_message =
+            [&self.message, &self.msg, &self.error_msg, &self.detail].iter().any(|text| text.is_some());
+        let has_code = has_message && self.code.or(self.error_code).is_some_and(is_failure);
         answers.iter().all(|answer| answer.is_none()) && (has_error || has_failed || has_code)
     }
 }
@@ -140,6 +145,11 @@ mod tests {
             ),
             (r#"{"error":{"message":"busy","code":502},"base_resp":"none"}"#, Some(ErrorClass::BadGateway)),
             (r#"{"code":0,"message":"ok"}"#, None),
+            (
+                r#"{"error_code":18,"error_msg":"Open api qps request limit reached","id":"x"}"#,
+                Some(ErrorClass::RateLimitRequests),
+            ),
+            (r#"{"error_code":0,"error_msg":"","result":"text"}"#, None),
             (r#"{"choices":[{"message":"x"}],"code":7}"#, None),
             (" \r\n\r\n", Some(ErrorClass::EmptyResponse)),
             ("[DONE]", Some(ErrorClass::EmptyResponse)),

@@ -79,8 +79,8 @@ enum What {
     Error(Vec<u8>),
     /// The end of a JSON body.
     Tail { frames: VecDeque<Bytes>, kept: usize },
-    /// A stream of events, and whether one without its last event is known to be cut.
-    Events(Box<SseScanner>, EndsMarked),
+    /// A stream of events, and what is known of its last one.
+    Events(Box<SseScanner>, LastEvent),
     /// One of the others, of which each part is shown, too.
     Tapped(Box<Tapped>),
 }
@@ -103,19 +103,35 @@ impl What {
     }
 }
 
-/// Whether every whole answer of an endpoint has a last event that says so.
-type EndsMarked = bool;
+/// Whether a whole stream of an endpoint has a last event that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastEvent {
+    /// Always: one without it is cut, and is not ended in good order.
+    Always,
+    /// As documented: one without it is counted as cut.
+    Usually,
+    /// Not known: a clean end is the end.
+    Unknown,
+}
+
+impl LastEvent {
+    fn of(endpoint: Endpoint) -> Self {
+        if matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses) {
+            Self::Always
+        } else if matches!(endpoint, Endpoint::Audio | Endpoint::Images | Endpoint::Threads) {
+            Self::Usually
+        } else {
+            Self::Unknown
+        }
+    }
+}
 
 impl Reader {
     /// A reader for an answer with these headers.
     pub fn of(endpoint: Endpoint, headers: &HeaderMap) -> Self {
         let what = match headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes) {
             Some(kind) if starts_with(kind, b"text/event-stream") => {
-                let ends_marked = matches!(
-                    endpoint,
-                    Endpoint::ChatCompletions | Endpoint::Completions | Endpoint::Responses
-                );
-                What::Events(Box::default(), ends_marked)
+                What::Events(Box::default(), LastEvent::of(endpoint))
             }
             Some(kind) if starts_with(kind, b"application/json") && counts_tokens(endpoint) => {
                 What::Tail { frames: VecDeque::new(), kept: 0 }
@@ -215,10 +231,12 @@ impl Reader {
     /// that belongs after it; any other event that lacks it may be a part of one, and was never
     /// told.
     pub fn finish(&mut self) {
-        if let (What::Events(scanner, _), _) = self.what.parts() {
+        if let (What::Events(scanner, last), _) = self.what.parts() {
             let findings = &mut self.findings;
             scanner.feed(b"\n\n", &mut |event| findings.complete |= event == Event::Done);
             findings.complete |= scanner.choices_are_finished();
+            findings.complete |=
+                *last == LastEvent::Unknown && findings.outputs > 0 && !scanner.choices_are_unfinished();
         }
     }
 
@@ -232,7 +250,7 @@ impl Reader {
     /// Whether the last event of a stream has not come that always has one: `[DONE]`, or
     /// `response.completed` and its kin.
     pub fn lacks_its_end(&self) -> bool {
-        matches!(self.what.plain(), What::Events(_, true)) && !self.findings.complete
+        matches!(self.what.plain(), What::Events(_, LastEvent::Always)) && !self.findings.complete
     }
 
     /// Whether a stream came to its last event without anything that its caller could use.

@@ -247,6 +247,14 @@ where
 
     fn pass(&mut self, frame: Frame<Bytes>, now: Instant) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if frame.is_trailers() {
+            // The last that comes: hyper does not poll again to see the end.
+            self.reader.finish();
+            if self.is_unfinished() {
+                return self.abort(Aborted::Cut);
+            }
+            self.end(End::Complete, now);
+        }
         self.end_if_complete(now);
         Poll::Ready(Some(Ok(frame)))
     }

@@ -58,6 +58,14 @@ impl AnswerBody {
         frame.map_data(|data| if data.len() <= SMALL { Bytes::copy_from_slice(&data) } else { data })
     }
 
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let Self { incoming, source } = self;
+        match source {
+            Some(Source::Http1(lease)) => lease.poll_with(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx)),
+            Some(Source::Http2 { .. }) | None => Pin::new(incoming).poll_frame(cx),
+        }
+    }
+
     fn release(&mut self) {
         match self.source.take() {
             Some(Source::Http1(lease)) => lease.give_back(),
@@ -74,17 +82,14 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let Self { incoming, source } = &mut *self;
-        let item = match source {
-            Some(Source::Http1(lease)) => {
-                ready!(lease.poll_with(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx)))
-            }
-            Some(Source::Http2 { .. }) | None => ready!(Pin::new(incoming).poll_frame(cx)),
-        };
-        match item {
+        match ready!(self.poll_incoming(cx)) {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     replay::strip_trailers(trailers);
+                    // Nothing comes after them, and hyper does not ask for it.
+                    if let Poll::Ready(None) = self.poll_incoming(cx) {
+                        self.release();
+                    }
                 }
                 self.release_if_ended();
                 Poll::Ready(Some(Ok(self.apart(frame))))

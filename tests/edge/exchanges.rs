@@ -74,6 +74,9 @@ fn announced_trailers_pass_both_ways_and_dangerous_ones_do_not() {
     assert_eq!(seen.body, b"hello");
     assert_eq!(seen.trailers, [("x-sum".to_owned(), "up".to_owned())]);
     assert_eq!((seen.header("te"), seen.header("connection")), (Some("trailers"), Some("te")));
+    // The trailers end the answer: no caller left before its end, and the connection serves again.
+    weir.wait_for("weir_requests_total{caller=\"default\",endpoint=\"embeddings\",outcome=\"success\"}", 1.0);
+    weir.wait_for("weir_upstream_connections{state=\"idle\"}", 1.0);
 }
 
 #[test]

@@ -37,6 +37,38 @@ fn r06_a_stream_without_done_is_whole_after_every_finish_reason() {
 }
 
 #[test]
+fn a_clean_end_is_the_end_where_no_last_event_is_known() {
+    let anthropic = [
+        r#"{"type":"message_start","message":{"id":"m","usage":{"input_tokens":3,"output_tokens":1}}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    // No size of a chunk: the body breaks off there.
+    let broken = "no size\r\n";
+    let gemini = [r#"{"candidates":[{"content":{"parts":[{"text":"Hi"}]},"finishReason":"STOP"}]}"#];
+    for (path, stream, end, is_whole) in [
+        ("/v1/messages", &anthropic[..], END, true),
+        ("/v1beta/models/g:streamGenerateContent", &gemini, END, true),
+        // It said so itself, and the connection broke after it.
+        ("/v1/messages", &anthropic, broken, true),
+        ("/v1/messages", &anthropic[..2], broken, false),
+        ("/v1/other/completions", &[WORD], END, false),
+    ] {
+        let (upstream, _seen) = scripted(vec![events(stream, end)]);
+        let weir = Weir::before(upstream, "");
+        post(&weir, path, "", STREAM);
+        let cut = "weir_attempt_errors_total{class=\"stream_cut\"}";
+        if is_whole {
+            weir.wait_for("weir_stream_outcomes_total{outcome=\"complete\"}", 1.0);
+            assert!(weir.metric(cut) < 0.5, "{path}");
+        } else {
+            weir.wait_for(cut, 1.0);
+        }
+    }
+}
+
+#[test]
 fn r09_an_error_in_a_200_is_counted_and_repeated() {
     for (code, class) in [(429, "rate_limit_other"), (502, "bad_gateway")] {
         let body = format!(

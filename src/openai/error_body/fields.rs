@@ -160,12 +160,13 @@ impl<'a> Fields<'a> {
         match &*key.key() {
             b"message" => inner.message = cursor.string_or_skip()?.or(inner.message),
             b"detail" | b"msg" | b"error_message" | b"error_description" | b"faultstring" | b"title"
-            | b"status_msg"
+            | b"status_msg" | b"error_msg" | b"err_msg" | b"errorMessage"
                 if inner.message.is_none() =>
             {
                 inner.message = cursor.string_or_skip()?;
             }
-            b"type" => inner.kind = word(cursor)?.or(inner.kind),
+            // `__type` of AWS: a name, or `com.amazon.coral.service#ThrottlingException`.
+            b"type" | b"__type" => inner.kind = word(cursor)?.or(inner.kind),
             // A number in `code` says less than the word in `reason`.
             b"error_type" | b"reason" => inner.kind = inner.kind.or(word(cursor)?),
             b"code" => inner.code = word(cursor)?.or(inner.code),

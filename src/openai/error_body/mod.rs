@@ -75,7 +75,11 @@ impl ErrorBody {
 
     /// Whether `code` or `type` is one of `names`, letter case aside.
     pub fn is_named(&self, names: &[impl AsRef<str>]) -> bool {
-        let is_one = |name: &str| names.iter().any(|known| known.as_ref().eq_ignore_ascii_case(name));
+        // AWS puts a namespace before some: `com.amazon.coral.service#ThrottlingException`.
+        let is_one = |name: &str| {
+            let name = name.rsplit('#').next().unwrap_or(name);
+            names.iter().any(|known| known.as_ref().eq_ignore_ascii_case(name))
+        };
         [&self.code, &self.kind].into_iter().flatten().any(|name| is_one(name))
     }
 

@@ -125,11 +125,12 @@ const PHRASES: [&str; 10] = [
 /// 2023 ("Limit: 10000 / min.", "Limit: 60.000000 / min. Current: 100.000000 / min."), Azure's
 /// "have exceeded token rate limit ... Please retry after N seconds.", Moonshot's "request reached
 /// organization TPD rate limit, current: U, limit: L" and "max RPM: L", GitHub's "Rate limit of L
-/// per 86400s exceeded".
+/// per 86400s exceeded", Cohere's "limited to L API calls / minute".
 pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
     let lower = message.to_ascii_lowercase();
     let words = cut(&lower);
-    let limit = number_after(&words, "limit").or_else(|| number_after_most(&words));
+    let limit = (number_after(&words, "limit").or_else(|| number_after_most(&words)))
+        .or_else(|| number_of_rate(&words));
     let too_large = lower.contains("request too large");
     let (named, mut window) = unit_and_window(&words);
     let speaks_of_one = PHRASES.iter().any(|phrase| lower.contains(phrase));
@@ -215,6 +216,11 @@ fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Duration>) {
                 match before.and_then(of_noun) {
                     Some(noun) => return (Some(noun), Some(over)),
                     None => window = window.or(Some(over)),
+                }
+            }
+            [noun, Word::Text("in" | "within" | "each"), rest @ ..] => {
+                if let (Some(noun), Some(over)) = (of_noun(noun), time_at(rest)) {
+                    return (Some(noun), Some(over));
                 }
             }
             [Word::Text("daily"), ..] => window = window.or(Some(Duration::from_hours(24))),
@@ -316,6 +322,27 @@ fn number_after_most(words: &[Word<'_>]) -> Option<u64> {
             _ => None,
         })?
         .and_then(whole)
+}
+
+/// The number of "limited to 10 API calls / minute", "at most 5 requests in 10 seconds", "only 60 RPM":
+/// a count over a time, in a message that says that more is not taken.
+fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
+    if !says(words, &["limit", "limits", "limited", "allow", "allows", "allowed", "max", "maximum", "most", "only"]) {
+        return None;
+    }
+    words.iter().enumerate().find_map(|(at, word)| {
+        let Word::Number(Some(number)) = *word else { return None };
+        let rest = &words[at + 1..];
+        let noun = rest.iter().take(3).position(|word| of_noun(word).is_some());
+        let is_rate = match (noun.map(|noun| &rest[noun + 1..]), rest) {
+            (Some([Word::Text("per" | "every" | "in" | "within" | "each" | "a") | Word::Bind, time @ ..]), _) => {
+                time_at(time).is_some()
+            }
+            (None, [Word::Text(text), ..]) => acronym(text).is_some(),
+            _ => false,
+        };
+        is_rate.then(|| whole(number))?
+    })
 }
 
 /// A count as a whole number; nothing where it is no count.
@@ -452,7 +479,7 @@ mod tests {
     #[test]
     fn reads_other_vendors_words_in_any_letter_case() {
         use Dimension::{Other, RequestsPerDay, RequestsPerMinute, TokensPerDay, TokensPerMinute};
-        let rows: [(&str, Told); 12] = [
+        let rows: [(&str, Told); 17] = [
             (
                 "Your account org-x<ak-y> request reached organization TPD rate limit, current: 1526210, limit: 1500000",
                 (TokensPerDay, Some(1_500_000), Some(1_526_210), None, Some(86_400)),
@@ -490,6 +517,20 @@ mod tests {
             ),
             ("Hourly request limit: 100/hour", (RequestsPerMinute, Some(100), None, None, Some(3_600))),
             ("max tokens per minute: 6000 exceeded", (TokensPerMinute, Some(6_000), None, None, Some(60))),
+            (
+                "You are using a Trial key, which is limited to 10 API calls / minute. You can continue to use the Trial key.",
+                (RequestsPerMinute, Some(10), None, None, Some(60)),
+            ),
+            ("At most 5 requests in 10 seconds are taken", (RequestsPerMinute, Some(5), None, None, Some(10))),
+            ("Your plan allows 60 RPM", (RequestsPerMinute, Some(60), None, None, Some(60))),
+            (
+                "Only 90,000 input tokens per minute; try again in 3 seconds",
+                (TokensPerMinute, Some(90_000), None, Some(3), Some(60)),
+            ),
+            (
+                "Too many requests: limit exceeded, you sent 150 requests. Retry in 20 seconds",
+                (Other, None, None, Some(20), None),
+            ),
             ("Rate limit exceeded. Try again in 2 hours.", (Other, None, None, Some(7_200), None)),
         ];
         for (message, expected) in rows {

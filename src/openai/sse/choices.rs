@@ -28,6 +28,11 @@ impl Choices {
         self.begun != 0 && self.begun & !self.finished == 0
     }
 
+    /// Whether a choice began that lacks its last chunk.
+    pub(super) fn are_unfinished(self) -> bool {
+        self.begun & !self.finished != 0
+    }
+
     /// Takes note of a chunk. Nearly all are of the first choice, and not its last: they are found
     /// out without being parsed.
     pub(super) fn note(&mut self, data: Parts<'_>) {

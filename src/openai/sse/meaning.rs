@@ -109,7 +109,10 @@ impl Name {
             | b"transcript.text.done"
             | b"speech.audio.done"
             | b"image_generation.completed"
-            | b"image_edit.completed" => Self::Completed,
+            | b"image_edit.completed"
+            // Anthropic and Cohere, whose own paths pass through, too.
+            | b"message_stop"
+            | b"message-end" => Self::Completed,
             b"response.incomplete" => Self::Incomplete,
             b"response.failed" => Self::Failed,
             _ if name.starts_with(b"response.") => Self::Output,

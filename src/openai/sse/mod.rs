@@ -162,6 +162,11 @@ impl SseScanner {
         self.choices.are_finished()
     }
 
+    /// Whether a choice of a chat stream began and has no `finish_reason`.
+    pub fn choices_are_unfinished(&self) -> bool {
+        self.choices.are_unfinished()
+    }
+
     /// How much memory the scanner holds beside itself, in bytes.
     pub fn held(&self) -> usize {
         self.line.capacity() + self.data.capacity()
