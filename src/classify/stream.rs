@@ -76,7 +76,8 @@ fn by_name(body: &ErrorBody) -> Option<StatusCode> {
 /// Some say it in words alone: `Streaming response failed: [503] The request queue is full.`
 fn by_words(body: &ErrorBody) -> Option<StatusCode> {
     let words = Words::of(body);
-    if words.find(&TABLES.quota_words).is_some() || words.say_any(&["rate limit", "too many requests"])
+    if words.find(&TABLES.quota_words).is_some()
+        || words.say_any(&["rate limit", "too many requests"])
         || words.say_any(&TABLES.rate_limit_words)
     {
         Some(StatusCode::TOO_MANY_REQUESTS)

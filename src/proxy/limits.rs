@@ -175,8 +175,10 @@ mod tests {
             ("anthropic-ratelimit-output-tokens-remaining", "7000"),
         ];
         assert_eq!(told(&input), [('t', 0, 40_000, 39_000, None)]);
-        let all =
-            [("anthropic-ratelimit-tokens-limit", "48000"), ("anthropic-ratelimit-tokens-remaining", "46000")];
+        let all = [
+            ("anthropic-ratelimit-tokens-limit", "48000"),
+            ("anthropic-ratelimit-tokens-remaining", "46000"),
+        ];
         assert_eq!(told(&[&input[..], &all].concat()), [('t', 0, 48_000, 46_000, None)]);
         let mistral = told(&[
             ("ratelimitbysize-limit", "500000"),
@@ -186,7 +188,8 @@ mod tests {
             ("x-ratelimitbysize-limit-month", "1000000000"),
             ("x-ratelimitbysize-remaining-month", "999000000"),
         ]);
-        let expected = [('t', 0, 500_000, 499_000, Some(31)), ('t', 30 * 86_400, 1_000_000_000, 999_000_000, None)];
+        let expected =
+            [('t', 0, 500_000, 499_000, Some(31)), ('t', 30 * 86_400, 1_000_000_000, 999_000_000, None)];
         assert_eq!(mistral, expected);
     }
 

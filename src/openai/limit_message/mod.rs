@@ -327,7 +327,10 @@ fn number_after_most(words: &[Word<'_>]) -> Option<u64> {
 /// The number of "limited to 10 API calls / minute", "at most 5 requests in 10 seconds", "only 60 RPM":
 /// a count over a time, in a message that says that more is not taken.
 fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
-    if !says(words, &["limit", "limits", "limited", "allow", "allows", "allowed", "max", "maximum", "most", "only"]) {
+    if !says(
+        words,
+        &["limit", "limits", "limited", "allow", "allows", "allowed", "max", "maximum", "most", "only"],
+    ) {
         return None;
     }
     words.iter().enumerate().find_map(|(at, word)| {
@@ -335,9 +338,10 @@ fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
         let rest = &words[at + 1..];
         let noun = rest.iter().take(3).position(|word| of_noun(word).is_some());
         let is_rate = match (noun.map(|noun| &rest[noun + 1..]), rest) {
-            (Some([Word::Text("per" | "every" | "in" | "within" | "each" | "a") | Word::Bind, time @ ..]), _) => {
-                time_at(time).is_some()
-            }
+            (
+                Some([Word::Text("per" | "every" | "in" | "within" | "each" | "a") | Word::Bind, time @ ..]),
+                _,
+            ) => time_at(time).is_some(),
             (None, [Word::Text(text), ..]) => acronym(text).is_some(),
             _ => false,
         };
@@ -521,7 +525,10 @@ mod tests {
                 "You are using a Trial key, which is limited to 10 API calls / minute. You can continue to use the Trial key.",
                 (RequestsPerMinute, Some(10), None, None, Some(60)),
             ),
-            ("At most 5 requests in 10 seconds are taken", (RequestsPerMinute, Some(5), None, None, Some(10))),
+            (
+                "At most 5 requests in 10 seconds are taken",
+                (RequestsPerMinute, Some(5), None, None, Some(10)),
+            ),
             ("Your plan allows 60 RPM", (RequestsPerMinute, Some(60), None, None, Some(60))),
             (
                 "Only 90,000 input tokens per minute; try again in 3 seconds",
