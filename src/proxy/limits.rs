@@ -14,9 +14,9 @@ pub(crate) fn reports(found: &AnswerHeaders<'_>, status: StatusCode) -> LimitRep
 }
 
 /// What the limit headers say of requests and tokens: of several limits of one unit and window the
-/// one with the least left. A limit of the input alone counts where none of all tokens is told: what
-/// it charges for an estimated token is learned. One of the output alone is none of what a request is
-/// priced at.
+/// one with the least left. A limit of the input alone counts where none of all tokens is told:
+/// what it charges for an estimated token is learned. One of the output alone is none of what a
+/// request is priced at.
 pub(super) fn of_headers(headers: &LimitHeaders) -> LimitReports {
     let mut reports = LimitReports::default();
     let is_whole = |told: &HeaderLimit| matches!(told.part, Part::Whole | Part::Project);

@@ -28,7 +28,8 @@ pub(super) struct Key {
 /// How the names of limit headers begin, each with the unit where the rest of the name has none.
 ///
 /// OpenAI, Azure, Groq, Mistral, Cerebras, OpenRouter, Together and the IETF's drafts 3 to 6 use
-/// the first four; Together counts tokens under the fifth, and Mistral's gateway under the last two.
+/// the first four; Together counts tokens under the fifth, and Mistral's gateway under the last
+/// two.
 const PREFIXES: [(&str, Unit); 7] = [
     ("x-ratelimit-", Unit::Requests),
     ("x-rate-limit-", Unit::Requests),

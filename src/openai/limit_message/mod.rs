@@ -324,8 +324,8 @@ fn number_after_most(words: &[Word<'_>]) -> Option<u64> {
         .and_then(whole)
 }
 
-/// The number of "limited to 10 API calls / minute", "at most 5 requests in 10 seconds", "only 60 RPM":
-/// a count over a time, in a message that says that more is not taken.
+/// The number of "limited to 10 API calls / minute", "at most 5 requests in 10 seconds", "only 60
+/// RPM": a count over a time, in a message that says that more is not taken.
 fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
     if !says(
         words,
