@@ -9,12 +9,12 @@ use crate::config::server::ClientAuth;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let places = rules.kept("callers");
+    rules.names("caller", &['-', '_', '.', '/', ':'], &places, config.callers.iter().map(|of| &of.name));
     for (index, (caller, place)) in config.callers.iter().zip(&places).enumerate() {
         if RESERVED.contains(&caller.name.as_str()) {
             let means = "stands for callers that nobody knows; write another name";
             rules.refuse_at(place, "name", format!("\"{}\" {means}", caller.name));
         }
-        rules.fit_for_metric(&caller.name, &['-', '_', '.', '/', ':'], place);
         identity(config, caller, place, rules);
         credential(config, caller, place, rules);
         unique(caller, config.callers[..index].iter().zip(&places), place, rules);
@@ -148,10 +148,6 @@ fn unique<'a>(
 ) {
     for (other, other_place) in before {
         let name = &other.name;
-        if *name == caller.name {
-            let message = format!("\"{name}\" is the name of an earlier caller; write another");
-            rules.refuse_at(place, "name", message);
-        }
         for (at, key) in caller.all_keys() {
             if let Some((other_at, _)) = other.all_keys().find(|(_, known)| known.secret == key.secret) {
                 let where_else = rules.line(&format!("{other_place}.{other_at}"));

@@ -12,16 +12,8 @@ pub(crate) const MOST: usize = 16;
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let places = rules.kept("exchanges");
     rules.at_most(MOST, "exchanges", &places);
-    for (index, (exchange, place)) in config.exchanges.iter().zip(&places).enumerate() {
-        rules.fit_for_metric(&exchange.name, &MARKS, place);
-        if let Some(first) = config.exchanges[..index].iter().position(|other| other.name == exchange.name) {
-            let line = rules.line(&format!("{}.name", places[first]));
-            rules.refuse_at(
-                place,
-                "name",
-                format!("is the name of an earlier exchange{line}; write another"),
-            );
-        }
+    rules.names("exchange", &MARKS, &places, config.exchanges.iter().map(|of| &of.name));
+    for (exchange, place) in config.exchanges.iter().zip(&places) {
         if !exchange.url.is_private() {
             rules.refuse_at(place, "url", "would send the subject token in the clear; write https");
         }

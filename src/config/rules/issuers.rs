@@ -10,19 +10,14 @@ pub(crate) const MOST: usize = 16;
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let places = rules.kept("issuers");
     rules.at_most(MOST, "issuers", &places);
+    rules.names("issuer", &MARKS, &places, config.issuers.iter().map(|of| &of.name));
     for (index, (of, place)) in config.issuers.iter().zip(&places).enumerate() {
         let key = |name: &str| format!("{place}.{name}");
-        rules.fit_for_metric(&of.name, &MARKS, place);
-        let before = |is_same: &dyn Fn(&Issuer) -> bool| config.issuers[..index].iter().position(is_same);
-        for (field, earlier) in [
-            ("name", before(&|other| other.name == of.name)),
-            ("audience", before(&|other| other.issuer == of.issuer && other.audience == of.audience)),
-        ] {
-            if let Some(first) = earlier {
-                let line = rules.line(&format!("{}.{field}", places[first]));
-                let message = format!("is the {field} of an earlier issuer{line}; write another");
-                rules.refuse_at(place, field, message);
-            }
+        let same = |other: &Issuer| other.issuer == of.issuer && other.audience == of.audience;
+        if let Some(first) = config.issuers[..index].iter().position(same) {
+            let line = rules.line(&format!("{}.audience", places[first]));
+            let message = format!("is the audience of an earlier issuer{line}; write another");
+            rules.refuse_at(place, "audience", message);
         }
         if of.jwks_url.is_some() == of.jwks_file.is_some() {
             rules.refuse(

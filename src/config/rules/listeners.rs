@@ -10,12 +10,8 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     addresses(config, rules);
     server_tls(config, rules);
     upstream(config, rules);
-    if config.server.max_connections_per_peer > config.server.max_connections {
-        rules.refuse(
-            &["server.max_connections_per_peer", "server.max_connections"],
-            "is more than server.max_connections allows in all; write at most that",
-        );
-    }
+    let (per_peer, all) = (config.server.max_connections_per_peer, config.server.max_connections);
+    rules.within("server.max_connections_per_peer", "server.max_connections", per_peer > all);
     if let Some(token) = &config.admin.token
         && rules.reader.sources.resolves()
         && token.secret.expose().len() < 16

@@ -80,14 +80,38 @@ impl Rules<'_, '_> {
         }
     }
 
-    /// Reports a name that no metric's label can have; `marks` may be in it.
-    fn fit_for_metric(&mut self, name: &str, marks: &[char], place: &str) {
+    /// Reports each name of a list's elements that no metric's label can have, where `marks` may be
+    /// in it, and each that an earlier element has.
+    fn names<'n>(
+        &mut self,
+        what: &str,
+        marks: &[char],
+        places: &[String],
+        names: impl Iterator<Item = &'n String>,
+    ) {
         let valid = |c: char| c.is_ascii_alphanumeric() || marks.contains(&c);
-        if name.is_empty() || name.len() > 64 || !name.chars().all(valid) {
-            let marks: Vec<String> = marks.iter().map(char::to_string).collect();
-            let message =
-                format!("is not fit for a metric; write at most 64 letters, digits and {}", marks.join(" "));
-            self.refuse_at(place, "name", message);
+        let mut before = Vec::<&String>::new();
+        for (name, place) in names.zip(places) {
+            if name.is_empty() || name.len() > 64 || !name.chars().all(valid) {
+                let marks: Vec<String> = marks.iter().map(char::to_string).collect();
+                let marks = marks.join(" ");
+                let message =
+                    format!("is not fit for a metric; write at most 64 letters, digits and {marks}");
+                self.refuse_at(place, "name", message);
+            }
+            if let Some(first) = before.iter().position(|known| *known == name) {
+                let line = self.line(&format!("{}.name", places[first]));
+                let message = format!("\"{name}\" is the name of an earlier {what}{line}; write another");
+                self.refuse_at(place, "name", message);
+            }
+            before.push(name);
+        }
+    }
+
+    /// Reports a bound that is above the one for all together.
+    fn within(&mut self, key: &str, all: &str, is_above: bool) {
+        if is_above {
+            self.refuse(&[key, all], format!("is more than {all} allows in all; write at most that"));
         }
     }
 

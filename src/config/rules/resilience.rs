@@ -64,18 +64,16 @@ fn retry(config: &Config, rules: &mut Rules<'_, '_>) {
 
 fn waiting(config: &Config, rules: &mut Rules<'_, '_>) {
     let admission = &config.admission;
-    if admission.max_waiting_per_caller > admission.max_waiting {
-        rules.refuse(
-            &["admission.max_waiting_per_caller", "admission.max_waiting"],
-            "is more than admission.max_waiting allows in all; write at most that",
-        );
-    }
-    if admission.max_waiting_bytes_per_caller > admission.max_waiting_bytes {
-        rules.refuse(
-            &["admission.max_waiting_bytes_per_caller", "admission.max_waiting_bytes"],
-            "is more than admission.max_waiting_bytes allows in all; write at most that",
-        );
-    }
+    rules.within(
+        "admission.max_waiting_per_caller",
+        "admission.max_waiting",
+        admission.max_waiting_per_caller > admission.max_waiting,
+    );
+    rules.within(
+        "admission.max_waiting_bytes_per_caller",
+        "admission.max_waiting_bytes",
+        admission.max_waiting_bytes_per_caller > admission.max_waiting_bytes,
+    );
     if config.replay.max_body > config.replay.max_total {
         rules.refuse(
             &["replay.max_body", "replay.max_total"],

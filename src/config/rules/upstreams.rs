@@ -24,8 +24,8 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         }
     }
     rules.at_most(MOST, "upstreams", &places);
+    rules.names("upstream", &MARKS, &places, config.upstreams.iter().map(|of| &of.name));
     for (index, (member, place)) in config.upstreams.iter().zip(&places).enumerate() {
-        rules.fit_for_metric(&member.name, &MARKS, place);
         if ["other", Names::THE_ONE].contains(&member.name.as_str()) {
             let message = format!("\"{}\" has another meaning in metrics; write another", member.name);
             rules.refuse_at(place, "name", message);
@@ -45,10 +45,6 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
 
 fn unique(member: &Member, before: &[Member], place: &str, rules: &mut Rules<'_, '_>) {
     for other in before {
-        if other.name == member.name {
-            let message = format!("\"{}\" is the name of an earlier upstream; write another", member.name);
-            rules.refuse_at(place, "name", message);
-        }
         let secret = |member: &Member| member.credential.as_ref().map(|key| key.secret.clone());
         if other.url == member.url && secret(other) == secret(member) && other.project == member.project {
             let same = "with the same key again: its limits would count twice; leave one out";

@@ -69,7 +69,7 @@ fn contradictions_are_told() {
         (&exchange("https://auth.test", "identity_provider_id = \"i\"\n"), "service_account_id go together"),
         (
             &format!("{}{}", exchange("https://a", ""), exchange("https://b", "")),
-            "weir.toml:6:8: exchanges[1].name: is the name of an earlier exchange (line 2)",
+            "weir.toml:6:8: exchanges[1].name: \"x\" is the name of an earlier exchange (line 2)",
         ),
         (
             &format!("{caller}weight = 0\n"),
