@@ -163,6 +163,11 @@ mod tests {
                 ErrorClass::ContextLengthExceeded,
                 400,
             ),
+            (
+                r#"{"choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#,
+                ErrorClass::RateLimitOther,
+                429,
+            ),
             (r#"{"error":{"code":200,"message":"m"}}"#, ErrorClass::StreamError, 500),
             (r#"{"error":{"code":999,"message":"m"}}"#, ErrorClass::StreamError, 500),
         ] {

@@ -27,6 +27,7 @@ mod outage;
 mod queues;
 mod shapes;
 mod shares;
+mod shedding;
 mod steps;
 mod strangers;
 mod tokens;

@@ -48,7 +48,7 @@ impl<S: Stranger> Stranger for Generous<S> {
     fn take(&mut self, price: Price, at: f64) -> Strange {
         let (later, body) = match self.keeps.take(price, at) {
             Strange::Taken { later, body, .. } => (later, body),
-            refused @ Strange::Refused { .. } => return refused,
+            other @ (Strange::Refused { .. } | Strange::Failed(_)) => return other,
         };
         let tell = |limit, reset| LimitReport {
             limit,

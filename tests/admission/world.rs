@@ -122,6 +122,8 @@ pub(crate) enum Strange {
     Taken { limits: LimitReports, later: f64, body: f64 },
     /// It refuses it.
     Refused { class: ErrorClass, numbers: Option<RefusalNumbers>, hint: Option<Duration> },
+    /// It answers with a failure.
+    Failed(ErrorClass),
 }
 
 /// A refusal on its way.
@@ -309,6 +311,7 @@ struct Call {
     /// It was refused early, and waits to see what would have come of it: its deadline.
     shadow: Option<Moment>,
     weather: Option<Weather>,
+    failed: Option<ErrorClass>,
     attempts: u32,
     /// Rate limits that it met.
     refusals: u32,
@@ -539,6 +542,7 @@ impl World {
                 head: Moment::START,
                 sent: Moment::START,
                 weather: None,
+                failed: None,
                 attempts: 0,
                 refusals: 0,
                 retrying: None,
@@ -713,6 +717,12 @@ impl World {
                 }
                 call.refused = Some(OnItsWay { class, numbers, hint });
             }
+            Strange::Failed(class) => {
+                call.limits = LimitReports::default();
+                call.failed = Some(class);
+                call.head = call.accounted;
+                self.report.refused_upstream += 1;
+            }
         }
         let head = call.head;
         self.push(head, Event::Head(id));
@@ -754,8 +764,18 @@ impl World {
     fn head(&mut self, id: u64) {
         let call = self.calls.get_mut(&id).unwrap();
         let mut attempt = call.attempt.take().unwrap();
+        if let Some(class) = call.failed.take() {
+            self.failed(id, attempt, class, true);
+            return;
+        }
         if let Some(weather) = call.weather.take() {
-            self.failed(id, attempt, weather);
+            let (class, answers) = match weather {
+                Weather::Flaky(_) => (ErrorClass::InternalServerError, true),
+                Weather::Overloaded(_) => (ErrorClass::Overloaded, true),
+                Weather::Refused => (ErrorClass::ConnectionRefused, false),
+                Weather::Stall => (ErrorClass::TimeoutResponse, false),
+            };
+            self.failed(id, attempt, class, answers);
             return;
         }
         let processing = Some(self.now.since(call.accounted));
@@ -815,15 +835,9 @@ impl World {
         self.pump(weir);
     }
 
-    fn failed(&mut self, id: u64, mut attempt: Attempt, weather: Weather) {
+    fn failed(&mut self, id: u64, mut attempt: Attempt, class: ErrorClass, answers: bool) {
         let weir = self.weir_of(id);
-        let class = match weather {
-            Weather::Flaky(_) => ErrorClass::InternalServerError,
-            Weather::Overloaded(_) => ErrorClass::Overloaded,
-            Weather::Refused => ErrorClass::ConnectionRefused,
-            Weather::Stall => ErrorClass::TimeoutResponse,
-        };
-        if matches!(weather, Weather::Flaky(_) | Weather::Overloaded(_)) {
+        if answers {
             self.machines[weir].head(&mut attempt, &HeadReport::default(), self.now);
         }
         self.machines[weir].settle(attempt, Outcome::Failed(class), self.now);
@@ -832,7 +846,7 @@ impl World {
             self.machines[weir].retry_ended(payment);
         }
         let patience_left = call.deadline > self.now.plus_seconds(1.0);
-        let retryable = !matches!(weather, Weather::Stall);
+        let retryable = class != ErrorClass::TimeoutResponse;
         if retryable
             && patience_left
             && call.attempts < 6
@@ -843,9 +857,12 @@ impl World {
             let delay = 0.05 + self.rng.f64() * ceiling;
             self.push(self.now.plus_seconds(delay), Event::Retry(id));
         } else {
-            self.calls.remove(&id);
+            let call = self.calls.remove(&id).unwrap();
             let seconds = self.seconds();
             self.report.failed.push(seconds);
+            if self.scenario.sources[call.source].closed > 0 {
+                self.at(seconds, Event::Closed(call.source));
+            }
         }
         self.pump(weir);
     }

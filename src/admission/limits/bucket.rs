@@ -25,6 +25,7 @@ const LONGEST_REFILL: u64 = 1 << 61;
 /// it fits below the burst.
 ///
 /// A cost above the burst passes when the bucket is empty, and leaves it in debt.
+#[derive(Clone)]
 pub(crate) struct Bucket {
     tat: u64,
     nanos_per_cell: u64,

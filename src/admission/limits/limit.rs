@@ -256,7 +256,8 @@ impl Limit {
             _ if remaining * 2.0 > self.stated && !self.fits_a_minute(report) => Left::Most,
             _ => Left::Some,
         };
-        let unknown = (!self.shape.is_known() && !self.window_is_told()).then_some((report.reset, left));
+        let unknown =
+            (!self.shape.is_known() && !self.window_is_told()).then_some((report.reset, left, remaining));
         self.asking.told(unknown, self.shape.longest_reset(), times, now);
         self.watch_foreign(self.stated - remaining, own, at);
         self.reshape(now);

@@ -19,6 +19,7 @@ mod report;
 mod part;
 mod sent_log;
 mod shape;
+mod shedding;
 mod slot;
 mod standing;
 
@@ -46,6 +47,7 @@ use rate::Rate;
 use refusal::Numbers;
 pub(crate) use refusal::{Refusal, Times, Verdict};
 pub use report::{LimitReport, LimitReports, RefusalNumbers, Source, WindowReport};
+use shedding::Shedding;
 pub use slot::{Slot, Unit};
 
 /// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
@@ -122,6 +124,8 @@ pub(crate) struct Limits {
     unexplained: Moment,
     /// Absent where answers name no owner.
     owners: Option<Box<Owners>>,
+    /// Whether failures lead the rate of requests.
+    shedding: Shedding,
 }
 
 impl Limits {
@@ -130,6 +134,7 @@ impl Limits {
             entries: Vec::new(),
             own: OwnUse::new(),
             rates: [None, None],
+            shedding: Shedding::default(),
             asked: now,
             share: limits.share,
             part: Held::default(),
@@ -385,6 +390,44 @@ impl Limits {
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt
     /// went.
     pub(crate) fn accepted(&mut self, charge: Charge, marks: Marks, paced: bool, sent: Moment, now: Moment) {
+        self.shedding.answered(false, sent, &mut self.rates[0], now);
+        self.took(charge, marks, paced, sent, now);
+    }
+
+    /// An attempt was answered with a failure that may be for the load: whether failures lead the
+    /// rate, so that it counts as refused. In an outage they never do.
+    pub(crate) fn failed(
+        &mut self,
+        refusal: &Refusal<'_>,
+        is_outage: bool,
+        paced: bool,
+        rng: &mut fastrand::Rng,
+        now: Moment,
+    ) -> bool {
+        let Refusal { cost, charge, marks, times, .. } = *refusal;
+        if is_outage {
+            self.shedding.gives_up(&mut self.rates[0], now);
+        } else {
+            self.shedding.answered(true, times.sent, &mut self.rates[0], now);
+        }
+        if !self.shedding.leads() {
+            self.took(charge, marks, paced, times.sent, now);
+            return false;
+        }
+        self.own.retract(cost, marks, times.sent);
+        self.entries.iter_mut().for_each(|entry| entry.limit.refund(charge.of(entry.slot), now));
+        let rate = self.rates[0].get_or_insert_with(|| Box::new(Rate::beside(Unit::Requests, now)));
+        rate.refused(true, marks.in_flight, times.sent, refusal.hint, rng, now);
+        true
+    }
+
+    /// Whether failures lead the rate: then what is repeated goes at a pace that is found to be
+    /// taken, and adds nothing to the load.
+    pub(crate) fn sheds(&self) -> bool {
+        self.shedding.leads()
+    }
+
+    fn took(&mut self, charge: Charge, marks: Marks, paced: bool, sent: Moment, now: Moment) {
         self.own.accepted(charge, sent, now);
         for rate in self.rates.iter_mut().flatten() {
             rate.accepted(&self.own.of(rate.unit(), self.ratio.value()), marks.in_flight, sent, now);
@@ -410,7 +453,7 @@ impl Limits {
             let wait = numbers.wait.or(hint).unwrap_or(LONGEST_PAUSE).min(Duration::from_hours(1));
             return Verdict { not_before: times.refused().plus(wait) };
         }
-        if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0)
+        if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0 && numbers.are_borne_out(hint))
             && let Some(index) = self.place_of_refusal(numbers.slot, numbers.limit as f64, now)
         {
             self.refused_by(index, numbers, refusal, now);
@@ -422,6 +465,7 @@ impl Limits {
             rate.refused(false, marks.in_flight, times.sent, hint, rng, now);
             return Verdict { not_before: now };
         }
+        self.shedding.is_of_429s();
         // What was sent before the last such refusal was known says nothing new.
         let fresh = times.sent >= self.unexplained;
         let (unit, learns) = self.untold(refusal.unit, charge, times.sent, now);

@@ -94,7 +94,7 @@ pub(in crate::admission) struct FoundRate {
 }
 
 /// The adaptive rate of one unit.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Rate {
     unit: Unit,
     pacer: Bucket,
@@ -230,6 +230,12 @@ impl Rate {
     /// Cells a second at the present rate, where it holds anything back.
     pub(crate) fn rate(&self) -> Option<f64> {
         (self.pace < UNLIMITED).then_some(self.pace)
+    }
+
+    /// Since when attempts go at a rate that was found, while they do.
+    pub(super) fn steady_since(&self) -> Option<Moment> {
+        let reopened = self.episode.and_then(|episode| episode.ended).unwrap_or(Moment::START);
+        matches!(self.phase, Phase::Steady { .. }).then(|| reopened.max(self.lowered))
     }
 
     /// Until when everything is stopped.
@@ -389,7 +395,8 @@ impl Rate {
         } else {
             self.phase = Phase::SlowStart;
         }
-        (self.changed, self.pressed) = (now, None);
+        // While nothing went, everything was held back.
+        (self.changed, self.pressed) = (now, self.pressed.map(|_| episode.began));
         self.reshape(now);
         // What is on its way when a full bucket is met again would be refused.
         self.pacer.set_used(self.pacer.burst() + self.pace * self.trip, now);

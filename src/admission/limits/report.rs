@@ -101,3 +101,11 @@ pub struct RefusalNumbers {
     /// The limit is one of its own, which only some requests count for and no header tells of.
     pub apart: bool,
 }
+
+impl RefusalNumbers {
+    /// Whether a use or a time comes with the limit. The words "per min" alone are often a name,
+    /// beside a limit that counts by the second.
+    pub(super) fn are_borne_out(&self, hint: Option<Duration>) -> bool {
+        self.used.is_some() || self.wait.or(hint).is_some()
+    }
+}

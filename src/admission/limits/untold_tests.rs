@@ -180,3 +180,39 @@ fn nobody_is_sent_away_for_a_window_that_is_only_assumed() {
         assert!(limits.predict(ahead, one, at(1.0)) < 120.0, "{reset}");
     }
 }
+
+/// "Rate limit reached on requests per min (RPM): Limit 10" of a limit that counts by the second:
+/// kept to, it took ten requests a minute, and 405 of 426 calls were lost.
+#[test]
+fn a_window_that_only_a_name_tells_of_is_not_believed() {
+    let numbers = |limit, used, wait| RefusalNumbers {
+        slot: Slot::RequestsPerMinute,
+        limit,
+        used,
+        requested: None,
+        wait,
+        apart: false,
+    };
+    let second = Duration::from_secs(1);
+    for (numbers, hint, is_believed) in [
+        (numbers(10, None, None), None, false),
+        (numbers(10, None, None), Some(second), true),
+        (numbers(10, None, Some(second)), None, true),
+        (numbers(10, Some(10), None), None, true),
+    ] {
+        let mut limits = Limits::new(&LimitSettings::default(), at(0.0));
+        let refusal = Refusal {
+            unit: Some(Unit::Requests),
+            by_load: false,
+            numbers: Some(&numbers),
+            hint,
+            cost: Cost { requests: 1, tokens: 100, ..Cost::default() },
+            charge: Charge { requests: 1, tokens: 100 },
+            marks: Marks::default(),
+            times: &times(2.0),
+        };
+        limits.refused(&refusal, &mut fastrand::Rng::with_seed(1), at(2.0));
+        let learned = limits.status(at(3.0)).iter().any(|limit| limit.source == Source::Learned);
+        assert_eq!(learned, is_believed, "{numbers:?} {hint:?}");
+    }
+}

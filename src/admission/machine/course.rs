@@ -119,6 +119,29 @@ impl<W> Machine<W> {
         }
     }
 
+    /// The attempt was answered with a failure that a limiter may answer too. Returns whether it is
+    /// taken for that: then it says nothing of the upstream's health.
+    fn may_be_for_load(&mut self, attempt: &mut Attempt, sent: Moment, now: Moment) -> bool {
+        if std::mem::replace(&mut attempt.taken, true) {
+            return false;
+        }
+        let member = self.members.of_mut(attempt.member);
+        let times = Times { sent, head: attempt.head.unwrap_or(now), processing: attempt.processing };
+        let Attempt { cost, charge, marks, paced, .. } = *attempt;
+        let refusal = Refusal {
+            unit: None,
+            by_load: true,
+            numbers: None,
+            hint: None,
+            cost,
+            charge,
+            marks,
+            times: &times,
+        };
+        let is_outage = member.breaker.outage().is_some();
+        member.limits.failed(&refusal, is_outage, paced, &mut self.rng, now)
+    }
+
     /// Whether no limit took the attempt, as it is larger than one: the upstream said so, or failed
     /// before it looked.
     fn passed_no_limit(&mut self, attempt: &Attempt, class: ErrorClass) -> bool {
@@ -184,11 +207,16 @@ impl<W> Machine<W> {
                 (Health::Unknown, None)
             }
             Outcome::Failed(class) => {
-                let health = retry::health(class);
+                let mut health = retry::health(class);
                 match attempt.sent {
                     Some(sent) if self.passed_no_limit(attempt, class) => {
                         let limits = &mut self.members.of_mut(attempt.member).limits;
                         limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
+                    }
+                    Some(sent) if attempt.head.is_some() && retry::may_be_for_load(class) => {
+                        if self.may_be_for_load(attempt, sent, now) {
+                            health = Health::Unknown;
+                        }
                     }
                     // Any other answer passed the limits, whatever it says: a failing upstream is
                     // the breaker's concern.
@@ -283,7 +311,8 @@ impl<W> Machine<W> {
     }
 
     /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's
-    /// success.
+    /// success. So it does where the upstream fails by the load: it goes in its turn, at a rate that
+    /// the upstream is found to take.
     ///
     /// # Errors
     /// When the budget allows none now.
@@ -292,6 +321,9 @@ impl<W> Machine<W> {
             return Ok(RetryPayment::Free);
         }
         let member = self.members.typical();
+        if member.limits.sheds() {
+            return Ok(RetryPayment::Free);
+        }
         if self.rng.f64() < member.breaker.denies_retries(&self.settings.breaker, now) {
             return Err(BudgetExhausted);
         }

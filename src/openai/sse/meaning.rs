@@ -41,13 +41,14 @@ fn meaning_of_data(data: Parts<'_>) -> Event<'_> {
             | Name::Error => return meaning(name, data),
         }
     }
-    if ERROR.find(start).is_some() && has_error(start) {
+    if (ERROR.find(start).is_some() || BASE_RESP.find(start).is_some()) && has_error(start) {
         return Event::Error { data: data.head };
     }
     usage_in(data).map_or(Event::Output, Event::Usage)
 }
 
 static ERROR: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"error"));
+static BASE_RESP: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"base_resp\""));
 static USAGE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"usage\""));
 
 /// The event's name as its data says, where `type` is the first key, as it is in everything the API
@@ -59,8 +60,8 @@ fn leading_type(data: &[u8]) -> Option<Name> {
 }
 
 /// Whether the object, or the first of a list (Google's), has an `error` of its own that is not
-/// null, has in its place an `error_type` or `error_message`, or is an `error` by its `object`
-/// (vLLM's).
+/// null, has in its place an `error_type` or `error_message`, is an `error` by its `object` (vLLM's),
+/// or has a `base_resp` that tells of a failure (`MiniMax`).
 fn has_error(data: &[u8]) -> bool {
     let mut cursor = Cursor::new(data.strip_prefix(b"[").unwrap_or(data));
     if cursor.object().is_err() {
@@ -70,12 +71,30 @@ fn has_error(data: &[u8]) -> bool {
         match key.bytes {
             b"error" => return matches!(cursor.peek(), Some(b'{' | b'"')),
             b"error_type" | b"error_message" if cursor.peek() == Some(b'"') => return true,
+            b"base_resp" if cursor.peek() == Some(b'{') => return has_failed(&mut cursor),
             b"object" if cursor.peek() == Some(b'"') => match cursor.string() {
                 Ok(object) if object.is("error") => return true,
                 Ok(_) => continue,
                 Err(_) => return false,
             },
             _ => {}
+        }
+        if cursor.skip().is_err() {
+            return false;
+        }
+    }
+    false
+}
+
+/// Whether a `base_resp` has a code other than 0.
+fn has_failed(cursor: &mut Cursor<'_>) -> bool {
+    if cursor.object().is_err() {
+        return false;
+    }
+    while let Ok(Some(key)) = cursor.key() {
+        if key.is("status_code") {
+            let code = cursor.raw_value().unwrap_or_default();
+            return !matches!(code, b"0" | b"\"0\"" | b"200" | b"\"200\"" | b"null" | b"\"\"" | b"");
         }
         if cursor.skip().is_err() {
             return false;

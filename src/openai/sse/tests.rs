@@ -79,6 +79,8 @@ fn tells_errors_of_every_form() {
         r#"{"error":"text"}"#,
         r#"{"object":"error","message":"The engine died","type":"InternalServerError","code":500}"#,
         r#"[{"error":{"code":503,"status":"UNAVAILABLE"}}]"#,
+        r#"{"id":"x","choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#,
+        r#"{"base_resp":{"status_msg":"insufficient balance","status_code":"1008"}}"#,
     ] {
         let expected = tell(&Event::Error { data: data.as_bytes() });
         assert_eq!(events(&format!("data: {data}\n\n")), std::slice::from_ref(&expected), "{data}");
@@ -86,6 +88,8 @@ fn tells_errors_of_every_form() {
     }
     assert_eq!(events("data: {\"error\":null,\"choices\":[{\"error\":{},\"text\":\"a\"}]}\n\n"), ["Output"]);
     assert_eq!(events("data: {\"object\":\"chunk\",\"name\":\"error\"}\n\n"), ["Output"]);
+    let whole = r#"{"choices":[{"delta":{"content":"a"}}],"base_resp":{"status_code":0,"status_msg":""}}"#;
+    assert_eq!(events(&format!("data: {whole}\n\n")), ["Output"]);
     let failed = br#"{"type":"response.failed","response":{"error":{"code":"server_error"},"usage":{"input_tokens":1}}}"#;
     let expected = Event::Failed { data: failed, usage: Some(usage(1, 0)) };
     assert_eq!(
