@@ -204,17 +204,17 @@ mod tests {
         let mut ask = |asking: &mut Asking, left: f64| {
             now += 5.0;
             ask_untold(asking, &mut own, now, left);
-            (now, wait(asking, &own, now).as_secs_f64())
+            (now, wait(asking, &own, now))
         };
         for pause in [2.0, 1.0, 0.5, 0.25, 0.25] {
-            assert_eq!(ask(&mut asking, 5.0).1, pause);
+            assert_eq!(ask(&mut asking, 5.0).1, Duration::from_secs_f64(pause));
         }
         // One is refused: that was too soon.
         let (now, _) = ask(&mut asking, 5.0);
         asking.took(at(now + 0.25));
         asking.refused(at(now + 0.25), at(now + 0.25));
         for (left, pause) in [(5.0, 0.5), (5.0, 0.5), (4.0, 1.0), (3.0, 2.0), (2.0, 2.0)] {
-            assert_eq!(ask(&mut asking, left).1, pause, "{left}");
+            assert_eq!(ask(&mut asking, left).1, Duration::from_secs_f64(pause), "{left}");
         }
     }
 
