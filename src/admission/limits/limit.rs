@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use crate::admission::moment::{Moment, duration};
 
-use super::asking::{Asking, Left};
+use super::Source;
+use super::asking::Asking;
 use super::bucket::Bucket;
 use super::depth::{Depth, first_burst};
-use super::foreign::{Foreign, Use};
+use super::foreign::Foreign;
 use super::own::Own;
-use super::refusal::{Numbers, Times};
 use super::shape::{Rule, Shape};
-use super::{FORETOLD, LimitReport, Source};
 
 /// The longest window of a limit that is shaped, in seconds: a day's worth may be used in an hour.
 pub(super) const LONGEST_SHAPED: f64 = 3600.0;
@@ -26,7 +25,7 @@ pub(super) const LONGEST_SHAPED: f64 = 3600.0;
 /// what random delays make of any pace.
 pub(super) const SHORTEST_PROVEN: f64 = 60.0;
 /// The most that a level is believed to be, in limits.
-const MOST_LEVEL: f64 = 10.0;
+pub(super) const MOST_LEVEL: f64 = 10.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused
 /// again.
 pub(super) const EDGE: Duration = Duration::from_millis(30);
@@ -77,7 +76,7 @@ pub(crate) struct Limit {
     /// burst was sent.
     pub(super) tail: f64,
     /// When it is computed anew.
-    tail_due: Moment,
+    pub(super) tail_due: Moment,
     /// When the part that may be used here changed last: what was sent before was sent by another.
     pub(super) divided: Moment,
     /// When the limit was lowered last: what was sent before counts in the level alone.
@@ -206,185 +205,6 @@ impl Limit {
         self.shaper.credit(debt.min(self.bounded(cells) as f64), now);
     }
 
-    /// Sets the level from the headers of an answer to an attempt of `cells`. `mark` is the running
-    /// total just after it was sent.
-    pub(crate) fn told(
-        &mut self,
-        report: &LimitReport,
-        cells: u64,
-        own: &Own<'_>,
-        mark: f64,
-        times: &Times,
-        now: Moment,
-    ) {
-        self.source = Source::Learned;
-        let at = times.admitted();
-        let newest = self.last.is_none_or(|last| last.at <= at);
-        // An answer that is older than the last one may tell of a limit that is no more.
-        if newest {
-            self.set_limit(report.limit as f64, now);
-        }
-        self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
-        if let Some(reset) = report.reset.filter(|reset| self.shape.weighs_end(*reset)) {
-            self.weigh_end(report, reset, cells, own, mark, at);
-        }
-        let short = self.shape.bucket().or_else(|| self.shape.short());
-        if self.shape.seeks_window() {
-            self.shape.took_too_much(report.limit as f64, own, self.feedback, now);
-        }
-        let window =
-            short.unwrap_or_else(|| self.window.max(self.shape.at_least()).min(self.shape.at_most()));
-        if window.total_cmp(&self.window).is_ne() {
-            self.window = window;
-            self.depth.restart(self.rate() * self.part, now);
-            (self.tail, self.tail_due) = (f64::INFINITY, Moment::START);
-        }
-        self.asking.heard(mark);
-        self.measure_times(times);
-        if !newest {
-            self.reshape(now);
-            return;
-        }
-        if self.closed.is_some_and(|closed| closed.at <= at) {
-            self.closed = None;
-        }
-        let remaining = report.remaining.min(report.limit) as f64;
-        self.last = Some(Snapshot { at, remaining });
-        self.told_depth = self.told_depth.max(remaining + self.bounded(cells) as f64).min(self.stated);
-        let left = match report.remaining {
-            0 => Left::Nothing,
-            _ if remaining * 2.0 > self.stated && !self.fits_a_minute(report) => Left::Most,
-            _ => Left::Some,
-        };
-        let unknown =
-            (!self.shape.is_known() && !self.window_is_told()).then_some((report.reset, left, remaining));
-        self.asking.told(unknown, self.shape.longest_reset(), times, now);
-        self.watch_foreign(self.stated - remaining, own, at);
-        self.reshape(now);
-        // Counted from the send, the level is overstated by what was on the way before it; a bucket
-        // loses no throughput by that, and another shape would.
-        let since = if self.is_deep() { own.since(mark) } else { own.since_moment(at, mark) };
-        self.set_level(self.capacity() - remaining, since, at, now);
-        // Others are told of the same, and don't wait for us.
-        let others = match self.shape.rule() {
-            Rule::Fixed | Rule::Log if self.stated >= SMALL => remaining * self.foreign.ratio().min(1.0),
-            Rule::Unknown | Rule::Fixed | Rule::Log | Rule::Bucket | Rule::Shallow => 0.0,
-        };
-        self.others = super::ceil(others);
-        if let (Rule::Fixed, Some(reset)) = (self.shape.rule(), report.reset) {
-            // Nothing drains before the window ends.
-            let room = remaining - others - own.since_moment(at, mark);
-            let until = at.plus(reset.min(duration(self.window)));
-            self.closed = Some(Closed { at, until, room });
-            self.ends = Some(until);
-        }
-    }
-
-    /// Smooths the times of an answer.
-    fn measure_times(&mut self, times: &Times) {
-        let trip = times.head.seconds_since(times.sent);
-        // Of answers to requests that were sent together the quick ones come first: they are no
-        // sign of quicker times.
-        let weight = if trip > self.feedback { 0.1 } else { 0.01 };
-        self.feedback += (trip - self.feedback) * if self.feedback > 0.0 { weight } else { 1.0 };
-        let outward = times.admitted().seconds_since(times.sent);
-        self.outward = if self.outward > 0.0 { self.outward * 0.95 + outward * 0.05 } else { outward };
-    }
-
-    /// Sets the level from a refusal's numbers; the refused attempt's cost is no longer in `own`.
-    pub(crate) fn refused(
-        &mut self,
-        numbers: &Numbers,
-        own: &Own<'_>,
-        mark: f64,
-        times: &Times,
-        now: Moment,
-    ) {
-        self.set_limit(numbers.limit, now);
-        let at = times.refused();
-        self.depth.refused(self.rate() * self.part, times.sent, now);
-        self.asking.refused(times.sent, now);
-        // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing
-        // drains before its end.
-        let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
-        let drained_in = excess / self.rate();
-        let windowed = numbers.wait.is_some_and(|wait| wait.as_secs_f64() > drained_in * 1.5 + 0.25)
-            && !self.drains_as_told();
-        self.drains = !windowed && (self.drains || own.exceeded(self.stated, duration(self.window), now));
-        if self.last.is_none_or(|last| last.at <= at) {
-            // What a bucket that is shallower than its headers say calls used is no count of a
-            // minute's use.
-            if self.proven() {
-                let now = self.use_at(at, numbers.used, own);
-                self.foreign.by_drain(&now);
-            }
-            let beyond = self.stated - self.capacity();
-            // A window that holds more than it takes lets the next pass when it says so.
-            let most = if windowed { self.capacity() } else { f64::INFINITY };
-            let used = (numbers.used - beyond).clamp(0.0, most);
-            self.set_level(used, own.since_moment(at, mark), at, now);
-        }
-        if let Some(wait) = numbers.wait.filter(|_| windowed) {
-            let until = at.plus(wait.min(duration(self.window))).plus(EDGE);
-            self.closed = Some(Closed { at, until, room: numbers.limit - numbers.used });
-        }
-        self.reshape(now);
-    }
-
-    /// A refusal without numbers, of an attempt that was sent then.
-    pub(crate) fn refused_blindly(&mut self, sent: Moment, now: Moment) {
-        self.depth.refused(self.rate() * self.part, sent, now);
-        self.asking.refused(sent, now);
-        self.reshape(now);
-    }
-
-    /// Whether the level was so high that a refusal is no surprise.
-    pub(crate) fn expected_refusal(&self, cells: u64, now: Moment) -> bool {
-        self.part_used(cells, now) > FORETOLD
-    }
-
-    /// The part of the limit that is used with `cells` more.
-    pub(crate) fn part_used(&self, cells: u64, now: Moment) -> f64 {
-        (self.level.used(now) + cells as f64) / self.capacity()
-    }
-
-    /// A refusal that nothing foretold: the limiter is shallower than it seemed.
-    pub(crate) fn surprised(&mut self, now: Moment) {
-        self.depth.surprised(self.rate() * self.part, self.drains_as_told(), now);
-        self.reshape(now);
-    }
-
-    /// The upstream took `cells` that were sent at `sent`; `paced` says that the queue was waiting
-    /// then.
-    pub(crate) fn accepted(&mut self, cells: u64, paced: bool, sent: Moment, now: Moment) {
-        self.depth.taken(sent);
-        if paced && self.last.is_some() {
-            self.depth.accepted(cells as f64, self.deepest_burst(), now);
-            self.reshape(now);
-        }
-    }
-
-    /// The largest burst that the limiter can take from here by its shape and its headers.
-    fn deepest_burst(&self) -> f64 {
-        let by_shape = match self.shape.rule() {
-            Rule::Bucket => self.stated,
-            Rule::Shallow | Rule::Unknown | Rule::Fixed | Rule::Log if self.stated < SMALL => {
-                first_burst(self.rate())
-            }
-            Rule::Shallow => self.told_depth - 2.0 * self.rate() * self.outward,
-            Rule::Unknown | Rule::Fixed | Rule::Log => self.told_depth * WINDOW_BURST,
-        };
-        // What is left says how much may be added to the burst, and takes nothing of it.
-        let left = match self.shape.rule() {
-            Rule::Shallow => f64::INFINITY,
-            Rule::Unknown | Rule::Fixed | Rule::Log if self.stated < SMALL => f64::INFINITY,
-            Rule::Bucket | Rule::Unknown | Rule::Fixed | Rule::Log => {
-                self.last.map_or(0.0, |last| last.remaining) * self.part
-            }
-        };
-        (by_shape.max(1.0) * self.part).min(left.max(self.depth.burst()))
-    }
-
     /// Changes the part of the limit that may be used here; `fresh` is the part of what is gained
     /// that nobody used of late.
     pub(crate) fn set_part(&mut self, part: f64, fresh: f64, now: Moment) {
@@ -455,47 +275,6 @@ impl Limit {
     /// The shaper's burst in cells.
     pub(crate) fn shaper_burst(&self) -> f64 {
         self.shaper.burst()
-    }
-
-    /// Our own running total as the upstream knew it at a moment: what was on its way then did not
-    /// count yet.
-    fn arrived(&self, own: &Own<'_>, at: Moment) -> f64 {
-        own.log.before(at.minus_seconds(self.outward)) * own.ratio
-    }
-
-    fn use_at(&self, at: Moment, used: f64, own: &Own<'_>) -> Use {
-        let on_its_way = own.log.before(at) - own.log.before(at.minus_seconds(self.outward * 2.0));
-        Use {
-            at,
-            used,
-            own: self.arrived(own, at),
-            // Each was equally likely to arrive sooner or later: a sixth of their number is the
-            // variance.
-            doubt: (on_its_way.max(0.0) / 6.0).sqrt() * own.ratio * self.largest.sqrt(),
-            limit: self.stated,
-            rate: self.rate(),
-        }
-    }
-
-    fn watch_foreign(&mut self, used: f64, own: &Own<'_>, at: Moment) {
-        match self.shape.rule() {
-            // A shallow bucket, or one of a short window, may be empty between any two snapshots:
-            // nothing can be told.
-            Rule::Unknown | Rule::Shallow => {}
-            Rule::Bucket if self.window < SHORTEST_PROVEN => {}
-            Rule::Bucket | Rule::Fixed if !self.foreign.is_due(at) => {}
-            Rule::Bucket => self.foreign.by_drain(&self.use_at(at, used, own)),
-            Rule::Fixed => self.foreign.by_count(&self.use_at(at, used, own)),
-            Rule::Log => {
-                let before = self.arrived(own, at.minus_seconds(self.window));
-                self.foreign.by_level(used, self.arrived(own, at) - before, self.stated);
-            }
-        }
-    }
-
-    fn set_level(&mut self, used: f64, since: f64, at: Moment, now: Moment) {
-        let drained = (used - self.level.rate() * now.seconds_since(at)).max(0.0);
-        self.level.set_used((drained + since).min(self.stated * MOST_LEVEL), now);
     }
 
     /// Changes the stated limit.

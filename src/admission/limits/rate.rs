@@ -17,48 +17,26 @@ use crate::admission::status::DimensionStatus;
 
 use super::at_once::AtOnce;
 use super::bucket::Bucket;
-use super::measured::{BELOW, Episode, Measured, Pace};
+use super::measured::{BELOW, Episode, Measured};
 use super::own::Own;
-use super::{Charge, Slot, Source, Unit, jittered};
+use super::{Charge, Slot, Source, Unit};
 
 /// The first rate, in requests a second, and the first bound on attempts in flight.
 pub(super) const FIRST: f64 = 10.0;
 /// Seconds in which both double, at least and at most: between them, twice the mean time to an
 /// answer, so that a refusal is known before the rate is far beyond what met it.
-const DOUBLING: (f64, f64) = (1.0, 4.0);
-/// Answers that come within a multiple of their mean time: nearly all.
-const NEARLY_ALL: f64 = 2.0;
-/// The rate grows in steps of this time: a tenth more at once would be a burst of its own.
-const FINE_STEP: Duration = Duration::from_millis(50);
+pub(super) const DOUBLING: (f64, f64) = (1.0, 4.0);
 /// Refusals are quick. Where no answer at all comes for this time, more may be in flight: answers
 /// just take long.
 const SILENCE: Duration = Duration::from_secs(2);
 /// From this rate on nothing is held back.
-const UNLIMITED: f64 = 100_000.0;
-/// How long the rate holds after a refusal, in seconds at least; until this number of requests went
-/// for each that was refused; and for this many times the time for which nothing was taken. So
-/// probes cost half a percent of the requests and a percent of the time.
-const HOLD: (f64, f64, f64) = (15.0, 200.0, 100.0);
-/// The cubic curve after it doubles the rate in this time: a limit that was doubled is used within
-/// a minute.
-const DOUBLED_AFTER: f64 = 46.0;
-/// A limit that counts by windows is shut until the end of one that was filled early: the rate
-/// grows by this part of it in the first [`WINDOWED_DOUBLING`] seconds, by twice as much in the
-/// next ones, and so on. A minute's limit is then met a second before its end.
-const WINDOWED_PROBE: f64 = 0.005;
-const WINDOWED_DOUBLING: f64 = 70.0;
+pub(super) const UNLIMITED: f64 = 100_000.0;
 /// A rate that grew by this factor since the last refusal is no limit that was found.
 const OUTGROWN: f64 = 2.0;
 /// What was sent longer ago says nothing of a limit by the minute.
 pub(super) const WINDOW: Duration = Duration::from_mins(1);
 /// A probe that is not answered for this time is followed by another.
 const UNANSWERED: Duration = Duration::from_secs(3);
-/// The pauses between probes, in seconds: the first, and how often it doubles. A limit by the
-/// minute is found open again within an eighth of its window.
-const PAUSE: (f64, u32) = (0.25, 5);
-/// From this hint on the requests' own times to come back are spread over a second: no probe has to
-/// go first.
-const SPREAD: Duration = Duration::from_secs(2);
 /// How long a rate holds that an earlier process found just before: it need not be tried again at
 /// once.
 const RECALLED: Duration = Duration::from_mins(2);
@@ -68,10 +46,10 @@ const KEPT: f64 = 0.96;
 /// What counts more than this was learned within some minutes.
 const FRESH: f64 = 0.98;
 /// The lowest rate: one request in half a minute.
-const SLOWEST: f64 = 1.0 / 30.0;
+pub(super) const SLOWEST: f64 = 1.0 / 30.0;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
+pub(super) enum Phase {
     /// No refusal yet.
     SlowStart,
     /// Refused: one probe at a time; or none, where all were told when to come back, and no limit
@@ -96,38 +74,38 @@ pub(in crate::admission) struct FoundRate {
 /// The adaptive rate of one unit.
 #[derive(Clone, Debug)]
 pub(crate) struct Rate {
-    unit: Unit,
-    pacer: Bucket,
+    pub(super) unit: Unit,
+    pub(super) pacer: Bucket,
     /// Cells a second.
-    pace: f64,
+    pub(super) pace: f64,
     /// Attempts in flight at most.
-    bound: f64,
-    phase: Phase,
+    pub(super) bound: f64,
+    pub(super) phase: Phase,
     /// The last change of the rate in slow start.
-    changed: Moment,
+    pub(super) changed: Moment,
     /// Until when the rate holds in the steady phase.
-    held_until: Moment,
+    pub(super) held_until: Moment,
     /// Since when the rate has been what holds requests back.
-    pressed: Option<Moment>,
+    pub(super) pressed: Option<Moment>,
     /// The bound in flight held something back since the last change.
-    bounded: bool,
+    pub(super) bounded: bool,
     /// A refusal told of a limit.
-    found: bool,
-    measured: Measured,
+    pub(super) found: bool,
+    pub(super) measured: Measured,
     /// The last answer, or the first permit.
-    heard: Option<Moment>,
+    pub(super) heard: Option<Moment>,
     /// Smoothed time from send to answer, in seconds.
-    trip: f64,
+    pub(super) trip: f64,
     /// The most in flight so far: in silence it may be more than the bound.
-    reached: f64,
+    pub(super) reached: f64,
     /// Smoothed cells of a request.
-    typical: f64,
-    at_once: AtOnce,
+    pub(super) typical: f64,
+    pub(super) at_once: AtOnce,
     /// When the bound in flight was lowered.
-    lowered: Moment,
+    pub(super) lowered: Moment,
     /// The present episode, or the last one; and the one before it.
-    episode: Option<Episode>,
-    before: Option<Episode>,
+    pub(super) episode: Option<Episode>,
+    pub(super) before: Option<Episode>,
 }
 
 impl Rate {
@@ -293,173 +271,6 @@ impl Rate {
         self.pacer.credit(self.cells(charge) as f64, now);
     }
 
-    /// An attempt that was sent at `sent` was not refused.
-    pub(crate) fn accepted(&mut self, own: &Own<'_>, in_flight: u32, sent: Moment, now: Moment) {
-        self.heard = Some(now);
-        self.at_once.taken(in_flight);
-        let trip = now.seconds_since(sent);
-        self.trip += (trip - self.trip) * if self.trip > 0.0 { 0.1 } else { 1.0 };
-        match (self.phase, self.episode) {
-            // What was sent before the refusal proves nothing.
-            (Phase::Blocked { learns, .. }, Some(episode)) if sent >= episode.began => {
-                self.reopen(episode, learns, own, sent, now);
-            }
-            (Phase::Blocked { .. }, _) => {}
-            (Phase::SlowStart, _) => self.grow(now),
-            (Phase::Steady { rate, in_flight }, _) => self.probe(rate, in_flight, now),
-        }
-    }
-
-    /// An attempt that was sent at `sent` was refused; `learns` says that no known limit explains
-    /// it.
-    pub(crate) fn refused(
-        &mut self,
-        learns: bool,
-        in_flight: u32,
-        sent: Moment,
-        hint: Option<Duration>,
-        rng: &mut fastrand::Rng,
-        now: Moment,
-    ) {
-        let mut wait = |refused: u32| match hint {
-            Some(hint) => jittered(hint, rng),
-            None => duration(PAUSE.0 * f64::from(1 << refused.min(PAUSE.1)) * (0.75 + 0.5 * rng.f64())),
-        };
-        let hinted = now.plus(hint.unwrap_or_default().min(WINDOW));
-        match (&mut self.phase, &mut self.episode) {
-            (Phase::Blocked { next, out, refused, .. }, Some(episode)) => {
-                episode.refused += 1;
-                // What was sent before the refusal says nothing new, and what was on its way to it
-                // with others is one answer to one question.
-                if sent >= episode.began {
-                    *refused += u32::from(out.take().is_some());
-                    *next = now.plus(wait(*refused)).max(*next);
-                    episode.shut = episode.shut.max(if hint.is_some() { hinted } else { sent });
-                }
-            }
-            (Phase::SlowStart | Phase::Steady { .. } | Phase::Blocked { .. }, episode) => {
-                if let Some(last) = episode
-                    && last.ended.is_some_and(|ended| sent < ended)
-                {
-                    last.refused += 1;
-                    return;
-                }
-                if sent < self.lowered {
-                    return;
-                }
-                let next = now.plus(wait(0));
-                if learns && self.at_once.explains(in_flight) {
-                    (self.pace, self.bound) = (UNLIMITED, self.bound.min(f64::from(in_flight)));
-                    self.lowered = now;
-                    self.hold((1, 0.0), now);
-                    return;
-                }
-                self.before = self.episode.replace(Episode {
-                    began: now,
-                    shut: hinted,
-                    ended: None,
-                    refused: 1,
-                    first: !self.found,
-                });
-                self.found |= learns;
-                let probes = learns || hint.is_none_or(|hint| hint < SPREAD);
-                self.phase = Phase::Blocked { next, out: None, refused: 0, learns, probes };
-            }
-        }
-    }
-
-    /// A probe that was sent at `sent` was taken: the limiter takes requests again.
-    fn reopen(&mut self, mut episode: Episode, learns: bool, own: &Own<'_>, sent: Moment, now: Moment) {
-        let shut = episode.shut.since(episode.began);
-        // It opened at some moment between the last probe that was refused and the first that was
-        // not.
-        let opened = episode.shut.plus(sent.since(episode.shut) / 2);
-        episode.ended = Some(now);
-        self.episode = Some(Episode { shut: opened, ..episode });
-        if learns {
-            let met = Pace { cells: self.pace, since: self.pressed, typical: self.typical };
-            let episode = Episode { shut: opened, ..episode };
-            let rate = self.measured.after(&episode, self.before, shut, &met, own);
-            self.pace = rate.clamp(SLOWEST, UNLIMITED);
-            self.bound = f64::INFINITY;
-        }
-        if self.found {
-            // What the slow start cost, or what a measurement that contradicts the last one did, is
-            // no price of the next probe.
-            let cost = if episode.first || self.measured.doubtful {
-                (0, 0.0)
-            } else {
-                (episode.refused, shut.as_secs_f64())
-            };
-            self.hold(cost, now);
-        } else {
-            self.phase = Phase::SlowStart;
-        }
-        // While nothing went, everything was held back.
-        (self.changed, self.pressed) = (now, self.pressed.map(|_| episode.began));
-        self.reshape(now);
-        // What is on its way when a full bucket is met again would be refused.
-        self.pacer.set_used(self.pacer.burst() + self.pace * self.trip, now);
-    }
-
-    /// Slow start: both double while they hold requests back.
-    fn grow(&mut self, now: Moment) {
-        let since = now.since(self.changed);
-        if self.pace >= UNLIMITED && !self.bound.is_finite() || since < FINE_STEP {
-            return;
-        }
-        self.bound = self.bound.max(self.reached);
-        let doubling = (self.trip * NEARLY_ALL).clamp(DOUBLING.0, DOUBLING.1);
-        let factor = (since.as_secs_f64().min(DOUBLING.0) / doubling).exp2();
-        if self.pressed.is_some() {
-            self.pace = (self.pace * factor).min(UNLIMITED);
-        }
-        if self.bounded {
-            self.bound = (self.bound * factor).min(UNLIMITED);
-        }
-        (self.changed, self.bounded) = (now, false);
-        self.reshape(now);
-    }
-
-    /// The steady phase: after a while what holds requests back grows.
-    fn probe(&mut self, rate: f64, in_flight: f64, now: Moment) {
-        if now < self.held_until {
-            return;
-        }
-        let beyond = now.seconds_since(self.held_until);
-        let factor = if self.measured.by_the_minute && !self.measured.doubtful {
-            1.0 + WINDOWED_PROBE * ((beyond / WINDOWED_DOUBLING).exp2() - 1.0)
-        } else {
-            1.0 + (beyond / DOUBLED_AFTER).powi(3)
-        };
-        if self.pressed.is_none() && !self.bounded {
-            // Nothing is held back: what is allowed need not grow.
-            self.held_until = now;
-            self.phase = Phase::Steady { rate: self.pace, in_flight: self.bound };
-            return;
-        }
-        self.measured.kept = self.pressed.map(|since| (rate, since));
-        self.pace = self.pace.max(rate * factor);
-        if self.bounded {
-            self.bound = self.bound.max(in_flight * factor);
-        }
-        self.reshape(now);
-    }
-
-    /// The steady phase begins: the rate holds for a while.
-    ///
-    /// `cost` is what the last refusals cost: their number, and the seconds for which nothing was
-    /// taken.
-    fn hold(&mut self, cost: (u32, f64), now: Moment) {
-        let (refused, shut) = cost;
-        let price = f64::from(refused) * HOLD.1 * self.typical / self.pace;
-        let seconds = HOLD.0.max(price).max(shut * HOLD.2);
-        self.held_until = now.plus_seconds(seconds);
-        self.phase = Phase::Steady { rate: self.pace, in_flight: self.bound };
-        self.bounded = false;
-        self.at_once.restart();
-    }
-
     /// Seconds until `ahead` and then `charge` have passed.
     pub(crate) fn predict(&self, ahead: Charge, charge: Charge, now: Moment) -> f64 {
         let blocked = self.blocked_until().seconds_since(now);
@@ -477,7 +288,7 @@ impl Rate {
         }
     }
 
-    fn reshape(&mut self, now: Moment) {
+    pub(super) fn reshape(&mut self, now: Moment) {
         let seconds = if matches!(self.phase, Phase::SlowStart) { 1.0 } else { 0.1 };
         self.pacer.reshape(self.pace, (self.pace * seconds).max(1.0), now);
     }
