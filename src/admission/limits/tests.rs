@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::admission::moment::duration;
 use crate::openai::Endpoint;
 
 use super::*;
