@@ -1,5 +1,5 @@
-//! Where the limits that an upstream tells of are filed: by what they describe, never by which place
-//! is empty.
+//! Where the limits that an upstream tells of are filed: by what they describe, never by which
+//! place is empty.
 
 use std::time::Duration;
 

@@ -311,8 +311,8 @@ impl<W> Machine<W> {
     }
 
     /// Pays `cost` for a retry. While the breaker blocks it costs nothing: it waits for a probe's
-    /// success. So it does where the upstream fails by the load: it goes in its turn, at a rate that
-    /// the upstream is found to take.
+    /// success. So it does where the upstream fails by the load: it goes in its turn, at a rate
+    /// that the upstream is found to take.
     ///
     /// # Errors
     /// When the budget allows none now.
