@@ -147,7 +147,7 @@ families! {
     LIMIT = Gauge, "limit", ["scope", "dimension"],
         "The upstream's limit as configured, learned, or found by what it refused; units per window.";
     LIMIT_LEVEL = Gauge, "limit_level", ["scope", "dimension"],
-        "How much of the limit is used now, in units; where no header tells it, what was sent in the last window.";
+        "How much of the limit is used now, in units.";
     LIMIT_HOLDS = Gauge, "limit_holds", ["scope", "dimension"],
         "1 while requests wait for this limit, 0 otherwise.";
     LIMIT_WINDOW = Gauge, "limit_window_seconds", ["scope", "dimension"],

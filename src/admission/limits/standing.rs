@@ -9,8 +9,7 @@ use super::shape::Rule;
 use super::{Charge, Limits, Slot};
 
 impl Limit {
-    /// What is used of the limit now, as far as is known, in units: where no header tells it, what
-    /// was sent in the last window.
+    /// What is used of the limit now, as far as is known.
     pub(crate) fn level(&self, own: &Own<'_>, now: Moment) -> f64 {
         let window = duration(self.window);
         match (self.shape.rule(), self.closed, self.ends) {
@@ -23,9 +22,6 @@ impl Limit {
                 own.log.trailing(duration(into), now) * own.ratio
             }
             (Rule::Log, ..) => own.log.trailing(window, now) * own.ratio + self.foreign.ratio() * self.stated,
-            (Rule::Unknown, ..) if self.last.is_none() => {
-                self.level.used(now).max(own.log.trailing(window, now) * own.ratio)
-            }
             (Rule::Unknown | Rule::Bucket | Rule::Shallow | Rule::Fixed, ..) => self.level.used(now),
         }
     }

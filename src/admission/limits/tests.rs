@@ -110,19 +110,6 @@ fn a_limit_that_is_no_longer_configured_is_gone() {
 }
 
 #[test]
-fn a_limit_that_no_header_tells_is_used_by_what_was_sent_in_its_window() {
-    let limits = LimitSettings { requests_per_minute: Some(60), ..LimitSettings::default() };
-    let mut scope = Scope::new(limits);
-    for second in 0..60 {
-        let _ = scope.send(ONE, f64::from(second));
-    }
-    let level = scope.limits.status(at(59.5))[0].level;
-    assert!((level - 60.0).abs() <= 1.0, "{level} of 60");
-    let level = scope.limits.status(at(125.0))[0].level;
-    assert!(level < 1.0, "{level} of 60, a minute after the last");
-}
-
-#[test]
 fn a_refusal_by_one_limit_gives_back_what_the_others_were_charged() {
     let limits = LimitSettings {
         requests_per_minute: Some(600),
