@@ -124,9 +124,9 @@ fn failures_that_do_not_come_with_the_load_cost_no_throughput() {
         let row = told(&format!("{part} fail"), 40.0, &report);
         let wait = percentile(&report.waits, 0.95);
         println!("95 of 100 wait for {wait:.2} s at most");
-        // Each trial waits for probes seven times, and what waited goes at twice what is asked for:
-        // some ten seconds of waiting, thrice in five minutes.
-        assert!(wait <= 3.0, "{row}: {wait}");
+        // A trial waits for probes seven times, and what waited goes at twice what is asked for:
+        // some ten seconds of waiting, once in the five minutes. That is less than a twentieth.
+        assert!(wait <= 2.0, "{row}: {wait}");
         assert!(used(&report, 40.0) >= 0.95, "{row}");
     }
 }

@@ -6,7 +6,8 @@
 //! failures as by bare 429s. A limiter refuses soon: a failure that took as long as an answer is
 //! none of it. If at most a quarter as many fail then, they were for the load, and
 //! what was found holds. If not, the rate is again what it was before the trial: a trial in vain
-//! costs seven pauses for a probe, and comes once a minute at most, then half as often each time.
+//! costs seven pauses for a probe, and comes once in five minutes at most, then half as often each
+//! time.
 
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use crate::admission::moment::Moment;
 
 use super::rate::Rate;
 
-/// Failures among the last outcomes that are worth a trial, and as many good answers: fewer are
-/// chance. Of the 32 that are looked at it is an eighth: less is cheaper to repeat than to try out.
-const ENOUGH: u32 = 4;
+/// Failures and good answers among the last 32 outcomes that are worth a trial. Failures by chance
+/// of one attempt in twenty are so many in one of 6,000 looks; a trial costs more than to repeat
+/// what fails less often.
+const ENOUGH: (u32, u32) = (8, 4);
 /// A trial is judged when this number of failures would be expected at the part before it, and is
 /// in vain when more than a quarter of them came: failures by chance are so few in one of 70.
 const JUDGED: (f64, f64) = (8.0, 2.0);
@@ -33,8 +35,11 @@ const RECENT: Duration = Duration::from_secs(10);
 /// Where nothing was answered well for this time, the upstream is down, and the breaker's business.
 /// A limiter that is shut for longer counts by the minute: that is told by a 429 at least.
 const DOWN: Duration = Duration::from_secs(15);
-/// The time between two trials, at least and at most: each that was in vain doubles it.
-const AGAIN: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
+/// Failures farther apart than this are no series of them.
+const SERIES: Duration = Duration::from_mins(1);
+/// The time between two trials, at least and at most: each that was in vain doubles it. The ten
+/// seconds of waiting that one costs are a thirtieth of the first.
+const AGAIN: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hours(1));
 
 /// What is known of an upstream's failures.
 #[derive(Debug)]
@@ -170,7 +175,7 @@ impl Shedding {
         }
         self.last = now;
         if has_failed {
-            let soon = !now.is_after(self.failure, AGAIN.0);
+            let soon = !now.is_after(self.failure, SERIES);
             self.again_and_again = soon && (self.again_and_again || self.healed);
             (self.failure, self.healed) = (now, false);
         } else {
@@ -182,6 +187,6 @@ impl Shedding {
 
     fn is_worth_a_trial(&self) -> bool {
         let failed = self.failed.count_ones();
-        failed >= ENOUGH && self.seen - failed >= ENOUGH && self.again_and_again
+        failed >= ENOUGH.0 && self.seen - failed >= ENOUGH.1 && self.again_and_again
     }
 }

@@ -60,7 +60,7 @@ fn leading_type(data: &[u8]) -> Option<Name> {
 }
 
 /// Whether the object, or the first of a list (Google's), has an `error` of its own that is not
-/// null, has in its place an `error_type` or `error_message`, is an `error` by its `object`
+/// null, has in its place an `error_type`, `error_message` or `error_msg`, is an `error` by its `object`
 /// (vLLM's), or has a `base_resp` that tells of a failure (`MiniMax`).
 fn has_error(data: &[u8]) -> bool {
     let mut cursor = Cursor::new(data.strip_prefix(b"[").unwrap_or(data));
@@ -70,7 +70,7 @@ fn has_error(data: &[u8]) -> bool {
     while let Ok(Some(key)) = cursor.key() {
         match key.bytes {
             b"error" => return matches!(cursor.peek(), Some(b'{' | b'"')),
-            b"error_type" | b"error_message" if cursor.peek() == Some(b'"') => return true,
+            b"error_type" | b"error_message" | b"error_msg" if cursor.peek() == Some(b'"') => return true,
             b"base_resp" if cursor.peek() == Some(b'{') => return has_failed(&mut cursor),
             b"object" if cursor.peek() == Some(b'"') => match cursor.string() {
                 Ok(object) if object.is("error") => return true,

@@ -81,6 +81,7 @@ fn tells_errors_of_every_form() {
         r#"[{"error":{"code":503,"status":"UNAVAILABLE"}}]"#,
         r#"{"id":"x","choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#,
         r#"{"base_resp":{"status_msg":"insufficient balance","status_code":"1008"}}"#,
+        r#"{"error_code":18,"error_msg":"Open api qps request limit reached"}"#,
     ] {
         let expected = tell(&Event::Error { data: data.as_bytes() });
         assert_eq!(events(&format!("data: {data}\n\n")), std::slice::from_ref(&expected), "{data}");
