@@ -60,8 +60,8 @@ fn leading_type(data: &[u8]) -> Option<Name> {
 }
 
 /// Whether the object, or the first of a list (Google's), has an `error` of its own that is not
-/// null, has in its place an `error_type`, `error_message` or `error_msg`, is an `error` by its `object`
-/// (vLLM's), or has a `base_resp` that tells of a failure (`MiniMax`).
+/// null, has in its place an `error_type`, `error_message` or `error_msg`, is an `error` by its
+/// `object` (vLLM's), or has a `base_resp` that tells of a failure (`MiniMax`).
 fn has_error(data: &[u8]) -> bool {
     let mut cursor = Cursor::new(data.strip_prefix(b"[").unwrap_or(data));
     if cursor.object().is_err() {
