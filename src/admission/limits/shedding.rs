@@ -15,9 +15,9 @@ use crate::admission::moment::Moment;
 
 use super::rate::Rate;
 
-/// Failures and good answers among the last 32 outcomes that are worth a trial. Failures by chance
-/// of one attempt in twenty are so many in one of 6,000 looks; a trial costs more than to repeat
-/// what fails less often.
+/// Failures and good answers among the last 32 outcomes that are worth a trial. Where one attempt
+/// in twenty fails by chance, eight of 32 do in one look of 6,000; to repeat what fails less often
+/// costs less than a trial.
 const ENOUGH: (u32, u32) = (8, 4);
 /// A trial is judged when this number of failures would be expected at the part before it, and is
 /// in vain when more than a quarter of them came: failures by chance are so few in one of 70.
