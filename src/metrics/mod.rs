@@ -9,6 +9,7 @@
 mod callers;
 mod counters;
 mod families;
+mod gathered;
 mod labels;
 mod models;
 mod pace;
@@ -16,6 +17,7 @@ mod plan;
 mod quantiles;
 mod replicas;
 mod scopes;
+mod settings;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -25,6 +27,7 @@ use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Opts, Registry
 pub use callers::{CallerSeries, PairSeries};
 pub use counters::{Counters, Gauges, Histograms};
 pub use families::{ALL as FAMILIES, DURATION_BUCKETS, Family, Kind, OVERHEAD_BUCKETS, RATIO_BUCKETS};
+pub use gathered::Gathered;
 pub use labels::{
     AttemptOutcome, Bound, Bounded, BudgetPeriod, ConnectResult, ConnectionRefusal, ConnectionState,
     HttpRule, Label, Outcome, QueueRefusal, ReplaySkip, RetryStop, SpanResult, StreamOutcome, TokenKind,
@@ -36,6 +39,7 @@ pub use plan::{ENDPOINTS_BY_USE, MAX_DIMENSIONS, Plan};
 pub use quantiles::Quantiles;
 pub use replicas::{REPLICAS_TROUBLES, ReplicasGauges};
 pub use scopes::{DimensionGauges, ScopeGauges, UpstreamGauges};
+pub use settings::Settings;
 
 use crate::caller::{CallerId, Lane};
 use crate::classify::ErrorClass;
@@ -43,81 +47,6 @@ use crate::openai::Endpoint;
 
 /// The content type of [`Metrics::encode`]'s text.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
-
-/// What the series are made for.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Names of the callers, in the order of their ids.
-    pub callers: Vec<Arc<str>>,
-    /// Models that may have series of their own.
-    pub max_models: usize,
-    /// Which models may, as patterns with `*` for anything; empty means any.
-    pub models: Vec<Box<str>>,
-    /// Scopes that may have series of their own.
-    pub max_scopes: usize,
-    /// Series at most, over all families.
-    pub max_series: usize,
-    /// Worker threads.
-    pub workers: usize,
-    /// The version that is running.
-    pub version: &'static str,
-    /// The source revision it was built from, or nothing.
-    pub revision: &'static str,
-    /// When the process started.
-    pub started: SystemTime,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            callers: Vec::new(),
-            max_models: 50,
-            models: Vec::new(),
-            max_scopes: 100,
-            max_series: 20_000,
-            workers: 1,
-            version: env!("CARGO_PKG_VERSION"),
-            revision: "",
-            started: UNIX_EPOCH,
-        }
-    }
-}
-
-/// What is only known at a scrape.
-#[derive(Clone, Debug, Default)]
-pub struct Gathered {
-    /// Every scope, in any order.
-    pub scopes: Vec<ScopeGauges>,
-    /// Every upstream, where there is a choice.
-    pub upstreams: Vec<UpstreamGauges>,
-    /// Requests waiting, over all scopes, by caller and lane; those that are not listed have none.
-    pub queue_depth: Vec<(CallerId, Lane, u64)>,
-    /// What each caller was served and was entitled to while it waited in the last minutes, over
-    /// all scopes, in windows of their limits; those that are not listed have their share.
-    pub shares: Vec<(CallerId, f64, f64)>,
-    /// The used part of each caller's budgets by the day and by the month, the fullest of several.
-    pub budgets: Vec<(CallerId, BudgetPeriod, f64)>,
-    /// Requests that wait for their callers' own ceilings.
-    pub ceilings: Vec<(CallerId, u64)>,
-    /// Bytes of the bodies of waiting requests.
-    pub queue_bytes: u64,
-    /// Bytes of request bodies kept for another try.
-    pub replay_bytes: u64,
-    /// Scopes forgotten since the start.
-    pub scopes_evicted: u64,
-    /// Scopes merged since the start.
-    pub scopes_merged: u64,
-    /// Lines of log that were dropped since the start.
-    pub log_lines_dropped: u64,
-    /// Times that all verified tokens were forgotten since the start.
-    pub verified_tokens_forgotten: u64,
-    /// The exchange with the other replicas.
-    pub replicas: ReplicasGauges,
-    /// Credentials that live short, and the seconds until their ends.
-    pub credentials: Vec<(String, f64)>,
-    /// Issuers of callers' tokens: the seconds since their keys were read, and tries that failed.
-    pub issuers: Vec<(String, Option<f64>, u64)>,
-}
 
 /// Every metric of the process. Fields are series that another module counts itself; all start at
 /// 0.

@@ -23,6 +23,7 @@ mod noted;
 mod peek;
 mod progress;
 pub mod proxy;
+mod ready;
 mod refused_by_proxy;
 mod reuse;
 mod target;
@@ -37,12 +38,9 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
 
@@ -58,8 +56,8 @@ pub use head_limit::HeadLimit;
 pub use progress::Progress;
 pub use target::{Target, TargetError};
 
-use body::Source;
-use head_limit::HeadClock;
+use ready::Channel;
+pub use ready::Ready;
 use upgrade::{Switched, Tunnels, Upgrade};
 
 /// How connections to the upstream are made and kept.
@@ -310,200 +308,5 @@ impl Upstream {
 impl fmt::Debug for Shared {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Upstream").field("target", &self.target).finish_non_exhaustive()
-    }
-}
-
-/// A connection that one attempt may use. Dropping it without a request closes it.
-#[derive(Debug)]
-pub struct Ready {
-    upstream: Upstream,
-    channel: Channel,
-}
-
-#[derive(Debug)]
-enum Channel {
-    Http1(http1::Lease),
-    /// The clock is boxed: it is in the future of every attempt, over whichever protocol.
-    Http2(http2::Stream, Box<HeadClock>),
-}
-
-/// A request on its way, and the head of its answer on its way back. Boxed, because hyper's future
-/// stores the whole request.
-type Exchange =
-    Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + Send>>;
-
-/// What came of a request on its way.
-enum Sent {
-    Answer(Response<Incoming>),
-    /// The connection was lost before the request was sent.
-    Unsent(Box<Request<replay::Body>>),
-}
-
-impl Ready {
-    /// Sends a request and waits for the head of its answer, until `limit` at most.
-    ///
-    /// The request's URI is what [`Target::uri`] makes of the caller's. An idle connection that
-    /// turns out to be dead before the request was sent is replaced, silently; nothing else is
-    /// repeated.
-    ///
-    /// # Errors
-    /// [`Failure::sent`] tells whether the upstream may have seen the request.
-    ///
-    /// # Cancel safety
-    /// Dropping the future ends the attempt and closes its connection, or resets its stream.
-    pub fn send(
-        mut self,
-        request: Request<replay::Body>,
-        limit: HeadLimit,
-    ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
-        // Not an async fn: the request goes to its connection right here, so that no future on the
-        // way has to hold it.
-        let begun = self.begin(request, limit);
-        async move {
-            let answer = self.exchange(begun).await?;
-            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                return Err(Failure::sent(FailureKind::Malformed, "101 without a request to upgrade"));
-            }
-            self.answer(answer)
-        }
-    }
-
-    fn begin(&mut self, mut request: Request<replay::Body>, limit: HeadLimit) -> Exchange {
-        match &mut self.channel {
-            Channel::Http1(lease) => {
-                self.upstream.target().restore_origin_form(&mut request);
-                Box::pin(lease.send(request, limit))
-            }
-            Channel::Http2(stream, clock) => {
-                clock.begin(limit, limit.after_request.map(|_| request.body_mut().watched()));
-                Box::pin(stream.send(request, self.upstream.target()))
-            }
-        }
-    }
-
-    /// Waits for the head of the answer to a request that has begun.
-    #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
-    fn exchange(
-        &mut self,
-        begun: Exchange,
-    ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
-        async move {
-            // Taken apart before the await: the future would store the answer beside the exchange
-            // otherwise.
-            let unsent = match self.head_of(begun).await {
-                Ok(Sent::Answer(answer)) => return Ok(answer),
-                Ok(Sent::Unsent(request)) => request,
-                Err(failure) => return Err(failure),
-            };
-            self.resend(unsent).await
-        }
-    }
-
-    #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
-    fn head_of(&mut self, mut begun: Exchange) -> impl Future<Output = Result<Sent, Failure>> + Send {
-        async move {
-            let channel = &mut self.channel;
-            let outcome = poll_fn(|cx| match channel.poll_with(cx, |cx| begun.as_mut().poll(cx)) {
-                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending => channel.poll_late(cx).map(|()| None),
-            })
-            .await;
-            match outcome {
-                Some(outcome) => self.outcome_of(outcome),
-                None => Err(Failure::sent(FailureKind::ResponseTimeout, "")),
-            }
-        }
-    }
-
-    /// Sends a request on a new connection that an idle one lost. Boxed, because it is rare.
-    fn resend(
-        &mut self,
-        request: Box<Request<replay::Body>>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, Failure>> + Send + '_>> {
-        Box::pin(async move {
-            let limit = self.channel.limit();
-            self.channel = self.upstream.fresh().await?;
-            let begun = self.begin(*request, limit);
-            self.exchange(begun).await
-        })
-    }
-
-    /// Tells an answer from a request that may be sent again, and from a failure.
-    fn outcome_of(
-        &self,
-        outcome: Result<Response<Incoming>, TrySendError<Request<replay::Body>>>,
-    ) -> Result<Sent, Failure> {
-        let mut error = match outcome {
-            Ok(answer) => return Ok(Sent::Answer(answer)),
-            Err(error) => error,
-        };
-        let unsent = error.take_message();
-        let failure = failure::of_attempt(error.error());
-        match unsent {
-            None => {
-                if let (FailureKind::Reset, Channel::Http1(lease)) = (failure.kind, &self.channel) {
-                    lease.lost(clock::now(), failure::is_vanished(error.error()));
-                }
-                Err(failure)
-            }
-            Some(request) if self.channel.reused() => Ok(Sent::Unsent(Box::new(request))),
-            Some(_) => Err(Failure::unsent(failure.kind, failure.detail().to_owned())),
-        }
-    }
-
-    fn answer(self, response: Response<Incoming>) -> Result<Response<AnswerBody>, Failure> {
-        let (head, incoming) = response.into_parts();
-        let source = match self.channel {
-            Channel::Http1(mut lease) => {
-                headers::check_framing(&head.headers)
-                    .map_err(|problem| Failure::sent(FailureKind::Malformed, problem))?;
-                lease.answered(&head.headers);
-                Source::Http1(lease)
-            }
-            Channel::Http2(stream, _) => Source::Http2 { _stream: stream },
-        };
-        Ok(Response::from_parts(head, AnswerBody::new(incoming, source)))
-    }
-}
-
-impl Channel {
-    fn http2(stream: http2::Stream) -> Self {
-        Self::Http2(stream, Box::default())
-    }
-
-    /// Moves the bytes of a connection that has one request at a time, then polls what waits for
-    /// them.
-    fn poll_with<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut waiting: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        match self {
-            Self::Http1(lease) => lease.poll_with(cx, waiting),
-            // Its connection is moved by a task of its own.
-            Self::Http2(..) => waiting(cx),
-        }
-    }
-
-    /// Ready once the head of the answer is late.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Self::Http1(lease) => lease.poll_late(cx),
-            Self::Http2(_, clock) => clock.poll_late(None, cx),
-        }
-    }
-
-    fn limit(&self) -> HeadLimit {
-        match self {
-            Self::Http1(lease) => lease.limit(),
-            Self::Http2(_, clock) => clock.limit(),
-        }
-    }
-
-    fn reused(&self) -> bool {
-        match self {
-            Self::Http1(lease) => lease.is_reused(),
-            Self::Http2(stream, _) => stream.reused,
-        }
     }
 }
