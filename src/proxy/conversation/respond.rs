@@ -32,7 +32,11 @@ impl Conversation<'_> {
 
     /// Gives the caller what the last attempt brought.
     #[expect(clippy::boxed_local, reason = "it is boxed where it is kept, and comes from there")]
-    pub(in crate::proxy) fn pass_on(mut self, unsuccessful: Box<Unsuccessful>, stop_sdk: bool) -> Response<Body> {
+    pub(in crate::proxy) fn pass_on(
+        mut self,
+        unsuccessful: Box<Unsuccessful>,
+        stop_sdk: bool,
+    ) -> Response<Body> {
         let Unsuccessful { class, came, classified } = *unsuccessful;
         self.note_early_head();
         self.keep_headers();
