@@ -60,11 +60,16 @@ def package(pattern: str) -> pathlib.Path:
     return found[0]
 
 
+def unpack(archive: tarfile.TarFile, folder: pathlib.Path, trust: str = "data") -> None:
+    # Debian 12's Python, 3.11.2, knows no filters: archives are of our own making here.
+    archive.extractall(folder, **({"filter": trust} if hasattr(tarfile, "data_filter") else {}))
+
+
 def tarball(folder: pathlib.Path) -> str:
     path = package(f"weir-*-{MACHINE}-linux.tar.gz")
     began = time.monotonic()
     with tarfile.open(path) as archive:
-        archive.extractall(folder, filter="data")
+        unpack(archive, folder)
     (inside,) = folder.iterdir()
     wanted = ["LICENSE", "THIRD-PARTY-LICENSES", "weir.cdx.json", "completions/bash/weir", "man/weir.1.gz", "config/weir.schema.json"]
     if lacking := [name for name in wanted if not (inside / name).is_file()]:
@@ -99,7 +104,7 @@ def deb(folder: pathlib.Path) -> str:
     if not DEBIAN_ROOT.exists():
         raise Refused(f"{DEBIAN_ROOT} is missing: mmdebstrap --variant=essential --include=adduser SUITE {DEBIAN_ROOT}")
     with tarfile.open(DEBIAN_ROOT) as archive:
-        archive.extractall(folder, filter="fully_trusted")
+        unpack(archive, folder, "fully_trusted")
     before = files_of(folder)
     began = time.monotonic()
     install(folder, path)
@@ -164,7 +169,7 @@ def image(folder: pathlib.Path) -> str:
     began = time.monotonic()
     blobs, root = folder / "oci", folder / "root"
     with tarfile.open(path) as archive:
-        archive.extractall(blobs, filter="data")
+        unpack(archive, blobs)
 
     def blob(entry):
         return blobs / "blobs" / entry["digest"].replace(":", "/")
@@ -174,7 +179,7 @@ def image(folder: pathlib.Path) -> str:
     manifest = json.loads(blob(machines[{"x86_64": "amd64", "aarch64": "arm64"}[MACHINE]]).read_text())
     for layer in manifest["layers"]:
         with tarfile.open(blob(layer)) as archive:
-            archive.extractall(root, filter="data")
+            unpack(archive, root)
     settings = json.loads(blob(manifest["config"]).read_text())["config"]
     user, _, group = settings["User"].partition(":")
     if user in ("", "0", "root"):
