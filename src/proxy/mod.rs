@@ -45,7 +45,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::uri::Authority;
-use http::{HeaderName, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use tracing::Instrument as _;
 
@@ -62,20 +62,18 @@ pub use upstreams::{Upstreams, Way};
 use crate::account::{Account, Begin, Record, RequestId, Wait};
 use crate::admission::{self, Route, Scopes};
 use crate::caller::origin::Foreign;
-use crate::caller::{self, Caller, CallerId, Callers, Mode};
+use crate::caller::{self, Caller, CallerId, Mode};
 use crate::classify::ErrorClass;
 use crate::clock::{self, Instant};
-use crate::estimate::Estimator;
 use crate::metrics::{Bound, HttpRule, Label as _};
+use crate::openai::Look;
 use crate::openai::endpoint::{Named, deployment};
 use crate::openai::stainless::SdkHeaders;
-use crate::openai::{Endpoint, Look};
 use crate::replay::{self, ClientBody, ReadError, Replay};
 use crate::response::OwnAnswer;
-use crate::retry::{self, Safety};
-use crate::rights::{Asked, BodyCheck, Rights};
-use crate::stream;
-use crate::upstream::headers::{Forwarded, Present};
+use crate::retry::Safety;
+use crate::rights::{Asked, BodyCheck};
+use crate::upstream::headers::Present;
 
 use bears::Bears;
 use call::{Call, Head};

@@ -9,22 +9,20 @@ use http::{Response, StatusCode};
 use tracing::Instrument as _;
 
 use super::allowance::Allowance;
-use super::answer::{self, Notes};
 use super::attempt::{Answer, Attempted, attempt};
 use super::bears::Bears;
 use super::body::Body;
 use super::call::Call;
 use super::destination::Destination;
-use super::exchange::{Answered, Exchange};
 use super::first_event::Awaited;
-use super::labels::{no_turn_label, queue_refusal, stop_label, would_have};
+use super::labels::{stop_label, would_have};
 use super::{Policy, Proxy, settle};
-use crate::account::{ErrorDetail, Record, Wait};
+use crate::account::{Record, Wait};
 use crate::admission::{Admission, Ask, BudgetExhausted, Permit, Refused, RetryTicket, Route, Scope, Turn};
 use crate::caller::Caller;
 use crate::classify::{Classified, ErrorClass, Failure, FailureKind};
 use crate::clock::{self, Instant};
-use crate::response::{self, OwnAnswer};
+use crate::response;
 use crate::retry::{self, Decision, Situation, StopReason};
 
 /// A request that was read and priced.
