@@ -45,8 +45,8 @@ enum Sent {
 impl Ready {
     /// Sends a request and waits for the head of its answer, until `limit` at most.
     ///
-    /// The request's URI is what [`super::Target::uri`] makes of the caller's. An idle connection that
-    /// turns out to be dead before the request was sent is replaced, silently; nothing else is
+    /// The request's URI is what [`super::Target::uri`] makes of the caller's. An idle connection
+    /// that turns out to be dead before the request was sent is replaced, silently; nothing else is
     /// repeated.
     ///
     /// # Errors
