@@ -147,7 +147,8 @@ class StandIn:
         return status, headers(told) | more(told), body, 0.002
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        # The loop's end ends it, too.
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 fields = head.decode("latin-1").lower().split("\r\n")
