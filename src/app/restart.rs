@@ -60,6 +60,7 @@ fn is_fixed(key: &str) -> bool {
 mod tests {
     use super::*;
     use crate::config;
+    use crate::config::key::Table;
     use crate::config::sources::Nothing;
 
     fn read(text: &str) -> Config {
@@ -82,6 +83,30 @@ mod tests {
         ] {
             assert_eq!(is_fixed(key), fixed, "{key}");
         }
+    }
+
+    fn keys(path: &str, table: &Table, told: &mut Vec<String>) {
+        for key in table.keys {
+            let path = if path.is_empty() { key.name.to_owned() } else { format!("{path}.{}", key.name) };
+            match key.kind.table() {
+                Some(inner) => keys(&path, inner, told),
+                None => told.push(format!("{path}: {}", if is_fixed(&path) { "restart" } else { "reload" })),
+            }
+        }
+    }
+
+    /// A new key shows up here, so that it is decided what it needs. `BLESS=1 cargo test --lib
+    /// golden`, and read the difference.
+    #[test]
+    fn golden_of_every_key_it_is_known_whether_a_reload_changes_it() {
+        const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/reload.txt");
+        let mut told = Vec::new();
+        keys("", &Config::TABLE, &mut told);
+        let told = told.join("\n") + "\n";
+        if option_env!("BLESS").is_some() {
+            std::fs::write(PATH, &told).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(PATH).unwrap(), told, "{PATH}");
     }
 
     #[test]

@@ -218,7 +218,7 @@ fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Duration>) {
                     None => window = window.or(Some(over)),
                 }
             }
-            [noun, Word::Text("in" | "within" | "each"), rest @ ..] => {
+            [noun, Word::Text("in" | "within" | "each" | "a" | "an"), rest @ ..] => {
                 if let (Some(noun), Some(over)) = (of_noun(noun), time_at(rest)) {
                     return (Some(noun), Some(over));
                 }
@@ -339,7 +339,12 @@ fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
         let noun = rest.iter().take(3).position(|word| of_noun(word).is_some());
         let is_rate = match (noun.map(|noun| &rest[noun + 1..]), rest) {
             (
-                Some([Word::Text("per" | "every" | "in" | "within" | "each" | "a") | Word::Bind, time @ ..]),
+                Some(
+                    [
+                        Word::Text("per" | "every" | "in" | "within" | "each" | "a" | "an") | Word::Bind,
+                        time @ ..,
+                    ],
+                ),
                 _,
             ) => time_at(time).is_some(),
             (None, [Word::Text(text), ..]) => acronym(text).is_some(),

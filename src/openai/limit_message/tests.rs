@@ -116,7 +116,7 @@ type Told = (Dimension, Option<u64>, Option<u64>, Option<u64>, Option<u64>);
 #[test]
 fn reads_other_vendors_words_in_any_letter_case() {
     use Dimension::{Other, RequestsPerDay, RequestsPerMinute, TokensPerDay, TokensPerMinute};
-    let rows: [(&str, Told); 17] = [
+    let rows: [(&str, Told); 18] = [
         (
             "Your account org-x<ak-y> request reached organization TPD rate limit, current: 1526210, limit: 1500000",
             (TokensPerDay, Some(1_500_000), Some(1_526_210), None, Some(86_400)),
@@ -159,6 +159,7 @@ fn reads_other_vendors_words_in_any_letter_case() {
             (RequestsPerMinute, Some(10), None, None, Some(60)),
         ),
         ("At most 5 requests in 10 seconds are taken", (RequestsPerMinute, Some(5), None, None, Some(10))),
+        ("You are limited to 100 requests an hour", (RequestsPerMinute, Some(100), None, None, Some(3_600))),
         ("Your plan allows 60 RPM", (RequestsPerMinute, Some(60), None, None, Some(60))),
         (
             "Only 90,000 input tokens per minute; try again in 3 seconds",
