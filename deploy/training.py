@@ -119,7 +119,7 @@ class Caller:
         """Failures that are retried until they are over, and those that are the caller's own."""
         for turn in range(count):
             job = f"{os.getpid()}-{id(self)}-{turn}"
-            for fault in ("status=503", "error=rate_limit_tokens; retry-after-ms=20"):
+            for fault in ("status=503", "error=engine_overloaded_error; retry-after-ms=20"):
                 self.call(chat(1), X_Simulate=f"{fault}; times=1", X_Job_Id=f"{job}-{fault[:12]}")
             self.call(chat(1), 400, X_Simulate="status=400")
 

@@ -14,8 +14,9 @@ impl Limits {
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt
     /// went.
     pub(crate) fn accepted(&mut self, charge: Charge, marks: Marks, paced: bool, sent: Moment, now: Moment) {
-        self.shedding.answered(false, sent, &mut self.rates[0], now);
-        self.took(charge, marks, paced, sent, now);
+        self.shedding.answered(false, sent, &mut self.rates[0], &self.own, now);
+        self.own.accepted(charge, sent, now);
+        self.went_on(charge, marks, paced, sent, now);
     }
 
     /// An attempt was answered with a failure that may be for the load: whether failures lead the
@@ -32,10 +33,10 @@ impl Limits {
         if is_outage {
             self.shedding.gives_up(&mut self.rates[0], now);
         } else {
-            self.shedding.answered(true, times.sent, &mut self.rates[0], now);
+            self.shedding.answered(true, times.sent, &mut self.rates[0], &self.own, now);
         }
         if !self.shedding.leads() {
-            self.took(charge, marks, paced, times.sent, now);
+            self.went_on(charge, marks, paced, times.sent, now);
             return false;
         }
         self.own.retract(cost, marks, times.sent);
@@ -51,8 +52,8 @@ impl Limits {
         self.shedding.leads()
     }
 
-    pub(super) fn took(&mut self, charge: Charge, marks: Marks, paced: bool, sent: Moment, now: Moment) {
-        self.own.accepted(charge, sent, now);
+    /// An attempt was not refused: it was answered well, or failed for another reason.
+    fn went_on(&mut self, charge: Charge, marks: Marks, paced: bool, sent: Moment, now: Moment) {
         for rate in self.rates.iter_mut().flatten() {
             rate.accepted(&self.own.of(rate.unit(), self.ratio.value()), marks.in_flight, sent, now);
         }

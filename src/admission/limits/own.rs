@@ -252,6 +252,16 @@ impl OwnUse {
         }
     }
 
+    /// The requests that were sent and not refused.
+    pub(super) fn requests(&self) -> Sent<'_> {
+        self.sent.of(Unit::Requests)
+    }
+
+    /// The requests that the upstream took.
+    pub(super) fn taken(&self) -> Sent<'_> {
+        self.accepted.of(Unit::Requests)
+    }
+
     /// The requests that were sent in a span, and their mean estimate.
     pub(super) fn window_use(&self, from: Moment, until: Moment) -> (f64, f64) {
         let (before, all) = (self.sent.before(from), self.sent.before(until));

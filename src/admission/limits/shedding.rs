@@ -8,11 +8,15 @@
 //! what was found holds. If not, the rate is again what it was before the trial: a trial in vain
 //! costs seven pauses for a probe, and comes once in five minutes at most, then half as often each
 //! time.
+//!
+//! A limiter takes its limit, however much more comes. So there is no trial while less is sent than
+//! half of what was answered well before, and one that comes to send less is in vain.
 
 use std::time::Duration;
 
 use crate::admission::moment::Moment;
 
+use super::own::OwnUse;
 use super::rate::Rate;
 
 /// Failures and good answers among the last 32 outcomes that are worth a trial. Where one attempt
@@ -35,6 +39,11 @@ const RECENT: Duration = Duration::from_secs(10);
 /// Where nothing was answered well for this time, the upstream is down, and the breaker's business.
 /// A limiter that is shut for longer counts by the minute: that is told by a 429 at least.
 const DOWN: Duration = Duration::from_secs(15);
+/// What was answered well is counted over this time: two windows of the longest kind that is tried.
+const BEFORE: Duration = Duration::from_secs(30);
+/// The least part of it at which failures may be for the load, and the least rate, in requests a
+/// second: at less, a verdict takes minutes.
+const LEAST: (f64, f64) = (0.5, 0.5);
 /// Failures farther apart than this are no series of them.
 const SERIES: Duration = Duration::from_mins(1);
 /// The time between two trials, at least and at most: each that was in vain doubles it. The ten
@@ -65,6 +74,8 @@ pub(super) struct Shedding {
 struct Trial {
     /// The part of the attempts that failed before it.
     part: f64,
+    /// The rate below which it is in vain, in requests a second.
+    least: f64,
     /// Attempts that were sent at the rate that was found since the last judgment, and those of
     /// them that failed, at first without those of the search.
     sent: f64,
@@ -110,6 +121,7 @@ impl Shedding {
         has_failed: bool,
         sent: Moment,
         rate: &mut Option<Box<Rate>>,
+        own: &OwnUse,
         now: Moment,
     ) {
         let took = now.seconds_since(sent);
@@ -133,8 +145,13 @@ impl Shedding {
         self.note(has_failed, sent, now);
         let may_begin = has_failed && now >= self.not_before && self.is_worth_a_trial();
         if may_begin && rate.as_ref().is_none_or(|rate| !rate.searches()) {
+            let least = least_load(own, now);
+            if own.requests().trailing(RECENT, now) < least * RECENT.as_secs_f64() {
+                return;
+            }
             let part = f64::from(self.failed.count_ones()) / f64::from(self.seen);
-            self.trial = Some(Trial { part, sent: 0.0, failed: -SEARCH, good: now, before: rate.clone() });
+            let before = rate.clone();
+            self.trial = Some(Trial { part, least, sent: 0.0, failed: -SEARCH, good: now, before });
             (self.failed, self.seen) = (0, 0);
         }
     }
@@ -151,6 +168,7 @@ impl Shedding {
     fn judge(&mut self, has_failed: bool, sent: Moment, rate: &mut Option<Box<Rate>>, now: Moment) {
         let Some(trial) = &mut self.trial else { return };
         let since = rate.as_ref().and_then(|rate| rate.steady_since());
+        let is_slow = since.is_some() && rate.as_ref().is_some_and(|rate| rate.pace < trial.least);
         if since.is_some_and(|since| sent >= since) {
             trial.sent += 1.0;
             trial.failed += f64::from(u8::from(has_failed));
@@ -159,7 +177,7 @@ impl Shedding {
         if !has_failed {
             trial.good = now;
         }
-        if is_down || trial.failed > JUDGED.1 {
+        if is_down || is_slow || trial.failed > JUDGED.1 {
             self.gives_up(rate, now);
         } else if trial.sent * trial.part >= JUDGED.0 {
             (trial.sent, trial.failed) = (0.0, 0.0);
@@ -188,5 +206,87 @@ impl Shedding {
     fn is_worth_a_trial(&self) -> bool {
         let failed = self.failed.count_ones();
         failed >= ENOUGH.0 && self.seen - failed >= ENOUGH.1 && self.again_and_again
+    }
+}
+
+/// The load below which failures are not for the load, in requests a second.
+fn least_load(own: &OwnUse, now: Moment) -> f64 {
+    let span = now.since(own.taken().begin()).clamp(DOWN, BEFORE);
+    (own.taken().trailing(BEFORE, now) / span.as_secs_f64() * LEAST.0).max(LEAST.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::own::Cost;
+    use super::super::{Charge, Unit};
+    use super::*;
+
+    /// What an upstream is sent, and how it answers in ten milliseconds.
+    struct Sending {
+        shedding: Shedding,
+        own: OwnUse,
+        rate: Option<Box<Rate>>,
+        now: Moment,
+    }
+
+    impl Sending {
+        fn new() -> Self {
+            Self {
+                shedding: Shedding::default(),
+                own: OwnUse::new(),
+                rate: None,
+                now: Moment::START.plus_seconds(1.0),
+            }
+        }
+
+        fn send(&mut self, has_failed: bool, pause: f64) {
+            self.own.send(Cost { requests: 1, ..Cost::default() }, self.now);
+            let (sent, now) = (self.now, self.now.plus_seconds(0.01));
+            self.shedding.answered(has_failed, sent, &mut self.rate, &self.own, now);
+            if self.shedding.leads() {
+                self.rate.get_or_insert_with(|| Box::new(Rate::beside(Unit::Requests, now)));
+            }
+            if !has_failed {
+                self.own.accepted(Charge { requests: 1, tokens: 0 }, sent, now);
+            }
+            self.now = now.plus_seconds(pause);
+        }
+
+        /// Of a hundred requests a second, as a limiter of that rate would take them, a third fail.
+        fn meets_a_limit(&mut self) {
+            for turn in 0..64 {
+                self.send(turn % 3 == 0, 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn failures_at_a_small_part_of_the_load_that_was_taken_begin_no_trial() {
+        let mut quiet = Sending::new();
+        (0..1500).for_each(|_| quiet.send(false, 0.0));
+        for turn in 0..40 {
+            quiet.send(turn % 3 == 0, 0.4);
+            assert!(!quiet.shedding.leads(), "{turn}");
+        }
+        let mut busy = Sending::new();
+        (0..1500).for_each(|_| busy.send(false, 0.0));
+        busy.meets_a_limit();
+        assert!(busy.shedding.leads());
+    }
+
+    #[test]
+    fn a_trial_that_sends_less_than_half_of_what_was_taken_is_in_vain() {
+        for (rate, holds) in [(60.0, true), (20.0, false)] {
+            let mut tried = Sending::new();
+            (0..3000).for_each(|_| tried.send(false, 0.0));
+            tried.meets_a_limit();
+            let mut found = Rate::beside(Unit::Requests, tried.now);
+            found.pace = rate;
+            found.hold((1, 0.0), tried.now);
+            tried.rate = Some(Box::new(found));
+            tried.send(false, 0.0);
+            assert_eq!(tried.shedding.leads(), holds, "{rate}");
+            assert_eq!(tried.rate.is_some(), holds, "what was before the trial holds again");
+        }
     }
 }
