@@ -12,10 +12,6 @@ use crate::openai::{Endpoint, ErrorBody, LimitRefusal, limit_headers, retry_hint
 /// How much of an error body is worth reading: more than any envelope, less than a page.
 pub const MAX_BODY: usize = 64 << 10;
 
-/// How long to wait for a day's limit that is spent and names no time: some hour of the day brings
-/// it back, and no caller waits that long.
-const SOME_TIME_OF_THE_DAY: Duration = Duration::from_hours(1);
-
 /// What an error means, and what it says of another try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classified {
@@ -55,7 +51,8 @@ pub fn response(
     body: &[u8],
     wall: SystemTime,
 ) -> Classified {
-    let body = ErrorBody::parse(&body[..body.len().min(MAX_BODY)]);
+    let mut body = ErrorBody::parse(&body[..body.len().min(MAX_BODY)]);
+    body.take_type(headers);
     let mut classified = of_body(endpoint, status, body, wall);
     classified.read_hints(headers, wall);
     classified
@@ -80,25 +77,33 @@ pub(crate) fn of_body(
     Classified { class, status, body, hint, refusal, refused, should_retry: None, hidden: false, of_account }
 }
 
-/// How long the body asks to wait: by a field, by a moment, by its words, or by its numbers for a
-/// day's limit.
+/// How long the body asks to wait: by a field, by its words, or by its numbers for a limit of
+/// hours or days.
 fn hint(body: &ErrorBody, refusal: Option<&LimitRefusal>, wall: SystemTime) -> Option<Duration> {
-    let of_a_day = refusal.filter(|refusal| refusal.window.is_some_and(|window| window >= DAY));
+    let of_hours = refusal.filter(|refusal| refusal.window.is_some_and(|window| window > HOUR));
     // A wait that the grammar has judged implausible is not let in again by another door.
     let words = match refusal {
         Some(refusal) => refusal.wait,
         None => body.message.as_deref().and_then(limit_message::wait),
     };
-    let moment = body.hints.reset_at.map(|at| at.duration_since(wall).unwrap_or_default());
-    let told = body.hints.wait.or(moment).or(words);
+    let said = || body.message.as_deref().and_then(limit_message::moment);
+    let moment = |at: SystemTime| at.duration_since(wall).unwrap_or_default();
+    let told = body.hints.wait.or_else(|| body.hints.reset_at.map(moment)).or(words);
+    let told = told.or_else(|| said().map(moment));
     let told = told.filter(|wait| !wait.is_zero() && *wait <= retry_hint::MAX_HINT);
-    match (told, of_a_day) {
+    match (told, of_hours) {
         (told, None) => told,
         // Google names seconds beside a quota that comes back tomorrow.
-        (Some(told), Some(_)) if body.hints.window.is_some() => Some(told.max(SOME_TIME_OF_THE_DAY)),
+        (Some(told), Some(refusal)) if body.hints.window.is_some() => Some(told.max(some_time_of(refusal))),
         (Some(told), Some(_)) => Some(told),
-        (None, Some(refusal)) => Some(refilled_in(refusal).unwrap_or(SOME_TIME_OF_THE_DAY)),
+        (None, Some(refusal)) => Some(refilled_in(refusal).unwrap_or_else(|| some_time_of(refusal))),
     }
+}
+
+/// How long to wait for a limit of hours or days that is spent and names no time: some part of its
+/// window brings it back, and no caller waits for a part of a day.
+fn some_time_of(refusal: &LimitRefusal) -> Duration {
+    (refusal.window.unwrap_or(DAY) / 24).min(HOUR)
 }
 
 /// When an evenly refilled bucket lets the request pass, by the numbers of a refusal that names no
@@ -110,6 +115,7 @@ fn refilled_in(refusal: &LimitRefusal) -> Option<Duration> {
     Some(wait).filter(|wait| !wait.is_zero() && *wait <= retry_hint::MAX_HINT)
 }
 
+const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 impl Classified {
@@ -120,9 +126,15 @@ impl Classified {
 
     /// Takes what the headers say of another try: they stand above the body's words.
     pub(super) fn read_hints(&mut self, headers: &HeaderMap, wall: SystemTime) {
-        let told = retry_hint::in_headers(headers, wall);
-        let spent = || limit_headers::spent_window(headers, wall).filter(|_| is_of_a_limit(self.class));
-        let told = told.or_else(spent);
+        let spent = limit_headers::spent_window(headers, wall);
+        if spent.is_some()
+            && self.status == StatusCode::SERVICE_UNAVAILABLE
+            && self.class == ErrorClass::BadGateway
+        {
+            // APISIX refuses with 503, and says it in its headers alone.
+            (self.class, self.refused) = (ErrorClass::RateLimitOther, true);
+        }
+        let told = retry_hint::in_headers(headers, wall).or(spent.filter(|_| is_of_a_limit(self.class)));
         // The same lie in a header is no more true than in words.
         let told = told.filter(|told| !(limit_message::is_a_day(*told) && self.is_of_a_minute()));
         self.hint = match (told, self.hint) {
@@ -228,8 +240,8 @@ fn is_backpressure(status: StatusCode, body: &ErrorBody, words: &Words) -> bool 
         return true;
     }
     match status.as_u16() {
-        // A 403 is a refusal for good but for these words, and a 400 but for a sentence of them
-        // alone.
+        // A 400 or 403 is a refusal for good but for these words.
+        400 | 429 | 500 | 502 | 503 | 529 if words.say_any(&TABLES.capacity_words) => true,
         403 => words.say_any(&TABLES.concurrency_words),
         429 | 503 | 529 => {
             // Text Generation Inference answers 429 "overloaded" when its queue is full.
@@ -268,6 +280,9 @@ fn bad_request(body: &ErrorBody, words: &Words) -> ErrorClass {
     } else if body.is_named(&TABLES.model_codes) {
         // `/responses` says so with 400.
         ErrorClass::ModelNotFound
+    } else if is_of_a_region(body, words) {
+        // Google.
+        ErrorClass::RegionUnsupported
     } else {
         // xAI and Google refuse keys with 400.
         by_code(body, &TABLES.key_codes)
@@ -281,16 +296,17 @@ fn authentication(body: &ErrorBody, words: &Words) -> Option<ErrorClass> {
 }
 
 fn permission(body: &ErrorBody, words: &Words) -> ErrorClass {
-    if body.is_named(&["unsupported_country_region_territory"])
-        || words.say("region, or territory not supported")
-        || words.say("user location is not supported")
-    {
+    if is_of_a_region(body, words) {
         ErrorClass::RegionUnsupported
     } else if body.is_named(&TABLES.model_codes) || words.say("does not have access to model") {
         ErrorClass::ModelNotFound
     } else {
         by_code(body, &TABLES.key_codes).unwrap_or(ErrorClass::PermissionDenied)
     }
+}
+
+fn is_of_a_region(body: &ErrorBody, words: &Words) -> bool {
+    body.is_named(&TABLES.region_codes) || words.say_any(&TABLES.region_words)
 }
 
 fn not_found(endpoint: Endpoint, body: &ErrorBody, words: &Words) -> ErrorClass {

@@ -76,15 +76,17 @@ fn by_name(body: &ErrorBody) -> Option<StatusCode> {
 /// Some say it in words alone: `Streaming response failed: [503] The request queue is full.`
 fn by_words(body: &ErrorBody) -> Option<StatusCode> {
     let words = Words::of(body);
+    let says_one_of = |lists: &[&Vec<String>]| lists.iter().any(|said| words.say_any(said));
     if words.find(&TABLES.quota_words).is_some()
-        || words.say_any(&["rate limit", "too many requests"])
-        || words.say_any(&TABLES.rate_limit_words)
+        || says_one_of(&[&TABLES.hidden_limit_words, &TABLES.rate_limit_words])
     {
         Some(StatusCode::TOO_MANY_REQUESTS)
-    } else if [&TABLES.queue_words, &TABLES.concurrency_words, &TABLES.overload_words]
-        .iter()
-        .any(|said| words.say_any(said))
-    {
+    } else if says_one_of(&[
+        &TABLES.queue_words,
+        &TABLES.capacity_words,
+        &TABLES.concurrency_words,
+        &TABLES.overload_words,
+    ]) {
         Some(StatusCode::SERVICE_UNAVAILABLE)
     } else {
         words.find(&TABLES.key_words).map(|_| StatusCode::UNAUTHORIZED)

@@ -11,12 +11,8 @@ const MAX_LENGTH: usize = 64;
 ///
 /// Units are required (`0` alone is the exception, as in Go). What is negative, has no unit or
 /// overflows is nothing.
-pub fn parse(text: &str) -> Option<Duration> {
-    parse_bytes(text.trim().as_bytes())
-}
-
-/// The same for bytes that may be no text, and without white space around them.
-pub(super) fn parse_bytes(bytes: &[u8]) -> Option<Duration> {
+pub(crate) fn parse(text: impl AsRef<[u8]>) -> Option<Duration> {
+    let bytes = text.as_ref();
     if bytes == b"0" {
         return Some(Duration::ZERO);
     }

@@ -2,31 +2,47 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, header};
+use http::HeaderMap;
 
 use super::limit_message;
+use super::moment::When;
 
 /// The longest wait that is believed. Buckets of a month exist; what is longer is a mistake.
 pub const MAX_HINT: Duration = Duration::from_hours(32 * 24);
 
-static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
-/// Azure's older name of the same.
-static MS_RETRY_AFTER_MS: HeaderName = HeaderName::from_static("x-ms-retry-after-ms");
-/// Azure sends this, in seconds, on some 429s that have no other hint.
-static RESET_TOKENS_SECONDS: HeaderName = HeaderName::from_static("x-rate-limit-reset-tokens");
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 
-/// The wait that an answer asks for: `retry-after-ms`, then `retry-after` (seconds, a fraction, or
-/// a date), then Azure's own headers, then the text of the message.
+/// The headers that ask for a wait, the most exact first, each with the unit of a bare number.
+const SOURCES: [(&str, Duration); 10] = [
+    ("retry-after-ms", MILLISECOND),
+    // Azure's older name of the same.
+    ("x-ms-retry-after-ms", MILLISECOND),
+    ("retry-after", SECOND),
+    // Azure, on some 429s that have no other hint.
+    ("x-rate-limit-reset-tokens", SECOND),
+    ("x-ratelimit-retry-after", SECOND),
+    ("x-ratelimit-reset-after", SECOND),
+    // Kong.
+    ("x-ai-ratelimit-retry-after", SECOND),
+    // Bucket4j.
+    ("x-rate-limit-retry-after-milliseconds", MILLISECOND),
+    ("x-rate-limit-retry-after-seconds", SECOND),
+    // Traefik.
+    ("x-retry-in", SECOND),
+];
+
+/// The wait that an answer asks for: by its headers, in any notation, then by the text of the
+/// message.
 ///
 /// A form that makes no sense is passed over for the next one: zero, negative, not finite, longer
 /// than [`MAX_HINT`], a date that has passed.
 pub fn parse(headers: &HeaderMap, message: Option<&str>, wall_now: SystemTime) -> Option<Duration> {
-    number(headers, &RETRY_AFTER_MS, 1e-3)
-        .or_else(|| number(headers, &MS_RETRY_AFTER_MS, 1e-3))
-        .or_else(|| number(headers, &header::RETRY_AFTER, 1.0))
-        .or_else(|| date(headers, wall_now))
-        .or_else(|| number(headers, &RESET_TOKENS_SECONDS, 1.0))
-        .or_else(|| believed(limit_message::wait(message?)?))
+    let asked = |(name, unit): &(&str, Duration)| {
+        let text = headers.get(*name)?.as_bytes().trim_ascii();
+        believed(When::read(text, *unit)?.wait(|| wall_now))
+    };
+    SOURCES.iter().find_map(asked).or_else(|| believed(limit_message::wait(message?)?))
 }
 
 /// What the headers alone ask for, for answers whose message was read elsewhere.
@@ -34,23 +50,13 @@ pub fn in_headers(headers: &HeaderMap, wall_now: SystemTime) -> Option<Duration>
     parse(headers, None, wall_now)
 }
 
-fn number(headers: &HeaderMap, name: &HeaderName, scale: f64) -> Option<Duration> {
-    let number: f64 = headers.get(name)?.to_str().ok()?.trim().parse().ok()?;
-    believed(Duration::try_from_secs_f64(number * scale).ok()?)
-}
-
-fn date(headers: &HeaderMap, wall_now: SystemTime) -> Option<Duration> {
-    let date = httpdate::parse_http_date(headers.get(&header::RETRY_AFTER)?.to_str().ok()?.trim()).ok()?;
-    believed(date.duration_since(wall_now).ok()?)
-}
-
-fn believed(wait: Duration) -> Option<Duration> {
+pub(super) fn believed(wait: Duration) -> Option<Duration> {
     (!wait.is_zero() && wait <= MAX_HINT).then_some(wait)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     use super::*;

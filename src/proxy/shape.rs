@@ -2,17 +2,10 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 
 use crate::classify::{self, Classified, ErrorClass};
 use crate::clock;
-use crate::openai::json::{Cursor, Malformed};
-use crate::openai::{Endpoint, ErrorBody};
-
-/// Members that answers have, and errors don't.
-const OF_ANSWERS: [&[u8]; 5] = [b"object", b"choices", b"output", b"data", b"results"];
+use crate::openai::{Endpoint, ErrorBody, in_place};
 
 /// What a whole body with status 200 is classified as; nothing where it is an answer.
 pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> Option<Classified> {
@@ -24,24 +17,7 @@ pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> 
     if kind.get(..9).is_some_and(|start| start.eq_ignore_ascii_case(b"text/html")) || body.starts_with(b"<") {
         return Some(of_class(endpoint, ErrorClass::MalformedResponse));
     }
-    // Most answers say in their first members what they are.
-    let is_error = !is_answer(body).unwrap_or(false)
-        && serde_json::from_slice::<Shape<'_>>(body).is_ok_and(|shape| shape.is_error());
-    is_error.then(|| classify::stream_error(endpoint, body, clock::wall()))
-}
-
-/// Whether a JSON object has a member that errors don't have.
-fn is_answer(body: &[u8]) -> Result<bool, Malformed> {
-    let mut cursor = Cursor::new(body);
-    cursor.object()?;
-    while let Some(key) = cursor.key()? {
-        // Of null it would tell nothing.
-        if OF_ANSWERS.contains(&key.bytes) && cursor.peek() != Some(b'n') {
-            return Ok(true);
-        }
-        cursor.skip()?;
-    }
-    Ok(false)
+    in_place::is_error(body).then(|| classify::stream_error(endpoint, body, clock::wall()))
 }
 
 /// A 200 that is no answer, for a reason that it does not tell.
@@ -50,59 +26,6 @@ pub(super) fn of_class(endpoint: Endpoint, class: ErrorClass) -> Classified {
         classify::of_body(endpoint, StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::default(), clock::wall());
     (classified.class, classified.hidden) = (class, true);
     classified
-}
-
-/// The keys that tell an answer from an error in its place.
-#[derive(Deserialize)]
-struct Shape<'a> {
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-    /// Of `MiniMax`, also beside an answer.
-    #[serde(borrow)]
-    base_resp: Option<&'a RawValue>,
-    /// A number that is not 0, or a word, beside a message.
-    #[serde(borrow)]
-    code: Option<&'a RawValue>,
-    /// The same of Baidu.
-    #[serde(borrow)]
-    error_code: Option<&'a RawValue>,
-    // Each by itself: an alias would refuse a body that has two of them.
-    message: Option<IgnoredAny>,
-    msg: Option<IgnoredAny>,
-    error_msg: Option<IgnoredAny>,
-    detail: Option<IgnoredAny>,
-    choices: Option<IgnoredAny>,
-    output: Option<IgnoredAny>,
-    data: Option<IgnoredAny>,
-    results: Option<IgnoredAny>,
-    object: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct BaseResp<'a> {
-    #[serde(borrow)]
-    status_code: Option<&'a RawValue>,
-}
-
-/// Whether a code tells of a failure: a number that is not 0, or a word.
-fn is_failure(code: &RawValue) -> bool {
-    !matches!(code.get(), "0" | "200" | "null" | "\"\"" | "\"0\"" | "\"200\"")
-}
-
-impl Shape<'_> {
-    fn is_error(&self) -> bool {
-        let answers = [&self.choices, &self.output, &self.data, &self.results, &self.object];
-        let has_error =
-            self.error.is_some_and(|error| error.get().starts_with(['{', '"']) && error.get() != "\"\"");
-        let told = |base: &'_ RawValue| {
-            serde_json::from_str::<BaseResp<'_>>(base.get()).ok()?.status_code.map(is_failure)
-        };
-        let has_failed = self.base_resp.and_then(told).unwrap_or(false);
-        let has_message =
-            [&self.message, &self.msg, &self.error_msg, &self.detail].iter().any(|text| text.is_some());
-        let has_code = has_message && self.code.or(self.error_code).is_some_and(is_failure);
-        answers.iter().all(|answer| answer.is_none()) && (has_error || has_failed || has_code)
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The fields of an error object while it is read.
 
 use super::{BodyForm, BodyHints, ErrorBody, MAX_FIELD, MAX_MESSAGE, keep};
+use crate::openai::decimal;
 use crate::openai::json::{Cursor, Malformed, Raw};
 
 /// What an error object says, as it stands.
@@ -124,10 +125,13 @@ impl<'a> Fields<'a> {
                         key?;
                         break;
                     };
-                    let read = if key.is("error") && cursor.peek() == Some(b'{') {
-                        self.innermost(&mut inner, cursor)
-                    } else {
-                        self.field(&mut inner, &key, cursor)
+                    let read = match cursor.peek() {
+                        Some(b'{') if key.is("error") => self.innermost(&mut inner, cursor),
+                        // FastAPI's `{"detail":{"error":"…"}}`.
+                        Some(b'"') if key.is("error") && inner.message.is_none() => {
+                            cursor.string().map(|text| inner.message = Some(text))
+                        }
+                        _ => self.field(&mut inner, &key, cursor),
                     };
                     self.wrapped = Some(inner);
                     read?;
@@ -172,9 +176,13 @@ impl<'a> Fields<'a> {
             b"code" => inner.code = word(cursor)?.or(inner.code),
             b"error_code" | b"errorCode" | b"errorcode" => inner.code = inner.code.or(word(cursor)?),
             b"param" => inner.param = cursor.string_or_skip()?,
-            b"status" if cursor.peek() == Some(b'"') => inner.status_name = Some(cursor.string()?),
-            b"status" | b"status_code" | b"statusCode" => {
-                inner.status = cursor.whole_number_or_skip()?.or(inner.status);
+            b"status" | b"status_code" | b"statusCode" | b"http_status" | b"httpStatus" | b"http_code"
+            | b"httpCode" => {
+                let word = word(cursor)?;
+                match word.and_then(|word| decimal::whole(word.bytes)) {
+                    Some(status) => inner.status = Some(status),
+                    None => inner.status_name = word.or(inner.status_name),
+                }
             }
             b"metadata" if cursor.peek() == Some(b'{') => self.metadata(cursor)?,
             key => {
@@ -192,7 +200,11 @@ impl<'a> Fields<'a> {
             match &*key.key() {
                 b"raw" => self.raw = cursor.string_or_skip()?,
                 b"headers" if cursor.peek() == Some(b'{') => self.hints.headers(cursor)?,
-                _ => cursor.skip()?,
+                key => {
+                    if !self.hints.field(key, cursor)? {
+                        cursor.skip()?;
+                    }
+                }
             }
         }
         Ok(())

@@ -3,9 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use crate::openai::json::{Cursor, Malformed, Raw, whole_number};
-use crate::openai::limit_headers::{moment, since_1970};
 use crate::openai::limit_message::Unit;
-use crate::openai::{duration, retry_hint};
+use crate::openai::moment::When;
+use crate::openai::retry_hint;
+
+/// Nested objects and lists of objects that are looked into, each in the one before: Google's
+/// `details[].violations[]` and `details[].metadata`.
+const MAX_DEPTH: u32 = 2;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What fields of an error body tell of the limit that refused, and of when to come back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,25 +49,18 @@ impl BodyHints {
         self.field_at(0, key, cursor)
     }
 
-    /// The same below a number of lists: details hold violations, and those hold nothing that is
-    /// read.
+    /// The same in an object at a depth.
     fn field_at(&mut self, depth: u32, key: &[u8], cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
         match key {
-            b"retry_after"
-            | b"retry_after_seconds"
-            | b"retryAfter"
-            | b"retry-after"
-            | b"resets_in_seconds" => {
-                self.wait = scalar(cursor)?.and_then(|text| seconds(&text, 1.0)).or(self.wait);
-            }
-            b"retry_after_ms" | b"retryAfterMs" => {
-                self.wait = scalar(cursor)?.and_then(|text| seconds(&text, 1e-3)).or(self.wait);
-            }
-            b"resets_at" | b"reset_at" => {
-                self.reset_at = scalar(cursor)?.and_then(|text| at(&text)).or(self.reset_at);
-            }
-            b"retryDelay" => self.retry_delay(cursor)?,
-            b"details" | b"violations" if depth < 2 && cursor.peek() == Some(b'[') => {
+            b"retryDelay" if cursor.peek() == Some(b'{') => self.retry_delay(cursor)?,
+            b"retry_after" | b"retry-after" | b"retryAfter" | b"retry_after_seconds" | b"retryAfterSeconds"
+            | b"retry_in" | b"retry_at" | b"retryDelay" | b"resets_in_seconds" | b"reset_in_seconds"
+            | b"reset_in" | b"reset_after" | b"resets_at" | b"reset_at" | b"resetsAt" | b"resetAt"
+            | b"reset_time" | b"resetTime" | b"quotaResetDelay" | b"quotaResetTimeStamp"
+            // Hugging Face, while it loads a model.
+            | b"estimated_time" => self.when(SECOND, cursor)?,
+            b"retry_after_ms" | b"retryAfterMs" => self.when(MILLISECOND, cursor)?,
+            b"details" | b"violations" | b"metadata" if depth < MAX_DEPTH => {
                 self.objects(depth + 1, cursor)?;
             }
             b"quotaId" | b"quotaMetric" => {
@@ -76,37 +76,48 @@ impl BodyHints {
         Ok(true)
     }
 
-    /// Reads the hints of each object in a list.
+    /// Reads a time to wait or a moment; a bare number counts `unit`s.
+    fn when(&mut self, unit: Duration, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let when = scalar(cursor)?.and_then(|text| When::read(text.as_bytes(), unit));
+        match when {
+            Some(When::After(wait)) => self.wait = retry_hint::believed(wait).or(self.wait),
+            Some(When::At(moment)) => self.reset_at = Some(moment),
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// Reads the hints of an object, or of each object in a list.
     fn objects(&mut self, depth: u32, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
-        cursor.eat(b'[');
+        if !cursor.eat(b'[') {
+            return self.object(depth, cursor);
+        }
         while !cursor.eat(b']') {
             cursor.eat(b',');
-            if cursor.peek() != Some(b'{') {
+            self.object(depth, cursor)?;
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, depth: u32, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        if cursor.peek() != Some(b'{') {
+            return cursor.skip();
+        }
+        cursor.object()?;
+        while let Some(key) = cursor.key()? {
+            if !self.field_at(depth, &key.key(), cursor)? {
                 cursor.skip()?;
-                continue;
-            }
-            cursor.object()?;
-            while let Some(key) = cursor.key()? {
-                if !self.field_at(depth, &key.key(), cursor)? {
-                    cursor.skip()?;
-                }
             }
         }
         Ok(())
     }
 
-    /// `"8.5s"`, or `{"seconds": 8}`.
+    /// `{"seconds": 8}`.
     fn retry_delay(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
-        if cursor.peek() != Some(b'{') {
-            let delay =
-                scalar(cursor)?.and_then(|text| duration::parse(&text).or_else(|| seconds(&text, 1.0)));
-            self.wait = delay.or(self.wait);
-            return Ok(());
-        }
         cursor.object()?;
         while let Some(key) = cursor.key()? {
             if key.is("seconds") {
-                self.wait = scalar(cursor)?.and_then(|text| seconds(&text, 1.0)).or(self.wait);
+                self.when(SECOND, cursor)?;
             } else {
                 cursor.skip()?;
             }
@@ -131,14 +142,12 @@ impl BodyHints {
     pub(super) fn headers(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         cursor.object()?;
         while let Some(key) = cursor.key()? {
-            let name = key.text(64).to_ascii_lowercase();
-            let Some(value) = scalar(cursor)? else { continue };
-            match name.as_str() {
-                "x-ratelimit-limit" => self.limit = whole_number(value.as_bytes()).or(self.limit),
-                "x-ratelimit-remaining" => self.remaining = whole_number(value.as_bytes()).or(self.remaining),
-                "x-ratelimit-reset" => self.reset_at = at(&value).or(self.reset_at),
-                "retry-after" => self.wait = seconds(&value, 1.0).or(self.wait),
-                _ => {}
+            let count = |value: Option<String>| whole_number(value?.as_bytes());
+            match key.text(64).to_ascii_lowercase().as_str() {
+                "x-ratelimit-limit" => self.limit = count(scalar(cursor)?).or(self.limit),
+                "x-ratelimit-remaining" => self.remaining = count(scalar(cursor)?).or(self.remaining),
+                "x-ratelimit-reset" | "retry-after" => self.when(SECOND, cursor)?,
+                _ => cursor.skip()?,
             }
         }
         Ok(())
@@ -154,15 +163,4 @@ fn scalar(cursor: &mut Cursor<'_>) -> Result<Option<String>, Malformed> {
         Raw { bytes: cursor.scalar_or_skip()?, escaped: false }
     };
     Ok(Some(raw.text(64).trim().to_owned()).filter(|text| !text.is_empty()))
-}
-
-fn seconds(text: &str, scale: f64) -> Option<Duration> {
-    let number: f64 = text.parse().ok()?;
-    Duration::try_from_secs_f64(number * scale)
-        .ok()
-        .filter(|wait| !wait.is_zero() && *wait <= retry_hint::MAX_HINT)
-}
-
-fn at(text: &str) -> Option<SystemTime> {
-    text.parse().ok().and_then(since_1970).or_else(|| moment(text.as_bytes()))
 }

@@ -7,6 +7,8 @@ mod hints;
 use std::borrow::Cow;
 use std::fmt;
 
+use http::HeaderMap;
+
 use super::json::{Cursor, cut};
 use super::masking;
 use fields::Fields;
@@ -81,6 +83,14 @@ impl ErrorBody {
             names.iter().any(|known| known.as_ref().eq_ignore_ascii_case(name))
         };
         [&self.code, &self.kind].into_iter().flatten().any(|name| is_one(name))
+    }
+
+    /// Takes the type from AWS's header where the body names neither type nor code.
+    pub fn take_type(&mut self, headers: &HeaderMap) {
+        let text = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
+        if let (None, None, Some(text)) = (&self.code, &self.kind, text) {
+            self.kind = keep(text.split(':').next().unwrap_or_default().trim(), MAX_FIELD);
+        }
     }
 
     fn unwrap(body: &[u8], wrappings: u32) -> Self {

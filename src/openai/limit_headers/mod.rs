@@ -12,7 +12,6 @@ use http::{HeaderMap, HeaderValue};
 
 use super::limit_message::Unit;
 use name::{Field, Key};
-pub(crate) use value::{moment, since_1970};
 
 /// Limits of one answer that are kept; more are ignored and counted. The most that a vendor sends
 /// is six.
@@ -138,13 +137,22 @@ pub fn parse(headers: &HeaderMap, wall: fn() -> SystemTime) -> Parsed {
 }
 
 /// How long until a window that is spent begins anew, by headers of fixed windows: those without a
-/// unit in their names (OpenRouter, GitHub), and the IETF's. Others tell when a bucket is full,
-/// which is no time to wait.
+/// unit in their names (OpenRouter, GitHub, APISIX), Anthropic's of a subscription, and the IETF's.
+/// Others tell when a bucket is full, which is no time to wait.
 pub fn spent_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    let named = ["x-ratelimit", "x-rate-limit", "ratelimit"].iter().find_map(|prefix| {
-        let value = |field: &str| headers.get(format!("{prefix}-{field}"));
-        let is_spent = value("remaining")?.as_bytes() == b"0";
-        value::reset(value("reset"), None, &|| wall).or_count(&mut 0).filter(|_| is_spent)
+    let reset = |name: &str| value::reset(headers.get(name), None, &|| wall).or_count(&mut 0);
+    let named = headers.iter().filter_map(|(name, value)| match (name.as_str(), value.as_bytes()) {
+        ("x-ratelimit-remaining" | "x-rate-limit-remaining" | "ratelimit-remaining", b"0") => {
+            reset(&name.as_str().replace("remaining", "reset"))
+        }
+        (name, b"0") if name.starts_with("x-ai-ratelimit-remaining") => {
+            reset(&name.replacen("remaining", "reset", 1))
+        }
+        // Of several windows that refuse, all must be past.
+        (name, b"rejected") if name.starts_with("anthropic-ratelimit-unified") => {
+            reset(&format!("{}-reset", name.strip_suffix("-status")?))
+        }
+        _ => None,
     });
     let mut listed: Option<Duration> = None;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -153,7 +161,7 @@ pub fn spent_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
             listed = listed.max(limit.reset);
         }
     });
-    named.or(listed).filter(|wait| !wait.is_zero())
+    named.max().or(listed).filter(|wait| !wait.is_zero())
 }
 
 /// The limit headers' values, as they stand.
@@ -217,7 +225,8 @@ impl<'a> Values<'a> {
         }
         let text =
             |value: Option<&'a HeaderValue>| value.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if self.rate_limit.is_some() {
+        // A policy beside other headers is the window of theirs.
+        if self.rate_limit.is_some() || self.policy.is_some() && parsed.headers.is_empty() {
             structured::read(text(self.rate_limit), text(self.policy), |limit| {
                 if !limit.makes_sense() || !parsed.headers.keep(limit) {
                     parsed.malformed += 1;
@@ -238,7 +247,7 @@ impl Level<'_> {
         if self.limit.is_none() && self.remaining.is_none() {
             return None;
         }
-        let Key { unit, part, window } = self.key;
+        let Key { unit, part, window, owner: _ } = self.key;
         // Both are looked at, so that both are counted where they make no sense.
         let before = *malformed;
         let limit = value::count(self.limit).or_count(malformed);

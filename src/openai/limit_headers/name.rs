@@ -1,8 +1,12 @@
 //! The names of limit headers: every vendor orders the same few words in its own way.
 
+use std::hash::BuildHasher;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
+
 use super::{Part, Unit};
+use crate::openai::decimal;
 
 /// What a limit header tells of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +27,24 @@ pub(super) struct Key {
     pub(super) unit: Unit,
     pub(super) part: Part,
     pub(super) window: Option<Duration>,
+    /// A hash of the words that tell limits of one kind apart by their owners: `LiteLLM`'s
+    /// `api_key` and `team`, the instance of an API gateway.
+    pub(super) owner: u64,
+}
+
+impl Key {
+    /// All of a unit, over a window that the name does not tell.
+    fn of(unit: Unit) -> Self {
+        Self { unit, part: Part::Whole, window: None, owner: 0 }
+    }
 }
 
 /// How the names of limit headers begin, each with the unit where the rest of the name has none.
 ///
 /// OpenAI, Azure, Groq, Mistral, Cerebras, OpenRouter, Together and the IETF's drafts 3 to 6 use
-/// the first four; Together counts tokens under the fifth, and Mistral's gateway under the last
-/// two.
-const PREFIXES: [(&str, Unit); 7] = [
+/// the first four; Together counts tokens under the fifth, Mistral's gateway under the next two,
+/// APISIX and Kong under the eighth; Cohere counts calls under the last.
+const PREFIXES: [(&str, Unit); 9] = [
     ("x-ratelimit-", Unit::Requests),
     ("x-rate-limit-", Unit::Requests),
     ("anthropic-ratelimit-", Unit::Requests),
@@ -38,7 +52,17 @@ const PREFIXES: [(&str, Unit); 7] = [
     ("x-tokenlimit-", Unit::Tokens),
     ("x-ratelimitbysize-", Unit::Tokens),
     ("ratelimitbysize-", Unit::Tokens),
+    (OF_INSTANCES, Unit::Tokens),
+    ("x-trial-endpoint-call-", Unit::Requests),
 ];
+
+/// The prefix behind which any word names an instance.
+const OF_INSTANCES: &str = "x-ai-ratelimit-";
+
+/// Words that name whose limit it is: `LiteLLM` counts each of its own.
+const OWNERS: [&str; 6] = ["api_key", "user", "team", "end_user", "organization", "model_per_key"];
+/// The upstream names owners, and they are compared within one answer only: no seed is needed.
+const OWNER_HASH: FixedState = FixedState::with_seed(0);
 
 /// What the header of this (lower-case) name tells of which limit; nothing for any other header,
 /// and for limits on what is neither requests nor tokens.
@@ -52,7 +76,8 @@ pub(super) fn read(name: &str) -> Option<(Key, Field)> {
     }
     let (words, unit) =
         PREFIXES.iter().find_map(|(prefix, unit)| Some((name.strip_prefix(prefix)?, *unit)))?;
-    let (mut key, mut field) = (Key { unit, part: Part::Whole, window: None }, None);
+    let names_instances = name.starts_with(OF_INSTANCES);
+    let (mut key, mut field) = (Key::of(unit), None);
     for word in words.split('-') {
         match word {
             "limit" => field = Some(Field::Limit),
@@ -64,7 +89,13 @@ pub(super) fn read(name: &str) -> Option<(Key, Field)> {
             "input" | "prompt" => key.part = Part::Input,
             "output" | "generated" => key.part = Part::Output,
             "project" => key.part = Part::Project,
-            word => key.window = Some(window(word)?),
+            word => match window(word).or_else(|| seconds(word).filter(|_| names_instances)) {
+                Some(window) => key.window = Some(window),
+                None if names_instances || OWNERS.contains(&word) => {
+                    key.owner = key.owner.wrapping_add(OWNER_HASH.hash_one(word));
+                }
+                None => return None,
+            },
         }
     }
     Some((key, field?))
@@ -81,7 +112,12 @@ fn usual(name: &str) -> Option<(Key, Field)> {
         "reset-tokens" => (Unit::Tokens, Field::Reset),
         _ => return None,
     };
-    Some((Key { unit, part: Part::Whole, window: None }, field))
+    Some((Key::of(unit), field))
+}
+
+/// A window of a number of seconds (Kong).
+fn seconds(word: &str) -> Option<Duration> {
+    decimal::whole(word.as_bytes()).filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }
 
 /// A window by its name; a month has thirty days.

@@ -3,7 +3,8 @@
 //!
 //! Draft 7 and later: `RateLimit: "default";r=50;t=30` beside `RateLimit-Policy:
 //! "default";q=100;w=60`, several separated by commas. Drafts 3 to 6: `RateLimit: limit=100,
-//! remaining=50, reset=5` and `RateLimit-Policy: 100;w=60`.
+//! remaining=50, reset=5` and `RateLimit-Policy: 100;w=60`. A policy alone tells a limit and its
+//! window, and nothing of what is left.
 
 use std::time::Duration;
 
@@ -24,6 +25,19 @@ impl<'a> Item<'a> {
     fn of(text: &'a str) -> Self {
         let (name, parameters) = text.split_once(';').unwrap_or((text, ""));
         Self { name: name.trim(), parameters }
+    }
+
+    /// Whether it is the policy of this name. Hugging Face names the kind of the window first:
+    /// `"fixed window";"api";q=500;w=300`.
+    fn is_named(&self, name: &str) -> bool {
+        self.name == name || self.parameters.split(';').any(|bare| bare.trim() == name)
+    }
+
+    /// The limit and the window of a policy.
+    fn policy(&self) -> Option<HeaderLimit> {
+        let limit = self.number("q").or_else(|| decimal::whole(self.name.as_bytes()));
+        let window = self.number("w").map(Duration::from_secs);
+        Some(HeaderLimit { unit: self.unit()?, limit, window, ..HeaderLimit::default() })
     }
 
     fn parameter(&self, key: &str) -> Option<&'a str> {
@@ -55,6 +69,10 @@ pub(super) fn read(rate_limit: &str, policy: &str, mut tell: impl FnMut(HeaderLi
     let mut policies = [Item::default(); MOST];
     let count = elements(policy).zip(&mut policies).map(|(text, place)| *place = Item::of(text)).count();
     let policies = &policies[..count];
+    if rate_limit.is_empty() {
+        let told = policies.iter().filter_map(Item::policy).filter(|told| told.window.is_some());
+        return told.for_each(tell);
+    }
     if rate_limit.contains("remaining") || rate_limit.contains("limit=") {
         // Drafts 3 to 6: one limit, whose fields are the elements of the list.
         let field = |name: &str| {
@@ -74,16 +92,9 @@ pub(super) fn read(rate_limit: &str, policy: &str, mut tell: impl FnMut(HeaderLi
         });
     }
     for item in elements(rate_limit).map(Item::of).take(MOST) {
-        let policy = policies.iter().find(|policy| policy.name == item.name);
-        let Some(unit) = policy.unwrap_or(&item).unit() else { continue };
-        tell(HeaderLimit {
-            unit,
-            part: Part::Whole,
-            limit: policy.and_then(|policy| policy.number("q")),
-            remaining: item.number("r"),
-            reset: seconds(item.number("t")),
-            window: policy.and_then(|policy| seconds(policy.number("w"))),
-        });
+        let policy = policies.iter().find(|policy| policy.is_named(item.name)).unwrap_or(&item);
+        let Some(told) = policy.policy() else { continue };
+        tell(HeaderLimit { remaining: item.number("r"), reset: seconds(item.number("t")), ..told });
     }
 }
 

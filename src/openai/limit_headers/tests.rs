@@ -184,6 +184,70 @@ fn reads_every_vendors_headers() {
             ],
         ),
         (&[("ratelimit", "\"default\";r=50;t=30")], &[(Requests, Whole, None, Some(50), Some(30_000), None)]),
+        // Hugging Face, with the kind of the window before the policy's name.
+        (
+            &[
+                ("ratelimit", "\"api\";r=499;t=271"),
+                ("ratelimit-policy", "\"fixed window\";\"api\";q=500;w=300"),
+            ],
+            &[(Requests, Whole, Some(500), Some(499), Some(271_000), Some(300))],
+        ),
+        // A policy alone.
+        (
+            &[("ratelimit-policy", "\"default\";q=100;w=60, \"tokens-day\";q=9000;w=86400, \"odd\";q=1")],
+            &[
+                (Requests, Whole, Some(100), None, None, Some(60)),
+                (Tokens, Whole, Some(9_000), None, None, day),
+            ],
+        ),
+        (&[("ratelimit-policy", "100;w=60")], &[(Requests, Whole, Some(100), None, None, Some(60))]),
+        // APISIX and Kong, by instance; a window is a word or a number of seconds.
+        (
+            &[
+                ("x-ai-ratelimit-limit-openai-instance", "300"),
+                ("x-ai-ratelimit-remaining-openai-instance", "290"),
+                ("x-ai-ratelimit-reset-openai-instance", "28"),
+                ("x-ai-ratelimit-limit-deepseek", "500"),
+                ("x-ai-ratelimit-remaining-deepseek", "499"),
+            ],
+            &[
+                (Tokens, Whole, Some(300), Some(290), Some(28_000), None),
+                (Tokens, Whole, Some(500), Some(499), None, None),
+            ],
+        ),
+        (
+            &[
+                ("x-ai-ratelimit-limit-30-azure", "1000"),
+                ("x-ai-ratelimit-remaining-30-azure", "950"),
+                ("x-ai-ratelimit-limit-hour-azure", "9000"),
+                ("x-ai-ratelimit-remaining-hour-azure", "8000"),
+                ("x-ai-ratelimit-query-cost-azure", "50"),
+            ],
+            &[
+                (Tokens, Whole, Some(1_000), Some(950), None, Some(30)),
+                (Tokens, Whole, Some(9_000), Some(8_000), None, Some(3_600)),
+            ],
+        ),
+        // LiteLLM counts by key and by team; python writes fractions.
+        (
+            &[
+                ("x-ratelimit-api_key-limit-requests", "60"),
+                ("x-ratelimit-api_key-remaining-requests", "59.0"),
+                ("x-ratelimit-team-limit-requests", "600"),
+                ("x-ratelimit-team-remaining-requests", "20"),
+                ("x-ratelimit-api_key-limit-max_parallel_requests", "5"),
+                ("x-ratelimit-api_key-remaining-max_parallel_requests", "4"),
+            ],
+            &[
+                (Requests, Whole, Some(60), Some(59), None, None),
+                (Requests, Whole, Some(600), Some(20), None, None),
+            ],
+        ),
+        // Cohere.
+        (
+            &[("x-trial-endpoint-call-limit", "40"), ("x-trial-endpoint-call-remaining", "39")],
+            &[(Requests, Whole, Some(40), Some(39), None, None)],
+        ),
     ];
     for (headers, expected) in rows {
         let parsed = read(headers);

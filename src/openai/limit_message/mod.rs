@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::label::names;
 
 use super::{ErrorBody, retry_hint};
-pub use wait::wait;
+pub use wait::{moment, wait};
 use words::{Word, cut, unit_of_time};
 
 names! {
@@ -104,7 +104,7 @@ impl Dimension {
 }
 
 /// What a message says of a limit without a number.
-const PHRASES: [&str; 10] = [
+const PHRASES: [&str; 13] = [
     "rate limit",
     "ratelimit",
     "rate_limit",
@@ -115,6 +115,9 @@ const PHRASES: [&str; 10] = [
     "limit reached",
     "too many tokens",
     "out of call volume quota",
+    "quota exceeded",
+    "usage limit",
+    "free allocation",
 ];
 
 /// Reads the message of a refusal; nothing if it speaks of no limit.
@@ -152,7 +155,7 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
         None if limit.is_some() && window.is_some() => Dimension::of(Unit::Requests, window),
         None => Dimension::Other,
     };
-    let used = number_after(&words, "used").or_else(|| number_after(&words, "current"));
+    let used = ["used", "current", "actual"].iter().find_map(|label| number_after(&words, label));
     let requested = number_after(&words, "requested");
     if let (None, Unit::Requests | Unit::Tokens, true) = (window, dimension.unit(), used.is_some()) {
         // The API's own form without a window in its words is by the minute.
@@ -223,8 +226,13 @@ fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Duration>) {
                     return (Some(noun), Some(over));
                 }
             }
+            [Word::Text("limit"), Word::Text("reached" | "exceeded"), Word::Text("for"), rest @ ..] => {
+                window = window.or_else(|| time_at(rest));
+            }
             [Word::Text("daily"), ..] => window = window.or(Some(Duration::from_hours(24))),
-            [Word::Text("hourly"), ..] => window = window.or(Some(Duration::from_hours(1))),
+            [Word::Text(word @ ("hourly" | "weekly" | "monthly")), ..] => {
+                window = window.or_else(|| unit_of_time(word.strip_suffix("ly")?));
+            }
             [noun, Word::Text("rate"), Word::Text("limit" | "limiting"), ..]
             | [noun, Word::Text("limit"), ..]
             | [noun, Word::Text("volume"), Word::Text("quota"), ..] => unit = unit.or_else(|| of_noun(noun)),
@@ -296,6 +304,9 @@ fn says(words: &[Word<'_>], any: &[&str]) -> bool {
 /// The number behind a label: `Limit 10000`, `limit: 1,500,000`, `Limit: 60.000000 / min`, `rate
 /// limit of 150`. A label without its number is a word of the sentence: the next one is looked at.
 fn number_after(words: &[Word<'_>], label: &str) -> Option<u64> {
+    if let Some(number) = number_of_pair(words, label) {
+        return whole(number);
+    }
     let labels = words.iter().enumerate().filter(|(_, word)| **word == Word::Text(label));
     labels
         .map(|(at, _)| &words[at + 1..])
@@ -306,6 +317,26 @@ fn number_after(words: &[Word<'_>], label: &str) -> Option<u64> {
             _ => None,
         })?
         .and_then(whole)
+}
+
+/// The number of a label in "(actual/limit): 65605/16000" (xAI).
+fn number_of_pair(words: &[Word<'_>], label: &str) -> Option<f64> {
+    words.windows(7).find_map(|pair| match pair {
+        [
+            Word::Text(one),
+            Word::Bind,
+            Word::Text(other),
+            Word::Bind,
+            Word::Number(first),
+            Word::Bind,
+            Word::Number(second),
+        ] => match label {
+            label if label == *one => *first,
+            label if label == *other => *second,
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 /// The number of "max RPM: 20", "maximum requests per minute: 20".
@@ -325,7 +356,7 @@ fn number_after_most(words: &[Word<'_>]) -> Option<u64> {
 }
 
 /// The number of "limited to 10 API calls / minute", "at most 5 requests in 10 seconds", "only 60
-/// RPM": a count over a time, in a message that says that more is not taken.
+/// RPM", "5 per 1 minute": a count over a time, in a message that says that more is not taken.
 fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
     if !says(
         words,
@@ -346,7 +377,9 @@ fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
                     ],
                 ),
                 _,
-            ) => time_at(time).is_some(),
+            )
+            // A count without a noun is of requests.
+            | (None, [Word::Text("per") | Word::Bind, time @ ..]) => time_at(time).is_some(),
             (None, [Word::Text(text), ..]) => acronym(text).is_some(),
             _ => false,
         };

@@ -1,35 +1,60 @@
 //! How long a message says to wait.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::words::{Word, cut, unit_of_time};
+use crate::openai::moment::date;
 
 /// Words that a time to wait follows; a lead that holds another stands before it.
-const LEADS: [&str; 12] = [
-    "try again in ",
-    "try again after ",
-    "retry again in ",
-    "retry after ",
-    "retry in ",
+const LEADS: [&str; 14] = [
+    "try again in",
+    "try again after",
+    "retry again in",
+    "retry after",
+    "retry-after",
+    "retry in",
     "retrydelay",
-    "please wait ",
-    "wait for ",
-    "resets in ",
-    "reset in ",
-    "reset after ",
-    "replenished in ",
+    "wait",
+    "resets in",
+    "reset in",
+    "resets after",
+    "reset after",
+    "replenished in",
+    "available in",
 ];
+/// Leads behind which a number without a unit is seconds.
+const OF_SECONDS: [&str; 2] = ["retry after", "retry-after"];
+/// Words that a moment to come back follows.
+const LEADS_OF_MOMENTS: [&str; 5] = ["again at", "retry at", "resets at", "reset at", "available at"];
 
 /// How long a message says to wait: "try again in 1m26.4s", "Retry after 55 seconds", "wait 1 hour
 /// and 5 minutes".
-///
-/// A number without a unit is seconds where it follows "retry after"; elsewhere it is no time.
 pub fn wait(message: &str) -> Option<Duration> {
     let lower = message.to_ascii_lowercase();
     LEADS.iter().find_map(|lead| {
-        let found = lower.find(lead)?;
-        let text = &lower[found + lead.len()..];
-        clock(text).or_else(|| time(text, *lead == "retry after "))
+        behind(&lower, lead).find_map(|text| clock(text).or_else(|| time(text, OF_SECONDS.contains(lead))))
+    })
+}
+
+/// When a message says to come back: "try again at 2026-01-27T12:00:30Z", "resets at Tue, 27 Jan
+/// 2026 12:00:30 GMT".
+pub fn moment(message: &str) -> Option<SystemTime> {
+    let lower = message.to_ascii_lowercase();
+    LEADS_OF_MOMENTS.iter().find_map(|lead| {
+        behind(&lower, lead).find_map(|text| {
+            let text = &message[message.len() - text.len()..];
+            let ends = text.match_indices([' ', '\n']).map(|(end, _)| end).chain([text.len()]).take(6);
+            ends.filter_map(|end| date(text[..end].trim_end_matches(['.', ',', ';', ')']))).last()
+        })
+    })
+}
+
+/// What stands behind each place of a lead that ends there.
+fn behind<'a>(lower: &'a str, lead: &'a str) -> impl Iterator<Item = &'a str> {
+    let places = lower.match_indices(lead).map(|(at, lead)| &lower[at + lead.len()..]);
+    places.filter_map(|text| {
+        let rest = text.trim_start_matches([' ', ':', '=', '"']);
+        (rest.len() < text.len()).then_some(rest)
     })
 }
 
@@ -107,6 +132,13 @@ mod tests {
             ("Quota will be replenished in 13.00:40:20.", Some(1_125_620_000)),
             ("Quota will be replenished in 01:12", None),
             ("try again in a moment", None),
+            ("Rate limit exceeded, retry after: 5s", Some(5_000)),
+            ("rate_limited (retry-after=7)", Some(7_000)),
+            ("Please upgrade or wait 6 seconds for your limit to reset.", Some(6_000)),
+            ("Please wait before trying again. Then wait 9 seconds.", Some(9_000)),
+            ("Request was throttled. Expected available in 17 seconds.", Some(17_000)),
+            ("It is available in 5 regions", None),
+            ("waiting 5 seconds was too short", None),
             ("try again in 5", None),
             ("try again in 5 attempts", None),
             ("try again in 99999999999999999999 days", None),
@@ -114,6 +146,22 @@ mod tests {
         ] {
             let told = wait(message).map(|wait| u64::try_from(wait.as_millis()).unwrap());
             assert_eq!(told, millis, "{message}");
+        }
+    }
+
+    #[test]
+    fn reads_moments_in_every_form() {
+        let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_515_230);
+        for (message, told) in [
+            ("Try again at 2026-01-27T12:00:30Z.", true),
+            ("Your limit resets at: 2026-01-27 12:00:30 UTC, as every day", true),
+            ("It is available at Tue, 27 Jan 2026 12:00:30 GMT (in a while)", true),
+            ("LİMİT: try again at 2026-01-27T12:00:30Z", true),
+            ("Your limit will reset at 2026-01-27 12:00:30", false),
+            ("try again at noon", false),
+            ("at 2026-01-27T12:00:30Z it failed", false),
+        ] {
+            assert_eq!(moment(message), told.then_some(noon), "{message}");
         }
     }
 }

@@ -6,6 +6,7 @@ use memchr::{memchr2, memmem};
 
 use super::Event;
 use super::line::Parts;
+use crate::openai::in_place;
 use crate::openai::json::Cursor;
 use crate::openai::usage::{self, Usage};
 
@@ -41,7 +42,9 @@ fn meaning_of_data(data: Parts<'_>) -> Event<'_> {
             | Name::Error => return meaning(name, data),
         }
     }
-    if (ERROR.find(start).is_some() || BASE_RESP.find(start).is_some()) && has_error(start) {
+    let may_say_so = || ERROR.find(start).is_some() || BASE_RESP.find(start).is_some();
+    let in_other_words = || in_place::begins_as_error(start) && in_place::is_error(start);
+    if may_say_so() && has_error(start) || in_other_words() {
         return Event::Error { data: data.head };
     }
     usage_in(data).map_or(Event::Output, Event::Usage)
@@ -69,32 +72,17 @@ fn has_error(data: &[u8]) -> bool {
     }
     while let Ok(Some(key)) = cursor.key() {
         match key.bytes {
-            b"error" => return matches!(cursor.peek(), Some(b'{' | b'"')),
+            b"error" => return in_place::is_error_value(&mut cursor).unwrap_or(true),
             b"error_type" | b"error_message" | b"error_msg" if cursor.peek() == Some(b'"') => return true,
-            b"base_resp" if cursor.peek() == Some(b'{') => return has_failed(&mut cursor),
+            b"base_resp" if cursor.peek() == Some(b'{') => {
+                return in_place::has_failed_base(&mut cursor).unwrap_or(false);
+            }
             b"object" if cursor.peek() == Some(b'"') => match cursor.string() {
                 Ok(object) if object.is("error") => return true,
                 Ok(_) => continue,
                 Err(_) => return false,
             },
             _ => {}
-        }
-        if cursor.skip().is_err() {
-            return false;
-        }
-    }
-    false
-}
-
-/// Whether a `base_resp` has a code other than 0.
-fn has_failed(cursor: &mut Cursor<'_>) -> bool {
-    if cursor.object().is_err() {
-        return false;
-    }
-    while let Ok(Some(key)) = cursor.key() {
-        if key.is("status_code") {
-            let code = cursor.raw_value().unwrap_or_default();
-            return !matches!(code, b"0" | b"\"0\"" | b"200" | b"\"200\"" | b"null" | b"\"\"" | b"");
         }
         if cursor.skip().is_err() {
             return false;

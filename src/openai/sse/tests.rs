@@ -82,12 +82,17 @@ fn tells_errors_of_every_form() {
         r#"{"id":"x","choices":null,"base_resp":{"status_code":1002,"status_msg":"rate limit"}}"#,
         r#"{"base_resp":{"status_msg":"insufficient balance","status_code":"1008"}}"#,
         r#"{"error_code":18,"error_msg":"Open api qps request limit reached"}"#,
+        r#"{"code":1302,"msg":"busy","success":false}"#,
+        r#"{"detail":"Internal server error"}"#,
+        r#"{"choices":[],"error":["busy"]}"#,
     ] {
         let expected = tell(&Event::Error { data: data.as_bytes() });
         assert_eq!(events(&format!("data: {data}\n\n")), std::slice::from_ref(&expected), "{data}");
         assert_eq!(events(&format!("event: error\ndata: {data}\n\n")), [expected], "{data}");
     }
     assert_eq!(events("data: {\"error\":null,\"choices\":[{\"error\":{},\"text\":\"a\"}]}\n\n"), ["Output"]);
+    assert_eq!(events("data: {\"choices\":[{\"text\":\"a\"}],\"error\":\"\"}\n\n"), ["Output"]);
+    assert_eq!(events("data: {\"message\":{\"content\":\"a\"},\"model\":\"m\"}\n\n"), ["Output"]);
     assert_eq!(events("data: {\"object\":\"chunk\",\"name\":\"error\"}\n\n"), ["Output"]);
     let whole = r#"{"choices":[{"delta":{"content":"a"}}],"base_resp":{"status_code":0,"status_msg":""}}"#;
     assert_eq!(events(&format!("data: {whole}\n\n")), ["Output"]);
