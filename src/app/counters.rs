@@ -44,6 +44,7 @@ pub(super) fn of_upstream(metrics: &Metrics, pools: &upstream::Counters, tunnels
     for result in ConnectResult::ALL.iter().filter(|result| !matches!(result, ConnectResult::Connected)) {
         raise(results, *result, counts[result.place()]);
     }
+    raise(&metrics.limits_reached, Bound::AnswerHeaders, pools.heads_too_large());
     let (open, idle) = (pools.open(), pools.idle());
     metrics.upstream_connections.set(ConnectionState::Upgraded, count(tunnels));
     metrics.upstream_connections.set(ConnectionState::Active, count(open.saturating_sub(idle + tunnels)));
@@ -109,6 +110,7 @@ fn connect_result(kind: FailureKind) -> ConnectResult {
         | FailureKind::FirstEventTimeout
         | FailureKind::IdleTimeout
         | FailureKind::Malformed
+        | FailureKind::HeadTooLarge
         | FailureKind::RequestAborted
         | FailureKind::RequestTimeout
         | FailureKind::RequestMalformed

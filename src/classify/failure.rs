@@ -52,6 +52,8 @@ names! {
         IdleTimeout = "the upstream stopped sending",
         /// What came back is not HTTP, or lies about its length.
         Malformed = "the upstream's answer is not valid HTTP",
+        /// The head of an answer has more bytes or fields than are taken.
+        HeadTooLarge = "the head of the upstream's answer has more bytes than upstream.header_bytes, or more than 256 fields",
         /// The client left while its body was streamed to the upstream.
         RequestAborted = "the client left while it sent its body",
         /// The client stopped sending, or sent too slowly, while its body was streamed.
@@ -76,7 +78,7 @@ impl FailureKind {
             Self::Reset => ErrorClass::ConnectionReset,
             Self::ResponseTimeout | Self::FirstEventTimeout => ErrorClass::TimeoutResponse,
             Self::IdleTimeout => ErrorClass::TimeoutIdle,
-            Self::Malformed => ErrorClass::MalformedResponse,
+            Self::Malformed | Self::HeadTooLarge => ErrorClass::MalformedResponse,
             Self::RequestAborted => ErrorClass::WeirClientClosed,
             Self::RequestTimeout => ErrorClass::RequestTimeout,
             Self::RequestMalformed => ErrorClass::BadRequest,
@@ -102,7 +104,8 @@ impl FailureKind {
             | Self::ResponseTimeout
             | Self::FirstEventTimeout
             | Self::IdleTimeout
-            | Self::Malformed => false,
+            | Self::Malformed
+            | Self::HeadTooLarge => false,
         }
     }
 }

@@ -284,6 +284,8 @@ names! {
         AnswerUnread = "answer_unread",
         /// Bytes or number of a request's headers.
         Headers = "headers",
+        /// Bytes or number of an answer's headers.
+        AnswerHeaders = "answer_headers",
         /// Files that the process may open.
         OpenFiles = "open_files",
         /// The decoded copy of an answer.

@@ -152,7 +152,7 @@ mod tests {
         #[test]
         fn round_trips(millis in 0_u64..=100 * 24 * 3_600_000) {
             let duration = Duration::from_millis(millis);
-            prop_assert_eq!(parse(&format(duration)), Some(duration));
+            prop_assert_eq!(parse(format(duration)), Some(duration));
         }
 
         #[test]

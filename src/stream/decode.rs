@@ -5,6 +5,7 @@ use std::io::{self, Write};
 
 use brotli_decompressor::DecompressorWriter;
 use bytes::Bytes;
+use flate2::Decompress;
 use flate2::write::{GzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
@@ -23,7 +24,7 @@ const ZSTD_WINDOW: u64 = 8 << 20;
 /// An incremental decoder for one `Content-Encoding`.
 pub(crate) enum Decoder {
     Gzip(Box<GzDecoder<Bounded>>),
-    Deflate(Box<ZlibDecoder<Bounded>>),
+    Deflate(Box<Deflate>),
     Brotli(Box<DecompressorWriter<Bounded>>),
     Zstd(Box<Zstd>),
 }
@@ -53,7 +54,7 @@ impl Coding {
         } else if is("gzip") || is("x-gzip") {
             Self::Coded(Decoder::Gzip(Box::new(GzDecoder::new(Bounded::default()))))
         } else if is("deflate") {
-            Self::Coded(Decoder::Deflate(Box::new(ZlibDecoder::new(Bounded::default()))))
+            Self::Coded(Decoder::Deflate(Box::default()))
         } else if is("br") {
             Self::Coded(Decoder::Brotli(Box::new(DecompressorWriter::new(Bounded::default(), 4096))))
         } else if is("zstd") {
@@ -64,8 +65,9 @@ impl Coding {
     }
 }
 
-/// The decoded beginning of a body, `most` bytes at most; what can't be read is left out. A plain
-/// body of one frame is not copied.
+/// The decoded beginning of a body, `most` bytes at most; what can't be read is left out. A body
+/// that begins as an object or a page is plain, whatever coding its head names. A plain body of one
+/// frame is not copied.
 pub fn copy<'a>(
     headers: &HeaderMap,
     mut frames: impl Iterator<Item = &'a Bytes>,
@@ -73,6 +75,9 @@ pub fn copy<'a>(
 ) -> Cow<'a, [u8]> {
     let mut coding = Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes));
     let (first, second) = (frames.next(), frames.next());
+    if first.is_some_and(|first| first.starts_with(b"{\"") || first.starts_with(b"<!")) {
+        coding = Coding::Identity;
+    }
     if matches!(coding, Coding::Identity) && second.is_none() {
         return Cow::Borrowed(first.map_or(&[], |only| &only[..only.len().min(most)]));
     }
@@ -107,7 +112,8 @@ impl Decoder {
                 decoder.write_all(input).and_then(|()| decoder.flush()).map_err(|_| Undecodable)?;
                 decoder.get_mut()
             }
-            Self::Deflate(decoder) => {
+            Self::Deflate(deflate) => {
+                let decoder = deflate.decoder(input);
                 decoder.write_all(input).and_then(|()| decoder.flush()).map_err(|_| Undecodable)?;
                 decoder.get_mut()
             }
@@ -145,6 +151,32 @@ impl Write for Bounded {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// `deflate`: zlib's format, or what it wraps, which many servers send under this name.
+pub(crate) struct Deflate {
+    decoder: ZlibDecoder<Bounded>,
+    is_begun: bool,
+}
+
+impl Default for Deflate {
+    fn default() -> Self {
+        Self { decoder: ZlibDecoder::new(Bounded::default()), is_begun: false }
+    }
+}
+
+impl Deflate {
+    /// The decoder of the format that the first byte shows: zlib's names its method there.
+    fn decoder(&mut self, input: &[u8]) -> &mut ZlibDecoder<Bounded> {
+        if let (false, Some(first)) = (self.is_begun, input.first()) {
+            self.is_begun = true;
+            if first & 0xF != 8 {
+                let raw = Decompress::new(false);
+                self.decoder = ZlibDecoder::new_with_decompress(Bounded::default(), raw);
+            }
+        }
+        &mut self.decoder
     }
 }
 

@@ -11,6 +11,7 @@ pub struct Counters {
     open: AtomicUsize,
     idle: AtomicUsize,
     connected: AtomicU64,
+    heads_too_large: AtomicU64,
     failed: [AtomicU64; FailureKind::ALL.len()],
 }
 
@@ -33,6 +34,15 @@ impl Counters {
     /// Connections that could not be made, by what went wrong.
     pub fn failed(&self, kind: FailureKind) -> u64 {
         self.failed[kind as usize].load(Ordering::Relaxed)
+    }
+
+    /// Answers whose heads had more bytes or fields than are taken.
+    pub fn heads_too_large(&self) -> u64 {
+        self.heads_too_large.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_head_too_large(&self) {
+        self.heads_too_large.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn opened(self: &Arc<Self>) -> Open {

@@ -11,6 +11,9 @@ pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
     if let Some(error) = find::<ReadError>(error) {
         return of_request_body(*error);
     }
+    if error.is_parse_too_large() {
+        return Failure::sent(FailureKind::HeadTooLarge, "");
+    }
     if error.is_parse() {
         return Failure::sent(FailureKind::Malformed, error.to_string());
     }

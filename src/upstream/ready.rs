@@ -143,6 +143,9 @@ impl Ready {
         };
         let unsent = error.take_message();
         let failure = failure::of_attempt(error.error());
+        if failure.kind == FailureKind::HeadTooLarge {
+            self.upstream.shared.counters.count_head_too_large();
+        }
         match unsent {
             None => {
                 if let (FailureKind::Reset, Channel::Http1(lease)) = (failure.kind, &self.channel) {

@@ -25,6 +25,7 @@ mod wire;
 
 mod stand_in;
 
+mod answers;
 mod bodies;
 mod connections;
 mod refusals;

@@ -149,6 +149,16 @@ pub(crate) fn scopes(weir: &Weir) -> Vec<serde_json::Value> {
     status["scopes"].as_array().unwrap().clone()
 }
 
+/// The classes of the attempts that failed.
+pub(crate) fn failed(weir: &Weir) -> Vec<String> {
+    let metrics = weir.admin("GET", "/metrics");
+    let counts = metrics.lines().filter_map(|line| {
+        let (class, count) = line.strip_prefix("weir_attempt_errors_total{class=\"")?.split_once("\"} ")?;
+        (count.parse::<f64>().unwrap() >= 1.0).then(|| class.to_owned())
+    });
+    counts.collect()
+}
+
 /// The names of the scopes.
 pub(crate) fn scope_names(weir: &Weir) -> Vec<String> {
     scopes(weir).iter().map(|scope| scope["name"].as_str().unwrap().to_owned()).collect()
