@@ -56,7 +56,8 @@ pub use directory::{CredentialId, Scopes};
 pub use front::{Admission, Ask, EVERYBODY, Scope, Waiting};
 pub use knowledge::{Knowledge, Told};
 pub use limits::{
-    Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, Unit, WindowReport,
+    Cost, Demand, LimitReport, LimitReports, Part, RefusalNumbers, Slot, Source, StatedLimit, Unit,
+    WindowReport,
 };
 pub use machine::{HeadReport, Route, Ticket, Turn, Would};
 pub use moment::Moment;

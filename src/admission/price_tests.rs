@@ -85,6 +85,7 @@ async fn attempts_while_refused(tokens: u64) -> u32 {
         let Some(wait) = Duration::from_mins(1).checked_sub(passed) else { break permit.done() };
         let numbers = RefusalNumbers {
             slot: Slot::TokensPerMinute,
+            window: None,
             limit: 30_000,
             used: Some(20_000),
             requested: Some(28_000),
@@ -142,6 +143,7 @@ async fn a_refusal_of_one_large_request_holds_up_nobody_whom_its_numbers_let_pas
     // seconds.
     let numbers = RefusalNumbers {
         slot: Slot::TokensPerMinute,
+        window: None,
         limit: 600_000,
         used: Some(500_000),
         requested: Some(200_000),
@@ -214,6 +216,7 @@ async fn a_large_request_that_is_refused_at_once_costs_the_others_one_turn_of_it
         };
         let numbers = RefusalNumbers {
             slot,
+            window: None,
             limit,
             used: Some(used),
             requested: Some(requested),

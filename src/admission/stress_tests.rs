@@ -39,6 +39,7 @@ async fn live(scope: Arc<Scope>, caller: u16, fate: u8) {
             // Of a limit of its own, so that the others' pace stays.
             let numbers = RefusalNumbers {
                 slot: Slot::RequestsPerMinute,
+                window: None,
                 limit: 600_000,
                 used: None,
                 requested: None,

@@ -153,6 +153,7 @@ async fn a_rate_limited_request_goes_back_to_the_head() {
     permit.sent();
     let numbers = RefusalNumbers {
         slot: Slot::RequestsPerMinute,
+        window: None,
         limit: 600,
         used: Some(600),
         requested: Some(1),

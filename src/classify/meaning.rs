@@ -19,6 +19,15 @@ pub struct Meaning {
     pub health: Health,
 }
 
+impl Meaning {
+    /// Whether it may be what a limiter says of too much load: an answer that is a failure of the
+    /// upstream's own, and may be repeated.
+    pub const fn may_be_for_load(self) -> bool {
+        let fails = matches!((self.source, self.health), (Source::Answer, Health::Failing));
+        fails && !matches!(self.repeat, Repeat::Never)
+    }
+}
+
 /// What an error is about; several classes share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {

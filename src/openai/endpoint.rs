@@ -67,6 +67,23 @@ pub struct Named {
     pub itself: bool,
 }
 
+/// The operations that compute an answer from what a POST holds, by the ends of their paths.
+const OPERATIONS: [(Endpoint, &str); 13] = [
+    (Endpoint::ChatCompletions, "/chat/completions"),
+    (Endpoint::Completions, "/completions"),
+    (Endpoint::Embeddings, "/embeddings"),
+    (Endpoint::Responses, "/responses"),
+    (Endpoint::Responses, "/responses/input_tokens"),
+    (Endpoint::Responses, "/responses/compact"),
+    (Endpoint::Moderations, "/moderations"),
+    (Endpoint::Audio, "/audio/transcriptions"),
+    (Endpoint::Audio, "/audio/translations"),
+    (Endpoint::Audio, "/audio/speech"),
+    (Endpoint::Images, "/images/generations"),
+    (Endpoint::Images, "/images/edits"),
+    (Endpoint::Images, "/images/variations"),
+];
+
 impl Named {
     /// Reads a path such as `/v1/chat/completions`, once: a request is asked for both.
     pub fn by(path: &str) -> Self {
@@ -140,6 +157,11 @@ impl Endpoint {
         )
     }
 
+    /// Whether one of its operations computes an answer from what a POST holds.
+    pub(crate) fn has_operations(self) -> bool {
+        OPERATIONS.iter().any(|(endpoint, _)| *endpoint == self)
+    }
+
     /// The endpoint's place in [`Endpoint::ALL`], for tables with one entry each.
     pub const fn index(self) -> usize {
         self as usize
@@ -154,6 +176,11 @@ impl Endpoint {
 /// nothing: only who resolves it knows what it names.
 pub fn operation(path: &str) -> impl Iterator<Item = &str> {
     segments(if has_dot_segments(path) { "" } else { from_operation(path) })
+}
+
+/// Whether a path names one of the operations that compute an answer from what a POST holds.
+pub(crate) fn is_operation(path: &str) -> bool {
+    usual(path).is_some() || OPERATIONS.iter().any(|(_, end)| segments(end).eq(operation(path)))
 }
 
 /// The deployment in an Azure path (`/openai/deployments/{deployment}/...`): what Azure's limits
@@ -190,21 +217,8 @@ fn from_operation(path: &str) -> &str {
 
 /// The end of a path that is an operation which computes something, whatever stands before it.
 fn known_suffix(path: &str) -> Option<&str> {
-    const SUFFIXES: [&str; 11] = [
-        "/chat/completions",
-        "/completions",
-        "/embeddings",
-        "/responses",
-        "/moderations",
-        "/audio/transcriptions",
-        "/audio/translations",
-        "/audio/speech",
-        "/images/generations",
-        "/images/edits",
-        "/images/variations",
-    ];
     let path = path.trim_end_matches('/');
-    SUFFIXES.iter().find_map(|suffix| path.ends_with(suffix).then(|| &path[path.len() - suffix.len()..]))
+    OPERATIONS.iter().find_map(|(_, end)| path.ends_with(end).then(|| &path[path.len() - end.len()..]))
 }
 
 /// A path from its first segment that names an endpoint.

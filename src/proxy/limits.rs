@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::admission::{self, LimitReport, LimitReports, RefusalNumbers, Slot, WindowReport};
+use crate::admission::{self, LimitReport, LimitReports, RefusalNumbers, Slot, StatedLimit, WindowReport};
 use crate::openai::{AnswerHeaders, Dimension, HeaderLimit, LimitHeaders, LimitRefusal, Part, Unit};
 
 /// What the head of an answer says of limits, and whose they are.
@@ -23,11 +23,16 @@ pub(super) fn of_headers(headers: &LimitHeaders) -> LimitReports {
     let tells_tokens = headers.iter().any(|told| told.unit == Unit::Tokens && is_whole(told));
     let counts = |told: &&HeaderLimit| is_whole(told) || (told.part == Part::Input && !tells_tokens);
     for told in headers.iter().filter(counts) {
-        let Some(report) = report(told) else { continue };
         let (unit, by_minute) = match told.unit {
             Unit::Requests => (admission::Unit::Requests, &mut reports.requests),
             Unit::Tokens => (admission::Unit::Tokens, &mut reports.tokens),
             Unit::Other => continue,
+        };
+        let Some(report) = report(told) else {
+            if let (Some(limit), Some(window)) = (told.limit, told.window) {
+                reports.stated.push(StatedLimit { unit, window, limit });
+            }
+            continue;
         };
         let tighter = |known: LimitReport| report.remaining < known.remaining;
         match told.window {
@@ -51,39 +56,33 @@ pub(super) fn of_headers(headers: &LimitHeaders) -> LimitReports {
 
 /// The numbers of a refusal, if it names a limit that admission keeps.
 pub(super) fn numbers(refusal: &LimitRefusal) -> Option<RefusalNumbers> {
-    let slot = match refusal.dimension {
-        Dimension::RequestsPerMinute => Slot::RequestsPerMinute,
-        Dimension::TokensPerMinute => Slot::TokensPerMinute,
-        Dimension::RequestsPerDay => Slot::RequestsPerDay,
-        Dimension::TokensPerDay => Slot::TokensPerDay,
+    let apart = match refusal.dimension {
+        Dimension::RequestsPerMinute
+        | Dimension::TokensPerMinute
+        | Dimension::RequestsPerDay
+        | Dimension::TokensPerDay => refusal.long_context,
         // A limit of its own, which text does not count for: only the refused request waits.
-        Dimension::ImagesPerMinute | Dimension::AudioPerMinute => {
-            return Some(RefusalNumbers {
-                slot: Slot::RequestsPerMinute,
-                limit: refusal.limit.unwrap_or_default(),
-                used: refusal.used,
-                requested: refusal.requested,
-                wait: refusal.wait,
-                apart: true,
-            });
-        }
+        Dimension::ImagesPerMinute | Dimension::AudioPerMinute => true,
         Dimension::Other => return None,
     };
-    // A limit of another window (an hour's) is none of these.
-    if refusal.window.is_some_and(|window| window != refusal.dimension.window()) {
-        return None;
-    }
+    let window = refusal.window.unwrap_or(refusal.dimension.window());
+    let by_minute = match refusal.dimension.unit() {
+        Unit::Tokens => Slot::TokensPerMinute,
+        Unit::Requests | Unit::Other => Slot::RequestsPerMinute,
+    };
+    let slot = by_minute.of_window(window.as_secs_f64());
     Some(RefusalNumbers {
         slot,
-        limit: refusal.limit?,
+        window: (window != slot.window()).then_some(window),
+        limit: if apart { refusal.limit.unwrap_or_default() } else { refusal.limit? },
         used: refusal.used,
         requested: refusal.requested,
         wait: refusal.wait,
-        apart: refusal.long_context,
+        apart,
     })
 }
 
-/// A report needs both numbers.
+/// What is told of a limit's level: that needs both numbers.
 fn report(told: &HeaderLimit) -> Option<LimitReport> {
     Some(LimitReport { limit: told.limit?, remaining: told.remaining?, reset: told.reset })
 }

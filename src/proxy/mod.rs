@@ -25,6 +25,7 @@ mod kept_uri;
 mod labels;
 pub(crate) mod limits;
 mod objects;
+mod open;
 mod policies;
 mod policy;
 mod refusals;
@@ -42,10 +43,8 @@ use std::future::{self, Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use http::uri::Authority;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body as _;
 use tracing::Instrument as _;
 
@@ -59,29 +58,21 @@ pub use rights::MOST_CHECKED;
 pub use stall::Watched;
 pub use upstreams::{Upstreams, Way};
 
-use crate::account::{Account, Begin, Record, RequestId, Wait};
+use crate::account::{Account, Record, Wait};
 use crate::admission::{self, Route, Scopes};
-use crate::caller::origin::Foreign;
-use crate::caller::{self, Caller, CallerId, Mode};
-use crate::classify::ErrorClass;
+use crate::caller::{self, Caller, Mode};
 use crate::clock::{self, Instant};
-use crate::metrics::{Bound, HttpRule, Label as _};
+use crate::metrics::Bound;
 use crate::openai::Look;
-use crate::openai::endpoint::{Named, deployment};
-use crate::openai::stainless::SdkHeaders;
+use crate::openai::endpoint::deployment;
 use crate::replay::{self, ClientBody, ReadError, Replay};
-use crate::response::OwnAnswer;
 use crate::retry::Safety;
-use crate::rights::{Asked, BodyCheck};
-use crate::upstream::headers::Present;
 
-use bears::Bears;
 use call::{Call, Head};
 use conversation::Conversation;
-use deadline::Deadline;
 use first_event::FirstEvents;
-use keep_alive::KeepAlive;
-use refusals::{refuse, refuse_body, refuse_unknown};
+use open::Opened;
+use refusals::refuse_body;
 use stall::Stalls;
 
 /// Where a request came from.
@@ -109,28 +100,6 @@ pub struct Proxy {
     first_events: FirstEvents,
     /// Of this worker alone, so never contended.
     rng: Mutex<fastrand::Rng>,
-}
-
-/// A request whose head was read, and whose body was not.
-struct Opened {
-    since: Instant,
-    policy: Arc<Policy>,
-    caller: Arc<Caller>,
-    head: Box<Head>,
-    incoming: ClientBody,
-    record: Box<Record>,
-    upgrade: Option<Box<upgrade::Asked>>,
-    /// Whether it bears a configured credential upstream, rather than the caller's own.
-    swapped: bool,
-    body_check: BodyCheck,
-}
-
-impl Opened {
-    /// The path that it takes. A WebSocket handshake takes that of `enforce` in every mode, where
-    /// its turn comes at once in the others.
-    fn mode(&self) -> Mode {
-        if self.upgrade.is_some() { Mode::Enforce } else { self.head.mode }
-    }
 }
 
 impl Proxy {
@@ -180,98 +149,6 @@ impl Proxy {
             },
         };
         if span.is_disabled() { answering } else { Box::pin(answering.instrument(span)) }
-    }
-
-    /// Reads a request's head, or refuses it.
-    fn open(
-        &self,
-        mut request: Request<ClientBody>,
-        client: Client<'_>,
-    ) -> Result<Opened, Box<Response<Body>>> {
-        let since = clock::now();
-        let upgrade = upgrade::asked(&mut request);
-        let policy = self.policies.current();
-        let (parts, incoming) = request.into_parts();
-        let present = Present::of(&parts.headers);
-        let named = Named::by(parts.uri.path());
-        if let Some(requests) = self.account.metrics().worker_requests.get(self.worker) {
-            requests.inc();
-        }
-        let sdk = SdkHeaders::of(&parts.headers);
-        let begin = |caller: CallerId| {
-            let (id, trace) = self.random(|rng| {
-                (RequestId::new(rng), self.account.trace(&parts.headers, present.is_traced, rng))
-            });
-            let sdk_retries = sdk.retry_count.unwrap_or(0);
-            self.account.begin(&Begin { id, caller, endpoint: named.endpoint, sdk_retries, trace }, since)
-        };
-        let identified = match policy.callers.identify(&parts.headers, client.names, clock::wall) {
-            Ok(identified) => identified,
-            Err(why) => {
-                let record = begin(policy.callers.nobody().id);
-                return Err(Box::new(refuse_unknown(record, &why, client.address)));
-            }
-        };
-        let caller = Arc::clone(identified.caller);
-        let mut record = begin(caller.id);
-        let authority = parts.uri.authority().map(Authority::as_str);
-        if let Err(foreign) = identified.check_origin(&parts.headers, authority) {
-            return Err(Box::new(self.refuse_foreign(foreign, record)));
-        }
-        let mut body_check = BodyCheck::Nothing;
-        if let Some(rights) = policy.rights_of(caller.id) {
-            let asked = Asked {
-                method: &parts.method,
-                path: parts.uri.path(),
-                query: parts.uri.query(),
-                headers: &parts.headers,
-                endpoint: named.endpoint,
-                upgrade: upgrade.is_some(),
-            };
-            match rights.check(&asked) {
-                Ok(check) => body_check = check,
-                Err(refused) => return Err(Box::new(rights::refuse(&refused, record))),
-            }
-        }
-        let home = policy.upstreams.home().of_worker(self.worker);
-        if upgrade.is_some() && !home.tunnels().allows(parts.uri.path()) {
-            self.account.metrics().http_refusals.inc(HttpRule::Upgrade);
-            return Err(Box::new(refuse(upgrade::not_allowed(), record)));
-        }
-        let target = home.target();
-        let swapped = identified.is_swapped();
-        let longest = caller.max_deadline.unwrap_or(Duration::MAX);
-        let stated = if present.is_for_weir { parts.headers.get(deadline::DEADLINE) } else { None };
-        let deadline = Deadline::of(stated, sdk, since, policy.max_wait, longest);
-        let bears = Bears::of(&self.policies, caller.id, identified.content());
-        let parts = (parts, &present);
-        let mut head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
-        head.bears = bears;
-        head.keep_alive = KeepAlive::of(&policy, &head, record.id(), self.account.metrics());
-        record.set_deadline(head.deadline.turn);
-        Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped, body_check })
-    }
-
-    fn refuse_foreign(&self, foreign: Foreign, record: Box<Record>) -> Response<Body> {
-        let (rule, message) = match foreign {
-            Foreign::Host => (
-                HttpRule::ForeignHost,
-                "The Host is not a name of this listener, and the request shows no Weir key. Call it by a loopback name, or add \
-                 the name to server.hosts.",
-            ),
-            Foreign::Site => (
-                HttpRule::CrossSite,
-                "A web page of another site may not spend the configured credential. Send a Weir key, or add the page's host to \
-                 server.hosts.",
-            ),
-        };
-        self.account.metrics().http_refusals.inc(rule);
-        let own = OwnAnswer {
-            status: StatusCode::FORBIDDEN,
-            code: rule.name().into(),
-            ..OwnAnswer::new(ErrorClass::WeirNotAllowed, message)
-        };
-        refuse(own, record)
     }
 
     /// Reads the body, prices the request, and answers it.

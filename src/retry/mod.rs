@@ -16,5 +16,5 @@ pub use decision::{Decision, Situation, StopReason, decide};
 pub use policy::{Contradiction, Policy, Settings};
 pub use safety::{Operation, Safety};
 pub use sdk::{OBEYED_HINT, stops_sdk};
+pub(crate) use verdict::health;
 pub use verdict::{MilliTokens, Verdict, cost, is_rate_limit, verdict};
-pub(crate) use verdict::{health, may_be_for_load};

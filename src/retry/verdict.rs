@@ -69,13 +69,6 @@ pub const fn is_rate_limit(class: ErrorClass) -> bool {
     matches!(class.meaning().repeat, Repeat::Queue)
 }
 
-/// Whether an answer of this class may be what a limiter says of too much load: a failure of the
-/// upstream's own, which may be repeated.
-pub(crate) const fn may_be_for_load(class: ErrorClass) -> bool {
-    use ErrorClass::{BadGateway, InternalServerError, Overloaded};
-    matches!(class, InternalServerError | BadGateway | Overloaded)
-}
-
 /// What this class says about the upstream's health.
 pub(crate) const fn health(class: ErrorClass) -> Health {
     class.meaning().health

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use http::Method;
 
 use crate::openai::Endpoint;
-use crate::openai::endpoint::{operation, usual};
+use crate::openai::endpoint::{is_operation, operation};
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,26 +54,21 @@ impl Access {
 
     /// What a request to this path does; `upgrade` says that it asks to speak WebSocket.
     fn of(method: &Method, path: &str, endpoint: Endpoint, upgrade: bool) -> Self {
-        if *method == Method::POST && usual(path).is_some() {
+        let posts = *method == Method::POST;
+        if posts && is_operation(path) {
             return Self::Use;
         }
-        let skipped = 1 + usize::from(endpoint == Endpoint::ChatCompletions);
-        let mut below = operation(path).skip(skipped);
-        let (next, more) = (below.next(), below.next().is_some());
-        let posts = *method == Method::POST;
-        let only = |names: &[&str]| posts && !more && next.is_some_and(|next| names.contains(&next));
-        let itself = next.is_none();
+        let itself = || operation(path).nth(1).is_none();
         let uses = match endpoint {
+            Endpoint::Responses | Endpoint::Realtime => upgrade && itself(),
+            Endpoint::Models => *method == Method::GET || *method == Method::HEAD,
             Endpoint::ChatCompletions
             | Endpoint::Completions
             | Endpoint::Embeddings
-            | Endpoint::Moderations => posts && itself,
-            Endpoint::Responses => (posts || upgrade) && itself || only(&["input_tokens", "compact"]),
-            Endpoint::Audio => only(&["speech", "transcriptions", "translations"]),
-            Endpoint::Images => only(&["generations", "edits", "variations"]),
-            Endpoint::Realtime => upgrade && itself,
-            Endpoint::Models => *method == Method::GET || *method == Method::HEAD,
-            Endpoint::Videos
+            | Endpoint::Moderations
+            | Endpoint::Audio
+            | Endpoint::Images
+            | Endpoint::Videos
             | Endpoint::Files
             | Endpoint::Uploads
             | Endpoint::Batches
@@ -109,19 +104,10 @@ impl Right {
     }
 
     /// Whether any request needs it.
-    pub const fn exists(self) -> bool {
-        matches!(
-            self.endpoint,
-            Endpoint::ChatCompletions
-                | Endpoint::Completions
-                | Endpoint::Responses
-                | Endpoint::Embeddings
-                | Endpoint::Moderations
-                | Endpoint::Audio
-                | Endpoint::Images
-                | Endpoint::Realtime
-                | Endpoint::Models
-        ) || !matches!(self.access, Access::Use)
+    pub fn exists(self) -> bool {
+        self.access != Access::Use
+            || self.endpoint.has_operations()
+            || matches!(self.endpoint, Endpoint::Realtime | Endpoint::Models)
     }
 
     /// Every right that exists.

@@ -66,8 +66,8 @@ impl Coding {
 }
 
 /// The decoded beginning of a body, `most` bytes at most; what can't be read is left out. A body
-/// that begins as an object or a page is plain, whatever coding its head names. A plain body of one
-/// frame is not copied.
+/// that begins as an object or a page is plain, though its head names a known coding. A plain body
+/// of one frame is not copied.
 pub fn copy<'a>(
     headers: &HeaderMap,
     mut frames: impl Iterator<Item = &'a Bytes>,
@@ -75,7 +75,8 @@ pub fn copy<'a>(
 ) -> Cow<'a, [u8]> {
     let mut coding = Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes));
     let (first, second) = (frames.next(), frames.next());
-    if first.is_some_and(|first| first.starts_with(b"{\"") || first.starts_with(b"<!")) {
+    let is_text = |first: &&Bytes| first.starts_with(b"{\"") || first.starts_with(b"<!");
+    if matches!(coding, Coding::Coded(_)) && first.is_some_and(|first| is_text(&first)) {
         coding = Coding::Identity;
     }
     if matches!(coding, Coding::Identity) && second.is_none() {

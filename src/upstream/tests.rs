@@ -261,7 +261,7 @@ async fn lying_answers_are_malformed_and_their_connection_closed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_is_too_long_is_malformed() {
+async fn a_head_that_is_too_long_says_so() {
     let mut wire = wire(false);
     let attempt = wire.begin(post("body"));
     let mut far = wire.accepted.recv().await.unwrap();
@@ -270,7 +270,7 @@ async fn a_head_that_is_too_long_is_malformed() {
     let line = format!("x-long: {}\r\n", "a".repeat(1000));
     while far.write_all(line.as_bytes()).await.is_ok() {}
     let failure = attempt.await.unwrap().unwrap_err();
-    assert_eq!((failure.kind, failure.sent), (FailureKind::Malformed, true), "{failure}");
+    assert_eq!((failure.kind, failure.sent), (FailureKind::HeadTooLarge, true), "{failure}");
 }
 
 #[tokio::test(start_paused = true)]

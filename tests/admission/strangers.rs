@@ -16,7 +16,14 @@ pub(crate) const BARE: Strange =
     Strange::Refused { class: ErrorClass::RateLimitOther, numbers: None, hint: None };
 /// An answer without limit headers.
 pub(crate) const PLAIN: Strange = Strange::Taken {
-    limits: LimitReports { requests: None, tokens: None, windows: Vec::new(), owner: None, of_error: false },
+    limits: LimitReports {
+        requests: None,
+        tokens: None,
+        windows: Vec::new(),
+        stated: Vec::new(),
+        owner: None,
+        of_error: false,
+    },
     later: 0.0,
     body: 0.0,
 };

@@ -79,7 +79,15 @@ impl Caller {
         self.machine.head(&mut attempt, &report, self.now);
         let wait = Some(Duration::from_secs_f64(wait));
         let slot = Slot::TokensPerMinute;
-        let numbers = Some(RefusalNumbers { slot, limit, used, requested: Some(500), wait, apart: false });
+        let numbers = Some(RefusalNumbers {
+            slot,
+            window: None,
+            limit,
+            used,
+            requested: Some(500),
+            wait,
+            apart: false,
+        });
         let outcome = Outcome::RateLimited {
             class: ErrorClass::RateLimitTokens,
             numbers,
@@ -258,6 +266,7 @@ fn the_limit_of_long_contexts_holds_only_its_request() {
     let wait = Some(Duration::from_millis(24_220));
     let numbers = Some(RefusalNumbers {
         slot: Slot::TokensPerMinute,
+        window: None,
         limit: 400_000,
         used: Some(248_785),
         requested: Some(312_683),

@@ -735,6 +735,7 @@ impl World {
             let slot = slot(refusal.dimension);
             let numbers = RefusalNumbers {
                 slot,
+                window: None,
                 limit: refusal.refusal.limit,
                 used: Some(refusal.refusal.used),
                 requested: Some(refusal.refusal.requested),

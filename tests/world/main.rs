@@ -31,3 +31,4 @@ mod connections;
 mod refusals;
 mod requests;
 mod streams;
+mod windows;

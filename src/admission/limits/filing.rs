@@ -8,7 +8,7 @@ use crate::admission::moment::{Moment, duration};
 use super::limit::Limit;
 use super::{
     Charge, Cost, Entry, HOLD, LimitReport, LimitReports, Limits, MOST_LIMITS, Marks, Origin, RAISE,
-    RAISED_AGAIN, Slot, Source, Times, Unit, is_near, is_of_a_minute,
+    RAISED_AGAIN, RefusalNumbers, Slot, Source, StatedLimit, Times, Unit, is_near, is_of_a_minute,
 };
 
 impl Limits {
@@ -41,10 +41,23 @@ impl Limits {
                 self.divide(1.0, now);
             }
         }
+        for stated in &reports.stated {
+            unfiled += u32::from(!self.state(stated, reports, now));
+        }
         if part >= 1.0 {
             self.calibrate(reports, cost, marks, times);
         }
         unfiled
+    }
+
+    /// Files a limit of which only the window is told; tells whether it found a place.
+    fn state(&mut self, stated: &StatedLimit, reports: &LimitReports, now: Moment) -> bool {
+        let report = LimitReport { limit: stated.limit, remaining: stated.limit, reset: None };
+        let place = self.place_of_report((stated.unit, Some(stated.window), reports), &report, now);
+        if let Some(index) = place {
+            self.entries[index].limit.set_limit(stated.limit as f64, now);
+        }
+        place.is_some() || reports.of_error
     }
 
     /// The part of all requests that the limits of this owner count; nothing where it has no place.
@@ -106,17 +119,26 @@ impl Limits {
 
     /// The entry that a refusal's numbers are filed in: one of the same window that is known, or of
     /// nearly the same limit; else a new one.
-    pub(super) fn place_of_refusal(&mut self, slot: Slot, limit: f64, now: Moment) -> Option<usize> {
+    pub(super) fn place_of_refusal(&mut self, numbers: &RefusalNumbers, now: Moment) -> Option<usize> {
+        let (slot, limit) = (numbers.slot, numbers.limit as f64);
+        let is_of = |limit: &Limit| match numbers.window {
+            Some(window) => duration(limit.window) == window,
+            None => !limit.window_is_told() || duration(limit.window) == slot.window(),
+        };
         let same = |entry: &Entry| {
             entry.slot == slot
                 && (is_near(entry.limit.stated, limit)
                     || matches!(entry.origin, Origin::Refusals { .. })
                     || entry.origin == Origin::Headers && entry.limit.window_is_proven())
-                && (!entry.limit.window_is_told() || duration(entry.limit.window) == slot.window())
+                && is_of(&entry.limit)
         };
         self.entries.iter().position(same).or_else(|| {
             let origin = Origin::Refusals { raise_at: now.plus(HOLD.0), hold: HOLD.0 };
-            self.open(slot, origin, limit, Source::Learned, now)
+            let index = self.open(slot, origin, limit, Source::Learned, now)?;
+            if let Some(window) = numbers.window {
+                self.entries[index].limit.tell_window(window, now);
+            }
+            Some(index)
         })
     }
 

@@ -49,7 +49,7 @@ pub use part::{Demand, Part};
 pub(in crate::admission) use rate::FoundRate;
 use rate::Rate;
 pub(crate) use refusal::{Refusal, Times, Verdict};
-pub use report::{LimitReport, LimitReports, RefusalNumbers, Source, WindowReport};
+pub use report::{LimitReport, LimitReports, RefusalNumbers, Source, StatedLimit, WindowReport};
 use shedding::Shedding;
 pub use slot::{Slot, Unit};
 

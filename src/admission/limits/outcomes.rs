@@ -79,7 +79,7 @@ impl Limits {
             return Verdict { not_before: times.refused().plus(wait) };
         }
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0 && numbers.are_borne_out(hint))
-            && let Some(index) = self.place_of_refusal(numbers.slot, numbers.limit as f64, now)
+            && let Some(index) = self.place_of_refusal(numbers, now)
         {
             self.refused_by(index, numbers, refusal, now);
             let wait = numbers.wait.or(hint).unwrap_or_default().min(Duration::from_hours(1));

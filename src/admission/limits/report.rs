@@ -46,6 +46,8 @@ pub struct LimitReports {
     pub tokens: Option<LimitReport>,
     /// Of limits that have another window by their own words.
     pub windows: Vec<WindowReport>,
+    /// Limits of which nothing else is told.
+    pub stated: Vec<StatedLimit>,
     /// Whose limits these are, where the answer names an owner below the organization: a hash.
     pub owner: Option<u64>,
     /// The answer is an error. Where good answers tell of no limit, what a refusal tells is a time
@@ -62,6 +64,17 @@ pub struct WindowReport {
     pub window: Duration,
     /// The numbers.
     pub report: LimitReport,
+}
+
+/// A limit of which the headers tell the window, and nothing of what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatedLimit {
+    /// What it counts.
+    pub unit: Unit,
+    /// The window.
+    pub window: Duration,
+    /// The limit per window.
+    pub limit: u64,
 }
 
 impl LimitReports {
@@ -90,6 +103,8 @@ impl LimitReport {
 pub struct RefusalNumbers {
     /// Which limit refused.
     pub slot: Slot,
+    /// Its window, where it is another than the slot's.
+    pub window: Option<Duration>,
     /// The limit.
     pub limit: u64,
     /// What was used, where told.
@@ -103,9 +118,9 @@ pub struct RefusalNumbers {
 }
 
 impl RefusalNumbers {
-    /// Whether a use or a time comes with the limit. The words "per min" alone are often a name,
-    /// beside a limit that counts by the second.
+    /// Whether a use, a time or an unusual window comes with the limit. The words "per min" alone
+    /// are often a name, beside a limit that counts by the second.
     pub(super) fn are_borne_out(&self, hint: Option<Duration>) -> bool {
-        self.used.is_some() || self.wait.or(hint).is_some()
+        self.used.is_some() || self.window.is_some() || self.wait.or(hint).is_some()
     }
 }

@@ -62,7 +62,15 @@ impl Scope {
 
 fn numbers(slot: Slot, limit: u64, used: u64, requested: u64) -> RefusalNumbers {
     let wait = Some(Duration::from_millis(500));
-    RefusalNumbers { slot, limit, used: Some(used), requested: Some(requested), wait, apart: false }
+    RefusalNumbers {
+        slot,
+        window: None,
+        limit,
+        used: Some(used),
+        requested: Some(requested),
+        wait,
+        apart: false,
+    }
 }
 
 /// Answers that tell of 10,000 requests a day in the header that also tells of minutes.
@@ -237,8 +245,7 @@ fn a_minute_and_a_day_in_one_answer_are_two_limits() {
             requests: Some(report(30, 60.0, 1)),
             tokens: Some(report(60_000, 60.0, 100)),
             windows: vec![day(Unit::Requests, 14_400, 1), day(Unit::Tokens, 1_000_000, 100)],
-            owner: None,
-            of_error: false,
+            ..LimitReports::default()
         };
         let times = Times { sent: at(now), head: at(now + 0.1), processing: None };
         scope.limits.told(&reports, ONE, charge, marks, &times, at(now + 0.1));

@@ -187,6 +187,7 @@ fn nobody_is_sent_away_for_a_window_that_is_only_assumed() {
 fn a_window_that_only_a_name_tells_of_is_not_believed() {
     let numbers = |limit, used, wait| RefusalNumbers {
         slot: Slot::RequestsPerMinute,
+        window: None,
         limit,
         used,
         requested: None,

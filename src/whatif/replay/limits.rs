@@ -37,6 +37,7 @@ impl World<'_> {
         let wait = Some(refused.refusal.wait);
         let numbers = RefusalNumbers {
             slot,
+            window: None,
             limit: refused.refusal.limit,
             used: Some(refused.refusal.used),
             requested: Some(refused.refusal.requested),
