@@ -41,7 +41,7 @@ fn ten_thousand_waiting_delay_nobody_else() {
 
 #[test]
 fn service_follows_weights_whatever_the_sizes() {
-    for seed in 1..=3 {
+    for seed in 1..=if crate::full() { 3 } else { 1 } {
         let mut scenario = Scenario::new(token_limited(10_000_000));
         scenario.seed = seed;
         let weights = [1, 1, 2, 4, 1, 3, 2, 1];

@@ -139,7 +139,9 @@ fn a_found_bound_is_as_good_as_the_best_static_one() {
 /// are then.
 #[test]
 fn a_found_bound_follows_within_half_a_minute() {
-    for server in SERVERS {
+    // Short answers of 400 slots are half of the events of this test.
+    let is_run = |server: &Server| crate::full() || server.slots < 200;
+    for server in SERVERS.into_iter().filter(is_run) {
         for slots in [server.slots / 2, server.slots * 2] {
             let run = |seed| compared(server, seed, 150.0, 90.0, Some((60.0, slots)));
             // A run of few slots has few answers in a minute.

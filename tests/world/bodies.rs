@@ -88,7 +88,7 @@ fn r02_a_body_cut_anywhere_is_passed_on_once() {
         let whole =
             if coding == "identity" { stored.as_bytes().to_vec() } else { coded(coding, stored.as_bytes()) };
         let (upstream, seen) = scripted(vec![json("500 Internal Server Error", "", "{}")]);
-        let weir = Weir::before(upstream, "");
+        let weir = Weir::before(upstream, "[retry]\nbase = \"1ms\"\nfloor = \"0s\"\n");
         let lengths: Vec<usize> = (1..whole.len()).step_by(whole.len().div_ceil(12)).collect();
         for (number, length) in lengths.iter().enumerate() {
             let field = format!("content-encoding: {coding}\r\n");
