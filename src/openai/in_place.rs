@@ -1,7 +1,7 @@
 //! Errors in place of an answer whose status was 200: told by the members of the JSON, never by a
 //! word in a text.
 
-use super::json::{Cursor, Malformed};
+use super::json::{Cursor, Malformed, without_mark};
 
 /// What the members of an object say of it.
 #[derive(Default)]
@@ -30,7 +30,7 @@ enum Kind {
 /// `object` that is `error` (vLLM); a `base_resp` (`MiniMax`); a `detail` alone (`FastAPI`). A body
 /// with an answer's members, or cut short, is none.
 pub(crate) fn is_error(body: &[u8]) -> bool {
-    let mut cursor = Cursor::new(body);
+    let mut cursor = Cursor::new(without_mark(body));
     let is_list = cursor.eat(b'[');
     let mut members = Members::default();
     let is_whole = members.read(&mut cursor).is_ok();
@@ -147,7 +147,7 @@ mod tests {
         for body in [
             r#"{"error":{"message":"busy","code":502}}"#,
             r#"{"error":"busy","user_id":"u"}"#,
-            r#"{"error":["busy"]}"#,
+            "\u{feff}{\"error\":[\"busy\"]}",
             r#"{"errors":[{"code":3040,"message":"m"}],"success":false,"result":null}"#,
             r#"[{"error":{"code":503,"status":"UNAVAILABLE"}}]"#,
             r#"{"object":"error","message":"m","code":40303}"#,

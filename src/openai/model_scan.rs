@@ -2,6 +2,8 @@
 
 use memchr::{memchr2, memmem};
 
+use super::json::without_mark;
+
 /// Looks for the end of the top-level `model` of a JSON body, or of the field `model` of a form, in
 /// whatever pieces it comes.
 ///
@@ -87,7 +89,7 @@ impl ModelScan {
     pub fn feed(&mut self, piece: &[u8]) {
         let mut rest = piece;
         if matches!(self.state, State::Before) {
-            rest = piece.trim_ascii_start();
+            rest = without_mark(piece).trim_ascii_start();
             self.state = match rest.first() {
                 None => State::Before,
                 Some(b'{') => State::Json(Json::default()),

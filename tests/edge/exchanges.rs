@@ -79,6 +79,67 @@ fn announced_trailers_pass_both_ways_and_dangerous_ones_do_not() {
     weir.wait_for("weir_upstream_connections{state=\"idle\"}", 1.0);
 }
 
+/// An answer with a trailer, to a chat that speaks JSON.
+fn with_a_trailer() -> Vec<u8> {
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+      10\r\n{\"object\":\"chat\"\r\n1\r\n}\r\n0\r\nX-Sum: down\r\n\r\n"
+        .to_vec()
+}
+
+#[test]
+fn trailers_pass_in_every_mode() {
+    for mode in ["enforce", "observe", "bypass"] {
+        let (upstream, _seen) = wire::recording(|_| with_a_trailer());
+        let weir = Weir::before(upstream, &format!("mode = \"{mode}\"\n"));
+        for _ in 0..2 {
+            let request = "POST /v1/chat/completions HTTP/1.1\r\nHost: weir\r\nTE: trailers\r\nConnection: te\r\nContent-Length: 2\r\n\r\n{}";
+            let answer = wire::ask(weir.address, request.as_bytes());
+            assert_eq!(answer.body, br#"{"object":"chat"}"#, "{mode}");
+            assert_eq!(answer.trailers, [("x-sum".to_owned(), "down".to_owned())], "{mode}");
+        }
+        let ended =
+            "weir_requests_total{caller=\"default\",endpoint=\"chat_completions\",outcome=\"success\"}";
+        weir.wait_for(ended, 2.0);
+        weir.wait_for("weir_upstream_connections{state=\"idle\"}", 1.0);
+    }
+}
+
+#[test]
+fn trailers_pass_to_callers_over_http_2() {
+    let (upstream, _seen) = wire::recording(|_| with_a_trailer());
+    let weir = Weir::before(upstream, "");
+    let mut stream = http2::open(&weir, &[]);
+    let head = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "weir"),
+        (":path", "/v1/chat/completions"),
+        ("te", "trailers"),
+    ];
+    let block = http2::fields(&head);
+    stream.write_all(&http2::frame(http2::HEADERS, http2::END_HEADERS, 1, &block)).unwrap();
+    stream.write_all(&http2::frame(http2::DATA, http2::END_STREAM, 1, b"{}")).unwrap();
+    let (mut frames, mut body) = (Vec::new(), Vec::new());
+    while let Some((kind, flags, of, payload)) = http2::read_frame(&mut stream) {
+        if of != 1 || !matches!(kind, http2::HEADERS | http2::DATA | http2::RST_STREAM) {
+            continue;
+        }
+        frames.push(kind);
+        if kind == http2::DATA {
+            body.extend(payload);
+        }
+        if kind == http2::RST_STREAM || flags & http2::END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!(body, br#"{"object":"chat"}"#);
+    // The head, the body, and the trailers, which end it.
+    assert_eq!((frames.first(), frames.last()), (Some(&http2::HEADERS), Some(&http2::HEADERS)), "{frames:?}");
+    assert!(frames.len() >= 3, "{frames:?}");
+    let ended = "weir_requests_total{caller=\"default\",endpoint=\"chat_completions\",outcome=\"success\"}";
+    weir.wait_for(ended, 1.0);
+}
+
 #[test]
 fn an_answer_that_comes_while_the_upload_runs_arrives_at_once() {
     let upstream = wire::upstream(|mut stream| {

@@ -144,6 +144,31 @@ fn said(answer: &Message) -> (u16, &str, Option<&str>) {
 }
 
 #[test]
+fn trailers_of_http_2_pass_to_a_caller_over_http_1() {
+    let (weir, _connections) = before(|_, upstream| {
+        while let Some((stream, body)) = upstream.request() {
+            let block =
+                [vec![0x88], fields(&[("content-type", "application/json"), ("trailer", "x-sum")])].concat();
+            upstream.send(HEADERS, END_HEADERS, stream, &block);
+            upstream.send(DATA, 0, stream, body.as_bytes());
+            upstream.send(HEADERS, END_HEADERS | END_STREAM, stream, &fields(&[("x-sum", "down")]));
+        }
+    });
+    for path in [CHAT, JOBS] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: weir\r\nTE: trailers\r\nConnection: te\r\nContent-Length: 8\r\n\r\n{{\"id\":1}}"
+        );
+        let answer = wire::ask(weir.address, request.as_bytes());
+        assert_eq!((answer.status(), answer.body.as_slice()), (200, &br#"{"id":1}"#[..]), "{path}");
+        assert_eq!(answer.trailers, [("x-sum".to_owned(), "down".to_owned())], "{path}");
+    }
+    weir.wait_for(
+        "weir_requests_total{caller=\"default\",endpoint=\"chat_completions\",outcome=\"success\"}",
+        1.0,
+    );
+}
+
+#[test]
 fn requests_and_streams_at_once_share_one_connection() {
     const EACH: usize = 4;
     let (begun, begins): (_, Receiver<()>) = channel();

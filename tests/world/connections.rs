@@ -95,6 +95,32 @@ fn r16_a_close_that_has_come_costs_nothing() {
     }
 }
 
+/// HAProxy and Node's server end an idle connection with a 408 that nobody asked for: it is no
+/// answer to the next request.
+#[test]
+fn an_answer_that_nobody_asked_for_answers_nobody() {
+    for stray in [
+        "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.0 408 Request Time-out\r\nContent-Type: text/html\r\n\r\n<html>",
+        "0\r\n\r\n",
+    ] {
+        let upstream = wire::upstream(move |mut stream| {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let Some(mut head) = wire::read_head(&mut reader) else { return };
+            wire::read_body(&mut reader, &mut head, false);
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+            std::thread::sleep(Duration::from_millis(20));
+            drop(stream.write_all(stray.as_bytes()));
+        });
+        let weir = Weir::before(upstream, "");
+        for _ in 0..20 {
+            let got = post(&weir, "/v1/files", "", b"x");
+            assert_eq!((got.status(), got.text().as_str()), (200, "ok"), "{stray}: {:?}", got.message);
+            std::thread::sleep(Duration::from_millis(60));
+        }
+    }
+}
+
 /// A redirect to the upstream's own address leads through Weir; all others lead where they lead.
 #[test]
 fn r23_a_redirect_leads_through_weir() {

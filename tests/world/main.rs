@@ -27,6 +27,7 @@ mod stand_in;
 
 mod answers;
 mod bodies;
+mod clients;
 mod connections;
 mod refusals;
 mod requests;

@@ -9,7 +9,7 @@ use std::fmt;
 
 use http::HeaderMap;
 
-use super::json::{Cursor, cut};
+use super::json::{Cursor, cut, without_mark};
 use super::masking;
 use fields::Fields;
 pub use hints::BodyHints;
@@ -94,7 +94,7 @@ impl ErrorBody {
     }
 
     fn unwrap(body: &[u8], wrappings: u32) -> Self {
-        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body).trim_ascii();
+        let body = without_mark(body).trim_ascii();
         match body.first() {
             None => Self::default(),
             Some(b'{' | b'[') => Self::json(body, wrappings).unwrap_or_else(|| Self::text(body)),

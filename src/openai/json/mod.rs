@@ -46,6 +46,11 @@ pub(crate) struct TextLength {
     pub(crate) bytes: u64,
 }
 
+/// A text without the byte order mark that some write before it.
+pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
+}
+
 impl<'a> Cursor<'a> {
     /// A cursor before the first byte.
     pub(crate) fn new(bytes: &'a [u8]) -> Self {

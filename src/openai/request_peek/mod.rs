@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::json::{Cursor, Malformed, TextLength};
+use super::json::{Cursor, Malformed, TextLength, without_mark};
 
 /// The longest model name that is kept, in bytes.
 pub const MAX_MODEL: usize = 256;
@@ -99,7 +99,7 @@ pub fn peek(body: &[u8]) -> Result<RequestPeek, NotJson> {
 /// string that is cut too. Nothing for what does not begin as a JSON object.
 pub fn scan(body: &[u8]) -> Option<Scanned> {
     let mut scanned = Scanned::default();
-    let mut cursor = Cursor::new(body);
+    let mut cursor = Cursor::new(without_mark(body));
     if cursor.peek() != Some(b'{') {
         return None;
     }
