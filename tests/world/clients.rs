@@ -18,6 +18,7 @@ fn sent(head: &str, fields: &str, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
 fn a_chat_is_known_however_its_client_writes_it() {
     const HEAD: &str = "POST /v1/chat/completions HTTP/1.1";
     const TYPE: &str = "Content-Type: application/json\r\n";

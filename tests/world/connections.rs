@@ -95,7 +95,7 @@ fn r16_a_close_that_has_come_costs_nothing() {
     }
 }
 
-/// HAProxy and Node's server end an idle connection with a 408 that nobody asked for: it is no
+/// `HAProxy` and Node's server end an idle connection with a 408 that nobody asked for: it is no
 /// answer to the next request.
 #[test]
 fn an_answer_that_nobody_asked_for_answers_nobody() {

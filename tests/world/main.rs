@@ -28,6 +28,7 @@ mod stand_in;
 mod answers;
 mod bodies;
 mod clients;
+mod hostile;
 mod connections;
 mod refusals;
 mod requests;
