@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod faults;
+mod limits;
+
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,11 +20,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use weir::internals::clock;
-use weir::internals::simulate::limiter::{Depth, Shape};
-use weir::internals::simulate::{
-    Account, Change, Dialect, Fault, ForeignUse, Latency, LimitChange, LimitHeaders, Limits, Outage, Running,
-    Settings, Simulator, serve,
-};
+use weir::internals::simulate::{Dialect, Latency, Limits, Running, Settings, Simulator, serve};
 
 type Answer = Response<Incoming>;
 
@@ -109,192 +108,6 @@ fn unlimited() -> Settings {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_refuses_in_the_words_of_the_api_and_lets_in_after_the_wait() {
-    let simulator = Simulator::new(rpm(3));
-    for remaining in ["2", "1", "0"] {
-        let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::OK);
-        assert_eq!(header(&answer, "x-ratelimit-limit-requests"), Some("3"));
-        assert_eq!(header(&answer, "x-ratelimit-remaining-requests"), Some(remaining));
-        assert_eq!(header(&answer, "x-ratelimit-limit-tokens"), None);
-    }
-    let refused = send_within(&simulator, chat("gpt-4o")).await.unwrap();
-    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert_eq!(header(&refused, "x-ratelimit-limit-requests"), None, "errors bear no limit headers");
-    assert_eq!(header(&refused, "retry-after"), Some("20"));
-    assert!(header(&refused, "x-request-id").unwrap().starts_with("req_"));
-    assert_eq!(
-        json_of(refused).await,
-        json!({"error": {
-            "message": "Rate limit reached for gpt-4o in organization org-simulated on requests per min (RPM): Limit 3, \
-                        Used 3, Requested 1. Please try again in 20s. Visit \
-                        https://platform.openai.com/account/rate-limits to learn more.",
-            "type": "requests", "param": null, "code": "rate_limit_exceeded",
-        }})
-    );
-    clock::sleep(Duration::from_secs(20)).await;
-    assert_eq!(send_within(&simulator, chat("gpt-4o")).await.unwrap().status(), StatusCode::OK);
-    let stats = simulator.stats();
-    assert_eq!((stats.requests, stats.admitted, stats.refused["rpm"]), (5, 4, 1));
-    assert_eq!(stats.last_refusal, Some(0.0));
-    assert_eq!(stats.history.len(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn tokens_are_charged_as_measured_and_too_many_never_pass() {
-    let limits = Limits { tpm: Some(1_000), ..Limits::NONE };
-    let simulator = Simulator::new(Settings { limits, ..Settings::default() });
-    let long = |letters: usize| {
-        let messages = json!([{ "role": "user", "content": "a".repeat(letters) }]);
-        post("/v1/chat/completions", &json!({ "model": "gpt-4o", "messages": messages, "max_tokens": 500 }))
-    };
-    let answer = send_within(&simulator, long(388)).await.unwrap();
-    assert_eq!(header(&answer, "x-ratelimit-remaining-tokens"), Some("900"));
-    assert_eq!(header(&answer, "x-ratelimit-reset-tokens"), Some("6s"));
-    let refused = send_within(&simulator, long(4_000)).await.unwrap();
-    assert_eq!(header(&refused, "retry-after"), None, "waiting does not help");
-    let message = json_of(refused).await["error"]["message"].to_string();
-    assert!(
-        message.contains("Request too large") && message.contains("Limit 1000, Requested 1003."),
-        "{message}"
-    );
-    assert_eq!(simulator.stats().refused["too_large"], 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn limits_are_kept_by_account_and_model() {
-    let simulator = Simulator::new(Settings {
-        keys: vec![
-            ("sk-a".into(), Account::new("org-1", "proj_1")),
-            ("sk-b".into(), Account::new("org-1", "proj_1")),
-            ("sk-c".into(), Account::new("org-1", "proj_2")),
-        ],
-        models: vec![("gpt-4o-mini".into(), Limits { rpm: Some(2), ..Limits::NONE })],
-        ..rpm(1)
-    });
-    for (key, model, status) in [
-        ("sk-a", "gpt-4o", 200),
-        ("sk-b", "gpt-4o", 429),
-        ("sk-c", "gpt-4o", 200),
-        ("sk-a", "gpt-4.1", 200),
-        ("sk-a", "gpt-4o-mini", 200),
-        ("sk-a", "gpt-4o-mini", 200),
-        ("sk-b", "gpt-4o-mini", 429),
-    ] {
-        let answer = send_within(&simulator, keyed(chat(model), key)).await.unwrap();
-        assert_eq!(answer.status().as_u16(), status, "{key} {model}");
-        if status == 200 {
-            assert_eq!(header(&answer, "openai-organization"), Some("org-1"));
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn streams_of_responses_and_other_endpoints_tell_no_limits() {
-    let simulator = Simulator::new(Settings::default());
-    let responses =
-        |stream: bool| post("/v1/responses", &json!({ "model": "gpt-4o", "input": "Hi", "stream": stream }));
-    let told = |answer: &Answer| answer.headers().contains_key("x-ratelimit-limit-requests");
-    assert!(told(&send_within(&simulator, responses(false)).await.unwrap()));
-    assert!(!told(&send_within(&simulator, responses(true)).await.unwrap()));
-    assert!(told(&send_within(&simulator, streamed()).await.unwrap()));
-    assert!(!told(&send_within(&simulator, directed(streamed(), "headers=none")).await.unwrap()));
-    assert!(!told(&send_within(&simulator, request(Method::GET, "/v1/models", "")).await.unwrap()));
-    let silent = Simulator::new(Settings { limit_headers: LimitHeaders::None, ..Settings::default() });
-    assert!(!told(&send_within(&silent, chat("gpt-4o")).await.unwrap()));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_day_limit_is_what_the_headers_tell_of() {
-    let limits = Limits { rpm: Some(500), rpd: Some(10_000), ..Limits::NONE };
-    let simulator = Simulator::new(Settings { limits, ..Settings::default() });
-    let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
-    assert_eq!(header(&answer, "x-ratelimit-limit-requests"), Some("10000"));
-    assert_eq!(header(&answer, "x-ratelimit-reset-requests"), Some("8.64s"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_the_time_after_admission_is_processing() {
-    let simulator = Simulator::new(Settings {
-        before: Latency::Fixed(Duration::from_secs(3)),
-        after: Latency::Fixed(Duration::from_millis(450)),
-        ..Settings::default()
-    });
-    let begun = clock::now();
-    let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
-    assert_eq!(clock::now() - begun, Duration::from_millis(3_450));
-    assert_eq!(header(&answer, "openai-processing-ms"), Some("450"));
-    assert_eq!(simulator.stats().history.iter().map(|second| second.second).collect::<Vec<_>>(), [0, 3]);
-    let answer = send_within(&simulator, directed(chat("gpt-4o"), "before=0s after=60s")).await.unwrap();
-    assert_eq!(header(&answer, "openai-processing-ms"), Some("60000"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn schedules_come_to_pass() {
-    let simulator = Simulator::new(Settings {
-        outages: vec![Outage::parse("10s+5s:503").unwrap()],
-        limit_changes: vec![LimitChange::parse("20s:rpm=1").unwrap()],
-        ..rpm(100)
-    });
-    let mut statuses = Vec::new();
-    for pause in [9, 1, 4, 1, 5, 1] {
-        clock::sleep(Duration::from_secs(pause)).await;
-        statuses.push(send_within(&simulator, chat("gpt-4o")).await.unwrap().status().as_u16());
-    }
-    assert_eq!(statuses, [200, 503, 503, 200, 200, 429], "9 s, 10 s, 14 s, 15 s, 20 s, 21 s");
-    assert_eq!(simulator.stats().admitted, 3, "an outage charges nothing");
-}
-
-#[tokio::test(start_paused = true)]
-async fn others_use_the_limit_up() {
-    let simulator = Simulator::new(Settings { foreign: ForeignUse::parse("0.5").unwrap(), ..rpm(600) });
-    let mut admitted = [0; 3];
-    for minute in &mut admitted {
-        for _ in 0..1_500 {
-            clock::sleep(Duration::from_millis(40)).await;
-            let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
-            *minute += u32::from(answer.status() == StatusCode::OK);
-        }
-    }
-    assert!((890..=910).contains(&admitted[0]), "half, and what the bucket held: {admitted:?}");
-    assert!((295..=305).contains(&admitted[2]), "half of 600: {admitted:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn odds_are_kept_and_seeded() {
-    let faults = vec![(Fault::parse("503").unwrap(), 0.2), (Fault::parse("500").unwrap(), 0.1)];
-    let run = async |seed: u64| {
-        let simulator = Simulator::new(Settings { faults: faults.clone(), seed, ..unlimited() });
-        let mut statuses = Vec::new();
-        for _ in 0..1_000 {
-            statuses.push(send_within(&simulator, chat("gpt-4o")).await.unwrap().status().as_u16());
-        }
-        let stats = simulator.stats();
-        assert!((160..=240).contains(&stats.status(503)), "{}", stats.status(503));
-        assert!((70..=130).contains(&stats.status(500)), "{}", stats.status(500));
-        statuses
-    };
-    let first = run(1).await;
-    assert_eq!(first, run(1).await);
-    assert_ne!(first, run(2).await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_first_attempts_of_a_job_can_fail() {
-    let simulator = Simulator::new(unlimited());
-    let mut statuses = Vec::new();
-    for job in ["a", "a", "b", "a"] {
-        let mut request = directed(chat("gpt-4o"), "status=503; times=2; retry-after=7");
-        request.headers_mut().insert("x-job-id", job.parse().unwrap());
-        let answer = send_within(&simulator, request).await.unwrap();
-        assert_eq!(header(&answer, "retry-after"), Some("7"));
-        statuses.push(answer.status().as_u16());
-    }
-    assert_eq!(statuses, [503, 503, 503, 200]);
-    assert_eq!(simulator.stats().jobs(), (2, 4));
-}
-
-#[tokio::test(start_paused = true)]
 async fn streams_keep_their_pace_and_tell_their_usage() {
     let simulator = Simulator::new(unlimited());
     let mut request = streamed();
@@ -314,74 +127,6 @@ async fn streams_keep_their_pace_and_tell_their_usage() {
     assert_eq!(events[8], "data: [DONE]");
     let usage: Value = serde_json::from_str(events[7].strip_prefix("data: ").unwrap()).unwrap();
     assert_eq!((&usage["choices"], &usage["usage"]["completion_tokens"]), (&json!([]), &json!(5)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_hidden_error_comes_with_status_200() {
-    let simulator = Simulator::new(unlimited());
-    let responses = post("/v1/responses", &json!({ "model": "gpt-4o", "input": "Hi", "stream": true }));
-    let answer =
-        send_within(&simulator, directed(responses, "fault=hidden:insufficient_quota")).await.unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    let body = text(answer).await.unwrap();
-    let names: Vec<_> = body.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
-    assert_eq!(names, ["response.created", "response.in_progress", "error", "response.failed"]);
-    assert!(body.contains(r#""code":"insufficient_quota""#));
-    let body =
-        text(send_within(&simulator, directed(streamed(), "fault=hidden:429")).await.unwrap()).await.unwrap();
-    assert!(body.starts_with(r#"data: {"error":{"#) && !body.contains("[DONE]"), "{body}");
-}
-
-#[tokio::test]
-async fn every_fault_breaks_what_it_says() {
-    let running = start(unlimited()).await;
-    let ask = async |request, fault: &str| send(running.address(), directed(request, fault)).await;
-    let whole = text(ask(chat("gpt-4o"), "").await.unwrap()).await.unwrap();
-
-    for fault in ["fault=reset", "fault=garbage"] {
-        assert!(ask(chat("gpt-4o"), fault).await.is_err(), "{fault}: no head");
-    }
-    for fault in ["fault=reset-mid-body", "fault=lie-content-length"] {
-        let answer = ask(chat("gpt-4o"), fault).await.unwrap();
-        assert!(text(answer).await.is_err(), "{fault}: the body breaks");
-    }
-    let answer = ask(streamed(), "fault=reset-mid-body").await.unwrap();
-    assert!(text(answer).await.is_err(), "a stream breaks");
-    let cut = text(ask(chat("gpt-4o"), "fault=truncate").await.unwrap()).await.unwrap();
-    assert!(cut.len() == whole.len() / 2 && whole.starts_with(&cut[..20]), "the body ends early and cleanly");
-    let open = text(ask(streamed(), "fault=close-without-done").await.unwrap()).await.unwrap();
-    assert!(open.contains(r#""finish_reason":"stop""#) && !open.contains("[DONE]"), "{open}");
-    let slow = text(ask(chat("gpt-4o"), "fault=slow-body chunk-delay=1ms").await.unwrap()).await.unwrap();
-    assert_eq!(slow.len(), whole.len());
-
-    let soon = || clock::now() + Duration::from_millis(200);
-    assert!(clock::timeout_at(soon(), ask(chat("gpt-4o"), "fault=stall-head")).await.is_err());
-    let answer = ask(chat("gpt-4o"), "fault=stall-body").await.unwrap();
-    assert!(clock::timeout_at(soon(), text(answer)).await.is_err());
-    let stats = running.simulator().stats();
-    assert_eq!(stats.faults.values().sum::<u64>(), 10);
-}
-
-#[tokio::test]
-async fn a_refused_outage_closes_the_listener_and_opens_it_again() {
-    let running = start(unlimited()).await;
-    let idle = TcpStream::connect(running.address()).await.unwrap();
-    assert_eq!(send(running.address(), chat("gpt-4o")).await.unwrap().status(), StatusCode::OK);
-    let change = Change { outages: Some(vec!["0s+300ms:refused".into()]), ..Change::default() };
-    running.simulator().set(&change).unwrap();
-    let begun = clock::now();
-    while TcpStream::connect(running.address()).await.is_ok() {
-        assert!(clock::now() - begun < Duration::from_millis(250), "it went on listening");
-        clock::sleep(Duration::from_millis(5)).await;
-    }
-    idle.readable().await.unwrap();
-    assert!(idle.try_read(&mut [0]).is_err(), "an open connection is reset");
-    while TcpStream::connect(running.address()).await.is_err() {
-        assert!(clock::now() - begun < Duration::from_secs(5), "it never listened again");
-        clock::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(clock::now() - begun >= Duration::from_millis(280));
-    assert_eq!(send(running.address(), chat("gpt-4o")).await.unwrap().status(), StatusCode::OK);
 }
 
 #[tokio::test]
@@ -547,18 +292,6 @@ async fn it_speaks_http_2_and_tls() {
     assert!(text(broken).await.is_err(), "a stream reset");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_lying_bucket_refuses_while_its_headers_promise() {
-    let simulator =
-        Simulator::new(Settings { shape: Shape::LyingBucket(Depth::Of(Duration::from_secs(1))), ..rpm(120) });
-    for remaining in ["119", "118"] {
-        let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
-        assert_eq!(header(&answer, "x-ratelimit-remaining-requests"), Some(remaining));
-    }
-    let refused = send_within(&simulator, chat("gpt-4o")).await.unwrap();
-    assert!(json_of(refused).await["error"]["message"].as_str().unwrap().contains("try again in 500ms"));
-}
-
 /// Each dialect's refusals are read as what they are, by the words and headers alone.
 #[tokio::test]
 async fn a_dialects_refusals_are_understood() {
@@ -633,36 +366,4 @@ async fn the_openai_dialect_is_strict() {
         assert_eq!(status(chat("gpt-4o")).await, 200, "{dialect:?}");
         running.stop(Duration::ZERO).await;
     }
-}
-
-/// What is beyond the slots waits, in order; what is beyond the queue is refused.
-#[tokio::test(start_paused = true)]
-async fn slots_are_taken_in_order_and_the_queue_is_bounded() {
-    let after = Latency::Fixed(Duration::from_secs(1));
-    let settings = Settings {
-        slots: Some(2),
-        queue: Some(2),
-        after,
-        dialect: Some(Dialect::Sglang),
-        ..Settings::default()
-    };
-    let simulator = Simulator::new(settings);
-    let began = clock::now();
-    let calls: Vec<_> = (0..5)
-        .map(|_| {
-            let simulator = simulator.clone();
-            clock::spawn(async move {
-                let answer = send_within(&simulator, chat("gpt-4o")).await.unwrap();
-                let status = answer.status().as_u16();
-                answer.into_body().collect().await.unwrap();
-                (status, clock::now().duration_since(began).as_secs())
-            })
-        })
-        .collect();
-    let mut ended = Vec::new();
-    for call in calls {
-        ended.push(call.await.unwrap());
-    }
-    ended.sort_unstable();
-    assert_eq!(ended, [(200, 1), (200, 1), (200, 2), (200, 2), (503, 0)]);
 }
