@@ -140,7 +140,7 @@ fn predictions_hold_in_a_steady_queue() {
             source.patience = 40.0;
             scenario.sources.push(source);
         }
-        scenario.seconds = 400.0;
+        (scenario.measured_from, scenario.seconds) = (200.0, 480.0);
         let report = run(scenario);
         let errors: Vec<f64> = report
             .predictions
@@ -148,17 +148,20 @@ fn predictions_hold_in_a_steady_queue() {
             .filter(|(_, happened)| *happened > 0.5)
             .map(|(predicted, happened)| (predicted / happened - 1.0).abs())
             .collect();
-        let median = percentile(&errors, 0.5);
+        let (median, worst) = (percentile(&errors, 0.5), percentile(&errors, 0.9));
         println!(
             "predictions, seed {seed}: median error {:.1} %, p90 {:.1} % of {}, refused for their deadline {}, late {}",
             median * 100.0,
-            percentile(&errors, 0.9) * 100.0,
+            worst * 100.0,
             errors.len(),
             report.deadline_refused,
             report.late
         );
         assert!(errors.len() > 500, "{}", errors.len());
-        assert!(median <= 0.2, "{median}");
+        // Two callers that never wait take half of the limit in requests of random sizes: over the
+        // 35 s of a wait that changes what is left for the others by 6.4 % (a standard deviation).
+        // Whoever has measured it for as long errs by 9 %, and by 15 % in one of ten cases.
+        assert!(median <= 0.1 && worst <= 0.2, "{median} {worst}");
         assert_eq!(report.late, 0);
     }
 }

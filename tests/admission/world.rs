@@ -142,9 +142,6 @@ pub(crate) struct Scenario {
     pub(crate) stranger: Option<Box<dyn Stranger>>,
     /// The part of every limit that each Weir may use by its configuration.
     pub(crate) shares: Vec<f64>,
-    /// Of the requests that are refused early, one in this number waits all the same, to see
-    /// whether it would have missed its deadline.
-    pub(crate) shadowed: Option<u64>,
     /// When the stranger's limit is multiplied by a factor.
     pub(crate) scales: Vec<(f64, f64)>,
     pub(crate) headers: bool,
@@ -180,7 +177,6 @@ impl Scenario {
             upstream,
             stranger: None,
             shares: vec![1.0],
-            shadowed: None,
             scales: Vec::new(),
             headers: true,
             numbers: true,
@@ -248,8 +244,10 @@ pub(crate) struct Report {
     pub(crate) refused_after: Vec<f64>,
     /// When answers ended, how long after the send their heads had come, and to which caller.
     pub(crate) heads: Vec<(f64, f64, u16)>,
-    /// Of requests that were refused early: those that would have missed their deadline, and all.
-    pub(crate) shadows: (u64, u64),
+    /// The first turns of calls, by caller, in the order of time.
+    pub(crate) turns: BTreeMap<u16, Vec<Served>>,
+    /// Calls that were refused before their deadline: caller, when, and that deadline.
+    pub(crate) early: Vec<(u16, Moment, Moment)>,
     /// How far the level that Weir tells was from what the upstream counted, in parts of the limit,
     /// every two seconds of the measured time.
     pub(crate) levels: Vec<f64>,
@@ -268,6 +266,39 @@ impl Report {
     pub(crate) fn percentile(&self, part: f64) -> f64 {
         percentile(&self.waits, part)
     }
+
+    /// Of the calls that were refused early until a moment: those that could not have been served
+    /// without another call missing its deadline, and all.
+    ///
+    /// Each refused call is put in its place in the order of deadlines: it takes the turn of the
+    /// first call of its caller that has a later deadline, that call takes the next turn, and so
+    /// on. One of them misses its deadline, or one need not wait: then there was a free turn.
+    pub(crate) fn refused_rightly(&self, until: Moment) -> (usize, usize) {
+        let refused: Vec<_> = self.early.iter().filter(|(_, at, _)| *at < until).collect();
+        let misses = |&&&(caller, at, deadline): &&&(u16, Moment, Moment)| {
+            let Some(turns) = self.turns.get(&caller) else { return true };
+            let mut pushed = deadline;
+            for turn in &turns[turns.partition_point(|turn| turn.at <= at)..] {
+                if turn.at > pushed {
+                    return true;
+                }
+                if turn.since == turn.at {
+                    return false;
+                }
+                pushed = pushed.max(turn.deadline);
+            }
+            false
+        };
+        (refused.iter().filter(misses).count(), refused.len())
+    }
+}
+
+/// A call that had its turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Served {
+    since: Moment,
+    at: Moment,
+    deadline: Moment,
 }
 
 pub(crate) fn percentile(values: &[f64], part: f64) -> f64 {
@@ -308,8 +339,6 @@ struct Call {
     head: Moment,
     body: f64,
     sent: Moment,
-    /// It was refused early, and waits to see what would have come of it: its deadline.
-    shadow: Option<Moment>,
     weather: Option<Weather>,
     failed: Option<ErrorClass>,
     attempts: u32,
@@ -404,10 +433,6 @@ impl World {
         self.report.measured =
             self.scenario.seconds.min(self.scenario.measured_until) - self.scenario.measured_from;
         self.report.in_flight_end = self.machines.iter().map(Machine::in_flight).sum();
-        let missed = |call: &&Call| call.attempts == 0 && call.shadow.is_some_and(|due| due < end);
-        let missed = self.calls.values().filter(missed).count();
-        self.report.shadows.0 += missed as u64;
-        self.report.shadows.1 += missed as u64;
         self.report
     }
 
@@ -519,19 +544,15 @@ impl World {
         if self.seconds() < 60.0 {
             self.report.offered_first_minute += 1;
         }
-        self.enter(index, Cost { requests: 1, tokens, ..Cost::default() }, deadline, None);
-    }
-
-    fn enter(&mut self, source: usize, cost: Cost, deadline: Moment, shadow: Option<Moment>) {
+        let cost = Cost { requests: 1, tokens, ..Cost::default() };
         let call = self.next_call;
         self.next_call += 1;
         self.calls.insert(
             call,
             Call {
-                source,
+                source: index,
                 cost,
                 deadline,
-                shadow,
                 body: 0.0,
                 first: self.now,
                 key: None,
@@ -615,10 +636,9 @@ impl World {
         if let Some(payment) = call.retrying {
             self.machines[self.scenario.sources[call.source].weir].retry_ended(payment);
         }
-        let shadowed =
-            self.scenario.shadowed.is_some_and(|each| self.report.deadline_refused.is_multiple_of(each));
-        if shadowed && matches!(refused, Refused::Deadline { .. }) && call.deadline > self.now {
-            self.enter(call.source, call.cost, self.now.plus_seconds(1e6), Some(call.deadline));
+        if matches!(refused, Refused::Deadline { .. }) && call.attempts == 0 && call.deadline > self.now {
+            let caller = self.scenario.sources[call.source].caller;
+            self.report.early.push((caller, self.now, call.deadline));
         }
         if self.scenario.sources[call.source].closed > 0 {
             self.at(self.seconds() + 1.0, Event::Closed(call.source));
@@ -645,13 +665,13 @@ impl World {
             self.report.late += 1;
         }
         let wait = self.now.seconds_since(call.first);
-        if let Some(due) = call.shadow {
-            let is_first = u64::from(call.attempts == 0);
-            self.report.shadows.0 += u64::from(self.now > due) * is_first;
-            self.report.shadows.1 += is_first;
-        } else if measured {
+        let caller = self.scenario.sources[call.source].caller;
+        if call.attempts == 0 {
+            let turn = Served { since: call.first, at: self.now, deadline: call.deadline };
+            self.report.turns.entry(caller).or_default().push(turn);
+        }
+        if measured {
             self.report.waits.push(wait);
-            let caller = self.scenario.sources[call.source].caller;
             self.report.waits_of.entry(caller).or_default().push(wait);
             if let Some(predicted) = attempt.predicted() {
                 self.report.predictions.push((predicted.as_secs_f64(), wait));
@@ -821,7 +841,7 @@ impl World {
         self.machines[weir].settle(attempt, Outcome::Done, self.now);
         let call = self.calls.remove(&id).unwrap();
         let source = &self.scenario.sources[call.source];
-        let (caller, is_closed) = (source.caller, source.closed > 0 && call.shadow.is_none());
+        let (caller, is_closed) = (source.caller, source.closed > 0);
         self.report.answered_late += u64::from(call.head > call.deadline);
         self.report.finished = self.seconds();
         self.report.done.push((self.seconds(), self.now.seconds_since(call.first)));

@@ -5,7 +5,6 @@
 
 mod attempt;
 mod course;
-mod forecast;
 mod hold;
 mod member;
 mod members;
@@ -39,7 +38,6 @@ use super::status::Counts;
 
 use attempt::Grant;
 pub use attempt::{Attempt, HeadReport, Outcome, Would};
-use forecast::Forecast;
 use member::Offer;
 pub use members::Route;
 use members::Taken;
@@ -62,7 +60,6 @@ pub struct Machine<W> {
     asked: Moment,
     /// Until when requests that need not wait are counted in their callers' shares.
     contended_until: Moment,
-    forecast: Forecast,
     /// What enforcing would do, where a request observes.
     shadow: Option<Box<Shadow>>,
     last_failure: Option<ErrorClass>,
@@ -103,7 +100,6 @@ impl<W> Machine<W> {
             draining: false,
             asked: now,
             contended_until: Moment::START,
-            forecast: Forecast::default(),
             shadow: None,
             counts: Box::default(),
             admitted: Box::default(),

@@ -15,6 +15,9 @@ use super::request::{Arrival, Request, Turn};
 use super::shadow::Shadow;
 use super::{Machine, Mode, breaker_refusal, hold};
 
+/// The lower bound of a wait, as a part of the predicted one. A lower one lets more wait in vain,
+/// and those behind them wait for less than they were told.
+const LOWER_BOUND: f64 = 0.95;
 /// The multiple of their typical time within which nearly all answers come.
 const NEARLY_ALL: u32 = 2;
 /// For this time after requests waited, those that need not wait are counted in their callers'
@@ -103,11 +106,7 @@ impl<W> Machine<W> {
     pub(super) fn grant(&mut self, key: Key, taken: &Taken, now: Moment, wake: &mut Vec<W>) {
         let share = self.members.of(taken.member).share_of(taken.charge);
         self.queue.serve(key, share, self.settings.queue.background_share, now);
-        let waiter = self.queue.waiter(key);
-        let since = waiter.since;
-        if !waiter.requeued {
-            self.forecast.happened(waiter.predicted, since, now);
-        }
+        let since = self.queue.waiter(key).since;
         self.begin(taken, now.since(since), now);
         let waiter = self.queue.waiter_mut(key);
         waiter.cost = taken.cost;
@@ -348,7 +347,7 @@ impl<W> Machine<W> {
 
     /// The lower bound of the wait that is predicted for a request that came now.
     fn least_wait(&self, predicted: Duration, now: Moment) -> Duration {
-        self.forecast.lower_bound(predicted).max(self.members.held_until().since(now))
+        predicted.mul_f64(LOWER_BOUND).max(self.members.held_until().since(now))
     }
 
     /// Seconds until what is ahead of a request that came now has gone, and then it, were nothing

@@ -8,6 +8,7 @@ use crate::admission::limits::Cost;
 use crate::caller::{CallerId, Lane};
 
 use super::flow::{Backlog, Flow, NONE};
+use super::progress::Progress;
 use super::tag::Tag;
 use super::{Key, Queue};
 
@@ -36,6 +37,8 @@ pub(super) struct LaneState {
     pub(super) order: BTreeSet<(Tag, u32)>,
     /// The virtual time among its callers: the latest start of a request that was served.
     pub(super) time: Tag,
+    /// How fast that moves on.
+    pub(super) progress: Progress,
     /// The virtual time among the lanes at which its next request starts.
     start: Tag,
     /// Dominant shares, tokens and requests that are queued.
@@ -59,6 +62,7 @@ impl Default for LaneState {
         Self {
             order: BTreeSet::new(),
             time: Tag::START,
+            progress: Progress::default(),
             start: Tag::START,
             share: 0.0,
             tokens: 0,

@@ -1,6 +1,5 @@
-//! One caller's requests in one lane: a flow of the fair queue, and how fast it is served.
+//! One caller's requests in one lane: a flow of the fair queue.
 
-use crate::admission::moment::Moment;
 use crate::caller::{CallerId, Lane};
 
 use super::order::Order;
@@ -8,10 +7,6 @@ use super::tag::Tag;
 
 /// No place.
 pub(super) const NONE: u32 = u32::MAX;
-/// A flow's service is measured over at least this time, in seconds.
-pub(super) const MEASURED: f64 = 4.0;
-/// Measurements that differ by less are of a steady service.
-const STEADY: f64 = 0.4;
 /// What was served and due is halved when this much was due, in windows of the limit: the ratio
 /// follows the last minutes.
 const REMEMBERED: f64 = 1.0;
@@ -33,8 +28,6 @@ pub(super) struct Flow {
     pub(super) backlog: u32,
     /// The usual dominant share of one of its requests.
     pub(super) typical: f64,
-    /// How fast it has been served while something waited.
-    pub(super) service: Service,
     pub(super) entitlement: Entitlement,
 }
 
@@ -50,7 +43,6 @@ impl Flow {
             bytes: 0,
             backlog: NONE,
             typical: 0.0,
-            service: Service::default(),
             entitlement: Entitlement::default(),
         }
     }
@@ -87,36 +79,6 @@ impl Entitlement {
     }
 }
 
-/// A flow's measured service.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Service {
-    /// Since when this measurement runs, and what was served in it.
-    pub(super) since: Option<Moment>,
-    pub(super) share: f64,
-    /// Dominant shares a second, once a measurement was complete.
-    pub(super) rate: Option<f64>,
-    /// Whether the last two measurements agreed.
-    pub(super) steady: bool,
-}
-
-impl Service {
-    pub(super) fn served(&mut self, share: f64, now: Moment) {
-        let since = *self.since.get_or_insert(now);
-        self.share += share;
-        let seconds = now.seconds_since(since);
-        if seconds >= 2.0 * MEASURED {
-            // Nothing was served for long: it was held, by an outage or a pause. That says nothing
-            // of how it is served now.
-            *self = Self { since: Some(now), ..Self::default() };
-        } else if seconds >= MEASURED {
-            let rate = self.share / seconds;
-            self.steady = self.rate.is_some_and(|last| (rate / last - 1.0).abs() < STEADY);
-            self.rate = Some(self.rate.map_or(rate, |last| f64::midpoint(last, rate)));
-            (self.since, self.share) = (Some(now), 0.0);
-        }
-    }
-}
-
 /// What is queued of one flow, in the form that predictions read.
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -129,24 +91,4 @@ pub(super) struct Backlog {
     pub(super) share: f64,
     pub(super) tokens: f64,
     pub(super) requests: f64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_held_is_no_measure_of_what_comes() {
-        let mut service = Service::default();
-        let at = |seconds: f64| Moment::START.plus_seconds(seconds);
-        for tenth in 0..200 {
-            service.served(0.1, at(f64::from(tenth) * 0.1));
-        }
-        assert!(service.steady);
-        assert!((service.rate.unwrap() - 1.0).abs() < 0.1, "{:?}", service.rate);
-        // An outage: nothing for ten seconds. The first that is served afterwards must not be the
-        // measure.
-        service.served(0.1, at(30.0));
-        assert!(!service.steady && service.rate.is_none());
-    }
 }

@@ -13,6 +13,7 @@ mod flow;
 mod guarantee;
 mod order;
 mod prediction;
+mod progress;
 mod slab;
 mod tag;
 
@@ -31,9 +32,10 @@ use super::settings::QueueSettings;
 use deadlines::Deadlines;
 use fair::LaneState;
 pub(crate) use fair::Next;
-use flow::{Backlog, Flow, NONE, Service};
+use flow::{Backlog, Flow, NONE};
 use guarantee::Guaranteed;
 use prediction::Outlook;
+use progress::Progress;
 pub use slab::Key;
 pub(crate) use slab::{Slab, State, Waiter};
 use tag::Tag;
@@ -224,14 +226,16 @@ impl<W> Queue<W> {
         // What a refused attempt of it was charged stays charged.
         let share = if waiter.requeued { 0.0 } else { share };
         let before = self.flows[index as usize].tag;
+        let lane = self.flows[index as usize].lane as usize;
+        let time = self.lanes[lane].time;
         self.advance(index, share, background_share);
         self.reorder(index, before);
         self.count_out(key);
-        let flow = &mut self.flows[index as usize];
-        if flow.backlog == NONE {
-            flow.service = Service::default();
+        let state = &mut self.lanes[lane];
+        if state.order.is_empty() {
+            state.progress = Progress::default();
         } else {
-            flow.service.served(share, now);
+            state.progress.served(state.time.as_windows() - time.as_windows(), now);
         }
         self.leave(key);
     }

@@ -7,7 +7,7 @@ use crate::caller::{CallerId, Lane};
 
 use super::Queue;
 use super::fair::part_of;
-use super::flow::{Backlog, MEASURED, NONE};
+use super::flow::{Backlog, NONE};
 
 /// Work that waits before a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -189,9 +189,8 @@ impl<W> Queue<W> {
         backlogs.fold(Ahead::default(), |ahead, backlog| ahead.plus(backlog.served_before(start)))
     }
 
-    /// Seconds until a new request of this caller is served, at the rate at which its flow has been
-    /// served of late. It knows what the backlogs don't: how much of the limit those take who never
-    /// wait for long.
+    /// Seconds until a new request of this caller is served, as fast as its lane was served of
+    /// late.
     pub(crate) fn measured_wait(
         &self,
         caller: CallerId,
@@ -199,13 +198,9 @@ impl<W> Queue<W> {
         deadline: Moment,
         now: Moment,
     ) -> Option<f64> {
-        let flow = &self.flows[*self.by_caller.get(&(caller, lane))? as usize];
-        if flow.backlog == NONE {
-            return None;
-        }
-        let fresh = flow.service.since.is_some_and(|since| now.seconds_since(since) < 2.0 * MEASURED);
-        let rate = flow.service.rate.filter(|_| fresh && flow.service.steady)?;
-        Some(flow.order.ahead(&self.slab, deadline) / rate.max(1e-12))
+        let state = &self.lanes[lane as usize];
+        let ahead = self.start(caller, lane, deadline) - state.time.as_windows();
+        state.progress.wait(ahead, now)
     }
 }
 
