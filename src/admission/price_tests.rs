@@ -48,6 +48,30 @@ async fn what_is_much_larger_than_a_limit_is_tried_in_its_turn_and_holds_up_nobo
     assert!(took < Duration::from_secs(4), "30 requests at 10 a second took {took:?}");
 }
 
+/// A caller is told that a request can never pass as soon as the upstream says so: that request
+/// does not wait behind those of its caller that came first.
+#[tokio::test(start_paused = true)]
+async fn what_is_larger_than_a_limit_is_tried_before_the_other_requests_of_its_caller() {
+    let limits = LimitSettings {
+        requests_per_minute: Some(600),
+        tokens_per_minute: Some(60_000),
+        ..LimitSettings::default()
+    };
+    let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
+    let began = clock::now();
+    // Two callers with 20 s of work between them.
+    for number in 0..200 {
+        let scope = Arc::clone(&scope);
+        drop(clock::spawn(async move { scope.admit(ask(number % 2)).await.map(succeed) }));
+    }
+    tokio::task::yield_now().await;
+    let large = Ask { cost: Cost { requests: 1, tokens: 100_000, ..Cost::default() }, ..ask(1) };
+    let permit = scope.admit(large).await.expect("its turn comes");
+    let waited = clock::now() - began;
+    assert!(waited < Duration::from_millis(500), "{waited:?}");
+    drop(permit);
+}
+
 /// A failing upstream answers before it looks at its limits: what is larger than a limit can't have
 /// passed it.
 #[tokio::test(start_paused = true)]

@@ -116,9 +116,8 @@ impl<W> Machine<W> {
         let cost = self.members.typical().limits.expected(bounded);
         // What is larger than a limit of every upstream goes once at no price: nobody is to be told
         // that it waits for what that would cost.
-        let at_no_price =
-            request.turn == Turn::First && self.members.all().all(|member| member.is_oversize(cost));
-        let request = &request.at(if at_no_price { Cost { tokens: 0, ..cost } } else { cost });
+        let tries = request.turn == Turn::First && self.members.all().all(|member| member.is_oversize(cost));
+        let request = &request.at(if tries { Cost { tokens: 0, ..cost } } else { cost });
         if request.turn == Turn::First {
             self.budget.received();
         }
@@ -133,12 +132,17 @@ impl<W> Machine<W> {
             }
             Mode::Enforce => {}
         }
-        self.adopt(request, now, wake)
+        self.seek(request, tries, now, wake)
     }
 
     /// A request comes at the price that it has: what [`Machine::arrive`] prices, and what waited
     /// in a scope that was merged into this one.
     pub fn adopt(&mut self, request: &Request, now: Moment, wake: &mut Vec<W>) -> Arrival {
+        self.seek(request, false, now, wake)
+    }
+
+    /// A request asks for a permit; `tries` says that it is larger than a limit.
+    fn seek(&mut self, request: &Request, tries: bool, now: Moment, wake: &mut Vec<W>) -> Arrival {
         let cost = request.cost;
         if self.draining {
             self.counts.draining += 1;
@@ -181,7 +185,7 @@ impl<W> Machine<W> {
                 return Arrival::Granted(grant.at_once());
             }
         }
-        self.enqueue(request, quota_probe, now, wake)
+        self.enqueue(request, quota_probe, tries, now, wake)
     }
 
     /// Does all that is due: grants, refuses, drops what expired. Returns when something is due

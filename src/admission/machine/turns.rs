@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::admission::limits::Charge;
 use crate::admission::moment::{Moment, duration};
-use crate::admission::queue::{Full, Key, Next, State, Waiter};
+use crate::admission::queue::{Full, Key, Next, Precedence, State, Waiter};
 use crate::admission::refusal::Refused;
 use crate::caller::Lane;
 
@@ -43,10 +43,10 @@ impl<W> Machine<W> {
         let waiter = self.queue.waiter(next.key);
         let query = Query {
             cost: waiter.cost,
-            full_price: waiter.requeued,
+            full_price: waiter.is_requeued(),
             // What was refused once leaves nothing free for others: it has waited for the time that
             // it was told.
-            sparse: next.sparse || waiter.requeued,
+            sparse: next.sparse || waiter.is_requeued(),
             asks_quota: waiter.asks_quota,
             since: waiter.since,
             deadline: waiter.deadline,
@@ -61,7 +61,7 @@ impl<W> Machine<W> {
     pub(super) fn stands_aside(&mut self, key: Key, offer: Offer, now: Moment, wake: &mut Vec<W>) -> bool {
         let (_, lane, _) = self.queue.owner(key);
         let waiter = self.queue.waiter(key);
-        let (route, since, requeued) = (waiter.route, waiter.since, waiter.requeued);
+        let (route, since, requeued) = (waiter.route, waiter.since, waiter.is_requeued());
         let is_barred = route.after.is_some() && waiter.barred_until > now;
         if !self.members.is_pool() || (route.pin.is_none() && !is_barred) {
             return false;
@@ -156,6 +156,7 @@ impl<W> Machine<W> {
         &mut self,
         request: &Request,
         quota_probe: bool,
+        tries: bool,
         now: Moment,
         wake: &mut Vec<W>,
     ) -> Arrival {
@@ -168,7 +169,9 @@ impl<W> Machine<W> {
             return Arrival::Refused(refused);
         }
         let not_before = self.held_until(request, now).max(now);
-        let predicted = if back { not_before.since(now) } else { self.predict(request, now) };
+        let first = Request { deadline: Moment::START, ..*request };
+        let placed = if tries { &first } else { request };
+        let predicted = if back { not_before.since(now) } else { self.predict(placed, now) };
         let since = request.since(now);
         let latest = self.latest_turn(request, now);
         let least = if back { predicted } else { self.least_wait(predicted, now) };
@@ -182,11 +185,15 @@ impl<W> Machine<W> {
         let mut waiter =
             Waiter::new(request.cost, request.bytes, since, latest, predicted.as_secs_f64() as f32);
         waiter.asks_quota = quota_probe;
-        waiter.requeued = back;
-        waiter.behind = request.turn == Turn::Retry && self.members.outage(None).is_some();
+        waiter.precedence = match request.turn {
+            Turn::First if tries => Precedence::Try,
+            Turn::Requeued(_) => Precedence::Requeued,
+            Turn::Retry if self.members.outage(None).is_some() => Precedence::Behind,
+            Turn::First | Turn::Retry => Precedence::ByDeadline,
+        };
         (waiter.route, waiter.barred_until) = (request.route, request.barred_until());
         if let Some(patience) = self.members.patience(request.deadline, &self.settings, now)
-            && duration(self.backlog_waits(request, now).0) > patience
+            && duration(self.backlog_waits(placed, now).0) > patience
         {
             self.members.spill(self.queue.waiting() + 1);
         }

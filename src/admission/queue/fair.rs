@@ -117,7 +117,7 @@ impl<W> Queue<W> {
             (Some(interactive), Some(background)) => {
                 let [ours, theirs] = [interactive, background].map(|(_, head, lane)| {
                     let waiter = self.slab.at(head);
-                    let share = if waiter.requeued { 0.0 } else { share(waiter.cost) };
+                    let share = if waiter.is_requeued() { 0.0 } else { share(waiter.cost) };
                     self.lanes[lane as usize].start.after_part(share, part_of(lane, background_share))
                 });
                 if ours <= theirs { interactive } else { background }

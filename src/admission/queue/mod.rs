@@ -37,7 +37,7 @@ use guarantee::Guaranteed;
 use prediction::Outlook;
 use progress::Progress;
 pub use slab::Key;
-pub(crate) use slab::{Slab, State, Waiter};
+pub(crate) use slab::{Precedence, Slab, State, Waiter};
 use tag::Tag;
 
 /// The waiting requests of one scope. The fields lie as they are written: a request that need not
@@ -224,7 +224,7 @@ impl<W> Queue<W> {
         let waiter = self.slab.get(key);
         let index = waiter.flow;
         // What a refused attempt of it was charged stays charged.
-        let share = if waiter.requeued { 0.0 } else { share };
+        let share = if waiter.is_requeued() { 0.0 } else { share };
         let before = self.flows[index as usize].tag;
         let lane = self.flows[index as usize].lane as usize;
         let time = self.lanes[lane].time;

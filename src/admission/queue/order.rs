@@ -206,7 +206,7 @@ fn before<W>(slab: &Slab<W>, one: u32, other: u32) -> bool {
 mod tests {
     use super::*;
     use crate::admission::limits::Cost;
-    use crate::admission::queue::Waiter;
+    use crate::admission::queue::{Precedence, Waiter};
 
     #[test]
     fn it_is_a_sorted_list_with_sums() {
@@ -219,7 +219,9 @@ mod tests {
                     let deadline = Moment::from_nanos(rng.u64(1..500));
                     let since = Moment::from_nanos(rng.u64(0..9));
                     let mut waiter = Waiter::new(Cost::default(), 0, since, deadline, 0.0);
-                    waiter.requeued = rng.u8(..) < 20;
+                    if rng.u8(..) < 20 {
+                        waiter.precedence = Precedence::Requeued;
+                    }
                     waiter.share = f64::from(rng.u8(..));
                     waiter.sequence = step;
                     let key = slab.insert(waiter);

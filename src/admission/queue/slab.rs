@@ -37,6 +37,20 @@ pub(crate) enum State {
     Moved(Box<Request>),
 }
 
+/// Where a request stands among those of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precedence {
+    /// Before all others: it is larger than a limit, and what comes of its one try is told soon.
+    Try,
+    /// Before all others: it is back after a refusal, and waits at its full price.
+    Requeued,
+    /// By its deadline.
+    ByDeadline,
+    /// After all others: it failed during the outage that it waits out, and is not to be each probe
+    /// of it.
+    Behind,
+}
+
 /// A waiting request.
 #[derive(Debug)]
 pub(crate) struct Waiter<W> {
@@ -51,11 +65,7 @@ pub(crate) struct Waiter<W> {
     pub(crate) predicted: f32,
     /// It may ask whether a spent quota is back.
     pub(crate) asks_quota: bool,
-    /// It is back after a refusal: it waits at its full price.
-    pub(crate) requeued: bool,
-    /// It comes after all other requests of its caller: it failed during the outage that it waits
-    /// out, and is not to be each probe of it.
-    pub(crate) behind: bool,
+    pub(crate) precedence: Precedence,
     /// The upstreams that it may go to, and until when not to the one that it was refused by.
     pub(crate) route: Route,
     pub(crate) barred_until: Moment,
@@ -81,8 +91,7 @@ impl<W> Waiter<W> {
             deadline,
             predicted,
             asks_quota: false,
-            requeued: false,
-            behind: false,
+            precedence: Precedence::ByDeadline,
             route: Route::default(),
             barred_until: Moment::START,
             share: 0.0,
@@ -96,11 +105,16 @@ impl<W> Waiter<W> {
 
     /// What its place in its caller's order is decided by first.
     pub(super) fn rank(&self) -> Moment {
-        match (self.requeued, self.behind) {
-            (true, _) => Moment::START,
-            (false, true) => self.deadline.plus(BEHIND),
-            (false, false) => self.deadline,
+        match self.precedence {
+            Precedence::Try | Precedence::Requeued => Moment::START,
+            Precedence::ByDeadline => self.deadline,
+            Precedence::Behind => self.deadline.plus(BEHIND),
         }
+    }
+
+    /// Whether it is back after a refusal.
+    pub(crate) fn is_requeued(&self) -> bool {
+        self.precedence == Precedence::Requeued
     }
 
     pub(crate) fn waits(&self) -> bool {

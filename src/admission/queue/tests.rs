@@ -46,7 +46,7 @@ impl<W> Queue<W> {
         let key = self.turn()?.key;
         let (caller, lane, _) = self.owner(key);
         let waiter = self.slab.get(key);
-        let share = if waiter.requeued { 0.0 } else { waiter.share };
+        let share = if waiter.is_requeued() { 0.0 } else { waiter.share };
         self.serve(key, share, BACKGROUND, Moment::START);
         self.remove(key);
         Some((caller.0, lane, share))
@@ -127,7 +127,7 @@ fn for_any_two_backlogged_callers_the_service_never_differs_by_more_than_two_req
                 let mut waiter = queue.remove(key).expect("it waited");
                 if rng.bool() {
                     // It was sent, refused, and comes back.
-                    (waiter.requeued, waiter.state) = (true, State::Queued);
+                    (waiter.precedence, waiter.state) = (Precedence::Requeued, State::Queued);
                     let owner =
                         (CallerId(u16::try_from(caller).unwrap()), Lane::Interactive, weights[caller]);
                     let until = Moment::from_nanos(rng.u64(0..2));
@@ -229,7 +229,7 @@ fn within_a_caller_the_earliest_deadline_is_first_and_what_comes_back_keeps_its_
     // B23: three that come back in one moment left in reverse order.
     for since in [1.0, 2.0, 3.0] {
         let mut waiter = Waiter::new(Cost::default(), 0, at(since), at(100.0), 0.0);
-        waiter.requeued = true;
+        waiter.precedence = Precedence::Requeued;
         back.push(queue.push(waiter, owner, 0.1, at(10.0), at(4.0)));
     }
     assert_eq!(queue.turn().map(|next| next.key), Some(early), "nobody waits for what is parked");
