@@ -1,21 +1,6 @@
 //! Bodies that fail, that nobody reads, or whose reader leaves.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-
-use super::super::{Drain, Front, Settings};
 use super::*;
-use crate::clock::{self};
-use crate::replay::ClientBody;
 
 /// A body that yields one chunk, then fails.
 struct Broken(u8);

@@ -1,22 +1,9 @@
 //! Attempts over HTTP/2, and over HTTP/1.1 where HTTP/2 lost them.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::{HeadLimit, Settings};
 use super::*;
-use crate::classify::FailureKind;
-use crate::clock;
-use crate::replay::Body;
 
 #[tokio::test(start_paused = true)]
 async fn http2_opens_as_many_connections_as_streams_need() {
