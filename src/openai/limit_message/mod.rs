@@ -1,15 +1,19 @@
 //! The grammar of a 429's message: which limit, its level, and how long to wait.
 
+mod numbers;
 mod wait;
+mod window;
 mod words;
 
 use std::time::Duration;
 
 use crate::label::names;
 
-use super::{ErrorBody, retry_hint};
+use super::ErrorBody;
+use numbers::{number_after, number_after_most, number_of_rate, spent_of_several};
 pub use wait::{moment, wait};
-use words::{Word, cut, unit_of_time};
+use window::{is_acronym, of_noun, unit_and_window, window_in_chinese};
+use words::{Word, cut};
 
 names! {
     /// A dimension that the API limits.
@@ -104,7 +108,7 @@ impl Dimension {
 }
 
 /// What a message says of a limit without a number.
-const PHRASES: [&str; 13] = [
+const PHRASES: [&str; 15] = [
     "rate limit",
     "ratelimit",
     "rate_limit",
@@ -118,6 +122,9 @@ const PHRASES: [&str; 13] = [
     "quota exceeded",
     "usage limit",
     "free allocation",
+    // Chinese for a limit of use, and for a quota.
+    "使用上限",
+    "限额",
 ];
 
 /// Reads the message of a refusal; nothing if it speaks of no limit.
@@ -132,10 +139,13 @@ const PHRASES: [&str; 13] = [
 pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
     let lower = message.to_ascii_lowercase();
     let words = cut(&lower);
-    let limit = (number_after(&words, "limit").or_else(|| number_after_most(&words)))
+    let spent = spent_of_several(&words);
+    let limit = (spent.map(|spent| spent.limit))
+        .or_else(|| number_after(&words, "limit").or_else(|| number_after_most(&words)))
         .or_else(|| number_of_rate(&words));
     let too_large = lower.contains("request too large");
     let (named, mut window) = unit_and_window(&words);
+    window = spent.map(|spent| spent.window).or(window).or_else(|| window_in_chinese(&lower));
     let speaks_of_one = PHRASES.iter().any(|phrase| lower.contains(phrase));
     if !(too_large || limit.is_some() || speaks_of_one || is_acronym(&words)) {
         return None;
@@ -155,7 +165,8 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
         None if limit.is_some() && window.is_some() => Dimension::of(Unit::Requests, window),
         None => Dimension::Other,
     };
-    let used = ["used", "current", "actual"].iter().find_map(|label| number_after(&words, label));
+    let labelled = || ["used", "current", "actual"].iter().find_map(|label| number_after(&words, label));
+    let used = spent.map(|spent| spent.used).or_else(labelled);
     let requested = number_after(&words, "requested");
     if let (None, Unit::Requests | Unit::Tokens, true) = (window, dimension.unit(), used.is_some()) {
         // The API's own form without a window in its words is by the minute.
@@ -203,92 +214,6 @@ pub(crate) fn is_a_day(wait: Duration) -> bool {
     wait == Duration::from_hours(24)
 }
 
-/// What the limit counts and over which window: by "tokens per min", then by an acronym (TPM, RPD),
-/// then by what of it other words tell ("call rate limit", "60 / min", "per 10 seconds", "daily").
-fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Duration>) {
-    let (mut unit, mut window) = (None, None);
-    for at in 0..words.len() {
-        let before = at.checked_sub(1).and_then(|before| words.get(before));
-        match &words[at..] {
-            [Word::Text("per" | "every") | Word::Bind, rest @ ..] => {
-                let Some(over) =
-                    time_at(rest).filter(|over| !over.is_zero() && *over <= retry_hint::MAX_HINT)
-                else {
-                    continue;
-                };
-                match before.and_then(of_noun) {
-                    Some(noun) => return (Some(noun), Some(over)),
-                    None => window = window.or(Some(over)),
-                }
-            }
-            [noun, Word::Text("in" | "within" | "each" | "a" | "an"), rest @ ..] => {
-                if let (Some(noun), Some(over)) = (of_noun(noun), time_at(rest)) {
-                    return (Some(noun), Some(over));
-                }
-            }
-            [Word::Text("limit"), Word::Text("reached" | "exceeded"), Word::Text("for"), rest @ ..] => {
-                window = window.or_else(|| time_at(rest));
-            }
-            [Word::Text("daily"), ..] => window = window.or(Some(Duration::from_hours(24))),
-            [Word::Text(word @ ("hourly" | "weekly" | "monthly")), ..] => {
-                window = window.or_else(|| unit_of_time(word.strip_suffix("ly")?));
-            }
-            [noun, Word::Text("rate"), Word::Text("limit" | "limiting"), ..]
-            | [noun, Word::Text("limit"), ..]
-            | [noun, Word::Text("volume"), Word::Text("quota"), ..] => unit = unit.or_else(|| of_noun(noun)),
-            [Word::Text("too"), Word::Text("many"), Word::Text("tokens"), ..] => {
-                unit = unit.or(Some(Unit::Tokens));
-            }
-            _ => {}
-        }
-    }
-    let acronym = words.iter().find_map(|word| match word {
-        Word::Text(text) => acronym(text),
-        Word::Number(_) | Word::Bind | Word::Stop => None,
-    });
-    acronym.map_or((unit, window), |(unit, window)| (Some(unit), Some(window)))
-}
-
-/// The time at the start of some words: `day`, `86400 s`.
-fn time_at(words: &[Word<'_>]) -> Option<Duration> {
-    match words {
-        [Word::Text(name), ..] => unit_of_time(name),
-        [Word::Number(Some(count)), Word::Text(name), ..] => {
-            Duration::try_from_secs_f64(unit_of_time(name)?.as_secs_f64() * count).ok()
-        }
-        _ => None,
-    }
-}
-
-/// The unit and the window of TPM, RPD and their kin.
-fn acronym(word: &str) -> Option<(Unit, Duration)> {
-    let unit = match word.as_bytes().first()? {
-        b't' => Unit::Tokens,
-        b'r' | b'q' => Unit::Requests,
-        _ => return None,
-    };
-    let window = match word.get(1..)? {
-        "ps" => Duration::from_secs(1),
-        "pm" => Duration::from_mins(1),
-        "ph" => Duration::from_hours(1),
-        "pd" => Duration::from_hours(24),
-        _ => return None,
-    };
-    Some((unit, window))
-}
-
-fn is_acronym(words: &[Word<'_>]) -> bool {
-    words.iter().any(|word| matches!(word, Word::Text(text) if acronym(text).is_some()))
-}
-
-fn of_noun(word: &Word<'_>) -> Option<Unit> {
-    match word {
-        Word::Text("token" | "tokens") => Some(Unit::Tokens),
-        Word::Text("request" | "requests" | "call" | "calls" | "queries") => Some(Unit::Requests),
-        Word::Text(_) | Word::Number(_) | Word::Bind | Word::Stop => None,
-    }
-}
-
 /// The noun within a few words of a limit's number.
 fn beside_a_number(words: &[Word<'_>]) -> Option<Unit> {
     let at = words.iter().position(|word| matches!(word, Word::Text("limit")))?;
@@ -299,98 +224,6 @@ fn beside_a_number(words: &[Word<'_>]) -> Option<Unit> {
 
 fn says(words: &[Word<'_>], any: &[&str]) -> bool {
     words.iter().any(|word| matches!(word, Word::Text(text) if any.contains(text)))
-}
-
-/// The number behind a label: `Limit 10000`, `limit: 1,500,000`, `Limit: 60.000000 / min`, `rate
-/// limit of 150`. A label without its number is a word of the sentence: the next one is looked at.
-fn number_after(words: &[Word<'_>], label: &str) -> Option<u64> {
-    if let Some(number) = number_of_pair(words, label) {
-        return whole(number);
-    }
-    let labels = words.iter().enumerate().filter(|(_, word)| **word == Word::Text(label));
-    labels
-        .map(|(at, _)| &words[at + 1..])
-        .find_map(|rest| match rest {
-            [Word::Number(number), ..]
-            | [Word::Bind | Word::Text("of" | "is" | "usage"), Word::Number(number), ..]
-            | [Word::Text("is" | "usage"), Word::Bind, Word::Number(number), ..] => Some(*number),
-            _ => None,
-        })?
-        .and_then(whole)
-}
-
-/// The number of a label in "(actual/limit): 65605/16000" (xAI).
-fn number_of_pair(words: &[Word<'_>], label: &str) -> Option<f64> {
-    words.windows(7).find_map(|pair| match pair {
-        [
-            Word::Text(one),
-            Word::Bind,
-            Word::Text(other),
-            Word::Bind,
-            Word::Number(first),
-            Word::Bind,
-            Word::Number(second),
-        ] => match label {
-            label if label == *one => *first,
-            label if label == *other => *second,
-            _ => None,
-        },
-        _ => None,
-    })
-}
-
-/// The number of "max RPM: 20", "maximum requests per minute: 20".
-fn number_after_most(words: &[Word<'_>]) -> Option<u64> {
-    let most = words.iter().position(|word| matches!(word, Word::Text("max" | "maximum")))?;
-    let near = words.get(most + 1..(most + 6).min(words.len()))?;
-    // Of tokens or requests over a time only: "max concurrency: 3" bounds something else.
-    if near.iter().all(|word| of_noun(word).is_none()) && !is_acronym(near) {
-        return None;
-    }
-    near.windows(2)
-        .find_map(|pair| match pair {
-            [Word::Bind | Word::Text("of" | "is"), Word::Number(number)] => Some(*number),
-            _ => None,
-        })?
-        .and_then(whole)
-}
-
-/// The number of "limited to 10 API calls / minute", "at most 5 requests in 10 seconds", "only 60
-/// RPM", "5 per 1 minute": a count over a time, in a message that says that more is not taken.
-fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
-    if !says(
-        words,
-        &["limit", "limits", "limited", "allow", "allows", "allowed", "max", "maximum", "most", "only"],
-    ) {
-        return None;
-    }
-    words.iter().enumerate().find_map(|(at, word)| {
-        let Word::Number(Some(number)) = *word else { return None };
-        let rest = &words[at + 1..];
-        let noun = rest.iter().take(3).position(|word| of_noun(word).is_some());
-        let is_rate = match (noun.map(|noun| &rest[noun + 1..]), rest) {
-            (
-                Some(
-                    [
-                        Word::Text("per" | "every" | "in" | "within" | "each" | "a" | "an") | Word::Bind,
-                        time @ ..,
-                    ],
-                ),
-                _,
-            )
-            // A count without a noun is of requests.
-            | (None, [Word::Text("per") | Word::Bind, time @ ..]) => time_at(time).is_some(),
-            (None, [Word::Text(text), ..]) => acronym(text).is_some(),
-            _ => false,
-        };
-        is_rate.then(|| whole(number))?
-    })
-}
-
-/// A count as a whole number; nothing where it is no count.
-fn whole(number: f64) -> Option<u64> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
-    (0.0..=9_007_199_254_740_992.0).contains(&number).then_some(number as u64)
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@ use super::words::{Word, cut, unit_of_time};
 use crate::openai::moment::date;
 
 /// Words that a time to wait follows; a lead that holds another stands before it.
-const LEADS: [&str; 14] = [
+const LEADS: [&str; 15] = [
     "try again in",
     "try again after",
     "retry again in",
     "retry after",
     "retry-after",
+    "try after",
     "retry in",
     "retrydelay",
     "wait",
@@ -25,7 +26,8 @@ const LEADS: [&str; 14] = [
 /// Leads behind which a number without a unit is seconds.
 const OF_SECONDS: [&str; 2] = ["retry after", "retry-after"];
 /// Words that a moment to come back follows.
-const LEADS_OF_MOMENTS: [&str; 5] = ["again at", "retry at", "resets at", "reset at", "available at"];
+const LEADS_OF_MOMENTS: [&str; 6] =
+    ["again at", "retry at", "resets at", "reset at", "available at", "try after"];
 
 /// How long a message says to wait: "try again in 1m26.4s", "Retry after 55 seconds", "wait 1 hour
 /// and 5 minutes".
