@@ -21,6 +21,7 @@ mod fairness;
 mod figures;
 mod foreign;
 mod honesty;
+mod limiters;
 mod many;
 mod matrix;
 mod outage;

@@ -28,7 +28,7 @@ pub(crate) const PLAIN: Strange = Strange::Taken {
     body: 0.0,
 };
 
-fn requests(limit: f64, remaining: f64, reset: Option<f64>) -> Strange {
+pub(crate) fn requests(limit: f64, remaining: f64, reset: Option<f64>) -> Strange {
     let reset = reset.map(|reset| Duration::from_secs_f64(reset.max(0.0)));
     let report = LimitReport { limit: limit as u64, remaining: remaining.max(0.0) as u64, reset };
     Strange::Taken {

@@ -12,7 +12,6 @@ use std::time::Duration;
 use crate::admission::moment::Moment;
 
 use super::limit::EDGE;
-use super::own::Own;
 use super::refusal::Times;
 
 /// A longer reset is none of a short window.
@@ -44,6 +43,11 @@ pub(super) struct Asking {
     mark: f64,
     /// When the attempt was taken that asks, while it isn't answered.
     asked: Moment,
+    /// When the first was taken that asked beside another one, since the last refusal.
+    beside: Moment,
+    alone_until: Moment,
+    /// A refusal came although a reset, or the time to wait that another refusal named, had passed.
+    misled: bool,
     /// When the last one that asked and was answered had been sent. The answer may be a refusal.
     answered: Moment,
     not_before: Moment,
@@ -60,6 +64,9 @@ impl Default for Asking {
             free: Moment::NEVER,
             mark: 0.0,
             asked: Moment::NEVER,
+            beside: Moment::NEVER,
+            alone_until: Moment::START,
+            misled: false,
             answered: Moment::NEVER,
             not_before: Moment::START,
             pause: UNTOLD,
@@ -70,25 +77,40 @@ impl Default for Asking {
 }
 
 impl Asking {
-    /// How long until a request may go that would otherwise have to wait for `wait`.
-    pub(super) fn wait(&self, wait: Duration, own: &Own<'_>, now: Moment) -> Duration {
-        let free = self.free.since(now);
-        // What was sent since is on its way, and its answer will say more.
-        if free < wait && own.since(self.mark) <= 0.0 { free } else { wait }
+    /// How long until a request may go to ask that would otherwise have to wait for `wait`.
+    pub(super) fn wait(&self, wait: Duration, now: Moment) -> Duration {
+        self.free.since(now).min(wait)
+    }
+
+    /// Whether more than one may ask at once.
+    pub(super) fn asks_beside(&self, now: Moment) -> bool {
+        now >= self.alone_until
+    }
+
+    /// Our own running total of which the snapshots know.
+    pub(super) fn mark(&self) -> f64 {
+        self.mark
     }
 
     /// An attempt was taken: if it was time to ask, it asks. Tells whether it does.
     pub(super) fn took(&mut self, now: Moment) -> bool {
         let asks = self.free <= now;
         if asks {
+            if self.asked < Moment::NEVER && self.asks_beside(now) {
+                self.beside = self.beside.min(now);
+            }
             self.asked = now;
         }
         asks
     }
 
-    /// An answer came to what was sent when our running total stood at `mark` then.
-    pub(super) fn heard(&mut self, mark: f64) {
+    /// An answer came to what was sent when our running total stood at `mark` then. From now on
+    /// only one asks at a time, if `alone`.
+    pub(super) fn heard(&mut self, mark: f64, alone: bool) {
         self.mark = self.mark.max(mark);
+        if alone {
+            self.beside = Moment::NEVER;
+        }
     }
 
     /// The newest snapshot: its reset and what it leaves, in words and in cells; nothing where what
@@ -126,19 +148,48 @@ impl Asking {
         };
     }
 
-    /// An attempt that was sent then was refused.
-    pub(super) fn refused(&mut self, sent: Moment, now: Moment) {
+    /// Whether nothing asks for long.
+    pub(super) fn is_silent(&self, now: Moment) -> bool {
+        now < self.not_before
+    }
+
+    /// What was refused is free again.
+    pub(super) fn may_ask_again(&mut self) {
+        self.not_before = Moment::START;
+    }
+
+    /// An attempt that was sent then was refused, with a time to wait or without; `is_short` says
+    /// that no window of a minute took what was taken so far. Tells whether it had asked.
+    pub(super) fn refused(
+        &mut self,
+        sent: Moment,
+        hint: Option<Duration>,
+        is_short: bool,
+        now: Moment,
+    ) -> bool {
+        if sent >= self.beside {
+            // It may have been too much at once: one at a time goes on.
+            (self.asked, self.beside) = (Moment::NEVER, Moment::NEVER);
+            self.alone_until = now.plus(SILENCE);
+            return true;
+        }
         let asked = sent >= self.asked;
         if self.pause < UNTOLD && (asked || sent == self.answered) {
             // It was asked too soon.
             self.least = (self.pause * 2).min(UNTOLD);
             (self.pause, self.paused) = (self.least, None);
             (self.asked, self.free) = (Moment::NEVER, now.plus(UNTOLD));
+        } else if asked && is_short {
+            (self.asked, self.free) = (Moment::NEVER, now.plus(UNTOLD));
+        } else if let Some(hint) = hint.filter(|hint| asked && *hint <= LONGEST && !self.misled) {
+            // Where that is wrong as well, nothing that it says is believed.
+            (self.asked, self.free, self.misled) = (Moment::NEVER, now.plus(hint + EDGE), true);
         } else if asked {
             // What headers say beside a refusal is asked about all the same.
             (self.asked, self.free) = (Moment::NEVER, Moment::NEVER);
-            self.not_before = now.plus(SILENCE);
+            (self.not_before, self.misled) = (now.plus(SILENCE), true);
         }
+        asked
     }
 }
 
@@ -161,13 +212,14 @@ mod tests {
 
     fn told(asking: &mut Asking, own: &OwnUse, sent: f64, reset: f64) {
         let (sent, head) = (at(sent), at(sent));
-        asking.heard(own.of(Unit::Requests, 1.0).log.total());
+        asking.heard(own.of(Unit::Requests, 1.0).log.total(), true);
         let times = Times { sent, head, processing: None };
         asking.told(Some((Some(Duration::from_secs_f64(reset)), Left::Nothing, 0.0)), reset, &times, head);
     }
 
     fn wait(asking: &Asking, own: &OwnUse, now: f64) -> Duration {
-        asking.wait(LONG, &own.of(Unit::Requests, 1.0), at(now))
+        let is_alone = own.of(Unit::Requests, 1.0).since(asking.mark()) <= 0.0;
+        if is_alone { asking.wait(LONG, at(now)) } else { LONG }
     }
 
     #[test]
@@ -192,7 +244,7 @@ mod tests {
     fn ask_untold(asking: &mut Asking, own: &mut OwnUse, sent: f64, left: f64) {
         asking.took(at(sent));
         send(own, sent);
-        asking.heard(own.of(Unit::Requests, 1.0).log.total());
+        asking.heard(own.of(Unit::Requests, 1.0).log.total(), true);
         let times = Times { sent: at(sent), head: at(sent), processing: None };
         asking.told(Some((None, Left::Some, left)), 0.0, &times, at(sent));
     }
@@ -212,7 +264,7 @@ mod tests {
         // One is refused: that was too soon.
         let (now, _) = ask(&mut asking, 5.0);
         asking.took(at(now + 0.25));
-        asking.refused(at(now + 0.25), at(now + 0.25));
+        asking.refused(at(now + 0.25), None, false, at(now + 0.25));
         for (left, pause) in [(5.0, 0.5), (5.0, 0.5), (4.0, 1.0), (3.0, 2.0), (2.0, 2.0)] {
             assert_eq!(ask(&mut asking, left).1, Duration::from_secs_f64(pause), "{left}");
         }
@@ -223,10 +275,10 @@ mod tests {
         let (mut asking, mut own) = (Asking::default(), OwnUse::new());
         send(&mut own, 1.0);
         told(&mut asking, &own, 1.0, 0.8);
-        asking.refused(at(0.9), at(1.1));
+        asking.refused(at(0.9), None, false, at(1.1));
         assert_eq!(wait(&asking, &own, 3.0), Duration::ZERO);
         asking.took(at(3.0));
-        asking.refused(at(3.0), at(3.1));
+        asking.refused(at(3.0), None, false, at(3.1));
         for seconds in [4.0, 600.0, 1190.0] {
             told(&mut asking, &own, seconds, 0.8);
             assert_eq!(wait(&asking, &own, seconds + 5.0), LONG, "{seconds}");

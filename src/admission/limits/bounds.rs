@@ -9,6 +9,7 @@ use super::bucket::Bucket;
 use super::depth::Depth;
 use super::limit::{LONGEST_SHAPED, Limit, SHORTEST_PROVEN, SMALL, WINDOW_BURST};
 use super::own::Own;
+use super::rate::SILENCE;
 use super::shape::Rule;
 
 /// The most that the trailing window is lengthened for what came late, as a part of it. The pace
@@ -44,9 +45,20 @@ const CUSHION: f64 = 0.5;
 const CUSHIONED_DEPTH: f64 = 20.0;
 
 impl Limit {
-    /// How long until `cells` may go. A `sparse` request is one of a caller that sends less than
-    /// its share: it may use the cushion that others leave free.
-    pub(crate) fn wait(&self, cells: u64, sparse: bool, own: &Own<'_>, now: Moment) -> Duration {
+    /// How long until `cells` may go beside that number of attempts in flight. A `sparse` request
+    /// is one of a caller that sends less than its share: it may use the cushion that others leave
+    /// free.
+    pub(crate) fn wait(
+        &self,
+        cells: u64,
+        sparse: bool,
+        in_flight: u32,
+        own: &Own<'_>,
+        now: Moment,
+    ) -> Duration {
+        if let Some(bound) = self.bound_in_flight() {
+            return if f64::from(in_flight) < bound { Duration::ZERO } else { SILENCE };
+        }
         let cushion = if sparse { 0 } else { self.cushion(self.told_or_stated()) };
         let mut wait = self.level.wait(cells.saturating_add(cushion).saturating_add(self.others), now);
         if cells as f64 > self.rest {
@@ -64,7 +76,20 @@ impl Limit {
                 wait = wait.max(self.trailing_wait(cells as f64, own, now));
             }
         }
-        self.asking.wait(wait, own, now)
+        // What was sent since is on its way, and its answer will say more. Beside it goes what is
+        // said to be left.
+        let since = own.since(self.asking.mark());
+        let goes_beside = || {
+            self.last.is_some_and(|last| since < last.remaining)
+                && self.asking.asks_beside(now)
+                && f64::from(in_flight) < self.at_once.tries().min(self.stated)
+        };
+        if since <= 0.0 || goes_beside() { self.asking.wait(wait, now) } else { wait }
+    }
+
+    /// The attempts in flight that the limit allows here, where that is what it counts.
+    fn bound_in_flight(&self) -> Option<f64> {
+        self.at_once.is_believed().then(|| (self.stated * self.part).floor().max(1.0))
     }
 
     /// Whether the window is only assumed, and the resets told so far are shorter.
@@ -103,6 +128,9 @@ impl Limit {
     /// Seconds until the work ahead and `cells` have passed, were nothing else to come. `hope` is
     /// the present part of the limit in the one that this replica will have once it needs it.
     pub(crate) fn predict(&self, ahead: f64, cells: f64, hope: f64, now: Moment) -> f64 {
+        if self.at_once.is_believed() {
+            return 0.0;
+        }
         let bucket_wait = |bucket: &Bucket| {
             let room = bucket.burst().max(1.0);
             (bucket.used(now) + ahead + cells.min(room) - room) / bucket.rate()

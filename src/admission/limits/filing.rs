@@ -34,7 +34,7 @@ impl Limits {
             };
             let entry = &mut self.entries[index];
             let own = self.own.of(unit, self.ratio.value());
-            entry.limit.told(&report, charge.of(entry.slot), &own, marks.of(unit), times, now);
+            entry.limit.told(&report, charge.of(entry.slot), &own, marks, times, now);
             let slot = entry.slot.of_window(entry.limit.window);
             if slot != entry.slot {
                 entry.slot = slot;

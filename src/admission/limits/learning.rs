@@ -1,34 +1,46 @@
 //! What one limit learns from answers and refusals: its level, its depth, and what others use.
 
+use std::time::Duration;
+
 use crate::admission::moment::{Moment, duration};
 
 use super::asking::Left;
+use super::at_once::{Seen, ToldAtOnce};
 use super::depth::first_burst;
+use super::ends::{BEYOND_CELLS, BEYOND_MINUTE};
 use super::foreign::Use;
 use super::limit::{Closed, EDGE, Limit, MOST_LEVEL, SHORTEST_PROVEN, SMALL, Snapshot, WINDOW_BURST};
-use super::own::Own;
+use super::own::{Marks, Own};
 use super::refusal::{Numbers, Times};
-use super::shape::Rule;
+use super::shape::{MINUTE, Rule};
 use super::{FORETOLD, LimitReport, Source};
 
 impl Limit {
-    /// Sets the level from the headers of an answer to an attempt of `cells`. `mark` is the running
-    /// total just after it was sent.
+    /// Sets the level from the headers of an answer to an attempt of `cells`. `marks` stood just
+    /// after it was sent.
     pub(crate) fn told(
         &mut self,
         report: &LimitReport,
         cells: u64,
         own: &Own<'_>,
-        mark: f64,
+        marks: Marks,
         times: &Times,
         now: Moment,
     ) {
+        let mark = own.mark(marks);
         self.source = Source::Learned;
         let at = times.admitted();
-        let newest = self.last.is_none_or(|last| last.at <= at);
+        let remaining = report.remaining.min(report.limit) as f64;
+        // Of what was taken at the same time the fullest was the last.
+        let is_newer = |last: Snapshot| last.at < at || last.at == at && remaining <= last.remaining;
+        let newest = self.last.is_none_or(is_newer);
         // An answer that is older than the last one may tell of a limit that is no more.
         if newest {
             self.set_limit(report.limit as f64, now);
+        }
+        if self.weigh_at_once(report, own, marks, at) {
+            self.measure_times(times);
+            return;
         }
         self.shape.observe(report.limit, report.remaining.min(report.limit), report.reset, at);
         if let Some(reset) = report.reset.filter(|reset| self.shape.weighs_end(*reset)) {
@@ -45,7 +57,7 @@ impl Limit {
             self.depth.restart(self.rate() * self.part, now);
             (self.tail, self.tail_due) = (f64::INFINITY, Moment::START);
         }
-        self.asking.heard(mark);
+        self.asking.heard(mark, self.at_once.tries() < 1.0);
         self.measure_times(times);
         if !newest {
             self.reshape(now);
@@ -54,12 +66,18 @@ impl Limit {
         if self.closed.is_some_and(|closed| closed.at <= at) {
             self.closed = None;
         }
-        let remaining = report.remaining.min(report.limit) as f64;
-        self.last = Some(Snapshot { at, remaining });
+        let snapshot = Snapshot { at, remaining, sent: own.until(mark) };
+        if self.silent_since.is_some_and(|before| self.is_freed(&snapshot, &before, own, now)) {
+            self.silent_since = None;
+            self.asking.may_ask_again();
+        }
+        self.last = Some(snapshot);
         self.told_depth = self.told_depth.max(remaining + self.bounded(cells) as f64).min(self.stated);
         let left = match report.remaining {
             0 => Left::Nothing,
-            _ if remaining * 2.0 > self.stated && !self.fits_a_minute(report) => Left::Most,
+            _ if (remaining * 2.0 > self.stated || self.shape.is_short()) && !self.fits_a_minute(report) => {
+                Left::Most
+            }
             _ => Left::Some,
         };
         let unknown =
@@ -86,6 +104,18 @@ impl Limit {
         }
     }
 
+    /// Whether the limit is on attempts in flight, as this snapshot and those before it show.
+    fn weigh_at_once(&mut self, report: &LimitReport, own: &Own<'_>, marks: Marks, at: Moment) -> bool {
+        if !self.shape.seeks_window() || !own.is_of_requests() {
+            self.at_once = ToldAtOnce::default();
+            return false;
+        }
+        let used = report.limit.saturating_sub(report.remaining) as f64;
+        let (sent, reset) = (own.until(own.mark(marks)), report.reset);
+        self.at_once.weigh(Seen { at, sent, used, reset }, marks.in_flight, report.limit as f64);
+        self.at_once.is_believed()
+    }
+
     /// Smooths the times of an answer.
     pub(super) fn measure_times(&mut self, times: &Times) {
         let trip = times.head.seconds_since(times.sent);
@@ -109,7 +139,7 @@ impl Limit {
         self.set_limit(numbers.limit, now);
         let at = times.refused();
         self.depth.refused(self.rate() * self.part, times.sent, now);
-        self.asking.refused(times.sent, now);
+        self.refused_asking(times.sent, numbers.wait, now);
         // A bucket lets it pass when the excess has drained. A longer wait is a window's: nothing
         // drains before its end.
         let excess = (numbers.used + numbers.requested - numbers.limit).max(0.0);
@@ -137,11 +167,39 @@ impl Limit {
         self.reshape(now);
     }
 
-    /// A refusal without numbers, of an attempt that was sent then.
-    pub(crate) fn refused_blindly(&mut self, sent: Moment, now: Moment) {
+    /// A refusal without numbers, of an attempt that was sent then beside `in_flight` others.
+    /// Returns whether that attempt had asked before its time.
+    pub(crate) fn refused_blindly(
+        &mut self,
+        in_flight: u32,
+        sent: Moment,
+        hint: Option<Duration>,
+        now: Moment,
+    ) -> bool {
+        self.at_once.refused(in_flight, self.stated);
         self.depth.refused(self.rate() * self.part, sent, now);
-        self.asking.refused(sent, now);
+        let asked = self.refused_asking(sent, hint, now);
         self.reshape(now);
+        asked
+    }
+
+    /// An attempt that was sent then was refused: whether it had asked.
+    fn refused_asking(&mut self, sent: Moment, hint: Option<Duration>, now: Moment) -> bool {
+        let asked = self.asking.refused(sent, hint, self.shape.is_short(), now);
+        if asked && self.asking.is_silent(now) {
+            self.silent_since = self.last;
+        }
+        asked
+    }
+
+    /// Whether more became free between two snapshots than a minute's limit explains.
+    fn is_freed(&self, now: &Snapshot, before: &Snapshot, own: &Own<'_>, at: Moment) -> bool {
+        let freed = now.sent - before.sent + now.remaining - before.remaining;
+        let of_a_minute = self.stated * now.at.seconds_since(before.at) / MINUTE;
+        // A log counts all that was sent within its window.
+        let logged = own.log.trailing(duration(MINUTE * 0.9), at) * own.ratio;
+        let contradicts_a_log = self.stated - now.remaining + 1.0 < logged;
+        freed > of_a_minute * BEYOND_MINUTE + BEYOND_CELLS && contradicts_a_log
     }
 
     /// Whether the level was so high that a refusal is no surprise.

@@ -13,6 +13,7 @@ use crate::admission::moment::{Moment, duration};
 
 use super::Source;
 use super::asking::Asking;
+use super::at_once::ToldAtOnce;
 use super::bucket::Bucket;
 use super::depth::{Depth, first_burst};
 use super::foreign::Foreign;
@@ -57,6 +58,9 @@ pub(crate) struct Limit {
     /// When the present window of a counter ends, as its headers said last.
     pub(super) ends: Option<Moment>,
     pub(super) asking: Asking,
+    pub(super) at_once: ToldAtOnce,
+    /// The last snapshot before a refusal of what asked, while nothing asks.
+    pub(super) silent_since: Option<Snapshot>,
     pub(super) depth: Depth,
     /// The largest cost of late, in cells.
     pub(super) largest: f64,
@@ -92,6 +96,8 @@ pub(crate) struct Limit {
 pub(super) struct Snapshot {
     pub(super) at: Moment,
     pub(super) remaining: f64,
+    /// All of our own that was sent by then, in cells.
+    pub(super) sent: f64,
 }
 
 /// What a refusal or a header of a limiter that counts by windows leaves: no more than this room,
@@ -133,6 +139,8 @@ impl Limit {
             ends: None,
             drains: false,
             asking: Asking::default(),
+            at_once: ToldAtOnce::default(),
+            silent_since: None,
         };
         new.reshape(now);
         new
@@ -254,7 +262,7 @@ impl Limit {
 
     /// Cells a second that the limit gives all that share it; nothing where it isn't shaped.
     pub(crate) fn shared_rate(&self) -> Option<f64> {
-        (self.window <= LONGEST_SHAPED).then(|| self.rate())
+        (self.window <= LONGEST_SHAPED && !self.at_once.is_believed()).then(|| self.rate())
     }
 
     /// Cells a second that the limit gives.

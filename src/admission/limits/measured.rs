@@ -41,6 +41,21 @@ pub(super) struct Episode {
     pub(super) refused: u32,
     /// Nothing was found before it.
     pub(super) first: bool,
+    /// It began at a rate that had not been raised since the one before.
+    pub(super) held: bool,
+}
+
+impl Episode {
+    /// Random delays explain that it was refused.
+    fn is_few(&self) -> bool {
+        self.refused <= FEW.0
+    }
+
+    /// Whether the rate was lowered in vain before it: a limit takes what goes below it, unless it
+    /// counts by windows.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.held && self.is_few() && self.shut.since(self.began) < SHUT
+    }
 }
 
 /// The same before the first time that a window was full.
@@ -126,7 +141,7 @@ impl Measured {
         } else {
             average(before.began.max(begin), at)
         };
-        let is_few = episode.refused <= FEW.0;
+        let is_few = episode.is_few();
         let lasted = before.ended.map_or(Duration::ZERO, |ended| at.since(ended));
         let known = match (windowed, self.by_the_minute) {
             (true, false) => sent >= met.typical,

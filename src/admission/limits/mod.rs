@@ -5,6 +5,7 @@ mod at_once;
 mod bounds;
 mod bucket;
 mod calibrate;
+mod chance;
 mod charge;
 mod depth;
 mod ends;
@@ -188,7 +189,7 @@ impl Limits {
         let (mut doubtful, mut named) = (wait, wait);
         for (slot, limit) in self.each() {
             let own = self.own.of(slot.unit(), self.ratio.value());
-            let held = limit.wait(charge.of(slot), sparse, &own, now);
+            let held = limit.wait(charge.of(slot), sparse, in_flight, &own, now);
             wait = wait.max(held);
             doubtful = if limit.proven() { doubtful } else { doubtful.max(held) };
             named = named.max(if limit.assumes() { held.min(LONGEST_PAUSE) } else { held });

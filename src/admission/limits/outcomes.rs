@@ -91,13 +91,21 @@ impl Limits {
             return Verdict { not_before: now };
         }
         self.shedding.is_of_429s();
-        // What was sent before the last such refusal was known says nothing new.
-        let fresh = times.sent >= self.unexplained;
-        let (unit, learns) = self.untold(refusal.unit, charge, times.sent, now);
+        let mut asked = false;
+        for entry in &mut self.entries {
+            asked |= entry.limit.refused_blindly(marks.in_flight, times.sent, hint, now);
+        }
+        // What was sent before the last such refusal was known says nothing new. What asked went
+        // before its time.
+        let fresh = times.sent >= self.unexplained && !asked;
+        let (unit, learns) = if asked {
+            (refusal.unit.unwrap_or(Unit::Requests), false)
+        } else {
+            self.untold(refusal.unit, charge, times.sent, now)
+        };
         if fresh && !self.each().any(|(slot, limit)| limit.expected_refusal(charge.of(slot), now)) {
             self.entries.iter_mut().for_each(|entry| entry.limit.surprised(now));
         }
-        self.entries.iter_mut().for_each(|entry| entry.limit.refused_blindly(times.sent, now));
         let rate = self.rates[unit.index()].get_or_insert_with(|| Box::new(Rate::beside(unit, now)));
         rate.refused(learns, marks.in_flight, times.sent, hint, rng, now);
         Verdict { not_before: now }

@@ -99,6 +99,16 @@ pub(crate) struct Own<'a> {
 }
 
 impl Own<'_> {
+    /// The running total that an attempt bears.
+    pub(super) fn mark(&self, marks: Marks) -> f64 {
+        marks.of(self.unit)
+    }
+
+    /// Whether it counts requests, and not tokens.
+    pub(super) fn is_of_requests(&self) -> bool {
+        self.unit == Unit::Requests
+    }
+
     /// Cells sent after the attempt that bears `mark` and not refused, and those granted and not
     /// yet sent.
     pub(super) fn since(&self, mark: f64) -> f64 {

@@ -17,6 +17,7 @@ use crate::admission::status::DimensionStatus;
 
 use super::at_once::AtOnce;
 use super::bucket::Bucket;
+use super::chance::Chance;
 use super::measured::{BELOW, Episode, Measured};
 use super::own::Own;
 use super::{Charge, Slot, Source, Unit};
@@ -28,7 +29,7 @@ pub(super) const FIRST: f64 = 10.0;
 pub(super) const DOUBLING: (f64, f64) = (1.0, 4.0);
 /// Refusals are quick. Where no answer at all comes for this time, more may be in flight: answers
 /// just take long.
-const SILENCE: Duration = Duration::from_secs(2);
+pub(super) const SILENCE: Duration = Duration::from_secs(2);
 /// From this rate on nothing is held back.
 pub(super) const UNLIMITED: f64 = 100_000.0;
 /// A rate that grew by this factor since the last refusal is no limit that was found.
@@ -101,6 +102,7 @@ pub(crate) struct Rate {
     /// Smoothed cells of a request.
     pub(super) typical: f64,
     pub(super) at_once: AtOnce,
+    pub(super) chance: Chance,
     /// When the bound in flight was lowered.
     pub(super) lowered: Moment,
     /// The present episode, or the last one; and the one before it.
@@ -128,6 +130,7 @@ impl Rate {
             reached: 0.0,
             typical: 1.0,
             at_once: AtOnce::default(),
+            chance: Chance::default(),
             lowered: Moment::START,
             episode: None,
             before: None,

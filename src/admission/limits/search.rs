@@ -37,6 +37,7 @@ impl Rate {
     pub(crate) fn accepted(&mut self, own: &Own<'_>, in_flight: u32, sent: Moment, now: Moment) {
         self.heard = Some(now);
         self.at_once.taken(in_flight);
+        self.chance.taken();
         let trip = now.seconds_since(sent);
         self.trip += (trip - self.trip) * if self.trip > 0.0 { 0.1 } else { 1.0 };
         match (self.phase, self.episode) {
@@ -84,7 +85,7 @@ impl Rate {
                     last.refused += 1;
                     return;
                 }
-                if sent < self.lowered {
+                if sent < self.lowered || self.chance.bears(now) {
                     return;
                 }
                 let next = now.plus(wait(0));
@@ -100,6 +101,7 @@ impl Rate {
                     ended: None,
                     refused: 1,
                     first: !self.found,
+                    held: matches!(self.phase, Phase::Steady { .. }) && now < self.held_until,
                 });
                 self.found |= learns;
                 let probes = learns || hint.is_none_or(|hint| hint < SPREAD);
@@ -123,14 +125,24 @@ impl Rate {
         let opened = episode.shut.plus(sent.since(episode.shut) / 2);
         episode.ended = Some(now);
         self.episode = Some(Episode { shut: opened, ..episode });
-        if learns {
+        let by_chance = if learns && episode.is_in_vain() {
+            self.chance.lowered(self.pace, !self.measured.doubtful, now)
+        } else {
+            self.chance.restart();
+            None
+        };
+        if let Some(rate) = by_chance {
+            self.pace = rate;
+        } else if learns {
             let met = Pace { cells: self.pace, since: self.pressed, typical: self.typical };
             let episode = Episode { shut: opened, ..episode };
             let rate = self.measured.after(&episode, self.before, shut, &met, own);
             self.pace = rate.clamp(SLOWEST, UNLIMITED);
             self.bound = f64::INFINITY;
         }
-        if self.found {
+        if by_chance.is_some() {
+            self.phase = Phase::SlowStart;
+        } else if self.found {
             // What the slow start cost, or what a measurement that contradicts the last one did, is
             // no price of the next probe.
             let cost = if episode.first || self.measured.doubtful {

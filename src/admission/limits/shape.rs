@@ -9,7 +9,7 @@ use crate::admission::moment::{Moment, duration};
 use super::ends::{Ends, Told, usual};
 use super::own::Own;
 
-const MINUTE: f64 = 60.0;
+pub(super) const MINUTE: f64 = 60.0;
 const HOUR: f64 = 3600.0;
 const DAY: f64 = 86_400.0;
 const MONTH: f64 = 30.0 * DAY;
@@ -65,6 +65,9 @@ pub(crate) struct Shape {
     /// The window that the upstream names, in seconds: no other is looked for.
     told: Option<f64>,
     bucket: Option<f64>,
+    /// The most cells used of which a snapshot said how long the bucket's window is: it is exact to
+    /// one of them.
+    proven_by: f64,
     /// The longest that two snapshots in a row bear out.
     longest_reset: f64,
     last_reset: f64,
@@ -164,6 +167,11 @@ impl Shape {
         if self.most.1 > 0.0 { self.most.0 } else { f64::INFINITY }
     }
 
+    /// Whether no window of a minute took what was taken.
+    pub(super) fn is_short(&self) -> bool {
+        self.at_most() < MINUTE * (1.0 - TOLERANCE)
+    }
+
     /// Whether the window is looked for.
     pub(super) fn seeks_window(&self) -> bool {
         self.bucket.is_none() && self.told.is_none()
@@ -209,7 +217,12 @@ impl Shape {
 
     fn weigh_bucket(&mut self, used: f64, derived: f64) {
         match self.bucket {
-            Some(window) if near(derived, window, 1.0 / used) => self.against = 0,
+            Some(window) if near(derived, window, 1.0 / used) => {
+                self.against = 0;
+                if used >= self.proven_by * 2.0 && !is_stated(window) {
+                    (self.bucket, self.proven_by) = (Some(window_of(used, derived)), used);
+                }
+            }
             Some(_) => {
                 self.against += 1;
                 if self.against >= 3 {
@@ -224,6 +237,7 @@ impl Shape {
                 self.seen.push_back((used, derived));
                 self.bucket = self.agreed();
                 if self.bucket.is_some() {
+                    self.proven_by = self.seen.iter().map(|seen| seen.0).fold(0.0, f64::max);
                     self.seen.clear();
                 }
             }
@@ -247,15 +261,13 @@ impl Shape {
         // Of little used nearly any reset suits a bucket of some length, and so do those of a
         // window that is shorter.
         let rival = self.ends.likely();
-        let usual_ones = SHORT_WINDOWS.into_iter().chain(WINDOWS).filter(|window| rival >= *window);
-        let stated = usual_ones.into_iter().find(|window| agree(window, ENOUGH, 1.0));
+        let stated = stated_windows().filter(|window| rival >= *window);
+        let stated = stated.into_iter().find(|window| agree(window, ENOUGH, 1.0));
         // Of any other the fullest says most, and one more has to agree: it may be chance.
         let other = || {
             let fullest = self.seen.iter().max_by(|one, other| one.0.total_cmp(&other.0));
             let &(used, derived) = fullest.filter(|(used, _)| *used >= LEAST_USED)?;
-            let window = usual(derived * (1.0 - ROUNDED), derived * (1.0 + ROUNDED + 1.0 / used));
-            Some(window.unwrap_or(derived * (1.0 + 0.5 / used)))
-                .filter(|window| agree(window, ENOUGH + 1, 1.0))
+            Some(window_of(used, derived)).filter(|window| agree(window, ENOUGH + 1, 1.0))
         };
         stated.or_else(other)
     }
@@ -286,6 +298,21 @@ impl Shape {
             None
         }
     }
+}
+
+/// The windows that most limits are counted by, in seconds.
+fn stated_windows() -> impl Iterator<Item = f64> {
+    SHORT_WINDOWS.into_iter().chain(WINDOWS)
+}
+
+fn is_stated(window: f64) -> bool {
+    stated_windows().any(|stated| stated.total_cmp(&window).is_eq())
+}
+
+/// The window of a bucket from what is used of it, in whole cells, and from what is derived.
+fn window_of(used: f64, derived: f64) -> f64 {
+    let usual = usual(derived * (1.0 - ROUNDED), derived * (1.0 + ROUNDED + 1.0 / used));
+    usual.unwrap_or(derived * (1.0 + 0.5 / used))
 }
 
 /// Whether a derived window is near a stated one, on a log scale; `rounding` loosens it downward,

@@ -32,7 +32,7 @@ impl Limits {
     pub(crate) fn holding(&self, charge: Charge, in_flight: u32, now: Moment) -> Option<Slot> {
         let told = self.each().map(|(slot, dimension)| {
             let own = self.own.of(slot.unit(), self.ratio.value());
-            (slot, dimension.wait(charge.of(slot), false, &own, now))
+            (slot, dimension.wait(charge.of(slot), false, in_flight, &own, now))
         });
         let found = self.rates.iter().flatten().filter(|rate| rate.has_found());
         let found = found.map(|rate| (Slot::by_minute(rate.unit()), rate.wait(charge, in_flight, now)));
@@ -59,7 +59,9 @@ impl Limits {
     /// Requests a second at the present pace, where one holds.
     pub(crate) fn request_rate(&self) -> Option<f64> {
         let found = self.rates[0].as_ref().and_then(|rate| rate.rate());
-        let paced = self.each().filter(|(slot, _)| *slot == Slot::RequestsPerMinute);
+        let is_paced =
+            |(slot, limit): &(Slot, &Limit)| *slot == Slot::RequestsPerMinute && !limit.at_once.is_believed();
+        let paced = self.each().filter(is_paced);
         paced.map(|(_, limit)| Limit::pace(limit)).chain(found).reduce(f64::min)
     }
 

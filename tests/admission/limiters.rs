@@ -1,0 +1,238 @@
+//! Limiters of further kinds, each with a burst, callers that wait for answers, or a steady stream:
+//! bounds at once that headers tell of, refusals by chance, windows of any length.
+
+use std::collections::VecDeque;
+
+use weir::internals::simulate::limiter::{Joint, Price};
+
+use crate::strangers::{BARE, Deep, Make, PLAIN, Tells, Windows, requests};
+use crate::world::{Report, Scenario, Source, Strange, Stranger, run};
+
+/// A log of a window of any length.
+#[derive(Debug)]
+struct Log {
+    limit: f64,
+    window: f64,
+    told: bool,
+    log: VecDeque<f64>,
+}
+
+impl Log {
+    fn new(limit: f64, window: f64, told: bool) -> Self {
+        Self { limit, window, told, log: VecDeque::new() }
+    }
+}
+
+impl Stranger for Log {
+    fn take(&mut self, _price: Price, at: f64) -> Strange {
+        while self.log.front().is_some_and(|then| at - then >= self.window) {
+            self.log.pop_front();
+        }
+        if self.log.len() as f64 >= self.limit {
+            return BARE;
+        }
+        self.log.push_back(at);
+        let reset = self.log[0] + self.window - at;
+        if self.told { requests(self.limit, self.limit - self.log.len() as f64, Some(reset)) } else { PLAIN }
+    }
+
+    fn scale(&mut self, factor: f64) {
+        self.limit *= factor;
+    }
+}
+
+/// A part of what comes is refused, whatever the load.
+#[derive(Debug)]
+struct Chance {
+    part: f64,
+    rng: fastrand::Rng,
+}
+
+impl Stranger for Chance {
+    fn take(&mut self, _price: Price, _at: f64) -> Strange {
+        if self.rng.f64() < self.part { BARE } else { PLAIN }
+    }
+}
+
+/// A bound on requests at once of which each answer's headers tell.
+#[derive(Debug)]
+struct ToldAtOnce {
+    most: u32,
+    under_way: u32,
+    reset: Option<f64>,
+}
+
+impl Stranger for ToldAtOnce {
+    fn take(&mut self, _price: Price, _at: f64) -> Strange {
+        if self.under_way >= self.most {
+            return BARE;
+        }
+        self.under_way += 1;
+        requests(f64::from(self.most), f64::from(self.most - self.under_way), self.reset)
+    }
+
+    fn ended(&mut self) {
+        self.under_way -= 1;
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+enum Traffic {
+    /// A number of calls at once, and the seconds in which they could be answered.
+    Burst(u32, f64),
+    /// Callers that send one call after the other.
+    Closed(u32),
+    /// A Poisson stream of this many times the limit.
+    Steady(f64),
+}
+
+/// A limiter, its rate, the traffic, and the seconds to the middle answer.
+struct Case {
+    name: &'static str,
+    rate: f64,
+    make: Make,
+    traffic: Traffic,
+    latency: f64,
+    /// The most of the ideal time that a burst takes, or the least use of the limit.
+    bound: f64,
+}
+
+fn case(name: &'static str, rate: f64, make: Make, traffic: Traffic, bound: f64) -> Case {
+    Case { name, rate, make, traffic, latency: 0.05, bound }
+}
+
+/// Use is measured after this time, and until that one.
+const MEASURED: (f64, f64) = (15.0, 95.0);
+
+fn go(case: &Case, seed: u64, span: (f64, f64)) -> Report {
+    let mut scenario = Scenario::new(Joint::new());
+    scenario.stranger = Some((case.make)());
+    (scenario.before, scenario.after) = (case.latency / 10.0, case.latency * 1.9);
+    scenario.sources = vec![match case.traffic {
+        Traffic::Burst(calls, _) => Source { backlog: calls, patience: 300.0, ..Source::new(0) },
+        Traffic::Closed(callers) => Source { closed: callers, ..Source::new(0) },
+        Traffic::Steady(load) => Source::new(0).rate(case.rate * load),
+    }];
+    (scenario.measured_from, scenario.seconds) = span;
+    if matches!(case.traffic, Traffic::Burst(..)) {
+        scenario.seconds = 300.0;
+    }
+    scenario.seed = seed;
+    run(scenario)
+}
+
+/// A row of each run, and those that do not hold.
+fn check(cases: &[Case], span: (f64, f64)) {
+    let seeds = if crate::full() { 5 } else { 2 };
+    let mut broken = Vec::new();
+    for case in cases {
+        for seed in 1..=seeds {
+            let report = go(case, seed, span);
+            let (value, holds) = match case.traffic {
+                Traffic::Burst(calls, ideal) => {
+                    let ratio = report.finished / ideal;
+                    (ratio, ratio <= case.bound && report.done.len() as u32 == calls)
+                }
+                Traffic::Closed(_) | Traffic::Steady(_) => {
+                    let used = report.used.0 as f64 / report.measured / case.rate;
+                    (used, used >= case.bound)
+                }
+            };
+            let row = format!(
+                "{}, {:?}, seed {seed}: {value:.2} of {}, {} of {} refused {:?}, {} lost",
+                case.name,
+                case.traffic,
+                case.bound,
+                report.refused_upstream,
+                report.attempts.len(),
+                report.refused_by_minute,
+                report.deadline_refused + report.other_refused + report.failed.len() as u64,
+            );
+            println!("{row}");
+            if !holds {
+                broken.push(row);
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// What is said to be used is what is in flight. A burst learns that while it goes on.
+#[test]
+fn a_bound_at_once_that_headers_tell_of_is_used() {
+    let told = |name, rate, make: Make, traffic, bound| Case {
+        latency: 0.5,
+        ..case(name, rate, make, traffic, bound)
+    };
+    let twenty: Make = || Box::new(ToldAtOnce { most: 20, under_way: 0, reset: Some(1.0) });
+    let four: Make = || Box::new(ToldAtOnce { most: 4, under_way: 0, reset: Some(1.0) });
+    let no_reset: Make = || Box::new(ToldAtOnce { most: 20, under_way: 0, reset: None });
+    let zero: Make = || Box::new(ToldAtOnce { most: 20, under_way: 0, reset: Some(0.0) });
+    let cases = [
+        told("20 at once, told", 40.0, twenty, Traffic::Closed(30), 0.95),
+        told("20 at once, told", 40.0, twenty, Traffic::Steady(1.3), 0.95),
+        told("20 at once, told", 40.0, twenty, Traffic::Burst(400, 10.0), 2.0),
+        told("4 at once, told", 8.0, four, Traffic::Closed(30), 0.95),
+        told("4 at once, told", 8.0, four, Traffic::Steady(1.3), 0.95),
+        told("4 at once, told", 8.0, four, Traffic::Burst(80, 10.0), 2.0),
+        told("20 at once, no reset", 40.0, no_reset, Traffic::Closed(30), 0.95),
+        told("20 at once, no reset", 40.0, no_reset, Traffic::Steady(1.3), 0.95),
+        told("20 at once, reset of 0", 40.0, zero, Traffic::Steady(1.3), 0.95),
+    ];
+    check(&cases, MEASURED);
+    // Of many it is learned later that they are not a minute's.
+    let many: Make = || Box::new(ToldAtOnce { most: 200, under_way: 0, reset: Some(1.0) });
+    check(&[told("200 at once, told", 400.0, many, Traffic::Steady(1.3), 0.95)], (60.0, 120.0));
+}
+
+/// Lowering the rate changes nothing: what is asked for goes through, and what is refused is tried
+/// again.
+#[test]
+fn refusals_by_chance_are_no_limit() {
+    fn chance(part: f64) -> Box<dyn Stranger> {
+        Box::new(Chance { part, rng: fastrand::Rng::with_seed(5) })
+    }
+    let cases = [
+        case("5 % by chance", 20.0, || chance(0.05), Traffic::Closed(30), 1.0),
+        case("5 % by chance", 20.0, || chance(0.05), Traffic::Steady(1.0), 0.95),
+        case("5 % by chance", 20.0, || chance(0.05), Traffic::Burst(200, 10.0), 2.5),
+        case("1 % by chance", 20.0, || chance(0.01), Traffic::Steady(1.0), 0.95),
+        case("3 % by chance", 20.0, || chance(0.03), Traffic::Steady(1.0), 0.95),
+    ];
+    // At a hundredth it takes four hundred requests to see it.
+    check(&cases, (30.0, 110.0));
+}
+
+/// A sliding counter has no moment at which all is free: its resets prove no window, and half of it
+/// is used by what its headers say is left.
+#[test]
+fn windows_that_headers_tell_of_are_used() {
+    let cases = [
+        case(
+            "sliding counter of 1 s",
+            10.0,
+            || Box::new(Windows::new(10.0, 1.0, true, Tells::Own)),
+            Traffic::Steady(1.3),
+            0.5,
+        ),
+        case(
+            "sliding counter of 1 s",
+            10.0,
+            || Box::new(Windows::new(10.0, 1.0, true, Tells::Own)),
+            Traffic::Closed(30),
+            0.5,
+        ),
+        case(
+            "sliding counter of 10 s",
+            5.0,
+            || Box::new(Windows::new(50.0, 10.0, true, Tells::Own)),
+            Traffic::Steady(1.3),
+            0.5,
+        ),
+        case("log of 1 s", 10.0, || Box::new(Log::new(10.0, 1.0, true)), Traffic::Steady(1.3), 0.8),
+        case("log of 10 s", 5.0, || Box::new(Log::new(50.0, 10.0, true)), Traffic::Steady(1.3), 0.9),
+        case("bucket of 1 s", 10.0, || Box::new(Deep::new(10.0, 1.0, Tells::Own)), Traffic::Steady(1.3), 0.9),
+    ];
+    check(&cases, MEASURED);
+}
