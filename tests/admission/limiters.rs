@@ -236,3 +236,26 @@ fn windows_that_headers_tell_of_are_used() {
     ];
     check(&cases, MEASURED);
 }
+
+/// Headers that reset after two or five minutes and name no window: it is none of an hour. The time
+/// of learning counts, and so do the windows' first and last parts.
+#[test]
+fn windows_of_some_minutes_are_no_hours() {
+    let cases = [
+        case(
+            "2 minutes",
+            10.0,
+            || Box::new(Windows::new(1200.0, 120.0, false, Tells::Own)),
+            Traffic::Steady(1.3),
+            0.8,
+        ),
+        case(
+            "5 minutes",
+            10.0,
+            || Box::new(Windows::new(3000.0, 300.0, false, Tells::Own)),
+            Traffic::Steady(1.3),
+            0.8,
+        ),
+    ];
+    check(&cases, (0.0, 1200.0));
+}

@@ -50,8 +50,10 @@ impl Limit {
         if self.shape.seeks_window() {
             self.shape.took_too_much(report.limit as f64, own, self.feedback, now);
         }
-        let window =
-            short.unwrap_or_else(|| self.window.max(self.shape.at_least()).min(self.shape.at_most()));
+        // What a reset was taken for before it was seen to be a counter's is of no account.
+        let is_seen = self.shape.is_counter() && !self.window_is_told();
+        let known = if is_seen { MINUTE } else { self.window };
+        let window = short.unwrap_or_else(|| known.max(self.shape.at_least()).min(self.shape.at_most()));
         if window.total_cmp(&self.window).is_ne() {
             self.window = window;
             self.depth.restart(self.rate() * self.part, now);

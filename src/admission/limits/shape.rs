@@ -209,10 +209,19 @@ impl Shape {
     }
 
     /// The shortest stated window that the resets allow, in seconds: no reset is longer than its
-    /// window. Or the one that is told.
+    /// window. Or the one that is told. The longest reset of a counter is its window, as soon as
+    /// one has begun.
     pub(crate) fn at_least(&self) -> f64 {
-        let allowed = |window: &f64| self.longest_reset <= window * (1.0 + TOLERANCE);
-        self.told.or_else(|| WINDOWS.into_iter().find(allowed)).unwrap_or(MONTH)
+        let longest = self.longest_reset;
+        let allowed = |window: &f64| longest <= window * (1.0 + TOLERANCE);
+        let stated = || WINDOWS.into_iter().find(allowed).unwrap_or(MONTH);
+        let is_odd = self.is_counter() && longest > MINUTE * (1.0 + TOLERANCE) && longest <= HOUR;
+        self.told.or(is_odd.then_some(longest)).unwrap_or_else(stated)
+    }
+
+    /// Whether it is proven to count anew from time to time.
+    pub(super) fn is_counter(&self) -> bool {
+        self.rule() == Rule::Fixed
     }
 
     fn weigh_bucket(&mut self, used: f64, derived: f64) {
