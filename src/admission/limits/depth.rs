@@ -31,6 +31,9 @@ const EASE_BACK: f64 = 0.02;
 /// The least part: two hundred may share a limit and know nothing of each other.
 const LEAST_EASE: f64 = 0.005;
 
+/// The least part of the rate, whatever others use. Of many that share a limit all go at this pace:
+/// that makes them equal, and those who come late get their part.
+const LEAST_PACE: f64 = 0.05;
 /// The part of the rate that each refusal that nothing foretold adds to what is kept free: of a
 /// bucket, and of what may count by windows.
 const MARGIN: (f64, f64) = (0.01, 0.025);
@@ -103,7 +106,7 @@ impl Depth {
         let pace = if trusted && margin <= 0.0 {
             rate * part
         } else {
-            let pace = ((1.0 - margin) * part).min((1.0 - margin - foreign).max(0.02));
+            let pace = ((1.0 - margin) * part).min((1.0 - margin - foreign).max(LEAST_PACE));
             rate * pace * self.ease
         };
         let burst = if trusted { self.burst } else { self.burst.min(first_burst(rate * part)) };
