@@ -173,9 +173,10 @@ impl Limits {
         Charge { requests: u64::from(cost.requests), tokens: ceil(tokens) }
     }
 
-    /// What so much waiting work takes.
-    pub(crate) fn charge_of(&self, requests: u64, tokens: f64) -> Charge {
-        Charge { requests, tokens: ceil(tokens * self.ratio.value()) }
+    /// What waiting work takes: requests, and tokens as they were estimated.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a float's cast saturates")]
+    pub(crate) fn charge_of(&self, requests: f64, tokens: f64) -> Charge {
+        Charge { requests: requests as u64, tokens: ceil(tokens * self.ratio.value()) }
     }
 
     /// How long until `charge` may go, all limits considered; a `sparse` one may use what others

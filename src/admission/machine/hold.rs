@@ -7,11 +7,9 @@ use std::time::Duration;
 use crate::admission::moment::Moment;
 use crate::admission::refusal::UpstreamWords;
 
-/// A wait that a refusal names for longer than this is a hold: shorter ones are waited out.
+/// A wait that a refusal names for longer than this is a hold: shorter ones are waited out. While
+/// it lasts one probe goes in this time.
 pub(super) const LONG: Duration = Duration::from_mins(1);
-
-/// One probe in this time.
-const PROBE: Duration = Duration::from_mins(1);
 
 /// What the upstream said about when it takes requests again. There is no hold while `until` is in
 /// the past.
@@ -46,7 +44,7 @@ impl Hold {
             self.since = now;
         }
         if for_all && wait > LONG {
-            (self.until, self.since, self.next_probe) = (until, now, now.plus(PROBE));
+            (self.until, self.since, self.next_probe) = (until, now, now.plus(LONG));
         }
     }
 
@@ -72,7 +70,7 @@ impl Hold {
     /// An attempt goes: during a hold, it is the one that asks.
     pub(super) fn passed(&mut self, now: Moment) {
         if self.until > now {
-            self.next_probe = now.plus(PROBE);
+            self.next_probe = now.plus(LONG);
         }
     }
 

@@ -19,11 +19,6 @@ use super::hold::Hold;
 /// A blocked gate is looked at again after this time at the earliest.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// A request priced above this multiple of a limit is tried once at no price: the upstream says
-/// that it is too large, or shows that the limit or the estimate is off. At its price it would wait
-/// until all of the limit is unused, for minutes where the limiter's shape is not known yet.
-const OVERSIZE: f64 = 1.0;
-
 /// Limits a minute that stand in for unknown ones.
 const USUAL_TOKENS: f64 = 1e6;
 const USUAL_REQUESTS: f64 = 1e3;
@@ -166,16 +161,16 @@ impl Member {
         }
     }
 
-    /// The cost at which a request that was never refused is tried: it must not hold up others
-    /// until a limit is unused that it exceeds by far. After an ordinary refusal it waits at its
-    /// full price.
-    pub(super) fn affordable(&self, cost: Cost) -> Cost {
-        if self.is_oversize(cost) { Cost { tokens: 0, ..cost } } else { cost }
+    /// The cost at which a request goes, `full` after a refusal. What is larger than a limit goes
+    /// at no price: the upstream says that it is too large, or shows that the limit or the estimate
+    /// is off. At its price it would hold up others until all of the limit is unused.
+    pub(super) fn price(&self, cost: Cost, full: bool) -> Cost {
+        if !full && self.is_oversize(cost) { Cost { tokens: 0, ..cost } } else { cost }
     }
 
     /// Whether a request is priced above one of the limits.
     pub(super) fn is_oversize(&self, cost: Cost) -> bool {
-        self.limits.share_of(self.limits.charge(cost)) > OVERSIZE
+        self.limits.share_of(self.limits.charge(cost)) > 1.0
     }
 
     /// An attempt is granted to a request that waited for `waited`: its charge is taken.

@@ -71,12 +71,7 @@ impl Shadow {
         let background = settings.queue.background_share;
         let (caller, lane) = (request.caller, request.lane);
         let ahead = self.queue.ahead(caller, lane, request.deadline, background);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a float's cast saturates"
-        )]
-        let ahead = self.limits.charge_of(ahead.requests as u64, ahead.tokens);
+        let ahead = self.limits.charge_of(ahead.requests, ahead.tokens);
         let wait = duration(self.limits.predict(ahead, self.limits.charge(request.cost), now));
         if now.plus(wait) > request.deadline {
             return Would::Refuse(Refused::Deadline { predicted: wait, retry_after: wait });

@@ -9,7 +9,7 @@ const AVERAGED: f64 = 20.0;
 const LEAST: f64 = 4.0;
 /// A longer pause was an outage or a hold, in seconds: what was measured before is no measure of
 /// what comes.
-const PAUSE: f64 = 8.0;
+const PAUSE: f64 = 2.0 * LEAST;
 
 /// The virtual time that passed lately while requests of the lane waited. It knows what their
 /// backlogs don't: how much of the limit those take who never wait for long.

@@ -192,7 +192,7 @@ impl Members {
     /// The only member there is.
     fn ask_the_first(&mut self, query: &Query, settings: &Settings, waiting: usize, now: Moment) -> Choice {
         let member = &mut self.first;
-        let cost = if query.full_price { query.cost } else { member.affordable(query.cost) };
+        let cost = member.price(query.cost, query.full_price);
         let charge = member.limits.charge(cost);
         let probe = match member.offer(charge, query.sparse, settings, waiting, now) {
             Offer::Takes(probe) => probe,
@@ -268,7 +268,7 @@ impl Members {
         if !pinned && before.claimed_until > now {
             return round.holds(before.claimed_until, before.claimed_until);
         }
-        let cost = if query.full_price { query.cost } else { member.affordable(query.cost) };
+        let cost = member.price(query.cost, query.full_price);
         let charge = member.limits.charge(cost);
         let sparse = query.sparse;
         let as_large = charge.requests >= before.charge.requests && charge.tokens >= before.charge.tokens;

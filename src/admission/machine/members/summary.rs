@@ -78,12 +78,7 @@ impl Members {
         now: Moment,
     ) -> (f64, f64) {
         let alone = |member: &Member| {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a float's cast saturates"
-            )]
-            let ahead = member.limits.charge_of(ahead.0 as u64, ahead.1);
+            let ahead = member.limits.charge_of(ahead.0, ahead.1);
             member.limits.predict(ahead, member.limits.charge(cost), now)
         };
         let Some(pool) = &self.pool else {
