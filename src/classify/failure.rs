@@ -53,7 +53,7 @@ names! {
         /// What came back is not HTTP, or lies about its length.
         Malformed = "the upstream's answer is not valid HTTP",
         /// The head of an answer has more bytes or fields than are taken.
-        HeadTooLarge = "the head of the upstream's answer has more bytes than upstream.header_bytes, or more than 256 fields",
+        HeadTooLarge = "the head of the upstream's answer has more bytes than upstream.header_bytes, or more than 100 fields",
         /// The client left while its body was streamed to the upstream.
         RequestAborted = "the client left while it sent its body",
         /// The client stopped sending, or sent too slowly, while its body was streamed.

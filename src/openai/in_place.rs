@@ -89,7 +89,10 @@ fn is_failed_status(status: &[u8]) -> bool {
 impl Members {
     fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         cursor.object()?;
-        while let Some(key) = cursor.key()? {
+        // Most answers say in their first members what they are.
+        while self.kind < Kind::Answer
+            && let Some(key) = cursor.key()?
+        {
             match key.bytes {
                 b"error" | b"errors" if is_error_value(cursor)? => self.is(Kind::Error),
                 b"base_resp" if cursor.peek() == Some(b'{') => {

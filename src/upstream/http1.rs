@@ -28,10 +28,6 @@ use super::{Counters, Settings};
 /// Bytes of an answer that one connection reads at once at most.
 const READ_BUFFER: usize = 64 << 10;
 
-/// Fields of an answer's head that are taken: a gateway hands on those of its own upstream, each
-/// twice, and clients take as many.
-const MOST_FIELDS: usize = 256;
-
 /// The idle connections of one worker.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -160,7 +156,8 @@ impl Pool {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
-        builder.max_header_size(settings.header_bytes).max_headers(MOST_FIELDS);
+        // A higher bound on fields than hyper's 100 would cost each answer two allocations.
+        builder.max_header_size(settings.header_bytes);
         // A caller that takes nothing holds what was read for it: hyper's own bound is 408 KiB.
         builder.max_buf_size(settings.header_bytes.max(READ_BUFFER));
         let written = LastWrite::new();

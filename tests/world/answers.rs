@@ -262,7 +262,7 @@ fn answers_arrive_in_every_framing_that_servers_use() {
         )
     };
     let (one, other) = (format!("{:x}", halves.0.len()), format!("{:x}", halves.1.len()));
-    let many = fields(200);
+    let many = fields(99);
     for (name, answer) in [
         ("no reason", format!("HTTP/1.1 200\r\nContent-Length: {length}\r\n\r\n{GOOD}")),
         ("an empty reason", format!("HTTP/1.1 200 \r\nContent-Length: {length}\r\n\r\n{GOOD}")),
@@ -299,7 +299,7 @@ fn answers_arrive_in_every_framing_that_servers_use() {
                 "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{GOOD}"
             ),
         ),
-        ("two hundred fields", format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{many}\r\n{GOOD}")),
+        ("a hundred fields", format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n{many}\r\n{GOOD}")),
         (
             "a field of 48 KB",
             format!(
@@ -348,7 +348,7 @@ fn fields(count: usize) -> String {
 /// A head beyond the bounds is told as what it is.
 #[test]
 fn a_head_that_is_too_large_says_so() {
-    let many = fields(300);
+    let many = fields(101);
     let long = format!("X-Long: {}\r\n", "a".repeat(80 << 10));
     for fields in [many, long] {
         let (upstream, _seen) = scripted(vec![answer("200 OK", "application/json", &fields, GOOD)]);
