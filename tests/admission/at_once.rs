@@ -3,7 +3,8 @@
 use weir::internals::classify::ErrorClass;
 use weir::internals::simulate::limiter::{Joint, Price};
 
-use crate::strangers::{BARE, Case, Make, PLAIN, check};
+use crate::strange_rules::{Case, check};
+use crate::strangers::{BARE, Make, PLAIN};
 use crate::world::{Scenario, Source, Strange, Stranger, run};
 
 /// A refusal that says that too much is under way.

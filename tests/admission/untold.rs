@@ -7,7 +7,8 @@ use weir::internals::classify::ErrorClass;
 use weir::internals::simulate::limiter::Price;
 
 use crate::at_once::Concurrent;
-use crate::strangers::{BARE, Case, Deep, Make, PLAIN, Tells, Windows, check, scenario, used};
+use crate::strange_rules::{Case, check};
+use crate::strangers::{BARE, Deep, Make, PLAIN, Tells, Windows, scenario, used};
 use crate::world::{Scenario, Strange, Stranger, run};
 
 /// A token bucket: tokens per second, and the depth in seconds.
