@@ -75,8 +75,9 @@ pub fn copy<'a>(
 ) -> Cow<'a, [u8]> {
     let mut coding = Coding::of(headers.get(CONTENT_ENCODING).map(http::HeaderValue::as_bytes));
     let (first, second) = (frames.next(), frames.next());
-    let is_text = |first: &&Bytes| first.starts_with(b"{\"") || first.starts_with(b"<!");
-    if matches!(coding, Coding::Coded(_)) && first.is_some_and(|first| is_text(&first)) {
+    let mut begin = first.into_iter().chain(second).flatten();
+    let begin = [begin.next(), begin.next()].map(|byte| byte.copied().unwrap_or_default());
+    if matches!(coding, Coding::Coded(_)) && matches!(&begin, b"{\"" | b"<!") {
         coding = Coding::Identity;
     }
     if matches!(coding, Coding::Identity) && second.is_none() {
