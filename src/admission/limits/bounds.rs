@@ -269,8 +269,9 @@ impl Limit {
         let (mut pace, mut burst) = self.depth.parameters(rate, told, margin, self.part, foreign);
         if !self.drains_as_told() {
             // Where others use most of a log, they are told of the same room, and send their bursts
-            // into it, too.
-            burst = (burst * (2.0 * (1.0 - foreign)).min(1.0)).max(1.0);
+            // into it, too. The other replicas' parts are no such use.
+            let others = (foreign - (1.0 - self.part)).max(0.0) / self.part;
+            burst = (burst * (2.0 * (1.0 - others)).clamp(0.0, 1.0)).max(1.0);
         }
         if self.window < SHORTEST_PROVEN && self.shape.bucket().is_none() {
             // Of a short window a burst is much, and so is what random delays push into it.
