@@ -2,6 +2,8 @@
 
 use http::StatusCode;
 
+use super::ErrorClass;
+
 /// The row of one class.
 #[derive(Clone, Copy, Debug)]
 pub struct Meaning {
@@ -19,12 +21,11 @@ pub struct Meaning {
     pub health: Health,
 }
 
-impl Meaning {
-    /// Whether it may be what a limiter says of too much load: an answer that is a failure of the
-    /// upstream's own, and may be repeated.
+impl ErrorClass {
+    /// Whether it may be what a limiter says of too much load: an answer whose status is a failure
+    /// of the upstream's own, and which may be repeated. What fails under a 200 passed every limit.
     pub const fn may_be_for_load(self) -> bool {
-        let fails = matches!((self.source, self.health), (Source::Answer, Health::Failing));
-        fails && !matches!(self.repeat, Repeat::Never)
+        matches!(self, Self::InternalServerError | Self::BadGateway | Self::Overloaded)
     }
 }
 

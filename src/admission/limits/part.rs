@@ -220,7 +220,7 @@ impl Limits {
     /// What refusals found of limits that nobody tells of.
     pub(in crate::admission) fn found_rates(&self, now: Moment) -> Vec<FoundRate> {
         let of = |rate: &Rate| rate.learned(&self.own.of(rate.unit(), self.ratio.value()), now);
-        self.rates.iter().flatten().filter_map(|rate| of(rate)).collect()
+        self.proven_rates().filter_map(of).collect()
     }
 
     /// An earlier process found this rate, which counts by `weight`.

@@ -80,6 +80,8 @@ struct Trial {
     /// them that failed, at first without those of the search.
     sent: f64,
     failed: f64,
+    /// A judgment said that what was found holds.
+    holds: bool,
     /// The last good answer.
     good: Moment,
     /// The rate as it was before.
@@ -107,6 +109,11 @@ impl Shedding {
     /// Whether the rate is led by failures.
     pub(super) fn leads(&self) -> bool {
         self.trial.is_some()
+    }
+
+    /// Whether the rate that failures lead is only tried: no judgment has said that it holds.
+    pub(super) fn is_tried(&self) -> bool {
+        self.trial.as_ref().is_some_and(|trial| !trial.holds)
     }
 
     /// A 429 told of a limit: the rate is led by those.
@@ -151,7 +158,8 @@ impl Shedding {
             }
             let part = f64::from(self.failed.count_ones()) / f64::from(self.seen);
             let before = rate.clone();
-            self.trial = Some(Trial { part, least, sent: 0.0, failed: -SEARCH, good: now, before });
+            self.trial =
+                Some(Trial { part, least, sent: 0.0, failed: -SEARCH, holds: false, good: now, before });
             (self.failed, self.seen) = (0, 0);
         }
     }
@@ -180,7 +188,7 @@ impl Shedding {
         if is_down || is_slow || trial.failed > JUDGED.1 {
             self.gives_up(rate, now);
         } else if trial.sent * trial.part >= JUDGED.0 {
-            (trial.sent, trial.failed) = (0.0, 0.0);
+            (trial.sent, trial.failed, trial.holds) = (0.0, 0.0, true);
         }
     }
 
@@ -286,6 +294,7 @@ mod tests {
             tried.rate = Some(Box::new(found));
             tried.send(false, 0.0);
             assert_eq!(tried.shedding.leads(), holds, "{rate}");
+            assert_eq!(tried.shedding.is_tried(), holds, "nothing was judged yet");
             assert_eq!(tried.rate.is_some(), holds, "what was before the trial holds again");
         }
     }

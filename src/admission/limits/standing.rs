@@ -5,6 +5,7 @@ use crate::admission::status::DimensionStatus;
 
 use super::limit::Limit;
 use super::own::Own;
+use super::rate::Rate;
 use super::shape::Rule;
 use super::{Charge, Limits, Slot};
 
@@ -88,7 +89,7 @@ impl Limits {
 
     /// The limits as the status shows them.
     pub(crate) fn status(&self, now: Moment) -> Vec<DimensionStatus> {
-        let found = || self.rates.iter().flatten().filter(|rate| rate.has_found());
+        let found = || self.proven_rates().filter(|rate| rate.has_found());
         let told = self.each().map(|(slot, limit)| DimensionStatus {
             slot,
             limit: limit.stated,
@@ -108,6 +109,12 @@ impl Limits {
         });
         limits.dedup_by_key(|limit| limit.slot.index());
         limits
+    }
+
+    /// The rates that refusals led to, without one that failures lead and that is still tried out.
+    pub(super) fn proven_rates(&self) -> impl Iterator<Item = &Rate> {
+        let tried = usize::from(self.shedding.is_tried());
+        self.rates.iter().skip(tried).flatten().map(|rate| &**rate)
     }
 
     /// Until when a refusal without numbers stops everything.

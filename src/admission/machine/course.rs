@@ -213,7 +213,7 @@ impl<W> Machine<W> {
                         let limits = &mut self.members.of_mut(attempt.member).limits;
                         limits.too_large(attempt.cost, attempt.charge, attempt.marks, sent, now);
                     }
-                    Some(sent) if attempt.head.is_some() && class.meaning().may_be_for_load() => {
+                    Some(sent) if attempt.head.is_some() && class.may_be_for_load() => {
                         if self.may_be_for_load(attempt, sent, now) {
                             health = Health::Unknown;
                         }
