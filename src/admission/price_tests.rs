@@ -8,14 +8,19 @@ use super::*;
 use crate::classify::ErrorClass;
 use crate::clock;
 
-#[tokio::test(start_paused = true)]
-async fn what_is_much_larger_than_a_limit_is_tried_in_its_turn_and_holds_up_nobody() {
+/// A scope of 600 requests and 60,000 tokens a minute.
+fn limited() -> Arc<Scope> {
     let limits = LimitSettings {
         requests_per_minute: Some(600),
         tokens_per_minute: Some(60_000),
         ..LimitSettings::default()
     };
-    let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
+    Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_much_larger_than_a_limit_is_tried_in_its_turn_and_holds_up_nobody() {
+    let scope = limited();
     let began = clock::now();
     let mut tasks = Vec::new();
     for _ in 0..30 {
@@ -52,12 +57,7 @@ async fn what_is_much_larger_than_a_limit_is_tried_in_its_turn_and_holds_up_nobo
 /// does not wait behind those of its caller that came first.
 #[tokio::test(start_paused = true)]
 async fn what_is_larger_than_a_limit_is_tried_before_the_other_requests_of_its_caller() {
-    let limits = LimitSettings {
-        requests_per_minute: Some(600),
-        tokens_per_minute: Some(60_000),
-        ..LimitSettings::default()
-    };
-    let scope = Scopes::new(Settings { limits, ..Settings::default() }, 7).resolve(CredentialId(1), None);
+    let scope = limited();
     let began = clock::now();
     // Two callers with 20 s of work between them.
     for number in 0..200 {

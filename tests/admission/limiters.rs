@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use weir::internals::simulate::limiter::{Joint, Price};
 
-use crate::strangers::{BARE, Deep, Make, PLAIN, Tells, Windows, requests};
+use crate::strangers::{BARE, Chance, Deep, Make, PLAIN, Tells, Windows, requests};
 use crate::world::{Report, Scenario, Source, Strange, Stranger, run};
 
 /// A log of a window of any length.
@@ -38,19 +38,6 @@ impl Stranger for Log {
 
     fn scale(&mut self, factor: f64) {
         self.limit *= factor;
-    }
-}
-
-/// A part of what comes is refused, whatever the load.
-#[derive(Debug)]
-struct Chance {
-    part: f64,
-    rng: fastrand::Rng,
-}
-
-impl Stranger for Chance {
-    fn take(&mut self, _price: Price, _at: f64) -> Strange {
-        if self.rng.f64() < self.part { BARE } else { PLAIN }
     }
 }
 
@@ -191,7 +178,7 @@ fn a_bound_at_once_that_headers_tell_of_is_used() {
 #[test]
 fn refusals_by_chance_are_no_limit() {
     fn chance(part: f64) -> Box<dyn Stranger> {
-        Box::new(Chance { part, rng: fastrand::Rng::with_seed(5) })
+        Box::new(Chance::new(part, BARE, 5))
     }
     let cases = [
         case("5 % by chance", 20.0, || chance(0.05), Traffic::Closed(30), 1.0),

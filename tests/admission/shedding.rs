@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 use weir::internals::classify::ErrorClass;
 use weir::internals::simulate::limiter::Price;
 
-use crate::strangers::{Deep, Make, PLAIN, Tells, Windows, scenario, used};
+use crate::strangers::{Chance, Deep, Make, PLAIN, Tells, Windows, scenario, used};
 use crate::world::{Report, Scenario, Strange, Stranger, percentile, run};
+
+/// A failure that tells of no limit.
+const FAILED: Strange = Strange::Failed(ErrorClass::InternalServerError);
 
 /// What a limiter refuses fails.
 #[derive(Debug)]
@@ -15,7 +18,7 @@ struct Sheds<S>(S);
 impl<S: Stranger> Stranger for Sheds<S> {
     fn take(&mut self, price: Price, at: f64) -> Strange {
         match self.0.take(price, at) {
-            Strange::Refused { .. } => Strange::Failed(ErrorClass::InternalServerError),
+            Strange::Refused { .. } => FAILED,
             other @ (Strange::Taken { .. } | Strange::Failed(_)) => other,
         }
     }
@@ -39,19 +42,6 @@ impl Stranger for Log {
         }
         self.log.push_back(at);
         PLAIN
-    }
-}
-
-/// A part of what comes fails, whatever the load.
-#[derive(Debug)]
-struct Chance {
-    part: f64,
-    rng: fastrand::Rng,
-}
-
-impl Stranger for Chance {
-    fn take(&mut self, _price: Price, _at: f64) -> Strange {
-        if self.rng.f64() < self.part { Strange::Failed(ErrorClass::InternalServerError) } else { PLAIN }
     }
 }
 
@@ -114,9 +104,9 @@ fn a_limit_behind_plain_failures_is_found_and_kept_to() {
 fn failures_that_do_not_come_with_the_load_cost_no_throughput() {
     for part in [0.05, 0.15, 0.25] {
         let make: Make = match part {
-            0.05 => || Box::new(Chance { part: 0.05, rng: fastrand::Rng::with_seed(3) }),
-            0.15 => || Box::new(Chance { part: 0.15, rng: fastrand::Rng::with_seed(3) }),
-            _ => || Box::new(Chance { part: 0.25, rng: fastrand::Rng::with_seed(3) }),
+            0.05 => || Box::new(Chance::new(0.05, FAILED, 3)),
+            0.15 => || Box::new(Chance::new(0.15, FAILED, 3)),
+            _ => || Box::new(Chance::new(0.25, FAILED, 3)),
         };
         let mut scenario = quickly(make, 20.0);
         (scenario.seconds, scenario.measured_from) = (300.0, 10.0);

@@ -291,6 +291,26 @@ impl Stranger for Regions {
     }
 }
 
+/// A part of what comes is answered otherwise, whatever the load.
+#[derive(Debug)]
+pub(crate) struct Chance {
+    part: f64,
+    otherwise: Strange,
+    rng: fastrand::Rng,
+}
+
+impl Chance {
+    pub(crate) fn new(part: f64, otherwise: Strange, seed: u64) -> Self {
+        Self { part, otherwise, rng: fastrand::Rng::with_seed(seed) }
+    }
+}
+
+impl Stranger for Chance {
+    fn take(&mut self, _price: Price, _at: f64) -> Strange {
+        if self.rng.f64() < self.part { self.otherwise.clone() } else { PLAIN }
+    }
+}
+
 pub(crate) type Make = fn() -> Box<dyn Stranger>;
 
 /// Twice its limit is asked of it, which is `rate` a second.
