@@ -37,7 +37,7 @@ pub(super) fn guarantees(config: &Config, callers: &Callers) -> Vec<Guarantee> {
         let families = of.families.iter().map(|family| (Some(family.name.as_str()), family.guarantee));
         for (family, part) in families.chain([(None, of.guarantee)]) {
             if let Some(part) = part {
-                all.push(Guarantee { caller: caller.id, family: family.map(Into::into), part: part.0 });
+                all.push(Guarantee { caller: caller.id, family: family.map(Into::into), part });
             }
         }
     }

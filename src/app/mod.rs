@@ -195,7 +195,7 @@ impl App {
             None => None,
         };
         let replicas = share(&config, &scopes)?;
-        limits_log::begin(log, &scopes, config.log.sample.0);
+        limits_log::begin(log, &scopes, config.log.sample);
         clock::spawn(unknown_paths::watch(Arc::clone(&account)));
         let policies = Policies::new(policy);
         let kept_bodies = memory::budget(&config, workers);

@@ -191,7 +191,7 @@ impl Source for Status {
         let overhead = self.metrics.overhead_quantiles();
         let (mode, capacity, own_credential, upstream) = self.control.with_config(|config| {
             let (mode, upstream) = (config.mode.as_str().to_owned(), config.shown_upstreams());
-            (mode, config.retry.budget.capacity.0, config.has_credential(), upstream)
+            (mode, config.retry.budget.capacity, config.has_credential(), upstream)
         });
         let recent = self.account.recent().errors(now);
         let policy = self.control.policies.current();

@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::key::section;
-use super::quantity::Ratio;
 use super::rights::Placed;
 use super::secret::SecretRef;
 use crate::caller::{Lane, Mode};
@@ -47,7 +46,7 @@ section! {
         ceiling: Option<Ceiling> = unset({}),
         /// The part of every limit that it has for certain while it needs it; others use what it
         /// does not need.
-        guarantee: Option<Ratio> = unset("20%") in 0.001..=0.99,
+        guarantee: Option<f64> = unset("20%") in 0.001..=0.99,
         /// Tokens, of input and output, that it may use in a day of UTC; after that it is refused
         /// until the next.
         tokens_per_day: Option<u64> = unset(5000000) in 1..=1000000000000000,
@@ -90,7 +89,7 @@ section! {
         /// How fast it may go.
         ceiling: Option<Ceiling> = unset({}),
         /// The part of the family's limits that it has for certain.
-        guarantee: Option<Ratio> = unset("20%") in 0.001..=0.99,
+        guarantee: Option<f64> = unset("20%") in 0.001..=0.99,
         /// Tokens that it may use in a day of UTC.
         tokens_per_day: Option<u64> = unset(1000000) in 1..=1000000000000000,
         /// Tokens that it may use in a month of UTC.

@@ -3,7 +3,7 @@
 use super::key::section;
 use super::secret::SecretRef;
 use super::url::UpstreamUrl;
-use super::value::choice;
+use crate::label::names;
 
 section! {
     /// Where a credential that lives short comes from: `credential = "exchange:NAME"` names one.
@@ -34,7 +34,7 @@ section! {
     }
 }
 
-choice! {
+names! {
     /// How a token is asked for.
     Grant {
         /// RFC 8693.
@@ -44,7 +44,7 @@ choice! {
     }
 }
 
-choice! {
+names! {
     /// What the subject token is.
     SubjectType {
         /// A JWT.

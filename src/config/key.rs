@@ -4,6 +4,12 @@
 //! the detection of unknown keys, the names in the environment, `config/reference.toml`, the JSON
 //! Schema and the redacted rendering.
 
+use std::time::Duration;
+
+use super::quantity::Size;
+use super::tree::Datum;
+use super::value::Value as _;
+
 /// What a key's value may be.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -100,6 +106,30 @@ impl Kind {
         if let Self::Table(table) = self { Some(table) } else { None }
     }
 
+    /// The value as a number, to compare with the key's range; nothing where it has no size.
+    pub(crate) fn measure(self, datum: &Datum) -> Option<f64> {
+        match self {
+            Self::Integer => u64::parse(datum).ok().map(|number| number as f64),
+            Self::Ratio => f64::parse(datum).ok(),
+            Self::Duration => Duration::parse(datum).ok().map(|time| time.as_secs_f64()),
+            Self::Size => Size::parse(datum).ok().map(|size| size.0 as f64),
+            Self::OrWord(_, inner) => inner.measure(datum),
+            Self::Boolean
+            | Self::Address
+            | Self::Url
+            | Self::UpstreamUrl
+            | Self::HeaderName
+            | Self::Pattern
+            | Self::Text
+            | Self::Operation
+            | Self::Path
+            | Self::Secret
+            | Self::Choice(_)
+            | Self::List(_)
+            | Self::Table(_) => None,
+        }
+    }
+
     /// What to write, in words, for diagnostics and the reference.
     pub fn describe(self) -> String {
         let words = match self {
@@ -181,14 +211,16 @@ macro_rules! section {
                 reader: &mut $crate::config::read::Reader<'_>,
             ) -> Option<Self> {
                 let entries = reader.table(node, &Self::TABLE)?;
-                $( let $field = reader.field::<$type>(&entries, &Self::TABLE, stringify!($field)); )*
+                let mut keys = Self::TABLE.keys.iter();
+                $( let $field = reader.field::<$type>(node, entries.get(stringify!($field)), keys.next()?); )*
                 Some(Self { $( $field: $field? ),* })
             }
 
-            fn show(&self) -> $crate::config::value::Shown {
-                $crate::config::value::Shown::Table(vec![
-                    $( (stringify!($field), $crate::config::value::Value::show(&self.$field)) ),*
-                ])
+            fn show(&self) -> Option<toml::Value> {
+                let shown =
+                    [$( (stringify!($field), $crate::config::value::Value::show(&self.$field)) ),*];
+                let entries = shown.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+                Some(toml::Value::Table(entries.collect()))
             }
         }
     };

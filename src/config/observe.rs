@@ -5,10 +5,9 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::key::section;
-use super::quantity::Ratio;
 use super::secret::SecretRef;
 use super::url::BaseUrl;
-use super::value::choice;
+use crate::label::names;
 use crate::pattern::Pattern;
 
 section! {
@@ -23,14 +22,14 @@ section! {
         /// Whether each request gets a line.
         access: bool = default(true),
         /// The part of the requests that succeeded that get one. All that failed do.
-        sample: Ratio = default(1.0) in 0.0..=1.0; restart,
+        sample: f64 = default(1.0) in 0.0..=1.0; restart,
         /// Whether quoted parts of the upstream's error messages are masked in log, reports and
         /// page: they can echo prompts. Keys always are.
         mask_messages: bool = default(true),
     }
 }
 
-choice! {
+names! {
     /// How severe a line of the log is.
     Level {
         /// Something failed that somebody must repair.
@@ -46,7 +45,7 @@ choice! {
     }
 }
 
-choice! {
+names! {
     /// How the log is written.
     Format {
         /// Text on a terminal, JSON elsewhere.
@@ -82,7 +81,7 @@ section! {
         /// The name of this service in the traces.
         service_name: String = default("weir"),
         /// The part of the requests without a sampled parent that are traced.
-        sample: Ratio = default(1.0) in 0.0..=1.0,
+        sample: f64 = default(1.0) in 0.0..=1.0,
         /// How long spans are collected before they are sent.
         interval: Duration = default("5s") in "100ms"..="10m",
         /// Spans waiting to be sent; more are dropped and counted.

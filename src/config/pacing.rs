@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::key::{Kind, section};
-use super::quantity::{Ratio, Size};
+use super::key::section;
+use super::quantity::Size;
 use super::seed::SeedFile;
-use super::value::{choice, or_word};
+use super::value::or_word;
 use crate::estimate::Pricing;
+use crate::label::names;
 use crate::pattern::Pattern;
 
 section! {
@@ -29,7 +30,7 @@ section! {
         max_waiting_bytes_per_caller: Size = default("128MiB") in "1MiB"..="1TiB",
         /// The background lane's part of the service while others wait too. 5 %: it yields, and
         /// never starves.
-        background_share: Ratio = default(0.05) in 0.001..=1.0,
+        background_share: f64 = default(0.05) in 0.001..=1.0,
     }
 }
 
@@ -55,7 +56,7 @@ section! {
     /// What the upstream allows. Left out, it is learned from its answers.
     Limits {
         /// The part of every limit that this Weir may use: below 1 where several share one key.
-        share: Ratio = default(1.0) in 0.001..=1.0,
+        share: f64 = default(1.0) in 0.001..=1.0,
         /// Requests in a minute, for each model family without a limit of its own.
         requests_per_minute: Option<u64> = unset(5000) in 1..=1000000000000,
         /// Tokens in a minute.
@@ -103,7 +104,7 @@ section! {
     }
 }
 
-choice! {
+names! {
     /// Which credentials share one set of limits.
     Merge {
         /// Those of which the upstream says so.
@@ -132,4 +133,4 @@ impl InFlight {
     }
 }
 
-or_word!(InFlight, "auto" = Auto, AtMost(u32), Kind::Integer);
+or_word!(InFlight, "auto" = Auto, AtMost(u32));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::key::Kind;
 use super::tree::Datum;
-use super::value::{Shown, Value};
+use super::value::Value;
 
 /// Nothing that Weir waits for takes longer, and sums of a few of these can't overflow a clock.
 const LONGEST: Duration = Duration::from_hours(24 * 400);
@@ -26,13 +26,51 @@ impl Value for Duration {
         }
     }
 
-    fn show(&self) -> Shown {
-        Shown::text(&format_duration(*self))
+    fn show(&self) -> Option<toml::Value> {
+        Some(format_duration(*self).into())
     }
+}
 
-    fn measure(&self) -> Option<f64> {
-        Some(self.as_secs_f64())
-    }
+/// Units by name, the largest first; values are written with the first of each size.
+type Units = [(&'static str, u64)];
+
+/// In nanoseconds.
+const TIMES: &Units = &[
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("min", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1_000),
+    ("µs", 1_000),
+    // Read, and written in hours.
+    ("d", 86_400_000_000_000),
+];
+
+/// In bytes.
+const SIZES: &Units = &[
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+    ("", 1),
+    // Read, and written in bytes or a power of 1,024.
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("KB", 1_000),
+];
+
+/// The unit of this name.
+fn unit(name: &str, units: &Units) -> Option<u64> {
+    units.iter().find(|(known, _)| *known == name.trim()).map(|(_, unit)| *unit)
+}
+
+/// An amount in the largest unit that leaves no fraction.
+fn written(amount: u64, units: &Units) -> Option<String> {
+    let (name, unit) = units.iter().find(|(_, unit)| amount.is_multiple_of(*unit))?;
+    Some(format!("{}{name}", amount / unit))
 }
 
 /// Reads `"1.5s"`, `"250ms"`, `"1h30m"`; `"0"` alone needs no unit.
@@ -44,44 +82,24 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     if rest.is_empty() {
         return None;
     }
-    let mut total: u128 = 0;
+    let mut total: u64 = 0;
     while !rest.is_empty() {
         let (number, after) = split_number(rest)?;
-        let unit = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit);
-        let nanos: u128 = match unit.trim() {
-            "us" | "µs" => 1_000,
-            "ms" => 1_000_000,
-            "s" => 1_000_000_000,
-            "m" | "min" => 60_000_000_000,
-            "h" => 3_600_000_000_000,
-            "d" => 86_400_000_000_000,
-            _ => return None,
-        };
-        total = total.checked_add(scale(&number, nanos)?)?;
+        let (name, after) = after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len()));
+        total = total.checked_add(scale(&number, unit(name, TIMES)?)?)?;
         rest = after;
     }
-    let total = Duration::from_nanos(u64::try_from(total).ok()?);
+    let total = Duration::from_nanos(total);
     (total <= LONGEST).then_some(total)
 }
 
 /// Writes a duration in the largest unit that leaves no fraction.
 pub(crate) fn format_duration(duration: Duration) -> String {
-    const UNITS: [(u128, &str); 5] = [
-        (3_600_000_000_000, "h"),
-        (60_000_000_000, "m"),
-        (1_000_000_000, "s"),
-        (1_000_000, "ms"),
-        (1_000, "us"),
-    ];
-    let nanos = duration.as_nanos();
-    if nanos == 0 {
+    if duration.is_zero() {
         return "0s".to_owned();
     }
-    UNITS.iter().find(|(unit, _)| nanos.is_multiple_of(*unit)).map_or_else(
-        || format!("{}.{:09}s", duration.as_secs(), duration.subsec_nanos()),
-        |(unit, name)| format!("{}{name}", nanos / unit),
-    )
+    let whole = u64::try_from(duration.as_nanos()).ok().and_then(|nanos| written(nanos, TIMES));
+    whole.unwrap_or_else(|| format!("{}.{:09}s", duration.as_secs(), duration.subsec_nanos()))
 }
 
 /// A number of bytes.
@@ -105,66 +123,41 @@ impl Value for Size {
         datum.as_text().and_then(parse_size).ok_or(None)
     }
 
-    fn show(&self) -> Shown {
-        Shown::text(&format_size(*self))
-    }
-
-    fn measure(&self) -> Option<f64> {
-        Some(self.0 as f64)
+    fn show(&self) -> Option<toml::Value> {
+        Some(format_size(*self).into())
     }
 }
 
 /// Reads `"64KiB"`, `"8 MiB"`, `"1GB"`, `"512"`.
 fn parse_size(text: &str) -> Option<Size> {
-    let (number, unit) = split_number(text.trim())?;
-    let bytes: u128 = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "TiB" => 1 << 40,
-        "kB" | "KB" => 1_000,
-        "MB" => 1_000_000,
-        "GB" => 1_000_000_000,
-        _ => return None,
-    };
-    u64::try_from(scale(&number, bytes)?).ok().map(Size)
+    let (number, name) = split_number(text.trim())?;
+    scale(&number, unit(name, SIZES)?).map(Size)
 }
 
 fn format_size(size: Size) -> String {
-    const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-    UNITS
-        .iter()
-        .find(|(unit, _)| size.0 >= *unit && size.0.is_multiple_of(*unit))
-        .map_or_else(|| format!("{}B", size.0), |(unit, name)| format!("{}{name}", size.0 / unit))
+    let units = if size.0 == 0 { None } else { written(size.0, SIZES) };
+    units.unwrap_or_else(|| "0B".to_owned())
 }
 
 /// A share of something: `0.5`, or `"50%"`. Finite.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Ratio(pub f64);
-
-impl Value for Ratio {
+impl Value for f64 {
     const KIND: Kind = Kind::Ratio;
 
     fn parse(datum: &Datum) -> Result<Self, Option<String>> {
         let parsed = match datum {
-            Datum::Integer(number) => i32::try_from(*number).ok().map(f64::from),
+            Datum::Integer(number) => i32::try_from(*number).ok().map(Self::from),
             Datum::Float(number) => Some(*number),
             Datum::String(text) => match text.trim().strip_suffix('%') {
-                Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
+                Some(percent) => percent.trim().parse().ok().map(|percent: Self| percent / 100.0),
                 None => text.trim().parse().ok(),
             },
             Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => None,
         };
-        parsed.filter(|number| number.is_finite()).map(Self).ok_or(None)
+        parsed.filter(|number: &Self| number.is_finite()).ok_or(None)
     }
 
-    fn show(&self) -> Shown {
-        Shown::Literal(format!("{:?}", self.0))
-    }
-
-    fn measure(&self) -> Option<f64> {
-        Some(self.0)
+    fn show(&self) -> Option<toml::Value> {
+        Some((*self).into())
     }
 }
 
@@ -185,16 +178,12 @@ fn split_number(text: &str) -> Option<(Decimal<'_>, &str)> {
 }
 
 /// The number times a unit, exact, without what is smaller than one.
-fn scale(number: &Decimal<'_>, unit: u128) -> Option<u128> {
-    let whole = number.whole.parse::<u64>().ok()?;
+fn scale(number: &Decimal<'_>, unit: u64) -> Option<u64> {
+    let whole = number.whole.parse::<u64>().ok()?.checked_mul(unit)?;
     let digits = number.fraction.get(..number.fraction.len().min(12))?;
-    let fraction = if digits.is_empty() {
-        0
-    } else {
-        let power = 10u128.checked_pow(u32::try_from(digits.len()).ok()?)?;
-        u128::from(digits.parse::<u64>().ok()?) * unit / power
-    };
-    u128::from(whole).checked_mul(unit)?.checked_add(fraction)
+    let power = 10u128.checked_pow(u32::try_from(digits.len()).ok()?)?;
+    let fraction = format!("0{digits}").parse::<u128>().ok()? * u128::from(unit) / power;
+    whole.checked_add(u64::try_from(fraction).ok()?)
 }
 
 #[cfg(test)]

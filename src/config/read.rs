@@ -25,13 +25,6 @@ pub(crate) struct Reader<'a> {
     range: Option<(&'static str, &'static str)>,
 }
 
-/// A table's values, and the place of the table itself.
-pub(crate) struct Entries<'n> {
-    path: &'n str,
-    origin: &'n Origin,
-    nodes: &'n BTreeMap<String, Node>,
-}
-
 impl<'a> Reader<'a> {
     /// A reader that has found nothing wrong yet.
     pub(crate) fn new(sources: &'a dyn Sources) -> Self {
@@ -75,7 +68,7 @@ impl<'a> Reader<'a> {
 
     /// The entries of a table; keys that nobody knows are reported, with the nearest that somebody
     /// does.
-    pub(crate) fn table<'n>(&mut self, node: &'n Node, table: &Table) -> Option<Entries<'n>> {
+    pub(crate) fn table<'n>(&mut self, node: &'n Node, table: &Table) -> Option<&'n BTreeMap<String, Node>> {
         let Datum::Table(entries) = &node.datum else {
             let message = format!("{} is not valid; write a table", node.datum.describe());
             self.problem(node, message);
@@ -90,54 +83,52 @@ impl<'a> Reader<'a> {
                 self.problem(value, format!("no such key {}; {advice}", quoted(name)));
             }
         }
-        Some(Entries { path: &node.path, origin: &node.origin, nodes: entries })
+        Some(entries)
     }
 
-    /// The value of one key: what is written, or the default.
+    /// The value of one key of a section: what is written, or the default.
     ///
     /// A value that is wrong is reported and the default stands in, so that the rest is still
     /// checked.
-    pub(crate) fn field<T: Value>(&mut self, entries: &Entries<'_>, table: &Table, name: &str) -> Option<T> {
-        let key = table.keys.iter().find(|key| key.name == name)?;
-        if let Some(node) = entries.nodes.get(name) {
+    pub(crate) fn field<T: Value>(
+        &mut self,
+        section: &Node,
+        written: Option<&Node>,
+        key: &'static Key,
+    ) -> Option<T> {
+        if let Some(node) = written {
             let outer = std::mem::replace(&mut self.range, key.range);
             let read = T::read(node, self);
             self.range = outer;
-            if let Some(value) = read.filter(|value| self.in_range(value, key, node)) {
-                return Some(value);
+            if read.is_some() && self.in_range(key, node) {
+                return read;
             }
         }
+        let mut path = section.path.clone();
+        join(&mut path, key.name);
         match key.presence {
-            Presence::Default(text) => self.default(entries, key, text),
+            Presence::Default(text) => T::read(&Node::parse_value(text, &path, &Origin::Default)?, self),
             Presence::Unset(_) => T::unset(),
             Presence::Required(example) => {
-                if !entries.nodes.contains_key(name) {
-                    self.problems.push(Problem {
-                        origin: entries.origin.clone(),
-                        key: format!("{}.{name}", entries.path),
-                        message: format!("missing; write {name} = {example}"),
-                    });
+                if written.is_none() {
+                    let message = format!("missing; write {} = {example}", key.name);
+                    self.problems.push(Problem { origin: section.origin.clone(), key: path, message });
                 }
                 None
             }
         }
     }
 
-    fn default<T: Value>(&mut self, entries: &Entries<'_>, key: &Key, text: &str) -> Option<T> {
-        let mut path = entries.path.to_owned();
-        join(&mut path, key.name);
-        let node = Node::parse_value(text, &path, &Origin::Default)?;
-        T::read(&node, self)
-    }
-
-    fn in_range<T: Value>(&mut self, value: &T, key: &Key, node: &Node) -> bool {
-        let (Some((least, greatest)), Some(measure)) = (key.range, value.measure()) else { return true };
-        let bound = |text: &str, reader: &mut Self| {
-            let node = Node::parse_value(text, key.name, &Origin::Default)?;
-            T::read(&node, reader)?.measure()
+    fn in_range(&mut self, key: &Key, node: &Node) -> bool {
+        let (Some((least, greatest)), Some(measure)) = (key.range, key.kind.measure(&node.datum)) else {
+            return true;
         };
-        let within = bound(least, self).is_none_or(|least| measure >= least)
-            && bound(greatest, self).is_none_or(|greatest| measure <= greatest);
+        let bound = |text: &str| {
+            let node = Node::parse_value(text, key.name, &Origin::Default)?;
+            key.kind.measure(&node.datum)
+        };
+        let within = bound(least).is_none_or(|least| measure >= least)
+            && bound(greatest).is_none_or(|greatest| measure <= greatest);
         if !within {
             let off = if matches!(key.kind, Kind::OrWord(..)) { ", or \"off\"" } else { "" };
             let message = format!(

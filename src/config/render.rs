@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::Config;
 use super::key::{Key, Presence, Table};
 use super::tree::join;
-use super::value::{Shown, Value};
+use super::value::Value;
 use crate::wrap::wrapped;
 
 /// The longest line of the reference.
@@ -36,8 +36,8 @@ pub struct Waiting {
 /// for a restart stands there as it is in force, and beside it what comes after the restart.
 pub fn in_force(config: &Config, waiting: &[Waiting]) -> String {
     let mut text = String::new();
-    if let Shown::Table(entries) = config.show() {
-        section("", &entries, waiting, &mut text);
+    if let Some(toml::Value::Table(values)) = config.show() {
+        section("", &Config::TABLE, &values, waiting, &mut text);
     }
     text
 }
@@ -45,18 +45,20 @@ pub fn in_force(config: &Config, waiting: &[Waiting]) -> String {
 /// Every setting that has a value, by its key with its section, as it would be written; a secret is
 /// its reference. Lists of tables are left out.
 pub fn settings(config: &Config) -> BTreeMap<String, String> {
-    fn gather(path: &str, shown: &Shown, found: &mut BTreeMap<String, String>) {
-        if let Some(literal) = literal(shown) {
-            found.insert(path.to_owned(), literal);
+    fn gather(path: &str, value: &toml::Value, found: &mut BTreeMap<String, String>) {
+        if is_plain(value) {
+            found.insert(path.to_owned(), value.to_string());
         }
-        for (name, shown) in shown.entries().unwrap_or_default() {
+        for (name, value) in value.as_table().into_iter().flatten() {
             let mut inner = path.to_owned();
             join(&mut inner, name);
-            gather(&inner, shown, found);
+            gather(&inner, value, found);
         }
     }
     let mut found = BTreeMap::new();
-    gather("", &config.show(), &mut found);
+    if let Some(values) = config.show() {
+        gather("", &values, &mut found);
+    }
     found
 }
 
@@ -77,8 +79,8 @@ pub fn reference() -> String {
     text
 }
 
-fn section(path: &str, entries: &[(&'static str, Shown)], waiting: &[Waiting], text: &mut String) {
-    for (name, shown) in entries {
+fn section(path: &str, of: &Table, values: &toml::Table, waiting: &[Waiting], text: &mut String) {
+    for Key { name, .. } in of.keys {
         let waits = waiting.iter().find(|waiting| match waiting.key.rsplit_once('.') {
             Some((section, key)) => section == path && key == *name,
             None => path.is_empty() && waiting.key == *name,
@@ -89,48 +91,28 @@ fn section(path: &str, entries: &[(&'static str, Shown)], waiting: &[Waiting], t
                 Some(now) => writeln!(text, "{name} = {now} # after a restart: {then}"),
                 None => writeln!(text, "# {name} is not set; after a restart: {then}"),
             };
-        } else if let Some(literal) = literal(shown) {
-            let _infallible = writeln!(text, "{name} = {literal}");
+        } else if let Some(value) = values.get(*name).filter(|value| is_plain(value)) {
+            let _infallible = writeln!(text, "{name} = {value}");
         }
     }
-    for (name, shown) in entries {
+    for Key { name, kind, .. } in of.keys {
+        let (Some(of), Some(value)) = (kind.table(), values.get(*name)) else { continue };
         let mut inner = path.to_owned();
         join(&mut inner, name);
-        match shown {
-            Shown::Table(entries) => {
-                let _infallible = writeln!(text, "\n[{inner}]");
-                section(&inner, entries, waiting, text);
-            }
-            Shown::List(tables) => {
-                for entries in tables.iter().filter_map(Shown::entries) {
-                    let _infallible = writeln!(text, "\n[[{inner}]]");
-                    section(&inner, entries, waiting, text);
-                }
-            }
-            Shown::Unset | Shown::Literal(_) => {}
+        if let Some(values) = value.as_table() {
+            let _infallible = writeln!(text, "\n[{inner}]");
+            section(&inner, of, values, waiting, text);
+        }
+        for values in value.as_array().into_iter().flatten().filter_map(toml::Value::as_table) {
+            let _infallible = writeln!(text, "\n[[{inner}]]");
+            section(&inner, of, values, waiting, text);
         }
     }
 }
 
-impl Shown {
-    fn entries(&self) -> Option<&[(&'static str, Self)]> {
-        match self {
-            Self::Table(entries) => Some(entries),
-            Self::Unset | Self::Literal(_) | Self::List(_) => None,
-        }
-    }
-}
-
-/// A value that stands behind its key; `None` for sections, lists of them and what isn't written.
-fn literal(shown: &Shown) -> Option<String> {
-    match shown {
-        Shown::Literal(literal) => Some(literal.clone()),
-        Shown::List(values) if values.iter().all(|value| value.entries().is_none()) => {
-            let values: Vec<String> = values.iter().filter_map(literal).collect();
-            Some(format!("[{}]", values.join(", ")))
-        }
-        Shown::Unset | Shown::List(_) | Shown::Table(_) => None,
-    }
+/// Whether a value stands behind its key; sections and lists of them do not.
+fn is_plain(value: &toml::Value) -> bool {
+    !value.is_table() && value.as_array().is_none_or(|values| !values.iter().any(toml::Value::is_table))
 }
 
 /// One section of the reference. `off` is `"# "` within what is commented out.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::key::{Kind, section};
-use super::quantity::{Ratio, Size};
+use super::quantity::Size;
 use super::value::textual;
 use crate::openai::Endpoint;
 use crate::retry::Operation;
@@ -41,16 +41,16 @@ section! {
     Budget {
         /// What a success earns. Half a retry carries through a quarter of failures, which needs a
         /// third.
-        earn: Ratio = default(0.5) in 0.0..=10.0,
+        earn: f64 = default(0.5) in 0.0..=10.0,
         /// The most that is saved up. About 20 keeps attempts within 1.1 of requests when
         /// everything fails.
-        capacity: Ratio = default(20.0) in 0.0..=10000.0,
+        capacity: f64 = default(20.0) in 0.0..=10000.0,
         /// What each received request earns even if nothing succeeds, so that a trickle may always
         /// be retried.
-        reserve: Ratio = default(0.02) in 0.0..=1.0,
+        reserve: f64 = default(0.02) in 0.0..=1.0,
         /// Retries at once, their backoff and their wait included, as a part of the attempts in
         /// flight.
-        concurrent: Ratio = default(1.0) in 0.0..=1.0,
+        concurrent: f64 = default(1.0) in 0.0..=1.0,
         /// Retries at once that are always allowed. 1,000: at 1,000 requests a second, a quarter
         /// failing, some 500 are in their backoff.
         concurrent_least: u32 = default(1000) in 0..=100000,
@@ -132,9 +132,9 @@ pub struct Repeatable {
 }
 
 impl Repeatable {
-    fn parse(text: &str) -> Option<Self> {
-        let operation = Operation::parse(text).ok()?;
-        Some(Self { text: text.trim().to_owned(), operation })
+    fn parse(text: &str) -> Result<Self, Option<String>> {
+        let operation = Operation::parse(text).map_err(|_| None)?;
+        Ok(Self { text: text.trim().to_owned(), operation })
     }
 
     /// The operation.
@@ -149,4 +149,4 @@ impl Repeatable {
     }
 }
 
-textual!(Repeatable, Kind::Operation, Repeatable::parse, |repeatable: &Repeatable| repeatable.text.clone());
+textual!(Repeatable, Kind::Operation, Repeatable::parse, |of: &Repeatable| of.text.clone());

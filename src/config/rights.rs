@@ -5,7 +5,7 @@ use super::callers::Caller;
 use super::key::{Kind, section};
 use super::read::Reader;
 use super::tree::Node;
-use super::value::{Shown, Value};
+use super::value::Value;
 use crate::pattern::Pattern;
 use crate::rights::{self, Grant, Models, Set};
 
@@ -44,7 +44,7 @@ impl<T: Value> Value for Placed<T> {
         T::read(node, reader).map(|value| Self { value, place: place.into() })
     }
 
-    fn show(&self) -> Shown {
+    fn show(&self) -> Option<toml::Value> {
         self.value.show()
     }
 }

@@ -7,7 +7,7 @@ use super::key::Kind;
 use super::read::Reader;
 use super::sources::Sources;
 use super::tree::{Datum, Node};
-use super::value::{Shown, Value};
+use super::value::Value;
 use crate::caller::Secret;
 
 /// Where a secret is.
@@ -143,8 +143,8 @@ impl Value for SecretRef {
         }
     }
 
-    fn show(&self) -> Shown {
-        Shown::text(&self.source.reference())
+    fn show(&self) -> Option<toml::Value> {
+        Some(self.source.reference().into())
     }
 }
 

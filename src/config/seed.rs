@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::key::Kind;
 use super::read::Reader;
 use super::tree::Node;
-use super::value::{Shown, Value};
+use super::value::Value;
 
 /// A file with the answer of `GET /organization/projects/{id}/rate_limits`, and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,8 +90,8 @@ impl Value for SeedFile {
         }
     }
 
-    fn show(&self) -> Shown {
-        Shown::text(&self.path.to_string_lossy())
+    fn show(&self) -> Option<toml::Value> {
+        self.path.show()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::key::section;
 use super::quantity::Size;
 use super::secret::SecretRef;
-use super::value::choice;
+use crate::label::names;
 
 section! {
     /// The listener for callers, and what each connection may take.
@@ -96,7 +96,7 @@ section! {
     }
 }
 
-choice! {
+names! {
     /// Whether callers must show a certificate.
     ClientAuth {
         /// Not asked for.
@@ -108,7 +108,7 @@ choice! {
     }
 }
 
-choice! {
+names! {
     /// A version of TLS.
     TlsVersion {
         /// RFC 5246.

@@ -108,10 +108,11 @@ section! {
 textual!(
     Roots,
     Kind::Choice(|| vec!["system", "bundled", "file:PATH"]),
-    |text: &str| match text {
-        "system" => Some(Roots::System),
-        "bundled" => Some(Roots::Bundled),
-        _ => text.strip_prefix("file:").filter(|path| !path.is_empty()).map(|path| Roots::File(path.into())),
+    |text| match (text, text.strip_prefix("file:")) {
+        ("system", _) => Ok(Roots::System),
+        ("bundled", _) => Ok(Roots::Bundled),
+        (_, Some(path)) if !path.is_empty() => Ok(Roots::File(path.into())),
+        (_, _) => Err(None),
     },
     |roots: &Roots| match roots {
         Roots::System => "system".to_owned(),
@@ -120,4 +121,4 @@ textual!(
     }
 );
 
-or_word!(FirstEventTimeout, "learned" = Learned, After(Duration), Kind::Duration);
+or_word!(FirstEventTimeout, "learned" = Learned, After(Duration));

@@ -3,7 +3,6 @@
 use super::Config;
 use super::key::section;
 use super::pacing::InFlight;
-use super::quantity::Ratio;
 use super::secret::SecretRef;
 use super::url::UpstreamUrl;
 use crate::caller::AuthHeader;
@@ -58,7 +57,7 @@ section! {
     /// What an upstream allows.
     MemberLimits {
         /// The part of each of its limits that this Weir may use. Left out: `limits.share`.
-        share: Option<Ratio> = unset(0.5) in 0.001..=1.0,
+        share: Option<f64> = unset(0.5) in 0.001..=1.0,
         /// Requests in a minute.
         requests_per_minute: Option<u64> = unset(5000) in 1..=1000000000000,
         /// Tokens in a minute.

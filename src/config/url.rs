@@ -119,5 +119,5 @@ impl std::fmt::Display for UpstreamUrl {
     }
 }
 
-textual!(UpstreamUrl, Kind::UpstreamUrl, explained Self::parse);
-textual!(BaseUrl, Kind::Url, explained Self::parse);
+textual!(UpstreamUrl, Kind::UpstreamUrl, |text| Self::parse(text).map_err(Some), Self::to_string);
+textual!(BaseUrl, Kind::Url, |text| Self::parse(text).map_err(Some), Self::to_string);

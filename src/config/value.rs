@@ -8,9 +8,7 @@ use http::HeaderName;
 use super::key::Kind;
 use super::read::Reader;
 use super::tree::{Datum, Node};
-use crate::caller::{AuthHeader, Lane, Mode};
-use crate::estimate::Pricing;
-use crate::openai::Endpoint;
+use crate::label::Label;
 use crate::pattern::Pattern;
 use crate::rights::Grant;
 
@@ -37,37 +35,13 @@ pub(crate) trait Value: Sized {
         None
     }
 
-    /// The value as it would be written. A secret is shown as its reference.
-    fn show(&self) -> Shown;
-
-    /// The value as a number, to compare with the key's range.
-    fn measure(&self) -> Option<f64> {
-        None
-    }
+    /// The value as it would be written; nothing where it would not be. A secret is shown as its
+    /// reference.
+    fn show(&self) -> Option<toml::Value>;
 
     /// What stands for "not written", where something does.
     fn unset() -> Option<Self> {
         None
-    }
-}
-
-/// A value on its way back to text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shown {
-    /// Not written.
-    Unset,
-    /// A TOML value.
-    Literal(String),
-    /// A list of plain values or of tables.
-    List(Vec<Shown>),
-    /// A section.
-    Table(Vec<(&'static str, Shown)>),
-}
-
-impl Shown {
-    /// Text in TOML's quotes.
-    pub(crate) fn text(text: &str) -> Self {
-        Self::Literal(toml::Value::String(text.to_owned()).to_string())
     }
 }
 
@@ -78,13 +52,13 @@ impl Value for bool {
         if let Datum::Boolean(value) = datum { Ok(*value) } else { Err(None) }
     }
 
-    fn show(&self) -> Shown {
-        Shown::Literal(self.to_string())
+    fn show(&self) -> Option<toml::Value> {
+        Some((*self).into())
     }
 }
 
 macro_rules! integers {
-    ($($type:ty: $float:expr),*) => { $(
+    ($($type:ty),*) => { $(
         impl Value for $type {
             const KIND: Kind = Kind::Integer;
 
@@ -93,72 +67,70 @@ macro_rules! integers {
                 Self::try_from(*number).map_err(|_| None)
             }
 
-            fn show(&self) -> Shown {
-                Shown::Literal(self.to_string())
-            }
-
-            fn measure(&self) -> Option<f64> {
-                Some($float(*self))
+            fn show(&self) -> Option<toml::Value> {
+                i64::try_from(*self).ok().map(toml::Value::Integer)
             }
         }
     )* };
 }
-integers!(u64: |number| number as f64, usize: |number| number as f64, u32: f64::from);
+integers!(u64, usize, u32);
 
-/// Free text is never empty: to write nothing, the key is left out.
-impl Value for String {
-    const KIND: Kind = Kind::Text;
+/// One of the words of a closed list.
+impl<T: Label> Value for T {
+    const KIND: Kind = Kind::Choice(|| T::ALL.iter().map(|value| value.name()).collect());
 
     fn parse(datum: &Datum) -> Result<Self, Option<String>> {
-        let text = datum.as_text().ok_or(None)?;
-        if text.trim().is_empty() {
-            return Err(Some("is empty; leave it out".to_owned()));
-        }
-        if text.chars().any(char::is_control) { Err(None) } else { Ok(text.to_owned()) }
+        datum.as_text().and_then(T::named).ok_or(None)
     }
 
-    fn show(&self) -> Shown {
-        Shown::text(self)
+    fn show(&self) -> Option<toml::Value> {
+        Some(self.name().into())
     }
 }
 
-/// Declares a value that is read from one text by a function; with `explained` that says what is
-/// wrong.
+/// Declares a value that is read from one text and shown as one.
 macro_rules! textual {
-    ($type:ty, $kind:expr, explained $parse:expr) => {
-        impl $crate::config::value::Value for $type {
-            const KIND: $crate::config::key::Kind = $kind;
-
-            fn parse(datum: &$crate::config::tree::Datum) -> Result<Self, Option<String>> {
-                $parse(datum.as_text().ok_or(None)?).map_err(Some)
-            }
-
-            fn show(&self) -> $crate::config::value::Shown {
-                $crate::config::value::Shown::text(&self.to_string())
-            }
-        }
-    };
     ($type:ty, $kind:expr, $parse:expr, $show:expr) => {
         impl $crate::config::value::Value for $type {
             const KIND: $crate::config::key::Kind = $kind;
 
             fn parse(datum: &$crate::config::tree::Datum) -> Result<Self, Option<String>> {
-                datum.as_text().and_then($parse).ok_or(None)
+                datum.as_text().ok_or(None).and_then($parse)
             }
 
-            fn show(&self) -> $crate::config::value::Shown {
-                $crate::config::value::Shown::text(&$show(self))
+            fn show(&self) -> Option<toml::Value> {
+                Some($show(self).into())
             }
         }
     };
 }
 pub(crate) use textual;
 
+textual!(String, Kind::Text, free_text, String::as_str);
+textual!(SocketAddr, Kind::Address, |text| text.parse().map_err(|_| None), SocketAddr::to_string);
+textual!(HeaderName, Kind::HeaderName, |text| text.parse().map_err(|_| None), HeaderName::as_str);
+textual!(Pattern, Kind::Pattern, |text| Pattern::parse(text).ok_or(None), Pattern::as_str);
+textual!(Grant, Kind::Choice(Grant::words), |text| Grant::named(text).ok_or(None), |of: &Grant| of.as_str());
+textual!(PathBuf, Kind::Path, path, |path: &PathBuf| path.to_string_lossy().into_owned());
+
+/// Free text is never empty: to write nothing, the key is left out.
+fn free_text(text: &str) -> Result<String, Option<String>> {
+    if text.trim().is_empty() {
+        return Err(Some("is empty; leave it out".to_owned()));
+    }
+    if text.chars().any(char::is_control) { Err(None) } else { Ok(text.to_owned()) }
+}
+
+fn path(text: &str) -> Result<PathBuf, Option<String>> {
+    if text.is_empty() || text.contains('\0') { Err(None) } else { Ok(text.into()) }
+}
+
 /// Declares a value that is a word, or what another type holds.
 macro_rules! or_word {
-    ($type:ty, $word:literal = $variant:ident, $other:ident($inner:ty), $kind:expr) => {
+    ($type:ty, $word:literal = $variant:ident, $other:ident($inner:ty)) => {
         impl $crate::config::value::Value for $type {
-            const KIND: $crate::config::key::Kind = $crate::config::key::Kind::OrWord($word, &$kind);
+            const KIND: $crate::config::key::Kind =
+                $crate::config::key::Kind::OrWord($word, &<$inner as $crate::config::value::Value>::KIND);
 
             fn read(
                 node: &$crate::config::tree::Node,
@@ -170,63 +142,16 @@ macro_rules! or_word {
                 <$inner as $crate::config::value::Value>::read(node, reader).map(Self::$other)
             }
 
-            fn show(&self) -> $crate::config::value::Shown {
+            fn show(&self) -> Option<toml::Value> {
                 match self {
-                    Self::$variant => $crate::config::value::Shown::text($word),
+                    Self::$variant => Some($word.into()),
                     Self::$other(inner) => $crate::config::value::Value::show(inner),
-                }
-            }
-
-            fn measure(&self) -> Option<f64> {
-                match self {
-                    Self::$variant => None,
-                    Self::$other(inner) => $crate::config::value::Value::measure(inner),
                 }
             }
         }
     };
 }
 pub(crate) use or_word;
-
-textual!(SocketAddr, Kind::Address, |text: &str| text.parse().ok(), SocketAddr::to_string);
-textual!(HeaderName, Kind::HeaderName, |text: &str| text.parse().ok(), |name: &HeaderName| name.to_string());
-textual!(
-    PathBuf,
-    Kind::Path,
-    |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| Self::from(text)),
-    |path: &PathBuf| path.to_string_lossy().into_owned()
-);
-textual!(Pattern, Kind::Pattern, Pattern::parse, |pattern: &Pattern| pattern.as_str().to_owned());
-textual!(Grant, Kind::Choice(Grant::words), Grant::named, |grant: &Grant| grant.as_str().to_owned());
-
-/// Declares a value of an enum that other modules own: one of its words.
-macro_rules! words {
-    ($($type:ty),*) => { $($crate::config::value::textual!(
-        $type,
-        $crate::config::key::Kind::Choice(|| <$type>::ALL.map(<$type>::as_str).to_vec()),
-        $crate::label::Label::named,
-        |value: &$type| value.as_str().to_owned()
-    );)* };
-}
-pub(crate) use words;
-
-words!(AuthHeader, Endpoint, Lane, Mode, Pricing);
-
-/// Declares an enum whose variants are the words that a key takes.
-macro_rules! choice {
-    (
-        $(#[$meta:meta])*
-        $name:ident { $( $(#[doc = $doc:literal])* $variant:ident = $word:literal ),* $(,)? }
-    ) => {
-        $crate::label::names! {
-            $(#[$meta])*
-            $name { $( $(#[doc = $doc])* $variant = $word, )* }
-        }
-
-        $crate::config::value::words!($name);
-    };
-}
-pub(crate) use choice;
 
 /// `"off"`, or not written where the key has no default.
 impl<T: Value> Value for Option<T> {
@@ -236,12 +161,8 @@ impl<T: Value> Value for Option<T> {
         if node.datum.as_text() == Some("off") { Some(None) } else { T::read(node, reader).map(Some) }
     }
 
-    fn show(&self) -> Shown {
-        self.as_ref().map_or(Shown::Unset, Value::show)
-    }
-
-    fn measure(&self) -> Option<f64> {
-        self.as_ref().and_then(Value::measure)
+    fn show(&self) -> Option<toml::Value> {
+        self.as_ref().and_then(Value::show)
     }
 
     fn unset() -> Option<Self> {
@@ -275,7 +196,7 @@ impl<T: Value> Value for Vec<T> {
         Some(values)
     }
 
-    fn show(&self) -> Shown {
-        Shown::List(self.iter().map(Value::show).collect())
+    fn show(&self) -> Option<toml::Value> {
+        Some(self.iter().filter_map(Value::show).collect::<Vec<_>>().into())
     }
 }

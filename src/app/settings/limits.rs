@@ -28,12 +28,12 @@ fn settings(numbers: Numbers, share: f64, in_flight: Option<InFlight>) -> LimitS
 }
 
 pub(super) fn limits(of: &Limits) -> LimitSettings {
-    settings(numbers!(of), of.share.0, of.in_flight)
+    settings(numbers!(of), of.share, of.in_flight)
 }
 
 /// What one upstream of a pool allows, where it states anything.
 pub(super) fn of_member(member: &MemberLimits, of: &Limits) -> Option<LimitSettings> {
-    let share = member.share.unwrap_or(of.share).0;
+    let share = member.share.unwrap_or(of.share);
     member.says_anything().then(|| settings(numbers!(member), share, member.in_flight))
 }
 
@@ -49,7 +49,7 @@ pub(super) fn families(of: &Limits) -> Vec<Family> {
         Family {
             name: model.model.as_str().into(),
             patterns: vec![model.model.as_str().into()],
-            limits: Some(settings(numbers, of.share.0, of.in_flight)),
+            limits: Some(settings(numbers, of.share, of.in_flight)),
         }
     });
     configured.chain(seeded).collect()
@@ -59,7 +59,7 @@ fn family_limits(family: &FamilyLimits, of: &Limits) -> Option<LimitSettings> {
     let (own, all): (Numbers, Numbers) = (numbers!(family), numbers!(of));
     let says_anything = own.iter().any(Option::is_some) || family.in_flight.is_some();
     let numbers = std::array::from_fn(|at| own[at].or(all[at]));
-    says_anything.then(|| settings(numbers, of.share.0, family.in_flight.or(of.in_flight)))
+    says_anything.then(|| settings(numbers, of.share, family.in_flight.or(of.in_flight)))
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ pub(super) fn account(
     let home = &config.members()[0].url;
     account::Settings {
         upstreams,
-        log_sample: config.log.sample.0,
+        log_sample: config.log.sample,
         log_text,
         reports: config.report.capacity,
         spans,
@@ -187,7 +187,7 @@ pub(super) fn export(config: &Config) -> Result<Option<otlp::Settings>, Error> {
         authorization,
         tls: tls.transpose()?,
         service_name: of.service_name.clone(),
-        sample: of.sample.0,
+        sample: of.sample,
         interval: of.interval,
         max_queued: of.max_queued,
     }))
@@ -221,7 +221,7 @@ pub(super) fn scopes(config: &Config, callers: &Callers, names: &Names) -> admis
             max_bytes: queue.max_waiting_bytes.bytes(),
             max_waiting_per_caller: queue.max_waiting_per_caller,
             max_bytes_per_caller: queue.max_waiting_bytes_per_caller.bytes(),
-            background_share: queue.background_share.0,
+            background_share: queue.background_share,
         },
         max_waiting_of: max_waiting_of(callers),
         ceilings: allowances::ceilings(config, callers),
@@ -235,10 +235,10 @@ pub(super) fn scopes(config: &Config, callers: &Callers, names: &Names) -> admis
             probe_longest: breaker.probe_cap,
         },
         budget: BudgetSettings {
-            capacity: budget.capacity.0,
-            per_success: budget.earn.0,
-            per_request: budget.reserve.0,
-            concurrent: budget.concurrent.0,
+            capacity: budget.capacity,
+            per_success: budget.earn,
+            per_request: budget.reserve,
+            concurrent: budget.concurrent,
             concurrent_least: budget.concurrent_least,
         },
         quota_probe: config.quota_breaker.probe_interval,

@@ -1,9 +1,9 @@
 //! Exchanges that can be told apart, that ask for what their endpoint needs, and credentials that
 //! name one.
 
-use super::{MARKS, Rules};
+use super::{MARKS, Rules, refuse};
 use crate::config::Config;
-use crate::config::exchanges::{Exchange, Grant};
+use crate::config::exchanges::Grant;
 use crate::config::secret::{self, SecretSource};
 
 /// Exchanges at most: each has a series.
@@ -13,44 +13,27 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let places = rules.kept("exchanges");
     rules.at_most(MOST, "exchanges", &places);
     rules.names("exchange", &MARKS, &places, config.exchanges.iter().map(|of| &of.name));
-    for (exchange, place) in config.exchanges.iter().zip(&places) {
-        if !exchange.url.is_private() {
-            rules.refuse_at(place, "url", "would send the subject token in the clear; write https");
-        }
-        if matches!(exchange.subject_token.source, SecretSource::Exchange(_)) {
-            rules.refuse_at(place, "subject_token", "can't come from an exchange; write \"file:PATH\"");
-        }
-        identity(exchange, place, rules);
-    }
-    references(config, rules);
-}
-
-fn identity(of: &Exchange, place: &str, rules: &mut Rules<'_, '_>) {
-    let client = of.client_id.is_none() && of.grant == Grant::ClientCredentials;
-    let both = "identity_provider_id and service_account_id go together; write both, or leave both out";
-    let provider = of.identity_provider_id.is_some();
-    for (wrong, key, message) in [
-        (client, "client_id", "is missing: the grant \"client-credentials\" needs it; write it"),
-        (provider && of.service_account_id.is_none(), "identity_provider_id", both),
-        (!provider && of.service_account_id.is_some(), "service_account_id", both),
-    ] {
-        if wrong {
-            rules.refuse(&[&format!("{place}.{key}"), place], message);
+    for (of, place) in config.exchanges.iter().zip(&places) {
+        let (provider, account) = (of.identity_provider_id.is_some(), of.service_account_id.is_some());
+        let lone = if provider { "identity_provider_id" } else { "service_account_id" };
+        refuse! { rules;
+            !of.url.is_private() => "{place}.url": "would send the subject token in the clear; write https";
+            matches!(of.subject_token.source, SecretSource::Exchange(_)) => "{place}.subject_token":
+                "can't come from an exchange; write \"file:PATH\"";
+            of.client_id.is_none() && of.grant == Grant::ClientCredentials => "{place}.client_id", "{place}":
+                "is missing: the grant \"client-credentials\" needs it; write it";
+            provider != account => "{place}.{lone}", "{place}":
+                "identity_provider_id and service_account_id go together; write both, or leave both out";
         }
     }
-}
-
-/// Only what goes upstream as a credential may come from an exchange, and from one that there is.
-fn references(config: &Config, rules: &mut Rules<'_, '_>) {
+    // Only what goes upstream as a credential may come from an exchange, and from one that there is.
     for (key, secret) in secret::all(config) {
         let SecretSource::Exchange(name) = &secret.source else { continue };
-        let message = if !key.ends_with(".credential") {
-            "can't come from an exchange; write \"env:NAME\" or \"file:PATH\"".to_owned()
-        } else if config.exchanges.iter().all(|exchange| exchange.name != *name) {
-            format!("there is no exchange \"{name}\"; add [[exchanges]] with that name")
-        } else {
-            continue;
-        };
-        rules.refuse(&[&key], message);
+        let is_credential = key.ends_with(".credential");
+        refuse! { rules;
+            !is_credential => "{key}": "can't come from an exchange; write \"env:NAME\" or \"file:PATH\"";
+            is_credential && config.exchanges.iter().all(|exchange| exchange.name != *name) => "{key}":
+                "there is no exchange \"{name}\"; add [[exchanges]] with that name";
+        }
     }
 }

@@ -1,41 +1,38 @@
 //! Families of models that can be told apart, each with a model that no earlier family takes.
 
-use super::Rules;
+use super::{Rules, refuse};
 use crate::config::Config;
 use crate::config::pacing::Family;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     let families = &config.limits.families;
     for (index, (family, place)) in families.iter().zip(rules.kept("limits.families")).enumerate() {
-        let before = &families[..index];
-        if family.name == "other" {
-            rules.refuse_at(&place, "name", "\"other\" means all other models; write another name");
+        let (Family { name, models, .. }, before) = (family, &families[..index]);
+        refuse! { rules;
+            name == "other" => "{place}.name": "\"other\" means all other models; write another name";
+            before.iter().any(|before| before.name == *name) => "{place}.name":
+                "\"{name}\" is the name of an earlier family; write another";
+            models.is_empty() => "{place}.models": "no model belongs to it; name at least one";
         }
-        if before.iter().any(|before| before.name == family.name) {
-            let message = format!("\"{}\" is the name of an earlier family; write another", family.name);
-            rules.refuse_at(&place, "name", message);
-        }
-        if family.models.is_empty() {
-            rules.refuse_at(&place, "models", "no model belongs to it; name at least one");
-            continue;
-        }
-        for pattern in &family.models {
-            if before.iter().any(|before| before.models.contains(pattern)) {
-                let pattern = pattern.as_str();
-                let message = format!("\"{pattern}\" belongs to an earlier family; leave it out here");
-                rules.refuse_at(&place, "models", message);
+        for pattern in models {
+            let text = pattern.as_str();
+            refuse! { rules;
+                before.iter().any(|before| before.models.contains(pattern)) => "{place}.models":
+                    "\"{text}\" belongs to an earlier family; leave it out here";
             }
         }
         // A pattern takes another one where it takes its text: a star of the other is a character
         // like any.
         let takes_all = |earlier: &&Family| {
             let takes = |text: &str| earlier.models.iter().any(|pattern| pattern.matches(text));
-            family.models.iter().all(|pattern| takes(pattern.as_str()))
+            !models.is_empty() && models.iter().all(|pattern| takes(pattern.as_str()))
         };
-        if let Some(earlier) = before.iter().find(takes_all) {
-            let advice = "takes all of its models; put the one with fewer models first";
-            let message = format!("never counts: the family \"{}\" above it {advice}", earlier.name);
-            rules.refuse(&[&format!("{place}.models"), &place], message);
+        let earlier = before.iter().find(takes_all).map(|earlier| &*earlier.name);
+        let wide = earlier.unwrap_or_default();
+        refuse! { rules;
+            earlier.is_some() => "{place}.models", "{place}":
+                "never counts: the family \"{wide}\" above it takes all of its models; put the one with fewer \
+                 models first";
         }
     }
 }

@@ -13,69 +13,55 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     if !rules.reader.sources.resolves() {
         return;
     }
-    let (server, upstream) = (&config.server.tls, &config.upstream.tls);
-    for (key, path) in [
-        ("server.tls.cert", server.cert.as_ref()),
-        ("server.tls.client_ca", server.client_ca.as_ref()),
-        ("replicas.client_cert", config.replicas.client_cert.as_ref()),
-        ("upstream.tls.client_cert", upstream.client_cert.as_ref()),
-        ("upstream.tls.roots", upstream.roots.file()),
-        ("replicas.roots", config.replicas.roots.file()),
+    let (server, upstream, replicas) = (&config.server.tls, &config.upstream.tls, &config.replicas);
+    for (key, path, content) in [
+        ("server.tls.cert", server.cert.as_ref(), Content::Own),
+        ("server.tls.key", server.key.as_ref(), Content::Key),
+        ("server.tls.client_ca", server.client_ca.as_ref(), Content::Authorities),
+        ("replicas.client_cert", replicas.client_cert.as_ref(), Content::Own),
+        ("replicas.client_key", replicas.client_key.as_ref(), Content::Key),
+        ("replicas.roots", replicas.roots.file(), Content::Authorities),
+        ("upstream.tls.client_cert", upstream.client_cert.as_ref(), Content::Own),
+        ("upstream.tls.client_key", upstream.client_key.as_ref(), Content::Key),
+        ("upstream.tls.roots", upstream.roots.file(), Content::Authorities),
     ] {
         if let Some(path) = path {
-            pem(key, path, "certificate", |bytes| first_certificate(bytes).is_some(), rules);
-        }
-    }
-    for (key, path) in [
-        ("server.tls.cert", &server.cert),
-        ("replicas.client_cert", &config.replicas.client_cert),
-        ("upstream.tls.client_cert", &upstream.client_cert),
-    ] {
-        if let Some(path) = path {
-            lives(key, path, rules);
-        }
-    }
-    for (key, path) in [
-        ("server.tls.key", &server.key),
-        ("replicas.client_key", &config.replicas.client_key),
-        ("upstream.tls.client_key", &upstream.client_key),
-    ] {
-        if let Some(path) = path {
-            pem(key, path, "private key", |bytes| PrivateKeyDer::from_pem_slice(bytes).is_ok(), rules);
+            pem(key, path, content, rules);
         }
     }
 }
 
-fn first_certificate(bytes: &[u8]) -> Option<CertificateDer<'static>> {
-    CertificateDer::pem_slice_iter(bytes).next()?.ok()
+/// What a PEM file is to hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// A certificate to show, which has not ended.
+    Own,
+    /// Certificates of authorities.
+    Authorities,
+    /// A private key.
+    Key,
 }
 
-/// The own certificate at a key has not ended.
-fn lives(key: &str, path: &Path, rules: &mut Rules<'_, '_>) {
-    let sources = rules.reader.sources;
-    let own = sources.file(path).ok().and_then(|bytes| first_certificate(&bytes));
-    if let Some(end) = own.and_then(|own| der::ended(&own, sources.now())) {
-        rules.refuse(&[key], format!("the certificate in {} expired on {end}; renew it", path.display()));
-    }
-}
-
-fn pem(key: &str, path: &Path, what: &str, valid: impl Fn(&[u8]) -> bool, rules: &mut Rules<'_, '_>) {
-    match rules.reader.sources.file(path) {
-        Err(error) => rules.refuse(
-            &[key],
-            format!(
-                "cannot read {}: {error}; write the path of a PEM file that Weir's user may read",
-                path.display()
-            ),
-        ),
-        Ok(mut bytes) => {
-            if !valid(&bytes) {
-                rules.refuse(
-                    &[key],
-                    format!("{} holds no {what}; write the path of a PEM file with one", path.display()),
-                );
-            }
-            zeroize::Zeroize::zeroize(&mut bytes);
+fn pem(key: &str, path: &Path, content: Content, rules: &mut Rules<'_, '_>) {
+    let (sources, shown) = (rules.reader.sources, path.display());
+    let mut bytes = match sources.file(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let advice = "write the path of a PEM file that Weir's user may read";
+            return rules.refuse(&[key], format!("cannot read {shown}: {error}; {advice}"));
         }
+    };
+    let certificate = CertificateDer::pem_slice_iter(&bytes).next().and_then(Result::ok);
+    let ended = certificate.as_ref().and_then(|own| der::ended(own, sources.now()));
+    let ended = ended.filter(|_| content == Content::Own);
+    let (what, is_there) = match content {
+        Content::Own | Content::Authorities => ("certificate", certificate.is_some()),
+        Content::Key => ("private key", PrivateKeyDer::from_pem_slice(&bytes).is_ok()),
+    };
+    zeroize::Zeroize::zeroize(&mut bytes);
+    if !is_there {
+        rules.refuse(&[key], format!("{shown} holds no {what}; write the path of a PEM file with one"));
+    } else if let Some(end) = ended {
+        rules.refuse(&[key], format!("the certificate in {shown} expired on {end}; renew it"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Rules;
+use super::{Rules, refuse};
 use crate::config::Config;
 use crate::config::server::ClientAuth;
 
@@ -10,32 +10,29 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     addresses(config, rules);
     server_tls(config, rules);
     upstream(config, rules);
-    let (per_peer, all) = (config.server.max_connections_per_peer, config.server.max_connections);
-    rules.within("server.max_connections_per_peer", "server.max_connections", per_peer > all);
-    if let Some(token) = &config.admin.token
-        && rules.reader.sources.resolves()
-        && token.secret.expose().len() < 16
-    {
-        rules.refuse(&["admin.token"], "is shorter than 16 characters and can be guessed; use a longer one");
+    let (server, token) = (&config.server, config.admin.token.as_ref());
+    let resolves = rules.reader.sources.resolves();
+    refuse! { rules;
+        server.max_connections_per_peer > server.max_connections
+            => "server.max_connections_per_peer", "server.max_connections":
+            "is more than server.max_connections allows in all; write at most that";
+        resolves && token.is_some_and(|token| token.secret.expose().len() < 16) => "admin.token":
+            "is shorter than 16 characters and can be guessed; use a longer one";
     }
     let secret = ["authorization", "proxy-authorization", "cookie", "set-cookie", "api-key", "x-api-key"];
     for (name, place) in config.report.headers.iter().zip(rules.kept("report.headers")) {
-        if secret.contains(&name.as_str()) {
-            rules.refuse(
-                &[&place],
-                format!("\"{name}\" holds a credential, which is never kept; leave it out"),
-            );
+        refuse! { rules;
+            secret.contains(&name.as_str()) => "{place}":
+                "\"{name}\" holds a credential, which is never kept; leave it out";
         }
     }
 }
 
 fn addresses(config: &Config, rules: &mut Rules<'_, '_>) {
     let (listen, admin) = (config.server.listen, config.admin.listen);
-    if overlap(listen, admin) {
-        rules.refuse(
-            &["admin.listen", "server.listen"],
-            format!("{admin} and server.listen {listen} are the same place; write another port"),
-        );
+    refuse! { rules;
+        overlap(listen, admin) => "admin.listen", "server.listen":
+            "{admin} and server.listen {listen} are the same place; write another port";
     }
     let places = rules.kept("upstreams").into_iter().map(|place| format!("{place}.url"));
     let several = config.upstreams.iter().map(|member| &member.url).zip(places);
@@ -46,13 +43,9 @@ fn addresses(config: &Config, rules: &mut Rules<'_, '_>) {
             host => host.parse().ok(),
         };
         for (key, own) in [("server.listen", listen), ("admin.listen", admin)] {
-            if host.is_some_and(|host| overlap(SocketAddr::new(host, url.port()), own)) {
-                rules.refuse(
-                    &[&place, key],
-                    format!(
-                        "{url} is Weir's own {key}: requests would go round in a circle; write where the API is"
-                    ),
-                );
+            refuse! { rules;
+                host.is_some_and(|host| overlap(SocketAddr::new(host, url.port()), own)) => "{place}", "{key}":
+                    "{url} is Weir's own {key}: requests would go round in a circle; write where the API is";
             }
         }
     }
@@ -67,33 +60,29 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn server_tls(config: &Config, rules: &mut Rules<'_, '_>) {
     let tls = &config.server.tls;
-    identity("server.tls", ("cert", tls.cert.is_some()), ("key", tls.key.is_some()), rules);
+    let (cert, key, authorities) = (tls.cert.is_some(), tls.key.is_some(), tls.client_ca.is_some());
     let asks = tls.client_auth != ClientAuth::None;
-    if !asks && tls.client_ca.is_some() {
-        rules.refuse(
-            &["server.tls.client_ca"],
-            "has no effect with client_auth = \"none\"; write client_auth = \"required\" or \"optional\"",
-        );
-    }
-    if asks && tls.client_ca.is_none() {
-        rules.refuse(
-            &["server.tls.client_auth"],
-            "needs the authorities that client certificates come from; write server.tls.client_ca",
-        );
-    } else if asks && tls.cert.is_none() && tls.key.is_none() {
-        rules.refuse(
-            &["server.tls.client_auth"],
-            "needs TLS on the listener; write server.tls.cert and server.tls.key",
-        );
+    identity("server.tls", ("cert", cert), ("key", key), rules);
+    refuse! { rules;
+        !asks && authorities => "server.tls.client_ca":
+            "has no effect with client_auth = \"none\"; write client_auth = \"required\" or \"optional\"";
+        asks && !authorities => "server.tls.client_auth":
+            "needs the authorities that client certificates come from; write server.tls.client_ca";
+        asks && authorities && !cert && !key => "server.tls.client_auth":
+            "needs TLS on the listener; write server.tls.cert and server.tls.key";
     }
 }
 
 /// A certificate and its private key go together.
-fn identity(place: &str, cert: (&str, bool), key: (&str, bool), rules: &mut Rules<'_, '_>) {
-    if cert.1 && !key.1 {
-        rules.refuse_at(place, cert.0, format!("has no private key; write {place}.{} too", key.0));
-    } else if key.1 && !cert.1 {
-        rules.refuse_at(place, key.0, format!("has no certificate; write {place}.{} too", cert.0));
+fn identity(
+    place: &str,
+    (cert, has_cert): (&str, bool),
+    (key, has_key): (&str, bool),
+    rules: &mut Rules<'_, '_>,
+) {
+    refuse! { rules;
+        has_cert && !has_key => "{place}.{cert}": "has no private key; write {place}.{key} too";
+        has_key && !has_cert => "{place}.{key}": "has no certificate; write {place}.{cert} too";
     }
 }
 
@@ -103,11 +92,10 @@ fn upstream(config: &Config, rules: &mut Rules<'_, '_>) {
     let (cert, key) = (tls.client_cert.is_some(), tls.client_key.is_some());
     identity("upstream.tls", ("client_cert", cert), ("client_key", key), rules);
     let encrypts = config.members().iter().any(|member| member.url.is_tls());
-    if !encrypts {
-        for key in ["upstream.tls.client_cert", "upstream.tls.client_key", "upstream.tls.server_name"] {
-            if rules.written(key) {
-                rules.refuse(&[key], "has no effect: upstream.url is http; write https or leave this out");
-            }
+    for key in ["client_cert", "client_key", "server_name"].map(|key| format!("upstream.tls.{key}")) {
+        refuse! { rules;
+            !encrypts && rules.written(&key) => "{key}":
+                "has no effect: upstream.url is http; write https or leave this out";
         }
     }
     if upstream.credential.is_none() {
@@ -117,10 +105,8 @@ fn upstream(config: &Config, rules: &mut Rules<'_, '_>) {
             "goes with upstream.credential only; write that too, or let callers send the header",
         );
     }
-    if rules.written("upstream.proxy_credential") && upstream.proxy.is_none() {
-        rules.refuse(
-            &["upstream.proxy_credential"],
-            "there is no proxy; write upstream.proxy, or leave this out",
-        );
+    refuse! { rules;
+        rules.written("upstream.proxy_credential") && upstream.proxy.is_none() => "upstream.proxy_credential":
+            "there is no proxy; write upstream.proxy, or leave this out";
     }
 }

@@ -34,6 +34,18 @@ pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
     files::check(config, &mut rules);
 }
 
+/// States rules, each as a condition that must not hold, the keys that it is between, and what is
+/// wrong and to be written instead. Keys and messages are format strings.
+macro_rules! refuse {
+    ($rules:ident; $($broken:expr => $($key:literal),+ : $message:literal;)+) => { $(
+        if $broken {
+            let keys = [$(format_args!($key).to_string()),+];
+            $rules.refuse(&keys.each_ref().map(String::as_str), format_args!($message).to_string());
+        }
+    )+ };
+}
+use refuse;
+
 /// The tree that the configuration was read from, to say where a contradiction is written.
 struct Rules<'a, 'r> {
     root: &'a Node,
@@ -63,14 +75,11 @@ impl Rules<'_, '_> {
         self.reader.problems.push(Problem { origin, key, message: message.into() });
     }
 
-    /// The same for one key of the element at a place.
-    fn refuse_at(&mut self, place: &str, key: &str, message: impl Into<String>) {
-        self.refuse(&[&format!("{place}.{key}")], message);
-    }
-
     /// Reports each key at a place that is set.
     fn refuse_set(&mut self, place: &str, keys: &[(&str, bool)], message: &str) {
-        keys.iter().filter(|(_, set)| *set).for_each(|(key, _)| self.refuse_at(place, key, message));
+        for (key, _) in keys.iter().filter(|(_, set)| *set) {
+            self.refuse(&[&format!("{place}.{key}")], message);
+        }
     }
 
     /// Reports a list that is longer than it may be.
@@ -89,29 +98,20 @@ impl Rules<'_, '_> {
         places: &[String],
         names: impl Iterator<Item = &'n String>,
     ) {
+        let shown: Vec<String> = marks.iter().map(char::to_string).collect();
+        let shown = shown.join(" ");
         let valid = |c: char| c.is_ascii_alphanumeric() || marks.contains(&c);
         let mut before = Vec::<&String>::new();
         for (name, place) in names.zip(places) {
-            if name.is_empty() || name.len() > 64 || !name.chars().all(valid) {
-                let marks: Vec<String> = marks.iter().map(char::to_string).collect();
-                let marks = marks.join(" ");
-                let message =
-                    format!("is not fit for a metric; write at most 64 letters, digits and {marks}");
-                self.refuse_at(place, "name", message);
-            }
-            if let Some(first) = before.iter().position(|known| *known == name) {
-                let line = self.line(&format!("{}.name", places[first]));
-                let message = format!("\"{name}\" is the name of an earlier {what}{line}; write another");
-                self.refuse_at(place, "name", message);
+            let first = before.iter().position(|known| *known == name);
+            let line = first.map(|first| self.line(&format!("{}.name", places[first]))).unwrap_or_default();
+            refuse! { self;
+                name.is_empty() || name.len() > 64 || !name.chars().all(valid) => "{place}.name":
+                    "is not fit for a metric; write at most 64 letters, digits and {shown}";
+                first.is_some() => "{place}.name":
+                    "\"{name}\" is the name of an earlier {what}{line}; write another";
             }
             before.push(name);
-        }
-    }
-
-    /// Reports a bound that is above the one for all together.
-    fn within(&mut self, key: &str, all: &str, is_above: bool) {
-        if is_above {
-            self.refuse(&[key, all], format!("is more than {all} allows in all; write at most that"));
         }
     }
 

@@ -204,7 +204,7 @@ fn the_environment_counts_over_the_file_and_options_over_both() {
     assert_eq!(config.mode, Mode::Observe);
     assert_eq!(config.metrics.models.len(), 2);
     assert_eq!(config.retry.never, [crate::openai::Endpoint::Files]);
-    assert!((config.retry.budget.earn.0 - 0.25).abs() < 1e-9);
+    assert!((config.retry.budget.earn - 0.25).abs() < 1e-9);
     assert!(!config.breaker.enabled);
     assert_eq!(config.limits.tokens_per_minute, Some(90_000));
     assert_eq!(config.callers[0].name, "a");
