@@ -14,7 +14,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::config::callers::CallerToken;
 use crate::config::proxy;
-use crate::config::sources::{Process, Sources as _};
+use crate::config::sources::{PROCESS, Sources as _};
 use crate::upstream::Connector;
 
 use super::exchanges::{Exchanges, PATIENCE, send};
@@ -134,7 +134,7 @@ async fn keep(of: Weak<Issuer>, connector: Connector, mut rng: fastrand::Rng) {
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {
-    Process.file(path).map_err(|error| error.to_string())
+    PROCESS.file(path).map_err(|error| error.to_string())
 }
 
 async fn ask(url: &str, connector: Connector) -> Result<Vec<u8>, String> {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::Config;
 use crate::config::observe::{Format, Level};
-use crate::config::sources::{Process, Sources as _};
+use crate::config::sources::{PROCESS, Sources as _};
 use crate::telemetry::{self, DirectiveError, Directives, Levels, LogError, LogFilter, LogGuard};
 
 use super::{App, Error};
@@ -39,7 +39,7 @@ pub(super) fn start(config: &Config) -> Result<Log, Error> {
         Format::Json => false,
         Format::Text => true,
     };
-    let directives = match Process.variable("RUST_LOG") {
+    let directives = match PROCESS.variable("RUST_LOG") {
         Some(text) => {
             text.parse().map_err(|error: DirectiveError| Error::Configuration(error.to_string()))?
         }

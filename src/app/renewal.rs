@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::{self, Instant};
 use crate::config::Config;
 use crate::config::secret::{self, SecretSource};
-use crate::config::sources::Process;
+use crate::config::sources::PROCESS;
 use crate::telemetry::LogThrottle;
 
 use super::control::Control;
@@ -28,7 +28,7 @@ fn look(config: &Config, exchanges: &Exchanges) -> Look {
     let mut found = Look { changed: Vec::new(), problems: Vec::new() };
     for (key, secret) in secret::all(config) {
         match secret.source {
-            SecretSource::File(_) => match secret.source.resolve(&Process) {
+            SecretSource::File(_) => match secret.source.resolve(&PROCESS) {
                 Ok(now) if now == secret.secret => {}
                 Ok(_) => found.changed.push(key),
                 Err(problem) => found.problems.push(format!("{key}: {problem}")),

@@ -12,7 +12,7 @@ use super::{Failure, runtime, settings};
 use crate::admin::{self, Client, ClientError};
 use crate::caller::Secret;
 use crate::clock;
-use crate::config::sources::{Process, WithoutSecrets};
+use crate::config::sources::{PROCESS, WITHOUT_SECRETS};
 
 /// Columns of a table where nobody says how wide the terminal is.
 const WIDTH: usize = 100;
@@ -83,8 +83,8 @@ fn columns(options: &Status) -> usize {
 /// The Weir that the options and the configuration name. Of all secrets only the token is looked
 /// up: whoever asks for the status need not hold the upstream's key.
 fn client(access: &AdminAccess) -> Result<Client, Failure> {
-    let config = settings::of_running(access, &WithoutSecrets)?;
-    let token = config.admin.token.map(|token| token.source.resolve(&Process)).transpose();
+    let config = settings::of_running(access, &WITHOUT_SECRETS)?;
+    let token = config.admin.token.map(|token| token.source.resolve(&PROCESS)).transpose();
     let token = token.map_err(|message| Failure::Usage(format!("admin.token: {message}")))?;
     Ok(Client::new(config.admin.listen, token.as_ref().map(Secret::expose)))
 }

@@ -6,7 +6,7 @@ use super::arguments::Check;
 use super::{Failure, Terminal};
 use crate::caller::Callers;
 use crate::config::changes::{CHANGES, Version};
-use crate::config::sources::{Process, Sources, WithoutSecrets};
+use crate::config::sources::{PROCESS, Sources, WITHOUT_SECRETS};
 use crate::config::{self, Config, render};
 use crate::openai::Endpoint;
 use crate::rights::{Access, Right, Rights};
@@ -17,7 +17,7 @@ const ABREAST: usize = 6;
 const WIDEST: usize = 18;
 
 pub(super) fn check(options: &Check, terminal: &mut Terminal) -> Result<(), Failure> {
-    let sources: &dyn Sources = if options.without_secrets { &WithoutSecrets } else { &Process };
+    let sources: &dyn Sources = if options.without_secrets { &WITHOUT_SECRETS } else { &PROCESS };
     if let Some(version) = options.against {
         terminal.print(&changed(version)?);
     }

@@ -5,7 +5,7 @@ use super::changes::renamed;
 use super::key::{Kind, Table};
 use super::problem::{Origin, nearest, quoted};
 use super::read::Reader;
-use super::tree::{Datum, Node, join};
+use super::tree::{Datum, Node, joined};
 
 /// Lays every `WEIR_SECTION__KEY` over the file.
 ///
@@ -13,19 +13,19 @@ use super::tree::{Datum, Node, join};
 /// sets `WEIR_SERVICE_HOST` and `WEIR_PORT` for a service called `weir`.
 pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
     for (name, value) in reader.sources.overrides() {
-        let Some(rest) = name.strip_prefix("WEIR_").filter(|rest| *rest != "CONFIG") else { continue };
-        let steps: Vec<String> = rest.split("__").map(str::to_ascii_lowercase).collect();
-        let top_level = steps.len() == 1;
-        if let Some(change) = renamed(reader.changes, &steps.join(".")) {
+        let is_key = |rest: &&str| *rest != "CONFIG" && !rest.contains('.');
+        let Some(rest) = name.strip_prefix("WEIR_").filter(is_key) else { continue };
+        let path = rest.to_ascii_lowercase().replace("__", ".");
+        if let Some(change) = renamed(reader.changes, &path) {
             // Under its former name: what is called by both is told of.
-            if let Ok((_, kind)) = find(&change.key.split('.').map(str::to_owned).collect::<Vec<_>>()) {
-                let origin = Origin::Environment(name);
-                put(root, read(value.trim(), kind, &steps.join("."), &origin), reader);
+            if let Ok(kind) = find(change.key) {
+                put(root, read(value.trim(), kind, &path, &Origin::Environment(name)), reader);
             }
             continue;
         }
-        match find(&steps) {
-            Ok((path, kind)) if !(top_level && matches!(kind, Kind::Table(_))) => {
+        let top_level = !path.contains('.');
+        match find(&path) {
+            Ok(kind) if !(top_level && matches!(kind, Kind::Table(_))) => {
                 set(root, &path, &value, &Origin::Environment(name), reader);
             }
             Err(advice) if !top_level => {
@@ -45,20 +45,17 @@ pub(crate) fn near_misses(root: &Node, reader: &mut Reader<'_>) {
     for (name, value) in reader.sources.overrides() {
         let capitals = name.to_ascii_uppercase();
         let Some(rest) = capitals.strip_prefix("WEIR_").map(str::to_ascii_lowercase) else { continue };
-        let steps: Vec<String> = rest.split("__").map(str::to_owned).collect();
-        let meant = match steps.as_slice() {
-            [] => None,
-            [one] => single_underscore(one, &value),
-            several => find(several).ok().filter(|_| name != capitals),
+        let path = rest.replace("__", ".");
+        let meant = if path.contains('.') {
+            find(&path).ok().filter(|_| name != capitals).map(|kind| (path, kind))
+        } else {
+            single_underscore(&path, &value)
         };
         let Some((path, kind)) = meant else { continue };
         if matches!(kind, Kind::Secret | Kind::OrWord(_, Kind::Secret)) || root.find(&path).is_some() {
             continue;
         }
-        let message = format!(
-            "Weir reads no variable of this name; did you mean WEIR_{}?",
-            path.replace('.', "__").to_uppercase()
-        );
+        let message = format!("Weir reads no variable of this name; did you mean {}?", variable(&path));
         reader.problem_in_environment(name, message);
     }
 }
@@ -66,27 +63,27 @@ pub(crate) fn near_misses(root: &Node, reader: &mut Reader<'_>) {
 /// The key that a name without a double underscore was meant for: an option, or a section and a
 /// key.
 fn single_underscore(name: &str, value: &str) -> Option<(String, Kind)> {
-    let steps = |path: &str| path.split('.').map(str::to_owned).collect::<Vec<_>>();
-    match name {
-        "upstream" | "url" | "base_url" => return find(&steps("upstream.url")).ok(),
-        "listen" => return find(&steps("server.listen")).ok(),
-        "admin" => return find(&steps("admin.listen")).ok(),
+    let option = match name {
+        "upstream" | "url" | "base_url" => Some("upstream.url"),
+        "listen" => Some("server.listen"),
+        "admin" => Some("admin.listen"),
         // Kubernetes sets it to a URL for a service of this name.
-        "port" if value.trim().parse::<u16>().is_ok() => return find(&steps("server.listen")).ok(),
-        _ => {}
-    }
-    name.match_indices('_').find_map(|(at, _)| {
-        let found = find(&[name[..at].to_owned(), name[at + 1..].to_owned()]);
-        found.ok().filter(|(_, kind)| !matches!(kind, Kind::Table(_)))
+        "port" if value.trim().parse::<u16>().is_ok() => Some("server.listen"),
+        _ => None,
+    };
+    let sections = name.match_indices('_').map(|(at, _)| format!("{}.{}", &name[..at], &name[at + 1..]));
+    option.map(str::to_owned).into_iter().chain(sections).find_map(|path| {
+        let kind = find(&path).ok().filter(|kind| !matches!(kind, Kind::Table(_)))?;
+        Some((path, kind))
     })
 }
 
 /// Sets one key from a text, which its kind tells how to read. Does nothing for a key that nobody
 /// knows.
 pub(crate) fn set(root: &mut Node, path: &str, text: &str, origin: &Origin, reader: &mut Reader<'_>) {
-    let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
-    let Ok((path, kind)) = find(&steps) else { return };
-    put(root, read(text.trim(), kind, &path, origin), reader);
+    if let Ok(kind) = find(path) {
+        put(root, read(text.trim(), kind, path, origin), reader);
+    }
 }
 
 /// Lays a node over the file, at its path.
@@ -96,38 +93,37 @@ pub(super) fn put(root: &mut Node, node: Node, reader: &mut Reader<'_>) {
     }
 }
 
-/// The key at these steps, or which name was perhaps meant.
-fn find(steps: &[String]) -> Result<(String, Kind), String> {
-    let mut table: &Table = &Config::TABLE;
-    let mut path = String::new();
-    for (index, step) in steps.iter().enumerate() {
-        let Some(key) = table.keys.iter().find(|key| key.name == step) else {
-            let Some(near) = nearest(step, table.keys.iter().map(|key| key.name)) else {
-                return Err(format!(
-                    "there is no {}{}; config/reference.toml lists all keys",
-                    quoted(step),
-                    within(&path)
-                ));
-            };
-            join(&mut path, near);
-            let rest = steps[index + 1..].iter().map(String::as_str);
-            let names: Vec<String> = path.split('.').chain(rest).map(str::to_ascii_uppercase).collect();
-            return Err(format!("did you mean WEIR_{}?", names.join("__")));
-        };
-        join(&mut path, key.name);
-        if index + 1 == steps.len() {
-            return Ok((path, key.kind));
-        }
-        let Kind::Table(inner) = key.kind else {
-            return Err(format!("\"{path}\" has no keys of its own"));
-        };
-        table = inner;
-    }
-    Err("name a section and a key, as WEIR_SERVER__LISTEN".to_owned())
+/// The variable of a key.
+fn variable(path: &str) -> String {
+    format!("WEIR_{}", path.replace('.', "__").to_uppercase())
 }
 
-fn within(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!(" in [{path}]") }
+/// What the key at a path takes, or which name was perhaps meant.
+fn find(path: &str) -> Result<Kind, String> {
+    find_in(&Config::TABLE, "", path)
+}
+
+fn find_in(table: &Table, section: &str, path: &str) -> Result<Kind, String> {
+    let (name, rest) = path.split_once('.').map_or((path, None), |(name, rest)| (name, Some(rest)));
+    let Some(key) = table.keys.iter().find(|key| key.name == name) else {
+        let Some(near) = nearest(name, table.keys.iter().map(|key| key.name)) else {
+            let within = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
+            return Err(format!(
+                "there is no {}{within}; config/reference.toml lists all keys",
+                quoted(name)
+            ));
+        };
+        let near = joined(section, near);
+        return Err(format!(
+            "did you mean {}?",
+            variable(&rest.map_or(near.clone(), |rest| joined(&near, rest)))
+        ));
+    };
+    match (rest, key.kind) {
+        (None, kind) => Ok(kind),
+        (Some(rest), Kind::Table(inner)) => find_in(inner, &joined(section, name), rest),
+        (Some(_), _) => Err(format!("\"{}\" has no keys of its own", joined(section, name))),
+    }
 }
 
 /// Numbers, lists and tables are written as in TOML; a list of plain values may be separated by

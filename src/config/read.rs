@@ -6,7 +6,7 @@ use super::changes::{CHANGES, Change};
 use super::key::{Key, Kind, Presence, Table};
 use super::problem::{Origin, Problem, nearest, quoted};
 use super::sources::Sources;
-use super::tree::{Datum, Node, join};
+use super::tree::{Datum, Node, joined};
 use super::value::Value;
 
 /// What a value may ask for while it is read, and where it reports what is wrong.
@@ -104,8 +104,7 @@ impl<'a> Reader<'a> {
                 return read;
             }
         }
-        let mut path = section.path.clone();
-        join(&mut path, key.name);
+        let path = joined(&section.path, key.name);
         match key.presence {
             Presence::Default(text) => T::read(&Node::parse_value(text, &path, &Origin::Default)?, self),
             Presence::Unset(_) => T::unset(),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::Config;
 use super::key::{Key, Presence, Table};
-use super::tree::join;
+use super::tree::joined;
 use super::value::Value;
 use crate::wrap::wrapped;
 
@@ -50,9 +50,7 @@ pub fn settings(config: &Config) -> BTreeMap<String, String> {
             found.insert(path.to_owned(), value.to_string());
         }
         for (name, value) in value.as_table().into_iter().flatten() {
-            let mut inner = path.to_owned();
-            join(&mut inner, name);
-            gather(&inner, value, found);
+            gather(&joined(path, name), value, found);
         }
     }
     let mut found = BTreeMap::new();
@@ -97,8 +95,7 @@ fn section(path: &str, of: &Table, values: &toml::Table, waiting: &[Waiting], te
     }
     for Key { name, kind, .. } in of.keys {
         let (Some(of), Some(value)) = (kind.table(), values.get(*name)) else { continue };
-        let mut inner = path.to_owned();
-        join(&mut inner, name);
+        let inner = joined(path, name);
         if let Some(values) = value.as_table() {
             let _infallible = writeln!(text, "\n[{inner}]");
             section(&inner, of, values, waiting, text);
@@ -127,8 +124,7 @@ fn table(path: &str, table_: &Table, off: &str, text: &mut String) {
     }
     for key in sections {
         let Some(inner_table) = key.kind.table() else { continue };
-        let mut inner = path.to_owned();
-        join(&mut inner, key.name);
+        let inner = joined(path, key.name);
         comment(key.doc, text);
         let list = matches!(key.kind, super::key::Kind::List(_));
         let off = if list || matches!(key.presence, Presence::Unset(_)) { "# " } else { off };

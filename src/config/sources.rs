@@ -47,8 +47,16 @@ impl Sources for Nothing {
 }
 
 /// The process's own environment and files.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Process;
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    resolves: bool,
+}
+
+/// The process's own environment and files.
+pub const PROCESS: Process = Process { resolves: true };
+
+/// The same, but no secret is looked up: what `weir check` can say on another machine.
+pub const WITHOUT_SECRETS: Process = Process { resolves: false };
 
 /// No key, certificate or configuration is larger; a mistaken path may be.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
@@ -78,27 +86,8 @@ impl Sources for Process {
         }
         Ok(content)
     }
-}
-
-/// The process's environment and files, but no secret is looked up: what `weir check` can say on
-/// another machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WithoutSecrets;
-
-impl Sources for WithoutSecrets {
-    fn variable(&self, name: &str) -> Option<String> {
-        Process.variable(name)
-    }
-
-    fn overrides(&self) -> Vec<(String, String)> {
-        Process.overrides()
-    }
-
-    fn file(&self, path: &Path) -> io::Result<Vec<u8>> {
-        Process.file(path)
-    }
 
     fn resolves(&self) -> bool {
-        false
+        self.resolves
     }
 }

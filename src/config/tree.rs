@@ -105,7 +105,7 @@ impl Node {
         let mut walked = String::new();
         let (sections, name) = path.rsplit_once('.').map_or(("", path.as_str()), |(head, tail)| (head, tail));
         for section in sections.split('.').filter(|section| !section.is_empty()) {
-            join(&mut walked, section);
+            walked = joined(&walked, section);
             let Datum::Table(entries) = &mut at.datum else { return Err(node) };
             at = entries.entry(section.to_owned()).or_insert_with(|| Self {
                 path: walked.clone(),
@@ -151,19 +151,14 @@ impl Node {
     }
 }
 
-/// Appends a key's name to its section's path.
-pub(crate) fn join(path: &mut String, name: &str) {
-    if !path.is_empty() {
-        path.push('.');
-    }
-    path.push_str(name);
+/// The path of a key in the section at `path`.
+pub(crate) fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 fn table_of(table: &DeTable<'_>, path: &str, places: &Places<'_>) -> Datum {
     let entries = table.iter().map(|(key, value)| {
-        let mut inner = path.to_owned();
-        join(&mut inner, key.get_ref());
-        let mut node = node_of(value, inner, places);
+        let mut node = node_of(value, joined(path, key.get_ref()), places);
         // Where a table stands is where its header's name stands.
         if matches!(node.datum, Datum::Table(_)) {
             node.origin = places.origin(key.span().start);

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use crate::app::{self, App, Log, Reread};
 use crate::clock;
-use crate::config::sources::Process;
+use crate::config::sources::PROCESS;
 use crate::config::{self, Config};
 
 pub use figures::{Figures, TooLarge, Waits, Ways};
@@ -273,7 +273,7 @@ fn configuration(
         )
         .ok();
     }
-    Ok(config::parse("the demo", &text, &[], &Process)?)
+    Ok(config::parse("the demo", &text, &[], &PROCESS)?)
 }
 
 /// The log of Weir, as JSON in this file.

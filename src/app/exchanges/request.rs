@@ -16,7 +16,7 @@ use super::token::{Token, UNTOLD_LIFE};
 use crate::caller::Secret;
 use crate::clock;
 use crate::config::exchanges::Exchange;
-use crate::config::sources::Process;
+use crate::config::sources::PROCESS;
 use crate::http_client::{self, Failed};
 use crate::openai::masking::masked;
 use crate::upstream::{Connector, Destination, Progress, Target};
@@ -48,7 +48,7 @@ struct Answer {
 /// Asks the endpoint for a token.
 pub(super) async fn ask(of: &Exchange, connector: Connector) -> Result<Token, NoToken> {
     let asked = clock::now();
-    let subject = of.subject_token.source.resolve(&Process);
+    let subject = of.subject_token.source.resolve(&PROCESS);
     let subject =
         subject.map_err(|problem| NoToken { problem: format!("subject_token: {problem}"), lasting: true })?;
     let temporary = |error: Failed| NoToken { problem: error.to_string(), lasting: false };

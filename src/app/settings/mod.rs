@@ -13,7 +13,7 @@ use crate::caller::{Callers, Registry};
 use crate::config::Config;
 use crate::config::pacing::Merge;
 use crate::config::server::{ClientAuth, TlsVersion};
-use crate::config::sources::Process;
+use crate::config::sources::PROCESS;
 use crate::config::upstreams::Member;
 use crate::estimate::{self, Estimator};
 use crate::pool::Names;
@@ -156,7 +156,7 @@ pub(super) fn replicas(config: &Config) -> Result<Option<replicas::Settings>, Er
     // It is looked up again for each connection: a password that was replaced needs no restart.
     let source = redis.source.clone();
     Ok(Some(replicas::Settings {
-        url: replicas::Url::new(move || source.resolve(&Process)),
+        url: replicas::Url::new(move || source.resolve(&PROCESS)),
         tls: tls.transpose()?,
         namespace: of.namespace.clone(),
         interval: of.interval,

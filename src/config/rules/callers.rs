@@ -106,10 +106,12 @@ fn credential(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'
     refuse! { rules;
         !none && members().next().is_some() => "{place}.credential":
             "is never sent: each of [[upstreams]] has a credential of its own; leave this out";
-        none && caller.organization.is_some() => "{place}.organization":
-            "goes with the caller's own credential only; write that too, or leave this out";
-        none && caller.project.is_some() => "{place}.project":
-            "goes with the caller's own credential only; write that too, or leave this out";
+    }
+    for (key, name) in [("organization", &caller.organization), ("project", &caller.project)] {
+        refuse! { rules;
+            none && name.is_some() => "{place}.{key}":
+                "goes with the caller's own credential only; write that too, or leave this out";
+        }
     }
 }
 

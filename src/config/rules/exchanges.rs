@@ -26,7 +26,8 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
                 "identity_provider_id and service_account_id go together; write both, or leave both out";
         }
     }
-    // Only what goes upstream as a credential may come from an exchange, and from one that there is.
+    // Only what goes upstream as a credential may come from an exchange, and from one that there
+    // is.
     for (key, secret) in secret::all(config) {
         let SecretSource::Exchange(name) = &secret.source else { continue };
         let is_credential = key.ends_with(".credential");

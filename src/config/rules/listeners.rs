@@ -98,12 +98,12 @@ fn upstream(config: &Config, rules: &mut Rules<'_, '_>) {
                 "has no effect: upstream.url is http; write https or leave this out";
         }
     }
-    if upstream.credential.is_none() {
-        rules.refuse_set(
-            "upstream",
-            &[("organization", upstream.organization.is_some()), ("project", upstream.project.is_some())],
-            "goes with upstream.credential only; write that too, or let callers send the header",
-        );
+    let names = [("organization", &upstream.organization), ("project", &upstream.project)];
+    for (key, name) in names {
+        refuse! { rules;
+            name.is_some() && upstream.credential.is_none() => "upstream.{key}":
+                "goes with upstream.credential only; write that too, or let callers send the header";
+        }
     }
     refuse! { rules;
         rules.written("upstream.proxy_credential") && upstream.proxy.is_none() => "upstream.proxy_credential":

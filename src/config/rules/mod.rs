@@ -75,13 +75,6 @@ impl Rules<'_, '_> {
         self.reader.problems.push(Problem { origin, key, message: message.into() });
     }
 
-    /// Reports each key at a place that is set.
-    fn refuse_set(&mut self, place: &str, keys: &[(&str, bool)], message: &str) {
-        for (key, _) in keys.iter().filter(|(_, set)| *set) {
-            self.refuse(&[&format!("{place}.{key}")], message);
-        }
-    }
-
     /// Reports a list that is longer than it may be.
     fn at_most(&mut self, most: usize, list: &str, places: &[String]) {
         if places.len() > most {
@@ -143,19 +136,24 @@ impl Rules<'_, '_> {
 
 /// A default gives way where the user set the bound above it lower.
 fn fit_defaults(config: &mut Config, rules: &Rules<'_, '_>) {
-    let fit = |key: &str, value: &mut usize, bound: usize| {
+    fn fit<T: Ord + Copy>(rules: &Rules<'_, '_>, key: &str, value: &mut T, bound: T) {
         if !rules.written(key) {
             *value = (*value).min(bound);
         }
-    };
-    let (server, admission) = (&mut config.server, &mut config.admission);
-    fit("server.max_connections_per_peer", &mut server.max_connections_per_peer, server.max_connections);
-    fit("admission.max_waiting_per_caller", &mut admission.max_waiting_per_caller, admission.max_waiting);
-    if !rules.written("admission.max_waiting_bytes_per_caller") {
-        admission.max_waiting_bytes_per_caller =
-            admission.max_waiting_bytes_per_caller.min(admission.max_waiting_bytes);
     }
-    if !rules.written("replay.max_body") {
-        config.replay.max_body = config.replay.max_body.min(config.replay.max_total);
-    }
+    let Config { server, admission: of, replay, .. } = config;
+    fit(
+        rules,
+        "server.max_connections_per_peer",
+        &mut server.max_connections_per_peer,
+        server.max_connections,
+    );
+    fit(rules, "admission.max_waiting_per_caller", &mut of.max_waiting_per_caller, of.max_waiting);
+    fit(
+        rules,
+        "admission.max_waiting_bytes_per_caller",
+        &mut of.max_waiting_bytes_per_caller,
+        of.max_waiting_bytes,
+    );
+    fit(rules, "replay.max_body", &mut replay.max_body, replay.max_total);
 }

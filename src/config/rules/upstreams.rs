@@ -31,12 +31,11 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
         }
         unique(member, &config.upstreams[..index], place, rules);
         names(member, place, rules);
-        if member.credential.is_none() {
-            rules.refuse_set(
-                place,
-                &[("organization", member.organization.is_some()), ("project", member.project.is_some())],
-                "goes with a credential only; write that too, or let callers send the header",
-            );
+        for (key, name) in [("organization", &member.organization), ("project", &member.project)] {
+            refuse! { rules;
+                name.is_some() && member.credential.is_none() => "{place}.{key}":
+                    "goes with a credential only; write that too, or let callers send the header";
+            }
         }
     }
     models(config, rules);
