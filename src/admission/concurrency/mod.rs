@@ -26,8 +26,6 @@ use usual::{Usual, forgotten};
 const LATE: f64 = 2.0;
 /// and at least this many seconds after it: less is the network's.
 const LEAST_LATE: f64 = 0.05;
-/// The first event of a try is late from this multiple on: one alone says less than a round.
-const TRY_LATE: f64 = 4.0;
 /// The bound at the start, and the highest. It doubles with each round until the first that shows a
 /// queue.
 const FIRST: f64 = 16.0;
@@ -56,8 +54,6 @@ const NEAR: f64 = 0.75;
 /// A bound that was lowered this often without proof, and not raised in between, is not what makes
 /// first events late.
 const UNHELPFUL: u32 = 3;
-/// In a greatest ratio each later first event counts for this much more.
-const FADES: f64 = 0.99;
 /// Streams that ended more than this number of seconds ago lead nothing: any answer counts as one
 /// that is on time then.
 const UNLED: f64 = 60.0;
@@ -73,8 +69,6 @@ pub(super) struct Flight {
     round: u32,
     in_flight: u32,
     size: usize,
-    /// It is the first beyond what is known to be good.
-    tries: bool,
 }
 
 /// The first events of what was sent since the bound was changed or judged: their number, and sums
@@ -108,8 +102,6 @@ pub(super) struct Concurrency {
     /// The number of the present round.
     number: u32,
     round: Round,
-    /// When the first event of the present try is late.
-    due: Option<Moment>,
     /// Something waited for the bound in this round.
     held: bool,
     /// How much the next try is higher.
@@ -121,8 +113,6 @@ pub(super) struct Concurrency {
     /// The shortest seconds to a first event by size of prompt, and when they were seen.
     least: [Option<(f64, Moment)>; SIZES],
     usual: Usual,
-    /// The greatest ratio to the shortest of late, tries aside.
-    spread: f64,
     /// How often the bound was lowered without proof, less the tries that succeeded.
     unhelped: u32,
     /// The last first event.
@@ -141,14 +131,12 @@ impl Concurrency {
             starting: true,
             number: 0,
             round: Round::default(),
-            due: None,
             held: false,
             step: 0.0,
             held_until: Moment::START,
             service: 0.0,
             served: 0.0,
             least: [None; SIZES],
-            spread: 1.0,
             usual: Usual { count: 0.0, mean: 1.0, least: (1.0, Moment::START) },
             unhelped: 0,
             led: None,
@@ -176,24 +164,14 @@ impl Concurrency {
     }
 
     /// Whether one more attempt may go beside `in_flight` others.
-    pub(super) fn takes(&mut self, in_flight: u32, now: Moment) -> bool {
-        if self.due.is_some_and(|due| now > due) {
-            self.lower(self.good, now);
-        }
+    pub(super) fn takes(&mut self, in_flight: u32) -> bool {
         self.held |= in_flight >= self.bound();
         in_flight < self.bound()
     }
 
     /// An attempt goes upstream, with which `in_flight` are.
-    pub(super) fn sent(&mut self, tokens: u64, in_flight: u32, now: Moment) -> Flight {
-        let size = size(tokens);
-        let is_try = !self.starting && self.bound > self.good && f64::from(in_flight) > self.good;
-        let tries = is_try && self.due.is_none();
-        if tries && let Some(shortest) = self.shortest(size, now) {
-            let late = (shortest * self.spread.max(TRY_LATE)).max(shortest + LEAST_LATE);
-            self.due = Some(now.plus_seconds(late));
-        }
-        Flight { round: self.number, in_flight, size, tries }
+    pub(super) fn sent(&self, tokens: u64, in_flight: u32) -> Flight {
+        Flight { round: self.number, in_flight, size: size(tokens) }
     }
 
     /// The first event of an attempt came after `seconds`.
@@ -202,7 +180,6 @@ impl Concurrency {
             return;
         }
         self.led = Some(now);
-        self.over(flight);
         let size = flight.size;
         let seconds = seconds.max(SHORTEST);
         let shortest = match self.shortest(size, now) {
@@ -213,9 +190,6 @@ impl Concurrency {
             }
         };
         let in_flight = f64::from(flight.in_flight);
-        if in_flight <= self.good || self.starting {
-            self.spread = (self.spread * FADES).max(seconds / shortest);
-        }
         if flight.round == self.number && in_flight >= (self.bound * FULL).floor() {
             let Round { count, .. } = self.round;
             self.round = Round {
@@ -231,7 +205,6 @@ impl Concurrency {
     /// An attempt was answered whole after `seconds`; its first event, where it was a stream, after
     /// `first`.
     pub(super) fn ended(&mut self, flight: Flight, first: Option<f64>, seconds: f64, now: Moment) {
-        self.over(flight);
         if flight.round == self.number {
             self.least_kept = None;
         }
@@ -260,13 +233,6 @@ impl Concurrency {
     fn serve(&mut self, seconds: f64) {
         self.served = (self.served + 1.0).min(TYPICAL);
         self.service += (seconds - self.service) / self.served;
-    }
-
-    /// An attempt ended otherwise.
-    pub(super) fn over(&mut self, flight: Flight) {
-        if flight.tries && flight.round == self.number {
-            self.due = None;
-        }
     }
 
     /// An attempt was refused for what is in flight, while `others` still are. That is no rate, and
@@ -375,7 +341,7 @@ impl Concurrency {
 
     fn set(&mut self, bound: f64) {
         self.bound = bound.clamp(1.0, MOST);
-        (self.round, self.due, self.held) = (Round::default(), None, false);
+        (self.round, self.held) = (Round::default(), false);
         self.number = self.number.wrapping_add(1);
         self.least_kept = None;
     }

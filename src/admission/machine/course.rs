@@ -55,7 +55,7 @@ impl<W> Machine<W> {
         attempt.marks = member.limits.sent(attempt.cost, now);
         member.breaker.sent(now);
         if let Some(found) = &mut member.found {
-            attempt.flight = Some(found.sent(attempt.cost.tokens, member.in_flight, now));
+            attempt.flight = Some(found.sent(attempt.cost.tokens, member.in_flight));
         }
     }
 
@@ -74,17 +74,9 @@ impl<W> Machine<W> {
     fn landed(&mut self, attempt: &Attempt, outcome: &Outcome, now: Moment) {
         let member = self.members.of_mut(attempt.member);
         let Some(sent) = attempt.sent else { return };
-        if let (Some(found), Some(flight)) = (&mut member.found, attempt.flight) {
-            match outcome {
-                Outcome::Done => {
-                    let first = attempt.began.map(|began| began.seconds_since(sent));
-                    found.ended(flight, first, now.seconds_since(sent), now);
-                }
-                Outcome::RateLimited { .. }
-                | Outcome::Failed(_)
-                | Outcome::QuotaExhausted(_)
-                | Outcome::Dropped => found.over(flight),
-            }
+        if let (Outcome::Done, Some(found), Some(flight)) = (outcome, &mut member.found, attempt.flight) {
+            let first = attempt.began.map(|began| began.seconds_since(sent));
+            found.ended(flight, first, now.seconds_since(sent), now);
         }
         if let Outcome::RateLimited { class: ErrorClass::SlowDown, .. } = outcome {
             let in_flight = member.in_flight;

@@ -131,7 +131,7 @@ impl Member {
             Gate::At(at) | Gate::Blocked(at) => return Offer::Blocked(at.max(now.plus(LOOK_AGAIN))),
         };
         let is_full = self.bound.is_some_and(|bound| self.in_flight >= self.limits.part_of_bound(bound));
-        if is_full || self.found.as_mut().is_some_and(|found| !found.takes(self.in_flight, now)) {
+        if is_full || self.found.as_mut().is_some_and(|found| !found.takes(self.in_flight)) {
             return Offer::Full;
         }
         let wait = self.limits.wait(charge, sparse, self.in_flight, now);
