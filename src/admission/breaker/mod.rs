@@ -17,8 +17,7 @@
 //!   waits is a small burst at this rate, or the upstream has gone on for seconds at all that the
 //!   limits give. This comes while requests wait, too.
 //! - **`HalfOpen` → Open**: `consecutive` failures in a row.
-//! - **Closed**, failing in part: first attempts are thinned out when more than three quarters
-//!   fail, retries from a third on.
+//! - **Closed**, failing in part: retries are thinned out from a third failing on.
 
 mod opening;
 mod recovery;
@@ -41,12 +40,7 @@ use window::Window;
 
 /// The attempts for each success up to which retries are not thinned: none is denied below a third
 /// failing.
-const PER_SUCCESS_OF_RETRIES: f64 = 1.5;
-/// First attempts are thinned only past three quarters failing: held back, they pile up, where a
-/// denied retry does not.
-const PER_SUCCESS: f64 = 4.0;
-/// The most that thinning holds back.
-const THINNEST: f64 = 0.75;
+const PER_SUCCESS: f64 = 1.5;
 
 /// The breaker of one scope. Its fields lie as they are written, as those of the scope.
 #[derive(Debug)]
@@ -101,8 +95,6 @@ struct Open {
     last: Moment,
     /// Attempts a second before the outage.
     before: f64,
-    /// How often a ramp-up failed since the breaker was closed.
-    relapses: u32,
 }
 
 /// Failures without a success between them; none were seen while `seen` is the start of time.
@@ -151,13 +143,7 @@ impl Breaker {
         }
         self.watch_stall(settings, load.in_flight, now);
         match self.state {
-            State::Closed => {
-                if self.next_at > now && self.thinning(PER_SUCCESS, now) > 0.0 {
-                    Gate::At(self.next_at)
-                } else {
-                    Gate::Pass
-                }
-            }
+            State::Closed => Gate::Pass,
             State::Open(open) if open.next_probe > now => Gate::Blocked(open.next_probe),
             State::Open(_) => Gate::Probe,
             State::HalfOpen { ramp, .. } => {
@@ -174,23 +160,11 @@ impl Breaker {
         }
     }
 
-    /// A request asked for an attempt.
-    pub(crate) fn asked(&mut self, now: Moment) {
-        self.window.bin(now).asked += 1;
-    }
-
     /// An attempt passed the gate.
     pub(crate) fn passed(&mut self, probe: bool, settings: &BreakerSettings, now: Moment) {
         self.window.bin(now).begun += 1;
         self.wave.starts = self.wave.starts.saturating_add(1);
         match self.state {
-            State::Closed => {
-                let thinning = self.thinning(PER_SUCCESS, now);
-                if thinning > 0.0 {
-                    let rate = (self.window.rate_of(|bin| bin.asked, now) * (1.0 - thinning)).max(1.0);
-                    self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
-                }
-            }
             State::Open(open) if probe => {
                 // The next one does not wait for this one's answer: it may never come.
                 let typical = duration(self.typical_head.unwrap_or_default() * 2.0);
@@ -199,7 +173,7 @@ impl Breaker {
                 let next_probe = now.plus(patience.min(longest));
                 self.state = State::Open(Open { next_probe, probes: open.probes + 1, last: now, ..open });
             }
-            State::Open(_) => {}
+            State::Closed | State::Open(_) => {}
             State::HalfOpen { ramp, .. } => {
                 let rate = ramp.rate(now).min(self.pace.unwrap_or(f64::INFINITY));
                 self.next_at = self.next_at.max(now).plus_seconds(1.0 / rate);
@@ -216,11 +190,7 @@ impl Breaker {
 
     /// The chance with which a retry is denied: what is failing in part gets fewer of them.
     pub(crate) fn denies_retries(&self, settings: &BreakerSettings, now: Moment) -> f64 {
-        if settings.enabled && matches!(self.state, State::Closed) {
-            self.thinning(PER_SUCCESS_OF_RETRIES, now)
-        } else {
-            0.0
-        }
+        if settings.enabled && matches!(self.state, State::Closed) { self.thinning(now) } else { 0.0 }
     }
 
     /// The first byte of an attempt goes out.
@@ -258,7 +228,7 @@ impl Breaker {
             && began >= self.news_from
         {
             let lasted = now.since(open.since);
-            let ramp = Ramp::after(open.before, lasted, open.relapses, now);
+            let ramp = Ramp::after(open.before, lasted, now);
             let Open { since, opened, probes, .. } = open;
             self.change(State::HalfOpen { since, opened, ramp, probes }, now);
             self.window.bin(now).alive += 1;
@@ -307,10 +277,9 @@ impl Breaker {
                         (since, opened, probes)
                     };
                     let next_probe = now.plus(backoff(probes, now.since(since), settings, rng));
-                    let before = ramp.before;
-                    let relapses = ramp.relapses + 1;
                     self.news_from = self.run.seen;
-                    self.open(Open { since, opened, next_probe, probes, last: now, before, relapses }, now);
+                    let before = ramp.before;
+                    self.open(Open { since, opened, next_probe, probes, last: now, before }, now);
                 }
             }
         }
@@ -319,7 +288,7 @@ impl Breaker {
     /// How it stands, while `waiting` requests wait.
     pub(crate) fn state(&self, waiting: usize, now: Moment) -> BreakerState {
         match self.state {
-            State::Closed if self.thinning(PER_SUCCESS_OF_RETRIES, now) > 0.0 => BreakerState::Thinning,
+            State::Closed if self.thinning(now) > 0.0 => BreakerState::Thinning,
             State::Closed => BreakerState::Closed,
             State::Open(_) => BreakerState::Open,
             State::HalfOpen { ramp, .. } if ramp.is_over(waiting, self.pace, now) => BreakerState::Closed,
@@ -355,11 +324,11 @@ impl Breaker {
         now: Moment,
     ) {
         if settings.enabled && matches!(self.state, State::Closed) && self.window.counts_of(2, now).0 == 0 {
-            let before = self.window.rate_of(|bin| bin.begun, now);
+            let before = self.window.begun_a_second(now);
             let next_probe = now.plus(backoff(0, lasted, settings, rng));
             self.news_from = now;
-            let (since, relapses) = (now.minus(lasted), 0);
-            self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before, relapses }, now);
+            let since = now.minus(lasted);
+            self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before }, now);
         }
     }
 
@@ -384,8 +353,8 @@ impl Breaker {
         self.window = Window::default();
     }
 
-    /// The part of the attempts to hold back, by the SRE book's client-side throttling.
-    fn thinning(&self, per_success: f64, now: Moment) -> f64 {
+    /// The part of the retries to deny, by the SRE book's client-side throttling.
+    fn thinning(&self, now: Moment) -> f64 {
         if !self.window.has_failures(now) {
             return 0.0;
         }
@@ -394,6 +363,6 @@ impl Breaker {
         if total < 20.0 {
             return 0.0;
         }
-        ((total - per_success * f64::from(alive)) / (total + 1.0)).clamp(0.0, THINNEST)
+        ((total - PER_SUCCESS * f64::from(alive)) / (total + 1.0)).max(0.0)
     }
 }

@@ -7,7 +7,6 @@ use crate::admission::settings::BreakerSettings;
 use crate::retry::Health;
 
 use super::recovery::backoff;
-use super::window::BINS;
 use super::{Breaker, Open, Run, State};
 
 /// A run of failures must be less likely by chance than this to block.
@@ -29,13 +28,10 @@ impl Breaker {
         let silent = now.is_after(self.quiet_since, settings.stall);
         if silent && self.stall_at(settings, in_flight).is_some_and(|at| now >= at) {
             self.news_from = Moment::START;
-            let before = self.window.rate_of(|bin| bin.begun, now);
+            let before = self.window.begun_a_second(now);
             let next_probe = now.plus(settings.probe_first);
             let since = self.quiet_since;
-            self.open(
-                Open { since, opened: now, next_probe, probes: 0, last: now, before, relapses: 0 },
-                now,
-            );
+            self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before }, now);
         }
     }
 
@@ -90,25 +86,19 @@ impl Breaker {
         let total = alive + failing;
         let rate = total >= BLOCKING_RATE.1 && f64::from(failing) >= f64::from(total) * BLOCKING_RATE.0;
         if in_a_row || in_a_wave || rate {
-            let before = self.window.rate_of(|bin| bin.begun, now);
+            let before = self.window.begun_a_second(now);
             let since = self.wave.began.max(self.changed);
             let next_probe = now.plus(backoff(0, now.since(since), settings, rng));
             self.news_from = self.wave.seen;
-            self.open(
-                Open { since, opened: now, next_probe, probes: 0, last: now, before, relapses: 0 },
-                now,
-            );
+            self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before }, now);
         }
     }
 
     /// Failures in a row that are no accident, given how many failed before this run of them.
     fn needed(&self, run: u32, settings: &BreakerSettings, now: Moment) -> u32 {
-        let likely = [BINS as u64, 3].map(|seconds| {
-            let (alive, failing) = self.window.counts_of(seconds, now);
-            let (before, of) = (failing.saturating_sub(run), (alive + failing).saturating_sub(run));
-            if of >= 5 { f64::from(before) / f64::from(of) } else { 0.0 }
-        });
-        let likely = likely[0].max(likely[1]);
+        let (alive, failing) = self.window.counts(now);
+        let (before, of) = (failing.saturating_sub(run), (alive + failing).saturating_sub(run));
+        let likely = if of >= 5 { f64::from(before) / f64::from(of) } else { 0.0 };
         let least = settings.consecutive.max(1);
         if likely <= 0.0 {
             return least;

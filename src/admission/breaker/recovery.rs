@@ -52,16 +52,12 @@ pub(super) struct Ramp {
     pub(super) before: f64,
     /// Attempts a second at its start.
     first: f64,
-    /// How often a ramp-up failed before this one.
-    pub(super) relapses: u32,
 }
 
 impl Ramp {
-    /// The ramp after an outage that lasted for `lasted`. Each ramp-up that failed before it halves
-    /// the start.
-    pub(super) fn after(before: f64, lasted: Duration, relapses: u32, now: Moment) -> Self {
-        let part = start(lasted) * (-f64::from(relapses.min(16))).exp2();
-        Self { began: now, before, first: (before * part).max(LEAST_RATE), relapses }
+    /// The ramp after an outage that lasted for `lasted`.
+    pub(super) fn after(before: f64, lasted: Duration, now: Moment) -> Self {
+        Self { began: now, before, first: (before * start(lasted)).max(LEAST_RATE) }
     }
 
     /// Attempts a second now: it doubles each second.

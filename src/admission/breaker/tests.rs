@@ -89,22 +89,6 @@ fn a_ramp_up_starts_at_what_the_length_of_the_outage_justifies() {
     assert!((5.0..20.0).contains(&long), "{long} a second after a minute");
 }
 
-#[test]
-fn a_ramp_up_that_fails_starts_lower_the_next_time() {
-    let (mut breaker, mut rng) = busy();
-    fail(&mut breaker, &mut rng, 10.0, 10);
-    let mut starts = Vec::new();
-    for relapse in 0..3 {
-        let back = 10.6 + f64::from(relapse) * 0.2;
-        breaker.ended(Health::Alive, true, at(back), &SETTINGS(), &mut rng, at(back));
-        let State::HalfOpen { ramp, .. } = breaker.state else { panic!("{:?}", breaker.state) };
-        starts.push(ramp.rate(at(back)));
-        fail(&mut breaker, &mut rng, back + 0.01, 10);
-        assert!(breaker.outage().is_some(), "ten failures in a row open it again");
-    }
-    assert!(starts[1] < starts[0] * 0.6 && starts[2] < starts[1] * 0.6, "{starts:?}");
-}
-
 /// R05 of the world's reports: waiting requests were refused at the moment at which the stall was
 /// noticed.
 #[test]

@@ -17,8 +17,6 @@ pub(super) struct Window {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Bin {
     second: u64,
-    /// Attempts asked for, granted or not.
-    pub(super) asked: u32,
     pub(super) begun: u32,
     pub(super) alive: u32,
     pub(super) failing: u32,
@@ -46,18 +44,18 @@ impl Window {
         self.failed > 0 && self.failed + BINS as u64 > second(now) + 1
     }
 
-    /// A count a second, over the window.
-    pub(super) fn rate_of(&self, count: impl Fn(&Bin) -> u32, now: Moment) -> f64 {
-        let counted: u32 = self.recent(now).map(count).sum();
+    /// Attempts that began a second, over the window.
+    pub(super) fn begun_a_second(&self, now: Moment) -> f64 {
+        let begun: u32 = self.recent(now).map(|bin| bin.begun).sum();
         let first = self.recent(now).map(|bin| bin.second).min().unwrap_or_else(|| second(now));
-        f64::from(counted) / (second(now) - first + 1).max(1) as f64
+        f64::from(begun) / (second(now) - first + 1).max(1) as f64
     }
 
     fn recent(&self, now: Moment) -> impl Iterator<Item = &Bin> {
         let oldest = second(now).saturating_sub(BINS as u64 - 1);
         self.bins
             .iter()
-            .filter(move |bin| bin.second >= oldest && (bin.asked > 0 || bin.alive > 0 || bin.failing > 0))
+            .filter(move |bin| bin.second >= oldest && (bin.begun > 0 || bin.alive > 0 || bin.failing > 0))
     }
 
     pub(super) fn bin(&mut self, now: Moment) -> &mut Bin {

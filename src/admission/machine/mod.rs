@@ -121,7 +121,6 @@ impl<W> Machine<W> {
         if request.turn == Turn::First {
             self.budget.received();
         }
-        self.members.asked(now);
         match request.mode {
             Mode::Bypass => {
                 return Arrival::Granted(self.grant_unpaced(request, Would::Pass, now));

@@ -179,19 +179,6 @@ impl Members {
         }
     }
 
-    /// A request asked for an attempt: the members are asked in turn.
-    pub(super) fn asked(&mut self, now: Moment) {
-        let index = self.pool.as_ref().map_or(0, |pool| {
-            let group =
-                pool.groups.iter().find(|group| group.members.iter().any(|one| self.of(*one).serves()));
-            group.map_or(0, |group| group.members[group.cursor % group.members.len()])
-        });
-        match (index.checked_sub(1), &mut self.pool) {
-            (Some(other), Some(pool)) => pool.others[usize::from(other)].breaker.asked(now),
-            _ => self.first.breaker.asked(now),
-        }
-    }
-
     /// The member of an upstream.
     fn index_of(&self, id: UpstreamId) -> Option<u16> {
         self.indices().find(|index| self.of(*index).id == id)
