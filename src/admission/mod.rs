@@ -47,6 +47,8 @@ mod replica_tests;
 mod stress_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trial_tests;
 
 pub use admitted::Totals;
 pub use breaker::BreakerState;

@@ -18,8 +18,7 @@ use super::refusal::Times;
 const LONGEST: Duration = Duration::from_secs(11);
 /// It isn't asked more often,
 const APART: Duration = Duration::from_millis(250);
-/// nor more often than this at most where no reset is told. Half as long is enough each time when
-/// all that was taken meanwhile is free again, and twice as long is needed when it is not.
+/// nor more often than this where no reset is told.
 const UNTOLD: Duration = Duration::from_secs(2);
 /// How long nothing is asked after a refusal of what was asked.
 const SILENCE: Duration = Duration::from_mins(20);
@@ -48,14 +47,7 @@ pub(super) struct Asking {
     alone_until: Moment,
     /// A refusal came although a reset, or the time to wait that another refusal named, had passed.
     misled: bool,
-    /// When the last one that asked and was answered had been sent. The answer may be a refusal.
-    answered: Moment,
     not_before: Moment,
-    /// How long is waited where no reset is told, and how long at least.
-    pause: Duration,
-    least: Duration,
-    /// What was left before such a wait, while the next one asks after it.
-    paused: Option<f64>,
 }
 
 impl Default for Asking {
@@ -67,11 +59,7 @@ impl Default for Asking {
             beside: Moment::NEVER,
             alone_until: Moment::START,
             misled: false,
-            answered: Moment::NEVER,
             not_before: Moment::START,
-            pause: UNTOLD,
-            least: APART,
-            paused: None,
         }
     }
 }
@@ -113,60 +101,36 @@ impl Asking {
         }
     }
 
-    /// The newest snapshot: its reset and what it leaves, in words and in cells; nothing where what
-    /// they mean is known. And the longest reset so far in seconds.
+    /// The newest snapshot: its reset and what it leaves; nothing where what they mean is known.
+    /// And the longest reset so far, in seconds.
     pub(super) fn told(
         &mut self,
-        unknown: Option<(Option<Duration>, Left, f64)>,
+        unknown: Option<(Option<Duration>, Left)>,
         longest: f64,
         times: &Times,
         now: Moment,
     ) {
         if times.sent >= self.asked {
-            (self.asked, self.answered) = (Moment::NEVER, times.sent);
-            if let (Some(before), Some((_, _, left))) = (self.paused.take(), unknown) {
-                let pause = if left >= before { self.pause / 2 } else { self.pause * 2 };
-                self.pause = pause.clamp(self.least, UNTOLD);
-            }
+            self.asked = Moment::NEVER;
         }
-        self.paused = None;
         self.free = match unknown {
             _ if longest > LONGEST.as_secs_f64() || now < self.not_before => Moment::NEVER,
-            Some((Some(reset), ..)) if reset > LONGEST => Moment::NEVER,
+            Some((Some(reset), _)) if reset > LONGEST => Moment::NEVER,
             // What is said to be left is there, until a refusal shows otherwise.
-            Some((_, Left::Most, _)) if self.not_before == Moment::START => now,
-            Some((Some(reset), ..)) => {
+            Some((_, Left::Most)) if self.not_before == Moment::START => now,
+            Some((Some(reset), _)) => {
                 // Without a processing time it may have been admitted as late as its head came.
                 times.refused().plus((reset + EDGE).max(APART))
             }
             // Where that is wrong, the refusal is the last for long.
-            Some((None, Left::Some | Left::Nothing, left)) => {
-                self.paused = Some(left);
-                now.plus(self.pause)
-            }
-            Some((None, Left::Most, _)) | None => Moment::NEVER,
+            Some((None, Left::Some | Left::Nothing)) => now.plus(UNTOLD),
+            Some((None, Left::Most)) | None => Moment::NEVER,
         };
     }
 
-    /// Whether nothing asks for long.
-    pub(super) fn is_silent(&self, now: Moment) -> bool {
-        now < self.not_before
-    }
-
-    /// What was refused is free again.
-    pub(super) fn may_ask_again(&mut self) {
-        self.not_before = Moment::START;
-    }
-
-    /// An attempt that was sent then was refused, with a time to wait or without; `is_short` says
-    /// that no window of a minute took what was taken so far. Tells whether it had asked.
-    pub(super) fn refused(
-        &mut self,
-        sent: Moment,
-        hint: Option<Duration>,
-        is_short: bool,
-        now: Moment,
-    ) -> bool {
+    /// An attempt that was sent then was refused, with a time to wait or without. Tells whether it
+    /// had asked.
+    pub(super) fn refused(&mut self, sent: Moment, hint: Option<Duration>, now: Moment) -> bool {
         if sent >= self.beside {
             // It may have been too much at once: one at a time goes on.
             (self.asked, self.beside) = (Moment::NEVER, Moment::NEVER);
@@ -174,14 +138,7 @@ impl Asking {
             return true;
         }
         let asked = sent >= self.asked;
-        if self.pause < UNTOLD && (asked || sent == self.answered) {
-            // It was asked too soon.
-            self.least = (self.pause * 2).min(UNTOLD);
-            (self.pause, self.paused) = (self.least, None);
-            (self.asked, self.free) = (Moment::NEVER, now.plus(UNTOLD));
-        } else if asked && is_short {
-            (self.asked, self.free) = (Moment::NEVER, now.plus(UNTOLD));
-        } else if let Some(hint) = hint.filter(|hint| asked && *hint <= LONGEST && !self.misled) {
+        if let Some(hint) = hint.filter(|hint| asked && *hint <= LONGEST && !self.misled) {
             // Where that is wrong as well, nothing that it says is believed.
             (self.asked, self.free, self.misled) = (Moment::NEVER, now.plus(hint + EDGE), true);
         } else if asked {
@@ -214,7 +171,7 @@ mod tests {
         let (sent, head) = (at(sent), at(sent));
         asking.heard(own.of(Unit::Requests, 1.0).log.total(), true);
         let times = Times { sent, head, processing: None };
-        asking.told(Some((Some(Duration::from_secs_f64(reset)), Left::Nothing, 0.0)), reset, &times, head);
+        asking.told(Some((Some(Duration::from_secs_f64(reset)), Left::Nothing)), reset, &times, head);
     }
 
     fn wait(asking: &Asking, own: &OwnUse, now: f64) -> Duration {
@@ -240,45 +197,15 @@ mod tests {
         assert_eq!(wait(&asking, &own, 9.0), LONG, "no short window has such a reset");
     }
 
-    /// An attempt that asks at `sent`; no reset is told, and so much is left.
-    fn ask_untold(asking: &mut Asking, own: &mut OwnUse, sent: f64, left: f64) {
-        asking.took(at(sent));
-        send(own, sent);
-        asking.heard(own.of(Unit::Requests, 1.0).log.total(), true);
-        let times = Times { sent: at(sent), head: at(sent), processing: None };
-        asking.told(Some((None, Left::Some, left)), 0.0, &times, at(sent));
-    }
-
-    #[test]
-    fn where_no_reset_is_told_it_asks_sooner_while_all_is_free_again_and_later_where_not() {
-        let (mut asking, mut own) = (Asking::default(), OwnUse::new());
-        let mut now = 1.0;
-        let mut ask = |asking: &mut Asking, left: f64| {
-            now += 5.0;
-            ask_untold(asking, &mut own, now, left);
-            (now, wait(asking, &own, now))
-        };
-        for pause in [2.0, 1.0, 0.5, 0.25, 0.25] {
-            assert_eq!(ask(&mut asking, 5.0).1, Duration::from_secs_f64(pause));
-        }
-        // One is refused: that was too soon.
-        let (now, _) = ask(&mut asking, 5.0);
-        asking.took(at(now + 0.25));
-        asking.refused(at(now + 0.25), None, false, at(now + 0.25));
-        for (left, pause) in [(5.0, 0.5), (5.0, 0.5), (4.0, 1.0), (3.0, 2.0), (2.0, 2.0)] {
-            assert_eq!(ask(&mut asking, left).1, Duration::from_secs_f64(pause), "{left}");
-        }
-    }
-
     #[test]
     fn a_refusal_of_what_asks_silences_it_and_another_does_not() {
         let (mut asking, mut own) = (Asking::default(), OwnUse::new());
         send(&mut own, 1.0);
         told(&mut asking, &own, 1.0, 0.8);
-        asking.refused(at(0.9), None, false, at(1.1));
+        asking.refused(at(0.9), None, at(1.1));
         assert_eq!(wait(&asking, &own, 3.0), Duration::ZERO);
         asking.took(at(3.0));
-        asking.refused(at(3.0), None, false, at(3.1));
+        asking.refused(at(3.0), None, at(3.1));
         for seconds in [4.0, 600.0, 1190.0] {
             told(&mut asking, &own, seconds, 0.8);
             assert_eq!(wait(&asking, &own, seconds + 5.0), LONG, "{seconds}");

@@ -22,8 +22,6 @@ const SHORT_BURST: f64 = 0.02;
 const SLACK: (f64, f64) = (0.01, 0.10);
 /// The times from send to head whose use at the limit's rate is kept free.
 const FEEDBACK_KEPT: f64 = 2.0;
-/// A bucket is deep from this many times from send to head on, at the limit's rate.
-const DEEP: f64 = 4.0;
 /// The least pace after a burst, as a part of the limit's rate.
 const LEAST_TAIL: f64 = 0.1;
 /// The least part of the rate that is kept free: of a shallow bucket, and of what may count by
@@ -199,11 +197,6 @@ impl Limit {
     /// looks the same.
     pub(super) fn is_shallow(&self) -> bool {
         self.shape.rule() == Rule::Shallow && self.stated >= SMALL
-    }
-
-    /// Whether it is a bucket that holds much more than what is on its way.
-    pub(super) fn is_deep(&self) -> bool {
-        self.drains_as_told() && self.capacity() >= self.rate() * self.feedback * DEEP
     }
 
     /// Whether bursts go to what may be a window or a log, of which the headers tell.

@@ -24,8 +24,6 @@ const LEAST_SPAN: f64 = 2.0;
 const LEAST_LEVEL: f64 = 0.02;
 /// Requests that a window must have counted before its mean charge says something.
 const LEAST_REQUESTS: f64 = 30.0;
-/// The number of charges from which on the mean is trusted.
-const ENOUGH_REQUESTS: f64 = 500.0;
 /// Answers whose least charge counts, in a bucket too shallow to be anything but empty now and
 /// then.
 const ENVELOPE: usize = 64;
@@ -299,8 +297,7 @@ impl ChargeRatio {
         };
         // More requests than our own are somebody else's: their mean is not known.
         if evidence.mean > 0.0 && evidence.own_requests >= requests * OWN_REQUESTS {
-            let certainty = (requests / ENOUGH_REQUESTS).min(1.0);
-            self.blend(evidence.used / (requests * evidence.mean), WEIGHTS.1 * certainty);
+            self.blend(evidence.used / (requests * evidence.mean), WEIGHTS.1);
         }
     }
 

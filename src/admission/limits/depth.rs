@@ -11,9 +11,6 @@ const FIRST_BURST: f64 = 0.5;
 /// The least that refusals make of it, in seconds of the rate: less saves nothing, and loses what
 /// wakes a little late.
 const LEAST_BURST: f64 = 0.1;
-/// Timers fire up to this much late; a burst below it would lose what they miss, in seconds of the
-/// rate.
-const TIMER_SLACK: f64 = 0.005;
 /// How long after a first refusal the burst does not grow; each further one doubles it.
 const FIRST_GROWTH_PAUSE: Duration = Duration::from_mins(1);
 /// How long it does not grow at most, and after a refusal that nothing foretold.
@@ -110,7 +107,7 @@ impl Depth {
             rate * pace * self.ease
         };
         let burst = if trusted { self.burst } else { self.burst.min(first_burst(rate * part)) };
-        (pace, burst.max(rate * part * TIMER_SLACK).max(1.0))
+        (pace, burst.max(1.0))
     }
 
     /// The burst, in cells.

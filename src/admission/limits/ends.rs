@@ -24,7 +24,7 @@ const PROOF: u32 = 3;
 /// What was freed is more than a bucket of a minute would have freed by this factor,
 pub(super) const BEYOND_MINUTE: f64 = 1.2;
 /// and by this number of cells.
-pub(super) const BEYOND_CELLS: f64 = 2.0;
+const BEYOND_CELLS: f64 = 2.0;
 /// A reset that ends together with one that came this part of it before has become shorter.
 const SHORTER: f64 = 0.05;
 /// Windows are mostly of these lengths, in seconds.

@@ -59,8 +59,6 @@ pub(crate) struct Limit {
     pub(super) ends: Option<Moment>,
     pub(super) asking: Asking,
     pub(super) at_once: ToldAtOnce,
-    /// The last snapshot before a refusal of what asked, while nothing asks.
-    pub(super) silent_since: Option<Snapshot>,
     pub(super) depth: Depth,
     /// The largest cost of late, in cells.
     pub(super) largest: f64,
@@ -96,8 +94,6 @@ pub(crate) struct Limit {
 pub(super) struct Snapshot {
     pub(super) at: Moment,
     pub(super) remaining: f64,
-    /// All of our own that was sent by then, in cells.
-    pub(super) sent: f64,
 }
 
 /// What a refusal or a header of a limiter that counts by windows leaves: no more than this room,
@@ -140,7 +136,6 @@ impl Limit {
             drains: false,
             asking: Asking::default(),
             at_once: ToldAtOnce::default(),
-            silent_since: None,
         };
         new.reshape(now);
         new

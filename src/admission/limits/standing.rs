@@ -35,7 +35,7 @@ impl Limits {
             let own = self.own.of(slot.unit(), self.ratio.value());
             (slot, dimension.wait(charge.of(slot), false, in_flight, &own, now))
         });
-        let found = self.rates.iter().flatten().filter(|rate| rate.has_found());
+        let found = self.proven_rates().filter(|rate| rate.has_found());
         let found = found.map(|rate| (Slot::by_minute(rate.unit()), rate.wait(charge, in_flight, now)));
         told.chain(found)
             .filter(|(_, wait)| !wait.is_zero())

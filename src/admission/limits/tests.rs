@@ -325,6 +325,28 @@ fn what_a_fifth_owner_tells_finds_no_place() {
     assert_eq!(scope.limits.entries.len(), 4);
 }
 
+/// Each of ten replicas took what its siblings send for others that use most of the limit, and sent
+/// its bursts one by one: 53 % of the limit were used.
+#[test]
+fn the_other_replicas_parts_are_no_use_that_shrinks_a_burst() {
+    // The burst as a part of what may be used here, where `others` is the part that is not ours.
+    let burst = |part: f64, others: f64| {
+        let mut limit = Limit::new(6000.0, 60.0, Source::Learned, part, at(0.0));
+        for _ in 0..100 {
+            limit.foreign.by_level(others * 6000.0, 0.0, 6000.0);
+        }
+        limit.reshape(at(0.0));
+        limit.shaper_burst() / (6000.0 * part)
+    };
+    let alone = burst(1.0, 0.0);
+    for part in [0.1, 0.25, 0.5] {
+        let with_replicas = burst(part, 1.0 - part);
+        assert!((with_replicas / alone - 1.0).abs() < 0.05, "{part}: {with_replicas} of {alone}");
+    }
+    assert!(burst(0.5, 0.9) < alone / 2.0, "others who use most of this part, too, are told of it");
+    assert!(burst(1.0, 0.9) < alone / 2.0);
+}
+
 /// The pace after a burst was kept for a part of the old window: minutes after a day's.
 #[test]
 fn the_pace_after_a_burst_ends_with_the_window_and_the_part_that_it_is_of() {
