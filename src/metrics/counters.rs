@@ -10,6 +10,15 @@ use prometheus::{
 use super::families::Family;
 use super::labels::Label;
 
+/// What a family without an open label is counted through.
+pub(super) trait Handle {
+    /// Combinations of label values.
+    const COMBINATIONS: usize;
+
+    /// Registers the family, with every series at 0.
+    fn register(registry: &Registry, family: &Family) -> Self;
+}
+
 /// One counter for each value of `L`; adding costs an index and an atomic add.
 #[derive(Debug)]
 pub struct Counters<L> {
@@ -17,12 +26,16 @@ pub struct Counters<L> {
     label: PhantomData<L>,
 }
 
-impl<L: Label> Counters<L> {
-    pub(super) fn register(registry: &Registry, family: &Family) -> Self {
+impl<L: Label> Handle for Counters<L> {
+    const COMBINATIONS: usize = L::ALL.len();
+
+    fn register(registry: &Registry, family: &Family) -> Self {
         let vec = counter_vec(registry, family);
         Self::resolve(|value| vec.with_label_values(&[value]))
     }
+}
 
+impl<L: Label> Counters<L> {
     pub(super) fn resolve(counter: impl Fn(&'static str) -> IntCounter) -> Self {
         let counters = L::ALL.iter().map(|value| counter(value.name())).collect();
         Self { counters, label: PhantomData }
@@ -51,12 +64,16 @@ pub struct Gauges<L> {
     label: PhantomData<L>,
 }
 
-impl<L: Label> Gauges<L> {
-    pub(super) fn register(registry: &Registry, family: &Family) -> Self {
+impl<L: Label> Handle for Gauges<L> {
+    const COMBINATIONS: usize = L::ALL.len();
+
+    fn register(registry: &Registry, family: &Family) -> Self {
         let vec = gauge_vec(registry, family);
         Self::resolve(|value| vec.with_label_values(&[value]))
     }
+}
 
+impl<L: Label> Gauges<L> {
     pub(super) fn resolve(gauge: impl Fn(&'static str) -> IntGauge) -> Self {
         let gauges = L::ALL.iter().map(|value| gauge(value.name())).collect();
         Self { gauges, label: PhantomData }
@@ -86,29 +103,37 @@ pub struct Histograms<L> {
     label: PhantomData<L>,
 }
 
-impl<L: Label> Histograms<L> {
-    pub(super) fn register(registry: &Registry, family: &Family) -> Self {
+impl<L: Label> Handle for Histograms<L> {
+    const COMBINATIONS: usize = L::ALL.len();
+
+    fn register(registry: &Registry, family: &Family) -> Self {
         let vec = histogram_vec(registry, family);
         let histograms = L::ALL.iter().map(|value| vec.with_label_values(&[value.name()])).collect();
         Self { histograms, label: PhantomData }
     }
+}
 
+impl<L: Label> Histograms<L> {
     /// Counts one observation, in the family's base unit.
     pub fn observe(&self, value: L, observation: f64) {
         self.histograms[value.place()].observe(observation);
     }
 }
 
-pub(super) fn counter(registry: &Registry, family: &Family) -> IntCounter {
-    register(registry, IntCounter::with_opts(family.opts()).expect(WELL_FORMED))
+impl Handle for IntCounter {
+    const COMBINATIONS: usize = 1;
+
+    fn register(registry: &Registry, family: &Family) -> Self {
+        register(registry, Self::with_opts(family.opts()).expect(WELL_FORMED))
+    }
 }
 
-pub(super) fn gauge(registry: &Registry, family: &Family) -> IntGauge {
-    register(registry, IntGauge::with_opts(family.opts()).expect(WELL_FORMED))
-}
+impl Handle for Histogram {
+    const COMBINATIONS: usize = 1;
 
-pub(super) fn histogram(registry: &Registry, family: &Family) -> Histogram {
-    register(registry, Histogram::with_opts(family.histogram_opts()).expect(WELL_FORMED))
+    fn register(registry: &Registry, family: &Family) -> Self {
+        register(registry, Self::with_opts(family.histogram_opts()).expect(WELL_FORMED))
+    }
 }
 
 pub(super) fn counter_vec(registry: &Registry, family: &Family) -> IntCounterVec {

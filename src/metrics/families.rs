@@ -3,9 +3,17 @@
 
 use std::fmt;
 
-use prometheus::{HistogramOpts, Opts};
+use prometheus::{HistogramOpts, IntCounter, Opts, Registry};
 
 use Kind::{Counter, Gauge, Histogram};
+
+use super::counters::{Counters, Gauges, Handle, Histograms};
+use super::labels::{
+    Bound, Bounded, ConnectResult, ConnectionRefusal, ConnectionState, HttpRule, QueueRefusal, ReplaySkip,
+    RetryStop, SpanResult, StreamOutcome, WouldHave,
+};
+use crate::classify::ErrorClass;
+use crate::openai::Endpoint;
 
 /// What a family's samples mean.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,12 +85,34 @@ pub const RATIO_BUCKETS: &[f64] =
     &[0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0, 10.0];
 
 macro_rules! families {
-    ($($konst:ident = $kind:expr, $name:literal, [$($label:literal),*], $help:literal;)+) => {
+    ($(
+        $konst:ident = $kind:expr, $name:literal, [$($label:literal),*] $(=> $field:ident: $handle:ty)?,
+        $help:literal;
+    )+) => {
         $(pub(super) const $konst: Family = Family {
             name: concat!("weir_", $name), kind: $kind, labels: &[$($label),*], help: $help,
         };)+
         /// Every family, in the order of the documentation.
         pub const ALL: &[Family] = &[$($konst,)+];
+
+        /// The series that other modules count themselves; all start at 0. Histograms are in the
+        /// base unit of their family.
+        #[derive(Debug)]
+        pub struct Handles {
+            $($(#[doc = $help] pub $field: $handle,)?)+
+        }
+
+        impl Handles {
+            pub(super) fn register(registry: &Registry) -> Self {
+                Self { $($($field: <$handle as Handle>::register(registry, &$konst),)?)+ }
+            }
+
+            /// Series of the families above.
+            pub(super) fn series() -> usize {
+                let combinations = [$($((<$handle as Handle>::COMBINATIONS, &$konst),)?)+];
+                combinations.iter().map(|(count, family)| count * family.samples()).sum()
+            }
+        }
     };
 }
 
@@ -92,9 +122,9 @@ families! {
         "Requests that ended, by how they ended for their caller.";
     REQUEST_DURATION = Histogram(DURATION_BUCKETS), "request_duration_seconds", ["caller", "endpoint"],
         "Time from a request's head to the end of its answer, waiting included.";
-    TIME_TO_FIRST_BYTE = Histogram(DURATION_BUCKETS), "time_to_first_byte_seconds", ["endpoint"],
+    TIME_TO_FIRST_BYTE = Histogram(DURATION_BUCKETS), "time_to_first_byte_seconds", ["endpoint"] => time_to_first_byte: Histograms<Endpoint>,
         "Time from a request's head to the first byte of its answer, waiting included.";
-    OVERHEAD = Histogram(OVERHEAD_BUCKETS), "overhead_seconds", [],
+    OVERHEAD = Histogram(OVERHEAD_BUCKETS), "overhead_seconds", [] => overhead: prometheus::Histogram,
         "What Weir itself added to a request before its answer: time in which it waited for nobody.";
     IN_FLIGHT = Gauge, "requests_in_flight", ["caller"],
         "Requests that have begun and not ended, waiting ones included.";
@@ -107,14 +137,14 @@ families! {
     // What the upstream said.
     ATTEMPTS = Counter, "attempts_total", ["endpoint", "outcome"],
         "Attempts made upstream, by how each ended.";
-    ATTEMPT_ERRORS = Counter, "attempt_errors_total", ["class"],
+    ATTEMPT_ERRORS = Counter, "attempt_errors_total", ["class"] => attempt_errors: Counters<ErrorClass>,
         "Errors of attempts: what the upstream said, retried or not.";
-    ERRORS = Counter, "errors_total", ["class"],
+    ERRORS = Counter, "errors_total", ["class"] => errors: Counters<ErrorClass>,
         "Errors of requests: what a caller saw in the end.";
     // Retries.
-    RETRIES = Counter, "retries_total", ["reason"],
+    RETRIES = Counter, "retries_total", ["reason"] => retries: Counters<ErrorClass>,
         "Attempts made again, by the class of the error before.";
-    RETRIES_STOPPED = Counter, "retries_stopped_total", ["reason"],
+    RETRIES_STOPPED = Counter, "retries_stopped_total", ["reason"] => retries_stopped: Counters<RetryStop>,
         "Errors passed on although their class allows another try, by why.";
     RETRY_BUDGET = Gauge, "retry_budget_tokens", ["scope"],
         "Retries that the scope's budget allows now.";
@@ -122,7 +152,7 @@ families! {
         "Retries not made because the scope's budget was exhausted.";
     SDK_RETRIES = Counter, "sdk_retries_seen_total", ["caller"],
         "Requests that a caller's SDK marked as a retry of its own.";
-    RATE_LIMITED_AGAIN = Counter, "rate_limited_again_total", [],
+    RATE_LIMITED_AGAIN = Counter, "rate_limited_again_total", [] => rate_limited_again: IntCounter,
         "Rate limits met by requests that had met one before: more than a few say that a limit is not known well.";
     // Waiting.
     QUEUE_DEPTH = Gauge, "queue_depth", ["caller", "lane"],
@@ -137,9 +167,9 @@ families! {
         "Bytes of the bodies of waiting requests.";
     QUEUE_WAIT = Histogram(DURATION_BUCKETS), "queue_wait_seconds", ["caller"],
         "Time that a request waited for its turns, all attempts together.";
-    QUEUE_REFUSALS = Counter, "queue_refusals_total", ["reason"],
+    QUEUE_REFUSALS = Counter, "queue_refusals_total", ["reason"] => queue_refusals: Counters<QueueRefusal>,
         "Requests that the queue turned away, by why.";
-    QUEUE_PREDICTION = Histogram(RATIO_BUCKETS), "queue_wait_prediction_error_ratio", [],
+    QUEUE_PREDICTION = Histogram(RATIO_BUCKETS), "queue_wait_prediction_error_ratio", [] => queue_prediction: prometheus::Histogram,
         "Actual wait over the wait predicted on arrival, for predictions of 100 ms or more; 1 is exact.";
     PERMITS = Gauge, "permits_in_flight", ["scope"],
         "Attempts that hold a permit now.";
@@ -158,7 +188,7 @@ families! {
         "Units that may be sent at once, as learned.";
     LIMIT_PART = Gauge, "limit_part", ["scope"],
         "This replica's part of the scope's limits, beside limits.share; 1 where no replicas share them.";
-    LIMIT_HEADERS_MALFORMED = Counter, "limit_headers_malformed_total", [],
+    LIMIT_HEADERS_MALFORMED = Counter, "limit_headers_malformed_total", [] => limit_headers_malformed: IntCounter,
         "Limit headers of the upstream that could not be read, or of more limits than are kept.";
     SCOPES = Gauge, "scopes", [],
         "Scopes: sets of upstream limits in use.";
@@ -186,9 +216,9 @@ families! {
     // Tokens.
     TOKENS = Counter, "tokens_total", ["caller", "model", "kind"],
         "Tokens that the upstream reported as used; input includes cached.";
-    TOKENS_ESTIMATED = Counter, "tokens_estimated_total", [],
+    TOKENS_ESTIMATED = Counter, "tokens_estimated_total", [] => tokens_estimated: IntCounter,
         "Tokens estimated on admission, for requests whose use was reported.";
-    ESTIMATE_ERROR = Histogram(RATIO_BUCKETS), "estimate_error_ratio", [],
+    ESTIMATE_ERROR = Histogram(RATIO_BUCKETS), "estimate_error_ratio", [] => estimate_error: prometheus::Histogram,
         "Tokens estimated on admission over tokens reported as used; 1 is exact.";
     // Breakers.
     BREAKER_STATE = Gauge, "breaker_state", ["scope"],
@@ -197,7 +227,7 @@ families! {
         "Times that the scope's breaker opened.";
     QUOTA_BREAKER = Gauge, "quota_breaker_open", ["scope"],
         "1 while the scope's quota is known to be spent.";
-    QUOTA_PROBES = Counter, "quota_probes_total", [],
+    QUOTA_PROBES = Counter, "quota_probes_total", [] => quota_probes: IntCounter,
         "Requests let through to see whether a spent quota was refilled.";
     // Pools.
     UPSTREAM_SERVES = Gauge, "upstream_serves", ["upstream"],
@@ -211,23 +241,23 @@ families! {
     UPSTREAM_LIMIT_LEVEL = Gauge, "upstream_limit_level", ["upstream", "scope", "limit"],
         "What is used of the limit of the upstream of a pool.";
     // Bodies and connections.
-    STREAM_OUTCOMES = Counter, "stream_outcomes_total", ["outcome"],
+    STREAM_OUTCOMES = Counter, "stream_outcomes_total", ["outcome"] => stream_outcomes: Counters<StreamOutcome>,
         "Streamed answers, by how they ended.";
-    STREAMS_KEPT_ALIVE = Counter, "streams_kept_alive_total", [],
+    STREAMS_KEPT_ALIVE = Counter, "streams_kept_alive_total", [] => streams_kept_alive: IntCounter,
         "Streaming requests that got their head and comments before their answer came (`stream.keepalive`).";
     REPLAY_BYTES = Gauge, "replay_bytes", [],
         "Bytes of request bodies kept for another try.";
-    REPLAY_SKIPPED = Counter, "replay_skipped_total", ["reason"],
+    REPLAY_SKIPPED = Counter, "replay_skipped_total", ["reason"] => replay_skipped: Counters<ReplaySkip>,
         "Request bodies not kept for another try, by why.";
-    UPSTREAM_CONNECTIONS = Gauge, "upstream_connections", ["state"],
+    UPSTREAM_CONNECTIONS = Gauge, "upstream_connections", ["state"] => upstream_connections: Gauges<ConnectionState>,
         "Connections to the upstream.";
-    UPSTREAM_CONNECTS = Counter, "upstream_connects_total", ["result"],
+    UPSTREAM_CONNECTS = Counter, "upstream_connects_total", ["result"] => upstream_connects: Counters<ConnectResult>,
         "Connections tried to the upstream, by how it went.";
-    CONNECTIONS = Gauge, "connections", ["state"],
+    CONNECTIONS = Gauge, "connections", ["state"] => connections: Gauges<ConnectionState>,
         "Connections of clients.";
-    CONNECTIONS_REFUSED = Counter, "connections_refused_total", ["reason"],
+    CONNECTIONS_REFUSED = Counter, "connections_refused_total", ["reason"] => connections_refused: Counters<ConnectionRefusal>,
         "Connections of clients closed without an answer, by why.";
-    HTTP_REFUSALS = Counter, "http_refusals_total", ["rule"],
+    HTTP_REFUSALS = Counter, "http_refusals_total", ["rule"] => http_refusals: Counters<HttpRule>,
         "Requests refused because they break a rule of HTTP.";
     // Weir itself.
     CREDENTIAL_EXPIRES = Gauge, "credential_expires_seconds", ["credential"],
@@ -236,15 +266,15 @@ families! {
         "Since the keys of the issuer were read last.";
     ISSUER_FAILURES = Counter, "issuer_failures_total", ["issuer"],
         "Tries to read the keys of the issuer that failed.";
-    LIMITS_REACHED = Counter, "limits_reached_total", ["limit"],
+    LIMITS_REACHED = Counter, "limits_reached_total", ["limit"] => limits_reached: Counters<Bound>,
         "Times that one of Weir's own bounds was reached.";
-    ADMIN_TOKENS_REFUSED = Counter, "admin_tokens_refused_total", [],
+    ADMIN_TOKENS_REFUSED = Counter, "admin_tokens_refused_total", [] => admin_tokens_refused: IntCounter,
         "Requests to the admin address with a wrong token.";
-    LABELS_OVERFLOWED = Counter, "labels_overflowed_total", ["label"],
+    LABELS_OVERFLOWED = Counter, "labels_overflowed_total", ["label"] => labels_overflowed: Counters<Bounded>,
         "Values counted as `other` because the label's bound was reached.";
-    TRACE_SPANS = Counter, "trace_spans_total", ["result"],
+    TRACE_SPANS = Counter, "trace_spans_total", ["result"] => trace_spans: Counters<SpanResult>,
         "Spans that were to be exported, by what became of them.";
-    OBSERVE_WOULD = Counter, "observe_would_total", ["action"],
+    OBSERVE_WOULD = Counter, "observe_would_total", ["action"] => observe_would: Counters<WouldHave>,
         "What enforcing would have done to requests that were only observed.";
     RELOAD_SUCCESSFUL = Gauge, "config_last_reload_successful", [],
         "1 if the configuration in force is the last one read, 0 if that one was rejected.";

@@ -8,25 +8,30 @@
 
 mod callers;
 mod counters;
+mod exposed;
 mod families;
 mod gathered;
 mod labels;
 mod models;
 mod pace;
 mod plan;
+mod process;
 mod quantiles;
 mod replicas;
 mod scopes;
 mod settings;
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use prometheus::{Encoder, Gauge, Histogram, IntCounter, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, Registry, TextEncoder};
 
 pub use callers::{CallerSeries, PairSeries};
 pub use counters::{Counters, Gauges, Histograms};
-pub use families::{ALL as FAMILIES, DURATION_BUCKETS, Family, Kind, OVERHEAD_BUCKETS, RATIO_BUCKETS};
+pub use families::{
+    ALL as FAMILIES, DURATION_BUCKETS, Family, Handles, Kind, OVERHEAD_BUCKETS, RATIO_BUCKETS,
+};
 pub use gathered::Gathered;
 pub use labels::{
     AttemptOutcome, Bound, Bounded, BudgetPeriod, ConnectResult, ConnectionRefusal, ConnectionState,
@@ -42,68 +47,16 @@ pub use scopes::{DimensionGauges, ScopeGauges, UpstreamGauges};
 pub use settings::Settings;
 
 use crate::caller::{CallerId, Lane};
-use crate::classify::ErrorClass;
 use crate::openai::Endpoint;
+use process::Process;
 
 /// The content type of [`Metrics::encode`]'s text.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Every metric of the process. Fields are series that another module counts itself; all start at
-/// 0.
+/// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
-    /// Time to the first byte of the answer, seconds.
-    pub time_to_first_byte: Histograms<Endpoint>,
-    /// What Weir added before the answer, seconds.
-    pub overhead: Histogram,
-    /// Errors of attempts.
-    pub attempt_errors: Counters<ErrorClass>,
-    /// Errors that callers saw.
-    pub errors: Counters<ErrorClass>,
-    /// Attempts made again, by the class of the error before.
-    pub retries: Counters<ErrorClass>,
-    /// Errors passed on although their class allows another try.
-    pub retries_stopped: Counters<RetryStop>,
-    /// Requests that the queue turned away.
-    pub queue_refusals: Counters<QueueRefusal>,
-    /// Actual over predicted wait.
-    pub queue_prediction: Histogram,
-    /// Limit headers that could not be read, or found no place.
-    pub limit_headers_malformed: IntCounter,
-    /// Rate limits met by requests that had met one before.
-    pub rate_limited_again: IntCounter,
-    /// Tokens estimated, for requests whose use was reported.
-    pub tokens_estimated: IntCounter,
-    /// Estimated over reported tokens.
-    pub estimate_error: Histogram,
-    /// Requests let through to see whether a spent quota was refilled.
-    pub quota_probes: IntCounter,
-    /// Streamed answers, by how they ended.
-    pub stream_outcomes: Counters<StreamOutcome>,
-    /// Streaming requests that got their head before their answer came.
-    pub streams_kept_alive: IntCounter,
-    /// Request bodies not kept for another try.
-    pub replay_skipped: Counters<ReplaySkip>,
-    /// Connections to the upstream.
-    pub upstream_connections: Gauges<ConnectionState>,
-    /// Connections tried to the upstream.
-    pub upstream_connects: Counters<ConnectResult>,
-    /// Connections of clients.
-    pub connections: Gauges<ConnectionState>,
-    /// Connections of clients closed without an answer.
-    pub connections_refused: Counters<ConnectionRefusal>,
-    /// Requests refused because they break a rule of HTTP.
-    pub http_refusals: Counters<HttpRule>,
-    /// Times that one of Weir's own bounds was reached.
-    pub limits_reached: Counters<Bound>,
-    /// Requests to the admin address with a wrong token.
-    pub admin_tokens_refused: IntCounter,
-    /// Values counted as `other`.
-    pub labels_overflowed: Counters<Bounded>,
-    /// Spans that were to be exported, by what became of them.
-    pub trace_spans: Counters<SpanResult>,
-    /// What enforcing would have done.
-    pub observe_would: Counters<WouldHave>,
+    handles: Handles,
     /// Requests begun by each worker, by its index.
     pub worker_requests: Box<[IntCounter]>,
 
@@ -111,15 +64,7 @@ pub struct Metrics {
     callers: callers::CallerTable,
     models: models::ModelTable,
     scope_names: scopes::ScopeTable,
-    scopes: IntGauge,
-    scopes_evicted: IntCounter,
-    scopes_merged: IntCounter,
-    queue_bytes: IntGauge,
-    replay_bytes: IntGauge,
-    reload_successful: IntGauge,
-    reload_time: Gauge,
-    draining: IntGauge,
-    replicas: replicas::ReplicasSeries,
+    process: Mutex<Process>,
     #[cfg(any(test, feature = "internals"))]
     plan: Plan,
     registry: Registry,
@@ -141,32 +86,7 @@ impl Metrics {
         let workers = counters::counter_vec(r, &families::WORKER_REQUESTS);
         let worker = |index: usize| workers.with_label_values(&[index.to_string().as_str()]);
         let metrics = Self {
-            time_to_first_byte: Histograms::register(r, &families::TIME_TO_FIRST_BYTE),
-            overhead: counters::histogram(r, &families::OVERHEAD),
-            attempt_errors: Counters::register(r, &families::ATTEMPT_ERRORS),
-            errors: Counters::register(r, &families::ERRORS),
-            retries: Counters::register(r, &families::RETRIES),
-            retries_stopped: Counters::register(r, &families::RETRIES_STOPPED),
-            queue_refusals: Counters::register(r, &families::QUEUE_REFUSALS),
-            queue_prediction: counters::histogram(r, &families::QUEUE_PREDICTION),
-            limit_headers_malformed: counters::counter(r, &families::LIMIT_HEADERS_MALFORMED),
-            rate_limited_again: counters::counter(r, &families::RATE_LIMITED_AGAIN),
-            tokens_estimated: counters::counter(r, &families::TOKENS_ESTIMATED),
-            estimate_error: counters::histogram(r, &families::ESTIMATE_ERROR),
-            quota_probes: counters::counter(r, &families::QUOTA_PROBES),
-            stream_outcomes: Counters::register(r, &families::STREAM_OUTCOMES),
-            streams_kept_alive: counters::counter(r, &families::STREAMS_KEPT_ALIVE),
-            replay_skipped: Counters::register(r, &families::REPLAY_SKIPPED),
-            upstream_connections: Gauges::register(r, &families::UPSTREAM_CONNECTIONS),
-            upstream_connects: Counters::register(r, &families::UPSTREAM_CONNECTS),
-            connections: Gauges::register(r, &families::CONNECTIONS),
-            connections_refused: Counters::register(r, &families::CONNECTIONS_REFUSED),
-            http_refusals: Counters::register(r, &families::HTTP_REFUSALS),
-            limits_reached: Counters::register(r, &families::LIMITS_REACHED),
-            admin_tokens_refused: counters::counter(r, &families::ADMIN_TOKENS_REFUSED),
-            labels_overflowed: Counters::register(r, &families::LABELS_OVERFLOWED),
-            trace_spans: Counters::register(r, &families::TRACE_SPANS),
-            observe_would: Counters::register(r, &families::OBSERVE_WOULD),
+            handles: Handles::register(r),
             worker_requests: (0..settings.workers).map(worker).collect(),
             attempts: Endpoint::ALL
                 .iter()
@@ -177,26 +97,21 @@ impl Metrics {
             callers: callers::CallerTable::new(r, plan, settings.max_series),
             models: models::ModelTable::new(r, plan.models, settings.models.clone()),
             scope_names: scopes::ScopeTable::new(plan.scopes),
-            scopes: counters::gauge(r, &families::SCOPES),
-            scopes_evicted: counters::counter(r, &families::SCOPES_EVICTED),
-            scopes_merged: counters::counter(r, &families::SCOPES_MERGED),
-            queue_bytes: counters::gauge(r, &families::QUEUE_BYTES),
-            replay_bytes: counters::gauge(r, &families::REPLAY_BYTES),
-            reload_successful: counters::gauge(r, &families::RELOAD_SUCCESSFUL),
-            reload_time: seconds(r, &families::RELOAD_TIME, &[]),
-            draining: counters::gauge(r, &families::UP_STATE),
-            replicas: replicas::ReplicasSeries::new(r),
+            process: Mutex::new(Process {
+                reload_successful: true,
+                reloaded: settings.started,
+                draining: false,
+                started: settings.started,
+                version: settings.version,
+                revision: settings.revision,
+            }),
             #[cfg(any(test, feature = "internals"))]
             plan,
             registry: registry.clone(),
         };
-        seconds(r, &families::START_TIME, &[]).set(unix_seconds(settings.started));
-        seconds(r, &families::BUILD_INFO, &[("version", settings.version), ("revision", settings.revision)])
-            .set(1.0);
         for (id, name) in (0..=u16::MAX).zip(&settings.callers) {
             metrics.name_caller(CallerId(id), name);
         }
-        metrics.reloaded(true, settings.started);
         Arc::new(metrics)
     }
 
@@ -265,15 +180,20 @@ impl Metrics {
 
     /// Records how reading the configuration again went.
     pub fn reloaded(&self, successful: bool, now: SystemTime) {
-        self.reload_successful.set(i64::from(successful));
+        let mut process = self.process();
+        process.reload_successful = successful;
         if successful {
-            self.reload_time.set(unix_seconds(now));
+            process.reloaded = now;
         }
     }
 
     /// Records whether Weir drains.
     pub fn draining(&self, draining: bool) {
-        self.draining.set(i64::from(draining));
+        self.process().draining = draining;
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Quantiles of what Weir added, since the start.
@@ -289,10 +209,13 @@ impl Metrics {
         let (upstream_families, overflowed) = self.scope_names.upstreams(&gathered.upstreams);
         self.labels_overflowed.add(Bounded::Upstream, overflowed);
         let mut families = self.registry.gather();
-        let scope_families = scope_families.into_iter().chain(upstream_families);
-        let scope_families = scope_families.chain([scopes::credentials(&gathered.credentials)]);
-        let scope_families = scope_families.chain(scopes::issuers(&gathered.issuers));
-        families.extend(scope_families.into_iter().filter(|family| !family.get_metric().is_empty()));
+        families.extend(scope_families.into_iter().chain(upstream_families));
+        families.extend(exposed::of_credentials(&gathered.credentials));
+        families.extend(exposed::of_issuers(&gathered.issuers));
+        families.extend(exposed::of_totals(gathered));
+        families.extend(exposed::of_replicas(&gathered.replicas));
+        families.extend(self.process().exposed());
+        families.retain(|family| !family.get_metric().is_empty());
         families.sort_by(|one, two| one.name().cmp(two.name()));
         // Writing to memory cannot fail, and every family here has a name and a metric.
         let written = TextEncoder::new().encode(&families, out);
@@ -327,12 +250,6 @@ impl Metrics {
         for (caller, lane, depth) in &gathered.queue_depth {
             self.caller(*caller).queue_depth.add(*lane, signed(*depth));
         }
-        self.scopes.set(signed(gathered.scopes.len() as u64));
-        self.queue_bytes.set(signed(gathered.queue_bytes));
-        self.replay_bytes.set(signed(gathered.replay_bytes));
-        self.replicas.take(&gathered.replicas);
-        raise(&self.scopes_evicted, gathered.scopes_evicted);
-        raise(&self.scopes_merged, gathered.scopes_merged);
         for (bound, total) in [
             (Bound::LogQueue, gathered.log_lines_dropped),
             (Bound::VerifiedTokens, gathered.verified_tokens_forgotten),
@@ -342,27 +259,16 @@ impl Metrics {
     }
 }
 
-/// Brings a counter up to a total that is counted elsewhere.
-fn raise(counter: &IntCounter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
-}
-
 fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
-}
+impl Deref for Metrics {
+    type Target = Handles;
 
-/// A gauge of seconds, or one that says something in its labels.
-fn seconds(registry: &Registry, family: &Family, labels: &[(&str, &str)]) -> Gauge {
-    let opts = labels
-        .iter()
-        .fold(Opts::new(family.name, family.help), |opts, (name, value)| opts.const_label(*name, *value));
-    let gauge = Gauge::with_opts(opts).expect("the table of families is well formed");
-    registry.register(Box::new(gauge.clone())).expect("each family is registered once");
-    gauge
+    fn deref(&self) -> &Handles {
+        &self.handles
+    }
 }
 
 #[cfg(test)]

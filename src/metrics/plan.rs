@@ -1,8 +1,8 @@
 //! How many series a configuration can cause at worst, and what gives way so that they stay within
 //! the bound.
 
-use super::families::{self, Family};
-use super::labels::{AttemptOutcome, Bound, BudgetPeriod, Outcome, TokenKind};
+use super::families::{self, Handles};
+use super::labels::{AttemptOutcome, BudgetPeriod, Outcome, TokenKind};
 use super::replicas::REPLICAS_TROUBLES;
 use crate::caller::Lane;
 use crate::openai::Endpoint;
@@ -14,6 +14,9 @@ pub const MAX_UPSTREAM_LIMITS: usize = 256;
 /// Dimensions of one scope that can have series of their own.
 pub const MAX_DIMENSIONS: usize = 4;
 
+/// Families with one series, made at a scrape: of totals, of replicas but their troubles, and of the
+/// process.
+const OF_A_SCRAPE: usize = 5 + 7 + 5;
 /// Families with a series for each scope and dimension.
 const PER_DIMENSION: usize = 6;
 /// Families with a series for each scope, and those with one for each upstream of a pool: of these
@@ -124,47 +127,15 @@ const fn scope_cost() -> usize {
     MAX_DIMENSIONS * PER_DIMENSION + PER_SCOPE
 }
 
-/// Series of all families whose labels are closed lists.
+/// Series that are always there, and those of credentials, issuers and upstreams' limits.
 fn fixed_series() -> usize {
-    families::ALL.iter().map(closed_series).sum::<usize>() + 2 * MAX_UPSTREAM_LIMITS
-}
-
-fn closed_series(family: &Family) -> usize {
-    let open = ["caller", "scope", "model", "worker", "upstream"];
-    if family.labels.iter().any(|label| open.contains(label)) {
-        return 0;
-    }
-    let combinations: usize = family.labels.iter().map(|label| values(family, label)).product();
-    combinations * family.samples()
-}
-
-/// How many values a closed label can have in a family.
-fn values(family: &Family, label: &str) -> usize {
-    use super::labels::{
-        Bounded, ConnectResult, ConnectionRefusal, ConnectionState, HttpRule, QueueRefusal, ReplaySkip,
-        RetryStop, SpanResult, StreamOutcome, WouldHave,
-    };
-    use crate::classify::ErrorClass;
-    match (label, family.name) {
-        ("endpoint", _) => Endpoint::ALL.len(),
-        ("outcome", name) if name == families::ATTEMPTS.name => AttemptOutcome::ALL.len(),
-        ("outcome", _) => StreamOutcome::ALL.len(),
-        ("reason", name) if name == families::RETRIES_STOPPED.name => RetryStop::ALL.len(),
-        ("reason", name) if name == families::QUEUE_REFUSALS.name => QueueRefusal::ALL.len(),
-        ("reason", name) if name == families::REPLAY_SKIPPED.name => ReplaySkip::ALL.len(),
-        ("reason", name) if name == families::CONNECTIONS_REFUSED.name => ConnectionRefusal::ALL.len(),
-        ("cause", _) => REPLICAS_TROUBLES.len(),
-        ("class" | "reason", _) => ErrorClass::ALL.len(),
-        ("state", _) => ConnectionState::ALL.len(),
-        ("result", name) if name == families::TRACE_SPANS.name => SpanResult::ALL.len(),
-        ("result", _) => ConnectResult::ALL.len(),
-        ("rule", _) => HttpRule::ALL.len(),
-        ("limit", _) => Bound::ALL.len(),
-        ("label", _) => Bounded::ALL.len(),
-        ("credential" | "issuer", _) => MOST_CREDENTIALS,
-        ("action", _) => WouldHave::ALL.len(),
-        _ => 1,
-    }
+    let attempts = Endpoint::ALL.len() * AttemptOutcome::ALL.len();
+    Handles::series()
+        + attempts
+        + OF_A_SCRAPE
+        + REPLICAS_TROUBLES.len()
+        + 3 * MOST_CREDENTIALS
+        + 2 * MAX_UPSTREAM_LIMITS
 }
 
 #[cfg(test)]

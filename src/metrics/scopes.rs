@@ -2,10 +2,11 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::MetricFamily;
 
 use super::callers::OTHER;
-use super::families::{self, Family, Kind};
+use super::exposed::{family, flag};
+use super::families::{self, Family};
 use super::plan::{MAX_DIMENSIONS, MAX_UPSTREAM_LIMITS};
 
 /// What one scope says of itself at a scrape.
@@ -143,61 +144,42 @@ impl ScopeTable {
             other.attempts += one.attempts;
         }
         rows.push(other);
-        let family = |family: &Family, value: fn(&UpstreamGauges) -> f64| {
-            metric_family(family, rows.iter().map(|row| metric(family, &[&row.name], value(row))).collect())
+        let of_upstreams = |of: &Family, value: fn(&UpstreamGauges) -> f64| {
+            family(of, rows.iter().map(|row| (vec![&*row.name], value(row))))
         };
         // Those of the first upstreams and their first scopes: the rest is on the page.
         let limits: Vec<(&str, &str, &DimensionGauges)> = (named.iter())
             .flat_map(|row| row.limits.iter().map(|(scope, limit)| (&*row.name, &**scope, limit)))
             .collect();
         let beyond = limits.len().saturating_sub(MAX_UPSTREAM_LIMITS);
-        let of_limits = |family: &Family, value: fn(&DimensionGauges) -> f64| {
+        let of_limits = |of: &Family, value: fn(&DimensionGauges) -> f64| {
             let rows = limits.iter().take(MAX_UPSTREAM_LIMITS);
-            let rows = rows.map(|(upstream, scope, limit)| {
-                metric(family, &[upstream, scope, limit.dimension], value(limit))
-            });
-            metric_family(family, rows.collect())
+            family(
+                of,
+                rows.map(|(upstream, scope, limit)| (vec![*upstream, *scope, limit.dimension], value(limit))),
+            )
         };
         let families = vec![
             of_limits(&families::UPSTREAM_LIMIT, |limit| limit.limit),
             of_limits(&families::UPSTREAM_LIMIT_LEVEL, |limit| limit.level),
-            family(&families::UPSTREAM_SERVES, |row| f64::from(u8::from(row.serves))),
-            family(&families::UPSTREAM_PERMITS, |row| row.in_flight as f64),
-            family(&families::UPSTREAM_ATTEMPTS, |row| row.attempts as f64),
+            of_upstreams(&families::UPSTREAM_SERVES, |row| flag(row.serves)),
+            of_upstreams(&families::UPSTREAM_PERMITS, |row| row.in_flight as f64),
+            of_upstreams(&families::UPSTREAM_ATTEMPTS, |row| row.attempts as f64),
         ];
         (families, (rest.len() + beyond) as u64)
     }
 }
 
-/// The family of credentials that live short.
-pub(super) fn credentials(credentials: &[(String, f64)]) -> MetricFamily {
-    let family = &families::CREDENTIAL_EXPIRES;
-    let rows = credentials.iter().map(|(name, seconds)| metric(family, &[name], *seconds));
-    metric_family(family, rows.collect())
-}
-
-/// The families of issuers' keys.
-pub(super) fn issuers(issuers: &[(String, Option<f64>, u64)]) -> [MetricFamily; 2] {
-    let (age, failures) = (&families::ISSUER_KEYS_AGE, &families::ISSUER_FAILURES);
-    let ages = issuers.iter().filter_map(|(name, seconds, _)| Some(metric(age, &[name], (*seconds)?)));
-    let failed = issuers.iter().map(|(name, _, count)| metric(failures, &[name], *count as f64));
-    [metric_family(age, ages.collect()), metric_family(failures, failed.collect())]
-}
-
 fn families(scopes: &[&ScopeGauges]) -> Vec<MetricFamily> {
-    let by_scope = |family: &Family, value: fn(&ScopeGauges) -> f64| {
-        let rows = scopes.iter().map(|scope| metric(family, &[&scope.name], value(scope)));
-        metric_family(family, rows.collect())
+    let by_scope = |of: &Family, value: fn(&ScopeGauges) -> f64| {
+        family(of, scopes.iter().map(|scope| (vec![&*scope.name], value(scope))))
     };
-    let by_dimension = |family: &Family, value: fn(&DimensionGauges) -> f64| {
+    let by_dimension = |of: &Family, value: fn(&DimensionGauges) -> f64| {
         let rows = scopes.iter().flat_map(|scope| {
-            scope
-                .dimensions
-                .iter()
-                .take(MAX_DIMENSIONS)
-                .map(|limit| metric(family, &[&scope.name, limit.dimension], value(limit)))
+            let limits = scope.dimensions.iter().take(MAX_DIMENSIONS);
+            limits.map(|limit| (vec![&*scope.name, limit.dimension], value(limit)))
         });
-        metric_family(family, rows.collect())
+        family(of, rows)
     };
     vec![
         by_scope(&families::RETRY_BUDGET, |scope| scope.retry_budget_tokens),
@@ -205,52 +187,13 @@ fn families(scopes: &[&ScopeGauges]) -> Vec<MetricFamily> {
         by_scope(&families::PERMITS, |scope| scope.permits_in_flight as f64),
         by_scope(&families::BREAKER_STATE, |scope| f64::from(scope.breaker_state)),
         by_scope(&families::BREAKER_OPENED, |scope| scope.breaker_opened as f64),
-        by_scope(&families::QUOTA_BREAKER, |scope| f64::from(u8::from(scope.quota_breaker_open))),
+        by_scope(&families::QUOTA_BREAKER, |scope| flag(scope.quota_breaker_open)),
         by_scope(&families::LIMIT_PART, |scope| scope.part),
         by_dimension(&families::LIMIT, |limit| limit.limit),
         by_dimension(&families::LIMIT_LEVEL, |limit| limit.level),
-        by_dimension(&families::LIMIT_HOLDS, |limit| f64::from(u8::from(limit.holds))),
+        by_dimension(&families::LIMIT_HOLDS, |limit| flag(limit.holds)),
         by_dimension(&families::LIMIT_WINDOW, |limit| limit.window_seconds),
         by_dimension(&families::FOREIGN_USE, |limit| limit.foreign_use_ratio),
         by_dimension(&families::PACER_BURST, |limit| limit.pacer_burst),
     ]
-}
-
-fn metric(family: &Family, values: &[&str], value: f64) -> Metric {
-    let mut labels: Vec<LabelPair> =
-        family.labels.iter().zip(values).map(|(name, value)| pair(name, value)).collect();
-    labels.sort_by(|one, two| one.name().cmp(two.name()));
-    let mut metric = Metric::from_label(labels);
-    match family.kind {
-        Kind::Counter => {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        }
-        Kind::Gauge | Kind::Histogram(_) => {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-    }
-    metric
-}
-
-fn pair(name: &str, value: &str) -> LabelPair {
-    let mut pair = LabelPair::default();
-    pair.set_name(name.to_owned());
-    pair.set_value(value.to_owned());
-    pair
-}
-
-fn metric_family(family: &Family, metrics: Vec<Metric>) -> MetricFamily {
-    let mut exposed = MetricFamily::default();
-    exposed.set_name(family.name.to_owned());
-    exposed.set_help(family.help.to_owned());
-    exposed.set_field_type(match family.kind {
-        Kind::Counter => MetricType::COUNTER,
-        Kind::Gauge | Kind::Histogram(_) => MetricType::GAUGE,
-    });
-    exposed.set_metric(metrics);
-    exposed
 }

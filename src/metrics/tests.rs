@@ -1,4 +1,7 @@
+use std::time::UNIX_EPOCH;
+
 use super::*;
+use crate::classify::ErrorClass;
 
 fn settings(callers: &[&str]) -> Settings {
     Settings {
