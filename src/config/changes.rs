@@ -3,10 +3,11 @@
 
 use std::fmt;
 
-use super::environment;
+use toml::de::DeValue;
+
 use super::problem::Problem;
 use super::read::Reader;
-use super::tree::Node;
+use super::tree::{self, Node};
 
 /// One key that changed.
 #[derive(Clone, Copy, Debug)]
@@ -92,20 +93,20 @@ pub(super) fn renamed(changes: &[Change], path: &str) -> Option<Change> {
 
 /// Gives the keys that have a former name their present one, and warns of each. One version later a
 /// former name is a problem.
-pub(super) fn rename(root: &mut Node, reader: &mut Reader<'_>) {
+pub(super) fn rename(root: &mut DeValue<'_>, reader: &mut Reader<'_>) {
     for Change { since, key, how } in reader.changes {
         let How::Renamed(from) = how else { continue };
-        let Some(mut node) = root.take(from) else { continue };
+        let Some(value) = tree::take(root, from) else { continue };
+        let node = Node::new((*from).to_owned(), value.span(), value.get_ref());
         let works = Version::current().is_some_and(|now| (now.0, now.1) == (since.0, since.1));
-        if root.find(key).is_some() {
+        if Node::of(String::new(), root).find(key).is_some() {
             reader.problem(&node, format!("is the former name of {key}, which is set too; leave this out"));
         } else if works {
             let message =
                 format!("is called {key} since {since}; rename it: the next version does not read it");
-            let (origin, key_then) = (node.origin.clone(), node.path.clone());
-            reader.warnings.push(Problem { origin, key: key_then, message });
-            (*key).clone_into(&mut node.path);
-            environment::put(root, node, reader);
+            let origin = reader.places.origin(&node);
+            reader.warnings.push(Problem { origin: origin.clone(), key: node.path, message });
+            reader.put(root, key, value, origin);
         } else {
             reader.problem(&node, format!("is called {key} since {since}; rename it"));
         }
@@ -121,11 +122,11 @@ mod tests {
     /// A text read with one key renamed since a version: the warnings, the problems, and whether
     /// the value stands under the present name.
     fn renamed_since(since: Version, text: &str) -> (Vec<String>, Vec<String>, bool) {
-        let mut reader = Reader::new(&Nothing);
+        let mut reader = Reader::new(text, &Nothing);
         let change = Change { since, key: "retry.base", how: How::Renamed("attempts.first_wait") };
         reader.changes = vec![change].leak();
-        let root = lay(text, &[], &mut reader);
-        let moved = root.find("retry.base").is_some();
+        let root = lay(&[], &[], &mut reader);
+        let moved = Node::of(String::new(), &root).find("retry.base").is_some();
         let said =
             |list: &[Problem]| list.iter().map(|one| format!("{}: {}", one.key, one.message)).collect();
         (said(&reader.warnings), said(&reader.problems), moved)

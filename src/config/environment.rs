@@ -1,35 +1,41 @@
 //! Settings from the environment and the command line, laid over the file's.
 
-use super::Config;
+use std::borrow::Cow;
+
+use toml::Spanned;
+use toml::de::DeValue;
+
 use super::changes::renamed;
 use super::key::{Kind, Table};
 use super::problem::{Origin, nearest, quoted};
 use super::read::Reader;
-use super::tree::{Datum, Node, joined};
+use super::tree::{Node, joined};
+use super::{Config, Override};
 
 /// Lays every `WEIR_SECTION__KEY` over the file.
 ///
 /// A name without `__` is only a key of the top level. Others are left alone: Kubernetes itself
 /// sets `WEIR_SERVICE_HOST` and `WEIR_PORT` for a service called `weir`.
-pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
-    for (name, value) in reader.sources.overrides() {
+pub(crate) fn apply<'t>(variables: &'t [(String, String)], root: &mut DeValue<'t>, reader: &mut Reader<'_>) {
+    for (name, value) in variables {
+        let origin = Origin::Environment(name.clone());
         let is_key = |rest: &&str| *rest != "CONFIG" && !rest.contains('.');
         let Some(rest) = name.strip_prefix("WEIR_").filter(is_key) else { continue };
         let path = rest.to_ascii_lowercase().replace("__", ".");
         if let Some(change) = renamed(reader.changes, &path) {
             // Under its former name: what is called by both is told of.
             if let Ok(kind) = find(change.key) {
-                put(root, read(value.trim(), kind, &path, &Origin::Environment(name)), reader);
+                reader.put(root, &path, read(value.trim(), kind), origin);
             }
             continue;
         }
         let top_level = !path.contains('.');
         match find(&path) {
             Ok(kind) if !(top_level && matches!(kind, Kind::Table(_))) => {
-                set(root, &path, &value, &Origin::Environment(name), reader);
+                reader.put(root, &path, read(value.trim(), kind), origin);
             }
             Err(advice) if !top_level => {
-                reader.problem_in_environment(name, format!("no such key: {advice}"));
+                reader.problem_in_environment(name.clone(), format!("no such key: {advice}"));
             }
             Ok(_) | Err(_) => {}
         }
@@ -41,22 +47,22 @@ pub(crate) fn apply(root: &mut Node, reader: &mut Reader<'_>) {
 /// go to the public API.
 ///
 /// A variable that a secret refers to may have any name.
-pub(crate) fn near_misses(root: &Node, reader: &mut Reader<'_>) {
-    for (name, value) in reader.sources.overrides() {
+pub(crate) fn near_misses(variables: &[(String, String)], root: &Node<'_>, reader: &mut Reader<'_>) {
+    for (name, value) in variables {
         let capitals = name.to_ascii_uppercase();
         let Some(rest) = capitals.strip_prefix("WEIR_").map(str::to_ascii_lowercase) else { continue };
         let path = rest.replace("__", ".");
         let meant = if path.contains('.') {
-            find(&path).ok().filter(|_| name != capitals).map(|kind| (path, kind))
+            find(&path).ok().filter(|_| *name != capitals).map(|kind| (path, kind))
         } else {
-            single_underscore(&path, &value)
+            single_underscore(&path, value)
         };
         let Some((path, kind)) = meant else { continue };
         if matches!(kind, Kind::Secret | Kind::OrWord(_, Kind::Secret)) || root.find(&path).is_some() {
             continue;
         }
         let message = format!("Weir reads no variable of this name; did you mean {}?", variable(&path));
-        reader.problem_in_environment(name, message);
+        reader.problem_in_environment(name.clone(), message);
     }
 }
 
@@ -78,18 +84,10 @@ fn single_underscore(name: &str, value: &str) -> Option<(String, Kind)> {
     })
 }
 
-/// Sets one key from a text, which its kind tells how to read. Does nothing for a key that nobody
-/// knows.
-pub(crate) fn set(root: &mut Node, path: &str, text: &str, origin: &Origin, reader: &mut Reader<'_>) {
-    if let Ok(kind) = find(path) {
-        put(root, read(text.trim(), kind, path, origin), reader);
-    }
-}
-
-/// Lays a node over the file, at its path.
-pub(super) fn put(root: &mut Node, node: Node, reader: &mut Reader<'_>) {
-    if let Err(node) = root.put(node) {
-        reader.problem(&node, "its section is not a table in the file; write it as one");
+/// Sets one key from the command line. Does nothing for a key that nobody knows.
+pub(crate) fn set<'t>(root: &mut DeValue<'t>, setting: &'t Override, reader: &mut Reader<'_>) {
+    if let Ok(kind) = find(setting.key) {
+        reader.put(root, setting.key, read(setting.value.trim(), kind), Origin::Option(setting.option));
     }
 }
 
@@ -128,25 +126,21 @@ fn find_in(table: &Table, section: &str, path: &str) -> Result<Kind, String> {
 
 /// Numbers, lists and tables are written as in TOML; a list of plain values may be separated by
 /// commas alone.
-fn read(text: &str, kind: Kind, path: &str, origin: &Origin) -> Node {
-    let plain = || Node::text(text, path, origin);
-    if let Kind::OrWord(word, inner) = kind
-        && text != word
-    {
-        return read(text, *inner, path, origin);
+fn read(text: &str, kind: Kind) -> Spanned<DeValue<'_>> {
+    let plain = |text| Spanned::new(0..0, DeValue::String(Cow::Borrowed(text)));
+    let parsed = || DeValue::parse(text).unwrap_or_else(|_| plain(text));
+    match kind {
+        Kind::OrWord(word, inner) if text != word => read(text, *inner),
+        Kind::List(inner) if !text.starts_with('[') && inner.table().is_none() => {
+            let elements = text.split(',').map(str::trim).filter(|element| !element.is_empty());
+            Spanned::new(0..0, DeValue::Array(elements.map(plain).collect()))
+        }
+        Kind::Boolean | Kind::Integer | Kind::Ratio | Kind::List(_) | Kind::Table(_) => parsed(),
+        Kind::Duration
+        | Kind::Size
+        | Kind::Text { .. }
+        | Kind::Secret
+        | Kind::Choice(_)
+        | Kind::OrWord(..) => plain(text),
     }
-    if let Kind::List(inner) = kind
-        && !text.starts_with('[')
-        && inner.table().is_none()
-    {
-        let elements = text.split(',').map(str::trim).filter(|element| !element.is_empty());
-        let nodes = elements
-            .enumerate()
-            .map(|(index, element)| Node::text(element, &format!("{path}[{index}]"), origin))
-            .collect();
-        return Node { path: path.to_owned(), origin: origin.clone(), datum: Datum::List(nodes) };
-    }
-    let is_toml =
-        matches!(kind, Kind::Boolean | Kind::Integer | Kind::Ratio | Kind::List(_) | Kind::Table(_));
-    is_toml.then(|| Node::parse_value(text, path, origin)).flatten().unwrap_or_else(plain)
 }

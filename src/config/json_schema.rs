@@ -66,11 +66,8 @@ fn kind(kind_: Kind) -> Map<String, Json> {
             json!({"anyOf": [{"type": "string", "pattern": "^ *[0-9]+(\\.[0-9]+)? *(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB)? *$"}, {"type": "integer", "minimum": 0}]})
         }
         Kind::Secret => json!({"type": "string", "pattern": "^(env:[A-Za-z0-9_]+|file:.+|exchange:.+)$"}),
-        Kind::UpstreamUrl => json!({"type": "string", "pattern": "^ *https?://[^/?#@]+(/[^?#]*)? *$"}),
-        Kind::Url => json!({"type": "string", "pattern": "^ *https?://[^/?#@]+/? *$"}),
-        Kind::Address | Kind::HeaderName | Kind::Pattern | Kind::Text | Kind::Operation | Kind::Path => {
-            json!({"type": "string", "minLength": 1})
-        }
+        Kind::Text { pattern: Some(pattern), .. } => json!({"type": "string", "pattern": pattern}),
+        Kind::Text { pattern: None, .. } => json!({"type": "string", "minLength": 1}),
         // "file:PATH" stands for any path.
         Kind::Choice(words) if words().contains(&"file:PATH") => json!({"type": "string", "minLength": 1}),
         Kind::Choice(words) => json!({"enum": words()}),
@@ -78,10 +75,7 @@ fn kind(kind_: Kind) -> Map<String, Json> {
         Kind::List(inner) => json!({"type": "array", "items": Json::Object(kind(*inner))}),
         Kind::Table(inner) => return table(inner),
     };
-    match schema {
-        Json::Object(schema) => schema,
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) | Json::Array(_) => Map::new(),
-    }
+    if let Json::Object(schema) = schema { schema } else { Map::new() }
 }
 
 fn join(lines: &[&str]) -> String {

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::quantity::Size;
-use super::tree::Datum;
 use super::value::Value as _;
 
 /// What a key's value may be.
@@ -23,22 +24,13 @@ pub enum Kind {
     Duration,
     /// A number of bytes: `"64KiB"`, `"8 MiB"`.
     Size,
-    /// An IP address and a port.
-    Address,
-    /// Scheme, host and port.
-    Url,
-    /// Scheme, host, port and a path.
-    UpstreamUrl,
-    /// The name of an HTTP header.
-    HeaderName,
-    /// A name in which `*` stands for anything.
-    Pattern,
-    /// Free text; what it means is in the key's doc.
-    Text,
-    /// A method and a path of the API.
-    Operation,
-    /// A path of a file.
-    Path,
+    /// A text: what to write, and the regular expression that it fits, where there is one.
+    Text {
+        /// In words, with an example.
+        write: &'static str,
+        /// For the schema.
+        pattern: Option<&'static str>,
+    },
     /// `env:NAME`, `file:PATH` or `exchange:NAME`, never the secret itself.
     Secret,
     /// One of a fixed list of words.
@@ -98,6 +90,11 @@ impl Presence {
 }
 
 impl Kind {
+    /// A text of which the schema says no more.
+    pub(crate) const fn text(write: &'static str) -> Self {
+        Self::Text { write, pattern: None }
+    }
+
     /// The table that this kind, or each element of this list, is.
     pub fn table(self) -> Option<&'static Table> {
         if let Self::OrWord(_, inner) | Self::List(inner) = self {
@@ -107,22 +104,15 @@ impl Kind {
     }
 
     /// The value as a number, to compare with the key's range; nothing where it has no size.
-    pub(crate) fn measure(self, datum: &Datum) -> Option<f64> {
+    pub(crate) fn measure(self, value: &DeValue<'_>) -> Option<f64> {
         match self {
-            Self::Integer => u64::parse(datum).ok().map(|number| number as f64),
-            Self::Ratio => f64::parse(datum).ok(),
-            Self::Duration => Duration::parse(datum).ok().map(|time| time.as_secs_f64()),
-            Self::Size => Size::parse(datum).ok().map(|size| size.0 as f64),
-            Self::OrWord(_, inner) => inner.measure(datum),
+            Self::Integer => u64::parse(value).ok().map(|number| number as f64),
+            Self::Ratio => f64::parse(value).ok(),
+            Self::Duration => Duration::parse(value).ok().map(|time| time.as_secs_f64()),
+            Self::Size => Size::parse(value).ok().map(|size| size.0 as f64),
+            Self::OrWord(_, inner) => inner.measure(value),
             Self::Boolean
-            | Self::Address
-            | Self::Url
-            | Self::UpstreamUrl
-            | Self::HeaderName
-            | Self::Pattern
-            | Self::Text
-            | Self::Operation
-            | Self::Path
+            | Self::Text { .. }
             | Self::Secret
             | Self::Choice(_)
             | Self::List(_)
@@ -138,14 +128,7 @@ impl Kind {
             Self::Ratio => "a number such as 0.5, or a percentage such as \"50%\"",
             Self::Duration => "a number and a unit, such as \"250ms\", \"1.5s\" or \"5m\"",
             Self::Size => "a number of bytes, such as \"64KiB\" or \"8MiB\"",
-            Self::Address => "an IP address and a port, such as \"127.0.0.1:8080\"",
-            Self::Url => "scheme, host and port, such as \"https://api.openai.com\"",
-            Self::UpstreamUrl => "scheme, host and perhaps a path, such as \"https://api.openai.com\"",
-            Self::HeaderName => "the name of a header, such as \"x-team\"",
-            Self::Pattern => "a name in which * stands for anything",
-            Self::Text => "text in quotes",
-            Self::Operation => "a method and a path, such as \"POST /vector_stores/*/search\"",
-            Self::Path => "a file's path in quotes",
+            Self::Text { write, .. } => write,
             Self::Secret => "\"env:NAME\", \"file:PATH\", or for a credential \"exchange:NAME\"",
             Self::Choice(words) => return one_of(&words()),
             Self::OrWord(word, inner) => return format!("{}, or \"{word}\"", inner.describe()),
@@ -207,12 +190,14 @@ macro_rules! section {
             const KIND: $crate::config::key::Kind = $crate::config::key::Kind::Table(&Self::TABLE);
 
             fn read(
-                node: &$crate::config::tree::Node,
+                node: &$crate::config::tree::Node<'_>,
                 reader: &mut $crate::config::read::Reader<'_>,
             ) -> Option<Self> {
-                let entries = reader.table(node, &Self::TABLE)?;
+                if !reader.table(node, &Self::TABLE) {
+                    return None;
+                }
                 let mut keys = Self::TABLE.keys.iter();
-                $( let $field = reader.field::<$type>(node, entries.get(stringify!($field)), keys.next()?); )*
+                $( let $field = reader.field::<$type>(node, keys.next()?); )*
                 Some(Self { $( $field: $field? ),* })
             }
 

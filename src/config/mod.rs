@@ -38,6 +38,9 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
+use toml::de::DeValue;
+
 use crate::caller::Mode;
 use callers::Caller;
 use exchanges::Exchange;
@@ -140,9 +143,10 @@ pub fn parse(
     overrides: &[Override],
     sources: &dyn Sources,
 ) -> Result<Config, Problems> {
-    let mut reader = Reader::new(sources);
-    let root = lay(text, overrides, &mut reader);
-    environment::near_misses(&root, &mut reader);
+    let (mut reader, variables) = (Reader::new(text, sources), sources.overrides());
+    let root = lay(&variables, overrides, &mut reader);
+    let root = Node::of(String::new(), &root);
+    environment::near_misses(&variables, &root, &mut reader);
     let config = Config::read(&root, &mut reader);
     let config = config.map(|config| {
         let mut config = proxy::from_environment(config, &root, &mut reader);
@@ -155,19 +159,22 @@ pub fn parse(
 /// What the file and the environment say in the words of the version before, and the next does not
 /// read.
 pub fn deprecated(file: &str, text: &str, sources: &dyn Sources) -> Problems {
-    let mut reader = Reader::new(sources);
-    lay(text, &[], &mut reader);
+    let (mut reader, variables) = (Reader::new(text, sources), sources.overrides());
+    lay(&variables, &[], &mut reader);
     Problems { file: file.to_owned(), list: reader.warnings }
 }
 
 /// The file with the environment and the command line over it, in the present names of the keys.
-fn lay(text: &str, overrides: &[Override], reader: &mut Reader<'_>) -> Node {
-    let mut root = Node::parse(text, &mut reader.problems);
-    environment::apply(&mut root, reader);
+fn lay<'t>(
+    variables: &'t [(String, String)],
+    overrides: &'t [Override],
+    reader: &mut Reader<'t>,
+) -> DeValue<'t> {
+    let mut root = reader.places.parse(&mut reader.problems);
+    environment::apply(variables, &mut root, reader);
     changes::rename(&mut root, reader);
     for setting in overrides {
-        let origin = Origin::Option(setting.option);
-        environment::set(&mut root, setting.key, &setting.value, &origin, reader);
+        environment::set(&mut root, setting, reader);
     }
     root
 }
@@ -183,11 +190,14 @@ pub fn load_admin(
     sources: &dyn Sources,
 ) -> Result<Config, Problems> {
     let text = text(path, sources)?;
-    let mut reader = Reader::new(sources);
-    let mut root = lay(&text, overrides, &mut reader);
-    root.keep_only("admin");
+    let (mut reader, variables) = (Reader::new(&text, sources), sources.overrides());
+    let mut root = lay(&variables, overrides, &mut reader);
+    if let DeValue::Table(sections) = &mut root {
+        let is_admin = |(name, _): &(Spanned<_>, _)| name.get_ref() == "admin";
+        *sections = std::mem::take(sections).into_iter().filter(is_admin).collect();
+    }
     reader.problems.clear();
-    let config = Config::read(&root, &mut reader);
+    let config = Config::read(&Node::of(String::new(), &root), &mut reader);
     finish(&name(path), config, reader.problems)
 }
 

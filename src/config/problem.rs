@@ -67,7 +67,7 @@ impl fmt::Display for Problems {
                 Origin::Default => {}
             }
             if !problem.key.is_empty() {
-                write!(f, "{}: ", problem.key)?;
+                write!(f, "{}: ", one_line(&problem.key, LONGEST_KEY))?;
             }
             f.write_str(&problem.message)?;
         }
@@ -95,12 +95,19 @@ fn distance(one: &str, other: &str) -> usize {
     if one.len() > LONGEST || other.len() > LONGEST { usize::MAX } else { strsim::osa_distance(one, other) }
 }
 
-/// Text from outside, made fit for one line of a terminal.
+/// Characters of a key that a message shows: a name in quotes can be of any length.
+const LONGEST_KEY: usize = 120;
+
+/// Text from outside in quotes, made fit for one line of a terminal.
 pub(crate) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let mut shown: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST).is_some() {
+    format!("\"{}\"", one_line(text, 60))
+}
+
+/// Text from outside, made fit for one line of a terminal.
+fn one_line(text: &str, longest: usize) -> String {
+    let mut shown: String = text.chars().take(longest).flat_map(char::escape_debug).collect();
+    if text.chars().nth(longest).is_some() {
         shown.push('…');
     }
-    format!("\"{shown}\"")
+    shown
 }

@@ -16,7 +16,7 @@ use crate::upstream::proxy;
 
 /// Fills `upstream.proxy` from `HTTPS_PROXY` where the configuration leaves it out, and drops it
 /// for an exempt upstream.
-pub(crate) fn from_environment(mut config: Config, root: &Node, reader: &mut Reader<'_>) -> Config {
+pub(crate) fn from_environment(mut config: Config, root: &Node<'_>, reader: &mut Reader<'_>) -> Config {
     let upstream = &mut config.upstream;
     if upstream.no_proxy.is_empty() && root.find("upstream.no_proxy").is_none() {
         let (_, exempt) = variable(&["NO_PROXY", "no_proxy"], reader).unwrap_or_default();

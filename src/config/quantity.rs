@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::key::Kind;
-use super::tree::Datum;
+use super::tree::integer;
 use super::value::Value;
 
 /// Nothing that Weir waits for takes longer, and sums of a few of these can't overflow a clock.
@@ -12,17 +14,12 @@ const LONGEST: Duration = Duration::from_hours(24 * 400);
 impl Value for Duration {
     const KIND: Kind = Kind::Duration;
 
-    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Option<String>> {
         // Nought is the same in every unit.
-        match datum {
-            Datum::Integer(0) => Ok(Self::ZERO),
-            Datum::Integer(number) => {
-                Err(Some(format!("{number} has no unit; write \"{number}s\" or \"{number}ms\"")))
-            }
-            Datum::String(text) => parse_duration(text).ok_or(None),
-            Datum::Float(_) | Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => {
-                Err(None)
-            }
+        match integer(value) {
+            Some(0) => Ok(Self::ZERO),
+            Some(number) => Err(Some(format!("{number} has no unit; write \"{number}s\" or \"{number}ms\""))),
+            None => value.as_str().and_then(parse_duration).ok_or(None),
         }
     }
 
@@ -116,11 +113,9 @@ impl Size {
 impl Value for Size {
     const KIND: Kind = Kind::Size;
 
-    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
-        if let Datum::Integer(number) = datum {
-            return u64::try_from(*number).map(Self).map_err(|_| None);
-        }
-        datum.as_text().and_then(parse_size).ok_or(None)
+    fn parse(value: &DeValue<'_>) -> Result<Self, Option<String>> {
+        let bytes = || integer(value).and_then(|number| u64::try_from(number).ok()).map(Self);
+        value.as_str().map_or_else(bytes, parse_size).ok_or(None)
     }
 
     fn show(&self) -> Option<toml::Value> {
@@ -143,15 +138,15 @@ fn format_size(size: Size) -> String {
 impl Value for f64 {
     const KIND: Kind = Kind::Ratio;
 
-    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
-        let parsed = match datum {
-            Datum::Integer(number) => i32::try_from(*number).ok().map(Self::from),
-            Datum::Float(number) => Some(*number),
-            Datum::String(text) => match text.trim().strip_suffix('%') {
+    fn parse(value: &DeValue<'_>) -> Result<Self, Option<String>> {
+        let whole = || integer(value).and_then(|number| i32::try_from(number).ok()).map(Self::from);
+        let parsed = match (value.as_float(), value.as_str().map(str::trim)) {
+            (Some(number), _) => number.as_str().parse().ok(),
+            (None, Some(text)) => match text.strip_suffix('%') {
                 Some(percent) => percent.trim().parse().ok().map(|percent: Self| percent / 100.0),
-                None => text.trim().parse().ok(),
+                None => text.parse().ok(),
             },
-            Datum::Boolean(_) | Datum::Strange(_) | Datum::List(_) | Datum::Table(_) => None,
+            (None, None) => whole(),
         };
         parsed.filter(|number: &Self| number.is_finite()).ok_or(None)
     }

@@ -1,18 +1,21 @@
 //! From untyped values to typed ones, collecting every problem on the way.
 
-use std::collections::BTreeMap;
+use toml::Spanned;
+use toml::de::DeValue;
 
 use super::changes::{CHANGES, Change};
 use super::key::{Key, Kind, Presence, Table};
 use super::problem::{Origin, Problem, nearest, quoted};
 use super::sources::Sources;
-use super::tree::{Datum, Node, joined};
+use super::tree::{self, Node, Places, joined};
 use super::value::Value;
 
 /// What a value may ask for while it is read, and where it reports what is wrong.
 pub(crate) struct Reader<'a> {
     /// The environment and the files.
     pub(crate) sources: &'a dyn Sources,
+    /// Where the values were written.
+    pub(crate) places: Places<'a>,
     /// What was found wrong so far.
     pub(crate) problems: Vec<Problem>,
     /// What works in this version only.
@@ -26,10 +29,11 @@ pub(crate) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader that has found nothing wrong yet.
-    pub(crate) fn new(sources: &'a dyn Sources) -> Self {
+    /// A reader of this file that has found nothing wrong yet.
+    pub(crate) fn new(text: &'a str, sources: &'a dyn Sources) -> Self {
         Self {
             sources,
+            places: Places::new(text),
             problems: Vec::new(),
             warnings: Vec::new(),
             changes: CHANGES,
@@ -38,11 +42,25 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Lays a value from elsewhere over the file.
+    pub(crate) fn put<'t>(
+        &mut self,
+        root: &mut DeValue<'t>,
+        path: &str,
+        value: Spanned<DeValue<'t>>,
+        origin: Origin,
+    ) {
+        if tree::put(root, path, value).is_none() {
+            let message = "its section is not a table in the file; write it as one".to_owned();
+            self.problems.push(Problem { origin: origin.clone(), key: path.to_owned(), message });
+        }
+        self.places.note(path, origin);
+    }
+
     /// Reports what is wrong with a value.
-    pub(crate) fn problem(&mut self, node: &Node, message: impl Into<String>) {
-        let problem =
-            Problem { origin: node.origin.clone(), key: node.path.clone(), message: message.into() };
-        self.problems.push(problem);
+    pub(crate) fn problem(&mut self, node: &Node<'_>, message: impl Into<String>) {
+        let origin = self.places.origin(node);
+        self.problems.push(Problem { origin, key: node.path.clone(), message: message.into() });
     }
 
     /// Reports what is wrong with a variable of the environment.
@@ -51,8 +69,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a value of another kind than the key takes.
-    pub(crate) fn mismatch(&mut self, node: &Node, kind: Kind) {
-        let slip = match (kind, node.datum.as_text()) {
+    pub(crate) fn mismatch(&mut self, node: &Node<'_>, kind: Kind) {
+        let slip = match (kind, node.value.as_str()) {
             (Kind::Choice(words), Some(text)) => nearest(text, words()),
             (_, _) => None,
         };
@@ -63,40 +81,34 @@ impl<'a> Reader<'a> {
             }
             (None, None) => format!("write {}", kind.describe()),
         };
-        self.problem(node, format!("{} is not valid; {advice}", node.datum.describe()));
+        self.problem(node, format!("{} is not valid; {advice}", node.describe()));
     }
 
-    /// The entries of a table; keys that nobody knows are reported, with the nearest that somebody
+    /// Whether it is a table; keys that nobody knows are reported, with the nearest that somebody
     /// does.
-    pub(crate) fn table<'n>(&mut self, node: &'n Node, table: &Table) -> Option<&'n BTreeMap<String, Node>> {
-        let Datum::Table(entries) = &node.datum else {
-            let message = format!("{} is not valid; write a table", node.datum.describe());
-            self.problem(node, message);
-            return None;
-        };
-        for (name, value) in entries {
+    pub(crate) fn table(&mut self, node: &Node<'_>, table: &Table) -> bool {
+        if !node.value.is_table() {
+            self.problem(node, format!("{} is not valid; write a table", node.describe()));
+        }
+        for (name, value) in node.entries() {
             if !table.keys.iter().any(|key| key.name == name) {
                 let advice = nearest(name, table.keys.iter().map(|key| key.name)).map_or_else(
                     || format!("write one of {}", names(table)),
                     |name| format!("did you mean \"{name}\"?"),
                 );
-                self.problem(value, format!("no such key {}; {advice}", quoted(name)));
+                self.problem(&value, format!("no such key {}; {advice}", quoted(name)));
             }
         }
-        Some(entries)
+        node.value.is_table()
     }
 
     /// The value of one key of a section: what is written, or the default.
     ///
     /// A value that is wrong is reported and the default stands in, so that the rest is still
     /// checked.
-    pub(crate) fn field<T: Value>(
-        &mut self,
-        section: &Node,
-        written: Option<&Node>,
-        key: &'static Key,
-    ) -> Option<T> {
-        if let Some(node) = written {
+    pub(crate) fn field<T: Value>(&mut self, section: &Node<'_>, key: &'static Key) -> Option<T> {
+        let written = section.entry(key.name);
+        if let Some(node) = &written {
             let outer = std::mem::replace(&mut self.range, key.range);
             let read = T::read(node, self);
             self.range = outer;
@@ -106,34 +118,33 @@ impl<'a> Reader<'a> {
         }
         let path = joined(&section.path, key.name);
         match key.presence {
-            Presence::Default(text) => T::read(&Node::parse_value(text, &path, &Origin::Default)?, self),
+            Presence::Default(text) => {
+                let value = DeValue::parse(text).ok()?;
+                T::read(&Node::of(path, value.get_ref()), self)
+            }
             Presence::Unset(_) => T::unset(),
             Presence::Required(example) => {
                 if written.is_none() {
                     let message = format!("missing; write {} = {example}", key.name);
-                    self.problems.push(Problem { origin: section.origin.clone(), key: path, message });
+                    let origin = self.places.origin(section);
+                    self.problems.push(Problem { origin, key: path, message });
                 }
                 None
             }
         }
     }
 
-    fn in_range(&mut self, key: &Key, node: &Node) -> bool {
-        let (Some((least, greatest)), Some(measure)) = (key.range, key.kind.measure(&node.datum)) else {
+    fn in_range(&mut self, key: &Key, node: &Node<'_>) -> bool {
+        let (Some((least, greatest)), Some(measure)) = (key.range, key.kind.measure(node.value)) else {
             return true;
         };
-        let bound = |text: &str| {
-            let node = Node::parse_value(text, key.name, &Origin::Default)?;
-            key.kind.measure(&node.datum)
-        };
+        let bound = |text: &str| key.kind.measure(DeValue::parse(text).ok()?.get_ref());
         let within = bound(least).is_none_or(|least| measure >= least)
             && bound(greatest).is_none_or(|greatest| measure <= greatest);
         if !within {
             let off = if matches!(key.kind, Kind::OrWord(..)) { ", or \"off\"" } else { "" };
-            let message = format!(
-                "{} is out of range; write a value from {least} to {greatest}{off}",
-                node.datum.describe()
-            );
+            let message =
+                format!("{} is out of range; write a value from {least} to {greatest}{off}", node.describe());
             self.problem(node, message);
         }
         within

@@ -149,4 +149,9 @@ impl Repeatable {
     }
 }
 
-textual!(Repeatable, Kind::Operation, Repeatable::parse, |of: &Repeatable| of.text.clone());
+textual!(
+    Repeatable,
+    Kind::text("a method and a path, such as \"POST /vector_stores/*/search\""),
+    Repeatable::parse,
+    |of: &Repeatable| of.text.clone()
+);

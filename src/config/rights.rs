@@ -39,8 +39,8 @@ impl<T: PartialEq> PartialEq for Placed<T> {
 impl<T: Value> Value for Placed<T> {
     const KIND: Kind = T::KIND;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let place = format!("{}{}", node.path, node.origin.line());
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let place = format!("{}{}", node.path, reader.places.origin(node).line());
         T::read(node, reader).map(|value| Self { value, place: place.into() })
     }
 

@@ -6,7 +6,7 @@ use super::Config;
 use super::key::Kind;
 use super::read::Reader;
 use super::sources::Sources;
-use super::tree::{Datum, Node};
+use super::tree::Node;
 use super::value::Value;
 use crate::caller::Secret;
 
@@ -116,9 +116,9 @@ impl SecretSource {
 impl Value for SecretRef {
     const KIND: Kind = Kind::Secret;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         // What is written here may be the secret itself: no message repeats it.
-        let Datum::String(text) = &node.datum else {
+        let Some(text) = node.value.as_str() else {
             reader.problem(node, "is not a reference to a secret; write \"env:NAME\" or \"file:PATH\"");
             return None;
         };

@@ -62,9 +62,9 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<SeedLimits>, String> {
 }
 
 impl Value for SeedFile {
-    const KIND: Kind = Kind::Path;
+    const KIND: Kind = PathBuf::KIND;
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let path = PathBuf::read(node, reader)?;
         if !reader.sources.resolves() {
             return Some(Self { path, models: Vec::new() });

@@ -1,61 +1,135 @@
-//! A configuration before it has types: values that know their key and where they were written.
+//! A configuration before it has types: TOML's own values, their keys, and where each was written.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Origin, Problem};
+use super::problem::{Origin, Problem, quoted};
 
-/// A value, its key and its place.
+/// A value and its key.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
+pub(crate) struct Node<'t> {
     /// The key with its section: `server.listen`, `callers[0].name`.
     pub(crate) path: String,
-    pub(crate) origin: Origin,
-    pub(crate) datum: Datum,
+    pub(crate) value: &'t DeValue<'t>,
+    /// Its offset in the file; nothing for what is not from there.
+    at: Option<usize>,
 }
 
-/// A value as TOML knows it.
-#[derive(Clone, Debug)]
-pub(crate) enum Datum {
-    String(String),
-    Integer(i64),
-    Float(f64),
-    Boolean(bool),
-    /// A date, or a number out of range: nothing that any key takes.
-    Strange(String),
-    List(Vec<Node>),
-    Table(BTreeMap<String, Node>),
-}
-
-impl Datum {
-    /// The text, where it is one.
-    pub(crate) fn as_text(&self) -> Option<&str> {
-        if let Self::String(text) = self { Some(text) } else { None }
+impl<'t> Node<'t> {
+    /// The value at a path, with its place in the file; an empty one is in no file.
+    pub(crate) fn new(path: String, span: Range<usize>, value: &'t DeValue<'t>) -> Self {
+        Self { path, value, at: (!span.is_empty()).then_some(span.start) }
     }
 
-    /// What a person calls it.
+    /// A value that stands in no file: the whole configuration, or a default.
+    pub(crate) fn of(path: String, value: &'t DeValue<'t>) -> Self {
+        Self::new(path, 0..0, value)
+    }
+
+    /// The entries of a table.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&'t str, Self)> {
+        let entries = self.value.as_table().into_iter().flatten();
+        entries.map(|(key, value)| (key.get_ref().as_ref(), self.inner(key, value)))
+    }
+
+    /// One entry of a table.
+    pub(crate) fn entry(&self, name: &str) -> Option<Self> {
+        let (key, value) = self.value.as_table()?.get_key_value(name)?;
+        Some(self.inner(key, value))
+    }
+
+    fn inner(&self, key: &Spanned<Cow<'t, str>>, value: &'t Spanned<DeValue<'t>>) -> Self {
+        // Where a table stands is where its header's name stands.
+        let span = if value.get_ref().is_table() { key.span() } else { value.span() };
+        Self::new(joined(&self.path, key.get_ref()), span, value.get_ref())
+    }
+
+    /// One element of a list.
+    pub(crate) fn element(&self, index: usize) -> Option<Self> {
+        let value = self.value.as_array()?.get(index)?;
+        Some(Self::new(format!("{}[{index}]", self.path), value.span(), value.get_ref()))
+    }
+
+    /// The node at a path such as `retry.base` or `callers[1].name`.
+    pub(crate) fn find(&self, path: &str) -> Option<Self> {
+        path.split('.').try_fold(self.clone(), |node, step| match step.split_once('[') {
+            Some((name, index)) => node.entry(name)?.element(index.strip_suffix(']')?.parse().ok()?),
+            None => node.entry(step),
+        })
+    }
+
+    /// The value as a person calls it.
     pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::String(text) => super::problem::quoted(text),
-            Self::Integer(number) => number.to_string(),
-            Self::Float(number) => number.to_string(),
-            Self::Boolean(value) => value.to_string(),
-            Self::Strange(text) => text.clone(),
-            Self::List(_) => "a list".to_owned(),
-            Self::Table(_) => "a table".to_owned(),
+        match self.value {
+            DeValue::String(text) => quoted(text),
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.to_string(),
+            DeValue::Boolean(value) => value.to_string(),
+            DeValue::Datetime(date) => date.to_string(),
+            DeValue::Array(_) => "a list".to_owned(),
+            DeValue::Table(_) => "a table".to_owned(),
         }
     }
 }
 
-impl Node {
+/// The whole number that a value is, where it is one that fits.
+pub(crate) fn integer(value: &DeValue<'_>) -> Option<i64> {
+    let number = value.as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
+}
+
+/// Puts a value at a path without lists, over what was there; nothing where a section on the way
+/// isn't a table.
+pub(crate) fn put<'t>(at: &mut DeValue<'t>, path: &str, value: Spanned<DeValue<'t>>) -> Option<()> {
+    let DeValue::Table(table) = at else { return None };
+    let key = |name: &str| Spanned::new(0..0, Cow::Owned(name.to_owned()));
+    let Some((section, rest)) = path.split_once('.') else {
+        table.insert(key(path), value);
+        return Some(());
+    };
+    let new = || Spanned::new(0..0, DeValue::Table(DeTable::new()));
+    put(table.entry(key(section)).or_insert_with(new).get_mut(), rest, value)
+}
+
+/// Takes the value at a path without lists out, and the sections that are empty then.
+pub(crate) fn take<'t>(at: &mut DeValue<'t>, path: &str) -> Option<Spanned<DeValue<'t>>> {
+    let DeValue::Table(table) = at else { return None };
+    let Some((section, rest)) = path.split_once('.') else { return table.remove(path) };
+    let inner = table.get_mut(section)?.get_mut();
+    let taken = take(inner, rest)?;
+    if inner.as_table().is_some_and(DeTable::is_empty) {
+        table.remove(section);
+    }
+    Some(taken)
+}
+
+/// The path of a key in the section at `path`.
+pub(crate) fn joined(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+/// Where values were written: each line's start in the file, and what came from elsewhere.
+pub(crate) struct Places<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+    /// By path, the latest last; it holds for what is in them too.
+    elsewhere: Vec<(String, Origin)>,
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn new(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1));
+        Self { text, starts: starts.collect(), elsewhere: Vec::new() }
+    }
+
     /// Reads a whole TOML file. What isn't TOML is reported, what is, is kept.
-    pub(crate) fn parse(text: &str, problems: &mut Vec<Problem>) -> Self {
-        let places = Places::new(text);
-        let (table, errors) = DeTable::parse_recoverable(text);
+    pub(crate) fn parse(&self, problems: &mut Vec<Problem>) -> DeValue<'a> {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
-            let origin = places.origin(error.span().map_or(0, |span| span.start));
+            let origin = self.in_file(error.span().map_or(0, |span| span.start));
             // The parser repeats itself on one mistake; the first says it best.
             let line = |origin: &Origin| if let Origin::File { line, .. } = origin { *line } else { 0 };
             if problems.iter().any(|known| line(&known.origin) == line(&origin)) {
@@ -64,148 +138,25 @@ impl Node {
             let message = format!("this is not TOML: {}", error.message().replace('\n', ", "));
             problems.push(Problem { origin, key: String::new(), message });
         }
-        Self { path: String::new(), origin: Origin::Default, datum: table_of(table.get_ref(), "", &places) }
+        DeValue::Table(table.into_inner())
     }
 
-    /// Reads one TOML value from elsewhere than the file; `None` where it isn't one.
-    pub(crate) fn parse_value(text: &str, path: &str, origin: &Origin) -> Option<Self> {
-        let value = DeValue::parse(text).ok()?;
-        let mut node = node_of(&value, path.to_owned(), &Places::new(text));
-        node.set_origin(origin);
-        Some(node)
+    /// Notes that the value at a path is from elsewhere than the file.
+    pub(crate) fn note(&mut self, path: &str, origin: Origin) {
+        self.elsewhere.push((path.to_owned(), origin));
     }
 
-    /// A plain text from elsewhere than the file.
-    pub(crate) fn text(text: &str, path: &str, origin: &Origin) -> Self {
-        Self { path: path.to_owned(), origin: origin.clone(), datum: Datum::String(text.to_owned()) }
+    /// Where a value was written.
+    pub(crate) fn origin(&self, node: &Node<'_>) -> Origin {
+        let holds = |known: &str| {
+            node.path.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let noted =
+            self.elsewhere.iter().rev().find(|(path, _)| holds(path)).map(|(_, origin)| origin.clone());
+        noted.or_else(|| node.at.map(|at| self.in_file(at))).unwrap_or(Origin::Default)
     }
 
-    /// The node at a path such as `retry.base` or `callers[1].name`.
-    pub(crate) fn find(&self, path: &str) -> Option<&Self> {
-        path.split('.').try_fold(self, |node, step| {
-            let (name, index) =
-                step.split_once('[').map_or((step, None), |(name, index)| (name, Some(index)));
-            let Datum::Table(entries) = &node.datum else { return None };
-            let entry = entries.get(name)?;
-            match (index, &entry.datum) {
-                (None, _) => Some(entry),
-                (Some(index), Datum::List(nodes)) => {
-                    nodes.get(index.strip_suffix(']')?.parse::<usize>().ok()?)
-                }
-                (Some(_), _) => None,
-            }
-        })
-    }
-
-    /// Puts a node at the path that it bears, over what was there. `Err` where a section on the way
-    /// isn't a table.
-    pub(crate) fn put(&mut self, node: Self) -> Result<(), Self> {
-        let path = node.path.clone();
-        let mut at = self;
-        let mut walked = String::new();
-        let (sections, name) = path.rsplit_once('.').map_or(("", path.as_str()), |(head, tail)| (head, tail));
-        for section in sections.split('.').filter(|section| !section.is_empty()) {
-            walked = joined(&walked, section);
-            let Datum::Table(entries) = &mut at.datum else { return Err(node) };
-            at = entries.entry(section.to_owned()).or_insert_with(|| Self {
-                path: walked.clone(),
-                origin: node.origin.clone(),
-                datum: Datum::Table(BTreeMap::new()),
-            });
-        }
-        let Datum::Table(entries) = &mut at.datum else { return Err(node) };
-        entries.insert(name.to_owned(), node);
-        Ok(())
-    }
-
-    /// Takes the node at a path without lists out, and the sections that are empty then.
-    pub(crate) fn take(&mut self, path: &str) -> Option<Self> {
-        let Datum::Table(entries) = &mut self.datum else { return None };
-        let Some((section, rest)) = path.split_once('.') else { return entries.remove(path) };
-        let inner = entries.get_mut(section)?;
-        let taken = inner.take(rest);
-        if taken.is_some() && matches!(&inner.datum, Datum::Table(entries) if entries.is_empty()) {
-            entries.remove(section);
-        }
-        taken
-    }
-
-    /// Drops every entry of the table but one.
-    pub(crate) fn keep_only(&mut self, name: &str) {
-        if let Datum::Table(entries) = &mut self.datum {
-            entries.retain(|known, _| known == name);
-        }
-    }
-
-    fn set_origin(&mut self, origin: &Origin) {
-        self.origin = origin.clone();
-        if let Datum::List(nodes) = &mut self.datum {
-            for node in nodes {
-                node.set_origin(origin);
-            }
-        } else if let Datum::Table(nodes) = &mut self.datum {
-            for node in nodes.values_mut() {
-                node.set_origin(origin);
-            }
-        }
-    }
-}
-
-/// The path of a key in the section at `path`.
-pub(crate) fn joined(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-fn table_of(table: &DeTable<'_>, path: &str, places: &Places<'_>) -> Datum {
-    let entries = table.iter().map(|(key, value)| {
-        let mut node = node_of(value, joined(path, key.get_ref()), places);
-        // Where a table stands is where its header's name stands.
-        if matches!(node.datum, Datum::Table(_)) {
-            node.origin = places.origin(key.span().start);
-        }
-        (key.get_ref().to_string(), node)
-    });
-    Datum::Table(entries.collect())
-}
-
-/// The parser bounds how deep values nest, so this ends.
-fn node_of(value: &Spanned<DeValue<'_>>, path: String, places: &Places<'_>) -> Node {
-    let origin = places.origin(value.span().start);
-    let datum = match value.get_ref() {
-        DeValue::String(text) => Datum::String(text.to_string()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
-            .map_or_else(|_| Datum::Strange(number.to_string()), Datum::Integer),
-        DeValue::Float(number) => match number.as_str().parse::<f64>() {
-            Ok(float) if float.is_finite() => Datum::Float(float),
-            _ => Datum::Strange(number.to_string()),
-        },
-        DeValue::Boolean(value) => Datum::Boolean(*value),
-        DeValue::Datetime(date) => Datum::Strange(date.to_string()),
-        DeValue::Array(values) => Datum::List(
-            values
-                .iter()
-                .enumerate()
-                .map(|(index, value)| node_of(value, format!("{path}[{index}]"), places))
-                .collect(),
-        ),
-        DeValue::Table(table) => table_of(table, &path, places),
-    };
-    Node { path, origin, datum }
-}
-
-/// Where each line starts, to turn an offset into a line and a column.
-struct Places<'a> {
-    text: &'a str,
-    starts: Vec<usize>,
-}
-
-impl<'a> Places<'a> {
-    fn new(text: &'a str) -> Self {
-        let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1));
-        Self { text, starts: starts.collect() }
-    }
-
-    fn origin(&self, offset: usize) -> Origin {
+    fn in_file(&self, offset: usize) -> Origin {
         let line = self.starts.partition_point(|start| *start <= offset).max(1);
         let start = self.starts.get(line - 1).copied().unwrap_or(0);
         let before = self.text.get(start..offset).unwrap_or_default();

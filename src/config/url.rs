@@ -119,5 +119,21 @@ impl std::fmt::Display for UpstreamUrl {
     }
 }
 
-textual!(UpstreamUrl, Kind::UpstreamUrl, |text| Self::parse(text).map_err(Some), Self::to_string);
-textual!(BaseUrl, Kind::Url, |text| Self::parse(text).map_err(Some), Self::to_string);
+textual!(
+    UpstreamUrl,
+    Kind::Text {
+        write: "scheme, host and perhaps a path, such as \"https://api.openai.com\"",
+        pattern: Some("^ *https?://[^/?#@]+(/[^?#]*)? *$"),
+    },
+    |text| Self::parse(text).map_err(Some),
+    Self::to_string
+);
+textual!(
+    BaseUrl,
+    Kind::Text {
+        write: "scheme, host and port, such as \"https://api.openai.com\"",
+        pattern: Some("^ *https?://[^/?#@]+/? *$"),
+    },
+    |text| Self::parse(text).map_err(Some),
+    Self::to_string
+);

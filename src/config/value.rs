@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use http::HeaderName;
+use toml::de::DeValue;
 
 use super::key::Kind;
 use super::read::Reader;
-use super::tree::{Datum, Node};
+use super::tree::{Node, integer};
 use crate::label::Label;
 use crate::pattern::Pattern;
 use crate::rights::Grant;
@@ -18,13 +19,13 @@ pub(crate) trait Value: Sized {
     const KIND: Kind;
 
     /// Reads it by itself. Where that fails, what is wrong with it; nothing where the kind says it.
-    fn parse(_datum: &Datum) -> Result<Self, Option<String>> {
+    fn parse(_value: &DeValue<'_>) -> Result<Self, Option<String>> {
         Err(None)
     }
 
     /// Reads it; where that fails the reader has been told why.
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let wrong = match Self::parse(&node.datum) {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let wrong = match Self::parse(node.value) {
             Ok(value) => return Some(value),
             Err(wrong) => wrong,
         };
@@ -48,8 +49,8 @@ pub(crate) trait Value: Sized {
 impl Value for bool {
     const KIND: Kind = Kind::Boolean;
 
-    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
-        if let Datum::Boolean(value) = datum { Ok(*value) } else { Err(None) }
+    fn parse(value: &DeValue<'_>) -> Result<Self, Option<String>> {
+        value.as_bool().ok_or(None)
     }
 
     fn show(&self) -> Option<toml::Value> {
@@ -62,9 +63,8 @@ macro_rules! integers {
         impl Value for $type {
             const KIND: Kind = Kind::Integer;
 
-            fn parse(datum: &Datum) -> Result<Self, Option<String>> {
-                let Datum::Integer(number) = datum else { return Err(None) };
-                Self::try_from(*number).map_err(|_| None)
+            fn parse(value: &DeValue<'_>) -> Result<Self, Option<String>> {
+                integer(value).and_then(|number| Self::try_from(number).ok()).ok_or(None)
             }
 
             fn show(&self) -> Option<toml::Value> {
@@ -79,8 +79,8 @@ integers!(u64, usize, u32);
 impl<T: Label> Value for T {
     const KIND: Kind = Kind::Choice(|| T::ALL.iter().map(|value| value.name()).collect());
 
-    fn parse(datum: &Datum) -> Result<Self, Option<String>> {
-        datum.as_text().and_then(T::named).ok_or(None)
+    fn parse(value: &DeValue<'_>) -> Result<Self, Option<String>> {
+        value.as_str().and_then(T::named).ok_or(None)
     }
 
     fn show(&self) -> Option<toml::Value> {
@@ -94,8 +94,8 @@ macro_rules! textual {
         impl $crate::config::value::Value for $type {
             const KIND: $crate::config::key::Kind = $kind;
 
-            fn parse(datum: &$crate::config::tree::Datum) -> Result<Self, Option<String>> {
-                datum.as_text().ok_or(None).and_then($parse)
+            fn parse(value: &toml::de::DeValue<'_>) -> Result<Self, Option<String>> {
+                value.as_str().ok_or(None).and_then($parse)
             }
 
             fn show(&self) -> Option<toml::Value> {
@@ -106,12 +106,29 @@ macro_rules! textual {
 }
 pub(crate) use textual;
 
-textual!(String, Kind::Text, free_text, String::as_str);
-textual!(SocketAddr, Kind::Address, |text| text.parse().map_err(|_| None), SocketAddr::to_string);
-textual!(HeaderName, Kind::HeaderName, |text| text.parse().map_err(|_| None), HeaderName::as_str);
-textual!(Pattern, Kind::Pattern, |text| Pattern::parse(text).ok_or(None), Pattern::as_str);
+textual!(String, Kind::text("text in quotes"), free_text, String::as_str);
+textual!(PathBuf, Kind::text("a file's path in quotes"), path, |path: &PathBuf| {
+    path.to_string_lossy().into_owned()
+});
+textual!(
+    SocketAddr,
+    Kind::text("an IP address and a port, such as \"127.0.0.1:8080\""),
+    |text| text.parse().map_err(|_| None),
+    SocketAddr::to_string
+);
+textual!(
+    HeaderName,
+    Kind::text("the name of a header, such as \"x-team\""),
+    |text| text.parse().map_err(|_| None),
+    HeaderName::as_str
+);
+textual!(
+    Pattern,
+    Kind::text("a name in which * stands for anything"),
+    |text| Pattern::parse(text).ok_or(None),
+    Pattern::as_str
+);
 textual!(Grant, Kind::Choice(Grant::words), |text| Grant::named(text).ok_or(None), |of: &Grant| of.as_str());
-textual!(PathBuf, Kind::Path, path, |path: &PathBuf| path.to_string_lossy().into_owned());
 
 /// Free text is never empty: to write nothing, the key is left out.
 fn free_text(text: &str) -> Result<String, Option<String>> {
@@ -133,10 +150,10 @@ macro_rules! or_word {
                 $crate::config::key::Kind::OrWord($word, &<$inner as $crate::config::value::Value>::KIND);
 
             fn read(
-                node: &$crate::config::tree::Node,
+                node: &$crate::config::tree::Node<'_>,
                 reader: &mut $crate::config::read::Reader<'_>,
             ) -> Option<Self> {
-                if node.datum.as_text() == Some($word) {
+                if node.value.as_str() == Some($word) {
                     return Some(Self::$variant);
                 }
                 <$inner as $crate::config::value::Value>::read(node, reader).map(Self::$other)
@@ -157,8 +174,8 @@ pub(crate) use or_word;
 impl<T: Value> Value for Option<T> {
     const KIND: Kind = Kind::OrWord("off", &T::KIND);
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        if node.datum.as_text() == Some("off") { Some(None) } else { T::read(node, reader).map(Some) }
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        if node.value.as_str() == Some("off") { Some(None) } else { T::read(node, reader).map(Some) }
     }
 
     fn show(&self) -> Option<toml::Value> {
@@ -176,21 +193,21 @@ const LONGEST_LIST: usize = 10_000;
 impl<T: Value> Value for Vec<T> {
     const KIND: Kind = Kind::List(&T::KIND);
 
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Datum::List(nodes) = &node.datum else {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let Some(count) = node.value.as_array().map(|values| values.len()) else {
             reader.mismatch(node, Self::KIND);
             return None;
         };
-        if nodes.len() > LONGEST_LIST {
-            reader.problem(node, format!("has {} elements; write at most {LONGEST_LIST}", nodes.len()));
+        if count > LONGEST_LIST {
+            reader.problem(node, format!("has {count} elements; write at most {LONGEST_LIST}"));
             return None;
         }
         // Each element is read, so that the problems of all are told.
-        let mut values = Vec::with_capacity(nodes.len());
-        for node in nodes {
-            match T::read(node, reader) {
+        let mut values = Vec::with_capacity(count);
+        for node in (0..count).filter_map(|index| node.element(index)) {
+            match T::read(&node, reader) {
                 Some(value) => values.push(value),
-                None => reader.dropped.push(node.path.clone()),
+                None => reader.dropped.push(node.path),
             }
         }
         Some(values)

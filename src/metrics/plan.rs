@@ -14,8 +14,8 @@ pub const MAX_UPSTREAM_LIMITS: usize = 256;
 /// Dimensions of one scope that can have series of their own.
 pub const MAX_DIMENSIONS: usize = 4;
 
-/// Families with one series, made at a scrape: of totals, of replicas but their troubles, and of the
-/// process.
+/// Families with one series, made at a scrape: of totals, of replicas but their troubles, and of
+/// the process.
 const OF_A_SCRAPE: usize = 5 + 7 + 5;
 /// Families with a series for each scope and dimension.
 const PER_DIMENSION: usize = 6;

@@ -20,7 +20,7 @@ const MARKS: [char; 3] = ['-', '_', '.'];
 
 /// Checks a configuration whose keys are valid one by one, and fits defaults to what the user
 /// wrote.
-pub(crate) fn check(config: &mut Config, root: &Node, reader: &mut Reader<'_>) {
+pub(crate) fn check(config: &mut Config, root: &Node<'_>, reader: &mut Reader<'_>) {
     let mut rules = Rules { root, reader };
     fit_defaults(config, &rules);
     listeners::check(config, &mut rules);
@@ -48,7 +48,7 @@ use refuse;
 
 /// The tree that the configuration was read from, to say where a contradiction is written.
 struct Rules<'a, 'r> {
-    root: &'a Node,
+    root: &'a Node<'a>,
     reader: &'a mut Reader<'r>,
 }
 
@@ -69,7 +69,7 @@ impl Rules<'_, '_> {
         }
         let written = keys.iter().find_map(|key| self.root.find(key));
         let (key, origin) = match written {
-            Some(node) => (node.path.clone(), node.origin.clone()),
+            Some(node) => (node.path.clone(), self.reader.places.origin(&node)),
             None => (keys.first().copied().unwrap_or_default().to_owned(), Origin::Default),
         };
         self.reader.problems.push(Problem { origin, key, message: message.into() });
@@ -110,7 +110,7 @@ impl Rules<'_, '_> {
 
     /// Where else a key is written, to follow its name: its line, its variable, or nothing.
     fn line(&self, key: &str) -> String {
-        self.root.find(key).map(|node| node.origin.line()).unwrap_or_default()
+        self.root.find(key).map(|node| self.reader.places.origin(&node).line()).unwrap_or_default()
     }
 
     /// Whether somebody wrote the key.

@@ -294,6 +294,16 @@ fn the_schema_knows_every_key() {
     });
 }
 
+/// TOML takes one line only, and yet a parser that recovers from a mistake keeps such a name.
+#[test]
+fn a_key_of_several_lines_is_told_in_one() {
+    let text = format!("['''{}", "x\n".repeat(1_000));
+    let problems = read(&text, &Fake::default()).unwrap_err();
+    let said = problems.to_string();
+    assert_eq!(said.lines().count(), problems.list.len(), "{said}");
+    assert!(said.len() < 1_000, "{said}");
+}
+
 proptest! {
     #[test]
     fn no_text_panics_the_parser(text in "\\PC{0,300}") {
