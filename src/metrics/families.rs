@@ -93,6 +93,7 @@ macro_rules! families {
             name: concat!("weir_", $name), kind: $kind, labels: &[$($label),*], help: $help,
         };)+
         /// Every family, in the order of the documentation.
+        #[cfg(any(test, feature = "internals"))]
         pub const ALL: &[Family] = &[$($konst,)+];
 
         /// The series that other modules count themselves; all start at 0. Histograms are in the

@@ -29,9 +29,9 @@ use prometheus::{Encoder, IntCounter, Registry, TextEncoder};
 
 pub use callers::{CallerSeries, PairSeries};
 pub use counters::{Counters, Gauges, Histograms};
-pub use families::{
-    ALL as FAMILIES, DURATION_BUCKETS, Family, Handles, Kind, OVERHEAD_BUCKETS, RATIO_BUCKETS,
-};
+#[cfg(any(test, feature = "internals"))]
+pub use families::ALL as FAMILIES;
+pub use families::{DURATION_BUCKETS, Family, Handles, Kind, OVERHEAD_BUCKETS, RATIO_BUCKETS};
 pub use gathered::Gathered;
 pub use labels::{
     AttemptOutcome, Bound, Bounded, BudgetPeriod, ConnectResult, ConnectionRefusal, ConnectionState,
