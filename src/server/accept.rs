@@ -1,4 +1,4 @@
-//! Taking connections from the kernel and dealing them to the workers.
+//! Accepts connections from the kernel and distributes them to the workers.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,42 +17,42 @@ use super::watch::Activity;
 use super::{Counters, Draining, Slot, Slots};
 use crate::metrics::Bound;
 
-/// Pause after the process ran out of files: the connections it has must close before it can take
-/// others.
+/// Pause after the process ran out of file descriptors: some connections must close before it can
+/// accept others.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections and deals each to the seat with the fewest.
+/// Accepts connections and sends each to the worker with the fewest.
 #[derive(Debug)]
 pub struct Acceptor {
     listener: TcpListener,
-    seats: Vec<Place>,
+    seats: Vec<WorkerHandle>,
     slots: Arc<Slots>,
     counters: Arc<Counters>,
     draining: Draining,
 }
 
 #[derive(Debug)]
-struct Place {
-    /// Not bounded by itself: each message holds a slot, and those are.
-    deal: mpsc::UnboundedSender<Dealt>,
+struct WorkerHandle {
+    /// Unbounded, because each message holds a slot and the slots are bounded.
+    sender: mpsc::UnboundedSender<Accepted>,
     connections: Arc<AtomicUsize>,
 }
 
-/// Where a worker gets its connections from.
+/// The receiving end of a worker: the connections that the acceptor assigns to it.
 #[derive(Debug)]
 pub struct Seat {
-    dealt: mpsc::UnboundedReceiver<Dealt>,
+    receiver: mpsc::UnboundedReceiver<Accepted>,
 }
 
-/// A connection on its way to a worker.
+/// An accepted connection on its way to a worker.
 #[derive(Debug)]
-pub(super) struct Dealt {
+pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
     pub(super) hold: Hold,
 }
 
-/// What a connection holds as long as it lives.
+/// A guard that counts a connection until it closes: its slot, and its worker's count.
 #[derive(Debug)]
 pub struct Hold {
     slot: Slot,
@@ -60,7 +60,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// Lets the connection be closed for a newcomer when it is idle.
+    /// Registers the connection as one that may be closed for a new one while it is idle.
     pub(super) fn watch(&self, activity: &Arc<Activity>) {
         self.slot.watch(activity);
     }
@@ -73,7 +73,7 @@ impl Drop for Hold {
 }
 
 impl Acceptor {
-    /// An acceptor for `listener`, and a seat for each of `workers` (at least one).
+    /// Creates an acceptor for `listener`, and a receiver for each of `workers` (at least one).
     pub fn new(
         listener: TcpListener,
         workers: usize,
@@ -81,13 +81,13 @@ impl Acceptor {
         counters: Arc<Counters>,
         draining: Draining,
     ) -> (Self, Vec<Seat>) {
-        let (seats, places) = (0..workers.max(1))
+        let (seats, handles) = (0..workers.max(1))
             .map(|_| {
-                let (deal, dealt) = mpsc::unbounded_channel();
-                (Seat { dealt }, Place { deal, connections: Arc::default() })
+                let (sender, receiver) = mpsc::unbounded_channel();
+                (Seat { receiver }, WorkerHandle { sender, connections: Arc::default() })
             })
             .unzip();
-        (Self { listener, seats: places, slots, counters, draining }, seats)
+        (Self { listener, seats: handles, slots, counters, draining }, seats)
     }
 
     /// Accepts until a drain begins, then closes the listener. With one worker, run it on that
@@ -113,12 +113,12 @@ impl Acceptor {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    // The worker's own runtime is to watch it; a stream that can't be given up by
-                    // this one is closed.
+                    // The worker's runtime must drive the stream. A stream that this runtime can't
+                    // release is closed.
                     if let Ok(slot) = slots.take_or_make(peer.ip()).await
                         && let Ok(stream) = stream.into_std()
                     {
-                        next = deal(&seats, next, stream, peer, slot);
+                        next = dispatch(&seats, next, stream, peer, slot);
                     }
                 }
                 Err(error) if is_exhausted(&error) => {
@@ -128,27 +128,26 @@ impl Acceptor {
                     }
                     clock::sleep(PAUSE).await;
                 }
-                // The client was gone before it was accepted; the next one may not be.
+                // The client closed before the connection was accepted.
                 Err(_) => counters.fail_accept(),
             }
         }
-        // Those that the kernel has connected and that nobody accepted would be reset with the
-        // listener's end.
+        // Closing the listener would reset the connections that wait in the kernel's accept queue.
         let listener = listener.into_std()?;
         while let Ok((stream, peer)) = listener.accept() {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(slot) = slots.take(peer.ip())
             {
-                next = deal(&seats, next, stream, peer, slot);
+                next = dispatch(&seats, next, stream, peer, slot);
             }
         }
         Ok(())
     }
 }
 
-/// Deals a connection to the seat with the fewest, looking from `next` on; answers where to look
-/// from then.
-fn deal(seats: &[Place], next: usize, stream: TcpStream, peer: SocketAddr, slot: Slot) -> usize {
+/// Sends a connection to the worker with the fewest; ties go to the first from `next` on. Returns
+/// the next starting index.
+fn dispatch(seats: &[WorkerHandle], next: usize, stream: TcpStream, peer: SocketAddr, slot: Slot) -> usize {
     let from_next = (0..seats.len()).map(|offset| (next + offset) % seats.len());
     let Some(chosen) = from_next.min_by_key(|index| seats[*index].connections.load(Ordering::Relaxed)) else {
         return next;
@@ -156,14 +155,14 @@ fn deal(seats: &[Place], next: usize, stream: TcpStream, peer: SocketAddr, slot:
     let seat = &seats[chosen];
     seat.connections.fetch_add(1, Ordering::Relaxed);
     let hold = Hold { slot, seat: Arc::clone(&seat.connections) };
-    // A worker that is gone takes no more; dropping the connection closes it.
-    drop(seat.deal.send(Dealt { stream, peer, hold }));
+    // If the worker has ended, the send fails and drops the connection, which closes it.
+    drop(seat.sender.send(Accepted { stream, peer, hold }));
     (chosen + 1) % seats.len()
 }
 
 impl Seat {
-    /// The next connection; `None` once the acceptor has ended and all were taken.
-    pub(super) async fn next(&mut self) -> Option<Dealt> {
-        self.dealt.recv().await
+    /// The next connection, or `None` once the acceptor has ended and the queue is empty.
+    pub(super) async fn next(&mut self) -> Option<Accepted> {
+        self.receiver.recv().await
     }
 }

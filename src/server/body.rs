@@ -1,4 +1,4 @@
-//! The body of an answer on its way to the client.
+//! The body of a response on its way to the client.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,17 +10,18 @@ use pin_project_lite::pin_project;
 use super::watch::InFlight;
 
 pin_project! {
-    /// A service's body: the request is in flight as long as it lives.
+    /// The response body that a service returns. The request counts as in flight until it is
+    /// dropped.
     ///
-    /// Over HTTP/1 no more of it is read than the client takes, but for `Settings::unwritten`:
-    /// hyper would take what its buffer holds and what comes at once.
+    /// Over HTTP/1 it take_close_request no frame while hyper holds `Settings::unwritten` bytes or more that
+    /// the client has not read: hyper alone would fill its own, larger buffer.
     ///
-    /// An error of the service's body aborts the answer, so that the client sees it cut. hyper
-    /// drops a chunk that an error follows without a pause, so there is always one in between.
+    /// An error of the service's body aborts the response, so that the client sees a truncation.
+    /// hyper drops a chunk if an error follows at once, so the error is yielded one poll later.
     pub struct EdgeBody<B: Body> {
         #[pin]
         body: B,
-        // Whether the last poll brought a frame.
+        // Whether the last poll yielded a frame.
         yielded: bool,
         error: Option<B::Error>,
         request: InFlight,

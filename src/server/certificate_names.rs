@@ -19,7 +19,7 @@ const ADDRESS: u8 = 0x87;
 const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
 
 /// The DNS names, URIs, e-mail addresses and IP addresses of a certificate that rustls has
-/// verified; a name that can't be read is left out. (webpki tells of DNS names and URIs alone.)
+/// verified. Unreadable names are skipped. (webpki reports only DNS names and URIs.)
 pub(super) fn names(certificate: &CertificateDer<'_>) -> Vec<Box<str>> {
     alternative_names(certificate).unwrap_or_default()
 }

@@ -27,58 +27,57 @@ use crate::metrics::Bound;
 use crate::replay::ClientBody;
 use crate::telemetry::SharedLogThrottle;
 
-use super::accept::{Dealt, Hold, Seat};
+use super::accept::{Accepted, Hold, Seat};
 use super::drain::{Draining, Phase};
 use super::edge::{self, Edge, Render, Tracked};
 use super::io::{Watched, sniff};
 use super::watch::{Activity, ConnectionFields, Watch};
 use super::{Counters, Rule, ServerTls, Settings, certificate_names};
 
-/// Time for a connection that was idle too long to end in good order.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// Time that an idle connection gets for an orderly close.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
-/// Bytes that one HTTP/2 stream may send before they are read; fewer where a connection may have
-/// very many streams.
+/// Bytes that a client may send on one HTTP/2 stream before Weir reads them; smaller if a
+/// connection may have very many streams.
 const STREAM_WINDOW: u32 = 128 << 10;
-/// The window of a connection that both sides begin with and none can make smaller (RFC 9113,
-/// section 6.9.2).
+/// The initial HTTP/2 connection window, which neither side can reduce (RFC 9113, section 6.9.2).
 const SMALLEST_CONNECTION_WINDOW: u32 = 65_535;
-/// The largest window that there can be (RFC 9113, section 6.9.1).
+/// The largest window of HTTP/2 (RFC 9113, section 6.9.1).
 const LARGEST_WINDOW: u32 = (1 << 31) - 1;
-/// Bytes of a head over HTTP/2, in RFC 9113's count of 32 bytes more for each field:
-/// `http::HeaderMap` holds no more than 24,576 names.
+/// The largest HTTP/2 header list in bytes, counted as RFC 9113 does (32 more per field):
+/// `http::HeaderMap` holds at most 24,576 names.
 const LARGEST_HEAD: u32 = 768 << 10;
 
-/// The windows of each HTTP/2 stream and of the connection.
+/// The window of each HTTP/2 stream, and the window of the connection.
 ///
-/// The connection's is the sum of its streams': uploads that wait for their turn are not read, and
-/// must not use up what the other streams of their connection need.
+/// The connection's window is the sum of its streams': uploads that wait for admission are not
+/// read, and must not use up the window that the other streams need.
 fn windows(streams: u32) -> (u32, u32) {
     let stream = STREAM_WINDOW.min(LARGEST_WINDOW / streams.max(1));
     (stream, stream * streams.max(1))
 }
 
-/// Bytes of records that TLS holds for a client: one of the largest.
+/// Most bytes of TLS records buffered for a client: the size of the largest record.
 const TLS_BUFFER: usize = 16 << 10;
 
-/// The smallest buffer that hyper allows an HTTP/1 connection.
+/// The smallest buffer that hyper accepts for an HTTP/1 connection.
 const SMALLEST_BUFFER: usize = 8 << 10;
 
-/// What is known of a connection when its service is made.
+/// The facts about a connection that its service needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// The address at the other end.
+    /// The client's address.
     pub peer: SocketAddr,
-    /// Whether it is encrypted.
+    /// Whether the connection is encrypted.
     pub tls: bool,
-    /// The names (DNS, URI, e-mail and IP address) of the client's certificate, if it showed one
-    /// that is trusted.
+    /// The names (DNS, URI, e-mail and IP address) in the client's certificate, if it has a trusted
+    /// one.
     pub names: Vec<Box<str>>,
-    /// Whether it speaks HTTP/2.
+    /// Whether the connection speaks HTTP/2.
     pub http2: bool,
 }
 
-/// Serves connections; one for each worker.
+/// The HTTP server of one worker: it serves the connections that the worker receives.
 pub struct Front<M> {
     settings: Settings,
     tls: Option<Arc<ServerTls>>,
@@ -87,7 +86,7 @@ pub struct Front<M> {
     counters: Arc<Counters>,
     draining: Draining,
     fields: Arc<ConnectionFields>,
-    /// Of the lines about refused requests, and about handshakes that failed.
+    /// Throttles of two kinds of log lines: refused requests, and failed handshakes.
     throttles: [Arc<SharedLogThrottle>; 2],
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
@@ -102,8 +101,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>> + Send,
 {
-    /// A front whose services `make` makes, one for each connection, and whose refusals `render`
-    /// renders.
+    /// Creates a server. `make` makes the service of each connection; `render` renders refusals.
     pub fn new(
         settings: Settings,
         make: M,
@@ -113,8 +111,8 @@ where
     ) -> Self {
         let mut http1 = http1::Builder::new();
         http1.header_read_timeout(None).max_header_size(settings.header_bytes).half_close(false);
-        // What is read ahead of a body, and of an answer what the client has not taken yet: hyper's
-        // own bound is 408 KiB each.
+        // The bound of hyper's read-ahead and of its unwritten output; hyper's default is 408 KiB
+        // each.
         http1.max_buf_size(settings.header_bytes.max(SMALLEST_BUFFER));
         if settings.header_count != Settings::default().header_count {
             http1.max_headers(settings.header_count);
@@ -136,17 +134,17 @@ where
         Self { settings, tls: None, make, render, counters, draining, fields, throttles, http1, http2 }
     }
 
-    /// Speaks TLS, and nothing else.
+    /// Accepts only TLS connections.
     #[must_use]
     pub fn with_tls(self, tls: Arc<ServerTls>) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// Serves the connections that a seat is dealt, until the acceptor ends. Connections go on
-    /// after that: see [`Drain::finished`](super::Drain::finished).
+    /// Serves the connections of `seat` until the acceptor ends. Open connections continue after
+    /// that: see [`Drain::finished`](super::Drain::finished).
     pub async fn run(self, mut seat: Seat) {
         let front = Arc::new(self);
-        while let Some(Dealt { stream, peer, hold }) = seat.next().await {
+        while let Some(Accepted { stream, peer, hold }) = seat.next().await {
             drop(stream.set_nodelay(true));
             if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
                 clock::spawn(Arc::clone(&front).serve(Gathered::new(stream), peer, Some(hold)));
@@ -162,7 +160,8 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // Boxed, as the connection is: a task keeps as much room as its largest step needs.
+        // Boxed, as the connection is: a task is as large as the largest future that it stores
+        // inline.
         let Some((connection, watch)) = (match &self.tls {
             Some(tls) => Box::pin(self.open_tls(tls, io, peer, hold)).await,
             None => Box::pin(self.open_clear(io, peer, hold)).await,
@@ -237,7 +236,7 @@ where
                 return None;
             }
         };
-        // The first byte of a TLS handshake. The client says "wrong version number" and no more.
+        // The first byte of a TLS handshake. The client reports only "wrong version number".
         if ahead.first() == Some(&0x16)
             && let Some(lines_omitted) = self.throttles[1].allow(clock::now())
         {
@@ -248,7 +247,7 @@ where
         Some(self.open(io, ahead, info, hold, since))
     }
 
-    /// Starts to speak HTTP, with what was read `ahead`.
+    /// Starts HTTP on a connection from which the bytes `ahead` were read.
     fn open<I>(
         &self,
         io: I,
@@ -286,7 +285,7 @@ where
         (connection, watch)
     }
 
-    /// Polls a connection until it ends, a limit is reached, or a drain has brought it to its end.
+    /// Polls a connection until it ends, reaches a limit, or is closed by a drain.
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn drive(
         &self,
@@ -296,9 +295,9 @@ where
         async move {
             let mut draining = self.draining.clone();
             let told = draining.clone();
-            // A connection of HTTP/2 is told to go when the drain is announced: GOAWAY loses no
-            // request. One that came after that may send some first. HTTP/1 has no such word: its
-            // answers say that the connection closes, and idle ones are closed later.
+            // HTTP/2 connections are closed when the drain is announced: GOAWAY loses no request. A
+            // connection that opened later may serve requests first. HTTP/1 has no GOAWAY:
+            // responses carry `Connection: close`, and idle connections are closed later.
             let goes_early = watch.is_http2() && !told.has_reached(Phase::Announced);
             let phase = if goes_early { Phase::Announced } else { Phase::ClosingIdle };
             let mut reached = pin!(draining.reached(phase));
@@ -308,15 +307,15 @@ where
             let mut phase_seen = told.current();
             let client = watch.activity().client().map(|client| Waker::from(Arc::clone(client)));
             let ended = poll_fn(|cx| {
-                // As with the timer: the drain wakes the task that asked last. And each step of it
-                // used up what was registered.
+                // The drain wakes only the task registered last, and each phase change consumes the
+                // registration.
                 let phase_now = told.current();
-                if watch.activity().moved_by(cx.waker()) || phase_now != phase_seen {
+                if watch.activity().set_task(cx.waker()) || phase_now != phase_seen {
                     (phase_seen, registered) = (phase_now, false);
                 }
                 if !finishing && !registered {
-                    // With its budget spent, the task comes again, and what it registers before
-                    // is ignored.
+                    // Without a coop budget the poll registers nothing; tokio reschedules the task,
+                    // which then registers again.
                     registered = coop::has_budget_remaining();
                     if reached.as_mut().poll(cx).is_ready() {
                         finishing = true;
@@ -330,11 +329,11 @@ where
                     finishing = true;
                     connection.as_mut().finish();
                 }
-                if !finishing && watch.activity().yields() {
+                if !finishing && watch.activity().take_close_request() {
                     finishing = true;
                     told_to_end = true;
                     connection.as_mut().finish();
-                    watch.allow(GOODBYE);
+                    watch.allow(CLOSE_GRACE);
                 }
                 loop {
                     let waker = client.as_ref().unwrap_or(cx.waker());
@@ -347,7 +346,7 @@ where
                             self.counters.reach(Bound::IdleTimeout);
                             told_to_end = true;
                             connection.as_mut().finish();
-                            watch.allow(GOODBYE);
+                            watch.allow(CLOSE_GRACE);
                         }
                         Some(limit) => {
                             if limit != Bound::IdleTimeout {
@@ -378,12 +377,12 @@ impl<M> fmt::Debug for Front<M> {
     }
 }
 
-/// A connection that speaks HTTP, and what watches it.
+/// A connection that speaks HTTP, and its timeout watch.
 type Open = (Pin<Box<dyn Connection + Send>>, Watch);
 
-/// What both kinds of hyper's connections can do.
+/// The common interface of hyper's HTTP/1 and HTTP/2 connections.
 trait Connection: Future<Output = hyper::Result<()>> {
-    /// Ends the connection after what it is doing: `Connection: close`, or GOAWAY.
+    /// Closes the connection after the requests in progress: `Connection: close`, or GOAWAY.
     fn finish(self: Pin<&mut Self>);
 }
 

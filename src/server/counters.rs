@@ -1,14 +1,14 @@
-//! What the metrics show of the front.
+//! Counters of the server, for the metrics.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::hygiene::Rule;
 use crate::metrics::Bound;
 
-/// Counts over the fronts of all workers.
+/// Counts over the servers of all workers.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// The front reaches some of them.
+    /// Only the limits of the server are ever counted here.
     reached: [AtomicU64; Bound::ALL.len()],
     refused: [AtomicU64; Rule::ALL.len()],
     tls_failed: AtomicU64,
@@ -40,7 +40,7 @@ impl Counters {
         self.panics.load(Ordering::Relaxed)
     }
 
-    /// Connections that broke before they were accepted.
+    /// Connections that failed before they were accepted.
     pub fn accepts_failed(&self) -> u64 {
         self.accepts_failed.load(Ordering::Relaxed)
     }
@@ -50,7 +50,7 @@ impl Counters {
         self.drained.load(Ordering::Relaxed)
     }
 
-    /// Connections open now.
+    /// Open connections.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! The tower stack around a connection's service: panics that become answers, limits on a request's
-//! head, hygiene. None of it knows what a caller is.
+//! The tower stack around a connection's service: it catches panics, limits the size of a request's
+//! head, and enforces the request rules. It knows nothing about callers.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -27,10 +27,10 @@ use super::counters::Counters;
 use super::hygiene::{self, Rule};
 use super::watch::{Activity, InFlight};
 
-/// A request that the front answers itself.
+/// A request that the server answers without calling its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The request broke a rule of hygiene.
+    /// The request broke a rule of [`hygiene`].
     Hygiene(Rule),
     /// The request has too many header fields, or too large ones (RFC 6585, section 5: 431).
     Headers,
@@ -38,25 +38,24 @@ pub enum Refusal {
     Internal,
 }
 
-/// Renders refusals: errors become bytes in one place only, which is not here.
+/// Renders a refusal. Only [`crate::response`] turns errors into bytes.
 pub type Render = fn(Refusal) -> Response<Bytes>;
 
-/// What the layers around one connection's service share.
+/// State shared by the layers of one connection.
 #[derive(Debug)]
 pub(super) struct Edge {
     pub(super) info: Arc<ConnectionInfo>,
     pub(super) counters: Arc<Counters>,
     pub(super) render: Render,
-    /// Of the lines about refused requests.
+    /// Throttles the log lines about refused requests.
     pub(super) throttle: Arc<SharedLogThrottle>,
-    /// Bytes of a request's head.
+    /// Most bytes of a request's head.
     pub(super) header_bytes: usize,
-    /// Header fields of a request.
+    /// Most header fields of a request.
     pub(super) header_count: usize,
 }
 
-/// The stack around a service, from the outside: a guard against panics, the limits on a head, and
-/// the rules of hygiene.
+/// Wraps `service`, from the outside in: panics, the limits on a head, the rules of [`hygiene`].
 pub(super) fn stack<S>(edge: &Arc<Edge>, service: S) -> CatchPanic<Check<Check<S>>> {
     ServiceBuilder::new()
         .layer_fn(|service| CatchPanic { service, edge: Arc::clone(edge) })
@@ -66,8 +65,7 @@ pub(super) fn stack<S>(edge: &Arc<Edge>, service: S) -> CatchPanic<Check<Check<S
 }
 
 impl Edge {
-    /// Refuses more or larger fields than the settings allow. hyper checks the heads of HTTP/1
-    /// itself.
+    /// Refuses an HTTP/2 head with too many or too large fields. hyper checks HTTP/1 heads.
     fn check_size(&self, request: &mut Request<ClientBody>) -> Result<(), Refusal> {
         let headers = request.headers();
         let size =
@@ -82,7 +80,8 @@ impl Edge {
         Err(Refusal::Headers)
     }
 
-    /// Refuses what breaks a rule of hygiene, and makes one of what is said twice.
+    /// Refuses a request that breaks a rule of [`hygiene`], and merges equal `Content-Length`
+    /// fields.
     fn check_rules(&self, request: &mut Request<ClientBody>) -> Result<(), Refusal> {
         hygiene::check(request).map_err(|rule| {
             self.counters.refuse(rule);
@@ -93,11 +92,11 @@ impl Edge {
         })
     }
 
-    /// The answer to a refused request.
+    /// The response to a refused request.
     fn refuse<B: From<Bytes>>(&self, refusal: Refusal) -> Response<B> {
         let mut response = (self.render)(refusal);
-        // What follows a refused CONNECT may be meant for the tunnel, and is no request. HTTP/2 has
-        // streams for that.
+        // The bytes after a refused CONNECT may be tunnel data and not a request, so an HTTP/1
+        // connection must close.
         if refusal == Refusal::Hygiene(Rule::Connect) && !self.info.http2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -105,11 +104,11 @@ impl Edge {
     }
 }
 
-/// Bytes of an HTTP/1 field beside its name and value: `": "` and a line end. The same request is
-/// as large over both versions.
+/// Bytes of an HTTP/1 field beside its name and value: `": "` and a line end. Used for HTTP/2 too,
+/// so that a request has the same size over both versions.
 const FIELD_OVERHEAD: usize = 4;
 
-/// A service that gets the requests which pass a check.
+/// A service that passes on only the requests that pass a check.
 #[derive(Clone, Debug)]
 pub(super) struct Check<S> {
     service: S,
@@ -139,8 +138,8 @@ where
 }
 
 pin_project! {
-    /// The future of a checked request. The answer to a refused one is made when it is polled: a
-    /// connection keeps space for this.
+    /// The future of a checked request. A refusal is rendered on poll: storing the response would
+    /// enlarge each connection.
     #[project = CheckedState]
     pub(super) enum Checked<F> {
         Called { #[pin] future: F },
@@ -163,7 +162,7 @@ where
     }
 }
 
-/// A service whose panics become answers.
+/// A service that turns panics into responses.
 #[derive(Clone, Debug)]
 pub(super) struct CatchPanic<S> {
     service: S,
@@ -190,7 +189,8 @@ where
 }
 
 pin_project! {
-    /// The future of a [`CatchPanic`]: nothing is left of one that panicked, nor of what it held.
+    /// The future of a [`CatchPanic`]. After a panic the inner future is dropped with all that it
+    /// owns.
     pub(super) struct Caught<F> {
         #[pin]
         future: Option<F>,
@@ -218,12 +218,12 @@ where
     }
 }
 
-/// A tower service as hyper calls one, each request tracked.
+/// Adapts a tower service to hyper's trait, and tracks each request.
 #[derive(Debug)]
 pub(super) struct Tracked<S> {
     service: S,
     activity: Arc<Activity>,
-    /// Over HTTP/2, how many requests at once fill the connection.
+    /// For HTTP/2: the most concurrent streams, and the counter of connections that reach it.
     full: Option<(u32, Arc<Counters>)>,
 }
 
@@ -254,8 +254,8 @@ where
             counters.reach(Bound::Streams);
         }
         let mut service = self.service.clone();
-        // Services at the edge are always ready: whatever must wait does so in the future, where it
-        // can be seen.
+        // Edge services must always be ready: any waiting happens in the response future, where
+        // timeouts and metrics see it.
         let ready = service.poll_ready(&mut Context::from_waker(Waker::noop()));
         debug_assert!(ready.is_ready(), "a service at the edge must always be ready");
         let request = request.map(|incoming| ClientBody::new(incoming, self.activity.client().cloned()));
@@ -269,7 +269,7 @@ pin_project! {
         #[pin]
         future: F,
         request: Option<InFlight>,
-        // Whether the connection closes after the answer, because the client said so.
+        // Whether the client asked to close the connection after the response.
         closes: bool,
     }
 }

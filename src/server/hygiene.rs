@@ -1,10 +1,9 @@
-//! Requests that mean more than one thing, or something that Weir does not do, are refused before
-//! anybody reads them.
+//! Refuses ambiguous requests, and requests that Weir does not support, before any other code reads
+//! them.
 //!
-//! hyper refuses what it can't parse; these rules cover what it lets through. What can no longer be
-//! seen here is stated where it matters: hyper removes a `Content-Length` beside
-//! `Transfer-Encoding: chunked` and closes the connection after that request (RFC 9112, section 6.1
-//! allows it), merges equal lengths, and drops fragments.
+//! hyper refuses unparsable requests; these rules cover what hyper accepts. hyper itself removes a
+//! `Content-Length` beside `Transfer-Encoding: chunked` and closes the connection after that
+//! request (allowed by RFC 9112, section 6.1), merges equal lengths, and drops fragments.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Version};
@@ -15,14 +14,14 @@ use crate::upstream::headers::nominated;
 names! {
     /// A rule that a request broke.
     Rule {
-        /// hyper could not parse it; it answers by itself, mostly 400.
+        /// hyper could not parse the request, and answers it itself, mostly with 400.
         Unparsable = "unparsable",
         /// HTTP/1.1 without `Host`, or HTTP/2 without an authority (RFC 9112, section 3.2).
         HostMissing = "host_missing",
-        /// More than one `Host`.
+        /// More than one `Host` field.
         HostRepeated = "host_repeated",
-        /// A `Host` or authority that is no host and port, or has a user in it (RFC 9110, section
-        /// 4.2.4).
+        /// A `Host` or authority that is not a host and port, or contains user information (RFC
+        /// 9110, section 4.2.4).
         HostInvalid = "host_invalid",
         /// HTTP/2: `Host` differs from the authority (RFC 9113, section 8.3.1).
         HostDiffers = "host_differs",
@@ -30,11 +29,11 @@ names! {
         TransferEncoding = "transfer_encoding",
         /// CONNECT: Weir opens no tunnels.
         Connect = "connect",
-        /// TRACE: it would show the credential.
+        /// TRACE: the response would reveal the credential.
         Trace = "trace",
-        /// A target that does not begin with `/`, or `*` for another method than OPTIONS.
+        /// A request target that is neither a path nor, for OPTIONS, `*`.
         Target = "target",
-        /// An absolute target of another scheme than http or https.
+        /// An absolute request target with a scheme other than http or https.
         Scheme = "scheme",
         /// `Connection` nominates a field that must reach the upstream (RFC 9110, section 7.6.1).
         Nominated = "nominated",
@@ -42,7 +41,7 @@ names! {
 }
 
 impl Rule {
-    /// The status of the refusal.
+    /// The status of the response.
     pub const fn status(self) -> StatusCode {
         match self {
             Self::TransferEncoding => StatusCode::NOT_IMPLEMENTED,
@@ -58,7 +57,7 @@ impl Rule {
         }
     }
 
-    /// What to tell the client.
+    /// The message to the client.
     pub const fn message(self) -> &'static str {
         match self {
             Self::Unparsable => "The request is not valid HTTP.",
@@ -76,12 +75,11 @@ impl Rule {
     }
 }
 
-/// Checks a request's head. Equal lengths, said twice over HTTP/2, become one (RFC 9110, section
-/// 8.6); hyper refuses others, and merges those of HTTP/1.
+/// Checks a request's head. Equal `Content-Length` fields over HTTP/2 become one (RFC 9110, section
+/// 8.6); hyper refuses different ones, and merges those of HTTP/1.
 ///
-/// An absolute target that differs from `Host` passes, as RFC 9112 (section 3.2.2) asks: neither
-/// leads anywhere, the upstream is the configured one. Paths pass as they are, dots included:
-/// nothing here resolves them.
+/// An absolute target that differs from `Host` passes, as RFC 9112 (section 3.2.2) requires: Weir
+/// routes by neither. Paths are not normalized, dots included: Weir does not resolve them.
 pub fn check<B>(request: &mut Request<B>) -> Result<(), Rule> {
     if request.method() == Method::CONNECT {
         return Err(Rule::Connect);
@@ -90,12 +88,12 @@ pub fn check<B>(request: &mut Request<B>) -> Result<(), Rule> {
         return Err(Rule::Trace);
     }
     check_target(request)?;
-    let found = Found::in_headers(request.headers())?;
-    check_host(request, found.host)?;
-    if found.connection && nominated(request.headers()).any(is_end_to_end) {
+    let fields = CheckedFields::in_headers(request.headers())?;
+    check_host(request, fields.host)?;
+    if fields.connection && nominated(request.headers()).any(is_end_to_end) {
         return Err(Rule::Nominated);
     }
-    if found.lengths > 1
+    if fields.lengths > 1
         && let Some(length) = request.headers().get(header::CONTENT_LENGTH).cloned()
     {
         request.headers_mut().insert(header::CONTENT_LENGTH, length);
@@ -103,39 +101,39 @@ pub fn check<B>(request: &mut Request<B>) -> Result<(), Rule> {
     Ok(())
 }
 
-/// What the rules look at. One pass over the headers costs less than looking up three names.
+/// The fields that the rules check. One pass over the headers is cheaper than three lookups.
 #[derive(Default)]
-struct Found<'a> {
+struct CheckedFields<'a> {
     host: Option<&'a HeaderValue>,
     transfer_encoding: bool,
     connection: bool,
     lengths: usize,
 }
 
-impl<'a> Found<'a> {
+impl<'a> CheckedFields<'a> {
     fn in_headers(headers: &'a HeaderMap) -> Result<Self, Rule> {
-        let mut found = Self::default();
+        let mut fields = Self::default();
         for (name, value) in headers {
             if name == header::HOST {
-                if found.host.replace(value).is_some() {
+                if fields.host.replace(value).is_some() {
                     return Err(Rule::HostRepeated);
                 }
             } else if name == header::TRANSFER_ENCODING {
-                if found.transfer_encoding || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                if fields.transfer_encoding || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
                     return Err(Rule::TransferEncoding);
                 }
-                found.transfer_encoding = true;
+                fields.transfer_encoding = true;
             } else if name == header::CONNECTION {
-                found.connection |= !is_plain_connection(value);
+                fields.connection |= !is_plain_connection(value);
             } else if name == header::CONTENT_LENGTH {
-                found.lengths += 1;
+                fields.lengths += 1;
             }
         }
-        Ok(found)
+        Ok(fields)
     }
 }
 
-/// Whether a `Connection` line only says what becomes of the connection.
+/// Whether a `Connection` field is only `keep-alive` or `close`.
 fn is_plain_connection(value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     value.eq_ignore_ascii_case(b"keep-alive") || value.eq_ignore_ascii_case(b"close")
@@ -167,14 +165,14 @@ fn check_host<B>(request: &Request<B>, host: Option<&HeaderValue>) -> Result<(),
         Some(host) if is_authority(host) => Ok(()),
         Some(_) => Err(Rule::HostInvalid),
         None if request.version() == Version::HTTP_2 && request.uri().authority().is_some() => Ok(()),
-        // HTTP/1.0 knows no Host.
+        // HTTP/1.0 does not require Host.
         None if request.version() < Version::HTTP_11 => Ok(()),
         None => Err(Rule::HostMissing),
     }
 }
 
-/// Whether a value is a host with or without a port: no user, no path, no space. Empty is allowed
-/// (RFC 9110, section 7.2): the target had no authority.
+/// Whether a value is a host with an optional port: no user information, path or space. An empty
+/// value is allowed (RFC 9110, section 7.2): the target had no authority.
 fn is_authority(value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     let (host, port) = match value.iter().rposition(|byte| *byte == b':') {
@@ -190,15 +188,15 @@ fn is_authority(value: &HeaderValue) -> bool {
     };
     port.iter().all(u8::is_ascii_digit)
         && name.iter().all(|byte| {
-            // unreserved, pct-encoded and sub-delims of RFC 3986; commas are left out: they join
-            // two hosts.
+            // unreserved, pct-encoded and sub-delims of RFC 3986, without the comma, which
+            // separates hosts.
             byte.is_ascii_alphanumeric()
                 || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\'')
                 || matches!(byte, b'(' | b')' | b'*' | b'+' | b';' | b'=')
         })
 }
 
-/// Whether a field is between the caller and the API, so that no connection may take it away.
+/// Whether a field is end-to-end, so that `Connection` must not remove it.
 fn is_end_to_end(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 9] = [
         b"host",

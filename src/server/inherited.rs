@@ -1,19 +1,19 @@
-//! Listeners that the service manager opened and hands over (systemd's socket activation): what
-//! connects while Weir restarts waits in the kernel's queue, and is refused by nobody.
+//! Listeners that the service manager opened and passes on (systemd socket activation). While Weir
+//! restarts, connections wait in the kernel's accept queue.
 
 use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 
-/// The listeners that were handed over and not taken yet.
+/// The inherited listeners that are not yet in use.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<TcpListener>);
 
 impl Inherited {
-    /// Takes what `LISTEN_FDS` announces, where `LISTEN_PID` is this process.
+    /// Takes the sockets in `LISTEN_FDS`, if `LISTEN_PID` is this process.
     ///
     /// # Errors
-    /// That one of them is no TCP listener, in words for the user.
+    /// A socket is not a TCP listener. The message is for the operator.
     pub fn from_environment() -> Result<Self, String> {
         let mut handed = ListenFd::from_env();
         let mut listeners = Vec::new();
@@ -32,12 +32,12 @@ impl Inherited {
         Ok(Self(listeners))
     }
 
-    /// What another process handed over.
+    /// The listeners that another process handed over.
     pub(super) fn of(listeners: Vec<TcpListener>) -> Self {
         Self(listeners)
     }
 
-    /// The one that listens at this address, or at this port of every interface.
+    /// Removes the listener bound to `address`, or to its port on all interfaces.
     pub fn take(&mut self, address: SocketAddr) -> Option<TcpListener> {
         let is_it = |listener: &TcpListener| {
             listener.local_addr().is_ok_and(|own| {
@@ -48,11 +48,10 @@ impl Inherited {
         Some(self.0.swap_remove(place))
     }
 
-    /// What is left that no setting asked for: a socket that nobody accepts from would let clients
-    /// hang.
+    /// Checks that every inherited socket is in use: clients of an unused one would hang.
     ///
     /// # Errors
-    /// Where it listens, and what to change.
+    /// The address of an unused socket, and the setting to change.
     pub fn finish(&self, settings: &str) -> Result<(), String> {
         let Some(left) = self.0.first() else { return Ok(()) };
         let address =

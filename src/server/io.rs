@@ -1,4 +1,4 @@
-//! A connection's bytes, watched.
+//! A connection's byte stream that reports its activity.
 
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
@@ -16,27 +16,28 @@ use super::edge::Render;
 use super::parse_error;
 use super::watch::Activity;
 
-/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
+/// The client connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A byte stream that reports what happens on it, after bytes that were read ahead.
+/// A byte stream that first take_close_request the bytes read ahead, and reports reads and writes to its
+/// [`Activity`].
 #[derive(Debug)]
 pub(super) struct Watched<I> {
     io: I,
-    /// At most a preface, and nothing soon.
+    /// The bytes read ahead: at most a preface, and empty after the first reads.
     ahead: Box<[u8]>,
     activity: Arc<Activity>,
-    /// An upgraded connection outlives its HTTP; it still counts as one.
+    /// Held here because an upgraded connection outlives its HTTP and still counts.
     _hold: Option<Hold>,
     linger: Option<Linger>,
-    /// Renders the answers to what can't be parsed.
+    /// Renders the response to an unparsable request.
     render: Render,
-    /// What is left to write of one.
+    /// The unwritten rest of that response.
     own_answer: Option<Bytes>,
 }
 
-/// A wait for a client that has its answer and still sends: closed at once, the kernel would reset
-/// the connection, and the client lose the answer (RFC 9112, section 9.6).
+/// A delayed close, for a client that still sends after its response. Closing at once would make
+/// the kernel reset the connection, and the client could lose the response (RFC 9112, section 9.6).
 #[derive(Debug)]
 struct Linger {
     silence: Timer,
@@ -56,20 +57,20 @@ impl<I> Watched<I> {
 }
 
 impl<I: AsyncRead + Unpin> Watched<I> {
-    /// Reads [`READ_AT_ONCE`] bytes at most.
+    /// Reads at most [`MAX_READ`] bytes.
     fn poll_read_some(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let io = Pin::new(&mut self.io);
-        if buf.remaining() <= READ_AT_ONCE {
+        if buf.remaining() <= MAX_READ {
             return io.poll_read(cx, buf);
         }
-        let mut some = ReadBuf::new(buf.initialize_unfilled_to(READ_AT_ONCE));
+        let mut some = ReadBuf::new(buf.initialize_unfilled_to(MAX_READ));
         let read = io.poll_read(cx, &mut some);
         let taken = some.filled().len();
         buf.advance(taken);
         read
     }
 
-    /// Reads on, and drops what comes, until the client closes, is silent, or its time is over.
+    /// Reads and discards until the client closes, is silent, or the time is over.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(linger) = &mut self.linger else { return Poll::Ready(()) };
         let mut dropped = [0; 4096];
@@ -88,11 +89,10 @@ impl<I: AsyncRead + Unpin> Watched<I> {
     }
 }
 
-/// Reads until it is clear whether the client begins with HTTP/2's preface; the bytes read come
-/// along.
+/// Reads until it is known whether the client speaks HTTP/2. Returns that, and the bytes read.
 ///
 /// # Errors
-/// When the connection breaks, or ends without a byte.
+/// The connection failed, or ended without a byte.
 pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool, Box<[u8]>)> {
     let mut start = [0; PREFACE.len()];
     let mut read = 0;
@@ -109,18 +109,18 @@ pub(super) async fn sniff<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<(bool,
     }
 }
 
-/// Bytes that are read at once: hyper doubles the buffer of a connection, for as long as it lasts,
-/// whenever a read fills it. One less than twice its smallest, so that none grows further, however
-/// much a client sends and however many send it.
-const READ_AT_ONCE: usize = (16 << 10) - 1;
+/// Most bytes of one read. hyper doubles a connection's read buffer, for the rest of its life, when
+/// a read fills it. This is one byte less than twice hyper's smallest buffer, so that no buffer
+/// grows past that, whatever clients send.
+const MAX_READ: usize = (16 << 10) - 1;
 
-/// What a read over HTTP/2 costs of the 128 steps that the runtime gives a task until the others
-/// have their turn. A connection reads all that there is before the tasks of its streams run: until
-/// then each request is held as it came, its headers in a map and in the read buffers, which is
-/// several times what it takes to wait.
-const READ: u32 = 43;
+/// The cost of one HTTP/2 read, in units of a task's coop budget (128). Without it, a connection
+/// would read all available requests before the tasks of its streams run. Until those tasks run,
+/// each request keeps its header map and its read buffer: several times the memory of a waiting
+/// request.
+const READ_COST: u32 = 43;
 
-/// Spends `steps` of the task's budget, one of which was spent already.
+/// Spends `steps` units of the task's coop budget; the read has already spent one.
 fn spend(steps: u32, cx: &mut Context<'_>) {
     for _ in 1..steps {
         match coop::poll_proceed(cx) {
@@ -142,8 +142,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
             buf.put_slice(now);
             self.ahead = later.into();
             self.activity.read();
-            // What follows comes in the same read: hyper doubles a buffer that a piece of a head
-            // was left in.
+            // Read on at once: hyper doubles its buffer if a head arrives in two reads.
             if buf.remaining() == 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -154,7 +153,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
         if read.is_ready() {
             self.activity.read();
             if self.activity.http2 {
-                spend(READ, cx);
+                spend(READ_COST, cx);
             }
         }
         read
@@ -171,11 +170,11 @@ impl<I: AsyncWrite + Unpin> Watched<I> {
         self.activity.write(taken, cx);
     }
 
-    /// Writes Weir's own answer in place of hyper's, where `buf` is one to what can't be parsed;
-    /// `None` where it is not.
+    /// If `buf` is hyper's response to an unparsable request, writes Weir's response instead; else
+    /// returns `None`.
     fn poll_own_answer(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Option<Poll<io::Result<usize>>> {
         if self.own_answer.is_none() {
-            if self.activity.http2 || !self.activity.has_strays() {
+            if self.activity.http2 || !self.activity.has_unclaimed_bytes() {
                 return None;
             }
             self.own_answer = Some(parse_error::answer(buf, self.render)?);
@@ -253,8 +252,7 @@ mod tests {
         http::Response::new(Bytes::new())
     }
 
-    /// hyper doubles its buffer, for as long as the connection lasts, when a head comes in two
-    /// reads.
+    /// hyper doubles its buffer, for the rest of the connection, when a head arrives in two reads.
     #[tokio::test(start_paused = true)]
     async fn what_was_read_ahead_comes_with_what_follows() {
         let head = b"GET /v1/models HTTP/1.1\r\nhost: weir\r\n\r\n";
@@ -270,8 +268,7 @@ mod tests {
         assert_eq!(watched.read(&mut read).await.unwrap(), 4);
     }
 
-    /// Bodies that nobody wants are read on too: each buffer that grows with them is memory that no
-    /// bound counts.
+    /// Discarded bodies are read too: buffers that grow with them are memory without a bound.
     #[tokio::test(start_paused = true)]
     async fn no_read_fills_a_buffer_that_hyper_would_double() {
         const GROWN: usize = 16 << 10;
@@ -288,14 +285,13 @@ mod tests {
         }
     }
 
-    /// Reads that a task makes before it must let the others go on, of a connection on which there
-    /// is always more to read.
+    /// Number of reads that a task makes before it take_close_request, if there is always more to read.
     async fn reads_at_once(http2: bool) -> usize {
         let (mut client, io) = duplex(1024);
         client.write_all(&[7; 1024]).await.unwrap();
         let mut watched =
             Watched::new(io, Box::default(), Activity::new(http2, Arc::default()), None, render);
-        // A step's budget begins with it.
+        // The coop budget is renewed when the task is scheduled.
         tokio::task::yield_now().await;
         let mut reads = 0;
         let mut read = [0];
@@ -309,8 +305,7 @@ mod tests {
         reads
     }
 
-    /// The requests of a connection would all be held as they came before the first of them is
-    /// packed.
+    /// Otherwise all requests of a connection would be held in full before the first is compacted.
     #[tokio::test(start_paused = true)]
     async fn the_streams_of_a_connection_have_their_turn_between_its_reads() {
         assert_eq!(clock::spawn(reads_at_once(true)).await.unwrap(), 3);

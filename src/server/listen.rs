@@ -1,4 +1,4 @@
-//! The listener: one address, held by one process.
+//! The listener: one address, bound by one process.
 
 use std::fmt;
 use std::io;
@@ -6,11 +6,10 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections that the kernel keeps until they are accepted; it takes no more than
-/// `net.core.somaxconn`.
+/// Length of the kernel's accept queue. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// Why a listener can't be opened; displays as one line that names the setting and what to do.
+/// The reason why a listener can't be opened. Displays as one line with the setting and the remedy.
 #[derive(Debug)]
 pub struct BindError {
     setting: &'static str,
@@ -18,10 +17,10 @@ pub struct BindError {
     source: io::Error,
 }
 
-/// Opens the listener that `setting` (its name, for the error) asks for.
+/// Opens the listener that `setting` configures; errors name `setting`.
 ///
-/// The address is held exclusively: another process that has it, another Weir included, is an
-/// error. `SO_REUSEADDR` only lets a restart take it while old connections fade away.
+/// The address is bound exclusively: if another process has it, another Weir included, this fails.
+/// `SO_REUSEADDR` only allows a restart while old connections are in TIME_WAIT.
 pub fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     open(address).map_err(|source| BindError { setting, address, source })
 }

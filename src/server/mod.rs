@@ -1,8 +1,9 @@
-//! Accepting: connections in, requests up, answers down; nothing here knows what a caller is.
+//! The server: it accepts connections, passes their requests on, and writes the responses. It knows
+//! nothing about callers.
 //!
-//! One exclusive listener; an [`Acceptor`] deals its connections to [`Seat`]s, one for each worker.
-//! A [`Front`] serves a connection: TLS, the choice of HTTP/1.1 or HTTP/2, the clocks and limits
-//! that keep one client from harming others, [`hygiene`], and a panic that becomes an answer.
+//! There is one exclusive listener. An [`Acceptor`] sends its connections to [`Seat`]s, one for
+//! each worker. A [`Front`] serves a connection: TLS, the choice of HTTP/1.1 or HTTP/2, the
+//! timeouts and limits that protect other clients, [`hygiene`], and the response after a panic.
 
 mod accept;
 mod body;
@@ -39,44 +40,46 @@ pub use slots::{Slot, Slots};
 pub use takeover::{Predecessor, hand_over};
 pub use tls::ServerTls;
 
-/// Limits on connections and on what comes over them.
+/// Limits on connections and their requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections at once, over all workers.
+    /// Most connections, over all workers.
     pub connections: usize,
-    /// Connections at once from one address.
+    /// Most connections from one address.
     pub connections_per_peer: usize,
-    /// Connections for which there are files; more wait in the kernel's queue.
+    /// Most connections for which there are file descriptors; more wait in the kernel's accept
+    /// queue.
     pub room: usize,
-    /// Time for the TLS handshake.
+    /// Timeout of the TLS handshake.
     pub handshake_timeout: Duration,
-    /// Time for the head of a request, from its first byte; for the first request, from the
+    /// Timeout of a request's head, from its first byte; for the first request, from the
     /// connection's start.
     pub head_timeout: Duration,
-    /// Time that a connection may wait for its next request.
+    /// Longest wait for a connection's next request.
     pub idle_timeout: Duration,
-    /// Time in which a client must take some of an answer that waits to be sent.
+    /// Longest time in which a client reads nothing of a pending response.
     pub write_timeout: Duration,
-    /// Bytes of a request's head.
+    /// Most bytes of a request's head.
     pub header_bytes: usize,
-    /// Headers of a request. Any other value than 100 costs an allocation for each request (hyper).
+    /// Most header fields of a request. With any value but 100, hyper allocates for each request.
     pub header_count: usize,
-    /// Bytes of an answer that an HTTP/1 client does not take which are held for it here: half of
-    /// `server.answer_buffer`, and a piece as it came.
+    /// Unread bytes of an HTTP/1 response at which Weir stops to read it from the upstream: half of
+    /// `server.answer_buffer`. One chunk more may be held.
     pub unwritten: usize,
-    /// Requests at once over one HTTP/2 connection.
+    /// Most concurrent streams of an HTTP/2 connection.
     pub streams: u32,
-    /// Whether HTTP/2 is spoken.
+    /// Whether HTTP/2 is enabled.
     pub http2: bool,
 }
 
 impl Default for Settings {
-    /// 10,000 connections, 10,000 of one peer, room for all, 10 s handshake, 30 s head, 75 s idle,
-    /// 60 s write, 64 KiB and 100 headers, 32 KiB unwritten, 1,000 streams.
+    /// 10,000 connections, all of which may come from one peer; no bound by file descriptors; 10 s
+    /// handshake, 30 s head, 75 s idle, 60 s write; 64 KiB and 100 headers; 32 KiB unwritten; 1,000
+    /// streams.
     ///
-    /// One peer may have all: behind a balancer, or beside one service, there is only one. The idle
-    /// time is above the 60 s after which common clients drop a connection, so that the client
-    /// closes first and no request meets a connection that is going away.
+    /// One peer may use all: behind a load balancer, or beside one service, there is only one. The
+    /// idle timeout is longer than the 60 s of common clients, so that the client closes first and
+    /// no request arrives on a closing connection.
     fn default() -> Self {
         Self {
             connections: 10_000,

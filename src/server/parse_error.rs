@@ -1,13 +1,12 @@
-//! The answer to what hyper can't parse: hyper's own has no body, and SDKs show a status without a
-//! reason.
+//! The response to an unparsable request. hyper's own has no body, so SDKs would show no reason.
 
 use bytes::Bytes;
 
 use super::edge::{Refusal, Render};
 use super::hygiene::Rule;
 
-/// Weir's answer in place of `written`, if that is one of hyper's own: a head with these three
-/// fields and nothing else.
+/// Weir's response in place of `written`, if `written` is hyper's own: a head with exactly these
+/// three fields.
 pub(super) fn answer(written: &[u8], render: Render) -> Option<Bytes> {
     let text = std::str::from_utf8(written).ok()?.strip_prefix("HTTP/1.1 ")?.strip_suffix("\r\n\r\n")?;
     let mut lines = text.split("\r\n");

@@ -1,4 +1,4 @@
-//! How many connections there may be.
+//! The limits on the number of connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use super::watch::Activity;
 use super::{Counters, Settings};
 use crate::metrics::Bound;
 
-/// The connections of all workers, counted in all and by peer.
+/// The connections of all workers, counted in total and by peer.
 #[derive(Debug)]
 pub struct Slots {
     limit: usize,
     limit_per_peer: usize,
     room: usize,
-    /// Told when a connection ends that was the last for which there was room.
+    /// Notified when a slot is freed while all file descriptors were in use.
     freed: Notify,
     taken: Mutex<Taken>,
     counters: Arc<Counters>,
@@ -30,30 +30,30 @@ struct Taken {
     all: usize,
     /// Bounded by `all`: a peer without a connection has no entry.
     by_peer: HashMap<IpAddr, usize>,
-    /// Bounded by `all`, by the slots' numbers.
+    /// Connections by slot number; bounded by `all`.
     watched: HashMap<u64, Idle>,
     next: u64,
-    /// When the idle connections were last looked for.
-    looked: Option<Instant>,
+    /// When idle connections were last scanned for.
+    last_scan: Option<Instant>,
 }
 
-/// A connection, and since when it has been idle as far as is known.
+/// A connection, and since when the scans have seen it idle.
 #[derive(Debug)]
 struct Idle {
     activity: Weak<Activity>,
     since: Option<(u32, Instant)>,
 }
 
-/// How long a connection was idle at least before it is closed for a newcomer.
-const IDLE: Duration = Duration::from_millis(500);
-/// The pause between two looks for idle connections.
-const LOOK: Duration = Duration::from_millis(100);
-/// Connections that one look closes at most.
-const CLOSED_AT_ONCE: usize = 16;
-/// How long a newcomer over the bound waits for a connection that is being closed.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Shortest idle time after which a connection may be closed for a new one.
+const MIN_IDLE: Duration = Duration::from_millis(500);
+/// Interval between two scans for idle connections.
+const SCAN_INTERVAL: Duration = Duration::from_millis(100);
+/// Most connections that one scan closes.
+const MAX_CLOSED_PER_SCAN: usize = 16;
+/// Longest time that a new connection waits for an idle one to close.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// A connection's place among those allowed; free again on drop.
+/// A connection's share of the limits, returned on drop.
 #[derive(Debug)]
 pub struct Slot {
     slots: Arc<Slots>,
@@ -62,7 +62,7 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Lets the connection be closed for a newcomer when it is idle.
+    /// Registers the connection as one that may be closed for a new one while it is idle.
     pub(super) fn watch(&self, activity: &Arc<Activity>) {
         let idle = Idle { activity: Arc::downgrade(activity), since: None };
         self.slots.taken().watched.insert(self.number, idle);
@@ -70,7 +70,7 @@ impl Slot {
 }
 
 impl Slots {
-    /// As many slots as the settings allow.
+    /// Creates the slots that the settings allow.
     pub fn new(settings: &Settings, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
             limit: settings.connections,
@@ -82,12 +82,12 @@ impl Slots {
         })
     }
 
-    /// Waits until there are files for one more connection: the others stay with the kernel, which
-    /// has a queue for them. Where there are none, that is counted, and connections that are idle
-    /// are closed. For one waiter.
+    /// Waits until a file descriptor is available for another connection; until then new
+    /// connections stay in the kernel's accept queue. Counts the wait, and closes idle connections.
+    /// Supports a single waiter.
     ///
     /// # Cancel safety
-    /// Nothing is taken.
+    /// Dropping the future has no effect.
     pub async fn room(&self) {
         self.close_idle(clock::now());
         if self.taken().all < self.room {
@@ -96,28 +96,28 @@ impl Slots {
         self.counters.reach(Bound::OpenFiles);
         while self.taken().all >= self.room {
             self.close_idle(clock::now());
-            // Others become idle meanwhile.
-            clock::timeout_at(clock::now() + LOOK, self.freed.notified()).await.ok();
+            // More connections may become idle meanwhile.
+            clock::timeout_at(clock::now() + SCAN_INTERVAL, self.freed.notified()).await.ok();
         }
     }
 
-    /// As [`Self::take`]; over the bound of all connections it waits a moment for an idle one to be
-    /// closed.
+    /// Like [`Self::take`], but if the total limit is reached, waits briefly for an idle connection
+    /// to close.
     ///
     /// # Cancel safety
-    /// Nothing is taken.
+    /// Dropping the future takes no slot.
     pub async fn take_or_make(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Bound> {
-        let until = clock::now() + PATIENCE;
+        let until = clock::now() + MAX_WAIT;
         loop {
             if self.taken().all < self.limit || clock::now() >= until || !self.close_idle(clock::now()) {
                 return self.take(peer);
             }
-            clock::timeout_at(clock::now() + LOOK, self.freed.notified()).await.ok();
+            clock::timeout_at(clock::now() + SCAN_INTERVAL, self.freed.notified()).await.ok();
         }
     }
 
-    /// Near the bound, notes which connections are idle; at the bound, asks those to close that
-    /// have been for a while. Whether any is idle.
+    /// Scans for idle connections when 90 % of the bound are open, and asks those idle long enough
+    /// to close when all are. Returns whether any is idle.
     fn close_idle(&self, now: Instant) -> bool {
         let bound = self.room.min(self.limit);
         let mut taken = self.taken();
@@ -125,11 +125,11 @@ impl Slots {
         if taken.all < bound - bound / 10 {
             return false;
         }
-        if taken.looked.is_some_and(|looked| now < looked + LOOK) {
+        if taken.last_scan.is_some_and(|last_scan| now < last_scan + SCAN_INTERVAL) {
             return taken.watched.values().any(|idle| idle.since.is_some());
         }
-        taken.looked = Some(now);
-        let mut left = if taken.all >= bound { CLOSED_AT_ONCE } else { 0 };
+        taken.last_scan = Some(now);
+        let mut left = if taken.all >= bound { MAX_CLOSED_PER_SCAN } else { 0 };
         let mut found = false;
         for idle in taken.watched.values_mut() {
             let Some(activity) = idle.activity.upgrade() else { continue };
@@ -137,9 +137,9 @@ impl Slots {
             found |= progress.is_some();
             match (progress, idle.since) {
                 (Some(now_at), Some((at, since))) if now_at == at => {
-                    if left > 0 && now >= since + IDLE {
+                    if left > 0 && now >= since + MIN_IDLE {
                         left -= 1;
-                        activity.ask_to_yield();
+                        activity.request_close();
                     }
                 }
                 (Some(at), _) => idle.since = Some((at, now)),
@@ -153,7 +153,7 @@ impl Slots {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A slot for a connection from `peer`, or the limit that is reached, which is counted.
+    /// Takes a slot for a connection from `peer`, or counts and returns the limit that was reached.
     pub fn take(self: &Arc<Self>, peer: IpAddr) -> Result<Slot, Bound> {
         let peer = peer.to_canonical();
         let mut taken = self.taken();
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(counters.reached(Bound::OpenFiles), 1);
         drop(first);
         slots.room().await;
-        // A word that came when nobody waited is no room.
+        // A notification without a waiter frees no slot.
         let _third = slots.take(peer).unwrap();
         assert!(clock::timeout_at(clock::now() + Duration::from_secs(1), slots.room()).await.is_err());
     }
@@ -240,20 +240,20 @@ mod tests {
             let slots = Arc::clone(&slots);
             async move { slots.take_or_make(peer).await }
         });
-        while !activities[2].yields() {
-            assert!(clock::now() < began + PATIENCE);
+        while !activities[2].take_close_request() {
+            assert!(clock::now() < began + MAX_WAIT);
             clock::sleep(Duration::from_millis(10)).await;
         }
-        assert!(clock::now() >= began + IDLE);
-        assert!(!activities[0].yields() && !activities[1].yields());
+        assert!(clock::now() >= began + MIN_IDLE);
+        assert!(!activities[0].take_close_request() && !activities[1].take_close_request());
         drop(taken.pop());
         assert!(newcomer.await.unwrap().is_ok());
-        // Nobody else is idle: one more is refused at once.
+        // No other connection is idle: the next one is refused at once.
         let began = clock::now();
         let _again = activities[0].begin();
         let _all = slots.take(peer);
         assert_eq!(slots.take_or_make(peer).await.err(), Some(Bound::Connections));
-        assert!(clock::now() - began < PATIENCE);
+        assert!(clock::now() - began < MAX_WAIT);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Listeners that a running Weir hands to the process that replaces it, over a Unix socket
-//! (`SCM_RIGHTS`, unix(7)). Both hold the same sockets meanwhile, so that no connection is refused.
+//! Hands listeners over a Unix socket (`SCM_RIGHTS`, unix(7)) to the process that replaces this
+//! one. Both hold the sockets meanwhile, so that no connection is refused.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
@@ -16,24 +16,24 @@ use rustix::net::{
 
 use super::Inherited;
 
-/// Listeners of one process at most: the one for callers, and the admin one.
-const MOST: usize = 2;
-/// How long the running process may take to hand them over.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// What comes with the listeners, and what says that they are served.
-const BYTE: [u8; 1] = *b"w";
+/// Most listeners of one process: one for callers, and the admin one.
+const MAX_LISTENERS: usize = 2;
+/// Longest time that the running process may take for the handover.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The message that carries the listeners, and the message that the successor is ready.
+const MESSAGE: [u8; 1] = *b"w";
 
-/// The running process that waits for word that its successor serves.
+/// The running process, which waits until its successor is ready.
 #[derive(Debug)]
 pub struct Predecessor(UnixStream);
 
 impl Predecessor {
-    /// Takes the listeners of the process that serves this socket; nothing where none does.
+    /// Receives the listeners from the process at this socket; `None` if there is no such process.
     ///
     /// Blocks for at most ten seconds.
     ///
     /// # Errors
-    /// That it did not hand them over, in words for the user.
+    /// The process did not hand over its listeners. The message is for the operator.
     pub fn ask(path: &Path) -> Result<Option<(Inherited, Self)>, String> {
         let failed = |error: &io::Error| {
             format!(
@@ -43,13 +43,14 @@ impl Predecessor {
         };
         let stream = match UnixStream::connect(path) {
             Ok(stream) => stream,
-            // None was there, or it was killed, or the file is no socket, which opening ours tells.
+            // No process, a killed process, or not a socket; binding our own socket reports the
+            // last.
             Err(error) if [ErrorKind::NotFound, ErrorKind::ConnectionRefused].contains(&error.kind()) => {
                 return Ok(None);
             }
             Err(error) => return Err(failed(&error)),
         };
-        let listeners = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| receive(&stream));
+        let listeners = stream.set_read_timeout(Some(HANDOVER_TIMEOUT)).and_then(|()| receive(&stream));
         match listeners {
             Ok(listeners) if !listeners.is_empty() => Ok(Some((Inherited::of(listeners), Self(stream)))),
             Ok(_) => Err(format!(
@@ -60,32 +61,32 @@ impl Predecessor {
         }
     }
 
-    /// Tells it that its successor serves, so that it drains. Dropped without that, it goes on.
+    /// Tells the running process to drain. Without this call it keeps serving.
     ///
     /// # Errors
-    /// That it is gone.
+    /// The process has ended.
     pub fn relieve(mut self) -> io::Result<()> {
-        self.0.write_all(&BYTE)
+        self.0.write_all(&MESSAGE)
     }
 }
 
-/// Hands listeners to the process at the other end.
+/// Sends listeners to the process at the other end.
 ///
 /// # Errors
-/// That it is gone, or takes nothing.
+/// The process has ended, or does not read.
 pub fn hand_over(stream: impl AsFd, listeners: &[TcpListener]) -> io::Result<()> {
-    let listeners: Vec<BorrowedFd<'_>> = listeners.iter().take(MOST).map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let listeners: Vec<BorrowedFd<'_>> = listeners.iter().take(MAX_LISTENERS).map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LISTENERS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&listeners));
-    sendmsg(stream, &[IoSlice::new(&BYTE)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(stream, &[IoSlice::new(&MESSAGE)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-/// What the other end hands over; nothing where it ends.
+/// Receives listeners; none if the other end closes.
 fn receive(stream: &UnixStream) -> io::Result<Vec<TcpListener>> {
     let mut byte = [0];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LISTENERS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut listeners = Vec::new();
@@ -117,15 +118,15 @@ mod tests {
             hand_over(&stream, &[old]).unwrap();
             let mut said = Vec::new();
             stream.read_to_end(&mut said).unwrap();
-            // One that ends.
+            // A process that closes at once.
             drop(socket.accept().unwrap());
             said
         });
         let (mut listeners, predecessor) = Predecessor::ask(&path).unwrap().unwrap();
         predecessor.relieve().unwrap();
         assert!(Predecessor::ask(&path).unwrap_err().contains("start again"));
-        assert_eq!(serving.join().unwrap(), BYTE);
-        // The one that was there first is closed.
+        assert_eq!(serving.join().unwrap(), MESSAGE);
+        // The listener that was there first is closed.
         let new = listeners.take(address).unwrap();
         let _client = std::net::TcpStream::connect(address).unwrap();
         new.accept().unwrap();

@@ -1,5 +1,5 @@
-//! TLS towards the clients: a certificate that is read again when its file changes, and whom the
-//! client says it is.
+//! TLS towards clients: a certificate that is reloaded when its file changes, and client
+//! certificates.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,14 +12,14 @@ use crate::clock;
 use crate::pem::{self, PemError};
 use crate::upstream::tls::{Identity, versions};
 
-/// What the front shows, and asks to see.
+/// The TLS settings of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The front's certificate chain and key.
+    /// The server's certificate chain and key.
     pub identity: Identity,
-    /// The authorities whose certificates clients may show.
+    /// Client certificates, if they are requested.
     pub clients: Option<Clients>,
-    /// Whether TLS 1.2 is not enough.
+    /// Whether only TLS 1.3 is accepted.
     pub only_tls13: bool,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
@@ -28,13 +28,13 @@ pub struct Settings {
 /// Client certificates (mTLS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clients {
-    /// A PEM file with the authorities that vouch for them.
+    /// A PEM file with the trusted authorities.
     pub roots: PathBuf,
-    /// Whether a client without one is turned away.
+    /// Whether a client without a certificate is refused.
     pub required: bool,
 }
 
-/// Why the front can't speak TLS.
+/// The reason why the server can't use TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be used.
@@ -43,18 +43,18 @@ pub enum TlsError {
     /// The authorities can't be used.
     #[error("{}: {error}", path.display())]
     Clients {
-        /// Their file.
+        /// The file of the authorities.
         path: PathBuf,
-        /// What is wrong.
+        /// The verifier's error.
         error: rustls::server::VerifierBuilderError,
     },
-    /// The combination is impossible.
+    /// The combination of settings is impossible.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
 }
 
 impl TlsError {
-    /// The file that can't be used, where it is one.
+    /// The file that caused the error, if one did.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Pem(error) => Some(error.path()),
@@ -64,7 +64,7 @@ impl TlsError {
     }
 }
 
-/// The TLS of a front, shared by all workers.
+/// The TLS configuration of a server, shared by all workers.
 #[derive(Debug)]
 pub struct ServerTls {
     settings: Settings,
@@ -72,22 +72,21 @@ pub struct ServerTls {
     stamps: Mutex<Stamps>,
 }
 
-/// When the files were last changed, and how long they were; `None` for one that can't be seen.
+/// Modification time and length of each file; `None` for a file that can't be read.
 type Stamps = [Option<(SystemTime, u64)>; 3];
 
 impl ServerTls {
-    /// Reads all files.
+    /// Loads all files.
     pub fn load(settings: Settings) -> Result<Arc<Self>, TlsError> {
         let stamps = stamps(&settings);
         let current = RwLock::new(build(&settings)?);
         Ok(Arc::new(Self { settings, current, stamps: Mutex::new(stamps) }))
     }
 
-    /// Reads the files again. Connections from now on use them; those that are open stay as they
-    /// are.
+    /// Loads the files again. New connections use them; open ones do not change.
     ///
     /// # Errors
-    /// When a file can't be used; what was read before stays in use.
+    /// A file can't be used. The previous configuration stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) = stamps(&self.settings);
         let new = build(&self.settings)?;
@@ -95,14 +94,14 @@ impl ServerTls {
         Ok(())
     }
 
-    /// Reads the files again if one has changed since they were last read; `None` if none has.
+    /// Loads the files again if one has changed since the last load; `None` if none has.
     pub fn reload_if_changed(&self) -> Option<Result<(), TlsError>> {
         let changed = *self.stamps.lock().unwrap_or_else(PoisonError::into_inner) != stamps(&self.settings);
         changed.then(|| self.reload())
     }
 
-    /// Looks for changes for ever, every `period`, and tells `report` of each reload. It blocks for
-    /// the moment of the look: run it beside the workers, not on one.
+    /// Checks for changes every `period`, forever, and passes the result of each reload to
+    /// `report`. File access blocks: do not run it on a worker.
     pub async fn watch(self: Arc<Self>, period: Duration, report: impl Fn(Result<(), TlsError>)) {
         loop {
             clock::sleep(period).await;

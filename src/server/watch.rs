@@ -1,7 +1,7 @@
-//! What a connection is waiting for, and for how long it may.
+//! The timeouts of a client's connection.
 //!
-//! The clock is read and the timer set only when a connection's wait changes, never for each
-//! request: a timer that fires too early is set again.
+//! The clock is read and the timer set only when the connection's state changes, not for each
+//! request. A timer that fires too early is set again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
@@ -17,47 +17,47 @@ use super::drain::Phase;
 use crate::metrics::Bound;
 use crate::replay::ClientWaker;
 
-/// What happened on a connection, as its parts report it. All orderings are relaxed: one task does
-/// it all, but for the streams of HTTP/2, which may be a moment late.
+/// The state of a connection, reported by its parts. All orderings are relaxed: one task does all
+/// updates, except that HTTP/2 streams may be slightly late.
 #[derive(Debug, Default)]
 pub(super) struct Activity {
-    /// Requests whose answers are not complete.
+    /// Requests whose responses are not complete.
     requests: AtomicU32,
-    /// Requests begun and ended, and writes that went on after a wait: a wait that saw one of these
-    /// is a new wait.
+    /// Number of request starts, request ends and resumed writes. A wait during which it changes
+    /// counts as a new wait.
     progress: AtomicU32,
-    /// Whether bytes came that belong to no request yet.
+    /// Whether bytes arrived that belong to no request yet.
     head_begun: AtomicBool,
-    /// Whether the client has yet to take what it was sent.
+    /// Whether a write waits for the client to read.
     write_waits: AtomicBool,
-    /// Whether it speaks HTTP/2: many requests come in one read then.
+    /// Whether the connection speaks HTTP/2, where one read can bring many requests.
     pub(super) http2: bool,
-    /// Wakes the task that moves the connection.
+    /// Wakes the task that drives the connection.
     client: Arc<ClientWaker>,
     fields: Arc<ConnectionFields>,
-    /// Bytes of answers that hyper holds and the client has not taken; not over HTTP/2.
+    /// Bytes of responses that hyper holds and the client has not read. HTTP/1 only.
     unwritten: AtomicUsize,
-    /// Whether an answer's body waits for the client to take some of them.
+    /// Whether a response body waits until the client has read more.
     body_waits: AtomicBool,
-    /// Whether it is to close, if it is idle, for a newcomer.
-    yields: AtomicBool,
+    /// Whether the connection was asked to close, if idle, for a new one.
+    close_requested: AtomicBool,
 }
 
-/// What answers over HTTP/1 say of their connection; one for all connections of a front.
+/// The connection header fields of HTTP/1 responses, and their buffer limit; shared by all
+/// connections of a server.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionFields {
     /// The phase of the drain.
     phase: Arc<AtomicU8>,
-    /// `Keep-Alive: timeout=SECONDS`; nothing where connections are closed too soon for one.
+    /// `Keep-Alive: timeout=SECONDS`; `None` if the idle timeout is too short for one.
     keep_alive: Option<HeaderValue>,
-    /// Unwritten bytes at which an answer's body waits.
+    /// Unwritten bytes at which a response body waits.
     most_unwritten: usize,
 }
 
 impl ConnectionFields {
-    /// For connections that end with a drain of this phase, and are closed when they were idle for
-    /// `idle_timeout`: clients are told a second less, so that none sends a request on a connection
-    /// that is being closed.
+    /// `idle_timeout` is that of the connections. Clients are told one second less, so that none
+    /// sends a request on a closing connection.
     pub(super) fn new(phase: Arc<AtomicU8>, idle_timeout: Duration, most_unwritten: usize) -> Arc<Self> {
         let seconds = idle_timeout.as_secs().saturating_sub(1);
         let keep_alive =
@@ -65,8 +65,8 @@ impl ConnectionFields {
         Arc::new(Self { phase, keep_alive, most_unwritten })
     }
 
-    /// Adds what an answer says of its connection. `closes` says that it closes after this answer
-    /// anyway.
+    /// Adds the connection's header fields to a response. `closes`: the connection closes after
+    /// this response in any case.
     fn write(&self, headers: &mut HeaderMap, closes: bool) {
         if self.phase.load(Ordering::Relaxed) >= Phase::Announced as u8 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -78,54 +78,54 @@ impl ConnectionFields {
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// A request from its head to the end of its answer.
+/// A guard for a request in flight, from its head to the end of its response.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Activity>);
 
 impl Activity {
-    /// Of a connection that speaks HTTP/2 or does not.
+    /// The activity of a new connection.
     pub(super) fn new(http2: bool, fields: Arc<ConnectionFields>) -> Arc<Self> {
         Arc::new(Self { http2, fields, ..Self::default() })
     }
 
-    /// Requests begun and ended on a connection that is idle between two; nothing on any other.
+    /// The progress count of a connection that is idle between two requests; `None` for any other.
     pub(super) fn idle_at(&self) -> Option<u32> {
         let is_idle = self.requests() == 0 && !self.head_begun.load(Ordering::Relaxed);
         let progress = self.progress.load(Ordering::Relaxed);
         (is_idle && progress > 0).then_some(progress)
     }
 
-    /// Asks the connection to close, unless a request has come meanwhile.
-    pub(super) fn ask_to_yield(&self) {
-        self.yields.store(true, Ordering::Release);
+    /// Asks the connection to close, unless a request arrives first.
+    pub(super) fn request_close(&self) {
+        self.close_requested.store(true, Ordering::Release);
         self.client.wake_task();
     }
 
-    /// Whether the connection was asked to close and is idle; asked once.
-    pub(super) fn yields(&self) -> bool {
-        self.yields.load(Ordering::Acquire)
-            && self.yields.swap(false, Ordering::AcqRel)
+    /// Whether the connection was asked to close and is idle. Clears the request to close.
+    pub(super) fn take_close_request(&self) -> bool {
+        self.close_requested.load(Ordering::Acquire)
+            && self.close_requested.swap(false, Ordering::AcqRel)
             && self.idle_at().is_some()
     }
 
-    /// Notes the task that moves the connection, and tells whether it was another one before.
-    pub(super) fn moved_by(&self, task: &Waker) -> bool {
+    /// Sets the task that drives the connection. Returns whether it was another one before.
+    pub(super) fn set_task(&self, task: &Waker) -> bool {
         self.client.listen(task)
     }
 
-    /// What is woken in place of that task, and told of the bodies of requests; none over HTTP/2,
-    /// where each stream ends by itself.
+    /// The waker to use in place of that task's, which also tracks request bodies. `None` over
+    /// HTTP/2, where each stream ends by itself.
     pub(super) fn client(&self) -> Option<&Arc<ClientWaker>> {
         (!self.http2).then_some(&self.client)
     }
 
-    /// Whether bytes came that belong to no request.
-    pub(super) fn has_strays(&self) -> bool {
+    /// Whether bytes arrived that belong to no request.
+    pub(super) fn has_unclaimed_bytes(&self) -> bool {
         self.head_begun.load(Ordering::Relaxed) && self.requests() == 0
     }
 
-    /// Whether the client may still be sending what nobody reads: the rest of a body, or of what
-    /// was no request.
+    /// Whether the client may still be sending bytes that are not read: the rest of a body, or an
+    /// unparsable request.
     pub(super) fn client_may_send(&self) -> bool {
         self.client.has_open_body() || self.head_begun.load(Ordering::Relaxed)
     }
@@ -137,7 +137,7 @@ impl Activity {
         InFlight(Arc::clone(self))
     }
 
-    /// Requests under way.
+    /// Requests in flight.
     pub(super) fn requests(&self) -> u32 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -148,11 +148,12 @@ impl Activity {
         }
     }
 
-    /// Bytes that the client took; `None` where it has to be waited for.
+    /// Records a write: the bytes written, or `None` if the client does not read.
     pub(super) fn write(&self, taken: Option<usize>, cx: &mut Context<'_>) {
         let waits = taken.is_none();
         if let Some(taken) = taken.filter(|_| !self.http2) {
-            // Heads and framing count as taken, too: what is left is what a body waits for.
+            // Heads and framing are not in `unwritten` but are subtracted from it, so it may be too
+            // low.
             let left = self.unwritten.load(Ordering::Relaxed).saturating_sub(taken);
             self.unwritten.store(left, Ordering::Relaxed);
             if left < self.fields.most_unwritten && self.body_waits.swap(false, Ordering::Relaxed) {
@@ -171,8 +172,8 @@ impl Activity {
 }
 
 impl InFlight {
-    /// Whether the client takes so little of its answer that no more of it is to be read now. The
-    /// connection's task is woken once it has taken some.
+    /// Whether the client has too much unread data for more to be read from the upstream. The
+    /// connection's task is woken when the client has read some.
     pub(super) fn is_full(&self) -> bool {
         let of = &self.0;
         let is_full = !of.http2 && of.unwritten.load(Ordering::Relaxed) >= of.fields.most_unwritten;
@@ -182,17 +183,18 @@ impl InFlight {
         is_full
     }
 
-    /// Notes bytes of the answer that go to hyper.
+    /// Counts bytes of the response that were passed to hyper.
     pub(super) fn queue(&self, bytes: usize) {
         if !self.0.http2 {
             self.0.unwritten.fetch_add(bytes, Ordering::Relaxed);
         }
     }
 
-    /// Adds what the answer says of its connection.
+    /// Adds the connection's header fields to the response.
     pub(super) fn write_fields(&self, headers: &mut HeaderMap, closes: bool) {
         if !self.0.http2 {
-            // The connection closes, since nobody reads the rest (RFC 9112, section 9.6).
+            // The rest of the body is not read, so the connection must close (RFC 9112, section
+            // 9.6).
             if self.0.client.has_open_body() {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
                 return;
@@ -209,20 +211,20 @@ impl Drop for InFlight {
     }
 }
 
-/// What a connection waits for.
+/// The event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
     /// Its first request, or the rest of a head.
     Head,
-    /// Another request.
+    /// The next request.
     Idle,
-    /// The service.
+    /// The service's response.
     Service,
-    /// The client, to take what it was sent.
+    /// The client, to read the response.
     Write,
 }
 
-/// Watches one connection.
+/// The timeout watch of one connection.
 #[derive(Debug)]
 pub(super) struct Watch {
     activity: Arc<Activity>,
@@ -235,7 +237,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Watches a connection that began at `since` and waits for its first request.
+    /// Watches a connection that opened at `since` and waits for its first request.
     pub(super) fn new(activity: Arc<Activity>, settings: &Settings, http2: bool, since: Instant) -> Self {
         let deadline = since + settings.head_timeout;
         Self {
@@ -248,12 +250,12 @@ impl Watch {
         }
     }
 
-    /// The limit that the connection has now reached, if any. To be called after each poll of the
-    /// connection. The settings are those that it began with: no connection needs to store them.
+    /// The limit that the connection has reached, if any. Call it after each poll of the
+    /// connection, always with the same settings; they are not stored, to keep connections small.
     pub(super) fn check(&mut self, settings: &Settings, cx: &mut Context<'_>) -> Option<Bound> {
         self.observe(settings);
-        // Looked at first: the timer lies apart in memory, and most polls find a request with the
-        // service.
+        // Checked first because it is cheap: in most polls a request is with the service, without a
+        // deadline.
         let deadline = self.deadline?;
         loop {
             if self.timer.poll_fired(cx).is_pending() {
@@ -271,7 +273,7 @@ impl Watch {
         }
     }
 
-    /// What happens on the connection.
+    /// The activity of the connection.
     pub(super) fn activity(&self) -> &Activity {
         &self.activity
     }
@@ -281,12 +283,12 @@ impl Watch {
         self.http2
     }
 
-    /// Whether a request has come over the connection.
+    /// Whether a request has arrived on the connection.
     pub(super) fn has_served(&self) -> bool {
         self.activity.progress.load(Ordering::Relaxed) > 0
     }
 
-    /// Gives a connection that was told to end some time to do so.
+    /// Gives a connection that was told to close `time` to do so.
     pub(super) fn allow(&mut self, time: Duration) {
         let deadline = clock::now() + time;
         self.deadline = Some(deadline);
@@ -320,8 +322,8 @@ impl Watch {
         };
         let deadline = clock::now() + allowed;
         self.deadline = Some(deadline);
-        // A timer that fires earlier than needed is set again then; one that fires later must be
-        // set now.
+        // A timer that fires too early is set again then; one that would fire too late must be set
+        // now.
         if deadline < self.timer.deadline() || self.timer.has_fired() {
             self.timer.reset(deadline);
         }

@@ -1,8 +1,8 @@
-//! Bodies that fail, that nobody reads, or whose reader leaves.
+//! Bodies that fail, that are not read, or whose reader disconnects.
 
 use super::*;
 
-/// A body that yields one chunk, then fails.
+/// A body that take_close_request one chunk, then fails.
 struct Broken(u8);
 
 impl From<Bytes> for Broken {
@@ -93,7 +93,7 @@ impl Drop for NotifyOnDrop {
     }
 }
 
-/// What a client that reads nothing makes Weir hold of its answer.
+/// Bounds the memory that a client costs which does not read its response.
 #[tokio::test(start_paused = true)]
 async fn no_more_of_an_answer_is_read_than_the_client_takes_and_the_bound() {
     const PIECE: usize = 16 << 10;
@@ -114,14 +114,14 @@ async fn no_more_of_an_answer_is_read_than_the_client_takes_and_the_bound() {
     let held = |taken: usize| read.load(std::sync::atomic::Ordering::Relaxed).saturating_sub(taken);
     clock::sleep(Duration::from_secs(1)).await;
     assert!((settings.unwritten..=settings.unwritten + PIECE).contains(&held(1 << 10)), "{}", held(1 << 10));
-    // It goes on as the client takes it.
+    // The rest is read when the client reads.
     let mut taken = vec![0; 1 << 20];
     client.read_exact(&mut taken).await.unwrap();
     clock::sleep(Duration::from_secs(1)).await;
     assert!(held(1 << 20) <= settings.unwritten + 2 * PIECE, "{}", held(1 << 20));
 }
 
-/// Pieces without an end, counted as they are read.
+/// An endless body that counts the chunks read from it.
 struct Endless(Arc<std::sync::atomic::AtomicUsize>);
 
 impl From<Bytes> for Endless {

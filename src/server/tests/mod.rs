@@ -36,8 +36,7 @@ fn render(refusal: Refusal) -> Response<Bytes> {
     Response::builder().status(status).body(Bytes::from_static(code.as_bytes())).unwrap()
 }
 
-/// Waits as long as the path says, in seconds, then answers with the request's body; `/panic`
-/// panics.
+/// Waits for the seconds in the path, then echoes the request's body; `/panic` panics.
 async fn echo(request: Request<ClientBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().trim_matches('/').to_owned();
     assert_ne!(path, "panic");
@@ -69,7 +68,7 @@ async fn read_answer(client: &mut DuplexStream, end: &str) -> String {
     String::from_utf8(read).unwrap()
 }
 
-/// Reads until the server closes; what came, and when it closed.
+/// Reads until the server closes. Returns the bytes, and the time of the close.
 async fn read_to_end(client: &mut DuplexStream) -> (String, Instant) {
     let mut read = Vec::new();
     client.read_to_end(&mut read).await.unwrap();
@@ -78,8 +77,8 @@ async fn read_to_end(client: &mut DuplexStream) -> (String, Instant) {
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: weir\r\n\r\n";
 
-/// Each connection has one, also while it is idle: its future, which is all of its task but what
-/// HTTP keeps. Over TCP a few bytes more make its task 768 bytes in place of 640.
+/// Each open connection has this future, also while idle. A few bytes more would move its task from
+/// the allocator's 640-byte class to 768.
 #[tokio::test(start_paused = true)]
 async fn the_future_of_a_connection_is_small() {
     let (_drain, draining) = Drain::new();
@@ -180,7 +179,7 @@ async fn a_drain_closes_idle_connections_last_and_busy_ones_after_their_answer()
     assert_eq!((rest.as_str(), closed - began), ("", Duration::ZERO));
     assert!(idle.drain.finished(clock::now() + Duration::from_secs(1)).await);
 
-    // What is sent on an idle connection meanwhile is answered, and told that it was the last.
+    // A request on an idle connection during the drain is answered with `Connection: close`.
     let mut last = house(Settings::default());
     last.client.write_all(GET).await.unwrap();
     read_answer(&mut last.client, "\r\n\r\n").await;
@@ -206,8 +205,8 @@ async fn a_drain_closes_idle_connections_last_and_busy_ones_after_their_answer()
     assert!(busy.drain.finished(clock::now() + Duration::from_secs(1)).await);
 }
 
-/// Closed at once, the kernel would reset the connection for what the client still sends, and the
-/// answer would be lost.
+/// Closing at once would make the kernel reset the connection, and the client could lose the
+/// response.
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_refused_while_it_sends_is_read_on_for_a_moment() {
     let mut house = house(Settings::default());
@@ -223,7 +222,7 @@ async fn a_client_that_is_refused_while_it_sends_is_read_on_for_a_moment() {
     }
     let (answer, _) = read_to_end(&mut house.client).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    // Silent, it is left after five seconds.
+    // A silent client is closed after five seconds.
     house.drain.close_idle();
     assert!(house.drain.finished(clock::now() + Duration::from_secs(6)).await);
     assert!(clock::now() - began < Duration::from_secs(12));

@@ -1,4 +1,4 @@
-//! A service that passes an upgrade on to an upstream over memory.
+//! A service that passes an upgrade on to an in-memory upstream.
 
 use tokio::sync::mpsc;
 
@@ -75,7 +75,7 @@ async fn bytes_go_both_ways_until_nobody_sends() {
     let asked = read_answer(&mut far, "\r\n\r\n").await;
     assert!(asked.starts_with("GET /v1/realtime HTTP/1.1\r\n"), "{asked}");
     assert!(asked.contains("connection: upgrade\r\nupgrade: websocket\r\n"), "{asked}");
-    // The upstream may speak before it hears anything.
+    // The upstream may send first.
     far.write_all(format!("{SWITCH}hello").as_bytes()).await.unwrap();
     let answer = read_answer(&mut path.client, "hello").await;
     assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
