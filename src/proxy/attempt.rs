@@ -1,4 +1,5 @@
-//! One attempt: the request goes upstream, the answer is read as far as a decision needs.
+//! One attempt: it sends the request, and reads as much of the response as the retry decision
+//! needs.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -21,40 +22,40 @@ use crate::retry::Safety;
 use crate::stream::{self, Reader, Relay, copy};
 use crate::upstream::{AnswerBody, HeadLimit, Ready, Upstream};
 
-/// An error's body follows its head at once; the decision does not wait for one that stalls.
+/// Longest wait for an error's body. It normally follows its head at once; a stalled one must not
+/// delay the decision.
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes of a stream held at most: whatever begins with more has begun.
+/// Most bytes of a stream held back: a stream with more bytes counts as begun.
 const MOST_HELD: usize = 64 << 10;
 
-/// How long a stream's beginning is held where nothing else bounds that.
+/// Longest time that the start of a stream is held back if no other limit applies.
 const LONGEST_HOLD: Duration = Duration::from_hours(1);
 
-/// How an attempt ended, as far as a decision needs to know.
+/// The outcome of an attempt, as far as the retry decision needs it.
 pub(super) enum Attempted {
-    /// An answer that goes to the caller.
+    /// A response to relay to the caller.
     Answered(Answer),
-    /// An error answer, or one whose stream begins with an error; kept, in case it goes to the
-    /// caller.
+    /// An error response, or a stream that starts with an error; kept in case it is relayed.
     Refused(Answer, Box<Classified>),
-    /// An answer that broke off before it had begun.
+    /// A response that was truncated before its content began.
     Broken(Answer),
-    /// No answer.
+    /// No response.
     Failed(Failure),
 }
 
-/// An answer whose beginning may have been read already.
+/// An upstream response whose body may have been read in part.
 pub(super) struct Answer {
     pub(super) head: response::Parts,
-    /// Boxed: it moves from here to the caller's connection.
+    /// Boxed: it is moved from here to the caller's connection.
     pub(super) body: Box<Relay<AnswerBody, Exchange>>,
 }
 
 /// Makes one attempt.
 ///
 /// # Cancel safety
-/// Dropping the future ends the attempt upstream at once; the permit and the record account for it
-/// when they are dropped.
+/// Dropping the future ends the attempt upstream at once. Dropping the permit and the record
+/// accounts for it.
 #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
 pub(super) fn attempt<'a>(
     (to, worker): (&'a Destination, usize),
@@ -71,7 +72,7 @@ pub(super) fn attempt<'a>(
             connection
         } else {
             call.head.release_buffer();
-            // Boxed, because it is rare: the future of every attempt would have to hold it.
+            // Boxed because it is rare; inline, it would enlarge the future of each attempt.
             match Box::pin(connect(upstream, limit.by)).await {
                 Ok(connection) => {
                     now = clock::now();
@@ -80,7 +81,7 @@ pub(super) fn attempt<'a>(
                 Err(failure) => return Attempted::Failed(failure),
             }
         };
-        // Outside of this future, which would otherwise store the request.
+        // A separate function: in this future the request would be stored as well.
         let Some(sent) = send(connection, call, to, Some(permit), record, limit, now) else {
             return Attempted::Failed(Failure::sent(
                 FailureKind::Reset,
@@ -99,7 +100,7 @@ pub(super) fn attempt<'a>(
     }
 }
 
-/// A head that was late for the first event of its stream says so.
+/// Marks a response timeout as a first-event timeout if that limit applied.
 fn late(mut failure: Failure, call: &Call, policy: &Policy) -> Failure {
     let first_event = call.head.first_event.and_then(|awaited| awaited.limit);
     let is_bound = first_event.is_some() && latest_head(call, policy).after_request == first_event;
@@ -109,8 +110,8 @@ fn late(mut failure: Failure, call: &Call, policy: &Policy) -> Failure {
     failure
 }
 
-/// Sends the request, and returns the future of its answer; `None` when the body was streamed and
-/// is gone.
+/// Sends the request, and returns the future of its response; `None` if the body was streamed and
+/// can't be sent again.
 pub(super) fn send(
     connection: Ready,
     call: &mut Call,
@@ -135,16 +136,16 @@ async fn connect(upstream: &Upstream, head_by: Option<Instant>) -> Result<Ready,
         .unwrap_or_else(|_| Err(Failure::unsent(FailureKind::ConnectTimeout, "the deadline came first")))
 }
 
-/// What an answer's head says of the attempt.
+/// The result of reading a response's head.
 pub(super) enum Judged<'a> {
-    /// All that a decision needs.
+    /// The outcome is known.
     Now(Attempted),
-    /// That the beginning of its body must be read. Boxed: the plain answer's future would
-    /// otherwise store what it never does.
+    /// The start of the body must be read. Boxed, so that the future of a plain response stays
+    /// small.
     Later(Pin<Box<dyn Future<Output = Attempted> + Send + 'a>>),
 }
 
-/// Reads an answer as far as a decision needs.
+/// Reads as much of a response as the retry decision needs.
 pub(super) fn judge<'a>(
     response: Response<AnswerBody>,
     call: &Call,
@@ -186,11 +187,11 @@ pub(super) fn judge<'a>(
     Judged::Later(Box::pin(judge_whole(endpoint, answer, record, policy.hold)))
 }
 
-/// How long the beginning of an answer is held for the first event that counts.
+/// The limit on holding back the start of a response until its first meaningful event.
 #[derive(Clone, Copy)]
 struct Hold {
     until: Instant,
-    /// What the attempt ends in then; where it is nothing, the answer goes on to the caller.
+    /// The attempt's failure at that time; `None` relays the response instead.
     ends_in: Option<FailureKind>,
 }
 
@@ -201,8 +202,8 @@ impl Hold {
         if !answer.body.reader().is_stream() || !is_kept_alive && first_event.is_none() {
             return Self { until: now + policy.hold, ends_in: None };
         }
-        // The caller is kept alive, or asked for this: nothing of the answer goes to it until that
-        // is of use.
+        // The caller gets keep-alive comments, or asked for a first-event timeout, so the response
+        // can be held back until its first event.
         let idle = relaying(call, policy).idle_timeout.unwrap_or(LONGEST_HOLD);
         match first_event {
             Some(until) if until < now + idle => {
@@ -213,7 +214,8 @@ impl Hold {
     }
 }
 
-/// Whether the body of an answer that is no stream shows whether it is one.
+/// Whether a response that is not a stream must be checked for the shape of its endpoint's
+/// responses.
 fn has_a_shape(call: &Call, answer: &Answer) -> bool {
     answer.head.status == StatusCode::OK
         && call.head.method == Method::POST
@@ -221,7 +223,7 @@ fn has_a_shape(call: &Call, answer: &Answer) -> bool {
         && call.head.endpoint.speaks_json()
 }
 
-/// Reads an answer that is small to its end: none of it is of use to the caller before.
+/// Reads a small response to its end; a part of it is of no use to the caller.
 async fn judge_whole(
     endpoint: Endpoint,
     mut answer: Answer,
@@ -246,7 +248,7 @@ async fn judge_whole(
     }
 }
 
-/// Reads an error's body, and says what the error is.
+/// Reads and classifies an error's body.
 async fn judge_error(
     endpoint: Endpoint,
     mut answer: Answer,
@@ -254,7 +256,7 @@ async fn judge_error(
     refused_key: Option<Bears>,
 ) -> Attempted {
     let began = answer.body.read_at();
-    // What is beyond the bound, or comes too late, stays to be relayed.
+    // Bytes beyond the limit, or late ones, are only relayed.
     answer.body.read_ahead(began + ERROR_BODY_PATIENCE, |_, bytes| bytes < classify::MAX_BODY).await;
     record.waited(Wait::Upstream, answer.body.read_at() - began);
     let headers = &answer.head.headers;
@@ -267,7 +269,7 @@ async fn judge_error(
     Attempted::Refused(answer, Box::new(classified))
 }
 
-/// Holds a stream until its first event that counts, which may be an error.
+/// Holds a stream back until its first meaningful event, which may be an error.
 async fn judge_stream(endpoint: Endpoint, mut answer: Answer, record: &mut Record, hold: Hold) -> Attempted {
     let began = answer.body.read_at();
     read_beginning(&mut answer, hold.until).await;
@@ -282,7 +284,7 @@ async fn judge_stream(endpoint: Endpoint, mut answer: Answer, record: &mut Recor
     judge_beginning(endpoint, answer)
 }
 
-/// Reads ahead to the first event that counts, until `until` at the latest.
+/// Reads ahead to the first meaningful event, or until `until`.
 async fn read_beginning(answer: &mut Answer, until: Instant) {
     let Answer { head, body } = answer;
     let wants = |read: &Reader, bytes| !read.has_begun() && bytes < MOST_HELD;
@@ -298,7 +300,7 @@ async fn read_beginning(answer: &mut Answer, until: Instant) {
     .await;
 }
 
-/// What a stream's beginning says.
+/// Classifies the start of a stream.
 fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
     if let Some(data) = answer.body.reader().error() {
         let classified = Box::new(classify::stream_error(endpoint, data, clock::wall()));
@@ -313,8 +315,8 @@ fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
     Attempted::Answered(answer)
 }
 
-/// What a stream says that ended without an event: it may be an answer of another form whose head
-/// calls it a stream.
+/// Classifies a stream that ended without an event: it may be a response of another format with a
+/// wrong content type.
 fn judge_eventless(endpoint: Endpoint, answer: Answer) -> Attempted {
     if answer.body.broke_off() {
         return Attempted::Broken(answer);
@@ -327,8 +329,8 @@ fn judge_eventless(endpoint: Endpoint, answer: Answer) -> Attempted {
     }
 }
 
-/// The latest moment for this attempt's head: when the caller's SDK would end it, or the configured
-/// time after the request if that is sooner.
+/// The deadline for this attempt's head: the SDK's timeout, or the configured time after the
+/// request, whichever is sooner.
 pub(super) fn latest_head(call: &Call, policy: &Policy) -> HeadLimit {
     let sdk = call.head.deadline.head;
     let first_event = call.head.first_event.and_then(|awaited| awaited.limit);
@@ -336,16 +338,16 @@ pub(super) fn latest_head(call: &Call, policy: &Policy) -> HeadLimit {
     HeadLimit { after_request, ..sdk }
 }
 
-/// How an answer is relayed: a caller whose SDK is more patient than the configuration is given its
-/// own time.
+/// The relay settings. If the caller's SDK waits longer than the configured idle timeout, its
+/// timeout applies.
 fn relaying(call: &Call, policy: &Policy) -> stream::Settings {
     let patience = call.head.deadline.patience;
     let idle_timeout = policy.stream.idle_timeout.map(|idle| patience.map_or(idle, |own| idle.max(own)));
     stream::Settings { idle_timeout, ..policy.stream }
 }
 
-/// Tells the record and the scope what an answer's head says, and whether it is a good answer
-/// whatever its body brings.
+/// Reports a response's head to the record and the scope. `is_good`: the response is a success
+/// whatever its body contains.
 pub(super) fn report_head<'a>(
     permit: impl Into<Option<&'a mut Permit>>,
     record: &mut Record,
@@ -354,8 +356,8 @@ pub(super) fn report_head<'a>(
     now: Instant,
 ) {
     let found = AnswerHeaders::of(&head.headers, clock::wall);
-    // A copy: a part of the head would keep the connection's read buffer for as long as a stream
-    // lasts.
+    // Copied: a slice of the head would keep the connection's read buffer alive for the whole
+    // stream.
     let request_id = found.request_id.and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok());
     record.attempt_answered(head.status, request_id, now);
     let told = HeadReport { limits: limits::reports(&found, head.status), processing: found.processing };

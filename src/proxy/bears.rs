@@ -1,4 +1,4 @@
-//! The configured credential that a request bears, which may be rotated while it waits.
+//! The configured credential of a request, which may be rotated while the request waits.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use super::Policies;
 use super::upstreams::Way;
 use crate::caller::{CallerId, CredentialId};
 
-/// Which configured credential a request bears.
+/// The configured credential that a request carries.
 #[derive(Clone)]
 pub(super) struct Bears {
     policies: Arc<Policies>,
     caller: CallerId,
-    /// The fingerprint of what it bears.
+    /// The fingerprint of the credential in the request's headers.
     content: CredentialId,
-    /// The upstream whose own credential it bears.
+    /// The pool member whose own credential it is, if it is one's.
     way: Option<Arc<Way>>,
 }
 
 impl Bears {
-    /// What requests of `caller` bear now; nothing where that is their own.
+    /// The credential of `caller`; `None` if requests carry the caller's own.
     pub(super) fn of(
         policies: &Arc<Policies>,
         caller: CallerId,
@@ -29,8 +29,8 @@ impl Bears {
         content.map(|content| Self { policies: Arc::clone(policies), caller, content, way: None })
     }
 
-    /// Lets the headers bear the credential as it is now. What a caller that is no longer
-    /// configured bears stays.
+    /// Replaces the credential in the headers if it was rotated. If the caller is no longer
+    /// configured, the old one stays.
     pub(super) fn renew(&mut self, headers: &mut HeaderMap) {
         let policy = self.policies.current();
         if let Some(current) = policy.callers.current(self.caller)
@@ -41,21 +41,20 @@ impl Bears {
         }
     }
 
-    /// Lets the headers bear the credential of one of several upstreams.
+    /// Replaces the credential in the headers by a pool member's.
     pub(super) fn at(&mut self, way: &Arc<Way>, headers: &mut HeaderMap) {
         way.bear(headers);
         self.way = Some(Arc::clone(way));
     }
 
-    /// Has the files looked at that the credential may come from, unless another one is known
-    /// already.
+    /// Rereads the credential files, unless a newer credential is already loaded.
     pub(super) async fn look(self) {
         if !self.was_rotated() {
             self.policies.look_at_keys().await;
         }
     }
 
-    /// Whether the credential is another one now.
+    /// Whether the credential was rotated since it was written to the headers.
     pub(super) fn was_rotated(&self) -> bool {
         let policy = self.policies.current();
         match &self.way {

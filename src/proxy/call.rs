@@ -1,4 +1,4 @@
-//! One request as read: all that an attempt, and the next one, needs.
+//! A request as read: the state that its attempts need.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -28,50 +28,50 @@ use crate::spending::Spent;
 use crate::stream;
 use crate::upstream::{Target, headers};
 
-/// A request whose head is known.
+/// A request's head.
 pub(super) struct Head {
     pub(super) endpoint: Endpoint,
-    /// Whether it is for the endpoint itself, and nothing below it.
+    /// Whether the path is the endpoint itself, not below it.
     itself: bool,
     pub(super) method: Method,
     pub(super) uri: KeptUri,
-    /// As the upstream gets them.
+    /// The headers as they are sent upstream.
     pub(super) headers: KeptHeaders,
     pub(super) credential: CredentialId,
     pub(super) deadline: Deadline,
     pub(super) mode: Mode,
-    /// How the model of a body that is too large to be kept is looked for.
+    /// How the model is found in a body that is too large to keep.
     pub(super) look: Look,
-    /// The caller's, or what the request asks for below it.
+    /// The caller's lane, or the lower one that the request asks for.
     pub(super) lane: Lane,
-    /// Of the caller's connection.
+    /// The HTTP version of the caller's connection.
     pub(super) version: Version,
     /// The configured credential among the headers.
     pub(super) bears: Option<Bears>,
-    /// Where its answer may be a stream whose caller is kept alive meanwhile.
+    /// The keep-alive state, if the response may be a stream and the policy enables keep-alive.
     pub(super) keep_alive: Option<Arc<KeepAlive>>,
-    /// What the attempt under way waits for, where there is a limit for that.
+    /// The first event that the current attempt waits for, if it has a limit.
     pub(super) first_event: Option<Awaited>,
-    /// The budget of its caller that is spent.
+    /// The caller's spent budget, if one is.
     pub(super) spent: Option<Box<Spent>>,
 }
 
-/// A request whose body is read, as far as it is kept.
+/// A request whose body was read, as far as it is kept.
 pub(super) struct Call {
-    /// Boxed: it is there before the body is.
+    /// Boxed: it exists before the body does.
     pub(super) head: Box<Head>,
     pub(super) body: Replay,
     pub(super) model: Option<Box<str>>,
     pub(super) cost: Cost,
     pub(super) safety: Safety,
-    /// Whether the answer is to be a stream.
+    /// Whether the request asks for a stream.
     pub(super) streams: bool,
-    /// The body should say a model and a price, and could not be read, or not to its end.
+    /// Whether the body should contain a model and a price but could not be read to its end.
     pub(super) unread: bool,
 }
 
 impl Head {
-    /// Reads a request's head and makes its headers the upstream's.
+    /// Reads a request's head, and rewrites its headers for the upstream.
     pub(super) fn read(
         (parts, present): (request::Parts, &headers::Present),
         Named { endpoint, itself }: Named,
@@ -115,21 +115,21 @@ impl Head {
 }
 
 impl Head {
-    /// Whether the request is for the endpoint itself, and nothing below it.
+    /// Whether the path is the endpoint itself, not below it.
     pub(super) fn is_itself(&self) -> bool {
         self.itself
     }
 
-    /// Frees the connection's read buffer, of which the head is a part: while a request waits,
-    /// nothing else needs it.
+    /// Copies the head out of the connection's read buffer, which is then freed: a waiting request
+    /// must not keep it.
     pub(super) fn release_buffer(&mut self) {
         self.headers.pack();
         self.uri.pack();
     }
 }
 
-/// How the model is looked for in a body that is too large to be kept. Only enforcing reads ahead;
-/// what is compressed is read from its beginning alone.
+/// How the model is found in a body that is too large to keep. Only `enforce` reads ahead; of a
+/// compressed body only the start is read.
 fn look_for_model(headers: &HeaderMap, mode: Mode) -> Look {
     if mode != Mode::Enforce || headers.contains_key(CONTENT_ENCODING) {
         Look::Nowhere
@@ -150,7 +150,7 @@ impl Call {
         let whole = scanned.as_ref().is_some_and(|scanned| scanned.whole);
         let peek = scanned.map(|scanned| scanned.peek);
         let has_model = peek.as_ref().is_some_and(|peek| peek.model.is_some());
-        // Of a body that can't be sent again anyway it is enough that its model is known.
+        // For a body that can't be sent again, the model is enough.
         let unread = !whole
             && (body.can_repeat() || !has_model)
             && !body.bytes().is_empty()
@@ -160,13 +160,14 @@ impl Call {
         let safety = head
             .uri
             .look(|uri| Safety::of(&head.method, uri.path(), named, peek.as_ref(), &policy.retry.repeatable));
-        // What was not read may ask that the answer be stored: a repeat might store it twice.
+        // The unread part may ask to store the response, so a repeated request could store it
+        // twice.
         let safety = if unread && body.can_repeat() { Safety::OnlyIfUnsent } else { safety };
         let streams = peek.as_ref().is_some_and(|peek| peek.stream);
         Self { head, body, model: peek.and_then(|peek| peek.model), cost, safety, streams, unread }
     }
 
-    /// The request was read: its caller is kept alive from now on, if it asks for a stream.
+    /// Starts the keep-alive interval of a request for a stream, now that it was read.
     pub(super) fn begin_silence(&mut self) {
         if !self.streams {
             self.head.keep_alive = None;
@@ -175,7 +176,7 @@ impl Call {
         }
     }
 
-    /// A request whose body is not read, and so not priced either.
+    /// A request whose body is neither read nor priced.
     pub(super) fn unpriced(head: Box<Head>, body: Replay) -> Self {
         Self {
             head,
@@ -188,13 +189,13 @@ impl Call {
         }
     }
 
-    /// The model that the start of a JSON body names.
+    /// The model in the start of a JSON body.
     pub(super) fn model_in(start: &[u8]) -> Option<Box<str>> {
         request_peek::peek(start).ok()?.model
     }
 
-    /// The request of one more attempt; `None` when the body was streamed and is gone. `model` is
-    /// what it names.
+    /// The request of the next attempt; `None` if the body was streamed and can't be sent again.
+    /// `model` is the model in the body.
     pub(super) fn request(&mut self, to: &Destination, model: Option<&str>) -> Option<Request<replay::Body>> {
         let mut request = Request::new(self.body.body()?);
         *request.method_mut() = self.head.method.clone();
@@ -209,7 +210,7 @@ impl Call {
             bears.renew(request.headers_mut());
         }
         if self.head.keep_alive.is_some() {
-            // What follows comments can't be compressed.
+            // Comments precede the response, so it must not be compressed.
             request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if to.is_another {
@@ -220,14 +221,13 @@ impl Call {
     }
 }
 
-/// Bytes of a compressed body that are decoded for reading at most.
+/// Most decoded bytes of a compressed body that are read.
 const MOST_DECODED: usize = 8 << 20;
-/// Compressed bytes that are decoded at once: what a few of them decode to is bounded by the
-/// decoder.
+/// Compressed bytes decoded at once; the decoder bounds their decoded size.
 const DECODED_AT_ONCE: usize = 2 << 10;
 
-/// What the body says, in whatever form and coding it comes; nothing where it says nothing. The
-/// bytes that go upstream are not touched.
+/// Reads the fields of the body, whatever its format and coding; `None` if it has none. The bytes
+/// sent upstream do not change.
 fn scan(headers: &HeaderMap, body: &Replay) -> Option<Scanned> {
     let bytes = body.bytes();
     if bytes.is_empty() {
@@ -236,8 +236,7 @@ fn scan(headers: &HeaderMap, body: &Replay) -> Option<Scanned> {
     scan_plain(headers, &plain(headers, bytes), body.can_repeat())
 }
 
-/// A body's bytes without their content coding, as far as that is known; of a large one its
-/// beginning.
+/// A body's decoded bytes, if its content coding is known; only the start of a large body.
 pub(super) fn plain<'a>(headers: &HeaderMap, bytes: &'a Bytes) -> Cow<'a, [u8]> {
     if !headers.contains_key(CONTENT_ENCODING) {
         return Cow::Borrowed(bytes);

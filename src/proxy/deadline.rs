@@ -1,4 +1,4 @@
-//! Until when a request may wait for its turn, and until when its answer's head may come.
+//! The deadlines of a request: for its admission, and for the response's head.
 
 use std::time::Duration;
 
@@ -8,43 +8,43 @@ use crate::clock::Instant;
 use crate::openai::stainless::SdkHeaders;
 use crate::upstream::HeadLimit;
 
-/// A caller's own statement of how long it will wait for the answer's head: seconds, or a number
-/// with `ms` or `s`.
+/// The header in which a caller states how long it waits for the response's head: seconds, or a
+/// number with `ms` or `s`.
 pub(super) const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline");
 
-/// What is kept back from the caller's timeout for an attempt, so that a refusal for want of a turn
+/// Shortest margin between the admission deadline and the caller's timeout, so that a refusal
 /// arrives in time.
 const LEAST_MARGIN: Duration = Duration::from_secs(1);
 const MARGIN_SHARE: f64 = 0.05;
-/// Time that an SDK is given beyond the timeout that its headers tell: they tell whole seconds of
-/// it (Node, Go), and its clock may be a little slow. It ends its request by itself; Weir's end is
-/// for a client that is gone without a word.
+/// Extra time beyond the timeout in an SDK's headers, which state whole seconds (Node, Go); the
+/// SDK's clock may also be slow. The SDK ends the request itself; Weir's limit is for clients that
+/// vanished.
 const GRACE: Duration = Duration::from_secs(2);
-/// Timeouts beyond this are as good as none, and keep the arithmetic far from its ends.
+/// Longest timeout. Longer ones have no effect in practice, and could overflow the arithmetic.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// A request's limits in time.
+/// The deadlines of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
-    /// The latest moment at which a turn is still of use.
+    /// The latest time at which admission is useful.
     pub(super) turn: Instant,
-    /// Until when the attempt under way may bring the answer's head: never sooner than the caller's
-    /// SDK would end it.
+    /// The deadline for the head of the current attempt's response: never before the SDK's own
+    /// timeout.
     pub(super) head: HeadLimit,
-    /// Whether the caller said how long it waits.
+    /// Whether the caller stated a timeout.
     pub(super) stated: bool,
-    /// How long the caller waits between two bytes of an answer, where it says so.
+    /// The caller's stated timeout between two bytes of a response.
     pub(super) patience: Option<Duration>,
-    /// The latest turn, and the time for one after the request's last byte: a read timeout does not
-    /// run while a request is sent.
+    /// The latest admission, and the time for it after the request's last byte: a read timeout does
+    /// not run while a request is sent.
     latest: Instant,
     after_request: Option<Duration>,
 }
 
 impl Deadline {
-    /// The deadline of a request that arrived at `now`: the caller's own timeout less a margin, or
-    /// `max_wait` for its turn where it names none, and `longest` at most. `stated` is its
-    /// [`DEADLINE`], `sdk` what the SDK's headers say.
+    /// The deadlines of a request that arrived at `now`. Admission gets the caller's timeout minus
+    /// a margin, or `max_wait` without a timeout; at most `longest`. `stated` is the [`DEADLINE`]
+    /// header, `sdk` the SDK's timeout headers.
     pub(super) fn of(
         stated: Option<&HeaderValue>,
         sdk: SdkHeaders,
@@ -75,7 +75,7 @@ impl Deadline {
         deadline
     }
 
-    /// The request's last byte came at `now`.
+    /// Updates the deadline: the request's last byte arrived at `now`.
     pub(super) fn request_read(&mut self, now: Instant) {
         if let Some(after) = self.after_request {
             self.turn = self.latest.min(now + after);
@@ -83,8 +83,8 @@ impl Deadline {
     }
 }
 
-/// The timeout less max(1 s, 5 %), but never less than half of it: a caller in a hurry still gets a
-/// chance.
+/// The timeout minus max(1 s, 5 %), but at least half of it, so that a short timeout leaves time
+/// for admission.
 fn less_margin(timeout: Duration) -> Duration {
     let margin = timeout.mul_f64(MARGIN_SHARE).max(LEAST_MARGIN).min(timeout / 2);
     timeout.saturating_sub(margin)

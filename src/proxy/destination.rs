@@ -1,4 +1,4 @@
-//! Where one attempt goes, and what of the request has to be another there.
+//! The destination of one attempt, and the changes that it requires in the request.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use crate::replay;
 /// The upstream of one attempt.
 pub(super) struct Destination {
     pub(super) way: Arc<Way>,
-    /// Whether requests bear its own credential, whatever they came with.
+    /// Whether requests carry its own credential in place of the caller's.
     pub(super) swaps: bool,
-    /// Whether it may be another upstream than the request was made ready for.
+    /// Whether it may differ from the upstream that the request was prepared for.
     pub(super) is_another: bool,
 }
 
 impl Destination {
-    /// The upstream that a permit is for. A request that waited, or was tried before, may go where
-    /// its policy did not know of.
+    /// The upstream of a permit. After a wait or an attempt it may be one that the request's policy
+    /// does not contain.
     pub(super) fn of(permit: &Permit, policy: &Policy, policies: &Policies, first: bool) -> Self {
         if first && permit.queued().is_zero() {
             return Self::at(permit.upstream(), &policy.upstreams, false);
@@ -35,7 +35,7 @@ impl Destination {
         Self::at(permit.upstream(), &policies.current().upstreams, true)
     }
 
-    /// The home, for what has no permit.
+    /// The home upstream, for a request without a permit.
     pub(super) fn home(policy: &Policy) -> Self {
         Self::at(policy.upstreams.home().id, &policy.upstreams, false)
     }
@@ -45,7 +45,7 @@ impl Destination {
         Self { way, swaps: upstreams.swaps(), is_another: later || upstreams.is_pool() }
     }
 
-    /// Makes the host the upstream's, and the model its name there.
+    /// Sets the upstream's host and its name for the model.
     pub(super) fn fit(&self, request: &mut Request<replay::Body>, model: Option<&str>) {
         request.headers_mut().insert(HOST, self.way.target().host_header().clone());
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
@@ -60,7 +60,7 @@ impl Destination {
         };
         let headers = std::mem::take(request.headers_mut());
         let is_whole = request.body().passage().is_none();
-        // A compressed body is sent without its coding: what the upstream reads is the same.
+        // A compressed body is sent decoded: the upstream reads the same content.
         let plainly = headers.contains_key(CONTENT_ENCODING).then(|| {
             let mut plainly = headers.clone();
             plainly.remove(CONTENT_ENCODING);
@@ -71,7 +71,7 @@ impl Destination {
             Some(_) if !is_whole => None,
             Some(plainly) => {
                 let decoded = plain(&headers, body);
-                // One that was cut, or is longer than what is decoded, is no JSON.
+                // A truncated body, or one beyond the decoding limit, is not valid JSON.
                 serde_json::from_slice::<IgnoredAny>(&decoded).ok()?;
                 model_name::rename(plainly, &decoded, model, name)
             }
@@ -83,7 +83,7 @@ impl Destination {
     }
 }
 
-/// A body is this many bytes longer than its head says.
+/// Adds `more` bytes to the `Content-Length` of a changed body.
 fn lengthen(headers: &mut HeaderMap, more: isize) {
     let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<isize>().ok());
     if let Some(length) = length {

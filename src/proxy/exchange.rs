@@ -1,4 +1,4 @@
-//! What is still owed once an answer's head has gone to the caller: the permit, and the record.
+//! The state that outlives a response's head: the permit and the record.
 
 use http::Version;
 
@@ -14,44 +14,46 @@ use crate::openai::Endpoint;
 use crate::replay::Passage;
 use crate::stream::{End, Findings, Ledger};
 
-/// The permit and the record of an answer on its way. Whatever ends the answer settles both, once.
+/// A guard for a response that is being relayed: it settles the permit and the record exactly once,
+/// however the response ends.
 pub struct Exchange {
-    /// None where the attempt was settled before, or took no permit.
+    /// `None` if the attempt was settled before, or took no permit.
     permit: Option<Permit>,
     record: Box<Record>,
     promise: Promise,
-    /// Boxed: most answers have none of it, and each is moved about.
+    /// Boxed: most responses have none of it, and each is moved several times.
     rare: Option<Box<Rare>>,
 }
 
-/// What few answers have.
+/// The state that few responses have.
 struct Rare {
-    /// Of a request's body that was not kept.
+    /// The progress of a request body that was not kept.
     passage: Option<Passage>,
-    /// Of an error whose body was not read.
+    /// An error whose body was not read.
     error: Option<Box<ForwardedError>>,
 }
 
-/// What is known of an answer when its head goes to the caller.
+/// The state of a response when its head is relayed.
 pub(super) enum Answered {
-    /// It has begun well.
+    /// A success so far.
     Well,
-    /// It is an error, which is accounted for already.
+    /// An error that is already accounted for.
     Accounted,
-    /// It is an error whose body was not read.
+    /// An error whose body was not read.
     Unread(Box<ForwardedError>),
 }
 
-/// What the end of an answer is judged by.
+/// The facts that decide how the end of a response counts.
 struct Promise {
     endpoint: Endpoint,
-    /// Tokens that the request was priced at.
+    /// The request's estimate, in tokens.
     priced: u64,
-    /// Whether the caller can tell an answer that was cut from one that ended: HTTP/1.0 can't.
+    /// Whether the caller can detect a truncated response: HTTP/1.0 can't.
     sees_cuts: bool,
-    /// Whether the caller's connection carries several answers at once.
+    /// Whether the caller's connection carries concurrent responses.
     is_http2: bool,
-    /// Whether the answer is an error that is accounted for, or is to be by what passed of it.
+    /// Whether the response is an error that is already accounted for, or will be from the relayed
+    /// bytes.
     accounted: bool,
 }
 
@@ -60,7 +62,7 @@ impl Exchange {
         &mut self.record
     }
 
-    /// `answered` says what is known of the answer to `call`.
+    /// Guards the response to `call`, whose state is `answered`.
     pub(super) fn new(permit: Option<Permit>, record: Box<Record>, call: &Call, answered: Answered) -> Self {
         let promise = Promise {
             endpoint: call.head.endpoint,
@@ -78,12 +80,12 @@ impl Exchange {
         Self { permit, record, promise, rare }
     }
 
-    /// Whether the answer is one of several on its caller's connection.
+    /// Whether the response shares its caller's connection with others.
     pub(super) fn shares_its_connection(&self) -> bool {
         self.promise.is_http2
     }
 
-    /// Settles an attempt whose answer had begun well.
+    /// Settles an attempt whose response started well.
     fn settle(&mut self, end: End, findings: &Findings, now: Instant) {
         let permit = self.permit.take();
         let Some(class) = findings.class(end) else {
@@ -113,7 +115,7 @@ impl Exchange {
         }
     }
 
-    /// Takes note of what passed of a body that was streamed.
+    /// Records the progress of a request body that was streamed.
     fn account_request(&mut self, passage: &Passage) {
         self.record.set_bytes_in(passage.bytes());
         if let Some(model) = passage.start(Call::model_in).flatten() {
@@ -121,14 +123,14 @@ impl Exchange {
         }
     }
 
-    /// Accounts for the tokens that an answer took: what it says, or for a stream that ended before
-    /// it could say so, the price of the request and an event a token.
+    /// Accounts for a response's tokens: its reported usage, or, for a stream that ended before its
+    /// usage, the estimate of the request and one token per event.
     fn account_tokens(&mut self, findings: &Findings) {
         if let Some(usage) = findings.usage {
             let told = Usage { input: usage.input, cached: usage.cached_input, output: usage.output };
             self.record.used(told, told.input);
         } else if findings.stream {
-            // An estimate is no measure of estimates.
+            // An estimate must not calibrate estimates.
             self.record.used(Usage { input: self.promise.priced, cached: 0, output: findings.outputs }, 0);
         }
     }
@@ -163,7 +165,7 @@ impl Ledger for Exchange {
             }
         }
         match end {
-            // Dropping the record says that the client left.
+            // Dropping the record accounts for a caller that left.
             End::CallerLeft if !findings.is_answered() => {}
             End::CallerLeft | End::Complete | End::Cut | End::Stalled => self.record.finish(now),
         }

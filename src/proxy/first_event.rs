@@ -1,4 +1,4 @@
-//! How long a stream may take to its first event.
+//! The limit on a stream's time to its first event.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -6,41 +6,41 @@ use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// The longest time from the sending of a streaming request to its first event with output.
+/// The longest time from sending a streaming request to its first output event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstEventTimeout {
-    /// This long.
+    /// A fixed limit.
     After(Duration),
-    /// What streams of the same model and size of prompt take, by a margin.
+    /// A limit learned from streams of the same model and prompt size, with a margin.
     Learned,
 }
 
 /// The first event that an attempt waits for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Awaited {
-    /// When the attempt's turn came.
+    /// When the attempt was admitted.
     pub(super) since: Instant,
-    /// How long it may take; `None` where that is not learned yet.
+    /// The limit; `None` until one is learned.
     pub(super) limit: Option<Duration>,
 }
 
-/// The times of one worker's streams to their first events, by model and size of prompt.
+/// The times to first event of one worker's streams, by model and prompt size.
 #[derive(Debug, Default)]
 pub(super) struct FirstEvents(Mutex<HashMap<Box<str>, Box<[Times; SIZES.len() + 1]>>>);
 
-/// Models that are told apart; those beyond share one entry.
+/// Most models with an entry; all others share one.
 const MOST_MODELS: usize = 256;
-/// Tokens of a prompt at which the next class of sizes begins.
+/// Lower bounds of the prompt size classes, in tokens.
 const SIZES: [u64; 3] = [1_000, 10_000, 100_000];
-/// Streams of a class before its times say anything.
+/// Streams of a class before its times are used.
 const ENOUGH: u32 = 100;
-/// Streams after which the older ones count half: a model that becomes slower is believed.
+/// Streams after which all counts are halved, so that a model that becomes slower is followed.
 const HALVED_AT: u32 = 20_000;
-/// The least that is learned: a short pause of the network is no stall.
+/// Shortest learned limit: a short pause of the network is not a stall.
 const LEAST: Duration = Duration::from_secs(5);
-/// Streams of which the slowest is left out.
+/// One stream in this many is ignored as an outlier.
 const OF: u32 = 1_000;
-/// The upper edge of the first place of a histogram, in milliseconds; four places double it.
+/// Upper bound of the first histogram bucket, in milliseconds; each four buckets double it.
 const FIRST_EDGE: f64 = 10.0;
 const PLACES: usize = 64;
 
@@ -58,8 +58,7 @@ impl Default for Times {
 }
 
 impl FirstEvents {
-    /// The time that a stream of this model may take to its first event; `None` where there is no
-    /// limit, or not yet.
+    /// The first-event limit of a stream of this model; `None` if there is none, or none yet.
     pub(super) fn timeout(
         &self,
         configured: FirstEventTimeout,
@@ -75,8 +74,8 @@ impl FirstEvents {
         }
     }
 
-    /// A stream took this long to its first event, or was ended without one then: a limit that is
-    /// too short grows by that.
+    /// Records a stream's time to its first event, or the time at which it was ended without one,
+    /// so that a limit that is too short grows.
     pub(super) fn observe(&self, model: Option<&str>, tokens: u64, took: Duration) {
         let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let model = model.filter(|model| models.len() < MOST_MODELS || models.contains_key(*model));
@@ -111,7 +110,7 @@ impl Times {
         }
     }
 
-    /// Twice what all but one of 1,000 streams take.
+    /// Twice the time in which all but one of 1,000 streams begin.
     fn limit(&self) -> Option<Duration> {
         if self.all < ENOUGH {
             return None;
@@ -145,12 +144,12 @@ mod tests {
         let learned = limit(10).unwrap();
         assert!((seconds(16)..seconds(20)).contains(&learned), "{learned:?}");
         assert_eq!((limit(5_000), events.timeout(LEARNED, Some("other"), 10)), (None, None));
-        // One of a thousand is left out, a second is not.
+        // One outlier in a thousand is ignored, a second is not.
         events.observe(Some("m"), 10, seconds(100));
         assert_eq!(limit(10), Some(learned));
         events.observe(Some("m"), 10, seconds(100));
         assert!(limit(10).unwrap() > seconds(200));
-        // Quick streams have a least limit.
+        // Fast streams get the shortest limit.
         (0..100).for_each(|_| events.observe(Some("m"), 5_000, Duration::from_millis(3)));
         assert_eq!(limit(5_000), Some(LEAST));
         let fixed = FirstEventTimeout::After(seconds(3));

@@ -1,8 +1,8 @@
-//! Bypass and observe: a request goes upstream, and its answer to the caller, as they come.
+//! The modes `bypass` and `observe`: requests and responses are forwarded unchanged.
 //!
-//! Nothing here has a deadline, waits for a turn, holds an answer back, reads it ahead or cuts it:
-//! the caller gets what it would have got direct, and what happened is counted once it has passed.
-//! Observe adds a permit that is never waited for, and what `enforce` would have done.
+//! There are no deadlines, no waiting, no hold-back, no read-ahead and no truncation: the caller
+//! gets what it would get without Weir, and the outcome is counted afterwards. `observe` also takes
+//! a permit without waiting, and reports what `enforce` would have done.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -29,14 +29,14 @@ use crate::retry::{self, Decision, Situation};
 use crate::stream::{self, Findings, Reader, Relay};
 use crate::upstream::{AnswerBody, HeadLimit};
 
-/// What `observe` needs beside the request, to report what `enforce` would do.
+/// The state that `observe` needs to report what `enforce` would do.
 struct Observed {
     permit: Permit,
-    /// As it would be after a failure, but for what the failure tells.
+    /// The situation after a failure, before the failure's details are known.
     situation: Situation,
 }
 
-/// An error that is on its way to the caller unread: what it is judged by once it has passed.
+/// The facts to classify an error after its body was relayed.
 pub(super) struct ForwardedError {
     policy: Arc<Policy>,
     endpoint: Endpoint,
@@ -46,7 +46,7 @@ pub(super) struct ForwardedError {
 }
 
 impl Proxy {
-    /// Forwards a request whose body is sent as it comes.
+    /// Forwards a request without reading its body first.
     pub(super) async fn bypass(self: Arc<Self>, opened: Opened) -> Result<Response<Body>, Infallible> {
         if opened.reads_models() {
             return Box::pin(self.bypass_checked(opened)).await;
@@ -56,8 +56,7 @@ impl Proxy {
         Ok(self.forward(Call::unpriced(head, body), record, policy, None, since).await)
     }
 
-    /// The same for a caller whose models are checked: what a caller may use does not depend on the
-    /// mode.
+    /// The same for a caller whose models are restricted: its rights hold in every mode.
     async fn bypass_checked(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
         let settings = opened.policy.replay_for(opened.body_check);
         let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, Look::Nowhere);
@@ -72,7 +71,7 @@ impl Proxy {
         Ok(self.forward(Call::unpriced(opened.head, body), opened.record, opened.policy, None, now).await)
     }
 
-    /// Forwards a request whose body is read first: a report without its price would say nothing.
+    /// Forwards a request after its body was read, which the estimate needs.
     pub(super) async fn observe(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
         let settings = opened.policy.replay_for(opened.body_check);
         let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, Look::Nowhere);
@@ -86,7 +85,7 @@ impl Proxy {
         };
         let policy = Arc::clone(&opened.policy);
         let mut conversation = self.price(&policy, &opened.caller, opened.head, body, opened.record, false);
-        // In this mode everybody is admitted at once.
+        // This mode admits every request at once.
         let permit = conversation.admit(Turn::First, now).await.ok().map(|(permit, _)| permit);
         let situation = conversation.situation(None, now);
         let Conversation { call, record, .. } = conversation;
@@ -136,7 +135,7 @@ impl Proxy {
         }
     }
 
-    /// Sends the request on, and waits for the head of its answer for as long as the caller does.
+    /// Sends the request, and waits for the response's head until the caller leaves.
     async fn pass(
         &self,
         call: &mut Call,
@@ -155,7 +154,7 @@ impl Proxy {
     }
 }
 
-/// The upstream's answer on its way, as it comes.
+/// Relays the upstream's response unchanged.
 fn relay(
     response: Response<AnswerBody>,
     call: &Call,
@@ -191,7 +190,7 @@ impl ForwardedError {
             .then(|| Box::new(Self { policy, endpoint, status, headers: headers(), situation }))
     }
 
-    /// Classifies the error, now that its body has passed, and accounts for it.
+    /// Classifies and accounts for the error after its body was relayed.
     pub(super) fn account(
         self,
         permit: Option<Permit>,
@@ -213,7 +212,7 @@ impl ForwardedError {
     }
 }
 
-/// The situation after an answer that is an error.
+/// The situation after an error response.
 fn after(situation: Situation, classified: &Classified) -> Situation {
     Situation {
         class: classified.class,
@@ -226,8 +225,7 @@ fn after(situation: Situation, classified: &Classified) -> Situation {
 
 /// Counts what `enforce` would have done after a failure.
 fn report(record: &mut Record, policy: &Policy, situation: &Situation) {
-    // Jitter decides how long a retry would wait; the same for all here, so that equal failures are
-    // reported alike.
+    // Jitter decides the delay of a retry. A fixed seed reports equal failures alike.
     let decision = retry::decide(situation, &policy.retry, &mut fastrand::Rng::with_seed(0));
     if !matches!(decision, Decision::Stop(_)) {
         record.account().metrics().observe_would.inc(WouldHave::Retried);

@@ -1,10 +1,10 @@
-//! An answer's head that waits for what follows it.
+//! The head of a response that is held back.
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 
-/// Frees the connection's read buffer, of which the values are parts: they become parts of a buffer
-/// of their own. The connection has taken another one meanwhile.
+/// Copies the header values into a new buffer, so that the connection's read buffer is freed. The
+/// connection has already allocated another one.
 pub(super) fn release_buffer(headers: &mut HeaderMap) {
     let mut own = BytesMut::with_capacity(headers.values().map(HeaderValue::len).sum());
     headers.values().for_each(|value| own.extend_from_slice(value.as_bytes()));
@@ -15,7 +15,7 @@ pub(super) fn release_buffer(headers: &mut HeaderMap) {
 }
 
 fn part(bytes: Bytes, original: &HeaderValue) -> HeaderValue {
-    // They are the bytes of a value, so they are one.
+    // The bytes of a valid value are valid.
     let mut value = HeaderValue::from_maybe_shared(bytes).unwrap_or_else(|_| original.clone());
     value.set_sensitive(original.is_sensitive());
     value

@@ -1,9 +1,9 @@
-//! Streams that are kept alive (`stream.keepalive`): a caller that waits for the first event of its
-//! stream gets the head of its answer and comments meanwhile, so that no load balancer between it
-//! and Weir takes the silence for an end.
+//! Keep-alive for streams (`stream.keepalive`). A caller that waits for the first event of its
+//! stream gets the response's head and comments meanwhile, so that no load balancer in between
+//! times out.
 //!
-//! The request goes on as it would: it waits for its turn and is retried. What it fails with
-//! becomes an event of the stream.
+//! The request proceeds as usual: it waits for admission and may be retried. A failure becomes an
+//! event of the stream.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -30,11 +30,11 @@ use crate::openai::Endpoint;
 use crate::response::{self as own, REQUEST_ID};
 use crate::stream::{self, Aborted};
 
-/// A line that every reader of a stream skips. Without a blank line after it: some take that for
-/// the end of an empty event.
+/// A comment line, which all readers of event streams ignore. No blank line follows: some readers
+/// would report an empty event.
 const COMMENT: &[u8] = b": weir\n";
 
-/// One request's keeping alive.
+/// The keep-alive state of one request.
 #[derive(Debug)]
 pub(super) struct KeepAlive {
     every: Duration,
@@ -43,13 +43,12 @@ pub(super) struct KeepAlive {
     metrics: Arc<Metrics>,
     /// When the request was read, if it asks for a stream.
     read: OnceLock<Instant>,
-    /// When the head of the answer went to the caller before the answer came.
+    /// When the early head was sent to the caller, if it was.
     answered: OnceLock<Instant>,
 }
 
 impl KeepAlive {
-    /// The keeping alive of a request whose answer may be a stream of events, where the policy asks
-    /// for it.
+    /// The keep-alive state, if the policy enables it and the response may be an event stream.
     pub(super) fn of(
         policy: &Policy,
         head: &Head,
@@ -73,17 +72,17 @@ impl KeepAlive {
         )
     }
 
-    /// The request was read, and asks for a stream: its silence begins.
+    /// Starts the interval: the request was read, and asks for a stream.
     pub(super) fn begin(&self, now: Instant) {
         self.read.set(now).ok();
     }
 
-    /// When the caller got the head of its answer, if that was before the answer came.
+    /// When the early head was sent to the caller, if it was.
     pub(super) fn answered(&self) -> Option<Instant> {
         self.answered.get().copied()
     }
 
-    /// Waits for the answer, and answers in its place when it is silent for too long.
+    /// Waits for the response, and starts an event stream if there is none within the interval.
     pub(super) fn wrap(self: Arc<Self>, mut answering: Answering) -> Answering {
         Box::pin(async move {
             let mut timer = None;
@@ -102,8 +101,8 @@ impl KeepAlive {
             let now = clock::now();
             self.answered.set(now).ok();
             self.metrics.streams_kept_alive.inc();
-            // A task of its own: a client that leaves its HTTP/2 window shut must not hold up a
-            // request that has its turn.
+            // A separate task: a client that does not open its HTTP/2 window must not block a
+            // request that was admitted.
             let state = State::Waiting(clock::spawn(answering));
             let body =
                 KeptAlive { state, every: self.every, timer: Timer::new(now), endpoint: self.endpoint };
@@ -111,7 +110,7 @@ impl KeepAlive {
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            // nginx would hold the comments back.
+            // nginx would buffer the comments.
             headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
             if let Ok(id) = HeaderValue::from_str(&self.id.to_string()) {
                 headers.insert(REQUEST_ID, id);
@@ -121,33 +120,33 @@ impl KeepAlive {
     }
 }
 
-/// The body of an answer that has begun with comments.
+/// The body of a response that starts with comments.
 pub struct KeptAlive {
     state: State,
     every: Duration,
-    /// When the next comment is due.
+    /// The time of the next comment.
     timer: Timer,
     endpoint: Endpoint,
 }
 
 enum State {
-    /// The answer has not come.
+    /// There is no response yet.
     Waiting(JoinHandle<Result<Response<Body>, Infallible>>),
-    /// An answer that is no stream is read: it is told of in an event.
+    /// A response that is not a stream: it is read to be reported as an event.
     Reading(Box<response::Parts>, Body, Vec<Bytes>),
-    /// The stream is there.
+    /// The upstream's stream is relayed.
     Relaying(Body),
     Over,
 }
 
 impl KeptAlive {
-    /// The next frame of what there is; pending while there is nothing.
+    /// The next frame of the response; pending while there is none.
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         loop {
             match &mut self.state {
                 State::Waiting(task) => match ready!(Pin::new(task).poll(cx)) {
                     Ok(Ok(answer)) => self.state = State::of(answer),
-                    // It panicked: a defect of Weir's own.
+                    // The task panicked: a bug in Weir.
                     Err(_) => {
                         let event = own::panic_event(self.endpoint);
                         return self.end_with(event);
@@ -216,7 +215,7 @@ impl State {
 
 impl Drop for KeptAlive {
     fn drop(&mut self) {
-        // The caller has left: so does the request.
+        // The caller left, so the request is aborted.
         if let State::Waiting(task) = &self.state {
             task.abort();
         }

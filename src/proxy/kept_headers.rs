@@ -1,26 +1,26 @@
-//! A request's headers, kept for another attempt that most requests never need.
+//! Request headers, kept for further attempts, which are rare.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The headers of a request's attempts.
+/// The headers for a request's attempts.
 ///
-/// The first attempt gets the map as it was read. What is kept for others is packed into one
-/// buffer: a copy of the map would cost an allocation and a reference for each header, and hold on
-/// to the connection's read buffer, of which they are parts.
+/// The first attempt gets the map as it was read. The copy for further attempts is packed into one
+/// buffer: a cloned map would cost an allocation and a reference for each header, and keep the
+/// connection's read buffer alive.
 pub(super) enum KeptHeaders {
-    /// No attempt has had them yet.
+    /// Not yet sent.
     Whole(HeaderMap),
-    /// An attempt took them.
+    /// Sent at least once.
     Packed(Vec<u8>),
 }
 
-/// The lengths of a name and a value, and whether the value is sensitive.
+/// Bytes before each header: the lengths of name and value, and whether the value is sensitive.
 const PREFIX: usize = 9;
-/// What a header takes here mostly: adding up what all take costs a third of packing them.
+/// Estimated packed size of a header: summing the exact sizes costs a third of packing.
 const USUAL_LENGTH: usize = 64;
 
 impl KeptHeaders {
-    /// The headers for one more attempt.
+    /// The headers for the next attempt.
     pub(super) fn take(&mut self) -> HeaderMap {
         match self {
             Self::Whole(headers) => {
@@ -32,8 +32,7 @@ impl KeptHeaders {
         }
     }
 
-    /// Packs them before their time, so that they no longer hold on to the connection's read
-    /// buffer.
+    /// Packs the headers early, so that they no longer keep the connection's read buffer alive.
     pub(super) fn pack(&mut self) {
         if let Self::Whole(headers) = self {
             let mut packed = pack(headers);
@@ -42,7 +41,7 @@ impl KeptHeaders {
         }
     }
 
-    /// Looks at them.
+    /// Calls `at` with the headers.
     pub(super) fn look<T>(&self, at: impl FnOnce(&HeaderMap) -> T) -> T {
         match self {
             Self::Whole(headers) => at(headers),
@@ -63,7 +62,7 @@ fn pack(headers: &HeaderMap) -> Vec<u8> {
     packed
 }
 
-/// No header is longer than a head may be, which is far below 4 GiB.
+/// The length in four bytes: a header is far smaller than 4 GiB.
 fn length(bytes: &[u8]) -> [u8; 4] {
     u32::try_from(bytes.len()).unwrap_or_default().to_le_bytes()
 }

@@ -1,22 +1,21 @@
-//! A request's target, kept for another attempt that most requests never need.
+//! A request's target, kept for further attempts, which are rare.
 
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// The target of a request's attempts, in the form that HTTP/1.1 sends.
+/// The request target for a request's attempts, in origin form.
 ///
-/// Like the headers, the first attempt gets it as it was read, and what is kept for others is a
-/// copy: the original is a part of the connection's read buffer, which would take another one for
-/// as long as the upstream takes to answer.
+/// The first attempt gets it as it was read; for further attempts a copy is kept. The original is a
+/// slice of the connection's read buffer and would keep that alive until the upstream responds.
 pub(super) enum KeptUri {
-    /// No attempt has had it yet.
+    /// Not yet sent.
     Whole(Uri),
-    /// An attempt took it.
+    /// Sent at least once.
     Packed(Box<str>),
 }
 
 impl KeptUri {
-    /// The target for one more attempt.
+    /// The target for the next attempt.
     pub(super) fn take(&mut self) -> Uri {
         match self {
             Self::Whole(uri) => {
@@ -29,14 +28,14 @@ impl KeptUri {
         }
     }
 
-    /// Packs it before its time, so that it no longer holds on to the connection's read buffer.
+    /// Packs the target early, so that it no longer keeps the connection's read buffer alive.
     pub(super) fn pack(&mut self) {
         if let Self::Whole(uri) = self {
             *self = Self::Packed(pack(uri));
         }
     }
 
-    /// Looks at it.
+    /// Calls `at` with the target.
     pub(super) fn look<T>(&self, at: impl FnOnce(&Uri) -> T) -> T {
         match self {
             Self::Whole(uri) => at(uri),
@@ -50,7 +49,7 @@ fn pack(uri: &Uri) -> Box<str> {
 }
 
 fn unpack(packed: &str) -> Uri {
-    // It was valid once, so it is again.
+    // It was parsed before, so it is valid.
     packed.parse().unwrap_or_else(|_| Uri::from_static("*"))
 }
 

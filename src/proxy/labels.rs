@@ -1,4 +1,4 @@
-//! The metrics' words for what admission and retries decided.
+//! Metric labels for the decisions of admission and retry.
 
 use crate::admission::{Refused, Would};
 use crate::metrics::{QueueRefusal, RetryStop, WouldHave};
@@ -31,7 +31,7 @@ pub(super) fn queue_refusal(refused: &Refused) -> QueueRefusal {
     }
 }
 
-/// The metric's word for why a retry got no turn; nothing where the queue's refusal says it all.
+/// The label of a retry that admission refused; `None` if the queue's own refusal metric covers it.
 pub(super) fn no_turn_label(refused: &Refused) -> Option<RetryStop> {
     match refused {
         Refused::Draining => Some(RetryStop::Draining),
@@ -43,7 +43,7 @@ pub(super) fn no_turn_label(refused: &Refused) -> Option<RetryStop> {
     }
 }
 
-/// The metric's word for why there is no retry; nothing where the class never has one.
+/// The label of a retry that was not made; `None` for classes that are never retried.
 pub(super) fn stop_label(reason: StopReason) -> Option<RetryStop> {
     match reason {
         StopReason::Final => None,

@@ -1,4 +1,4 @@
-//! From the upstream's words about its limits to what admission understands.
+//! Converts the upstream's reports of its limits into those that admission understands.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use http::StatusCode;
 use crate::admission::{self, LimitReport, LimitReports, RefusalNumbers, Slot, StatedLimit, WindowReport};
 use crate::openai::{AnswerHeaders, Dimension, HeaderLimit, LimitHeaders, LimitRefusal, Part, Unit};
 
-/// What the head of an answer says of limits, and whose they are.
+/// The limits that a response's head reports, and the scope that they belong to.
 pub(crate) fn reports(found: &AnswerHeaders<'_>, status: StatusCode) -> LimitReports {
     let of_error = status.is_client_error() || status.is_server_error();
     LimitReports { owner: found.owner, of_error, ..of_headers(&found.limits.headers) }
 }
 
-/// What the limit headers say of requests and tokens: of several limits of one unit and window the
-/// one with the least left. A limit of the input alone counts where none of all tokens is told:
-/// what it charges for an estimated token is learned. One of the output alone is none of what a
-/// request is priced at.
+/// The limits of requests and tokens in the limit headers: among several of one unit and window,
+/// the one with the least remaining. A limit of input tokens is used if none of all tokens is
+/// reported; its charge per estimated token is learned. A limit of output tokens is ignored,
+/// because the estimate does not count against it.
 pub(super) fn of_headers(headers: &LimitHeaders) -> LimitReports {
     let mut reports = LimitReports::default();
     let is_whole = |told: &HeaderLimit| matches!(told.part, Part::Whole | Part::Project);
@@ -54,14 +54,14 @@ pub(super) fn of_headers(headers: &LimitHeaders) -> LimitReports {
     reports
 }
 
-/// The numbers of a refusal, if it names a limit that admission keeps.
+/// The numbers in a refusal, if it names a limit that admission tracks.
 pub(super) fn numbers(refusal: &LimitRefusal) -> Option<RefusalNumbers> {
     let apart = match refusal.dimension {
         Dimension::RequestsPerMinute
         | Dimension::TokensPerMinute
         | Dimension::RequestsPerDay
         | Dimension::TokensPerDay => refusal.long_context,
-        // A limit of its own, which text does not count for: only the refused request waits.
+        // A separate limit that text does not count against: only the refused request waits.
         Dimension::ImagesPerMinute | Dimension::AudioPerMinute => true,
         Dimension::Other => return None,
     };
@@ -82,7 +82,7 @@ pub(super) fn numbers(refusal: &LimitRefusal) -> Option<RefusalNumbers> {
     })
 }
 
-/// What is told of a limit's level: that needs both numbers.
+/// The level of a limit, which needs both numbers.
 fn report(told: &HeaderLimit) -> Option<LimitReport> {
     Some(LimitReport { limit: told.limit?, remaining: told.remaining?, reset: told.reset })
 }
@@ -97,7 +97,7 @@ mod tests {
     use crate::clock;
     use crate::openai::AnswerHeaders;
 
-    /// Unit, window in seconds (0: a minute's, or not told), limit, remainder, reset in seconds.
+    /// Unit, window in seconds (0: a minute, or not stated), limit, remaining, reset in seconds.
     type Told = (char, u64, u64, u64, Option<u64>);
 
     fn told(pairs: &[(&'static str, &'static str)]) -> Vec<Told> {
@@ -142,7 +142,7 @@ mod tests {
                 ('t', day, 1_000_000, 999_000, None)
             ]
         );
-        // The IETF's draft, with several policies.
+        // The IETF draft, with several policies.
         let policies = told(&[
             (
                 "ratelimit-policy",
@@ -153,7 +153,7 @@ mod tests {
         let expected =
             [('r', 0, 100, 70, Some(20)), ('t', 0, 9000, 8000, Some(9)), ('r', day, 5000, 4000, Some(3600))];
         assert_eq!(policies, expected);
-        // A day alone is a day's, and two of one window are one: the tighter.
+        // A limit of a day alone is a daily one; of two with one window, the tighter counts.
         let day_alone = told(&[
             ("x-ratelimit-limit-requests-day", "200"),
             ("x-ratelimit-remaining-requests-day", "150"),
@@ -216,7 +216,7 @@ mod tests {
             ("ratelimit", r#""second";r=9;t=1, "hour";r=1200;t=1800"#),
         ]);
         assert_eq!(both, [('r', 1, 10, 9, Some(1)), ('r', 3600, 2000, 1200, Some(1800))]);
-        // Kong and Mistral name the window in the header.
+        // Kong and Mistral put the window in the header name.
         let named = told(&[
             ("x-ratelimit-limit-second", "10"),
             ("x-ratelimit-remaining-second", "9"),

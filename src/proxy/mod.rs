@@ -1,10 +1,10 @@
-//! The sentence: identify the caller, read and price the request, admit, attempt, classify, retry
-//! or stop, respond, account.
+//! The request pipeline: identify the caller, read and price the request, admit, attempt, classify,
+//! retry or stop, respond, account.
 //!
-//! [`Proxy::handle`] decides about the mode: `bypass` and `observe` have paths of their own, and
-//! `Proxy::enforce` is the sentence, top to bottom. A request that waits, backs off or streams is
-//! one future: dropping it, which is what hyper does when the caller leaves, gives back the permit,
-//! ends the attempt and accounts for the request.
+//! [`Proxy::handle`] chooses by mode: `bypass` and `observe` have their own paths, and
+//! `Proxy::enforce` is the pipeline, top to bottom. Each request is one future. Dropping it, as
+//! hyper does when the caller leaves, returns the permit, ends the attempt and accounts for the
+//! request.
 
 mod allowance;
 mod answer;
@@ -75,20 +75,19 @@ use open::Opened;
 use refusals::refuse_body;
 use stall::Stalls;
 
-/// Where a request came from.
+/// The client that sent a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Client<'a> {
     /// The peer's address.
     pub address: IpAddr,
-    /// The names in its verified certificate.
+    /// The names in the client's verified certificate.
     pub names: &'a [Box<str>],
 }
 
-/// An answer in the making.
+/// The future of a response.
 pub type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// One worker's proxy. Everything but the connections to the upstreams is shared with the other
-/// workers.
+/// The proxy of one worker. Workers share everything but their upstream connections.
 #[derive(Debug)]
 pub struct Proxy {
     policies: Arc<Policies>,
@@ -98,12 +97,12 @@ pub struct Proxy {
     worker: usize,
     stalls: Arc<Stalls>,
     first_events: FirstEvents,
-    /// Of this worker alone, so never contended.
+    /// Locked only by this worker, so never contended.
     rng: Mutex<fastrand::Rng>,
 }
 
 impl Proxy {
-    /// A proxy of the worker with this index. `seed` makes its jitter and ids its own.
+    /// Creates the proxy of the worker with this index. `seed` seeds its jitter and request ids.
     pub fn new(
         policies: Arc<Policies>,
         scopes: Scopes,
@@ -118,15 +117,15 @@ impl Proxy {
         Arc::new(Self { policies, scopes, account, kept_bodies, worker, stalls, first_events, rng })
     }
 
-    /// Answers one request, always: the type is what a service returns.
+    /// Returns the future of a response; it never fails.
     ///
-    /// The head is read at the call, so that the future, which lives as long as the request waits,
-    /// has no room for it as it came. The future is boxed: a connection keeps room for it while it
-    /// is idle.
+    /// The head is parsed before the future is created, so that the future, which lives while the
+    /// request waits, does not store the unparsed request. The future is boxed so that an idle
+    /// connection does not reserve space for it.
     ///
     /// # Cancel safety
-    /// Dropping the future leaves the queue, ends the attempt under way, and accounts for the
-    /// request as one whose caller left.
+    /// Dropping the future leaves the queue, ends the current attempt, and accounts for a request
+    /// whose caller left.
     pub fn handle(self: &Arc<Self>, request: Request<ClientBody>, client: Client<'_>) -> Answering {
         let opened = match self.open(request, client) {
             Ok(opened) => opened,
@@ -138,7 +137,7 @@ impl Proxy {
             caller = %opened.caller.name,
             endpoint = opened.head.endpoint.as_str(),
         );
-        // Each future is boxed here: returning it by value would copy the whole state machine, and
+        // Box each future here: returning it by value would copy the whole state machine, and
         // another async block around it would store `opened` twice.
         let answering: Answering = match opened.mode() {
             Mode::Bypass => Box::pin(Arc::clone(self).bypass(opened)),
@@ -151,15 +150,15 @@ impl Proxy {
         if span.is_disabled() { answering } else { Box::pin(answering.instrument(span)) }
     }
 
-    /// Reads the body, prices the request, and answers it.
+    /// Reads and prices the request, and produces the response.
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     fn enforce(
         self: Arc<Self>,
         mut opened: Opened,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
         async move {
-            // Read. Taken apart only as it goes: variables of their own would be stored beside what
-            // they came from.
+            // Read. `opened` is taken apart field by field: local variables would be stored in the
+            // future beside it.
             let look = opened.head.look;
             let reading = self.read(
                 opened.incoming,
@@ -196,7 +195,7 @@ impl Proxy {
         }
     }
 
-    /// Prices the request, and finds its scope.
+    /// Prices the request, and resolves its scope.
     fn price<'a>(
         &'a self,
         policy: &'a Policy,
@@ -219,7 +218,7 @@ impl Proxy {
         if call.unread {
             self.account.metrics().limits_reached.inc(Bound::UnreadBody);
         }
-        // Azure's limits belong to the deployment in the path, whatever model the body names.
+        // Azure's limits apply to the deployment in the path, whatever model the body names.
         let whose = call.head.uri.look(|uri| deployment(uri.path()).map(Box::<str>::from));
         let scope = self.scopes.resolve_named(
             call.head.credential,
@@ -247,8 +246,8 @@ impl Proxy {
         Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0, route }
     }
 
-    /// Reads the body, as far as it is kept, and says when it was there; this is also what answers
-    /// `Expect: 100-continue`.
+    /// Reads the body, as far as it is kept, and returns when the last byte arrived. Polling the
+    /// body also makes hyper send `100 Continue`.
     async fn read(
         &self,
         incoming: ClientBody,
@@ -261,7 +260,7 @@ impl Proxy {
             return Ok((Replay::empty(), since));
         }
         let mut reading = pin!(Replay::read_for(incoming, settings, &self.kept_bodies, look));
-        // Most bodies come with their heads: the clock is read for the others.
+        // Most bodies arrive with their heads, at `since`; the clock is read only for others.
         let mut waited = false;
         let body = poll_fn(|cx| {
             let polled = reading.as_mut().poll(cx);
@@ -286,8 +285,8 @@ impl Proxy {
 mod tests {
     use super::*;
 
-    /// Each request has one on the heap, also while it waits in the queue: one byte more than this,
-    /// and the allocator gives it 896.
+    /// Each request allocates this future, also while it waits. With one byte more than this, the
+    /// allocator's size class is 896 bytes.
     #[test]
     fn the_future_of_a_request_is_small() {
         fn size<F>(_: impl Fn(Arc<Proxy>, Opened) -> F) -> usize {

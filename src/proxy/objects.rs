@@ -1,5 +1,5 @@
-//! Stateful requests in a pool: which upstream owns the object that a request names, and what
-//! answers tell of that.
+//! Stateful requests in a pool: finds the upstream that owns an object, and learns owners from
+//! responses.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::openai::Endpoint;
 use crate::pool::UpstreamId;
 use crate::stream::{self, Reader, Tap};
 
-/// Bytes of a compressed body that are looked at.
+/// Most decoded bytes of a compressed body that are searched.
 const MOST_DECODED: usize = 8 << 20;
-/// Bytes of an answer that an id may be cut over.
+/// Most bytes of a response that are kept to find an id across two chunks.
 const CARRIED: usize = 160;
 
-/// The only upstream that can serve a request: the owner of an object that it names. What makes or
-/// lists objects, and what nobody knows the owner of, goes to the home.
+/// The only upstream that can serve a request: the owner of an object in it. Requests that create
+/// or list objects, and those with an unknown owner, go to the home upstream.
 pub(super) fn owner(call: &Call, upstreams: &Upstreams) -> Option<UpstreamId> {
     let home = upstreams.home().id;
     let path = call.head.uri.look(|uri| uri.path().to_owned());
     let stateless = call.head.is_itself() && call.head.method == Method::POST;
     match call.head.endpoint {
-        // Nothing in their paths is an object; files that they take come with them.
+        // Paths of these endpoints contain no object id; files are uploaded with the request.
         Endpoint::Embeddings
         | Endpoint::Moderations
         | Endpoint::Completions
@@ -59,7 +59,7 @@ pub(super) fn owner(call: &Call, upstreams: &Upstreams) -> Option<UpstreamId> {
     }
 }
 
-/// Learns the ids in an answer while it passes.
+/// Learns the object ids in a response while it is relayed.
 pub(super) fn learn(
     reader: &mut Reader,
     headers: &HeaderMap,
@@ -68,7 +68,7 @@ pub(super) fn learn(
     metrics: &Arc<Metrics>,
 ) {
     let (owners, owner, metrics) = (Arc::clone(upstreams.owners()), way.id, Arc::clone(metrics));
-    // The end of what was looked at: an id may be cut between two parts.
+    // The end of the last chunk: an id may be split between two.
     let mut carried: Vec<u8> = Vec::new();
     reader.tap(
         headers,

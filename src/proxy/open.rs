@@ -1,4 +1,4 @@
-//! The first word of the sentence: who calls, what is asked, and whether that may be.
+//! The first step of the pipeline: identifies the caller, and checks what the request asks for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use super::keep_alive::KeepAlive;
 use super::refusals::{refuse, refuse_unknown};
 use super::{Client, Policy, Proxy, rights, upgrade};
 
-/// A request whose head was read, and whose body was not.
+/// A request whose head was read and whose body was not.
 pub(super) struct Opened {
     pub(super) since: Instant,
     pub(super) policy: Arc<Policy>,
@@ -36,14 +36,14 @@ pub(super) struct Opened {
     pub(super) incoming: ClientBody,
     pub(super) record: Box<Record>,
     pub(super) upgrade: Option<Box<upgrade::Asked>>,
-    /// Whether it bears a configured credential upstream, rather than the caller's own.
+    /// Whether it carries a configured credential upstream, not the caller's own.
     pub(super) swapped: bool,
     pub(super) body_check: BodyCheck,
 }
 
 impl Opened {
-    /// The path that it takes. A WebSocket handshake takes that of `enforce` in every mode, where
-    /// its turn comes at once in the others.
+    /// The mode that selects the path. WebSocket handshakes always take that of `enforce`; in other
+    /// modes they are admitted at once.
     pub(super) fn mode(&self) -> Mode {
         if self.upgrade.is_some() { Mode::Enforce } else { self.head.mode }
     }

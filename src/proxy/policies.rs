@@ -1,4 +1,4 @@
-//! The policy in force, and the word that a configured key was refused.
+//! The current policy, and the signal that a configured key was refused.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::Policy;
 use crate::clock;
 
-/// How long a request whose key was refused waits for a look at the files that keys come from.
+/// Longest time that a request with a refused key waits while the key files are reread.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// A policy that can be replaced while requests run; each keeps the one that it began with, but for
-/// its credential.
+/// A policy that can be replaced while requests run. Each request keeps the policy it began with,
+/// except for its credential.
 #[derive(Debug)]
 pub struct Policies {
     current: RwLock<Arc<Policy>>,
@@ -20,7 +20,7 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Begins with `policy`.
+    /// Creates the holder of the current policy.
     pub fn new(policy: Policy) -> Arc<Self> {
         Arc::new(Self { current: RwLock::new(Arc::new(policy)), looks: OnceLock::new() })
     }
@@ -30,19 +30,18 @@ impl Policies {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the policy for requests from now on.
+    /// Replaces the policy for new requests.
     pub fn replace(&self, policy: Policy) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }
 
-    /// Tells `looks` when the upstream refused a configured key, and waits for the answer. Only the
-    /// first that is given counts.
+    /// Sets the channel that is signaled when the upstream refuses a configured key. Later calls
+    /// have no effect.
     pub fn on_refused_key(&self, looks: mpsc::Sender<oneshot::Sender<()>>) {
         self.looks.set(looks).ok();
     }
 
-    /// Has somebody look whether keys were rotated, and waits until that is done, for a second at
-    /// most.
+    /// Requests a reread of the key files, and waits until it is done, for at most a second.
     pub(super) async fn look_at_keys(&self) {
         let Some(looks) = self.looks.get() else { return };
         let (answer, looked) = oneshot::channel();

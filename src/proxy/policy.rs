@@ -1,4 +1,4 @@
-//! What the configuration says about requests.
+//! The configuration of request handling.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,49 +15,49 @@ use crate::rights::Rights;
 use crate::stream;
 use crate::upstream::headers::Forwarded;
 
-/// What the configuration says about requests; a reload replaces it whole.
+/// The configuration of request handling; a reload replaces all of it.
 #[derive(Debug)]
 pub struct Policy {
-    /// Where requests go.
+    /// The upstreams.
     pub upstreams: Upstreams,
-    /// Who may use this Weir.
+    /// The callers that may use this Weir.
     pub callers: Callers,
-    /// What each caller may use, by its number; nothing for one that may use everything.
+    /// The rights of each caller, by its number; `None` for unrestricted ones.
     pub rights: Vec<Option<Arc<Rights>>>,
-    /// What is done for callers without a mode of their own.
+    /// The mode of callers without their own.
     pub mode: Mode,
-    /// Whether all credentials share one set of limits, whatever the upstream's headers say.
+    /// Whether all credentials share one set of limits, whatever the upstream's headers report.
     pub one_scope: bool,
-    /// The longest wait for a turn of a caller that names no timeout.
+    /// The longest wait for admission, for callers without a timeout.
     pub max_wait: Duration,
-    /// The longest wait for a response head, whatever the caller allows.
+    /// The longest wait for a response's head.
     pub response_timeout: Option<Duration>,
     /// The longest wait for the first event of a stream.
     pub first_event_timeout: Option<FirstEventTimeout>,
-    /// What becomes of `Forwarded` and its kin.
+    /// How `Forwarded` and the `X-Forwarded-*` fields are treated.
     pub forwarded: Forwarded,
-    /// How requests are priced.
+    /// The estimator of requests' tokens.
     pub estimator: Estimator,
-    /// What is tried again, and how.
+    /// The retry policy.
     pub retry: retry::Policy,
-    /// Endpoints that are never attempted twice.
+    /// Endpoints that are never retried.
     pub never_retried: Vec<Endpoint>,
-    /// How answers are relayed.
+    /// How responses are relayed.
     pub stream: stream::Settings,
-    /// How long a client may take none of an answer.
+    /// Longest time in which a client may read nothing of a response.
     pub write_timeout: Duration,
-    /// How long a stream's head is held for its first event; 0 turns it off.
+    /// Longest time that a stream's head is held for its first event; 0 disables it.
     pub hold: Duration,
-    /// How long a streaming request is silent before it gets its head and comments.
+    /// Time without a response after which a streaming request gets an early head and comments.
     pub keepalive: Option<Duration>,
     /// How request bodies are read and kept.
     pub replay: replay::Settings,
     /// The same for bodies whose models are checked.
     pub checked_replay: replay::Settings,
-    /// Headers that a report keeps.
+    /// Request headers that reports keep.
     pub report_headers: Vec<HeaderName>,
-    /// Whether a report keeps the request's body.
+    /// Whether reports keep the request's body.
     pub report_request_data: bool,
-    /// Whether quoted parts of error messages are masked in what is kept.
+    /// Whether quoted parts of kept error messages are masked.
     pub mask_messages: bool,
 }

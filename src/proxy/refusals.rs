@@ -1,4 +1,4 @@
-//! Weir's own answers to requests that are refused before they have a scope.
+//! Weir's responses to requests that are refused before they have a scope.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use crate::classify::ErrorClass;
 use crate::replay::ReadError;
 use crate::response::OwnAnswer;
 
-/// Its address is kept: nothing else says whose key was rotated on one side only.
+/// The peer's address is recorded: only it shows whose key was rotated on one side.
 pub(super) fn refuse_unknown(mut record: Box<Record>, why: &Unknown, peer: IpAddr) -> Response<Body> {
     let cure = match why {
         Unknown::Key => {

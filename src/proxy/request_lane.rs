@@ -1,14 +1,14 @@
-//! The lane of one request: its caller's, or the background where the request asks for that.
+//! The lane of one request: its caller's, or `background` on request.
 
 use http::{HeaderMap, HeaderName};
 
 use crate::caller::Lane;
 
-/// A caller's statement that this request may yield to all others: `background`. It lowers what the
-/// caller has and never raises it.
+/// The header with which a request asks for the `background` lane. It can only lower the caller's
+/// lane.
 const LANE: HeaderName = HeaderName::from_static("x-weir-lane");
 
-/// The lane of a request of a caller in `lane`.
+/// The lane of a request from a caller in `lane`.
 pub(super) fn of(headers: &HeaderMap, lane: Lane) -> Lane {
     let yields = headers
         .get(LANE)

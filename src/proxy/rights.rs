@@ -1,4 +1,4 @@
-//! The rights of a caller, checked on a request before anything of it goes upstream.
+//! A caller's rights, checked before any of the request is sent upstream.
 
 use std::sync::Arc;
 
@@ -16,23 +16,23 @@ use crate::replay::{self, ReadError, Replay};
 use crate::response::OwnAnswer;
 use crate::rights::{BodyCheck, NotAllowed, Rights};
 
-/// Bytes of a body that is kept whole to be read for its models: more than the largest body of JSON
-/// that the API takes (50 MB).
+/// Largest body that is kept in full to check its models, in bytes: more than the API's largest
+/// JSON body (50 MB).
 pub const MOST_CHECKED: usize = 64 << 20;
 
 impl Policy {
-    /// The rights of a caller; nothing where it may use everything.
+    /// The rights of a caller; `None` if it is unrestricted.
     pub(super) fn rights_of(&self, caller: CallerId) -> Option<&Arc<Rights>> {
         self.rights.get(usize::from(caller.0)).and_then(Option::as_ref)
     }
 
-    /// How a body is read that is to be checked so.
+    /// The replay settings for a body with this check.
     pub(super) fn replay_for(&self, check: BodyCheck) -> &replay::Settings {
         if check == BodyCheck::Nothing { &self.replay } else { &self.checked_replay }
     }
 
-    /// Checks the models that the body of a caller's request names. The body is taken and given
-    /// back by value: a future would store what is borrowed across an await beside the body itself.
+    /// Checks the models in a request's body. The body is passed by value: a future would store a
+    /// borrow across an await beside the body itself.
     pub(super) fn check_body(
         &self,
         caller: CallerId,
@@ -54,17 +54,17 @@ impl Policy {
 }
 
 impl Opened {
-    /// Whether the body is to be read as a whole, whatever the mode.
+    /// Whether the whole body must be read, whatever the mode.
     pub(super) fn reads_models(&self) -> bool {
         self.body_check != BodyCheck::Nothing
     }
 }
 
-/// Why a body does not go upstream.
+/// The reason why a body is not sent upstream.
 pub(super) enum Unchecked {
-    /// There is no memory to read it whole.
+    /// There is no memory to read all of it.
     NoMemory,
-    /// It names a model that the caller may not use, or can't be read.
+    /// It names a model that the caller may not use, or is unreadable.
     NotAllowed(NotAllowed),
 }
 
@@ -77,12 +77,12 @@ impl Unchecked {
     }
 }
 
-/// The answer to what a caller may not do.
+/// The response to a request without the right.
 pub(super) fn not_allowed(refused: &NotAllowed) -> OwnAnswer {
     OwnAnswer::new(ErrorClass::WeirNotAllowed, refused.to_string())
 }
 
-/// Refuses a request for its caller's rights.
+/// Refuses a request that its caller has no right to.
 pub(super) fn refuse(refused: &NotAllowed, mut record: Box<Record>) -> Response<Body> {
     let own = not_allowed(refused);
     if let Some(model) = refused.model() {

@@ -1,4 +1,4 @@
-//! What a scope is told of an attempt that failed.
+//! Reports failed attempts to their scope.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,13 @@ use crate::stream::copy;
 use super::attempt::Answer;
 use super::limits;
 
-/// The largest body of a refusal that is repeated to others as it came.
+/// The largest refusal body that is repeated unchanged to other callers.
 const MAX_WORDS: usize = 8 << 10;
 
-/// A shorter wait than this is no reason to keep the words that named it: nobody's deadline is so
-/// near.
+/// A hint shorter than this is not kept: no deadline is that near.
 const WORTH_TELLING: Duration = Duration::from_secs(1);
 
-/// Settles the permit of an attempt that failed.
+/// Settles the permit of a failed attempt.
 pub(super) fn failed(
     permit: Permit,
     class: ErrorClass,
@@ -29,7 +28,7 @@ pub(super) fn failed(
     classified: Option<&Classified>,
 ) {
     match classified {
-        // The client broke off, or a proxy refused: that says nothing about the upstream.
+        // The client broke off, or a proxy refused: neither concerns the upstream.
         None if came.as_ref().is_err_and(|failure| failure.kind.is_of_the_client() || failure.is_final()) => {
             drop(permit);
         }
@@ -38,8 +37,8 @@ pub(super) fn failed(
     }
 }
 
-/// Settles the permit of an attempt that ended in an error of the upstream's; `body` gives its
-/// body, where it is still there.
+/// Settles the permit of an attempt that ended with an upstream error. `body` returns its body, if
+/// it is still available.
 pub(crate) fn refused(
     permit: Permit,
     class: ErrorClass,
@@ -49,23 +48,23 @@ pub(crate) fn refused(
     if classified.class.is_quota() {
         permit.quota_exhausted(classified.of_account.then(|| words(classified, body())));
     } else if retry::is_rate_limit(classified.class) {
-        // The place at the head of the queue goes with the ticket: nobody comes back for it.
+        // Dropping the ticket gives up the place at the head of the queue, which is not needed.
         let _: Ticket = rate_limited(permit, classified.class, Some(classified), body, 0);
     } else {
         permit.fail(class);
     }
 }
 
-/// Settles the permit of an attempt that one of several upstreams refused whatever the request was:
-/// it is out until a probe is answered well.
+/// Settles the permit of an attempt that a pool member refused whatever the request: the member is
+/// out of service until a probe succeeds.
 pub(super) fn out_of_service(permit: Permit, classified: &Classified) {
     let mut said = words(classified, None);
     said.code = said.code.or_else(|| Some(classified.class.as_str().into()));
     permit.quota_exhausted(Some(said));
 }
 
-/// Settles the permit of an attempt that met a rate limit, with the upstream's numbers where it
-/// gave some. The ticket is the request's place.
+/// Settles the permit of a rate-limited attempt, with the upstream's numbers if it sent any.
+/// Returns the request's place in the queue.
 pub(crate) fn rate_limited(
     permit: Permit,
     class: ErrorClass,
@@ -80,7 +79,8 @@ pub(crate) fn rate_limited(
     permit.rate_limited(class, refusal.and_then(limits::numbers), hint, words, earlier)
 }
 
-/// What the upstream said, for others. An error inside a stream has no body of its own.
+/// The upstream's words, to be repeated to other callers. An error inside a stream has no body to
+/// repeat.
 fn words(classified: &Classified, body: Option<WordsBody>) -> UpstreamWords {
     let said = &classified.body;
     UpstreamWords {
@@ -92,7 +92,7 @@ fn words(classified: &Classified, body: Option<WordsBody>) -> UpstreamWords {
     }
 }
 
-/// The body of an answer that came whole and is small, decoded.
+/// The decoded body of a small, complete response.
 pub(super) fn body_of(answer: Option<&Answer>) -> Option<WordsBody> {
     let answer = answer.filter(|answer| answer.body.is_over())?;
     let bytes = copy(&answer.head.headers, answer.body.held(), MAX_WORDS + 1);
@@ -101,7 +101,7 @@ pub(super) fn body_of(answer: Option<&Answer>) -> Option<WordsBody> {
         .then(|| WordsBody { kind, bytes: bytes.into_owned().into() })
 }
 
-/// What is kept of an error's body.
+/// The part of an error's body that is kept.
 pub(super) fn detail(classified: &Classified, mask_messages: bool) -> ErrorDetail {
     let body = &classified.body;
     ErrorDetail::of(

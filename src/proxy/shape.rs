@@ -1,4 +1,5 @@
-//! Whether a 200 has an answer's shape: an error in its place, a page, or nothing are none.
+//! Whether a 200 response has the shape of a result: an error body, an HTML page or an empty body
+//! does not.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
@@ -7,7 +8,7 @@ use crate::classify::{self, Classified, ErrorClass};
 use crate::clock;
 use crate::openai::{Endpoint, ErrorBody, in_place};
 
-/// What a whole body with status 200 is classified as; nothing where it is an answer.
+/// Classifies a complete body with status 200; `None` if it is a result.
 pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> Option<Classified> {
     let body = body.trim_ascii();
     if body.is_empty() || body == b"[DONE]" || body == b"data: [DONE]" || body == b"{}" || body == b"null" {
@@ -20,7 +21,7 @@ pub(super) fn classify(endpoint: Endpoint, headers: &HeaderMap, body: &[u8]) -> 
     in_place::is_error(body).then(|| classify::stream_error(endpoint, body, clock::wall()))
 }
 
-/// A 200 that is no answer, for a reason that it does not tell.
+/// Classifies a 200 response that is not a result and gives no reason.
 pub(super) fn of_class(endpoint: Endpoint, class: ErrorClass) -> Classified {
     let mut classified =
         classify::of_body(endpoint, StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::default(), clock::wall());

@@ -1,8 +1,8 @@
-//! A clock for each answer over HTTP/2: a client that leaves its window shut holds neither permit
-//! nor upstream connection.
+//! The write timeout of each response over HTTP/2: a client that does not open its window must not
+//! keep a permit and an upstream connection.
 //!
-//! The socket's own clock does not see it: other streams go on, and hyper polls the body of a
-//! stream without a window no more.
+//! The socket's timeout does not cover this: other streams progress, and hyper does not poll the
+//! body of a stream without a window.
 
 use std::fmt;
 use std::pin::Pin;
@@ -22,16 +22,16 @@ use crate::upstream::AnswerBody;
 
 type Answer = Box<Relay<AnswerBody, Exchange>>;
 
-/// The answers of one worker whose clients are waited for.
+/// The responses of one worker that wait for their clients.
 #[derive(Debug)]
 pub(super) struct Stalls {
     answers: Mutex<Vec<Weak<Watched>>>,
-    /// Whether a task looks after them.
+    /// Whether the task that checks them runs.
     looked_after: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
-/// An answer on its way, until its client was waited for too long.
+/// A relayed response, until its client read nothing for too long.
 pub struct Watched {
     state: Mutex<State>,
     allowed: Duration,
@@ -39,7 +39,7 @@ pub struct Watched {
 
 struct State {
     answer: Option<Answer>,
-    /// Since when the client has to take what there is; none while the upstream is waited for.
+    /// Since when the client has had data to read; `None` while the upstream is waited for.
     waits_since: Option<Instant>,
 }
 
@@ -48,7 +48,7 @@ impl Stalls {
         Arc::new(Self { answers: Mutex::default(), looked_after: AtomicBool::new(false), metrics })
     }
 
-    /// Watches an answer whose client may take none of it for `allowed`.
+    /// Watches a response whose client may read nothing for `allowed`.
     pub(super) fn watch(self: &Arc<Self>, answer: Answer, allowed: Duration, now: Instant) -> Arc<Watched> {
         let state = Mutex::new(State { answer: Some(answer), waits_since: Some(now) });
         let watched = Arc::new(Watched { state, allowed });
@@ -59,13 +59,13 @@ impl Stalls {
         watched
     }
 
-    /// Ends with the last answer.
+    /// Checks the responses every `period`. Ends with the last response.
     async fn look_after(self: Arc<Self>, period: Duration) {
         loop {
             clock::sleep(period.max(Duration::from_millis(10))).await;
             let now = clock::now();
             let mut answers = lock(&self.answers);
-            // Dropped after the lock is released: an answer's end has work to do.
+            // Dropped after the lock is released, because the end of a response does work.
             let mut given_up = Vec::new();
             answers.retain(|answer| match answer.upgrade() {
                 Some(answer) => {
@@ -108,7 +108,7 @@ impl Watched {
         polled
     }
 
-    /// Looks at the answer; `None` once it was given up.
+    /// Calls `at` with the response; `None` once it was given up.
     pub(super) fn look<T>(&self, at: impl FnOnce(&Relay<AnswerBody, Exchange>) -> T) -> Option<T> {
         lock(&self.state).answer.as_deref().map(at)
     }

@@ -1,10 +1,10 @@
-//! Requests to stop speaking HTTP: WebSocket, for the paths that the configuration allows.
+//! WebSocket upgrades, for the paths that the configuration allows.
 //!
-//! The handshake is a request like any other: its caller is identified, its credential swapped. It
-//! takes nothing of any limit and does not wait for others: the turns of its session do, each by
-//! itself ([`websocket`](super::websocket)). Only an outage is waited out. From then on it is a
-//! connection, counted and limited as such. A handshake is never retried: a client of a socket that
-//! may break at any time connects again by itself.
+//! The handshake is a request: its caller is identified and its credential replaced. It counts
+//! against no limit and does not queue; each turn of its session does
+//! ([`websocket`](super::websocket)). It waits only while the upstream is down. Afterwards the
+//! connection counts as a session. Handshakes are never retried: WebSocket clients must reconnect
+//! anyway.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,37 +35,37 @@ use crate::upstream::upgrade::{self, Switched, TunnelEnd, TunnelSlot, Upgrade};
 
 const PROTOCOL: HeaderName = header::SEC_WEBSOCKET_PROTOCOL;
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
-/// What places a turn in a trace.
+/// The headers of the trace context.
 const TRACE: [HeaderName; 2] =
     [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
-/// Browsers, which can't set headers, send the API's key as a subprotocol of this name.
+/// Browsers can't set headers, and send the API key as a subprotocol with this prefix.
 const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
-/// When a place for another session may be free: nobody knows, and a client that asks every few
-/// seconds does no harm.
+/// The retry hint when all sessions are in use. The real time is unknown; a client that retries
+/// every few seconds does no harm.
 const NEXT_SLOT: Duration = Duration::from_secs(5);
-/// The longest name of a model that a query may give.
+/// Longest model name in a query, in bytes.
 const LONGEST_MODEL: usize = 256;
 
-/// A client's wish to speak WebSocket.
+/// A client's request to upgrade to WebSocket.
 pub(super) struct Asked {
     protocol: HeaderValue,
     client: OnUpgrade,
 }
 
-/// Whom a session is for.
+/// The caller of a session.
 pub(super) struct Whose {
     pub(super) proxy: Arc<Proxy>,
     pub(super) caller: Arc<Caller>,
-    /// Whether the request bears a configured credential.
+    /// Whether the request carries a configured credential.
     pub(super) swapped: bool,
-    /// When the request came.
+    /// When the request arrived.
     pub(super) since: Instant,
 }
 
-/// What a request asks for, if it asks to speak WebSocket. Other protocols are ignored, as RFC 9110
+/// The WebSocket upgrade that a request asks for, if any. Other protocols are ignored, as RFC 9110
 /// (section 7.8) allows.
 pub(super) fn asked(request: &mut Request<ClientBody>) -> Option<Box<Asked>> {
-    // The plain path pays for the first comparison only.
+    // Other requests cost only the first comparison.
     if *request.method() != Method::GET
         || !request.headers().contains_key(header::UPGRADE)
         || request.version() != Version::HTTP_11
@@ -77,14 +77,14 @@ pub(super) fn asked(request: &mut Request<ClientBody>) -> Option<Box<Asked>> {
     websocket.then(|| Box::new(Asked { protocol, client: hyper::upgrade::on(request) }))
 }
 
-/// The model that a session is for: the query names it.
+/// The session's model, from the query.
 pub(super) fn model(uri: &Uri) -> Option<Box<str>> {
     let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     let (_, model) = pairs.find(|(name, _)| *name == "model")?;
     (!model.is_empty() && model.len() <= LONGEST_MODEL).then(|| model.into())
 }
 
-/// The answer to a wish for a path that the configuration does not list.
+/// The response to an upgrade of a path that is not configured.
 pub(super) fn not_allowed() -> OwnAnswer {
     let message = "upstream.websocket.paths does not allow an upgrade to WebSocket for this path.";
     OwnAnswer {
@@ -95,13 +95,13 @@ pub(super) fn not_allowed() -> OwnAnswer {
 }
 
 impl Conversation<'_> {
-    /// Makes the one attempt, and on success hands the connection over.
+    /// Makes the one attempt, and on success switches the connection to WebSocket.
     pub(super) async fn upgrade(mut self, asked: Asked, whose: Whose, now: Instant) -> Response<Body> {
         let home = self.policy.upstreams.home().of_worker(self.proxy.worker);
         let Some(slot) = home.tunnels().take() else {
             return self.no_slot();
         };
-        // The turns are what the limits count.
+        // Only the turns count against limits.
         self.call.cost = Cost { requests: 0, tokens: 0, ..self.call.cost };
         let (mut permit, granted) = match self.admit_handshake(now).await {
             Ok(admitted) => admitted,
@@ -136,8 +136,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// A permit that nobody has to wait for, unless the upstream is down: then as any other request
-    /// does.
+    /// A permit at once, or, while the upstream is down, after a wait like any other request.
     async fn admit_handshake(&mut self, now: Instant) -> Result<(Permit, Instant), Refused> {
         let at_once = Ask { mode: Mode::Observe, ..self.ask(Turn::First) };
         if self.call.head.mode == Mode::Enforce
@@ -149,8 +148,8 @@ impl Conversation<'_> {
         self.admit(Turn::First, now).await
     }
 
-    /// Whether the session's frames are read: not in `bypass`, unless its caller's models are
-    /// bounded.
+    /// Whether the session's frames are parsed: not in `bypass`, unless its caller's models are
+    /// restricted.
     fn is_read(&self) -> bool {
         self.call.head.mode != Mode::Bypass || self.bounded_rights().is_some()
     }
@@ -177,7 +176,7 @@ impl Conversation<'_> {
         }
         let is_read = self.is_read();
         if is_read {
-            // Compressed frames could not be read, and what is not offered is not agreed on.
+            // Compressed frames can't be read, so compression is not offered.
             request.headers_mut().remove(EXTENSIONS);
         }
         upgrade::ask_for(request.headers_mut(), asked.protocol.clone());
@@ -198,7 +197,7 @@ impl Conversation<'_> {
         Ok(answered)
     }
 
-    /// Tells the client, and moves its bytes from then on.
+    /// Sends the 101 response, and starts to relay frames.
     fn switch(
         mut self,
         head: Response<()>,
@@ -242,7 +241,7 @@ impl Conversation<'_> {
         Response::from_parts(head, Body::Whole(Bytes::new()))
     }
 
-    /// What the turns of the session need to know.
+    /// The shared context of the session's turns.
     fn context(&self, whose: Whose, slot: &TunnelSlot, upstream: UpstreamId) -> Context {
         let (head, policy) = (&self.call.head, self.policy);
         let headers = head.headers.look(|headers| {
@@ -286,7 +285,7 @@ impl Conversation<'_> {
     }
 }
 
-/// Removes a key of the caller's that the upstream must not see beside the configured one.
+/// Removes the caller's key from the subprotocols: the upstream must only see the configured one.
 fn drop_key_protocol(headers: &mut HeaderMap) {
     let header::Entry::Occupied(entry) = headers.entry(PROTOCOL) else { return };
     let (_, values) = entry.remove_entry_mult();

@@ -1,5 +1,4 @@
-//! The upstreams of a policy: how each is reached, what requests bear there, and what it calls
-//! models.
+//! The upstreams of a policy: their connections, credentials and model names.
 
 use std::sync::Arc;
 
@@ -12,42 +11,42 @@ use crate::upstream::{Target, Upstream};
 /// All upstreams of a policy: one, or the members of a pool.
 #[derive(Clone, Debug)]
 pub struct Upstreams {
-    /// The pool's home, or the only one.
+    /// The pool's home upstream, or the only one.
     home: Arc<Way>,
     others: Vec<Arc<Way>>,
-    /// Whether each has its own credential, which requests bear there whatever they came with.
+    /// Whether each member has its own credential, which replaces the request's.
     swaps: bool,
     owners: Arc<Owners>,
 }
 
-/// How one upstream is reached.
+/// One upstream as a destination of requests.
 #[derive(Debug)]
 pub struct Way {
-    /// Its number.
+    /// The upstream's number.
     pub id: UpstreamId,
     /// Its connections, by worker.
     connections: Box<[Upstream]>,
-    /// What requests bear there, where it is one of several that have credentials.
+    /// The credential of requests to this pool member, if members have their own.
     pub credential: Option<Credential>,
-    /// What it calls a model otherwise: the model, and its name there.
+    /// Renamed models: the name in the request, and the name at this upstream.
     names: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Upstreams {
-    /// The one upstream of all workers, by the connections of each.
+    /// A single upstream, with each worker's connections.
     #[cfg(any(test, feature = "internals"))]
     pub fn one(connections: Box<[Upstream]>) -> Self {
         let home = Way::new(UpstreamId::default(), connections, None, Vec::new());
         Self::of(Arc::new(home), Vec::new(), Arc::default())
     }
 
-    /// A pool with a home and others. `owners` tells whose objects are whose.
+    /// A pool of a home upstream and others. `owners` stores which of them owns which object.
     pub fn of(home: Arc<Way>, others: Vec<Arc<Way>>, owners: Arc<Owners>) -> Self {
         let swaps = std::iter::once(&home).chain(&others).any(|way| way.credential.is_some());
         Self { home, others, swaps, owners }
     }
 
-    /// The pool's home, or the only upstream.
+    /// The pool's home upstream, or the only one.
     pub fn home(&self) -> &Arc<Way> {
         &self.home
     }
@@ -60,7 +59,7 @@ impl Upstreams {
         self.others.iter().find(|way| way.id == id)
     }
 
-    /// Whether requests have a choice.
+    /// Whether there is more than one upstream.
     pub fn is_pool(&self) -> bool {
         !self.others.is_empty()
     }
@@ -70,17 +69,17 @@ impl Upstreams {
         self.swaps
     }
 
-    /// Who owns which object.
+    /// The owners of objects.
     pub(super) fn owners(&self) -> &Arc<Owners> {
         &self.owners
     }
 }
 
 impl Way {
-    /// The way to an upstream by the connections of each worker.
+    /// An upstream with each worker's connections.
     ///
     /// # Panics
-    /// Where there is no worker.
+    /// `connections` is empty.
     pub fn new(
         id: UpstreamId,
         connections: Box<[Upstream]>,
@@ -91,7 +90,7 @@ impl Way {
         Self { id, connections, credential, names }
     }
 
-    /// The connections of a worker.
+    /// The connections of one worker.
     pub fn of_worker(&self, worker: usize) -> &Upstream {
         &self.connections[worker % self.connections.len()]
     }
@@ -101,17 +100,17 @@ impl Way {
         &self.connections
     }
 
-    /// Where it is.
+    /// The upstream's address.
     pub fn target(&self) -> &Target {
         self.connections[0].target()
     }
 
-    /// What it calls a model, where that is another name.
+    /// The upstream's name for a model, if it is renamed.
     pub(super) fn name_of(&self, model: &str) -> Option<&str> {
         self.names.iter().find(|(known, _)| **known == *model).map(|(_, name)| &**name)
     }
 
-    /// Lets the headers bear its credential, and no other.
+    /// Sets this upstream's credential in the headers, and removes any other.
     pub(super) fn bear(&self, headers: &mut HeaderMap) {
         match &self.credential {
             Some(credential) => credential.apply(headers),

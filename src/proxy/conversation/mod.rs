@@ -1,4 +1,4 @@
-//! One request's way through its attempts, to the one answer that its caller gets.
+//! One request, from its first attempt to the one response that its caller gets.
 
 mod respond;
 
@@ -33,22 +33,22 @@ pub(super) struct Conversation<'a> {
     pub(super) scope: Arc<Scope>,
     pub(super) call: Call,
     pub(super) record: Box<Record>,
-    /// Attempts that went back to the head of the queue: waiting for a limit is no retry.
+    /// Attempts that were requeued at the head of the queue. Waiting for a limit is not a retry.
     pub(super) requeues: u32,
-    /// The upstreams that it may go to.
+    /// The upstreams that the request may go to.
     pub(super) route: Route,
 }
 
-/// An attempt that did not succeed; it goes to the caller if nothing better comes.
+/// A failed attempt. The caller gets its response if no later attempt succeeds.
 pub(super) struct Unsuccessful {
     pub(super) class: ErrorClass,
-    /// What came, or why nothing did.
+    /// The error response, or the reason why there is none.
     pub(super) came: Result<Answer, Failure>,
     pub(super) classified: Option<Box<Classified>>,
 }
 
 impl Unsuccessful {
-    /// The answer of an attempt that succeeded, or what it ended in.
+    /// The response of a successful attempt, or the failure.
     pub(super) fn of(attempted: Attempted) -> Result<Answer, Box<Self>> {
         match attempted {
             Attempted::Answered(answer) => Ok(answer),
@@ -74,27 +74,27 @@ impl Unsuccessful {
     }
 }
 
-/// What follows an attempt that did not succeed.
+/// The next step after a failed attempt.
 pub(super) enum Next {
-    /// Another attempt, with this turn, after this pause.
+    /// Another attempt, with this queue position, after this pause.
     Again(Turn, Duration, Option<RetryTicket>),
-    /// The caller gets what came, and its SDK is told whether to leave it at that.
+    /// Relay the response. `stop_sdk` tells the SDK not to retry.
     Stop { stop_sdk: bool },
 }
 
-/// How long an answer takes at least: a retry with less time than this left is not worth its place.
+/// Shortest useful time for a response: with less time left, a retry is not worth its slot.
 const LEAST_ANSWER: Duration = Duration::from_millis(500);
 
 impl Conversation<'_> {
-    /// The sentence from the turn on: admit, attempt, classify, retry or stop, respond. `now` is
-    /// when the request was read.
+    /// Runs a priced request to its response: admit, attempt, classify, retry or stop, respond.
+    /// `now` is when the request was read.
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     pub(super) fn run(mut self, mut now: Instant) -> impl Future<Output = Response<Body>> + Send {
         async move {
             let (mut turn, mut pause, mut ticket) = (Turn::First, Duration::ZERO, None::<RetryTicket>);
             let mut last: Option<Box<Unsuccessful>> = None;
             let mut renewed = false;
-            // The caller's own bounds.
+            // Check the caller's own limits.
             match self.own_allowance(now) {
                 Allowance::Now => {}
                 Allowance::Never(own) => return self.refuse_own(own),
@@ -115,12 +115,12 @@ impl Conversation<'_> {
                 let (mut permit, granted) = match self.admit(turn, now).await {
                     Ok(admitted) => admitted,
                     Err(refused) => {
-                        // The pause before an attempt that is never made is no work of Weir's.
+                        // The attempt is not made, so its pause is not Weir's latency.
                         self.record.waited(Wait::Backoff, pause);
                         return self.turned_away(&refused, last);
                     }
                 };
-                // Attempt, and classify what came.
+                // Attempt and classify.
                 self.record.attempt(pause, permit.is_probe(), granted);
                 if permit.asks_quota() {
                     self.record.quota_probed();
@@ -140,7 +140,7 @@ impl Conversation<'_> {
                 drop(to);
                 drop(ticket.take());
                 let unsuccessful = match Unsuccessful::of(attempted) {
-                    // Respond; the answer's body accounts for the request when it ends.
+                    // Respond. The end of the response's body accounts for the request.
                     Ok(answer) => {
                         tracing::debug!(status = answer.head.status.as_u16(), "the attempt succeeded");
                         return self.succeed(answer, permit);
@@ -177,14 +177,14 @@ impl Conversation<'_> {
         }
     }
 
-    /// An attempt begins: how long its stream may take to the first event.
+    /// Sets the first-event limit of a new attempt.
     fn await_first_event(&mut self, since: Instant) {
         let Some(configured) = self.policy.first_event_timeout.filter(|_| self.call.streams) else { return };
         let limit = self.proxy.first_events.timeout(configured, self.record.model(), self.call.cost.tokens);
         self.call.head.first_event = Some(Awaited { since, limit });
     }
 
-    /// A stream has begun at `now`, or was waited for in vain until then.
+    /// Records the time to the first event, or the time waited without one.
     fn learn_first_event(&self, now: Instant) {
         if let Some(awaited) = self.call.head.first_event {
             let took = now.saturating_duration_since(awaited.since);
@@ -192,7 +192,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// Notes what the caller saw where the head of its answer has gone before the answer came.
+    /// Records the early head that the caller got before the response.
     fn note_early_head(&mut self) {
         if let Some(at) = self.call.head.keep_alive.as_ref().and_then(|keep_alive| keep_alive.answered()) {
             self.record.answered(StatusCode::OK, at);
@@ -200,8 +200,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// Whether the upstream refused the configured key, and there is another one since. The attempt
-    /// did nothing, so that one with the newer key is safe.
+    /// Whether the upstream refused the configured key and a newer key is loaded. A refused attempt
+    /// had no effect, so repeating it with the newer key is safe.
     fn has_a_newer_key(&self, unsuccessful: &Unsuccessful) -> bool {
         let refused =
             unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
@@ -225,7 +225,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// Waits for a turn, and says when it came.
+    /// Waits for admission. Returns the permit, and when it was granted.
     pub(super) async fn admit(&mut self, turn: Turn, asked: Instant) -> Result<(Permit, Instant), Refused> {
         let mut granted = asked;
         let admitted = match self.scope.ask(&self.ask(turn), asked) {
@@ -250,7 +250,8 @@ impl Conversation<'_> {
         Ok((permit, granted))
     }
 
-    /// The situation after an attempt that did not succeed; without one, as it would be after any.
+    /// The input of the retry decision after a failed attempt; without one, the situation after any
+    /// failure.
     pub(super) fn situation(&self, unsuccessful: Option<&Unsuccessful>, now: Instant) -> Situation {
         let classified = unsuccessful.and_then(|unsuccessful| unsuccessful.classified.as_deref());
         let head = &self.call.head;
@@ -277,7 +278,7 @@ impl Conversation<'_> {
             hint: classified.and_then(|classified| classified.hint),
             left: head.deadline.turn.saturating_duration_since(now),
             queue: self.scope.expected_wait(&self.ask(Turn::Retry)),
-            // Without a stated timeout the caller waits for its answer as long as that takes.
+            // Without a stated timeout the caller waits for as long as the response takes.
             answer: if head.deadline.stated {
                 self.scope.typical_head().unwrap_or_default().max(LEAST_ANSWER)
             } else {
@@ -286,7 +287,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// Settles an attempt that did not succeed, and says what follows it.
+    /// Settles a failed attempt, and decides the next step.
     pub(super) fn decide(&mut self, unsuccessful: &Unsuccessful, permit: Permit) -> Next {
         if unsuccessful.is_late_stream() {
             self.learn_first_event(clock::now());
@@ -313,7 +314,7 @@ impl Conversation<'_> {
             }
             Decision::After { delay, cost } => {
                 settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
-                // Another upstream is not the one that failed.
+                // Another upstream has not failed, so no backoff is needed.
                 let delay = if has_other { Duration::ZERO } else { delay };
                 match self.scope.retry_ticket(cost) {
                     Ok(ticket) => Next::Again(Turn::Retry, delay, Some(ticket)),
@@ -327,8 +328,8 @@ impl Conversation<'_> {
         }
     }
 
-    /// Whether an error says that this upstream serves nobody: its key is refused, or its quota
-    /// spent. Others are not concerned, and the attempt did nothing.
+    /// Whether an error concerns the upstream and not the request: its key is refused, or its quota
+    /// is spent. Other upstreams may succeed, and the attempt had no effect.
     fn is_of_the_upstream(&self, unsuccessful: &Unsuccessful) -> bool {
         let refused =
             unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
@@ -336,7 +337,7 @@ impl Conversation<'_> {
             && (unsuccessful.class.is_quota() || refused && self.policy.upstreams.swaps())
     }
 
-    /// Takes the upstream out, and has the request go to another one at once.
+    /// Takes the upstream out of service, and sends the request to another one at once.
     fn move_on(&mut self, unsuccessful: &Unsuccessful, permit: Permit, situation: &Situation) -> Next {
         let class = unsuccessful.class;
         match unsuccessful.classified.as_deref() {

@@ -1,4 +1,4 @@
-//! What the upstream's messages say of the turns: which one each is about, and what it does to it.
+//! Assigns the upstream's messages to turns, and applies them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +14,18 @@ use crate::clock::{self, Instant};
 use crate::openai::websocket::{self as events, ClientEvent, ServerEvent, ServerKind};
 use crate::proxy::limits;
 
-/// What to do with a message of the upstream's.
+/// What to do with a message of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The client gets it.
+    /// Relay it to the client.
     Pass,
-    /// It is kept: the turn is tried again.
+    /// Hold it back: the turn is retried.
     Keep,
 }
 
 impl Turns {
-    /// Takes a message of the upstream's: `head` is its beginning, `tail` its end where that is
-    /// another part of it. It may be kept where it is whole, as `frame` says.
+    /// Handles a message of the upstream. `head` is its start; `tail` is its end, if not part of
+    /// `head`. It can be held back only if it is complete in `frame`.
     pub(super) fn take_upstream(
         &mut self,
         head: &[u8],
@@ -94,7 +94,7 @@ impl Turns {
         }
         turn.note_event(length, false, now);
         let lane_of = &mut self.lanes[lane];
-        // The upstream forgets what a turn of the same lane continued when that turn fails.
+        // When a turn fails, the upstream forgets the response that the turn continued.
         if lane_of.latest.is_some() && lane_of.latest == turn.event().previous_response_id {
             lane_of.latest = None;
         }
@@ -103,8 +103,8 @@ impl Turns {
         Verdict::Pass
     }
 
-    /// Which turn an answer that begins is of; one that nobody asked for, such as what follows from
-    /// steering or from speech, is a turn too.
+    /// The turn of a response that begins. A response that was not requested, such as after
+    /// steering or speech, is a turn too.
     fn created(&mut self, event: &ServerEvent, now: Instant) -> (usize, usize) {
         let lane = self.lane_of(event.stream_id.as_deref());
         let unbound = |turn: &Turn| turn.progress != Progress::Waiting && turn.response_id.is_none();
@@ -119,7 +119,7 @@ impl Turns {
             let ask = turn.uncontrolled_ask(&self.context);
             match Arc::clone(turn.scope()).ask(&ask, now) {
                 Admission::Granted(permit) => drop(turn.granted(&self.context, permit, Duration::ZERO, now)),
-                // It is under way, whatever admission says.
+                // It is running, whatever admission decided.
                 Admission::Refused(_) | Admission::Waits(_) => drop(turn.sent(false, now)),
             }
             self.lanes[lane].running.push(turn);
@@ -129,7 +129,7 @@ impl Turns {
         (lane, place)
     }
 
-    /// Which turn an event is about.
+    /// The turn that an event belongs to.
     fn about(&self, event: &ServerEvent) -> Option<(usize, usize)> {
         let has_lanes = self.context.has_lanes();
         let find = |found: &dyn Fn(&Turn) -> bool| {
@@ -151,18 +151,18 @@ impl Turns {
             return find(&|turn| turn.event().event_id == event.about);
         }
         if has_lanes {
-            // A name of a lane that can't be one is not repeated to who used it.
+            // An invalid lane name is not repeated to the client.
             let unnamed =
                 |turn: &Turn| turn.event().stream_id.as_deref().is_none_or(|id| !events::is_stream_id(id));
             return find(&unnamed);
         }
-        // Realtime: errors that name no message are about the last request, or about none.
+        // Realtime: errors without a message id concern the last request, or none.
         find(&|turn| turn.progress == Progress::Sent)
             .or_else(|| (event.kind != ServerKind::Error).then(|| find(&|_| true)).flatten())
     }
 
-    /// The upstream told its limits, apart from any answer: they count for the scope of the
-    /// session's model.
+    /// Records limits that the upstream reported outside of a response; they belong to the scope of
+    /// the session's model.
     fn limits_told(&mut self, event: &[u8], now: Instant) {
         let policy = self.context.proxy.policies.current();
         let scope = self.context.scope(&policy, self.model.as_deref());

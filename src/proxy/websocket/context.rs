@@ -1,4 +1,4 @@
-//! What all turns of a session share: whose it is, and what its handshake said.
+//! The state that all turns of a session share: its caller, and facts of its handshake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,32 +13,32 @@ use crate::pool::UpstreamId;
 use crate::proxy::{Policy, Proxy};
 use crate::rights::Rights;
 
-/// A session's own facts.
+/// The context of a session.
 pub(in crate::proxy) struct Context {
     pub(in crate::proxy) proxy: Arc<Proxy>,
     pub(in crate::proxy) caller: Arc<Caller>,
     pub(in crate::proxy) endpoint: Endpoint,
     pub(in crate::proxy) mode: Mode,
     pub(in crate::proxy) credential: CredentialId,
-    /// The session's upstream, and that all turns go there.
+    /// The session's upstream, to which all turns go.
     pub(in crate::proxy) upstream: UpstreamId,
     pub(in crate::proxy) route: Route,
-    /// How all replicas call the credential.
+    /// The credential's name, equal in all replicas.
     pub(in crate::proxy) credential_name: u64,
-    /// How long a turn may be waited for.
+    /// The longest wait of a turn for admission.
     pub(in crate::proxy) patience: Duration,
-    /// The handshake's headers that place turns in a trace, and those that reports keep.
+    /// The handshake's trace headers, and those that reports keep.
     pub(in crate::proxy) headers: HeaderMap,
-    /// The caller's rights, where they bound its models: those of the handshake, for the whole
+    /// The caller's rights at the handshake, if they restrict models. They hold for the whole
     /// session.
     pub(in crate::proxy) rights: Option<Arc<Rights>>,
-    /// The longest message that a client may send, in bytes.
+    /// The longest client message, in bytes.
     pub(in crate::proxy) longest: usize,
 }
 
 impl Context {
-    /// Whether the session has lanes, in each of which turns follow each other; Realtime has one
-    /// conversation instead.
+    /// Whether the session has lanes, each with turns in sequence. Realtime has one conversation
+    /// instead.
     pub(super) fn has_lanes(&self) -> bool {
         self.endpoint == Endpoint::Responses
     }

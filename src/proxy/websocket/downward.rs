@@ -1,50 +1,50 @@
-//! The upstream's direction: each message is read before its end goes on, and few are kept back.
+//! Upstream to client: each message is inspected before its end is relayed; few are held back.
 
 use bytes::{Bytes, BytesMut};
 
 use crate::websocket::{Data, Part, Reader, Sender, Violation};
 
-/// A message up to this many bytes goes on once it is whole; a longer one as it comes.
+/// Messages up to this many bytes are relayed when complete, longer ones as they arrive.
 const WHOLE: usize = 64 << 10;
-/// Of a longer message this much of its end is kept: the usage stands there, and the lane where it
-/// is not at the beginning.
+/// Bytes kept from the end of a longer message: it contains the usage, and the lane if the start
+/// does not.
 const TAIL: usize = 16 << 10;
 
-/// Reads the upstream's frames.
+/// Parses the upstream's frames.
 pub(super) struct Downward {
     reader: Reader,
-    /// What has come: first what may go on, then what was read of a message that is not whole, then
-    /// what was not read.
+    /// The received bytes in order: those to relay, those parsed of an incomplete message, those
+    /// not yet parsed.
     pub(super) buffer: BytesMut,
     ready: usize,
     read: usize,
-    /// The beginning and the end of a message that did not come at once.
+    /// The start and the end of a message that arrived in parts.
     head: Vec<u8>,
     tail: Vec<u8>,
     length: usize,
-    /// The message goes on as it comes.
+    /// Whether the message is relayed as it arrives.
     streaming: bool,
 }
 
-/// A message of the upstream's.
+/// A message of the upstream.
 pub(super) struct Message<'a> {
     pub(super) head: &'a [u8],
-    /// Its end, where that is not part of `head`.
+    /// Its end, if not part of `head`.
     pub(super) tail: &'a [u8],
-    /// Bytes of its payload.
+    /// Payload length, in bytes.
     pub(super) length: usize,
-    /// Its frames, where all of them are still here.
+    /// Its frames, if none has been relayed yet.
     pub(super) frames: Option<&'a [u8]>,
 }
 
-/// What came from the upstream.
+/// The next item received from the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Came {
-    /// Nothing that is whole.
+    /// Nothing complete.
     Nothing,
-    /// A message: it is to be looked at, and then to pass or to be kept.
+    /// A message, to be inspected and then relayed or held back.
     Message,
-    /// A close frame, which is passed on.
+    /// A close frame, which is relayed.
     Close,
 }
 
@@ -62,17 +62,17 @@ impl Downward {
         }
     }
 
-    /// Reads on.
+    /// Parses the received bytes up to the next item.
     ///
     /// # Errors
-    /// When the upstream breaks the protocol: nothing that follows can be read.
+    /// The upstream violated the protocol; nothing after that can be parsed.
     pub(super) fn next(&mut self) -> Result<Came, Violation> {
         loop {
             match self.reader.next(&self.buffer[self.read..])? {
                 None => return Ok(Came::Nothing),
                 Some(Part::Control(kind, length)) => {
                     self.read += length;
-                    // It must not wait for the rest of the message that it stands in.
+                    // A close frame must not wait for the rest of the message around it.
                     self.streaming |= !self.reader.is_between_messages();
                     self.ready = self.read;
                     if kind == crate::websocket::Kind::Close {
@@ -88,7 +88,7 @@ impl Downward {
         }
     }
 
-    /// Takes a part of a message; whether the message ends here.
+    /// Handles a part of a message. Returns whether the message ends with it.
     fn data(&mut self, data: Data) -> bool {
         if data.first {
             self.head.clear();
@@ -100,7 +100,7 @@ impl Downward {
         self.length += payload.len();
         self.read += data.length;
         if data.first && data.last && self.length <= WHOLE {
-            // It is read where it lies.
+            // The message is complete in the buffer, so no copy is needed.
             return true;
         }
         let payload = &self.buffer[payload];
@@ -117,7 +117,7 @@ impl Downward {
         data.last
     }
 
-    /// The message that has just ended.
+    /// The message that just ended.
     pub(super) fn message(&self) -> Message<'_> {
         let frames = (!self.streaming).then(|| &self.buffer[self.ready..self.read]);
         match frames {
@@ -129,13 +129,13 @@ impl Downward {
         }
     }
 
-    /// The message that has just ended may go on.
+    /// Marks the message that just ended for relaying.
     pub(super) fn pass(&mut self) {
         self.ready = self.read;
         self.forget();
     }
 
-    /// The message that has just ended does not go on: what stands before it does.
+    /// Removes the message that just ended, and returns the bytes before it.
     pub(super) fn keep(&mut self) -> Bytes {
         let before = self.buffer.split_to(self.ready).freeze();
         drop(self.buffer.split_to(self.read - self.ready));
@@ -149,19 +149,19 @@ impl Downward {
         self.tail = Vec::new();
     }
 
-    /// What may go on now.
+    /// The bytes to relay now.
     pub(super) fn take(&mut self) -> Bytes {
         self.read -= self.ready;
         self.buffer.split_to(std::mem::take(&mut self.ready)).freeze()
     }
 
-    /// Whether a message of Weir's may stand behind what was taken: between two messages, or before
-    /// one of which nothing was.
+    /// Whether Weir may send its own message after the bytes taken: between two messages, or before
+    /// one of which nothing was relayed.
     pub(super) fn is_at_boundary(&self) -> bool {
         self.reader.is_between_messages() || !self.streaming
     }
 
-    /// All that is left, when the upstream ends in the middle of a message.
+    /// All remaining bytes, when the upstream ends in the middle of a message.
     pub(super) fn rest(&mut self) -> Bytes {
         (self.ready, self.read) = (0, 0);
         std::mem::take(&mut self.buffer).freeze()

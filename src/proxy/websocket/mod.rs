@@ -1,13 +1,13 @@
-//! A WebSocket session: frames pass both ways as they came, and each turn in them waits, is counted
+//! A WebSocket session: frames are relayed unchanged both ways, and each turn is admitted, counted
 //! and settled like a request.
 //!
-//! A turn is a `response.create` and its answer. Its frames wait for admission as a request of the
-//! same caller would; the other frames go on meanwhile. What the upstream answers passes byte by
-//! byte, but for an error that another attempt may mend, which is kept back until that is known.
-//! Frames of Weir's own are the refusal of a turn and the close frame that says why a session ends.
+//! A turn is a `response.create` and its response. Its frames wait for admission; other frames are
+//! relayed meanwhile. The upstream's responses are relayed unchanged, but an error that a retry may
+//! fix is held back until the retry's outcome is known. Weir itself sends only the refusal of a
+//! turn, and the close frame at the end of a session.
 //!
-//! Everything of a session happens in one task: nothing is locked, and a side that does not read
-//! stops its own session alone.
+//! A session is one task: nothing is locked, and a side that does not read stops only its own
+//! session.
 
 mod answers;
 mod context;
@@ -38,32 +38,32 @@ use downward::Downward;
 use turns::Turns;
 use upward::{Unreadable, Upward};
 
-/// How long both sides have to take the last frames and to close.
+/// Time for both sides to read the last frames and to close.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How far moving frames got.
+/// The state of a session after relaying.
 enum Moved {
-    /// The session is to end: what is queued goes out, and its time is counted.
+    /// The session is ending: queued frames are still written, until a timeout.
     Ending,
-    /// It has ended.
+    /// The session has ended.
     Ended(TunnelEnd),
 }
 
-/// One session between a client's connection and one to the upstream.
+/// One session between a client's connection and an upstream's.
 pub(super) struct Session<C, U> {
     client: Link<C>,
     upstream: Link<U>,
     upward: Upward,
     downward: Downward,
     turns: Turns,
-    /// A close frame went to this side: it gets nothing further of Weir's.
+    /// Whether a close frame was sent to this side: Weir sends no further frames of its own.
     client_closed: bool,
     upstream_closed: bool,
     draining: bool,
-    /// How the session ends, once that is decided.
+    /// The reason for the session's end, once it is decided.
     ending: Option<TunnelEnd>,
     moved_at: Instant,
-    /// Since when the client has taken nothing of what waits for it.
+    /// Since when the client has read none of the queued bytes.
     untaken_since: Option<Instant>,
     up: u64,
     down: u64,
@@ -74,8 +74,8 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    /// A session over two connections that have just switched protocols; `model` is the one that
-    /// the handshake named.
+    /// Creates a session over two connections that just switched protocols. `model` is from the
+    /// handshake.
     pub(super) fn new(client: C, upstream: U, context: Context, model: Option<Box<str>>) -> Self {
         let budget = std::sync::Arc::clone(&context.proxy.kept_bodies);
         let upward = Upward::new(budget, context.longest, context.rights.clone());
@@ -96,12 +96,12 @@ where
         }
     }
 
-    /// Runs the session until both sides have closed, one breaks, both are silent for too long, or
-    /// the process ends.
+    /// Runs the session until both sides have closed, one fails, both are idle for too long, or the
+    /// process ends.
     ///
     /// # Cancel safety
-    /// Dropping the future closes both sides; turns under way are accounted for as those of a
-    /// client that left.
+    /// Dropping the future closes both sides. Running turns are accounted for as those of a client
+    /// that left.
     pub(super) async fn run(mut self, slot: &mut TunnelSlot) -> TunnelReport {
         let limits = slot.limits();
         let mut timer = pin!(clock::sleep(limits.idle.min(limits.unread)));
@@ -139,8 +139,8 @@ where
         TunnelReport { up: self.up, down: self.down, end }
     }
 
-    /// Ends the session where its client takes nothing, or nobody says anything, for too long; when
-    /// to look again.
+    /// Ends the session if its client reads nothing, or both sides send nothing, for too long.
+    /// Returns when to check again.
     fn look_at_silence(&mut self, limits: &TunnelLimits, now: Instant) -> Instant {
         self.turns.pass_over_silent(now);
         let unread_by = self.untaken_since.unwrap_or(now) + limits.unread;
@@ -152,7 +152,7 @@ where
             self.close(CloseCode::InternalError, reason, TunnelEnd::Unread);
         } else if now >= idle_by {
             limits_reached.inc(Bound::WebSocketIdle);
-            // A client's loop over events takes 1001 for a good end, which it is between two turns.
+            // Clients treat 1001 as a regular end, which it is only between two turns.
             let code = if self.turns.are_over() { CloseCode::GoingAway } else { CloseCode::InternalError };
             self.close(code, "no frame came for upstream.websocket.idle_timeout", TunnelEnd::Idle);
         }
@@ -188,7 +188,7 @@ where
         }
     }
 
-    /// Moves what can be moved; ready once both sides have closed, or one broke.
+    /// Relays all available data. Ready once both sides have closed, or one failed.
     fn poll_pass(&mut self, cx: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut more = self.turns.poll_waits(cx).is_ready();
@@ -227,7 +227,7 @@ where
         }
     }
 
-    /// Queues what the turns have for either side.
+    /// Queues the frames that the turns produced for either side.
     fn queue(&mut self) {
         for frames in self.turns.up.drain(..) {
             self.upstream.push(frames);
@@ -259,7 +259,7 @@ where
             match self.upward.next() {
                 Ok(Some(upward::Came::Message(create))) => self.turns.take_client(*create, now),
                 Ok(Some(upward::Came::Control(kind, frame))) => {
-                    // What was said before goes before.
+                    // Earlier messages must stay ahead.
                     self.queue();
                     self.upstream.push(frame);
                     if kind == Kind::Close {
@@ -286,7 +286,7 @@ where
         let now = clock::now();
         self.moved_at = now;
         if read == 0 {
-            // Nothing is answered any more, whatever the client still says.
+            // No more responses can come, whatever the client still sends.
             self.client.push(self.downward.rest());
             self.client.finish();
             self.upstream.finish();
@@ -310,7 +310,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    /// Looks at a whole message of the upstream's.
+    /// Inspects a complete message of the upstream.
     fn message(&mut self, now: Instant) {
         let message = self.downward.message();
         let frames = message.frames.map(|frames| move || Bytes::copy_from_slice(frames));
@@ -324,12 +324,12 @@ where
         }
     }
 
-    /// Ends the session because of what one side sent.
+    /// Ends the session because of invalid data from one side.
     fn refuse(&mut self, unreadable: Unreadable) {
         let metrics = self.turns.context().proxy.account.metrics();
         match unreadable.code {
             CloseCode::TooBig => metrics.limits_reached.inc(Bound::WebSocketMessage),
-            // The budget of bodies has counted it.
+            // The budget for kept bodies has counted it.
             CloseCode::TryAgainLater => {}
             CloseCode::ProtocolError
             | CloseCode::InternalError
@@ -339,7 +339,7 @@ where
         self.close(unreadable.code, unreadable.reason, TunnelEnd::Refused);
     }
 
-    /// Says to both sides why the session ends, as far as they can still be told.
+    /// Sends a close frame with the reason to both sides, as far as possible.
     fn close(&mut self, code: CloseCode, reason: &str, end: TunnelEnd) {
         if self.ending.is_some() {
             return;
@@ -357,8 +357,8 @@ where
         self.ending = Some(end);
     }
 
-    /// Writes the last frames, and reads until both sides have closed: a connection that is closed
-    /// with bytes unread is reset, and what was written last is lost.
+    /// Writes the last frames, and reads until both sides have closed: closing a connection with
+    /// unread bytes resets it, and loses the last frames.
     fn poll_farewell(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let client = poll_out(&mut self.client, cx, &mut self.down);
         let upstream = poll_out(&mut self.upstream, cx, &mut self.up);
@@ -366,7 +366,7 @@ where
     }
 }
 
-/// Reads what has come into a buffer that is given back while it is empty.
+/// Reads into a buffer that is freed while it is empty.
 fn read<T: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<T>,
     buffer: &mut BytesMut,
@@ -379,7 +379,7 @@ fn read<T: AsyncRead + AsyncWrite + Unpin>(
     read
 }
 
-/// Writes what is left, and reads to the end; whether both are done, or the connection broke.
+/// Writes the rest and reads to the end. Ready when both are done, or the connection failed.
 fn poll_out<T: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<T>,
     cx: &mut TaskContext<'_>,

@@ -1,5 +1,4 @@
-//! One turn of a session: a `response.create`, its permit, its record, and what the answer says of
-//! both.
+//! One turn of a session: a `response.create` with its permit and its record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,18 +25,18 @@ use crate::retry::{self, Decision, Safety, Situation, StopReason};
 use crate::rights::NotAllowed;
 use crate::spending::Spent;
 
-/// A `response.create` as it came.
+/// A `response.create` as received.
 pub(super) struct Create {
     /// Its frames.
     pub(super) frames: Bytes,
     pub(super) event: ClientEvent,
-    /// Its place in the memory for bodies that may be sent again.
+    /// Its reservation in the budget for kept bodies.
     pub(super) held: Option<Held>,
-    /// Where the caller's models are bounded: whether it names one itself, or why it may not pass.
+    /// For callers with restricted models: whether it names a model itself, or why it is refused.
     pub(super) checked: Option<Result<bool, NotAllowed>>,
 }
 
-/// A turn whose lane is free.
+/// A turn that has left its lane's queue.
 pub(super) struct Turn {
     pub(super) serial: u64,
     create: Create,
@@ -47,45 +46,45 @@ pub(super) struct Turn {
     cost: Cost,
     safety: Safety,
     deadline: Instant,
-    /// Whether the answer it continues is in the connection's cache, which forgets it when the turn
-    /// fails.
+    /// Whether it continues a response in the connection's cache, which the upstream drops if the
+    /// turn fails.
     continues_cached: bool,
     requeues: u32,
-    /// The pause before the attempt that is asked for.
+    /// The pause before the next attempt.
     delay: Duration,
     ticket: Option<RetryTicket>,
     permit: Option<Permit>,
     pub(super) progress: Progress,
     pub(super) response_id: Option<Box<str>>,
-    /// When it went upstream, or the last event of its answer came.
+    /// When it was sent upstream, or when the last event of its response arrived.
     event_at: Instant,
-    /// Events of output.
+    /// Output events.
     outputs: u64,
-    /// The last attempt's error, which the client gets where there is no other attempt.
+    /// The last attempt's error, which the client gets if no further attempt is made.
     last: Option<Box<Refusal>>,
-    /// The budget of its caller that is spent.
+    /// The caller's spent budget, if one is.
     spent: Option<Box<Spent>>,
 }
 
-/// How far a turn is.
+/// The state of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It waits.
+    /// It waits for admission.
     Waiting,
-    /// It went upstream.
+    /// It was sent upstream.
     Sent,
-    /// The upstream began to answer.
+    /// Its response has begun.
     Answered,
 }
 
-/// An error that the upstream answered a turn with.
+/// An upstream error in response to a turn.
 pub(super) struct Refusal {
-    /// Its frame, as it came, where it was kept back.
+    /// Its unchanged frame, if it was held back.
     pub(super) frame: Bytes,
     pub(super) classified: Classified,
 }
 
-/// What follows an error.
+/// The next step after an error.
 pub(super) enum Next {
     /// The turn is over, and the client gets the error.
     Over,
@@ -94,7 +93,7 @@ pub(super) enum Next {
 }
 
 impl Turn {
-    /// Begins a turn: prices it, finds its scope, opens its record.
+    /// Creates a turn: prices it, resolves its scope, opens its record.
     pub(super) fn begin(
         context: &Context,
         create: Create,
@@ -149,7 +148,7 @@ impl Turn {
         }
     }
 
-    /// What the caller's own bounds say of it.
+    /// The verdict of the caller's own limits.
     pub(super) fn allowance(&self, context: &Context, now: Instant) -> Allowance {
         let of = (&*context.caller, &*self.scope);
         context.proxy.allowance(of, (self.cost, context.mode), self.spent.as_deref(), self.deadline, now)
@@ -163,13 +162,13 @@ impl Turn {
         &self.scope
     }
 
-    /// What the turn asks admission for first.
+    /// The turn's first request for admission.
     pub(super) fn first_ask(&self, context: &Context) -> Ask {
         self.ask(context, admission::Turn::First)
     }
 
-    /// What is asked for an answer that the server began by itself: it is under way, and can only
-    /// be counted.
+    /// The request for admission of a response that the server began by itself: it is already
+    /// running, and can only be counted.
     pub(super) fn uncontrolled_ask(&self, context: &Context) -> Ask {
         context.ask(self.cost, 0, self.deadline, admission::Turn::First, Mode::Bypass)
     }
@@ -178,7 +177,7 @@ impl Turn {
         context.ask(self.cost, self.create.frames.len(), self.deadline, turn, context.mode)
     }
 
-    /// It may go: what is to be sent. `waited` is how long it waited for this.
+    /// Records an admission, after a wait of `waited`. Returns the frames to send.
     pub(super) fn granted(
         &mut self,
         context: &Context,
@@ -204,7 +203,7 @@ impl Turn {
         frames
     }
 
-    /// It goes without a permit: what is to be sent.
+    /// Records a start without a permit. Returns the frames to send.
     pub(super) fn sent(&mut self, probe: bool, now: Instant) -> Bytes {
         self.record.attempt(std::mem::take(&mut self.delay), probe, now);
         self.progress = Progress::Sent;
@@ -212,12 +211,12 @@ impl Turn {
         self.create.frames.clone()
     }
 
-    /// An event of its answer came, of this many bytes.
+    /// Records an event of its response, of this many bytes.
     pub(super) fn note_event(&mut self, bytes: usize, is_output: bool, now: Instant) {
         if self.progress == Progress::Sent {
             self.progress = Progress::Answered;
             self.ticket = None;
-            // It is not sent again.
+            // It will not be sent again.
             self.create.frames = Bytes::new();
             self.create.held = None;
             self.record.attempt_answered(StatusCode::OK, None, now);
@@ -231,9 +230,9 @@ impl Turn {
         self.record.sent(bytes as u64);
     }
 
-    /// Gives its permit back where nothing of it has come for `upstream.idle_timeout`: others wait
-    /// for that, and pings keep its session alive for ever. The turn itself stays open, as it would
-    /// without Weir. Whether it did.
+    /// Returns the permit of a turn without events for `upstream.idle_timeout`, because others wait
+    /// for it and pings keep the session open. The turn itself stays open, as it would without
+    /// Weir. Returns whether the permit was returned.
     pub(super) fn pass_over_silent(&mut self, now: Instant) -> bool {
         let is_silent = self.policy.stream.idle_timeout.is_some_and(|idle| now >= self.event_at + idle);
         let Some(permit) = self.permit.take_if(|_| is_silent) else { return false };
@@ -241,7 +240,7 @@ impl Turn {
         true
     }
 
-    /// Its answer ended well, or as well as the model could.
+    /// Settles a turn whose response completed, or is incomplete by the model's limits.
     pub(super) fn ended(mut self, event: &[u8], now: Instant) {
         let used = usage::find(event);
         if let Some(used) = used {
@@ -256,7 +255,7 @@ impl Turn {
         self.record.finish(now);
     }
 
-    /// The upstream answered with an error: settles the attempt, and says what follows.
+    /// Settles an attempt that the upstream refused, and decides the next step.
     pub(super) fn failed(&mut self, context: &Context, event: &[u8], now: Instant) -> (Next, Classified) {
         let (headers, body) = (events::error_headers(event), events::error_body(event));
         let classified = classify::frame_error(context.endpoint, &body, &headers, clock::wall());
@@ -284,7 +283,7 @@ impl Turn {
         let situation = Situation {
             may_have_run: classified.may_have_run(),
             committed: self.progress == Progress::Answered,
-            // The upstream has forgotten what it continues.
+            // The upstream has dropped the response that it continues.
             replayable: !self.continues_cached,
             forbidden: classified.should_retry == Some(false),
             excluded: self.policy.never_retried.contains(&context.endpoint),
@@ -341,12 +340,12 @@ impl Turn {
         Next::Over
     }
 
-    /// Keeps an error back until it is known whether another attempt brings something better.
+    /// Holds an error back until the outcome of a retry is known.
     pub(super) fn keep(&mut self, frame: Bytes, classified: Classified) {
         self.last = Some(Box::new(Refusal { frame, classified }));
     }
 
-    /// The client gets this error of the upstream's.
+    /// Ends the turn with this error of the upstream.
     pub(super) fn over(mut self, classified: &Classified, now: Instant) {
         let detail = settle::detail(classified, self.policy.mask_messages);
         self.record.answered(classified.status, now);
@@ -354,8 +353,8 @@ impl Turn {
         self.record.finish(now);
     }
 
-    /// It got no turn: the event that the client gets, of the last attempt where there was one,
-    /// else of Weir's own.
+    /// Ends a turn that admission refused. Returns the event for the client: the last attempt's
+    /// error, or one generated by Weir.
     pub(super) fn turned_away(mut self, context: &Context, refused: &Refused, now: Instant) -> TurnedAway {
         context.proxy.account.metrics().queue_refusals.inc(queue_refusal(refused));
         let spent = matches!(refused, Refused::QuotaExhausted(_));
@@ -370,7 +369,7 @@ impl Turn {
         TurnedAway::Own(self.refuse(own, now))
     }
 
-    /// Ends it with an answer of Weir's: the event that the client gets.
+    /// Ends the turn with an error generated by Weir. Returns the event for the client.
     pub(super) fn refuse(mut self, own: response::OwnAnswer, now: Instant) -> Vec<u8> {
         let detail = ErrorDetail::masked(Some(&own.message), None, Some(&own.code), None);
         self.record.failed(own.class, Some(detail));
@@ -382,15 +381,15 @@ impl Turn {
         answer
     }
 
-    /// Its connection ended before its answer did. Without a class it was the client that left.
+    /// Ends a turn whose connection ended first. Without a class, the client left.
     pub(super) fn cut(mut self, class: Option<ErrorClass>, now: Instant) {
         if self.outputs > 0 {
-            // What the answer took before it broke off is a guess: the price of the request, and an
-            // event a token.
+            // An estimate of the usage before the cut: the request's estimate, and one token per
+            // event.
             let guess = Usage { input: self.cost.tokens, cached: 0, output: self.outputs };
             self.record.used(guess, 0);
         }
-        // Dropping permit and record says that the client left.
+        // Dropping permit and record accounts for a client that left.
         let Some(class) = class else { return };
         self.record.failed(class, None);
         if let Some(permit) = self.permit.take().filter(|_| !class.is_own()) {
@@ -400,11 +399,11 @@ impl Turn {
     }
 }
 
-/// What a client gets for a turn that never came.
+/// The event that the client gets for a turn that was not admitted.
 pub(super) enum TurnedAway {
-    /// The upstream's last error, as it came.
+    /// The upstream's last error, unchanged.
     Upstream(Bytes),
-    /// An event of Weir's.
+    /// An event generated by Weir.
     Own(Vec<u8>),
 }
 

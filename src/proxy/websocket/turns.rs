@@ -1,4 +1,4 @@
-//! The turns of one session: which one goes when, and which one an event is about.
+//! The turns of one session: their order, and the assignment of events to turns.
 
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -23,13 +23,13 @@ use crate::response::OwnAnswer;
 use crate::rights::NotAllowed;
 use crate::websocket::{Kind, write};
 
-/// Turns of one session that wait at most, and other messages behind them.
+/// Most waiting turns of one session, and most other messages behind them.
 const MOST_WAITING: usize = 256;
 
-/// Turns of one session under way at most; the API answers 16 at once, and keeps others waiting.
+/// Most running turns of one session. The API processes 16 at once and queues others.
 const MOST_UNDER_WAY: usize = 1024;
 
-/// What became of a wait: which turn, its permit, and since when it asked.
+/// The result of a wait: the turn's serial, its permit, and when the wait began.
 type Waited = (u64, Result<Permit, Refused>, Instant);
 
 /// The turns of one session.
@@ -40,17 +40,17 @@ pub(super) struct Turns {
     /// Turns and messages that wait behind a turn of their lane.
     behind: usize,
     waits: JoinSet<Waited>,
-    /// The model that a turn without one is for.
+    /// The model of turns that name none.
     pub(super) model: Option<Box<str>>,
     draining: bool,
     /// Frames for the upstream.
     pub(super) up: Vec<Bytes>,
-    /// Whole messages for the client, to stand between two of the upstream's.
+    /// Complete messages for the client, to be sent between two of the upstream's.
     pub(super) down: Vec<Bytes>,
 }
 
 impl Turns {
-    /// No turns yet, of a session for this model where its handshake named one.
+    /// An empty set of turns. `model` is from the handshake.
     pub(super) fn new(context: Context, model: Option<Box<str>>) -> Self {
         Self {
             context,
@@ -69,20 +69,20 @@ impl Turns {
         &self.context
     }
 
-    /// Whether no turn waits or is under way.
+    /// Whether no turn waits or runs.
     pub(super) fn are_over(&self) -> bool {
         self.lanes.iter().all(Lane::is_idle)
     }
 
-    /// Whether as much waits behind turns as may: nothing further is read from the client.
+    /// Whether the queue behind turns is full: nothing more is read from the client.
     pub(super) fn are_full(&self) -> bool {
         self.behind >= 2 * MOST_WAITING
     }
 
-    /// Takes a message of the client's.
+    /// Handles a message of the client.
     pub(super) fn take_client(&mut self, mut create: Create, now: Instant) {
         if let Some(refused) = self.not_allowed(&mut create) {
-            // What is refused says nothing of the model that later turns are for.
+            // A refused message does not change the model of later turns.
             let model = self.model.clone();
             self.refuse(create, rights::not_allowed(&refused), now);
             self.model = model;
@@ -90,9 +90,9 @@ impl Turns {
         }
         match create.event.kind {
             ClientKind::Create => self.create(create, now),
-            // An answer that is cancelled before it began.
+            // Cancels a response before it began.
             ClientKind::Cancel if !self.context.has_lanes() && self.withdraw(now) => {}
-            // What changes a conversation stays behind the turn that came before it.
+            // Messages that change a conversation stay behind the turn before them.
             ClientKind::Other if !self.context.has_lanes() && self.lanes.iter().any(Lane::is_blocked) => {
                 self.behind += 1;
                 self.lane(None).behind.push_back(Waiting::Message(create.frames));
@@ -101,8 +101,8 @@ impl Turns {
         }
     }
 
-    /// Why the caller's rights do not let a message pass. A turn that names no model is for the one
-    /// before.
+    /// The reason why the caller's rights forbid a message. A turn without a model uses the
+    /// previous one.
     fn not_allowed(&self, create: &mut Create) -> Option<NotAllowed> {
         match create.checked.take()? {
             Err(refused) => Some(refused),
@@ -122,7 +122,7 @@ impl Turns {
             return self.refuse(create, too_many(), now);
         }
         if create.held.is_none() {
-            // A copy: what was read at once would be kept with it.
+            // Copied: the original would keep the whole read buffer alive.
             create.frames = Bytes::copy_from_slice(&create.frames);
             let held = create.held.insert(Held::new(&self.context.proxy.kept_bodies));
             if !held.grow(create.frames.len()) {
@@ -139,17 +139,17 @@ impl Turns {
         }
     }
 
-    /// Turns that have not gone upstream.
+    /// Turns that were not sent upstream.
     fn waiting(&self) -> usize {
         self.behind + self.lanes.iter().filter(|lane| lane.is_blocked()).count()
     }
 
-    /// Turns whose answers have not ended.
+    /// Turns whose responses have not ended.
     fn under_way(&self) -> usize {
         self.lanes.iter().map(|lane| lane.running.len()).sum()
     }
 
-    /// Begins a turn whose lane is free.
+    /// Starts a turn whose lane is free.
     fn begin(&mut self, create: Create, now: Instant) {
         let mut turn = self.open(create, now);
         if turn.event().warms_up {
@@ -208,7 +208,7 @@ impl Turns {
         self.lanes[at].running.push(turn);
     }
 
-    /// Asks again for a turn that was under way.
+    /// Requests admission again for a turn that was running.
     pub(super) fn ask_again(&mut self, serial: u64, ask: Ask, pause: Duration, now: Instant) {
         let Some(turn) = self.running(serial) else { return };
         let scope = Arc::clone(turn.scope());
@@ -218,7 +218,7 @@ impl Turns {
         });
     }
 
-    /// Waits until a turn that waited may go, or may not.
+    /// Waits until a waiting turn is admitted or refused.
     pub(super) fn poll_waits(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let Some(Ok((serial, admitted, asked))) = ready!(self.waits.poll_join_next(cx)) else {
             return Poll::Pending;
@@ -244,7 +244,7 @@ impl Turns {
         Poll::Ready(())
     }
 
-    /// The lane's turn is over, or went upstream: what waits behind it goes on.
+    /// The lane's turn ended or was sent: starts the items behind it.
     pub(super) fn advance(&mut self, lane: usize, now: Instant) {
         let has_lanes = self.context.has_lanes();
         while !self.lanes[lane].is_taken(has_lanes)
@@ -259,7 +259,7 @@ impl Turns {
         }
     }
 
-    /// Withdraws the last turn that has not gone upstream, and says so to the client; `false` where
+    /// Withdraws the last turn that was not sent upstream, and tells the client. Returns `false` if
     /// there is none.
     fn withdraw(&mut self, now: Instant) -> bool {
         for lane in 0..self.lanes.len() {
@@ -291,7 +291,7 @@ impl Turns {
         self.down.push(write(Kind::Text, message, None).into());
     }
 
-    /// No further turn begins. What waits for its turn is told by admission.
+    /// Starts no further turns. Admission refuses those that wait.
     pub(super) fn drain(&mut self, now: Instant) {
         self.draining = true;
         for lane in 0..self.lanes.len() {
@@ -305,14 +305,14 @@ impl Turns {
         }
     }
 
-    /// The connection ends: every turn with it. Without a class it was the client that left.
+    /// Ends every turn, because the connection ends. Without a class, the client left.
     pub(super) fn cut(&mut self, class: Option<ErrorClass>, now: Instant) {
         self.waits.abort_all();
         for lane in &mut self.lanes {
             lane.behind.clear();
             for turn in lane.running.drain(..) {
                 let class = match class {
-                    // Nothing of an answer came.
+                    // Nothing of a response arrived.
                     Some(ErrorClass::StreamCut) if turn.progress != Progress::Answered => {
                         Some(ErrorClass::ConnectionReset)
                     }
@@ -324,17 +324,17 @@ impl Turns {
         self.behind = 0;
     }
 
-    /// The client sends nothing more: what has not gone upstream never will.
+    /// The client sends nothing more: turns that were not sent upstream are dropped.
     pub(super) fn client_left(&mut self) {
         for lane in &mut self.lanes {
             lane.behind.clear();
-            // Dropping them says that the client left.
+            // Dropping them accounts for a client that left.
             lane.running.retain(|turn| turn.progress != Progress::Waiting);
         }
         self.behind = 0;
     }
 
-    /// Turns of which nothing has come for too long give their permits back.
+    /// Returns the permits of turns without events for too long.
     pub(super) fn pass_over_silent(&mut self, now: Instant) {
         for turn in self.lanes.iter_mut().flat_map(|lane| &mut lane.running) {
             if turn.pass_over_silent(now) {
@@ -360,8 +360,7 @@ impl Turns {
         &mut self.lanes[at]
     }
 
-    /// The lane of this name, made where there is none; of the others those go that nobody will
-    /// miss.
+    /// The lane with this name, created if needed; idle lanes without state are removed.
     pub(super) fn lane_of(&mut self, id: Option<&str>) -> usize {
         let id = id.filter(|_| self.context.has_lanes());
         if let Some(at) = self.lanes.iter().position(|lane| lane.id.as_deref() == id) {

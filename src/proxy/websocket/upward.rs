@@ -1,4 +1,4 @@
-//! The client's direction: whole messages, each read before it goes on.
+//! Client to upstream: complete messages, each parsed before it is relayed.
 
 use std::sync::Arc;
 
@@ -10,34 +10,34 @@ use crate::replay::{Budget, Held};
 use crate::rights::Rights;
 use crate::websocket::{CloseCode, Data, Kind, Part, Reader, Sender, unmask};
 
-/// Plain text that is kept allocated between messages, in bytes.
+/// Capacity of the plain-text buffer that is kept between messages, in bytes.
 const USUAL: usize = 16 << 10;
 
-/// Reads the client's frames.
+/// Parses the client's frames.
 pub(super) struct Upward {
     reader: Reader,
-    /// What has come and is no part that can be told yet.
+    /// Received bytes that are not parsed yet.
     pub(super) buffer: BytesMut,
-    /// The frames of the message that is not whole yet.
+    /// The frames of the incomplete message.
     frames: BytesMut,
     /// The payload of the message, unmasked.
     plain: Vec<u8>,
     held: Option<Held>,
     budget: Arc<Budget>,
     longest: usize,
-    /// The caller's rights, where they bound its models.
+    /// The caller's rights, if they restrict models.
     rights: Option<Arc<Rights>>,
 }
 
-/// What came from the client.
+/// The next item received from the client.
 pub(super) enum Came {
-    /// A control frame, to go on at once: also in the middle of a message.
+    /// A control frame, to be relayed at once, also in the middle of a message.
     Control(Kind, Bytes),
-    /// A whole message.
+    /// A complete message.
     Message(Box<Create>),
 }
 
-/// Why no more can be read.
+/// The reason why nothing more can be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unreadable {
     pub(super) code: CloseCode,
@@ -58,10 +58,10 @@ impl Upward {
         }
     }
 
-    /// The next thing in the buffer; nothing until more has come.
+    /// The next item in the buffer; `None` until more arrives.
     ///
     /// # Errors
-    /// When the client breaks the protocol or a bound: nothing that follows may be read.
+    /// The client violated the protocol or a limit; nothing after that may be parsed.
     pub(super) fn next(&mut self) -> Result<Option<Came>, Unreadable> {
         loop {
             let part = self.reader.next(&self.buffer).map_err(|violation| Unreadable {
@@ -82,7 +82,7 @@ impl Upward {
         }
     }
 
-    /// Takes a part of a message, and the message where it ends here.
+    /// Handles a part of a message. Returns the message if it ends with this part.
     fn data(&mut self, data: Data) -> Result<Option<Create>, Unreadable> {
         let announced = usize::try_from(data.missing).unwrap_or(usize::MAX);
         if self.frames.len().saturating_add(data.length).saturating_add(announced) > self.longest {
@@ -126,7 +126,8 @@ impl Upward {
         Create { frames, event, held: self.held.take(), checked }
     }
 
-    /// What is left when the client ends in the middle of a message: it goes on as it came.
+    /// The remaining bytes, when the client ends in the middle of a message; they are relayed
+    /// unchanged.
     pub(super) fn rest(&mut self) -> [Bytes; 2] {
         [std::mem::take(&mut self.frames).freeze(), std::mem::take(&mut self.buffer).freeze()]
     }
