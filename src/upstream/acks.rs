@@ -1,9 +1,9 @@
-//! A stream's small parts, acknowledged two at a time.
+//! Delayed TCP acknowledgments for streams of small chunks.
 //!
-//! Linux acknowledges each small part at once while nothing is sent the other way: a packet of its
-//! own for each chunk, some 14 % of what a chunk costs a proxy. Told otherwise it waits for the
-//! next part, or for 40 ms, as RFC 1122 (4.2.3.2) has it, and returns to its old way by itself when
-//! no next part came in time.
+//! Linux acknowledges each small segment at once while nothing is sent the other way: one packet
+//! per chunk, about 14 % of a proxy's cost per chunk. With TCP_QUICKACK off it waits for the next
+//! segment, or for 40 ms (RFC 1122, section 4.2.3.2). It turns quick acknowledgments on again by
+//! itself when no segment arrives in time.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -16,22 +16,22 @@ use tokio::net::TcpStream;
 
 use super::peek::Peek;
 
-/// Small parts in a row after which the kernel is told, and told again.
+/// Consecutive small reads after which quick acknowledgments are turned off, and off again.
 ///
-/// A server that leaves Nagle's algorithm on holds its next part back until the last one is
-/// acknowledged: it may stall once for 40 ms whenever the kernel is told, so that is to happen to
-/// less than one part in a hundred.
+/// A server with Nagle's algorithm enabled holds its next segment until the last one is
+/// acknowledged, and so may stall for 40 ms each time. Below one chunk in a hundred, that is
+/// acceptable.
 const STREAM: u8 = 128;
 
-/// Most bytes of a small part: a larger one spans packets, of which every second is acknowledged
-/// anyway.
+/// Largest small read, in bytes: a larger one spans several segments, of which every second is
+/// acknowledged anyway.
 const SMALL: usize = 2 << 10;
 
-/// A TCP connection to an upstream.
+/// A TCP connection to an upstream, with delayed acknowledgments for small chunks.
 #[derive(Debug)]
 pub struct DelayedAcks {
     tcp: TcpStream,
-    /// Small parts in a row.
+    /// Consecutive small reads.
     parts: u8,
     peek: Peek,
 }
@@ -41,7 +41,7 @@ impl DelayedAcks {
         Self { tcp, parts: 0, peek }
     }
 
-    /// Whether the peer has closed the connection, by the socket's own word.
+    /// Whether the socket reports that the peer closed the connection.
     fn is_closed(&self) -> bool {
         match SockRef::from(&self.tcp).peek(&mut [MaybeUninit::uninit()]) {
             Ok(bytes) => bytes == 0,
@@ -57,7 +57,7 @@ impl DelayedAcks {
         self.parts += 1;
         if self.parts == STREAM {
             self.parts = 0;
-            // An improvement that a system may decline, or not have.
+            // An optimization, which the system may not support.
             #[cfg(target_os = "linux")]
             drop(self.tcp.set_quickack(false));
         }
@@ -125,7 +125,7 @@ mod tests {
         (DelayedAcks::new(near, Peek::default()), far)
     }
 
-    /// Has the far end send a part and reads it, so often.
+    /// Sends `length` bytes from the far end and reads them, `times` times.
     async fn relay(near: &mut DelayedAcks, far: &mut TcpStream, length: usize, times: u8) {
         let mut part = vec![0; length];
         for _ in 0..times {
@@ -140,13 +140,13 @@ mod tests {
         relay(&mut near, &mut far, 200, STREAM - 1).await;
         assert!(near.tcp.quickack().unwrap(), "the row is short");
         near.write_all(b"request").await.unwrap();
-        // What is sent may change the kernel's mind by itself.
+        // The write may have changed the kernel's mode.
         near.tcp.set_quickack(true).unwrap();
         relay(&mut near, &mut far, 200, STREAM - 1).await;
         relay(&mut near, &mut far, SMALL + 1, 2).await;
         assert!(near.tcp.quickack().unwrap(), "it was no row");
-        // The kernel returns to its old way when no part comes for 40 ms: it is told again with
-        // each row.
+        // The kernel turns quick acknowledgments on again when no segment arrives for 40 ms, so
+        // this repeats.
         for _ in 0..100 {
             relay(&mut near, &mut far, 200, STREAM).await;
             if !near.tcp.quickack().unwrap() {

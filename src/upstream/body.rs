@@ -1,4 +1,4 @@
-//! The body of an answer, which brings its connection home.
+//! The body of an upstream response, which returns its connection to the pool.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,21 +14,21 @@ use super::failure;
 use super::http1::Lease;
 use super::http2::Stream;
 
-/// Most bytes of a part that is copied.
+/// Largest chunk that is copied, in bytes.
 const SMALL: usize = 2 << 10;
 
-/// The body of an answer, as it comes.
+/// The body of an upstream response.
 ///
-/// When it has been read to its end, its connection serves the next attempt. When it is dropped
-/// before, or fails, the connection (HTTP/1.1) or the stream (HTTP/2) is closed at once.
+/// When it was read to its end, its connection returns to the pool. If it is dropped before, or
+/// fails, the connection (HTTP/1.1) is closed or the stream (HTTP/2) is reset at once.
 #[derive(Debug)]
 pub struct AnswerBody {
     incoming: Incoming,
-    /// Held for its drop, which decides what becomes of the connection.
+    /// Owned for its drop, which returns or closes the connection.
     source: Option<Source>,
 }
 
-/// Where an answer comes from.
+/// The connection or stream that a response arrives on.
 #[derive(Debug)]
 pub(super) enum Source {
     Http1(Lease),
@@ -48,9 +48,8 @@ impl AnswerBody {
         }
     }
 
-    /// A small part of a body that goes on, in bytes of its own: the connection then reads what
-    /// follows into the buffer that it has, where it would otherwise need another until this part
-    /// is written.
+    /// Copies a small, non-final chunk so that hyper can reuse its read buffer instead of
+    /// allocating a new one while this chunk is in flight.
     fn apart(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if !matches!(self.source, Some(Source::Http1(_))) {
             return frame;
@@ -86,7 +85,8 @@ impl Body for AnswerBody {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     replay::strip_trailers(trailers);
-                    // Nothing comes after them, and hyper does not ask for it.
+                    // No frame follows trailers, but hyper must be polled once more to reach its
+                    // end state.
                     if let Poll::Ready(None) = self.poll_incoming(cx) {
                         self.release();
                     }

@@ -1,4 +1,4 @@
-//! Connecting, step by step: DNS and TCP, the proxy's CONNECT, TLS.
+//! Connecting: DNS, TCP, the proxy's CONNECT and TLS.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,47 +24,46 @@ use super::refused_by_proxy::RefusedByProxy;
 use super::target::Target;
 use super::{dial, tunnel};
 
-/// The byte stream under a connection to the upstream: TCP in clear text, or encrypted and boxed
-/// for its size.
+/// The byte stream of a connection to the upstream: plain TCP, or TLS, boxed for its size.
 pub type TransportStream = Either<Gathered<DelayedAcks>, Box<TlsStream<Gathered<DelayedAcks>>>>;
 
-/// A connection as a connector hands it over.
+/// A new connection.
 #[derive(Debug)]
 pub struct Connected<I> {
-    /// Its bytes.
+    /// The byte stream.
     pub io: I,
-    /// Whether HTTP/2 was agreed on.
+    /// Whether HTTP/2 was negotiated.
     pub http2: bool,
 }
 
-/// What a connector is asked for.
+/// A request to a connector.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// Where to.
+    /// The upstream to connect to.
     pub target: Arc<Target>,
-    /// Whether HTTP/2 is not to be offered.
+    /// Whether HTTP/2 must not be offered.
     pub only_http1: bool,
-    /// How far the connector has come.
+    /// The progress, reported by the connector.
     pub progress: Progress,
 }
 
-/// The way out through a proxy.
+/// The proxy for outgoing connections.
 #[derive(Debug)]
 struct Egress {
     proxy: Proxy,
     refused: RefusedByProxy,
 }
 
-/// Connects over the network: the tower service at the bottom of every attempt.
+/// Connects over the network: the innermost tower service of an attempt.
 #[derive(Clone)]
 pub struct Connector {
-    /// Shared by all clones, and replaced as one.
+    /// Shared by all clones, and replaced atomically.
     way: Arc<RwLock<Arc<Way>>>,
     server_name: Option<ServerName<'static>>,
     lookups: Arc<Lookups>,
 }
 
-/// What connections from now on are made with.
+/// The settings of new connections.
 struct Way {
     proxy: Option<Egress>,
     tls: TlsConnector,
@@ -81,7 +80,7 @@ impl Way {
 }
 
 impl Connector {
-    /// A connector that encrypts as `tls` says, by way of `proxy` if there is one.
+    /// Creates a connector that encrypts with `tls` and connects through `proxy`, if there is one.
     ///
     /// `server_name` replaces the target's host in SNI and in the check of the upstream's
     /// certificate.
@@ -93,7 +92,7 @@ impl Connector {
         Self { way: Arc::new(RwLock::new(Way::new(tls, proxy))), server_name, lookups: Arc::default() }
     }
 
-    /// Connects all clones so from now on.
+    /// Replaces the settings of new connections, for all clones.
     pub fn replace(&self, tls: Arc<rustls::ClientConfig>, proxy: Option<Proxy>) {
         *self.way.write().unwrap_or_else(PoisonError::into_inner) = Way::new(tls, proxy);
     }
@@ -130,7 +129,7 @@ impl Connector {
 }
 
 impl Egress {
-    /// A tunnel to the upstream.
+    /// Connects to the upstream through the proxy.
     async fn open(&self, target: &Target, lookups: &Lookups) -> Result<TcpStream, Failure> {
         self.refused.check(clock::now())?;
         let Self { proxy, refused } = self;
@@ -151,7 +150,7 @@ impl Egress {
     }
 }
 
-/// A failure on the way to the proxy: the upstream was not asked.
+/// Converts a failure to reach the proxy; the upstream was not contacted.
 fn of_the_proxy(failure: Failure) -> Failure {
     if failure.kind == FailureKind::Exhausted {
         return failure;

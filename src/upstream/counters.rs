@@ -1,4 +1,4 @@
-//! What the metrics show of the connections to the upstream.
+//! Counters of upstream connections, for the metrics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,12 +16,12 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Connections that are open, idle ones included.
+    /// Open connections, including idle ones.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Connections that wait for an attempt.
+    /// Idle connections.
     pub fn idle(&self) -> usize {
         self.idle.load(Ordering::Relaxed)
     }
@@ -31,12 +31,12 @@ impl Counters {
         self.connected.load(Ordering::Relaxed)
     }
 
-    /// Connections that could not be made, by what went wrong.
+    /// Failed connection attempts, by kind of failure.
     pub fn failed(&self, kind: FailureKind) -> u64 {
         self.failed[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// Answers whose heads had more bytes or fields than are taken.
+    /// Responses whose heads exceeded the limit of bytes or fields.
     pub fn heads_too_large(&self) -> u64 {
         self.heads_too_large.load(Ordering::Relaxed)
     }
@@ -64,7 +64,7 @@ impl Counters {
     }
 }
 
-/// A connection that is open; counted until dropped.
+/// A guard that counts an open connection until it is dropped.
 #[derive(Debug)]
 pub(super) struct Open(Arc<Counters>);
 

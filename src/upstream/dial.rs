@@ -1,4 +1,4 @@
-//! DNS and TCP: the first of a host's addresses that answers.
+//! DNS and TCP: connects to the first address of a host that accepts.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -17,17 +17,16 @@ use crate::clock;
 
 use super::progress::{Progress, Step};
 
-/// Head start of an address before the next one is tried as well (RFC 8305, section 5: 250 ms).
+/// Delay before the next address is tried in parallel (RFC 8305, section 5: 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
-/// Silence after which the kernel tests a connection, so that one that died quietly is noticed
-/// while it waits.
+/// Idle time before TCP keep-alive probes, which detect peers that vanished.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long what was sent may stay unacknowledged: a peer that vanished without a word is noticed
-/// by then, where the kernel's own retries go on for a quarter of an hour. A live peer acknowledges
-/// within a round trip, however long its answer takes.
+/// Longest time that sent data may stay unacknowledged (TCP_USER_TIMEOUT). It detects a vanished
+/// peer; without it the kernel retries for 15 minutes. A live peer acknowledges within a round
+/// trip, however long its response takes.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
-/// Addresses of one name that are tried.
+/// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
 /// Connects to a host.
@@ -41,7 +40,7 @@ pub(super) async fn dial(
     let found = lookups.join((host, port), || lookup_host((host, port))).await?;
     progress.begin(Step::Tcp);
     let stream = race(alternate(found), TcpStream::connect).await.map_err(|error| refused(&error))?;
-    // Both are improvements that a system may decline; the connection works without.
+    // Optimizations, which the system may not support; the connection works without.
     drop(stream.set_nodelay(true));
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
     let socket = SockRef::from(&stream);
@@ -51,11 +50,10 @@ pub(super) async fn dial(
     Ok(stream)
 }
 
-/// The lookup under way, for all who connect to the same host meanwhile: the system's resolver
-/// takes a thread for each, which stays for seconds and holds some 50 KiB.
+/// The DNS lookup in progress, shared by all connections to the same host. Each lookup would
+/// otherwise use a thread of about 50 KiB, which lives for seconds.
 ///
-/// Nothing is kept beyond it: caching names is left to the system's resolver, which knows how long
-/// they are good for.
+/// Results are not cached: that is left to the system's resolver, which knows their TTL.
 #[derive(Debug, Default)]
 pub(super) struct Lookups {
     latest: Mutex<Lookup>,
@@ -68,14 +66,14 @@ struct Lookup {
     found: Weak<OnceCell<Found>>,
 }
 
-/// A host's addresses, or what went wrong.
+/// A host's addresses, or the reason why the lookup failed.
 type Found = Result<Vec<SocketAddr>, Failure>;
 
 impl Lookups {
-    /// What the lookup under way finds, or a new one that `begin` begins.
+    /// Waits for the lookup in progress, or for a new one started by `begin`.
     ///
     /// # Cancel safety
-    /// When who began the lookup leaves, another one begins its own.
+    /// If the task that started the lookup is dropped, another waiting task starts a new one.
     async fn join<F, A>(&self, (host, port): (&str, u16), begin: impl FnOnce() -> F) -> Found
     where
         F: Future<Output = io::Result<A>>,
@@ -115,12 +113,13 @@ fn refused(error: &io::Error) -> Failure {
     } else {
         FailureKind::Refused
     };
-    // std has no word of its own for most of these.
+    // std has no messages of its own for most of these.
     let words = if kind == FailureKind::Exhausted { error.to_string() } else { system.to_string() };
     Failure::unsent(kind, words)
 }
 
-/// The addresses in the resolver's order, but families in turn, beginning with the first's.
+/// Interleaves the address families, starting with the first address's; otherwise keeps the
+/// resolver's order.
 fn alternate(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut first = Vec::new();
     let mut second = Vec::new();
@@ -138,7 +137,7 @@ fn alternate(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
     ordered
 }
 
-/// Tries the addresses one after the other, each with a head start; the first that connects wins.
+/// Tries the addresses in order with a delay between them; the first that connects wins.
 async fn race<T, F, Fut>(addresses: Vec<SocketAddr>, connect: F) -> io::Result<T>
 where
     F: Fn(SocketAddr) -> Fut,
@@ -156,8 +155,7 @@ where
                 match attempt.as_mut().poll(cx) {
                     Poll::Ready(Ok(connected)) => return Poll::Ready(Ok(connected)),
                     Poll::Ready(Err(new)) => {
-                        // An address that answered says more than one that this host has no route
-                        // to.
+                        // A refusal is more informative than an unreachable address family.
                         if error.kind() != io::ErrorKind::ConnectionRefused {
                             error = new;
                         }
@@ -216,13 +214,13 @@ mod tests {
         assert_eq!(all.0.clone(), Ok(addresses(&FOUR)));
         assert!(all.0 == all.1 && all.1 == all.2);
         assert_eq!(begun.get(), 1);
-        // Nothing is kept, and another host is another lookup.
+        // Results are not cached, and another host is another lookup.
         assert!(look_up("one").await.is_ok());
         assert_eq!(begun.get(), 2);
         let (one, two) = tokio::join!(look_up("one"), look_up("two"));
         assert!(one.is_ok() && two.is_ok());
         assert_eq!(begun.get(), 4);
-        // Who began it leaves: the one who joined it begins anew.
+        // The task that started the lookup is dropped: the waiting one starts again.
         let leaves = clock::timeout_at(clock::now() + Duration::from_millis(5), look_up("one"));
         let (left, stayed) = tokio::join!(leaves, look_up("one"));
         assert!(left.is_err() && stayed.is_ok());
@@ -243,7 +241,7 @@ mod tests {
         assert_eq!(found, Ok(addresses(&FOUR)));
     }
 
-    /// Nobody was asked: the upstream must not be blamed.
+    /// A local error must not be blamed on the upstream.
     #[test]
     fn a_lack_of_our_own_is_no_refusal() {
         for (system, kind) in [
@@ -263,8 +261,8 @@ mod tests {
         assert!(lookup.to_string().contains("Too many open files"), "{lookup}");
     }
 
-    /// Connects after the given milliseconds, or fails when they are negative; tells what was tried
-    /// when.
+    /// Connects after the given milliseconds, or fails after them if negative. Returns the result,
+    /// the time and the number of addresses tried.
     async fn try_all(delays: &[i64]) -> (io::Result<SocketAddr>, Duration, usize) {
         let began: Instant = clock::now();
         let all = addresses(&FOUR);
@@ -290,7 +288,7 @@ mod tests {
             (&[10_000, 50, 0], Some(1), 300, 2),
             (&[10_000, 10_000, 10], Some(2), 510, 3),
             (&[400, 300, 300], Some(0), 400, 2),
-            // A failure lets the next one go at once.
+            // After a failure the next address is tried at once.
             (&[-20, 10, 0], Some(1), 30, 2),
             (&[-20, -10, -5], None, 35, 3),
             (&[], None, 0, 0),

@@ -1,4 +1,4 @@
-//! What hyper's errors mean for an attempt.
+//! Converts hyper's errors to failures of an attempt.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -6,7 +6,7 @@ use std::error::Error;
 use crate::classify::{Failure, FailureKind};
 use crate::replay::ReadError;
 
-/// An error before the head of an answer, after the request was handed to the connection.
+/// Converts an error after the request was passed to the connection and before the response's head.
 pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
     if let Some(error) = find::<ReadError>(error) {
         return of_request_body(*error);
@@ -20,8 +20,8 @@ pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
     if let Some(error) = find::<h2::Error>(error)
         && error.is_remote()
     {
-        // RFC 9113, 8.7: a stream that is refused was closed before any processing; 6.8: so was one
-        // beyond the last that a GOAWAY names, and h2 tells no other stream of the GOAWAY.
+        // RFC 9113: a refused stream was closed before any processing (8.7), and so was one beyond
+        // the last stream in a GOAWAY (6.8). h2 reports GOAWAY only for those streams.
         if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
             return Failure::unsent(FailureKind::Reset, "the upstream refused the stream");
         }
@@ -32,13 +32,12 @@ pub(super) fn of_attempt(error: &hyper::Error) -> Failure {
     Failure::sent(FailureKind::Reset, detail(error))
 }
 
-/// Whether the peer no longer acknowledged what was sent: it, or the way to it, vanished without a
-/// word.
+/// Whether the peer stopped acknowledging data, because it or the network path to it vanished.
 pub(super) fn is_vanished(error: &hyper::Error) -> bool {
     find::<std::io::Error>(error).is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
-/// An error inside the body of an answer.
+/// Converts an error inside a response's body.
 pub(super) fn of_body(error: &hyper::Error) -> Failure {
     if let Some(error) = find::<ReadError>(error) {
         return of_request_body(*error);
@@ -61,7 +60,7 @@ fn of_request_body(error: ReadError) -> Failure {
     Failure::sent(kind, "")
 }
 
-/// The system's word for it where there is one, else hyper's; neither holds anything of the
+/// The system's error message, if there is one, else hyper's. Neither contains parts of the
 /// request.
 fn detail(error: &hyper::Error) -> Cow<'static, str> {
     if let Some(error) = find::<std::io::Error>(error) {

@@ -1,4 +1,4 @@
-//! Until when the head of an answer may come.
+//! The deadline for a response's head.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,26 +10,24 @@ use crate::replay::Passage;
 
 use super::head_timer::HeadTimer;
 
-/// The latest moments for the head of an answer; the first to pass ends the attempt. The default
-/// has none.
+/// The deadlines for a response's head; the earlier one ends the attempt. By default there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadLimit {
-    /// A moment that nothing moves.
+    /// A fixed deadline.
     pub by: Option<Instant>,
-    /// Time after the last byte of the request was sent: a client's read timeout, or a server's
-    /// time to answer.
+    /// Time after the request's last byte was sent: a client's read timeout, or a server's response
+    /// time.
     pub after_request: Option<Duration>,
 }
 
 impl HeadLimit {
-    /// A limit at this moment, wherever the request stands then.
+    /// A fixed deadline, independent of the request's progress.
     #[cfg(test)]
     pub fn at(by: Instant) -> Self {
         Self { by: Some(by), after_request: None }
     }
 
-    /// The moment that ends an attempt whose request was last written to at `written`; `None` where
-    /// nothing does.
+    /// The deadline of an attempt whose request was last written to at `written`, if there is one.
     fn due(&self, written: Option<Instant>) -> Option<Instant> {
         let after = self.after_request.zip(written).map(|(after, written)| written + after);
         match (self.by, after) {
@@ -39,12 +37,11 @@ impl HeadLimit {
     }
 }
 
-/// When a connection was last written to; shared by the byte stream and the request that waits for
-/// its answer.
+/// When a connection was last written to; shared by its byte stream and the waiting request.
 #[derive(Clone, Debug)]
 pub(super) struct LastWrite {
     since: Instant,
-    /// Nanoseconds after `since`. Relaxed: one task does both.
+    /// Nanoseconds after `since`. Relaxed: a single task reads and writes it.
     nanos: Arc<AtomicU64>,
 }
 
@@ -53,7 +50,7 @@ impl LastWrite {
         Self { since: clock::now(), nanos: Arc::default() }
     }
 
-    /// Bytes are written now.
+    /// Records a write.
     pub(super) fn note(&self) {
         let nanos = u64::try_from((clock::now() - self.since).as_nanos()).unwrap_or(u64::MAX);
         self.nanos.store(nanos, Ordering::Relaxed);
@@ -64,20 +61,19 @@ impl LastWrite {
     }
 }
 
-/// Ends the wait for the head of one answer after another.
+/// Enforces the head deadlines of a connection's requests, one after another.
 #[derive(Debug, Default)]
 pub(super) struct HeadClock {
     limit: HeadLimit,
-    /// When the request was handed over.
+    /// When the request was passed to the connection.
     begun: Option<Instant>,
-    /// Of a body that still comes from the client, or (HTTP/2) that waits for the connection's
-    /// window.
+    /// The progress of a body that the client still sends, or that waits for the HTTP/2 window.
     passage: Option<Passage>,
     timer: HeadTimer,
 }
 
 impl HeadClock {
-    /// A request begins.
+    /// Sets the limit of a new request.
     pub(super) fn begin(&mut self, limit: HeadLimit, passage: Option<Passage>) {
         (self.limit, self.begun, self.passage) = (limit, None, passage);
         if limit.after_request.is_some() {
@@ -85,8 +81,8 @@ impl HeadClock {
         }
     }
 
-    /// Ready once the head is late, on a connection whose last `written` bytes are those of this
-    /// request.
+    /// Ready once the deadline has passed. `written` is the connection's last write, if only this
+    /// request writes to it.
     pub(super) fn poll_late(&mut self, written: Option<&LastWrite>, cx: &mut Context<'_>) -> Poll<()> {
         if self.limit == HeadLimit::default() {
             return Poll::Pending;
@@ -102,13 +98,12 @@ impl HeadClock {
         self.limit
     }
 
-    /// The body that is still being sent, if any.
+    /// Takes the progress of the body that is still being sent, if there is one.
     pub(super) fn take_passage(&mut self) -> Option<Passage> {
         self.passage.take()
     }
 
-    /// When the last byte of the request was written, as far as that is known: now, while more is
-    /// to come.
+    /// When the request's last byte was written, or now if more bytes will follow.
     fn last_written(&mut self, written: Option<&LastWrite>) -> Option<Instant> {
         let begun = self.begun?;
         if self.passage.as_ref().is_some_and(Passage::goes_on) {

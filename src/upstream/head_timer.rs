@@ -1,13 +1,14 @@
-//! When the head of an answer is late.
+//! A reusable timer for the deadlines of response heads.
 
 use std::task::{Context, Poll, ready};
 
 use crate::clock::{self, Instant, Timer};
 
-/// A timer for one answer after another, of which hardly any is late.
+/// A timer for consecutive deadlines, of which few are reached.
 ///
-/// It is armed once, and moved only when it fires or must fire sooner: an answer costs a look at
-/// it. A timer for each would be put into the runtime's wheel and taken out of it again.
+/// It is armed once, and reset only when it fires or must fire earlier, so most responses only
+/// check it. A timer for each response would be inserted into and removed from the runtime's timer
+/// wheel.
 #[derive(Debug, Default)]
 pub(super) struct HeadTimer(Option<Timer>);
 
@@ -45,7 +46,7 @@ mod tests {
         let start = clock::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timer = HeadTimer::default();
-        // Given up before it was over, as most are.
+        // Dropped before it fires, as most are.
         assert!(clock::timeout_at(at(1), late(&mut timer, at(600))).await.is_err());
         assert_eq!(late(&mut timer, at(5)).await, at(5), "sooner than the one before");
         assert_eq!(late(&mut timer, at(900)).await, at(900), "later");

@@ -1,4 +1,4 @@
-//! Connections over HTTP/1.1: one request at a time, the last one used first.
+//! HTTP/1.1 connections: one request at a time, and the most recently used connection first.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use super::peek::Peek;
 use super::reuse::Reuse;
 use super::{Counters, Settings};
 
-/// Bytes of an answer that one connection reads at once at most.
+/// Most bytes of a response in a connection's read buffer.
 const READ_BUFFER: usize = 64 << 10;
 
 /// The idle connections of one worker.
@@ -41,10 +41,10 @@ pub(super) struct Pool {
 
 #[derive(Debug, Default)]
 struct IdleList {
-    /// The last used at the end.
+    /// Ordered by last use, the most recent last.
     connections: Vec<Idle>,
-    /// Wakes the task that closes those that time out or that the upstream closed; none while none
-    /// is idle.
+    /// Wakes the task that closes connections which time out or which the upstream closed; `None`
+    /// if none is idle.
     watcher: Option<Waker>,
 }
 
@@ -66,10 +66,10 @@ struct Connection {
     keep_alive: KeepAlive,
 }
 
-/// One connection, taken for one attempt. Dropping it closes the connection at once.
+/// One connection, leased to one attempt. Dropping it closes the connection at once.
 #[derive(Debug)]
 pub(super) struct Lease {
-    /// Gone only once given back.
+    /// `None` once it was returned.
     connection: Option<Box<Connection>>,
     /// When it was taken, if it served a request before.
     taken: Option<Instant>,
@@ -88,13 +88,13 @@ impl Pool {
         })
     }
 
-    /// The idle connection that was used last, if one is still alive, and no older than it may
-    /// grow. For a request that is sent `only_once` the system is asked whether it is.
+    /// Takes the most recently used idle connection that is open and not too old. For an
+    /// `only_once` request the socket is checked for a close first.
     pub(super) fn take(self: &Arc<Self>, now: Instant, only_once: bool) -> Option<Lease> {
         self.take_one(now, self.max_age, only_once)
     }
 
-    /// The same, however old: for when no new connection can be made.
+    /// The same without the age limit, if no new connection can be made.
     pub(super) fn take_old(self: &Arc<Self>, now: Instant) -> Option<Lease> {
         self.take_one(now, Duration::MAX, true)
     }
@@ -133,8 +133,7 @@ impl Pool {
         now >= idle.since + told.map_or(self.idle_timeout, |told| told.min(self.idle_timeout))
     }
 
-    /// Closes every idle connection: one vanished without a word, and they may have gone the same
-    /// way.
+    /// Closes all idle connections, because one has vanished and they may have the same fault.
     fn suspect_all(&self) {
         let suspects = {
             let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,9 +155,9 @@ impl Pool {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mut builder = http1::Builder::new();
-        // A higher bound on fields than hyper's 100 would cost each answer two allocations.
+        // Another limit than hyper's 100 fields would cost two allocations for each response.
         builder.max_header_size(settings.header_bytes);
-        // A caller that takes nothing holds what was read for it: hyper's own bound is 408 KiB.
+        // The most that is read for a caller that reads nothing; hyper's default is 408 KiB.
         builder.max_buf_size(settings.header_bytes.max(READ_BUFFER));
         let written = LastWrite::new();
         let (sender, connection) = builder
@@ -167,8 +166,8 @@ impl Pool {
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = self.counters.opened();
         let mut connection = connection.with_upgrades();
-        // The attempt that uses the connection gets its errors; nobody else is concerned. Not an
-        // async block, which would store the connection twice.
+        // Errors reach the attempt that uses the connection. Not an async block, which would store
+        // the connection twice.
         let driver = Driver::new(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let clock = HeadClock::default();
         let (born, keep_alive) = (clock::now(), KeepAlive::default());
@@ -176,9 +175,8 @@ impl Pool {
         Ok(Lease { connection: Some(Box::new(connection)), taken: None, pool: self })
     }
 
-    /// Keeps a connection for the next attempt, if it can serve one. Otherwise it is closed: a
-    /// request is still being sent on it, it moves in a task of its own because one was, or either
-    /// side said `Connection: close`.
+    /// Returns a connection to the pool if it can serve another request. Otherwise it is closed:
+    /// its request is still being sent, its I/O was spawned, or one side sent `Connection: close`.
     fn put(self: &Arc<Self>, mut connection: Box<Connection>) {
         let since = clock::now();
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,8 +206,8 @@ impl Pool {
         }
     }
 
-    /// Closes connections that were idle too long, or that the upstream closed; ends when none is
-    /// left.
+    /// Starts the task that closes connections which timed out or which the upstream closed. It
+    /// ends when none is left.
     fn start_watching(self: &Arc<Self>) {
         let pool = Arc::downgrade(self);
         let period = self.idle_timeout.max(Duration::from_millis(10)) / 2;
@@ -225,7 +223,8 @@ impl Pool {
         }));
     }
 
-    /// Looks after all idle connections, which are to wake `watcher`; whether there are any.
+    /// Checks all idle connections, and registers `watcher` with them. Returns whether there are
+    /// any.
     fn watch(&self, watcher: &Waker) -> bool {
         let now = clock::now();
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,12 +239,13 @@ impl Pool {
 }
 
 impl Connection {
-    /// Leaves the connection to `watcher`; whether it can serve another attempt.
+    /// Registers `watcher` for the idle connection. Returns whether the connection can serve
+    /// another attempt.
     fn rest(&mut self, watcher: &Waker) -> bool {
         self.driver.rest(watcher) && self.sender.is_ready()
     }
 
-    /// Ends a connection in good order: TLS says goodbye.
+    /// Closes a connection in order, with TLS close_notify.
     fn retire(self) {
         drop(self.sender);
         self.driver.finish();
@@ -262,7 +262,7 @@ impl Drop for Pool {
 }
 
 impl Lease {
-    /// Sends a request; the answer comes while [`Self::poll_with`] moves the bytes of both.
+    /// Sends a request. The response arrives while [`Self::poll_with`] drives the connection.
     pub(super) fn send(
         &mut self,
         mut request: Request<replay::Body>,
@@ -275,7 +275,7 @@ impl Lease {
         connection.sender.try_send_request(request)
     }
 
-    /// Moves the connection's bytes, then polls what waits for them.
+    /// Drives the connection's I/O, then polls `waiting`.
     pub(super) fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -287,7 +287,7 @@ impl Lease {
         }
     }
 
-    /// Ready once the head of the answer is late.
+    /// Ready once the response's head is late.
     pub(super) fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.connection {
             Some(connection) => connection.clock.poll_late(Some(&connection.written), cx),
@@ -295,14 +295,14 @@ impl Lease {
         }
     }
 
-    /// Of the request that was sent last.
+    /// The limit of the request that was sent last.
     pub(super) fn limit(&self) -> HeadLimit {
         self.connection.as_ref().map_or_else(HeadLimit::default, |connection| connection.clock.limit())
     }
 
-    /// Says that the head of the answer is there: from now on the connection moves with the
-    /// answer's body. A caller that reads nothing before it has sent everything must still be able
-    /// to send, so the rest of a request that is not sent yet goes on by itself.
+    /// Marks the response's head as received: the response body drives the connection from now on.
+    /// The unsent rest of the request is spawned as a separate task, because some callers read
+    /// nothing until they have sent everything.
     pub(super) fn answered(&mut self, headers: &HeaderMap) {
         if let Some(connection) = &mut self.connection {
             connection.keep_alive = KeepAlive::of(headers);
@@ -317,8 +317,8 @@ impl Lease {
         }
     }
 
-    /// Says that the connection was closed before any answer, although the request was sent: by the
-    /// peer, or because the peer `vanished`.
+    /// Records that the connection was lost after the request was sent and before a response: the
+    /// peer closed it, or `vanished`.
     pub(super) fn lost(&self, now: Instant, vanished: bool) {
         if vanished {
             self.pool.suspect_all();
@@ -327,12 +327,12 @@ impl Lease {
         }
     }
 
-    /// Whether it served a request before.
+    /// Whether the connection served a request before.
     pub(super) fn is_reused(&self) -> bool {
         self.taken.is_some()
     }
 
-    /// Lets the connection go on without HTTP: it is no longer the pool's.
+    /// Takes the connection out of the pool, to be used without HTTP.
     pub(super) fn detach(mut self) -> Option<(Driver, Open)> {
         self.connection.take().map(|mut connection| {
             connection.driver.detach();
@@ -340,7 +340,7 @@ impl Lease {
         })
     }
 
-    /// Ends the attempt: a connection that can serve another does.
+    /// Ends the attempt, and returns the connection to the pool if it can serve another.
     pub(super) fn give_back(mut self) {
         if let Some(connection) = self.connection.take() {
             self.pool.put(connection);

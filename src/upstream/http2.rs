@@ -1,5 +1,5 @@
-//! Connections over HTTP/2: many requests at a time, as many connections as their limits on streams
-//! ask for.
+//! HTTP/2 connections: many concurrent requests, and as many connections as the stream limits
+//! require.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -20,19 +20,18 @@ use crate::replay;
 use super::head_limit::LastWrite;
 use super::{Counters, Settings, Target};
 
-/// Streams on one connection, however many more the upstream allows.
+/// Most concurrent streams on one connection, even if the upstream allows more.
 const MAX_STREAMS: usize = 100;
-/// Bytes that one stream may have in flight towards Weir.
+/// Receive window of a stream, in bytes.
 const STREAM_WINDOW: u32 = 256 << 10;
-/// Bytes that all streams of a connection may have in flight. h2 lets small frames wait up to half
-/// of it before it takes them for an attack and closes the connection (RUSTSEC-2026-0258), so it is
-/// large.
+/// Receive window of a connection, in bytes. h2 allows small frames to queue up to half of it, and
+/// closes the connection beyond that as an attack (RUSTSEC-2026-0258), so it is large.
 const CONNECTION_WINDOW: u32 = 32 << 20;
-/// Readers that stop must not hold up the others of their connection.
+/// Callers that stop reading must not block the other streams of their connection.
 const _: () = assert!(MAX_STREAMS as u64 * STREAM_WINDOW as u64 <= CONNECTION_WINDOW as u64);
-/// Quiet time after which the connection is tested.
+/// Idle time before a ping.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// Time for the answer to that test.
+/// Timeout of a ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The connections of one worker.
@@ -47,7 +46,7 @@ pub(super) struct Pool {
 #[derive(Clone, Debug)]
 struct Connection {
     sender: http2::SendRequest<replay::Body>,
-    /// Streams that the upstream allows now, and we use at most.
+    /// The upstream's current stream limit, at most `MAX_STREAMS`.
     limit: Arc<AtomicUsize>,
     streams: Arc<Streams>,
     born: Instant,
@@ -57,13 +56,13 @@ struct Connection {
 /// The streams of a connection.
 #[derive(Debug)]
 struct Streams {
-    /// Those in use.
+    /// Open streams.
     open: AtomicUsize,
-    /// When one of them ended last.
+    /// When a stream last ended.
     last_end: LastWrite,
 }
 
-/// The right to one stream of a connection, until dropped.
+/// A guard that reserves one stream of a connection until it is dropped.
 #[derive(Debug)]
 pub(super) struct Stream {
     connection: Connection,
@@ -80,8 +79,8 @@ impl Pool {
         })
     }
 
-    /// A stream of the first connection that has one to spare; the first, so that the others can
-    /// fall idle and age out.
+    /// Reserves a stream on the first connection with a free one. Always preferring the first lets
+    /// the others become idle and expire.
     pub(super) fn take(&self) -> Option<Stream> {
         let now = clock::now();
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +96,7 @@ impl Pool {
         })
     }
 
-    /// Starts HTTP/2 on a new connection and takes its first stream.
+    /// Starts HTTP/2 on a new connection and reserves its first stream.
     pub(super) async fn start<I>(self: Arc<Self>, io: I, settings: &Settings) -> Result<Stream, Failure>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -121,7 +120,7 @@ impl Pool {
         let learned = Arc::clone(&limit);
         let mut connection = connection;
         clock::spawn(poll_fn(move |cx| {
-            // The attempts that use the connection get its errors.
+            // Errors reach the attempts that use the connection.
             let ended = Pin::new(&mut connection).poll(cx).map(drop);
             learned.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
             ended
@@ -138,7 +137,7 @@ impl Stream {
         Self { connection, reused }
     }
 
-    /// Sends a request in the form of HTTP/2: with scheme and authority, without `Host`.
+    /// Sends a request in HTTP/2's form: with scheme and authority, without `Host`.
     pub(super) fn send(
         &mut self,
         mut request: Request<replay::Body>,

@@ -1,26 +1,25 @@
-//! How long a server says that it keeps a connection (`Keep-Alive`, RFC 2068, section 19.7.1.1).
+//! A server's announced idle timeout (`Keep-Alive`, RFC 2068, section 19.7.1.1).
 
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
-/// What is kept back of the time that a server tells: its close may be on its way when a request
-/// goes out.
+/// Safety margin below the server's idle timeout, for a close that crosses a request.
 const MARGIN: Duration = Duration::from_secs(1);
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// What a server says of a connection; the default is nothing.
+/// A response's `Keep-Alive` field; the default is an absent one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeepAlive {
-    /// How long the connection may wait unused.
+    /// The connection's idle timeout.
     pub(super) idle: Option<Duration>,
-    /// Requests that it still takes.
+    /// Requests that the server will still accept.
     pub(super) left: Option<u32>,
 }
 
 impl KeepAlive {
-    /// Reads an answer's `Keep-Alive`. Nonsense is nothing.
+    /// Parses a response's `Keep-Alive`. Invalid parameters are ignored.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut told = Self::default();
         let Some(value) = headers.get(&KEEP_ALIVE) else { return told };
@@ -38,7 +37,7 @@ impl KeepAlive {
         told
     }
 
-    /// Whether the connection may serve another request after a wait.
+    /// Whether the connection must not be used again.
     pub(super) fn is_over(self) -> bool {
         self.left == Some(0) || self.idle == Some(Duration::ZERO)
     }

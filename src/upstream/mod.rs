@@ -1,10 +1,11 @@
-//! One attempt: a connection to the upstream, a request over it, the head of its answer.
+//! Connections to the upstream: obtaining one, sending a request over it, and receiving the
+//! response's head.
 //!
-//! Each worker has an [`Upstream`] of its own, so that a request and its connection stay on one
-//! thread. Connecting is a tower service ([`Connector`] in production, anything in tests): DNS,
-//! TCP, a proxy's CONNECT and TLS are steps of their own, each with its own [`FailureKind`].
+//! Each worker has its own [`Upstream`], so that a request and its connection stay on one thread.
+//! Connecting is a tower service ([`Connector`] in production, mocks in tests) with the steps DNS,
+//! TCP, CONNECT and TLS, each with its own [`FailureKind`].
 //!
-//! Dropping the future of an attempt, or the body of its answer, ends the attempt upstream at once.
+//! Dropping the future of an attempt, or its response's body, ends the attempt upstream at once.
 
 mod acks;
 mod body;
@@ -60,27 +61,26 @@ use ready::Channel;
 pub use ready::Ready;
 use upgrade::{Switched, Tunnels, Upgrade};
 
-/// How connections to the upstream are made and kept.
+/// Limits of upstream connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Time for a connection: DNS, TCP, CONNECT and TLS together.
+    /// Timeout of connecting: DNS, TCP, CONNECT and TLS together.
     pub connect_timeout: Duration,
-    /// Time that a connection waits unused before it is closed; to be less than the upstream's own.
+    /// Idle time after which a connection is closed; should be less than the upstream's.
     pub idle_timeout: Duration,
-    /// Connections of one worker that wait unused.
+    /// Most idle connections of one worker.
     pub max_idle: usize,
-    /// Age at which a connection is no longer used, so that a change of the upstream's addresses is
-    /// followed.
+    /// Age at which a connection is retired, so that DNS changes are followed.
     pub max_age: Duration,
-    /// Bytes of the head of an answer.
+    /// Most bytes of a response's head.
     pub header_bytes: usize,
-    /// Bytes of an answer over HTTP/1.1 that are read at once.
+    /// Most bytes of one read from an HTTP/1.1 connection.
     pub piece: usize,
 }
 
 impl Default for Settings {
-    /// 5 s to connect, 50 s idle (balancers commonly close after 60), 1,024 idle, 10 min old, 64
-    /// KiB of headers, pieces of 16 KiB.
+    /// 5 s to connect, 50 s idle (load balancers commonly close after 60 s), 1,024 idle
+    /// connections, 10 min maximum age, 64 KiB of headers, reads of 16 KiB.
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
@@ -93,7 +93,7 @@ impl Default for Settings {
     }
 }
 
-/// The upstream as one worker sees it: its address, and a pool of connections to it.
+/// One worker's view of the upstream: its address, and a connection pool.
 ///
 /// Cloning is cheap and shares the pool.
 #[derive(Clone, Debug)]
@@ -108,9 +108,9 @@ struct Shared {
     connect: Connect,
     http1: Arc<http1::Pool>,
     http2: Arc<http2::Pool>,
-    /// Held while an HTTP/2 connection is made: those who wait for it then share it.
+    /// Locked while an HTTP/2 connection is made, so that waiting attempts share it.
     connecting: tokio::sync::Mutex<()>,
-    /// Whether the last connection spoke HTTP/2, which says what to expect of the next.
+    /// Whether the last connection spoke HTTP/2, as the next one probably will.
     speaks_http2: std::sync::atomic::AtomicBool,
     tunnels: Arc<Tunnels>,
 }
@@ -118,17 +118,17 @@ struct Shared {
 type Connecting = Pin<Box<dyn Future<Output = Result<Channel, Failure>> + Send>>;
 type Connect = Box<dyn Fn(Protocol, Progress) -> Connecting + Send + Sync>;
 
-/// What a connection is wanted for.
+/// The protocol that a connection is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
-    /// Whatever the upstream speaks.
+    /// Any that the upstream supports.
     Any,
-    /// An upgrade, which only HTTP/1.1 knows.
+    /// HTTP/1.1, for an upgrade.
     Http1,
 }
 
 impl Upstream {
-    /// An upstream at `target` whose connections `connector` makes.
+    /// Creates an upstream at `target` with connections made by `connector`.
     #[cfg(any(test, feature = "internals"))]
     pub fn new<S, I>(target: Arc<Target>, settings: Settings, counters: Arc<Counters>, connector: S) -> Self
     where
@@ -139,7 +139,7 @@ impl Upstream {
         Self::with_tunnels(target, settings, counters, connector, Tunnels::none())
     }
 
-    /// The same, with connections that may stop speaking HTTP.
+    /// The same, with upgrades enabled.
     pub fn with_tunnels<S, I>(
         target: Arc<Target>,
         settings: Settings,
@@ -188,41 +188,40 @@ impl Upstream {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Where requests go.
+    /// The upstream's address.
     pub fn target(&self) -> &Target {
         &self.shared.target
     }
 
-    /// The connections that may stop speaking HTTP.
+    /// The upgraded connections.
     pub fn tunnels(&self) -> &Arc<Tunnels> {
         &self.shared.tunnels
     }
 
-    /// A connection for one attempt: an idle one if there is one, else a new one.
+    /// A connection for one attempt: an idle one, or a new one.
     ///
     /// # Errors
-    /// When no connection can be made; nothing was sent then.
+    /// No connection can be made. Nothing was sent.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the connection being made.
+    /// Dropping the future stops connecting.
     pub async fn connection(&self) -> Result<Ready, Failure> {
         match self.idle(clock::now(), false) {
             Some(ready) => Ok(ready),
-            // Boxed, because it is rare and large: the future of every attempt would have to hold
-            // it.
+            // Boxed, because it is rare and large: inline it would enlarge the future of each
+            // attempt.
             None => Ok(Ready { upstream: self.clone(), channel: Box::pin(self.fresh()).await? }),
         }
     }
 
-    /// An idle connection for one attempt, if there is one. Where the attempt is `only_once`,
-    /// because it must not be repeated, the system is asked whether the connection is still open.
+    /// An idle connection for one attempt, if there is one. If the attempt must be sent
+    /// `only_once`, the socket is checked for a close first.
     pub fn idle(&self, now: Instant, only_once: bool) -> Option<Ready> {
         let channel = self.idle_channel(now, only_once)?;
         Some(Ready { upstream: self.clone(), channel })
     }
 
-    /// Takes a connection, sends `request` and waits for the head of its answer:
-    /// [`Self::connection`] and [`Ready::send`] in one.
+    /// Combines [`Self::connection`] and [`Ready::send`].
     #[cfg(any(test, feature = "internals"))]
     pub async fn attempt(
         &self,
@@ -232,11 +231,10 @@ impl Upstream {
         self.connection().await?.send(request, limit).await
     }
 
-    /// Sends a request to stop speaking HTTP on a connection of its own, and waits for the head of
-    /// the answer.
+    /// Sends an upgrade request on a separate connection, and waits for the response's head.
     ///
     /// # Errors
-    /// As those of an attempt.
+    /// Those of an attempt.
     pub async fn upgrade(
         &self,
         request: Request<replay::Body>,
@@ -300,7 +298,7 @@ impl Upstream {
             }
             Err(failure) => shared.counters.count_failed(failure.kind),
         }
-        // One that is old is better than none.
+        // If no new connection can be made, an old one is better than none.
         connected.or_else(|failure| shared.http1.take_old(clock::now()).map(Channel::Http1).ok_or(failure))
     }
 }

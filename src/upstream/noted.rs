@@ -1,4 +1,4 @@
-//! A byte stream that notes when it was last written to, and is read in small pieces.
+//! A byte stream that records its last write and bounds each read.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::head_limit::LastWrite;
 
-/// A byte stream whose writes are noted, and whose reads are bounded: hyper would read as much as
-/// fits its buffer, which is as large as the head of an answer may be.
+/// A byte stream that records its last write and bounds each read. hyper would fill its whole
+/// buffer, which is as large as the largest head.
 #[derive(Debug)]
 pub(super) struct Noted<I> {
     io: I,
@@ -35,7 +35,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Noted<I> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // As large as hyper's first buffer, so that no byte has to be set to zero.
+        // As large as hyper's first buffer, so that no byte needs to be zeroed.
         if buf.remaining() <= self.piece {
             return Pin::new(&mut self.io).poll_read(cx, buf);
         }

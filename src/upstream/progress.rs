@@ -1,4 +1,4 @@
-//! How far a connection that is being made has come: what is told of one that takes too long.
+//! The progress of connecting, which is reported if it takes too long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -10,15 +10,15 @@ use super::peek::Peek;
 /// A step of connecting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// To the upstream, or to whatever a connector does that tells no steps.
+    /// TCP to the upstream, or a connector that reports no steps.
     Tcp,
     Lookup,
-    /// To the proxy, and its answer to CONNECT.
+    /// TCP to the proxy, and its CONNECT response.
     Proxy,
     Tls,
 }
 
-/// The step under way, shared by the connector and whoever waits for it.
+/// The current step, shared by the connector and the waiting attempt.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     step: Arc<AtomicU8>,
@@ -26,12 +26,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// What has the connection's socket asked whether it is closed.
+    /// The close check of the connection's socket.
     pub(super) fn peek(&self) -> Peek {
         self.peek.clone()
     }
 
-    /// A step begins. Orderings are relaxed: one thread does both.
+    /// Sets the current step. Orderings are relaxed: a single thread reads and writes it.
     pub(super) fn begin(&self, step: Step) {
         self.step.store(step as u8, Ordering::Relaxed);
     }

@@ -1,33 +1,32 @@
-//! Which HTTP proxy stands between Weir and the upstream, by the rules of `HTTPS_PROXY` and
-//! `NO_PROXY`.
+//! The HTTP proxy between Weir and the upstream, by the rules of `HTTPS_PROXY` and `NO_PROXY`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use http::{HeaderValue, Uri};
 
-/// An HTTP proxy that is asked for a tunnel (CONNECT).
+/// An HTTP proxy that supports tunnels (CONNECT).
 #[derive(Clone)]
 pub struct Proxy {
     host: Box<str>,
     port: u16,
-    /// `Basic ...` from the user and password in its URL; marked sensitive.
+    /// `Basic ...` from the URL's user and password; marked sensitive.
     authorization: Option<HeaderValue>,
 }
 
-/// Why a URL is no proxy. It does not repeat the URL, which may hold a password.
+/// The reason why a URL is not a proxy. It omits the URL, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// It is not a URL.
     #[error("is not a URL; expected for instance http://proxy.example:3128")]
     NotAUrl,
-    /// Only proxies that are spoken to in clear text are known.
+    /// Only unencrypted connections to the proxy are supported.
     #[error("must begin with http://")]
     Scheme,
 }
 
 impl Proxy {
-    /// Reads a proxy's URL, such as `http://user:password@proxy.example:3128`. The scheme may be
-    /// left out.
+    /// Parses a proxy's URL, such as `http://user:password@proxy.example:3128`. The scheme is
+    /// optional.
     pub fn parse(url: &str) -> Result<Self, ProxyError> {
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
@@ -49,7 +48,7 @@ impl Proxy {
         })
     }
 
-    /// The same proxy, which is told `user:password` as it stands here.
+    /// The same proxy with these credentials, which are not percent-decoded.
     #[must_use]
     pub fn with_credential(self, user_and_password: &str) -> Self {
         Self { authorization: Some(authorization(user_and_password.as_bytes())), ..self }
@@ -76,12 +75,12 @@ impl std::fmt::Debug for Proxy {
     }
 }
 
-/// Whether a `NO_PROXY` list names a host: `*`, a name with all names below it, or an address or
+/// Whether a `NO_PROXY` list matches a host: `*`, a domain with its subdomains, an address or a
 /// network.
 ///
-/// There is no standard. These are the rules that curl, Go and Python's requests share: entries
-/// separated by commas, a leading dot is allowed, a port narrows, letter case does not matter.
-/// (hyper-util's matcher knows neither ports nor `*.`.)
+/// There is no standard. These rules are common to curl, Go and Python's requests: comma-separated
+/// entries, an optional leading dot, an optional port, case-insensitive. (hyper-util's matcher
+/// supports neither ports nor `*.`.)
 pub fn excludes(list: &str, host: &str, port: u16) -> bool {
     list.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
         if entry == "*" {
@@ -122,8 +121,7 @@ fn in_network(host: &str, network: &str, bits: &str) -> bool {
     }
 }
 
-/// The value of `Proxy-Authorization` (RFC 7617) for `user:password`, percent-decoded as URLs have
-/// it.
+/// The value of `Proxy-Authorization` (RFC 7617) for percent-encoded `user:password`.
 fn basic(user_info: &str) -> HeaderValue {
     let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(user_info.len() + 1));
     bytes.extend(percent_encoding::percent_decode_str(user_info));
@@ -135,7 +133,7 @@ fn authorization(user_and_password: &[u8]) -> HeaderValue {
     if !bytes.contains(&b':') {
         bytes.push(b':');
     }
-    // With room for all: what grows leaves a copy behind.
+    // Full capacity at once: reallocation would leave a copy of the secret behind.
     let mut value = zeroize::Zeroizing::new(String::with_capacity(6 + bytes.len().div_ceil(3) * 4));
     value.push_str("Basic ");
     BASE64.encode_string(&bytes, &mut value);

@@ -1,4 +1,4 @@
-//! A connection that is ready for an attempt: sending the request, and the head of its answer.
+//! A connection that is ready for an attempt: sends the request, and receives the response's head.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -15,27 +15,27 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock;
 use crate::replay;
 
-/// A connection that one attempt may use. Dropping it without a request closes it.
+/// A connection for one attempt. Dropping it without a request closes it.
 #[derive(Debug)]
 pub struct Ready {
     pub(super) upstream: Upstream,
     pub(super) channel: Channel,
 }
 
-/// A connection, by what is spoken over it.
+/// A connection, by protocol.
 #[derive(Debug)]
 pub(super) enum Channel {
     Http1(http1::Lease),
-    /// The clock is boxed: it is in the future of every attempt, over whichever protocol.
+    /// The clock is boxed to keep each attempt's future small.
     Http2(http2::Stream, Box<HeadClock>),
 }
 
-/// A request on its way, and the head of its answer on its way back. Boxed, because hyper's future
+/// A request in progress, which resolves to the response's head. Boxed, because hyper's future
 /// stores the whole request.
 pub(super) type Exchange =
     Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<replay::Body>>>> + Send>>;
 
-/// What came of a request on its way.
+/// The outcome of sending a request.
 enum Sent {
     Answer(Response<Incoming>),
     /// The connection was lost before the request was sent.
@@ -43,14 +43,13 @@ enum Sent {
 }
 
 impl Ready {
-    /// Sends a request and waits for the head of its answer, until `limit` at most.
+    /// Sends a request and waits for the response's head, until `limit`.
     ///
-    /// The request's URI is what [`super::Target::uri`] makes of the caller's. An idle connection
-    /// that turns out to be dead before the request was sent is replaced, silently; nothing else is
-    /// repeated.
+    /// The request's URI is from [`super::Target::uri`]. If an idle connection turns out to be
+    /// closed before the request was sent, it is replaced silently. Nothing else is repeated.
     ///
     /// # Errors
-    /// [`Failure::sent`] tells whether the upstream may have seen the request.
+    /// [`Failure::sent`] is whether the upstream may have received the request.
     ///
     /// # Cancel safety
     /// Dropping the future ends the attempt and closes its connection, or resets its stream.
@@ -59,8 +58,8 @@ impl Ready {
         request: Request<replay::Body>,
         limit: HeadLimit,
     ) -> impl Future<Output = Result<Response<AnswerBody>, Failure>> + Send {
-        // Not an async fn: the request goes to its connection right here, so that no future on the
-        // way has to hold it.
+        // Not an async fn: the request is passed to its connection here, so that no future stores
+        // it.
         let begun = self.begin(request, limit);
         async move {
             let answer = self.exchange(begun).await?;
@@ -71,7 +70,7 @@ impl Ready {
         }
     }
 
-    /// Hands a request to its connection.
+    /// Passes a request to its connection.
     pub(super) fn begin(&mut self, mut request: Request<replay::Body>, limit: HeadLimit) -> Exchange {
         match &mut self.channel {
             Channel::Http1(lease) => {
@@ -85,15 +84,15 @@ impl Ready {
         }
     }
 
-    /// Waits for the head of the answer to a request that has begun.
+    /// Waits for the response's head after the request was passed on.
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     pub(super) fn exchange(
         &mut self,
         begun: Exchange,
     ) -> impl Future<Output = Result<Response<Incoming>, Failure>> + Send {
         async move {
-            // Taken apart before the await: the future would store the answer beside the exchange
-            // otherwise.
+            // Destructured before the await, so that the future does not store the response as
+            // well.
             let unsent = match self.head_of(begun).await {
                 Ok(Sent::Answer(answer)) => return Ok(answer),
                 Ok(Sent::Unsent(request)) => request,
@@ -119,7 +118,8 @@ impl Ready {
         }
     }
 
-    /// Sends a request on a new connection that an idle one lost. Boxed, because it is rare.
+    /// Sends a request again on a new connection, after an idle one was lost. Boxed, because it is
+    /// rare.
     fn resend(
         &mut self,
         request: Box<Request<replay::Body>>,
@@ -132,7 +132,7 @@ impl Ready {
         })
     }
 
-    /// Tells an answer from a request that may be sent again, and from a failure.
+    /// Distinguishes a response, a request that may be sent again, and a failure.
     fn outcome_of(
         &self,
         outcome: Result<Response<Incoming>, TrySendError<Request<replay::Body>>>,
@@ -158,7 +158,7 @@ impl Ready {
         }
     }
 
-    /// The answer, with the body that gives its connection back.
+    /// The response, with a body that returns its connection to the pool.
     pub(super) fn answer(self, response: Response<Incoming>) -> Result<Response<AnswerBody>, Failure> {
         let (head, incoming) = response.into_parts();
         let source = match self.channel {
@@ -179,8 +179,7 @@ impl Channel {
         Self::Http2(stream, Box::default())
     }
 
-    /// Moves the bytes of a connection that has one request at a time, then polls what waits for
-    /// them.
+    /// Drives an HTTP/1.1 connection's I/O, then polls `waiting`.
     fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -188,12 +187,12 @@ impl Channel {
     ) -> Poll<T> {
         match self {
             Self::Http1(lease) => lease.poll_with(cx, waiting),
-            // Its connection is moved by a task of its own.
+            // An HTTP/2 connection has its own task.
             Self::Http2(..) => waiting(cx),
         }
     }
 
-    /// Ready once the head of the answer is late.
+    /// Ready once the response's head is late.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(lease) => lease.poll_late(cx),

@@ -1,4 +1,4 @@
-//! A proxy's refusal, remembered: asking again at once locks accounts, and answers the same.
+//! A pause after a proxy's refusal: repeated attempts would fail too, and could lock the account.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::classify::Failure;
 use crate::clock::Instant;
 
-/// The pause after the first refusal; it doubles with each.
+/// The pause after the first refusal; each further refusal doubles it.
 const FIRST: Duration = Duration::from_secs(2);
-/// The longest pause: a proxy that has changed its mind is found within a minute.
+/// The longest pause, so that a proxy that accepts again is found within a minute.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// Whether the proxy is asked. Shared by all connections through it.
+/// The proxy's last refusal; shared by all connections through the proxy.
 #[derive(Debug, Default)]
 pub(super) struct RefusedByProxy(Mutex<Option<Refusal>>);
 
@@ -20,15 +20,15 @@ struct Refusal {
     failure: Failure,
     since: Instant,
     pause: Duration,
-    /// When the next connection asks the proxy.
+    /// When the next connection may try the proxy.
     ask_again: Instant,
 }
 
 impl RefusedByProxy {
-    /// Whether the proxy may be asked now: by the first connection after each pause.
+    /// Allows one connection after each pause to try the proxy.
     ///
     /// # Errors
-    /// With the proxy's last refusal.
+    /// The proxy's last refusal.
     pub(super) fn check(&self, now: Instant) -> Result<(), Failure> {
         let mut refusal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = &mut *refusal else { return Ok(()) };
@@ -39,11 +39,11 @@ impl RefusedByProxy {
         Ok(())
     }
 
-    /// The proxy refused a connection.
+    /// Records that the proxy refused a connection.
     pub(super) fn refused(&self, failure: &Failure, now: Instant) {
         let mut refusal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = refusal.as_ref().map(|known| known.pause);
-        // Connections that asked at the same time, before the first refusal came, count as one.
+        // Concurrent refusals count as one.
         if refusal.as_ref().is_some_and(|known| now < known.since + FIRST / 2) {
             return;
         }
@@ -51,7 +51,7 @@ impl RefusedByProxy {
         *refusal = Some(Refusal { failure: failure.clone(), since: now, pause, ask_again: now + pause });
     }
 
-    /// The proxy opened a tunnel.
+    /// Records that the proxy opened a tunnel.
     pub(super) fn opened(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }

@@ -1,34 +1,35 @@
-//! Whether an upstream's connections can be used again.
+//! Decides whether an upstream's connections are reused.
 //!
-//! Some servers close a connection right after each answer and do not say so in its head. The next
-//! request meets that close on its way: nobody can tell whether it was carried out, and one that
-//! must not be repeated fails. After a few losses in a row a connection serves one request; now and
-//! then one is kept, to see.
+//! Some servers close a connection after each response without announcing it. The next request
+//! crosses the close, so it is unknown whether it was processed, and a request that must not be
+//! repeated fails. After a few such losses in a row each connection is used once. Now and then one
+//! is kept as a test.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-/// Losses in a row after which connections are no longer kept.
+/// Consecutive losses after which connections are not reused.
 const ENOUGH: u32 = 3;
-/// Answers until one is kept again; twice as many each time.
+/// Responses until the first connection is kept as a test; the interval doubles up to the maximum.
 const FIRST: u32 = 16;
 const MOST: u32 = 4096;
-/// A close that was on its way when the request went out is noticed within a round trip. What
-/// comes later ends a request that the upstream had begun, and says nothing about the next.
+/// Longest time after sending in which a close is attributed to the idle connection: such a close
+/// is noticed within a round trip. A later one ended a request in progress, and says nothing about
+/// reuse.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
-/// What one worker knows of it. All orderings are relaxed: one thread does it all.
+/// One worker's statistics. All orderings are relaxed: a single thread uses it.
 #[derive(Debug, Default)]
 pub(super) struct Reuse {
-    /// Losses since a connection that was used before brought an answer; no more than matter.
+    /// Losses since a reused connection delivered a response; at most `MAX_LOSSES`.
     lost: AtomicU32,
-    /// Answers until one is kept, and how many it were last time.
+    /// Responses left until a connection is kept as a test, and the previous interval.
     left: AtomicU32,
     period: AtomicU32,
 }
 
 impl Reuse {
-    /// A connection that was used before brought an answer.
+    /// Records a response on a reused connection.
     pub(super) fn answered(&self) {
         if self.lost.load(Ordering::Relaxed) == 0 {
             return;
@@ -38,7 +39,7 @@ impl Reuse {
         }
     }
 
-    /// One was closed this long `after` a request went out on it, before any answer.
+    /// Records that a reused connection was closed `after` sending a request, before any response.
     pub(super) fn lost(&self, after: Duration) {
         let lost = self.lost.load(Ordering::Relaxed);
         if after > ON_ITS_WAY || lost == ENOUGH {
@@ -54,7 +55,7 @@ impl Reuse {
         }
     }
 
-    /// Whether a connection whose answer has ended is kept for another request.
+    /// Whether to keep a connection whose response has ended.
     pub(super) fn keeps(&self) -> bool {
         if self.lost.load(Ordering::Relaxed) < ENOUGH {
             return true;
@@ -86,7 +87,7 @@ mod tests {
         reuse
     }
 
-    /// Answers until one is kept.
+    /// Responses until one is kept.
     fn until_kept(reuse: &Reuse) -> u32 {
         (0..=MOST).find(|_| reuse.keeps()).unwrap()
     }

@@ -1,10 +1,10 @@
-//! Where the upstream is: the only source of the authority that requests go to.
+//! The upstream's address: the only source of the authority that requests go to.
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri};
 
-/// The upstream's address as configured: scheme, host, port, and a path before every request's own.
+/// The upstream's configured address: scheme, host, port, and a base path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     tls: bool,
@@ -15,28 +15,28 @@ pub struct Target {
     base_path: Box<str>,
 }
 
-/// Why a URL is no upstream.
+/// The reason why a URL is not an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// It is not a URL at all.
+    /// It is not a URL.
     #[error("is not a URL; expected for instance https://api.openai.com")]
     NotAUrl,
-    /// Another scheme than http or https.
+    /// Its scheme is not http or https.
     #[error("must begin with https:// or http://")]
     Scheme,
-    /// No host.
+    /// It has no host.
     #[error("names no host")]
     Host,
-    /// A user or password in front of the host.
+    /// It has a user or password.
     #[error("must not hold a user or password; give the credential as one")]
     UserInfo,
-    /// A question mark.
+    /// It has a query.
     #[error("must not hold a query")]
     Query,
 }
 
 impl Target {
-    /// Reads a URL such as `https://api.openai.com`.
+    /// Parses a URL such as `https://api.openai.com`.
     pub fn parse(url: &str) -> Result<Self, TargetError> {
         let uri: Uri = url.parse().map_err(|_| TargetError::NotAUrl)?;
         let tls = match uri.scheme_str() {
@@ -81,7 +81,7 @@ impl Target {
         self.port
     }
 
-    /// Whether an authority names this server.
+    /// Whether an authority is this server's.
     pub(super) fn is_authority(&self, text: &str) -> bool {
         let Ok(authority) = text.parse::<Authority>() else { return false };
         let port = authority.port_u16().unwrap_or(if self.tls { 443 } else { 80 });
@@ -89,16 +89,15 @@ impl Target {
         !text.contains('@') && port == self.port && host.eq_ignore_ascii_case(&self.host)
     }
 
-    /// The value of the `Host` header: the authority as configured.
+    /// The value of the `Host` header: the configured authority.
     pub fn host_header(&self) -> &HeaderValue {
         &self.host_header
     }
 
-    /// The URI of a request in the form that HTTP/1.1 sends: its path and query, byte for byte,
-    /// after the base path.
+    /// The URI of a request in origin form: the base path, then its path and query, byte for byte.
     ///
-    /// Where both the base path ends in `/v1` and the request's path begins with it, it is there
-    /// once. Only the path and query of `uri` are looked at: an authority in it leads nowhere.
+    /// If the base path ends in `/v1` and the request's path begins with it, it appears once. The
+    /// authority of `uri` is ignored.
     pub fn uri(&self, uri: &Uri) -> Uri {
         let path = uri.path_and_query();
         if self.base_path.is_empty() {
@@ -107,7 +106,7 @@ impl Target {
         self.join(path.map_or("/", PathAndQuery::as_str))
     }
 
-    /// The same in the form that HTTP/2 sends, with scheme and authority.
+    /// The same in absolute form, for HTTP/2.
     pub(super) fn absolute(&self, origin_form: Uri) -> Uri {
         let mut parts = origin_form.into_parts();
         parts.scheme = Some(if self.tls { Scheme::HTTPS } else { Scheme::HTTP });
@@ -115,8 +114,7 @@ impl Target {
         Uri::from_parts(parts).unwrap_or_default()
     }
 
-    /// Makes a request that may have been in the form of HTTP/2, for a connection that was lost,
-    /// one of HTTP/1.1.
+    /// Converts a request from HTTP/2's form to HTTP/1.1's, for another connection.
     pub(super) fn restore_origin_form<B>(&self, request: &mut Request<B>) {
         if request.uri().scheme().is_some() {
             let uri = std::mem::take(request.uri_mut());
@@ -125,7 +123,7 @@ impl Target {
         }
     }
 
-    /// A path at this server as callers know it: without the base path, where it stands below that.
+    /// A path at this server without the base path, as callers know it.
     pub(super) fn below_base<'a>(&self, path: &'a str) -> &'a str {
         let base = self.base_path.strip_suffix("/v1").unwrap_or(&self.base_path);
         path.strip_prefix(base)
@@ -139,7 +137,7 @@ impl Target {
             Some(base) if doubled => base,
             _ => &self.base_path,
         };
-        // Both parts were valid, so the whole is; a `*` would not be, and stays alone.
+        // Joined valid parts are valid, except `*`, which stays alone.
         format!("{base}{path}").parse().unwrap_or_else(|_| Uri::from_static("*"))
     }
 }

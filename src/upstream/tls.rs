@@ -1,4 +1,4 @@
-//! How connections to the upstream are encrypted.
+//! TLS towards the upstream.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,33 +8,33 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use crate::clock;
 use crate::pem::{self, PemError};
 
-/// Whom to trust, who to be, and what to speak.
+/// The TLS settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// The authorities that may vouch for the upstream.
+    /// The trusted certificate authorities.
     pub roots: Roots,
-    /// A certificate chain and its key to show to the upstream.
+    /// A client certificate and its key.
     pub client: Option<Identity>,
-    /// Whether TLS 1.2 is not enough.
+    /// Whether only TLS 1.3 is used.
     pub only_tls13: bool,
     /// Whether to offer HTTP/2.
     pub http2: bool,
 }
 
-/// The authorities that may vouch for the upstream.
+/// The trusted certificate authorities.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Roots {
     /// The system's.
     #[default]
     System,
-    /// Mozilla's, as they were when Weir was built.
+    /// Mozilla's, as of the build of Weir.
     Bundled,
-    /// Those of a PEM file, and no others.
+    /// Only those in a PEM file.
     File(PathBuf),
 }
 
 impl Roots {
-    /// The PEM file, where it is one.
+    /// The PEM file, if one is used.
     pub fn file(&self) -> Option<&PathBuf> {
         if let Self::File(path) = self { Some(path) } else { None }
     }
@@ -43,13 +43,13 @@ impl Roots {
 /// A certificate chain and its key, each in a PEM file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The chain, the own certificate first.
+    /// The chain, with the leaf certificate first.
     pub certificate: PathBuf,
-    /// The key of the first certificate.
+    /// The key of the leaf certificate.
     pub key: PathBuf,
 }
 
-/// Why TLS can't be set up.
+/// The reason why TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file can't be used.
@@ -60,12 +60,12 @@ pub enum TlsError {
         "the system has no certificate authorities ({0}); install its `ca-certificates`, or use the bundled ones"
     )]
     NoSystemRoots(String),
-    /// The combination is impossible.
+    /// The combination of settings is impossible.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
 }
 
-/// A configuration for [`Connector::new`](super::Connector::new), reading all files.
+/// A configuration for [`Connector::new`](super::Connector::new). Reads all files.
 pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError> {
     let roots = match &settings.roots {
         Roots::System => system_roots()?,
@@ -90,7 +90,7 @@ pub fn client_config(settings: &Settings) -> Result<Arc<ClientConfig>, TlsError>
     Ok(Arc::new(config))
 }
 
-/// The versions of TLS to speak.
+/// The TLS versions to offer.
 pub(crate) fn versions(only_tls13: bool) -> &'static [&'static SupportedProtocolVersion] {
     static ONLY_TLS13: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
     if only_tls13 { &ONLY_TLS13 } else { rustls::ALL_VERSIONS }
@@ -99,7 +99,7 @@ pub(crate) fn versions(only_tls13: bool) -> &'static [&'static SupportedProtocol
 fn system_roots() -> Result<RootCertStore, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // Some systems carry a certificate that rustls can't read; the others still count.
+    // Some systems contain certificates that rustls can't parse; they are skipped.
     let (added, _ignored) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
         let why = found.errors.first().map_or_else(|| "none found".to_owned(), ToString::to_string);

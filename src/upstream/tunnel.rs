@@ -6,10 +6,10 @@ use crate::classify::{Failure, FailureKind};
 
 use super::proxy::Proxy;
 
-/// Bytes that a proxy's answer may have.
+/// Largest CONNECT response, in bytes.
 const MAX_ANSWER: usize = 16 << 10;
 
-/// Asks the proxy at the other end of `io` for a tunnel to `host`.
+/// Opens a tunnel to `host` through the proxy at the other end of `io`.
 pub(super) async fn open<I>(mut io: I, proxy: &Proxy, host: &str, port: u16) -> Result<I, Failure>
 where
     I: AsyncRead + AsyncWrite + Unpin,

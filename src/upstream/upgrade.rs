@@ -1,5 +1,4 @@
-//! Connections that stop speaking HTTP: WebSocket, by the upgrade of HTTP/1.1 (RFC 9110, section
-//! 7.8).
+//! Upgraded connections: WebSocket over HTTP/1.1 (RFC 9110, section 7.8).
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -24,86 +23,86 @@ use super::body::AnswerBody;
 use super::counters::Open;
 use super::driver::Driver;
 
-/// How the upstream answered a request to upgrade.
+/// The upstream's response to an upgrade request.
 #[derive(Debug)]
 pub enum Upgrade {
-    /// It switched protocols: the head of its 101, and the connection.
+    /// 101 Switching Protocols: its head, and the connection.
     Switched(Response<()>, Switched),
-    /// It answered as to any other request.
+    /// Any other response.
     Declined(Response<AnswerBody>),
 }
 
-/// A connection to the upstream that is about to stop speaking HTTP.
+/// A connection to the upstream that is about to switch protocols.
 #[derive(Debug)]
 pub struct Switched {
     connection: OnUpgrade,
     _held: Option<(Driver, Open)>,
 }
 
-/// How much went through a tunnel, and why it ended.
+/// The byte counts of a tunnel, and the reason for its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunnelReport {
     /// Bytes from the client to the upstream.
     pub up: u64,
     /// Bytes from the upstream to the client.
     pub down: u64,
-    /// Why it ended.
+    /// The reason for its end.
     pub end: TunnelEnd,
 }
 
 names! {
-    /// Why a tunnel ended.
+    /// The reason for a tunnel's end.
     TunnelEnd {
         /// Both sides closed.
         Closed = "closed",
-        /// One side broke.
+        /// One side failed.
         Broken = "broken",
-        /// Nothing came from either side for too long.
+        /// Neither side sent anything for too long.
         Idle = "idle",
-        /// It was told to end.
+        /// The process ended it.
         Stopped = "stopped",
-        /// What one side sent can't be read, or is longer than it may be.
+        /// One side sent unreadable data, or a message beyond the limit.
         Refused = "refused",
-        /// The client took nothing of what was sent to it for too long.
+        /// The client read nothing for too long.
         Unread = "unread",
     }
 }
 
-/// Bounds of upgraded connections.
+/// Limits of upgraded connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunnelLimits {
-    /// How long both directions may be silent.
+    /// Longest time in which neither side sends.
     pub idle: Duration,
-    /// How long a client may take nothing of what waits for it, where messages are read.
+    /// Longest time in which a client reads nothing, if messages are parsed.
     pub unread: Duration,
-    /// Connections at once.
+    /// Most upgraded connections.
     pub max: usize,
-    /// Bytes of one message of a client's, where messages are read.
+    /// Largest client message in bytes, if messages are parsed.
     pub message: usize,
 }
 
-/// How far the process is on its way to its end.
+/// The phase of the process's shutdown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// It serves.
     #[default]
     Open,
-    /// What is under way may end; nothing new begins.
+    /// Work in progress may finish; nothing new begins.
     Draining,
-    /// All ends now.
+    /// Everything ends now.
     Stopped,
 }
 
-/// Which requests may stop speaking HTTP, and within which bounds. Shared by all workers.
+/// The upgraded connections, the paths that allow them, and their limits. Shared by all workers.
 pub struct Tunnels {
     allows: Box<dyn Fn(&str) -> bool + Send + Sync>,
     limits: TunnelLimits,
     open: AtomicUsize,
-    /// Each slot has a receiver: once all are gone, so are the tunnels.
+    /// Each slot has a receiver, so the channel is closed once all tunnels are.
     phase: watch::Sender<Phase>,
 }
 
-/// The right to one tunnel, until dropped.
+/// A guard for one tunnel; dropping it frees the slot.
 #[derive(Debug)]
 pub struct TunnelSlot {
     tunnels: Arc<Tunnels>,
@@ -111,13 +110,13 @@ pub struct TunnelSlot {
 }
 
 impl Tunnels {
-    /// Tunnels for the paths that `allows` names.
+    /// Creates tunnels for the paths that `allows` accepts.
     pub fn new(allows: impl Fn(&str) -> bool + Send + Sync + 'static, limits: TunnelLimits) -> Arc<Self> {
         let (phase, _) = watch::channel(Phase::Open);
         Arc::new(Self { allows: Box::new(allows), limits, open: AtomicUsize::new(0), phase })
     }
 
-    /// No tunnel at all.
+    /// Allows no tunnels.
     #[cfg(any(test, feature = "internals"))]
     pub fn none() -> Arc<Self> {
         Self::new(
@@ -126,29 +125,29 @@ impl Tunnels {
         )
     }
 
-    /// Whether a request for this path may be upgraded.
+    /// Whether requests for this path may be upgraded.
     pub fn allows(&self, path: &str) -> bool {
         (self.allows)(path)
     }
 
-    /// Tunnels open now.
+    /// Open tunnels.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// A slot for one more tunnel; `None` when all are taken.
+    /// A slot for another tunnel; `None` if all are in use.
     pub fn take(self: &Arc<Self>) -> Option<TunnelSlot> {
         let slot = TunnelSlot { tunnels: Arc::clone(self), phase: self.phase.subscribe() };
-        // The slot gives back what is taken here, also when it is one too many.
+        // Dropping the slot undoes the increment, also beyond the limit.
         (self.open.fetch_add(1, Ordering::Relaxed) < self.limits.max).then_some(slot)
     }
 
-    /// Lets all tunnels finish what is under way, and begin nothing: those to come too.
+    /// Lets all tunnels, current and future, finish their work and begin nothing.
     pub fn drain(&self) {
         self.phase.send_replace(Phase::Draining);
     }
 
-    /// Ends all tunnels, those to come too.
+    /// Ends all tunnels, current and future.
     pub fn stop(&self) {
         self.phase.send_replace(Phase::Stopped);
     }
@@ -156,24 +155,24 @@ impl Tunnels {
     /// Waits until no tunnel is open.
     ///
     /// # Cancel safety
-    /// Dropping the future changes nothing.
+    /// Dropping the future has no effect.
     pub async fn closed(&self) {
         self.phase.closed().await;
     }
 }
 
 impl TunnelSlot {
-    /// The bounds of the tunnel.
+    /// The limits of the tunnel.
     pub fn limits(&self) -> TunnelLimits {
         self.tunnels.limits
     }
 
-    /// How far the process is on its way to its end.
+    /// The phase of the process's shutdown.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
 
-    /// Waits for the next phase; for ever, when none comes.
+    /// Waits for the next phase, forever if there is none.
     ///
     /// # Cancel safety
     /// No change is lost.
@@ -184,8 +183,8 @@ impl TunnelSlot {
         self.phase()
     }
 
-    /// Copies bytes both ways, unread, until the tunnel ends. A drain ends it at once: nobody knows
-    /// what is under way.
+    /// Relays bytes both ways, unparsed, until the tunnel ends. A drain ends it at once, because
+    /// the state of its protocol is unknown.
     ///
     /// # Cancel safety
     /// Dropping the future closes both sides.
@@ -215,7 +214,7 @@ impl fmt::Debug for Tunnels {
     }
 }
 
-/// What a client asks to upgrade to, if it asks: the one protocol that its headers name.
+/// The protocol that a client asks to upgrade to, if its headers name exactly one.
 pub fn asked_for(headers: &HeaderMap) -> Option<HeaderValue> {
     let nominated = super::headers::nominated(headers).any(|name| name.eq_ignore_ascii_case(b"upgrade"));
     let mut protocols = headers.get_all(header::UPGRADE).iter();
@@ -225,8 +224,7 @@ pub fn asked_for(headers: &HeaderMap) -> Option<HeaderValue> {
     }
 }
 
-/// Puts the request, or the answer, to upgrade back into headers that were stripped of what
-/// concerns one connection.
+/// Restores the upgrade fields of a request or response after hop-by-hop fields were removed.
 pub fn ask_for(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, protocol);
@@ -238,7 +236,8 @@ impl Switched {
         (answer.map(drop), Self { connection, _held: held })
     }
 
-    /// Both connections, once they are there, and what must live as long as the upstream's does.
+    /// Waits for both upgraded connections. The third value must live as long as the upstream's
+    /// connection.
     ///
     /// # Cancel safety
     /// Dropping the future closes both sides.
@@ -248,8 +247,8 @@ impl Switched {
         Some((TokioIo::new(client), TokioIo::new(upstream), held))
     }
 
-    /// Copies bytes both ways until both sides have closed, one breaks, neither sends for `idle`,
-    /// or `stop` resolves.
+    /// Relays bytes both ways until both sides have closed, one fails, neither sends for `idle`, or
+    /// `stop` resolves.
     ///
     /// # Cancel safety
     /// Dropping the future closes both sides.
@@ -260,7 +259,8 @@ impl Switched {
         stop: impl Future<Output = ()>,
     ) -> TunnelReport {
         let Self { connection, _held } = self;
-        // Bytes moved, and whether any were lately; atomics only because the future is `Send`.
+        // The byte counts, and whether any moved lately. Atomics only because the future must be
+        // `Send`.
         let (up, down, lately) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
         let count = |total: &AtomicU64, read: &[u8]| {
             if !read.is_empty() {

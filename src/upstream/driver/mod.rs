@@ -1,10 +1,9 @@
-//! The work on a connection's bytes, done in the task whose request the connection serves.
+//! Drives a connection's I/O in the task of the request that uses it.
 //!
-//! hyper hands over a connection in two halves: a handle that takes requests, and a future that
-//! reads and writes. The usual place of that future is a task of its own. What it reads is then
-//! written to the caller in another task's turn, and a busy worker takes that turn only after it
-//! has read from every other connection of the batch: a chunk waits for its neighbors. Polled by
-//! the request's own task, a chunk is read and written in one go.
+//! hyper splits a connection into a handle for requests and a future for I/O. Usually that future
+//! is spawned. Its data then reaches the caller in another task's turn, and a busy worker runs that
+//! task only after it has read from all other ready connections, which delays each chunk. Polled by
+//! the request's own task, a chunk is read and written in one turn.
 
 use std::fmt;
 use std::future::Future;
@@ -17,20 +16,19 @@ use tokio::task::{AbortHandle, coop};
 
 use crate::clock;
 
-/// Rounds of one poll. Two are enough, unless the runtime wants its thread back: then each round
-/// asks for another.
+/// Most iterations of one poll. Two suffice, unless the coop budget is spent, when each iteration
+/// would request another.
 const ROUNDS: usize = 3;
 
-/// The future that reads and writes, and where it is polled. Dropping it closes the connection at
-/// once.
+/// A connection's I/O future, and where it is polled. Dropping it closes the connection at once.
 pub(super) struct Driver {
     place: Place,
     bell: Arc<Bell>,
-    /// The bell, as the work takes it.
+    /// A waker for `wake_flag`, passed to the I/O future.
     waker: Waker,
-    /// Whom the bell wakes: a copy, to compare without its lock.
+    /// A copy of the waker in `wake_flag`, to compare without its lock.
     listener: Waker,
-    /// Whether what waits is to be polled although nothing rang: it was ready, and has not been
+    /// Whether the waiting future must be polled without a wake: it was ready, and has not been
     /// polled since.
     look: bool,
 }
@@ -38,16 +36,16 @@ pub(super) struct Driver {
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 enum Place {
-    /// With whoever uses the connection.
+    /// By the user of the connection.
     Here(Work),
-    /// In a task of its own.
+    /// In a separate task.
     Task(AbortHandle),
-    /// The connection has ended.
+    /// Not at all: the connection has ended.
     Ended,
 }
 
 impl Driver {
-    /// The driver of a connection whose bytes `work` moves.
+    /// Creates a driver for the I/O future `work`.
     pub(super) fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
         let bell = Arc::new(Bell { state: AtomicU8::new(RUNG), listener: Mutex::new(Waker::noop().clone()) });
         Self {
@@ -59,11 +57,10 @@ impl Driver {
         }
     }
 
-    /// Moves bytes, then polls what waits for them, for as long as one gives the other something to
-    /// do.
+    /// Polls the I/O future and then `waiting`, as long as one makes progress for the other.
     ///
-    /// `waiting` is what only that work can make ready, and is left out while it had nothing to do.
-    /// Once it is ready, another may wait.
+    /// Only the I/O future can make `waiting` ready, so `waiting` is not polled if I/O had nothing
+    /// to do. Once it is ready, another may be passed.
     pub(super) fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -79,15 +76,15 @@ impl Driver {
                 self.look = true;
             }
             if std::mem::take(&mut self.look) {
-                // Nothing but the work can make it ready, and the work has just been done: it need
-                // not ring.
+                // Only the I/O future can make it ready, and that was just polled: no wake is
+                // needed.
                 if let Poll::Ready(item) = waiting(&mut Context::from_waker(Waker::noop())) {
                     self.look = true;
                     self.bell.hush();
                     return Poll::Ready(item);
                 }
-                // Nothing but that, and the runtime: a task whose budget is spent is not told what
-                // is ready, and is to come again.
+                // Exception: once the task's coop budget is spent, resources report Pending
+                // although they are ready, and tokio reschedules the task. Poll again next time.
                 if !coop::has_budget_remaining() {
                     self.look = true;
                     break;
@@ -101,14 +98,13 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Says that the connection is about to be used: there is something to do for the next poll,
-    /// and nobody to wake for it.
+    /// Marks the I/O future as ready: the connection is about to be used by the calling task.
     pub(super) fn claim(&mut self) {
         self.bell.state.store(RUNG, Ordering::Release);
     }
 
-    /// Leaves the connection to `watcher`, which is woken when there is something to do and then
-    /// calls this again. Tells whether the connection is still open.
+    /// Polls the I/O of an idle connection. `watcher` is woken when it is ready, and must then call
+    /// this again. Returns whether the connection is still open.
     pub(super) fn rest(&mut self, watcher: &Waker) -> bool {
         self.listen(watcher);
         for _ in 0..ROUNDS {
@@ -123,23 +119,23 @@ impl Driver {
         self.is_here()
     }
 
-    /// The same for a connection whose last bytes were taken in this very turn: nothing but that
-    /// can have rung since.
+    /// The same right after the connection's last bytes were read: it can't have become ready
+    /// since.
     pub(super) fn rest_unseen(&mut self, watcher: &Waker) -> bool {
         self.listen(watcher);
         self.bell.state.store(QUIET, Ordering::Release);
         self.is_here()
     }
 
-    /// Lets the connection go on by itself, whoever waits for it.
+    /// Spawns the I/O future as a separate task.
     pub(super) fn detach(&mut self) {
         if let Place::Here(work) = std::mem::replace(&mut self.place, Place::Ended) {
             self.place = Place::Task(clock::spawn(work).abort_handle());
         }
     }
 
-    /// Moves bytes one last time: those that say goodbye, once the handle of the connection is
-    /// gone.
+    /// Polls the I/O future a last time, after the connection's handle was dropped, to write the
+    /// shutdown.
     pub(super) fn finish(mut self) {
         self.work();
     }
@@ -183,28 +179,29 @@ impl fmt::Debug for Driver {
     }
 }
 
-/// Rung when the work has something to do. It wakes its listener only when that is not at work
-/// already: taking what was read rings in every poll.
+/// A flag that is set when the I/O future is ready. It wakes the listener only while that is idle,
+/// because each read sets the flag during a poll.
 #[derive(Debug)]
 struct Bell {
     state: AtomicU8,
     listener: Mutex<Waker>,
 }
 
-/// Nothing to do.
+/// Not ready; the listener must be woken.
 const QUIET: u8 = 0;
-/// The listener is at work.
+/// The listener is polling.
 const ANSWERED: u8 = 1;
-/// There is something to do, and the listener knows, or is about to look by itself.
+/// Ready, and the listener knows it or will check.
 const RUNG: u8 = 2;
 
 impl Bell {
-    /// Whether there is something to do; from now on the listener is at work.
+    /// Clears the flag and marks the listener as polling. Returns whether the flag was set.
     fn answer(&self) -> bool {
         self.state.swap(ANSWERED, Ordering::AcqRel) == RUNG
     }
 
-    /// Whether there is nothing more to do: from now on the listener is woken.
+    /// Marks the listener as idle, so that it is woken. Returns `false` if the flag was set
+    /// meanwhile.
     fn hush(&self) -> bool {
         self.state.compare_exchange(ANSWERED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }

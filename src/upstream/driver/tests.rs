@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 use super::*;
 
-/// Counts how often it wakes.
+/// Counts its wakes.
 #[derive(Default)]
 struct Listener(AtomicUsize);
 
@@ -25,8 +25,7 @@ impl Listener {
     }
 }
 
-/// A connection in memory: what came from the far end, what was read of it, and who waits for
-/// either.
+/// An in-memory connection: received items, items read, and the wakers of both.
 #[derive(Default)]
 struct Line {
     come: VecDeque<Option<u8>>,
@@ -43,15 +42,14 @@ fn ring(waker: &mut Option<Waker>) {
     }
 }
 
-/// Something from the far end; `None` is its end.
+/// Delivers an item from the far end; `None` is its end.
 fn comes(line: &Shared, item: Option<u8>) {
     let mut line = line.lock().unwrap();
     line.come.push_back(item);
     ring(&mut line.reader);
 }
 
-/// A driver that reads one item at a time, and the next only when that one was taken, as
-/// hyper's does.
+/// A driver that, like hyper, reads one item at a time, and the next only once that was consumed.
 fn driver(line: &Shared) -> Driver {
     let line = Arc::clone(line);
     Driver::new(poll_fn(move |cx| {
@@ -139,7 +137,7 @@ fn the_last_to_ask_is_woken() {
         }
         assert!(driver.poll_with(&mut Context::from_waker(waker), |cx| take(&line, cx)).is_ready());
     }
-    // From the last one that used it to the one that watches over it.
+    // From the last user to the watcher of idle connections.
     let (watcher, waker) = Listener::new();
     assert!(driver.rest(&waker));
     comes(&line, None);

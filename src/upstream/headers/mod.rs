@@ -1,4 +1,4 @@
-//! What a proxy changes in the headers of a message: nothing but what HTTP demands.
+//! The changes that a proxy must make to a message's headers, and no others.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Fields that say where a request came from.
+/// Fields that identify the origin of a request.
 static FORWARDED: [HeaderName; 5] = [
     header::FORWARDED,
     X_FORWARDED_FOR,
@@ -25,18 +25,18 @@ const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 weir");
 const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2.0 weir");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
-/// What becomes of `Forwarded` and `X-Forwarded-*`, which say where a request came from.
+/// How `Forwarded` and `X-Forwarded-*`, which identify the origin of a request, are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Forwarded {
-    /// They are removed: addresses inside a company are not the upstream's business.
+    /// They are removed: a company's internal addresses don't concern the upstream.
     #[default]
     Remove,
-    /// They pass, and the client's address is added to `X-Forwarded-For`.
+    /// They are kept, and the client's address is appended to `X-Forwarded-For`.
     Append,
 }
 
-/// Makes the headers of a caller's request those of an attempt: hop-by-hop fields go, `Via` is
-/// added, `Host` becomes the target's. All others stay as they are, in their order.
+/// Converts the headers of a caller's request for an attempt: removes hop-by-hop fields, adds
+/// `Via`, and sets `Host` to the target's. All others keep their values and order.
 pub fn prepare_request(
     (headers, present): (&mut HeaderMap, &Present),
     version: http::Version,
@@ -46,7 +46,7 @@ pub fn prepare_request(
 ) {
     present.strip_request(headers);
     if present.expects {
-        // Weir has answered it, or does so when it reads the body, which follows at once.
+        // Weir answers `Expect` itself when it reads the body.
         headers.remove(header::EXPECT);
     }
     if present.is_for_weir {
@@ -64,20 +64,20 @@ pub fn prepare_request(
     headers.insert(header::HOST, target.host_header().clone());
 }
 
-/// Removes what concerns only the connection to the caller (RFC 9110, section 7.6.1). `TE:
-/// trailers` stays, and is nominated again.
+/// Removes the fields of the caller's connection (RFC 9110, section 7.6.1). `TE: trailers` is kept,
+/// and named in `Connection` again.
 #[cfg(test)]
 pub fn strip_request(headers: &mut HeaderMap) {
     Present::of(headers).strip_request(headers);
 }
 
-/// Removes what concerns only the connection to the upstream.
+/// Removes the fields of the upstream's connection.
 pub fn strip_response(headers: &mut HeaderMap) {
     Present::of(headers).strip(headers);
 }
 
-/// Removes what concerns only the connection to the upstream, and makes a `Location` on the
-/// upstream itself, at `target`, lead through Weir.
+/// Removes the fields of the upstream's connection, and makes a `Location` at `target` relative, so
+/// that it leads through Weir.
 pub fn prepare_response(headers: &mut HeaderMap, target: &Target) {
     let present = Present::of(headers);
     present.strip(headers);
@@ -86,9 +86,9 @@ pub fn prepare_response(headers: &mut HeaderMap, target: &Target) {
     }
 }
 
-/// Whether a message's headers leave no doubt about where its body ends.
+/// Checks that a message's headers define the end of its body unambiguously.
 ///
-/// hyper takes any list of codings that ends in `chunked`, and `chunked` together with a length.
+/// hyper accepts any list of codings that ends in `chunked`, and `chunked` together with a length.
 pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), Cow<'static, str>> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };
@@ -101,7 +101,7 @@ pub(super) fn check_framing(headers: &HeaderMap) -> Result<(), Cow<'static, str>
     Ok(())
 }
 
-/// The names that a message's `Connection` lines nominate, over all lines.
+/// The field names in a message's `Connection` fields.
 pub fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers
         .get_all(header::CONNECTION)
@@ -111,7 +111,7 @@ pub fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|name| !name.is_empty())
 }
 
-/// Fields of one connection, in no message of the next.
+/// Hop-by-hop fields, which must not be forwarded.
 static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     KEEP_ALIVE,
@@ -123,12 +123,12 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     header::PROXY_AUTHORIZATION,
 ];
 
-/// Which of the fields that are removed, or mean something to Weir itself, a message has. One pass
-/// over its names costs less than a look-up of each, which are mostly absent.
+/// The presence of the fields that Weir removes or reads. One pass over the names is cheaper than a
+/// lookup of each, because most are absent.
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field that may be there")]
 pub struct Present {
-    /// Of [`HOP_BY_HOP`].
+    /// Each of [`HOP_BY_HOP`].
     hop_by_hop: [bool; HOP_BY_HOP.len()],
     /// Any of [`FORWARDED`].
     says_where_from: bool,
@@ -143,7 +143,7 @@ pub struct Present {
 }
 
 impl Present {
-    /// What is present among these headers.
+    /// Finds the fields present in these headers.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut present = Self::default();
         for name in headers.keys() {
@@ -213,13 +213,13 @@ fn remove_nominated(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes one field of several `Cookie` fields, which HTTP/2 allows and HTTP/1.1 does not (RFC 9113,
-/// section 8.2.3).
+/// Merges several `Cookie` fields, which HTTP/2 allows and HTTP/1.1 does not (RFC 9113, section
+/// 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(header::COOKIE).iter();
     if let (Some(_), Some(_)) = (cookies.next(), cookies.next()) {
         let all: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        // Each is a valid value, so the whole is.
+        // Joined valid values are valid.
         if let Ok(mut joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
             joined.set_sensitive(true);
             headers.insert(header::COOKIE, joined);
@@ -227,8 +227,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a `Location` on the upstream itself lead through Weir: `Host` was the upstream's, so the
-/// upstream names itself. One that leads elsewhere stays.
+/// Makes a `Location` at the upstream itself relative: the request's `Host` was the upstream's, so
+/// it points past Weir. Other locations are kept.
 fn relative_location(headers: &mut HeaderMap, target: &Target) {
     let Some(location) = headers.get(header::LOCATION).and_then(|value| value.to_str().ok()) else { return };
     let Some((scheme, rest)) = location.split_once("://") else { return };
@@ -240,7 +240,7 @@ fn relative_location(headers: &mut HeaderMap, target: &Target) {
     }
     let path = target.below_base(path);
     let relative = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    // `//x` would be another host's name.
+    // `//x` would be a host name.
     if !relative.starts_with("//")
         && let Ok(relative) = HeaderValue::from_str(&relative)
     {

@@ -1,4 +1,4 @@
-//! Attempts over HTTP/2, and over HTTP/1.1 where HTTP/2 lost them.
+//! Attempts over HTTP/2, and their repetition over HTTP/1.1 after a lost connection.
 
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -48,7 +48,7 @@ async fn http2_opens_as_many_connections_as_streams_need() {
     );
 }
 
-/// Middleboxes forget a connection that is silent for long, without a word to either end.
+/// Middleboxes silently drop the state of idle connections.
 #[tokio::test(start_paused = true)]
 async fn an_http2_connection_that_was_idle_too_long_is_not_used_again() {
     let Wire { upstream, counters, mut accepted } = wire(true);
@@ -110,7 +110,7 @@ async fn small_frames_that_nobody_reads_kill_no_stream_beside_them() {
             Request::post("/v1/responses").header("host", "upstream.test").body(Body::empty()).unwrap();
         stalled.push(upstream.attempt(stream, HeadLimit::default()).await.unwrap());
     }
-    // 20,000 frames lie in wait on the one connection.
+    // 20,000 frames are queued on the one connection.
     clock::sleep(Duration::from_secs(5)).await;
     let beside = upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
     assert_eq!(beside.into_body().collect().await.unwrap().to_bytes().len(), 10);
@@ -120,8 +120,7 @@ async fn small_frames_that_nobody_reads_kill_no_stream_beside_them() {
     assert_eq!(wire.counters.connected(), 1);
 }
 
-/// A server that closes after each answer without a word costs a few requests, not every second
-/// one.
+/// A server that silently closes after each response costs a few requests, not every second one.
 #[tokio::test(start_paused = true)]
 async fn connections_that_are_lost_after_each_answer_are_used_once() {
     let Wire { upstream, counters, mut accepted } = wire(false);
@@ -156,13 +155,12 @@ async fn connections_that_are_lost_after_each_answer_are_used_once() {
             }
         }
     }
-    // Three in a row, then the trials after 16, 32, 64 and not yet 128 answers.
+    // Three in a row, then the tests after 16, 32, 64 and not yet 128 responses.
     assert_eq!((lost, asked.load(Ordering::Relaxed)), (6, 194));
     assert_eq!(counters.open(), 0);
 }
 
-/// What an HTTP/2 connection lost before it was sent has the form of HTTP/1.1 where that takes it
-/// over.
+/// A request that an HTTP/2 connection lost is converted for HTTP/1.1.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_http2_lost_is_well_formed_over_http1() {
     let mut wire = wire_of(|number| number == 0);
@@ -184,7 +182,7 @@ async fn a_request_that_http2_lost_is_well_formed_over_http1() {
     });
     let answer = wire.upstream.attempt(post("body"), HeadLimit::default()).await.unwrap();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
-    // Taken while the connection is still there, and sent once it is gone.
+    // Taken while the connection is open, and sent once it is closed.
     let ready = wire.upstream.connection().await.unwrap();
     cut.send(()).unwrap();
     clock::sleep(Duration::from_secs(1)).await;

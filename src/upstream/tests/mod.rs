@@ -1,4 +1,4 @@
-//! Tests of attempts over connections in memory, on a paused clock.
+//! Tests of attempts over in-memory connections, on a paused clock.
 
 mod http2;
 
@@ -26,12 +26,12 @@ use super::{AnswerBody, Connected, Counters, Destination, HeadLimit, Settings, T
 struct Wire {
     upstream: Upstream,
     counters: Arc<Counters>,
-    /// The far ends of connections, as they are made.
+    /// The far ends of new connections.
     accepted: mpsc::UnboundedReceiver<DuplexStream>,
 }
 
 impl Wire {
-    /// Begins an attempt, which goes on by itself.
+    /// Spawns an attempt.
     fn begin(&self, request: Request<Body>) -> JoinHandle<Result<Response<AnswerBody>, Failure>> {
         let upstream = self.upstream.clone();
         clock::spawn(async move { upstream.attempt(request, HeadLimit::default()).await })
@@ -42,7 +42,7 @@ fn wire(http2: bool) -> Wire {
     wire_of(move |_| http2)
 }
 
-/// The same, where `http2` says of each connection by its number whether it speaks HTTP/2.
+/// The same, where `http2` returns whether the connection with this number speaks HTTP/2.
 fn wire_of(http2: impl Fn(usize) -> bool + Clone + Send + Sync + 'static) -> Wire {
     let (sender, accepted) = mpsc::unbounded_channel();
     let made = Arc::new(AtomicUsize::new(0));
@@ -66,7 +66,7 @@ fn post(body: &'static str) -> Request<Body> {
     Request::post("/v1/embeddings").header("host", "upstream.test").body(body).unwrap()
 }
 
-/// Reads one request whose body is at its end when `end` was read.
+/// Reads one request, up to `end` in its body.
 async fn read_until(far: &mut DuplexStream, end: &str) -> String {
     let mut read = Vec::new();
     while !read.ends_with(end.as_bytes()) {
@@ -75,7 +75,7 @@ async fn read_until(far: &mut DuplexStream, end: &str) -> String {
     String::from_utf8(read).unwrap()
 }
 
-/// Whether the connection is closed, and nothing came before.
+/// Whether the connection was closed without further bytes.
 async fn is_closed(far: &mut DuplexStream) -> bool {
     let mut rest = Vec::new();
     matches!(
@@ -110,13 +110,13 @@ async fn a_connection_serves_one_attempt_after_the_other() {
     let (mut far, mut accepted) = far.await.unwrap();
     assert!(accepted.try_recv().is_err());
     assert_eq!((wire.counters.open(), wire.counters.connected()), (1, 1));
-    // Left alone, it is closed; after the idle timeout and half of it at the latest.
+    // An idle connection is closed within one and a half idle timeouts.
     clock::sleep(Settings::default().idle_timeout.mul_f64(1.5)).await;
     assert!(is_closed(&mut far).await);
     assert_eq!((wire.counters.open(), wire.counters.idle()), (0, 0));
 }
 
-/// What a body has now, if it has anything.
+/// The frame that a body has available now, if any.
 async fn at_once(body: &mut AnswerBody) -> Option<Option<Bytes>> {
     match poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await {
         Poll::Ready(frame) => Some(frame.map(|frame| frame.unwrap().into_data().unwrap())),
@@ -124,7 +124,7 @@ async fn at_once(body: &mut AnswerBody) -> Option<Option<Bytes>> {
     }
 }
 
-/// Another task's turn in between would come after those of all other connections of a batch.
+/// Another task would run only after all other ready connections were read.
 #[tokio::test(start_paused = true)]
 async fn what_has_come_is_passed_on_without_another_tasks_turn() {
     let mut wire = wire(false);
@@ -146,7 +146,7 @@ async fn what_has_come_is_passed_on_without_another_tasks_turn() {
     far.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(at_once(&mut body).await, Some(None));
     assert_eq!((wire.counters.open(), wire.counters.idle()), (1, 1));
-    // The upstream closes it: noticed at once, not only when it is wanted, or times out.
+    // A close by the upstream is noticed at once.
     drop(far);
     tokio::task::yield_now().await;
     assert_eq!((wire.counters.open(), wire.counters.idle()), (0, 0));
@@ -317,13 +317,13 @@ fn the_future_of_an_attempt_stays_small() {
     assert!(size <= 2560, "{size} bytes");
 }
 
-/// Beyond their age connections are still better than none.
+/// A connection beyond its maximum age is better than none.
 #[tokio::test(start_paused = true)]
 async fn an_old_connection_is_used_where_no_new_one_can_be_made() {
     let (sender, mut accepted) = mpsc::unbounded_channel();
     let connector = tower::service_fn(move |_: Destination| {
         let (near, far) = duplex(16 << 10);
-        // The first alone is accepted.
+        // Only the first connection is accepted.
         let made = if sender.is_closed() { Err(()) } else { sender.send(far).map_err(drop) };
         async move {
             made.map_err(|()| Failure::unsent(FailureKind::Dns, ""))?;
