@@ -1,4 +1,4 @@
-//! The body of one attempt.
+//! The request body of one attempt.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::read::{ReadError, Rest};
 
 /// A request's body on its way to the upstream.
 ///
-/// It fails with a [`ReadError`] when the client breaks off a body that is streamed, which aborts
-/// the attempt.
+/// It fails with a [`ReadError`] if the client breaks off a streamed body, which aborts the
+/// attempt.
 #[derive(Debug)]
 pub struct Body<B = ClientBody> {
     first: Bytes,
@@ -28,7 +28,7 @@ enum Then<B> {
     End {
         trailers: Option<Arc<HeaderMap>>,
         _reservation: Option<Arc<Reservation>>,
-        /// Where somebody asked.
+        /// The progress guard, if [`Body::watched`] was called.
         watched: Option<Passing>,
     },
     Rest {
@@ -56,8 +56,7 @@ impl<B> Body<B> {
         Self { first: prefix, then: Then::Rest { rest, passing: passage.begin() } }
     }
 
-    /// What tells when the body has been sent; `None` when no part of it is still to come from the
-    /// client.
+    /// The progress of a body that is still arriving from the client; `None` for a complete body.
     pub fn passage(&self) -> Option<Passage> {
         match &self.then {
             Then::End { .. } => None,
@@ -67,8 +66,7 @@ impl<B> Body<B> {
 }
 
 impl<B> Body<B> {
-    /// Replaces the bytes that are here already, where `edit` makes others of them. Returns how
-    /// many more they are.
+    /// Replaces the bytes already read by the result of `edit`. Returns the change in length.
     pub fn edit(&mut self, edit: impl FnOnce(&Bytes) -> Option<Bytes>) -> Option<isize> {
         let edited = edit(&self.first)?;
         let more = edited.len().cast_signed().wrapping_sub(self.first.len().cast_signed());
@@ -76,7 +74,7 @@ impl<B> Body<B> {
         Some(more)
     }
 
-    /// What tells when the body has been taken, or dropped, whatever it comes from.
+    /// The progress of the body, complete or not, until it was sent or dropped.
     pub fn watched(&mut self) -> Passage {
         let passing = match &mut self.then {
             Then::End { watched, .. } => watched.get_or_insert_with(|| Passage::new(false).begin()),
@@ -134,7 +132,7 @@ where
             }
     }
 
-    /// Exact where the length is known and no trailers follow; trailers need chunks.
+    /// Exact if the length is known and no trailers follow; trailers require chunked encoding.
     fn size_hint(&self) -> SizeHint {
         let first = self.first.len() as u64;
         match &self.then {

@@ -1,12 +1,12 @@
-//! How many bytes of request bodies may be kept at once, over all requests.
+//! The memory budget for request bodies, over all requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::read::ReadError;
 
-/// The bytes of all bodies that are held in memory, and how many they may be: those kept for
-/// another attempt, and those that only wait to be sent.
+/// The bytes of all request bodies in memory, and their limits: those kept for another attempt, and
+/// those that only wait to be sent.
 #[derive(Debug)]
 pub struct Budget {
     kept: Pot,
@@ -20,7 +20,7 @@ struct Pot {
     used: AtomicUsize,
 }
 
-/// Bytes that wait to be sent where nothing else is said.
+/// The default limit of bytes that wait to be sent.
 #[cfg(any(test, feature = "internals"))]
 const BUFFERED: usize = 512 << 20;
 
@@ -44,30 +44,30 @@ impl Pot {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes that are kept, and 512 MiB that wait to be sent.
+    /// A budget of `limit` kept bytes, and 512 MiB that wait to be sent.
     #[cfg(any(test, feature = "internals"))]
     pub fn new(limit: usize) -> Arc<Self> {
         Self::with_buffered(limit, BUFFERED)
     }
 
-    /// A budget of `kept` bytes that are kept for another attempt, and `buffered` bytes of other
-    /// bodies that wait to be sent.
+    /// A budget of `kept` bytes for further attempts, and `buffered` bytes that only wait to be
+    /// sent.
     pub fn with_buffered(kept: usize, buffered: usize) -> Arc<Self> {
         Arc::new(Self { kept: Pot::new(kept), buffered: Pot::new(buffered), failed: Default::default() })
     }
 
-    /// The bytes kept now.
+    /// The bytes currently kept for further attempts.
     pub fn used(&self) -> usize {
         self.kept.used.load(Ordering::Relaxed)
     }
 
-    /// The bytes that wait to be sent now and are not kept.
+    /// The bytes that currently wait to be sent and are not kept.
     #[cfg(test)]
     pub fn buffered(&self) -> usize {
         self.buffered.used.load(Ordering::Relaxed)
     }
 
-    /// How many bodies could not be read for this reason.
+    /// Number of bodies that could not be read because of `error`.
     pub fn failed(&self, error: ReadError) -> u64 {
         self.failed[error as usize].load(Ordering::Relaxed)
     }
@@ -78,19 +78,18 @@ impl Budget {
     }
 }
 
-/// Bytes that are kept for another attempt elsewhere than in a [`Replay`](super::Replay); given
-/// back on drop.
+/// A reservation for bytes that are kept outside of a [`Replay`](super::Replay); released on drop.
 #[derive(Debug)]
 pub struct Held(Reservation);
 
 impl Held {
-    /// Nothing yet, of this budget.
+    /// An empty reservation.
     pub fn new(budget: &Arc<Budget>) -> Self {
         Self(Reservation::new(budget))
     }
 
-    /// Takes `more` bytes, of those that only wait where none may be kept any more; `false` when
-    /// they aren't there either, and everything is given back then.
+    /// Reserves `more` bytes, of the buffered limit if the kept one is reached. Returns `false` if
+    /// both are, and then releases everything.
     pub fn grow(&mut self, more: usize) -> bool {
         let held = &mut self.0;
         let fits = (held.kept && held.grow(more)) || held.only_buffer(held.bytes + more);
@@ -101,7 +100,7 @@ impl Held {
     }
 }
 
-/// A part of the budget; given back on drop.
+/// A reserved part of the budget; released on drop.
 #[derive(Debug)]
 pub(super) struct Reservation {
     budget: Arc<Budget>,
@@ -118,8 +117,8 @@ impl Reservation {
         &self.budget
     }
 
-    /// Stops keeping: what was read waits to be sent, once; `false`, and nothing reserved, when
-    /// there is no room.
+    /// Moves the reservation from kept to buffered bytes, for a body that is sent once. Returns
+    /// `false`, with nothing reserved, if the limit is reached.
     pub(super) fn only_buffer(&mut self, bytes: usize) -> bool {
         self.release();
         self.kept = false;
@@ -128,7 +127,7 @@ impl Reservation {
         fits
     }
 
-    /// Gives everything back.
+    /// Releases everything.
     pub(super) fn release(&mut self) {
         if self.bytes > 0 {
             let pot = if self.kept { &self.budget.kept } else { &self.budget.buffered };
@@ -136,7 +135,7 @@ impl Reservation {
         }
     }
 
-    /// Takes `more` bytes; `false`, and nothing taken, when they aren't there.
+    /// Reserves `more` bytes. Returns `false`, with nothing changed, if the limit is reached.
     pub(super) fn grow(&mut self, more: usize) -> bool {
         let pot = if self.kept { &self.budget.kept } else { &self.budget.buffered };
         let fits = pot.take(more);

@@ -1,4 +1,4 @@
-//! A request's body as its client sends it.
+//! A request's body as the client sends it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,31 +14,32 @@ use hyper::body::Incoming;
 use super::client_waker::ClientWaker;
 use crate::clock;
 
-/// How long a client that was answered before the end of its body may send nothing before it is
-/// given up; nginx's `lingering_timeout`.
+/// Longest silence of a client that got its response before it sent its whole body; nginx's
+/// `lingering_timeout`.
 pub const LINGER_SILENCE: Duration = Duration::from_secs(5);
-/// How long such a client is read on, unheard, in all; nginx's `lingering_time`.
+/// Longest time that the rest of such a body is read and discarded; nginx's `lingering_time`.
 pub const LINGER: Duration = Duration::from_secs(30);
 
-/// A request's body that knows what becomes of its rest when nobody reads on.
+/// A request's body that is disposed of correctly if it is not read to its end.
 ///
-/// Over HTTP/1 the connection closes then, and is read on meanwhile: its `open` flag says that more
-/// may come. Over HTTP/2 the rest is read and dropped here: many clients take the reset of a stream
-/// whose body they still send for a failure, and lose the answer that came before it.
+/// Over HTTP/1 the connection closes, and discards what the client still sends: the connection's
+/// `body_open` flag tells it to. Over HTTP/2 the rest is read and discarded here: many clients
+/// treat a reset stream as a failure while they send, and lose the response.
 #[derive(Debug)]
 pub struct ClientBody(Option<Box<Sending>>);
 
-/// A body that was not empty when its request came. Boxed: each request's future holds it in
-/// several states.
+/// A body that was not empty when its request arrived. Boxed, because each request's future stores
+/// it in several states.
 #[derive(Debug)]
 struct Sending {
     incoming: Incoming,
-    /// Over HTTP/1, of its connection; over HTTP/2 none.
+    /// The waker of an HTTP/1 connection; `None` over HTTP/2.
     client: Option<Arc<ClientWaker>>,
 }
 
 impl ClientBody {
-    /// A body over HTTP/1, which is open until it has been read to its end, or over HTTP/2.
+    /// A body over HTTP/1 (with `client`), which is open until it was read to its end, or over
+    /// HTTP/2.
     pub fn new(incoming: Incoming, client: Option<Arc<ClientWaker>>) -> Self {
         let is_empty = incoming.is_end_stream();
         if let Some(client) = &client {
@@ -61,7 +62,7 @@ impl Body for ClientBody {
         let polled = ClientWaker::take(|| Pin::new(&mut *incoming).poll_frame(cx));
         client.taken(incoming.is_end_stream());
         let frame = ready!(polled);
-        // Nothing follows trailers.
+        // No frame follows trailers.
         if incoming.is_end_stream()
             || frame.as_ref().is_none_or(|frame| frame.as_ref().is_ok_and(Frame::is_trailers))
         {
@@ -83,14 +84,14 @@ impl Drop for ClientBody {
     fn drop(&mut self) {
         let Some(sending) = self.0.take() else { return };
         let Sending { incoming, client } = *sending;
-        // Without a runtime the process ends.
+        // Without a runtime, the process is ending.
         if client.is_none() && !incoming.is_end_stream() && tokio::runtime::Handle::try_current().is_ok() {
             clock::spawn(linger(incoming));
         }
     }
 }
 
-/// Reads on, and drops what comes, until the client has sent all, is silent, or its time is over.
+/// Reads and discards until the body ends, the client is silent, or the time is over.
 async fn linger(mut incoming: Incoming) {
     let end = clock::now() + LINGER;
     while clock::now() < end {

@@ -1,4 +1,5 @@
-//! The waker of a client's connection over HTTP/1, which a body that has come whole does not wake.
+//! The waker of a client's HTTP/1 connection, which ignores wakes for bodies that have arrived in
+//! full.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,26 +7,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
 thread_local! {
-    /// Whether this thread is taking a piece of a body from hyper.
+    /// Whether this thread is polling hyper for a body frame.
     static TAKES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Wakes the task that moves a client's connection.
+/// Wakes the task that drives a client's connection.
 ///
-/// hyper wakes the connection whenever a piece of a body was taken from it, so that it reads on.
-/// That costs another poll of the task, which is at work already, for each request; of a body that
-/// has come whole there is nothing to read.
+/// hyper wakes the connection whenever a body frame was taken, so that it reads on. For each
+/// request this costs another poll of a task that is already running. If the body has arrived in
+/// full there is nothing to read, so the wake is ignored.
 #[derive(Debug, Default)]
 pub struct ClientWaker {
     task: Mutex<Option<Waker>>,
-    /// Whether it was woken by the taking of a piece.
+    /// Whether a wake came from taking a body frame.
     reads_on: AtomicBool,
-    /// Whether the body of the last request may still come.
+    /// Whether the last request's body may still be arriving.
     pub(super) body_open: AtomicBool,
 }
 
 impl ClientWaker {
-    /// Notes the task that moves the connection, and tells whether it was another one before.
+    /// Sets the task that drives the connection. Returns whether it was another one before.
     pub fn listen(&self, task: &Waker) -> bool {
         let mut listener = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         let is_another = !listener.as_ref().is_some_and(|listener| listener.will_wake(task));
@@ -42,19 +43,20 @@ impl ClientWaker {
         }
     }
 
-    /// Whether the body of the last request may still come.
+    /// Whether the last request's body may still be arriving.
     pub fn has_open_body(&self) -> bool {
         self.body_open.load(Ordering::Relaxed)
     }
 
-    /// Takes a piece of a body from hyper; [`Self::taken`] follows.
+    /// Polls hyper for a body frame; [`Self::taken`] must follow.
     pub(super) fn take<T>(take: impl FnOnce() -> T) -> T {
         TAKES.set(true);
         let _taken = Taken;
         take()
     }
 
-    /// A piece was taken: the connection reads on, unless that made the body `whole`.
+    /// Handles the wake of a frame that was taken: wakes the connection unless the body is now
+    /// `whole`.
     pub(super) fn taken(&self, whole: bool) {
         if self.reads_on.load(Ordering::Relaxed) {
             self.reads_on.store(false, Ordering::Relaxed);
@@ -65,7 +67,7 @@ impl ClientWaker {
     }
 }
 
-/// Also where hyper panics.
+/// Clears the flag on drop, also if hyper panics.
 struct Taken;
 
 impl Drop for Taken {

@@ -1,8 +1,7 @@
-//! A request's body as it was read: kept for the next attempt where it is small enough, streamed
-//! where it is not.
+//! Reads request bodies: small ones are kept for further attempts, large ones are streamed.
 //!
-//! Reading is what makes hyper answer `Expect: 100-continue`: whoever wants to refuse a request
-//! without its body does so before calling [`Replay::read_for`].
+//! Reading a body makes hyper send `100 Continue`: to refuse a request without its body, do so
+//! before calling [`Replay::read_for`].
 
 mod body;
 mod budget;
@@ -35,22 +34,21 @@ use crate::openai::Look;
 use budget::Reservation;
 use read::Rest;
 
-/// Limits on the reading and keeping of request bodies.
+/// Limits on reading and keeping request bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes of one body that are kept for another attempt; larger bodies stream through and are
-    /// not repeated.
+    /// Largest body in bytes that is kept for further attempts; larger ones are streamed and sent
+    /// once.
     pub keep: usize,
-    /// Bytes of a body that is too large to be kept which are still read ahead, so that it can be
-    /// priced.
+    /// Bytes of a larger body that are read ahead to price it.
     pub prefix: usize,
-    /// Bytes of a body above which the request is refused.
+    /// Largest body in bytes that is accepted.
     pub limit: u64,
-    /// Time without any byte from the client after which it is given up.
+    /// Longest time without a byte from the client.
     pub idle: Duration,
-    /// Bytes a second that a client must keep up on average once `grace` is over; 0 turns it off.
+    /// Lowest average rate of a client after `grace`, in bytes per second; 0 disables it.
     pub rate: u32,
-    /// Time that a client has before its rate counts.
+    /// Time before the rate is enforced.
     pub grace: Duration,
 }
 
@@ -79,19 +77,19 @@ pub struct Replay<B = ClientBody> {
 
 #[derive(Debug)]
 enum Kind<B> {
-    /// All of it is here.
+    /// The complete body.
     Whole {
         bytes: Bytes,
         trailers: Option<Arc<HeaderMap>>,
-        /// Gives the bytes back to the budget when the last body that shares them is gone.
+        /// Released when the last body that shares the bytes is dropped.
         reservation: Option<Arc<Reservation>>,
     },
-    /// The first bytes are here, the rest is still to come, once.
+    /// The first bytes of a body; the rest can be read once.
     Streamed {
         prefix: Bytes,
-        /// Boxed: most bodies are whole, and each is moved about with its request.
+        /// Boxed: most bodies are complete, and each is moved with its request.
         rest: Option<Box<Rest<B>>>,
-        /// Nothing where it was not to be kept.
+        /// The reason why it is not kept; `None` if keeping it was not intended.
         why: Option<ReplaySkip>,
         passage: Passage,
     },
@@ -102,21 +100,21 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// [`Replay::read_for`] without a look for the model.
+    /// [`Replay::read_for`] without a search for the model.
     #[cfg(test)]
     pub async fn read(body: B, settings: &Settings, budget: &Arc<Budget>) -> Result<Self, ReadError> {
         Self::read_for(body, settings, budget, Look::Nowhere).await
     }
 
-    /// Reads a body: all of it if it may be kept, otherwise a prefix; and reads on for the model of
-    /// one that is too large to be kept: `look` says in what form it stands.
+    /// Reads a body: all of it if it may be kept, otherwise a prefix. A body that is too large to
+    /// keep is read on until its model is found; `look` is the format to search.
     ///
     /// # Errors
-    /// When the client leaves, stalls, is too slow, breaks the framing, or announces or sends more
+    /// The client leaves, stalls, is too slow, sends invalid framing, or announces or sends more
     /// than the limit.
     ///
     /// # Cancel safety
-    /// Dropping the future drops the body and gives back what was reserved.
+    /// Dropping the future drops the body and releases its reservation.
     pub async fn read_for(
         body: B,
         settings: &Settings,
@@ -126,7 +124,7 @@ where
         read::read(body, settings, budget, look).await.map(|kind| Self { kind })
     }
 
-    /// A body that is sent as it comes, once; nothing of it is read before.
+    /// A body that is streamed, once, without being read first.
     pub fn unread(body: B, settings: &Settings, budget: &Arc<Budget>) -> Self {
         if body.is_end_stream() {
             return Self::empty();
@@ -141,7 +139,7 @@ impl<B> Replay<B> {
         Self { kind: Kind::Whole { bytes: Bytes::new(), trailers: None, reservation: None } }
     }
 
-    /// The bytes that were read, for pricing: all of the body if it [can be
+    /// The bytes read so far, for pricing: all of the body if it [can be
     /// repeated](Self::can_repeat).
     pub fn bytes(&self) -> &Bytes {
         match &self.kind {
@@ -155,7 +153,7 @@ impl<B> Replay<B> {
         matches!(self.kind, Kind::Whole { .. })
     }
 
-    /// Why the body was not kept, though it was to be.
+    /// The reason why the body was not kept, if keeping it was intended.
     pub fn skipped(&self) -> Option<ReplaySkip> {
         match &self.kind {
             Kind::Whole { .. } => None,
@@ -163,7 +161,7 @@ impl<B> Replay<B> {
         }
     }
 
-    /// A body for the next attempt; `None` when the only one was already taken.
+    /// A body for the next attempt; `None` if the body was streamed and already taken.
     pub fn body(&mut self) -> Option<Body<B>> {
         match &mut self.kind {
             Kind::Whole { bytes, trailers, reservation } => {
@@ -175,7 +173,7 @@ impl<B> Replay<B> {
         }
     }
 
-    /// What passes of a body that is not kept.
+    /// The progress of a body that is not kept.
     pub fn passage(&self) -> Option<Passage> {
         match &self.kind {
             Kind::Whole { .. } => None,

@@ -1,4 +1,4 @@
-//! Whether a client sends its body fast enough.
+//! The minimum rate at which a client must send its body.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -7,17 +7,17 @@ use crate::clock::{self, Instant, Sleep};
 
 use super::Settings;
 
-/// Watches one body: the time between bytes, and the bytes over the time spent waiting for them.
+/// Watches one body: the time between bytes, and the average rate over the time spent waiting.
 ///
-/// Only time in which Weir was ready to read counts: an upstream that takes the bytes slowly is not
-/// the client's fault. No clock is read and no timer is set while bytes come without a wait.
+/// Only time in which Weir was ready to read counts, so that a slow upstream is not blamed on the
+/// client. While bytes arrive without a wait, no clock is read and no timer is set.
 #[derive(Debug)]
 pub(super) struct Pace {
     idle: Duration,
     rate: u32,
     grace: Duration,
     received: u64,
-    /// The time spent waiting for the client so far, but for the present wait.
+    /// Total time spent waiting for the client, without the current wait.
     waited: Duration,
     waiting: Option<Wait>,
 }
@@ -28,12 +28,12 @@ struct Wait {
     timer: std::pin::Pin<Box<Sleep>>,
 }
 
-/// The rule that a slow client broke.
+/// The limit that a slow client violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Slow {
     /// No byte for too long.
     Idle,
-    /// Too few bytes a second.
+    /// Too few bytes per second.
     Rate,
 }
 
@@ -49,7 +49,7 @@ impl Pace {
         }
     }
 
-    /// Bytes came.
+    /// Records received bytes.
     pub(super) fn received(&mut self, bytes: usize) {
         self.received += bytes as u64;
         if let Some(wait) = self.waiting.take() {
@@ -57,7 +57,7 @@ impl Pace {
         }
     }
 
-    /// Nothing is there yet: resolves once the client has been too slow.
+    /// Called when no bytes are available; ready once the client is too slow.
     pub(super) fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<Slow> {
         let (idle, patience) = (self.idle, self.patience());
         let wait = self.waiting.get_or_insert_with(|| {
@@ -71,7 +71,7 @@ impl Pace {
         }
     }
 
-    /// How much longer the client may send nothing before its average is too low.
+    /// The time for which the client may send nothing before its average rate is too low.
     fn patience(&self) -> Duration {
         if self.rate == 0 {
             return Duration::MAX;

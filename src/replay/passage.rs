@@ -1,25 +1,25 @@
-//! What passed of a body that is streamed, told to whoever does not send it.
+//! The progress of a streamed body, visible to others than its sender.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of the start that are kept where somebody reads them.
+/// Most bytes of a body's start that are kept.
 const START: usize = 64 << 10;
 
-/// A view of a body on its way: whether it is still being sent, and what of it passed.
+/// A shared view of a body being sent: whether it has ended, and what was sent.
 #[derive(Clone, Debug)]
 pub struct Passage(Arc<Passed>);
 
 #[derive(Debug)]
 struct Passed {
-    /// All orderings are relaxed: one task does it all.
+    /// All orderings are relaxed: a single task uses them.
     bytes: AtomicU64,
     ended: AtomicBool,
-    /// The start, where it is kept: the model stands in it.
+    /// The start of the body, which contains the model; `None` if it is not kept.
     start: Option<Mutex<Vec<u8>>>,
 }
 
-/// The end of a body's passage, on drop.
+/// The sender's side: marks the body as ended on drop.
 #[derive(Debug)]
 pub(super) struct Passing(Passage);
 
@@ -29,17 +29,17 @@ impl Passage {
         Self(Arc::new(Passed { bytes: AtomicU64::new(0), ended: AtomicBool::new(false), start }))
     }
 
-    /// Whether there is still more to be sent.
+    /// Whether the body has not ended.
     pub fn goes_on(&self) -> bool {
         !self.0.ended.load(Ordering::Relaxed)
     }
 
-    /// Bytes that passed.
+    /// Bytes sent so far.
     pub fn bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Reads the start of what passed, 64 KiB at most; nothing where it is not kept.
+    /// Calls `read` with the start of the body, at most 64 KiB; `None` if it is not kept.
     pub fn start<T>(&self, read: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let start = self.0.start.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         Some(read(&start))
@@ -55,7 +55,7 @@ impl Passing {
         &self.0
     }
 
-    /// Bytes pass.
+    /// Records bytes that are sent.
     pub(super) fn pass(&self, data: &[u8]) {
         let passed = &self.0.0;
         passed.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);

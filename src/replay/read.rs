@@ -1,4 +1,4 @@
-//! Reading a body, as far as it may be kept.
+//! Reads a body, as far as it may be kept.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,27 +17,26 @@ use super::{Kind, Settings};
 use crate::metrics::ReplaySkip;
 use crate::openai::{Look, ModelScan};
 
-/// Bytes set aside at first for a body that comes in several pieces. The budget counts what has
-/// come, so that what is set aside for the rest stays of that size: a limit of a process's data
-/// (`prlimit --data`) counts it as used.
+/// Initial capacity for a body in several pieces. Memory is allocated as bytes arrive, not as
+/// announced, because `prlimit --data` counts unused capacity too.
 const FIRST_CAPACITY: usize = 64 << 10;
 
-/// A body as small as this came with its head, and would keep the whole of the connection's read
-/// buffer while it waits and is on its way. A copy costs less than another buffer.
+/// Bodies up to this size, in bytes, are copied: such a body arrived with its head, and would keep
+/// the connection's whole read buffer alive. Copying is cheaper than another buffer.
 const SMALL: usize = 4 << 10;
 
-/// What may have come of a body that is not read on: an HTTP/2 stream's window at most, or the
+/// Most bytes that arrive of a body that is not being read: an HTTP/2 stream's window, or the
 /// socket's buffer.
 const UNREAD: usize = 128 << 10;
 
-/// Bytes that are read on for the model of a body that is too large to be kept: more than the
-/// largest body of JSON that the API takes (50 MB), while there is room for them.
+/// Most bytes that are read to find the model in a body that is too large to keep: more than the
+/// API's largest JSON body (50 MB).
 const MOST_READ_ON: usize = 64 << 20;
 
-/// Why a request's body could not be read.
+/// The reason why a request's body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// It is larger than a body may be.
+    /// It exceeds the size limit.
     #[error("the body is larger than allowed")]
     TooLarge,
     /// The client sent nothing for too long.
@@ -46,13 +45,13 @@ pub enum ReadError {
     /// The client sends too slowly.
     #[error("the client sends its body too slowly")]
     TooSlow,
-    /// The client left, or reset the stream, before the body's end.
+    /// The client left, or reset the stream, before the end of the body.
     #[error("the client left before its body was complete")]
     Aborted,
-    /// The body's framing is broken, a bad chunk for instance.
+    /// The framing is invalid, for example a bad chunk.
     #[error("the body's framing is invalid")]
     Malformed,
-    /// The bodies that wait to be sent take all the room there is.
+    /// The memory budget for bodies is used up.
     #[error("there is no room for the body")]
     NoRoom,
 }
@@ -63,14 +62,14 @@ impl ReadError {
         [Self::TooLarge, Self::Idle, Self::TooSlow, Self::Aborted, Self::Malformed, Self::NoRoom];
 }
 
-/// What is still to come of a body: the source, and what the client has used up of its limits.
+/// The unread rest of a body, and the client's remaining limits.
 #[derive(Debug)]
 pub(super) struct Rest<B> {
     source: B,
     pace: Pace,
-    /// Bytes that may still come.
+    /// Bytes that the client may still send.
     left: u64,
-    /// What the bytes read so far take of the budget.
+    /// The reservation for the bytes read so far.
     reservation: Reservation,
 }
 
@@ -120,7 +119,7 @@ where
         if let Some(ahead) = &mut ahead {
             ahead.scan.feed(&data);
         }
-        // What is announced of the rest, as far as it is read.
+        // The announced length of the rest, if it will be read.
         let to_come =
             rest.source.size_hint().lower().min(if ahead.is_some() { 0 } else { settings.keep as u64 });
         pieces.push(data, usize::try_from(to_come).unwrap_or(FIRST_CAPACITY));
@@ -128,8 +127,8 @@ where
             let why = if reserved { ReplaySkip::TooLarge } else { ReplaySkip::Budget };
             let ahead = ahead.get_or_insert_with(|| Box::new(Ahead::begin(why, look, pieces.bytes())));
             ahead.over = true;
-            // What can't be kept is still read on for its model, where there is room for what waits
-            // to be sent.
+            // A body that can't be kept is still read to find its model, while the buffered budget
+            // allows.
             if !reserved && (ahead.scan.is_done() || !rest.reservation.only_buffer(pieces.len() + UNREAD)) {
                 return streamed(pieces, rest, ahead.why);
             }
@@ -143,10 +142,10 @@ where
     }
 }
 
-/// A body that is not kept, while it is read ahead. Boxed: most bodies are kept.
+/// The state of reading ahead in a body that is not kept. Boxed: most bodies are kept.
 struct Ahead {
     why: ReplaySkip,
-    /// More of it is here than may be kept, so that it is not kept even if it ends now.
+    /// Whether more was read than may be kept, so that the body is not kept even if it ends now.
     over: bool,
     scan: ModelScan,
 }
@@ -163,8 +162,8 @@ fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, rest: Rest<B>) -> 
     Kind::Whole { bytes: pieces.into_bytes(), trailers, reservation: Some(Arc::new(rest.reservation)) }
 }
 
-/// What was read waits to be sent: it may wait for long, in the queue, so it counts until it is on
-/// its way.
+/// The bytes read wait in the queue, perhaps for long, so they count as buffered until they are
+/// sent.
 fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: ReplaySkip) -> Result<Kind<B>, ReadError> {
     if !rest.reservation.only_buffer(pieces.len() + UNREAD) {
         return Err(rest.reservation.budget().fail(ReadError::NoRoom));
@@ -173,7 +172,7 @@ fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: ReplaySkip) -> Result<Kin
     Ok(Kind::Streamed { prefix, rest, why: Some(why), passage: Passage::new(false) })
 }
 
-/// A body that is sent as it comes.
+/// A body that is streamed without being read first.
 pub(super) fn unread<B>(source: B, settings: &Settings, budget: &Arc<Budget>) -> Kind<B> {
     let reservation = Reservation::new(budget);
     let rest = Rest { source, pace: Pace::new(settings), left: settings.limit, reservation };
@@ -198,7 +197,7 @@ where
         Poll::Ready(item.map(|item| item.map_err(|error| self.reservation.budget().fail(error))))
     }
 
-    /// What was read before is on its way: it no longer waits.
+    /// Releases the bytes that were read before, because they are being sent.
     pub(super) fn prefix_is_sent(&mut self) {
         self.reservation.release();
     }
@@ -235,10 +234,10 @@ where
     }
 }
 
-/// Tells a broken framing from a client that left.
+/// Distinguishes invalid framing from a client that left.
 ///
-/// hyper's kinds are private; a bad chunk is an `io::Error` of kind `InvalidInput` or `InvalidData`
-/// somewhere below.
+/// hyper's error kinds are private; a bad chunk has an `io::Error` of kind `InvalidInput` or
+/// `InvalidData` among its sources.
 fn cause(error: &(dyn std::error::Error + 'static)) -> ReadError {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -253,7 +252,7 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> ReadError {
     ReadError::Aborted
 }
 
-/// The bytes read so far: one piece stays as it came, several are copied together once.
+/// The bytes read so far: a single piece is not copied, several are copied into one buffer.
 #[derive(Debug, Default)]
 struct Pieces {
     one: Bytes,

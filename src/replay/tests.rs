@@ -19,13 +19,13 @@ use crate::openai::Look;
 use super::{Budget, ReadError, Replay, Settings};
 use crate::metrics::ReplaySkip;
 
-/// A body that does what a script says.
+/// A body that follows a script.
 #[derive(Debug)]
 struct Script {
     steps: VecDeque<Step>,
     wait: Option<Pin<Box<clock::Sleep>>>,
     length: Option<u64>,
-    /// Text that comes in place of the steps, in pieces of a hundred bytes.
+    /// Text that replaces the steps, in pieces of a hundred bytes.
     text: Option<Vec<u8>>,
 }
 
@@ -41,7 +41,7 @@ fn script(steps: &[Step]) -> Script {
     Script { steps: steps.iter().copied().collect(), wait: None, length: None, text: None }
 }
 
-/// As many bytes as asked for, each telling its place.
+/// `length` bytes, each of which encodes its position.
 fn counted(length: usize) -> Bytes {
     (0..length).map(|place| u8::try_from(place % 251).unwrap()).collect()
 }
@@ -177,7 +177,7 @@ async fn what_is_too_large_is_streamed_once() {
     }
 }
 
-/// A body of JSON whose model comes last, as openai-python writes it, in pieces of a hundred bytes.
+/// A JSON body with the model at the end, as openai-python sends it, in pieces of a hundred bytes.
 fn model_last(image: usize) -> (Script, Vec<u8>) {
     let json = format!(r#"{{"messages":["{}"],"model":"gpt-4o","n":1}}"#, "A".repeat(image)).into_bytes();
     let script = Script { text: Some(json.clone()), length: Some(json.len() as u64), ..script(&[]) };
@@ -194,7 +194,7 @@ async fn a_body_too_large_to_be_kept_is_read_on_until_its_model() {
     assert!(replay.bytes().ends_with(b"1}") || replay.bytes().windows(6).any(|part| part == b"gpt-4o"));
     assert_eq!(replay.body().unwrap().collect().await.unwrap().to_bytes(), json);
     assert_eq!((budget.used(), budget.buffered()), (0, 0));
-    // The same where all bodies together are over what is kept.
+    // The same if the budget, not the body's size, is the limit.
     let (body, json) = model_last(5_000);
     let spent = Budget::new(500);
     let mut replay = Replay::read_for(body, &Settings::default(), &spent, Look::InJson).await.unwrap();
@@ -203,7 +203,7 @@ async fn a_body_too_large_to_be_kept_is_read_on_until_its_model() {
     assert!(spent.buffered() > 5_000, "what waits to be sent counts");
     assert_eq!(replay.body().unwrap().collect().await.unwrap().to_bytes(), json);
     assert_eq!((spent.used(), spent.buffered()), (0, 0));
-    // Whoever looks for nothing reads no further than the prefix.
+    // Without a search for the model, only the prefix is read.
     let (body, _) = model_last(5_000);
     let replay = Replay::read(body, &settings, &budget).await.unwrap();
     assert!(replay.bytes().len() <= 200);
@@ -239,13 +239,13 @@ async fn a_body_over_the_limit_is_refused_announced_or_not() {
 async fn a_client_that_stops_or_drips_is_given_up() {
     let settings = Settings::default();
     for (steps, error, after) in [
-        // Nothing at all: the grace of the rate comes first.
+        // No byte at all: the grace of the rate ends first.
         (vec![Step::Wait(SECOND * 3600)], ReadError::TooSlow, 5),
         // Fast, then nothing.
         (vec![Step::Data(240_000), Step::Wait(SECOND * 3600)], ReadError::Idle, 30),
         // A byte every second.
         ([Step::Data(1), Step::Wait(SECOND)].repeat(100), ReadError::TooSlow, 5),
-        // Just under the rate: 1,000 bytes are worth 4.17 s.
+        // Just under the rate: 1,000 bytes pay for 4.17 s.
         ([Step::Data(1000), Step::Wait(SECOND * 6)].repeat(100), ReadError::TooSlow, 5),
     ] {
         let budget = Budget::new(1 << 20);
@@ -254,7 +254,7 @@ async fn a_client_that_stops_or_drips_is_given_up() {
         assert_eq!((clock::now() - began).as_secs(), after);
         assert_eq!(budget.used(), 0);
     }
-    // At the rate, for long; and slower within the grace.
+    // At the rate, for a long time; and slower within the grace.
     for steps in
         [[Step::Data(241), Step::Wait(SECOND)].repeat(1000), vec![Step::Wait(SECOND * 4), Step::Data(1)]]
     {
@@ -274,7 +274,7 @@ async fn only_the_client_s_own_delays_count() {
     while let Some(frame) = body.frame().await {
         frame.unwrap();
         frames += 1;
-        // An upstream that takes its time.
+        // A slow upstream.
         clock::sleep(SECOND * 60).await;
     }
     assert_eq!(frames, 100);

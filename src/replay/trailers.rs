@@ -1,8 +1,8 @@
-//! What may not stand in trailers.
+//! Fields that are forbidden in trailers.
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// Fields that frame, route or authorize a message: they count before its body or not at all (RFC
+/// Fields that frame, route or authorize a message; they have no valid meaning in trailers (RFC
 /// 9110, section 6.5.1).
 static NEVER: [HeaderName; 13] = [
     header::CONNECTION,
@@ -20,8 +20,7 @@ static NEVER: [HeaderName; 13] = [
     header::AUTHORIZATION,
 ];
 
-/// Removes from trailers what may not be there, so that no receiver that merges them into the
-/// headers is confused.
+/// Removes forbidden fields from trailers, in case a receiver merges them into the headers.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     for name in &NEVER {
         trailers.remove(name);
