@@ -1,4 +1,4 @@
-//! Decoding the copy of an answer that Weir reads; the caller always gets the original bytes.
+//! Decodes Weir's copy of a response; the caller always gets the original bytes.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -11,14 +11,14 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use ruzstd::decoding::FrameDecoder;
 
-/// The most that one piece of input may decode to. Beyond it the copy is given up: a bomb must not
-/// cost memory.
+/// Most decoded bytes of one input chunk. Beyond it the copy is abandoned: a decompression bomb
+/// must not cost memory.
 const MOST_DECODED_AT_ONCE: usize = 4 << 20;
-/// The most compressed bytes kept while a zstd block is incomplete: the format's largest block,
-/// with its headers.
+/// Most compressed bytes kept while a zstd block is incomplete: the format's largest block with its
+/// headers.
 const MOST_PENDING: usize = (128 << 10) + 32;
 const ZSTD_LARGEST_FRAME_HEADER: usize = 18;
-/// The largest zstd window accepted, as RFC 9659 bounds it for HTTP.
+/// The largest accepted zstd window; RFC 9659 sets this limit for HTTP.
 const ZSTD_WINDOW: u64 = 8 << 20;
 
 /// An incremental decoder for one `Content-Encoding`.
@@ -29,22 +29,22 @@ pub(crate) enum Decoder {
     Zstd(Box<Zstd>),
 }
 
-/// The copy can't be read: damaged, or larger than the bound.
+/// The copy can't be decoded: it is damaged, or exceeds the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Undecodable;
 
-/// What a `Content-Encoding` asks of the reader of the copy.
+/// How to decode a copy.
 pub(crate) enum Coding {
-    /// No coding: read the bytes as they are.
+    /// Not encoded.
     Identity,
     /// Decode with this.
     Coded(Decoder),
-    /// A coding, or a list of them, that Weir can't read; the answer passes unread.
+    /// An unsupported coding, or a list of codings; the response is not inspected.
     Unknown,
 }
 
 impl Coding {
-    /// Reads a `Content-Encoding` value (RFC 9110 8.4); an absent one is the identity.
+    /// Parses a `Content-Encoding` value (RFC 9110, section 8.4); an absent one is the identity.
     pub(crate) fn of(value: Option<&[u8]>) -> Self {
         let Some(value) = value else { return Self::Identity };
         let value = value.trim_ascii();
@@ -65,9 +65,9 @@ impl Coding {
     }
 }
 
-/// The decoded beginning of a body, `most` bytes at most; what can't be read is left out. A body
-/// that begins as an object or a page is plain, though its head names a known coding. A plain body
-/// of one frame is not copied.
+/// The decoded start of a body, at most `most` bytes, without undecodable parts. A body that starts
+/// like JSON or HTML is taken as not encoded, whatever its head says. A single unencoded chunk is
+/// not copied.
 pub fn copy<'a>(
     headers: &HeaderMap,
     mut frames: impl Iterator<Item = &'a Bytes>,
@@ -103,11 +103,10 @@ pub fn copy<'a>(
 }
 
 impl Decoder {
-    /// Decodes the next bytes and hands what came out to `sink`.
+    /// Decodes the next bytes and passes the output to `sink`.
     ///
     /// # Errors
-    /// When the input is damaged or the output passes the bound; the decoder must not be used
-    /// again.
+    /// The input is damaged, or the output exceeds the limit. The decoder must not be used again.
     pub(crate) fn decode(&mut self, input: &[u8], sink: &mut dyn FnMut(&[u8])) -> Result<(), Undecodable> {
         let out = match self {
             Self::Gzip(decoder) => {
@@ -136,7 +135,7 @@ impl Decoder {
     }
 }
 
-/// A sink that refuses to grow without end.
+/// A buffer that fails to grow beyond a limit.
 #[derive(Default)]
 pub(crate) struct Bounded {
     bytes: Vec<u8>,
@@ -156,7 +155,7 @@ impl Write for Bounded {
     }
 }
 
-/// `deflate`: zlib's format, or what it wraps, which many servers send under this name.
+/// `deflate`: the zlib format, or a raw deflate stream, which many servers send under this name.
 pub(crate) struct Deflate {
     decoder: ZlibDecoder<Bounded>,
     is_begun: bool,
@@ -169,7 +168,7 @@ impl Default for Deflate {
 }
 
 impl Deflate {
-    /// The decoder of the format that the first byte shows: zlib's names its method there.
+    /// The decoder for the format of the first byte, which in zlib's format contains the method.
     fn decoder(&mut self, input: &[u8]) -> &mut ZlibDecoder<Bounded> {
         if let (false, Some(first)) = (self.is_begun, input.first()) {
             self.is_begun = true;
@@ -182,7 +181,7 @@ impl Deflate {
     }
 }
 
-/// Zstandard, which decodes whole blocks: input waits until a block is complete.
+/// Zstandard, which decodes whole blocks: input is kept until a block is complete.
 pub(crate) struct Zstd {
     frame: FrameDecoder,
     started: bool,
@@ -208,7 +207,8 @@ impl Zstd {
             let (read, written) =
                 self.frame.decode_from_to(&self.pending[taken..], &mut decoded).map_err(|_| Undecodable)?;
             self.started = true;
-            // It says that it took a checksum that has not come: with that it would never be done.
+            // The decoder claims to have consumed a checksum that has not arrived, and would never
+            // finish.
             let read = if read > self.pending.len() - taken { 0 } else { read };
             taken += read;
             self.out.write_all(&decoded[..written]).map_err(|_| Undecodable)?;
@@ -258,8 +258,8 @@ mod tests {
         deflate.write_all(TEXT).unwrap();
         let deflate = deflate.finish().unwrap();
         let zstd = ruzstd::encoding::compress_to_vec(TEXT, ruzstd::encoding::CompressionLevel::Uncompressed);
-        // `brotli` of TEXT as one uncompressed meta-block: window 16, length - 1 in 16 bits, then
-        // an empty last one.
+        // The output of `brotli` for TEXT as one uncompressed meta-block: window 16, length - 1 in
+        // 16 bits, then an empty last one.
         let length = u32::try_from(TEXT.len() - 1).unwrap();
         let bits = (length << 4) | (1 << 20);
         let mut brotli = bits.to_le_bytes()[..3].to_vec();
@@ -273,8 +273,8 @@ mod tests {
         }
     }
 
-    /// The four bytes of a frame's checksum may come in pieces, or not at all: the text is there,
-    /// and nobody waits for ever.
+    /// The four bytes of a frame's checksum may arrive in parts, or not at all; the text must be
+    /// decoded anyway.
     #[test]
     fn a_checksum_may_be_cut() {
         let header = [0x28, 0xb5, 0x2f, 0xfd, 0x24, u8::try_from(TEXT.len()).unwrap()];

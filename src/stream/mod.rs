@@ -1,7 +1,7 @@
-//! The answer's body on its way to the caller.
+//! Relays response bodies to callers.
 //!
-//! The caller gets the upstream's bytes as they come; a bounded, decoded copy is read for usage,
-//! for errors hidden in a 200, and for whether a stream is whole.
+//! The caller gets the upstream's bytes as they arrive. A bounded, decoded copy is inspected for
+//! usage, for errors in a 200 response, and for whether a stream is complete.
 
 pub(crate) mod decode;
 mod reader;

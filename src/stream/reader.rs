@@ -1,4 +1,5 @@
-//! Reading the copy of an answer: what it used, whether it is whole, whether it hides an error.
+//! Inspects the copy of a response: its usage, whether it is complete, whether it contains an
+//! error.
 
 use std::collections::VecDeque;
 
@@ -12,46 +13,47 @@ use crate::classify::ErrorClass;
 use crate::openai::sse::{Event, SseScanner};
 use crate::openai::{Endpoint, Usage, usage};
 
-/// How much of the end of a JSON answer is kept: the usage stands there on every endpoint.
+/// Bytes kept from the end of a JSON response, which contains the usage on every endpoint.
 const JSON_TAIL: usize = 16 << 10;
-/// How much of the start of an error's body is kept.
+/// Bytes kept from the start of an error's body.
 const MAX_ERROR: usize = crate::classify::MAX_BODY;
 
-/// What was found in an answer.
+/// The facts found in a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the answer")]
 pub struct Findings {
-    /// Whether the answer was a stream of events.
+    /// Whether the response was an event stream.
     pub stream: bool,
-    /// Tokens, as far as the answer tells.
+    /// Token usage, if the response reports it.
     pub usage: Option<Usage>,
-    /// Whether a stream said that it is complete, or ended in good order after every choice's
+    /// Whether a stream ended with its terminal event, or ended normally after each choice's
     /// `finish_reason`.
     pub complete: bool,
     /// Whether every choice of a stream has its `finish_reason`.
     pub finished: bool,
-    /// Events that carried output.
+    /// Events with output.
     pub outputs: u64,
-    /// An error event's data, bounded by the scanner; the first counts. Of an error's body that was
-    /// not read ahead: its start.
+    /// The data of the first error event, bounded by the scanner; or the start of an error's body
+    /// that was not read ahead.
     pub error: Option<Box<[u8]>>,
-    /// Whether the copy could not be read: an unknown coding, damage, or a bound.
+    /// Whether the copy could not be inspected: unknown coding, damage, or a limit.
     pub unread: bool,
 }
 
 impl Findings {
-    /// Whether the caller has the whole answer, though its body may not have ended.
+    /// Whether the caller has the complete response, even if its body has not ended.
     pub fn is_answered(&self) -> bool {
         self.stream && self.error.is_none() && (self.complete || self.finished)
     }
 
-    /// The class of an answer that had begun well and ended so; none where it ended well.
+    /// The error class of a response that started well and ended with `end`; `None` if it
+    /// succeeded.
     pub fn class(&self, end: End) -> Option<ErrorClass> {
         match end {
             End::Complete if self.error.is_some() => Some(ErrorClass::StreamError),
             End::Complete if self.stream && !self.complete && !self.unread => Some(ErrorClass::StreamCut),
             End::Complete | End::CallerLeft => None,
-            // The last event had come: whoever closes first, and however, the answer is whole.
+            // The last event had arrived, so the response is complete however its body ends.
             End::Cut | End::Stalled if self.complete && self.error.is_none() => None,
             End::Cut => Some(ErrorClass::StreamCut),
             End::Stalled => Some(ErrorClass::TimeoutIdle),
@@ -59,29 +61,29 @@ impl Findings {
     }
 }
 
-/// Reads an answer as it passes.
+/// Inspects a response while it is relayed.
 pub struct Reader {
     decoder: Option<Decoder>,
     what: What,
     findings: Findings,
 }
 
-/// What is shown each part of an answer as it passes, decoded.
+/// A callback that receives each decoded part of a response.
 pub struct Tap(pub Look);
 
-/// Looks at the next part of an answer.
+/// The callback.
 type Look = Box<dyn FnMut(&[u8]) + Send>;
 
 enum What {
-    /// Nothing in it is of interest.
+    /// Nothing is inspected.
     Nothing,
     /// The start of an error's body.
     Error(Vec<u8>),
     /// The end of a JSON body.
     Tail { frames: VecDeque<Bytes>, kept: usize },
-    /// A stream of events, and what is known of its last one.
+    /// An event stream, and how it ends.
     Events(Box<SseScanner>, LastEvent),
-    /// One of the others, of which each part is shown, too.
+    /// One of the others, with a callback for each part.
     Tapped(Box<Tapped>),
 }
 
@@ -103,14 +105,14 @@ impl What {
     }
 }
 
-/// Whether a whole stream of an endpoint has a last event that says so.
+/// Whether an endpoint's complete streams end with a terminal event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LastEvent {
-    /// Always: one without it is cut, and is not ended in good order.
+    /// Always: a stream without it is truncated, and must not end normally for the caller.
     Always,
-    /// As documented: one without it is counted as cut.
+    /// As documented: a stream without it counts as truncated.
     Usually,
-    /// Not known: a clean end is the end.
+    /// Unknown: a normal end is accepted.
     Unknown,
 }
 
@@ -127,7 +129,7 @@ impl LastEvent {
 }
 
 impl Reader {
-    /// A reader for an answer with these headers.
+    /// A reader for a response with these headers.
     pub fn of(endpoint: Endpoint, headers: &HeaderMap) -> Self {
         let what = match headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes) {
             Some(kind) if starts_with(kind, b"text/event-stream") => {
@@ -154,7 +156,7 @@ impl Reader {
         }
     }
 
-    /// Shows `tap` the parts of an answer in JSON or of events. These are its headers.
+    /// Calls `tap` with the parts of a JSON response or event stream with these headers.
     pub fn tap(&mut self, headers: &HeaderMap, tap: Tap) {
         let kind = headers.get(CONTENT_TYPE).map_or(&[][..], http::HeaderValue::as_bytes);
         if !starts_with(kind, b"application/json") && !starts_with(kind, b"text/event-stream") {
@@ -162,7 +164,7 @@ impl Reader {
         }
         if matches!(self.what, What::Nothing) && !self.findings.unread {
             self.decode(headers);
-            // Nothing of it was to be read.
+            // The body can't be decoded.
             if std::mem::take(&mut self.findings.unread) {
                 return;
             }
@@ -179,17 +181,17 @@ impl Reader {
         reader
     }
 
-    /// A reader that looks at nothing.
+    /// A reader that inspects nothing.
     pub fn blind() -> Self {
         Self { decoder: None, what: What::Nothing, findings: Findings::default() }
     }
 
-    /// Whether the answer is a stream of events that can be read.
+    /// Whether the response is a readable event stream.
     pub fn is_stream(&self) -> bool {
         matches!(self.what.plain(), What::Events(..))
     }
 
-    /// Reads the next bytes of the body.
+    /// Inspects the next bytes of the body.
     pub fn read(&mut self, data: &Bytes) {
         if matches!(self.what, What::Nothing) {
             return;
@@ -227,9 +229,8 @@ impl Reader {
         }
     }
 
-    /// Takes note that the body has ended in good order. `[DONE]` is whole without the blank line
-    /// that belongs after it; any other event that lacks it may be a part of one, and was never
-    /// told.
+    /// Records that the body ended normally. `[DONE]` counts without the blank line that should
+    /// follow; any other event without one may be incomplete and is not reported.
     pub fn finish(&mut self) {
         if let (What::Events(scanner, last), _) = self.what.parts() {
             let findings = &mut self.findings;
@@ -240,20 +241,20 @@ impl Reader {
         }
     }
 
-    /// Whether something that is output, an error or the end has come: the head need not be held
-    /// any longer.
+    /// Whether output, an error or the end has arrived, so that the head need not be held back any
+    /// longer.
     pub fn has_begun(&self) -> bool {
         let found = &self.findings;
         !self.is_stream() || found.outputs > 0 || found.complete || found.error.is_some()
     }
 
-    /// Whether the last event of a stream has not come that always has one: `[DONE]`, or
-    /// `response.completed` and its kin.
+    /// Whether a stream that must end with a terminal event (`[DONE]`, or `response.completed` and
+    /// similar) has not had one.
     pub fn lacks_its_end(&self) -> bool {
         matches!(self.what.plain(), What::Events(_, LastEvent::Always)) && !self.findings.complete
     }
 
-    /// Whether a stream came to its last event without anything that its caller could use.
+    /// Whether a stream reached its last event without any output.
     pub fn is_without_output(&self) -> bool {
         let found = &self.findings;
         self.is_stream()
@@ -263,12 +264,12 @@ impl Reader {
             && found.error.is_none()
     }
 
-    /// The error that the stream told of, if it did.
+    /// The error event of the stream, if there was one.
     pub fn error(&self) -> Option<&[u8]> {
         self.findings.error.as_deref()
     }
 
-    /// Whether an event could be added here: between two events of a stream that is not encoded.
+    /// Whether Weir may insert an event here: between two events of an unencoded stream.
     pub fn at_event_boundary(&self) -> bool {
         match self.what.plain() {
             What::Events(scanner, _) => self.decoder.is_none() && scanner.is_at_boundary(),
@@ -276,7 +277,7 @@ impl Reader {
         }
     }
 
-    /// What was found. Call it once, at the end.
+    /// The facts found. Call it once, at the end.
     pub fn findings(&mut self) -> Findings {
         if let (What::Error(start), _) = self.what.parts() {
             self.findings.error = Some(std::mem::take(start).into());
@@ -317,7 +318,7 @@ fn scan(scanner: &mut SseScanner, data: &[u8], findings: &mut Findings) {
         Event::Done => findings.complete = true,
         Event::Completed(usage) | Event::Incomplete(usage) => {
             findings.complete = true;
-            // It carries the whole answer.
+            // This event contains the whole response.
             findings.outputs += u64::from(findings.outputs == 0);
             findings.usage = usage.or(findings.usage);
         }
@@ -348,7 +349,7 @@ fn keep_tail(frames: &mut VecDeque<Bytes>, kept: &mut usize, frame: Bytes) {
     }
 }
 
-/// Whether the endpoint's JSON answers tell of tokens.
+/// Whether the endpoint's JSON responses contain token usage.
 fn counts_tokens(endpoint: Endpoint) -> bool {
     use Endpoint as E;
     matches!(

@@ -1,5 +1,5 @@
-//! The answer's body as the caller gets it: the upstream's frames, untouched and never held back,
-//! while a copy is read.
+//! The response body as the caller gets it: the upstream's frames, unmodified, while a copy is
+//! inspected.
 
 use std::collections::VecDeque;
 use std::error::Error as StdError;
@@ -15,10 +15,10 @@ use http_body_util::BodyExt;
 use super::reader::{Findings, Reader};
 use crate::clock::{self, Instant};
 
-/// Why a body ended, told to the [`Ledger`] exactly once.
+/// How a body ended; reported to the [`Ledger`] exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The upstream finished it.
+    /// The upstream completed it.
     Complete,
     /// The upstream broke it off; the caller's body was aborted.
     Cut,
@@ -28,23 +28,23 @@ pub enum End {
     CallerLeft,
 }
 
-/// Who is told what became of a body. Dropped with it.
+/// Receives the outcome of a body. Dropped with it.
 pub trait Ledger: Send + Unpin + 'static {
-    /// The first event with output of a stream came; called at most once.
+    /// The first output event of a stream arrived; called at most once.
     fn began(&mut self, now: Instant);
 
     /// The body ended; called exactly once, at the latest when the body is dropped.
     fn ended(self, end: End, bytes: u64, findings: Findings, now: Instant);
 }
 
-/// What a caller's connection sees as the reason for an abort.
+/// The error with which a caller's body is aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aborted {
-    /// The upstream broke off.
+    /// The upstream broke off its response.
     Cut,
     /// The upstream stalled.
     Stalled,
-    /// The caller took none of it for too long.
+    /// The caller read nothing for too long.
     Unread,
 }
 
@@ -63,49 +63,47 @@ impl StdError for Aborted {}
 /// How a body is relayed.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The longest silence between two chunks; `None` where the caller decides how long it waits.
+    /// Longest time between two chunks; `None` leaves that to the caller.
     pub idle_timeout: Option<Duration>,
-    /// Whether an error event goes to the caller before an abort, where a stream is at an event's
-    /// end.
+    /// Whether to send an error event before an abort, if the stream is between two events.
     pub error_event: bool,
-    /// Whether a stream that ends in good order before its last event is aborted.
+    /// Whether to abort a stream that ends normally before its terminal event.
     pub abort_incomplete: bool,
 }
 
 impl Settings {
-    /// The caller gets every end as the upstream made it.
+    /// Passes on every end unchanged.
     pub const TRANSPARENT: Self = Self { idle_timeout: None, error_event: false, abort_incomplete: false };
 }
 
-/// A body on its way from the upstream to the caller. Its beginning may be read ahead, and held
-/// until it goes on.
+/// A body being relayed from the upstream to the caller. Its start may be read ahead and held back
+/// until [`Self::go_on`].
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the body")]
 pub struct Relay<B, L: Ledger> {
     upstream: B,
     held: VecDeque<Frame<Bytes>>,
     reader: Reader,
-    /// None before it goes on, and once the end was told.
+    /// `None` before relaying starts, and after the end was reported.
     ledger: Option<L>,
     bytes: u64,
-    /// The settings, which are larger together: milliseconds of silence, and 0 for no limit.
+    /// The settings, stored in less space: the idle timeout in milliseconds, 0 for none.
     idle_millis: u64,
     error_event: bool,
     abort_incomplete: bool,
     read_at: Instant,
     timer: Option<clock::Timer>,
     aborting: Option<Aborting>,
-    /// The upstream broke off while the beginning was read ahead: the abort follows what is held.
+    /// Whether the upstream broke off during read-ahead; the abort follows the held frames.
     broken: bool,
-    /// The upstream ended while the beginning was read ahead.
+    /// Whether the upstream ended during read-ahead.
     ended: bool,
-    /// Whether the body's length was announced.
+    /// Whether the body has a known length.
     announced: bool,
-    /// Whether the ledger knows of the stream's first event, or there is none to know.
+    /// Whether the ledger was told of the first event, or there is none to report.
     began: bool,
 }
 
-/// The steps of an abort that is announced: hyper loses an event that is yielded immediately before
-/// an error.
+/// The steps of an abort after an error event: hyper drops a frame that an error follows at once.
 #[derive(Clone, Copy)]
 enum Aborting {
     Pause(Aborted),
@@ -117,7 +115,7 @@ where
     B: Body<Data = Bytes> + Unpin,
     L: Ledger,
 {
-    /// A body whose head was read at `read_at`.
+    /// A body whose head arrived at `read_at`.
     pub fn new(upstream: B, reader: Reader, settings: Settings, read_at: Instant) -> Self {
         Self {
             announced: upstream.size_hint().exact().is_some() && !upstream.is_end_stream(),
@@ -138,11 +136,11 @@ where
         }
     }
 
-    /// Reads ahead, and holds what comes, while `wants` more of it by what was read and how many
-    /// bytes that is, and until `until` at the latest.
+    /// Reads ahead and holds frames back while `wants` returns true for the facts found and the
+    /// bytes read, until `until`.
     ///
     /// # Cancel safety
-    /// What was read is held; reading goes on from there.
+    /// Frames read so far are kept; a new call continues.
     pub async fn read_ahead(&mut self, until: Instant, wants: impl Fn(&Reader, usize) -> bool) {
         let mut bytes = 0;
         while wants(&self.reader, bytes) {
@@ -174,32 +172,32 @@ where
         self.held.iter().filter_map(Frame::data_ref)
     }
 
-    /// What was read so far.
+    /// The facts found so far.
     pub fn reader(&self) -> &Reader {
         &self.reader
     }
 
-    /// Whether the body ended while it was read ahead, in whatever order.
+    /// Whether the body ended or failed during read-ahead.
     pub fn is_over(&self) -> bool {
         self.broken || self.ended
     }
 
-    /// Whether the body broke off while it was read ahead.
+    /// Whether the body failed during read-ahead.
     pub fn broke_off(&self) -> bool {
         self.broken
     }
 
-    /// Whether the body ended in good order while it was read ahead, and may end so for the caller.
+    /// Whether the body ended normally during read-ahead, and may end so for the caller.
     pub fn ended_in_order(&self) -> bool {
         self.ended && !(self.abort_incomplete && self.reader.lacks_its_end())
     }
 
-    /// When the head came, or the last of what was read ahead.
+    /// When the head, or the last frame read ahead, arrived.
     pub fn read_at(&self) -> Instant {
         self.read_at
     }
 
-    /// Goes on to the caller from `now` on; `ledger` is told how it ends.
+    /// Starts to relay the body at `now`; `ledger` receives its outcome.
     pub fn go_on(&mut self, ledger: L, now: Instant) {
         self.ledger = Some(ledger);
         self.read_at = now;
@@ -217,7 +215,7 @@ where
         }
     }
 
-    /// hyper never polls a body again that announced its length and reached it: the end is noticed
+    /// hyper does not poll a body again once its known length is reached, so the end is detected
     /// with the last frame.
     fn end_if_complete(&mut self, now: Instant) {
         if self.is_end() {
@@ -233,8 +231,8 @@ where
             && !self.is_unfinished()
     }
 
-    /// Whether an end of the upstream's body now would be a cut. Where its length was announced,
-    /// hyper ends the caller's with its last byte.
+    /// Whether EOF at this point means truncation. With a Content-Length, hyper has already ended
+    /// the caller's body after the last byte.
     fn is_unfinished(&self) -> bool {
         self.ledger.is_some() && self.abort_incomplete && !self.announced && self.reader.lacks_its_end()
     }
@@ -248,7 +246,7 @@ where
     fn pass(&mut self, frame: Frame<Bytes>, now: Instant) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         if frame.is_trailers() {
-            // The last that comes: hyper does not poll again to see the end.
+            // The last frame: hyper will not poll again for the end.
             self.reader.finish();
             if self.is_unfinished() {
                 return self.abort(Aborted::Cut);
@@ -275,8 +273,8 @@ where
         Poll::Ready(Some(Err(why)))
     }
 
-    /// Whether the upstream has been silent for too long. The timer is armed once and moved only
-    /// when it fires: a chunk costs a reading of the clock, not a timer.
+    /// Ready if the upstream has been silent for too long. The timer is armed once and reset only
+    /// when it fires: a chunk costs one read of the clock.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.idle_millis == 0 {
             return Poll::Pending;
@@ -309,7 +307,7 @@ where
         let this = &mut *self;
         if let Some(frame) = this.held.pop_front() {
             if this.held.is_empty() {
-                // A stream may be long: it need not keep the room.
+                // A stream may be long, so free the buffer.
                 this.held = VecDeque::new();
             }
             return this.pass(frame, clock::now());
@@ -336,7 +334,7 @@ where
             Poll::Ready(Some(Err(_))) => this.abort(Aborted::Cut),
             Poll::Ready(None) => {
                 this.reader.finish();
-                // A clean end would pass for the whole answer: every SDK takes it for that.
+                // SDKs would accept a normal end as the complete response.
                 if this.is_unfinished() {
                     return this.abort(Aborted::Cut);
                 }
@@ -374,13 +372,12 @@ impl<B, L: Ledger> Drop for Relay<B, L> {
     }
 }
 
-/// At least one: 0 is no limit.
+/// The timeout in milliseconds, at least one, because 0 means none.
 fn millis(limit: Duration) -> u64 {
     u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
-/// The event that says why, in the form that every SDK raises on (facts: nested, with or without
-/// `event: error`).
+/// The error event, in the form that every SDK raises an exception for.
 fn error_event(why: Aborted) -> Bytes {
     Bytes::from_static(match why {
         Aborted::Cut => {
