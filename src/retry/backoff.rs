@@ -1,22 +1,22 @@
-//! How long to wait before another attempt.
+//! The delay before another attempt.
 
 use std::time::Duration;
 
-/// Full jitter under an exponential ceiling, above a floor; a server's hint is a minimum with
-/// jitter above it.
+/// Exponential backoff with full jitter between a floor and a ceiling. A server's hint is a
+/// minimum, with jitter above it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     /// The ceiling before the first retry.
     pub base: Duration,
     /// The highest ceiling.
     pub cap: Duration,
-    /// The shortest delay: full jitter alone could draw nothing, and a retry at once meets what
-    /// made the first one fail.
+    /// The shortest delay: full jitter alone could draw zero, and an immediate retry would meet the
+    /// same fault.
     pub floor: Duration,
 }
 
-/// Jitter above a hint: half of it, within these. Callers that are told the same time must not wake
-/// together, however short it is, and no one should wait much longer than told.
+/// Bounds of the jitter above a hint, which is half of the hint: callers with the same hint must
+/// not wake together, and should not wait much longer than told.
 const LEAST_SPREAD: Duration = Duration::from_millis(250);
 const MOST_SPREAD: Duration = Duration::from_secs(1);
 
@@ -33,9 +33,9 @@ impl Default for Backoff {
 impl Backoff {
     /// The delay before retry number `retry`, counted from 0.
     ///
-    /// It never panics; durations that make no sense together give the nearest that do. Without a
-    /// hint it lies within `floor..=ceiling(retry)`, with one it is never below the hint, and above
-    /// it by at most a second or that delay.
+    /// It never panics: contradictory durations are clamped. Without a hint it lies within
+    /// `floor..=ceiling(retry)`. With one it is at least the hint, and exceeds it by at most a
+    /// second or that delay.
     pub fn delay(&self, retry: u32, hint: Option<Duration>, rng: &mut fastrand::Rng) -> Duration {
         let own = between(self.floor, self.ceiling(retry), rng);
         match hint {
@@ -49,12 +49,12 @@ impl Backoff {
 
     /// The longest delay without a hint: `base · 2^retry`, at most `cap`, at least `floor`.
     pub fn ceiling(&self, retry: u32) -> Duration {
-        // Past 2^31 the cap has long been reached.
+        // The cap is reached long before 2^31.
         self.base.saturating_mul(1 << retry.min(31)).min(self.cap).max(self.floor)
     }
 }
 
-/// A moment drawn evenly from `low..=high`.
+/// A duration drawn uniformly from `low..=high`.
 fn between(low: Duration, high: Duration, rng: &mut fastrand::Rng) -> Duration {
     let span = u64::try_from(high.saturating_sub(low).as_nanos()).unwrap_or(u64::MAX);
     low.saturating_add(Duration::from_nanos(rng.u64(0..=span)))

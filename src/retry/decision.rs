@@ -1,4 +1,4 @@
-//! Retry or stop: the decision after every attempt that ended in an error.
+//! The decision after each failed attempt: retry or stop.
 
 use std::time::Duration;
 
@@ -6,87 +6,85 @@ use super::verdict::{Why, verdict};
 use super::{MilliTokens, Policy, Safety, Verdict, cost};
 use crate::classify::ErrorClass;
 
-/// The most rate limits that one request meets before the last one goes to its caller. The waits
-/// between them grow to 16 s, so 20 span four minutes: a limit that still refuses then is not one
-/// that a queue can wait for.
+/// Most times that a request is requeued after a rate limit. The waits grow to 16 s, so 20 take
+/// four minutes; waiting longer for such a limit is pointless.
 const MAX_REQUEUES: u32 = 20;
 
-/// Everything that the decision is made of.
+/// The input of the decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an independent fact about the attempt")]
 pub struct Situation {
-    /// The class of the attempt's error.
+    /// The error class of the attempt.
     pub class: ErrorClass,
     /// The safety of the operation.
     pub safety: Safety,
-    /// Whether the upstream may have begun to work on the request.
+    /// Whether the upstream may have started to process the request.
     pub may_have_run: bool,
-    /// Whether a byte of an answer reached the client.
+    /// Whether any byte of a response was sent to the client.
     pub committed: bool,
-    /// Whether the attempt was ended because its stream did not begin in the configured time.
+    /// Whether the attempt was ended because its stream did not begin in time.
     pub late_stream: bool,
-    /// Whether the body is still there to be sent again.
+    /// Whether the body is available to be sent again.
     pub replayable: bool,
-    /// The upstream said `x-should-retry: false`.
+    /// Whether the upstream sent `x-should-retry: false`.
     pub forbidden: bool,
-    /// The configuration says that the endpoint is never attempted twice.
+    /// Whether the configuration forbids retries of the endpoint.
     pub excluded: bool,
-    /// Attempts made, this one included; those that went back to the queue after a rate limit do
-    /// not count.
+    /// Attempts so far, this one included; requeued attempts don't count.
     pub attempts: u32,
-    /// Rate limits that the request met before and went back to the queue after.
+    /// Times that the request was requeued after a rate limit.
     pub requeues: u32,
-    /// How long the answer asks to wait.
+    /// The upstream's hint: how long to wait.
     pub hint: Option<Duration>,
-    /// What is left until the deadline.
+    /// Time left until the deadline.
     pub left: Duration,
-    /// How long the queue is expected to take before another attempt.
+    /// Expected time in the queue before another attempt.
     pub queue: Duration,
-    /// How long the head of an answer usually takes.
+    /// Usual time until a response's head.
     pub answer: Duration,
 }
 
-/// What happens next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The last answer goes out.
+    /// The last response is relayed.
     Stop(StopReason),
-    /// Back to the head of the queue, which knows how long to wait.
+    /// The request returns to the head of the queue, which decides how long it waits.
     Requeue,
-    /// Another attempt after this delay, if the scope's budget has this much.
+    /// Another attempt after a delay, if the scope's retry budget covers the cost.
     After {
-        /// How long to wait, holding no permit.
+        /// The delay, during which no permit is held.
         delay: Duration,
-        /// What the retry costs the budget.
+        /// The cost to the retry budget.
         cost: MilliTokens,
     },
 }
 
-/// Why there is no other attempt; the label `reason` of `weir_retries_stopped_total`.
+/// The reason why there is no further attempt; the label `reason` of `weir_retries_stopped_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StopReason {
-    /// Another attempt cannot help.
+    /// Another attempt can't help.
     Final,
-    /// The operation may have been carried out, and must not be twice.
+    /// The operation may have been processed, and must not be repeated.
     Unsafe,
-    /// The client has seen part of an answer.
+    /// The client has received part of a response.
     Committed,
-    /// The body is gone: it was larger than what is kept.
+    /// The body was too large to keep.
     NotReplayable,
-    /// The upstream asked for no other attempt.
+    /// The upstream forbade a retry.
     Forbidden,
-    /// The configuration allows the endpoint one attempt.
+    /// The configuration forbids a retry.
     Excluded,
-    /// All attempts are made.
+    /// All attempts were made.
     Attempts,
-    /// The deadline leaves no room for the wait, the queue and an answer.
+    /// The time left is too short for the delay, the queue and a response.
     Deadline,
-    /// The scope's budget is spent. The module that holds the budget says so, not [`decide`].
+    /// The scope's retry budget is spent; set by the budget's module, not by [`decide`].
     Budget,
 }
 
 impl Situation {
-    /// After the first attempt of a request that may be sent again, of which nothing else is known.
+    /// The situation after the first attempt of a repeatable request, with defaults for all else.
     pub fn new(class: ErrorClass, safety: Safety) -> Self {
         Self {
             class,
@@ -107,10 +105,10 @@ impl Situation {
     }
 }
 
-/// Decides what follows an attempt that ended in an error.
+/// Decides the next step after a failed attempt.
 ///
-/// A requeue after a rate limit counts no attempt: the queue waits until the request can pass. How
-/// often is bounded by `MAX_REQUEUES`, whatever the deadline allows.
+/// Requeueing after a rate limit is not an attempt, because the queue waits until the request can
+/// pass. `MAX_REQUEUES` bounds it, whatever the deadline.
 pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -> Decision {
     let mut verdict = verdict(situation.class, situation.safety, situation.may_have_run, situation.committed);
     if (policy.response_timeouts || situation.late_stream) && may_ask_again(situation) {
@@ -131,7 +129,7 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
         return Decision::Stop(StopReason::NotReplayable);
     }
     let Some(cost) = cost else {
-        // It goes to the head of its queue: what waits there is behind it.
+        // It returns to the head of its queue, so the queue's length does not delay it.
         if situation.requeues >= MAX_REQUEUES {
             return Decision::Stop(StopReason::Attempts);
         }
@@ -150,9 +148,9 @@ pub fn decide(situation: &Situation, policy: &Policy, rng: &mut fastrand::Rng) -
     Decision::After { delay, cost }
 }
 
-/// Whether the attempt brought no response in time (Weir's own clock, or that of the edge before
-/// the API), and one repeat does no harm. The first may still be under way and is paid for: there
-/// is never a second repeat.
+/// Whether the attempt got no response in time (Weir's timeout, or that of the API's edge) and one
+/// repetition is harmless. The first may still be processed and billed, so there is never a second
+/// repetition.
 fn may_ask_again(situation: &Situation) -> bool {
     matches!(situation.class, ErrorClass::TimeoutResponse | ErrorClass::GatewayTimeout)
         && situation.safety == Safety::Repeatable
@@ -194,7 +192,7 @@ mod tests {
             (Situation { replayable: false, ..failed }, StopReason::NotReplayable),
             (Situation { forbidden: true, ..failed }, StopReason::Forbidden),
             (Situation { excluded: true, ..failed }, StopReason::Excluded),
-            // The body is as it is by accident; the configuration is somebody's word.
+            // Explicit configuration takes precedence over the body's size.
             (Situation { excluded: true, replayable: false, ..failed }, StopReason::Excluded),
             (Situation { attempts: 6, ..failed }, StopReason::Attempts),
             (Situation { left: SECOND, ..failed }, StopReason::Deadline),
@@ -244,7 +242,7 @@ mod tests {
         assert_eq!(decide(&unsafe_to_repeat, &policy, &mut rng), Decision::Stop(StopReason::Final));
     }
 
-    /// The edge gave up, not the API: each repeat is a generation that is paid for. Direct, the SDK
+    /// The API's edge timed out, not the API, so each repetition is billed. Without Weir, the SDK
     /// makes three.
     #[test]
     fn an_edge_that_gave_up_is_not_asked_again_unless_configured_and_then_once() {

@@ -1,7 +1,7 @@
-//! Whether, when and at what price an attempt is repeated: pure decisions over what classification
-//! found.
+//! Decides whether, when and at what cost an attempt is repeated. Pure functions over the result of
+//! classification.
 //!
-//! The budget that bounds retries lives with the scope; what a retry costs it is decided here.
+//! The retry budget belongs to the scope; the cost of a retry is decided here.
 
 pub mod backoff;
 pub mod decision;

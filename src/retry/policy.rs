@@ -1,14 +1,14 @@
-//! The retry policy as configured, checked for contradictions.
+//! The configured retry policy, checked for contradictions.
 
 use std::time::Duration;
 
 use super::{Backoff, Operation};
 
-/// What the configuration says of retries.
+/// The retry settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The most attempts of one request, the first included. Six lose 2.4 of 10,000 requests when a
-    /// quarter of all attempts fail.
+    /// Most attempts of one request, the first included. With six, 2.4 of 10,000 requests fail when
+    /// a quarter of all attempts fail.
     pub max_attempts: u32,
     /// The ceiling of the first backoff.
     pub base: Duration,
@@ -16,9 +16,9 @@ pub struct Settings {
     pub cap: Duration,
     /// The shortest backoff.
     pub floor: Duration,
-    /// Whether a response that did not come in time is asked for again, where that is safe.
+    /// Whether an attempt without a response in time is repeated, if that is safe.
     pub response_timeouts: bool,
-    /// Operations that may be repeated beside those that the table knows.
+    /// Repeatable operations in addition to the built-in table.
     pub repeatable: Vec<Operation>,
 }
 
@@ -29,26 +29,26 @@ impl Default for Settings {
     }
 }
 
-/// A setting that contradicts another, or itself.
+/// A setting that is invalid, or contradicts another.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
 pub struct Contradiction {
-    /// The setting's key within the section, such as `base`.
+    /// The setting's key within its section, such as `base`.
     pub key: &'static str,
-    /// What is wrong, and what to write instead.
+    /// The problem, and how to correct it.
     pub message: String,
 }
 
-/// A policy without contradictions.
+/// A valid policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// The most attempts of one request, at least 1.
+    /// Most attempts of one request, at least 1.
     pub max_attempts: u32,
     /// The delays.
     pub backoff: Backoff,
-    /// Whether a response that did not come in time is asked for again, where that is safe.
+    /// Whether an attempt without a response in time is repeated, if that is safe.
     pub response_timeouts: bool,
-    /// Operations that may be repeated beside those that the table knows.
+    /// Repeatable operations in addition to the built-in table.
     pub repeatable: Vec<Operation>,
 }
 
@@ -58,16 +58,16 @@ impl Default for Policy {
     }
 }
 
-/// The most attempts that can be configured: past it a request is a retry storm of its own.
+/// Largest configurable number of attempts: beyond it, one request alone is a retry storm.
 const MAX_ATTEMPTS: u32 = 20;
-/// The longest backoff that can be configured.
+/// The longest configurable backoff.
 const MAX_CAP: Duration = Duration::from_mins(10);
 
 impl Policy {
-    /// Checks settings and makes a policy of them.
+    /// Checks settings and converts them to a policy.
     ///
     /// # Errors
-    /// Every contradiction, not only the first.
+    /// All contradictions, not only the first.
     pub fn new(settings: Settings) -> Result<Self, Vec<Contradiction>> {
         let problems: Vec<Contradiction> = [
             (settings.max_attempts == 0).then(|| {

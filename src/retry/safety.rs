@@ -1,16 +1,17 @@
-//! Which operations of the API may be carried out twice without harm.
+//! The API operations that may be repeated without harm.
 
 use http::Method;
 
 use crate::openai::endpoint::{Named, operation};
 use crate::openai::{Endpoint, RequestPeek};
 
-/// Whether an operation may be repeated once the upstream may have begun it.
+/// Whether an operation may be repeated after the upstream may have started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Safety {
-    /// A repeat does no harm but its cost.
+    /// Repeating it only costs money.
     Repeatable,
-    /// A repeat may do the work twice: only an attempt that provably did nothing is repeated.
+    /// Repeating it may do the work twice, so it is repeated only if the attempt provably had no
+    /// effect.
     OnlyIfUnsent,
 }
 
@@ -21,7 +22,7 @@ pub struct Operation {
     segments: Vec<Box<str>>,
 }
 
-/// The text is no method and path.
+/// The text is not a method and a path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no operation: write a method and a path, such as \"POST /vector_stores/*/search\"")]
 pub struct NoOperation {
@@ -29,7 +30,8 @@ pub struct NoOperation {
 }
 
 impl Operation {
-    /// Reads a method and a path; a version in front is optional, `*` stands for any one segment.
+    /// Parses a method and a path. A leading version segment is optional; `*` matches any one
+    /// segment.
     pub fn parse(text: &str) -> Result<Self, NoOperation> {
         let no_operation = || NoOperation { text: text.to_owned() };
         let (method, path) = text.trim().split_once(char::is_whitespace).ok_or_else(no_operation)?;
@@ -57,11 +59,11 @@ impl Safety {
     /// The safety of a request. `additions` are operations that the configuration declares
     /// repeatable.
     ///
-    /// RFC 9110 9.2.2 forbids a proxy to repeat what is not idempotent unless it knows that the
-    /// request is safe for its resource: this table is that knowledge. GET and DELETE are
-    /// idempotent. Of the POSTs only those are repeatable that compute and keep nothing; a response
-    /// keeps something unless `store` is false. `named` is what the path names: it was read before,
-    /// and is not read again unless there are additions.
+    /// RFC 9110, section 9.2.2, forbids a proxy to repeat non-idempotent requests unless it knows
+    /// that they are safe for the resource; this table is that knowledge. GET and DELETE are
+    /// idempotent. A POST is repeatable only if it computes a result and stores nothing; a response
+    /// is stored unless `store` is false. `named` is the parsed path; it is parsed again only if
+    /// there are additions.
     pub fn of(
         method: &Method,
         path: &str,
@@ -85,12 +87,12 @@ impl Safety {
 fn computes_only(endpoint: Endpoint, peek: Option<&RequestPeek>) -> bool {
     use Endpoint as E;
     match endpoint {
-        // A completion that is stored would be stored twice.
+        // A stored completion would be stored twice.
         E::ChatCompletions => peek.is_none_or(|peek| peek.store != Some(true)),
         E::Completions | E::Embeddings | E::Moderations => true,
         E::Responses => peek.is_some_and(|peek| {
             let keeps_nothing = peek.store == Some(false) && !peek.background && !peek.conversation;
-            // Nor does a tool act on a third system, which would act twice.
+            // A remote tool would act twice on a third system.
             keeps_nothing && !peek.has_remote_tools
         }),
         E::Audio

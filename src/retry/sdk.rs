@@ -6,45 +6,43 @@ use super::StopReason;
 use super::verdict::is_rate_limit;
 use crate::classify::ErrorClass;
 
-/// The longest hint that every SDK obeys: beyond it they try again within seconds.
+/// The longest hint that all SDKs obey: with a longer one they retry within seconds.
 pub const OBEYED_HINT: Duration = Duration::from_mins(1);
 
-/// Whether an answer gets `x-should-retry: false`.
+/// Whether a response gets `x-should-retry: false`.
 ///
-/// SDKs retry too, without looking at the body: three attempts of theirs times six of Weir's. The
-/// header stops that where another try is known to be useless: Weir made it and gave up, the quota
-/// is spent, the request can never pass. It is not sent where Weir left the answer alone, so that a
-/// caller is never worse off than direct.
+/// SDKs retry too, regardless of the body: three attempts for each of Weir's six. The header
+/// prevents that if another try is known to be useless: Weir retried and gave up, the quota is
+/// spent, the request can never pass, or the limit returns later than an SDK waits (`hint`). It is
+/// not sent if Weir did not act on the response, so that a caller is never worse off than without
+/// Weir.
 ///
-/// A limit that comes back later than an SDK waits (`hint`) is one of these: it would only be
-/// refused again.
-///
-/// `stopped` is why Weir made no other attempt; nothing where it decides nothing (observe, bypass).
-/// `attempts` counts those made.
+/// `stopped` is the reason why Weir made no further attempt; `None` if Weir does not decide
+/// (observe, bypass). `attempts` is the number made.
 pub fn stops_sdk(
     class: ErrorClass,
     stopped: Option<StopReason>,
     attempts: u32,
     hint: Option<Duration>,
 ) -> bool {
-    // 408 and 409: the SDK's own retry stays as it is.
+    // 408 and 409 are left to the SDK's own retries.
     if matches!(class, ErrorClass::RequestTimeout | ErrorClass::Conflict | ErrorClass::ConversationLocked) {
         return false;
     }
-    // Useless whoever asks, and however often.
+    // No retry can succeed.
     if class.is_quota() || matches!(class, ErrorClass::RequestExceedsLimit | ErrorClass::WeirBillingBlock) {
         return stopped.is_some();
     }
-    // The upstream may still be at work on it, and a repeat would ask for the same again.
+    // The upstream may still be processing it, so a retry would start the same work again.
     if matches!(class, ErrorClass::TimeoutResponse) {
         return stopped.is_some();
     }
     match stopped {
-        // Weir would have tried again, but for the damage.
+        // Weir stopped only to protect the upstream.
         Some(StopReason::Budget) => true,
         Some(StopReason::Deadline) if is_rate_limit(class) && hint > Some(OBEYED_HINT) => true,
         Some(StopReason::Attempts | StopReason::Deadline) => attempts > 1,
-        // Left alone; or, `Final`, of a class that no SDK should be kept from.
+        // Weir did not act, or the class is `Final` but SDKs may retry it.
         Some(
             StopReason::Final
             | StopReason::Unsafe

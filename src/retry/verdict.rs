@@ -1,40 +1,39 @@
-//! The table of what an error class means: whether the attempt may be repeated, and whether the
-//! upstream works.
+//! The retry table: for each error class, whether the attempt may be repeated, and what it says
+//! about the upstream's health.
 
 use super::Safety;
 use crate::classify::{ErrorClass, Health, Repeat, Work};
 
-/// Thousandths of a budget token; a success earns 500 of them.
+/// Thousandths of a retry budget token; a success earns 500.
 pub type MilliTokens = u32;
 
-/// What the table says of an attempt that ended in an error.
+/// The table's verdict on a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Another attempt cannot help, or may do harm.
+    /// Another attempt can't help, or may do harm.
     Never(Why),
-    /// The request goes back to the head of its queue; waiting is the queue's business and costs no
-    /// budget.
+    /// The request returns to the head of its queue, which waits at no cost to the budget.
     Queue,
-    /// Another attempt after a backoff, if the budget has this much.
+    /// Another attempt after a backoff, if the budget covers this cost.
     Backoff(MilliTokens),
 }
 
-/// Why there is no other attempt.
+/// The reason why there is no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// Of this class no repeat is made, whatever the operation.
+    /// This class is never repeated, whatever the operation.
     Class,
-    /// The operation may have been carried out: a repeat may carry it out twice.
+    /// The operation may have been processed, and a repetition may do it twice.
     Unsafe,
-    /// The client has seen part of an answer.
+    /// The client has received part of a response.
     Committed,
 }
 
-/// Whether an attempt that ended in this class may be repeated.
+/// Whether an attempt that failed with this class may be repeated.
 ///
-/// `may_have_run`: whether the upstream may have begun to work on the request (see
-/// `Classified::may_have_run` and `Failure::sent`). `committed`: whether a byte of an answer
-/// reached the client.
+/// `may_have_run`: whether the upstream may have started to process the request (see
+/// `Classified::may_have_run` and `Failure::sent`). `committed`: whether any byte of a response was
+/// sent to the client.
 pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, committed: bool) -> Verdict {
     if committed {
         return Verdict::Never(Why::Committed);
@@ -50,11 +49,11 @@ pub const fn verdict(class: ErrorClass, safety: Safety, may_have_run: bool, comm
     }
 }
 
-/// What a retry after this class costs the budget, if the upstream may have worked on the request.
+/// The cost of a retry after this class, if the upstream may have processed the request.
 ///
-/// A cheap failure costs less than one that kept the upstream busy, and a timeout most (the ratio
-/// of AWS's clients). Nothing costs less than a half: with a reserve of 2 % that is what keeps
-/// attempts within 1.1 of requests when everything fails.
+/// A fast failure costs less than one that kept the upstream busy, and a timeout costs most (the
+/// ratio is that of AWS's clients). The lowest cost is a half: with a reserve of 2 % this keeps
+/// attempts within 1.1 times the requests when everything fails.
 pub const fn cost(class: ErrorClass) -> MilliTokens {
     match class.meaning().work {
         // AWS's ratio would make the first 200.
@@ -64,7 +63,7 @@ pub const fn cost(class: ErrorClass) -> MilliTokens {
     }
 }
 
-/// Whether this class is a rate limit, which is the queue's business.
+/// Whether this class is a rate limit, for which the queue waits.
 pub const fn is_rate_limit(class: ErrorClass) -> bool {
     matches!(class.meaning().repeat, Repeat::Queue)
 }
@@ -74,7 +73,7 @@ pub(crate) const fn health(class: ErrorClass) -> Health {
     class.meaning().health
 }
 
-/// The upstream refused the request before working on it.
+/// The cost if the upstream refused the request before processing it.
 const REJECTED: MilliTokens = 500;
 
 #[cfg(test)]
@@ -92,7 +91,8 @@ mod tests {
     #[test]
     fn the_table_is_what_the_design_says() {
         for class in ErrorClass::ALL {
-            // Of a repeatable operation, of another, and of any that provably did nothing.
+            // For a repeatable operation, for another, and for an attempt that provably had no
+            // effect.
             let (safe, other, unsent) = match class.as_str() {
                 "rate_limit_requests" | "rate_limit_tokens" | "rate_limit_other" | "slow_down" => {
                     ("queue", "queue", "queue")
@@ -120,10 +120,10 @@ mod tests {
         }
     }
 
-    /// What happens to a request of each endpoint after each kind of end: `q` waits for its turn
-    /// again, `r` is repeated, `-` is not. The ends: a rate limit, "queue is full", overloaded, no
-    /// connection, a 500, a 502, a reset after sending, an error in a stream before output, a 200
-    /// without an answer, a 504, no head in time, a 400, a 401, a spent quota.
+    /// The step after each kind of failure, for each endpoint: `q` requeue, `r` retry, `-` stop.
+    /// The failures: a rate limit, "queue is full", overloaded, no connection, a 500, a 502, a
+    /// reset after sending, an error in a stream before output, a 200 without a result, a 504, no
+    /// head in time, a 400, a 401, a spent quota.
     const ENDS: [&str; 14] = [
         "rate_limit_tokens",
         "slow_down",
@@ -187,8 +187,8 @@ mod tests {
         }
     }
 
-    /// Only a failing upstream, or one of which nothing is known, is a reason for another attempt;
-    /// and what may be repeated at once is no proof that it works.
+    /// Only a failing upstream, or an unknown cause, justifies another attempt; and a class that
+    /// may be repeated at once does not prove that the upstream is healthy.
     #[test]
     fn a_class_that_blames_the_request_is_never_repeated_by_weir() {
         for class in ErrorClass::ALL {
