@@ -1,5 +1,5 @@
-//! The access log: one line per request, as JSON for machines or as text for a terminal. Never a
-//! body or a key.
+//! The access log: one line per request, as JSON for machines or as text for a terminal. It never
+//! contains a body or a key.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::metrics::Label;
 use crate::pool::UpstreamId;
 use crate::telemetry::ACCESS_LOG;
 
-/// Writes the record's line, unless nobody listens or its sample says no.
+/// Writes the record's line, unless logging is off or the request is not in the sample.
 pub(super) fn write(record: &Record, settings: &Settings, now: Instant) {
     if !tracing::enabled!(target: ACCESS_LOG, tracing::Level::INFO) || !record.is_told(settings.log_sample) {
         return;
@@ -44,7 +44,7 @@ struct Entry<'a> {
     lane: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     weight: Option<u32>,
-    /// Where there is a choice.
+    /// The upstream's name, if there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<String>,
     outcome: &'static str,
@@ -139,8 +139,8 @@ impl<'a> Entry<'a> {
     }
 
     fn json(&self) -> String {
-        // Only maps with other keys than strings, or a failing Serialize, can fail here; there are
-        // none.
+        // Serialization fails only for non-string map keys or a failing Serialize; there are
+        // neither.
         serde_json::to_string(self).unwrap_or_default()
     }
 
@@ -212,12 +212,12 @@ fn append(line: &mut String, text: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok(), "a String takes everything");
 }
 
-/// Milliseconds with three decimals: microseconds are what Weir adds.
+/// Milliseconds with three decimals, because Weir's overhead is in microseconds.
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Negative once the deadline has passed.
+/// Milliseconds until the deadline; negative after it.
 fn left(deadline: Instant, now: Instant) -> f64 {
     millis(deadline.saturating_duration_since(now)) - millis(now.saturating_duration_since(deadline))
 }

@@ -1,4 +1,4 @@
-//! The attempts of one request, the first kept in place: most requests have no second.
+//! The attempts of one request. The first is stored inline, because most requests have only one.
 
 use std::time::Duration;
 
@@ -8,29 +8,29 @@ use crate::classify::ErrorClass;
 use crate::clock::Instant;
 use crate::pool::UpstreamId;
 
-/// Attempts of one request that are kept; later ones are only counted.
+/// Most attempts of a request that are stored; further ones are only counted.
 const KEPT: u32 = 16;
 
 /// One request sent upstream.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// How long Weir waited on purpose before it.
+    /// Weir's pause before the attempt.
     pub delay: Duration,
     /// When it began.
     pub started: Instant,
-    /// When its answer's head came.
+    /// When the response's head arrived.
     pub answered: Option<Instant>,
     /// When it ended.
     pub ended: Option<Instant>,
-    /// The status that the upstream gave.
+    /// The upstream's status.
     pub status: Option<StatusCode>,
-    /// What went wrong; nothing if it succeeded or is under way.
+    /// The error class; `None` if it succeeded or is in progress.
     pub class: Option<ErrorClass>,
     /// The upstream's `x-request-id`.
     pub upstream_id: Option<HeaderValue>,
-    /// Whether it asked if a failing upstream is back.
+    /// Whether it was a probe of a failing upstream.
     pub probe: bool,
-    /// Where it went.
+    /// The upstream that it was sent to.
     pub upstream: UpstreamId,
 }
 
@@ -49,12 +49,12 @@ impl Attempt {
         }
     }
 
-    /// From its begin to its answer's head, or to its end without one.
+    /// Time from its start to the response's head, or to its end without one.
     pub fn time_to_head(&self) -> Option<Duration> {
         Some(self.answered.or(self.ended)?.saturating_duration_since(self.started))
     }
 
-    /// Its name in the log: the class of its error, or how else it went.
+    /// Its outcome for the log: the error class, or a word for success or progress.
     pub fn outcome(&self) -> &'static str {
         match (self.class, self.ended) {
             (Some(class), _) => class.as_str(),
@@ -73,28 +73,28 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// How many were made, kept or not.
+    /// Number of attempts, stored or not.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// The last one's place among those that are kept, the first being 1.
+    /// The position of the last attempt among the stored ones, starting at 1.
     pub fn place(&self) -> u32 {
         self.count.min(KEPT)
     }
 
-    /// The number of the one at this place, over all that were made: the last place is the last
-    /// attempt's.
+    /// The number of the attempt at a position, over all that were made: the last position is the
+    /// last attempt.
     pub fn number(&self, place: u32) -> u32 {
         if place == self.place() { self.count } else { place }
     }
 
-    /// Those that are kept, in order.
+    /// The stored attempts, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Attempt> {
         self.first.iter().chain(&self.more)
     }
 
-    /// The last one.
+    /// The last attempt.
     pub fn last(&self) -> Option<&Attempt> {
         self.more.last().or(self.first.as_ref())
     }
@@ -103,14 +103,14 @@ impl Attempts {
         self.more.last_mut().or(self.first.as_mut())
     }
 
-    /// Appends an attempt; whether one in the middle had to go for it.
+    /// Appends an attempt. Returns whether an attempt in the middle was dropped for it.
     pub(super) fn push(&mut self, attempt: Attempt) -> bool {
         self.count = self.count.saturating_add(1);
         if self.first.is_none() {
             self.first = Some(attempt);
             return false;
         }
-        // The first ones tell how it began, the last how it ended.
+        // The first attempts show how it began, the last how it ended.
         let full = self.count > KEPT;
         if full {
             self.more.pop();

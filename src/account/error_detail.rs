@@ -1,10 +1,10 @@
-//! What is kept of an error's body: never more than the privacy rule allows.
+//! The stored part of an error's body, limited by the privacy rules.
 
 use std::net::IpAddr;
 
 use crate::telemetry::{masked, without_keys};
 
-/// An error's body, as far as it is kept: the message is masked.
+/// The stored part of an error's body; the message is masked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ErrorDetail {
     /// The message, masked unless configured otherwise.
@@ -15,19 +15,19 @@ pub struct ErrorDetail {
     pub code: Option<String>,
     /// `param`.
     pub param: Option<String>,
-    /// Where the request came from: kept of callers that are not known otherwise.
+    /// The client's address: stored for unknown callers, who have no other identity.
     pub peer: Option<IpAddr>,
-    /// The path, where the upstream did not know it.
+    /// The path, if the upstream does not know it.
     pub path: Option<String>,
 }
 
-/// Characters of a code, type or param that are kept.
+/// Most characters stored of a code, type or param.
 const MAX_WORD: usize = 64;
-/// Characters of a path that are kept.
+/// Most characters stored of a path.
 const MAX_PATH: usize = 128;
 
 impl ErrorDetail {
-    /// Keeps an error's body with its message masked and the rest cut to 64 characters.
+    /// Stores an error's body with its message masked and the rest cut to 64 characters.
     pub fn masked(
         message: Option<&str>,
         kind: Option<&str>,
@@ -37,12 +37,12 @@ impl ErrorDetail {
         Self::of(message, kind, code, param, true)
     }
 
-    /// A path as it is kept: a key in it is masked, and what is long is cut.
+    /// A path in its stored form: keys are masked and the length is limited.
     pub fn path_of(path: &str) -> String {
         without_keys(path).chars().filter(|part| !part.is_control()).take(MAX_PATH).collect()
     }
 
-    /// Keeps an error's body; its message masked, or only without keys.
+    /// Stores an error's body. The message is masked, or only its keys are.
     pub fn of(
         message: Option<&str>,
         kind: Option<&str>,

@@ -1,4 +1,4 @@
-//! Errors of the last hour by class and minute, for the page's counts and sparklines.
+//! Errors of the last hour by class and minute, for the status page's counts and sparklines.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -6,27 +6,27 @@ use std::time::Duration;
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
 
-/// Minutes that the history keeps.
+/// Minutes in the history.
 pub const MINUTES: usize = 60;
 
 const CLASSES: usize = ErrorClass::ALL.len();
 
-/// What one class did in the last hour.
+/// The last hour of one error class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassHistory {
     /// The class.
     pub class: ErrorClass,
-    /// Attempts that ended so: what the upstream said.
+    /// Attempts with this class: the upstream's errors.
     pub attempts: u64,
-    /// Requests that ended so: what callers saw.
+    /// Requests with this class: the callers' errors.
     pub requests: u64,
-    /// Both, by minute, the oldest first; a request's last attempt is not counted twice.
+    /// Errors per minute, the oldest first; a request and its last attempt count once.
     pub minutes: [u32; MINUTES],
-    /// How long ago it was last seen, to the minute.
+    /// Time since the last one, to the minute.
     pub last_seen: Duration,
 }
 
-/// A ring of minutes. Only errors touch it, so a lock is cheap enough.
+/// A ring of minutes. Only errors lock it.
 #[derive(Debug)]
 pub struct History {
     started: Instant,
@@ -35,7 +35,7 @@ pub struct History {
 
 #[derive(Clone, Copy, Debug)]
 struct Minute {
-    /// Which minute since the start the counts are of.
+    /// The minute that the counts belong to, since the start.
     number: u64,
     attempts: [u32; CLASSES],
     requests: [u32; CLASSES],
@@ -44,22 +44,22 @@ struct Minute {
 const EMPTY: Minute = Minute { number: 0, attempts: [0; CLASSES], requests: [0; CLASSES] };
 
 impl History {
-    /// An empty history whose first minute begins now.
+    /// An empty history whose first minute begins at `now`.
     pub fn new(now: Instant) -> Self {
         Self { started: now, ring: Mutex::new(vec![EMPTY; MINUTES].into_boxed_slice()) }
     }
 
-    /// Counts an attempt that ended in `class`.
+    /// Counts an attempt that ended with `class`.
     pub fn attempt(&self, class: ErrorClass, now: Instant) {
         self.at(now, |minute| add(&mut minute.attempts[class.index()]));
     }
 
-    /// Counts a request that ended in `class` for its caller.
+    /// Counts a request that ended with `class`.
     pub fn request(&self, class: ErrorClass, now: Instant) {
         self.at(now, |minute| add(&mut minute.requests[class.index()]));
     }
 
-    /// Every class seen in the last hour, the most frequent first.
+    /// Every class of the last hour, the most frequent first.
     pub fn classes(&self, now: Instant) -> Vec<ClassHistory> {
         let current = self.number(now);
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -1,14 +1,14 @@
-//! How many requests ended in the last minute, counted without a lock.
+//! The number of requests that ended in the last minute, counted without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Instant;
 
-/// Seconds that are told apart: a minute, and the one that is running.
+/// Seconds in the ring: a minute, the current second and a margin.
 const SECONDS: usize = 64;
 const COUNT_BITS: u32 = 32;
 
-/// A ring of seconds; each place holds which second it counts, and its count.
+/// A ring of seconds; each entry contains its second and its count.
 #[derive(Debug)]
 pub(super) struct LastMinute {
     started: Instant,
@@ -20,16 +20,16 @@ impl LastMinute {
         Self { started: now, places: [const { AtomicU64::new(0) }; SECONDS] }
     }
 
-    /// Counts one.
+    /// Counts one request.
     pub(super) fn count(&self, now: Instant) {
         let second = self.second(now);
         let counted =
             |held: u64| Some(if held >> COUNT_BITS == second { held + 1 } else { second << COUNT_BITS | 1 });
-        // Always counted: the closure never declines.
+        // Never fails: the closure always returns `Some`.
         self.places[place(second)].fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).ok();
     }
 
-    /// Those of the 60 seconds up to now.
+    /// The count of the 60 seconds up to `now`.
     pub(super) fn total(&self, now: Instant) -> u64 {
         let current = self.second(now);
         let held = self.places.iter().map(|place| place.load(Ordering::Relaxed));

@@ -1,5 +1,5 @@
-//! What happened to each request, told once: to the metrics, the access log, the history of the
-//! page and the reports.
+//! Accounts for each request exactly once: in the metrics, the access log, the status page's
+//! history and the reports.
 
 mod access_log;
 mod attempts;
@@ -44,25 +44,24 @@ use crate::spending::Spending;
 use crate::telemetry::otlp::Spans;
 use crate::telemetry::{RequestTrace, TraceContext};
 
-/// How requests are accounted for.
+/// The accounting settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Share of successful requests that the access log tells of, 0 to 1; failed ones are always
-    /// told of.
+    /// Fraction of successful requests in the access log, 0 to 1; failed ones are always logged.
     pub log_sample: f64,
-    /// Write the access log for people instead of as JSON.
+    /// Whether the access log is text instead of JSON.
     pub log_text: bool,
-    /// Reports kept.
+    /// Most reports that are stored.
     pub reports: usize,
-    /// Waits shorter than this are too short to judge a prediction by.
+    /// Shortest wait that counts in the accuracy of predictions.
     pub prediction_floor: Duration,
-    /// Where spans go, if they are exported.
+    /// The span export, if enabled.
     pub spans: Option<Spans>,
-    /// What callers spend of their budgets.
+    /// The callers' use of their budgets.
     pub spending: Arc<Spending>,
     /// The names of upstreams.
     pub upstreams: Arc<Names>,
-    /// Host and port of the upstream, as spans name them.
+    /// Host and port of the upstream, as used in spans.
     pub upstream: (Arc<str>, u16),
 }
 
@@ -81,7 +80,7 @@ impl Default for Settings {
     }
 }
 
-/// Where all records end.
+/// The destination of all records.
 #[derive(Debug)]
 pub struct Account {
     settings: Settings,
@@ -89,19 +88,19 @@ pub struct Account {
     history: History,
     recent: Recent,
     last_minute: LastMinute,
-    /// Those of no known endpoint.
+    /// Requests for unknown endpoints.
     unknown: LastMinute,
     reports: Reports,
     repeated: Repeated,
     names: Arc<Registry>,
     started: Instant,
-    /// Whether the process ends, and with it what is still under way.
+    /// Whether the process is ending and aborts the requests in progress.
     cutting: AtomicBool,
 }
 
 impl Account {
-    /// An empty account. `names` has the callers' names; `now` begins the first minute of the
-    /// history.
+    /// An empty account. `names` has the callers' names; the history's first minute begins at
+    /// `now`.
     pub fn new(settings: Settings, metrics: Arc<Metrics>, names: Arc<Registry>, now: Instant) -> Arc<Self> {
         let reports = Reports::new(settings.reports);
         Arc::new(Self {
@@ -119,24 +118,23 @@ impl Account {
         })
     }
 
-    /// From now on it is Weir that breaks off what is under way: no client that seems to leave did
-    /// so.
+    /// From now on aborted requests are attributed to Weir, not to clients that left.
     pub fn cut(&self) {
         self.cutting.store(true, Ordering::Release);
     }
 
-    /// What callers spent of their budgets.
+    /// The callers' use of their budgets.
     pub fn spending(&self) -> &Arc<Spending> {
         &self.settings.spending
     }
 
-    /// Begins a request's record. It must end with [`Record::finish`]; dropping it means that the
+    /// Creates a request's record. It must end with [`Record::finish`]; dropping it means that the
     /// client left.
     pub fn begin(self: &Arc<Self>, begin: &Begin, now: Instant) -> Box<Record> {
         Record::new(Arc::clone(self), begin, now)
     }
 
-    /// Where a request with these headers stands in a trace; `is_traced` says that they may tell.
+    /// The trace context of a request with these headers. `is_traced`: the headers may contain one.
     pub fn trace(
         &self,
         headers: &HeaderMap,
@@ -150,7 +148,7 @@ impl Account {
         }
     }
 
-    /// Counts an error that the upstream told of a whole connection, and of no request on it.
+    /// Counts an error that the upstream reported for a whole connection, not for a request.
     pub fn connection_error(&self, class: ErrorClass, now: Instant) {
         self.metrics.attempt_errors.inc(class);
         self.metrics.errors.inc(class);
@@ -163,20 +161,19 @@ impl Account {
         self.last_minute.total(now)
     }
 
-    /// Requests of the last minute, where none of them was for a known endpoint, and the minute is
-    /// over.
+    /// Requests of the last minute, if it is complete and none was for a known endpoint.
     pub fn unknown_last_minute(&self, now: Instant) -> Option<u64> {
         let (all, unknown) = (self.last_minute.total(now), self.unknown.total(now));
         let is_over = now.saturating_duration_since(self.started) >= Duration::from_mins(1);
         (is_over && all > 0 && all == unknown).then_some(all)
     }
 
-    /// The name of an upstream, where there is a choice.
+    /// The name of an upstream, if there are several.
     pub fn upstream_name(&self, id: UpstreamId) -> Option<Arc<str>> {
         self.settings.upstreams.name(id).filter(|name| **name != *Names::THE_ONE)
     }
 
-    /// The metrics that records count in.
+    /// The metrics that records are counted in.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
@@ -191,17 +188,17 @@ impl Account {
         &self.recent
     }
 
-    /// How long answers take to begin, by model: those for which that can be told.
+    /// The times until responses begin, by model, for models with enough data.
     pub fn slowness(&self, now: Instant) -> Vec<(String, Slowness)> {
         self.metrics.slowness(now.saturating_duration_since(self.started))
     }
 
-    /// The last failures that reached a caller.
+    /// The last failures that reached callers.
     pub fn reports(&self) -> &Reports {
         &self.reports
     }
 
-    /// Notes that a request met its `refusals`-th rate limit, and goes back to its queue.
+    /// Records that a request met its `refusals`-th rate limit, and was requeued.
     pub fn rate_limited(&self, record: &Record, refusals: u32, at: SystemTime) {
         if refusals > 1 {
             self.metrics.rate_limited_again.inc();

@@ -1,7 +1,6 @@
 //! The last five minutes by caller: requests, errors by class, and when each was last seen.
 //!
-//! A request that succeeds costs two relaxed stores on memory of its own caller; only errors take
-//! the lock.
+//! A successful request costs two relaxed stores to its caller's memory; only errors take the lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,15 +10,15 @@ use crate::caller::CallerId;
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
 
-/// Minutes that count as recent, the running one included.
+/// Minutes that count as recent, including the current one.
 pub const RECENT_MINUTES: u64 = 5;
-/// Places of the rings: one more than is read.
+/// Entries in each ring: one more than is read.
 const PLACES: usize = 6;
-/// Callers that have a place of their own; further ones share the last. 57 KB.
+/// Callers with their own entry; all others share the last one. 57 KB.
 const CALLERS: usize = 1_024;
-/// Pairs of caller and class; the one that was quiet longest gives way.
+/// Most entries of errors by caller and class; the one without errors for longest is replaced.
 const MAX_PAIRS: usize = 512;
-/// The bits of a place that hold its count; the others hold its minute.
+/// Bits of a ring entry that contain its count; the others contain its minute.
 const COUNT_BITS: u32 = 32;
 
 /// Requests and errors of the last minutes.
@@ -33,16 +32,16 @@ pub struct Recent {
 #[derive(Debug, Default)]
 struct CallerMinutes {
     requests: [AtomicU64; PLACES],
-    /// The last success, milliseconds since the start, plus one; 0 before the first.
+    /// The time of the last success in milliseconds since the start, plus one; 0 before the first.
     success: AtomicU64,
 }
 
-/// What one class did to one caller.
+/// The recent errors of one class and caller.
 #[derive(Clone, Debug)]
 struct Pair {
     caller: CallerId,
     class: ErrorClass,
-    /// Whether more of the requests' time went by in Weir's queue than upstream.
+    /// Whether the requests spent more time in Weir's queue than upstream.
     queued: bool,
     minutes: [Counts; PLACES],
     last: Instant,
@@ -55,29 +54,29 @@ struct Counts {
     requests: u32,
 }
 
-/// What one caller did in the last minutes.
+/// The recent requests of one caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallerRecent {
     /// Requests that ended.
     pub requests: u64,
-    /// How long ago one succeeded, if one did.
+    /// Time since the last success, if there was one.
     pub success: Option<Duration>,
 }
 
-/// Recent errors of one class that one caller met.
+/// The recent errors of one class and caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecentErrors {
     /// The caller.
     pub caller: CallerId,
     /// The class.
     pub class: ErrorClass,
-    /// Whether more of the requests' time went by in Weir's queue than upstream.
+    /// Whether the requests spent more time in Weir's queue than upstream.
     pub queued: bool,
-    /// Attempts that ended so.
+    /// Attempts with this error.
     pub attempts: u64,
-    /// Requests that ended so.
+    /// Requests with this error.
     pub requests: u64,
-    /// How long ago the last one was.
+    /// Time since the last one.
     pub last: Duration,
 }
 
@@ -94,7 +93,7 @@ impl Recent {
         let minute = since.as_secs() / 60;
         let counted =
             |held: u64| Some(if held >> COUNT_BITS == minute { held + 1 } else { minute << COUNT_BITS | 1 });
-        // Always counted: the closure never declines.
+        // Never fails: the closure always returns `Some`.
         of.requests[place(minute)].fetch_update(Ordering::Relaxed, Ordering::Relaxed, counted).ok();
         if success {
             let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX - 1);
@@ -102,21 +101,21 @@ impl Recent {
         }
     }
 
-    /// Counts an attempt that ended in an error.
+    /// Counts an attempt that ended with an error.
     pub(super) fn attempt(&self, caller: CallerId, class: ErrorClass, queued: bool, now: Instant) {
         self.count((caller, class, queued), now, |counts| {
             counts.attempts = counts.attempts.saturating_add(1);
         });
     }
 
-    /// Counts a request that ended in an error.
+    /// Counts a request that ended with an error.
     pub(super) fn request(&self, caller: CallerId, class: ErrorClass, queued: bool, now: Instant) {
         self.count((caller, class, queued), now, |counts| {
             counts.requests = counts.requests.saturating_add(1);
         });
     }
 
-    /// What a caller did.
+    /// The recent requests of a caller.
     pub fn caller(&self, caller: CallerId, now: Instant) -> CallerRecent {
         let (of, minute) = (self.of(caller), self.minute(now));
         let held = of.requests.iter().map(|place| place.load(Ordering::Relaxed));
@@ -128,7 +127,7 @@ impl Recent {
         }
     }
 
-    /// Every error of the last minutes, the most frequent first.
+    /// All recent errors, the most frequent first.
     pub fn errors(&self, now: Instant) -> Vec<RecentErrors> {
         let minute = self.minute(now);
         let pairs = self.pairs.lock().unwrap_or_else(PoisonError::into_inner).clone();

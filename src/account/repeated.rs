@@ -1,5 +1,4 @@
-//! The request that the upstream's rate limit refuses again and again: shown while it happens, not
-//! only when it ends.
+//! A request that the upstream's rate limit refuses repeatedly; shown while it happens.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -9,8 +8,8 @@ use crate::caller::CallerId;
 use super::record::Record;
 use super::request_id::RequestId;
 
-/// Refusals of one request from which on it is shown. One or two are the price of a limit that is
-/// not known yet.
+/// Fewest refusals of one request to show it. One or two are normal for a limit that is not known
+/// yet.
 const LEAST_REFUSALS: u32 = 3;
 
 /// A request that met several rate limits.
@@ -20,9 +19,9 @@ pub struct RepeatedRefusal {
     pub id: RequestId,
     /// Its caller.
     pub caller: CallerId,
-    /// Its model, where it named one.
+    /// Its model, if it named one.
     pub model: Option<Box<str>>,
-    /// Rate limits that it met so far.
+    /// Rate limits met so far.
     pub refusals: u32,
     /// When it met the last one.
     pub at: SystemTime,
@@ -33,7 +32,7 @@ pub struct RepeatedRefusal {
 pub(super) struct Repeated(Mutex<Option<RepeatedRefusal>>);
 
 impl Repeated {
-    /// Notes that the request of `record` met its `refusals`-th rate limit.
+    /// Records that the request of `record` met its `refusals`-th rate limit.
     pub(super) fn note(&self, record: &Record, refusals: u32, at: SystemTime) {
         if refusals < LEAST_REFUSALS {
             return;

@@ -1,5 +1,5 @@
-//! One failure as a support chat wants it: the guide's "Persistent errors" asks for the model, the
-//! error's message and code, the request's data and headers, and the time with its timezone.
+//! A failure report for support. OpenAI's guide ("Persistent errors") asks for the model, the
+//! error's message and code, the request's data and headers, and the time with its time zone.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -13,19 +13,19 @@ use crate::catalog;
 use crate::classify::ErrorClass;
 use crate::clock::Instant;
 
-/// Bytes of a request's body that a report keeps.
+/// Most bytes of a request's body in a report.
 const MAX_REQUEST_DATA: usize = 64 * 1024;
 
 /// One failure that reached a caller.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Its id, such as `w-000123`; counted from the start of the process.
+    /// Its id, such as `w-000123`, numbered since the start of the process.
     pub id: String,
-    /// When the error went out.
+    /// When the error was sent.
     pub time: Rfc3339,
     /// The error's class.
     pub class: &'static str,
-    /// The status that the caller got, if an answer had begun.
+    /// The status that the caller got, if a response had begun.
     pub status: Option<u16>,
     /// The error's code.
     pub code: Option<String>,
@@ -36,54 +36,53 @@ pub struct Report {
     pub param: Option<String>,
     /// The error's message, masked unless configured otherwise.
     pub message: String,
-    /// The request's path, where the upstream did not know it.
+    /// The request's path, if the upstream does not know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// The model that the request names.
+    /// The model in the request.
     pub model: Option<String>,
-    /// What the request was for.
+    /// The request's endpoint.
     pub endpoint: &'static str,
-    /// Who sent it.
+    /// The caller.
     pub caller: String,
     /// Weir's id of the request.
     pub request_id: String,
-    /// The trace that it belonged to.
+    /// The id of its trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
-    /// From its head to its end, seconds.
+    /// Seconds from its head to its end.
     pub duration_seconds: f64,
-    /// Time that it waited for its turns, seconds.
+    /// Seconds that it waited for admission.
     pub queue_seconds: f64,
-    /// What was sent upstream, in order.
+    /// The stored attempts, in order.
     pub attempts: Vec<AttemptReport>,
-    /// How often it was sent upstream, also what is not in `attempts`.
+    /// Number of attempts, including those not in `attempts`.
     pub attempt_count: u32,
-    /// Headers of the request that are on the configured list.
+    /// The request headers on the configured list.
     pub headers: Vec<(String, String)>,
-    /// The request's data, only where configured.
+    /// The request's body, if configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_data: Option<String>,
-    /// How often the same failure (caller, class, endpoint, model and code) occurred, this one
-    /// included.
+    /// Number of equal failures (caller, class, endpoint, model and code), including this one.
     pub occurrences: u64,
-    /// When the same failure occurred first.
+    /// When the first of them occurred.
     pub since: Rfc3339,
 }
 
 /// One attempt of a failed request.
 #[derive(Clone, Debug, Serialize)]
 pub struct AttemptReport {
-    /// Its class, or how else it went.
+    /// Its error class, or a word for another outcome.
     pub outcome: &'static str,
-    /// The status that the upstream gave.
+    /// The upstream's status.
     pub status: Option<u16>,
-    /// The upstream's `x-request-id`: what its support looks for first.
+    /// The upstream's `x-request-id`, by which its support finds the request.
     pub upstream_request_id: Option<String>,
-    /// The pause before it, seconds.
+    /// The pause before it, in seconds.
     pub delay_seconds: f64,
-    /// When it began, seconds after the request.
+    /// Its start, in seconds after the request's.
     pub start_seconds: f64,
-    /// How long its answer's head took, or its end without one, seconds.
+    /// Seconds from its start to the response's head, or to its end without one.
     pub time_to_head_seconds: Option<f64>,
 }
 
@@ -196,7 +195,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// The code, with a note where this version has no entry for it.
+    /// The code, with a note if this version does not know it.
     fn code_told(&self) -> String {
         match self.code.as_deref() {
             None => "none".to_owned(),
@@ -240,7 +239,7 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, value: &str) -> fmt::Result {
     writeln!(f, "{name:<9} {}", one_line(value))
 }
 
-/// The body as text, as far as a report keeps it.
+/// The stored part of the body as text.
 fn text_of(body: &[u8]) -> String {
     let kept = &body[..body.len().min(MAX_REQUEST_DATA)];
     let mut text =
@@ -252,7 +251,7 @@ fn text_of(body: &[u8]) -> String {
     text
 }
 
-/// What came from outside must not forge a line of its own.
+/// Escapes line breaks: external text must not forge a line.
 fn one_line(value: &str) -> String {
     value.chars().fold(String::with_capacity(value.len()), |mut line, part| {
         if part.is_control() {

@@ -1,4 +1,4 @@
-//! The last failures, bounded so that a flood of one kind cannot push out the others.
+//! The last failures, bounded so that many of one kind do not displace the others.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::classify::ErrorClass;
 use crate::clock::Instant;
 use crate::openai::Endpoint;
 
-/// Kinds of failure whose occurrences are counted; the one that was quiet longest makes room.
+/// Most kinds of failure that are counted; the one without failures for longest is replaced.
 const MAX_KINDS: usize = 512;
 
 /// A bounded ring of [`Report`]s.
@@ -26,13 +26,13 @@ pub struct Reports {
 #[derive(Debug, Default)]
 struct Ring {
     next: u64,
-    /// The oldest first.
+    /// The reports, the oldest first.
     reports: VecDeque<(Report, u64)>,
     kinds: Vec<KindCount>,
     next_kind: u64,
 }
 
-/// How often one kind of failure occurred.
+/// The number of failures of one kind.
 #[derive(Debug)]
 struct KindCount {
     id: u64,
@@ -58,7 +58,7 @@ impl Reports {
         Self { capacity, ring: Mutex::default() }
     }
 
-    /// The reports, the newest first, each with its kind's occurrences until now.
+    /// The reports, the newest first, each with the current count of its kind.
     pub fn list(&self) -> Vec<Report> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.reports.iter().rev().map(|(report, kind)| ring.told(report, *kind)).collect()
@@ -78,7 +78,7 @@ impl Reports {
         newest
     }
 
-    /// The report with this id, if it is still kept; `last` is the newest.
+    /// The report with this id, if it is still stored; `last` is the newest.
     pub fn find(&self, id: &str) -> Option<Report> {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let found = match id {
@@ -88,13 +88,13 @@ impl Reports {
         found.map(|(report, kind)| ring.told(report, *kind))
     }
 
-    /// How many are kept.
+    /// Number of stored reports.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner).reports.len()
     }
 
-    /// Whether none is kept.
+    /// Whether no report is stored.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -124,7 +124,7 @@ impl Reports {
 }
 
 impl Ring {
-    /// Drops the oldest report of the kind that has most.
+    /// Drops the oldest report of the kind with the most reports.
     fn make_room(&mut self) {
         let mut held: Vec<(u64, usize)> = Vec::new();
         for (_, kind) in &self.reports {
@@ -133,14 +133,14 @@ impl Ring {
                 None => held.push((*kind, 1)),
             }
         }
-        // Of equals the first: the one whose oldest report is the oldest.
+        // Of equal counts, the kind with the oldest report.
         let most = held.iter().rev().max_by_key(|(_, count)| *count).map(|(kind, _)| *kind);
         if let Some(at) = self.reports.iter().position(|(_, kind)| Some(*kind) == most) {
             self.reports.remove(at);
         }
     }
 
-    /// Counts an occurrence; the kind's id.
+    /// Counts a failure. Returns the id of its kind.
     fn count(&mut self, kind: FailureKind, number: u64, wall: SystemTime) -> u64 {
         if let Some(known) = self.kinds.iter_mut().find(|known| known.kind == kind) {
             known.occurrences += 1;

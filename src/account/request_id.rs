@@ -1,9 +1,9 @@
-//! The id under which Weir tells of a request.
+//! Weir's id of a request.
 
 use std::fmt;
 
-/// Weir's own id of a request: the `x-request-id` of its refusals, and what the log and reports
-/// name.
+/// Weir's id of a request: the `x-request-id` of Weir's own responses, also in the log and the
+/// reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(u128);
 
@@ -13,7 +13,7 @@ impl RequestId {
         Self(rng.u128(..))
     }
 
-    /// Whether a share of all requests that this id falls into by chance is told of.
+    /// Whether this id falls into a random sample of all requests of size `share`.
     pub(super) fn sampled(self, share: f64) -> bool {
         #[expect(clippy::cast_possible_truncation, reason = "any 32 of the random bits will do")]
         let drawn = self.0 as u32;

@@ -1,4 +1,4 @@
-//! A request's spans, told when it has ended: one of its own, and one for each attempt, by
+//! A request's spans, exported when it has ended: one for the request and one for each attempt, by
 //! OpenTelemetry's conventions for generative AI
 //! (<https://github.com/open-telemetry/semantic-conventions-genai>, `docs/gen-ai/openai.md`).
 
@@ -15,7 +15,7 @@ use crate::telemetry::{Side, Span, SpanId, Value};
 
 type Attributes = Vec<(&'static str, Value)>;
 
-/// Leaves the record's spans with the export, if it is on and this request is recorded.
+/// Exports the record's spans, if export is enabled and this request is sampled.
 pub(super) fn send(record: &Record, account: &Account, now: Instant) {
     let Some(export) = &account.settings.spans else { return };
     let Some(own) = record.trace.and_then(|trace| trace.span) else { return };
@@ -70,7 +70,7 @@ impl Told<'_> {
             start: self.at(record.started),
             end: self.wall,
             attributes,
-            // A server's span does not fail for what its client got wrong.
+            // A server span is not an error if the client's request was wrong.
             failed: record.class.is_some() && record.status.is_none_or(|status| status.is_server_error()),
         })
     }
@@ -126,7 +126,7 @@ impl Told<'_> {
         })
     }
 
-    /// What only the attempt that the caller's answer came from knows.
+    /// The attributes known only for the attempt whose response the caller got.
     fn of_answer(&self, attempt: &Attempt, attributes: &mut Attributes) {
         let record = self.record;
         if record.streamed {
@@ -136,7 +136,7 @@ impl Told<'_> {
                 attributes.push(("gen_ai.response.time_to_first_chunk", Value::Seconds(first)));
             }
         }
-        // An answer that broke off told no use; what is charged for it is a guess.
+        // A truncated response reports no usage; its charge is an estimate.
         if let Some((usage, _)) = record.used.filter(|_| record.class.is_none()) {
             attributes.push(("gen_ai.usage.input_tokens", usage.input.into()));
             attributes.push(("gen_ai.usage.output_tokens", usage.output.into()));
@@ -157,7 +157,7 @@ impl Told<'_> {
     }
 }
 
-/// The convention's name for what is asked; the endpoint's own where it has none.
+/// The convention's name of the operation, or the endpoint's name if there is none.
 fn operation(endpoint: Endpoint) -> &'static str {
     let is = |endpoints: &[Endpoint]| endpoints.contains(&endpoint);
     if is(&[Endpoint::ChatCompletions, Endpoint::Responses]) {

@@ -268,7 +268,7 @@ Request data is not kept (report.request_data).
     );
 }
 
-/// Runs with a subscriber that keeps what was logged.
+/// Runs `log` with a subscriber, and returns the output.
 fn logged(log: impl FnOnce()) -> String {
     let (sender, lines) = std::sync::mpsc::channel::<Vec<u8>>();
     let writer = move || Line(sender.clone());

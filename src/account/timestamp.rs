@@ -1,16 +1,16 @@
-//! Wall time as people and support forms read it.
+//! Wall time in the form that people and support forms expect.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Shows a time in UTC with milliseconds, as RFC 3339 writes it: `2026-11-22T03:04:05.678Z`.
+/// Formats a time in UTC with milliseconds by RFC 3339: `2026-11-22T03:04:05.678Z`.
 ///
-/// Times before 1970 show as its first moment.
+/// Times before 1970 are shown as 1970-01-01.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rfc3339(pub SystemTime);
 
 impl Rfc3339 {
-    /// Reads a time in UTC with any number of decimals, as every line of the log has it.
+    /// Parses a UTC time with any number of decimals, as in the log.
     pub fn parse(text: &str) -> Option<Self> {
         let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
         let mut date = date.splitn(3, '-').map(|part| part.parse::<u64>().ok());
@@ -47,8 +47,8 @@ impl serde::Serialize for Rfc3339 {
     }
 }
 
-/// The date of a day counted from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level date
-/// algorithms").
+/// The date of a day number counted from 1970-01-01 (Howard Hinnant, "chrono-compatible low-level
+/// date algorithms").
 fn civil(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468;
     let era = shifted / 146_097;

@@ -1,4 +1,4 @@
-//! The end of a request: what is paid, counted, written and reported of it.
+//! The end of a request: charges its budgets, and updates the metrics, the log and the reports.
 
 use std::sync::atomic::Ordering;
 
@@ -10,7 +10,7 @@ use crate::metrics::{Bounded, ModelSeries, Outcome, TokenKind};
 use crate::openai::Endpoint;
 
 impl Record {
-    /// Accounts for it once, whatever ended it.
+    /// Accounts for the request once, however it ended.
     pub(super) fn end(&mut self, now: Instant) {
         if std::mem::replace(&mut self.finished, true) {
             return;
@@ -40,8 +40,8 @@ impl Record {
         }
     }
 
-    /// Pays what it used from its caller's budgets: what the answer reports; where a good answer
-    /// reports nothing, the estimate.
+    /// Charges its caller's budgets: the usage in the response, or, for a success without usage,
+    /// the estimate.
     fn pay(&mut self) {
         let Some(budgets) = self.draws.take() else { return };
         let estimate = self.estimated.unwrap_or(0);
@@ -96,7 +96,7 @@ impl Record {
         }
     }
 
-    /// How fast a streamed answer came, once Weir let its request go.
+    /// Counts the speed of a streamed response, from the attempt's start.
     fn count_speed(&self, model: &ModelSeries, now: Instant) {
         let good = self.streamed && self.class.is_none();
         let (Some(answered), Some(attempt)) = (self.answered.filter(|_| good), self.attempts.last()) else {
@@ -115,8 +115,7 @@ impl Drop for Record {
         if self.finished {
             return;
         }
-        // An error that was passed on stays that error, also when the client did not read it to its
-        // end.
+        // A relayed error keeps its class, even if the client did not read it to its end.
         if self.class.is_none() {
             let cut = self.account.cutting.load(Ordering::Acquire);
             self.class = Some(if cut { ErrorClass::WeirDraining } else { ErrorClass::WeirClientClosed });

@@ -21,49 +21,48 @@ use crate::pool::UpstreamId;
 use crate::spending::Held;
 use crate::telemetry::RequestTrace;
 
-/// What is known of a request when its head was read.
+/// The facts about a request from its head.
 #[derive(Clone, Debug)]
 pub struct Begin {
-    /// Weir's id of it.
+    /// Weir's id of the request.
     pub id: RequestId,
-    /// Who sent it.
+    /// The caller.
     pub caller: CallerId,
-    /// What it is for.
+    /// The endpoint.
     pub endpoint: Endpoint,
-    /// How often the caller's SDK has tried before (`x-stainless-retry-count`).
+    /// Earlier tries of the caller's SDK (`x-stainless-retry-count`).
     pub sdk_retries: u32,
-    /// Where it stands in a trace.
+    /// Its trace context.
     pub trace: Option<RequestTrace>,
 }
 
-/// What a request waited for; none of it is Weir's overhead.
+/// The event that a request waits for; waits don't count as Weir's overhead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Its turn.
+    /// Admission.
     Queue,
     /// The pause before a retry.
     Backoff,
-    /// The upstream, beyond the heads of attempts: events held until the first that counts, an
-    /// error's body.
+    /// The upstream, beyond the heads of attempts: events that were held back, an error's body.
     Upstream,
-    /// The client, to send the request's body.
+    /// The client's request body.
     Client,
 }
 
 const WAITS: usize = 4;
 
-/// Tokens as the upstream reports them.
+/// Token usage as the upstream reports it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Of the prompt, cached ones included.
+    /// Tokens of the prompt, including cached ones.
     pub input: u64,
-    /// Of the prompt, those that the upstream had cached.
+    /// Tokens of the prompt that the upstream had cached.
     pub cached: u64,
-    /// Of the answer.
+    /// Tokens of the response.
     pub output: u64,
 }
 
-/// One request's story. Dropping it before [`Record::finish`] says that the client left.
+/// The record of one request. Dropping it before [`Record::finish`] means that the client left.
 #[derive(Debug)]
 pub struct Record {
     account: Arc<Account>,
@@ -76,13 +75,13 @@ pub struct Record {
     pub(super) model: Option<Box<str>>,
     pub(super) lane: Lane,
     pub(super) weight: u32,
-    /// The scope's name, where it is not the model's.
+    /// The scope's name, if it differs from the model's.
     pub(super) scope: Option<Box<str>>,
     pub(super) attempts: Attempts,
     pub(super) waits: [Duration; WAITS],
     pub(super) predicted: Option<Duration>,
     pub(super) estimated: Option<u64>,
-    /// What the upstream reported, and what the permit was settled at.
+    /// The reported usage, and the charge at which the permit was settled.
     pub(super) used: Option<(Usage, u64)>,
     pub(super) deadline: Option<Instant>,
     pub(super) answered: Option<Instant>,
@@ -94,19 +93,18 @@ pub struct Record {
     pub(super) stopped: Option<RetryStop>,
     pub(super) detail: Option<Box<ErrorDetail>>,
     pub(super) headers: Box<[(HeaderName, HeaderValue)]>,
-    /// Boxed: it is rare, and each record would be larger for it.
+    /// Boxed, because it is rare and would enlarge each record.
     pub(super) request_data: Option<Box<Bytes>>,
-    /// The budgets that it draws from, where its caller has any.
+    /// The budgets that it draws from, if its caller has any.
     draws: Option<Box<Held>>,
     finished: bool,
 }
 
-/// Each request has one on the heap, also while it waits and while its answer streams: one byte
-/// more, and the allocator gives it 640.
+/// One per in-flight request. Keep it at 512 bytes: the next allocator size class is 640.
 const _: () = assert!(size_of::<Record>() <= 512);
 
 impl Record {
-    /// Boxed where it is made: it moves from a request's head to the end of its answer's body.
+    /// Boxed from the start: it moves from a request's head to the end of its response's body.
     pub(super) fn new(account: Arc<Account>, begin: &Begin, now: Instant) -> Box<Self> {
         let series = account.metrics.caller(begin.caller);
         series.in_flight.inc();
@@ -151,13 +149,12 @@ impl Record {
         self.id
     }
 
-    /// Who sent it.
+    /// The caller.
     pub fn caller(&self) -> CallerId {
         self.caller
     }
 
-    /// Makes the running attempt the parent that the upstream sees in `headers`, where spans are
-    /// exported.
+    /// Sets the current attempt as the parent span in `headers`, if spans are exported.
     pub fn write_trace(&self, headers: &mut HeaderMap) {
         if let Some(trace) = self.trace {
             trace.write(self.attempts.place(), headers);
@@ -169,64 +166,64 @@ impl Record {
         &self.attempts
     }
 
-    /// Time in which it waited for one thing so far.
+    /// Total time of one kind of wait.
     pub fn waits(&self, wait: Wait) -> Duration {
         self.waits[wait as usize]
     }
 
-    /// The model that the request names.
+    /// Sets the model in the request.
     pub fn set_model(&mut self, model: impl Into<Box<str>>) {
         self.model = Some(model.into());
     }
 
-    /// The model that the request names.
+    /// The model in the request.
     pub fn model(&self) -> Option<&str> {
         self.model.as_deref()
     }
 
-    /// How it waits: in which lane, with which weight, and for the limits of which scope. Comes
-    /// after the model.
+    /// Sets the lane, the weight and the scope of its waits. Call it after [`Self::set_model`].
     pub fn set_queue(&mut self, lane: Lane, weight: u32, scope: &str) {
         (self.lane, self.weight) = (lane, weight);
         self.scope = (self.model() != Some(scope)).then(|| scope.into());
     }
 
-    /// Until when the caller waits.
+    /// Sets the time until which the caller waits.
     pub fn set_deadline(&mut self, deadline: Instant) {
         self.deadline = Some(deadline);
     }
 
-    /// Tokens that the request was priced at.
+    /// Sets the request's estimate, in tokens.
     pub fn set_estimate(&mut self, tokens: u64) {
         self.estimated = Some(tokens);
     }
 
-    /// It draws from these budgets, in which its estimate is reserved.
+    /// Sets the budgets in which its estimate is reserved.
     pub fn draws_from(&mut self, budgets: Held) {
         self.draws = Some(Box::new(budgets));
     }
 
-    /// Bytes of the request's body.
+    /// Sets the bytes of the request's body.
     pub fn set_bytes_in(&mut self, bytes: u64) {
         self.bytes_in = bytes;
     }
 
-    /// Whether the answer is a stream of events.
+    /// Sets whether the response is an event stream.
     pub fn set_streamed(&mut self, streamed: bool) {
         self.streamed = streamed;
     }
 
-    /// Adds time in which the request waited for something.
+    /// Adds time that the request waited.
     pub fn waited(&mut self, wait: Wait, time: Duration) {
         self.waits[wait as usize] += time;
     }
 
-    /// The wait that admission predicted when the request arrived.
+    /// Sets the wait that admission predicted on arrival.
     pub fn predicted(&mut self, wait: Duration) {
         self.predicted = Some(wait);
     }
 
-    /// An attempt begins, after a pause of `delay` (which this counts as [`Wait::Backoff`]).
+    /// Records the start of an attempt, after a pause of `delay` (which this counts as
+    /// [`Wait::Backoff`]).
     pub fn attempt(&mut self, delay: Duration, probe: bool, now: Instant) {
         self.waited(Wait::Backoff, delay);
         self.end_attempt(None, now);
@@ -238,24 +235,24 @@ impl Record {
         }
     }
 
-    /// The running attempt asks if a spent quota is back.
+    /// Counts the current attempt as a probe of a spent quota.
     pub fn quota_probed(&self) {
         self.account.metrics.quota_probes.inc();
     }
 
-    /// The running attempt goes to this upstream.
+    /// Sets the upstream of the current attempt.
     pub fn goes_to(&mut self, upstream: UpstreamId) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.upstream = upstream;
         }
     }
 
-    /// The upstream that the last attempt went to.
+    /// The upstream of the last attempt.
     pub fn upstream(&self) -> Option<UpstreamId> {
         self.attempts.last().map(|attempt| attempt.upstream)
     }
 
-    /// The running attempt's answer head came.
+    /// Records the response head of the current attempt.
     pub fn attempt_answered(&mut self, status: StatusCode, upstream_id: Option<HeaderValue>, now: Instant) {
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.answered = Some(now);
@@ -264,12 +261,12 @@ impl Record {
         }
     }
 
-    /// The running attempt ended with an error. An attempt that succeeded ends with the record.
+    /// Records an error of the current attempt. A successful attempt ends with the record.
     pub fn attempt_failed(&mut self, class: ErrorClass, now: Instant) {
         self.end_attempt(Some(class), now);
     }
 
-    /// The answer's head goes to the caller.
+    /// Records that the response's head was sent to the caller.
     pub fn answered(&mut self, status: StatusCode, now: Instant) {
         if self.answered.is_none() {
             self.answered = Some(now);
@@ -277,7 +274,7 @@ impl Record {
         }
     }
 
-    /// What the caller gets is an error of this class; the last call counts.
+    /// Sets the error class of the caller's response; the last call counts.
     pub fn failed(&mut self, class: ErrorClass, detail: Option<ErrorDetail>) {
         self.class = Some(class);
         if detail.is_some() {
@@ -285,50 +282,49 @@ impl Record {
         }
     }
 
-    /// Why there was no further attempt although the error's class allows one.
+    /// Records why no further attempt was made although the error's class allows one.
     pub fn retries_stopped(&mut self, why: RetryStop) {
         self.account.metrics.retries_stopped.inc(why);
         self.stopped = Some(why);
     }
 
-    /// Keeps, for a report, what of the request's headers is on the list.
+    /// Stores the request headers in `list` for a report.
     pub fn keep_headers(&mut self, headers: &HeaderMap, list: &[HeaderName]) {
         let listed = |name: &HeaderName| Some((name.clone(), headers.get(name)?.clone()));
         self.headers = list.iter().filter_map(listed).filter(|(_, value)| !value.is_sensitive()).collect();
     }
 
-    /// Keeps the request's body for a report; only where the configuration asks for it.
+    /// Stores the request's body for a report; only if configured.
     pub fn keep_request_data(&mut self, data: Bytes) {
         self.request_data = Some(Box::new(data));
     }
 
-    /// Tokens that the upstream reported, and what the permit was settled at.
+    /// Sets the reported usage, and the charge at which the permit was settled.
     pub fn used(&mut self, usage: Usage, charged: u64) {
         self.used = Some((usage, charged));
     }
 
-    /// Adds bytes of the answer's body that were handed to the server.
+    /// Adds bytes of the response's body that were passed to the server.
     pub fn sent(&mut self, bytes: u64) {
         self.bytes_out += bytes;
     }
 
-    /// The request ended: with what [`Record::failed`] said, or in success.
+    /// Ends the request: with the class set by [`Record::failed`], or as a success.
     pub fn finish(mut self: Box<Self>, now: Instant) {
         self.end(now);
     }
 
-    /// Time in which Weir itself kept the request busy before its answer; nothing if there was
-    /// none.
+    /// Weir's own share of the time until the response; `None` if there was none.
     pub fn overhead(&self) -> Option<Duration> {
         Some(self.overhead_until(self.to_answer()?))
     }
 
-    /// From its head to its answer's.
+    /// Time from the request's head to the response's.
     fn to_answer(&self) -> Option<Duration> {
         Some(self.answered?.saturating_duration_since(self.started))
     }
 
-    /// What of the time to the answer's head Weir itself took.
+    /// Weir's own share of the time until the response's head.
     fn overhead_until(&self, to_answer: Duration) -> Duration {
         let waits = self.waits.iter().copied().map(nanos).fold(0, u64::saturating_add);
         let heads = self.attempts.iter().filter_map(Attempt::time_to_head).map(nanos);
@@ -336,23 +332,23 @@ impl Record {
         Duration::from_nanos(nanos(to_answer).saturating_sub(others))
     }
 
-    /// Where it will end.
+    /// The account that the record belongs to.
     pub fn account(&self) -> &Account {
         &self.account
     }
 
-    /// Whether the access log tells of it: always of an error.
+    /// Whether the access log contains it: always for an error.
     pub(super) fn is_told(&self, sample: f64) -> bool {
         self.class.is_some() || self.id.sampled(sample)
     }
 
-    /// Whether more of its time went by in Weir's queue than anywhere else: then a timeout is not
-    /// the upstream's.
+    /// Whether it spent most of its time in Weir's queue, so that a timeout is not the upstream's
+    /// fault.
     fn mostly_queued(&self, now: Instant) -> bool {
         self.waits(Wait::Queue) * 2 > now.saturating_duration_since(self.started)
     }
 
-    /// What became of the request. Without an attempt it is no upstream that refused it.
+    /// The outcome of the request. Without an attempt, no upstream refused it.
     pub(super) fn outcome(&self) -> Outcome {
         let outcome = Outcome::of(self.class);
         let is_own = outcome == Outcome::UpstreamError && self.attempts.count() == 0;
@@ -375,7 +371,7 @@ impl Record {
     }
 }
 
-/// Whole numbers are added with fewer steps than durations.
+/// Integers are added with fewer instructions than durations.
 fn nanos(span: Duration) -> u64 {
     span.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(span.subsec_nanos()))
 }
