@@ -1,4 +1,4 @@
-//! The answers to requests that their caller's own ceiling or budget keeps back.
+//! Weir's responses to requests beyond their caller's own ceiling or budget.
 
 use std::time::Duration;
 
@@ -8,8 +8,7 @@ use crate::admission::{Ceiling, CeilingRefusal};
 use crate::classify::ErrorClass;
 use crate::spending::{Budget, Spent};
 
-/// The answer to a request whose caller's budget is spent: it returns with the next day or month,
-/// and not before.
+/// The response if the caller's budget is spent until the next day or month.
 pub fn budget_spent(spent: &Spent) -> OwnAnswer {
     let Spent { budget: Budget { family, period, tokens, .. }, returns_in } = spent;
     let period = period.as_str();
@@ -22,7 +21,7 @@ pub fn budget_spent(spent: &Spent) -> OwnAnswer {
         .final_answer()
 }
 
-/// The answer to a request that gets no turn under its caller's ceiling.
+/// The response to a request that its caller's ceiling refuses.
 pub fn ceiling(refusal: &CeilingRefusal, rng: &mut fastrand::Rng) -> OwnAnswer {
     let (message, wait) = match refusal {
         CeilingRefusal::TooLate(ceiling, wait) => (

@@ -1,4 +1,4 @@
-//! From a refusal of admission, or an attempt without an answer, to the answer that a caller gets.
+//! Converts a refusal of admission, or a failed attempt, to the caller's response.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::OwnAnswer;
 use crate::admission::{Refused, UpstreamWords};
 use crate::classify::{ErrorClass, Failure};
 
-/// The answer to a request that got no permit.
+/// The response to a request that admission refused.
 pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
     match refused {
         Refused::QueueFull { retry_after } => OwnAnswer::new(
@@ -54,17 +54,17 @@ pub fn refusal(refused: &Refused, rng: &mut fastrand::Rng) -> OwnAnswer {
     }
 }
 
-/// The answer where an attempt brought none.
+/// The response after an attempt without one.
 pub fn failure(class: ErrorClass, failure: &Failure) -> OwnAnswer {
     OwnAnswer::new(class, format!("Weir got no answer from the upstream: {failure}."))
 }
 
-/// The answer in place of one that the upstream broke off before it had begun.
+/// The response in place of one that was truncated before its content began.
 pub fn cut_before_it_began() -> OwnAnswer {
     OwnAnswer::new(ErrorClass::StreamCut, "The upstream broke its answer off before anything of it had come.")
 }
 
-/// The upstream's own words, so that callers' handlers of its refusals still work.
+/// The upstream's own error, so that callers' handlers of its refusals still work.
 fn told(class: ErrorClass, words: &UpstreamWords) -> OwnAnswer {
     let owned = |text: &Option<Box<str>>, otherwise: &'static str| match text {
         Some(text) => Cow::Owned(text.as_ref().to_owned()),
@@ -81,7 +81,7 @@ fn told(class: ErrorClass, words: &UpstreamWords) -> OwnAnswer {
     }
 }
 
-/// A duration for a person: tenths of a second below ten, whole ones above.
+/// A duration for people: tenths of a second below ten, whole seconds above.
 pub(super) fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 10.0 { format!("{seconds:.1} s") } else { format!("{seconds:.0} s") }

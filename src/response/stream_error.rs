@@ -1,4 +1,4 @@
-//! An error as an event of a stream whose head has gone to the caller.
+//! An error as an event of a stream whose head was already sent.
 
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
@@ -7,8 +7,7 @@ use super::{ERROR_CLASS, OwnAnswer};
 use crate::classify::ErrorClass;
 use crate::openai::Endpoint;
 
-/// The event that stands for an answer with this head and body: the error that the body tells of,
-/// in the endpoint's form.
+/// The error event for a response with this head and body, in the endpoint's format.
 pub fn stream_error(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Vec<u8> {
     let told = serde_json::from_slice::<Map<String, Value>>(body).ok();
     let told = told.and_then(|mut body| body.remove("error")).filter(Value::is_object);
@@ -25,13 +24,14 @@ pub fn stream_error(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap,
     event(endpoint, &error)
 }
 
-/// The event in place of an answer that a defect of Weir's lost.
+/// The event in place of a response that was lost to a bug in Weir.
 pub fn panic_event(endpoint: Endpoint) -> Vec<u8> {
     let own = OwnAnswer::new(ErrorClass::WeirInternal, "Weir failed at this request by a defect of its own.");
     event(endpoint, &json!({"message": own.message, "type": own.kind, "param": null, "code": own.code}))
 }
 
-/// Every SDK raises on an `error` object within the data; the Responses API names the event too.
+/// Every SDK raises an exception for an `error` object in the data; the Responses API also names
+/// the event.
 fn event(endpoint: Endpoint, error: &Value) -> Vec<u8> {
     if endpoint == Endpoint::Responses {
         let data = json!({"type": "error", "sequence_number": 0, "error": error});
