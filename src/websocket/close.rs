@@ -4,24 +4,24 @@ use bytes::Bytes;
 
 use super::frame::{self, Kind};
 
-/// The longest reason that a control frame holds beside its code, in bytes.
+/// The longest reason in a close frame, in bytes.
 const LONGEST_REASON: usize = 123;
 
-/// Why Weir ends a connection (RFC 6455, section 7.4, and the IANA's registry of close codes).
+/// The close codes that Weir uses (RFC 6455, section 7.4, and IANA's registry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
-    /// 1001: nothing is under way, and nothing came for long.
+    /// 1001: no turn is running, and the connection was idle for too long.
     GoingAway,
-    /// 1002: what came is no WebSocket.
+    /// 1002: the data is not valid WebSocket.
     ProtocolError,
-    /// 1009: a message is longer than one may be.
+    /// 1009: a message exceeds the limit.
     TooBig,
-    /// 1011: what was under way can't be finished.
+    /// 1011: a running turn can't be completed.
     InternalError,
-    /// 1012: Weir ends; another replica goes on. SDKs connect again, and no loop over events takes
-    /// it for a good end.
+    /// 1012: Weir is shutting down; another replica continues. SDKs reconnect, and do not treat it
+    /// as a regular end.
     ServiceRestart,
-    /// 1013: there is no memory for it now.
+    /// 1013: no memory is available now.
     TryAgainLater,
 }
 
@@ -37,8 +37,7 @@ impl CloseCode {
         }
     }
 
-    /// The frame with this code and as much of the reason as a control frame holds, masked where
-    /// `mask` is given.
+    /// A close frame with this code, and the reason cut to fit; masked if `mask` is given.
     pub fn frame(self, reason: &str, mask: Option<[u8; 4]>) -> Bytes {
         let reason = &reason[..reason.floor_char_boundary(LONGEST_REASON)];
         let mut payload = self.number().to_be_bytes().to_vec();

@@ -1,16 +1,16 @@
-//! One frame: its header (RFC 6455, section 5.2), its mask (5.3), and the few frames that Weir
-//! sends itself.
+//! One frame: its header (RFC 6455, section 5.2), its mask (5.3), and encoding for the few frames
+//! that Weir sends.
 
-/// Who sends the frames: a client masks every one, a server none (section 5.1).
+/// The sender of frames: a client masks every frame, a server none (section 5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
-    /// The side that asked for the upgrade.
+    /// The side that requested the upgrade.
     Client,
-    /// The side that answered.
+    /// The side that accepted it.
     Server,
 }
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A further part of a message.
@@ -19,30 +19,30 @@ pub enum Kind {
     Text,
     /// Bytes, or their first part.
     Binary,
-    /// The sender sends nothing more.
+    /// The sender sends no more data.
     Close,
-    /// A question whether the other side is there.
+    /// A request for a pong.
     Ping,
-    /// The answer to a ping.
+    /// The response to a ping.
     Pong,
 }
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the frame is.
+    /// The type of the frame.
     pub kind: Kind,
     /// Whether it is its message's last frame.
     pub last: bool,
-    /// The key that its payload is masked with.
+    /// The masking key.
     pub mask: Option<[u8; 4]>,
-    /// Bytes of its payload.
+    /// Payload length, in bytes.
     pub payload: u64,
-    /// Bytes of the header itself, 2 to 14.
+    /// Header length, 2 to 14 bytes.
     pub length: usize,
 }
 
-/// What the protocol forbids: the connection can't be read any further.
+/// A protocol violation, after which the connection can't be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.what())]
 pub enum Violation {
@@ -52,16 +52,16 @@ pub enum Violation {
     Opcode,
     /// A client's frame is not masked, or a server's is.
     Mask,
-    /// The payload's length is not written in the fewest bytes, or is 2^63 or more.
+    /// The payload length is not minimally encoded, or is 2^63 or more.
     Length,
     /// A control frame is longer than 125 bytes, or is a fragment.
     Control,
-    /// A continuation of nothing, or a new message within another.
+    /// A continuation without a message, or a new message within another.
     Order,
 }
 
 impl Violation {
-    /// What is wrong, in words for a close frame.
+    /// A description, for a close frame.
     pub const fn what(self) -> &'static str {
         match self {
             Self::ReservedBit => "a reserved bit is set, and no extension was agreed on",
@@ -78,7 +78,7 @@ impl Violation {
 const LONGEST_CONTROL: u64 = 125;
 
 impl Kind {
-    /// Whether the frame is a control frame, which may stand between the fragments of a message.
+    /// Whether this is a control frame, which may appear between the fragments of a message.
     pub const fn is_control(self) -> bool {
         match self {
             Self::Close | Self::Ping | Self::Pong => true,
@@ -111,10 +111,10 @@ impl Kind {
 }
 
 impl Header {
-    /// Reads the header that `bytes` begin with; nothing while bytes of it are missing.
+    /// Parses the header at the start of `bytes`; `None` if it is incomplete.
     ///
     /// # Errors
-    /// As soon as the bytes at hand can't begin a frame of `sender`'s.
+    /// The bytes can't start a frame of `sender`; detected as early as possible.
     pub fn parse(bytes: &[u8], sender: Sender) -> Result<Option<Self>, Violation> {
         let [first, second, rest @ ..] = bytes else { return Ok(None) };
         if first & 0x70 != 0 {
@@ -156,7 +156,7 @@ impl Header {
     }
 }
 
-/// Removes a mask, or puts it on: `payload` begins `phase` bytes after its frame's payload does.
+/// Applies or removes a mask; `payload` begins `phase` bytes into its frame's payload.
 pub fn unmask(payload: &mut [u8], mask: [u8; 4], phase: u64) {
     let mut key = mask;
     key.rotate_left((phase % 4) as usize);
@@ -170,7 +170,7 @@ pub fn unmask(payload: &mut [u8], mask: [u8; 4], phase: u64) {
     }
 }
 
-/// A whole frame of Weir's own, masked where `mask` is given.
+/// A complete frame, masked if `mask` is given.
 pub fn write(kind: Kind, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     let mut frame = Vec::with_capacity(14 + payload.len());
     let masked: u8 = if mask.is_some() { 0x80 } else { 0 };

@@ -1,4 +1,4 @@
-//! One side's connection: bytes come in, frames queue to go out.
+//! One side's connection, with a queue of outgoing bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -8,21 +8,21 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-/// Bytes read at once.
+/// Most bytes of one read.
 const READ: usize = 16 << 10;
-/// More than this waits to be written: nothing further is read for it.
+/// Queued bytes beyond which nothing more is read for this connection.
 const FULL: usize = 64 << 10;
-/// Pieces written at once.
+/// Most chunks of one write.
 const PIECES: usize = 16;
 
-/// A connection whose bytes are read into a buffer that is there only while something is in it, and
-/// which writes what is queued.
+/// A connection with a queue of outgoing bytes. Its read buffer is allocated only while it contains
+/// data.
 #[derive(Debug)]
 pub struct Link<T> {
     io: T,
     out: VecDeque<Bytes>,
     queued: usize,
-    /// Written, and perhaps not sent: TLS keeps records back until it is told.
+    /// Whether bytes were written and not flushed: TLS buffers records until then.
     unflushed: bool,
     ended: bool,
     shutdown: Shutdown,
@@ -41,12 +41,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
         Self { io, out: VecDeque::new(), queued: 0, unflushed: false, ended: false, shutdown: Shutdown::No }
     }
 
-    /// Whether the other side has ended its direction, or the connection broke.
+    /// Whether the other side has closed its direction, or the connection failed.
     pub fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether so much waits to be written that nothing more should be read for this link.
+    /// Whether the queue is full, so that nothing more should be read for this link.
     pub fn is_full(&self) -> bool {
         self.queued >= FULL
     }
@@ -59,14 +59,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
         }
     }
 
-    /// Ends this direction once all is written.
+    /// Closes this direction once everything is written.
     pub fn finish(&mut self) {
         if self.shutdown == Shutdown::No {
             self.shutdown = Shutdown::Wanted;
         }
     }
 
-    /// Reads what has come, at most once, and says how many bytes; 0 at the end.
+    /// Reads once. Returns the number of bytes; 0 at the end.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
         into.reserve(READ);
         let read = ready!(pin!(self.io.read_buf(into)).poll(cx));
@@ -74,8 +74,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Link<T> {
         Poll::Ready(read)
     }
 
-    /// Writes what is queued; ready once nothing is left to write. The count of bytes written is
-    /// added to `moved`.
+    /// Writes the queue; ready once it is empty. Adds the bytes written to `moved`.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, moved: &mut u64) -> Poll<io::Result<()>> {
         let written = self.poll_write_all(cx, moved);
         self.ended |= matches!(written, Poll::Ready(Err(_)));

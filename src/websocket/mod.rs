@@ -1,17 +1,16 @@
-//! WebSocket frames (RFC 6455): read as they pass from one connection to another, never rewritten.
+//! WebSocket frames (RFC 6455): parsed while they are relayed, never rewritten.
 //!
 //! # Why no codec
 //!
-//! The codecs (tungstenite, fastwebsockets and what is built on them) own the stream that they
-//! read: they join fragments, answer pings, echo closes, and write frames of their own with new
-//! masks and new boundaries. A proxy whose bytes that arrive are the bytes that leave needs the
-//! opposite: to know where a frame ends and what it says while somebody else's bytes pass. What
-//! remains of a codec for that is section 5.2, 60 lines in [`frame`]; the order of frames of
-//! section 5.4, in `reader`. Both are strict: where a frame could be read in two ways, the
-//! connection ends, so that the upstream never sees a message that Weir did not. Property tests and
-//! a fuzz target compare them with tungstenite, which `weir simulate` speaks.
+//! Codecs (tungstenite, fastwebsockets and what is built on them) own their stream: they join
+//! fragments, answer pings, echo closes, and write frames with new masks and boundaries. A proxy
+//! that relays bytes unchanged needs only to know where a frame ends and what it contains. That is
+//! section 5.2, 60 lines in [`frame`], and the order of frames of section 5.4, in `reader`. Both
+//! are strict: if a frame is ambiguous, the connection ends, so that the upstream never sees a
+//! message that Weir did not. Property tests and a fuzz target compare them with tungstenite, which
+//! `weir simulate` uses.
 //!
-//! Extensions are never negotiated upstream, so that there are no reserved bits and no compressed
+//! Extensions are never negotiated upstream, so there are no reserved bits and no compressed
 //! payloads.
 
 mod close;

@@ -1,14 +1,13 @@
-//! The frames of one direction in order (RFC 6455, section 5.4): where each message begins and
+//! The sequence of frames in one direction (RFC 6455, section 5.4): where each message begins and
 //! ends.
 
 use super::frame::{Header, Kind, Sender, Violation};
 
-/// Reads the frames of one direction from bytes that lie one behind the other. It keeps none of
-/// them.
+/// Parses the frames of one direction from consecutive bytes. It stores none of them.
 #[derive(Debug)]
 pub struct Reader {
     sender: Sender,
-    /// A message has begun, and its last frame has not come.
+    /// Whether a message has begun and its last frame has not arrived.
     in_message: bool,
     frame: Option<Frame>,
 }
@@ -20,10 +19,10 @@ struct Frame {
     read: u64,
 }
 
-/// What the next bytes are.
+/// The next item in the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// A whole control frame of this many bytes, header included.
+    /// A complete control frame, with its length including the header.
     Control(Kind, usize),
     /// A part of a message.
     Data(Data),
@@ -32,37 +31,37 @@ pub enum Part {
 /// A part of a message: at most one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Data {
-    /// Bytes of the input that it takes, from its first one on.
+    /// Length of the part, in bytes of the input.
     pub length: usize,
-    /// Those of them that are a header.
+    /// Bytes of it that are the frame's header.
     pub header: usize,
-    /// The payload's mask, and how far into the frame's payload this part begins.
+    /// The payload's mask, and the offset of this part in the frame's payload.
     pub mask: Option<([u8; 4], u64)>,
     /// Whether the message begins here.
     pub first: bool,
     /// Whether the message ends here.
     pub last: bool,
-    /// Bytes of the frame's payload that are still to come.
+    /// Bytes of the frame's payload that follow later.
     pub missing: u64,
 }
 
 impl Reader {
-    /// A reader of what `sender` sends, from its first frame on.
+    /// A reader for the frames of `sender`.
     pub fn new(sender: Sender) -> Self {
         Self { sender, in_message: false, frame: None }
     }
 
-    /// Whether the next byte begins a frame, and no message is unfinished: here a frame of one's
-    /// own may stand.
+    /// Whether the next byte begins a frame and no message is incomplete, so that another frame may
+    /// be inserted.
     pub fn is_between_messages(&self) -> bool {
         !self.in_message && self.frame.is_none()
     }
 
-    /// Reads what `input` begins with; nothing while it is too short to say. A control frame is
-    /// told once it is whole, which takes at most 139 bytes.
+    /// Parses the next item of `input`; `None` if it is incomplete. A control frame is returned
+    /// when complete, at most 139 bytes.
     ///
     /// # Errors
-    /// When it breaks the protocol; nothing that follows can be read.
+    /// A protocol violation; nothing after it can be parsed.
     pub fn next(&mut self, input: &[u8]) -> Result<Option<Part>, Violation> {
         if input.is_empty() {
             return Ok(None);
@@ -109,8 +108,8 @@ mod tests {
     /// Control frames, by kind, and messages in their order.
     type Told = Vec<(Option<Kind>, Vec<u8>)>;
 
-    /// What a reader tells when the bytes come in pieces of this size: messages, and control frames
-    /// with their place among them.
+    /// The result of reading in pieces of this size: messages, and control frames with their
+    /// position among them.
     fn told(bytes: &[u8], piece: usize, sender: Sender) -> Result<Told, Violation> {
         let mut reader = Reader::new(sender);
         let (mut held, mut message, mut told) = (Vec::new(), Vec::new(), Vec::new());
