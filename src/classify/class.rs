@@ -1,4 +1,4 @@
-//! The closed list of error classes: what a person tells apart at a glance.
+//! The closed list of error classes.
 
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
@@ -11,7 +11,7 @@ macro_rules! classes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,
         $status:ident $subject:ident $source:ident $repeat:ident $work:ident $health:ident;)+) => {
         names! {
-            /// What went wrong, as the error table of the design names it; one metric series each.
+            /// The cause of an error, as in the design's error table; one metric series each.
             ErrorClass { $($(#[$doc])* $variant = $name,)+ }
         }
 
@@ -58,7 +58,7 @@ classes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT Collisions Answer Never Failed Alive;
     /// 409.
     Conflict = "conflict", CONFLICT Collisions Answer Never Failed Alive;
-    /// 400 `conversation_locked`: another request holds the conversation.
+    /// 400 `conversation_locked`: another request uses the conversation.
     ConversationLocked = "conversation_locked", BAD_REQUEST Collisions Answer Never Failed Alive;
     /// 413.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE Invalid Answer Never Failed Alive;
@@ -68,7 +68,7 @@ classes! {
     RateLimitRequests = "rate_limit_requests", TOO_MANY_REQUESTS Limits Answer Queue Refused Alive;
     /// 429: tokens per minute or day.
     RateLimitTokens = "rate_limit_tokens", TOO_MANY_REQUESTS Limits Answer Queue Refused Alive;
-    /// 429: another dimension, or none named.
+    /// 429: another kind of limit, or none named.
     RateLimitOther = "rate_limit_other", TOO_MANY_REQUESTS Limits Answer Queue Refused Alive;
     /// 429 "Request too large": it can never pass.
     RequestExceedsLimit = "request_exceeds_limit", TOO_MANY_REQUESTS Invalid Answer Never Failed Alive;
@@ -76,7 +76,7 @@ classes! {
     SlowDown = "slow_down", SERVICE_UNAVAILABLE Upstream Answer Queue Refused Alive;
     /// 429 of the flex tier.
     ResourceUnavailable = "resource_unavailable", TOO_MANY_REQUESTS Limits Answer Always Refused Alive;
-    /// `insufficient_quota`: credit or monthly spend is used up, not said which.
+    /// `insufficient_quota`: credit or monthly spend is used up, without saying which.
     QuotaInsufficient = "quota_insufficient", TOO_MANY_REQUESTS Quota Answer Never Failed Alive;
     /// `credit_balance_exhausted`: the prepaid credit is used up.
     QuotaCredit = "quota_credit", TOO_MANY_REQUESTS Quota Answer Never Failed Alive;
@@ -90,11 +90,11 @@ classes! {
     QuotaBillingInactive = "quota_billing_inactive", TOO_MANY_REQUESTS Quota Answer Never Failed Alive;
     /// 500.
     InternalServerError = "internal_server_error", INTERNAL_SERVER_ERROR Upstream Answer WhereSafe Failed Failing;
-    /// 503 that says overloaded, 429 `engine_overloaded_error`, 529.
+    /// 503 with an overload message, 429 `engine_overloaded_error`, 529.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE Upstream Answer Always Refused Failing;
-    /// Other 502, 503, 52x: the edge before the API got no answer from it.
+    /// Other 502, 503, 52x: the API's edge got no response from it.
     BadGateway = "bad_gateway", BAD_GATEWAY Upstream Answer WhereSafe Failed Failing;
-    /// 504, 524: the edge before the API waited for its answer and gave up.
+    /// 504, 524: the API's edge timed out.
     GatewayTimeout = "gateway_timeout", GATEWAY_TIMEOUT Upstream Answer Never TimedOut Failing;
     /// The upstream's name did not resolve.
     ConnectionDns = "connection_dns", BAD_GATEWAY Network NoAnswer Always NotSent Failing;
@@ -104,7 +104,7 @@ classes! {
     ConnectionTls = "connection_tls", BAD_GATEWAY Network NoAnswer Always NotSent Failing;
     /// The connection broke before an answer.
     ConnectionReset = "connection_reset", BAD_GATEWAY Network NoAnswer WhereSafe Failed Failing;
-    // The refusal of a proxy is final by `Failure::is_final`.
+    // A proxy's refusal is final by `Failure::is_final`.
     /// The egress proxy refused to connect to the upstream.
     ConnectionProxy = "connection_proxy", BAD_GATEWAY Network NoAnswer Always NotSent Failing;
     /// No connection in time.
@@ -117,15 +117,15 @@ classes! {
     StreamError = "stream_error", BAD_GATEWAY Upstream Answer WhereSafe Failed Failing;
     /// A stream that ended before it was complete.
     StreamCut = "stream_cut", BAD_GATEWAY Upstream Cut WhereSafe Failed Unknown;
-    /// A 200 without an answer in it.
+    /// A 200 without a result.
     EmptyResponse = "empty_response", BAD_GATEWAY Upstream Answer WhereSafe Failed Failing;
-    /// An answer that is not HTTP, or lies about its length.
+    /// A response that is not valid HTTP, or has the wrong length.
     MalformedResponse = "malformed_response", BAD_GATEWAY Upstream NoAnswer WhereSafe Failed Failing;
-    /// `previous_response_not_found`: the response that a turn continues is not there.
+    /// `previous_response_not_found`: the response that a turn continues does not exist.
     WebsocketPreviousResponseNotFound = "websocket_previous_response_not_found", BAD_REQUEST Invalid Answer Never Failed Alive;
-    /// `websocket_connection_limit_reached`: the connection is as old as it may become.
+    /// `websocket_connection_limit_reached`: the connection reached its maximum age.
     WebsocketConnectionLimit = "websocket_connection_limit", BAD_REQUEST Invalid Answer Never Failed Alive;
-    /// `websocket_stream_limit_reached`: the connection has as many streams as it may have.
+    /// `websocket_stream_limit_reached`: the connection has the maximum number of streams.
     WebsocketStreamLimit = "websocket_stream_limit", BAD_REQUEST Invalid Answer Never Failed Alive;
     /// Any other 4xx.
     OtherClientError = "other_client_error", BAD_REQUEST Invalid Answer Never Failed Alive;
@@ -133,31 +133,31 @@ classes! {
     OtherServerError = "other_server_error", BAD_GATEWAY Upstream Answer Never Failed Failing;
     /// Weir: the queue is full.
     WeirQueueFull = "weir_queue_full", TOO_MANY_REQUESTS Queue Weir Never Failed Unknown;
-    /// Weir: the turn would come, or came, too late.
+    /// Weir: admission came, or would come, too late.
     WeirDeadline = "weir_deadline", SERVICE_UNAVAILABLE Queue Weir Never Failed Unknown;
-    /// Weir: the upstream is failing and the outage outlasted the wait.
+    /// Weir: the upstream is failing, and the outage was longer than the wait.
     WeirBreakerOpen = "weir_breaker_open", SERVICE_UNAVAILABLE Told Weir Never Failed Unknown;
-    /// Weir: the quota is known to be spent; the upstream is not asked.
+    /// Weir: the quota is known to be spent, so nothing is sent upstream.
     WeirBillingBlock = "weir_billing_block", TOO_MANY_REQUESTS Quota Weir Never Failed Unknown;
-    /// Weir: the caller has too much waiting, or exceeds a limit of its own.
+    /// Weir: the caller has too many waiting requests, or exceeds another of its own limits.
     WeirCallerLimit = "weir_caller_limit", TOO_MANY_REQUESTS CallerLimit Weir Never Failed Unknown;
-    /// Weir: the request bears no key or name of a configured caller.
+    /// Weir: the request carries no key or name of a configured caller.
     WeirCallerUnknown = "weir_caller_unknown", UNAUTHORIZED UnknownKeys Weir Never Failed Unknown;
     /// Weir: the caller may not use this endpoint or model.
     WeirNotAllowed = "weir_not_allowed", FORBIDDEN Rights Weir Never Failed Unknown;
-    /// Weir: the body is over the configured limit.
+    /// Weir: the body exceeds the configured limit.
     WeirBodyTooLarge = "weir_body_too_large", PAYLOAD_TOO_LARGE Invalid Weir Never Failed Unknown;
     /// Weir: it is shutting down.
     WeirDraining = "weir_draining", SERVICE_UNAVAILABLE Told Weir Never Failed Unknown;
-    /// The client left before the answer was complete.
+    /// The client left before the response was complete.
     WeirClientClosed = "weir_client_closed", REQUEST_TIMEOUT Told Caller Never Failed Unknown;
-    // Of an attempt: there was no room for a connection.
-    /// Weir: a defect of its own.
+    // For an attempt: no connection could be opened.
+    /// Weir: a bug.
     WeirInternal = "weir_internal", INTERNAL_SERVER_ERROR Weir Weir Always NotSent Unknown;
 }
 
 impl ErrorClass {
-    /// What the class means to those who act on it.
+    /// The consequences of the class.
     pub const fn meaning(self) -> &'static Meaning {
         &MEANINGS[self as usize]
     }
@@ -172,13 +172,13 @@ impl ErrorClass {
         Label::named(name)
     }
 
-    /// Whether Weir itself, not the upstream, is where the error comes from.
+    /// Whether the error comes from Weir itself, not the upstream.
     pub fn is_own(self) -> bool {
         self >= Self::WeirQueueFull
     }
 
-    /// Whether the upstream refused because money or an assigned usage limit is spent: waiting does
-    /// not help.
+    /// Whether the upstream refused because money or an assigned usage limit is spent, so that
+    /// waiting does not help.
     pub const fn is_quota(self) -> bool {
         matches!((self.meaning().subject, self.meaning().source), (Subject::Quota, Source::Answer))
     }

@@ -1,4 +1,4 @@
-//! The ways in which an attempt ends without an answer.
+//! Failures of attempts without a response.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,34 +7,35 @@ use std::io;
 use super::ErrorClass;
 use crate::label::names;
 
-/// Why an attempt brought no answer, and whether the upstream may have seen the request.
+/// The reason why an attempt got no response, and whether the upstream may have received the
+/// request.
 ///
-/// It displays without secrets: addresses, header values and bodies never get in.
+/// Its display contains no secrets: no addresses, header values or bodies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What went wrong.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// Whether any byte of the request may have reached the upstream. `false` means that a repeat
-    /// is safe for every endpoint.
+    /// Whether any byte of the request may have reached the upstream. `false` means that repeating
+    /// it is safe for every endpoint.
     pub sent: bool,
-    /// Whether another attempt of the same request would bring the same.
+    /// Whether the same request would fail again.
     lasting: bool,
     detail: Cow<'static, str>,
 }
 
 names! {
-    /// What went wrong with an attempt; closed, so that every use decides about each.
+    /// The kinds of failure; a closed list, so that every use handles each.
     FailureKind {
         /// The upstream's name did not resolve.
         Dns = "the upstream's name did not resolve",
         /// The upstream, or the egress proxy's address, refused the connection.
         Refused = "the upstream refused the connection",
-        /// The egress proxy answered, and refused to connect to the upstream for a reason that
-        /// another try does not change.
+        /// The egress proxy refused to connect to the upstream, and would refuse again.
         Proxy = "the egress proxy refused to connect to the upstream",
-        /// The egress proxy could not be reached, failed, or did not answer.
+        /// The egress proxy could not be reached, failed, or did not respond.
         ProxyFailed = "no connection through the egress proxy",
-        /// The system has no file, port or memory for another connection: nobody was asked.
+        /// The system has no file descriptor, port or memory for another connection: no server was
+        /// contacted.
         Exhausted = "the system has no file, port or memory for another connection",
         /// The TLS handshake failed.
         Tls = "the TLS handshake with the upstream failed",
@@ -42,25 +43,25 @@ names! {
         TlsTimeout = "no TLS handshake with the upstream in time",
         /// No TCP connection in time.
         ConnectTimeout = "no TCP connection to the upstream in time",
-        /// The connection broke before the head of an answer was complete.
+        /// The connection closed before the response's head was complete.
         Reset = "the upstream closed the connection before answering",
-        /// No head of an answer in time.
+        /// No response head in time.
         ResponseTimeout = "the upstream did not answer in time",
-        /// No event of a stream in the time that the configuration allows for the first.
+        /// No event of a stream within the configured first-event timeout.
         FirstEventTimeout = "no event of the upstream's stream came in time",
-        /// No chunk of the answer's body in time.
+        /// No chunk of the response's body in time.
         IdleTimeout = "the upstream stopped sending",
-        /// What came back is not HTTP, or lies about its length.
+        /// The response is not valid HTTP, or has the wrong length.
         Malformed = "the upstream's answer is not valid HTTP",
-        /// The head of an answer has more bytes or fields than are taken.
+        /// The response's head exceeds the limit of bytes or fields.
         HeadTooLarge = "the head of the upstream's answer has more bytes than upstream.header_bytes, or more than 100 fields",
         /// The client left while its body was streamed to the upstream.
         RequestAborted = "the client left while it sent its body",
         /// The client stopped sending, or sent too slowly, while its body was streamed.
         RequestTimeout = "the client sent its body too slowly",
-        /// The framing of a body that was streamed is broken.
+        /// The framing of a streamed body is invalid.
         RequestMalformed = "the body's framing is invalid",
-        /// A body that was streamed grew over the limit.
+        /// A streamed body exceeded the limit.
         RequestTooLarge = "the body is larger than allowed",
     }
 }
@@ -86,7 +87,7 @@ impl FailureKind {
         }
     }
 
-    /// Whether it was the client that broke off, not the upstream.
+    /// Whether the client, not the upstream, caused the failure.
     pub const fn is_of_the_client(self) -> bool {
         match self {
             Self::RequestAborted | Self::RequestTimeout | Self::RequestMalformed | Self::RequestTooLarge => {
@@ -110,7 +111,8 @@ impl FailureKind {
     }
 }
 
-/// Whether the process or the system is out of files, ports or memory for another connection.
+/// Whether an error means that the process or the system has no file descriptor, port or memory
+/// left.
 pub fn is_exhausted(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(
@@ -125,29 +127,29 @@ impl Failure {
         Self { kind, sent: false, lasting: false, detail: detail.into() }
     }
 
-    /// A failure after the upstream may have seen the request.
+    /// A failure after the upstream may have received the request.
     pub fn sent(kind: FailureKind, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, sent: true, lasting: false, detail: detail.into() }
     }
 
-    /// The same of a failure that stays until somebody mends its cause, such as a certificate that
-    /// nobody trusts.
+    /// Marks the failure as one that stays until its cause is corrected, such as an untrusted
+    /// certificate.
     #[must_use]
     pub fn lasting(self) -> Self {
         Self { lasting: true, ..self }
     }
 
-    /// Whether another attempt of the same request is in vain.
+    /// Whether the same request would fail again.
     pub fn is_lasting(&self) -> bool {
         self.lasting || self.is_final()
     }
 
-    /// Whether another try brings the same, whoever makes it.
+    /// Whether every request would fail again.
     pub fn is_final(&self) -> bool {
         self.kind == FailureKind::Proxy
     }
 
-    /// What the system or a library said about it, for logs and reports; may be empty.
+    /// The system's or library's message, for logs and reports; may be empty.
     pub fn detail(&self) -> &str {
         &self.detail
     }

@@ -1,35 +1,35 @@
-//! What an error class means to the modules that act on it: the columns of the table of classes.
+//! The consequences of an error class: the columns of the table of classes.
 
 use http::StatusCode;
 
 use super::ErrorClass;
 
-/// The row of one class.
+/// The table row of one class.
 #[derive(Clone, Copy, Debug)]
 pub struct Meaning {
-    /// The status of an answer that Weir gives by itself, where there is none to pass on.
+    /// The status of Weir's own response, if there is none to relay.
     pub status: StatusCode,
-    /// What it is about.
+    /// The subject of the error.
     pub subject: Subject,
-    /// Who ended the request.
+    /// The origin of the error.
     pub source: Source,
     /// Whether the attempt may be repeated.
     pub repeat: Repeat,
-    /// What the upstream did about the attempt.
+    /// How far the upstream processed the attempt.
     pub work: Work,
-    /// What it says about the upstream.
+    /// What it says about the upstream's health.
     pub health: Health,
 }
 
 impl ErrorClass {
-    /// Whether it may be what a limiter says of too much load: an answer whose status is a failure
-    /// of the upstream's own, and which may be repeated. What fails under a 200 passed every limit.
+    /// Whether it may be a limiter's response to load: a repeatable server error. An error inside a
+    /// 200 response has passed every limit.
     pub const fn may_be_for_load(self) -> bool {
         matches!(self, Self::InternalServerError | Self::BadGateway | Self::Overloaded)
     }
 }
 
-/// What an error is about; several classes share one.
+/// The subject of an error; several classes share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// A key that the upstream refuses.
@@ -38,13 +38,13 @@ pub enum Subject {
     UnknownKeys,
     /// Requests that the configuration does not allow.
     Rights,
-    /// Requests that can't succeed as they are.
+    /// Requests that can't succeed unchanged.
     Invalid,
     /// Requests that collide or come too slowly.
     Collisions,
     /// Rate limits of the upstream that reached callers.
     Limits,
-    /// Requests that Weir's queue turned away.
+    /// Requests that Weir's queue refused.
     Queue,
     /// A caller that reached its own limit.
     CallerLimit,
@@ -52,22 +52,22 @@ pub enum Subject {
     Quota,
     /// No connection to the upstream.
     Network,
-    /// The upstream answers with errors, or not in time.
+    /// The upstream responds with errors, or too late.
     Upstream,
     /// Weir's own failures.
     Weir,
-    /// What is told elsewhere: breakers, draining, clients that leave.
+    /// Subjects with their own reports: breakers, draining, clients that left.
     Told,
 }
 
-/// Who ended the request.
+/// The origin of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The upstream, with an error of its own.
+    /// An error response of the upstream.
     Answer,
-    /// Nobody: the upstream gave no usable answer.
+    /// The absence of a usable response.
     NoAnswer,
-    /// The upstream, in the middle of an answer.
+    /// A response that was truncated.
     Cut,
     /// Weir.
     Weir,
@@ -78,35 +78,35 @@ pub enum Source {
 /// Whether an attempt may be repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// Another attempt cannot help, or may do harm: the request is wrong, spent or not allowed, the
-    /// client's own retry is the better one (408, 409), or a repeat would pay twice for a long
-    /// answer.
+    /// Another attempt can't help, or may do harm: the request is wrong or not allowed, its quota
+    /// is spent, the client's own retry is better (408, 409), or a long response would be paid
+    /// twice.
     Never,
-    /// A rate limit: the queue's business.
+    /// A rate limit, for which the request waits in the queue.
     Queue,
-    /// The upstream did nothing: any operation may be repeated.
+    /// The upstream did nothing, so any operation may be repeated.
     Always,
-    /// Only where the upstream did nothing, or a repeat does no harm.
+    /// Only if the upstream did nothing, or repeating is harmless.
     WhereSafe,
 }
 
-/// What the upstream did about an attempt, as far as is known.
+/// How far the upstream processed an attempt, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// Nothing: it was not reached.
+    /// Not at all: it was not reached.
     NotSent,
-    /// It refused the request before working on it.
+    /// It refused the request before processing it.
     Refused,
-    /// It worked on the request, and failed.
+    /// It processed the request, and failed.
     Failed,
-    /// It may still be working on it.
+    /// It may still be processing it.
     TimedOut,
 }
 
-/// What an attempt's end says about the upstream.
+/// What an attempt's outcome says about the upstream's health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It works: an answer that blames the request, or asks for less, proves that.
+    /// It works: it blamed the request, or asked for less load.
     Alive,
     /// It fails.
     Failing,

@@ -1,4 +1,4 @@
-//! What an answer, or its absence, means: one closed list of classes.
+//! Classifies responses and failures of attempts into one closed list.
 
 pub mod class;
 pub mod failure;

@@ -1,4 +1,4 @@
-//! From an error answer's status, headers and body to its class.
+//! Classifies an error response by its status, headers and body.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,40 +9,39 @@ use super::words::{TABLES, Words, by_code};
 use crate::openai::limit_message::{self, Unit};
 use crate::openai::{Endpoint, ErrorBody, LimitRefusal, limit_headers, retry_hint};
 
-/// How much of an error body is worth reading: more than any envelope, less than a page.
+/// Most bytes of an error body that are read: more than any JSON error, less than an HTML page.
 pub const MAX_BODY: usize = 64 << 10;
 
-/// What an error means, and what it says of another try.
+/// A classified error, with its hints for retries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classified {
     /// The class.
     pub class: ErrorClass,
-    /// The status that came, or the one that an error inside a stream stands for.
+    /// The response's status, or the status that an error inside a stream represents.
     pub status: StatusCode,
-    /// What the body says.
+    /// The parsed body.
     pub body: ErrorBody,
-    /// How long the answer asks to wait, or how long its numbers say that it takes.
+    /// The wait that the response asks for, or that its numbers imply.
     pub hint: Option<Duration>,
-    /// The limit that refused the request, where the message tells.
+    /// The limit that refused the request, if the message names it.
     pub refusal: Option<LimitRefusal>,
-    /// The upstream did nothing: it, or the edge before it, refused the request before working on
-    /// it.
+    /// Whether the upstream, or its edge, refused the request before processing it.
     pub refused: bool,
     /// The upstream's own `x-should-retry`.
     pub should_retry: Option<bool>,
-    /// The error came inside a stream whose status was 200.
+    /// Whether the error was inside a stream whose status was 200.
     pub hidden: bool,
-    /// The refusal's words mean the account, not this one request ("can only afford 100 tokens")
-    /// and not nothing at all (a bare 402). Only where [`ErrorClass::is_quota`].
+    /// Whether the message is about the account, not about this request ("can only afford 100
+    /// tokens") or nothing (a bare 402). Only if [`ErrorClass::is_quota`].
     pub of_account: bool,
 }
 
 static SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
-/// Classifies an answer with a status of 400 or more by its head and the start of its body (see
-/// [`MAX_BODY`]), decoded.
+/// Classifies a response with a status of 400 or more by its head and the decoded start of its body
+/// (see [`MAX_BODY`]).
 ///
-/// `wall` is the wall time now, for hints that are moments. A lower status is classified as
+/// `wall` is the current wall time, for hints that are dates. A status below 400 is classified as
 /// malformed.
 pub fn response(
     endpoint: Endpoint,
@@ -58,7 +57,7 @@ pub fn response(
     classified
 }
 
-/// Classifies what is known without headers: a status, and a body that was read.
+/// Classifies an error without headers: a status and a body.
 pub(crate) fn of_body(
     endpoint: Endpoint,
     status: StatusCode,
@@ -68,8 +67,8 @@ pub(crate) fn of_body(
     let words = Words::of(&body);
     let refusal = limit_message::of_body(&body);
     let class = class(endpoint, status, &body, &words, refusal.as_ref());
-    // Numbers of a limit stand in messages of other classes too ("max_tokens: limit 4096"): there
-    // they refuse nothing.
+    // Messages of other classes contain numbers too ("max_tokens: limit 4096"), which are not a
+    // refusal's.
     let refusal = refusal.filter(|_| is_of_a_limit(class));
     let hint = hint(&body, refusal.as_ref(), wall);
     let refused = did_nothing(class, status, &words);
@@ -77,11 +76,11 @@ pub(crate) fn of_body(
     Classified { class, status, body, hint, refusal, refused, should_retry: None, hidden: false, of_account }
 }
 
-/// How long the body asks to wait: by a field, by its words, or by its numbers for a limit of
+/// The wait that the body asks for: by a field, by its words, or by its numbers for a limit of
 /// hours or days.
 fn hint(body: &ErrorBody, refusal: Option<&LimitRefusal>, wall: SystemTime) -> Option<Duration> {
     let of_hours = refusal.filter(|refusal| refusal.window.is_some_and(|window| window > HOUR));
-    // A wait that the grammar has judged implausible is not let in again by another door.
+    // A wait that the grammar rejected as implausible must not be accepted from the other fields.
     let words = match refusal {
         Some(refusal) => refusal.wait,
         None => body.message.as_deref().and_then(limit_message::wait),
@@ -93,21 +92,21 @@ fn hint(body: &ErrorBody, refusal: Option<&LimitRefusal>, wall: SystemTime) -> O
     let told = told.filter(|wait| !wait.is_zero() && *wait <= retry_hint::MAX_HINT);
     match (told, of_hours) {
         (told, None) => told,
-        // Google names seconds beside a quota that comes back tomorrow.
+        // Google states seconds for a quota that returns the next day.
         (Some(told), Some(refusal)) if body.hints.window.is_some() => Some(told.max(some_time_of(refusal))),
         (Some(told), Some(_)) => Some(told),
         (None, Some(refusal)) => Some(refilled_in(refusal).unwrap_or_else(|| some_time_of(refusal))),
     }
 }
 
-/// How long to wait for a limit of hours or days that is spent and names no time: some part of its
-/// window brings it back, and no caller waits for a part of a day.
+/// The wait for a spent limit of hours or days without a stated time: a fraction of its window,
+/// because no caller waits for hours.
 fn some_time_of(refusal: &LimitRefusal) -> Duration {
     (refusal.window.unwrap_or(DAY) / 24).min(HOUR)
 }
 
-/// When an evenly refilled bucket lets the request pass, by the numbers of a refusal that names no
-/// time.
+/// The time until a token bucket refills enough for the request, from the numbers of a refusal
+/// without a time.
 fn refilled_in(refusal: &LimitRefusal) -> Option<Duration> {
     let (limit, used, window) = (refusal.limit?, refusal.used?, refusal.window?);
     let over = used.saturating_add(refusal.requested.unwrap_or(1)).saturating_sub(limit);
@@ -119,23 +118,24 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 impl Classified {
-    /// Whether the upstream may have worked on the request, so that a repeat may do it twice.
+    /// Whether the upstream may have processed the request, so that repeating it may do the work
+    /// twice.
     pub fn may_have_run(&self) -> bool {
         !self.refused
     }
 
-    /// Takes what the headers say of another try: they stand above the body's words.
+    /// Applies the hints in the headers, which take precedence over the body's.
     pub(super) fn read_hints(&mut self, headers: &HeaderMap, wall: SystemTime) {
         let spent = limit_headers::spent_window(headers, wall);
         if spent.is_some()
             && self.status == StatusCode::SERVICE_UNAVAILABLE
             && self.class == ErrorClass::BadGateway
         {
-            // APISIX refuses with 503, and says it in its headers alone.
+            // APISIX refuses with 503, and reports the limit only in headers.
             (self.class, self.refused) = (ErrorClass::RateLimitOther, true);
         }
         let told = retry_hint::in_headers(headers, wall).or(spent.filter(|_| is_of_a_limit(self.class)));
-        // The same lie in a header is no more true than in words.
+        // An implausible hint in a header is ignored like one in the message.
         let told = told.filter(|told| !(limit_message::is_a_day(*told) && self.is_of_a_minute()));
         self.hint = match (told, self.hint) {
             (Some(told), Some(hint)) if self.is_of_a_day_without_a_time() => Some(told.max(hint)),
@@ -148,7 +148,7 @@ impl Classified {
         };
     }
 
-    /// Whether the refusal is of a limit that renews every minute, as far as its words tell.
+    /// Whether the message says that the limit renews every minute.
     fn is_of_a_minute(&self) -> bool {
         let unnumbered = |refusal: &LimitRefusal| {
             refusal.limit.is_none() && refusal.window.is_none_or(|window| window < DAY)
@@ -158,7 +158,7 @@ impl Classified {
             .is_some_and(|refusal| unnumbered(refusal) && refusal.dimension.unit() != Unit::Other)
     }
 
-    /// Whether the refusal is of a day's limit whose fields name seconds (Google's).
+    /// Whether the refusal is of a daily limit with a hint in seconds (Google).
     fn is_of_a_day_without_a_time(&self) -> bool {
         self.body.hints.window.is_some_and(|window| window >= DAY)
     }
@@ -177,8 +177,8 @@ fn is_of_a_limit(class: ErrorClass) -> bool {
     )
 }
 
-/// Words and codes decide before the status does: what one vendor says with 429, another says with
-/// 403 or 503.
+/// Words and codes take precedence over the status: one vendor sends with 429 what another sends
+/// with 403 or 503.
 fn class(
     endpoint: Endpoint,
     status: StatusCode,
@@ -195,7 +195,7 @@ fn class(
     if body.is_named(&TABLES.overload_codes) {
         return ErrorClass::Overloaded;
     }
-    // Groq refuses with 413 what can never pass its limit.
+    // Groq refuses with 413 requests that can never pass its limit.
     let said = || status == StatusCode::FORBIDDEN && words.say_any(&TABLES.rate_limit_words);
     let named = body.is_named(&TABLES.rate_limit_codes) || said();
     let is_limit = named && status != StatusCode::UNAUTHORIZED;
@@ -224,27 +224,27 @@ fn class(
         500 => ErrorClass::InternalServerError,
         503 if words.say_any(&TABLES.overload_words) => ErrorClass::Overloaded,
         529 => ErrorClass::Overloaded,
-        // The edge stopped waiting; the API may still be at work.
+        // The edge timed out; the API may still be processing the request.
         504 | 524 => ErrorClass::GatewayTimeout,
-        // A 503 must say that it is overloaded: an overload is repeated whatever the operation, as
-        // nothing was done.
+        // A 503 counts as overload only if it says so, because overload is retried for any
+        // operation.
         502 | 503 | 520..=530 => ErrorClass::BadGateway,
         _ if status.is_server_error() => ErrorClass::OtherServerError,
         _ => ErrorClass::MalformedResponse,
     }
 }
 
-/// Whether the server takes no more for now, or no more at once.
+/// Whether the server accepts no more requests for now, or no more concurrent ones.
 fn is_backpressure(status: StatusCode, body: &ErrorBody, words: &Words) -> bool {
     if body.is_named(&TABLES.slow_down_codes) {
         return true;
     }
     match status.as_u16() {
-        // A 400 or 403 is a refusal for good but for these words.
+        // A 400 or 403 is final unless it contains these words.
         400 | 429 | 500 | 502 | 503 | 529 if words.say_any(&TABLES.capacity_words) => true,
         403 => words.say_any(&TABLES.concurrency_words),
         429 | 503 | 529 => {
-            // Text Generation Inference answers 429 "overloaded" when its queue is full.
+            // Text Generation Inference responds with 429 "overloaded" when its queue is full.
             words.say_any(&TABLES.concurrency_words)
                 || words.say_any(&TABLES.queue_words)
                 || (status == StatusCode::TOO_MANY_REQUESTS && body.is_named(&["overloaded"]))
@@ -254,7 +254,7 @@ fn is_backpressure(status: StatusCode, body: &ErrorBody, words: &Words) -> bool 
     }
 }
 
-/// The class of spent money or usage, where a code or the words say so; 402 says it by itself.
+/// The class of spent money or usage, by code, words or status 402.
 fn quota(status: StatusCode, body: &ErrorBody, words: &Words) -> Option<ErrorClass> {
     let by_words = || words.find(&TABLES.quota_words).filter(|_| status.is_client_error());
     by_code(body, &TABLES.quota_codes)
@@ -278,7 +278,7 @@ fn bad_request(body: &ErrorBody, words: &Words) -> ErrorClass {
     } else if body.is_named(&TABLES.context_codes) || words.say_any(&TABLES.context_words) {
         ErrorClass::ContextLengthExceeded
     } else if body.is_named(&TABLES.model_codes) {
-        // `/responses` says so with 400.
+        // `/responses` responds with 400.
         ErrorClass::ModelNotFound
     } else if is_of_a_region(body, words) {
         // Google.
@@ -310,7 +310,7 @@ fn is_of_a_region(body: &ErrorBody, words: &Words) -> bool {
 }
 
 fn not_found(endpoint: Endpoint, body: &ErrorBody, words: &Words) -> ErrorClass {
-    // vLLM and Ollama name no code. On other endpoints something else is missing.
+    // vLLM and Ollama send no code. On other endpoints another object is missing.
     let is_missing =
         endpoint.speaks_json() && words.say_any(&TABLES.missing_words) || endpoint == Endpoint::Models;
     if body.is_named(&TABLES.model_codes) || is_missing && words.say("model") {
@@ -339,18 +339,18 @@ fn too_many(body: &ErrorBody, words: &Words, refusal: Option<&LimitRefusal>) -> 
     }
 }
 
-/// Whether the answer proves that the upstream did nothing for the request.
+/// Whether the response proves that the upstream did not process the request.
 fn did_nothing(class: ErrorClass, status: StatusCode, words: &Words) -> bool {
-    // The edge never reached a server. 521: refused; 522: no connection; 523: unreachable; 525,
-    // 526: TLS.
+    // The edge reached no server. 521: refused; 522: no connection; 523: unreachable; 525, 526:
+    // TLS.
     let unreached = matches!(status.as_u16(), 521 | 522 | 523 | 525 | 526)
         || words.say_any(&[
             "no healthy upstream",
             "reset reason: connection failure",
             "reset reason: remote connection failure",
         ]);
-    // 408 and 409 tell of a request that is, or was, under way. Every other 4xx is decided before
-    // any work.
+    // 408 and 409 concern a request that is, or was, in progress. Every other 4xx is decided before
+    // processing.
     let decided_before_work = status.is_client_error() && !matches!(status.as_u16(), 408 | 409);
     let turned_away = matches!(
         class,

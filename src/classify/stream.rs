@@ -1,5 +1,4 @@
-//! Errors hidden inside an answer whose status was 200: they are what the status says that they
-//! stand for.
+//! Errors inside a response with status 200, classified as the status that they represent.
 
 use std::time::SystemTime;
 
@@ -10,11 +9,11 @@ use super::response::{Classified, of_body};
 use super::words::{TABLES, Words, by_code};
 use crate::openai::{Endpoint, ErrorBody};
 
-/// Classifies the data of an `error` or `response.failed` event, or a JSON answer that is an error,
-/// as the status that it stands for. `wall` is the wall time now, for hints that are moments.
+/// Classifies the data of an `error` or `response.failed` event, or a JSON error body, as the
+/// status that it represents. `wall` is the current wall time, for hints that are dates.
 ///
-/// A code that the list does not know is a [`ErrorClass::StreamError`], and stands for 500: the
-/// request had been accepted.
+/// An unknown code is a [`ErrorClass::StreamError`] and represents 500, because the request had
+/// been accepted.
 pub fn stream_error(endpoint: Endpoint, data: &[u8], wall: SystemTime) -> Classified {
     let body = ErrorBody::parse(data);
     let known = status_of(&body);
@@ -26,19 +25,18 @@ pub fn stream_error(endpoint: Endpoint, data: &[u8], wall: SystemTime) -> Classi
     classified
 }
 
-/// Classifies an error in a WebSocket session: what `body` says, with the headers that came with
-/// it.
+/// Classifies an error in a WebSocket session from its body and headers.
 ///
-/// `wall` is the wall time now, for hints that are dates.
+/// `wall` is the current wall time, for hints that are dates.
 pub fn frame_error(endpoint: Endpoint, body: &[u8], headers: &HeaderMap, wall: SystemTime) -> Classified {
     let mut classified = stream_error(endpoint, body, wall);
-    // Nothing was said before it: it is the answer itself.
+    // The error is the response itself; no stream preceded it.
     classified.hidden = false;
     classified.read_hints(headers, wall);
     classified
 }
 
-/// The status that an error stands for, by what it says of itself.
+/// The status that an error represents, by its own fields.
 pub(crate) fn status_of(body: &ErrorBody) -> Option<StatusCode> {
     let numeric = || body.code.as_deref().and_then(|code| code.parse().ok()).and_then(by_number);
     body.status.and_then(by_number).or_else(|| by_name(body)).or_else(numeric).or_else(|| by_words(body))
@@ -73,7 +71,8 @@ fn by_name(body: &ErrorBody) -> Option<StatusCode> {
     }
 }
 
-/// Some say it in words alone: `Streaming response failed: [503] The request queue is full.`
+/// Some errors state it only in the message: `Streaming response failed: [503] The request queue is
+/// full.`
 fn by_words(body: &ErrorBody) -> Option<StatusCode> {
     let words = Words::of(body);
     let says_one_of = |lists: &[&Vec<String>]| lists.iter().any(|said| words.say_any(said));

@@ -1,5 +1,4 @@
-//! The codes and words by which upstreams say what is wrong, in every dialect seen: the rows of
-//! `words.toml`.
+//! The codes and words that identify errors, in all known dialects: the rows of `words.toml`.
 
 use std::sync::LazyLock;
 
@@ -8,7 +7,7 @@ use serde::Deserialize;
 use super::ErrorClass;
 use crate::openai::ErrorBody;
 
-/// The tables of `words.toml`, where their meaning stands.
+/// The tables of `words.toml`, which documents them.
 #[derive(Deserialize)]
 pub(super) struct Tables {
     pub(super) quota_codes: Vec<(ErrorClass, Vec<String>)>,
@@ -39,13 +38,13 @@ pub(super) struct Tables {
 pub(super) static TABLES: LazyLock<Tables> =
     LazyLock::new(|| toml::from_str(include_str!("words.toml")).expect("it is valid, as every test shows"));
 
-/// A message's words, lower case, with what it quotes left out.
+/// A message's text in lower case, without quoted parts.
 pub(super) struct Words(String);
 
 impl Words {
     pub(super) fn of(body: &ErrorBody) -> Self {
         let mut text = body.masked().unwrap_or_default();
-        // A type that is a phrase ("INSUFFICIENT QUOTA") says as much as a message.
+        // A type with several words ("INSUFFICIENT QUOTA") is treated like a message.
         if let Some(kind) = body.kind.as_deref().filter(|kind| kind.contains(' ')) {
             text.push_str(". ");
             text.push_str(kind);
@@ -54,7 +53,7 @@ impl Words {
         Self(text)
     }
 
-    /// Whether the message says this; `text` is lower case.
+    /// Whether the message contains `text`, which is lower case.
     pub(super) fn say(&self, text: &str) -> bool {
         self.0.contains(text)
     }
@@ -63,13 +62,13 @@ impl Words {
         texts.iter().any(|text| self.say(text.as_ref()))
     }
 
-    /// The class of the first row whose words are said.
+    /// The class of the first row whose words the message contains.
     pub(super) fn find(&self, rows: &[(String, ErrorClass)]) -> Option<ErrorClass> {
         rows.iter().find(|(words, _)| self.say(words)).map(|(_, class)| *class)
     }
 }
 
-/// The class of the first row of which a code or type is one.
+/// The class of the first row that contains the error's code or type.
 pub(super) fn by_code(body: &ErrorBody, rows: &[(ErrorClass, Vec<String>)]) -> Option<ErrorClass> {
     rows.iter().find(|(_, codes)| body.is_named(codes)).map(|(class, _)| *class)
 }

@@ -1,4 +1,4 @@
-//! Rows of the guide to error codes, and what the upstream says of another try.
+//! Rows of the guide to error codes, and the upstream's hints for retries.
 
 use super::*;
 

@@ -1,8 +1,8 @@
-//! The limits that the headers of the samples tell of.
+//! The limits in the headers of the samples.
 
 use super::*;
 
-/// Of every sample that is no error: limit, remainder and reset (ms) of requests and tokens.
+/// For each sample that is not an error: limit, remaining and reset (ms) of requests and tokens.
 pub(super) type Level = Option<(u64, u64, Option<u64>)>;
 
 pub(super) const LEVELS: [(&str, Level, Level); 20] = [

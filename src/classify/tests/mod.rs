@@ -1,4 +1,4 @@
-//! Real answers of the API, and the rows of its guide, each with the class that it must get.
+//! Real responses of the API, and the rows of its guide, each with the expected class.
 
 mod guide;
 mod levels;
@@ -163,7 +163,7 @@ fn every_sample_has_its_class() {
     }
 }
 
-/// What many providers, gateways and servers answer, and what must not be taken for that.
+/// Errors of many providers, gateways and servers, and similar texts that are not such errors.
 #[test]
 fn every_provider_is_understood() {
     let rows: Vec<Value> = serde_json::from_str(PROVIDERS).unwrap();
@@ -179,7 +179,7 @@ fn every_provider_is_understood() {
     assert!(rows.len() >= 100 && wrong.is_empty(), "{} rows:\n{}", rows.len(), wrong.join("\n"));
 }
 
-/// What other vendors' servers answer: the class, the wait, and the numbers that are read of each.
+/// Errors of other vendors' servers: the class, the wait and the numbers of each.
 #[test]
 fn every_dialect_is_understood() {
     let rows: Vec<Value> = serde_json::from_str(DIALECTS).unwrap();
@@ -187,7 +187,7 @@ fn every_dialect_is_understood() {
     assert!(rows.len() >= 160 && wrong.is_empty(), "{} rows:\n{}", rows.len(), wrong.join("\n"));
 }
 
-/// What is read of a row of the dialects otherwise than the row expects.
+/// The differences between a parsed row and its expectation.
 fn misread(row: &Value) -> Vec<String> {
     let sample = Sample::of(row);
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_743_239_584);
@@ -226,8 +226,7 @@ fn misread(row: &Value) -> Vec<String> {
     found.into_iter().filter(differs).map(of_row).collect()
 }
 
-/// The limiter is a bucket that refills evenly: the wait that a refusal names follows from its
-/// numbers.
+/// The limiter is a token bucket: the wait in a refusal follows from its numbers.
 #[test]
 fn the_numbers_of_every_refusal_agree_with_its_wait() {
     let mut agreed = 0;
@@ -324,7 +323,7 @@ fn keys_in_the_samples_are_masked() {
     }
 }
 
-// The rows of the API's guide, and the rules of the class table that no sample shows.
+// The rows of the API's guide, and the rules of the class table without a sample.
 
 proptest! {
     #[test]
