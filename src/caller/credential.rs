@@ -1,4 +1,4 @@
-//! What a request bears upstream: a key, an organization and a project.
+//! The credential of upstream requests: a key, an organization and a project.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -10,18 +10,18 @@ use super::secret::{Secret, wipe};
 use super::shared_name::shared_name;
 use crate::label::names;
 
-/// The header of Azure's keys, which other providers' SDKs use too.
+/// The header of Azure's keys, also used by other providers' SDKs.
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("api-key");
-/// The same, as some gateways name it.
+/// The same header under another common name.
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const PROJECT: HeaderName = HeaderName::from_static("openai-project");
 
 const PART_COUNT: usize = 5;
-/// All that a credential consists of.
+/// The header fields of a credential.
 static PARTS: [HeaderName; PART_COUNT] = [AUTHORIZATION, API_KEY, X_API_KEY, ORGANIZATION, PROJECT];
 
-/// Whether a name is one of [`PARTS`]. Lengths tell nearly all other names apart.
+/// Whether a name is one of [`PARTS`]. Comparing lengths first rules out nearly all other names.
 fn is_part_of_credential(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -29,10 +29,9 @@ fn is_part_of_credential(name: &HeaderName) -> bool {
     )
 }
 
-/// Which credential a request bears, without saying it: a hash under a key that each process draws
-/// anew.
+/// An opaque id of a request's credential: a hash under a random key of this process.
 ///
-/// It is a name within this process only; two processes never agree.
+/// It is valid only within this process; other processes have other ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialId(pub u64);
 
@@ -43,19 +42,19 @@ names! {
         /// `Authorization: Bearer KEY`.
         #[default]
         Bearer = "bearer",
-        /// `api-key: KEY`, as Azure wants it.
+        /// `api-key: KEY`, for Azure.
         ApiKey = "api-key",
     }
 }
 
-/// A configured credential, ready to be set on requests. It has no readable `Debug`.
+/// A configured credential as header values. It has no readable `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     header: HeaderName,
     value: HeaderValue,
     organization: Option<HeaderValue>,
     project: Option<HeaderValue>,
-    /// The name that it has whatever its key is, for one that an exchange gives.
+    /// A name that does not depend on the key, for credentials obtained by an exchange.
     lasting_name: Option<u64>,
 }
 
@@ -63,7 +62,7 @@ impl Credential {
     /// Prepares the headers.
     ///
     /// # Errors
-    /// Where a part has characters that no header may have.
+    /// A part contains characters that are invalid in a header.
     pub fn new(
         key: &Secret,
         style: AuthHeader,
@@ -87,21 +86,21 @@ impl Credential {
         })
     }
 
-    /// The same credential, which all processes know by this name, whatever key each has.
+    /// Gives the credential a name that all processes share, whatever key each has.
     #[must_use]
     pub fn known_as(mut self, name: u64) -> Self {
         self.lasting_name = Some(name);
         self
     }
 
-    /// The name that it has whatever its key is, where it has one.
+    /// The name that does not depend on the key, if there is one.
     pub fn lasting_name(&self) -> Option<u64> {
         self.lasting_name
     }
 
-    /// Replaces whatever credential the headers bear by this one.
+    /// Replaces any credential in the headers by this one.
     pub fn apply(&self, headers: &mut HeaderMap) {
-        // One pass over the names costs less than looking up those that are mostly absent.
+        // One pass over the names is cheaper than lookups of names that are mostly absent.
         if headers.keys().any(|name| name != self.header && is_part_of_credential(name)) {
             Self::remove(headers);
         }
@@ -113,21 +112,21 @@ impl Credential {
         }
     }
 
-    /// Removes whatever credential the headers bear.
+    /// Removes any credential from the headers.
     pub fn remove(headers: &mut HeaderMap) {
         for name in &PARTS {
             headers.remove(name);
         }
     }
 
-    /// The credential as [`fingerprint`] names it in headers that bear it.
+    /// The [`fingerprint`] of headers with this credential.
     pub(super) fn fingerprint(&self, key: &RandomState) -> CredentialId {
         let mut headers = HeaderMap::new();
         self.apply(&mut headers);
         fingerprint(&headers, key)
     }
 
-    /// A fingerprint of the organization and project that it names.
+    /// A fingerprint of its organization and project.
     pub(super) fn account(&self, key: &RandomState) -> u64 {
         let name = |value: &Option<HeaderValue>| value.as_ref().map(|value| value.as_bytes().to_vec());
         key.hash_one((name(&self.organization), name(&self.project)))
@@ -140,8 +139,8 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The name of the credential that headers bear upstream, the same in all processes. It takes
-/// longer than a [`CredentialId`].
+/// The name of the credential in upstream headers, the same in all processes. Slower than a
+/// [`CredentialId`].
 pub fn credential_name(headers: &HeaderMap) -> u64 {
     shared_name(PARTS.iter().flat_map(|name| {
         let values = headers.get_all(name).iter();
@@ -149,11 +148,11 @@ pub fn credential_name(headers: &HeaderMap) -> u64 {
     }))
 }
 
-/// The name of the credential that headers bear upstream, in this process. It is the same whatever
-/// order its parts came in.
+/// The fingerprint of the credential in upstream headers, in this process. It does not depend on
+/// the order of the fields.
 pub(super) fn fingerprint(headers: &HeaderMap, key: &RandomState) -> CredentialId {
     let mut hasher = key.build_hasher();
-    // As in `apply`: most parts are mostly absent, and then not looked up.
+    // As in `apply`: most fields are mostly absent, and need no lookup.
     let mut present = [false; PART_COUNT];
     for name in headers.keys().filter(|name| is_part_of_credential(name)) {
         for (part, present) in PARTS.iter().zip(&mut present) {
@@ -161,8 +160,8 @@ pub(super) fn fingerprint(headers: &HeaderMap, key: &RandomState) -> CredentialI
         }
     }
     for (part, name) in PARTS.iter().enumerate().filter(|(part, _)| present[*part]) {
-        // A value is named by its part and its length, so that the same text elsewhere is another
-        // credential.
+        // Each value is hashed with its field and its length, so that equal text in another field
+        // differs.
         for value in headers.get_all(name) {
             hasher.write_usize(part);
             hasher.write_usize(value.len());

@@ -1,4 +1,4 @@
-//! The directory of callers: from what a request shows to who sent it.
+//! The directory of callers: identifies the caller of a request.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
@@ -16,71 +16,71 @@ use super::secret::Secret;
 use super::tokens::{TokenClaim, Tokens};
 use super::{Caller, CallerId};
 
-/// How one caller is known, and what its requests bear upstream.
+/// How one caller is identified, and the credential of its upstream requests.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The caller. Its id is given by the registry.
+    /// The caller. Its id is assigned by the registry.
     pub caller: Caller,
-    /// The Weir keys, of which it sends one as its API key.
+    /// Its Weir keys, one of which it sends as its API key.
     pub keys: Vec<Secret>,
-    /// A header and the whole value that it sends.
+    /// A header, and the complete value that the caller sends.
     pub header: Option<(HeaderName, String)>,
     /// A subject alternative name of its client certificate.
     pub san: Option<String>,
-    /// What its tokens say.
+    /// The claim in its tokens.
     pub token: Option<TokenClaim>,
-    /// Its own credential, instead of everybody's.
+    /// Its own upstream credential, instead of the shared one.
     pub credential: Option<Credential>,
 }
 
-/// What the directory is built from.
+/// The input of the directory.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// The callers, in the order of the configuration; at most 65,000.
+    /// The callers in the order of the configuration; at most 65,000.
     pub entries: Vec<Entry>,
-    /// What requests bear upstream. Without, what they came with.
+    /// The shared upstream credential. Without one, the caller's own is kept.
     pub credential: Option<Credential>,
-    /// Whether callers that nobody knows are served, as [`Callers::DEFAULT`].
+    /// Whether unknown callers are served, as [`Callers::DEFAULT`].
     pub serve_unknown: bool,
-    /// What the listener is called by.
+    /// The names of the listener.
     pub origins: Origins,
 }
 
-/// Callers by the whole value of one header.
+/// Callers by the complete value of one header.
 type ByValue = HashMap<Box<[u8]>, usize>;
 
-/// A configured credential, with what is computed of it once.
+/// A configured credential, with its ids.
 #[derive(Clone, Debug)]
 struct Named {
     credential: Credential,
-    /// Which credential it is, also after its key was rotated.
+    /// Its id, which stays the same after a rotation of its key.
     id: CredentialId,
-    /// The fingerprint of all that it sends.
+    /// The fingerprint of all its fields.
     content: CredentialId,
 }
 
-/// Everybody who may use this Weir.
+/// All callers.
 #[derive(Debug)]
 pub struct Callers {
     all: Vec<Arc<Caller>>,
     credentials: Vec<Option<Named>>,
     serve_unknown: bool,
     origins: Origins,
-    /// By the hash of the Weir key; the key itself decides. A tree, because a map would hash the
-    /// hash.
+    /// By hash of the Weir key; the key itself is compared afterwards. A tree, because a map would
+    /// hash the hash again.
     by_key: BTreeMap<u64, Vec<(Secret, usize)>>,
-    /// What the keys are filed by: seeded, and never shown. It need not be strong, as the hash that
-    /// names credentials must: no request adds a key, and the key itself decides.
+    /// The seeded hasher of keys. It need not be cryptographic like that of credentials: requests
+    /// add no keys, and the key itself is compared.
     file_by: foldhash::quality::RandomState,
     by_header: Vec<(HeaderName, ByValue)>,
     by_san: HashMap<Box<str>, usize>,
     by_token: Tokens,
-    /// The places in `all`, by id.
+    /// Indexes in `all`, by id.
     by_id: HashMap<CallerId, usize>,
     registry: Arc<Registry>,
 }
 
-/// What a caller was known by.
+/// How a caller was identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownBy {
     /// A Weir key.
@@ -91,59 +91,58 @@ pub enum KnownBy {
     Certificate,
     /// A header.
     Header,
-    /// Nothing: it is served as the default caller.
+    /// Not at all: it is served as the default caller.
     Nothing,
 }
 
-/// Who sent a request.
+/// The caller of a request.
 #[derive(Clone, Debug)]
 pub struct Identified<'a> {
     /// The caller.
     pub caller: &'a Arc<Caller>,
-    /// What it was known by.
+    /// How it was identified.
     pub known_by: KnownBy,
     credential: Option<&'a Named>,
     registry: &'a Registry,
     origins: &'a Origins,
 }
 
-/// A configured credential as it is now.
+/// The current version of a configured credential.
 #[derive(Clone, Copy, Debug)]
 pub struct Current<'a> {
-    /// What is sent.
+    /// The credential.
     pub credential: &'a Credential,
-    /// Its fingerprint: another one after a rotation.
+    /// Its fingerprint, which changes with a rotation.
     pub content: CredentialId,
 }
 
-/// Nobody knows who it is, and such are not served.
+/// The caller is unknown, and unknown callers are not served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
-    /// What it shows matches no configured caller.
+    /// Its key matches no configured caller.
     #[error("the key matches no [[callers]] entry")]
     Key,
-    /// It shows a token that is meant for Weir, and is not believed.
+    /// Its token is meant for Weir, but invalid.
     #[error("the token of the issuer {0} is not believed: {1}")]
     Token(String, Untrue),
 }
 
 impl Callers {
-    /// The name of the caller of whom nothing is known.
+    /// The name of the default caller.
     pub const DEFAULT: &'static str = "default";
 
-    /// The headers that callers are known by. They prove who sent a request to Weir, and are nobody
-    /// else's to see.
+    /// The headers that identify callers. They are meant for Weir, and must not be forwarded.
     pub fn identity_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.by_header.iter().map(|(name, _)| name)
     }
 
-    /// Whether callers that match no entry are served, as [`Callers::DEFAULT`].
+    /// Whether unknown callers are served, as [`Callers::DEFAULT`].
     pub fn serves_unknown(&self) -> bool {
         self.serve_unknown
     }
 
-    /// Builds the directory, with the numbers that `registry` gives. Of two entries with the same
-    /// key, header or name the first counts; the configuration allows none.
+    /// Builds the directory with the registry's numbers. Of two entries with the same key, header
+    /// or name the first wins; the configuration allows none.
     pub fn new(settings: Settings, registry: &Arc<Registry>) -> Self {
         let mut directory = Self {
             all: Vec::with_capacity(settings.entries.len() + 1),
@@ -172,30 +171,29 @@ impl Callers {
         directory
     }
 
-    /// Everybody, in the order of the configuration. The last is the default caller, also when
-    /// unknown callers aren't served.
+    /// All callers in the order of the configuration, then the default caller, even if unknown
+    /// callers are not served.
     pub fn all(&self) -> &[Arc<Caller>] {
         &self.all
     }
 
-    /// The caller of whom nothing is known.
+    /// The default caller.
     pub fn nobody(&self) -> &Arc<Caller> {
         &self.all[self.all.len() - 1]
     }
 
-    /// What a caller's requests bear upstream, where that is configured.
+    /// The current configured credential of a caller, if there is one.
     pub fn current(&self, id: CallerId) -> Option<Current<'_>> {
         let named = self.credentials[*self.by_id.get(&id)?].as_ref()?;
         Some(Current { credential: &named.credential, content: named.content })
     }
 
-    /// What all processes call the credential that a caller's requests bear, where it has a name of
-    /// its own.
+    /// The name in all processes of a caller's credential, if it has one.
     pub fn lasting_name(&self, id: CallerId) -> Option<u64> {
         self.current(id)?.credential.lasting_name()
     }
 
-    /// The issuers whose tokens callers are known by.
+    /// The issuers of callers' tokens.
     pub fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
         self.by_token.issuers()
     }
@@ -205,16 +203,17 @@ impl Callers {
         &self.registry
     }
 
-    /// Says who sent a request, from its headers and the names in its verified client certificate.
+    /// Identifies the caller of a request from its headers and the names in its verified client
+    /// certificate.
     ///
-    /// The harder to forge counts over the easier: a key, then a token, then a certificate, then a
-    /// header. A token for Weir that is not believed is refused, whatever stands beside it: it must
-    /// not go upstream. A key is looked up by a seeded hash and compared in constant time, so that
-    /// the time taken tells nothing of the keys.
+    /// What is harder to forge takes precedence: a key, then a token, then a certificate, then a
+    /// header. An invalid token for Weir is refused in any case, because it must not go upstream. A
+    /// key is looked up by a seeded hash and compared in constant time, so that timing reveals
+    /// nothing about the keys.
     ///
     /// # Errors
-    /// [`Unknown`] when nothing tells who it is and unknown callers aren't served, or a token is
-    /// not believed.
+    /// [`Unknown`] if the caller is unknown and unknown callers are not served, or a token is
+    /// invalid.
     pub fn identify<S: AsRef<str>>(
         &self,
         headers: &HeaderMap,
@@ -247,7 +246,7 @@ impl Callers {
         })
     }
 
-    /// What each caller's requests bear: its own credential, or everybody's.
+    /// The credential of each caller: its own, or the shared one.
     fn named(
         &self,
         own: &[Option<(Arc<str>, Credential)>],
@@ -336,9 +335,9 @@ impl Callers {
 }
 
 impl Identified<'_> {
-    /// Makes the headers what the upstream shall see: with a configured credential, no key that the
-    /// request came with is left, be it a Weir key or another. Without one the caller's own
-    /// credential stays as it is. Returns the name of the credential that they bear then.
+    /// Rewrites the headers for the upstream. With a configured credential, all keys that the
+    /// request came with are removed, Weir's or others. Without one, the caller's own credential is
+    /// kept. Returns the id of the resulting credential.
     pub fn rewrite(&self, headers: &mut HeaderMap) -> CredentialId {
         if let Some(Named { credential, id, .. }) = self.credential {
             credential.apply(headers);
@@ -348,9 +347,9 @@ impl Identified<'_> {
         fingerprint(headers, &self.registry.hash_key)
     }
 
-    /// Refuses what a web page of another site may have sent, where it would spend a configured
-    /// credential: a browser sends no key of Weir's and no header of a caller's, but it reaches the
-    /// listener, and shows a client certificate by itself.
+    /// Refuses a request that a web page of another site may have sent, if it would use a
+    /// configured credential. A browser sends neither Weir's keys nor a caller's header by itself,
+    /// but it can reach the listener, and shows a client certificate.
     pub fn check_origin(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Foreign> {
         let by_position = match self.known_by {
             KnownBy::Nothing | KnownBy::Certificate => true,
@@ -363,23 +362,22 @@ impl Identified<'_> {
         self.origins.check_site(headers, authority)
     }
 
-    /// The fingerprint of the configured credential that the request bears upstream; nothing where
-    /// it bears the caller's own.
+    /// The fingerprint of the configured credential; `None` if the caller's own is used.
     pub fn content(&self) -> Option<CredentialId> {
         self.credential.map(|named| named.content)
     }
 
-    /// Whether the request bears a configured credential upstream, rather than the caller's own.
+    /// Whether the request uses a configured credential upstream, not the caller's own.
     pub fn is_swapped(&self) -> bool {
         self.credential.is_some()
     }
 }
 
-/// Marks the caller's own credential, so that `Debug` does not show it and HTTP/2 never indexes it
-/// (RFC 7541, 7.1.3).
+/// Marks the caller's own credential as sensitive, so that `Debug` does not show it and HTTP/2
+/// never indexes it (RFC 7541, 7.1.3).
 fn mark_sensitive(headers: &mut HeaderMap) {
     for name in [AUTHORIZATION, API_KEY, X_API_KEY] {
-        // Looked up first: asking for the entry of a name that is missing makes room for it.
+        // Checked first: `entry` reserves memory even if the name is absent.
         if headers.contains_key(&name)
             && let header::Entry::Occupied(mut values) = headers.entry(name)
         {
@@ -388,13 +386,13 @@ fn mark_sensitive(headers: &mut HeaderMap) {
     }
 }
 
-/// How the API takes a key as a WebSocket's subprotocol.
+/// The prefix of the WebSocket subprotocol that carries an API key.
 const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
 
-/// The key in `Bearer KEY`; the scheme's letters may be of either case (RFC 9110 11.1).
+/// The key in `Bearer KEY`; the scheme is case-insensitive (RFC 9110, section 11.1).
 pub(super) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, key) = value.split_at_checked(7)?;
-    // Nearly all write it so.
+    // The most common spelling first.
     let is_bearer = scheme == b"Bearer " || scheme.eq_ignore_ascii_case(b"bearer ");
     is_bearer.then(|| key.trim_ascii())
 }

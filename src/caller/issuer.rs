@@ -1,4 +1,4 @@
-//! An issuer of tokens (JWT) that callers are known by: what its tokens must say, and its keys.
+//! An issuer of callers' tokens (JWT): the required claims, and its keys.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,25 +11,25 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::sync::Notify;
 
-/// Keys of one issuer at most: a document with more is not taken.
+/// Most keys of one issuer; a document with more is rejected.
 const MOST_KEYS: usize = 64;
-/// How far two clocks may be apart.
+/// Largest accepted clock difference, in seconds.
 const LEEWAY: f64 = 30.0;
 
-/// Whose tokens they are, and where the keys are.
+/// The configuration of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerSettings {
     /// Its name in the configuration.
     pub name: String,
-    /// Its tokens' `iss`.
+    /// The `iss` of its tokens.
     pub issuer: String,
-    /// What their `aud` must hold.
+    /// The required `aud` of its tokens.
     pub audience: String,
-    /// Where its keys are.
+    /// The source of its keys.
     pub keys: KeySource,
 }
 
-/// Where a JWKS document is.
+/// The location of a JWKS document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
     /// In a file.
@@ -38,14 +38,14 @@ pub enum KeySource {
     Url(String),
 }
 
-/// An issuer with the keys that it has now.
+/// An issuer with its current keys.
 #[derive(Debug)]
 pub struct Issuer {
-    /// What it was configured as.
+    /// Its configuration.
     pub of: IssuerSettings,
     state: Mutex<State>,
     tried: Condvar,
-    /// A token names a key that is not known.
+    /// Notified when a token names an unknown key.
     wanted: Notify,
 }
 
@@ -55,22 +55,23 @@ struct State {
     standing: Standing,
 }
 
-/// How an issuer's keys stand.
+/// The state of an issuer's keys.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Standing {
-    /// Keys that are known.
+    /// Known keys.
     pub keys: usize,
-    /// When they were read last.
+    /// When they were last read.
     pub read: Option<SystemTime>,
-    /// Tries to read them.
+    /// Attempts to read them.
     pub tries: u64,
-    /// Tries that failed.
+    /// Failed attempts.
     pub failures: u64,
-    /// Why the last one failed.
+    /// The reason of the last failure.
     pub problem: Option<String>,
-    /// How often a token of this issuer made all that were verified be forgotten.
+    /// How often its tokens filled the cache of verified tokens, which was then cleared.
     pub forgotten: u64,
-    /// Counts the sets of keys: what was verified by another one is not verified by this.
+    /// The version of the set of keys; a token verified with another version must be verified
+    /// again.
     pub version: u64,
 }
 
@@ -85,33 +86,33 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// Why a token is not believed.
+/// The reason why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrue {
-    /// It is not what a token looks like, or lacks `exp`.
+    /// It is not a JWT, or has no `exp`.
     #[error("it is no valid JWT, or has no exp")]
     Malformed,
     /// The issuer's keys were never read.
     #[error("the issuer's keys could not be read yet")]
     NoKeys,
-    /// No key of that name.
+    /// Its key is not one of the issuer's.
     #[error("its key is none of the issuer's")]
     UnknownKey,
-    /// `none`, a shared secret, or another algorithm than the key's.
+    /// The algorithm is `none`, a shared secret, or not the key's.
     #[error("its algorithm is not the key's")]
     Algorithm,
-    /// Somebody else signed it.
+    /// Its signature does not match.
     #[error("its signature is wrong")]
     Signature,
-    /// It is over, or not yet valid.
+    /// It has expired, or is not valid yet.
     #[error("it is expired, or not valid yet")]
     Time,
-    /// No caller has such claims.
+    /// No caller has its claims.
     #[error("no [[callers]] entry has its claims")]
     NoCaller,
 }
 
-/// What a token says, once it is verified.
+/// The claims of a verified token.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     exp: f64,
@@ -122,48 +123,48 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    /// When it ends, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub(super) fn ends(&self) -> f64 {
         self.exp + LEEWAY
     }
 }
 
 impl Issuer {
-    /// One whose keys are not read yet.
+    /// An issuer whose keys are not read yet.
     pub fn new(of: IssuerSettings) -> Self {
         Self { of, state: Mutex::default(), tried: Condvar::new(), wanted: Notify::new() }
     }
 
-    /// How its keys stand.
+    /// The state of its keys.
     pub fn standing(&self) -> Standing {
         self.state().standing.clone()
     }
 
-    /// The number of its set of keys.
+    /// The version of its set of keys.
     pub(super) fn version(&self) -> u64 {
         self.state().standing.version
     }
 
-    /// A token of this issuer reached the bound on verified tokens.
+    /// Counts that its tokens filled the cache of verified tokens.
     pub(super) fn forgot(&self) {
         self.state().standing.forgotten += 1;
     }
 
-    /// Waits until its keys were looked for once, for `longest` at most.
+    /// Blocks until the keys were read or failed to be, for at most `longest`.
     pub fn wait_for_keys(&self, longest: Duration) {
         let untried = |state: &mut State| state.standing.tries == 0;
         drop(self.tried.wait_timeout_while(self.state(), longest, untried));
     }
 
-    /// Waits until a token names a key that is not known.
+    /// Waits until a token names an unknown key.
     pub async fn wanted(&self) {
         self.wanted.notified().await;
     }
 
-    /// Takes the keys that were read then. With a problem the old ones stay.
+    /// Replaces the keys by those just read. On failure the old ones stay.
     ///
     /// # Errors
-    /// The problem.
+    /// The reason of the failure.
     pub fn take(&self, read: Result<Vec<u8>, String>, at: SystemTime) -> Result<(), String> {
         let keys = read.and_then(|text| keys_of(&text));
         let mut state = self.state();
@@ -188,7 +189,7 @@ impl Issuer {
         result
     }
 
-    /// What a token says that this issuer signed.
+    /// Verifies a token of this issuer. Returns its claims.
     pub(super) fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, Untrue> {
         let keys = Arc::clone(&self.state().keys);
         let header = jsonwebtoken::decode_header(token).map_err(|_| Untrue::Malformed)?;
@@ -212,7 +213,7 @@ impl Issuer {
         rules.set_issuer(&[&self.of.issuer]);
         rules.set_audience(&[&self.of.audience]);
         rules.set_required_spec_claims(&["exp", "iss", "aud"]);
-        // By the time that is passed in.
+        // Checked below, against `now`.
         (rules.validate_exp, rules.validate_nbf) = (false, false);
         let verified = jsonwebtoken::decode::<Claims>(token, &key.decoding, &rules);
         let claims = verified.map_err(|error| {
@@ -238,8 +239,8 @@ impl Issuer {
     }
 }
 
-/// The keys of a JWKS document that verify signatures. Of keys for other purposes, of kinds that
-/// are not known, and of shared secrets nothing is kept.
+/// The signature keys in a JWKS document. Keys for other purposes, unknown kinds and shared secrets
+/// are skipped.
 fn keys_of(text: &[u8]) -> Result<Vec<Key>, String> {
     #[derive(Deserialize)]
     struct Document {

@@ -1,8 +1,7 @@
-//! Who sends a request: an internal service with a name, a weight and a lane.
+//! Identifies the caller of a request: an internal service with a name, a weight and a lane.
 //!
-//! [`Callers`] says who it is, from a Weir key, a token, a client certificate or a header, and
-//! swaps what the request bears for the upstream's credential. Nothing here shows a secret: not in
-//! `Debug`, not in an error.
+//! [`Callers`] identifies it by a Weir key, a token, a client certificate or a header, and replaces
+//! its credential by the upstream's. Secrets appear neither in `Debug` nor in errors.
 
 mod credential;
 mod directory;
@@ -30,38 +29,38 @@ pub use secret::Secret;
 pub use shared_name::shared_name;
 pub use tokens::TokenClaim;
 
-/// A caller's number: one for each name, for the life of the process. The key of every table with
-/// one entry a caller.
+/// A caller's number: one for each name, for the life of the process. The index of tables by
+/// caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallerId(pub u16);
 
 names! {
-    /// Which of a scope's two queues a caller waits in.
+    /// The queue of a scope that a caller waits in.
     #[derive(Default)]
     Lane {
         /// Ordinary work.
         #[default]
         Interactive = "interactive",
-        /// Work that yields to all other, and never starves.
+        /// Work that yields to all other work, but never starves.
         Background = "background",
     }
 }
 
 names! {
-    /// How much of its work Weir does for a request.
+    /// How far Weir intervenes in a request.
     #[derive(Default)]
     Mode {
-        /// Pace, hold, retry.
+        /// Queue, hold back and retry.
         #[default]
         Enforce = "enforce",
-        /// Delay, hold and retry nothing; report what would have been done.
+        /// Delay, hold back and retry nothing, but report what `enforce` would have done.
         Observe = "observe",
         /// Only forward and count.
         Bypass = "bypass",
     }
 }
 
-/// One caller as configured.
+/// A configured caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The number of its name.
@@ -72,16 +71,16 @@ pub struct Caller {
     pub weight: u32,
     /// The queue that it waits in.
     pub lane: Lane,
-    /// Its own mode, where it differs from everybody's.
+    /// Its own mode, if it has one.
     pub mode: Option<Mode>,
-    /// Requests that it may have waiting, where it has a bound of its own.
+    /// The most waiting requests, if it has its own limit.
     pub max_waiting: Option<usize>,
-    /// The latest deadline that its requests may ask for.
+    /// The latest deadline that its requests may have.
     pub max_deadline: Option<Duration>,
 }
 
 impl Caller {
-    /// The caller of whom nothing is known.
+    /// The default caller.
     pub fn unknown(id: CallerId) -> Self {
         Self {
             id,

@@ -1,10 +1,10 @@
 //! Whether a web page of another site may have sent a request.
 //!
-//! A browser sends what a page asks for with whatever the machine's position grants: it reaches
-//! loopback, and it shows a client certificate. Two headers tell. `Host` names what the page
-//! believes to talk to, so that a page whose name was rebound to 127.0.0.1 (DNS rebinding) is known
-//! by it. `Origin` and `Sec-Fetch-Site` name the page's own site. Programs send neither of the
-//! latter, so that a plain `curl` works, as in Go's `CrossOriginProtection`.
+//! A browser sends a page's requests with the privileges of its machine: it reaches loopback, and
+//! shows a client certificate. Two headers identify them. `Host` is the name under which the page
+//! reached the server, which exposes DNS rebinding to 127.0.0.1. `Origin` and `Sec-Fetch-Site`
+//! identify the page's own site. Programs send neither of the latter, so that a plain `curl` works,
+//! as in Go's `CrossOriginProtection`.
 
 use std::net::IpAddr;
 
@@ -13,14 +13,14 @@ use http::{HeaderMap, HeaderName};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The names that a listener is called by.
+/// The names of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins {
-    /// Names without port, beside those of loopback. `None`: any name.
+    /// Names without port, in addition to those of loopback. `None`: any name.
     hosts: Option<Vec<Box<str>>>,
 }
 
-/// Why a web page of another site may have sent a request.
+/// The reason why a web page of another site may have sent a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Foreign {
     /// `Host` is neither a loopback name nor a configured one.
@@ -32,18 +32,18 @@ pub enum Foreign {
 }
 
 impl Origins {
-    /// A listener that may be called by any name.
+    /// A listener with any name.
     pub fn any() -> Self {
         Self { hosts: None }
     }
 
-    /// A listener that is called by loopback names, and by these.
+    /// A listener with loopback names and these.
     pub fn loopback_and(hosts: &[String]) -> Self {
         Self { hosts: Some(hosts.iter().map(|host| host.as_str().into()).collect()) }
     }
 
     /// Checks that the request's host (`authority` for HTTP/2, else `Host`) is a name of this
-    /// listener. One without any (HTTP/1.0) comes from no browser.
+    /// listener. Requests without one (HTTP/1.0) don't come from a browser.
     pub fn check_host(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Foreign> {
         if self.hosts.is_none() {
             return Ok(());
@@ -55,9 +55,8 @@ impl Origins {
         }
     }
 
-    /// Checks that the request comes from a program, from a page of this listener, or, where the
-    /// listener knows its names, from a page of a host with one of them: a page of the same
-    /// machine.
+    /// Checks that the request comes from a program, from a page of this listener, or, if the
+    /// listener has names, from a page with one of its host names.
     pub fn check_site(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Foreign> {
         let known = |origin: &str| self.hosts.is_some() && self.knows(origin);
         check_site(headers, authority, known)
@@ -82,7 +81,7 @@ fn check_site(
     known: impl Fn(&str) -> bool,
 ) -> Result<(), Foreign> {
     let is_own = match headers.get(ORIGIN) {
-        // Present, it says more: `Sec-Fetch-Site` does not tell which other site.
+        // `Origin` takes precedence: `Sec-Fetch-Site` does not name the site.
         Some(origin) => match origin.to_str().unwrap_or_default().split_once("://") {
             Some((_, origin)) => known(origin) || Some(origin) == asked(headers, authority),
             None => false,
@@ -92,13 +91,13 @@ fn check_site(
     if is_own { Ok(()) } else { Err(Foreign::Site) }
 }
 
-/// What the client believes to talk to; empty where it can't be read.
+/// The authority that the client addressed; empty if it is unreadable.
 fn asked<'a>(headers: &'a HeaderMap, authority: Option<&'a str>) -> Option<&'a str> {
     let host = || headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
     host().or(authority)
 }
 
-/// The name in `name:port` or `[address]:port`.
+/// The host in `name:port` or `[address]:port`.
 fn host_name(host: &str) -> &str {
     if let Some(bracketed) = host.strip_prefix('[') {
         return bracketed.split(']').next().unwrap_or_default();

@@ -1,9 +1,8 @@
-//! The registry of callers and credentials: which number each name has, for the life of the
-//! process.
+//! The registry of the numbers of callers and credentials, for the life of the process.
 //!
-//! A reload may add, move or remove callers, while requests of the configuration before still wait,
-//! run and are counted. Numbers are therefore given once for each name, in the order in which the
-//! names were first seen, and never given again.
+//! A reload may add, move or remove callers while requests of the previous configuration still run.
+//! So each name gets its number once, in the order in which names first appear, and numbers are
+//! never reused.
 
 use std::collections::HashMap;
 use std::hash::RandomState;
@@ -12,19 +11,18 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use super::issuer::{Issuer, IssuerSettings};
 use super::{CallerId, CredentialId};
 
-/// The most callers that one process numbers, over all its reloads; those beyond share one number
-/// and are shown as `other`.
+/// Most caller numbers of one process, over all reloads; callers beyond share one number and are
+/// shown as `other`.
 const MOST: u16 = 65_000;
 
-/// The numbers of all callers and credentials that this process has had. Shared by every
-/// configuration that it reads.
+/// The numbers of all callers and credentials of this process, shared by all its configurations.
 #[derive(Debug)]
 pub struct Registry {
     callers: RwLock<Numbered>,
     credentials: Mutex<Vec<Known>>,
-    /// The issuers whose tokens callers are known by, each with its keys over reloads.
+    /// The issuers of callers' tokens; each keeps its keys over reloads.
     issuers: Mutex<Vec<Weak<Issuer>>>,
-    /// What fingerprints of credentials are made with; drawn anew by each process.
+    /// The random key of credential fingerprints.
     pub(super) hash_key: RandomState,
 }
 
@@ -34,12 +32,12 @@ struct Numbered {
     names: Vec<Arc<str>>,
 }
 
-/// A configured credential as the registry compares it with those of another configuration.
+/// A configured credential in the form that is compared between configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Configured {
-    /// Whose it is: a caller's name, or nothing for the one of `upstream.credential`.
+    /// Its place in the configuration: a caller's name, or empty for `upstream.credential`.
     pub(super) place: Arc<str>,
-    /// The fingerprint of all that it sends.
+    /// The fingerprint of all its fields.
     pub(super) content: CredentialId,
     /// The fingerprint of its organization and project.
     pub(super) account: u64,
@@ -72,7 +70,7 @@ impl Registry {
         registry
     }
 
-    /// The number of the caller with this name; a new one for a new name.
+    /// The number of the caller with this name; a new name gets a new number.
     pub fn id(&self, name: &Arc<str>) -> CallerId {
         let mut callers = self.callers.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(id) = callers.by_name.get(name) {
@@ -93,12 +91,12 @@ impl Registry {
         callers.names.get(usize::from(id.0)).cloned().unwrap_or_else(|| Arc::from("other"))
     }
 
-    /// The names of all callers, by their numbers.
+    /// The names of all callers, indexed by number.
     pub fn names(&self) -> Vec<Arc<str>> {
         self.callers.read().unwrap_or_else(PoisonError::into_inner).names.clone()
     }
 
-    /// The issuer that was configured so, with the keys that it has.
+    /// The issuer with this configuration, with its current keys.
     pub fn issuer(&self, of: &IssuerSettings) -> Arc<Issuer> {
         let mut issuers = self.issuers.lock().unwrap_or_else(PoisonError::into_inner);
         issuers.retain(|issuer| issuer.strong_count() > 0);
@@ -112,9 +110,9 @@ impl Registry {
 
     /// The ids of a configuration's credentials, in the same order.
     ///
-    /// A credential whose content is known keeps its id, wherever it stands. A new key in a known
-    /// place, for the same organization and project, is a rotation: it takes over the id, and with
-    /// it the scope, its limits and its queue.
+    /// A credential with known content keeps its id, wherever it is configured. A new key in a
+    /// known place, for the same organization and project, is a rotation: it inherits the id, and
+    /// with it the scope, its limits and its queue.
     pub(super) fn credential_ids(&self, configured: &[Configured]) -> Vec<CredentialId> {
         let mut before = self.credentials.lock().unwrap_or_else(PoisonError::into_inner);
         let unchanged = |known: &Known| configured.iter().any(|of| of.content == known.configured.content);
@@ -127,7 +125,7 @@ impl Registry {
                 let predecessor = rotated.iter().find(|known| {
                     known.configured.place == of.place && known.configured.account == of.account
                 })?;
-                // Two keys that follow one are two credentials: the second begins anew.
+                // Only one of two successors inherits the id.
                 now.iter().all(|other| other.id != predecessor.id).then_some(predecessor.id)
             });
             now.push(Known { configured: of.clone(), id: id.unwrap_or(of.content) });

@@ -1,4 +1,4 @@
-//! Text that nobody may see: keys and passwords.
+//! Secret text: keys and passwords.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use zeroize::{Zeroize, Zeroizing};
 pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// Takes a secret over.
+    /// Creates a secret.
     pub fn new(text: String) -> Self {
         Self(Arc::new(Zeroizing::new(text)))
     }
 
-    /// The secret itself, for the one place that sends or compares it.
+    /// The secret text, for the code that sends or compares it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The same without white space around it, as files end with a line break.
+    /// The same without surrounding white space, such as a file's final line break.
     #[must_use]
     pub fn trimmed(self) -> Self {
         if self.0.trim().len() == self.0.len() {
@@ -31,7 +31,7 @@ impl Secret {
         Self::new(self.0.trim().to_owned())
     }
 
-    /// Whether it is this text, in a time that depends on the lengths alone.
+    /// Whether it equals this text, in a time that depends only on the lengths.
     pub fn is(&self, text: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(text).into()
     }
@@ -57,7 +57,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Overwrites a buffer that held a secret on its way to a header.
+/// Overwrites a buffer that contained a secret.
 pub(super) fn wipe(mut buffer: Vec<u8>) {
     buffer.zeroize();
 }

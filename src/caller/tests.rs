@@ -1,4 +1,4 @@
-//! Who is known, by what, and what then goes upstream.
+//! Tests of identification and of the rewritten headers.
 
 use std::hash::RandomState;
 
@@ -43,7 +43,7 @@ fn registered(serve_unknown: bool, registry: &Arc<Registry>) -> Callers {
     Callers::new(settings, registry)
 }
 
-/// A directory that lets every caller's own credential pass.
+/// A directory that keeps every caller's own credential.
 fn passing(registry: &Arc<Registry>) -> Callers {
     Callers::new(Settings { serve_unknown: true, ..Settings::default() }, registry)
 }
@@ -87,7 +87,7 @@ fn a_weir_key_is_known_in_each_header_and_never_goes_upstream() {
         assert_eq!(headers[AUTHORIZATION], "Bearer sk-upstream");
         assert!(headers[AUTHORIZATION].is_sensitive());
         assert_eq!(headers["openai-organization"], "org-1");
-        // The tunnel takes the subprotocol out itself.
+        // The WebSocket proxy itself removes the subprotocol.
         headers.remove("sec-websocket-protocol");
         let left = format!("{:?}", headers.values().map(HeaderValue::as_bytes).collect::<Vec<_>>());
         assert!(!left.contains("weir-search"), "{left}");
@@ -127,7 +127,7 @@ fn nearly_the_key_is_not_the_key() {
             "{value}"
         );
     }
-    // Of several, one that is known is enough.
+    // Of several keys, one known key suffices.
     let both = headers(&[("authorization", "Bearer x"), ("api-key", "weir-search-0123456789")]);
     assert!(callers.identify(&both, &NOBODY, wall).is_ok());
 }
@@ -146,8 +146,7 @@ fn strangers_are_the_default_caller_where_they_are_served() {
     assert_eq!(callers.all().len(), 4);
 }
 
-/// A reload that inserts, moves or removes callers changes no caller's number, and gives nobody
-/// another's.
+/// A reload that inserts, moves or removes callers changes no caller's number, and reuses none.
 #[test]
 fn a_caller_keeps_its_number_through_any_reload() {
     let registry = Registry::new();
@@ -215,7 +214,7 @@ fn azure_s_header_is_a_style() {
     assert!(Credential::new(&Secret::from("a\nb"), AuthHeader::Bearer, None, None).is_err());
 }
 
-/// The name of the credential that a request with these headers bears upstream.
+/// The id of the credential that a request with these headers carries upstream.
 fn borne(callers: &Callers, pairs: &[(&'static str, &str)]) -> CredentialId {
     let mut headers = headers(pairs);
     let received = headers.clone();
@@ -242,7 +241,7 @@ fn fingerprints_tell_credentials_apart_and_survive_a_reload() {
     assert_eq!(id(&[key, organization]), id(&[organization, key]), "in any order");
     let sent = [("authorization", "Bearer sk-mine")];
     assert_eq!(borne(&passing(&registry), &sent), mine);
-    // Another process draws another key.
+    // Another process has another random key.
     assert_ne!(borne(&passing(&Registry::new()), &sent), mine);
 }
 
@@ -310,8 +309,8 @@ fn a_credential_that_passes_through_is_marked_sensitive() {
     }
 }
 
-/// What a browser sends by itself must not spend a configured credential; what a program shows on
-/// purpose may come from anywhere.
+/// Credentials that a browser sends by itself must not use a configured credential; those that a
+/// program sends explicitly may come from anywhere.
 #[test]
 fn a_page_of_another_site_spends_no_configured_credential() {
     let callers = directory(true);

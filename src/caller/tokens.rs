@@ -1,5 +1,4 @@
-//! Callers by token (JWT): which issuer's it is, whose its claims are, and what was verified of
-//! late.
+//! Identification of callers by token (JWT), with a cache of verified tokens.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -18,13 +17,13 @@ use super::directory::bearer;
 use super::issuer::{Issuer, Untrue};
 use super::secret::Secret;
 
-/// Tokens that are remembered as verified. At the bound all are forgotten, and each is verified
-/// once more: that costs its signature's check, some 50 µs.
+/// Most cached tokens. At the limit the cache is cleared, and each token is verified again, which
+/// takes about 50 µs.
 const MOST_VERIFIED: usize = 4096;
-/// A longer token is none.
+/// Longest accepted token, in bytes.
 const LONGEST: usize = 16 * 1024;
 
-/// What a caller's tokens say.
+/// The claim that identifies a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenClaim {
     /// The issuer.
@@ -43,19 +42,19 @@ impl PartialEq for Issuer {
 
 impl Eq for Issuer {}
 
-/// All that is known of callers by token.
+/// The tokens that identify callers.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
-    /// Whose each claim is, by issuer.
+    /// The claims of callers, by issuer.
     issuers: Vec<Known>,
     hasher: foldhash::quality::RandomState,
     verified: Mutex<HashMap<u64, Verified>>,
 }
 
-/// An issuer, and whose each claim is.
+/// An issuer, and the caller of each claim.
 type Known = (Arc<Issuer>, Vec<(TokenClaim, usize)>);
 
-/// A token that was verified by keys of a version, and whose it is.
+/// A verified token, the version of the keys that verified it, and its caller.
 #[derive(Debug)]
 struct Verified {
     token: Secret,
@@ -65,7 +64,7 @@ struct Verified {
     index: usize,
 }
 
-/// What a token says before it is verified.
+/// The claims of a token that is not verified yet.
 #[derive(Deserialize)]
 struct Said {
     iss: Option<String>,
@@ -82,15 +81,16 @@ impl Tokens {
         self.issuers[at].1.push((of, index));
     }
 
-    /// The issuers that callers are known by.
+    /// The issuers of callers' tokens.
     pub(super) fn issuers(&self) -> impl Iterator<Item = &Arc<Issuer>> {
         self.issuers.iter().map(|(issuer, _)| issuer)
     }
 
-    /// Whose token the headers bear; nothing where they bear none of a known issuer for Weir.
+    /// The caller of the token in the headers; `None` if there is no token of a known issuer for
+    /// Weir.
     ///
     /// # Errors
-    /// The issuer's name, and why its token is not believed.
+    /// The issuer's name, and the reason why its token is invalid.
     pub(super) fn holder(
         &self,
         headers: &HeaderMap,
@@ -149,7 +149,7 @@ impl Tokens {
     }
 }
 
-/// What a token says in its middle part, by which nobody is known.
+/// The unverified claims of a token, which identify nobody.
 fn said(token: &str) -> Option<Said> {
     let mut parts = token.split('.');
     let middle = parts.nth(1)?;
@@ -157,7 +157,7 @@ fn said(token: &str) -> Option<Said> {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(middle).ok()?).ok()
 }
 
-/// Whether a claim is a text, or has it among others.
+/// Whether a claim is this text, or a list that contains it.
 fn has(claim: &Json, text: &str) -> bool {
     let is_it = |one: &Json| one.as_str() == Some(text);
     is_it(claim) || claim.as_array().is_some_and(|several| several.iter().any(is_it))

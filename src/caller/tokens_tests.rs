@@ -1,4 +1,4 @@
-//! Callers by token: whose it is, and what is not believed.
+//! Tests of identification by token.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ fn wall() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(NOW)
 }
 
-/// A key pair: what signs, and the key as a JWKS document has it.
+/// A key pair: the signing key, and the public key as in a JWKS document.
 struct Signer {
     pkcs8: Vec<u8>,
     jwk: Json,
@@ -52,7 +52,7 @@ fn keys(signers: &[&Signer]) -> Vec<u8> {
     json!({"keys": keys}).to_string().into_bytes()
 }
 
-/// The callers 7 ("search") and 8 (whose tokens are of a group).
+/// The callers 7 ("search") and 8 (identified by a group).
 fn known(signers: &[&Signer]) -> (Arc<Issuer>, Tokens) {
     let issuer = Arc::new(Issuer::new(IssuerSettings {
         name: "cluster".to_owned(),
@@ -92,7 +92,7 @@ fn a_token_is_its_callers_by_a_claim_until_its_time_is_over() {
     let mut of_a_group = claims("anybody");
     of_a_group["groups"] = json!(["others", "batch"]);
     assert_eq!(holder(&tokens, &signer.token("one", &of_a_group)), Ok(Some(8)));
-    // 30 s are forgiven to clocks that differ.
+    // Clocks may differ by 30 s.
     assert_eq!(holder_at(&tokens, &token, || wall() + Duration::from_secs(629)), Ok(Some(7)));
     assert_eq!(holder_at(&tokens, &token, || wall() + Duration::from_secs(631)), Err(Untrue::Time));
     let mut headers = HeaderMap::new();
@@ -113,7 +113,7 @@ fn what_is_not_signed_by_the_issuers_key_or_not_for_now_is_refused() {
     let (without_signature, _) = good.rsplit_once('.').unwrap();
     let part = |json: Json| URL_SAFE_NO_PAD.encode(json.to_string());
     let (body, unsigned) = (part(claims("search")), part(json!({"alg": "none", "kid": "one"})));
-    // The public key as the secret of a MAC: whoever has read the document could sign.
+    // The public key as the secret of a MAC: anyone who can read the document could sign.
     let shared = Header { kid: Some("one".to_owned()), ..Header::new(Algorithm::HS256) };
     let public = EncodingKey::from_secret(signer.jwk.to_string().as_bytes());
     let confused = encode(&shared, &claims("search"), &public).unwrap();
@@ -133,7 +133,7 @@ fn what_is_not_signed_by_the_issuers_key_or_not_for_now_is_refused() {
     ] {
         assert_eq!(holder(&tokens, &token), Err(why), "{token}");
     }
-    // Meant for somebody else: it may be the caller's own credential upstream.
+    // For another audience: it may be the caller's own upstream credential.
     for token in
         [with("aud", json!("https://cognitiveservices.azure.com")), with("iss", json!("https://other"))]
     {
@@ -160,7 +160,7 @@ fn a_key_that_is_gone_verifies_nothing_and_a_document_that_is_gone_leaves_the_ke
     assert_eq!((standing.keys, standing.failures, standing.tries), (1, 4, 5));
     assert_eq!(standing.problem.as_deref(), Some("404 Not Found"));
     assert_eq!(holder(&tokens, &old), Ok(Some(7)));
-    // Both while it rotates, then the new one alone: what was remembered is forgotten.
+    // Both keys during the rotation, then only the new one: cached tokens are verified again.
     issuer.take(Ok(keys(&[&one, &two])), wall()).unwrap();
     assert_eq!((holder(&tokens, &old), holder(&tokens, &new)), (Ok(Some(7)), Ok(Some(7))));
     issuer.take(Ok(keys(&[&two])), wall()).unwrap();
