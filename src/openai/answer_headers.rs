@@ -1,5 +1,5 @@
-//! What the head of an answer says of the request, its limits and its scope, read in one pass over
-//! the headers.
+//! Parses a response's headers in one pass: the request's id and processing time, its limits and
+//! their scope.
 
 use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
@@ -10,41 +10,42 @@ use http::{HeaderMap, HeaderValue};
 use super::decimal;
 use super::limit_headers::{Parsed, Values};
 
-/// The headers that name whose limits an answer tells of: Azure's region and deployment, what its
-/// limits are counted by, and the same of others (GitHub; `LiteLLM`, which passes on the headers of
-/// the deployment that it chose).
+/// The headers that identify the owner of the limits: Azure's region, deployment and rate limit
+/// key, and similar ones of GitHub and `LiteLLM`, which passes on the headers of the chosen
+/// deployment.
 const OWNERS: [&str; 5] =
     ["x-ms-region", "x-ms-deployment-name", "x-ratelimit-key", "x-ratelimit-resource", "x-litellm-model-id"];
-/// The upstream names owners, and they are compared within one scope only: no seed is needed.
+/// The upstream chooses the owners' names, and they are compared only within one scope, so no seed
+/// is needed.
 const OWNER_HASH: FixedState = FixedState::with_seed(0);
 
-/// What the head of an answer says besides its status.
+/// The information in a response's headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnswerHeaders<'a> {
     /// The limits, in any vendor's notation.
     pub limits: Parsed,
-    /// `openai-processing-ms`: how long the upstream worked on the request.
+    /// `openai-processing-ms`: the upstream's processing time.
     pub processing: Option<Duration>,
-    /// `openai-organization`: whose limits these are.
+    /// `openai-organization`: the organization that the limits belong to.
     pub organization: Option<&'a str>,
-    /// `openai-project`: the same, more closely.
+    /// `openai-project`: the project that the limits belong to.
     pub project: Option<&'a str>,
-    /// Whose limits these are below that, where a header names a region, a deployment or a key: a
-    /// hash of all that do.
+    /// A more specific owner of the limits: a hash of the headers that name a region, a deployment
+    /// or a key.
     pub owner: Option<u64>,
-    /// `x-request-id`: what the upstream's support asks for.
+    /// `x-request-id`: the id that the upstream's support needs.
     pub request_id: Option<&'a HeaderValue>,
 }
 
 impl<'a> AnswerHeaders<'a> {
-    /// Reads them. Of a header that comes twice the first counts; what makes no sense is nothing.
-    /// `wall` is asked for the wall time only where a limit names a moment.
+    /// Parses the headers. Of repeated headers the first is used; invalid values are ignored.
+    /// `wall` is called only if a limit contains a date.
     pub fn of(headers: &'a HeaderMap, wall: fn() -> SystemTime) -> Self {
         let mut found = Found::default();
         let mut owner: Option<u64> = None;
         for (name, value) in headers {
             let name = name.as_str();
-            // Half of an answer's headers end here.
+            // Half of a response's headers are skipped here.
             if !matches!(name.as_bytes().first(), Some(b'x' | b'o' | b'r' | b'a')) {
                 continue;
             }
@@ -54,7 +55,7 @@ impl<'a> AnswerHeaders<'a> {
             if let Some(place) = found.place(name) {
                 place.get_or_insert(value);
             } else if OWNERS.contains(&name) {
-                // In any order.
+                // The sum does not depend on the order.
                 let hash = OWNER_HASH.hash_one((name, value.as_bytes()));
                 owner = Some(owner.unwrap_or_default().wrapping_add(hash));
             }
@@ -70,7 +71,7 @@ impl<'a> AnswerHeaders<'a> {
     }
 }
 
-/// The headers' values, as they stand.
+/// The unparsed header values.
 #[derive(Default)]
 struct Found<'a> {
     limits: Values<'a>,
@@ -81,7 +82,7 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    /// Where the value of a header of this name belongs that tells of no limit.
+    /// The field for a header with this name that is not about a limit.
     fn place(&mut self, name: &str) -> Option<&mut Option<&'a HeaderValue>> {
         Some(match name {
             "x-request-id" => &mut self.request_id,

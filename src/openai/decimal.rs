@@ -1,10 +1,9 @@
-//! Whole numbers in decimal digits, as headers and JSON write them.
+//! Whole decimal numbers in headers and JSON.
 
-/// The number of decimal digits that always fit into 64 bits.
+/// Number of decimal digits that always fit in 64 bits.
 const SURE: usize = 19;
 
-/// Reads digits and nothing else: nothing for an empty text, a sign, any other byte, or more than
-/// 64 bits hold.
+/// Parses digits only: `None` for empty text, a sign, any other byte, or a number beyond 64 bits.
 pub(crate) fn whole(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -20,7 +19,8 @@ pub(crate) fn whole(text: &[u8]) -> Option<u64> {
     rest.iter().try_fold(number, |number, byte| Some(number * 10 + digit(*byte)?))
 }
 
-/// Reads the digits at the start of a text; nothing if there are none, or more than 64 bits hold.
+/// Parses the digits at the start of a text; `None` if there are none, or the number exceeds 64
+/// bits.
 pub(crate) fn leading(text: &[u8]) -> Option<(u64, &[u8])> {
     let (mut number, mut rest) = (0_u64, text);
     while let [byte @ b'0'..=b'9', after @ ..] = rest {
@@ -35,7 +35,7 @@ fn digit(byte: u8) -> Option<u64> {
     (digit < 10).then_some(u64::from(digit))
 }
 
-/// Reads eight digits at once: neighbors are joined to numbers of two, of four and of eight digits.
+/// Parses eight digits at once: neighbors are combined to numbers of two, four and eight digits.
 fn eight_digits(text: [u8; 8]) -> Option<u64> {
     let word = u64::from_le_bytes(text);
     let digits = word.wrapping_sub(u64::from_le_bytes([b'0'; 8]));
@@ -82,7 +82,7 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_standard_library(text in "[0-9]{0,24}|[/-:]{0,12}|[ -~]{0,3}", bytes in any::<Vec<u8>>()) {
-            // That takes a plus sign, which is no digit.
+            // `parse` also accepts a plus sign.
             let expected = text.parse().ok().filter(|_| !text.starts_with('+'));
             prop_assert_eq!(whole(text.as_bytes()), expected);
             whole(&bytes);

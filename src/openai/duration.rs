@@ -1,16 +1,16 @@
-//! Durations as the API writes them: Go's notation, truncated to milliseconds.
+//! Durations in the API's notation: Go's, truncated to milliseconds.
 
 use std::time::Duration;
 
 use super::decimal;
 
-/// The longest text that is read as a duration; the API's longest is below 20 bytes.
+/// The longest duration text that is parsed; the API's longest is below 20 bytes.
 const MAX_LENGTH: usize = 64;
 
-/// Reads a duration such as `6ms`, `8.64s`, `1m13.588s` or `14h29m11.04s`.
+/// Parses a duration such as `6ms`, `8.64s`, `1m13.588s` or `14h29m11.04s`.
 ///
-/// Units are required (`0` alone is the exception, as in Go). What is negative, has no unit or
-/// overflows is nothing.
+/// Units are required (except for `0`, as in Go). Negative, unitless and overflowing durations give
+/// `None`.
 pub(crate) fn parse(text: impl AsRef<[u8]>) -> Option<Duration> {
     let bytes = text.as_ref();
     if bytes == b"0" {
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: impl AsRef<[u8]>) -> Option<Duration> {
     Some(total)
 }
 
-/// Writes a duration as the API does: `0s`, `6ms`, `8.64s`, `6m0s`, `14h29m11.04s`.
+/// Formats a duration as the API does: `0s`, `6ms`, `8.64s`, `6m0s`, `14h29m11.04s`.
 pub fn format(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let millis = duration.subsec_millis();
@@ -45,7 +45,7 @@ pub fn format(duration: Duration) -> String {
     }
 }
 
-/// One number with its unit, and what follows.
+/// One number with its unit, and the rest of the text.
 fn component(text: &[u8]) -> Option<(Duration, &[u8])> {
     let (whole, mut rest) = digits(text);
     let mut fraction: &[u8] = &[];
@@ -66,8 +66,8 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
 }
 
-/// The unit at the start of a text, in nanoseconds. What overflows 64 bits of them, 584 years, is
-/// no duration.
+/// The unit at the start of a text, in nanoseconds. Results beyond 64 bits (584 years) are
+/// rejected.
 fn unit(text: &[u8]) -> Option<(u64, &[u8])> {
     Some(match text {
         // `ms` is not `m` followed by `s`.
@@ -76,7 +76,7 @@ fn unit(text: &[u8]) -> Option<(u64, &[u8])> {
         [b'm', rest @ ..] => (60 * NANOS_PER_SECOND, rest),
         [b'h', rest @ ..] => (3600 * NANOS_PER_SECOND, rest),
         [b'n', b's', rest @ ..] => (1, rest),
-        // Both letters that look like a mu.
+        // Both characters for the micro sign.
         [b'u', b's', rest @ ..] | [0xC2, 0xB5, b's', rest @ ..] | [0xCE, 0xBC, b's', rest @ ..] => {
             (1_000, rest)
         }
@@ -86,13 +86,13 @@ fn unit(text: &[u8]) -> Option<(u64, &[u8])> {
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-/// The part of a unit after the point.
+/// The fractional part of a number, in its unit.
 fn fraction_of(fraction: &[u8], nanos_per_unit: u64) -> Duration {
     if fraction.is_empty() {
         return Duration::ZERO;
     }
-    // Six digits are a microsecond of a second; the API writes three. More of an hour's would not
-    // fit 64 bits.
+    // Six digits of a second are microseconds; the API writes three. More digits of an hour would
+    // exceed 64 bits.
     let (mut numerator, mut denominator) = (0, 1);
     for digit in fraction.iter().take(6) {
         numerator = numerator * 10 + u64::from(digit - b'0');

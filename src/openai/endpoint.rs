@@ -1,4 +1,4 @@
-//! Which part of the API a request is for, read from its path alone.
+//! The API endpoint of a request, derived from its path.
 
 use http::Method;
 use memchr::memchr2;
@@ -6,10 +6,9 @@ use memchr::memchr2;
 use crate::label::names;
 
 names! {
-    /// A group of the API's operations that shares a metric label, a price and a rule for repeats.
+    /// A group of API operations that share a metric label, a pricing rule and a retry rule.
     ///
-    /// The list is closed: a path that it does not know is [`Endpoint::Other`], which passes
-    /// through like any other.
+    /// The list is closed: an unknown path is [`Endpoint::Other`], and is proxied like any other.
     Endpoint {
         /// `POST /chat/completions` and the stored completions below it.
         ChatCompletions = "chat_completions",
@@ -58,16 +57,16 @@ names! {
     }
 }
 
-/// What a path names.
+/// A parsed path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// Whether it is the endpoint itself, such as `/chat/completions`, and nothing below it.
+    /// Whether the path is the endpoint itself, such as `/chat/completions`, not below it.
     pub itself: bool,
 }
 
-/// The operations that compute an answer from what a POST holds, by the ends of their paths.
+/// The POST operations that compute a result from their body, by path suffix.
 const OPERATIONS: [(Endpoint, &str); 13] = [
     (Endpoint::ChatCompletions, "/chat/completions"),
     (Endpoint::Completions, "/completions"),
@@ -85,7 +84,7 @@ const OPERATIONS: [(Endpoint, &str); 13] = [
 ];
 
 impl Named {
-    /// Reads a path such as `/v1/chat/completions`, once: a request is asked for both.
+    /// Parses a path such as `/v1/chat/completions` into both fields at once.
     pub fn by(path: &str) -> Self {
         if let Some(endpoint) = usual(path) {
             return Self { endpoint, itself: true };
@@ -98,7 +97,7 @@ impl Named {
     }
 }
 
-/// The endpoint of a path that is what nearly all requests ask for, told at once.
+/// The endpoint of the most common paths, found by one comparison.
 pub(crate) fn usual(path: &str) -> Option<Endpoint> {
     Some(match path {
         "/v1/chat/completions" => Endpoint::ChatCompletions,
@@ -109,11 +108,10 @@ pub(crate) fn usual(path: &str) -> Option<Endpoint> {
 }
 
 impl Endpoint {
-    /// Reads the endpoint from a path such as `/v1/chat/completions`.
+    /// The endpoint of a path such as `/v1/chat/completions`.
     ///
-    /// Whatever stands in front of the operation is skipped: a version,
-    /// `/openai/deployments/{name}/...` (Azure), the prefix of another provider such as
-    /// `/engines/v1/...`.
+    /// Any prefix of the operation is skipped: a version, `/openai/deployments/{name}/...` (Azure),
+    /// another provider's prefix such as `/engines/v1/...`.
     pub fn of(_method: &Method, path: &str) -> Self {
         Named::by(path).endpoint
     }
@@ -145,7 +143,7 @@ impl Endpoint {
         }
     }
 
-    /// Whether a POST of JSON that names a model is answered by a JSON object, or a stream, always.
+    /// Whether the response to a JSON POST with a model is always a JSON object or a stream.
     pub(crate) fn speaks_json(self) -> bool {
         matches!(
             self,
@@ -157,57 +155,57 @@ impl Endpoint {
         )
     }
 
-    /// Whether one of its operations computes an answer from what a POST holds.
+    /// Whether one of its operations computes a result from a POST's body.
     pub(crate) fn has_operations(self) -> bool {
         OPERATIONS.iter().any(|(endpoint, _)| *endpoint == self)
     }
 
-    /// The endpoint's place in [`Endpoint::ALL`], for tables with one entry each.
+    /// The endpoint's index in [`Endpoint::ALL`], for tables with one entry each.
     pub const fn index(self) -> usize {
         self as usize
     }
 }
 
-/// The segments of a path that name its operation: what stands before them (a version, Azure's
-/// deployment, the prefix of another provider) is skipped.
+/// The segments of a path that identify its operation, without any prefix (a version, Azure's
+/// deployment, another provider's prefix).
 ///
 /// `/v1/chat/completions`, `/openai/deployments/x/chat/completions` and
 /// `/engines/v1/chat/completions` all give `chat`, `completions`. A path with dot segments gives
-/// nothing: only who resolves it knows what it names.
+/// nothing, because Weir does not resolve them.
 pub fn operation(path: &str) -> impl Iterator<Item = &str> {
     segments(if has_dot_segments(path) { "" } else { from_operation(path) })
 }
 
-/// Whether a path names one of the operations that compute an answer from what a POST holds.
+/// Whether a path is one of the operations that compute a result from a POST's body.
 pub(crate) fn is_operation(path: &str) -> bool {
     usual(path).is_some() || OPERATIONS.iter().any(|(_, end)| segments(end).eq(operation(path)))
 }
 
-/// The deployment in an Azure path (`/openai/deployments/{deployment}/...`): what Azure's limits
+/// The deployment in an Azure path (`/openai/deployments/{deployment}/...`), which Azure's limits
 /// belong to.
 pub fn deployment(path: &str) -> Option<&str> {
     const DEPLOYMENTS: &str = "/deployments/";
     if usual(path).is_some() {
         return None;
     }
-    // Byte by byte: in a text this short a searcher costs more than the search.
+    // For short text a plain search is faster than setting up a searcher.
     let at = path.as_bytes().windows(DEPLOYMENTS.len()).position(|part| part == DEPLOYMENTS.as_bytes())?;
     let behind = &path[at + DEPLOYMENTS.len()..];
     let (name, operation) = segment(behind);
     (!name.is_empty() && !operation.is_empty() && !has_dot_segments(path)).then_some(name)
 }
 
-/// A path from where its operation begins.
+/// The part of a path that starts with its operation.
 fn from_operation(path: &str) -> &str {
     let below = below_version(path);
     let (first, after) = segment(below);
     let called = Endpoint::called(first);
     if called == Endpoint::Other {
-        // An unknown prefix; or one of Vertex (`projects/.../chat/completions`) or Azure AI
+        // An unknown prefix, or one of Vertex (`projects/.../chat/completions`) or Azure AI
         // (`models/chat/completions`).
         return known_suffix(below).or_else(|| first_known(after)).unwrap_or(below);
     }
-    // A model of such a name would stand behind a version.
+    // A model with such a name would follow a version.
     let is_prefix = called == Endpoint::Organization && first == "projects"
         || called == Endpoint::Models
             && !after.is_empty()
@@ -215,13 +213,13 @@ fn from_operation(path: &str) -> &str {
     if is_prefix { known_suffix(below).unwrap_or(below) } else { below }
 }
 
-/// The end of a path that is an operation which computes something, whatever stands before it.
+/// The suffix of a path that is a computing operation, whatever its prefix.
 fn known_suffix(path: &str) -> Option<&str> {
     let path = path.trim_end_matches('/');
     OPERATIONS.iter().find_map(|(_, end)| path.ends_with(end).then(|| &path[path.len() - end.len()..]))
 }
 
-/// A path from its first segment that names an endpoint.
+/// The part of a path that starts with its first known segment.
 fn first_known(mut path: &str) -> Option<&str> {
     loop {
         let (first, after) = segment(path);
@@ -235,9 +233,9 @@ fn first_known(mut path: &str) -> Option<&str> {
     }
 }
 
-/// A path behind its version and Azure's deployment.
+/// A path without its version and Azure's deployment.
 fn below_version(mut path: &str) -> &str {
-    // What nearly all requests begin with.
+    // The most common prefix.
     if let Some(below) = path.strip_prefix("/v1/") {
         return below;
     }
@@ -251,7 +249,7 @@ fn below_version(mut path: &str) -> &str {
     if is_version(first) { below } else { path }
 }
 
-/// What stands between a path's slashes, where there is anything.
+/// The non-empty segments of a path.
 fn segments(mut rest: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || {
         let (first, below) = segment(rest);
@@ -260,19 +258,19 @@ fn segments(mut rest: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The first segment of a path, empty if there is none, and what follows it.
+/// The first segment of a path, empty if there is none, and the rest.
 fn segment(path: &str) -> (&str, &str) {
     let path = path.trim_start_matches('/');
-    // Segments are short: looking at each byte beats setting up a search.
+    // Segments are short, so a plain loop is faster than setting up a search.
     let end = path.bytes().position(|byte| byte == b'/').unwrap_or(path.len());
     path.split_at(end)
 }
 
 /// Whether a path has segments such as `..` or `%2e%2E` that a server may resolve (RFC 3986,
-/// section 5.2.4). Backslashes and encoded slashes count as slashes: some servers take them for
-/// such.
+/// section 5.2.4). Backslashes and encoded slashes count as slashes, because some servers treat
+/// them so.
 pub fn has_dot_segments(path: &str) -> bool {
-    // Nearly all paths have neither character.
+    // Most paths contain neither character.
     memchr2(b'.', b'%', path.as_bytes()).is_some() && segments_are_dots(path.as_bytes())
 }
 
@@ -336,7 +334,7 @@ mod tests {
             ("/models/embeddings", Endpoint::Embeddings, true),
             ("/api/v1/models", Endpoint::Models, true),
             ("/llm/prod/v1/responses/resp_1/cancel", Endpoint::Responses, false),
-            // What only looks like one.
+            // Paths that only look like operations.
             ("/v1/models/embeddings", Endpoint::Models, false),
             ("/v1/organization/usage/completions", Endpoint::Organization, false),
             ("/v1/projects/p", Endpoint::Organization, false),

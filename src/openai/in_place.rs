@@ -1,34 +1,33 @@
-//! Errors in place of an answer whose status was 200: told by the members of the JSON, never by a
-//! word in a text.
+//! Detects errors in 200 responses, by the members of the JSON and never by words in text.
 
 use super::json::{Cursor, Malformed, without_mark};
 
-/// What the members of an object say of it.
+/// The classification of an object's members.
 #[derive(Default)]
 struct Members {
     kind: Kind,
     has_message: bool,
-    /// It has a code or a status of a failure, or `success` is false.
+    /// Whether it has a code or status of a failure, or `success` is false.
     has_failed: bool,
-    /// It has a member that is none of these.
+    /// Whether it has other members.
     has_others: bool,
 }
 
-/// What an object is by one of its members; of several the last one here counts.
+/// The kind of an object by its members; the highest kind found counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     #[default]
     Unknown,
     Error,
-    /// It has a member that answers have, and errors don't.
+    /// It has a member that results have and errors don't.
     Answer,
 }
 
-/// Whether a whole JSON body is an error, or a list whose first object has one (Google's).
+/// Whether a complete JSON body is an error, or a list whose first object is one (Google).
 ///
-/// Known forms: an `error` or `errors`; a message beside a code, a status, or `success: false`; an
-/// `object` that is `error` (vLLM); a `base_resp` (`MiniMax`); a `detail` alone (`FastAPI`). A body
-/// with an answer's members, or cut short, is none.
+/// Known forms: an `error` or `errors`; a message with a code, a status, or `success: false`;
+/// `object: "error"` (vLLM); a `base_resp` (`MiniMax`); a `detail` alone (`FastAPI`). A body with a
+/// result's members, or a truncated one, is not an error.
 pub(crate) fn is_error(body: &[u8]) -> bool {
     let mut cursor = Cursor::new(without_mark(body));
     let is_list = cursor.eat(b'[');
@@ -43,15 +42,15 @@ pub(crate) fn is_error(body: &[u8]) -> bool {
         }
 }
 
-/// Whether an event's data begins as an error does that has no `error`, so that it is worth a look
-/// at all its members.
+/// Whether an event's data starts like an error without an `error` member, so that all its members
+/// must be checked.
 pub(crate) fn begins_as_error(data: &[u8]) -> bool {
     const FIRST: [&[u8]; 6] = [b"code", b"detail", b"message", b"msg", b"status", b"success"];
     let key = Cursor::new(data.strip_prefix(b"{").unwrap_or_default()).key();
     key.is_ok_and(|key| key.is_some_and(|key| FIRST.contains(&key.bytes)))
 }
 
-/// Whether the next value is an error: an object, a list that is not empty, or a text.
+/// Whether the next value is an error: an object, a non-empty list or a non-empty string.
 pub(crate) fn is_error_value(cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
     Ok(match cursor.peek() {
         Some(b'{') => true,
@@ -76,12 +75,12 @@ pub(crate) fn has_failed_base(cursor: &mut Cursor<'_>) -> Result<bool, Malformed
     Ok(has_failed)
 }
 
-/// Whether a code tells of a failure: a number that is not 0 or 200, or a word.
+/// Whether a code means failure: a number other than 0 and 200, or a word.
 fn is_failure(code: &[u8]) -> bool {
     !matches!(code, b"0" | b"200" | b"null" | b"\"\"" | b"\"0\"" | b"\"200\"")
 }
 
-/// Whether a status tells of a failure: a number from 400 on.
+/// Whether a status means failure: a number from 400 on.
 fn is_failed_status(status: &[u8]) -> bool {
     matches!(status, [b'4' | b'5', b'0'..=b'9', b'0'..=b'9'])
 }
@@ -89,7 +88,7 @@ fn is_failed_status(status: &[u8]) -> bool {
 impl Members {
     fn read(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         cursor.object()?;
-        // Most answers say in their first members what they are.
+        // Most responses show their kind in their first members.
         while self.kind < Kind::Answer
             && let Some(key) = cursor.key()?
         {
@@ -107,7 +106,7 @@ impl Members {
                 }
                 b"error" | b"errors" => {}
                 b"object" | b"choices" | b"output" | b"data" | b"results" => {
-                    // Of null it would tell nothing.
+                    // A null value shows nothing.
                     if cursor.peek() != Some(b'n') {
                         self.is(Kind::Answer);
                     }
@@ -134,7 +133,7 @@ impl Members {
         self.kind = self.kind.max(kind);
     }
 
-    /// It says how it ended. Beside a success a message is no error.
+    /// Records an outcome. With a success, a message is not an error.
     fn ended(&mut self, has_failed: bool) {
         self.has_failed |= has_failed;
         self.has_others |= !has_failed;

@@ -1,17 +1,17 @@
-//! Masks in a message what may come from a prompt, a key or a URL, so that what is left can be
+//! Masks the parts of a message that may come from a prompt, a key or a URL, so that it can be
 //! logged and shown.
 
-/// What stands for the inside of quotes.
+/// Replaces quoted text.
 const QUOTED: &str = "…";
-/// What stands for a key.
+/// Replaces a key.
 const KEY: &str = "(key)";
-/// What stands for a URL.
+/// Replaces a URL.
 const URL: &str = "(url)";
 
 /// The text with quoted parts, keys and URLs replaced.
 ///
-/// A quote that is never closed masks the rest. Masking errs on the side of silence: the caller has
-/// the original.
+/// An unclosed quote masks the rest. Masking too much is acceptable, because the caller has the
+/// original.
 pub fn masked(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     let mut rest = text;
@@ -46,7 +46,7 @@ pub fn masked(text: &str) -> String {
     kept
 }
 
-/// The quote that closes `open`. An apostrophe opens nothing inside a word: "model's", "don't".
+/// The quote that closes `open`. An apostrophe inside a word ("model's", "don't") opens no quote.
 fn closing(open: char, before: char) -> Option<char> {
     match open {
         '"' | '`' => Some(open),
@@ -59,12 +59,12 @@ fn closing(open: char, before: char) -> Option<char> {
     }
 }
 
-/// Skips to behind the closing quote; tells whether there was one.
+/// Skips to the text after the closing quote. Returns it, and whether there was one.
 fn skip_quoted(text: &str, close: char) -> (&str, bool) {
     let mut from = 0;
     while let Some(found) = text[from..].find(close) {
         let after = &text[from + found + close.len_utf8()..];
-        // An apostrophe inside a word closes nothing either.
+        // An apostrophe inside a word closes no quote either.
         if close == '\'' && after.chars().next().is_some_and(char::is_alphanumeric) {
             from += found + close.len_utf8();
             continue;
@@ -82,13 +82,13 @@ fn skip_url(text: &str) -> Option<&str> {
     let length = after_scheme
         .find(|letter: char| letter.is_whitespace() || matches!(letter, '"' | '\'' | '`' | '>' | ')' | '<'))
         .unwrap_or(after_scheme.len());
-    // A full stop at the end is the sentence's.
+    // A final full stop belongs to the sentence.
     let length = after_scheme[..length].trim_end_matches(['.', ',', ';']).len();
     (length > 0).then(|| &after_scheme[length..])
 }
 
-/// Skips a word that is, or may be, a key: `sk-...`, a word that the API starred, and what follows
-/// "key provided:".
+/// Skips a word that is or may be a key: `sk-...`, a word that the API masked with stars, and the
+/// word after "key provided:".
 fn skip_key<'a>(text: &'a str, kept: &str) -> Option<&'a str> {
     let end = text.find(|letter: char| letter.is_whitespace() || is_quote(letter)).unwrap_or(text.len());
     let word = text[..end].trim_end_matches(['.', ',', ';', ')', ':']);
@@ -99,7 +99,7 @@ fn skip_key<'a>(text: &'a str, kept: &str) -> Option<&'a str> {
         return None;
     }
     let after = &text[word.len()..];
-    // "Bearer" is a word of its own: its key is the next one.
+    // The key is the word after "Bearer".
     if word == "Bearer" {
         return skip_word(after.trim_start());
     }

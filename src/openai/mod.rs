@@ -1,7 +1,7 @@
-//! All knowledge of the API's wire format, and nothing else: pure functions over headers and bytes.
+//! The API's wire format: pure functions over headers and bytes.
 //!
-//! Nothing here awaits, reads a clock or trusts a length that it was told. Every parser takes
-//! arbitrary bytes, bounds what it keeps, and says "nothing" rather than fail.
+//! Nothing here awaits, reads a clock or trusts a stated length. Every parser accepts arbitrary
+//! bytes, limits what it keeps, and returns `None` rather than fail.
 
 pub mod answer_headers;
 pub(crate) mod decimal;

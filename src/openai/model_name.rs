@@ -1,5 +1,4 @@
-//! Another name for the model of a request: its value in the body and in a path of Azure's, and not
-//! a byte more.
+//! Renames the model in a request's body and in Azure's paths, and changes no other byte.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -7,8 +6,8 @@ use http::HeaderMap;
 use super::json::Cursor;
 use super::multipart;
 
-/// A body whose model has another name; nothing where it does not name `model`, or can't be read: a
-/// compressed one can't.
+/// A body with its model renamed; `None` if it does not name `model`, or can't be parsed, for
+/// example because it is compressed.
 pub fn rename(headers: &HeaderMap, body: &[u8], model: &str, name: &str) -> Option<Bytes> {
     if headers.contains_key(http::header::CONTENT_ENCODING) {
         return None;
@@ -41,16 +40,14 @@ pub fn rename(headers: &HeaderMap, body: &[u8], model: &str, name: &str) -> Opti
     Some(renamed.into())
 }
 
-/// A path and query of Azure's whose deployment has another name; nothing where `model` is not its
-/// deployment.
+/// An Azure path and query with its deployment renamed; `None` if `model` is not the deployment.
 pub fn rename_deployment(path: &str, model: &str, name: &str) -> Option<String> {
     let (before, behind) = path.split_once("/deployments/")?;
     let rest = behind.strip_prefix(model).filter(|rest| rest.starts_with('/'))?;
     Some(format!("{before}/deployments/{name}{rest}"))
 }
 
-/// The values of `model` in a JSON object, with their quotes: all, should it stand there twice. A
-/// body may be cut short.
+/// All values of `model` in a JSON object, with their quotes. The body may be truncated.
 fn models(body: &[u8]) -> Vec<&[u8]> {
     let mut found = Vec::new();
     let mut cursor = Cursor::new(body);
@@ -66,7 +63,7 @@ fn models(body: &[u8]) -> Vec<&[u8]> {
     found
 }
 
-/// What a JSON string says.
+/// The text of a JSON string.
 fn text(value: &[u8]) -> Option<String> {
     let mut cursor = Cursor::new(value);
     let text = cursor.string().ok()?.text(super::request_peek::MAX_MODEL);
@@ -141,7 +138,7 @@ mod tests {
             let tail = after.clone();
             body.extend_from_slice(&tail);
             let expected = [format!(r#"{{"x":"{before}","model":"n","y":"#).as_bytes(), &tail].concat();
-            // Another `model` may stand in what follows by chance: not at this length.
+            // At this length, `model` can't occur in the rest by chance.
             let renamed = rename(&HeaderMap::new(), &body, &model, "n");
             prop_assert_eq!(renamed.as_deref(), Some(&expected[..]));
         }

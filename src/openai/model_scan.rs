@@ -1,41 +1,39 @@
-//! Whether the model of a request body has come, told as the body arrives.
+//! Detects when the model of a request body has arrived, while the body is read.
 
 use memchr::{memchr2, memmem};
 
 use super::json::without_mark;
 
-/// Looks for the end of the top-level `model` of a JSON body, or of the field `model` of a form, in
-/// whatever pieces it comes.
+/// Searches for the end of the top-level `model` of a JSON body, or of the form field `model`, in
+/// pieces of any size.
 ///
-/// It keeps a few bytes, never the body, and skips strings (megabytes of base64) at the speed of
-/// memory.
+/// It keeps a few bytes, never the body, and skips strings (megabytes of base64) at memory speed.
 #[derive(Debug, Default)]
 pub struct ModelScan {
     state: State,
 }
 
-/// How the model of a body that is too large to be kept is looked for.
+/// The format in which to search for the model of a body that is too large to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Not at all: the body's form is not one that is read as it arrives, or nothing is to be read
-    /// ahead.
+    /// No search: the format can't be parsed incrementally, or nothing is to be read ahead.
     Nowhere,
-    /// As the top-level `model` of a JSON object.
+    /// The top-level `model` of a JSON object.
     InJson,
-    /// As the field `model` of a multipart form.
+    /// The field `model` of a multipart form.
     InForm,
 }
 
 #[derive(Debug, Default)]
 enum State {
-    /// Nothing has come but white space.
+    /// Only white space has arrived.
     #[default]
     Before,
     Json(Json),
-    /// The last bytes of a form, in which the field's name may begin; the number of bytes still
-    /// wanted once it was found.
+    /// A form: its last bytes, which may contain the start of the field's name; after the name, the
+    /// number of bytes still needed.
     Form(Box<Form>),
-    /// It has come, or no longer can.
+    /// The model has arrived, or can't any more.
     Done,
 }
 
@@ -51,26 +49,25 @@ struct Json {
     depth: u32,
     in_string: bool,
     escaped: bool,
-    /// The string is a key of the top-level object.
+    /// Whether the string is a key of the top-level object.
     is_key: bool,
-    /// A key comes next in the top-level object.
+    /// Whether a key of the top-level object comes next.
     expects_key: bool,
-    /// The beginning of a key: one byte more than `model` has is enough to tell that it is another
-    /// one.
+    /// The start of a key; one byte more than `model` suffices to distinguish any other key.
     key: [u8; KEY.len() + 1],
     key_length: u8,
-    /// The value that comes is the model's.
+    /// Whether the next value is the model.
     is_model: bool,
 }
 
-/// The field's name in the head of its part.
+/// The field's name in the headers of its part.
 const NAME: &[u8] = b"name=\"model\"";
 const KEY: &[u8] = b"model";
-/// Bytes behind the field's name within which its value and the next delimiter stand.
+/// Bytes after the field's name that contain its value and the next delimiter.
 const VALUE: usize = 1024;
 
 impl ModelScan {
-    /// A scan that has seen nothing yet.
+    /// A scan at the start of a body.
     pub fn new(look: Look) -> Self {
         let state = match look {
             Look::Nowhere => State::Done,
@@ -80,12 +77,12 @@ impl ModelScan {
         Self { state }
     }
 
-    /// Whether there is no reason to read on for the model.
+    /// Whether nothing more needs to be read to find the model.
     pub fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
 
-    /// Takes the next piece.
+    /// Scans the next piece.
     pub fn feed(&mut self, piece: &[u8]) {
         let mut rest = piece;
         if matches!(self.state, State::Before) {
@@ -93,7 +90,7 @@ impl ModelScan {
             self.state = match rest.first() {
                 None => State::Before,
                 Some(b'{') => State::Json(Json::default()),
-                // Not the object that a body with a model is.
+                // Not a JSON object.
                 Some(_) => State::Done,
             };
         }
@@ -125,7 +122,7 @@ impl ModelScan {
 }
 
 impl Json {
-    /// Takes the next bytes; tells whether the model, or the object, has ended.
+    /// Scans the next bytes. Returns whether the model, or the object, has ended.
     fn feed(&mut self, mut rest: &[u8]) -> bool {
         while let [byte, after @ ..] = rest {
             if !self.in_string {
@@ -176,7 +173,7 @@ impl Json {
         false
     }
 
-    /// Keeps what a key begins with.
+    /// Stores the start of a key.
     fn note(&mut self, bytes: &[u8]) {
         if self.is_key {
             for (place, byte) in self.key.iter_mut().skip(usize::from(self.key_length)).zip(bytes) {
@@ -193,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// How many bytes come before there is no reason to read on, in pieces of this size.
+    /// The number of bytes, in pieces of this size, after which the scan is done.
     fn done_after(mut scan: ModelScan, body: &[u8], size: usize) -> Option<usize> {
         let mut read = 0;
         for piece in body.chunks(size) {

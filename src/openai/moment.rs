@@ -1,21 +1,19 @@
-//! When something comes, in every notation of headers, fields and messages: after a time, or at a
-//! moment.
+//! A time in any notation of headers, fields and messages: relative or absolute.
 
 use std::time::{Duration, SystemTime};
 
 use super::{decimal, duration};
 
-/// When something comes.
+/// A relative or absolute time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum When {
-    /// After a time from now on.
+    /// A time from now on.
     After(Duration),
-    /// At a moment of the wall clock.
+    /// A wall time.
     At(SystemTime),
 }
 
-/// Numbers from here on are seconds since 1970 (September 2001), and milliseconds since 1970 from
-/// the second one on.
+/// Numbers from these on are seconds (September 2001) or milliseconds since 1970.
 const EPOCH_SECONDS: f64 = 1e9;
 const EPOCH_MILLISECONDS: f64 = 1e11;
 
@@ -23,8 +21,8 @@ const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 
 impl When {
-    /// Reads Go's notation (`6m0s`), a number, or a date. A number counts `unit`s from now on; one
-    /// that is large enough counts seconds or milliseconds since 1970.
+    /// Parses Go's notation (`6m0s`), a number, or a date. A small number is in `unit`s from now
+    /// on; a large one is seconds or milliseconds since 1970.
     pub(crate) fn read(text: &[u8], unit: Duration) -> Option<Self> {
         if let Some(time) = duration::parse(text) {
             return Some(Self::After(time));
@@ -40,7 +38,7 @@ impl When {
         }
     }
 
-    /// How long until then; none once it has passed.
+    /// Time until then; zero once it has passed.
     pub(crate) fn wait(self, wall: impl FnOnce() -> SystemTime) -> Duration {
         match self {
             Self::After(time) => time,
@@ -49,16 +47,15 @@ impl When {
     }
 }
 
-/// The moment that a number of seconds or milliseconds since 1970 stands for; nothing where it is
-/// too small to be one.
+/// The time of a number of seconds or milliseconds since 1970; `None` if the number is too small.
 fn since_1970(number: f64) -> Option<SystemTime> {
     let seconds = if number >= EPOCH_MILLISECONDS { number / 1e3 } else { number };
     let since = (seconds >= EPOCH_SECONDS).then(|| Duration::try_from_secs_f64(seconds).ok())??;
     SystemTime::UNIX_EPOCH.checked_add(since)
 }
 
-/// A date with its time and zone: RFC 3339 (`2026-01-27T12:00:30.5Z`), HTTP's three forms, RFC
-/// 5322 (`Tue, 27 Jan 2026 13:00:30 +0100`), JavaScript's (`Tue Jan 27 2026 13:00:30 GMT+0100`).
+/// A date with time and zone: RFC 3339 (`2026-01-27T12:00:30.5Z`), HTTP's three forms, RFC 5322
+/// (`Tue, 27 Jan 2026 13:00:30 +0100`), JavaScript's (`Tue Jan 27 2026 13:00:30 GMT+0100`).
 pub(crate) fn date(text: &str) -> Option<SystemTime> {
     rfc3339(text).or_else(|| httpdate::parse_http_date(text).ok()).or_else(|| in_words(text))
 }
@@ -70,7 +67,7 @@ fn rfc3339(text: &str) -> Option<SystemTime> {
     civil([date.next()??, date.next()??, date.next()??], clock(time)?, zone.trim())
 }
 
-/// A date whose parts are told apart by what they are.
+/// A date with its parts in any order, each identified by its form.
 fn in_words(text: &str) -> Option<SystemTime> {
     let (mut year, mut month, mut day, mut time, mut zone) = (None, None, None, None, None);
     for word in text.split([' ', ',']).filter(|word| !word.is_empty()).take(8) {
@@ -104,13 +101,13 @@ fn clock(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(hour * 3_600 + minute * 60) + Duration::try_from_secs_f64(second).ok()?)
 }
 
-/// The moment of a year, month and day and the time of that day, in a zone: `Z`, `UTC`, `GMT`,
-/// `+01:00`, `+0100` or `GMT+0100`.
+/// The time of a year, month, day and time of day in a zone: `Z`, `UTC`, `GMT`, `+01:00`, `+0100`
+/// or `GMT+0100`.
 fn civil([year, month, day]: [u64; 3], time: Duration, zone: &str) -> Option<SystemTime> {
     if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    // Days from 1970 by the civil calendar, counted in years that begin in March.
+    // Days since 1970 in the Gregorian calendar, with years that begin in March.
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = (year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day)
         .checked_sub(719_469)?;

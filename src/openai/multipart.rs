@@ -1,21 +1,21 @@
-//! The few fields of a multipart body that pricing and retrying need; files in it are skipped.
+//! The fields of a multipart body that pricing and retrying need; files are skipped.
 
 use http::{HeaderMap, header};
 use memchr::memmem;
 
 use super::request_peek::{MAX_MODEL, RequestPeek};
 
-/// The most parts that are looked at.
+/// Most parts that are parsed.
 const MAX_PARTS: usize = 64;
-/// The longest head of a part that is read.
+/// The longest part header that is parsed.
 const MAX_PART_HEAD: usize = 1024;
 /// The longest boundary that RFC 2046 allows.
 const MAX_BOUNDARY: usize = 70;
 
-/// The boundary of a multipart body, from its content type; nothing for another content type.
+/// The boundary of a multipart body, from its content type; `None` for other content types.
 pub fn boundary(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::CONTENT_TYPE)?;
-    // What nearly all requests say.
+    // The most common content type.
     if value == "application/json" {
         return None;
     }
@@ -31,15 +31,14 @@ pub fn boundary(headers: &HeaderMap) -> Option<&str> {
     (1..=MAX_BOUNDARY).contains(&boundary.len()).then_some(boundary)
 }
 
-/// Reads `model`, `stream`, `n` and `prompt` from a multipart body, or from as much of one as is
-/// there.
+/// Parses `model`, `stream`, `n` and `prompt` of a multipart body, which may be truncated.
 pub fn peek(body: &[u8], boundary: &str) -> RequestPeek {
     let mut peek = RequestPeek::default();
     fields(body, boundary, |name, value| peek.field(name, value));
     peek
 }
 
-/// The values of `model` in a multipart body, as they stand there.
+/// The unparsed values of `model` in a multipart body.
 pub fn models<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     let mut models = Vec::new();
     fields(body, boundary, |name, value| {
@@ -50,7 +49,7 @@ pub fn models<'a>(body: &'a [u8], boundary: &str) -> Vec<&'a [u8]> {
     models
 }
 
-/// Tells each plain field of a multipart body, or of as much of one as is there.
+/// Calls `tell` with each plain field of a multipart body, which may be truncated.
 fn fields<'a>(body: &'a [u8], boundary: &str, mut tell: impl FnMut(&'a str, &'a [u8])) {
     let delimiter = [b"--", boundary.as_bytes()].concat();
     let finder = memmem::Finder::new(&delimiter);
@@ -59,7 +58,7 @@ fn fields<'a>(body: &'a [u8], boundary: &str, mut tell: impl FnMut(&'a str, &'a 
     for _ in 0..MAX_PARTS {
         let end = finder.find(rest);
         let part = &rest[..end.unwrap_or(rest.len())];
-        // A part that is cut short has no value yet.
+        // A truncated part has no complete value.
         if let (Some(_), Some((name, value))) = (end, field(part)) {
             tell(name, value);
         }
@@ -88,7 +87,7 @@ impl RequestPeek {
     }
 }
 
-/// The name and value of a part that is a plain field; nothing for a file.
+/// The name and value of a part that is a plain field; `None` for a file.
 fn field(part: &[u8]) -> Option<(&str, &[u8])> {
     let near = &part[..part.len().min(MAX_PART_HEAD)];
     let blank = memmem::find(near, b"\r\n\r\n")?;

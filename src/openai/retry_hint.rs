@@ -1,4 +1,4 @@
-//! How long an answer asks to wait before another try, in every form that it takes.
+//! A response's hint when to retry, in every known form.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,19 +7,19 @@ use http::HeaderMap;
 use super::limit_message;
 use super::moment::When;
 
-/// The longest wait that is believed. Buckets of a month exist; what is longer is a mistake.
+/// The longest accepted wait. Limits of a month exist; longer hints are mistakes.
 pub const MAX_HINT: Duration = Duration::from_hours(32 * 24);
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The headers that ask for a wait, the most exact first, each with the unit of a bare number.
+/// The headers with a hint, the most precise first, each with the unit of a bare number.
 const SOURCES: [(&str, Duration); 10] = [
     ("retry-after-ms", MILLISECOND),
-    // Azure's older name of the same.
+    // Azure's older name for the same.
     ("x-ms-retry-after-ms", MILLISECOND),
     ("retry-after", SECOND),
-    // Azure, on some 429s that have no other hint.
+    // Azure, on some 429s without another hint.
     ("x-rate-limit-reset-tokens", SECOND),
     ("x-ratelimit-retry-after", SECOND),
     ("x-ratelimit-reset-after", SECOND),
@@ -32,11 +32,10 @@ const SOURCES: [(&str, Duration); 10] = [
     ("x-retry-in", SECOND),
 ];
 
-/// The wait that an answer asks for: by its headers, in any notation, then by the text of the
-/// message.
+/// The wait that a response asks for: from its headers, in any notation, else from the message.
 ///
-/// A form that makes no sense is passed over for the next one: zero, negative, not finite, longer
-/// than [`MAX_HINT`], a date that has passed.
+/// An invalid hint is skipped for the next one: zero, negative, not finite, longer than
+/// [`MAX_HINT`], or a past date.
 pub fn parse(headers: &HeaderMap, message: Option<&str>, wall_now: SystemTime) -> Option<Duration> {
     let asked = |(name, unit): &(&str, Duration)| {
         let text = headers.get(*name)?.as_bytes().trim_ascii();
@@ -45,7 +44,7 @@ pub fn parse(headers: &HeaderMap, message: Option<&str>, wall_now: SystemTime) -
     SOURCES.iter().find_map(asked).or_else(|| believed(limit_message::wait(message?)?))
 }
 
-/// What the headers alone ask for, for answers whose message was read elsewhere.
+/// The wait in the headers alone, if the message was parsed elsewhere.
 pub fn in_headers(headers: &HeaderMap, wall_now: SystemTime) -> Option<Duration> {
     parse(headers, None, wall_now)
 }

@@ -1,32 +1,31 @@
-//! How many tokens an answer took, from the end of its body or from an event of its stream.
+//! The token usage of a response, from the end of its body or from an event of its stream.
 
 use memchr::memrchr_iter;
 
 use super::json::{Cursor, Malformed, without_space_behind};
 
-/// The tokens that the upstream says a request took.
+/// The upstream's report of a request's tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens of the input, cached ones included.
+    /// Input tokens, including cached ones.
     pub input: u64,
-    /// Tokens of the input that were read from the cache.
+    /// Input tokens that were read from the cache.
     pub cached_input: u64,
-    /// Tokens of the answer.
+    /// Output tokens.
     pub output: u64,
-    /// Both.
+    /// Input and output tokens.
     pub total: u64,
 }
 
-/// How many objects are read before the search ends: schemas can have a property of this name.
+/// Most objects that are parsed: schemas can have a property with this name.
 const MAX_PLACES: usize = 8;
 
-/// Finds the last `usage` object in JSON text, which may be whole, the end of a body, or one
-/// event's data.
+/// Finds the last `usage` object in JSON text: a complete body, its end, or one event's data.
 ///
-/// It parses nothing but what follows the key. Text inside strings cannot deceive it: there, quotes
-/// are escaped. Audio that is measured by duration has no tokens: nothing.
+/// Only the value after the key is parsed. Text in strings can't be mistaken for the key, because
+/// quotes are escaped there. Audio measured by duration has no tokens and gives `None`.
 pub fn find(json: &[u8]) -> Option<Usage> {
-    // From the end: the last one counts, and nearly always it is the last object but its own parts.
+    // From the end: the last usage counts, and only its own nested objects follow it.
     memrchr_iter(b'{', json)
         .filter(|brace| follows_key(&json[..*brace]))
         .take(MAX_PLACES)
@@ -45,7 +44,7 @@ const INPUT: [&[u8]; 2] = [b"prompt_tokens", b"input_tokens"];
 const OUTPUT: [&[u8]; 2] = [b"completion_tokens", b"output_tokens"];
 const INPUT_DETAILS: [&[u8]; 2] = [b"prompt_tokens_details", b"input_tokens_details"];
 
-/// Reads a usage object; nothing if it counts no tokens.
+/// Parses a usage object; `None` if it counts no tokens.
 fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Malformed> {
     let mut usage = Usage::default();
     let (mut total, mut cached_input) = (None, None);
@@ -63,7 +62,7 @@ fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Malformed> {
         } else {
             cursor.skip()?;
         }
-        // The rest tells nothing more, such as the kinds of output tokens.
+        // The remaining members, such as kinds of output tokens, are not needed.
         if usage.input > 0 && usage.output > 0 && total.is_some() && cached_input.is_some() {
             break;
         }
@@ -76,7 +75,7 @@ fn read(cursor: &mut Cursor<'_>) -> Result<Option<Usage>, Malformed> {
 fn count(cursor: &mut Cursor<'_>, counted: &mut bool) -> Result<u64, Malformed> {
     let count = cursor.whole_number_or_skip()?;
     *counted |= count.is_some();
-    // More than any answer takes is a mistake, and sums of it would overflow.
+    // Larger numbers are mistakes, and their sums could overflow.
     Ok(count.unwrap_or(0).min(MAX_TOKENS))
 }
 
@@ -175,7 +174,7 @@ mod tests {
         assert_eq!(find(json.as_bytes()).unwrap().input, 3);
     }
 
-    /// The same, told by looking everywhere for the key.
+    /// The same, by searching every position for the key.
     fn find_anywhere(json: &[u8]) -> Option<Usage> {
         (0..json.len()).rev().find_map(|at| {
             let mut cursor = Cursor::new(json[at..].strip_prefix(b"\"usage\"")?);
@@ -201,7 +200,7 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             let json = pieces.concat();
-            // As much as a bound on the tail leaves of it, too.
+            // Also with only the end of the body.
             for json in [json.as_bytes(), &json.as_bytes()[cut.index(json.len() + 1)..]] {
                 prop_assert_eq!(find(json), find_anywhere(json), "{}", String::from_utf8_lossy(json));
             }

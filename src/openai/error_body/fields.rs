@@ -1,19 +1,19 @@
-//! The fields of an error object while it is read.
+//! The fields of an error object during parsing.
 
 use super::{BodyForm, BodyHints, ErrorBody, MAX_FIELD, MAX_MESSAGE, keep};
 use crate::openai::decimal;
 use crate::openai::json::{Cursor, Malformed, Raw};
 
-/// What an error object says, as it stands.
+/// The unparsed fields of an error object.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
-    /// What stands at the top.
+    /// The fields at the top level.
     bare: Inner<'a>,
-    /// What stands in `error`, or in the `error` of a response object.
+    /// The fields of `error`, or of the `error` of a response object.
     wrapped: Option<Inner<'a>>,
-    /// A text in `error`.
+    /// The value of `error`, if it is a string.
     text: Option<Raw<'a>>,
-    /// Another server's body, which a router hands on in `metadata.raw`.
+    /// Another server's body, which a router passes on in `metadata.raw`.
     raw: Option<Raw<'a>>,
     hints: BodyHints,
 }
@@ -25,20 +25,19 @@ struct Inner<'a> {
     code: Option<Raw<'a>>,
     param: Option<Raw<'a>>,
     status: Option<u64>,
-    /// A status in words (`RESOURCE_EXHAUSTED`): Google's type.
+    /// A status in words (`RESOURCE_EXHAUSTED`): Google's error type.
     status_name: Option<Raw<'a>>,
 }
 
 impl<'a> Fields<'a> {
-    /// Reads the object that the cursor stands before. A body cut short ends early: what was read
-    /// until then counts.
+    /// Reads the object at the cursor. In a truncated body, the fields read so far count.
     pub(super) fn read(cursor: &mut Cursor<'a>) -> Self {
         let mut fields = Self::default();
         let _cut_short = fields.root(cursor).is_err();
         fields
     }
 
-    /// The body that the fields make up.
+    /// The error body with these fields.
     pub(super) fn body(&self) -> ErrorBody {
         let bare = self.bare;
         let mut fields = match self.wrapped {
@@ -50,8 +49,7 @@ impl<'a> Fields<'a> {
         if let Some(text) = self.text {
             match fields.message {
                 None => fields.message = Some(text),
-                // Beside a message, the text is a code where it is one word, and a type where it is
-                // more.
+                // Beside a message, the string is a code if it is one word, else a type.
                 Some(_) if !text.bytes.contains(&b' ') => fields.code = fields.code.or(Some(text)),
                 Some(_) => fields.kind = Some(text),
             }
@@ -70,7 +68,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Bodies that the message and the metadata hold as text.
+    /// Bodies quoted in the message or the metadata.
     pub(super) fn nested(&self, message: Option<&str>) -> [Option<String>; 2] {
         let is_json = |text: &str| text.trim_start().starts_with(['{', '[']);
         let raw = self.raw.map(|raw| raw.text(MAX_MESSAGE * 4).into_owned()).filter(|raw| is_json(raw));
@@ -83,7 +81,7 @@ impl<'a> Fields<'a> {
             match &*key.key() {
                 b"error" | b"errors" | b"last_error" | b"fault" | b"base_resp" => self.wrapper(cursor)?,
                 b"detail" if matches!(cursor.peek(), Some(b'{' | b'[')) => self.wrapper(cursor)?,
-                // `response.failed` carries the whole response, and its error within.
+                // `response.failed` contains the whole response with its error.
                 b"response" if cursor.peek() == Some(b'{') => self.response(cursor)?,
                 _ => {
                     let mut bare = self.bare;
@@ -108,15 +106,14 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// An object, the first object of a list, or a text. One wrapper may stand in another.
+    /// An object, the first object of a list, or a string. Wrappers may be nested once.
     fn wrapper(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Malformed> {
         let is_list = cursor.eat(b'[');
         match cursor.peek() {
             Some(b'"') => self.text = Some(cursor.string()?),
             Some(b'{') => {
                 cursor.object()?;
-                // Kept field by field, so that a body cut short within the object still says
-                // something.
+                // Stored field by field, so that a truncated object still yields something.
                 let mut inner = self.wrapped.unwrap_or_default();
                 loop {
                     let key = cursor.key();
@@ -169,9 +166,9 @@ impl<'a> Fields<'a> {
             {
                 inner.message = cursor.string_or_skip()?;
             }
-            // `__type` of AWS: a name, or `com.amazon.coral.service#ThrottlingException`.
+            // AWS's `__type`: a name, or `com.amazon.coral.service#ThrottlingException`.
             b"type" | b"__type" => inner.kind = word(cursor)?.or(inner.kind),
-            // A number in `code` says less than the word in `reason`.
+            // The word in `reason` is more specific than the number in `code`.
             b"error_type" | b"reason" => inner.kind = inner.kind.or(word(cursor)?),
             b"code" => inner.code = word(cursor)?.or(inner.code),
             b"error_code" | b"errorCode" | b"errorcode" => inner.code = inner.code.or(word(cursor)?),
@@ -211,7 +208,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A string, or a number as its digits; of a list the first of them.
+/// A string, or a number as its digits; of a list the first element.
 fn word<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Raw<'a>>, Malformed> {
     let is_list = cursor.eat(b'[');
     let word = match cursor.peek() {

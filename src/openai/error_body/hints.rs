@@ -1,4 +1,4 @@
-//! What fields of an error body tell of the limit that refused, and of when to come back.
+//! Hints in the fields of an error body: the limit that refused, and the time to wait.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,32 +7,32 @@ use crate::openai::limit_message::Unit;
 use crate::openai::moment::When;
 use crate::openai::retry_hint;
 
-/// Nested objects and lists of objects that are looked into, each in the one before: Google's
-/// `details[].violations[]` and `details[].metadata`.
+/// Nested objects and lists that are searched: Google's `details[].violations[]` and
+/// `details[].metadata`.
 const MAX_DEPTH: u32 = 2;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What fields of an error body tell of the limit that refused, and of when to come back.
+/// Hints in the fields of an error body: the limit that refused, and the time to wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BodyHints {
-    /// How long to wait: `retry_after`, Google's `details[].retryDelay`, `resets_in_seconds`.
+    /// The time to wait: `retry_after`, Google's `details[].retryDelay`, `resets_in_seconds`.
     pub wait: Option<Duration>,
-    /// When the limit is whole again: `resets_at`, OpenRouter's `metadata.headers`.
+    /// When the limit is fully restored: `resets_at`, OpenRouter's `metadata.headers`.
     pub reset_at: Option<SystemTime>,
-    /// What the limit counts, by Google's `quotaId`.
+    /// The unit of the limit, from Google's `quotaId`.
     pub unit: Option<Unit>,
-    /// The limit's window, by Google's `quotaId`.
+    /// The limit's window, from Google's `quotaId`.
     pub window: Option<Duration>,
     /// The limit: Google's `quotaValue`, OpenRouter's `metadata.headers`.
     pub limit: Option<u64>,
-    /// What is left of it: OpenRouter's `metadata.headers`.
+    /// The remaining amount: OpenRouter's `metadata.headers`.
     pub remaining: Option<u64>,
 }
 
 impl BodyHints {
-    /// These, and where they say nothing what `other` says.
+    /// Fills missing hints from `other`.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             wait: self.wait.or(other.wait),
@@ -44,12 +44,12 @@ impl BodyHints {
         }
     }
 
-    /// Reads a field of an error, if it is a hint; tells whether its value was taken.
+    /// Parses a field of an error if it is a hint. Returns whether it was one.
     pub(super) fn field(&mut self, key: &[u8], cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
         self.field_at(0, key, cursor)
     }
 
-    /// The same in an object at a depth.
+    /// The same, in a nested object.
     fn field_at(&mut self, depth: u32, key: &[u8], cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
         match key {
             b"retryDelay" if cursor.peek() == Some(b'{') => self.retry_delay(cursor)?,
@@ -76,7 +76,7 @@ impl BodyHints {
         Ok(true)
     }
 
-    /// Reads a time to wait or a moment; a bare number counts `unit`s.
+    /// Parses a time to wait or a date; a bare number is in `unit`s.
     fn when(&mut self, unit: Duration, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         let when = scalar(cursor)?.and_then(|text| When::read(text.as_bytes(), unit));
         match when {
@@ -87,7 +87,7 @@ impl BodyHints {
         Ok(())
     }
 
-    /// Reads the hints of an object, or of each object in a list.
+    /// Parses the hints of an object, or of each object in a list.
     fn objects(&mut self, depth: u32, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         if !cursor.eat(b'[') {
             return self.object(depth, cursor);
@@ -125,7 +125,7 @@ impl BodyHints {
         Ok(())
     }
 
-    /// `GenerateRequestsPerDayPerProjectPerModel-FreeTier`: of several the longest window counts.
+    /// `GenerateRequestsPerDayPerProjectPerModel-FreeTier`; of several the longest window is used.
     fn quota(&mut self, name: &str) {
         let lower = name.to_ascii_lowercase();
         let windows = [("perday", 24 * 3_600), ("perhour", 3_600), ("perminute", 60)];
@@ -138,7 +138,7 @@ impl BodyHints {
         self.unit = Some(if lower.contains("token") { Unit::Tokens } else { Unit::Requests });
     }
 
-    /// Headers of another server that a router hands on in the body.
+    /// Another server's headers, which a router passes on in the body.
     pub(super) fn headers(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         cursor.object()?;
         while let Some(key) = cursor.key()? {
@@ -154,8 +154,7 @@ impl BodyHints {
     }
 }
 
-/// A string or a number as text, at most 64 bytes of it; nothing for any other value, which is
-/// skipped.
+/// A string or number as text of at most 64 bytes; `None` for any other value, which is skipped.
 fn scalar(cursor: &mut Cursor<'_>) -> Result<Option<String>, Malformed> {
     let raw = if cursor.peek() == Some(b'"') {
         cursor.string()?

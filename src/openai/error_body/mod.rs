@@ -1,5 +1,5 @@
-//! The body of an error answer, in every dialect seen: the API's envelope, its deviations, and what
-//! edges send instead.
+//! Parses error bodies in all known dialects: the API's format, its variants, and the responses of
+//! edges.
 
 mod fields;
 mod hints;
@@ -18,13 +18,13 @@ pub use hints::BodyHints;
 pub const MAX_MESSAGE: usize = 2048;
 /// The longest type, code or param that is kept, in bytes.
 pub const MAX_FIELD: usize = 128;
-/// Wrappings around wrappings that are opened: a gateway quotes another one's body as text.
+/// Most nested bodies that are opened: a gateway quotes another server's body as text.
 const MAX_WRAPPINGS: u32 = 3;
 
-/// What an error body says of itself; every field bounded.
+/// The fields of an error body, each of limited length.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ErrorBody {
-    /// The message as written, at most [`MAX_MESSAGE`] bytes. It can echo prompts and keys: see
+    /// The unmodified message, at most [`MAX_MESSAGE`] bytes. It can echo prompts and keys: see
     /// [`ErrorBody::masked`].
     pub message: Option<Box<str>>,
     /// The field `type`, at most [`MAX_FIELD`] bytes.
@@ -34,50 +34,49 @@ pub struct ErrorBody {
     pub code: Option<Box<str>>,
     /// The field `param`, at most [`MAX_FIELD`] bytes.
     pub param: Option<Box<str>>,
-    /// The status that the body itself names, as frames of a stream do.
+    /// The status inside the body, as in frames of a stream.
     pub status: Option<u16>,
-    /// What kind of text the body is.
+    /// The format of the body.
     pub form: BodyForm,
-    /// What fields of the body tell of the limit and of when to come back.
+    /// Hints about the limit and the time to wait.
     pub hints: BodyHints,
 }
 
-/// What kind of text an error body is: the API answers in JSON, the edges before it in the other
-/// two.
+/// The format of an error body: the API sends JSON, edges send the other two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyForm {
-    /// Nothing, or white space.
+    /// Empty, or white space.
     #[default]
     Empty,
-    /// JSON, possibly cut short, in whatever wrapping.
+    /// JSON, perhaps truncated or wrapped.
     Json,
-    /// A page.
+    /// An HTML page.
     Html,
-    /// Anything else.
+    /// Any other text.
     Text,
 }
 
 impl ErrorBody {
-    /// Reads an error body. It always answers: what is not understood is left out.
+    /// Parses an error body. It never fails: unknown parts are ignored.
     ///
     /// Known dialects: `{"error":{..}}`, `{"error":"text"}` with or without a sibling `message`,
     /// fields without a wrapper, `code` as a number or a list, `detail` instead of a message, extra
     /// fields anywhere. Known wrappings: a list of such objects, a JSON string, a message that
-    /// holds another body, the data line of an event stream, words before an object, plain text and
-    /// HTML under any content type, and a body cut short.
+    /// contains another body, the data line of an event stream, words before an object, plain text
+    /// and HTML under any content type, and a truncated body.
     pub fn parse(body: &[u8]) -> Self {
         Self::unwrap(body, MAX_WRAPPINGS)
     }
 
-    /// The message with everything masked that may come from a prompt, a key or a URL; for logs,
-    /// reports and pages.
+    /// The message without anything that may come from a prompt, a key or a URL; for logs, reports
+    /// and pages.
     pub fn masked(&self) -> Option<String> {
         self.message.as_deref().map(masking::masked)
     }
 
-    /// Whether `code` or `type` is one of `names`, letter case aside.
+    /// Whether `code` or `type` is one of `names`, ignoring case.
     pub fn is_named(&self, names: &[impl AsRef<str>]) -> bool {
-        // AWS puts a namespace before some: `com.amazon.coral.service#ThrottlingException`.
+        // AWS adds a namespace to some: `com.amazon.coral.service#ThrottlingException`.
         let is_one = |name: &str| {
             let name = name.rsplit('#').next().unwrap_or(name);
             names.iter().any(|known| known.as_ref().eq_ignore_ascii_case(name))
@@ -85,7 +84,7 @@ impl ErrorBody {
         [&self.code, &self.kind].into_iter().flatten().any(|name| is_one(name))
     }
 
-    /// Takes the type from AWS's header where the body names neither type nor code.
+    /// Uses the type in AWS's header if the body has neither type nor code.
     pub fn take_type(&mut self, headers: &HeaderMap) {
         let text = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok());
         if let (None, None, Some(text)) = (&self.code, &self.kind, text) {
@@ -118,7 +117,7 @@ impl ErrorBody {
         Self { form: BodyForm::Text, message: keep(&text(body), MAX_MESSAGE), ..Self::default() }
     }
 
-    /// Reads an object, or the first one of a list; nothing if there is none.
+    /// Parses an object, or the first one of a list; `None` if there is none.
     fn json(body: &[u8], wrappings: u32) -> Option<Self> {
         let mut cursor = Cursor::new(body);
         while cursor.eat(b'[') {}
@@ -127,14 +126,14 @@ impl ErrorBody {
         }
         let fields = Fields::read(&mut cursor);
         let mut read = fields.body();
-        // A gateway's message may be the body that it got itself.
+        // A gateway's message may be the body that it received itself.
         for nested in fields.nested(read.message.as_deref()).into_iter().flatten().filter(|_| wrappings > 0) {
             read.complete_from(Self::unwrap(nested.as_bytes(), wrappings - 1));
         }
         Some(read)
     }
 
-    /// Takes what another body, which this one quotes, says more: its message is the one to read.
+    /// Fills fields from a body that this one quotes; the quoted message takes precedence.
     fn complete_from(&mut self, inner: Self) {
         if inner.form == BodyForm::Json && inner.message.is_some() {
             self.message = inner.message;
@@ -142,7 +141,7 @@ impl ErrorBody {
         self.kind = self.kind.take().or(inner.kind);
         self.param = self.param.take().or(inner.param);
         self.status = self.status.or(inner.status);
-        // A number is only a status; a word says more.
+        // A number only repeats the status; a word is more specific.
         if self.code.as_deref().is_none_or(|code| code.bytes().all(|byte| byte.is_ascii_digit())) {
             self.code = inner.code.or(self.code.take());
         }
@@ -150,7 +149,7 @@ impl ErrorBody {
     }
 }
 
-/// Shows the message masked, so that what is logged by accident echoes no prompt.
+/// Shows the message masked, so that accidental logging does not reveal a prompt.
 impl fmt::Debug for ErrorBody {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("ErrorBody")
@@ -165,7 +164,7 @@ impl fmt::Debug for ErrorBody {
     }
 }
 
-/// The body within an event stream (its first data line), or the object behind some words.
+/// The body inside an event stream (its first data line), or the object after some words.
 fn inner(body: &[u8]) -> Option<&[u8]> {
     let is_stream =
         ["data:", "event:", "id:", ":", "retry:"].iter().any(|field| body.starts_with(field.as_bytes()));
@@ -179,7 +178,7 @@ fn inner(body: &[u8]) -> Option<&[u8]> {
     memchr::memchr(b'{', body).map(|at| &body[at..])
 }
 
-/// The title of a page: all that is worth keeping of it.
+/// The title of an HTML page, the only part worth keeping.
 fn title(page: &[u8]) -> Option<Box<str>> {
     let page = text(page);
     let lower = page.to_ascii_lowercase();
@@ -263,7 +262,7 @@ mod tests {
                 r#"{"error":{"message":"{\"error\":{\"message\":\"inner\",\"code\":\"slow_down\"}}","code":429}}"#,
                 [Some("inner"), None, Some("slow_down"), None],
             ),
-            // A message beside a text.
+            // A message beside a string.
             (
                 r#"{"status":429,"error":"INSUFFICIENT QUOTA","message":"You exceeded your current limit of concurrent requests."}"#,
                 [
@@ -281,7 +280,7 @@ mod tests {
                 r#"{"error":"Model is overloaded","error_type":"overloaded"}"#,
                 [Some("Model is overloaded"), Some("overloaded"), None, None],
             ),
-            // Codes of every kind.
+            // Codes of every type.
             (r#"{"error":{"code":["a","b"],"message":"m","type":null}}"#, [Some("m"), None, Some("a"), None]),
             (r#"{"error":{"code":[[{"x":1}]],"message":"m"}}"#, [Some("m"), None, None, None]),
             (r#"{"error":{"code":{"a":1},"message":"m"}}"#, [Some("m"), None, None, None]),

@@ -1,16 +1,15 @@
-//! The escapes of JSON strings.
+//! Escape sequences of JSON strings.
 
-/// An escape and what it stands for.
+/// An escape sequence and its character.
 pub(super) struct Escape {
     pub(super) character: char,
-    /// How many characters it takes in the text as written, its own bytes counted without
-    /// continuations.
+    /// Its length in the unparsed text, in characters.
     pub(super) written_chars: u64,
 }
 
 impl Escape {
-    /// Takes the escape at the start of `bytes`; an unknown one stands for the character after the
-    /// backslash.
+    /// Parses the escape sequence at the start of `bytes`; an unknown one stands for the character
+    /// after the backslash.
     pub(super) fn take(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let [b'\\', kind, rest @ ..] = bytes else { return None };
         let character = match kind {

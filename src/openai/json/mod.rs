@@ -1,7 +1,7 @@
-//! A cursor over JSON text that skips as fast as memory allows and builds nothing.
+//! A cursor over JSON text that skips values fast and builds nothing.
 //!
-//! It is a reader of what it is asked for, not a validator: inside a value that is skipped only
-//! strings and brackets are looked at. It never recurses, so the depth of the input costs nothing.
+//! It reads the requested values and does not validate the rest: in a skipped value only strings
+//! and brackets are parsed. It never recurses, so deep nesting costs nothing.
 
 mod escape;
 mod quote;
@@ -18,35 +18,35 @@ use escape::Escape;
 use quote::End;
 use tally::Tally;
 
-/// The text ends early, or is not JSON where it was looked at.
+/// The text ends early, or is not JSON where it was parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
-/// Where the reader stands in a JSON text.
+/// A position in a JSON text.
 #[derive(Clone)]
 pub(crate) struct Cursor<'a> {
     rest: &'a [u8],
 }
 
-/// A string as it stands between its quotes.
+/// An unparsed string, without its quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Raw<'a> {
-    /// The bytes between the quotes, escapes untouched.
+    /// The bytes between the quotes, with escapes.
     pub(crate) bytes: &'a [u8],
-    /// Whether there are escapes among them.
+    /// Whether it contains escapes.
     pub(crate) escaped: bool,
 }
 
-/// How much text a string holds.
+/// The length of a string's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TextLength {
     /// Unicode characters.
     pub(crate) chars: u64,
-    /// Bytes in UTF-8 once the escapes are resolved.
+    /// UTF-8 bytes after resolving escapes.
     pub(crate) bytes: u64,
 }
 
-/// A text without the byte order mark that some write before it.
+/// The text without a byte order mark.
 pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text)
 }
@@ -57,7 +57,7 @@ impl<'a> Cursor<'a> {
         Self { rest: bytes }
     }
 
-    /// The next byte that is not white space, without taking it.
+    /// The next byte that is not white space, without consuming it.
     pub(crate) fn peek(&mut self) -> Option<u8> {
         while let [byte, rest @ ..] = self.rest {
             if !is_space(*byte) {
@@ -68,12 +68,12 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// Takes the byte last peeked.
+    /// Consumes the byte last peeked.
     pub(crate) fn bump(&mut self) {
         self.rest = self.rest.get(1..).unwrap_or_default();
     }
 
-    /// Takes `byte`, if it is next.
+    /// Consumes `byte`, if it is next.
     pub(crate) fn eat(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         if there {
@@ -87,10 +87,10 @@ impl<'a> Cursor<'a> {
         if self.eat(b'{') { Ok(()) } else { Err(Malformed) }
     }
 
-    /// The next key of the object that the cursor is in, its colon taken; nothing once the object
-    /// has ended.
+    /// The next key of the current object, with its colon consumed; `None` at the end of the
+    /// object.
     ///
-    /// The caller takes or skips the value before it asks again.
+    /// The caller must consume or skip the value before the next call.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
@@ -105,19 +105,19 @@ impl<'a> Cursor<'a> {
         if self.eat(b'}') { Ok(None) } else { Err(Malformed) }
     }
 
-    /// Takes a string.
+    /// Consumes a string.
     #[inline]
     pub(crate) fn string(&mut self) -> Result<Raw<'a>, Malformed> {
         if self.eat(b'"') { self.finish_string() } else { Err(Malformed) }
     }
 
-    /// What is there of a string that does not end: its opening quote was taken by the attempt to
-    /// read it.
+    /// The available part of a truncated string, after the attempt to read it consumed its opening
+    /// quote.
     pub(crate) fn cut_string(&self) -> Raw<'a> {
         Raw { bytes: self.rest, escaped: true }
     }
 
-    /// Takes a string if one is next, and skips any other value.
+    /// Consumes a string if one is next; skips any other value.
     pub(crate) fn string_or_skip(&mut self) -> Result<Option<Raw<'a>>, Malformed> {
         if self.eat(b'"') {
             return self.finish_string().map(Some);
@@ -126,8 +126,8 @@ impl<'a> Cursor<'a> {
         Ok(None)
     }
 
-    /// Takes a number or a word (`true`, `false`, `null`) as it stands; skips any other value and
-    /// returns nothing for it.
+    /// Consumes an unparsed number or literal (`true`, `false`, `null`); skips any other value and
+    /// returns an empty slice.
     #[inline]
     pub(crate) fn scalar_or_skip(&mut self) -> Result<&'a [u8], Malformed> {
         match self.peek() {
@@ -141,11 +141,10 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A whole number that fits, or a fraction rounded down; nothing for any other value, which is
-    /// skipped.
+    /// A whole number, or a fraction rounded down; `None` for any other value, which is skipped.
     pub(crate) fn whole_number_or_skip(&mut self) -> Result<Option<u64>, Malformed> {
         self.peek();
-        // Nearly every number is a few digits.
+        // Most numbers have few digits.
         if let Some((number, rest)) = decimal::leading(self.rest)
             && let [b',' | b'}' | b']' | b'\n' | b'\r' | b' ', ..] = rest
         {
@@ -155,13 +154,13 @@ impl<'a> Cursor<'a> {
         self.any_whole_number_or_skip()
     }
 
-    /// The same for any value. Out of line, so that it costs plain numbers nothing.
+    /// The same for any value. Not inlined, to keep the common case fast.
     #[inline(never)]
     fn any_whole_number_or_skip(&mut self) -> Result<Option<u64>, Malformed> {
         Ok(whole_number(self.scalar_or_skip()?))
     }
 
-    /// A truth value; nothing for any other value, which is skipped.
+    /// A boolean; `None` for any other value, which is skipped.
     pub(crate) fn truth_or_skip(&mut self) -> Result<Option<bool>, Malformed> {
         Ok(match self.scalar_or_skip()? {
             b"true" => Some(true),
@@ -170,7 +169,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Skips one value of any kind and depth.
+    /// Skips one value of any type and depth.
     pub(crate) fn skip(&mut self) -> Result<(), Malformed> {
         match self.peek().ok_or(Malformed)? {
             b'"' => {
@@ -182,7 +181,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes one value of any kind and depth as it stands.
+    /// Consumes one unparsed value of any type and depth.
     pub(crate) fn raw_value(&mut self) -> Result<&'a [u8], Malformed> {
         self.peek();
         let start = self.rest;
@@ -215,17 +214,17 @@ impl<'a> Cursor<'a> {
         Err(Malformed)
     }
 
-    /// Skips a number or a word: at least one byte of those that they are made of.
+    /// Skips a number or a literal, at least one byte.
     pub(crate) fn skip_scalar(&mut self) -> Result<(), Malformed> {
         let length = self.rest.iter().position(|byte| !is_scalar(*byte)).unwrap_or(self.rest.len());
         self.rest = &self.rest[length..];
         if length == 0 { Err(Malformed) } else { Ok(()) }
     }
 
-    /// Takes the rest of a string whose opening quote is taken, and its closing quote.
+    /// Consumes the rest of a string, after its opening quote.
     #[inline]
     fn finish_string(&mut self) -> Result<Raw<'a>, Malformed> {
-        // Keys and words are short and plain.
+        // Most strings are short, without escapes.
         let (plain, after) = self.rest.split_at(quote::known_plain(self.rest));
         if let [b'"', rest @ ..] = after {
             self.rest = rest;
@@ -234,8 +233,8 @@ impl<'a> Cursor<'a> {
         self.finish_any_string(plain.len())
     }
 
-    /// The same for any string, of which the first `plain` bytes are known to be plain. Out of
-    /// line, so that it costs short ones nothing.
+    /// The same for any string whose first `plain` bytes are plain. Not inlined, to keep the common
+    /// case fast.
     #[inline(never)]
     fn finish_any_string(&mut self, plain: usize) -> Result<Raw<'a>, Malformed> {
         let end = End::of(self.rest, plain).ok_or(Malformed)?;
@@ -244,8 +243,7 @@ impl<'a> Cursor<'a> {
         Ok(Raw { bytes, escaped: end.escaped })
     }
 
-    /// Takes numbers and the commas between them, as in an array of tokens, and tells how many
-    /// there are.
+    /// Consumes comma-separated numbers, as in an array of tokens. Returns their count.
     pub(crate) fn numbers(&mut self) -> u64 {
         let mut count = 0;
         let mut inside = false;
@@ -263,23 +261,21 @@ impl<'a> Cursor<'a> {
 }
 
 impl<'a> Raw<'a> {
-    /// Whether the string says `text`, escapes resolved.
+    /// Whether the string equals `text` after resolving escapes.
     pub(crate) fn is(&self, text: &str) -> bool {
         *self.key() == *text.as_bytes()
     }
 
-    /// The key as bytes to match on; escapes are resolved where there are any, which real clients
-    /// never write.
+    /// The key as bytes to match on. Escapes are resolved; real clients never use them in keys.
     pub(crate) fn key(&self) -> Cow<'a, [u8]> {
         if !self.escaped {
             return Cow::Borrowed(self.bytes);
         }
-        // Longer than any key that matters, escapes included.
+        // Longer than any relevant key, with escapes.
         Cow::Owned(self.text(MAX_ESCAPED_KEY).into_owned().into_bytes())
     }
 
-    /// The text with its escapes resolved and what is not UTF-8 replaced, at most `bound` bytes of
-    /// it.
+    /// The text with escapes resolved and invalid UTF-8 replaced, at most `bound` bytes.
     pub(crate) fn text(&self, bound: usize) -> Cow<'a, str> {
         if !self.escaped {
             return bounded_text(self.bytes, bound).0;
@@ -300,22 +296,22 @@ impl<'a> Raw<'a> {
         Cow::Owned(text)
     }
 
-    /// How much text the string holds: an escape is one character, and so is a pair of surrogates.
+    /// The length of the string's text: an escape is one character, and so is a surrogate pair.
     pub(crate) fn length(&self) -> TextLength {
         let written = self.bytes.len() as u64;
-        // Most text is plain, and this is told several times faster than the counts are taken.
+        // Most text is plain; checking that is several times faster than counting.
         if !self.escaped && self.bytes.is_ascii() {
             return TextLength { chars: written, bytes: written };
         }
         let tally = Tally::of(self.bytes);
         let mut length = TextLength { chars: written.saturating_sub(tally.continuations), bytes: written };
         if tally.long_escapes == 0 {
-            // Each backslash is one more byte, and one more character, than what it stands for.
+            // Each escape has a backslash more than its character.
             length.chars = length.chars.saturating_sub(tally.backslashes);
             length.bytes = length.bytes.saturating_sub(tally.backslashes);
             return length;
         }
-        // Every escape was counted byte by byte above: take that back and count what it stands for.
+        // The escapes were counted byte by byte above: subtract that, and add their characters.
         let mut rest = self.bytes;
         while let Some(found) = memchr(b'\\', rest) {
             let Some((escape, after)) = Escape::take(&rest[found..]) else { break };
@@ -328,25 +324,25 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Reads a whole number from JSON's number syntax; a fraction is rounded down, what is negative or
-/// too large is nothing.
+/// Parses a whole number in JSON's syntax. A fraction is rounded down; negative and too large
+/// numbers give `None`.
 pub(crate) fn whole_number(text: &[u8]) -> Option<u64> {
     if let Some(number) = decimal::whole(text) {
         return Some(number);
     }
     let number: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
-    // Past 2^53 a float names no single whole number; nothing that is counted here comes near.
+    // Floats beyond 2^53 are not exact; no count comes near.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
     (0.0..=9_007_199_254_740_992.0).contains(&number).then_some(number as u64)
 }
 
-/// Text less the white space at its end.
+/// The text without trailing white space.
 pub(crate) fn without_space_behind(text: &[u8]) -> &[u8] {
     let end = text.iter().rposition(|byte| !is_space(*byte)).map_or(0, |last| last + 1);
     &text[..end]
 }
 
-/// Cuts text to at most `bound` bytes at a character's edge.
+/// Cuts text to at most `bound` bytes at a character boundary.
 pub(crate) fn cut(text: &str, bound: usize) -> &str {
     &text[..text.floor_char_boundary(bound)]
 }
@@ -368,7 +364,7 @@ fn bounded_text(bytes: &[u8], bound: usize) -> (Cow<'_, str>, bool) {
     {
         return (Cow::Borrowed(text), true);
     }
-    // A few bytes more than the bound, so that a character on the edge is cut off rather than
+    // A few bytes beyond the bound, so that a character at the boundary is cut off rather than
     // replaced.
     let near = &bytes[..bytes.len().min(bound.saturating_add(4))];
     match String::from_utf8_lossy(near) {

@@ -1,23 +1,23 @@
-//! Where a JSON string ends.
+//! Finds the end of a JSON string.
 
 use memchr::{memchr, memchr2};
 
-/// Words of eight bytes in which a string's end is looked for before a search for it is set up:
-/// they cost about as much as setting it up does.
+/// Words of eight bytes that are checked before a `memchr` search is set up, which costs about as
+/// much.
 const NEAR: usize = 8;
 
 /// The end of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct End {
-    /// Where its closing quote stands.
+    /// The position of its closing quote.
     pub(super) at: usize,
     /// Whether there are escapes before it.
     pub(super) escaped: bool,
 }
 
 impl End {
-    /// Finds the end of a string whose opening quote stands before `text`, of which the first
-    /// `plain` bytes are known to be plain.
+    /// Finds the end of a string in the text after its opening quote; the first `plain` bytes are
+    /// known to be plain.
     pub(super) fn of(text: &[u8], plain: usize) -> Option<Self> {
         let mut at = plain + memchr2(b'"', b'\\', text.get(plain..)?)?;
         if text[at] == b'"' {
@@ -25,7 +25,7 @@ impl End {
         }
         loop {
             at += memchr(b'"', &text[at..])?;
-            // A quote behind an odd number of backslashes is one of the text's.
+            // A quote after an odd number of backslashes is escaped.
             if text[..at].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 0 {
                 return Some(Self { at, escaped: true });
             }
@@ -34,11 +34,11 @@ impl End {
     }
 }
 
-/// How many bytes at the start of a text are known to be plain: ASCII, neither quotes nor
+/// The number of bytes at the start of a text that are known to be plain: ASCII, neither quotes nor
 /// backslashes.
 ///
-/// It stops before the first that is not, or after a few words: looking at those beats setting up a
-/// search. Out of line, because its constants would take the registers of who reads.
+/// It stops at the first other byte, or after a few words, where a `memchr` search is faster. Not
+/// inlined, because its constants would occupy the caller's registers.
 #[inline(never)]
 pub(super) fn known_plain(text: &[u8]) -> usize {
     let (words, _) = text.get(..8 * NEAR).unwrap_or(text).as_chunks();
@@ -53,13 +53,12 @@ pub(super) fn known_plain(text: &[u8]) -> usize {
     plain
 }
 
-/// Marks the high bits of bytes that are not plain. The lowest mark is true; those above it may be
-/// wrong.
+/// Marks bytes that are not plain in their high bits. Only the lowest mark is reliable.
 fn not_plain(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    // A byte that is 0 borrows into its high bit. Of bytes that are not ASCII at least one of the
-    // two keeps the high bit.
+    // A byte of 0 borrows into its high bit. For non-ASCII bytes at least one of the two keeps the
+    // high bit.
     let quotes = (word ^ u64::from_le_bytes([b'"'; 8])).wrapping_sub(ONES);
     let backslashes = (word ^ u64::from_le_bytes([b'\\'; 8])).wrapping_sub(ONES);
     (quotes | backslashes) & HIGHS
@@ -71,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    /// The same, told byte by byte.
+    /// The same, byte by byte.
     fn end(text: &[u8]) -> Option<End> {
         let (mut at, mut escaped) = (0, false);
         while *text.get(at)? != b'"' {

@@ -1,18 +1,16 @@
-//! Counting what the length of a string's text is told from.
+//! Counts bytes to determine the length of a string's text.
 
-/// Bytes that are tallied at once: sums of a block fit a byte, so that the vectors are as wide as
-/// can be.
+/// Bytes per block: the counts of a block fit in a byte, which allows the widest vectors.
 const BLOCK: usize = 128;
 
-/// What the length of a text is told from, counted in one pass that the compiler turns into vector
-/// instructions.
+/// The counts that determine a text's length, from one pass that the compiler vectorizes.
 #[derive(Default)]
 pub(super) struct Tally {
-    /// Bytes that continue a character; every other byte starts one.
+    /// UTF-8 continuation bytes; every other byte starts a character.
     pub(super) continuations: u64,
     pub(super) backslashes: u64,
-    /// Backslashes before another backslash or a `u`: escapes that are longer than two bytes, or
-    /// that hide where one starts.
+    /// Backslashes before another backslash or a `u`: escapes longer than two bytes, or ambiguous
+    /// starts.
     pub(super) long_escapes: u64,
 }
 

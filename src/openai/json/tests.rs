@@ -1,4 +1,4 @@
-//! Values of every kind, read in pieces and whole.
+//! Values of every type, complete and in pieces.
 
 use proptest::prelude::*;
 

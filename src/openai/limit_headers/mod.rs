@@ -1,5 +1,4 @@
-//! What an answer's headers say of limits at the moment when the upstream admitted the request, in
-//! every vendor's notation.
+//! Parses the limits in a response's headers, in every vendor's notation.
 
 mod name;
 mod structured;
@@ -13,61 +12,59 @@ use http::{HeaderMap, HeaderValue};
 use super::limit_message::Unit;
 use name::{Field, Key};
 
-/// Limits of one answer that are kept; more are ignored and counted. The most that a vendor sends
+/// Most limits of one response; further ones are ignored and counted. The most that a vendor sends
 /// is six.
 pub const MAX_LIMITS: usize = 8;
 
-/// The limits that an answer's headers describe, in the order in which they came; at most
-/// [`MAX_LIMITS`].
+/// The limits in a response's headers, in their order; at most [`MAX_LIMITS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitHeaders {
     limits: [HeaderLimit; MAX_LIMITS],
     count: usize,
 }
 
-/// One limit as headers describe it.
+/// One limit in the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderLimit {
-    /// What it counts: requests or tokens.
+    /// Its unit: requests or tokens.
     pub unit: Unit,
-    /// Which of them it counts.
+    /// The part of them that it counts.
     pub part: Part,
-    /// The limit, at least 1; nothing where only a remainder is told (Azure).
+    /// The limit, at least 1; `None` if only the remaining amount is reported (Azure).
     pub limit: Option<u64>,
-    /// What is left of it, at most `limit`.
+    /// The remaining amount, at most `limit`.
     pub remaining: Option<u64>,
-    /// How long until all of it is there again, truncated to milliseconds by the API; nothing where
-    /// it is unknown.
+    /// Time until the limit is fully restored, which the API truncates to milliseconds.
     pub reset: Option<Duration>,
-    /// The window, where the header's name or the policy tells it.
+    /// The window, if the header's name or the policy contains it.
     pub window: Option<Duration>,
 }
 
-/// Which part of the requests or tokens a limit counts.
+/// The part of the requests or tokens that a limit counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Part {
     /// All of them.
     #[default]
     Whole,
-    /// The project's own share of the organization's.
+    /// Those of the project, which has its own share of the organization's limit.
     Project,
-    /// Tokens of the input alone (Anthropic, Fireworks).
+    /// Input tokens only (Anthropic, Fireworks).
     Input,
-    /// Tokens of the output alone.
+    /// Output tokens only.
     Output,
 }
 
-/// What was read from an answer's headers.
+/// The result of parsing a response's headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
     /// The limits.
     pub headers: LimitHeaders,
-    /// How many values made no sense, or belonged to limits beyond the bound, and were ignored.
+    /// Values that were ignored because they are invalid, or belong to limits beyond the bound.
     pub malformed: u32,
 }
 
 impl Default for HeaderLimit {
-    /// A limit of requests of which nothing is told.
+    /// A limit of requests without any values.
     fn default() -> Self {
         Self {
             unit: Unit::Requests,
@@ -99,7 +96,7 @@ impl LimitHeaders {
         self.iter().filter(move |limit| limit.unit == unit && limit.part == part)
     }
 
-    /// Keeps a limit of which something is told; tells whether there was room.
+    /// Adds a limit if it has a value. Returns whether there was space for it.
     pub(super) fn keep(&mut self, limit: HeaderLimit) -> bool {
         let told = limit.limit.is_some() || limit.remaining.is_some();
         match self.limits.get_mut(self.count) {
@@ -122,11 +119,10 @@ impl Deref for LimitHeaders {
     }
 }
 
-/// Reads the limits from an answer's headers. `wall` is asked for the wall time only where a header
-/// names a moment.
+/// Parses the limits in a response's headers. `wall` is called only if a header contains a date.
 ///
-/// -1, and a limit of 0, mean "unknown" and are no error. Values that no upstream can mean are
-/// ignored and counted.
+/// -1, and a limit of 0, mean "unknown" and are not errors. Impossible values are ignored and
+/// counted.
 #[cfg(any(test, feature = "internals"))]
 pub fn parse(headers: &HeaderMap, wall: fn() -> SystemTime) -> Parsed {
     let mut values = Values::default();
@@ -136,9 +132,9 @@ pub fn parse(headers: &HeaderMap, wall: fn() -> SystemTime) -> Parsed {
     values.read(&wall)
 }
 
-/// How long until a window that is spent begins anew, by headers of fixed windows: those without a
-/// unit in their names (OpenRouter, GitHub, APISIX), Anthropic's of a subscription, and the IETF's.
-/// Others tell when a bucket is full, which is no time to wait.
+/// Time until a spent window restarts, from headers of fixed windows: those without a unit in their
+/// names (OpenRouter, GitHub, APISIX), Anthropic's of a subscription, and the IETF's. Other headers
+/// report when a token bucket is full, which is not the time to wait.
 pub fn spent_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     let reset = |name: &str| value::reset(headers.get(name), None, &|| wall).or_count(&mut 0);
     let named = headers.iter().filter_map(|(name, value)| match (name.as_str(), value.as_bytes()) {
@@ -148,7 +144,7 @@ pub fn spent_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
         (name, b"0") if name.starts_with("x-ai-ratelimit-remaining") => {
             reset(&name.replacen("remaining", "reset", 1))
         }
-        // Of several windows that refuse, all must be past.
+        // If several windows refuse, all must have passed.
         (name, b"rejected") if name.starts_with("anthropic-ratelimit-unified") => {
             reset(&format!("{}-reset", name.strip_suffix("-status")?))
         }
@@ -164,7 +160,7 @@ pub fn spent_window(headers: &HeaderMap, wall: SystemTime) -> Option<Duration> {
     named.max().or(listed).filter(|wait| !wait.is_zero())
 }
 
-/// The limit headers' values, as they stand.
+/// The unparsed values of the limit headers.
 #[derive(Default)]
 pub(super) struct Values<'a> {
     levels: [Option<Level<'a>>; MAX_LIMITS],
@@ -173,7 +169,7 @@ pub(super) struct Values<'a> {
     beyond: u32,
 }
 
-/// One limit's values, as they stand.
+/// The unparsed values of one limit.
 struct Level<'a> {
     key: Key,
     limit: Option<&'a HeaderValue>,
@@ -183,8 +179,8 @@ struct Level<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// Keeps the value of a limit header, by its lower-case name; tells whether it was one. Of two
-    /// values the first counts.
+    /// Stores the value of a limit header, by its lower-case name. Returns whether it was one. Of
+    /// repeated headers the first counts.
     pub(super) fn place(&mut self, name: &str, value: &'a HeaderValue) -> bool {
         let Some((key, field)) = name::read(name) else { return self.place_list(name, value) };
         let is_ours = |level: &Option<Level<'_>>| level.as_ref().is_none_or(|level| level.key == key);
@@ -204,7 +200,7 @@ impl<'a> Values<'a> {
         true
     }
 
-    /// Keeps the value of a header that lists several limits.
+    /// Stores the value of a header that lists several limits.
     fn place_list(&mut self, name: &str, value: &'a HeaderValue) -> bool {
         let place = match name {
             "ratelimit" | "x-ratelimit" => &mut self.rate_limit,
@@ -215,7 +211,7 @@ impl<'a> Values<'a> {
         true
     }
 
-    /// What the values say.
+    /// Parses the values.
     pub(super) fn read(&self, wall: &dyn Fn() -> SystemTime) -> Parsed {
         let mut parsed = Parsed { headers: LimitHeaders::default(), malformed: self.beyond };
         for level in self.levels.iter().flatten() {
@@ -225,7 +221,7 @@ impl<'a> Values<'a> {
         }
         let text =
             |value: Option<&'a HeaderValue>| value.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        // A policy beside other headers is the window of theirs.
+        // A policy beside other headers defines their window.
         if self.rate_limit.is_some() || self.policy.is_some() && parsed.headers.is_empty() {
             structured::read(text(self.rate_limit), text(self.policy), |limit| {
                 if !limit.makes_sense() || !parsed.headers.keep(limit) {
@@ -248,11 +244,11 @@ impl Level<'_> {
             return None;
         }
         let Key { unit, part, window, owner: _ } = self.key;
-        // Both are looked at, so that both are counted where they make no sense.
+        // Both are parsed, so that invalid values of both are counted.
         let before = *malformed;
         let limit = value::count(self.limit).or_count(malformed);
         let remaining = value::count(self.remaining).or_count(malformed);
-        // A limit of 0 is Azure's "unknown", and so is what stands beside it.
+        // A limit of 0 means "unknown" (Azure), and so do the values beside it.
         if *malformed > before || limit == Some(0) {
             return None;
         }
@@ -262,20 +258,17 @@ impl Level<'_> {
         }
         let renewal = value::renewal(self.renewal).or_count(malformed);
         let reset = value::reset(self.reset, renewal, wall).or_count(malformed);
-        // Azure sends 0 for "unknown"; with something used, a full bucket in no time is no
-        // information.
+        // Azure sends a reset of 0 for "unknown"; it means something only if nothing was used.
         let is_full = limit.is_some() && limit == remaining;
         let reset = reset.filter(|reset| renewal.is_none() || !reset.is_zero() || is_full);
         let window = window.or(renewal).or_else(|| self.window_of_policy(policy));
         Some(HeaderLimit { unit, part, limit, remaining, reset, window })
     }
 
-    /// The window that stands beside the limit (`RateLimit-Limit: 100, 100;w=60`) or in a policy of
-    /// its own.
+    /// The window beside the limit (`RateLimit-Limit: 100, 100;w=60`) or in a separate policy.
     fn window_of_policy(&self, policy: Option<&HeaderValue>) -> Option<Duration> {
         let with_window = |value: &HeaderValue| {
-            // Nearly every value is a number alone, and a search for text costs more than one for
-            // a byte.
+            // Most values are just a number, and searching for one byte is cheaper than for text.
             memchr::memchr(b';', value.as_bytes())?;
             let text = value.to_str().ok()?;
             let (_, after) = text.split_once(";w=").or_else(|| text.split_once("; w="))?;

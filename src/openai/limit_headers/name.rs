@@ -1,4 +1,4 @@
-//! The names of limit headers: every vendor orders the same few words in its own way.
+//! The names of limit headers: each vendor combines the same few words in another order.
 
 use std::hash::BuildHasher;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use foldhash::fast::FixedState;
 use super::{Part, Unit};
 use crate::openai::decimal;
 
-/// What a limit header tells of a limit.
+/// The property of a limit that a header contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
     /// The limit itself.
     Limit,
-    /// What is left of it.
+    /// The remaining amount.
     Remaining,
-    /// When it is whole again.
+    /// When the limit is fully restored.
     Reset,
     /// The seconds of its window (Azure).
     Renewal,
@@ -27,19 +27,19 @@ pub(super) struct Key {
     pub(super) unit: Unit,
     pub(super) part: Part,
     pub(super) window: Option<Duration>,
-    /// A hash of the words that tell limits of one kind apart by their owners: `LiteLLM`'s
-    /// `api_key` and `team`, the instance of an API gateway.
+    /// A hash of the words that name the limit's owner: `LiteLLM`'s `api_key` and `team`, an API
+    /// gateway's instance.
     pub(super) owner: u64,
 }
 
 impl Key {
-    /// All of a unit, over a window that the name does not tell.
+    /// All of a unit, over an unknown window.
     fn of(unit: Unit) -> Self {
         Self { unit, part: Part::Whole, window: None, owner: 0 }
     }
 }
 
-/// How the names of limit headers begin, each with the unit where the rest of the name has none.
+/// The prefixes of limit headers, each with the unit to use if the rest of the name has none.
 ///
 /// OpenAI, Azure, Groq, Mistral, Cerebras, OpenRouter, Together and the IETF's drafts 3 to 6 use
 /// the first four; Together counts tokens under the fifth, Mistral's gateway under the next two,
@@ -56,18 +56,19 @@ const PREFIXES: [(&str, Unit); 9] = [
     ("x-trial-endpoint-call-", Unit::Requests),
 ];
 
-/// The prefix behind which any word names an instance.
+/// The prefix after which any word names an instance.
 const OF_INSTANCES: &str = "x-ai-ratelimit-";
 
-/// Words that name whose limit it is: `LiteLLM` counts each of its own.
+/// Words that name a limit's owner, each of which `LiteLLM` counts separately.
 const OWNERS: [&str; 6] = ["api_key", "user", "team", "end_user", "organization", "model_per_key"];
-/// The upstream names owners, and they are compared within one answer only: no seed is needed.
+/// The upstream chooses the owners' names, and they are compared only within one response, so no
+/// seed is needed.
 const OWNER_HASH: FixedState = FixedState::with_seed(0);
 
-/// What the header of this (lower-case) name tells of which limit; nothing for any other header,
-/// and for limits on what is neither requests nor tokens.
+/// Parses a lower-case header name; `None` for other headers, and for limits of neither requests
+/// nor tokens.
 pub(super) fn read(name: &str) -> Option<(Key, Field)> {
-    // Nearly every header of an answer ends here.
+    // Most headers of a response are skipped here.
     if !matches!(name.as_bytes().first(), Some(b'x' | b'r' | b'a')) {
         return None;
     }
@@ -101,7 +102,7 @@ pub(super) fn read(name: &str) -> Option<(Key, Field)> {
     Some((key, field?))
 }
 
-/// The six names that nearly all answers bear, without a look at each word.
+/// The six most common names, without parsing each word.
 fn usual(name: &str) -> Option<(Key, Field)> {
     let (unit, field) = match name.strip_prefix("x-ratelimit-")? {
         "limit-requests" => (Unit::Requests, Field::Limit),
@@ -115,7 +116,7 @@ fn usual(name: &str) -> Option<(Key, Field)> {
     Some((Key::of(unit), field))
 }
 
-/// A window of a number of seconds (Kong).
+/// A window in seconds (Kong).
 fn seconds(word: &str) -> Option<Duration> {
     decimal::whole(word.as_bytes()).filter(|seconds| *seconds > 0).map(Duration::from_secs)
 }

@@ -1,20 +1,19 @@
-//! `RateLimit` and `RateLimit-Policy`, as the IETF's drafts write them
-//! (draft-ietf-httpapi-ratelimit-headers).
+//! `RateLimit` and `RateLimit-Policy` of the IETF's drafts (draft-ietf-httpapi-ratelimit-headers).
 //!
 //! Draft 7 and later: `RateLimit: "default";r=50;t=30` beside `RateLimit-Policy:
 //! "default";q=100;w=60`, several separated by commas. Drafts 3 to 6: `RateLimit: limit=100,
-//! remaining=50, reset=5` and `RateLimit-Policy: 100;w=60`. A policy alone tells a limit and its
-//! window, and nothing of what is left.
+//! remaining=50, reset=5` and `RateLimit-Policy: 100;w=60`. A policy alone contains a limit and its
+//! window, but no remaining amount.
 
 use std::time::Duration;
 
 use super::{HeaderLimit, Part, Unit};
 use crate::openai::decimal;
 
-/// Policies that one header may name; what is beyond is ignored.
+/// Most policies of one header; further ones are ignored.
 const MOST: usize = 8;
 
-/// One element of the list: its name, and its parameters as they stand.
+/// One element of the list: its name, and its unparsed parameters.
 #[derive(Clone, Copy, Default)]
 struct Item<'a> {
     name: &'a str,
@@ -27,8 +26,8 @@ impl<'a> Item<'a> {
         Self { name: name.trim(), parameters }
     }
 
-    /// Whether it is the policy of this name. Hugging Face names the kind of the window first:
-    /// `"fixed window";"api";q=500;w=300`.
+    /// Whether it is the policy of this name. Hugging Face puts the kind of window first: `"fixed
+    /// window";"api";q=500;w=300`.
     fn is_named(&self, name: &str) -> bool {
         self.name == name || self.parameters.split(';').any(|bare| bare.trim() == name)
     }
@@ -52,7 +51,7 @@ impl<'a> Item<'a> {
         decimal::whole(self.parameter(key)?.as_bytes())
     }
 
-    /// What the policy counts; nothing for bytes and for requests at once.
+    /// The unit of the policy; `None` for bytes and for concurrent requests.
     fn unit(&self) -> Option<Unit> {
         match self.parameter("qu").map(|unit| unit.trim_matches('"')) {
             Some("content-bytes" | "concurrent-requests") => None,
@@ -63,7 +62,7 @@ impl<'a> Item<'a> {
     }
 }
 
-/// Hands on each limit that the two headers describe.
+/// Calls `tell` with each limit in the two headers.
 pub(super) fn read(rate_limit: &str, policy: &str, mut tell: impl FnMut(HeaderLimit)) {
     let seconds = |number: Option<u64>| number.map(Duration::from_secs);
     let mut policies = [Item::default(); MOST];
@@ -98,7 +97,7 @@ pub(super) fn read(rate_limit: &str, policy: &str, mut tell: impl FnMut(HeaderLi
     }
 }
 
-/// The elements of a list, which commas outside quotes separate.
+/// The elements of a list, separated by commas outside quotes.
 fn elements(list: &str) -> impl Iterator<Item = &str> {
     let mut quoted = false;
     list.split(move |letter| {

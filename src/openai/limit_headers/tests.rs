@@ -40,7 +40,7 @@ fn of_two_values_the_first_counts() {
 /// Names and values of headers.
 type Pairs<'a> = &'a [(&'static str, &'a str)];
 
-/// Each vendor's names and notations, as recorded or documented: unit, part, limit, remainder,
+/// Each vendor's names and notations, as recorded or documented: unit, part, limit, remaining,
 /// reset in ms, window in s.
 #[test]
 #[expect(clippy::too_many_lines, reason = "it is a table")]
@@ -67,8 +67,8 @@ fn reads_every_vendors_headers() {
                 (Tokens, Project, Some(1_000), Some(900), Some(360_000), None),
             ],
         ),
-        // Azure: milliseconds beside a renewal period; a reset of 0 is unknown; or a remainder
-        // alone.
+        // Azure: milliseconds beside a renewal period; a reset of 0 is unknown; or a remaining
+        // amount alone.
         (
             &[
                 ("x-ratelimit-limit-requests", "120"),
@@ -104,7 +104,7 @@ fn reads_every_vendors_headers() {
                 (Tokens, Output, Some(8_000), Some(8_000), None, None),
             ],
         ),
-        // Groq: the names of OpenAI, with fractions of a second.
+        // Groq: OpenAI's names, with fractions of a second.
         (
             &[
                 ("x-ratelimit-limit-requests", "14400"),
@@ -130,7 +130,7 @@ fn reads_every_vendors_headers() {
                 (Tokens, Whole, Some(1_000_000_000), Some(999_999_000), None, Some(2_592_000)),
             ],
         ),
-        // Cerebras: the day's requests, seconds with a fraction.
+        // Cerebras: daily requests, seconds with a fraction.
         (
             &[
                 ("x-ratelimit-limit-requests-day", "1000"),
@@ -184,7 +184,7 @@ fn reads_every_vendors_headers() {
             ],
         ),
         (&[("ratelimit", "\"default\";r=50;t=30")], &[(Requests, Whole, None, Some(50), Some(30_000), None)]),
-        // Hugging Face, with the kind of the window before the policy's name.
+        // Hugging Face, with the kind of window before the policy's name.
         (
             &[
                 ("ratelimit", "\"api\";r=499;t=271"),
@@ -228,7 +228,7 @@ fn reads_every_vendors_headers() {
                 (Tokens, Whole, Some(9_000), Some(8_000), None, Some(3_600)),
             ],
         ),
-        // LiteLLM counts by key and by team; python writes fractions.
+        // LiteLLM, by key and by team; Python writes fractions.
         (
             &[
                 ("x-ratelimit-api_key-limit-requests", "60"),

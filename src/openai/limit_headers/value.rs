@@ -1,4 +1,4 @@
-//! The values of limit headers: counts, windows, and times until a limit is whole again.
+//! The values of limit headers: counts, windows, and times until a limit is restored.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,19 +7,19 @@ use http::HeaderValue;
 use crate::openai::decimal;
 use crate::openai::moment::When;
 
-/// The largest number that is believed: thousands of times the largest limit known (180 M tokens a
-/// minute), and small enough that no sum or product of a few of them overflows.
+/// The largest accepted number: thousands of times the largest known limit (180 M tokens a minute),
+/// and small enough that sums and products of a few do not overflow.
 pub(super) const MAX_COUNT: u64 = 1_000_000_000_000;
-/// The longest reset or window that is believed: the longest known is a month.
+/// The longest accepted reset or window; the longest known is a month.
 pub(super) const MAX_WINDOW: Duration = Duration::from_hours(32 * 24);
 
-/// A header's value as read.
+/// A parsed header value.
 pub(super) enum Value<T> {
-    /// Absent, or a dialect's way to say that it is unknown.
+    /// Absent, or a dialect's form of "unknown".
     Unknown,
-    /// There, and no value of this header.
+    /// Present but invalid.
     Malformed,
-    /// There.
+    /// Present and valid.
     Known(T),
 }
 
@@ -36,8 +36,8 @@ impl<T> Value<T> {
     }
 }
 
-/// A value without white space around it, and without what a list or parameters add behind it
-/// (`100, 100;w=60`). Bytes that are no text are there all the same, and malformed.
+/// A value without surrounding white space, list elements after the first and parameters (`100,
+/// 100;w=60`). A value that is not text counts as malformed.
 fn text(value: Option<&HeaderValue>) -> Option<&[u8]> {
     let value = value?.as_bytes();
     let end = value.iter().position(|byte| matches!(byte, b',' | b';')).unwrap_or(value.len());
@@ -45,7 +45,7 @@ fn text(value: Option<&HeaderValue>) -> Option<&[u8]> {
 }
 
 pub(super) fn count(value: Option<&HeaderValue>) -> Value<u64> {
-    // Nearly every value is a number alone.
+    // Most values are just a number.
     if let Some(count @ ..=MAX_COUNT) = value.and_then(|value| decimal::whole(value.as_bytes())) {
         return Value::Known(count);
     }
@@ -58,7 +58,7 @@ pub(super) fn count(value: Option<&HeaderValue>) -> Value<u64> {
     }
 }
 
-/// Of a number that may have a fraction (`59.0`) the whole part.
+/// The whole part of a number that may have a fraction (`59.0`).
 fn whole_part(text: &[u8]) -> Option<u64> {
     let point = text.iter().position(|byte| *byte == b'.').unwrap_or(text.len());
     let is_fraction = text.get(point + 1..).is_none_or(|fraction| decimal::whole(fraction).is_some());
@@ -75,16 +75,16 @@ pub(super) fn renewal(value: Option<&HeaderValue>) -> Value<Duration> {
     }
 }
 
-/// How long until a moment, in any notation.
+/// Time until a reset, in any notation.
 ///
-/// A bare number is milliseconds beside a renewal period, which no one but Azure sends. `wall` is
-/// asked for moments only.
+/// With a renewal period, which only Azure sends, a bare number is in milliseconds. `wall` is
+/// called only for dates.
 pub(super) fn reset(
     value: Option<&HeaderValue>,
     renewal: Option<Duration>,
     wall: &dyn Fn() -> SystemTime,
 ) -> Value<Duration> {
-    // A date has commas of its own.
+    // Dates contain commas.
     let Some(whole) = value.map(|value| value.as_bytes().trim_ascii()) else { return Value::Unknown };
     let text = text(value).unwrap_or_default();
     if text == b"-1" {

@@ -1,4 +1,4 @@
-//! The grammar of a 429's message: which limit, its level, and how long to wait.
+//! The grammar of a 429's message: the limit, its level, and the time to wait.
 
 mod numbers;
 mod wait;
@@ -16,7 +16,7 @@ use window::{is_acronym, of_noun, unit_and_window, window_in_chinese};
 use words::{Word, cut};
 
 names! {
-    /// A dimension that the API limits.
+    /// A kind of limit of the API.
     #[derive(Default)]
     Dimension {
         /// RPM.
@@ -31,13 +31,13 @@ names! {
         ImagesPerMinute = "images_per_minute",
         /// Seconds or minutes of audio per minute.
         AudioPerMinute = "audio_per_minute",
-        /// One that the list does not know.
+        /// An unknown kind.
         #[default]
         Other = "other",
     }
 }
 
-/// What a dimension counts.
+/// The unit of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
     /// Requests.
@@ -48,31 +48,31 @@ pub enum Unit {
     Other,
 }
 
-/// What a 429's message says of the limit that refused the request.
+/// The information in a 429's message about the limit that refused the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitRefusal {
-    /// The dimension that is full.
+    /// The kind of limit.
     pub dimension: Dimension,
-    /// The limit, in the dimension's unit; nothing where the message names none.
+    /// The limit, in its unit, if the message contains it.
     pub limit: Option<u64>,
-    /// How much of it was used.
+    /// The amount used.
     pub used: Option<u64>,
-    /// What the request would have taken.
+    /// The amount that the request needs.
     pub requested: Option<u64>,
-    /// How long the message says to wait.
+    /// The time to wait.
     pub wait: Option<Duration>,
-    /// The limit's window, where the message names one: by a word ("per day", "RPM") or a number
-    /// ("per 86400s").
+    /// The limit's window, if the message contains one: a word ("per day", "RPM") or a number ("per
+    /// 86400s").
     pub window: Option<Duration>,
-    /// The request is larger than the limit: it can never pass.
+    /// Whether the request is larger than the limit and can never pass.
     pub too_large: bool,
-    /// The limit is that of long contexts, which the model keeps apart from its others: no header
-    /// tells of it.
+    /// Whether it is the limit of long contexts, which is separate from the model's others and in
+    /// no header.
     pub long_context: bool,
 }
 
 impl Dimension {
-    /// What the dimension counts.
+    /// The unit of the limit.
     pub const fn unit(self) -> Unit {
         match self {
             Self::RequestsPerMinute | Self::RequestsPerDay => Unit::Requests,
@@ -81,8 +81,7 @@ impl Dimension {
         }
     }
 
-    /// The window that the name promises. The true one may differ: free tiers have had a month
-    /// behind "per min".
+    /// The window in the name. The real one may differ: on free tiers "per min" was a month.
     pub const fn window(self) -> Duration {
         match self {
             Self::RequestsPerMinute
@@ -94,7 +93,7 @@ impl Dimension {
         }
     }
 
-    /// The dimension of a unit over a window: what lasts half a day or more is a day's.
+    /// The kind of limit of a unit and window: half a day or more counts as daily.
     fn of(unit: Unit, window: Option<Duration>) -> Self {
         let day = window.is_some_and(|window| window >= Duration::from_hours(12));
         match (unit, day) {
@@ -107,7 +106,7 @@ impl Dimension {
     }
 }
 
-/// What a message says of a limit without a number.
+/// Phrases for a limit without a number.
 const PHRASES: [&str; 15] = [
     "rate limit",
     "ratelimit",
@@ -122,18 +121,18 @@ const PHRASES: [&str; 15] = [
     "quota exceeded",
     "usage limit",
     "free allocation",
-    // Chinese for a limit of use, and for a quota.
+    // Chinese for a usage limit, and for a quota.
     "使用上限",
     "限额",
 ];
 
-/// Reads the message of a refusal; nothing if it speaks of no limit.
+/// Parses the message of a refusal; `None` if it is not about a limit.
 ///
-/// `kind` is the error's type. Letter case and parentheses are of no account. Known forms: "Rate
-/// limit reached for M in organization O on tokens per min (TPM): Limit L, Used U, Requested R.
-/// Please try again in D.", "Request too large for M ...: Limit L, Requested R.", the dialects of
-/// 2023 ("Limit: 10000 / min.", "Limit: 60.000000 / min. Current: 100.000000 / min."), Azure's
-/// "have exceeded token rate limit ... Please retry after N seconds.", Moonshot's "request reached
+/// `kind` is the error's type. Letter case and parentheses are ignored. Known forms: "Rate limit
+/// reached for M in organization O on tokens per min (TPM): Limit L, Used U, Requested R. Please
+/// try again in D.", "Request too large for M ...: Limit L, Requested R.", the dialects of 2023
+/// ("Limit: 10000 / min.", "Limit: 60.000000 / min. Current: 100.000000 / min."), Azure's "have
+/// exceeded token rate limit ... Please retry after N seconds.", Moonshot's "request reached
 /// organization TPD rate limit, current: U, limit: L" and "max RPM: L", GitHub's "Rate limit of L
 /// per 86400s exceeded", Cohere's "limited to L API calls / minute".
 pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
@@ -160,8 +159,7 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
         Some(unit) => Dimension::of(unit, window),
         None if says(&words, &["images", "image", "ipm"]) => Dimension::ImagesPerMinute,
         None if says(&words, &["audio"]) => Dimension::AudioPerMinute,
-        // "Rate limit of 150 per 86400s" counts requests: nothing else is limited without being
-        // named.
+        // "Rate limit of 150 per 86400s" counts requests: limits of anything else name it.
         None if limit.is_some() && window.is_some() => Dimension::of(Unit::Requests, window),
         None => Dimension::Other,
     };
@@ -169,7 +167,7 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
     let used = spent.map(|spent| spent.used).or_else(labelled);
     let requested = number_after(&words, "requested");
     if let (None, Unit::Requests | Unit::Tokens, true) = (window, dimension.unit(), used.is_some()) {
-        // The API's own form without a window in its words is by the minute.
+        // The API's own form without a window means a minute.
         window = Some(dimension.window());
     }
     let wait = wait(message).filter(|wait| {
@@ -188,8 +186,8 @@ pub fn parse(message: &str, kind: Option<&str>) -> Option<LimitRefusal> {
     })
 }
 
-/// What a body says of the limit that refused: its message, and fields beside it (Google's quota,
-/// OpenRouter's headers). Nothing if it speaks of no limit.
+/// The limit that refused, from a body's message and fields (Google's quota, OpenRouter's headers);
+/// `None` if it is not about a limit.
 pub fn of_body(body: &ErrorBody) -> Option<LimitRefusal> {
     let hints = &body.hints;
     let told = body.message.as_deref().and_then(|message| parse(message, body.kind.as_deref()));
@@ -198,7 +196,7 @@ pub fn of_body(body: &ErrorBody) -> Option<LimitRefusal> {
     }
     let told = told.unwrap_or_default();
     let window = hints.window.or(told.window);
-    // A number beside which no unit stands counts requests.
+    // A number without a unit counts requests.
     let unit = hints
         .unit
         .or(Some(told.dimension.unit()).filter(|unit| *unit != Unit::Other))
@@ -208,7 +206,7 @@ pub fn of_body(body: &ErrorBody) -> Option<LimitRefusal> {
     Some(LimitRefusal { dimension: Dimension::of(unit, window), limit, used, window, ..told })
 }
 
-/// Whether a wait is a whole day: Azure has said "86400 seconds" of a limit that renews every
+/// Whether a wait is exactly a day: Azure has sent "86400 seconds" for a limit that renews every
 /// minute.
 pub(crate) fn is_a_day(wait: Duration) -> bool {
     wait == Duration::from_hours(24)

@@ -1,4 +1,4 @@
-//! The numbers in the words of a refusal: the limit, and what was used of it.
+//! The numbers in a refusal's message: the limit, and the amount used.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::says;
 use super::window::{acronym, is_acronym, of_noun, time_at};
 use super::words::{Word, unit_of_time};
 
-/// One of several limits that a message lists.
+/// One of several limits in a message.
 #[derive(Clone, Copy)]
 pub(super) struct Spent {
     pub(super) window: Duration,
@@ -14,8 +14,8 @@ pub(super) struct Spent {
     pub(super) limit: u64,
 }
 
-/// Of "Minute limit: 0 / 1600000 tokens. Day limit: 2105 / 10 tokens." (DIAL) the limit that is
-/// spent; of several that of the longest window.
+/// The spent limit of "Minute limit: 0 / 1600000 tokens. Day limit: 2105 / 10 tokens." (DIAL); of
+/// several the one with the longest window.
 pub(super) fn spent_of_several(words: &[Word<'_>]) -> Option<Spent> {
     let spent = words.windows(6).filter_map(|words| match words {
         [
@@ -33,8 +33,8 @@ pub(super) fn spent_of_several(words: &[Word<'_>]) -> Option<Spent> {
     spent.max_by_key(|spent| spent.window)
 }
 
-/// The number behind a label: `Limit 10000`, `limit: 1,500,000`, `Limit: 60.000000 / min`, `rate
-/// limit of 150`. A label without its number is a word of the sentence: the next one is looked at.
+/// The number after a label: `Limit 10000`, `limit: 1,500,000`, `Limit: 60.000000 / min`, `rate
+/// limit of 150`. A label without a number is skipped for the next one.
 pub(super) fn number_after(words: &[Word<'_>], label: &str) -> Option<u64> {
     if let Some(number) = number_of_pair(words, label) {
         return whole(number);
@@ -71,11 +71,11 @@ fn number_of_pair(words: &[Word<'_>], label: &str) -> Option<f64> {
     })
 }
 
-/// The number of "max RPM: 20", "maximum requests per minute: 20".
+/// The number in "max RPM: 20" or "maximum requests per minute: 20".
 pub(super) fn number_after_most(words: &[Word<'_>]) -> Option<u64> {
     let most = words.iter().position(|word| matches!(word, Word::Text("max" | "maximum")))?;
     let near = words.get(most + 1..(most + 6).min(words.len()))?;
-    // Of tokens or requests over a time only: "max concurrency: 3" bounds something else.
+    // Only for tokens or requests per time: "max concurrency: 3" limits something else.
     if near.iter().all(|word| of_noun(word).is_none()) && !is_acronym(near) {
         return None;
     }
@@ -87,8 +87,8 @@ pub(super) fn number_after_most(words: &[Word<'_>]) -> Option<u64> {
         .and_then(whole)
 }
 
-/// The number of "limited to 10 API calls / minute", "at most 5 requests in 10 seconds", "only 60
-/// RPM", "5 per 1 minute": a count over a time, in a message that says that more is not taken.
+/// The number in "limited to 10 API calls / minute", "at most 5 requests in 10 seconds", "only 60
+/// RPM" or "5 per 1 minute": a count per time, in a message about a maximum.
 pub(super) fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
     if !says(
         words,
@@ -119,7 +119,7 @@ pub(super) fn number_of_rate(words: &[Word<'_>]) -> Option<u64> {
     })
 }
 
-/// A count as a whole number; nothing where it is no count.
+/// A count as a whole number; `None` if it is not one.
 fn whole(number: f64) -> Option<u64> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked")]
     (0.0..=9_007_199_254_740_992.0).contains(&number).then_some(number as u64)

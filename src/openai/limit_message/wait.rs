@@ -1,11 +1,11 @@
-//! How long a message says to wait.
+//! The time to wait in a message.
 
 use std::time::{Duration, SystemTime};
 
 use super::words::{Word, cut, unit_of_time};
 use crate::openai::moment::date;
 
-/// Words that a time to wait follows; a lead that holds another stands before it.
+/// Phrases that precede a time to wait; a phrase that contains another comes first.
 const LEADS: [&str; 15] = [
     "try again in",
     "try again after",
@@ -23,13 +23,13 @@ const LEADS: [&str; 15] = [
     "replenished in",
     "available in",
 ];
-/// Leads behind which a number without a unit is seconds.
+/// Phrases after which a number without a unit is in seconds.
 const OF_SECONDS: [&str; 2] = ["retry after", "retry-after"];
-/// Words that a moment to come back follows.
+/// Phrases that precede the time of day or date to come back.
 const LEADS_OF_MOMENTS: [&str; 6] =
     ["again at", "retry at", "resets at", "reset at", "available at", "try after"];
 
-/// How long a message says to wait: "try again in 1m26.4s", "Retry after 55 seconds", "wait 1 hour
+/// The time to wait in a message: "try again in 1m26.4s", "Retry after 55 seconds", "wait 1 hour
 /// and 5 minutes".
 pub fn wait(message: &str) -> Option<Duration> {
     let lower = message.to_ascii_lowercase();
@@ -38,8 +38,8 @@ pub fn wait(message: &str) -> Option<Duration> {
     })
 }
 
-/// When a message says to come back: "try again at 2026-01-27T12:00:30Z", "resets at Tue, 27 Jan
-/// 2026 12:00:30 GMT".
+/// The date in a message: "try again at 2026-01-27T12:00:30Z", "resets at Tue, 27 Jan 2026 12:00:30
+/// GMT".
 pub fn moment(message: &str) -> Option<SystemTime> {
     let lower = message.to_ascii_lowercase();
     LEADS_OF_MOMENTS.iter().find_map(|lead| {
@@ -51,7 +51,7 @@ pub fn moment(message: &str) -> Option<SystemTime> {
     })
 }
 
-/// What stands behind each place of a lead that ends there.
+/// The text after each occurrence of a phrase as whole words.
 fn behind<'a>(lower: &'a str, lead: &'a str) -> impl Iterator<Item = &'a str> {
     let places = lower.match_indices(lead).map(|(at, lead)| &lower[at + lead.len()..]);
     places.filter_map(|text| {
@@ -60,7 +60,7 @@ fn behind<'a>(lower: &'a str, lead: &'a str) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// The time at the start of a text in .NET's notation, `[D.]HH:MM:SS`: Azure API Management's.
+/// The time at the start of a text in .NET's notation, `[D.]HH:MM:SS` (Azure API Management).
 fn clock(text: &str) -> Option<Duration> {
     let end =
         text.find(|sign: char| !(sign.is_ascii_digit() || matches!(sign, ':' | '.'))).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! What the words of a refusal count, and over which window.
+//! The unit and the window in a refusal's message.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ const CHINESE_WINDOWS: [(&str, Duration); 4] = [
     ("每月", Duration::from_hours(30 * 24)),
 ];
 
-/// What the limit counts and over which window: by "tokens per min", then by an acronym (TPM, RPD),
-/// then by what of it other words tell ("call rate limit", "60 / min", "per 10 seconds", "daily").
+/// The unit and window of the limit: from "tokens per min", else from an acronym (TPM, RPD), else
+/// from other words ("call rate limit", "60 / min", "per 10 seconds", "daily").
 pub(super) fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Duration>) {
     let (mut unit, mut window) = (None, None);
     for at in 0..words.len() {
@@ -60,7 +60,7 @@ pub(super) fn unit_and_window(words: &[Word<'_>]) -> (Option<Unit>, Option<Durat
     acronym.map_or((unit, window), |(unit, window)| (Some(unit), Some(window)))
 }
 
-/// The window that a Chinese message names: a day, a week, a month, or a number of hours.
+/// The window in a Chinese message: a day, a week, a month, or a number of hours.
 pub(super) fn window_in_chinese(message: &str) -> Option<Duration> {
     let named = CHINESE_WINDOWS.iter().find(|(word, _)| message.contains(word));
     named.map(|(_, window)| *window).or_else(|| {
@@ -83,7 +83,7 @@ pub(super) fn time_at(words: &[Word<'_>]) -> Option<Duration> {
     }
 }
 
-/// The unit and the window of TPM, RPD and their kin.
+/// The unit and the window of TPM, RPD and similar acronyms.
 pub(super) fn acronym(word: &str) -> Option<(Unit, Duration)> {
     let unit = match word.as_bytes().first()? {
         b't' => Unit::Tokens,

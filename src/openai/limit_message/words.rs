@@ -1,4 +1,4 @@
-//! The words of a refusal: a message cut into lower-case words and numbers.
+//! Splits a refusal's message into lower-case words and numbers.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::openai::decimal;
 pub(super) enum Word<'a> {
     /// Letters, lower case.
     Text(&'a str),
-    /// Digits, with separators of thousands or a fraction; nothing where it is too large.
+    /// Digits, with thousands separators or a fraction; `None` if the number is too large.
     Number(Option<f64>),
-    /// One of `:`, `/` and `=`: what binds a number to its label or unit.
+    /// One of `:`, `/` and `=`, which bind a number to its label or unit.
     Bind,
     /// Any other sign.
     Stop,
 }
 
-/// Cuts a lower-case message into its words, at most [`MOST`] of them.
+/// Splits a lower-case message into at most [`MOST`] words.
 pub(super) fn cut(lower: &str) -> Vec<Word<'_>> {
     let mut words = Vec::new();
     let mut rest = lower;
@@ -39,7 +39,7 @@ pub(super) fn cut(lower: &str) -> Vec<Word<'_>> {
         } else {
             match first {
                 b':' | b'/' | b'=' => words.push(Word::Bind),
-                // What separates words without ending a phrase.
+                // Characters that separate words without ending a phrase.
                 b' ' | b'\t' | b'\n' | b'\r' | b'-' | b'_' | b'(' | b')' | b'*' | b'`' | b'\'' | b'"' => {}
                 _ => words.push(Word::Stop),
             }
@@ -51,15 +51,15 @@ pub(super) fn cut(lower: &str) -> Vec<Word<'_>> {
     words
 }
 
-/// Words of a message that are looked at: a message is at most 2 KiB.
+/// Most words of a message; a message is at most 2 KiB.
 const MOST: usize = 1024;
 
-/// A number such as `10000`, `1,500,000`, `10_000` or `60.000000`, and what follows it.
+/// A number such as `10000`, `1,500,000`, `10_000` or `60.000000`, and the rest of the text.
 fn number(text: &str) -> (Option<f64>, &str) {
     let bytes = text.as_bytes();
     let mut end = digits(bytes);
     let mut value = decimal::whole(&bytes[..end]).map(|number| number as f64);
-    // Separated thousands: exactly three digits behind each separator.
+    // Thousands separators: exactly three digits follow each.
     while let Some(b',' | b'_') = bytes.get(end) {
         let group = &bytes[end + 1..];
         if digits(group) != 3 {
@@ -84,7 +84,7 @@ fn digits(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// The length of a unit of time by its name; a month has thirty days.
+/// The duration of a unit of time by its name; a month has thirty days.
 pub(super) fn unit_of_time(word: &str) -> Option<Duration> {
     Some(match word {
         "ms" | "millisecond" | "milliseconds" => Duration::from_millis(1),

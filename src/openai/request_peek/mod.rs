@@ -1,4 +1,4 @@
-//! What a request body says that pricing and retrying need, read in one pass over its bytes.
+//! The fields of a request body that pricing and retrying need, parsed in one pass.
 
 #[cfg(test)]
 mod tests;
@@ -8,95 +8,95 @@ use super::json::{Cursor, Malformed, TextLength, without_mark};
 /// The longest model name that is kept, in bytes.
 pub const MAX_MODEL: usize = 256;
 
-/// What a request body says of its price and of what a repeat would do.
+/// The fields of a request body that decide its price and whether it may be repeated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "they are the body's own independent flags")]
 pub struct RequestPeek {
     /// The model, at most [`MAX_MODEL`] bytes.
     pub model: Option<Box<str>>,
-    /// Whether the answer is to be a stream.
+    /// Whether a stream is requested.
     pub stream: bool,
-    /// Whether the answer is to be kept upstream, where the body says so.
+    /// Whether the response is to be stored upstream, if the body says so.
     pub store: Option<bool>,
-    /// Whether the work goes on without the client.
+    /// Whether the work continues without the client.
     pub background: bool,
-    /// Whether the body names a conversation, which the answer is added to.
+    /// Whether the response is added to a conversation.
     pub conversation: bool,
     /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`.
     pub max_tokens: Option<u64>,
-    /// `n`, how many answers are asked for.
+    /// `n`, the number of completions requested.
     pub n: Option<u64>,
-    /// `best_of`, how many are computed to choose from.
+    /// `best_of`, the number of completions computed.
     pub best_of: Option<u64>,
     /// Whether there are tools or functions.
     pub has_tools: bool,
-    /// Whether there is a tool that acts on a third system (`mcp`) while the answer is made.
+    /// Whether there is a tool (`mcp`) that acts on a third system while the response is computed.
     pub has_remote_tools: bool,
-    /// Messages, or items of the input or prompt.
+    /// Number of messages, or items of the input or prompt.
     pub messages: u32,
-    /// Characters of text in messages, input, prompt and instructions; an escape is one.
+    /// Characters of text in messages, input, prompt and instructions; an escape counts as one.
     pub text_chars: u64,
     /// The same text in bytes of UTF-8.
     pub text_bytes: u64,
-    /// How many tokens the input or prompt consists of where it is given as tokens.
+    /// Number of tokens, if the input or prompt is an array of tokens.
     pub token_array_len: u64,
     /// Images in the input.
     pub images: u32,
-    /// The tier that the body asks for.
+    /// The requested service tier.
     pub service_tier: Option<ServiceTier>,
 }
 
-/// The processing tier that a request asks for.
+/// The service tier of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceTier {
     /// The project's setting.
     Auto,
     /// Standard.
     Default,
-    /// Cheap and slow, refused with 429 while capacity is short.
+    /// Cheap and slow; refused with 429 while capacity is short.
     Flex,
     /// Fast; shares the standard limits.
     Priority,
-    /// One that the list does not know.
+    /// An unknown tier.
     Other,
 }
 
-/// What was read of a body that may have been cut short.
+/// The result of scanning a body that may be truncated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scanned {
-    /// What the part that is there says.
+    /// The fields of the available part.
     pub peek: RequestPeek,
-    /// Whether the whole body was read: what a cut body does not say may still stand in the rest of
-    /// it.
+    /// Whether the whole body was scanned; otherwise fields may be missing.
     pub whole: bool,
 }
 
-/// The bytes are not a JSON object, or end early: the request is priced as one request.
+/// The body is not a JSON object, or is truncated; it is priced as one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the body is not a JSON object")]
 pub struct NotJson;
 
 impl RequestPeek {
-    /// How many answers the upstream computes for each prompt: at least 1.
+    /// The number of completions computed for each prompt, at least 1.
     pub fn completions(&self) -> u64 {
         self.n.max(self.best_of).unwrap_or(1).max(1)
     }
 }
 
-/// Reads a request body in one pass: no tree, no recursion, no allocation but the model's name.
+/// Parses a request body in one pass: no tree, no recursion, no allocation except for the model's
+/// name.
 ///
-/// It reads what it needs and does not validate the rest: a body that passes here may still be
-/// refused upstream. Of a key that comes twice the last counts, as it does upstream.
+/// It parses the fields it needs and does not validate the rest, so the upstream may still refuse
+/// the body. Of repeated keys the last counts, as it does upstream.
 pub fn peek(body: &[u8]) -> Result<RequestPeek, NotJson> {
     let mut peek = RequestPeek::default();
     let mut cursor = Cursor::new(body);
     peek.root(&mut cursor).map_err(|Malformed| NotJson)?;
-    // What follows the object would make it something else.
+    // Text after the object makes the body invalid.
     if cursor.peek().is_some() { Err(NotJson) } else { Ok(peek) }
 }
 
-/// The same for a body that may have been cut short: what was read until then counts, the text of a
-/// string that is cut too. Nothing for what does not begin as a JSON object.
+/// The same for a body that may be truncated: all that was scanned counts, including the text of a
+/// truncated string. `None` if the body does not start as a JSON object.
 pub fn scan(body: &[u8]) -> Option<Scanned> {
     let mut scanned = Scanned::default();
     let mut cursor = Cursor::new(without_mark(body));
@@ -107,7 +107,7 @@ pub fn scan(body: &[u8]) -> Option<Scanned> {
     Some(scanned)
 }
 
-/// The names of the bound on an answer's tokens: each endpoint, and each of its ages, has its own.
+/// The names of the limit on output tokens, which differ by endpoint and API version.
 const TOKEN_LIMITS: [&[u8]; 3] = [b"max_tokens", b"max_completion_tokens", b"max_output_tokens"];
 
 impl RequestPeek {
@@ -176,9 +176,8 @@ impl RequestPeek {
 
     /// Counts text, tokens, items and images of messages, input or prompt.
     ///
-    /// Text is what stands directly in the value, in arrays in it, or under a key that holds text
-    /// wherever it is. Images, audio and files (megabytes of base64) stand under other keys and are
-    /// skipped.
+    /// Text is a string that is the value itself, in arrays in it, or under a key for text at any
+    /// depth. Images, audio and files (megabytes of base64) have other keys and are skipped.
     fn input(&mut self, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
         let mut nesting = Nesting::default();
         loop {
@@ -238,7 +237,7 @@ impl RequestPeek {
         }
     }
 
-    /// Counts what stands directly in the list: a message, an item, one of several prompts.
+    /// Counts an element of the list: a message, an item, one of several prompts.
     fn item(&mut self, nesting: &Nesting) {
         self.messages = self.messages.saturating_add(u32::from(nesting.depth == 1));
     }
@@ -249,17 +248,16 @@ impl RequestPeek {
     }
 }
 
-/// Whether text stands under a key of a message or an input item; anything else is a name, an
-/// identifier or data.
+/// Whether a key of a message or input item contains text; other keys contain names, ids or data.
 fn holds_text(key: &[u8]) -> bool {
     matches!(key, b"content" | b"text" | b"arguments" | b"output" | b"input" | b"refusal")
 }
 
-/// For each level of brackets, whether the strings directly in it are text; a stack of bits.
+/// For each level of brackets, whether strings directly in it are text; a stack of bits.
 #[derive(Default)]
 struct Nesting {
     depth: u32,
-    /// The innermost level is the lowest bit; level 0, the value itself, is text.
+    /// The lowest bit is the innermost level; level 0, the value itself, is text.
     text: u64,
     /// Which levels are objects, in the same order.
     objects: u64,
@@ -278,7 +276,7 @@ impl Nesting {
         self.text = self.text & !1 | u64::from(text);
     }
 
-    /// Behind a comma: in an object a key follows, which is no text.
+    /// After a comma in an object a key follows, which is not text.
     fn next(&mut self) {
         self.text &= !(self.objects & 1);
     }

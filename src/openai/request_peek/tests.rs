@@ -1,4 +1,4 @@
-//! Bodies as clients send them, cut short, and hostile.
+//! Bodies of real clients, truncated bodies, and hostile ones.
 
 use proptest::prelude::*;
 
@@ -125,7 +125,7 @@ fn depth_costs_nothing() {
     }
 }
 
-/// Any JSON value, its keys often those that hold text.
+/// Any JSON value, often with keys that contain text.
 fn json_tree() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         any::<String>().prop_map(serde_json::Value::from),
@@ -157,7 +157,7 @@ fn json_tree() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// What `input` counts, told by recursion over a tree.
+/// The counts of `input`, computed by recursion over a tree.
 fn count(value: &serde_json::Value, text: bool, depth: usize, peek: &mut RequestPeek) {
     use serde_json::Value;
     match value {
@@ -192,8 +192,8 @@ fn count(value: &serde_json::Value, text: bool, depth: usize, peek: &mut Request
 }
 
 proptest! {
-    /// However a body is cut, what is read of it is no more than what stands in the whole, and
-    /// a whole one is read whole.
+    /// A truncated body never counts more than the whole one, and a whole body is scanned
+    /// completely.
     #[test]
     fn a_cut_body_says_no_more_than_the_whole(
         model in "[a-z]{1,9}", text in "[a-z\"\\\\ 中]{0,40}", model_last in any::<bool>(), at in 0.0..1.0_f64,

@@ -1,5 +1,5 @@
-//! Which choices of a chat stream have begun, and which have their last chunk: what tells that a
-//! stream without `[DONE]` is whole.
+//! Tracks which choices of a chat stream have begun and which have ended, to decide whether a
+//! stream without `[DONE]` is complete.
 
 use std::sync::LazyLock;
 
@@ -8,14 +8,14 @@ use serde_json::Value;
 
 use super::line::Parts;
 
-/// Choices that are told apart; a stream with more is whole only by its own last event.
+/// Most choices that are tracked; a stream with more is complete only with its terminal event.
 const MOST: u64 = 64;
 
 static FINISH: LazyLock<memmem::Finder<'static>> =
     LazyLock::new(|| memmem::Finder::new(b"\"finish_reason\""));
 static INDEX: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"index\""));
 
-/// A bit for each choice.
+/// A bit set of choices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Choices {
     begun: u64,
@@ -23,24 +23,24 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// Whether each choice that began has its last chunk.
+    /// Whether every choice that began has its last chunk.
     pub(super) fn are_finished(self) -> bool {
         self.begun != 0 && self.begun & !self.finished == 0
     }
 
-    /// Whether a choice began that lacks its last chunk.
+    /// Whether a choice that began lacks its last chunk.
     pub(super) fn are_unfinished(self) -> bool {
         self.begun & !self.finished != 0
     }
 
-    /// Takes note of a chunk. Nearly all are of the first choice, and not its last: they are found
-    /// out without being parsed.
+    /// Records a chunk. Most belong to the first choice and are not its last, which is detected
+    /// without parsing.
     pub(super) fn note(&mut self, data: Parts<'_>) {
         let data = data.head;
         if self.begun & 1 == 1 && !finishes(data) && first_index(data) == Some(0) {
             return;
         }
-        // What can't be read to its end says what was read of it.
+        // A chunk that can't be parsed to its end counts as far as it was parsed.
         let _: Option<()> = self.read(data);
     }
 
@@ -57,8 +57,8 @@ impl Choices {
     }
 }
 
-/// Whether a chunk holds no more than the announcement of an answer: the role, filters' results on
-/// the prompt, nothing at all.
+/// Whether a chunk only announces a response: the role, content filter results of the prompt, or
+/// nothing.
 pub(super) fn is_announcement(data: Parts<'_>) -> bool {
     let Ok(chunk) = serde_json::from_slice::<Value>(data.head) else { return false };
     let Some(choices) = chunk["choices"].as_array() else { return false };
@@ -87,12 +87,12 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
-/// Whether a `finish_reason` in it is not null.
+/// Whether it has a `finish_reason` other than null.
 fn finishes(data: &[u8]) -> bool {
     FINISH.find_iter(data).any(|at| !value_at(data, at + FINISH.needle().len()).starts_with(b"null"))
 }
 
-/// The first `index` in it, which is the choice's in all but odd orders.
+/// The first `index`, which is normally the choice's.
 fn first_index(data: &[u8]) -> Option<u64> {
     let at = INDEX.find(data)?;
     match value_at(data, at + INDEX.needle().len()) {

@@ -1,12 +1,12 @@
 //! The lines of a stream, kept in bounded memory until they are complete.
 
-/// Of a line longer than `HEAD + TAIL` its first bytes are kept, where errors stand...
+/// Bytes kept from the start of a line longer than `HEAD + TAIL`, where errors are.
 pub(super) const HEAD: usize = 4 << 10;
-/// ...and its last bytes, where the usage stands: behind it come at most 16 metadata of 576
-/// characters.
+/// Bytes kept from its end, where the usage is: at most 16 metadata entries of 576 characters
+/// follow it.
 pub(super) const TAIL: usize = 16 << 10;
 
-/// A line, or an event's data: whole in `head`, or the two ends of one that is too long.
+/// A line, or an event's data: complete in `head`, or its two ends if it is too long.
 #[derive(Clone, Copy)]
 pub(super) struct Parts<'a> {
     pub(super) head: &'a [u8],
@@ -26,7 +26,7 @@ impl<'a> Parts<'a> {
         Self { head: self.head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(self.head), ..self }
     }
 
-    /// The value of the line, if it is of this field; one space after the colon is not part of it.
+    /// The value of the line, if it has this field name, without one space after the colon.
     pub(super) fn value_of(self, field: &[u8]) -> Option<Self> {
         let rest = self.head.strip_prefix(field)?;
         let value = match rest {
@@ -38,7 +38,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The start of a line, kept until its end comes: the two ends of it if it is long.
+/// An incomplete line; only its two ends if it is long.
 #[derive(Clone, Default)]
 pub(super) struct PartialLine {
     kept: Vec<u8>,
@@ -59,7 +59,7 @@ impl PartialLine {
             self.kept.extend_from_slice(&tail[tail.len() - TAIL..]);
         } else {
             self.kept.extend_from_slice(tail);
-            // Twice the tail, so that what is moved is paid for by what was added.
+            // Twice the tail, so that moving bytes is amortized.
             if self.kept.len() > HEAD + 2 * TAIL {
                 self.kept.drain(HEAD..self.kept.len() - TAIL);
             }
@@ -98,7 +98,7 @@ impl Data {
         !self.present
     }
 
-    /// Keeps what was looked at in place until now.
+    /// Copies the data that was parsed in place so far.
     pub(super) fn spill(&mut self, in_place: &mut Option<Parts<'_>>) {
         if let Some(parts) = in_place.take() {
             self.push(parts);
@@ -144,7 +144,7 @@ impl Data {
     }
 }
 
-/// Empties a buffer, and gives a large one back: thousands of streams are open at once.
+/// Clears a buffer, and frees a large one, because thousands of streams may be open.
 fn empty(buffer: &mut Vec<u8>) {
     if buffer.capacity() > HEAD {
         *buffer = Vec::new();

@@ -1,4 +1,4 @@
-//! From an event's name and data to what it means.
+//! Determines the meaning of an event from its name and data.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use crate::openai::in_place;
 use crate::openai::json::Cursor;
 use crate::openai::usage::{self, Usage};
 
-/// What an event of this name, with this data, means.
+/// The meaning of an event.
 pub(super) fn meaning(name: Name, data: Parts<'_>) -> Event<'_> {
     match name {
         Name::Output => Event::Output,
@@ -23,8 +23,8 @@ pub(super) fn meaning(name: Name, data: Parts<'_>) -> Event<'_> {
     }
 }
 
-/// What data means whose event has no name, or none that tells: a chat chunk, `[DONE]`, or an event
-/// with its `type` first.
+/// The meaning of data without a significant event name: a chat chunk, `[DONE]`, or an event whose
+/// first key is `type`.
 fn meaning_of_data(data: Parts<'_>) -> Event<'_> {
     let start = data.head.trim_ascii_start();
     if start.starts_with(b"[DONE]") {
@@ -32,7 +32,7 @@ fn meaning_of_data(data: Parts<'_>) -> Event<'_> {
     }
     if let Some(name) = leading_type(start) {
         match name {
-            // An event of its own type can still carry an error or a usage.
+            // An event with an unknown type can still contain an error or a usage.
             Name::Absent | Name::Unknown => {}
             Name::Output
             | Name::Preamble
@@ -54,17 +54,16 @@ static ERROR: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finde
 static BASE_RESP: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"base_resp\""));
 static USAGE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\"usage\""));
 
-/// The event's name as its data says, where `type` is the first key, as it is in everything the API
-/// sends.
+/// The event's name from `type`, which is the first key in all events of the API.
 fn leading_type(data: &[u8]) -> Option<Name> {
     let rest = data.strip_prefix(b"{")?.trim_ascii_start().strip_prefix(b"\"type\"")?;
     let value = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
     Some(Name::of(&value[..memchr2(b'"', b'\\', value)?]))
 }
 
-/// Whether the object, or the first of a list (Google's), has an `error` of its own that is not
-/// null, has in its place an `error_type`, `error_message` or `error_msg`, is an `error` by its
-/// `object` (vLLM's), or has a `base_resp` that tells of a failure (`MiniMax`).
+/// Whether the object, or the first of a list (Google), has an `error` that is not null, an
+/// `error_type`, `error_message` or `error_msg`, `object: "error"` (vLLM), or a `base_resp` with a
+/// failure (`MiniMax`).
 fn has_error(data: &[u8]) -> bool {
     let mut cursor = Cursor::new(data.strip_prefix(b"[").unwrap_or(data));
     if cursor.object().is_err() {
@@ -91,7 +90,7 @@ fn has_error(data: &[u8]) -> bool {
     false
 }
 
-/// What an event's name tells.
+/// The meaning of an event's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Name {
     #[default]
@@ -117,7 +116,7 @@ impl Name {
             | b"speech.audio.done"
             | b"image_generation.completed"
             | b"image_edit.completed"
-            // Anthropic and Cohere, whose own paths pass through, too.
+            // Anthropic and Cohere, whose own endpoints are proxied too.
             | b"message_stop"
             | b"message-end" => Self::Completed,
             b"response.incomplete" => Self::Incomplete,
@@ -128,13 +127,13 @@ impl Name {
     }
 }
 
-/// The usage that the data carries.
+/// The usage in the data.
 fn usage_in(data: Parts<'_>) -> Option<Usage> {
     [data.tail, data.head].into_iter().filter(|part| may_have_usage(part)).find_map(usage::find)
 }
 
-/// Whether there is a usage that is not null; nearly all chunks say null, and that is found in a
-/// few nanoseconds.
+/// Whether there is a usage that is not null; in most chunks it is null, which is detected in a few
+/// nanoseconds.
 fn may_have_usage(part: &[u8]) -> bool {
     USAGE.find_iter(part).any(|found| !part[found..].starts_with(b"\"usage\":null"))
 }

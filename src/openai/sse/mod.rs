@@ -1,10 +1,9 @@
-//! A scanner over server-sent events that tells what a proxy must know of a stream, and touches
+//! A scanner of server-sent events, which detects the events that matter to a proxy and changes
 //! nothing.
 //!
-//! It sees every chunk of every stream, so the common event must cost next to nothing: lines are
-//! found by `memchr`, an event that lies whole in a chunk is looked at in place, and a delta is
-//! told by its name alone. What is kept between two chunks is bounded, and how the bytes are cut
-//! into chunks makes no difference to the events.
+//! It sees every chunk of every stream, so common events must be cheap: lines are found by
+//! `memchr`, an event within one chunk is parsed in place, and a delta is recognized by its name.
+//! State between chunks is bounded, and the chunk boundaries do not affect the events.
 
 mod choices;
 mod line;
@@ -19,34 +18,32 @@ use self::line::{Data, PartialLine, Parts};
 use self::meaning::{Name, meaning};
 use super::usage::Usage;
 
-/// What an event means to a proxy.
+/// The meaning of an event to a proxy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// `data: [DONE]`: the stream is complete.
     Done,
-    /// `response.created`, `response.queued` or `response.in_progress`: accepted, no output yet; or
-    /// a sign of life.
+    /// `response.created`, `response.queued` or `response.in_progress`: accepted, without output
+    /// yet; or a keep-alive.
     Preamble,
-    /// Output, or an event that the list does not know.
+    /// Output, or an unknown event.
     Output,
-    /// A chat chunk that carries the usage; other chunks of such a stream say `"usage":null`. It
-    /// may carry output too.
+    /// A chat chunk with the usage; other chunks have `"usage":null`. It may contain output too.
     Usage(Usage),
-    /// `response.completed` and the like: the stream is complete, and what it took.
+    /// `response.completed` and similar: the stream is complete, with its usage.
     Completed(Option<Usage>),
-    /// `response.incomplete`: complete as far as the stream goes; a limit on the output was
-    /// reached.
+    /// `response.incomplete`: the stream is complete, but an output limit was reached.
     Incomplete(Option<Usage>),
-    /// `response.failed`: the end of the stream, with its data (bounded) for
+    /// `response.failed`: the end of the stream, with its (bounded) data for
     /// [`super::ErrorBody::parse`].
     Failed {
         /// The start of the event's data, at most 20 KiB.
         data: &'a [u8],
-        /// What it took, where it says so.
+        /// The usage, if reported.
         usage: Option<Usage>,
     },
-    /// An error instead of, or after, output: `event: error`, nested or flat, or an `error` object
-    /// in any event's data.
+    /// An error instead of or after output: `event: error`, nested or flat, or an `error` object in
+    /// any event's data.
     Error {
         /// The start of the event's data, at most 20 KiB.
         data: &'a [u8],
@@ -55,7 +52,7 @@ pub enum Event<'a> {
 
 impl Event<'_> {}
 
-/// Shows how much data there is, never what it says: errors echo prompts.
+/// Shows only the length of the data, because errors echo prompts.
 impl fmt::Debug for Event<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -73,26 +70,25 @@ impl fmt::Debug for Event<'_> {
     }
 }
 
-/// An incremental scanner of one stream. It holds nothing between events, and at most 144 KiB while
-/// a long one passes.
+/// An incremental scanner of one stream. It holds no memory between events, and at most 144 KiB
+/// during a long one.
 #[derive(Clone, Default)]
 pub struct SseScanner {
-    /// The start of a line whose end has not come yet.
+    /// The start of an incomplete line.
     line: PartialLine,
-    /// The data lines of an event whose blank line has not come yet, when they could not be looked
-    /// at in place.
+    /// The data lines of an incomplete event that could not be parsed in place.
     data: Data,
     name: Name,
-    /// The last line ended in CR: an LF that follows belongs to it.
+    /// Whether the last line ended in CR, so that a following LF belongs to it.
     skip_line_feed: bool,
-    /// A byte order mark may stand before the first line only.
+    /// Whether the first line has begun; only before it a byte order mark is allowed.
     started: bool,
     /// Whether there was output.
     output: bool,
     choices: Choices,
 }
 
-/// Shows how much it holds, never what: it is a part of an answer.
+/// Shows only the amount of data, which is part of a response.
 impl fmt::Debug for SseScanner {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("SseScanner").field("held", &self.held()).finish_non_exhaustive()
@@ -100,10 +96,10 @@ impl fmt::Debug for SseScanner {
 }
 
 impl SseScanner {
-    /// Takes the next chunk and tells the events that end in it, in order.
+    /// Scans the next chunk, and calls `on_event` for each event that ends in it, in order.
     pub fn feed(&mut self, chunk: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
         let mut rest = chunk;
-        // The data of the current event, as long as one line of this chunk holds all of it.
+        // The current event's data, as long as it is one line of this chunk.
         let mut in_place: Option<Parts<'_>> = None;
         while !rest.is_empty() {
             if self.skip_line_feed {
@@ -150,24 +146,23 @@ impl SseScanner {
         self.data.spill(&mut in_place);
     }
 
-    /// Whether no event is under way: where an event of one's own can be put between those of the
-    /// upstream.
+    /// Whether no event is incomplete, so that another event may be inserted.
     pub fn is_at_boundary(&self) -> bool {
         self.line.is_empty() && self.data.is_absent() && self.name == Name::Absent
     }
 
-    /// Whether each choice of a chat stream that began has its `finish_reason`: with a clean end
-    /// after it, the stream is whole also without `[DONE]`.
+    /// Whether every choice that began in a chat stream has its `finish_reason`. If the stream then
+    /// ends normally, it is complete even without `[DONE]`.
     pub fn choices_are_finished(&self) -> bool {
         self.choices.are_finished()
     }
 
-    /// Whether a choice of a chat stream began and has no `finish_reason`.
+    /// Whether a choice that began in a chat stream has no `finish_reason`.
     pub fn choices_are_unfinished(&self) -> bool {
         self.choices.are_unfinished()
     }
 
-    /// How much memory the scanner holds beside itself, in bytes.
+    /// Allocated memory, in bytes.
     pub fn held(&self) -> usize {
         self.line.capacity() + self.data.capacity()
     }
@@ -207,7 +202,7 @@ fn event<'a>(name: Name, data: Parts<'a>, output: &mut bool, choices: &mut Choic
     if is_chunk {
         choices.note(data);
     }
-    // Looked at until the first output only.
+    // Checked only until the first output.
     if !*output && is_chunk && event == Event::Output && is_announcement(data) {
         return Event::Preamble;
     }

@@ -1,11 +1,11 @@
-//! Streams as the API sends them, and any way to cut them.
+//! Real streams, split into chunks in any way.
 
 use proptest::prelude::*;
 
 use super::line::{HEAD, TAIL};
 use super::*;
 
-/// An event with its data, for comparison.
+/// An event with its data as text, for comparison.
 fn tell(event: &Event<'_>) -> String {
     match event {
         Event::Error { data } | Event::Failed { data, .. } => format!("{event:?} {}", data.escape_ascii()),
@@ -18,7 +18,7 @@ fn tell(event: &Event<'_>) -> String {
     }
 }
 
-/// Every event of a stream that comes in chunks of these sizes, and the rest in one.
+/// All events of a stream in chunks of these sizes, and one for the rest.
 fn told(stream: &[u8], chunks: impl IntoIterator<Item = usize>) -> Vec<String> {
     let mut scanner = SseScanner::default();
     let mut events = Vec::new();
@@ -64,7 +64,7 @@ fn tells_a_responses_stream() {
     let expected = [Event::Preamble, Event::Preamble, Event::Output, Event::Completed(Some(usage(7, 2)))]
         .map(|event| tell(&event));
     assert_eq!(events(stream), expected);
-    // The same without names: the type in the data tells.
+    // The same without event names: the type in the data suffices.
     let unnamed: Vec<&str> = stream.split_inclusive('\n').filter(|line| !line.starts_with("event")).collect();
     assert_eq!(events(&unnamed.concat()), expected);
 }
@@ -162,7 +162,7 @@ fn follows_the_line_rules_of_the_standard() {
     assert_eq!(events("data\n\n"), ["Output"]);
     assert_eq!(events("event: error\n\n"), Vec::<String>::new());
     assert_eq!(events("id: 1\nretry: 5\nevents: x\n\n"), Vec::<String>::new());
-    // Two data lines are one datum; an event without its blank line never was.
+    // Two data lines are one value; an event without its blank line is ignored.
     assert_eq!(events("data: {\"error\":\ndata: {\"a\":1}}\n\ndata: [DONE]\n").len(), 1);
     assert!(events("data: {\"error\":\ndata: {\"a\":1}}\n\n")[0].starts_with("Error"));
 }

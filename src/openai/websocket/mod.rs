@@ -1,9 +1,9 @@
-//! What the messages of a WebSocket session say: `/responses` in WebSocket mode, and Realtime.
+//! The messages of WebSocket sessions: `/responses` in WebSocket mode, and Realtime.
 //!
-//! In both a client asks for an answer with `response.create`, and events of the same names as in a
-//! stream over HTTP tell of it. In WebSocket mode `stream_id` names a lane: the turns of one lane
-//! follow each other, the lanes go on side by side (developers.openai.com, guide "WebSocket mode").
-//! Realtime has `response.done` for every end, and tells its limits in `rate_limits.updated`.
+//! In both, a client requests a response with `response.create`, and the events have the same names
+//! as in an HTTP stream. In WebSocket mode `stream_id` names a lane: turns of one lane run in
+//! sequence, lanes in parallel (developers.openai.com, guide "WebSocket mode"). Realtime ends every
+//! response with `response.done`, and reports its limits in `rate_limits.updated`.
 
 #[cfg(test)]
 mod tests;
@@ -20,19 +20,19 @@ use super::{HeaderLimit, LimitHeaders, Part, RequestPeek, Unit};
 pub const MAX_STREAM_ID: usize = 256;
 /// The longest id of a response or an event that is kept, in bytes.
 const MAX_ID: usize = 128;
-/// Headers of an error that are read.
+/// Most headers of an error that are parsed.
 const MAX_HEADERS: usize = 64;
 
-/// What a client's message asks for.
+/// The kind of a client's message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientKind {
-    /// `response.create`: an answer.
+    /// `response.create`: requests a response.
     Create,
-    /// `response.cancel`: the end of one.
+    /// `response.cancel`: cancels one.
     Cancel,
-    /// `input_audio_buffer.*` and `output_audio_buffer.*`: sound, which does not wait.
+    /// `input_audio_buffer.*` and `output_audio_buffer.*`: audio, which is never delayed.
     Audio,
-    /// Anything else.
+    /// Any other message.
     #[default]
     Other,
 }
@@ -40,21 +40,21 @@ pub enum ClientKind {
 /// A client's message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientEvent {
-    /// What it asks for.
+    /// The kind of the message.
     pub kind: ClientKind,
-    /// The lane, where it names one; at most [`MAX_STREAM_ID`] bytes of it.
+    /// The lane, if it names one; at most [`MAX_STREAM_ID`] bytes.
     pub stream_id: Option<Box<str>>,
     /// The response that it continues.
     pub previous_response_id: Option<Box<str>>,
-    /// The client's own name of the message (Realtime).
+    /// The client's own id of the message (Realtime).
     pub event_id: Option<Box<str>>,
-    /// `generate: false`: no output is made, only state is prepared.
+    /// `generate: false`: produces no output, only prepares state.
     pub warms_up: bool,
-    /// What a `response.create` says of its price.
+    /// The fields of a `response.create` that pricing needs.
     pub peek: Option<RequestPeek>,
 }
 
-/// Reads a client's message. What is no JSON object asks for nothing.
+/// Parses a client's message. Anything but a JSON object is of kind `Other`.
 pub fn client_event(message: &[u8]) -> ClientEvent {
     let mut event = ClientEvent::default();
     let mut nested = None;
@@ -62,7 +62,7 @@ pub fn client_event(message: &[u8]) -> ClientEvent {
         return ClientEvent::default();
     }
     if event.kind == ClientKind::Create {
-        // Realtime wraps what it asks for.
+        // Realtime nests the request.
         event.peek = request_peek::peek(nested.unwrap_or(message)).ok();
     }
     event
@@ -110,45 +110,45 @@ pub fn is_stream_id(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
 }
 
-/// What an event tells of the answer that it belongs to.
+/// The meaning of an event for its response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerKind {
-    /// `response.created`: an answer begins.
+    /// `response.created`: a response begins.
     Created,
-    /// Any other event of an answer under way.
+    /// Any other event of a running response.
     Progress,
-    /// `response.completed`, `response.incomplete`, and `response.done` that did not fail: its end.
+    /// `response.completed`, `response.incomplete`, and `response.done` without failure: the
+    /// response's end.
     Ended,
-    /// `response.failed`, and `response.done` that failed: its end, with an error.
+    /// `response.failed`, and `response.done` with failure: the response's end with an error.
     Failed,
     /// `error`.
     Error,
     /// `rate_limits.updated`.
     RateLimits,
-    /// Nothing that concerns an answer.
+    /// An event without a response.
     #[default]
     Other,
 }
 
-/// An event of the server's.
+/// An event of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerEvent {
-    /// What it tells.
+    /// Its meaning.
     pub kind: ServerKind,
-    /// The lane, where it names one.
+    /// The lane, if it names one.
     pub stream_id: Option<Box<str>>,
-    /// The answer.
+    /// The response's id.
     pub response_id: Option<Box<str>>,
-    /// The client's message that an error is about (Realtime).
+    /// The client's message that an error refers to (Realtime).
     pub about: Option<Box<str>>,
 }
 
-/// Reads an event from its beginning, `head`, and its end, `tail`, which is empty where the
-/// beginning is all of it.
+/// Parses an event from its start `head` and its end `tail`, which is empty if `head` is complete.
 pub fn server_event(head: &[u8], tail: &[u8]) -> ServerEvent {
     let mut event = ServerEvent::default();
     let mut cursor = Cursor::new(head);
-    // An event cut short ends in an error: what was read until then counts.
+    // Parsing a truncated event ends with an error; the fields parsed so far count.
     let whole = read_server(&mut event, &mut cursor).is_ok();
     if !whole && event.stream_id.is_none() {
         event.stream_id = last_stream_id(tail);
@@ -162,7 +162,7 @@ fn read_server(event: &mut ServerEvent, cursor: &mut Cursor<'_>) -> Result<(), M
         match &*key.key() {
             b"type" => {
                 let kind = cursor.string_or_skip()?.map(|kind| ServerKind::of(&kind)).unwrap_or_default();
-                // The status of a response may stand before the type.
+                // The status of a response may precede the type.
                 event.kind = if event.kind == ServerKind::Failed { ServerKind::Failed } else { kind };
             }
             b"stream_id" => event.stream_id = text(cursor.string_or_skip()?, MAX_STREAM_ID),
@@ -207,7 +207,7 @@ impl ServerKind {
             b"response.failed" => Self::Failed,
             b"error" => Self::Error,
             b"rate_limits.updated" => Self::RateLimits,
-            // They concern input that waits for an answer, not an answer's output.
+            // They concern input that waits for a response, not output.
             name if name.starts_with(b"response.steer.") => Self::Other,
             name if name.starts_with(b"response.") => Self::Progress,
             _ => Self::Other,
@@ -215,8 +215,8 @@ impl ServerKind {
     }
 }
 
-/// The last `stream_id` in the end of an event. In text quotes are escaped, so that no text can
-/// pretend to be one.
+/// The last `stream_id` in the end of an event. Quotes in text are escaped, so text can't be
+/// mistaken for it.
 fn last_stream_id(tail: &[u8]) -> Option<Box<str>> {
     const KEY: &[u8] = b"\"stream_id\"";
     let at = memchr::memmem::rfind(tail, KEY)?;
@@ -228,8 +228,8 @@ fn text(raw: Option<Raw<'_>>, bound: usize) -> Option<Box<str>> {
     raw.map(|raw| raw.text(bound).into())
 }
 
-/// The error of an event as an error's body: of `response.done` it stands where no other event has
-/// it.
+/// The error of an event as an error body; in `response.done` it is at another place than in other
+/// events.
 pub fn error_body(event: &[u8]) -> Vec<u8> {
     match nested_value(event, &[b"response", b"status_details", b"error"]) {
         Some(error) => [b"{\"error\":", error, b"}"].concat(),
@@ -237,8 +237,8 @@ pub fn error_body(event: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The headers that an `error` event carries, beside the error or in it: those that the answer over
-/// HTTP would have had.
+/// The headers in an `error` event, beside the error or in it: those that an HTTP response would
+/// have.
 pub fn error_headers(event: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for path in [&[&b"error"[..], b"headers"][..], &[b"headers"]] {
@@ -264,7 +264,7 @@ pub fn error_headers(event: &[u8]) -> HeaderMap {
     headers
 }
 
-/// What stands under these keys, one within the other.
+/// The value at this path of keys.
 fn nested_value<'a>(json: &'a [u8], path: &[&[u8]]) -> Option<&'a [u8]> {
     let mut value = json;
     for wanted in path {
@@ -281,7 +281,7 @@ fn nested_value<'a>(json: &'a [u8], path: &[&[u8]]) -> Option<&'a [u8]> {
     Some(value)
 }
 
-/// The limits that `rate_limits.updated` tells of requests and tokens.
+/// The limits of requests and tokens in `rate_limits.updated`.
 pub fn rate_limits(event: &[u8]) -> LimitHeaders {
     let mut limits = LimitHeaders::default();
     let Some(list) = nested_value(event, &[b"rate_limits"]) else { return limits };
