@@ -1,4 +1,4 @@
-//! What is logged, and how that is changed while the process runs.
+//! The log filter, which can change while the process runs.
 
 use std::str::FromStr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,12 +12,12 @@ use tracing_subscriber::layer::{Context, Layer};
 
 use super::ACCESS_LOG;
 
-/// What is logged.
+/// The log levels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Levels {
-    /// The least severe line that is written.
+    /// The lowest severity that is logged.
     pub least: Level,
-    /// Whether the access log is.
+    /// Whether the access log is written.
     pub access: bool,
 }
 
@@ -27,24 +27,24 @@ impl Default for Levels {
     }
 }
 
-/// Levels by target that overrule [`Levels::least`]: what `RUST_LOG` says.
+/// Levels by target that take precedence over [`Levels::least`], from `RUST_LOG`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Directives(Targets);
 
-/// Why the directives of `RUST_LOG` can't be used.
+/// The reason why `RUST_LOG` is invalid.
 #[derive(Debug, Error)]
 pub enum DirectiveError {
-    /// They have another form.
+    /// The syntax is wrong.
     #[error("RUST_LOG: {0}. Write levels and targets, such as \"info\" or \"info,weir::proxy=debug\"")]
     Malformed(String),
-    /// They ask for what would show keys.
+    /// The level would log keys.
     #[error(
         "RUST_LOG: {target} may not be more verbose than \"{most}\", because libraries write headers with keys in their lines"
     )]
     ShowsKeys {
         /// The target.
         target: String,
-        /// Its most verbose level.
+        /// The most verbose level allowed for it.
         most: LevelFilter,
     },
 }
@@ -52,7 +52,7 @@ pub enum DirectiveError {
 impl FromStr for Directives {
     type Err = DirectiveError;
 
-    /// Reads `target=level` or a level, separated by commas. An empty text has none.
+    /// Parses comma-separated levels or `target=level`. Empty text has no directives.
     fn from_str(text: &str) -> Result<Self, DirectiveError> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -68,7 +68,7 @@ impl FromStr for Directives {
     }
 }
 
-/// Levels and directives together.
+/// Levels and directives combined.
 #[derive(Debug)]
 struct Rules {
     targets: Targets,
@@ -81,7 +81,7 @@ impl Rules {
         Self { targets: directives.clone().with_default(least), access: levels.access }
     }
 
-    /// Whether lines of this target and level are written.
+    /// Whether lines with this target and level are logged.
     fn allow(&self, target: &str, level: Level) -> bool {
         if target == ACCESS_LOG {
             return self.access && level <= Level::INFO;
@@ -97,11 +97,10 @@ impl Rules {
     }
 }
 
-/// The most verbose level that a target may be written at.
+/// The most verbose level allowed for a target.
 ///
-/// The libraries below show headers where they trace: at most what they say at "info" is told.
-/// Those that read what clients send warn of it for each frame: whoever reaches the port could fill
-/// the log.
+/// Libraries log headers at trace level, so they are limited to "info". Those that parse client
+/// input also warn for each frame, which would let any client fill the log.
 fn most_verbose(target: &str) -> LevelFilter {
     match target.split("::").next() {
         Some("weir") => LevelFilter::TRACE,
@@ -110,11 +109,11 @@ fn most_verbose(target: &str) -> LevelFilter {
     }
 }
 
-/// The [`Levels`] of a log that runs; clones share them.
+/// A handle to change the [`Levels`] of a running log; clones share them.
 ///
-/// tracing remembers of each place in the code whether anybody listens, and is told to ask again
-/// after a change: so the lock is taken once for each place, and not, as by
-/// `tracing_subscriber::reload`, for each line.
+/// tracing caches for each call site whether it is enabled, and the cache is rebuilt after a
+/// change. So the lock is taken once per call site, and not, as by `tracing_subscriber::reload`,
+/// for each line.
 #[derive(Clone, Debug)]
 pub struct LogFilter {
     rules: Arc<RwLock<Rules>>,
@@ -127,7 +126,7 @@ impl LogFilter {
         Self { rules, directives: Arc::new(directives) }
     }
 
-    /// Other levels from now on; the directives stay.
+    /// Changes the levels; the directives stay.
     pub fn change(&self, levels: Levels) {
         let rules = Rules::new(levels, &self.directives);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;

@@ -1,4 +1,4 @@
-//! How one event becomes one line.
+//! Formats log events.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::ACCESS_LOG;
 
-/// Access lines as they are, everything else as `tracing-subscriber` writes it.
+/// Formats access lines unchanged, and all others as `tracing-subscriber` does.
 pub(super) struct Format {
     text: Plain<Compact>,
     json: Option<Plain<Json>>,
@@ -49,7 +49,7 @@ where
     }
 }
 
-/// How the fields of a span are kept for the lines within it.
+/// The fields of a span, formatted for the lines inside it.
 pub(super) enum Fields {
     Json(JsonFields),
     Text(DefaultFields),

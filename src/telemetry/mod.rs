@@ -1,5 +1,4 @@
-//! What leaves the process for people and collectors to read: log lines, trace context, and what
-//! must never be in them.
+//! Logs, trace context and span export, and the masking of secrets in them.
 
 pub mod otlp;
 mod filter;
@@ -24,24 +23,24 @@ pub use throttle::{LogThrottle, SharedLogThrottle};
 pub use trace::{RequestTrace, SpanId, TraceContext};
 pub use writer::{DroppedLines, LogGuard};
 
-/// The `tracing` target of the access log, whose lines are written as they are.
+/// The `tracing` target of the access log, whose lines are written unchanged.
 pub const ACCESS_LOG: &str = "weir::access";
 
-/// The `tracing` target of the lines that name the limits in force.
+/// The `tracing` target of the lines with the current limits.
 pub const LIMITS_LOG: &str = "weir::limits";
 
-/// How the log is written.
+/// The log settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What is logged at first.
+    /// The initial levels.
     pub levels: Levels,
-    /// What overrules the levels, also after a change.
+    /// Directives that take precedence over the levels, also after a change.
     pub directives: Directives,
-    /// As JSON, a line per event, instead of as text.
+    /// Whether each line is JSON instead of text.
     pub json: bool,
-    /// Text may be colored: the output is a terminal.
+    /// Whether text may be colored, because the output is a terminal.
     pub color: bool,
-    /// Lines that wait to be written; more are dropped and counted.
+    /// Most lines waiting to be written; further ones are dropped and counted.
     pub queue: usize,
 }
 
@@ -57,21 +56,21 @@ impl Default for Settings {
     }
 }
 
-/// Why the log could not be set up.
+/// The reason why the log could not be set up.
 #[derive(Debug, Error)]
 pub enum LogError {
-    /// The thread that writes could not be started.
+    /// The writer thread could not be started.
     #[error("the log's thread could not be started: {0}")]
     Thread(#[from] io::Error),
-    /// Something else in this process listens already.
+    /// The process already has a subscriber.
     #[error("the log is set up already")]
     Twice,
 }
 
-/// Sets up the log of the whole process, written to `output` by a thread of its own.
+/// Sets up the log of the process, which a separate thread writes to `output`.
 ///
-/// Dropping the guard writes what still waits, for at most two seconds. The filter changes what is
-/// logged.
+/// Dropping the guard writes the remaining lines, for at most two seconds. The filter changes what
+/// is logged.
 ///
 /// # Errors
 /// See [`LogError`].
@@ -85,7 +84,7 @@ pub fn start(
     Ok((guard, filter))
 }
 
-/// The subscriber that [`start`] installs, writing where `writer` says, and its filter.
+/// The subscriber that [`start`] installs, with the given writer, and its filter.
 pub fn subscriber<W>(settings: &Settings, writer: W) -> (impl Subscriber + Send + Sync + use<W>, LogFilter)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
@@ -99,11 +98,11 @@ where
     (tracing_subscriber::registry().with(lines).with(filter.clone()), filter)
 }
 
-/// Runs `log` with a subscriber of this thread's own, for tests that run beside others.
+/// Runs `log` with a subscriber for this thread, for tests that run in parallel.
 ///
-/// tracing remembers of each place in the code whether anybody listens to it. A thread without a
-/// subscriber could make it remember that nobody does just when another begins to listen; a
-/// process-wide one that listens to all keeps it asking.
+/// tracing caches for each call site whether it is enabled. A thread without a subscriber could
+/// make it cache "disabled" just before another thread sets one; a process-wide subscriber for
+/// everything prevents that.
 #[cfg(test)]
 pub(crate) fn with_own_log(subscriber: impl Subscriber + Send + Sync + 'static, log: impl FnOnce()) {
     static LISTENS: std::sync::Once = std::sync::Once::new();

@@ -1,30 +1,30 @@
-//! Takes out of an error message what may echo a prompt, a key or an address.
+//! Masks the parts of an error message that may echo a prompt, a key or an address.
 
-/// Characters of a message that are kept at most.
+/// Most characters of a message that are kept.
 pub const MAX_MESSAGE: usize = 512;
 
-/// What stands where something was taken out.
+/// Replaces masked text.
 const MASK: char = '…';
 
-/// Hosts whose links the API's own messages give, and that say nothing about a caller.
+/// Hosts of links in the API's own messages, which reveal nothing about a caller.
 const KNOWN_HOSTS: [&str; 4] =
     ["platform.openai.com", "help.openai.com", "status.openai.com", "developers.openai.com"];
 
-/// The message with quoted parts, keys and foreign links masked, on one line, at most
+/// The message with quoted parts, keys and unknown links masked, on one line, at most
 /// [`MAX_MESSAGE`] characters.
 ///
-/// A quote that is never closed masks the rest. An apostrophe within a word opens nothing.
+/// An unclosed quote masks the rest. An apostrophe inside a word opens no quote.
 pub fn masked(message: &str) -> String {
     redacted(message, true)
 }
 
-/// The message with keys and foreign links masked and its quoted parts as they are: for who has
-/// configured that the log may hold what errors echo. Bounded and on one line as [`masked`].
+/// The message with keys and unknown links masked, but not quoted parts; for operators who allow
+/// error texts in the log. Bounded and on one line like [`masked`].
 pub fn without_keys(message: &str) -> String {
     redacted(message, false)
 }
 
-/// A text that no `Debug` shows.
+/// Text that `Debug` does not show.
 #[derive(Clone)]
 pub struct Hidden(String);
 
@@ -104,7 +104,7 @@ fn opens_quote(quote: char, before: char) -> bool {
     quote != '\'' || !before.is_alphanumeric()
 }
 
-/// Where the quote ends in `inner`: an apostrophe followed by a letter is part of a word.
+/// The end of the quote in `inner`; an apostrophe before a letter is part of a word.
 fn closing(quote: char, inner: &str) -> Option<usize> {
     inner.match_indices(quote).map(|(at, _)| at).find(|at| {
         let after = inner[at + quote.len_utf8()..].chars().next();

@@ -1,55 +1,54 @@
-//! Spans as Weir tells them: plain values, made when a request has ended. How they travel is
-//! [`super::otlp`]'s business.
+//! Spans as plain values, created when a request has ended and exported by [`super::otlp`].
 
 use std::borrow::Cow;
 use std::time::SystemTime;
 
 use super::trace::{SpanId, TraceId};
 
-/// One stretch of work within a trace.
+/// One operation within a trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
     /// The trace.
     pub trace: TraceId,
     /// Its own id.
     pub id: SpanId,
-    /// The span that it is part of.
+    /// The parent span.
     pub parent: Option<SpanId>,
-    /// Which side of a connection it is about.
+    /// The side of the connection.
     pub side: Side,
     /// A name of low cardinality, by the conventions.
     pub name: Cow<'static, str>,
-    /// Its begin.
+    /// The start time.
     pub start: SystemTime,
-    /// Its end.
+    /// The end time.
     pub end: SystemTime,
-    /// What is known of it.
+    /// The attributes.
     pub attributes: Vec<(&'static str, Value)>,
-    /// Whether it counts as failed.
+    /// Whether it failed.
     pub failed: bool,
 }
 
-/// Which side of a connection a span is about.
+/// The side of the connection that a span describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// A request that Weir answered. Its parent is the caller's.
+    /// A request that Weir answered. Its parent is the caller's span.
     Server,
     /// An attempt that Weir made.
     Client,
 }
 
-/// What an attribute holds.
+/// The value of an attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A word, or more.
+    /// A string.
     Text(Cow<'static, str>),
-    /// Several: what a header's lines hold.
+    /// A list of strings, such as a header's values.
     Texts(Vec<String>),
     /// A count.
     Count(i64),
     /// Seconds.
     Seconds(f64),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
 }
 

@@ -7,7 +7,7 @@ use tracing::Level;
 
 use super::*;
 
-/// Where a test reads what was written.
+/// A writer whose output a test reads.
 #[derive(Clone, Default)]
 struct Sink(Arc<Mutex<Vec<u8>>>);
 
@@ -117,7 +117,7 @@ fn the_filter_tells_targets_apart_and_can_be_changed() {
     });
 }
 
-/// Stands still until it is told to go on.
+/// A writer that blocks until it is released.
 struct Stuck {
     begun: Sender<()>,
     go_on: Receiver<()>,
@@ -162,7 +162,7 @@ fn a_stuck_output_drops_lines_and_counts_them() {
     assert_eq!(guard.dropped().count(), 1, "a line that could not be written counts");
 }
 
-/// Counts how often it is written to.
+/// A writer that counts its writes.
 struct Counting(Arc<AtomicUsize>);
 
 impl Write for Counting {
@@ -187,7 +187,7 @@ fn lines_that_come_together_are_written_together() {
         }
     });
     assert!(guard.flush());
-    // Each write of less than a batch but the flush's own came after a pause.
+    // Every write smaller than a batch, except for the flush's own, follows a pause.
     let most = crate::clock::now().duration_since(began).as_millis() / writer::GATHER.as_millis() + 1;
     let writes = writes.load(Ordering::Relaxed);
     assert!(writes as u128 <= most, "{writes} writes, at most {most} in this time");

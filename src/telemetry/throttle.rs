@@ -1,14 +1,14 @@
-//! A bound on log lines about what may happen very often.
+//! Limits log lines about frequent events.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Instant;
 
-/// The time in which one line is written.
+/// The period in which one line is written.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Lets one line pass every ten seconds, and counts those that it holds back.
+/// Allows one line every ten seconds, and counts the suppressed ones.
 #[derive(Debug, Default)]
 pub struct LogThrottle {
     last: Option<Instant>,
@@ -16,7 +16,7 @@ pub struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// Whether a line may be written at `now`: the number of lines that were held back since the
+    /// Whether a line may be written at `now`. Returns the number of lines suppressed since the
     /// last one.
     pub fn allow(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < PERIOD) {
@@ -28,12 +28,12 @@ impl LogThrottle {
     }
 }
 
-/// A [`LogThrottle`] that several connections share.
+/// A [`LogThrottle`] shared by several connections.
 #[derive(Debug, Default)]
 pub struct SharedLogThrottle(Mutex<LogThrottle>);
 
 impl SharedLogThrottle {
-    /// As [`LogThrottle::allow`].
+    /// See [`LogThrottle::allow`].
     pub fn allow(&self, now: Instant) -> Option<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).allow(now)
     }

@@ -1,8 +1,7 @@
-//! W3C trace context: read from a request, passed on, or begun.
+//! W3C trace context: parsed from a request, propagated, or created.
 //!
-//! Without export of spans Weir hands `traceparent` and `tracestate` on as they came; a new parent
-//! that nobody can look up would tear a trace apart. With export each attempt is a span, and the
-//! upstream sees that span as its parent.
+//! Without span export Weir forwards `traceparent` and `tracestate` unchanged, because an unknown
+//! parent would break the trace. With export each attempt is a span and the upstream's parent.
 
 use std::fmt;
 
@@ -16,25 +15,25 @@ pub struct TraceId(u128);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpanId(u64);
 
-/// What a `traceparent` header says. <https://www.w3.org/TR/trace-context/>, section 3.2.
+/// A parsed `traceparent` header. <https://www.w3.org/TR/trace-context/>, section 3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     /// The trace that the request belongs to.
     pub trace: TraceId,
-    /// The span that sent it.
+    /// The sender's span.
     pub parent: SpanId,
     /// Whether the sender records the trace.
     pub sampled: bool,
 }
 
-/// Where one request stands in a trace.
+/// A request's place in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestTrace {
-    /// The trace that it belongs to.
+    /// Its trace.
     pub trace: TraceId,
-    /// The caller's span; none where the trace begins here.
+    /// The caller's span; `None` if the trace begins here.
     pub parent: Option<SpanId>,
-    /// Weir's own span of it; none where it is not recorded, and headers pass untouched.
+    /// Weir's span; `None` if the request is not sampled, and headers are forwarded unchanged.
     pub span: Option<SpanId>,
 }
 
@@ -42,20 +41,20 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 impl RequestTrace {
-    /// A request that Weir itself records nothing of.
+    /// A request that Weir does not sample.
     pub fn passing(context: TraceContext) -> Self {
         Self { trace: context.trace, parent: Some(context.parent), span: None }
     }
 
-    /// The span of the attempt with this number, the first being 1.
+    /// The span of the attempt with this number, starting at 1.
     pub fn attempt(&self, number: u32) -> Option<SpanId> {
-        // Unique without another draw: a request's own span is drawn from 64 bits, and its attempts
-        // are few.
+        // Unique without another random number: a request's span is drawn from 64 bits, and it has
+        // few attempts.
         self.span.map(|SpanId(own)| SpanId(own.wrapping_add(u64::from(number)).max(1)))
     }
 
-    /// Makes the attempt with this number the parent that the upstream sees. What is not recorded
-    /// passes as it came.
+    /// Sets the attempt with this number as the parent in `headers`. If the request is not sampled,
+    /// they do not change.
     pub fn write(&self, number: u32, headers: &mut HeaderMap) {
         let Some(span) = self.attempt(number) else { return };
         let context = TraceContext { trace: self.trace, parent: span, sampled: true };
@@ -63,7 +62,7 @@ impl RequestTrace {
             headers.insert(TRACEPARENT, value);
         }
         if self.parent.is_none() {
-            // Vendors' notes on a trace that could not be read belong to no trace.
+            // Without a valid trace, `tracestate` is meaningless.
             headers.remove(TRACESTATE);
         }
     }
@@ -73,22 +72,21 @@ impl RequestTrace {
 const LENGTH: usize = 55;
 
 impl TraceContext {
-    /// What a request's `traceparent` says; nothing where it has none, several, or one that can't
-    /// be read.
+    /// The trace context of a request; `None` if `traceparent` is absent, repeated or invalid.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(TRACEPARENT).iter();
         let line = lines.next().filter(|_| lines.next().is_none())?;
         Self::parse(line.as_bytes())
     }
 
-    /// Reads a `traceparent` value; `None` if it is not one, as the specification asks: the trace
-    /// then starts anew.
+    /// Parses a `traceparent` value; `None` if it is invalid, in which case the specification
+    /// requires a new trace.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let version = hex(value.get(..2)?)?;
         let whole = match version {
             0 => value.len() == LENGTH,
             0xff => false,
-            // A later version may append fields.
+            // Later versions may append fields.
             _ => value.len() == LENGTH || value.get(LENGTH) == Some(&b'-'),
         };
         let dashes = [2, 35, 52].iter().all(|at| value.get(*at) == Some(&b'-'));
@@ -104,7 +102,7 @@ impl TraceContext {
         Some(Self { trace: TraceId(trace), parent: SpanId(parent), sampled: flags & 1 == 1 })
     }
 
-    /// Begins a trace.
+    /// Creates a new trace.
     pub fn begin(rng: &mut fastrand::Rng, sampled: bool) -> Self {
         Self { trace: TraceId(rng.u128(1..)), parent: SpanId::new(rng), sampled }
     }
@@ -146,7 +144,7 @@ impl fmt::Display for SpanId {
     }
 }
 
-/// Lower-case hex only, as the specification says; at most 32 digits.
+/// Parses lower-case hex digits, as the specification requires; at most 32.
 fn hex(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |value, digit| {
         let digit = match digit {

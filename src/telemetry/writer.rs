@@ -1,5 +1,5 @@
-//! Writes log lines from a thread of its own: a slow disk or a stuck pipe costs lines, which are
-//! counted, and never a request.
+//! Writes log lines in a separate thread: a slow disk or blocked pipe loses lines, which are
+//! counted, but never delays a request.
 
 use std::io;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Time that the last lines get when the process ends.
+/// Time to write the last lines when the process ends.
 const LAST_LINES: Duration = Duration::from_secs(2);
-/// Bytes that are put together for one write.
+/// Most bytes that are combined into one write.
 const BATCH: usize = 64 * 1024;
-/// How long the thread lets lines come together once there is one. To wake it for each line, and to
-/// write each by itself, takes half as long as the request that the line is about.
+/// Time for which the thread collects lines after the first. Waking it and writing separately for
+/// each line would cost half as much as the request itself.
 pub(super) const GATHER: Duration = Duration::from_millis(10);
 
-/// Starts the thread; lines go in through the queue, and the guard writes the last ones.
+/// Starts the thread. Lines enter through the queue; the guard writes the last ones.
 ///
 /// # Errors
-/// If the thread cannot be started.
+/// The thread can't be started.
 pub(super) fn start(
     capacity: usize,
     output: impl io::Write + Send + 'static,
@@ -37,7 +37,7 @@ pub(super) fn start(
 
 enum Message {
     Line(Vec<u8>),
-    /// Everything before this is to be written; then the sender is told.
+    /// A request to write all earlier lines, and then to notify the sender.
     Flush(Sender<()>),
 }
 
@@ -48,7 +48,7 @@ struct Bound {
     dropped: AtomicU64,
 }
 
-/// Where lines go in.
+/// The queue of lines.
 pub(super) struct Queue {
     sender: Sender<Message>,
     bound: Arc<Bound>,
@@ -62,11 +62,11 @@ impl<'a> MakeWriter<'a> for Queue {
     }
 }
 
-/// Takes one event: `tracing-subscriber` writes each with a single call.
+/// A writer for one event, which `tracing-subscriber` writes with a single call.
 pub(super) struct Entry<'a>(&'a Queue);
 
 impl io::Write for Entry<'_> {
-    /// Never waits and never fails: a line that finds no room is dropped.
+    /// Never waits and never fails: a line is dropped if the queue is full.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let Queue { sender, bound } = self.0;
         let waiting = bound.waiting.fetch_add(1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl io::Write for Entry<'_> {
     }
 }
 
-/// How many lines were dropped since the start.
+/// The number of lines dropped since the start.
 #[derive(Clone, Debug)]
 pub struct DroppedLines(Arc<Bound>);
 
@@ -93,7 +93,7 @@ impl DroppedLines {
     }
 }
 
-/// Keeps the log alive; dropping it writes what still waits, for at most two seconds.
+/// Keeps the log running; dropping it writes the remaining lines, for at most two seconds.
 #[derive(Debug)]
 pub struct LogGuard {
     sender: Sender<Message>,
@@ -101,12 +101,13 @@ pub struct LogGuard {
 }
 
 impl LogGuard {
-    /// A counter of the lines that were dropped.
+    /// The counter of dropped lines.
     pub fn dropped(&self) -> DroppedLines {
         self.dropped.clone()
     }
 
-    /// Waits until everything logged so far is written, for at most two seconds; whether it was.
+    /// Waits until everything logged so far is written, for at most two seconds. Returns whether it
+    /// was.
     pub fn flush(&self) -> bool {
         let (done, written) = channel();
         self.sender.send(Message::Flush(done)).is_ok() && written.recv_timeout(LAST_LINES).is_ok()
@@ -119,14 +120,14 @@ impl Drop for LogGuard {
     }
 }
 
-/// Ends when nobody can log any more.
+/// Runs until all senders are dropped.
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, which no request waits for")]
 fn write_lines(receiver: &Receiver<Message>, bound: &Bound, mut output: impl io::Write) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut lines = 0;
     while let Ok(first) = receiver.recv() {
         if matches!(first, Message::Line(_)) {
-            // Who logs meanwhile finds nobody to wake.
+            // Meanwhile, logging threads need not wake this one.
             std::thread::sleep(GATHER);
         }
         for message in std::iter::once(first).chain(receiver.try_iter()) {
@@ -140,7 +141,7 @@ fn write_lines(receiver: &Receiver<Message>, bound: &Bound, mut output: impl io:
                 }
                 Message::Flush(done) => {
                     write_batch(&mut batch, &mut lines, bound, &mut output);
-                    // Who waited may have given up.
+                    // The receiver may have timed out.
                     done.send(()).ok();
                 }
             }

@@ -1,4 +1,4 @@
-//! What stands for the exporter in a build without the feature `otlp`: it can't be made.
+//! The placeholder for the exporter in a build without the feature `otlp`; it can't be created.
 
 use std::convert::Infallible;
 

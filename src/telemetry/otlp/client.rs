@@ -1,7 +1,6 @@
-//! The HTTP client of the exporter: hyper, one connection for each message.
+//! The exporter's HTTP client: hyper, with a new connection for each message.
 //!
-//! A message goes out every few seconds; a connection kept for the next would mostly be closed by
-//! then.
+//! Messages are seconds apart; a kept connection would usually be closed by then.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -18,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::exporter::EXPORT_WITHIN;
 use crate::{clock, http_client};
 
-/// Bytes of a collector's answer: a few words.
+/// Largest response of a collector, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
 pub(super) struct Client {
@@ -27,7 +26,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn new(tls: Option<Arc<ClientConfig>>) -> Self {
-        // HTTP/1.1 is all that is spoken here.
+        // Only HTTP/1.1 is supported.
         let tls = tls.map(|tls| {
             let mut tls = ClientConfig::clone(&tls);
             tls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -59,7 +58,7 @@ impl std::fmt::Debug for Client {
     }
 }
 
-/// Written as `async_trait` expands it, which would be one more dependency.
+/// Written like the expansion of `async_trait`, to avoid that dependency.
 impl HttpClient for Client {
     fn send_bytes<'client, 'sending>(
         &'client self,

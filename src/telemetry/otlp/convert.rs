@@ -1,4 +1,4 @@
-//! From Weir's spans to those of the SDK.
+//! Converts Weir's spans to those of the SDK.
 
 use opentelemetry::trace::{self, SpanContext, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{Array, InstrumentationScope, KeyValue, StringValue};
@@ -7,7 +7,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
 use crate::telemetry::span::{Side, Span, Value};
 
-/// Who tells the spans.
+/// The resource that identifies this service.
 pub(super) fn resource(service_name: String) -> Resource {
     Resource::builder_empty()
         .with_service_name(service_name)

@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::SpanExporter as _;
 use super::{ExportError, Settings, client, convert};
 use crate::telemetry::span::Span;
 
-/// Time that the collector gets for one message, further tries included.
+/// Timeout of one message, including retries.
 pub(super) const EXPORT_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) struct Exporter(SpanExporter);
@@ -32,7 +32,7 @@ impl Exporter {
         Ok(Self(exporter))
     }
 
-    /// Sends the spans, and leaves none of them.
+    /// Sends the spans, and empties the vector.
     pub(super) async fn export(&self, spans: &mut Vec<Span>) -> Result<(), impl Display + use<>> {
         self.0.export(spans.drain(..).map(convert::span).collect()).await
     }

@@ -1,8 +1,8 @@
-//! Export of spans by OTLP over HTTP: a bounded queue, and a thread that empties it.
+//! Exports spans by OTLP over HTTP: a bounded queue, and a thread that sends from it.
 //!
-//! A request never waits for a collector: its spans go into the queue whole or, when that is full,
-//! are dropped and counted. `opentelemetry-otlp` makes the bytes; no tracer and no processor of the
-//! SDK is used, because a span's data is known only when its request has ended.
+//! A request never waits for a collector: its spans enter the queue together, or are dropped and
+//! counted if it is full. `opentelemetry-otlp` encodes them. The SDK's tracer and processors are
+//! not used, because a span's data is known only when its request has ended.
 
 #[cfg(not(feature = "otlp"))]
 mod absent;
@@ -32,49 +32,49 @@ use super::span::Span;
 use super::trace::{RequestTrace, SpanId, TraceContext};
 use crate::clock;
 
-/// Spans of one message.
+/// Most spans of one message.
 const BATCH: usize = 512;
-/// Time that the last spans get when the process ends.
+/// Time to send the last spans when the process ends.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
-/// Where spans go, and which.
+/// The export settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The collector's base, such as `http://127.0.0.1:4318`; `/v1/traces` is added.
+    /// The collector's base URL, such as `http://127.0.0.1:4318`; `/v1/traces` is appended.
     pub endpoint: String,
-    /// The whole value of `Authorization`.
+    /// The value of `Authorization`.
     pub authorization: Option<Hidden>,
-    /// How `https` is spoken; without it only `http` is.
+    /// The TLS configuration for `https`; without it only `http` is possible.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// This service's name in the traces.
+    /// This service's name in traces.
     pub service_name: String,
-    /// Share of the requests without a sampled parent that are traced, 0 to 1.
+    /// Fraction of requests without a sampled parent that are traced, 0 to 1.
     pub sample: f64,
-    /// How long spans are collected before they are sent.
+    /// Interval between two messages.
     pub interval: Duration,
-    /// Spans waiting to be sent; more are dropped.
+    /// Most spans waiting to be sent; further ones are dropped.
     pub max_queued: usize,
 }
 
-/// Why spans can't be exported.
+/// The reason why spans can't be exported.
 #[derive(Debug, Error)]
 pub enum ExportError {
-    /// The endpoint or the headers can't be used.
+    /// The endpoint or a header is invalid.
     #[cfg(feature = "otlp")]
     #[error("the exporter can't be set up: {0}")]
     Exporter(String),
-    /// This Weir was built without the export.
+    /// This Weir was built without export.
     #[cfg(not(feature = "otlp"))]
     #[error(
         "this Weir was built without the feature `otlp`; leave trace.endpoint out, or build it with the feature"
     )]
     NotBuilt,
-    /// The thread that sends could not be started.
+    /// The exporting thread could not be started.
     #[error("the thread that exports spans could not be started: {0}")]
     Thread(#[from] io::Error),
 }
 
-/// Where ended requests leave their spans.
+/// The queue for the spans of ended requests.
 #[derive(Clone, Debug)]
 pub struct Spans {
     sender: mpsc::Sender<Span>,
@@ -89,23 +89,23 @@ struct Counts {
     failed: AtomicU64,
 }
 
-/// What became of spans since the start.
+/// Counts of spans since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SpanCounts {
-    /// The collector took them.
+    /// Accepted by the collector.
     pub sent: u64,
-    /// The queue was full.
+    /// Dropped because the queue was full.
     pub dropped: u64,
-    /// The collector was out of reach or refused them.
+    /// Not delivered: the collector was unreachable or refused them.
     pub failed: u64,
 }
 
-/// Keeps the export alive; dropping it sends what still waits, for at most two seconds.
+/// Keeps the export running; dropping it sends the remaining spans, for at most two seconds.
 #[derive(Debug)]
 pub struct ExportGuard {
     stop: Option<oneshot::Sender<()>>,
     ended: std::sync::mpsc::Receiver<()>,
-    /// Detached when its time is over: the process ends anyway.
+    /// Detached after the timeout, because the process ends.
     _thread: JoinHandle<()>,
 }
 
@@ -125,15 +125,15 @@ pub fn start(settings: &Settings) -> Result<(Spans, ExportGuard), ExportError> {
     let thread = std::thread::Builder::new().name("weir-trace".to_owned()).spawn(move || {
         let mut export = Export { receiver, exporter, counts: counted, failing: false };
         runtime.block_on(export.run(interval, stopped));
-        // Who waited may have given up.
+        // The receiver may have timed out.
         end.send(()).ok();
     })?;
     Ok((Spans { sender, counts, sample }, ExportGuard { stop: Some(stop), ended, _thread: thread }))
 }
 
 impl Spans {
-    /// Where a request stands: within its caller's trace, or at the begin of its own. A caller's
-    /// choice to record or not is kept; without one, chance decides.
+    /// A request's place in a trace: the caller's, or a new one. A caller's sampling decision is
+    /// kept; without one it is random.
     pub fn trace(&self, headers: &HeaderMap, rng: &mut fastrand::Rng) -> Option<RequestTrace> {
         let from = TraceContext::of(headers);
         let sampled = from.map_or_else(|| rng.f64() < self.sample, |from| from.sampled);
@@ -147,7 +147,7 @@ impl Spans {
         })
     }
 
-    /// Leaves the spans of one request, all or none.
+    /// Queues the spans of one request, all or none.
     pub fn send(&self, spans: Vec<Span>) {
         match self.sender.try_reserve_many(spans.len()) {
             Ok(places) => places.zip(spans).for_each(|(place, span)| place.send(span)),
@@ -155,7 +155,7 @@ impl Spans {
         }
     }
 
-    /// What became of the spans so far.
+    /// The counts of spans so far.
     pub fn counts(&self) -> SpanCounts {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         SpanCounts {
@@ -169,7 +169,7 @@ impl Spans {
 impl Drop for ExportGuard {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            // A thread that has ended needs no telling, and one that does not end in time is left
+            // The send fails if the thread has ended; a thread that does not end in time is left
             // behind.
             stop.send(()).ok();
             self.ended.recv_timeout(LAST_SPANS).ok();
@@ -185,7 +185,7 @@ struct Export {
 }
 
 impl Export {
-    /// Sends what was collected, until it is told to stop; then what is left.
+    /// Sends the collected spans until `stop`; then the remaining ones.
     async fn run(&mut self, interval: Duration, mut stop: oneshot::Receiver<()>) {
         let mut batch = Vec::with_capacity(BATCH);
         while self.collect(&mut batch, interval, &mut stop).await {
@@ -197,7 +197,7 @@ impl Export {
         }
     }
 
-    /// Waits for a span, then for the interval's end or a full batch; whether to go on.
+    /// Waits for a span, then for the interval's end or a full batch. Returns whether to continue.
     async fn collect(
         &mut self,
         batch: &mut Vec<Span>,
@@ -230,7 +230,7 @@ impl Export {
             }
             Err(error) => {
                 add(&self.counts.failed, count);
-                // Once for each outage, not once for each batch.
+                // Once per outage, not once per batch.
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(%error, "the trace collector takes no spans; until it does, they are lost and counted");
                 }
