@@ -1,4 +1,4 @@
-//! The layer that waits for a request's turn.
+//! The layer that admits requests.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::proxy::{limits, settle};
 use crate::retry::{Safety, is_rate_limit};
 use crate::stream::{self, Reader, Relay};
 
-/// The longest wait for the body of an error, which follows its head at once.
+/// The longest wait for an error's body, which normally follows its head at once.
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Waits for the turn of each request, by limits that are configured or learned. All services made
-/// by one layer, and its clones, share the limits.
+/// Delays each request until it is admitted, by configured or learned limits. All services of one
+/// layer, and of its clones, share the limits.
 #[derive(Clone, Debug)]
 pub struct AdmissionLayer {
     shared: Arc<Shared>,
@@ -43,7 +43,7 @@ struct Shared {
 }
 
 impl AdmissionLayer {
-    /// A layer that knows nothing yet but its settings.
+    /// Creates a layer with these settings.
     pub fn new(settings: &Settings) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -64,7 +64,7 @@ impl<S> Layer<S> for AdmissionLayer {
     }
 }
 
-/// A service whose requests wait for their turns; see [`AdmissionLayer`].
+/// A service that delays requests until they are admitted; see [`AdmissionLayer`].
 #[derive(Clone, Debug)]
 pub struct Admission<S> {
     inner: S,
@@ -82,7 +82,7 @@ where
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
 
-    /// Always ready: a request waits in its future, where it can be given up.
+    /// Always ready: requests wait in their futures, which can be dropped.
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
@@ -93,7 +93,7 @@ where
     }
 }
 
-/// A request as priced.
+/// A priced request.
 struct Priced {
     named: Named,
     cost: Cost,
@@ -102,7 +102,7 @@ struct Priced {
 }
 
 impl Shared {
-    /// Price, wait, send, and read what the answer's head says.
+    /// Prices the request, waits, sends it, and reads the response's head.
     async fn run<S, B, R>(
         &self,
         mut inner: S,
@@ -138,12 +138,11 @@ impl Shared {
             route: Route::default(),
         };
         let mut permit = priced.scope.admit(ask).await.map_err(Error::refused)?;
-        // Only now: a service that is ready holds a place for its request, which others can use
-        // meanwhile.
+        // Not earlier: a ready service reserves capacity, which other requests could use meanwhile.
         let scope = || Some(Arc::clone(&priced.scope));
         let ready = inner.ready().await.map_err(|error| Error::service(error, scope()))?;
         permit.sent();
-        // Made one type at once: another service's error may not be sent to another thread.
+        // Converted at once: the service's error type may not be `Send`.
         let came: Result<_, BoxError> = ready.call(request).await.map_err(Into::into);
         match came {
             Ok(answer) => Ok(self.judge(answer, permit, priced, attempt.requeues).await),
@@ -154,7 +153,7 @@ impl Shared {
         }
     }
 
-    /// Reads a copy of a request's body for what prices it.
+    /// Parses a copy of a request's body for its price.
     async fn peek<B>(&self, copy: B) -> Option<RequestPeek>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
@@ -178,7 +177,7 @@ impl Shared {
         }
     }
 
-    /// Tells the scope what an answer says, and reads an error's body.
+    /// Reports a response to its scope, and reads an error's body.
     async fn judge<R>(
         &self,
         answer: Response<R>,
@@ -229,7 +228,7 @@ fn refuse(
     Refusal { scope: priced.scope, classified: Arc::new(classified), safety: priced.safety, place }
 }
 
-/// Tells the scope what an answer's head says of its limits.
+/// Reports the limits in a response's head to the scope.
 fn report_head(permit: &mut Permit, head: &response::Parts, is_good: bool) {
     let found = AnswerHeaders::of(&head.headers, clock::wall);
     let told = HeadReport { limits: limits::reports(&found, head.status), processing: found.processing };

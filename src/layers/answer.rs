@@ -1,4 +1,4 @@
-//! The body of an answer: passed on as it comes, and settled when it ends.
+//! A response body that settles its attempt when it ends.
 
 use std::fmt;
 use std::pin::Pin;
@@ -14,8 +14,8 @@ use crate::openai::Endpoint;
 use crate::proxy::settle;
 use crate::stream::{Aborted, End, Findings, Ledger, Relay};
 
-/// An answer's body. Its bytes are those of the service within; when it ends, or is dropped, the
-/// attempt is settled.
+/// A response body with the inner service's bytes. When it ends, or is dropped, the attempt is
+/// settled.
 pub struct AnswerBody<R>(pub(super) Box<Relay<Pin<Box<R>>, Owed>>);
 
 impl<R> fmt::Debug for AnswerBody<R> {
@@ -44,7 +44,7 @@ impl<R: Body<Data = Bytes>> Body for AnswerBody<R> {
     }
 }
 
-/// The permit of an attempt whose answer is on its way; none where the attempt was settled before.
+/// The permit of an attempt; `None` if the attempt was settled before.
 pub(super) struct Owed {
     pub(super) permit: Option<Permit>,
     pub(super) endpoint: Endpoint,

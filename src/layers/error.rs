@@ -1,4 +1,4 @@
-//! Why a request has no answer.
+//! The error of the layers.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -9,15 +9,15 @@ use tower::BoxError;
 
 use crate::admission::{Refused, Scope};
 
-/// Why a request has no answer: admission refused it before it was sent, or the service within
-/// failed.
+/// The reason why a request has no response: admission refused it before it was sent, or the inner
+/// service failed.
 #[derive(Debug)]
 pub struct Error(Kind);
 
 #[derive(Debug)]
 enum Kind {
     Refused(Refused),
-    /// The scope is that of the request, where admission knew it.
+    /// With the scope of the request, if it was resolved.
     Service(BoxError, Option<Arc<Scope>>),
 }
 
@@ -26,12 +26,12 @@ impl Error {
         Self(Kind::Refused(refused))
     }
 
-    /// The service within failed, for a request of this scope.
+    /// An error of the inner service, for a request of this scope.
     pub(super) fn service(error: impl Into<BoxError>, scope: Option<Arc<Scope>>) -> Self {
         Self(Kind::Service(error.into(), scope))
     }
 
-    /// The scope of a request that the service within failed.
+    /// The scope of the request, if the inner service failed.
     pub(super) fn scope(&self) -> Option<&Arc<Scope>> {
         match &self.0 {
             Kind::Service(_, scope) => scope.as_ref(),
@@ -46,22 +46,22 @@ impl Error {
         }
     }
 
-    /// Whether admission refused the request: nothing was sent.
+    /// Whether admission refused the request, so that nothing was sent.
     pub fn is_refused(&self) -> bool {
         self.refusal().is_some()
     }
 
-    /// Whether the request's turn would come, or came, after the longest wait.
+    /// Whether admission came, or would come, after the longest wait.
     pub fn is_deadline(&self) -> bool {
         matches!(self.refusal(), Some(Refused::Deadline { .. } | Refused::Told { .. }))
     }
 
-    /// Whether as many requests wait already as may.
+    /// Whether the queue was full.
     pub fn is_queue_full(&self) -> bool {
         matches!(self.refusal(), Some(Refused::QueueFull { .. } | Refused::CallerLimit { .. }))
     }
 
-    /// Whether the API is failing, and waiting does not help.
+    /// Whether the API is failing, so that waiting does not help.
     pub fn is_outage(&self) -> bool {
         matches!(self.refusal(), Some(Refused::BreakerOpen { .. }))
     }
@@ -71,7 +71,7 @@ impl Error {
         matches!(self.refusal(), Some(Refused::QuotaExhausted(_)))
     }
 
-    /// When another try makes sense, where that is known.
+    /// When to retry, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self.refusal()? {
             Refused::QueueFull { retry_after }

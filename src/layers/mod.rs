@@ -50,17 +50,17 @@ use crate::classify::Classified;
 use crate::clock::Instant;
 use crate::retry::Safety;
 
-/// What a retry tells admission of an attempt; an extension of the request.
+/// Data about an attempt that the retry layer passes to admission, as an extension of the request.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
     turn: Turn,
-    /// Rate limits that the same request met before.
+    /// Rate limits that the request met before.
     requeues: u32,
-    /// When the request's turn must have come.
+    /// The latest time for the request's admission.
     deadline: Instant,
 }
 
-/// What admission tells a retry of an answer that is an error; an extension of the answer.
+/// Data about an error that admission passes to the retry layer, as an extension of the response.
 #[derive(Clone, Debug)]
 struct Refusal {
     scope: Arc<Scope>,

@@ -1,4 +1,4 @@
-//! The layer that repeats what is worth repeating.
+//! The layer that retries requests.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,9 @@ use crate::clock::{self, Instant};
 use crate::openai::endpoint::Named;
 use crate::retry::{self, Decision, Policy, Safety, Situation};
 
-/// Repeats requests that failed and are safe to repeat: with full jitter, within the budget of the
-/// scope that [`AdmissionLayer`](super::AdmissionLayer) keeps, until the longest wait is over. It
-/// belongs around that layer, and without it repeats nothing.
+/// Retries failed requests that are safe to repeat: with full jitter, within the retry budget of
+/// the scope in [`AdmissionLayer`](super::AdmissionLayer), until the longest wait is over. It
+/// belongs outside of that layer, and without it retries nothing.
 #[derive(Clone, Debug)]
 pub struct RetryLayer {
     shared: Arc<Shared>,
@@ -31,7 +31,8 @@ struct Shared {
 }
 
 impl RetryLayer {
-    /// A layer with these settings; give the [`AdmissionLayer`](super::AdmissionLayer) the same.
+    /// Creates a layer with these settings; use the same for the
+    /// [`AdmissionLayer`](super::AdmissionLayer).
     pub fn new(settings: &Settings) -> Self {
         let policy = Policy { max_attempts: settings.max_attempts, ..Policy::default() };
         let rng = Mutex::new(fastrand::Rng::new());
@@ -47,7 +48,7 @@ impl<S> Layer<S> for RetryLayer {
     }
 }
 
-/// A service whose requests are repeated where that helps; see [`RetryLayer`].
+/// A service that retries requests; see [`RetryLayer`].
 #[derive(Clone, Debug)]
 pub struct Retry<S> {
     inner: S,
@@ -65,7 +66,7 @@ where
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Error>> + Send>>;
 
-    /// Always ready: each attempt waits for the service within.
+    /// Always ready: each attempt waits for the inner service.
     fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
@@ -76,7 +77,7 @@ where
     }
 }
 
-/// What the attempts of one request add up to.
+/// The state of one request over its attempts.
 struct Course {
     deadline: Instant,
     safety: Safety,
@@ -110,7 +111,7 @@ impl Shared {
                     None => return came,
                     Some(refusal) => (course.after(refusal), Some(&refusal.scope), refusal.place),
                 },
-                // What the last attempt brought says more than that there was no turn for another.
+                // The last response is more informative than the refusal of a further attempt.
                 Err(error) if error.is_refused() => return last.map_or(came, Ok),
                 Err(error) => (course.after_failure(), error.scope(), None),
             };
@@ -153,7 +154,7 @@ impl Course {
         }
     }
 
-    /// The service within brought no answer, and says nothing of whether the request was sent.
+    /// The inner service failed, and it is unknown whether the request was sent.
     fn after_failure(&self) -> Situation {
         Situation {
             attempts: self.attempts,
@@ -164,7 +165,7 @@ impl Course {
     }
 }
 
-/// The error of the service within: as it is where it is admission's own.
+/// The error of the inner service, unwrapped if it is admission's own.
 fn own(error: impl Into<BoxError>) -> Error {
     match error.into().downcast::<Error>() {
         Ok(own) => *own,

@@ -1,11 +1,10 @@
-//! What the layers are told.
+//! The settings of the layers.
 
 use std::time::Duration;
 
 use crate::{admission, retry};
 
-/// Limits that are known beforehand, and how long a request may wait. Whatever is left out has the
-/// proxy's default.
+/// Known limits, and the longest wait of a request. Everything else has the proxy's default.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub(super) admission: admission::Settings,
@@ -15,7 +14,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// No limits known, turns awaited for a minute, six attempts.
+    /// No known limits, at most a minute of waiting, six attempts.
     pub fn new() -> Self {
         Self {
             admission: admission::Settings::default(),
@@ -25,36 +24,35 @@ impl Settings {
         }
     }
 
-    /// Requests a minute. Without it the limit is learned.
+    /// Requests per minute. Without it the limit is learned.
     #[must_use]
     pub fn requests_per_minute(mut self, limit: u64) -> Self {
         self.admission.limits.requests_per_minute = Some(limit);
         self
     }
 
-    /// Tokens a minute. Without it the limit is learned.
+    /// Tokens per minute. Without it the limit is learned.
     #[must_use]
     pub fn tokens_per_minute(mut self, limit: u64) -> Self {
         self.admission.limits.tokens_per_minute = Some(limit);
         self
     }
 
-    /// Attempts in flight at most.
+    /// Most attempts in flight.
     #[must_use]
     pub fn in_flight(mut self, most: u32) -> Self {
         self.admission.limits.in_flight = Some(most);
         self
     }
 
-    /// The part of every limit that is this service's, above 0 and at most 1, where others use the
-    /// same key.
+    /// This service's fraction of every limit, above 0 and at most 1, if others use the same key.
     #[must_use]
     pub fn share(mut self, part: f64) -> Self {
         self.admission.limits.share = part.clamp(f64::MIN_POSITIVE, 1.0);
         self
     }
 
-    /// The longest wait of a request for its turn, all attempts together. A request that would wait
+    /// The longest wait of a request for admission, over all attempts. A request that would wait
     /// longer is refused at once.
     #[must_use]
     pub fn max_wait(mut self, longest: Duration) -> Self {
@@ -62,15 +60,15 @@ impl Settings {
         self
     }
 
-    /// Attempts of one request at most, the first included.
+    /// Most attempts of one request, the first included.
     #[must_use]
     pub fn max_attempts(mut self, most: u32) -> Self {
         self.max_attempts = most.max(1);
         self
     }
 
-    /// Bytes of a request's body that are read for its price. A larger body, or one of unknown
-    /// length, counts as one request without tokens. 8 MiB.
+    /// Most bytes of a request's body that are parsed for its price. A larger body, or one of
+    /// unknown length, counts as one request without tokens. The default is 8 MiB.
     #[must_use]
     pub fn max_priced_bytes(mut self, most: u64) -> Self {
         self.max_priced_bytes = most;

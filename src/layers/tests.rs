@@ -1,4 +1,4 @@
-//! The layers around a stand-in that counts by the minute, on a paused clock.
+//! Tests of the layers with a stand-in API that counts by the minute, on a paused clock.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,12 +16,12 @@ use crate::clock;
 
 type Client = BoxCloneService<Request<Full<Bytes>>, Response<AnswerBody<Full<Bytes>>>, Error>;
 
-/// Statuses to answer with in turn, 200 once they are used up; how often it was called.
+/// A script of statuses, then 200; and the number of calls.
 #[derive(Clone, Default)]
 struct Api {
     script: Arc<Mutex<VecDeque<u16>>>,
     calls: Arc<Mutex<Vec<Instant>>>,
-    /// Requests in any minute at most.
+    /// Most requests in any minute.
     limit: Option<usize>,
 }
 
@@ -41,7 +41,7 @@ impl Api {
         };
         tokio::time::sleep(Duration::from_millis(50)).await;
         let body = match status {
-            // The connection breaks.
+            // The connection fails.
             0 => return Err("broken".into()),
             200 => {
                 r#"{"object":"chat.completion","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#
@@ -74,7 +74,7 @@ fn request(path: &str) -> Request<Full<Bytes>> {
     Request::builder().method(Method::POST).uri(path).body(Full::from(body)).unwrap()
 }
 
-/// The status of an answer that is read to its end.
+/// The status of a response that is read to its end.
 async fn status(client: Client, path: &str) -> Result<u16, Error> {
     let answer = client.oneshot(request(path)).await?;
     let status = answer.status().as_u16();
