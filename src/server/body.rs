@@ -13,7 +13,7 @@ pin_project! {
     /// The response body that a service returns. The request counts as in flight until it is
     /// dropped.
     ///
-    /// Over HTTP/1 it take_close_request no frame while hyper holds `Settings::unwritten` bytes or more that
+    /// Over HTTP/1 it yields no frame while hyper holds `Settings::unwritten` bytes or more that
     /// the client has not read: hyper alone would fill its own, larger buffer.
     ///
     /// An error of the service's body aborts the response, so that the client sees a truncation.

@@ -19,7 +19,7 @@ use super::watch::Activity;
 /// The client connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A byte stream that first take_close_request the bytes read ahead, and reports reads and writes to its
+/// A byte stream that first yields the bytes read ahead, and reports reads and writes to its
 /// [`Activity`].
 #[derive(Debug)]
 pub(super) struct Watched<I> {
@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// Number of reads that a task makes before it take_close_request, if there is always more to read.
+    /// Number of reads that a task makes before it yields, if there is always more to read.
     async fn reads_at_once(http2: bool) -> usize {
         let (mut client, io) = duplex(1024);
         client.write_all(&[7; 1024]).await.unwrap();

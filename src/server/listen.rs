@@ -20,7 +20,7 @@ pub struct BindError {
 /// Opens the listener that `setting` configures; errors name `setting`.
 ///
 /// The address is bound exclusively: if another process has it, another Weir included, this fails.
-/// `SO_REUSEADDR` only allows a restart while old connections are in TIME_WAIT.
+/// `SO_REUSEADDR` only allows a restart while old connections are in `TIME_WAIT`.
 pub fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     open(address).map_err(|source| BindError { setting, address, source })
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A body that take_close_request one chunk, then fails.
+/// A body that yields one chunk, then fails.
 struct Broken(u8);
 
 impl From<Bytes> for Broken {
