@@ -1,7 +1,7 @@
 //! Delayed TCP acknowledgments for streams of small chunks.
 //!
 //! Linux acknowledges each small segment at once while nothing is sent the other way: one packet
-//! per chunk, about 14 % of a proxy's cost per chunk. With TCP_QUICKACK off it waits for the next
+//! per chunk, about 14 % of a proxy's cost per chunk. With `TCP_QUICKACK` off it waits for the next
 //! segment, or for 40 ms (RFC 1122, section 4.2.3.2). It turns quick acknowledgments on again by
 //! itself when no segment arrives in time.
 
@@ -14,31 +14,31 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::peek::Peek;
+use super::close_check::CloseCheck;
 
 /// Consecutive small reads after which quick acknowledgments are turned off, and off again.
 ///
 /// A server with Nagle's algorithm enabled holds its next segment until the last one is
 /// acknowledged, and so may stall for 40 ms each time. Below one chunk in a hundred, that is
 /// acceptable.
-const STREAM: u8 = 128;
+const SMALL_READS: u8 = 128;
 
 /// Largest small read, in bytes: a larger one spans several segments, of which every second is
 /// acknowledged anyway.
-const SMALL: usize = 2 << 10;
+const MAX_SMALL: usize = 2 << 10;
 
 /// A TCP connection to an upstream, with delayed acknowledgments for small chunks.
 #[derive(Debug)]
 pub struct DelayedAcks {
     tcp: TcpStream,
     /// Consecutive small reads.
-    parts: u8,
-    peek: Peek,
+    small_reads: u8,
+    close_check: CloseCheck,
 }
 
 impl DelayedAcks {
-    pub(super) fn new(tcp: TcpStream, peek: Peek) -> Self {
-        Self { tcp, parts: 0, peek }
+    pub(super) fn new(tcp: TcpStream, close_check: CloseCheck) -> Self {
+        Self { tcp, small_reads: 0, close_check }
     }
 
     /// Whether the socket reports that the peer closed the connection.
@@ -50,13 +50,13 @@ impl DelayedAcks {
     }
 
     fn count(&mut self, length: usize) {
-        if !(1..=SMALL).contains(&length) {
-            self.parts = 0;
+        if !(1..=MAX_SMALL).contains(&length) {
+            self.small_reads = 0;
             return;
         }
-        self.parts += 1;
-        if self.parts == STREAM {
-            self.parts = 0;
+        self.small_reads += 1;
+        if self.small_reads == SMALL_READS {
+            self.small_reads = 0;
             // An optimization, which the system may not support.
             #[cfg(target_os = "linux")]
             drop(self.tcp.set_quickack(false));
@@ -74,7 +74,7 @@ impl AsyncRead for DelayedAcks {
         let read = Pin::new(&mut self.tcp).poll_read(cx, buf);
         if read.is_ready() {
             self.count(buf.filled().len() - before);
-        } else if self.peek.take() && self.is_closed() {
+        } else if self.close_check.take() && self.is_closed() {
             return Poll::Ready(Ok(()));
         }
         read
@@ -83,7 +83,7 @@ impl AsyncRead for DelayedAcks {
 
 impl AsyncWrite for DelayedAcks {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.parts = 0;
+        self.small_reads = 0;
         Pin::new(&mut self.tcp).poll_write(cx, bytes)
     }
 
@@ -98,10 +98,10 @@ impl AsyncWrite for DelayedAcks {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
+        small_reads: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.parts = 0;
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, parts)
+        self.small_reads = 0;
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, small_reads)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -122,7 +122,7 @@ mod tests {
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let far = listener.accept().await.unwrap().0;
         far.set_nodelay(true).unwrap();
-        (DelayedAcks::new(near, Peek::default()), far)
+        (DelayedAcks::new(near, CloseCheck::default()), far)
     }
 
     /// Sends `length` bytes from the far end and reads them, `times` times.
@@ -137,18 +137,18 @@ mod tests {
     #[tokio::test]
     async fn only_a_long_row_of_small_parts_is_acknowledged_late() {
         let (mut near, mut far) = pair().await;
-        relay(&mut near, &mut far, 200, STREAM - 1).await;
+        relay(&mut near, &mut far, 200, SMALL_READS - 1).await;
         assert!(near.tcp.quickack().unwrap(), "the row is short");
         near.write_all(b"request").await.unwrap();
         // The write may have changed the kernel's mode.
         near.tcp.set_quickack(true).unwrap();
-        relay(&mut near, &mut far, 200, STREAM - 1).await;
-        relay(&mut near, &mut far, SMALL + 1, 2).await;
+        relay(&mut near, &mut far, 200, SMALL_READS - 1).await;
+        relay(&mut near, &mut far, MAX_SMALL + 1, 2).await;
         assert!(near.tcp.quickack().unwrap(), "it was no row");
         // The kernel turns quick acknowledgments on again when no segment arrives for 40 ms, so
         // this repeats.
         for _ in 0..100 {
-            relay(&mut near, &mut far, 200, STREAM).await;
+            relay(&mut near, &mut far, 200, SMALL_READS).await;
             if !near.tcp.quickack().unwrap() {
                 return;
             }

@@ -15,7 +15,7 @@ use super::http1::Lease;
 use super::http2::Stream;
 
 /// Largest chunk that is copied, in bytes.
-const SMALL: usize = 2 << 10;
+const COPY_BELOW: usize = 2 << 10;
 
 /// The body of an upstream response.
 ///
@@ -50,11 +50,11 @@ impl AnswerBody {
 
     /// Copies a small, non-final chunk so that hyper can reuse its read buffer instead of
     /// allocating a new one while this chunk is in flight.
-    fn apart(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+    fn copy_small(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if !matches!(self.source, Some(Source::Http1(_))) {
             return frame;
         }
-        frame.map_data(|data| if data.len() <= SMALL { Bytes::copy_from_slice(&data) } else { data })
+        frame.map_data(|data| if data.len() <= COPY_BELOW { Bytes::copy_from_slice(&data) } else { data })
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
@@ -92,7 +92,7 @@ impl Body for AnswerBody {
                     }
                 }
                 self.release_if_ended();
-                Poll::Ready(Some(Ok(self.apart(frame))))
+                Poll::Ready(Some(Ok(self.copy_small(frame))))
             }
             Some(Err(error)) => {
                 self.source = None;

@@ -58,19 +58,19 @@ struct Egress {
 #[derive(Clone)]
 pub struct Connector {
     /// Shared by all clones, and replaced atomically.
-    way: Arc<RwLock<Arc<Way>>>,
+    settings: Arc<RwLock<Arc<Settings>>>,
     server_name: Option<ServerName<'static>>,
     lookups: Arc<Lookups>,
 }
 
 /// The settings of new connections.
-struct Way {
+struct Settings {
     proxy: Option<Egress>,
     tls: TlsConnector,
     tls_http1: TlsConnector,
 }
 
-impl Way {
+impl Settings {
     fn new(tls: Arc<rustls::ClientConfig>, proxy: Option<Proxy>) -> Arc<Self> {
         let mut http1 = rustls::ClientConfig::clone(&tls);
         http1.alpn_protocols.retain(|protocol| protocol != b"h2");
@@ -89,29 +89,33 @@ impl Connector {
         proxy: Option<Proxy>,
         server_name: Option<ServerName<'static>>,
     ) -> Self {
-        Self { way: Arc::new(RwLock::new(Way::new(tls, proxy))), server_name, lookups: Arc::default() }
+        Self {
+            settings: Arc::new(RwLock::new(Settings::new(tls, proxy))),
+            server_name,
+            lookups: Arc::default(),
+        }
     }
 
     /// Replaces the settings of new connections, for all clones.
     pub fn replace(&self, tls: Arc<rustls::ClientConfig>, proxy: Option<Proxy>) {
-        *self.way.write().unwrap_or_else(PoisonError::into_inner) = Way::new(tls, proxy);
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings::new(tls, proxy);
     }
 
-    fn way(&self) -> Arc<Way> {
-        Arc::clone(&self.way.read().unwrap_or_else(PoisonError::into_inner))
+    fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     async fn connect(self, destination: Destination) -> Result<Connected<TransportStream>, Failure> {
         let Destination { target, only_http1, progress } = destination;
-        let way = self.way();
-        let tcp = match &way.proxy {
+        let settings = self.settings();
+        let tcp = match &settings.proxy {
             None => dial::dial(target.host(), target.port(), &self.lookups, &progress).await?,
             Some(egress) => {
                 progress.begin(Step::Proxy);
                 egress.open(&target, &self.lookups).await?
             }
         };
-        let tcp = Gathered::new(DelayedAcks::new(tcp, progress.peek()));
+        let tcp = Gathered::new(DelayedAcks::new(tcp, progress.close_check()));
         if !target.tls() {
             return Ok(Connected { io: Either::Left(tcp), http2: false });
         }
@@ -121,7 +125,7 @@ impl Connector {
                 .map_err(|_| Failure::unsent(FailureKind::Tls, "the host is no valid server name"))?,
         };
         progress.begin(Step::Tls);
-        let connector = if only_http1 { &way.tls_http1 } else { &way.tls };
+        let connector = if only_http1 { &settings.tls_http1 } else { &settings.tls };
         let tls = connector.connect(name, tcp).await.map_err(|error| tls_failure(&error))?;
         let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         Ok(Connected { io: Either::Right(Box::new(tls)), http2 })
@@ -162,7 +166,7 @@ fn of_the_proxy(failure: Failure) -> Failure {
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Connector").field("proxy", &self.way().proxy).finish_non_exhaustive()
+        out.debug_struct("Connector").field("proxy", &self.settings().proxy).finish_non_exhaustive()
     }
 }
 

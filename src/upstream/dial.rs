@@ -20,12 +20,12 @@ use super::progress::{Progress, Step};
 /// Delay before the next address is tried in parallel (RFC 8305, section 5: 250 ms).
 const STAGGER: Duration = Duration::from_millis(250);
 /// Idle time before TCP keep-alive probes, which detect peers that vanished.
-const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Longest time that sent data may stay unacknowledged (TCP_USER_TIMEOUT). It detects a vanished
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// Longest time that sent data may stay unacknowledged (`TCP_USER_TIMEOUT`). It detects a vanished
 /// peer; without it the kernel retries for 15 minutes. A live peer acknowledges within a round
 /// trip, however long its response takes.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
@@ -42,11 +42,11 @@ pub(super) async fn dial(
     let stream = race(alternate(found), TcpStream::connect).await.map_err(|error| refused(&error))?;
     // Optimizations, which the system may not support; the connection works without.
     drop(stream.set_nodelay(true));
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    let keepalive = TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE);
     let socket = SockRef::from(&stream);
     drop(socket.set_tcp_keepalive(&keepalive));
     #[cfg(target_os = "linux")]
-    drop(socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)));
+    drop(socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
     Ok(stream)
 }
 
@@ -63,18 +63,18 @@ pub(super) struct Lookups {
 struct Lookup {
     host: Box<str>,
     port: u16,
-    found: Weak<OnceCell<Found>>,
+    found: Weak<OnceCell<LookupResult>>,
 }
 
 /// A host's addresses, or the reason why the lookup failed.
-type Found = Result<Vec<SocketAddr>, Failure>;
+type LookupResult = Result<Vec<SocketAddr>, Failure>;
 
 impl Lookups {
     /// Waits for the lookup in progress, or for a new one started by `begin`.
     ///
     /// # Cancel safety
     /// If the task that started the lookup is dropped, another waiting task starts a new one.
-    async fn join<F, A>(&self, (host, port): (&str, u16), begin: impl FnOnce() -> F) -> Found
+    async fn join<F, A>(&self, (host, port): (&str, u16), begin: impl FnOnce() -> F) -> LookupResult
     where
         F: Future<Output = io::Result<A>>,
         A: Iterator<Item = SocketAddr>,

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::clock::{self, Instant};
-use crate::replay::Passage;
+use crate::replay::BodyProgress;
 
 use super::head_timer::HeadTimer;
 
@@ -68,14 +68,14 @@ pub(super) struct HeadClock {
     /// When the request was passed to the connection.
     begun: Option<Instant>,
     /// The progress of a body that the client still sends, or that waits for the HTTP/2 window.
-    passage: Option<Passage>,
+    progress: Option<BodyProgress>,
     timer: HeadTimer,
 }
 
 impl HeadClock {
     /// Sets the limit of a new request.
-    pub(super) fn begin(&mut self, limit: HeadLimit, passage: Option<Passage>) {
-        (self.limit, self.begun, self.passage) = (limit, None, passage);
+    pub(super) fn begin(&mut self, limit: HeadLimit, progress: Option<BodyProgress>) {
+        (self.limit, self.begun, self.progress) = (limit, None, progress);
         if limit.after_request.is_some() {
             self.begun = Some(clock::now());
         }
@@ -99,14 +99,14 @@ impl HeadClock {
     }
 
     /// Takes the progress of the body that is still being sent, if there is one.
-    pub(super) fn take_passage(&mut self) -> Option<Passage> {
-        self.passage.take()
+    pub(super) fn take_progress(&mut self) -> Option<BodyProgress> {
+        self.progress.take()
     }
 
     /// When the request's last byte was written, or now if more bytes will follow.
     fn last_written(&mut self, written: Option<&LastWrite>) -> Option<Instant> {
         let begun = self.begun?;
-        if self.passage.as_ref().is_some_and(Passage::goes_on) {
+        if self.progress.as_ref().is_some_and(BodyProgress::goes_on) {
             self.begun = Some(clock::now());
             return self.begun;
         }

@@ -16,13 +16,13 @@ use crate::classify::{Failure, FailureKind};
 use crate::clock::{self, Instant};
 use crate::replay;
 
+use super::close_check::CloseCheck;
 use super::counters::Open;
 use super::driver::Driver;
 use super::head_limit::{HeadClock, HeadLimit, LastWrite};
 use super::keep_alive::KeepAlive;
-use super::noted::Noted;
-use super::peek::Peek;
 use super::reuse::Reuse;
+use super::tracked_io::TrackedIo;
 use super::{Counters, Settings};
 
 /// Most bytes of a response in a connection's read buffer.
@@ -62,7 +62,7 @@ struct Connection {
     open: Open,
     clock: HeadClock,
     written: LastWrite,
-    peek: Peek,
+    close_check: CloseCheck,
     keep_alive: KeepAlive,
 }
 
@@ -99,7 +99,7 @@ impl Pool {
         self.take_one(now, Duration::MAX, true)
     }
 
-    fn take_one(self: &Arc<Self>, now: Instant, max_age: Duration, peek: bool) -> Option<Lease> {
+    fn take_one(self: &Arc<Self>, now: Instant, max_age: Duration, close_check: bool) -> Option<Lease> {
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let IdleList { connections, watcher: Some(watcher) } = &mut *list else { return None };
         let is_young = |idle: &Idle| now.saturating_duration_since(idle.connection.born) < max_age;
@@ -110,14 +110,14 @@ impl Pool {
                 idle.connection.retire();
                 continue;
             }
-            if peek {
-                idle.connection.peek.ask();
-                idle.connection.driver.claim();
+            if close_check {
+                idle.connection.close_check.request();
+                idle.connection.driver.mark_ready();
             }
             let mut connection = idle.connection;
-            if connection.rest(watcher) {
+            if connection.park(watcher) {
                 drop(list);
-                connection.driver.claim();
+                connection.driver.mark_ready();
                 return Some(Lease {
                     connection: Some(connection),
                     taken: Some(now),
@@ -149,7 +149,7 @@ impl Pool {
         self: Arc<Self>,
         io: I,
         settings: &Settings,
-        peek: Peek,
+        close_check: CloseCheck,
     ) -> Result<Lease, Failure>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -161,7 +161,7 @@ impl Pool {
         builder.max_buf_size(settings.header_bytes.max(READ_BUFFER));
         let written = LastWrite::new();
         let (sender, connection) = builder
-            .handshake(TokioIo::new(Noted::new(io, written.clone(), settings.piece)))
+            .handshake(TokioIo::new(TrackedIo::new(io, written.clone(), settings.piece)))
             .await
             .map_err(|error| Failure::unsent(FailureKind::Reset, error.to_string()))?;
         let open = self.counters.opened();
@@ -171,7 +171,7 @@ impl Pool {
         let driver = Driver::new(poll_fn(move |cx| Pin::new(&mut connection).poll(cx).map(drop)));
         let clock = HeadClock::default();
         let (born, keep_alive) = (clock::now(), KeepAlive::default());
-        let connection = Connection { sender, driver, born, open, clock, written, peek, keep_alive };
+        let connection = Connection { sender, driver, born, open, clock, written, close_check, keep_alive };
         Ok(Lease { connection: Some(Box::new(connection)), taken: None, pool: self })
     }
 
@@ -182,9 +182,9 @@ impl Pool {
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let watcher = list.watcher.as_ref().unwrap_or(Waker::noop());
         let rests = if connection.sender.is_ready() {
-            connection.driver.rest_unseen(watcher)
+            connection.driver.park_unpolled(watcher)
         } else {
-            connection.rest(watcher)
+            connection.park(watcher)
         };
         if !rests {
             return;
@@ -228,7 +228,7 @@ impl Pool {
     fn watch(&self, watcher: &Waker) -> bool {
         let now = clock::now();
         let mut list = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_over = |idle: &mut Idle| self.is_timed_out(idle, now) || !idle.connection.rest(watcher);
+        let is_over = |idle: &mut Idle| self.is_timed_out(idle, now) || !idle.connection.park(watcher);
         for idle in list.connections.extract_if(.., is_over) {
             self.counters.idle_less();
             idle.connection.retire();
@@ -241,11 +241,11 @@ impl Pool {
 impl Connection {
     /// Registers `watcher` for the idle connection. Returns whether the connection can serve
     /// another attempt.
-    fn rest(&mut self, watcher: &Waker) -> bool {
-        self.driver.rest(watcher) && self.sender.is_ready()
+    fn park(&mut self, watcher: &Waker) -> bool {
+        self.driver.park(watcher) && self.sender.is_ready()
     }
 
-    /// Closes a connection in order, with TLS close_notify.
+    /// Closes a connection in order, with TLS `close_notify`.
     fn retire(self) {
         drop(self.sender);
         self.driver.finish();
@@ -271,7 +271,7 @@ impl Lease {
         *request.version_mut() = Version::HTTP_11;
         let connection =
             self.connection.as_mut().expect("a lease holds its connection until it is given back");
-        connection.clock.begin(limit, request.body().passage());
+        connection.clock.begin(limit, request.body().progress());
         connection.sender.try_send_request(request)
     }
 
@@ -311,7 +311,7 @@ impl Lease {
             self.pool.reuse.answered();
         }
         if let Some(connection) = &mut self.connection
-            && connection.clock.take_passage().is_some_and(|passage| passage.goes_on())
+            && connection.clock.take_progress().is_some_and(|progress| progress.goes_on())
         {
             connection.driver.detach();
         }

@@ -20,8 +20,8 @@ pub mod headers;
 mod http1;
 mod http2;
 mod keep_alive;
-mod noted;
-mod peek;
+mod tracked_io;
+mod close_check;
 mod progress;
 pub mod proxy;
 mod ready;
@@ -157,7 +157,7 @@ impl Upstream {
         let connect = {
             let (target, http1, http2) = (Arc::clone(&target), Arc::clone(&http1), Arc::clone(&http2));
             let connect = move |protocol, progress: Progress| -> Connecting {
-                let peek = progress.peek();
+                let close_check = progress.close_check();
                 let only_http1 = protocol == Protocol::Http1;
                 let destination = Destination { target: Arc::clone(&target), only_http1, progress };
                 let (http1, http2) = (Arc::clone(&http1), Arc::clone(&http2));
@@ -168,7 +168,7 @@ impl Upstream {
                     if speaks_http2 {
                         http2.start(io, &settings).await.map(Channel::http2)
                     } else {
-                        http1.start(io, &settings, peek).await.map(Channel::Http1)
+                        http1.start(io, &settings, close_check).await.map(Channel::Http1)
                     }
                 })
             };

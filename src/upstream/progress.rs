@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::classify::{Failure, FailureKind};
 
-use super::peek::Peek;
+use super::close_check::CloseCheck;
 
 /// A step of connecting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +22,13 @@ pub(super) enum Step {
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
     step: Arc<AtomicU8>,
-    peek: Peek,
+    close_check: CloseCheck,
 }
 
 impl Progress {
     /// The close check of the connection's socket.
-    pub(super) fn peek(&self) -> Peek {
-        self.peek.clone()
+    pub(super) fn close_check(&self) -> CloseCheck {
+        self.close_check.clone()
     }
 
     /// Sets the current step. Orderings are relaxed: a single thread reads and writes it.

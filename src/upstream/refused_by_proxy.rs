@@ -7,9 +7,9 @@ use crate::classify::Failure;
 use crate::clock::Instant;
 
 /// The pause after the first refusal; each further refusal doubles it.
-const FIRST: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest pause, so that a proxy that accepts again is found within a minute.
-const LONGEST: Duration = Duration::from_mins(1);
+const MAX_PAUSE: Duration = Duration::from_mins(1);
 
 /// The proxy's last refusal; shared by all connections through the proxy.
 #[derive(Debug, Default)]
@@ -44,10 +44,10 @@ impl RefusedByProxy {
         let mut refusal = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = refusal.as_ref().map(|known| known.pause);
         // Concurrent refusals count as one.
-        if refusal.as_ref().is_some_and(|known| now < known.since + FIRST / 2) {
+        if refusal.as_ref().is_some_and(|known| now < known.since + FIRST_PAUSE / 2) {
             return;
         }
-        let pause = before.map_or(FIRST, |before| (before * 2).min(LONGEST));
+        let pause = before.map_or(FIRST_PAUSE, |before| (before * 2).min(MAX_PAUSE));
         *refusal = Some(Refusal { failure: failure.clone(), since: now, pause, ask_again: now + pause });
     }
 

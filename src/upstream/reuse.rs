@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Consecutive losses after which connections are not reused.
-const ENOUGH: u32 = 3;
+const MAX_LOSSES: u32 = 3;
 /// Responses until the first connection is kept as a test; the interval doubles up to the maximum.
-const FIRST: u32 = 16;
-const MOST: u32 = 4096;
+const FIRST_INTERVAL: u32 = 16;
+const MAX_INTERVAL: u32 = 4096;
 /// Longest time after sending in which a close is attributed to the idle connection: such a close
 /// is noticed within a round trip. A later one ended a request in progress, and says nothing about
 /// reuse.
-const ON_ITS_WAY: Duration = Duration::from_millis(250);
+const CLOSE_RACE: Duration = Duration::from_millis(250);
 
 /// One worker's statistics. All orderings are relaxed: a single thread uses it.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl Reuse {
         if self.lost.load(Ordering::Relaxed) == 0 {
             return;
         }
-        if self.lost.swap(0, Ordering::Relaxed) == ENOUGH {
+        if self.lost.swap(0, Ordering::Relaxed) == MAX_LOSSES {
             tracing::info!("the upstream keeps its connections open again: they are used again");
         }
     }
@@ -42,13 +42,13 @@ impl Reuse {
     /// Records that a reused connection was closed `after` sending a request, before any response.
     pub(super) fn lost(&self, after: Duration) {
         let lost = self.lost.load(Ordering::Relaxed);
-        if after > ON_ITS_WAY || lost == ENOUGH {
+        if after > CLOSE_RACE || lost == MAX_LOSSES {
             return;
         }
         self.lost.store(lost + 1, Ordering::Relaxed);
-        if lost + 1 == ENOUGH {
-            self.left.store(FIRST, Ordering::Relaxed);
-            self.period.store(FIRST, Ordering::Relaxed);
+        if lost + 1 == MAX_LOSSES {
+            self.left.store(FIRST_INTERVAL, Ordering::Relaxed);
+            self.period.store(FIRST_INTERVAL, Ordering::Relaxed);
             tracing::warn!(
                 "the upstream closes its connections after an answer without `Connection: close`: each is used once, for now"
             );
@@ -57,7 +57,7 @@ impl Reuse {
 
     /// Whether to keep a connection whose response has ended.
     pub(super) fn keeps(&self) -> bool {
-        if self.lost.load(Ordering::Relaxed) < ENOUGH {
+        if self.lost.load(Ordering::Relaxed) < MAX_LOSSES {
             return true;
         }
         let left = self.left.load(Ordering::Relaxed);
@@ -65,7 +65,7 @@ impl Reuse {
             self.left.store(left - 1, Ordering::Relaxed);
             return false;
         }
-        let period = (self.period.load(Ordering::Relaxed) * 2).min(MOST);
+        let period = (self.period.load(Ordering::Relaxed) * 2).min(MAX_INTERVAL);
         self.period.store(period, Ordering::Relaxed);
         self.left.store(period, Ordering::Relaxed);
         true
@@ -78,9 +78,9 @@ mod tests {
 
     const AT_ONCE: Duration = Duration::from_millis(2);
 
-    fn doubted() -> Reuse {
+    fn unreliable() -> Reuse {
         let reuse = Reuse::default();
-        for _ in 0..ENOUGH {
+        for _ in 0..MAX_LOSSES {
             assert!(reuse.keeps());
             reuse.lost(AT_ONCE);
         }
@@ -89,12 +89,12 @@ mod tests {
 
     /// Responses until one is kept.
     fn until_kept(reuse: &Reuse) -> u32 {
-        (0..=MOST).find(|_| reuse.keeps()).unwrap()
+        (0..=MAX_INTERVAL).find(|_| reuse.keeps()).unwrap()
     }
 
     #[test]
     fn after_some_losses_in_a_row_one_in_ever_more_is_kept() {
-        let reuse = doubted();
+        let reuse = unreliable();
         let kept: Vec<u32> = (0..11)
             .map(|_| {
                 reuse.lost(AT_ONCE);
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn an_answer_on_a_used_connection_ends_the_doubt() {
-        let reuse = doubted();
+        let reuse = unreliable();
         assert!(!reuse.keeps());
         reuse.answered();
         assert_eq!(until_kept(&reuse), 0);

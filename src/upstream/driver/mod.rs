@@ -22,24 +22,24 @@ const ROUNDS: usize = 3;
 
 /// A connection's I/O future, and where it is polled. Dropping it closes the connection at once.
 pub(super) struct Driver {
-    place: Place,
-    bell: Arc<Bell>,
+    driven: Driven,
+    wake_flag: Arc<WakeFlag>,
     /// A waker for `wake_flag`, passed to the I/O future.
     waker: Waker,
     /// A copy of the waker in `wake_flag`, to compare without its lock.
     listener: Waker,
     /// Whether the waiting future must be polled without a wake: it was ready, and has not been
     /// polled since.
-    look: bool,
+    poll_waiting: bool,
 }
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-enum Place {
+enum Driven {
     /// By the user of the connection.
-    Here(Work),
+    Inline(Work),
     /// In a separate task.
-    Task(AbortHandle),
+    Spawned(AbortHandle),
     /// Not at all: the connection has ended.
     Ended,
 }
@@ -47,13 +47,16 @@ enum Place {
 impl Driver {
     /// Creates a driver for the I/O future `work`.
     pub(super) fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        let bell = Arc::new(Bell { state: AtomicU8::new(RUNG), listener: Mutex::new(Waker::noop().clone()) });
+        let wake_flag = Arc::new(WakeFlag {
+            state: AtomicU8::new(SIGNALED),
+            listener: Mutex::new(Waker::noop().clone()),
+        });
         Self {
-            place: Place::Here(Box::pin(work)),
-            waker: Waker::from(Arc::clone(&bell)),
-            bell,
+            driven: Driven::Inline(Box::pin(work)),
+            waker: Waker::from(Arc::clone(&wake_flag)),
+            wake_flag,
             listener: Waker::noop().clone(),
-            look: false,
+            poll_waiting: false,
         }
     }
 
@@ -66,31 +69,31 @@ impl Driver {
         cx: &mut Context<'_>,
         mut waiting: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        if matches!(self.place, Place::Task(_)) {
+        if matches!(self.driven, Driven::Spawned(_)) {
             return waiting(cx);
         }
-        self.listen(cx.waker());
+        self.register(cx.waker());
         for _ in 0..ROUNDS {
-            if self.bell.answer() {
+            if self.wake_flag.take() {
                 self.work();
-                self.look = true;
+                self.poll_waiting = true;
             }
-            if std::mem::take(&mut self.look) {
+            if std::mem::take(&mut self.poll_waiting) {
                 // Only the I/O future can make it ready, and that was just polled: no wake is
                 // needed.
                 if let Poll::Ready(item) = waiting(&mut Context::from_waker(Waker::noop())) {
-                    self.look = true;
-                    self.bell.hush();
+                    self.poll_waiting = true;
+                    self.wake_flag.set_idle();
                     return Poll::Ready(item);
                 }
                 // Exception: once the task's coop budget is spent, resources report Pending
                 // although they are ready, and tokio reschedules the task. Poll again next time.
                 if !coop::has_budget_remaining() {
-                    self.look = true;
+                    self.poll_waiting = true;
                     break;
                 }
             }
-            if self.bell.hush() {
+            if self.wake_flag.set_idle() {
                 return Poll::Pending;
             }
         }
@@ -99,38 +102,38 @@ impl Driver {
     }
 
     /// Marks the I/O future as ready: the connection is about to be used by the calling task.
-    pub(super) fn claim(&mut self) {
-        self.bell.state.store(RUNG, Ordering::Release);
+    pub(super) fn mark_ready(&mut self) {
+        self.wake_flag.state.store(SIGNALED, Ordering::Release);
     }
 
     /// Polls the I/O of an idle connection. `watcher` is woken when it is ready, and must then call
     /// this again. Returns whether the connection is still open.
-    pub(super) fn rest(&mut self, watcher: &Waker) -> bool {
-        self.listen(watcher);
+    pub(super) fn park(&mut self, watcher: &Waker) -> bool {
+        self.register(watcher);
         for _ in 0..ROUNDS {
-            if self.bell.answer() {
+            if self.wake_flag.take() {
                 self.work();
             }
-            if self.bell.hush() {
-                return self.is_here();
+            if self.wake_flag.set_idle() {
+                return self.is_open();
             }
         }
         watcher.wake_by_ref();
-        self.is_here()
+        self.is_open()
     }
 
     /// The same right after the connection's last bytes were read: it can't have become ready
     /// since.
-    pub(super) fn rest_unseen(&mut self, watcher: &Waker) -> bool {
-        self.listen(watcher);
-        self.bell.state.store(QUIET, Ordering::Release);
-        self.is_here()
+    pub(super) fn park_unpolled(&mut self, watcher: &Waker) -> bool {
+        self.register(watcher);
+        self.wake_flag.state.store(IDLE, Ordering::Release);
+        self.is_open()
     }
 
     /// Spawns the I/O future as a separate task.
     pub(super) fn detach(&mut self) {
-        if let Place::Here(work) = std::mem::replace(&mut self.place, Place::Ended) {
-            self.place = Place::Task(clock::spawn(work).abort_handle());
+        if let Driven::Inline(work) = std::mem::replace(&mut self.driven, Driven::Ended) {
+            self.driven = Driven::Spawned(clock::spawn(work).abort_handle());
         }
     }
 
@@ -141,28 +144,28 @@ impl Driver {
     }
 
     fn work(&mut self) {
-        if let Place::Here(work) = &mut self.place
+        if let Driven::Inline(work) = &mut self.driven
             && work.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready()
         {
-            self.place = Place::Ended;
+            self.driven = Driven::Ended;
         }
     }
 
-    fn is_here(&self) -> bool {
-        matches!(self.place, Place::Here(_))
+    fn is_open(&self) -> bool {
+        matches!(self.driven, Driven::Inline(_))
     }
 
-    fn listen(&mut self, listener: &Waker) {
+    fn register(&mut self, listener: &Waker) {
         if !self.listener.will_wake(listener) {
             self.listener.clone_from(listener);
-            self.bell.set_listener(listener.clone());
+            self.wake_flag.set_listener(listener.clone());
         }
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if let Place::Task(task) = &self.place {
+        if let Driven::Spawned(task) = &self.driven {
             task.abort();
         }
     }
@@ -170,40 +173,40 @@ impl Drop for Driver {
 
 impl fmt::Debug for Driver {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = match &self.place {
-            Place::Here(_) => "here",
-            Place::Task(_) => "task",
-            Place::Ended => "ended",
+        let driven = match &self.driven {
+            Driven::Inline(_) => "here",
+            Driven::Spawned(_) => "task",
+            Driven::Ended => "ended",
         };
-        out.debug_struct("Driver").field("place", &place).finish_non_exhaustive()
+        out.debug_struct("Driver").field("driven", &driven).finish_non_exhaustive()
     }
 }
 
 /// A flag that is set when the I/O future is ready. It wakes the listener only while that is idle,
 /// because each read sets the flag during a poll.
 #[derive(Debug)]
-struct Bell {
+struct WakeFlag {
     state: AtomicU8,
     listener: Mutex<Waker>,
 }
 
 /// Not ready; the listener must be woken.
-const QUIET: u8 = 0;
+const IDLE: u8 = 0;
 /// The listener is polling.
-const ANSWERED: u8 = 1;
+const BUSY: u8 = 1;
 /// Ready, and the listener knows it or will check.
-const RUNG: u8 = 2;
+const SIGNALED: u8 = 2;
 
-impl Bell {
+impl WakeFlag {
     /// Clears the flag and marks the listener as polling. Returns whether the flag was set.
-    fn answer(&self) -> bool {
-        self.state.swap(ANSWERED, Ordering::AcqRel) == RUNG
+    fn take(&self) -> bool {
+        self.state.swap(BUSY, Ordering::AcqRel) == SIGNALED
     }
 
     /// Marks the listener as idle, so that it is woken. Returns `false` if the flag was set
     /// meanwhile.
-    fn hush(&self) -> bool {
-        self.state.compare_exchange(ANSWERED, QUIET, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    fn set_idle(&self) -> bool {
+        self.state.compare_exchange(BUSY, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     fn set_listener(&self, listener: Waker) {
@@ -211,13 +214,13 @@ impl Bell {
     }
 }
 
-impl Wake for Bell {
+impl Wake for WakeFlag {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == QUIET {
+        if self.state.swap(SIGNALED, Ordering::AcqRel) == IDLE {
             self.listener.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
         }
     }

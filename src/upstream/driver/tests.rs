@@ -139,10 +139,10 @@ fn the_last_to_ask_is_woken() {
     }
     // From the last user to the watcher of idle connections.
     let (watcher, waker) = Listener::new();
-    assert!(driver.rest(&waker));
+    assert!(driver.park(&waker));
     comes(&line, None);
     assert_eq!((watcher.woken(), listeners[2].0.woken()), (1, 0));
-    assert!(!driver.rest(&waker), "it has ended");
+    assert!(!driver.park(&waker), "it has ended");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn work_that_never_rests_gives_the_thread_back_and_is_called_again() {
         assert!(driver.poll_with(&mut cx, |_| Poll::<()>::Pending).is_pending());
         assert_eq!(listener.woken(), 1);
     }
-    assert!(driver.rest(&waker));
+    assert!(driver.park(&waker));
     assert_eq!(listener.woken(), 1);
 }
 
@@ -165,8 +165,8 @@ fn work_that_never_rests_gives_the_thread_back_and_is_called_again() {
 async fn what_waits_only_for_the_tasks_budget_is_polled_again() {
     let line = Shared::default();
     let mut driver = driver(&line);
-    let (answer, mut answered) = tokio::sync::oneshot::channel();
-    answer.send("answer").unwrap();
+    let (take, mut answered) = tokio::sync::oneshot::channel();
+    take.send("take").unwrap();
     let mut spent = false;
     let asking = poll_fn(|cx| {
         if !std::mem::replace(&mut spent, true) {
@@ -175,7 +175,7 @@ async fn what_waits_only_for_the_tasks_budget_is_polled_again() {
         driver.poll_with(cx, |cx| Pin::new(&mut answered).poll(cx))
     });
     let until = clock::now() + std::time::Duration::from_secs(1);
-    assert_eq!(clock::timeout_at(until, asking).await.expect("it is told"), Ok("answer"));
+    assert_eq!(clock::timeout_at(until, asking).await.expect("it is told"), Ok("take"));
 }
 
 #[test]
@@ -183,8 +183,8 @@ fn a_claimed_connection_is_looked_at_once_more_and_wakes_nobody_before() {
     let line = Shared::default();
     let mut driver = driver(&line);
     let (watcher, waker) = Listener::new();
-    assert!(driver.rest(&waker));
-    driver.claim();
+    assert!(driver.park(&waker));
+    driver.mark_ready();
     comes(&line, Some(1));
     assert_eq!(watcher.woken(), 0);
     let (_, waker) = Listener::new();
@@ -203,7 +203,7 @@ async fn detached_it_goes_on_by_itself_until_it_is_dropped() {
     comes(&line, Some(4));
     tokio::task::yield_now().await;
     assert_eq!(line.lock().unwrap().read, [4], "nobody asked for it");
-    assert!(!driver.rest(Waker::noop()), "it is nobody's to keep");
+    assert!(!driver.park(Waker::noop()), "it is nobody's to keep");
     drop(driver);
     comes(&line, Some(5));
     tokio::task::yield_now().await;

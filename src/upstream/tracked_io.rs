@@ -11,13 +11,13 @@ use super::head_limit::LastWrite;
 /// A byte stream that records its last write and bounds each read. hyper would fill its whole
 /// buffer, which is as large as the largest head.
 #[derive(Debug)]
-pub(super) struct Noted<I> {
+pub(super) struct TrackedIo<I> {
     io: I,
     last: LastWrite,
     piece: usize,
 }
 
-impl<I> Noted<I> {
+impl<I> TrackedIo<I> {
     pub(super) fn new(io: I, last: LastWrite, piece: usize) -> Self {
         Self { io, last, piece }
     }
@@ -29,7 +29,7 @@ impl<I> Noted<I> {
     }
 }
 
-impl<I: AsyncRead + Unpin> AsyncRead for Noted<I> {
+impl<I: AsyncRead + Unpin> AsyncRead for TrackedIo<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -47,7 +47,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Noted<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Noted<I> {
+impl<I: AsyncWrite + Unpin> AsyncWrite for TrackedIo<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         self.note(&written);

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A request to check the socket, shared by a connection's user and its byte stream. tokio reports
 /// a close only after it has polled for events, which it does between tasks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Peek(Arc<AtomicBool>);
+pub(super) struct CloseCheck(Arc<AtomicBool>);
 
-impl Peek {
+impl CloseCheck {
     /// Makes the next read without data check the socket.
-    pub(super) fn ask(&self) {
+    pub(super) fn request(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
