@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::config::proxy;
 use crate::config::upstreams::{Member, ModelName};
 use crate::pool::{Names, Owners};
-use crate::proxy::{Upstreams, Way};
+use crate::proxy::{PoolMember, Upstreams};
 use crate::upstream::upgrade::Tunnels;
 use crate::upstream::{self, Connector, Target, Upstream};
 
@@ -41,7 +41,7 @@ impl Ways {
             let (id, url) = (self.names.id(&member.name), member.url.to_string());
             let target =
                 Target::parse(&url).map_err(|error| Error::Configuration(format!("{place}.url: {error}")))?;
-            let known = before.and_then(|before| before.way(id)).filter(|way| *way.target() == target);
+            let known = before.and_then(|before| before.member(id)).filter(|way| *way.target() == target);
             let connections = match known {
                 Some(way) => way.connections().into(),
                 None => self.connections(config, &member, target),
@@ -53,7 +53,7 @@ impl Ways {
                 own.map(|key| credential(&key.secret, member.auth, names, &place)).transpose()?;
             let pair = |of: &ModelName| (of.model.as_str().into(), of.name.as_str().into());
             let models = member.names.iter().map(pair).collect();
-            ways.push(Arc::new(Way::new(id, connections, credential, models)));
+            ways.push(Arc::new(PoolMember::new(id, connections, credential, models)));
         }
         let home = ways.remove(0);
         Ok(Upstreams::of(home, ways, Arc::clone(&self.owners)))

@@ -29,7 +29,7 @@ pub use endpoint::Endpoint;
 pub use error_body::{BodyForm, ErrorBody};
 pub use limit_headers::{HeaderLimit, LimitHeaders, Part};
 pub use limit_message::{Dimension, LimitRefusal, Unit};
-pub use model_scan::{Look, ModelScan};
+pub use model_scan::{ModelScan, ModelSearch};
 pub use request_peek::{NotJson, RequestPeek, Scanned, ServiceTier};
 pub use sse::{Event, SseScanner};
 pub use usage::Usage;

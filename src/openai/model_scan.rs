@@ -15,13 +15,13 @@ pub struct ModelScan {
 
 /// The format in which to search for the model of a body that is too large to keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum ModelSearch {
     /// No search: the format can't be parsed incrementally, or nothing is to be read ahead.
-    Nowhere,
+    Skip,
     /// The top-level `model` of a JSON object.
-    InJson,
+    Json,
     /// The field `model` of a multipart form.
-    InForm,
+    Form,
 }
 
 #[derive(Debug, Default)]
@@ -68,11 +68,11 @@ const VALUE: usize = 1024;
 
 impl ModelScan {
     /// A scan at the start of a body.
-    pub fn new(look: Look) -> Self {
-        let state = match look {
-            Look::Nowhere => State::Done,
-            Look::InJson => State::Before,
-            Look::InForm => State::Form(Box::default()),
+    pub fn new(model_search: ModelSearch) -> Self {
+        let state = match model_search {
+            ModelSearch::Skip => State::Done,
+            ModelSearch::Json => State::Before,
+            ModelSearch::Form => State::Form(Box::default()),
         };
         Self { state }
     }
@@ -219,11 +219,11 @@ mod tests {
         ] {
             for size in [1, 7, 4_096, 100_000] {
                 let until = json.find(end).unwrap() + end.len();
-                let done = done_after(ModelScan::new(Look::InJson), json.as_bytes(), size).unwrap();
+                let done = done_after(ModelScan::new(ModelSearch::Json), json.as_bytes(), size).unwrap();
                 assert!(done >= until && done < until + size, "{json:.40} {size}: {done}");
             }
         }
-        assert_eq!(done_after(ModelScan::new(Look::InJson), br#"{"a":"model","b":["model"#, 3), None);
+        assert_eq!(done_after(ModelScan::new(ModelSearch::Json), br#"{"a":"model","b":["model"#, 3), None);
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
         );
         let at = form.find("whisper").unwrap();
         for size in [1, 5, 777, 100_000] {
-            let done = done_after(ModelScan::new(Look::InForm), form.as_bytes(), size).unwrap();
+            let done = done_after(ModelScan::new(ModelSearch::Form), form.as_bytes(), size).unwrap();
             assert!(done > at + 9, "{size}: {done}");
         }
     }
@@ -244,8 +244,8 @@ mod tests {
         fn pieces_change_nothing(value in any::<String>(), bytes in any::<Vec<u8>>(), size in 1_usize..9) {
             let json = serde_json::json!({ "x": [value, {"model": value}], "model": value, "z": value }).to_string();
             for body in [json.as_bytes(), &bytes] {
-                let whole = done_after(ModelScan::new(Look::InJson), body, body.len().max(1)).is_some();
-                prop_assert_eq!(done_after(ModelScan::new(Look::InJson), body, size).is_some(), whole);
+                let whole = done_after(ModelScan::new(ModelSearch::Json), body, body.len().max(1)).is_some();
+                prop_assert_eq!(done_after(ModelScan::new(ModelSearch::Json), body, size).is_some(), whole);
             }
         }
     }

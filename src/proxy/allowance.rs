@@ -7,7 +7,7 @@ use std::pin::Pin;
 use super::Proxy;
 use super::answer;
 use super::body::Body;
-use super::conversation::Conversation;
+use super::priced_request::PricedRequest;
 use crate::account::{ErrorDetail, Record};
 use crate::admission::{CeilingRefusal, Cost, Scope};
 use crate::caller::{Caller, Mode};
@@ -83,7 +83,7 @@ impl Proxy {
     }
 }
 
-impl Conversation<'_> {
+impl PricedRequest<'_> {
     /// The verdict of the caller's own limits on this request.
     pub(super) fn own_allowance(&self, now: Instant) -> Allowance {
         let head = &self.call.head;

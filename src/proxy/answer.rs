@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Response};
 
 use super::attempt::Answer;
 use super::body::{Body, Relayed};
-use super::exchange::Exchange;
+use super::response_guard::ResponseGuard;
 use super::{Policy, Proxy};
 use crate::account::{Record, Wait};
 use crate::classify::ErrorClass;
@@ -26,14 +26,14 @@ pub(super) struct Notes {
 pub(super) fn relay(
     mut answer: Answer,
     notes: &Notes,
-    mut owed: Exchange,
+    mut owed: ResponseGuard,
     (proxy, policy): (&Proxy, &Policy),
     now: Instant,
 ) -> Response<Body> {
     let headers = &mut answer.head.headers;
     let record = owed.record_mut();
-    let way = record.upstream().and_then(|upstream| policy.upstreams.way(upstream));
-    headers::prepare_response(headers, way.unwrap_or(policy.upstreams.home()).target());
+    let member = record.upstream().and_then(|upstream| policy.upstreams.member(upstream));
+    headers::prepare_response(headers, member.unwrap_or(policy.upstreams.home()).target());
     add_notes(headers, record, notes);
     record.answered(answer.head.status, now);
     record.set_streamed(answer.body.reader().is_stream());

@@ -8,10 +8,10 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Response, StatusCode, response};
 use http_body::Body as _;
 
-use super::bears::Bears;
 use super::call::Call;
+use super::configured_credential::ConfiguredCredential;
 use super::destination::Destination;
-use super::exchange::Exchange;
+use super::response_guard::ResponseGuard;
 use super::{Policy, held_head, limits, objects, shape};
 use crate::account::{Record, Wait};
 use crate::admission::{HeadReport, Permit};
@@ -27,13 +27,13 @@ use crate::upstream::{AnswerBody, HeadLimit, Ready, Upstream};
 const ERROR_BODY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Most bytes of a stream held back: a stream with more bytes counts as begun.
-const MOST_HELD: usize = 64 << 10;
+const MAX_HELD: usize = 64 << 10;
 
 /// Longest time that the start of a stream is held back if no other limit applies.
-const LONGEST_HOLD: Duration = Duration::from_hours(1);
+const MAX_HOLD: Duration = Duration::from_hours(1);
 
 /// The outcome of an attempt, as far as the retry decision needs it.
-pub(super) enum Attempted {
+pub(super) enum AttemptOutcome {
     /// A response to relay to the caller.
     Answered(Answer),
     /// An error response, or a stream that starts with an error; kept in case it is relayed.
@@ -48,7 +48,7 @@ pub(super) enum Attempted {
 pub(super) struct Answer {
     pub(super) head: response::Parts,
     /// Boxed: it is moved from here to the caller's connection.
-    pub(super) body: Box<Relay<AnswerBody, Exchange>>,
+    pub(super) body: Box<Relay<AnswerBody, ResponseGuard>>,
 }
 
 /// Makes one attempt.
@@ -64,10 +64,10 @@ pub(super) fn attempt<'a>(
     record: &'a mut Record,
     policy: &'a Policy,
     mut now: Instant,
-) -> impl Future<Output = Attempted> + Send + 'a {
+) -> impl Future<Output = AttemptOutcome> + Send + 'a {
     async move {
         let limit = latest_head(call, policy);
-        let upstream = to.way.of_worker(worker);
+        let upstream = to.member.of_worker(worker);
         let connection = if let Some(connection) = upstream.idle(now, call.safety == Safety::OnlyIfUnsent) {
             connection
         } else {
@@ -78,23 +78,23 @@ pub(super) fn attempt<'a>(
                     now = clock::now();
                     connection
                 }
-                Err(failure) => return Attempted::Failed(failure),
+                Err(failure) => return AttemptOutcome::Failed(failure),
             }
         };
         // A separate function: in this future the request would be stored as well.
         let Some(sent) = send(connection, call, to, Some(permit), record, limit, now) else {
-            return Attempted::Failed(Failure::sent(
+            return AttemptOutcome::Failed(Failure::sent(
                 FailureKind::Reset,
                 "the body was not kept for another try",
             ));
         };
-        let judged = match sent.await {
+        let verdict = match sent.await {
             Ok(response) => judge(response, call, to, permit, record, policy),
-            Err(failure) => return Attempted::Failed(late(failure, call, policy)),
+            Err(failure) => return AttemptOutcome::Failed(late(failure, call, policy)),
         };
-        let reading = match judged {
-            Judged::Now(attempted) => return attempted,
-            Judged::Later(reading) => reading,
+        let reading = match verdict {
+            HeadVerdict::Now(outcome) => return outcome,
+            HeadVerdict::Later(reading) => reading,
         };
         reading.await
     }
@@ -137,12 +137,12 @@ async fn connect(upstream: &Upstream, head_by: Option<Instant>) -> Result<Ready,
 }
 
 /// The result of reading a response's head.
-pub(super) enum Judged<'a> {
+pub(super) enum HeadVerdict<'a> {
     /// The outcome is known.
-    Now(Attempted),
+    Now(AttemptOutcome),
     /// The start of the body must be read. Boxed, so that the future of a plain response stays
     /// small.
-    Later(Pin<Box<dyn Future<Output = Attempted> + Send + 'a>>),
+    Later(Pin<Box<dyn Future<Output = AttemptOutcome> + Send + 'a>>),
 }
 
 /// Reads as much of a response as the retry decision needs.
@@ -153,7 +153,7 @@ pub(super) fn judge<'a>(
     permit: &mut Permit,
     record: &'a mut Record,
     policy: &Policy,
-) -> Judged<'a> {
+) -> HeadVerdict<'a> {
     let now = clock::now();
     let (head, rest) = response.into_parts();
     let endpoint = call.head.endpoint;
@@ -161,13 +161,13 @@ pub(super) fn judge<'a>(
         report_head(permit, record, &head, false, now);
         let body = Box::new(Relay::new(rest, Reader::blind(), relaying(call, policy), now));
         let refused_key =
-            if head.status == StatusCode::UNAUTHORIZED { call.head.bears.clone() } else { None };
+            if head.status == StatusCode::UNAUTHORIZED { call.head.configured.clone() } else { None };
         let answer = Answer { head, body };
-        return Judged::Later(Box::pin(judge_error(endpoint, answer, record, refused_key)));
+        return HeadVerdict::Later(Box::pin(judge_error(endpoint, answer, record, refused_key)));
     }
     let mut reader = Reader::of(endpoint, &head.headers);
     if to.is_another && policy.upstreams.is_pool() {
-        objects::learn(&mut reader, &head.headers, &to.way, &policy.upstreams, record.account().metrics());
+        objects::learn(&mut reader, &head.headers, &to.member, &policy.upstreams, record.account().metrics());
     }
     let is_whole = rest.is_end_stream();
     let body = Box::new(Relay::new(rest, reader, relaying(call, policy), now));
@@ -175,27 +175,27 @@ pub(super) fn judge<'a>(
     let is_stream = answer.body.reader().is_stream();
     let is_judged = is_stream && (!is_whole || call.head.endpoint.speaks_json())
         || !is_stream && has_a_shape(call, &answer);
-    let hold = Hold::of(call, &answer, policy, now);
+    let hold = HoldLimit::of(call, &answer, policy, now);
     let is_good = !is_judged || hold.ends_in.is_none() && hold.until <= now;
     report_head(permit, record, &answer.head, is_good, now);
     if is_good {
-        return Judged::Now(Attempted::Answered(answer));
+        return HeadVerdict::Now(AttemptOutcome::Answered(answer));
     }
     if is_stream {
-        return Judged::Later(Box::pin(judge_stream(endpoint, answer, record, hold)));
+        return HeadVerdict::Later(Box::pin(judge_stream(endpoint, answer, record, hold)));
     }
-    Judged::Later(Box::pin(judge_whole(endpoint, answer, record, policy.hold)))
+    HeadVerdict::Later(Box::pin(judge_whole(endpoint, answer, record, policy.hold)))
 }
 
 /// The limit on holding back the start of a response until its first meaningful event.
 #[derive(Clone, Copy)]
-struct Hold {
+struct HoldLimit {
     until: Instant,
     /// The attempt's failure at that time; `None` relays the response instead.
     ends_in: Option<FailureKind>,
 }
 
-impl Hold {
+impl HoldLimit {
     fn of(call: &Call, answer: &Answer, policy: &Policy, now: Instant) -> Self {
         let first_event = call.head.first_event.and_then(|awaited| Some(awaited.since + awaited.limit?));
         let is_kept_alive = call.head.keep_alive.is_some();
@@ -204,7 +204,7 @@ impl Hold {
         }
         // The caller gets keep-alive comments, or asked for a first-event timeout, so the response
         // can be held back until its first event.
-        let idle = relaying(call, policy).idle_timeout.unwrap_or(LONGEST_HOLD);
+        let idle = relaying(call, policy).idle_timeout.unwrap_or(MAX_HOLD);
         match first_event {
             Some(until) if until < now + idle => {
                 Self { until, ends_in: Some(FailureKind::FirstEventTimeout) }
@@ -229,22 +229,22 @@ async fn judge_whole(
     mut answer: Answer,
     record: &mut Record,
     hold_for: Duration,
-) -> Attempted {
+) -> AttemptOutcome {
     let began = answer.body.read_at();
-    answer.body.read_ahead(began + hold_for, |_, bytes| bytes < MOST_HELD).await;
+    answer.body.read_ahead(began + hold_for, |_, bytes| bytes < MAX_HELD).await;
     record.waited(Wait::Upstream, answer.body.read_at() - began);
     if !answer.body.is_over() {
         held_head::release_buffer(&mut answer.head.headers);
-        return Attempted::Answered(answer);
+        return AttemptOutcome::Answered(answer);
     }
     if !answer.body.ended_in_order() {
-        return Attempted::Broken(answer);
+        return AttemptOutcome::Broken(answer);
     }
     let headers = &answer.head.headers;
-    let classified = shape::classify(endpoint, headers, &copy(headers, answer.body.held(), MOST_HELD));
+    let classified = shape::classify(endpoint, headers, &copy(headers, answer.body.held(), MAX_HELD));
     match classified {
-        Some(classified) => Attempted::Refused(answer, Box::new(classified)),
-        None => Attempted::Answered(answer),
+        Some(classified) => AttemptOutcome::Refused(answer, Box::new(classified)),
+        None => AttemptOutcome::Answered(answer),
     }
 }
 
@@ -253,8 +253,8 @@ async fn judge_error(
     endpoint: Endpoint,
     mut answer: Answer,
     record: &mut Record,
-    refused_key: Option<Bears>,
-) -> Attempted {
+    refused_key: Option<ConfiguredCredential>,
+) -> AttemptOutcome {
     let began = answer.body.read_at();
     // Bytes beyond the limit, or late ones, are only relayed.
     answer.body.read_ahead(began + ERROR_BODY_PATIENCE, |_, bytes| bytes < classify::MAX_BODY).await;
@@ -264,13 +264,18 @@ async fn judge_error(
     let classified = classify::response(endpoint, answer.head.status, headers, &plain, clock::wall());
     drop(plain);
     if let Some(key) = refused_key {
-        key.look().await;
+        key.request_reload().await;
     }
-    Attempted::Refused(answer, Box::new(classified))
+    AttemptOutcome::Refused(answer, Box::new(classified))
 }
 
 /// Holds a stream back until its first meaningful event, which may be an error.
-async fn judge_stream(endpoint: Endpoint, mut answer: Answer, record: &mut Record, hold: Hold) -> Attempted {
+async fn judge_stream(
+    endpoint: Endpoint,
+    mut answer: Answer,
+    record: &mut Record,
+    hold: HoldLimit,
+) -> AttemptOutcome {
     let began = answer.body.read_at();
     read_beginning(&mut answer, hold.until).await;
     record.waited(Wait::Upstream, answer.body.read_at() - began);
@@ -279,7 +284,7 @@ async fn judge_stream(endpoint: Endpoint, mut answer: Answer, record: &mut Recor
         && !answer.body.is_over()
         && let Some(kind) = hold.ends_in
     {
-        return Attempted::Failed(Failure::sent(kind, ""));
+        return AttemptOutcome::Failed(Failure::sent(kind, ""));
     }
     judge_beginning(endpoint, answer)
 }
@@ -287,7 +292,7 @@ async fn judge_stream(endpoint: Endpoint, mut answer: Answer, record: &mut Recor
 /// Reads ahead to the first meaningful event, or until `until`.
 async fn read_beginning(answer: &mut Answer, until: Instant) {
     let Answer { head, body } = answer;
-    let wants = |read: &Reader, bytes| !read.has_begun() && bytes < MOST_HELD;
+    let wants = |read: &Reader, bytes| !read.has_begun() && bytes < MAX_HELD;
     let mut reading = pin!(body.read_ahead(until, wants));
     let mut released = false;
     poll_fn(|cx| {
@@ -301,31 +306,34 @@ async fn read_beginning(answer: &mut Answer, until: Instant) {
 }
 
 /// Classifies the start of a stream.
-fn judge_beginning(endpoint: Endpoint, answer: Answer) -> Attempted {
+fn judge_beginning(endpoint: Endpoint, answer: Answer) -> AttemptOutcome {
     if let Some(data) = answer.body.reader().error() {
         let classified = Box::new(classify::stream_error(endpoint, data, clock::wall()));
-        return Attempted::Refused(answer, classified);
+        return AttemptOutcome::Refused(answer, classified);
     }
     if answer.body.is_over() && !answer.body.reader().has_begun() {
         return judge_eventless(endpoint, answer);
     }
     if answer.body.reader().is_without_output() && endpoint.speaks_json() {
-        return Attempted::Refused(answer, Box::new(shape::of_class(endpoint, ErrorClass::EmptyResponse)));
+        return AttemptOutcome::Refused(
+            answer,
+            Box::new(shape::of_class(endpoint, ErrorClass::EmptyResponse)),
+        );
     }
-    Attempted::Answered(answer)
+    AttemptOutcome::Answered(answer)
 }
 
 /// Classifies a stream that ended without an event: it may be a response of another format with a
 /// wrong content type.
-fn judge_eventless(endpoint: Endpoint, answer: Answer) -> Attempted {
+fn judge_eventless(endpoint: Endpoint, answer: Answer) -> AttemptOutcome {
     if answer.body.broke_off() {
-        return Attempted::Broken(answer);
+        return AttemptOutcome::Broken(answer);
     }
     let headers = &answer.head.headers;
-    let classified = shape::classify(endpoint, headers, &copy(headers, answer.body.held(), MOST_HELD));
+    let classified = shape::classify(endpoint, headers, &copy(headers, answer.body.held(), MAX_HELD));
     match classified {
-        Some(classified) if endpoint.speaks_json() => Attempted::Refused(answer, Box::new(classified)),
-        Some(_) | None => Attempted::Broken(answer),
+        Some(classified) if endpoint.speaks_json() => AttemptOutcome::Refused(answer, Box::new(classified)),
+        Some(_) | None => AttemptOutcome::Broken(answer),
     }
 }
 

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::exchange::Exchange;
 use super::keep_alive::KeptAlive;
+use super::response_guard::ResponseGuard;
 use super::stall::Watched;
 use crate::stream::{Aborted, Relay};
 use crate::upstream::AnswerBody;
@@ -24,7 +24,7 @@ pub enum Body {
 /// The upstream's body in its variants. A separate type keeps [`Body`] small.
 pub enum Relayed {
     /// The only response on its caller's HTTP/1 connection.
-    Alone(Box<Relay<AnswerBody, Exchange>>),
+    Alone(Box<Relay<AnswerBody, ResponseGuard>>),
     /// One of several responses on an HTTP/2 connection, whose client may not read this one.
     Watched(Arc<Watched>),
     /// A stream that starts with Weir's keep-alive comments.
@@ -36,7 +36,7 @@ pub enum Relayed {
 const _: () = assert!(size_of::<Body>() <= 32);
 
 /// Each stream allocates one: with a few bytes more, the allocator's size class is 448 bytes.
-const _: () = assert!(size_of::<Relay<AnswerBody, Exchange>>() <= 384);
+const _: () = assert!(size_of::<Relay<AnswerBody, ResponseGuard>>() <= 384);
 
 impl HttpBody for Body {
     type Data = Bytes;
@@ -60,7 +60,7 @@ impl HttpBody for Body {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Relayed(Relayed::Alone(relay)) => relay.is_end_stream(),
             Self::Relayed(Relayed::Watched(watched)) => {
-                watched.look(HttpBody::is_end_stream).unwrap_or(false)
+                watched.with(HttpBody::is_end_stream).unwrap_or(false)
             }
             Self::Relayed(Relayed::KeptAlive(kept)) => kept.is_end_stream(),
         }
@@ -70,7 +70,7 @@ impl HttpBody for Body {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Relayed(Relayed::Alone(relay)) => relay.size_hint(),
-            Self::Relayed(Relayed::Watched(watched)) => watched.look(HttpBody::size_hint).unwrap_or_default(),
+            Self::Relayed(Relayed::Watched(watched)) => watched.with(HttpBody::size_hint).unwrap_or_default(),
             Self::Relayed(Relayed::KeptAlive(_)) => SizeHint::default(),
         }
     }

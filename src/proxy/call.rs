@@ -9,7 +9,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap};
 use http::{HeaderValue, Method, Request, Version, request};
 
 use super::Policy;
-use super::bears::Bears;
+use super::configured_credential::ConfiguredCredential;
 use super::deadline::Deadline;
 use super::destination::Destination;
 use super::first_event::Awaited;
@@ -21,7 +21,7 @@ use crate::caller::{Caller, CredentialId, Identified, Lane, Mode};
 use crate::clock;
 use crate::estimate::Cost;
 use crate::openai::endpoint::Named;
-use crate::openai::{Endpoint, Look, Scanned, multipart, request_peek};
+use crate::openai::{Endpoint, ModelSearch, Scanned, multipart, request_peek};
 use crate::replay::{self, Replay};
 use crate::retry::Safety;
 use crate::spending::Spent;
@@ -41,13 +41,13 @@ pub(super) struct Head {
     pub(super) deadline: Deadline,
     pub(super) mode: Mode,
     /// How the model is found in a body that is too large to keep.
-    pub(super) look: Look,
+    pub(super) model_search: ModelSearch,
     /// The caller's lane, or the lower one that the request asks for.
     pub(super) lane: Lane,
     /// The HTTP version of the caller's connection.
     pub(super) version: Version,
     /// The configured credential among the headers.
-    pub(super) bears: Option<Bears>,
+    pub(super) configured: Option<ConfiguredCredential>,
     /// The keep-alive state, if the response may be a stream and the policy enables keep-alive.
     pub(super) keep_alive: Option<Arc<KeepAlive>>,
     /// The first event that the current attempt waits for, if it has a limit.
@@ -91,7 +91,7 @@ impl Head {
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };
         let mode = caller.mode.unwrap_or(policy.mode);
-        let look = look_for_model(&headers, mode);
+        let model_search = model_search(&headers, mode);
         let uri = KeptUri::Whole(uri);
         let headers = KeptHeaders::Whole(headers);
         Box::new(Self {
@@ -103,10 +103,10 @@ impl Head {
             credential,
             deadline,
             mode,
-            look,
+            model_search,
             lane,
             version,
-            bears: None,
+            configured: None,
             keep_alive: None,
             first_event: None,
             spent: None,
@@ -130,22 +130,22 @@ impl Head {
 
 /// How the model is found in a body that is too large to keep. Only `enforce` reads ahead; of a
 /// compressed body only the start is read.
-fn look_for_model(headers: &HeaderMap, mode: Mode) -> Look {
+fn model_search(headers: &HeaderMap, mode: Mode) -> ModelSearch {
     if mode != Mode::Enforce || headers.contains_key(CONTENT_ENCODING) {
-        Look::Nowhere
+        ModelSearch::Skip
     } else if multipart::boundary(headers).is_some() {
-        Look::InForm
+        ModelSearch::Form
     } else {
-        Look::InJson
+        ModelSearch::Json
     }
 }
 
 impl Call {
     /// Prices a request from its body.
     pub(super) fn price(head: Box<Head>, body: Replay, policy: &Policy) -> Self {
-        let scanned = match head.look {
-            Look::InJson => request_peek::scan(body.bytes()),
-            Look::InForm | Look::Nowhere => head.headers.look(|headers| scan(headers, &body)),
+        let scanned = match head.model_search {
+            ModelSearch::Json => request_peek::scan(body.bytes()),
+            ModelSearch::Form | ModelSearch::Skip => head.headers.with(|headers| scan(headers, &body)),
         };
         let whole = scanned.as_ref().is_some_and(|scanned| scanned.whole);
         let peek = scanned.map(|scanned| scanned.peek);
@@ -159,7 +159,7 @@ impl Call {
         let named = Named { endpoint: head.endpoint, itself: head.itself };
         let safety = head
             .uri
-            .look(|uri| Safety::of(&head.method, uri.path(), named, peek.as_ref(), &policy.retry.repeatable));
+            .with(|uri| Safety::of(&head.method, uri.path(), named, peek.as_ref(), &policy.retry.repeatable));
         // The unread part may ask to store the response, so a repeated request could store it
         // twice.
         let safety = if unread && body.can_repeat() { Safety::OnlyIfUnsent } else { safety };
@@ -203,11 +203,11 @@ impl Call {
         *request.version_mut() = Version::HTTP_11;
         *request.headers_mut() = self.head.headers.take();
         if to.swaps {
-            if let Some(bears) = &mut self.head.bears {
-                bears.at(&to.way, request.headers_mut());
+            if let Some(configured) = &mut self.head.configured {
+                configured.switch_to(&to.member, request.headers_mut());
             }
-        } else if let Some(bears) = &mut self.head.bears {
-            bears.renew(request.headers_mut());
+        } else if let Some(configured) = &mut self.head.configured {
+            configured.renew(request.headers_mut());
         }
         if self.head.keep_alive.is_some() {
             // Comments precede the response, so it must not be compressed.
@@ -216,15 +216,15 @@ impl Call {
         if to.is_another {
             to.fit(&mut request, model);
         }
-        *request.uri_mut() = to.way.target().uri(request.uri());
+        *request.uri_mut() = to.member.target().uri(request.uri());
         Some(request)
     }
 }
 
 /// Most decoded bytes of a compressed body that are read.
-const MOST_DECODED: usize = 8 << 20;
+const MAX_DECODED: usize = 8 << 20;
 /// Compressed bytes decoded at once; the decoder bounds their decoded size.
-const DECODED_AT_ONCE: usize = 2 << 10;
+const DECODE_CHUNK: usize = 2 << 10;
 
 /// Reads the fields of the body, whatever its format and coding; `None` if it has none. The bytes
 /// sent upstream do not change.
@@ -242,10 +242,10 @@ pub(super) fn plain<'a>(headers: &HeaderMap, bytes: &'a Bytes) -> Cow<'a, [u8]> 
         return Cow::Borrowed(bytes);
     }
     let pieces: Vec<Bytes> = (0..bytes.len())
-        .step_by(DECODED_AT_ONCE)
-        .map(|at| bytes.slice(at..bytes.len().min(at + DECODED_AT_ONCE)))
+        .step_by(DECODE_CHUNK)
+        .map(|at| bytes.slice(at..bytes.len().min(at + DECODE_CHUNK)))
         .collect();
-    Cow::Owned(stream::copy(headers, pieces.iter(), MOST_DECODED).into_owned())
+    Cow::Owned(stream::copy(headers, pieces.iter(), MAX_DECODED).into_owned())
 }
 
 fn scan_plain(headers: &HeaderMap, bytes: &[u8], whole: bool) -> Option<Scanned> {
@@ -281,8 +281,8 @@ mod tests {
         let source = http_body_util::Full::new(Bytes::from(body));
         let bytes = Replay::read(source, &settings, &replay::Budget::new(1 << 30)).await.unwrap();
         let whole = bytes.can_repeat();
-        let pieces: Vec<Bytes> = bytes.bytes().chunks(DECODED_AT_ONCE).map(Bytes::copy_from_slice).collect();
-        let plain = stream::copy(&headers, pieces.iter(), MOST_DECODED);
+        let pieces: Vec<Bytes> = bytes.bytes().chunks(DECODE_CHUNK).map(Bytes::copy_from_slice).collect();
+        let plain = stream::copy(&headers, pieces.iter(), MAX_DECODED);
         scan_plain(&headers, &plain, whole)
     }
 
@@ -303,7 +303,7 @@ mod tests {
         let bomb = format!(r#"{{"model":"m","input":"{}"}}"#, "x".repeat(64 << 20));
         let read = scanned(Some("gzip"), gzip(bomb.as_bytes())).await.unwrap();
         assert_eq!(read.peek.model.as_deref(), Some("m"));
-        assert!(!read.whole && read.peek.text_chars <= MOST_DECODED as u64);
+        assert!(!read.whole && read.peek.text_chars <= MAX_DECODED as u64);
     }
 
     proptest! {
@@ -312,7 +312,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(CONTENT_ENCODING, HeaderValue::from_str(&coding).unwrap());
             let bytes = Bytes::from(bytes);
-            scan_plain(&headers, &stream::copy(&headers, std::iter::once(&bytes), MOST_DECODED), true);
+            scan_plain(&headers, &stream::copy(&headers, std::iter::once(&bytes), MAX_DECODED), true);
         }
     }
 }

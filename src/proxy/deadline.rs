@@ -14,14 +14,14 @@ pub(super) const DEADLINE: HeaderName = HeaderName::from_static("x-weir-deadline
 
 /// Shortest margin between the admission deadline and the caller's timeout, so that a refusal
 /// arrives in time.
-const LEAST_MARGIN: Duration = Duration::from_secs(1);
+const MIN_MARGIN: Duration = Duration::from_secs(1);
 const MARGIN_SHARE: f64 = 0.05;
 /// Extra time beyond the timeout in an SDK's headers, which state whole seconds (Node, Go); the
 /// SDK's clock may also be slow. The SDK ends the request itself; Weir's limit is for clients that
 /// vanished.
 const GRACE: Duration = Duration::from_secs(2);
 /// Longest timeout. Longer ones have no effect in practice, and could overflow the arithmetic.
-const LONGEST: Duration = Duration::from_hours(24);
+const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The deadlines of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +55,11 @@ impl Deadline {
         let stated = stated.and_then(|value| value.to_str().ok()).and_then(parse);
         let [stated, timeout, read_timeout] =
             [stated.map(|stated| stated.min(longest)), sdk.timeout, sdk.read_timeout]
-                .map(|time| time.map(|time| time.min(LONGEST)));
+                .map(|time| time.map(|time| time.min(MAX_TIMEOUT)));
         let whole = [stated, timeout].into_iter().flatten().min();
         let is_stated = whole.or(read_timeout).is_some();
-        let allowed = if is_stated { whole.map_or(LONGEST, less_margin) } else { max_wait.min(LONGEST) };
+        let allowed =
+            if is_stated { whole.map_or(MAX_TIMEOUT, less_margin) } else { max_wait.min(MAX_TIMEOUT) };
         let latest = now + allowed.min(longest);
         let mut deadline = Self {
             turn: latest,
@@ -86,7 +87,7 @@ impl Deadline {
 /// The timeout minus max(1 s, 5 %), but at least half of it, so that a short timeout leaves time
 /// for admission.
 fn less_margin(timeout: Duration) -> Duration {
-    let margin = timeout.mul_f64(MARGIN_SHARE).max(LEAST_MARGIN).min(timeout / 2);
+    let margin = timeout.mul_f64(MARGIN_SHARE).max(MIN_MARGIN).min(timeout / 2);
     timeout.saturating_sub(margin)
 }
 
@@ -98,7 +99,7 @@ fn parse(text: &str) -> Option<Duration> {
     };
     let seconds = number.trim_end().parse::<f64>().ok()? * unit;
     (seconds.is_finite() && seconds > 0.0)
-        .then(|| Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64())))
+        .then(|| Duration::from_secs_f64(seconds.min(MAX_TIMEOUT.as_secs_f64())))
 }
 
 #[cfg(test)]
@@ -171,6 +172,6 @@ mod tests {
             let deadline = deadline(Some(text), NONE);
             assert_eq!((deadline.turn - now, deadline.stated), (MINUTE, false), "{text}");
         }
-        assert!(deadline(Some("1e300"), NONE).turn - now < LONGEST);
+        assert!(deadline(Some("1e300"), NONE).turn - now < MAX_TIMEOUT);
     }
 }

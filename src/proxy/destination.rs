@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Request, Uri};
 use serde::de::IgnoredAny;
 
 use super::call::plain;
-use super::upstreams::{Upstreams, Way};
+use super::upstreams::{PoolMember, Upstreams};
 use super::{Policies, Policy};
 use crate::admission::Permit;
 use crate::openai::endpoint::deployment;
@@ -18,7 +18,7 @@ use crate::replay;
 
 /// The upstream of one attempt.
 pub(super) struct Destination {
-    pub(super) way: Arc<Way>,
+    pub(super) member: Arc<PoolMember>,
     /// Whether requests carry its own credential in place of the caller's.
     pub(super) swaps: bool,
     /// Whether it may differ from the upstream that the request was prepared for.
@@ -41,25 +41,25 @@ impl Destination {
     }
 
     fn at(id: UpstreamId, upstreams: &Upstreams, later: bool) -> Self {
-        let way = Arc::clone(upstreams.way(id).unwrap_or(upstreams.home()));
-        Self { way, swaps: upstreams.swaps(), is_another: later || upstreams.is_pool() }
+        let member = Arc::clone(upstreams.member(id).unwrap_or(upstreams.home()));
+        Self { member, swaps: upstreams.swaps(), is_another: later || upstreams.is_pool() }
     }
 
     /// Sets the upstream's host and its name for the model.
     pub(super) fn fit(&self, request: &mut Request<replay::Body>, model: Option<&str>) {
-        request.headers_mut().insert(HOST, self.way.target().host_header().clone());
+        request.headers_mut().insert(HOST, self.member.target().host_header().clone());
         let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
         let deployed = deployment(request.uri().path());
-        let deployed = deployed.and_then(|model| Some((model, self.way.name_of(model)?)));
+        let deployed = deployed.and_then(|model| Some((model, self.member.name_of(model)?)));
         let renamed = deployed.and_then(|(model, name)| model_name::rename_deployment(path, model, name));
         if let Some(uri) = renamed.and_then(|path| path.parse::<Uri>().ok()) {
             *request.uri_mut() = uri;
         }
-        let Some((model, name)) = model.and_then(|model| Some((model, self.way.name_of(model)?))) else {
+        let Some((model, name)) = model.and_then(|model| Some((model, self.member.name_of(model)?))) else {
             return;
         };
         let headers = std::mem::take(request.headers_mut());
-        let is_whole = request.body().passage().is_none();
+        let is_whole = request.body().progress().is_none();
         // A compressed body is sent decoded: the upstream reads the same content.
         let plainly = headers.contains_key(CONTENT_ENCODING).then(|| {
             let mut plainly = headers.clone();

@@ -26,34 +26,34 @@ pub(super) struct Awaited {
 
 /// The times to first event of one worker's streams, by model and prompt size.
 #[derive(Debug, Default)]
-pub(super) struct FirstEvents(Mutex<HashMap<Box<str>, Box<[Times; SIZES.len() + 1]>>>);
+pub(super) struct FirstEvents(Mutex<HashMap<Box<str>, Box<[Times; PROMPT_SIZES.len() + 1]>>>);
 
 /// Most models with an entry; all others share one.
-const MOST_MODELS: usize = 256;
+const MAX_MODELS: usize = 256;
 /// Lower bounds of the prompt size classes, in tokens.
-const SIZES: [u64; 3] = [1_000, 10_000, 100_000];
+const PROMPT_SIZES: [u64; 3] = [1_000, 10_000, 100_000];
 /// Streams of a class before its times are used.
-const ENOUGH: u32 = 100;
+const MIN_STREAMS: u32 = 100;
 /// Streams after which all counts are halved, so that a model that becomes slower is followed.
 const HALVED_AT: u32 = 20_000;
 /// Shortest learned limit: a short pause of the network is not a stall.
-const LEAST: Duration = Duration::from_secs(5);
+const MIN_LIMIT: Duration = Duration::from_secs(5);
 /// One stream in this many is ignored as an outlier.
-const OF: u32 = 1_000;
+const OUTLIER_PER: u32 = 1_000;
 /// Upper bound of the first histogram bucket, in milliseconds; each four buckets double it.
-const FIRST_EDGE: f64 = 10.0;
-const PLACES: usize = 64;
+const FIRST_BUCKET_MS: f64 = 10.0;
+const BUCKETS: usize = 64;
 
 /// A histogram of times.
 #[derive(Debug)]
 struct Times {
-    counts: [u32; PLACES],
+    counts: [u32; BUCKETS],
     all: u32,
 }
 
 impl Default for Times {
     fn default() -> Self {
-        Self { counts: [0; PLACES], all: 0 }
+        Self { counts: [0; BUCKETS], all: 0 }
     }
 }
 
@@ -78,7 +78,7 @@ impl FirstEvents {
     /// so that a limit that is too short grows.
     pub(super) fn observe(&self, model: Option<&str>, tokens: u64, took: Duration) {
         let mut models = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let model = model.filter(|model| models.len() < MOST_MODELS || models.contains_key(*model));
+        let model = model.filter(|model| models.len() < MAX_MODELS || models.contains_key(*model));
         let model = model.unwrap_or_default();
         if !models.contains_key(model) {
             models.insert(model.into(), Box::default());
@@ -90,18 +90,18 @@ impl FirstEvents {
 }
 
 fn class_of(tokens: u64) -> usize {
-    SIZES.iter().filter(|size| tokens >= **size).count()
+    PROMPT_SIZES.iter().filter(|size| tokens >= **size).count()
 }
 
 impl Times {
     fn observe(&mut self, took: Duration) {
-        let doublings = (took.as_secs_f64() * 1e3 / FIRST_EDGE).max(1.0).log2();
+        let doublings = (took.as_secs_f64() * 1e3 / FIRST_BUCKET_MS).max(1.0).log2();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "it is small and not negative"
         )]
-        let place = ((doublings * 4.0).ceil() as usize).min(PLACES - 1);
+        let place = ((doublings * 4.0).ceil() as usize).min(BUCKETS - 1);
         self.counts[place] += 1;
         self.all += 1;
         if self.all >= HALVED_AT {
@@ -112,17 +112,17 @@ impl Times {
 
     /// Twice the time in which all but one of 1,000 streams begin.
     fn limit(&self) -> Option<Duration> {
-        if self.all < ENOUGH {
+        if self.all < MIN_STREAMS {
             return None;
         }
-        let mut left_out = self.all / OF;
+        let mut left_out = self.all / OUTLIER_PER;
         let slowest = self.counts.iter().rposition(|count| {
             let reached = *count > left_out;
             left_out = left_out.saturating_sub(*count);
             reached
         })?;
-        let edge = FIRST_EDGE / 1e3 * (slowest as f64 / 4.0).exp2();
-        Some(Duration::from_secs_f64(edge * 2.0).max(LEAST))
+        let edge = FIRST_BUCKET_MS / 1e3 * (slowest as f64 / 4.0).exp2();
+        Some(Duration::from_secs_f64(edge * 2.0).max(MIN_LIMIT))
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
         assert!(limit(10).unwrap() > seconds(200));
         // Fast streams get the shortest limit.
         (0..100).for_each(|_| events.observe(Some("m"), 5_000, Duration::from_millis(3)));
-        assert_eq!(limit(5_000), Some(LEAST));
+        assert_eq!(limit(5_000), Some(MIN_LIMIT));
         let fixed = FirstEventTimeout::After(seconds(3));
         assert_eq!(events.timeout(fixed, None, 0), Some(seconds(3)));
     }
@@ -159,10 +159,10 @@ mod tests {
     #[test]
     fn models_and_counts_are_bounded() {
         let events = FirstEvents::default();
-        for number in 0..MOST_MODELS + 50 {
+        for number in 0..MAX_MODELS + 50 {
             events.observe(Some(&format!("model-{number}")), 0, Duration::from_secs(1));
         }
-        assert!(events.0.lock().unwrap().len() <= MOST_MODELS + 1);
+        assert!(events.0.lock().unwrap().len() <= MAX_MODELS + 1);
         let mut times = Times::default();
         for _ in 0..3 * HALVED_AT {
             times.observe(Duration::from_secs(1 << 30));

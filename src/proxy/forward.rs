@@ -13,16 +13,16 @@ use super::answer::{self, Notes};
 use super::attempt::{Answer, report_head, send};
 use super::body::Body;
 use super::call::Call;
-use super::conversation::Conversation;
 use super::destination::Destination;
-use super::exchange::{Answered, Exchange};
+use super::priced_request::PricedRequest;
+use super::response_guard::{Answered, ResponseGuard};
 use super::{Opened, Policy, Proxy, refuse_body, settle};
 use crate::account::{ErrorDetail, Record};
 use crate::admission::{Permit, Turn};
 use crate::classify::{self, Classified, Failure};
 use crate::clock::{self, Instant};
 use crate::metrics::{RetryStop, WouldHave};
-use crate::openai::{Endpoint, Look};
+use crate::openai::{Endpoint, ModelSearch};
 use crate::replay::Replay;
 use crate::response;
 use crate::retry::{self, Decision, Situation};
@@ -59,7 +59,8 @@ impl Proxy {
     /// The same for a caller whose models are restricted: its rights hold in every mode.
     async fn bypass_checked(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
         let settings = opened.policy.replay_for(opened.body_check);
-        let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, Look::Nowhere);
+        let reading =
+            self.read(opened.incoming, settings, &mut opened.record, opened.since, ModelSearch::Skip);
         let (body, now) = match reading.await {
             Ok(read) => read,
             Err(error) => return Ok(refuse_body(error, opened.record)),
@@ -74,7 +75,8 @@ impl Proxy {
     /// Forwards a request after its body was read, which the estimate needs.
     pub(super) async fn observe(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
         let settings = opened.policy.replay_for(opened.body_check);
-        let reading = self.read(opened.incoming, settings, &mut opened.record, opened.since, Look::Nowhere);
+        let reading =
+            self.read(opened.incoming, settings, &mut opened.record, opened.since, ModelSearch::Skip);
         let (body, now) = match reading.await {
             Ok(read) => read,
             Err(error) => return Ok(refuse_body(error, opened.record)),
@@ -84,11 +86,11 @@ impl Proxy {
             Err(unchecked) => return Ok(unchecked.refuse(opened.record)),
         };
         let policy = Arc::clone(&opened.policy);
-        let mut conversation = self.price(&policy, &opened.caller, opened.head, body, opened.record, false);
+        let mut priced = self.price(&policy, &opened.caller, opened.head, body, opened.record, false);
         // This mode admits every request at once.
-        let permit = conversation.admit(Turn::First, now).await.ok().map(|(permit, _)| permit);
-        let situation = conversation.situation(None, now);
-        let Conversation { call, record, .. } = conversation;
+        let permit = priced.admit(Turn::First, now).await.ok().map(|(permit, _)| permit);
+        let situation = priced.situation(None, now);
+        let PricedRequest { call, record, .. } = priced;
         let observed = permit.map(|permit| Observed { permit, situation });
         Ok(self.forward(call, record, Arc::clone(&policy), observed, now).await)
     }
@@ -110,7 +112,7 @@ impl Proxy {
             Some(permit) => Destination::of(permit, &policy, &self.policies, true),
             None => Destination::home(&policy),
         };
-        record.goes_to(to.way.id);
+        record.goes_to(to.member.id);
         match self.pass(&mut call, &to, permit.as_mut(), &record, now).await {
             Ok(response) => {
                 let error = ForwardedError::of(&response, &call, Arc::clone(&policy), situation);
@@ -128,7 +130,7 @@ impl Proxy {
                 }
                 let own = response::failure(class, &failure);
                 let detail = ErrorDetail::masked(Some(&own.message), None, None, None);
-                call.head.headers.look(|headers| record.keep_headers(headers, &policy.report_headers));
+                call.head.headers.with(|headers| record.keep_headers(headers, &policy.report_headers));
                 record.failed(class, Some(detail));
                 answer::own(own, record)
             }
@@ -144,7 +146,7 @@ impl Proxy {
         record: &Record,
         now: Instant,
     ) -> Result<Response<AnswerBody>, Failure> {
-        let upstream = to.way.of_worker(self.worker);
+        let upstream = to.member.of_worker(self.worker);
         let connection = match upstream.idle(now, true) {
             Some(connection) => connection,
             None => Box::pin(upstream.connection()).await?,
@@ -173,7 +175,7 @@ fn relay(
     let body = Box::new(Relay::new(rest, reader, stream::Settings::TRANSPARENT, now));
     let notes = Notes { class: None, stop_retries: false };
     let answered = error.map_or(Answered::Well, Answered::Unread);
-    let owed = Exchange::new(permit, record, call, answered);
+    let owed = ResponseGuard::new(permit, record, call, answered);
     answer::relay(Answer { head, body }, &notes, owed, of, now)
 }
 

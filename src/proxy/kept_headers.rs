@@ -42,7 +42,7 @@ impl KeptHeaders {
     }
 
     /// Calls `at` with the headers.
-    pub(super) fn look<T>(&self, at: impl FnOnce(&HeaderMap) -> T) -> T {
+    pub(super) fn with<T>(&self, at: impl FnOnce(&HeaderMap) -> T) -> T {
         match self {
             Self::Whole(headers) => at(headers),
             Self::Packed(packed) => at(&unpack(packed)),
@@ -112,13 +112,13 @@ mod tests {
             }
             let expected = listed(&headers);
             let mut kept = KeptHeaders::Whole(headers);
-            prop_assert_eq!(&kept.look(listed), &expected);
+            prop_assert_eq!(&kept.with(listed), &expected);
             for round in 0..3 {
                 if round == 1 {
                     kept.pack();
                 }
                 prop_assert_eq!(&listed(&kept.take()), &expected);
-                prop_assert_eq!(&kept.look(listed), &expected);
+                prop_assert_eq!(&kept.with(listed), &expected);
             }
         }
     }

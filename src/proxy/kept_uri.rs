@@ -36,7 +36,7 @@ impl KeptUri {
     }
 
     /// Calls `at` with the target.
-    pub(super) fn look<T>(&self, at: impl FnOnce(&Uri) -> T) -> T {
+    pub(super) fn with<T>(&self, at: impl FnOnce(&Uri) -> T) -> T {
         match self {
             Self::Whole(uri) => at(uri),
             Self::Packed(packed) => at(&unpack(packed)),
@@ -67,7 +67,7 @@ mod tests {
             drop(kept.take());
             assert!(buffer.is_unique(), "{target}");
             assert_eq!(kept.take().to_string(), target);
-            assert_eq!(kept.look(Uri::to_string), target);
+            assert_eq!(kept.with(Uri::to_string), target);
         }
     }
 

@@ -9,13 +9,13 @@
 mod allowance;
 mod answer;
 mod attempt;
-mod bears;
+mod configured_credential;
 mod body;
 mod call;
-mod conversation;
+mod priced_request;
 mod deadline;
 mod destination;
-mod exchange;
+mod response_guard;
 mod first_event;
 mod forward;
 mod held_head;
@@ -49,29 +49,29 @@ use http_body::Body as _;
 use tracing::Instrument as _;
 
 pub use body::{Body, Relayed};
-pub use exchange::Exchange;
 pub use first_event::FirstEventTimeout;
 pub use keep_alive::KeptAlive;
 pub use policies::Policies;
 pub use policy::Policy;
+pub use response_guard::ResponseGuard;
 pub use rights::MOST_CHECKED;
 pub use stall::Watched;
-pub use upstreams::{Upstreams, Way};
+pub use upstreams::{PoolMember, Upstreams};
 
 use crate::account::{Account, Record, Wait};
 use crate::admission::{self, Route, Scopes};
 use crate::caller::{self, Caller, Mode};
 use crate::clock::{self, Instant};
 use crate::metrics::Bound;
-use crate::openai::Look;
+use crate::openai::ModelSearch;
 use crate::openai::endpoint::deployment;
 use crate::replay::{self, ClientBody, ReadError, Replay};
 use crate::retry::Safety;
 
 use call::{Call, Head};
-use conversation::Conversation;
 use first_event::FirstEvents;
 use open::Opened;
+use priced_request::PricedRequest;
 use refusals::refuse_body;
 use stall::Stalls;
 
@@ -159,13 +159,13 @@ impl Proxy {
         async move {
             // Read. `opened` is taken apart field by field: local variables would be stored in the
             // future beside it.
-            let look = opened.head.look;
+            let model_search = opened.head.model_search;
             let reading = self.read(
                 opened.incoming,
                 opened.policy.replay_for(opened.body_check),
                 &mut opened.record,
                 opened.since,
-                look,
+                model_search,
             );
             let (body, now) = match reading.await {
                 Ok(read) => read,
@@ -180,18 +180,17 @@ impl Proxy {
             opened.record.set_deadline(opened.head.deadline.turn);
             // Price.
             let (policy, caller, upgrade) = (&*opened.policy, &*opened.caller, opened.upgrade);
-            let conversation =
-                self.price(policy, caller, opened.head, body, opened.record, upgrade.is_some());
+            let priced = self.price(policy, caller, opened.head, body, opened.record, upgrade.is_some());
             if let Some(asked) = upgrade {
-                let whose = upgrade::Whose {
+                let session = upgrade::SessionCaller {
                     proxy: Arc::clone(&self),
                     caller: Arc::clone(&opened.caller),
                     swapped: opened.swapped,
                     since: opened.since,
                 };
-                return Ok(Box::pin(conversation.upgrade(*asked, whose, now)).await);
+                return Ok(Box::pin(priced.upgrade(*asked, session, now)).await);
             }
-            Ok(conversation.run(now).await)
+            Ok(priced.run(now).await)
         }
     }
 
@@ -204,14 +203,14 @@ impl Proxy {
         body: Replay,
         mut record: Box<Record>,
         upgrade: bool,
-    ) -> Conversation<'a> {
+    ) -> PricedRequest<'a> {
         let mut call = Call::price(head, body, policy);
         call.begin_silence();
         if policy.report_request_data {
             record.keep_request_data(call.body.bytes().clone());
         }
         if upgrade {
-            call.model = call.head.uri.look(upgrade::model);
+            call.model = call.head.uri.with(upgrade::model);
         }
         record.set_bytes_in(call.body.bytes().len() as u64);
         record.set_estimate(call.cost.tokens);
@@ -219,21 +218,21 @@ impl Proxy {
             self.account.metrics().limits_reached.inc(Bound::UnreadBody);
         }
         // Azure's limits apply to the deployment in the path, whatever model the body names.
-        let whose = call.head.uri.look(|uri| deployment(uri.path()).map(Box::<str>::from));
+        let deployed = call.head.uri.with(|uri| deployment(uri.path()).map(Box::<str>::from));
         let scope = self.scopes.resolve_named(
             call.head.credential,
-            whose.as_deref().or(call.model.as_deref()),
+            deployed.as_deref().or(call.model.as_deref()),
             || {
                 if policy.one_scope {
                     admission::EVERYBODY
                 } else {
                     let lasting = policy.callers.lasting_name(caller.id);
-                    lasting.unwrap_or_else(|| call.head.headers.look(caller::credential_name))
+                    lasting.unwrap_or_else(|| call.head.headers.with(caller::credential_name))
                 }
             },
         );
         call.head.spent = self.reserve(caller, &scope, call.cost.tokens, call.head.mode, &mut record);
-        if let Some(model) = call.model.take().or(whose) {
+        if let Some(model) = call.model.take().or(deployed) {
             record.set_model(model);
         }
         record.set_queue(call.head.lane, caller.weight, scope.name());
@@ -243,7 +242,7 @@ impl Proxy {
         } else {
             Route::default()
         };
-        Conversation { proxy: self, policy, caller, scope, call, record, requeues: 0, route }
+        PricedRequest { proxy: self, policy, caller, scope, call, record, requeues: 0, route }
     }
 
     /// Reads the body, as far as it is kept, and returns when the last byte arrived. Polling the
@@ -254,12 +253,12 @@ impl Proxy {
         settings: &replay::Settings,
         record: &mut Record,
         since: Instant,
-        look: Look,
+        model_search: ModelSearch,
     ) -> Result<(Replay, Instant), ReadError> {
         if incoming.is_end_stream() {
             return Ok((Replay::empty(), since));
         }
-        let mut reading = pin!(Replay::read_for(incoming, settings, &self.kept_bodies, look));
+        let mut reading = pin!(Replay::read_for(incoming, settings, &self.kept_bodies, model_search));
         // Most bodies arrive with their heads, at `since`; the clock is read only for others.
         let mut waited = false;
         let body = poll_fn(|cx| {

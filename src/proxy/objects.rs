@@ -7,22 +7,22 @@ use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, Method};
 
 use super::call::Call;
-use super::upstreams::{Upstreams, Way};
+use super::upstreams::{PoolMember, Upstreams};
 use crate::metrics::{Bound, Metrics};
 use crate::openai::Endpoint;
 use crate::pool::UpstreamId;
 use crate::stream::{self, Reader, Tap};
 
 /// Most decoded bytes of a compressed body that are searched.
-const MOST_DECODED: usize = 8 << 20;
+const MAX_DECODED: usize = 8 << 20;
 /// Most bytes of a response that are kept to find an id across two chunks.
-const CARRIED: usize = 160;
+const MAX_CARRY: usize = 160;
 
 /// The only upstream that can serve a request: the owner of an object in it. Requests that create
 /// or list objects, and those with an unknown owner, go to the home upstream.
 pub(super) fn owner(call: &Call, upstreams: &Upstreams) -> Option<UpstreamId> {
     let home = upstreams.home().id;
-    let path = call.head.uri.look(|uri| uri.path().to_owned());
+    let path = call.head.uri.with(|uri| uri.path().to_owned());
     let stateless = call.head.is_itself() && call.head.method == Method::POST;
     match call.head.endpoint {
         // Paths of these endpoints contain no object id; files are uploaded with the request.
@@ -33,10 +33,10 @@ pub(super) fn owner(call: &Call, upstreams: &Upstreams) -> Option<UpstreamId> {
         | Endpoint::Images
         | Endpoint::Realtime
         | Endpoint::Other => None,
-        Endpoint::ChatCompletions | Endpoint::Responses if stateless => call.head.headers.look(|headers| {
+        Endpoint::ChatCompletions | Endpoint::Responses if stateless => call.head.headers.with(|headers| {
             let body = call.body.bytes();
             if headers.contains_key(CONTENT_ENCODING) {
-                let plain = stream::copy(headers, std::iter::once(body), MOST_DECODED);
+                let plain = stream::copy(headers, std::iter::once(body), MAX_DECODED);
                 return upstreams.owners().of(&path, &plain, home);
             }
             upstreams.owners().of(&path, body, home)
@@ -63,11 +63,11 @@ pub(super) fn owner(call: &Call, upstreams: &Upstreams) -> Option<UpstreamId> {
 pub(super) fn learn(
     reader: &mut Reader,
     headers: &HeaderMap,
-    way: &Way,
+    member: &PoolMember,
     upstreams: &Upstreams,
     metrics: &Arc<Metrics>,
 ) {
-    let (owners, owner, metrics) = (Arc::clone(upstreams.owners()), way.id, Arc::clone(metrics));
+    let (owners, owner, metrics) = (Arc::clone(upstreams.owners()), member.id, Arc::clone(metrics));
     // The end of the last chunk: an id may be split between two.
     let mut carried: Vec<u8> = Vec::new();
     reader.tap(
@@ -75,12 +75,12 @@ pub(super) fn learn(
         Tap(Box::new(move |part: &[u8]| {
             let mut forgot = false;
             if !carried.is_empty() {
-                carried.extend_from_slice(&part[..part.len().min(CARRIED)]);
+                carried.extend_from_slice(&part[..part.len().min(MAX_CARRY)]);
                 forgot |= owners.learn(&carried, owner);
             }
             forgot |= owners.learn(part, owner);
             carried.clear();
-            carried.extend_from_slice(&part[part.len().saturating_sub(CARRIED)..]);
+            carried.extend_from_slice(&part[part.len().saturating_sub(MAX_CARRY)..]);
             if forgot {
                 metrics.limits_reached.inc(Bound::ObjectOwners);
             }

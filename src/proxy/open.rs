@@ -19,9 +19,9 @@ use crate::response::OwnAnswer;
 use crate::rights::{Asked, BodyCheck};
 use crate::upstream::headers::Present;
 
-use super::bears::Bears;
 use super::body::Body;
 use super::call::Head;
+use super::configured_credential::ConfiguredCredential;
 use super::deadline::{self, Deadline};
 use super::keep_alive::KeepAlive;
 use super::refusals::{refuse, refuse_unknown};
@@ -35,7 +35,7 @@ pub(super) struct Opened {
     pub(super) head: Box<Head>,
     pub(super) incoming: ClientBody,
     pub(super) record: Box<Record>,
-    pub(super) upgrade: Option<Box<upgrade::Asked>>,
+    pub(super) upgrade: Option<Box<upgrade::UpgradeRequest>>,
     /// Whether it carries a configured credential upstream, not the caller's own.
     pub(super) swapped: bool,
     pub(super) body_check: BodyCheck,
@@ -57,7 +57,7 @@ impl Proxy {
         client: Client<'_>,
     ) -> Result<Opened, Box<Response<Body>>> {
         let since = clock::now();
-        let upgrade = upgrade::asked(&mut request);
+        let upgrade = upgrade::requested(&mut request);
         let policy = self.policies.current();
         let (parts, incoming) = request.into_parts();
         let present = Present::of(&parts.headers);
@@ -111,10 +111,10 @@ impl Proxy {
         let longest = caller.max_deadline.unwrap_or(Duration::MAX);
         let stated = if present.is_for_weir { parts.headers.get(deadline::DEADLINE) } else { None };
         let deadline = Deadline::of(stated, sdk, since, policy.max_wait, longest);
-        let bears = Bears::of(&self.policies, caller.id, identified.content());
+        let configured = ConfiguredCredential::of(&self.policies, caller.id, identified.content());
         let parts = (parts, &present);
         let mut head = Head::read(parts, named, &identified, client.address, &policy, target, deadline);
-        head.bears = bears;
+        head.configured = configured;
         head.keep_alive = KeepAlive::of(&policy, &head, record.id(), self.account.metrics());
         record.set_deadline(head.deadline.turn);
         Ok(Opened { since, policy, caller, head, incoming, record, upgrade, swapped, body_check })

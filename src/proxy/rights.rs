@@ -45,7 +45,7 @@ impl Policy {
         if body.skipped() == Some(ReplaySkip::Budget) {
             return Err(Unchecked::NoMemory);
         }
-        let checked = head.headers.look(|headers| {
+        let checked = head.headers.with(|headers| {
             let plain = body.can_repeat().then(|| call::plain(headers, body.bytes()));
             rights.check_body(check, headers, plain.as_deref())
         });

@@ -18,22 +18,25 @@ use super::limits;
 const MAX_WORDS: usize = 8 << 10;
 
 /// A hint shorter than this is not kept: no deadline is that near.
-const WORTH_TELLING: Duration = Duration::from_secs(1);
+const MIN_HINT: Duration = Duration::from_secs(1);
 
 /// Settles the permit of a failed attempt.
 pub(super) fn failed(
     permit: Permit,
     class: ErrorClass,
-    came: &Result<Answer, Failure>,
+    result: &Result<Answer, Failure>,
     classified: Option<&Classified>,
 ) {
     match classified {
         // The client broke off, or a proxy refused: neither concerns the upstream.
-        None if came.as_ref().is_err_and(|failure| failure.kind.is_of_the_client() || failure.is_final()) => {
+        None if result
+            .as_ref()
+            .is_err_and(|failure| failure.kind.is_of_the_client() || failure.is_final()) =>
+        {
             drop(permit);
         }
         None => permit.fail(class),
-        Some(classified) => refused(permit, class, classified, || body_of(came.as_ref().ok())),
+        Some(classified) => refused(permit, class, classified, || body_of(result.as_ref().ok())),
     }
 }
 
@@ -74,7 +77,7 @@ pub(crate) fn rate_limited(
 ) -> Ticket {
     let refusal = classified.and_then(|classified| classified.refusal.as_ref());
     let hint = classified.and_then(|classified| classified.hint);
-    let telling = classified.filter(|_| hint.is_some_and(|hint| hint > WORTH_TELLING));
+    let telling = classified.filter(|_| hint.is_some_and(|hint| hint > MIN_HINT));
     let words = telling.map(|classified| Arc::new(words(classified, body())));
     permit.rate_limited(class, refusal.and_then(limits::numbers), hint, words, earlier)
 }

@@ -14,20 +14,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 
-use super::exchange::Exchange;
+use super::response_guard::ResponseGuard;
 use crate::clock::{self, Instant};
 use crate::metrics::{Bound, Metrics};
 use crate::stream::{Aborted, Relay};
 use crate::upstream::AnswerBody;
 
-type Answer = Box<Relay<AnswerBody, Exchange>>;
+type Answer = Box<Relay<AnswerBody, ResponseGuard>>;
 
 /// The responses of one worker that wait for their clients.
 #[derive(Debug)]
 pub(super) struct Stalls {
     answers: Mutex<Vec<Weak<Watched>>>,
     /// Whether the task that checks them runs.
-    looked_after: AtomicBool,
+    is_checking: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
@@ -45,7 +45,7 @@ struct State {
 
 impl Stalls {
     pub(super) fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { answers: Mutex::default(), looked_after: AtomicBool::new(false), metrics })
+        Arc::new(Self { answers: Mutex::default(), is_checking: AtomicBool::new(false), metrics })
     }
 
     /// Watches a response whose client may read nothing for `allowed`.
@@ -53,14 +53,14 @@ impl Stalls {
         let state = Mutex::new(State { answer: Some(answer), waits_since: Some(now) });
         let watched = Arc::new(Watched { state, allowed });
         lock(&self.answers).push(Arc::downgrade(&watched));
-        if !self.looked_after.swap(true, Ordering::Relaxed) {
-            clock::spawn(Arc::clone(self).look_after(allowed / 4));
+        if !self.is_checking.swap(true, Ordering::Relaxed) {
+            clock::spawn(Arc::clone(self).check_periodically(allowed / 4));
         }
         watched
     }
 
     /// Checks the responses every `period`. Ends with the last response.
-    async fn look_after(self: Arc<Self>, period: Duration) {
+    async fn check_periodically(self: Arc<Self>, period: Duration) {
         loop {
             clock::sleep(period.max(Duration::from_millis(10))).await;
             let now = clock::now();
@@ -76,7 +76,7 @@ impl Stalls {
             });
             let is_over = answers.is_empty();
             if is_over {
-                self.looked_after.store(false, Ordering::Relaxed);
+                self.is_checking.store(false, Ordering::Relaxed);
             }
             drop(answers);
             for answer in given_up {
@@ -109,7 +109,7 @@ impl Watched {
     }
 
     /// Calls `at` with the response; `None` once it was given up.
-    pub(super) fn look<T>(&self, at: impl FnOnce(&Relay<AnswerBody, Exchange>) -> T) -> Option<T> {
+    pub(super) fn with<T>(&self, at: impl FnOnce(&Relay<AnswerBody, ResponseGuard>) -> T) -> Option<T> {
         lock(&self.state).answer.as_deref().map(at)
     }
 }

@@ -15,10 +15,10 @@ use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::upgrade::OnUpgrade;
 
 use super::answer::{self, Notes};
-use super::attempt::{Attempted, Judged, judge, latest_head, report_head};
+use super::attempt::{AttemptOutcome, HeadVerdict, judge, latest_head, report_head};
 use super::body::Body;
-use super::conversation::{Conversation, Unsuccessful};
 use super::destination::Destination;
+use super::priced_request::{FailedAttempt, PricedRequest};
 use super::websocket::{Context, Session};
 use super::{Proxy, settle};
 use crate::admission::{Admission, Ask, Cost, Permit, Refused, Route, Turn, Would};
@@ -36,7 +36,7 @@ use crate::upstream::upgrade::{self, Switched, TunnelEnd, TunnelSlot, Upgrade};
 const PROTOCOL: HeaderName = header::SEC_WEBSOCKET_PROTOCOL;
 const EXTENSIONS: HeaderName = header::SEC_WEBSOCKET_EXTENSIONS;
 /// The headers of the trace context.
-const TRACE: [HeaderName; 2] =
+const TRACE_HEADERS: [HeaderName; 2] =
     [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
 /// Browsers can't set headers, and send the API key as a subprotocol with this prefix.
 const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
@@ -44,16 +44,16 @@ const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
 /// every few seconds does no harm.
 const NEXT_SLOT: Duration = Duration::from_secs(5);
 /// Longest model name in a query, in bytes.
-const LONGEST_MODEL: usize = 256;
+const MAX_MODEL: usize = 256;
 
 /// A client's request to upgrade to WebSocket.
-pub(super) struct Asked {
+pub(super) struct UpgradeRequest {
     protocol: HeaderValue,
     client: OnUpgrade,
 }
 
 /// The caller of a session.
-pub(super) struct Whose {
+pub(super) struct SessionCaller {
     pub(super) proxy: Arc<Proxy>,
     pub(super) caller: Arc<Caller>,
     /// Whether the request carries a configured credential.
@@ -64,7 +64,7 @@ pub(super) struct Whose {
 
 /// The WebSocket upgrade that a request asks for, if any. Other protocols are ignored, as RFC 9110
 /// (section 7.8) allows.
-pub(super) fn asked(request: &mut Request<ClientBody>) -> Option<Box<Asked>> {
+pub(super) fn requested(request: &mut Request<ClientBody>) -> Option<Box<UpgradeRequest>> {
     // Other requests cost only the first comparison.
     if *request.method() != Method::GET
         || !request.headers().contains_key(header::UPGRADE)
@@ -74,14 +74,14 @@ pub(super) fn asked(request: &mut Request<ClientBody>) -> Option<Box<Asked>> {
     }
     let protocol = upgrade::asked_for(request.headers())?;
     let websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-    websocket.then(|| Box::new(Asked { protocol, client: hyper::upgrade::on(request) }))
+    websocket.then(|| Box::new(UpgradeRequest { protocol, client: hyper::upgrade::on(request) }))
 }
 
 /// The session's model, from the query.
 pub(super) fn model(uri: &Uri) -> Option<Box<str>> {
     let mut pairs = uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
     let (_, model) = pairs.find(|(name, _)| *name == "model")?;
-    (!model.is_empty() && model.len() <= LONGEST_MODEL).then(|| model.into())
+    (!model.is_empty() && model.len() <= MAX_MODEL).then(|| model.into())
 }
 
 /// The response to an upgrade of a path that is not configured.
@@ -94,9 +94,14 @@ pub(super) fn not_allowed() -> OwnAnswer {
     }
 }
 
-impl Conversation<'_> {
+impl PricedRequest<'_> {
     /// Makes the one attempt, and on success switches the connection to WebSocket.
-    pub(super) async fn upgrade(mut self, asked: Asked, whose: Whose, now: Instant) -> Response<Body> {
+    pub(super) async fn upgrade(
+        mut self,
+        requested: UpgradeRequest,
+        session: SessionCaller,
+        now: Instant,
+    ) -> Response<Body> {
         let home = self.policy.upstreams.home().of_worker(self.proxy.worker);
         let Some(slot) = home.tunnels().take() else {
             return self.no_slot();
@@ -113,25 +118,25 @@ impl Conversation<'_> {
         }
         self.record.goes_to(permit.upstream());
         let to = Destination::of(&permit, self.policy, &self.proxy.policies, true);
-        let attempted = match self.shake_hands(&asked, &to, whose.swapped, &mut permit, granted).await {
+        let outcome = match self.handshake(&requested, &to, session.swapped, &mut permit, granted).await {
             Ok(Upgrade::Switched(head, switched)) => {
-                return self.switch(head, switched, asked, slot, permit, whose);
+                return self.switch(head, switched, requested, slot, permit, session);
             }
             Ok(Upgrade::Declined(response)) => {
                 match judge(response, &self.call, &to, &mut permit, &mut self.record, self.policy) {
-                    Judged::Now(attempted) => attempted,
-                    Judged::Later(reading) => reading.await,
+                    HeadVerdict::Now(outcome) => outcome,
+                    HeadVerdict::Later(reading) => reading.await,
                 }
             }
-            Err(failure) => Attempted::Failed(failure),
+            Err(failure) => AttemptOutcome::Failed(failure),
         };
-        match Unsuccessful::of(attempted) {
+        match FailedAttempt::of(outcome) {
             Ok(answer) => self.succeed(answer, permit),
-            Err(unsuccessful) => {
-                self.record.attempt_failed(unsuccessful.class, clock::now());
-                let classified = unsuccessful.classified.as_deref();
-                settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
-                self.pass_on(unsuccessful, false)
+            Err(failed) => {
+                self.record.attempt_failed(failed.class, clock::now());
+                let classified = failed.classified.as_deref();
+                settle::failed(permit, failed.class, &failed.result, classified);
+                self.pass_on(failed, false)
             }
         }
     }
@@ -159,9 +164,9 @@ impl Conversation<'_> {
         rights.bounded_models().is_some().then(|| Arc::clone(rights))
     }
 
-    async fn shake_hands(
+    async fn handshake(
         &mut self,
-        asked: &Asked,
+        requested: &UpgradeRequest,
         to: &Destination,
         swapped: bool,
         permit: &mut Permit,
@@ -179,9 +184,9 @@ impl Conversation<'_> {
             // Compressed frames can't be read, so compression is not offered.
             request.headers_mut().remove(EXTENSIONS);
         }
-        upgrade::ask_for(request.headers_mut(), asked.protocol.clone());
+        upgrade::ask_for(request.headers_mut(), requested.protocol.clone());
         permit.sent_at(now);
-        let answered = to.way.of_worker(self.proxy.worker).upgrade(request, head_by).await?;
+        let answered = to.member.of_worker(self.proxy.worker).upgrade(request, head_by).await?;
         if let Upgrade::Switched(head, _) = &answered {
             let agreed = head.headers().get(header::UPGRADE);
             if !agreed.is_some_and(|agreed| agreed.as_bytes().eq_ignore_ascii_case(b"websocket")) {
@@ -202,10 +207,10 @@ impl Conversation<'_> {
         mut self,
         head: Response<()>,
         switched: Switched,
-        asked: Asked,
+        requested: UpgradeRequest,
         mut slot: TunnelSlot,
         mut permit: Permit,
-        whose: Whose,
+        session: SessionCaller,
     ) -> Response<Body> {
         let now = clock::now();
         let upstream = permit.upstream();
@@ -213,22 +218,24 @@ impl Conversation<'_> {
         report_head(&mut permit, &mut self.record, &head, true, now);
         permit.done_at(now);
         headers::strip_response(&mut head.headers);
-        upgrade::ask_for(&mut head.headers, asked.protocol);
+        upgrade::ask_for(&mut head.headers, requested.protocol);
         answer::add_notes(&mut head.headers, &self.record, &Notes { class: None, stop_retries: false });
         self.record.answered(head.status, now);
         let (caller, id) = (Arc::clone(&self.caller.name), self.record.id());
         let model = self.record.model().map(Into::into);
-        let (context, is_read) = (self.context(whose, &slot, upstream), self.is_read());
+        let (context, is_read) = (self.context(session, &slot, upstream), self.is_read());
         self.record.finish(now);
         clock::spawn(async move {
             let report = if is_read {
-                let Some((client, upstream, connection)) = switched.open(asked.client).await else { return };
+                let Some((client, upstream, connection)) = switched.open(requested.client).await else {
+                    return;
+                };
                 let report = Session::new(client, upstream, context, model).run(&mut slot).await;
                 drop(connection);
                 report
             } else {
                 let metrics = Arc::clone(context.proxy.account.metrics());
-                let report = slot.run(switched, asked.client).await;
+                let report = slot.run(switched, requested.client).await;
                 if report.end == TunnelEnd::Idle {
                     metrics.limits_reached.inc(Bound::WebSocketIdle);
                 }
@@ -242,10 +249,11 @@ impl Conversation<'_> {
     }
 
     /// The shared context of the session's turns.
-    fn context(&self, whose: Whose, slot: &TunnelSlot, upstream: UpstreamId) -> Context {
+    fn context(&self, session: SessionCaller, slot: &TunnelSlot, upstream: UpstreamId) -> Context {
         let (head, policy) = (&self.call.head, self.policy);
-        let headers = head.headers.look(|headers| {
-            let kept = |name: &&HeaderName| TRACE.contains(*name) || policy.report_headers.contains(*name);
+        let headers = head.headers.with(|headers| {
+            let kept =
+                |name: &&HeaderName| TRACE_HEADERS.contains(*name) || policy.report_headers.contains(*name);
             headers
                 .iter()
                 .filter(|(name, _)| kept(name))
@@ -253,16 +261,16 @@ impl Conversation<'_> {
                 .collect()
         });
         Context {
-            proxy: whose.proxy,
-            caller: whose.caller,
+            proxy: session.proxy,
+            caller: session.caller,
             endpoint: head.endpoint,
             mode: head.mode,
             credential: head.credential,
             route: Route { pin: self.scope.is_pool().then_some(upstream), ..Route::default() },
             upstream,
             credential_name: (policy.callers.lasting_name(self.caller.id))
-                .unwrap_or_else(|| head.headers.look(caller::credential_name)),
-            patience: head.deadline.turn.saturating_duration_since(whose.since),
+                .unwrap_or_else(|| head.headers.with(caller::credential_name)),
+            patience: head.deadline.turn.saturating_duration_since(session.since),
             headers,
             rights: self.bounded_rights(),
             longest: slot.limits().message,

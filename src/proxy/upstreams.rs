@@ -12,8 +12,8 @@ use crate::upstream::{Target, Upstream};
 #[derive(Clone, Debug)]
 pub struct Upstreams {
     /// The pool's home upstream, or the only one.
-    home: Arc<Way>,
-    others: Vec<Arc<Way>>,
+    home: Arc<PoolMember>,
+    others: Vec<Arc<PoolMember>>,
     /// Whether each member has its own credential, which replaces the request's.
     swaps: bool,
     owners: Arc<Owners>,
@@ -21,7 +21,7 @@ pub struct Upstreams {
 
 /// One upstream as a destination of requests.
 #[derive(Debug)]
-pub struct Way {
+pub struct PoolMember {
     /// The upstream's number.
     pub id: UpstreamId,
     /// Its connections, by worker.
@@ -36,27 +36,27 @@ impl Upstreams {
     /// A single upstream, with each worker's connections.
     #[cfg(any(test, feature = "internals"))]
     pub fn one(connections: Box<[Upstream]>) -> Self {
-        let home = Way::new(UpstreamId::default(), connections, None, Vec::new());
+        let home = PoolMember::new(UpstreamId::default(), connections, None, Vec::new());
         Self::of(Arc::new(home), Vec::new(), Arc::default())
     }
 
     /// A pool of a home upstream and others. `owners` stores which of them owns which object.
-    pub fn of(home: Arc<Way>, others: Vec<Arc<Way>>, owners: Arc<Owners>) -> Self {
-        let swaps = std::iter::once(&home).chain(&others).any(|way| way.credential.is_some());
+    pub fn of(home: Arc<PoolMember>, others: Vec<Arc<PoolMember>>, owners: Arc<Owners>) -> Self {
+        let swaps = std::iter::once(&home).chain(&others).any(|member| member.credential.is_some());
         Self { home, others, swaps, owners }
     }
 
     /// The pool's home upstream, or the only one.
-    pub fn home(&self) -> &Arc<Way> {
+    pub fn home(&self) -> &Arc<PoolMember> {
         &self.home
     }
 
     /// The upstream with this number.
-    pub fn way(&self, id: UpstreamId) -> Option<&Arc<Way>> {
+    pub fn member(&self, id: UpstreamId) -> Option<&Arc<PoolMember>> {
         if self.home.id == id {
             return Some(&self.home);
         }
-        self.others.iter().find(|way| way.id == id)
+        self.others.iter().find(|member| member.id == id)
     }
 
     /// Whether there is more than one upstream.
@@ -75,7 +75,7 @@ impl Upstreams {
     }
 }
 
-impl Way {
+impl PoolMember {
     /// An upstream with each worker's connections.
     ///
     /// # Panics

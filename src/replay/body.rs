@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 
 use super::budget::Reservation;
 use super::client_body::ClientBody;
-use super::passage::{Passage, Passing};
+use super::progress::{BodyProgress, ProgressGuard};
 use super::read::{ReadError, Rest};
 
 /// A request's body on its way to the upstream.
@@ -29,11 +29,11 @@ enum Then<B> {
         trailers: Option<Arc<HeaderMap>>,
         _reservation: Option<Arc<Reservation>>,
         /// The progress guard, if [`Body::watched`] was called.
-        watched: Option<Passing>,
+        watched: Option<ProgressGuard>,
     },
     Rest {
         rest: Box<Rest<B>>,
-        passing: Passing,
+        passing: ProgressGuard,
     },
 }
 
@@ -52,15 +52,15 @@ impl<B> Body<B> {
         Self { first: bytes, then: Then::End { trailers, _reservation: reservation, watched: None } }
     }
 
-    pub(super) fn streamed(prefix: Bytes, rest: Box<Rest<B>>, passage: &Passage) -> Self {
-        Self { first: prefix, then: Then::Rest { rest, passing: passage.begin() } }
+    pub(super) fn streamed(prefix: Bytes, rest: Box<Rest<B>>, progress: &BodyProgress) -> Self {
+        Self { first: prefix, then: Then::Rest { rest, passing: progress.begin() } }
     }
 
     /// The progress of a body that is still arriving from the client; `None` for a complete body.
-    pub fn passage(&self) -> Option<Passage> {
+    pub fn progress(&self) -> Option<BodyProgress> {
         match &self.then {
             Then::End { .. } => None,
-            Then::Rest { passing, .. } => Some(passing.passage().clone()),
+            Then::Rest { passing, .. } => Some(passing.progress().clone()),
         }
     }
 }
@@ -75,12 +75,12 @@ impl<B> Body<B> {
     }
 
     /// The progress of the body, complete or not, until it was sent or dropped.
-    pub fn watched(&mut self) -> Passage {
+    pub fn watched(&mut self) -> BodyProgress {
         let passing = match &mut self.then {
-            Then::End { watched, .. } => watched.get_or_insert_with(|| Passage::new(false).begin()),
+            Then::End { watched, .. } => watched.get_or_insert_with(|| BodyProgress::new(false).begin()),
             Then::Rest { passing, .. } => passing,
         };
-        passing.passage().clone()
+        passing.progress().clone()
     }
 }
 

@@ -9,13 +9,13 @@ use super::read::ReadError;
 /// those that only wait to be sent.
 #[derive(Debug)]
 pub struct Budget {
-    kept: Pot,
-    buffered: Pot,
+    kept: Limit,
+    buffered: Limit,
     failed: [AtomicU64; ReadError::ALL.len()],
 }
 
 #[derive(Debug)]
-struct Pot {
+struct Limit {
     limit: usize,
     used: AtomicUsize,
 }
@@ -24,7 +24,7 @@ struct Pot {
 #[cfg(any(test, feature = "internals"))]
 const BUFFERED: usize = 512 << 20;
 
-impl Pot {
+impl Limit {
     fn new(limit: usize) -> Self {
         Self { limit, used: AtomicUsize::new(0) }
     }
@@ -53,7 +53,7 @@ impl Budget {
     /// A budget of `kept` bytes for further attempts, and `buffered` bytes that only wait to be
     /// sent.
     pub fn with_buffered(kept: usize, buffered: usize) -> Arc<Self> {
-        Arc::new(Self { kept: Pot::new(kept), buffered: Pot::new(buffered), failed: Default::default() })
+        Arc::new(Self { kept: Limit::new(kept), buffered: Limit::new(buffered), failed: Default::default() })
     }
 
     /// The bytes currently kept for further attempts.
@@ -130,15 +130,15 @@ impl Reservation {
     /// Releases everything.
     pub(super) fn release(&mut self) {
         if self.bytes > 0 {
-            let pot = if self.kept { &self.budget.kept } else { &self.budget.buffered };
-            pot.give_back(std::mem::take(&mut self.bytes));
+            let limit = if self.kept { &self.budget.kept } else { &self.budget.buffered };
+            limit.give_back(std::mem::take(&mut self.bytes));
         }
     }
 
     /// Reserves `more` bytes. Returns `false`, with nothing changed, if the limit is reached.
     pub(super) fn grow(&mut self, more: usize) -> bool {
-        let pot = if self.kept { &self.budget.kept } else { &self.budget.buffered };
-        let fits = pot.take(more);
+        let limit = if self.kept { &self.budget.kept } else { &self.budget.buffered };
+        let fits = limit.take(more);
         self.bytes += if fits { more } else { 0 };
         fits
     }

@@ -8,7 +8,7 @@ use std::task::{Wake, Waker};
 
 thread_local! {
     /// Whether this thread is polling hyper for a body frame.
-    static TAKES: Cell<bool> = const { Cell::new(false) };
+    static TAKING_FRAME: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Wakes the task that drives a client's connection.
@@ -20,7 +20,7 @@ thread_local! {
 pub struct ClientWaker {
     task: Mutex<Option<Waker>>,
     /// Whether a wake came from taking a body frame.
-    reads_on: AtomicBool,
+    taken_wake: AtomicBool,
     /// Whether the last request's body may still be arriving.
     pub(super) body_open: AtomicBool,
 }
@@ -50,7 +50,7 @@ impl ClientWaker {
 
     /// Polls hyper for a body frame; [`Self::taken`] must follow.
     pub(super) fn take<T>(take: impl FnOnce() -> T) -> T {
-        TAKES.set(true);
+        TAKING_FRAME.set(true);
         let _taken = Taken;
         take()
     }
@@ -58,8 +58,8 @@ impl ClientWaker {
     /// Handles the wake of a frame that was taken: wakes the connection unless the body is now
     /// `whole`.
     pub(super) fn taken(&self, whole: bool) {
-        if self.reads_on.load(Ordering::Relaxed) {
-            self.reads_on.store(false, Ordering::Relaxed);
+        if self.taken_wake.load(Ordering::Relaxed) {
+            self.taken_wake.store(false, Ordering::Relaxed);
             if !whole {
                 self.wake_task();
             }
@@ -72,7 +72,7 @@ struct Taken;
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        TAKES.set(false);
+        TAKING_FRAME.set(false);
     }
 }
 
@@ -82,8 +82,8 @@ impl Wake for ClientWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if TAKES.get() {
-            self.reads_on.store(true, Ordering::Relaxed);
+        if TAKING_FRAME.get() {
+            self.taken_wake.store(true, Ordering::Relaxed);
         } else {
             self.wake_task();
         }

@@ -8,7 +8,7 @@ mod budget;
 mod client_body;
 mod client_waker;
 mod pace;
-mod passage;
+mod progress;
 mod read;
 mod trailers;
 
@@ -25,12 +25,12 @@ pub use body::Body;
 pub use budget::{Budget, Held};
 pub use client_body::{ClientBody, LINGER, LINGER_SILENCE};
 pub use client_waker::ClientWaker;
-pub use passage::Passage;
+pub use progress::BodyProgress;
 pub use read::ReadError;
 pub use trailers::strip_trailers;
 
 use crate::metrics::ReplaySkip;
-use crate::openai::Look;
+use crate::openai::ModelSearch;
 use budget::Reservation;
 use read::Rest;
 
@@ -91,7 +91,7 @@ enum Kind<B> {
         rest: Option<Box<Rest<B>>>,
         /// The reason why it is not kept; `None` if keeping it was not intended.
         why: Option<ReplaySkip>,
-        passage: Passage,
+        progress: BodyProgress,
     },
 }
 
@@ -103,11 +103,11 @@ where
     /// [`Replay::read_for`] without a search for the model.
     #[cfg(test)]
     pub async fn read(body: B, settings: &Settings, budget: &Arc<Budget>) -> Result<Self, ReadError> {
-        Self::read_for(body, settings, budget, Look::Nowhere).await
+        Self::read_for(body, settings, budget, ModelSearch::Skip).await
     }
 
     /// Reads a body: all of it if it may be kept, otherwise a prefix. A body that is too large to
-    /// keep is read on until its model is found; `look` is the format to search.
+    /// keep is read on until its model is found; `model_search` is the format to search.
     ///
     /// # Errors
     /// The client leaves, stalls, is too slow, sends invalid framing, or announces or sends more
@@ -119,9 +119,9 @@ where
         body: B,
         settings: &Settings,
         budget: &Arc<Budget>,
-        look: Look,
+        model_search: ModelSearch,
     ) -> Result<Self, ReadError> {
-        read::read(body, settings, budget, look).await.map(|kind| Self { kind })
+        read::read(body, settings, budget, model_search).await.map(|kind| Self { kind })
     }
 
     /// A body that is streamed, once, without being read first.
@@ -167,17 +167,17 @@ impl<B> Replay<B> {
             Kind::Whole { bytes, trailers, reservation } => {
                 Some(Body::whole(bytes.clone(), trailers.clone(), reservation.clone()))
             }
-            Kind::Streamed { prefix, rest, passage, .. } => {
-                rest.take().map(|rest| Body::streamed(std::mem::take(prefix), rest, passage))
+            Kind::Streamed { prefix, rest, progress, .. } => {
+                rest.take().map(|rest| Body::streamed(std::mem::take(prefix), rest, progress))
             }
         }
     }
 
     /// The progress of a body that is not kept.
-    pub fn passage(&self) -> Option<Passage> {
+    pub fn progress(&self) -> Option<BodyProgress> {
         match &self.kind {
             Kind::Whole { .. } => None,
-            Kind::Streamed { passage, .. } => Some(passage.clone()),
+            Kind::Streamed { progress, .. } => Some(progress.clone()),
         }
     }
 }

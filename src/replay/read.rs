@@ -11,11 +11,11 @@ use http_body::{Body, Frame};
 
 use super::budget::{Budget, Reservation};
 use super::pace::{Pace, Slow};
-use super::passage::Passage;
+use super::progress::BodyProgress;
 use super::trailers::strip_trailers;
 use super::{Kind, Settings};
 use crate::metrics::ReplaySkip;
-use crate::openai::{Look, ModelScan};
+use crate::openai::{ModelScan, ModelSearch};
 
 /// Initial capacity for a body in several pieces. Memory is allocated as bytes arrive, not as
 /// announced, because `prlimit --data` counts unused capacity too.
@@ -23,15 +23,15 @@ const FIRST_CAPACITY: usize = 64 << 10;
 
 /// Bodies up to this size, in bytes, are copied: such a body arrived with its head, and would keep
 /// the connection's whole read buffer alive. Copying is cheaper than another buffer.
-const SMALL: usize = 4 << 10;
+const COPY_BELOW: usize = 4 << 10;
 
 /// Most bytes that arrive of a body that is not being read: an HTTP/2 stream's window, or the
 /// socket's buffer.
-const UNREAD: usize = 128 << 10;
+const UNREAD_MARGIN: usize = 128 << 10;
 
 /// Most bytes that are read to find the model in a body that is too large to keep: more than the
 /// API's largest JSON body (50 MB).
-const MOST_READ_ON: usize = 64 << 20;
+const MAX_SCANNED: usize = 64 << 20;
 
 /// The reason why a request's body could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +77,7 @@ pub(super) async fn read<B>(
     source: B,
     settings: &Settings,
     budget: &Arc<Budget>,
-    look: Look,
+    model_search: ModelSearch,
 ) -> Result<Kind<B>, ReadError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -93,25 +93,25 @@ where
     let too_large = announced > settings.keep as u64;
     let reservation = Reservation::new(budget);
     let mut rest = Rest { source, pace: Pace::new(settings), left: settings.limit, reservation };
-    let mut pieces = Pieces::default();
-    let mut ahead = too_large.then(|| Box::new(Ahead::begin(ReplaySkip::TooLarge, look, &[])));
+    let mut chunks = Chunks::default();
+    let mut ahead = too_large.then(|| Box::new(ReadAhead::begin(ReplaySkip::TooLarge, model_search, &[])));
     loop {
         if let Some(ahead) = &ahead
-            && (ahead.over || pieces.len() >= settings.prefix)
-            && (ahead.scan.is_done() || pieces.len() >= MOST_READ_ON)
+            && (ahead.over || chunks.len() >= settings.prefix)
+            && (ahead.scan.is_done() || chunks.len() >= MAX_SCANNED)
         {
-            return streamed(pieces, rest, ahead.why);
+            return streamed(chunks, rest, ahead.why);
         }
         let Some(frame) = poll_fn(|cx| rest.poll_frame(cx)).await else {
             return match ahead.filter(|ahead| ahead.over) {
-                Some(ahead) => streamed(pieces, rest, ahead.why),
-                None => Ok(whole(pieces, None, rest)),
+                Some(ahead) => streamed(chunks, rest, ahead.why),
+                None => Ok(whole(chunks, None, rest)),
             };
         };
         let data = match frame?.into_data() {
             Ok(data) => data,
             Err(frame) => match frame.into_trailers() {
-                Ok(trailers) => return Ok(whole(pieces, Some(Arc::new(trailers)), rest)),
+                Ok(trailers) => return Ok(whole(chunks, Some(Arc::new(trailers)), rest)),
                 Err(_unknown) => continue,
             },
         };
@@ -122,54 +122,57 @@ where
         // The announced length of the rest, if it will be read.
         let to_come =
             rest.source.size_hint().lower().min(if ahead.is_some() { 0 } else { settings.keep as u64 });
-        pieces.push(data, usize::try_from(to_come).unwrap_or(FIRST_CAPACITY));
-        if !reserved || pieces.len() > settings.keep {
+        chunks.push(data, usize::try_from(to_come).unwrap_or(FIRST_CAPACITY));
+        if !reserved || chunks.len() > settings.keep {
             let why = if reserved { ReplaySkip::TooLarge } else { ReplaySkip::Budget };
-            let ahead = ahead.get_or_insert_with(|| Box::new(Ahead::begin(why, look, pieces.bytes())));
+            let ahead =
+                ahead.get_or_insert_with(|| Box::new(ReadAhead::begin(why, model_search, chunks.bytes())));
             ahead.over = true;
             // A body that can't be kept is still read to find its model, while the buffered budget
             // allows.
-            if !reserved && (ahead.scan.is_done() || !rest.reservation.only_buffer(pieces.len() + UNREAD)) {
-                return streamed(pieces, rest, ahead.why);
+            if !reserved
+                && (ahead.scan.is_done() || !rest.reservation.only_buffer(chunks.len() + UNREAD_MARGIN))
+            {
+                return streamed(chunks, rest, ahead.why);
             }
         }
         if rest.source.is_end_stream() {
             return match ahead.filter(|ahead| ahead.over) {
-                Some(ahead) => streamed(pieces, rest, ahead.why),
-                None => Ok(whole(pieces, None, rest)),
+                Some(ahead) => streamed(chunks, rest, ahead.why),
+                None => Ok(whole(chunks, None, rest)),
             };
         }
     }
 }
 
 /// The state of reading ahead in a body that is not kept. Boxed: most bodies are kept.
-struct Ahead {
+struct ReadAhead {
     why: ReplaySkip,
     /// Whether more was read than may be kept, so that the body is not kept even if it ends now.
     over: bool,
     scan: ModelScan,
 }
 
-impl Ahead {
-    fn begin(why: ReplaySkip, look: Look, read: &[u8]) -> Self {
-        let mut scan = ModelScan::new(look);
+impl ReadAhead {
+    fn begin(why: ReplaySkip, model_search: ModelSearch, read: &[u8]) -> Self {
+        let mut scan = ModelScan::new(model_search);
         scan.feed(read);
         Self { why, over: false, scan }
     }
 }
 
-fn whole<B>(pieces: Pieces, trailers: Option<Arc<HeaderMap>>, rest: Rest<B>) -> Kind<B> {
-    Kind::Whole { bytes: pieces.into_bytes(), trailers, reservation: Some(Arc::new(rest.reservation)) }
+fn whole<B>(chunks: Chunks, trailers: Option<Arc<HeaderMap>>, rest: Rest<B>) -> Kind<B> {
+    Kind::Whole { bytes: chunks.into_bytes(), trailers, reservation: Some(Arc::new(rest.reservation)) }
 }
 
 /// The bytes read wait in the queue, perhaps for long, so they count as buffered until they are
 /// sent.
-fn streamed<B>(pieces: Pieces, mut rest: Rest<B>, why: ReplaySkip) -> Result<Kind<B>, ReadError> {
-    if !rest.reservation.only_buffer(pieces.len() + UNREAD) {
+fn streamed<B>(chunks: Chunks, mut rest: Rest<B>, why: ReplaySkip) -> Result<Kind<B>, ReadError> {
+    if !rest.reservation.only_buffer(chunks.len() + UNREAD_MARGIN) {
         return Err(rest.reservation.budget().fail(ReadError::NoRoom));
     }
-    let (prefix, rest) = (pieces.into_bytes(), Some(Box::new(rest)));
-    Ok(Kind::Streamed { prefix, rest, why: Some(why), passage: Passage::new(false) })
+    let (prefix, rest) = (chunks.into_bytes(), Some(Box::new(rest)));
+    Ok(Kind::Streamed { prefix, rest, why: Some(why), progress: BodyProgress::new(false) })
 }
 
 /// A body that is streamed without being read first.
@@ -180,7 +183,7 @@ pub(super) fn unread<B>(source: B, settings: &Settings, budget: &Arc<Budget>) ->
         prefix: Bytes::new(),
         rest: Some(Box::new(rest)),
         why: None,
-        passage: Passage::new(true),
+        progress: BodyProgress::new(true),
     }
 }
 
@@ -254,12 +257,12 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> ReadError {
 
 /// The bytes read so far: a single piece is not copied, several are copied into one buffer.
 #[derive(Debug, Default)]
-struct Pieces {
+struct Chunks {
     one: Bytes,
     several: Vec<u8>,
 }
 
-impl Pieces {
+impl Chunks {
     fn len(&self) -> usize {
         self.one.len() + self.several.len()
     }
@@ -270,7 +273,7 @@ impl Pieces {
 
     fn push(&mut self, data: Bytes, to_come: usize) {
         if self.len() == 0 {
-            self.one = if data.len() <= SMALL { Bytes::copy_from_slice(&data) } else { data };
+            self.one = if data.len() <= COPY_BELOW { Bytes::copy_from_slice(&data) } else { data };
             return;
         }
         let now = self.len() + data.len();
@@ -300,17 +303,17 @@ mod tests {
         const ANNOUNCED: usize = 1_000_000;
         let piece = Bytes::from(vec![7; 10_000]);
         for announced in [ANNOUNCED, 0] {
-            let (mut pieces, mut moved, mut capacity) = (Pieces::default(), 0, 0);
+            let (mut chunks, mut moved, mut capacity) = (Chunks::default(), 0, 0);
             for come in (piece.len()..=ANNOUNCED).step_by(piece.len()) {
-                pieces.push(piece.clone(), announced.saturating_sub(come));
-                assert_eq!(pieces.len(), come);
-                let set_aside = pieces.several.capacity();
+                chunks.push(piece.clone(), announced.saturating_sub(come));
+                assert_eq!(chunks.len(), come);
+                let set_aside = chunks.several.capacity();
                 assert!(set_aside <= FIRST_CAPACITY.max(2 * come), "{set_aside} for {come}");
                 assert!(announced == 0 || set_aside <= announced, "{set_aside} of {announced}");
                 moved += usize::from(set_aside != std::mem::replace(&mut capacity, set_aside));
             }
             assert!(moved <= 8, "moved {moved} times");
-            assert!(pieces.into_bytes().iter().eq(std::iter::repeat_n(&7, ANNOUNCED)));
+            assert!(chunks.into_bytes().iter().eq(std::iter::repeat_n(&7, ANNOUNCED)));
         }
     }
 }

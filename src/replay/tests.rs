@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 
 use crate::clock;
 
-use crate::openai::Look;
+use crate::openai::ModelSearch;
 
 use super::{Budget, ReadError, Replay, Settings};
 use crate::metrics::ReplaySkip;
@@ -189,7 +189,7 @@ async fn a_body_too_large_to_be_kept_is_read_on_until_its_model() {
     let settings = Settings { keep: 1_000, prefix: 100, ..Settings::default() };
     let (body, json) = model_last(5_000);
     let budget = Budget::new(1 << 20);
-    let mut replay = Replay::read_for(body, &settings, &budget, Look::InJson).await.unwrap();
+    let mut replay = Replay::read_for(body, &settings, &budget, ModelSearch::Json).await.unwrap();
     assert_eq!((replay.can_repeat(), replay.skipped()), (false, Some(ReplaySkip::TooLarge)));
     assert!(replay.bytes().ends_with(b"1}") || replay.bytes().windows(6).any(|part| part == b"gpt-4o"));
     assert_eq!(replay.body().unwrap().collect().await.unwrap().to_bytes(), json);
@@ -197,7 +197,7 @@ async fn a_body_too_large_to_be_kept_is_read_on_until_its_model() {
     // The same if the budget, not the body's size, is the limit.
     let (body, json) = model_last(5_000);
     let spent = Budget::new(500);
-    let mut replay = Replay::read_for(body, &Settings::default(), &spent, Look::InJson).await.unwrap();
+    let mut replay = Replay::read_for(body, &Settings::default(), &spent, ModelSearch::Json).await.unwrap();
     assert_eq!(replay.skipped(), Some(ReplaySkip::Budget));
     assert!(replay.bytes().windows(6).any(|part| part == b"gpt-4o"));
     assert!(spent.buffered() > 5_000, "what waits to be sent counts");

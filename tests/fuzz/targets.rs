@@ -14,8 +14,8 @@ use weir::internals::openai::websocket::{
     client_event, error_body, error_headers, rate_limits, server_event,
 };
 use weir::internals::openai::{
-    self, Endpoint, ErrorBody, Event, Look, ModelScan, SseScanner, limit_headers, limit_message, multipart,
-    request_peek, retry_hint,
+    self, Endpoint, ErrorBody, Event, ModelScan, ModelSearch, SseScanner, limit_headers, limit_message,
+    multipart, request_peek, retry_hint,
 };
 use weir::internals::stream;
 use weir::internals::websocket::{Part, Reader, Sender, unmask};
@@ -80,15 +80,15 @@ pub(crate) fn request_bodies(bytes: &[u8]) {
         }
         assert!(request_peek::scan(bytes).is_some_and(|scanned| scanned.whole), "it is whole");
     }
-    for look in [Look::InJson, Look::InForm, Look::Nowhere] {
+    for model_search in [ModelSearch::Json, ModelSearch::Form, ModelSearch::Skip] {
         let ends = |cut: usize| {
-            let mut scan = ModelScan::new(look);
+            let mut scan = ModelScan::new(model_search);
             bytes.chunks(cut).for_each(|chunk| scan.feed(chunk));
             scan.is_done()
         };
         let whole = ends(bytes.len().max(1));
         for cut in [1, 3, usize::from(*bytes.first().unwrap_or(&0)) + 1] {
-            assert_eq!(ends(cut), whole, "{look:?} in chunks of {cut}");
+            assert_eq!(ends(cut), whole, "{model_search:?} in chunks of {cut}");
         }
     }
     // Cut anywhere, nothing is found that was not there.

@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use crate::websocket::{Data, Part, Reader, Sender, Violation};
 
 /// Messages up to this many bytes are relayed when complete, longer ones as they arrive.
-const WHOLE: usize = 64 << 10;
+const MAX_WHOLE: usize = 64 << 10;
 /// Bytes kept from the end of a longer message: it contains the usage, and the lane if the start
 /// does not.
 const TAIL: usize = 16 << 10;
@@ -39,7 +39,7 @@ pub(super) struct Message<'a> {
 
 /// The next item received from the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum Received {
     /// Nothing complete.
     Nothing,
     /// A message, to be inspected and then relayed or held back.
@@ -66,22 +66,22 @@ impl Downward {
     ///
     /// # Errors
     /// The upstream violated the protocol; nothing after that can be parsed.
-    pub(super) fn next(&mut self) -> Result<Came, Violation> {
+    pub(super) fn next(&mut self) -> Result<Received, Violation> {
         loop {
             match self.reader.next(&self.buffer[self.read..])? {
-                None => return Ok(Came::Nothing),
+                None => return Ok(Received::Nothing),
                 Some(Part::Control(kind, length)) => {
                     self.read += length;
                     // A close frame must not wait for the rest of the message around it.
                     self.streaming |= !self.reader.is_between_messages();
                     self.ready = self.read;
                     if kind == crate::websocket::Kind::Close {
-                        return Ok(Came::Close);
+                        return Ok(Received::Close);
                     }
                 }
                 Some(Part::Data(data)) => {
                     if self.data(data) {
-                        return Ok(Came::Message);
+                        return Ok(Received::Message);
                     }
                 }
             }
@@ -99,18 +99,18 @@ impl Downward {
         let payload = self.read + data.header..self.read + data.length;
         self.length += payload.len();
         self.read += data.length;
-        if data.first && data.last && self.length <= WHOLE {
+        if data.first && data.last && self.length <= MAX_WHOLE {
             // The message is complete in the buffer, so no copy is needed.
             return true;
         }
         let payload = &self.buffer[payload];
-        let (head, rest) = payload.split_at(payload.len().min(WHOLE - self.head.len()));
+        let (head, rest) = payload.split_at(payload.len().min(MAX_WHOLE - self.head.len()));
         self.head.extend_from_slice(head);
         self.tail.extend_from_slice(&rest[rest.len().saturating_sub(TAIL)..]);
         if self.tail.len() > TAIL {
             self.tail.drain(..self.tail.len() - TAIL);
         }
-        self.streaming |= self.read - self.ready > WHOLE;
+        self.streaming |= self.read - self.ready > MAX_WHOLE;
         if self.streaming {
             self.ready = self.read;
         }

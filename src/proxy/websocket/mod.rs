@@ -39,7 +39,7 @@ use turns::Turns;
 use upward::{Unreadable, Upward};
 
 /// Time for both sides to read the last frames and to close.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The state of a session after relaying.
 enum Moved {
@@ -64,7 +64,7 @@ pub(super) struct Session<C, U> {
     ending: Option<TunnelEnd>,
     moved_at: Instant,
     /// Since when the client has read none of the queued bytes.
-    untaken_since: Option<Instant>,
+    unread_since: Option<Instant>,
     up: u64,
     down: u64,
 }
@@ -90,7 +90,7 @@ where
             draining: false,
             ending: None,
             moved_at: clock::now(),
-            untaken_since: None,
+            unread_since: None,
             up: 0,
             down: 0,
         }
@@ -109,7 +109,7 @@ where
         let mut told = false;
         let end = loop {
             if self.ending.is_some() && !std::mem::replace(&mut told, true) {
-                timer.as_mut().reset(clock::now() + FAREWELL);
+                timer.as_mut().reset(clock::now() + CLOSE_TIMEOUT);
             }
             tokio::select! {
                 biased;
@@ -122,7 +122,7 @@ where
                     if let Some(end) = self.ending {
                         break end;
                     }
-                    let next = self.look_at_silence(&limits, clock::now());
+                    let next = self.check_timeouts(&limits, clock::now());
                     timer.as_mut().reset(next);
                 }
             }
@@ -141,9 +141,9 @@ where
 
     /// Ends the session if its client reads nothing, or both sides send nothing, for too long.
     /// Returns when to check again.
-    fn look_at_silence(&mut self, limits: &TunnelLimits, now: Instant) -> Instant {
-        self.turns.pass_over_silent(now);
-        let unread_by = self.untaken_since.unwrap_or(now) + limits.unread;
+    fn check_timeouts(&mut self, limits: &TunnelLimits, now: Instant) -> Instant {
+        self.turns.release_silent(now);
+        let unread_by = self.unread_since.unwrap_or(now) + limits.unread;
         let idle_by = self.moved_at + limits.idle;
         let limits_reached = &self.turns.context().proxy.account.metrics().limits_reached;
         if now >= unread_by {
@@ -178,7 +178,7 @@ where
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<Moved> {
         if let Some(end) = self.ending {
-            return self.poll_farewell(cx).map(|()| Moved::Ended(end));
+            return self.poll_close(cx).map(|()| Moved::Ended(end));
         }
         match self.poll_pass(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Moved::Ended(TunnelEnd::Closed)),
@@ -204,7 +204,7 @@ where
             if (up, down) != (self.up, self.down) {
                 self.moved_at = clock::now();
             }
-            self.untaken_since = match self.untaken_since {
+            self.unread_since = match self.unread_since {
                 _ if taken => None,
                 Some(since) if down == self.down => Some(since),
                 _ => Some(clock::now()),
@@ -257,8 +257,8 @@ where
         }
         loop {
             match self.upward.next() {
-                Ok(Some(upward::Came::Message(create))) => self.turns.take_client(*create, now),
-                Ok(Some(upward::Came::Control(kind, frame))) => {
+                Ok(Some(upward::Received::Message(create))) => self.turns.take_client(*create, now),
+                Ok(Some(upward::Received::Control(kind, frame))) => {
                     // Earlier messages must stay ahead.
                     self.queue();
                     self.upstream.push(frame);
@@ -295,9 +295,9 @@ where
         }
         loop {
             match self.downward.next() {
-                Ok(downward::Came::Message) => self.message(now),
-                Ok(downward::Came::Close) => self.client_closed = true,
-                Ok(downward::Came::Nothing) => break,
+                Ok(downward::Received::Message) => self.message(now),
+                Ok(downward::Received::Close) => self.client_closed = true,
+                Ok(downward::Received::Nothing) => break,
                 Err(violation) => {
                     let reason = violation.what();
                     self.client.push(self.downward.take());
@@ -359,7 +359,7 @@ where
 
     /// Writes the last frames, and reads until both sides have closed: closing a connection with
     /// unread bytes resets it, and loses the last frames.
-    fn poll_farewell(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+    fn poll_close(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let client = poll_out(&mut self.client, cx, &mut self.down);
         let upstream = poll_out(&mut self.upstream, cx, &mut self.up);
         if client && upstream { Poll::Ready(()) } else { Poll::Pending }

@@ -233,7 +233,7 @@ impl Turn {
     /// Returns the permit of a turn without events for `upstream.idle_timeout`, because others wait
     /// for it and pings keep the session open. The turn itself stays open, as it would without
     /// Weir. Returns whether the permit was returned.
-    pub(super) fn pass_over_silent(&mut self, now: Instant) -> bool {
+    pub(super) fn release_silent(&mut self, now: Instant) -> bool {
         let is_silent = self.policy.stream.idle_timeout.is_some_and(|idle| now >= self.event_at + idle);
         let Some(permit) = self.permit.take_if(|_| is_silent) else { return false };
         permit.fail(ErrorClass::TimeoutIdle);

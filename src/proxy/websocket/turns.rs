@@ -24,10 +24,10 @@ use crate::rights::NotAllowed;
 use crate::websocket::{Kind, write};
 
 /// Most waiting turns of one session, and most other messages behind them.
-const MOST_WAITING: usize = 256;
+const MAX_WAITING: usize = 256;
 
 /// Most running turns of one session. The API processes 16 at once and queues others.
-const MOST_UNDER_WAY: usize = 1024;
+const MAX_RUNNING: usize = 1024;
 
 /// The result of a wait: the turn's serial, its permit, and when the wait began.
 type Waited = (u64, Result<Permit, Refused>, Instant);
@@ -76,7 +76,7 @@ impl Turns {
 
     /// Whether the queue behind turns is full: nothing more is read from the client.
     pub(super) fn are_full(&self) -> bool {
-        self.behind >= 2 * MOST_WAITING
+        self.behind >= 2 * MAX_WAITING
     }
 
     /// Handles a message of the client.
@@ -117,7 +117,7 @@ impl Turns {
         if self.draining {
             return self.refuse(create, draining(), now);
         }
-        if self.waiting() >= MOST_WAITING || self.under_way() >= MOST_UNDER_WAY {
+        if self.waiting() >= MAX_WAITING || self.running_turns() >= MAX_RUNNING {
             self.context.proxy.account.metrics().limits_reached.inc(Bound::WebSocketTurns);
             return self.refuse(create, too_many(), now);
         }
@@ -145,7 +145,7 @@ impl Turns {
     }
 
     /// Turns whose responses have not ended.
-    fn under_way(&self) -> usize {
+    fn running_turns(&self) -> usize {
         self.lanes.iter().map(|lane| lane.running.len()).sum()
     }
 
@@ -335,9 +335,9 @@ impl Turns {
     }
 
     /// Returns the permits of turns without events for too long.
-    pub(super) fn pass_over_silent(&mut self, now: Instant) {
+    pub(super) fn release_silent(&mut self, now: Instant) {
         for turn in self.lanes.iter_mut().flat_map(|lane| &mut lane.running) {
-            if turn.pass_over_silent(now) {
+            if turn.release_silent(now) {
                 self.context.proxy.account.metrics().limits_reached.inc(Bound::WebSocketTurnIdle);
             }
         }
@@ -366,7 +366,7 @@ impl Turns {
         if let Some(at) = self.lanes.iter().position(|lane| lane.id.as_deref() == id) {
             return at;
         }
-        if self.lanes.len() >= MOST_WAITING
+        if self.lanes.len() >= MAX_WAITING
             && let Some(idle) = self.lanes.iter().position(Lane::is_idle)
         {
             self.lanes[idle] = Lane::new(id);
@@ -388,8 +388,8 @@ fn too_many() -> OwnAnswer {
     OwnAnswer::new(
         ErrorClass::WeirQueueFull,
         format!(
-            "{MOST_WAITING} turns of this connection wait already, or {MOST_UNDER_WAY} are under way. Wait for answers, or open another \
-             connection."
+            "{MAX_WAITING} turns of this connection are waiting, or {MAX_RUNNING} are running. Wait for responses, or \
+             open another connection."
         ),
     )
 }

@@ -11,7 +11,7 @@ use crate::rights::Rights;
 use crate::websocket::{CloseCode, Data, Kind, Part, Reader, Sender, unmask};
 
 /// Capacity of the plain-text buffer that is kept between messages, in bytes.
-const USUAL: usize = 16 << 10;
+const KEPT_CAPACITY: usize = 16 << 10;
 
 /// Parses the client's frames.
 pub(super) struct Upward {
@@ -30,7 +30,7 @@ pub(super) struct Upward {
 }
 
 /// The next item received from the client.
-pub(super) enum Came {
+pub(super) enum Received {
     /// A control frame, to be relayed at once, also in the middle of a message.
     Control(Kind, Bytes),
     /// A complete message.
@@ -62,7 +62,7 @@ impl Upward {
     ///
     /// # Errors
     /// The client violated the protocol or a limit; nothing after that may be parsed.
-    pub(super) fn next(&mut self) -> Result<Option<Came>, Unreadable> {
+    pub(super) fn next(&mut self) -> Result<Option<Received>, Unreadable> {
         loop {
             let part = self.reader.next(&self.buffer).map_err(|violation| Unreadable {
                 code: CloseCode::ProtocolError,
@@ -71,11 +71,11 @@ impl Upward {
             match part {
                 None => return Ok(None),
                 Some(Part::Control(kind, length)) => {
-                    return Ok(Some(Came::Control(kind, self.buffer.split_to(length).freeze())));
+                    return Ok(Some(Received::Control(kind, self.buffer.split_to(length).freeze())));
                 }
                 Some(Part::Data(data)) => {
                     if let Some(create) = self.data(data)? {
-                        return Ok(Some(Came::Message(Box::new(create))));
+                        return Ok(Some(Received::Message(Box::new(create))));
                     }
                 }
             }
@@ -118,7 +118,7 @@ impl Upward {
     fn whole(&mut self, frames: Bytes) -> Create {
         let event = client_event(&self.plain);
         let checked = self.rights.as_ref().map(|rights| rights.check_message(&self.plain));
-        if self.plain.capacity() > USUAL {
+        if self.plain.capacity() > KEPT_CAPACITY {
             self.plain = Vec::new();
         } else {
             self.plain.clear();

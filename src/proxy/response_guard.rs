@@ -11,16 +11,16 @@ use crate::classify;
 use crate::clock::{self, Instant};
 use crate::metrics::{Bound, StreamOutcome};
 use crate::openai::Endpoint;
-use crate::replay::Passage;
+use crate::replay::BodyProgress;
 use crate::stream::{End, Findings, Ledger};
 
 /// A guard for a response that is being relayed: it settles the permit and the record exactly once,
 /// however the response ends.
-pub struct Exchange {
+pub struct ResponseGuard {
     /// `None` if the attempt was settled before, or took no permit.
     permit: Option<Permit>,
     record: Box<Record>,
-    promise: Promise,
+    expected: Expectation,
     /// Boxed: most responses have none of it, and each is moved several times.
     rare: Option<Box<Rare>>,
 }
@@ -28,7 +28,7 @@ pub struct Exchange {
 /// The state that few responses have.
 struct Rare {
     /// The progress of a request body that was not kept.
-    passage: Option<Passage>,
+    progress: Option<BodyProgress>,
     /// An error whose body was not read.
     error: Option<Box<ForwardedError>>,
 }
@@ -44,7 +44,7 @@ pub(super) enum Answered {
 }
 
 /// The facts that decide how the end of a response counts.
-struct Promise {
+struct Expectation {
     endpoint: Endpoint,
     /// The request's estimate, in tokens.
     priced: u64,
@@ -57,32 +57,32 @@ struct Promise {
     accounted: bool,
 }
 
-impl Exchange {
+impl ResponseGuard {
     pub(super) fn record_mut(&mut self) -> &mut Record {
         &mut self.record
     }
 
     /// Guards the response to `call`, whose state is `answered`.
     pub(super) fn new(permit: Option<Permit>, record: Box<Record>, call: &Call, answered: Answered) -> Self {
-        let promise = Promise {
+        let expected = Expectation {
             endpoint: call.head.endpoint,
             priced: call.cost.tokens,
             sees_cuts: call.head.version > Version::HTTP_10,
             is_http2: call.head.version == Version::HTTP_2,
             accounted: !matches!(answered, Answered::Well),
         };
-        let passage = call.body.passage();
+        let progress = call.body.progress();
         let error = match answered {
             Answered::Unread(error) => Some(error),
             Answered::Well | Answered::Accounted => None,
         };
-        let rare = (passage.is_some() || error.is_some()).then(|| Box::new(Rare { passage, error }));
-        Self { permit, record, promise, rare }
+        let rare = (progress.is_some() || error.is_some()).then(|| Box::new(Rare { progress, error }));
+        Self { permit, record, expected, rare }
     }
 
     /// Whether the response shares its caller's connection with others.
     pub(super) fn shares_its_connection(&self) -> bool {
-        self.promise.is_http2
+        self.expected.is_http2
     }
 
     /// Settles an attempt whose response started well.
@@ -106,7 +106,7 @@ impl Exchange {
                 }
             }
             Some(data) => {
-                let classified = classify::stream_error(self.promise.endpoint, data, clock::wall());
+                let classified = classify::stream_error(self.expected.endpoint, data, clock::wall());
                 self.record.failed(class, Some(settle::detail(&classified, true)));
                 if let Some(permit) = permit {
                     settle::refused(permit, class, &classified, || None);
@@ -116,9 +116,9 @@ impl Exchange {
     }
 
     /// Records the progress of a request body that was streamed.
-    fn account_request(&mut self, passage: &Passage) {
-        self.record.set_bytes_in(passage.bytes());
-        if let Some(model) = passage.start(Call::model_in).flatten() {
+    fn account_request(&mut self, progress: &BodyProgress) {
+        self.record.set_bytes_in(progress.bytes());
+        if let Some(model) = progress.start(Call::model_in).flatten() {
             self.record.set_model(model);
         }
     }
@@ -131,12 +131,12 @@ impl Exchange {
             self.record.used(told, told.input);
         } else if findings.stream {
             // An estimate must not calibrate estimates.
-            self.record.used(Usage { input: self.promise.priced, cached: 0, output: findings.outputs }, 0);
+            self.record.used(Usage { input: self.expected.priced, cached: 0, output: findings.outputs }, 0);
         }
     }
 }
 
-impl Ledger for Exchange {
+impl Ledger for ResponseGuard {
     fn began(&mut self, now: Instant) {
         if let Some(permit) = &mut self.permit {
             permit.began(now);
@@ -149,16 +149,16 @@ impl Ledger for Exchange {
             metrics.limits_reached.inc(Bound::DecodedCopy);
         }
         if findings.stream {
-            metrics.stream_outcomes.inc(stream_outcome(end, &findings, self.promise.sees_cuts));
+            metrics.stream_outcomes.inc(stream_outcome(end, &findings, self.expected.sees_cuts));
         }
         self.record.sent(bytes);
-        if !self.promise.accounted {
+        if !self.expected.accounted {
             self.settle(end, &findings, now);
             self.account_tokens(&findings);
         }
         if let Some(rare) = self.rare.take() {
-            if let Some(passage) = &rare.passage {
-                self.account_request(passage);
+            if let Some(progress) = &rare.progress {
+                self.account_request(progress);
             }
             if let Some(error) = rare.error {
                 error.account(self.permit.take(), &mut self.record, &findings, now);

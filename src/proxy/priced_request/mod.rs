@@ -9,10 +9,10 @@ use http::{Response, StatusCode};
 use tracing::Instrument as _;
 
 use super::allowance::Allowance;
-use super::attempt::{Answer, Attempted, attempt};
-use super::bears::Bears;
+use super::attempt::{Answer, AttemptOutcome, attempt};
 use super::body::Body;
 use super::call::Call;
+use super::configured_credential::ConfiguredCredential;
 use super::destination::Destination;
 use super::first_event::Awaited;
 use super::labels::{stop_label, would_have};
@@ -26,7 +26,7 @@ use crate::response;
 use crate::retry::{self, Decision, Situation, StopReason};
 
 /// A request that was read and priced.
-pub(super) struct Conversation<'a> {
+pub(super) struct PricedRequest<'a> {
     pub(super) proxy: &'a Proxy,
     pub(super) policy: &'a Policy,
     pub(super) caller: &'a Caller,
@@ -40,37 +40,37 @@ pub(super) struct Conversation<'a> {
 }
 
 /// A failed attempt. The caller gets its response if no later attempt succeeds.
-pub(super) struct Unsuccessful {
+pub(super) struct FailedAttempt {
     pub(super) class: ErrorClass,
     /// The error response, or the reason why there is none.
-    pub(super) came: Result<Answer, Failure>,
+    pub(super) result: Result<Answer, Failure>,
     pub(super) classified: Option<Box<Classified>>,
 }
 
-impl Unsuccessful {
+impl FailedAttempt {
     /// The response of a successful attempt, or the failure.
-    pub(super) fn of(attempted: Attempted) -> Result<Answer, Box<Self>> {
-        match attempted {
-            Attempted::Answered(answer) => Ok(answer),
-            Attempted::Refused(answer, classified) => Err(Box::new(Self {
+    pub(super) fn of(outcome: AttemptOutcome) -> Result<Answer, Box<Self>> {
+        match outcome {
+            AttemptOutcome::Answered(answer) => Ok(answer),
+            AttemptOutcome::Refused(answer, classified) => Err(Box::new(Self {
                 class: classified.class,
-                came: Ok(answer),
+                result: Ok(answer),
                 classified: Some(classified),
             })),
-            Attempted::Broken(answer) => {
-                Err(Box::new(Self { class: ErrorClass::StreamCut, came: Ok(answer), classified: None }))
+            AttemptOutcome::Broken(answer) => {
+                Err(Box::new(Self { class: ErrorClass::StreamCut, result: Ok(answer), classified: None }))
             }
-            Attempted::Failed(failure) => {
-                Err(Box::new(Self { class: failure.kind.class(), came: Err(failure), classified: None }))
+            AttemptOutcome::Failed(failure) => {
+                Err(Box::new(Self { class: failure.kind.class(), result: Err(failure), classified: None }))
             }
         }
     }
 }
 
-impl Unsuccessful {
+impl FailedAttempt {
     /// Whether the attempt was ended because its stream did not begin in time.
     fn is_late_stream(&self) -> bool {
-        self.came.as_ref().is_err_and(|failure| failure.kind == FailureKind::FirstEventTimeout)
+        self.result.as_ref().is_err_and(|failure| failure.kind == FailureKind::FirstEventTimeout)
     }
 }
 
@@ -83,16 +83,16 @@ pub(super) enum Next {
 }
 
 /// Shortest useful time for a response: with less time left, a retry is not worth its slot.
-const LEAST_ANSWER: Duration = Duration::from_millis(500);
+const MIN_RESPONSE_TIME: Duration = Duration::from_millis(500);
 
-impl Conversation<'_> {
+impl PricedRequest<'_> {
     /// Runs a priced request to its response: admit, attempt, classify, retry or stop, respond.
     /// `now` is when the request was read.
     #[expect(clippy::manual_async_fn, reason = "an async fn stores its arguments twice")]
     pub(super) fn run(mut self, mut now: Instant) -> impl Future<Output = Response<Body>> + Send {
         async move {
             let (mut turn, mut pause, mut ticket) = (Turn::First, Duration::ZERO, None::<RetryTicket>);
-            let mut last: Option<Box<Unsuccessful>> = None;
+            let mut last: Option<Box<FailedAttempt>> = None;
             let mut renewed = false;
             // Check the caller's own limits.
             match self.own_allowance(now) {
@@ -100,11 +100,11 @@ impl Conversation<'_> {
                 Allowance::Never(own) => return self.refuse_own(own),
                 Allowance::Later(its_turn) => {
                     self.call.head.release_buffer();
-                    let came = its_turn.await;
+                    let admitted = its_turn.await;
                     let waited = clock::now() - now;
                     self.record.waited(Wait::Queue, waited);
                     now += waited;
-                    if let Err(refusal) = came {
+                    if let Err(refusal) = admitted {
                         let own = self.proxy.random(|rng| response::ceiling(&refusal, rng));
                         return self.refuse_own(Box::new(own));
                     }
@@ -131,7 +131,7 @@ impl Conversation<'_> {
                 let to = Destination::of(&permit, policy, &proxy.policies, last.is_none());
                 let worker = proxy.worker;
                 let span = tracing::debug_span!("attempt", number = record.attempts().count());
-                let attempted = if span.is_disabled() {
+                let outcome = if span.is_disabled() {
                     attempt((&to, worker), call, &mut permit, record, policy, granted).await
                 } else {
                     let attempt = attempt((&to, worker), call, &mut permit, record, policy, granted);
@@ -139,28 +139,28 @@ impl Conversation<'_> {
                 };
                 drop(to);
                 drop(ticket.take());
-                let unsuccessful = match Unsuccessful::of(attempted) {
+                let failed = match FailedAttempt::of(outcome) {
                     // Respond. The end of the response's body accounts for the request.
                     Ok(answer) => {
                         tracing::debug!(status = answer.head.status.as_u16(), "the attempt succeeded");
                         return self.succeed(answer, permit);
                     }
-                    Err(unsuccessful) => unsuccessful,
+                    Err(failed) => failed,
                 };
-                tracing::debug!(class = unsuccessful.class.as_str(), "the attempt failed");
-                self.record.attempt_failed(unsuccessful.class, clock::now());
+                tracing::debug!(class = failed.class.as_str(), "the attempt failed");
+                self.record.attempt_failed(failed.class, clock::now());
                 // Retry or stop.
-                if !renewed && self.has_a_newer_key(&unsuccessful) {
+                if !renewed && self.has_a_newer_key(&failed) {
                     renewed = true;
-                    let Unsuccessful { class, came, classified } = &*unsuccessful;
-                    settle::failed(permit, *class, came, classified.as_deref());
+                    let FailedAttempt { class, result, classified } = &*failed;
+                    settle::failed(permit, *class, result, classified.as_deref());
                     (turn, pause, ticket) = (Turn::Retry, Duration::ZERO, None);
-                    last = Some(unsuccessful);
+                    last = Some(failed);
                     now = clock::now();
                     continue;
                 }
-                match self.decide(&unsuccessful, permit) {
-                    Next::Stop { stop_sdk } => return self.pass_on(unsuccessful, stop_sdk),
+                match self.decide(&failed, permit) {
+                    Next::Stop { stop_sdk } => return self.pass_on(failed, stop_sdk),
                     Next::Again(next, delay, paid) => {
                         tracing::debug!(
                             pause_ms = pause.as_millis(),
@@ -168,7 +168,7 @@ impl Conversation<'_> {
                             "tries again"
                         );
                         (turn, pause, ticket) = (next, delay, paid);
-                        last = Some(unsuccessful);
+                        last = Some(failed);
                         clock::sleep(pause).await;
                         now = clock::now();
                     }
@@ -202,12 +202,12 @@ impl Conversation<'_> {
 
     /// Whether the upstream refused the configured key and a newer key is loaded. A refused attempt
     /// had no effect, so repeating it with the newer key is safe.
-    fn has_a_newer_key(&self, unsuccessful: &Unsuccessful) -> bool {
+    fn has_a_newer_key(&self, failed: &FailedAttempt) -> bool {
         let refused =
-            unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
+            failed.result.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
         refused
             && self.call.body.can_repeat()
-            && self.call.head.bears.as_ref().is_some_and(Bears::was_rotated)
+            && self.call.head.configured.as_ref().is_some_and(ConfiguredCredential::was_rotated)
     }
 
     pub(super) fn ask(&self, turn: Turn) -> Ask {
@@ -252,21 +252,21 @@ impl Conversation<'_> {
 
     /// The input of the retry decision after a failed attempt; without one, the situation after any
     /// failure.
-    pub(super) fn situation(&self, unsuccessful: Option<&Unsuccessful>, now: Instant) -> Situation {
-        let classified = unsuccessful.and_then(|unsuccessful| unsuccessful.classified.as_deref());
+    pub(super) fn situation(&self, failed: Option<&FailedAttempt>, now: Instant) -> Situation {
+        let classified = failed.and_then(|failed| failed.classified.as_deref());
         let head = &self.call.head;
         Situation {
-            class: unsuccessful.map_or(ErrorClass::WeirInternal, |unsuccessful| unsuccessful.class),
+            class: failed.map_or(ErrorClass::WeirInternal, |failed| failed.class),
             safety: self.call.safety,
-            may_have_run: match (unsuccessful.map(|unsuccessful| &unsuccessful.came), classified) {
+            may_have_run: match (failed.map(|failed| &failed.result), classified) {
                 (Some(Err(failure)), _) => failure.sent,
                 (_, Some(classified)) => classified.may_have_run(),
                 (Some(Ok(_)) | None, None) => true,
             },
             committed: false,
-            late_stream: unsuccessful.is_some_and(Unsuccessful::is_late_stream),
+            late_stream: failed.is_some_and(FailedAttempt::is_late_stream),
             replayable: self.call.body.can_repeat(),
-            forbidden: match (unsuccessful.map(|unsuccessful| &unsuccessful.came), classified) {
+            forbidden: match (failed.map(|failed| &failed.result), classified) {
                 (Some(Err(failure)), _) => failure.is_lasting(),
                 (_, classified) => {
                     classified.is_some_and(|classified| classified.should_retry == Some(false))
@@ -280,7 +280,7 @@ impl Conversation<'_> {
             queue: self.scope.expected_wait(&self.ask(Turn::Retry)),
             // Without a stated timeout the caller waits for as long as the response takes.
             answer: if head.deadline.stated {
-                self.scope.typical_head().unwrap_or_default().max(LEAST_ANSWER)
+                self.scope.typical_head().unwrap_or_default().max(MIN_RESPONSE_TIME)
             } else {
                 Duration::ZERO
             },
@@ -288,32 +288,32 @@ impl Conversation<'_> {
     }
 
     /// Settles a failed attempt, and decides the next step.
-    pub(super) fn decide(&mut self, unsuccessful: &Unsuccessful, permit: Permit) -> Next {
-        if unsuccessful.is_late_stream() {
+    pub(super) fn decide(&mut self, failed: &FailedAttempt, permit: Permit) -> Next {
+        if failed.is_late_stream() {
             self.learn_first_event(clock::now());
         }
-        let class = unsuccessful.class;
-        let classified = unsuccessful.classified.as_deref();
+        let class = failed.class;
+        let classified = failed.classified.as_deref();
         let upstream = permit.upstream();
         let has_other = self.route.pin.is_none() && self.scope.has_other(upstream);
         if has_other {
             self.route.after = Some(upstream);
         }
-        let situation = self.situation(Some(unsuccessful), clock::now());
-        if has_other && self.is_of_the_upstream(unsuccessful) {
-            return self.move_on(unsuccessful, permit, &situation);
+        let situation = self.situation(Some(failed), clock::now());
+        if has_other && self.is_of_the_upstream(failed) {
+            return self.move_on(failed, permit, &situation);
         }
         let decision = self.proxy.random(|rng| retry::decide(&situation, &self.policy.retry, rng));
         match decision {
             Decision::Requeue => {
-                let body = || settle::body_of(unsuccessful.came.as_ref().ok());
+                let body = || settle::body_of(failed.result.as_ref().ok());
                 let place = settle::rate_limited(permit, class, classified, body, self.requeues);
                 self.requeues += 1;
                 self.proxy.account.rate_limited(&self.record, self.requeues, clock::wall());
                 Next::Again(Turn::Requeued(place), Duration::ZERO, None)
             }
             Decision::After { delay, cost } => {
-                settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
+                settle::failed(permit, failed.class, &failed.result, classified);
                 // Another upstream has not failed, so no backoff is needed.
                 let delay = if has_other { Duration::ZERO } else { delay };
                 match self.scope.retry_ticket(cost) {
@@ -322,7 +322,7 @@ impl Conversation<'_> {
                 }
             }
             Decision::Stop(reason) => {
-                settle::failed(permit, unsuccessful.class, &unsuccessful.came, classified);
+                settle::failed(permit, failed.class, &failed.result, classified);
                 self.stop(&situation, reason)
             }
         }
@@ -330,17 +330,16 @@ impl Conversation<'_> {
 
     /// Whether an error concerns the upstream and not the request: its key is refused, or its quota
     /// is spent. Other upstreams may succeed, and the attempt had no effect.
-    fn is_of_the_upstream(&self, unsuccessful: &Unsuccessful) -> bool {
+    fn is_of_the_upstream(&self, failed: &FailedAttempt) -> bool {
         let refused =
-            unsuccessful.came.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
-        self.call.body.can_repeat()
-            && (unsuccessful.class.is_quota() || refused && self.policy.upstreams.swaps())
+            failed.result.as_ref().is_ok_and(|answer| answer.head.status == StatusCode::UNAUTHORIZED);
+        self.call.body.can_repeat() && (failed.class.is_quota() || refused && self.policy.upstreams.swaps())
     }
 
     /// Takes the upstream out of service, and sends the request to another one at once.
-    fn move_on(&mut self, unsuccessful: &Unsuccessful, permit: Permit, situation: &Situation) -> Next {
-        let class = unsuccessful.class;
-        match unsuccessful.classified.as_deref() {
+    fn move_on(&mut self, failed: &FailedAttempt, permit: Permit, situation: &Situation) -> Next {
+        let class = failed.class;
+        match failed.classified.as_deref() {
             Some(classified) => settle::out_of_service(permit, classified),
             None => permit.fail(class),
         }

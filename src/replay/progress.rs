@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most bytes of a body's start that are kept.
-const START: usize = 64 << 10;
+const MAX_START: usize = 64 << 10;
 
 /// A shared view of a body being sent: whether it has ended, and what was sent.
 #[derive(Clone, Debug)]
-pub struct Passage(Arc<Passed>);
+pub struct BodyProgress(Arc<Shared>);
 
 #[derive(Debug)]
-struct Passed {
+struct Shared {
     /// All orderings are relaxed: a single task uses them.
     bytes: AtomicU64,
     ended: AtomicBool,
@@ -21,12 +21,12 @@ struct Passed {
 
 /// The sender's side: marks the body as ended on drop.
 #[derive(Debug)]
-pub(super) struct Passing(Passage);
+pub(super) struct ProgressGuard(BodyProgress);
 
-impl Passage {
+impl BodyProgress {
     pub(super) fn new(keep_start: bool) -> Self {
         let start = keep_start.then(Mutex::default);
-        Self(Arc::new(Passed { bytes: AtomicU64::new(0), ended: AtomicBool::new(false), start }))
+        Self(Arc::new(Shared { bytes: AtomicU64::new(0), ended: AtomicBool::new(false), start }))
     }
 
     /// Whether the body has not ended.
@@ -45,13 +45,13 @@ impl Passage {
         Some(read(&start))
     }
 
-    pub(super) fn begin(&self) -> Passing {
-        Passing(self.clone())
+    pub(super) fn begin(&self) -> ProgressGuard {
+        ProgressGuard(self.clone())
     }
 }
 
-impl Passing {
-    pub(super) fn passage(&self) -> &Passage {
+impl ProgressGuard {
+    pub(super) fn progress(&self) -> &BodyProgress {
         &self.0
     }
 
@@ -61,13 +61,13 @@ impl Passing {
         passed.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         if let Some(start) = &passed.start {
             let mut start = start.lock().unwrap_or_else(PoisonError::into_inner);
-            let room = START - start.len();
+            let room = MAX_START - start.len();
             start.extend_from_slice(&data[..data.len().min(room)]);
         }
     }
 }
 
-impl Drop for Passing {
+impl Drop for ProgressGuard {
     fn drop(&mut self) {
         self.0.0.ended.store(true, Ordering::Relaxed);
     }
