@@ -69,10 +69,10 @@ pub struct Reader {
 }
 
 /// A callback that receives each decoded part of a response.
-pub struct Tap(pub Look);
+pub struct Tap(pub Callback);
 
 /// The callback.
-type Look = Box<dyn FnMut(&[u8]) + Send>;
+type Callback = Box<dyn FnMut(&[u8]) + Send>;
 
 enum What {
     /// Nothing is inspected.
