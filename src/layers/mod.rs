@@ -1,10 +1,10 @@
-//! Admission and retries as [tower] layers, for a Rust service that calls the API itself, without a
-//! proxy between.
+//! Admission and retries as [tower] layers, for a Rust service that calls the API directly, without
+//! Weir as a proxy.
 //!
-//! [`AdmissionLayer`] waits for each request's turn, so that the API has no reason to answer 429,
-//! and learns the limits from the answers. [`RetryLayer`] around it repeats what is worth
-//! repeating, with a backoff, a budget and a deadline. Both decide as the proxy does: its
-//! `admission`, `classify` and `retry` are what they call.
+//! [`AdmissionLayer`] delays each request until it fits the limits, so that the API need not answer
+//! 429, and learns the limits from the responses. [`RetryLayer`] around it retries failed requests,
+//! with a backoff, a budget and a deadline. Both use the proxy's `admission`, `classify` and
+//! `retry`, and so decide as it does.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -18,14 +18,14 @@
 //! # }
 //! ```
 //!
-//! The service within takes `http::Request<B>` and may be any HTTP client. `B` is cloned: once for
-//! the price of the request, and once for each attempt, so it should be cheap to clone, as
-//! `http_body_util::Full<Bytes>` is. The answer's body is passed on as it comes; when it ends, or
-//! is dropped, the attempt is settled. A future of these services may be dropped at any time: that
-//! leaves the queue, or gives back what was granted.
+//! The inner service takes `http::Request<B>` and may be any HTTP client. `B` is cloned: once to
+//! price the request, and once for each attempt, so it should be cheap to clone, as
+//! `http_body_util::Full<Bytes>` is. The response's body is passed on as it arrives; when it ends,
+//! or is dropped, the attempt is settled. The futures of these services may be dropped at any time:
+//! that leaves the queue, or returns the permit.
 //!
-//! What they leave to the proxy: errors that stand in a 200, answers that the API streams to
-//! nobody, callers and their shares.
+//! Only the proxy handles errors inside a 200 response, truncated streams, and callers with their
+//! shares.
 //!
 //! [tower]: https://docs.rs/tower
 
