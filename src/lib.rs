@@ -2,98 +2,101 @@
 //!
 //! # The tour, in five minutes
 //!
-//! One request, one sentence: accept → identify the caller → read and price the request → admit
-//! (wait for its turn) → attempt → classify → retry or stop → respond → account. [`proxy`] says it,
-//! top to bottom, as one plain async function; each word of it is a module of its own. Tower stands
-//! at the edges only: the outer layers of [`server`], the connector of [`upstream`]. A layer never
-//! knows what a caller is; whatever does is a step of the sentence.
+//! Each request takes these steps: accept → identify the caller → read and price the request →
+//! admit (wait until it fits the limits) → attempt → classify → retry or stop → respond → account.
+//! [`proxy`] runs them, top to bottom, in one async function; each step is a module. Tower is used
+//! only at the edges: the outer layers of [`server`], and the connector of [`upstream`]. A layer
+//! knows nothing about callers.
 //!
-//! | word | module | what to read first |
+//! | step | module | where to start reading |
 //! |---|---|---|
-//! | accept | [`server`] | `Front::serve`: TLS, HTTP/1.1 or 2, clocks and limits, hygiene |
+//! | accept | [`server`] | `Front::serve`: TLS, HTTP/1.1 or 2, timeouts and limits, request rules |
 //! | identify | [`caller`] | `Callers::identify`: a key, a certificate or a header becomes a caller |
-//! | read | [`replay`], [`openai`] | `Replay::read` keeps the body; `openai::request_peek` reads what pricing needs |
+//! | read | [`replay`], [`openai`] | `Replay::read` keeps the body; `openai::request_peek` parses the fields that pricing needs |
 //! | price | [`estimate`] | `Estimator::price`: tokens as the API charges them |
 //! | admit | [`admission`] | `admission::machine`: quota, queue, breaker and budget behind one lock |
 //! | attempt | [`upstream`] | `Upstream::connection`, then `Ready::send` |
-//! | classify | [`classify`] | `ErrorClass`, the closed list; `classify::response` |
-//! | retry or stop | [`retry`] | `retry::decide`: a table, a backoff, a deadline |
-//! | respond | [`response`], [`stream`] | Weir's own answers; the upstream's on their way |
-//! | account | [`account`], [`metrics`] | `Record`: told once, when whatever ends the request ends it |
-//! | turns | [`websocket`] | `websocket::Reader`; a turn of a WebSocket session goes the same way as a request |
+//! | classify | [`classify`] | `ErrorClass`, a closed list; `classify::response` |
+//! | retry or stop | [`retry`] | `retry::decide`: a table, a backoff and a deadline |
+//! | respond | [`response`], [`stream`] | Weir's own responses; the relay of the upstream's |
+//! | account | [`account`], [`metrics`] | `Record`: reported once, however the request ends |
+//! | turns | [`websocket`] | `websocket::Reader`; a turn of a WebSocket session takes the same steps as a request |
 //!
 //! [`layers`] offers admission and retries as tower layers to Rust services that call the API
-//! without a proxy between.
+//! directly.
 //!
 //! # Words
 //!
 //! | word | meaning |
 //! |---|---|
-//! | caller | an internal service that uses Weir |
+//! | caller, client | an internal service that uses Weir; its end of one connection |
 //! | upstream | one API endpoint behind Weir: a URL, a way to authenticate, its own limits |
 //! | pool, member | upstreams that can serve the same requests, with priorities; one of them |
-//! | credential | what a request bears upstream: key, organization, project, or an exchanged token |
-//! | scope | everything that shares one set of upstream limits |
+//! | response, answer | an HTTP response; names in the code also say `answer` |
+//! | credential | what an upstream request authenticates with: key, organization, project, or an exchanged token |
+//! | scope | all requests that share one set of upstream limits |
 //! | limit | one rate limit of a scope: requests or tokens in a window, or requests in flight |
-//! | part | the share of the limits that a replica may use |
-//! | estimate, charge | the tokens that a request is expected to cost, and what the upstream charged |
-//! | permit | the right to make one attempt; settled or given back exactly once |
-//! | turn | the moment when a waiting request gets its permit; on a WebSocket, one `response.create` |
-//! | attempt, outcome | one request sent upstream, and how it ended |
+//! | part | the fraction of the limits that a replica may use |
+//! | estimate, charge | the tokens that a request is expected to cost; the tokens that the upstream charged |
+//! | permit | the right to make one attempt; settled or returned exactly once |
+//! | turn | a request's admission; in a WebSocket session, one `response.create` with its response |
+//! | attempt, outcome | one request sent upstream; how it ended |
 //! | error class | one of a closed list, with a metric, a page and a runbook entry for each |
-//! | retry budget, circuit breaker, billing block | what bounds retries, what stops attempts while a scope fails, and what stops them while money is spent |
-//! | probe | one attempt that finds out whether a stopped scope serves again |
+//! | retry budget | limits the number of retries of a scope |
+//! | circuit breaker, billing block | stops attempts while a scope fails; while its money is spent |
+//! | probe | one attempt that tests whether a stopped scope works again |
+//! | record | the data about one request, reported when it ends |
 //! | lane | `interactive` or `background` |
 //!
-//! # Around the sentence
+//! # The other modules
 //!
-//! [`config`] becomes typed values, [`app`] wires every module once, [`admin`]
-//! shows what happens, [`replicas`] shares the scopes' limits between several processes,
-//! [`catalog`] has the words for it, [`simulate`] is a stand-in for the API, [`whatif`] replays an
-//! access log, [`demo`] compares, [`cli`] is what a person types. Beneath both ends, [`gather`]
-//! writes small parts as one; [`http_client`] asks once, on a connection of its own; [`chart`]
-//! draws what `demo` and `what-if` found.
+//! [`config`] reads the configuration into typed values, [`app`] connects all modules, [`admin`]
+//! serves the status page and the metrics, [`replicas`] shares the scopes' limits between several
+//! processes, and [`catalog`] explains the error classes. [`simulate`] is a stand-in for the API,
+//! [`whatif`] replays an access log, [`demo`] compares Weir with direct calls, and [`cli`] is the
+//! command line. [`gather`] combines small writes, [`http_client`] makes single requests, and
+//! [`chart`] draws the results of `demo` and `what-if`.
 //!
 //! # Threads
 //!
-//! Each worker is a thread with a current-thread runtime and an upstream pool of its own, so that a
-//! request and its connections stay on one core. The first worker accepts for all and deals
-//! connections to the one with the fewest. Scopes, metrics and callers are shared: short locks,
-//! wakers called after them. The admin address has its own thread; a scrape never waits for
-//! traffic.
+//! Each worker is a thread with a current-thread runtime and its own upstream connections, so that
+//! a request and its connections stay on one core. The first worker accepts connections and sends
+//! each to the worker with the fewest. Scopes, metrics and callers are shared: locks are short, and
+//! wakers are called after they are released. The admin address has its own thread, so that a
+//! scrape never waits for traffic.
 //!
 //! # Invariants
 //!
 //! - A module imports only modules declared below it here: the list is the dependency graph, and
 //!   `tests/tidy.rs` enforces it.
-//! - Decisions are pure functions over values; only [`proxy`], [`server`], [`upstream`],
-//!   [`replay`], [`stream`] and the front of [`admission`] await. Time and randomness are passed
-//!   in; [`clock`] is the only door to both clocks.
-//! - A permit is settled or given back exactly once, whatever ends the attempt; a record accounts
-//!   exactly once, whatever ends the request. Both are guards: dropping them is an end like any
-//!   other.
+//! - Decisions are pure functions of values; only [`proxy`], [`server`], [`upstream`], [`replay`],
+//!   [`stream`] and the front of [`admission`] await. Time and randomness are parameters; [`clock`]
+//!   is the only source of both clocks.
+//! - A permit is settled or returned exactly once, however the attempt ends; a request is accounted
+//!   for exactly once, however it ends. Both are guards, so that dropping them counts as an end.
 //! - Only [`response`] turns an error into bytes. Only [`proxy`] knows the order of the steps.
-//! - Every queue, buffer, map and label set has a bound, and something counts when it is reached.
-//! - [`simulate`] shares wire types with the proxy, never its arithmetic: a bug must not cancel
+//! - Every queue, buffer, map and label set is bounded, and a counter shows when the bound is
+//!   reached.
+//! - [`simulate`] shares wire types with the proxy but no arithmetic, so that a bug can't cancel
 //!   itself out.
 //!
 //! # Cancel safety
 //!
-//! hyper drops a request's future when its caller leaves. That is how Weir leaves the queue, ends
-//! the attempt upstream, gives back the permit and accounts for the request: every future here may
-//! be dropped at any await.
+//! hyper drops a request's future when its caller leaves. That removes it from the queue, ends the
+//! attempt upstream, returns the permit and accounts for the request: every future here may be
+//! dropped at any await.
 
-#![allow(rustdoc::private_intra_doc_links, reason = "the documentation is built with what is private")]
+#![allow(rustdoc::private_intra_doc_links, reason = "the documentation includes private items")]
 #![allow(
     unreachable_pub,
     unnameable_types,
-    reason = "modules are private but for `internals`; dead code is found all the same"
+    reason = "modules are private except in `internals`; dead code is found anyway"
 )]
 #![cfg_attr(
     not(all(feature = "otlp", feature = "replicas", feature = "simulate")),
-    allow(dead_code, reason = "what only a feature uses; dead code is found with all of them")
+    allow(dead_code, reason = "code that only a feature uses; with all features, dead code is found")
 )]
-#![cfg_attr(not(feature = "internals"), allow(unused_imports, reason = "what only `internals` uses"))]
+#![cfg_attr(not(feature = "internals"), allow(unused_imports, reason = "imports that only `internals` uses"))]
 
 mod cli;
 #[cfg(feature = "simulate")]
@@ -141,9 +144,9 @@ mod clock;
 #[doc(hidden)]
 pub use cli::{main, terminal::Terminal};
 
-/// The modules that the project's own tests and benches use: not an interface.
+/// The modules that the project's own tests and benches use; not a public API.
 ///
-/// Without this feature all but [`layers`] is private, so that the compiler finds dead code.
+/// Without this feature only [`layers`] is public, so that the compiler finds dead code.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod internals {
