@@ -23,7 +23,7 @@ use weir::internals::clock::{self, Instant};
 use weir::internals::estimate::{self, Estimator};
 use weir::internals::metrics::{self, Metrics};
 use weir::internals::pool::UpstreamId;
-use weir::internals::proxy::{Answering, Client, Policies, Policy, Proxy, Upstreams, Way};
+use weir::internals::proxy::{Answering, Client, Policies, Policy, PoolMember, Proxy, Upstreams};
 use weir::internals::server::{self, ConnectionInfo, Drain, Draining, Front};
 use weir::internals::simulate::{self, Latency, Limits, Simulator};
 use weir::internals::upstream::headers::Forwarded;
@@ -176,7 +176,7 @@ impl World {
             );
             let id = UpstreamId(u16::try_from(place).expect("few"));
             let connections = [wire.upstream(&format!("http://{name}.test"))].into();
-            ways.push(Arc::new(Way::new(id, connections, None, Vec::new())));
+            ways.push(Arc::new(PoolMember::new(id, connections, None, Vec::new())));
             setup.scopes.members.push(MemberSettings {
                 id,
                 name: name.into(),
