@@ -11,7 +11,7 @@ use crate::admin::{
 use crate::admission;
 use crate::caller::{Caller, Callers, Lane};
 use crate::clock::{self, Instant};
-use crate::metrics::{Gathered, Metrics, ReplicasGauges, Slowness};
+use crate::metrics::{Gathered, Metrics, Slowness};
 use crate::spending::Standing;
 use crate::telemetry::DroppedLines;
 use crate::telemetry::otlp::Spans;
@@ -70,7 +70,7 @@ impl Status {
             scopes_evicted: counts.evicted,
             scopes_merged: counts.merged,
             log_lines_dropped: self.log.as_ref().map_or(0, DroppedLines::count),
-            replicas: replicas_gauges(&self.control.replicas().unwrap_or_default()),
+            replicas: self.control.replicas().unwrap_or_default(),
             verified_tokens_forgotten: issuers::forgotten(&self.control.policies.current().callers),
             issuers: (issuers::standing(&self.control.policies.current().callers).into_iter())
                 .map(|issuer| (issuer.name, issuer.age_seconds, issuer.failures))
@@ -268,19 +268,6 @@ impl Source for Status {
 
     fn reload(&self) -> Result<(), String> {
         self.control.reload()
-    }
-}
-
-fn replicas_gauges(of: &replicas::Status) -> ReplicasGauges {
-    ReplicasGauges {
-        replicas: of.replicas as u64,
-        redis_up: of.up,
-        agreed: of.agreed,
-        trouble: of.trouble.map(replicas::Trouble::as_str),
-        exchanges: of.exchanges,
-        failures: of.failures,
-        age_seconds: of.age.unwrap_or_default().as_secs_f64(),
-        duration_seconds: of.took.as_secs_f64(),
     }
 }
 

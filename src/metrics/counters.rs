@@ -19,106 +19,86 @@ pub(super) trait Handle {
     fn register(registry: &Registry, family: &Family) -> Self;
 }
 
-/// One counter for each value of `L`; adding costs an index and an atomic add.
+/// One handle for each value of `L`; using one costs an index and an atomic operation.
 #[derive(Debug)]
-pub struct Counters<L> {
-    counters: Box<[IntCounter]>,
+pub struct PerValue<L, H> {
+    handles: Box<[H]>,
     label: PhantomData<L>,
 }
 
-impl<L: Label> Handle for Counters<L> {
-    const COMBINATIONS: usize = L::ALL.len();
+/// One counter for each value of `L`.
+pub type Counters<L> = PerValue<L, IntCounter>;
+/// One gauge for each value of `L`.
+pub type Gauges<L> = PerValue<L, IntGauge>;
+/// One histogram for each value of `L`.
+pub type Histograms<L> = PerValue<L, Histogram>;
 
-    fn register(registry: &Registry, family: &Family) -> Self {
-        let vec = counter_vec(registry, family);
-        Self::resolve(|value| vec.with_label_values(&[value]))
+impl<L: Label, H> PerValue<L, H> {
+    pub(super) fn resolve(handle: impl Fn(&'static str) -> H) -> Self {
+        let handles = L::ALL.iter().map(|value| handle(value.name())).collect();
+        Self { handles, label: PhantomData }
+    }
+
+    fn of(&self, value: L) -> &H {
+        &self.handles[value.place()]
     }
 }
 
 impl<L: Label> Counters<L> {
-    pub(super) fn resolve(counter: impl Fn(&'static str) -> IntCounter) -> Self {
-        let counters = L::ALL.iter().map(|value| counter(value.name())).collect();
-        Self { counters, label: PhantomData }
-    }
-
     /// Adds one.
     pub fn inc(&self, value: L) {
-        self.counters[value.place()].inc();
+        self.of(value).inc();
     }
 
     /// Adds `amount`.
     pub fn add(&self, value: L, amount: u64) {
-        self.counters[value.place()].inc_by(amount);
+        self.of(value).inc_by(amount);
     }
 
     /// The count so far.
     pub fn count(&self, value: L) -> u64 {
-        self.counters[value.place()].get()
-    }
-}
-
-/// One gauge for each value of `L`.
-#[derive(Debug)]
-pub struct Gauges<L> {
-    gauges: Box<[IntGauge]>,
-    label: PhantomData<L>,
-}
-
-impl<L: Label> Handle for Gauges<L> {
-    const COMBINATIONS: usize = L::ALL.len();
-
-    fn register(registry: &Registry, family: &Family) -> Self {
-        let vec = gauge_vec(registry, family);
-        Self::resolve(|value| vec.with_label_values(&[value]))
+        self.of(value).get()
     }
 }
 
 impl<L: Label> Gauges<L> {
-    pub(super) fn resolve(gauge: impl Fn(&'static str) -> IntGauge) -> Self {
-        let gauges = L::ALL.iter().map(|value| gauge(value.name())).collect();
-        Self { gauges, label: PhantomData }
-    }
-
     /// Adds `amount`, which may be negative.
     pub fn add(&self, value: L, amount: i64) {
-        self.gauges[value.place()].add(amount);
+        self.of(value).add(amount);
     }
 
     /// Sets the gauge.
     pub fn set(&self, value: L, level: i64) {
-        self.gauges[value.place()].set(level);
+        self.of(value).set(level);
     }
 
     /// The level now.
     #[cfg(test)]
     pub fn level(&self, value: L) -> i64 {
-        self.gauges[value.place()].get()
-    }
-}
-
-/// One histogram for each value of `L`.
-#[derive(Debug)]
-pub struct Histograms<L> {
-    histograms: Box<[Histogram]>,
-    label: PhantomData<L>,
-}
-
-impl<L: Label> Handle for Histograms<L> {
-    const COMBINATIONS: usize = L::ALL.len();
-
-    fn register(registry: &Registry, family: &Family) -> Self {
-        let vec = histogram_vec(registry, family);
-        let histograms = L::ALL.iter().map(|value| vec.with_label_values(&[value.name()])).collect();
-        Self { histograms, label: PhantomData }
+        self.of(value).get()
     }
 }
 
 impl<L: Label> Histograms<L> {
     /// Counts one observation, in the family's base unit.
     pub fn observe(&self, value: L, observation: f64) {
-        self.histograms[value.place()].observe(observation);
+        self.of(value).observe(observation);
     }
 }
+
+macro_rules! handles {
+    ($($handles:ident: $vec:ident),*) => { $(
+        impl<L: Label> Handle for $handles<L> {
+            const COMBINATIONS: usize = L::ALL.len();
+
+            fn register(registry: &Registry, family: &Family) -> Self {
+                let vec = $vec(registry, family);
+                Self::resolve(|value| vec.with_label_values(&[value]))
+            }
+        }
+    )* };
+}
+handles!(Counters: counter_vec, Gauges: gauge_vec, Histograms: histogram_vec);
 
 impl Handle for IntCounter {
     const COMBINATIONS: usize = 1;

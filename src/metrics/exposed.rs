@@ -4,7 +4,7 @@ use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricT
 
 use super::families::{self, Family, Kind};
 use super::gathered::Gathered;
-use super::replicas::{REPLICAS_TROUBLES, ReplicasGauges};
+use super::replicas::{ReplicasStatus, ReplicasTrouble};
 
 /// The families of credentials that live short.
 pub(super) fn of_credentials(credentials: &[(String, f64)]) -> [MetricFamily; 1] {
@@ -30,19 +30,19 @@ pub(super) fn of_totals(of: &Gathered) -> [MetricFamily; 5] {
 }
 
 /// The families of the exchange with the other replicas.
-pub(super) fn of_replicas(of: &ReplicasGauges) -> [MetricFamily; 8] {
-    let mut causes = REPLICAS_TROUBLES;
-    causes.sort_unstable();
-    let troubles = causes.map(|cause| (vec![cause], flag(of.trouble == Some(cause))));
+pub(super) fn of_replicas(of: &ReplicasStatus) -> [MetricFamily; 8] {
+    let mut troubles =
+        ReplicasTrouble::ALL.map(|cause| (vec![cause.as_str()], flag(of.trouble == Some(cause))));
+    troubles.sort_by_key(|(cause, _)| cause[0]);
     [
         single(&families::REPLICAS, of.replicas as f64),
-        single(&families::REPLICAS_REDIS_UP, flag(of.redis_up)),
+        single(&families::REPLICAS_REDIS_UP, flag(of.up)),
         single(&families::REPLICAS_AGREED, flag(of.agreed)),
         family(&families::REPLICAS_TROUBLE, troubles),
         single(&families::REPLICAS_EXCHANGES, of.exchanges as f64),
         single(&families::REPLICAS_EXCHANGE_FAILURES, of.failures as f64),
-        single(&families::REPLICAS_EXCHANGE_AGE, of.age_seconds),
-        single(&families::REPLICAS_EXCHANGE_DURATION, of.duration_seconds),
+        single(&families::REPLICAS_EXCHANGE_AGE, of.age.unwrap_or_default().as_secs_f64()),
+        single(&families::REPLICAS_EXCHANGE_DURATION, of.took.as_secs_f64()),
     ]
 }
 

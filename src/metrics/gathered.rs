@@ -1,6 +1,6 @@
 //! What is gathered for a scrape.
 
-use super::{BudgetPeriod, ReplicasGauges, ScopeGauges, UpstreamGauges};
+use super::{BudgetPeriod, ReplicasStatus, ScopeGauges, UpstreamGauges};
 use crate::caller::{CallerId, Lane};
 
 /// What is only known at a scrape.
@@ -32,7 +32,7 @@ pub struct Gathered {
     /// Times that all verified tokens were forgotten since the start.
     pub verified_tokens_forgotten: u64,
     /// The exchange with the other replicas.
-    pub replicas: ReplicasGauges,
+    pub replicas: ReplicasStatus,
     /// Credentials that live short, and the seconds until their ends.
     pub credentials: Vec<(String, f64)>,
     /// Issuers of callers' tokens: the seconds since their keys were read, and tries that failed.

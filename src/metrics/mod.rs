@@ -42,7 +42,7 @@ pub use models::ModelSeries;
 pub use pace::{Pace, Slowness};
 pub use plan::{ENDPOINTS_BY_USE, MAX_DIMENSIONS, Plan};
 pub use quantiles::Quantiles;
-pub use replicas::{REPLICAS_TROUBLES, ReplicasGauges};
+pub use replicas::{ReplicasStatus, ReplicasTrouble};
 pub use scopes::{DimensionGauges, ScopeGauges, UpstreamGauges};
 pub use settings::Settings;
 

@@ -3,7 +3,7 @@
 
 use super::families::{self, Handles};
 use super::labels::{AttemptOutcome, BudgetPeriod, Outcome, TokenKind};
-use super::replicas::REPLICAS_TROUBLES;
+use super::replicas::ReplicasTrouble;
 use crate::caller::Lane;
 use crate::openai::Endpoint;
 
@@ -133,7 +133,7 @@ fn fixed_series() -> usize {
     Handles::series()
         + attempts
         + OF_A_SCRAPE
-        + REPLICAS_TROUBLES.len()
+        + ReplicasTrouble::ALL.len()
         + 3 * MOST_CREDENTIALS
         + 2 * MAX_UPSTREAM_LIMITS
 }

@@ -1,36 +1,54 @@
-//! What the exchange with the other replicas says of itself at a scrape.
+//! What the exchange with the other replicas says of itself.
 
-/// Every reason of a failed exchange, as label values.
-pub const REPLICAS_TROUBLES: [&str; 10] = [
-    "unreachable",
-    "timeout",
-    "tls",
-    "authentication",
-    "permission",
-    "read_only",
-    "full",
-    "busy",
-    "no_primary",
-    "unexpected",
-];
+use std::time::Duration;
 
-/// How the exchange with the other replicas stands at a scrape; all 0 where none is configured.
+use crate::label::names;
+
+names! {
+    /// Why Redis can't be used.
+    ReplicasTrouble {
+        /// Nobody answers at the address, or the connection broke.
+        Unreachable = "unreachable",
+        /// No answer in time.
+        Timeout = "timeout",
+        /// TLS failed, or its certificates can't be used.
+        Tls = "tls",
+        /// The password or the user is wrong, or the secret can't be read.
+        Authentication = "authentication",
+        /// The user may not do what is needed.
+        Permission = "permission",
+        /// A replica of Redis that takes no writes.
+        ReadOnly = "read_only",
+        /// It has no memory left, or can't write its disk.
+        Full = "full",
+        /// It loads its data, or a script keeps it busy.
+        Busy = "busy",
+        /// The cluster or the sentinels know of no primary.
+        NoPrimary = "no_primary",
+        /// It answered something else.
+        Unexpected = "unexpected",
+    }
+}
+
+/// How the exchange with the other replicas stands; all 0 where none is configured.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ReplicasGauges {
+pub struct ReplicasStatus {
     /// Replicas, this one included.
-    pub replicas: u64,
-    /// Whether the last exchange went well.
-    pub redis_up: bool,
-    /// Whether the parts are agreed on.
+    pub replicas: usize,
+    /// Whether any exchange has ended, and the last one went well.
+    pub up: bool,
+    /// Why the last one failed.
+    pub trouble: Option<ReplicasTrouble>,
+    /// Whether the parts are agreed on, rather than even ones without Redis.
     pub agreed: bool,
-    /// Why the last exchange failed: one of [`REPLICAS_TROUBLES`].
-    pub trouble: Option<&'static str>,
-    /// Exchanges that went well since the start.
+    /// Whether the ledger was lost, so that no part grows yet.
+    pub learning: bool,
+    /// Exchanges that went well.
     pub exchanges: u64,
-    /// Exchanges that failed since the start.
+    /// Exchanges that failed.
     pub failures: u64,
-    /// Seconds since the last good exchange.
-    pub age_seconds: f64,
-    /// Seconds that it took.
-    pub duration_seconds: f64,
+    /// Since the last good exchange.
+    pub age: Option<Duration>,
+    /// How long the last good exchange took.
+    pub took: Duration,
 }

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 use crate::admission::Scopes;
 use crate::caller::Secret;
 use crate::clock::Instant;
+use crate::upstream::tls::Roots;
 
-use super::{Roots, Settings, Status};
+use super::{Settings, Status};
 
 /// A URL that is not read.
 #[derive(Debug)]

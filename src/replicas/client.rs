@@ -19,11 +19,11 @@ use redis::{
 use crate::caller::Secret;
 use crate::clock;
 use crate::pem;
+use crate::upstream::tls::Roots;
 
-use super::Roots;
+use super::Trouble;
 use super::address::{Address, Kind};
 use super::message::{Answer, Call, Returned};
-use super::trouble::Trouble;
 
 /// Steps that connecting may take, each within the timeout: asking a sentinel or a node, and the
 /// server that it names.

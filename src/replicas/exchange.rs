@@ -9,12 +9,12 @@ use tokio::sync::oneshot;
 use crate::admission::{Part, Scopes};
 use crate::clock::{self, Instant};
 
+use super::Trouble;
 use super::client::{Connection, Redis};
 use super::demand::Demands;
 use super::message::{Answer, Note};
 use super::notes::{MOST_NOTES, Notes};
 use super::running::{Shared, fraction, key_of};
-use super::trouble::Trouble;
 
 /// The first wait after a failure; each further one is twice as long, up to [`LONGEST_WAIT`]
 /// intervals.

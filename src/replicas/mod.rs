@@ -34,7 +34,6 @@ mod running;
 mod simulation;
 mod trouble;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(not(feature = "replicas"))]
@@ -45,7 +44,8 @@ pub use address::Address;
 pub use client::{Tls, Url};
 #[cfg(feature = "replicas")]
 pub use running::{Replicas, start};
-pub use trouble::Trouble;
+
+pub use crate::metrics::{ReplicasStatus as Status, ReplicasTrouble as Trouble};
 
 /// With whom limits are shared, and how.
 #[derive(Clone, Debug)]
@@ -60,38 +60,4 @@ pub struct Settings {
     pub interval: Duration,
     /// How many replicas are assumed where Redis knows of fewer, or can't be asked.
     pub expected: usize,
-}
-
-/// How the exchange with the other replicas stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Status {
-    /// Replicas, this one included.
-    pub replicas: usize,
-    /// Whether any exchange has ended, and the last one went well.
-    pub up: bool,
-    /// Why the last one failed.
-    pub trouble: Option<Trouble>,
-    /// Whether the parts are agreed on, rather than even ones without Redis.
-    pub agreed: bool,
-    /// Whether the ledger was lost, so that no part grows yet.
-    pub learning: bool,
-    /// Exchanges that went well.
-    pub exchanges: u64,
-    /// Exchanges that failed.
-    pub failures: u64,
-    /// Since the last good exchange.
-    pub age: Option<Duration>,
-    /// How long the last good exchange took.
-    pub took: Duration,
-}
-
-/// The authorities that may vouch for Redis.
-#[derive(Clone, Debug)]
-pub enum Roots {
-    /// The system's.
-    System,
-    /// Mozilla's, as they were when Weir was built.
-    Bundled,
-    /// Those of a PEM file, and no others.
-    File(PathBuf),
 }

@@ -1,62 +1,8 @@
-//! Why an exchange failed: a closed list, for the log, the metrics and the page.
+//! What to do about a failed exchange, for the log and the page.
 
-/// Why Redis can't be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
-    /// Nobody answers at the address, or the connection broke.
-    Unreachable,
-    /// No answer in time.
-    Timeout,
-    /// TLS failed, or its certificates can't be used.
-    Tls,
-    /// The password or the user is wrong, or the secret can't be read.
-    Authentication,
-    /// The user may not do what is needed.
-    Permission,
-    /// A replica of Redis that takes no writes.
-    ReadOnly,
-    /// It has no memory left, or can't write its disk.
-    Full,
-    /// It loads its data, or a script keeps it busy.
-    Busy,
-    /// The cluster or the sentinels know of no primary.
-    NoPrimary,
-    /// It answered something else.
-    Unexpected,
-}
+use super::Trouble;
 
 impl Trouble {
-    /// All of them.
-    #[cfg(test)]
-    const ALL: [Self; 10] = [
-        Self::Unreachable,
-        Self::Timeout,
-        Self::Tls,
-        Self::Authentication,
-        Self::Permission,
-        Self::ReadOnly,
-        Self::Full,
-        Self::Busy,
-        Self::NoPrimary,
-        Self::Unexpected,
-    ];
-
-    /// Its name in metrics and the status.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unreachable => "unreachable",
-            Self::Timeout => "timeout",
-            Self::Tls => "tls",
-            Self::Authentication => "authentication",
-            Self::Permission => "permission",
-            Self::ReadOnly => "read_only",
-            Self::Full => "full",
-            Self::Busy => "busy",
-            Self::NoPrimary => "no_primary",
-            Self::Unexpected => "unexpected",
-        }
-    }
-
     /// What is the matter and what to do, in one sentence.
     pub const fn words(self) -> &'static str {
         match self {
@@ -87,16 +33,5 @@ impl Trouble {
                 "Redis answers something unexpected: the namespace may be used by something else."
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::metrics::REPLICAS_TROUBLES;
-
-    #[test]
-    fn each_has_a_series_of_its_own() {
-        assert_eq!(Trouble::ALL.map(Trouble::as_str), REPLICAS_TROUBLES);
     }
 }

@@ -145,13 +145,8 @@ pub(super) fn replicas(config: &Config) -> Result<Option<replicas::Settings>, Er
     let wrong = |error: &dyn std::fmt::Display| Error::Configuration(format!("replicas.redis: {error}"));
     let address = replicas::Address::parse(redis.secret.expose()).map_err(|error| wrong(&error))?;
     let tls = address.is_tls().then(|| {
-        let roots = match &of.roots {
-            tls::Roots::System => replicas::Roots::System,
-            tls::Roots::Bundled => replicas::Roots::Bundled,
-            tls::Roots::File(path) => replicas::Roots::File(path.clone()),
-        };
         let identity = of.client_cert.as_ref().zip(of.client_key.as_ref());
-        replicas::Tls::read(&roots, identity).map_err(|error| wrong(&error))
+        replicas::Tls::read(&of.roots, identity).map_err(|error| wrong(&error))
     });
     // It is looked up again for each connection: a password that was replaced needs no restart.
     let source = redis.source.clone();
