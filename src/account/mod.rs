@@ -189,7 +189,7 @@ impl Account {
     }
 
     /// The times until responses begin, by model, for models with enough data.
-    pub fn slowness(&self, now: Instant) -> Vec<(String, Slowness)> {
+    pub fn slowness(&self, now: Instant) -> Vec<Slowness> {
         self.metrics.slowness(now.saturating_duration_since(self.started))
     }
 

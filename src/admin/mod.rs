@@ -19,8 +19,8 @@ pub use guard::{Access, CurrentAccess};
 pub use server::{Settings, start};
 pub use status::{
     BreakerState, BreakerStatus, BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus,
-    CredentialStatus, ErrorStatus, FailureLine, IssuerStatus, LimitStatus, Overhead, PaceStatus, QuotaSpent,
-    Reload, RepeatedRefusal, ReplicasStatus, ScopeStatus, Status, UpstreamState, UpstreamStatus,
+    CredentialStatus, ErrorStatus, FailureLine, IssuerStatus, LimitStatus, QuotaSpent, Reload,
+    RepeatedRefusal, ReplicasStatus, ScopeStatus, Status, UpstreamState, UpstreamStatus,
 };
 pub use table::table;
 

@@ -2,10 +2,11 @@
 
 use super::status::{
     BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
-    Overhead, PaceStatus, QuotaSpent, Reload, ScopeStatus, Status, UpstreamState, UpstreamStatus,
+    QuotaSpent, Reload, ScopeStatus, Status, UpstreamState, UpstreamStatus,
 };
 use crate::catalog;
 use crate::classify::ErrorClass;
+use crate::metrics::{Quantiles, Slowness};
 
 pub(super) fn healthy() -> Status {
     Status {
@@ -18,9 +19,9 @@ pub(super) fn healthy() -> Status {
         mode: "enforce".to_owned(),
         upstream: "https://api.openai.com".to_owned(),
         reload: Reload { time: "2026-11-19T01:02:03.000Z".to_owned(), ..Reload::default() },
-        overhead: Overhead { count: 1_204_331, p50_seconds: 0.000_041, p99_seconds: 0.000_19 },
+        overhead: Quantiles { count: 1_204_331, p50_seconds: 0.000_041, p99_seconds: 0.000_19 },
         requests_last_minute: Some(412),
-        paces: vec![PaceStatus {
+        paces: vec![Slowness {
             model: "gpt-5".to_owned(),
             now_seconds: 0.48,
             usual_seconds: 0.412,

@@ -5,13 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use crate::account::{Account, ClassHistory, RecentErrors, Report, Rfc3339};
 use crate::admin::{
-    BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus, ErrorStatus, FailureLine, Overhead,
-    PaceStatus, RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
+    BudgetStatus, Build, CallerErrors, CallerStatus, CeilingStatus, ErrorStatus, FailureLine,
+    RepeatedRefusal, ReplicasStatus, ScopeStatus, Source,
 };
 use crate::admission;
 use crate::caller::{Caller, Callers, Lane};
 use crate::clock::{self, Instant};
-use crate::metrics::{Gathered, Metrics, Slowness};
+use crate::metrics::{Gathered, Metrics};
 use crate::spending::Standing;
 use crate::telemetry::DroppedLines;
 use crate::telemetry::otlp::Spans;
@@ -168,17 +168,6 @@ impl Status {
         self.account.history().classes(now).iter().map(of).collect()
     }
 
-    fn paces(&self, now: Instant) -> Vec<PaceStatus> {
-        let told = self.account.slowness(now).into_iter();
-        let pace = |(model, pace): (String, Slowness)| PaceStatus {
-            model,
-            now_seconds: pace.now,
-            usual_seconds: pace.usual,
-            answers: pace.answers,
-        };
-        told.map(pace).collect()
-    }
-
     fn failures(&self) -> Vec<FailureLine> {
         self.account.reports().newest_of_each_kind().into_iter().take(FAILURES).map(failure_line).collect()
     }
@@ -188,7 +177,6 @@ impl Source for Status {
     fn status(&self) -> admin::Status {
         let (now, wall) = (clock::now(), clock::wall());
         let scopes = self.control.scopes.snapshot();
-        let overhead = self.metrics.overhead_quantiles();
         let (mode, capacity, own_credential, upstream) = self.control.with_config(|config| {
             let (mode, upstream) = (config.mode.as_str().to_owned(), config.shown_upstreams());
             (mode, config.retry.budget.capacity, config.has_credential(), upstream)
@@ -205,7 +193,7 @@ impl Source for Status {
             host: self.host.clone(),
             own_credential,
             recent_requests: policy.callers.all().iter().map(ended).sum(),
-            paces: self.paces(now),
+            paces: self.account.slowness(now),
             build: Build { version: build::VERSION.to_owned(), revision: build::REVISION.to_owned() },
             uptime_seconds: now.saturating_duration_since(self.started).as_secs(),
             mode,
@@ -213,11 +201,7 @@ impl Source for Status {
             listen: self.listen.clone(),
             upstream,
             reload: self.control.last_read(),
-            overhead: Overhead {
-                count: overhead.count,
-                p50_seconds: overhead.p50,
-                p99_seconds: overhead.p99,
-            },
+            overhead: self.metrics.overhead_quantiles(),
             requests_last_minute: Some(self.account.requests_last_minute(now)),
             unknown_last_minute: self.account.unknown_last_minute(now),
             replicas: self.control.replicas().as_ref().map(replicas_status),

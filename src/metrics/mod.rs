@@ -168,9 +168,8 @@ impl Metrics {
     }
 
     /// How long answers take to begin, by model, at `since` after the start of the process.
-    pub fn slowness(&self, since: Duration) -> Vec<(String, Slowness)> {
-        let told = |model: &ModelSeries| Some((model.name().to_owned(), model.pace.slowness(since)?));
-        self.models.each().filter_map(told).collect()
+    pub fn slowness(&self, since: Duration) -> Vec<Slowness> {
+        self.models.each().filter_map(|model| model.pace.slowness(model.name(), since)).collect()
     }
 
     /// Requests under way, of all callers.

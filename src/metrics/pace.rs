@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Minutes that are kept.
 const MINUTES: usize = 60;
 /// The newest minutes, whose mean is the time now.
@@ -19,13 +21,16 @@ const TIME_BITS: u32 = 28;
 #[derive(Debug)]
 pub struct Pace([AtomicU64; MINUTES]);
 
-/// What a model's answers take, in seconds until their head.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How long a model's answers take to begin.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Slowness {
+    /// The model.
+    pub model: String,
     /// The mean of the last two minutes.
-    pub now: f64,
-    /// The median of the earlier minutes' means.
-    pub usual: f64,
+    pub now_seconds: f64,
+    /// The median of the means of the minutes before, an hour back.
+    pub usual_seconds: f64,
     /// Answers in the last two minutes.
     pub answers: u64,
 }
@@ -88,7 +93,7 @@ impl Pace {
     }
 
     /// The time now and usually; nothing where there are too few answers to say.
-    pub fn slowness(&self, since: Duration) -> Option<Slowness> {
+    pub fn slowness(&self, model: &str, since: Duration) -> Option<Slowness> {
         let current = (since.as_secs() / 60 + 1) & ((1 << MINUTE_BITS) - 1);
         let age = |minute: &Minute| current.wrapping_sub(minute.number) & ((1 << MINUTE_BITS) - 1);
         let all = self.0.iter().map(|word| Minute::of(word.load(Ordering::Relaxed)));
@@ -107,7 +112,13 @@ impl Pace {
             return None;
         }
         usual.sort_by(f64::total_cmp);
-        Some(Slowness { now: millis as f64 / answers as f64 / 1e3, usual: usual[usual.len() / 2], answers })
+        let now_seconds = millis as f64 / answers as f64 / 1e3;
+        Some(Slowness {
+            model: model.to_owned(),
+            now_seconds,
+            usual_seconds: usual[usual.len() / 2],
+            answers,
+        })
     }
 }
 
@@ -128,21 +139,21 @@ mod tests {
                 pace.observe(Duration::from_millis(400), minute(number));
             }
         }
-        let same = pace.slowness(minute(9)).unwrap();
-        assert_eq!((same.now, same.usual, same.answers), (0.4, 0.4, 12));
+        let same = pace.slowness("gpt-5", minute(9)).unwrap();
+        assert_eq!((same.now_seconds, same.usual_seconds, same.answers), (0.4, 0.4, 12));
         for _ in 0..5 {
             pace.observe(Duration::from_secs(21), minute(12));
         }
-        let slow = pace.slowness(minute(12)).unwrap();
-        assert_eq!((slow.now, slow.usual), (21.0, 0.4));
-        assert_eq!(pace.slowness(minute(90)), None, "an hour later nothing is known");
+        let slow = pace.slowness("gpt-5", minute(12)).unwrap();
+        assert_eq!((slow.now_seconds, slow.usual_seconds), (21.0, 0.4));
+        assert_eq!(pace.slowness("gpt-5", minute(90)), None, "an hour later nothing is known");
     }
 
     #[test]
     fn too_few_answers_say_nothing_and_a_flood_overflows_nothing() {
         let pace = Pace::default();
         pace.observe(Duration::from_secs(1), Duration::ZERO);
-        assert_eq!(pace.slowness(Duration::from_mins(3)), None);
+        assert_eq!(pace.slowness("gpt-5", Duration::from_mins(3)), None);
         for _ in 0..100 {
             pace.observe(Duration::MAX, Duration::ZERO);
         }

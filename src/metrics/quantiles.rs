@@ -2,17 +2,18 @@
 
 use prometheus::Histogram;
 use prometheus::core::Metric;
+use serde::{Deserialize, Serialize};
 
-/// Quantiles of a histogram since the start, by linear interpolation within a bucket, in the
-/// histogram's unit.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Quantiles of a histogram of seconds since the start, by linear interpolation within a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Quantiles {
     /// Observations.
     pub count: u64,
     /// Half of them were at most this.
-    pub p50: f64,
+    pub p50_seconds: f64,
     /// 99 of 100 were at most this.
-    pub p99: f64,
+    pub p99_seconds: f64,
 }
 
 impl Quantiles {
@@ -25,7 +26,8 @@ impl Quantiles {
             .map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
             .collect();
         let count = metric.get_histogram().get_sample_count();
-        Self { count, p50: quantile(&buckets, count, 0.5), p99: quantile(&buckets, count, 0.99) }
+        let at = |q| quantile(&buckets, count, q);
+        Self { count, p50_seconds: at(0.5), p99_seconds: at(0.99) }
     }
 }
 

@@ -6,10 +6,11 @@ use super::errors::{errors, failures};
 use super::tables::queue;
 use super::upstreams::upstreams;
 use super::{announced, blame_word, clock_time, level_class, level_word, symbol, title};
-use crate::admin::status::{BreakerState, LimitStatus, PaceStatus, ScopeStatus, Status};
+use crate::admin::status::{BreakerState, LimitStatus, ScopeStatus, Status};
 use crate::admin::verdict::{Finding, Level};
 use crate::admin::words::{amount, duration, fill, shared_by, short};
 use crate::classify::ErrorClass;
+use crate::metrics::Slowness;
 
 /// Scopes that the page shows; `/status` has all.
 const MOST_SCOPES: usize = 24;
@@ -98,7 +99,7 @@ fn tile(name: &str, figure: &str, note: &str) -> Markup {
     html! { div { dt { (name) } dd.figure { (figure) } dd.muted { (note) } } }
 }
 
-fn limits(scopes: &[ScopeStatus], paces: &[PaceStatus]) -> Markup {
+fn limits(scopes: &[ScopeStatus], paces: &[Slowness]) -> Markup {
     section(
         "limits",
         "Limits and breakers",

@@ -5,6 +5,7 @@ mod scope;
 use serde::{Deserialize, Serialize};
 
 use super::verdict::{self, Finding};
+use crate::metrics::{Quantiles, Slowness};
 
 pub use scope::{
     BreakerState, BreakerStatus, LimitStatus, QuotaSpent, ScopeStatus, UpstreamState, UpstreamStatus,
@@ -38,7 +39,7 @@ pub struct Status {
     /// The last reading of the configuration.
     pub reload: Reload,
     /// What Weir itself adds to a request, since the start.
-    pub overhead: Overhead,
+    pub overhead: Quantiles,
     /// Requests that ended in the last minute, if known.
     pub requests_last_minute: Option<u64>,
     /// The same, where none of them was for an endpoint that Weir knows.
@@ -47,7 +48,7 @@ pub struct Status {
     /// Requests that ended in the last five minutes, of all callers.
     pub recent_requests: u64,
     /// How long answers take to begin, by model, where enough came to say.
-    pub paces: Vec<PaceStatus>,
+    pub paces: Vec<Slowness>,
     /// The exchange with the other replicas that share the limits, where it is configured.
     pub replicas: Option<ReplicasStatus>,
     /// Credentials that live short.
@@ -99,20 +100,6 @@ impl Status {
     pub fn errors_seen(&self) -> u64 {
         self.errors.iter().map(|error| error.requests).sum()
     }
-}
-
-/// How long a model's answers take to begin.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PaceStatus {
-    /// The model.
-    pub model: String,
-    /// The mean of the last two minutes.
-    pub now_seconds: f64,
-    /// The median of the hour before.
-    pub usual_seconds: f64,
-    /// Answers in the last two minutes.
-    pub answers: u64,
 }
 
 /// A request that the upstream's rate limit refused several times.
@@ -207,18 +194,6 @@ pub struct IssuerStatus {
     pub failures: u64,
     /// Why the last try failed, where it did.
     pub problem: Option<String>,
-}
-
-/// Quantiles of what Weir adds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Overhead {
-    /// Requests measured.
-    pub count: u64,
-    /// Half of all requests had at most this.
-    pub p50_seconds: f64,
-    /// 99 of 100 had at most this.
-    pub p99_seconds: f64,
 }
 
 /// One caller.

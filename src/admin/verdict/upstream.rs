@@ -3,10 +3,11 @@
 use super::group::Group;
 use super::subject::Subject;
 use super::{Blame, Finding, Level, RECENT, clock_time, finding};
-use crate::admin::status::{BreakerState, PaceStatus, ScopeStatus, Status, UpstreamState, UpstreamStatus};
+use crate::admin::status::{BreakerState, ScopeStatus, Status, UpstreamState, UpstreamStatus};
 use crate::admin::words::{amount, duration, join, plural};
 use crate::catalog;
 use crate::classify::ErrorClass;
+use crate::metrics::Slowness;
 
 /// The least multiple of their usual time that makes answers slow, where they take a second more at
 /// least.
@@ -198,7 +199,7 @@ fn partly(status: &Status, subject: Subject, what: &str) -> Option<Finding> {
 
 /// Answers that take much longer to begin than usual.
 pub(super) fn slow(status: &Status) -> Option<Finding> {
-    let is_slow = |pace: &&PaceStatus| {
+    let is_slow = |pace: &&Slowness| {
         pace.now_seconds >= SLOW_FACTOR * pace.usual_seconds
             && pace.now_seconds >= pace.usual_seconds + SLOW_LEAST
     };

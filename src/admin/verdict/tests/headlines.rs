@@ -58,7 +58,7 @@ fn headlines_about_the_upstream_the_way_to_it_and_the_quota() {
         Status { scopes: vec![scope], ..Status::default() }
     };
     let pace =
-        |now_seconds| PaceStatus { model: "gpt-5".to_owned(), now_seconds, usual_seconds: 0.4, answers: 9 };
+        |now_seconds| Slowness { model: "gpt-5".to_owned(), now_seconds, usual_seconds: 0.4, answers: 9 };
     let paced = |now| Status { paces: vec![pace(now)], ..Status::default() };
     let cases = vec![
         (Status::default(), Level::Ok, Blame::Nobody, "Healthy: no request has come yet."),
@@ -232,7 +232,7 @@ fn headlines_about_us_and_our_limits() {
 
 #[test]
 fn headlines_about_weir() {
-    let slow = Overhead { count: 100, p50_seconds: 0.001, p99_seconds: 0.2 };
+    let slow = Quantiles { count: 100, p50_seconds: 0.001, p99_seconds: 0.2 };
     let rejected = Reload { successful: false, error: Some("line 3".to_owned()), ..Reload::default() };
     let waiting = ["server.workers", "upstream.url"].map(str::to_owned).to_vec();
     let waits = Reload { waiting, ..Reload::default() };

@@ -5,9 +5,10 @@ mod headlines;
 use super::*;
 use crate::admin::samples::{self, met};
 use crate::admin::status::{
-    BreakerState, CallerErrors, CallerStatus, ErrorStatus, FailureLine, Overhead, PaceStatus, QuotaSpent,
-    Reload, ReplicasStatus, ScopeStatus, UpstreamState, UpstreamStatus,
+    BreakerState, CallerErrors, CallerStatus, ErrorStatus, FailureLine, QuotaSpent, Reload, ReplicasStatus,
+    ScopeStatus, UpstreamState, UpstreamStatus,
 };
+use crate::metrics::{Quantiles, Slowness};
 
 fn error(class: &str, callers: Vec<CallerErrors>) -> ErrorStatus {
     ErrorStatus {
