@@ -1,6 +1,7 @@
 //! A caller's own budget and ceiling, over real sockets and a restart.
 
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use weir::internals::websocket::{Kind, write};
 
@@ -60,10 +61,10 @@ fn a_spent_budget_is_refused_until_the_next_day_also_after_a_restart() {
     assert_eq!(answer.status(), 429);
     // Killed, not drained: what was spent is in the file within a second.
     let file = state.path().join("spending");
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let until = Instant::now() + Duration::from_secs(10);
     while !std::fs::read_to_string(&file).unwrap().contains(" 100 chat ") {
-        assert!(std::time::Instant::now() < until, "{}", std::fs::read_to_string(&file).unwrap());
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(Instant::now() < until, "{}", std::fs::read_to_string(&file).unwrap());
+        std::thread::sleep(Duration::from_millis(50));
     }
     drop(weir);
     let mut weir = Weir::start(&configuration, &[]);
@@ -125,19 +126,29 @@ fn a_turn_of_a_spent_budget_is_refused_in_its_session() {
 
 #[test]
 fn what_is_above_the_ceiling_waits_and_is_served() {
+    // 120 a minute.
+    const INTERVAL: Duration = Duration::from_millis(500);
     let (upstream, _seen) = upstream();
     let weir = Weir::before(
         upstream,
         "[[callers]]\nname = \"chat\"\nheader = { name = \"x-team\", value = \"chat\" }\nceiling = { requests_per_minute = 120 }\n",
     );
     let mut waits = Vec::new();
-    for _ in 0..4 {
+    let began = Instant::now();
+    // A busy machine delays calls: those that it left alone must be three.
+    while waits.iter().filter(|wait| (400..=600).contains(*wait)).count() < 3 {
+        let turn = began + INTERVAL * u32::try_from(waits.len()).unwrap();
+        let asked = Instant::now();
         let answer = ask(&weir, "chat");
         assert_eq!(answer.status(), 200);
         waits.push(answer.header("x-weir-queue-ms").unwrap().parse::<u64>().unwrap());
+        assert!(Instant::now() >= turn, "{waits:?}");
+        assert!(
+            waits.last().is_none_or(|wait| u128::from(*wait) <= asked.elapsed().as_millis() + 1),
+            "{waits:?}"
+        );
+        assert!(waits[0] == 0 && waits.len() < 20, "{waits:?}");
     }
-    assert_eq!(waits[0], 0);
-    assert!(waits[1..].iter().all(|wait| (400..=600).contains(wait)), "{waits:?}");
     assert_eq!(ask(&weir, "search").header("x-weir-queue-ms"), Some("0"), "nobody else waits");
     let waiting = std::thread::scope(|scope| {
         let asking: Vec<_> = (0..3).map(|_| scope.spawn(|| ask(&weir, "chat").status())).collect();

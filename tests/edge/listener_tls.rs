@@ -214,7 +214,8 @@ fn an_expired_certificate_is_named_with_its_date_and_traffic_goes_on_with_the_ol
         let show = |file: &str| authority.show(&format!("{shown}.{file}"));
         format!(
             "upstream.url = \"https://127.0.0.1:9\"\n[server.tls]\ncert = \"{}\"\nkey = \"{}\"\nreload = \"1s\"\n\
-             [upstream.tls]\nclient_cert = \"{}\"\nclient_key = \"{}\"\n",
+             [upstream.tls]\nclient_cert = \"{}\"\nclient_key = \"{}\"\n\
+             [retry]\nmax_attempts = 1\n",
             authority.show("weir.pem"),
             authority.show("weir.key"),
             show("pem"),

@@ -127,8 +127,16 @@ fn tokens_of_two_seconds_fail_no_call_and_a_revoked_one_is_replaced() {
     weir.wait_for_printed("the exchange gives tokens again", 1);
     let (_, failed) = asked_until(&weir, || platform.tokens() > before + 3);
     assert!(failed <= 1, "{failed}");
+    no_secret_is_printed(&weir);
+}
 
-    // A reload that names another exchange has its token first, or is none.
+#[test]
+fn a_reload_that_names_another_exchange_has_its_token_first_or_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let subject = folder.path().join("jwt");
+    std::fs::write(&subject, "subject-jwt-2").unwrap();
+    let platform = Platform::start();
+    let weir = Weir::start(&platform.configuration(&subject.display().to_string()), &[]);
     let other = platform.configuration(&subject.display().to_string()).replace("openai", "other");
     platform.down.store(true, Ordering::SeqCst);
     weir.configure(&other.replace("file:", "file:/nowhere"));
@@ -158,6 +166,10 @@ fn tokens_of_two_seconds_fail_no_call_and_a_revoked_one_is_replaced() {
     weir.configure(&other);
     assert!(weir.admin("POST", "/reload").starts_with("HTTP/1.1 200"));
     assert_eq!(get(&weir), 200);
+    no_secret_is_printed(&weir);
+}
+
+fn no_secret_is_printed(weir: &Weir) {
     let printed = weir.printed();
     for secret in ["subject-jwt", "token-0", "token-1"] {
         assert!(!printed.contains(secret), "{secret} is in the log");

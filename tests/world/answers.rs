@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::process::Weir;
 use crate::requests::coded;
-use crate::stand_in::{CHAT, END, GOOD, STREAM, answer, chat, events, failed, good, json, scripted};
+use crate::stand_in::{
+    CHAT, END, GOOD, STREAM, answer, chat, each_at_once, events, failed, good, json, scripted,
+};
 use crate::wire;
 
 /// What stands in place of a JSON answer: the body and its class.
@@ -215,7 +217,7 @@ fn a_wait_is_kept_in_every_notation() {
     let date = httpdate::fmt_http_date(soon);
     // The same moment in RFC 5322, with a zone of digits.
     let mail = date.replace("GMT", "+0000");
-    for field in [
+    let cases = [
         "Retry-After: 1.2s".to_owned(),
         "Retry-After: 1200ms".to_owned(),
         "Retry-After-Ms: 1200".to_owned(),
@@ -232,7 +234,9 @@ fn a_wait_is_kept_in_every_notation() {
         ),
         "X-AI-RateLimit-Limit-i: 10\r\nX-AI-RateLimit-Remaining-i: 0\r\nX-AI-RateLimit-Reset-i: 2".to_owned(),
         "RateLimit: \"api\";r=0;t=2\r\nRateLimit-Policy: \"fixed window\";\"api\";q=500;w=300".to_owned(),
-    ] {
+    ];
+    // At once, or the moment would have come before the later cases ask.
+    each_at_once(cases, |field| {
         let refusal = json("429 Too Many Requests", &format!("{field}\r\n"), r#"{"error":"slow"}"#);
         let (upstream, seen) = scripted(vec![refusal, good()]);
         let weir = Weir::before(upstream, "");
@@ -247,7 +251,7 @@ fn a_wait_is_kept_in_every_notation() {
             Duration::from_millis(1_190)
         };
         assert!(seen.between(0, 1) >= least, "{field}: {:?}, not {least:?}", seen.between(0, 1));
-    }
+    });
 }
 
 /// Framings that direct clients take.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::process::Weir;
-use crate::stand_in::{CHAT, GOOD, STREAM, chat, good};
+use crate::stand_in::{CHAT, GOOD, STREAM, chat, each_at_once, good};
 use crate::wire;
 
 /// Writes the same again and again, until nobody takes it any more.
@@ -53,7 +53,7 @@ fn a_refusal_without_an_end_is_a_refusal() {
         endlessly(stream, &chunk, Duration::ZERO);
     };
     let silent: fn(&mut TcpStream) = |stream| drop(stream.read_to_end(&mut Vec::new()));
-    for (name, then) in [("endless", endless), ("silent", silent)] {
+    each_at_once([("endless", endless), ("silent", silent)], |(name, then)| {
         let (upstream, count) = first(move |stream| {
             begun(stream);
             then(stream);
@@ -63,7 +63,7 @@ fn a_refusal_without_an_end_is_a_refusal() {
         assert_eq!((got.status(), got.text().as_str(), got.attempts()), (200, GOOD, 2), "{name}");
         assert!(got.took < Duration::from_secs(9), "{name}: {:?}", got.took);
         assert_eq!(count.load(Ordering::SeqCst), 2, "{name}");
-    }
+    });
 }
 
 /// What has no head within the caller's time is told in that time.
@@ -76,7 +76,8 @@ fn a_head_that_never_ends_costs_the_caller_its_own_time_and_no_more() {
         endlessly(stream, b"a", Duration::from_millis(50));
     };
     let silent: fn(&mut TcpStream) = |stream| drop(stream.read_to_end(&mut Vec::new()));
-    for (name, misbehave) in [("interim", interim), ("dripping", dripping), ("silent", silent)] {
+    let cases = [("interim", interim), ("dripping", dripping), ("silent", silent)];
+    each_at_once(cases, |(name, misbehave)| {
         let (upstream, _count) = first(misbehave);
         let weir = Weir::before(upstream, "retry.max_attempts = 1\n");
         let got = chat(&weir, 4, CHAT);
@@ -84,7 +85,7 @@ fn a_head_that_never_ends_costs_the_caller_its_own_time_and_no_more() {
         // Weir gives the SDK 2 s beyond its timeout: it is the SDK that ends the wait.
         assert!(got.took < Duration::from_secs(4 + 2 + 1), "{name}: {:?}", got.took);
         assert_eq!(chat(&weir, 4, CHAT).status(), 200, "{name}: the next one is served");
-    }
+    });
 }
 
 /// A head beyond all bounds is given up as it comes.

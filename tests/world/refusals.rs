@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::process::Weir;
-use crate::stand_in::{CHAT, answer, answering, at_once, chat, good, json, limit, post, scripted};
+use crate::stand_in::{
+    CHAT, answer, answering, at_once, chat, each_at_once, good, json, limit, post, scripted,
+};
 
 fn too_many(fields: &str, body: &str) -> Vec<u8> {
     json("429 Too Many Requests", fields, body)
@@ -299,12 +301,12 @@ fn r21_a_hint_that_stands_in_the_body_alone_is_kept() {
         )
     };
     let minute = google("GenerateRequestsPerMinutePerProjectPerModel");
-    for body in [format!("[{minute}]"), minute] {
+    each_at_once([format!("[{minute}]"), minute], |body| {
         let (upstream, seen) = scripted(vec![too_many("", &body), good()]);
         let weir = Weir::before(upstream, "");
         assert_eq!(chat(&weir, 60, CHAT).status(), 200);
         assert!(seen.between(0, 1) >= Duration::from_millis(1_500), "{:?}", seen.between(0, 1));
-    }
+    });
     let day = google("GenerateRequestsPerDayPerProjectPerModel-FreeTier");
     let (upstream, seen) = scripted(vec![too_many("", &day)]);
     let weir = Weir::before(upstream, "");

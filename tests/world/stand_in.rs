@@ -139,6 +139,16 @@ pub(crate) fn at_once<T: Send>(count: usize, call: impl Fn(usize) -> T + Sync) -
     })
 }
 
+/// Checks all cases at once, so that what they wait for passes once.
+pub(crate) fn each_at_once<T: Send>(cases: impl IntoIterator<Item = T>, check: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        let check = &check;
+        for case in cases {
+            scope.spawn(move || check(case));
+        }
+    });
+}
+
 /// What the status page knows of each scope.
 pub(crate) fn scopes(weir: &Weir) -> Vec<serde_json::Value> {
     let answer = weir.admin("GET", "/status");

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::process::Weir;
-use crate::stand_in::{CHAT, END, GOOD, STREAM, answer, chat, events, good, json, post, request, scripted};
+use crate::stand_in::{
+    CHAT, END, GOOD, STREAM, answer, chat, each_at_once, events, good, json, post, request, scripted,
+};
 use crate::wire;
 
 const WORD: &str = r#"{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"finish_reason":null}]}"#;
@@ -112,12 +114,12 @@ fn r10_a_stream_may_be_silent_for_as_long_as_its_caller_waits() {
     let whole = events(&[WORD, STOP, "[DONE]"], END);
     let at = whole.len() / 2;
     // Whoever tells no time has the configured one.
-    for (fields, is_whole) in [("x-stainless-read-timeout: 20\r\n", true), ("", false)] {
+    each_at_once([("x-stainless-read-timeout: 20\r\n", true), ("", false)], |(fields, is_whole)| {
         let upstream = slow(vec![whole[..at].to_vec(), whole[at..].to_vec()], Duration::from_millis(2_500));
         let weir = Weir::before(upstream, "upstream.idle_timeout = \"1s\"\n");
         let got = post(&weir, "/v1/chat/completions", fields, STREAM);
         assert_eq!(got.message.whole, is_whole, "{fields}");
-    }
+    });
 }
 
 #[test]

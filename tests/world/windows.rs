@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::process::Weir;
-use crate::stand_in::{CHAT, GOOD, answering, at_once, chat, json};
+use crate::stand_in::{CHAT, GOOD, answering, at_once, chat, each_at_once, json};
 
 /// A limiter that counts by fixed windows, and when it refused.
 struct Limiter {
@@ -36,7 +36,7 @@ impl Limiter {
 /// express-rate-limit and others can be told to send the policy alone.
 #[test]
 fn a_policy_that_stands_alone_is_kept_to() {
-    for policy in [r#""burst";q=20;w=1"#, "20;w=1"] {
+    each_at_once([r#""burst";q=20;w=1"#, "20;w=1"], |policy| {
         let limiter = Limiter::new(20, Duration::from_secs(1));
         let kept = Arc::clone(&limiter);
         let fields = format!("RateLimit-Policy: {policy}\r\n");
@@ -53,17 +53,18 @@ fn a_policy_that_stands_alone_is_kept_to() {
         assert_eq!(limiter.lock().unwrap().refused.len(), 0, "{policy}: in {took:?}");
         // Four windows' worth.
         assert!(took < Duration::from_secs(8), "{policy}: {took:?}");
-    }
+    });
 }
 
 /// Once the limit is told in words, nothing goes beyond it.
 #[test]
 fn a_limit_of_any_window_that_words_tell_is_kept_to() {
-    for (words, limit, window) in [
+    let cases = [
         ("Rate limit exceeded: limit of 5 requests per 1 second", 5, Duration::from_secs(1)),
         ("Rate limit exceeded: 8 per 2 second", 8, Duration::from_secs(2)),
         ("You are limited to 5 requests per second.", 5, Duration::from_secs(1)),
-    ] {
+    ];
+    each_at_once(cases, |(words, limit, window)| {
         let limiter = Limiter::new(limit, window);
         let kept = Arc::clone(&limiter);
         let body = serde_json::json!({ "error": { "message": words } }).to_string();
@@ -84,5 +85,5 @@ fn a_limit_of_any_window_that_words_tell_is_kept_to() {
         let later = refused.iter().filter(|at| **at - refused[0] > Duration::from_millis(300)).count();
         assert_eq!(later, 0, "{words}: {} refused, in {took:?}", refused.len());
         assert!(took < window * 10, "{words}: {took:?}");
-    }
+    });
 }
