@@ -49,24 +49,24 @@ pub struct Seat {
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) hold: Hold,
+    pub(super) guard: ConnectionGuard,
 }
 
 /// A guard that counts a connection until it closes: its slot, and its worker's count.
 #[derive(Debug)]
-pub struct Hold {
+pub struct ConnectionGuard {
     slot: Slot,
     seat: Arc<AtomicUsize>,
 }
 
-impl Hold {
+impl ConnectionGuard {
     /// Registers the connection as one that may be closed for a new one while it is idle.
     pub(super) fn watch(&self, activity: &Arc<Activity>) {
         self.slot.watch(activity);
     }
 }
 
-impl Drop for Hold {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.seat.fetch_sub(1, Ordering::Relaxed);
     }
@@ -124,7 +124,7 @@ impl Acceptor {
                 Err(error) if is_exhausted(&error) => {
                     counters.reach(Bound::OpenFiles);
                     if throttle.allow(clock::now()).is_some() {
-                        tracing::warn!(%error, "no more connections can be accepted until others close");
+                        tracing::warn!(%error, "no file descriptors are left: no connection is accepted until others close");
                     }
                     clock::sleep(PAUSE).await;
                 }
@@ -154,9 +154,9 @@ fn dispatch(seats: &[WorkerHandle], next: usize, stream: TcpStream, peer: Socket
     };
     let seat = &seats[chosen];
     seat.connections.fetch_add(1, Ordering::Relaxed);
-    let hold = Hold { slot, seat: Arc::clone(&seat.connections) };
+    let guard = ConnectionGuard { slot, seat: Arc::clone(&seat.connections) };
     // If the worker has ended, the send fails and drops the connection, which closes it.
-    drop(seat.sender.send(Accepted { stream, peer, hold }));
+    drop(seat.sender.send(Accepted { stream, peer, guard }));
     (chosen + 1) % seats.len()
 }
 

@@ -27,7 +27,7 @@ use crate::metrics::Bound;
 use crate::replay::ClientBody;
 use crate::telemetry::SharedLogThrottle;
 
-use super::accept::{Accepted, Hold, Seat};
+use super::accept::{Accepted, ConnectionGuard, Seat};
 use super::drain::{Draining, Phase};
 use super::edge::{self, Edge, Render, Tracked};
 use super::io::{Watched, sniff};
@@ -144,10 +144,10 @@ where
     /// that: see [`Drain::finished`](super::Drain::finished).
     pub async fn run(self, mut seat: Seat) {
         let front = Arc::new(self);
-        while let Some(Accepted { stream, peer, hold }) = seat.next().await {
+        while let Some(Accepted { stream, peer, guard }) = seat.next().await {
             drop(stream.set_nodelay(true));
             if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
-                clock::spawn(Arc::clone(&front).serve(Gathered::new(stream), peer, Some(hold)));
+                clock::spawn(Arc::clone(&front).serve(Gathered::new(stream), peer, Some(guard)));
             }
         }
     }
@@ -156,22 +156,28 @@ where
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection and drops the requests on it.
-    pub async fn serve<I>(self: Arc<Self>, io: I, peer: SocketAddr, hold: Option<Hold>)
+    pub async fn serve<I>(self: Arc<Self>, io: I, peer: SocketAddr, guard: Option<ConnectionGuard>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // Boxed, as the connection is: a task is as large as the largest future that it stores
         // inline.
         let Some((connection, watch)) = (match &self.tls {
-            Some(tls) => Box::pin(self.open_tls(tls, io, peer, hold)).await,
-            None => Box::pin(self.open_clear(io, peer, hold)).await,
+            Some(tls) => Box::pin(self.open_tls(tls, io, peer, guard)).await,
+            None => Box::pin(self.open_clear(io, peer, guard)).await,
         }) else {
             return;
         };
         self.drive(connection, watch).await;
     }
 
-    async fn open_tls<I>(&self, tls: &ServerTls, io: I, peer: SocketAddr, hold: Option<Hold>) -> Option<Open>
+    async fn open_tls<I>(
+        &self,
+        tls: &ServerTls,
+        io: I,
+        peer: SocketAddr,
+        guard: Option<ConnectionGuard>,
+    ) -> Option<Open>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -211,10 +217,10 @@ where
             .unwrap_or_default();
         let http2 = session.alpn_protocol() == Some(b"h2");
         let info = ConnectionInfo { peer, tls: true, names, http2 };
-        Some(self.open(io, Box::default(), info, hold, clock::now()))
+        Some(self.open(io, Box::default(), info, guard, clock::now()))
     }
 
-    async fn open_clear<I>(&self, mut io: I, peer: SocketAddr, hold: Option<Hold>) -> Option<Open>
+    async fn open_clear<I>(&self, mut io: I, peer: SocketAddr, guard: Option<ConnectionGuard>) -> Option<Open>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -240,11 +246,11 @@ where
         if ahead.first() == Some(&0x16)
             && let Some(lines_omitted) = self.throttles[1].allow(clock::now())
         {
-            tracing::warn!(%peer, lines_omitted, "a client speaks TLS, and this listener does not: its base URL must begin with http://");
+            tracing::warn!(%peer, lines_omitted, "a client uses TLS, and this listener does not: its base URL must begin with http://");
         }
         let info =
             ConnectionInfo { peer, tls: false, names: Vec::new(), http2: http2 && self.settings.http2 };
-        Some(self.open(io, ahead, info, hold, since))
+        Some(self.open(io, ahead, info, guard, since))
     }
 
     /// Starts HTTP on a connection from which the bytes `ahead` were read.
@@ -253,7 +259,7 @@ where
         io: I,
         ahead: Box<[u8]>,
         info: ConnectionInfo,
-        hold: Option<Hold>,
+        guard: Option<ConnectionGuard>,
         since: Instant,
     ) -> Open
     where
@@ -261,8 +267,8 @@ where
     {
         let http2 = info.http2;
         let activity = Activity::new(http2, Arc::clone(&self.fields));
-        if let Some(hold) = &hold {
-            hold.watch(&activity);
+        if let Some(guard) = &guard {
+            guard.watch(&activity);
         }
         let info = Arc::new(info);
         let edge = Arc::new(Edge {
@@ -275,7 +281,7 @@ where
         });
         let full = http2.then(|| (self.settings.streams, Arc::clone(&self.counters)));
         let service = Tracked::new(edge::stack(&edge, (self.make)(info)), Arc::clone(&activity), full);
-        let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), hold, self.render));
+        let io = TokioIo::new(Watched::new(io, ahead, Arc::clone(&activity), guard, self.render));
         let watch = Watch::new(activity, &self.settings, http2, since);
         let connection: Pin<Box<dyn Connection + Send>> = if http2 {
             Box::pin(self.http2.serve_connection(io, service))

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use super::hygiene::Rule;
+use super::request_rules::Rule;
 use crate::metrics::Bound;
 
 /// Counts over the servers of all workers.

@@ -24,13 +24,13 @@ use crate::telemetry::SharedLogThrottle;
 use super::body::EdgeBody;
 use super::connection::ConnectionInfo;
 use super::counters::Counters;
-use super::hygiene::{self, Rule};
+use super::request_rules::{self, Rule};
 use super::watch::{Activity, InFlight};
 
 /// A request that the server answers without calling its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The request broke a rule of [`hygiene`].
+    /// The request broke a rule of [`request_rules`].
     Hygiene(Rule),
     /// The request has too many header fields, or too large ones (RFC 6585, section 5: 431).
     Headers,
@@ -55,7 +55,8 @@ pub(super) struct Edge {
     pub(super) header_count: usize,
 }
 
-/// Wraps `service`, from the outside in: panics, the limits on a head, the rules of [`hygiene`].
+/// Wraps `service`, from the outside in: panics, the limits on a head, the rules of
+/// [`request_rules`].
 pub(super) fn stack<S>(edge: &Arc<Edge>, service: S) -> CatchPanic<Check<Check<S>>> {
     ServiceBuilder::new()
         .layer_fn(|service| CatchPanic { service, edge: Arc::clone(edge) })
@@ -80,10 +81,10 @@ impl Edge {
         Err(Refusal::Headers)
     }
 
-    /// Refuses a request that breaks a rule of [`hygiene`], and merges equal `Content-Length`
+    /// Refuses a request that breaks a rule of [`request_rules`], and merges equal `Content-Length`
     /// fields.
     fn check_rules(&self, request: &mut Request<ClientBody>) -> Result<(), Refusal> {
-        hygiene::check(request).map_err(|rule| {
+        request_rules::check(request).map_err(|rule| {
             self.counters.refuse(rule);
             if let Some(lines_omitted) = self.throttle.allow(clock::now()) {
                 tracing::info!(rule = rule.as_str(), peer = %self.info.peer, lines_omitted, "request refused");

@@ -11,7 +11,7 @@ use tokio::task::coop;
 use crate::clock::{self, Instant, Timer};
 use crate::replay::{LINGER, LINGER_SILENCE};
 
-use super::accept::Hold;
+use super::accept::ConnectionGuard;
 use super::edge::Render;
 use super::parse_error;
 use super::watch::Activity;
@@ -28,7 +28,7 @@ pub(super) struct Watched<I> {
     ahead: Box<[u8]>,
     activity: Arc<Activity>,
     /// Held here because an upgraded connection outlives its HTTP and still counts.
-    _hold: Option<Hold>,
+    _guard: Option<ConnectionGuard>,
     linger: Option<Linger>,
     /// Renders the response to an unparsable request.
     render: Render,
@@ -49,10 +49,10 @@ impl<I> Watched<I> {
         io: I,
         ahead: Box<[u8]>,
         activity: Arc<Activity>,
-        hold: Option<Hold>,
+        guard: Option<ConnectionGuard>,
         render: Render,
     ) -> Self {
-        Self { io, ahead, activity, _hold: hold, linger: None, render, own_answer: None }
+        Self { io, ahead, activity, _guard: guard, linger: None, render, own_answer: None }
     }
 }
 

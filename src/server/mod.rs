@@ -3,7 +3,8 @@
 //!
 //! There is one exclusive listener. An [`Acceptor`] sends its connections to [`Seat`]s, one for
 //! each worker. A [`Front`] serves a connection: TLS, the choice of HTTP/1.1 or HTTP/2, the
-//! timeouts and limits that protect other clients, [`hygiene`], and the response after a panic.
+//! timeouts and limits that protect other clients, [`request_rules`], and the response after a
+//! panic.
 
 mod accept;
 mod body;
@@ -12,7 +13,7 @@ mod connection;
 mod counters;
 mod drain;
 mod edge;
-pub mod hygiene;
+pub mod request_rules;
 mod inherited;
 mod io;
 mod listen;
@@ -27,15 +28,15 @@ mod tests;
 
 use std::time::Duration;
 
-pub use accept::{Acceptor, Hold, Seat};
+pub use accept::{Acceptor, ConnectionGuard, Seat};
 pub use body::EdgeBody;
 pub use connection::{ConnectionInfo, Front};
 pub use counters::Counters;
 pub use drain::{Drain, Draining, Phase};
 pub use edge::{Refusal, Render};
-pub use hygiene::Rule;
 pub use inherited::Inherited;
 pub use listen::{BindError, bind};
+pub use request_rules::Rule;
 pub use slots::{Slot, Slots};
 pub use takeover::{Predecessor, hand_over};
 pub use tls::ServerTls;

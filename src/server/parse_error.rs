@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::edge::{Refusal, Render};
-use super::hygiene::Rule;
+use super::request_rules::Rule;
 
 /// Weir's response in place of `written`, if `written` is hyper's own: a head with exactly these
 /// three fields.
