@@ -12,7 +12,7 @@ use crate::label::names;
 
 /// The header of Azure's keys, also used by other providers' SDKs.
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("api-key");
-/// The same header under another common name.
+/// Another common name of that header, used by some gateways.
 pub(super) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
 const PROJECT: HeaderName = HeaderName::from_static("openai-project");

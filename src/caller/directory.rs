@@ -9,7 +9,7 @@ use http::header::{self, AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::credential::{API_KEY, Credential, CredentialId, X_API_KEY, fingerprint};
-use super::issuer::{Issuer, Untrue};
+use super::issuer::{InvalidToken, Issuer};
 use super::origin::{Foreign, Origins};
 use super::registry::{Configured, Registry};
 use super::secret::Secret;
@@ -124,7 +124,7 @@ pub enum Unknown {
     Key,
     /// Its token is meant for Weir, but invalid.
     #[error("the token of the issuer {0} is not believed: {1}")]
-    Token(String, Untrue),
+    Token(String, InvalidToken),
 }
 
 impl Callers {

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use tokio::sync::Notify;
 
 /// Most keys of one issuer; a document with more is rejected.
-const MOST_KEYS: usize = 64;
+const MAX_KEYS: usize = 64;
 /// Largest accepted clock difference, in seconds.
 const LEEWAY: f64 = 30.0;
 
@@ -88,7 +88,7 @@ impl std::fmt::Debug for Key {
 
 /// The reason why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Untrue {
+pub enum InvalidToken {
     /// It is not a JWT, or has no `exp`.
     #[error("it is no valid JWT, or has no exp")]
     Malformed,
@@ -190,12 +190,12 @@ impl Issuer {
     }
 
     /// Verifies a token of this issuer. Returns its claims.
-    pub(super) fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, Untrue> {
+    pub(super) fn verify(&self, token: &str, now: SystemTime) -> Result<Claims, InvalidToken> {
         let keys = Arc::clone(&self.state().keys);
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Untrue::Malformed)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken::Malformed)?;
         if keys.is_empty() {
             self.wanted.notify_one();
-            return Err(Untrue::NoKeys);
+            return Err(InvalidToken::NoKeys);
         }
         let named = |key: &&Key| match &header.kid {
             Some(kid) => key.jwk.common.key_id.as_ref() == Some(kid),
@@ -203,11 +203,11 @@ impl Issuer {
         };
         let Some(key) = keys.iter().find(named) else {
             self.wanted.notify_one();
-            return Err(Untrue::UnknownKey);
+            return Err(InvalidToken::UnknownKey);
         };
         let stated = key.jwk.common.key_algorithm.map(|algorithm| algorithm.to_string());
         if stated.is_some_and(|stated| stated != format!("{:?}", header.alg)) {
-            return Err(Untrue::Algorithm);
+            return Err(InvalidToken::Algorithm);
         }
         let mut rules = Validation::new(header.alg);
         rules.set_issuer(&[&self.of.issuer]);
@@ -219,18 +219,18 @@ impl Issuer {
         let claims = verified.map_err(|error| {
             let is = |kind: &ErrorKind| error.kind() == kind;
             if is(&ErrorKind::InvalidSignature) {
-                Untrue::Signature
+                InvalidToken::Signature
             } else if is(&ErrorKind::InvalidAlgorithm) {
-                Untrue::Algorithm
+                InvalidToken::Algorithm
             } else {
-                Untrue::Malformed
+                InvalidToken::Malformed
             }
         })?;
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         if now < claims.claims.ends() && claims.claims.nbf <= now + LEEWAY {
             Ok(claims.claims)
         } else {
-            Err(Untrue::Time)
+            Err(InvalidToken::Time)
         }
     }
 
@@ -254,10 +254,10 @@ fn keys_of(text: &[u8]) -> Result<Vec<Key>, String> {
         let decoding = DecodingKey::from_jwk(&jwk).ok().filter(|_| signs && public)?;
         Some(Key { jwk, decoding })
     };
-    let keys: Vec<Key> = document.keys.into_iter().filter_map(key).take(MOST_KEYS + 1).collect();
+    let keys: Vec<Key> = document.keys.into_iter().filter_map(key).take(MAX_KEYS + 1).collect();
     match keys.len() {
         0 => Err("it has no key that verifies signatures".to_owned()),
-        1..=MOST_KEYS => Ok(keys),
-        _ => Err(format!("it has more than {MOST_KEYS} keys that verify signatures")),
+        1..=MAX_KEYS => Ok(keys),
+        _ => Err(format!("it has more than {MAX_KEYS} keys that verify signatures")),
     }
 }

@@ -23,7 +23,7 @@ use crate::label::names;
 
 pub use credential::{AuthHeader, Credential, CredentialId, credential_name};
 pub use directory::{Callers, Current, Entry, Identified, KnownBy, Settings, Unknown};
-pub use issuer::{Issuer, IssuerSettings, KeySource, Standing, Untrue};
+pub use issuer::{InvalidToken, Issuer, IssuerSettings, KeySource, Standing};
 pub use registry::Registry;
 pub use secret::Secret;
 pub use shared_name::shared_name;

@@ -22,7 +22,7 @@ impl Secret {
         &self.0
     }
 
-    /// The same without surrounding white space, such as a file's final line break.
+    /// Removes surrounding white space, such as a file's final line break.
     #[must_use]
     pub fn trimmed(self) -> Self {
         if self.0.trim().len() == self.0.len() {

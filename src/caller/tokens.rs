@@ -14,12 +14,12 @@ use serde_json::Value as Json;
 
 use super::credential::{API_KEY, X_API_KEY};
 use super::directory::bearer;
-use super::issuer::{Issuer, Untrue};
+use super::issuer::{InvalidToken, Issuer};
 use super::secret::Secret;
 
 /// Most cached tokens. At the limit the cache is cleared, and each token is verified again, which
 /// takes about 50 µs.
-const MOST_VERIFIED: usize = 4096;
+const MAX_VERIFIED: usize = 4096;
 /// Longest accepted token, in bytes.
 const LONGEST: usize = 16 * 1024;
 
@@ -66,7 +66,7 @@ struct Verified {
 
 /// The claims of a token that is not verified yet.
 #[derive(Deserialize)]
-struct Said {
+struct UnverifiedClaims {
     iss: Option<String>,
     aud: Option<Json>,
 }
@@ -95,7 +95,7 @@ impl Tokens {
         &self,
         headers: &HeaderMap,
         wall: fn() -> SystemTime,
-    ) -> Result<Option<usize>, (Arc<Issuer>, Untrue)> {
+    ) -> Result<Option<usize>, (Arc<Issuer>, InvalidToken)> {
         if self.issuers.is_empty() {
             return Ok(None);
         }
@@ -111,15 +111,15 @@ impl Tokens {
         Ok(None)
     }
 
-    fn of(&self, token: &str, now: SystemTime) -> Result<Option<usize>, (Arc<Issuer>, Untrue)> {
+    fn of(&self, token: &str, now: SystemTime) -> Result<Option<usize>, (Arc<Issuer>, InvalidToken)> {
         let hash = self.hasher.hash_one(token);
         if let Some(index) = self.remembered(hash, token, now) {
             return Ok(Some(index));
         }
-        let Some(said) = said(token) else { return Ok(None) };
+        let Some(unverified_claims) = unverified_claims(token) else { return Ok(None) };
         let is_its = |(issuer, _): &Known| {
-            Some(&issuer.of.issuer) == said.iss.as_ref()
-                && said.aud.as_ref().is_some_and(|aud| has(aud, &issuer.of.audience))
+            Some(&issuer.of.issuer) == unverified_claims.iss.as_ref()
+                && unverified_claims.aud.as_ref().is_some_and(|aud| has(aud, &issuer.of.audience))
         };
         let Some(at) = self.issuers.iter().position(is_its) else { return Ok(None) };
         let (issuer, callers) = &self.issuers[at];
@@ -129,9 +129,9 @@ impl Tokens {
         let is_whose = |(of, _): &&(TokenClaim, usize)| {
             claims.others.get(&of.claim).is_some_and(|claim| has(claim, &of.value))
         };
-        let (_, index) = callers.iter().find(is_whose).ok_or_else(|| untrue(Untrue::NoCaller))?;
+        let (_, index) = callers.iter().find(is_whose).ok_or_else(|| untrue(InvalidToken::NoCaller))?;
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        if verified.len() >= MOST_VERIFIED {
+        if verified.len() >= MAX_VERIFIED {
             verified.clear();
             issuer.forgot();
         }
@@ -150,7 +150,7 @@ impl Tokens {
 }
 
 /// The unverified claims of a token, which identify nobody.
-fn said(token: &str) -> Option<Said> {
+fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
     let mut parts = token.split('.');
     let middle = parts.nth(1)?;
     parts.next()?;

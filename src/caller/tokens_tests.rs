@@ -11,7 +11,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value as Json, json};
 
-use super::issuer::{Issuer, IssuerSettings, KeySource, Untrue};
+use super::issuer::{InvalidToken, Issuer, IssuerSettings, KeySource};
 use super::tokens::{TokenClaim, Tokens};
 
 const NOW: u64 = 1_800_000_000;
@@ -71,13 +71,13 @@ fn known(signers: &[&Signer]) -> (Arc<Issuer>, Tokens) {
     (issuer, tokens)
 }
 
-fn holder_at(tokens: &Tokens, token: &str, wall: fn() -> SystemTime) -> Result<Option<usize>, Untrue> {
+fn holder_at(tokens: &Tokens, token: &str, wall: fn() -> SystemTime) -> Result<Option<usize>, InvalidToken> {
     let mut headers = HeaderMap::new();
     headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
     tokens.holder(&headers, wall).map_err(|(_, why)| why)
 }
 
-fn holder(tokens: &Tokens, token: &str) -> Result<Option<usize>, Untrue> {
+fn holder(tokens: &Tokens, token: &str) -> Result<Option<usize>, InvalidToken> {
     holder_at(tokens, token, wall)
 }
 
@@ -94,7 +94,7 @@ fn a_token_is_its_callers_by_a_claim_until_its_time_is_over() {
     assert_eq!(holder(&tokens, &signer.token("one", &of_a_group)), Ok(Some(8)));
     // Clocks may differ by 30 s.
     assert_eq!(holder_at(&tokens, &token, || wall() + Duration::from_secs(629)), Ok(Some(7)));
-    assert_eq!(holder_at(&tokens, &token, || wall() + Duration::from_secs(631)), Err(Untrue::Time));
+    assert_eq!(holder_at(&tokens, &token, || wall() + Duration::from_secs(631)), Err(InvalidToken::Time));
     let mut headers = HeaderMap::new();
     headers.insert("api-key", token.parse().unwrap());
     assert_eq!(tokens.holder(&headers, wall).map_err(|(_, why)| why), Ok(Some(7)), "as Azure's SDK sends it");
@@ -120,16 +120,16 @@ fn what_is_not_signed_by_the_issuers_key_or_not_for_now_is_refused() {
     let mut without_end = claims("search");
     without_end.as_object_mut().unwrap().remove("exp");
     for (token, why) in [
-        (stranger.token("one", &claims("search")), Untrue::Signature),
-        (signer.token("two", &claims("search")), Untrue::UnknownKey),
-        (signer.token("one", &claims("stranger")), Untrue::NoCaller),
-        (format!("{without_signature}."), Untrue::Signature),
-        (format!("{unsigned}.{body}."), Untrue::Malformed),
-        (confused, Untrue::Algorithm),
-        (signer.token("one", &without_end), Untrue::Malformed),
-        (with("exp", json!(NOW - 31)), Untrue::Time),
-        (with("exp", json!("soon")), Untrue::Malformed),
-        (with("nbf", json!(NOW + 31)), Untrue::Time),
+        (stranger.token("one", &claims("search")), InvalidToken::Signature),
+        (signer.token("two", &claims("search")), InvalidToken::UnknownKey),
+        (signer.token("one", &claims("stranger")), InvalidToken::NoCaller),
+        (format!("{without_signature}."), InvalidToken::Signature),
+        (format!("{unsigned}.{body}."), InvalidToken::Malformed),
+        (confused, InvalidToken::Algorithm),
+        (signer.token("one", &without_end), InvalidToken::Malformed),
+        (with("exp", json!(NOW - 31)), InvalidToken::Time),
+        (with("exp", json!("soon")), InvalidToken::Malformed),
+        (with("nbf", json!(NOW + 31)), InvalidToken::Time),
     ] {
         assert_eq!(holder(&tokens, &token), Err(why), "{token}");
     }
@@ -149,9 +149,9 @@ fn a_key_that_is_gone_verifies_nothing_and_a_document_that_is_gone_leaves_the_ke
     let (one, two) = (Signer::new("one"), Signer::new("two"));
     let (issuer, tokens) = known(&[]);
     let (old, new) = (one.token("one", &claims("search")), two.token("two", &claims("search")));
-    assert_eq!(holder(&tokens, &old), Err(Untrue::NoKeys));
+    assert_eq!(holder(&tokens, &old), Err(InvalidToken::NoKeys));
     issuer.take(Ok(keys(&[&one])), wall()).unwrap();
-    assert_eq!((holder(&tokens, &old), holder(&tokens, &new)), (Ok(Some(7)), Err(Untrue::UnknownKey)));
+    assert_eq!((holder(&tokens, &old), holder(&tokens, &new)), (Ok(Some(7)), Err(InvalidToken::UnknownKey)));
     for bad in [b"{}".to_vec(), b"<html>".to_vec(), keys(&[])] {
         issuer.take(Ok(bad), wall()).unwrap_err();
     }
@@ -164,7 +164,7 @@ fn a_key_that_is_gone_verifies_nothing_and_a_document_that_is_gone_leaves_the_ke
     issuer.take(Ok(keys(&[&one, &two])), wall()).unwrap();
     assert_eq!((holder(&tokens, &old), holder(&tokens, &new)), (Ok(Some(7)), Ok(Some(7))));
     issuer.take(Ok(keys(&[&two])), wall()).unwrap();
-    assert_eq!((holder(&tokens, &old), holder(&tokens, &new)), (Err(Untrue::UnknownKey), Ok(Some(7))));
+    assert_eq!((holder(&tokens, &old), holder(&tokens, &new)), (Err(InvalidToken::UnknownKey), Ok(Some(7))));
     assert_eq!(issuer.standing().problem, None);
 }
 
