@@ -94,7 +94,7 @@ impl Pool {
         self.take_one(now, self.max_age, only_once)
     }
 
-    /// The same without the age limit, if no new connection can be made.
+    /// Takes an idle connection of any age, if no new one can be made.
     pub(super) fn take_old(self: &Arc<Self>, now: Instant) -> Option<Lease> {
         self.take_one(now, Duration::MAX, true)
     }

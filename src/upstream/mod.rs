@@ -139,7 +139,8 @@ impl Upstream {
         Self::with_tunnels(target, settings, counters, connector, Tunnels::none())
     }
 
-    /// The same, with upgrades enabled.
+    /// Creates an upstream at `target`. `connector` makes its connections, and `tunnels` has the
+    /// upgraded ones.
     pub fn with_tunnels<S, I>(
         target: Arc<Target>,
         settings: Settings,

@@ -35,7 +35,7 @@ impl Reuse {
             return;
         }
         if self.lost.swap(0, Ordering::Relaxed) == MAX_LOSSES {
-            tracing::info!("the upstream keeps its connections open again: they are used again");
+            tracing::info!("the upstream keeps its connections open again; they are reused");
         }
     }
 
@@ -50,7 +50,7 @@ impl Reuse {
             self.left.store(FIRST_INTERVAL, Ordering::Relaxed);
             self.period.store(FIRST_INTERVAL, Ordering::Relaxed);
             tracing::warn!(
-                "the upstream closes its connections after an answer without `Connection: close`: each is used once, for now"
+                "the upstream closes its connections after a response without `Connection: close`; each is used once, for now"
             );
         }
     }

@@ -106,7 +106,7 @@ impl Target {
         self.join(path.map_or("/", PathAndQuery::as_str))
     }
 
-    /// The same in absolute form, for HTTP/2.
+    /// The URI of a request in absolute form, for HTTP/2.
     pub(super) fn absolute(&self, origin_form: Uri) -> Uri {
         let mut parts = origin_form.into_parts();
         parts.scheme = Some(if self.tls { Scheme::HTTPS } else { Scheme::HTTP });

@@ -122,8 +122,8 @@ impl Driver {
         self.is_open()
     }
 
-    /// The same right after the connection's last bytes were read: it can't have become ready
-    /// since.
+    /// Registers `watcher` without polling, right after the connection's last bytes were read: it
+    /// can't have become ready since. Returns whether the connection is still open.
     pub(super) fn park_unpolled(&mut self, watcher: &Waker) -> bool {
         self.register(watcher);
         self.wake_flag.state.store(IDLE, Ordering::Release);
