@@ -13,10 +13,10 @@ use ruzstd::decoding::FrameDecoder;
 
 /// Most decoded bytes of one input chunk. Beyond it the copy is abandoned: a decompression bomb
 /// must not cost memory.
-const MOST_DECODED_AT_ONCE: usize = 4 << 20;
+const MAX_DECODED_CHUNK: usize = 4 << 20;
 /// Most compressed bytes kept while a zstd block is incomplete: the format's largest block with its
 /// headers.
-const MOST_PENDING: usize = (128 << 10) + 32;
+const MAX_PENDING: usize = (128 << 10) + 32;
 const ZSTD_LARGEST_FRAME_HEADER: usize = 18;
 /// The largest accepted zstd window; RFC 9659 sets this limit for HTTP.
 const ZSTD_WINDOW: u64 = 8 << 20;
@@ -143,7 +143,7 @@ pub(crate) struct Bounded {
 
 impl Write for Bounded {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + data.len() > MOST_DECODED_AT_ONCE {
+        if self.bytes.len() + data.len() > MAX_DECODED_CHUNK {
             return Err(io::Error::other("decoded copy over its bound"));
         }
         self.bytes.extend_from_slice(data);
@@ -218,7 +218,7 @@ impl Zstd {
             }
         }
         self.pending.drain(..taken);
-        if self.pending.len() > MOST_PENDING { Err(Undecodable) } else { Ok(()) }
+        if self.pending.len() > MAX_PENDING { Err(Undecodable) } else { Ok(()) }
     }
 }
 

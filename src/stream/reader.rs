@@ -64,7 +64,7 @@ impl Findings {
 /// Inspects a response while it is relayed.
 pub struct Reader {
     decoder: Option<Decoder>,
-    what: What,
+    inspection: Inspection,
     findings: Findings,
 }
 
@@ -74,7 +74,7 @@ pub struct Tap(pub Callback);
 /// The callback.
 type Callback = Box<dyn FnMut(&[u8]) + Send>;
 
-enum What {
+enum Inspection {
     /// Nothing is inspected.
     Nothing,
     /// The start of an error's body.
@@ -88,18 +88,18 @@ enum What {
 }
 
 struct Tapped {
-    what: What,
+    inspection: Inspection,
     tap: Tap,
 }
 
-impl What {
+impl Inspection {
     fn plain(&self) -> &Self {
-        if let Self::Tapped(tapped) = self { &tapped.what } else { self }
+        if let Self::Tapped(tapped) = self { &tapped.inspection } else { self }
     }
 
     fn parts(&mut self) -> (&mut Self, Option<&mut Tap>) {
         match self {
-            Self::Tapped(tapped) => (&mut tapped.what, Some(&mut tapped.tap)),
+            Self::Tapped(tapped) => (&mut tapped.inspection, Some(&mut tapped.tap)),
             Self::Nothing | Self::Error(_) | Self::Tail { .. } | Self::Events(..) => (self, None),
         }
     }
@@ -131,18 +131,19 @@ impl LastEvent {
 impl Reader {
     /// A reader for a response with these headers.
     pub fn of(endpoint: Endpoint, headers: &HeaderMap) -> Self {
-        let what = match headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes) {
+        let inspection = match headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes) {
             Some(kind) if starts_with(kind, b"text/event-stream") => {
-                What::Events(Box::default(), LastEvent::of(endpoint))
+                Inspection::Events(Box::default(), LastEvent::of(endpoint))
             }
             Some(kind) if starts_with(kind, b"application/json") && counts_tokens(endpoint) => {
-                What::Tail { frames: VecDeque::new(), kept: 0 }
+                Inspection::Tail { frames: VecDeque::new(), kept: 0 }
             }
-            Some(_) | None => What::Nothing,
+            Some(_) | None => Inspection::Nothing,
         };
-        let findings = Findings { stream: matches!(what, What::Events(..)), ..Findings::default() };
-        let mut reader = Self { decoder: None, what, findings };
-        if !matches!(reader.what, What::Nothing) {
+        let findings =
+            Findings { stream: matches!(inspection, Inspection::Events(..)), ..Findings::default() };
+        let mut reader = Self { decoder: None, inspection, findings };
+        if !matches!(reader.inspection, Inspection::Nothing) {
             reader.decode(headers);
         }
         reader
@@ -162,66 +163,66 @@ impl Reader {
         if !starts_with(kind, b"application/json") && !starts_with(kind, b"text/event-stream") {
             return;
         }
-        if matches!(self.what, What::Nothing) && !self.findings.unread {
+        if matches!(self.inspection, Inspection::Nothing) && !self.findings.unread {
             self.decode(headers);
             // The body can't be decoded.
             if std::mem::take(&mut self.findings.unread) {
                 return;
             }
         }
-        let what = std::mem::replace(&mut self.what, What::Nothing);
-        self.what = What::Tapped(Box::new(Tapped { what, tap }));
+        let inspection = std::mem::replace(&mut self.inspection, Inspection::Nothing);
+        self.inspection = Inspection::Tapped(Box::new(Tapped { inspection, tap }));
     }
 
     /// A reader that keeps the start of an error's body.
     pub fn of_error(headers: &HeaderMap) -> Self {
-        let (what, findings) = (What::Error(Vec::new()), Findings::default());
-        let mut reader = Self { decoder: None, what, findings };
+        let (inspection, findings) = (Inspection::Error(Vec::new()), Findings::default());
+        let mut reader = Self { decoder: None, inspection, findings };
         reader.decode(headers);
         reader
     }
 
     /// A reader that inspects nothing.
     pub fn blind() -> Self {
-        Self { decoder: None, what: What::Nothing, findings: Findings::default() }
+        Self { decoder: None, inspection: Inspection::Nothing, findings: Findings::default() }
     }
 
     /// Whether the response is a readable event stream.
     pub fn is_stream(&self) -> bool {
-        matches!(self.what.plain(), What::Events(..))
+        matches!(self.inspection.plain(), Inspection::Events(..))
     }
 
     /// Inspects the next bytes of the body.
     pub fn read(&mut self, data: &Bytes) {
-        if matches!(self.what, What::Nothing) {
+        if matches!(self.inspection, Inspection::Nothing) {
             return;
         }
         let Some(decoder) = &mut self.decoder else {
-            let (what, tap) = self.what.parts();
+            let (inspection, tap) = self.inspection.parts();
             if let Some(tap) = tap {
                 (tap.0)(data);
             }
-            match what {
-                What::Nothing | What::Tapped(_) => {}
-                What::Error(start) => keep_start(start, data),
-                What::Tail { frames, kept } => keep_tail(frames, kept, data.clone()),
-                What::Events(scanner, _) => scan(scanner, data, &mut self.findings),
+            match inspection {
+                Inspection::Nothing | Inspection::Tapped(_) => {}
+                Inspection::Error(start) => keep_start(start, data),
+                Inspection::Tail { frames, kept } => keep_tail(frames, kept, data.clone()),
+                Inspection::Events(scanner, _) => scan(scanner, data, &mut self.findings),
             }
             return;
         };
-        let ((what, mut tap), findings) = (self.what.parts(), &mut self.findings);
+        let ((inspection, mut tap), findings) = (self.inspection.parts(), &mut self.findings);
         let outcome = decoder.decode(data, &mut |plain| {
             if let Some(tap) = &mut tap {
                 (tap.0)(plain);
             }
-            match what {
-                What::Nothing | What::Tapped(_) => {}
-                What::Error(start) => keep_start(start, plain),
-                What::Tail { frames, kept } => {
+            match inspection {
+                Inspection::Nothing | Inspection::Tapped(_) => {}
+                Inspection::Error(start) => keep_start(start, plain),
+                Inspection::Tail { frames, kept } => {
                     let end = &plain[plain.len().saturating_sub(JSON_TAIL)..];
                     keep_tail(frames, kept, Bytes::copy_from_slice(end));
                 }
-                What::Events(scanner, _) => scan(scanner, plain, findings),
+                Inspection::Events(scanner, _) => scan(scanner, plain, findings),
             }
         });
         if outcome.is_err() {
@@ -232,7 +233,7 @@ impl Reader {
     /// Records that the body ended normally. `[DONE]` counts without the blank line that should
     /// follow; any other event without one may be incomplete and is not reported.
     pub fn finish(&mut self) {
-        if let (What::Events(scanner, last), _) = self.what.parts() {
+        if let (Inspection::Events(scanner, last), _) = self.inspection.parts() {
             let findings = &mut self.findings;
             scanner.feed(b"\n\n", &mut |event| findings.complete |= event == Event::Done);
             findings.complete |= scanner.choices_are_finished();
@@ -251,7 +252,7 @@ impl Reader {
     /// Whether a stream that must end with a terminal event (`[DONE]`, or `response.completed` and
     /// similar) has not had one.
     pub fn lacks_its_end(&self) -> bool {
-        matches!(self.what.plain(), What::Events(_, LastEvent::Always)) && !self.findings.complete
+        matches!(self.inspection.plain(), Inspection::Events(_, LastEvent::Always)) && !self.findings.complete
     }
 
     /// Whether a stream reached its last event without any output.
@@ -271,19 +272,21 @@ impl Reader {
 
     /// Whether Weir may insert an event here: between two events of an unencoded stream.
     pub fn at_event_boundary(&self) -> bool {
-        match self.what.plain() {
-            What::Events(scanner, _) => self.decoder.is_none() && scanner.is_at_boundary(),
-            What::Nothing | What::Error(_) | What::Tail { .. } | What::Tapped(_) => false,
+        match self.inspection.plain() {
+            Inspection::Events(scanner, _) => self.decoder.is_none() && scanner.is_at_boundary(),
+            Inspection::Nothing | Inspection::Error(_) | Inspection::Tail { .. } | Inspection::Tapped(_) => {
+                false
+            }
         }
     }
 
     /// The facts found. Call it once, at the end.
     pub fn findings(&mut self) -> Findings {
-        if let (What::Error(start), _) = self.what.parts() {
+        if let (Inspection::Error(start), _) = self.inspection.parts() {
             self.findings.error = Some(std::mem::take(start).into());
-            self.what = What::Nothing;
+            self.inspection = Inspection::Nothing;
         }
-        if let (What::Tail { frames, .. }, _) = self.what.parts() {
+        if let (Inspection::Tail { frames, .. }, _) = self.inspection.parts() {
             self.findings.usage = match frames.len() {
                 0 => None,
                 1 => usage::find(&frames[0]),
@@ -295,16 +298,16 @@ impl Reader {
                     usage::find(&tail)
                 }
             };
-            self.what = What::Nothing;
+            self.inspection = Inspection::Nothing;
         }
-        if let What::Events(scanner, _) = self.what.plain() {
+        if let Inspection::Events(scanner, _) = self.inspection.plain() {
             self.findings.finished = scanner.choices_are_finished();
         }
         std::mem::take(&mut self.findings)
     }
 
     fn give_up(&mut self) {
-        self.what = What::Nothing;
+        self.inspection = Inspection::Nothing;
         self.decoder = None;
         self.findings.unread = true;
     }
