@@ -10,7 +10,7 @@ use super::request_id::RequestId;
 
 /// Fewest refusals of one request to show it. One or two are normal for a limit that is not known
 /// yet.
-const LEAST_REFUSALS: u32 = 3;
+const MIN_REFUSALS: u32 = 3;
 
 /// A request that met several rate limits.
 #[derive(Clone, Debug)]
@@ -27,14 +27,14 @@ pub struct RepeatedRefusal {
     pub at: SystemTime,
 }
 
-/// The last request that was refused at least [`LEAST_REFUSALS`] times.
+/// The last request that was refused at least [`MIN_REFUSALS`] times.
 #[derive(Debug, Default)]
 pub(super) struct Repeated(Mutex<Option<RepeatedRefusal>>);
 
 impl Repeated {
     /// Records that the request of `record` met its `refusals`-th rate limit.
     pub(super) fn note(&self, record: &Record, refusals: u32, at: SystemTime) {
-        if refusals < LEAST_REFUSALS {
+        if refusals < MIN_REFUSALS {
             return;
         }
         let model = record.model().map(Box::from);

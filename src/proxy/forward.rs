@@ -56,7 +56,7 @@ impl Proxy {
         Ok(self.forward(Call::unpriced(head, body), record, policy, None, since).await)
     }
 
-    /// The same for a caller whose models are restricted: its rights hold in every mode.
+    /// Forwards a request after its models were checked: a caller's rights hold in every mode.
     async fn bypass_checked(self: Arc<Self>, mut opened: Opened) -> Result<Response<Body>, Infallible> {
         let settings = opened.policy.replay_for(opened.body_check);
         let reading =

@@ -52,7 +52,7 @@ pub struct Policy {
     pub keepalive: Option<Duration>,
     /// How request bodies are read and kept.
     pub replay: replay::Settings,
-    /// The same for bodies whose models are checked.
+    /// How request bodies are read and kept whose models are checked.
     pub checked_replay: replay::Settings,
     /// Request headers that reports keep.
     pub report_headers: Vec<HeaderName>,

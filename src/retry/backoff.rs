@@ -17,8 +17,8 @@ pub struct Backoff {
 
 /// Bounds of the jitter above a hint, which is half of the hint: callers with the same hint must
 /// not wake together, and should not wait much longer than told.
-const LEAST_SPREAD: Duration = Duration::from_millis(250);
-const MOST_SPREAD: Duration = Duration::from_secs(1);
+const MIN_SPREAD: Duration = Duration::from_millis(250);
+const MAX_SPREAD: Duration = Duration::from_secs(1);
 
 impl Default for Backoff {
     fn default() -> Self {
@@ -41,7 +41,7 @@ impl Backoff {
         match hint {
             None => own,
             Some(hint) => {
-                let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD);
+                let spread = (hint / 2).clamp(MIN_SPREAD, MAX_SPREAD);
                 own.max(between(hint, hint.saturating_add(spread), rng))
             }
         }
@@ -84,7 +84,7 @@ mod tests {
             let backoff = Backoff { base, cap, floor };
             let delay = backoff.delay(retry, hint, &mut fastrand::Rng::with_seed(seed));
             prop_assert!(delay >= floor.max(hint.unwrap_or_default()));
-            let most = hint.map_or(Duration::ZERO, |hint| hint.saturating_add(MOST_SPREAD));
+            let most = hint.map_or(Duration::ZERO, |hint| hint.saturating_add(MAX_SPREAD));
             prop_assert!(delay <= backoff.ceiling(retry).max(most));
         }
 

@@ -188,7 +188,7 @@ fn lines_that_come_together_are_written_together() {
     });
     assert!(guard.flush());
     // Every write smaller than a batch, except for the flush's own, follows a pause.
-    let most = crate::clock::now().duration_since(began).as_millis() / writer::GATHER.as_millis() + 1;
+    let most = crate::clock::now().duration_since(began).as_millis() / writer::COLLECT_TIME.as_millis() + 1;
     let writes = writes.load(Ordering::Relaxed);
     assert!(writes as u128 <= most, "{writes} writes, at most {most} in this time");
     assert_eq!(guard.dropped().count(), 0);

@@ -15,7 +15,7 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 const BATCH: usize = 64 * 1024;
 /// Time for which the thread collects lines after the first. Waking it and writing separately for
 /// each line would cost half as much as the request itself.
-pub(super) const GATHER: Duration = Duration::from_millis(10);
+pub(super) const COLLECT_TIME: Duration = Duration::from_millis(10);
 
 /// Starts the thread. Lines enter through the queue; the guard writes the last ones.
 ///
@@ -128,7 +128,7 @@ fn write_lines(receiver: &Receiver<Message>, bound: &Bound, mut output: impl io:
     while let Ok(first) = receiver.recv() {
         if matches!(first, Message::Line(_)) {
             // Meanwhile, logging threads need not wake this one.
-            std::thread::sleep(GATHER);
+            std::thread::sleep(COLLECT_TIME);
         }
         for message in std::iter::once(first).chain(receiver.try_iter()) {
             match message {

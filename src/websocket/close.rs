@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::frame::{self, Kind};
 
 /// The longest reason in a close frame, in bytes.
-const LONGEST_REASON: usize = 123;
+const MAX_REASON: usize = 123;
 
 /// The close codes that Weir uses (RFC 6455, section 7.4, and IANA's registry).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl CloseCode {
 
     /// A close frame with this code, and the reason cut to fit; masked if `mask` is given.
     pub fn frame(self, reason: &str, mask: Option<[u8; 4]>) -> Bytes {
-        let reason = &reason[..reason.floor_char_boundary(LONGEST_REASON)];
+        let reason = &reason[..reason.floor_char_boundary(MAX_REASON)];
         let mut payload = self.number().to_be_bytes().to_vec();
         payload.extend_from_slice(reason.as_bytes());
         frame::write(Kind::Close, &payload, mask).into()

@@ -75,7 +75,7 @@ impl Violation {
 }
 
 /// The longest payload of a control frame (section 5.5).
-const LONGEST_CONTROL: u64 = 125;
+const MAX_CONTROL: u64 = 125;
 
 impl Kind {
     /// Whether this is a control frame, which may appear between the fragments of a message.
@@ -126,7 +126,7 @@ impl Header {
             return Err(Violation::Mask);
         }
         let short = second & 0x7f;
-        if kind.is_control() && (u64::from(short) > LONGEST_CONTROL || !last) {
+        if kind.is_control() && (u64::from(short) > MAX_CONTROL || !last) {
             return Err(Violation::Control);
         }
         let (payload, extended) = match short {

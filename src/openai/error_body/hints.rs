@@ -49,7 +49,7 @@ impl BodyHints {
         self.field_at(0, key, cursor)
     }
 
-    /// The same, in a nested object.
+    /// Parses a field of an object at this nesting depth.
     fn field_at(&mut self, depth: u32, key: &[u8], cursor: &mut Cursor<'_>) -> Result<bool, Malformed> {
         match key {
             b"retryDelay" if cursor.peek() == Some(b'{') => self.retry_delay(cursor)?,

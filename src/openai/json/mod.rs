@@ -154,7 +154,7 @@ impl<'a> Cursor<'a> {
         self.any_whole_number_or_skip()
     }
 
-    /// The same for any value. Not inlined, to keep the common case fast.
+    /// Parses a whole number of any length. Not inlined, to keep the common case fast.
     #[inline(never)]
     fn any_whole_number_or_skip(&mut self) -> Result<Option<u64>, Malformed> {
         Ok(whole_number(self.scalar_or_skip()?))
@@ -233,8 +233,8 @@ impl<'a> Cursor<'a> {
         self.finish_any_string(plain.len())
     }
 
-    /// The same for any string whose first `plain` bytes are plain. Not inlined, to keep the common
-    /// case fast.
+    /// Consumes the rest of any string, whose first `plain` bytes are known to be plain. Not
+    /// inlined, to keep the common case fast.
     #[inline(never)]
     fn finish_any_string(&mut self, plain: usize) -> Result<Raw<'a>, Malformed> {
         let end = End::of(self.rest, plain).ok_or(Malformed)?;

@@ -36,7 +36,7 @@ pub struct RequestPeek {
     pub messages: u32,
     /// Characters of text in messages, input, prompt and instructions; an escape counts as one.
     pub text_chars: u64,
-    /// The same text in bytes of UTF-8.
+    /// Length of that text in UTF-8 bytes.
     pub text_bytes: u64,
     /// Number of tokens, if the input or prompt is an array of tokens.
     pub token_array_len: u64,
@@ -95,8 +95,8 @@ pub fn peek(body: &[u8]) -> Result<RequestPeek, NotJson> {
     if cursor.peek().is_some() { Err(NotJson) } else { Ok(peek) }
 }
 
-/// The same for a body that may be truncated: all that was scanned counts, including the text of a
-/// truncated string. `None` if the body does not start as a JSON object.
+/// Parses a request body that may be truncated: all that was scanned counts, including the text of
+/// a truncated string. `None` if the body does not start as a JSON object.
 pub fn scan(body: &[u8]) -> Option<Scanned> {
     let mut scanned = Scanned::default();
     let mut cursor = Cursor::new(without_mark(body));

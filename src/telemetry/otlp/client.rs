@@ -14,7 +14,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::exporter::EXPORT_WITHIN;
+use super::exporter::EXPORT_TIMEOUT;
 use crate::{clock, http_client};
 
 /// Largest response of a collector, in bytes.
@@ -69,7 +69,7 @@ impl HttpClient for Client {
         Self: 'sending,
     {
         Box::pin(async move {
-            let until = clock::now() + EXPORT_WITHIN;
+            let until = clock::now() + EXPORT_TIMEOUT;
             clock::timeout_at(until, self.send(request)).await.map_err(|_| "no answer in time")?
         })
     }

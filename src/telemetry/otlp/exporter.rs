@@ -11,7 +11,7 @@ use super::{ExportError, Settings, client, convert};
 use crate::telemetry::span::Span;
 
 /// Timeout of one message, including retries.
-pub(super) const EXPORT_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Exporter(SpanExporter);
 
@@ -24,7 +24,7 @@ impl Exporter {
             .with_http_client(client::Client::new(settings.tls.clone()))
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", settings.endpoint.trim_end_matches('/')))
-            .with_timeout(EXPORT_WITHIN)
+            .with_timeout(EXPORT_TIMEOUT)
             .with_headers(headers.into_iter().collect::<HashMap<_, _>>())
             .build()
             .map_err(|error| ExportError::Exporter(error.to_string()))?;

@@ -225,14 +225,14 @@ impl Export {
             Ok(()) => {
                 add(&self.counts.sent, count);
                 if std::mem::take(&mut self.failing) {
-                    tracing::info!("the trace collector takes spans again");
+                    tracing::info!("the trace collector accepts spans again");
                 }
             }
             Err(error) => {
                 add(&self.counts.failed, count);
                 // Once per outage, not once per batch.
                 if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(%error, "the trace collector takes no spans; until it does, they are lost and counted");
+                    tracing::warn!(%error, "the trace collector accepts no spans; until it does, they are dropped and counted");
                 }
             }
         }
