@@ -124,7 +124,7 @@ impl Acceptor {
                 Err(error) if is_exhausted(&error) => {
                     counters.reach(Bound::OpenFiles);
                     if throttle.allow(clock::now()).is_some() {
-                        tracing::warn!(%error, "no file descriptors are left: no connection is accepted until others close");
+                        tracing::warn!(%error, "no more connections can be accepted until others close");
                     }
                     clock::sleep(PAUSE).await;
                 }

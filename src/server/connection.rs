@@ -246,7 +246,7 @@ where
         if ahead.first() == Some(&0x16)
             && let Some(lines_omitted) = self.throttles[1].allow(clock::now())
         {
-            tracing::warn!(%peer, lines_omitted, "a client uses TLS, and this listener does not: its base URL must begin with http://");
+            tracing::warn!(%peer, lines_omitted, "a client speaks TLS, and this listener does not: its base URL must begin with http://");
         }
         let info =
             ConnectionInfo { peer, tls: false, names: Vec::new(), http2: http2 && self.settings.http2 };

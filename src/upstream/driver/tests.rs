@@ -165,8 +165,8 @@ fn work_that_never_rests_gives_the_thread_back_and_is_called_again() {
 async fn what_waits_only_for_the_tasks_budget_is_polled_again() {
     let line = Shared::default();
     let mut driver = driver(&line);
-    let (take, mut answered) = tokio::sync::oneshot::channel();
-    take.send("take").unwrap();
+    let (answer, mut answered) = tokio::sync::oneshot::channel();
+    answer.send("answer").unwrap();
     let mut spent = false;
     let asking = poll_fn(|cx| {
         if !std::mem::replace(&mut spent, true) {
@@ -175,7 +175,7 @@ async fn what_waits_only_for_the_tasks_budget_is_polled_again() {
         driver.poll_with(cx, |cx| Pin::new(&mut answered).poll(cx))
     });
     let until = clock::now() + std::time::Duration::from_secs(1);
-    assert_eq!(clock::timeout_at(until, asking).await.expect("it is told"), Ok("take"));
+    assert_eq!(clock::timeout_at(until, asking).await.expect("it is told"), Ok("answer"));
 }
 
 #[test]
