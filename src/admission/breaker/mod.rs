@@ -324,11 +324,9 @@ impl Breaker {
         now: Moment,
     ) {
         if settings.enabled && matches!(self.state, State::Closed) && self.window.counts_of(2, now).0 == 0 {
-            let before = self.window.begun_a_second(now);
             let next_probe = now.plus(backoff(0, lasted, settings, rng));
             self.news_from = now;
-            let since = now.minus(lasted);
-            self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before }, now);
+            self.begin_outage(now.minus(lasted), next_probe, now);
         }
     }
 
@@ -337,6 +335,12 @@ impl Breaker {
         if let State::Open(open) = &mut self.state {
             open.next_probe = open.next_probe.min(now);
         }
+    }
+
+    /// Opens it at the first failures of an outage that began at `since`.
+    fn begin_outage(&mut self, since: Moment, next_probe: Moment, now: Moment) {
+        let before = self.window.begun_a_second(now);
+        self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before }, now);
     }
 
     fn open(&mut self, open: Open, now: Moment) {

@@ -7,7 +7,7 @@ use crate::admission::settings::BreakerSettings;
 use crate::retry::Health;
 
 use super::recovery::backoff;
-use super::{Breaker, Open, Run, State};
+use super::{Breaker, Run, State};
 
 /// A run of failures must be less likely by chance than this to block.
 const CHANCE: f64 = 1e-6;
@@ -28,10 +28,7 @@ impl Breaker {
         let silent = now.is_after(self.quiet_since, settings.stall);
         if silent && self.stall_at(settings, in_flight).is_some_and(|at| now >= at) {
             self.news_from = Moment::START;
-            let before = self.window.begun_a_second(now);
-            let next_probe = now.plus(settings.probe_first);
-            let since = self.quiet_since;
-            self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before }, now);
+            self.begin_outage(self.quiet_since, now.plus(settings.probe_first), now);
         }
     }
 
@@ -86,11 +83,10 @@ impl Breaker {
         let total = alive + failing;
         let rate = total >= BLOCKING_RATE.1 && f64::from(failing) >= f64::from(total) * BLOCKING_RATE.0;
         if in_a_row || in_a_wave || rate {
-            let before = self.window.begun_a_second(now);
             let since = self.wave.began.max(self.changed);
             let next_probe = now.plus(backoff(0, now.since(since), settings, rng));
             self.news_from = self.wave.seen;
-            self.open(Open { since, opened: now, next_probe, probes: 0, last: now, before }, now);
+            self.begin_outage(since, next_probe, now);
         }
     }
 

@@ -47,8 +47,8 @@ const DOUBLINGS: u32 = 5;
 /// One burst of refusals lowers the bound to this part of what was in flight at least: that all of
 /// it is refused tells of an overload, and of no bound.
 const LEAST_KEPT: f64 = 0.5;
-/// A try is this part of the bound higher. It doubles with each that succeeds, up to the second.
-const STEP: (f64, f64) = (0.06, 0.25);
+/// A try is this part of the bound higher.
+const STEP: f64 = 0.06;
 /// An estimate of at least this part of a bound is no proof that the bound is too high.
 const NEAR: f64 = 0.75;
 /// A bound that was lowered this often without proof, and not raised in between, is not what makes
@@ -104,8 +104,6 @@ pub(super) struct Concurrency {
     round: Round,
     /// Something waited for the bound in this round.
     held: bool,
-    /// How much the next try is higher.
-    step: f64,
     held_until: Moment,
     /// Mean seconds that an answer is served, and the number of answers in it.
     service: f64,
@@ -132,7 +130,6 @@ impl Concurrency {
             number: 0,
             round: Round::default(),
             held: false,
-            step: 0.0,
             held_until: Moment::START,
             service: 0.0,
             served: 0.0,
@@ -323,14 +320,11 @@ impl Concurrency {
     }
 
     fn raise(&mut self) {
-        let step = if self.starting { self.bound } else { self.step.max(self.bound * STEP.0).max(1.0) };
-        self.step = (step * 2.0).min(self.bound * STEP.1);
-        self.set(self.bound + step);
+        self.set(self.bound + if self.starting { self.bound } else { (self.bound * STEP).max(1.0) });
     }
 
     fn lower(&mut self, bound: f64, now: Moment) {
         self.starting = false;
-        self.step = 0.0;
         self.set(bound);
         self.good = self.bound;
         let answers = self.service / self.bound;
