@@ -13,15 +13,12 @@ use crate::admission::moment::Moment;
 
 use super::limit::EDGE;
 use super::refusal::Times;
+use super::{DISTRUSTED, FIRST_WAIT};
 
 /// A longer reset is none of a short window.
 const LONGEST: Duration = Duration::from_secs(11);
-/// It isn't asked more often,
-const APART: Duration = Duration::from_millis(250);
-/// nor more often than this where no reset is told.
+/// How often it is asked at most where no reset is told.
 const UNTOLD: Duration = Duration::from_secs(2);
-/// How long nothing is asked after a refusal of what was asked.
-const SILENCE: Duration = Duration::from_mins(20);
 
 /// What a snapshot says is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +117,7 @@ impl Asking {
             Some((_, Left::Most)) if self.not_before == Moment::START => now,
             Some((Some(reset), _)) => {
                 // Without a processing time it may have been admitted as late as its head came.
-                times.refused().plus((reset + EDGE).max(APART))
+                times.refused().plus((reset + EDGE).max(FIRST_WAIT))
             }
             // Where that is wrong, the refusal is the last for long.
             Some((None, Left::Some | Left::Nothing)) => now.plus(UNTOLD),
@@ -134,7 +131,7 @@ impl Asking {
         if sent >= self.beside {
             // It may have been too much at once: one at a time goes on.
             (self.asked, self.beside) = (Moment::NEVER, Moment::NEVER);
-            self.alone_until = now.plus(SILENCE);
+            self.alone_until = now.plus(DISTRUSTED);
             return true;
         }
         let asked = sent >= self.asked;
@@ -144,7 +141,7 @@ impl Asking {
         } else if asked {
             // What headers say beside a refusal is asked about all the same.
             (self.asked, self.free) = (Moment::NEVER, Moment::NEVER);
-            (self.not_before, self.misled) = (now.plus(SILENCE), true);
+            (self.not_before, self.misled) = (now.plus(DISTRUSTED), true);
         }
         asked
     }
@@ -192,7 +189,7 @@ mod tests {
         send(&mut own, 2.5);
         assert_eq!(wait(&asking, &own, 9.0), LONG, "it isn't answered yet");
         told(&mut asking, &own, 2.5, 0.1);
-        assert_eq!(wait(&asking, &own, 2.5), APART, "never more often");
+        assert_eq!(wait(&asking, &own, 2.5), FIRST_WAIT, "never more often");
         told(&mut asking, &own, 2.5, 20.0);
         assert_eq!(wait(&asking, &own, 9.0), LONG, "no short window has such a reset");
     }

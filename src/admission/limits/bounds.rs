@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::admission::moment::{Moment, duration};
 
 use super::bucket::Bucket;
-use super::depth::Depth;
-use super::limit::{LONGEST_SHAPED, Limit, SHORTEST_PROVEN, SMALL, WINDOW_BURST};
+use super::depth::{Depth, LEAST_PACE};
+use super::limit::{Limit, SMALL, WINDOW_BURST};
 use super::own::Own;
 use super::rate::SILENCE;
-use super::shape::Rule;
+use super::shape::{HOUR, MINUTE, Rule};
 
 /// The most that the trailing window is lengthened for what came late, as a part of it. The pace
 /// leaves more than that free.
@@ -108,7 +108,7 @@ impl Limit {
         if now < changed.plus_seconds(self.window) && changed > Moment::START {
             return f64::INFINITY;
         }
-        if !self.bursts_in_windows() || !(SHORTEST_PROVEN..=LONGEST_SHAPED).contains(&self.window) {
+        if !self.bursts_in_windows() || !(MINUTE..=HOUR).contains(&self.window) {
             return f64::INFINITY;
         }
         let rate = self.rate() * self.part;
@@ -185,7 +185,7 @@ impl Limit {
     }
 
     pub(super) fn proven_bucket(&self) -> bool {
-        self.shape.bucket().is_some() && self.window >= SHORTEST_PROVEN
+        self.shape.bucket().is_some() && self.window >= MINUTE
     }
 
     /// Whether the headers show that the limiter refills as it goes.
@@ -232,7 +232,7 @@ impl Limit {
     }
 
     pub(super) fn is_shaped(&self) -> bool {
-        self.window <= LONGEST_SHAPED || self.part < 1.0
+        self.window <= HOUR || self.part < 1.0
     }
 
     /// The part of the rate that is kept free for what random delays push into a window or a
@@ -247,7 +247,7 @@ impl Limit {
             (2.0 * self.outward / self.window).max(LEAST_MARGIN.1).max(WHOLE_CELLS / self.stated)
         };
         // In a short window refusals cost more than what would keep them away.
-        let short = self.window < SHORTEST_PROVEN && !self.drains_as_told();
+        let short = self.window < MINUTE && !self.drains_as_told();
         let delays = if short { (self.outward / self.window / 2.0).min(Depth::MOST_MARGIN) } else { 0.0 };
         needed.min(Depth::UNTOLD_MARGIN).max(delays).max(self.depth.margin())
     }
@@ -266,12 +266,12 @@ impl Limit {
             let others = (foreign - (1.0 - self.part)).max(0.0) / self.part;
             burst = (burst * (2.0 * (1.0 - others)).clamp(0.0, 1.0)).max(1.0);
         }
-        if self.window < SHORTEST_PROVEN && self.shape.bucket().is_none() {
+        if self.window < MINUTE && self.shape.bucket().is_none() {
             // Of a short window a burst is much, and so is what random delays push into it.
             pace *= self.window / (self.window + self.outward.min(self.window));
             burst = burst.min((self.stated * SHORT_BURST).max(1.0));
         }
-        if self.window > LONGEST_SHAPED {
+        if self.window > HOUR {
             // A part of a day's limit may be used at once, as the whole may.
             (pace, burst) = (rate * self.part, (self.stated * self.part).max(1.0));
         }
@@ -284,7 +284,7 @@ impl Limit {
             capacity
         };
         let drain = match self.shape.rule() {
-            Rule::Bucket | Rule::Shallow => rate * (1.0 - foreign).max(0.05),
+            Rule::Bucket | Rule::Shallow => rate * (1.0 - foreign).max(LEAST_PACE),
             Rule::Unknown | Rule::Fixed | Rule::Log => rate,
         };
         self.level.reshape(drain, depth, now);

@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use crate::admission::moment::Moment;
 
+use super::{DISTRUSTED, USUAL_WINDOW};
+
 /// The pacer's first burst, in seconds of the rate. A bucket a second deep must hold it together
 /// with what random delays push into the same second.
 const FIRST_BURST: f64 = 0.5;
 /// The least that refusals make of it, in seconds of the rate: less saves nothing, and loses what
 /// wakes a little late.
 const LEAST_BURST: f64 = 0.1;
-/// How long after a first refusal the burst does not grow; each further one doubles it.
-const FIRST_GROWTH_PAUSE: Duration = Duration::from_mins(1);
-/// How long it does not grow at most, and after a refusal that nothing foretold.
-const REGROW_AFTER: Duration = Duration::from_mins(20);
 /// What is left of the pace after a refusal where the shape is not proven, at most and at least,
 /// and what comes back of it each second. Others may use the limit unseen.
 const EASE: (f64, f64) = (0.95, 0.5);
@@ -30,10 +28,10 @@ const LEAST_EASE: f64 = 0.005;
 
 /// The least part of the rate, whatever others use. Of many that share a limit all go at this pace:
 /// that makes them equal, and those who come late get their part.
-const LEAST_PACE: f64 = 0.05;
+pub(super) const LEAST_PACE: f64 = 0.05;
 /// The part of the rate that each refusal that nothing foretold adds to what is kept free: of a
 /// bucket, and of what may count by windows.
-const MARGIN: (f64, f64) = (0.01, 0.025);
+const MARGIN: (f64, f64) = (0.01, Depth::UNTOLD_MARGIN);
 /// Refusals within this time are one.
 const ONE_REFUSAL: Duration = Duration::from_secs(5);
 
@@ -45,7 +43,7 @@ pub(crate) struct Depth {
     /// next to nothing at first.
     burst: f64,
     no_growth_before: Moment,
-    /// How long it does not grow after the next refusal.
+    /// How long it does not grow after the next refusal: each doubles it.
     growth_pause: Duration,
     /// The last time that a refusal halved it: what was sent before says nothing new.
     shrunk: Moment,
@@ -67,7 +65,7 @@ impl Depth {
         Self {
             burst: rate * FIRST_BURST,
             no_growth_before: Moment::START,
-            growth_pause: FIRST_GROWTH_PAUSE,
+            growth_pause: USUAL_WINDOW,
             shrunk: Moment::START,
             distrusted: false,
             margin: 0.0,
@@ -142,7 +140,7 @@ impl Depth {
         }
         self.surprised_at = now;
         self.burst = (self.burst / 2.0).min(rate * FIRST_BURST).max(rate * LEAST_BURST);
-        self.no_growth_before = now.plus(REGROW_AFTER);
+        self.no_growth_before = now.plus(DISTRUSTED);
     }
 
     /// What was sent at `sent` was taken. What was sent before the pace was last eased says nothing
@@ -162,7 +160,7 @@ impl Depth {
         if sent >= self.shrunk {
             self.burst = (self.burst / 2.0).max(self.burst.min(rate * FIRST_BURST));
             self.no_growth_before = self.no_growth_before.max(now.plus(self.growth_pause));
-            self.growth_pause = (self.growth_pause * 2).min(REGROW_AFTER);
+            self.growth_pause = (self.growth_pause * 2).min(DISTRUSTED);
             self.shrunk = now;
         }
         self.refused = self.refused.saturating_add(1);

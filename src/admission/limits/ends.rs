@@ -11,9 +11,10 @@ use crate::admission::moment::Moment;
 use super::LimitReport;
 use super::limit::Limit;
 use super::own::Own;
+use super::shape::{MINUTE, TOLERANCE};
 
 /// A longer window is taken for a minute, in seconds.
-const LONGEST: f64 = 54.0;
+pub(super) const LONGEST: f64 = MINUTE * (1.0 - TOLERANCE);
 /// Resets that end within this part of the longest one end together.
 const TOGETHER: f64 = 0.25;
 /// The next window ends after at least and at most this many of the longest reset.
@@ -57,7 +58,7 @@ pub(super) struct Told {
 impl Told {
     /// Whether a bucket of a minute has such a reset; `used` is rounded up.
     fn is_of_minute(&self) -> bool {
-        let each = 60.0 / self.limit;
+        let each = MINUTE / self.limit;
         ((self.used - 1.0) * each * 0.95..=self.used * each * 1.05).contains(&self.reset)
     }
 }
@@ -188,7 +189,7 @@ impl Turns {
     fn window(&self) -> Option<f64> {
         let (began, last) = (&self.began, &self.last);
         let freed = last.own - began.own - (last.used - began.used);
-        let of_a_minute = last.limit * (last.at - began.at) / 60.0;
+        let of_a_minute = last.limit * (last.at - began.at) / MINUTE;
         let proven = self.points >= PROOF && freed > of_a_minute * BEYOND_MINUTE + BEYOND_CELLS;
         let window = usual(self.longest, self.window).unwrap_or(self.window);
         Some(window).filter(|window| proven && *window <= LONGEST)
@@ -232,7 +233,8 @@ impl Limit {
     /// Whether a bucket of a minute would have such a reset.
     pub(super) fn fits_a_minute(&self, report: &LimitReport) -> bool {
         let used = self.stated - report.remaining as f64;
-        let fits = |reset: Duration| (0.5..=1.1).contains(&(reset.as_secs_f64() * self.stated / used / 60.0));
+        let fits =
+            |reset: Duration| (0.5..=1.1).contains(&(reset.as_secs_f64() * self.stated / used / MINUTE));
         report.reset.is_some_and(fits)
     }
 

@@ -8,7 +8,7 @@ use crate::admission::moment::{Moment, duration};
 use super::limit::Limit;
 use super::{
     Charge, Cost, Entry, HOLD, LimitReport, LimitReports, Limits, MOST_LIMITS, Marks, Origin, RAISE,
-    RAISED_AGAIN, RefusalNumbers, Slot, Source, StatedLimit, Times, Unit, is_near, is_of_a_minute,
+    RefusalNumbers, Slot, Source, StatedLimit, Times, USUAL_WINDOW, Unit, is_near, is_of_a_minute,
 };
 
 impl Limits {
@@ -176,7 +176,7 @@ impl Limits {
                 && now >= *raise_at
                 && told > limit.stated
             {
-                *raise_at = now.plus(RAISED_AGAIN);
+                *raise_at = now.plus(USUAL_WINDOW);
                 limit.set_limit(limit.stated * RAISE, now);
                 return limit.stated < told;
             }

@@ -2,8 +2,8 @@
 
 use crate::admission::moment::Moment;
 
-/// Snapshots nearer to each other than this say more about delays than about use, in seconds.
-const LEAST_SPAN: f64 = 3.0;
+use super::LEAST_SPAN;
+
 /// What one sample may be off by, as a part of the limit: one standard deviation.
 const DOUBT: f64 = 0.08;
 /// No sample waits longer than that for certainty, in seconds.

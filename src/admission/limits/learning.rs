@@ -8,7 +8,7 @@ use super::asking::Left;
 use super::at_once::{Seen, ToldAtOnce};
 use super::depth::first_burst;
 use super::foreign::Use;
-use super::limit::{Closed, EDGE, Limit, MOST_LEVEL, SHORTEST_PROVEN, SMALL, Snapshot, WINDOW_BURST};
+use super::limit::{Closed, EDGE, Limit, MOST_LEVEL, SMALL, Snapshot, WINDOW_BURST};
 use super::own::{Marks, Own};
 use super::refusal::{Numbers, Times};
 use super::shape::{MINUTE, Rule};
@@ -247,7 +247,7 @@ impl Limit {
             // A shallow bucket, or one of a short window, may be empty between any two snapshots:
             // nothing can be told.
             Rule::Unknown | Rule::Shallow => {}
-            Rule::Bucket if self.window < SHORTEST_PROVEN => {}
+            Rule::Bucket if self.window < MINUTE => {}
             Rule::Bucket | Rule::Fixed if !self.foreign.is_due(at) => {}
             Rule::Bucket => self.foreign.by_drain(&self.use_at(at, used, own)),
             Rule::Fixed => self.foreign.by_count(&self.use_at(at, used, own)),

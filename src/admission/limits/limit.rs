@@ -18,13 +18,8 @@ use super::bucket::Bucket;
 use super::depth::{Depth, first_burst};
 use super::foreign::Foreign;
 use super::own::Own;
-use super::shape::{Rule, Shape};
+use super::shape::{HOUR, Rule, Shape};
 
-/// The longest window of a limit that is shaped, in seconds: a day's worth may be used in an hour.
-pub(super) const LONGEST_SHAPED: f64 = 3600.0;
-/// The shortest window of a bucket that is proven, in seconds: a shorter one is too shallow for
-/// what random delays make of any pace.
-pub(super) const SHORTEST_PROVEN: f64 = 60.0;
 /// The most that a level is believed to be, in limits.
 pub(super) const MOST_LEVEL: f64 = 10.0;
 /// Added to a named wait: a request that arrives a moment before a window's end would be refused
@@ -230,7 +225,7 @@ impl Limit {
     /// Of what is left of a day's limit this replica may use `part` until it is told so again: all
     /// parts of it are what is left.
     pub(crate) fn divide_rest(&mut self, part: f64, now: Moment) {
-        let divided = self.window > LONGEST_SHAPED && part < 1.0;
+        let divided = self.window > HOUR && part < 1.0;
         let rest = (self.capacity() - self.level.used(now)).max(0.0);
         self.rest = if divided { rest * part } else { f64::INFINITY };
     }
@@ -238,7 +233,7 @@ impl Limit {
     /// The other replicas sent `cells` since this was said last. Where headers tell of a limit they
     /// tell of it too; of a day's limit they mostly don't.
     pub(crate) fn others_sent(&mut self, cells: f64, now: Moment) {
-        if self.window > LONGEST_SHAPED {
+        if self.window > HOUR {
             self.level.debit(cells, now);
         }
     }
@@ -257,7 +252,7 @@ impl Limit {
 
     /// Cells a second that the limit gives all that share it; nothing where it isn't shaped.
     pub(crate) fn shared_rate(&self) -> Option<f64> {
-        (self.window <= LONGEST_SHAPED && !self.at_once.is_believed()).then(|| self.rate())
+        (self.window <= HOUR && !self.at_once.is_believed()).then(|| self.rate())
     }
 
     /// Cells a second that the limit gives.

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use crate::admission::moment::Moment;
 
+use super::USUAL_WINDOW;
+use super::depth::Depth;
 use super::own::Own;
-use super::rate::{FIRST, WINDOW};
+use super::rate::FIRST;
 
 /// The part of the limit that is used, as measured: what the measurement and random delays are off
 /// by.
-pub(super) const BELOW: f64 = 0.975;
+pub(super) const BELOW: f64 = 1.0 - Depth::UNTOLD_MARGIN;
 /// The same after an episode of no more than this number of refusals: random delays explain it.
 const FEW: (u32, f64) = (2, 0.99);
 /// The least part of the rate that is left after a window: one that counts a part of the window
@@ -24,7 +26,7 @@ const FELL: f64 = 0.5;
 /// one has drained.
 const SHUT: Duration = Duration::from_secs(3);
 /// One that is shut for longer counts by the minute.
-const LONG: Duration = Duration::from_secs(15);
+pub(super) const LONG: Duration = Duration::from_secs(15);
 /// Requests between two refusals that make a measurement, good to an eighth.
 const ENOUGH: f64 = 8.0;
 
@@ -106,23 +108,23 @@ impl Measured {
         let (at, opened) = (episode.began, episode.shut);
         let windowed = shut >= SHUT;
         self.by_the_minute |= shut >= LONG;
-        let begin = met.since.unwrap_or(at.minus(WINDOW)).max(own.log.begin());
+        let begin = met.since.unwrap_or(at.minus(USUAL_WINDOW)).max(own.log.begin());
         let average = |from: Moment, until: Moment| {
             let sent = (own.log.before(until) - own.log.before(from)) * own.ratio;
             (sent, sent / until.seconds_since(from).max(1e-3))
         };
         // What was kept through a window, wherever that began, is no more than the limit.
-        let lasted = |since: Moment| !windowed || at.since(since) >= WINDOW * 2;
+        let lasted = |since: Moment| !windowed || at.since(since) >= USUAL_WINDOW * 2;
         let kept = self.kept.take().filter(|(kept, since)| met.cells > kept * 1.02 && lasted(*since));
         let kept = kept.map_or(0.0, |(kept, _)| kept);
-        let last_minute = || average(at.minus(WINDOW), at).0;
+        let last_minute = || average(at.minus(USUAL_WINDOW), at).0;
         let Some(before) = before else {
             let (sent, measured) = average(begin, if windowed { opened } else { at });
             // One or two requests are no count of a window, and a bucket was not full before.
             if windowed && sent >= met.typical * COUNTED {
                 // No window explains a refusal after a minute that took no more than the one
                 // before.
-                let minute_before = average(at.minus(WINDOW * 2), at.minus(WINDOW)).0;
+                let minute_before = average(at.minus(USUAL_WINDOW * 2), at.minus(USUAL_WINDOW)).0;
                 self.doubtful = minute_before * 1.1 > last_minute();
                 self.limit = measured.min(met.cells);
                 return self.limit * BELOW;
@@ -135,7 +137,7 @@ impl Measured {
         // A window was new when the last episode ended, a bucket was full when it began. A log
         // holds as much in any minute.
         let (sent, measured) = if windowed && self.by_the_minute {
-            average(before.shut.min(opened.minus(WINDOW)).max(own.log.begin()), opened)
+            average(before.shut.min(opened.minus(USUAL_WINDOW)).max(own.log.begin()), opened)
         } else if windowed {
             average(before.shut.max(begin), opened)
         } else {
@@ -145,8 +147,8 @@ impl Measured {
         let lasted = before.ended.map_or(Duration::ZERO, |ended| at.since(ended));
         let known = match (windowed, self.by_the_minute) {
             (true, false) => sent >= met.typical,
-            (true, true) => opened.since(own.log.begin()) >= WINDOW,
-            (false, true) => lasted >= WINDOW / 2 && at.since(own.log.begin()) >= WINDOW,
+            (true, true) => opened.since(own.log.begin()) >= USUAL_WINDOW,
+            (false, true) => lasted >= USUAL_WINDOW / 2 && at.since(own.log.begin()) >= USUAL_WINDOW,
             (false, false) => sent >= met.typical * ENOUGH,
         };
         if !known {
@@ -155,7 +157,8 @@ impl Measured {
         }
         // A counter that weighs the window before took as much in the last minute before it
         // refused.
-        let lately = if self.by_the_minute { last_minute() / WINDOW.as_secs_f64() * BELOW } else { 0.0 };
+        let lately =
+            if self.by_the_minute { last_minute() / USUAL_WINDOW.as_secs_f64() * BELOW } else { 0.0 };
         let measured = measured.max(lately);
         let least = if windowed { self.limit * LEAST_LEFT } else { 0.0 };
         self.doubtful = windowed && measured < least;

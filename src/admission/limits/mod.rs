@@ -54,17 +54,20 @@ pub use report::{LimitReport, LimitReports, RefusalNumbers, Source, StatedLimit,
 use shedding::Shedding;
 pub use slot::{Slot, Unit};
 
-/// No pause of a whole scope is longer, whatever a refusal names: it is asked again then.
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+/// The window of most limits. No pause of a whole scope is longer, whatever a refusal names; what
+/// seems spent for longer is asked about again this often; what happened longer ago says nothing
+/// of such a limit.
+pub(in crate::admission) const USUAL_WINDOW: Duration = Duration::from_mins(1);
+/// How long it counts that an upstream contradicted itself: until then nothing is built on what it
+/// said.
+const DISTRUSTED: Duration = Duration::from_mins(20);
+/// The first wait after a refusal, where it names none.
+pub(in crate::admission) const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The least time between two snapshots that say more about use than about delays, in seconds.
+const LEAST_SPAN: f64 = 3.0;
 
 /// A refusal is no surprise when a limit is used to this part.
 const FORETOLD: f64 = 0.9;
-/// A refusal without numbers, where every limit that is told allows the request, is of an untold
-/// limit when it happens again within this time: one alone may be a storm.
-const AGAIN: Duration = Duration::from_mins(1);
-/// The longest time without a permit; then one is given although no limit allows it.
-const ASK_AGAIN: Duration = Duration::from_mins(1);
-
 /// How far apart two reports of one limit may be, as a factor: further apart they are of two
 /// limits.
 const SAME_LIMIT: f64 = 2.0;
@@ -73,9 +76,8 @@ const MOST_LIMITS: usize = 8;
 /// How long a limit that only refusals tell of holds before it is raised: the first time and at
 /// most. Each refusal doubles it.
 const HOLD: (Duration, Duration) = (Duration::from_mins(10), Duration::from_hours(4));
-/// How much such a limit is raised, and how often.
+/// How much such a limit is raised, once in each window.
 const RAISE: f64 = 1.25;
-const RAISED_AGAIN: Duration = Duration::from_mins(1);
 
 /// Who told of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,7 +195,7 @@ impl Limits {
             let held = limit.wait(charge.of(slot), sparse, in_flight, &own, now);
             wait = wait.max(held);
             doubtful = if limit.proven() { doubtful } else { doubtful.max(held) };
-            named = named.max(if limit.assumes() { held.min(LONGEST_PAUSE) } else { held });
+            named = named.max(if limit.assumes() { held.min(USUAL_WINDOW) } else { held });
         }
         if wait.is_zero() {
             return wait;
@@ -201,8 +203,8 @@ impl Limits {
         // A limit that seems spent for long is asked about now and then: it may have been raised,
         // or never have been so low.
         let quiet = now.since(self.asked);
-        let asks =
-            doubtful > LONGEST_PAUSE && quiet >= ASK_AGAIN || wait > LONGEST_PAUSE && quiet >= ASK_AGAIN * 10;
+        let asks = doubtful > USUAL_WINDOW && quiet >= USUAL_WINDOW
+            || wait > USUAL_WINDOW && quiet >= USUAL_WINDOW * 10;
         // For an assumed window nobody is told to come back in hours.
         if asks { Duration::ZERO } else { named }
     }
@@ -314,8 +316,8 @@ fn is_near(one: f64, other: f64) -> bool {
 
 /// A named wait is a minimum; those who were told the same time do not come back together.
 fn jittered(hint: Duration, rng: &mut fastrand::Rng) -> Duration {
-    let hint = hint.min(LONGEST_PAUSE);
-    hint + Duration::from_millis(250).min(hint / 4).mul_f64(rng.f64())
+    let hint = hint.min(USUAL_WINDOW);
+    hint + FIRST_WAIT.min(hint / 4).mul_f64(rng.f64())
 }
 
 /// A count that is rounded up; what is not a number is 0. By casts: where the processor may be an

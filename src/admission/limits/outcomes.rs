@@ -6,9 +6,7 @@ use crate::admission::moment::Moment;
 
 use super::rate::Rate;
 use super::refusal::{Numbers, Refusal, Verdict};
-use super::{
-    AGAIN, Charge, Entry, FORETOLD, HOLD, LONGEST_PAUSE, Limits, Marks, Origin, RefusalNumbers, Unit,
-};
+use super::{Charge, Entry, FORETOLD, HOLD, Limits, Marks, Origin, RefusalNumbers, USUAL_WINDOW, Unit};
 
 impl Limits {
     /// An answer that was no refusal came; `paced` says that the queue was waiting when its attempt
@@ -75,7 +73,7 @@ impl Limits {
             for Entry { slot, limit, .. } in &mut self.entries {
                 limit.give_back(charge.of(*slot), now);
             }
-            let wait = numbers.wait.or(hint).unwrap_or(LONGEST_PAUSE).min(Duration::from_hours(1));
+            let wait = numbers.wait.or(hint).unwrap_or(USUAL_WINDOW).min(Duration::from_hours(1));
             return Verdict { not_before: times.refused().plus(wait) };
         }
         if let Some(numbers) = numbers.filter(|numbers| numbers.limit > 0 && numbers.are_borne_out(hint))
@@ -133,7 +131,8 @@ impl Limits {
         if said.map_or(used.iter().any(explains), |unit| explains(&used[unit.index()])) {
             return (unit.unwrap_or(Unit::Requests), false);
         }
-        let again = self.unexplained > Moment::START && now.since(self.unexplained) <= AGAIN;
+        // One alone may be a storm.
+        let again = self.unexplained > Moment::START && now.since(self.unexplained) <= USUAL_WINDOW;
         let again = again && sent >= self.unexplained;
         if sent >= self.unexplained {
             self.unexplained = now;

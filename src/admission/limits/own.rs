@@ -31,7 +31,11 @@ pub(crate) struct Charge {
 
 impl Charge {
     pub(super) fn of(self, slot: Slot) -> u64 {
-        match slot.unit() {
+        self.of_unit(slot.unit())
+    }
+
+    pub(super) fn of_unit(self, unit: Unit) -> u64 {
+        match unit {
             Unit::Requests => self.requests,
             Unit::Tokens => self.tokens,
         }

@@ -81,7 +81,7 @@ impl Held {
     /// What of foreign use is not the other replicas', as a part of a limit that gives `rate` cells
     /// a second.
     pub(super) fn foreign(&self, ratio: f64, slot: Slot, rate: f64) -> f64 {
-        (ratio - of_unit(self.others, slot.unit()) / rate).max(0.0)
+        (ratio - self.others[slot.unit().index()] / rate).max(0.0)
     }
 }
 
@@ -129,7 +129,7 @@ impl Limits {
             self.divide(part.fresh, now);
         }
         for entry in &mut self.entries {
-            let cells = of_unit(part.others_sent, entry.slot.unit());
+            let cells = part.others_sent[entry.slot.unit().index()];
             if cells > 0.0 {
                 entry.limit.others_sent(cells, now);
             }
@@ -232,7 +232,7 @@ impl Limits {
 
     /// Another replica was told to pause.
     pub(crate) fn paused_elsewhere(&mut self, pause: Duration, now: Moment) {
-        self.paused_until = self.paused_until.max(now.plus(pause.min(super::LONGEST_PAUSE)));
+        self.paused_until = self.paused_until.max(now.plus(pause.min(super::USUAL_WINDOW)));
     }
 }
 
@@ -240,10 +240,3 @@ impl Limits {
 const LOOK_FOR_PART: Duration = Duration::from_millis(50);
 /// A third of three is one, however the parts were rounded.
 const ROUNDING: f64 = 1e-4;
-
-fn of_unit(of: [f64; 2], unit: Unit) -> f64 {
-    match unit {
-        Unit::Requests => of[0],
-        Unit::Tokens => of[1],
-    }
-}

@@ -20,7 +20,7 @@ use super::bucket::Bucket;
 use super::chance::Chance;
 use super::measured::{BELOW, Episode, Measured};
 use super::own::Own;
-use super::{Charge, Slot, Source, Unit};
+use super::{Charge, Slot, Source, USUAL_WINDOW, Unit};
 
 /// The first rate, in requests a second, and the first bound on attempts in flight.
 pub(super) const FIRST: f64 = 10.0;
@@ -34,8 +34,6 @@ pub(super) const SILENCE: Duration = Duration::from_secs(2);
 pub(super) const UNLIMITED: f64 = 100_000.0;
 /// A rate that grew by this factor since the last refusal is no limit that was found.
 const OUTGROWN: f64 = 2.0;
-/// What was sent longer ago says nothing of a limit by the minute.
-pub(super) const WINDOW: Duration = Duration::from_mins(1);
 /// A probe that is not answered for this time is followed by another.
 const UNANSWERED: Duration = Duration::from_secs(3);
 /// How long a rate holds that an earlier process found just before: it need not be tried again at
@@ -97,8 +95,6 @@ pub(crate) struct Rate {
     pub(super) heard: Option<Moment>,
     /// Smoothed time from send to answer, in seconds.
     pub(super) trip: f64,
-    /// The most in flight so far: in silence it may be more than the bound.
-    pub(super) reached: f64,
     /// Smoothed cells of a request.
     pub(super) typical: f64,
     pub(super) at_once: AtOnce,
@@ -127,7 +123,6 @@ impl Rate {
             measured: Measured::default(),
             heard: None,
             trip: 0.0,
-            reached: 0.0,
             typical: 1.0,
             at_once: AtOnce::default(),
             chance: Chance::default(),
@@ -155,7 +150,7 @@ impl Rate {
         rate.reshape(now);
         // The earlier process may have sent a full burst, and what it sent beyond the rate is in
         // the present window.
-        let ahead = if weight > FRESH { ahead.min(pace * WINDOW.as_secs_f64()) } else { 0.0 };
+        let ahead = if weight > FRESH { ahead.min(pace * USUAL_WINDOW.as_secs_f64()) } else { 0.0 };
         rate.pacer.set_used(rate.pacer.burst() + ahead, now);
         rate
     }
@@ -169,8 +164,8 @@ impl Rate {
             Phase::Blocked { .. } => (self.measured.known().unwrap_or(self.pace).min(self.pace), self.bound),
         };
         let pace = if pace < UNLIMITED { pace * KEPT } else { pace };
-        let sent = own.log.trailing(WINDOW, now) * own.ratio;
-        let ahead = (sent - pace * WINDOW.as_secs_f64()).max(0.0);
+        let sent = own.log.trailing(USUAL_WINDOW, now) * own.ratio;
+        let ahead = (sent - pace * USUAL_WINDOW.as_secs_f64()).max(0.0);
         (self.found && self.has_found()).then_some(FoundRate { unit: self.unit, pace, bound, ahead })
     }
 
@@ -199,9 +194,9 @@ impl Rate {
     pub(crate) fn status(&self, own: &Own<'_>, now: Moment) -> DimensionStatus {
         DimensionStatus {
             slot: Slot::by_minute(self.unit),
-            limit: (self.pace / BELOW * WINDOW.as_secs_f64()).round(),
-            level: own.log.trailing(WINDOW, now) * own.ratio,
-            window: WINDOW,
+            limit: (self.pace / BELOW * USUAL_WINDOW.as_secs_f64()).round(),
+            level: own.log.trailing(USUAL_WINDOW, now) * own.ratio,
+            window: USUAL_WINDOW,
             source: Source::Found,
             pacer_burst: self.pacer.burst(),
             foreign_use: 0.0,
@@ -238,7 +233,7 @@ impl Rate {
             Phase::SlowStart | Phase::Steady { .. } => {
                 let flying = f64::from(in_flight);
                 let paced = if self.pace < UNLIMITED {
-                    self.pacer.wait(self.cells(charge), now)
+                    self.pacer.wait(charge.of_unit(self.unit), now)
                 } else {
                     Duration::ZERO
                 };
@@ -257,21 +252,20 @@ impl Rate {
         if let Phase::Blocked { out, .. } = &mut self.phase {
             *out = Some(now);
         }
-        let cells = self.cells(charge);
+        let cells = charge.of_unit(self.unit);
         self.pacer.take(cells, now);
         self.typical += (cells as f64 - self.typical) * 0.1;
         // Half of what is allowed is in use: it is what holds, or soon will.
         let presses = self.pace < UNLIMITED && self.pacer.used(now) > self.pacer.burst() * 0.5;
         self.pressed = if presses { self.pressed.or(Some(now)) } else { None };
         self.bounded |= f64::from(in_flight) > self.bound * 0.5;
-        self.reached = self.reached.max(f64::from(in_flight));
     }
 
     pub(crate) fn give_back(&mut self, charge: Charge, now: Moment) {
         if let Phase::Blocked { out, .. } = &mut self.phase {
             *out = None;
         }
-        self.pacer.credit(self.cells(charge) as f64, now);
+        self.pacer.credit(charge.of_unit(self.unit) as f64, now);
     }
 
     /// Seconds until `ahead` and then `charge` have passed.
@@ -280,15 +274,8 @@ impl Rate {
         if self.pace >= UNLIMITED || matches!(self.phase, Phase::SlowStart) {
             return blocked;
         }
-        let (ahead, cells) = (self.cells(ahead) as f64, self.cells(charge) as f64);
+        let (ahead, cells) = (ahead.of_unit(self.unit) as f64, charge.of_unit(self.unit) as f64);
         blocked + (self.pacer.used(now) + ahead + cells - self.pacer.burst()).max(0.0) / self.pace
-    }
-
-    fn cells(&self, charge: Charge) -> u64 {
-        match self.unit {
-            Unit::Requests => charge.requests,
-            Unit::Tokens => charge.tokens,
-        }
     }
 
     pub(super) fn reshape(&mut self, now: Moment) {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::admission::moment::{Moment, duration};
+use crate::admission::moment::Moment;
 
-use super::jittered;
 use super::measured::{Episode, Pace};
 use super::own::Own;
-use super::rate::{DOUBLING, Phase, Rate, SLOWEST, UNLIMITED, WINDOW};
+use super::rate::{DOUBLING, Phase, Rate, SLOWEST, UNLIMITED};
+use super::{FIRST_WAIT, USUAL_WINDOW, jittered};
 
 /// Answers that come within a multiple of their mean time: nearly all.
 const NEARLY_ALL: f64 = 2.0;
@@ -25,9 +25,9 @@ const DOUBLED_AFTER: f64 = 46.0;
 /// next ones, and so on. A minute's limit is then met a second before its end.
 const WINDOWED_PROBE: f64 = 0.005;
 const WINDOWED_DOUBLING: f64 = 70.0;
-/// The pauses between probes, in seconds: the first, and how often it doubles. A limit by the
-/// minute is found open again within an eighth of its window.
-const PAUSE: (f64, u32) = (0.25, 5);
+/// How often the pause between probes doubles: a limit by the minute is found open again within an
+/// eighth of its window.
+const DOUBLINGS: u32 = 5;
 /// From this hint on the requests' own times to come back are spread over a second: no probe has to
 /// go first.
 const SPREAD: Duration = Duration::from_secs(2);
@@ -64,9 +64,9 @@ impl Rate {
     ) {
         let mut wait = |refused: u32| match hint {
             Some(hint) => jittered(hint, rng),
-            None => duration(PAUSE.0 * f64::from(1 << refused.min(PAUSE.1)) * (0.75 + 0.5 * rng.f64())),
+            None => (FIRST_WAIT * (1 << refused.min(DOUBLINGS))).mul_f64(0.75 + 0.5 * rng.f64()),
         };
-        let hinted = now.plus(hint.unwrap_or_default().min(WINDOW));
+        let hinted = now.plus(hint.unwrap_or_default().min(USUAL_WINDOW));
         match (&mut self.phase, &mut self.episode) {
             (Phase::Blocked { next, out, refused, .. }, Some(episode)) => {
                 episode.refused += 1;
@@ -167,7 +167,6 @@ impl Rate {
         if self.pace >= UNLIMITED && !self.bound.is_finite() || since < FINE_STEP {
             return;
         }
-        self.bound = self.bound.max(self.reached);
         let doubling = (self.trip * NEARLY_ALL).clamp(DOUBLING.0, DOUBLING.1);
         let factor = (since.as_secs_f64().min(DOUBLING.0) / doubling).exp2();
         if self.pressed.is_some() {

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use crate::admission::moment::{Moment, duration};
 
-use super::ends::{Ends, Told, usual};
+use super::LEAST_SPAN;
+use super::ends::{self, Ends, Told, usual};
 use super::own::Own;
 
+/// A bucket of a shorter window is too shallow for what random delays make of any pace.
 pub(super) const MINUTE: f64 = 60.0;
-const HOUR: f64 = 3600.0;
+/// A limit of a longer window is not shaped: a day's worth may be used in an hour.
+pub(super) const HOUR: f64 = 3600.0;
 const DAY: f64 = 86_400.0;
 const MONTH: f64 = 30.0 * DAY;
 /// The windows that limits are stated for, in seconds.
@@ -18,7 +21,7 @@ const WINDOWS: [f64; 4] = [MINUTE, HOUR, DAY, MONTH];
 /// Shorter ones that limits are counted by most often.
 const SHORT_WINDOWS: [f64; 2] = [1.0, 10.0];
 /// How far a derived window may be from a stated one. Headers are whole units and milliseconds.
-const TOLERANCE: f64 = 0.1;
+pub(super) const TOLERANCE: f64 = 0.1;
 /// A shorter reset is mostly rounding.
 pub(super) const SHORTEST_RESET: Duration = Duration::from_millis(10);
 /// Snapshots that must agree before the shape is believed.
@@ -38,8 +41,6 @@ const TWICE: f64 = 2.1;
 const SPANS: [f64; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 55.0];
 /// Snapshots for telling windows apart are at least so far apart, so that time shows between them.
 const APART: Duration = Duration::from_millis(500);
-/// The time that they must span, in seconds.
-const SPAN: f64 = 3.0;
 
 /// The rule by which a limiter counts, as far as its headers prove it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,9 +66,6 @@ pub(crate) struct Shape {
     /// The window that the upstream names, in seconds: no other is looked for.
     told: Option<f64>,
     bucket: Option<f64>,
-    /// The most cells used of which a snapshot said how long the bucket's window is: it is exact to
-    /// one of them.
-    proven_by: f64,
     /// The longest that two snapshots in a row bear out.
     longest_reset: f64,
     last_reset: f64,
@@ -169,7 +167,7 @@ impl Shape {
 
     /// Whether no window of a minute took what was taken.
     pub(super) fn is_short(&self) -> bool {
-        self.at_most() < MINUTE * (1.0 - TOLERANCE)
+        self.at_most() < ends::LONGEST
     }
 
     /// Whether the window is looked for.
@@ -226,12 +224,7 @@ impl Shape {
 
     fn weigh_bucket(&mut self, used: f64, derived: f64) {
         match self.bucket {
-            Some(window) if near(derived, window, 1.0 / used) => {
-                self.against = 0;
-                if used >= self.proven_by * 2.0 && !is_stated(window) {
-                    (self.bucket, self.proven_by) = (Some(window_of(used, derived)), used);
-                }
-            }
+            Some(window) if near(derived, window, 1.0 / used) => self.against = 0,
             Some(_) => {
                 self.against += 1;
                 if self.against >= 3 {
@@ -246,7 +239,6 @@ impl Shape {
                 self.seen.push_back((used, derived));
                 self.bucket = self.agreed();
                 if self.bucket.is_some() {
-                    self.proven_by = self.seen.iter().map(|seen| seen.0).fold(0.0, f64::max);
                     self.seen.clear();
                 }
             }
@@ -283,7 +275,7 @@ impl Shape {
 
     fn told_apart(&self) -> Option<Rule> {
         let (first, last) = (self.apart.front()?, self.apart.back()?);
-        if self.apart.len() < ENOUGH || last.at.seconds_since(first.at) < SPAN {
+        if self.apart.len() < ENOUGH || last.at.seconds_since(first.at) < LEAST_SPAN {
             return None;
         }
         let window = self.at_least();
@@ -312,10 +304,6 @@ impl Shape {
 /// The windows that most limits are counted by, in seconds.
 fn stated_windows() -> impl Iterator<Item = f64> {
     SHORT_WINDOWS.into_iter().chain(WINDOWS)
-}
-
-fn is_stated(window: f64) -> bool {
-    stated_windows().any(|stated| stated.total_cmp(&window).is_eq())
 }
 
 /// The window of a bucket from what is used of it, in whole cells, and from what is derived.

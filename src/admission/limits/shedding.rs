@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use crate::admission::moment::Moment;
 
+use super::USUAL_WINDOW;
+use super::measured::LONG;
 use super::own::OwnUse;
 use super::rate::Rate;
 
@@ -36,16 +38,9 @@ const AT_ONCE: f64 = 0.02;
 const WEIGHT: f64 = 0.1;
 /// What is older says nothing of the present state: the breaker's own span.
 const RECENT: Duration = Duration::from_secs(10);
-/// Where nothing was answered well for this time, the upstream is down, and the breaker's business.
-/// A limiter that is shut for longer counts by the minute: that is told by a 429 at least.
-const DOWN: Duration = Duration::from_secs(15);
-/// What was answered well is counted over this time: two windows of the longest kind that is tried.
-const BEFORE: Duration = Duration::from_secs(30);
-/// The least part of it at which failures may be for the load, and the least rate, in requests a
-/// second: at less, a verdict takes minutes.
+/// The least part of what was answered well before at which failures may be for the load, and the
+/// least rate, in requests a second: at less, a verdict takes minutes.
 const LEAST: (f64, f64) = (0.5, 0.5);
-/// Failures farther apart than this are no series of them.
-const SERIES: Duration = Duration::from_mins(1);
 /// The time between two trials, at least and at most: each that was in vain doubles it. The ten
 /// seconds of waiting that one costs are a thirtieth of the first.
 const AGAIN: (Duration, Duration) = (Duration::from_mins(5), Duration::from_hours(1));
@@ -82,8 +77,6 @@ struct Trial {
     failed: f64,
     /// A judgment said that what was found holds.
     holds: bool,
-    /// The last good answer.
-    good: Moment,
     /// The rate as it was before.
     before: Option<Box<Rate>>,
 }
@@ -158,8 +151,7 @@ impl Shedding {
             }
             let part = f64::from(self.failed.count_ones()) / f64::from(self.seen);
             let before = rate.clone();
-            self.trial =
-                Some(Trial { part, least, sent: 0.0, failed: -SEARCH, holds: false, good: now, before });
+            self.trial = Some(Trial { part, least, sent: 0.0, failed: -SEARCH, holds: false, before });
             (self.failed, self.seen) = (0, 0);
         }
     }
@@ -181,11 +173,7 @@ impl Shedding {
             trial.sent += 1.0;
             trial.failed += f64::from(u8::from(has_failed));
         }
-        let is_down = has_failed && now.is_after(trial.good, DOWN);
-        if !has_failed {
-            trial.good = now;
-        }
-        if is_down || is_slow || trial.failed > JUDGED.1 {
+        if is_slow || trial.failed > JUDGED.1 {
             self.gives_up(rate, now);
         } else if trial.sent * trial.part >= JUDGED.0 {
             (trial.sent, trial.failed, trial.holds) = (0.0, 0.0, true);
@@ -201,7 +189,7 @@ impl Shedding {
         }
         self.last = now;
         if has_failed {
-            let soon = !now.is_after(self.failure, SERIES);
+            let soon = !now.is_after(self.failure, USUAL_WINDOW);
             self.again_and_again = soon && (self.again_and_again || self.healed);
             (self.failure, self.healed) = (now, false);
         } else {
@@ -219,8 +207,10 @@ impl Shedding {
 
 /// The load below which failures are not for the load, in requests a second.
 fn least_load(own: &OwnUse, now: Moment) -> f64 {
-    let span = now.since(own.taken().begin()).clamp(DOWN, BEFORE);
-    (own.taken().trailing(BEFORE, now) / span.as_secs_f64() * LEAST.0).max(LEAST.1)
+    // Two windows of the longest kind that is tried.
+    let before = LONG * 2;
+    let span = now.since(own.taken().begin()).clamp(LONG, before);
+    (own.taken().trailing(before, now) / span.as_secs_f64() * LEAST.0).max(LEAST.1)
 }
 
 #[cfg(test)]

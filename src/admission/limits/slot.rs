@@ -47,7 +47,7 @@ impl Slot {
     /// The slot of the same unit for a window of this length, in seconds.
     #[must_use]
     pub fn of_window(self, seconds: f64) -> Self {
-        match (self.unit(), seconds > 3600.0) {
+        match (self.unit(), seconds > super::shape::HOUR) {
             (Unit::Requests, false) => Self::RequestsPerMinute,
             (Unit::Requests, true) => Self::RequestsPerDay,
             (Unit::Tokens, false) => Self::TokensPerMinute,

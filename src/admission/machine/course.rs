@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::admission::budget::{BudgetExhausted, RetryPayment};
 use crate::admission::concurrency::Concurrency;
-use crate::admission::limits::{Refusal, RefusalNumbers, Times, Unit, Verdict};
+use crate::admission::limits::{FIRST_WAIT, Refusal, RefusalNumbers, Times, Unit, Verdict};
 use crate::admission::moment::Moment;
 use crate::admission::refusal::UpstreamWords;
 use crate::classify::ErrorClass;
@@ -16,15 +16,10 @@ use super::Machine;
 use super::attempt::{Attempt, HeadReport, Outcome};
 use super::request::Ticket;
 
-/// How far apart those come back who were told the same time.
-const LEAST_SPREAD: Duration = Duration::from_millis(250);
+/// How far apart those come back at most who were told the same time.
 const MOST_SPREAD: Duration = Duration::from_secs(1);
-
-/// The least wait of a request that met a rate limit for the second time; each further refusal
-/// doubles it.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The longest such wait: once in 16 s is no load, and still several tries within a caller's usual
-/// timeout.
+/// The longest wait of a request that meets rate limits again and again: once in 16 s is no load,
+/// and still several tries within a caller's usual timeout.
 const LONGEST_WAIT: Duration = Duration::from_secs(16);
 
 /// The least time until a refused request may go again, which met `earlier` rate limits before this
@@ -293,7 +288,7 @@ impl<W> Machine<W> {
         // its own.
         let not_before = match (hint, numbers) {
             (Some(hint), None) => {
-                let spread = (hint / 2).clamp(LEAST_SPREAD, MOST_SPREAD).mul_f64(self.rng.f64());
+                let spread = (hint / 2).clamp(FIRST_WAIT, MOST_SPREAD).mul_f64(self.rng.f64());
                 verdict.not_before.max(now.plus(hint)).plus(spread)
             }
             (None, _) | (Some(_), Some(_)) => verdict.not_before,

@@ -9,7 +9,7 @@ use crate::admission::refusal::UpstreamWords;
 
 /// A wait that a refusal names for longer than this is a hold: shorter ones are waited out. While
 /// it lasts one probe goes in this time.
-pub(super) const LONG: Duration = Duration::from_mins(1);
+pub(super) use crate::admission::limits::USUAL_WINDOW as LONG;
 
 /// What the upstream said about when it takes requests again. There is no hold while `until` is in
 /// the past.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::admission::limits::Charge;
+use crate::admission::limits::{Charge, USUAL_WINDOW};
 use crate::admission::moment::{Moment, duration};
 use crate::admission::queue::{Full, Key, Next, Precedence, State, Waiter};
 use crate::admission::refusal::Refused;
@@ -20,9 +20,6 @@ use super::{Machine, Mode, breaker_refusal, hold};
 const LOWER_BOUND: f64 = 0.95;
 /// The multiple of their typical time within which nearly all answers come.
 const NEARLY_ALL: u32 = 2;
-/// For this time after requests waited, those that need not wait are counted in their callers'
-/// shares, too: a minute, for what they take of the limits is missing for that long.
-pub(super) const CONTENDED: Duration = Duration::from_mins(1);
 /// The longest wait for what was sent without waiting: no longer than bursts of a moment.
 const MOST_OWED: Duration = Duration::from_secs(5);
 /// A request that only one member can serve looks this often whether an attempt in flight to it has
@@ -200,7 +197,8 @@ impl<W> Machine<W> {
         let share = self.members.typical().share(request.cost);
         let owner = (request.caller, request.lane, request.weight);
         let key = self.queue.push(waiter, owner, share, not_before, now);
-        self.contended_until = now.plus(CONTENDED);
+        // What those that need not wait take of the limits is missing for that long.
+        self.contended_until = now.plus(USUAL_WINDOW);
         // The request that is next was found to wait a moment longer, and it is not the new one:
         // nothing has changed.
         let soon = now < self.next && self.next.since(now) < SOON;
