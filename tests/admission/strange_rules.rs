@@ -66,6 +66,14 @@ const CASES: &[Case] = &[
         used: 0.9,
     },
     Case {
+        // The first binary digits of π: 18 of 32 go to the first, up to six in a row to one.
+        name: "two regions in no order",
+        rate: 600.0 / 60.0 * 32.0 / 18.0,
+        make: || Box::new(Regions::new(&[600.0, 600.0], &IN_NO_ORDER)),
+        refused: Some((0, 0)),
+        used: 0.9,
+    },
+    Case {
         name: "windows of ten seconds that are told",
         rate: 20.0,
         make: || Box::new(Windows::new(200.0, 10.0, false, Tells::Window)),
@@ -199,6 +207,9 @@ const CASES: &[Case] = &[
         used: 0.95,
     },
 ];
+
+const IN_NO_ORDER: [usize; 32] =
+    [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 1, 0, 1, 0, 1, 0, 0, 0, 1, 0, 0, 0];
 
 #[test]
 fn strange_rules_are_met() {

@@ -83,6 +83,24 @@ fn log_normal_prompts_and_wrong_estimates() {
     }
 }
 
+/// Tokens bind where each is charged a third of its estimate: what answers show of that is learned,
+/// or two thirds of the limit would be left.
+#[test]
+fn a_price_that_is_far_too_high_costs_no_throughput() {
+    let limits = Limits { requests: 6000, tokens: 200_000, median: 100.0 };
+    for (name, shape) in SHAPES {
+        let report = tokens(shape, true, 0.3, limits, 1);
+        let (requests, tokens) = use_of(&report, limits);
+        println!(
+            "a third, {name}: 429s {:?}, use of requests {:.1} %, of tokens {:.1} %",
+            report.refused_by_minute,
+            requests * 100.0,
+            tokens * 100.0
+        );
+        assert!(tokens >= 0.95, "{name}: {tokens}");
+    }
+}
+
 /// Requests and tokens bind at once: the mean prompt takes as much of the one limit as of the
 /// other. What one of them lets through waits for the other's turn, so that neither is used as it
 /// would be alone. What is saved up meanwhile is a bucket's depth: a minute's is enough for all of
