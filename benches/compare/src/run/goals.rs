@@ -20,12 +20,15 @@ enum Figure {
 
 const WEIR: &str = "Weir";
 
-const GOALS: [Goal; 16] = [
+const GOALS: [Goal; 19] = [
     ratio(Scenario::Json, "CPU per request ÷ nginx", 1.3, WEIR, "nginx"),
-    ratio(Scenario::Json, "CPU per request ÷ Envoy", 0.45, WEIR, "Envoy"),
-    ratio(Scenario::JsonTls, "CPU per request with TLS upstream ÷ nginx", 1.1, WEIR, "nginx"),
-    ratio(Scenario::Streams, "CPU per chunk ÷ nginx unbuffered", 1.15, WEIR, "nginx unbuffered"),
+    ratio(Scenario::Json, "CPU per request ÷ Envoy", 0.3, WEIR, "Envoy"),
+    ratio(Scenario::JsonTls, "CPU per request with TLS upstream ÷ nginx", 1.0, WEIR, "nginx"),
+    ratio(Scenario::Streams, "CPU per chunk ÷ nginx unbuffered", 0.95, WEIR, "nginx unbuffered"),
     ratio(Scenario::Fixed, "added p50 at 5,000/s ÷ nginx", 1.15, WEIR, "nginx"),
+    absolute(Scenario::FixedFew, "p50 µs at 3,000/s over 32 connections, whole path", 200.0, "p50 µs"),
+    absolute(Scenario::FixedFew, "p99 µs at 3,000/s over 32 connections, whole path", 400.0, "p99 µs"),
+    absolute(Scenario::FixedMany, "added p99 µs at 10,000/s", 900.0, "added p99 µs"),
     absolute(Scenario::Idle, "MiB at rest", 15.0, "at rest MiB"),
     absolute(Scenario::Idle, "KiB per idle connection", 16.0, "KiB/connection"),
     absolute(Scenario::SlowStreams, "KiB per slow stream", 32.0, "KiB/stream"),

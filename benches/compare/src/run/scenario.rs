@@ -13,6 +13,10 @@ pub(super) enum Scenario {
     JsonTls,
     /// A fixed rate: added latency.
     Fixed,
+    /// agentgateway's published load: 3,000 requests a second over 32 connections.
+    FixedFew,
+    /// `TensorZero`'s published load: 10,000 requests a second.
+    FixedMany,
     /// Streams with an event each 20 ms.
     Streams,
     /// Half as many: what is added to a chunk's way where no processor is full.
@@ -76,7 +80,6 @@ pub(super) struct Extent {
     pub(super) soak_minutes: f64,
 }
 
-const RATE: u64 = 5_000;
 const STREAMS: u64 = 1_000;
 
 impl Scenario {
@@ -85,6 +88,8 @@ impl Scenario {
             Self::Json => "JSON: POST of 497 B, answer of 937 B, 64 connections, saturated",
             Self::JsonTls => "JSON with TLS to the upstream, 64 connections, saturated",
             Self::Fixed => "JSON at a fixed 5,000 requests/s",
+            Self::FixedFew => "JSON at a fixed 3,000 requests/s over 32 connections",
+            Self::FixedMany => "JSON at a fixed 10,000 requests/s",
             Self::Streams => "Streams: 1,000 at once, an event of about 200 B each 20 ms",
             Self::HalfStreams => "Streams: 500 at once, an event of about 200 B each 20 ms",
             Self::Idle => "Memory: at rest, and of 1,000 idle keep-alive connections",
@@ -111,10 +116,9 @@ impl Scenario {
                 (saturated, String::new(), Purpose::Saturate, seconds)
             }
             Self::Workers => (saturated, String::new(), Purpose::Share, seconds),
-            Self::Fixed => {
-                let arguments = format!("fixed --rate {RATE} --seconds {seconds}");
-                (arguments, String::new(), Purpose::Reach { per_second: RATE }, seconds)
-            }
+            Self::Fixed => fixed_rate(5_000, 64, seconds),
+            Self::FixedFew => fixed_rate(3_000, 32, seconds),
+            Self::FixedMany => fixed_rate(10_000, 64, seconds),
             Self::Streams | Self::HalfStreams => {
                 let streams = if self == Self::Streams { STREAMS } else { STREAMS / 2 };
                 let upstream = "--interval-us 20000 --events 100000000".to_owned();
@@ -165,7 +169,7 @@ impl Scenario {
                 plain(Weir),
             ],
             Self::JsonTls => vec![plain(Nginx), plain(Haproxy), plain(Envoy), plain(Weir)],
-            Self::Fixed => {
+            Self::Fixed | Self::FixedFew | Self::FixedMany => {
                 vec![plain(Direct), plain(Relay), plain(Nginx), plain(Haproxy), plain(Envoy), plain(Weir)]
             }
             Self::Streams | Self::HalfStreams => {
@@ -218,7 +222,13 @@ impl Scenario {
     /// The rows that ratios refer to.
     pub(super) const fn references(self) -> &'static [&'static str] {
         match self {
-            Self::Json | Self::JsonTls | Self::Fixed | Self::Idle | Self::Startup => &["nginx", "Envoy"],
+            Self::Json
+            | Self::JsonTls
+            | Self::Fixed
+            | Self::FixedFew
+            | Self::FixedMany
+            | Self::Idle
+            | Self::Startup => &["nginx", "Envoy"],
             Self::Streams | Self::HalfStreams | Self::SlowStreams => &["nginx unbuffered", "Envoy"],
             Self::Workers => &["nginx, 1 worker", "Weir, 1 worker"],
             Self::Scopes => &["Weir, 1 scope"],
@@ -248,7 +258,7 @@ impl Scenario {
             Self::Json | Self::JsonTls | Self::Features | Self::Scopes | Self::Workers => {
                 vec![cpu, user, system, rate, p50, p99, rss]
             }
-            Self::Fixed => vec![
+            Self::Fixed | Self::FixedFew | Self::FixedMany => vec![
                 column("added p50 µs", 0, |report, direct| {
                     Some(report.number("p50_us")? - direct?.number("p50_us")?)
                 }),
@@ -326,6 +336,12 @@ impl Subject {
         self.spread = true;
         self
     }
+}
+
+/// The load of a number of requests a second.
+fn fixed_rate(per_second: u64, connections: u64, seconds: f64) -> (String, String, Purpose, f64) {
+    let arguments = format!("fixed --rate {per_second} --connections {connections} --seconds {seconds}");
+    (arguments, String::new(), Purpose::Reach { per_second }, seconds)
 }
 
 const fn column(
