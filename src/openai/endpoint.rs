@@ -155,6 +155,19 @@ impl Endpoint {
         )
     }
 
+    /// Whether a body may name a model. What only stores objects names none.
+    pub(crate) fn takes_a_model(self) -> bool {
+        !matches!(
+            self,
+            Self::Files
+                | Self::Uploads
+                | Self::Batches
+                | Self::VectorStores
+                | Self::Containers
+                | Self::Conversations
+        )
+    }
+
     /// Whether one of its operations computes a result from a POST's body.
     pub(crate) fn has_operations(self) -> bool {
         OPERATIONS.iter().any(|(endpoint, _)| *endpoint == self)

@@ -91,7 +91,7 @@ impl Head {
         let credential = identified.rewrite(&mut headers);
         let credential = if policy.one_scope { CredentialId(0) } else { credential };
         let mode = caller.mode.unwrap_or(policy.mode);
-        let model_search = model_search(&headers, mode);
+        let model_search = model_search(endpoint, &headers, mode);
         let uri = KeptUri::Whole(uri);
         let headers = KeptHeaders::Whole(headers);
         Box::new(Self {
@@ -129,9 +129,9 @@ impl Head {
 }
 
 /// How the model is found in a body that is too large to keep. Only `enforce` reads ahead; of a
-/// compressed body only the start is read.
-fn model_search(headers: &HeaderMap, mode: Mode) -> ModelSearch {
-    if mode != Mode::Enforce || headers.contains_key(CONTENT_ENCODING) {
+/// compressed body only the start is read. An upload that names no model is forwarded as it arrives.
+fn model_search(endpoint: Endpoint, headers: &HeaderMap, mode: Mode) -> ModelSearch {
+    if mode != Mode::Enforce || !endpoint.takes_a_model() || headers.contains_key(CONTENT_ENCODING) {
         ModelSearch::Skip
     } else if multipart::boundary(headers).is_some() {
         ModelSearch::Form
