@@ -191,8 +191,8 @@ fn refusals_by_chance_are_no_limit() {
     check(&cases, (30.0, 110.0));
 }
 
-/// A sliding counter has no moment at which all is free: its resets prove no window, and half of it
-/// is used by what its headers say is left.
+/// A sliding counter has no moment at which all is free, and counts parts of requests: one of ten
+/// can never be used.
 #[test]
 fn windows_that_headers_tell_of_are_used() {
     let cases = [
@@ -201,27 +201,51 @@ fn windows_that_headers_tell_of_are_used() {
             10.0,
             || Box::new(Windows::new(10.0, 1.0, true, Tells::Own)),
             Traffic::Steady(1.3),
-            0.5,
+            0.8,
         ),
         case(
             "sliding counter of 1 s",
             10.0,
             || Box::new(Windows::new(10.0, 1.0, true, Tells::Own)),
             Traffic::Closed(30),
-            0.5,
+            0.8,
         ),
         case(
             "sliding counter of 10 s",
             5.0,
             || Box::new(Windows::new(50.0, 10.0, true, Tells::Own)),
             Traffic::Steady(1.3),
-            0.5,
+            0.95,
         ),
         case("log of 1 s", 10.0, || Box::new(Log::new(10.0, 1.0, true)), Traffic::Steady(1.3), 0.8),
         case("log of 10 s", 5.0, || Box::new(Log::new(50.0, 10.0, true)), Traffic::Steady(1.3), 0.9),
         case("bucket of 1 s", 10.0, || Box::new(Deep::new(10.0, 1.0, Tells::Own)), Traffic::Steady(1.3), 0.9),
     ];
     check(&cases, MEASURED);
+    let minutes = [
+        case(
+            "sliding counter of 60 s",
+            10.0,
+            || Box::new(Windows::new(600.0, 60.0, true, Tells::Own)),
+            Traffic::Steady(1.3),
+            0.95,
+        ),
+        case(
+            "sliding counter of 60 s, window named",
+            10.0,
+            || Box::new(Windows::new(600.0, 60.0, true, Tells::Window)),
+            Traffic::Closed(30),
+            0.95,
+        ),
+        case(
+            "sliding counter of 60 s, 1 a second",
+            1.0,
+            || Box::new(Windows::new(60.0, 60.0, true, Tells::Own)),
+            Traffic::Steady(1.3),
+            0.95,
+        ),
+    ];
+    check(&minutes, (60.0, 360.0));
 }
 
 /// Headers that reset after two or five minutes and name no window: it is none of an hour. The time

@@ -280,6 +280,9 @@ impl Limit {
         let depth = if proven || shallow {
             let slack = (rate * self.feedback * FEEDBACK_KEPT).clamp(capacity * SLACK.0, capacity * SLACK.1);
             (capacity - slack.max(self.largest.min(capacity * 0.02))).max(1.0)
+        } else if self.shape.slides() {
+            // What is left is told in whole cells, and a part of one is used.
+            (capacity - 1.0).max(1.0)
         } else {
             capacity
         };

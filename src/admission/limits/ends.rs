@@ -22,6 +22,8 @@ const NEXT: (f64, f64) = (0.9, 1.15);
 /// Ends that show a window: what was used was free again, the resets had become shorter as time
 /// passed, and one more for each that follows another.
 const PROOF: u32 = 3;
+/// What was used is free again where this part of it is.
+const HALF: f64 = 0.5;
 /// What was freed is more than a bucket of a minute would have freed by this factor,
 pub(super) const BEYOND_MINUTE: f64 = 1.2;
 /// and by this number of cells.
@@ -173,7 +175,9 @@ impl Turns {
             let shortened = self.shortened || passed >= longest * SHORTER && moved.abs() <= passed * 0.2;
             return Self { last: told, longest, shortened, ..self };
         }
-        let freed = told.used <= own_since(Moment::START.plus_seconds(self.end)) + 0.5;
+        // A sliding counter frees a part of it, and more as the window passes.
+        let freed = told.used <= own_since(Moment::START.plus_seconds(self.end)) + 0.5
+            || told.used <= (self.last.used * HALF).min(self.last.used - BEYOND_CELLS);
         let points = u32::from(freed) + u32::from(self.shortened);
         if moved < longest * NEXT.0 || points == 0 {
             return Self::new(told);
@@ -280,6 +284,9 @@ mod tests {
         Clock(f64),
         /// In windows that begin with their first request.
         First,
+        /// In windows of the clock, of which the part of the one before counts that is as long as
+        /// what is left of the present one.
+        Sliding(f64),
         /// In a log.
         Log,
         /// In a log, and says that a second is left.
@@ -300,14 +307,19 @@ mod tests {
         let (mut ends, mut taken) = (Ends::default(), VecDeque::<f64>::new());
         let (mut own, mut all, mut began, mut level, mut last) = (0.0, VecDeque::<f64>::new(), 0.0, 0.0, 0.0);
         let (mut now, mut next, mut free) = (0.0_f64, 0.0, f64::INFINITY);
-        let (mut longest, mut before) = (0.0_f64, 0.0);
-        if let Counts::Clock(part) = counts {
+        let (mut longest, mut before, mut weighed) = (0.0_f64, 0.0, 0.0);
+        if let Counts::Clock(part) | Counts::Sliding(part) = counts {
             began = -part * window;
         }
         while now < 300.0 {
             let burst = own < 10.0_f64.min(limit);
             let over = now >= began + window;
             match counts {
+                Counts::Sliding(_) if over => {
+                    weighed = if now < began + window * 2.0 { taken.len() as f64 } else { 0.0 };
+                    began += ((now - began) / window).floor() * window;
+                    taken.clear();
+                }
                 Counts::Clock(_) if over => {
                     began += ((now - began) / window).floor() * window;
                     taken.clear();
@@ -321,15 +333,17 @@ mod tests {
                         taken.pop_front();
                     }
                 }
-                Counts::Clock(_) | Counts::First | Counts::Bucket => {}
+                Counts::Clock(_) | Counts::Sliding(_) | Counts::First | Counts::Bucket => {}
             }
             level = (level - (now - last) * limit / window).max(0.0) + 1.0;
             last = now;
-            if (taken.len() as f64) < limit {
+            let counted = weighed * (began + window - now) / window;
+            if taken.len() as f64 + counted + 1.0 <= limit {
                 taken.push_back(now);
                 all.push_back(now);
                 own += 1.0;
                 let (used, reset) = match counts {
+                    Counts::Sliding(_) => ((taken.len() as f64 + counted).ceil(), began + window - now),
                     Counts::Clock(_) | Counts::First => (taken.len() as f64, began + window - now),
                     Counts::Log => (taken.len() as f64, taken[0] + window - now),
                     Counts::Lie => (taken.len() as f64, 1.0),
@@ -388,6 +402,7 @@ mod tests {
                     Counts::Clock(0.0),
                     Counts::Clock(0.7),
                     Counts::Clock(0.98),
+                    Counts::Sliding(0.7),
                     Counts::First,
                     Counts::Log,
                     Counts::Lie,

@@ -12,6 +12,7 @@ use super::limit::{Closed, EDGE, Limit, MOST_LEVEL, SMALL, Snapshot, WINDOW_BURS
 use super::own::{Marks, Own};
 use super::refusal::{Numbers, Times};
 use super::shape::{MINUTE, Rule};
+use super::sliding;
 use super::{FORETOLD, LimitReport, Source};
 
 impl Limit {
@@ -66,6 +67,10 @@ impl Limit {
         }
         if self.closed.is_some_and(|closed| closed.at <= at) {
             self.closed = None;
+        }
+        if let Some(reset) = report.reset.filter(|_| own.is_of_requests()) {
+            let (limit, sent, on_its_way) = (self.stated, own.until(mark), self.on_its_way(own, at));
+            self.shape.weigh_left(sliding::Left { at, reset, limit, remaining, sent, on_its_way });
         }
         self.last = Some(Snapshot { at, remaining });
         self.told_depth = self.told_depth.max(remaining + self.bounded(cells) as f64).min(self.stated);
@@ -228,15 +233,20 @@ impl Limit {
         own.log.before(at.minus_seconds(self.outward)) * own.ratio
     }
 
+    /// What was sent so shortly before a moment that it may not have arrived by then, in cells.
+    fn on_its_way(&self, own: &Own<'_>, at: Moment) -> f64 {
+        let sent = own.log.before(at) - own.log.before(at.minus_seconds(self.outward * 2.0));
+        sent.max(0.0) * own.ratio
+    }
+
     pub(super) fn use_at(&self, at: Moment, used: f64, own: &Own<'_>) -> Use {
-        let on_its_way = own.log.before(at) - own.log.before(at.minus_seconds(self.outward * 2.0));
         Use {
             at,
             used,
             own: self.arrived(own, at),
             // Each was equally likely to arrive sooner or later: a sixth of their number is the
             // variance.
-            doubt: (on_its_way.max(0.0) / 6.0).sqrt() * own.ratio * self.largest.sqrt(),
+            doubt: (self.on_its_way(own, at) / 6.0 * own.ratio).sqrt() * self.largest.sqrt(),
             limit: self.stated,
             rate: self.rate(),
         }

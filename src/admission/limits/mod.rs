@@ -25,6 +25,7 @@ mod search;
 mod sent_log;
 mod shape;
 mod shedding;
+mod sliding;
 mod slot;
 mod standing;
 

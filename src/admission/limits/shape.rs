@@ -9,6 +9,7 @@ use crate::admission::moment::{Moment, duration};
 use super::LEAST_SPAN;
 use super::ends::{self, Ends, Told, usual};
 use super::own::Own;
+use super::sliding::{Left, Sliding};
 
 /// A bucket of a shorter window is too shallow for what random delays make of any pace.
 pub(super) const MINUTE: f64 = 60.0;
@@ -80,6 +81,7 @@ pub(crate) struct Shape {
     /// What speaks for a window shorter than any that limits are stated for, while no bucket is
     /// proven.
     ends: Ends,
+    sliding: Sliding,
     /// A window that is longer would have taken less than the upstream took, in seconds; and the
     /// limit for which that holds. 0 before.
     most: (f64, f64),
@@ -203,7 +205,26 @@ impl Shape {
 
     /// The rule that the snapshots prove.
     pub(crate) fn rule(&self) -> Rule {
-        if self.bucket.is_some() { Rule::Bucket } else { self.rule }
+        if self.bucket.is_some() {
+            Rule::Bucket
+        } else if self.rule == Rule::Fixed && self.slides() {
+            // It takes no more than a log, and frees as it goes.
+            Rule::Log
+        } else {
+            self.rule
+        }
+    }
+
+    /// Whether what is used becomes free before the window ends, though it is no bucket.
+    pub(super) fn slides(&self) -> bool {
+        self.bucket.is_none() && self.sliding.slides()
+    }
+
+    /// Weighs what an answer says is left, where it is counted in requests.
+    pub(super) fn weigh_left(&mut self, left: Left) {
+        if self.bucket.is_none() {
+            self.sliding.observe(left);
+        }
     }
 
     /// The shortest stated window that the resets allow, in seconds: no reset is longer than its
@@ -219,7 +240,7 @@ impl Shape {
 
     /// Whether it is proven to count anew from time to time.
     pub(super) fn is_counter(&self) -> bool {
-        self.rule() == Rule::Fixed
+        self.bucket.is_none() && self.rule == Rule::Fixed
     }
 
     fn weigh_bucket(&mut self, used: f64, derived: f64) {
