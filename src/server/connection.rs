@@ -310,14 +310,13 @@ where
             let mut finishing = false;
             let mut told_to_end = false;
             let mut registered = false;
-            let mut phase_seen = told.current();
             let client = watch.activity().client().map(|client| Waker::from(Arc::clone(client)));
             let ended = poll_fn(|cx| {
                 // The drain wakes only the task registered last, and each phase change consumes the
-                // registration.
-                let phase_now = told.current();
-                if watch.activity().set_task(cx.waker()) || phase_now != phase_seen {
-                    (phase_seen, registered) = (phase_now, false);
+                // registration. It may do so after the phase was seen here: while a drain runs, each
+                // poll registers anew.
+                if watch.activity().set_task(cx.waker()) || told.has_reached(Phase::Announced) {
+                    registered = false;
                 }
                 if !finishing && !registered {
                     // Without a coop budget the poll registers nothing; tokio reschedules the task,

@@ -72,3 +72,23 @@ fn a_request_on_an_idle_connection_is_answered_while_the_listener_is_gone_alread
     }
     assert_eq!(weir.wait(), Some(0));
 }
+
+/// Without a delay the phases of a drain follow each other at once: a connection that misses one
+/// stays open until `server.head_timeout`, 30 s.
+#[test]
+fn every_drain_closes_the_idle_connections_at_once() {
+    let (upstream, _seen) = wire::plain();
+    let drains = || {
+        for _ in 0..4 {
+            let mut weir = Weir::before(upstream, "");
+            let mut streams: Vec<TcpStream> = (0..5).map(|_| wire::connect(weir.address)).collect();
+            for stream in &mut streams {
+                assert_eq!(ask(stream).status(), 200);
+            }
+            let began = std::time::Instant::now();
+            assert_eq!(weir.drain(), Some(0));
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        }
+    };
+    std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(drains))));
+}
