@@ -1,4 +1,4 @@
-//! `[[callers]]`: the services that use Weir, and how they are known.
+//! `[[callers]]`: the services that use Weir, and how they are identified.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -120,7 +120,7 @@ section! {
 }
 
 impl Caller {
-    /// Its Weir keys, each with the name of its key in the configuration.
+    /// Its Weir keys, each with its path in the caller: `key`, `keys[0]`, …
     pub fn all_keys(&self) -> impl Iterator<Item = (Cow<'static, str>, &SecretRef)> {
         let more = self.keys.iter().enumerate().map(|(index, key)| (format!("keys[{index}]").into(), key));
         self.key.iter().map(|key| ("key".into(), key)).chain(more)

@@ -1,5 +1,5 @@
-//! The keys that are not what they were in an earlier version: `weir check --against VERSION` names
-//! them, and a file that uses a former name works for one version longer.
+//! The keys that changed since an earlier version. `weir check --against VERSION` lists them, and a
+//! file with a former name still works for one version.
 
 use std::fmt;
 
@@ -12,20 +12,20 @@ use super::tree::{self, Node};
 /// One key that changed.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// The first version in which it is so.
+    /// The first version with the change.
     pub since: Version,
-    /// The key as it is called now, with its section.
+    /// The key's present name, with its section.
     pub key: &'static str,
-    /// What changed.
+    /// The kind of change.
     pub how: How,
 }
 
-/// What changed in a key.
+/// The kind of change to a key.
 #[derive(Clone, Copy, Debug)]
 pub enum How {
-    /// Its name: this is the former one.
+    /// The key was renamed; this is the former name.
     Renamed(&'static str),
-    /// What it does or takes, in a sentence.
+    /// Its meaning or its values changed, described in a sentence.
     Other(&'static str),
 }
 
@@ -56,12 +56,12 @@ pub const CHANGES: &[Change] = &[
 ];
 
 impl Version {
-    /// This binary's.
+    /// The version of this binary.
     pub fn current() -> Option<Self> {
         Self::parse(env!("CARGO_PKG_VERSION"))
     }
 
-    /// Reads `0.2`, `v0.2.1`; what is left out is 0.
+    /// Parses `0.2` or `v0.2.1`; missing parts are 0.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.strip_prefix('v').unwrap_or(text).split('.').map(|part| part.parse().ok());
         let version =
@@ -85,14 +85,14 @@ impl fmt::Display for Change {
     }
 }
 
-/// The present name of a key, where this is a former one.
+/// The rename whose former name is `path`, if there is one.
 pub(super) fn renamed(changes: &[Change], path: &str) -> Option<Change> {
     let is_former = |change: &&Change| matches!(change.how, How::Renamed(from) if from == path);
     changes.iter().find(is_former).copied()
 }
 
-/// Gives the keys that have a former name their present one, and warns of each. One version later a
-/// former name is a problem.
+/// Renames keys that have a former name, with a warning for each. One version later a former name
+/// is a problem.
 pub(super) fn rename(root: &mut DeValue<'_>, reader: &mut Reader<'_>) {
     for Change { since, key, how } in reader.changes {
         let How::Renamed(from) = how else { continue };
@@ -119,8 +119,8 @@ mod tests {
     use crate::config::sources::Nothing;
     use crate::config::{Config, lay, parse};
 
-    /// A text read with one key renamed since a version: the warnings, the problems, and whether
-    /// the value stands under the present name.
+    /// Parses a text after one key was renamed in `since`. Returns the warnings, the problems, and
+    /// whether the value is found under the present name.
     fn renamed_since(since: Version, text: &str) -> (Vec<String>, Vec<String>, bool) {
         let mut reader = Reader::new(text, &Nothing);
         let change = Change { since, key: "retry.base", how: How::Renamed("attempts.first_wait") };
@@ -140,11 +140,12 @@ mod tests {
             "attempts.first_wait: is called retry.base since {now}; rename it: the next version does not read it"
         );
         assert_eq!(renamed_since(now, text), (vec![warning], vec![], true));
-        // Of an earlier version, it is a mistake that names the cure.
+        // Renamed before the previous version: the former name is an error, which gives the present
+        // one.
         let earlier = Version(now.0, now.1 - 1, 9);
         let problem = format!("attempts.first_wait: is called retry.base since {earlier}; rename it");
         assert_eq!(renamed_since(earlier, text), (vec![], vec![problem], false));
-        // With both, nobody knows which counts.
+        // With both names it is unclear which one counts.
         let (warnings, problems, _) = renamed_since(now, &format!("{text}[retry]\nbase = \"2s\"\n"));
         assert_eq!((warnings.len(), problems.len()), (0, 1), "{problems:?}");
         assert_eq!(renamed_since(now, "[retry]\nbase = \"2s\"\n"), (vec![], vec![], true));

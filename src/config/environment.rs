@@ -1,4 +1,4 @@
-//! Settings from the environment and the command line, laid over the file's.
+//! Settings from the environment and the command line, which override the file's.
 
 use std::borrow::Cow;
 
@@ -12,10 +12,10 @@ use super::read::Reader;
 use super::tree::{Node, joined};
 use super::{Config, Override};
 
-/// Lays every `WEIR_SECTION__KEY` over the file.
+/// Applies every `WEIR_SECTION__KEY` variable over the file.
 ///
-/// A name without `__` is only a key of the top level. Others are left alone: Kubernetes itself
-/// sets `WEIR_SERVICE_HOST` and `WEIR_PORT` for a service called `weir`.
+/// A name without `__` is a key of the top level, if one has it. Other variables are ignored:
+/// Kubernetes itself sets `WEIR_SERVICE_HOST` and `WEIR_PORT` for a service called `weir`.
 pub(crate) fn apply<'t>(variables: &'t [(String, String)], root: &mut DeValue<'t>, reader: &mut Reader<'_>) {
     for (name, value) in variables {
         let origin = Origin::Environment(name.clone());
@@ -23,7 +23,7 @@ pub(crate) fn apply<'t>(variables: &'t [(String, String)], root: &mut DeValue<'t
         let Some(rest) = name.strip_prefix("WEIR_").filter(is_key) else { continue };
         let path = rest.to_ascii_lowercase().replace("__", ".");
         if let Some(change) = renamed(reader.changes, &path) {
-            // Under its former name: what is called by both is told of.
+            // A former name: setting both names is reported.
             if let Ok(kind) = find(change.key) {
                 reader.put(root, &path, read(value.trim(), kind), origin);
             }
@@ -42,9 +42,9 @@ pub(crate) fn apply<'t>(variables: &'t [(String, String)], root: &mut DeValue<'t
     }
 }
 
-/// Reports each variable that is almost the name of a key which nothing else sets: with one
-/// underscore for two, in small letters, or after an option. Weir would silently do without it, and
-/// go to the public API.
+/// Reports each variable that is almost the name of a key that is not set elsewhere: with one
+/// underscore instead of two, in lower case, or named after an option. Without the report Weir
+/// would ignore it, and use the public API.
 ///
 /// A variable that a secret refers to may have any name.
 pub(crate) fn near_misses(variables: &[(String, String)], root: &Node<'_>, reader: &mut Reader<'_>) {
@@ -66,8 +66,8 @@ pub(crate) fn near_misses(variables: &[(String, String)], root: &Node<'_>, reade
     }
 }
 
-/// The key that a name without a double underscore was meant for: an option, or a section and a
-/// key.
+/// The key that a name without a double underscore was probably meant for: that of an option, or a
+/// section and a key.
 fn single_underscore(name: &str, value: &str) -> Option<(String, Kind)> {
     let option = match name {
         "upstream" | "url" | "base_url" => Some("upstream.url"),
@@ -84,19 +84,19 @@ fn single_underscore(name: &str, value: &str) -> Option<(String, Kind)> {
     })
 }
 
-/// Sets one key from the command line. Does nothing for a key that nobody knows.
+/// Sets one key from the command line. Does nothing for an unknown key.
 pub(crate) fn set<'t>(root: &mut DeValue<'t>, setting: &'t Override, reader: &mut Reader<'_>) {
     if let Ok(kind) = find(setting.key) {
         reader.put(root, setting.key, read(setting.value.trim(), kind), Origin::Option(setting.option));
     }
 }
 
-/// The variable of a key.
+/// The name of a key's environment variable.
 fn variable(path: &str) -> String {
     format!("WEIR_{}", path.replace('.', "__").to_uppercase())
 }
 
-/// What the key at a path takes, or which name was perhaps meant.
+/// The kind of the key at a path; the error suggests a similar name.
 fn find(path: &str) -> Result<Kind, String> {
     find_in(&Config::TABLE, "", path)
 }

@@ -1,4 +1,4 @@
-//! `[[exchanges]]`: tokens that live short, and are had for what proves who Weir is.
+//! `[[exchanges]]`: short-lived tokens, obtained with a proof of Weir's identity.
 
 use super::key::section;
 use super::secret::SecretRef;

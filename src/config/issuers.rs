@@ -1,4 +1,4 @@
-//! `[[issuers]]`: who issues the tokens (JWT) that callers may be known by.
+//! `[[issuers]]`: the issuers of the tokens (JWT) that identify callers.
 
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value as Json, json};
 use super::Config;
 use super::key::{Key, Kind, Presence, Table};
 
-/// The schema, in the draft that TOML editors know best.
+/// The schema, in the draft that TOML editors support best.
 pub fn schema() -> Json {
     let mut schema = table(&Config::TABLE);
     schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
@@ -68,7 +68,7 @@ fn kind(kind_: Kind) -> Map<String, Json> {
         Kind::Secret => json!({"type": "string", "pattern": "^(env:[A-Za-z0-9_]+|file:.+|exchange:.+)$"}),
         Kind::Text { pattern: Some(pattern), .. } => json!({"type": "string", "pattern": pattern}),
         Kind::Text { pattern: None, .. } => json!({"type": "string", "minLength": 1}),
-        // "file:PATH" stands for any path.
+        // "file:PATH" stands for any path, so any text is allowed.
         Kind::Choice(words) if words().contains(&"file:PATH") => json!({"type": "string", "minLength": 1}),
         Kind::Choice(words) => json!({"enum": words()}),
         Kind::OrWord(word, inner) => json!({"anyOf": [{"const": word}, Json::Object(kind(*inner))]}),
@@ -82,7 +82,7 @@ fn join(lines: &[&str]) -> String {
     lines.iter().flat_map(|line| line.split_whitespace()).collect::<Vec<_>>().join(" ")
 }
 
-/// A TOML value of the table of keys as JSON.
+/// A TOML value of the table of keys, as JSON.
 fn value(text: &str) -> Json {
     let document: Option<toml::Table> = toml::from_str(&format!("value = {text}")).ok();
     let value = document.and_then(|mut document| document.remove("value"));

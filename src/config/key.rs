@@ -1,8 +1,8 @@
-//! The table of keys: what a setting is called, what it may be, its default and why.
+//! The table of keys: name, kind, range, default and description of each setting.
 //!
-//! The `section!` macro declares a section once. From that one declaration come the typed struct,
-//! the detection of unknown keys, the names in the environment, `config/reference.toml`, the JSON
-//! Schema and the redacted rendering.
+//! The `section!` macro declares a section once. The typed struct, the detection of unknown keys,
+//! the names in the environment, `config/reference.toml`, the JSON Schema and the redacted
+//! rendering follow from that declaration.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use super::quantity::Size;
 use super::value::Value as _;
 
-/// What a key's value may be.
+/// The kind of value that a key accepts.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
     /// `true` or `false`.
@@ -24,26 +24,26 @@ pub enum Kind {
     Duration,
     /// A number of bytes: `"64KiB"`, `"8 MiB"`.
     Size,
-    /// A text: what to write, and the regular expression that it fits, where there is one.
+    /// Text, with a description of it, and a regular expression where the schema can state one.
     Text {
-        /// In words, with an example.
+        /// The description, with an example.
         write: &'static str,
-        /// For the schema.
+        /// The regular expression for the schema.
         pattern: Option<&'static str>,
     },
     /// `env:NAME`, `file:PATH` or `exchange:NAME`, never the secret itself.
     Secret,
     /// One of a fixed list of words.
     Choice(fn() -> Vec<&'static str>),
-    /// The kind, or this word.
+    /// A value of the kind, or this word.
     OrWord(&'static str, &'static Kind),
     /// A list.
     List(&'static Kind),
-    /// A table with keys of its own.
+    /// A table with its own keys.
     Table(&'static Table),
 }
 
-/// A section: its doc and its keys in the order of the reference.
+/// A section: its doc comment, and its keys in the order of the reference.
 #[derive(Debug)]
 pub struct Table {
     /// The lines of its doc.
@@ -55,28 +55,28 @@ pub struct Table {
 /// One key of a section.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Its name within its section.
+    /// Its name, without the section.
     pub name: &'static str,
-    /// What its value may be.
+    /// The kind of its value.
     pub kind: Kind,
-    /// What happens when it is not written.
+    /// Whether it may be left out, and its value then.
     pub presence: Presence,
-    /// The least and the greatest value, as TOML.
+    /// The minimum and the maximum, as TOML.
     pub range: Option<(&'static str, &'static str)>,
-    /// Whether it, and what is in it, is read at the start alone, and a reload leaves it as it was.
+    /// Whether the key, or the section, is read only at the start: a reload does not change it.
     pub restart: bool,
     /// The lines of its doc.
     pub doc: &'static [&'static str],
 }
 
-/// What happens when a key is not written. The texts are TOML values.
+/// Whether a key may be left out, and its value then. The texts are TOML values.
 #[derive(Clone, Copy, Debug)]
 pub enum Presence {
-    /// It has this value.
+    /// Optional, with this default.
     Default(&'static str),
-    /// It has no value; this would be one.
+    /// Optional, without a value; this is an example.
     Unset(&'static str),
-    /// That is an error; this would be a value.
+    /// Required; this is an example.
     Required(&'static str),
 }
 
@@ -90,12 +90,12 @@ impl Presence {
 }
 
 impl Kind {
-    /// A text of which the schema says no more.
+    /// Text for which the schema states no pattern.
     pub(crate) const fn text(write: &'static str) -> Self {
         Self::Text { write, pattern: None }
     }
 
-    /// The table that this kind, or each element of this list, is.
+    /// The table of this kind, or of the elements of this list.
     pub fn table(self) -> Option<&'static Table> {
         if let Self::OrWord(_, inner) | Self::List(inner) = self {
             return inner.table();
@@ -103,7 +103,7 @@ impl Kind {
         if let Self::Table(table) = self { Some(table) } else { None }
     }
 
-    /// The value as a number, to compare with the key's range; nothing where it has no size.
+    /// The value as a number, to compare with the key's range; `None` for kinds without a range.
     pub(crate) fn measure(self, value: &DeValue<'_>) -> Option<f64> {
         match self {
             Self::Integer => u64::parse(value).ok().map(|number| number as f64),
@@ -120,7 +120,7 @@ impl Kind {
         }
     }
 
-    /// What to write, in words, for diagnostics and the reference.
+    /// A description of the accepted values, for error messages and the reference.
     pub fn describe(self) -> String {
         let words = match self {
             Self::Boolean => "true or false",
@@ -149,9 +149,8 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// Declares a section: `name: Type = default(0) in 0..=8`, `= unset("example")` or `=
-/// required("example")`; with `; restart` behind it what listens, what connects, and what is made
-/// once.
+/// Declares a section. Each key is `name: Type = default(0) in 0..=8`, `= unset("example")` or `=
+/// required("example")`; `; restart` marks keys that a reload does not change.
 macro_rules! section {
     (
         $(#[doc = $about:literal])*

@@ -1,10 +1,10 @@
-//! What the user wrote, and nothing else, becomes typed values.
+//! Parses the user's configuration into typed values.
 //!
-//! A setting comes from the file, the environment (`WEIR_SECTION__KEY`) or the command line, the
-//! latter over the former. [`parse`] is pure: it takes the text and a [`Sources`] for the
-//! environment and files, and answers with a [`Config`] that is valid as a whole, or with every
-//! problem at once, each with its place. Each section is declared once, by the `section!` macro;
-//! the schema, the reference and the names in the environment follow from that declaration.
+//! A setting comes from the file, the environment (`WEIR_SECTION__KEY`) or the command line; each
+//! overrides the one before. [`parse`] is pure: it takes the text and a [`Sources`] for the
+//! environment and files, and returns either a valid [`Config`], or all problems at once, each with
+//! its position. Each section is declared once, by the `section!` macro; the schema, the reference
+//! and the names in the environment follow from that declaration.
 
 pub mod changes;
 pub mod key;
@@ -121,22 +121,22 @@ section! {
     }
 }
 
-/// A setting from the command line, which counts over the environment and the file.
+/// A setting from the command line, which overrides the environment and the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Override {
-    /// The option that it came from, for messages.
+    /// The option that set it, for messages.
     pub option: &'static str,
     /// The key with its section.
     pub key: &'static str,
-    /// What the user wrote.
+    /// The value as the user wrote it.
     pub value: String,
 }
 
-/// Reads a configuration: `text` of the file called `file`, the environment, and the command line's
-/// `overrides`.
+/// Parses a configuration: the `text` of the file called `file`, the environment, and the command
+/// line's `overrides`.
 ///
 /// # Errors
-/// Every problem at once, in the order of the file, then the environment, then the command line.
+/// All problems, in the order of the file, then the environment, then the command line.
 pub fn parse(
     file: &str,
     text: &str,
@@ -156,15 +156,15 @@ pub fn parse(
     finish(file, config, reader.problems)
 }
 
-/// What the file and the environment say in the words of the version before, and the next does not
-/// read.
+/// Warnings about the settings in the file and the environment that the next version does not
+/// accept.
 pub fn deprecated(file: &str, text: &str, sources: &dyn Sources) -> Problems {
     let (mut reader, variables) = (Reader::new(text, sources), sources.overrides());
     lay(&variables, &[], &mut reader);
     Problems { file: file.to_owned(), list: reader.warnings }
 }
 
-/// The file with the environment and the command line over it, in the present names of the keys.
+/// Applies the environment and the command line over the file, after renaming former keys.
 fn lay<'t>(
     variables: &'t [(String, String)],
     overrides: &'t [Override],
@@ -179,11 +179,11 @@ fn lay<'t>(
     root
 }
 
-/// Reads the section `admin` alone, all else as if it were not written: how a running Weir is found
-/// while its file has a mistake.
+/// Parses only the section `admin`, so that the command line can reach a running Weir while its
+/// file has a mistake elsewhere.
 ///
 /// # Errors
-/// The problems of that section, and a file that can't be read.
+/// The problems of that section, or that the file can't be read.
 pub fn load_admin(
     path: Option<&Path>,
     overrides: &[Override],
@@ -201,10 +201,10 @@ pub fn load_admin(
     finish(&name(path), config, reader.problems)
 }
 
-/// The text of the file at `path`, where there is one.
+/// The text of the file at `path`, or an empty text without a path.
 ///
 /// # Errors
-/// That it can't be read, or is not text.
+/// The file can't be read, or is not UTF-8.
 pub fn text(path: Option<&Path>, sources: &dyn Sources) -> Result<String, Problems> {
     let Some(path) = path else { return Ok(String::new()) };
     let file = path.display().to_string();
@@ -222,16 +222,15 @@ pub fn text(path: Option<&Path>, sources: &dyn Sources) -> Result<String, Proble
     })
 }
 
-/// What the file at `path` is called in messages; nothing where there is none.
+/// The name of the file at `path` in messages; empty without a path.
 pub fn name(path: Option<&Path>) -> String {
     path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 impl Config {
-    /// Whether callers that nobody knows are served.
+    /// Whether requests of unknown callers are served.
     ///
-    /// Unless the configuration says: yes, but not with a credential on a listener that others than
-    /// this machine reach.
+    /// The default is yes, except with a credential on a listener that other machines can reach.
     pub fn serves_unknown_callers(&self) -> bool {
         let guarded = self.has_credential() && !self.server.listen.ip().is_loopback();
         self.server.allow_unknown_callers.unwrap_or(!guarded)

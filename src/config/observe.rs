@@ -1,4 +1,4 @@
-//! `[log]`, `[report]`, `[trace]` and `[metrics]`: what Weir tells.
+//! `[log]`, `[report]`, `[trace]` and `[metrics]`: what Weir reports.
 
 use std::time::Duration;
 

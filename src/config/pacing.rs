@@ -1,4 +1,5 @@
-//! `[admission]`, `[estimate]` and `[limits]`: how long requests wait, and for what.
+//! `[admission]`, `[estimate]` and `[limits]`: how long requests wait, and which limits they wait
+//! for.
 
 use std::time::Duration;
 
@@ -114,17 +115,17 @@ names! {
     }
 }
 
-/// A bound on requests in flight.
+/// The configured limit of requests in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InFlight {
-    /// This number.
+    /// At most this number.
     AtMost(u32),
-    /// What the times to first events show.
+    /// Found from the times to first events.
     Auto,
 }
 
 impl InFlight {
-    /// The number, where there is one.
+    /// The number, if it is a fixed one.
     pub fn at_most(self) -> Option<u32> {
         match self {
             Self::AtMost(most) => Some(most),

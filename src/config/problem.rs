@@ -1,27 +1,27 @@
-//! What is wrong with a configuration, where, and what to write instead.
+//! A problem of a configuration: its position, and what to write instead.
 
 use std::fmt;
 
-/// Where a setting was written.
+/// The source of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// In the file, at a line and a column, both from 1.
+    /// The file, with line and column.
     File {
         /// From 1.
         line: usize,
         /// From 1, in characters.
         column: usize,
     },
-    /// In the environment, in the variable of this name.
+    /// The environment variable of this name.
     Environment(String),
-    /// On the command line, by the option of this name.
+    /// The command-line option of this name.
     Option(&'static str),
-    /// Nowhere: it is the default.
+    /// The default.
     Default,
 }
 
 impl Origin {
-    /// The line or the variable in parentheses, to follow a key; nothing where there is neither.
+    /// The line or the variable in parentheses, to append to a key; empty for other sources.
     pub(crate) fn line(&self) -> String {
         match self {
             Self::File { line, .. } => format!(" (line {line})"),
@@ -31,26 +31,26 @@ impl Origin {
     }
 }
 
-/// One thing that is wrong.
+/// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where.
+    /// Where the value was written.
     pub origin: Origin,
-    /// Which key, with its section; empty where the text is not TOML at all.
+    /// The key with its section; empty if the text is not TOML.
     pub key: String,
-    /// What is wrong and what to write instead, in one line.
+    /// The mistake and its correction, in one line.
     pub message: String,
 }
 
-/// Everything that is wrong with a configuration, in the order of the file.
+/// All problems of a configuration, in the order of the file.
 ///
 /// # Formatting
-/// One line each, `file:line:column: key: what is wrong; what to write`.
+/// One line each, `file:line:column: key: the mistake; what to write`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Problems {
-    /// The file's name as the user wrote it.
+    /// The file's name, as the user wrote it.
     pub file: String,
-    /// At least one.
+    /// The problems; at least one.
     pub list: Vec<Problem>,
 }
 
@@ -75,8 +75,7 @@ impl fmt::Display for Problems {
     }
 }
 
-/// The candidate nearest to a name that nobody knows, where one is near enough to be a slip of the
-/// pen.
+/// The candidate most similar to an unknown name, if it is similar enough to be a typing mistake.
 pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (name.chars().count() / 3).clamp(1, 3);
     candidates
@@ -87,23 +86,22 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// How many letters must be inserted, dropped, replaced or swapped with their neighbor to turn one
-/// name into the other.
+/// The edit distance of two names: insertions, deletions, substitutions, and swaps of neighbors.
 fn distance(one: &str, other: &str) -> usize {
-    /// No key is longer, and the work is quadratic.
+    /// Longer than any key; it bounds the quadratic work.
     const LONGEST: usize = 64;
     if one.len() > LONGEST || other.len() > LONGEST { usize::MAX } else { strsim::osa_distance(one, other) }
 }
 
-/// Characters of a key that a message shows: a name in quotes can be of any length.
+/// The most characters of a key that a message shows: a quoted name can have any length.
 const LONGEST_KEY: usize = 120;
 
-/// Text from outside in quotes, made fit for one line of a terminal.
+/// Untrusted text in quotes, escaped to one line for a terminal.
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", one_line(text, 60))
 }
 
-/// Text from outside, made fit for one line of a terminal.
+/// Untrusted text, escaped to one line of at most `longest` characters.
 fn one_line(text: &str, longest: usize) -> String {
     let mut shown: String = text.chars().take(longest).flat_map(char::escape_debug).collect();
     if text.chars().nth(longest).is_some() {

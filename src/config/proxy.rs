@@ -1,5 +1,5 @@
-//! The way out: the configured proxy, or the one that the environment names, unless the upstream is
-//! exempt.
+//! The HTTP proxy to the upstream: the configured one or that of the environment, unless the
+//! upstream is exempt.
 
 use std::net::IpAddr;
 
@@ -14,13 +14,13 @@ use crate::caller::Secret;
 use crate::pattern::Pattern;
 use crate::upstream::proxy;
 
-/// Fills `upstream.proxy` from `HTTPS_PROXY` where the configuration leaves it out, and drops it
+/// Sets `upstream.proxy` from `HTTPS_PROXY` if the configuration does not set it, and removes it
 /// for an exempt upstream.
 pub(crate) fn from_environment(mut config: Config, root: &Node<'_>, reader: &mut Reader<'_>) -> Config {
     let upstream = &mut config.upstream;
     if upstream.no_proxy.is_empty() && root.find("upstream.no_proxy").is_none() {
         let (_, exempt) = variable(&["NO_PROXY", "no_proxy"], reader).unwrap_or_default();
-        // Not our variable: what we can't read in it, others may.
+        // Other programs share `NO_PROXY`: ignore entries that Weir can't parse.
         upstream.no_proxy =
             exempt.split(',').take(1_000).filter_map(|entry| Pattern::parse(entry.trim())).collect();
     }
@@ -48,7 +48,7 @@ pub(crate) fn from_environment(mut config: Config, root: &Node<'_>, reader: &mut
     config
 }
 
-/// Whether one of several upstreams is reached by way of the proxy.
+/// Whether requests to this URL of an upstream go through the proxy.
 pub(crate) fn is_for(url: &BaseUrl, exempt: &[Pattern]) -> bool {
     url.is_tls() && !is_loopback(url.host()) && !exempts(exempt, url.host(), url.port())
 }
@@ -60,7 +60,8 @@ fn variable(names: &[&str], reader: &Reader<'_>) -> Option<(String, String)> {
     })
 }
 
-/// Reads a proxy's URL as the environment has it: with a user perhaps, and often without a scheme.
+/// Parses a proxy's URL from an environment variable: it may contain a user, and often has no
+/// scheme.
 fn parse(name: &str, value: &str) -> Result<(BaseUrl, Option<SecretRef>), String> {
     let (scheme, rest) = value.split_once("://").unwrap_or(("http", value));
     let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
@@ -76,7 +77,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether an entry exempts a host: by the rules of `NO_PROXY`, or as a pattern of ours.
+/// Whether an entry exempts a host: by the rules of `NO_PROXY`, or as a pattern with `*`.
 fn exempts(exempt: &[Pattern], host: &str, port: u16) -> bool {
     let host = host.to_ascii_lowercase();
     exempt.iter().any(|pattern| proxy::excludes(pattern.as_str(), &host, port) || pattern.matches(&host))

@@ -8,14 +8,14 @@ use super::key::Kind;
 use super::tree::integer;
 use super::value::Value;
 
-/// Nothing that Weir waits for takes longer, and sums of a few of these can't overflow a clock.
+/// The longest duration of any setting. A sum of a few of these can't overflow a clock.
 const LONGEST: Duration = Duration::from_hours(24 * 400);
 
 impl Value for Duration {
     const KIND: Kind = Kind::Duration;
 
     fn parse(value: &DeValue<'_>) -> Result<Self, Option<String>> {
-        // Nought is the same in every unit.
+        // Zero needs no unit.
         match integer(value) {
             Some(0) => Ok(Self::ZERO),
             Some(number) => Err(Some(format!("{number} has no unit; write \"{number}s\" or \"{number}ms\""))),
@@ -28,10 +28,10 @@ impl Value for Duration {
     }
 }
 
-/// Units by name, the largest first; values are written with the first of each size.
+/// Units by name, the largest first; a value is formatted with the first name of each size.
 type Units = [(&'static str, u64)];
 
-/// In nanoseconds.
+/// Units of time, in nanoseconds.
 const TIMES: &Units = &[
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
@@ -40,11 +40,11 @@ const TIMES: &Units = &[
     ("ms", 1_000_000),
     ("us", 1_000),
     ("µs", 1_000),
-    // Read, and written in hours.
+    // Parsed, but never used to format a value: hours are.
     ("d", 86_400_000_000_000),
 ];
 
-/// In bytes.
+/// Units of size, in bytes.
 const SIZES: &Units = &[
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -52,7 +52,7 @@ const SIZES: &Units = &[
     ("KiB", 1 << 10),
     ("B", 1),
     ("", 1),
-    // Read, and written in bytes or a power of 1,024.
+    // Parsed, but never used to format a value: bytes or powers of 1,024 are.
     ("GB", 1_000_000_000),
     ("MB", 1_000_000),
     ("kB", 1_000),
@@ -64,13 +64,13 @@ fn unit(name: &str, units: &Units) -> Option<u64> {
     units.iter().find(|(known, _)| *known == name.trim()).map(|(_, unit)| *unit)
 }
 
-/// An amount in the largest unit that leaves no fraction.
+/// An amount in the largest unit that divides it.
 fn written(amount: u64, units: &Units) -> Option<String> {
     let (name, unit) = units.iter().find(|(_, unit)| amount.is_multiple_of(*unit))?;
     Some(format!("{}{name}", amount / unit))
 }
 
-/// Reads `"1.5s"`, `"250ms"`, `"1h30m"`; `"0"` alone needs no unit.
+/// Parses `"1.5s"`, `"250ms"`, `"1h30m"`; `"0"` needs no unit.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     if rest == "0" {
@@ -90,7 +90,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     (total <= LONGEST).then_some(total)
 }
 
-/// Writes a duration in the largest unit that leaves no fraction.
+/// Formats a duration in the largest unit that divides it.
 pub(crate) fn format_duration(duration: Duration) -> String {
     if duration.is_zero() {
         return "0s".to_owned();
@@ -104,7 +104,7 @@ pub(crate) fn format_duration(duration: Duration) -> String {
 pub struct Size(pub u64);
 
 impl Size {
-    /// As an index, at most what the machine can address.
+    /// The size as an index, limited to the address space.
     pub fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -123,7 +123,7 @@ impl Value for Size {
     }
 }
 
-/// Reads `"64KiB"`, `"8 MiB"`, `"1GB"`, `"512"`.
+/// Parses `"64KiB"`, `"8 MiB"`, `"1GB"`, `"512"`.
 fn parse_size(text: &str) -> Option<Size> {
     let (number, name) = split_number(text.trim())?;
     scale(&number, unit(name, SIZES)?).map(Size)
@@ -134,7 +134,7 @@ fn format_size(size: Size) -> String {
     units.unwrap_or_else(|| "0B".to_owned())
 }
 
-/// A share of something: `0.5`, or `"50%"`. Finite.
+/// A ratio: `0.5` or `"50%"`. Always finite.
 impl Value for f64 {
     const KIND: Kind = Kind::Ratio;
 
@@ -156,13 +156,13 @@ impl Value for f64 {
     }
 }
 
-/// A decimal number as digits before and after its point.
+/// A decimal number: the digits before and after its point.
 struct Decimal<'a> {
     whole: &'a str,
     fraction: &'a str,
 }
 
-/// Splits a number from the unit behind it.
+/// Splits a number from the unit that follows.
 fn split_number(text: &str) -> Option<(Decimal<'_>, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
@@ -172,7 +172,7 @@ fn split_number(text: &str) -> Option<(Decimal<'_>, &str)> {
     valid.then_some((Decimal { whole, fraction }, rest))
 }
 
-/// The number times a unit, exact, without what is smaller than one.
+/// The number times a unit, exact, rounded down.
 fn scale(number: &Decimal<'_>, unit: u64) -> Option<u64> {
     let whole = number.whole.parse::<u64>().ok()?.checked_mul(unit)?;
     let digits = number.fraction.get(..number.fraction.len().min(12))?;

@@ -1,4 +1,4 @@
-//! From untyped values to typed ones, collecting every problem on the way.
+//! Converts untyped values to typed ones, and collects all problems.
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -10,26 +10,26 @@ use super::sources::Sources;
 use super::tree::{self, Node, Places, joined};
 use super::value::Value;
 
-/// What a value may ask for while it is read, and where it reports what is wrong.
+/// The context in which values are read: it gives access to the sources, and collects problems.
 pub(crate) struct Reader<'a> {
     /// The environment and the files.
     pub(crate) sources: &'a dyn Sources,
-    /// Where the values were written.
+    /// The positions of the values.
     pub(crate) places: Places<'a>,
-    /// What was found wrong so far.
+    /// The problems found so far.
     pub(crate) problems: Vec<Problem>,
-    /// What works in this version only.
+    /// Warnings about settings that the next version does not accept.
     pub(crate) warnings: Vec<Problem>,
-    /// The keys that were called otherwise before.
+    /// The keys that changed since an earlier version.
     pub(crate) changes: &'static [Change],
-    /// The elements of lists that were too wrong to be kept, by path.
+    /// The paths of list elements that were dropped because they are invalid.
     pub(crate) dropped: Vec<String>,
-    /// The range of the key that is being read, to say what to write.
+    /// The range of the key that is being read, for error messages.
     range: Option<(&'static str, &'static str)>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of this file that has found nothing wrong yet.
+    /// A reader of this file, without problems yet.
     pub(crate) fn new(text: &'a str, sources: &'a dyn Sources) -> Self {
         Self {
             sources,
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Lays a value from elsewhere over the file.
+    /// Overrides the file with a value from elsewhere.
     pub(crate) fn put<'t>(
         &mut self,
         root: &mut DeValue<'t>,
@@ -57,18 +57,18 @@ impl<'a> Reader<'a> {
         self.places.note(path, origin);
     }
 
-    /// Reports what is wrong with a value.
+    /// Reports a problem of a value.
     pub(crate) fn problem(&mut self, node: &Node<'_>, message: impl Into<String>) {
         let origin = self.places.origin(node);
         self.problems.push(Problem { origin, key: node.path.clone(), message: message.into() });
     }
 
-    /// Reports what is wrong with a variable of the environment.
+    /// Reports a problem of an environment variable.
     pub(crate) fn problem_in_environment(&mut self, name: String, message: String) {
         self.problems.push(Problem { origin: Origin::Environment(name), key: String::new(), message });
     }
 
-    /// Reports a value of another kind than the key takes.
+    /// Reports a value of the wrong kind.
     pub(crate) fn mismatch(&mut self, node: &Node<'_>, kind: Kind) {
         let slip = match (kind, node.value.as_str()) {
             (Kind::Choice(words), Some(text)) => nearest(text, words()),
@@ -84,8 +84,7 @@ impl<'a> Reader<'a> {
         self.problem(node, format!("{} is not valid; {advice}", node.describe()));
     }
 
-    /// Whether it is a table; keys that nobody knows are reported, with the nearest that somebody
-    /// does.
+    /// Whether the node is a table. Reports unknown keys, each with the most similar known key.
     pub(crate) fn table(&mut self, node: &Node<'_>, table: &Table) -> bool {
         if !node.value.is_table() {
             self.problem(node, format!("{} is not valid; write a table", node.describe()));
@@ -102,10 +101,10 @@ impl<'a> Reader<'a> {
         node.value.is_table()
     }
 
-    /// The value of one key of a section: what is written, or the default.
+    /// The value of one key of a section, or its default.
     ///
-    /// A value that is wrong is reported and the default stands in, so that the rest is still
-    /// checked.
+    /// For an invalid value the problem is reported and the default is returned, so that the rest
+    /// is still checked.
     pub(crate) fn field<T: Value>(&mut self, section: &Node<'_>, key: &'static Key) -> Option<T> {
         let written = section.entry(key.name);
         if let Some(node) = &written {

@@ -1,4 +1,4 @@
-//! Back to text: the configuration in force for `/config`, and the reference of every key.
+//! Renders a configuration as text: the one in force for `/config`, and the reference of all keys.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -9,31 +9,31 @@ use super::tree::joined;
 use super::value::Value;
 use crate::wrap::wrapped;
 
-/// The longest line of the reference.
+/// The most columns of a line of the reference.
 const WIDTH: usize = 118;
 
-/// Where a configuration came from, besides its keys, and each secret as `env:NAME` or `file:PATH`:
-/// safe to show.
+/// The configuration as TOML that is safe to show: each secret appears as `env:NAME` or
+/// `file:PATH`.
 ///
-/// The text is TOML, and as a file it means the same.
+/// Parsing the text gives the same configuration.
 pub fn redacted(config: &Config) -> String {
     in_force(config, &[])
 }
 
-/// A setting that was read, and has its say after a restart only; its values as they would be
-/// written, where it has any.
+/// A setting that was changed, but takes effect only after a restart. Values are formatted as in
+/// the file; `None` for an unset one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiting {
     /// The key with its section.
     pub key: String,
-    /// What the process goes by.
+    /// The value in force.
     pub now: Option<String>,
-    /// What it will go by.
+    /// The value after the restart.
     pub then: Option<String>,
 }
 
-/// The same as [`redacted`] of a configuration that was read while another was in force: what waits
-/// for a restart stands there as it is in force, and beside it what comes after the restart.
+/// Like [`redacted`], for a configuration that was read while another was in force. A setting in
+/// `waiting` has its value in force, and a comment gives the value after the restart.
 pub fn in_force(config: &Config, waiting: &[Waiting]) -> String {
     let mut text = String::new();
     if let Some(toml::Value::Table(values)) = config.show() {
@@ -42,8 +42,8 @@ pub fn in_force(config: &Config, waiting: &[Waiting]) -> String {
     text
 }
 
-/// Every setting that has a value, by its key with its section, as it would be written; a secret is
-/// its reference. Lists of tables are left out.
+/// The value of every set key, by its path, formatted as in the file; a secret is its reference.
+/// Lists of tables are omitted.
 pub fn settings(config: &Config) -> BTreeMap<String, String> {
     fn gather(path: &str, value: &toml::Value, found: &mut BTreeMap<String, String>) {
         if is_plain(value) {
@@ -60,7 +60,7 @@ pub fn settings(config: &Config) -> BTreeMap<String, String> {
     found
 }
 
-/// `config/reference.toml`: every key with its doc, kind, default and range.
+/// The text of `config/reference.toml`: every key with its description, kind, default and range.
 pub fn reference() -> String {
     // Editors find the schema by this line.
     let mut text = String::from("#:schema weir.schema.json\n");
@@ -107,12 +107,12 @@ fn section(path: &str, of: &Table, values: &toml::Table, waiting: &[Waiting], te
     }
 }
 
-/// Whether a value stands behind its key; sections and lists of them do not.
+/// Whether a value fits on its key's line; sections and lists of them do not.
 fn is_plain(value: &toml::Value) -> bool {
     !value.is_table() && value.as_array().is_none_or(|values| !values.iter().any(toml::Value::is_table))
 }
 
-/// One section of the reference. `off` is `"# "` within what is commented out.
+/// One section of the reference. `off` is `"# "` inside a section that is commented out.
 fn table(path: &str, table_: &Table, off: &str, text: &mut String) {
     let (sections, plain): (Vec<&Key>, Vec<&Key>) =
         table_.keys.iter().partition(|key| key.kind.table().is_some());
@@ -134,7 +134,7 @@ fn table(path: &str, table_: &Table, off: &str, text: &mut String) {
     }
 }
 
-/// What a key takes, in one sentence.
+/// The accepted values of a key, in one sentence.
 fn facts(key: &Key) -> String {
     let mut facts = format!("Takes {}", key.kind.describe());
     if let Some((least, greatest)) = key.range {
@@ -149,7 +149,7 @@ fn facts(key: &Key) -> String {
     facts
 }
 
-/// Comment lines, wrapped.
+/// Writes comment lines, wrapped.
 fn comment(lines: &[&str], text: &mut String) {
     if !lines.is_empty() {
         text.push_str(&wrapped(&lines.join(" "), WIDTH, "# "));

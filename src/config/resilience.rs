@@ -1,5 +1,5 @@
-//! `[retry]`, `[breaker]`, `[outage]`, `[quota_breaker]`, `[replay]` and `[stream]`: what happens
-//! when the upstream fails.
+//! `[retry]`, `[breaker]`, `[outage]`, `[quota_breaker]`, `[replay]` and `[stream]`: behavior when
+//! the upstream fails.
 
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ section! {
     }
 }
 
-/// An operation that may be repeated, as it was written.
+/// An operation that may be repeated, with its text in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repeatable {
     text: String,
@@ -137,12 +137,12 @@ impl Repeatable {
         Ok(Self { text: text.trim().to_owned(), operation })
     }
 
-    /// The operation.
+    /// The method and path.
     pub fn operation(&self) -> &Operation {
         &self.operation
     }
 
-    /// The endpoint that it belongs to.
+    /// The endpoint of the operation.
     pub fn endpoint(&self) -> Endpoint {
         let path = self.text.split_whitespace().nth(1).unwrap_or_default();
         Endpoint::of(&http::Method::POST, path)

@@ -20,16 +20,16 @@ section! {
     }
 }
 
-/// A value that remembers where it was written, for messages about requests.
+/// A value with its position, for messages about requests.
 #[derive(Clone, Debug)]
 pub struct Placed<T> {
     /// The value.
     pub value: T,
-    /// Its key, and its line or variable.
+    /// Its key, with its line or variable.
     pub place: Box<str>,
 }
 
-/// A line that moves changes nothing.
+/// The position does not count: moving a line changes nothing.
 impl<T: PartialEq> PartialEq for Placed<T> {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -50,7 +50,7 @@ impl<T: Value> Value for Placed<T> {
 }
 
 impl Config {
-    /// The rights of a caller, or of those that nobody knows; nothing where it may use everything.
+    /// The rights of a caller, or of unknown callers for `None`; `None` if everything is allowed.
     pub fn rights_of(&self, caller: Option<&Caller>) -> Option<rights::Rights> {
         let own = caller.and_then(|caller| caller.allow.as_ref());
         let allow = own.or(self.rights.allow.as_ref());

@@ -1,4 +1,4 @@
-//! Secrets by reference: the configuration names where a secret is, never the secret.
+//! References to secrets: the configuration contains where a secret is, never the secret.
 
 use std::path::{Path, PathBuf};
 
@@ -10,29 +10,29 @@ use super::tree::Node;
 use super::value::Value;
 use crate::caller::Secret;
 
-/// Where a secret is.
+/// The location of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretSource {
-    /// In a variable of the environment.
+    /// The environment variable of this name.
     Environment(String),
-    /// In a file, without the white space around it.
+    /// The content of a file, trimmed.
     File(PathBuf),
-    /// With the exchange of this name, which has it anew before its time is over.
+    /// The current token of the exchange of this name.
     Exchange(String),
 }
 
-/// A secret, and where it was found. Shown, logged and rendered as `env:NAME`, `file:PATH` or
-/// `exchange:NAME` only.
+/// A secret with its location. Displayed, logged and rendered only as `env:NAME`, `file:PATH` or
+/// `exchange:NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecretRef {
-    /// Where it is, for messages and to read it again.
+    /// Its location, for messages and to read it again.
     pub source: SecretSource,
-    /// The secret itself, as it was when the configuration was read; with an exchange its
-    /// reference, until a token is filled in.
+    /// The secret as it was when the configuration was read; for an exchange, the reference until a
+    /// token is filled in.
     pub secret: Secret,
 }
 
-/// Every secret of a configuration, by its key with its section.
+/// Every secret of a configuration, with the path of its key.
 pub fn all(config: &Config) -> Vec<(String, &SecretRef)> {
     let single = [
         ("admin.token", &config.admin.token),
@@ -56,7 +56,7 @@ pub fn all(config: &Config) -> Vec<(String, &SecretRef)> {
     single.chain(of_upstreams).chain(of_exchanges).chain(of_callers).collect()
 }
 
-/// Every credential of a configuration, to fill in what exchanges gave.
+/// Every credential of a configuration, to fill in the tokens of exchanges.
 pub fn credentials(config: &mut Config) -> impl Iterator<Item = &mut SecretRef> {
     let of_upstreams = config.upstreams.iter_mut().filter_map(|member| member.credential.as_mut());
     let of_callers = config.callers.iter_mut().filter_map(|caller| caller.credential.as_mut());
@@ -64,7 +64,7 @@ pub fn credentials(config: &mut Config) -> impl Iterator<Item = &mut SecretRef> 
 }
 
 impl SecretSource {
-    /// Reads `env:NAME`, `file:PATH` or `exchange:NAME`.
+    /// Parses `env:NAME`, `file:PATH` or `exchange:NAME`.
     fn parse(text: &str) -> Option<Self> {
         if let Some(name) = text.strip_prefix("env:") {
             let valid =
@@ -78,10 +78,10 @@ impl SecretSource {
         (!path.is_empty() && !path.contains('\0')).then(|| Self::File(path.into()))
     }
 
-    /// Looks the secret up, without the white space around it.
+    /// Reads the secret, trimmed.
     ///
     /// # Errors
-    /// What is wrong and what to do, in one line that holds nothing of the secret.
+    /// The problem and what to do, in one line without any part of the secret.
     pub fn resolve(&self, sources: &dyn Sources) -> Result<Secret, String> {
         let secret = match self {
             Self::Environment(name) => Secret::new(
@@ -103,7 +103,7 @@ impl SecretSource {
         Ok(secret)
     }
 
-    /// The reference as it is written.
+    /// The reference as written in the configuration.
     pub fn reference(&self) -> String {
         match self {
             Self::Environment(name) => format!("env:{name}"),
@@ -117,7 +117,7 @@ impl Value for SecretRef {
     const KIND: Kind = Kind::Secret;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        // What is written here may be the secret itself: no message repeats it.
+        // The user may have written the secret itself here: no message repeats it.
         let Some(text) = node.value.as_str() else {
             reader.problem(node, "is not a reference to a secret; write \"env:NAME\" or \"file:PATH\"");
             return None;
@@ -153,7 +153,7 @@ fn read_file(path: &Path, sources: &dyn Sources) -> Result<Secret, String> {
         format!("cannot read {}: {error}; give Weir's user the right to read it", path.display())
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
-        // The bytes are a secret too, even if they aren't text.
+        // The bytes may be a secret even if they are not text.
         zeroize::Zeroize::zeroize(&mut error.into_bytes());
         format!("{} is not text; a key is one line of visible ASCII", path.display())
     })?;
@@ -166,7 +166,7 @@ mod tests {
     use crate::config::key::{Key, Table};
     use crate::config::{parse, sources::Nothing};
 
-    /// How many keys of a table hold a secret.
+    /// The number of keys in a table that contain a secret.
     fn secrets(table: &Table) -> usize {
         let of = |key: &Key| match (key.kind, key.kind.table()) {
             (Kind::Secret | Kind::OrWord(_, &Kind::Secret) | Kind::List(&Kind::Secret), _) => 1,

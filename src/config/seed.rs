@@ -1,4 +1,4 @@
-//! Limits by model from a file: what the administration API says about a project.
+//! Limits by model from a file: a response of the administration API about a project.
 
 use std::path::PathBuf;
 
@@ -9,19 +9,19 @@ use super::read::Reader;
 use super::tree::Node;
 use super::value::Value;
 
-/// A file with the answer of `GET /organization/projects/{id}/rate_limits`, and what it says.
+/// A file with the response of `GET /organization/projects/{id}/rate_limits`, and its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeedFile {
     /// The file.
     pub path: PathBuf,
-    /// One entry for each model, in the order of the file.
+    /// The limits of each model, in the order of the file.
     pub models: Vec<SeedLimits>,
 }
 
-/// The limits of one model. Fields that Weir doesn't pace are left out.
+/// The limits of one model. Fields that Weir does not use are omitted.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct SeedLimits {
-    /// The model, or the family that the API names like one.
+    /// The model, or a family that the API lists like a model.
     pub model: String,
     /// Requests in a minute.
     #[serde(rename = "max_requests_per_1_minute")]
@@ -39,13 +39,13 @@ struct Answer {
     data: Vec<SeedLimits>,
 }
 
-/// More models than any project has, so that a mistaken file can't fill the memory.
+/// The most models; more than any project has, so that a wrong file can't fill the memory.
 const MOST_MODELS: usize = 10_000;
 
-/// Reads the answer. A limit of 0 means that the API sets none.
+/// Parses the response. The API writes 0 for a limit that is not set.
 ///
 /// # Errors
-/// What is wrong, in one line.
+/// The problem, in one line.
 pub fn parse(bytes: &[u8]) -> Result<Vec<SeedLimits>, String> {
     let answer: Answer = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if answer.data.len() > MOST_MODELS {

@@ -1,4 +1,4 @@
-//! `[server]`, `[admin]` and `[shutdown]`: what Weir listens on, and for how long.
+//! `[server]`, `[admin]` and `[shutdown]`: the listeners, their limits, and the drain.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

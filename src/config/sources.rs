@@ -1,4 +1,4 @@
-//! Where a configuration's other parts come from: the environment and files.
+//! The external sources of a configuration: the environment and files.
 
 use std::io;
 use std::path::Path;
@@ -6,25 +6,26 @@ use std::time::SystemTime;
 
 use crate::clock;
 
-/// The environment and the files, as a parameter, so that tests need neither.
+/// The environment and the files. A trait, so that tests need neither.
 pub trait Sources {
-    /// One variable of the environment.
+    /// The value of one environment variable.
     fn variable(&self, name: &str) -> Option<String>;
-    /// Every variable whose name begins with `WEIR_`, in any case, in the order of their names.
+    /// All environment variables whose names begin with `WEIR_`, in any case, in the order of the
+    /// names.
     fn overrides(&self) -> Vec<(String, String)>;
     /// A file's content.
     fn file(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// The time by which certificates are judged.
+    /// The time at which certificates must be valid.
     fn now(&self) -> SystemTime {
         clock::wall()
     }
-    /// Whether secrets and files are looked at. Without, a reference is checked for its form only.
+    /// Whether secrets and files are read. If not, only the form of a reference is checked.
     fn resolves(&self) -> bool {
         true
     }
 }
 
-/// No environment and no files: what a text says by itself.
+/// A source without environment and files: only the text counts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nothing;
 
@@ -52,13 +53,14 @@ pub struct Process {
     resolves: bool,
 }
 
-/// The process's own environment and files.
+/// The process's own environment and files, with secrets.
 pub const PROCESS: Process = Process { resolves: true };
 
-/// The same, but no secret is looked up: what `weir check` can say on another machine.
+/// The process's own, without secrets: for `weir check` on another machine.
 pub const WITHOUT_SECRETS: Process = Process { resolves: false };
 
-/// No key, certificate or configuration is larger; a mistaken path may be.
+/// The largest file that is read, in bytes: more than any key, certificate or configuration has. A
+/// mistaken path may lead to a larger one.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 
 impl Sources for Process {

@@ -1,4 +1,4 @@
-//! A configuration before it has types: TOML's own values, their keys, and where each was written.
+//! The untyped configuration: TOML values, their keys, and their positions.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,20 +11,21 @@ use super::problem::{Origin, Problem, quoted};
 /// A value and its key.
 #[derive(Clone, Debug)]
 pub(crate) struct Node<'t> {
-    /// The key with its section: `server.listen`, `callers[0].name`.
+    /// The key with its section, such as `server.listen` or `callers[0].name`.
     pub(crate) path: String,
     pub(crate) value: &'t DeValue<'t>,
-    /// Its offset in the file; nothing for what is not from there.
+    /// Its byte offset in the file; `None` for a value from elsewhere.
     at: Option<usize>,
 }
 
 impl<'t> Node<'t> {
-    /// The value at a path, with its place in the file; an empty one is in no file.
+    /// A value at a path, with its span in the file; an empty span means that it is not from the
+    /// file.
     pub(crate) fn new(path: String, span: Range<usize>, value: &'t DeValue<'t>) -> Self {
         Self { path, value, at: (!span.is_empty()).then_some(span.start) }
     }
 
-    /// A value that stands in no file: the whole configuration, or a default.
+    /// A value that is not from the file: the whole configuration, or a default.
     pub(crate) fn of(path: String, value: &'t DeValue<'t>) -> Self {
         Self::new(path, 0..0, value)
     }
@@ -42,7 +43,7 @@ impl<'t> Node<'t> {
     }
 
     fn inner(&self, key: &Spanned<Cow<'t, str>>, value: &'t Spanned<DeValue<'t>>) -> Self {
-        // Where a table stands is where its header's name stands.
+        // The position of a table is that of the name in its header.
         let span = if value.get_ref().is_table() { key.span() } else { value.span() };
         Self::new(joined(&self.path, key.get_ref()), span, value.get_ref())
     }
@@ -61,7 +62,7 @@ impl<'t> Node<'t> {
         })
     }
 
-    /// The value as a person calls it.
+    /// A description of the value, for error messages.
     pub(crate) fn describe(&self) -> String {
         match self.value {
             DeValue::String(text) => quoted(text),
@@ -75,14 +76,14 @@ impl<'t> Node<'t> {
     }
 }
 
-/// The whole number that a value is, where it is one that fits.
+/// The value as an integer, if it is one and fits.
 pub(crate) fn integer(value: &DeValue<'_>) -> Option<i64> {
     let number = value.as_integer()?;
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
-/// Puts a value at a path without lists, over what was there; nothing where a section on the way
-/// isn't a table.
+/// Sets the value at a path without list indexes. Returns `None` if a section on the path is not a
+/// table.
 pub(crate) fn put<'t>(at: &mut DeValue<'t>, path: &str, value: Spanned<DeValue<'t>>) -> Option<()> {
     let DeValue::Table(table) = at else { return None };
     let key = |name: &str| Spanned::new(0..0, Cow::Owned(name.to_owned()));
@@ -94,7 +95,7 @@ pub(crate) fn put<'t>(at: &mut DeValue<'t>, path: &str, value: Spanned<DeValue<'
     put(table.entry(key(section)).or_insert_with(new).get_mut(), rest, value)
 }
 
-/// Takes the value at a path without lists out, and the sections that are empty then.
+/// Removes the value at a path without list indexes, and sections that are empty afterwards.
 pub(crate) fn take<'t>(at: &mut DeValue<'t>, path: &str) -> Option<Spanned<DeValue<'t>>> {
     let DeValue::Table(table) = at else { return None };
     let Some((section, rest)) = path.split_once('.') else { return table.remove(path) };
@@ -106,16 +107,18 @@ pub(crate) fn take<'t>(at: &mut DeValue<'t>, path: &str) -> Option<Spanned<DeVal
     Some(taken)
 }
 
-/// The path of a key in the section at `path`.
+/// The path of the key `name` in the section at `path`.
 pub(crate) fn joined(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
-/// Where values were written: each line's start in the file, and what came from elsewhere.
+/// The positions of values: where each line of the file begins, and which values came from
+/// elsewhere.
 pub(crate) struct Places<'a> {
     text: &'a str,
     starts: Vec<usize>,
-    /// By path, the latest last; it holds for what is in them too.
+    /// Paths with their origin, the latest last. An origin also applies to the values below the
+    /// path.
     elsewhere: Vec<(String, Origin)>,
 }
 
@@ -125,12 +128,12 @@ impl<'a> Places<'a> {
         Self { text, starts: starts.collect(), elsewhere: Vec::new() }
     }
 
-    /// Reads a whole TOML file. What isn't TOML is reported, what is, is kept.
+    /// Parses a TOML file. Reports syntax errors, and keeps the valid parts.
     pub(crate) fn parse(&self, problems: &mut Vec<Problem>) -> DeValue<'a> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let origin = self.in_file(error.span().map_or(0, |span| span.start));
-            // The parser repeats itself on one mistake; the first says it best.
+            // The parser reports one mistake several times; the first report is the most precise.
             let line = |origin: &Origin| if let Origin::File { line, .. } = origin { *line } else { 0 };
             if problems.iter().any(|known| line(&known.origin) == line(&origin)) {
                 continue;
@@ -141,7 +144,7 @@ impl<'a> Places<'a> {
         DeValue::Table(table.into_inner())
     }
 
-    /// Notes that the value at a path is from elsewhere than the file.
+    /// Records that the value at a path does not come from the file.
     pub(crate) fn note(&mut self, path: &str, origin: Origin) {
         self.elsewhere.push((path.to_owned(), origin));
     }

@@ -1,4 +1,4 @@
-//! `[upstream]`: the API, the credential, and the way there.
+//! `[upstream]`: the API, the credential, and how to connect.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -72,7 +72,7 @@ section! {
 }
 
 impl MemberLimits {
-    /// Nothing is set.
+    /// No limit is set.
     const NONE: Self = Self {
         share: None,
         requests_per_minute: None,
@@ -82,14 +82,14 @@ impl MemberLimits {
         in_flight: None,
     };
 
-    /// Whether anything is set.
+    /// Whether any limit is set.
     pub fn says_anything(&self) -> bool {
         *self != Self::NONE
     }
 }
 
 impl Config {
-    /// The upstreams, the home first; `[upstream]` where there is no list.
+    /// The upstreams, the home first; `[upstream]` if there is no list.
     pub fn members(&self) -> Vec<Member> {
         let of = &self.upstream;
         if self.upstreams.is_empty() {
@@ -112,7 +112,7 @@ impl Config {
         members
     }
 
-    /// Where requests go, for people: at most three upstreams, and how many more there are.
+    /// The upstreams as text for people: at most three, and the number of the others.
     pub fn shown_upstreams(&self) -> String {
         let members = self.members();
         let urls: Vec<String> = members.iter().take(3).map(|member| member.url.to_string()).collect();
@@ -122,7 +122,7 @@ impl Config {
         }
     }
 
-    /// Whether requests bear a configured key upstream, whoever sent them.
+    /// Whether upstream requests use a configured key, whoever sent them.
     pub fn has_credential(&self) -> bool {
         self.upstream.credential.is_some() || self.upstreams.iter().any(|member| member.credential.is_some())
     }

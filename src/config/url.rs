@@ -1,4 +1,4 @@
-//! Addresses of other servers: the upstream, a proxy on the way to it, a trace collector.
+//! URLs of other servers: the upstream, a proxy to it, a trace collector.
 
 use std::ops::Deref;
 
@@ -9,7 +9,7 @@ use super::key::Kind;
 use super::value::textual;
 use crate::openai::endpoint::has_dot_segments;
 
-/// Scheme, host and port. It has no path, no query and no user.
+/// A URL with only scheme, host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl {
     tls: bool,
@@ -17,16 +17,16 @@ pub struct BaseUrl {
 }
 
 impl BaseUrl {
-    /// Reads `https://host` or `http://host:port`.
+    /// Parses `https://host` or `http://host:port`.
     ///
     /// # Errors
-    /// What is wrong and what to write, in one line that repeats neither a user nor a password.
+    /// The problem and what to write, in one line that contains neither user nor password.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (base, path) = Self::with_path(text)?;
         if path.is_empty() { Ok(base) } else { Err(format!("has a path; write \"{base}\"")) }
     }
 
-    /// The same, with a path behind it.
+    /// Parses a URL that may have a path.
     fn with_path(text: &str) -> Result<(Self, Box<str>), String> {
         const EXAMPLE: &str = "write scheme, host and port, such as \"https://api.openai.com\"";
         let uri: Uri = text.trim().parse().map_err(|_| format!("is not a URL; {EXAMPLE}"))?;
@@ -59,17 +59,18 @@ impl BaseUrl {
         self.tls
     }
 
-    /// Whether nobody on the way reads or changes what is sent there: by TLS, or on this machine.
+    /// Whether nobody on the network can read or change the traffic: it uses TLS, or stays on this
+    /// machine.
     pub fn is_private(&self) -> bool {
         self.tls || ["localhost", "127.0.0.1", "::1"].contains(&self.host())
     }
 
-    /// The host, without brackets around an IPv6 address.
+    /// The host; an IPv6 address without brackets.
     pub fn host(&self) -> &str {
         self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// The port, 443 or 80 where none is written.
+    /// The port; by default 443 or 80.
     pub fn port(&self) -> u16 {
         self.authority.port_u16().unwrap_or(if self.tls { 443 } else { 80 })
     }
@@ -81,16 +82,16 @@ impl std::fmt::Display for BaseUrl {
     }
 }
 
-/// Where an API is: scheme, host, port, and a path before those of requests.
+/// The URL of an API: scheme, host, port, and a prefix for the paths of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamUrl {
     base: BaseUrl,
-    /// Without a slash at its end.
+    /// The prefix, without a slash at its end.
     path: Box<str>,
 }
 
 impl UpstreamUrl {
-    /// Reads `https://host` or `https://host/path`.
+    /// Parses `https://host` or `https://host/path`.
     ///
     /// # Errors
     /// As for [`BaseUrl::parse`].

@@ -1,4 +1,4 @@
-//! What a key's value can be read into and shown as.
+//! The types of values: how each is parsed and shown.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,17 +13,17 @@ use crate::label::Label;
 use crate::pattern::Pattern;
 use crate::rights::Grant;
 
-/// A type that a key can have.
+/// A type that a key's value can have.
 pub(crate) trait Value: Sized {
-    /// What a person writes.
+    /// The kind of value, for messages and the schema.
     const KIND: Kind;
 
-    /// Reads it by itself. Where that fails, what is wrong with it; nothing where the kind says it.
+    /// Parses the value. The error is the problem; `None` stands for a value of the wrong kind.
     fn parse(_value: &DeValue<'_>) -> Result<Self, Option<String>> {
         Err(None)
     }
 
-    /// Reads it; where that fails the reader has been told why.
+    /// Reads the value; if that fails, it reports the problem to the reader.
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let wrong = match Self::parse(node.value) {
             Ok(value) => return Some(value),
@@ -36,11 +36,11 @@ pub(crate) trait Value: Sized {
         None
     }
 
-    /// The value as it would be written; nothing where it would not be. A secret is shown as its
+    /// The value as it would be written; `None` if it would be left out. A secret is shown as its
     /// reference.
     fn show(&self) -> Option<toml::Value>;
 
-    /// What stands for "not written", where something does.
+    /// The value of a key that is not written, if the type has one.
     fn unset() -> Option<Self> {
         None
     }
@@ -75,7 +75,7 @@ macro_rules! integers {
 }
 integers!(u64, usize, u32);
 
-/// One of the words of a closed list.
+/// One word of a closed list.
 impl<T: Label> Value for T {
     const KIND: Kind = Kind::Choice(|| T::ALL.iter().map(|value| value.name()).collect());
 
@@ -88,7 +88,7 @@ impl<T: Label> Value for T {
     }
 }
 
-/// Declares a value that is read from one text and shown as one.
+/// Declares a value that is parsed from a text and shown as one.
 macro_rules! textual {
     ($type:ty, $kind:expr, $parse:expr, $show:expr) => {
         impl $crate::config::value::Value for $type {
@@ -130,7 +130,7 @@ textual!(
 );
 textual!(Grant, Kind::Choice(Grant::words), |text| Grant::named(text).ok_or(None), |of: &Grant| of.as_str());
 
-/// Free text is never empty: to write nothing, the key is left out.
+/// Free text is never empty: to set nothing, the key is left out.
 fn free_text(text: &str) -> Result<String, Option<String>> {
     if text.trim().is_empty() {
         return Err(Some("is empty; leave it out".to_owned()));
@@ -142,7 +142,7 @@ fn path(text: &str) -> Result<PathBuf, Option<String>> {
     if text.is_empty() || text.contains('\0') { Err(None) } else { Ok(text.into()) }
 }
 
-/// Declares a value that is a word, or what another type holds.
+/// Declares a value that is either a word or a value of another type.
 macro_rules! or_word {
     ($type:ty, $word:literal = $variant:ident, $other:ident($inner:ty)) => {
         impl $crate::config::value::Value for $type {
@@ -170,7 +170,7 @@ macro_rules! or_word {
 }
 pub(crate) use or_word;
 
-/// `"off"`, or not written where the key has no default.
+/// `"off"`, or no value if the key has no default.
 impl<T: Value> Value for Option<T> {
     const KIND: Kind = Kind::OrWord("off", &T::KIND);
 
@@ -187,7 +187,7 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-/// The most elements that a list may have: callers are the longest, and each has its own series.
+/// The most elements of a list. Callers are the longest list, and each has its own metric series.
 const LONGEST_LIST: usize = 10_000;
 
 impl<T: Value> Value for Vec<T> {
@@ -202,7 +202,7 @@ impl<T: Value> Value for Vec<T> {
             reader.problem(node, format!("has {count} elements; write at most {LONGEST_LIST}"));
             return None;
         }
-        // Each element is read, so that the problems of all are told.
+        // Each element is read, so that the problems of all are reported.
         let mut values = Vec::with_capacity(count);
         for node in (0..count).filter_map(|index| node.element(index)) {
             match T::read(&node, reader) {

@@ -1,4 +1,4 @@
-//! Callers that can be told apart, and a listener that somebody may use.
+//! Rules: callers can be distinguished, and the listener serves at least one.
 
 use std::collections::BTreeSet;
 
@@ -31,7 +31,7 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     guarantees(config, rules);
 }
 
-/// Guarantees that can all be kept.
+/// The sum of guarantees can be kept.
 fn guarantees(config: &Config, rules: &mut Rules<'_, '_>) {
     let names: BTreeSet<&str> = config
         .callers
@@ -57,7 +57,7 @@ fn guarantees(config: &Config, rules: &mut Rules<'_, '_>) {
     }
 }
 
-/// Names that mean something else in metrics.
+/// Names with another meaning in metrics.
 const RESERVED: [&str; 2] = ["default", "other"];
 
 fn identity(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
@@ -115,7 +115,7 @@ fn credential(config: &Config, caller: &Caller, place: &str, rules: &mut Rules<'
     }
 }
 
-/// Keys that differ from each other: of two that are one, the rotation would have a gap.
+/// The keys of one caller differ: with two equal keys, a rotation would have a gap.
 fn own_keys(caller: &Caller, place: &str, rules: &mut Rules<'_, '_>) {
     let keys: Vec<_> = caller.all_keys().collect();
     for (index, (at, key)) in keys.iter().enumerate() {

@@ -1,12 +1,12 @@
-//! Exchanges that can be told apart, that ask for what their endpoint needs, and credentials that
-//! name one.
+//! Rules: exchanges have different names and the fields that their endpoint needs, and each one
+//! that a credential names exists.
 
 use super::{MARKS, Rules, refuse};
 use crate::config::Config;
 use crate::config::exchanges::Grant;
 use crate::config::secret::{self, SecretSource};
 
-/// Exchanges at most: each has a series.
+/// The most exchanges: each has its own metric series.
 pub(crate) const MOST: usize = 16;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
@@ -26,8 +26,7 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
                 "identity_provider_id and service_account_id go together; write both, or leave both out";
         }
     }
-    // Only what goes upstream as a credential may come from an exchange, and from one that there
-    // is.
+    // Only upstream credentials may come from an exchange, and that exchange must exist.
     for (key, secret) in secret::all(config) {
         let SecretSource::Exchange(name) = &secret.source else { continue };
         let is_credential = key.ends_with(".credential");

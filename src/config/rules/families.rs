@@ -1,4 +1,4 @@
-//! Families of models that can be told apart, each with a model that no earlier family takes.
+//! Rules: families of models have different names, and none is hidden by an earlier one.
 
 use super::{Rules, refuse};
 use crate::config::Config;
@@ -21,8 +21,7 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
                     "\"{text}\" belongs to an earlier family; leave it out here";
             }
         }
-        // A pattern takes another one where it takes its text: a star of the other is a character
-        // like any.
+        // A pattern covers another one if it matches its text, with `*` as a plain character.
         let takes_all = |earlier: &&Family| {
             let takes = |text: &str| earlier.models.iter().any(|pattern| pattern.matches(text));
             !models.is_empty() && models.iter().all(|pattern| takes(pattern.as_str()))

@@ -1,4 +1,4 @@
-//! Certificates and keys that are there and are what they should be.
+//! Rules: certificate and key files exist and have the expected content.
 
 use std::path::Path;
 
@@ -31,10 +31,10 @@ pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
     }
 }
 
-/// What a PEM file is to hold.
+/// The expected content of a PEM file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Content {
-    /// A certificate to show, which has not ended.
+    /// A certificate of Weir's own that has not expired.
     Own,
     /// Certificates of authorities.
     Authorities,

@@ -1,10 +1,11 @@
-//! Issuers that can be told apart and whose keys come from one place, and callers that name one.
+//! Rules: issuers have different names and one source of keys each, and each one that a caller
+//! names exists.
 
 use super::{MARKS, Rules, refuse};
 use crate::config::Config;
 use crate::config::issuers::Issuer;
 
-/// Issuers at most: each has series.
+/// The most issuers: each has its own metric series.
 pub(crate) const MOST: usize = 16;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {

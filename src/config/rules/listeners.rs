@@ -1,4 +1,4 @@
-//! The two listeners and the upstream: three different places, and TLS that is complete.
+//! Rules: the two listeners and the upstream have different addresses, and TLS is complete.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -51,8 +51,8 @@ fn addresses(config: &Config, rules: &mut Rules<'_, '_>) {
     }
 }
 
-/// Whether a connection to one can reach the other. Port 0 is chosen when it is bound, and never
-/// the same.
+/// Whether two listeners can receive the same connections. Port 0 is chosen at bind time, and
+/// always differs.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && same_host
@@ -73,7 +73,7 @@ fn server_tls(config: &Config, rules: &mut Rules<'_, '_>) {
     }
 }
 
-/// A certificate and its private key go together.
+/// A certificate needs its private key, and the reverse.
 fn identity(
     place: &str,
     (cert, has_cert): (&str, bool),

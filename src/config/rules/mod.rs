@@ -1,4 +1,4 @@
-//! What must hold between keys: each is valid by itself, and together they make sense.
+//! Rules between keys: combinations of valid values that contradict each other.
 
 use super::Config;
 use super::problem::{Origin, Problem};
@@ -15,11 +15,11 @@ mod replicas;
 mod resilience;
 mod upstreams;
 
-/// The marks that the name of an upstream, an exchange or an issuer may have.
+/// The punctuation allowed in the name of an upstream, an exchange or an issuer.
 const MARKS: [char; 3] = ['-', '_', '.'];
 
-/// Checks a configuration whose keys are valid one by one, and fits defaults to what the user
-/// wrote.
+/// Checks a configuration whose keys are valid one by one, and adapts defaults to the written
+/// values.
 pub(crate) fn check(config: &mut Config, root: &Node<'_>, reader: &mut Reader<'_>) {
     let mut rules = Rules { root, reader };
     fit_defaults(config, &rules);
@@ -34,8 +34,8 @@ pub(crate) fn check(config: &mut Config, root: &Node<'_>, reader: &mut Reader<'_
     files::check(config, &mut rules);
 }
 
-/// States rules, each as a condition that must not hold, the keys that it is between, and what is
-/// wrong and to be written instead. Keys and messages are format strings.
+/// States rules: each is a condition that must be false, the keys involved, and the message. Keys
+/// and messages are format strings.
 macro_rules! refuse {
     ($rules:ident; $($broken:expr => $($key:literal),+ : $message:literal;)+) => { $(
         if $broken {
@@ -46,17 +46,17 @@ macro_rules! refuse {
 }
 use refuse;
 
-/// The tree that the configuration was read from, to say where a contradiction is written.
+/// The tree that the configuration was read from, to report where a contradiction is written.
 struct Rules<'a, 'r> {
     root: &'a Node<'a>,
     reader: &'a mut Reader<'r>,
 }
 
 impl Rules<'_, '_> {
-    /// Reports a contradiction between keys, at the first of them that somebody wrote.
+    /// Reports a contradiction between keys, at the first of them that is written.
     ///
-    /// A key that is wrong by itself was reported, and its default stands in for it: no second
-    /// complaint.
+    /// A key with a problem of its own is skipped: its default was used, so the contradiction may
+    /// not be real.
     fn refuse(&mut self, keys: &[&str], message: impl Into<String>) {
         let within = |known: &Problem, key: &str| {
             known.key.strip_prefix(key).is_some_and(|rest| rest.starts_with(['[', '.']))
@@ -75,15 +75,15 @@ impl Rules<'_, '_> {
         self.reader.problems.push(Problem { origin, key, message: message.into() });
     }
 
-    /// Reports a list that is longer than it may be.
+    /// Reports a list with too many elements.
     fn at_most(&mut self, most: usize, list: &str, places: &[String]) {
         if places.len() > most {
             self.refuse(&[list], format!("are more than {most}; leave some out"));
         }
     }
 
-    /// Reports each name of a list's elements that no metric's label can have, where `marks` may be
-    /// in it, and each that an earlier element has.
+    /// Reports each element's name that is invalid as a metric label, or that an earlier element
+    /// has. `marks` is the allowed punctuation.
     fn names<'n>(
         &mut self,
         what: &str,
@@ -108,17 +108,18 @@ impl Rules<'_, '_> {
         }
     }
 
-    /// Where else a key is written, to follow its name: its line, its variable, or nothing.
+    /// The line or variable where a key is written, to append to its name; empty if it is not
+    /// written.
     fn line(&self, key: &str) -> String {
         self.root.find(key).map(|node| self.reader.places.origin(&node).line()).unwrap_or_default()
     }
 
-    /// Whether somebody wrote the key.
+    /// Whether the key is written.
     fn written(&self, key: &str) -> bool {
         self.root.find(key).is_some()
     }
 
-    /// The places in the written list of the elements that were kept.
+    /// The paths of the list's elements that were kept.
     fn kept(&self, list: &str) -> Vec<String> {
         let mut kept = Vec::new();
         for index in 0.. {
@@ -134,7 +135,7 @@ impl Rules<'_, '_> {
     }
 }
 
-/// A default gives way where the user set the bound above it lower.
+/// Lowers a default if the user set its upper bound lower.
 fn fit_defaults(config: &mut Config, rules: &Rules<'_, '_>) {
     fn fit<T: Ord + Copy>(rules: &Rules<'_, '_>, key: &str, value: &mut T, bound: T) {
         if !rules.written(key) {

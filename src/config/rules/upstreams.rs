@@ -1,13 +1,13 @@
-//! A pool whose members can be told apart, and in which each named model has a member.
+//! Rules: the upstreams of a pool have different names, and each named model has an upstream.
 
 use super::{MARKS, Rules, refuse};
 use crate::config::Config;
 use crate::config::upstreams::{Member, ModelName};
 use crate::pool::Names;
 
-/// Keys of `[upstream]` that each of `[[upstreams]]` has for itself.
+/// Keys of `[upstream]` that each of `[[upstreams]]` sets for itself.
 const OWN_KEYS: [&str; 6] = ["url", "credential", "auth", "organization", "project", "tls.server_name"];
-/// Upstreams at most.
+/// The most upstreams.
 const MOST: usize = 256;
 
 pub(super) fn check(config: &Config, rules: &mut Rules<'_, '_>) {
@@ -55,7 +55,7 @@ fn unique(member: &Member, before: &[Member], place: &str, rules: &mut Rules<'_,
     }
 }
 
-/// Names that are used, that are given once, and of which none is renamed again.
+/// A member's model names are used, appear once, and none is renamed twice.
 fn names(member: &Member, place: &str, rules: &mut Rules<'_, '_>) {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/');
     for (index, ModelName { model, name }) in member.names.iter().enumerate() {
@@ -76,7 +76,7 @@ fn serves(member: &Member, model: &str) -> bool {
     member.models.is_empty() || member.models.iter().any(|pattern| pattern.matches(model))
 }
 
-/// Each model that the limits name has an upstream.
+/// Each model that the limits name is served by an upstream.
 fn models(config: &Config, rules: &mut Rules<'_, '_>) {
     let families = rules.kept("limits.families");
     for (family, place) in config.limits.families.iter().zip(&families) {

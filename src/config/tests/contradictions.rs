@@ -1,8 +1,8 @@
-//! Keys that are valid one by one, and make no sense together.
+//! Keys that are valid one by one, and contradict each other.
 
 use super::*;
 
-/// A section of an exchange at this address.
+/// An exchange's section with this URL.
 fn exchange(url: &str, more: &str) -> String {
     let subject = "subject_token = \"env:OTHER_WEIR_KEY\"\n";
     format!("[[exchanges]]\nname = \"x\"\nurl = \"{url}\"\n{subject}{more}")

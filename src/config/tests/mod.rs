@@ -1,4 +1,4 @@
-//! What the parser takes, what it refuses, and what it says then.
+//! Accepted and rejected configurations, and the messages about them.
 
 mod contradictions;
 mod secrets;
@@ -17,12 +17,12 @@ use super::quantity::Size;
 use super::sources::{Nothing, Sources};
 use super::*;
 
-/// An environment and files of a test's own.
+/// A fake environment and fake files.
 #[derive(Default)]
 struct Fake {
     variables: BTreeMap<String, String>,
     files: BTreeMap<PathBuf, Vec<u8>>,
-    /// Secrets and files aren't looked at.
+    /// Secrets and files are not read.
     blind: bool,
 }
 
@@ -105,7 +105,7 @@ fn the_reference_s_examples_are_valid_too() {
         .flat_map(|line| [line, "\n"])
         .collect();
     let problems = read(&text, &Nothing).expect_err("a caller can't be known by a name in a certificate yet");
-    // The section of the one upstream stands beside the list of several.
+    // The section of the single upstream may be present beside the list.
     let keys = problems.list.iter().map(|problem| problem.key.as_str());
     let keys: Vec<&str> = keys.filter(|key| !key.starts_with("upstream.")).collect();
     assert_eq!(
@@ -120,7 +120,7 @@ fn the_reference_s_examples_are_valid_too() {
     });
 }
 
-/// Calls with every key and its path.
+/// Visits every key with its path.
 fn count(table: &Table, visit: &mut impl FnMut(&str, &key::Key)) {
     fn walk(path: &str, table: &Table, visit: &mut impl FnMut(&str, &key::Key)) {
         for key in table.keys {
@@ -149,7 +149,7 @@ fn each_key_has_a_doc_and_each_default_is_in_range() {
         assert!(!required || listed, "{path}");
     });
     assert!(keys > 120, "{keys}");
-    // A default out of its range, written down, is a problem.
+    // A default out of its range would be a problem once it is written.
     assert_eq!(read(&render::redacted(&Config::default()), &Nothing).unwrap(), Config::default());
 }
 
@@ -225,7 +225,7 @@ fn every_key_can_come_from_the_environment() {
         let name = format!("WEIR_{}", path.to_ascii_uppercase().replace('.', "__"));
         let value: toml::Table = toml::from_str(&format!("v = {}", key.presence.sample())).unwrap();
         let text = value["v"].as_str().map_or_else(|| value["v"].to_string(), str::to_owned);
-        // Alone it may contradict a default, but it is never unknown nor of the wrong kind.
+        // A single key may contradict a default, but is never unknown nor of the wrong kind.
         if let Err(problems) = read("", &Fake { blind: true, ..Fake::default() }.set(&name, &text)) {
             let said = problems.to_string();
             assert!(!said.contains("no such key") && !said.contains("is not valid"), "{name}={text}: {said}");
@@ -281,7 +281,8 @@ fn the_schema_knows_every_key() {
     count(&Config::TABLE, &mut |path, key| {
         let mut at = &schema;
         for name in path.split('.') {
-            // A list's keys are those of its elements, an optional table's those of the table.
+            // The keys of a list are those of its elements; those of an optional table are the
+            // table's.
             at = [&at["properties"], &at["items"]["properties"], &at["anyOf"][1]["properties"]]
                 .into_iter()
                 .map(|properties| &properties[name])
@@ -294,7 +295,7 @@ fn the_schema_knows_every_key() {
     });
 }
 
-/// TOML takes one line only, and yet a parser that recovers from a mistake keeps such a name.
+/// TOML allows one line only, but a parser that recovers from a mistake keeps such a name.
 #[test]
 fn a_key_of_several_lines_is_told_in_one() {
     let text = format!("['''{}", "x\n".repeat(1_000));
@@ -315,7 +316,7 @@ proptest! {
         let _result = read(&String::from_utf8_lossy(&bytes), &Fake::default());
     }
 
-    /// Text that is nearly right comes further than noise.
+    /// Text that is nearly valid gets further than noise.
     #[test]
     fn no_spoiled_configuration_panics(at in 0usize..30_000, length in 0usize..40, insert in "[\\[\\]{}=\"',.0-9a-z\n-]{0,8}") {
         for text in [render::reference(), include_str!("../../../tests/golden/mistakes.toml").to_owned()] {
@@ -330,7 +331,7 @@ proptest! {
         }
     }
 
-    /// Any value at any key is taken or refused.
+    /// Any value of any key is accepted or rejected.
     #[test]
     fn no_value_panics(seed in 0usize..10_000, value in prop_oneof![
         Just("nan"), Just("-inf"), Just("1e308"), Just("-1"), Just("0"), Just("9223372036854775807"), Just("true"),
@@ -343,7 +344,7 @@ proptest! {
     }
 }
 
-/// Each module argues its own defaults; the configuration may not say otherwise.
+/// Each module documents its own defaults; those of the configuration must be equal.
 #[test]
 fn the_defaults_are_those_of_the_rooms() {
     let config = Config::default();

@@ -1,4 +1,4 @@
-//! Secrets, certificates and the way out: looked up where they are, and never shown.
+//! Secrets, certificates and the proxy: read from their sources, and never shown.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn no_secret_shows_anywhere() {
     }
     assert!(!shown.contains("password"));
     assert!(shown.contains("credential = \"env:OPENAI_API_KEY\""));
-    // A literal secret isn't repeated by the message about it.
+    // The message about a literal secret does not repeat it.
     let said =
         complaints("upstream.credential = \"sk-literal\"\nadmin.token = [\"tok-literal\"]\n").join("\n");
     assert!(said.contains("env:NAME") && !said.contains("literal\""), "{said}");
