@@ -1,12 +1,12 @@
-//! What is running, and where: the version, the revision, the host.
+//! The build and the host: version, revision, host name.
 
-/// The version.
+/// The version of Weir.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The source revision: what `WEIR_REVISION` held when Weir was built, or "unknown".
+/// The source revision: the value of `WEIR_REVISION` at build time, or "unknown".
 pub(super) const REVISION: &str = named(option_env!("WEIR_REVISION"));
 
-/// The host's name: in Kubernetes that of the pod; nothing where the system does not tell.
+/// The host's name; in Kubernetes the pod's. Empty if the system does not report one.
 pub(super) fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,4 +1,5 @@
-//! The listener's TLS: read at the start and at each reload, and looked at for changes in between.
+//! The listener's TLS: its files are read at the start and at each reload, and checked for changes
+//! in between.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,17 +12,17 @@ use crate::server::tls::TlsError;
 
 use super::{Error, settings};
 
-/// The listener's TLS, and how often its files are looked at.
+/// The listener's TLS, with the files and the interval at which they are checked.
 #[derive(Clone)]
 pub(super) struct Certificates {
     pub(super) tls: Arc<ServerTls>,
-    /// The setting that each file belongs to.
+    /// The files, each with the setting that names it.
     files: Arc<[(&'static str, Box<Path>)]>,
     look: Option<Duration>,
 }
 
 impl Certificates {
-    /// Reads the files, where the configuration names some.
+    /// Reads the files, if the configuration names some.
     ///
     /// # Errors
     /// One line that names the setting whose file can't be used.
@@ -44,12 +45,12 @@ impl Certificates {
     /// Reads the files again.
     ///
     /// # Errors
-    /// As at the start; what was read before stays in use.
+    /// As at the start; the certificates in use stay.
     pub(super) fn reload(&self) -> Result<(), String> {
         self.tls.reload().map_err(|error| tell(&self.files, &error))
     }
 
-    /// Looks for changed files from now on, on the present runtime.
+    /// Starts a task on the current runtime that checks the files for changes.
     pub(super) fn watch(&self) {
         let Some(period) = self.look else { return };
         let files = Arc::clone(&self.files);
@@ -66,7 +67,7 @@ impl Certificates {
     }
 }
 
-/// The error with the setting that it concerns.
+/// The error's message, after the setting that it concerns.
 fn tell(files: &[(&'static str, Box<Path>)], error: &TlsError) -> String {
     let of = files.iter().find(|(_, path)| error.path() == Some(path));
     format!("{}: {error}", of.map_or("server.tls", |(setting, _)| setting))

@@ -1,4 +1,4 @@
-//! What can be asked of a running Weir: to read its configuration again, and to drain.
+//! Control of a running Weir: reload and drain.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,24 +28,24 @@ use super::restart::Fixed;
 use super::upstreams::Ways;
 use super::{allowances, issuers, log, loss, settings, signals};
 
-/// How long WebSocket clients have to take the frame that says that the drain's time is over.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long WebSocket clients have to receive the close frame at the end of a drain.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How the configuration is read again, from where it was read at first. Errors are every problem,
-/// as text.
+/// Reads the configuration again, from the source of the first reading. An error is the text of all
+/// problems.
 pub struct Reread {
-    /// The text that the configuration in force was read from.
+    /// The text of the configuration in force.
     pub in_force: String,
     /// Reads the text.
     pub text: Box<dyn Fn() -> Result<String, String> + Send + Sync>,
-    /// Makes a configuration of a text, with the secrets as they are now.
+    /// Parses a configuration from a text, with the present secrets.
     pub parse: Box<Parse>,
-    /// What of a text the next version does not read, one line each.
+    /// The settings in a text that the next version does not accept, one line each.
     pub deprecated: Box<dyn Fn(&str) -> String + Send + Sync>,
 }
 
 impl Reread {
-    /// Warns of what the next version does not read.
+    /// Logs a warning about settings that the next version does not accept.
     pub(super) fn warn(&self, text: &str) {
         for what in (self.deprecated)(text).lines() {
             tracing::warn!(what, "the configuration uses a former name of a key");
@@ -53,66 +53,67 @@ impl Reread {
     }
 }
 
-/// Makes a configuration of a text.
+/// Parses a configuration from a text.
 type Parse = dyn Fn(&str) -> Result<Config, String> + Send + Sync;
 
-/// The handle that signals and the admin address share.
+/// The handle shared by signals and the admin address.
 pub(super) struct Control {
     reread: Reread,
     state: Mutex<State>,
-    /// Held from the read to the end of what follows it, so that of two reloads the later text
+    /// Held from reading a configuration until it is applied, so that of two reloads the later text
     /// wins.
     reloading: Mutex<()>,
     pub(super) policies: Arc<Policies>,
     pub(super) scopes: Scopes,
     ends: Ends,
     followers: Followers,
-    /// What the process was started with and keeps.
+    /// The settings that only a restart changes.
     fixed: Fixed,
     metrics: Arc<Metrics>,
     draining: AtomicBool,
-    /// The drain begins without `shutdown.drain_delay`.
+    /// The drain skips `shutdown.drain_delay`.
     at_once: AtomicBool,
     drain_asked: Notify,
 }
 
-/// What a drain tells to end.
+/// The parts that a drain ends.
 pub(super) struct Ends {
     pub(super) drain: Drain,
     pub(super) tunnels: Arc<Tunnels>,
-    /// The others that share the limits.
+    /// The connection to the other replicas.
     pub(super) replicas: Option<Replicas>,
-    /// Closes the admin address's listener, so that the next process can have it.
+    /// Closes the admin address's listener, so that the next process can bind it.
     pub(super) admin_listener: Arc<Notify>,
 }
 
-/// How long idle connections are left open after a drain was announced, while their answers say
-/// that they close: what a client sends on one that it has just taken from its pool still arrives.
-const LAST_REQUESTS: Duration = Duration::from_secs(1);
+/// How long idle connections stay open after a drain was announced, while responses already carry
+/// `Connection: close`. A request that a client sends on a pooled connection at that moment still
+/// arrives.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
 
-/// What follows a reload beside the policies and the scopes.
+/// The parts that a reload updates beside the policies and the scopes.
 pub(super) struct Followers {
     pub(super) certificates: Option<Certificates>,
-    /// How connections to the upstreams are made.
+    /// The connectors to the upstreams.
     pub(super) egress: Egress,
-    /// Where credentials that live short come from.
+    /// The exchanges of short-lived credentials.
     pub(super) exchanges: Exchanges,
-    /// The issuers whose keys are read.
+    /// The issuers whose keys are read regularly.
     pub(super) issuers: Mutex<Vec<Weak<Issuer>>>,
     pub(super) ways: Ways,
-    /// What the admin address demands.
+    /// The access rules of the admin address.
     pub(super) admin: CurrentAccess,
     pub(super) log: Option<LogFilter>,
-    /// What callers spent.
+    /// The spending of callers.
     pub(super) spending: Arc<Spending>,
 }
 
 struct State {
     config: Config,
-    /// What it was read from: a replaced secret is put into this, not into a file that somebody
-    /// edits meanwhile.
+    /// Its text: renewed secrets are applied to this text, not to the file, which may be in the
+    /// middle of an edit.
     text: String,
-    /// What of it is not in force.
+    /// The settings that take effect only after a restart.
     waiting: Vec<Waiting>,
     read_at: SystemTime,
     problem: Option<String>,
@@ -148,19 +149,19 @@ impl Control {
         }
     }
 
-    /// The configuration in force, without secrets, and what of it changes with a restart.
+    /// The configuration in force, without secrets, with the values that a restart would change.
     pub(super) fn shown(&self) -> String {
         let state = self.state();
         render::in_force(&state.config, &state.waiting)
     }
 
-    /// Does something with the configuration that was read last. What needs a restart is in it as
-    /// it will be.
+    /// Calls `read` with the configuration that was read last. Settings that need a restart already
+    /// have their new values in it.
     pub(super) fn with_config<T>(&self, read: impl FnOnce(&Config) -> T) -> T {
         read(&self.state().config)
     }
 
-    /// How reading the configuration went.
+    /// The result of the last reload.
     pub(super) fn last_read(&self) -> Reload {
         let state = self.state();
         Reload {
@@ -171,11 +172,11 @@ impl Control {
         }
     }
 
-    /// Reads the configuration again. What concerns listeners, workers and connections stays as it
-    /// was at the start, and is named in the log where it is another now.
+    /// Reads the configuration again. Settings of listeners, workers and connections keep their
+    /// values until a restart; changed ones are logged.
     ///
     /// # Errors
-    /// Every problem of it; the configuration in force stays then.
+    /// All problems; the configuration in force stays.
     pub(super) fn reload(&self) -> Result<(), String> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let read = (self.reread.text)().and_then(|text| {
@@ -216,7 +217,7 @@ impl Control {
     /// Reads the secrets of the configuration in force again.
     ///
     /// # Errors
-    /// Every problem that it has with them; those in force stay then.
+    /// All problems; the secrets in use stay.
     pub(super) fn renew_secrets(&self) -> Result<(), String> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let text = self.state().text.clone();
@@ -228,8 +229,7 @@ impl Control {
         Ok(())
     }
 
-    /// Shows the upstream the certificate that is in the files now, and trusts the authorities that
-    /// are.
+    /// Reads the upstream's client certificate and authorities from the files again.
     pub(super) fn renew_upstream_certificates(&self) {
         match self.followers.egress.reload_if_changed(&self.state().config) {
             None => {}
@@ -240,7 +240,7 @@ impl Control {
         }
     }
 
-    /// Puts a configuration in force, but for what needs a restart, which it answers.
+    /// Puts a configuration in force, except for settings that need a restart, which it returns.
     fn apply(&self, config: &Config) -> Result<Vec<Waiting>, String> {
         let registry = Arc::clone(self.policies.current().callers.registry());
         let ways = &self.followers.ways;
@@ -251,7 +251,7 @@ impl Control {
         issuers::follow(&policy.callers, config, exchanges, issuers)?;
         self.followers.egress.replace(config).map_err(|error| error.to_string())?;
         self.followers.spending.configure(allowances::budgets(config, &policy.callers), clock::wall());
-        // The ways first: a member that is new gets requests at once.
+        // The connections first: a new member gets requests at once.
         let scopes = settings::scopes(config, &policy.callers, &ways.names);
         for caller in policy.callers.all() {
             self.metrics.name_caller(caller.id, &caller.name);
@@ -265,17 +265,17 @@ impl Control {
         Ok(self.fixed.changed_in(config))
     }
 
-    /// Upgraded connections open now.
+    /// The number of open upgraded connections.
     pub(super) fn tunnels_open(&self) -> usize {
         self.ends.tunnels.open()
     }
 
-    /// How the exchange with the other replicas stands, where there are any.
+    /// The state of the exchange with the other replicas, if there are any.
     pub(super) fn replicas(&self) -> Option<replicas::Status> {
         self.ends.replicas.as_ref().map(|replicas| replicas.status(clock::now()))
     }
 
-    /// Waits a moment until the other replicas know that this one left.
+    /// Waits, for a short time at most, until the other replicas know that this one left.
     pub(super) fn left(&self) {
         if let Some(replicas) = &self.ends.replicas {
             replicas.leave_and_wait();
@@ -294,12 +294,12 @@ impl Control {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// A drain that follows does not wait for balancers to notice.
+    /// Makes a following drain skip its delay.
     pub(super) fn skip_drain_delay(&self) {
         self.at_once.store(true, Ordering::Release);
     }
 
-    /// Asks for a drain; the thread that waits for signals begins it.
+    /// Requests a drain; the thread that waits for signals starts it.
     pub(super) fn ask_to_drain(&self) {
         self.drain_asked.notify_one();
     }
@@ -308,8 +308,8 @@ impl Control {
         self.drain_asked.notified().await;
     }
 
-    /// Not ready from now on; after the delay no more connections; then all that is under way ends,
-    /// or its time does.
+    /// Drains: reports not ready at once, closes the listener after the delay, and returns when all
+    /// requests have ended or the timeout expires.
     pub(super) async fn drain_until_done(&self) {
         self.draining.store(true, Ordering::Release);
         self.metrics.draining(true);
@@ -329,19 +329,20 @@ impl Control {
             admin_listener.notify_one();
             let deadline = clock::now() + timeout;
             let requests = async {
-                if !drain.finished((announced + LAST_REQUESTS).min(deadline)).await {
+                if !drain.finished((announced + IDLE_GRACE).min(deadline)).await {
                     drain.close_idle();
                 }
-                // What waits and can't start in time is refused, so that another replica takes it.
+                // Waiting requests that can't start in time are refused, so that another replica
+                // serves them.
                 self.scopes.drain();
                 drain.finished(deadline).await
             };
-            // Sessions between two turns end at once, the others after their turns.
+            // Sessions between two turns end at once, others after their turns.
             let closed = clock::timeout_at(deadline, tunnels.closed());
             let (finished, closed) = tokio::join!(requests, closed);
             if closed.is_err() {
                 tunnels.stop();
-                clock::timeout_at(clock::now() + FAREWELL, tunnels.closed()).await.ok();
+                clock::timeout_at(clock::now() + CLOSE_TIMEOUT, tunnels.closed()).await.ok();
             }
             if !finished {
                 tracing::warn!(

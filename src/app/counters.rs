@@ -1,4 +1,4 @@
-//! What modules below the metrics count for themselves, brought into the metrics at each scrape.
+//! Copies the counts of modules below the metrics into the metrics at each scrape.
 
 use crate::classify::FailureKind;
 use crate::metrics::{
@@ -9,7 +9,7 @@ use crate::server::{self, Rule};
 use crate::telemetry::otlp::SpanCounts;
 use crate::upstream;
 
-/// Brings the front's counts up to date.
+/// Updates the counts of the server.
 pub(super) fn of_front(metrics: &Metrics, front: &server::Counters, tunnels: usize) {
     for rule in Rule::ALL {
         raise(&metrics.http_refusals, rule_label(rule), front.refused(rule));
@@ -33,7 +33,7 @@ pub(super) fn of_front(metrics: &Metrics, front: &server::Counters, tunnels: usi
     metrics.connections.set(ConnectionState::Upgraded, upgraded);
 }
 
-/// Brings the upstream pools' counts up to date.
+/// Updates the counts of the upstream connections.
 pub(super) fn of_upstream(metrics: &Metrics, pools: &upstream::Counters, tunnels: usize) {
     let results = &metrics.upstream_connects;
     raise(results, ConnectResult::Connected, pools.connected());
@@ -51,14 +51,14 @@ pub(super) fn of_upstream(metrics: &Metrics, pools: &upstream::Counters, tunnels
     metrics.upstream_connections.set(ConnectionState::Idle, count(idle));
 }
 
-/// Brings the export's counts up to date.
+/// Updates the counts of the span export.
 pub(super) fn of_spans(metrics: &Metrics, counts: SpanCounts) {
     raise(&metrics.trace_spans, SpanResult::Sent, counts.sent);
     raise(&metrics.trace_spans, SpanResult::Dropped, counts.dropped);
     raise(&metrics.trace_spans, SpanResult::Failed, counts.failed);
 }
 
-/// Brings the counts of bodies that could not be read up to date.
+/// Updates the counts of unreadable bodies.
 pub(super) fn of_bodies(metrics: &Metrics, bodies: &replay::Budget) {
     for error in ReadError::ALL {
         let bound = match error {
@@ -76,7 +76,7 @@ fn count(connections: usize) -> i64 {
     i64::try_from(connections).unwrap_or(i64::MAX)
 }
 
-/// Brings a counter up to a total that is counted elsewhere.
+/// Raises a counter to a total that is counted elsewhere.
 fn raise<L: Label>(counters: &Counters<L>, label: L, total: u64) {
     counters.add(label, total.saturating_sub(counters.count(label)));
 }

@@ -1,5 +1,5 @@
-//! The way to the upstream: whom to trust, what certificate to show, and which proxy to ask.
-//! Replaceable while Weir runs.
+//! The connectors to the upstream: trusted authorities, client certificate and proxy. They are
+//! replaceable while Weir runs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,20 +13,20 @@ use crate::upstream::{self, Connector, tls};
 
 use super::{Error, settings};
 
-/// The connector of all workers, and the files that it was made from.
+/// The connectors of all workers, and the files they were made from.
 pub(super) struct Egress {
     pub(super) connector: Connector,
-    /// The same past the proxy.
+    /// The same connector without the proxy.
     pub(super) direct: Connector,
-    /// By way of the proxy to others than the upstream, whose name in certificates is their own.
+    /// Connects through the proxy to servers other than the upstream. It verifies each server's own
+    /// name.
     pub(super) to_others: Connector,
-    /// The configuration that the process was started with: which files and which proxy changes
-    /// with a restart alone.
+    /// The configuration at the start: only a restart changes the file names and the proxy.
     started_with: Config,
     files: Mutex<Vec<Stamp>>,
 }
 
-/// A file, when it was last changed, and its length; `None` for one that can't be seen.
+/// A file, its modification time and its length; `None` if the file can't be read.
 type Stamp = (PathBuf, Option<(SystemTime, u64)>);
 
 impl Egress {
@@ -47,11 +47,11 @@ impl Egress {
         Ok(Self { connector, direct, to_others, started_with: config.clone(), files })
     }
 
-    /// Reads the files again, and takes the proxy's credential of `config`, for connections from
-    /// now on; those that are open stay as they are.
+    /// Reads the files again, and takes the proxy's credential from `config`, for new connections;
+    /// open ones are not changed.
     ///
     /// # Errors
-    /// As at the start; what was read before stays in use.
+    /// As at the start; the values in use stay.
     pub(super) fn replace(&self, config: &Config) -> Result<(), Error> {
         let mut of = self.started_with.clone();
         of.upstream.proxy_credential.clone_from(&config.upstream.proxy_credential);
@@ -67,8 +67,8 @@ impl Egress {
         Ok(())
     }
 
-    /// The same if a file has changed since it was last read; `None` if none has. A problem is told
-    /// once for each change.
+    /// Calls [`Self::replace`] if a file has changed since it was last read; `None` if none has. A
+    /// problem is reported once for each change.
     pub(super) fn reload_if_changed(&self, config: &Config) -> Option<Result<(), Error>> {
         let now = stamps(&self.started_with);
         let mut before = self.files.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,8 +91,8 @@ fn stamps(config: &Config) -> Vec<Stamp> {
     files.into_iter().flatten().map(|path| (path.clone(), stamp(path))).collect()
 }
 
-/// Whom to trust. A machine without authorities of its own, such as a bare container, gets those
-/// built in: without a configuration Weir must work anywhere.
+/// The TLS client configuration. A machine without authorities, such as a bare container, uses the
+/// built-in ones: without a configuration Weir must work anywhere.
 fn trust(config: &Config) -> Result<Arc<ClientConfig>, Error> {
     let settings = settings::upstream_tls(config);
     let bundled = tls::Settings { roots: tls::Roots::Bundled, ..settings.clone() };

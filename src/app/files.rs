@@ -1,8 +1,8 @@
-//! How many files the process may have open, and how many connections that is.
+//! The limit of open files, and the number of connections that it allows.
 //!
-//! Each caller's connection needs a file, and one towards the upstream while its request is under
-//! way. Where there is none left, requests fail that the upstream would answer, and nobody can ask
-//! the admin address why.
+//! Each caller's connection needs a file, and another one for the upstream while a request is under
+//! way. Without free files, requests fail that the upstream would serve, and the admin address
+//! can't be reached to find out why.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -10,19 +10,19 @@ use super::settings;
 use crate::config::Config;
 use crate::server;
 
-/// What the admin address takes at most, and the process itself: listeners, log, resolver, files
-/// that are read.
-const OTHERS: usize = 64 + 32;
-/// What a thread's runtime takes.
-const OF_A_THREAD: usize = 4;
+/// Files reserved for the admin address, and for the process itself: listeners, log, resolver,
+/// files that are read.
+const RESERVED: usize = 64 + 32;
+/// Files that a thread's runtime needs.
+const PER_THREAD: usize = 4;
 
-/// The front's settings, with as many connections as there is room for. The process's own limit is
-/// raised as far as it may be, and the configured connections need it.
+/// The server's settings, with at most as many connections as files allow. Raises the process's
+/// limit as far as the configured connections need and the system permits.
 pub(super) fn front(config: &Config, workers: usize) -> server::Settings {
     let mut front = settings::server(config);
-    let others = OTHERS + OF_A_THREAD * workers;
-    front.room = room(others, raise(2 * front.connections + others));
-    // The default on a machine with a common limit is a handful less: that is no news.
+    let others = RESERVED + PER_THREAD * workers;
+    front.room = max_connections(others, raise(2 * front.connections + others));
+    // With a common system limit the default is a few less: that needs no warning.
     if front.room < front.connections / 10 * 9 {
         tracing::warn!(
             room = front.room,
@@ -34,8 +34,9 @@ pub(super) fn front(config: &Config, workers: usize) -> server::Settings {
     front
 }
 
-/// Half of what is left is for callers; the other half is for what they ask of the upstream.
-fn room(others: usize, files: usize) -> usize {
+/// The connections that `files` allow. Half of the remaining files are for callers, the other half
+/// for the upstream.
+fn max_connections(others: usize, files: usize) -> usize {
     (files.saturating_sub(others) / 2).max(1)
 }
 
@@ -60,8 +61,8 @@ mod tests {
 
     #[test]
     fn half_of_what_is_left_is_for_callers() {
-        assert_eq!(room(100, 20_000), 9_950);
-        assert_eq!(room(100, 1024), 462);
-        assert_eq!(room(100, 64), 1);
+        assert_eq!(max_connections(100, 20_000), 9_950);
+        assert_eq!(max_connections(100, 1024), 462);
+        assert_eq!(max_connections(100, 64), 1);
     }
 }

@@ -1,4 +1,5 @@
-//! The keys of issuers, read again and again: a file or a URL that is gone leaves the old keys.
+//! Reads the keys of issuers regularly. While a file or a URL is unavailable, the old keys stay in
+//! use.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -17,16 +18,16 @@ use crate::config::proxy;
 use crate::config::sources::{PROCESS, Sources as _};
 use crate::upstream::Connector;
 
-use super::exchanges::{Exchanges, PATIENCE, send};
+use super::exchanges::{Exchanges, TIMEOUT, send};
 
-/// How often a file and a URL are looked at; a URL up to a fifth earlier by chance.
+/// The interval at which a file and a URL are read; for a URL it is randomly up to a fifth shorter.
 const PERIOD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_mins(5));
-/// The shortest and the longest time between two tries where keys are missing.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
+/// The shortest and the longest time between two tries while keys are missing.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_mins(1));
 /// How long a start or a reload waits for the keys of a new issuer.
-const FIRST: Duration = Duration::from_secs(2);
+const FIRST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a caller's tokens say; nothing where the configuration's rules refuse it anyway.
+/// The required content of a caller's tokens; `None` if the configuration's rules refuse it anyway.
 pub(super) fn claim(config: &Config, of: &CallerToken, registry: &Registry) -> Option<TokenClaim> {
     let issuer = config.issuers.iter().find(|issuer| issuer.name == of.issuer)?;
     let keys = match (&issuer.jwks_url, &issuer.jwks_file) {
@@ -38,10 +39,10 @@ pub(super) fn claim(config: &Config, of: &CallerToken, registry: &Registry) -> O
     Some(TokenClaim { issuer: registry.issuer(&issuer), claim: of.claim.clone(), value: of.value.clone() })
 }
 
-/// Reads the keys of those issuers of a configuration that nobody reads yet.
+/// Starts to read the keys of those issuers of a configuration that are new.
 ///
 /// # Errors
-/// That the file of a new issuer can't be used.
+/// The file of a new issuer can't be used.
 pub(super) fn follow(
     callers: &Callers,
     config: &Config,
@@ -67,18 +68,18 @@ pub(super) fn follow(
     }
     let began = clock::now();
     for issuer in callers.issuers() {
-        issuer.wait_for_keys(FIRST.saturating_sub(clock::now() - began));
+        issuer.wait_for_keys(FIRST_TIMEOUT.saturating_sub(clock::now() - began));
     }
     Ok(())
 }
 
-/// How often the verified tokens of all callers were forgotten, to stay within their bound.
-pub(super) fn forgotten(callers: &Callers) -> u64 {
+/// How often the cache of verified tokens was emptied because it was full.
+pub(super) fn cache_resets(callers: &Callers) -> u64 {
     callers.issuers().map(|issuer| issuer.standing().forgotten).sum()
 }
 
-/// How the issuers' keys stand.
-pub(super) fn standing(callers: &Callers) -> Vec<IssuerStatus> {
+/// The state of the issuers' keys.
+pub(super) fn statuses(callers: &Callers) -> Vec<IssuerStatus> {
     let now = clock::wall();
     let of = |issuer: &Arc<Issuer>| {
         let standing = issuer.standing();
@@ -122,12 +123,12 @@ async fn keep(of: Weak<Issuer>, connector: Connector, mut rng: fastrand::Rng) {
                         "the issuer's keys can't be read; those known stay"
                     );
                 }
-                AGAIN.0.saturating_mul(1 << failures.min(5)).min(AGAIN.1).min(period)
+                RETRY.0.saturating_mul(1 << failures.min(5)).min(RETRY.1).min(period)
             }
         };
-        clock::sleep(AGAIN.0.min(wait)).await;
+        clock::sleep(RETRY.0.min(wait)).await;
         tokio::select! {
-            () = clock::sleep(wait.saturating_sub(AGAIN.0)) => {}
+            () = clock::sleep(wait.saturating_sub(RETRY.0)) => {}
             () = issuer.wanted() => {}
         }
     }
@@ -140,7 +141,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
 async fn ask(url: &str, connector: Connector) -> Result<Vec<u8>, String> {
     let request = Request::builder().uri(url).header(ACCEPT, "application/json").body(Bytes::new());
     let request = request.map_err(|error| error.to_string())?;
-    let answer = clock::timeout_at(clock::now() + PATIENCE, send(url, request, connector)).await;
+    let answer = clock::timeout_at(clock::now() + TIMEOUT, send(url, request, connector)).await;
     let answer = answer.map_err(|_| "no answer in time".to_owned())?.map_err(|error| error.to_string())?;
     match answer.status() {
         StatusCode::OK => Ok(answer.into_body().into()),

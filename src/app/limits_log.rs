@@ -1,6 +1,5 @@
-//! The log lines that name each scope's limits: when they change, and once an hour. An operator
-//! reads in them when a limit changed, and `weir what-if` under which limits the requests of the
-//! access log were sent.
+//! Logs each scope's limits when they change, and once an hour. An operator sees when a limit
+//! changed, and `weir what-if` reads under which limits the requests of the access log were sent.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,14 +9,15 @@ use crate::clock::{self, Instant};
 
 use super::Log;
 
-/// How often the scopes are looked at.
+/// The interval at which the scopes are checked.
 const PERIOD: Duration = Duration::from_secs(5);
-/// Limits that stay are named again after this time, so that each file of a rotated log has them.
-const AGAIN: Duration = Duration::from_hours(1);
-/// The least relative change that is named: a limit that is searched for moves all the time.
+/// The interval at which unchanged limits are logged again, so that each file of a rotated log
+/// contains them.
+const REPEAT: Duration = Duration::from_hours(1);
+/// The least relative change that is logged: an inferred limit changes all the time.
 const CHANGE: f64 = 0.05;
 
-/// The limits of one scope, as they were logged last.
+/// The limits of one scope, as last logged.
 struct Logged {
     limits: [Option<f64>; 4],
     at: Instant,
@@ -29,20 +29,20 @@ impl Logged {
             (Some(old), Some(new)) => (new - old).abs() > CHANGE * old,
             (old, new) => old.is_some() != new.is_some(),
         };
-        now.saturating_duration_since(self.at) >= AGAIN
+        now.saturating_duration_since(self.at) >= REPEAT
             || self.limits.iter().zip(limits).any(|(old, new)| moved(*old, *new))
     }
 }
 
-/// Begins to log the scopes' limits, where there is a log. `sample` is the part of the requests
-/// that the access log has.
+/// Starts to log the scopes' limits, if there is a log. `sample` is the fraction of requests in the
+/// access log.
 pub(super) fn begin(log: Option<&Log>, scopes: &Scopes, sample: f64) {
     if log.is_some() {
         clock::spawn(watch(scopes.clone(), sample));
     }
 }
 
-/// Logs the scopes' limits for ever.
+/// Logs the scopes' limits; never returns.
 async fn watch(scopes: Scopes, sample: f64) {
     let mut logged = HashMap::<Box<str>, Logged>::new();
     let mut next = clock::now();

@@ -1,4 +1,4 @@
-//! The listeners of a process: where each comes from.
+//! The process's listeners, and where each comes from.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -7,8 +7,8 @@ use crate::server;
 
 use super::Error;
 
-/// The listeners for callers and for people: the service manager's or those of the Weir that this
-/// one replaces, which is returned then; else new ones.
+/// Opens the listeners for callers and for the admin address: those of the service manager, those
+/// of the Weir that this one replaces (which is returned too), or new ones.
 pub(super) fn open(
     config: &Config,
 ) -> Result<(TcpListener, TcpListener, Option<server::Predecessor>), Error> {
@@ -28,13 +28,13 @@ pub(super) fn open(
     Ok((front, admin, predecessor))
 }
 
-/// Further handles of the same listeners.
+/// Duplicates the listeners' handles.
 pub(super) fn copies(listeners: [&TcpListener; 2]) -> Result<Vec<TcpListener>, Error> {
     let copies = listeners.into_iter().map(TcpListener::try_clone).collect::<std::io::Result<_>>();
     copies.map_err(|error| Error::Other(format!("a listener can't be offered to a successor: {error}")))
 }
 
-/// Where a listener listens.
+/// The local address of a listener.
 pub(super) fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
     listener.local_addr().map_err(|error| Error::Other(format!("the listener has no address: {error}")))
 }

@@ -1,4 +1,4 @@
-//! The process's log, on standard error.
+//! The process's log on standard error.
 
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,19 +10,19 @@ use crate::telemetry::{self, DirectiveError, Directives, Levels, LogError, LogFi
 
 use super::{App, Error};
 
-/// The log that runs.
+/// The running log.
 pub struct Log {
     pub(super) guard: LogGuard,
     pub(super) filter: LogFilter,
-    /// Whether it is for people rather than for programs.
+    /// Whether it is text for people, not JSON.
     pub(super) text: bool,
 }
 
 impl Log {
-    /// A log as JSON into this file, for a Weir within another command.
+    /// A log as JSON to a file, for a Weir inside another command.
     ///
     /// # Errors
-    /// When something else in this process logs already.
+    /// This process already has a log.
     pub fn to(file: std::fs::File) -> Result<Self, Error> {
         let (guard, filter) = telemetry::start(&telemetry::Settings::default(), file)
             .map_err(|error: LogError| Error::Other(error.to_string()))?;
@@ -30,7 +30,7 @@ impl Log {
     }
 }
 
-/// Starts the log. `RUST_LOG` overrules the configured level.
+/// Starts the log. `RUST_LOG` overrides the configured level.
 pub(super) fn start(config: &Config) -> Result<Log, Error> {
     let of = &config.log;
     let terminal = std::io::stderr().is_terminal();
@@ -57,7 +57,7 @@ pub(super) fn start(config: &Config) -> Result<Log, Error> {
     Ok(Log { guard, filter, text })
 }
 
-/// What is logged, which a reload can change.
+/// The log levels, which a reload can change.
 pub(super) fn levels(config: &Config) -> Levels {
     let least = match config.log.level {
         Level::Error => tracing::Level::ERROR,
@@ -69,7 +69,7 @@ pub(super) fn levels(config: &Config) -> Levels {
     Levels { least, access: config.log.access }
 }
 
-/// Says that Weir is up: to a person what to do now, to a program where it is.
+/// Logs that Weir is up: as text with instructions, as JSON with its addresses.
 pub(super) fn up(app: &App, text: bool) {
     let (mode, upstream, tls, proxy) = app.control.with_config(|config| {
         let proxy = config.upstream.proxy.as_ref().map(ToString::to_string);
@@ -89,7 +89,7 @@ pub(super) fn up(app: &App, text: bool) {
     );
 }
 
-/// An address that a person on this machine can use: an unspecified one stands for all of them.
+/// An address that a client on this machine can use: an unspecified one becomes loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     match address.ip() {
         ip if !ip.is_unspecified() => address,

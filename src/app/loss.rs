@@ -1,18 +1,19 @@
-//! A reload that would take away who may use Weir, or what it spends, is a file that was cut rather
-//! than a wish.
+//! Detects a truncated configuration: a reload that would remove the callers or the credential is
+//! more likely a damaged file than intended.
 
 use crate::config::Config;
 
-/// Refuses a text that is empty, and one that has neither credential nor callers where those are in
-/// force: the callers' Weir keys would go upstream. Names the callers that go, where some stay.
+/// Rejects an empty text, and one without credential and callers if the configuration in force has
+/// them: the callers' Weir keys would be sent upstream. Logs the callers that are removed, if some
+/// stay.
 pub(super) fn check(in_force: &Config, read: &Config, text: &str) -> Result<(), String> {
     let says_something = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    if !text.lines().any(says_something) && (guards(in_force) || *in_force != *read) {
+    if !text.lines().any(says_something) && (is_protected(in_force) || *in_force != *read) {
         return Err("the configuration is empty, perhaps because it is being written; the one in force stays. Write it whole, or \
                     restart Weir to run with the defaults"
             .to_owned());
     }
-    if guards(in_force) && !guards(read) {
+    if is_protected(in_force) && !is_protected(read) {
         return Err("the configuration has neither upstream.credential nor [[callers]], which are in force, perhaps because it is \
                     cut short; the one in force stays. Write it whole, or restart Weir to run without them"
             .to_owned());
@@ -33,8 +34,8 @@ pub(super) fn check(in_force: &Config, read: &Config, text: &str) -> Result<(), 
     Ok(())
 }
 
-/// Whether the configuration says who may use Weir, or has a key to spend.
-fn guards(config: &Config) -> bool {
+/// Whether the configuration has callers or a credential.
+fn is_protected(config: &Config) -> bool {
     config.has_credential() || !config.callers.is_empty()
 }
 

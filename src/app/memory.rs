@@ -1,7 +1,7 @@
-//! How much memory the process may have, and what of it is for bodies.
+//! The process's memory limit, and the part of it for request bodies.
 //!
-//! Requests that wait hold their bodies. Where the bounds of these are above what a container may
-//! have, a burst of large uploads while the upstream is slow ends the process, and all requests
+//! Waiting requests keep their bodies in memory. If the configured bounds exceed a container's
+//! limit, a burst of large uploads while the upstream is slow ends the process, and all requests
 //! with it.
 
 use std::path::{Path, PathBuf};
@@ -12,25 +12,25 @@ use rustix::process::{Resource, getrlimit};
 use crate::config::Config;
 use crate::replay;
 
-/// Where control groups are.
+/// The directory of control groups.
 const GROUPS: &str = "/sys/fs/cgroup";
 
-/// A limit that counts what is reserved, used or not: its line in `proc_pid_status(5)`, and what a
+/// A limit on reserved memory, used or not: its line in `proc_pid_status(5)`, and the bytes that a
 /// thread reserves.
 struct Reserved {
     line: &'static str,
     thread: u64,
 }
 
-/// Of address space 64 MiB of the C library's allocator, and a stack.
+/// Address space: 64 MiB for the C library's allocator, and a stack.
 const ADDRESSES: Reserved = Reserved { line: "VmSize:", thread: 66 << 20 };
-/// Of data a segment of Weir's allocator, and a stack.
+/// Data: a segment of Weir's allocator, and a stack.
 const DATA: Reserved = Reserved { line: "VmData:", thread: 34 << 20 };
-/// Threads beside the workers: the first, the admin address, the log, and the resolver's.
+/// Threads beside the workers: the main thread, the admin address, the log, and the resolver's.
 const OTHER_THREADS: usize = 4;
 
-/// Bytes that bodies may take in a process of `workers` workers: as configured, or less where that
-/// does not fit.
+/// The memory budget for bodies in a process with `workers` workers: as configured, or smaller if
+/// that exceeds the limit.
 pub(super) fn budget(config: &Config, workers: usize) -> Arc<replay::Budget> {
     let configured = (config.replay.max_total.bytes(), config.server.max_buffered_bytes.bytes());
     let limit = limit(workers);
@@ -47,9 +47,9 @@ pub(super) fn budget(config: &Config, workers: usize) -> Arc<replay::Budget> {
     replay::Budget::with_buffered(kept, waiting)
 }
 
-/// The bytes that the process's control groups and its own limits (`prlimit --as`, `--data`) let it
-/// have; nothing where they set no limit. Those of the process count what is reserved and never
-/// used, too: that is taken off.
+/// The memory limit in bytes, from control groups and from the process's own limits (`prlimit
+/// --as`, `--data`); `None` without one. The process's limits also count reserved memory that is
+/// never used, so that is subtracted.
 fn limit(workers: usize) -> Option<u64> {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = smallest(&own, Path::new(GROUPS), &|file| std::fs::read_to_string(file).ok());
@@ -60,19 +60,19 @@ fn limit(workers: usize) -> Option<u64> {
     groups.into_iter().chain(own.into_iter().flatten()).min()
 }
 
-/// What is left of a limit that counts what is reserved: `status` is the process's own before its
-/// workers start.
+/// The rest of a limit after subtracting reserved memory. `status` is the process's status before
+/// its workers start.
 fn unreserved(limit: u64, of: &Reserved, status: &str, workers: usize) -> u64 {
     let size = status
         .lines()
         .find_map(|line| line.strip_prefix(of.line)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let threads = of.thread.saturating_mul((workers + OTHER_THREADS) as u64);
     let left = limit.saturating_sub(size.unwrap_or_default() << 10).saturating_sub(threads);
-    // Where threads find no space for an allocator of their own, they share one.
+    // Threads that can't reserve space for their own allocator share one.
     left.max(limit / 8)
 }
 
-/// The smallest limit of the groups that `own` lists (cgroups(7)), and of those above them.
+/// The smallest limit of the groups that `own` lists (cgroups(7)) and of their parents.
 fn smallest(own: &str, root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     let limits = own.lines().flat_map(|line| {
         let mut fields = line.splitn(3, ':');
@@ -85,17 +85,17 @@ fn smallest(own: &str, root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> O
             }
             _ => return Vec::new(),
         };
-        // In a container without a namespace of its own the group is the host's: only the root of
-        // what is mounted is there.
+        // In a container without a cgroup namespace the group's path is the host's, but only the
+        // root of the mount is visible.
         let group = Path::new(group.trim_start_matches('/'));
         group.ancestors().map(|group| folder.join(group).join(file)).collect::<Vec<PathBuf>>()
     });
     limits.filter_map(|file| read(&file)?.trim().parse().ok()).min()
 }
 
-/// The bounds of the bodies that are kept and of those that wait: as configured, or both smaller so
-/// that together they take a third of the limit. The rest is for what the allocator has between
-/// them, for what the kernel holds of them, and for all else.
+/// The bounds of replayable bodies and of waiting ones: as configured, or both reduced so that they
+/// use a third of the limit. The rest is for the allocator's overhead, kernel buffers, and
+/// everything else.
 fn bounds(kept: usize, waiting: usize, limit: Option<u64>) -> (usize, usize) {
     let most = limit.map_or(usize::MAX, |limit| usize::try_from(limit / 3).unwrap_or(usize::MAX));
     let both = kept.saturating_add(waiting);

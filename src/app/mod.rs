@@ -1,9 +1,9 @@
-//! The composition root: a configuration becomes threads, listeners and modules, wired once;
-//! signals end them.
+//! The composition root: creates threads, listeners and modules from a configuration, connects them
+//! once, and ends them after a signal.
 //!
-//! The first worker accepts for all. The admin address has a thread of its own. The calling thread
-//! waits for signals, reads the configuration again when told to, and at the end drains: readiness
-//! first, then the listener, then what is under way.
+//! The first worker accepts connections for all workers. The admin address has its own thread. The
+//! main thread waits for signals, reloads the configuration on request, and at the end drains:
+//! first readiness, then the listener, then the requests under way.
 
 mod allowances;
 mod build;
@@ -61,22 +61,22 @@ use worker::{Running, Worker};
 pub use control::Reread;
 pub use log::Log;
 
-/// Why Weir did not start, or ended before its time.
+/// Why Weir did not start, or ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting can't be used.
     #[error("{0}")]
     Configuration(String),
-    /// Anything else.
+    /// Any other reason.
     #[error("{0}")]
     Other(String),
 }
 
-/// A Weir that runs.
+/// A running Weir.
 pub struct App {
-    /// Where callers connect to.
+    /// The address of the listener for callers.
     pub listening: SocketAddr,
-    /// Where people and Prometheus connect to.
+    /// The address of the admin listener.
     pub admin: SocketAddr,
     control: Arc<Control>,
     account: Arc<Account>,
@@ -85,24 +85,24 @@ pub struct App {
     admin_thread: std::thread::JoinHandle<std::io::Result<()>>,
     export: Option<otlp::ExportGuard>,
     kept: Option<Kept>,
-    /// The Weir that this one replaces.
+    /// The Weir that this one replaces, if any.
     predecessor: Option<server::Predecessor>,
     takeover: Option<Takeover>,
 }
 
-/// Why a process drains.
+/// The reason for a drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// A signal or the admin address asked for it.
+    /// A signal or a request to the admin address.
     Told,
-    /// Another process serves its listeners.
+    /// Another process now serves the listeners.
     HandedOver,
 }
 
 /// Runs until a signal ends it, and drains.
 ///
 /// # Errors
-/// When it can't start. After that, whatever fails is logged and counted.
+/// It can't start. Later failures are logged and counted.
 pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -120,7 +120,7 @@ pub fn run(config: Config, reread: Reread) -> Result<(), Error> {
         let keeping = app.kept.clone().map(|kept| clock::spawn(kept.keep()));
         log::up(&app, log.text);
         if app.until_the_end().await == End::HandedOver {
-            // What the successor keeps is newer.
+            // The successor's saved state is newer.
             app.kept = None;
             if let Some(keeping) = keeping {
                 keeping.abort();
@@ -135,7 +135,7 @@ impl App {
     /// Binds the listeners and starts all threads.
     ///
     /// # Errors
-    /// When a listener is taken, a file can't be used, or a thread can't be started.
+    /// An address is in use, a file can't be used, or a thread can't be started.
     #[expect(clippy::too_many_lines, reason = "it makes each part once, in the order of their dependencies")]
     pub fn start(mut config: Config, reread: Reread, log: Option<&Log>) -> Result<Self, Error> {
         let now = clock::now();
@@ -282,7 +282,7 @@ impl App {
         })
     }
 
-    /// Serves until it is told to end, or a successor serves.
+    /// Serves until a drain is requested, or a successor serves.
     async fn until_the_end(&mut self) -> End {
         if let Some(takeover) = &mut self.takeover {
             takeover.replace();
@@ -313,7 +313,7 @@ impl App {
         for worker in self.workers {
             worker.stop();
         }
-        // The admin thread ends by itself where nobody tells it.
+        // The admin thread ends even without this message.
         self.admin_stop.send(()).ok();
         if let Ok(Err(error)) = self.admin_thread.join() {
             tracing::error!(%error, "the admin listener failed");
@@ -322,12 +322,12 @@ impl App {
             tracing::error!(%error, "what callers spent was not kept");
         }
         self.control.left();
-        // After the last request: its spans go out too.
+        // After the last request, so that its spans are sent too.
         drop(self.export);
     }
 }
 
-/// Shares the scopes' limits with other replicas, where the configuration says so.
+/// Shares the scopes' limits with other replicas, if the configuration names some.
 fn share(config: &Config, scopes: &Scopes) -> Result<Option<Replicas>, Error> {
     settings::replicas(config)?
         .map(|settings| replicas::start(settings, scopes.clone()))
@@ -342,10 +342,10 @@ fn worker_count(config: &Config) -> usize {
     }
 }
 
-/// Refuses to start when the upstream's name does not exist: most often that is a mistake in the
-/// configuration. A resolver that is out of reach, as while a machine starts, may come back.
+/// Refuses to start if the upstream's name does not exist: the usual cause is a mistake in the
+/// configuration. An unreachable resolver is tolerated: while a machine boots it may come back.
 async fn resolve_upstream(config: &Config) -> Result<(), Error> {
-    // Of several, one that can't be found is out, and the page says so.
+    // In a pool, an upstream whose name does not exist is out, and the status page shows it.
     let url = &config.upstream.url;
     if config.upstream.proxy.is_some() || !config.upstreams.is_empty() {
         return Ok(());
@@ -356,8 +356,7 @@ async fn resolve_upstream(config: &Config) -> Result<(), Error> {
             tracing::warn!(host = url.host(), %error, "upstream.url can't be resolved now; until it can, requests get 502");
             Ok(())
         }
-        // A name of an internal zone may appear later: the exit code says that another start may
-        // help.
+        // An internal name may appear later: the exit code says that a restart may help.
         Err(error) => Err(Error::Other(format!(
             "upstream.url: the host {:?} does not resolve ({error}); correct the name, or name a host that exists",
             url.host()
@@ -365,8 +364,9 @@ async fn resolve_upstream(config: &Config) -> Result<(), Error> {
     }
 }
 
-/// Whether a resolver's words mean that it can't tell now (`EAI_AGAIN`); std keeps the words only.
+/// Whether a resolver's message means a temporary failure (`EAI_AGAIN`); std keeps only the
+/// message.
 fn is_temporary(words: &str) -> bool {
-    // glibc's, and musl's.
+    // The messages of glibc and musl.
     words.contains("Temporary failure") || words.contains("Try again")
 }

@@ -1,5 +1,5 @@
-//! Secrets and certificates that are replaced while Weir runs: looked at now and then, and at once
-//! when a key was refused.
+//! Renews secrets and certificates while Weir runs: regularly, and at once after the upstream
+//! refused a key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::telemetry::LogThrottle;
 use super::control::Control;
 use super::exchanges::Exchanges;
 
-/// How often the files with secrets are looked at. A look costs a read of a few short files.
+/// The interval at which the files with secrets are read: a few short files.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// The secrets that are others now, and what keeps others from being read.
+/// The result of a check: the secrets that changed, and the problems that prevented reading others.
 struct Look {
     changed: Vec<String>,
     problems: Vec<String>,
@@ -40,8 +40,8 @@ fn look(config: &Config, exchanges: &Exchanges) -> Look {
     found
 }
 
-/// Looks for replaced secrets and certificates for ever: each [`PERIOD`], and when a request asks
-/// because its key was refused.
+/// Checks for replaced secrets and certificates, each [`PERIOD`] and after the upstream refused a
+/// key; never returns.
 pub(super) async fn watch(control: Arc<Control>) {
     let (ask, mut asked) = mpsc::channel::<oneshot::Sender<()>>(64);
     control.policies.on_refused_key(ask);
@@ -57,7 +57,7 @@ pub(super) async fn watch(control: Arc<Control>) {
             control.exchanges().refused().await;
         }
         renew(&control, &mut throttle, clock::now());
-        // One look serves all who asked before it.
+        // One check serves all requests that asked before it.
         let others = std::iter::from_fn(|| asked.try_recv().ok());
         waiting.into_iter().chain(others).for_each(|answer| {
             answer.send(()).ok();

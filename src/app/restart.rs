@@ -1,4 +1,4 @@
-//! Which settings a reload leaves as they were at the start.
+//! The settings that a reload does not change.
 
 use std::collections::BTreeMap;
 
@@ -6,26 +6,27 @@ use crate::caller::Secret;
 use crate::config::render::{self, Waiting};
 use crate::config::{Config, secret};
 
-/// The settings that need a restart, as they are in force.
+/// The settings that need a restart, with the values in force.
 #[derive(Debug)]
 pub(super) struct Fixed {
     settings: BTreeMap<String, String>,
-    /// What the secrets among them are: a reference stays the same when what it names is replaced.
+    /// The values of the secrets among them: the reference stays the same when the secret is
+    /// replaced.
     secrets: BTreeMap<String, Secret>,
 }
 
 impl Fixed {
-    /// Those of the configuration that the process starts with.
+    /// Those of the configuration at the start.
     pub(super) fn of(config: &Config) -> Self {
         let mut settings = render::settings(config);
         settings.retain(|key, _| is_fixed(key));
-        // The URL of Redis is read again for each connection.
+        // The URL of Redis is read again for each connection, so it needs no restart.
         let secrets =
             secret::all(config).into_iter().filter(|(key, _)| is_fixed(key) && key != "replicas.redis");
         Self { settings, secrets: secrets.map(|(key, secret)| (key, secret.secret.clone())).collect() }
     }
 
-    /// The settings that are others in `config`, and come into force with a restart.
+    /// The settings that differ in `config`, and take effect after a restart.
     pub(super) fn changed_in(&self, config: &Config) -> Vec<Waiting> {
         let new = Self::of(config);
         let gone = self.settings.keys().filter(|key| !new.settings.contains_key(*key));
@@ -45,7 +46,7 @@ impl Fixed {
     }
 }
 
-/// Whether a key, or a section that it is in, is read at the start alone.
+/// Whether a key, or a section that contains it, is read only at the start.
 fn is_fixed(key: &str) -> bool {
     let mut table = &Config::TABLE;
     key.split('.').any(|step| {
@@ -95,8 +96,8 @@ mod tests {
         }
     }
 
-    /// A new key shows up here, so that it is decided what it needs. `BLESS=1 cargo test --lib
-    /// golden`, and read the difference.
+    /// A new key appears in this list, so that its author decides whether it needs a restart. To
+    /// update: `BLESS=1 cargo test --lib golden`, and read the difference.
     #[test]
     fn golden_of_every_key_it_is_known_whether_a_reload_changes_it() {
         const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/reload.txt");

@@ -1,4 +1,4 @@
-//! A scope as the status page and the metrics show it.
+//! Converts a scope's status for the status page and the metrics.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -122,7 +122,7 @@ fn upstream_status(member: &admission::MemberStatus, wall: SystemTime) -> Upstre
     }
 }
 
-/// What the upstreams of a pool are at a scrape, over all scopes.
+/// The metrics of a pool's upstreams, over all scopes.
 pub(super) fn upstream_gauges(scopes: &[admission::ScopeStatus]) -> Vec<UpstreamGauges> {
     let mut all: BTreeMap<&str, UpstreamGauges> = BTreeMap::new();
     let members = scopes.iter().flat_map(|scope| scope.members.iter().map(move |member| (scope, member)));
@@ -139,15 +139,15 @@ pub(super) fn upstream_gauges(scopes: &[admission::ScopeStatus]) -> Vec<Upstream
     all.into_values().collect()
 }
 
-/// What holds requests back where it is no limit of the upstream.
+/// The name of the bound on requests in flight.
 const IN_FLIGHT: &str = "requests in flight";
 
-/// Whether requests wait because as many are in flight as the configuration allows.
+/// Whether requests wait because the configured number is in flight.
 fn full(scope: &admission::ScopeStatus) -> bool {
     !scope.queue.is_empty() && scope.limits.in_flight.is_some_and(|limit| scope.in_flight >= limit)
 }
 
-/// What was admitted of a limit in the last minute, where it is one of a minute.
+/// The units of a limit admitted in the last minute, if its window is a minute.
 fn admitted(scope: &admission::ScopeStatus, dimension: &admission::DimensionStatus) -> Option<f64> {
     let (requests, tokens) = scope.admitted;
     if dimension.window > Duration::from_mins(1) {
@@ -160,9 +160,8 @@ fn admitted(scope: &admission::ScopeStatus, dimension: &admission::DimensionStat
     }
 }
 
-/// How long a further small request of the caller would wait where that is longest; nothing while a
-/// scope is blocked or waits for its first answers, because nobody knows when they, the upstream or
-/// the credit come.
+/// The longest predicted wait, in seconds, of a further small request of the caller. `None` while a
+/// scope is blocked or waits for its first responses: its end can't be predicted.
 pub(super) fn predicted(caller: &Caller, scopes: &[admission::ScopeStatus]) -> Option<f64> {
     let blocked = |scope: &admission::ScopeStatus| scope.outage.is_some() || scope.quota_spent_for.is_some();
     let unheard = |scope: &admission::ScopeStatus| scope.dimensions.is_empty() && !scope.queue.is_empty();
@@ -176,7 +175,7 @@ pub(super) fn predicted(caller: &Caller, scopes: &[admission::ScopeStatus]) -> O
     scopes.iter().map(of_scope).reduce(f64::max)
 }
 
-/// A limit as people call it: `requests per minute`.
+/// A limit's name for people: `requests per minute`.
 fn limit_name(slot: admission::Slot) -> String {
     slot.as_str().replace('_', " ")
 }

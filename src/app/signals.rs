@@ -1,4 +1,4 @@
-//! What the outside tells the process: end, or read the configuration again.
+//! Unix signals: drain and reload.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::control::Control;
 
-/// Waits until SIGTERM, SIGINT or the admin address asks for a drain. SIGHUP reads the
-/// configuration again. SIGINT is somebody at a terminal: no balancer has to notice, and the drain
-/// begins at once.
+/// Waits until SIGTERM, SIGINT or the admin address requests a drain. SIGHUP reloads the
+/// configuration. SIGINT comes from a terminal, where no load balancer needs time to notice: the
+/// drain skips its delay.
 pub(super) async fn until_told(control: &Arc<Control>) {
     let (mut terminate, mut interrupt, mut hangup) =
         (listen(SignalKind::terminate()), listen(SignalKind::interrupt()), listen(SignalKind::hangup()));
@@ -21,7 +21,7 @@ pub(super) async fn until_told(control: &Arc<Control>) {
             }
             () = control.drain_asked() => break,
             () = received(&mut hangup) => {
-                // On a thread of its own: it may wait for an exchange's token.
+                // On its own thread: a reload may wait for an exchange's token.
                 let control = Arc::clone(control);
                 drop(tokio::task::spawn_blocking(move || {
                     if let Err(problems) = control.reload() {
@@ -47,7 +47,7 @@ fn listen(kind: SignalKind) -> Option<Signal> {
     signal(kind).inspect_err(|error| tracing::warn!(%error, "a signal can't be listened for")).ok()
 }
 
-/// Waits for a signal; for ever where it can't be listened for.
+/// Waits for a signal; forever if it could not be registered.
 async fn received(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => {

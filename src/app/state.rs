@@ -1,5 +1,5 @@
-//! The folder `state`: what survives a restart. Short texts, each written anew and renamed, so that
-//! it is always whole.
+//! The folder `state`, whose content survives a restart: short text files, each replaced
+//! atomically.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,12 @@ use super::Error;
 
 const SPENDING: &str = "spending";
 const LEARNED: &str = "learned";
-/// How often what changed is written: a process that is killed forgets as much.
+/// The interval at which changes are written: a killed process loses at most this much.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The same of what was learned of limits, in periods: it can be learned again.
+/// The same for learned limits, in periods: losing them is cheap, they are learned again.
 const LEARNED_EVERY: u32 = 10;
 
-/// What is kept of budgets and of limits.
+/// The saved state: budgets and learned limits.
 #[derive(Clone)]
 pub(super) struct Kept {
     folder: PathBuf,
@@ -28,11 +28,10 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Takes up what an earlier process kept in this folder.
+    /// Loads the state that an earlier process saved in the folder.
     ///
     /// # Errors
-    /// That budgets can't be read, or could not be written. What was learned of limits is learned
-    /// anew where it can't be read.
+    /// Budgets can't be read or written. Unreadable limits are only learned again.
     pub(super) fn restore(folder: &Path, spending: Arc<Spending>, scopes: Scopes) -> Result<Self, Error> {
         let path = folder.join(SPENDING);
         let wrong =
@@ -54,7 +53,7 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Writes what changed, for ever.
+    /// Saves changes; never returns.
     pub(super) async fn keep(self) {
         let mut written = [self.spending.text(), self.scopes.memory(clock::wall())];
         let mut failed = false;
@@ -80,10 +79,10 @@ impl Kept {
         }
     }
 
-    /// Writes it as it is now.
+    /// Saves the present state.
     ///
     /// # Errors
-    /// That it can't be written.
+    /// It can't be written.
     pub(super) fn write(&self) -> io::Result<()> {
         self.put(&[self.spending.text(), self.scopes.memory(clock::wall())])
     }
@@ -101,7 +100,7 @@ impl Kept {
     }
 }
 
-/// A file's text; nothing where there is none.
+/// A file's text; `None` if there is no file.
 fn read(path: &Path) -> io::Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),

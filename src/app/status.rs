@@ -1,4 +1,4 @@
-//! What the admin address shows, gathered from all modules.
+//! Gathers the content of the admin address from all modules.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -21,12 +21,12 @@ use super::control::Control;
 use super::shown_scope::{ago, gauges, predicted, scope_status, upstream_gauges};
 use super::{build, counters, issuers};
 
-/// Failures that the page lists.
+/// The most failures on the page.
 const FAILURES: usize = 20;
-/// How long the page shows a request that met several rate limits, after the last of them.
+/// How long the page shows a request with several rate-limit refusals, after the last one.
 const REPEATED_SHOWN: Duration = Duration::from_mins(5);
 
-/// Gathers what is shown. Called on the admin thread.
+/// Gathers the status. Called on the admin thread.
 pub(super) struct Status {
     pub(super) control: Arc<Control>,
     pub(super) metrics: Arc<Metrics>,
@@ -37,7 +37,7 @@ pub(super) struct Status {
     pub(super) log: Option<DroppedLines>,
     pub(super) spans: Option<Spans>,
     pub(super) started: Instant,
-    /// Where callers send their requests, until a restart.
+    /// The listener's address until a restart.
     pub(super) listen: String,
     pub(super) host: String,
 }
@@ -71,8 +71,8 @@ impl Status {
             scopes_merged: counts.merged,
             log_lines_dropped: self.log.as_ref().map_or(0, DroppedLines::count),
             replicas: self.control.replicas().unwrap_or_default(),
-            verified_tokens_forgotten: issuers::forgotten(&self.control.policies.current().callers),
-            issuers: (issuers::standing(&self.control.policies.current().callers).into_iter())
+            verified_tokens_forgotten: issuers::cache_resets(&self.control.policies.current().callers),
+            issuers: (issuers::statuses(&self.control.policies.current().callers).into_iter())
                 .map(|issuer| (issuer.name, issuer.age_seconds, issuer.failures))
                 .collect(),
             credentials: (self.control.exchanges().expiries(clock::now()).into_iter())
@@ -81,8 +81,8 @@ impl Status {
         }
     }
 
-    /// Everyone who may send, and what each met lately. The default caller is none where unknown
-    /// ones are refused.
+    /// All callers, with their recent errors. The default caller is omitted if unknown callers are
+    /// refused.
     fn callers(
         &self,
         scopes: &[admission::ScopeStatus],
@@ -138,7 +138,7 @@ impl Status {
         }
     }
 
-    /// The request that met several rate limits, while that is news.
+    /// The last request with several rate-limit refusals, while it is recent.
     fn repeated_refusal(&self, wall: SystemTime) -> Option<RepeatedRefusal> {
         let last = self.account.repeated_refusal()?;
         let ago = wall.duration_since(last.at).unwrap_or_default();
@@ -151,7 +151,7 @@ impl Status {
         })
     }
 
-    /// The errors of the last hour, each with who met it lately.
+    /// The errors of the last hour, each with the callers that recently got it.
     fn errors(&self, recent: &[RecentErrors], now: Instant, wall: SystemTime) -> Vec<ErrorStatus> {
         let of = |history: &ClassHistory| {
             let met = recent.iter().filter(|errors| errors.class == history.class);
@@ -206,7 +206,7 @@ impl Source for Status {
             unknown_last_minute: self.account.unknown_last_minute(now),
             replicas: self.control.replicas().as_ref().map(replicas_status),
             credentials: self.control.exchanges().expiries(now),
-            issuers: issuers::standing(&self.control.policies.current().callers),
+            issuers: issuers::statuses(&self.control.policies.current().callers),
             callers: self.callers(&scopes, &recent, now),
             scopes: shown,
             errors: self.errors(&recent, now, wall),

@@ -1,4 +1,4 @@
-//! `server.takeover`: this process replaces the running one, and offers itself to the next.
+//! `server.takeover`: this process replaces the running one, and can be replaced by the next.
 
 use std::io;
 use std::net::TcpListener;
@@ -15,25 +15,25 @@ use crate::server;
 use super::Error;
 use super::state::Kept;
 
-/// How long a successor may take from the listeners to its first answer.
+/// The time that a successor has from receiving the listeners to its first response.
 const STARTS_WITHIN: Duration = Duration::from_mins(1);
 
-/// The socket at which a successor asks for the listeners.
+/// The socket at which a successor requests the listeners.
 #[derive(Debug)]
 pub(super) struct Takeover {
     socket: UnixListener,
     path: PathBuf,
-    /// The same sockets as those that are served.
+    /// Duplicates of the listening sockets.
     listeners: Vec<TcpListener>,
-    /// The path is ours to remove.
+    /// Whether this process must remove the path.
     owns_path: bool,
 }
 
 impl Takeover {
-    /// Opens the socket beside its path: whoever serves that now goes on.
+    /// Opens the socket under a temporary path, so that the running process keeps its own.
     ///
     /// # Errors
-    /// That it can't be opened there.
+    /// It can't be opened there.
     pub(super) fn open(path: &Path, listeners: Vec<TcpListener>) -> Result<Self, Error> {
         let open = || {
             let beside = path.with_extension("new");
@@ -54,7 +54,7 @@ impl Takeover {
         Ok(Self { socket, path: path.to_owned(), listeners, owns_path: false })
     }
 
-    /// Puts it in the place of the one before.
+    /// Renames the socket to its final path, replacing the predecessor's.
     pub(super) fn replace(&mut self) {
         match std::fs::rename(self.path.with_extension("new"), &self.path) {
             Ok(()) => self.owns_path = true,
@@ -64,7 +64,7 @@ impl Takeover {
         }
     }
 
-    /// Waits until a successor serves the listeners. Dropped before, it offers nothing more.
+    /// Waits until a successor serves the listeners. Dropping the future stops the offer.
     pub(super) async fn handed_over(mut self, kept: Option<&Kept>) {
         loop {
             let stream = match self.socket.accept().await {
@@ -94,7 +94,7 @@ impl Takeover {
         if peer != own && peer != 0 {
             return Err(io::Error::other(format!("it runs as user {peer}, and this one as {own}")));
         }
-        // The successor reads it as it starts.
+        // Save the state now: the successor reads it when it starts.
         kept.map_or(Ok(()), Kept::write)?;
         server::hand_over(&stream, &self.listeners)?;
         let ready = clock::timeout_at(clock::now() + STARTS_WITHIN, stream.read_u8()).await;
@@ -112,7 +112,7 @@ impl Drop for Takeover {
     }
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 fn remove(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -1,5 +1,5 @@
-//! The upstreams as the configuration names them: connections for each worker, which a reload keeps
-//! where nothing of them changed.
+//! The configured upstreams, with each worker's connections. A reload keeps the connections of
+//! unchanged upstreams.
 
 use std::sync::Arc;
 
@@ -14,23 +14,23 @@ use crate::upstream::{self, Connector, Target, Upstream};
 
 use super::Error;
 
-/// What connections to upstreams are made with, for the life of the process.
+/// The connectors to the upstreams, for the life of the process.
 pub(super) struct Ways {
-    /// By way of the proxy, where there is one.
+    /// Through the proxy, if there is one.
     pub(super) connector: Connector,
-    /// Past it.
+    /// Without the proxy.
     pub(super) direct: Connector,
     pub(super) settings: upstream::Settings,
     pub(super) counters: Arc<upstream::Counters>,
     pub(super) tunnels: Arc<Tunnels>,
     pub(super) workers: usize,
-    /// The numbers of upstreams, by their names.
+    /// The numbers of upstreams, by name.
     pub(super) names: Arc<Names>,
     pub(super) owners: Arc<Owners>,
 }
 
 impl Ways {
-    /// The upstreams of a configuration; `before` has the connections of those that stay.
+    /// The upstreams of a configuration. Connections of unchanged ones are taken from `before`.
     ///
     /// # Errors
     /// The setting that can't be used.
@@ -46,7 +46,7 @@ impl Ways {
                 Some(way) => way.connections().into(),
                 None => self.connections(config, &member, target),
             };
-            // The one upstream's is a matter of the callers, who may have others.
+            // Without a pool the credential belongs to the caller, which may have its own.
             let own = member.credential.as_ref().filter(|_| !config.upstreams.is_empty());
             let names = [member.organization.as_deref(), member.project.as_deref()];
             let credential =
@@ -72,13 +72,13 @@ impl Ways {
     }
 }
 
-/// Where a member is written.
+/// The path of a member's section.
 fn place(config: &Config, member: &Member) -> String {
     let index = config.upstreams.iter().position(|other| other.name == member.name);
     index.map_or_else(|| "upstream".to_owned(), |index| format!("upstreams[{index}]"))
 }
 
-/// What requests bear at a member that has a credential.
+/// The credential for requests to a member that has one configured.
 pub(super) fn credential(
     key: &Secret,
     style: AuthHeader,

@@ -1,4 +1,4 @@
-//! One worker: a thread with a runtime, a pool of upstream connections and a proxy of its own.
+//! A worker: a thread with its own runtime, upstream connections and proxy.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,10 +17,10 @@ use crate::replay::ClientBody;
 use crate::response::OwnAnswer;
 use crate::server::{self, Acceptor, ConnectionInfo, Front, Refusal, Seat, ServerTls};
 
-/// What a worker's thread runs.
+/// The parts of a worker's thread.
 pub(super) struct Worker {
     pub(super) seat: Seat,
-    /// With the first worker only: it accepts for all.
+    /// Only the first worker accepts connections, for all.
     pub(super) acceptor: Option<Acceptor>,
     pub(super) front: server::Settings,
     pub(super) tls: Option<Arc<ServerTls>>,
@@ -29,14 +29,14 @@ pub(super) struct Worker {
     pub(super) name: String,
 }
 
-/// A worker's thread.
+/// The running thread of a worker.
 pub(super) struct Running {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
 
 impl Worker {
-    /// Starts the thread. `proxy` is called on it, inside its runtime.
+    /// Starts the thread. It calls `proxy` inside its runtime.
     pub(super) fn start(self, proxy: impl FnOnce() -> Arc<Proxy> + Send + 'static) -> io::Result<Running> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
@@ -48,13 +48,14 @@ impl Worker {
                     _ = stopped => {}
                 }
             });
-            // The system's resolver may take seconds for a look-up that nobody waits for any more.
+            // A lookup by the system's resolver may take seconds, and its result is no longer
+            // needed.
             runtime.shutdown_background();
         })?;
         Ok(Running { stop, thread })
     }
 
-    /// Serves until the thread is stopped: connections go on after the acceptor has ended.
+    /// Serves until the thread is stopped: open connections continue after the acceptor has ended.
     async fn run(self, proxy: Arc<Proxy>) {
         let make = move |info: Arc<ConnectionInfo>| Calls { proxy: Arc::clone(&proxy), info };
         let front = Front::new(self.front, make, render, self.counters, self.draining);
@@ -77,9 +78,9 @@ impl Worker {
 }
 
 impl Running {
-    /// Ends the worker, and what is still under way on it with it.
+    /// Stops the worker, and aborts its remaining requests.
     pub(super) fn stop(self) {
-        // A worker that has ended already needs no telling.
+        // The send fails if the worker has already ended.
         self.stop.send(()).ok();
         if self.thread.join().is_err() {
             tracing::error!("a worker panicked");
@@ -87,7 +88,7 @@ impl Running {
     }
 }
 
-/// The service of one connection.
+/// The HTTP service of one connection.
 #[derive(Clone)]
 struct Calls {
     proxy: Arc<Proxy>,
@@ -108,7 +109,7 @@ impl Service<Request<ClientBody>> for Calls {
     }
 }
 
-/// What the front answers by itself, in the envelope that SDKs understand.
+/// The responses of the server itself, in the error format that SDKs understand.
 fn render(refusal: Refusal) -> Response<Bytes> {
     let answer = match refusal {
         Refusal::Hygiene(rule) => OwnAnswer {

@@ -1,7 +1,7 @@
-//! Credentials that live short: each exchange has its token anew before its time is over.
+//! Short-lived credentials: each exchange gets its next token before the present one expires.
 //!
-//! One task for each exchange asks, so that never two ask at once. The old token is used until the
-//! new one is there.
+//! One task per exchange sends the requests, so that two never overlap. The old token is used until
+//! the new one has arrived.
 
 mod request;
 #[cfg(test)]
@@ -26,25 +26,25 @@ use crate::upstream::Connector;
 
 use super::Error;
 use request::NoToken;
-pub(super) use request::{PATIENCE, send};
+pub(super) use request::{TIMEOUT, send};
 use token::Token;
 
-/// How long a start or a reload waits for the first token of an exchange.
-const FIRST: Duration = Duration::from_secs(10);
-/// How long a request whose key was refused waits for another token.
-const ANOTHER: Duration = Duration::from_millis(900);
+/// How long a start or a reload waits for an exchange's first token.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request whose key was refused waits for a new token.
+const RENEWAL_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// The exchanges of the configuration in force.
 pub(super) struct Exchanges {
-    /// Where their tasks run; started with the first exchange.
+    /// The runtime of their tasks; started with the first exchange.
     runtime: Mutex<Option<Handle>>,
-    /// By way of the proxy, and past it; neither is bound to the upstream's name.
+    /// Through the proxy, and without it; both verify each server's own name.
     connectors: [Connector; 2],
     current: Mutex<Vec<Arc<Running>>>,
     renewed: Arc<Notify>,
 }
 
-/// An exchange whose task ends with this.
+/// A running exchange; dropping it ends its task.
 struct Running {
     exchange: Arc<Exchange>,
     task: AbortHandle,
@@ -53,11 +53,11 @@ struct Running {
 struct Exchange {
     of: Settings,
     state: Mutex<State>,
-    /// The first token is there, or can't be had.
+    /// Signaled when the first token has arrived, or has failed for good.
     first: Condvar,
-    /// Asks for a token now.
+    /// Requests a token at once.
     wake: Notify,
-    /// Tries so far.
+    /// The number of tries so far.
     tries: watch::Sender<u64>,
 }
 
@@ -69,17 +69,17 @@ struct State {
 }
 
 impl Exchanges {
-    /// No exchange yet.
+    /// Without exchanges.
     pub(super) fn new(proxied: Connector, direct: Connector) -> Self {
         let (runtime, current) = (Mutex::default(), Mutex::default());
         Self { runtime, connectors: [proxied, direct], current, renewed: Arc::default() }
     }
 
-    /// The exchanges of another configuration, each with a token: those that stay, and new ones.
-    /// [`Self::keep`] puts them in force. It waits for the new ones' first tokens.
+    /// The exchanges of another configuration, each with a token: unchanged ones, and new ones. It
+    /// waits for the new ones' first tokens; [`Self::keep`] puts them in force.
     ///
     /// # Errors
-    /// The exchange that gave none, with the reason.
+    /// The exchange that got no token, with the reason.
     pub(super) fn of(&self, config: &Config) -> Result<Prepared, Error> {
         let mut all = Vec::with_capacity(config.exchanges.len());
         for (index, of) in config.exchanges.iter().enumerate() {
@@ -97,17 +97,17 @@ impl Exchanges {
         Ok(Prepared(all))
     }
 
-    /// Has these exchanges from now on; the others end.
+    /// Puts these exchanges in force; the others end.
     pub(super) fn keep(&self, prepared: Prepared) {
         *lock(&self.current) = prepared.0;
     }
 
-    /// Fills in the tokens that there are now.
+    /// Fills in the present tokens.
     pub(super) fn fill(&self, config: &mut Config) {
         Prepared(lock(&self.current).clone()).fill(config);
     }
 
-    /// Whether a credential's token is another one now.
+    /// Whether a credential's token has changed.
     pub(super) fn has_another(&self, of: &secret::SecretRef) -> bool {
         let SecretSource::Exchange(name) = &of.source else { return false };
         let current = lock(&self.current);
@@ -117,18 +117,17 @@ impl Exchanges {
             .unwrap_or(false)
     }
 
-    /// Waits until a token is new.
+    /// Waits for the next new token.
     pub(super) async fn renewed(&self) {
         self.renewed.notified().await;
     }
 
-    /// A request's key was refused: asks for the tokens anew that are old enough, and waits for
-    /// them.
+    /// To be called when the upstream refused a key: renews tokens that are old enough, and waits
+    /// for them.
     pub(super) async fn refused(&self) {
         let now = clock::now();
-        let old = |known: &&Arc<Running>| {
-            known.state().token.as_ref().is_none_or(|token| token.is_worth_another(now))
-        };
+        let old =
+            |known: &&Arc<Running>| known.state().token.as_ref().is_none_or(|token| token.is_renewable(now));
         let old: Vec<Arc<Running>> = lock(&self.current).iter().filter(old).cloned().collect();
         let mut tries: Vec<watch::Receiver<u64>> = old.iter().map(|old| old.tries.subscribe()).collect();
         for exchange in &old {
@@ -139,10 +138,10 @@ impl Exchanges {
                 tried.changed().await.ok();
             }
         };
-        clock::timeout_at(now + ANOTHER, all).await.ok();
+        clock::timeout_at(now + RENEWAL_TIMEOUT, all).await.ok();
     }
 
-    /// How long each token is valid.
+    /// The remaining lifetime of each token.
     pub(super) fn expiries(&self, now: Instant) -> Vec<CredentialStatus> {
         let of = |exchange: &Arc<Running>| {
             let state = exchange.state();
@@ -172,12 +171,13 @@ impl Exchanges {
         Ok(Arc::new(Running { exchange, task }))
     }
 
-    /// How to connect, past the proxy or by way of it.
+    /// A connector, without or through the proxy.
     pub(super) fn connector(&self, is_direct: bool) -> Connector {
         self.connectors[usize::from(is_direct)].clone()
     }
 
-    /// A thread of their own, because a reload waits on others.
+    /// The runtime of the exchanges, on its own thread: a reload blocks other threads while it
+    /// waits.
     pub(super) fn runtime(&self) -> Result<Handle, Error> {
         let mut known = lock(&self.runtime);
         if let Some(handle) = &*known {
@@ -194,7 +194,7 @@ impl Exchanges {
     }
 }
 
-/// Exchanges that have a token each, and may come into force.
+/// Exchanges that have tokens, ready to be put in force.
 pub(super) struct Prepared(Vec<Arc<Running>>);
 
 impl Prepared {
@@ -226,7 +226,7 @@ impl Exchange {
         let waits = |state: &mut State| {
             state.token.is_none() && !state.problem.as_ref().is_some_and(|none| none.lasting)
         };
-        let waited = self.first.wait_timeout_while(self.state(), FIRST, waits);
+        let waited = self.first.wait_timeout_while(self.state(), FIRST_TIMEOUT, waits);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match (&state.token, &state.problem) {
             (Some(_), _) => Ok(()),
@@ -235,7 +235,7 @@ impl Exchange {
         }
     }
 
-    /// Asks for a token, and for the next one when it is due, for ever.
+    /// Requests tokens, each when it is due; never returns.
     async fn run<A, F>(self: Arc<Self>, ask: A, renewed: Arc<Notify>, mut rng: fastrand::Rng)
     where
         A: Fn() -> F + Send,
@@ -244,7 +244,7 @@ impl Exchange {
         loop {
             let asked = ask().await;
             let due = self.take(asked, &renewed, &mut rng);
-            // Who asked meanwhile has this answer.
+            // Requests during the exchange are served by its result.
             tokio::select! { biased; () = self.wake.notified() => {} () = std::future::ready(()) => {} }
             self.tries.send_modify(|tries| *tries += 1);
             tokio::select! {
@@ -254,7 +254,7 @@ impl Exchange {
         }
     }
 
-    /// Takes an answer, and says when to ask next.
+    /// Stores the result of a request, and returns when the next one is due.
     fn take(&self, asked: Result<Token, NoToken>, renewed: &Notify, rng: &mut fastrand::Rng) -> Instant {
         let mut state = self.state();
         let due = match asked {
@@ -273,7 +273,7 @@ impl Exchange {
                 let left = state.token.as_ref().map(|token| token.ends().saturating_duration_since(now));
                 let (problem, failures, expires_in) =
                     (&none.problem, state.failures, left.map(|it| it.as_secs()));
-                // Each that doubles the count: the first at once, and never a flood.
+                // Log the 1st, 2nd, 4th, 8th … failure in a row.
                 if failures.is_power_of_two() {
                     tracing::error!(
                         exchange = self.of.name,
@@ -310,9 +310,8 @@ impl std::ops::Deref for Running {
     }
 }
 
-/// What all replicas call a credential of an exchange: the tokens of each are its own, and live
-/// short.
-pub(super) fn lasting_name(
+/// A name for an exchange's credential that all replicas share: their tokens differ and expire.
+pub(super) fn shared_credential_name(
     config: &Config,
     key: &secret::SecretRef,
     account: [Option<&str>; 2],

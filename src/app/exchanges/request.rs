@@ -1,5 +1,4 @@
-//! A token endpoint's request and answer, as RFC 8693, RFC 6749 and OpenAI's workload identity have
-//! them.
+//! Requests and responses of token endpoints, by RFC 8693, RFC 6749 and OpenAI's workload identity.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use tower::Service;
 
-use super::token::{Token, UNTOLD_LIFE};
+use super::token::{DEFAULT_LIFETIME, Token};
 use crate::caller::Secret;
 use crate::clock;
 use crate::config::exchanges::Exchange;
@@ -21,19 +20,19 @@ use crate::http_client::{self, Failed};
 use crate::openai::masking::masked;
 use crate::upstream::{Connector, Destination, Progress, Target};
 
-/// From the look-up of the endpoint's name to the end of its answer.
-pub(in crate::app) const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of an answer; a token takes a few thousand.
-const LONGEST: usize = 256 * 1024;
-/// Characters of an endpoint's words that are told.
-const MOST_WORDS: usize = 300;
+/// The timeout of a whole exchange, including the DNS lookup.
+pub(in crate::app) const TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes of a response; a token takes a few thousand.
+const MAX_RESPONSE: usize = 256 * 1024;
+/// The most characters of an endpoint's error message that are logged.
+const MAX_MESSAGE: usize = 300;
 
 /// Why there is no token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NoToken {
-    /// What went wrong, without a secret.
+    /// The problem, without a secret.
     pub(super) problem: String,
-    /// Whether the endpoint, or the subject token, says that asking again does not help by itself.
+    /// Whether repeating the request can't help, as the endpoint or the subject token shows.
     pub(super) lasting: bool,
 }
 
@@ -45,7 +44,7 @@ struct Answer {
     error_description: Option<String>,
 }
 
-/// Asks the endpoint for a token.
+/// Requests a token from the endpoint.
 pub(super) async fn ask(of: &Exchange, connector: Connector) -> Result<Token, NoToken> {
     let asked = clock::now();
     let subject = of.subject_token.source.resolve(&PROCESS);
@@ -55,13 +54,13 @@ pub(super) async fn ask(of: &Exchange, connector: Connector) -> Result<Token, No
     let request = request(of, &subject).map_err(temporary)?;
     let url = of.url.to_string();
     let answering = send(&url, request, connector);
-    let answer = clock::timeout_at(asked + PATIENCE, answering).await;
+    let answer = clock::timeout_at(asked + TIMEOUT, answering).await;
     let answer = answer.unwrap_or_else(|_| Err("no answer in time".into())).map_err(temporary)?;
     let (secret, life) = read(&answer)?;
     Ok(Token { secret, asked, life })
 }
 
-/// Sends a request on a connection of its own.
+/// Sends a request on a new connection.
 pub(in crate::app) async fn send(
     url: &str,
     request: Request<Bytes>,
@@ -70,7 +69,7 @@ pub(in crate::app) async fn send(
     let target = Arc::new(Target::parse(url)?);
     let to = Destination { target, only_http1: true, progress: Progress::default() };
     let connected = connector.call(to).await.map_err(|failure| failure.to_string())?;
-    http_client::exchange(connected.io, request, LONGEST).await
+    http_client::exchange(connected.io, request, MAX_RESPONSE).await
 }
 
 fn request(of: &Exchange, subject: &Secret) -> Result<Request<Bytes>, Failed> {
@@ -89,7 +88,7 @@ fn request(of: &Exchange, subject: &Secret) -> Result<Request<Bytes>, Failed> {
     Ok(request.body(body.into())?)
 }
 
-/// The token of an answer, and how long it lives.
+/// Reads the token and its lifetime from a response.
 fn read(answer: &Response<Bytes>) -> Result<(Secret, Duration), NoToken> {
     let status = answer.status();
     let body: Option<Answer> = serde_json::from_slice(answer.body()).ok();
@@ -98,14 +97,14 @@ fn read(answer: &Response<Bytes>) -> Result<(Secret, Duration), NoToken> {
         return refused(": the answer is no JSON of a token endpoint".to_owned(), status.is_client_error());
     };
     if !status.is_success() {
-        // OpenAI's envelope has an object where RFC 6749 has a word.
+        // OpenAI's envelope has an object where RFC 6749 has a string.
         let word = |error: &Json| {
             let error = error.as_str().or_else(|| error.get("code")?.as_str());
             error.unwrap_or_default().to_owned()
         };
         let words = [body.error.as_ref().map(word), body.error_description];
         let words: Vec<String> = words.into_iter().flatten().filter(|words| !words.is_empty()).collect();
-        let words: String = masked(&words.join(": ")).chars().take(MOST_WORDS).collect();
+        let words: String = masked(&words.join(": ")).chars().take(MAX_MESSAGE).collect();
         let words: String = words.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let again = status.as_u16() == 429 || status.as_u16() == 408;
         return refused(format!(": {words}"), status.is_client_error() && !again);
@@ -115,9 +114,9 @@ fn read(answer: &Response<Bytes>) -> Result<(Secret, Duration), NoToken> {
     let Some(token) = token else {
         return refused(": the answer has no access_token that a header may bear".to_owned(), true);
     };
-    // Some endpoints write the number as text.
+    // Some endpoints send the number as a string.
     let seconds = body.expires_in.and_then(|life| life.as_f64().or_else(|| life.as_str()?.parse().ok()));
-    let life = seconds.and_then(|life| Duration::try_from_secs_f64(life).ok()).unwrap_or(UNTOLD_LIFE);
+    let life = seconds.and_then(|life| Duration::try_from_secs_f64(life).ok()).unwrap_or(DEFAULT_LIFETIME);
     if life.is_zero() {
         return refused(": the token's life is over".to_owned(), false);
     }

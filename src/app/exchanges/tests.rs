@@ -1,4 +1,4 @@
-//! Tokens that live for ten seconds, under load: there is always one that is valid.
+//! Tokens with a lifetime of ten seconds, under load: a valid one is always available.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,8 +13,8 @@ fn settings() -> Settings {
     config::parse("", text, &[], &Nothing).unwrap().exchanges.remove(0)
 }
 
-/// An endpoint that answers after `delay`, and fails as `fails` says of the number of the try. Its
-/// tokens are their numbers.
+/// An endpoint that answers after `delay`, and fails if `fails` is true for the number of the try.
+/// Each token contains its number.
 fn endpoint(delay: Duration, fails: fn(u64) -> bool) -> (Arc<AtomicU64>, impl Fn() -> Asking + Send + Clone) {
     let tries = Arc::<AtomicU64>::default();
     let counted = Arc::clone(&tries);
@@ -34,7 +34,7 @@ fn endpoint(delay: Duration, fails: fn(u64) -> bool) -> (Arc<AtomicU64>, impl Fn
 
 type Asking = std::pin::Pin<Box<dyn Future<Output = Result<Token, NoToken>> + Send>>;
 
-/// Calls every 50 ms for ten minutes; how many bore no token, or one whose life was over.
+/// Sends a call every 50 ms for ten minutes; returns how many had no token, or an expired one.
 async fn failed_calls(exchange: &Exchange) -> (u64, u64) {
     let began = clock::now();
     let (mut calls, mut failed) = (0, 0);
@@ -51,8 +51,7 @@ async fn failed_calls(exchange: &Exchange) -> (u64, u64) {
 async fn ten_minutes_with_tokens_of_ten_seconds_fail_no_call() {
     for (fails, tries) in [
         ((|_| false) as fn(u64) -> bool, 90..=105),
-        // Every second try fails, and then two of three: there is time for more before the end of a
-        // token.
+        // Every second try fails, or two of three: the remaining lifetime allows more tries.
         (|number| number % 2 == 1, 150..=220),
         (|number| number % 3 != 0, 220..=330),
     ] {
@@ -100,7 +99,7 @@ async fn a_refused_key_asks_at_once_and_only_once() {
     let task = clock::spawn(run).abort_handle();
     exchanges.keep(Prepared(vec![Arc::new(Running { exchange, task })]));
     exchanges.renewed().await;
-    // It is too young.
+    // The token is too young to be renewed.
     exchanges.refused().await;
     assert_eq!(asked.load(Ordering::Relaxed), 1);
     clock::sleep(LIFE / 2).await;
@@ -115,7 +114,7 @@ async fn a_refused_key_asks_at_once_and_only_once() {
     assert!(!exchanges.has_another(config.upstream.credential.as_ref().unwrap()));
     let expiries = exchanges.expiries(clock::now());
     assert!((expiries[0].expires_in_seconds - 9.96).abs() < 0.01, "{expiries:?}");
-    // One that is no longer configured ends.
+    // An exchange that is no longer configured ends.
     exchanges.keep(Prepared(Vec::new()));
     clock::sleep(Duration::from_mins(1)).await;
     assert_eq!(asked.load(Ordering::Relaxed), 2);

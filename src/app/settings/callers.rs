@@ -1,4 +1,4 @@
-//! From the configured callers to those that requests are checked against.
+//! Converts the configured callers to those that identify requests.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use crate::config::Config;
 use crate::config::secret::SecretRef;
 use crate::rights::Rights;
 
-use super::super::exchanges::lasting_name;
+use super::super::exchanges::shared_credential_name;
 use super::super::upstreams::credential;
 use super::super::{Error, issuers};
 
-/// What each caller may use, by its number.
+/// The rights of each caller, by its number.
 pub(super) fn rights(config: &Config, callers: &Callers) -> Vec<Option<Arc<Rights>>> {
     let configured = config.callers.iter().map(Some).chain([None]);
     let mut table = Vec::new();
@@ -28,12 +28,13 @@ pub(super) fn rights(config: &Config, callers: &Callers) -> Vec<Option<Arc<Right
 }
 
 pub(super) fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Callers, Error> {
-    // In a pool whose members have their own, it stands for all of them, and is another at each.
+    // In a pool with credentials, this one stands for those of all members; each member sends its
+    // own.
     let upstream = config.members().into_iter().find(|member| member.credential.is_some());
     let style = upstream.as_ref().map_or(config.upstream.auth, |member| member.auth);
     let credential = |key: &SecretRef, names: [Option<&str>; 2], place: &str| {
         let made = credential(&key.secret, style, names, place)?;
-        Ok::<_, Error>(match lasting_name(config, key, names) {
+        Ok::<_, Error>(match shared_credential_name(config, key, names) {
             Some(name) => made.known_as(name),
             None => made,
         })
@@ -68,7 +69,7 @@ pub(super) fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Calle
             },
             keys: of.all_keys().map(|(_, key)| key.secret.clone()).collect(),
             header: of.header.as_ref().map(|header| (header.name.clone(), header.value.clone())),
-            // As it stands in certificates, once they are read.
+            // In the form that certificates use after parsing.
             san: of
                 .san
                 .as_ref()
@@ -82,8 +83,8 @@ pub(super) fn callers(config: &Config, registry: &Arc<Registry>) -> Result<Calle
     Ok(Callers::new(caller::Settings { entries, credential: everybody, serve_unknown, origins }, registry))
 }
 
-/// What the listener for callers is called by. A certificate does what the name would: no page has
-/// one for a name of its own.
+/// The `Host` names that the listener for callers accepts. With a certificate any is accepted: it
+/// is not valid for the name of an attacker's page.
 fn origins(config: &Config) -> Origins {
     let of = &config.server;
     if (of.listen.ip().is_loopback() && of.tls.cert.is_none()) || !of.hosts.is_empty() {
@@ -93,7 +94,7 @@ fn origins(config: &Config) -> Origins {
     }
 }
 
-/// Requests that each caller may have waiting, by its number.
+/// The most waiting requests of each caller, by its number.
 pub(super) fn max_waiting_of(callers: &Callers) -> Vec<Option<usize>> {
     let bounded = || callers.all().iter().filter(|caller| caller.max_waiting.is_some());
     let mut bounds = vec![None; bounded().map(|caller| usize::from(caller.id.0) + 1).max().unwrap_or(0)];

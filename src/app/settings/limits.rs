@@ -1,4 +1,4 @@
-//! From the configured limits to admission's.
+//! Converts the configured limits to those of admission.
 
 use crate::admission::{Family, LimitSettings};
 use crate::config::pacing::{Family as FamilyLimits, InFlight, Limits};
@@ -7,7 +7,7 @@ use crate::config::upstreams::MemberLimits;
 /// Requests and tokens a minute, then a day.
 type Numbers = [Option<u64>; 4];
 
-/// The numbers of a section that states limits.
+/// The numbers of a section with limits.
 macro_rules! numbers {
     ($of:expr) => {
         [$of.requests_per_minute, $of.tokens_per_minute, $of.requests_per_day, $of.tokens_per_day]
@@ -31,13 +31,13 @@ pub(super) fn limits(of: &Limits) -> LimitSettings {
     settings(numbers!(of), of.share, of.in_flight)
 }
 
-/// What one upstream of a pool allows, where it states anything.
+/// The limits of one upstream of a pool, if it sets any.
 pub(super) fn of_member(member: &MemberLimits, of: &Limits) -> Option<LimitSettings> {
     let share = member.share.unwrap_or(of.share);
     member.says_anything().then(|| settings(numbers!(member), share, member.in_flight))
 }
 
-/// The configured families, then those of the seed file: what a person wrote counts first.
+/// The configured families, then those of the seed file: configured ones take precedence.
 pub(super) fn families(of: &Limits) -> Vec<Family> {
     let configured = of.families.iter().map(|family| Family {
         name: family.name.as_str().into(),

@@ -1,4 +1,4 @@
-//! From the configuration to the settings of each module: the only place that knows both.
+//! Converts the configuration to the settings of each module: the only place that knows both.
 
 mod callers;
 mod limits;
@@ -47,7 +47,7 @@ pub(super) fn server(config: &Config) -> server::Settings {
     }
 }
 
-/// TLS towards callers, where the configuration asks for it.
+/// TLS for callers, if the configuration enables it.
 pub(super) fn server_tls(config: &Config) -> Option<server::tls::Settings> {
     let of = &config.server.tls;
     let (certificate, key) = of.cert.clone().zip(of.key.clone())?;
@@ -135,10 +135,10 @@ pub(super) fn account(
     }
 }
 
-/// With whom limits are shared; nothing where the configuration names no Redis.
+/// The settings of the exchange with other replicas; `None` if the configuration names no Redis.
 ///
 /// # Errors
-/// When the URL is none, or the roots that vouch for Redis can't be read.
+/// The URL is invalid, or the trusted roots for Redis can't be read.
 pub(super) fn replicas(config: &Config) -> Result<Option<replicas::Settings>, Error> {
     let of = &config.replicas;
     let Some(redis) = &of.redis else { return Ok(None) };
@@ -148,7 +148,7 @@ pub(super) fn replicas(config: &Config) -> Result<Option<replicas::Settings>, Er
         let identity = of.client_cert.as_ref().zip(of.client_key.as_ref());
         replicas::Tls::read(&of.roots, identity).map_err(|error| wrong(&error))
     });
-    // It is looked up again for each connection: a password that was replaced needs no restart.
+    // The URL is read again for each connection: a replaced password needs no restart.
     let source = redis.source.clone();
     Ok(Some(replicas::Settings {
         url: replicas::Url::new(move || source.resolve(&PROCESS)),
@@ -159,16 +159,16 @@ pub(super) fn replicas(config: &Config) -> Result<Option<replicas::Settings>, Er
     }))
 }
 
-/// Where spans go; nothing where the configuration names no collector.
+/// The settings of the span export; `None` if the configuration names no collector.
 ///
 /// # Errors
-/// When the roots that vouch for the collector can't be read.
+/// The trusted roots for the collector can't be read.
 pub(super) fn export(config: &Config) -> Result<Option<otlp::Settings>, Error> {
     let of = &config.trace;
     let Some(endpoint) = &of.endpoint else { return Ok(None) };
     let tls = endpoint.is_tls().then(|| {
-        // The collector is inside the house, like the upstream's proxy; no client certificate of
-        // the upstream's for it.
+        // The collector is in the internal network, like the upstream's proxy: it gets no client
+        // certificate of the upstream.
         let settings = tls::Settings { client: None, http2: false, ..upstream_tls(config) };
         tls::client_config(&settings)
             .map_err(|error| Error::Configuration(format!("trace.endpoint: {error}")))
@@ -241,10 +241,10 @@ pub(super) fn scopes(config: &Config, callers: &Callers, names: &Names) -> admis
     }
 }
 
-/// The policy for requests from now on.
+/// The policy for new requests.
 ///
 /// # Errors
-/// A credential with characters that no header may have, or a retry policy that contradicts itself.
+/// A credential with characters that a header can't have, or a contradictory retry policy.
 pub(super) fn policy(
     config: &Config,
     registry: &Arc<Registry>,
@@ -301,7 +301,7 @@ fn retry_policy(config: &Config) -> Result<retry::Policy, Error> {
     })
 }
 
-/// What the admin address demands. Off loopback the token guards it, whatever it is called by.
+/// The access rules of the admin address. Off loopback the token protects it, whatever the `Host`.
 pub(super) fn access(config: &Config) -> admin::Access {
     let of = &config.admin;
     let loopback = of.listen.ip().is_loopback();
@@ -312,7 +312,7 @@ pub(super) fn access(config: &Config) -> admin::Access {
     }
 }
 
-/// The upstreams that share the requests, the home first.
+/// The upstreams of the pool, the home first.
 fn members(config: &Config, names: &Names) -> Vec<MemberSettings> {
     let of = |member: Member| MemberSettings {
         id: names.id(&member.name),
