@@ -1,4 +1,4 @@
-//! Asks a running Weir's admin address, for the command line.
+//! The command line's client for a running Weir's admin address.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,44 +13,44 @@ use tokio::net::TcpStream;
 use super::status::{FailureLine, Status};
 use crate::{clock, http_client};
 
-/// The whole exchange must take no longer.
+/// The timeout of a whole exchange.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of an answer; 20,000 series are a tenth of it.
+/// The most bytes of a response; 20,000 series take a tenth of it.
 const MAX_ANSWER: usize = 32 * 1024 * 1024;
 
-/// Why the admin address gave no answer, for a person at a terminal.
+/// Why the admin address gave no usable response, for a person at a terminal.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// Nothing listens there.
+    /// The connection failed.
     #[error("no Weir answers at {address}: {source} (is it running? --admin names its admin address)")]
     Connect {
-        /// Where it was looked for.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It took too long.
+    /// The timeout expired.
     #[error("{address} did not answer within {} s", TIMEOUT.as_secs())]
     Timeout {
-        /// Where it was asked.
+        /// The address.
         address: SocketAddr,
     },
-    /// It answered with an error.
+    /// The response is an error.
     #[error("{address} answered {status}: {message}")]
     Refused {
-        /// Where it was asked.
+        /// The address.
         address: SocketAddr,
         /// The status.
         status: StatusCode,
-        /// What it said.
+        /// The message in the body.
         message: String,
     },
-    /// What listens there is no Weir of this kind.
+    /// The response is not from a Weir, or not from a compatible one.
     #[error("{address} answered with something that is not Weir's: {message}")]
     NotWeir {
-        /// Where it was asked.
+        /// The address.
         address: SocketAddr,
-        /// What was wrong with it.
+        /// The problem with the response.
         message: String,
     },
 }
@@ -62,7 +62,7 @@ pub struct Client {
     token: Option<HeaderValue>,
 }
 
-/// Never shows the token.
+/// Hides the token.
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Client").field("address", &self.address).finish_non_exhaustive()
@@ -70,10 +70,10 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for the Weir whose admin address is `address`, as it is configured: an unspecified
-    /// one means this machine.
+    /// A client for the Weir with the configured admin address `address`; an unspecified address
+    /// becomes loopback.
     ///
-    /// A token that no header can bear is left out, and the answer will say that one is needed.
+    /// A token that can't be a header value is omitted; the response then says that one is needed.
     pub fn new(address: SocketAddr, token: Option<&str>) -> Self {
         let ip = match address.ip() {
             ip if !ip.is_unspecified() => ip,
@@ -88,44 +88,44 @@ impl Client {
         Self { address: SocketAddr::new(ip, address.port()), token: token.and_then(bearer) }
     }
 
-    /// What the status page shows.
+    /// The status that the page shows.
     pub async fn status(&self) -> Result<Status, ClientError> {
         let answer = self.ask(Method::GET, "/status", "application/json").await?;
         serde_json::from_slice(&answer).map_err(|error| self.not_weir(&error))
     }
 
-    /// The same as JSON, as it came.
+    /// The status as JSON, unparsed.
     pub async fn status_json(&self) -> Result<Bytes, ClientError> {
         self.ask(Method::GET, "/status", "application/json").await
     }
 
-    /// The last failures, the newest first.
+    /// The recent failures, the newest first.
     pub async fn reports(&self) -> Result<Vec<FailureLine>, ClientError> {
         let answer = self.ask(Method::GET, "/reports", "application/json").await?;
         serde_json::from_slice(&answer).map_err(|error| self.not_weir(&error))
     }
 
-    /// One report as text, ready to paste; `last` is the newest.
+    /// One report as text, ready to paste; the id `last` selects the newest.
     pub async fn report(&self, id: &str) -> Result<String, ClientError> {
         let safe: String = id.chars().filter(|part| part.is_ascii_alphanumeric() || *part == '-').collect();
         let answer = self.ask(Method::GET, &format!("/reports/{safe}"), "text/plain").await?;
         String::from_utf8(answer.into()).map_err(|error| self.not_weir(&error))
     }
 
-    /// Asks whether it is ready (or only lives), as probes do; what it answered.
+    /// The result of the readiness probe, or of the liveness probe.
     pub async fn health(&self, live: bool) -> Result<String, ClientError> {
         let answer = self.ask(Method::GET, if live { "/livez" } else { "/readyz" }, "text/plain").await?;
         String::from_utf8(answer.into()).map_err(|error| self.not_weir(&error))
     }
 
-    /// Tells it to drain.
+    /// Requests a drain.
     #[cfg(test)]
     pub async fn drain(&self) -> Result<(), ClientError> {
         self.ask(Method::POST, "/drain", "text/plain").await.map(drop)
     }
 
-    /// Tells it to read its configuration again; a rejected one is [`ClientError::Refused`] with
-    /// every problem. What it answered names the keys that wait for a restart.
+    /// Requests a reload; a rejected configuration is [`ClientError::Refused`] with all problems.
+    /// The response names the keys that need a restart.
     pub async fn reload(&self) -> Result<String, ClientError> {
         let answer = self.ask(Method::POST, "/reload", "text/plain").await?;
         String::from_utf8(answer.into()).map_err(|error| self.not_weir(&error))

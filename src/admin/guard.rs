@@ -1,9 +1,9 @@
-//! Who may ask the admin address for what. Pure: a request's head in, a decision out.
+//! Access control of the admin address: a pure function from a request's head to a decision.
 //!
-//! Three things can reach an admin address that should not. Anybody on the network: off loopback
-//! everything but metrics and health needs the token; without one, whoever comes over loopback is
-//! let in. A web page that rebinds its own name to 127.0.0.1, and one that posts across sites: see
-//! [`origin`](crate::caller::origin), which guards the listener for callers too.
+//! It protects against three kinds of clients. Hosts on the network: off loopback everything except
+//! metrics and health needs the token; without a configured token only loopback clients have
+//! access. Web pages that rebind their own name to 127.0.0.1, and web pages that post across sites:
+//! see [`origin`](crate::caller::origin), which protects the listener for callers too.
 
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,14 +17,15 @@ use super::routes::Route;
 use crate::caller::Secret;
 use crate::caller::origin::{Origins, check_same_origin};
 
-/// What the admin address demands.
+/// The access rules of the admin address.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// Whether the address is on loopback.
     pub loopback: bool,
-    /// The token for everything that is not public; without one nothing else answers off loopback.
+    /// The token for everything that is not public; without one, only public paths answer off
+    /// loopback.
     pub token: Option<Secret>,
-    /// What the address is called by, on loopback.
+    /// The accepted `Host` names, on loopback.
     pub origins: Origins,
 }
 
@@ -33,12 +34,12 @@ pub struct Access {
 pub struct CurrentAccess(Arc<RwLock<Arc<Access>>>);
 
 impl CurrentAccess {
-    /// Begins with `access`.
+    /// Starts with `access`.
     pub fn new(access: Access) -> Self {
         Self(Arc::new(RwLock::new(Arc::new(access))))
     }
 
-    /// Demands this from now on.
+    /// Puts another `access` in force.
     pub fn replace(&self, access: Access) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
     }
@@ -48,18 +49,18 @@ impl CurrentAccess {
     }
 }
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
     /// The token is missing.
     Token,
     /// The token is wrong.
     WrongToken,
-    /// There is no token that could be given.
+    /// A token would be needed, but none is configured.
     NoTokenConfigured,
-    /// The `Host` is not this machine's.
+    /// The `Host` does not name this machine.
     Host,
-    /// A page of another site asks.
+    /// A web page of another site sent the request.
     CrossSite,
 }
 
@@ -90,7 +91,7 @@ impl Denied {
 }
 
 impl Access {
-    /// Decides over one request.
+    /// Decides on one request.
     pub(super) fn check(
         &self,
         method: &Method,
@@ -108,8 +109,8 @@ impl Access {
             return Ok(());
         }
         let Some(token) = &self.token else {
-            // Somebody on this machine or in this pod, as `kubectl port-forward` and `kubectl exec`
-            // are: as on loopback.
+            // A client on this machine or in this pod, such as `kubectl port-forward` or `kubectl
+            // exec`: the rules of loopback apply.
             let is_local = peer.is_loopback() && Origins::loopback_and(&[]).check_host(headers, None).is_ok();
             return if is_local { Ok(()) } else { Err(Denied::NoTokenConfigured) };
         };
@@ -121,7 +122,7 @@ impl Access {
     }
 }
 
-/// The token in a Bearer credential, or the password of a Basic one (what a browser can send).
+/// The token from a Bearer credential, or the password of a Basic one (which browsers can send).
 fn presented(headers: &HeaderMap) -> Option<Vec<u8>> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credential) = value.split_once(' ')?;

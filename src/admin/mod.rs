@@ -1,8 +1,7 @@
-//! What operators see and do: metrics, health, status page, reports, drain and reload, on an
-//! address of their own.
+//! The admin address for operators: metrics, health, status page, reports, drain and reload.
 //!
-//! It shows what a [`Source`] tells, which `app` implements. The page is one HTML document with
-//! everything in it.
+//! The data comes from a [`Source`], which `app` implements. The page is one self-contained HTML
+//! document.
 
 mod client;
 mod guard;
@@ -26,22 +25,22 @@ pub use table::table;
 
 use crate::account::Report;
 
-/// Who knows what the admin address shows, and does what it asks for. Called on the admin thread;
-/// must not block for long.
+/// The data and the actions behind the admin address. Called on the admin thread; must not block
+/// for long.
 pub trait Source: Send + Sync + 'static {
-    /// The state of everything now, without findings.
+    /// The present status, without findings.
     fn status(&self) -> Status;
 
     /// Appends the metrics in Prometheus's text format.
     fn metrics(&self, out: &mut Vec<u8>);
 
-    /// What keeps Weir from being ready: nothing, or words such as `draining`.
+    /// The reasons why Weir is not ready, such as `draining`; empty if it is ready.
     fn not_ready(&self) -> Vec<&'static str>;
 
-    /// The reports that are kept, the newest first.
+    /// The stored reports, the newest first.
     fn reports(&self) -> Vec<Report>;
 
-    /// The report with this id; `last` is the newest.
+    /// The report with this id; `last` selects the newest.
     fn report(&self, id: &str) -> Option<Report>;
 
     /// The configuration in force, without secrets, as TOML.
@@ -50,13 +49,13 @@ pub trait Source: Send + Sync + 'static {
     /// Counts a request with a wrong token.
     fn token_refused(&self);
 
-    /// Begins to drain; again is nothing new.
+    /// Starts a drain; repeated calls have no effect.
     fn drain(&self);
 
     /// Reads the configuration again.
     ///
     /// # Errors
-    /// Every problem of it, as text; the one in force stays.
+    /// All problems, as text; the configuration in force stays.
     fn reload(&self) -> Result<(), String>;
 }
 

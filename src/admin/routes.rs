@@ -1,4 +1,4 @@
-//! The admin address's paths, and what each answers.
+//! The paths of the admin address, and their responses.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::guard::Denied;
 use super::page;
 use crate::metrics;
 
-/// An answer of the admin address: always short, always whole.
+/// A response of the admin address: short, and never streamed.
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// What a request is for.
+/// The resource that a request addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
     Page,
@@ -33,7 +33,7 @@ pub(super) enum Route<'a> {
     Runbook,
     Drain,
     Reload,
-    /// The path exists, for these methods.
+    /// The path exists, but only for these methods.
     WrongMethod(&'static str),
     Unknown,
 }
@@ -64,18 +64,18 @@ impl<'a> Route<'a> {
         if allows { route } else { Self::WrongMethod(allowed) }
     }
 
-    /// Whether it only asks if the process is well: what an orchestrator calls under any name.
+    /// Whether it is a health probe, under any of its names.
     pub(super) fn is_probe(&self) -> bool {
         matches!(self, Self::Live | Self::Ready)
     }
 
-    /// Whether it answers without the token off loopback.
+    /// Whether it needs no token off loopback.
     pub(super) fn is_public(&self) -> bool {
         self.is_probe() || matches!(self, Self::Metrics | Self::Runbook)
     }
 }
 
-/// Answers one request that may be answered.
+/// Serves an authorized request.
 pub(super) async fn answer(request: &Parts, route: Route<'_>, shared: Arc<dyn Source>) -> Answer {
     let source = &*shared;
     match route {
@@ -109,8 +109,8 @@ pub(super) async fn answer(request: &Parts, route: Route<'_>, shared: Arc<dyn So
     }
 }
 
-/// Reads the configuration again, on a thread of its own: it may wait for an exchange's token, and
-/// probes and scrapes go on meanwhile.
+/// Reads the configuration again, on its own thread: it may wait for an exchange's token, while
+/// probes and scrapes are served.
 async fn reload(source: Arc<dyn Source>) -> Answer {
     let reloading = tokio::task::spawn_blocking(move || match source.reload() {
         Ok(()) => reloaded(&source.status().reload.waiting),
@@ -119,7 +119,7 @@ async fn reload(source: Arc<dyn Source>) -> Answer {
     reloading.await.unwrap_or_else(|_| text(StatusCode::INTERNAL_SERVER_ERROR, "the reload broke off\n"))
 }
 
-/// A reload went well; the keys whose values wait for a restart are named.
+/// The response to a successful reload, with the keys that need a restart.
 fn reloaded(waiting: &[String]) -> Answer {
     if waiting.is_empty() {
         return text(StatusCode::OK, "reloaded\n");
@@ -130,7 +130,8 @@ fn reloaded(waiting: &[String]) -> Answer {
     )
 }
 
-/// What is not here. A client of the API is told in the API's form, which its SDK shows.
+/// The response to an unknown path. For a path of the API it has the API's error format, which SDKs
+/// show.
 fn unknown(path: &str, source: &dyn Source) -> Answer {
     let listen = source.status().listen;
     let says = format!("This is Weir's admin address; requests for the API go to {listen}.");
@@ -188,7 +189,8 @@ fn the_page(main_only: bool, source: &dyn Source) -> Answer {
     with_policy(page::document(&status, &nonce), &nonce)
 }
 
-/// A document whose style and script have the nonce, and nothing else may run.
+/// A document with a content security policy: only its own style and script, with the nonce, are
+/// allowed.
 fn with_policy(document: String, nonce: &str) -> Answer {
     let mut answer = plain(StatusCode::OK, HTML, document.into_bytes());
     let policy = format!(
@@ -206,7 +208,7 @@ const HTML: &str = "text/html; charset=utf-8";
 pub(super) fn refuse(denied: Denied) -> Answer {
     let mut answer = text(denied.status(), format!("{}\n", denied.says()));
     if denied.status() == StatusCode::UNAUTHORIZED {
-        // Basic first: it is what a browser can ask its user for.
+        // Basic first: browsers ask their user for it.
         let challenge = HeaderValue::from_static("Basic realm=\"weir admin\", charset=\"UTF-8\", Bearer");
         answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     }
@@ -220,7 +222,7 @@ pub(super) fn text(status: StatusCode, body: impl Into<String>) -> Answer {
 fn json(value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(body) => plain(StatusCode::OK, "application/json", body),
-        // No value here has a map with other keys than strings.
+        // Can't happen: all maps in the status have string keys.
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
     }
 }

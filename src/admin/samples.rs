@@ -1,4 +1,4 @@
-//! States that tests look at: as they would be at 3 a.m.
+//! Sample states for tests, such as an outage.
 
 use super::status::{
     BreakerState, BreakerStatus, Build, CallerErrors, CallerStatus, ErrorStatus, FailureLine, LimitStatus,
@@ -138,7 +138,7 @@ pub(super) fn outage() -> Status {
     status
 }
 
-/// A state in which everything that comes from outside is hostile.
+/// A state in which all untrusted text is hostile.
 pub(super) fn hostile() -> Status {
     let evil =
         || "\"><script>alert(1)</script><img src=x onerror='alert(2)'>\u{202e}\u{0}\u{1b}[2J&".to_owned();
@@ -207,7 +207,7 @@ fn caller(
     }
 }
 
-/// A pool in each of its states.
+/// A pool with an upstream in each state.
 pub(super) fn pool() -> Status {
     let mut status = healthy();
     let upstream = |name: &str, state, because: Option<&str>| UpstreamStatus {
@@ -264,7 +264,7 @@ fn overloaded(attempts: u64, requests: u64, last_minute: u32) -> ErrorStatus {
     overloaded
 }
 
-/// An error in the catalog's words.
+/// An error, described by the catalog.
 fn error(class: &str, attempts: u64, requests: u64) -> ErrorStatus {
     let words = catalog::entry(ErrorClass::named(class).expect("a class"), None);
     ErrorStatus {
@@ -280,7 +280,7 @@ fn error(class: &str, attempts: u64, requests: u64) -> ErrorStatus {
     }
 }
 
-/// What a caller met a moment ago.
+/// Recent errors of a caller.
 pub(super) fn met(name: &str, attempts: u64, requests: u64) -> CallerErrors {
     CallerErrors {
         name: name.to_owned(),

@@ -1,5 +1,5 @@
-//! The admin address's server: few connections, short requests, a thread of its own, so that a
-//! scrape never waits for traffic nor traffic for a scrape.
+//! The admin address's server: few connections, short requests, and its own thread, so that neither
+//! scrapes nor traffic delay each other.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,27 +26,27 @@ use crate::classify::is_exhausted;
 use crate::clock;
 use crate::telemetry::{LogThrottle, SharedLogThrottle};
 
-/// Files that are given up one by one when the process is out of them, so that it can still be
-/// asked why.
+/// Files held in reserve, and released one by one when the process has no more, so that the admin
+/// address stays reachable.
 const SPARE: usize = 4;
 
-/// How long the answer to a wrong token is held back: each connection can try one a second, and
-/// there are few connections.
+/// The delay of the response to a wrong token: each connection can try one a second, and there are
+/// few connections.
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
 
-/// How the admin address answers.
+/// The limits of the admin address.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Who may ask for what.
+    /// The access rules.
     pub access: CurrentAccess,
-    /// Connections at once. For one more the oldest is closed: a client that holds on to many, or
-    /// reads none of its answers, must not keep out the probes that decide whether Weir lives.
+    /// The most connections at once. A further one closes the oldest: a client that opens many, or
+    /// reads no responses, must not block the orchestrator's probes.
     pub max_connections: usize,
-    /// Bytes of a request's head.
+    /// The most bytes of a request's head.
     pub max_head: usize,
-    /// Time for a request's head, also between two requests of a connection.
+    /// The time for a request's head, also between two requests of a connection.
     pub head_timeout: Duration,
-    /// Life of a connection; a scraper that reuses it connects again.
+    /// The lifetime of a connection; a scraper that reuses it has to reconnect.
     pub connection_timeout: Duration,
 }
 
@@ -62,12 +62,12 @@ impl Default for Settings {
     }
 }
 
-/// Serves the admin address on a thread of its own until `stop` completes; the address is given up
-/// with `stop_listening`.
+/// Serves the admin address on a new thread until `stop` completes; `stop_listening` closes the
+/// listener earlier.
 ///
 /// # Errors
-/// If the thread, its runtime or the listener cannot be set up. The thread's own result is an
-/// accept loop's first lasting error, or nothing after `stop`.
+/// The thread, its runtime or the listener can't be set up. The thread itself returns the accept
+/// loop's first permanent error, or success after `stop`.
 pub fn start(
     listener: std::net::TcpListener,
     settings: Settings,
@@ -80,7 +80,7 @@ pub fn start(
     std::thread::Builder::new().name("weir-admin".to_owned()).spawn(move || {
         runtime.block_on(async {
             let listener = TcpListener::from_std(listener)?;
-            // Connections are tasks of their own: they go on as long as this does.
+            // Connections are separate tasks: they continue until this future ends.
             let serving = async {
                 serve(listener, settings, source, stop_listening).await;
                 std::future::pending::<()>().await;
@@ -94,10 +94,10 @@ pub fn start(
     })
 }
 
-/// Serves the admin address on the running runtime until `stop` completes, which closes the
+/// Serves the admin address on the current runtime until `stop` completes, which closes the
 /// listener.
 ///
-/// Cancel safe: dropping it stops accepting; connections that are open end by themselves.
+/// Cancel safe: dropping it stops accepting; open connections continue to their end.
 pub async fn serve(
     listener: TcpListener,
     settings: Settings,
@@ -108,18 +108,17 @@ pub async fn serve(
     let accepting = async {
         let (mut failed, mut crowded) = (LogThrottle::default(), LogThrottle::default());
         let wrong_tokens = Arc::<SharedLogThrottle>::default();
-        // What ends each connection, the oldest first.
+        // Senders that end the open connections, the oldest first.
         let mut open = VecDeque::<oneshot::Sender<()>>::new();
         let spare = Arc::new(Spare::default());
         spare.fill(&listener);
         loop {
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
-                // Its file is free for the connection that waits.
+                // This frees a file for the waiting connection.
                 Err(error) if is_exhausted(&error) && spare.give_up() => continue,
                 Err(error) => {
-                    // Out of files or a connection that is already gone: neither is a reason to
-                    // stop answering.
+                    // Out of files, or the connection is already gone: keep serving.
                     if failed.allow(clock::now()).is_some() {
                         tracing::warn!(%error, "the admin address could not accept a connection");
                     }
@@ -158,12 +157,12 @@ pub async fn serve(
     }
 }
 
-/// Files at hand, each as good as any other.
+/// Files in reserve; all are equal.
 #[derive(Debug, Default)]
 struct Spare(Mutex<Vec<OwnedFd>>);
 
 impl Spare {
-    /// Takes as many as there are to be, where there are some.
+    /// Fills the reserve, as far as files are available.
     fn fill(&self, listener: &TcpListener) {
         let mut files = self.files();
         while files.len() < SPARE
@@ -173,13 +172,13 @@ impl Spare {
         }
     }
 
-    /// Closes one; whether there was one.
+    /// Closes one file; returns whether there was one.
     fn give_up(&self) -> bool {
         self.files().pop().is_some()
     }
 
-    /// Ends a connection. Its file is kept if it is wanted: once closed, somebody else would have
-    /// it.
+    /// Ends a connection. Its file goes to the reserve if that is not full: once closed, another
+    /// part of the process could take it.
     async fn keep(&self, mut stream: TcpStream) {
         drop(stream.shutdown().await);
         let Ok(stream) = stream.into_std() else { return };
@@ -194,7 +193,7 @@ impl Spare {
     }
 }
 
-/// Serves one connection to its end or its time's.
+/// Serves one connection until it ends or its lifetime expires.
 pub(super) async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: IpAddr,

@@ -1,4 +1,4 @@
-//! What the status page shows, as plain text for a terminal.
+//! The status as plain text for a terminal.
 
 use std::fmt::Write as _;
 
@@ -6,8 +6,8 @@ use super::page::symbol;
 use super::status::{BreakerState, LimitStatus, ScopeStatus, Status};
 use super::words::{amount, duration, fill, plural, shared_by};
 
-/// The status as text, at most about `width` columns wide. What came from outside has its control
-/// characters escaped.
+/// The status as text, about `width` columns wide at most. Control characters in untrusted text are
+/// escaped.
 pub fn table(status: &Status, width: usize) -> String {
     let mut text = Text { out: String::new(), width: width.max(40) };
     for finding in &status.findings {
@@ -154,7 +154,7 @@ fn breaker(scope: &ScopeStatus) -> String {
     }
 }
 
-/// Ten cells, filled to the share that was admitted.
+/// A bar of ten cells: the admitted fraction of a limit.
 fn bar(limit: &LimitStatus, holds: bool) -> String {
     if holds {
         return format!("{} at the limit", "█".repeat(10));
@@ -164,7 +164,7 @@ fn bar(limit: &LimitStatus, holds: bool) -> String {
     format!("{}{} {:.0} %", "█".repeat(filled), "░".repeat(10 - filled), share * 100.0)
 }
 
-/// One block for two minutes.
+/// A sparkline with one block for two minutes.
 fn blocks(minutes: &[u32]) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let pairs: Vec<u32> = minutes.chunks(2).map(|pair| pair.iter().sum()).collect();
@@ -188,7 +188,7 @@ impl Text {
         debug_assert!(written.is_ok(), "a String takes everything");
     }
 
-    /// Columns as wide as their widest cell; what does not fit the width is cut.
+    /// Writes columns as wide as their widest cell, cut at the total width.
     fn rows(&mut self, title: &str, heads: &[&str], rows: &[Vec<String>]) {
         if rows.is_empty() {
             return;
@@ -218,7 +218,7 @@ fn cut(line: &str, width: usize) -> String {
     line.chars().take(width - 1).chain(['…']).collect()
 }
 
-/// What came from outside must not steer the terminal.
+/// Escapes untrusted text, so that it can't control the terminal.
 fn plain(text: &str) -> String {
     text.chars().map(|part| if part.is_control() { '\u{fffd}' } else { part }).collect()
 }

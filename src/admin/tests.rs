@@ -11,10 +11,10 @@ use crate::caller::Secret;
 use crate::caller::origin::Origins;
 use crate::telemetry::SharedLogThrottle;
 
-/// Somebody on the network.
+/// A client on the network.
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 
-/// Tells a status and remembers what it was asked to do.
+/// A source with a fixed status, which records the requested actions.
 struct Told {
     status: Status,
     drained: AtomicBool,
@@ -129,8 +129,7 @@ async fn the_token_opens_what_is_closed_off_loopback() {
     assert!(ask(&source, &settings, &with).await.starts_with("HTTP/1.1 202 "));
     assert!(source.drained.load(Ordering::Relaxed));
 
-    // A wrong token is counted, and its answer takes a second; without any the answer comes at
-    // once.
+    // A wrong token is counted, and its response takes a second; without a token it comes at once.
     let began = crate::clock::now();
     assert!(ask(&source, &settings, &request("GET /status")).await.starts_with("HTTP/1.1 401 "));
     assert_eq!((crate::clock::now() - began, source.refused.load(Ordering::Relaxed)), (Duration::ZERO, 0));
@@ -139,7 +138,7 @@ async fn the_token_opens_what_is_closed_off_loopback() {
     assert_eq!(source.refused.load(Ordering::Relaxed), 1);
     assert_eq!(crate::clock::now() - began, Duration::from_secs(1));
 
-    // A reload replaces it.
+    // A reload replaces the token.
     let rotated = Access { token: Some(Secret::from("rotated")), ..Access::default() };
     current.replace(rotated);
     assert!(ask(&source, &settings, &with).await.starts_with("HTTP/1.1 401 "));
@@ -159,7 +158,7 @@ async fn silence_and_floods_are_cut() {
     assert!(ask(&source, &settings, &flood).await.starts_with("HTTP/1.1 431 "));
 }
 
-/// Probes decide whether Weir lives: who holds on to connections must not keep them out.
+/// Liveness depends on probes: clients that keep connections open must not block them.
 #[tokio::test]
 async fn for_one_connection_more_the_oldest_is_closed() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -177,7 +176,7 @@ async fn for_one_connection_more_the_oldest_is_closed() {
         probe.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
         assert_eq!(idle[0].read(&mut answer).await.unwrap(), 0);
-        // The others stay.
+        // The others stay open.
         idle[1].write_all(request("GET /livez").as_bytes()).await.unwrap();
         idle[1].read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");

@@ -1,8 +1,8 @@
-//! Figures and lists as people read them.
+//! Formats numbers and lists for people.
 
 use super::status::{LimitStatus, ReplicasStatus};
 
-/// `1 request`, `12 requests`; in thousands with commas.
+/// `1 request`, `12 requests`; with a comma for thousands.
 pub(super) fn plural(count: u64, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", amount(count as f64))
@@ -13,7 +13,7 @@ pub(super) fn waits(count: u64, whose: &str) -> String {
     format!("{}{whose} {}", plural(count, "request"), if count == 1 { "waits" } else { "wait" })
 }
 
-/// `limits shared by 3 replicas`, and what is wrong with it.
+/// `limits shared by 3 replicas`, followed by any problem.
 pub(super) fn shared_by(replicas: &ReplicasStatus) -> String {
     let trouble = replicas.trouble.as_deref().unwrap_or("unreachable").replace('_', " ");
     let state = match (replicas.agreed, replicas.redis_up) {
@@ -25,14 +25,14 @@ pub(super) fn shared_by(replicas: &ReplicasStatus) -> String {
     format!("limits shared by {}{state}", plural(replicas.replicas, "replica"))
 }
 
-/// The part of a limit that was admitted in the last minute, or that is used where it is no limit
-/// of a minute; 0 to 1.
+/// The used fraction of a limit, 0 to 1: the part admitted in the last minute if its window is a
+/// minute, else the level.
 pub(super) fn fill(limit: &LimitStatus) -> f64 {
     let figure = limit.admitted_last_minute.unwrap_or(limit.used);
     if limit.limit > 0.0 { (figure / limit.limit).clamp(0.0, 1.0) } else { 0.0 }
 }
 
-/// A whole number with commas: `2,000,000`; a dash for what is none.
+/// A whole number with commas: `2,000,000`; a dash if it is not finite.
 pub(super) fn amount(figure: f64) -> String {
     if !figure.is_finite() {
         return "–".to_owned();
@@ -60,13 +60,13 @@ pub(super) fn short(figure: f64) -> String {
     }
 }
 
-/// A duration with two figures that matter: `42 µs`, `1.5 ms`, `2.4 s`, `3 min 20 s`, `2 h 5 min`,
-/// `3 d 4 h`.
+/// A duration with two significant units or figures: `42 µs`, `1.5 ms`, `2.4 s`, `3 min 20 s`, `2 h
+/// 5 min`, `3 d 4 h`.
 pub(super) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds <= 0.0 {
         return "0 s".to_owned();
     }
-    // Rounding up to the next unit's first figure belongs to that unit.
+    // Each bound is where rounding reaches the next unit, so that it never shows `1000 µs`.
     if seconds < 0.000_999_5 {
         return format!("{:.0} µs", seconds * 1e6);
     }

@@ -1,4 +1,4 @@
-//! Errors by class with their words, and the last failure of each kind with its report.
+//! Errors by class with their explanation, and the last failure of each kind with its report.
 
 use maud::{Markup, html};
 
@@ -9,7 +9,7 @@ use super::tables::{figure, heads};
 use crate::admin::status::{ErrorStatus, FailureLine};
 use crate::admin::words::{amount, join};
 
-/// Failures that the page shows; `/reports` has all.
+/// The most failures on the page; `/reports` has all.
 const MOST_FAILURES: usize = 20;
 
 pub(super) fn errors(errors: &[ErrorStatus]) -> Markup {

@@ -1,8 +1,8 @@
-//! The status page: one document, rendered here, that answers in one look.
+//! The status page: one HTML document, rendered on the server, that shows the state at a glance.
 //!
-//! It works without JavaScript (it reloads itself); with it, a small script swaps in the `main`
-//! part every two seconds, as rendered here too: there is one rendering, and a test of it is a test
-//! of what people see. Color never stands alone.
+//! Without JavaScript it reloads itself. With it, a small script replaces the `main` part every two
+//! seconds, rendered by the same code, so that tests of it cover what people see. Color is never
+//! the only sign.
 
 mod errors;
 mod runbook;
@@ -22,7 +22,7 @@ use super::verdict::{Blame, Finding, Level, clock_time};
 
 pub(super) use runbook::runbook;
 
-/// The whole document. Style and script carry the nonce that the content security policy names.
+/// The whole document. Its style and script have the nonce that the content security policy allows.
 pub(super) fn document(status: &Status, nonce: &str) -> String {
     let key = status.findings.first().map(announced).unwrap_or_default();
     finish(&html! {
@@ -46,12 +46,12 @@ pub(super) fn document(status: &Status, nonce: &str) -> String {
     })
 }
 
-/// What the script swaps in: the contents of `main`.
+/// The contents of `main`, which the script replaces.
 pub(super) fn main(status: &Status) -> String {
     finish(&sections::all(status))
 }
 
-/// What stands in the head of each document.
+/// The head of every document.
 fn head(title: &str, nonce: &str) -> Markup {
     html! {
         meta charset="utf-8";
@@ -64,9 +64,8 @@ fn head(title: &str, nonce: &str) -> Markup {
     }
 }
 
-/// The text of a document. maud has escaped the markup in what came from outside; this takes its
-/// control characters, and those that reorder what stands around them and so can make one text look
-/// like another.
+/// The text of a document. maud has escaped HTML in untrusted text; this removes control
+/// characters, and those that reorder text and so can make one text look like another.
 fn finish(markup: &Markup) -> String {
     let turns = |part: char| matches!(part, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}');
     let shown = |part: char| {
@@ -75,13 +74,13 @@ fn finish(markup: &Markup) -> String {
     markup.0.chars().map(shown).collect()
 }
 
-/// Guessed by nobody: the standard library's keyed hash, its keys from the system's randomness.
+/// An unpredictable nonce: the standard library's keyed hash, with random keys from the system.
 pub(super) fn nonce() -> String {
     let keys = RandomState::new();
     format!("{:016x}{:016x}", keys.hash_one(0), keys.hash_one(1))
 }
 
-/// The sign that stands beside every word of urgency.
+/// The sign next to each word of urgency.
 pub(super) const fn symbol(level: Level) -> &'static str {
     match level {
         Level::Ok => "✓",
@@ -103,14 +102,14 @@ fn title(status: &Status) -> String {
     }
 }
 
-/// A finding's first clause: a browser's tab shows no more.
+/// A finding's first clause, for the narrow tab of a browser.
 fn short_sentence(finding: &Finding) -> &str {
     let sentence = finding.sentence.as_str();
     let ends = [": ", "; ", ". "].into_iter().filter_map(|end| sentence.find(end));
     sentence[..ends.min().unwrap_or(sentence.len())].trim_end_matches('.')
 }
 
-/// What a screen reader announces when it changes: which matter it is, whatever its figures are.
+/// The text that a screen reader announces when it changes: the matter without its numbers.
 fn announced(finding: &Finding) -> String {
     format!("{:?} {:?} {}", finding.level, finding.blame, finding.class.as_deref().unwrap_or_default())
 }

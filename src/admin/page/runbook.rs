@@ -1,8 +1,8 @@
-//! The runbook as a page: what an alert's `runbook_url` and the status page's links lead to.
+//! The runbook as a page: the target of an alert's `runbook_url` and of the status page's links.
 
 use maud::{DOCTYPE, PreEscaped, html};
 
-/// The whole runbook; each section has the id that `docs/runbook.md` gives it.
+/// The whole runbook; each section has the same id as in `docs/runbook.md`.
 pub(in crate::admin) fn runbook(nonce: &str) -> String {
     let options = pulldown_cmark::Options::ENABLE_TABLES;
     let source = include_str!("../../../docs/runbook.md");

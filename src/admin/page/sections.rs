@@ -1,4 +1,4 @@
-//! The parts of the page, from the one sentence down to the fine print.
+//! The sections of the page, from the verdict to the details.
 
 use maud::{Markup, html};
 
@@ -12,9 +12,9 @@ use crate::admin::words::{amount, duration, fill, shared_by, short};
 use crate::classify::ErrorClass;
 use crate::metrics::Slowness;
 
-/// Scopes that the page shows; `/status` has all.
+/// The most scopes on the page; `/status` has all.
 const MOST_SCOPES: usize = 24;
-/// A limit used to this share is marked.
+/// The used fraction from which a limit is marked.
 const NEAR_LIMIT: f64 = 0.9;
 
 pub(super) fn all(status: &Status) -> Markup {
@@ -59,7 +59,7 @@ fn also(finding: &Finding) -> Markup {
     }
 }
 
-/// A link to the class's section, where it is one of this Weir's.
+/// A link to the class's section, if this version knows the class.
 fn runbook_link(finding: &Finding) -> Markup {
     let class = finding.class.as_deref().and_then(ErrorClass::named);
     html! {
@@ -161,7 +161,7 @@ fn breaker(scope: &ScopeStatus) -> (Level, String) {
     match breaker.state {
         BreakerState::Closed => match scope.paused_seconds {
             Some(left) => (Level::Notice, format!("Paused by a 429 for {} more", duration(left))),
-            // Whether it answers is not known of one that has named no limit.
+            // The upstream has stated no limit yet, so it is unknown whether it answers.
             None if scope.limits.is_empty() => (Level::Ok, "Breaker closed".to_owned()),
             None => (Level::Ok, "Answering; breaker closed".to_owned()),
         },
@@ -178,8 +178,8 @@ fn breaker(scope: &ScopeStatus) -> (Level, String) {
     }
 }
 
-/// The bar is drawn, because browsers style meters each in their own way; the meter itself is for
-/// who cannot see it.
+/// A limit's gauge. The bar is drawn, because browsers style `meter` differently; the `meter`
+/// itself is for screen readers.
 fn gauge(limit: &LimitStatus, holds: bool) -> Markup {
     let share = if holds { 1.0 } else { fill(limit) };
     let figure = limit.admitted_last_minute.unwrap_or(limit.used);
@@ -205,7 +205,7 @@ fn gauge(limit: &LimitStatus, holds: bool) -> Markup {
     }
 }
 
-/// Where the limit comes from, and what the configuration states besides.
+/// The origin of the limit, and the configured value if it differs.
 fn source(limit: &LimitStatus) -> String {
     let from = match limit.source.as_str() {
         "found" => "found by what was refused: the upstream names no such limit".to_owned(),

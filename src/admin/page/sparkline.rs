@@ -1,4 +1,4 @@
-//! An hour of counts as sixty bars, and as words for who cannot see them.
+//! An hour of counts as sixty bars, with a text for screen readers.
 
 use std::fmt::Write as _;
 
@@ -6,14 +6,14 @@ use maud::{Markup, html};
 
 use crate::admin::words::plural;
 
-/// Height of the drawing, in its own units; a minute is one unit wide.
+/// The drawing's height in its own units; a minute is one unit wide.
 const HEIGHT: u32 = 20;
 
 pub(super) fn sparkline(minutes: &[u32]) -> Markup {
     let highest = minutes.iter().copied().max().unwrap_or(0).max(1);
     let mut path = String::new();
     for (minute, count) in minutes.iter().enumerate().filter(|(_, count)| **count > 0) {
-        // At least one unit, so that a single error beside a thousand is still seen.
+        // At least one unit, so that a single error beside a thousand is visible.
         let height = (u64::from(*count) * u64::from(HEIGHT)).div_ceil(u64::from(highest)).max(1);
         let written = write!(path, "M{minute} {HEIGHT}v-{height}h.8v{height}z");
         debug_assert!(written.is_ok(), "a String takes everything");

@@ -1,4 +1,4 @@
-//! Tables that become cards on a phone, and the one of callers.
+//! Tables that become cards on a phone, and the table of callers.
 
 use maud::{Markup, html};
 
@@ -6,10 +6,10 @@ use super::sections::{section, the_rest};
 use crate::admin::status::CallerStatus;
 use crate::admin::words::{amount, duration};
 
-/// Callers that the page shows; `/status` has all.
+/// The most callers on the page; `/status` has all.
 const MOST_CALLERS: usize = 100;
 
-/// A table's head: names, and whether their columns hold figures.
+/// A table's head: names, and whether the columns contain numbers.
 pub(super) fn heads(names: &[(&str, bool)]) -> Markup {
     html! {
         thead role="rowgroup" {
@@ -20,7 +20,7 @@ pub(super) fn heads(names: &[(&str, bool)]) -> Markup {
     }
 }
 
-/// A cell with a figure; on a phone its column's name stands beside it.
+/// A cell with a number; on a phone the column's name is next to it.
 pub(super) fn figure(name: &str, figure: &str) -> Markup {
     html! { td.n.zero[matches!(figure, "0" | "–")] role="cell" data-name=(name) { (figure) } }
 }

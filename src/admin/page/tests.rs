@@ -1,4 +1,4 @@
-//! What a person sees, and what no text from outside may do to it.
+//! Tests of the visible page, and of hostile text in it.
 
 use crate::admin::status::Status;
 use crate::admin::{page, samples, table};
@@ -82,7 +82,7 @@ fn the_page_says_what_a_person_needs() {
     }
 }
 
-/// A browser's tab shows the first clause whole: a time has colons of its own.
+/// A browser's tab shows the first clause; the colons of a time must not end it.
 #[test]
 fn the_title_is_not_cut_within_a_time() {
     for (status, title) in [
@@ -98,8 +98,8 @@ fn the_title_is_not_cut_within_a_time() {
     }
 }
 
-/// A screen reader speaks what a live region says: the clock is in none, and the verdict is
-/// announced by the script.
+/// A screen reader speaks changes of a live region: the clock is in none, and the script announces
+/// the verdict.
 #[test]
 fn the_clock_is_in_no_live_region() {
     let page = page::document(&samples::healthy().judged(), "n");
@@ -107,7 +107,7 @@ fn the_clock_is_in_no_live_region() {
     assert!(page.contains("<p class=\"unseen\" id=\"said\" role=\"status\" data-key="), "{page}");
 }
 
-/// What links name, and what an alert's `runbook_url` leads to.
+/// The targets of links and of alerts' `runbook_url`.
 #[test]
 fn the_runbook_has_a_section_for_each_class() {
     let runbook = page::runbook("n");
@@ -128,7 +128,7 @@ fn hostile_text_stays_text() {
     assert!(!text.contains(['\u{0}', '\u{1b}']));
 }
 
-/// Tags open and close in pairs, whatever the state: a page that browsers need not repair.
+/// Tags open and close in pairs in every state, so that browsers need not repair the page.
 #[test]
 fn markup_is_balanced() {
     let states = [
@@ -155,7 +155,7 @@ fn markup_is_balanced() {
     }
 }
 
-/// As many of everything as there can be.
+/// The maximum of everything.
 fn many() -> Status {
     let mut status = samples::outage();
     status.scopes = (0..1_000).flat_map(|_| status.scopes.clone()).collect();

@@ -1,4 +1,4 @@
-//! The upstreams of a pool in a scope's card: which gets requests, and why another gets none.
+//! The upstreams of a pool in a scope's card: which ones get requests, and why others get none.
 
 use maud::{Markup, html};
 
@@ -9,7 +9,7 @@ use crate::admin::status::{LimitStatus, UpstreamState, UpstreamStatus};
 use crate::admin::verdict::Level;
 use crate::admin::words::{amount, duration};
 
-/// Upstreams that a card shows, those that are out first; `/status` has all.
+/// The most upstreams on a card, those that are out first; `/status` has all.
 const MOST: usize = 16;
 
 pub(super) fn upstreams(upstreams: &[UpstreamStatus]) -> Markup {

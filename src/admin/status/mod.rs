@@ -1,4 +1,4 @@
-//! What the status page shows and `/status` says: one snapshot of the whole process.
+//! The status of the process: one snapshot, which the page and `/status` show.
 
 mod scope;
 
@@ -11,51 +11,50 @@ pub use scope::{
     BreakerState, BreakerStatus, LimitStatus, QuotaSpent, ScopeStatus, UpstreamState, UpstreamStatus,
 };
 
-/// The state of a whole Weir at one moment. Times are RFC 3339 in UTC, durations seconds.
+/// The status of a Weir at one moment. Times are RFC 3339 in UTC, durations are seconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// What is the matter, the most urgent first; never empty once judged.
+    /// The findings, the most urgent first; never empty after [`Status::judged`].
     pub findings: Vec<Finding>,
     /// When the snapshot was taken.
     pub time: String,
-    /// The host's name: in Kubernetes that of the pod.
+    /// The host's name; in Kubernetes the pod's.
     pub host: String,
     /// Version and source revision.
     pub build: Build,
-    /// Since the start.
+    /// Seconds since the start.
     pub uptime_seconds: u64,
     /// `enforce`, `observe` or `bypass`.
     pub mode: String,
     /// Whether Weir drains.
     pub draining: bool,
-    /// Where callers send their requests: the address that Weir listens on.
+    /// The address of the listener for callers.
     pub listen: String,
-    /// Where requests go: scheme and host.
+    /// The upstream: scheme and host.
     pub upstream: String,
-    /// Whether requests bear a credential of the configuration upstream, rather than their callers'
-    /// own.
+    /// Whether upstream requests use a configured credential instead of their callers' own.
     pub own_credential: bool,
     /// The last reading of the configuration.
     pub reload: Reload,
-    /// What Weir itself adds to a request, since the start.
+    /// The time that Weir itself adds to a request, since the start.
     pub overhead: Quantiles,
     /// Requests that ended in the last minute, if known.
     pub requests_last_minute: Option<u64>,
-    /// The same, where none of them was for an endpoint that Weir knows.
+    /// The same number if none of them was for a known endpoint.
     #[serde(default)]
     pub unknown_last_minute: Option<u64>,
     /// Requests that ended in the last five minutes, of all callers.
     pub recent_requests: u64,
-    /// How long answers take to begin, by model, where enough came to say.
+    /// The time until responses begin, by model, for models with enough responses.
     pub paces: Vec<Slowness>,
-    /// The exchange with the other replicas that share the limits, where it is configured.
+    /// The exchange with the other replicas, if it is configured.
     pub replicas: Option<ReplicasStatus>,
-    /// Credentials that live short.
+    /// Short-lived credentials.
     pub credentials: Vec<CredentialStatus>,
-    /// Issuers of tokens that callers are known by.
+    /// Issuers of callers' tokens.
     pub issuers: Vec<IssuerStatus>,
-    /// Everyone who is configured or was seen.
+    /// All callers that are configured or were seen.
     pub callers: Vec<CallerStatus>,
     /// Sets of upstream limits, the busiest first.
     pub scopes: Vec<ScopeStatus>,
@@ -63,15 +62,15 @@ pub struct Status {
     pub errors: Vec<ErrorStatus>,
     /// The last failure of each kind, the newest first.
     pub failures: Vec<FailureLine>,
-    /// The last request that met several rate limits, where that was within five minutes.
+    /// The last request with several rate-limit refusals, if within five minutes.
     pub repeated_refusal: Option<RepeatedRefusal>,
 }
 
 impl Status {
-    /// The same status with its findings.
+    /// Adds the findings.
     #[must_use]
     pub fn judged(mut self) -> Self {
-        // JSON has no word for what is no number, and no reader should stumble over it.
+        // JSON can't represent infinity and NaN.
         for limit in self.scopes.iter_mut().flat_map(|scope| &mut scope.limits) {
             let figures = [&mut limit.limit, &mut limit.used, &mut limit.window_seconds, &mut limit.burst];
             limit.admitted_last_minute = limit.admitted_last_minute.filter(|figure| figure.is_finite());
@@ -102,7 +101,7 @@ impl Status {
     }
 }
 
-/// A request that the upstream's rate limit refused several times.
+/// A request that the upstream refused several times for its rate limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RepeatedRefusal {
@@ -110,25 +109,25 @@ pub struct RepeatedRefusal {
     pub id: String,
     /// Its caller.
     pub caller: String,
-    /// Its model, where it named one.
+    /// Its model, if it named one.
     pub model: Option<String>,
-    /// Rate limits that it met.
+    /// The number of refusals.
     pub refusals: u32,
-    /// Since it met the last one.
+    /// Seconds since the last refusal.
     pub seconds_ago: f64,
 }
 
-/// What is running.
+/// The running build.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Build {
     /// The version.
     pub version: String,
-    /// The source revision, or nothing.
+    /// The source revision, or empty.
     pub revision: String,
 }
 
-/// How reading the configuration went.
+/// The result of reading the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reload {
@@ -136,9 +135,9 @@ pub struct Reload {
     pub successful: bool,
     /// When the configuration in force was read.
     pub time: String,
-    /// Why the last one was rejected.
+    /// Why the last one was rejected, if it was.
     pub error: Option<String>,
-    /// The keys whose values were read, and wait for a restart.
+    /// The changed keys that need a restart.
     pub waiting: Vec<String>,
 }
 
@@ -148,35 +147,35 @@ impl Default for Reload {
     }
 }
 
-/// How the exchange with the other replicas stands.
+/// The state of the exchange with the other replicas.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReplicasStatus {
-    /// Replicas that share the limits, this one included.
+    /// The number of replicas that share the limits, this one included.
     pub replicas: u64,
-    /// Whether the last exchange went well.
+    /// Whether the last exchange succeeded.
     pub redis_up: bool,
-    /// Whether the parts are agreed on, rather than even ones without Redis.
+    /// Whether the parts are agreed through Redis; without Redis they are even.
     pub agreed: bool,
-    /// Whether Redis has lost the parts: until all replicas have told theirs anew, none grows.
+    /// Whether Redis lost the parts: none grows until all replicas have sent theirs again.
     pub learning: bool,
-    /// Why the last exchange failed.
+    /// Why the last exchange failed, if it did.
     pub trouble: Option<String>,
-    /// What that means and what to do.
+    /// An explanation of the failure, and what to do.
     pub advice: Option<String>,
-    /// Since the last good exchange.
+    /// Seconds since the last successful exchange.
     pub last_exchange_seconds: Option<f64>,
 }
 
-/// A credential that an exchange gives.
+/// The token of an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CredentialStatus {
     /// The exchange's name.
     pub name: String,
-    /// Until the end of its token; below 0 after that.
+    /// Seconds until its token expires; negative afterwards.
     pub expires_in_seconds: f64,
-    /// Why there is no newer one, where the last try failed.
+    /// Why the last try to renew it failed, if it did.
     pub problem: Option<String>,
 }
 
@@ -186,13 +185,13 @@ pub struct CredentialStatus {
 pub struct IssuerStatus {
     /// Its name.
     pub name: String,
-    /// Keys that are known.
+    /// The number of known keys.
     pub keys: usize,
-    /// Since they were read last; absent where they never were.
+    /// Seconds since the keys were read; absent before the first success.
     pub age_seconds: Option<f64>,
-    /// Tries to read them that failed.
+    /// The number of failed tries to read them.
     pub failures: u64,
-    /// Why the last try failed, where it did.
+    /// Why the last try failed, if it did.
     pub problem: Option<String>,
 }
 
@@ -206,7 +205,7 @@ pub struct CallerStatus {
     pub weight: u32,
     /// `interactive` or `background`.
     pub lane: String,
-    /// Its own mode, where it differs.
+    /// Its own mode, if it has one.
     pub mode: Option<String>,
     /// Requests under way, waiting ones included.
     pub in_flight: u64,
@@ -216,15 +215,15 @@ pub struct CallerStatus {
     pub recent_errors: u64,
     /// The most frequent class of these errors.
     pub top_class: Option<String>,
-    /// How long ago one of its requests succeeded.
+    /// Seconds since one of its requests succeeded.
     pub last_success_seconds: Option<f64>,
-    /// Requests waiting in the lane for ordinary work.
+    /// Requests waiting in the interactive lane.
     pub waiting_interactive: u64,
-    /// Requests waiting in the lane that yields.
+    /// Requests waiting in the background lane.
     pub waiting_background: u64,
-    /// How long the one that waits longest has waited.
+    /// The longest time that one of its requests has waited, seconds.
     pub longest_wait_seconds: f64,
-    /// The wait that is predicted for a request that arrives now.
+    /// The predicted wait of a request that arrives now, seconds.
     pub predicted_wait_seconds: Option<f64>,
     /// Its own ceilings.
     pub ceilings: Vec<CeilingStatus>,
@@ -236,11 +235,11 @@ pub struct CallerStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CeilingStatus {
-    /// What it allows: `600 requests per minute`.
+    /// The ceiling: `600 requests per minute`.
     pub allows: String,
-    /// Requests that wait for it, and not yet in a queue.
+    /// Requests that wait for the ceiling, before they enter a queue.
     pub waiting: u64,
-    /// How long one more would wait.
+    /// The wait of a further request, seconds.
     pub wait_seconds: f64,
 }
 
@@ -250,18 +249,18 @@ pub struct CeilingStatus {
 pub struct BudgetStatus {
     /// `day` or `month`.
     pub period: String,
-    /// The family of models that it is for, where not all.
+    /// The family of models that it applies to; absent if it applies to all.
     pub family: Option<String>,
-    /// Tokens.
+    /// The budget, in tokens.
     pub tokens: u64,
     /// Tokens used.
     pub used: u64,
-    /// When the next period begins, from now.
+    /// Seconds until the next period begins.
     pub returns_in_seconds: f64,
 }
 
 impl BudgetStatus {
-    /// The part that is used.
+    /// The used fraction.
     pub fn ratio(&self) -> f64 {
         self.used as f64 / self.tokens.max(1) as f64
     }
@@ -280,63 +279,63 @@ impl CallerStatus {
     }
 }
 
-/// One class of error in the last hour, in the catalog's words.
+/// One class of errors in the last hour, explained by the catalog.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ErrorStatus {
     /// The class.
     pub class: String,
-    /// Attempts that ended so: what the upstream said.
+    /// Attempts that ended with it: errors from the upstream.
     pub attempts: u64,
-    /// Requests that ended so: what callers saw.
+    /// Requests that ended with it: errors that callers got.
     pub requests: u64,
     /// By minute, the oldest first.
     pub minutes: Vec<u32>,
     /// How many minutes ago it was last seen.
     pub last_seen_minutes: u64,
-    /// Who met it in the last five minutes, the most frequent first.
+    /// The callers that got it in the last five minutes, the most frequent first.
     pub callers: Vec<CallerErrors>,
-    /// Why it happens.
+    /// Its cause.
     pub cause: String,
-    /// What to do.
+    /// Its solution.
     pub solution: String,
-    /// What Weir does about it.
+    /// Weir's reaction.
     pub weir_does: String,
 }
 
-/// What one class did to one caller in the last five minutes.
+/// The errors of one class that a caller got in the last five minutes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CallerErrors {
     /// The caller.
     pub name: String,
-    /// Attempts that ended so.
+    /// Attempts that ended with it.
     pub attempts: u64,
-    /// Requests that ended so.
+    /// Requests that ended with it.
     pub requests: u64,
-    /// Whether more of their time went by in Weir's queue than upstream.
+    /// Whether these requests spent more time in Weir's queue than upstream.
     pub queued: bool,
-    /// How long ago the last one was.
+    /// Seconds since the last one.
     pub last_seconds: f64,
-    /// When the last one was.
+    /// The time of the last one.
     pub last: String,
 }
 
-/// One failure as a line; its report has the rest.
+/// One failure as a line; its report has the details.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FailureLine {
     /// The report's id.
     pub id: String,
-    /// When the error went out.
+    /// When the error was sent.
     pub time: String,
     /// Weir's id of the request.
     pub request_id: String,
-    /// The upstream's id of its last attempt, if it had one.
+    /// The upstream's id of the last attempt, if it had one.
     pub upstream_request_id: Option<String>,
     /// Its class.
     pub class: String,
-    /// The status that the caller got.
+    /// The status that the caller received, if any.
     pub status: Option<u16>,
     /// Its code.
     pub code: Option<String>,
@@ -348,6 +347,6 @@ pub struct FailureLine {
     pub endpoint: String,
     /// The caller.
     pub caller: String,
-    /// How often the same failure occurred.
+    /// The number of occurrences of this failure.
     pub occurrences: u64,
 }

@@ -1,4 +1,4 @@
-//! The part of the status about one set of upstream limits.
+//! The status of one set of upstream limits.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,31 +8,31 @@ use serde::{Deserialize, Serialize};
 pub struct ScopeStatus {
     /// Its name: credential and model family, never a key.
     pub name: String,
-    /// Its limits; none is known before the upstream or the configuration names one.
+    /// Its limits; empty before the upstream or the configuration states one.
     pub limits: Vec<LimitStatus>,
-    /// The part of the limits that is this replica's; 1 where none share them.
+    /// This replica's part of the limits, 0 to 1; 1 if they are not shared.
     pub part: f64,
     /// Attempts that hold a permit.
     pub in_flight: u64,
-    /// Attempts that may hold one at once, where that is configured or found.
+    /// The most attempts at once, if configured or inferred.
     pub in_flight_limit: Option<u32>,
-    /// That bound is found, and not configured.
+    /// Whether that bound is inferred, not configured.
     pub in_flight_is_found: bool,
     /// Requests waiting for this scope.
     pub waiting: u64,
-    /// The limit that holds the next of them, as in `limits`; nothing where none waits for one.
+    /// The name of the limit that holds the next waiting request, if any.
     pub held_by: Option<String>,
-    /// Set while a 429 without numbers pauses the scope: for how much longer.
+    /// While a 429 without numbers pauses the scope: the remaining seconds.
     pub paused_seconds: Option<f64>,
-    /// Whether the upstream answers.
+    /// The circuit breaker.
     pub breaker: BreakerStatus,
-    /// Set while the quota is known to be spent.
+    /// Present while the quota is known to be spent.
     pub quota_spent: Option<QuotaSpent>,
     /// Retries that the budget allows now.
     pub retry_budget: f64,
     /// Retries that the budget allows at most.
     pub retry_budget_capacity: f64,
-    /// Each upstream, where several serve the scope; what stands above is of all of them together.
+    /// The upstreams, if several serve the scope; the fields above are their sums.
     pub upstreams: Vec<UpstreamStatus>,
 }
 
@@ -42,15 +42,15 @@ pub struct ScopeStatus {
 pub struct UpstreamStatus {
     /// Its name.
     pub name: String,
-    /// Those of the lowest number go first.
+    /// Lower numbers are used first.
     pub priority: u32,
     /// Whether it gets requests.
     pub state: UpstreamState,
-    /// While it gets none: the class of its failures, or the code with which it refuses.
+    /// While it gets none: the class of its failures, or the upstream's error code.
     pub because: Option<String>,
-    /// Since when it gets none.
+    /// When it stopped getting requests.
     pub since: Option<String>,
-    /// When it is asked next whether it is back, from now.
+    /// Seconds until the next probe.
     pub next_probe_seconds: Option<f64>,
     /// Its limits.
     pub limits: Vec<LimitStatus>,
@@ -64,14 +64,14 @@ pub struct UpstreamStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamState {
-    /// It does.
+    /// It gets requests.
     #[default]
     Serving,
-    /// It fails in part: only a part of them is sent.
+    /// It fails partly, and gets a part of its requests.
     Thinning,
-    /// It fails: its breaker is open.
+    /// Its breaker is open.
     Failing,
-    /// It refuses its key, or its quota is spent.
+    /// It rejects its key, or its quota is spent.
     Refused,
 }
 
@@ -79,68 +79,67 @@ pub enum UpstreamState {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LimitStatus {
-    /// What is limited, for people: `requests per minute`.
+    /// The limited quantity, for people: `requests per minute`.
     pub name: String,
     /// Units per window.
     pub limit: f64,
-    /// Units used now, as the upstream counts: a limit that refills steadily is never full for
-    /// long.
+    /// Units used now, by the upstream's count: a limit that refills steadily is rarely full.
     pub used: f64,
-    /// Units that Weir admitted in the last minute; nothing for a limit of another window.
+    /// Units that Weir admitted in the last minute; absent for a window other than a minute.
     pub admitted_last_minute: Option<f64>,
-    /// Whether this limit holds requests back now.
+    /// Whether requests wait for this limit now.
     pub holds: bool,
-    /// The limit that the configuration states, where it does.
+    /// The configured limit, if any.
     pub configured: Option<f64>,
-    /// The window.
+    /// The window, seconds.
     pub window_seconds: f64,
-    /// Whether it was `configured`, `learned`, or `found` by what was refused.
+    /// `configured`, `learned` from the upstream, or `found` from refusals.
     pub source: String,
-    /// Share of the limit that others use with the same credential, 0 to 1.
+    /// The fraction of the limit, 0 to 1, used by other clients with the same credential.
     pub foreign_use_ratio: f64,
     /// Units that may be sent at once.
     pub burst: f64,
 }
 
-/// What a breaker does.
+/// The state of a circuit breaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
-    /// Everything passes.
+    /// All attempts pass.
     #[default]
     Closed,
-    /// Attempts are thinned out.
+    /// Some attempts are held back.
     Thinning,
-    /// Nothing passes.
+    /// No attempts pass, except probes.
     Open,
-    /// The upstream is back: what waited is let go at a rising pace.
+    /// The upstream is back: waiting requests are released at a rising rate.
     Releasing,
 }
 
-/// One scope's breaker.
+/// One scope's circuit breaker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BreakerStatus {
-    /// What it does.
+    /// Its state.
     pub state: BreakerState,
-    /// Since when the upstream has been failing.
+    /// When the upstream began to fail.
     pub failing_since: Option<String>,
-    /// For how long the upstream has been failing.
+    /// Seconds since then.
     pub failing_seconds: Option<f64>,
-    /// When the next probe goes out, from now.
+    /// Seconds until the next probe.
     pub next_probe_seconds: Option<f64>,
     /// The class of the last failure.
     pub last_class: Option<String>,
 }
 
-/// A quota that is spent.
+/// A spent quota.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QuotaSpent {
     /// The upstream's code, such as `insufficient_quota`.
     pub code: String,
-    /// Since when.
+    /// When it was first reported.
     pub since: String,
-    /// When Weir asks again, from now.
+    /// Seconds until the next probe.
     pub next_probe_seconds: Option<f64>,
 }

@@ -1,5 +1,5 @@
-//! What callers send: keys that are refused, requests that are invalid, collisions, a caller's own
-//! limit.
+//! Findings about callers' requests: rejected keys, invalid requests, collisions, and callers' own
+//! limits.
 
 use super::group::Group;
 use super::subject::Subject;
@@ -47,7 +47,7 @@ pub(super) fn unknown_keys(status: &Status) -> Option<Finding> {
         plural(group.requests, "request")
     );
     let mut finding = Finding::of(&group, group.urgency(status), Subject::UnknownKeys, sentence);
-    // The default caller stands for them in the counts: it is nobody's name.
+    // The counts list them as the default caller, which is not a real name.
     finding.callers.clear();
     Some(finding)
 }
@@ -102,7 +102,7 @@ pub(super) fn collisions(status: &Status) -> Option<Finding> {
     Some(Finding::of(&group, Level::Notice, Subject::Collisions, sentence))
 }
 
-/// A caller that has used its budget, or nearly so; the one that is furthest.
+/// A caller that has used its budget, or nearly; of several, the one with the highest fraction.
 pub(super) fn budget_used(status: &Status) -> Option<Finding> {
     let budgets =
         status.callers.iter().flat_map(|caller| caller.budgets.iter().map(move |own| (caller, own)));
@@ -136,7 +136,7 @@ pub(super) fn budget_used(status: &Status) -> Option<Finding> {
     Some(finding)
 }
 
-/// A caller that waits for its own ceiling; the one with most that waits.
+/// A caller that waits for its own ceiling; of several, the one with the most waiting requests.
 pub(super) fn ceiling_reached(status: &Status) -> Option<Finding> {
     let ceilings =
         status.callers.iter().flat_map(|caller| caller.ceilings.iter().map(move |own| (caller, own)));
@@ -156,7 +156,7 @@ pub(super) fn ceiling_reached(status: &Status) -> Option<Finding> {
 
 pub(super) fn caller_limit(status: &Status) -> Option<Finding> {
     let group = Group::of(status, Subject::CallerLimit)?;
-    // What its ceiling or its budget keeps back is told by those.
+    // Callers held by their ceiling or budget have findings about those.
     let bounded = |name: &str| {
         let caller = status.callers.iter().find(|caller| caller.name == name);
         caller.is_some_and(|caller| {

@@ -1,4 +1,4 @@
-//! Demand above our limits: who waits, who is turned away, and what is behind it.
+//! Findings about demand above our limits: which callers wait or are refused, and the cause.
 
 use super::group::Group;
 use super::subject::Subject;
@@ -6,18 +6,17 @@ use super::{Blame, Finding, Level, RECENT, finding, upstream};
 use crate::admin::status::{BreakerState, CallerStatus, LimitStatus, ScopeStatus, Status};
 use crate::admin::words::{amount, duration, plural, waits};
 
-/// Others' share of a limit that is worth a notice.
+/// The fraction of a limit used by others from which there is a notice.
 const FOREIGN_SHARE: f64 = 0.2;
-/// A wait for the first answers that is no longer a matter of starting, seconds.
+/// The wait for the first responses, in seconds, that is too long for a normal start.
 const LONG_SILENCE: f64 = 10.0;
-/// The least multiple of its share that makes a caller the cause, while the others stay within
-/// theirs.
+/// The least multiple of its share that makes a caller the cause, if the others stay within theirs.
 const HOG: f64 = 2.0;
 
-/// Requests that wait or were turned away, with the root first: others' use, one caller, or demand
-/// as a whole.
+/// Requests that wait or were refused, with the cause first: others' use, one caller, or demand as
+/// a whole.
 pub(super) fn above_limits(status: &Status) -> Option<Finding> {
-    // While the upstream fails they wait for it, not for a limit.
+    // While the upstream fails, requests wait for it and not for a limit.
     if upstream::failing(status).is_some() {
         return None;
     }
@@ -47,7 +46,7 @@ pub(super) fn above_limits(status: &Status) -> Option<Finding> {
     Some(found)
 }
 
-/// What holds a scope, for people: `gpt-5 (2,000,000 tokens per minute)`.
+/// The limit that holds a scope, for people: `gpt-5 (2,000,000 tokens per minute)`.
 fn limit_of(scope: &ScopeStatus) -> String {
     let holding = scope.limits.iter().find(|limit| Some(&limit.name) == scope.held_by.as_ref());
     match (holding, &scope.held_by, scope.in_flight_limit) {
@@ -100,7 +99,7 @@ fn rejected(group: &Group<'_>, scope: Option<&ScopeStatus>, status: &Status) -> 
     found
 }
 
-/// The limit of which others use most, where that is worth a notice.
+/// The limit with the highest use by others, if that is worth a notice.
 fn foreign(status: &Status) -> Option<(&LimitStatus, &ScopeStatus)> {
     let limits = status.scopes.iter().flat_map(|scope| scope.limits.iter().map(move |limit| (limit, scope)));
     limits
@@ -137,14 +136,14 @@ fn others(limit: &LimitStatus, scope: &ScopeStatus) -> String {
     )
 }
 
-/// Others' use while nothing waits for it.
+/// Use by others while no request waits for the limit.
 pub(super) fn foreign_use(status: &Status) -> Option<Finding> {
     let (limit, scope) = foreign(status)?;
     let told = above_limits(status).is_some_and(|found| found.sentence.starts_with("Others use"));
     (!told).then(|| finding(Level::Notice, Blame::Us, format!("{}.", others(limit, scope)), SEND_THEIRS))
 }
 
-/// One caller that asks for more than its share while the others are served.
+/// A caller that demands more than its share while the others are served.
 struct Hog<'a> {
     caller: &'a CallerStatus,
     ratio: f64,
@@ -207,7 +206,7 @@ impl Hog<'_> {
     }
 }
 
-/// The upstream has named no limit, and answers none or few: this is no limit of ours.
+/// The upstream has stated no limit, and few or no responses: the cause is not a limit.
 fn silence(status: &Status, scope: Option<&ScopeStatus>, refused: Option<&Group<'_>>) -> Option<Finding> {
     if let Some(group) = refused {
         let sentence = format!(
@@ -233,7 +232,7 @@ fn silence(status: &Status, scope: Option<&ScopeStatus>, refused: Option<&Group<
     Some(finding(level, Blame::Upstream, sentence, advice))
 }
 
-/// Rate limits are the queue's matter until one reaches a caller.
+/// Rate-limit refusals that reached a caller. Others are the queue's normal business.
 pub(super) fn limits_seen(status: &Status) -> Option<Finding> {
     let group = Group::of(status, Subject::Limits).filter(|group| group.requests > 0)?;
     if let Some(last) = group.recovered() {
@@ -252,7 +251,7 @@ pub(super) fn limits_seen(status: &Status) -> Option<Finding> {
     Some(Finding::of(&group, group.urgency(status).max(Level::Warning), Subject::Limits, sentence))
 }
 
-/// A request that is refused again and again: the limit is another one than Weir believes.
+/// A request that is refused repeatedly: the real limit differs from the assumed one.
 pub(super) fn refused_again(status: &Status) -> Option<Finding> {
     let request = status.repeated_refusal.as_ref()?;
     let model = request.model.as_deref().map_or_else(String::new, |model| format!(" for {model}"));
@@ -268,7 +267,7 @@ pub(super) fn refused_again(status: &Status) -> Option<Finding> {
     Some(finding(Level::Warning, Blame::Limits, sentence, advice))
 }
 
-/// A limit that the configuration states and the upstream tells otherwise.
+/// A configured limit that differs from the upstream's.
 pub(super) fn other_than_configured(status: &Status) -> Option<Finding> {
     let limits = status.scopes.iter().flat_map(|scope| scope.limits.iter().map(move |limit| (limit, scope)));
     let differs = |limit: &LimitStatus| {

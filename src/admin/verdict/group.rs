@@ -1,13 +1,13 @@
-//! The recent errors that one finding speaks of: how many, whose, and whether they are over.
+//! The recent errors behind one finding: their number, their callers, and whether they are over.
 
 use super::subject::Subject;
 use super::{Level, clock_time};
 use crate::admin::status::{CallerErrors, Status};
 use crate::admin::words::{join, plural};
 
-/// Seconds after which an error that was followed by a success is over.
+/// Seconds after which an error, followed by a success, is over.
 const OVER: f64 = 60.0;
-/// Errors that make a matter critical where they are half of all requests.
+/// The number of errors from which a finding is critical, if they are half of all requests.
 const ENOUGH: u64 = 5;
 
 /// Recent errors about one subject.
@@ -19,20 +19,20 @@ pub(super) struct Group<'a> {
     pub(super) attempts: u64,
     /// The class that occurred most.
     pub(super) class: &'a str,
-    /// What to do about that class.
+    /// The solution for that class.
     pub(super) solution: &'a str,
-    /// How many classes there are.
+    /// The number of classes.
     pub(super) classes: usize,
-    /// Who met them, and how often; the most frequent first.
+    /// The callers with their number of errors; the most frequent first.
     pub(super) callers: Vec<(&'a str, u64)>,
     last: &'a CallerErrors,
     over: bool,
 }
 
 impl<'a> Group<'a> {
-    /// The recent errors about `subject`; nothing where there are none.
+    /// The recent errors about `subject`, if any.
     ///
-    /// A request whose time went by in Weir's own queue is about the queue, whatever its class.
+    /// A request that spent its time in Weir's own queue counts for the queue, whatever its class.
     pub(super) fn of(status: &'a Status, subject: Subject) -> Option<Self> {
         let about = |class: &str, met: &CallerErrors| match Subject::named(class) {
             Some(Subject::Upstream) if met.queued && class == "timeout_response" => subject == Subject::Queue,
@@ -75,7 +75,7 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// When the last one was, where all are over.
+    /// The time of the last one, if all are over.
     pub(super) fn recovered(&self) -> Option<String> {
         self.over.then(|| clock_time(&self.last.last))
     }
@@ -92,7 +92,7 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// The one caller whose nearly all of them are.
+    /// The caller with nearly all of them, if there is one.
     pub(super) fn one_caller(&self) -> Option<&'a str> {
         let (one, most) = self.callers.first()?;
         let rest: u64 = self.callers.iter().skip(1).map(|(_, count)| count).sum();
@@ -109,7 +109,7 @@ impl<'a> Group<'a> {
         format!("{}{}", plural(self.requests.max(1), "request"), self.of_callers())
     }
 
-    /// How urgent it is, by the part of all recent requests that it hurts.
+    /// The urgency, by the affected part of all recent requests.
     pub(super) fn urgency(&self, status: &Status) -> Level {
         let all = status.recent_requests.max(self.requests);
         if self.requests >= ENOUGH && self.requests * 2 >= all {
@@ -122,12 +122,12 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Whether a caller has met no such error for a minute, and had a success since.
+/// Whether a caller has had no such error for a minute, and a success since.
 fn is_over(status: &Status, met: &CallerErrors) -> bool {
     let of_caller = status.callers.iter().find(|caller| caller.name == met.name);
     let succeeded = match of_caller {
         Some(caller) => caller.last_success_seconds,
-        // One that is not known has none of its own.
+        // An unknown caller has no successes of its own.
         None => None,
     };
     met.last_seconds >= OVER && succeeded.is_some_and(|ago| ago < met.last_seconds)

@@ -1,4 +1,5 @@
-//! Is it us, our limits, our quota, or them? A pure reading of a status, in a few sentences.
+//! The verdict: whether a problem is caused by us, our limits, our quota or the upstream. A pure
+//! function of a status, in a few sentences.
 
 mod callers;
 mod demand;
@@ -16,33 +17,33 @@ use super::words::plural;
 use group::Group;
 use subject::Subject;
 
-/// How urgent a finding is; the order of the enum.
+/// The urgency of a finding, in ascending order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// Nothing to do.
     Ok,
-    /// Worth knowing; few or no requests fail.
+    /// For information; few or no requests fail.
     Notice,
-    /// Some requests fail, or soon will.
+    /// Some requests fail, or will soon.
     Warning,
-    /// Requests fail until somebody acts or the upstream is back.
+    /// Requests fail until a person acts or the upstream recovers.
     Critical,
 }
 
-/// Where the cause lies.
+/// The place of the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blame {
-    /// Nowhere.
+    /// No problem.
     Nobody,
-    /// What callers send, their keys, or our configuration.
+    /// Callers' requests or keys, or our configuration.
     Us,
-    /// The organization's rate limits: waiting cures it.
+    /// The organization's rate limits: waiting helps.
     Limits,
-    /// The organization's money: waiting does not cure it.
+    /// The organization's quota: waiting does not help.
     Quota,
-    /// The way to the upstream: names, addresses, certificates, proxies.
+    /// The network to the upstream: names, addresses, certificates, proxies.
     Network,
     /// The upstream itself.
     Upstream,
@@ -50,24 +51,24 @@ pub enum Blame {
     Weir,
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How urgent it is.
     pub level: Level,
-    /// Where its cause lies.
+    /// The place of its cause.
     pub blame: Blame,
-    /// What is wrong, in one sentence.
+    /// The problem, in one sentence.
     pub sentence: String,
-    /// What to do about it.
+    /// What to do.
     pub advice: String,
-    /// The error class that it is about: the runbook has a section for each.
+    /// The related error class: the runbook has a section for each.
     #[serde(default)]
     pub class: Option<String>,
-    /// The callers whose requests it hurts, the most hurt first.
+    /// The affected callers, the most affected first.
     #[serde(default)]
     pub callers: Vec<String>,
-    /// Requests that it hurt in the last five minutes.
+    /// Requests affected in the last five minutes.
     #[serde(default)]
     pub requests: u64,
 }
@@ -79,7 +80,7 @@ impl Finding {
         found
     }
 
-    /// Takes the class, the callers and the count of a group.
+    /// Takes the class, the callers and the count from a group.
     fn about(&mut self, group: &Group<'_>) {
         self.class = Some(group.class.to_owned());
         self.callers = group.callers.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -87,11 +88,10 @@ impl Finding {
     }
 }
 
-/// Minutes in which an error counts as happening now.
+/// Minutes in which an error counts as present.
 const RECENT: u64 = crate::account::RECENT_MINUTES;
 
-/// Everything that is wrong, the most urgent first and of equals what hurts most requests; a single
-/// `Ok` if nothing is.
+/// All findings, by urgency and then by affected requests; a single `Ok` if there is no problem.
 pub(super) fn findings(status: &Status) -> Vec<Finding> {
     let mut all: Vec<Finding> = [
         own::draining(status),
@@ -128,7 +128,7 @@ pub(super) fn findings(status: &Status) -> Vec<Finding> {
     .into_iter()
     .flatten()
     .collect();
-    // Stable: of equals, the order above.
+    // A stable sort: equals keep the order above.
     all.sort_by_key(|finding| std::cmp::Reverse((finding.level, finding.requests)));
     if all.first().is_none_or(|first| first.level == Level::Ok) {
         all.insert(0, healthy(status));
@@ -140,7 +140,7 @@ fn finding(level: Level, blame: Blame, sentence: String, advice: impl Into<Strin
     Finding { level, blame, sentence, advice: advice.into(), class: None, callers: Vec::new(), requests: 0 }
 }
 
-/// A matter that is over.
+/// A finding about a problem that is over.
 fn over(group: &Group<'_>, sentence: String) -> Finding {
     let mut found = finding(Level::Ok, Blame::Nobody, sentence, "");
     found.about(group);
@@ -158,7 +158,7 @@ fn healthy(status: &Status) -> Finding {
     finding(Level::Ok, Blame::Nobody, sentence, "")
 }
 
-/// `03:04:05 UTC` of an RFC 3339 time; the whole text if it is none.
+/// `03:04:05 UTC` from an RFC 3339 time; the whole text if it is not one.
 pub(super) fn clock_time(time: &str) -> String {
     match (time.get(11..19), time.ends_with('Z')) {
         (Some(clock), true) => format!("{clock} UTC"),

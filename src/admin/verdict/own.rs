@@ -6,9 +6,9 @@ use super::{Blame, Finding, Level, RECENT, finding};
 use crate::admin::status::{CredentialStatus, IssuerStatus, Status};
 use crate::admin::words::{duration, join, plural};
 
-/// What Weir may add to one request in a hundred before that is worth a notice, seconds.
+/// The overhead of the slowest percent of requests, in seconds, from which there is a notice.
 const SLOW_OVERHEAD: f64 = 0.05;
-/// Fewer requests than this say nothing about quantiles.
+/// The least number of requests for meaningful quantiles.
 const ENOUGH: u64 = 100;
 
 pub(super) fn draining(status: &Status) -> Option<Finding> {

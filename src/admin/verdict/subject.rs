@@ -1,16 +1,16 @@
-//! What an error class is about, and so where its cause lies.
+//! The subject of an error class, which determines the place of the cause.
 
 use super::Blame;
 use crate::classify::ErrorClass;
 pub(super) use crate::classify::Subject;
 
 impl Subject {
-    /// What is about a class by its name; nothing where this Weir has no such class.
+    /// The subject of the class with this name; `None` for an unknown class.
     pub(super) fn named(class: &str) -> Option<Self> {
         ErrorClass::named(class).map(|class| class.meaning().subject)
     }
 
-    /// Where the cause lies.
+    /// The place of the cause.
     pub(super) const fn blame(self) -> Blame {
         match self {
             Self::Keys

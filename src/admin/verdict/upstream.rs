@@ -1,4 +1,4 @@
-//! What the upstream does, and the way to it: outages, errors, slowness, a spent quota.
+//! Findings about the upstream and the network to it: outages, errors, slowness, a spent quota.
 
 use super::group::Group;
 use super::subject::Subject;
@@ -9,8 +9,8 @@ use crate::catalog;
 use crate::classify::ErrorClass;
 use crate::metrics::Slowness;
 
-/// The least multiple of their usual time that makes answers slow, where they take a second more at
-/// least.
+/// The least multiple of their usual time that makes responses slow; they must also take a second
+/// more.
 const SLOW_FACTOR: f64 = 3.0;
 const SLOW_LEAST: f64 = 1.0;
 
@@ -69,11 +69,11 @@ pub(super) fn one_out(status: &Status) -> Option<Finding> {
     Some(finding(Level::Warning, blame, sentence, advice))
 }
 
-/// A breaker that is open.
+/// An open breaker.
 pub(super) fn failing(status: &Status) -> Option<Finding> {
     let open = |scope: &&ScopeStatus| scope.breaker.state == BreakerState::Open;
     let scopes: Vec<&ScopeStatus> = status.scopes.iter().filter(open).collect();
-    // The one that has been failing longest says since when.
+    // The time is that of the scope that has been failing longest.
     let longest = scopes.iter().max_by(|one, two| {
         one.breaker.failing_seconds.unwrap_or(0.0).total_cmp(&two.breaker.failing_seconds.unwrap_or(0.0))
     })?;
@@ -120,7 +120,7 @@ pub(super) fn failing(status: &Status) -> Option<Finding> {
     Some(found)
 }
 
-/// A class with what it means here, where that is more than its name.
+/// A class with its meaning here, if that adds to its name.
 fn in_words(class: &str, upstream: &str) -> String {
     match ErrorClass::named(class) {
         Some(ErrorClass::ConnectionDns) => format!("the name of {upstream} does not resolve ({class})"),
@@ -133,7 +133,7 @@ fn in_words(class: &str, upstream: &str) -> String {
     }
 }
 
-/// Where to look: the vendor's status page for the vendor's failures alone.
+/// Advice on where to look: the vendor's status page only for the vendor's failures.
 fn what_to_check(class: Option<&str>, upstream: &str) -> String {
     let known = class.and_then(ErrorClass::named);
     match known {
@@ -166,7 +166,7 @@ pub(super) fn errors(status: &Status) -> Option<Finding> {
     partly(status, Subject::Upstream, "failed at the upstream")
 }
 
-/// Connections that fail while the breaker is closed.
+/// Failed connections while the breaker is closed.
 pub(super) fn network(status: &Status) -> Option<Finding> {
     partly(status, Subject::Network, "did not reach the upstream")
 }
@@ -197,7 +197,7 @@ fn partly(status: &Status, subject: Subject, what: &str) -> Option<Finding> {
     Some(Finding::of(&group, level, subject, sentence))
 }
 
-/// Answers that take much longer to begin than usual.
+/// Responses that take much longer to begin than usual.
 pub(super) fn slow(status: &Status) -> Option<Finding> {
     let is_slow = |pace: &&Slowness| {
         pace.now_seconds >= SLOW_FACTOR * pace.usual_seconds

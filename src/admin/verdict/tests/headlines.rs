@@ -1,4 +1,4 @@
-//! The first sentence about each matter, word for word.
+//! The first sentence of each finding, word for word.
 
 use super::*;
 

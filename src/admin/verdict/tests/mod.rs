@@ -1,4 +1,4 @@
-//! What is told of a status: the first sentence of each matter, and which stands first.
+//! The findings for a status: the first sentence of each, and their order.
 
 mod headlines;
 
@@ -23,7 +23,7 @@ fn with_errors(errors: Vec<ErrorStatus>) -> Status {
     Status { errors, recent_requests: 100, ..Status::default() }
 }
 
-/// `requests` of the caller chat ended so.
+/// `requests` of the caller chat ended with `class`.
 fn of_chat(class: &str, requests: u64) -> Status {
     with_errors(vec![error(class, vec![met("chat", requests, requests)])])
 }
@@ -41,7 +41,7 @@ fn failing(class: &str) -> Status {
     Status { scopes: vec![scope], upstream: "https://api.internal".to_owned(), ..Status::default() }
 }
 
-/// A request that spent its time in our queue has not met a failing upstream.
+/// A request that spent its time in our queue was not delayed by the upstream.
 #[test]
 fn a_timeout_that_was_spent_in_our_queue_is_about_the_queue() {
     let queued = |queued| CallerErrors { queued, ..met("chat", 3, 3) };
@@ -84,7 +84,7 @@ fn what_is_over_is_green_and_says_when_it_was_last() {
     );
 }
 
-/// One caller with far more than its share, and another that is served.
+/// A caller with far more than its share, and another one that is served.
 fn hog() -> Status {
     let mut status = samples::rate_limited();
     status.scopes[0].limits[1].foreign_use_ratio = 0.0;
@@ -179,7 +179,7 @@ fn a_stated_limit_that_the_upstream_tells_otherwise_is_shown() {
     assert_eq!((all[0].level, all[0].sentence.as_str()), (Level::Notice, sentence));
 }
 
-/// At the start, with an upstream that takes requests and answers none.
+/// At the start, with an upstream that accepts requests and sends no responses.
 #[test]
 fn silence_is_not_told_as_a_limit() {
     let mut status = samples::rate_limited();
@@ -200,7 +200,7 @@ fn silence_is_not_told_as_a_limit() {
     assert!(!all.iter().any(|finding| finding.blame == Blame::Limits), "{all:?}");
 }
 
-/// What waits for a failing upstream does not wait at our limit.
+/// Requests that wait for a failing upstream do not wait for a limit.
 #[test]
 fn an_outage_is_not_told_as_a_limit() {
     let all = findings(&samples::outage());
@@ -212,7 +212,7 @@ fn an_outage_is_not_told_as_a_limit() {
     assert!(!all.iter().any(|finding| finding.blame == Blame::Limits), "{all:?}");
 }
 
-/// The vendor's status page knows nothing of our resolver, nor of another vendor's server.
+/// The vendor's status page can't report on our resolver, nor on another vendor's server.
 #[test]
 fn only_the_vendors_failures_lead_to_its_status_page() {
     for (status, leads) in [
@@ -226,8 +226,7 @@ fn only_the_vendors_failures_lead_to_its_status_page() {
     }
 }
 
-/// Every class of the table leads to a finding whose blame is the class's own, or is one that needs
-/// none.
+/// Each class leads to a finding with the class's own blame, or needs none.
 #[test]
 fn no_class_goes_unseen() {
     use crate::classify::ErrorClass;
@@ -235,7 +234,7 @@ fn no_class_goes_unseen() {
         let subject = class.meaning().subject;
         let all = findings(&of_chat(class.as_str(), 30));
         match subject {
-            // Told by the state of the scope itself.
+            // Reported by the scope's own state.
             Subject::Quota | Subject::Told => assert_eq!(all[0].level, Level::Ok, "{class:?}"),
             Subject::Keys
             | Subject::UnknownKeys
