@@ -1,5 +1,5 @@
-//! What stands in for replicas where Weir was built without the cargo feature `replicas`: a Redis
-//! in the configuration is refused.
+//! The replacement for replicas if Weir was built without the cargo feature `replicas`: a
+//! configured Redis is an error.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,29 +12,29 @@ use crate::upstream::tls::Roots;
 
 use super::{Settings, Status};
 
-/// A URL that is not read.
+/// A URL of Redis; it can't be created.
 #[derive(Debug)]
 pub struct Address(Infallible);
 
-/// Why.
+/// The error for every URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("can't be used: this Weir was built without the cargo feature `replicas`; leave it out")]
 pub struct AddressError;
 
-/// TLS that is not spoken.
+/// The TLS settings; they can't be created.
 #[derive(Clone, Debug)]
 pub struct Tls(Infallible);
 
-/// A URL that is not looked up.
+/// The source of the URL, which is never read.
 #[derive(Clone, Debug)]
 pub struct Url;
 
-/// No replicas.
+/// The running exchange; it can't be created.
 #[derive(Debug)]
 pub struct Replicas(Infallible);
 
 impl Address {
-    /// Refuses every URL.
+    /// Rejects every URL.
     ///
     /// # Errors
     /// Always.
@@ -42,14 +42,14 @@ impl Address {
         Err(AddressError)
     }
 
-    /// Never asked.
+    /// Never called.
     pub fn is_tls(&self) -> bool {
         match self.0 {}
     }
 }
 
 impl Tls {
-    /// Refuses.
+    /// Always fails.
     ///
     /// # Errors
     /// Always.
@@ -59,13 +59,13 @@ impl Tls {
 }
 
 impl Url {
-    /// Nothing is looked up.
+    /// Ignores its parameter.
     pub fn new(_: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
         Self
     }
 }
 
-/// Refuses.
+/// Always fails.
 ///
 /// # Errors
 /// Always.
@@ -74,17 +74,17 @@ pub fn start(_: Settings, _: Scopes) -> io::Result<Replicas> {
 }
 
 impl Replicas {
-    /// Never asked.
+    /// Never called.
     pub fn leave(&self) {
         match self.0 {}
     }
 
-    /// Never asked.
+    /// Never called.
     pub fn leave_and_wait(&self) {
         match self.0 {}
     }
 
-    /// Never asked.
+    /// Never called.
     pub fn status(&self, _: Instant) -> Status {
         match self.0 {}
     }

@@ -1,28 +1,28 @@
-//! Where Redis is, from the URL that the configuration refers to. The URL may bear a password: no
-//! error repeats any of it.
+//! The address of Redis, parsed from the URL that the configuration refers to. The URL may contain
+//! a password: no error repeats any part of it.
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
-/// Where Redis is, and who to be there.
+/// The address of Redis, with the user.
 #[derive(Clone, Debug)]
 pub struct Address {
-    /// The servers that the URL names; all with the same user, password and database.
+    /// The servers in the URL; all with the same user, password and database.
     pub(super) servers: Vec<ConnectionInfo>,
     pub(super) kind: Kind,
 }
 
-/// What the named servers are.
+/// The role of the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The server itself, or an address that leads to the primary.
     Single,
-    /// Nodes of a cluster: the others are asked for.
+    /// Nodes of a cluster, from which the other nodes are discovered.
     Cluster,
-    /// Sentinels, which know where the primary of this name is.
+    /// Sentinels that watch the primary of this name.
     Sentinel(String),
 }
 
-/// What is wrong with a URL, without any of it.
+/// The problem of a URL, without any part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Another scheme, or none.
@@ -30,21 +30,21 @@ pub enum AddressError {
         "is no URL of Redis; write redis://, rediss://, valkey://, unix://, redis-cluster:// or redis-sentinel:// and what follows"
     )]
     Scheme,
-    /// The rest can't be read.
+    /// The rest can't be parsed.
     #[error(
         "can't be read; write such as redis://user:password@host:6379/0 (special characters of a password as %XX) or \
          unix:///run/redis.sock"
     )]
     Form,
-    /// Sentinels without the name of what they watch.
+    /// Sentinels without the name of their primary.
     #[error("names no primary for the sentinels; write redis-sentinel://host1,host2/0#name")]
     Primary,
 }
 
 impl Address {
-    /// Reads `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS,
+    /// Parses `redis://[[user]:password@]host[:port][/database]`, `rediss://` for TLS,
     /// `unix://[[user]:password@]/path`, or `redis-cluster://` and `redis-sentinel://`, where
-    /// several hosts are parted by commas and the sentinels' primary follows a `#`; both with
+    /// several hosts are separated by commas and the sentinels' primary follows a `#`; both with
     /// `rediss-` for TLS.
     ///
     /// # Errors
@@ -81,13 +81,13 @@ impl Address {
         Ok(Self { servers: servers.collect::<Result<_, _>>()?, kind })
     }
 
-    /// Whether the way there is encrypted.
+    /// Whether the connection uses TLS.
     pub fn is_tls(&self) -> bool {
         self.servers.iter().any(|server| matches!(server.addr(), ConnectionAddr::TcpTls { .. }))
     }
 }
 
-/// A socket of this machine: the crate takes the user and password of such a URL as its query.
+/// Parses a Unix socket's URL. The crate expects user and password in the query of such a URL.
 fn unix(rest: &str) -> Result<Address, AddressError> {
     let (who, path) = match rest.rsplit_once('@') {
         Some((who, path)) => (Some(who), path),
@@ -111,7 +111,7 @@ fn server(url: &str) -> Result<ConnectionInfo, AddressError> {
     {
         return Err(AddressError::Form);
     }
-    // It names itself to nobody: that would take a further right.
+    // Skip `CLIENT SETINFO`: the user may lack the permission for it.
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3).set_skip_set_lib_name();
     Ok(info.set_redis_settings(settings))
 }

@@ -1,6 +1,6 @@
-//! The ledger in Lua and the ledger in Rust answer alike, call for call: the Lua runs in an
-//! interpreter of the version that Redis has, over a stand-in for the commands that it uses.
-//! `tests/replicas` runs it in Redis itself.
+//! Tests that the ledger in Lua and the ledger in Rust give equal answers, call for call. The Lua
+//! code runs in an interpreter of the version that Redis has, over a stand-in for the commands that
+//! it uses. `tests/replicas` runs it in Redis itself.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::client::SOURCE;
 use super::ledger::Ledger;
 use super::message::{Answer, Call, Line, Note, Returned, ScopeKey, WHOLE};
 
-/// The commands, over tables. What is packed stays a table, copied.
+/// The Redis commands, over tables. A packed value stays a table, copied.
 const STAND_IN: &str = "
 local data = {}
 local function copy(t) local c = {} for k, v in pairs(t) do c[k] = v end return c end
@@ -127,7 +127,7 @@ fn lua_and_rust_agree() {
             let held = &mut held[usize::try_from(which).expect("small")];
             for line in &mut call.lines {
                 let held = held[usize::try_from(line.key.family).expect("small")];
-                // Mostly what was granted; at times less, or more than the ledger knows of.
+                // Mostly the granted part; sometimes less, or more than the ledger knows.
                 line.held = match rng.u8(..20) {
                     0 => rng.u32(..=held),
                     1 => rng.u32(..WHOLE / 3),
@@ -168,14 +168,14 @@ fn notes_are_heard_by_all_others_once_while_they_hold() {
     assert_eq!(heard.notes[0].ttl, Duration::from_millis(4500));
     assert_eq!(texts(&redis.execute(&call("b", 2, &[]), 1_001_000)), [""; 0]);
     assert_eq!(texts(&redis.execute(&call("a", 0, &[]), 1_001_000)), [""; 0], "its own are no news");
-    // A second one replaces the first of its kind, and one that is over is no news.
+    // A second note replaces the first of its kind, and an expired one is not sent.
     redis.execute(&call("a", 0, &[note("1.2l", "three")]), 1_005_100);
     assert_eq!(texts(&redis.execute(&call("c", 0, &[]), 1_005_200)), ["three"]);
-    // After a loss the numbers begin anew.
+    // After a loss the numbers start again.
     redis.0.load("forget()").exec().expect("forgets");
     redis.execute(&call("a", 3, &[note("1.2l", "four")]), 1_006_000);
     assert_eq!(texts(&redis.execute(&call("b", 3, &[]), 1_006_000)), ["four"]);
-    // More than are kept: the oldest go.
+    // Over the bound: the oldest notes are dropped.
     for call_of in 0..21 {
         let many = (0..200).map(|number| note(&format!("{call_of:x}.{number:x}l"), "x")).collect::<Vec<_>>();
         redis.execute(&call("a", 0, &many), 1_007_000);

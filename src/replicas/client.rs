@@ -1,5 +1,5 @@
-//! The way to Redis: connections of the `redis` crate, and the one thing that is done with them, an
-//! exchange with the ledger.
+//! The client of Redis: connections of the `redis` crate, and their only operation, an exchange
+//! with the ledger.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -25,19 +25,19 @@ use super::Trouble;
 use super::address::{Address, Kind};
 use super::message::{Answer, Call, Returned};
 
-/// Steps that connecting may take, each within the timeout: asking a sentinel or a node, and the
-/// server that it names.
+/// The most steps of a connection attempt, each within the timeout: query a sentinel or a node,
+/// then the server that it names.
 const STEPS: u32 = 2;
 
-/// How TLS is spoken with Redis: PEM, as the crate wants it.
+/// The TLS files for Redis as PEM, the format of the crate.
 #[derive(Clone)]
 pub struct Tls(TlsCertificates);
 
 impl Tls {
-    /// Reads the files: `identity` is a certificate chain and its key, where Redis wants one.
+    /// Reads the files: `identity` is the client's certificate chain and key, if any.
     ///
     /// # Errors
-    /// When a file can't be used, or the system has no authorities.
+    /// A file can't be used, or the system has no authorities.
     pub fn read(roots: &Roots, identity: Option<(&PathBuf, &PathBuf)>) -> Result<Self, String> {
         let root_cert = match roots {
             Roots::Bundled => None,
@@ -47,7 +47,7 @@ impl Tls {
             }
             Roots::System => {
                 let found = rustls_native_certs::load_native_certs();
-                // Some systems carry a certificate that can't be read; the others still count.
+                // Some systems have a certificate that can't be parsed; the others are used.
                 let usable = found
                     .certs
                     .into_iter()
@@ -87,12 +87,12 @@ fn in_pem(certificate: &[u8]) -> String {
     format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
 }
 
-/// Reads the URL anew: it may have become another since.
+/// Reads the URL, which may change while Weir runs.
 #[derive(Clone)]
 pub struct Url(Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>);
 
 impl Url {
-    /// By what looks the secret up.
+    /// A URL that `read` returns.
     pub fn new(read: impl Fn() -> Result<Secret, String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
@@ -108,20 +108,20 @@ impl fmt::Debug for Url {
     }
 }
 
-/// The way to Redis.
+/// The parameters of connections to Redis.
 #[derive(Clone, Debug)]
 pub(super) struct Redis {
     pub(super) url: Url,
     pub(super) tls: Option<Tls>,
     pub(super) namespace: String,
-    /// For each step.
+    /// The timeout of each step.
     pub(super) timeout: Duration,
 }
 
-/// An open connection. After any failure it is of no more use.
+/// An open connection. It must not be used again after an error.
 pub(super) struct Connection {
     way: Way,
-    /// What it was opened with.
+    /// The URL it was opened with.
     url: Secret,
 }
 
@@ -131,15 +131,15 @@ enum Way {
 }
 
 impl Connection {
-    /// Whether the URL became another since it was opened: the password was replaced, or Redis
-    /// moved.
+    /// Whether the connection still belongs to the present URL: the password or the server may have
+    /// changed.
     pub(super) fn is_of(&self, url: &Secret) -> bool {
         self.url == *url
     }
 }
 
 impl Redis {
-    /// Connects and signs in.
+    /// Connects and authenticates.
     pub(super) async fn connect(&self) -> Result<Connection, Trouble> {
         let url = self.url.read().map_err(|_| Trouble::Authentication)?;
         let address = Address::parse(url.expose()).map_err(|_| Trouble::Authentication)?;
@@ -148,7 +148,7 @@ impl Redis {
                 Kind::Single => self.single(&address).await.map(Way::Single),
                 Kind::Cluster => self.cluster(address.servers.clone()).await.map(Way::Cluster),
                 Kind::Sentinel(primary) => match self.by_sentinels(&address, primary, false).await {
-                    // They may want the password, too.
+                    // The sentinels may need the password too.
                     Err(error) if Trouble::of(&error) == Trouble::Authentication => {
                         self.by_sentinels(&address, primary, true).await.map(Way::Single)
                     }
@@ -221,7 +221,7 @@ impl Redis {
         client.get_async_connection_with_config(&self.patience()).await
     }
 
-    /// Exchanges: one command, and a second one where Redis does not know the function.
+    /// Runs an exchange: one command, and a second one if Redis does not have the function.
     pub(super) async fn exchange(&self, connection: &mut Connection, call: &Call) -> Result<Answer, Trouble> {
         let asked = async {
             match &mut connection.way {
@@ -242,7 +242,7 @@ impl Redis {
         }
     }
 
-    /// One hash tag for all keys: in a cluster they are on one node.
+    /// All keys have the same hash tag, so that a cluster stores them on one node.
     fn command(&self, name: &str, function: &str, call: &Call) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(function).arg(3);
@@ -254,7 +254,7 @@ impl Redis {
     }
 }
 
-/// The ledger, as Redis runs it.
+/// The ledger's source, which Redis runs.
 pub(super) const SOURCE: &str = include_str!("ledger.lua");
 
 fn function() -> &'static Script {
@@ -263,7 +263,7 @@ fn function() -> &'static Script {
 }
 
 impl Trouble {
-    /// What it was, by the code of an error: of its text only what stands in front of a nested one.
+    /// The kind of an error, by its code; of its text only the part before a nested error counts.
     fn of(error: &RedisError) -> Self {
         let text = error.detail().unwrap_or_default();
         let is = |code: &str| error.code() == Some(code) || text.contains(&format!("{code} "));

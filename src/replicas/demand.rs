@@ -1,5 +1,4 @@
-//! What this replica needs of each scope's limits: its demand, that is what it would send if
-//! nothing held it back.
+//! This replica's need of each scope's limits: the part that it would use if nothing held it back.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,35 +8,37 @@ use crate::clock::Instant;
 
 use super::message::{MOST_WEIGHT, ScopeKey, WHOLE};
 
-/// Seconds in which a queue shall be worked off: what waits makes the need grow at once.
+/// The time in seconds in which a queue should be served: waiting requests raise the need at once.
 const CLEARED_IN: f64 = 2.0;
-/// Seconds in which a need falls to a third (1/e) after its cause has gone. It rises at once.
+/// The time constant, in seconds, with which a need falls after its cause has gone. It rises at
+/// once.
 const FALLS_IN: f64 = 3.0;
-/// Time constant of the rate at which requests were sent lately, in seconds.
+/// The time constant, in seconds, of the rate of requests sent recently.
 const MEASURED_OVER: f64 = 2.0;
-/// Above the present need: a replica that needs a little more shall not wait for it.
+/// The factor above the present need, so that a slightly higher need does not have to wait.
 const HEADROOM: f64 = 1.03;
-/// The longest time without requests after which a scope is still told to the ledger.
+/// The time without requests after which a scope is no longer reported to the ledger.
 const QUIET: Duration = Duration::from_mins(5);
 
-/// What one scope needs.
+/// The need of one scope.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Need {
-    /// Millionths of the limit; the whole where the limits are not known.
+    /// The needed part in millionths of the limit; the whole if the limits are unknown.
     pub(super) part: u32,
-    /// The sum of the weights of the callers that it serves.
+    /// The sum of the weights of the callers with requests in this scope.
     pub(super) weight: u32,
-    /// Requests sent since the scope was first looked at, and tokens as they were charged.
+    /// Requests sent since the scope was first seen, and tokens as charged.
     pub(super) sent: [f64; 2],
-    /// The part of its own part that is not used.
+    /// The unused fraction of its own part.
     pub(super) unused: f64,
 }
 
-/// What is remembered of each scope.
+/// The history of each scope.
 #[derive(Debug, Default)]
 pub(super) struct Demands(HashMap<ScopeKey, Track>);
 
-/// Sums at a look: requests and tokens sent, refused for their wait, seconds waited and served.
+/// Sums at one moment: requests and tokens sent, requests refused for their wait, seconds waited
+/// and seconds served.
 type Sums = [f64; 6];
 
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +46,7 @@ struct Track {
     looked: Instant,
     active: Instant,
     sums: Sums,
-    /// The same as means a second.
+    /// The same sums as averages per second.
     rates: Sums,
     charged: [f64; 2],
     part: f64,
@@ -53,7 +54,7 @@ struct Track {
 }
 
 impl Demands {
-    /// The needs of the scopes that are in use. Of two scopes with one key the sums count.
+    /// The needs of the scopes in use. Two scopes with the same key are added up.
     pub(super) fn needs(
         &mut self,
         demands: impl IntoIterator<Item = (ScopeKey, Demand)>,
@@ -71,7 +72,7 @@ impl Demands {
         let first = Track {
             looked: now,
             active: now,
-            // What was sent before the first look was sent within about a second.
+            // The requests before the first measurement were sent within about a second.
             sums: [0.0; 6],
             rates: [0.0; 6],
             charged: [0.0; 2],
@@ -113,12 +114,11 @@ fn sums_of(demand: &Demand) -> Sums {
     [sent_requests, sent_tokens, totals.refused_requests, totals.refused_tokens, totals.waited, totals.served]
 }
 
-/// The part of the limits that is asked for.
+/// The needed part of the limits.
 ///
-/// Callers that wait for an answer before they send the next request send less where they are made
-/// to wait, so what was sent is no measure of what they would send. By Little's law there are `rate
-/// · (waited + served)` of them at once; without a wait they would send that many each time that an
-/// answer takes.
+/// Callers that wait for a response before they send the next request send less if they have to
+/// wait, so the rate sent does not show the demand. By Little's law they have `rate · (waited +
+/// served)` requests at once; without waiting they would send that many per service time.
 fn part(demand: &Demand, rates: &Sums) -> f64 {
     let [requests, tokens, refused_requests, refused_tokens, waited, served] = *rates;
     let freed = if served > 0.0 { 1.0 + waited / served } else { 1.0 };
@@ -187,8 +187,7 @@ mod tests {
         }
     }
 
-    /// The need at each of the first `seconds` seconds, with the demand that `at` gives for a
-    /// second.
+    /// The need at each of the first `seconds` seconds, for the demand `at` each second.
     fn course(seconds: u32, at: impl Fn(f64) -> Demand) -> Vec<u32> {
         let mut demands = Demands::default();
         let start = crate::clock::now();
@@ -209,8 +208,8 @@ mod tests {
 
     #[test]
     fn a_caller_that_waits_for_each_answer_needs_what_it_would_send_without_a_wait() {
-        // One at a time: half a second of waiting, and then a tenth of service. Without the wait,
-        // ten a second.
+        // One at a time: half a second of waiting, then a tenth of service. Without waiting it
+        // would send ten a second.
         let needs = course(20, |second| {
             let requests = second / 0.6;
             let mut demand = demand(requests, 1.0);
@@ -218,7 +217,7 @@ mod tests {
             demand
         });
         assert_eq!(needs[19], WHOLE);
-        // The same with a part that lets it go on at once.
+        // The same with a part that needs no waiting.
         let needs = course(20, |second| {
             let mut demand = demand(second * 5.0, 0.0);
             demand.totals.served = second * 5.0 * 0.2;
@@ -243,7 +242,7 @@ mod tests {
         let start = crate::clock::now();
         let mut need = |sent, waiting, at| demands.needs([(KEY, demand(sent, waiting))], at)[0].1.part;
         assert_eq!(need(0.0, 40.0, start), WHOLE);
-        // The same moment again, and a total that fell since.
+        // The same moment again, and a total that decreased.
         assert!(need(5.0, 0.0, start) > 400_000);
         assert!(need(2.0, 0.0, start + Duration::from_secs(20)) < 10_000);
         assert_eq!(need(f64::NAN, f64::INFINITY, start + Duration::from_secs(21)), WHOLE);

@@ -1,5 +1,5 @@
-//! The thread's work: an exchange in each interval, what follows from it for the scopes, and what
-//! to do without Redis.
+//! The exchange thread: one exchange per interval, its effect on the scopes, and the fallback
+//! without Redis.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,13 @@ use super::message::{Answer, Note};
 use super::notes::{MOST_NOTES, Notes};
 use super::running::{Shared, fraction, key_of};
 
-/// The first wait after a failure; each further one is twice as long, up to [`LONGEST_WAIT`]
-/// intervals.
+/// The backoff after the first failure; it doubles with each, up to [`LONGEST_WAIT`] intervals.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: u32 = 2;
-/// The scopes' demand is looked at this often in an interval: what is urgent need not wait for its
-/// end.
+/// How often per interval the scopes' demand is measured: an urgent need does not wait for the end
+/// of the interval.
 const LOOKS: u32 = 4;
-/// How often the URL's secret is read again.
+/// The interval at which the URL's secret is read again.
 const REREAD: Duration = Duration::from_secs(10);
 
 pub(super) struct Exchange {
@@ -34,15 +33,15 @@ pub(super) struct Exchange {
     shared: Arc<Shared>,
     demands: Demands,
     notes: Notes,
-    /// What the others are not told of yet, and when it was found.
+    /// Notes that are not sent yet, with the time when each was created.
     news: Vec<(Note, Instant)>,
     connection: Option<Connection>,
-    /// When the last exchange and the one before began.
+    /// The begin of the last exchange and of the one before.
     began: [Option<Instant>; 2],
     reread: Instant,
-    /// Failures in a row.
+    /// Consecutive failures.
     failures: u32,
-    /// The trouble that the log was told of last.
+    /// The trouble that was logged last.
     told: Option<Trouble>,
     rng: fastrand::Rng,
 }
@@ -73,7 +72,7 @@ impl Exchange {
         }
     }
 
-    /// Exchanges until it is told to stop; then says goodbye.
+    /// Runs exchanges until it is stopped; then says goodbye.
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let mut next = clock::now();
         loop {
@@ -101,8 +100,7 @@ impl Exchange {
         }
     }
 
-    /// When a further exchange may begin that does not wait for the interval's end: there are two
-    /// in an interval at most.
+    /// The earliest begin of an additional exchange: there are at most two per interval.
     fn earliest(&self) -> Instant {
         let now = clock::now();
         let apart = self.began[0].map_or(now, |last| last + self.interval / LOOKS);
@@ -126,7 +124,7 @@ impl Exchange {
         self.began = [Some(began), self.began[0]];
         let lease = self.shared.leases().until();
         let exchanged = match lease {
-            // What the lease gave is given up when it ends, whatever the exchange does.
+            // The leased part is given up at the lease's end, even if an exchange is under way.
             Some(lease) => {
                 clock::timeout_at(lease, self.exchange(began)).await.unwrap_or(Err(Trouble::Timeout))
             }
@@ -138,8 +136,8 @@ impl Exchange {
         }
     }
 
-    /// What the scopes need now, and what they learned. They are not held for longer: one that is
-    /// held is never forgotten.
+    /// Measures the scopes' needs and collects their news. It holds no reference to a scope
+    /// afterwards: a referenced scope can't be evicted.
     fn look(&mut self, now: Instant) {
         let scopes = self.scopes.all();
         let demands = scopes.iter().map(|scope| (key_of(scope), scope.demand()));
@@ -152,7 +150,7 @@ impl Exchange {
         }
     }
 
-    /// The news that still hold.
+    /// The notes that are still valid.
     fn outgoing_notes(&mut self, now: Instant) -> Vec<Note> {
         self.news.retain(|(note, found)| *found + note.ttl > now);
         let left = |(note, found): &(Note, Instant)| Note {
@@ -166,7 +164,7 @@ impl Exchange {
         if began >= self.reread {
             self.reread = began + REREAD;
             let url = self.redis.url.read();
-            // What can't be read says nothing of the connection.
+            // An unreadable secret does not mean that the connection is outdated.
             self.connection.take_if(|connection| url.as_ref().is_ok_and(|url| !connection.is_of(url)));
         }
         let mut connection = match self.connection.take() {
@@ -178,7 +176,7 @@ impl Exchange {
         let answer = self.redis.exchange(&mut connection, &call).await?;
         self.connection = Some(connection);
         self.news.drain(..call.notes.len());
-        // What is given back says how much of it is unused now.
+        // Measure again: the unused amount of a returned part must be current.
         self.look(clock::now());
         self.shared.leases().exchanged(&call, &answer, began);
         self.apply();
@@ -226,8 +224,8 @@ impl Exchange {
         }
     }
 
-    /// Until the next exchange: no two replicas keep in step, and all that lost Redis don't come
-    /// back at once.
+    /// The time until the next exchange, with jitter: replicas must not stay in phase, nor
+    /// reconnect together after an outage of Redis.
     fn pause(&mut self) -> Duration {
         if self.failures > 0 {
             let wait = FIRST_WAIT.saturating_mul(1 << (self.failures - 1).min(16));
@@ -236,7 +234,7 @@ impl Exchange {
         self.interval.mul_f64(0.9 + self.rng.f64() / 10.0)
     }
 
-    /// Gives each scope its part.
+    /// Applies to each scope its part.
     fn apply(&self) {
         let (applied, until) = {
             let mut leases = self.shared.leases();

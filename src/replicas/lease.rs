@@ -1,16 +1,16 @@
-//! What this replica may use: the parts that the ledger granted it, for as long as they are leased.
-//! Pure: no clock, no socket.
+//! The parts that this replica may use: granted by the ledger, and leased for a limited time. Pure:
+//! no clock, no socket.
 //!
-//! What changed is told at once, and what is in use as soon as an exchange is small enough: an
-//! exchange costs by what it tells.
+//! A changed scope is reported at once, and a scope in use as soon as an exchange has space: an
+//! exchange's cost grows with the scopes in it.
 //!
-//! A part that shrinks is used no more before the ledger is told so, and only then can another have
-//! it: all parts in use are at most the whole. What can exceed it, and by how much:
+//! A replica stops using a returned part before it reports that to the ledger, and only then can
+//! another replica get it: so the parts in use sum to at most the whole. There are two exceptions:
 //!
-//! - replicas that have no part of a scope yet begin with [`floor`], 2 % of the limit for all of
+//! - replicas that have no part of a scope yet start with [`floor`], 2 % of the limit for all of
 //!   them together;
-//! - replicas that reach the upstream and not Redis, while others reach both, use one part in as
-//!   many as they last knew of each, once their lease is over.
+//! - replicas that reach the upstream but not Redis, while others reach both, use an even part once
+//!   their lease has ended, by the last known number of replicas.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,30 +20,30 @@ use crate::clock::Instant;
 use super::demand::Need;
 use super::message::{Answer, Call, Grant, Line, MOST_LINES, Note, ScopeKey, WHOLE};
 
-/// Intervals that a part is this replica's after the last exchange began. After a crash the others
-/// have it that much later.
+/// The lease in intervals, from the begin of the last exchange. After a crash the others get the
+/// part that much later.
 pub(super) const LEASE: u32 = 3;
-/// Intervals after the lease's end before a part may grow: the others' leases end at other moments.
+/// Intervals from the lease's end until a part may grow: the others' leases end at other moments.
 const SETTLE: u32 = 2;
-/// A part that will be larger by more than this is asked for soon.
+/// The increase of a part, in millionths, from which an additional exchange is made.
 const LACKS: u32 = WHOLE / 200;
-/// Scopes that an exchange tells of though nothing about them is urgent.
+/// The most scopes in an exchange that are not urgent.
 const MOST_DUE: usize = 64;
-/// Intervals after which a scope without requests is told again; by then its entry in the ledger
-/// has half of its time left.
+/// The intervals after which an unused scope is reported again; its entry in the ledger then has
+/// half of its lifetime left.
 const TOLD_AGAIN: u32 = 20;
-/// Kept for replicas that have no part of a scope, all together.
+/// Reserved for replicas that have no part of a scope, all together.
 const RESERVE: u32 = WHOLE / 50;
-/// Time constant of the others' rates, in seconds.
+/// The time constant of the others' rates, in seconds.
 const MEASURED_OVER: f64 = 3.0;
 
-/// The part, in millionths, of a replica that the ledger does not know yet in a scope, where there
-/// are `replicas` replicas.
+/// The part, in millionths, of a replica that the ledger does not know yet in a scope, among
+/// `replicas` replicas.
 pub(super) fn floor(replicas: usize) -> u32 {
     (RESERVE / divisor(replicas)).max(1)
 }
 
-/// An even part, in millionths, of `replicas` replicas.
+/// The even part, in millionths, among `replicas` replicas.
 pub(super) fn even(replicas: usize) -> u32 {
     (WHOLE / divisor(replicas)).max(1)
 }
@@ -52,53 +52,53 @@ fn divisor(replicas: usize) -> u32 {
     u32::try_from(replicas).unwrap_or(u32::MAX).max(1)
 }
 
-/// One scope's part, as this replica knows it.
+/// One scope's part, from this replica's view.
 #[derive(Clone, Copy, Debug, Default)]
 struct Own {
     need: Need,
-    /// What the ledger knows of it; nothing after a loss.
+    /// The ledger's view of it; `None` after a loss.
     told: Option<Told>,
-    /// When it was told of last, and whether replicas came or went since.
+    /// When it was last reported, and whether replicas joined or left since.
     told_at: Option<Instant>,
     stale: bool,
-    /// The part that is used at most. The ledger knows of no less.
+    /// The most that is used. The ledger's value is never lower.
     held: u32,
-    /// What was not used of the part given back since the last exchange.
+    /// The unused amount of the part returned since the last exchange.
     gave: u32,
-    /// What is unused of the part gained since it was last applied.
+    /// The unused amount of the part gained since it was last applied.
     fresh: u32,
     gained: u32,
     even: u32,
-    /// The ledger's totals at the last exchange, and our own that it knows.
+    /// The ledger's totals at the last exchange, and this replica's share of them.
     totals: Option<[u64; 2]>,
     reported: [f64; 2],
-    /// What the others sent since the part was last applied, and their rates.
+    /// The amounts that the others sent since the part was last applied, and their rates.
     others: [u64; 2],
     rates: [f64; 2],
 }
 
-/// What an exchange told of a scope, and what came of it.
+/// The ledger's view of a scope after an exchange.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     need: u32,
-    /// The part that is this replica's as far as the ledger knows.
+    /// This replica's part in the ledger.
     held: u32,
-    /// The part that it gives when the others have given way.
+    /// The part that it gets once the others have returned theirs.
     target: u32,
 }
 
-/// When a scope is to be told of.
+/// When a scope must be reported.
 enum Telling {
-    /// With the next exchange: somebody waits for it.
+    /// With the next exchange: another replica waits for it.
     Now,
-    /// When an exchange is small enough; first what was told longest ago.
+    /// When an exchange has space; those reported longest ago come first.
     Due(Instant),
     /// Not yet.
     Later,
 }
 
 impl Own {
-    /// What the others sent since the scope was told of last, `passed` ago.
+    /// Records the amounts that the others sent since the last report, `passed` ago.
     fn heard(&mut self, grant: &Grant, sent: [u64; 2], passed: Duration) {
         let seconds = passed.as_secs_f64().max(0.001);
         let totals = [grant.requests, grant.tokens];
@@ -111,7 +111,7 @@ impl Own {
         self.rates = std::array::from_fn(|unit| self.rates[unit] + others[unit] as f64 / seconds * follow);
     }
 
-    /// Whether an exchange soon is worth it: to have more, or to say what was given up.
+    /// Whether an additional exchange is useful: to get a larger part, or to return one.
     fn is_urgent(&self) -> bool {
         let Some(told) = self.told else { return true };
         let need = self.need.part;
@@ -119,7 +119,7 @@ impl Own {
         wants || self.held != told.held || told.target > self.held.saturating_add(LACKS.min(told.target / 40))
     }
 
-    /// `floor` is what the replica has in any case.
+    /// When the scope must be reported. `floor` is the part that the replica has in any case.
     fn telling(&self, floor: u32, interval: Duration, now: Instant) -> Telling {
         let (Some(told), Some(told_at)) = (self.told, self.told_at) else { return Telling::Now };
         if self.is_urgent() || self.need.part.max(floor) < told.need / 2 {
@@ -134,12 +134,13 @@ impl Own {
 /// A part to apply to a scope.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Applied {
-    /// Millionths.
+    /// The part in millionths.
     pub(super) part: u32,
     pub(super) prospect: u32,
-    /// The part of what was gained that is unused, from 0 to 1.
+    /// The unused fraction of the gained part, from 0 to 1.
     pub(super) fresh: f64,
-    /// What the others sent since the last time, requests and tokens, and how many a second.
+    /// The requests and tokens that the others sent since the last time, and their rates per
+    /// second.
     pub(super) others_sent: [u64; 2],
     pub(super) others: [f64; 2],
 }
@@ -151,13 +152,13 @@ pub(super) struct Leases {
     expected: usize,
     members: usize,
     own: BTreeMap<ScopeKey, Own>,
-    /// When the last good exchange began.
+    /// When the last successful exchange began.
     renewed: Option<Instant>,
     /// Whether the parts in use are leased.
     granted: bool,
-    /// Whether Redis was found out of reach since the last good exchange.
+    /// Whether an exchange failed since the last successful one.
     failed: bool,
-    /// An exchange soon is worth it: to have more, or to say what was given up.
+    /// Whether an additional exchange is useful: to get a larger part, or to return one.
     hungry: bool,
     epoch: u64,
     seen: u64,
@@ -179,28 +180,28 @@ impl Leases {
         }
     }
 
-    /// Replicas that are known, this one included.
+    /// The number of known replicas, this one included.
     pub(super) fn replicas(&self) -> usize {
         self.members
     }
 
-    /// Whether the parts in use are leased, rather than even ones without Redis.
+    /// Whether the parts in use are leased; without Redis they are even.
     pub(super) fn is_granted(&self) -> bool {
         self.granted
     }
 
-    /// Whether a further exchange soon is worth it.
+    /// Whether an additional exchange is useful.
     pub(super) fn is_hungry(&self) -> bool {
         self.hungry
     }
 
-    /// When the lease is over; nothing while there is none.
+    /// The end of the lease; `None` without one.
     pub(super) fn until(&self) -> Option<Instant> {
         self.renewed.filter(|_| self.granted).map(|renewed| renewed + self.interval * LEASE)
     }
 
-    /// What the scopes need now; the others are forgotten. A scope that needs more than it has, and
-    /// did not before, is worth an exchange soon.
+    /// Sets the scopes' needs; other scopes are dropped. A need that has just grown over its part
+    /// makes an additional exchange useful.
     pub(super) fn needs(&mut self, needs: &[(ScopeKey, Need)]) {
         let mut own = std::mem::take(&mut self.own);
         for (key, need) in needs {
@@ -229,7 +230,7 @@ impl Leases {
         }
         urgent.sort_by_key(|(_, own)| std::cmp::Reverse(own.need.part));
         due.sort_by_key(|(since, ..)| *since);
-        // With more scopes than usual, each is told again before its entry is dropped.
+        // With very many scopes the bound grows, so that each is reported before its entry expires.
         let due = due.into_iter().take(MOST_DUE.max(self.own.len() / 15)).map(|(_, key, own)| (key, own));
         self.call(id, notes, due.chain(urgent))
     }
@@ -262,7 +263,7 @@ impl Leases {
         }
     }
 
-    /// A goodbye: nothing is used any more.
+    /// The last exchange: it returns all parts.
     pub(super) fn goodbye(&self, id: &str) -> Call {
         let mut call = self.call(id, Vec::new(), self.own.iter());
         call.lease = Duration::ZERO;
@@ -273,10 +274,10 @@ impl Leases {
         call
     }
 
-    /// An exchange that began then went well.
+    /// Records a successful exchange that began at `began`.
     pub(super) fn exchanged(&mut self, call: &Call, answer: &Answer, began: Instant) {
-        // A ledger that has forgotten all counts only who has come back: who knew of more goes on
-        // by that, and waits with a larger part until the ledger has learned who holds what.
+        // A ledger that lost its data knows only replicas that have come back. A replica that knew
+        // of more keeps that number, and waits with a larger part until the ledger knows all parts.
         let knew = self.renewed.is_some() && answer.learning;
         let members = self.members;
         self.members = if knew { self.members.max(answer.members) } else { answer.members };
@@ -316,19 +317,19 @@ impl Leases {
             }
             own.held = part;
         }
-        // While the ledger learns, no part grows.
+        // While the ledger recovers, no part grows.
         self.hungry = self.own.values().any(|own| own.told.is_none() || !answer.learning && own.is_urgent());
     }
 
-    /// An exchange failed.
+    /// Records a failed exchange.
     pub(super) fn failed(&mut self, now: Instant) {
         self.failed = true;
-        // It may have been executed, or not.
+        // It is unknown whether Redis executed it.
         self.own.values_mut().for_each(|own| own.told = None);
         self.lapse(now);
     }
 
-    /// Gives up what is no longer leased. To be called at least once in each interval.
+    /// Gives up parts whose lease has ended. Must be called at least once per interval.
     pub(super) fn lapse(&mut self, now: Instant) {
         let since = match self.renewed {
             Some(renewed) => now.saturating_duration_since(renewed),
@@ -351,10 +352,10 @@ impl Leases {
         }
     }
 
-    /// The scopes that are told of, with what to apply to them.
+    /// The parts to apply to the scopes that are reported.
     pub(super) fn applied(&mut self) -> BTreeMap<ScopeKey, Applied> {
-        // Before the first exchange, how many there are is not known: a thousand that begin
-        // together would each take 2 %.
+        // Before the first exchange the number of replicas is unknown: if a thousand started
+        // together, each would take 2 %.
         let floor = if self.granted { floor(self.members) } else { 1 };
         let fair = self.prospect();
         let each = self.own.iter_mut().map(|(key, own)| {
@@ -362,7 +363,7 @@ impl Leases {
             let fresh = if own.gained > 0 { f64::from(own.fresh) / f64::from(own.gained) } else { 0.0 };
             let applied = Applied {
                 part,
-                // A scope that no exchange told of yet.
+                // A scope that no exchange has reported yet.
                 prospect: if own.even > 0 { own.even } else { fair }.max(part),
                 fresh: fresh.min(1.0),
                 others_sent: own.others,
@@ -374,26 +375,26 @@ impl Leases {
         each.collect()
     }
 
-    /// The part of a scope that the ledger was not told of yet.
+    /// The part of a scope that is not reported to the ledger yet.
     pub(super) fn newcomer(&self) -> u32 {
         if self.granted {
             return floor(self.members);
         }
-        // Before the first exchange others may have it all: next to nothing, for a moment.
+        // Before the first exchange others may have everything: take next to nothing, briefly.
         self.safe_part().unwrap_or(1)
     }
 
-    /// The part that a scope will have at least when it needs it, of which no exchange told yet.
+    /// The part that an unreported scope will have at least when it needs it.
     pub(super) fn prospect(&self) -> u32 {
         even(if self.granted { self.members } else { self.cautious() })
     }
 
-    /// The part without Redis; nothing before the first exchange has been tried.
+    /// The part without Redis; `None` before the first exchange was tried.
     fn safe_part(&self) -> Option<u32> {
         (self.failed || self.renewed.is_some()).then(|| even(self.cautious()))
     }
 
-    /// As many replicas as were last known or are expected.
+    /// The number of replicas to assume: the last known or the expected one.
     fn cautious(&self) -> usize {
         self.members.max(self.expected)
     }

@@ -1,24 +1,23 @@
-//! The ledger's arithmetic in Rust, as `ledger.lua` has it for Redis: for simulations, and to be
-//! compared with it.
+//! The ledger's arithmetic in Rust, equal to that of `ledger.lua` in Redis: for simulations, and
+//! for comparison with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::message::{Answer, Call, Grant, Line, ScopeKey, WHOLE};
 
-/// Kept for replicas that have no part of a scope yet, all together: 2 %.
+/// Reserved for replicas that have no part of a scope yet, all together: 2 %.
 const RESERVE: u64 = 20_000;
-/// Who should have more than it has by more than this, or by more than a fortieth of what it should
-/// have, lacks it. While nobody lacks anything, and all parts together are not too large, parts
-/// stay.
+/// A replica lacks a part if it should have more by more than this, or by more than one part in
+/// [`STEADY`]. While none lacks anything, and the sum of parts is not too large, parts stay.
 const LACK: u64 = 5_000;
 const STEADY: u64 = 40;
-/// Milliseconds after which what is free counts as unused.
+/// Milliseconds after which a free part counts as unused.
 const REGROWN: u64 = 60_000;
 
-/// Leases after which an entry is dropped that its replica does not speak of.
+/// Leases after which an entry is dropped if its replica does not report it.
 const KEPT: u64 = 14;
 
-/// Milliseconds.
+/// A time in milliseconds.
 pub(super) type Time = u64;
 
 #[derive(Clone, Debug)]
@@ -39,17 +38,17 @@ struct Record {
     entries: Vec<Entry>,
 }
 
-/// All that one group of replicas has in Redis but the notes.
+/// All data of one group of replicas in Redis, except the notes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     created: Option<Time>,
     members: BTreeMap<String, Time>,
     records: BTreeMap<ScopeKey, Record>,
-    /// By replica, the scopes of which it should have more, or give back what is lacked.
+    /// By replica, the scopes in which it should get more, or return a part that others lack.
     recalls: BTreeMap<String, BTreeSet<ScopeKey>>,
 }
 
-/// What is the same for all lines of one exchange.
+/// The values common to all lines of one exchange.
 struct Exchange<'a> {
     id: &'a str,
     lease: Time,
@@ -58,8 +57,8 @@ struct Exchange<'a> {
     members: u64,
 }
 
-/// Max-min fair parts of `whole`: who needs less than its weighted part of what is left gets it,
-/// and the others share the rest by weight. What nobody needs is shared by weight too.
+/// Max-min fair parts of `whole`: a replica that needs less than its weighted part gets its need,
+/// and the others share the rest by weight. Unneeded parts are shared by weight too.
 pub(super) fn divide(needs: &[u64], weights: &[u64], whole: u64) -> Vec<u64> {
     let all: u64 = weights.iter().sum();
     let (mut left, mut weight, mut open) = (whole, all, needs.len());
@@ -85,14 +84,14 @@ pub(super) fn divide(needs: &[u64], weights: &[u64], whole: u64) -> Vec<u64> {
 }
 
 impl Ledger {
-    /// Executes an exchange.
+    /// Runs an exchange.
     pub(super) fn execute(&mut self, call: &Call, now: Time) -> Answer {
         let lease = u64::try_from(call.lease.as_millis()).unwrap_or(u64::MAX);
         let renewed = self.members.remove(&call.id).is_some_and(|until| until > now);
         self.members.retain(|_, until| *until > now);
         let mut recalled = self.recalls.remove(&call.id).unwrap_or_default();
         self.recalls.retain(|of, _| self.members.contains_key(of));
-        // Who held parts is not known after a loss, nor when all leases ended without a goodbye.
+        // The parts are unknown after a loss, and after all leases ended without a goodbye.
         let since = match (self.created, self.members.is_empty()) {
             (_, true) if lease == 0 => 0,
             (None, _) => now,
@@ -138,7 +137,7 @@ impl Ledger {
             .filter(|entry| entry.id != id && entry.until > now && self.members.contains_key(&entry.id));
         let mut entries: Vec<Entry> = others.collect();
         let others_hold: u64 = entries.iter().map(|entry| entry.held).sum();
-        // What is over-committed is less than nothing.
+        // Negative if the parts sum to more than the whole.
         let free = i64::from(WHOLE) - signed(others_hold) - signed(held);
         credit = credit.min(u64::try_from(free).unwrap_or(0));
         let floor = RESERVE / members;
@@ -157,7 +156,7 @@ impl Ledger {
             part += u64::try_from(signed(most.saturating_sub(held)).min(free - signed(reserve))).unwrap_or(0);
         } else if target < held {
             let lacks = |(entry, part): (&Entry, &u64)| *part > entry.held + LACK.min(part / STEADY);
-            // While it is not known who holds what, nobody can take what another gives.
+            // While the parts are unknown, a returned part can't be given to another replica.
             let lacked = over || !learning && entries.iter().zip(&parts).any(lacks);
             if lacked {
                 part = target;
@@ -187,7 +186,7 @@ impl Ledger {
 }
 
 impl Record {
-    /// Nobody holds a part of the scope, and all that was used came back.
+    /// Whether no replica has a part of the scope, and all used units are available again.
     fn is_over(&self, now: Time) -> bool {
         let last = self.entries.iter().map(|entry| entry.until).fold(self.at, Time::max);
         last + REGROWN <= now

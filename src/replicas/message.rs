@@ -1,24 +1,24 @@
-//! What an exchange sends to the ledger and what it answers, as the words of a command.
+//! The messages of an exchange: the command's arguments and the ledger's answer.
 
 use std::time::Duration;
 
-/// The whole of a limit, in the unit of parts.
+/// The whole of a limit, in millionths.
 pub(super) const WHOLE: u32 = 1_000_000;
-/// Scopes of one exchange. A further one waits for the next.
+/// The most scopes in one exchange. Others wait for the next.
 pub(super) const MOST_LINES: usize = 1000;
 /// The largest weight of a replica in one scope.
 pub(super) const MOST_WEIGHT: u32 = 1000;
-/// Bytes of one note.
+/// The most bytes of one note.
 pub(super) const LONGEST_NOTE: usize = 2 << 10;
-/// Numbers of one grant.
+/// The number of values in one grant.
 const OF_GRANT: usize = 6;
 
-/// Which scope is meant, on all replicas alike.
+/// The key of a scope, equal on all replicas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ScopeKey {
-    /// Whose limits.
+    /// A hash of the owner of the limits.
     pub(super) owner: u64,
-    /// Of which models.
+    /// A hash of the model family.
     pub(super) family: u64,
 }
 
@@ -34,58 +34,58 @@ impl ScopeKey {
     }
 }
 
-/// What a replica says of one scope. Parts are in millionths of the limit.
+/// A replica's report on one scope. Parts are in millionths of the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) key: ScopeKey,
-    /// The part that it uses from now on, at most.
+    /// The most that it uses from now on.
     pub(super) held: u32,
-    /// What was not used of the part that it gives back.
+    /// The unused amount of the part that it returns.
     pub(super) gave: u32,
     /// The part that it needs.
     pub(super) need: u32,
-    /// The sum of the weights of the callers that it serves there.
+    /// The sum of the weights of its callers in this scope.
     pub(super) weight: u32,
     /// Requests sent since its last exchange.
     pub(super) requests: u64,
-    /// Tokens, likewise.
+    /// Tokens charged since its last exchange.
     pub(super) tokens: u64,
 }
 
-/// What the ledger answers to a line.
+/// The ledger's answer to a line. Parts are in millionths of the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Grant {
     /// The part that it may use.
     pub(super) part: u32,
-    /// What is unused of the part that it gained.
+    /// The unused amount of the part that it gained.
     pub(super) fresh: u32,
-    /// The part that it will have when the others have given way.
+    /// The part that it gets once the others have returned theirs.
     pub(super) target: u32,
-    /// The part that it would have at least, were its need large.
+    /// The least part that it would get with a large need.
     pub(super) even: u32,
-    /// Requests that all replicas sent so far.
+    /// The total of requests that all replicas have sent.
     pub(super) requests: u64,
-    /// Tokens, likewise.
+    /// The total of their tokens.
     pub(super) tokens: u64,
 }
 
-/// Something learned of a scope.
+/// Knowledge about a scope, shared with other replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Note {
     /// The scope and the kind.
     pub(super) field: String,
-    /// How long it holds.
+    /// Its remaining lifetime.
     pub(super) ttl: Duration,
     pub(super) text: String,
 }
 
-/// One exchange.
+/// A request of an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Call {
     pub(super) id: String,
-    /// How long the parts are the replica's without a further exchange; nothing where it leaves.
+    /// How long the parts stay with the replica without a further exchange; zero when it leaves.
     pub(super) lease: Duration,
-    /// The last note that it read.
+    /// The number of the last note that it read.
     pub(super) seen: u64,
     pub(super) lines: Vec<Line>,
     pub(super) notes: Vec<Note>,
@@ -111,29 +111,29 @@ impl Call {
     }
 }
 
-/// What the function returns: members, whether it learns anew who holds what, since when it knows
-/// that, the last note, grants, the scopes of those that were recalled, notes.
+/// The function's result: members, whether the parts are still unknown, since when they are known,
+/// the number of the last note, grants, the scopes of recalled grants, notes.
 pub(super) type Returned = (u64, u64, u64, u64, Vec<u64>, Vec<String>, Vec<String>);
 
 /// The ledger's answer to an exchange.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// Replicas, this one included.
+    /// The number of replicas, this one included.
     pub(super) members: usize,
-    /// The ledger was lost: nobody's part grows for a lease.
+    /// The ledger lost its data: no part grows for the time of a lease.
     pub(super) learning: bool,
-    /// Another number than before says that it was lost since: it has to be told all.
+    /// The ledger's epoch. A change means that it lost its data: everything must be reported again.
     pub(super) epoch: u64,
     pub(super) seen: u64,
-    /// In the order of the lines.
+    /// The grants, in the order of the lines.
     pub(super) grants: Vec<Grant>,
-    /// Of scopes that had no line, where the replica should have another part.
+    /// Scopes without a line, in which the replica's part should change.
     pub(super) recalled: Vec<(ScopeKey, Grant)>,
     pub(super) notes: Vec<Note>,
 }
 
 impl Answer {
-    /// Reads it; nothing where it does not answer `call`.
+    /// Parses the result; `None` if it does not match `call`.
     pub(super) fn read(returned: Returned, call: &Call) -> Option<Self> {
         let (members, learning, epoch, seen, numbers, recalled, texts) = returned;
         if numbers.len() != (call.lines.len() + recalled.len()) * OF_GRANT {

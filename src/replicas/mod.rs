@@ -1,12 +1,12 @@
-//! Several replicas that share one organization's limits: who may use how much, agreed on through
-//! Redis.
+//! Replicas that share one organization's limits: they agree through Redis on the part that each
+//! may use.
 //!
-//! No request ever waits for Redis. Once in an interval a thread of its own exchanges with the
-//! ledger (`ledger.lua`, one function that Redis executes): what this replica needs (`demand`) and
-//! holds of each scope's limits, and what it is granted (`lease`); and what it learned of the
-//! upstreams (`notes`). Without Redis a part holds for three intervals (`lease::LEASE`); then each
-//! replica takes an even part of as many as were last known, or are expected: never the whole, and
-//! never nothing.
+//! No request ever waits for Redis. Once per interval a separate thread runs an exchange with the
+//! ledger (`ledger.lua`, one function that Redis executes): it sends this replica's needs
+//! (`demand`) and parts of each scope's limits and receives its grants (`lease`), and it shares
+//! knowledge about the upstreams (`notes`). Without Redis a part is valid for three intervals
+//! (`lease::LEASE`); then each replica takes an even part, by the last known number of replicas or
+//! the expected one: never the whole, and never nothing.
 
 #[cfg(not(feature = "replicas"))]
 mod absent;
@@ -47,17 +47,17 @@ pub use running::{Replicas, start};
 
 pub use crate::metrics::{ReplicasStatus as Status, ReplicasTrouble as Trouble};
 
-/// With whom limits are shared, and how.
+/// The settings of the exchange.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where Redis is.
+    /// The source of Redis's URL.
     pub url: Url,
-    /// How TLS is spoken there; needed for `rediss`.
+    /// The TLS settings; required for `rediss`.
     pub tls: Option<Tls>,
-    /// What replicas of one group have in common.
+    /// The namespace that replicas of one group share.
     pub namespace: String,
     /// The time between two exchanges.
     pub interval: Duration,
-    /// How many replicas are assumed where Redis knows of fewer, or can't be asked.
+    /// The number of replicas to assume if Redis knows fewer, or is unavailable.
     pub expected: usize,
 }

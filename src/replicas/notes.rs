@@ -1,7 +1,8 @@
-//! What replicas tell each other of their upstreams: limits, pauses, outages, spent quotas. Pure.
+//! Notes: knowledge about upstreams that replicas share, namely limits, pauses, outages and spent
+//! quotas. Pure.
 //!
-//! A note is written when something was learned, and read by each replica once. What was heard from
-//! another is not told again.
+//! A note is written when a replica learns something, and each replica reads it once. A replica
+//! does not repeat the notes of others.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,54 +13,55 @@ use crate::telemetry::masked;
 
 use super::message::{LONGEST_NOTE, Note, ScopeKey};
 
-/// A limit is worth telling to replicas that begin within this time; half of it later it is told
-/// anew.
+/// The lifetime of a note about limits, for replicas that start later; it is renewed after half of
+/// it.
 const LIMITS_HOLD: Duration = Duration::from_hours(1);
-/// A fault (an outage, a spent quota) is told anew while it lasts.
+/// The lifetime of a note about a fault (an outage, a spent quota); it is renewed while the fault
+/// lasts.
 const FAULT_HOLDS: Duration = Duration::from_mins(1);
-/// How long the others are told that a fault is over.
+/// The lifetime of a note that a fault is over.
 const END_HOLDS: Duration = Duration::from_secs(10);
-/// Pauses that differ by less are one.
+/// The difference below which two pauses count as equal.
 const SAME_PAUSE: Duration = Duration::from_millis(250);
-/// Notes of one exchange.
+/// The most notes in one exchange.
 pub(super) const MOST_NOTES: usize = 256;
 
-/// The kinds of notes, by the letter that ends their field.
+/// The kinds of notes, by the last letter of their field.
 const LIMITS: char = 'l';
 const PAUSE: char = 'p';
 const OUTAGE: char = 'o';
 const QUOTA: char = 'q';
 
-/// What was told and heard of one scope.
+/// The notes sent and received about one scope.
 #[derive(Debug)]
 struct Known {
     limits: Vec<(Slot, f64)>,
     limits_at: Instant,
-    /// What another said of them last.
+    /// The limits in the last note of another replica.
     heard: Vec<(Slot, f64)>,
     paused_until: Instant,
     outage: Fault,
     quota: Fault,
 }
 
-/// Who said last that something is wrong with the upstream.
+/// The source of the last note about a fault of the upstream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
     None,
-    /// Another replica; whether it is so here shows later.
+    /// Another replica; whether the fault exists here is not known yet.
     Heard,
-    /// It is so here, and the others know it since then.
+    /// This replica, which sent the note at this time.
     Open(Instant),
 }
 
 impl Fault {
-    /// How long a note of it holds; nothing where the others know how it stands.
+    /// The lifetime of a note to send; `None` if the others already know.
     fn news(&mut self, is_so: bool, now: Instant) -> Option<Duration> {
         let was = *self;
         *self = match (was, is_so) {
             (_, false) => Self::None,
             (Self::Open(told), true) if now < told + FAULT_HOLDS / 2 => was,
-            // What was heard is believed: who told it tells it anew.
+            // Another replica's note is believed here; that replica renews it.
             (Self::None | Self::Heard | Self::Open(_), true) => Self::Open(now),
         };
         match (was, is_so) {
@@ -69,7 +71,7 @@ impl Fault {
         }
     }
 
-    /// Another replica says how it stands.
+    /// Records another replica's note.
     fn heard(&mut self, is_so: bool) {
         if !is_so {
             *self = Self::None;
@@ -79,12 +81,12 @@ impl Fault {
     }
 }
 
-/// What was told and heard.
+/// The notes sent and received, by scope.
 #[derive(Debug, Default)]
 pub(super) struct Notes(HashMap<ScopeKey, Known>);
 
 impl Notes {
-    /// What the others don't know yet.
+    /// The notes that the others need.
     pub(super) fn news(&mut self, scopes: &[(ScopeKey, Knowledge)], now: Instant) -> Vec<Note> {
         self.0.retain(|key, _| scopes.iter().any(|(of, _)| of == key));
         let mut news = Vec::new();
@@ -118,7 +120,7 @@ impl Notes {
         news
     }
 
-    /// What another replica's note says; nothing where it can't be read.
+    /// Parses another replica's note and records it; `None` if it can't be parsed.
     pub(super) fn heard(&mut self, note: &Note, now: Instant) -> Option<(ScopeKey, Told)> {
         let (scope, kind) = note.field.split_at_checked(note.field.len().checked_sub(1)?)?;
         let key = ScopeKey::read(scope)?;
@@ -175,7 +177,7 @@ fn text_of(limits: &[(Slot, f64)]) -> String {
     each.collect::<Vec<_>>().join(" ")
 }
 
-/// A refusal's words as JSON: its message masked, and left out where all of it is too long.
+/// A refusal's error as JSON: its message is masked, and omitted if the whole is too long.
 fn text_of_words(words: &UpstreamWords) -> String {
     let text = |message: &str| {
         serde_json::to_string(&(words.status, &words.kind, &words.code, message)).unwrap_or_default()
@@ -235,7 +237,7 @@ mod tests {
         let failing = Told::Failing(Duration::from_secs(3));
         assert_eq!(heard, [Told::Limits(limits), Told::Pause(pause), failing, Told::Spent(words)]);
         assert_eq!(exchanged(&mut one, &mut other, &knows, now), []);
-        // The other believes it all: nothing of it is news.
+        // The other replica believes it all: none of it is new.
         assert_eq!(other.news(&[(KEY, knows.clone())], now), []);
         let later = now + Duration::from_secs(6);
         let recovered = Knowledge { pause: Duration::ZERO, failing_for: None, spent: None, ..knows };
@@ -255,7 +257,7 @@ mod tests {
             words_in(&text_of_words(&words)).expect("reads")
         };
         assert_eq!(told("spent"), UpstreamWords { message: "spent".into(), ..UpstreamWords::of_status(402) });
-        // Four bytes each, of which as many are kept as a message has at most.
+        // Four bytes each, and as many as a message may have.
         assert_eq!(told(&"\u{10400}".repeat(5000)), UpstreamWords::of_status(402));
     }
 

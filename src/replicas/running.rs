@@ -1,5 +1,4 @@
-//! The thread that exchanges with the other replicas, and what it shares with new scopes and the
-//! status.
+//! Starts and stops the exchange thread, and shares its state with new scopes and the status.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +16,12 @@ use super::lease::{self, Leases};
 use super::message::{ScopeKey, WHOLE};
 use super::{Settings, Status, Trouble};
 
-/// The shortest and the longest time-out of an exchange; between them it is the interval.
+/// The minimum and the maximum of an exchange's timeout, which is otherwise the interval.
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
-/// Time that the goodbye gets when the process ends.
+/// The timeout of the goodbye when the process ends.
 const GOODBYE: Duration = Duration::from_millis(1500);
 
-/// This replica among the others.
+/// This replica's running exchange with the others.
 #[derive(Debug)]
 pub struct Replicas {
     shared: Arc<Shared>,
@@ -30,7 +29,7 @@ pub struct Replicas {
     ended: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
-/// What the thread, new scopes and the status share.
+/// The state shared by the thread, new scopes and the status.
 #[derive(Debug)]
 pub(super) struct Shared {
     leases: Mutex<Leases>,
@@ -47,12 +46,12 @@ pub(super) struct Report {
     pub(super) took: Duration,
 }
 
-/// Starts the thread that exchanges with the others. From now on `scopes` have parts.
+/// Starts the exchange thread. From now on `scopes` have parts.
 ///
 /// # Errors
-/// When the thread can't be started.
+/// The thread can't be started.
 pub fn start(settings: Settings, scopes: Scopes) -> io::Result<Replicas> {
-    // A resolver that hangs takes no more threads with each try.
+    // A hanging resolver must not use another thread with each try.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2).build()?;
     let leases = Leases::new(settings.interval, settings.expected);
@@ -73,14 +72,13 @@ pub fn start(settings: Settings, scopes: Scopes) -> io::Result<Replicas> {
     std::thread::Builder::new().name("weir-replicas".to_owned()).spawn(move || {
         let _last = last;
         runtime.block_on(exchange.run(stopped));
-        // Who waited may have given up.
+        // The receiver may have given up.
         end.send(()).ok();
     })?;
     Ok(Replicas { shared, stop: Mutex::new(Some(stop)), ended: Mutex::new(ended) })
 }
 
-/// Gives the scopes an even part when the thread is gone, whatever ended it: parts that are leased
-/// would end.
+/// Gives the scopes an even part when the thread ends for any reason: leased parts would end.
 struct Unattended {
     scopes: Scopes,
     shared: Arc<Shared>,
@@ -99,20 +97,20 @@ impl Replicas {
     /// Tells the others that this replica needs nothing any more.
     pub fn leave(&self) {
         if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A thread that has ended needs no telling.
+            // The send fails if the thread has ended.
             stop.send(()).ok();
         }
     }
 
-    /// The same, and waits until they know, for a moment at most. It blocks: for when nothing else
-    /// is to be done.
+    /// Like [`Self::leave`], but waits until the others know, for a short time at most. Blocks the
+    /// thread.
     pub fn leave_and_wait(&self) {
         self.leave();
-        // Who doesn't get the goodbye finds out by the silence.
+        // Replicas without the goodbye notice the silence.
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(GOODBYE).ok();
     }
 
-    /// How the exchange stands.
+    /// The present state of the exchange.
     pub fn status(&self, now: Instant) -> Status {
         let (replicas, agreed) = {
             let leases = self.shared.leases();
@@ -142,7 +140,7 @@ impl Shared {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The part of a scope that the ledger does not know of yet.
+    /// The part of a scope that the ledger does not know yet.
     pub(super) fn newcomer(&self) -> Part {
         let leases = self.leases();
         let prospect = fraction(leases.prospect());

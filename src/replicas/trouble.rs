@@ -1,9 +1,9 @@
-//! What to do about a failed exchange, for the log and the page.
+//! Explanations of a failed exchange, for the log and the page.
 
 use super::Trouble;
 
 impl Trouble {
-    /// What is the matter and what to do, in one sentence.
+    /// The problem and what to do, in one sentence.
     pub const fn words(self) -> &'static str {
         match self {
             Self::Unreachable => {

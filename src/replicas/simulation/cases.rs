@@ -1,13 +1,13 @@
-//! What must hold for the parts, whatever happens to Redis and to the replicas.
+//! The invariants of parts under failures of Redis and of replicas.
 
 use super::*;
 use crate::replicas::lease::{LEASE, even, floor};
 
-/// Beside the ledger's parts, replicas that it does not know yet may use this.
+/// The fraction that replicas unknown to the ledger may use beside its parts.
 const BEGINNERS: f64 = 0.02;
 
-/// What `replicas` replicas that begin within one interval may use: the first knows of itself
-/// alone, the second of two, and so on.
+/// The most that `replicas` replicas may use if they start within one interval: the first assumes
+/// one replica, the second two, and so on.
 fn beginners(replicas: usize) -> f64 {
     (1..=replicas).map(|known| BEGINNERS / known as f64).sum()
 }
@@ -67,15 +67,15 @@ fn an_idle_replica_s_part_is_the_busy_one_s_until_it_is_needed() {
 
 #[test]
 fn callers_share_alike_whichever_replica_they_enter_through() {
-    // Two callers at one, one at each of the others; however the parts came about, each caller's is
-    // within 5 %.
+    // Two callers at one replica, one at each other: however the parts changed before, each caller
+    // gets its share within 5 %.
     for seed in 0..20 {
         for replicas in [3, 10] {
             let mut world = World::with(seed, &vec![WHOLE; replicas]);
             world.replicas[0].weight = 2;
             world.run(5.0);
             for idle in [1, 2] {
-                // A little less than its fair part: the others have what it leaves.
+                // A little less than its fair part: the others get the rest.
                 world.replicas[idle].need = WHOLE / 10 * 9 / (u32::try_from(replicas).expect("few") + 1);
                 let moment = world.rng.f64();
                 world.run(5.0 + moment);
@@ -99,7 +99,7 @@ fn bursts_of_idle_replicas_and_parts_that_move_never_exceed_a_bucket() {
     for seed in 0..30 {
         let replicas = rng.usize(2..=10);
         let mut world = World::with(seed, &vec![0; replicas]);
-        // Long enough for what is free to count as unused.
+        // Long enough for free parts to count as unused.
         world.run(80.0);
         // All at once, each as much as the limit.
         world.replicas.iter_mut().for_each(|replica| replica.backlog = 1.0);
@@ -177,7 +177,7 @@ fn without_redis_parts_stay_for_the_lease_and_then_are_even() {
         assert!(moved.count() <= 2, "{seed}: {before:?} {:?}", world.all());
         world.run(30.0);
         assert!(world.all().iter().all(|part| *part == even(replicas)), "{seed}: {:?}", world.all());
-        // Back, or back without its data.
+        // Redis comes back, with or without its data.
         if rng.bool() {
             world.ledger = Ledger::default();
         }
@@ -234,8 +234,8 @@ fn what_is_lost_is_told_anew_and_nobody_exceeds_the_whole() {
             }
         }
         world.run(2.0);
-        // Each that joins may be the first whom a ledger sees that has just forgotten all; the
-        // others keep to what they had.
+        // Each joining replica may be the first that a ledger sees after a loss; the others keep
+        // their parts.
         let within = 1.0 + BEGINNERS * (world.replicas.len() - replicas) as f64;
         world.assert_within(within);
         if world.replicas.len() == replicas {
@@ -259,8 +259,8 @@ fn a_process_that_stood_still_takes_nothing_back_that_others_took_over() {
         world.replicas[0].paused_until = world.now + pause;
         world.run(pause as f64 / 1000.0);
         world.run(3.0);
-        // When it wakes it takes an even part until the ledger answers.
-        // The lease began with the last exchange before the pause.
+        // When it resumes it takes an even part until the ledger answers. The lease began with the
+        // last exchange before the pause.
         let limit = if pause > 1900 { 1.0 / replicas as f64 } else { 0.0 };
         world.assert_within(1.0 + BEGINNERS + limit);
         world.run(5.0);
@@ -291,7 +291,8 @@ fn a_beginner_has_its_floor_with_its_first_exchange_and_next_to_nothing_before()
     assert_eq!(LEASE, 3);
 }
 
-/// All begin within a second, and a fair part is less than what a few replicas would not miss.
+/// All start within a second, and a fair part is smaller than the differences that a few replicas
+/// tolerate.
 #[test]
 fn a_thousand_replicas_agree_and_never_on_more_than_the_whole() {
     let mut world = World::with(19, &vec![WHOLE; 1000]);
@@ -302,7 +303,7 @@ fn a_thousand_replicas_agree_and_never_on_more_than_the_whole() {
     assert!(largest <= Some(2 * even(1000)), "{largest:?}");
 }
 
-/// The ledger tells the parts of both replicas, whatever they said of a scope last.
+/// The ledger's parts of both replicas stay, whichever reported a scope last.
 #[test]
 fn idle_scopes_cost_little_and_are_never_forgotten() {
     let (mut ledger, start) = (Ledger::default(), clock::now());

@@ -1,5 +1,5 @@
-//! Many replicas before one Redis, in simulated time: every interleaving of their exchanges that a
-//! seed can think of, and an upstream that is a bucket, which shows what their parts let through.
+//! A simulation of many replicas with one Redis: random interleavings of their exchanges by a seed,
+//! and an upstream with a bucket, which shows the traffic that their parts allow.
 
 mod cases;
 
@@ -15,20 +15,20 @@ use crate::clock::{self, Instant};
 
 const KEY: ScopeKey = ScopeKey { owner: 1, family: 2 };
 const INTERVAL: Duration = Duration::from_secs(1);
-/// The upstream's bucket holds the limit, and drains in a minute.
+/// The upstream's bucket has the size of the limit, and drains within this time in seconds.
 const WINDOW: f64 = 60.0;
 /// Requests in a window.
 const LIMIT: f64 = 6000.0;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// The demand is looked at, and maybe an exchange begins.
+    /// A replica measures its demand, and may start an exchange.
     Look,
-    /// Redis executes it.
+    /// Redis executes a call.
     Execute(Call, Time),
-    /// The answer arrives.
+    /// A replica receives the answer.
     Receive(Call, Option<Answer>, Time),
-    /// The upstream's level is brought up to date.
+    /// The upstream's level is updated.
     Send,
 }
 
@@ -37,17 +37,17 @@ struct Replica {
     leases: Leases,
     need: u32,
     weight: u32,
-    /// What the limits let through: the part in force, and what is used of it, in limits.
+    /// The throughput in limits: the part in force, and the used fraction of it.
     part: f64,
     used: f64,
-    /// Requests sent, of a limit of [`LIMIT`].
+    /// Requests sent, for a limit of [`LIMIT`].
     sent: f64,
-    /// What its callers have to send, in limits.
+    /// The backlog of its callers, in limits.
     backlog: f64,
     next: Time,
     began: [Option<Time>; 2],
     waits: bool,
-    /// Nothing of it runs before.
+    /// The replica does not run before this time.
     paused_until: Time,
     cut: bool,
     ended: bool,
@@ -62,10 +62,10 @@ struct World {
     planned: Vec<Step>,
     rng: fastrand::Rng,
     expected: usize,
-    /// The upstream's level, when it was brought up to date, and the highest so far.
+    /// The upstream's level, the time of its update, and the highest level so far.
     level: f64,
     highest: f64,
-    /// The most of the limit that was in use at once.
+    /// The largest sum of parts in use.
     most: u32,
     exchanges: u64,
 }
@@ -135,7 +135,7 @@ impl World {
             let step =
                 std::mem::replace(&mut self.planned[usize::try_from(order).expect("small")], Step::Send);
             self.step(index, step);
-            // Of many replicas one step moves little: some of them are looked at.
+            // With many replicas one step changes little: check only a sample of the steps.
             if self.planned.len().is_multiple_of(1 + self.replicas.len() / 20) {
                 let in_use = (0..self.replicas.len()).map(|index| self.used(index)).sum();
                 self.most = self.most.max(in_use);
@@ -154,7 +154,7 @@ impl World {
         if self.replicas[index].ended {
             return;
         }
-        // What is under way to Redis arrives, whether its sender runs or not.
+        // A call on its way reaches Redis even if its sender is paused.
         if self.replicas[index].paused_until > now && !matches!(step, Step::Execute(..)) {
             let until = self.replicas[index].paused_until;
             self.plan(until, index, step);
@@ -228,7 +228,7 @@ impl World {
         replica.part = part;
     }
 
-    /// All send what their parts let through, as long as they have anything.
+    /// All replicas send at the rate of their parts, as long as they have a backlog.
     fn send(&mut self, seconds: f64) {
         self.level = (self.level - seconds / WINDOW).max(0.0);
         for index in 0..self.replicas.len() {
@@ -249,7 +249,7 @@ impl World {
         self.highest = self.highest.max(self.level);
     }
 
-    /// The part that a replica uses: nothing once its lease is over and it has not run since.
+    /// The part that a replica uses: nothing if its lease ended while it was paused.
     fn used(&self, index: usize) -> u32 {
         let replica = &self.replicas[index];
         let over = replica.leases.until().is_some_and(|until| until <= self.clock(self.now));
@@ -278,7 +278,7 @@ impl World {
         );
     }
 
-    /// How far the parts are from the fair ones, as a part of the whole, at most.
+    /// The largest difference between a part and the fair one, as a fraction of the whole.
     fn distance(&self) -> f64 {
         let of = |of: fn(&Replica) -> u32| -> Vec<u64> {
             self.live().map(|index| u64::from(of(&self.replicas[index]))).collect()
